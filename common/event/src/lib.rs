@@ -1,1 +1,21 @@
-//! Being written.
+//! The kernel: what an event is, what it is called and how it is written down.
+//!
+//! Nothing here does I/O and nothing here knows RabbitMQ, a store or an order. Everything else in Doorstep meets in these types.
+//!
+//! - [`Event`]: a fact with its CloudEvents 1.0 attributes and its data in JSON.
+//! - [`Source`], [`Subject`], [`Sequence`]: who numbered it, what it is about, and its number there. A *stream* is the events of
+//!   one source about one subject, see [`StreamKey`].
+//! - [`Contract`]: the tie between a Rust type and a versioned event type such as `order.placed.v1`.
+//! - [`headers`]: CloudEvents in binary mode, as pairs of header and value.
+//! - [`json`]: CloudEvents in structured mode, one JSON object an event.
+
+mod attributes;
+mod contract;
+mod event;
+pub mod headers;
+pub mod json;
+
+pub use attributes::{AttributeError, EventId, EventType, Sequence, Source, StreamKey, Subject};
+pub use contract::{Contract, ContractError};
+pub use event::{Event, MAX_DATA_BYTES};
+pub use jiff::Timestamp;

@@ -1,0 +1,77 @@
+//! The tie between a Rust type and a versioned event type.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{AttributeError, Event, EventType};
+
+/// A published form of an event's data. Once published, a version never changes: what changes is a new version beside it.
+pub trait Contract: Serialize + DeserializeOwned {
+    /// The versioned type on the wire, such as `order.placed.v1`.
+    const TYPE: &'static str;
+
+    /// Whether an event without a sequence is refused: so for everything that changes money or stock, where an event applied twice
+    /// or out of order does harm.
+    const REQUIRES_SEQUENCE: bool;
+
+    /// The rules that the data must keep beyond its form.
+    ///
+    /// # Errors
+    /// Says which rule is broken, with the values.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// [`Self::TYPE`] as a type.
+    ///
+    /// # Panics
+    /// Where [`Self::TYPE`] is not a well-formed type, which is a mistake in the program.
+    #[must_use]
+    fn event_type() -> EventType {
+        #[expect(clippy::expect_used, reason = "a constant of the program")]
+        EventType::new(Self::TYPE).expect("a contract's TYPE is a well-formed event type")
+    }
+
+    /// Reads an event as this contract: type, subject, sequence, form and rules are checked.
+    ///
+    /// # Errors
+    /// Says in which of these the event breaks the contract.
+    fn read(event: &Event) -> Result<Self, ContractError> {
+        if event.kind.as_str() != Self::TYPE {
+            return Err(ContractError::OtherType(event.kind.to_string()));
+        }
+        event.kind.check_subject(&event.subject)?;
+        if Self::REQUIRES_SEQUENCE && event.sequence.is_none() {
+            return Err(ContractError::NoSequence(Self::TYPE));
+        }
+        let fact: Self =
+            serde_json::from_slice(&event.data).map_err(|e| ContractError::Data(e.to_string()))?;
+        fact.check().map_err(ContractError::Rule)?;
+        Ok(fact)
+    }
+}
+
+/// How an event breaks its contract.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContractError {
+    /// An attribute is wrong or does not fit another.
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
+    /// The event is of another type than asked for.
+    #[error("type {0} is not the one expected here")]
+    OtherType(String),
+    /// The type is in no contract, or in none of this version.
+    #[error("type {0} is in no contract")]
+    UnknownType(String),
+    /// The contract asks for a sequence, and there is none.
+    #[error("{0} requires a sequence")]
+    NoSequence(&'static str),
+    /// The data is not JSON, or not of the contract's form.
+    #[error("data does not fit: {0}")]
+    Data(String),
+    /// The data breaks one of the contract's rules.
+    #[error("{0}")]
+    Rule(String),
+    /// The data exceeds the bound of 1 MiB.
+    #[error("data has {0} bytes, at most 1 MiB (1048576) may travel in an event")]
+    TooLarge(usize),
+}
