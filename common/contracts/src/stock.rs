@@ -1,0 +1,72 @@
+//! Stock movements, on `stock/CODE`.
+
+use doorstep_event::{Contract, Subject};
+use serde::{Deserialize, Serialize};
+
+/// `stock.adjusted.v1`: a stock changed by so many pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StockAdjusted {
+    /// How many pieces came (positive) or went (negative).
+    pub delta: i64,
+    /// Why.
+    pub reason: StockReason,
+    /// What caused it, such as `order/536365`.
+    pub reference: Subject,
+}
+
+/// Why a stock changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StockReason {
+    /// Sold: pieces go.
+    Sale,
+    /// Given back: pieces come.
+    Return,
+    /// Broken, lost or thrown away: pieces go.
+    WriteOff,
+}
+
+impl Contract for StockAdjusted {
+    const TYPE: &'static str = "stock.adjusted.v1";
+    const REQUIRES_SEQUENCE: bool = true;
+
+    fn check(&self) -> Result<(), String> {
+        let Self { delta, reason, .. } = self;
+        match reason {
+            StockReason::Sale if *delta > 0 => Err(format!("a sale cannot add {delta} to a stock")),
+            StockReason::WriteOff if *delta > 0 => {
+                Err(format!("a write-off cannot add {delta} to a stock"))
+            }
+            StockReason::Return if *delta < 0 => {
+                Err(format!("a return cannot take {delta} from a stock"))
+            }
+            StockReason::Sale | StockReason::Return | StockReason::WriteOff => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_move_the_way_that_the_reason_says() {
+        for (reason, delta, fits) in [
+            (StockReason::Sale, -6, true),
+            (StockReason::Sale, 0, true),
+            (StockReason::Sale, 6, false),
+            (StockReason::Return, 6, true),
+            (StockReason::Return, -6, false),
+            (StockReason::WriteOff, -6, true),
+            (StockReason::WriteOff, 6, false),
+        ] {
+            let adjusted = StockAdjusted {
+                delta,
+                reason,
+                reference: Subject::new("order/1").unwrap(),
+            };
+            assert_eq!(adjusted.check().is_ok(), fits, "{adjusted:?}");
+        }
+    }
+}
