@@ -1,1 +1,146 @@
-//! Being written.
+//! Where a role keeps what it knows: one interface, [`Store`], and its implementations.
+//!
+//! A store belongs to one role. It holds the role's **entities** (keyed state), its **streams** (a cursor each), what is **held**
+//! because it cannot be applied yet, the **dead** letters, the ids **seen** of events without a sequence, the **outgoing** sequences
+//! that the role has given, and the **outbox**: what a commit still owes the world.
+//!
+//! Everything that one batch does is one [`Changes`], and a store writes it whole or not at all. Every stream and every entity is
+//! a row with a version. A batch says which versions it has read; unless each is unchanged, nothing is written and the answer is
+//! [`Commit::Conflict`]. That is what lets several processes share a store: correctness never rests on there being one owner.
+//!
+//! No SQL is named outside this crate, and nothing here knows RabbitMQ or an order.
+
+mod changes;
+pub mod memory;
+mod mint;
+mod rows;
+mod size;
+pub mod sqlite;
+
+pub use changes::{
+    Changes, Commit, DeadFate, EntityChange, Expect, HeldRetry, NewDead, NewHeld, NewOutbox,
+    OutboxRetry, OutgoingChange, StreamChange, StreamState, Written,
+};
+pub use memory::MemoryStore;
+pub use rows::{
+    Ask, DeadFilter, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId, HeldReason,
+    HeldRow, Loaded, OutboxId, OutboxKind, OutboxRow, RowRef, StreamRow, Summary, Tally, Usage,
+    UsageOf,
+};
+
+use std::future::Future;
+
+use doorstep_event::{Source, StreamKey, Timestamp};
+
+/// What a role's engine, its relay and its operator's commands need of a store.
+///
+/// Handles are cheap to clone and share one store. Every method may be cancelled: a commit that was begun is then either written
+/// whole or not at all, and the caller does not know which, exactly as after a crash.
+///
+/// # Errors
+/// Every method fails with [`StoreError`] where the store cannot be reached, read or written. Nothing was written then, or, for
+/// [`Store::commit`], perhaps everything; trying again from fresh reads is always right.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// The id that was minted when this store was created: the tail of the source that the role emits under.
+    fn source(&self) -> &Source;
+
+    /// Reads all that a batch is about to touch, in one consistent read. What does not exist comes back as an absent row
+    /// (no [`RowRef`], version 0).
+    fn load(&self, ask: Ask) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
+
+    /// Writes a batch, whole or not at all.
+    ///
+    /// Rules that the store keeps by itself, in the same transaction, after all else in it:
+    /// - a stream that is changed loses what is held at or below its cursor (dead letters are not touched); a cursor that would fall
+    ///   is a conflict;
+    /// - a stream that is changed, not blocked, and holds its next event (`cursor + 1`) gets that one due at [`Changes::now`], unless
+    ///   that one has a due time of its own: a backoff stays what it is;
+    /// - an entity whose state changes makes every held event that awaits it due at [`Changes::now`], also those that the same changes
+    ///   hold or put off;
+    /// - [`StreamRow::held`] and [`Usage`] are kept exact; an event without a sequence has no place, and counts in no stream;
+    /// - something held under a (stream, sequence) that is there already, and a seen id that is there already, are a conflict. What
+    ///   the same changes release makes room first.
+    fn commit(&self, changes: Changes) -> impl Future<Output = Result<Commit, StoreError>> + Send;
+
+    /// Held events that are due by `now`, the longest due first, at most `limit`.
+    fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<HeldRow>, StoreError>> + Send;
+
+    /// The net under [`Store::due`]: makes due what is held as next (`cursor + 1`) of a stream that is not blocked and has no
+    /// due time of its own. Returns how many there were; in a sound store none.
+    fn sweep(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// When the next held event falls due, if any has a due time.
+    fn next_due(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
+
+    /// Outbox rows that are due by `now`, in the order in which they were written, at most `limit` rows.
+    fn outbox(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
+
+    /// A page of entities that have a state, by key in byte order, after the given key, at most `limit`.
+    fn entities(
+        &self,
+        after: Option<EntityKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<EntityRow>, StoreError>> + Send;
+
+    /// A page of dead letters that the filter lets through, oldest first, after the given one, at most `limit`. Where the given one
+    /// is gone, the page begins with the oldest.
+    fn dead(
+        &self,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<DeadRow>, StoreError>> + Send;
+
+    /// Streams that hold events behind a missing one since before `older_than`, at most `limit`.
+    fn gaps(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Gap>, StoreError>> + Send;
+
+    /// Forgets seen ids whose event is older than `older_than`, at most `limit` of them. Returns how many.
+    fn prune_seen(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Counts of everything, for status and for deciding whether a role is idle.
+    fn summary(&self, now: Timestamp) -> impl Future<Output = Result<Summary, StoreError>> + Send;
+
+    /// All streams of which the store knows something, in pages by key, for tests and for looking things up.
+    fn streams(
+        &self,
+        after: Option<StreamKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<StreamRow>, StoreError>> + Send;
+}
+
+/// A store could not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot be written or read now (locked for too long, disk full, I/O error): waiting may help.
+    #[error("the store {store} cannot be used now: {detail}")]
+    Unavailable {
+        /// Which store.
+        store: String,
+        /// What went wrong, with the remedy where one is known.
+        detail: String,
+    },
+    /// The store is not one that this program can work with: waiting does not help.
+    #[error("the store {store} cannot be opened: {detail}")]
+    Unusable {
+        /// Which store.
+        store: String,
+        /// What is wrong, and the remedy.
+        detail: String,
+    },
+}

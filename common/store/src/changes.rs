@@ -1,0 +1,242 @@
+//! What is written to a store.
+
+use doorstep_event::{Event, EventId, Source, StreamKey, Subject, Timestamp};
+
+use crate::rows::{
+    DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, OutboxId, OutboxKind, RowRef,
+    Tally, Usage,
+};
+
+/// All that one batch does. Written whole, or not at all.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    /// The time that is recorded with the commit.
+    pub now: Timestamp,
+    /// Every stream that the batch has read.
+    pub streams: Vec<StreamChange>,
+    /// Every entity that the batch has read.
+    pub entities: Vec<EntityChange>,
+    /// Events to hold.
+    pub hold: Vec<NewHeld>,
+    /// Held events that are done with. One that is no longer there is a conflict.
+    pub release: Vec<HeldId>,
+    /// Held events that were put off again. One that is no longer there is a conflict.
+    pub put_off: Vec<HeldRetry>,
+    /// Dead letters. One that is there already is a conflict, unless the same changes settle it.
+    pub dead: Vec<NewDead>,
+    /// Dead letters that may be there already and are then left as they are: those that block nothing and are named by what they hold.
+    pub dead_if_absent: Vec<NewDead>,
+    /// What becomes of dead letters. One that is no longer there, or not in the status expected, is a conflict. Settled before new
+    /// ones are written.
+    pub settle: Vec<(DeadId, DeadStatus, DeadFate)>,
+    /// Ids of events without a sequence, with their event's time. One that is there already is a conflict.
+    pub seen: Vec<(Source, EventId, Timestamp)>,
+    /// Sequences given on subjects that the role emits on.
+    pub outgoing: Vec<OutgoingChange>,
+    /// What the commit owes the world, in order.
+    pub outbox: Vec<NewOutbox>,
+    /// Outbox rows that are paid. One that is no longer there is no conflict: two relays may have published it.
+    pub paid: Vec<OutboxId>,
+    /// Outbox rows that could not be paid yet. One that is no longer there is no conflict.
+    pub unpaid: Vec<OutboxRetry>,
+    /// What to add to the tally.
+    pub tally: Tally,
+}
+
+impl Changes {
+    /// Changes that change nothing yet.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self {
+            now,
+            streams: Vec::new(),
+            entities: Vec::new(),
+            hold: Vec::new(),
+            release: Vec::new(),
+            put_off: Vec::new(),
+            dead: Vec::new(),
+            dead_if_absent: Vec::new(),
+            settle: Vec::new(),
+            seen: Vec::new(),
+            outgoing: Vec::new(),
+            outbox: Vec::new(),
+            paid: Vec::new(),
+            unpaid: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Whether anything is written if there is no conflict, rather than only versions looked at.
+    pub(crate) fn writes(&self) -> bool {
+        let stream = |c: &StreamChange| c.after.is_some() || c.expect.row.is_none();
+        let entity = |c: &EntityChange| c.after.is_some() || c.expect.row.is_none();
+        self.streams.iter().any(stream)
+            || self.entities.iter().any(entity)
+            || !self.hold.is_empty()
+            || !self.release.is_empty()
+            || !self.put_off.is_empty()
+            || !self.dead.is_empty()
+            || !self.settle.is_empty()
+            || !self.seen.is_empty()
+            || !self.outgoing.is_empty()
+            || !self.outbox.is_empty()
+            || !self.paid.is_empty()
+            || !self.unpaid.is_empty()
+            || self.tally != Tally::default()
+    }
+
+    /// Sequences end where signed 64-bit integers end, and so must what counts them.
+    pub(crate) fn check_range(&self) -> Result<(), String> {
+        let cursors = self.streams.iter().filter_map(|c| c.after.as_ref());
+        let outgoing = self.outgoing.iter().flat_map(|c| [c.before, c.after]);
+        match cursors
+            .map(|after| after.cursor)
+            .chain(outgoing)
+            .find(|number| i64::try_from(*number).is_err())
+        {
+            None => Ok(()),
+            Some(number) => Err(format!(
+                "{number} is no sequence that can be kept, the last one is {}",
+                i64::MAX
+            )),
+        }
+    }
+}
+
+/// Which row the batch has read, and in which version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expect {
+    /// The row, `None` if there was none: it is created now, and it is a conflict if somebody else has created it.
+    pub row: Option<RowRef>,
+    /// The version read, 0 if there was no row.
+    pub version: u64,
+}
+
+/// A stream that the batch has read.
+#[derive(Debug, Clone)]
+pub struct StreamChange {
+    /// Which stream.
+    pub key: StreamKey,
+    /// What was read.
+    pub expect: Expect,
+    /// What it becomes. `None` where it was only read: the version is checked and stays, and an absent row is created.
+    /// `Some` always raises the version, so holding, blocking and skipping are seen by everybody who has read the row.
+    pub after: Option<StreamState>,
+}
+
+/// What a stream becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamState {
+    /// The last sequence applied or stepped over; never lower than before.
+    pub cursor: u64,
+    /// The id of the event at the cursor.
+    pub last_id: Option<EventId>,
+    /// The dead letter that blocks it.
+    pub blocked: Option<DeadId>,
+}
+
+/// An entity that the batch has read.
+#[derive(Debug, Clone)]
+pub struct EntityChange {
+    /// Which entity.
+    pub key: EntityKey,
+    /// What was read.
+    pub expect: Expect,
+    /// Its new state in JSON. `None` where it was only read: the version is checked and stays, and an absent row is created.
+    pub after: Option<Vec<u8>>,
+}
+
+/// An event to hold.
+#[derive(Debug, Clone)]
+pub struct NewHeld {
+    /// The event.
+    pub event: Event,
+    /// Why no handler will be asked.
+    pub defect: Option<String>,
+    /// Why it is held.
+    pub reason: HeldReason,
+    /// When to try it; `None`: when its predecessor is applied.
+    pub due: Option<Timestamp>,
+    /// How often a handler has put it off.
+    pub attempts: u32,
+    /// Since when it is held: `now`, unless it was held before.
+    pub since: Timestamp,
+}
+
+/// A held event that was put off again.
+#[derive(Debug, Clone)]
+pub struct HeldRetry {
+    /// Which one.
+    pub id: HeldId,
+    /// What it waits for now.
+    pub reason: HeldReason,
+    /// When to try it next; `None`: when its predecessor is applied.
+    pub due: Option<Timestamp>,
+    /// How often a handler has put it off.
+    pub attempts: u32,
+    /// Since when it waits for what it waits for now.
+    pub since: Timestamp,
+}
+
+/// A new dead letter.
+#[derive(Debug, Clone)]
+pub struct NewDead {
+    /// The row as it is to be; its status is [`DeadStatus::Open`].
+    pub row: DeadRow,
+}
+
+/// What becomes of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadFate {
+    /// It was asked to be tried again: its status becomes [`DeadStatus::Replaying`].
+    Replaying,
+    /// It is gone: applied, stepped over, or refused anew under another id.
+    Gone,
+}
+
+/// A sequence given on a subject that the role emits on.
+#[derive(Debug, Clone)]
+pub struct OutgoingChange {
+    /// The subject.
+    pub subject: Subject,
+    /// The last sequence given as read, 0 if none was; another one there now is a conflict.
+    pub before: u64,
+    /// The last sequence given from now on.
+    pub after: u64,
+}
+
+/// What the commit owes the world.
+#[derive(Debug, Clone)]
+pub struct NewOutbox {
+    /// What.
+    pub kind: OutboxKind,
+}
+
+/// An outbox row that could not be paid yet.
+#[derive(Debug, Clone)]
+pub struct OutboxRetry {
+    /// Which row.
+    pub id: OutboxId,
+    /// When to try it next.
+    pub due: Timestamp,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commit {
+    /// Everything was written.
+    Written(Written),
+    /// Something that the batch had read has changed since: nothing was written, read afresh.
+    Conflict,
+}
+
+/// What a commit tells of the rows that it wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Written {
+    /// The rows of [`Changes::streams`], in their order, each with the version that it has now.
+    pub streams: Vec<Expect>,
+    /// The rows of [`Changes::entities`], likewise.
+    pub entities: Vec<Expect>,
+    /// How full the bounded tables are now.
+    pub usage: Usage,
+}

@@ -1,0 +1,126 @@
+//! A store in memory, for unit tests and simulation.
+//!
+//! It keeps the very rules that [`Store::commit`] promises, under one lock. Every method resolves the first time it is polled and
+//! needs no runtime, so a simulation can run it on an executor of its own.
+
+mod commit;
+mod data;
+mod journaled;
+mod read;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use doorstep_event::{Source, StreamKey, Timestamp};
+
+use self::data::Data;
+use crate::{
+    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded,
+    OutboxRow, Store, StoreError, StreamRow, Summary, mint,
+};
+
+/// A store in memory. Clones share it; it is gone with the last of them.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    source: Source,
+    data: Arc<Mutex<Data>>,
+}
+
+impl MemoryStore {
+    /// A new and empty store of a role, with a source of its own.
+    ///
+    /// # Panics
+    /// Where the role's name cannot be part of a source: empty, with control characters, or above 200 bytes.
+    #[must_use]
+    pub fn new(role: &str) -> Self {
+        #[expect(clippy::expect_used, reason = "roles are named by the program")]
+        let source = mint::source(role).expect("a role's name can be part of a source");
+        Self::with_source(source)
+    }
+
+    /// A new and empty store that emits under this source, for simulations that must run alike each time.
+    #[must_use]
+    pub fn with_source(source: Source) -> Self {
+        Self {
+            source,
+            data: Arc::default(),
+        }
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        // A commit that panicked half-way would be a mistake of this crate; the lock of others is not made unusable by it.
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn source(&self) -> &Source {
+        &self.source
+    }
+
+    async fn load(&self, ask: Ask) -> Result<Loaded, StoreError> {
+        Ok(self.data().load(&ask))
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
+        changes
+            .check_range()
+            .map_err(|detail| StoreError::Unusable {
+                store: format!("{} in memory", self.source),
+                detail,
+            })?;
+        Ok(self.data().commit(changes))
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
+        Ok(self.data().due(now, limit))
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.data().sweep(now))
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.data().next_due())
+    }
+
+    async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(self.data().outbox(now, limit))
+    }
+
+    async fn entities(
+        &self,
+        after: Option<EntityKey>,
+        limit: usize,
+    ) -> Result<Vec<EntityRow>, StoreError> {
+        Ok(self.data().entities(after, limit))
+    }
+
+    async fn dead(
+        &self,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> Result<Vec<DeadRow>, StoreError> {
+        Ok(self.data().dead(&filter, after.as_ref(), limit))
+    }
+
+    async fn gaps(&self, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, StoreError> {
+        Ok(self.data().gaps(Some(older_than), limit))
+    }
+
+    async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.data().prune_seen(older_than, limit))
+    }
+
+    async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
+        Ok(self.data().summary(now))
+    }
+
+    async fn streams(
+        &self,
+        after: Option<StreamKey>,
+        limit: usize,
+    ) -> Result<Vec<StreamRow>, StoreError> {
+        Ok(self.data().streams(after, limit))
+    }
+}

@@ -1,0 +1,77 @@
+//! What a store in memory holds.
+
+use bytes::Bytes;
+use doorstep_event::{EventId, Source, StreamKey, Subject, Timestamp};
+
+use super::journaled::Journaled;
+use crate::{
+    DeadId, DeadRow, EntityKey, HeldId, HeldRow, OutboxId, OutboxRow, RowRef, Tally, Usage,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Data {
+    pub(super) streams: Journaled<StreamKey, Stream>,
+    pub(super) entities: Journaled<EntityKey, Entity>,
+    pub(super) held: Journaled<HeldId, Held>,
+    /// Where each held event with a sequence is.
+    pub(super) places: Journaled<(StreamKey, u64), HeldId>,
+    /// By a number of their own, in the order in which they were made.
+    pub(super) dead: Journaled<u64, DeadRow>,
+    pub(super) dead_numbers: Journaled<DeadId, u64>,
+    pub(super) seen: Journaled<(Source, EventId), Timestamp>,
+    pub(super) outgoing: Journaled<Subject, u64>,
+    pub(super) outbox: Journaled<OutboxId, Owed>,
+    pub(super) counters: Counters,
+}
+
+/// Small enough to be copied before each commit and put back after a conflict.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Counters {
+    pub(super) last_stream: i64,
+    pub(super) last_entity: i64,
+    pub(super) last_held: i64,
+    pub(super) last_dead: u64,
+    pub(super) last_outbox: i64,
+    pub(super) entities_with_state: u64,
+    pub(super) commits: u64,
+    pub(super) usage: Usage,
+    pub(super) tally: Tally,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    pub(super) row: RowRef,
+    pub(super) version: u64,
+    pub(super) cursor: u64,
+    pub(super) last_id: Option<EventId>,
+    pub(super) blocked: Option<DeadId>,
+    pub(super) held: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Entity {
+    pub(super) row: RowRef,
+    pub(super) version: u64,
+    pub(super) state: Option<Bytes>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) row: HeldRow,
+    pub(super) due: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Owed {
+    pub(super) row: OutboxRow,
+    /// `None`: at once.
+    pub(super) due: Option<Timestamp>,
+}
+
+impl Held {
+    /// Where the event is held; without a sequence it has no place.
+    pub(super) fn place(&self) -> Option<(StreamKey, u64)> {
+        let sequence = self.row.event.sequence?;
+        Some((self.row.event.stream(), sequence.get()))
+    }
+}

@@ -1,0 +1,73 @@
+//! A map that remembers what it was, so that a commit can be undone whole.
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    ops::RangeBounds,
+};
+
+/// A map whose changes since the last [`Journaled::accept`] can be undone.
+#[derive(Debug)]
+pub(super) struct Journaled<K, V> {
+    rows: BTreeMap<K, V>,
+    before: Vec<(K, Option<V>)>,
+}
+
+impl<K, V> Default for Journaled<K, V> {
+    fn default() -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            before: Vec::new(),
+        }
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> Journaled<K, V> {
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        self.rows.get(key)
+    }
+
+    pub(super) fn iter(&self) -> btree_map::Iter<'_, K, V> {
+        self.rows.iter()
+    }
+
+    pub(super) fn range(&self, range: impl RangeBounds<K>) -> btree_map::Range<'_, K, V> {
+        self.rows.range(range)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Inserts where nothing was. Returns whether nothing was there; otherwise nothing is changed.
+    pub(super) fn insert(&mut self, key: K, value: V) -> bool {
+        if self.rows.contains_key(&key) {
+            return false;
+        }
+        self.put(key, value);
+        true
+    }
+
+    pub(super) fn put(&mut self, key: K, value: V) {
+        let old = self.rows.insert(key.clone(), value);
+        self.before.push((key, old));
+    }
+
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        let old = self.rows.remove(key)?;
+        self.before.push((key.clone(), Some(old.clone())));
+        Some(old)
+    }
+
+    pub(super) fn accept(&mut self) {
+        self.before.clear();
+    }
+
+    pub(super) fn undo(&mut self) {
+        while let Some((key, old)) = self.before.pop() {
+            match old {
+                Some(value) => self.rows.insert(key, value),
+                None => self.rows.remove(&key),
+            };
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Reading from the store in memory.
+
+use std::ops::Bound;
+
+use doorstep_event::{StreamKey, Timestamp};
+
+use super::data::{Data, Entity, Stream};
+use crate::{
+    Ask, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow,
+    StreamRow, Summary, rows::age_ms,
+};
+
+impl Data {
+    pub(super) fn load(&self, ask: &Ask) -> Loaded {
+        let mut loaded = Loaded::default();
+        for key in &ask.streams {
+            let row = stream_row(key, self.streams.get(key));
+            let first = row.cursor.saturating_add(1);
+            let next = (first..)
+                .take(ask.held_per_stream)
+                .map_while(|n| self.places.get(&(key.clone(), n)))
+                .filter_map(|id| self.held.get(id))
+                .map(|held| held.row.clone());
+            loaded.held.extend(next);
+            loaded.streams.push(row);
+        }
+        for (key, sequence) in &ask.held_at {
+            let id = self.places.get(&(key.clone(), sequence.get()));
+            let held = id.and_then(|id| self.held.get(id));
+            loaded
+                .held_at
+                .push(held.map(|held| held.row.event.id.clone()));
+        }
+        for key in &ask.entities {
+            loaded
+                .entities
+                .push(entity_row(key, self.entities.get(key)));
+        }
+        for key in &ask.seen {
+            loaded.seen.push(self.seen.get(key).is_some());
+        }
+        for subject in &ask.outgoing {
+            let last = self.outgoing.get(subject).copied();
+            loaded.outgoing.push(last.unwrap_or(0));
+        }
+        loaded
+    }
+
+    pub(super) fn due(&self, now: Timestamp, limit: usize) -> Vec<HeldRow> {
+        let mut due: Vec<_> = self
+            .held
+            .iter()
+            .filter_map(|(id, held)| Some((held.due?, *id, &held.row)))
+            .filter(|(due, ..)| *due <= now)
+            .collect();
+        due.sort_by_key(|(due, id, _)| (*due, *id));
+        due.into_iter()
+            .take(limit)
+            .map(|(_, _, row)| row.clone())
+            .collect()
+    }
+
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.held.iter().filter_map(|(_, held)| held.due).min()
+    }
+
+    pub(super) fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow> {
+        self.outbox
+            .iter()
+            .filter(|(_, owed)| owed.due.is_none_or(|due| due <= now))
+            .take(limit)
+            .map(|(_, owed)| owed.row.clone())
+            .collect()
+    }
+
+    pub(super) fn entities(&self, after: Option<EntityKey>, limit: usize) -> Vec<EntityRow> {
+        self.entities
+            .range((
+                after.map_or(Bound::Unbounded, Bound::Excluded),
+                Bound::Unbounded,
+            ))
+            .filter(|(_, entity)| entity.state.is_some())
+            .take(limit)
+            .map(|(key, entity)| entity_row(key, Some(entity)))
+            .collect()
+    }
+
+    pub(super) fn dead(
+        &self,
+        filter: &DeadFilter,
+        after: Option<&DeadId>,
+        limit: usize,
+    ) -> Vec<DeadRow> {
+        let after = after.and_then(|id| self.dead_numbers.get(id)).copied();
+        self.dead
+            .range((
+                after.map_or(Bound::Unbounded, Bound::Excluded),
+                Bound::Unbounded,
+            ))
+            .map(|(_, row)| row)
+            .filter(|row| match filter {
+                DeadFilter::All => true,
+                DeadFilter::Id(id) => row.id == *id,
+                DeadFilter::Fingerprint(fingerprint) => row.fingerprint == *fingerprint,
+            })
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
+    /// Gaps, of the streams that were met first; all of them where there is no `older_than`.
+    pub(super) fn gaps(&self, older_than: Option<Timestamp>, limit: usize) -> Vec<Gap> {
+        let mut gaps: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.blocked.is_none() && stream.held > 0)
+            .filter_map(|(key, stream)| Some((stream.row.0, self.gap(key, stream)?)))
+            .filter(|(_, gap)| older_than.is_none_or(|limit| gap.since < limit))
+            .collect();
+        gaps.sort_by_key(|(row, _)| *row);
+        gaps.into_iter().take(limit).map(|(_, gap)| gap).collect()
+    }
+
+    fn gap(&self, key: &StreamKey, stream: &Stream) -> Option<Gap> {
+        let from = stream.cursor.checked_add(1)?;
+        let held = || {
+            self.places
+                .range((key.clone(), from)..=(key.clone(), u64::MAX))
+        };
+        let (first, _) = held().next()?;
+        if first.1 == from {
+            return None;
+        }
+        let since = held().filter_map(|(_, id)| Some(self.held.get(id)?.row.since));
+        Some(Gap {
+            stream: key.clone(),
+            from,
+            to: first.1 - 1,
+            held: stream.held,
+            since: since.min()?,
+        })
+    }
+
+    pub(super) fn summary(&self, now: Timestamp) -> Summary {
+        let oldest_outbox = self.outbox.iter().map(|(_, owed)| owed.row.since).min();
+        let oldest_held = self.held.iter().map(|(_, held)| held.row.since).min();
+        let blocked = self.streams.iter().filter(|(_, s)| s.blocked.is_some());
+        Summary {
+            entities: self.counters.entities_with_state,
+            streams: self.streams.len() as u64,
+            blocked: blocked.count() as u64,
+            gaps: self.gaps(None, usize::MAX).len() as u64,
+            held_due: self.held.iter().filter(|(_, h)| h.due.is_some()).count() as u64,
+            usage: self.counters.usage,
+            tally: self.counters.tally,
+            commits: self.counters.commits,
+            oldest_outbox_ms: oldest_outbox.map(|since| age_ms(since, now)),
+            oldest_held_ms: oldest_held.map(|since| age_ms(since, now)),
+        }
+    }
+
+    pub(super) fn streams(&self, after: Option<StreamKey>, limit: usize) -> Vec<StreamRow> {
+        self.streams
+            .range((
+                after.map_or(Bound::Unbounded, Bound::Excluded),
+                Bound::Unbounded,
+            ))
+            .take(limit)
+            .map(|(key, stream)| stream_row(key, Some(stream)))
+            .collect()
+    }
+}
+
+fn stream_row(key: &StreamKey, stream: Option<&Stream>) -> StreamRow {
+    StreamRow {
+        key: key.clone(),
+        row: stream.map(|s| s.row),
+        version: stream.map_or(0, |s| s.version),
+        cursor: stream.map_or(0, |s| s.cursor),
+        last_id: stream.and_then(|s| s.last_id.clone()),
+        blocked: stream.and_then(|s| s.blocked.clone()),
+        held: stream.map_or(0, |s| s.held),
+    }
+}
+
+fn entity_row(key: &EntityKey, entity: Option<&Entity>) -> EntityRow {
+    EntityRow {
+        key: key.clone(),
+        row: entity.map(|e| e.row),
+        version: entity.map_or(0, |e| e.version),
+        state: entity.and_then(|e| e.state.clone()),
+    }
+}

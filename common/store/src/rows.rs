@@ -1,0 +1,348 @@
+//! What is read from a store.
+
+use std::{collections::BTreeMap, fmt};
+
+use bytes::Bytes;
+use doorstep_event::{Event, EventId, Sequence, Source, StreamKey, Subject, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A store's own handle on a row, so that writing it again needs no look-up. Means nothing to anyone else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowRef(pub(crate) i64);
+
+/// Names an entity within its role: mostly the subject that it is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct EntityKey(std::sync::Arc<str>);
+
+impl EntityKey {
+    /// Any text is a key; keys are compared as bytes.
+    #[must_use]
+    pub fn new(key: impl Into<std::sync::Arc<str>>) -> Self {
+        Self(key.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for EntityKey {
+    fn from(key: String) -> Self {
+        Self::new(key)
+    }
+}
+
+impl From<EntityKey> for String {
+    fn from(key: EntityKey) -> Self {
+        key.0.as_ref().to_owned()
+    }
+}
+
+impl From<&Subject> for EntityKey {
+    fn from(subject: &Subject) -> Self {
+        Self::new(subject.as_str())
+    }
+}
+
+impl fmt::Display for EntityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names a dead letter: derived from what it is about, so that the same refusal met twice is the same dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DeadId(pub String);
+
+impl fmt::Display for DeadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Numbers a held event within its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HeldId(pub i64);
+
+/// Numbers a row of the outbox within its store, in the order of writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutboxId(pub i64);
+
+/// What a batch wants to read.
+#[derive(Debug, Default, Clone)]
+pub struct Ask {
+    /// Streams, with what they hold next.
+    pub streams: Vec<StreamKey>,
+    /// How many held events to bring along for a stream: those right after its cursor, without a gap.
+    pub held_per_stream: usize,
+    /// Held events at these very places, to tell a duplicate from a numbering conflict.
+    pub held_at: Vec<(StreamKey, Sequence)>,
+    /// Entities.
+    pub entities: Vec<EntityKey>,
+    /// Ids of events without a sequence, to tell which were seen.
+    pub seen: Vec<(Source, EventId)>,
+    /// Subjects on which the role emits, to tell the last sequence given.
+    pub outgoing: Vec<Subject>,
+}
+
+/// What a batch has read. Vectors have the order of their [`Ask`].
+#[derive(Debug, Default, Clone)]
+pub struct Loaded {
+    /// One row for each stream asked for.
+    pub streams: Vec<StreamRow>,
+    /// Held events right after the cursors, by stream and sequence.
+    pub held: Vec<HeldRow>,
+    /// For each place asked for, the id of the event that is held there.
+    pub held_at: Vec<Option<EventId>>,
+    /// One row for each entity asked for.
+    pub entities: Vec<EntityRow>,
+    /// Whether each id was seen.
+    pub seen: Vec<bool>,
+    /// The last sequence given on each subject, 0 if none was.
+    pub outgoing: Vec<u64>,
+}
+
+/// How far a role has got in a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamRow {
+    /// Which stream.
+    pub key: StreamKey,
+    /// Its row, `None` if there is none yet.
+    pub row: Option<RowRef>,
+    /// Its version, 0 if there is no row yet.
+    pub version: u64,
+    /// The last sequence applied or stepped over, 0 at the start.
+    pub cursor: u64,
+    /// The id of the event at the cursor, `None` at the start or where a gap was stepped over.
+    pub last_id: Option<EventId>,
+    /// The dead letter that blocks the stream: its event is the one after the cursor.
+    pub blocked: Option<DeadId>,
+    /// How many of its events are held.
+    pub held: u64,
+}
+
+/// The state of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityRow {
+    /// Which entity.
+    pub key: EntityKey,
+    /// Its row, `None` if there is none yet.
+    pub row: Option<RowRef>,
+    /// Its version, 0 if there is no row yet.
+    pub version: u64,
+    /// Its state in JSON; `None` if nothing has been applied to it yet.
+    pub state: Option<Bytes>,
+}
+
+/// Why an event is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldReason {
+    /// Its predecessor is missing, or blocked.
+    Behind,
+    /// It waits for what another stream will bring to this entity.
+    Awaits(EntityKey),
+    /// It is this dead letter, to be tried again.
+    Replay(DeadId),
+}
+
+/// A held event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRow {
+    /// Which row.
+    pub id: HeldId,
+    /// The event.
+    pub event: Event,
+    /// Why no handler will be asked: the event is there only for its place, and will be refused when it is next.
+    pub defect: Option<String>,
+    /// Why it is held.
+    pub reason: HeldReason,
+    /// When it was first held.
+    pub since: Timestamp,
+    /// How often a handler has put it off.
+    pub attempts: u32,
+}
+
+/// What has become of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadStatus {
+    /// Nobody has decided yet.
+    Open,
+    /// A replay was asked for and has not been worked yet.
+    Replaying,
+}
+
+/// A dead letter: an event, or something that was to be one, that was refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadRow {
+    /// Which dead letter.
+    pub id: DeadId,
+    /// The event, if the message could be read as one; its data is the message's body in any case.
+    pub event: Option<Event>,
+    /// The body, for a message that could not be read as an event.
+    pub body: Bytes,
+    /// Whether a stream is blocked by it.
+    pub blocks: bool,
+    /// The reason in a few words, the same for all of a kind.
+    pub reason: String,
+    /// The reason in full, with the values.
+    pub detail: String,
+    /// Groups dead letters of one kind: a digest of role, type, reason and the shape of the detail.
+    pub fingerprint: String,
+    /// How often a handler has seen it.
+    pub attempts: u32,
+    /// When it died.
+    pub since: Timestamp,
+    /// What has become of it.
+    pub status: DeadStatus,
+    /// The defect that it was read with, if any.
+    pub defect: Option<String>,
+}
+
+/// Which dead letters to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DeadFilter {
+    /// All of them.
+    #[default]
+    All,
+    /// This one.
+    Id(DeadId),
+    /// Those of one kind.
+    Fingerprint(String),
+}
+
+/// Events that a stream misses: `from..=to` are not there, what follows is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Which stream.
+    pub stream: StreamKey,
+    /// The first one missing.
+    pub from: u64,
+    /// The last one missing.
+    pub to: u64,
+    /// How many are held behind the gap.
+    pub held: u64,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What an outbox row owes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutboxKind {
+    /// An event to publish.
+    Event(Event),
+    /// A copy of a dead letter, for the management UI, alerts and other tools.
+    DeadCopy {
+        /// Which dead letter.
+        id: DeadId,
+        /// What goes into the copy's headers.
+        headers: BTreeMap<String, String>,
+        /// The body.
+        body: Bytes,
+    },
+}
+
+/// A row of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Which row.
+    pub id: OutboxId,
+    /// What it owes.
+    pub kind: OutboxKind,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+    /// When it was written.
+    pub since: Timestamp,
+}
+
+/// Rows and bytes of one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct UsageOf {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of their events, about.
+    pub bytes: u64,
+}
+
+/// How full the tables are that must not grow without bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Usage {
+    /// Held events.
+    pub held: UsageOf,
+    /// Dead letters.
+    pub dead: UsageOf,
+    /// Seen ids.
+    pub seen: UsageOf,
+    /// The outbox.
+    pub outbox: UsageOf,
+}
+
+/// What a role has done with deliveries since its store was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Tally {
+    /// Events applied.
+    pub applied: u64,
+    /// Known events of types that the role does not handle: their cursor moved, nothing else.
+    pub ignored: u64,
+    /// Deliveries dropped because they had been applied, held or refused before.
+    pub duplicates: u64,
+    /// Events held when they came.
+    pub held: u64,
+    /// Dead letters made.
+    pub dead: u64,
+    /// Dead letters replayed and then applied.
+    pub replayed: u64,
+    /// Dead letters and gaps stepped over.
+    pub skipped: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, more: &Self) {
+        let counts = [
+            (&mut self.applied, more.applied),
+            (&mut self.ignored, more.ignored),
+            (&mut self.duplicates, more.duplicates),
+            (&mut self.held, more.held),
+            (&mut self.dead, more.dead),
+            (&mut self.replayed, more.replayed),
+            (&mut self.skipped, more.skipped),
+        ];
+        for (count, more) in counts {
+            *count = count.saturating_add(more);
+        }
+    }
+}
+
+/// Counts of everything in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Summary {
+    /// Entities with a state.
+    pub entities: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Streams that are blocked.
+    pub blocked: u64,
+    /// Streams that hold events behind a missing one.
+    pub gaps: u64,
+    /// Held events whose time has come or will come by itself: put off by a handler, or to be replayed.
+    pub held_due: u64,
+    /// Rows and bytes.
+    pub usage: Usage,
+    /// What was done.
+    pub tally: Tally,
+    /// Changes with every commit by anyone: two equal readings mean that nothing was written between them.
+    pub commits: u64,
+    /// Age of the oldest outbox row in milliseconds.
+    pub oldest_outbox_ms: Option<u64>,
+    /// Age of the oldest held event in milliseconds.
+    pub oldest_held_ms: Option<u64>,
+}
+
+/// How long ago something was, 0 where the clock has gone back since.
+pub(crate) fn age_ms(since: Timestamp, now: Timestamp) -> u64 {
+    let age = now.as_millisecond().saturating_sub(since.as_millisecond());
+    u64::try_from(age).unwrap_or(0)
+}

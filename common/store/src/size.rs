@@ -1,0 +1,46 @@
+//! About how many bytes a row takes: one rule for every store, so that bounds mean the same in each.
+
+use doorstep_event::{Event, EventId, Source};
+
+use crate::rows::{DeadRow, OutboxKind};
+
+fn add(lengths: impl IntoIterator<Item = usize>) -> u64 {
+    lengths
+        .into_iter()
+        .fold(0, |sum, length| sum.saturating_add(length as u64))
+}
+
+/// Of a held event.
+pub(crate) fn held(event: &Event, defect: Option<&str>) -> u64 {
+    add([event.size(), defect.map_or(0, str::len)])
+}
+
+/// Of a dead letter.
+pub(crate) fn dead(row: &DeadRow) -> u64 {
+    add([
+        row.event.as_ref().map_or(0, Event::size),
+        row.body.len(),
+        row.id.0.len(),
+        row.reason.len(),
+        row.detail.len(),
+        row.fingerprint.len(),
+        row.defect.as_deref().map_or(0, str::len),
+    ])
+}
+
+/// Of an id that was seen.
+pub(crate) fn seen(source: &Source, id: &EventId) -> u64 {
+    add([source.as_str().len(), id.as_str().len()])
+}
+
+/// Of what is owed.
+pub(crate) fn outbox(kind: &OutboxKind) -> u64 {
+    match kind {
+        OutboxKind::Event(event) => add([event.size()]),
+        OutboxKind::DeadCopy { id, headers, body } => add([
+            id.0.len(),
+            body.len(),
+            headers.iter().map(|(k, v)| k.len() + v.len()).sum(),
+        ]),
+    }
+}
