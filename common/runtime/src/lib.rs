@@ -1,1 +1,21 @@
-//! Being written.
+//! The engine of a role: takes deliveries, lets a pure function decide, commits, settles, relays.
+//!
+//! - [`Role`] is what somebody writes who wants a new consumer service: pure functions over state types.
+//! - [`Engine`] works batches of events against a [`doorstep_store::Store`]; it knows no broker, so that a simulation can run it.
+//! - [`relay`] sends what commits owe the world.
+//! - [`operate`] is replay and skip, as transactions on the store.
+//! - [`runner`] joins it all with the broker: start, loop, pause, stop.
+//!
+//! Nothing here knows an order, and nothing here names lapin or SQL.
+
+mod dead_letter;
+pub mod engine;
+pub mod limits;
+pub mod operate;
+// relay
+pub mod role;
+// runner
+
+pub use engine::{Engine, Incoming, Worked};
+pub use limits::Limits;
+pub use role::{Emit, Reading, Refusal, Role, States};

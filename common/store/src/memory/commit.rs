@@ -92,7 +92,12 @@ impl Data {
                 }
             }
         }
-        for new in changes.dead {
+        let may_be_there = changes
+            .dead_if_absent
+            .into_iter()
+            .filter(|new| self.dead_numbers.get(&new.row.id).is_none())
+            .collect::<Vec<_>>();
+        for new in changes.dead.into_iter().chain(may_be_there) {
             self.counters.last_dead += 1;
             let number = self.counters.last_dead;
             if !self.dead_numbers.insert(new.row.id.clone(), number) {

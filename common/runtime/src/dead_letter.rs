@@ -1,0 +1,212 @@
+//! How a refusal is written down: the row in the store, and the copy for the management UI.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use doorstep_event::{Event, Timestamp};
+use doorstep_store::{DeadId, DeadRow, DeadStatus, NewDead, NewOutbox, OutboxKind};
+use sha2::{Digest, Sha256};
+
+/// Why something is a dead letter: a few words that are the same for all of a kind, and the detail with the values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) reason: &'static str,
+    pub(crate) detail: String,
+}
+
+impl Cause {
+    pub(crate) fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// The reasons that the runtime itself gives.
+pub(crate) mod reason {
+    pub(crate) const UNREADABLE: &str = "unreadable";
+    pub(crate) const UNKNOWN_TYPE: &str = "unknown type";
+    pub(crate) const CONTRACT: &str = "breaks its contract";
+    pub(crate) const RULE: &str = "breaks a rule";
+    pub(crate) const PANIC: &str = "handler panicked";
+    pub(crate) const AWAITED: &str = "awaited in vain";
+    pub(crate) const CONFLICT: &str = "numbering conflict";
+    pub(crate) const TOO_OLD: &str = "too old to tell";
+}
+
+/// The first 64 bits of a SHA-256 over the parts, as 16 hexadecimal digits: short enough to type, long enough to be unique.
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+/// SHA-256 of a body, in hexadecimal digits: the only name that an unreadable message has.
+pub(crate) fn body_digest(body: &[u8]) -> String {
+    Sha256::digest(body)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+/// Two details are of one shape if they differ in numbers and quoted values only.
+fn shape(detail: &str) -> String {
+    let mut shape = String::with_capacity(detail.len());
+    let mut quoted = false;
+    for c in detail.chars() {
+        match c {
+            '"' | '\'' | '`' => {
+                quoted = !quoted;
+                shape.push('"');
+            }
+            _ if quoted => {}
+            c if c.is_ascii_digit() => {
+                if !shape.ends_with('0') {
+                    shape.push('0');
+                }
+            }
+            c => shape.push(c),
+        }
+    }
+    shape
+}
+
+/// The dead letter of an event. `attempts` counts the refusals of this event: a new refusal is a new dead letter.
+pub(crate) fn of_event(
+    role: &str,
+    event: &Event,
+    defect: Option<String>,
+    cause: Cause,
+    attempts: u32,
+    blocks: Blocks,
+    now: Timestamp,
+) -> NewDead {
+    let sequence = event.sequence.map_or(0, doorstep_event::Sequence::get);
+    let name = digest([
+        event.source.as_str().as_bytes(),
+        event.subject.as_str().as_bytes(),
+        &sequence.to_be_bytes(),
+        event.id.as_str().as_bytes(),
+        // A conflicting event may share all of the above with one that was refused for itself.
+        if cause.reason == reason::CONFLICT {
+            b"conflict"
+        } else {
+            b""
+        },
+    ]);
+    NewDead {
+        row: DeadRow {
+            id: DeadId(format!("{name}-{attempts}")),
+            event: Some(event.clone()),
+            body: event.data.clone(),
+            blocks: blocks == Blocks::Stream,
+            fingerprint: digest([
+                role.as_bytes(),
+                event.kind.as_str().as_bytes(),
+                cause.reason.as_bytes(),
+                shape(&cause.detail).as_bytes(),
+            ]),
+            reason: cause.reason.to_owned(),
+            detail: cause.detail,
+            attempts,
+            since: now,
+            status: DeadStatus::Open,
+            defect,
+        },
+    }
+}
+
+/// Whether a dead letter blocks its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocks {
+    /// It is the next event of its stream.
+    Stream,
+    /// It has no place in a stream, or another event has taken it.
+    Nothing,
+}
+
+/// The dead letter of a message that could not be read as an event.
+pub(crate) fn of_body(
+    role: &str,
+    body: Bytes,
+    headers: &str,
+    cause: Cause,
+    now: Timestamp,
+) -> NewDead {
+    let name = digest([body.as_ref()]);
+    NewDead {
+        row: DeadRow {
+            id: DeadId(format!("{name}-1")),
+            event: None,
+            body,
+            blocks: false,
+            fingerprint: digest([
+                role.as_bytes(),
+                cause.reason.as_bytes(),
+                shape(&cause.detail).as_bytes(),
+            ]),
+            reason: cause.reason.to_owned(),
+            detail: if headers.is_empty() {
+                cause.detail
+            } else {
+                format!("{}; its headers: {headers}", cause.detail)
+            },
+            attempts: 1,
+            since: now,
+            status: DeadStatus::Open,
+            defect: None,
+        },
+    }
+}
+
+/// The copy of a dead letter that goes to the role's `.dead` queue. Nothing reads it back.
+pub(crate) fn copy(role: &str, dead: &DeadRow) -> NewOutbox {
+    let mut headers = BTreeMap::from([
+        ("doorstep-role".to_owned(), role.to_owned()),
+        ("doorstep-reason".to_owned(), dead.reason.clone()),
+        // Headers have to fit a frame beside everything else.
+        (
+            "doorstep-detail".to_owned(),
+            dead.detail.chars().take(1_000).collect(),
+        ),
+        ("doorstep-attempts".to_owned(), dead.attempts.to_string()),
+        ("doorstep-fingerprint".to_owned(), dead.fingerprint.clone()),
+        ("doorstep-died-at".to_owned(), dead.since.to_string()),
+    ]);
+    if let Some(event) = &dead.event {
+        headers.extend(
+            doorstep_event::headers::write(event)
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+    }
+    NewOutbox {
+        kind: OutboxKind::DeadCopy {
+            id: dead.id.clone(),
+            headers,
+            body: dead.body.clone(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_that_differ_in_values_only_have_one_shape() {
+        assert_eq!(
+            shape("stock 17 of \"A\" is below 3"),
+            shape("stock 4 of \"BB\" is below 2210")
+        );
+        assert_ne!(shape("stock 17 is below 3"), shape("stock 17 is above 3"));
+    }
+}

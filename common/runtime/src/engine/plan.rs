@@ -1,0 +1,733 @@
+//! Decides what becomes of every event of a batch. Pure: rows in, changes out.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bytes::Bytes;
+use doorstep_event::{ContractError, Event, EventId, Sequence, Source, Subject, Timestamp};
+use doorstep_store::{
+    Changes, DeadFate, DeadStatus, EntityKey, HeldId, HeldReason, HeldRetry, NewHeld, NewOutbox,
+    OutboxKind, OutgoingChange, StoreError,
+};
+
+use super::slots::{Slots, Waiting};
+use crate::{
+    Emit, Limits, Reading, Refusal, Role,
+    dead_letter::{self, Blocks, Cause, reason},
+    role::{Entry, States},
+};
+
+/// What is worked: an event, or what could not be read as one.
+pub(super) enum Item {
+    Event {
+        event: Event,
+        defect: Option<String>,
+    },
+    Unreadable {
+        body: Bytes,
+        headers: String,
+        defect: String,
+        id: EventId,
+    },
+}
+
+/// Where an item comes from.
+#[derive(Clone)]
+pub(super) enum Origin {
+    Delivery,
+    Held {
+        id: HeldId,
+        reason: HeldReason,
+        since: Timestamp,
+        attempts: u32,
+    },
+}
+
+/// What reading an event has led to, with the entities that it touches.
+enum Understood<F> {
+    Fact(F, Vec<EntityKey>),
+    Ignored,
+    Refused(Cause),
+}
+
+/// An item, read once: a batch that meets a conflict is planned again without reading it again.
+pub(super) struct Prepared<F> {
+    pub(super) item: Item,
+    origin: Origin,
+    understood: Understood<F>,
+}
+
+impl<F> Prepared<F> {
+    pub(super) fn event<R: Role<Fact = F>>(
+        role: &R,
+        event: Event,
+        defect: Option<String>,
+        origin: Origin,
+    ) -> Self {
+        let understood = match &defect {
+            Some(defect) => Understood::Refused(Cause::new(reason::UNREADABLE, defect.clone())),
+            None => understand(role, &event),
+        };
+        Self {
+            item: Item::Event { event, defect },
+            origin,
+            understood,
+        }
+    }
+
+    pub(super) fn unreadable(body: Bytes, headers: String, defect: String) -> Self {
+        #[expect(
+            clippy::expect_used,
+            reason = "64 hexadecimal digits are a well-formed id"
+        )]
+        let id = EventId::new(dead_letter::body_digest(&body)).expect("a digest is an id");
+        Self {
+            item: Item::Unreadable {
+                body,
+                headers,
+                defect,
+                id,
+            },
+            origin: Origin::Delivery,
+            understood: Understood::Ignored,
+        }
+    }
+
+    /// The entities that it touches.
+    pub(super) fn keys(&self) -> &[EntityKey] {
+        match &self.understood {
+            Understood::Fact(_, keys) => keys,
+            Understood::Ignored | Understood::Refused(_) => &[],
+        }
+    }
+
+    /// The id under which a delivery without a place in a stream is told apart; none where a cursor does that, and none for what is
+    /// held, since its id was marked when it came.
+    pub(super) fn seen_id(&self) -> Option<(Source, EventId)> {
+        match (&self.item, &self.origin) {
+            (Item::Event { event, .. }, Origin::Delivery) if event.sequence.is_none() => {
+                Some((event.source.clone(), event.id.clone()))
+            }
+            (Item::Unreadable { id, .. }, _) => Some((unreadable_source(), id.clone())),
+            _ => None,
+        }
+    }
+}
+
+fn unreadable_source() -> Source {
+    #[expect(clippy::expect_used, reason = "a constant of the program")]
+    Source::new("unreadable").expect("a well-formed source")
+}
+
+fn understand<R: Role>(role: &R, event: &Event) -> Understood<R::Fact> {
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        role.read(event).map(|reading| match reading {
+            Reading::Ignored => Understood::Ignored,
+            Reading::Fact(fact) => {
+                let keys = role.keys(event, &fact);
+                Understood::Fact(fact, keys)
+            }
+        })
+    }));
+    match read {
+        Ok(Ok(understood)) => understood,
+        Ok(Err(e @ ContractError::UnknownType(_))) => {
+            Understood::Refused(Cause::new(reason::UNKNOWN_TYPE, e.to_string()))
+        }
+        Ok(Err(e)) => Understood::Refused(Cause::new(reason::CONTRACT, e.to_string())),
+        Err(panic) => Understood::Refused(Cause::new(reason::PANIC, panic_text(panic.as_ref()))),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a text".to_owned())
+}
+
+/// What a handler has said of an event.
+enum Verdict {
+    Applied(Vec<Emit>),
+    Ignored,
+    NotYet(EntityKey),
+    Dead(Cause),
+}
+
+/// What a batch is going to do.
+pub(super) struct Plan<'a, R: Role> {
+    role: &'a R,
+    limits: &'a Limits,
+    items: &'a [Prepared<R::Fact>],
+    slots: Slots<R>,
+    changes: Changes,
+    emitted: Vec<(Emit, Option<String>)>,
+    now: Timestamp,
+    jitter: f64,
+}
+
+impl<'a, R: Role> Plan<'a, R> {
+    pub(super) fn make(
+        role: &'a R,
+        limits: &'a Limits,
+        slots: Slots<R>,
+        items: &'a [Prepared<R::Fact>],
+        now: Timestamp,
+        jitter: f64,
+    ) -> Self {
+        let mut plan = Self {
+            role,
+            limits,
+            items,
+            slots,
+            changes: Changes::at(now),
+            emitted: Vec::new(),
+            now,
+            jitter,
+        };
+        for index in 0..items.len() {
+            plan.item(index);
+        }
+        plan.hold_the_rest();
+        plan
+    }
+
+    fn item(&mut self, index: usize) {
+        let items = self.items;
+        let prepared = &items[index];
+        match &prepared.item {
+            Item::Unreadable {
+                body,
+                headers,
+                defect,
+                id,
+            } => {
+                if self.slots.see(&(unreadable_source(), id.clone())) {
+                    self.changes.tally.duplicates += 1;
+                    return;
+                }
+                self.changes
+                    .seen
+                    .push((unreadable_source(), id.clone(), self.now));
+                let cause = Cause::new(reason::UNREADABLE, defect.clone());
+                self.bury(dead_letter::of_body(
+                    self.role.name(),
+                    body.clone(),
+                    headers,
+                    cause,
+                    self.now,
+                ));
+            }
+            Item::Event { event, .. } => match event.sequence {
+                Some(sequence) => self.numbered(index, event, sequence),
+                None => self.unnumbered(prepared, event),
+            },
+        }
+    }
+
+    /// Step 4 of the loop: where does an event with a sequence stand in its stream?
+    fn numbered(&mut self, index: usize, event: &Event, sequence: Sequence) {
+        let items = self.items;
+        let prepared = &items[index];
+        let Some(slot) = self.slots.stream(&event.stream()) else {
+            return;
+        };
+        let next = slot.next();
+        match &prepared.origin {
+            Origin::Delivery if sequence.get() < next => {
+                let taken_by_another = sequence.get() == slot.after.cursor
+                    && slot
+                        .after
+                        .last_id
+                        .as_ref()
+                        .is_some_and(|last| *last != event.id);
+                if taken_by_another {
+                    self.numbering_conflict(prepared, event);
+                } else {
+                    self.changes.tally.duplicates += 1;
+                }
+            }
+            Origin::Delivery => match slot.held_at(sequence) {
+                Some(held) if *held == event.id => self.changes.tally.duplicates += 1,
+                Some(_) => self.numbering_conflict(prepared, event),
+                None if slot.after.blocked.is_some() && sequence.get() == next => {
+                    self.changes.tally.duplicates += 1
+                }
+                None if slot.after.blocked.is_some() || sequence.get() > next => {
+                    slot.touched = true;
+                    slot.held_changes = true;
+                    slot.places.insert(sequence, event.id.clone());
+                    slot.waiting.insert(sequence, Waiting::InBatch(index));
+                }
+                None => self.advance(prepared, event, sequence),
+            },
+            // Whoever has raised the cursor above a held event has deleted it in the same commit.
+            Origin::Held { .. } if sequence.get() < next => {}
+            Origin::Held { reason, .. } => {
+                let replays_the_blocker = matches!(reason, HeldReason::Replay(dead) if slot.after.blocked.as_ref() == Some(dead));
+                let may_go =
+                    sequence.get() == next && (slot.after.blocked.is_none() || replays_the_blocker);
+                if may_go {
+                    slot.waiting.remove(&sequence);
+                    self.advance(prepared, event, sequence);
+                } else {
+                    // It fell due although it is not its turn: its predecessor will make it due again.
+                    self.put_off(prepared, event, None, None);
+                }
+            }
+        }
+    }
+
+    /// Applies the next event of a stream, and then what is held and has become next by that.
+    fn advance(&mut self, first: &Prepared<R::Fact>, event: &Event, sequence: Sequence) {
+        if !self.apply(first, event, sequence) {
+            return;
+        }
+        let key = event.stream();
+        loop {
+            let Some(slot) = self.slots.stream(&key) else {
+                return;
+            };
+            let Some(next) = Sequence::new(slot.next()) else {
+                return;
+            };
+            let Some(waiting) = slot.waiting.remove(&next) else {
+                return;
+            };
+            let items = self.items;
+            let applied = match &waiting {
+                Waiting::Loaded(prepared) => self.apply_waiting(prepared, next),
+                Waiting::InBatch(index) => self.apply_waiting(&items[*index], next),
+            };
+            if !applied {
+                return;
+            }
+        }
+    }
+
+    fn apply_waiting(&mut self, prepared: &Prepared<R::Fact>, sequence: Sequence) -> bool {
+        match &prepared.item {
+            Item::Event { event, .. } => self.apply(prepared, event, sequence),
+            Item::Unreadable { .. } => false,
+        }
+    }
+
+    /// Asks the handler about the next event of a stream. Returns whether the cursor has moved.
+    fn apply(&mut self, prepared: &Prepared<R::Fact>, event: &Event, sequence: Sequence) -> bool {
+        let verdict = self.ask(prepared, event);
+        let key = event.stream();
+        match verdict {
+            Verdict::Applied(_) | Verdict::Ignored => {
+                let replayed = self.settle_replay(prepared);
+                let tally = &mut self.changes.tally;
+                if let Verdict::Applied(emits) = verdict {
+                    tally.applied += 1;
+                    tally.replayed += u64::from(replayed);
+                    self.emitted.extend(
+                        emits
+                            .into_iter()
+                            .map(|emit| (emit, event.traceparent.clone())),
+                    );
+                } else {
+                    tally.ignored += 1;
+                }
+                if let Some(slot) = self.slots.stream(&key) {
+                    slot.touched = true;
+                    slot.held_changes |= matches!(prepared.origin, Origin::Held { .. });
+                    slot.after.cursor = sequence.get();
+                    slot.after.last_id = Some(event.id.clone());
+                    slot.after.blocked = None;
+                }
+                true
+            }
+            Verdict::NotYet(entity) => {
+                self.wait_for(prepared, event, entity);
+                false
+            }
+            Verdict::Dead(cause) => {
+                self.die(prepared, event, cause);
+                false
+            }
+        }
+    }
+
+    /// An event without a sequence: told apart by its id, applied in whatever order it comes.
+    fn unnumbered(&mut self, prepared: &Prepared<R::Fact>, event: &Event) {
+        if let Some(id) = prepared.seen_id() {
+            if self.slots.see(&id) {
+                self.changes.tally.duplicates += 1;
+                return;
+            }
+            let oldest = back(self.now, self.limits.seen_retention);
+            let known_since = event.time.filter(|time| *time >= oldest);
+            // Seen under its own time, so that it is forgotten no sooner than it can be told to be too old.
+            self.changes.seen.push((
+                id.0,
+                id.1,
+                known_since.map_or(self.now, |time| time.max(self.now)),
+            ));
+            if known_since.is_none() {
+                let detail = match event.time {
+                    None => "it has neither a sequence nor a time, so a duplicate of it could not be told".to_owned(),
+                    Some(time) => format!(
+                        "it has no sequence and its time {time} is beyond the {} h for which ids are kept",
+                        self.limits.seen_retention.as_secs() / 3600
+                    ),
+                };
+                self.die(prepared, event, Cause::new(reason::TOO_OLD, detail));
+                return;
+            }
+        }
+        match self.ask(prepared, event) {
+            Verdict::Applied(emits) => {
+                let replayed = self.settle_replay(prepared);
+                self.changes.tally.applied += 1;
+                self.changes.tally.replayed += u64::from(replayed);
+                self.emitted.extend(
+                    emits
+                        .into_iter()
+                        .map(|emit| (emit, event.traceparent.clone())),
+                );
+                self.release(prepared);
+            }
+            Verdict::Ignored => {
+                self.settle_replay(prepared);
+                self.changes.tally.ignored += 1;
+                self.release(prepared);
+            }
+            Verdict::NotYet(entity) => self.wait_for(prepared, event, entity),
+            Verdict::Dead(cause) => self.die(prepared, event, cause),
+        }
+    }
+
+    /// Calls the handler on copies of the states; they count only if it agrees.
+    fn ask(&mut self, prepared: &Prepared<R::Fact>, event: &Event) -> Verdict {
+        let (fact, keys) = match &prepared.understood {
+            Understood::Ignored => return Verdict::Ignored,
+            Understood::Refused(cause) => return Verdict::Dead(cause.clone()),
+            Understood::Fact(fact, keys) => (fact, keys),
+        };
+        let entries = keys
+            .iter()
+            .map(|key| {
+                (
+                    key.clone(),
+                    self.slots.entity(key).and_then(|slot| slot.state.clone()),
+                )
+            })
+            .collect();
+        let mut states = States::new(entries);
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            self.role.handle(&mut states, event, fact, self.now)
+        }));
+        match answer {
+            Ok(Ok(emits)) => {
+                for Entry {
+                    key,
+                    state,
+                    written,
+                } in states.into_entries()
+                {
+                    if written && let Some(slot) = self.slots.entity(&key) {
+                        slot.state = state;
+                        slot.written = true;
+                    }
+                }
+                Verdict::Applied(emits)
+            }
+            Ok(Err(Refusal::NotYet(entity))) => {
+                // The awaited entity must be one whose version this commit checks, or its change could be missed.
+                if keys.contains(&entity) {
+                    Verdict::NotYet(entity)
+                } else {
+                    let detail = format!("the handler awaits {entity}, which keys() does not name");
+                    Verdict::Dead(Cause::new(reason::PANIC, detail))
+                }
+            }
+            Ok(Err(Refusal::Never(detail))) => Verdict::Dead(Cause::new(reason::RULE, detail)),
+            Err(panic) => Verdict::Dead(Cause::new(reason::PANIC, panic_text(panic.as_ref()))),
+        }
+    }
+
+    /// Holds an event until an entity changes, or lets it die if it has waited for too long.
+    fn wait_for(&mut self, prepared: &Prepared<R::Fact>, event: &Event, entity: EntityKey) {
+        match &prepared.origin {
+            Origin::Delivery => {
+                let due = self.next_try(1);
+                if let (Some(sequence), Some(slot)) =
+                    (event.sequence, self.slots.stream(&event.stream()))
+                {
+                    slot.touched = true;
+                    slot.held_changes = true;
+                    slot.places.insert(sequence, event.id.clone());
+                }
+                self.changes.tally.held += 1;
+                self.changes.hold.push(NewHeld {
+                    event: event.clone(),
+                    defect: None,
+                    reason: HeldReason::Awaits(entity),
+                    due: Some(due),
+                    attempts: 1,
+                    since: self.now,
+                });
+            }
+            Origin::Held {
+                since, attempts, ..
+            } => {
+                let waited_too_long =
+                    *attempts > 0 && *since <= back(self.now, self.limits.await_limit);
+                if waited_too_long {
+                    let detail = format!(
+                        "it waited for {entity} since {since}, which did not bring what it needs"
+                    );
+                    self.die(prepared, event, Cause::new(reason::AWAITED, detail));
+                } else {
+                    let due = self.next_try(attempts + 1);
+                    self.put_off(prepared, event, Some(entity), Some(due));
+                }
+            }
+        }
+    }
+
+    /// Writes a held event back, to be tried later.
+    fn put_off(
+        &mut self,
+        prepared: &Prepared<R::Fact>,
+        event: &Event,
+        awaits: Option<EntityKey>,
+        due: Option<Timestamp>,
+    ) {
+        let Origin::Held {
+            id,
+            reason,
+            since,
+            attempts,
+        } = &prepared.origin
+        else {
+            return;
+        };
+        // The version has to rise: somebody else may be working the same row.
+        if event.sequence.is_some()
+            && let Some(slot) = self.slots.stream(&event.stream())
+        {
+            slot.touched = true;
+            slot.held_changes = true;
+        }
+        let waits_from_now = *attempts == 0 && awaits.is_some();
+        let tries = if awaits.is_some() {
+            attempts + 1
+        } else {
+            *attempts
+        };
+        self.changes.put_off.push(HeldRetry {
+            id: *id,
+            reason: match (reason, awaits) {
+                // It has to stay known as the replay: nothing else may pass the dead letter that blocks its stream.
+                (HeldReason::Replay(dead), _) => HeldReason::Replay(dead.clone()),
+                (_, Some(entity)) => HeldReason::Awaits(entity),
+                (reason, None) => reason.clone(),
+            },
+            due,
+            attempts: tries,
+            since: if waits_from_now { self.now } else { *since },
+        });
+    }
+
+    fn next_try(&self, attempts: u32) -> Timestamp {
+        forth(self.now, self.limits.retry_pause(attempts, self.jitter))
+    }
+
+    /// Makes an event a dead letter; if it has a place in a stream, the stream is blocked by it.
+    fn die(&mut self, prepared: &Prepared<R::Fact>, event: &Event, cause: Cause) {
+        let attempts = match &prepared.origin {
+            Origin::Delivery => 1,
+            Origin::Held { attempts, .. } => attempts + 1,
+        };
+        let defect = match &prepared.item {
+            Item::Event { defect, .. } => defect.clone(),
+            Item::Unreadable { .. } => None,
+        };
+        let blocks = if event.sequence.is_some() {
+            Blocks::Stream
+        } else {
+            Blocks::Nothing
+        };
+        let dead = dead_letter::of_event(
+            self.role.name(),
+            event,
+            defect,
+            cause,
+            attempts,
+            blocks,
+            self.now,
+        );
+        self.settle_replay(prepared);
+        self.release(prepared);
+        if event.sequence.is_some()
+            && let Some(slot) = self.slots.stream(&event.stream())
+        {
+            slot.touched = true;
+            slot.held_changes |= matches!(prepared.origin, Origin::Held { .. });
+            slot.after.blocked = Some(dead.row.id.clone());
+        }
+        self.bury(dead);
+    }
+
+    /// Another event has taken this one's number: a dead letter that blocks nothing. Its id is made of what it is, so the same
+    /// message delivered again is the same dead letter.
+    fn numbering_conflict(&mut self, prepared: &Prepared<R::Fact>, event: &Event) {
+        let defect = match &prepared.item {
+            Item::Event { defect, .. } => defect.clone(),
+            Item::Unreadable { .. } => None,
+        };
+        let cause = Cause::new(
+            reason::CONFLICT,
+            format!(
+                "another event of {} has its number: two programs number under one source, or a store was restored without minting \
+                 its source anew",
+                event.source
+            ),
+        );
+        let dead = dead_letter::of_event(
+            self.role.name(),
+            event,
+            defect,
+            cause,
+            1,
+            Blocks::Nothing,
+            self.now,
+        );
+        self.changes.tally.dead += 1;
+        self.changes
+            .outbox
+            .push(dead_letter::copy(self.role.name(), &dead.row));
+        self.changes.dead_if_absent.push(dead);
+    }
+
+    fn bury(&mut self, dead: doorstep_store::NewDead) {
+        self.changes.tally.dead += 1;
+        self.changes
+            .outbox
+            .push(dead_letter::copy(self.role.name(), &dead.row));
+        self.changes.dead.push(dead);
+    }
+
+    /// Settles the dead letter that a replay was made from, now that the replay has come to something.
+    fn settle_replay(&mut self, prepared: &Prepared<R::Fact>) -> bool {
+        let Origin::Held {
+            reason: HeldReason::Replay(dead),
+            ..
+        } = &prepared.origin
+        else {
+            return false;
+        };
+        self.changes
+            .settle
+            .push((dead.clone(), DeadStatus::Replaying, DeadFate::Gone));
+        true
+    }
+
+    /// Deletes the row of a held event. Where a cursor rises the store does that by itself.
+    fn release(&mut self, prepared: &Prepared<R::Fact>) {
+        if let Origin::Held { id, .. } = &prepared.origin {
+            self.changes.release.push(*id);
+        }
+    }
+
+    /// What came with this batch and is not next by its end is held.
+    fn hold_the_rest(&mut self) {
+        for slot in self.slots.streams_mut() {
+            for waiting in std::mem::take(&mut slot.waiting).into_values() {
+                let Waiting::InBatch(index) = waiting else {
+                    continue;
+                };
+                let Item::Event { event, defect } = &self.items[index].item else {
+                    continue;
+                };
+                self.changes.tally.held += 1;
+                self.changes.hold.push(NewHeld {
+                    event: event.clone(),
+                    defect: defect.clone(),
+                    reason: HeldReason::Behind,
+                    due: None,
+                    attempts: 0,
+                    since: self.now,
+                });
+            }
+        }
+    }
+
+    /// The subjects of what the handlers emit, each once.
+    pub(super) fn emitted_subjects(&self) -> Vec<Subject> {
+        let mut subjects: Vec<_> = self
+            .emitted
+            .iter()
+            .map(|(emit, _)| emit.subject.clone())
+            .collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        subjects
+    }
+
+    /// Numbers what is emitted, and hands over all changes together with the rows.
+    ///
+    /// # Errors
+    /// A state has no form in JSON.
+    pub(super) fn finish(
+        mut self,
+        source: &Source,
+        subjects: Vec<Subject>,
+        last: Vec<u64>,
+    ) -> Result<(Changes, Slots<R>), StoreError> {
+        let before: HashMap<Subject, u64> = subjects.into_iter().zip(last).collect();
+        let mut given = before.clone();
+        let mut events = Vec::with_capacity(self.emitted.len());
+        for (emit, traceparent) in self.emitted {
+            let last = given.entry(emit.subject.clone()).or_default();
+            *last += 1;
+            let sequence = Sequence::new(*last);
+            let id = sequence.and_then(|sequence| Event::numbered_id(&emit.subject, sequence).ok());
+            let Some(id) = id else {
+                return Err(StoreError::Unusable {
+                    store: source.to_string(),
+                    detail: format!("subject {} cannot be numbered beyond {last}", emit.subject),
+                });
+            };
+            events.push(NewOutbox {
+                kind: OutboxKind::Event(Event {
+                    id,
+                    source: source.clone(),
+                    kind: emit.kind,
+                    subject: emit.subject,
+                    time: Some(self.now),
+                    sequence,
+                    traceparent,
+                    data: emit.data.into(),
+                }),
+            });
+        }
+        events.append(&mut self.changes.outbox);
+        self.changes.outbox = events;
+        self.changes.outgoing = given
+            .into_iter()
+            .map(|(subject, after)| OutgoingChange {
+                before: before.get(&subject).copied().unwrap_or_default(),
+                subject,
+                after,
+            })
+            .collect();
+        (self.changes.streams, self.changes.entities) = self.slots.changes()?;
+        Ok((self.changes, self.slots))
+    }
+}
+
+fn back(now: Timestamp, by: std::time::Duration) -> Timestamp {
+    now.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+fn forth(now: Timestamp, by: std::time::Duration) -> Timestamp {
+    now.checked_add(by).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,130 @@
+//! Every bound of the runtime, with its default, in one place.
+
+use std::time::Duration;
+
+use doorstep_store::{Usage, UsageOf};
+
+/// The bounds that a role runs within.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The most events in a batch. Larger batches spread a commit's cost over more events; the broker hands out 2,000 at most.
+    pub batch_events: usize,
+    /// The most bytes in a batch, one event more or less.
+    pub batch_bytes: usize,
+    /// How many held events of a stream a batch takes along right after its predecessor was applied; more follow in later batches.
+    pub held_per_stream: usize,
+    /// How many due events a batch takes.
+    pub due_events: usize,
+    /// How long an event may wait for another stream before it becomes a dead letter.
+    pub await_limit: Duration,
+    /// The first pause before a put-off event is tried again; each further one is twice as long.
+    pub retry_first: Duration,
+    /// The longest pause before a put-off event is tried again.
+    pub retry_longest: Duration,
+    /// How long the ids of events without a sequence are kept: an older one is refused, since it could be a duplicate.
+    pub seen_retention: Duration,
+    /// How many rows of streams, and how many of entities, are remembered between batches.
+    pub remembered_rows: usize,
+    /// How often a batch is worked again after conflicts before the store counts as unavailable.
+    pub conflicts: usize,
+    /// The most rows and bytes that are held.
+    pub held: UsageOf,
+    /// The most rows and bytes of dead letters.
+    pub dead: UsageOf,
+    /// The most seen ids.
+    pub seen: UsageOf,
+    /// The most rows and bytes that the outbox owes.
+    pub outbox: UsageOf,
+    /// How many outbox rows the relay sends at a time.
+    pub relay_rows: usize,
+    /// A gap older than this makes the role degraded.
+    pub gap_age: Duration,
+}
+
+const MIB: u64 = 1024 * 1024;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            batch_events: 1_000,
+            batch_bytes: 8 * MIB as usize,
+            held_per_stream: 64,
+            due_events: 500,
+            await_limit: Duration::from_hours(24),
+            retry_first: Duration::from_millis(200),
+            retry_longest: Duration::from_secs(60),
+            seen_retention: Duration::from_hours(7 * 24),
+            remembered_rows: 20_000,
+            conflicts: 1_000,
+            held: UsageOf {
+                rows: 1_000_000,
+                bytes: 1024 * MIB,
+            },
+            dead: UsageOf {
+                rows: 100_000,
+                bytes: 1024 * MIB,
+            },
+            seen: UsageOf {
+                rows: 10_000_000,
+                bytes: 1024 * MIB,
+            },
+            outbox: UsageOf {
+                rows: 1_000_000,
+                bytes: 1024 * MIB,
+            },
+            relay_rows: 500,
+            gap_age: Duration::from_mins(1),
+        }
+    }
+}
+
+/// How full the fullest bounded table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fullness {
+    /// Below 80 %.
+    Fine,
+    /// At 80 % or more of this table: degraded.
+    High(&'static str),
+    /// This table is full: no deliveries are taken, the backlog waits in the queue.
+    Full(&'static str),
+}
+
+impl Limits {
+    /// How full the fullest bounded table is.
+    #[must_use]
+    pub fn fullness(&self, usage: &Usage) -> Fullness {
+        let tables = [
+            ("held", usage.held, self.held),
+            ("dead letters", usage.dead, self.dead),
+            ("seen ids", usage.seen, self.seen),
+            ("outbox", usage.outbox, self.outbox),
+        ];
+        let share = |used: UsageOf, most: UsageOf| {
+            let rows = used.rows.saturating_mul(100) / most.rows.max(1);
+            let bytes = used.bytes.saturating_mul(100) / most.bytes.max(1);
+            rows.max(bytes)
+        };
+        match tables
+            .into_iter()
+            .map(|(name, used, most)| (share(used, most), name))
+            .max()
+        {
+            Some((100.., name)) => Fullness::Full(name),
+            Some((80.., name)) => Fullness::High(name),
+            _ => Fullness::Fine,
+        }
+    }
+
+    /// The pause before the next try of an event that was put off `attempts` times, with full jitter from the second half on:
+    /// `jitter` is a number from 0 to 1.
+    #[must_use]
+    pub fn retry_pause(&self, attempts: u32, jitter: f64) -> Duration {
+        let doubled = self.retry_first.saturating_mul(
+            1_u32
+                .checked_shl(attempts.saturating_sub(1))
+                .unwrap_or(u32::MAX),
+        );
+        let longest = doubled.min(self.retry_longest);
+        longest.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+    }
+}

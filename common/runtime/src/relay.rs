@@ -1,0 +1,77 @@
+//! Sends what commits owe the world, and forgets what the broker has confirmed.
+//!
+//! A row is deleted only after its confirm, so a crash sends it again with the same id: consumers recognise it. The relay keeps the
+//! order of writing as an optimisation; a row that cannot be routed or is refused is tried again later and holds back no other.
+//! Several relays may work one outbox.
+
+use std::{future::Future, time::Duration};
+
+use doorstep_event::Timestamp;
+use doorstep_messaging::Outcome;
+use doorstep_store::{Changes, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError};
+
+use crate::Limits;
+
+/// The longest pause before a row that could not be routed or was refused is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The pause where nothing can be sent at all just now; the connection has a backoff of its own.
+const SHORT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Where outbox rows are sent to: the broker, or a simulation of it.
+pub trait Outlet: Send {
+    /// Sends all of these, in order. Returns one outcome for each.
+    fn send(&self, rows: Vec<OutboxKind>) -> impl Future<Output = Vec<Outcome>> + Send;
+}
+
+/// What one turn of the relay has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relayed {
+    /// Rows that are paid.
+    pub paid: usize,
+    /// Rows that are still owed, with the outcome of the first of them.
+    pub unpaid: usize,
+    /// The outcome of the first row that is still owed.
+    pub trouble: Option<Outcome>,
+}
+
+/// Sends what is due now, at most [`Limits::relay_rows`] rows.
+///
+/// May be cancelled: what was sent and not yet deleted is sent again.
+///
+/// # Errors
+/// The store could not be used.
+pub async fn turn<S: Store, O: Outlet>(store: &S, outlet: &O, limits: &Limits, now: Timestamp) -> Result<Relayed, StoreError> {
+    let rows = store.outbox(now, limits.relay_rows).await?;
+    if rows.is_empty() {
+        return Ok(Relayed::default());
+    }
+    let (kept, kinds): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .map(|OutboxRow { id, kind, attempts, .. }| ((id, attempts), kind))
+        .unzip();
+    let outcomes = outlet.send(kinds).await;
+    let mut changes = Changes::at(now);
+    let mut relayed = Relayed::default();
+    for ((id, attempts), outcome) in kept.into_iter().zip(outcomes) {
+        if outcome == Outcome::Confirmed {
+            changes.paid.push(id);
+            relayed.paid += 1;
+            continue;
+        }
+        let pause = match outcome {
+            Outcome::Unroutable | Outcome::Refused => SHORT_PAUSE
+                .saturating_mul(1_u32.checked_shl(attempts).unwrap_or(u32::MAX))
+                .min(LONGEST_PAUSE),
+            _ => SHORT_PAUSE,
+        };
+        changes.unpaid.push(OutboxRetry {
+            id,
+            due: now.checked_add(pause).unwrap_or(Timestamp::MAX),
+        });
+        relayed.unpaid += 1;
+        relayed.trouble.get_or_insert(outcome);
+    }
+    // No versions are read, so there is nothing to conflict with.
+    store.commit(changes).await?;
+    Ok(relayed)
+}

@@ -1,0 +1,185 @@
+//! What a role is: a pure function over state types. It is tested without a broker and without a store, and the runtime can
+//! batch it, retry it and replay it at will.
+
+use doorstep_event::{
+    Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Subject, Timestamp,
+};
+use doorstep_store::EntityKey;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// One consumer service. No I/O, no clock and no randomness in any of it: a batch may be worked several times before one of its
+/// commits is written.
+pub trait Role: Send + Sync + 'static {
+    /// The events that the role handles, read and checked.
+    type Fact: Send;
+    /// The state of one entity. Holds times of events, or the `now` that it was given, and no clock of its own.
+    type State: Clone + Serialize + DeserializeOwned + Send + 'static;
+
+    /// The role's name: in its queues, its store and its metrics.
+    fn name(&self) -> &'static str;
+
+    /// Reads an event.
+    ///
+    /// # Errors
+    /// The event breaks its contract, or is of a type that no contract knows: a dead letter.
+    fn read(&self, event: &Event) -> Result<Reading<Self::Fact>, ContractError>;
+
+    /// The entities that the event touches, at least one. The handler is given the states of these and of no others.
+    fn keys(&self, event: &Event, fact: &Self::Fact) -> Vec<EntityKey>;
+
+    /// Applies an event: changes states, and says what to emit.
+    ///
+    /// # Errors
+    /// A [`Refusal`]: nothing that was done to the states counts then. A panic counts as [`Refusal::Never`].
+    fn handle(
+        &self,
+        states: &mut States<Self::State>,
+        event: &Event,
+        fact: &Self::Fact,
+        now: Timestamp,
+    ) -> Result<Vec<Emit>, Refusal>;
+}
+
+/// What reading an event has led to.
+#[derive(Debug)]
+pub enum Reading<F> {
+    /// The role handles it.
+    Fact(F),
+    /// A known type that the role does not handle: only its cursor moves.
+    Ignored,
+}
+
+/// Why an event cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It waits for what another stream will bring to this entity: held, and tried again when the entity changes and by backoff.
+    NotYet(EntityKey),
+    /// It contradicts the rules, or could only be cured by a later event of its own stream: a dead letter.
+    Never(String),
+}
+
+impl Refusal {
+    /// [`Refusal::Never`] with this reason.
+    pub fn never(reason: impl Into<String>) -> Self {
+        Self::Never(reason.into())
+    }
+}
+
+/// An event that a handler emits. It gets its number, and with that its id, in the commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emit {
+    pub(crate) kind: EventType,
+    pub(crate) subject: Subject,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Emit {
+    /// A fact about a subject.
+    ///
+    /// # Errors
+    /// [`Refusal::Never`] if the fact breaks its own contract: the event that led to it is refused rather than something emitted that
+    /// nobody could read.
+    pub fn of<C: Contract>(subject: &Subject, fact: &C) -> Result<Self, Refusal> {
+        let refused = |e: ContractError| Refusal::Never(format!("cannot emit {}: {e}", C::TYPE));
+        fact.check().map_err(|e| refused(ContractError::Rule(e)))?;
+        let kind = C::event_type();
+        kind.check_subject(subject).map_err(|e| refused(e.into()))?;
+        let data =
+            serde_json::to_vec(fact).map_err(|e| refused(ContractError::Data(e.to_string())))?;
+        if data.len() > MAX_DATA_BYTES {
+            return Err(refused(ContractError::TooLarge(data.len())));
+        }
+        Ok(Self {
+            kind,
+            subject: subject.clone(),
+            data,
+        })
+    }
+}
+
+/// The states that a handler is given: those of the entities that [`Role::keys`] has named, in that order.
+#[derive(Debug)]
+pub struct States<S> {
+    entries: Vec<Entry<S>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry<S> {
+    pub(crate) key: EntityKey,
+    pub(crate) state: Option<S>,
+    pub(crate) written: bool,
+}
+
+impl<S> States<S> {
+    /// States for a test of a handler, without an engine.
+    #[must_use]
+    pub fn new(entries: Vec<(EntityKey, Option<S>)>) -> Self {
+        Self {
+            entries: entries
+                .into_iter()
+                .map(|(key, state)| Entry {
+                    key,
+                    state,
+                    written: false,
+                })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn into_entries(self) -> Vec<Entry<S>> {
+        self.entries
+    }
+
+    fn entry(&mut self, key: &EntityKey) -> &mut Entry<S> {
+        // A handler that asks for an entity which it has not named has a mistake in it; its event becomes a dead letter that says so.
+        #[expect(
+            clippy::panic,
+            reason = "caught by the engine and turned into a dead letter"
+        )]
+        self.entries
+            .iter_mut()
+            .find(|e| &e.key == key)
+            .unwrap_or_else(|| panic!("the handler asks for {key}, which keys() does not name"))
+    }
+
+    /// The state of an entity, `None` if nothing has been applied to it yet.
+    ///
+    /// # Panics
+    /// If [`Role::keys`] has not named the entity.
+    pub fn get(&mut self, key: &EntityKey) -> Option<&S> {
+        self.entry(key).state.as_ref()
+    }
+
+    /// Gives an entity a new state.
+    ///
+    /// # Panics
+    /// If [`Role::keys`] has not named the entity.
+    pub fn put(&mut self, key: &EntityKey, state: S) {
+        let entry = self.entry(key);
+        entry.state = Some(state);
+        entry.written = true;
+    }
+
+    /// The state of the only or first entity, to be changed in place; created by its default where there is none.
+    ///
+    /// # Panics
+    /// If [`Role::keys`] has named none.
+    pub fn first_or_default(&mut self) -> &mut S
+    where
+        S: Default,
+    {
+        let entry = &mut self.entries[0];
+        entry.written = true;
+        entry.state.get_or_insert_default()
+    }
+
+    /// The only or first entity, `None` inside if nothing has been applied to it yet.
+    ///
+    /// # Panics
+    /// If [`Role::keys`] has named none.
+    pub fn first_mut(&mut self) -> &mut Option<S> {
+        let entry = &mut self.entries[0];
+        entry.written = true;
+        &mut entry.state
+    }
+}

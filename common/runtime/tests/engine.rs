@@ -1,0 +1,419 @@
+//! The engine on the store in memory: what becomes of events, one promise a test.
+
+mod ledger;
+
+use doorstep_event::{Sequence, Timestamp};
+use doorstep_runtime::{Engine, Incoming, Limits, operate};
+use doorstep_store::{DeadFilter, MemoryStore, Store};
+use ledger::{Ledger, Move, event, stream};
+
+fn now() -> Timestamp {
+    "2026-11-23T10:00:00Z".parse().unwrap()
+}
+
+struct World {
+    store: MemoryStore,
+    engine: Engine<Ledger, MemoryStore>,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = MemoryStore::new("ledger");
+        Self {
+            engine: Engine::new(Ledger, store.clone(), Limits::default()),
+            store,
+        }
+    }
+
+    async fn deliver(&mut self, events: Vec<doorstep_event::Event>) -> doorstep_runtime::Worked {
+        let batch = events
+            .into_iter()
+            .map(|event| Incoming::Event {
+                event,
+                defect: None,
+            })
+            .collect();
+        let batch = self.engine.read_batch(batch);
+        self.engine.work(&batch, now(), 0.5).await.unwrap()
+    }
+
+    async fn work_due(&mut self, at: Timestamp) {
+        while self.engine.work_due(at, 0.5).await.unwrap().is_some() {}
+    }
+
+    async fn entries(&self, account: &str) -> Vec<String> {
+        ledger::entries(&self.store, account).await
+    }
+
+    async fn dead(&self) -> Vec<doorstep_store::DeadRow> {
+        self.store.dead(DeadFilter::All, None, 100).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn events_are_applied_in_their_order_whatever_order_they_come_in() {
+    let mut world = World::new();
+    let e = |n| event("shop", "account/a", n, &Move::Add(1));
+    world.deliver(vec![e(3), e(1)]).await;
+    world.deliver(vec![e(5), e(4)]).await;
+    world.deliver(vec![e(2)]).await;
+    world.work_due(now()).await;
+    assert_eq!(
+        world.entries("account/a").await,
+        ["shop 1", "shop 2", "shop 3", "shop 4", "shop 5"]
+    );
+    assert_eq!(world.store.summary(now()).await.unwrap().usage.held.rows, 0);
+}
+
+#[tokio::test]
+async fn a_duplicate_changes_nothing_whether_applied_held_or_blocked() {
+    let mut world = World::new();
+    let e = |n| event("shop", "account/a", n, &Move::Add(1));
+    world.deliver(vec![e(1), e(1), e(3), e(3)]).await;
+    let worked = world.deliver(vec![e(1), e(3)]).await;
+    assert_eq!(worked.tally.duplicates, 2);
+    assert_eq!(world.entries("account/a").await, ["shop 1"]);
+    let poison = event("shop", "account/b", 1, &Move::Poison);
+    world.deliver(vec![poison.clone(), poison.clone()]).await;
+    assert_eq!(world.deliver(vec![poison]).await.tally.duplicates, 1);
+    assert_eq!(world.dead().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_poisoned_stream_stops_alone_and_replay_lets_all_through_in_order() {
+    let mut world = World::new();
+    let poison = event("shop", "account/a", 2, &Move::PoisonUntilFixed);
+    world
+        .deliver(vec![
+            event("shop", "account/a", 1, &Move::Add(1)),
+            poison.clone(),
+            event("shop", "account/a", 3, &Move::Add(1)),
+            event("web", "account/a", 1, &Move::Add(1)),
+            event("shop", "account/b", 1, &Move::Add(1)),
+        ])
+        .await;
+    assert_eq!(world.entries("account/a").await, ["shop 1", "web 1"]);
+    assert_eq!(world.entries("account/b").await, ["shop 1"]);
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].blocks);
+
+    // Tried again before it is mended: a new refusal is a new dead letter.
+    operate::replay(&world.store, &dead[0].id, now())
+        .await
+        .unwrap();
+    world.work_due(now()).await;
+    let again = world.dead().await;
+    assert_eq!(again.len(), 1);
+    assert_ne!(again[0].id, dead[0].id);
+    assert_eq!(again[0].attempts, 2);
+    assert!(
+        operate::replay(&world.store, &dead[0].id, now())
+            .await
+            .is_err()
+    );
+
+    world
+        .deliver(vec![event("fix", "account/a", 1, &Move::Fix)])
+        .await;
+    operate::replay(&world.store, &again[0].id, now())
+        .await
+        .unwrap();
+    assert!(
+        operate::skip(&world.store, &again[0].id, now())
+            .await
+            .is_err(),
+        "the replay was first"
+    );
+    world.work_due(now()).await;
+    assert_eq!(
+        world.entries("account/a").await,
+        ["shop 1", "web 1", "fix 1", "shop 2", "shop 3"]
+    );
+    assert!(world.dead().await.is_empty());
+    assert_eq!(
+        world.deliver(vec![poison]).await.tally.duplicates,
+        1,
+        "the original is harmless"
+    );
+}
+
+#[tokio::test]
+async fn skip_steps_over_a_dead_letter_and_what_it_held_back_goes_on() {
+    let mut world = World::new();
+    world
+        .deliver(vec![
+            event("shop", "account/a", 1, &Move::Poison),
+            event("shop", "account/a", 2, &Move::Add(1)),
+        ])
+        .await;
+    let dead = world.dead().await;
+    operate::skip(&world.store, &dead[0].id, now())
+        .await
+        .unwrap();
+    assert!(
+        operate::replay(&world.store, &dead[0].id, now())
+            .await
+            .is_err()
+    );
+    world.work_due(now()).await;
+    assert_eq!(world.entries("account/a").await, ["shop 2"]);
+    assert_eq!(world.store.summary(now()).await.unwrap().usage.held.rows, 0);
+}
+
+#[tokio::test]
+async fn an_event_that_awaits_an_entity_is_tried_when_that_entity_changes() {
+    let mut world = World::new();
+    world
+        .deliver(vec![
+            event("pay", "account/a", 1, &Move::AfterOpen),
+            event("pay", "account/a", 2, &Move::Add(1)),
+        ])
+        .await;
+    assert!(world.entries("account/a").await.is_empty());
+    world
+        .deliver(vec![event("shop", "account/a", 1, &Move::Open)])
+        .await;
+    world.work_due(now()).await;
+    assert_eq!(
+        world.entries("account/a").await,
+        ["shop 1", "pay 1", "pay 2"]
+    );
+}
+
+#[tokio::test]
+async fn an_event_is_not_forgotten_if_what_it_awaits_comes_in_the_same_batch() {
+    let mut world = World::new();
+    world
+        .deliver(vec![
+            event("pay", "account/a", 1, &Move::AfterOpen),
+            event("shop", "account/a", 1, &Move::Open),
+        ])
+        .await;
+    world.work_due(now()).await;
+    assert_eq!(world.entries("account/a").await, ["shop 1", "pay 1"]);
+}
+
+#[tokio::test]
+async fn an_event_that_awaits_in_vain_becomes_a_dead_letter_that_says_so() {
+    let mut world = World::new();
+    world
+        .deliver(vec![event("pay", "account/a", 1, &Move::AfterOpen)])
+        .await;
+    let mut at = now();
+    for _ in 0..2_000 {
+        at = at.checked_add(std::time::Duration::from_mins(1)).unwrap();
+        world.work_due(at).await;
+    }
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].reason, "awaited in vain");
+    assert!(dead[0].detail.contains("account/a"), "{}", dead[0].detail);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_makes_a_dead_letter_and_the_rest_flows() {
+    let mut world = World::new();
+    world
+        .deliver(vec![
+            event("shop", "account/a", 1, &Move::Panic),
+            event("shop", "account/b", 1, &Move::Add(1)),
+        ])
+        .await;
+    assert_eq!(world.dead().await[0].reason, "handler panicked");
+    assert_eq!(world.entries("account/b").await, ["shop 1"]);
+}
+
+#[tokio::test]
+async fn another_event_under_a_number_already_given_is_a_numbering_conflict_once() {
+    let mut world = World::new();
+    let first = event("shop", "account/a", 1, &Move::Add(1));
+    let mut other = first.clone();
+    other.id = doorstep_event::EventId::new("other").unwrap();
+    world.deliver(vec![first, other.clone()]).await;
+    world
+        .deliver(vec![
+            other.clone(),
+            event("shop", "account/a", 2, &Move::Add(1)),
+        ])
+        .await;
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(dead[0].reason, "numbering conflict");
+    assert_eq!(world.entries("account/a").await, ["shop 1", "shop 2"]);
+
+    let mut early = event("shop", "account/a", 5, &Move::Add(1));
+    world.deliver(vec![early.clone()]).await;
+    early.id = doorstep_event::EventId::new("early").unwrap();
+    world.deliver(vec![early]).await;
+    assert_eq!(world.dead().await.len(), 2);
+}
+
+#[tokio::test]
+async fn events_without_a_sequence_are_told_apart_by_their_id() {
+    let mut world = World::new();
+    let mut loose = event("web", "account/a", 1, &Move::Add(1));
+    loose.sequence = None;
+    loose.time = Some(now());
+    let mut old = loose.clone();
+    old.id = doorstep_event::EventId::new("old").unwrap();
+    old.time = Some("2020-01-01T00:00:00Z".parse().unwrap());
+    let mut timeless = loose.clone();
+    timeless.id = doorstep_event::EventId::new("timeless").unwrap();
+    timeless.time = None;
+    world
+        .deliver(vec![
+            loose.clone(),
+            loose.clone(),
+            old.clone(),
+            timeless.clone(),
+        ])
+        .await;
+    let again = world.deliver(vec![loose, old, timeless]).await;
+    assert_eq!(again.tally.duplicates, 3);
+    assert_eq!(world.entries("account/a").await.len(), 1);
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 2);
+    assert!(dead.iter().all(|d| d.reason == "too old to tell"));
+}
+
+#[tokio::test]
+async fn an_unreadable_message_is_a_dead_letter_once_and_blocks_nothing() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        let batch = world.engine.read_batch(vec![Incoming::Unreadable {
+            body: "rubbish".into(),
+            headers: String::new(),
+            defect: "header cloudEvents:id is missing".into(),
+        }]);
+        world.engine.work(&batch, now(), 0.5).await.unwrap();
+    }
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].reason, "unreadable");
+    assert!(
+        operate::replay(&world.store, &dead[0].id, now())
+            .await
+            .is_err()
+    );
+    operate::skip(&world.store, &dead[0].id, now())
+        .await
+        .unwrap();
+    assert!(world.dead().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_spoiled_event_is_refused_when_it_is_next_and_not_before() {
+    let mut world = World::new();
+    let spoiled = event("shop", "account/a", 2, &Move::Add(1));
+    let batch = world.engine.read_batch(vec![Incoming::Event {
+        event: spoiled,
+        defect: Some("specversion".into()),
+    }]);
+    world.engine.work(&batch, now(), 0.5).await.unwrap();
+    assert!(world.dead().await.is_empty());
+    world
+        .deliver(vec![event("shop", "account/a", 1, &Move::Add(1))])
+        .await;
+    world.work_due(now()).await;
+    assert_eq!(world.dead().await.len(), 1);
+    assert_eq!(world.entries("account/a").await, ["shop 1"]);
+}
+
+#[tokio::test]
+async fn a_gap_is_listed_and_can_be_stepped_over() {
+    let mut world = World::new();
+    world
+        .deliver(vec![
+            event("shop", "account/a", 4, &Move::Add(1)),
+            event("shop", "account/a", 5, &Move::Add(1)),
+        ])
+        .await;
+    let gaps = world
+        .store
+        .gaps(
+            now()
+                .checked_add(std::time::Duration::from_hours(1))
+                .unwrap(),
+            10,
+        )
+        .await
+        .unwrap();
+    assert_eq!((gaps.len(), gaps[0].from, gaps[0].to), (1, 1, 3));
+    let stream = stream("shop", "account/a");
+    assert!(
+        operate::skip_gap(&world.store, &stream, 1, 2, now())
+            .await
+            .is_err()
+    );
+    operate::skip_gap(&world.store, &stream, 1, 3, now())
+        .await
+        .unwrap();
+    world.work_due(now()).await;
+    assert_eq!(world.entries("account/a").await, ["shop 4", "shop 5"]);
+}
+
+#[tokio::test]
+async fn what_a_handler_emits_is_numbered_in_the_commit() {
+    let mut world = World::new();
+    world
+        .deliver(
+            (1..=3)
+                .map(|n| event("shop", "account/a", n, &Move::Tell))
+                .collect(),
+        )
+        .await;
+    world
+        .deliver(vec![event("shop", "account/b", 1, &Move::Tell)])
+        .await;
+    world
+        .deliver(vec![event("shop", "account/a", 4, &Move::Tell)])
+        .await;
+    let told: Vec<_> = world
+        .store
+        .outbox(now(), 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|row| match row.kind {
+            doorstep_store::OutboxKind::Event(e) => {
+                (e.subject.to_string(), e.sequence.map(Sequence::get))
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let a = |n| ("told/account/a".to_owned(), Some(n));
+    assert_eq!(
+        told,
+        [
+            a(1),
+            a(2),
+            a(3),
+            ("told/account/b".to_owned(), Some(1)),
+            a(4)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn two_engines_on_one_store_apply_each_event_once() {
+    let mut one = World::new();
+    let mut two = Engine::new(Ledger, one.store.clone(), Limits::default());
+    for n in 1..=20 {
+        one.deliver(vec![event("shop", "account/a", 2 * n - 1, &Move::Add(1))])
+            .await;
+        let batch = two.read_batch(vec![
+            Incoming::Event {
+                event: event("shop", "account/a", 2 * n - 1, &Move::Add(1)),
+                defect: None,
+            },
+            Incoming::Event {
+                event: event("shop", "account/a", 2 * n, &Move::Add(1)),
+                defect: None,
+            },
+        ]);
+        let worked = two.work(&batch, now(), 0.5).await.unwrap();
+        assert_eq!(worked.tally.applied, 1);
+    }
+    assert_eq!(one.entries("account/a").await.len(), 40);
+}
