@@ -1,1 +1,46 @@
-//! Being written.
+//! Everything that talks to RabbitMQ: connections, topology, publishing, subscriptions. The client library is named nowhere else, and
+//! none of its types is visible from outside.
+//!
+//! - [`BrokerSettings`], [`Address`], [`Namespace`]: what is to be known about the broker.
+//! - [`Topology`]: what is to exist on it, as data.
+//! - [`Publisher`], [`Message`], [`Outcome`]: publishing, confirmed, with the outcome as a type.
+//! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, settled on their own channel or not at all.
+//! - [`Inspector`]: how full a queue is.
+//! - [`RawPublisher`]: messages that are wrong on purpose.
+//!
+//! What holds everywhere:
+//! - Publishing and consuming have connections of their own, each with a supervisor that rebuilds everything from its description
+//!   after any error. The client's own recovery is off.
+//! - No wait is without a bound, and no buffer either.
+//! - The client writes messages that the broker returns into its log, payload and all (`Server returned us a message`, target
+//!   `lapin`, level warn). A program that keeps payloads out of its logs filters the target `lapin` to `error`.
+
+mod address;
+mod backoff;
+mod connection;
+mod consume;
+mod declare;
+mod error;
+mod inspect;
+mod link;
+mod message;
+mod names;
+mod publish;
+mod raw;
+mod settings;
+mod topology;
+
+pub use address::{Address, AddressError};
+pub use backoff::{Backoff, BackoffError};
+pub use consume::{Batch, Delivery, Generation, QueueSubscription, Settled, Subscription};
+pub use error::{ConnectError, ConnectErrorKind, Refusal};
+pub use inspect::{Depth, InspectError, Inspector};
+pub use link::{LinkState, Phase};
+pub use message::Message;
+pub use names::QueueName;
+pub use publish::{Outcome, Publisher};
+pub use raw::{RawMessage, RawPublisher, RawValue};
+pub use settings::{BrokerSettings, Namespace, SettingsError};
+pub use topology::{
+    Argument, Binding, Exchange, ExchangeKind, Queue, QueuePurpose, RoleQueues, Topology,
+};

@@ -1,0 +1,216 @@
+//! What has been delivered and not yet taken. Bounded by the prefetch: the broker gives no more until something is settled.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use super::{Batch, Delivery, Generation};
+use crate::names::QueueName;
+
+/// Lanes of deliveries, one for each open channel.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    inside: Mutex<Inside>,
+    arrived: Notify,
+}
+
+#[derive(Debug)]
+struct Inside {
+    lanes: Vec<Lane>,
+    /// The lane that is asked first, so that a busy one does not starve another.
+    turn: usize,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    channel: Generation,
+    queue: QueueName,
+    deliveries: VecDeque<Delivery>,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self {
+            inside: Mutex::new(Inside {
+                lanes: Vec::new(),
+                turn: 0,
+                closed: false,
+            }),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Makes room for a new channel's deliveries.
+    pub(super) fn open(&self, channel: Generation, queue: QueueName) {
+        self.lock().lanes.push(Lane {
+            channel,
+            queue,
+            deliveries: VecDeque::new(),
+        });
+    }
+
+    /// Drops what no longer can be settled: it comes again by another channel.
+    pub(super) fn clear(&self) {
+        self.lock().lanes.clear();
+    }
+
+    /// Lets nobody wait any longer.
+    pub(super) fn close(&self) {
+        let mut inside = self.lock();
+        inside.closed = true;
+        inside.lanes.clear();
+        drop(inside);
+        self.arrived.notify_waiters();
+        self.arrived.notify_one();
+    }
+
+    /// Adds deliveries in the order they came. Those of a channel that is gone are dropped.
+    pub(super) fn add(&self, channel: Generation, deliveries: &mut Vec<Delivery>) {
+        let mut inside = self.lock();
+        let lane = inside.lanes.iter_mut().find(|l| l.channel == channel);
+        let wake = match lane {
+            Some(lane) => {
+                // Whoever waits was told when the lane was empty, and looks again before it waits again.
+                let wake = lane.deliveries.is_empty();
+                lane.deliveries.extend(deliveries.drain(..));
+                wake
+            }
+            None => {
+                deliveries.clear();
+                false
+            }
+        };
+        drop(inside);
+        if wake {
+            self.arrived.notify_one();
+        }
+    }
+
+    pub(super) async fn next_batch(&self, max_count: usize, max_bytes: usize) -> Option<Batch> {
+        loop {
+            {
+                let mut inside = self.lock();
+                if inside.closed {
+                    drop(inside);
+                    // There may be several who wait.
+                    self.arrived.notify_one();
+                    return None;
+                }
+                if let Some(batch) = inside.take(max_count, max_bytes) {
+                    let more = inside.lanes.iter().any(|l| !l.deliveries.is_empty());
+                    drop(inside);
+                    if more {
+                        self.arrived.notify_one();
+                    }
+                    return Some(batch);
+                }
+            }
+            // A notification between the look and the wait is kept, so none is missed.
+            self.arrived.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn take(&mut self, max_count: usize, max_bytes: usize) -> Option<Batch> {
+        let lanes = self.lanes.len();
+        let index = (0..lanes)
+            .map(|offset| (self.turn + offset) % lanes)
+            .find(|index| !self.lanes[*index].deliveries.is_empty())?;
+        self.turn = index + 1;
+        let lane = &mut self.lanes[index];
+        let mut bytes = 0;
+        let fitting = lane
+            .deliveries
+            .iter()
+            .take(max_count.max(1))
+            .take_while(|delivery| {
+                let first = bytes == 0;
+                bytes += delivery.size().max(1);
+                first || bytes <= max_bytes
+            })
+            .count();
+        let deliveries: Vec<_> = lane.deliveries.drain(..fitting).collect();
+        let last_tag = deliveries.last()?.tag;
+        Some(Batch {
+            channel: lane.channel,
+            queue: lane.queue.clone(),
+            deliveries,
+            last_tag,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use doorstep_event::headers::Read;
+
+    use super::*;
+
+    fn delivery(tag: u64, bytes: usize) -> Delivery {
+        Delivery {
+            tag,
+            redelivered: false,
+            delivery_count: None,
+            read: Read::Unreadable(String::new()),
+            body: Bytes::from(vec![0; bytes]),
+            headers_json: None,
+        }
+    }
+
+    fn tags(batch: &Batch) -> Vec<u64> {
+        batch.deliveries.iter().map(|d| d.tag).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_takes_what_is_there_within_its_bounds() {
+        let inbox = Inbox::new();
+        inbox.open(Generation(1), QueueName::new("q"));
+        inbox.add(
+            Generation(1),
+            &mut (1..=5).map(|t| delivery(t, 10)).collect(),
+        );
+        assert_eq!(tags(&inbox.next_batch(2, 1000).await.unwrap()), [1, 2]);
+        assert_eq!(tags(&inbox.next_batch(10, 25).await.unwrap()), [3, 4]);
+        let last = inbox.next_batch(10, 1).await.unwrap();
+        assert_eq!((tags(&last), last.last_tag), (vec![5], 5));
+    }
+
+    #[tokio::test]
+    async fn lanes_are_never_mixed_and_take_turns() {
+        let inbox = Inbox::new();
+        inbox.open(Generation(1), QueueName::new("a"));
+        inbox.open(Generation(2), QueueName::new("b"));
+        inbox.add(Generation(1), &mut vec![delivery(1, 1), delivery(2, 1)]);
+        inbox.add(Generation(2), &mut vec![delivery(1, 1)]);
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            order.push(inbox.next_batch(1, 100).await.unwrap().queue.to_string());
+        }
+        assert_eq!(order, ["a", "b", "a"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_lost_channel_brought_is_dropped() {
+        let inbox = Inbox::new();
+        inbox.open(Generation(1), QueueName::new("q"));
+        inbox.add(Generation(1), &mut vec![delivery(1, 1)]);
+        inbox.clear();
+        inbox.open(Generation(2), QueueName::new("q"));
+        inbox.add(Generation(1), &mut vec![delivery(2, 1)]);
+        inbox.add(Generation(2), &mut vec![delivery(7, 1)]);
+        let batch = inbox.next_batch(10, 100).await.unwrap();
+        assert_eq!((batch.channel, tags(&batch)), (Generation(2), vec![7]));
+        inbox.close();
+        assert!(inbox.next_batch(1, 1).await.is_none());
+    }
+}

@@ -1,0 +1,211 @@
+//! Consuming: deliveries in batches, and settlements that never reach another channel than theirs.
+//!
+//! - [`Subscription`] is what the engine holds: [`next_batch`](Subscription::next_batch) and [`settle`](Subscription::settle).
+//! - `task` is the supervised task: it connects, declares, consumes, and connects again.
+//! - `pump` takes deliveries from the client and decodes them, next to the engine's work.
+//! - `inbox` is what lies between, bounded by the prefetch.
+//! - `channels` are the open channels, which alone can be settled on.
+//! - `decode` turns a message's headers into an event.
+
+mod channels;
+mod decode;
+mod inbox;
+mod pump;
+mod task;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use doorstep_event::headers::Read;
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    error::ConnectError,
+    link::{self, LinkReport, LinkState},
+    names::QueueName,
+    settings::BrokerSettings,
+    topology::Topology,
+};
+
+use channels::{Channels, Settling};
+use inbox::Inbox;
+use task::Task;
+
+/// A queue to consume from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSubscription {
+    /// The queue.
+    pub queue: QueueName,
+    /// How the consumer is shown in the management UI.
+    pub consumer_tag: String,
+    /// The most deliveries that are not settled. Quorum queues give no more than 2,000.
+    pub prefetch: u16,
+}
+
+/// Names one channel of one connection. After a reconnect nothing has the same again, so a settlement cannot reach a channel that it
+/// is not meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Generation(u64);
+
+/// Deliveries of one queue by one channel, in the order in which the broker gave them.
+#[derive(Debug)]
+pub struct Batch {
+    /// The channel, on which alone they can be settled.
+    pub channel: Generation,
+    /// The queue that they come from.
+    pub queue: QueueName,
+    /// At least one.
+    pub deliveries: Vec<Delivery>,
+    /// The tag of the last: settling up to it settles the batch and all before.
+    pub last_tag: u64,
+}
+
+/// A message from a queue.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Its number on its channel, from 1, without gaps.
+    pub tag: u64,
+    /// False if it was certainly never given to anyone before.
+    pub redelivered: bool,
+    /// How often it has come back to its queue, where the broker tells.
+    pub delivery_count: Option<u64>,
+    /// The event that it carries, or what is wrong with it.
+    pub read: Read,
+    /// The body as it came; where `read` has an event, its data is the same bytes, not a copy.
+    pub body: Bytes,
+    /// For those without a readable place in a stream: the headers and properties that could be read, as JSON.
+    pub headers_json: Option<String>,
+}
+
+impl Delivery {
+    /// About how many bytes it takes in memory, for bounds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match &self.read {
+            Read::Event(event) => event.size(),
+            Read::Spoiled(event, defect) => event.size() + defect.len(),
+            Read::Unreadable(defect) => {
+                self.body.len() + defect.len() + self.headers_json.as_ref().map_or(0, String::len)
+            }
+        }
+    }
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Written to the broker.
+    Settled,
+    /// Its channel is no longer open. The broker gives the deliveries out again, and they are recognised as duplicates.
+    Discarded,
+}
+
+/// Consumes from queues, on a connection of its own that is rebuilt after any error.
+#[derive(Debug)]
+pub struct Subscription {
+    inbox: Arc<Inbox>,
+    channels: Arc<Channels>,
+    state: watch::Receiver<LinkState>,
+    stop: mpsc::Sender<Duration>,
+    settle_timeout: Duration,
+}
+
+impl Subscription {
+    /// Starts the task, which connects under this name, declares the topology and consumes from the queues. Returns at once; see
+    /// [`ready`](Self::ready).
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    #[must_use]
+    pub fn start(
+        settings: &BrokerSettings,
+        connection_name: &str,
+        topology: Topology,
+        queues: Vec<QueueSubscription>,
+    ) -> Self {
+        let (report, state) = LinkReport::new(connection_name);
+        let inbox = Arc::new(Inbox::new());
+        let channels = Arc::new(Channels::new());
+        let (stop, stopped) = mpsc::channel(1);
+        let task = Task {
+            settings: settings.clone(),
+            name: connection_name.to_owned(),
+            topology,
+            queues,
+            report,
+            inbox: inbox.clone(),
+            channels: channels.clone(),
+        };
+        tokio::spawn(task.run(stopped));
+        Self {
+            inbox,
+            channels,
+            state,
+            stop,
+            settle_timeout: settings.settle_timeout,
+        }
+    }
+
+    /// Waits for a delivery and takes every other of the same queue and channel that is there already, up to `max_count` of them or
+    /// about `max_bytes`, but always one. Waits for nothing else, so batches are small while there is little to do.
+    ///
+    /// Returns `None` once the subscription is closed. Waits as long as nothing comes; cancel-safe.
+    pub async fn next_batch(&self, max_count: usize, max_bytes: usize) -> Option<Batch> {
+        self.inbox.next_batch(max_count, max_bytes).await
+    }
+
+    /// Acknowledges every delivery of that channel up to and including this tag, if that very channel is still open. Takes no longer
+    /// than the settings allow; a broker that does not take it in that time is given up, and the connection rebuilt.
+    ///
+    /// Cancel-safe: a settlement that is dropped halfway is either made or not.
+    pub async fn settle(&self, channel: Generation, up_to_tag: u64) -> Settled {
+        let Some(open) = self.channels.get(channel) else {
+            return Settled::Discarded;
+        };
+        match timeout(self.settle_timeout, open.settle(up_to_tag)).await {
+            Ok(Settling::Done) => Settled::Settled,
+            Ok(Settling::Failed(reason)) => {
+                self.channels.give_up(channel, reason);
+                Settled::Discarded
+            }
+            Err(_) => {
+                let limit = self.settle_timeout;
+                let reason = format!("an acknowledgement was not taken within {limit:?}");
+                self.channels.give_up(channel, reason);
+                Settled::Discarded
+            }
+        }
+    }
+
+    /// How many deliveries have come by the open channels and are not settled.
+    #[must_use]
+    pub fn unsettled(&self) -> usize {
+        self.channels.unsettled()
+    }
+
+    /// Waits until the first connection is there and consuming.
+    ///
+    /// # Errors
+    /// At once if the reason is permanent, else the last one when the time is over.
+    pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+        link::ready(self.state.clone(), limit).await
+    }
+
+    /// How the connection is, to be looked at or waited for.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// Stops consuming, sees that what was settled has arrived, and closes the connection, within about the grace. What is not
+    /// settled by now goes back to its queue; [`next_batch`](Self::next_batch) returns `None` from here on.
+    pub async fn close(&self, grace: Duration) {
+        // Fails if it has ended or is being closed already.
+        let _ = self.stop.try_send(grace);
+        // The task keeps to the grace by itself; this only guards against a task that cannot.
+        link::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
+    }
+}

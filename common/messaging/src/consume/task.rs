@@ -1,0 +1,235 @@
+//! The subscription's task: connects, declares, consumes, and does it all again after any error, until it is told to stop.
+//!
+//! Each queue has a channel of its own, so that a cumulative acknowledgement concerns that queue alone, and each reconnect makes new
+//! ones: a consumer that is registered again on an old channel meets deliveries that are still under way.
+
+use std::{sync::Arc, time::Duration};
+
+use lapin::{
+    Channel,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{QueueSubscription, channels::Channels, inbox::Inbox, pump::Pump};
+use crate::{
+    connection::{Connection, Health},
+    declare::declare,
+    error::{ConnectError, ConnectErrorKind},
+    link::LinkReport,
+    message::short,
+    names::QueueName,
+    settings::BrokerSettings,
+    topology::Topology,
+};
+
+/// All that the task owns. When it ends, so does everything of it.
+pub(super) struct Task {
+    pub(super) settings: BrokerSettings,
+    pub(super) name: String,
+    pub(super) topology: Topology,
+    pub(super) queues: Vec<QueueSubscription>,
+    pub(super) report: LinkReport,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) channels: Arc<Channels>,
+}
+
+/// A connection that consumes.
+struct Line {
+    connection: Connection,
+    consumed: Vec<(QueueSubscription, Channel)>,
+    pumps: JoinSet<String>,
+    created: Vec<QueueName>,
+}
+
+/// Why it ended.
+enum End {
+    Lost(String),
+    Stopped(Duration),
+}
+
+impl Task {
+    pub(super) async fn run(self, mut stopped: mpsc::Receiver<Duration>) {
+        let mut failures = 0;
+        loop {
+            let connecting = async {
+                self.settings.backoff_after(failures).await;
+                self.connect().await
+            };
+            // Both arms may be cancelled: a connection that is dropped halfway is cut, and nothing was taken from it.
+            let connected = tokio::select! {
+                connected = connecting => connected,
+                _ = stopped.recv() => break,
+            };
+            let mut line = match connected {
+                Ok(line) => line,
+                Err(error) => {
+                    failures += 1;
+                    self.forget();
+                    self.report.lost(error);
+                    continue;
+                }
+            };
+            self.report.connected(std::mem::take(&mut line.created));
+            match self.watch(&mut line, &mut stopped).await {
+                End::Lost(reason) => {
+                    // First of all nothing more can be settled, then the rest goes.
+                    self.forget();
+                    failures = 1;
+                    let address = line.connection.address();
+                    self.report.lost(ConnectError::new(
+                        ConnectErrorKind::Unreachable,
+                        format!("the connection to {address} broke ({reason})"),
+                    ));
+                }
+                End::Stopped(grace) => {
+                    self.report.draining();
+                    self.inbox.close();
+                    // The limits inside are for one step each; this is for all.
+                    let _ = timeout(grace, self.hang_up(line)).await;
+                    break;
+                }
+            }
+        }
+        self.forget();
+        self.inbox.close();
+        self.report.closed();
+    }
+
+    async fn connect(&self) -> Result<Line, ConnectError> {
+        let limit = self.settings.connect_timeout;
+        let connection = Connection::open(&self.settings, &self.name).await?;
+        let created = declare(&connection, &self.topology, limit).await?;
+        let mut consumed = Vec::new();
+        let mut pumps = JoinSet::new();
+        for queue in &self.queues {
+            let channel = connection.channel(limit).await?;
+            let consumer = async {
+                let per_consumer = BasicQosOptions { global: false };
+                channel.basic_qos(queue.prefetch, per_consumer).await?;
+                channel
+                    .basic_consume(
+                        short(queue.queue.as_str()),
+                        short(&queue.consumer_tag),
+                        BasicConsumeOptions::default(),
+                        FieldTable::default(),
+                    )
+                    .await
+            };
+            let consumer = match timeout(limit, consumer).await {
+                Ok(Ok(consumer)) => consumer,
+                Ok(Err(error)) => return Err(connection.failure(&error)),
+                Err(_) => {
+                    return Err(ConnectError::new(
+                        ConnectErrorKind::Silent,
+                        format!(
+                            "{} has not answered for {limit:?} to consuming from queue {}: has it lost its majority?",
+                            connection.address(),
+                            queue.queue
+                        ),
+                    ));
+                }
+            };
+            let (generation, open) = self.channels.open(channel.clone());
+            self.inbox.open(generation, queue.queue.clone());
+            pumps.spawn(
+                Pump {
+                    consumer,
+                    channel: generation,
+                    open,
+                    queue: queue.queue.clone(),
+                    inbox: self.inbox.clone(),
+                }
+                .run(),
+            );
+            consumed.push((queue.clone(), channel));
+        }
+        Ok(Line {
+            connection,
+            consumed,
+            pumps,
+            created,
+        })
+    }
+
+    /// Waits until the connection is of no more use, or nobody wants it any more.
+    async fn watch(&self, line: &mut Line, stopped: &mut mpsc::Receiver<Duration>) -> End {
+        let mut health = line.connection.health();
+        if *health.borrow() != Health::Open
+            && let Some(end) = self.look(&mut health)
+        {
+            return end;
+        }
+        loop {
+            // Every arm only waits for something that stays true or stays in its channel.
+            tokio::select! {
+                Some(ended) = line.pumps.join_next() => {
+                    return End::Lost(match ended {
+                        Ok(reason) => reason,
+                        Err(error) => format!("a pump failed: {error}"),
+                    });
+                }
+                reason = self.channels.given_up() => return End::Lost(reason),
+                changed = health.changed() => {
+                    if changed.is_err() {
+                        return End::Lost("the connection is gone".to_owned());
+                    }
+                    if let Some(end) = self.look(&mut health) {
+                        return end;
+                    }
+                }
+                grace = stopped.recv() => {
+                    // Without a word everyone who held the subscription is gone.
+                    return End::Stopped(grace.unwrap_or(self.settings.settle_timeout));
+                }
+            }
+        }
+    }
+
+    fn look(&self, health: &mut watch::Receiver<Health>) -> Option<End> {
+        let health = health.borrow_and_update().clone();
+        match health {
+            Health::Lost(reason) => return Some(End::Lost(reason)),
+            Health::Blocked(reason) => self.report.blocked(reason),
+            Health::Open => self.report.unblocked(),
+        }
+        None
+    }
+
+    /// Stops consuming, and asks each channel something: the answer comes after every acknowledgement before it has been taken in,
+    /// which is not so for those handed over just before a connection is closed.
+    async fn hang_up(&self, line: Line) {
+        let limit = self.settings.settle_timeout;
+        for (queue, channel) in &line.consumed {
+            let tag = short(&queue.consumer_tag);
+            let round_trip = async {
+                channel
+                    .basic_cancel(tag, BasicCancelOptions::default())
+                    .await?;
+                let passive = QueueDeclareOptions {
+                    passive: true,
+                    durable: true,
+                    ..QueueDeclareOptions::default()
+                };
+                channel
+                    .queue_declare(short(queue.queue.as_str()), passive, FieldTable::default())
+                    .await
+            };
+            if let Ok(Err(error)) = timeout(limit, round_trip).await {
+                tracing::debug!(queue = %queue.queue, reason = %error, "channel ended before its time");
+            }
+        }
+        line.connection.close(limit).await;
+    }
+
+    /// Nothing of the present connection can be settled or taken any more.
+    fn forget(&self) {
+        self.channels.discard();
+        self.inbox.clear();
+    }
+}

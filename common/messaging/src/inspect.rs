@@ -1,0 +1,136 @@
+//! Looking at queues, for status and for knowing when everything has been worked.
+
+use std::time::Duration;
+
+use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{
+    connection::{Connection, Health},
+    error::{ConnectError, ConnectErrorKind, broker_reply, reply},
+    message::short,
+    names::QueueName,
+    settings::BrokerSettings,
+};
+
+/// How full a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages that no consumer has been given, or that have come back.
+    pub ready: u64,
+    /// Consumers, waiting ones included.
+    pub consumers: u64,
+}
+
+/// Why a queue could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    /// There is no such queue.
+    #[error("queue {0} does not exist, it is declared by the role that works it")]
+    Missing(QueueName),
+    /// There is no connection, or the broker does not let us.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+/// A connection that only looks. It connects again by itself when it is asked after it was lost.
+pub struct Inspector {
+    settings: BrokerSettings,
+    name: String,
+    line: Mutex<Option<Line>>,
+}
+
+struct Line {
+    connection: Connection,
+    channel: Option<Channel>,
+}
+
+impl std::fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inspector")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inspector {
+    /// Connects under this name.
+    ///
+    /// # Errors
+    /// There is no connection to be had; one attempt is made on each address.
+    pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
+        let connection = Connection::open(settings, name).await?;
+        Ok(Self {
+            settings: settings.clone(),
+            name: name.to_owned(),
+            line: Mutex::new(Some(Line {
+                connection,
+                channel: None,
+            })),
+        })
+    }
+
+    /// How full a queue is. The broker's numbers may be a moment old.
+    ///
+    /// # Errors
+    /// The queue does not exist, or the broker cannot be reached or does not answer.
+    pub async fn queue_depth(&self, queue: &QueueName) -> Result<Depth, InspectError> {
+        let limit = self.settings.connect_timeout;
+        let mut held = self.line.lock().await;
+        // Taken out, so that whatever goes wrong, or is cancelled, leaves nothing half-used behind.
+        let mut line = match held.take() {
+            Some(line) if *line.connection.health().borrow() == Health::Open => line,
+            _ => Line {
+                connection: Connection::open(&self.settings, &self.name).await?,
+                channel: None,
+            },
+        };
+        let channel = match line.channel.take() {
+            Some(channel) => channel,
+            None => line.connection.channel(limit).await?,
+        };
+        let passive = QueueDeclareOptions {
+            passive: true,
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let look = channel.queue_declare(short(queue.as_str()), passive, FieldTable::default());
+        match timeout(limit, look).await {
+            Ok(Ok(found)) => {
+                line.channel = Some(channel);
+                *held = Some(line);
+                Ok(Depth {
+                    ready: u64::from(found.message_count()),
+                    consumers: u64::from(found.consumer_count()),
+                })
+            }
+            Ok(Err(error)) => {
+                let missing = broker_reply(&error).is_some_and(|(code, _)| code == reply::NOT_FOUND);
+                let failure = line.connection.failure(&error);
+                // The broker has closed the channel; the connection is as good as before.
+                if error.is_amqp_soft_error() {
+                    *held = Some(line);
+                }
+                if missing {
+                    return Err(InspectError::Missing(queue.clone()));
+                }
+                Err(failure.into())
+            }
+            Err(_) => Err(ConnectError::new(
+                ConnectErrorKind::Silent,
+                format!(
+                    "{} has not answered for {limit:?} about queue {queue}: has it lost its majority?",
+                    line.connection.address()
+                ),
+            )
+            .into()),
+        }
+    }
+
+    /// Hangs up, within the limit.
+    pub async fn close(self, limit: Duration) {
+        if let Some(line) = self.line.into_inner() {
+            line.connection.close(limit).await;
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What can be seen from outside of a publisher or subscription: how its connection is, and what had to be created.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    error::{ConnectError, ConnectErrorKind},
+    names::QueueName,
+};
+
+/// How the connection of a publisher or subscription is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Not there yet, or lost and on its way back.
+    Connecting,
+    /// There, with everything declared.
+    Connected,
+    /// There, but the broker takes nothing for now, for this reason: usually a memory or disk alarm.
+    Blocked(String),
+    /// Finishing what was begun, taking nothing new.
+    Draining,
+    /// Ended.
+    Closed,
+}
+
+/// The state of a publisher or subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    /// How its connection is.
+    pub phase: Phase,
+    /// Why there is no connection; `None` while there is one, and before the first attempt has ended.
+    pub last_error: Option<ConnectError>,
+    /// Queues of roles that were not there and had to be created since the start. For a role that already has a past this means
+    /// possible loss: what waited in the old queue is gone.
+    pub possible_loss: Vec<QueueName>,
+    /// How often a connection was made: 1 is the first.
+    pub connections: u64,
+}
+
+impl LinkState {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Phase::Connecting,
+            last_error: None,
+            possible_loss: Vec::new(),
+            connections: 0,
+        }
+    }
+
+    /// Whether messages can flow now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.phase == Phase::Connected
+    }
+}
+
+/// The writing end, with the one log line for each change that is worth one.
+pub(crate) struct LinkReport {
+    name: String,
+    state: watch::Sender<LinkState>,
+}
+
+impl LinkReport {
+    pub(crate) fn new(name: &str) -> (Self, watch::Receiver<LinkState>) {
+        let (state, receiver) = watch::channel(LinkState::new());
+        let report = Self {
+            name: name.to_owned(),
+            state,
+        };
+        (report, receiver)
+    }
+
+    pub(crate) fn connected(&self, created: Vec<QueueName>) {
+        let connections = self.state.borrow().connections + 1;
+        if !created.is_empty() {
+            tracing::info!(connection = %self.name, queues = ?created, "queues created");
+        }
+        if connections > 1 {
+            tracing::info!(connection = %self.name, "connection is back");
+        }
+        self.state.send_modify(|state| {
+            state.phase = Phase::Connected;
+            state.last_error = None;
+            state.connections = connections;
+            for queue in created {
+                if !state.possible_loss.contains(&queue) {
+                    state.possible_loss.push(queue);
+                }
+            }
+        });
+    }
+
+    /// Told once per outage; further failed attempts only change the state.
+    pub(crate) fn lost(&self, error: ConnectError) {
+        let already = self.state.borrow().last_error.is_some();
+        if already {
+            tracing::debug!(connection = %self.name, reason = %error, "still no connection");
+        } else {
+            tracing::warn!(connection = %self.name, reason = %error, "no connection");
+        }
+        self.state.send_modify(|state| {
+            state.phase = Phase::Connecting;
+            state.last_error = Some(error);
+        });
+    }
+
+    pub(crate) fn blocked(&self, reason: String) {
+        tracing::warn!(connection = %self.name, reason, "blocked by the broker");
+        self.state
+            .send_modify(|state| state.phase = Phase::Blocked(reason));
+    }
+
+    pub(crate) fn unblocked(&self) {
+        tracing::info!(connection = %self.name, "no longer blocked by the broker");
+        self.state
+            .send_modify(|state| state.phase = Phase::Connected);
+    }
+
+    pub(crate) fn draining(&self) {
+        self.state
+            .send_modify(|state| state.phase = Phase::Draining);
+    }
+
+    pub(crate) fn closed(&self) {
+        self.state.send_modify(|state| state.phase = Phase::Closed);
+    }
+}
+
+/// Waits for the first connection.
+pub(crate) async fn ready(
+    mut state: watch::Receiver<LinkState>,
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    let settled = state.wait_for(|state| {
+        state.connections > 0
+            || state.phase == Phase::Closed
+            || state
+                .last_error
+                .as_ref()
+                .is_some_and(ConnectError::is_permanent)
+    });
+    // Only the copy of what was seen leaves the match: the guard would block the writer.
+    let seen = match timeout(limit, settled).await {
+        Ok(Ok(seen)) => Some(seen.clone()),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let seen = seen.unwrap_or_else(|| state.borrow().clone());
+    match seen.last_error {
+        _ if seen.connections > 0 => Ok(()),
+        Some(error) => Err(error),
+        None => Err(ConnectError::new(
+            ConnectErrorKind::Unreachable,
+            format!("no connection to the broker within {limit:?}"),
+        )),
+    }
+}
+
+/// Waits for the end, at most so long.
+pub(crate) async fn closed(mut state: watch::Receiver<LinkState>, limit: Duration) {
+    let _ = timeout(limit, state.wait_for(|state| state.phase == Phase::Closed)).await;
+}

@@ -1,0 +1,93 @@
+//! What things are called on the broker.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+use crate::settings::Namespace;
+
+/// A queue's name on the broker.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
+pub struct QueueName(Arc<str>);
+
+impl QueueName {
+    /// A queue of any name, also one that Doorstep did not give.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<QueueName> for String {
+    fn from(name: QueueName) -> Self {
+        name.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+impl Namespace {
+    /// The topic exchange that every event goes through: `doorstep.events`.
+    #[must_use]
+    pub fn events_exchange(&self) -> String {
+        format!("{self}.events")
+    }
+
+    /// A role's queue: `doorstep.tracking.0`.
+    #[must_use]
+    pub fn role_queue(&self, role: &str, partition: u16) -> QueueName {
+        QueueName::new(format!("{self}.{role}.{partition}"))
+    }
+
+    /// Where the broker puts what a role's queue gave up on: `doorstep.tracking.net`.
+    #[must_use]
+    pub fn net_queue(&self, role: &str) -> QueueName {
+        QueueName::new(format!("{self}.{role}.net"))
+    }
+
+    /// Where copies of a role's dead letters are shown: `doorstep.tracking.dead`.
+    #[must_use]
+    pub fn dead_queue(&self, role: &str) -> QueueName {
+        QueueName::new(format!("{self}.{role}.dead"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_start_with_the_namespace() {
+        let namespace: Namespace = "shop".parse().unwrap();
+        assert_eq!(namespace.events_exchange(), "shop.events");
+        assert_eq!(
+            namespace.role_queue("tracking", 0).as_str(),
+            "shop.tracking.0"
+        );
+        assert_eq!(
+            namespace.net_queue("tracking").as_str(),
+            "shop.tracking.net"
+        );
+        assert_eq!(
+            namespace.dead_queue("tracking").as_str(),
+            "shop.tracking.dead"
+        );
+    }
+}

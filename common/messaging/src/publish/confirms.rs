@@ -1,0 +1,212 @@
+//! What the broker says of each message that was published on a channel, returned messages matched to theirs.
+//!
+//! # Which message was returned
+//! The broker returns an unroutable message before it confirms it. The client attaches a return to whichever confirm completes next,
+//! and a confirm of several messages at once completes them in the order of a hash map: message A, which was returned, may complete
+//! as a plain ack while its return hangs on B's confirm. So returns are matched by exchange, routing key and message id, and no
+//! message is decided before every confirm that may carry its return has been looked at:
+//!
+//! 1. Take every confirm that is there.
+//! 2. The barrier. The client completes all messages of one ack frame under the lock of its `Acknowledgements`, on its own thread,
+//!    and A may have been seen in the middle of that. `wait_for_confirms` takes the same lock, so once it has been polled, the frame
+//!    in progress is through, with B. (It would then wait for confirms yet to come, and may do so for good; so it is polled once and
+//!    dropped.) A's return cannot hang on a confirm of a later frame: returns are attached first come first served, one to each
+//!    confirm, and the broker confirms what it returned in the order in which it returned it. So by the end of A's frame, A and all
+//!    that were returned before A are confirmed: confirms enough to carry all of their returns.
+//! 3. Take every confirm that is there now, and collect all returns of both rounds.
+//! 4. Decide the first round. What came with the second waits for the next barrier.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures_util::{FutureExt, Stream, stream::FuturesUnordered};
+use lapin::{Channel, Confirmation, message::BasicReturnMessage};
+
+use super::{Outcome, ring::Ring};
+use crate::message::{Returned, Sent};
+
+/// A confirm that has completed: whose, and what the client made of it.
+pub(super) type Completed = (u64, lapin::Result<Confirmation>);
+
+/// What has been decided of a message.
+pub(super) enum Verdict {
+    /// The broker has spoken.
+    Said(Outcome),
+    /// The channel has ended or is not what we think it is, for this reason.
+    Broken(String),
+}
+
+/// The messages on their way, by number; `F` completes with a message's number and confirm.
+pub(super) struct Confirms<F> {
+    pending: FuturesUnordered<F>,
+    /// Completed, not decided: waiting for a barrier.
+    undecided: Vec<Completed>,
+    returned: Returns,
+}
+
+impl<F: Future<Output = Completed>> Confirms<F> {
+    pub(super) fn new() -> Self {
+        Self {
+            pending: FuturesUnordered::new(),
+            undecided: Vec::new(),
+            returned: Returns::default(),
+        }
+    }
+
+    /// How many messages the broker has not spoken of, those included that nobody waits for any more.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn push(&mut self, publish: F) {
+        self.pending.push(publish);
+    }
+
+    /// Waits until at least one message has completed. Cancel-safe: what has completed is kept.
+    pub(super) async fn some_completed(&mut self) {
+        std::future::poll_fn(|cx| {
+            if !self.undecided.is_empty() {
+                return Poll::Ready(());
+            }
+            match Pin::new(&mut self.pending).poll_next(cx) {
+                Poll::Ready(Some(completed)) => {
+                    self.undecided.push(completed);
+                    Poll::Ready(())
+                }
+                // Nothing is on its way, so nothing can complete.
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Decides all that has completed: returns are noted first, then each message is taken to `decided` with those noted.
+    pub(super) fn decide<T>(
+        &mut self,
+        channel: &Channel,
+        under_way: &mut Ring<T>,
+        mut decided: impl FnMut(&Returns, &mut Ring<T>, Completed),
+    ) {
+        self.take_completed();
+        let mut noted = 0;
+        while !self.undecided.is_empty() {
+            let first_round = self.undecided.len();
+            let _ = channel.wait_for_confirms().now_or_never();
+            self.take_completed();
+            for (_, confirmation) in &mut self.undecided[noted..] {
+                self.returned.note(confirmation, under_way.next_number());
+            }
+            for completed in self.undecided.drain(..first_round) {
+                decided(&self.returned, under_way, completed);
+            }
+            // The second round has become the first of the next; its returns are noted.
+            noted = self.undecided.len();
+        }
+        self.returned.forget_before(under_way.first_number());
+    }
+
+    /// Takes every confirm that is there. The set may say that nothing is ready although something is, after a while of polling; it
+    /// then wakes whoever polls. So it is only believed if it did not.
+    fn take_completed(&mut self) {
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let waker = Waker::from(flag.clone());
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match Pin::new(&mut self.pending).poll_next(&mut context) {
+                Poll::Ready(Some(completed)) => self.undecided.push(completed),
+                Poll::Ready(None) => return,
+                Poll::Pending if flag.0.swap(false, Ordering::AcqRel) => {}
+                Poll::Pending => return,
+            }
+        }
+    }
+}
+
+/// Notes that it was woken.
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The returns that have been seen, by message id.
+#[derive(Default)]
+pub(super) struct Returns(HashMap<String, Vec<(Returned, u64)>>);
+
+impl Returns {
+    /// Takes the return off a confirm. Every message of that exchange, key and id that is under way by now counts as returned: if
+    /// there are two, sending one of them again without need does no harm, and the other way round would lose one.
+    fn note(&mut self, confirmation: &mut lapin::Result<Confirmation>, next_number: u64) {
+        if let Ok(Confirmation::Ack(message) | Confirmation::Nack(message)) = confirmation
+            && let Some(message) = message.take()
+        {
+            let returned = returned(&message);
+            self.0
+                .entry(returned.message_id.clone())
+                .or_default()
+                .push((returned, next_number));
+        }
+    }
+
+    /// Whether the message with this number was returned.
+    fn contains(&self, number: u64, sent: &Sent) -> bool {
+        // Almost always empty, and then the id need not be hashed.
+        !self.0.is_empty()
+            && self.0.get(sent.message_id()).is_some_and(|returns| {
+                returns
+                    .iter()
+                    .any(|(returned, before)| number < *before && sent.is(returned))
+            })
+    }
+
+    fn forget_before(&mut self, first_under_way: u64) {
+        if !self.0.is_empty() {
+            self.0.retain(|_, returns| {
+                returns.retain(|(_, before)| first_under_way < *before);
+                !returns.is_empty()
+            });
+        }
+    }
+
+    /// What a completed confirm says of its message.
+    pub(super) fn verdict(
+        &self,
+        number: u64,
+        sent: &Sent,
+        confirmation: lapin::Result<Confirmation>,
+    ) -> Verdict {
+        match confirmation {
+            Ok(Confirmation::Ack(_) | Confirmation::Nack(_)) if self.contains(number, sent) => {
+                Verdict::Said(Outcome::Unroutable)
+            }
+            Ok(Confirmation::Ack(_)) => Verdict::Said(Outcome::Confirmed),
+            Ok(Confirmation::Nack(_)) => Verdict::Said(Outcome::Refused),
+            Ok(Confirmation::NotRequested) => {
+                Verdict::Broken("the channel does not confirm".to_owned())
+            }
+            Err(error) => Verdict::Broken(crate::connection::words(&error)),
+        }
+    }
+}
+
+fn returned(message: &BasicReturnMessage) -> Returned {
+    Returned {
+        by_default_exchange: message.exchange.as_str().is_empty(),
+        routing_key: message.routing_key.as_str().to_owned(),
+        message_id: message
+            .properties
+            .message_id()
+            .as_ref()
+            .map_or_else(String::new, |id| id.as_str().to_owned()),
+    }
+}

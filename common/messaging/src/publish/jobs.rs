@@ -1,0 +1,98 @@
+//! Who waits for which outcomes: one entry for each call, however many messages it brought.
+
+use tokio::sync::oneshot;
+
+use super::{Outcome, ring::Ring};
+use crate::message::Message;
+
+/// One call: messages in, as many outcomes back.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) messages: Vec<Message>,
+    pub(super) done: oneshot::Sender<Vec<Outcome>>,
+}
+
+/// A message's place in its call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    job: u64,
+    index: usize,
+}
+
+/// The calls that are not answered yet.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    open: Ring<Open>,
+    /// The call whose messages go out now, and those of its messages that have not.
+    current: Option<(u64, std::iter::Enumerate<std::vec::IntoIter<Message>>)>,
+}
+
+#[derive(Debug)]
+struct Open {
+    outcomes: Vec<Outcome>,
+    missing: usize,
+    done: oneshot::Sender<Vec<Outcome>>,
+}
+
+impl Jobs {
+    pub(super) fn new() -> Self {
+        Self {
+            open: Ring::new(),
+            current: None,
+        }
+    }
+
+    /// Whether another call may be taken in: one after the other, so that their messages keep their order.
+    pub(super) fn wants_more(&self) -> bool {
+        self.current.is_none()
+    }
+
+    /// Whether nobody waits for anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn take_in(&mut self, job: Job) {
+        let count = job.messages.len();
+        let number = self.open.push(Open {
+            // Overwritten one by one; the call is only answered when all are.
+            outcomes: vec![Outcome::Disconnected; count],
+            missing: count,
+            done: job.done,
+        });
+        self.current = Some((number, job.messages.into_iter().enumerate()));
+    }
+
+    /// The next message to go out.
+    pub(super) fn next_message(&mut self) -> Option<(Place, Message)> {
+        let (job, messages) = self.current.as_mut()?;
+        let job = *job;
+        let next = messages.next();
+        if messages.len() == 0 {
+            self.current = None;
+        }
+        next.map(|(index, message)| (Place { job, index }, message))
+    }
+
+    /// Notes an outcome and answers the call if it was the last one missing.
+    pub(super) fn resolve(&mut self, place: Place, outcome: Outcome) {
+        let Some(open) = self.open.get_mut(place.job) else {
+            return;
+        };
+        open.outcomes[place.index] = outcome;
+        open.missing -= 1;
+        if open.missing == 0
+            && let Some(open) = self.open.take(place.job)
+        {
+            // Whoever has gone away does not want to know.
+            let _ = open.done.send(open.outcomes);
+        }
+    }
+
+    /// Resolves every message that has not gone out.
+    pub(super) fn resolve_waiting(&mut self, outcome: Outcome) {
+        while let Some((place, _)) = self.next_message() {
+            self.resolve(place, outcome);
+        }
+    }
+}

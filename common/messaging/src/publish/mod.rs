@@ -1,0 +1,128 @@
+//! Publishing: a handle for many, one task with a connection of its own behind it.
+//!
+//! - [`Publisher`] is the handle: bounded, and every message gets exactly one [`Outcome`].
+//! - `task` is the supervised task: it connects, declares, publishes, and connects again.
+//! - `serve` publishes on one channel while it lasts.
+//! - `confirms` finds out what the broker says of each message, returned ones included.
+//! - `jobs` keeps who waits for what.
+
+mod confirms;
+mod jobs;
+mod ring;
+mod serve;
+mod task;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    error::ConnectError,
+    link::{self, LinkReport, LinkState},
+    message::Message,
+    settings::BrokerSettings,
+    topology::Topology,
+};
+
+use jobs::Job;
+use task::Task;
+
+/// What became of a message. Everything but `Confirmed` may be sent again, with the same id: it may have been published all the
+/// same, and whoever consumes it tells by the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The broker has it, on disk in every queue that wants it.
+    Confirmed,
+    /// No queue wants it; it is nowhere.
+    Unroutable,
+    /// A queue refused it, being full for instance.
+    Refused,
+    /// The broker has not said in time.
+    TimedOut,
+    /// The connection is away, or broke before the broker had said.
+    Disconnected,
+    /// The broker takes nothing for now, usually for want of memory or disk.
+    Blocked,
+}
+
+/// Publishes messages: persistent, mandatory and confirmed. Cloning is cheap; all clones share one connection.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    jobs: mpsc::Sender<Job>,
+    state: watch::Receiver<LinkState>,
+    stop: mpsc::Sender<Duration>,
+}
+
+impl Publisher {
+    /// Starts the task, which connects under this name and declares the topology. Returns at once; see [`ready`](Self::ready).
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    #[must_use]
+    pub fn start(settings: &BrokerSettings, connection_name: &str, topology: Topology) -> Self {
+        let (report, state) = LinkReport::new(connection_name);
+        // Each waiting call holds one place; the messages themselves are bounded by the window.
+        let (jobs, inbox) = mpsc::channel(settings.publish_window.max(1));
+        let (stop, stopped) = mpsc::channel(1);
+        let task = Task {
+            settings: settings.clone(),
+            name: connection_name.to_owned(),
+            topology,
+            report,
+            inbox,
+            stopped,
+        };
+        tokio::spawn(task.run());
+        Self { jobs, state, stop }
+    }
+
+    /// Publishes one message and waits for its outcome, which comes within the bounds of the settings.
+    ///
+    /// Not cancel-safe: a call that is dropped may publish all the same.
+    pub async fn publish(&self, message: Message) -> Outcome {
+        let outcomes = self.publish_all(vec![message]).await;
+        outcomes.first().copied().unwrap_or(Outcome::Disconnected)
+    }
+
+    /// Publishes messages in this order and waits for the outcomes, one each and in the same order. Much cheaper for each message
+    /// than [`publish`](Self::publish). More messages than the window holds go out as it empties.
+    ///
+    /// Not cancel-safe: a call that is dropped may publish all the same.
+    pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Outcome> {
+        let count = messages.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let (done, outcomes) = oneshot::channel();
+        let job = Job { messages, done };
+        // Whatever goes wrong between here and the task, which has then ended, nothing was confirmed.
+        if self.jobs.send(job).await.is_err() {
+            return vec![Outcome::Disconnected; count];
+        }
+        outcomes
+            .await
+            .unwrap_or_else(|_| vec![Outcome::Disconnected; count])
+    }
+
+    /// Waits until the first connection is there and everything is declared.
+    ///
+    /// # Errors
+    /// At once if the reason is permanent, else the last one when the time is over.
+    pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+        link::ready(self.state.clone(), limit).await
+    }
+
+    /// How the connection is, to be looked at or waited for.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// Takes nothing new from any clone, waits for what is on its way, and closes the connection, within about the grace.
+    pub async fn close(self, grace: Duration) {
+        // Fails if it has ended or is being closed already.
+        let _ = self.stop.try_send(grace);
+        // The task keeps to the grace by itself; this only guards against a task that cannot.
+        link::closed(self.state, grace + Duration::from_secs(5)).await;
+    }
+}

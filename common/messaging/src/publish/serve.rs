@@ -1,0 +1,275 @@
+//! Publishing on one channel, for as long as it lasts.
+
+use std::time::Duration;
+
+use lapin::{
+    Channel,
+    options::{BasicPublishOptions, BasicQosOptions},
+};
+use tokio::{
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        watch,
+    },
+    time::{Instant, MissedTickBehavior, timeout},
+};
+
+use super::{
+    Outcome,
+    confirms::{Completed, Confirms, Verdict},
+    jobs::{Job, Jobs, Place},
+    ring::Ring,
+};
+use crate::{
+    connection::Health,
+    link::LinkReport,
+    message::{Parts, Sent},
+    settings::BrokerSettings,
+};
+
+/// Why it ended.
+pub(super) enum End {
+    /// The connection is of no more use, for this reason.
+    Lost(String),
+    /// All is done that was asked for, or the time for it is over.
+    Stopped,
+}
+
+/// What publishing on a channel needs.
+pub(super) struct Served<'a> {
+    pub(super) channel: &'a Channel,
+    pub(super) settings: &'a BrokerSettings,
+    pub(super) health: watch::Receiver<Health>,
+    pub(super) report: &'a LinkReport,
+    pub(super) inbox: &'a mut mpsc::Receiver<Job>,
+    pub(super) stopped: &'a mut mpsc::Receiver<Duration>,
+    pub(super) jobs: &'a mut Jobs,
+    pub(super) events_exchange: &'a str,
+}
+
+/// A message under way.
+struct UnderWay {
+    place: Place,
+    sent: Sent,
+    since: Instant,
+}
+
+/// Returned to the publisher if no queue wants it.
+const MANDATORY: BasicPublishOptions = BasicPublishOptions {
+    mandatory: true,
+    immediate: false,
+};
+
+/// Publishes until the channel breaks or everything is done. On return nothing is under way any more.
+///
+/// This is the publisher's loop: feed the client, wait for something to happen, decide what completed.
+pub(super) async fn serve(mut served: Served<'_>) -> End {
+    let channel = served.channel;
+    let settings = served.settings;
+    let window = settings.publish_window.max(1);
+    let mut under_way: Ring<UnderWay> = Ring::new();
+    let mut confirms = Confirms::new();
+    let mut clock = Clock::new();
+    let mut inbox_open = true;
+    let mut broken: Option<String> = None;
+    let mut tick = tokio::time::interval(tick_length(settings));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let end = loop {
+        // 1. Feed. Not while blocked: what the client cannot write it keeps, without a bound.
+        while clock.blocked_since.is_none() && confirms.pending() < window {
+            if served.jobs.wants_more() {
+                match served.inbox.try_recv() {
+                    Ok(job) => served.jobs.take_in(job),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        inbox_open = false;
+                        break;
+                    }
+                }
+            }
+            if let Some((place, message)) = served.jobs.next_message() {
+                let (parts, sent) = message.into_parts(served.events_exchange);
+                let number = under_way.push(UnderWay {
+                    place,
+                    sent,
+                    since: clock.now,
+                });
+                confirms.push(publish(channel, number, parts));
+            }
+        }
+        let drained = served.jobs.is_empty();
+        if drained && (!inbox_open || clock.stop_at.is_some()) {
+            break End::Stopped;
+        }
+
+        // 2. Decide what has completed. The first look also hands over what was fed.
+        confirms.decide(
+            channel,
+            &mut under_way,
+            |returns, under_way, (number, word)| {
+                let Some(message) = under_way.take(number) else {
+                    // Given up on before.
+                    return;
+                };
+                match returns.verdict(number, &message.sent, word) {
+                    Verdict::Said(outcome) => {
+                        clock.last_word = clock.now;
+                        served.jobs.resolve(message.place, outcome);
+                    }
+                    Verdict::Broken(reason) => {
+                        served.jobs.resolve(message.place, Outcome::Disconnected);
+                        broken.get_or_insert(reason);
+                    }
+                }
+            },
+        );
+        if let Some(reason) = broken.take() {
+            break End::Lost(reason);
+        }
+
+        // 3. Wait. Each arm only waits, and loses nothing when another is quicker: completed confirms stay in the set, a job is
+        // either received or still in the channel, a watch remembers, the interval keeps its time.
+        let room = clock.blocked_since.is_none()
+            && served.jobs.wants_more()
+            && inbox_open
+            && confirms.pending() < window;
+        tokio::select! {
+            () = confirms.some_completed() => clock.now = Instant::now(),
+            job = served.inbox.recv(), if room || clock.is_refusing(settings) => {
+                clock.now = Instant::now();
+                match job {
+                    Some(job) => served.jobs.take_in(job),
+                    None => inbox_open = false,
+                }
+            }
+            changed = served.health.changed() => {
+                clock.now = Instant::now();
+                let health = match changed {
+                    Ok(()) => served.health.borrow_and_update().clone(),
+                    Err(_) => Health::Lost("the connection is gone".to_owned()),
+                };
+                match health {
+                    Health::Lost(reason) => break End::Lost(reason),
+                    Health::Blocked(reason) => {
+                        clock.blocked_since.get_or_insert(clock.now);
+                        served.report.blocked(reason);
+                    }
+                    Health::Open => {
+                        clock.blocked_since = None;
+                        // What waited for the broker to take messages again has its full time before it.
+                        clock.last_word = clock.now;
+                        under_way.each(|message| message.since = clock.now);
+                        served.report.unblocked();
+                    }
+                }
+            }
+            grace = served.stopped.recv(), if clock.stop_at.is_none() => {
+                clock.now = Instant::now();
+                clock.stop_at = Some(clock.now + grace.unwrap_or(settings.confirm_timeout));
+                served.inbox.close();
+                served.report.draining();
+            }
+            _ = tick.tick() => clock.now = Instant::now(),
+        }
+
+        // 4. Give up on what takes too long.
+        if clock.is_refusing(settings) {
+            served.jobs.resolve_waiting(Outcome::Blocked);
+            while let Some(message) = under_way.take_oldest() {
+                served.jobs.resolve(message.place, Outcome::Blocked);
+            }
+        } else if clock.blocked_since.is_none() {
+            let mut late = false;
+            while under_way
+                .oldest()
+                .is_some_and(|message| message.since + settings.confirm_timeout < clock.now)
+            {
+                if let Some(message) = under_way.take_oldest() {
+                    served.jobs.resolve(message.place, Outcome::TimedOut);
+                    late = true;
+                }
+            }
+            // One queue that does not confirm is that queue's trouble. A channel without a word, or a window full of messages that
+            // nobody waits for any more, is ours: a fresh connection is the cure.
+            let silent = clock.last_word + settings.confirm_timeout < clock.now;
+            let given_up = confirms.pending().saturating_sub(under_way.len());
+            if late && (silent || given_up * 2 > window) {
+                break End::Lost(format!(
+                    "messages were not confirmed within {:?}",
+                    settings.confirm_timeout
+                ));
+            }
+        }
+        if clock.stop_at.is_some_and(|stop_at| stop_at < clock.now) {
+            break End::Stopped;
+        }
+    };
+
+    // Whoever still waits sends again: the id tells.
+    while let Some(message) = under_way.take_oldest() {
+        served.jobs.resolve(message.place, Outcome::Disconnected);
+    }
+    if matches!(end, End::Stopped) {
+        served.jobs.resolve_waiting(Outcome::Disconnected);
+        // What is handed over just before a connection is closed may be lost on the way, so the channel is asked something first: its
+        // answer comes after all that went before.
+        let round_trip = channel.basic_qos(1, BasicQosOptions::default());
+        let _ = timeout(settings.settle_timeout, round_trip).await;
+    }
+    end
+}
+
+/// The times that the loop goes by.
+struct Clock {
+    /// Read once a round: messages fed in one round are as old as each other.
+    now: Instant,
+    blocked_since: Option<Instant>,
+    /// When the broker last confirmed or refused anything.
+    last_word: Instant,
+    stop_at: Option<Instant>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            blocked_since: None,
+            last_word: now,
+            stop_at: None,
+        }
+    }
+
+    /// Whether we have been blocked for so long that nobody is kept waiting.
+    fn is_refusing(&self, settings: &BrokerSettings) -> bool {
+        self.blocked_since
+            .is_some_and(|since| since + settings.outage_timeout <= self.now)
+    }
+}
+
+/// How often to look for what takes too long, when nothing else happens.
+fn tick_length(settings: &BrokerSettings) -> Duration {
+    let shortest = settings.confirm_timeout.min(settings.outage_timeout);
+    (shortest / 10).clamp(Duration::from_millis(10), Duration::from_millis(500))
+}
+
+/// Hands a message to the client and waits for the broker's word. The first poll does the handing over, in one go: number and frames
+/// stay in step because one task alone polls these, in the order they were made.
+async fn publish(channel: &Channel, number: u64, parts: Parts) -> Completed {
+    let handed = channel
+        .basic_publish(
+            parts.exchange,
+            parts.routing_key,
+            MANDATORY,
+            &parts.body,
+            parts.properties,
+        )
+        .await;
+    drop(parts.body);
+    let word = match handed {
+        Ok(confirm) => confirm.await,
+        Err(error) => Err(error),
+    };
+    (number, word)
+}

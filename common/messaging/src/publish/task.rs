@@ -1,0 +1,173 @@
+//! The publisher's task: connects, declares, publishes, and does it all again after any error, until it is told to stop.
+
+use std::time::Duration;
+
+use lapin::{Channel, options::ConfirmSelectOptions};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+
+use super::{
+    Outcome,
+    jobs::{Job, Jobs},
+    serve::{End, Served, serve},
+};
+use crate::{
+    connection::Connection,
+    declare::declare,
+    error::{ConnectError, ConnectErrorKind},
+    link::LinkReport,
+    names::QueueName,
+    settings::BrokerSettings,
+    topology::Topology,
+};
+
+/// All that the task owns. When it ends, so does everything of it.
+pub(super) struct Task {
+    pub(super) settings: BrokerSettings,
+    pub(super) name: String,
+    pub(super) topology: Topology,
+    pub(super) report: LinkReport,
+    pub(super) inbox: mpsc::Receiver<Job>,
+    pub(super) stopped: mpsc::Receiver<Duration>,
+}
+
+/// What it needs to publish.
+struct Line {
+    connection: Connection,
+    channel: Channel,
+    created: Vec<QueueName>,
+}
+
+impl Task {
+    pub(super) async fn run(mut self) {
+        let mut jobs = Jobs::new();
+        let mut failures = 0;
+        let events_exchange = self.settings.namespace.events_exchange();
+        let mut outage_began = Instant::now();
+        loop {
+            let (settings, name, topology) = (&self.settings, &self.name, &self.topology);
+            let connecting = async {
+                settings.backoff_after(failures).await;
+                connect(settings, name, topology).await
+            };
+            let mut waiting = Waiting {
+                inbox: &mut self.inbox,
+                stopped: &mut self.stopped,
+                jobs: &mut jobs,
+                until: outage_began + settings.outage_timeout,
+            };
+            let line = match waiting.during(connecting).await {
+                Some(Ok(line)) => line,
+                Some(Err(error)) => {
+                    failures += 1;
+                    self.report.lost(error);
+                    continue;
+                }
+                // Told to stop: without a connection there is nothing left to do.
+                None => break,
+            };
+            self.report.connected(line.created);
+            let end = serve(Served {
+                channel: &line.channel,
+                settings: &self.settings,
+                health: line.connection.health(),
+                report: &self.report,
+                inbox: &mut self.inbox,
+                stopped: &mut self.stopped,
+                jobs: &mut jobs,
+                events_exchange: &events_exchange,
+            })
+            .await;
+            match end {
+                End::Lost(reason) => {
+                    outage_began = Instant::now();
+                    failures = 1;
+                    let address = line.connection.address();
+                    self.report.lost(ConnectError::new(
+                        ConnectErrorKind::Unreachable,
+                        format!("the connection to {address} broke ({reason})"),
+                    ));
+                }
+                End::Stopped => {
+                    line.connection.close(self.settings.settle_timeout).await;
+                    break;
+                }
+            }
+        }
+        self.inbox.close();
+        jobs.resolve_waiting(Outcome::Disconnected);
+        while let Ok(job) = self.inbox.try_recv() {
+            jobs.take_in(job);
+            jobs.resolve_waiting(Outcome::Disconnected);
+        }
+        self.report.closed();
+    }
+}
+
+async fn connect(
+    settings: &BrokerSettings,
+    name: &str,
+    topology: &Topology,
+) -> Result<Line, ConnectError> {
+    let limit = settings.connect_timeout;
+    let connection = Connection::open(settings, name).await?;
+    let created = declare(&connection, topology, limit).await?;
+    let channel = connection.channel(limit).await?;
+    match timeout(
+        limit,
+        channel.confirm_select(ConfirmSelectOptions::default()),
+    )
+    .await
+    {
+        Ok(Ok(())) => Ok(Line {
+            connection,
+            channel,
+            created,
+        }),
+        Ok(Err(error)) => Err(connection.failure(&error)),
+        Err(_) => Err(ConnectError::new(
+            ConnectErrorKind::Silent,
+            format!("{} does not answer for {limit:?}", connection.address()),
+        )),
+    }
+}
+
+/// The calls that come while there is no connection: they wait a while, then hear so.
+struct Waiting<'a> {
+    inbox: &'a mut mpsc::Receiver<Job>,
+    stopped: &'a mut mpsc::Receiver<Duration>,
+    jobs: &'a mut Jobs,
+    until: Instant,
+}
+
+impl Waiting<'_> {
+    /// Runs this to its end, or returns `None` when told to stop.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let patience = tokio::time::sleep_until(self.until);
+        let mut patience = std::pin::pin!(patience);
+        let mut inbox_open = true;
+        loop {
+            let impatient = patience.is_elapsed();
+            if impatient {
+                self.jobs.resolve_waiting(Outcome::Disconnected);
+            }
+            // Arms may be cancelled: the work is pinned outside and goes on, the channels lose nothing, the timer keeps its time.
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = &mut patience, if !impatient => {}
+                job = self.inbox.recv(), if impatient && inbox_open => match job {
+                    Some(job) => self.jobs.take_in(job),
+                    None => inbox_open = false,
+                },
+                _ = self.stopped.recv() => return None,
+            }
+            // Every handle is gone, and with it everyone who could wait for an outcome.
+            if !inbox_open && self.jobs.is_empty() {
+                return None;
+            }
+        }
+    }
+}

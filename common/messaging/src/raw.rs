@@ -1,0 +1,156 @@
+//! Publishing what no publisher of Doorstep would: any bytes, headers and properties, for demos and tests of bad messages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::{AMQPValue, FieldTable, LongString},
+};
+use tokio::time::timeout;
+
+use crate::{
+    connection::Connection,
+    error::{ConnectError, ConnectErrorKind},
+    message::short,
+    publish::Outcome,
+    settings::BrokerSettings,
+};
+
+/// Any message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RawMessage {
+    /// The exchange; empty for the default one, whose routing keys are the names of queues.
+    pub exchange: String,
+    /// The routing key.
+    pub routing_key: String,
+    /// Headers as they are, whatever their names.
+    pub headers: Vec<(String, RawValue)>,
+    /// The message id.
+    pub message_id: Option<String>,
+    /// The type.
+    pub kind: Option<String>,
+    /// The content type.
+    pub content_type: Option<String>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The value of a header.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RawValue {
+    /// Text.
+    Text(String),
+    /// Bytes that need not be text.
+    Bytes(Vec<u8>),
+    /// A number.
+    Number(i64),
+    /// Yes or no.
+    Flag(bool),
+    /// Seconds from 1970.
+    Timestamp(u64),
+}
+
+/// A connection that publishes raw messages, one at a time.
+pub struct RawPublisher {
+    connection: Connection,
+    channel: Channel,
+    limit: Duration,
+}
+
+impl std::fmt::Debug for RawPublisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawPublisher")
+            .field("address", self.connection.address())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RawPublisher {
+    /// Connects under this name. Declares nothing.
+    ///
+    /// # Errors
+    /// There is no connection to be had; one attempt is made on each address.
+    pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
+        let limit = settings.connect_timeout;
+        let connection = Connection::open(settings, name).await?;
+        let channel = connection.channel(limit).await?;
+        match timeout(
+            limit,
+            channel.confirm_select(ConfirmSelectOptions::default()),
+        )
+        .await
+        {
+            Ok(Ok(())) => Ok(Self {
+                connection,
+                channel,
+                limit: settings.confirm_timeout,
+            }),
+            Ok(Err(error)) => Err(connection.failure(&error)),
+            Err(_) => Err(ConnectError::new(
+                ConnectErrorKind::Silent,
+                format!("{} does not answer for {limit:?}", connection.address()),
+            )),
+        }
+    }
+
+    /// Publishes a message, persistent and mandatory, and waits for its outcome. Takes `&mut self`: with one message under way, what
+    /// is returned can only be that one.
+    pub async fn publish(&mut self, message: RawMessage) -> Outcome {
+        let mut table = FieldTable::default();
+        for (name, value) in message.headers {
+            table.insert(short(&name), amqp_value(value));
+        }
+        let mut properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_headers(table);
+        if let Some(id) = message.message_id {
+            properties = properties.with_message_id(short(&id));
+        }
+        if let Some(kind) = message.kind {
+            properties = properties.with_type(short(&kind));
+        }
+        if let Some(content_type) = message.content_type {
+            properties = properties.with_content_type(short(&content_type));
+        }
+        let mandatory = BasicPublishOptions {
+            mandatory: true,
+            immediate: false,
+        };
+        let publish = async {
+            self.channel
+                .basic_publish(
+                    short(&message.exchange),
+                    short(&message.routing_key),
+                    mandatory,
+                    &message.body,
+                    properties,
+                )
+                .await?
+                .await
+        };
+        match timeout(self.limit, publish).await {
+            Ok(Ok(Confirmation::Ack(None))) => Outcome::Confirmed,
+            Ok(Ok(Confirmation::Ack(Some(_)))) => Outcome::Unroutable,
+            Ok(Ok(Confirmation::Nack(_))) => Outcome::Refused,
+            Ok(Ok(Confirmation::NotRequested) | Err(_)) => Outcome::Disconnected,
+            Err(_) => Outcome::TimedOut,
+        }
+    }
+
+    /// Hangs up, within the limit.
+    pub async fn close(self, limit: Duration) {
+        self.connection.close(limit).await;
+    }
+}
+
+fn amqp_value(value: RawValue) -> AMQPValue {
+    match value {
+        RawValue::Text(text) => AMQPValue::LongString(LongString::from(text)),
+        RawValue::Bytes(bytes) => AMQPValue::LongString(LongString::from(bytes)),
+        RawValue::Number(number) => AMQPValue::LongLongInt(number),
+        RawValue::Flag(flag) => AMQPValue::Boolean(flag),
+        RawValue::Timestamp(seconds) => AMQPValue::Timestamp(seconds),
+    }
+}

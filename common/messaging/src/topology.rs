@@ -1,0 +1,227 @@
+//! What is to exist on the broker, as data: it can be printed, compared and declared.
+//!
+//! The arguments are those of a queue for good: the broker refuses to declare an existing queue with others.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{names::QueueName, settings::Namespace};
+
+/// Every exchange, queue and binding that a Doorstep needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    /// Declared first.
+    pub exchanges: Vec<Exchange>,
+    /// Declared next.
+    pub queues: Vec<Queue>,
+    /// Bound last.
+    pub bindings: Vec<Binding>,
+}
+
+/// An exchange, always durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// How it routes.
+    pub kind: ExchangeKind,
+}
+
+/// How an exchange routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExchangeKind {
+    /// By patterns over the words of the routing key.
+    Topic,
+}
+
+/// A queue, always durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    /// Its name.
+    pub name: QueueName,
+    /// What it is for.
+    pub purpose: QueuePurpose,
+    /// Its arguments, which cannot change later.
+    pub arguments: BTreeMap<&'static str, Argument>,
+}
+
+/// What a queue is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueuePurpose {
+    /// Holds a role's backlog: created again, it may have lost messages.
+    Role,
+    /// Holds what the broker took out of a role's queue after too many attempts.
+    Net,
+    /// Shows copies of dead letters; nothing reads them back.
+    Dead,
+}
+
+/// The value of a queue's argument.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    /// Text.
+    Text(String),
+    /// A number, always sent as 64 bits: the broker compares values, not widths.
+    Number(i64),
+    /// Yes or no.
+    Flag(bool),
+}
+
+/// A binding of a queue to an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Binding {
+    /// Where messages come from.
+    pub exchange: String,
+    /// Where they go.
+    pub queue: QueueName,
+    /// Which of them.
+    pub routing_key: String,
+}
+
+/// A role and the kinds of subject whose events it wants: whole subjects, since a filter would punch gaps into sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoleQueues {
+    /// The role's name.
+    pub role: &'static str,
+    /// The first segments of its subjects: `order` for `order/536365`.
+    pub subjects: &'static [&'static str],
+}
+
+/// How often a message may be given out again before the broker takes it out of the queue.
+const DELIVERY_LIMIT: i64 = 100;
+/// The bounds of a role's backlog; at either the broker refuses to publish, and the outbox keeps what it refused.
+const ROLE_MAX_LENGTH: i64 = 5_000_000;
+const ROLE_MAX_BYTES: i64 = 8 * 1024 * 1024 * 1024;
+/// The bound of what a process may die of again and again before someone looks.
+const NET_MAX_LENGTH: i64 = 100_000;
+/// The bounds of the shown copies, oldest dropped first.
+const DEAD_MAX_LENGTH: i64 = 10_000;
+const DEAD_MAX_BYTES: i64 = 256 * 1024 * 1024;
+
+impl Topology {
+    /// What these roles need in this namespace. Producers declare it too, so that nothing is published before there is a queue for it.
+    #[must_use]
+    pub fn of(namespace: &Namespace, roles: &[RoleQueues]) -> Self {
+        let exchange = namespace.events_exchange();
+        let mut topology = Self {
+            exchanges: vec![Exchange {
+                name: exchange.clone(),
+                kind: ExchangeKind::Topic,
+            }],
+            queues: Vec::new(),
+            bindings: Vec::new(),
+        };
+        for role in roles {
+            let queue = namespace.role_queue(role.role, 0);
+            let net = namespace.net_queue(role.role);
+            let dead = namespace.dead_queue(role.role);
+            // Targets before sources: what is dead-lettered must find its queue, also in the moment between two declarations.
+            topology.queues.push(dead_queue(dead.clone()));
+            topology.queues.push(net_queue(net.clone(), &dead));
+            topology.queues.push(role_queue(queue.clone(), &net));
+            for subject in role.subjects {
+                topology.bindings.push(Binding {
+                    exchange: exchange.clone(),
+                    queue: queue.clone(),
+                    routing_key: format!("{subject}.#"),
+                });
+            }
+        }
+        topology
+    }
+
+    /// Nothing at all, for those who only look.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            exchanges: Vec::new(),
+            queues: Vec::new(),
+            bindings: Vec::new(),
+        }
+    }
+}
+
+fn role_queue(name: QueueName, net: &QueueName) -> Queue {
+    let mut arguments = worked_queue(net, ROLE_MAX_LENGTH);
+    arguments.insert("x-max-length-bytes", Argument::Number(ROLE_MAX_BYTES));
+    Queue {
+        name,
+        purpose: QueuePurpose::Role,
+        arguments,
+    }
+}
+
+fn net_queue(name: QueueName, dead: &QueueName) -> Queue {
+    Queue {
+        name,
+        purpose: QueuePurpose::Net,
+        arguments: worked_queue(dead, NET_MAX_LENGTH),
+    }
+}
+
+/// What a queue that a role works on has: one consumer at a time, and a next queue for what cannot be worked, which is reached
+/// even if the broker fails on the way (at least once needs reject-publish, the usual strategy can lose messages).
+fn worked_queue(next: &QueueName, max_length: i64) -> BTreeMap<&'static str, Argument> {
+    BTreeMap::from([
+        ("x-queue-type", text("quorum")),
+        ("x-single-active-consumer", Argument::Flag(true)),
+        ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)),
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text(next.as_str())),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-overflow", text("reject-publish")),
+        ("x-max-length", Argument::Number(max_length)),
+    ])
+}
+
+fn dead_queue(name: QueueName) -> Queue {
+    Queue {
+        name,
+        purpose: QueuePurpose::Dead,
+        arguments: BTreeMap::from([
+            ("x-queue-type", text("quorum")),
+            ("x-max-length", Argument::Number(DEAD_MAX_LENGTH)),
+            ("x-max-length-bytes", Argument::Number(DEAD_MAX_BYTES)),
+            ("x-overflow", text("drop-head")),
+        ]),
+    }
+}
+
+fn text(value: &str) -> Argument {
+    Argument::Text(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_has_three_queues_and_a_binding_for_each_subject() {
+        let namespace: Namespace = "shop".parse().unwrap();
+        let topology = Topology::of(
+            &namespace,
+            &[RoleQueues {
+                role: "orders",
+                subjects: &["order", "return"],
+            }],
+        );
+        let json = serde_json::to_value(&topology).unwrap();
+        assert_eq!(json["exchanges"][0]["name"], "shop.events");
+        assert_eq!(json["exchanges"][0]["kind"], "topic");
+        assert_eq!(json["queues"][2]["name"], "shop.orders.0");
+        let role = &json["queues"][2]["arguments"];
+        assert_eq!(role["x-single-active-consumer"], true);
+        assert_eq!(role["x-dead-letter-routing-key"], "shop.orders.net");
+        assert_eq!(role["x-max-length-bytes"], 8_589_934_592_i64);
+        let net = &json["queues"][1]["arguments"];
+        assert_eq!(net["x-dead-letter-routing-key"], "shop.orders.dead");
+        assert_eq!(net["x-overflow"], "reject-publish");
+        assert_eq!(json["queues"][0]["arguments"]["x-overflow"], "drop-head");
+        let keys: Vec<_> = topology.bindings.iter().map(|b| &b.routing_key).collect();
+        assert_eq!(keys, ["order.#", "return.#"]);
+    }
+}
