@@ -1,0 +1,162 @@
+//! What can be typed: commands, options, and the text of `--help`.
+//!
+//! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{failure::EXIT_CODES, telemetry::DEFAULT_FILTER};
+
+/// Doorstep's producer: turns files and lines into events and publishes them, every one confirmed.
+#[derive(Debug, Parser)]
+#[command(name = "producer", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// What to log on standard error, such as `info` or `doorstep_messaging=debug`.
+    #[arg(long, global = true, env = "DOORSTEP_LOG", value_name = "FILTER", default_value = DEFAULT_FILTER)]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Import a file of real data; safe to kill and to run again.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Import(Import),
+
+    /// Publish CloudEvents, one JSON object a line, from standard input or a file.
+    ///
+    /// Every line is checked before it is sent: form, attributes, and the contract of its type. A wrong line is told by its number and
+    /// left out, the others are sent; the exit code is then 65. Input that comes slowly is sent as it comes. Lines may have 1 MiB of
+    /// data; empty ones are skipped.
+    #[command(after_help = PUBLISH_HELP)]
+    Publish(PublishArgs),
+}
+
+const PUBLISH_HELP: &str = r#"Example:
+  echo '{"specversion":"1.0","id":"1","source":"shop/1","type":"stock.adjusted.v1","subject":"stock/85123A","sequence":1,"data":{"delta":-6,"reason":"sale","reference":"order/536365"}}' | producer publish"#;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Import {
+    /// Import sales: each row adjusts a stock, each invoice is an order or a return.
+    ///
+    /// FILE is CSV, or CSV in gzip, with the columns InvoiceNo, StockCode, Description, Quantity, InvoiceDate, UnitPrice, CustomerID,
+    /// Country. Times are taken as UTC. A row that breaks a rule, such as a negative price, is refused and listed with its line number
+    /// and the reason; the rest goes on. The same file makes the same events every time, so that an import that was killed, or is run
+    /// twice, changes nothing that is already there.
+    #[command(after_help = RETAIL_HELP)]
+    Retail(ImportArgs),
+
+    /// Import courier pick-ups: each row is a delivery, assigned, with its GPS fixes by time, and picked up.
+    ///
+    /// FILE is CSV, or CSV in gzip, with the columns of the LaDe pick-up data: order_id, region_id, city, courier_id, accept_time,
+    /// time_window_start, time_window_end, lng, lat, aoi_id, aoi_type, pickup_time, pickup_gps_time, pickup_gps_lng, pickup_gps_lat,
+    /// accept_gps_time, accept_gps_lng, accept_gps_lat, ds. A GPS fix keeps its own time, also where that is before the assignment. A
+    /// row that breaks a rule is refused and listed with its line number and the reason; the rest goes on. The same file under the same
+    /// options makes the same events every time.
+    #[command(after_help = PICKUPS_HELP)]
+    Pickups(PickupsArgs),
+}
+
+const RETAIL_HELP: &str = "\
+Examples:
+  producer import retail online_retail.csv.gz
+  producer import retail --to-stdout sales.csv | head
+  producer import retail --dataset shop sales.csv";
+
+const PICKUPS_HELP: &str = "\
+Example:
+  producer import pickups --year 2022 --utc-offset +08:00 lade_pickup.csv.gz";
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file, .csv or .csv.gz. It is read twice, so it cannot be a pipe.
+    pub(crate) file: PathBuf,
+
+    /// Name the events' source after this data set instead of the file's content: for a file that grows at its end and is imported again
+    /// and again. Rows already imported must stay as they are, and rows are added in whole invoices.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: Option<String>,
+
+    /// Where to list refused rows, as JSON lines [default: NAME.refused.jsonl in the current folder]. Written anew by every run.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) refused: Option<PathBuf>,
+
+    /// Print the events on standard output, as `producer publish` reads them, instead of publishing them. No broker is needed.
+    #[arg(long)]
+    pub(crate) to_stdout: bool,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PickupsArgs {
+    #[command(flatten)]
+    pub(crate) import: ImportArgs,
+
+    /// The year of the assignments: the file's times have none. A time that would be half a year away from its assignment belongs to the
+    /// year before or after.
+    #[arg(
+        long,
+        env = "DOORSTEP_YEAR",
+        value_name = "YEAR",
+        default_value = "2022",
+        allow_hyphen_values = true
+    )]
+    pub(crate) year: String,
+
+    /// How far the file's clock is ahead of UTC. The cities of the LaDe data are eight hours ahead.
+    #[arg(
+        long,
+        env = "DOORSTEP_UTC_OFFSET",
+        value_name = "+HH:MM",
+        default_value = "+08:00",
+        allow_hyphen_values = true
+    )]
+    pub(crate) utc_offset: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// The file to read; standard input if left out.
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Broker")]
+pub(crate) struct BrokerArgs {
+    /// Where RabbitMQ is; several addresses, separated by commas, are tried in turn.
+    #[arg(
+        long,
+        env = "DOORSTEP_AMQP_URL",
+        value_name = "URL",
+        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f",
+        hide_env_values = true
+    )]
+    pub(crate) amqp_url: String,
+
+    /// What the name of every exchange and queue starts with.
+    #[arg(
+        long,
+        env = "DOORSTEP_NAMESPACE",
+        value_name = "NAME",
+        default_value = "doorstep"
+    )]
+    pub(crate) namespace: String,
+
+    /// For how long nothing may be confirmed, while events are sent again and again, before the program gives up.
+    #[arg(
+        long,
+        env = "DOORSTEP_GIVE_UP_AFTER",
+        value_name = "TIME",
+        default_value = "5m"
+    )]
+    pub(crate) give_up_after: String,
+}

@@ -1,0 +1,274 @@
+//! Courier pick-ups, one row a parcel: on `delivery/<order_id>` the assignment, then the GPS fixes by their time, then the pick-up.
+//!
+//! - A fix keeps its own time even where that is before the assignment: devices report late.
+//! - Times are `MM-DD hh:mm:ss`; the year and the offset from UTC are options. A time that would be more than about half a year away
+//!   from the assignment belongs to the year before or after, so that a file may run over New Year's Eve.
+//! - A delivery is one row. A second row with the same `order_id` is refused.
+//! - `ds`, the day of the export that the row was in, says nothing about the delivery and is left out.
+
+use std::collections::HashMap;
+
+use doorstep_contracts::{
+    CourierId, DeliveryAssigned, DeliveryId, DeliveryPickedUp, DeliveryPositionRecorded, Label,
+    Position, TimeWindow,
+};
+use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
+use jiff::{civil::DateTime, tz::Offset};
+
+use super::{mapping::Mapping, table::Row};
+
+/// The state of an import of pick-ups.
+pub(crate) struct Pickups {
+    calendar: Calendar,
+    /// The deliveries read so far, and the line of each.
+    lines: HashMap<DeliveryId, u64>,
+}
+
+/// What the file's times leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Calendar {
+    /// The year of the assignments.
+    pub(crate) year: i16,
+    /// How far the file's clock is ahead of UTC.
+    pub(crate) offset: Offset,
+}
+
+impl Pickups {
+    /// An import whose times are read by this calendar.
+    pub(crate) fn new(calendar: Calendar) -> Self {
+        Self {
+            calendar,
+            lines: HashMap::new(),
+        }
+    }
+}
+
+/// The columns by name.
+mod column {
+    pub(super) const ORDER_ID: usize = 0;
+    pub(super) const REGION_ID: usize = 1;
+    pub(super) const CITY: usize = 2;
+    pub(super) const COURIER_ID: usize = 3;
+    pub(super) const ACCEPT_TIME: usize = 4;
+    pub(super) const WINDOW_START: usize = 5;
+    pub(super) const WINDOW_END: usize = 6;
+    pub(super) const LNG: usize = 7;
+    pub(super) const LAT: usize = 8;
+    pub(super) const AOI_ID: usize = 9;
+    pub(super) const AOI_TYPE: usize = 10;
+    pub(super) const PICKUP_TIME: usize = 11;
+    pub(super) const PICKUP_GPS: Fix = Fix(12, 13, 14);
+    pub(super) const ACCEPT_GPS: Fix = Fix(15, 16, 17);
+
+    /// A fix: its time, longitude and latitude.
+    pub(super) struct Fix(pub(super) usize, pub(super) usize, pub(super) usize);
+}
+
+impl Mapping for Pickups {
+    const NAME: &'static str = "pickups";
+    const COLUMNS: &'static [&'static str] = &[
+        "order_id",
+        "region_id",
+        "city",
+        "courier_id",
+        "accept_time",
+        "time_window_start",
+        "time_window_end",
+        "lng",
+        "lat",
+        "aoi_id",
+        "aoi_type",
+        "pickup_time",
+        "pickup_gps_time",
+        "pickup_gps_lng",
+        "pickup_gps_lat",
+        "accept_gps_time",
+        "accept_gps_lng",
+        "accept_gps_lat",
+        "ds",
+    ];
+    const ONE_PER_ROW: &'static str = DeliveryAssigned::TYPE;
+
+    fn options(&self) -> String {
+        let Calendar { year, offset } = self.calendar;
+        format!("year={year} utc-offset-seconds={}", offset.seconds())
+    }
+
+    fn look_ahead(&mut self, _row: &Row<'_>) {}
+
+    fn events(
+        &mut self,
+        source: &Source,
+        row: &Row<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), String> {
+        let id = DeliveryId::new(row.field(column::ORDER_ID)?).map_err(|e| e.to_string())?;
+        if let Some(line) = self.lines.get(&id) {
+            return Err(format!("delivery {id} was already on line {line}"));
+        }
+        let made = delivery(
+            &Fields {
+                row,
+                calendar: self.calendar,
+            },
+            source,
+            &id,
+        )?;
+        self.lines.insert(id, row.line);
+        events.extend(made);
+        Ok(())
+    }
+
+    fn waiting(&self) -> usize {
+        0
+    }
+}
+
+/// All events of one delivery.
+fn delivery(
+    fields: &Fields<'_, '_>,
+    source: &Source,
+    id: &DeliveryId,
+) -> Result<Vec<Event>, String> {
+    let accepted_at = fields.assignment_time()?;
+    let time = |column| fields.time(column, accepted_at);
+    let assigned = DeliveryAssigned {
+        courier: CourierId::new(fields.text(column::COURIER_ID)?).map_err(|e| e.to_string())?,
+        accepted_at,
+        city: fields.label(column::CITY)?,
+        region: fields.label(column::REGION_ID)?,
+        area: fields.label(column::AOI_ID)?,
+        area_kind: fields.label(column::AOI_TYPE)?,
+        position: Some(fields.position(column::LNG, column::LAT)?),
+        window: Some(TimeWindow {
+            start: time(column::WINDOW_START)?,
+            end: time(column::WINDOW_END)?,
+        }),
+    };
+    let picked_up = DeliveryPickedUp {
+        picked_up_at: time(column::PICKUP_TIME)?,
+    };
+    // In the order of the row's story, so that a stable sort leaves fixes of one second in it.
+    let mut fixes: Vec<DeliveryPositionRecorded> = [column::ACCEPT_GPS, column::PICKUP_GPS]
+        .into_iter()
+        .filter_map(|fix| fields.fix(&fix, accepted_at).transpose())
+        .collect::<Result<_, _>>()?;
+    fixes.sort_by_key(|fix| fix.recorded_at);
+
+    let mut stream = Stream {
+        source,
+        subject: id.subject(),
+        events: Vec::with_capacity(2 + fixes.len()),
+    };
+    stream.tell(accepted_at, &assigned)?;
+    for fix in &fixes {
+        stream.tell(fix.recorded_at, fix)?;
+    }
+    stream.tell(picked_up.picked_up_at, &picked_up)?;
+    Ok(stream.events)
+}
+
+/// The events of one delivery, numbered from 1.
+struct Stream<'a> {
+    source: &'a Source,
+    subject: Subject,
+    events: Vec<Event>,
+}
+
+impl Stream<'_> {
+    fn tell<C: Contract>(&mut self, time: Timestamp, fact: &C) -> Result<(), String> {
+        let number = self.events.len() as u64 + 1;
+        let sequence = Sequence::new(number).unwrap_or(Sequence::FIRST);
+        let event = Event::of(self.source, &self.subject, sequence, time, fact);
+        self.events.push(event.map_err(|e| e.to_string())?);
+        Ok(())
+    }
+}
+
+/// A row's fields as what they mean.
+struct Fields<'a, 'r> {
+    row: &'a Row<'r>,
+    calendar: Calendar,
+}
+
+impl Fields<'_, '_> {
+    fn text(&self, column: usize) -> Result<&str, String> {
+        self.row.field(column)
+    }
+
+    fn label(&self, column: usize) -> Result<Option<Label>, String> {
+        match self.text(column)? {
+            "" => Ok(None),
+            text => Label::new(text)
+                .map(Some)
+                .map_err(|e| format!("{}: {e}", Pickups::COLUMNS[column])),
+        }
+    }
+
+    fn degrees(&self, column: usize) -> Result<f64, String> {
+        let text = self.text(column)?;
+        let is_number = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'-'));
+        text.parse()
+            .ok()
+            .filter(|_| is_number)
+            .ok_or_else(|| format!("{} {text:?} is not a number", Pickups::COLUMNS[column]))
+    }
+
+    fn position(&self, lng: usize, lat: usize) -> Result<Position, String> {
+        Position::new(self.degrees(lng)?, self.degrees(lat)?).map_err(|e| e.to_string())
+    }
+
+    /// A fix, if there is one: all three of its fields or none.
+    fn fix(
+        &self,
+        fix: &column::Fix,
+        near: Timestamp,
+    ) -> Result<Option<DeliveryPositionRecorded>, String> {
+        let column::Fix(time, lng, lat) = *fix;
+        let texts = [self.text(time)?, self.text(lng)?, self.text(lat)?];
+        if texts.iter().all(|text| text.is_empty()) {
+            return Ok(None);
+        }
+        Ok(Some(DeliveryPositionRecorded {
+            position: self.position(lng, lat)?,
+            recorded_at: self.time(time, near)?,
+        }))
+    }
+
+    fn assignment_time(&self) -> Result<Timestamp, String> {
+        let text = self.text(column::ACCEPT_TIME)?;
+        self.calendar
+            .time(text, self.calendar.year)
+            .ok_or_else(|| self.wrong_time(column::ACCEPT_TIME, text))
+    }
+
+    /// A time in the year that brings it nearest to another; this year first, so that a tie stays in it.
+    fn time(&self, column: usize, near: Timestamp) -> Result<Timestamp, String> {
+        let text = self.text(column)?;
+        let year = self.calendar.year;
+        [year, year - 1, year + 1]
+            .into_iter()
+            .filter_map(|year| self.calendar.time(text, year))
+            .min_by_key(|time| time.duration_since(near).abs())
+            .ok_or_else(|| self.wrong_time(column, text))
+    }
+
+    fn wrong_time(&self, column: usize, text: &str) -> String {
+        format!(
+            "{} {text:?} is not a time of {} of the form 05-01 07:59:00",
+            Pickups::COLUMNS[column],
+            self.calendar.year
+        )
+    }
+}
+
+impl Calendar {
+    /// Reads `05-01 07:59:00` as a time of that year; `None` where it is of another form, or that year has no such day.
+    fn time(self, text: &str, year: i16) -> Option<Timestamp> {
+        if text.len() != "05-01 07:59:00".len() {
+            return None;
+        }
+        let time: DateTime = format!("{year:04}-{text}").parse().ok()?;
+        self.offset.to_timestamp(time).ok()
+    }
+}

@@ -1,0 +1,127 @@
+//! The list of refused rows: one JSON object a line with the row's line number, the reason and the row as it was.
+//!
+//! Written anew by every run. It grows beside its place under another name and moves there when the import is done, so that whoever
+//! finds it finds all of it; a run that refuses nothing leaves no list, not even an older one.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    input::plain,
+    table::{Row, text_of},
+};
+use crate::failure::{Failure, Reason};
+
+/// The list while it is written.
+pub(crate) struct RefusedRows {
+    path: PathBuf,
+    partial: PathBuf,
+    file: Option<BufWriter<File>>,
+    count: u64,
+}
+
+/// A line of the list.
+#[derive(Serialize)]
+struct RefusedRow<'a> {
+    line: u64,
+    reason: &'a str,
+    row: Vec<String>,
+}
+
+impl RefusedRows {
+    /// A list to be at that path. Nothing is written before there is something to write.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        Self {
+            path,
+            partial: partial.into(),
+            file: None,
+            count: 0,
+        }
+    }
+
+    /// How many rows are on the list.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Puts a row on the list.
+    ///
+    /// # Errors
+    /// The list cannot be written.
+    pub(crate) fn add(&mut self, row: &Row<'_>, reason: &str) -> Result<(), Failure> {
+        let line = serde_json::to_vec(&RefusedRow {
+            line: row.line,
+            reason,
+            row: row.fields().map(text_of).collect(),
+        });
+        self.write(line.map_err(io::Error::other))
+            .map_err(|e| self.failed(&e))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, line: io::Result<Vec<u8>>) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self
+                .file
+                .insert(BufWriter::new(File::create(&self.partial)?)),
+        };
+        file.write_all(&line?)?;
+        file.write_all(b"\n")
+    }
+
+    /// Puts the list in its place. Returns where it is, if there is one.
+    ///
+    /// # Errors
+    /// The list cannot be written, or an older one not removed.
+    pub(crate) fn finish(mut self) -> Result<Option<PathBuf>, Failure> {
+        self.put_in_place().map_err(|e| self.failed(&e))
+    }
+
+    fn put_in_place(&mut self) -> io::Result<Option<PathBuf>> {
+        let Some(file) = self.file.take() else {
+            return match fs::remove_file(&self.path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(None),
+            };
+        };
+        file.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+        fs::rename(&self.partial, &self.path)?;
+        Ok(Some(self.path.clone()))
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        Failure::new(
+            Reason::Io,
+            format!(
+                "cannot write the list of refused rows {}: {}; name another place with --refused PATH",
+                self.path.display(),
+                plain(error)
+            ),
+        )
+    }
+}
+
+impl Drop for RefusedRows {
+    /// What was not finished tells nobody anything, since the next run writes the list anew.
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// Where the list of an input is unless said otherwise: in the current folder, named after the input.
+pub(crate) fn default_path(input: &Path) -> PathBuf {
+    let mut name = input.file_name().unwrap_or_default().to_owned();
+    name.push(".refused.jsonl");
+    name.into()
+}

@@ -1,0 +1,143 @@
+//! How far the work is: a bar on a terminal, otherwise a line every few seconds, both on standard error.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::tally::per_second;
+
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// What the work is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Bytes of a file.
+    Bytes,
+    /// Rows of a table.
+    Rows,
+    /// Lines of an input.
+    Lines,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Rows => "rows",
+            Self::Lines => "lines",
+        }
+    }
+}
+
+/// The progress of one piece of work.
+pub(crate) struct Progress {
+    unit: Unit,
+    total: Option<u64>,
+    done: u64,
+    events: u64,
+    bar: ProgressBar,
+    started: Instant,
+    next_line: Instant,
+    is_told: bool,
+}
+
+impl Progress {
+    /// Starts to count; the total, where it is known, gives a time left.
+    pub(crate) fn new(what: &'static str, unit: Unit, total: Option<u64>) -> Self {
+        // Drawn at most five times a second: more costs more than it shows.
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(5));
+        let template = match (unit, total) {
+            (Unit::Bytes, Some(_)) => {
+                "{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
+            }
+            (_, Some(_)) => "{prefix} [{bar:30}] {percent} %, {msg}, {eta} left",
+            (_, None) => "{prefix} {pos} lines, {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(what);
+        let started = Instant::now();
+        Self {
+            unit,
+            total,
+            done: 0,
+            events: 0,
+            bar,
+            started,
+            next_line: started + LINE_EVERY,
+            is_told: true,
+        }
+    }
+
+    /// So much more is done, and so many more events have arrived.
+    pub(crate) fn advance(&mut self, done: u64, events: u64) {
+        self.done += done;
+        self.events += events;
+        self.is_told &= done + events == 0;
+        self.tick();
+    }
+
+    /// So much is done in all.
+    pub(crate) fn set(&mut self, done: u64) {
+        self.advance(done.saturating_sub(self.done), 0);
+    }
+
+    /// Writes what is due to be written.
+    pub(crate) fn tick(&mut self) {
+        if !self.bar.is_hidden() {
+            self.bar.set_position(self.done);
+            if self.events > 0 {
+                self.bar.set_message(self.sentence());
+            }
+            return;
+        }
+        let now = Instant::now();
+        if now < self.next_line || self.is_told {
+            return;
+        }
+        self.next_line = now + LINE_EVERY;
+        self.is_told = true;
+        let unit = self.unit.name();
+        let of = self.total.map(|t| format!(" of {t}")).unwrap_or_default();
+        let sentence = match self.events {
+            0 => String::new(),
+            _ => format!(", {}", self.sentence()),
+        };
+        let left = self
+            .time_left()
+            .map(|t| format!(", {} left", HumanDuration(t)))
+            .unwrap_or_default();
+        eprintln!(
+            "{} {}{of} {unit}{sentence}{left}",
+            self.bar.prefix(),
+            self.done
+        );
+    }
+
+    fn sentence(&self) -> String {
+        let rate = per_second(self.events, self.started.elapsed());
+        format!("{} events sent, {rate} events/s", self.events)
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        let to_do = self.total?.checked_sub(self.done)?;
+        if self.done == 0 {
+            return None;
+        }
+        let seconds = self.started.elapsed().as_secs_f64() * to_do as f64 / self.done as f64;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    /// Tells the user something at once, without disturbing the bar.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Takes the bar away and says how long it took.
+    pub(crate) fn finish(self) -> Duration {
+        self.bar.finish_and_clear();
+        self.started.elapsed()
+    }
+}

@@ -1,0 +1,181 @@
+//! Sends events to the broker until every one is confirmed.
+//!
+//! Several chunks are on their way at a time. What is not confirmed is sent again, under the same id, after a pause that grows; new
+//! chunks wait until all of it is confirmed, so that the events of a stream stay in order where that is possible and memory stays flat.
+//! An event may so arrive twice, which consumers recognise; none is ever left out.
+
+use std::time::Duration;
+
+use doorstep_contracts::ROLES;
+use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, RoleQueues, Topology};
+use futures_util::{StreamExt, stream::FuturesOrdered};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    again::Again,
+    chunk::Chunk,
+    failure::{Failure, Reason},
+    progress::Progress,
+    stop::{Stop, interrupted},
+    tally::Tally,
+};
+
+/// The most chunks on their way: enough that the broker's confirms of one overlap with the making of the next.
+const CHUNKS_UNDER_WAY: usize = 4;
+/// How long the program waits for confirms when the user wants to stop, and for the connection to close.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often the progress is looked at when nothing else happens.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Which broker, and for how long to try.
+#[derive(Debug)]
+pub(crate) struct BrokerSink {
+    /// How to reach the broker.
+    pub(crate) settings: BrokerSettings,
+    /// How long nothing may be confirmed before the program gives up.
+    pub(crate) give_up_after: Duration,
+}
+
+impl BrokerSink {
+    /// Connects and declares what every role needs, so that no event is sent before there is a queue for it.
+    ///
+    /// # Errors
+    /// The broker cannot be reached in time, refuses us, or has other queues under our names.
+    pub(crate) async fn connect(self) -> Result<Sender, Failure> {
+        let roles: Vec<RoleQueues> = ROLES
+            .iter()
+            .map(|role| RoleQueues {
+                role: role.name,
+                subjects: role.subjects,
+            })
+            .collect();
+        let topology = Topology::of(&self.settings.namespace, &roles);
+        let publisher = Publisher::start(&self.settings, "doorstep producer", topology);
+        publisher
+            .ready(self.settings.start_timeout)
+            .await
+            .map_err(|e| Failure::new(Reason::Broker, e.to_string()))?;
+        Ok(Sender {
+            publisher,
+            give_up_after: self.give_up_after,
+        })
+    }
+}
+
+/// A connection on which events can be sent.
+pub(crate) struct Sender {
+    publisher: Publisher,
+    give_up_after: Duration,
+}
+
+impl Sender {
+    /// Sends all chunks. Returns, once every event is confirmed, how many of each type.
+    ///
+    /// # Errors
+    /// Nothing was confirmed for the time after which to give up, or the user wants to stop. What was confirmed stays.
+    pub(crate) async fn send_all(
+        self,
+        mut chunks: mpsc::Receiver<Chunk>,
+        progress: &mut Progress,
+        mut stop: Stop,
+    ) -> Result<Tally, Failure> {
+        let mut again = Again::new(self.give_up_after);
+        let mut tally = Tally::default();
+        let mut under_way = FuturesOrdered::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_open = true;
+        let result = loop {
+            if under_way.is_empty() {
+                if again.is_waiting() {
+                    if let Some(failure) = again.give_up(&tally) {
+                        break Err(failure);
+                    }
+                    // The pause may be dropped: nothing hangs on its end.
+                    if stop.unless_wanted(again.pause()).await.is_err() {
+                        break Err(interrupted(&so_far(&tally)));
+                    }
+                    under_way.push_back(self.publish(again.take()));
+                } else if !is_open {
+                    break Ok(());
+                }
+            }
+            let has_room = !again.is_recovering() && under_way.len() < CHUNKS_UNDER_WAY;
+            // Each arm may be dropped for another: a chunk not received stays in its channel, a chunk under way stays in its list.
+            tokio::select! {
+                Some(done) = under_way.next(), if !under_way.is_empty() => {
+                    self.settle(done, &mut again, &mut tally, progress);
+                }
+                chunk = chunks.recv(), if is_open && has_room => match chunk {
+                    Some(chunk) => under_way.push_back(self.publish(chunk)),
+                    None => is_open = false,
+                },
+                _ = ticks.tick() => progress.tick(),
+                () = stop.wanted() => {
+                    // What is under way gets its chance to arrive, in bounded time.
+                    let _ = timeout(GRACE, async {
+                        while let Some(done) = under_way.next().await {
+                            self.settle(done, &mut again, &mut tally, progress);
+                        }
+                    })
+                    .await;
+                    break Err(interrupted(&so_far(&tally)));
+                }
+            }
+        };
+        drop(under_way);
+        self.publisher.close(GRACE).await;
+        result.map(|()| tally)
+    }
+
+    /// Publishes a chunk. The publisher takes chunks one after the other in the order in which these futures are first polled.
+    async fn publish(&self, chunk: Chunk) -> (Chunk, Vec<Outcome>) {
+        let messages = chunk.events.iter().map(Message::event).collect();
+        let outcomes = self.publisher.publish_all(messages).await;
+        (chunk, outcomes)
+    }
+
+    /// Counts what is confirmed of a chunk, and keeps the rest to be sent again.
+    fn settle(
+        &self,
+        (chunk, outcomes): (Chunk, Vec<Outcome>),
+        again: &mut Again,
+        tally: &mut Tally,
+        progress: &mut Progress,
+    ) {
+        let mut confirmed = 0;
+        for (event, outcome) in chunk.events.into_iter().zip(outcomes) {
+            if outcome == Outcome::Confirmed {
+                tally.add(&event);
+                confirmed += 1;
+            } else {
+                again.add(event, outcome);
+            }
+        }
+        let connection = || {
+            Some(
+                self.publisher
+                    .state()
+                    .borrow()
+                    .last_error
+                    .as_ref()?
+                    .to_string(),
+            )
+        };
+        if let Some(note) = again.note_settled(confirmed, connection) {
+            progress.note(&note);
+        }
+        progress.advance(chunk.rows, confirmed);
+    }
+}
+
+/// What an interrupted run has done.
+fn so_far(tally: &Tally) -> String {
+    format!(
+        "{} events are confirmed; the same command sends all of them again, and what is there already changes nothing",
+        tally.total()
+    )
+}

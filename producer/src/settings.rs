@@ -1,0 +1,309 @@
+//! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
+
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use doorstep_messaging::{BrokerSettings, Namespace};
+use jiff::{SignedDuration, tz::Offset};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{BrokerArgs, Cli, Command, Import, ImportArgs},
+    failure::{Failure, Reason},
+    import::{Calendar, ImportSettings, default_refused_path},
+    output::Output,
+    send::BrokerSink,
+};
+
+/// All that the program needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// What to log.
+    pub(crate) log: EnvFilter,
+    /// What to do.
+    pub(crate) job: Job,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Import sales.
+    Retail(ImportSettings, Output),
+    /// Import pick-ups.
+    Pickups(ImportSettings, Calendar, Output),
+    /// Publish lines.
+    Publish(Option<PathBuf>, Output),
+}
+
+/// The years that a calendar of real deliveries can have.
+const YEARS: std::ops::RangeInclusive<i16> = 1900..=2200;
+
+impl Settings {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// Lists all that is wrong, each with the name of its flag and how it is written.
+    pub(crate) fn check(cli: Cli) -> Result<Self, Failure> {
+        let mut wrong = Wrong::default();
+        let log = wrong.note("--log (DOORSTEP_LOG)", EnvFilter::from_str(&cli.log));
+        let job = match cli.command {
+            Command::Import(Import::Retail(args)) => {
+                let output = output(&args, &mut wrong);
+                let import = import(args, &mut wrong);
+                import.zip(output).map(|(i, o)| Job::Retail(i, o))
+            }
+            Command::Import(Import::Pickups(args)) => {
+                let year = wrong.note("--year (DOORSTEP_YEAR)", year(&args.year));
+                let offset = wrong.note(
+                    "--utc-offset (DOORSTEP_UTC_OFFSET)",
+                    utc_offset(&args.utc_offset),
+                );
+                let calendar = year
+                    .zip(offset)
+                    .map(|(year, offset)| Calendar { year, offset });
+                let output = output(&args.import, &mut wrong);
+                let import = import(args.import, &mut wrong);
+                (|| Some(Job::Pickups(import?, calendar?, output?)))()
+            }
+            Command::Publish(args) => {
+                let output = broker(&args.broker, &mut wrong);
+                output.map(|output| Job::Publish(args.file, output))
+            }
+        };
+        match (log, job) {
+            (Some(log), Some(job)) if wrong.0.is_empty() => Ok(Self { log, job }),
+            _ => Err(wrong.into_failure()),
+        }
+    }
+}
+
+/// What was found wrong so far.
+#[derive(Debug, Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn note<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+        result
+            .map_err(|error| self.0.push(format!("{name}: {error}")))
+            .ok()
+    }
+
+    fn into_failure(self) -> Failure {
+        let text = match self.0.as_slice() {
+            [one] => one.clone(),
+            many => {
+                let lines: String = many.iter().map(|line| format!("\n  {line}")).collect();
+                format!("{} settings are wrong:{lines}", many.len())
+            }
+        };
+        Failure::new(Reason::Settings, text)
+    }
+}
+
+fn import(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {
+    let dataset = match args.dataset {
+        Some(name) => wrong.note("--dataset", dataset(name)).map(Some),
+        None => Some(None),
+    };
+    let refused = args
+        .refused
+        .unwrap_or_else(|| default_refused_path(&args.file));
+    let refused = wrong.note("--refused", another_file(refused, &args.file));
+    Some(ImportSettings {
+        dataset: dataset?,
+        refused: refused?,
+        file: args.file,
+    })
+}
+
+fn output(args: &ImportArgs, wrong: &mut Wrong) -> Option<Output> {
+    // The broker's settings are not looked at where no broker is needed.
+    if args.to_stdout {
+        Some(Output::Lines)
+    } else {
+        broker(&args.broker, wrong)
+    }
+}
+
+fn broker(args: &BrokerArgs, wrong: &mut Wrong) -> Option<Output> {
+    // Each by itself, so that a wrong address does not hide a wrong namespace.
+    let namespace = wrong.note(
+        "--namespace (DOORSTEP_NAMESPACE)",
+        args.namespace.parse::<Namespace>(),
+    );
+    let settings = wrong.note(
+        "--amqp-url (DOORSTEP_AMQP_URL)",
+        BrokerSettings::new(&args.amqp_url, "doorstep"),
+    );
+    let give_up_after = wrong.note(
+        "--give-up-after (DOORSTEP_GIVE_UP_AFTER)",
+        duration(&args.give_up_after),
+    );
+    let settings = BrokerSettings {
+        namespace: namespace?,
+        ..settings?
+    };
+    Some(Output::Broker(Box::new(BrokerSink {
+        settings,
+        give_up_after: give_up_after?,
+    })))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|d| Duration::try_from(d).ok())
+        .ok_or_else(|| format!("{text:?} is not a time such as 30s, 5m or 2h"))
+}
+
+fn year(text: &str) -> Result<i16, String> {
+    text.parse()
+        .ok()
+        .filter(|year| YEARS.contains(year))
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is not a year from {} to {}",
+                YEARS.start(),
+                YEARS.end()
+            )
+        })
+}
+
+/// Reads `+08:00`.
+fn utc_offset(text: &str) -> Result<Offset, String> {
+    let read = || {
+        let (sign, rest) = match text.strip_prefix('-') {
+            Some(rest) => (-1, rest),
+            None => (1, text.strip_prefix('+')?),
+        };
+        let (hours, minutes) = rest.split_once(':')?;
+        let number = |s: &str, most: i32| {
+            let is_two_digits = s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
+            s.parse::<i32>()
+                .ok()
+                .filter(|n| is_two_digits && *n <= most)
+        };
+        // The furthest clocks on earth are 14 hours ahead and 12 behind.
+        let seconds = number(hours, 14)? * 3600 + number(minutes, 59)? * 60;
+        Offset::from_seconds(sign * seconds).ok()
+    };
+    read().ok_or_else(|| format!("{text:?} is not an offset such as +08:00 or -05:30"))
+}
+
+fn dataset(name: String) -> Result<String, String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > 100 || !name.bytes().all(is_plain) {
+        return Err(format!(
+            "{name:?} is not made of letters, digits, dot, dash and underscore, at most 100 of them"
+        ));
+    }
+    Ok(name)
+}
+
+/// Refuses to write a list over the very file that it is about.
+fn another_file(list: PathBuf, input: &Path) -> Result<PathBuf, String> {
+    let is_same = match (list.canonicalize(), input.canonicalize()) {
+        (Ok(list), Ok(input)) => list == input,
+        _ => list == input,
+    };
+    if is_same {
+        return Err(format!(
+            "{} is the file to import, name another",
+            list.display()
+        ));
+    }
+    if list.is_dir() {
+        return Err(format!("{} is a folder, name a file", list.display()));
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    fn check(words: &[&str]) -> Result<Settings, Failure> {
+        let words = ["producer"].iter().chain(words);
+        Settings::check(Cli::try_parse_from(words).unwrap())
+    }
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn all_wrong_settings_are_told_at_once() {
+        let failure = check(&[
+            "--log",
+            "a=b=c",
+            "import",
+            "pickups",
+            "x.csv",
+            "--amqp-url",
+            "http://nowhere",
+            "--namespace",
+            "Not A Name",
+            "--give-up-after",
+            "soon",
+            "--year",
+            "22",
+            "--utc-offset",
+            "8",
+            "--dataset",
+            "a/b",
+            "--refused",
+            "x.csv",
+        ])
+        .unwrap_err();
+        assert_eq!(failure.reason, Reason::Settings);
+        let said = failure.to_string();
+        for name in [
+            "8 settings are wrong",
+            "--log",
+            "--amqp-url (DOORSTEP_AMQP_URL)",
+            "--namespace",
+            "--give-up-after",
+            "--year",
+            "--utc-offset",
+            "--dataset",
+            "--refused",
+        ] {
+            assert!(said.contains(name), "{name} in {said}");
+        }
+    }
+
+    #[test]
+    fn offsets_are_hours_and_minutes_with_a_sign() {
+        let seconds = |text: &str| utc_offset(text).map(Offset::seconds);
+        assert_eq!(seconds("+08:00"), Ok(8 * 3600));
+        assert_eq!(seconds("-05:30"), Ok(-(5 * 3600 + 30 * 60)));
+        for bad in [
+            "", "8", "+8:00", "08:00", "+08", "+15:00", "+08:60", "+-8:00",
+        ] {
+            assert!(utc_offset(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_import_without_a_broker_does_not_ask_for_one() {
+        let settings = check(&[
+            "import",
+            "retail",
+            "x.csv",
+            "--to-stdout",
+            "--amqp-url",
+            "?",
+        ]);
+        assert!(matches!(
+            settings.unwrap().job,
+            Job::Retail(ImportSettings { dataset: None, .. }, Output::Lines)
+        ));
+    }
+}
