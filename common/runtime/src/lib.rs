@@ -12,9 +12,9 @@ mod dead_letter;
 pub mod engine;
 pub mod limits;
 pub mod operate;
-// relay
+pub mod relay;
 pub mod role;
-// runner
+pub mod runner;
 
 pub use engine::{Engine, Incoming, Worked};
 pub use limits::Limits;

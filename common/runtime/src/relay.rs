@@ -40,14 +40,23 @@ pub struct Relayed {
 ///
 /// # Errors
 /// The store could not be used.
-pub async fn turn<S: Store, O: Outlet>(store: &S, outlet: &O, limits: &Limits, now: Timestamp) -> Result<Relayed, StoreError> {
+pub async fn turn<S: Store, O: Outlet>(
+    store: &S,
+    outlet: &O,
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<Relayed, StoreError> {
     let rows = store.outbox(now, limits.relay_rows).await?;
     if rows.is_empty() {
         return Ok(Relayed::default());
     }
     let (kept, kinds): (Vec<_>, Vec<_>) = rows
         .into_iter()
-        .map(|OutboxRow { id, kind, attempts, .. }| ((id, attempts), kind))
+        .map(
+            |OutboxRow {
+                 id, kind, attempts, ..
+             }| ((id, attempts), kind),
+        )
         .unzip();
     let outcomes = outlet.send(kinds).await;
     let mut changes = Changes::at(now);

@@ -11,9 +11,9 @@ use serde::{Serialize, de::DeserializeOwned};
 /// commits is written.
 pub trait Role: Send + Sync + 'static {
     /// The events that the role handles, read and checked.
-    type Fact: Send;
+    type Fact: Send + Sync;
     /// The state of one entity. Holds times of events, or the `now` that it was given, and no clock of its own.
-    type State: Clone + Serialize + DeserializeOwned + Send + 'static;
+    type State: Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// The role's name: in its queues, its store and its metrics.
     fn name(&self) -> &'static str;

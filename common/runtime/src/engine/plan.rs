@@ -254,7 +254,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 Some(held) if *held == event.id => self.changes.tally.duplicates += 1,
                 Some(_) => self.numbering_conflict(prepared, event),
                 None if slot.after.blocked.is_some() && sequence.get() == next => {
-                    self.changes.tally.duplicates += 1
+                    self.changes.tally.duplicates += 1;
                 }
                 None if slot.after.blocked.is_some() || sequence.get() > next => {
                     slot.touched = true;

@@ -1,0 +1,110 @@
+//! The relay of a running role: sends its outbox whenever something is owed and the broker is there.
+
+use std::{sync::Arc, time::Duration};
+
+use doorstep_event::Timestamp;
+use doorstep_messaging::{Message, Outcome, Publisher, QueueName};
+use doorstep_store::{OutboxKind, Store};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    Limits,
+    relay::{Outlet, Relayed, turn},
+};
+
+/// How often the outbox is looked at although nobody has said that something is owed: rows fall due again, other processes write.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The broker as an outlet.
+struct BrokerOutlet {
+    publisher: Publisher,
+    dead_queue: QueueName,
+}
+
+impl Outlet for BrokerOutlet {
+    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
+        let messages = rows
+            .into_iter()
+            .map(|row| match row {
+                OutboxKind::Event(event) => Message::event(&event),
+                OutboxKind::DeadCopy { id, headers, body } => Message::to_queue(
+                    self.dead_queue.clone(),
+                    &id.0,
+                    headers.into_iter().collect(),
+                    body,
+                ),
+            })
+            .collect();
+        self.publisher.publish_all(messages).await
+    }
+}
+
+/// Sends until the role stops; then sends what is still owed, within the grace period.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a task is given what it needs, once"
+)]
+pub(super) async fn relay<S: Store>(
+    role: &'static str,
+    store: S,
+    publisher: Publisher,
+    dead_queue: QueueName,
+    limits: Limits,
+    owed: Arc<Notify>,
+    mut stopped: watch::Receiver<bool>,
+    grace: Duration,
+) {
+    let outlet = BrokerOutlet {
+        publisher,
+        dead_queue,
+    };
+    let mut trouble = None;
+    loop {
+        // Each may be cancelled: a notification and the stop signal are kept until they are taken.
+        let stop = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => true,
+            _ = timeout(TICK, owed.notified()) => false,
+        };
+        if stop {
+            break;
+        }
+        let relayed = send_all(&store, &outlet, &limits).await;
+        // Told when it begins and when it ends, not with every try.
+        if relayed.trouble != trouble {
+            match &relayed.trouble {
+                Some(outcome) => tracing::warn!(
+                    role,
+                    rows = relayed.unpaid,
+                    ?outcome,
+                    "the outbox keeps what could not be sent"
+                ),
+                None => tracing::info!(role, "the outbox flows again"),
+            }
+            trouble = relayed.trouble;
+        }
+    }
+    // The engine may still be finishing its batch: what that owes is sent, too, if there is time.
+    let deadline = Instant::now() + grace;
+    while Instant::now() < deadline {
+        let relayed = send_all(&store, &outlet, &limits).await;
+        if relayed.unpaid > 0 || timeout(TICK, owed.notified()).await.is_err() {
+            break;
+        }
+    }
+}
+
+async fn send_all<S: Store>(store: &S, outlet: &BrokerOutlet, limits: &Limits) -> Relayed {
+    loop {
+        match turn(store, outlet, limits, Timestamp::now()).await {
+            // A full turn is followed by the next at once, unless nothing got through.
+            Ok(relayed) if relayed.unpaid == 0 && relayed.paid == limits.relay_rows => {}
+            Ok(relayed) => return relayed,
+            // The engine meets the same store and tells of it.
+            Err(_) => return Relayed::default(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How a role is, as far as anybody outside has to know.
+
+use doorstep_store::{Tally, Usage};
+
+/// Where a role is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Waiting for the broker.
+    Starting,
+    /// Taking deliveries.
+    Taking,
+    /// Not taking deliveries, because the store cannot be used; it tries again by itself.
+    Paused {
+        /// What the store has said.
+        reason: String,
+    },
+    /// Not taking deliveries, because a bounded table is full; the backlog waits in the queue.
+    Full {
+        /// Which table.
+        table: &'static str,
+    },
+    /// Finishing what it has begun.
+    Stopping,
+    /// At its end.
+    Stopped,
+}
+
+/// How a role is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleStatus {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Everything that makes it degraded; empty while it is well.
+    pub degraded: Vec<String>,
+    /// Deliveries taken from the broker and not settled yet.
+    pub unsettled: usize,
+    /// How full its store is.
+    pub usage: Usage,
+    /// What it has done since it was started.
+    pub done: Tally,
+}
+
+impl RoleStatus {
+    pub(super) fn starting() -> Self {
+        Self {
+            phase: Phase::Starting,
+            degraded: Vec::new(),
+            unsettled: 0,
+            usage: Usage::default(),
+            done: Tally::default(),
+        }
+    }
+
+    pub(super) fn add(&mut self, done: &Tally) {
+        let sum = &mut self.done;
+        sum.applied += done.applied;
+        sum.ignored += done.ignored;
+        sum.duplicates += done.duplicates;
+        sum.held += done.held;
+        sum.dead += done.dead;
+        sum.replayed += done.replayed;
+        sum.skipped += done.skipped;
+    }
+}

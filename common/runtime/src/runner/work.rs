@@ -1,0 +1,292 @@
+//! The loop of a role: take, work, commit, settle; and in between, what is due.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use doorstep_event::{Timestamp, headers::Read};
+use doorstep_messaging::{Batch, Delivery, Settled, Subscription};
+use doorstep_store::{Store, StoreError, Usage};
+use tokio::{
+    sync::{Notify, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{Phase, RoleStatus, RunError};
+use crate::{Engine, Incoming, Role, Worked, engine::ReadBatch, limits::Fullness};
+
+/// How often the store is asked for what is due: held events fall due by time, and by replays in other processes.
+const DUE_TICK: Duration = Duration::from_millis(250);
+/// How often the rest is looked after: nets, retention, gaps.
+const HOUSEKEEPING_TICK: Duration = Duration::from_secs(15);
+/// How many ids are forgotten at a time, so that no commit waits for it for long.
+const PRUNED_AT_A_TIME: usize = 10_000;
+/// How many gaps are named when a role is degraded by them.
+const GAPS_NAMED: usize = 3;
+
+pub(super) struct Loop<'a, R: Role, S: Store> {
+    pub(super) engine: Engine<R, S>,
+    pub(super) subscription: &'a Subscription,
+    pub(super) status: &'a watch::Sender<RoleStatus>,
+    pub(super) owed: &'a Arc<Notify>,
+    pub(super) stopped: watch::Receiver<bool>,
+    /// Whether the store has seen events before this start: only then is a missing queue a loss rather than a beginning.
+    pub(super) has_past: bool,
+}
+
+impl<R: Role, S: Store> Loop<'_, R, S> {
+    /// Runs until it is asked to stop. Whatever was taken by then is worked and settled, unless the store cannot be used.
+    pub(super) async fn run(mut self, mut usage: Usage) -> Result<(), RunError> {
+        let (events, bytes) = (
+            self.engine.limits().batch_events,
+            self.engine.limits().batch_bytes,
+        );
+        let mut due = interval(DUE_TICK);
+        let mut housekeeping = interval(HOUSEKEEPING_TICK);
+        for timer in [&mut due, &mut housekeeping] {
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        loop {
+            let full = self.show_fullness(&usage);
+            // Every arm may be cancelled: a batch leaves the subscription only when its arm wins, a tick and the stop signal are
+            // kept by their timer and their channel.
+            let next = tokio::select! {
+                biased;
+                _ = self.stopped.wait_for(|stop| *stop) => Next::Stop,
+                _ = housekeeping.tick() => Next::Housekeeping,
+                _ = due.tick() => Next::Due,
+                batch = self.subscription.next_batch(events, bytes), if !full => match batch {
+                    Some(batch) => Next::Batch(batch),
+                    None => Next::Stop,
+                },
+            };
+            let worked = match next {
+                Next::Stop => return Ok(()),
+                Next::Housekeeping => {
+                    self.housekeeping(&usage).await;
+                    continue;
+                }
+                Next::Due => self.work_due(&mut usage).await?,
+                Next::Batch(batch) => {
+                    let Some(worked) = self.take(batch).await? else {
+                        return Ok(());
+                    };
+                    Some(worked)
+                }
+            };
+            let Some(worked) = worked else { continue };
+            usage = worked.usage;
+            self.note(&worked);
+            // A batch may have made held events next, or changed what they await: they follow at once rather than at the next tick.
+            if worked.usage.held.rows > 0 {
+                due.reset_immediately();
+            }
+        }
+    }
+
+    /// Works a batch, however often the store fails meanwhile, and settles it. Returns `None` if the stop came first.
+    async fn take(&mut self, batch: Batch) -> Result<Option<Worked>, RunError> {
+        let (channel, up_to) = (batch.channel, batch.last_tag);
+        let incoming = batch.deliveries.into_iter().map(incoming).collect();
+        let read = self.engine.read_batch(incoming);
+        let Some(worked) = self.work(&read).await? else {
+            return Ok(None);
+        };
+        // Only now is every event of the batch applied, held, dead or dropped, durably. If the channel is gone, its deliveries come
+        // back on another one and are recognised.
+        if self.subscription.settle(channel, up_to).await == Settled::Discarded {
+            tracing::debug!(
+                role = self.engine.role().name(),
+                "a settlement was discarded with its channel"
+            );
+        }
+        Ok(Some(worked))
+    }
+
+    async fn work(&mut self, read: &ReadBatch<R>) -> Result<Option<Worked>, RunError> {
+        for failures in 1_u32.. {
+            match self
+                .engine
+                .work(read, Timestamp::now(), rand::random())
+                .await
+            {
+                Ok(worked) => {
+                    self.resume();
+                    return Ok(Some(worked));
+                }
+                Err(e) => self.pause(e)?,
+            }
+            // The batch stays taken and unsettled; no attempt is counted. A stop gives it back to the broker.
+            tokio::select! {
+                () = sleep(self.engine.limits().retry_pause(failures, rand::random())) => {}
+                _ = self.stopped.wait_for(|stop| *stop) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn work_due(&mut self, usage: &mut Usage) -> Result<Option<Worked>, RunError> {
+        match self.engine.work_due(Timestamp::now(), rand::random()).await {
+            Ok(worked) => {
+                self.resume();
+                if worked.is_none() && *usage != Usage::default() {
+                    // Another process may have replayed, skipped or relayed: fullness is what the store says, not what we remember.
+                    if let Ok(summary) = self.engine.store().summary(Timestamp::now()).await {
+                        *usage = summary.usage;
+                    }
+                }
+                Ok(worked)
+            }
+            Err(e) => {
+                self.pause(e)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Nets, retention and gaps. Nothing here is needed for a batch to be right, so a failure is left to the next turn.
+    async fn housekeeping(&mut self, usage: &Usage) {
+        let now = Timestamp::now();
+        let limits = self.engine.limits().clone();
+        let store = self.engine.store();
+        let oldest_seen = now
+            .checked_sub(limits.seen_retention)
+            .unwrap_or(Timestamp::MIN);
+        let gaps_since = now.checked_sub(limits.gap_age).unwrap_or(Timestamp::MIN);
+        let looked = async {
+            store.sweep(now).await?;
+            store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
+            store.gaps(gaps_since, GAPS_NAMED + 1).await
+        };
+        let Ok(gaps) = looked.await else { return };
+        let mut degraded: Vec<String> = gaps
+            .iter()
+            .take(GAPS_NAMED)
+            .map(|gap| {
+                format!(
+                    "missing {}..{} of {} ({} held)",
+                    gap.from, gap.to, gap.stream, gap.held
+                )
+            })
+            .collect();
+        if gaps.len() > GAPS_NAMED {
+            degraded.push("further gaps".to_owned());
+        }
+        if self.has_past {
+            let lost = self.subscription.state().borrow().possible_loss.clone();
+            degraded.extend(lost.iter().map(|queue| {
+                format!("queue {queue} had to be created again: what waited in the old one may be lost, publish it again from its source")
+            }));
+        }
+        if let Fullness::High(table) | Fullness::Full(table) = limits.fullness(usage) {
+            degraded.push(format!(
+                "the store's {table} are at 80 % of their bound or more"
+            ));
+        }
+        self.status.send_if_modified(|status| {
+            let changed = status.degraded != degraded;
+            if changed {
+                for line in &degraded {
+                    tracing::warn!(role = self.engine.role().name(), "degraded: {line}");
+                }
+                status.degraded = degraded;
+            }
+            changed
+        });
+    }
+
+    /// Shows how full the store is. Returns whether deliveries must wait.
+    fn show_fullness(&self, usage: &Usage) -> bool {
+        let fullness = self.engine.limits().fullness(usage);
+        self.status.send_if_modified(|status| {
+            let phase = match (&status.phase, fullness) {
+                (Phase::Paused { .. } | Phase::Stopping | Phase::Stopped, _) => return false,
+                (_, Fullness::Full(table)) => Phase::Full { table },
+                (_, Fullness::Fine | Fullness::High(_)) => Phase::Taking,
+            };
+            let changed = status.phase != phase;
+            if changed && let Phase::Full { table } = &phase {
+                tracing::error!(
+                    role = self.engine.role().name(),
+                    "the store's {table} are at their bound: no deliveries are taken until there is room"
+                );
+            }
+            status.phase = phase;
+            changed
+        });
+        matches!(fullness, Fullness::Full(_))
+    }
+
+    fn note(&self, worked: &Worked) {
+        if worked.owed > 0 {
+            self.owed.notify_one();
+        }
+        let unsettled = self.subscription.unsettled();
+        self.status.send_modify(|status| {
+            status.unsettled = unsettled;
+            status.usage = worked.usage;
+            status.add(&worked.tally);
+        });
+    }
+
+    /// The store cannot be used: told once, until it can.
+    fn pause(&self, error: StoreError) -> Result<(), RunError> {
+        let role = self.engine.role().name();
+        match error {
+            StoreError::Unusable { .. } => Err(error.into()),
+            StoreError::Unavailable { .. } => {
+                self.status.send_if_modified(|status| {
+                    let reason = error.to_string();
+                    let news = !matches!(status.phase, Phase::Paused { .. });
+                    if news {
+                        tracing::error!(
+                            role,
+                            "paused, no deliveries are taken until the store is back: {reason}"
+                        );
+                    }
+                    status.phase = Phase::Paused { reason };
+                    true
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn resume(&self) {
+        self.status.send_if_modified(|status| {
+            let paused = matches!(status.phase, Phase::Paused { .. });
+            if paused {
+                tracing::warn!(
+                    role = self.engine.role().name(),
+                    "the store is back, deliveries are taken again"
+                );
+                status.phase = Phase::Taking;
+            }
+            paused
+        });
+    }
+}
+
+enum Next {
+    Stop,
+    Housekeeping,
+    Due,
+    Batch(Batch),
+}
+
+fn incoming(delivery: Delivery) -> Incoming {
+    match delivery.read {
+        Read::Event(event) => Incoming::Event {
+            event,
+            defect: None,
+        },
+        Read::Spoiled(event, defect) => Incoming::Event {
+            event,
+            defect: Some(defect),
+        },
+        Read::Unreadable(defect) => Incoming::Unreadable {
+            body: Bytes::clone(&delivery.body),
+            headers: delivery.headers_json.unwrap_or_default(),
+            defect,
+        },
+    }
+}
