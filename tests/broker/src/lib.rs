@@ -1,1 +1,43 @@
-//! Being written.
+//! Finds a RabbitMQ for tests, demo and bench, or starts one that disturbs nobody.
+//!
+//! - [`find_or_start`] goes through the ways to come by a broker in a fixed order and says what it does.
+//! - [`PrivateNode`] is a RabbitMQ of one's own: own name, ports, data, cookie, user and password, listening on
+//!   127.0.0.1 only. Tests kill, stop, freeze and start it again at will.
+//! - [`Management`] talks to the management HTTP API: virtual hosts, users, permissions, and any other path.
+//! - [`shared`] is the broker that the tests of one run have in common; each test takes a [`Vhost`] of its own on it.
+//!
+//! This crate needs no async runtime and hardly any dependency, so that the first line of `cargo xtask demo` appears
+//! within seconds of the first build. It holds no AMQP client: all it asks a broker is whether it answers.
+//!
+//! Whatever this crate starts ends with the process that started it, also when that process is killed: see [`Guard`].
+
+mod address;
+mod apt;
+mod broker;
+mod command;
+mod compose;
+mod find;
+mod folder;
+mod guard;
+mod http;
+mod installed;
+mod management;
+mod node;
+mod ports;
+mod process;
+mod shared;
+mod state;
+mod up;
+mod wait;
+
+pub use address::{AmqpAddress, percent_encoded};
+pub use broker::{Broker, Vhost};
+pub use find::{Found, Options, Way, find_or_start};
+pub use folder::target_folder;
+pub use guard::Guard;
+pub use management::Management;
+pub use node::{Data, Footprint, NodeOptions, PrivateNode};
+pub use ports::Ports;
+pub use process::{Signal, send_signal};
+pub use shared::{TEST_AMQP_URL, TEST_MANAGEMENT_URL, shared};
+pub use up::UpNode;

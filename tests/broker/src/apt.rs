@@ -1,0 +1,107 @@
+//! Debian's package of RabbitMQ, installed without starting the service that comes with it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command;
+use crate::folder::{private_folder, target_folder};
+
+const QUESTION_BOUND: Duration = Duration::from_secs(10);
+/// The script bounds each of its own steps; this is the net beneath them.
+const INSTALL_BOUND: Duration = Duration::from_secs(40 * 60);
+const SHOWN_LINES: usize = 8;
+
+/// Debian's way to forbid that packages start services is a program at one fixed place. Whatever was there is put back
+/// at the end, however the installation ends. Services that came in with this installation are not started at boot
+/// either: a broker on the usual port was not asked for.
+///
+/// The first try is without `apt-get update`, which is slow and mostly unnecessary.
+const SCRIPT: &str = r#"
+set -eu
+policy=/usr/sbin/policy-rc.d
+saved=$policy.before-doorstep
+restore() {
+  rm -f "$policy"
+  [ ! -e "$saved" ] || mv "$saved" "$policy"
+}
+[ ! -e "$policy" ] || [ -e "$saved" ] || mv "$policy" "$saved"
+trap restore EXIT
+trap 'exit 1' HUP INT TERM
+printf '#!/bin/sh\nexit 101\n' >"$policy"
+chmod 755 "$policy"
+
+new_units=
+for unit in rabbitmq-server.service epmd.service epmd.socket; do
+  [ -e "/lib/systemd/system/$unit" ] || new_units="$new_units $unit"
+done
+export DEBIAN_FRONTEND=noninteractive
+install() {
+  timeout 900 apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 rabbitmq-server
+}
+install || {
+  timeout 600 apt-get update -q -o DPkg::Lock::Timeout=300
+  install
+}
+if command -v systemctl >/dev/null; then
+  for unit in $new_units; do systemctl --quiet disable "$unit" || true; done
+elif command -v update-rc.d >/dev/null; then
+  case $new_units in *rabbitmq*) update-rc.d rabbitmq-server disable || true ;; esac
+fi
+"#;
+
+/// How this process may install packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    Root,
+    /// `sudo` lets it, without a password.
+    Sudo,
+}
+
+/// `None` where this is no Debian, or packages cannot be installed without asking somebody.
+pub(crate) fn rights() -> Option<Rights> {
+    if !Path::new("/etc/debian_version").exists() || !Path::new("/usr/bin/apt-get").exists() {
+        return None;
+    }
+    let user = command::run(Command::new("id").arg("-u"), QUESTION_BOUND).ok()?;
+    if user.stdout.trim() == "0" {
+        return Some(Rights::Root);
+    }
+    command::succeeds(Command::new("sudo").args(["-n", "true"]), QUESTION_BOUND)
+        .then_some(Rights::Sudo)
+}
+
+/// Installs `rabbitmq-server`; takes about a minute. The full output is kept in the target folder.
+///
+/// # Errors
+/// Where the package cannot be installed, with the end of apt-get's output.
+pub(crate) fn install(rights: Rights) -> Result<()> {
+    let mut install = match rights {
+        Rights::Root => Command::new("sh"),
+        Rights::Sudo => {
+            let mut sudo = Command::new("sudo");
+            sudo.args(["-n", "sh"]);
+            sudo
+        }
+    };
+    let ran = command::run(install.args(["-c", SCRIPT]), INSTALL_BOUND)?;
+    let output = format!("{}\n{}", ran.stdout, ran.stderr);
+    let log = target_folder()?.join("doorstep-broker");
+    private_folder(&log)?;
+    let log = log.join("apt-get.log");
+    fs::write(&log, &output).with_context(|| format!("cannot write {}", log.display()))?;
+    let lines: Vec<&str> = output
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");
+    ensure!(
+        ran.status.success(),
+        "apt-get could not install rabbitmq-server; all of its output is in {}, the end of it:\n  {last}",
+        log.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! The order in which a broker is looked for.
+
+use std::env;
+use std::fmt;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::address::AmqpAddress;
+use crate::apt;
+use crate::broker::{Broker, greets};
+use crate::compose::Compose;
+use crate::installed::Installed;
+use crate::management::Management;
+use crate::node::{Footprint, NodeOptions, PrivateNode};
+
+/// A broker that somebody else runs, used as it is.
+const AMQP_URL: &str = "DOORSTEP_AMQP_URL";
+/// Its management API, where it is not at port 15672 of the same host with the same login.
+pub(crate) const MANAGEMENT_URL: &str = "DOORSTEP_MANAGEMENT_URL";
+
+/// What a broker is looked for, and who hears of the progress.
+#[derive(Debug, Clone)]
+pub struct Options {
+    name: String,
+    footprint: Footprint,
+    say: fn(&str),
+}
+
+impl Options {
+    /// A broker for the purpose `name`, a word such as `test`. `say` gets a line before each step that takes long.
+    #[must_use]
+    pub fn named(name: &str, say: fn(&str)) -> Self {
+        Self {
+            name: name.to_owned(),
+            footprint: Footprint::Small,
+            say,
+        }
+    }
+
+    /// Chooses how much of the machine a node that is started may use.
+    #[must_use]
+    pub fn footprint(mut self, footprint: Footprint) -> Self {
+        self.footprint = footprint;
+        self
+    }
+}
+
+/// Where a broker came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Named by `DOORSTEP_AMQP_URL`; not ours to harm or to clean up.
+    Given,
+    /// A private node of the RabbitMQ that is installed here.
+    Installed,
+    /// A container by way of `docker-compose.yml`.
+    Compose,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Given => "the broker that DOORSTEP_AMQP_URL names",
+            Self::Installed => "a private RabbitMQ",
+            Self::Compose => "RabbitMQ in a container",
+        })
+    }
+}
+
+/// A broker, held for as long as this lives: what was started for it ends when this is dropped, or when the process
+/// ends.
+#[derive(Debug)]
+pub struct Found {
+    broker: Broker,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Given,
+    Installed { _node: PrivateNode },
+    Compose { _compose: Compose },
+}
+
+impl Found {
+    /// How to reach it.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        match self.source {
+            Source::Given => Way::Given,
+            Source::Installed { .. } => Way::Installed,
+            Source::Compose { .. } => Way::Compose,
+        }
+    }
+
+    fn given(url: &str) -> Result<Self> {
+        let address = AmqpAddress::parse(url).context(AMQP_URL)?;
+        // Over TLS only a client can tell whether a broker is there.
+        ensure!(
+            address.scheme == "amqps" || greets(&address.host, address.port),
+            "{AMQP_URL} names {address:?}, where no broker answers"
+        );
+        let management = match env::var(MANAGEMENT_URL) {
+            Ok(url) => Some(Management::from_url(&url).context(MANAGEMENT_URL)?),
+            Err(_) => Some(Management::new(
+                &address.host,
+                15672,
+                &address.user,
+                &address.password,
+            ))
+            .filter(Management::answers),
+        };
+        Ok(Self {
+            broker: Broker::new(address, management),
+            source: Source::Given,
+        })
+    }
+
+    fn installed(options: &Options) -> Result<Self> {
+        (options.say)("starting a private RabbitMQ (some seconds)");
+        let node = NodeOptions::named(&options.name).footprint(options.footprint);
+        let node = PrivateNode::start(node)?;
+        Ok(Self {
+            broker: node.broker(),
+            source: Source::Installed { _node: node },
+        })
+    }
+
+    fn compose(options: &Options) -> Result<Self> {
+        (options.say)("starting RabbitMQ by docker compose (the first time it is downloaded)");
+        let compose = Compose::up(&options.name)?;
+        Ok(Self {
+            broker: compose.broker(),
+            source: Source::Compose { _compose: compose },
+        })
+    }
+}
+
+/// Finds a broker or starts one, in this order: the one that `DOORSTEP_AMQP_URL` names; a private node of the RabbitMQ
+/// that is installed here; a container, if a Docker daemon answers; a private node of Debian's package, which is
+/// installed first, if this is root or sudo asks no password.
+///
+/// # Errors
+/// Where there is none to be had, with what to install; or where the first of these ways that is open fails.
+pub fn find_or_start(options: &Options) -> Result<Found> {
+    if let Ok(url) = env::var(AMQP_URL) {
+        return Found::given(&url);
+    }
+    if Installed::find()?.is_some() {
+        return Found::installed(options);
+    }
+    let mut failures = String::new();
+    if Compose::is_possible() {
+        match Found::compose(options) {
+            Ok(found) => return Ok(found),
+            // Docker may be there without a way to its registry; the package may still be had.
+            Err(error) => {
+                (options.say)(&format!("docker compose did not bring it up: {error:#}"));
+                failures.push_str(&format!("\n  docker compose was tried: {error:#}"));
+            }
+        }
+    }
+    if let Some(rights) = apt::rights() {
+        (options.say)("installing rabbitmq-server by apt-get (about a minute)");
+        apt::install(rights)?;
+        return Found::installed(options);
+    }
+    bail!(
+        "there is no RabbitMQ on this machine. Any one of these helps:\n  \
+         install it: `sudo apt-get install rabbitmq-server` on Debian and Ubuntu, `brew install rabbitmq` on macOS\n  \
+         start Docker, and run this again\n  \
+         name a broker that is running: export {AMQP_URL}=amqp://user:password@host:5672/vhost{failures}"
+    )
+}
+
+/// A private node needs an installed RabbitMQ: installs Debian's package where there is none and that is possible.
+pub(crate) fn ensure_installed(say: fn(&str)) -> Result<()> {
+    if Installed::find()?.is_some() {
+        return Ok(());
+    }
+    let rights = apt::rights().context(
+        "no rabbitmq-server is installed: `sudo apt-get install rabbitmq-server` on Debian and Ubuntu, \
+         `brew install rabbitmq` on macOS",
+    )?;
+    say("installing rabbitmq-server by apt-get (about a minute)");
+    apt::install(rights)
+}

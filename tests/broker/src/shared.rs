@@ -1,0 +1,59 @@
+//! The broker that all tests of a run have in common.
+
+use std::env;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::address::AmqpAddress;
+use crate::broker::Broker;
+use crate::find::{Found, Options, find_or_start};
+use crate::management::Management;
+
+/// Where `cargo xtask test` hands its broker to the tests.
+pub const TEST_AMQP_URL: &str = "DOORSTEP_TEST_AMQP_URL";
+/// The management API of that broker, with user and password.
+pub const TEST_MANAGEMENT_URL: &str = "DOORSTEP_TEST_MANAGEMENT_URL";
+
+/// The broker for the tests of this process: the one that `cargo xtask test` has started for all, or else, under a
+/// plain `cargo test`, one that is found or started now and ends with this process. Take a
+/// [`Vhost`](crate::Vhost) of it for each test, and never harm the broker itself: for that, start a
+/// [`PrivateNode`](crate::PrivateNode).
+///
+/// # Errors
+/// Where no broker is found. Tests must fail then rather than pass without one.
+pub fn shared() -> Result<&'static Broker> {
+    static SHARED: OnceLock<Result<Kept, String>> = OnceLock::new();
+    let shared = SHARED.get_or_init(|| Kept::get().map_err(|error| format!("{error:#}")));
+    match shared {
+        Ok(kept) => Ok(&kept.broker),
+        Err(error) => Err(anyhow!("{error}")),
+    }
+}
+
+/// Held until the process ends, and never dropped: the guard of what was started acts then.
+struct Kept {
+    broker: Broker,
+    _found: Option<Found>,
+}
+
+impl Kept {
+    fn get() -> Result<Self> {
+        let Ok(url) = env::var(TEST_AMQP_URL) else {
+            let found = find_or_start(&Options::named("tests", |line| eprintln!("{line}")))?;
+            return Ok(Self {
+                broker: found.broker().clone(),
+                _found: Some(found),
+            });
+        };
+        let address = AmqpAddress::parse(&url).context(TEST_AMQP_URL)?;
+        let management = env::var(TEST_MANAGEMENT_URL)
+            .ok()
+            .map(|url| Management::from_url(&url).context(TEST_MANAGEMENT_URL))
+            .transpose()?;
+        Ok(Self {
+            broker: Broker::new(address, management),
+            _found: None,
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! Waiting for a condition, always under a bound. The only place of this crate that sleeps.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks `probe` until it gives a value or `bound` has passed, in which case the answer is `None`.
+/// The pauses between two questions grow, so that a quick answer is noticed at once and a slow one costs little.
+pub(crate) fn until<T>(
+    bound: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let end = Instant::now() + bound;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Some(value) = probe()? {
+            return Ok(Some(value));
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        sleep(pause.min(left));
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

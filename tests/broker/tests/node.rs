@@ -1,0 +1,100 @@
+//! Private nodes for real: what a kill leaves, what a stop leaves, and that nodes do not get into each other's way.
+
+use std::net::TcpStream;
+use std::path::Path;
+
+use anyhow::Result;
+use doorstep_broker::{Management, NodeOptions, PrivateNode, percent_encoded};
+
+#[test]
+fn a_killed_and_a_stopped_node_come_back_with_their_durable_data() -> Result<()> {
+    let mut node = PrivateNode::start(NodeOptions::named("durable"))?;
+    let management = node.management();
+    let vhost = node.broker().new_vhost("a/b")?;
+    let queue = format!("{}/kept", percent_encoded(vhost.name()));
+    management.put(
+        &format!("/api/queues/{queue}"),
+        r#"{"durable":true,"arguments":{"x-queue-type":"quorum"}}"#,
+    )?;
+    let exchange = format!(
+        "/api/exchanges/{}/amq.default/publish",
+        percent_encoded(vhost.name())
+    );
+    let published = management.post(
+        &exchange,
+        r#"{"properties":{"delivery_mode":2},"routing_key":"kept","payload":"still here","payload_encoding":"string"}"#,
+    )?;
+    assert_eq!(published, r#"{"routed":true}"#);
+
+    node.sync_declarations()?;
+    node.kill()?;
+    assert!(!listens(node.ports().amqp));
+    assert!(!management.answers());
+    node.start_again()?;
+    assert_eq!(payload(&management, &queue)?, "still here");
+
+    node.restart()?;
+    assert_eq!(payload(&management, &queue)?, "still here");
+    assert!(node.start_again().is_err(), "it runs already");
+    Ok(())
+}
+
+#[test]
+fn nodes_live_side_by_side_and_leave_nothing() -> Result<()> {
+    let first = PrivateNode::start(NodeOptions::named("side by side"))?;
+    let second = PrivateNode::start(NodeOptions::named("side by side"))?;
+    assert_ne!(first.ports(), second.ports());
+    assert_ne!(
+        first.management().password(),
+        second.management().password()
+    );
+
+    // At-least-once dead-lettering needs one of these.
+    let features = first.ctl(&["list_feature_flags", "name", "state"])?;
+    assert!(features.contains("quorum_queue\tenabled"), "{features}");
+    assert!(!features.contains("disabled"), "{features}");
+
+    first.block_publishers()?;
+    assert!(first.ctl(&["status"])?.contains("Memory alarm on node"));
+    first.unblock_publishers()?;
+    assert!(!first.ctl(&["status"])?.contains("Memory alarm on node"));
+
+    first.freeze()?;
+    assert!(second.management().answers());
+    first.thaw()?;
+    assert!(first.management().answers());
+
+    let ports = first.ports();
+    let folder = first.folder().to_owned();
+    assert!(folder.is_dir());
+    drop(first);
+    for port in [ports.amqp, ports.management, ports.distribution, ports.epmd] {
+        assert!(!listens(port), "somebody still listens on {port}");
+    }
+    assert!(!Path::new(&folder).exists());
+    assert!(second.management().answers());
+    Ok(())
+}
+
+#[test]
+fn a_setting_that_the_broker_refuses_is_reported_with_its_log() {
+    let options = NodeOptions::named("refused").setting("no_such_setting = 1");
+    let error = format!("{:#}", PrivateNode::start(options).unwrap_err());
+    assert!(error.contains("no_such_setting"), "{error}");
+}
+
+fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+/// The first message's payload; the message stays in the queue.
+fn payload(management: &Management, queue: &str) -> Result<String> {
+    let got = management.post(
+        &format!("/api/queues/{queue}/get"),
+        r#"{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}"#,
+    )?;
+    let (_, rest) = got
+        .split_once(r#""payload":""#)
+        .unwrap_or_else(|| panic!("no message in {got}"));
+    Ok(rest.split('"').next().unwrap_or_default().to_owned())
+}
