@@ -34,7 +34,18 @@ pub(crate) enum Command {
     /// data; empty ones are skipped.
     #[command(after_help = PUBLISH_HELP)]
     Publish(PublishArgs),
+
+    /// Play some minutes of sales and deliveries, with duplicates, disorder and a few bad messages thrown in.
+    ///
+    /// The same seed plays the same. What was sent is counted, and written to a file where one is given; what became of it is told by
+    /// `consumers status` and `consumers dead list`. `cargo xtask demo` does all of it.
+    #[command(after_help = DEMO_HELP)]
+    Demo(DemoArgs),
 }
+
+const DEMO_HELP: &str = "\
+Example:
+  producer demo --minutes 5 --speed 30 --seed 7";
 
 const PUBLISH_HELP: &str = r#"Example:
   echo '{"specversion":"1.0","id":"1","source":"shop/1","type":"stock.adjusted.v1","subject":"stock/85123A","sequence":1,"data":{"delta":-6,"reason":"sale","reference":"order/536365"}}' | producer publish"#;
@@ -124,6 +135,28 @@ pub(crate) struct PickupsArgs {
 pub(crate) struct PublishArgs {
     /// The file to read; standard input if left out.
     pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The same seed plays the same.
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    pub(crate) seed: String,
+
+    /// How many minutes of the shop's time to play, from 1 to 1440.
+    #[arg(long, value_name = "MINUTES", default_value = "5")]
+    pub(crate) minutes: String,
+
+    /// How many of the shop's seconds pass in one of ours, from 1 to 10000.
+    #[arg(long, value_name = "TIMES", default_value = "20")]
+    pub(crate) speed: String,
+
+    /// Where to write down what was sent, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,

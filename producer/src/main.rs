@@ -1,8 +1,10 @@
-//! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import` and `publish`.
+//! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish` and
+//! `demo`.
 
 mod again;
 mod chunk;
 mod cli;
+mod demo;
 mod failure;
 mod import;
 mod lines;
@@ -69,5 +71,6 @@ async fn run(job: Job) -> Result<(), Failure> {
             import::run(Pickups::new(calendar), settings, output, stop).await
         }
         Job::Publish(file, output) => publish::run(file, output, stop).await,
+        Job::Demo(settings) => demo::run(settings, stop).await,
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Unit {
     Rows,
     /// Lines of an input.
     Lines,
+    /// Events of a play.
+    Events,
 }
 
 impl Unit {
@@ -26,6 +28,7 @@ impl Unit {
             Self::Bytes => "bytes",
             Self::Rows => "rows",
             Self::Lines => "lines",
+            Self::Events => "events",
         }
     }
 }

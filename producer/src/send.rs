@@ -7,10 +7,12 @@
 use std::time::Duration;
 
 use doorstep_contracts::ROLES;
-use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, RoleQueues, Topology};
+use doorstep_messaging::{
+    BrokerSettings, LinkState, Message, Namespace, Outcome, Publisher, RoleQueues, Topology,
+};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -45,24 +47,43 @@ impl BrokerSink {
     /// # Errors
     /// The broker cannot be reached in time, refuses us, or has other queues under our names.
     pub(crate) async fn connect(self) -> Result<Sender, Failure> {
-        let roles: Vec<RoleQueues> = ROLES
-            .iter()
-            .map(|role| RoleQueues {
-                role: role.name,
-                subjects: role.subjects,
-            })
-            .collect();
-        let topology = Topology::of(&self.settings.namespace, &roles);
+        let topology = topology(&self.settings.namespace);
         let publisher = Publisher::start(&self.settings, "doorstep producer", topology);
-        publisher
-            .ready(self.settings.start_timeout)
-            .await
-            .map_err(|e| Failure::new(Reason::Broker, e.to_string()))?;
+        let mut state = publisher.state();
+        tokio::select! {
+            ready = publisher.ready(self.settings.start_timeout) => {
+                ready.map_err(|e| Failure::new(Reason::Broker, e.to_string()))?;
+            }
+            // Only tells, and never ends.
+            () = tell_trouble(&mut state) => {}
+        }
         Ok(Sender {
             publisher,
             give_up_after: self.give_up_after,
         })
     }
+}
+
+/// What has to exist before anything is sent: every role's queues and bindings, so that no event is sent before there is a queue for it.
+pub(crate) fn topology(namespace: &Namespace) -> Topology {
+    let roles: Vec<RoleQueues> = ROLES
+        .iter()
+        .map(|role| RoleQueues {
+            role: role.name,
+            subjects: role.subjects,
+        })
+        .collect();
+    Topology::of(namespace, &roles)
+}
+
+/// Tells once why there is no connection yet, so that nobody wonders what the program waits for.
+async fn tell_trouble(state: &mut watch::Receiver<LinkState>) {
+    if let Ok(state) = state.wait_for(|state| state.last_error.is_some()).await
+        && let Some(error) = state.last_error.as_ref().filter(|e| !e.is_permanent())
+    {
+        eprintln!("waiting for the broker: {error}");
+    }
+    std::future::pending::<()>().await;
 }
 
 /// A connection on which events can be sent.
@@ -175,7 +196,7 @@ impl Sender {
 /// What an interrupted run has done.
 fn so_far(tally: &Tally) -> String {
     format!(
-        "{} events are confirmed; the same command sends all of them again, and what is there already changes nothing",
+        "{} events are confirmed, and what was under way may have arrived, too; sending any of them again changes nothing",
         tally.total()
     )
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -13,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::{BrokerArgs, Cli, Command, Import, ImportArgs},
+    demo::DemoSettings,
     failure::{Failure, Reason},
     import::{Calendar, ImportSettings, default_refused_path},
     output::Output,
@@ -37,10 +39,12 @@ pub(crate) enum Job {
     Pickups(ImportSettings, Calendar, Output),
     /// Publish lines.
     Publish(Option<PathBuf>, Output),
+    /// Play the demo.
+    Demo(DemoSettings),
 }
 
 /// The years that a calendar of real deliveries can have.
-const YEARS: std::ops::RangeInclusive<i16> = 1900..=2200;
+const YEARS: RangeInclusive<i16> = 1900..=2200;
 
 impl Settings {
     /// Checks what was typed.
@@ -72,6 +76,21 @@ impl Settings {
             Command::Publish(args) => {
                 let output = broker(&args.broker, &mut wrong);
                 output.map(|output| Job::Publish(args.file, output))
+            }
+            Command::Demo(args) => {
+                let seed = wrong.note("--seed", number(&args.seed, 0..=u64::MAX));
+                let minutes = wrong.note("--minutes", number(&args.minutes, 1..=1440));
+                let speed = wrong.note("--speed", number(&args.speed, 1..=10_000));
+                let sink = sink(&args.broker, &mut wrong);
+                (|| {
+                    Some(Job::Demo(DemoSettings {
+                        seed: seed?,
+                        minutes: minutes?,
+                        speed: speed?,
+                        report: args.report,
+                        broker: sink?.settings,
+                    }))
+                })()
             }
         };
         match (log, job) {
@@ -130,6 +149,26 @@ fn output(args: &ImportArgs, wrong: &mut Wrong) -> Option<Output> {
 }
 
 fn broker(args: &BrokerArgs, wrong: &mut Wrong) -> Option<Output> {
+    sink(args, wrong).map(|sink| Output::Broker(Box::new(sink)))
+}
+
+fn number<N: FromStr + PartialOrd + Display>(
+    text: &str,
+    bounds: RangeInclusive<N>,
+) -> Result<N, String> {
+    text.parse()
+        .ok()
+        .filter(|number| bounds.contains(number))
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is not a whole number from {} to {}",
+                bounds.start(),
+                bounds.end()
+            )
+        })
+}
+
+fn sink(args: &BrokerArgs, wrong: &mut Wrong) -> Option<BrokerSink> {
     // Each by itself, so that a wrong address does not hide a wrong namespace.
     let namespace = wrong.note(
         "--namespace (DOORSTEP_NAMESPACE)",
@@ -147,10 +186,10 @@ fn broker(args: &BrokerArgs, wrong: &mut Wrong) -> Option<Output> {
         namespace: namespace?,
         ..settings?
     };
-    Some(Output::Broker(Box::new(BrokerSink {
+    Some(BrokerSink {
         settings,
         give_up_after: give_up_after?,
-    })))
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

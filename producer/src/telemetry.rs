@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// What is logged unless said otherwise. lapin reports as errors of its own what the publisher tells in words and mends.
-pub(crate) const DEFAULT_FILTER: &str = "warn,lapin=error";
+/// What is logged unless said otherwise: not what `doorstep_messaging` and lapin report of the connection, which the sender tells in
+/// words for whoever typed the command.
+pub(crate) const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
 
 /// Starts to log.
 pub(crate) fn start(filter: EnvFilter) {

@@ -1,0 +1,152 @@
+//! The bad messages of the demo: each is wrong in a way of its own, and each is to end in the dead letters with its reason.
+
+use bytes::Bytes;
+use doorstep_event::{MAX_DATA_BYTES, Source, Timestamp, headers};
+use doorstep_messaging::{RawMessage, RawValue};
+use serde::Serialize;
+
+/// A bad message and what is to become of it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Bad {
+    /// What is wrong with it, for people.
+    pub(super) what: &'static str,
+    /// The role that it reaches.
+    pub(super) role: &'static str,
+    /// The reason under which it is to be a dead letter.
+    pub(super) reason: &'static str,
+    /// Whether its stream stops at it.
+    pub(super) blocks: bool,
+    #[serde(skip)]
+    pub(super) message: RawMessage,
+}
+
+/// All of them, and then a good event that has to wait behind one of them.
+pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<Bad> {
+    let make = |kind: &str, subject: &str, sequence: u64, body: Bytes| {
+        let id = format!("{subject}#{sequence}");
+        raw(source, exchange, kind, subject, sequence, &id, now, body)
+    };
+    let picked_up = Bytes::from(format!(r#"{{"picked_up_at":"{now}"}}"#));
+    let order = |total: &str| {
+        Bytes::from(format!(
+            r#"{{"placed_at":"{now}","country":"United Kingdom","lines":[{{"sku":"A","quantity":1,"unit_price":"2.00","amount":"2.00"}}],"total":"{total}"}}"#
+        ))
+    };
+    let sale = |delta: i64| {
+        Bytes::from(format!(
+            r#"{{"delta":{delta},"reason":"sale","reference":"order/X1"}}"#
+        ))
+    };
+    let mut bare = make("order.placed.v1", "order/X1", 1, order("2.00"));
+    bare.headers.clear();
+    bare.message_id = None;
+    let bad = |what, role, reason, blocks, message| Bad {
+        what,
+        role,
+        reason,
+        blocks,
+        message,
+    };
+    vec![
+        bad(
+            "not JSON",
+            "orders",
+            "breaks its contract",
+            true,
+            make("order.placed.v1", "order/X2", 1, "{\"placed_at\":".into()),
+        ),
+        bad("no attributes at all", "orders", "unreadable", false, bare),
+        bad(
+            "a type that no contract knows",
+            "orders",
+            "unknown type",
+            true,
+            make("order.teleported.v1", "order/X3", 1, "{}".into()),
+        ),
+        bad(
+            "a version that no contract knows",
+            "inventory",
+            "unknown type",
+            true,
+            make("stock.adjusted.v9", "stock/X", 1, sale(-1)),
+        ),
+        bad(
+            "a total that is not the sum",
+            "orders",
+            "breaks its contract",
+            true,
+            make("order.placed.v1", "order/X4", 1, order("3.00")),
+        ),
+        bad(
+            "above 1 MiB",
+            "orders",
+            "unreadable",
+            true,
+            make(
+                "order.placed.v1",
+                "order/X5",
+                1,
+                vec![b' '; MAX_DATA_BYTES + 1].into(),
+            ),
+        ),
+        bad(
+            "picked up without being assigned",
+            "tracking",
+            "breaks a rule",
+            true,
+            make("delivery.picked_up.v1", "delivery/X6", 1, picked_up),
+        ),
+    ]
+}
+
+/// A good event behind a bad one: it is held until somebody replays or skips that.
+pub(super) fn held_behind(source: &Source, exchange: &str, now: Timestamp) -> RawMessage {
+    let body = Bytes::from(format!(r#"{{"delivered_at":"{now}"}}"#));
+    raw(
+        source,
+        exchange,
+        "delivery.delivered.v1",
+        "delivery/X6",
+        2,
+        "delivery/X6#2",
+        now,
+        body,
+    )
+}
+
+#[expect(clippy::too_many_arguments, reason = "a message is made of just these")]
+fn raw(
+    source: &Source,
+    exchange: &str,
+    kind: &str,
+    subject: &str,
+    sequence: u64,
+    id: &str,
+    now: Timestamp,
+    body: Bytes,
+) -> RawMessage {
+    let texts = [
+        (
+            headers::HEADER_SPEC_VERSION,
+            headers::SPEC_VERSION.to_owned(),
+        ),
+        (headers::HEADER_ID, id.to_owned()),
+        (headers::HEADER_SOURCE, source.to_string()),
+        (headers::HEADER_TYPE, kind.to_owned()),
+        (headers::HEADER_SUBJECT, subject.to_owned()),
+        (headers::HEADER_SEQUENCE, format!("{sequence:020}")),
+        (headers::HEADER_TIME, now.to_string()),
+    ];
+    RawMessage {
+        exchange: exchange.to_owned(),
+        routing_key: kind.to_owned(),
+        headers: texts
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), RawValue::Text(value)))
+            .collect(),
+        message_id: Some(id.to_owned()),
+        kind: Some(kind.to_owned()),
+        content_type: Some(headers::CONTENT_TYPE.to_owned()),
+        body,
+    }
+}

@@ -1,0 +1,199 @@
+//! `demo`: plays some minutes of sales and deliveries against running consumers, with duplicates, disorder and bad messages, and
+//! writes down what it has sent, so that it can be compared with what became of it.
+
+mod bad;
+mod play;
+
+use std::{path::PathBuf, time::Duration};
+
+use doorstep_event::{Source, Timestamp};
+use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, RawPublisher};
+use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    failure::{Failure, Reason},
+    progress::{Progress, Unit},
+    send::topology,
+    stop::{Stop, interrupted},
+};
+use bad::Bad;
+use play::Play;
+
+/// How long an event is tried again before the demo gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long closing a connection may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What to play.
+#[derive(Debug)]
+pub(crate) struct DemoSettings {
+    /// The same seed plays the same.
+    pub(crate) seed: u64,
+    /// How many minutes of the shop's time.
+    pub(crate) minutes: u32,
+    /// How many of its seconds pass in one of ours.
+    pub(crate) speed: u32,
+    /// Where to write down what was sent.
+    pub(crate) report: Option<PathBuf>,
+    /// The broker.
+    pub(crate) broker: BrokerSettings,
+}
+
+/// What was sent.
+#[derive(Debug, Serialize)]
+struct Report {
+    seed: u64,
+    source: Source,
+    minutes: u32,
+    events: u64,
+    duplicates: u64,
+    early: u64,
+    bad: Vec<Bad>,
+    held_behind: u64,
+}
+
+/// Plays.
+///
+/// # Errors
+/// The broker cannot be reached or does not take what is sent; the report cannot be written; the user wants to stop.
+pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Failure> {
+    let mistake = |text: String| Failure::new(Reason::Failed, text);
+    let start = Timestamp::now();
+    // A source of its own for each play: a second one is new sales, not duplicates of the first.
+    let source = Source::new(format!("demo/{}/{}", settings.seed, start.as_millisecond()))
+        .map_err(|e| mistake(e.to_string()))?;
+    let play = Play::make(settings.seed, &source, start, settings.minutes).map_err(mistake)?;
+    let exchange = settings.broker.namespace.events_exchange();
+    let bad = bad::messages(&source, &exchange, start);
+
+    let publisher = Publisher::start(
+        &settings.broker,
+        &format!("{} producer demo", settings.broker.namespace),
+        topology(&settings.broker.namespace),
+    );
+    let broker = |e: doorstep_messaging::ConnectError| Failure::new(Reason::Broker, e.to_string());
+    stop.unless_wanted(publisher.ready(settings.broker.start_timeout))
+        .await?
+        .map_err(broker)?;
+    let mut raw = RawPublisher::connect(
+        &settings.broker,
+        &format!("{} producer demo, bad messages", settings.broker.namespace),
+    )
+    .await
+    .map_err(broker)?;
+
+    let total = play.steps.len() as u64;
+    let mut progress = Progress::new("playing", Unit::Events, Some(total));
+    let began = Instant::now();
+    let every = (play.steps.len() / (bad.len() + 1)).max(1);
+    let mut bad_left = bad.iter();
+    let mut batch = Vec::new();
+    for (index, step) in play.steps.iter().enumerate() {
+        batch.push(Message::event(&step.event));
+        if index % every == every - 1
+            && let Some(bad) = bad_left.next()
+        {
+            confirmed(raw.publish(bad.message.clone()).await, bad.what)?;
+        }
+        // What falls into the same tenth of a second goes out together.
+        let at = began + Duration::from_secs_f64(step.at / f64::from(settings.speed.max(1)));
+        let next = play
+            .steps
+            .get(index + 1)
+            .map(|s| s.at / f64::from(settings.speed.max(1)));
+        let is_last_of_its_tenth = next.is_none_or(|next| {
+            began + Duration::from_secs_f64(next) > at + Duration::from_millis(100)
+        });
+        if is_last_of_its_tenth || batch.len() >= 500 {
+            let sent = batch.len() as u64;
+            if stop.unless_wanted(sleep_until(at)).await.is_err() {
+                return Err(interrupted("the play was broken off"));
+            }
+            send(&publisher, std::mem::take(&mut batch)).await?;
+            progress.advance(sent, sent);
+        }
+        progress.tick();
+    }
+    for bad in bad_left {
+        confirmed(raw.publish(bad.message.clone()).await, bad.what)?;
+    }
+    confirmed(
+        raw.publish(bad::held_behind(&source, &exchange, start))
+            .await,
+        "an event behind a bad one",
+    )?;
+    progress.finish();
+    raw.close(GRACE).await;
+    publisher.close(GRACE).await;
+
+    let report = Report {
+        seed: settings.seed,
+        source,
+        minutes: settings.minutes,
+        events: play.events,
+        duplicates: play.duplicates,
+        early: play.early,
+        bad,
+        held_behind: 1,
+    };
+    eprintln!(
+        "sent {} events, {} of them before their turn, {} duplicates, {} bad messages, and 1 event behind a bad one",
+        report.events,
+        report.early,
+        report.duplicates,
+        report.bad.len()
+    );
+    match settings.report {
+        None => Ok(()),
+        Some(path) => write(&report, &path),
+    }
+}
+
+fn write(report: &Report, path: &PathBuf) -> Result<(), Failure> {
+    serde_json::to_vec_pretty(report)
+        .map_err(std::io::Error::from)
+        .and_then(|json| std::fs::write(path, json))
+        .map_err(|e| {
+            Failure::new(
+                Reason::Io,
+                format!("cannot write the report to {}: {e}", path.display()),
+            )
+        })
+}
+
+/// Sends until every message is confirmed.
+async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), Failure> {
+    let give_up = Instant::now() + PATIENCE;
+    let mut left = messages;
+    loop {
+        let outcomes = publisher.publish_all(left.clone()).await;
+        let trouble = outcomes
+            .iter()
+            .find(|outcome| **outcome != Outcome::Confirmed)
+            .copied();
+        left = left
+            .into_iter()
+            .zip(outcomes)
+            .filter_map(|(message, outcome)| (outcome != Outcome::Confirmed).then_some(message))
+            .collect();
+        match trouble {
+            None => return Ok(()),
+            Some(outcome) if Instant::now() > give_up => return confirmed(outcome, "the events"),
+            // The publisher itself waits while the broker is away, so this does not spin.
+            Some(_) => sleep_until(Instant::now() + Duration::from_millis(250)).await,
+        }
+    }
+}
+
+fn confirmed(outcome: Outcome, what: &str) -> Result<(), Failure> {
+    match outcome {
+        Outcome::Confirmed => Ok(()),
+        other => Err(Failure::new(
+            Reason::Broker,
+            format!(
+                "the broker did not confirm {what}: {other:?}; is it well, and does every role have its queue?"
+            ),
+        )),
+    }
+}

@@ -1,0 +1,317 @@
+//! What the demo plays: a seeded shop with its couriers, and the trouble that networks and people make. Pure: a seed in, a list out.
+
+use std::collections::HashMap;
+
+use doorstep_contracts::{
+    CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
+    Label, Line, Money, OrderPlaced, Position, Sku, StockAdjusted, StockReason,
+};
+use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
+use jiff::SignedDuration;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// Orders that are placed in a minute.
+const ORDERS_A_MINUTE: i64 = 20;
+/// Different things that the shop sells.
+const SKUS: u32 = 40;
+/// One event in so many is sent twice.
+const DUPLICATE_ONE_IN: u32 = 12;
+/// One event in so many is overtaken by later ones.
+const LATE_ONE_IN: u32 = 10;
+
+/// An event at its time.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// When it is sent, in seconds from the start of the play.
+    pub(super) at: f64,
+    /// What is sent.
+    pub(super) event: Event,
+}
+
+/// A play, in the order of sending.
+#[derive(Debug)]
+pub(super) struct Play {
+    pub(super) steps: Vec<Step>,
+    /// Different events in it.
+    pub(super) events: u64,
+    /// How many are sent a second time.
+    pub(super) duplicates: u64,
+    /// How many come before their predecessor, and have to wait for it.
+    pub(super) early: u64,
+}
+
+/// Why a play could not be made: a mistake in it, since it makes nothing that breaks a contract.
+pub(super) type Mistake = String;
+
+impl Play {
+    /// The same seed, source and start make the same play.
+    pub(super) fn make(
+        seed: u64,
+        source: &Source,
+        start: Timestamp,
+        minutes: u32,
+    ) -> Result<Self, Mistake> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut shop = Shop::new(source, start);
+        let seconds = f64::from(minutes) * 60.0;
+        for number in 1..=i64::from(minutes) * ORDERS_A_MINUTE {
+            let at = rng.random_range(0.0..seconds);
+            shop.order(&mut rng, number, at)?;
+        }
+        let mut steps = shop.in_order()?;
+        let events = steps.len() as u64;
+        let duplicates = disturb(&mut rng, &mut steps);
+        steps.sort_by(|a, b| a.at.total_cmp(&b.at));
+        Ok(Self {
+            early: count_early(&steps),
+            steps,
+            events,
+            duplicates,
+        })
+    }
+}
+
+/// Facts that wait to be numbered, since a stream's numbers follow the time of its facts.
+struct Shop<'a> {
+    source: &'a Source,
+    start: Timestamp,
+    facts: Vec<(f64, Subject, Fact)>,
+}
+
+enum Fact {
+    Placed(OrderPlaced),
+    Adjusted(StockAdjusted),
+    Assigned(DeliveryAssigned),
+    Recorded(DeliveryPositionRecorded),
+    PickedUp(DeliveryPickedUp),
+    Delivered(DeliveryDelivered),
+}
+
+impl<'a> Shop<'a> {
+    fn new(source: &'a Source, start: Timestamp) -> Self {
+        Self {
+            source,
+            start,
+            facts: Vec::new(),
+        }
+    }
+
+    fn time(&self, at: f64) -> Timestamp {
+        let millis = SignedDuration::from_millis((at * 1000.0) as i64);
+        self.start.checked_add(millis).unwrap_or(self.start)
+    }
+
+    fn add(&mut self, at: f64, subject: &str, fact: Fact) -> Result<(), Mistake> {
+        let subject = Subject::new(subject).map_err(text)?;
+        self.facts.push((at, subject, fact));
+        Ok(())
+    }
+
+    /// An order, what it takes from the stock, and its way to the doorstep.
+    fn order(&mut self, rng: &mut StdRng, number: i64, at: f64) -> Result<(), Mistake> {
+        let order = format!("order/D{number:05}");
+        let mut lines = Vec::new();
+        for _ in 0..rng.random_range(1..=4) {
+            let sku = format!("SKU-{:02}", rng.random_range(0..SKUS));
+            let quantity = rng.random_range(1..=6);
+            let price = format!(
+                "{}.{:02}",
+                rng.random_range(0..50),
+                rng.random_range(1..100)
+            )
+            .parse::<Money>()
+            .map_err(text)?;
+            lines.push(
+                Line::new(Sku::new(&sku).map_err(text)?, None, quantity, price).map_err(text)?,
+            );
+            let adjusted = StockAdjusted {
+                delta: -quantity,
+                reason: StockReason::Sale,
+                reference: Subject::new(order.as_str()).map_err(text)?,
+            };
+            self.add(at + 0.2, &format!("stock/{sku}"), Fact::Adjusted(adjusted))?;
+        }
+        let placed = OrderPlaced {
+            placed_at: self.time(at),
+            customer: None,
+            country: "United Kingdom"
+                .parse()
+                .map_err(text::<<Label as std::str::FromStr>::Err>)?,
+            total: Money::sum(lines.iter().map(|line| line.amount)).map_err(text)?,
+            lines,
+        };
+        self.add(at, &order, Fact::Placed(placed))?;
+        self.delivery(rng, &format!("delivery/D{number:05}"), at + 20.0)
+    }
+
+    fn delivery(&mut self, rng: &mut StdRng, subject: &str, at: f64) -> Result<(), Mistake> {
+        let courier =
+            CourierId::new(&format!("courier-{}", rng.random_range(1..=12))).map_err(text)?;
+        let (mut longitude, mut latitude) = (
+            -0.1278 + rng.random_range(-0.05..0.05),
+            51.5074 + rng.random_range(-0.05..0.05),
+        );
+        let assigned = DeliveryAssigned {
+            courier,
+            accepted_at: self.time(at),
+            city: None,
+            region: None,
+            area: None,
+            area_kind: None,
+            position: Some(Position::new(longitude, latitude).map_err(text)?),
+            window: None,
+        };
+        self.add(at, subject, Fact::Assigned(assigned))?;
+        let mut now = at;
+        for fix in 0..6 {
+            now += rng.random_range(4.0..9.0);
+            longitude += rng.random_range(-0.002..0.002);
+            latitude += rng.random_range(-0.002..0.002);
+            let recorded = DeliveryPositionRecorded {
+                position: Position::new(longitude, latitude).map_err(text)?,
+                recorded_at: self.time(now),
+            };
+            self.add(now, subject, Fact::Recorded(recorded))?;
+            if fix == 2 {
+                now += 1.0;
+                let picked_up_at = self.time(now);
+                self.add(
+                    now,
+                    subject,
+                    Fact::PickedUp(DeliveryPickedUp { picked_up_at }),
+                )?;
+            }
+        }
+        let delivered_at = self.time(now + 2.0);
+        self.add(
+            now + 2.0,
+            subject,
+            Fact::Delivered(DeliveryDelivered { delivered_at }),
+        )
+    }
+
+    /// All facts as events, numbered in the order of their times.
+    fn in_order(mut self) -> Result<Vec<Step>, Mistake> {
+        self.facts.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut last: HashMap<Subject, u64> = HashMap::new();
+        let facts = std::mem::take(&mut self.facts);
+        facts
+            .into_iter()
+            .map(|(at, subject, fact)| {
+                let number = last.entry(subject.clone()).or_default();
+                *number += 1;
+                let sequence = Sequence::new(*number).ok_or("a sequence is above its bound")?;
+                let event = match &fact {
+                    Fact::Placed(fact) => self.event(&subject, sequence, at, fact),
+                    Fact::Adjusted(fact) => self.event(&subject, sequence, at, fact),
+                    Fact::Assigned(fact) => self.event(&subject, sequence, at, fact),
+                    Fact::Recorded(fact) => self.event(&subject, sequence, at, fact),
+                    Fact::PickedUp(fact) => self.event(&subject, sequence, at, fact),
+                    Fact::Delivered(fact) => self.event(&subject, sequence, at, fact),
+                }?;
+                Ok(Step { at, event })
+            })
+            .collect()
+    }
+
+    fn event<C: Contract>(
+        &self,
+        subject: &Subject,
+        sequence: Sequence,
+        at: f64,
+        fact: &C,
+    ) -> Result<Event, Mistake> {
+        Event::of(self.source, subject, sequence, self.time(at), fact).map_err(text)
+    }
+}
+
+/// Sends some events twice and lets others be overtaken. Returns how many are sent twice.
+fn disturb(rng: &mut StdRng, steps: &mut Vec<Step>) -> u64 {
+    let mut again = Vec::new();
+    for step in steps.iter_mut() {
+        if rng.random_ratio(1, LATE_ONE_IN) {
+            step.at += rng.random_range(5.0..30.0);
+        }
+        if rng.random_ratio(1, DUPLICATE_ONE_IN) {
+            again.push(Step {
+                at: step.at + rng.random_range(0.0..40.0),
+                event: step.event.clone(),
+            });
+        }
+    }
+    let duplicates = again.len() as u64;
+    steps.append(&mut again);
+    duplicates
+}
+
+/// How many events come for the first time before all that precede them in their stream have come.
+fn count_early(steps: &[Step]) -> u64 {
+    let mut arrived: HashMap<&Subject, Vec<u64>> = HashMap::new();
+    let mut early = 0;
+    for step in steps {
+        let Some(sequence) = step.event.sequence.map(Sequence::get) else {
+            continue;
+        };
+        let before = arrived.entry(&step.event.subject).or_default();
+        if before.contains(&sequence) {
+            continue;
+        }
+        let missing = (1..sequence).any(|n| !before.contains(&n));
+        early += u64::from(missing);
+        before.push(sequence);
+    }
+    early
+}
+
+fn text<E: std::fmt::Display>(error: E) -> Mistake {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn play(seed: u64) -> Play {
+        let source = Source::new("demo/test").unwrap();
+        Play::make(seed, &source, "2026-11-23T12:00:00Z".parse().unwrap(), 3).unwrap()
+    }
+
+    #[test]
+    fn the_same_seed_plays_the_same() {
+        let ids = |play: Play| {
+            play.steps
+                .into_iter()
+                .map(|s| (s.event.id, s.event.data))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ids(play(7)), ids(play(7)));
+        assert_ne!(ids(play(7)), ids(play(8)));
+    }
+
+    #[test]
+    fn every_stream_is_numbered_without_gaps_and_every_event_keeps_its_contract() {
+        let play = play(7);
+        let mut streams: HashMap<Subject, Vec<u64>> = HashMap::new();
+        for step in &play.steps {
+            doorstep_contracts::registry::check(&step.event).unwrap();
+            let numbers = streams.entry(step.event.subject.clone()).or_default();
+            numbers.push(step.event.sequence.unwrap().get());
+        }
+        let mut different = 0;
+        for mut numbers in streams.into_values() {
+            numbers.sort_unstable();
+            numbers.dedup();
+            different += numbers.len() as u64;
+            assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+        }
+        assert_eq!(different, play.events);
+        assert_eq!(play.steps.len() as u64, play.events + play.duplicates);
+    }
+
+    #[test]
+    fn there_is_disorder_and_there_are_duplicates() {
+        let play = play(7);
+        assert!(play.early > 20, "{}", play.early);
+        assert!(play.duplicates > 20, "{}", play.duplicates);
+    }
+}
