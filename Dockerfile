@@ -1,0 +1,16 @@
+# Both binaries in one small image, run by a user without rights.
+#   docker build -t doorstep .
+FROM rust:1-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked -p doorstep-producer -p doorstep-consumers
+
+FROM debian:bookworm-slim
+RUN useradd --system --uid 10001 --home-dir /var/lib/doorstep --create-home doorstep
+COPY --from=build /src/target/release/producer /src/target/release/consumers /usr/local/bin/
+USER doorstep
+WORKDIR /var/lib/doorstep
+# The roles' stores: keep them on a volume, or every event is new again to a role that has forgotten all.
+ENV DOORSTEP_STORE=/var/lib/doorstep
+VOLUME /var/lib/doorstep
+CMD ["consumers", "run"]
