@@ -27,6 +27,7 @@ pub use rows::{
     HeldRow, Loaded, OutboxId, OutboxKind, OutboxRow, RowRef, StreamRow, Summary, Tally, Usage,
     UsageOf,
 };
+pub use sqlite::SqliteStore;
 
 use std::future::Future;
 

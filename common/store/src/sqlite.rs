@@ -1,1 +1,232 @@
-//! SQLite.
+//! A store in an SQLite file, the default: one file for each role, with nothing else to install.
+//!
+//! Every write is one `BEGIN IMMEDIATE` transaction in a write-ahead log with `synchronous=FULL`: a commit that was answered is on
+//! the disk. A connection that only one thread uses writes, and reads what a batch needs; another one lists and counts, so that an
+//! export or a status never keeps a batch waiting. Several processes may have the same file open; only on a local disk, since
+//! network file systems do not keep the locks that this rests on.
+
+mod columns;
+mod commit;
+mod db;
+mod dead;
+mod error;
+mod file;
+mod held;
+mod load;
+mod options;
+mod outbox;
+mod prune;
+mod scan;
+mod sources;
+mod thread;
+mod totals;
+
+use std::path::{Path, PathBuf};
+
+use doorstep_event::{Source, StreamKey, Timestamp};
+
+pub use self::options::Options;
+use self::{
+    error::Stop,
+    file::{Access, Opened},
+    thread::Worker,
+};
+use crate::{
+    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded,
+    OutboxRow, Store, StoreError, StreamRow, Summary,
+};
+
+/// A store in an SQLite file. Clones share its connections, which close with the last of them.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    source: Source,
+    access: Access,
+    writer: Worker,
+    reader: Worker,
+}
+
+/// How many overlooked events are made due in one transaction.
+const SWEEP: usize = 1_000;
+
+impl SqliteStore {
+    /// Opens the store of a role, `FOLDER/ROLE.sqlite3`, and creates it if it is not there: with a source of its own, that no other
+    /// store has. Blocks while it reads and writes a few pages.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`]: the folder cannot be made or written, or the file is not a store of this role in a form that this
+    /// program knows. [`StoreError::Unavailable`]: another process has kept the file locked, the disk is full or has failed.
+    pub fn open(folder: &Path, role: &str, options: &Options) -> Result<Self, StoreError> {
+        Self::opened(folder, role, Access::Create, options)
+    }
+
+    /// Opens the store of a role that has run before, for reading and writing: what an operator's command does beside the role.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], and [`StoreError::Unusable`] where there is no such file; none is created.
+    pub fn open_existing(folder: &Path, role: &str, options: &Options) -> Result<Self, StoreError> {
+        Self::opened(folder, role, Access::Existing, options)
+    }
+
+    /// Opens the store of a role that has run before, for reading: what status and export do beside the role. Whatever would write
+    /// fails with [`StoreError::Unusable`].
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open_existing`].
+    pub fn open_read_only(
+        folder: &Path,
+        role: &str,
+        options: &Options,
+    ) -> Result<Self, StoreError> {
+        Self::opened(folder, role, Access::ReadOnly, options)
+    }
+
+    /// Gives a store that was put back from a copy a source of its own, and returns it. The original has gone on numbering after the
+    /// copy was made, so the same numbers under the same source would be other events. Sequences start again from 1 under the new
+    /// source. Whoever has the store open can no longer write to it.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open_existing`].
+    pub fn mint_source(folder: &Path, role: &str, options: &Options) -> Result<Source, StoreError> {
+        file::mint_source(folder, role, options)
+    }
+
+    /// Where the file of a role's store is.
+    #[must_use]
+    pub fn path(folder: &Path, role: &str) -> PathBuf {
+        file::path(folder, role)
+    }
+
+    fn opened(
+        folder: &Path,
+        role: &str,
+        access: Access,
+        options: &Options,
+    ) -> Result<Self, StoreError> {
+        let Opened { db, source } = file::open(folder, role, access, options)?;
+        let reading = Options {
+            cache_kib: options.cache_kib.min(options::READER_CACHE_KIB),
+            ..options.clone()
+        };
+        let reader = file::open(folder, role, Access::ReadOnly, &reading)?;
+        Ok(Self {
+            source,
+            access,
+            writer: Worker::start(format!("{role} store"), db)?,
+            reader: Worker::start(format!("{role} scan"), reader.db)?,
+        })
+    }
+
+    fn may_write(&self) -> Result<(), Stop> {
+        match self.access {
+            Access::Create | Access::Existing => Ok(()),
+            Access::ReadOnly => Err(Stop::Unusable("it was opened for reading only".into())),
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn source(&self) -> &Source {
+        &self.source
+    }
+
+    async fn load(&self, ask: Ask) -> Result<Loaded, StoreError> {
+        self.writer.run(move |db| load::load(db, &ask)).await
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
+        let may_write = self.may_write();
+        self.writer
+            .run(move |db| {
+                may_write?;
+                commit::commit(db, &changes)
+            })
+            .await
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
+        self.writer.run(move |db| held::due(db, now, limit)).await
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut made_due = 0;
+        loop {
+            let ids = self.reader.run(|db| held::overlooked(db, SWEEP)).await?;
+            if ids.is_empty() {
+                return Ok(made_due);
+            }
+            let may_write = self.may_write();
+            let now_due = self
+                .writer
+                .run(move |db| {
+                    may_write?;
+                    held::make_due(db, &ids, now)
+                })
+                .await?;
+            if now_due == 0 {
+                return Ok(made_due);
+            }
+            made_due += now_due;
+        }
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.writer.run(held::next_due).await
+    }
+
+    async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.writer
+            .run(move |db| outbox::outbox(db, now, limit))
+            .await
+    }
+
+    async fn entities(
+        &self,
+        after: Option<EntityKey>,
+        limit: usize,
+    ) -> Result<Vec<EntityRow>, StoreError> {
+        self.reader
+            .run(move |db| scan::entities(db, after.as_ref(), limit))
+            .await
+    }
+
+    async fn dead(
+        &self,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> Result<Vec<DeadRow>, StoreError> {
+        self.reader
+            .run(move |db| dead::dead(db, &filter, after.as_ref(), limit))
+            .await
+    }
+
+    async fn gaps(&self, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, StoreError> {
+        self.reader
+            .run(move |db| scan::gaps(db, older_than, limit))
+            .await
+    }
+
+    async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let may_write = self.may_write();
+        self.writer
+            .run(move |db| {
+                may_write?;
+                prune::prune_seen(db, older_than, limit)
+            })
+            .await
+    }
+
+    async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
+        self.reader.run(move |db| scan::summary(db, now)).await
+    }
+
+    async fn streams(
+        &self,
+        after: Option<StreamKey>,
+        limit: usize,
+    ) -> Result<Vec<StreamRow>, StoreError> {
+        self.reader
+            .run(move |db| scan::streams(db, after.as_ref(), limit))
+            .await
+    }
+}

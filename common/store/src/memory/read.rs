@@ -142,7 +142,7 @@ impl Data {
     }
 
     pub(super) fn summary(&self, now: Timestamp) -> Summary {
-        let oldest_outbox = self.outbox.iter().map(|(_, owed)| owed.row.since).min();
+        let oldest_outbox = self.outbox.iter().map(|(_, owed)| owed.row.since).next();
         let oldest_held = self.held.iter().map(|(_, held)| held.row.since).min();
         let blocked = self.streams.iter().filter(|(_, s)| s.blocked.is_some());
         Summary {

@@ -1,0 +1,208 @@
+//! How values stand in columns.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject, Timestamp};
+use rusqlite::{
+    Result, Row, ToSql,
+    types::{FromSqlError, ToSqlOutput, Type, Value, ValueRef},
+};
+
+/// A time in nanoseconds since 1970. What is beyond the years 1677 to 2262 becomes the nearest that fits: so times to compare with.
+pub(super) fn nanos(time: Timestamp) -> i64 {
+    let nanos = time.as_nanosecond();
+    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// A time that must come back exactly as it was: as text where nanoseconds do not fit.
+pub(super) fn exact_time(time: Timestamp) -> Value {
+    i64::try_from(time.as_nanosecond())
+        .map_or_else(|_| Value::Text(time.to_string()), Value::Integer)
+}
+
+/// Numbers above what SQLite keeps are refused before they get here, see `Changes::check_range`.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn damaged(
+    row: &Row<'_>,
+    column: usize,
+    why: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    let kind = row.get_ref(column).map_or(Type::Null, |v| v.data_type());
+    rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(why))
+}
+
+/// A count or number that is never negative.
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|e| damaged(row, column, e))
+}
+
+pub(super) fn small(row: &Row<'_>, column: usize) -> Result<u32> {
+    let number: i64 = row.get(column)?;
+    u32::try_from(number).map_err(|e| damaged(row, column, e))
+}
+
+pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str> {
+    let value = row.get_ref(column)?;
+    value.as_str().map_err(|e| damaged(row, column, e))
+}
+
+pub(super) fn optional_text(row: &Row<'_>, column: usize) -> Result<Option<String>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ => text(row, column).map(|t| Some(t.to_owned())),
+    }
+}
+
+pub(super) fn bytes(row: &Row<'_>, column: usize) -> Result<Bytes> {
+    let value = row.get_ref(column)?;
+    value
+        .as_bytes()
+        .map(Bytes::copy_from_slice)
+        .map_err(|e| damaged(row, column, e))
+}
+
+/// An attribute of an event, checked again: the file may have been changed by others.
+pub(super) fn attribute<T>(
+    row: &Row<'_>,
+    column: usize,
+    new: impl FnOnce(Arc<str>) -> std::result::Result<T, doorstep_event::AttributeError>,
+) -> Result<T> {
+    new(text(row, column)?.into()).map_err(|e| damaged(row, column, e))
+}
+
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
+    match row.get_ref(column)? {
+        ValueRef::Integer(nanos) => {
+            Timestamp::from_nanosecond(nanos.into()).map_err(|e| damaged(row, column, e))
+        }
+        _ => text(row, column)?
+            .parse()
+            .map_err(|e: jiff::Error| damaged(row, column, e)),
+    }
+}
+
+pub(super) fn optional_time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ => time(row, column).map(Some),
+    }
+}
+
+fn optional_sequence(row: &Row<'_>, column: usize) -> Result<Option<Sequence>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ => Sequence::new(unsigned(row, column)?)
+            .map(Some)
+            .ok_or_else(|| damaged(row, column, FromSqlError::InvalidType)),
+    }
+}
+
+/// The id at a stream's cursor. An id of the form that Doorstep's own sources give needs no more than a mark.
+pub(super) fn last_id<'a>(id: Option<&'a EventId>, subject: &Subject, cursor: u64) -> LastId<'a> {
+    match id {
+        None => LastId::None,
+        Some(id) if is_numbered(id.as_str(), subject.as_str(), cursor) => LastId::Numbered,
+        Some(id) => LastId::Text(id),
+    }
+}
+
+fn is_numbered(id: &str, subject: &str, cursor: u64) -> bool {
+    let number = id
+        .strip_prefix(subject)
+        .and_then(|rest| rest.strip_prefix('#'));
+    // Only the one way in which a number is written stands for it: no sign, no leading zero.
+    number.is_some_and(|n| {
+        n.as_bytes()
+            .first()
+            .is_some_and(|b| (b'1'..=b'9').contains(b))
+            && n.parse() == Ok(cursor)
+    })
+}
+
+/// [`last_id`] in its column.
+pub(super) enum LastId<'a> {
+    None,
+    Numbered,
+    Text(&'a EventId),
+}
+
+impl ToSql for LastId<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            LastId::None => ValueRef::Null,
+            LastId::Numbered => ValueRef::Integer(1),
+            LastId::Text(id) => ValueRef::Text(id.as_str().as_bytes()),
+        }))
+    }
+}
+
+pub(super) fn read_last_id(
+    row: &Row<'_>,
+    column: usize,
+    subject: &Subject,
+    cursor: u64,
+) -> Result<Option<EventId>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        ValueRef::Integer(_) => Sequence::new(cursor)
+            .ok_or_else(|| damaged(row, column, FromSqlError::InvalidType))
+            .and_then(|n| Event::numbered_id(subject, n).map_err(|e| damaged(row, column, e)))
+            .map(Some),
+        _ => attribute(row, column, EventId::new).map(Some),
+    }
+}
+
+/// Where the columns of an event begin in a row that has them in the order of [`EVENT_COLUMNS`].
+pub(super) const EVENT_COLUMNS: &str =
+    "event_id, source_id, type, subject, time, sequence, traceparent, data";
+
+/// Reads an event whose columns begin at `first`, in the order of [`EVENT_COLUMNS`].
+pub(super) fn event(row: &Row<'_>, first: usize, source: Source) -> Result<Event> {
+    Ok(Event {
+        id: attribute(row, first, EventId::new)?,
+        source,
+        kind: attribute(row, first + 2, EventType::new)?,
+        subject: attribute(row, first + 3, Subject::new)?,
+        time: optional_time(row, first + 4)?,
+        sequence: optional_sequence(row, first + 5)?,
+        traceparent: optional_text(row, first + 6)?,
+        data: bytes(row, first + 7)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_numbered_id_is_marked() {
+        assert!(is_numbered("order/1#7", "order/1", 7));
+        for id in [
+            "order/1#07",
+            "order/1#+7",
+            "order/1#8",
+            "order/17",
+            "order/1#",
+            "x/1#7",
+        ] {
+            assert!(!is_numbered(id, "order/1", 7), "{id}");
+        }
+        assert!(!is_numbered("order/1#0", "order/1", 0));
+    }
+
+    #[test]
+    fn times_beyond_nanoseconds_are_kept_as_text() {
+        assert!(matches!(exact_time(Timestamp::MAX), Value::Text(_)));
+        assert!(matches!(
+            exact_time(Timestamp::UNIX_EPOCH),
+            Value::Integer(0)
+        ));
+        assert_eq!(nanos(Timestamp::MAX), i64::MAX);
+        assert_eq!(nanos(Timestamp::MIN), i64::MIN);
+    }
+}

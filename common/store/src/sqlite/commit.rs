@@ -1,0 +1,145 @@
+//! Writing a batch, whole or not at all.
+
+mod dead;
+mod entities;
+mod held;
+mod outbox;
+mod streams;
+
+use std::collections::HashMap;
+
+use doorstep_event::{EventId, Source, Timestamp};
+use rusqlite::{Transaction, params};
+
+use super::{
+    columns::{nanos, signed},
+    db::{Db, End},
+    error::Stop,
+    sources::Sources,
+    totals::Totals,
+};
+use crate::{Changes, Commit, OutgoingChange, UsageOf, Written, size};
+
+pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
+    changes.check_range().map_err(Stop::Unusable)?;
+    let generation = db.generation;
+    let written = db.write(|tx, sources| {
+        let totals = Totals::read(tx)?;
+        if totals.generation != generation {
+            return Err(Stop::Unusable(
+                "it was given a new source since it was opened; start again".into(),
+            ));
+        }
+        let mut writer = Writer {
+            tx,
+            sources,
+            totals,
+            now: changes.now,
+            held_more: HashMap::new(),
+        };
+        let written = writer.write(changes)?;
+        if changes.writes() {
+            writer.totals.commits += 1;
+            writer.totals.write(tx)?;
+        }
+        Ok(End::Commit(written))
+    });
+    match written {
+        Ok(written) => Ok(Commit::Written(written)),
+        Err(Stop::Conflict) => Ok(Commit::Conflict),
+        Err(stop) => Err(stop),
+    }
+}
+
+/// A batch that is being written.
+struct Writer<'a> {
+    tx: &'a Transaction<'a>,
+    sources: &'a mut Sources,
+    /// As they will be after the batch.
+    totals: Totals,
+    now: Timestamp,
+    /// How many more events each stream holds than before the batch.
+    held_more: HashMap<i64, i64>,
+}
+
+impl Writer<'_> {
+    /// The order matters where the parts of one batch meet: streams are there before events are held in them, what is released
+    /// makes room for what is held, and only when all is held is it decided what loses its place and what is woken.
+    fn write(&mut self, changes: &Changes) -> Result<Written, Stop> {
+        let ids = self.create_streams(&changes.streams)?;
+        let entities = self.write_entities(&changes.entities)?;
+        self.release(&changes.release)?;
+        self.put_off(&changes.put_off)?;
+        self.settle(&changes.settle)?;
+        self.add_dead(&changes.dead)?;
+        self.hold(&changes.hold, &changes.streams, &ids)?;
+        let streams = self.write_streams(&changes.streams, &ids)?;
+        self.wake(&changes.entities)?;
+        for (source, id, time) in &changes.seen {
+            self.see(source, id, *time)?;
+        }
+        for change in &changes.outgoing {
+            self.number(change)?;
+        }
+        self.pay(&changes.paid)?;
+        self.put_off_payment(&changes.unpaid)?;
+        self.owe(&changes.outbox)?;
+        self.totals.tally.add(&changes.tally);
+        Ok(Written {
+            streams,
+            entities,
+            usage: self.totals.usage,
+        })
+    }
+
+    fn see(&mut self, source: &Source, id: &EventId, time: Timestamp) -> Result<(), Stop> {
+        let number = self.sources.find_or_add(self.tx, source)?;
+        let added = self
+            .tx
+            .prepare_cached(
+                "INSERT INTO seen(source_id, event_id, time) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![number, id.as_str(), nanos(time)])?;
+        one_or_conflict(added)?;
+        more(&mut self.totals.usage.seen, size::seen(source, id));
+        Ok(())
+    }
+
+    /// Keeps the last sequence that was given on a subject.
+    fn number(&mut self, change: &OutgoingChange) -> Result<(), Stop> {
+        let subject = change.subject.as_str();
+        let (before, after) = (signed(change.before), signed(change.after));
+        let moved = if change.before == 0 {
+            self.tx
+                .prepare_cached(
+                    "INSERT INTO outgoing(subject, last) VALUES (?1, ?2)
+                     ON CONFLICT(subject) DO UPDATE SET last = excluded.last WHERE last = 0",
+                )?
+                .execute(params![subject, after])?
+        } else {
+            self.tx
+                .prepare_cached("UPDATE outgoing SET last = ?3 WHERE subject = ?1 AND last = ?2")?
+                .execute(params![subject, before, after])?
+        };
+        one_or_conflict(moved)
+    }
+}
+
+/// Statements that name one row and the version it must have change one row, or somebody else was there first.
+fn one_or_conflict(rows: usize) -> Result<(), Stop> {
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(Stop::Conflict)
+    }
+}
+
+fn more(usage: &mut UsageOf, bytes: u64) {
+    usage.rows += 1;
+    usage.bytes += bytes;
+}
+
+fn less(usage: &mut UsageOf, rows: u64, bytes: u64) {
+    usage.rows = usage.rows.saturating_sub(rows);
+    usage.bytes = usage.bytes.saturating_sub(bytes);
+}

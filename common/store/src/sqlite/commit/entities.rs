@@ -1,0 +1,94 @@
+//! Entities: created, checked, changed; and waking what awaits them.
+
+use rusqlite::params;
+
+use super::{Writer, one_or_conflict};
+use crate::{
+    EntityChange, Expect, RowRef,
+    sqlite::{
+        columns::{nanos, signed},
+        error::Stop,
+    },
+};
+
+/// Of a row that was created without a state. Its first state makes it 2, as does being created with one: so it is known from the
+/// version alone how many entities have a state.
+const WITHOUT_STATE: u64 = 1;
+
+impl Writer<'_> {
+    pub(super) fn write_entities(&mut self, changes: &[EntityChange]) -> Result<Vec<Expect>, Stop> {
+        changes
+            .iter()
+            .map(|change| match (change.expect.row, &change.after) {
+                (None, _) => self.create_entity(change),
+                (Some(row), None) => self.check_entity(row, change.expect.version),
+                (Some(row), Some(state)) => self.update_entity(row, change.expect.version, state),
+            })
+            .collect()
+    }
+
+    fn create_entity(&mut self, change: &EntityChange) -> Result<Expect, Stop> {
+        let id = self.totals.last_entity + 1;
+        let created = self
+            .tx
+            .prepare_cached(
+                "INSERT INTO entity_keys(key, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![change.key.as_str(), id])?;
+        one_or_conflict(created)?;
+        let version = WITHOUT_STATE + u64::from(change.after.is_some());
+        self.tx
+            .prepare_cached("INSERT INTO entities(id, version, state) VALUES (?1, ?2, ?3)")?
+            .execute(params![id, signed(version), change.after.as_deref()])?;
+        self.totals.last_entity = id;
+        self.totals.entities += u64::from(change.after.is_some());
+        Ok(Expect {
+            row: Some(RowRef(id)),
+            version,
+        })
+    }
+
+    fn check_entity(&mut self, row: RowRef, version: u64) -> Result<Expect, Stop> {
+        let same = self
+            .tx
+            .prepare_cached("SELECT 1 FROM entities WHERE id = ?1 AND version = ?2")?
+            .exists(params![row.0, signed(version)])?;
+        if !same {
+            return Err(Stop::Conflict);
+        }
+        Ok(Expect {
+            row: Some(row),
+            version,
+        })
+    }
+
+    fn update_entity(&mut self, row: RowRef, version: u64, state: &[u8]) -> Result<Expect, Stop> {
+        let changed = self
+            .tx
+            .prepare_cached(
+                "UPDATE entities SET version = version + 1, state = ?3 WHERE id = ?1 AND version = ?2",
+            )?
+            .execute(params![row.0, signed(version), state])?;
+        one_or_conflict(changed)?;
+        self.totals.entities += u64::from(version == WITHOUT_STATE);
+        Ok(Expect {
+            row: Some(row),
+            version: version + 1,
+        })
+    }
+
+    /// Makes due what awaits an entity that has changed.
+    pub(super) fn wake(&mut self, changes: &[EntityChange]) -> Result<(), Stop> {
+        if self.totals.awaiting == 0 {
+            return Ok(());
+        }
+        for change in changes.iter().filter(|c| c.after.is_some()) {
+            self.tx
+                .prepare_cached(
+                    "UPDATE held SET due = ?2 WHERE reason = 1 AND about = ?1 AND (due IS NULL OR due > ?2)",
+                )?
+                .execute(params![change.key.as_str(), nanos(self.now)])?;
+        }
+        Ok(())
+    }
+}

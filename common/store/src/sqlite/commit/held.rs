@@ -1,0 +1,160 @@
+//! Holding events, releasing them, putting them off.
+
+use std::collections::HashMap;
+
+use doorstep_event::{Sequence, StreamKey};
+use rusqlite::{OptionalExtension, params};
+
+use super::{Writer, less, more, one_or_conflict};
+use crate::{
+    HeldId, HeldReason, HeldRetry, NewHeld, StreamChange, size,
+    sqlite::{
+        columns::{exact_time, nanos, signed, unsigned},
+        error::Stop,
+        held::{AWAITS, reason_columns},
+        totals::Totals,
+    },
+};
+
+impl Totals {
+    pub(super) fn count_held_out(&mut self, bytes: u64, awaits: bool) {
+        less(&mut self.usage.held, 1, bytes);
+        self.awaiting = self.awaiting.saturating_sub(u64::from(awaits));
+    }
+}
+
+impl Writer<'_> {
+    pub(super) fn hold(
+        &mut self,
+        new: &[NewHeld],
+        changes: &[StreamChange],
+        ids: &[i64],
+    ) -> Result<(), Stop> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let keys = changes.iter().map(|change| change.key.clone());
+        let mut known: HashMap<StreamKey, i64> = keys.zip(ids.iter().copied()).collect();
+        for held in new {
+            let stream = match held.event.sequence {
+                None => None,
+                Some(_) => Some(self.stream_of(held.event.stream(), &mut known)?),
+            };
+            self.hold_one(held, stream)?;
+        }
+        Ok(())
+    }
+
+    /// The row of a stream in which an event is held, created if absent.
+    fn stream_of(
+        &mut self,
+        key: StreamKey,
+        known: &mut HashMap<StreamKey, i64>,
+    ) -> Result<i64, Stop> {
+        if let Some(id) = known.get(&key) {
+            return Ok(*id);
+        }
+        let id = match self.create_stream(&key, None)? {
+            Some(id) => id,
+            None => {
+                let source = self.sources.find_or_add(self.tx, &key.source)?;
+                self.tx
+                    .prepare_cached(
+                        "SELECT id FROM stream_keys WHERE source_id = ?1 AND subject = ?2",
+                    )?
+                    .query_row(params![source, key.subject.as_str()], |row| row.get(0))?
+            }
+        };
+        known.insert(key, id);
+        Ok(id)
+    }
+
+    fn hold_one(&mut self, held: &NewHeld, stream: Option<i64>) -> Result<(), Stop> {
+        let event = &held.event;
+        let source = self.sources.find_or_add(self.tx, &event.source)?;
+        let (reason, about) = reason_columns(&held.reason);
+        let bytes = size::held(event, held.defect.as_deref());
+        self.totals.last_held += 1;
+        let added = self
+            .tx
+            .prepare_cached(
+                "INSERT INTO held(id, stream_id, sequence, due, since, attempts, bytes, reason, about, defect, event_id, source_id,
+                                  type, subject, time, traceparent, data)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                self.totals.last_held,
+                stream,
+                event.sequence.map(Sequence::get).map(signed),
+                held.due.map(nanos),
+                nanos(held.since),
+                held.attempts,
+                signed(bytes),
+                reason,
+                about,
+                held.defect,
+                event.id.as_str(),
+                source,
+                event.kind.as_str(),
+                event.subject.as_str(),
+                event.time.map(exact_time),
+                event.traceparent,
+                &event.data[..],
+            ])?;
+        one_or_conflict(added)?;
+        if let Some(stream) = stream {
+            *self.held_more.entry(stream).or_default() += 1;
+        }
+        more(&mut self.totals.usage.held, bytes);
+        self.totals.awaiting += u64::from(matches!(held.reason, HeldReason::Awaits(_)));
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, ids: &[HeldId]) -> Result<(), Stop> {
+        for id in ids {
+            let (stream, bytes, awaits) = self
+                .tx
+                .prepare_cached(
+                    "DELETE FROM held WHERE id = ?1 RETURNING stream_id, bytes, reason",
+                )?
+                .query_row([id.0], |row| {
+                    let stream: Option<i64> = row.get(0)?;
+                    let reason: i64 = row.get(2)?;
+                    Ok((stream, unsigned(row, 1)?, reason == AWAITS))
+                })
+                .optional()?
+                .ok_or(Stop::Conflict)?;
+            if let Some(stream) = stream {
+                *self.held_more.entry(stream).or_default() -= 1;
+            }
+            self.totals.count_held_out(bytes, awaits);
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_off(&mut self, retries: &[HeldRetry]) -> Result<(), Stop> {
+        for retry in retries {
+            let awaited: i64 = self
+                .tx
+                .prepare_cached("SELECT reason FROM held WHERE id = ?1")?
+                .query_row([retry.id.0], |row| row.get(0))
+                .optional()?
+                .ok_or(Stop::Conflict)?;
+            let (reason, about) = reason_columns(&retry.reason);
+            self.tx
+                .prepare_cached(
+                    "UPDATE held SET reason = ?2, about = ?3, due = ?4, attempts = ?5 WHERE id = ?1",
+                )?
+                .execute(params![
+                    retry.id.0,
+                    reason,
+                    about,
+                    retry.due.map(nanos),
+                    retry.attempts
+                ])?;
+            let awaiting = self.totals.awaiting + u64::from(reason == AWAITS);
+            self.totals.awaiting = awaiting.saturating_sub(u64::from(awaited == AWAITS));
+        }
+        Ok(())
+    }
+}

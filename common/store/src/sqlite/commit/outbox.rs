@@ -1,0 +1,102 @@
+//! What the commit owes, what is paid, and what could not be paid yet.
+
+use doorstep_event::{Event, Sequence};
+use rusqlite::params;
+
+use super::{Writer, less, more};
+use crate::{
+    NewOutbox, OutboxId, OutboxKind, OutboxRetry, size,
+    sqlite::{
+        columns::{exact_time, nanos, signed, unsigned},
+        error::Stop,
+    },
+};
+
+impl Writer<'_> {
+    pub(super) fn owe(&mut self, new: &[NewOutbox]) -> Result<(), Stop> {
+        for NewOutbox { kind } in new {
+            let bytes = size::outbox(kind);
+            self.totals.last_outbox += 1;
+            match kind {
+                OutboxKind::Event(event) => self.owe_event(event, bytes)?,
+                OutboxKind::DeadCopy { id, headers, body } => {
+                    let headers = serde_json::to_string(headers)
+                        .map_err(|e| Stop::Unusable(format!("headers cannot be written: {e}")))?;
+                    self.tx
+                        .prepare_cached(
+                            "INSERT INTO outbox(id, attempts, since, bytes, dead_id, headers, data)
+                             VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6)",
+                        )?
+                        .execute(params![
+                            self.totals.last_outbox,
+                            nanos(self.now),
+                            signed(bytes),
+                            id.0,
+                            headers,
+                            &body[..],
+                        ])?;
+                }
+            }
+            more(&mut self.totals.usage.outbox, bytes);
+        }
+        Ok(())
+    }
+
+    fn owe_event(&mut self, event: &Event, bytes: u64) -> Result<(), Stop> {
+        let source = self.sources.find_or_add(self.tx, &event.source)?;
+        self.tx
+            .prepare_cached(
+                "INSERT INTO outbox(id, attempts, since, bytes, event_id, source_id, type, subject, time, sequence, traceparent,
+                                    data)
+                 VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute(params![
+                self.totals.last_outbox,
+                nanos(self.now),
+                signed(bytes),
+                event.id.as_str(),
+                source,
+                event.kind.as_str(),
+                event.subject.as_str(),
+                event.time.map(exact_time),
+                event.sequence.map(Sequence::get).map(signed),
+                event.traceparent,
+                &event.data[..],
+            ])?;
+        Ok(())
+    }
+
+    /// Deletes what is paid. What is no longer there was paid by another relay.
+    pub(super) fn pay(&mut self, ids: &[OutboxId]) -> Result<(), Stop> {
+        // A relay pays mostly what was written in one go: a run of numbers is two statements, however long it is.
+        for run in ids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let (rows, bytes) = self
+                .tx
+                .prepare_cached(
+                    "SELECT count(*), coalesce(sum(bytes), 0) FROM outbox WHERE id BETWEEN ?1 AND ?2",
+                )?
+                .query_row([first.0, last.0], |row| {
+                    Ok((unsigned(row, 0)?, unsigned(row, 1)?))
+                })?;
+            self.tx
+                .prepare_cached("DELETE FROM outbox WHERE id BETWEEN ?1 AND ?2")?
+                .execute([first.0, last.0])?;
+            less(&mut self.totals.usage.outbox, rows, bytes);
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_off_payment(&mut self, retries: &[OutboxRetry]) -> Result<(), Stop> {
+        for retry in retries {
+            self.tx
+                .prepare_cached(
+                    "UPDATE outbox SET due = ?2, attempts = attempts + 1 WHERE id = ?1",
+                )?
+                .execute(params![retry.id.0, nanos(retry.due)])?;
+        }
+        Ok(())
+    }
+}

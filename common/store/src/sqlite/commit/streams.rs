@@ -1,0 +1,175 @@
+//! Streams: created, checked, moved on.
+
+use doorstep_event::StreamKey;
+use rusqlite::params;
+
+use super::{Writer, one_or_conflict};
+use crate::{
+    Expect, RowRef, StreamChange, StreamState,
+    sqlite::{
+        columns::{last_id, nanos, signed},
+        error::Stop,
+        held::AWAITS,
+    },
+};
+
+/// A row that was just created, or found.
+const FIRST_VERSION: u64 = 1;
+
+impl Writer<'_> {
+    /// Creates the streams that were not there, as they are to be. Returns the row of each stream.
+    pub(super) fn create_streams(&mut self, changes: &[StreamChange]) -> Result<Vec<i64>, Stop> {
+        changes
+            .iter()
+            .map(|change| match change.expect.row {
+                Some(row) => Ok(row.0),
+                None => self
+                    .create_stream(&change.key, change.after.as_ref())?
+                    .ok_or(Stop::Conflict),
+            })
+            .collect()
+    }
+
+    /// `None` if the stream was there already.
+    pub(super) fn create_stream(
+        &mut self,
+        key: &StreamKey,
+        state: Option<&StreamState>,
+    ) -> Result<Option<i64>, Stop> {
+        let source = self.sources.find_or_add(self.tx, &key.source)?;
+        let id = self.totals.last_stream + 1;
+        let created = self
+            .tx
+            .prepare_cached(
+                "INSERT INTO stream_keys(source_id, subject, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![source, key.subject.as_str(), id])?;
+        if created == 0 {
+            return Ok(None);
+        }
+        let cursor = state.map_or(0, |s| s.cursor);
+        let at_cursor = state.and_then(|s| s.last_id.as_ref());
+        self.tx
+            .prepare_cached(
+                "INSERT INTO streams(id, version, cursor, held, last_id, blocked) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+            )?
+            .execute(params![
+                id,
+                signed(FIRST_VERSION),
+                signed(cursor),
+                last_id(at_cursor, &key.subject, cursor),
+                state.and_then(|s| s.blocked.as_ref()).map(|dead| &dead.0),
+            ])?;
+        self.totals.last_stream = id;
+        self.totals.streams += 1;
+        Ok(Some(id))
+    }
+
+    pub(super) fn write_streams(
+        &mut self,
+        changes: &[StreamChange],
+        ids: &[i64],
+    ) -> Result<Vec<Expect>, Stop> {
+        let mut written = Vec::with_capacity(changes.len());
+        for (change, id) in changes.iter().zip(ids) {
+            let version = match (change.expect.row, &change.after) {
+                (None, _) => FIRST_VERSION,
+                (Some(_), None) => self.check_stream(*id, change.expect.version)?,
+                (Some(_), Some(after)) => self.update_stream(*id, change, after)?,
+            };
+            written.push(Expect {
+                row: Some(RowRef(*id)),
+                version,
+            });
+        }
+        for (id, more) in std::mem::take(&mut self.held_more) {
+            self.add_held(id, more)?;
+        }
+        // Where nothing at all is held, which is the ordinary case, no stream needs to be looked at again.
+        if self.totals.usage.held.rows > 0 {
+            for (change, id) in changes.iter().zip(ids) {
+                if let Some(after) = &change.after {
+                    self.move_on(*id, after)?;
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    fn check_stream(&mut self, id: i64, version: u64) -> Result<u64, Stop> {
+        let same = self
+            .tx
+            .prepare_cached("SELECT 1 FROM streams WHERE id = ?1 AND version = ?2")?
+            .exists(params![id, signed(version)])?;
+        if same {
+            Ok(version)
+        } else {
+            Err(Stop::Conflict)
+        }
+    }
+
+    fn update_stream(
+        &mut self,
+        id: i64,
+        change: &StreamChange,
+        after: &StreamState,
+    ) -> Result<u64, Stop> {
+        let changed = self
+            .tx
+            .prepare_cached(
+                "UPDATE streams SET version = version + 1, cursor = ?3, last_id = ?4, blocked = ?5
+                 WHERE id = ?1 AND version = ?2 AND cursor <= ?3",
+            )?
+            .execute(params![
+                id,
+                signed(change.expect.version),
+                signed(after.cursor),
+                last_id(after.last_id.as_ref(), &change.key.subject, after.cursor),
+                after.blocked.as_ref().map(|dead| &dead.0),
+            ])?;
+        one_or_conflict(changed)?;
+        Ok(change.expect.version + 1)
+    }
+
+    fn add_held(&mut self, id: i64, more: i64) -> Result<(), Stop> {
+        if more != 0 {
+            self.tx
+                .prepare_cached("UPDATE streams SET held = held + ?2 WHERE id = ?1")?
+                .execute(params![id, more])?;
+        }
+        Ok(())
+    }
+
+    /// Drops what is held at or below the cursor, and makes due what is held right above it.
+    fn move_on(&mut self, id: i64, after: &StreamState) -> Result<(), Stop> {
+        let holds = self
+            .tx
+            .prepare_cached("SELECT 1 FROM streams WHERE id = ?1 AND held > 0")?
+            .exists([id])?;
+        if !holds {
+            return Ok(());
+        }
+        let mut dropped = 0;
+        {
+            let mut passed = self.tx.prepare_cached(
+                "DELETE FROM held WHERE stream_id = ?1 AND sequence <= ?2 RETURNING bytes, reason",
+            )?;
+            let mut rows = passed.query(params![id, signed(after.cursor)])?;
+            while let Some(row) = rows.next()? {
+                let reason: i64 = row.get(1)?;
+                dropped += 1;
+                self.totals
+                    .count_held_out(crate::sqlite::columns::unsigned(row, 0)?, reason == AWAITS);
+            }
+        }
+        self.add_held(id, -dropped)?;
+        if let (None, Some(next)) = (&after.blocked, after.cursor.checked_add(1)) {
+            self.tx
+                .prepare_cached(
+                    "UPDATE held SET due = ?3 WHERE stream_id = ?1 AND sequence = ?2 AND due IS NULL",
+                )?
+                .execute(params![id, signed(next), nanos(self.now)])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! A connection with what is remembered beside it, and its transactions.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::{
+    error::{Place, Stop},
+    sources::Sources,
+};
+use crate::StoreError;
+
+/// A connection. One thread owns it.
+#[derive(Debug)]
+pub(super) struct Db {
+    pub(super) conn: Connection,
+    pub(super) sources: Sources,
+    /// The generation of the store's source when it was opened: under another one this handle must not write.
+    pub(super) generation: i64,
+    /// No row of the outbox below this one was never tried, and none ever will be: what was tried in vain is passed over once.
+    pub(super) outbox_untried_from: i64,
+    pub(super) place: Place,
+}
+
+/// How a transaction that did not fail ends.
+pub(super) enum End<T> {
+    Commit(T),
+    Rollback(T),
+}
+
+impl Db {
+    /// A transaction that writes. It holds the store's one write lock from its beginning, so nothing that it reads can change.
+    pub(super) fn write<T>(
+        &mut self,
+        body: impl FnOnce(&Transaction<'_>, &mut Sources) -> Result<End<T>, Stop>,
+    ) -> Result<T, Stop> {
+        self.leave_no_transaction();
+        let sources = &mut self.sources;
+        let result = (|| {
+            let tx = self
+                .conn
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            match body(&tx, sources)? {
+                End::Commit(value) => {
+                    tx.commit()?;
+                    Ok((value, true))
+                }
+                End::Rollback(value) => {
+                    tx.rollback()?;
+                    Ok((value, false))
+                }
+            }
+        })();
+        match result {
+            Ok((value, true)) => {
+                self.sources.committed();
+                Ok(value)
+            }
+            Ok((value, false)) => {
+                self.sources.rolled_back();
+                Ok(value)
+            }
+            Err(stop) => {
+                self.sources.rolled_back();
+                Err(stop)
+            }
+        }
+    }
+
+    /// A transaction that reads: all of it sees the same moment.
+    pub(super) fn read<T>(
+        &mut self,
+        body: impl FnOnce(&Transaction<'_>, &mut Sources) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        self.leave_no_transaction();
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Deferred)?;
+        let value = body(&tx, &mut self.sources)?;
+        tx.commit()?;
+        Ok(value)
+    }
+
+    /// A roll-back that has itself failed leaves its transaction open, and the next one could not begin.
+    fn leave_no_transaction(&self) {
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(store = %self.place.file.display(), %error, "a transaction could not be rolled back");
+        }
+    }
+
+    pub(super) fn failed(&self, stop: Stop) -> StoreError {
+        match stop {
+            // A conflict is an answer, and has been given as one where it can occur.
+            Stop::Conflict => self
+                .place
+                .unavailable("it has changed meanwhile; try again"),
+            Stop::Sql(error) => self.place.failed(&error),
+            Stop::Unusable(detail) => self.place.unusable(detail),
+        }
+    }
+}

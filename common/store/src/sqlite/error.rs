@@ -1,0 +1,114 @@
+//! What SQLite's failures mean for a store, each with its remedy.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use crate::StoreError;
+
+/// Why a transaction stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Something that the batch had read has changed.
+    Conflict,
+    /// SQLite has failed.
+    Sql(rusqlite::Error),
+    /// Waiting does not help.
+    Unusable(String),
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// The file of a store, as errors name it.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) file: PathBuf,
+}
+
+impl Place {
+    fn name(&self) -> String {
+        self.file.display().to_string()
+    }
+
+    fn folder(&self) -> String {
+        self.file
+            .parent()
+            .unwrap_or(Path::new("."))
+            .display()
+            .to_string()
+    }
+
+    pub(super) fn unavailable(&self, detail: impl Into<String>) -> StoreError {
+        StoreError::Unavailable {
+            store: self.name(),
+            detail: detail.into(),
+        }
+    }
+
+    pub(super) fn unusable(&self, detail: impl Into<String>) -> StoreError {
+        StoreError::Unusable {
+            store: self.name(),
+            detail: detail.into(),
+        }
+    }
+
+    /// What a failure in daily work means.
+    pub(super) fn failed(&self, error: &rusqlite::Error) -> StoreError {
+        let Some(code) = error.sqlite_error_code() else {
+            return self.damaged(error);
+        };
+        match code {
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed => self.unavailable(format!(
+                "another process has kept it locked for too long ({error}); end the process that holds it, such as a backup or a \
+                 database shell with an open transaction"
+            )),
+            ErrorCode::DiskFull => self.unavailable(format!(
+                "no space is left for it ({error}); free space in {}",
+                self.folder()
+            )),
+            ErrorCode::SystemIoFailure => self.unavailable(format!(
+                "reading or writing has failed ({error}); check the disk under {}",
+                self.folder()
+            )),
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => self.unavailable(format!(
+                "it cannot be written ({error}); make the file and its folder {} writable for this user",
+                self.folder()
+            )),
+            ErrorCode::CannotOpen => self.unavailable(format!(
+                "it cannot be opened ({error}); check that {} is a folder that this user may write, and the limit of open files",
+                self.folder()
+            )),
+            ErrorCode::NotADatabase => self.foreign(),
+            ErrorCode::DatabaseCorrupt | ErrorCode::TypeMismatch => self.damaged(error),
+            ErrorCode::OutOfMemory => self.unavailable(format!("memory is short ({error})")),
+            _ => self.unusable(format!("SQLite has failed unexpectedly: {error}")),
+        }
+    }
+
+    /// What a failure to open means: what cannot be opened or written at all is not waited for.
+    pub(super) fn not_opened(&self, error: &rusqlite::Error) -> StoreError {
+        match (error.sqlite_error_code(), self.failed(error)) {
+            (
+                Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied),
+                StoreError::Unavailable { store, detail },
+            ) => StoreError::Unusable { store, detail },
+            (_, other) => other,
+        }
+    }
+
+    pub(super) fn foreign(&self) -> StoreError {
+        self.unusable("it is not a Doorstep store; move that file away or name another folder")
+    }
+
+    fn damaged(&self, error: &rusqlite::Error) -> StoreError {
+        self.unusable(format!(
+            "it is damaged ({error}); put back a copy, or move the file away and publish the events again"
+        ))
+    }
+}

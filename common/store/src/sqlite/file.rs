@@ -1,0 +1,252 @@
+//! Opening the file of a store, creating it, and checking that it is one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use doorstep_event::Source;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+
+use super::{
+    columns::attribute,
+    db::Db,
+    error::{Place, Stop},
+    options::{Options, PAGE_BYTES},
+    sources::Sources,
+};
+use crate::{StoreError, mint};
+
+/// Marks a file as a Doorstep store: "Door".
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
+
+/// The form of the tables that this program writes. A file of another form is refused rather than misread.
+const FORM: i32 = 1;
+
+/// How many prepared statements a connection keeps: more than there are.
+const STATEMENTS: usize = 128;
+
+/// What is to be done with the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Create it if it is not there.
+    Create,
+    /// Read and write what is there.
+    Existing,
+    /// Read what is there.
+    ReadOnly,
+}
+
+/// An opened file.
+pub(super) struct Opened {
+    pub(super) db: Db,
+    pub(super) source: Source,
+}
+
+pub(super) fn place(folder: &Path, role: &str) -> Result<Place, StoreError> {
+    let place = Place {
+        file: folder.join(format!("{role}.sqlite3")),
+    };
+    let ordinary = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if role.is_empty() || role.len() > 64 || !role.bytes().all(ordinary) {
+        return Err(place.unusable(format!(
+            "the role {role:?} cannot name a file; use up to 64 letters, digits, - and _"
+        )));
+    }
+    Ok(place)
+}
+
+pub(super) fn open(
+    folder: &Path,
+    role: &str,
+    access: Access,
+    options: &Options,
+) -> Result<Opened, StoreError> {
+    let place = place(folder, role)?;
+    match access {
+        Access::Create => create_folder(folder, &place)?,
+        Access::Existing | Access::ReadOnly => {
+            if !place.file.exists() {
+                return Err(place.unusable(format!(
+                    "there is no such file: the role {role} has not run yet, or keeps its store in another folder"
+                )));
+            }
+        }
+    }
+    let conn = connect(&place, access, options).map_err(|e| place.not_opened(&e))?;
+    let opened = prepare(conn, &place, role, access, options).map_err(|stop| match stop {
+        Stop::Sql(error) => place.not_opened(&error),
+        Stop::Unusable(detail) => place.unusable(detail),
+        Stop::Conflict => place.unavailable("another process is creating it; try again"),
+    })?;
+    Ok(opened)
+}
+
+fn create_folder(folder: &Path, place: &Place) -> Result<(), StoreError> {
+    fs::create_dir_all(folder).map_err(|e| {
+        place.unusable(format!(
+            "the folder {} cannot be made ({e}); name a folder that this user may write",
+            folder.display()
+        ))
+    })
+}
+
+fn connect(place: &Place, access: Access, options: &Options) -> rusqlite::Result<Connection> {
+    // Also whoever only reads opens for writing where that is allowed, since reading beside a writer needs the shared index file;
+    // SQLite falls back to reading by itself. That nothing is written is then a matter of `query_only`.
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if access == Access::Create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let conn = Connection::open_with_flags(&place.file, flags)?;
+    conn.busy_timeout(options.busy_timeout)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(conn)
+}
+
+fn prepare(
+    mut conn: Connection,
+    place: &Place,
+    role: &str,
+    access: Access,
+    options: &Options,
+) -> Result<Opened, Stop> {
+    if access == Access::Create && is_blank(&conn)? {
+        create(&mut conn, role)?;
+    }
+    check(&conn, place)?;
+    settings(&conn, access, options)?;
+    let (of, source, generation): (String, Source, i64) =
+        conn.query_row("SELECT role, source, generation FROM store", [], |row| {
+            Ok((row.get(0)?, attribute(row, 1, Source::new)?, row.get(2)?))
+        })?;
+    if of != role {
+        return Err(Stop::Unusable(format!(
+            "it belongs to the role {of}, not to {role}; name it {of}.sqlite3 again, or move it away"
+        )));
+    }
+    Ok(Opened {
+        db: Db {
+            conn,
+            sources: Sources::default(),
+            generation,
+            outbox_untried_from: 0,
+            place: place.clone(),
+        },
+        source,
+    })
+}
+
+/// Whether nothing was ever written to the file.
+fn is_blank(conn: &Connection) -> rusqlite::Result<bool> {
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(tables == 0 && number(conn, "application_id")? == 0)
+}
+
+fn create(conn: &mut Connection, role: &str) -> Result<(), Stop> {
+    let source = mint::source(role).map_err(|e| Stop::Unusable(e.to_string()))?;
+    // These two cannot be part of a transaction. A file that is left with nothing but them is still blank.
+    conn.pragma_update(None, "page_size", PAGE_BYTES)?;
+    write_ahead(conn)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have been quicker.
+    if is_blank(&tx)? {
+        tx.execute_batch(include_str!("schema.sql"))?;
+        tx.execute(
+            "INSERT INTO store(one, role, source, generation) VALUES (1, ?1, ?2, 1)",
+            params![role, source.as_str()],
+        )?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", FORM)?;
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+fn check(conn: &Connection, place: &Place) -> Result<(), Stop> {
+    if number(conn, "application_id")? != APPLICATION_ID {
+        return match place.foreign() {
+            StoreError::Unusable { detail, .. } | StoreError::Unavailable { detail, .. } => {
+                Err(Stop::Unusable(detail))
+            }
+        };
+    }
+    match number(conn, "user_version")? {
+        FORM => Ok(()),
+        newer if newer > FORM => Err(Stop::Unusable(format!(
+            "it was written by a newer Doorstep (form {newer}, this one knows {FORM}); use that version, or name another folder"
+        ))),
+        older => Err(Stop::Unusable(format!(
+            "it has form {older}, which this version (form {FORM}) no longer reads; open it with the version that wrote it"
+        ))),
+    }
+}
+
+fn settings(conn: &Connection, access: Access, options: &Options) -> Result<(), Stop> {
+    if access == Access::ReadOnly {
+        conn.pragma_update(None, "query_only", true)?;
+    } else {
+        write_ahead(conn)?;
+        conn.pragma_update(None, "synchronous", "FULL")?;
+        conn.pragma_update(None, "wal_autocheckpoint", options.checkpoint_pages)?;
+        // After a time in which it could not be carried over, the log is cut back to twice its usual size.
+        let log_bytes = i64::from(options.checkpoint_pages) * i64::from(PAGE_BYTES) * 2;
+        returning(conn, "journal_size_limit", log_bytes)?;
+        if let Some(pages) = options.max_pages {
+            returning(conn, "max_page_count", i64::from(pages))?;
+        }
+    }
+    conn.pragma_update(None, "foreign_keys", false)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "cache_size", -i64::from(options.cache_kib))?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    returning(conn, "mmap_size", 0)?;
+    Ok(())
+}
+
+fn write_ahead(conn: &Connection) -> Result<(), Stop> {
+    let mode: String =
+        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode.eq_ignore_ascii_case("wal") {
+        return Ok(());
+    }
+    Err(Stop::Unusable(format!(
+        "its file system does not support a write-ahead log (journal mode {mode:?}); use a folder on a local disk"
+    )))
+}
+
+/// Sets what answers with the value that it has taken, or with nothing.
+fn returning(conn: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    conn.pragma(None, name, value, |_| Ok(()))
+}
+
+fn number(conn: &Connection, name: &str) -> rusqlite::Result<i32> {
+    conn.pragma_query_value(None, name, |row| row.get(0))
+}
+
+/// Gives a store that was put back from a copy a source of its own: the original has gone on numbering under the old one.
+pub(super) fn mint_source(
+    folder: &Path,
+    role: &str,
+    options: &Options,
+) -> Result<Source, StoreError> {
+    let mut opened = open(folder, role, Access::Existing, options)?;
+    let place = opened.db.place.clone();
+    let source = mint::source(role).map_err(|e| place.unusable(e.to_string()))?;
+    let minted = opened.db.write(|tx, _| {
+        tx.execute(
+            "UPDATE store SET source = ?1, generation = generation + 1",
+            [source.as_str()],
+        )?;
+        tx.execute("DELETE FROM outgoing", [])?;
+        tx.execute("UPDATE totals SET commits = commits + 1", [])?;
+        Ok(super::db::End::Commit(()))
+    });
+    minted.map_err(|stop| opened.db.failed(stop))?;
+    Ok(source)
+}
+
+/// Where the file of a role's store is.
+pub(super) fn path(folder: &Path, role: &str) -> PathBuf {
+    folder.join(format!("{role}.sqlite3"))
+}

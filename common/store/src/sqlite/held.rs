@@ -1,0 +1,112 @@
+//! Held events: their columns, and what is due.
+
+use doorstep_event::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::Type};
+
+use super::{
+    columns::{self, nanos, optional_text, optional_time, signed, small, text},
+    db::{Db, End},
+    error::Stop,
+    sources::Sources,
+};
+use crate::{DeadId, EntityKey, HeldId, HeldReason, HeldRow};
+
+/// What [`held_row`] reads.
+pub(super) const HELD_COLUMNS: &str = "held.id, held.since, held.attempts, held.reason, held.about, held.defect, held.event_id, \
+     held.source_id, held.type, held.subject, held.time, held.sequence, held.traceparent, held.data";
+
+pub(super) fn held_row(row: &Row<'_>, conn: &Connection, sources: &mut Sources) -> Result<HeldRow> {
+    let about = || text(row, 4).map(ToOwned::to_owned);
+    let reason = match row.get(3)? {
+        BEHIND => HeldReason::Behind,
+        AWAITS => HeldReason::Awaits(EntityKey::new(about()?)),
+        REPLAY => HeldReason::Replay(DeadId(about()?)),
+        _ => {
+            return Err(rusqlite::Error::InvalidColumnType(
+                3,
+                "reason".into(),
+                Type::Integer,
+            ));
+        }
+    };
+    Ok(HeldRow {
+        id: HeldId(row.get(0)?),
+        event: columns::event(row, 6, sources.name(conn, row.get(7)?)?)?,
+        defect: optional_text(row, 5)?,
+        reason,
+        since: columns::time(row, 1)?,
+        attempts: small(row, 2)?,
+    })
+}
+
+const BEHIND: i64 = 0;
+pub(super) const AWAITS: i64 = 1;
+const REPLAY: i64 = 2;
+
+/// The columns `reason` and `about`.
+pub(super) fn reason_columns(reason: &HeldReason) -> (i64, Option<&str>) {
+    match reason {
+        HeldReason::Behind => (BEHIND, None),
+        HeldReason::Awaits(entity) => (AWAITS, Some(entity.as_str())),
+        HeldReason::Replay(dead) => (REPLAY, Some(&dead.0)),
+    }
+}
+
+pub(super) fn due(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, Stop> {
+    db.read(|conn, sources| {
+        let mut due = conn.prepare_cached(&format!(
+            "SELECT {HELD_COLUMNS} FROM held INDEXED BY held_due WHERE due <= ?1 ORDER BY due, id LIMIT ?2"
+        ))?;
+        let mut rows = due.query(params![nanos(now), signed(limit as u64)])?;
+        let mut held = Vec::new();
+        while let Some(row) = rows.next()? {
+            held.push(held_row(row, conn, sources)?);
+        }
+        Ok(held)
+    })
+}
+
+pub(super) fn next_due(db: &mut Db) -> Result<Option<Timestamp>, Stop> {
+    let due = db
+        .conn
+        .prepare_cached(
+            "SELECT due FROM held INDEXED BY held_due WHERE due IS NOT NULL ORDER BY due LIMIT 1",
+        )?
+        .query_row([], |row| optional_time(row, 0))
+        .optional()?;
+    Ok(due.flatten())
+}
+
+/// Held events that should have been made due and were not, at most `limit`. In a sound store there are none, so that looking for
+/// them must cost the writer nothing.
+pub(super) fn overlooked(db: &mut Db, limit: usize) -> Result<Vec<HeldId>, Stop> {
+    let mut overlooked = db.conn.prepare_cached(
+        "SELECT h.id FROM streams s INDEXED BY streams_holding CROSS JOIN held h INDEXED BY held_place
+             ON h.stream_id = s.id AND h.sequence = s.cursor + 1
+         WHERE s.held > 0 AND s.blocked IS NULL AND h.due IS NULL LIMIT ?1",
+    )?;
+    let ids = overlooked.query_map([signed(limit as u64)], |row| row.get(0).map(HeldId))?;
+    Ok(ids.collect::<Result<_>>()?)
+}
+
+/// Makes due those of these that still should be.
+pub(super) fn make_due(db: &mut Db, ids: &[HeldId], now: Timestamp) -> Result<u64, Stop> {
+    db.write(|tx, _| {
+        let mut made_due = 0;
+        for id in ids {
+            made_due += tx
+                .prepare_cached(
+                    "UPDATE held SET due = ?2 WHERE id = ?1 AND due IS NULL AND EXISTS (
+                         SELECT 1 FROM streams s
+                         WHERE s.id = held.stream_id AND s.blocked IS NULL AND s.cursor + 1 = held.sequence)",
+                )?
+                .execute(params![id.0, nanos(now)])?;
+        }
+        if made_due == 0 {
+            return Ok(End::Rollback(0));
+        }
+        tx.prepare_cached("UPDATE totals SET commits = commits + 1")?
+            .execute([])?;
+        Ok(End::Commit(made_due as u64))
+    })
+}

@@ -1,0 +1,191 @@
+//! Reading all that a batch is about to touch.
+
+use doorstep_event::{EventId, Sequence, Source, StreamKey, Subject};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::{
+    columns::{attribute, bytes, optional_text, read_last_id, signed, unsigned},
+    db::Db,
+    error::Stop,
+    held::{HELD_COLUMNS, held_row},
+    sources::Sources,
+};
+use crate::{Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, RowRef, StreamRow};
+
+pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
+    db.read(|conn, sources| {
+        let mut loaded = Loaded::default();
+        load_streams(conn, sources, ask, &mut loaded)?;
+        load_entities(conn, &ask.entities, &mut loaded.entities)?;
+        for (key, sequence) in &ask.held_at {
+            loaded.held_at.push(held_at(conn, sources, key, *sequence)?);
+        }
+        for (source, id) in &ask.seen {
+            loaded.seen.push(seen(conn, sources, source, id)?);
+        }
+        for subject in &ask.outgoing {
+            loaded.outgoing.push(outgoing(conn, subject)?);
+        }
+        Ok(loaded)
+    })
+}
+
+fn load_streams(
+    conn: &Connection,
+    sources: &mut Sources,
+    ask: &Ask,
+    loaded: &mut Loaded,
+) -> Result<()> {
+    let mut found = conn.prepare_cached(
+        "SELECT s.id, s.version, s.cursor, s.held, s.last_id, s.blocked
+         FROM stream_keys k CROSS JOIN streams s ON s.id = k.id WHERE k.source_id = ?1 AND k.subject = ?2",
+    )?;
+    loaded.streams.reserve(ask.streams.len());
+    for key in &ask.streams {
+        let source = sources.find(conn, &key.source)?;
+        let row = match source {
+            None => None,
+            Some(source) => {
+                let mut rows = found.query(params![source, key.subject.as_str()])?;
+                rows.next()?
+                    .map(|row| stream_row(row, 0, key))
+                    .transpose()?
+            }
+        };
+        let row = row.unwrap_or_else(|| absent_stream(key));
+        if let Some(stream) = row.row.filter(|_| row.held > 0) {
+            held_next(
+                conn,
+                sources,
+                stream,
+                row.cursor,
+                ask.held_per_stream,
+                &mut loaded.held,
+            )?;
+        }
+        loaded.streams.push(row);
+    }
+    Ok(())
+}
+
+/// A stream whose columns begin at `first`: id, version, cursor, held, last_id, blocked.
+pub(super) fn stream_row(row: &Row<'_>, first: usize, key: &StreamKey) -> Result<StreamRow> {
+    let cursor = unsigned(row, first + 2)?;
+    Ok(StreamRow {
+        key: key.clone(),
+        row: Some(RowRef(row.get(first)?)),
+        version: unsigned(row, first + 1)?,
+        cursor,
+        last_id: read_last_id(row, first + 4, &key.subject, cursor)?,
+        blocked: optional_text(row, first + 5)?.map(DeadId),
+        held: unsigned(row, first + 3)?,
+    })
+}
+
+fn absent_stream(key: &StreamKey) -> StreamRow {
+    StreamRow {
+        key: key.clone(),
+        row: None,
+        version: 0,
+        cursor: 0,
+        last_id: None,
+        blocked: None,
+        held: 0,
+    }
+}
+
+/// What is held right after the cursor, up to the first gap.
+fn held_next(
+    conn: &Connection,
+    sources: &mut Sources,
+    stream: RowRef,
+    cursor: u64,
+    most: usize,
+    into: &mut Vec<HeldRow>,
+) -> Result<()> {
+    let mut held = conn.prepare_cached(&format!(
+        "SELECT {HELD_COLUMNS} FROM held WHERE stream_id = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3"
+    ))?;
+    let mut rows = held.query(params![stream.0, signed(cursor), signed(most as u64)])?;
+    let mut next = cursor;
+    while let Some(row) = rows.next()? {
+        let held = held_row(row, conn, sources)?;
+        next = next.saturating_add(1);
+        if held.event.sequence.map(Sequence::get) != Some(next) {
+            break;
+        }
+        into.push(held);
+    }
+    Ok(())
+}
+
+fn load_entities(conn: &Connection, keys: &[EntityKey], into: &mut Vec<EntityRow>) -> Result<()> {
+    let mut found = conn.prepare_cached(
+        "SELECT e.id, e.version, e.state FROM entity_keys k CROSS JOIN entities e ON e.id = k.id WHERE k.key = ?1",
+    )?;
+    into.reserve(keys.len());
+    for key in keys {
+        let mut rows = found.query([key.as_str()])?;
+        let row = rows
+            .next()?
+            .map(|row| entity_row(row, key.clone()))
+            .transpose()?;
+        into.push(row.unwrap_or_else(|| EntityRow {
+            key: key.clone(),
+            row: None,
+            version: 0,
+            state: None,
+        }));
+    }
+    Ok(())
+}
+
+/// An entity whose columns are id, version, state.
+pub(super) fn entity_row(row: &Row<'_>, key: EntityKey) -> Result<EntityRow> {
+    let state = match row.get_ref(2)? {
+        rusqlite::types::ValueRef::Null => None,
+        _ => Some(bytes(row, 2)?),
+    };
+    Ok(EntityRow {
+        key,
+        row: Some(RowRef(row.get(0)?)),
+        version: unsigned(row, 1)?,
+        state,
+    })
+}
+
+fn held_at(
+    conn: &Connection,
+    sources: &mut Sources,
+    key: &StreamKey,
+    sequence: Sequence,
+) -> Result<Option<EventId>> {
+    let Some(source) = sources.find(conn, &key.source)? else {
+        return Ok(None);
+    };
+    conn.prepare_cached(
+        "SELECT h.event_id FROM stream_keys k CROSS JOIN held h ON h.stream_id = k.id
+         WHERE k.source_id = ?1 AND k.subject = ?2 AND h.sequence = ?3",
+    )?
+    .query_row(
+        params![source, key.subject.as_str(), signed(sequence.get())],
+        |row| attribute(row, 0, EventId::new),
+    )
+    .optional()
+}
+
+fn seen(conn: &Connection, sources: &mut Sources, source: &Source, id: &EventId) -> Result<bool> {
+    let Some(source) = sources.find(conn, source)? else {
+        return Ok(false);
+    };
+    conn.prepare_cached("SELECT 1 FROM seen WHERE source_id = ?1 AND event_id = ?2")?
+        .exists(params![source, id.as_str()])
+}
+
+fn outgoing(conn: &Connection, subject: &Subject) -> Result<u64> {
+    let last = conn
+        .prepare_cached("SELECT last FROM outgoing WHERE subject = ?1")?
+        .query_row([subject.as_str()], |row| unsigned(row, 0))
+        .optional()?;
+    Ok(last.unwrap_or(0))
+}

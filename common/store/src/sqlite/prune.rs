@@ -1,0 +1,41 @@
+//! Forgetting ids whose retention has ended.
+
+use doorstep_event::{EventId, Timestamp};
+use rusqlite::{Result, params};
+
+use super::{
+    columns::{attribute, nanos, signed},
+    db::{Db, End},
+    error::Stop,
+    totals::Totals,
+};
+use crate::size;
+
+pub(super) fn prune_seen(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<u64, Stop> {
+    db.write(|tx, sources| {
+        let mut old = tx.prepare_cached(
+            "SELECT source_id, event_id FROM seen INDEXED BY seen_time WHERE time < ?1 ORDER BY time LIMIT ?2",
+        )?;
+        let ids = old
+            .query_map(params![nanos(older_than), signed(limit as u64)], |row| {
+                Ok((row.get::<_, i64>(0)?, attribute(row, 1, EventId::new)?))
+            })?
+            .collect::<Result<Vec<_>>>()?;
+        if ids.is_empty() {
+            return Ok(End::Rollback(0));
+        }
+        let mut totals = Totals::read(tx)?;
+        for (source, id) in &ids {
+            tx.prepare_cached("DELETE FROM seen WHERE source_id = ?1 AND event_id = ?2")?
+                .execute(params![source, id.as_str()])?;
+            let seen = &mut totals.usage.seen;
+            seen.rows = seen.rows.saturating_sub(1);
+            seen.bytes = seen
+                .bytes
+                .saturating_sub(size::seen(&sources.name(tx, *source)?, id));
+        }
+        totals.commits += 1;
+        totals.write(tx)?;
+        Ok(End::Commit(ids.len() as u64))
+    })
+}

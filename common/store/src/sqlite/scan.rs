@@ -1,0 +1,175 @@
+//! Listing and counting, on a connection of its own, in pages: a writer is never kept waiting.
+
+use doorstep_event::{Source, StreamKey, Subject, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Result, params};
+
+use super::{
+    columns::{attribute, nanos, signed, text, time, unsigned},
+    db::Db,
+    error::Stop,
+    load::{entity_row, stream_row},
+    totals::Totals,
+};
+use crate::{EntityKey, EntityRow, Gap, StreamRow, Summary, rows::age_ms};
+
+pub(super) fn entities(
+    db: &mut Db,
+    after: Option<&EntityKey>,
+    limit: usize,
+) -> Result<Vec<EntityRow>, Stop> {
+    let mut page = db.conn.prepare_cached(
+        "SELECT e.id, e.version, e.state, k.key FROM entity_keys k CROSS JOIN entities e ON e.id = k.id
+         WHERE k.key > ?1 AND e.state IS NOT NULL ORDER BY k.key LIMIT ?2",
+    )?;
+    let mut from_first = db.conn.prepare_cached(
+        "SELECT e.id, e.version, e.state, k.key FROM entity_keys k CROSS JOIN entities e ON e.id = k.id
+         WHERE e.state IS NOT NULL ORDER BY k.key LIMIT ?1",
+    )?;
+    let limit = signed(limit as u64);
+    let mut rows = match after {
+        Some(after) => page.query(params![after.as_str(), limit])?,
+        None => from_first.query([limit])?,
+    };
+    let mut entities = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = EntityKey::new(text(row, 3)?);
+        entities.push(entity_row(row, key)?);
+    }
+    Ok(entities)
+}
+
+/// By source and subject as bytes. Sources are numbered as they were met, so each is listed for itself, in the order of its name.
+pub(super) fn streams(
+    db: &mut Db,
+    after: Option<&StreamKey>,
+    limit: usize,
+) -> Result<Vec<StreamRow>, Stop> {
+    db.read(|conn, _| {
+        let mut streams = Vec::new();
+        let mut next = match after {
+            None => next_source(conn, "")?,
+            Some(after) => {
+                if let Some((id, source)) = this_source(conn, &after.source)? {
+                    let behind = Some(after.subject.as_str());
+                    streams_of(conn, id, &source, behind, limit, &mut streams)?;
+                }
+                next_source(conn, after.source.as_str())?
+            }
+        };
+        while let Some((id, source)) = next.take() {
+            if streams.len() >= limit {
+                break;
+            }
+            streams_of(conn, id, &source, None, limit, &mut streams)?;
+            next = next_source(conn, source.as_str())?;
+        }
+        Ok(streams)
+    })
+}
+
+fn this_source(conn: &Connection, source: &Source) -> Result<Option<(i64, Source)>> {
+    conn.prepare_cached("SELECT id FROM sources WHERE source = ?1")?
+        .query_row([source.as_str()], |row| Ok((row.get(0)?, source.clone())))
+        .optional()
+}
+
+fn next_source(conn: &Connection, after: &str) -> Result<Option<(i64, Source)>> {
+    conn.prepare_cached("SELECT id, source FROM sources WHERE source > ?1 ORDER BY source LIMIT 1")?
+        .query_row([after], |row| {
+            Ok((row.get(0)?, attribute(row, 1, Source::new)?))
+        })
+        .optional()
+}
+
+fn streams_of(
+    conn: &Connection,
+    id: i64,
+    source: &Source,
+    behind: Option<&str>,
+    limit: usize,
+    into: &mut Vec<StreamRow>,
+) -> Result<()> {
+    let mut page = conn.prepare_cached(
+        "SELECT k.subject, s.id, s.version, s.cursor, s.held, s.last_id, s.blocked
+         FROM stream_keys k CROSS JOIN streams s ON s.id = k.id
+         WHERE k.source_id = ?1 AND k.subject > ?2 ORDER BY k.subject LIMIT ?3",
+    )?;
+    let rest = limit.saturating_sub(into.len()) as u64;
+    // No subject is empty, so all of them are behind the empty one.
+    let mut rows = page.query(params![id, behind.unwrap_or(""), signed(rest)])?;
+    while let Some(row) = rows.next()? {
+        let key = StreamKey {
+            source: source.clone(),
+            subject: attribute(row, 0, Subject::new)?,
+        };
+        into.push(stream_row(row, 1, &key)?);
+    }
+    Ok(())
+}
+
+/// Streams that hold, are not blocked, and do not hold what is next: `s.id` of each.
+const GAPS: &str = "streams s INDEXED BY streams_holding WHERE s.held > 0 AND s.blocked IS NULL AND NOT EXISTS (
+         SELECT 1 FROM held h INDEXED BY held_place WHERE h.stream_id = s.id AND h.sequence = s.cursor + 1)";
+
+pub(super) fn gaps(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, Stop> {
+    db.read(|conn, sources| {
+        // The stream's key stands in each event that it holds.
+        let mut found = conn.prepare_cached(&format!(
+            "SELECT first.source_id, first.subject, g.cursor, first.sequence, g.held, g.since
+             FROM (SELECT s.id, s.cursor, s.held,
+                          (SELECT min(h.since) FROM held h INDEXED BY held_place
+                           WHERE h.stream_id = s.id AND h.sequence IS NOT NULL) AS since
+                   FROM {GAPS}) g
+             CROSS JOIN held first INDEXED BY held_place ON first.stream_id = g.id AND first.sequence = (
+                 SELECT min(h.sequence) FROM held h INDEXED BY held_place
+                 WHERE h.stream_id = g.id AND h.sequence IS NOT NULL)
+             WHERE g.since < ?1 ORDER BY g.id LIMIT ?2"
+        ))?;
+        let mut rows = found.query(params![nanos(older_than), signed(limit as u64)])?;
+        let mut gaps = Vec::new();
+        while let Some(row) = rows.next()? {
+            gaps.push(Gap {
+                stream: StreamKey {
+                    source: sources.name(conn, row.get(0)?)?,
+                    subject: attribute(row, 1, Subject::new)?,
+                },
+                from: unsigned(row, 2)? + 1,
+                to: unsigned(row, 3)?.saturating_sub(1),
+                held: unsigned(row, 4)?,
+                since: time(row, 5)?,
+            });
+        }
+        Ok(gaps)
+    })
+}
+
+pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
+    db.read(|conn, _| {
+        let totals = Totals::read(conn)?;
+        let count = |sql: &str| -> Result<u64> {
+            conn.prepare_cached(sql)?
+                .query_row([], |row| unsigned(row, 0))
+        };
+        let age = |sql: &str| -> Result<Option<u64>> {
+            let since = conn
+                .prepare_cached(sql)?
+                .query_row([], |row| time(row, 0))
+                .optional()?;
+            Ok(since.map(|since| age_ms(since, now)))
+        };
+        Ok(Summary {
+            entities: totals.entities,
+            streams: totals.streams,
+            blocked: count(
+                "SELECT count(*) FROM streams INDEXED BY streams_blocked WHERE blocked IS NOT NULL",
+            )?,
+            gaps: count(&format!("SELECT count(*) FROM {GAPS}"))?,
+            held_due: count("SELECT count(*) FROM held INDEXED BY held_due WHERE due IS NOT NULL")?,
+            usage: totals.usage,
+            tally: totals.tally,
+            commits: totals.commits,
+            oldest_outbox_ms: age("SELECT since FROM outbox ORDER BY id LIMIT 1")?,
+            oldest_held_ms: age("SELECT since FROM held ORDER BY since LIMIT 1")?,
+        })
+    })
+}

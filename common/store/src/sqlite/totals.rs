@@ -1,0 +1,111 @@
+//! The one row of counts, which each commit reads first and writes last.
+
+use rusqlite::{Connection, Result, params};
+
+use super::columns::{signed, unsigned};
+use crate::{Tally, Usage, UsageOf};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Raised when a new source is minted.
+    pub(super) generation: i64,
+    pub(super) commits: u64,
+    pub(super) last_stream: i64,
+    pub(super) last_entity: i64,
+    pub(super) last_held: i64,
+    pub(super) last_outbox: i64,
+    pub(super) streams: u64,
+    /// Entities with a state.
+    pub(super) entities: u64,
+    /// Held events that await an entity. While there are none, nothing needs to be looked for when an entity changes.
+    pub(super) awaiting: u64,
+    pub(super) usage: Usage,
+    pub(super) tally: Tally,
+}
+
+impl Totals {
+    pub(super) fn read(conn: &Connection) -> Result<Self> {
+        conn.prepare_cached(
+            "SELECT generation, commits, last_stream, last_entity, last_held, last_outbox, streams, entities, awaiting, held_rows,
+                    held_bytes, dead_rows, dead_bytes, seen_rows, seen_bytes, outbox_rows, outbox_bytes, applied, ignored,
+                    duplicates, held, dead, replayed, skipped
+             FROM totals, store",
+        )?
+        .query_row([], |row| {
+            let of = |first| -> Result<UsageOf> {
+                Ok(UsageOf {
+                    rows: unsigned(row, first)?,
+                    bytes: unsigned(row, first + 1)?,
+                })
+            };
+            Ok(Self {
+                generation: row.get(0)?,
+                commits: unsigned(row, 1)?,
+                last_stream: row.get(2)?,
+                last_entity: row.get(3)?,
+                last_held: row.get(4)?,
+                last_outbox: row.get(5)?,
+                streams: unsigned(row, 6)?,
+                entities: unsigned(row, 7)?,
+                awaiting: unsigned(row, 8)?,
+                usage: Usage {
+                    held: of(9)?,
+                    dead: of(11)?,
+                    seen: of(13)?,
+                    outbox: of(15)?,
+                },
+                tally: Tally {
+                    applied: unsigned(row, 17)?,
+                    ignored: unsigned(row, 18)?,
+                    duplicates: unsigned(row, 19)?,
+                    held: unsigned(row, 20)?,
+                    dead: unsigned(row, 21)?,
+                    replayed: unsigned(row, 22)?,
+                    skipped: unsigned(row, 23)?,
+                },
+            })
+        })
+    }
+
+    pub(super) fn write(&self, conn: &Connection) -> Result<()> {
+        let Usage {
+            held,
+            dead,
+            seen,
+            outbox,
+        } = self.usage;
+        conn.prepare_cached(
+            "UPDATE totals SET commits = ?1, last_stream = ?2, last_entity = ?3, last_held = ?4, last_outbox = ?5, streams = ?6,
+                    entities = ?7, awaiting = ?8, held_rows = ?9, held_bytes = ?10, dead_rows = ?11, dead_bytes = ?12,
+                    seen_rows = ?13, seen_bytes = ?14, outbox_rows = ?15, outbox_bytes = ?16, applied = ?17, ignored = ?18,
+                    duplicates = ?19, held = ?20, dead = ?21, replayed = ?22, skipped = ?23
+             WHERE one = 1",
+        )?
+        .execute(params![
+            signed(self.commits),
+            self.last_stream,
+            self.last_entity,
+            self.last_held,
+            self.last_outbox,
+            signed(self.streams),
+            signed(self.entities),
+            signed(self.awaiting),
+            signed(held.rows),
+            signed(held.bytes),
+            signed(dead.rows),
+            signed(dead.bytes),
+            signed(seen.rows),
+            signed(seen.bytes),
+            signed(outbox.rows),
+            signed(outbox.bytes),
+            signed(self.tally.applied),
+            signed(self.tally.ignored),
+            signed(self.tally.duplicates),
+            signed(self.tally.held),
+            signed(self.tally.dead),
+            signed(self.tally.replayed),
+            signed(self.tally.skipped),
+        ])?;
+        Ok(())
+    }
+}
