@@ -168,3 +168,98 @@ fn check(line: &Line<'_>) -> Result<Option<Event>, String> {
     registry::check(&event).map_err(|e| e.to_string())?;
     Ok(Some(event))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn line(sequence: u64, delta: i64) -> String {
+        format!(
+            r#"{{"specversion":"1.0","id":"{sequence}","source":"shop/1","type":"stock.adjusted.v1","subject":"stock/1","sequence":{sequence},"data":{{"delta":{delta},"reason":"sale","reference":"order/1"}}}}"#
+        )
+    }
+
+    #[test]
+    fn wrong_lines_are_told_by_their_number_and_the_others_are_sent() {
+        let input = [
+            line(1, -6),
+            String::new(),
+            "{".to_owned(),
+            line(2, 6),
+            line(3, -6).replace("v1", "v9"),
+            "x".repeat(MAX_LINE_BYTES + 1),
+            line(2, -1),
+        ]
+        .join("\n");
+        let (mut chunks, mut receiver) = Chunks::channel();
+        let mut lines = Lines::new(BufReader::new(input.as_bytes()), MAX_LINE_BYTES);
+        let mut refusals = Vec::new();
+        let counts = check_all(&mut lines, &mut chunks, |number, reason| {
+            refusals.push((number, reason.to_owned()));
+        });
+        drop(chunks);
+        assert_eq!(
+            counts.unwrap(),
+            Counts {
+                read: 6,
+                refused: 4
+            }
+        );
+        let numbers: Vec<u64> = refusals.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [3, 4, 5, 6]);
+        for ((_, reason), says) in refusals.iter().zip([
+            "not a CloudEvents object",
+            "a sale cannot add 6",
+            "stock.adjusted.v9 is in no contract",
+            "the line is above",
+        ]) {
+            assert!(reason.contains(says), "{reason}");
+        }
+        let mut sent = Vec::new();
+        while let Some(chunk) = receiver.blocking_recv() {
+            sent.extend(chunk.events.iter().map(|e| e.id.to_string()));
+        }
+        assert_eq!(sent, ["1", "2"]);
+    }
+
+    /// An input that comes bit by bit and waits in between, as a pipe does.
+    struct Pipe(mpsc::Receiver<String>);
+
+    impl Read for Pipe {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Ok(text) = self.0.recv() else {
+                return Ok(0);
+            };
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            Ok(text.len())
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_sent_without_waiting_for_more() {
+        let (pipe, end) = mpsc::channel();
+        let (mut chunks, mut receiver) = Chunks::channel();
+        let reading = thread::spawn(move || {
+            let mut lines = Lines::new(BufReader::new(Pipe(end)), MAX_LINE_BYTES);
+            check_all(&mut lines, &mut chunks, |_, _| {})
+        });
+        // The next line has begun, and stays so: that must not hold back the first.
+        pipe.send(format!("{}\n\n{{", line(1, -6))).unwrap();
+        let chunk = receiver.blocking_recv().unwrap();
+        assert_eq!(chunk.events.len(), 1);
+        pipe.send(format!("{}\n", &line(2, -6)[1..])).unwrap();
+        let chunk = receiver.blocking_recv().unwrap();
+        assert_eq!(chunk.events[0].id.as_str(), "2");
+        drop(pipe);
+        let counts = reading.join().unwrap().unwrap();
+        assert_eq!(
+            counts,
+            Counts {
+                read: 2,
+                refused: 0
+            }
+        );
+    }
+}

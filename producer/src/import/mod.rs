@@ -111,13 +111,15 @@ pub(crate) async fn run<M: Mapping>(
     voice.say(&format!(
         "{rows} read = {imported} imported + {refused_rows} refused"
     ));
-    voice.say(&format!(
-        "{} events {} in {:.1} s ({}/s): {tally}",
-        tally.total(),
-        voice.arrived(),
-        elapsed.as_secs_f64(),
-        per_second(tally.total(), elapsed)
-    ));
+    if tally.total() > 0 {
+        voice.say(&format!(
+            "{} events {} in {:.1} s ({}/s): {tally}",
+            tally.total(),
+            voice.arrived(),
+            elapsed.as_secs_f64(),
+            per_second(tally.total(), elapsed)
+        ));
+    }
     voice.say(&format!("source {source}"));
     if let Some(list) = list {
         voice.say(&format!("refused rows are listed in {}", list.display()));
