@@ -1,0 +1,358 @@
+//! What can be typed: commands, options, and the text of `--help`.
+//!
+//! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+
+use crate::{failure::EXIT_CODES, roles, telemetry::DEFAULT_FILTER};
+
+/// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of those who look after them.
+#[derive(Debug, Parser)]
+#[command(name = "consumers", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// What is logged, on standard error.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct LogArgs {
+    /// What to log on standard error, such as `warn` or `info,doorstep_messaging=debug`.
+    #[arg(long, global = true, env = "DOORSTEP_LOG", value_name = "FILTER", default_value = DEFAULT_FILTER)]
+    pub(crate) log: String,
+
+    /// How to log: `text`, or `json` with one object a line.
+    #[arg(
+        long,
+        global = true,
+        env = "DOORSTEP_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one, several or (default) all roles, until stopped.
+    ///
+    /// A role takes events from its queue, applies each once and in order, and keeps its state in its store. SIGTERM or Ctrl-C lets it
+    /// finish what it has begun; a second one ends it at once. Either way nothing is lost: what was not settled comes again and is
+    /// recognised. Once running, a role survives everything that can pass: broker restarts, cut networks, a full disk.
+    #[command(after_help = RUN_HELP)]
+    Run(RunArgs),
+
+    /// Show for each role: queue, lag, what is held, blocked, missing, owed and dead.
+    ///
+    /// `ready` is what waits in the role's queues, `lag` that plus what is held: the events that have arrived and are not applied. Without
+    /// a broker the stores are shown all the same, and the exit code is 69. Works beside running roles.
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+
+    /// Show the state of one entity as JSON.
+    ///
+    /// Works beside a running role.
+    #[command(after_help = SHOW_HELP)]
+    Show(ShowArgs),
+
+    /// Write every entity of a role as JSON lines, sorted by key.
+    ///
+    /// Keys are sorted as bytes, so that equal states give equal files. Works beside a running role; the state of each entity is then
+    /// one that it has had at some moment of the export.
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
+
+    /// List and settle dead letters: what was refused for good, and the streams that it blocks.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Dead(Dead),
+
+    /// Show the exchanges, queues and bindings that Doorstep declares.
+    #[command(subcommand)]
+    Topology(TopologyCommand),
+}
+
+const RUN_HELP: &str = "\
+Examples:
+  consumers run
+  consumers run orders tracking
+  consumers run --until-idle 3s";
+
+const STATUS_HELP: &str = "\
+Examples:
+  consumers status
+  consumers status --json | jq '.roles[] | {role, lag}'";
+
+const SHOW_HELP: &str = "\
+Examples:
+  consumers show inventory stock/85123A
+  consumers show orders order/536365 --json";
+
+const EXPORT_HELP: &str = "\
+Examples:
+  consumers export inventory | head
+  consumers export orders --output orders.jsonl";
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The roles to run [default: all].
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) roles: Vec<String>,
+
+    /// Stop by itself once for this whole time nothing was ready or unsettled in the queues of these roles, their outboxes were empty
+    /// and nothing held could become due by itself: with exit code 0, or 2 and a list if anything is blocked, missing or dead.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until_idle: Option<String>,
+
+    /// How long a stopping role may take to finish and settle its batch, and to send what it owes.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) grace: String,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+
+    /// The most deliveries that the broker hands out before they are settled, from 1 to 2000.
+    #[arg(
+        long,
+        env = "DOORSTEP_PREFETCH",
+        value_name = "NUMBER",
+        default_value = "2000"
+    )]
+    pub(crate) prefetch: String,
+
+    /// The most events that are applied in one commit, from 1 to 100000.
+    #[arg(
+        long,
+        env = "DOORSTEP_BATCH",
+        value_name = "NUMBER",
+        default_value = "1000"
+    )]
+    pub(crate) batch: String,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The roles to show [default: all].
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) roles: Vec<String>,
+
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The entity's key, such as `stock/85123A`.
+    pub(crate) key: String,
+
+    /// One line as in an export, key included.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The file to write instead of standard output. It appears under its name once it is complete.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dead {
+    /// List dead letters, oldest first.
+    #[command(after_help = "Examples:\n  consumers dead list\n  consumers dead list orders --json")]
+    List(DeadListArgs),
+
+    /// Show one dead letter in full, with its data.
+    #[command(after_help = "Example:\n  consumers dead show orders 3f2a9c0e51b7d846-1")]
+    Show(DeadShowArgs),
+
+    /// Try dead letters again: the role applies each, and what it holds behind it, or refuses it anew.
+    ///
+    /// May be used while the role runs and while it does not. Of a replay and a skip at once one wins, and the other is told.
+    #[command(after_help = "Example:\n  consumers dead replay orders 3f2a9c0e51b7d846-1")]
+    Replay(DeadReplayArgs),
+
+    /// Step over dead letters, or over events that never came: the stream goes on with the next event.
+    ///
+    /// May be used while the role runs and while it does not. What is stepped over is gone for this role.
+    #[command(after_help = DEAD_SKIP_HELP)]
+    Skip(DeadSkipArgs),
+}
+
+const DEAD_SKIP_HELP: &str = "\
+Examples:
+  consumers dead skip orders 3f2a9c0e51b7d846-1
+  consumers dead skip inventory --gap stock/85123A --source shop/1 3..5";
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadListArgs {
+    /// The role [default: all].
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: Option<String>,
+
+    /// One JSON object a line, of all dead letters, instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How many of each role the table shows.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "100",
+        conflicts_with = "json"
+    )]
+    pub(crate) limit: String,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadShowArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The dead letter, as `dead list` names it.
+    pub(crate) id: String,
+
+    /// One JSON object on one line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadReplayArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The dead letters, as `dead list` names them.
+    #[arg(value_name = "ID", required = true)]
+    pub(crate) ids: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadSkipArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The dead letters, as `dead list` names them; with --gap the missing sequences, as `status` names them.
+    #[arg(value_name = "ID|FROM..TO", required = true)]
+    pub(crate) what: Vec<String>,
+
+    /// Step over missing events about this subject, instead of over dead letters.
+    #[arg(long, value_name = "SUBJECT", requires = "source")]
+    pub(crate) gap: Option<String>,
+
+    /// The source whose events are missing.
+    #[arg(long, value_name = "SOURCE", requires = "gap")]
+    pub(crate) source: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopologyCommand {
+    /// Show what is declared on the broker; none is needed for it.
+    #[command(
+        after_help = "Examples:\n  consumers topology show\n  consumers topology show --json | jq '.queues[].name'"
+    )]
+    Show(TopologyShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopologyShowArgs {
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) namespace: NamespaceArg,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Broker")]
+pub(crate) struct BrokerArgs {
+    /// Where RabbitMQ is; several addresses, separated by commas, are tried in turn.
+    #[arg(
+        long,
+        env = "DOORSTEP_AMQP_URL",
+        value_name = "URL",
+        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f",
+        hide_env_values = true
+    )]
+    pub(crate) amqp_url: String,
+
+    #[command(flatten)]
+    pub(crate) namespace: NamespaceArg,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Broker")]
+pub(crate) struct NamespaceArg {
+    /// What the name of every exchange and queue starts with.
+    #[arg(
+        long,
+        env = "DOORSTEP_NAMESPACE",
+        value_name = "NAME",
+        default_value = "doorstep"
+    )]
+    pub(crate) namespace: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Store")]
+pub(crate) struct StoreArgs {
+    /// The folder with the roles' stores, on a local file system.
+    #[arg(
+        long = "store",
+        env = "DOORSTEP_STORE",
+        value_name = "FOLDER",
+        default_value = "./doorstep-data"
+    )]
+    pub(crate) folder: PathBuf,
+}
+
+fn role_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(roles::ALL.iter().map(|role| role.name))
+}

@@ -1,0 +1,124 @@
+//! `consumers dead list`.
+
+use std::path::Path;
+
+use doorstep_store::{DeadFilter, DeadRow, DeadStatus, Store};
+
+use super::view::DeadView;
+use crate::{
+    failure::Failure,
+    output::{print, print_json},
+    roles::RoleEntry,
+    settings::Form,
+    stores::{self, RoleStore},
+    text::{shortened, table, time},
+};
+
+/// How many dead letters are read at a time.
+const PAGE: usize = 500;
+/// How much of a detail a table shows.
+const DETAIL_CHARS: usize = 100;
+
+/// Lists the dead letters of these roles. A role without a store has none.
+///
+/// # Errors
+/// A store cannot be opened or read.
+pub(crate) async fn list(
+    roles: &[RoleEntry],
+    folder: &Path,
+    limit: usize,
+    form: Form,
+) -> Result<(), Failure> {
+    let mut table = table(
+        &[
+            "ROLE", "ID", "TYPE", "SUBJECT", "SEQUENCE", "REASON", "DETAIL", "TRIES", "SINCE",
+            "NOW",
+        ],
+        &[4, 7],
+    );
+    let mut left_off = Vec::new();
+    for role in roles {
+        let Some(store) = stores::look(folder, role.name)? else {
+            continue;
+        };
+        let most = match form {
+            Form::Json => usize::MAX,
+            Form::Text => limit,
+        };
+        let mut shown = 0;
+        let mut after = None;
+        while shown < most {
+            let page = page(&store, after.take(), PAGE.min(most - shown)).await?;
+            for row in &page {
+                match form {
+                    Form::Json => print_json(&DeadView::of(role.name, row))?,
+                    Form::Text => {
+                        table.add_row(cells(role.name, row));
+                    }
+                }
+            }
+            shown += page.len();
+            let Some(last) = page.into_iter().next_back() else {
+                break;
+            };
+            after = Some(last.id);
+        }
+        if form == Form::Text && shown == limit {
+            let summary = store
+                .summary(doorstep_event::Timestamp::now())
+                .await
+                .map_err(|e| stores::failed(&e))?;
+            let more = summary.usage.dead.rows.saturating_sub(shown as u64);
+            if more > 0 {
+                left_off.push(format!("{more} more of {}, see --limit", role.name));
+            }
+        }
+    }
+    if form == Form::Json {
+        return Ok(());
+    }
+    print(|out| {
+        if table.is_empty() {
+            return writeln!(out, "no dead letters");
+        }
+        writeln!(out, "{}", table.trim_fmt())?;
+        left_off.iter().try_for_each(|line| writeln!(out, "{line}"))
+    })
+}
+
+async fn page(
+    store: &RoleStore,
+    after: Option<doorstep_store::DeadId>,
+    limit: usize,
+) -> Result<Vec<DeadRow>, Failure> {
+    let read = store.dead(DeadFilter::All, after, limit).await;
+    read.map_err(|e| stores::failed(&e))
+}
+
+fn cells(role: &str, row: &DeadRow) -> [String; 10] {
+    let event = row.event.as_ref();
+    let dash = || "-".to_owned();
+    [
+        role.to_owned(),
+        row.id.0.clone(),
+        event.map_or_else(dash, |e| e.kind.to_string()),
+        event.map_or_else(dash, |e| shortened(e.subject.as_str(), 40)),
+        event
+            .and_then(|e| e.sequence)
+            .map_or_else(dash, |sequence| sequence.to_string()),
+        row.reason.clone(),
+        shortened(&row.detail, DETAIL_CHARS),
+        row.attempts.to_string(),
+        time(row.since),
+        state(row).to_owned(),
+    ]
+}
+
+/// What has become of a dead letter, in words.
+pub(super) fn state(row: &DeadRow) -> &'static str {
+    match (row.status, row.blocks) {
+        (DeadStatus::Replaying, _) => "to be tried again",
+        (DeadStatus::Open, true) => "blocks its stream",
+        (DeadStatus::Open, false) => "blocks nothing",
+    }
+}

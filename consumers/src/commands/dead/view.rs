@@ -1,0 +1,151 @@
+//! A dead letter as programs see it.
+
+use doorstep_event::{Event, Sequence, Timestamp};
+use doorstep_store::{DeadRow, DeadStatus};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// A dead letter without its data.
+#[derive(Debug, Serialize)]
+pub(crate) struct DeadView<'a> {
+    role: &'a str,
+    id: &'a str,
+    status: DeadStatus,
+    /// Whether a stream is blocked by it.
+    blocks: bool,
+    reason: &'a str,
+    detail: &'a str,
+    attempts: u32,
+    since: Timestamp,
+    fingerprint: &'a str,
+    /// `null` for a message that could not be read as an event.
+    event: Option<EventView<'a>>,
+}
+
+/// The attributes of its event.
+#[derive(Debug, Serialize)]
+struct EventView<'a> {
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    subject: &'a str,
+    sequence: Option<u64>,
+    time: Option<Timestamp>,
+    traceparent: Option<&'a str>,
+}
+
+/// A dead letter with its data.
+#[derive(Debug, Serialize)]
+pub(crate) struct DeadInFull<'a> {
+    #[serde(flatten)]
+    letter: DeadView<'a>,
+    #[serde(flatten)]
+    body: Body<'a>,
+}
+
+/// The data, in the clearest form that loses nothing.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Body<'a> {
+    /// JSON.
+    Data(&'a RawValue),
+    /// Text that is not JSON.
+    DataText(&'a str),
+    /// What is not even text, in hexadecimal digits.
+    DataHex(String),
+}
+
+impl<'a> DeadView<'a> {
+    pub(super) fn of(role: &'a str, row: &'a DeadRow) -> Self {
+        Self {
+            role,
+            id: &row.id.0,
+            status: row.status,
+            blocks: row.blocks,
+            reason: &row.reason,
+            detail: &row.detail,
+            attempts: row.attempts,
+            since: row.since,
+            fingerprint: &row.fingerprint,
+            event: row.event.as_ref().map(EventView::of),
+        }
+    }
+}
+
+impl<'a> EventView<'a> {
+    fn of(event: &'a Event) -> Self {
+        Self {
+            id: event.id.as_str(),
+            source: event.source.as_str(),
+            kind: event.kind.as_str(),
+            subject: event.subject.as_str(),
+            sequence: event.sequence.map(Sequence::get),
+            time: event.time,
+            traceparent: event.traceparent.as_deref(),
+        }
+    }
+}
+
+impl<'a> DeadInFull<'a> {
+    pub(super) fn of(role: &'a str, row: &'a DeadRow) -> Self {
+        Self {
+            letter: DeadView::of(role, row),
+            body: Body::of(body(row)),
+        }
+    }
+}
+
+impl<'a> Body<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        match (serde_json::from_slice(bytes), std::str::from_utf8(bytes)) {
+            (Ok(json), _) => Self::Data(json),
+            (_, Ok(text)) => Self::DataText(text),
+            _ => Self::DataHex(bytes.iter().map(|b| format!("{b:02x}")).collect()),
+        }
+    }
+}
+
+/// The message's body, event or not.
+pub(super) fn body(row: &DeadRow) -> &[u8] {
+    match &row.event {
+        Some(event) => &event.data,
+        None => &row.body,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorstep_store::DeadId;
+
+    use super::*;
+
+    fn dead(body: &[u8]) -> DeadRow {
+        DeadRow {
+            id: DeadId("3f2a-1".into()),
+            event: None,
+            body: body.to_vec().into(),
+            blocks: false,
+            reason: "unreadable".into(),
+            detail: "header cloudEvents:id is missing".into(),
+            fingerprint: "77".into(),
+            attempts: 1,
+            since: "2026-11-23T09:00:00Z".parse().unwrap(),
+            status: DeadStatus::Open,
+            defect: None,
+        }
+    }
+
+    fn json(body: &[u8]) -> serde_json::Value {
+        serde_json::to_value(DeadInFull::of("orders", &dead(body))).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_shown_in_the_clearest_form_that_loses_nothing() {
+        assert_eq!(json(b"{\"a\": 1}")["data"]["a"], 1);
+        assert_eq!(json(b"{\"a\": ")["data_text"], "{\"a\": ");
+        assert_eq!(json(b"\xff\x00")["data_hex"], "ff00");
+        assert_eq!(json(b"1")["reason"], "unreadable");
+        assert_eq!(json(b"1")["event"], serde_json::Value::Null);
+    }
+}

@@ -1,0 +1,204 @@
+//! `consumers export`: every entity of a role, one JSON line each, sorted by key.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use doorstep_store::{EntityRow, Store};
+
+use crate::{
+    failure::{Failure, Reason},
+    output::cannot_write,
+    settings::Place,
+    stores,
+};
+
+/// How many entities are read at a time: the store is not kept busy for longer than that takes.
+const PAGE: usize = 1_000;
+
+/// Writes the entities to the file, or to standard output.
+///
+/// # Errors
+/// There is no store, it cannot be read, or the output cannot be written.
+pub(crate) async fn export(place: &Place, output: Option<PathBuf>) -> Result<(), Failure> {
+    let store = stores::look_at(place)?;
+    let Some(path) = output else {
+        return match write_all(&store, &mut io::stdout()).await {
+            // A reader that has gone (`| head`) has had enough.
+            Err(Stopped::Write(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+            ended => ended.map_err(|stopped| stopped.into_failure("standard output")),
+        };
+    };
+    let target = Target::of(&path);
+    let wrong = |e: &io::Error| {
+        let failure = cannot_write(&path.display().to_string(), e);
+        Failure::new(Reason::Io, failure.to_string())
+    };
+    let mut file = File::create(target.written()).map_err(|e| wrong(&e))?;
+    let ended = write_all(&store, &mut file).await;
+    let complete = ended
+        .map_err(|stopped| stopped.into_failure(&path.display().to_string()))
+        .and_then(|()| target.complete(&file).map_err(|e| wrong(&e)));
+    if complete.is_err() {
+        target.remove_partial();
+    }
+    complete
+}
+
+/// Where an export is written, so that a file under its own name is a complete one.
+enum Target {
+    /// First beside the file, then under its name.
+    Renamed { partial: PathBuf, path: PathBuf },
+    /// Straight into it: a device or a pipe must not be replaced by a file.
+    Direct(PathBuf),
+}
+
+impl Target {
+    fn of(path: &Path) -> Self {
+        // What a link points to is written, and the link stays.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if path.exists() && !path.is_file() {
+            return Self::Direct(path);
+        }
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        Self::Renamed {
+            partial: partial.into(),
+            path,
+        }
+    }
+
+    fn written(&self) -> &Path {
+        match self {
+            Self::Renamed { partial, .. } => partial,
+            Self::Direct(path) => path,
+        }
+    }
+
+    fn complete(&self, file: &File) -> io::Result<()> {
+        match self {
+            Self::Renamed { partial, path } => {
+                file.sync_all()?;
+                fs::rename(partial, path)
+            }
+            Self::Direct(_) => Ok(()),
+        }
+    }
+
+    fn remove_partial(&self) {
+        if let Self::Renamed { partial, .. } = self {
+            // What could not be written may not be there to be removed either.
+            let _ = fs::remove_file(partial);
+        }
+    }
+}
+
+/// Why an export ended early.
+enum Stopped {
+    Read(Failure),
+    Write(io::Error),
+}
+
+impl Stopped {
+    fn into_failure(self, what: &str) -> Failure {
+        match self {
+            Self::Read(failure) => failure,
+            Self::Write(e) => cannot_write(what, &e),
+        }
+    }
+}
+
+async fn write_all<S: Store>(store: &S, out: &mut (impl Write + Send)) -> Result<(), Stopped> {
+    let mut out = BufWriter::new(out);
+    let mut after = None;
+    loop {
+        let page = store
+            .entities(after.take(), PAGE)
+            .await
+            .map_err(|e| Stopped::Read(stores::failed(&e)))?;
+        let is_last = page.len() < PAGE;
+        for row in &page {
+            write_line(&mut out, row).map_err(Stopped::Write)?;
+        }
+        after = page.into_iter().next_back().map(|row| row.key);
+        if is_last || after.is_none() {
+            return out.flush().map_err(Stopped::Write);
+        }
+    }
+}
+
+/// Writes one entity as one line, its state as the role wrote it.
+///
+/// # Errors
+/// The output cannot be written.
+pub(crate) fn write_line(out: &mut dyn Write, row: &EntityRow) -> io::Result<()> {
+    out.write_all(b"{\"key\":")?;
+    serde_json::to_writer(&mut *out, &row.key)?;
+    out.write_all(b",\"state\":")?;
+    out.write_all(row.state.as_deref().unwrap_or(b"null"))?;
+    out.write_all(b"}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use doorstep_event::Timestamp;
+    use doorstep_store::{Changes, Commit, EntityChange, EntityKey, Expect, MemoryStore};
+
+    use super::*;
+
+    async fn store_with(keys: &[String]) -> MemoryStore {
+        let store = MemoryStore::new("inventory");
+        let mut changes = Changes::at(Timestamp::UNIX_EPOCH);
+        changes.entities = keys
+            .iter()
+            .map(|key| EntityChange {
+                key: EntityKey::new(key.as_str()),
+                expect: Expect {
+                    row: None,
+                    version: 0,
+                },
+                after: Some(br#"{"on_hand":-1}"#.to_vec()),
+            })
+            .collect();
+        assert!(matches!(
+            store.commit(changes).await,
+            Ok(Commit::Written(_))
+        ));
+        store
+    }
+
+    async fn exported(store: &MemoryStore) -> String {
+        let mut out = Vec::new();
+        assert!(write_all(store, &mut out).await.is_ok());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_export_is_one_line_an_entity_sorted_by_the_bytes_of_its_key() {
+        let keys = ["stock/ä", "stock/a", "stock/B", "stock/\"q\""].map(str::to_owned);
+        let text = exported(&store_with(&keys).await).await;
+        assert_eq!(
+            text,
+            "{\"key\":\"stock/\\\"q\\\"\",\"state\":{\"on_hand\":-1}}\n\
+             {\"key\":\"stock/B\",\"state\":{\"on_hand\":-1}}\n\
+             {\"key\":\"stock/a\",\"state\":{\"on_hand\":-1}}\n\
+             {\"key\":\"stock/ä\",\"state\":{\"on_hand\":-1}}\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_export_of_several_pages_holds_every_entity_once() {
+        for count in [0, 1, PAGE, PAGE + 1, 2 * PAGE + 3] {
+            let keys: Vec<String> = (0..count).map(|n| format!("stock/{n:05}")).collect();
+            let text = exported(&store_with(&keys).await).await;
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let expected: Vec<String> = keys
+                .iter()
+                .map(|key| format!("{{\"key\":\"{key}\",\"state\":{{\"on_hand\":-1}}}}"))
+                .collect();
+            assert_eq!(lines, expected);
+        }
+    }
+}

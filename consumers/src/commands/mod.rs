@@ -1,0 +1,9 @@
+//! The commands, one file each.
+
+pub(crate) mod dead;
+pub(crate) mod export;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod status;
+pub(crate) mod topology;
+pub(crate) mod trouble;

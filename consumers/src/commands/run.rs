@@ -1,0 +1,292 @@
+//! `consumers run`: starts roles, watches them, and stops them when asked, when all is worked, or when one cannot go on.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use doorstep_event::Timestamp;
+use doorstep_messaging::{BrokerSettings, Inspector, Topology};
+use doorstep_runtime::runner::{Phase, RunError, RunSettings, RunningRole};
+use doorstep_store::{SqliteStore, Store};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::trouble;
+use crate::{
+    failure::{Failure, Reason},
+    idle::{IdleWatch, Look, RoleLook},
+    roles::{self, RoleEntry},
+    settings::RunJob,
+    stop::Stop,
+    stores::{self, RoleStore},
+};
+
+/// How much longer than its grace period a role may take to end.
+const MARGIN: Duration = Duration::from_secs(10);
+/// How often, at most, all roles are looked at for being idle.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How many looks fit a window, at least: what lasts a moment must not fall between two of them.
+const LOOKS_PER_WINDOW: u32 = 5;
+
+/// A role that was started, with its store.
+struct Member {
+    role: RoleEntry,
+    store: RoleStore,
+    running: RunningRole,
+}
+
+/// Why the roles are stopped.
+enum End {
+    /// The user wants it.
+    Wanted,
+    /// A role has ended by itself, which none does unless it failed for good.
+    Failed,
+    /// All is worked.
+    Idle,
+}
+
+/// Runs roles until something ends them.
+///
+/// # Errors
+/// A store cannot be opened, or a role cannot go on; with `--until-idle` also what is left to an operator, or an interruption.
+pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    let crew = start(&job)?;
+    // Each may be cancelled: they only watch.
+    let end = tokio::select! {
+        () = stop.wanted() => End::Wanted,
+        () = first_end(&crew) => End::Failed,
+        () = all_idle(&crew, &job) => End::Idle,
+    };
+    if matches!(end, End::Wanted) {
+        tracing::info!(grace = ?job.grace, "stopping; a second signal ends at once");
+    }
+    for member in &crew {
+        member.running.stop();
+    }
+    let mut failures = BTreeMap::new();
+    let mut stores = Vec::new();
+    for member in crew {
+        let Member {
+            role,
+            store,
+            running,
+        } = member;
+        if let Err((reason, text)) = ended(&job, role, running).await {
+            // Roles mostly fail together and for one reason, which is told once.
+            failures
+                .entry(text)
+                .or_insert_with(|| (reason, Vec::new()))
+                .1
+                .push(role.name);
+        }
+        stores.push((role.name, store));
+    }
+    if let Some(failure) = summed_up(failures) {
+        return Err(failure);
+    }
+    match end {
+        End::Idle => trouble::report(&stores).await,
+        End::Wanted if job.until_idle.is_some() => Err(Failure::new(
+            Reason::Interrupted,
+            "interrupted before all was worked; nothing is lost, what is left waits in the queues",
+        )),
+        End::Wanted | End::Failed => Ok(()),
+    }
+}
+
+/// Opens all stores, and only then starts the roles: where one store is wrong, nothing is begun.
+fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
+    let topology = Topology::of(&job.broker.namespace, &roles::queues());
+    let opened = job
+        .roles
+        .iter()
+        .map(|role| stores::create(&job.folder, role.name).map(|store| (*role, store)))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(opened
+        .into_iter()
+        .map(|(role, store)| {
+            tracing::info!(
+                role = role.name,
+                queue = %job.broker.namespace.role_queue(role.name, 0),
+                store = %SqliteStore::path(&job.folder, role.name).display(),
+                source = %store.source(),
+                "starting"
+            );
+            let settings = RunSettings {
+                broker: job.broker.clone(),
+                topology: topology.clone(),
+                limits: job.limits.clone(),
+                grace: job.grace,
+            };
+            let running = (role.start)(store.clone(), settings);
+            Member {
+                role,
+                store,
+                running,
+            }
+        })
+        .collect())
+}
+
+/// Waits until any role has ended. Cancel-safe.
+async fn first_end(crew: &[Member]) {
+    let mut watches: Vec<_> = crew.iter().map(|member| member.running.watch()).collect();
+    let ends = watches.iter_mut().map(|watch| {
+        Box::pin(async move {
+            // A role whose task is gone has ended, too.
+            let _ = watch
+                .wait_for(|status| status.phase == Phase::Stopped)
+                .await;
+        })
+    });
+    first(ends.collect()).await;
+}
+
+/// Waits for the first of several.
+async fn first<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
+    std::future::poll_fn(|context| {
+        let ended = |f: &mut F| std::pin::Pin::new(f).poll(context).is_ready();
+        if futures.iter_mut().any(ended) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Waits until all has been quiet for the whole window; for ever if that was not asked for. Cancel-safe.
+async fn all_idle(crew: &[Member], job: &RunJob) {
+    let Some(window) = job.until_idle else {
+        return std::future::pending().await;
+    };
+    let mut watch = IdleWatch::new(window);
+    let mut inspector = None;
+    let mut timer = interval((window / LOOKS_PER_WINDOW).min(LOOK_EVERY));
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        let began = Instant::now();
+        let seen = look(crew, &job.broker, &mut inspector).await;
+        let look = Look {
+            began,
+            ended: Instant::now(),
+            roles: seen,
+        };
+        if watch.see(&look) {
+            tracing::info!(window = ?window, "all is worked");
+            return;
+        }
+    }
+}
+
+async fn look(
+    crew: &[Member],
+    broker: &BrokerSettings,
+    inspector: &mut Option<Inspector>,
+) -> Option<Vec<RoleLook>> {
+    if inspector.is_none() {
+        // The roles themselves tell of a broker that is away.
+        let name = format!("{} run: looks for idle queues", broker.namespace);
+        *inspector = Inspector::connect(broker, &name).await.ok();
+    }
+    let mut looks = Vec::with_capacity(crew.len());
+    for member in crew {
+        // The queue first: what leaves it from here on shows as unsettled or as a commit.
+        let ready = match inspector {
+            Some(inspector) => ready(inspector, broker, member.role.name).await,
+            None => None,
+        };
+        let status = member.running.status();
+        let summary = member.store.summary(Timestamp::now()).await.ok()?;
+        looks.push(RoleLook {
+            ready,
+            taking: status.phase == Phase::Taking,
+            unsettled: status.unsettled,
+            owed: summary.usage.outbox.rows,
+            held_due: summary.held_due,
+            commits: summary.commits,
+        });
+    }
+    Some(looks)
+}
+
+/// Messages that are ready in a role's queues.
+async fn ready(inspector: &Inspector, broker: &BrokerSettings, role: &str) -> Option<u64> {
+    let queue = broker.namespace.role_queue(role, 0);
+    let net = broker.namespace.net_queue(role);
+    let queue = inspector.queue_depth(&queue).await.ok()?;
+    let net = inspector.queue_depth(&net).await.ok()?;
+    Some(queue.ready + net.ready)
+}
+
+/// Waits for a role that was asked to stop, and tells what it has done.
+async fn ended(
+    job: &RunJob,
+    role: RoleEntry,
+    running: RunningRole,
+) -> Result<(), (Reason, String)> {
+    let watch = running.watch();
+    let ended = timeout(job.grace + MARGIN, running.join()).await;
+    let done = watch.borrow().done;
+    tracing::info!(
+        role = role.name,
+        applied = done.applied,
+        duplicates = done.duplicates,
+        held = done.held,
+        dead = done.dead,
+        replayed = done.replayed,
+        ignored = done.ignored,
+        "ended"
+    );
+    match ended {
+        Ok(ended) => ended.map_err(|e| failed(&e)),
+        Err(_) => Err((
+            Reason::Internal,
+            format!(
+                "did not end within {:?}; what it had not settled comes again",
+                job.grace + MARGIN
+            ),
+        )),
+    }
+}
+
+fn failed(error: &RunError) -> (Reason, String) {
+    let reason = match error {
+        RunError::Connect(_) => Reason::Broker,
+        RunError::Store(e) => stores::reason(e),
+        RunError::Broken(_) => Reason::Internal,
+    };
+    (reason, error.to_string())
+}
+
+/// What the roles failed of, each reason once with the roles that it stopped.
+fn summed_up(failures: BTreeMap<String, (Reason, Vec<&str>)>) -> Option<Failure> {
+    let reason = failures.values().next()?.0;
+    let texts: Vec<String> = failures
+        .into_iter()
+        .map(|(text, (_, roles))| format!("{}: {text}", roles.join(", ")))
+        .collect();
+    Some(Failure::new(reason, texts.join("\n       ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_roles_failed_of_is_told_once() {
+        let failures = BTreeMap::from([(
+            "user and password do not fit".to_owned(),
+            (Reason::Broker, vec!["orders", "tracking"]),
+        )]);
+        let failure = summed_up(failures).unwrap();
+        assert_eq!(failure.reason, Reason::Broker);
+        assert_eq!(
+            failure.to_string(),
+            "orders, tracking: user and password do not fit"
+        );
+        assert!(summed_up(BTreeMap::new()).is_none());
+    }
+}

@@ -1,0 +1,52 @@
+//! `consumers show`: the state of one entity.
+
+use doorstep_contracts::ROLES;
+use doorstep_store::{Ask, EntityKey, Store};
+
+use super::export::write_line;
+use crate::{
+    failure::{Failure, Reason},
+    output::print,
+    settings::{Form, Place},
+    stores,
+    text::indented,
+};
+
+/// Shows the state of the entity with this key.
+///
+/// # Errors
+/// There is no store or no such entity, or the store cannot be read.
+pub(crate) async fn show(place: &Place, key: &str, form: Form) -> Result<(), Failure> {
+    let store = stores::look_at(place)?;
+    let ask = Ask {
+        entities: vec![EntityKey::new(key)],
+        ..Ask::default()
+    };
+    let loaded = store.load(ask).await.map_err(|e| stores::failed(&e))?;
+    let found = loaded.entities.into_iter().next();
+    let row = found
+        .filter(|row| row.state.is_some())
+        .ok_or_else(|| no_entity(place.role.name, key))?;
+    print(|out| match form {
+        Form::Json => write_line(out, &row),
+        Form::Text => {
+            let state = String::from_utf8_lossy(row.state.as_deref().unwrap_or(b"null"));
+            writeln!(out, "{}", indented(&state))
+        }
+    })
+}
+
+fn no_entity(role: &str, key: &str) -> Failure {
+    let subjects = ROLES
+        .iter()
+        .find(|spec| spec.name == role)
+        .map_or(&[][..], |spec| spec.subjects);
+    let forms: Vec<String> = subjects.iter().map(|kind| format!("{kind}/...")).collect();
+    Failure::new(
+        Reason::Missing,
+        format!(
+            "{role} has no entity {key:?}; its keys are of the form {}",
+            forms.join(" or ")
+        ),
+    )
+}

@@ -1,0 +1,357 @@
+//! `consumers status`: how every role is, by its queues and its store.
+
+use std::{path::Path, time::Duration};
+
+use comfy_table::Table;
+use doorstep_event::Timestamp;
+use doorstep_messaging::{BrokerSettings, Inspector, QueueName};
+use doorstep_store::{Gap, Store, Summary};
+use serde::Serialize;
+
+use super::trouble;
+use crate::{
+    failure::{Failure, Reason},
+    output::{print, print_json},
+    roles::RoleEntry,
+    settings::Form,
+    stores,
+    text::{age, table},
+};
+
+/// How many gaps of a role are listed.
+const GAPS_LISTED: usize = 20;
+/// How long hanging up may take.
+const HANG_UP: Duration = Duration::from_secs(2);
+
+/// How all roles are.
+#[derive(Debug, Serialize)]
+struct Report {
+    namespace: String,
+    broker: BrokerReport,
+    roles: Vec<RoleReport>,
+}
+
+/// Whether there is a broker.
+#[derive(Debug, Serialize)]
+struct BrokerReport {
+    reachable: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// How a role is.
+#[derive(Debug, Serialize)]
+struct RoleReport {
+    role: &'static str,
+    /// `null` where it could not be looked at.
+    queue: Option<QueueReport>,
+    net: Option<QueueReport>,
+    /// Events that have arrived and are not applied: what is ready in both queues, and what is held.
+    lag: Option<u64>,
+    store: Option<Summary>,
+    missing: Vec<GapReport>,
+    /// What kept the rest of this from being known.
+    notes: Vec<String>,
+    #[serde(skip)]
+    gaps: Vec<Gap>,
+}
+
+#[derive(Debug, Serialize)]
+struct QueueReport {
+    name: QueueName,
+    ready: u64,
+    consumers: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct GapReport {
+    subject: String,
+    source: String,
+    from: u64,
+    to: u64,
+    held: u64,
+    since: Timestamp,
+}
+
+/// Shows how these roles are.
+///
+/// # Errors
+/// The broker cannot be reached or a store cannot be read; everything else is shown all the same.
+pub(crate) async fn status(
+    roles: &[RoleEntry],
+    folder: &Path,
+    broker: &BrokerSettings,
+    form: Form,
+) -> Result<(), Failure> {
+    let mut failure = None;
+    let name = format!("{} status", broker.namespace);
+    let inspector = Inspector::connect(broker, &name).await;
+    let mut reports = Vec::new();
+    for role in roles {
+        let (summary, gaps, mut notes) = match stored(folder, role.name).await {
+            Ok(Some((summary, gaps))) => (Some(summary), gaps, Vec::new()),
+            Ok(None) => (
+                None,
+                Vec::new(),
+                vec![format!("has no store in {}", folder.display())],
+            ),
+            Err(e) => {
+                let note = e.to_string();
+                failure.get_or_insert(e);
+                (None, Vec::new(), vec![note])
+            }
+        };
+        let (mut queue, mut net) = (None, None);
+        if let Ok(inspector) = &inspector {
+            queue = depth(
+                inspector,
+                broker.namespace.role_queue(role.name, 0),
+                &mut notes,
+            )
+            .await;
+            net = depth(inspector, broker.namespace.net_queue(role.name), &mut notes).await;
+        }
+        reports.push(RoleReport {
+            role: role.name,
+            lag: lag(queue.as_ref(), net.as_ref(), summary.as_ref()),
+            queue,
+            net,
+            store: summary,
+            missing: gaps.iter().map(GapReport::of).collect(),
+            notes,
+            gaps,
+        });
+    }
+    let broker_error = match inspector {
+        Ok(inspector) => {
+            inspector.close(HANG_UP).await;
+            None
+        }
+        Err(e) => Some(e.to_string()),
+    };
+    let report = Report {
+        namespace: broker.namespace.to_string(),
+        broker: BrokerReport {
+            reachable: broker_error.is_none(),
+            error: broker_error.clone(),
+        },
+        roles: reports,
+    };
+    match form {
+        Form::Json => print_json(&report)?,
+        Form::Text => print(|out| write_text(out, &report))?,
+    }
+    match (failure, broker_error) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(error)) => Err(Failure::new(
+            Reason::Broker,
+            format!("only the stores could be looked at: {error}"),
+        )),
+        (None, None) => Ok(()),
+    }
+}
+
+async fn stored(folder: &Path, role: &str) -> Result<Option<(Summary, Vec<Gap>)>, Failure> {
+    let Some(store) = stores::look(folder, role)? else {
+        return Ok(None);
+    };
+    let now = Timestamp::now();
+    let failed = |e| stores::failed(&e);
+    let summary = store.summary(now).await.map_err(failed)?;
+    let gaps = store.gaps(now, GAPS_LISTED).await.map_err(failed)?;
+    Ok(Some((summary, gaps)))
+}
+
+async fn depth(
+    inspector: &Inspector,
+    name: QueueName,
+    notes: &mut Vec<String>,
+) -> Option<QueueReport> {
+    match inspector.queue_depth(&name).await {
+        Ok(depth) => Some(QueueReport {
+            name,
+            ready: depth.ready,
+            consumers: depth.consumers,
+        }),
+        Err(e) => {
+            notes.push(e.to_string());
+            None
+        }
+    }
+}
+
+fn lag(
+    queue: Option<&QueueReport>,
+    net: Option<&QueueReport>,
+    store: Option<&Summary>,
+) -> Option<u64> {
+    // A role that has no store yet holds nothing.
+    let held = store.map_or(0, |summary| summary.usage.held.rows);
+    Some(queue?.ready + net?.ready + held)
+}
+
+impl GapReport {
+    fn of(gap: &Gap) -> Self {
+        Self {
+            subject: gap.stream.subject.to_string(),
+            source: gap.stream.source.to_string(),
+            from: gap.from,
+            to: gap.to,
+            held: gap.held,
+            since: gap.since,
+        }
+    }
+}
+
+fn write_text(out: &mut dyn std::io::Write, report: &Report) -> std::io::Result<()> {
+    writeln!(out, "{}", rows(report).trim_fmt())?;
+    let mut lines = Vec::new();
+    for role in &report.roles {
+        lines.extend(role.gaps.iter().map(|gap| trouble::of_gap(role.role, gap)));
+        let all = role.store.as_ref().map_or(0, |store| store.gaps);
+        if all > role.gaps.len() as u64 {
+            lines.push(format!("{}: {all} streams miss events in all", role.role));
+        }
+        lines.extend(
+            role.notes
+                .iter()
+                .map(|note| format!("{}: {note}", role.role)),
+        );
+    }
+    if !lines.is_empty() {
+        writeln!(out)?;
+    }
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+fn rows(report: &Report) -> Table {
+    let header = [
+        "ROLE",
+        "READY",
+        "NET",
+        "CONSUMERS",
+        "LAG",
+        "HELD",
+        "BLOCKED",
+        "MISSING",
+        "OUTBOX",
+        "DEAD",
+        "ENTITIES",
+        "APPLIED",
+        "DUPLICATES",
+    ];
+    let mut table = table(&header, &(1..header.len()).collect::<Vec<_>>());
+    let dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    for role in &report.roles {
+        let store = role.store.as_ref();
+        let stored = |count: fn(&Summary) -> u64| dash(store.map(count));
+        let aged = |count: fn(&Summary) -> u64, oldest: fn(&Summary) -> Option<u64>| match store
+            .and_then(oldest)
+        {
+            Some(ms) => format!("{} ({})", stored(count), age(Duration::from_millis(ms))),
+            None => stored(count),
+        };
+        table.add_row([
+            role.role.to_owned(),
+            dash(role.queue.as_ref().map(|queue| queue.ready)),
+            dash(role.net.as_ref().map(|net| net.ready)),
+            dash(role.queue.as_ref().map(|queue| queue.consumers)),
+            dash(role.lag),
+            aged(|s| s.usage.held.rows, |s| s.oldest_held_ms),
+            stored(|s| s.blocked),
+            stored(|s| s.gaps),
+            aged(|s| s.usage.outbox.rows, |s| s.oldest_outbox_ms),
+            stored(|s| s.usage.dead.rows),
+            stored(|s| s.entities),
+            stored(|s| s.tally.applied),
+            stored(|s| s.tally.duplicates),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut store = Summary {
+            blocked: 1,
+            ..Summary::default()
+        };
+        store.usage.held.rows = 12;
+        store.oldest_held_ms = Some(180_000);
+        let queue = QueueReport {
+            name: QueueName::new("doorstep.orders.0"),
+            ready: 30,
+            consumers: 1,
+        };
+        let net = QueueReport {
+            name: QueueName::new("doorstep.orders.net"),
+            ready: 2,
+            consumers: 1,
+        };
+        let with = RoleReport {
+            role: "orders",
+            lag: lag(Some(&queue), Some(&net), Some(&store)),
+            queue: Some(queue),
+            net: Some(net),
+            store: Some(store),
+            missing: Vec::new(),
+            notes: Vec::new(),
+            gaps: Vec::new(),
+        };
+        let without = RoleReport {
+            role: "tracking",
+            lag: lag(None, None, None),
+            queue: None,
+            net: None,
+            store: None,
+            missing: Vec::new(),
+            notes: vec!["has no store in ./doorstep-data".to_owned()],
+            gaps: Vec::new(),
+        };
+        Report {
+            namespace: "doorstep".to_owned(),
+            broker: BrokerReport {
+                reachable: true,
+                error: None,
+            },
+            roles: vec![with, without],
+        }
+    }
+
+    #[test]
+    fn lag_is_what_has_arrived_and_is_not_applied() {
+        assert_eq!(report().roles[0].lag, Some(44));
+        assert_eq!(report().roles[1].lag, None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash_and_notes_follow_the_table() {
+        let mut out = Vec::new();
+        write_text(&mut out, &report()).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[1][..6], ["orders", "30", "2", "1", "44", "12"]);
+        assert!(text.contains("12 (3 min)"), "{text}");
+        assert_eq!(lines[2][..5], ["tracking", "-", "-", "-", "-"]);
+        assert!(
+            text.ends_with("tracking: has no store in ./doorstep-data\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn programs_get_the_same_as_people() {
+        let json = serde_json::to_value(report()).unwrap();
+        assert_eq!(json["roles"][0]["queue"]["ready"], 30);
+        assert_eq!(json["roles"][0]["store"]["usage"]["held"]["rows"], 12);
+        assert_eq!(json["roles"][1]["store"], serde_json::Value::Null);
+        assert_eq!(json["broker"]["reachable"], true);
+    }
+}

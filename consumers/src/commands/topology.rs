@@ -1,0 +1,81 @@
+//! `consumers topology`: what Doorstep declares on the broker.
+
+use doorstep_messaging::{Argument, ExchangeKind, Namespace, QueuePurpose, Topology};
+
+use crate::{
+    failure::Failure,
+    output::{print, print_json},
+    roles,
+    settings::Form,
+    text::table,
+};
+
+/// Shows the topology of all roles in this namespace.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn show(namespace: &Namespace, form: Form) -> Result<(), Failure> {
+    let topology = Topology::of(namespace, &roles::queues());
+    match form {
+        Form::Json => print_json(&topology),
+        Form::Text => print(|out| {
+            writeln!(out, "{}\n", exchanges(&topology))?;
+            writeln!(out, "{}\n", queues(&topology))?;
+            writeln!(out, "{}\n", bindings(&topology))?;
+            writeln!(
+                out,
+                "All exchanges and queues are durable. A queue's arguments cannot be changed: to change them, drain and delete it."
+            )
+        }),
+    }
+}
+
+fn exchanges(topology: &Topology) -> String {
+    let mut table = table(&["EXCHANGE", "KIND"], &[]);
+    for exchange in &topology.exchanges {
+        let kind = match exchange.kind {
+            ExchangeKind::Topic => "topic",
+        };
+        table.add_row([exchange.name.as_str(), kind]);
+    }
+    table.trim_fmt()
+}
+
+fn queues(topology: &Topology) -> String {
+    let mut table = table(&["QUEUE", "FOR", "ARGUMENTS"], &[]);
+    for queue in &topology.queues {
+        let purpose = match queue.purpose {
+            QueuePurpose::Role => "a role's events",
+            QueuePurpose::Net => "what the broker gave up on",
+            QueuePurpose::Dead => "copies of dead letters",
+        };
+        let arguments: Vec<String> = queue
+            .arguments
+            .iter()
+            .map(|(name, value)| format!("{name}={}", written(value)))
+            .collect();
+        table.add_row([queue.name.as_str(), purpose, &arguments.join("\n")]);
+    }
+    table.trim_fmt()
+}
+
+fn written(value: &Argument) -> String {
+    match value {
+        Argument::Text(text) if text.is_empty() => "(default exchange)".to_owned(),
+        Argument::Text(text) => text.clone(),
+        Argument::Number(number) => number.to_string(),
+        Argument::Flag(flag) => flag.to_string(),
+    }
+}
+
+fn bindings(topology: &Topology) -> String {
+    let mut table = table(&["FROM EXCHANGE", "ROUTING KEY", "TO QUEUE"], &[]);
+    for binding in &topology.bindings {
+        table.add_row([
+            binding.exchange.as_str(),
+            &binding.routing_key,
+            binding.queue.as_str(),
+        ]);
+    }
+    table.trim_fmt()
+}

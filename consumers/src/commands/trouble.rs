@@ -1,0 +1,210 @@
+//! What is left to an operator once everything that could be worked is worked: blocked streams, missing events, dead letters.
+
+use doorstep_event::Timestamp;
+use doorstep_store::{DeadFilter, DeadRow, Gap, Store};
+
+use crate::{
+    failure::{Failure, Reason},
+    stores,
+    text::{clean, shortened, time},
+};
+
+/// How many dead letters and how many gaps of a role are named.
+const NAMED: usize = 10;
+/// How much of a dead letter's detail is told.
+const DETAIL_CHARS: usize = 200;
+
+/// Reports whether anything is left to an operator.
+///
+/// # Errors
+/// Lists what is; or a store cannot be read.
+pub(crate) async fn report<S: Store>(roles: &[(&'static str, S)]) -> Result<(), Failure> {
+    let mut lines = Vec::new();
+    for (role, store) in roles {
+        lines.extend(of_role(role, store).await?);
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let list: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+    Err(Failure::new(
+        Reason::Trouble,
+        format!("all is worked, but not all is well:{list}"),
+    ))
+}
+
+async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, Failure> {
+    let failed = |e| stores::failed(&e);
+    let now = Timestamp::now();
+    let summary = store.summary(now).await.map_err(failed)?;
+    let dead = store
+        .dead(DeadFilter::All, None, NAMED)
+        .await
+        .map_err(failed)?;
+    let gaps = store.gaps(now, NAMED).await.map_err(failed)?;
+    let mut lines: Vec<String> = dead.iter().map(|row| of_dead(role, row)).collect();
+    lines.extend(left_off(
+        role,
+        "dead letters",
+        summary.usage.dead.rows,
+        dead.len(),
+    ));
+    lines.extend(gaps.iter().map(|gap| of_gap(role, gap)));
+    lines.extend(left_off(
+        role,
+        "streams that miss events",
+        summary.gaps,
+        gaps.len(),
+    ));
+    if summary.blocked > 0 {
+        lines.push(format!(
+            "{role}: {} blocked, the rest of each is held; see `consumers dead list {role}`, then replay or skip",
+            counted(summary.blocked, "stream is", "streams are")
+        ));
+    }
+    Ok(lines)
+}
+
+fn of_dead(role: &str, row: &DeadRow) -> String {
+    let what = row.event.as_ref().map_or_else(
+        || "an unreadable message".to_owned(),
+        |event| {
+            let sequence = event
+                .sequence
+                .map_or(String::new(), |n| format!(" number {n}"));
+            format!("{}{sequence} of {}", event.kind, event.stream())
+        },
+    );
+    format!(
+        "{role}: dead {}: {}: {}: {}",
+        row.id,
+        clean(&what),
+        row.reason,
+        shortened(&row.detail, DETAIL_CHARS)
+    )
+}
+
+/// A gap in words, as `status` lists it, too.
+pub(crate) fn of_gap(role: &str, gap: &Gap) -> String {
+    format!(
+        "{role}: missing {}..{} of {}, {} held behind it since {}",
+        gap.from,
+        gap.to,
+        clean(&gap.stream.to_string()),
+        gap.held,
+        time(gap.since)
+    )
+}
+
+fn left_off(role: &str, what: &str, all: u64, named: usize) -> Option<String> {
+    let more = all.saturating_sub(named as u64);
+    (more > 0).then(|| format!("{role}: {more} more {what}"))
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorstep_event::{Source, StreamKey, Subject};
+    use doorstep_store::{
+        Changes, Commit, DeadId, DeadStatus, Expect, MemoryStore, NewDead, StreamChange,
+        StreamState,
+    };
+
+    use super::*;
+    use crate::roles::testing::event;
+
+    fn stream(subject: &str) -> StreamKey {
+        StreamKey {
+            source: Source::new("test").unwrap(),
+            subject: Subject::new(subject).unwrap(),
+        }
+    }
+
+    async fn commit(store: &MemoryStore, changes: Changes) {
+        assert!(matches!(
+            store.commit(changes).await,
+            Ok(Commit::Written(_))
+        ));
+    }
+
+    fn changed(subject: &str, blocked: Option<DeadId>) -> StreamChange {
+        StreamChange {
+            key: stream(subject),
+            expect: Expect {
+                row: None,
+                version: 0,
+            },
+            after: Some(StreamState {
+                cursor: 0,
+                last_id: None,
+                blocked,
+            }),
+        }
+    }
+
+    fn delivered() -> doorstep_contracts::DeliveryDelivered {
+        doorstep_contracts::DeliveryDelivered {
+            delivered_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sound_role_is_no_trouble() {
+        assert!(
+            report(&[("orders", MemoryStore::new("orders"))])
+                .await
+                .is_ok()
+        );
+    }
+
+    #[tokio::test]
+    async fn dead_letters_gaps_and_blocked_streams_are_listed() {
+        let store = MemoryStore::new("tracking");
+        let mut changes = Changes::at(Timestamp::UNIX_EPOCH);
+        let id = DeadId("3f2a-1".into());
+        changes
+            .streams
+            .push(changed("delivery/1", Some(id.clone())));
+        changes.dead.push(NewDead {
+            row: doorstep_store::DeadRow {
+                id,
+                event: Some(event("delivery/1", 1, &delivered())),
+                body: "{}".into(),
+                blocks: true,
+                reason: "breaks a rule".into(),
+                detail: "was not assigned yet\u{1b}".into(),
+                fingerprint: "77".into(),
+                attempts: 1,
+                since: Timestamp::UNIX_EPOCH,
+                status: DeadStatus::Open,
+                defect: None,
+            },
+        });
+        changes.streams.push(changed("delivery/2", None));
+        changes.hold.push(doorstep_store::NewHeld {
+            event: event("delivery/2", 4, &delivered()),
+            defect: None,
+            reason: doorstep_store::HeldReason::Behind,
+            due: None,
+            attempts: 0,
+            since: Timestamp::UNIX_EPOCH,
+        });
+        commit(&store, changes).await;
+        let failure = report(&[("tracking", store)]).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::Trouble);
+        let said = failure.to_string();
+        for part in [
+            "tracking: dead 3f2a-1: delivery.delivered.v1 number 1 of delivery/1 from test: breaks a rule: was not assigned yet\\u{1b}",
+            "tracking: missing 1..3 of delivery/2 from test, 1 held behind it since 1970-01-01T00:00:00Z",
+            "tracking: 1 stream is blocked",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+}

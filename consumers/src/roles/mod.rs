@@ -1,0 +1,142 @@
+//! The roles, listed once. A new one is a file here, a line in the list below, and its subjects in the contracts.
+
+mod inventory;
+mod orders;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tracking;
+
+use doorstep_contracts::{ROLES, registry};
+use doorstep_event::{ContractError, Event};
+use doorstep_messaging::RoleQueues;
+use doorstep_runtime::{
+    Reading,
+    runner::{self, RunSettings, RunningRole},
+};
+
+use crate::stores::RoleStore;
+
+/// A role that this program can run. Everything but running it needs no more than its name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RoleEntry {
+    /// Its name, in queues, stores and commands.
+    pub(crate) name: &'static str,
+    /// Starts it on a store.
+    pub(crate) start: fn(RoleStore, RunSettings) -> RunningRole,
+}
+
+macro_rules! roles {
+    ($($name:literal => $role:expr),+ $(,)?) => {
+        /// All roles, in the order in which they are listed to people.
+        pub(crate) const ALL: &[RoleEntry] = &[
+            $(RoleEntry { name: $name, start: |store, settings| runner::start($role, store, settings) }),+
+        ];
+
+        #[cfg(test)]
+        fn own_names() -> Vec<&'static str> {
+            vec![$(doorstep_runtime::Role::name(&$role)),+]
+        }
+    };
+}
+
+roles! {
+    "orders" => orders::Orders,
+    "inventory" => inventory::Inventory,
+    "tracking" => tracking::Tracking,
+}
+
+/// The roles of these names, or all of them where none is named; in the order of the list, each once.
+pub(crate) fn chosen(names: &[String]) -> Vec<RoleEntry> {
+    let is_chosen = |role: &&RoleEntry| names.is_empty() || names.iter().any(|n| n == role.name);
+    ALL.iter().filter(is_chosen).copied().collect()
+}
+
+/// The queues of all roles, which both sides declare: whoever runs one role only must not leave the others' events unroutable.
+pub(crate) fn queues() -> Vec<RoleQueues> {
+    ROLES
+        .iter()
+        .map(|spec| RoleQueues {
+            role: spec.name,
+            subjects: spec.subjects,
+        })
+        .collect()
+}
+
+/// What a role says of a type that it does not handle: known ones pass by, others are in no contract.
+fn not_handled<F>(event: &Event) -> Result<Reading<F>, ContractError> {
+    if registry::TYPES.contains(&event.kind.as_str()) {
+        Ok(Reading::Ignored)
+    } else {
+        Err(ContractError::UnknownType(event.kind.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorstep_event::EventType;
+    use doorstep_runtime::Role;
+
+    use super::*;
+    use crate::roles::testing::event;
+
+    #[test]
+    fn every_role_of_the_contracts_can_be_run_under_its_own_name() {
+        let listed: Vec<&str> = ALL.iter().map(|role| role.name).collect();
+        let published: Vec<&str> = ROLES.iter().map(|spec| spec.name).collect();
+        assert_eq!(listed, published);
+        assert_eq!(listed, own_names());
+    }
+
+    #[test]
+    fn without_names_all_roles_are_chosen_and_each_once() {
+        let names = |chosen: Vec<RoleEntry>| chosen.iter().map(|r| r.name).collect::<Vec<_>>();
+        assert_eq!(names(chosen(&[])), ["orders", "inventory", "tracking"]);
+        let twice = ["tracking", "orders", "tracking"].map(str::to_owned);
+        assert_eq!(names(chosen(&twice)), ["orders", "tracking"]);
+    }
+
+    #[test]
+    fn a_known_type_of_another_role_passes_by_and_an_unknown_version_does_not() {
+        let delivered = doorstep_contracts::DeliveryDelivered {
+            delivered_at: "2026-11-23T09:00:00Z".parse().unwrap(),
+        };
+        let mut event = event("delivery/1", 1, &delivered);
+        assert!(matches!(orders::Orders.read(&event), Ok(Reading::Ignored)));
+        event.kind = EventType::new("delivery.delivered.v2").unwrap();
+        assert!(matches!(
+            tracking::Tracking.read(&event),
+            Err(ContractError::UnknownType(kind)) if kind == "delivery.delivered.v2"
+        ));
+    }
+
+    #[test]
+    fn every_contract_is_handled_by_the_role_that_takes_its_subject() {
+        for kind in registry::TYPES {
+            let kind = EventType::new(*kind).unwrap();
+            let subject = kind.subject_kind();
+            let role = ROLES
+                .iter()
+                .find(|r| r.subjects.contains(&subject))
+                .unwrap();
+            let mut event = event("order/1", 1, &Anything {});
+            event.subject = format!("{subject}/1").parse().unwrap();
+            event.kind = kind;
+            // Empty data keeps no contract: whoever reads it complains, whoever passes it by does not.
+            let complains = match role.name {
+                "orders" => orders::Orders.read(&event).is_err(),
+                "inventory" => inventory::Inventory.read(&event).is_err(),
+                "tracking" => tracking::Tracking.read(&event).is_err(),
+                other => panic!("{other} is not among the tested roles"),
+            };
+            assert!(complains, "{} is not handled by {}", event.kind, role.name);
+        }
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Anything {}
+
+    impl doorstep_event::Contract for Anything {
+        const TYPE: &'static str = "order.anything.v1";
+        const REQUIRES_SEQUENCE: bool = false;
+    }
+}

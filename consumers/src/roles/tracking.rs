@@ -1,0 +1,331 @@
+//! Tracking: where every delivery is, on `delivery/ORDER`.
+//!
+//! A delivery is assigned, picked up and delivered, in this order; positions may come at any time after the assignment. That order is
+//! the stream's: the times in the events are those of people's and couriers' clocks, which are kept as they are and compared with
+//! nothing but each other. A fix may be older than the assignment, or than the fix before it.
+//!
+//! What comes before the assignment is refused for good: it could only be cured by a later event of its own stream.
+
+use doorstep_contracts::{
+    CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
+    Label, Position, TimeWindow,
+};
+use doorstep_event::{Contract, ContractError, Event, Timestamp};
+use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_store::EntityKey;
+use serde::{Deserialize, Serialize};
+
+use super::not_handled;
+
+/// The role.
+pub(crate) struct Tracking;
+
+/// What the role handles.
+pub(crate) enum Fact {
+    /// A courier took the delivery on.
+    Assigned(Box<DeliveryAssigned>),
+    /// A courier was somewhere.
+    Position(DeliveryPositionRecorded),
+    /// The courier has the parcel.
+    PickedUp(DeliveryPickedUp),
+    /// The parcel is where it belongs.
+    Delivered(DeliveryDelivered),
+}
+
+/// A delivery. The order of the fields is the order in exports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delivery {
+    status: Status,
+    courier: CourierId,
+    accepted_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    picked_up_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delivered_at: Option<Timestamp>,
+    /// How many fixes of the courier there were; only the last is kept, so that a state stays small.
+    fixes: u64,
+    /// The fix with the latest time of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_fix: Option<Fix>,
+    /// Where the parcel waits for the courier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pick_up_position: Option<Position>,
+    /// When the courier was promised to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    window: Option<TimeWindow>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    city: Option<Label>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    region: Option<Label>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    area: Option<Label>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    area_kind: Option<Label>,
+}
+
+/// How far a delivery has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    /// A courier took it on.
+    Assigned,
+    /// The courier has the parcel.
+    PickedUp,
+    /// The parcel is where it belongs.
+    Delivered,
+}
+
+/// Where the courier was, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fix {
+    position: Position,
+    recorded_at: Timestamp,
+}
+
+impl Role for Tracking {
+    type Fact = Fact;
+    type State = Delivery;
+
+    fn name(&self) -> &'static str {
+        "tracking"
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<Fact>, ContractError> {
+        let fact = match event.kind.as_str() {
+            DeliveryAssigned::TYPE => Fact::Assigned(DeliveryAssigned::read(event)?.into()),
+            DeliveryPositionRecorded::TYPE => {
+                Fact::Position(DeliveryPositionRecorded::read(event)?)
+            }
+            DeliveryPickedUp::TYPE => Fact::PickedUp(DeliveryPickedUp::read(event)?),
+            DeliveryDelivered::TYPE => Fact::Delivered(DeliveryDelivered::read(event)?),
+            _ => return not_handled(event),
+        };
+        Ok(Reading::Fact(fact))
+    }
+
+    fn keys(&self, event: &Event, _fact: &Fact) -> Vec<EntityKey> {
+        vec![EntityKey::from(&event.subject)]
+    }
+
+    fn handle(
+        &self,
+        states: &mut States<Delivery>,
+        event: &Event,
+        fact: &Fact,
+        _now: Timestamp,
+    ) -> Result<Vec<Emit>, Refusal> {
+        let subject = &event.subject;
+        let refuse = |why: String| Err(Refusal::Never(format!("{subject} {why}")));
+        match (fact, states.first_mut()) {
+            (Fact::Assigned(fact), delivery @ None) => *delivery = Some(Delivery::assigned(fact)),
+            (Fact::Assigned(fact), Some(delivery)) => {
+                return refuse(format!(
+                    "cannot be assigned to courier {}: courier {} has it since {}",
+                    fact.courier, delivery.courier, delivery.accepted_at
+                ));
+            }
+            (_, None) => {
+                return refuse(format!("was not assigned yet, so {} cannot be", event.kind));
+            }
+            (Fact::Position(fact), Some(delivery)) => delivery.record(fact),
+            (Fact::PickedUp(fact), Some(delivery)) => match delivery.picked_up_at {
+                None => {
+                    delivery.status = Status::PickedUp;
+                    delivery.picked_up_at = Some(fact.picked_up_at);
+                }
+                Some(at) => return refuse(format!("was already picked up at {at}")),
+            },
+            (Fact::Delivered(fact), Some(delivery)) => match delivery.status {
+                Status::PickedUp => {
+                    delivery.status = Status::Delivered;
+                    delivery.delivered_at = Some(fact.delivered_at);
+                }
+                Status::Assigned => return refuse("was not picked up yet".to_owned()),
+                Status::Delivered => return refuse("was already delivered".to_owned()),
+            },
+        }
+        Ok(Vec::new())
+    }
+}
+
+impl Delivery {
+    fn assigned(fact: &DeliveryAssigned) -> Self {
+        Self {
+            status: Status::Assigned,
+            courier: fact.courier.clone(),
+            accepted_at: fact.accepted_at,
+            picked_up_at: None,
+            delivered_at: None,
+            fixes: 0,
+            last_fix: None,
+            pick_up_position: fact.position,
+            window: fact.window,
+            city: fact.city.clone(),
+            region: fact.region.clone(),
+            area: fact.area.clone(),
+            area_kind: fact.area_kind.clone(),
+        }
+    }
+
+    /// Counts a fix, and keeps it if none has a later time: of two at one moment, the one told last.
+    fn record(&mut self, fact: &DeliveryPositionRecorded) {
+        let DeliveryPositionRecorded {
+            position,
+            recorded_at,
+        } = *fact;
+        self.fixes += 1;
+        if self
+            .last_fix
+            .is_none_or(|last| last.recorded_at <= recorded_at)
+        {
+            self.last_fix = Some(Fix {
+                position,
+                recorded_at,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roles::testing::{applied, event, exported, refused};
+
+    const KEY: &str = "delivery/3781637";
+
+    fn at(time: &str) -> Timestamp {
+        format!("2022-05-01T{time}:00Z").parse().unwrap()
+    }
+
+    fn assigned_to(courier: &str) -> DeliveryAssigned {
+        DeliveryAssigned {
+            courier: CourierId::new(courier).unwrap(),
+            accepted_at: at("00:10"),
+            city: Some(Label::new("Chongqing").unwrap()),
+            region: None,
+            area: None,
+            area_kind: None,
+            position: None,
+            window: None,
+        }
+    }
+
+    fn assigned() -> Delivery {
+        applied(&Tracking, None, &event(KEY, 1, &assigned_to("317")))
+    }
+
+    fn seen(before: Delivery, time: &str, longitude: f64) -> Delivery {
+        let fact = DeliveryPositionRecorded {
+            position: Position::new(longitude, 29.5).unwrap(),
+            recorded_at: at(time),
+        };
+        applied(&Tracking, Some(before), &event(KEY, 2, &fact))
+    }
+
+    fn picked_up(before: Delivery) -> Delivery {
+        let fact = DeliveryPickedUp {
+            picked_up_at: at("01:28"),
+        };
+        applied(&Tracking, Some(before), &event(KEY, 3, &fact))
+    }
+
+    fn delivered(before: Delivery) -> Delivery {
+        let fact = DeliveryDelivered {
+            delivered_at: at("04:10"),
+        };
+        applied(&Tracking, Some(before), &event(KEY, 4, &fact))
+    }
+
+    #[test]
+    fn a_delivery_is_assigned_followed_picked_up_and_delivered() {
+        let delivery = seen(assigned(), "00:50", 106.5);
+        assert_eq!(delivery.status, Status::Assigned);
+        let delivery = picked_up(delivery);
+        assert_eq!(delivery.status, Status::PickedUp);
+        let delivery = delivered(delivery);
+        let json = r#"{"status":"delivered","courier":"317","accepted_at":"2022-05-01T00:10:00Z","picked_up_at":"2022-05-01T01:28:00Z","delivered_at":"2022-05-01T04:10:00Z","fixes":1,"last_fix":{"position":{"longitude":106.5,"latitude":29.5},"recorded_at":"2022-05-01T00:50:00Z"},"city":"Chongqing"}"#;
+        assert_eq!(exported(&delivery), json);
+        assert_eq!(serde_json::from_str::<Delivery>(json).unwrap(), delivery);
+    }
+
+    #[test]
+    fn a_fix_keeps_its_own_time_even_before_the_assignment() {
+        let delivery = seen(assigned(), "00:01", 106.4);
+        let fix = delivery.last_fix.unwrap();
+        assert!(fix.recorded_at < delivery.accepted_at);
+        assert_eq!(fix.recorded_at, at("00:01"));
+    }
+
+    #[test]
+    fn the_last_fix_is_the_latest_by_its_own_time_and_of_two_at_once_the_one_told_last() {
+        let delivery = seen(assigned(), "00:50", 106.5);
+        let delivery = seen(delivery, "00:20", 106.2);
+        let fix = delivery.last_fix.unwrap();
+        assert_eq!((delivery.fixes, fix.position.longitude()), (2, 106.5));
+        let delivery = seen(delivery, "00:50", 106.6);
+        assert_eq!(delivery.last_fix.unwrap().position.longitude(), 106.6);
+    }
+
+    #[test]
+    fn a_fix_may_come_after_the_parcel_was_delivered() {
+        let delivery = seen(delivered(picked_up(assigned())), "04:30", 106.9);
+        assert_eq!((delivery.fixes, delivery.status), (1, Status::Delivered));
+    }
+
+    #[test]
+    fn a_delivery_is_assigned_once() {
+        let said = refused(
+            &Tracking,
+            Some(assigned()),
+            &event(KEY, 2, &assigned_to("9")),
+        );
+        assert_eq!(
+            said,
+            "delivery/3781637 cannot be assigned to courier 9: courier 317 has it since 2022-05-01T00:10:00Z"
+        );
+    }
+
+    #[test]
+    fn nothing_comes_before_the_assignment() {
+        let up = DeliveryPickedUp {
+            picked_up_at: at("01:28"),
+        };
+        let said = refused(&Tracking, None, &event(KEY, 1, &up));
+        assert_eq!(
+            said,
+            "delivery/3781637 was not assigned yet, so delivery.picked_up.v1 cannot be"
+        );
+        let fix = DeliveryPositionRecorded {
+            position: Position::new(0.0, 0.0).unwrap(),
+            recorded_at: at("00:10"),
+        };
+        refused(&Tracking, None, &event(KEY, 1, &fix));
+        let done = DeliveryDelivered {
+            delivered_at: at("04:10"),
+        };
+        refused(&Tracking, None, &event(KEY, 1, &done));
+    }
+
+    #[test]
+    fn a_parcel_is_picked_up_once_and_delivered_once_after_that() {
+        let up = DeliveryPickedUp {
+            picked_up_at: at("02:00"),
+        };
+        let done = DeliveryDelivered {
+            delivered_at: at("05:00"),
+        };
+        let said = refused(&Tracking, Some(assigned()), &event(KEY, 2, &done));
+        assert!(said.ends_with("was not picked up yet"), "{said}");
+        let gone = picked_up(assigned());
+        let said = refused(&Tracking, Some(gone.clone()), &event(KEY, 4, &up));
+        assert!(
+            said.ends_with("already picked up at 2022-05-01T01:28:00Z"),
+            "{said}"
+        );
+        let arrived = delivered(gone);
+        let said = refused(&Tracking, Some(arrived.clone()), &event(KEY, 5, &done));
+        assert!(said.ends_with("was already delivered"), "{said}");
+        let said = refused(&Tracking, Some(arrived), &event(KEY, 5, &up));
+        assert!(said.contains("already picked up"), "{said}");
+    }
+}

@@ -1,0 +1,517 @@
+//! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
+
+use std::{fmt::Display, path::PathBuf, time::Duration};
+
+use doorstep_event::{Sequence, Source, StreamKey, Subject};
+use doorstep_messaging::{BrokerSettings, Namespace};
+use doorstep_runtime::Limits;
+use doorstep_store::DeadId;
+use jiff::SignedDuration;
+
+use crate::{
+    cli::{BrokerArgs, Cli, Command, Dead, DeadSkipArgs, LogArgs, RunArgs, TopologyCommand},
+    failure::{Failure, Reason},
+    roles::{self, RoleEntry},
+    telemetry::{self, LogFormat, LogSettings},
+};
+
+/// All that the program needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// What to log.
+    pub(crate) log: LogSettings,
+    /// What to do.
+    pub(crate) job: Job,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Run roles.
+    Run(Box<RunJob>),
+    /// Show how roles are.
+    Status {
+        /// Which.
+        roles: Vec<RoleEntry>,
+        /// Their stores.
+        folder: PathBuf,
+        /// The broker.
+        broker: Box<BrokerSettings>,
+        /// For whom.
+        form: Form,
+    },
+    /// Show one entity.
+    Show {
+        /// Where it is.
+        place: Place,
+        /// Which.
+        key: String,
+        /// For whom.
+        form: Form,
+    },
+    /// Write all entities.
+    Export {
+        /// Where they are.
+        place: Place,
+        /// The file to write, standard output if none.
+        output: Option<PathBuf>,
+    },
+    /// List dead letters.
+    DeadList {
+        /// Of which roles.
+        roles: Vec<RoleEntry>,
+        /// Their stores.
+        folder: PathBuf,
+        /// How many of each role a table shows.
+        limit: usize,
+        /// For whom.
+        form: Form,
+    },
+    /// Show a dead letter.
+    DeadShow {
+        /// Where it is.
+        place: Place,
+        /// Which.
+        id: DeadId,
+        /// For whom.
+        form: Form,
+    },
+    /// Try dead letters again.
+    DeadReplay {
+        /// Where they are.
+        place: Place,
+        /// Which.
+        ids: Vec<DeadId>,
+    },
+    /// Step over dead letters.
+    DeadSkip {
+        /// Where they are.
+        place: Place,
+        /// Which.
+        ids: Vec<DeadId>,
+    },
+    /// Step over missing events.
+    DeadSkipGap {
+        /// Where they are missing.
+        place: Place,
+        /// Which.
+        gap: GapRange,
+    },
+    /// Show what is declared.
+    TopologyShow {
+        /// Under which names.
+        namespace: Namespace,
+        /// For whom.
+        form: Form,
+    },
+}
+
+/// What to run, and how.
+#[derive(Debug)]
+pub(crate) struct RunJob {
+    /// Which roles.
+    pub(crate) roles: Vec<RoleEntry>,
+    /// Where their stores are.
+    pub(crate) folder: PathBuf,
+    /// The broker.
+    pub(crate) broker: BrokerSettings,
+    /// The roles' bounds.
+    pub(crate) limits: Limits,
+    /// How long a stop may take.
+    pub(crate) grace: Duration,
+    /// How long nothing may happen before the program stops by itself.
+    pub(crate) until_idle: Option<Duration>,
+}
+
+/// A role and the folder with its store.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The role.
+    pub(crate) role: RoleEntry,
+    /// The folder.
+    pub(crate) folder: PathBuf,
+}
+
+/// For whom something is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Events that are missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GapRange {
+    /// Of which stream.
+    pub(crate) stream: StreamKey,
+    /// The first.
+    pub(crate) from: u64,
+    /// The last.
+    pub(crate) to: u64,
+}
+
+/// The most deliveries that a quorum queue hands out.
+const MAX_PREFETCH: u16 = 2_000;
+/// The most events in a commit: above it batches only take memory.
+const MAX_BATCH: usize = 100_000;
+
+impl Settings {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// Lists all that is wrong, each with the name of its flag and variable and how it is written.
+    pub(crate) fn check(cli: Cli) -> Result<Self, Failure> {
+        let mut wrong = Wrong::default();
+        let log = log(&cli.log, &mut wrong);
+        let job = job(cli.command, &mut wrong);
+        match (log, job) {
+            (Some(log), Some(job)) if wrong.0.is_empty() => Ok(Self { log, job }),
+            _ => Err(wrong.into_failure()),
+        }
+    }
+}
+
+fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
+    match command {
+        Command::Run(args) => run(args, wrong),
+        Command::Status(args) => Some(Job::Status {
+            roles: roles::chosen(&args.roles),
+            folder: args.store.folder,
+            broker: Box::new(broker(&args.broker, wrong)?),
+            form: form(args.json),
+        }),
+        Command::Show(args) => Some(Job::Show {
+            place: place(args.role, args.store.folder, wrong)?,
+            key: args.key,
+            form: form(args.json),
+        }),
+        Command::Export(args) => Some(Job::Export {
+            place: place(args.role, args.store.folder, wrong)?,
+            output: args.output,
+        }),
+        Command::Dead(dead) => self::dead(dead, wrong),
+        Command::Topology(TopologyCommand::Show(args)) => Some(Job::TopologyShow {
+            namespace: namespace(&args.namespace.namespace, wrong)?,
+            form: form(args.json),
+        }),
+    }
+}
+
+fn dead(command: Dead, wrong: &mut Wrong) -> Option<Job> {
+    let ids = |ids: Vec<String>| ids.into_iter().map(DeadId).collect();
+    match command {
+        Dead::List(args) => Some(Job::DeadList {
+            limit: wrong.note("--limit", number(&args.limit, 1, usize::MAX))?,
+            roles: roles::chosen(args.role.as_slice()),
+            folder: args.store.folder,
+            form: form(args.json),
+        }),
+        Dead::Show(args) => Some(Job::DeadShow {
+            place: place(args.role, args.store.folder, wrong)?,
+            id: DeadId(args.id),
+            form: form(args.json),
+        }),
+        Dead::Replay(args) => Some(Job::DeadReplay {
+            place: place(args.role, args.store.folder, wrong)?,
+            ids: ids(args.ids),
+        }),
+        Dead::Skip(args) if args.gap.is_some() => skip_gap(args, wrong),
+        Dead::Skip(args) => Some(Job::DeadSkip {
+            place: place(args.role, args.store.folder, wrong)?,
+            ids: ids(args.what),
+        }),
+    }
+}
+
+fn skip_gap(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<Job> {
+    let subject = wrong.note(
+        "--gap",
+        args.gap.as_deref().unwrap_or_default().parse::<Subject>(),
+    );
+    let source = wrong.note(
+        "--source",
+        args.source.as_deref().unwrap_or_default().parse::<Source>(),
+    );
+    let range = wrong.note("FROM..TO", range(&args.what));
+    let place = place(args.role, args.store.folder, wrong)?;
+    let (from, to) = range?;
+    Some(Job::DeadSkipGap {
+        place,
+        gap: GapRange {
+            stream: StreamKey {
+                source: source?,
+                subject: subject?,
+            },
+            from,
+            to,
+        },
+    })
+}
+
+fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
+    // Each by itself, so that one that is wrong does not hide another.
+    let broker = broker(&args.broker, wrong);
+    let prefetch = wrong.note(
+        "--prefetch (DOORSTEP_PREFETCH)",
+        number(&args.prefetch, 1, MAX_PREFETCH),
+    );
+    let batch = wrong.note(
+        "--batch (DOORSTEP_BATCH)",
+        number(&args.batch, 1, MAX_BATCH),
+    );
+    let grace = wrong.note("--grace", duration(&args.grace));
+    let until_idle = match args.until_idle {
+        Some(text) => wrong.note("--until-idle", window(&text)).map(Some),
+        None => Some(None),
+    };
+    Some(Job::Run(Box::new(RunJob {
+        roles: roles::chosen(&args.roles),
+        folder: args.store.folder,
+        broker: BrokerSettings {
+            prefetch: prefetch?,
+            ..broker?
+        },
+        limits: Limits {
+            batch_events: batch?,
+            ..Limits::default()
+        },
+        grace: grace?,
+        until_idle: until_idle?,
+    })))
+}
+
+/// What was found wrong so far.
+#[derive(Debug, Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn note<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+        result
+            .map_err(|error| self.0.push(format!("{name}: {error}")))
+            .ok()
+    }
+
+    fn into_failure(self) -> Failure {
+        let text = match self.0.as_slice() {
+            [one] => one.clone(),
+            many => {
+                let lines: String = many.iter().map(|line| format!("\n  {line}")).collect();
+                format!("{} settings are wrong:{lines}", many.len())
+            }
+        };
+        Failure::new(Reason::Settings, text)
+    }
+}
+
+fn log(args: &LogArgs, wrong: &mut Wrong) -> Option<LogSettings> {
+    let filter = wrong.note("--log (DOORSTEP_LOG)", telemetry::filter(&args.log));
+    let format = match args.log_format.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("{other:?} is neither text nor json")),
+    };
+    let format = wrong.note("--log-format (DOORSTEP_LOG_FORMAT)", format);
+    Some(LogSettings {
+        filter: filter?,
+        format: format?,
+    })
+}
+
+fn broker(args: &BrokerArgs, wrong: &mut Wrong) -> Option<BrokerSettings> {
+    let namespace = namespace(&args.namespace.namespace, wrong);
+    let settings = wrong.note(
+        "--amqp-url (DOORSTEP_AMQP_URL)",
+        BrokerSettings::new(&args.amqp_url, "doorstep"),
+    );
+    Some(BrokerSettings {
+        namespace: namespace?,
+        ..settings?
+    })
+}
+
+fn namespace(text: &str, wrong: &mut Wrong) -> Option<Namespace> {
+    wrong.note("--namespace (DOORSTEP_NAMESPACE)", text.parse())
+}
+
+fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<Place> {
+    // Only names of the list can be typed.
+    let role = roles::chosen(std::slice::from_ref(&name)).pop();
+    let role = wrong.note(
+        "ROLE",
+        role.ok_or_else(|| format!("{name:?} is not a role")),
+    );
+    Some(Place {
+        role: role?,
+        folder,
+    })
+}
+
+fn form(json: bool) -> Form {
+    if json { Form::Json } else { Form::Text }
+}
+
+fn number<N>(text: &str, least: N, most: N) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + Display,
+{
+    let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse()
+        .ok()
+        .filter(|n| is_digits && (&least..=&most).contains(&n))
+        .ok_or_else(|| format!("{text:?} is not a whole number from {least} to {most}"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|d| Duration::try_from(d).ok())
+        .ok_or_else(|| format!("{text:?} is not a time such as 500ms, 10s or 5m"))
+}
+
+/// A time in which something can be observed.
+fn window(text: &str) -> Result<Duration, String> {
+    let window = duration(text)?;
+    if window < Duration::from_millis(100) {
+        return Err(format!(
+            "{text:?} is too short to tell, give at least 100ms"
+        ));
+    }
+    Ok(window)
+}
+
+/// Reads `3..5`, both ends included, or `3` for one alone.
+fn range(words: &[String]) -> Result<(u64, u64), String> {
+    let [word] = words else {
+        return Err(format!(
+            "{} words where one range such as 3..5 belongs",
+            words.len()
+        ));
+    };
+    let (from, to) = word.split_once("..").unwrap_or((word, word));
+    let read = |text: &str| text.parse::<Sequence>().ok().map(Sequence::get);
+    match (read(from), read(to)) {
+        (Some(from), Some(to)) if from <= to => Ok((from, to)),
+        _ => Err(format!("{word:?} is not a range of sequences such as 3..5")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    fn check(words: &[&str]) -> Result<Settings, Failure> {
+        let words = ["consumers"].iter().chain(words);
+        Settings::check(Cli::try_parse_from(words).unwrap())
+    }
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        fn look(command: &clap::Command, names: &str) {
+            let leaf = command.get_subcommands().next().is_none();
+            let after = command.get_after_help().map(ToString::to_string);
+            if leaf {
+                assert!(after.is_some_and(|text| text.contains(names)), "{names}");
+            }
+            for sub in command.get_subcommands() {
+                look(sub, &format!("{names} {}", sub.get_name()));
+            }
+        }
+        look(&Cli::command(), "consumers");
+    }
+
+    #[test]
+    fn all_wrong_settings_are_told_at_once() {
+        let failure = check(&[
+            "run",
+            "--log",
+            "a=b=c",
+            "--log-format",
+            "xml",
+            "--amqp-url",
+            "http://user:secret@nowhere",
+            "--namespace",
+            "Not A Name",
+            "--prefetch",
+            "2001",
+            "--batch",
+            "0",
+            "--grace",
+            "soon",
+            "--until-idle",
+            "1ms",
+        ])
+        .unwrap_err();
+        assert_eq!(failure.reason, Reason::Settings);
+        let said = failure.to_string();
+        for name in [
+            "8 settings are wrong",
+            "--log (DOORSTEP_LOG)",
+            "--log-format (DOORSTEP_LOG_FORMAT)",
+            "--amqp-url (DOORSTEP_AMQP_URL)",
+            "--namespace (DOORSTEP_NAMESPACE)",
+            "--prefetch (DOORSTEP_PREFETCH)",
+            "--batch (DOORSTEP_BATCH)",
+            "--grace",
+            "--until-idle",
+        ] {
+            assert!(said.contains(name), "{name} in {said}");
+        }
+        assert!(!said.contains("secret"), "{said}");
+    }
+
+    #[test]
+    fn without_names_all_roles_are_run() {
+        let Job::Run(job) = check(&["run"]).unwrap().job else {
+            panic!("not a run");
+        };
+        assert_eq!(job.roles.len(), roles::ALL.len());
+        assert_eq!(job.until_idle, None);
+        let Job::Run(job) = check(&["run", "orders", "--until-idle", "3s"]).unwrap().job else {
+            panic!("not a run");
+        };
+        assert_eq!(job.roles.len(), 1);
+        assert_eq!(job.until_idle, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_gap_is_named_by_stream_and_sequences() {
+        let words = [
+            "dead",
+            "skip",
+            "inventory",
+            "--gap",
+            "stock/85123A",
+            "--source",
+            "shop/1",
+            "3..5",
+        ];
+        let Job::DeadSkipGap { gap, .. } = check(&words).unwrap().job else {
+            panic!("not a gap");
+        };
+        assert_eq!((gap.from, gap.to), (3, 5));
+        assert_eq!(gap.stream.to_string(), "stock/85123A from shop/1");
+        for bad in ["5..3", "0..1", "a..b", "3..", "..5", "3-5", ""] {
+            assert!(range(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+        assert_eq!(range(&["7".to_owned()]), Ok((7, 7)));
+        assert!(range(&["1".to_owned(), "2".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn numbers_are_digits_within_their_range() {
+        assert_eq!(number("1", 1, 2_000_u16), Ok(1));
+        assert_eq!(number("2000", 1, 2_000_u16), Ok(2_000));
+        for bad in ["", "0", "2001", "+5", "-1", "1.5", "many", "99999999999"] {
+            assert!(number(bad, 1, 2_000_u16).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The roles' stores: opened to be run, to be changed by an operator, or only to be looked at.
+
+use std::path::Path;
+
+use doorstep_store::{SqliteStore, StoreError, sqlite::Options};
+
+use crate::{
+    failure::{Failure, Reason},
+    settings::Place,
+};
+
+/// The store that roles run on.
+pub(crate) type RoleStore = SqliteStore;
+
+/// The store of a role that is to be run; created where there is none.
+///
+/// # Errors
+/// It cannot be created or opened.
+pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, Failure> {
+    SqliteStore::open(folder, role, &Options::default()).map_err(|e| failed(&e))
+}
+
+/// The store of a role that is to be changed by an operator, beside whoever runs it.
+///
+/// # Errors
+/// There is none, or it cannot be opened.
+pub(crate) fn existing(place: &Place) -> Result<RoleStore, Failure> {
+    let Place { role, folder } = place;
+    if !exists(folder, role.name) {
+        return Err(missing(place));
+    }
+    SqliteStore::open_existing(folder, role.name, &Options::default()).map_err(|e| failed(&e))
+}
+
+/// The store of a role that is only to be looked at, beside whoever runs it; `None` where there is none.
+///
+/// # Errors
+/// It cannot be opened.
+pub(crate) fn look(folder: &Path, role: &str) -> Result<Option<RoleStore>, Failure> {
+    if !exists(folder, role) {
+        return Ok(None);
+    }
+    SqliteStore::open_read_only(folder, role, &Options::default())
+        .map(Some)
+        .map_err(|e| failed(&e))
+}
+
+/// The store of a role that is only to be looked at.
+///
+/// # Errors
+/// There is none, or it cannot be opened.
+pub(crate) fn look_at(place: &Place) -> Result<RoleStore, Failure> {
+    look(&place.folder, place.role.name)?.ok_or_else(|| missing(place))
+}
+
+/// Whether there is a store. Where that cannot be told, opening it will say why.
+fn exists(folder: &Path, role: &str) -> bool {
+    SqliteStore::path(folder, role).try_exists().unwrap_or(true)
+}
+
+fn missing(place: &Place) -> Failure {
+    let Place { role, folder } = place;
+    Failure::new(
+        Reason::Missing,
+        format!(
+            "there is no store of {name} in {folder}: `consumers run {name}` creates it; another folder is named by --store or \
+             DOORSTEP_STORE",
+            name = role.name,
+            folder = folder.display(),
+        ),
+    )
+}
+
+/// A store that failed, as an end of the program.
+pub(crate) fn failed(error: &StoreError) -> Failure {
+    Failure::new(reason(error), error.to_string())
+}
+
+/// Why a store's failure ends the program.
+pub(crate) fn reason(error: &StoreError) -> Reason {
+    match error {
+        StoreError::Unavailable { .. } => Reason::Io,
+        StoreError::Unusable { .. } => Reason::CannotCreate,
+    }
+}

@@ -1,0 +1,192 @@
+//! The program as it is typed, without a broker: settings, exit codes, and what is said of stores that are not there.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// A folder that is removed with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An address where nobody answers: port 1 is never listened on.
+const NOBODY: &str = "amqp://127.0.0.1:1";
+
+fn consumers(words: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_consumers"))
+        .args(words)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[track_caller]
+fn refused(words: &[&str], variables: &[(&str, &str)], code: i32) -> String {
+    let output = consumers(words, variables);
+    let error = said(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    error
+}
+
+#[test]
+fn every_wrong_variable_is_named_at_once() {
+    let wrong = [
+        ("DOORSTEP_AMQP_URL", "http://user:secret@host"),
+        ("DOORSTEP_NAMESPACE", "Not A Name"),
+        ("DOORSTEP_PREFETCH", "2001"),
+        ("DOORSTEP_BATCH", "none"),
+        ("DOORSTEP_LOG", "a=b=c"),
+        ("DOORSTEP_LOG_FORMAT", "xml"),
+    ];
+    let error = refused(&["run"], &wrong, 64);
+    assert!(error.starts_with("error: 6 settings are wrong"), "{error}");
+    for (name, _) in wrong {
+        assert!(error.contains(name), "{name} in {error}");
+    }
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[test]
+fn a_variable_is_not_looked_at_by_a_command_that_does_not_need_it() {
+    let wrong = [("DOORSTEP_AMQP_URL", "nowhere"), ("DOORSTEP_BATCH", "none")];
+    let output = consumers(&["topology", "show"], &wrong);
+    assert!(output.status.success(), "{}", said(&output.stderr));
+}
+
+#[test]
+fn what_cannot_be_typed_is_a_wrong_usage() {
+    let error = refused(&["run", "nobody"], &[], 64);
+    assert!(error.contains("orders, inventory, tracking"), "{error}");
+    refused(
+        &["dead", "skip", "orders", "--gap", "order/1", "1..2"],
+        &[],
+        64,
+    );
+    refused(&[], &[], 64);
+    assert!(consumers(&["--help"], &[]).status.success());
+}
+
+#[test]
+fn a_store_that_is_not_there_is_named_with_the_remedy() {
+    let folder = Folder::new("no-store");
+    let store = folder.0.to_str().unwrap();
+    let variables = [("DOORSTEP_STORE", store)];
+    for words in [
+        &["show", "orders", "order/1"][..],
+        &["export", "orders"],
+        &["dead", "show", "orders", "1-1"],
+        &["dead", "replay", "orders", "1-1"],
+        &["dead", "skip", "orders", "1-1"],
+    ] {
+        let error = refused(words, &variables, 66);
+        assert!(
+            error.contains(store) && error.contains("`consumers run orders` creates it"),
+            "{error}"
+        );
+    }
+    let listed = consumers(&["dead", "list"], &variables);
+    assert_eq!(said(&listed.stdout), "no dead letters\n");
+    assert_eq!(
+        fs::read_dir(&folder.0).unwrap().count(),
+        0,
+        "a look has created something"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused_and_left_alone() {
+    let folder = Folder::new("garbage");
+    let file = folder.0.join("orders.sqlite3");
+    let garbage =
+        "this is not a database, but it is long enough to be looked at as one. ".repeat(20);
+    fs::write(&file, &garbage).unwrap();
+    let store = folder.0.to_str().unwrap();
+    for words in [
+        &["export", "orders"][..],
+        &["run", "orders", "--amqp-url", NOBODY],
+    ] {
+        let error = refused(words, &[("DOORSTEP_STORE", store)], 73);
+        assert!(
+            error.contains("orders.sqlite3") && error.contains("move that file away"),
+            "{error}"
+        );
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), garbage);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = Folder::new("no-folder");
+    let file = folder.0.join("file");
+    fs::write(&file, "").unwrap();
+    let store = file.join("below");
+    let words = [
+        "run",
+        "--amqp-url",
+        NOBODY,
+        "--store",
+        store.to_str().unwrap(),
+    ];
+    let error = refused(&words, &[], 73);
+    assert!(error.contains(store.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn without_a_broker_status_still_shows_the_stores() {
+    let folder = Folder::new("no-broker");
+    let store = folder.0.to_str().unwrap();
+    let words = ["status", "--amqp-url", NOBODY, "--store", store];
+    let output = consumers(&words, &[]);
+    let (shown, error) = (said(&output.stdout), said(&output.stderr));
+    assert_eq!(output.status.code(), Some(69), "{error}");
+    assert!(error.contains("127.0.0.1:1"), "{error}");
+    for role in ["orders", "inventory", "tracking"] {
+        assert!(shown.contains(role), "{shown}");
+    }
+    let json = consumers(
+        &["status", "--json", "--amqp-url", NOBODY, "--store", store],
+        &[],
+    );
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(report["broker"]["reachable"], false);
+    assert_eq!(report["roles"][2]["role"], "tracking");
+}
+
+#[test]
+fn the_topology_is_shown_to_people_and_programs() {
+    let variables = [("DOORSTEP_NAMESPACE", "shop")];
+    let text = said(&consumers(&["topology", "show"], &variables).stdout);
+    for part in [
+        "shop.events",
+        "shop.tracking.0",
+        "x-delivery-limit=100",
+        "return.#",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let json = consumers(&["topology", "show", "--json"], &variables).stdout;
+    let topology: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(topology["queues"].as_array().unwrap().len(), 9);
+    assert_eq!(topology["bindings"].as_array().unwrap().len(), 4);
+}
