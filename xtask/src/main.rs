@@ -1,2 +1,49 @@
-//! Being written.
-fn main() {}
+//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `broker`.
+//!
+//! It is the first thing that a newcomer compiles, so it depends on next to nothing of the workspace: what needs the
+//! rest is built by Cargo and run as a program of its own.
+
+mod bench;
+mod broker;
+mod checkout;
+mod demo;
+mod report;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What people do in a checkout of Doorstep.
+///
+/// Where a command needs a broker, it is found in this order: the one that DOORSTEP_AMQP_URL names; a rabbitmq-server on
+/// this machine, as a private node under target/; a Docker daemon, by docker-compose.yml; Debian's package, if this is
+/// root or sudo asks no password.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Test(test::Test),
+    Bench(bench::Bench),
+    #[command(subcommand)]
+    Broker(broker::Command),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Demo(demo) => demo.run(),
+        Command::Test(test) => test.run(),
+        Command::Bench(bench) => bench.run(),
+        Command::Broker(command) => command.run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

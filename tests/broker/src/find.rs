@@ -3,7 +3,7 @@
 use std::env;
 use std::fmt;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::address::AmqpAddress;
 use crate::apt;
@@ -99,12 +99,19 @@ impl Found {
     }
 
     fn given(url: &str) -> Result<Self> {
-        let address = AmqpAddress::parse(url).context(AMQP_URL)?;
-        // Over TLS only a client can tell whether a broker is there.
-        ensure!(
-            address.scheme == "amqps" || greets(&address.host, address.port),
-            "{AMQP_URL} names {address:?}, where no broker answers"
-        );
+        // Several may be given, separated by commas; the first that answers is used.
+        let addresses = url
+            .split(',')
+            .map(|one| AmqpAddress::parse(one.trim()))
+            .collect::<Result<Vec<_>>>()
+            .context(AMQP_URL)?;
+        let Some(address) = addresses
+            .iter()
+            .find(|address| may_answer(address))
+            .cloned()
+        else {
+            bail!("{AMQP_URL} names {addresses:?}, where no broker answers");
+        };
         let management = match env::var(MANAGEMENT_URL) {
             Ok(url) => Some(Management::from_url(&url).context(MANAGEMENT_URL)?),
             Err(_) => Some(Management::new(
@@ -139,6 +146,11 @@ impl Found {
             source: Source::Compose { _compose: compose },
         })
     }
+}
+
+/// Over TLS only a client can tell whether a broker is there.
+fn may_answer(address: &AmqpAddress) -> bool {
+    address.scheme == "amqps" || greets(&address.host, address.port)
 }
 
 /// Finds a broker or starts one, in this order: the one that `DOORSTEP_AMQP_URL` names; a private node of the RabbitMQ
@@ -178,8 +190,12 @@ pub fn find_or_start(options: &Options) -> Result<Found> {
     )
 }
 
-/// A private node needs an installed RabbitMQ: installs Debian's package where there is none and that is possible.
-pub(crate) fn ensure_installed(say: fn(&str)) -> Result<()> {
+/// A [`PrivateNode`] needs an installed RabbitMQ: installs Debian's package where there is none and that is possible.
+/// `say` gets a line before that.
+///
+/// # Errors
+/// Where there is none and none can be installed, with the remedy.
+pub fn install_if_possible(say: fn(&str)) -> Result<()> {
     if Installed::find()?.is_some() {
         return Ok(());
     }

@@ -32,7 +32,7 @@ mod wait;
 
 pub use address::{AmqpAddress, percent_encoded};
 pub use broker::{Broker, Vhost};
-pub use find::{Found, Options, Way, find_or_start};
+pub use find::{Found, Options, Way, find_or_start, install_if_possible};
 pub use folder::target_folder;
 pub use guard::Guard;
 pub use management::Management;
@@ -41,3 +41,4 @@ pub use ports::Ports;
 pub use process::{Signal, send_signal};
 pub use shared::{TEST_AMQP_URL, TEST_MANAGEMENT_URL, shared};
 pub use up::UpNode;
+pub use wait::until;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::broker::{Broker, greets};
-use crate::find::ensure_installed;
+use crate::find::install_if_possible;
 use crate::folder::Nodes;
 use crate::management::Management;
 use crate::node::{Data, NodeOptions, PrivateNode};
@@ -48,7 +48,7 @@ impl UpNode {
             Some(node) if node.is_running() => return Ok(node),
             _ => {}
         }
-        ensure_installed(say)?;
+        install_if_possible(say)?;
         say("starting a private RabbitMQ (some seconds)");
         PrivateNode::start(options.data(Data::Kept))?.leave_up()
     }

@@ -10,7 +10,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks `probe` until it gives a value or `bound` has passed, in which case the answer is `None`.
 /// The pauses between two questions grow, so that a quick answer is noticed at once and a slow one costs little.
-pub(crate) fn until<T>(
+///
+/// # Errors
+/// As soon as `probe` fails.
+pub fn until<T>(
     bound: Duration,
     mut probe: impl FnMut() -> Result<Option<T>>,
 ) -> Result<Option<T>> {

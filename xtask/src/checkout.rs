@@ -1,0 +1,120 @@
+//! This checkout: its folders, its Cargo, and the broker that a command uses.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use doorstep_broker::{Broker, Footprint, Found, Options, Way, find_or_start, target_folder};
+
+/// The folder that the root manifest is in.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The Cargo that runs this, in the root folder.
+///
+/// What Cargo tells the programs that it runs is taken out of the environment again: build scripts of dependencies
+/// watch some of these variables and would be run, and their crates built, anew each time.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let told = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+        ];
+        if told.iter().any(|start| text.starts_with(start)) || text == "CARGO_PRIMARY_PACKAGE" {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo.current_dir(root());
+    cargo
+}
+
+/// A build with Cargo's own progress on the terminal.
+pub(crate) fn build(arguments: &[&str]) -> Result<()> {
+    say("building (minutes the first time, seconds after that)");
+    let start = Instant::now();
+    let status = cargo()
+        .arg("build")
+        .args(arguments)
+        .status()
+        .context("cannot run cargo")?;
+    checked("cargo build", status)?;
+    say(&format!("built in {}", seconds(start.elapsed())));
+    Ok(())
+}
+
+/// A program that this checkout has built.
+pub(crate) fn program(profile: Profile, name: &str) -> Result<Command> {
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    };
+    let path = target_folder()?.join(folder).join(name);
+    let mut program = Command::new(path);
+    program.current_dir(root());
+    Ok(program)
+}
+
+/// Where Cargo put a program, by how it was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
+}
+
+/// Finds or starts a broker for the command `name`, and says which.
+pub(crate) fn find_broker(name: &str, footprint: Footprint) -> Result<Found> {
+    let start = Instant::now();
+    let found = find_or_start(&Options::named(name, say).footprint(footprint))?;
+    match found.way() {
+        Way::Given => say(&format!("broker: {}", found.way())),
+        Way::Installed | Way::Compose => {
+            let took = seconds(start.elapsed());
+            say(&format!("broker: {}, up in {took}", found.way()));
+        }
+    }
+    Ok(found)
+}
+
+/// A virtual host of a command's own, `doorstep-NAME`, empty. Where the broker's management API cannot be used, it is
+/// the virtual host of the broker's address, and only names keep the command apart from what else is there.
+pub(crate) fn own_vhost(broker: &Broker, name: &str) -> Result<Broker> {
+    let Ok(management) = broker.management() else {
+        return Ok(broker.clone());
+    };
+    let vhost = format!("doorstep-{name}");
+    management.delete_vhost(&vhost)?;
+    management.create_vhost(&vhost)?;
+    Ok(broker.with_vhost(&vhost))
+}
+
+pub(crate) fn checked(what: &str, status: ExitStatus) -> Result<()> {
+    if status.success() {
+        return Ok(());
+    }
+    match status.code() {
+        Some(code) => bail!("{what} failed with exit code {code}"),
+        None => bail!("{what} failed: {status}"),
+    }
+}
+
+/// A line of progress, on standard error: standard output is for results.
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+pub(crate) fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = time.as_secs();
+    format!("{} min {} s", whole / 60, whole % 60)
+}

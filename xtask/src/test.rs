@@ -1,0 +1,197 @@
+//! `cargo xtask test`: every test, on a broker that is found or started for the run.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use doorstep_broker::{
+    Broker, Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL, install_if_possible, target_folder,
+};
+
+use crate::checkout::{cargo, checked, find_broker, say, seconds};
+use crate::report::{Counts, Report, Section};
+
+/// A run of which nothing is heard for so long hangs.
+const SILENCE_BOUND: Duration = Duration::from_secs(10 * 60);
+const SHOWN_LINES: usize = 300;
+
+/// Run every test, or those whose names contain a FILTER.
+///
+/// Builds, finds or starts a broker, runs `cargo test --workspace` on it and stops it again. Prints a line for each test
+/// binary, the details only where something failed, and a summary. All of the output is kept in
+/// target/doorstep-test.log. Exit code 0 if all passed, 1 otherwise.
+///
+/// Example: cargo xtask test
+///          cargo xtask test dead_letter blocked
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Test {
+    /// Run only tests whose names contain this; several may be given.
+    filter: Vec<String>,
+    /// Test what is optimised as for release. Builds much longer.
+    #[arg(long)]
+    release: bool,
+}
+
+impl Test {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let start = Instant::now();
+        say("building the tests (minutes the first time, seconds after that)");
+        let built = self.cargo_test().arg("--no-run").arg("--quiet").status();
+        checked("building the tests", built.context("cannot run cargo")?)?;
+        say(&format!("built in {}", seconds(start.elapsed())));
+
+        let found = find_broker("test", Footprint::Small)?;
+        if let Err(error) = install_if_possible(say) {
+            say(&format!(
+                "tests that restart a broker cannot run: {error:#}"
+            ));
+        }
+        let tally = self.run_tests(found.broker())?;
+        drop(found);
+
+        let Tally {
+            passed,
+            failed,
+            ignored,
+            ..
+        } = tally;
+        let ignored = match ignored {
+            0 => String::new(),
+            ignored => format!(", {ignored} ignored"),
+        };
+        let took = seconds(start.elapsed());
+        println!("{passed} passed, {failed} failed{ignored} in {took}");
+        Ok(match tally.failed {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        })
+    }
+
+    fn cargo_test(&self) -> Command {
+        let mut test = cargo();
+        test.args(["test", "--workspace"]);
+        if self.release {
+            test.arg("--release");
+        }
+        test
+    }
+
+    fn run_tests(&self, broker: &Broker) -> Result<Tally> {
+        let path = target_folder()?.join("doorstep-test.log");
+        let mut log =
+            File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut cargo = self.cargo_test();
+        cargo.arg("--no-fail-fast");
+        if !self.filter.is_empty() {
+            cargo.arg("--").args(&self.filter);
+        }
+        let (mut child, lines) = started(&cargo, broker)?;
+        let mut report = Report::default();
+        let mut tally = Tally::default();
+        loop {
+            match lines.recv_timeout(SILENCE_BOUND) {
+                Ok(line) => {
+                    writeln!(log, "{line}")?;
+                    report
+                        .take(line)
+                        .iter()
+                        .for_each(|section| tally.add(section));
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    let _ = child.kill();
+                    let section = report.end().unwrap_or_default();
+                    tally.add(&section);
+                    bail!(
+                        "nothing was heard of the tests for {}",
+                        seconds(SILENCE_BOUND)
+                    );
+                }
+            }
+        }
+        report.end().iter().for_each(|section| tally.add(section));
+        let status = child.wait().context("cannot wait for cargo")?;
+        if !status.success() && tally.failed == 0 {
+            report.other.iter().for_each(|line| println!("{line}"));
+            checked("cargo test", status)?;
+        }
+        if tally.failed > 0 {
+            println!("all of the output is in {}", path.display());
+        }
+        Ok(tally)
+    }
+}
+
+/// Starts `cargo`, told of the broker, with both of its outputs in one pipe, in the order in which they are written.
+fn started(cargo: &Command, broker: &Broker) -> Result<(Child, Receiver<String>)> {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "exec \"$@\" 2>&1", "sh"])
+        .arg(cargo.get_program())
+        .args(cargo.get_args())
+        .env(TEST_AMQP_URL, broker.amqp_url())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    if let Ok(management) = broker.management() {
+        shell.env(TEST_MANAGEMENT_URL, management.url_with_login());
+    }
+    for (name, value) in cargo.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    if let Some(folder) = cargo.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    let mut child = shell.spawn().context("cannot run sh")?;
+    let output = child.stdout.take().context("sh has no output")?;
+    let (sender, receiver) = mpsc::sync_channel(1000);
+    thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    Ok((child, receiver))
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Tally {
+    fn add(&mut self, section: &Section) {
+        // A crash has no result and counts as one failure.
+        let crash = Counts {
+            failed: 1,
+            ..Counts::default()
+        };
+        let counts = section.result.as_ref().unwrap_or(&crash);
+        self.passed += counts.passed;
+        self.failed += counts.failed;
+        self.ignored += counts.ignored;
+        if section.has_failed() {
+            println!("FAILED  {}", section.name);
+            let details: Vec<&str> = section.details().collect();
+            let shown = &details[details.len().saturating_sub(SHOWN_LINES)..];
+            shown.iter().for_each(|line| println!("  {line}"));
+        } else if counts.passed > 0 {
+            println!(
+                "ok  {:>4}  {}  {}",
+                counts.passed, section.name, counts.time
+            );
+        }
+    }
+}
