@@ -76,6 +76,7 @@ impl Changes {
             || !self.release.is_empty()
             || !self.put_off.is_empty()
             || !self.dead.is_empty()
+            || !self.dead_if_absent.is_empty()
             || !self.settle.is_empty()
             || !self.seen.is_empty()
             || !self.outgoing.is_empty()

@@ -159,7 +159,7 @@ pub struct HeldRow {
     pub defect: Option<String>,
     /// Why it is held.
     pub reason: HeldReason,
-    /// When it was first held.
+    /// Since when it is held, or waits for what it waits for now.
     pub since: Timestamp,
     /// How often a handler has put it off.
     pub attempts: u32,

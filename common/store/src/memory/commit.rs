@@ -5,8 +5,9 @@ use doorstep_event::{StreamKey, Timestamp};
 
 use super::data::{Data, Entity, Held, Owed, Stream};
 use crate::{
-    Changes, Commit, DeadFate, DeadStatus, EntityChange, EntityKey, Expect, HeldId, HeldReason,
-    HeldRow, NewHeld, OutboxId, OutboxRow, RowRef, StreamChange, UsageOf, Written, size,
+    Changes, Commit, DeadFate, DeadRow, DeadStatus, EntityChange, EntityKey, Expect, HeldId,
+    HeldReason, HeldRow, NewHeld, OutboxId, OutboxRow, RowRef, StreamChange, UsageOf, Written,
+    size,
 };
 
 /// Somebody else was there first.
@@ -71,6 +72,7 @@ impl Data {
             let mut held = self.held.get(&retry.id).ok_or(Conflict)?.clone();
             held.row.reason = retry.reason;
             held.row.attempts = retry.attempts;
+            held.row.since = retry.since;
             held.due = retry.due;
             self.held.put(retry.id, held);
         }
@@ -92,19 +94,14 @@ impl Data {
                 }
             }
         }
-        let may_be_there = changes
-            .dead_if_absent
-            .into_iter()
-            .filter(|new| self.dead_numbers.get(&new.row.id).is_none())
-            .collect::<Vec<_>>();
-        for new in changes.dead.into_iter().chain(may_be_there) {
-            self.counters.last_dead += 1;
-            let number = self.counters.last_dead;
-            if !self.dead_numbers.insert(new.row.id.clone(), number) {
+        for new in changes.dead {
+            if !self.add_dead(new.row) {
                 return Err(Conflict);
             }
-            add(&mut self.counters.usage.dead, size::dead(&new.row));
-            self.dead.put(number, new.row);
+        }
+        for new in changes.dead_if_absent {
+            // Whether it was there already does not matter.
+            self.add_dead(new.row);
         }
         for new in changes.hold {
             self.hold(new)?;
@@ -163,6 +160,18 @@ impl Data {
         self.counters.tally.add(&changes.tally);
         written.usage = self.counters.usage;
         Ok(written)
+    }
+
+    /// Adds a dead letter unless it is there already. Returns whether it was added.
+    fn add_dead(&mut self, row: DeadRow) -> bool {
+        let number = self.counters.last_dead + 1;
+        if !self.dead_numbers.insert(row.id.clone(), number) {
+            return false;
+        }
+        self.counters.last_dead = number;
+        add(&mut self.counters.usage.dead, size::dead(&row));
+        self.dead.put(number, row);
+        true
     }
 
     fn write_stream(&mut self, change: &StreamChange) -> Result<Expect, Conflict> {

@@ -72,6 +72,7 @@ impl Writer<'_> {
         self.put_off(&changes.put_off)?;
         self.settle(&changes.settle)?;
         self.add_dead(&changes.dead)?;
+        self.add_dead_if_absent(&changes.dead_if_absent)?;
         self.hold(&changes.hold, &changes.streams, &ids)?;
         let streams = self.write_streams(&changes.streams, &ids)?;
         self.wake(&changes.entities)?;

@@ -107,22 +107,22 @@ fn streams_of(
     Ok(())
 }
 
-/// Streams that hold, are not blocked, and do not hold what is next: `s.id` of each.
-const GAPS: &str = "streams s INDEXED BY streams_holding WHERE s.held > 0 AND s.blocked IS NULL AND NOT EXISTS (
-         SELECT 1 FROM held h INDEXED BY held_place WHERE h.stream_id = s.id AND h.sequence = s.cursor + 1)";
+/// Streams that hold, are not blocked, and do not hold what is next, each with the first sequence that it does hold.
+const GAPS: &str = "(SELECT s.id, s.cursor, s.held, (
+             SELECT min(h.sequence) FROM held h INDEXED BY held_place
+             WHERE h.stream_id = s.id AND h.sequence > s.cursor) AS first
+         FROM streams s INDEXED BY streams_holding WHERE s.held > 0 AND s.blocked IS NULL) g
+     WHERE g.first > g.cursor + 1";
 
 pub(super) fn gaps(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, Stop> {
     db.read(|conn, sources| {
         // The stream's key stands in each event that it holds.
         let mut found = conn.prepare_cached(&format!(
-            "SELECT first.source_id, first.subject, g.cursor, first.sequence, g.held, g.since
-             FROM (SELECT s.id, s.cursor, s.held,
-                          (SELECT min(h.since) FROM held h INDEXED BY held_place
-                           WHERE h.stream_id = s.id AND h.sequence IS NOT NULL) AS since
+            "SELECT h.source_id, h.subject, g.cursor, g.first, g.held, g.since
+             FROM (SELECT g.*, (SELECT min(h.since) FROM held h INDEXED BY held_place
+                                WHERE h.stream_id = g.id AND h.sequence > g.cursor) AS since
                    FROM {GAPS}) g
-             CROSS JOIN held first INDEXED BY held_place ON first.stream_id = g.id AND first.sequence = (
-                 SELECT min(h.sequence) FROM held h INDEXED BY held_place
-                 WHERE h.stream_id = g.id AND h.sequence IS NOT NULL)
+             CROSS JOIN held h INDEXED BY held_place ON h.stream_id = g.id AND h.sequence = g.first
              WHERE g.since < ?1 ORDER BY g.id LIMIT ?2"
         ))?;
         let mut rows = found.query(params![nanos(older_than), signed(limit as u64)])?;

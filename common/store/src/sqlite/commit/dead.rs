@@ -49,12 +49,23 @@ impl Writer<'_> {
 
     pub(super) fn add_dead(&mut self, new: &[NewDead]) -> Result<(), Stop> {
         for NewDead { row } in new {
+            if !self.add_dead_row(row)? {
+                return Err(Stop::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_dead_if_absent(&mut self, new: &[NewDead]) -> Result<(), Stop> {
+        for NewDead { row } in new {
+            // Whether it was there already does not matter.
             self.add_dead_row(row)?;
         }
         Ok(())
     }
 
-    fn add_dead_row(&mut self, row: &DeadRow) -> Result<(), Stop> {
+    /// Adds a dead letter unless it is there already. Returns whether it was added.
+    fn add_dead_row(&mut self, row: &DeadRow) -> Result<bool, Stop> {
         let event: Option<&Event> = row.event.as_ref();
         let source = match event {
             Some(event) => Some(self.sources.find_or_add(self.tx, &event.source)?),
@@ -90,8 +101,10 @@ impl Writer<'_> {
                 event.and_then(|e| e.traceparent.as_deref()),
                 event.map(|e| &e.data[..]),
             ])?;
-        one_or_conflict(added)?;
+        if added == 0 {
+            return Ok(false);
+        }
         more(&mut self.totals.usage.dead, bytes);
-        Ok(())
+        Ok(true)
     }
 }

@@ -143,14 +143,15 @@ impl Writer<'_> {
             let (reason, about) = reason_columns(&retry.reason);
             self.tx
                 .prepare_cached(
-                    "UPDATE held SET reason = ?2, about = ?3, due = ?4, attempts = ?5 WHERE id = ?1",
+                    "UPDATE held SET reason = ?2, about = ?3, due = ?4, attempts = ?5, since = ?6 WHERE id = ?1",
                 )?
                 .execute(params![
                     retry.id.0,
                     reason,
                     about,
                     retry.due.map(nanos),
-                    retry.attempts
+                    retry.attempts,
+                    nanos(retry.since),
                 ])?;
             let awaiting = self.totals.awaiting + u64::from(reason == AWAITS);
             self.totals.awaiting = awaiting.saturating_sub(u64::from(awaited == AWAITS));

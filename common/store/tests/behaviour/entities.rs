@@ -1,0 +1,72 @@
+//! Entities: states under versions.
+
+use doorstep_store::{Changes, Expect, Store};
+
+use crate::fixtures::*;
+
+async fn put(store: &impl Store, second: i64, key: &str, state: &str) -> Expect {
+    let mut changes = Changes::at(at(second));
+    changes.entities = vec![change_entity(store, key, Some(state)).await];
+    commit(store, changes).await.entities.remove(0)
+}
+
+pub async fn a_state_is_read_back_as_it_was_written(store: impl Store) {
+    let told = put(&store, 1, "order/1", r#"{"lines":1}"#).await;
+    let row = entity_row(&store, "order/1").await;
+    assert_eq!(row.state.as_deref(), Some(&br#"{"lines":1}"#[..]));
+    assert_eq!((row.row, row.version), (told.row, told.version));
+    let told = put(&store, 2, "order/1", "").await;
+    let again = entity_row(&store, "order/1").await;
+    assert_eq!(again.state.as_deref(), Some(&b""[..]));
+    assert_eq!((again.row, again.version), (row.row, row.version + 1));
+    assert_eq!(again.version, told.version);
+}
+
+pub async fn an_entity_that_is_only_read_has_no_state(store: impl Store) {
+    for _ in 0..2 {
+        let mut changes = Changes::at(at(1));
+        changes.entities = vec![change_entity(&store, "order/1", None).await];
+        let told = commit(&store, changes).await.entities;
+        let row = entity_row(&store, "order/1").await;
+        assert_eq!(row.state, None);
+        assert!(row.row.is_some());
+        assert_eq!(told[0].version, row.version);
+    }
+    assert_eq!(store.entities(None, 10).await.unwrap(), []);
+    assert_eq!(store.summary(at(1)).await.unwrap().entities, 0);
+    put(&store, 2, "order/1", "{}").await;
+    assert_eq!(store.entities(None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.summary(at(1)).await.unwrap().entities, 1);
+}
+
+pub async fn an_entity_that_has_changed_since_is_a_conflict(store: impl Store) {
+    put(&store, 1, "order/1", "1").await;
+    let stale = change_entity(&store, "order/1", Some("3")).await;
+    put(&store, 2, "order/1", "2").await;
+    let mut changes = Changes::at(at(3));
+    changes.entities = vec![stale];
+    conflict(&store, changes).await;
+    assert_eq!(
+        entity_row(&store, "order/1").await.state.as_deref(),
+        Some(&b"2"[..])
+    );
+}
+
+pub async fn an_entity_that_was_only_read_and_has_changed_since_is_a_conflict(store: impl Store) {
+    put(&store, 1, "order/1", "1").await;
+    let mut changes = Changes::at(at(3));
+    changes.entities = vec![change_entity(&store, "order/1", None).await];
+    put(&store, 2, "order/1", "2").await;
+    conflict(&store, changes).await;
+}
+
+pub async fn an_entity_that_somebody_else_has_created_is_a_conflict(store: impl Store) {
+    let changed = change_entity(&store, "order/1", Some("2")).await;
+    let only_read = change_entity(&store, "order/1", None).await;
+    put(&store, 1, "order/1", "1").await;
+    for stale in [changed, only_read] {
+        let mut changes = Changes::at(at(2));
+        changes.entities = vec![stale];
+        conflict(&store, changes).await;
+    }
+}

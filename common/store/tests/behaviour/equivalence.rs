@@ -1,0 +1,438 @@
+//! Whatever is done to a store, SQLite and memory answer alike and end with the same contents.
+
+use doorstep_event::{Event, EventId, Sequence, Source, StreamKey};
+use doorstep_store::{
+    Ask, Changes, Commit, DeadFate, DeadId, DeadStatus, EntityChange, Expect, HeldId, HeldReason,
+    HeldRetry, NewDead, NewHeld, NewOutbox, OutboxId, OutboxKind, OutboxRetry, OutgoingChange,
+    Store, StreamChange, StreamState,
+};
+use proptest::{collection::vec, option, prelude::*};
+
+use crate::{fixtures::*, folder::Folder};
+
+/// One step: a commit, or upkeep. Small numbers choose among a few streams, entities and ids, so that steps meet.
+#[derive(Debug, Clone)]
+enum Step {
+    Commit(Vec<Part>),
+    Sweep,
+    Prune(usize),
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Stream {
+        which: u8,
+        fresh: Fresh,
+        after: Option<After>,
+    },
+    Entity {
+        which: u8,
+        fresh: Fresh,
+        after: Option<u8>,
+    },
+    Hold {
+        which: u8,
+        sequence: u8,
+        reason: u8,
+        due: Option<u8>,
+    },
+    Release(u8),
+    PutOff {
+        which: u8,
+        reason: u8,
+        due: Option<u8>,
+    },
+    Dead {
+        which: u8,
+        event: bool,
+        certain: bool,
+    },
+    Settle {
+        which: u8,
+        open: bool,
+        gone: bool,
+    },
+    Seen {
+        which: u8,
+        time: u8,
+    },
+    Outgoing {
+        which: u8,
+        fresh: Fresh,
+        more: u8,
+    },
+    Owe {
+        which: u8,
+        copy: bool,
+    },
+    Pay(u8),
+    Unpaid {
+        which: u8,
+        due: u8,
+    },
+    Tally,
+}
+
+/// Whether a part knows of what was written last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fresh {
+    Fresh,
+    Stale,
+}
+
+#[derive(Debug, Clone)]
+struct After {
+    further: u8,
+    own_id: bool,
+    blocked: bool,
+}
+
+fn fresh() -> impl Strategy<Value = Fresh> {
+    prop_oneof![30 => Just(Fresh::Fresh), 1 => Just(Fresh::Stale)]
+}
+
+fn after() -> impl Strategy<Value = After> {
+    (0..3_u8, any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(further, own_id, blocked)| {
+        After {
+            further,
+            own_id,
+            blocked,
+        }
+    })
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    let due = || option::of(0..40_u8);
+    prop_oneof![
+        4 => (0..4_u8, fresh(), option::weighted(0.8, after())).prop_map(|(which, fresh, after)| Part::Stream { which, fresh, after }),
+        4 => (0..4_u8, fresh(), option::weighted(0.7, any::<u8>())).prop_map(|(which, fresh, after)| Part::Entity { which, fresh, after }),
+        6 => (0..5_u8, 0..9_u8, 0..3_u8, due()).prop_map(|(which, sequence, reason, due)| Part::Hold { which, sequence, reason, due }),
+        2 => any::<u8>().prop_map(Part::Release),
+        2 => (any::<u8>(), 0..3_u8, due()).prop_map(|(which, reason, due)| Part::PutOff { which, reason, due }),
+        1 => (0..4_u8, any::<bool>(), any::<bool>()).prop_map(|(which, event, certain)| Part::Dead { which, event, certain }),
+        1 => (0..4_u8, any::<bool>(), any::<bool>()).prop_map(|(which, open, gone)| Part::Settle { which, open, gone }),
+        1 => (0..20_u8, 0..40_u8).prop_map(|(which, time)| Part::Seen { which, time }),
+        2 => (0..3_u8, fresh(), 1..3_u8).prop_map(|(which, fresh, more)| Part::Outgoing { which, fresh, more }),
+        2 => (0..5_u8, any::<bool>()).prop_map(|(which, copy)| Part::Owe { which, copy }),
+        2 => any::<u8>().prop_map(Part::Pay),
+        1 => (any::<u8>(), 0..60_u8).prop_map(|(which, due)| Part::Unpaid { which, due }),
+        1 => Just(Part::Tally),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => vec(part(), 1..6).prop_map(Step::Commit),
+        1 => Just(Step::Sweep),
+        1 => (0..4_usize).prop_map(Step::Prune),
+    ]
+}
+
+/// One of five streams, of two sources.
+fn key(which: u8) -> StreamKey {
+    StreamKey {
+        source: source(["shop/1", "shop/2"][usize::from(which % 2)]),
+        subject: subject(&format!("order/{}", which / 2)),
+    }
+}
+
+fn event_of(which: u8, sequence: u8) -> Event {
+    let key = key(which);
+    Event {
+        source: key.source,
+        ..event(key.subject.as_str(), sequence.into())
+    }
+}
+
+fn entity_of(which: u8) -> String {
+    format!("stock/{which}")
+}
+
+fn seen_id(which: u8) -> (Source, EventId) {
+    (
+        key(which).source,
+        EventId::new(format!("loose {}", which / 2)).unwrap(),
+    )
+}
+
+fn reason(number: u8, which: u8) -> HeldReason {
+    match number {
+        0 => HeldReason::Behind,
+        1 => HeldReason::Awaits(entity(&entity_of(which % 4))),
+        _ => HeldReason::Replay(DeadId(format!("d{which}"))),
+    }
+}
+
+fn everything() -> Ask {
+    let places =
+        (0..5).flat_map(|which| (1..9).map(move |n| (key(which), Sequence::new(n).unwrap())));
+    Ask {
+        streams: (0..5).map(key).collect(),
+        held_per_stream: 3,
+        held_at: places.collect(),
+        entities: (0..4).map(|n| entity(&entity_of(n))).collect(),
+        seen: (0..20).map(seen_id).collect(),
+        outgoing: (0..3).map(|n| subject(&format!("delivery/{n}"))).collect(),
+    }
+}
+
+/// What is there for parts to choose from.
+struct Known {
+    held: Vec<HeldId>,
+    outbox: Vec<OutboxId>,
+}
+
+impl Known {
+    fn held(&self, which: u8) -> HeldId {
+        let there = usize::from(which) % (self.held.len() + 1);
+        // Mostly one that is there, and sometimes one that never was.
+        self.held.get(there).copied().unwrap_or(HeldId(100_000))
+    }
+
+    fn owed(&self, which: u8) -> OutboxId {
+        let there = usize::from(which) % (self.outbox.len() + 1);
+        self.outbox.get(there).copied().unwrap_or(OutboxId(100_000))
+    }
+}
+
+fn expect(row: Option<doorstep_store::RowRef>, version: u64, fresh: Fresh) -> Expect {
+    match (row, fresh) {
+        (Some(_), Fresh::Stale) if version % 2 == 0 => Expect {
+            row: None,
+            version: 0,
+        },
+        (Some(_), Fresh::Stale) => Expect {
+            row,
+            version: version - 1,
+        },
+        _ => Expect { row, version },
+    }
+}
+
+async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Part) {
+    match part {
+        Part::Stream {
+            which,
+            fresh,
+            after,
+        } => {
+            let key = key(which);
+            if changes.streams.iter().any(|c| c.key == key) {
+                return;
+            }
+            let row = stream_row(store, &key).await;
+            let after = after.map(|after| {
+                let stay = if fresh == Fresh::Stale { 0 } else { row.cursor };
+                let cursor = stay + u64::from(after.further);
+                let id = if after.own_id {
+                    format!("{}#{cursor}", key.subject)
+                } else {
+                    format!("x{cursor}")
+                };
+                StreamState {
+                    cursor,
+                    last_id: (cursor > 0).then(|| EventId::new(id).unwrap()),
+                    blocked: after.blocked.then(|| dead_id("d1")),
+                }
+            });
+            let expect = expect(row.row, row.version, fresh);
+            changes.streams.push(StreamChange { key, expect, after });
+        }
+        Part::Entity {
+            which,
+            fresh,
+            after,
+        } => {
+            let row = entity_row(store, &entity_of(which)).await;
+            changes.entities.push(EntityChange {
+                expect: expect(row.row, row.version, fresh),
+                key: row.key,
+                after: after.map(|n| vec![n; usize::from(n % 9)]),
+            });
+        }
+        Part::Hold {
+            which,
+            sequence,
+            reason: number,
+            due,
+        } => changes.hold.push(NewHeld {
+            reason: reason(number, which),
+            due: due.map(|second| at(second.into())),
+            defect: (which == 0).then(|| "defect".to_owned()),
+            since: at(sequence.into()),
+            ..held(event_of(which, sequence))
+        }),
+        Part::Release(which) => changes.release.push(known.held(which)),
+        Part::PutOff {
+            which,
+            reason: number,
+            due,
+        } => changes.put_off.push(HeldRetry {
+            id: known.held(which),
+            reason: reason(number, which),
+            due: due.map(|second| at(second.into())),
+            attempts: which.into(),
+            since: at((which % 7).into()),
+        }),
+        Part::Dead {
+            which,
+            event,
+            certain,
+        } => {
+            let event = event.then(|| event_of(which, 1));
+            let row = dead_letter(&format!("d{which}"), event);
+            let dead = if certain {
+                &mut changes.dead
+            } else {
+                &mut changes.dead_if_absent
+            };
+            dead.push(NewDead { row });
+        }
+        Part::Settle { which, open, gone } => {
+            let status = if open {
+                DeadStatus::Open
+            } else {
+                DeadStatus::Replaying
+            };
+            let fate = if gone {
+                DeadFate::Gone
+            } else {
+                DeadFate::Replaying
+            };
+            changes
+                .settle
+                .push((DeadId(format!("d{which}")), status, fate));
+        }
+        Part::Seen { which, time } => {
+            let (from, id) = seen_id(which);
+            changes.seen.push((from, id, at(time.into())));
+        }
+        Part::Outgoing { which, fresh, more } => {
+            let subject = subject(&format!("delivery/{which}"));
+            let ask = Ask {
+                outgoing: vec![subject.clone()],
+                ..Ask::default()
+            };
+            let last = load(store, ask).await.outgoing[0];
+            let before = if fresh == Fresh::Stale {
+                last + 1
+            } else {
+                last
+            };
+            let after = before + u64::from(more);
+            changes.outgoing.push(OutgoingChange {
+                subject,
+                before,
+                after,
+            });
+        }
+        Part::Owe { which, copy } => {
+            let kind = if copy {
+                OutboxKind::DeadCopy {
+                    id: DeadId(format!("d{which}")),
+                    headers: [("n".to_owned(), which.to_string())].into(),
+                    body: vec![which; 3].into(),
+                }
+            } else {
+                OutboxKind::Event(event_of(which, which))
+            };
+            changes.outbox.push(NewOutbox { kind });
+        }
+        Part::Pay(which) => changes.paid.push(known.owed(which)),
+        Part::Unpaid { which, due } => changes.unpaid.push(OutboxRetry {
+            id: known.owed(which),
+            due: at(due.into()),
+        }),
+        Part::Tally => changes.tally.applied += 1,
+    }
+}
+
+/// Answers of the commits and of the upkeep.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Commit(Commit),
+    Rows(u64),
+}
+
+async fn answer(store: &impl Store, second: i64, step: &Step, changes: &Changes) -> Answer {
+    match step {
+        Step::Commit(_) => Answer::Commit(store.commit(changes.clone()).await.unwrap()),
+        Step::Sweep => Answer::Rows(store.sweep(at(second)).await.unwrap()),
+        // Which of several ids of one moment are forgotten first is open, so a page is all of them or none.
+        Step::Prune(n) => Answer::Rows(store.prune_seen(at(*n as i64 * 10), 1_000).await.unwrap()),
+    }
+}
+
+async fn run(steps: Vec<Step>) -> (usize, usize) {
+    let folder = Folder::new();
+    let (memory, sqlite) = (crate::memory(), crate::sqlite(&folder));
+    let (mut commits, mut conflicts) = (0, 0);
+    for (second, step) in (0_i64..).zip(steps) {
+        let mut changes = Changes::at(at(second));
+        let mut known = Known {
+            held: Vec::new(),
+            outbox: memory
+                .outbox(doorstep_event::Timestamp::MAX, 99)
+                .await
+                .unwrap()
+                .iter()
+                .map(|o| o.id)
+                .collect(),
+        };
+        known.held = memory
+            .due(doorstep_event::Timestamp::MAX, 99)
+            .await
+            .unwrap()
+            .iter()
+            .map(|h| h.id)
+            .collect();
+        if let Step::Commit(parts) = &step {
+            for part in parts {
+                add(&memory, &known, &mut changes, part.clone()).await;
+            }
+        }
+        let told = answer(&memory, second, &step, &changes).await;
+        match told {
+            Answer::Commit(Commit::Written(_)) => commits += 1,
+            Answer::Commit(Commit::Conflict) => conflicts += 1,
+            Answer::Rows(_) => {}
+        }
+        assert_eq!(
+            answer(&sqlite, second, &step, &changes).await,
+            told,
+            "{changes:#?}"
+        );
+        let (expected, found) = (
+            contents(&memory, everything()).await,
+            contents(&sqlite, everything()).await,
+        );
+        assert_eq!(found, expected, "after {changes:#?}");
+    }
+    (commits, conflicts)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sqlite_and_memory_answer_alike(steps in vec(step(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(run(steps));
+    }
+}
+
+/// The test above would say nothing if nearly every commit conflicted, or none.
+#[test]
+fn random_changes_are_a_mixture_of_written_and_conflicting() {
+    use proptest::{strategy::ValueTree, test_runner::TestRunner};
+    let mut runner = TestRunner::deterministic();
+    let steps = vec(step(), 400).new_tree(&mut runner).unwrap().current();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (commits, conflicts) = runtime.block_on(run(steps));
+    assert!(
+        commits > 50 && conflicts > 50,
+        "{commits} written, {conflicts} conflicts"
+    );
+}

@@ -1,0 +1,257 @@
+//! What the promises have in common: events, and changes made from what is there.
+
+use bytes::Bytes;
+use doorstep_event::{Event, EventId, EventType, Sequence, Source, StreamKey, Subject, Timestamp};
+use doorstep_store::{
+    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, DeadStatus, EntityChange, EntityKey,
+    EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, NewHeld, OutboxRow, Store, StreamChange,
+    StreamRow, StreamState, Summary, Written,
+};
+
+/// So many seconds after the beginning of 2026.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + second).unwrap()
+}
+
+pub fn subject(text: &str) -> Subject {
+    Subject::new(text).unwrap()
+}
+
+pub fn source(text: &str) -> Source {
+    Source::new(text).unwrap()
+}
+
+/// The stream of the shop about a subject.
+pub fn stream(about: &str) -> StreamKey {
+    StreamKey {
+        source: source("shop/1"),
+        subject: subject(about),
+    }
+}
+
+pub fn entity(key: &str) -> EntityKey {
+    EntityKey::new(key)
+}
+
+/// The shop's event about a subject; `sequence` 0 is none.
+pub fn event(about: &str, sequence: u64) -> Event {
+    let sequence = Sequence::new(sequence);
+    Event {
+        id: EventId::new(format!("{about}#{}", sequence.map_or(0, Sequence::get))).unwrap(),
+        source: source("shop/1"),
+        kind: EventType::new("order.placed.v1").unwrap(),
+        subject: subject(about),
+        time: Some(at(0)),
+        sequence,
+        traceparent: None,
+        data: Bytes::from_static(br#"{"total":"1.10"}"#),
+    }
+}
+
+/// That event, held behind its predecessor since second 1.
+pub fn held(event: Event) -> NewHeld {
+    NewHeld {
+        event,
+        defect: None,
+        reason: HeldReason::Behind,
+        due: None,
+        attempts: 0,
+        since: at(1),
+    }
+}
+
+pub fn dead_id(text: &str) -> DeadId {
+    DeadId(text.to_owned())
+}
+
+pub fn dead_letter(id: &str, event: Option<Event>) -> DeadRow {
+    DeadRow {
+        id: dead_id(id),
+        body: Bytes::from_static(b"what came"),
+        blocks: event.is_some(),
+        event,
+        reason: "broken rule".into(),
+        detail: "a total of -1 is negative".into(),
+        fingerprint: "broken".into(),
+        attempts: 1,
+        since: at(5),
+        status: DeadStatus::Open,
+        defect: None,
+    }
+}
+
+/// What a stream becomes: at a cursor with the id that the shop gives, not blocked.
+pub fn cursor(about: &str, cursor: u64) -> StreamState {
+    StreamState {
+        cursor,
+        last_id: (cursor > 0).then(|| event(about, cursor).id),
+        blocked: None,
+    }
+}
+
+pub fn blocked(about: &str, at: u64, by: &str) -> StreamState {
+    StreamState {
+        blocked: Some(dead_id(by)),
+        ..cursor(about, at)
+    }
+}
+
+pub async fn load(store: &impl Store, ask: Ask) -> Loaded {
+    store.load(ask).await.unwrap()
+}
+
+pub async fn stream_row(store: &impl Store, key: &StreamKey) -> StreamRow {
+    let ask = Ask {
+        streams: vec![key.clone()],
+        ..Ask::default()
+    };
+    load(store, ask).await.streams.remove(0)
+}
+
+pub async fn entity_row(store: &impl Store, key: &str) -> EntityRow {
+    let ask = Ask {
+        entities: vec![entity(key)],
+        ..Ask::default()
+    };
+    load(store, ask).await.entities.remove(0)
+}
+
+pub async fn held_next(store: &impl Store, about: &str, most: usize) -> Vec<HeldRow> {
+    let ask = Ask {
+        streams: vec![stream(about)],
+        held_per_stream: most,
+        ..Ask::default()
+    };
+    load(store, ask).await.held
+}
+
+/// Sequences of held events.
+pub fn sequences(held: &[HeldRow]) -> Vec<u64> {
+    held.iter()
+        .filter_map(|h| h.event.sequence.map(Sequence::get))
+        .collect()
+}
+
+/// A change of a stream as it is now.
+pub async fn change_stream(
+    store: &impl Store,
+    about: &str,
+    after: Option<StreamState>,
+) -> StreamChange {
+    let row = stream_row(store, &stream(about)).await;
+    StreamChange {
+        key: stream(about),
+        expect: Expect {
+            row: row.row,
+            version: row.version,
+        },
+        after,
+    }
+}
+
+/// A change of an entity as it is now.
+pub async fn change_entity(store: &impl Store, key: &str, after: Option<&str>) -> EntityChange {
+    let row = entity_row(store, key).await;
+    EntityChange {
+        key: entity(key),
+        expect: Expect {
+            row: row.row,
+            version: row.version,
+        },
+        after: after.map(|state| state.as_bytes().to_vec()),
+    }
+}
+
+/// Commits what must not conflict.
+#[track_caller]
+pub fn written(commit: Commit) -> Written {
+    match commit {
+        Commit::Written(written) => written,
+        Commit::Conflict => panic!("a conflict where there is none"),
+    }
+}
+
+pub async fn commit(store: &impl Store, changes: Changes) -> Written {
+    written(store.commit(changes).await.unwrap())
+}
+
+pub async fn conflict(store: &impl Store, changes: Changes) {
+    assert_eq!(store.commit(changes).await.unwrap(), Commit::Conflict);
+}
+
+/// Holds events, each in its stream, which is changed but stays where it is.
+pub async fn hold(store: &impl Store, second: i64, events: Vec<NewHeld>) {
+    let mut changes = Changes::at(at(second));
+    for new in &events {
+        let about = new.event.subject.as_str();
+        let there = |c: &StreamChange| c.key.subject.as_str() == about;
+        if new.event.sequence.is_some() && !changes.streams.iter().any(there) {
+            let row = stream_row(store, &stream(about)).await;
+            let stays = StreamState {
+                cursor: row.cursor,
+                last_id: row.last_id,
+                blocked: row.blocked,
+            };
+            let change = change_stream(store, about, Some(stays)).await;
+            changes.streams.push(change);
+        }
+    }
+    changes.hold = events;
+    commit(store, changes).await;
+}
+
+/// Moves a stream on.
+pub async fn advance(store: &impl Store, second: i64, about: &str, state: StreamState) {
+    let mut changes = Changes::at(at(second));
+    changes.streams = vec![change_stream(store, about, Some(state)).await];
+    commit(store, changes).await;
+}
+
+/// Everything that can be read of a store.
+#[derive(Debug, PartialEq)]
+pub struct Contents {
+    pub streams: Vec<StreamRow>,
+    pub entities: Vec<EntityRow>,
+    pub loaded: Loadable,
+    pub due: Vec<HeldRow>,
+    pub next_due: Option<Timestamp>,
+    pub dead: Vec<DeadRow>,
+    pub outbox: Vec<OutboxRow>,
+    pub due_outbox: Vec<OutboxRow>,
+    pub gaps: Vec<Gap>,
+    pub summary: Summary,
+}
+
+/// [`Loaded`] so that it can be compared.
+#[derive(Debug, PartialEq)]
+pub struct Loadable {
+    pub held: Vec<HeldRow>,
+    pub held_at: Vec<Option<EventId>>,
+    pub entities: Vec<EntityRow>,
+    pub seen: Vec<bool>,
+    pub outgoing: Vec<u64>,
+}
+
+/// Reads everything; of what can only be asked for by name, what `ask` names.
+pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
+    let forever = Timestamp::MAX;
+    let loaded = load(store, ask).await;
+    Contents {
+        streams: store.streams(None, 1_000).await.unwrap(),
+        entities: store.entities(None, 1_000).await.unwrap(),
+        loaded: Loadable {
+            held: loaded.held,
+            held_at: loaded.held_at,
+            entities: loaded.entities,
+            seen: loaded.seen,
+            outgoing: loaded.outgoing,
+        },
+        due: store.due(forever, 1_000).await.unwrap(),
+        next_due: store.next_due().await.unwrap(),
+        dead: store.dead(DeadFilter::All, None, 1_000).await.unwrap(),
+        outbox: store.outbox(forever, 1_000).await.unwrap(),
+        due_outbox: store.outbox(at(20), 1_000).await.unwrap(),
+        gaps: store.gaps(forever, 1_000).await.unwrap(),
+        summary: store.summary(at(1_000)).await.unwrap(),
+    }
+}

@@ -1,0 +1,342 @@
+//! What is held: places, due times, and who wakes whom.
+
+use doorstep_event::{Sequence, Timestamp};
+use doorstep_store::{Ask, Changes, HeldId, HeldReason, HeldRetry, NewHeld, Store};
+
+use crate::fixtures::*;
+
+fn awaiting(about: &str, sequence: u64, key: &str, due: Option<Timestamp>) -> NewHeld {
+    NewHeld {
+        reason: HeldReason::Awaits(entity(key)),
+        due,
+        attempts: 1,
+        ..held(event(about, sequence))
+    }
+}
+
+const NONE: [u64; 0] = [];
+
+async fn due_at(store: &impl Store, second: i64) -> Vec<u64> {
+    sequences(&store.due(at(second), 100).await.unwrap())
+}
+
+pub async fn what_is_held_next_comes_with_its_stream(store: impl Store) {
+    let events = [2, 3, 4, 6, 7].map(|n| held(event("order/1", n)));
+    hold(&store, 1, events.into()).await;
+    hold(&store, 1, vec![held(event("order/2", 2))]).await;
+    assert_eq!(held_next(&store, "order/1", 8).await, []);
+    advance(&store, 2, "order/1", cursor("order/1", 1)).await;
+    let next = held_next(&store, "order/1", 8).await;
+    assert_eq!(sequences(&next), [2, 3, 4]);
+    assert_eq!(sequences(&held_next(&store, "order/1", 2).await), [2, 3]);
+    assert_eq!(held_next(&store, "order/1", 0).await, []);
+    let row = stream_row(&store, &stream("order/1")).await;
+    assert_eq!(row.held, 5);
+
+    advance(&store, 3, "order/2", cursor("order/2", 1)).await;
+    let ask = Ask {
+        streams: vec![stream("order/2"), stream("order/9"), stream("order/1")],
+        held_per_stream: 8,
+        ..Ask::default()
+    };
+    let loaded = load(&store, ask).await;
+    assert_eq!(sequences(&loaded.held), [2, 2, 3, 4]);
+    assert_eq!(loaded.held[0].event.subject, subject("order/2"));
+}
+
+pub async fn a_blocked_stream_brings_its_replay(store: impl Store) {
+    advance(&store, 1, "order/1", blocked("order/1", 3, "d1")).await;
+    hold(&store, 2, vec![held(event("order/1", 5))]).await;
+    assert_eq!(held_next(&store, "order/1", 8).await, []);
+    let replay = NewHeld {
+        reason: HeldReason::Replay(dead_id("d1")),
+        due: Some(at(3)),
+        ..held(event("order/1", 4))
+    };
+    hold(&store, 3, vec![replay]).await;
+    let next = held_next(&store, "order/1", 8).await;
+    assert_eq!(sequences(&next), [4, 5]);
+    assert_eq!(next[0].reason, HeldReason::Replay(dead_id("d1")));
+    assert_eq!(due_at(&store, 3).await, [4]);
+}
+
+pub async fn a_held_event_is_read_back_as_it_was(store: impl Store) {
+    let mut odd = event("order/2", 7);
+    odd.time = Some(Timestamp::MIN);
+    odd.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+    odd.data = vec![0, 159, 146, 150].into();
+    let mut late = event("order/3", 1);
+    late.time = Some("2026-11-23T10:00:00.123456789Z".parse().unwrap());
+    let mut timeless = event("order/4", 1);
+    timeless.time = None;
+    let all = [event("order/1", i64::MAX as u64), odd, late, timeless];
+    for event in all {
+        let new = NewHeld {
+            event: event.clone(),
+            defect: Some("type is missing".into()),
+            reason: HeldReason::Awaits(entity("stock/1")),
+            due: Some(at(9)),
+            attempts: u32::MAX,
+            since: at(4),
+        };
+        hold(&store, 5, vec![new.clone()]).await;
+        let rows = store.due(at(9), 10).await.unwrap();
+        let row = rows.into_iter().find(|row| row.event == event).unwrap();
+        assert_eq!(row.defect, new.defect);
+        assert_eq!(row.reason, new.reason);
+        assert_eq!(row.attempts, new.attempts);
+        assert_eq!(row.since, new.since);
+    }
+}
+
+pub async fn places_tell_which_event_is_held_there(store: impl Store) {
+    hold(&store, 1, vec![held(event("order/1", 5))]).await;
+    let place = |about, n| (stream(about), Sequence::new(n).unwrap());
+    let ask = Ask {
+        held_at: vec![
+            place("order/1", 4),
+            place("order/1", 5),
+            place("order/2", 5),
+        ],
+        ..Ask::default()
+    };
+    let there = load(&store, ask).await.held_at;
+    assert_eq!(there, [None, Some(event("order/1", 5).id), None]);
+}
+
+pub async fn a_place_that_is_taken_is_a_conflict(store: impl Store) {
+    hold(&store, 1, vec![held(event("order/1", 5))]).await;
+    let mut changes = Changes::at(at(2));
+    changes.hold = vec![held(event("order/1", 5))];
+    conflict(&store, changes).await;
+    let mut twice = Changes::at(at(2));
+    twice.hold = vec![held(event("order/1", 6)), held(event("order/1", 6))];
+    conflict(&store, twice).await;
+    assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
+}
+
+pub async fn what_is_released_makes_room_in_the_same_changes(store: impl Store) {
+    advance(&store, 1, "order/1", cursor("order/1", 4)).await;
+    hold(&store, 1, vec![held(event("order/1", 5))]).await;
+    let before = held_next(&store, "order/1", 1).await.remove(0);
+    let mut changes = Changes::at(at(2));
+    changes.release = vec![before.id];
+    changes.hold = vec![NewHeld {
+        attempts: 3,
+        ..held(event("order/1", 5))
+    }];
+    commit(&store, changes).await;
+    let after = held_next(&store, "order/1", 1).await.remove(0);
+    assert_eq!(after.attempts, 3);
+    assert_ne!(after.id, before.id);
+    assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
+}
+
+pub async fn what_is_no_longer_held_cannot_be_released_or_put_off(store: impl Store) {
+    advance(&store, 1, "order/1", cursor("order/1", 4)).await;
+    hold(&store, 1, vec![held(event("order/1", 5))]).await;
+    let id = held_next(&store, "order/1", 1).await.remove(0).id;
+    let release = |ids: &[HeldId]| {
+        let mut changes = Changes::at(at(2));
+        changes.release = ids.into();
+        changes
+    };
+    conflict(&store, release(&[id, id])).await;
+    commit(&store, release(&[id])).await;
+    conflict(&store, release(&[id])).await;
+    let mut changes = Changes::at(at(3));
+    changes.put_off = vec![HeldRetry {
+        id,
+        reason: HeldReason::Behind,
+        due: None,
+        attempts: 1,
+        since: at(3),
+    }];
+    conflict(&store, changes).await;
+    // A number is never given again, so that it cannot come to mean another event.
+    hold(&store, 4, vec![held(event("order/1", 5))]).await;
+    conflict(&store, release(&[id])).await;
+}
+
+pub async fn a_rising_cursor_drops_what_it_passes(store: impl Store) {
+    let events = [2, 3, 5, 9].map(|n| held(event("order/1", n)));
+    hold(&store, 1, events.into()).await;
+    hold(&store, 1, vec![held(event("order/2", 2))]).await;
+    advance(&store, 2, "order/1", cursor("order/1", 5)).await;
+    let row = stream_row(&store, &stream("order/1")).await;
+    assert_eq!(row.held, 1);
+    let gaps = store.gaps(at(10), 10).await.unwrap();
+    assert_eq!((gaps[0].from, gaps[0].to, gaps[0].held), (6, 8, 1));
+    assert_eq!(gaps[1].stream, stream("order/2"));
+    assert_eq!(store.summary(at(2)).await.unwrap().usage.held.rows, 2);
+}
+
+pub async fn what_is_next_becomes_due_when_its_stream_changes(store: impl Store) {
+    hold(
+        &store,
+        1,
+        vec![held(event("order/1", 2)), held(event("order/1", 3))],
+    )
+    .await;
+    assert_eq!(store.next_due().await.unwrap(), None);
+    advance(&store, 5, "order/1", cursor("order/1", 1)).await;
+    assert_eq!(store.next_due().await.unwrap(), Some(at(5)));
+    assert_eq!(due_at(&store, 4).await, NONE);
+    assert_eq!(due_at(&store, 5).await, [2]);
+    // What is held as next in the very changes that make it so is due as well.
+    hold(&store, 7, vec![held(event("order/2", 1))]).await;
+    assert_eq!(due_at(&store, 7).await, [2, 1]);
+}
+
+pub async fn what_is_next_keeps_a_due_time_of_its_own(store: impl Store) {
+    hold(
+        &store,
+        1,
+        vec![awaiting("order/1", 1, "stock/1", Some(at(60)))],
+    )
+    .await;
+    advance(&store, 2, "order/1", cursor("order/1", 0)).await;
+    assert_eq!(store.next_due().await.unwrap(), Some(at(60)));
+    assert_eq!(store.sweep(at(3)).await.unwrap(), 0);
+    assert_eq!(due_at(&store, 59).await, NONE);
+    assert_eq!(due_at(&store, 60).await, [1]);
+}
+
+pub async fn what_is_behind_a_blocked_stream_does_not_become_due(store: impl Store) {
+    hold(&store, 1, vec![held(event("order/1", 2))]).await;
+    advance(&store, 2, "order/1", blocked("order/1", 1, "d1")).await;
+    assert_eq!(store.next_due().await.unwrap(), None);
+    assert_eq!(store.sweep(at(3)).await.unwrap(), 0);
+    assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
+    advance(&store, 4, "order/1", cursor("order/1", 1)).await;
+    assert_eq!(due_at(&store, 4).await, [2]);
+}
+
+pub async fn what_awaits_an_entity_becomes_due_when_that_changes(store: impl Store) {
+    let far = Some(at(3_600));
+    let new = vec![
+        awaiting("order/1", 1, "stock/1", far),
+        awaiting("order/2", 1, "stock/2", far),
+        awaiting("order/3", 0, "stock/1", None),
+    ];
+    hold(&store, 1, new).await;
+    let mut read = Changes::at(at(2));
+    read.entities = vec![change_entity(&store, "stock/1", None).await];
+    commit(&store, read).await;
+    assert_eq!(store.due(at(2), 10).await.unwrap(), []);
+    let mut changed = Changes::at(at(3));
+    changed.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
+    commit(&store, changed).await;
+    let due = store.due(at(3), 10).await.unwrap();
+    let about: Vec<_> = due.iter().map(|h| h.event.subject.as_str()).collect();
+    assert_eq!(about, ["order/1", "order/3"]);
+    // What is due already stays due since then.
+    let mut later = Changes::at(at(9));
+    later.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
+    commit(&store, later).await;
+    assert_eq!(store.next_due().await.unwrap(), Some(at(3)));
+}
+
+pub async fn what_is_held_together_with_the_change_that_it_awaits_becomes_due(store: impl Store) {
+    let mut changes = Changes::at(at(3));
+    changes.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
+    changes.hold = vec![awaiting("order/1", 1, "stock/1", Some(at(60)))];
+    commit(&store, changes).await;
+    assert_eq!(due_at(&store, 3).await, [1]);
+    let id = store.due(at(3), 1).await.unwrap().remove(0).id;
+    let mut again = Changes::at(at(4));
+    again.entities = vec![change_entity(&store, "stock/1", Some("[]")).await];
+    again.put_off = vec![HeldRetry {
+        id,
+        reason: HeldReason::Awaits(entity("stock/1")),
+        due: Some(at(60)),
+        attempts: 2,
+        since: at(2),
+    }];
+    commit(&store, again).await;
+    assert_eq!(store.next_due().await.unwrap(), Some(at(4)));
+}
+
+pub async fn what_was_put_off_awaits_something_else(store: impl Store) {
+    hold(
+        &store,
+        1,
+        vec![awaiting("order/1", 1, "stock/1", Some(at(2)))],
+    )
+    .await;
+    let before = store.due(at(2), 1).await.unwrap().remove(0);
+    let mut changes = Changes::at(at(2));
+    changes.put_off = vec![HeldRetry {
+        id: before.id,
+        reason: HeldReason::Awaits(entity("stock/2")),
+        due: Some(at(60)),
+        attempts: 2,
+        since: at(2),
+    }];
+    commit(&store, changes).await;
+    let mut other = Changes::at(at(3));
+    other.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
+    commit(&store, other).await;
+    assert_eq!(due_at(&store, 3).await, NONE);
+    let mut awaited = Changes::at(at(4));
+    awaited.entities = vec![change_entity(&store, "stock/2", Some("{}")).await];
+    commit(&store, awaited).await;
+    let after = store.due(at(4), 1).await.unwrap().remove(0);
+    assert_eq!((after.id, after.attempts), (before.id, 2));
+    assert_eq!((after.since, after.event), (at(2), before.event));
+
+    // Put off without a time, it waits for nothing but its stream or its entity.
+    let mut behind = Changes::at(at(5));
+    behind.put_off = vec![HeldRetry {
+        id: before.id,
+        reason: HeldReason::Behind,
+        due: None,
+        attempts: 2,
+        since: at(2),
+    }];
+    commit(&store, behind).await;
+    assert_eq!(store.next_due().await.unwrap(), None);
+    let mut no_more = Changes::at(at(6));
+    no_more.entities = vec![change_entity(&store, "stock/2", Some("[]")).await];
+    commit(&store, no_more).await;
+    assert_eq!(store.next_due().await.unwrap(), None);
+}
+
+pub async fn the_longest_due_comes_first(store: impl Store) {
+    let new = [(1, 30), (2, 10), (3, 20), (4, 10)];
+    for (order, due) in new {
+        let about = format!("order/{order}");
+        hold(
+            &store,
+            1,
+            vec![awaiting(&about, order, "stock/1", Some(at(due)))],
+        )
+        .await;
+    }
+    assert_eq!(due_at(&store, 30).await, [2, 4, 3, 1]);
+    assert_eq!(due_at(&store, 20).await, [2, 4, 3]);
+    let first = store.due(at(30), 2).await.unwrap();
+    assert_eq!(sequences(&first), [2, 4]);
+    assert_eq!(store.due(at(30), 0).await.unwrap(), []);
+}
+
+pub async fn a_sweep_finds_what_was_overlooked(store: impl Store) {
+    // Held as next without a change of its stream: nothing has made it due.
+    for about in ["order/1", "order/2", "order/3"] {
+        advance(&store, 1, about, cursor(about, 0)).await;
+    }
+    advance(&store, 1, "order/2", blocked("order/2", 0, "d1")).await;
+    let mut changes = Changes::at(at(2));
+    changes.hold = vec![
+        held(event("order/1", 1)),
+        held(event("order/2", 1)),
+        held(event("order/3", 2)),
+    ];
+    commit(&store, changes).await;
+    assert_eq!(store.next_due().await.unwrap(), None);
+    assert_eq!(store.sweep(at(7)).await.unwrap(), 1);
+    assert_eq!(store.sweep(at(8)).await.unwrap(), 0);
+    let due = store.due(at(7), 10).await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].event, event("order/1", 1));
+}

@@ -1,0 +1,122 @@
+//! What every store promises, one function for each promise, run on each implementation.
+
+mod dead;
+mod entities;
+mod equivalence;
+mod fixtures;
+mod folder;
+mod held;
+mod outbox;
+mod scans;
+mod streams;
+mod unsequenced;
+mod whole;
+
+use doorstep_store::{MemoryStore, SqliteStore, sqlite::Options};
+use folder::Folder;
+
+macro_rules! promises {
+    ($($area:ident { $($promise:ident),* $(,)? })*) => {
+        mod in_memory {
+            $(mod $area {
+                $(#[tokio::test]
+                async fn $promise() {
+                    crate::$area::$promise(crate::memory()).await;
+                })*
+            })*
+        }
+
+        mod in_sqlite {
+            $(mod $area {
+                $(#[tokio::test]
+                async fn $promise() {
+                    let folder = crate::folder::Folder::new();
+                    crate::$area::$promise(crate::sqlite(&folder)).await;
+                })*
+            })*
+        }
+    };
+}
+
+fn memory() -> MemoryStore {
+    MemoryStore::new("tracking")
+}
+
+fn sqlite(folder: &Folder) -> SqliteStore {
+    SqliteStore::open(folder.path(), "tracking", &Options::default()).unwrap()
+}
+
+promises! {
+    streams {
+        what_was_never_written_is_read_as_absent,
+        a_stream_is_read_back_as_it_was_written,
+        an_id_of_another_form_is_read_back_as_well,
+        a_stream_that_is_only_read_is_created_and_keeps_its_version,
+        a_stream_that_has_changed_since_is_a_conflict,
+        a_stream_that_was_only_read_and_has_changed_since_is_a_conflict,
+        a_stream_that_somebody_else_has_created_is_a_conflict,
+        a_cursor_that_would_fall_is_a_conflict,
+        the_same_subject_of_another_source_is_another_stream,
+        sequences_up_to_the_last_are_kept_and_beyond_are_refused,
+    }
+    entities {
+        a_state_is_read_back_as_it_was_written,
+        an_entity_that_is_only_read_has_no_state,
+        an_entity_that_has_changed_since_is_a_conflict,
+        an_entity_that_was_only_read_and_has_changed_since_is_a_conflict,
+        an_entity_that_somebody_else_has_created_is_a_conflict,
+    }
+    held {
+        what_is_held_next_comes_with_its_stream,
+        a_blocked_stream_brings_its_replay,
+        a_held_event_is_read_back_as_it_was,
+        places_tell_which_event_is_held_there,
+        a_place_that_is_taken_is_a_conflict,
+        what_is_released_makes_room_in_the_same_changes,
+        what_is_no_longer_held_cannot_be_released_or_put_off,
+        a_rising_cursor_drops_what_it_passes,
+        what_is_next_becomes_due_when_its_stream_changes,
+        what_is_next_keeps_a_due_time_of_its_own,
+        what_is_behind_a_blocked_stream_does_not_become_due,
+        what_awaits_an_entity_becomes_due_when_that_changes,
+        what_is_held_together_with_the_change_that_it_awaits_becomes_due,
+        what_was_put_off_awaits_something_else,
+        the_longest_due_comes_first,
+        a_sweep_finds_what_was_overlooked,
+    }
+    unsequenced {
+        an_event_without_a_sequence_has_no_place,
+        an_id_is_seen_once,
+        the_same_id_of_another_source_was_not_seen,
+        old_ids_are_forgotten_a_page_at_a_time,
+        sequences_are_given_once,
+    }
+    dead {
+        a_dead_letter_is_read_back_as_it_was,
+        an_unreadable_message_is_read_back_as_it_was,
+        a_dead_letter_that_is_there_already_is_a_conflict,
+        a_dead_letter_that_may_be_there_is_left_as_it_is,
+        of_a_replay_and_a_skip_the_first_wins,
+        a_refusal_anew_may_have_the_id_of_the_one_that_it_settles,
+        dead_letters_are_listed_in_pages_the_oldest_first,
+        dead_letters_are_found_by_id_and_by_fingerprint,
+    }
+    outbox {
+        what_is_owed_is_read_in_the_order_of_writing,
+        what_is_paid_is_gone_and_paying_again_is_no_conflict,
+        what_could_not_be_paid_waits_and_holds_back_no_other,
+        numbers_of_the_outbox_are_never_given_again,
+    }
+    scans {
+        entities_are_listed_by_key_in_pages,
+        streams_are_listed_by_source_and_subject_in_pages,
+        gaps_are_listed_with_what_is_missing,
+        the_summary_counts_everything,
+        the_count_of_commits_moves_with_every_write_and_with_nothing_else,
+        usage_ends_where_it_began,
+    }
+    whole {
+        a_commit_that_conflicts_writes_nothing_at_all,
+        nothing_to_write_is_no_conflict,
+    }
+}

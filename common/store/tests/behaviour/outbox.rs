@@ -1,0 +1,107 @@
+//! What commits owe the world.
+
+use std::collections::BTreeMap;
+
+use doorstep_store::{Changes, NewOutbox, OutboxId, OutboxKind, OutboxRetry, Store};
+
+use crate::fixtures::*;
+
+fn copy(id: &str) -> OutboxKind {
+    OutboxKind::DeadCopy {
+        id: dead_id(id),
+        headers: BTreeMap::from([("reason".to_owned(), "\"broken\" rule".to_owned())]),
+        body: vec![0, 255].into(),
+    }
+}
+
+fn owe(second: i64, kinds: Vec<OutboxKind>) -> Changes {
+    let mut changes = Changes::at(at(second));
+    changes.outbox = kinds.into_iter().map(|kind| NewOutbox { kind }).collect();
+    changes
+}
+
+fn events(numbers: impl IntoIterator<Item = u64>) -> Vec<OutboxKind> {
+    let kind = |n| OutboxKind::Event(event("order/1", n));
+    numbers.into_iter().map(kind).collect()
+}
+
+async fn owed(store: &impl Store, second: i64) -> Vec<OutboxId> {
+    let rows = store.outbox(at(second), 100).await.unwrap();
+    rows.into_iter().map(|row| row.id).collect()
+}
+
+fn pay(ids: &[OutboxId]) -> Changes {
+    let mut changes = Changes::at(at(3));
+    changes.paid = ids.into();
+    changes
+}
+
+fn put_off(id: OutboxId, until: i64) -> Changes {
+    let mut changes = Changes::at(at(3));
+    changes.unpaid = vec![OutboxRetry { id, due: at(until) }];
+    changes
+}
+
+pub async fn what_is_owed_is_read_in_the_order_of_writing(store: impl Store) {
+    let kinds = vec![
+        OutboxKind::Event(event("order/2", 9)),
+        copy("d1"),
+        OutboxKind::Event(event("order/1", 0)),
+    ];
+    commit(&store, owe(1, kinds.clone())).await;
+    commit(&store, owe(2, events([4]))).await;
+    let rows = store.outbox(at(2), 100).await.unwrap();
+    let read: Vec<_> = rows.iter().map(|row| row.kind.clone()).collect();
+    assert_eq!(read, [kinds, events([4])].concat());
+    assert_eq!((rows[0].attempts, rows[0].since), (0, at(1)));
+    assert_eq!(rows[3].since, at(2));
+    assert!(rows.is_sorted_by_key(|row| row.id));
+    assert_eq!(store.outbox(at(2), 2).await.unwrap(), rows[..2]);
+    assert_eq!(store.outbox(at(2), 0).await.unwrap(), []);
+}
+
+pub async fn what_is_paid_is_gone_and_paying_again_is_no_conflict(store: impl Store) {
+    commit(&store, owe(1, events(1..=6))).await;
+    let ids = owed(&store, 1).await;
+    commit(&store, pay(&[ids[1], ids[2], ids[4]])).await;
+    assert_eq!(owed(&store, 1).await, [ids[0], ids[3], ids[5]]);
+    commit(&store, pay(&ids[..4])).await;
+    commit(&store, put_off(ids[0], 60)).await;
+    assert_eq!(owed(&store, 1).await, [ids[5]]);
+    assert_eq!(store.summary(at(1)).await.unwrap().usage.outbox.rows, 1);
+}
+
+pub async fn what_could_not_be_paid_waits_and_holds_back_no_other(store: impl Store) {
+    commit(&store, owe(1, events(1..=3))).await;
+    let ids = owed(&store, 1).await;
+    for id in &ids {
+        commit(&store, put_off(*id, 60)).await;
+    }
+    assert_eq!(owed(&store, 59).await, []);
+    commit(&store, owe(1, events(4..=5))).await;
+    let fresh = owed(&store, 59).await;
+    assert_eq!(fresh.len(), 2);
+    assert_eq!(
+        owed(&store, 60).await,
+        [ids.clone(), fresh.clone()].concat()
+    );
+    commit(&store, put_off(ids[1], 90)).await;
+    assert_eq!(
+        owed(&store, 60).await,
+        [vec![ids[0], ids[2]], fresh].concat()
+    );
+    let rows = store.outbox(at(90), 3).await.unwrap();
+    let attempts: Vec<_> = rows.iter().map(|row| row.attempts).collect();
+    assert_eq!(attempts, [1, 2, 1]);
+}
+
+pub async fn numbers_of_the_outbox_are_never_given_again(store: impl Store) {
+    commit(&store, owe(1, events([1]))).await;
+    let ids = owed(&store, 1).await;
+    commit(&store, pay(&ids)).await;
+    assert_eq!(owed(&store, 1).await, []);
+    commit(&store, owe(2, events([2]))).await;
+    // A second relay that has published the first one too says so late.
+    commit(&store, pay(&ids)).await;
+    assert_eq!(owed(&store, 2).await.len(), 1);
+}

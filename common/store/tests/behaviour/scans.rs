@@ -1,0 +1,274 @@
+//! Listing and counting.
+
+use doorstep_event::StreamKey;
+use doorstep_store::{
+    Changes, DeadFate, DeadStatus, Expect, NewDead, NewHeld, NewOutbox, OutboxKind, Store,
+    StreamChange, Tally, Usage,
+};
+
+use crate::fixtures::*;
+
+pub async fn entities_are_listed_by_key_in_pages(store: impl Store) {
+    let keys = [
+        "stock/b", "stock/B", "order/10", "order/9", "stock/ü", "stock/a",
+    ];
+    let mut changes = Changes::at(at(1));
+    for key in keys {
+        let change = change_entity(&store, key, Some(key)).await;
+        changes.entities.push(change);
+    }
+    let read = change_entity(&store, "order/8", None).await;
+    changes.entities.push(read);
+    commit(&store, changes).await;
+    let mut listed = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.entities(after.clone(), 2).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { break };
+        after = Some(last.key.clone());
+        listed.extend(page);
+    }
+    let mut expected = keys;
+    expected.sort_unstable();
+    let keys: Vec<_> = listed.iter().map(|row| row.key.as_str()).collect();
+    assert_eq!(keys, expected);
+    assert!(
+        listed
+            .iter()
+            .all(|row| row.state.as_deref() == Some(row.key.as_str().as_bytes()))
+    );
+    assert!(
+        listed
+            .iter()
+            .all(|row| row.row.is_some() && row.version > 0)
+    );
+}
+
+pub async fn streams_are_listed_by_source_and_subject_in_pages(store: impl Store) {
+    let key = |from, about| StreamKey {
+        source: source(from),
+        subject: subject(about),
+    };
+    let mut keys = vec![
+        key("shop/2", "order/1"),
+        key("shop/10", "order/2"),
+        key("shop/2", "order/10"),
+        key("shop/10", "order/1"),
+        key("a", "z/z"),
+    ];
+    let mut changes = Changes::at(at(1));
+    changes.streams = keys
+        .iter()
+        .map(|key| StreamChange {
+            key: key.clone(),
+            expect: Expect {
+                row: None,
+                version: 0,
+            },
+            after: Some(blocked(key.subject.as_str(), 3, "d1")),
+        })
+        .collect();
+    commit(&store, changes).await;
+    keys.sort();
+    for size in 1..=6 {
+        let mut listed = Vec::new();
+        let mut after = None;
+        loop {
+            let page = store.streams(after.clone(), size).await.unwrap();
+            assert!(page.len() <= size);
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            listed.extend(page);
+        }
+        let found: Vec<_> = listed.iter().map(|row| row.key.clone()).collect();
+        assert_eq!(found, keys);
+        assert!(
+            listed
+                .iter()
+                .all(|row| row.cursor == 3 && row.blocked == Some(dead_id("d1")))
+        );
+    }
+    let from_elsewhere = Some(key("b", "order/1"));
+    assert_eq!(store.streams(from_elsewhere, 9).await.unwrap().len(), 4);
+}
+
+pub async fn gaps_are_listed_with_what_is_missing(store: impl Store) {
+    let since = |about: &str, n, second| NewHeld {
+        since: at(second),
+        ..held(event(about, n))
+    };
+    advance(&store, 1, "order/1", cursor("order/1", 3)).await;
+    hold(
+        &store,
+        1,
+        vec![since("order/1", 9, 20), since("order/1", 7, 30)],
+    )
+    .await;
+    advance(&store, 1, "order/2", blocked("order/2", 3, "d1")).await;
+    hold(&store, 1, vec![since("order/2", 9, 10)]).await;
+    hold(
+        &store,
+        1,
+        vec![since("order/3", 1, 10), since("order/3", 5, 10)],
+    )
+    .await;
+    hold(&store, 1, vec![since("order/4", 2, 40)]).await;
+
+    let gaps = store.gaps(at(100), 10).await.unwrap();
+    assert_eq!(gaps.len(), 2);
+    assert_eq!(gaps[0].stream, stream("order/1"));
+    assert_eq!((gaps[0].from, gaps[0].to), (4, 6));
+    assert_eq!((gaps[0].held, gaps[0].since), (2, at(20)));
+    assert_eq!(gaps[1].stream, stream("order/4"));
+    assert_eq!((gaps[1].from, gaps[1].to), (1, 1));
+    assert_eq!(store.gaps(at(40), 10).await.unwrap(), gaps[..1]);
+    assert_eq!(store.gaps(at(20), 10).await.unwrap(), []);
+    assert_eq!(store.gaps(at(100), 1).await.unwrap(), gaps[..1]);
+    assert_eq!(store.summary(at(100)).await.unwrap().gaps, 2);
+}
+
+pub async fn the_summary_counts_everything(store: impl Store) {
+    let empty = store.summary(at(0)).await.unwrap();
+    assert_eq!(empty.usage, Usage::default());
+    assert_eq!((empty.oldest_outbox_ms, empty.oldest_held_ms), (None, None));
+
+    let mut changes = Changes::at(at(10));
+    changes.streams = vec![
+        change_stream(&store, "order/1", Some(cursor("order/1", 1))).await,
+        change_stream(&store, "order/2", Some(blocked("order/2", 0, "d1"))).await,
+        change_stream(&store, "order/3", None).await,
+    ];
+    changes.entities = vec![
+        change_entity(&store, "order/1", Some("{}")).await,
+        change_entity(&store, "order/2", None).await,
+    ];
+    changes.hold = vec![
+        held(event("order/1", 2)),
+        held(event("order/2", 2)),
+        held(event("order/1", 4)),
+    ];
+    changes.dead = vec![NewDead {
+        row: dead_letter("d1", Some(event("order/2", 1))),
+    }];
+    changes.seen = vec![(source("shop/1"), event("order/9", 0).id, at(1))];
+    changes.outbox = vec![NewOutbox {
+        kind: OutboxKind::Event(event("order/1", 1)),
+    }];
+    changes.tally = Tally {
+        applied: 1,
+        ignored: 2,
+        duplicates: 3,
+        held: 4,
+        dead: 5,
+        replayed: 6,
+        skipped: 7,
+    };
+    let tally = changes.tally;
+    let told = commit(&store, changes).await;
+    let summary = store.summary(at(12)).await.unwrap();
+    assert_eq!((summary.streams, summary.entities), (3, 1));
+    assert_eq!((summary.blocked, summary.gaps), (1, 0));
+    assert_eq!(summary.held_due, 1);
+    assert_eq!(summary.tally, tally);
+    assert_eq!(summary.usage, told.usage);
+    let rows = |of: doorstep_store::UsageOf| (of.rows, of.bytes > 0);
+    assert_eq!(rows(summary.usage.held), (3, true));
+    assert_eq!(rows(summary.usage.dead), (1, true));
+    assert_eq!(rows(summary.usage.seen), (1, true));
+    assert_eq!(rows(summary.usage.outbox), (1, true));
+    assert_eq!(summary.oldest_outbox_ms, Some(2_000));
+    assert_eq!(summary.oldest_held_ms, Some(11_000));
+    // A clock that has gone back makes nothing older than new.
+    assert_eq!(store.summary(at(0)).await.unwrap().oldest_held_ms, Some(0));
+}
+
+pub async fn the_count_of_commits_moves_with_every_write_and_with_nothing_else(store: impl Store) {
+    let count = async || store.summary(at(0)).await.unwrap().commits;
+    let start = count().await;
+    advance(&store, 1, "order/1", cursor("order/1", 1)).await;
+    let written = count().await;
+    assert_ne!(written, start);
+
+    let mut read = Changes::at(at(2));
+    read.streams = vec![change_stream(&store, "order/1", None).await];
+    commit(&store, read).await;
+    commit(&store, Changes::at(at(2))).await;
+    let mut stale = Changes::at(at(2));
+    stale.streams = vec![StreamChange {
+        key: stream("order/1"),
+        expect: Expect {
+            row: None,
+            version: 0,
+        },
+        after: Some(cursor("order/1", 1)),
+    }];
+    conflict(&store, stale).await;
+    store.sweep(at(3)).await.unwrap();
+    store.prune_seen(at(3), 10).await.unwrap();
+    assert_eq!(count().await, written);
+
+    let mut tally = Changes::at(at(3));
+    tally.tally.duplicates = 1;
+    commit(&store, tally).await;
+    assert_ne!(count().await, written);
+}
+
+pub async fn usage_ends_where_it_began(store: impl Store) {
+    let awaiting = NewHeld {
+        reason: doorstep_store::HeldReason::Awaits(entity("stock/1")),
+        due: Some(at(1)),
+        defect: Some("type is missing".into()),
+        ..held(event("order/1", 0))
+    };
+    hold(
+        &store,
+        1,
+        vec![
+            held(event("order/1", 1)),
+            held(event("order/1", 3)),
+            awaiting,
+        ],
+    )
+    .await;
+    let mut changes = Changes::at(at(1));
+    changes.dead = vec![NewDead {
+        row: dead_letter("d1", Some(event("order/2", 1))),
+    }];
+    changes.seen = vec![(source("shop/1"), event("order/9", 0).id, at(1))];
+    changes.outbox = vec![
+        NewOutbox {
+            kind: OutboxKind::Event(event("order/1", 1)),
+        },
+        NewOutbox {
+            kind: OutboxKind::DeadCopy {
+                id: dead_id("d1"),
+                headers: [("reason".to_owned(), "rule".to_owned())].into(),
+                body: vec![1, 2, 3].into(),
+            },
+        },
+    ];
+    commit(&store, changes).await;
+
+    let mut end = Changes::at(at(2));
+    end.release = store
+        .due(at(2), 9)
+        .await
+        .unwrap()
+        .iter()
+        .map(|h| h.id)
+        .collect();
+    assert_eq!(end.release.len(), 2);
+    end.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", 3))).await];
+    end.settle = vec![(dead_id("d1"), DeadStatus::Open, DeadFate::Gone)];
+    end.paid = store
+        .outbox(at(2), 9)
+        .await
+        .unwrap()
+        .iter()
+        .map(|o| o.id)
+        .collect();
+    commit(&store, end).await;
+    store.prune_seen(at(2), 9).await.unwrap();
+    assert_eq!(store.summary(at(2)).await.unwrap().usage, Usage::default());
+}

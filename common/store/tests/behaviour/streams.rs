@@ -1,0 +1,185 @@
+//! Streams: cursors under versions.
+
+use doorstep_event::{EventId, StreamKey};
+use doorstep_store::{Ask, Changes, Expect, Store, StoreError, StreamChange, StreamState};
+
+use crate::fixtures::*;
+
+pub async fn what_was_never_written_is_read_as_absent(store: impl Store) {
+    let ask = Ask {
+        streams: vec![stream("order/1")],
+        held_per_stream: 8,
+        held_at: vec![(stream("order/1"), event("order/1", 1).sequence.unwrap())],
+        entities: vec![entity("order/1")],
+        seen: vec![(source("shop/1"), event("order/1", 1).id)],
+        outgoing: vec![subject("order/1")],
+    };
+    let loaded = load(&store, ask).await;
+    let row = &loaded.streams[0];
+    assert_eq!(
+        (row.row, row.version, row.cursor, row.held),
+        (None, 0, 0, 0)
+    );
+    assert_eq!((&row.last_id, &row.blocked), (&None, &None));
+    assert_eq!(row.key, stream("order/1"));
+    assert_eq!(
+        (loaded.entities[0].row, loaded.entities[0].version),
+        (None, 0)
+    );
+    assert_eq!(loaded.entities[0].state, None);
+    assert_eq!(loaded.held, []);
+    assert_eq!(loaded.held_at, [None]);
+    assert_eq!(loaded.seen, [false]);
+    assert_eq!(loaded.outgoing, [0]);
+}
+
+pub async fn a_stream_is_read_back_as_it_was_written(store: impl Store) {
+    let mut changes = Changes::at(at(1));
+    changes.streams = vec![
+        change_stream(&store, "order/1", Some(cursor("order/1", 3))).await,
+        change_stream(&store, "order/2", Some(blocked("order/2", 0, "d1"))).await,
+    ];
+    let told = commit(&store, changes).await.streams;
+    let first = stream_row(&store, &stream("order/1")).await;
+    assert_eq!(first.cursor, 3);
+    assert_eq!(first.last_id, Some(event("order/1", 3).id));
+    assert_eq!(first.blocked, None);
+    assert_eq!((first.row, first.version), (told[0].row, told[0].version));
+    let second = stream_row(&store, &stream("order/2")).await;
+    assert_eq!(second.cursor, 0);
+    assert_eq!(second.last_id, None);
+    assert_eq!(second.blocked, Some(dead_id("d1")));
+
+    advance(&store, 2, "order/1", cursor("order/1", 4)).await;
+    let again = stream_row(&store, &stream("order/1")).await;
+    assert_eq!(again.cursor, 4);
+    assert_eq!(again.row, first.row);
+    assert_eq!(again.version, first.version + 1);
+}
+
+pub async fn an_id_of_another_form_is_read_back_as_well(store: impl Store) {
+    for (n, id) in ["order/1#02", "order/1#2", "order/2#2", "1", "order/1#"]
+        .into_iter()
+        .enumerate()
+    {
+        let about = format!("order/{n}");
+        let state = StreamState {
+            cursor: 2,
+            last_id: Some(EventId::new(id).unwrap()),
+            blocked: None,
+        };
+        advance(&store, 1, &about, state.clone()).await;
+        let row = stream_row(&store, &stream(&about)).await;
+        assert_eq!(row.last_id, state.last_id);
+    }
+    let stepped_over = StreamState {
+        cursor: 9,
+        last_id: None,
+        blocked: None,
+    };
+    advance(&store, 2, "order/1", stepped_over).await;
+    assert_eq!(stream_row(&store, &stream("order/1")).await.last_id, None);
+}
+
+pub async fn a_stream_that_is_only_read_is_created_and_keeps_its_version(store: impl Store) {
+    for _ in 0..3 {
+        let mut changes = Changes::at(at(1));
+        changes.streams = vec![change_stream(&store, "order/1", None).await];
+        let told = commit(&store, changes).await.streams;
+        let row = stream_row(&store, &stream("order/1")).await;
+        assert_eq!((row.version, row.cursor), (1, 0));
+        let now = Expect {
+            row: row.row,
+            version: 1,
+        };
+        assert_eq!(told, [now]);
+    }
+}
+
+pub async fn a_stream_that_has_changed_since_is_a_conflict(store: impl Store) {
+    advance(&store, 1, "order/1", cursor("order/1", 1)).await;
+    let stale = change_stream(&store, "order/1", Some(cursor("order/1", 2))).await;
+    // Also what moves no cursor, such as holding something, is a change.
+    advance(&store, 2, "order/1", cursor("order/1", 1)).await;
+    let mut changes = Changes::at(at(3));
+    changes.streams = vec![stale];
+    conflict(&store, changes).await;
+    assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 1);
+}
+
+pub async fn a_stream_that_was_only_read_and_has_changed_since_is_a_conflict(store: impl Store) {
+    advance(&store, 1, "order/1", cursor("order/1", 1)).await;
+    let mut changes = Changes::at(at(3));
+    changes.streams = vec![change_stream(&store, "order/1", None).await];
+    advance(&store, 2, "order/1", cursor("order/1", 2)).await;
+    conflict(&store, changes).await;
+}
+
+pub async fn a_stream_that_somebody_else_has_created_is_a_conflict(store: impl Store) {
+    let changed = change_stream(&store, "order/1", Some(cursor("order/1", 1))).await;
+    let only_read = change_stream(&store, "order/1", None).await;
+    advance(&store, 1, "order/1", cursor("order/1", 1)).await;
+    for stale in [changed, only_read] {
+        let mut changes = Changes::at(at(2));
+        changes.streams = vec![stale];
+        conflict(&store, changes).await;
+    }
+    assert_eq!(stream_row(&store, &stream("order/1")).await.version, 1);
+}
+
+pub async fn a_cursor_that_would_fall_is_a_conflict(store: impl Store) {
+    advance(&store, 1, "order/1", cursor("order/1", 5)).await;
+    let mut changes = Changes::at(at(2));
+    changes.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", 4))).await];
+    conflict(&store, changes).await;
+    assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 5);
+}
+
+pub async fn the_same_subject_of_another_source_is_another_stream(store: impl Store) {
+    let other = StreamKey {
+        source: source("shop/2"),
+        subject: subject("order/1"),
+    };
+    advance(&store, 1, "order/1", cursor("order/1", 5)).await;
+    assert_eq!(stream_row(&store, &other).await.row, None);
+    let mut changes = Changes::at(at(2));
+    changes.streams = vec![StreamChange {
+        key: other.clone(),
+        expect: Expect {
+            row: None,
+            version: 0,
+        },
+        after: Some(cursor("order/1", 2)),
+    }];
+    commit(&store, changes).await;
+    assert_eq!(stream_row(&store, &other).await.cursor, 2);
+    assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 5);
+}
+
+pub async fn sequences_up_to_the_last_are_kept_and_beyond_are_refused(store: impl Store) {
+    let last = i64::MAX as u64;
+    hold(&store, 1, vec![held(event("order/1", last))]).await;
+    let gap = store.gaps(at(10), 10).await.unwrap().remove(0);
+    assert_eq!((gap.from, gap.to), (1, last - 1));
+    advance(&store, 2, "order/1", cursor("order/1", last - 1)).await;
+    assert_eq!(store.due(at(2), 10).await.unwrap().len(), 1);
+    advance(&store, 3, "order/1", cursor("order/1", last)).await;
+    let row = stream_row(&store, &stream("order/1")).await;
+    assert_eq!((row.cursor, row.held), (last, 0));
+    assert_eq!(row.last_id, Some(event("order/1", last).id));
+    assert_eq!(store.sweep(at(4)).await.unwrap(), 0);
+
+    let mut beyond = Changes::at(at(5));
+    let state = StreamState {
+        cursor: last + 1,
+        last_id: None,
+        blocked: None,
+    };
+    beyond.streams = vec![change_stream(&store, "order/1", Some(state)).await];
+    let refused = store.commit(beyond).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unusable { .. }), "{refused}");
+    assert!(
+        refused.to_string().contains("9223372036854775808"),
+        "{refused}"
+    );
+}

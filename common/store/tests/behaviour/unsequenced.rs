@@ -1,0 +1,95 @@
+//! Events without a sequence, ids that were seen, and the sequences that a role gives itself.
+
+use doorstep_event::EventId;
+use doorstep_store::{Ask, Changes, HeldReason, NewHeld, OutgoingChange, Store};
+
+use crate::fixtures::*;
+
+pub async fn an_event_without_a_sequence_has_no_place(store: impl Store) {
+    let loose = || NewHeld {
+        reason: HeldReason::Awaits(entity("stock/1")),
+        due: Some(at(2)),
+        ..held(event("order/1", 0))
+    };
+    hold(&store, 1, vec![loose(), loose()]).await;
+    assert_eq!(stream_row(&store, &stream("order/1")).await.row, None);
+    advance(&store, 2, "order/1", cursor("order/1", 5)).await;
+    assert_eq!(stream_row(&store, &stream("order/1")).await.held, 0);
+    assert_eq!(store.due(at(2), 10).await.unwrap().len(), 2);
+    assert_eq!(store.gaps(at(100), 10).await.unwrap(), []);
+    assert_eq!(store.summary(at(2)).await.unwrap().usage.held.rows, 2);
+    let id = store.due(at(2), 1).await.unwrap().remove(0).id;
+    let mut changes = Changes::at(at(3));
+    changes.release = vec![id];
+    commit(&store, changes).await;
+    assert_eq!(store.due(at(3), 10).await.unwrap().len(), 1);
+}
+
+fn seen(ids: &[(&str, &str)], second: i64) -> Changes {
+    let mut changes = Changes::at(at(second));
+    changes.seen = ids
+        .iter()
+        .map(|(from, id)| (source(from), EventId::new(*id).unwrap(), at(second)))
+        .collect();
+    changes
+}
+
+async fn was_seen(store: &impl Store, from: &str, id: &str) -> bool {
+    let ask = Ask {
+        seen: vec![(source(from), EventId::new(id).unwrap())],
+        ..Ask::default()
+    };
+    load(store, ask).await.seen.remove(0)
+}
+
+pub async fn an_id_is_seen_once(store: impl Store) {
+    commit(&store, seen(&[("shop/1", "a"), ("shop/1", "b")], 1)).await;
+    assert!(was_seen(&store, "shop/1", "a").await);
+    assert!(!was_seen(&store, "shop/1", "c").await);
+    conflict(&store, seen(&[("shop/1", "c"), ("shop/1", "a")], 2)).await;
+    assert!(!was_seen(&store, "shop/1", "c").await);
+    conflict(&store, seen(&[("shop/1", "c"), ("shop/1", "c")], 2)).await;
+}
+
+pub async fn the_same_id_of_another_source_was_not_seen(store: impl Store) {
+    commit(&store, seen(&[("shop/1", "a")], 1)).await;
+    assert!(!was_seen(&store, "shop/2", "a").await);
+    commit(&store, seen(&[("shop/2", "a")], 1)).await;
+    assert!(was_seen(&store, "shop/2", "a").await);
+}
+
+pub async fn old_ids_are_forgotten_a_page_at_a_time(store: impl Store) {
+    for (n, id) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        commit(&store, seen(&[("shop/1", id)], n as i64)).await;
+    }
+    assert_eq!(store.prune_seen(at(0), 10).await.unwrap(), 0);
+    assert_eq!(store.prune_seen(at(3), 2).await.unwrap(), 2);
+    assert!(!was_seen(&store, "shop/1", "a").await);
+    assert!(was_seen(&store, "shop/1", "c").await);
+    assert_eq!(store.prune_seen(at(3), 2).await.unwrap(), 1);
+    assert!(was_seen(&store, "shop/1", "d").await);
+    commit(&store, seen(&[("shop/1", "a")], 9)).await;
+    assert_eq!(store.summary(at(9)).await.unwrap().usage.seen.rows, 2);
+}
+
+pub async fn sequences_are_given_once(store: impl Store) {
+    let given = |about: &str, before, after| {
+        let mut changes = Changes::at(at(1));
+        changes.outgoing = vec![OutgoingChange {
+            subject: subject(about),
+            before,
+            after,
+        }];
+        changes
+    };
+    commit(&store, given("delivery/1", 0, 3)).await;
+    conflict(&store, given("delivery/1", 0, 1)).await;
+    conflict(&store, given("delivery/1", 2, 4)).await;
+    conflict(&store, given("delivery/2", 1, 2)).await;
+    commit(&store, given("delivery/1", 3, i64::MAX as u64)).await;
+    let ask = Ask {
+        outgoing: vec![subject("delivery/2"), subject("delivery/1")],
+        ..Ask::default()
+    };
+    assert_eq!(load(&store, ask).await.outgoing, [0, i64::MAX as u64]);
+}

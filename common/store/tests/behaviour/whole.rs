@@ -1,0 +1,179 @@
+//! All of a commit, or nothing of it.
+
+use doorstep_event::{Sequence, Source};
+use doorstep_store::{
+    Ask, Changes, DeadFate, DeadStatus, HeldId, HeldReason, HeldRetry, NewDead, NewOutbox,
+    OutboxKind, OutboxRetry, OutgoingChange, Store, Usage, Written,
+};
+
+use crate::fixtures::*;
+
+/// What could be seen of a conflict's beginning.
+fn ask() -> Ask {
+    let place = |n| (stream("order/1"), Sequence::new(n).unwrap());
+    Ask {
+        streams: vec![stream("order/1"), stream("order/2"), stream("order/7")],
+        held_per_stream: 10,
+        held_at: (1..9).map(place).collect(),
+        entities: vec![entity("order/1"), entity("order/2"), entity("order/7")],
+        seen: ["a", "b", "c"].map(seen_id).into(),
+        outgoing: vec![subject("delivery/1"), subject("delivery/2")],
+    }
+}
+
+fn seen_id(id: &str) -> (Source, doorstep_event::EventId) {
+    (source("new/1"), doorstep_event::EventId::new(id).unwrap())
+}
+
+/// Changes of every kind, without a conflict in them.
+async fn everything(store: &impl Store) -> Changes {
+    let mut changes = Changes::at(at(9));
+    let due = store.due(at(9), 10).await.unwrap();
+    let owed = store.outbox(at(9), 10).await.unwrap();
+    changes.streams = vec![
+        change_stream(store, "order/1", Some(cursor("order/1", 4))).await,
+        change_stream(store, "order/2", None).await,
+        change_stream(store, "order/7", Some(cursor("order/7", 1))).await,
+    ];
+    changes.entities = vec![
+        change_entity(store, "order/1", Some("new")).await,
+        change_entity(store, "order/2", None).await,
+        change_entity(store, "order/7", Some("new")).await,
+    ];
+    changes.hold = vec![held(event("order/7", 3))];
+    changes.release = vec![due[0].id];
+    changes.put_off = vec![HeldRetry {
+        id: due[1].id,
+        reason: HeldReason::Behind,
+        due: None,
+        attempts: 9,
+        since: at(9),
+    }];
+    changes.settle = vec![
+        (dead_id("d1"), DeadStatus::Open, DeadFate::Gone),
+        (dead_id("d2"), DeadStatus::Open, DeadFate::Replaying),
+    ];
+    changes.dead = vec![NewDead {
+        row: dead_letter("d3", None),
+    }];
+    let (from, id) = seen_id("b");
+    changes.seen = vec![(from, id, at(9))];
+    changes.outgoing = vec![OutgoingChange {
+        subject: subject("delivery/1"),
+        before: 2,
+        after: 5,
+    }];
+    changes.outbox = vec![NewOutbox {
+        kind: OutboxKind::Event(event("order/7", 1)),
+    }];
+    changes.paid = vec![owed[0].id];
+    changes.unpaid = vec![OutboxRetry {
+        id: owed[1].id,
+        due: at(90),
+    }];
+    changes.tally.applied = 5;
+    changes
+}
+
+async fn prepare(store: &impl Store) {
+    let mut changes = Changes::at(at(1));
+    changes.streams = vec![
+        change_stream(store, "order/1", Some(cursor("order/1", 3))).await,
+        change_stream(store, "order/2", Some(cursor("order/2", 3))).await,
+    ];
+    changes.entities = vec![
+        change_entity(store, "order/1", Some("old")).await,
+        change_entity(store, "order/2", Some("old")).await,
+    ];
+    changes.hold = [4, 5, 7].map(|n| held(event("order/1", n))).into();
+    changes.hold.extend([0, 0].map(|n| doorstep_store::NewHeld {
+        due: Some(at(1)),
+        ..held(event("order/5", n))
+    }));
+    changes.dead = ["d1", "d2"]
+        .map(|id| NewDead {
+            row: dead_letter(id, None),
+        })
+        .into();
+    let (from, id) = seen_id("a");
+    changes.seen = vec![(from, id, at(1))];
+    changes.outgoing = vec![OutgoingChange {
+        subject: subject("delivery/1"),
+        before: 0,
+        after: 2,
+    }];
+    changes.outbox = [1, 2]
+        .map(|n| NewOutbox {
+            kind: OutboxKind::Event(event("order/1", n)),
+        })
+        .into();
+    commit(store, changes).await;
+}
+
+pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
+    type Spoil = fn(&mut Changes);
+    let spoils: [(&str, Spoil); 14] = [
+        ("a changed stream's version", |c| {
+            c.streams[0].expect.version += 1
+        }),
+        ("a read stream's version", |c| {
+            c.streams[1].expect.version += 1
+        }),
+        ("a stream that is there", |c| {
+            c.streams[1].expect.row = None;
+            c.streams[1].expect.version = 0;
+        }),
+        ("a changed entity's version", |c| {
+            c.entities[0].expect.version += 1
+        }),
+        ("a read entity's version", |c| {
+            c.entities[1].expect.version += 1
+        }),
+        ("an entity that is there", |c| {
+            c.entities[1].expect.row = None;
+            c.entities[1].expect.version = 0;
+        }),
+        ("a falling cursor", |c| {
+            c.streams[0].after.as_mut().unwrap().cursor = 2;
+        }),
+        ("a taken place", |c| c.hold.push(held(event("order/1", 7)))),
+        ("a released event", |c| c.release.push(HeldId(1_000))),
+        ("a put-off event", |c| c.put_off[0].id = HeldId(1_000)),
+        ("a dead letter's status", |c| {
+            c.settle[1].1 = DeadStatus::Replaying
+        }),
+        ("a dead letter that is there", |c| {
+            let row = dead_letter("d2", None);
+            c.dead.push(NewDead { row });
+        }),
+        ("an id that was seen", |c| {
+            let (from, id) = seen_id("a");
+            c.seen.push((from, id, at(9)));
+        }),
+        ("a sequence that was given", |c| c.outgoing[0].before = 1),
+    ];
+    prepare(&store).await;
+    let before = contents(&store, ask()).await;
+    for (what, spoil) in spoils {
+        let mut changes = everything(&store).await;
+        spoil(&mut changes);
+        conflict(&store, changes).await;
+        assert_eq!(contents(&store, ask()).await, before, "after {what}");
+    }
+    let whole = everything(&store).await;
+    commit(&store, whole).await;
+    let after = contents(&store, ask()).await;
+    assert_eq!(after.streams.len(), 3);
+    assert_eq!(after.loaded.seen, [true, true, false]);
+    assert_eq!(after.loaded.outgoing, [5, 0]);
+    assert_eq!(after.summary.commits, before.summary.commits + 1);
+}
+
+pub async fn nothing_to_write_is_no_conflict(store: impl Store) {
+    let nothing = Written {
+        streams: vec![],
+        entities: vec![],
+        usage: Usage::default(),
+    };
+    assert_eq!(commit(&store, Changes::at(at(1))).await, nothing);
+}
