@@ -218,7 +218,9 @@ fn listen(connection: &lapin::Connection) -> (AbortHandle, watch::Receiver<Healt
             let health = match event {
                 lapin::Event::ConnectionBlocked(reason) => Health::Blocked(reason),
                 lapin::Event::ConnectionUnblocked => Health::Open,
-                // Also the end of a channel, which is as bad: whoever holds the connection rebuilds everything.
+                // The end of a channel, such as the answer to asking for a queue that does not exist. Whoever uses the channel hears
+                // of it there.
+                lapin::Event::Error(error) if error.is_amqp_soft_error() => continue,
                 lapin::Event::Error(error) => Health::Lost(words(&error)),
                 _ => continue,
             };

@@ -12,8 +12,9 @@
 //! - Publishing and consuming have connections of their own, each with a supervisor that rebuilds everything from its description
 //!   after any error. The client's own recovery is off.
 //! - No wait is without a bound, and no buffer either.
-//! - The client writes messages that the broker returns into its log, payload and all (`Server returned us a message`, target
-//!   `lapin`, level warn). A program that keeps payloads out of its logs filters the target `lapin` to `error`.
+//! - The client's own log (target `lapin`) is not fit for users: at level warn it holds messages that the broker returned, payload
+//!   and all, and at level error every queue that was looked for and did not exist yet. Whatever matters of it is reported by this
+//!   crate in its own words. A program sets the filter of its log to `lapin=off`.
 
 mod address;
 mod backoff;

@@ -76,6 +76,16 @@ impl BrokerSettings {
         }
     }
 
+    /// How often we have failed in a row, when a connection that lasted so long is lost: one that is lost as soon as it is there is no
+    /// success, and must not be tried again and again without a pause.
+    pub(crate) fn failures_after(&self, failures: u32, lasted: Duration) -> u32 {
+        if lasted > self.backoff.ceiling(u32::MAX) {
+            1
+        } else {
+            failures.saturating_add(1)
+        }
+    }
+
     /// The same settings in another virtual host.
     #[must_use]
     pub fn with_vhost(mut self, vhost: &str) -> Self {

@@ -13,7 +13,7 @@ use lapin::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{QueueSubscription, channels::Channels, inbox::Inbox, pump::Pump};
@@ -76,11 +76,14 @@ impl Task {
                 }
             };
             self.report.connected(std::mem::take(&mut line.created));
+            let connected_at = Instant::now();
             match self.watch(&mut line, &mut stopped).await {
                 End::Lost(reason) => {
                     // First of all nothing more can be settled, then the rest goes.
                     self.forget();
-                    failures = 1;
+                    failures = self
+                        .settings
+                        .failures_after(failures, connected_at.elapsed());
                     let address = line.connection.address();
                     self.report.lost(ConnectError::new(
                         ConnectErrorKind::Unreachable,

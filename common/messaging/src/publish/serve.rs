@@ -98,7 +98,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
                 confirms.push(publish(channel, number, parts));
             }
         }
-        let drained = served.jobs.is_empty();
+        let drained = served.jobs.is_empty() && served.inbox.is_empty();
         if drained && (!inbox_open || clock.stop_at.is_some()) {
             break End::Stopped;
         }
@@ -210,12 +210,13 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
     while let Some(message) = under_way.take_oldest() {
         served.jobs.resolve(message.place, Outcome::Disconnected);
     }
-    if matches!(end, End::Stopped) {
+    if clock.stop_at.is_some() || matches!(end, End::Stopped) {
         served.jobs.resolve_waiting(Outcome::Disconnected);
         // What is handed over just before a connection is closed may be lost on the way, so the channel is asked something first: its
         // answer comes after all that went before.
         let round_trip = channel.basic_qos(1, BasicQosOptions::default());
         let _ = timeout(settings.settle_timeout, round_trip).await;
+        return End::Stopped;
     }
     end
 }

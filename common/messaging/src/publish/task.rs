@@ -69,6 +69,7 @@ impl Task {
                 None => break,
             };
             self.report.connected(line.created);
+            let connected_at = Instant::now();
             let end = serve(Served {
                 channel: &line.channel,
                 settings: &self.settings,
@@ -83,7 +84,7 @@ impl Task {
             match end {
                 End::Lost(reason) => {
                     outage_began = Instant::now();
-                    failures = 1;
+                    failures = self.settings.failures_after(failures, connected_at.elapsed());
                     let address = line.connection.address();
                     self.report.lost(ConnectError::new(
                         ConnectErrorKind::Unreachable,

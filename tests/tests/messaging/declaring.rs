@@ -1,0 +1,162 @@
+//! The topology is declared once and recognised ever after, and what differs is named.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use doorstep_broker::percent_encoded;
+use doorstep_messaging::{
+    ConnectErrorKind, InspectError, Inspector, Publisher, QueueName, Refusal,
+};
+
+use crate::support::{LONG, World, event, publish, publisher, settings, within};
+
+#[tokio::test]
+async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
+    let world = World::new("declare").await?;
+    let first = world.publisher("first").await?;
+    let created = first.state().borrow().possible_loss.clone();
+    let names: Vec<_> = created.iter().map(QueueName::as_str).collect();
+    assert_eq!(names, ["test.orders.net", "test.orders.0"]);
+
+    let second = world.publisher("second").await?;
+    assert!(second.state().borrow().possible_loss.is_empty());
+
+    let queue = world
+        .manage(|broker, vhost| {
+            let path = format!("/api/queues/{}/test.orders.0", percent_encoded(vhost));
+            broker.management()?.get(&path)
+        })
+        .await?;
+    for argument in [
+        r#""x-queue-type":"quorum""#,
+        r#""x-single-active-consumer":true"#,
+        r#""x-delivery-limit":100"#,
+        r#""x-dead-letter-routing-key":"test.orders.net""#,
+        r#""x-dead-letter-strategy":"at-least-once""#,
+        r#""x-overflow":"reject-publish""#,
+        r#""x-max-length":5000000"#,
+        r#""x-max-length-bytes":8589934592"#,
+    ] {
+        assert!(queue.contains(argument), "{argument} is not in {queue}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_queue_with_other_arguments_is_named_with_the_difference_and_the_remedy() -> Result<()> {
+    let world = World::new("mismatch").await?;
+    let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":7}}"#;
+    world.put_queue("test.orders.dead", json).await?;
+    let publisher = Publisher::start(&world.settings, "mismatch", world.topology());
+    let error = publisher.ready(LONG).await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::Mismatch);
+    assert!(error.is_permanent());
+    let text = error.to_string();
+    for part in [
+        "queue test.orders.dead exists",
+        "x-max-length",
+        "is 7 there and 10000 is wanted",
+        "rabbitmqctl delete_queue -p",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_argument_that_is_not_set_there_is_named() -> Result<()> {
+    let world = World::new("mismatch").await?;
+    let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":10000}}"#;
+    world.put_queue("test.orders.dead", json).await?;
+    let publisher = Publisher::start(&world.settings, "mismatch", world.topology());
+    let text = publisher.ready(LONG).await.unwrap_err().to_string();
+    assert!(text.contains("is not set there and"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_exchange_of_another_kind_is_a_mismatch() -> Result<()> {
+    let world = World::new("exchange").await?;
+    world
+        .manage(|broker, vhost| {
+            let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
+            broker
+                .management()?
+                .put(&path, r#"{"type":"fanout","durable":true}"#)
+                .map(drop)
+        })
+        .await?;
+    let publisher = Publisher::start(&world.settings, "exchange", world.topology());
+    let error = publisher.ready(LONG).await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::Mismatch);
+    assert!(error.to_string().contains("exchange test.events exists"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_not_declare_works_with_what_is_there_and_else_hears_what_to_grant() -> Result<()> {
+    let world = World::new("permission").await?;
+    let user = format!("worker-{}", world.vhost());
+    let name = user.clone();
+    world
+        .manage(move |broker, vhost| {
+            let management = broker.management()?;
+            management.create_user(&name, "word", "")?;
+            let path = format!(
+                "/api/permissions/{}/{}",
+                percent_encoded(vhost),
+                percent_encoded(&name)
+            );
+            let json = r#"{"configure":"^$","write":".*","read":".*"}"#;
+            management.put(&path, json).map(drop)
+        })
+        .await?;
+    let address = &world.settings.addresses[0];
+    let url = format!(
+        "amqp://{user}:word@{}:{}/{}",
+        address.host(),
+        address.port(),
+        world.vhost()
+    );
+    let settings = settings(&url)?;
+
+    let refused = Publisher::start(&settings, "worker", world.topology());
+    let error = refused.ready(LONG).await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ConnectErrorKind::Refused(Refusal::Permission),
+        "{error}"
+    );
+    assert!(error.to_string().contains("rabbitmqctl set_permissions"));
+
+    // Somebody else declares it; the one that was refused finds it there by itself.
+    let _owner = world.publisher("owner").await?;
+    let mut state = refused.state();
+    within(LONG, "declaring", state.wait_for(|s| s.is_connected())).await??;
+    assert!(refused.state().borrow().possible_loss.is_empty());
+    let worker = publisher(&settings, "worker").await?;
+    publish(&worker, [event("1", 1)]).await;
+    worker.close(LONG).await;
+    refused.close(LONG).await;
+    world
+        .manage(move |broker, _| broker.management()?.delete_user(&user))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_queue_is_looked_at_whether_it_is_there_or_not() -> Result<()> {
+    let world = World::new("inspect").await?;
+    let inspector = Inspector::connect(&world.settings, "inspect").await?;
+    let queue = world.queue();
+    assert_eq!(
+        inspector.queue_depth(&queue).await,
+        Err(InspectError::Missing(queue.clone()))
+    );
+    let publisher = world.publisher("inspect publish").await?;
+    publish(&publisher, (1..=3).map(|n| event("1", n))).await;
+    let depth = inspector.queue_depth(&queue).await?;
+    assert_eq!((depth.ready, depth.consumers), (3, 0));
+    inspector.close(Duration::from_secs(5)).await;
+    Ok(())
+}

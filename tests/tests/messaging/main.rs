@@ -1,0 +1,10 @@
+//! `doorstep-messaging` on a real broker: what it promises, and what it says when something is wrong.
+//!
+//! Each test has a virtual host of its own on the shared broker. Those that harm a broker start one of their own.
+
+mod consuming;
+mod declaring;
+mod outages;
+mod publishing;
+mod reaching;
+mod support;

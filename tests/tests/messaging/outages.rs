@@ -1,0 +1,198 @@
+//! A broker that is killed, stopped, frozen or short of memory: nothing hangs, nothing that was confirmed is lost, and all comes back.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::Result;
+use doorstep_event::headers::Read;
+use doorstep_messaging::{Message, Outcome, Phase, Settled};
+use tokio::time::Instant;
+
+use crate::support::{
+    LONG, event, on_node, private_node, publish, publisher, settings, subscription, take, within,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_confirmed_survives_a_kill_and_all_comes_back_by_itself() -> Result<()> {
+    let node = private_node("messaging-kill").await?;
+    let settings = settings(&node.amqp_url())?;
+    let publisher = publisher(&settings, "kill publish").await?;
+    let subscription = subscription(&settings, "kill consume").await?;
+    let (node, ()) = on_node(node, |node| node.sync_declarations()).await?;
+
+    // Killed in the middle of publishing, and while deliveries are unsettled.
+    let mut node = Some(node);
+    let mut killing = None;
+    let mut confirmed = BTreeSet::new();
+    let mut sequence = 0;
+    let cut = loop {
+        if confirmed.len() >= 1000
+            && let Some(node) = node.take()
+        {
+            killing = Some(tokio::spawn(on_node(node, |node| node.kill())));
+        }
+        let numbers: Vec<u64> = (sequence + 1..=sequence + 200).collect();
+        sequence += 200;
+        let messages = numbers.iter().map(|n| Message::event(&event("1", *n)));
+        let outcomes = within(
+            LONG,
+            "publishing",
+            publisher.publish_all(messages.collect()),
+        )
+        .await?;
+        confirmed.extend(
+            numbers
+                .iter()
+                .zip(&outcomes)
+                .filter(|(_, outcome)| **outcome == Outcome::Confirmed)
+                .map(|(number, _)| *number),
+        );
+        if let Some(other) = outcomes.iter().find(|o| **o != Outcome::Confirmed) {
+            break *other;
+        }
+    };
+    assert_eq!(cut, Outcome::Disconnected);
+    let killing = killing.expect("it was killed");
+    let (node, ()) = killing.await??;
+
+    // While it is away, a publish resolves within the bound rather than hang.
+    let started = Instant::now();
+    let outcome = publisher.publish(Message::event(&event("2", 1))).await;
+    assert_eq!(outcome, Outcome::Disconnected);
+    assert!(started.elapsed() < settings.outage_timeout + Duration::from_secs(3));
+    assert_eq!(publisher.state().borrow().phase, Phase::Connecting);
+
+    let (_node, ()) = on_node(node, |node| node.start_again()).await?;
+    let mut state = publisher.state();
+    within(LONG, "the publisher", state.wait_for(|s| s.is_connected())).await??;
+    assert!(state.borrow().possible_loss.len() <= 2);
+    publish(&publisher, [event("3", 1)]).await;
+
+    let mut seen = BTreeSet::new();
+    within(LONG, "reading everything", async {
+        while let Some(batch) = subscription.next_batch(1000, usize::MAX).await {
+            let mut last = false;
+            for delivery in &batch.deliveries {
+                if let Read::Event(event) = &delivery.read {
+                    match event.subject.as_str() {
+                        "order/1" => seen.extend(event.sequence.map(|s| s.get())),
+                        "order/3" => last = true,
+                        _ => {}
+                    }
+                }
+            }
+            subscription.settle(batch.channel, batch.last_tag).await;
+            if last {
+                break;
+            }
+        }
+    })
+    .await?;
+    let lost: Vec<_> = confirmed.difference(&seen).collect();
+    assert!(
+        lost.is_empty(),
+        "{} confirmed and lost: {lost:?}",
+        lost.len()
+    );
+    assert!(!confirmed.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_broker_is_noticed_by_its_missing_heartbeat() -> Result<()> {
+    let node = private_node("messaging-freeze").await?;
+    let mut settings = settings(&node.amqp_url())?;
+    settings.connect_timeout = Duration::from_secs(2);
+    settings.settle_timeout = Duration::from_secs(2);
+    let publisher = publisher(&settings, "freeze publish").await?;
+    let subscription = subscription(&settings, "freeze consume").await?;
+    publish(&publisher, [event("1", 1)]).await;
+    let batch = subscription.next_batch(1, 1).await.expect("one is there");
+    let (node, ()) = on_node(node, |node| node.freeze()).await?;
+
+    let started = Instant::now();
+    let outcome = publisher.publish(Message::event(&event("1", 2))).await;
+    assert_eq!(outcome, Outcome::Disconnected);
+    // Twice the heartbeat, and what it takes to look.
+    assert!(started.elapsed() < Duration::from_secs(10));
+    // A settlement comes back whatever becomes of it.
+    let settled = subscription.settle(batch.channel, batch.last_tag);
+    within(Duration::from_secs(10), "settling", settled).await?;
+    let mut state = subscription.state();
+    within(LONG, "noticing", state.wait_for(|s| !s.is_connected())).await??;
+
+    let (_node, ()) = on_node(node, |node| node.thaw()).await?;
+    within(LONG, "coming back", state.wait_for(|s| s.is_connected())).await??;
+    let mut state = publisher.state();
+    within(LONG, "coming back", state.wait_for(|s| s.is_connected())).await??;
+    publish(&publisher, [event("1", 3)]).await;
+    let closing = async {
+        publisher.close(LONG).await;
+        subscription.close(LONG).await;
+    };
+    within(LONG, "closing", closing).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_a_frozen_broker_keeps_to_the_grace() -> Result<()> {
+    let node = private_node("messaging-close").await?;
+    let mut settings = settings(&node.amqp_url())?;
+    settings.heartbeat = Duration::from_secs(60);
+    settings.settle_timeout = Duration::from_secs(1);
+    let publisher = publisher(&settings, "close publish").await?;
+    let subscription = subscription(&settings, "close consume").await?;
+    let (node, ()) = on_node(node, |node| node.freeze()).await?;
+    let waiting = publisher.clone();
+    let call = tokio::spawn(async move { waiting.publish(Message::event(&event("1", 1))).await });
+    let grace = Duration::from_secs(2);
+    let started = Instant::now();
+    tokio::join!(publisher.close(grace), subscription.close(grace));
+    assert!(started.elapsed() < grace + Duration::from_secs(4));
+    assert_eq!(call.await?, Outcome::Disconnected);
+    let (_node, ()) = on_node(node, |node| node.thaw()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_short_of_memory_blocks_publishing_and_not_consuming() -> Result<()> {
+    let node = private_node("messaging-blocked").await?;
+    let settings = settings(&node.amqp_url())?;
+    let publisher = publisher(&settings, "blocked publish").await?;
+    let subscription = subscription(&settings, "blocked consume").await?;
+    publish(&publisher, (1..=3).map(|n| event("1", n))).await;
+    let (node, ()) = on_node(node, |node| node.block_publishers()).await?;
+
+    // The broker tells us when it sees the next publish.
+    let started = Instant::now();
+    let outcome = publisher.publish(Message::event(&event("1", 4))).await;
+    assert_eq!(outcome, Outcome::Blocked);
+    assert!(started.elapsed() < settings.outage_timeout + Duration::from_secs(3));
+    assert!(matches!(
+        publisher.state().borrow().phase,
+        Phase::Blocked(_)
+    ));
+    let at_once = Instant::now();
+    let outcome = publisher.publish(Message::event(&event("1", 5))).await;
+    assert_eq!(outcome, Outcome::Blocked);
+    assert!(at_once.elapsed() < Duration::from_secs(1));
+    take(&subscription, 3, async |batch| {
+        let settled = subscription.settle(batch.channel, batch.last_tag).await;
+        assert_eq!(settled, Settled::Settled);
+    })
+    .await?;
+
+    let (node, ()) = on_node(node, |node| node.unblock_publishers()).await?;
+    let mut state = publisher.state();
+    within(LONG, "unblocking", state.wait_for(|s| s.is_connected())).await??;
+    publish(&publisher, [event("1", 6)]).await;
+
+    // Blocked again, and closed all the same.
+    let (_node, ()) = on_node(node, |node| node.block_publishers()).await?;
+    let waiting = publisher.clone();
+    let call = tokio::spawn(async move { waiting.publish(Message::event(&event("1", 7))).await });
+    within(LONG, "blocking", state.wait_for(|s| !s.is_connected())).await??;
+    let started = Instant::now();
+    publisher.close(Duration::from_secs(1)).await;
+    assert!(started.elapsed() < settings.settle_timeout + Duration::from_secs(5));
+    assert_ne!(within(LONG, "the call", call).await??, Outcome::Confirmed);
+    Ok(())
+}

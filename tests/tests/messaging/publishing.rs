@@ -1,0 +1,261 @@
+//! Every message gets the outcome that is true of it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use doorstep_messaging::{
+    Inspector, Message, Outcome, Phase, Publisher, QueueName, RawMessage, RawPublisher, RawValue,
+};
+
+use crate::support::{
+    LONG, World, all_confirmed, begin, event, kind_of_event, publish, take, until, within,
+};
+
+/// Numbers that look random and are the same each time: a failure can be looked into.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// The client attaches a returned message to whichever confirm completes next, in another order than they were published. With this
+/// many, plain and returned ones share ack frames all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_single_outcome_is_right_in_a_flood_of_which_a_third_is_unroutable() -> Result<()> {
+    const ROUNDS: u64 = 4;
+    const MESSAGES: u64 = 6_000;
+    let world = World::new("flood").await?;
+    let publisher = world.publisher("flood").await?;
+    let mut dice = Dice(42);
+    for round in 0..ROUNDS {
+        let mut messages = Vec::new();
+        let mut expected = Vec::new();
+        for number in 1..=MESSAGES {
+            let key = format!("{round}-{number}");
+            // Alone, in runs, and to a queue that does not exist: all that can come back does so in between the others.
+            let (message, outcome) = match dice.roll(6) {
+                0 => (
+                    Message::event(&kind_of_event("parcel", &key, number)),
+                    Outcome::Unroutable,
+                ),
+                1 => (
+                    Message::to_queue(
+                        QueueName::new("no-such-queue"),
+                        &key,
+                        Vec::new(),
+                        Bytes::from_static(b"copy"),
+                    ),
+                    Outcome::Unroutable,
+                ),
+                _ => (Message::event(&event(&key, number)), Outcome::Confirmed),
+            };
+            messages.push(message);
+            expected.push(outcome);
+        }
+        let outcomes = within(LONG, "the flood", publisher.publish_all(messages)).await?;
+        let wrong: Vec<_> = (0..expected.len())
+            .filter(|i| outcomes[*i] != expected[*i])
+            .map(|i| (i, outcomes[i], expected[i]))
+            .collect();
+        assert!(wrong.is_empty(), "{} wrong: {wrong:?}", wrong.len());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_same_id_is_told_apart_by_where_it_went() -> Result<()> {
+    let world = World::new("same-id").await?;
+    let publisher = world.publisher("same id").await?;
+    let event = event("1", 1);
+    let copy = |queue: &QueueName| {
+        let body = Bytes::from_static(b"copy");
+        Message::to_queue(queue.clone(), event.id.as_str(), Vec::new(), body)
+    };
+    for _ in 0..200 {
+        let outcomes = publisher
+            .publish_all(vec![
+                copy(&QueueName::new("no-such-queue")),
+                Message::event(&event),
+                copy(&world.namespace().dead_queue("orders")),
+            ])
+            .await;
+        assert_eq!(
+            outcomes,
+            [Outcome::Unroutable, Outcome::Confirmed, Outcome::Confirmed]
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn single_calls_from_many_tasks_all_get_their_own_outcome() -> Result<()> {
+    let world = World::new("calls").await?;
+    let publisher = world.publisher("calls").await?;
+    let calls: Vec<_> = (1..=300)
+        .map(|number| {
+            let publisher = publisher.clone();
+            tokio::spawn(async move {
+                let event = match number % 3 {
+                    0 => kind_of_event("parcel", "1", number),
+                    _ => event("1", number),
+                };
+                (number, publisher.publish(Message::event(&event)).await)
+            })
+        })
+        .collect();
+    for call in calls {
+        let (number, outcome) = within(LONG, "a call", call).await??;
+        let expected = match number % 3 {
+            0 => Outcome::Unroutable,
+            _ => Outcome::Confirmed,
+        };
+        assert_eq!(outcome, expected, "message {number}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_unroutable_goes_out_once_a_queue_is_bound() -> Result<()> {
+    let world = World::new("bound-later").await?;
+    let publisher = world.publisher("bound later").await?;
+    let event = kind_of_event("parcel", "1", 1);
+    assert_eq!(
+        publisher.publish(Message::event(&event)).await,
+        Outcome::Unroutable
+    );
+    let roles = [doorstep_messaging::RoleQueues {
+        role: "parcels",
+        subjects: &["parcel"],
+    }];
+    let topology = doorstep_messaging::Topology::of(world.namespace(), &roles);
+    let other = Publisher::start(&world.settings, "parcels", topology);
+    other.ready(LONG).await?;
+    assert_eq!(
+        publisher.publish(Message::event(&event)).await,
+        Outcome::Confirmed
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses() -> Result<()> {
+    let world = World::new("full").await?;
+    let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":1,"x-overflow":"reject-publish"}}"#;
+    world.put_queue("small", json).await?;
+    let publisher = world.publisher("full").await?;
+    let one = |number: u64| {
+        let id = format!("small#{number}");
+        Message::to_queue(QueueName::new("small"), &id, Vec::new(), Bytes::new())
+    };
+    // The queue takes a few more than its bound before it says so.
+    let mut number = 0;
+    until("the queue is full", async || {
+        number += 1;
+        Ok(publisher.publish(one(number)).await == Outcome::Refused)
+    })
+    .await?;
+    let event = event("1", 1);
+    let outcomes = publisher
+        .publish_all(vec![one(1), Message::event(&event), one(2)])
+        .await;
+    assert_eq!(
+        outcomes,
+        [Outcome::Refused, Outcome::Confirmed, Outcome::Refused]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_than_the_window_holds_goes_out_in_order() -> Result<()> {
+    let mut world = World::new("window").await?;
+    world.settings.publish_window = 7;
+    let publisher = world.publisher("window").await?;
+    let (first, second) = tokio::join!(
+        publisher.publish_all((1..=500).map(|n| Message::event(&event("a", n))).collect()),
+        publisher.publish_all((1..=500).map(|n| Message::event(&event("b", n))).collect()),
+    );
+    all_confirmed(&first);
+    all_confirmed(&second);
+    let subscription = world.subscription("window").await?;
+    let taken = take(&subscription, 1000, async |batch| {
+        subscription.settle(batch.channel, batch.last_tag).await;
+    })
+    .await?;
+    for key in ["order/a", "order/b"] {
+        let sequences: Vec<_> = taken
+            .iter()
+            .filter_map(|d| match &d.read {
+                doorstep_event::headers::Read::Event(e) if e.subject.as_str() == key => e.sequence,
+                _ => None,
+            })
+            .map(|s| s.get())
+            .collect();
+        assert_eq!(sequences, (1..=500).collect::<Vec<_>>(), "{key}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn closing_waits_for_what_is_under_way_and_takes_nothing_new() -> Result<()> {
+    let world = World::new("close").await?;
+    let publisher = world.publisher("close").await?;
+    let last_words = publisher.clone();
+    let messages: Vec<_> = (1..=5000).map(|n| Message::event(&event("1", n))).collect();
+    let mut under_way = std::pin::pin!(publisher.publish_all(messages));
+    // Begun, and then closed in the middle.
+    begin(under_way.as_mut()).await;
+    let state = last_words.state();
+    let (outcomes, ()) = tokio::join!(under_way, last_words.clone().close(LONG));
+    all_confirmed(&outcomes);
+    assert_eq!(state.borrow().phase, Phase::Closed);
+    assert_eq!(
+        last_words.publish(Message::event(&event("2", 1))).await,
+        Outcome::Disconnected
+    );
+    let inspector = Inspector::connect(&world.settings, "close").await?;
+    assert_eq!(inspector.queue_depth(&world.queue()).await?.ready, 5000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_abandoned_call_is_published_all_the_same_and_harms_no_other() -> Result<()> {
+    let world = World::new("abandoned").await?;
+    let publisher = world.publisher("abandoned").await?;
+    {
+        let messages: Vec<_> = (1..=100).map(|n| Message::event(&event("1", n))).collect();
+        let mut call = std::pin::pin!(publisher.publish_all(messages));
+        begin(call.as_mut()).await;
+    }
+    publish(&publisher, [event("2", 1)]).await;
+    let inspector = Inspector::connect(&world.settings, "abandoned").await?;
+    until("all arrived", async || {
+        Ok(inspector.queue_depth(&world.queue()).await?.ready == 101)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_raw_message_hears_its_outcome_too() -> Result<()> {
+    let world = World::new("raw").await?;
+    world.publisher("topology").await?;
+    let mut raw = RawPublisher::connect(&world.settings, "raw").await?;
+    let mut message = RawMessage {
+        exchange: world.namespace().events_exchange(),
+        routing_key: "order.placed.v1".to_owned(),
+        headers: vec![("n".to_owned(), RawValue::Number(-1))],
+        body: Bytes::from_static(&[0xff, 0x00]),
+        ..RawMessage::default()
+    };
+    assert_eq!(raw.publish(message.clone()).await, Outcome::Confirmed);
+    message.routing_key = "parcel.placed.v1".to_owned();
+    assert_eq!(raw.publish(message).await, Outcome::Unroutable);
+    raw.close(Duration::from_secs(5)).await;
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! What the tests share: a world of their own each, and waiting for conditions under a timeout.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use doorstep_broker::{Broker, NodeOptions, PrivateNode, Vhost, percent_encoded, shared};
+use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject};
+use doorstep_messaging::{
+    Batch, BrokerSettings, Message, Namespace, Outcome, Publisher, QueueName, QueueSubscription,
+    RoleQueues, Subscription, Topology,
+};
+use tokio::task::spawn_blocking;
+
+/// Generous, for a machine that compiles at the same time; nothing waits for it when all is well.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A role that has a queue for orders.
+pub const ROLE: RoleQueues = RoleQueues {
+    role: "orders",
+    subjects: &["order"],
+};
+
+/// A virtual host and the settings to use it.
+pub struct World {
+    pub settings: BrokerSettings,
+    vhost: Arc<Vhost>,
+}
+
+impl World {
+    /// A virtual host of the shared broker.
+    pub async fn new(hint: &'static str) -> Result<Self> {
+        let vhost = spawn_blocking(move || shared()?.new_vhost(hint)).await??;
+        Ok(Self {
+            settings: settings(&vhost.amqp_url())?,
+            vhost: Arc::new(vhost),
+        })
+    }
+
+    pub fn vhost(&self) -> &str {
+        self.vhost.name()
+    }
+
+    pub fn namespace(&self) -> &Namespace {
+        &self.settings.namespace
+    }
+
+    pub fn topology(&self) -> Topology {
+        Topology::of(self.namespace(), &[ROLE])
+    }
+
+    pub fn queue(&self) -> QueueName {
+        self.namespace().role_queue(ROLE.role, 0)
+    }
+
+    /// Something with the management API.
+    pub async fn manage<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Broker, &str) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let vhost = self.vhost.clone();
+        spawn_blocking(move || work(vhost.broker(), vhost.name())).await?
+    }
+
+    /// Declares a queue by hand.
+    pub async fn put_queue(&self, name: &str, json: &'static str) -> Result<()> {
+        let name = percent_encoded(name);
+        self.manage(move |broker, vhost| {
+            let path = format!("/api/queues/{}/{name}", percent_encoded(vhost));
+            broker.management()?.put(&path, json).map(drop)
+        })
+        .await
+    }
+
+    /// Deletes a queue by hand.
+    pub async fn delete_queue(&self, name: &QueueName) -> Result<()> {
+        let name = percent_encoded(name.as_str());
+        self.manage(move |broker, vhost| {
+            let path = format!("/api/queues/{}/{name}", percent_encoded(vhost));
+            broker.management()?.delete(&path)
+        })
+        .await
+    }
+
+    pub async fn publisher(&self, name: &str) -> Result<Publisher> {
+        publisher(&self.settings, name).await
+    }
+
+    pub async fn subscription(&self, name: &str) -> Result<Subscription> {
+        subscription(&self.settings, name).await
+    }
+}
+
+/// Settings with short bounds, so that a test for one of them does not take long.
+pub fn settings(url: &str) -> Result<BrokerSettings> {
+    let mut settings = BrokerSettings::new(url, "test")?;
+    settings.heartbeat = Duration::from_secs(1);
+    settings.outage_timeout = Duration::from_secs(2);
+    Ok(settings)
+}
+
+pub async fn publisher(settings: &BrokerSettings, name: &str) -> Result<Publisher> {
+    let topology = Topology::of(&settings.namespace, &[ROLE]);
+    let publisher = Publisher::start(settings, name, topology);
+    publisher.ready(LONG).await?;
+    Ok(publisher)
+}
+
+pub async fn subscription(settings: &BrokerSettings, name: &str) -> Result<Subscription> {
+    let topology = Topology::of(&settings.namespace, &[ROLE]);
+    let queue = settings.namespace.role_queue(ROLE.role, 0);
+    let subscription = Subscription::start(settings, name, topology, vec![consume(queue, 100)]);
+    subscription.ready(LONG).await?;
+    Ok(subscription)
+}
+
+pub fn consume(queue: QueueName, prefetch: u16) -> QueueSubscription {
+    QueueSubscription {
+        consumer_tag: format!("{queue} test"),
+        queue,
+        prefetch,
+    }
+}
+
+/// A node that this test may harm.
+pub async fn private_node(name: &'static str) -> Result<PrivateNode> {
+    spawn_blocking(move || PrivateNode::start(NodeOptions::named(name))).await?
+}
+
+/// Something with a node, off the runtime's threads.
+pub async fn on_node<T: Send + 'static>(
+    mut node: PrivateNode,
+    work: impl FnOnce(&mut PrivateNode) -> Result<T> + Send + 'static,
+) -> Result<(PrivateNode, T)> {
+    spawn_blocking(move || {
+        let done = work(&mut node)?;
+        Ok((node, done))
+    })
+    .await?
+}
+
+/// The event of this number in the stream of one order.
+pub fn event(order: &str, sequence: u64) -> Event {
+    kind_of_event("order", order, sequence)
+}
+
+/// The same about another kind of subject.
+pub fn kind_of_event(kind: &str, key: &str, sequence: u64) -> Event {
+    let subject = Subject::new(format!("{kind}/{key}")).unwrap();
+    let sequence = Sequence::new(sequence).unwrap();
+    Event {
+        id: EventId::new(format!("{subject}#{sequence}")).unwrap(),
+        source: Source::new("test/1").unwrap(),
+        kind: EventType::new(format!("{kind}.placed.v1")).unwrap(),
+        subject,
+        time: Some("2026-11-23T10:00:00.25Z".parse().unwrap()),
+        sequence: Some(sequence),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        data: Bytes::from_static(b"{\"n\":1}"),
+    }
+}
+
+/// Publishes and insists on the confirms.
+#[track_caller]
+pub fn all_confirmed(outcomes: &[Outcome]) {
+    let other = outcomes.iter().position(|o| *o != Outcome::Confirmed);
+    assert_eq!(other, None, "{:?}", other.map(|i| outcomes[i]));
+}
+
+pub async fn publish(publisher: &Publisher, events: impl IntoIterator<Item = Event>) {
+    let messages = events.into_iter().map(|e| Message::event(&e)).collect();
+    all_confirmed(&publisher.publish_all(messages).await);
+}
+
+/// Takes exactly so many deliveries, settled or not by `each`.
+pub async fn take(
+    subscription: &Subscription,
+    count: usize,
+    mut each: impl AsyncFnMut(&Batch),
+) -> Result<Vec<doorstep_messaging::Delivery>> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let next = subscription.next_batch(count - taken.len(), usize::MAX);
+        let batch = tokio::time::timeout(LONG, next)
+            .await
+            .with_context(|| format!("only {} of {count} deliveries came", taken.len()))?
+            .context("the subscription has ended")?;
+        each(&batch).await;
+        taken.extend(batch.deliveries);
+    }
+    Ok(taken)
+}
+
+/// Waits until something is so, asking now and then.
+pub async fn until(what: &str, mut so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
+    let wait = async {
+        while !so().await? {
+            pause.tick().await;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(LONG, wait).await {
+        Ok(done) => done,
+        Err(_) => bail!("not within {LONG:?}: {what}"),
+    }
+}
+
+/// A time that no bound of the tests' settings exceeds.
+pub async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(limit, work)
+        .await
+        .with_context(|| format!("{what} took longer than {limit:?}"))
+}
+
+/// Begins something that takes a while, and leaves it there.
+pub async fn begin<T>(mut work: Pin<&mut impl Future<Output = T>>) {
+    poll_fn(|cx| {
+        assert!(work.as_mut().poll(cx).is_pending(), "it was quicker");
+        Poll::Ready(())
+    })
+    .await;
+}
