@@ -1,7 +1,6 @@
 # What a retail file says, computed in another language than Doorstep's, to be compared with the exports of a run:
-#   zcat online_retail.csv.gz | awk -f retail.awk | LC_ALL=C sort
-# A line for each stock:   stock/CODE <tab> pieces on hand <tab> movements
-# A line for each invoice: order/NO or return/NO <tab> lines <tab> total in thousandths
+#   zcat online_retail.csv.gz | awk -f retail.awk
+# For each stock, order and return a line: its key, a tab, and what its line in the export has to begin with.
 # Fields are counted from both ends, since only the description in the middle may hold commas. Amounts are whole thousandths, which
 # stay exact in awk's numbers.
 BEGIN { FS = "," }
@@ -21,7 +20,17 @@ NR == 1 { next }
     lines[subject]++
     total[subject] += quantity * cents
 }
+# An amount in thousandths as Doorstep writes it: at least two decimals, and no zero beyond.
+function money(thousandths,    text, sign) {
+    sign = thousandths < 0 ? "-" : ""
+    text = sprintf("%04.0f", thousandths < 0 ? -thousandths : thousandths)
+    text = substr(text, 1, length(text) - 3) "." substr(text, length(text) - 2)
+    sub(/0$/, "", text)
+    return sign text
+}
 END {
-    for (code in on_hand) printf "stock/%s\t%d\t%d\n", code, on_hand[code], movements[code]
-    for (subject in lines) printf "%s\t%d\t%.0f\n", subject, lines[subject], total[subject]
+    for (code in on_hand)
+        printf "stock/%s\t{\"key\":\"stock/%s\",\"state\":{\"on_hand\":%d,\"movements\":%d,\n", code, code, on_hand[code], movements[code]
+    for (subject in lines)
+        printf "%s\t{\"key\":\"%s\",\"state\":{\"line_count\":%d,\"total\":\"%s\",\n", subject, subject, lines[subject], money(total[subject])
 }

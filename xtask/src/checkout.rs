@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -48,6 +49,16 @@ pub(crate) fn build(arguments: &[&str]) -> Result<()> {
     checked("cargo build", status)?;
     say(&format!("built in {}", seconds(start.elapsed())));
     Ok(())
+}
+
+/// Builds the programs that people run.
+pub(crate) fn build_programs() -> Result<()> {
+    build(&[
+        "--package",
+        "doorstep-producer",
+        "--package",
+        "doorstep-consumers",
+    ])
 }
 
 /// A program that this checkout has built.
@@ -108,6 +119,11 @@ pub(crate) fn checked(what: &str, status: ExitStatus) -> Result<()> {
 /// A line of progress, on standard error: standard output is for results.
 pub(crate) fn say(line: &str) {
     eprintln!("{line}");
+}
+
+/// A line of a result, on standard output. Whoever closes it, as `head` does, has seen enough.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
 }
 
 pub(crate) fn seconds(time: Duration) -> String {

@@ -5,9 +5,12 @@
 
 mod bench;
 mod broker;
+mod check_data;
 mod checkout;
 mod demo;
 mod report;
+mod stage;
+mod summary;
 mod test;
 
 use std::process::ExitCode;
@@ -31,6 +34,7 @@ enum Command {
     Demo(demo::Demo),
     Test(test::Test),
     Bench(bench::Bench),
+    CheckData(check_data::CheckData),
     #[command(subcommand)]
     Broker(broker::Command),
 }
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
+        Command::CheckData(check) => check.run(),
         Command::Broker(command) => command.run(),
     };
     done.unwrap_or_else(|error| {

@@ -22,7 +22,9 @@ pub(super) struct Bad {
 
 /// All of them, and then a good event that has to wait behind one of them.
 pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<Bad> {
+    let play = now.as_second();
     let make = |kind: &str, subject: &str, sequence: u64, body: Bytes| {
+        let subject = &format!("{subject}-{play:X}");
         let id = format!("{subject}#{sequence}");
         raw(source, exchange, kind, subject, sequence, &id, now, body)
     };
@@ -102,13 +104,15 @@ pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<B
 /// A good event behind a bad one: it is held until somebody replays or skips that.
 pub(super) fn held_behind(source: &Source, exchange: &str, now: Timestamp) -> RawMessage {
     let body = Bytes::from(format!(r#"{{"delivered_at":"{now}"}}"#));
+    let subject = format!("delivery/X6-{:X}", now.as_second());
+    let id = format!("{subject}#2");
     raw(
         source,
         exchange,
         "delivery.delivered.v1",
-        "delivery/X6",
+        &subject,
         2,
-        "delivery/X6#2",
+        &id,
         now,
         body,
     )

@@ -109,7 +109,9 @@ impl<'a> Shop<'a> {
 
     /// An order, what it takes from the stock, and its way to the doorstep.
     fn order(&mut self, rng: &mut StdRng, number: i64, at: f64) -> Result<(), Mistake> {
-        let order = format!("order/D{number:05}");
+        // Named after the start, so that a second play brings new orders rather than old ones placed again.
+        let name = format!("{:X}-{number:04}", self.start.as_second());
+        let order = format!("order/{name}");
         let mut lines = Vec::new();
         for _ in 0..rng.random_range(1..=4) {
             let sku = format!("SKU-{:02}", rng.random_range(0..SKUS));
@@ -141,7 +143,7 @@ impl<'a> Shop<'a> {
             lines,
         };
         self.add(at, &order, Fact::Placed(placed))?;
-        self.delivery(rng, &format!("delivery/D{number:05}"), at + 20.0)
+        self.delivery(rng, &format!("delivery/{name}"), at + 20.0)
     }
 
     fn delivery(&mut self, rng: &mut StdRng, subject: &str, at: f64) -> Result<(), Mistake> {

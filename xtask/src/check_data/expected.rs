@@ -1,0 +1,87 @@
+//! What a retail file says, computed by awk, compared with the exports.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Exports;
+use crate::checkout::{checked, root};
+
+const STOCKS: usize = 4_070;
+const INVOICES: usize = 25_898;
+
+/// Compares every line of both exports, and that there are no others.
+///
+/// # Errors
+/// Names the first entity that differs.
+pub(super) fn compare(file: &Path, exports: &Exports) -> Result<()> {
+    let mut expected = by_awk(file)?;
+    for (name, export, count) in [
+        ("inventory", &exports.inventory, STOCKS),
+        ("orders", &exports.orders, INVOICES),
+    ] {
+        let mut last: Option<&str> = None;
+        for line in export.lines() {
+            let key = line
+                .strip_prefix(r#"{"key":""#)
+                .and_then(|rest| rest.split_once(r#"","state":"#))
+                .with_context(|| {
+                    format!("the export of {name} has a line of another form: {line}")
+                })?
+                .0;
+            ensure!(
+                last.is_none_or(|last| last < key),
+                "the export of {name} is not sorted at {key}"
+            );
+            last = Some(key);
+            let begins = expected
+                .remove(key)
+                .with_context(|| format!("{key} is in the export of {name} and not in the file"))?;
+            ensure!(
+                line.starts_with(&begins),
+                "{key} is exported as\n{line}\nwhich should begin with\n{begins}"
+            );
+        }
+        let found = export.lines().count();
+        ensure!(
+            found == count,
+            "the export of {name} has {found} entities, not {count}"
+        );
+    }
+    if let Some((key, _)) = expected.first_key_value() {
+        bail!("{key} is in the file and in no export");
+    }
+    Ok(())
+}
+
+/// For each entity, what its line in the export has to begin with.
+fn by_awk(file: &Path) -> Result<BTreeMap<String, String>> {
+    let mut unpacked = Command::new("gzip")
+        .arg("-dc")
+        .arg(file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run gzip")?;
+    let input = unpacked.stdout.take().context("gzip has no output")?;
+    let output = Command::new("awk")
+        .arg("-f")
+        .arg(root().join("xtask/data/retail.awk"))
+        .env("LC_ALL", "C")
+        .stdin(input)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run awk")?;
+    checked("gzip", unpacked.wait()?)?;
+    checked("awk", output.status)?;
+    let text = String::from_utf8(output.stdout).context("awk has printed what is not text")?;
+    text.lines()
+        .map(|line| {
+            let (key, begins) = line
+                .split_once('\t')
+                .with_context(|| format!("awk printed {line}"))?;
+            Ok((key.to_owned(), begins.to_owned()))
+        })
+        .collect()
+}

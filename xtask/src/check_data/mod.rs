@@ -1,0 +1,168 @@
+//! `cargo xtask check-data`: real sales and pick-ups through producer, broker and roles, compared with what another language
+//! computes from the same files; and the same again while processes are killed and the broker is restarted.
+
+mod chaos;
+mod expected;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use doorstep_broker::{Broker, Footprint, NodeOptions, PrivateNode, install_if_possible};
+
+use crate::checkout::{build_programs, checked, own_vhost, say, seconds};
+use crate::stage::{Idle, Stage};
+
+const RETAIL: &str = "online_retail.csv.gz";
+const RETAIL_SUM: &str = "541909 read = 541907 imported + 2 refused";
+const RETAIL_REFUSED: [u64; 2] = [299_985, 299_986];
+const PICKUPS: &str = "lade_pickup.csv.gz";
+const PICKUPS_SUM: &str = "6190 read = 6190 imported + 0 refused";
+const DELIVERIES: usize = 6_190;
+
+/// Run the real data through everything, and compare what comes out with what awk computes from the files.
+///
+/// FOLDER holds online_retail.csv.gz and lade_pickup.csv.gz. Needs a rabbitmq-server on this machine, or the means to install one: the
+/// broker is restarted on the way, so it is always a private node.
+///
+/// Example: cargo xtask check-data ../shared/data
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct CheckData {
+    /// The folder with the files.
+    folder: PathBuf,
+}
+
+impl CheckData {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let start = Instant::now();
+        let folder = self
+            .folder
+            .canonicalize()
+            .with_context(|| format!("there is no folder {}", self.folder.display()))?;
+        let (retail, pickups) = (folder.join(RETAIL), folder.join(PICKUPS));
+        for file in [&retail, &pickups] {
+            ensure!(file.is_file(), "there is no {}", file.display());
+        }
+        install_if_possible(say)?;
+        build_programs()?;
+        let mut node =
+            PrivateNode::start(NodeOptions::named("check-data").footprint(Footprint::Full))?;
+
+        let mut checks = 0;
+        let mut passed = |what: &str| {
+            checks += 1;
+            say(&format!("ok: {what} ({} so far)", seconds(start.elapsed())));
+        };
+        let undisturbed = Undisturbed::run(own_vhost(&node.broker(), "check-data")?, &retail)?;
+        passed("sales: counts, refused rows, stocks, orders and returns agree to the last digit");
+        check_pickups(own_vhost(&node.broker(), "check-data")?, &pickups)?;
+        passed("pick-ups: every delivery is there, nothing is held, blocked or missing");
+        chaos::run(&mut node, &retail, &undisturbed.exports)?;
+        passed(
+            "sales with consumers, producer and broker killed: the exports are the same to the byte, also after a second import",
+        );
+        node.stop()?;
+        println!("{checks} passed, 0 failed");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The exports of the roles that sales concern.
+#[derive(Debug, PartialEq, Eq)]
+struct Exports {
+    inventory: String,
+    orders: String,
+}
+
+impl Exports {
+    fn of(stage: &Stage) -> Result<Self> {
+        Ok(Self {
+            inventory: stage.output(&["export", "inventory"])?,
+            orders: stage.output(&["export", "orders"])?,
+        })
+    }
+}
+
+struct Undisturbed {
+    exports: Exports,
+}
+
+impl Undisturbed {
+    fn run(broker: Broker, file: &Path) -> Result<Self> {
+        let stage = Stage::new("check-data", broker)?;
+        let roles = stage.start_roles()?;
+        import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
+        let refused =
+            fs::read_to_string(stage.folder().join(REFUSED)).context("no list of refused rows")?;
+        let lines: Vec<u64> = refused
+            .lines()
+            .map(|line| {
+                let row: serde_json::Value = serde_json::from_str(line)?;
+                row["line"]
+                    .as_u64()
+                    .with_context(|| format!("no line number in {line}"))
+            })
+            .collect::<Result<_>>()?;
+        ensure!(
+            lines == RETAIL_REFUSED,
+            "refused are lines {lines:?}, not {RETAIL_REFUSED:?}"
+        );
+        roles.stop()?;
+        all_applied(&stage)?;
+        let exports = Exports::of(&stage)?;
+        expected::compare(file, &exports)?;
+        Ok(Self { exports })
+    }
+}
+
+fn check_pickups(broker: Broker, file: &Path) -> Result<()> {
+    let stage = Stage::new("check-data", broker)?;
+    import(&stage, &["import", "pickups"], file, PICKUPS_SUM)?;
+    all_applied(&stage)?;
+    let found = stage.output(&["export", "tracking"])?.lines().count();
+    ensure!(found == DELIVERIES, "{found} deliveries, not {DELIVERIES}");
+    Ok(())
+}
+
+const REFUSED: &str = "refused.jsonl";
+
+/// Imports a file and checks the sum that is printed at the end.
+fn import(stage: &Stage, command: &[&str], file: &Path, sum: &str) -> Result<()> {
+    let output = stage
+        .program("producer")?
+        .args(command)
+        .arg(file)
+        .arg("--refused")
+        .arg(stage.folder().join(REFUSED))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .context("cannot run producer")?;
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if let Err(error) = checked("producer import", output.status) {
+        bail!("{error}; it said:\n{said}");
+    }
+    ensure!(
+        said.contains(sum),
+        "producer import did not print {sum:?} but:\n{said}"
+    );
+    Ok(())
+}
+
+fn all_applied(stage: &Stage) -> Result<()> {
+    match stage.wait_until_idle()? {
+        Idle::AllApplied => Ok(()),
+        Idle::NotAllApplied => bail!(
+            "something is blocked, missing or dead: see {}",
+            stage.log().display()
+        ),
+    }
+}

@@ -1,0 +1,145 @@
+//! What became of what the demo has sent: its own count beside what the roles' stores say.
+
+use std::fmt;
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::stage::Stage;
+
+/// The demo's count and the stores' side by side.
+pub(crate) struct Summary {
+    rows: Vec<Row>,
+}
+
+struct Row {
+    sent: String,
+    became: String,
+    /// What the demo counted and what the stores count.
+    expected: u64,
+    found: u64,
+}
+
+impl Summary {
+    /// Reads what was sent, and what became of it.
+    pub(crate) fn of(stage: &Stage) -> Result<Self> {
+        let sent = fs::read(stage.report()).context("the demo has left no report")?;
+        let sent: Value = serde_json::from_slice(&sent).context("the demo's report")?;
+        let status: Value = serde_json::from_str(&stage.output(&["status", "--json"])?)
+            .context("consumers status")?;
+        let dead = stage.output(&["dead", "list", "--json"])?;
+        let dead: Vec<Value> = dead
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .context("consumers dead list")?;
+
+        let tally = |name: &str| sum(&status, &["store", "tally", name]);
+        let mut rows = vec![
+            Row {
+                sent: "different events".to_owned(),
+                became: "applied, each once and in its stream's order".to_owned(),
+                expected: number(&sent, &["events"]),
+                found: tally("applied"),
+            },
+            Row {
+                sent: "sent a second time".to_owned(),
+                became: "dropped as duplicates".to_owned(),
+                expected: number(&sent, &["duplicates"]),
+                found: tally("duplicates"),
+            },
+            Row {
+                sent: "behind a bad message of their stream".to_owned(),
+                became: "held until that is replayed or skipped".to_owned(),
+                expected: number(&sent, &["held_behind"]),
+                found: sum(&status, &["store", "usage", "held", "rows"]),
+            },
+        ];
+        for bad in sent["bad"].as_array().into_iter().flatten() {
+            let is_it =
+                |dead: &&Value| dead["role"] == bad["role"] && dead["reason"] == bad["reason"];
+            let same_kind =
+                |other: &&Value| other["role"] == bad["role"] && other["reason"] == bad["reason"];
+            let all = sent["bad"]
+                .as_array()
+                .map_or(0, |all| all.iter().filter(same_kind).count());
+            let found = dead.iter().filter(is_it).count();
+            rows.push(Row {
+                sent: format!("bad: {}", text(&bad["what"])),
+                became: format!(
+                    "dead letter of {}: {}",
+                    text(&bad["role"]),
+                    text(&bad["reason"])
+                ),
+                expected: 1,
+                // Several bad messages may share role and reason: all of them are there, or none of them counts as found.
+                found: u64::from(found == all),
+            });
+        }
+        rows.push(Row {
+            sent: "before their turn, of the events above".to_owned(),
+            became: "held until their predecessor came, then applied".to_owned(),
+            expected: number(&sent, &["early"]),
+            found: tally("held").saturating_sub(number(&sent, &["held_behind"])),
+        });
+        Ok(Self { rows })
+    }
+
+    /// Whether everything became what it had to. The last row is told and not judged: how many events have to wait depends on how the
+    /// broker hands them out, and on how they fall into batches.
+    pub(crate) fn adds_up(&self) -> bool {
+        let judged = self.rows.split_last().map_or(&[][..], |(_, judged)| judged);
+        judged.iter().all(|row| row.expected == row.found)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sent_width = self
+            .rows
+            .iter()
+            .map(|row| row.sent.len())
+            .max()
+            .unwrap_or(0);
+        let became_width = self
+            .rows
+            .iter()
+            .map(|row| row.became.len())
+            .max()
+            .unwrap_or(0);
+        writeln!(
+            f,
+            "{:>7}  {:sent_width$}  {:became_width$}  {:>7}",
+            "sent", "", "what became of it", "found"
+        )?;
+        for row in &self.rows {
+            writeln!(
+                f,
+                "{:>7}  {:sent_width$}  {:became_width$}  {:>7}",
+                row.expected, row.sent, row.became, row.found
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn number(value: &Value, path: &[&str]) -> u64 {
+    path.iter()
+        .fold(value, |value, name| &value[*name])
+        .as_u64()
+        .unwrap_or(0)
+}
+
+fn sum(status: &Value, path: &[&str]) -> u64 {
+    status["roles"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|role| number(role, path))
+        .sum()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
