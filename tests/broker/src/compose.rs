@@ -23,7 +23,8 @@ const UP_BOUND: Duration = Duration::from_secs(15 * 60);
 const READY_BOUND: Duration = Duration::from_secs(180);
 const DOWN_BOUND: Duration = Duration::from_secs(60);
 const SERVICE: &str = "rabbitmq";
-const USER: &str = "doorstep";
+/// The administrator among the users that the file sets up.
+const USER: &str = "operator";
 const VHOST: &str = "doorstep";
 
 /// The broker service of a compose project of its own name, on ports and with a login of its own, so that a project
@@ -73,8 +74,8 @@ impl Compose {
                 .args(["up", "--detach", "--quiet-pull", SERVICE])
                 .env("DOORSTEP_AMQP_PORT", ports.amqp.to_string())
                 .env("DOORSTEP_MANAGEMENT_PORT", ports.management.to_string())
-                .env("DOORSTEP_AMQP_USER", USER)
-                .env("DOORSTEP_AMQP_PASSWORD", &password),
+                .env("OPERATOR_PASSWORD", &password)
+                .env("DOORSTEP_PASSWORD", secret()?),
             UP_BOUND,
         )?;
         let said = ran.stderr.trim().lines().last().unwrap_or_default();
