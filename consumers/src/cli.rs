@@ -51,8 +51,9 @@ pub(crate) enum Command {
 
     /// Show for each role: queue, lag, what is held, blocked, missing, owed and dead.
     ///
-    /// `ready` is what waits in the role's queues, `lag` that plus what is held: the events that have arrived and are not applied. Without
-    /// a broker the stores are shown all the same, and the exit code is 69. Works beside running roles.
+    /// READY is what waits in the role's queue and NET what the broker took out of it after too many attempts; LAG is both and what is
+    /// held: events that have arrived and are not applied. What a running role has just taken is in none of them, which is no more than its
+    /// prefetch. Without a broker the stores are shown all the same, and the exit code is 69. Works beside running roles.
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
 

@@ -8,8 +8,7 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless said otherwise.
-pub(crate) const DEFAULT_FILTER: &str =
-    "warn,consumers=info,doorstep_runtime=info,doorstep_messaging=info,doorstep_store=info";
+pub(crate) const DEFAULT_FILTER: &str = "info";
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +41,7 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     if parts.iter().any(|part| part.starts_with("lapin")) {
         return Ok(filter);
     }
-    let lapin = "lapin=off"
-        .parse()
-        .map_err(|e| format!("lapin=off: {e}"))?;
+    let lapin = "lapin=off".parse().map_err(|e| format!("lapin=off: {e}"))?;
     Ok(filter.add_directive(lapin))
 }
 

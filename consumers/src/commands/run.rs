@@ -7,9 +7,12 @@ use std::{
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Inspector, Topology};
-use doorstep_runtime::runner::{Phase, RunError, RunSettings, RunningRole};
+use doorstep_runtime::runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole};
 use doorstep_store::{SqliteStore, Store};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, timeout},
+};
 
 use super::trouble;
 use crate::{
@@ -74,15 +77,11 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
         } = member;
         if let Err((reason, text)) = ended(&job, role, running).await {
             // Roles mostly fail together and for one reason, which is told once.
-            failures
-                .entry(text)
-                .or_insert_with(|| (reason, Vec::new()))
-                .1
-                .push(role.name);
+            failures.insert(text, reason);
         }
         stores.push((role.name, store));
     }
-    if let Some(failure) = summed_up(failures) {
+    if let Some(failure) = summed_up(&failures) {
         return Err(failure);
     }
     match end {
@@ -91,7 +90,11 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
             Reason::Interrupted,
             "interrupted before all was worked; nothing is lost, what is left waits in the queues",
         )),
-        End::Wanted | End::Failed => Ok(()),
+        End::Wanted => Ok(()),
+        End::Failed => Err(Failure::new(
+            Reason::Internal,
+            "a role has ended without being asked to and without saying why: please report this with its log",
+        )),
     }
 }
 
@@ -120,6 +123,7 @@ fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
                 grace: job.grace,
             };
             let running = (role.start)(store.clone(), settings);
+            tokio::spawn(tell_when_taking(role.name, running.watch()));
             Member {
                 role,
                 store,
@@ -127,6 +131,16 @@ fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
             }
         })
         .collect())
+}
+
+/// Says once that a role has got through to the broker. Ends with the role if that never happens.
+async fn tell_when_taking(role: &'static str, mut status: watch::Receiver<RoleStatus>) {
+    let taking = status
+        .wait_for(|status| status.phase != Phase::Starting)
+        .await;
+    if taking.is_ok_and(|status| status.phase == Phase::Taking) {
+        tracing::info!(role, "taking deliveries");
+    }
 }
 
 /// Waits until any role has ended. Cancel-safe.
@@ -241,52 +255,33 @@ async fn ended(
         "ended"
     );
     match ended {
-        Ok(ended) => ended.map_err(|e| failed(&e)),
+        Ok(ended) => ended.map_err(|e| failed(&e, job)),
         Err(_) => Err((
             Reason::Internal,
             format!(
-                "did not end within {:?}; what it had not settled comes again",
+                "{} did not end within {:?}; what it had not settled comes again",
+                role.name,
                 job.grace + MARGIN
             ),
         )),
     }
 }
 
-fn failed(error: &RunError) -> (Reason, String) {
-    let reason = match error {
-        RunError::Connect(_) => Reason::Broker,
-        RunError::Store(e) => stores::reason(e),
-        RunError::Broken(_) => Reason::Internal,
-    };
-    (reason, error.to_string())
-}
-
-/// What the roles failed of, each reason once with the roles that it stopped.
-fn summed_up(failures: BTreeMap<String, (Reason, Vec<&str>)>) -> Option<Failure> {
-    let reason = failures.values().next()?.0;
-    let texts: Vec<String> = failures
-        .into_iter()
-        .map(|(text, (_, roles))| format!("{}: {text}", roles.join(", ")))
-        .collect();
-    Some(Failure::new(reason, texts.join("\n       ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_several_roles_failed_of_is_told_once() {
-        let failures = BTreeMap::from([(
-            "user and password do not fit".to_owned(),
-            (Reason::Broker, vec!["orders", "tracking"]),
-        )]);
-        let failure = summed_up(failures).unwrap();
-        assert_eq!(failure.reason, Reason::Broker);
-        assert_eq!(
-            failure.to_string(),
-            "orders, tracking: user and password do not fit"
-        );
-        assert!(summed_up(BTreeMap::new()).is_none());
+fn failed(error: &RunError, job: &RunJob) -> (Reason, String) {
+    match error {
+        RunError::Connect(e) if e.is_permanent() => (Reason::Broker, e.to_string()),
+        RunError::Connect(e) => {
+            let tried = job.broker.start_timeout;
+            (Reason::Broker, format!("{e} (tried for {tried:?})"))
+        }
+        RunError::Store(e) => (stores::reason(e), e.to_string()),
+        RunError::Broken(_) => (Reason::Internal, error.to_string()),
     }
+}
+
+/// All that the roles failed of.
+fn summed_up(failures: &BTreeMap<String, Reason>) -> Option<Failure> {
+    let reason = *failures.values().next()?;
+    let texts: Vec<&str> = failures.keys().map(String::as_str).collect();
+    Some(Failure::new(reason, texts.join("\n       ")))
 }

@@ -4,7 +4,8 @@ use std::{path::Path, time::Duration};
 
 use comfy_table::Table;
 use doorstep_event::Timestamp;
-use doorstep_messaging::{BrokerSettings, Inspector, QueueName};
+use doorstep_messaging::{BrokerSettings, Inspector, Namespace, QueueName};
+use doorstep_runtime::{Limits, limits::Fullness};
 use doorstep_store::{Gap, Store, Summary};
 use serde::Serialize;
 
@@ -89,39 +90,15 @@ pub(crate) async fn status(
     let inspector = Inspector::connect(broker, &name).await;
     let mut reports = Vec::new();
     for role in roles {
-        let (summary, gaps, mut notes) = match stored(folder, role.name).await {
-            Ok(Some((summary, gaps))) => (Some(summary), gaps, Vec::new()),
-            Ok(None) => (
-                None,
-                Vec::new(),
-                vec![format!("has no store in {}", folder.display())],
-            ),
-            Err(e) => {
-                let note = e.to_string();
-                failure.get_or_insert(e);
-                (None, Vec::new(), vec![note])
-            }
-        };
-        let (mut queue, mut net) = (None, None);
-        if let Ok(inspector) = &inspector {
-            queue = depth(
-                inspector,
-                broker.namespace.role_queue(role.name, 0),
-                &mut notes,
-            )
-            .await;
-            net = depth(inspector, broker.namespace.net_queue(role.name), &mut notes).await;
+        let mut report = RoleReport::of(role.name);
+        if let Err(e) = report.look_at_store(folder).await {
+            report.notes.push(e.to_string());
+            failure.get_or_insert(e);
         }
-        reports.push(RoleReport {
-            role: role.name,
-            lag: lag(queue.as_ref(), net.as_ref(), summary.as_ref()),
-            queue,
-            net,
-            store: summary,
-            missing: gaps.iter().map(GapReport::of).collect(),
-            notes,
-            gaps,
-        });
+        if let Ok(inspector) = &inspector {
+            report.look_at_queues(inspector, &broker.namespace).await;
+        }
+        reports.push(report);
     }
     let broker_error = match inspector {
         Ok(inspector) => {
@@ -152,43 +129,82 @@ pub(crate) async fn status(
     }
 }
 
-async fn stored(folder: &Path, role: &str) -> Result<Option<(Summary, Vec<Gap>)>, Failure> {
-    let Some(store) = stores::look(folder, role)? else {
-        return Ok(None);
-    };
-    let now = Timestamp::now();
-    let failed = |e| stores::failed(&e);
-    let summary = store.summary(now).await.map_err(failed)?;
-    let gaps = store.gaps(now, GAPS_LISTED).await.map_err(failed)?;
-    Ok(Some((summary, gaps)))
-}
-
-async fn depth(
-    inspector: &Inspector,
-    name: QueueName,
-    notes: &mut Vec<String>,
-) -> Option<QueueReport> {
-    match inspector.queue_depth(&name).await {
-        Ok(depth) => Some(QueueReport {
-            name,
-            ready: depth.ready,
-            consumers: depth.consumers,
-        }),
-        Err(e) => {
-            notes.push(e.to_string());
-            None
+impl RoleReport {
+    /// Nothing is known yet.
+    fn of(role: &'static str) -> Self {
+        Self {
+            role,
+            queue: None,
+            net: None,
+            lag: None,
+            store: None,
+            missing: Vec::new(),
+            notes: Vec::new(),
+            gaps: Vec::new(),
         }
     }
-}
 
-fn lag(
-    queue: Option<&QueueReport>,
-    net: Option<&QueueReport>,
-    store: Option<&Summary>,
-) -> Option<u64> {
-    // A role that has no store yet holds nothing.
-    let held = store.map_or(0, |summary| summary.usage.held.rows);
-    Some(queue?.ready + net?.ready + held)
+    async fn look_at_store(&mut self, folder: &Path) -> Result<(), Failure> {
+        let Some(store) = stores::look(folder, self.role)? else {
+            let note = format!("no store in {} yet", folder.display());
+            self.notes.push(note);
+            return Ok(());
+        };
+        let now = Timestamp::now();
+        let failed = |e| stores::failed(&e);
+        let summary = store.summary(now).await.map_err(failed)?;
+        // By the default bounds, which are the only ones.
+        match Limits::default().fullness(&summary.usage) {
+            Fullness::Full(table) => self.notes.push(format!(
+                "the store's {table} are at their bound: no deliveries are taken until there is room"
+            )),
+            Fullness::High(table) => self
+                .notes
+                .push(format!("the store's {table} are at 80 % of their bound or more")),
+            Fullness::Fine => {}
+        }
+        self.store = Some(summary);
+        self.gaps = store.gaps(now, GAPS_LISTED).await.map_err(failed)?;
+        self.missing = self.gaps.iter().map(GapReport::of).collect();
+        Ok(())
+    }
+
+    async fn look_at_queues(&mut self, inspector: &Inspector, namespace: &Namespace) {
+        // A role that has no queue has no net either, and that is told once.
+        self.queue = self
+            .look_at_queue(inspector, namespace.role_queue(self.role, 0))
+            .await;
+        if self.queue.is_some() {
+            self.net = self
+                .look_at_queue(inspector, namespace.net_queue(self.role))
+                .await;
+        }
+        self.lag = self.lag();
+    }
+
+    async fn look_at_queue(
+        &mut self,
+        inspector: &Inspector,
+        name: QueueName,
+    ) -> Option<QueueReport> {
+        match inspector.queue_depth(&name).await {
+            Ok(depth) => Some(QueueReport {
+                name,
+                ready: depth.ready,
+                consumers: depth.consumers,
+            }),
+            Err(e) => {
+                self.notes.push(e.to_string());
+                None
+            }
+        }
+    }
+
+    fn lag(&self) -> Option<u64> {
+        // A role that has no store yet holds nothing.
+        let held = self.store.as_ref().map_or(0, |store| store.usage.held.rows);
+        Some(self.queue.as_ref()?.ready + self.net.as_ref()?.ready + held)
+    }
 }
 
 impl GapReport {
@@ -292,25 +308,16 @@ mod tests {
             ready: 2,
             consumers: 1,
         };
-        let with = RoleReport {
-            role: "orders",
-            lag: lag(Some(&queue), Some(&net), Some(&store)),
+        let mut with = RoleReport {
             queue: Some(queue),
             net: Some(net),
             store: Some(store),
-            missing: Vec::new(),
-            notes: Vec::new(),
-            gaps: Vec::new(),
+            ..RoleReport::of("orders")
         };
+        with.lag = with.lag();
         let without = RoleReport {
-            role: "tracking",
-            lag: lag(None, None, None),
-            queue: None,
-            net: None,
-            store: None,
-            missing: Vec::new(),
-            notes: vec!["has no store in ./doorstep-data".to_owned()],
-            gaps: Vec::new(),
+            notes: vec!["no store in ./doorstep-data yet".to_owned()],
+            ..RoleReport::of("tracking")
         };
         Report {
             namespace: "doorstep".to_owned(),
@@ -325,7 +332,7 @@ mod tests {
     #[test]
     fn lag_is_what_has_arrived_and_is_not_applied() {
         assert_eq!(report().roles[0].lag, Some(44));
-        assert_eq!(report().roles[1].lag, None);
+        assert_eq!(report().roles[1].lag(), None);
     }
 
     #[test]
@@ -341,7 +348,7 @@ mod tests {
         assert!(text.contains("12 (3 min)"), "{text}");
         assert_eq!(lines[2][..5], ["tracking", "-", "-", "-", "-"]);
         assert!(
-            text.ends_with("tracking: has no store in ./doorstep-data\n"),
+            text.ends_with("tracking: no store in ./doorstep-data yet\n"),
             "{text}"
         );
     }

@@ -56,6 +56,11 @@ async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, Failure
         summary.gaps,
         gaps.len(),
     ));
+    if summary.gaps > 0 {
+        lines.push(format!(
+            "{role}: publish what is missing again from its source, or see `consumers dead skip --help` for stepping over it"
+        ));
+    }
     if summary.blocked > 0 {
         lines.push(format!(
             "{role}: {} blocked, the rest of each is held; see `consumers dead list {role}`, then replay or skip",

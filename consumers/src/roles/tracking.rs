@@ -125,7 +125,10 @@ impl Role for Tracking {
                 ));
             }
             (_, None) => {
-                return refuse(format!("was not assigned yet, so {} cannot be", event.kind));
+                return refuse(format!(
+                    "was not assigned yet, which has to come before {}",
+                    event.kind
+                ));
             }
             (Fact::Position(fact), Some(delivery)) => delivery.record(fact),
             (Fact::PickedUp(fact), Some(delivery)) => match delivery.picked_up_at {
@@ -293,7 +296,7 @@ mod tests {
         let said = refused(&Tracking, None, &event(KEY, 1, &up));
         assert_eq!(
             said,
-            "delivery/3781637 was not assigned yet, so delivery.picked_up.v1 cannot be"
+            "delivery/3781637 was not assigned yet, which has to come before delivery.picked_up.v1"
         );
         let fix = DeliveryPositionRecorded {
             position: Position::new(0.0, 0.0).unwrap(),

@@ -31,8 +31,8 @@ pub(crate) async fn list(
 ) -> Result<(), Failure> {
     let mut table = table(
         &[
-            "ROLE", "ID", "TYPE", "SUBJECT", "SEQUENCE", "REASON", "DETAIL", "TRIES", "SINCE",
-            "NOW",
+            "ROLE", "ID", "TYPE", "SUBJECT", "SEQUENCE", "REASON", "DETAIL", "ATTEMPTS", "SINCE",
+            "STATE",
         ],
         &[4, 7],
     );

@@ -8,7 +8,7 @@ use crate::{
     failure::{Failure, Reason},
     output::print,
     settings::{GapRange, Place},
-    stores::{self, RoleStore},
+    stores,
 };
 
 /// Makes dead letters due again.
@@ -17,15 +17,14 @@ use crate::{
 /// At least one of them could not be; the others are.
 pub(crate) async fn replay(place: &Place, ids: &[DeadId]) -> Result<(), Failure> {
     let store = stores::existing(place)?;
+    let role = place.role.name;
     let mut ended = Vec::new();
     for id in ids {
         let done = operate::replay(&store, id, Timestamp::now()).await;
-        let role = place.role.name;
-        ended.push(tell(done, || {
-            format!("{id} will be tried again: {role} does it within a moment if it runs, otherwise when it is started")
-        }));
+        let next = format!("{id} will be tried again: {role} does it {WHEN}");
+        ended.push(tell(role, done, &next));
     }
-    summed_up(ended)
+    summed_up(&ended)
 }
 
 /// Steps over dead letters.
@@ -34,13 +33,14 @@ pub(crate) async fn replay(place: &Place, ids: &[DeadId]) -> Result<(), Failure>
 /// At least one of them could not be stepped over; the others are.
 pub(crate) async fn skip(place: &Place, ids: &[DeadId]) -> Result<(), Failure> {
     let store = stores::existing(place)?;
+    let role = place.role.name;
     let mut ended = Vec::new();
     for id in ids {
         let done = operate::skip(&store, id, Timestamp::now()).await;
-        let next = goes_on(place);
-        ended.push(tell(done, || format!("{id} is skipped: {next}")));
+        let next = format!("{id} is skipped: {role} applies what is held behind it {WHEN}");
+        ended.push(tell(role, done, &next));
     }
-    summed_up(ended)
+    summed_up(&ended)
 }
 
 /// Steps over missing events.
@@ -48,44 +48,51 @@ pub(crate) async fn skip(place: &Place, ids: &[DeadId]) -> Result<(), Failure> {
 /// # Errors
 /// They are not what the stream misses, or the store cannot be used.
 pub(crate) async fn skip_gap(place: &Place, gap: &GapRange) -> Result<(), Failure> {
-    let store: RoleStore = stores::existing(place)?;
+    let store = stores::existing(place)?;
+    let role = place.role.name;
     let GapRange { stream, from, to } = gap;
     let done = operate::skip_gap(&store, stream, *from, *to, Timestamp::now()).await;
-    let next = goes_on(place);
-    tell(done, || {
-        format!("{from}..{to} of {stream} are skipped: {next}")
-    })
+    let next = format!(
+        "{from}..{to} of {stream} are skipped: {role} applies what is held behind them {WHEN}"
+    );
+    tell(role, done, &next)
 }
 
-fn goes_on(place: &Place) -> String {
-    let role = place.role.name;
-    format!(
-        "{role} applies what is held behind it within a moment if it runs, otherwise when it is started"
-    )
+/// When a role takes up what was changed in its store.
+const WHEN: &str = "within a moment if it runs, otherwise when it is started";
+
+fn tell(role: &str, done: Result<(), OperateError>, success: &str) -> Result<(), Failure> {
+    done.map_err(|e| failed(role, &e))?;
+    print(|out| writeln!(out, "{success}"))
 }
 
-fn tell(done: Result<(), OperateError>, success: impl FnOnce() -> String) -> Result<(), Failure> {
-    done.map_err(|e| failed(&e))?;
-    print(|out| writeln!(out, "{}", success()))
-}
-
-fn failed(error: &OperateError) -> Failure {
-    let reason = match error {
-        OperateError::AlreadySettled(_) | OperateError::NoSuchGap { .. } => Reason::Settled,
-        OperateError::NotReplayable { .. } => Reason::Data,
-        OperateError::Busy(_) => Reason::Busy,
-        OperateError::Store(e) => return stores::failed(e),
-    };
-    Failure::new(reason, error.to_string())
+fn failed(role: &str, error: &OperateError) -> Failure {
+    match error {
+        // One that never was looks the same as one that is gone.
+        OperateError::AlreadySettled(_) => Failure::new(
+            Reason::Settled,
+            format!("{error}; `consumers dead list {role}` lists what is there"),
+        ),
+        OperateError::NoSuchGap { .. } => Failure::new(
+            Reason::Settled,
+            format!("{error}; `consumers status {role}` lists what is missing"),
+        ),
+        OperateError::NotReplayable { .. } => Failure::new(Reason::Data, error.to_string()),
+        OperateError::Busy(_) => Failure::new(Reason::Busy, error.to_string()),
+        OperateError::Store(e) => stores::failed(e),
+    }
 }
 
 /// The end of several: the first failure decides the exit code, and all are told.
-fn summed_up(ended: Vec<Result<(), Failure>>) -> Result<(), Failure> {
-    let failures: Vec<Failure> = ended.into_iter().filter_map(Result::err).collect();
+fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
+    let failures: Vec<&Failure> = ended
+        .iter()
+        .filter_map(|done| done.as_ref().err())
+        .collect();
     let Some(first) = failures.first() else {
         return Ok(());
     };
-    let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    let texts: Vec<String> = failures.iter().map(|failure| failure.to_string()).collect();
     Err(Failure::new(first.reason, texts.join("\n       ")))
 }
 
@@ -95,11 +102,15 @@ mod tests {
 
     #[test]
     fn all_failures_are_told_and_the_first_decides_the_exit_code() {
-        assert!(summed_up(vec![Ok(()), Ok(())]).is_ok());
+        assert!(summed_up(&[Ok(()), Ok(())]).is_ok());
         let settled = OperateError::AlreadySettled(DeadId("a-1".into()));
         let busy = OperateError::Busy("b-1".into());
-        let failure =
-            summed_up(vec![Ok(()), Err(failed(&settled)), Err(failed(&busy))]).unwrap_err();
+        let ended = [
+            Ok(()),
+            Err(failed("orders", &settled)),
+            Err(failed("orders", &busy)),
+        ];
+        let failure = summed_up(&ended).unwrap_err();
         assert_eq!(failure.reason, Reason::Settled);
         let said = failure.to_string();
         assert!(said.contains("a-1") && said.contains("b-1"), "{said}");

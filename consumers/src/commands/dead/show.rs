@@ -50,10 +50,10 @@ fn members(role: &str, row: &DeadRow) -> Vec<(&'static str, String)> {
     let mut members = vec![
         ("role", role.to_owned()),
         ("id", row.id.0.clone()),
-        ("now", state(row).to_owned()),
+        ("state", state(row).to_owned()),
         ("reason", row.reason.clone()),
         ("detail", row.detail.clone()),
-        ("tries", row.attempts.to_string()),
+        ("attempts", row.attempts.to_string()),
         ("since", row.since.to_string()),
         ("fingerprint", row.fingerprint.clone()),
     ];
