@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use doorstep_broker::{NodeOptions, UpNode};
 
-use crate::checkout::{say, seconds};
+use crate::checkout::{say, seconds, tell};
 
 const NAME: &str = "up";
 const ABSENT: &str = "no broker is up; `cargo xtask broker up` starts one";
@@ -70,7 +70,7 @@ fn up() -> Result<ExitCode> {
 
 fn url() -> Result<ExitCode> {
     let node = running()?.context(ABSENT)?;
-    println!("{}", node.broker().amqp_url());
+    tell(&node.broker().amqp_url());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -93,13 +93,13 @@ fn status() -> Result<ExitCode> {
         }
         Some(node) => {
             let folder = node.folder().display();
-            println!(
+            tell(&format!(
                 "the broker is not running; its data is in {folder}, and `cargo xtask broker up` starts it again"
-            );
+            ));
             Ok(ExitCode::FAILURE)
         }
         None => {
-            println!("{ABSENT}");
+            tell(ABSENT);
             Ok(ExitCode::FAILURE)
         }
     }
@@ -111,9 +111,9 @@ fn running() -> Result<Option<UpNode>> {
 
 fn show(node: &UpNode) {
     let management = node.management();
-    println!("amqp        {}", node.broker().amqp_url());
-    println!("management  {}", management.url());
-    println!("user        {}", management.user());
-    println!("password    {}", management.password());
-    println!("folder      {}", node.folder().display());
+    tell(&format!("amqp        {}", node.broker().amqp_url()));
+    tell(&format!("management  {}", management.url()));
+    tell(&format!("user        {}", management.user()));
+    tell(&format!("password    {}", management.password()));
+    tell(&format!("folder      {}", node.folder().display()));
 }

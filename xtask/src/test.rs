@@ -13,7 +13,7 @@ use doorstep_broker::{
     Broker, Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL, install_if_possible, target_folder,
 };
 
-use crate::checkout::{cargo, checked, find_broker, say, seconds};
+use crate::checkout::{cargo, checked, find_broker, say, seconds, tell};
 use crate::report::{Counts, Report, Section};
 
 /// A run of which nothing is heard for so long hangs.
@@ -66,7 +66,9 @@ impl Test {
             ignored => format!(", {ignored} ignored"),
         };
         let took = seconds(start.elapsed());
-        println!("{passed} passed, {failed} failed{ignored} in {took}");
+        tell(&format!(
+            "{passed} passed, {failed} failed{ignored} in {took}"
+        ));
         Ok(match tally.failed {
             0 => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
@@ -118,11 +120,11 @@ impl Test {
         report.end().iter().for_each(|section| tally.add(section));
         let status = child.wait().context("cannot wait for cargo")?;
         if !status.success() && tally.failed == 0 {
-            report.other.iter().for_each(|line| println!("{line}"));
+            report.other.iter().for_each(|line| tell(line));
             checked("cargo test", status)?;
         }
         if tally.failed > 0 {
-            println!("all of the output is in {}", path.display());
+            tell(&format!("all of the output is in {}", path.display()));
         }
         Ok(tally)
     }
@@ -183,15 +185,13 @@ impl Tally {
         self.failed += counts.failed;
         self.ignored += counts.ignored;
         if section.has_failed() {
-            println!("FAILED  {}", section.name);
+            tell(&format!("FAILED  {}", section.name));
             let details: Vec<&str> = section.details().collect();
             let shown = &details[details.len().saturating_sub(SHOWN_LINES)..];
-            shown.iter().for_each(|line| println!("  {line}"));
+            shown.iter().for_each(|line| tell(&format!("  {line}")));
         } else if counts.passed > 0 {
-            println!(
-                "ok  {:>4}  {}  {}",
-                counts.passed, section.name, counts.time
-            );
+            let (passed, name, time) = (counts.passed, &section.name, &counts.time);
+            tell(&format!("ok  {passed:>4}  {name}  {time}"));
         }
     }
 }
