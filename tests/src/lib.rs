@@ -1,1 +1,38 @@
-//! Being written.
+//! The harness of the tests that run on a real RabbitMQ.
+//!
+//! - [`World`]: a virtual host of its own for each test, with whatever is needed to publish into it, run roles in it and look at it.
+//! - [`RoleProcess`]: a role on a runtime of its own, so that it can be ended as a crash would end it.
+//! - [`Program`]: the real binaries, started, watched and killed.
+//! - [`Proxy`]: a wire that tests cut, stall and half-close.
+//! - [`FaultyStore`]: a store that fails, or hangs between a commit and whatever should follow it.
+//! - [`Wire`]: bare AMQP, for messages that no part of Doorstep would send and for looking at what arrived.
+//! - [`retail`]: sales in the form of the real file, and what they must come to.
+//! - [`ledger`]: a role whose events bring every kind of trouble.
+//! - [`wait_until`] and [`wait_for`]: the only places here that sleep.
+//!
+//! Everything here fails by panicking, as a test does, and says what it was about.
+
+#![allow(clippy::unwrap_used, reason = "a harness fails as a test does")]
+
+mod faulty;
+#[path = "../../common/runtime/tests/ledger/mod.rs"]
+pub mod ledger;
+mod programs;
+mod proxy;
+pub mod retail;
+mod role_process;
+mod scratch;
+mod view;
+mod wait;
+mod wire;
+mod world;
+
+pub use faulty::{Fault, FaultyStore};
+pub use programs::{Ended, Program, RunningProgram};
+pub use proxy::{Direction, Proxy};
+pub use role_process::RoleProcess;
+pub use scratch::Scratch;
+pub use view::View;
+pub use wait::{wait_for, wait_until};
+pub use wire::{Taken, Wire};
+pub use world::{LEDGER, World};

@@ -1,0 +1,130 @@
+//! A store with faults that a test switches on and off.
+
+use std::{future::Future, sync::Arc};
+
+use doorstep_event::{Source, StreamKey, Timestamp};
+use doorstep_store::{
+    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded,
+    OutboxRow, Store, StoreError, StreamRow, Summary,
+};
+use tokio::sync::watch;
+
+/// What is wrong with a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Every call fails, as with a full disk or a database that is away.
+    Fails,
+    /// The next commit of a batch does not begin while this fault lasts.
+    HangsBeforeCommit,
+    /// The next commit of a batch is written, and does not return while this fault lasts.
+    HangsAfterCommit,
+}
+
+/// A store of any kind with faults on demand. Clones share them.
+#[derive(Debug, Clone)]
+pub struct FaultyStore<S> {
+    inner: S,
+    fault: Arc<watch::Sender<Fault>>,
+    hanging: Arc<watch::Sender<u64>>,
+}
+
+impl<S: Store> FaultyStore<S> {
+    /// That store, without a fault as yet.
+    #[must_use]
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            fault: Arc::new(watch::Sender::new(Fault::None)),
+            hanging: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// The store itself, which has no faults.
+    #[must_use]
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// From now on this is wrong with it, and nothing else: a call that hangs by another fault goes on.
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+
+    /// How many calls have come to hang so far.
+    #[must_use]
+    pub fn hung(&self) -> u64 {
+        *self.hanging.borrow()
+    }
+
+    /// A call that is cut off by the end of its role stays where it hangs, as a process does that is killed there.
+    async fn hang(&self, fault: Fault) {
+        let mut faults = self.fault.subscribe();
+        if *faults.borrow_and_update() != fault {
+            return;
+        }
+        self.hanging.send_modify(|hung| *hung += 1);
+        // The sender is `self`, so there is no error.
+        let _ = faults.wait_for(|now| *now != fault).await;
+    }
+
+    fn usable(&self) -> Result<(), StoreError> {
+        match *self.fault.borrow() {
+            Fault::Fails => Err(StoreError::Unavailable {
+                store: "under test".to_owned(),
+                detail: "it was told to fail".to_owned(),
+            }),
+            Fault::None | Fault::HangsBeforeCommit | Fault::HangsAfterCommit => Ok(()),
+        }
+    }
+}
+
+/// Methods that only fail where the store fails.
+macro_rules! handed_on {
+    ($(fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $result:ty;)*) => {
+        $(
+            fn $name(&self $(, $argument: $type)*) -> impl Future<Output = Result<$result, StoreError>> + Send {
+                async move {
+                    self.usable()?;
+                    self.inner.$name($($argument),*).await
+                }
+            }
+        )*
+    };
+}
+
+impl<S: Store> Store for FaultyStore<S> {
+    fn source(&self) -> &Source {
+        self.inner.source()
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
+        self.usable()?;
+        // The relay commits as well, but reads no stream.
+        let of_a_batch = !changes.streams.is_empty();
+        if of_a_batch {
+            self.hang(Fault::HangsBeforeCommit).await;
+            self.usable()?;
+        }
+        let commit = self.inner.commit(changes).await?;
+        if of_a_batch {
+            self.hang(Fault::HangsAfterCommit).await;
+        }
+        Ok(commit)
+    }
+
+    handed_on! {
+        fn load(&self, ask: Ask) -> Loaded;
+        fn due(&self, now: Timestamp, limit: usize) -> Vec<HeldRow>;
+        fn sweep(&self, now: Timestamp) -> u64;
+        fn next_due(&self) -> Option<Timestamp>;
+        fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow>;
+        fn entities(&self, after: Option<EntityKey>, limit: usize) -> Vec<EntityRow>;
+        fn dead(&self, filter: DeadFilter, after: Option<DeadId>, limit: usize) -> Vec<DeadRow>;
+        fn gaps(&self, older_than: Timestamp, limit: usize) -> Vec<Gap>;
+        fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
+        fn summary(&self, now: Timestamp) -> Summary;
+        fn streams(&self, after: Option<StreamKey>, limit: usize) -> Vec<StreamRow>;
+    }
+}

@@ -1,0 +1,259 @@
+//! The real binaries: started, watched, killed.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use doorstep_broker::{Guard, Signal, send_signal};
+
+use crate::{Scratch, wait_for};
+
+/// How to call a binary of this workspace.
+#[derive(Debug, Clone)]
+pub struct Program {
+    name: &'static str,
+    arguments: Vec<OsString>,
+    variables: Vec<(&'static str, OsString)>,
+    input: Vec<u8>,
+}
+
+/// A binary that has ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Program {
+    /// `consumers` with these arguments.
+    #[must_use]
+    pub fn consumers(arguments: &[&str]) -> Self {
+        Self::named("consumers", arguments)
+    }
+
+    /// `producer` with these arguments.
+    #[must_use]
+    pub fn producer(arguments: &[&str]) -> Self {
+        Self::named("producer", arguments)
+    }
+
+    fn named(name: &'static str, arguments: &[&str]) -> Self {
+        Self {
+            name,
+            arguments: arguments.iter().map(OsString::from).collect(),
+            variables: Vec::new(),
+            input: Vec::new(),
+        }
+    }
+
+    /// With one more argument, of any kind.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// With this broker.
+    #[must_use]
+    pub fn broker(self, amqp_url: &str) -> Self {
+        self.variable("DOORSTEP_AMQP_URL", amqp_url)
+    }
+
+    /// With the stores in this folder.
+    #[must_use]
+    pub fn store(self, folder: &Path) -> Self {
+        self.variable("DOORSTEP_STORE", folder)
+    }
+
+    /// With this environment variable.
+    #[must_use]
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    /// With this on standard input.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Starts it, with its output and current folder in `scratch`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(&self, scratch: &Scratch) -> RunningProgram {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let file = |ending: &str| scratch.join(&format!("{}-{count}.{ending}", self.name));
+        let (stdin, stdout, stderr) = (file("in"), file("out"), file("err"));
+        let mut input = File::create(&stdin).unwrap();
+        input.write_all(&self.input).unwrap();
+        let mut command = Command::new(binary(self.name));
+        command
+            .args(&self.arguments)
+            .current_dir(scratch.path())
+            .stdin(File::open(&stdin).unwrap())
+            .stdout(Stdio::from(File::create(&stdout).unwrap()))
+            .stderr(Stdio::from(File::create(&stderr).unwrap()));
+        // Nothing of what is set where the tests are run may leak in.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("DOORSTEP_") {
+                command.env_remove(name);
+            }
+        }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let child = command.spawn().unwrap();
+        orders(|guard| guard.watch(child.id()).unwrap());
+        RunningProgram {
+            name: self.name,
+            child: Some(child),
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// If it does not end within the limit.
+    pub async fn run(&self, scratch: &Scratch, limit: Duration) -> Ended {
+        self.start(scratch).ended(limit).await
+    }
+}
+
+/// A binary that runs. Dropping it kills it.
+#[derive(Debug)]
+pub struct RunningProgram {
+    name: &'static str,
+    child: Option<Child>,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl RunningProgram {
+    /// Its process id.
+    ///
+    /// # Panics
+    /// Never: it has one until it has ended.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Whether it has not ended yet.
+    ///
+    /// # Panics
+    /// If the system does not say.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// What it has written to standard error so far.
+    ///
+    /// # Panics
+    /// If that cannot be read.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        read(&self.stderr)
+    }
+
+    /// Sends it SIGTERM.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn terminate(&self) {
+        send_signal(self.id(), Signal::Terminate).unwrap();
+    }
+
+    /// Kills it by SIGKILL, and waits until it is gone. Returns whether it was still running.
+    ///
+    /// # Panics
+    /// If the system does not end it.
+    pub fn kill(mut self) -> bool {
+        let mut child = self.child.take().unwrap();
+        let was_running = child.try_wait().unwrap().is_none();
+        finish(&mut child);
+        was_running
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end within the limit; what it has written is in the text.
+    pub async fn ended(mut self, limit: Duration) -> Ended {
+        let what = format!("{} ends", self.name);
+        let status: ExitStatus = wait_for(what, limit, async || {
+            match self.child.as_mut().unwrap().try_wait().unwrap() {
+                Some(status) => Ok(status),
+                None => Err(read(&self.stderr)),
+            }
+        })
+        .await;
+        let mut child = self.child.take().unwrap();
+        finish(&mut child);
+        Ended {
+            code: status.code(),
+            stdout: read(&self.stdout),
+            stderr: read(&self.stderr),
+        }
+    }
+}
+
+impl Drop for RunningProgram {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            finish(&mut child);
+        }
+    }
+}
+
+/// Kills what may still run and takes note of its end.
+fn finish(child: &mut Child) {
+    // Fails only for one that has ended.
+    let _ = child.kill();
+    let _ = child.wait();
+    orders(|guard| guard.forget(child.id()).unwrap());
+}
+
+/// Sees to it that no program outlives the tests, whatever ends those.
+fn orders(give: impl FnOnce(&mut Guard)) {
+    static GUARD: OnceLock<Mutex<Guard>> = OnceLock::new();
+    let guard = GUARD.get_or_init(|| Mutex::new(Guard::start::<&str>(&[]).unwrap()));
+    give(&mut guard.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+}
+
+/// The binary beside the tests' own: Cargo puts those into a folder below.
+fn binary(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let found = tests
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built: run the tests by `cargo xtask test`, or `cargo build -p {name}` before them")
+    })
+}

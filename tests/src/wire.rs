@@ -1,0 +1,239 @@
+//! Bare AMQP: what no part of Doorstep would send, and what has arrived.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::StreamExt;
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    message::BasicGetMessage,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions,
+        BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::wait_for;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// When nothing has come for so long, nothing more will.
+const NOTHING_MORE: Duration = Duration::from_secs(2);
+
+/// A connection with one channel, in confirm mode.
+pub struct Wire {
+    channel: Channel,
+    /// Kept, since its end would be the channel's.
+    _connection: Connection,
+}
+
+/// A message that was taken from a queue.
+#[derive(Debug)]
+pub struct Taken {
+    /// The headers that are text.
+    pub headers: BTreeMap<String, String>,
+    /// The properties.
+    pub properties: BasicProperties,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Taken {
+    /// A header's text, empty if there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    fn of(message: BasicGetMessage) -> Self {
+        let delivery = message.delivery;
+        let headers = delivery
+            .properties
+            .headers()
+            .iter()
+            .flatten()
+            .filter_map(|(name, value)| match value {
+                AMQPValue::LongString(text) => Some((
+                    name.to_string(),
+                    String::from_utf8_lossy(text.as_bytes()).into_owned(),
+                )),
+                _ => None,
+            })
+            .collect();
+        Self {
+            headers,
+            properties: delivery.properties,
+            body: delivery.data,
+        }
+    }
+}
+
+impl Wire {
+    /// Connects.
+    ///
+    /// # Panics
+    /// If the broker does not take the connection.
+    pub async fn open(amqp_url: &str) -> Self {
+        let properties = ConnectionProperties::default().with_connection_name("a test".into());
+        let opening = async {
+            let connection = Connection::connect(amqp_url, properties).await?;
+            let channel = connection.create_channel().await?;
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
+            lapin::Result::Ok((connection, channel))
+        };
+        let (connection, channel) = tokio::time::timeout(CONNECT_LIMIT, opening)
+            .await
+            .expect("the broker does not answer")
+            .unwrap();
+        Self {
+            channel,
+            _connection: connection,
+        }
+    }
+
+    /// The channel, for whatever else is to be done.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Publishes a message as it is.
+    ///
+    /// # Panics
+    /// Unless the broker confirms it and some queue takes it.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) {
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let confirm = self
+            .channel
+            .basic_publish(
+                exchange.into(),
+                routing_key.into(),
+                options,
+                body,
+                properties.with_delivery_mode(2),
+            )
+            .await
+            .unwrap();
+        let confirmation = tokio::time::timeout(Duration::from_secs(30), confirm)
+            .await
+            .expect("no confirm")
+            .unwrap();
+        assert!(
+            matches!(confirmation, Confirmation::Ack(None)),
+            "{confirmation:?}"
+        );
+    }
+
+    /// Declares a durable queue.
+    ///
+    /// # Panics
+    /// If the broker does not let it.
+    pub async fn declare(&self, queue: &str, arguments: FieldTable) {
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        self.channel
+            .queue_declare(queue.into(), durable, arguments)
+            .await
+            .unwrap();
+    }
+
+    /// Binds a queue.
+    ///
+    /// # Panics
+    /// If the broker does not let it.
+    pub async fn bind(&self, queue: &str, exchange: &str, routing_key: &str) {
+        self.channel
+            .queue_bind(
+                queue.into(),
+                exchange.into(),
+                routing_key.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+    }
+
+    /// Takes the next message of a queue away, if there is one.
+    ///
+    /// # Panics
+    /// If there is no such queue.
+    pub async fn take(&self, queue: &str) -> Option<Taken> {
+        let message = self.get(queue).await?;
+        let tag = message.delivery.delivery_tag;
+        self.channel
+            .basic_ack(tag, BasicAckOptions::default())
+            .await
+            .unwrap();
+        Some(Taken::of(message))
+    }
+
+    /// Takes that many messages of a queue away, as they come.
+    ///
+    /// # Panics
+    /// If they do not come within the limit.
+    pub async fn take_many(&self, queue: &str, count: usize, limit: Duration) -> Vec<Taken> {
+        let mut all = Vec::new();
+        wait_for(
+            format!("{count} messages come by {queue}"),
+            limit,
+            async || {
+                while all.len() < count {
+                    match self.take(queue).await {
+                        Some(taken) => all.push(taken),
+                        None => return Err(all.len()),
+                    }
+                }
+                Ok(())
+            },
+        )
+        .await;
+        all
+    }
+
+    /// Consumes from a queue as a process does that dies of what it is given: each message is given back as soon as it comes. Returns
+    /// how often that was, once nothing has come for a while.
+    ///
+    /// # Panics
+    /// If there is no such queue.
+    pub async fn give_back_until_none_is_left(&self, queue: &str) -> u64 {
+        let options = BasicConsumeOptions::default();
+        let mut consumer = self
+            .channel
+            .basic_consume(queue.into(), "dying".into(), options, FieldTable::default())
+            .await
+            .unwrap();
+        let mut times = 0;
+        while let Ok(Some(delivery)) = tokio::time::timeout(NOTHING_MORE, consumer.next()).await {
+            let requeue = BasicRejectOptions { requeue: true };
+            let tag = delivery.unwrap().delivery_tag;
+            self.channel.basic_reject(tag, requeue).await.unwrap();
+            times += 1;
+        }
+        self.channel
+            .basic_cancel("dying".into(), BasicCancelOptions::default())
+            .await
+            .unwrap();
+        times
+    }
+
+    async fn get(&self, queue: &str) -> Option<BasicGetMessage> {
+        self.channel
+            .basic_get(queue.into(), BasicGetOptions::default())
+            .await
+            .unwrap()
+    }
+}

@@ -1,0 +1,405 @@
+//! Messages that no part of Doorstep would send: each becomes a dead letter once, with its reason, while the rest flows.
+
+use std::collections::BTreeMap;
+
+use doorstep_store::DeadRow;
+use doorstep_tests::{
+    LEDGER, Taken, Wire, World,
+    ledger::{Ledger, Move, event},
+    wait_until,
+};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable, LongString},
+};
+
+use crate::{
+    SOON,
+    roles::{dead_letters, entries_are, summary},
+    shelf::on_every_store,
+};
+
+/// A bad message, and what is said of it.
+struct Bad {
+    headers: FieldTable,
+    body: Vec<u8>,
+    reason: &'static str,
+    detail: &'static str,
+    /// Whether it could be read where it belongs.
+    has_place: bool,
+}
+
+const MIB: usize = 1024 * 1024;
+
+on_every_store! {
+    async fn every_bad_message_is_one_dead_letter_with_its_reason_while_the_rest_flows(shelf) {
+        let world = World::new("bad", &[LEDGER]).await;
+        let store = shelf.open();
+        let role = world.start(Ledger, shelf.open());
+        role.taking(SOON).await;
+        let wire = world.wire().await;
+        let bad = bad_messages();
+        for (n, bad) in (1..).zip(&bad) {
+            // Twice, as after a crash: it is the same message, and one dead letter.
+            send(&world, &wire, bad).await;
+            send(&world, &wire, bad).await;
+            world.publish(&[event("shop", "account/good", n, &Move::Add(1))]).await;
+        }
+        let all: Vec<_> = (1..=bad.len()).map(|n| format!("shop {n}")).collect();
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        entries_are(&store, "account/good", &all).await;
+        let dead = dead_letters(&store, bad.len()).await;
+        wait_until("the second ones are recognised", SOON, async || {
+            summary(&store).await.tally.duplicates == bad.len() as u64
+        })
+        .await;
+        for bad in &bad {
+            let letter = letter_of(&dead, bad);
+            assert_eq!(letter.reason, bad.reason, "{}", letter.detail);
+            assert_eq!(letter.event.is_some(), bad.has_place, "{}", letter.detail);
+            assert_eq!(letter.blocks, bad.has_place, "{}", letter.detail);
+        }
+
+        // Everyone who looks at the broker finds a copy of each, once.
+        let queue = world.namespace().dead_queue("ledger");
+        let copies = wire.take_many(queue.as_str(), bad.len(), SOON).await;
+        role.stop().await.unwrap();
+        assert!(wire.take(queue.as_str()).await.is_none());
+        let copies: BTreeMap<String, Taken> = copies
+            .into_iter()
+            .map(|copy| (copy.properties.message_id().as_ref().unwrap().to_string(), copy))
+            .collect();
+        for bad in &bad {
+            let letter = letter_of(&dead, bad);
+            shows(&copies[&letter.id.0], letter, bad);
+        }
+        world.depth_is(&world.namespace().role_queue("ledger", 0), 0, 0, SOON).await;
+    }
+}
+
+on_every_store! {
+    async fn a_stream_goes_on_behind_a_message_that_could_not_be_read_once_it_is_skipped(shelf) {
+        let world = World::new("bad", &[LEDGER]).await;
+        let store = shelf.open();
+        let role = world.start(Ledger, shelf.open());
+        role.taking(SOON).await;
+        let wire = world.wire().await;
+        let early = event("shop", "account/a", 3, &Move::Add(1));
+        let spoiled = Bad {
+            headers: attributes("shop", "account/a", "2", &[("cloudEvents:specversion", text("2.0"))]),
+            body: b"{}".to_vec(),
+            reason: "unreadable",
+            detail: "specversion",
+            has_place: true,
+        };
+        // Early itself: it is refused only when it is next.
+        send(&world, &wire, &spoiled).await;
+        world.publish(&[early]).await;
+        wait_until("both are held", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        assert!(crate::roles::dead(&store).await.is_empty());
+        world.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
+        let dead = dead_letters(&store, 1).await;
+        entries_are(&store, "account/a", &["shop 1"]).await;
+        doorstep_runtime::operate::skip(&store, &dead[0].id, doorstep_event::Timestamp::now())
+            .await
+            .unwrap();
+        entries_are(&store, "account/a", &["shop 1", "shop 3"]).await;
+        role.stop().await.unwrap();
+    }
+}
+
+on_every_store! {
+    async fn an_event_from_another_library_is_read_whatever_types_its_headers_have(shelf) {
+        let world = World::new("bad", &[LEDGER]).await;
+        let store = shelf.open();
+        let role = world.start(Ledger, shelf.open());
+        role.taking(SOON).await;
+        let wire = world.wire().await;
+        let body = serde_json::to_vec(&Move::Add(5)).unwrap();
+        let exchange = world.namespace().events_exchange();
+        // With an underscore for the colon, a number for the sequence, and the id and type as properties only.
+        let mut headers = FieldTable::default();
+        for (name, value) in [
+            ("cloudEvents_specversion", text("1.0")),
+            ("cloudEvents_source", text("other")),
+            ("cloudEvents_subject", text("account/a")),
+            ("cloudEvents_sequence", AMQPValue::LongLongInt(1)),
+            ("cloudEvents_time", AMQPValue::Timestamp(1_700_000_000)),
+            ("x-something", AMQPValue::Void),
+        ] {
+            headers.insert(name.into(), value);
+        }
+        let properties = BasicProperties::default()
+            .with_message_id("from-another-library".into())
+            .with_type("account.moved.v1".into())
+            .with_headers(headers);
+        wire.publish(&exchange, "account.moved.v1", properties, &body).await;
+        entries_are(&store, "account/a", &["other 1"]).await;
+        assert!(crate::roles::dead(&store).await.is_empty());
+        role.stop().await.unwrap();
+    }
+}
+
+fn letter_of<'a>(dead: &'a [DeadRow], bad: &Bad) -> &'a DeadRow {
+    let mut same = dead.iter().filter(|letter| letter.body == bad.body);
+    let letter = same
+        .next()
+        .unwrap_or_else(|| panic!("no dead letter says {}", bad.detail));
+    assert!(same.next().is_none(), "two dead letters say {}", bad.detail);
+    assert!(
+        letter.detail.contains(bad.detail),
+        "{} in {}",
+        bad.detail,
+        letter.detail
+    );
+    letter
+}
+
+/// A copy says what the dead letter says.
+fn shows(copy: &Taken, letter: &DeadRow, bad: &Bad) {
+    assert_eq!(copy.header("doorstep-role"), "ledger");
+    assert_eq!(copy.header("doorstep-reason"), letter.reason);
+    assert!(copy.header("doorstep-detail").contains(bad.detail));
+    assert_eq!(
+        copy.header("doorstep-attempts"),
+        letter.attempts.to_string()
+    );
+    assert_eq!(copy.header("doorstep-fingerprint"), letter.fingerprint);
+    let died_at = copy.header("doorstep-died-at");
+    assert!(
+        died_at.parse::<doorstep_event::Timestamp>().is_ok(),
+        "{died_at}"
+    );
+    assert_eq!(copy.body, bad.body);
+    assert_eq!(*copy.properties.delivery_mode(), Some(2));
+    if let Some(event) = &letter.event {
+        assert_eq!(copy.header("cloudEvents:source"), event.source.as_str());
+        assert_eq!(copy.header("cloudEvents:subject"), event.subject.as_str());
+        let sequence = event.sequence.unwrap().get();
+        assert_eq!(copy.header("cloudEvents:sequence").parse(), Ok(sequence));
+    }
+}
+
+async fn send(world: &World, wire: &Wire, bad: &Bad) {
+    let properties = BasicProperties::default().with_headers(bad.headers.clone());
+    let exchange = world.namespace().events_exchange();
+    wire.publish(&exchange, "account.moved.v1", properties, &bad.body)
+        .await;
+}
+
+fn bad_messages() -> Vec<Bad> {
+    // Each on an account of its own where it has one, and each with a body of its own, by which it is found again.
+    let place =
+        |subject: &str, other: &[(&str, AMQPValue)]| attributes("shop", subject, "1", other);
+    let without = |name: &str| {
+        let mut headers = FieldTable::default();
+        for (other, value) in &place("account/w", &[]) {
+            if other.as_str() != name {
+                headers.insert(other.clone(), value.clone());
+            }
+        }
+        headers
+    };
+    let json = |text: &str| serde_json::to_vec(text).unwrap();
+    let large = |bytes: usize| {
+        let mut body = vec![b' '; bytes - 2];
+        body.extend(b"{}");
+        body
+    };
+    let unreadable = |headers, body: &str, detail| Bad {
+        headers,
+        body: json(body),
+        reason: "unreadable",
+        detail,
+        has_place: false,
+    };
+    let spoiled = |headers, body: Vec<u8>, detail| Bad {
+        headers,
+        body,
+        reason: "unreadable",
+        detail,
+        has_place: true,
+    };
+    let broken = |headers, body: Vec<u8>, detail| Bad {
+        headers,
+        body,
+        reason: "breaks its contract",
+        detail,
+        has_place: true,
+    };
+    let kind = |kind: &str| [("cloudEvents:type", text(kind))];
+    vec![
+        broken(
+            place("account/1", &[]),
+            b"{not json".to_vec(),
+            "data does not fit",
+        ),
+        broken(place("account/2", &[]), Vec::new(), "data does not fit"),
+        broken(
+            place("account/3", &[]),
+            json("no such move"),
+            "data does not fit",
+        ),
+        broken(
+            place("account/4", &kind("account.vanished.v1")),
+            json("unknown type"),
+            "account.vanished.v1",
+        ),
+        broken(
+            place("account/5", &kind("account.moved.v2")),
+            json("unknown version"),
+            "account.moved.v2",
+        ),
+        unreadable(
+            FieldTable::default(),
+            "no headers",
+            "header cloudEvents:id is missing",
+        ),
+        unreadable(
+            without("cloudEvents:id"),
+            "no id",
+            "header cloudEvents:id is missing",
+        ),
+        unreadable(
+            without("cloudEvents:source"),
+            "no source",
+            "header cloudEvents:source is missing",
+        ),
+        unreadable(
+            without("cloudEvents:subject"),
+            "no subject",
+            "header cloudEvents:subject is missing",
+        ),
+        unreadable(
+            attributes("shop", "account/6", "0", &[]),
+            "sequence 0",
+            "is not a whole number from 1",
+        ),
+        unreadable(
+            attributes("shop", "account/7", "-1", &[]),
+            "sequence -1",
+            "is not a whole number from 1",
+        ),
+        unreadable(
+            attributes("shop", "account/8", "99999999999999999999", &[]),
+            "sequence too high",
+            "is not a whole number from 1",
+        ),
+        unreadable(
+            attributes("shop", "nothing", "1", &[]),
+            "no key",
+            "is not of the form KIND/KEY",
+        ),
+        unreadable(
+            attributes("", "account/9", "1", &[]),
+            "empty source",
+            "source is empty",
+        ),
+        unreadable(
+            attributes(&"s".repeat(300), "account/9", "1", &[]),
+            "long source",
+            "source has 300 bytes",
+        ),
+        unreadable(
+            attributes("a\u{7}b", "account/9", "1", &[]),
+            "bell in the source",
+            "source holds a control character",
+        ),
+        unreadable(garbage(), "garbage", "header cloudEvents:id is missing"),
+        spoiled(
+            place("account/10", &kind("Account Moved")),
+            json("type of no form"),
+            "Account Moved",
+        ),
+        spoiled(
+            place("account/11", &[("cloudEvents:specversion", text("0.3"))]),
+            json("old specification"),
+            "specversion",
+        ),
+        spoiled(
+            place("account/12", &[("cloudEvents:time", text("yesterday"))]),
+            json("time of no form"),
+            "yesterday",
+        ),
+        spoiled(
+            place("order/13", &[]),
+            json("on another subject"),
+            "does not belong on subject",
+        ),
+        spoiled(place("account/14", &[]), large(MIB + 1), "1048577 bytes"),
+        spoiled(place("account/15", &[]), large(12 * MIB), "12582912 bytes"),
+    ]
+}
+
+/// The headers of an event of the ledger's, with others beside or instead.
+fn attributes(
+    source: &str,
+    subject: &str,
+    sequence: &str,
+    other: &[(&str, AMQPValue)],
+) -> FieldTable {
+    let mut headers = FieldTable::default();
+    for (name, value) in [
+        ("cloudEvents:specversion", "1.0"),
+        ("cloudEvents:id", &*format!("{}#{sequence}", &subject)),
+        ("cloudEvents:source", source),
+        ("cloudEvents:type", "account.moved.v1"),
+        ("cloudEvents:subject", subject),
+        ("cloudEvents:time", "2026-11-23T09:00:00Z"),
+        ("cloudEvents:sequence", sequence),
+    ] {
+        headers.insert(name.into(), text(value));
+    }
+    for (name, value) in other {
+        headers.insert((*name).into(), value.clone());
+    }
+    headers
+}
+
+/// A value of every other type that AMQP knows, where text belongs.
+fn garbage() -> FieldTable {
+    let mut inner = FieldTable::default();
+    inner.insert("inner".into(), AMQPValue::Double(f64::MAX));
+    let values = [
+        ("cloudEvents:id", AMQPValue::Boolean(true)),
+        ("cloudEvents:source", AMQPValue::FieldTable(inner)),
+        (
+            "cloudEvents:subject",
+            AMQPValue::FieldArray(FieldArray::from(vec![AMQPValue::Void])),
+        ),
+        (
+            "cloudEvents:type",
+            AMQPValue::ByteArray(ByteArray::from(vec![0, 159, 146, 150])),
+        ),
+        ("cloudEvents:sequence", AMQPValue::Float(f32::MIN)),
+        (
+            "cloudEvents:time",
+            AMQPValue::DecimalValue(DecimalValue {
+                scale: 200,
+                value: u32::MAX,
+            }),
+        ),
+        ("cloudEvents:specversion", AMQPValue::Void),
+        ("cloudEvents:", AMQPValue::ShortShortInt(-1)),
+        ("", AMQPValue::ShortInt(i16::MIN)),
+        (
+            "traceparent",
+            AMQPValue::LongString(LongString::from(vec![0xff, 0xfe])),
+        ),
+        ("x-delivery-count", AMQPValue::LongInt(-7)),
+        (
+            "long",
+            AMQPValue::LongString(LongString::from("x".repeat(2_000))),
+        ),
+        ("time", AMQPValue::Timestamp(u64::MAX)),
+    ];
+    let mut headers = FieldTable::default();
+    for (name, value) in values {
+        headers.insert(name.into(), value);
+    }
+    headers
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(value))
+}

@@ -1,0 +1,22 @@
+//! Doorstep on a real RabbitMQ: what it promises, one promise a test, each in a virtual host of its own.
+//!
+//! One program for all, so that the tests wait side by side rather than one file after the other.
+
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
+mod bad_messages;
+mod crash;
+mod outbox;
+mod poison;
+mod roles;
+mod settlement;
+mod shared_store;
+mod shelf;
+mod stream;
+mod trouble;
+mod ui;
+
+use std::time::Duration;
+
+/// The limit of waits for what takes a moment; a machine that is busy with other tests gets its time.
+const SOON: Duration = Duration::from_secs(60);

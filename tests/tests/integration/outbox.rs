@@ -1,0 +1,139 @@
+//! The outbox: what cannot be routed waits there, and holds back no other.
+
+use doorstep_event::{Contract, ContractError, Event, Timestamp};
+use doorstep_messaging::RoleQueues;
+use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_store::{EntityKey, Store};
+use doorstep_tests::{World, wait_until};
+use lapin::types::FieldTable;
+use serde::{Deserialize, Serialize};
+
+use crate::{SOON, roles::summary, shelf::on_every_store};
+
+/// What the crier is asked to cry.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Asked {
+    /// An event for which there is a queue.
+    Heard,
+    /// An event for which there is none.
+    Unheard,
+}
+
+impl Contract for Asked {
+    const TYPE: &'static str = "cry.asked.v1";
+    const REQUIRES_SEQUENCE: bool = true;
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Heard {}
+
+impl Contract for Heard {
+    const TYPE: &'static str = "heard.cried.v1";
+    const REQUIRES_SEQUENCE: bool = true;
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Unheard {}
+
+impl Contract for Unheard {
+    const TYPE: &'static str = "unheard.cried.v1";
+    const REQUIRES_SEQUENCE: bool = true;
+}
+
+/// Emits what it is asked for.
+struct Crier;
+
+const CRIER: RoleQueues = RoleQueues {
+    role: "ledger",
+    subjects: &["cry"],
+};
+
+impl Role for Crier {
+    type Fact = Asked;
+    type State = u64;
+
+    fn name(&self) -> &'static str {
+        CRIER.role
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<Asked>, ContractError> {
+        Asked::read(event).map(Reading::Fact)
+    }
+
+    fn keys(&self, event: &Event, _fact: &Asked) -> Vec<EntityKey> {
+        vec![EntityKey::from(&event.subject)]
+    }
+
+    fn handle(
+        &self,
+        states: &mut States<u64>,
+        _event: &Event,
+        fact: &Asked,
+        _now: Timestamp,
+    ) -> Result<Vec<Emit>, Refusal> {
+        *states.first_or_default() += 1;
+        let wrong = |e: doorstep_event::AttributeError| Refusal::never(e.to_string());
+        Ok(vec![match fact {
+            Asked::Heard => Emit::of(&"heard/a".parse().map_err(wrong)?, &Heard {})?,
+            Asked::Unheard => Emit::of(&"unheard/a".parse().map_err(wrong)?, &Unheard {})?,
+        }])
+    }
+}
+
+on_every_store! {
+    async fn an_unroutable_event_holds_back_no_other_and_goes_out_once_a_queue_is_bound(shelf) {
+        let world = World::new("outbox", &[CRIER]).await;
+        let store = shelf.open();
+        let role = world.start(Crier, shelf.open());
+        role.taking(SOON).await;
+        let wire = world.wire().await;
+        let exchange = world.namespace().events_exchange();
+        wire.declare("heard", FieldTable::default()).await;
+        wire.bind("heard", &exchange, "heard.#").await;
+
+        let asked: Vec<_> = [Asked::Unheard, Asked::Heard, Asked::Unheard, Asked::Heard]
+            .iter()
+            .zip(1..)
+            .map(|(fact, n)| asked(n, fact))
+            .collect();
+        world.publish(&asked).await;
+        let heard = wire.take_many("heard", 2, SOON).await;
+        let ids: Vec<_> = heard.iter().map(|m| m.header("cloudEvents:id")).collect();
+        assert_eq!(ids, ["heard/a#1", "heard/a#2"]);
+        wait_until("only the unroutable ones are left", SOON, async || {
+            let outbox = store.outbox(Timestamp::MAX, 10).await.unwrap();
+            outbox.len() == 2 && outbox.iter().all(|row| row.attempts > 0)
+        })
+        .await;
+
+        // Others pass them after a restart, too.
+        role.stop().await.unwrap();
+        assert_eq!(summary(&store).await.usage.outbox.rows, 2);
+        let role = world.start(Crier, shelf.open());
+        world.publish(&[self::asked(5, &Asked::Heard)]).await;
+        assert_eq!(wire.take_many("heard", 1, SOON).await[0].header("cloudEvents:id"), "heard/a#3");
+
+        wire.declare("unheard", FieldTable::default()).await;
+        wire.bind("unheard", &exchange, "unheard.#").await;
+        let unheard = wire.take_many("unheard", 2, SOON).await;
+        let ids: Vec<_> = unheard.iter().map(|m| m.header("cloudEvents:id")).collect();
+        assert_eq!(ids, ["unheard/a#1", "unheard/a#2"]);
+        wait_until("the outbox is empty", SOON, async || {
+            summary(&store).await.usage.outbox.rows == 0
+        })
+        .await;
+        role.stop().await.unwrap();
+        assert!(wire.take("unheard").await.is_none());
+    }
+}
+
+fn asked(sequence: u64, fact: &Asked) -> Event {
+    Event::of(
+        &"town".parse().unwrap(),
+        &"cry/a".parse().unwrap(),
+        doorstep_event::Sequence::new(sequence).unwrap(),
+        Timestamp::UNIX_EPOCH,
+        fact,
+    )
+    .unwrap()
+}

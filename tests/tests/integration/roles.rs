@@ -1,0 +1,106 @@
+//! Roles that tests need beside the ledger, and looks at stores.
+
+use doorstep_event::{Contract, ContractError, Event, Timestamp};
+use doorstep_messaging::RoleQueues;
+use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_store::{DeadFilter, DeadRow, EntityKey, Store, Summary};
+use doorstep_tests::{
+    ledger::{self, Told},
+    wait_for,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::SOON;
+
+/// Takes what the ledger tells, and writes down of what it was told.
+pub(crate) struct Listener;
+
+/// The listener's queues.
+pub(crate) const LISTENER: RoleQueues = RoleQueues {
+    role: "listener",
+    subjects: &["told"],
+};
+
+/// What the listener has heard about one subject, in order.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Heard(pub(crate) Vec<String>);
+
+impl Role for Listener {
+    type Fact = Told;
+    type State = Heard;
+
+    fn name(&self) -> &'static str {
+        LISTENER.role
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<Told>, ContractError> {
+        Told::read(event).map(Reading::Fact)
+    }
+
+    fn keys(&self, event: &Event, _fact: &Told) -> Vec<EntityKey> {
+        vec![EntityKey::from(&event.subject)]
+    }
+
+    fn handle(
+        &self,
+        states: &mut States<Heard>,
+        _event: &Event,
+        fact: &Told,
+        _now: Timestamp,
+    ) -> Result<Vec<Emit>, Refusal> {
+        states.first_or_default().0.push(fact.of.clone());
+        Ok(Vec::new())
+    }
+}
+
+/// Waits until exactly these entries, in this order, were applied to an account.
+#[track_caller]
+pub(crate) fn entries_are<S: Store>(
+    store: &S,
+    account: &str,
+    wanted: &[&str],
+) -> impl Future<Output = ()> {
+    wait_for(
+        format!("{account} has the entries {wanted:?}"),
+        SOON,
+        async move || {
+            let entries = ledger::entries(store, account).await;
+            if entries == wanted {
+                Ok(())
+            } else {
+                Err(entries)
+            }
+        },
+    )
+}
+
+/// Waits until there are this many dead letters, and returns them.
+#[track_caller]
+pub(crate) fn dead_letters<S: Store>(
+    store: &S,
+    count: usize,
+) -> impl Future<Output = Vec<DeadRow>> {
+    wait_for(
+        format!("there are {count} dead letters"),
+        SOON,
+        async move || {
+            let dead = dead(store).await;
+            if dead.len() == count {
+                Ok(dead)
+            } else {
+                let seen: Vec<_> = dead.into_iter().map(|d| (d.reason, d.detail)).collect();
+                Err(seen)
+            }
+        },
+    )
+}
+
+/// All dead letters.
+pub(crate) async fn dead<S: Store>(store: &S) -> Vec<DeadRow> {
+    store.dead(DeadFilter::All, None, 100_000).await.unwrap()
+}
+
+/// The store's counts.
+pub(crate) async fn summary<S: Store>(store: &S) -> Summary {
+    store.summary(Timestamp::now()).await.unwrap()
+}

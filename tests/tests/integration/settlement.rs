@@ -1,0 +1,94 @@
+//! Settlements: an acknowledgement never reaches another channel than its own.
+
+use doorstep_tests::{
+    Fault, FaultyStore, LEDGER, World,
+    ledger::{Ledger, Move, event},
+    wait_for, wait_until,
+};
+
+use crate::{SOON, roles::entries_are, shelf::on_every_store};
+
+/// How the role loses its connection.
+#[derive(Clone, Copy)]
+enum Loss {
+    WireCut,
+    ClosedByAdministrator,
+}
+
+/// Five deliveries are committed and not settled when their connection is lost; on the new one they come again, with five more, under
+/// the very same delivery tags. The settlement of the first five must not touch them.
+async fn no_ack_reaches_the_new_channel<K: crate::shelf::Shelf>(shelf: &K, loss: Loss) {
+    let world = World::new("settle", &[LEDGER]).await;
+    let queue = world.namespace().role_queue("ledger", 0);
+    let first: Vec<_> = (1..=5)
+        .map(|n| event("shop", "account/a", n, &Move::Add(1)))
+        .collect();
+    let more: Vec<_> = (6..=10)
+        .map(|n| event("shop", "account/a", n, &Move::Add(1)))
+        .collect();
+    world.publish(&first).await;
+
+    let proxy = world.proxy().await;
+    let mut settings = world.run_settings();
+    settings.broker = world.settings_by(&proxy);
+    let store = FaultyStore::new(shelf.open());
+    store.set(Fault::HangsAfterCommit);
+    let role = doorstep_tests::RoleProcess::start(Ledger, store.clone(), settings);
+    wait_until("a batch is written and not settled", SOON, async || {
+        store.hung() == 1
+    })
+    .await;
+    world.depth_is(&queue, 0, 1, SOON).await;
+
+    let consuming = format!("{} ledger: consume", world.namespace());
+    let view = world.view();
+    let before = wait_for("the role's connection is shown", SOON, async || {
+        let shown = view.connections_called(&consuming);
+        if shown.len() == 1 {
+            Ok(shown)
+        } else {
+            Err(shown)
+        }
+    })
+    .await;
+    match loss {
+        Loss::WireCut => proxy.cut(),
+        Loss::ClosedByAdministrator => assert_eq!(view.close_connections_called(&consuming), 1),
+    }
+    wait_until("the role has another connection", SOON, async || {
+        let now = view.connections_called(&consuming);
+        now.len() == 1 && now != before
+    })
+    .await;
+    world.publish(&more).await;
+    // All ten are on the new channel, none of them settled.
+    world.depth_is(&queue, 0, 1, SOON).await;
+
+    // The first batch goes on now: its settlement is tried, and then the next batch, which gets no further than its commit.
+    store.set(Fault::HangsBeforeCommit);
+    wait_until("the next batch is at its commit", SOON, async || {
+        store.hung() == 2
+    })
+    .await;
+    role.crash();
+    world.depth_is(&queue, 10, 0, SOON).await;
+
+    let role = world.start(Ledger, shelf.open());
+    let all: Vec<_> = (1..=10).map(|n| format!("shop {n}")).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    entries_are(&shelf.open(), "account/a", &all).await;
+    role.stop().await.unwrap();
+    world.depth_is(&queue, 0, 0, SOON).await;
+}
+
+on_every_store! {
+    async fn an_ack_never_reaches_the_channel_that_follows_a_cut_wire(shelf) {
+        no_ack_reaches_the_new_channel(&shelf, Loss::WireCut).await;
+    }
+}
+
+on_every_store! {
+    async fn an_ack_never_reaches_the_channel_that_follows_a_closed_connection(shelf) {
+        no_ack_reaches_the_new_channel(&shelf, Loss::ClosedByAdministrator).await;
+    }
+}

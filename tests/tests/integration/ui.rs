@@ -1,0 +1,52 @@
+//! What the management UI shows: names that say what a thing is.
+
+use doorstep_store::MemoryStore;
+use doorstep_tests::{LEDGER, World, ledger::Ledger, wait_for};
+
+use crate::SOON;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_consumers_and_queues_have_names_that_say_what_they_are() {
+    let world = World::new("ui", &[LEDGER]).await;
+    let role = world.start(Ledger, MemoryStore::new("ledger"));
+    role.taking(SOON).await;
+    let view = world.view();
+    wait_for("the connections are shown", SOON, async || {
+        let names = view.connection_names();
+        let wanted = [
+            "a test publishes",
+            "doorstep ledger: consume",
+            "doorstep ledger: publish",
+        ];
+        if names == wanted { Ok(()) } else { Err(names) }
+    })
+    .await;
+    let process = format!("process {}", std::process::id());
+    let wanted = ["doorstep.ledger.0", "doorstep.ledger.net"]
+        .map(|queue| (queue.to_owned(), format!("{queue} on {process}")));
+    wait_for("the consumers are shown", SOON, async || {
+        let consumers = view.consumers();
+        if consumers == wanted {
+            Ok(())
+        } else {
+            Err(consumers)
+        }
+    })
+    .await;
+    let queues = [
+        "doorstep.ledger.0",
+        "doorstep.ledger.dead",
+        "doorstep.ledger.net",
+    ];
+    assert_eq!(view.queues(), queues);
+    role.stop().await.unwrap();
+    wait_for("its connections are gone", SOON, async || {
+        let names = view.connection_names();
+        if names == ["a test publishes"] {
+            Ok(())
+        } else {
+            Err(names)
+        }
+    })
+    .await;
+}
