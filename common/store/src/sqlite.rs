@@ -90,6 +90,17 @@ impl SqliteStore {
         file::mint_source(folder, role, options)
     }
 
+    /// Waits until the last clone is gone and the connections are closed, which carries the write-ahead log over into the file: a
+    /// program that ends before that leaves a log behind, which does no harm but has to be copied along with the file.
+    ///
+    /// Waits for as long as there are clones, so give it a bound. May be cancelled; the connections close all the same.
+    pub async fn close(self) {
+        let Self { writer, reader, .. } = self;
+        // The last connection to close takes the log with it, so the one that may write comes last.
+        reader.close().await;
+        writer.close().await;
+    }
+
     /// Where the file of a role's store is.
     #[must_use]
     pub fn path(folder: &Path, role: &str) -> PathBuf {

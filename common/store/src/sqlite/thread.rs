@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     db::Db,
@@ -19,6 +19,7 @@ type Job = Box<dyn FnOnce(&mut Db) + Send>;
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     jobs: mpsc::Sender<Job>,
+    closed: watch::Receiver<()>,
     place: Place,
 }
 
@@ -26,15 +27,33 @@ impl Worker {
     pub(super) fn start(name: String, mut db: Db) -> Result<Self, StoreError> {
         let place = db.place.clone();
         let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING);
+        let (open, closed) = watch::channel(());
         thread::Builder::new()
             .name(name)
             .spawn(move || {
                 while let Some(job) = waiting.blocking_recv() {
                     job(&mut db);
                 }
+                // Whoever waits for the end waits for the connection to be closed.
+                drop(db);
+                drop(open);
             })
             .map_err(|e| place.unavailable(format!("its thread cannot be started: {e}")))?;
-        Ok(Self { jobs, place })
+        Ok(Self {
+            jobs,
+            closed,
+            place,
+        })
+    }
+
+    /// Lets go of the thread, and waits until it has closed its connection: until every clone has let go.
+    pub(super) async fn close(self) {
+        let Self {
+            jobs, mut closed, ..
+        } = self;
+        drop(jobs);
+        // Nothing is ever sent, so the only change is that the sender is gone.
+        while closed.changed().await.is_ok() {}
     }
 
     /// Runs a call on the thread. If the caller goes away before it has begun, it never begins; afterwards it runs to its end.

@@ -197,7 +197,7 @@ impl Known {
 
 fn expect(row: Option<doorstep_store::RowRef>, version: u64, fresh: Fresh) -> Expect {
     match (row, fresh) {
-        (Some(_), Fresh::Stale) if version % 2 == 0 => Expect {
+        (Some(_), Fresh::Stale) if version.is_multiple_of(2) => Expect {
             row: None,
             version: 0,
         },

@@ -1,4 +1,8 @@
 //! What every store promises, one function for each promise, run on each implementation.
+#![allow(
+    clippy::unwrap_used,
+    reason = "these are tests, also where they are functions that tests call"
+)]
 
 mod dead;
 mod entities;

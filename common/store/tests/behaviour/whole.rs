@@ -114,20 +114,20 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
     type Spoil = fn(&mut Changes);
     let spoils: [(&str, Spoil); 14] = [
         ("a changed stream's version", |c| {
-            c.streams[0].expect.version += 1
+            c.streams[0].expect.version += 1;
         }),
         ("a read stream's version", |c| {
-            c.streams[1].expect.version += 1
+            c.streams[1].expect.version += 1;
         }),
         ("a stream that is there", |c| {
             c.streams[1].expect.row = None;
             c.streams[1].expect.version = 0;
         }),
         ("a changed entity's version", |c| {
-            c.entities[0].expect.version += 1
+            c.entities[0].expect.version += 1;
         }),
         ("a read entity's version", |c| {
-            c.entities[1].expect.version += 1
+            c.entities[1].expect.version += 1;
         }),
         ("an entity that is there", |c| {
             c.entities[1].expect.row = None;
@@ -140,7 +140,7 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
         ("a released event", |c| c.release.push(HeldId(1_000))),
         ("a put-off event", |c| c.put_off[0].id = HeldId(1_000)),
         ("a dead letter's status", |c| {
-            c.settle[1].1 = DeadStatus::Replaying
+            c.settle[1].1 = DeadStatus::Replaying;
         }),
         ("a dead letter that is there", |c| {
             let row = dead_letter("d2", None);

@@ -1,0 +1,163 @@
+//! A process that is killed in the middle of its commits leaves whole commits only, and all that it was told were written.
+//!
+//! The test starts itself as the process to be killed, so it has a main function of its own.
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
+#[path = "behaviour/fixtures.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the behaviour suite, which uses more of it"
+)]
+mod fixtures;
+#[path = "behaviour/folder.rs"]
+mod folder;
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use doorstep_store::{
+    Changes, DeadFilter, NewDead, NewOutbox, OutboxKind, SqliteStore, Store, sqlite::Options,
+};
+use fixtures::*;
+
+/// Names the folder, for the process that is to be killed.
+const FOLDER: &str = "DOORSTEP_TEST_COMMIT_UNTIL_KILLED";
+const STREAMS: u64 = 30;
+const ROUNDS: u64 = 12;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    match env::var_os(FOLDER) {
+        Some(folder) => runtime.block_on(commit_until_killed(Path::new(&folder))),
+        None => runtime.block_on(killed_again_and_again()),
+    }
+}
+
+async fn killed_again_and_again() {
+    let folder = folder::Folder::new();
+    let mut told = 0;
+    for round in 1..=ROUNDS {
+        let last = kill_after(folder.path(), round * 3);
+        assert!(last > told, "round {round} has written nothing");
+        told = last;
+        let found = whole_commits(folder.path()).await;
+        // What was told is there; one more may be, whose answer was cut off.
+        assert!(
+            found == told || found == told + 1,
+            "{found} commits, {told} were told"
+        );
+        told = found;
+    }
+    println!("a_process_that_is_killed_leaves_whole_commits_only: {ROUNDS} times, {told} commits");
+}
+
+/// Starts a process that commits, and kills it after it has told of so many commits. Returns the last number told.
+fn kill_after(folder: &Path, commits: u64) -> u64 {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .env(FOLDER, folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut last = 0;
+    for _ in 0..commits {
+        last = lines.next().unwrap().unwrap().parse().unwrap();
+    }
+    child.kill().unwrap();
+    // What it said before it died.
+    for line in lines.map_while(Result::ok) {
+        last = line.parse().unwrap_or(last);
+    }
+    child.wait().unwrap();
+    last
+}
+
+async fn commit_until_killed(folder: &Path) {
+    let store = SqliteStore::open(
+        folder,
+        "tracking",
+        &Options {
+            checkpoint_pages: 200,
+            ..Options::default()
+        },
+    )
+    .unwrap();
+    let mut number = stream_row(&store, &stream("order/0")).await.cursor;
+    loop {
+        number += 1;
+        let mut changes = Changes::at(at(1));
+        for n in 0..STREAMS {
+            let about = format!("order/{n}");
+            changes
+                .streams
+                .push(change_stream(&store, &about, Some(cursor(&about, number))).await);
+            changes
+                .entities
+                .push(change_entity(&store, &about, Some(&number.to_string())).await);
+        }
+        changes.hold = vec![held(event("stock/1", number + 1))];
+        changes.dead = vec![NewDead {
+            row: dead_letter(&format!("d{number}"), None),
+        }];
+        changes.outbox = vec![NewOutbox {
+            kind: OutboxKind::Event(event("delivery/1", number)),
+        }];
+        changes.tally.applied = STREAMS;
+        commit(&store, changes).await;
+        let mut out = std::io::stdout();
+        if writeln!(out, "{number}")
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// How many commits there are, after checking that each part of the store holds that many.
+async fn whole_commits(folder: &Path) -> u64 {
+    let store = SqliteStore::open(folder, "tracking", &Options::default()).unwrap();
+    let streams = store.streams(None, 1_000).await.unwrap();
+    let (orders, rest): (Vec<_>, Vec<_>) = streams
+        .iter()
+        .partition(|row| row.key.subject.kind() == "order");
+    let number = orders[0].cursor;
+    assert_eq!((orders.len() as u64, rest.len()), (STREAMS, 1));
+    assert!(orders.iter().all(|row| row.cursor == number), "{orders:?}");
+    assert_eq!(rest[0].held, number);
+    let entities = store.entities(None, 1_000).await.unwrap();
+    let expected = number.to_string();
+    assert_eq!(entities.len() as u64, STREAMS);
+    assert!(
+        entities
+            .iter()
+            .all(|row| row.state.as_deref() == Some(expected.as_bytes()))
+    );
+    assert_eq!(
+        store
+            .dead(DeadFilter::All, None, 100_000)
+            .await
+            .unwrap()
+            .len() as u64,
+        number
+    );
+    assert_eq!(
+        store.outbox(at(1), 100_000).await.unwrap().len() as u64,
+        number
+    );
+    let summary = store.summary(at(1)).await.unwrap();
+    assert_eq!(summary.commits, number);
+    assert_eq!(summary.tally.applied, number * STREAMS);
+    let usage = summary.usage;
+    assert_eq!(
+        (usage.held.rows, usage.dead.rows, usage.outbox.rows),
+        (number, number, number)
+    );
+    number
+}

@@ -1,0 +1,217 @@
+//! Several that use one file at once.
+
+use std::{thread, time::Duration};
+
+use doorstep_store::{
+    Changes, Commit, EntityChange, Expect, SqliteStore, Store, StoreError, sqlite::Options,
+};
+
+use crate::{fixtures::*, folder::Folder, open};
+
+fn blocking<T>(body: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(body)
+}
+
+/// Counts up an entity and a stream by one, from fresh reads until nobody else was quicker. Returns how often somebody was.
+async fn count_up(store: &SqliteStore) -> u32 {
+    let mut conflicts = 0;
+    loop {
+        let row = entity_row(store, "counter").await;
+        let state = row
+            .state
+            .as_deref()
+            .map_or("0", |s| std::str::from_utf8(s).unwrap());
+        let count: u64 = state.parse().unwrap();
+        let mut changes = Changes::at(at(1));
+        changes.streams =
+            vec![change_stream(store, "order/1", Some(cursor("order/1", count + 1))).await];
+        changes.entities = vec![EntityChange {
+            key: row.key,
+            expect: Expect {
+                row: row.row,
+                version: row.version,
+            },
+            after: Some((count + 1).to_string().into_bytes()),
+        }];
+        match store.commit(changes).await.unwrap() {
+            Commit::Written(_) => return conflicts,
+            Commit::Conflict => conflicts += 1,
+        }
+    }
+}
+
+#[test]
+fn two_that_write_at_once_lose_nothing_and_apply_nothing_twice() {
+    const EACH: u64 = 150;
+    let folder = Folder::new();
+    let conflicts: u32 = thread::scope(|scope| {
+        let one = || {
+            let store = open(&folder);
+            blocking(async {
+                let mut conflicts = 0;
+                for _ in 0..EACH {
+                    conflicts += count_up(&store).await;
+                }
+                conflicts
+            })
+        };
+        let writers = [scope.spawn(one), scope.spawn(one)];
+        writers.into_iter().map(|w| w.join().unwrap()).sum()
+    });
+    let store = open(&folder);
+    let (entity, stream) = blocking(async {
+        (
+            entity_row(&store, "counter").await,
+            stream_row(&store, &stream("order/1")).await,
+        )
+    });
+    assert_eq!(
+        entity.state.as_deref(),
+        Some((2 * EACH).to_string().as_bytes())
+    );
+    assert_eq!(stream.cursor, 2 * EACH);
+    assert!(conflicts > 0, "they have never met");
+}
+
+#[tokio::test]
+async fn a_store_that_is_kept_locked_is_unavailable_until_it_is_free() {
+    let folder = Folder::new();
+    let options = Options {
+        busy_timeout: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let store = SqliteStore::open(folder.path(), "tracking", &options).unwrap();
+    let other = rusqlite::Connection::open(SqliteStore::path(folder.path(), "tracking")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut changes = Changes::at(at(1));
+    changes.tally.applied = 1;
+    let error = store.commit(changes.clone()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("locked"), "{error}");
+    // Reading goes on meanwhile.
+    assert_eq!(store.summary(at(1)).await.unwrap().tally.applied, 0);
+    assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 0);
+    other.execute_batch("ROLLBACK").unwrap();
+    commit(&store, changes).await;
+}
+
+#[tokio::test]
+async fn who_only_reads_sees_each_commit_and_cannot_write() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let reader =
+        SqliteStore::open_read_only(folder.path(), "tracking", &Options::default()).unwrap();
+    assert_eq!(reader.source(), store.source());
+    for n in 1..4 {
+        advance(&store, 1, "order/1", cursor("order/1", n)).await;
+        assert_eq!(stream_row(&reader, &stream("order/1")).await.cursor, n);
+        assert_eq!(reader.streams(None, 9).await.unwrap()[0].cursor, n);
+    }
+    let mut changes = Changes::at(at(1));
+    changes.tally.applied = 1;
+    let refusals = [
+        reader.commit(changes).await.map(|_| ()),
+        reader.prune_seen(at(1), 1).await.map(|_| ()),
+    ];
+    for refusal in refusals {
+        let error = refusal.unwrap_err();
+        assert!(error.to_string().contains("reading only"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_writes_beside_the_role() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    advance(&store, 1, "order/1", blocked("order/1", 3, "d1")).await;
+    let operator =
+        SqliteStore::open_existing(folder.path(), "tracking", &Options::default()).unwrap();
+    let stale = change_stream(&store, "order/1", Some(cursor("order/1", 3))).await;
+    advance(&operator, 2, "order/1", cursor("order/1", 4)).await;
+    let mut changes = Changes::at(at(3));
+    changes.streams = vec![stale];
+    conflict(&store, changes).await;
+    assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 4);
+}
+
+#[test]
+fn an_export_beside_a_writer_lists_in_order_what_was_there_throughout() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let key = |n: u32| format!("order/{n:04}");
+    let put = async |store: &SqliteStore, numbers: &mut dyn Iterator<Item = u32>| {
+        let mut changes = Changes::at(at(1));
+        for n in numbers {
+            let change = change_entity(store, &key(n), Some("{}")).await;
+            changes.entities.push(change);
+        }
+        commit(store, changes).await;
+    };
+    blocking(put(&store, &mut (0..1_000).step_by(2)));
+    let (listed, pages) = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            blocking(async {
+                for n in (1..1_000).step_by(2) {
+                    put(&store, &mut [n, n - 1].into_iter()).await;
+                }
+            });
+        });
+        let reader =
+            SqliteStore::open_read_only(folder.path(), "tracking", &Options::default()).unwrap();
+        let exported = blocking(async {
+            let (mut listed, mut pages) = (Vec::new(), 0);
+            // As long as the writer writes, and at least once.
+            loop {
+                let last_time = writer.is_finished();
+                let mut after = None;
+                listed.clear();
+                loop {
+                    let page = reader.entities(after, 50).await.unwrap();
+                    let Some(last) = page.last() else { break };
+                    pages += 1;
+                    after = Some(last.key.clone());
+                    listed.extend(page.into_iter().map(|row| row.key.to_string()));
+                }
+                assert!(listed.is_sorted(), "out of order");
+                for n in (0..1_000).step_by(2) {
+                    assert!(
+                        listed.binary_search(&key(n)).is_ok(),
+                        "{} is missing",
+                        key(n)
+                    );
+                }
+                if last_time {
+                    return (listed, pages);
+                }
+            }
+        });
+        writer.join().unwrap();
+        exported
+    });
+    assert_eq!(listed.len(), 1_000);
+    assert!(pages > 20, "{pages} pages");
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_does_all_or_nothing() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    for n in 1..=50 {
+        let mut changes = Changes::at(at(1));
+        changes.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", n))).await];
+        changes.entities = vec![change_entity(&store, "order/1", Some(&n.to_string())).await];
+        // Given up after it was polled once: mostly that is while the thread is at it.
+        tokio::select! {
+            biased;
+            written = store.commit(changes) => drop(written.unwrap()),
+            () = std::future::ready(()) => {}
+        }
+        let row = stream_row(&store, &stream("order/1")).await;
+        let state = entity_row(&store, "order/1").await.state;
+        let count = state.map_or(0, |s| std::str::from_utf8(&s).unwrap().parse().unwrap());
+        assert_eq!(row.cursor, count);
+    }
+}

@@ -1,0 +1,263 @@
+//! Files: created, found again, refused.
+
+use std::fs;
+
+use doorstep_event::Subject;
+use doorstep_store::{
+    Ask, Changes, NewOutbox, OutboxKind, OutgoingChange, SqliteStore, Store, StoreError,
+    sqlite::Options,
+};
+
+use crate::{fixtures::*, folder::Folder, open};
+
+#[track_caller]
+fn unusable(result: Result<impl Sized, StoreError>, says: &[&str]) {
+    match result {
+        Ok(_) => panic!("it was opened"),
+        Err(StoreError::Unavailable { detail, .. }) => panic!("only unavailable: {detail}"),
+        Err(error) => {
+            for word in says {
+                assert!(error.to_string().contains(word), "{error}");
+            }
+        }
+    }
+}
+
+fn try_open(folder: &Folder) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(folder.path(), "tracking", &Options::default())
+}
+
+fn raw(folder: &Folder) -> rusqlite::Connection {
+    rusqlite::Connection::open(SqliteStore::path(folder.path(), "tracking")).unwrap()
+}
+
+#[tokio::test]
+async fn a_store_is_found_again_as_it_was_left() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    advance(&store, 1, "order/1", cursor("order/1", 3)).await;
+    let mut changes = Changes::at(at(2));
+    changes.entities = vec![change_entity(&store, "order/1", Some("{}")).await];
+    changes.hold = vec![held(event("order/1", 9))];
+    changes.tally.applied = 3;
+    commit(&store, changes).await;
+    let before = contents(&store, Ask::default()).await;
+    let source = store.source().clone();
+    assert!(source.as_str().starts_with("tracking/"), "{source}");
+    drop(store);
+    let again = open(&folder);
+    assert_eq!(contents(&again, Ask::default()).await, before);
+    assert_eq!(*again.source(), source);
+    let other = Folder::new();
+    assert_ne!(open(&other).source(), again.source());
+}
+
+#[tokio::test]
+async fn a_closed_store_leaves_one_file_with_everything_in_it() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let files = || fs::read_dir(folder.path()).unwrap().count();
+    advance(&store, 1, "order/1", cursor("order/1", 3)).await;
+    assert!(files() > 1, "there is no log to carry over");
+    let clone = store.clone();
+    let closing = tokio::spawn(store.close());
+    // A clone is as good as the first handle for as long as it lives.
+    let before = contents(&clone, Ask::default()).await;
+    assert!(!closing.is_finished());
+    drop(clone);
+    closing.await.unwrap();
+    assert_eq!(files(), 1);
+    assert_eq!(contents(&open(&folder), Ask::default()).await, before);
+}
+
+#[test]
+fn many_that_create_a_store_at_once_create_one() {
+    let folder = Folder::new();
+    let sources: Vec<_> = std::thread::scope(|scope| {
+        let openers: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| open(&folder).source().clone()))
+            .collect();
+        openers.into_iter().map(|o| o.join().unwrap()).collect()
+    });
+    assert!(
+        sources.iter().all(|source| *source == sources[0]),
+        "{sources:?}"
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = Folder::new();
+    let file = folder.path().join("file");
+    fs::write(&file, "in the way").unwrap();
+    let below = file.join("stores");
+    let refused = SqliteStore::open(&below, "tracking", &Options::default());
+    unusable(refused, &[below.to_str().unwrap(), "cannot be made"]);
+    let refused = SqliteStore::open(&file, "tracking", &Options::default());
+    unusable(refused, &[file.to_str().unwrap()]);
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_file_is_named() {
+    let folder = Folder::new();
+    let file = SqliteStore::path(folder.path(), "tracking");
+    fs::create_dir(&file).unwrap();
+    unusable(
+        try_open(&folder),
+        &[file.to_str().unwrap(), "cannot be opened"],
+    );
+}
+
+#[test]
+fn a_store_that_is_not_there_is_not_created_by_looking() {
+    let folder = Folder::new();
+    let file = SqliteStore::path(folder.path(), "tracking");
+    let says = ["has not run yet", file.to_str().unwrap()];
+    let options = Options::default();
+    unusable(
+        SqliteStore::open_existing(folder.path(), "tracking", &options),
+        &says,
+    );
+    unusable(
+        SqliteStore::open_read_only(folder.path(), "tracking", &options),
+        &says,
+    );
+    unusable(
+        SqliteStore::mint_source(folder.path(), "tracking", &options),
+        &says,
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_role_that_cannot_name_a_file_is_refused() {
+    let folder = Folder::new();
+    for role in ["", "../tracking", "a/b", "a.b", "ü"] {
+        let refused = SqliteStore::open(folder.path(), role, &Options::default());
+        unusable(refused, &["cannot name a file"]);
+    }
+}
+
+#[test]
+fn a_file_of_another_program_is_left_alone() {
+    let says = ["not a Doorstep store", "move that file away"];
+    let text = Folder::new();
+    let file = SqliteStore::path(text.path(), "tracking");
+    fs::write(
+        &file,
+        "a text that is no database, and long enough to have had a header of one".repeat(20),
+    )
+    .unwrap();
+    let before = fs::read(&file).unwrap();
+    unusable(try_open(&text), &says);
+    assert_eq!(fs::read(&file).unwrap(), before);
+
+    let tables = Folder::new();
+    raw(&tables)
+        .execute_batch("CREATE TABLE streams(id)")
+        .unwrap();
+    unusable(try_open(&tables), &says);
+    let marked = Folder::new();
+    raw(&marked)
+        .execute_batch("PRAGMA application_id = 7")
+        .unwrap();
+    unusable(try_open(&marked), &says);
+    assert_eq!(fs::read_dir(marked.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_store_of_another_form_is_refused() {
+    let folder = Folder::new();
+    drop(open(&folder));
+    raw(&folder)
+        .execute_batch("PRAGMA user_version = 99")
+        .unwrap();
+    unusable(try_open(&folder), &["newer Doorstep", "99"]);
+    raw(&folder)
+        .execute_batch("PRAGMA user_version = 0")
+        .unwrap();
+    unusable(try_open(&folder), &["form 0"]);
+}
+
+#[test]
+fn a_store_of_another_role_is_refused() {
+    let folder = Folder::new();
+    drop(open(&folder));
+    let from = SqliteStore::path(folder.path(), "tracking");
+    // A copy, since the threads of the first one may still be closing it.
+    raw(&folder)
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    fs::copy(from, SqliteStore::path(folder.path(), "orders")).unwrap();
+    let refused = SqliteStore::open(folder.path(), "orders", &Options::default());
+    unusable(refused, &["role tracking", "orders"]);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_told_apart_from_a_busy_one() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    for n in 0..200 {
+        advance(
+            &store,
+            1,
+            &format!("order/{n}"),
+            cursor(&format!("order/{n}"), 1),
+        )
+        .await;
+    }
+    drop(store);
+    let file = SqliteStore::path(folder.path(), "tracking");
+    let conn = raw(&folder);
+    conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    drop(conn);
+    let damaged = Folder::new();
+    let mut bytes = fs::read(file).unwrap();
+    // The first page says what the file is. All behind the second page, which says which store it is, is overwritten.
+    bytes[4 * 4096..].fill(0xA5);
+    fs::write(SqliteStore::path(damaged.path(), "tracking"), bytes).unwrap();
+    let found = match try_open(&damaged) {
+        Err(error) => Err(error),
+        Ok(store) => store.streams(None, 1_000).await.map(|_| ()),
+    };
+    unusable(found, &["damaged"]);
+}
+
+#[tokio::test]
+async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let mut changes = Changes::at(at(1));
+    changes.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", 3))).await];
+    changes.outgoing = vec![OutgoingChange {
+        subject: subject("delivery/1"),
+        before: 0,
+        after: 7,
+    }];
+    changes.outbox = vec![NewOutbox {
+        kind: OutboxKind::Event(event("delivery/1", 7)),
+    }];
+    commit(&store, changes).await;
+    let minted = SqliteStore::mint_source(folder.path(), "tracking", &Options::default()).unwrap();
+    assert_ne!(minted, *store.source());
+
+    let last = async |store: &SqliteStore| {
+        let outgoing = vec![Subject::new("delivery/1").unwrap()];
+        let ask = Ask {
+            outgoing,
+            ..Ask::default()
+        };
+        load(store, ask).await.outgoing[0]
+    };
+    let again = open(&folder);
+    assert_eq!(*again.source(), minted);
+    assert_eq!(last(&again).await, 0);
+    assert_eq!(stream_row(&again, &stream("order/1")).await.cursor, 3);
+    assert_eq!(again.outbox(at(1), 9).await.unwrap().len(), 1);
+    // Whoever has had it open would number under the old source.
+    let mut late = Changes::at(at(2));
+    late.tally.applied = 1;
+    unusable(store.commit(late.clone()).await, &["new source"]);
+    commit(&again, late).await;
+}

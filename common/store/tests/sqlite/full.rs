@@ -1,0 +1,83 @@
+//! Bounds of the disk.
+
+use doorstep_store::{
+    Ask, Changes, NewOutbox, OutboxKind, SqliteStore, Store, StoreError, sqlite::Options,
+};
+
+use crate::{fixtures::*, folder::Folder};
+
+fn owe(bytes: usize) -> Changes {
+    let mut changes = Changes::at(at(1));
+    let mut event = event("order/1", 1);
+    event.data = vec![b'x'; bytes].into();
+    changes.outbox = vec![NewOutbox {
+        kind: OutboxKind::Event(event),
+    }];
+    changes
+}
+
+#[tokio::test]
+async fn a_full_disk_makes_the_store_unavailable_until_there_is_space() {
+    let folder = Folder::new();
+    let options = Options {
+        max_pages: Some(200),
+        ..Options::default()
+    };
+    let store = SqliteStore::open(folder.path(), "tracking", &options).unwrap();
+    let full = async || {
+        for _ in 0..100 {
+            let before = contents(&store, Ask::default()).await;
+            let mut changes = owe(50_000);
+            changes.streams =
+                vec![change_stream(&store, "order/1", Some(cursor("order/1", 1))).await];
+            if let Err(error) = store.commit(changes).await {
+                assert_eq!(contents(&store, Ask::default()).await, before);
+                return error;
+            }
+        }
+        panic!("it never became full");
+    };
+    for _ in 0..3 {
+        let error = full().await;
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("no space") && text.contains(folder.path().to_str().unwrap()),
+            "{text}"
+        );
+        // What a role does about it, such as paying what it owes, makes space.
+        let mut paid = Changes::at(at(2));
+        paid.paid = store
+            .outbox(at(2), 99)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.id)
+            .collect();
+        commit(&store, paid).await;
+        assert_eq!(store.summary(at(2)).await.unwrap().usage.outbox.rows, 0);
+        commit(&store, owe(50_000)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_log_stays_bounded_however_much_is_written() {
+    let folder = Folder::new();
+    let options = Options {
+        checkpoint_pages: 64,
+        ..Options::default()
+    };
+    let store = SqliteStore::open(folder.path(), "tracking", &options).unwrap();
+    let log = folder.path().join("tracking.sqlite3-wal");
+    let mut largest = 0;
+    for _ in 0..100 {
+        commit(&store, owe(40_000)).await;
+        let paid = store.outbox(at(2), 99).await.unwrap();
+        let mut changes = Changes::at(at(2));
+        changes.paid = paid.iter().map(|row| row.id).collect();
+        commit(&store, changes).await;
+        largest = largest.max(std::fs::metadata(&log).unwrap().len());
+    }
+    // 64 pages, and what the last commit before the limit was allowed to add.
+    assert!(largest < 128 * 4096, "{largest} bytes");
+}
