@@ -26,6 +26,8 @@ use crate::{
 
 /// How much longer than its grace period a role may take to end.
 const MARGIN: Duration = Duration::from_secs(10);
+/// How long closing a store may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How often, at most, all roles are looked at for being idle.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How many looks fit a window, at least: what lasts a moment must not fall between two of them.
@@ -81,11 +83,19 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
         }
         stores.push((role.name, store));
     }
+    let trouble = match end {
+        End::Idle if failures.is_empty() => trouble::report(&stores).await,
+        End::Idle | End::Wanted | End::Failed => Ok(()),
+    };
+    for (_, store) in stores {
+        // The files are whole without it; with it they are also tidy.
+        let _ = timeout(CLOSE_WITHIN, store.close()).await;
+    }
     if let Some(failure) = summed_up(&failures) {
         return Err(failure);
     }
     match end {
-        End::Idle => trouble::report(&stores).await,
+        End::Idle => trouble,
         End::Wanted if job.until_idle.is_some() => Err(Failure::new(
             Reason::Interrupted,
             "interrupted before all was worked; nothing is lost, what is left waits in the queues",
