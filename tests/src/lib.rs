@@ -33,6 +33,6 @@ pub use proxy::{Direction, Proxy};
 pub use role_process::RoleProcess;
 pub use scratch::Scratch;
 pub use view::View;
-pub use wait::{wait_for, wait_until};
+pub use wait::{random_moment, wait_for, wait_until};
 pub use wire::{Taken, Wire};
 pub use world::{LEDGER, World};

@@ -56,3 +56,8 @@ pub fn wait_for<T, E: Debug>(
         }
     }
 }
+
+/// Lets so much time pass: for disturbances that are to come at a moment that depends on nothing, and for no other purpose.
+pub async fn random_moment(after: Duration) {
+    tokio::time::sleep(after).await;
+}

@@ -6,6 +6,7 @@
 
 mod bad_messages;
 mod crash;
+mod end_to_end;
 mod outbox;
 mod poison;
 mod roles;
