@@ -157,11 +157,15 @@ pub(super) fn read_last_id(
     }
 }
 
-/// Where the columns of an event begin in a row that has them in the order of [`EVENT_COLUMNS`].
-pub(super) const EVENT_COLUMNS: &str =
-    "event_id, source_id, type, subject, time, sequence, traceparent, data";
+/// The columns of an event, in the order in which [`event`] reads them. A macro, so that a statement is one constant.
+macro_rules! event_columns {
+    () => {
+        "event_id, source_id, type, subject, time, sequence, traceparent, data"
+    };
+}
+pub(super) use event_columns;
 
-/// Reads an event whose columns begin at `first`, in the order of [`EVENT_COLUMNS`].
+/// Reads an event whose columns, those of `event_columns`, begin at `first`.
 pub(super) fn event(row: &Row<'_>, first: usize, source: Source) -> Result<Event> {
     Ok(Event {
         id: attribute(row, first, EventId::new)?,

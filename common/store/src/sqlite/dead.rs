@@ -1,9 +1,9 @@
 //! Dead letters, listed.
 
-use rusqlite::{OptionalExtension, Result, Row, named_params, types::ValueRef};
+use rusqlite::{OptionalExtension, Result, Row, params, types::ValueRef};
 
 use super::{
-    columns::{self, EVENT_COLUMNS, bytes, optional_text, signed, small, text},
+    columns::{self, bytes, event_columns, optional_text, signed, small, text},
     db::Db,
     error::Stop,
 };
@@ -14,6 +14,19 @@ pub(super) fn status_column(status: DeadStatus) -> i64 {
         DeadStatus::Open => 0,
         DeadStatus::Replaying => 1,
     }
+}
+
+/// A page of dead letters for which a condition holds, as one constant.
+macro_rules! page {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, status, blocks, attempts, since, fingerprint, reason, detail, defect, body, ",
+            event_columns!(),
+            " FROM dead WHERE number > ?1 AND ",
+            $condition,
+            " ORDER BY number LIMIT ?3"
+        )
+    };
 }
 
 pub(super) fn dead(
@@ -30,20 +43,13 @@ pub(super) fn dead(
                 .query_row([&id.0], |row| row.get(0))
                 .optional()?,
         };
-        let (condition, value) = match filter {
-            DeadFilter::All => (":value IS NULL", None),
-            DeadFilter::Id(id) => ("id = :value", Some(&id.0)),
-            DeadFilter::Fingerprint(fingerprint) => ("fingerprint = :value", Some(fingerprint)),
+        let (sql, value) = match filter {
+            DeadFilter::All => (page!("?2 IS NULL"), None),
+            DeadFilter::Id(id) => (page!("id = ?2"), Some(&id.0)),
+            DeadFilter::Fingerprint(fingerprint) => (page!("fingerprint = ?2"), Some(fingerprint)),
         };
-        let mut page = conn.prepare_cached(&format!(
-            "SELECT id, status, blocks, attempts, since, fingerprint, reason, detail, defect, body, {EVENT_COLUMNS} FROM dead
-             WHERE number > :after AND {condition} ORDER BY number LIMIT :limit"
-        ))?;
-        let mut rows = page.query(named_params! {
-            ":after": after.unwrap_or(0),
-            ":value": value,
-            ":limit": signed(limit as u64),
-        })?;
+        let mut page = conn.prepare_cached(sql)?;
+        let mut rows = page.query(params![after.unwrap_or(0), value, signed(limit as u64)])?;
         let mut dead = Vec::new();
         while let Some(row) = rows.next()? {
             let event = match row.get_ref(FIRST_OF_EVENT)? {

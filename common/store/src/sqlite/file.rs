@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::Source;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig, params};
 
 use super::{
     columns::attribute,
@@ -101,6 +101,8 @@ fn connect(place: &Place, access: Access, options: &Options) -> rusqlite::Result
     let conn = Connection::open_with_flags(&place.file, flags)?;
     conn.busy_timeout(options.busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Otherwise SQLite looks at the values of limits and bounds to choose a plan, and prepares a statement anew for each of them.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(conn)
 }
 

@@ -11,9 +11,13 @@ use super::{
 };
 use crate::{DeadId, EntityKey, HeldId, HeldReason, HeldRow};
 
-/// What [`held_row`] reads.
-pub(super) const HELD_COLUMNS: &str = "held.id, held.since, held.attempts, held.reason, held.about, held.defect, held.event_id, \
-     held.source_id, held.type, held.subject, held.time, held.sequence, held.traceparent, held.data";
+/// What [`held_row`] reads. A macro, so that a statement is one constant.
+macro_rules! held_columns {
+    () => {
+        "id, since, attempts, reason, about, defect, event_id, source_id, type, subject, time, sequence, traceparent, data"
+    };
+}
+pub(super) use held_columns;
 
 pub(super) fn held_row(row: &Row<'_>, conn: &Connection, sources: &mut Sources) -> Result<HeldRow> {
     let about = || text(row, 4).map(ToOwned::to_owned);
@@ -54,8 +58,10 @@ pub(super) fn reason_columns(reason: &HeldReason) -> (i64, Option<&str>) {
 
 pub(super) fn due(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, Stop> {
     db.read(|conn, sources| {
-        let mut due = conn.prepare_cached(&format!(
-            "SELECT {HELD_COLUMNS} FROM held INDEXED BY held_due WHERE due <= ?1 ORDER BY due, id LIMIT ?2"
+        let mut due = conn.prepare_cached(concat!(
+            "SELECT ",
+            held_columns!(),
+            " FROM held INDEXED BY held_due WHERE due <= ?1 ORDER BY due, id LIMIT ?2"
         ))?;
         let mut rows = due.query(params![nanos(now), signed(limit as u64)])?;
         let mut held = Vec::new();

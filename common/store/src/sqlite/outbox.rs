@@ -6,7 +6,7 @@ use doorstep_event::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::Type};
 
 use super::{
-    columns::{self, EVENT_COLUMNS, bytes, nanos, optional_text, signed, small, text},
+    columns::{self, bytes, event_columns, nanos, optional_text, signed, small, text},
     db::Db,
     error::Stop,
     sources::Sources,
@@ -62,8 +62,10 @@ fn last_number(conn: &Connection) -> Result<Option<i64>> {
 }
 
 fn read(conn: &Connection, sources: &mut Sources, id: i64) -> Result<OutboxRow> {
-    conn.prepare_cached(&format!(
-        "SELECT id, attempts, since, dead_id, headers, {EVENT_COLUMNS} FROM outbox WHERE id = ?1"
+    conn.prepare_cached(concat!(
+        "SELECT id, attempts, since, dead_id, headers, ",
+        event_columns!(),
+        " FROM outbox WHERE id = ?1"
     ))?
     .query_row([id], |row| {
         Ok(OutboxRow {
