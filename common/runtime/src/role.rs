@@ -2,7 +2,7 @@
 //! batch it, retry it and replay it at will.
 
 use doorstep_event::{
-    Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Subject, Timestamp,
+    Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Sequence, Subject, Timestamp,
 };
 use doorstep_store::EntityKey;
 use serde::{Serialize, de::DeserializeOwned};
@@ -84,6 +84,11 @@ impl Emit {
         fact.check().map_err(|e| refused(ContractError::Rule(e)))?;
         let kind = C::event_type();
         kind.check_subject(subject).map_err(|e| refused(e.into()))?;
+        // Its id is made of subject and sequence, and has to fit however far the stream gets: found out in the commit, it would stop
+        // the role rather than the event.
+        Sequence::new(i64::MAX.unsigned_abs())
+            .map_or(Ok(()), |last| Event::numbered_id(subject, last).map(drop))
+            .map_err(|e| refused(e.into()))?;
         let data =
             serde_json::to_vec(fact).map_err(|e| refused(ContractError::Data(e.to_string())))?;
         if data.len() > MAX_DATA_BYTES {
@@ -173,7 +178,8 @@ impl<S> States<S> {
         entry.state.get_or_insert_default()
     }
 
-    /// The only or first entity, `None` inside if nothing has been applied to it yet.
+    /// The only or first entity, `None` inside if nothing has been applied to it yet. Once there, a state stays: a handler that takes
+    /// it away has its event refused.
     ///
     /// # Panics
     /// If [`Role::keys`] has named none.

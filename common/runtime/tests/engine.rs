@@ -1,4 +1,5 @@
 //! The engine on the store in memory: what becomes of events, one promise a test.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod ledger;
 
@@ -247,6 +248,110 @@ async fn another_event_under_a_number_already_given_is_a_numbering_conflict_once
     early.id = doorstep_event::EventId::new("early").unwrap();
     world.deliver(vec![early]).await;
     assert_eq!(world.dead().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_conflicting_event_that_comes_twice_in_one_batch_is_one_dead_letter() {
+    let mut world = World::new();
+    let first = event("shop", "account/a", 1, &Move::Add(1));
+    let mut other = first.clone();
+    other.id = doorstep_event::EventId::new("other").unwrap();
+    let worked = world.deliver(vec![first, other.clone(), other]).await;
+    assert_eq!((worked.tally.dead, worked.tally.duplicates), (1, 1));
+    assert_eq!(worked.owed, 1, "and there is one copy of it");
+    assert_eq!(world.dead().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_whose_message_comes_again_after_its_id_was_forgotten_stops_nothing() {
+    let mut world = World::new();
+    let mut timeless = event("web", "account/a", 1, &Move::Add(1));
+    timeless.sequence = None;
+    timeless.time = None;
+    let batch = world.engine.read_batch(vec![
+        Incoming::Unreadable {
+            body: "rubbish".into(),
+            headers: String::new(),
+            defect: "header cloudEvents:id is missing".into(),
+        },
+        Incoming::Event {
+            event: timeless,
+            defect: None,
+        },
+        Incoming::Event {
+            event: event("shop", "account/b", 1, &Move::Add(1)),
+            defect: None,
+        },
+    ]);
+    world.engine.work(&batch, now(), 0.5).await.unwrap();
+    let later = now()
+        .checked_add(std::time::Duration::from_hours(1))
+        .unwrap();
+    assert_eq!(world.store.prune_seen(later, 10).await.unwrap(), 2);
+    world.engine.work(&batch, later, 0.5).await.unwrap();
+    assert_eq!(world.dead().await.len(), 2);
+    assert_eq!(world.entries("account/b").await, ["shop 1"]);
+}
+
+#[tokio::test]
+async fn an_event_that_would_emit_what_cannot_be_numbered_is_a_dead_letter() {
+    let mut world = World::new();
+    // `told/` and the subject together are a subject, but leave no room for the sequence in an id.
+    let long = format!("account/{}", "x".repeat(240));
+    let mut tells = event("shop", "account/a", 1, &Move::Tell);
+    tells.subject = doorstep_event::Subject::new(long).unwrap();
+    world
+        .deliver(vec![tells, event("shop", "account/b", 1, &Move::Tell)])
+        .await;
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].detail.contains("at most 255"), "{}", dead[0].detail);
+    assert_eq!(world.entries("account/b").await, ["shop 1"]);
+}
+
+#[tokio::test]
+async fn a_handler_that_removes_a_state_has_its_event_refused() {
+    let mut world = World::new();
+    world
+        .deliver(vec![
+            event("shop", "account/a", 1, &Move::Add(1)),
+            event("shop", "account/a", 2, &Move::Remove),
+            event("web", "account/a", 1, &Move::Add(1)),
+        ])
+        .await;
+    assert_eq!(world.entries("account/a").await, ["shop 1", "web 1"]);
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].detail.contains("account/a"), "{}", dead[0].detail);
+}
+
+#[tokio::test]
+async fn an_event_held_for_long_behind_a_gap_may_still_wait_for_another_stream() {
+    let mut world = World::new();
+    world
+        .deliver(vec![event("pay", "account/a", 2, &Move::AfterOpen)])
+        .await;
+    let mut at = now()
+        .checked_add(std::time::Duration::from_hours(48))
+        .unwrap();
+    let batch = world.engine.read_batch(vec![Incoming::Event {
+        event: event("pay", "account/a", 1, &Move::Add(1)),
+        defect: None,
+    }]);
+    world.engine.work(&batch, at, 0.5).await.unwrap();
+    for _ in 0..100 {
+        at = at.checked_add(std::time::Duration::from_mins(1)).unwrap();
+        world.work_due(at).await;
+    }
+    assert!(world.dead().await.is_empty());
+    world
+        .deliver(vec![event("shop", "account/a", 1, &Move::Open)])
+        .await;
+    world.work_due(at).await;
+    assert_eq!(
+        world.entries("account/a").await,
+        ["pay 1", "shop 1", "pay 2"]
+    );
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use doorstep_event::{ContractError, Event, EventId, Sequence, Source, Subject, Timestamp};
 use doorstep_store::{
-    Changes, DeadFate, DeadStatus, EntityKey, HeldId, HeldReason, HeldRetry, NewHeld, NewOutbox,
-    OutboxKind, OutgoingChange, StoreError,
+    Changes, DeadFate, DeadStatus, EntityKey, HeldId, HeldReason, HeldRetry, NewDead, NewHeld,
+    NewOutbox, OutboxKind, OutgoingChange, StoreError,
 };
 
 use super::slots::{Slots, Waiting};
@@ -425,11 +425,17 @@ impl<'a, R: Role> Plan<'a, R> {
         }));
         match answer {
             Ok(Ok(emits)) => {
+                let entries = states.into_entries();
+                // No store removes a state, and what is remembered must not differ from what is stored.
+                if let Some(removed) = entries.iter().find(|e| self.removes(e)) {
+                    let detail = format!("the handler removes the state of {}", removed.key);
+                    return Verdict::Dead(Cause::new(reason::PANIC, detail));
+                }
                 for Entry {
                     key,
                     state,
                     written,
-                } in states.into_entries()
+                } in entries
                 {
                     if written && let Some(slot) = self.slots.entity(&key) {
                         slot.state = state;
@@ -450,6 +456,15 @@ impl<'a, R: Role> Plan<'a, R> {
             Ok(Err(Refusal::Never(detail))) => Verdict::Dead(Cause::new(reason::RULE, detail)),
             Err(panic) => Verdict::Dead(Cause::new(reason::PANIC, panic_text(panic.as_ref()))),
         }
+    }
+
+    fn removes(&mut self, entry: &Entry<R::State>) -> bool {
+        entry.written
+            && entry.state.is_none()
+            && self
+                .slots
+                .entity(&entry.key)
+                .is_some_and(|slot| slot.state.is_some())
     }
 
     /// Holds an event until an entity changes, or lets it die if it has waited for too long.
@@ -600,19 +615,27 @@ impl<'a, R: Role> Plan<'a, R> {
             Blocks::Nothing,
             self.now,
         );
-        self.changes.tally.dead += 1;
-        self.changes
-            .outbox
-            .push(dead_letter::copy(self.role.name(), &dead.row));
-        self.changes.dead_if_absent.push(dead);
+        // The same message may come twice in one batch.
+        let buried = &self.changes.dead_if_absent;
+        if buried.iter().any(|other| other.row.id == dead.row.id) {
+            self.changes.tally.duplicates += 1;
+        } else {
+            self.bury(dead);
+        }
     }
 
-    fn bury(&mut self, dead: doorstep_store::NewDead) {
+    /// Writes a dead letter, and owes the world a copy of it.
+    fn bury(&mut self, dead: NewDead) {
         self.changes.tally.dead += 1;
         self.changes
             .outbox
             .push(dead_letter::copy(self.role.name(), &dead.row));
-        self.changes.dead.push(dead);
+        if dead.row.blocks {
+            self.changes.dead.push(dead);
+        } else {
+            // Without a place in a stream it may be there already: its message came again after its id was forgotten.
+            self.changes.dead_if_absent.push(dead);
+        }
     }
 
     /// Settles the dead letter that a replay was made from, now that the replay has come to something.

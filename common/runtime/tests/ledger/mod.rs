@@ -1,5 +1,6 @@
 //! A role for tests: accounts that write down what was applied to them, and events that bring every kind of trouble.
 #![allow(dead_code, reason = "each test file uses another part of it")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use doorstep_event::{
     Contract, ContractError, Event, Sequence, Source, StreamKey, Subject, Timestamp,
@@ -10,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 /// What an event does to its account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(
+    clippy::enum_variant_names,
+    reason = "moving to another account is one of the moves"
+)]
 pub enum Move {
     /// Adds an amount.
     Add(i64),
@@ -25,6 +30,8 @@ pub enum Move {
     Fix,
     /// Makes the handler panic.
     Panic,
+    /// Takes the account's state away.
+    Remove,
     /// Emits an event on `told/<subject>`.
     Tell,
     /// Adds an amount to this account and takes it from that one.
@@ -113,6 +120,10 @@ impl Role for Ledger {
             Move::PoisonUntilFixed if !account.fixed => return Err(Refusal::never("not fixed")),
             Move::PoisonUntilFixed => {}
             Move::Fix => account.fixed = true,
+            Move::Remove => {
+                *states.first_mut() = None;
+                return Ok(emits);
+            }
             Move::Panic => panic!("this event makes the handler panic"),
             Move::Tell => emits.push(Emit::of(
                 &Subject::new(format!("told/{}", event.subject))

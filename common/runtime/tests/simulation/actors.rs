@@ -1,0 +1,170 @@
+//! The programs: owners of the queue, relays, and an operator.
+
+use doorstep_runtime::{
+    Engine, Limits,
+    operate::{self, OperateError},
+    relay,
+};
+use doorstep_store::{DeadFilter, DeadRow, MemoryStore, Store, StoreError};
+
+use super::{
+    checker,
+    executor::{Actor, race, step},
+    shape::Settling,
+    stepped::Stepped,
+    world::{Shared, SimulatedOutlet, now, with},
+};
+use crate::ledger::Ledger;
+
+pub type SimulatedStore = Stepped<MemoryStore>;
+
+/// Bounds so small that each of them is met.
+pub fn limits(world: &Shared) -> Limits {
+    use std::time::Duration;
+    with(world, |world| Limits {
+        held_per_stream: world.dice.between(1, 4),
+        due_events: world.dice.between(1, 6),
+        remembered_rows: world.dice.between(1, 8),
+        relay_rows: world.dice.between(1, 5),
+        retry_longest: Duration::from_secs(5),
+        await_limit: Duration::from_secs(30),
+        conflicts: 40,
+        ..Limits::default()
+    })
+}
+
+/// An owner of the queue: takes what is there, works it, settles it; and works what is due.
+pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Settling) -> Actor {
+    Box::pin(async move {
+        let limits = limits(&world);
+        let mut engine = Engine::new(Ledger, store, limits);
+        loop {
+            step().await;
+            let (held_first, most, jitter) = with(&world, |world| {
+                let dice = &mut world.dice;
+                (dice.one_in(3), dice.between(1, 7), dice.fraction())
+            });
+            let taken = if held_first {
+                None
+            } else {
+                with(&world, |world| world.queue.take(number, most))
+            };
+            let Some((generation, tag, messages)) = taken else {
+                let worked = engine.work_due(now(&world), jitter).await;
+                contended(&world, worked.err());
+                continue;
+            };
+            let settle = || {
+                with(&world, |world| {
+                    checker::settled(world, &messages);
+                    world.queue.settle(number, generation, tag);
+                });
+            };
+            let batch = messages.iter().map(|m| m.incoming.clone()).collect();
+            let batch = engine.read_batch(batch);
+            if settling == Settling::BeforeTheCommit {
+                settle();
+            }
+            loop {
+                match engine.work(&batch, now(&world), jitter).await {
+                    Ok(_) => break,
+                    Err(e) => contended(&world, Some(e)),
+                }
+                step().await;
+            }
+            step().await;
+            if settling == Settling::AfterTheCommit {
+                settle();
+            }
+        }
+    })
+}
+
+/// Two owners meet each other now and then, but not forty times in a row: a conflict that never ends is a mistake.
+fn contended(world: &Shared, error: Option<StoreError>) {
+    if let Some(StoreError::Unavailable { detail, .. }) = error
+        && detail.contains("in a row")
+    {
+        with(world, |world| world.book.violations.push(detail));
+    }
+}
+
+/// A relay.
+pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
+    Box::pin(async move {
+        let limits = limits(&world);
+        let outlet = SimulatedOutlet {
+            honesty: with(&world, |world| world.shape.honesty),
+            world: world.clone(),
+        };
+        loop {
+            step().await;
+            // A store that fails is tried again.
+            let _ = relay::turn(&store, &outlet, &limits, now(&world)).await;
+        }
+    })
+}
+
+/// An operator, who replays, skips, does both at once to the same dead letter, and now and then steps over a gap.
+pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
+    Box::pin(async move {
+        loop {
+            step().await;
+            let (choice, dice) = with(&world, |world| (world.dice.below(16), world.dice.fork()));
+            if choice == 0 {
+                let _ = step_over_a_gap(&world, &store).await;
+                continue;
+            }
+            let Ok(dead) = store.dead(DeadFilter::All, None, 8).await else {
+                continue;
+            };
+            if dead.is_empty() {
+                continue;
+            }
+            let dead = with(&world, |world| world.dice.pick(&dead).clone());
+            match choice {
+                1..8 => drop(operate::replay(&store, &dead.id, now(&world)).await),
+                8..11 => drop(operate::skip(&store, &dead.id, now(&world)).await),
+                _ => both(&world, &store, &dead, dice).await,
+            }
+        }
+    })
+}
+
+async fn step_over_a_gap(world: &Shared, store: &SimulatedStore) -> Result<(), OperateError> {
+    let gaps = store.gaps(now(world), 4).await?;
+    let Some(gap) = gaps.first() else {
+        return Ok(());
+    };
+    operate::skip_gap(store, &gap.stream, gap.from, gap.to, now(world)).await
+}
+
+/// Replay and skip at once: exactly one wins, and the other is told that it was settled already.
+async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadRow, dice: super::dice::Dice) {
+    let at = now(world);
+    let replay: Actor<Result<(), OperateError>> = Box::pin({
+        let (store, id) = (store.clone(), dead.id.clone());
+        async move { operate::replay(&store, &id, at).await }
+    });
+    let skip: Actor<Result<(), OperateError>> = Box::pin({
+        let (store, id) = (store.clone(), dead.id.clone());
+        async move { operate::skip(&store, &id, at).await }
+    });
+    let was_open = dead.status == doorstep_store::DeadStatus::Open;
+    let (replay, skip) = race(dice, replay, skip).await;
+    with(world, |world| {
+        world.book.count("replay against skip");
+        let won = usize::from(replay.is_ok()) + usize::from(skip.is_ok());
+        let failed = [&replay, &skip]
+            .iter()
+            .any(|r| matches!(r, Err(OperateError::Store(_))));
+        // There is one operator, so nobody else can have settled it; only the store's failing leaves it open who has won.
+        let expected = usize::from(was_open);
+        if won != expected && !failed {
+            let id = &dead.id;
+            world.book.violations.push(format!(
+                "of replay and skip of {id} {won} have won: {replay:?}, {skip:?}"
+            ));
+        }
+    });
+}

@@ -1,0 +1,100 @@
+//! What has happened, noted at the commits themselves: an operator who crashes does not know what he has done, the book does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use doorstep_event::{EventId, StreamKey};
+use doorstep_store::{
+    Changes, Commit, DeadFate, DeadId, DeadRow, DeadStatus, HeldReason, Loaded, Tally,
+};
+
+#[derive(Debug, Default)]
+pub struct Book {
+    /// Events with a sequence that an operator has stepped over, alone or in a gap.
+    pub skipped: BTreeSet<(StreamKey, u64)>,
+    /// The ids of dead letters' events that an operator has skipped, whether they had a place or not.
+    pub skipped_ids: BTreeSet<(String, EventId)>,
+    /// Every dead letter ever made, and how often it was made.
+    pub dead: BTreeMap<DeadId, (DeadRow, usize)>,
+    /// The tallies of all commits, summed up.
+    pub tally: Tally,
+    /// What must not have happened, and did.
+    pub violations: Vec<String>,
+    /// How often each thing happened that a schedule is to bring about.
+    pub counts: BTreeMap<String, usize>,
+}
+
+impl Book {
+    pub fn count(&mut self, what: &str) {
+        *self.counts.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// Notes a commit.
+    pub fn committed(
+        &mut self,
+        changes: &Changes,
+        before: &Loaded,
+        settled: Vec<(DeadRow, DeadFate)>,
+        commit: &Commit,
+    ) {
+        if *commit == Commit::Conflict {
+            self.count("conflict");
+            return;
+        }
+        for (dead, fate) in settled {
+            if fate == DeadFate::Gone && dead.status == DeadStatus::Open {
+                self.count("skip");
+                self.stepped_over(&dead);
+            }
+        }
+        if changes.tally.skipped > 0 && changes.settle.is_empty() {
+            self.count("gap skipped");
+            for (change, row) in changes.streams.iter().zip(&before.streams) {
+                let to = change.after.as_ref().map_or(0, |after| after.cursor);
+                self.skipped
+                    .extend((row.cursor + 1..=to).map(|n| (change.key.clone(), n)));
+            }
+        }
+        self.count_all(changes);
+        for new in &changes.dead {
+            let made = self.dead.entry(new.row.id.clone());
+            made.or_insert_with(|| (new.row.clone(), 0)).1 += 1;
+        }
+        for new in &changes.dead_if_absent {
+            let made = self.dead.entry(new.row.id.clone());
+            made.or_insert_with(|| (new.row.clone(), 1));
+        }
+        self.tally.applied += changes.tally.applied;
+        self.tally.skipped += changes.tally.skipped;
+        self.tally.replayed += changes.tally.replayed;
+    }
+
+    /// Counts what a schedule is to bring about, so that a test can see that it does.
+    fn count_all(&mut self, changes: &Changes) {
+        for retry in &changes.put_off {
+            match retry.reason {
+                HeldReason::Awaits(_) => self.count("await put off"),
+                HeldReason::Replay(_) => self.count("replay put off"),
+                HeldReason::Behind => self.count("put off behind its predecessor"),
+            }
+        }
+        for held in &changes.hold {
+            if held.event.sequence.is_none() {
+                self.count("held without a sequence");
+            }
+        }
+        for new in changes.dead.iter().chain(&changes.dead_if_absent) {
+            self.count(&new.row.reason);
+        }
+    }
+
+    fn stepped_over(&mut self, dead: &DeadRow) {
+        let Some(event) = &dead.event else {
+            return;
+        };
+        self.skipped_ids
+            .insert((event.source.to_string(), event.id.clone()));
+        if let (true, Some(sequence)) = (dead.blocks, event.sequence) {
+            self.skipped.insert((event.stream(), sequence.get()));
+        }
+    }
+}

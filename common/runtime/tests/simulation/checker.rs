@@ -1,0 +1,336 @@
+//! What must hold: at each settlement, and when everything is drained.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use doorstep_event::{Event, Sequence, StreamKey};
+use doorstep_runtime::Incoming;
+use doorstep_store::{Ask, DeadFilter, OutboxKind, Store};
+
+use super::{
+    executor::finish,
+    input::{Form, Meant},
+    queue::Message,
+    world::World,
+};
+use crate::ledger::{self, Account, Move, Told};
+
+/// Nothing is settled before it is applied, held, dead or dropped for good, in the store.
+pub fn settled(world: &mut World, messages: &[Message]) {
+    for message in messages {
+        if let Err(why) = durable(world, &message.incoming) {
+            world
+                .book
+                .violations
+                .push(format!("settled too early: {why}: {:?}", message.incoming));
+        }
+    }
+}
+
+fn durable(world: &World, incoming: &Incoming) -> Result<(), String> {
+    let event = match incoming {
+        Incoming::Event { event, .. } => event,
+        Incoming::Unreadable { body, .. } => {
+            let body = String::from_utf8_lossy(body);
+            let made = world.book.dead.values();
+            return match made
+                .filter(|(dead, _)| *dead.body == *body.as_bytes())
+                .count()
+            {
+                0 => Err(format!("no dead letter says {body}")),
+                _ => Ok(()),
+            };
+        }
+    };
+    let Some(sequence) = event.sequence else {
+        let ask = Ask {
+            seen: vec![(event.source.clone(), event.id.clone())],
+            ..Ask::default()
+        };
+        let seen = finish(world.store.load(ask)).unwrap().seen[0];
+        return if seen {
+            Ok(())
+        } else {
+            Err("its id is not marked as seen".into())
+        };
+    };
+    let ask = Ask {
+        streams: vec![event.stream()],
+        held_at: vec![(event.stream(), sequence)],
+        ..Ask::default()
+    };
+    let loaded = finish(world.store.load(ask)).unwrap();
+    let stream = &loaded.streams[0];
+    if sequence.get() <= stream.cursor {
+        return Ok(());
+    }
+    if stream.blocked.is_some() && sequence.get() == stream.cursor + 1 {
+        return Ok(());
+    }
+    match &loaded.held_at[0] {
+        Some(id) if *id == event.id => Ok(()),
+        Some(_) if is_dead(world, event) => Ok(()),
+        Some(id) => Err(format!("{id} is held in its place")),
+        None => Err(format!(
+            "it is not held, and the cursor is at {}",
+            stream.cursor
+        )),
+    }
+}
+
+fn is_dead(world: &World, event: &Event) -> bool {
+    let key = (event.source.to_string(), event.id.clone());
+    world.book.skipped_ids.contains(&key)
+        || finish(world.store.dead(DeadFilter::All, None, usize::MAX))
+            .unwrap()
+            .iter()
+            .any(|dead| dead.event.as_ref().is_some_and(|e| e.id == event.id))
+}
+
+/// Everything is drained: whatever happened, this is how it must have ended.
+pub fn drained(world: &World) -> Vec<String> {
+    let mut wrong = world.book.violations.clone();
+    let accounts: BTreeMap<_, _> = finish(ledger::accounts(&world.store)).into_iter().collect();
+    wrong.extend(leftovers(world));
+    wrong.extend(streams(world, &accounts));
+    wrong.extend(loose(world, &accounts));
+    wrong.extend(states(world, &accounts));
+    wrong.extend(emitted(world, &accounts));
+    wrong.extend(dead_letters(world));
+    wrong
+}
+
+fn leftovers(world: &World) -> Vec<String> {
+    let summary = finish(world.store.summary(world.clock)).unwrap();
+    let usage = summary.usage;
+    [
+        ("held", usage.held.rows),
+        ("held bytes", usage.held.bytes),
+        ("dead", usage.dead.rows),
+        ("dead bytes", usage.dead.bytes),
+        ("owed", usage.outbox.rows),
+        ("owed bytes", usage.outbox.bytes),
+        ("blocked", summary.blocked),
+        ("gaps", summary.gaps),
+        ("due", summary.held_due),
+        ("in the queue", u64::from(!world.queue.is_empty())),
+        (
+            "made due by the sweep",
+            finish(world.store.sweep(world.clock)).unwrap(),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, left)| *left > 0)
+    .map(|(what, left)| format!("left over: {left} {what}"))
+    .collect()
+}
+
+type Accounts = BTreeMap<String, Account>;
+
+fn entries<'a>(accounts: &'a Accounts, account: &str) -> &'a [String] {
+    accounts.get(account).map_or(&[], |a| &a.entries)
+}
+
+/// Every event of each stream was applied once and in its order, but for those stepped over.
+fn streams(world: &World, accounts: &Accounts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (key, meant) in &world.input.streams {
+        let prefix = format!("{} ", key.source);
+        let applied: Vec<u64> = entries(accounts, key.subject.as_str())
+            .iter()
+            .filter_map(|entry| entry.strip_prefix(&prefix)?.parse().ok())
+            .collect();
+        if !applied.is_sorted_by(|a, b| a < b) {
+            wrong.push(format!("{key} was applied in the order {applied:?}"));
+        }
+        for (index, meant) in meant.iter().enumerate() {
+            let number = index as u64 + 1;
+            let skipped = world.book.skipped.contains(&(key.clone(), number));
+            let times = applied.iter().filter(|n| **n == number).count();
+            if times != expected_times(meant, skipped) {
+                wrong.push(format!(
+                    "{key} {number} {meant:?} was applied {times} times, skipped: {skipped}"
+                ));
+            }
+            if !skipped
+                && (meant.form == Form::Spoiled || meant.fact == Move::Poison)
+                && meant.form != Form::Ignored
+            {
+                wrong.push(format!("{key} {number} {meant:?} was passed by nobody"));
+            }
+        }
+        wrong.extend(cursor(world, key, meant.len() as u64));
+    }
+    wrong
+}
+
+fn expected_times(meant: &Meant, skipped: bool) -> usize {
+    usize::from(!skipped && meant.form == Form::Sound && meant.fact != Move::Poison)
+}
+
+fn cursor(world: &World, key: &StreamKey, length: u64) -> Option<String> {
+    let ask = Ask {
+        streams: vec![key.clone()],
+        ..Ask::default()
+    };
+    let row = finish(world.store.load(ask)).unwrap().streams.remove(0);
+    (row.cursor != length).then(|| format!("{key}: the cursor is at {} of {length}", row.cursor))
+}
+
+/// Every event without a sequence was applied once, or was a dead letter that the operator skipped.
+fn loose(world: &World, accounts: &Accounts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for loose in &world.input.loose {
+        let name = format!("{} 0", loose.source);
+        let times = entries(accounts, &loose.account)
+            .iter()
+            .filter(|entry| **entry == name)
+            .count();
+        let skipped = world
+            .book
+            .skipped_ids
+            .iter()
+            .any(|(source, _)| *source == loose.source);
+        if times + usize::from(skipped) != 1 {
+            wrong.push(format!(
+                "{loose:?} was applied {times} times, skipped: {skipped}"
+            ));
+        }
+    }
+    wrong
+}
+
+/// What was meant by an entry of an account.
+fn fact<'a>(world: &'a World, account: &str, entry: &str) -> Option<&'a Move> {
+    let (source, number) = entry.split_once(' ')?;
+    let number: u64 = number.parse().ok()?;
+    match Sequence::new(number) {
+        Some(_) => {
+            let stream = world.input.streams.get(&ledger::stream(source, account))?;
+            Some(&stream.get(usize::try_from(number).ok()? - 1)?.fact)
+        }
+        None => {
+            let loose = world.input.loose.iter().find(|l| l.source == source)?;
+            Some(&loose.fact)
+        }
+    }
+}
+
+/// The states are what the applied events make of them: sums agree, nothing was applied before what it waits for.
+fn states(world: &World, accounts: &Accounts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut balances: BTreeMap<&str, i64> = BTreeMap::new();
+    for (key, account) in accounts {
+        let (mut open, mut fixed) = (false, false);
+        for entry in &account.entries {
+            let Some(fact) = fact(world, key, entry) else {
+                wrong.push(format!("{key} has {entry}, which nobody has published"));
+                continue;
+            };
+            match fact {
+                Move::Add(amount) => *balances.entry(key).or_default() += amount,
+                Move::MoveTo(other, amount) => {
+                    *balances.entry(key).or_default() += amount;
+                    *balances.entry(other).or_default() -= amount;
+                }
+                Move::Open => open = true,
+                Move::Fix => fixed = true,
+                Move::AfterOpen if !open => wrong.push(format!("{key}: {entry} came too soon")),
+                Move::PoisonUntilFixed if !fixed => {
+                    wrong.push(format!("{key}: {entry} came too soon"));
+                }
+                _ => {}
+            }
+        }
+        if (open, fixed) != (account.open, account.fixed) {
+            wrong.push(format!("{key} is not what its entries make of it"));
+        }
+    }
+    for (key, account) in accounts {
+        let sum = balances.get(key.as_str()).copied().unwrap_or_default();
+        if sum != account.balance {
+            let balance = account.balance;
+            wrong.push(format!("{key} has {balance}, its events say {sum}"));
+        }
+    }
+    let applied: usize = accounts.values().map(|a| a.entries.len()).sum();
+    if applied as u64 != world.book.tally.applied {
+        let tally = world.book.tally.applied;
+        wrong.push(format!("{applied} were applied, the tally says {tally}"));
+    }
+    wrong
+}
+
+/// What was emitted has come to the broker: numbered without gaps, one content to an id, one event to each that told.
+fn emitted(world: &World, accounts: &Accounts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut contents: BTreeMap<(String, String), &Event> = BTreeMap::new();
+    let mut copies = BTreeSet::new();
+    for row in &world.published {
+        match row {
+            OutboxKind::Event(event) => {
+                let id = (event.source.to_string(), event.id.to_string());
+                let first = contents.entry(id).or_insert(event);
+                if *first != event {
+                    wrong.push(format!("two contents: {first:?} and {event:?}"));
+                }
+            }
+            OutboxKind::DeadCopy { id, .. } => {
+                copies.insert(id.clone());
+            }
+        }
+    }
+    let mut numbers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut told: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for event in contents.values() {
+        let subject = event.subject.as_str();
+        let number = event.sequence.map_or(0, Sequence::get);
+        numbers.entry(subject).or_default().push(number);
+        let fact: Told = serde_json::from_slice(&event.data).unwrap();
+        told.entry(subject).or_default().push(fact.of);
+    }
+    for (subject, numbers) in &mut numbers {
+        numbers.sort_unstable();
+        if !(1..=numbers.len() as u64).eq(numbers.iter().copied()) {
+            wrong.push(format!("{subject} was published with numbers {numbers:?}"));
+        }
+    }
+    for (key, account) in accounts {
+        let tells = |entry: &&String| matches!(fact(world, key, entry), Some(Move::Tell));
+        let mut expected: Vec<_> = account.entries.iter().filter(tells).cloned().collect();
+        let mut told = told
+            .remove(format!("told/{key}").as_str())
+            .unwrap_or_default();
+        expected.sort_unstable();
+        told.sort_unstable();
+        if expected != told {
+            wrong.push(format!("{key} was to tell {expected:?}, and told {told:?}"));
+        }
+    }
+    if !told.is_empty() {
+        wrong.push(format!("told of nothing that was applied: {told:?}"));
+    }
+    for id in world.book.dead.keys().filter(|id| !copies.contains(*id)) {
+        wrong.push(format!("no copy of dead letter {id} was published"));
+    }
+    wrong
+}
+
+/// Each refusal is one dead letter.
+fn dead_letters(world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (id, (_, times)) in &world.book.dead {
+        if *times != 1 {
+            wrong.push(format!("dead letter {id} was made {times} times"));
+        }
+    }
+    for body in &world.input.unreadable {
+        let made = world.book.dead.values();
+        let times = made
+            .filter(|(dead, _)| dead.event.is_none() && dead.body == body.as_bytes())
+            .count();
+        if times != 1 {
+            wrong.push(format!("unreadable {body:?} was {times} dead letters"));
+        }
+    }
+    wrong
+}

@@ -1,0 +1,505 @@
+//! The scenes in which two programs meet on one stream, one dead letter, one entity - in every order of their steps.
+
+use doorstep_event::{Event, EventType};
+use doorstep_runtime::{
+    Engine, Incoming, Limits,
+    operate::{self, OperateError},
+};
+use doorstep_store::{DeadFilter, Store};
+
+use super::{
+    executor::finish,
+    ledger::{self, Ledger, Move, event},
+    scenes::{Ending, Play, Role, Scene, Setting, at},
+    stepped::{Bug, Steps},
+};
+
+/// As always, but that an engine is started so often here that it must not take much memory.
+fn limits() -> Limits {
+    Limits {
+        remembered_rows: 16,
+        ..Limits::default()
+    }
+}
+
+/// An owner that works one batch.
+fn works(batch: Vec<Incoming>) -> Role {
+    Box::new(move |play| {
+        let mut engine = Engine::new(Ledger, play.store.clone(), limits());
+        let batch = engine.read_batch(batch.clone());
+        Box::pin(async move {
+            engine.work(&batch, at(), 0.5).await.unwrap();
+        })
+    })
+}
+
+/// An owner that works what is due, once.
+fn works_due() -> Role {
+    Box::new(|play| {
+        let mut engine = Engine::new(Ledger, play.store.clone(), limits());
+        Box::pin(async move {
+            engine.work_due(at(), 0.5).await.unwrap();
+        })
+    })
+}
+
+/// An operator who replays the dead letter that is there.
+fn replays(name: &'static str) -> Role {
+    Box::new(move |play| {
+        let (id, store, heard) = (dead_id(play), play.store.clone(), play.heard.clone());
+        Box::pin(async move {
+            let result = operate::replay(&store, &id, at()).await;
+            heard.lock().unwrap().push((name, result));
+        })
+    })
+}
+
+/// An operator who skips the dead letter that is there.
+fn skips(name: &'static str) -> Role {
+    Box::new(move |play| {
+        let (id, store, heard) = (dead_id(play), play.store.clone(), play.heard.clone());
+        Box::pin(async move {
+            let result = operate::skip(&store, &id, at()).await;
+            heard.lock().unwrap().push((name, result));
+        })
+    })
+}
+
+/// The id of the one dead letter, or that of one which is gone: an operator who starts anew names the one he has always meant.
+fn dead_id(play: &Play) -> doorstep_store::DeadId {
+    let dead = finish(play.memory.dead(DeadFilter::All, None, 2)).unwrap();
+    dead.into_iter()
+        .next()
+        .map_or_else(|| doorstep_store::DeadId("gone".into()), |dead| dead.id)
+}
+
+fn delivery(event: Event) -> Incoming {
+    Incoming::Event {
+        event,
+        defect: None,
+    }
+}
+
+fn shop(sequence: u64, fact: Move) -> Incoming {
+    delivery(event("shop", "account/a", sequence, &fact))
+}
+
+/// Works a batch before the scene begins, an hour ago: what it puts off is due when the scene begins.
+fn worked_before(play: &Play, batch: Vec<Incoming>) {
+    let mut engine = Engine::new(Ledger, play.memory.clone(), limits());
+    let batch = engine.read_batch(batch);
+    let earlier = at().checked_sub(std::time::Duration::from_mins(1)).unwrap();
+    finish(engine.work(&batch, earlier, 0.5)).unwrap();
+}
+
+fn nothing() -> Setting {
+    Box::new(|_| {})
+}
+
+/// A new owner works what is due until nothing is. The clock stands still: nothing may have to wait for a backoff, or for a sweep.
+fn work_what_is_due(play: &Play) {
+    let mut engine = Engine::new(Ledger, play.store.clone(), limits());
+    for _ in 0..100 {
+        if finish(engine.work_due(at(), 0.5)).unwrap().is_none() {
+            return;
+        }
+    }
+    panic!("there is always something due");
+}
+
+/// What is due is worked, and then these entries are there, and nothing is left over.
+fn ends_with(account: &'static str, allowed: &[&[&str]]) -> Ending {
+    let allowed: Vec<Vec<String>> = allowed
+        .iter()
+        .map(|entries| entries.iter().map(|e| (*e).to_owned()).collect())
+        .collect();
+    Box::new(move |play| {
+        work_what_is_due(play);
+        let entries = finish(ledger::entries(&play.memory, account));
+        let summary = finish(play.memory.summary(at())).unwrap();
+        if !allowed.contains(&entries) {
+            return Err(format!("{account} has {entries:?}"));
+        }
+        if summary.usage.held.rows + summary.usage.dead.rows + summary.blocked > 0 {
+            return Err(format!("left over: {summary:?}"));
+        }
+        Ok(())
+    })
+}
+
+/// Plays a scene with two actors, once with a crash at every step, and says in how many orders.
+#[track_caller]
+fn play(actors: Vec<Role>, set: Setting, end: Ending) {
+    let mut scene = Scene {
+        set,
+        actors,
+        end,
+        crashes: 0,
+        steps: Steps::Around,
+        bug: Bug::None,
+    };
+    let orders = scene.play_all().unwrap();
+    scene.crashes = 1;
+    scene.steps = Steps::Before;
+    let with_crashes = scene.play_all().unwrap();
+    println!("{orders} orders, {with_crashes} with a crash");
+    // Two actors that read and commit, with a step before and after each, cannot do it in fewer.
+    assert!(orders >= 252 && with_crashes >= 252);
+}
+
+#[test]
+fn a_holds_the_successor_while_b_applies_the_predecessor() {
+    play(
+        vec![
+            works(vec![shop(2, Move::Add(1))]),
+            works(vec![shop(1, Move::Add(1))]),
+        ],
+        nothing(),
+        ends_with("account/a", &[&["shop 1", "shop 2"]]),
+    );
+}
+
+#[test]
+fn a_holds_the_successor_while_b_applies_the_predecessor_of_a_stream_that_is_known() {
+    play(
+        vec![
+            works(vec![shop(3, Move::Add(1))]),
+            works(vec![shop(2, Move::Add(1))]),
+        ],
+        Box::new(|play| worked_before(play, vec![shop(1, Move::Add(1))])),
+        ends_with("account/a", &[&["shop 1", "shop 2", "shop 3"]]),
+    );
+}
+
+#[test]
+fn a_holds_the_successor_while_b_passes_a_predecessor_that_touches_no_entity() {
+    let mut ignored = event("shop", "account/a", 1, &Move::Add(1));
+    ignored.kind = EventType::new("account.ignored.v1").unwrap();
+    play(
+        vec![
+            works(vec![shop(2, Move::Add(1))]),
+            works(vec![delivery(ignored)]),
+        ],
+        nothing(),
+        ends_with("account/a", &[&["shop 2"]]),
+    );
+}
+
+#[test]
+fn a_holds_the_successor_while_b_applies_what_is_held_before_it() {
+    play(
+        vec![
+            works(vec![shop(3, Move::Add(1))]),
+            works(vec![shop(1, Move::Add(1))]),
+        ],
+        Box::new(|play| worked_before(play, vec![shop(2, Move::Add(1))])),
+        ends_with("account/a", &[&["shop 1", "shop 2", "shop 3"]]),
+    );
+}
+
+/// The stream is blocked by its first event, holds the second, and goes on when the operator has skipped.
+fn ends_blocked_until_skipped() -> Ending {
+    Box::new(|play| {
+        work_what_is_due(play);
+        let entries = finish(ledger::entries(&play.memory, "account/a"));
+        let summary = finish(play.memory.summary(at())).unwrap();
+        let held = summary.usage.held.rows;
+        if entries != ["web 1"] || (held, summary.blocked, summary.usage.dead.rows) != (1, 1, 1) {
+            return Err(format!("{entries:?} and {summary:?}"));
+        }
+        finish(operate::skip(&play.memory, &dead_id(play), at())).map_err(|e| e.to_string())?;
+        ends_with("account/a", &[&["web 1", "shop 2"]])(play)
+    })
+}
+
+/// Two owners who only look at an account that is there do not meet on it: the stream alone has to tell them of each other.
+fn an_account_that_is_there() -> Setting {
+    Box::new(|play| {
+        let first = event("web", "account/a", 1, &Move::Add(1));
+        worked_before(play, vec![delivery(first)]);
+    })
+}
+
+#[test]
+fn a_holds_the_successor_while_b_buries_the_predecessor() {
+    play(
+        vec![
+            works(vec![shop(2, Move::Add(1))]),
+            works(vec![shop(1, Move::Poison)]),
+        ],
+        an_account_that_is_there(),
+        ends_blocked_until_skipped(),
+    );
+}
+
+#[test]
+fn every_order_of_steps_finds_a_store_that_ignores_the_versions_of_streams() {
+    let scene = Scene {
+        set: an_account_that_is_there(),
+        actors: vec![
+            works(vec![shop(2, Move::Add(1))]),
+            works(vec![shop(1, Move::Poison)]),
+        ],
+        end: ends_blocked_until_skipped(),
+        crashes: 0,
+        steps: Steps::Around,
+        bug: Bug::IgnoresStreamVersions,
+    };
+    let wrong = scene.play_all().unwrap_err();
+    println!("{wrong}");
+}
+
+#[test]
+fn two_owners_work_the_same_deliveries() {
+    let mut loose = event("web", "account/a", 1, &Move::Add(1));
+    loose.sequence = None;
+    loose.time = Some(at());
+    let batch = || {
+        vec![
+            shop(1, Move::Add(1)),
+            delivery(loose.clone()),
+            shop(2, Move::Tell),
+        ]
+    };
+    play(
+        vec![works(batch()), works(batch())],
+        nothing(),
+        Box::new(|play| {
+            ends_with("account/a", &[&["shop 1", "web 0", "shop 2"]])(play)?;
+            let owed = finish(play.memory.outbox(at(), 10)).unwrap().len();
+            (owed == 1)
+                .then_some(())
+                .ok_or(format!("{owed} events are emitted"))
+        }),
+    );
+}
+
+#[test]
+fn two_owners_bury_the_same_deliveries() {
+    let unreadable = Incoming::Unreadable {
+        body: "rubbish".into(),
+        headers: String::new(),
+        defect: "it has no attributes".into(),
+    };
+    let mut contender = event("shop", "account/b", 1, &Move::Add(1));
+    contender.id = doorstep_event::EventId::new("again").unwrap();
+    let batch = vec![
+        unreadable,
+        shop(1, Move::Poison),
+        delivery(contender.clone()),
+        delivery(contender),
+    ];
+    play(
+        vec![works(batch.clone()), works(batch)],
+        Box::new(|play| {
+            let first = event("shop", "account/b", 1, &Move::Add(1));
+            worked_before(play, vec![delivery(first)]);
+        }),
+        Box::new(|play| {
+            work_what_is_due(play);
+            let dead = finish(play.memory.dead(DeadFilter::All, None, 10)).unwrap();
+            if dead.len() != 3 {
+                return Err(format!("{dead:?}"));
+            }
+            for dead in dead {
+                finish(operate::skip(&play.memory, &dead.id, at())).map_err(|e| e.to_string())?;
+            }
+            ends_with("account/b", &[&["shop 1"]])(play)
+        }),
+    );
+}
+
+#[test]
+fn two_owners_move_amounts_between_the_same_accounts() {
+    let there = event("shop", "account/a", 1, &Move::MoveTo("account/b".into(), 5));
+    let back = event("shop", "account/b", 1, &Move::MoveTo("account/a".into(), 3));
+    play(
+        vec![works(vec![delivery(there)]), works(vec![delivery(back)])],
+        nothing(),
+        Box::new(|play| {
+            let accounts = finish(ledger::accounts(&play.memory));
+            let balances: Vec<_> = accounts.iter().map(|(_, a)| a.balance).collect();
+            (balances == [2, -2])
+                .then_some(())
+                .ok_or(format!("{balances:?}"))
+        }),
+    );
+}
+
+#[test]
+fn two_owners_emit_on_the_same_subject() {
+    let tell = |source| vec![delivery(event(source, "account/a", 1, &Move::Tell))];
+    play(
+        vec![works(tell("shop")), works(tell("web"))],
+        nothing(),
+        Box::new(|play| {
+            let owed = finish(play.memory.outbox(at(), 10)).unwrap();
+            let numbers: Vec<_> = owed
+                .iter()
+                .map(|row| match &row.kind {
+                    doorstep_store::OutboxKind::Event(event) => event.sequence.unwrap().get(),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            (numbers == [1, 2])
+                .then_some(())
+                .ok_or(format!("{numbers:?}"))
+        }),
+    );
+}
+
+#[test]
+fn a_puts_off_an_event_while_b_brings_what_it_awaits() {
+    let mut loose = event("pay", "account/a", 1, &Move::AfterOpen);
+    loose.sequence = None;
+    loose.time = Some(at());
+    let numbered = event("pay", "account/a", 1, &Move::AfterOpen);
+    for (awaiting, name) in [(numbered, "pay 1"), (loose, "pay 0")] {
+        let awaiting = delivery(awaiting);
+        let end = || ends_with("account/a", &[&["shop 1", name]]);
+        play(
+            vec![
+                works(vec![awaiting.clone()]),
+                works(vec![shop(1, Move::Open)]),
+            ],
+            nothing(),
+            end(),
+        );
+        // The same where it was put off before, and falls due by time just now.
+        let held = awaiting.clone();
+        play(
+            vec![works_due(), works(vec![shop(1, Move::Open)])],
+            Box::new(move |play| worked_before(play, vec![held.clone()])),
+            end(),
+        );
+    }
+}
+
+#[test]
+fn every_order_of_steps_finds_a_store_that_forgets_what_awaits_an_entity() {
+    let scene = Scene {
+        set: nothing(),
+        actors: vec![
+            works(vec![delivery(event(
+                "pay",
+                "account/a",
+                1,
+                &Move::AfterOpen,
+            ))]),
+            works(vec![shop(1, Move::Open)]),
+        ],
+        end: ends_with("account/a", &[&["shop 1", "pay 1"]]),
+        crashes: 0,
+        steps: Steps::Around,
+        bug: Bug::ForgetsAwaiting,
+    };
+    let wrong = scene.play_all().unwrap_err();
+    println!("{wrong}");
+}
+
+/// An account whose first event is dead and could now be applied, and whose second is held behind it.
+fn a_mended_dead_letter() -> Setting {
+    Box::new(|play| {
+        let batch = vec![
+            shop(1, Move::PoisonUntilFixed),
+            shop(2, Move::Add(1)),
+            delivery(event("desk", "account/a", 1, &Move::Fix)),
+        ];
+        worked_before(play, batch);
+    })
+}
+
+/// Exactly one operator has won, the other has heard that it was settled already, and what the winner wanted has come about.
+fn ends_with_one_winner() -> Ending {
+    Box::new(|play| {
+        let heard = play.heard.lock().unwrap().clone();
+        let lost = heard
+            .iter()
+            .filter(|(_, r)| matches!(r, Err(OperateError::AlreadySettled(_))))
+            .count();
+        let [winner] = play.winners()[..] else {
+            return Err(format!("{heard:?}"));
+        };
+        if lost + 1 != heard.len() {
+            return Err(format!("{heard:?}"));
+        }
+        let expected: &[&str] = match winner {
+            "replay" => &["desk 1", "shop 1", "shop 2"],
+            _ => &["desk 1", "shop 2"],
+        };
+        ends_with("account/a", &[expected])(play)
+    })
+}
+
+fn either_way() -> Ending {
+    ends_with(
+        "account/a",
+        &[&["desk 1", "shop 1", "shop 2"], &["desk 1", "shop 2"]],
+    )
+}
+
+/// Plays two operators in every order; with crashes they may not know who has won, but it is one of them all the same.
+#[track_caller]
+fn play_operators(actors: fn() -> Vec<Role>) {
+    let scene = |crashes, end| Scene {
+        set: a_mended_dead_letter(),
+        actors: actors(),
+        end,
+        crashes,
+        steps: if crashes == 0 {
+            Steps::Around
+        } else {
+            Steps::Before
+        },
+        bug: Bug::None,
+    };
+    let orders = scene(0, ends_with_one_winner()).play_all().unwrap();
+    let with_crashes = scene(1, either_way()).play_all().unwrap();
+    println!("{orders} orders, {with_crashes} with a crash");
+    assert!(orders >= 900 && with_crashes >= 900);
+}
+
+#[test]
+fn of_a_replay_and_a_skip_at_once_one_wins_and_the_other_is_told() {
+    play_operators(|| vec![replays("replay"), skips("skip")]);
+}
+
+#[test]
+fn of_two_replays_at_once_one_wins_and_the_other_is_told() {
+    play_operators(|| vec![replays("replay"), replays("replay")]);
+}
+
+#[test]
+fn of_two_skips_at_once_one_wins_and_the_other_is_told() {
+    play_operators(|| vec![skips("skip"), skips("skip")]);
+}
+
+#[test]
+fn an_operator_wins_also_while_an_owner_works_the_stream() {
+    let delivers: fn() -> Role = || {
+        let duplicate = shop(1, Move::PoisonUntilFixed);
+        works(vec![duplicate, shop(3, Move::Add(1))])
+    };
+    for (operator, entries) in [
+        (
+            replays("replay"),
+            ["desk 1", "shop 1", "shop 2", "shop 3"].as_slice(),
+        ),
+        (skips("skip"), &["desk 1", "shop 2", "shop 3"]),
+    ] {
+        let scene = Scene {
+            set: a_mended_dead_letter(),
+            actors: vec![operator, delivers()],
+            end: Box::new(|play| {
+                if play.winners().len() != 1 {
+                    return Err(format!("{:?}", play.heard.lock().unwrap()));
+                }
+                ends_with("account/a", &[entries])(play)
+            }),
+            crashes: 0,
+            steps: Steps::Before,
+            bug: Bug::None,
+        };
+        println!("{} orders", scene.play_all().unwrap());
+    }
+}

@@ -1,0 +1,207 @@
+//! What is published: several sources and subjects, duplicates, disorder, gaps that are filled late, and every kind of trouble.
+
+use std::collections::BTreeMap;
+
+use doorstep_event::{EventId, EventType, StreamKey, Timestamp};
+use doorstep_runtime::Incoming;
+
+use super::dice::Dice;
+use crate::ledger::{self, Move};
+
+pub const ACCOUNTS: [&str; 3] = ["account/a", "account/b", "account/c"];
+const SOURCES: [&str; 3] = ["shop", "web", "pay"];
+
+/// An event of a stream, as it was meant.
+#[derive(Debug, Clone)]
+pub struct Meant {
+    pub fact: Move,
+    pub form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A fact for the role.
+    Sound,
+    /// Of a type that the role knows and does not handle.
+    Ignored,
+    /// Its message was spoiled: it takes its place in the stream and can never be applied.
+    Spoiled,
+}
+
+/// An event without a sequence, from a source of its own.
+#[derive(Debug, Clone)]
+pub struct Loose {
+    pub source: String,
+    pub account: String,
+    pub fact: Move,
+}
+
+pub struct Input {
+    pub streams: BTreeMap<StreamKey, Vec<Meant>>,
+    pub loose: Vec<Loose>,
+    pub unreadable: Vec<String>,
+    /// In the order of publishing; taken from the end.
+    pub to_publish: Vec<Incoming>,
+}
+
+impl Input {
+    pub fn new(dice: &mut Dice, now: Timestamp, events: usize) -> Self {
+        let mut input = Self {
+            streams: BTreeMap::new(),
+            loose: Vec::new(),
+            unreadable: Vec::new(),
+            to_publish: Vec::new(),
+        };
+        input.fill_streams(dice, events);
+        // Each message has a place on a line, and is published in the order of the places.
+        let mut line: Vec<(usize, Incoming)> = Vec::new();
+        input.numbered(dice, &mut line);
+        input.unnumbered(dice, now, &mut line);
+        let length = line.len() * 4;
+        for index in 0..line.len() {
+            if dice.one_in(6) {
+                let (place, incoming) = line[index].clone();
+                // A duplicate follows at once or much later.
+                let later = if dice.one_in(2) {
+                    1
+                } else {
+                    dice.below(length)
+                };
+                line.push((place + later, incoming));
+            }
+        }
+        line.sort_by_key(|(place, _)| *place);
+        line.reverse();
+        input.to_publish = line.into_iter().map(|(_, incoming)| incoming).collect();
+        input
+    }
+
+    fn fill_streams(&mut self, dice: &mut Dice, events: usize) {
+        let mut left = events;
+        let accounts = dice.between(1, ACCOUNTS.len());
+        for account in &ACCOUNTS[..accounts] {
+            for source in SOURCES {
+                if dice.one_in(3) {
+                    continue;
+                }
+                let length = dice.between(1, 6).min(left);
+                left -= length;
+                let meant = (0..length).map(|_| Meant::any(dice)).collect();
+                self.streams.insert(ledger::stream(source, account), meant);
+            }
+            // Somebody has to open and to mend each account.
+            let mut desk = vec![Move::Open, Move::Fix];
+            if dice.one_in(2) {
+                desk.swap(0, 1);
+            }
+            let desk = desk.into_iter().map(Meant::sound).collect();
+            self.streams.insert(ledger::stream("desk", account), desk);
+        }
+    }
+
+    fn numbered(&self, dice: &mut Dice, line: &mut Vec<(usize, Incoming)>) {
+        let disorder = *dice.pick(&[1, 4, 12, 40]);
+        for (key, meant) in &self.streams {
+            let mut place = dice.below(20);
+            for (index, meant) in meant.iter().enumerate() {
+                place += dice.between(1, 4);
+                let incoming = meant.incoming(key, index as u64 + 1);
+                // Now and then one is missing until nearly everything else has been worked.
+                let late = if dice.one_in(15) { 200 } else { 0 };
+                if meant.form == Form::Sound && dice.one_in(15) {
+                    let contender = contender(incoming.clone());
+                    let at = place + dice.below(disorder + 8);
+                    line.push((at, contender.clone()));
+                    if dice.one_in(2) {
+                        line.push((at + dice.below(3), contender));
+                    }
+                }
+                line.push((place + dice.below(disorder) + late, incoming));
+            }
+        }
+    }
+
+    fn unnumbered(&mut self, dice: &mut Dice, now: Timestamp, line: &mut Vec<(usize, Incoming)>) {
+        for number in 0..dice.below(4) {
+            let loose = Loose {
+                source: format!("loose-{number}"),
+                account: (*dice.pick(&ACCOUNTS[..2])).to_owned(),
+                fact: Meant::any(dice).fact,
+            };
+            let mut event = ledger::event(&loose.source, &loose.account, 1, &loose.fact);
+            event.sequence = None;
+            event.time = match dice.below(6) {
+                0 => None,
+                1 => Some("2020-01-01T00:00:00Z".parse().unwrap()),
+                _ => Some(now),
+            };
+            self.loose.push(loose);
+            let incoming = Incoming::Event {
+                event,
+                defect: None,
+            };
+            line.push((dice.below(60), incoming));
+        }
+        for number in 0..dice.below(3) {
+            let body = format!("rubbish {number}");
+            self.unreadable.push(body.clone());
+            let incoming = Incoming::Unreadable {
+                body: body.into(),
+                headers: String::new(),
+                defect: "it has no attributes".into(),
+            };
+            line.push((dice.below(60), incoming));
+        }
+    }
+}
+
+/// Another event under the same number, as from a store that was restored without a new source.
+fn contender(mut incoming: Incoming) -> Incoming {
+    if let Incoming::Event { event, .. } = &mut incoming {
+        event.id = EventId::new(format!("{}-again", event.id)).unwrap();
+    }
+    incoming
+}
+
+impl Meant {
+    fn sound(fact: Move) -> Self {
+        Self {
+            fact,
+            form: Form::Sound,
+        }
+    }
+
+    fn any(dice: &mut Dice) -> Self {
+        let amount = dice.between(1, 9) as i64;
+        let fact = match dice.below(20) {
+            0 => Move::Poison,
+            1 => Move::PoisonUntilFixed,
+            2 | 3 => Move::AfterOpen,
+            4..=6 => Move::Tell,
+            7..=9 => Move::MoveTo((*dice.pick(&ACCOUNTS)).to_owned(), amount),
+            _ => Move::Add(amount),
+        };
+        let form = match dice.below(16) {
+            0 => Form::Ignored,
+            1 => Form::Spoiled,
+            _ => Form::Sound,
+        };
+        Self { fact, form }
+    }
+
+    fn incoming(&self, key: &StreamKey, sequence: u64) -> Incoming {
+        let mut event = ledger::event(
+            key.source.as_str(),
+            key.subject.as_str(),
+            sequence,
+            &self.fact,
+        );
+        if self.form == Form::Ignored {
+            event.kind = EventType::new("account.ignored.v1").unwrap();
+        }
+        Incoming::Event {
+            event,
+            defect: (self.form == Form::Spoiled).then(|| "its version is wrong".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Small scenes, played in every order of their actors' steps there is, with a crash at every step.
+
+use std::sync::{Arc, Mutex};
+
+use super::{
+    book::Book,
+    dice::Dice,
+    executor::{Actor, advance},
+    input::Input,
+    queue::Queue,
+    shape::Shape,
+    stepped::{Bug, Stepped, Steps},
+    world::{Shared, World},
+};
+use doorstep_event::{Source, Timestamp};
+use doorstep_runtime::operate::OperateError;
+use doorstep_store::MemoryStore;
+
+pub fn at() -> Timestamp {
+    "2026-11-23T10:00:00Z".parse().unwrap()
+}
+
+/// One playing of a scene.
+pub struct Play {
+    /// The store without steps, to set the scene and to look at its end.
+    pub memory: MemoryStore,
+    /// The store as the actors have it.
+    pub store: Stepped<MemoryStore>,
+    /// What operators have heard, by their names.
+    pub heard: Heard,
+}
+
+/// What operators have heard, by their names.
+pub type Heard = Arc<Mutex<Vec<(&'static str, Result<(), OperateError>)>>>;
+
+impl Play {
+    fn new(bug: Bug, steps: Steps) -> Self {
+        let memory = MemoryStore::with_source(Source::new("ledger/scene").unwrap());
+        let world = quiet_world(memory.clone());
+        Self {
+            store: Stepped::new(memory.clone(), world, bug, steps),
+            memory,
+            heard: Arc::default(),
+        }
+    }
+
+    /// Who was told to have won.
+    pub fn winners(&self) -> Vec<&'static str> {
+        let heard = self.heard.lock().unwrap();
+        let won = heard.iter().filter(|(_, result)| result.is_ok());
+        won.map(|(who, _)| *who).collect()
+    }
+}
+
+fn quiet_world(store: MemoryStore) -> Shared {
+    let mut dice = Dice::new(0);
+    Arc::new(Mutex::new(World {
+        clock: at(),
+        input: Input::new(&mut dice, at(), 0),
+        dice,
+        shape: Shape::of(0),
+        faulty: false,
+        queue: Queue::new(1, 1),
+        book: Book::default(),
+        published: Vec::new(),
+        store,
+        moving: String::new(),
+        trace: Vec::new(),
+    }))
+}
+
+/// Starts an actor. One that has crashed is started anew.
+pub type Role = Box<dyn Fn(&Play) -> Actor>;
+
+/// Sets a scene.
+pub type Setting = Box<dyn Fn(&Play)>;
+
+/// Says what is wrong at the end of a scene.
+pub type Ending = Box<dyn Fn(&Play) -> Result<(), String>>;
+
+/// A scene: how it is set, who acts in it, and what must hold at its end.
+pub struct Scene {
+    pub set: Setting,
+    pub actors: Vec<Role>,
+    pub end: Ending,
+    /// How many crashes there may be in one playing.
+    pub crashes: usize,
+    pub steps: Steps,
+    pub bug: Bug,
+}
+
+/// What is done next in a playing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    Move(usize),
+    /// An actor that has begun, or has even ended, is lost with all that it has not told anybody, and starts anew.
+    Crash(usize),
+    End,
+}
+
+impl Scene {
+    /// Plays the scene in every order there is. Returns how many there are.
+    ///
+    /// # Errors
+    /// The first order that ends wrong, and how.
+    pub fn play_all(&self) -> Result<usize, String> {
+        let mut path: Vec<(usize, usize)> = Vec::new();
+        let mut playings = 0;
+        loop {
+            let played = self.play(&mut path)?;
+            playings += 1;
+            assert!(playings < 300_000, "the scene is too large: {played:?}");
+            // The next path: the last choice that has an alternative left takes it, all that came after it is forgotten.
+            while let Some((choice, of)) = path.pop() {
+                if choice + 1 < of {
+                    path.push((choice + 1, of));
+                    break;
+                }
+            }
+            if path.is_empty() {
+                return Ok(playings);
+            }
+        }
+    }
+
+    /// Plays along a path, each entry of it being which choice is taken and of how many, and extends it by first choices to the end.
+    fn play(&self, path: &mut Vec<(usize, usize)>) -> Result<Vec<Choice>, String> {
+        let play = Play::new(self.bug, self.steps);
+        (self.set)(&play);
+        let mut cast = Cast {
+            actors: self.actors.iter().map(|a| Some(a(&play))).collect(),
+            begun: vec![false; self.actors.len()],
+            crashes: self.crashes,
+        };
+        let mut taken = Vec::new();
+        for depth in 0.. {
+            let choices = cast.choices();
+            if depth == path.len() {
+                path.push((0, choices.len()));
+            }
+            let choice = choices[path[depth].0];
+            taken.push(choice);
+            match choice {
+                Choice::Move(number) => cast.advance(number),
+                Choice::Crash(number) => {
+                    let anew = self.actors[number](&play);
+                    cast.crash(number, anew);
+                }
+                Choice::End => break,
+            }
+        }
+        match (self.end)(&play) {
+            Ok(()) => Ok(taken),
+            Err(wrong) => Err(format!("{wrong}, after {taken:?}")),
+        }
+    }
+}
+
+/// The actors of a playing.
+struct Cast {
+    /// `None` for those that have ended.
+    actors: Vec<Option<Actor>>,
+    begun: Vec<bool>,
+    /// How many crashes there may still be.
+    crashes: usize,
+}
+
+impl Cast {
+    /// What may be done next; something always may.
+    fn choices(&self) -> Vec<Choice> {
+        let numbers = || 0..self.actors.len();
+        let mut choices: Vec<_> = numbers()
+            .filter(|number| self.actors[*number].is_some())
+            .map(Choice::Move)
+            .collect();
+        if choices.is_empty() {
+            choices.push(Choice::End);
+        }
+        if self.crashes > 0 {
+            choices.extend(numbers().filter(|n| self.begun[*n]).map(Choice::Crash));
+        }
+        choices
+    }
+
+    fn advance(&mut self, number: usize) {
+        self.begun[number] = true;
+        let actor = &mut self.actors[number];
+        if actor.as_mut().is_none_or(|actor| advance(actor).is_some()) {
+            *actor = None;
+        }
+    }
+
+    fn crash(&mut self, number: usize, anew: Actor) {
+        self.crashes -= 1;
+        self.begun[number] = false;
+        self.actors[number] = Some(anew);
+    }
+}

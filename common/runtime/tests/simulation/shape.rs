@@ -1,0 +1,98 @@
+//! What a schedule may do. Everything else about it follows from its seed.
+
+use std::fmt;
+
+use super::{stepped::Bug, world::Honesty};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    pub seed: u64,
+    /// The most events in streams.
+    pub events: usize,
+    /// How often somebody moves before what is left is drained.
+    pub moves: usize,
+    pub crashes: bool,
+    /// Channels die under living owners.
+    pub cuts: bool,
+    /// The store fails.
+    pub errors: bool,
+    pub operator: bool,
+    pub unruly_broker: bool,
+    pub second_owner: bool,
+    pub second_relay: bool,
+    /// Settling of batches before they are committed: a bug.
+    pub settling: Settling,
+    pub honesty: Honesty,
+    pub bug: Bug,
+    pub traced: bool,
+}
+
+/// When an owner settles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settling {
+    AfterTheCommit,
+    BeforeTheCommit,
+}
+
+impl Shape {
+    /// Everything happens, and nothing has a bug.
+    pub fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            events: 24,
+            moves: 500,
+            crashes: true,
+            cuts: true,
+            errors: true,
+            operator: true,
+            unruly_broker: true,
+            second_owner: true,
+            second_relay: true,
+            settling: Settling::AfterTheCommit,
+            honesty: Honesty::Honest,
+            bug: Bug::None,
+            traced: false,
+        }
+    }
+
+    /// Shapes that are each a little simpler than this one.
+    pub fn simpler(&self) -> Vec<Self> {
+        let mut simpler = Vec::new();
+        let switches: [fn(&mut Self) -> &mut bool; 7] = [
+            |s| &mut s.errors,
+            |s| &mut s.cuts,
+            |s| &mut s.crashes,
+            |s| &mut s.operator,
+            |s| &mut s.unruly_broker,
+            |s| &mut s.second_relay,
+            |s| &mut s.second_owner,
+        ];
+        for switch in switches {
+            let mut shape = self.clone();
+            if std::mem::take(switch(&mut shape)) {
+                simpler.push(shape);
+            }
+        }
+        for events in [self.events / 2, self.events.saturating_sub(1)] {
+            if events < self.events {
+                simpler.push(Self {
+                    events,
+                    ..self.clone()
+                });
+            }
+        }
+        if self.moves > 20 {
+            simpler.push(Self {
+                moves: self.moves / 2,
+                ..self.clone()
+            });
+        }
+        simpler
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}

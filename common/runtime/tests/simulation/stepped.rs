@@ -1,0 +1,260 @@
+//! A store whose every method takes a step before it does anything and another one after it, so that a crash or another actor can
+//! come between. It may also fail, before or after its effect, and it can be given a bug that the checks have to find.
+
+use doorstep_event::{Source, StreamKey, Timestamp};
+use doorstep_runtime::Limits;
+use doorstep_store::{
+    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Expect, Gap,
+    HeldReason, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
+};
+
+use super::{
+    executor::step,
+    world::{Fault, Shared, with},
+};
+
+/// A mistake that a store could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bug {
+    /// None.
+    #[default]
+    None,
+    /// The versions of streams are not compared.
+    IgnoresStreamVersions,
+    /// The versions of entities are not compared.
+    IgnoresEntityVersions,
+    /// What is held next is not made due.
+    ForgetsNextHeld,
+    /// What awaits an entity is not made due when that changes.
+    ForgetsAwaiting,
+    /// A cursor is not written.
+    LosesCursors,
+    /// The ids of events without a sequence are not written.
+    LosesSeenIds,
+}
+
+/// Where the steps of an operation are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steps {
+    /// Before the operation and after it: a crash may come between its effect and its answer.
+    Around,
+    /// Before the operation only: enough for every order of operations, and for every crash between two of them.
+    Before,
+}
+
+/// A store in steps.
+#[derive(Clone)]
+pub struct Stepped<S> {
+    store: S,
+    world: Shared,
+    bug: Bug,
+    steps: Steps,
+}
+
+impl<S: Store> Stepped<S> {
+    pub fn new(store: S, world: Shared, bug: Bug, steps: Steps) -> Self {
+        Self {
+            store,
+            world,
+            bug,
+            steps,
+        }
+    }
+
+    fn fails(&self, fault: Fault) -> Result<(), StoreError> {
+        if with(&self.world, |world| world.strikes(fault)) {
+            return Err(StoreError::Unavailable {
+                store: "simulated".into(),
+                detail: format!("{fault:?}"),
+            });
+        }
+        Ok(())
+    }
+
+    async fn stepped<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        step().await;
+        self.fails(Fault::StoreBefore)?;
+        let result = operation.await?;
+        self.fails(Fault::StoreAfter)?;
+        if self.steps == Steps::Around {
+            step().await;
+        }
+        Ok(result)
+    }
+
+    async fn commit_and_note(&self, mut changes: Changes) -> Result<Commit, StoreError> {
+        let before = self.current(&changes).await?;
+        self.spoil(&mut changes, &before);
+        let mut settled = Vec::new();
+        for (id, _, fate) in &changes.settle {
+            let found = self.store.dead(DeadFilter::Id(id.clone()), None, 1).await?;
+            settled.extend(found.into_iter().map(|dead| (dead, *fate)));
+        }
+        let commit = self.store.commit(changes.clone()).await?;
+        with(&self.world, |world| {
+            world.note(|| story(&changes, &commit));
+            world.book.committed(&changes, &before, settled, &commit);
+        });
+        Ok(commit)
+    }
+
+    /// The rows that the changes are about, as they are now.
+    async fn current(&self, changes: &Changes) -> Result<Loaded, StoreError> {
+        self.store
+            .load(Ask {
+                streams: changes.streams.iter().map(|c| c.key.clone()).collect(),
+                entities: changes.entities.iter().map(|c| c.key.clone()).collect(),
+                ..Ask::default()
+            })
+            .await
+    }
+
+    fn spoil(&self, changes: &mut Changes, now: &Loaded) {
+        match self.bug {
+            Bug::IgnoresStreamVersions => {
+                for (change, now) in changes.streams.iter_mut().zip(&now.streams) {
+                    change.expect = Expect {
+                        row: now.row,
+                        version: now.version,
+                    };
+                }
+            }
+            Bug::IgnoresEntityVersions => {
+                for (change, now) in changes.entities.iter_mut().zip(&now.entities) {
+                    change.expect = Expect {
+                        row: now.row,
+                        version: now.version,
+                    };
+                }
+            }
+            Bug::LosesCursors => {
+                for (change, now) in changes.streams.iter_mut().zip(&now.streams) {
+                    if let Some(after) = &mut change.after {
+                        after.cursor = now.cursor;
+                        after.last_id.clone_from(&now.last_id);
+                    }
+                }
+            }
+            Bug::LosesSeenIds => changes.seen.clear(),
+            Bug::None | Bug::ForgetsNextHeld | Bug::ForgetsAwaiting => {}
+        }
+    }
+}
+
+/// A commit in a line, for whoever reads a trace.
+fn story(changes: &Changes, commit: &Commit) -> String {
+    let streams: Vec<_> = changes
+        .streams
+        .iter()
+        .map(|c| match &c.after {
+            Some(after) => format!("{} to {} {:?}", c.key, after.cursor, after.blocked),
+            None => format!("{} read", c.key),
+        })
+        .collect();
+    let held: Vec<_> = changes
+        .hold
+        .iter()
+        .map(|h| format!("{} {:?} until {:?}", h.event.id, h.reason, h.due))
+        .collect();
+    let dead: Vec<_> = changes
+        .dead
+        .iter()
+        .chain(&changes.dead_if_absent)
+        .map(|d| format!("{} {}", d.row.id, d.row.reason))
+        .collect();
+    let what = match commit {
+        Commit::Written(_) => "commits",
+        Commit::Conflict => "meets a conflict with",
+    };
+    format!(
+        "{what} streams {streams:?}, holds {held:?}, releases {:?}, puts off {:?}, buries {dead:?}, settles {:?}, pays {}, owes {}",
+        changes.release,
+        changes.put_off,
+        changes.settle,
+        changes.paid.len(),
+        changes.outbox.len(),
+    )
+}
+
+impl<S: Store> Store for Stepped<S> {
+    fn source(&self) -> &Source {
+        self.store.source()
+    }
+
+    async fn load(&self, ask: Ask) -> Result<Loaded, StoreError> {
+        self.stepped(self.store.load(ask)).await
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
+        self.stepped(self.commit_and_note(changes)).await
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
+        let mut due = self.stepped(self.store.due(now, usize::MAX)).await?;
+        match self.bug {
+            Bug::ForgetsNextHeld => due.retain(|held| held.reason != HeldReason::Behind),
+            Bug::ForgetsAwaiting => {
+                let longest = Limits::default().retry_first;
+                due.retain(|held| {
+                    !matches!(held.reason, HeldReason::Awaits(_))
+                        || held.since.checked_add(longest).is_ok_and(|due| due <= now)
+                });
+            }
+            _ => {}
+        }
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.stepped(self.store.sweep(now)).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.stepped(self.store.next_due()).await
+    }
+
+    async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.stepped(self.store.outbox(now, limit)).await
+    }
+
+    async fn entities(
+        &self,
+        after: Option<EntityKey>,
+        limit: usize,
+    ) -> Result<Vec<EntityRow>, StoreError> {
+        self.stepped(self.store.entities(after, limit)).await
+    }
+
+    async fn dead(
+        &self,
+        filter: DeadFilter,
+        after: Option<DeadId>,
+        limit: usize,
+    ) -> Result<Vec<DeadRow>, StoreError> {
+        self.stepped(self.store.dead(filter, after, limit)).await
+    }
+
+    async fn gaps(&self, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, StoreError> {
+        self.stepped(self.store.gaps(older_than, limit)).await
+    }
+
+    async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.stepped(self.store.prune_seen(older_than, limit)).await
+    }
+
+    async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
+        self.stepped(self.store.summary(now)).await
+    }
+
+    async fn streams(
+        &self,
+        after: Option<StreamKey>,
+        limit: usize,
+    ) -> Result<Vec<StreamRow>, StoreError> {
+        self.stepped(self.store.streams(after, limit)).await
+    }
+}

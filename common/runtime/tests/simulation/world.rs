@@ -1,0 +1,114 @@
+//! What surrounds the actors: the clock, the queue, the broker behind the outlet, faults, and the book in which all is noted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use doorstep_event::Timestamp;
+use doorstep_messaging::Outcome;
+use doorstep_runtime::relay::Outlet;
+use doorstep_store::{MemoryStore, OutboxKind};
+
+use super::{book::Book, dice::Dice, executor::step, input::Input, queue::Queue, shape::Shape};
+
+/// The world, as actors share it.
+pub type Shared = Arc<Mutex<World>>;
+
+pub struct World {
+    pub clock: Timestamp,
+    pub dice: Dice,
+    pub shape: Shape,
+    /// Whether faults strike; off while what is left is drained.
+    pub faulty: bool,
+    pub queue: Queue,
+    pub book: Book,
+    /// What the broker has got from the outbox, in the order in which it came.
+    pub published: Vec<OutboxKind>,
+    /// The store itself, for looking without taking a step.
+    pub store: MemoryStore,
+    pub input: Input,
+    /// Who moves now, for the trace.
+    pub moving: String,
+    pub trace: Vec<String>,
+}
+
+/// What can go wrong without anybody crashing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The store fails and has done nothing.
+    StoreBefore,
+    /// The store fails, and yet all was done.
+    StoreAfter,
+}
+
+/// Looks at the world for a moment. Nothing else runs meanwhile.
+pub fn with<T>(world: &Shared, look: impl FnOnce(&mut World) -> T) -> T {
+    look(&mut world.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+pub fn now(world: &Shared) -> Timestamp {
+    with(world, |world| world.clock)
+}
+
+impl World {
+    pub fn strikes(&mut self, _: Fault) -> bool {
+        self.faulty && self.shape.errors && self.dice.one_in(80)
+    }
+
+    pub fn advance_clock(&mut self, milliseconds: usize) {
+        let by = std::time::Duration::from_millis(milliseconds as u64);
+        self.clock = self.clock.checked_add(by).unwrap();
+    }
+
+    pub fn note(&mut self, what: impl FnOnce() -> String) {
+        if self.shape.traced {
+            let who = &self.moving;
+            self.trace.push(format!("{who}: {}", what()));
+        }
+    }
+}
+
+/// The way to the broker, which may confirm, lose the confirm, refuse, or find no queue.
+pub struct SimulatedOutlet {
+    pub world: Shared,
+    pub honesty: Honesty,
+}
+
+/// Whether the relay is told the truth. Told that everything is confirmed, it deletes what the broker never got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Honesty {
+    Honest,
+    SaysConfirmed,
+}
+
+impl Outlet for SimulatedOutlet {
+    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(rows.len());
+        for row in rows {
+            step().await;
+            let outcome = with(&self.world, |world| {
+                let fate = if world.faulty && world.shape.unruly_broker {
+                    world.dice.below(10)
+                } else {
+                    9
+                };
+                let (arrives, outcome) = match fate {
+                    0 => (false, Outcome::Unroutable),
+                    1 => (false, Outcome::Refused),
+                    2 => (false, Outcome::Disconnected),
+                    3 => (true, Outcome::TimedOut),
+                    4 => (true, Outcome::Disconnected),
+                    _ => (true, Outcome::Confirmed),
+                };
+                if arrives {
+                    world.published.push(row);
+                }
+                outcome
+            });
+            outcomes.push(match self.honesty {
+                Honesty::Honest => outcome,
+                Honesty::SaysConfirmed => Outcome::Confirmed,
+            });
+        }
+        step().await;
+        outcomes
+    }
+}
