@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use doorstep_event::{Timestamp, headers::Read};
 use doorstep_messaging::{Batch, Delivery, Settled, Subscription};
 use doorstep_store::{Store, StoreError, Usage};
@@ -283,8 +282,8 @@ fn incoming(delivery: Delivery) -> Incoming {
             event,
             defect: Some(defect),
         },
-        Read::Unreadable(defect) => Incoming::Unreadable {
-            body: Bytes::clone(&delivery.body),
+        Read::Unreadable { defect, body } => Incoming::Unreadable {
+            body,
             headers: delivery.headers_json.unwrap_or_default(),
             defect,
         },
