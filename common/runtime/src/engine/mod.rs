@@ -218,13 +218,13 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// Reads every row that the batch touches and that is not remembered.
     async fn read(&mut self, items: &[Prepared<R::Fact>]) -> Result<Slots<R>, StoreError> {
         let mut slots = Slots::new();
-        let mut ask = Ask {
-            held_per_stream: self.limits.held_per_stream,
-            ..Ask::default()
-        };
+        let mut ask = Ask::default();
         for item in items {
             slots.claim(item, &mut self.memory, &mut ask);
         }
+        // What is held comes along within the batch's bound: little of each where there are many streams.
+        let share = self.limits.batch_events / ask.streams.len().max(1);
+        ask.held_per_stream = share.max(1).min(self.limits.held_per_stream);
         if !slots::is_empty(&ask) {
             let loaded = self.store.load(ask.clone()).await?;
             slots.fill(&ask, loaded)?;

@@ -22,6 +22,7 @@ pub type SimulatedStore = Stepped<MemoryStore>;
 pub fn limits(world: &Shared) -> Limits {
     use std::time::Duration;
     with(world, |world| Limits {
+        batch_events: world.dice.between(1, 12),
         held_per_stream: world.dice.between(1, 4),
         due_events: world.dice.between(1, 6),
         remembered_rows: world.dice.between(1, 8),
