@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test, on a broker that is found or started for the run.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -42,8 +42,13 @@ impl Test {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let start = Instant::now();
         say("building the tests (minutes the first time, seconds after that)");
-        let built = self.cargo_test().arg("--no-run").arg("--quiet").status();
-        checked("building the tests", built.context("cannot run cargo")?)?;
+        let mut build = self.cargo_test();
+        build.arg("--no-run");
+        if !stderr().is_terminal() {
+            build.arg("--quiet");
+        }
+        let built = build.status().context("cannot run cargo")?;
+        checked("building the tests", built)?;
         say(&format!("built in {}", seconds(start.elapsed())));
 
         let found = find_broker("test", Footprint::Small)?;
@@ -59,7 +64,6 @@ impl Test {
             passed,
             failed,
             ignored,
-            ..
         } = tally;
         let ignored = match ignored {
             0 => String::new(),
@@ -69,8 +73,15 @@ impl Test {
         tell(&format!(
             "{passed} passed, {failed} failed{ignored} in {took}"
         ));
-        Ok(match tally.failed {
-            0 => ExitCode::SUCCESS,
+        if passed + failed == 0 {
+            say(&format!(
+                "no test has a name like {}",
+                self.filter.join(" or ")
+            ));
+        }
+        // A run without a test shows nothing, so it is no success.
+        Ok(match (passed, failed) {
+            (1.., 0) => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         })
     }

@@ -3,8 +3,8 @@
 use std::net::TcpStream;
 use std::path::Path;
 
-use anyhow::Result;
-use doorstep_broker::{Management, NodeOptions, PrivateNode, percent_encoded};
+use anyhow::{Context, Result};
+use doorstep_broker::{Management, NodeOptions, PrivateNode, UpNode, percent_encoded};
 
 #[test]
 fn a_killed_and_a_stopped_node_come_back_with_their_durable_data() -> Result<()> {
@@ -73,6 +73,30 @@ fn nodes_live_side_by_side_and_leave_nothing() -> Result<()> {
     }
     assert!(!Path::new(&folder).exists());
     assert!(second.management().answers());
+    Ok(())
+}
+
+#[test]
+fn a_node_that_is_left_up_is_found_again_until_it_is_taken_down() -> Result<()> {
+    let name = format!("left-up-{}", std::process::id());
+    let options = NodeOptions::named(&name);
+    let started = UpNode::up(options.clone(), |_| {})?;
+    let found = UpNode::find(&name)?.context("it is not found")?;
+    assert!(found.is_running());
+    assert!(found.management().answers());
+
+    // Asked for again, it is the same node, and a node that somebody starts sweeps up what has no owner, but not this.
+    let again = UpNode::up(options, |_| {})?;
+    assert_eq!(again.broker().amqp_url(), started.broker().amqp_url());
+    drop(PrivateNode::start(NodeOptions::named("sweeper"))?);
+    assert!(found.is_running());
+
+    let port = found.broker().address().port;
+    let folder = found.folder().to_owned();
+    found.down()?;
+    assert!(!listens(port));
+    assert!(!folder.exists());
+    assert!(UpNode::find(&name)?.is_none());
     Ok(())
 }
 
