@@ -2,6 +2,8 @@
 //!
 //! The broker's client turns these pairs into AMQP headers and back; nothing here names it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::{AttributeError, Event, EventId, EventType, MAX_DATA_BYTES, Sequence, Source, Subject};
@@ -58,23 +60,23 @@ pub fn write(event: &Event) -> Vec<(&'static str, String)> {
 
 /// The attributes as they stood in a message's headers, not yet looked at.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Raw {
+pub struct Raw<'a> {
     /// [`HEADER_SPEC_VERSION`].
-    pub spec_version: Option<String>,
+    pub spec_version: Option<Cow<'a, str>>,
     /// [`HEADER_ID`].
-    pub id: Option<String>,
+    pub id: Option<Cow<'a, str>>,
     /// [`HEADER_SOURCE`].
-    pub source: Option<String>,
+    pub source: Option<Cow<'a, str>>,
     /// [`HEADER_TYPE`].
-    pub kind: Option<String>,
+    pub kind: Option<Cow<'a, str>>,
     /// [`HEADER_SUBJECT`].
-    pub subject: Option<String>,
+    pub subject: Option<Cow<'a, str>>,
     /// [`HEADER_TIME`].
-    pub time: Option<String>,
+    pub time: Option<Cow<'a, str>>,
     /// [`HEADER_SEQUENCE`].
-    pub sequence: Option<String>,
+    pub sequence: Option<Cow<'a, str>>,
     /// [`HEADER_TRACEPARENT`].
-    pub traceparent: Option<String>,
+    pub traceparent: Option<Cow<'a, str>>,
 }
 
 /// What came out of reading a message.
@@ -86,90 +88,144 @@ pub enum Read {
     /// will be refused when it is next there. What could not be read is filled in by a stand-in ([`UNREADABLE_TYPE`]).
     Spoiled(Event, String),
     /// Without a place in a stream: nothing follows it, nothing waits for it.
-    Unreadable(String),
+    Unreadable {
+        /// What is wrong with it.
+        defect: String,
+        /// Its body.
+        body: Bytes,
+    },
 }
 
 /// The type that an event is given whose own type cannot be read.
 pub const UNREADABLE_TYPE: &str = "unreadable.type.v1";
 
-/// Reads a message's headers and body.
+/// Reads messages, one after the other. What one message has the next mostly has as well, and is then not made again.
+#[derive(Debug, Default)]
+pub struct Reader {
+    source: Option<Source>,
+    kind: Option<EventType>,
+}
+
+/// Reads a single message's headers and body.
 #[must_use]
-pub fn read(raw: Raw, body: Bytes) -> Read {
-    let mut defects: Vec<String> = Vec::new();
-    fn take<T>(
-        defects: &mut Vec<String>,
-        name: &'static str,
-        text: Option<String>,
-        parse: impl FnOnce(String) -> Result<T, AttributeError>,
-    ) -> Option<T> {
-        let Some(text) = text else {
-            defects.push(format!("header {name} is missing"));
-            return None;
+pub fn read(raw: Raw<'_>, body: Bytes) -> Read {
+    Reader::default().read(raw, body)
+}
+
+impl Reader {
+    /// Reads a message's headers and body.
+    #[must_use]
+    pub fn read(&mut self, raw: Raw<'_>, body: Bytes) -> Read {
+        let mut defects = Vec::new();
+        let id = take(&mut defects, HEADER_ID, raw.id, str::parse::<EventId>);
+        let source = take(&mut defects, HEADER_SOURCE, raw.source, |text| {
+            again(&mut self.source, text, Source::as_str, str::parse::<Source>)
+        });
+        let subject = take(
+            &mut defects,
+            HEADER_SUBJECT,
+            raw.subject,
+            str::parse::<Subject>,
+        );
+        let kind = take(&mut defects, HEADER_TYPE, raw.kind, |text| {
+            again(
+                &mut self.kind,
+                text,
+                EventType::as_str,
+                str::parse::<EventType>,
+            )
+        });
+        let sequence = match raw.sequence {
+            None => None,
+            Some(text) => take(
+                &mut defects,
+                HEADER_SEQUENCE,
+                Some(text),
+                str::parse::<Sequence>,
+            ),
         };
-        match parse(text) {
-            Ok(value) => Some(value),
-            Err(e) => {
-                defects.push(e.to_string());
+        let time = raw.time.and_then(|text| match text.parse() {
+            Ok(time) => Some(time),
+            Err(_) => {
+                defects.push(format!("time {text:?} is not of the form of RFC 3339"));
                 None
             }
+        });
+        match raw.spec_version.as_deref() {
+            Some(SPEC_VERSION) => {}
+            Some(other) => defects.push(format!("specversion {other:?} is not {SPEC_VERSION}")),
+            None => defects.push(format!("header {HEADER_SPEC_VERSION} is missing")),
+        }
+        if let (Some(kind), Some(subject)) = (&kind, &subject)
+            && let Err(e) = kind.check_subject(subject)
+        {
+            defects.push(e.to_string());
+        }
+        if body.len() > MAX_DATA_BYTES {
+            defects.push(crate::ContractError::TooLarge(body.len()).to_string());
+        }
+        let is_sound = defects.is_empty();
+        // Whatever its other defects, with these it has a place in a stream; what has no sequence must be sound.
+        let (Some(id), Some(source), Some(subject), true) =
+            (id, source, subject, is_sound || sequence.is_some())
+        else {
+            let defect = defects.join("; ");
+            return Read::Unreadable { defect, body };
+        };
+        let event = Event {
+            id,
+            source,
+            kind: kind.unwrap_or_else(unreadable_type),
+            subject,
+            time,
+            sequence,
+            traceparent: raw.traceparent.map(Cow::into_owned),
+            data: body,
+        };
+        if is_sound {
+            Read::Event(event)
+        } else {
+            Read::Spoiled(event, defects.join("; "))
         }
     }
-    let id = take(&mut defects, HEADER_ID, raw.id, EventId::new);
-    let source = take(&mut defects, HEADER_SOURCE, raw.source, Source::new);
-    let subject = take(&mut defects, HEADER_SUBJECT, raw.subject, Subject::new);
-    let kind = take(&mut defects, HEADER_TYPE, raw.kind, EventType::new);
-    let sequence = match raw.sequence {
-        None => None,
-        Some(text) => take(&mut defects, HEADER_SEQUENCE, Some(text), |t| {
-            t.parse::<Sequence>()
-        }),
+}
+
+/// Parses an attribute that must be there, and notes what is wrong with it.
+fn take<T>(
+    defects: &mut Vec<String>,
+    name: &'static str,
+    text: Option<Cow<'_, str>>,
+    parse: impl FnOnce(&str) -> Result<T, AttributeError>,
+) -> Option<T> {
+    let Some(text) = text else {
+        defects.push(format!("header {name} is missing"));
+        return None;
     };
-    let time = raw.time.and_then(|text| match text.parse() {
-        Ok(time) => Some(time),
-        Err(_) => {
-            defects.push(format!("time {text:?} is not of the form of RFC 3339"));
+    match parse(&text) {
+        Ok(value) => Some(value),
+        Err(e) => {
+            defects.push(e.to_string());
             None
         }
-    });
-    match raw.spec_version.as_deref() {
-        Some(SPEC_VERSION) => {}
-        Some(other) => defects.push(format!("specversion {other:?} is not {SPEC_VERSION}")),
-        None => defects.push(format!("header {HEADER_SPEC_VERSION} is missing")),
     }
-    if let (Some(kind), Some(subject)) = (&kind, &subject)
-        && let Err(e) = kind.check_subject(subject)
-    {
-        defects.push(e.to_string());
+}
+
+/// The value that the last message had, if this one's is the same; otherwise a new one, which is kept for the next.
+fn again<T: Clone>(
+    last: &mut Option<T>,
+    text: &str,
+    as_str: impl Fn(&T) -> &str,
+    new: impl FnOnce(&str) -> Result<T, AttributeError>,
+) -> Result<T, AttributeError> {
+    match last {
+        Some(last) if as_str(last) == text => Ok(last.clone()),
+        _ => Ok(last.insert(new(text)?).clone()),
     }
-    if body.len() > MAX_DATA_BYTES {
-        defects.push(crate::ContractError::TooLarge(body.len()).to_string());
-    }
-    let event = |id, source, subject, kind, sequence| Event {
-        id,
-        source,
-        kind,
-        subject,
-        time,
-        sequence,
-        traceparent: raw.traceparent,
-        data: body,
-    };
-    match (id, source, subject, kind, sequence) {
-        (Some(id), Some(source), Some(subject), Some(kind), sequence) if defects.is_empty() => {
-            Read::Event(event(id, source, subject, kind, sequence))
-        }
-        (Some(id), Some(source), Some(subject), kind, Some(sequence)) => {
-            let kind = kind.or_else(|| EventType::new(UNREADABLE_TYPE).ok());
-            match kind {
-                Some(kind) => Read::Spoiled(
-                    event(id, source, subject, kind, Some(sequence)),
-                    defects.join("; "),
-                ),
-                None => Read::Unreadable(defects.join("; ")),
-            }
-        }
-        _ => Read::Unreadable(defects.join("; ")),
-    }
+}
+
+fn unreadable_type() -> EventType {
+    #[expect(clippy::expect_used, reason = "a constant of the program")]
+    EventType::new(UNREADABLE_TYPE).expect("a well-formed type")
 }
 
 #[cfg(test)]
@@ -189,7 +245,7 @@ mod tests {
         }
     }
 
-    fn raw(event: &Event) -> Raw {
+    fn raw(event: &Event) -> Raw<'static> {
         let mut raw = Raw::default();
         for (name, value) in write(event) {
             let slot = match name {
@@ -203,7 +259,7 @@ mod tests {
                 HEADER_TRACEPARENT => &mut raw.traceparent,
                 _ => continue,
             };
-            *slot = Some(value);
+            *slot = Some(value.into());
         }
         raw
     }
@@ -211,6 +267,20 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         assert_eq!(read(raw(&event()), event().data), Read::Event(event()));
+    }
+
+    #[test]
+    fn what_the_last_message_had_is_not_taken_for_what_this_one_has() {
+        let mut reader = Reader::default();
+        let mut other = event();
+        other.source = Source::new("shop/2").unwrap();
+        other.kind = EventType::new("order.cancelled.v1").unwrap();
+        for event in [event(), other, event()] {
+            assert_eq!(
+                reader.read(raw(&event), event.data.clone()),
+                Read::Event(event)
+            );
+        }
     }
 
     #[test]
@@ -238,16 +308,16 @@ mod tests {
     #[test]
     fn a_message_without_a_place_is_unreadable() {
         for spoil in [
-            |r: &mut Raw| r.source = None,
-            |r: &mut Raw| r.subject = Some("order".into()),
-            |r: &mut Raw| r.sequence = Some("0".into()),
-            |r: &mut Raw| r.id = Some(String::new()),
+            |r: &mut Raw<'_>| r.source = None,
+            |r: &mut Raw<'_>| r.subject = Some("order".into()),
+            |r: &mut Raw<'_>| r.sequence = Some("0".into()),
+            |r: &mut Raw<'_>| r.id = Some(Cow::Borrowed("")),
         ] {
             let mut raw = raw(&event());
             spoil(&mut raw);
-            assert!(matches!(read(raw, event().data), Read::Unreadable(_)));
+            assert!(matches!(read(raw, event().data), Read::Unreadable { .. }));
         }
-        let Read::Unreadable(defect) = read(Raw::default(), Bytes::new()) else {
+        let Read::Unreadable { defect, .. } = read(Raw::default(), Bytes::new()) else {
             panic!("nothing was readable")
         };
         assert!(defect.contains("cloudEvents:id is missing"), "{defect}");

@@ -3,22 +3,24 @@
 //! CloudEvents in binary mode: attributes as headers with the prefix `cloudEvents:`; `cloudEvents_`, which other AMQP libraries
 //! write, is read as well. Where the id or the type has no header, the AMQP property that means the same stands in.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use doorstep_event::{
     Timestamp,
-    headers::{self, HEADER_TRACEPARENT, Raw, Read},
+    headers::{HEADER_TRACEPARENT, Raw, Read, Reader},
 };
 use lapin::{
     BasicProperties,
     message::Delivery as Received,
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use serde_json::{Map, Value, json};
 
 use super::Delivery;
 
 /// Decodes one message. Its body is moved, never copied.
-pub(super) fn decode(received: Received) -> Delivery {
+pub(super) fn decode(reader: &mut Reader, received: Received) -> Delivery {
     let properties = &received.properties;
     let mut raw = Raw::default();
     let mut delivery_count = None;
@@ -43,14 +45,13 @@ pub(super) fn decode(received: Received) -> Delivery {
         }
     }
     if raw.id.is_none() {
-        raw.id = properties.message_id().as_ref().map(ToString::to_string);
+        raw.id = properties.message_id().as_ref().map(borrowed);
     }
     if raw.kind.is_none() {
-        raw.kind = properties.kind().as_ref().map(ToString::to_string);
+        raw.kind = properties.kind().as_ref().map(borrowed);
     }
-    let body = Bytes::from(received.data);
-    let read = headers::read(raw, body.clone());
-    let headers_json = matches!(read, Read::Unreadable(_)).then(|| {
+    let read = reader.read(raw, Bytes::from(received.data));
+    let headers_json = matches!(read, Read::Unreadable { .. }).then(|| {
         to_json(
             properties,
             received.exchange.as_str(),
@@ -62,7 +63,6 @@ pub(super) fn decode(received: Received) -> Delivery {
         redelivered: received.redelivered,
         delivery_count,
         read,
-        body,
         headers_json,
     }
 }
@@ -72,15 +72,19 @@ fn attribute(header: &str) -> Option<&str> {
 }
 
 /// An attribute's text. Numbers and times, which some libraries write as such, are written out; what is not text has none.
-fn text(value: &AMQPValue) -> Option<String> {
+fn text(value: &AMQPValue) -> Option<Cow<'_, str>> {
     match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(Cow::Borrowed),
+        AMQPValue::ShortString(text) => Some(borrowed(text)),
         AMQPValue::Timestamp(seconds) => Timestamp::from_second(i64::try_from(*seconds).ok()?)
             .ok()
-            .map(|time| time.to_string()),
-        other => number(other).map(|number| number.to_string()),
+            .map(|time| time.to_string().into()),
+        other => number(other).map(|number| number.to_string().into()),
     }
+}
+
+fn borrowed(text: &ShortString) -> Cow<'_, str> {
+    Cow::Borrowed(text.as_str())
 }
 
 fn number(value: &AMQPValue) -> Option<u64> {
@@ -104,7 +108,7 @@ fn to_json(properties: &BasicProperties, exchange: &str, routing_key: &str) -> S
             fields.insert(name.to_owned(), Value::String(value));
         }
     };
-    let own = |text: &Option<lapin::types::ShortString>| text.as_ref().map(ToString::to_string);
+    let own = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
     put("exchange", Some(exchange.to_owned()));
     put("routing_key", Some(routing_key.to_owned()));
     put("message_id", own(properties.message_id()));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use crate::names::QueueName;
 #[derive(Debug)]
 pub(super) struct Inbox {
     inside: Mutex<Inside>,
+    /// Wakes whoever waits for deliveries.
     arrived: Notify,
 }
 
@@ -30,6 +31,8 @@ struct Lane {
     channel: Generation,
     queue: QueueName,
     deliveries: VecDeque<Delivery>,
+    /// Wakes the pump when the lane has been emptied.
+    emptied: Arc<Notify>,
 }
 
 impl Inbox {
@@ -44,13 +47,16 @@ impl Inbox {
         }
     }
 
-    /// Makes room for a new channel's deliveries.
-    pub(super) fn open(&self, channel: Generation, queue: QueueName) {
+    /// Makes room for a new channel's deliveries. What is returned notifies whenever all of them have been taken.
+    pub(super) fn open(&self, channel: Generation, queue: QueueName) -> Arc<Notify> {
+        let emptied = Arc::new(Notify::new());
         self.lock().lanes.push(Lane {
             channel,
             queue,
             deliveries: VecDeque::new(),
+            emptied: emptied.clone(),
         });
+        emptied
     }
 
     /// Drops what no longer can be settled: it comes again by another channel.
@@ -66,6 +72,13 @@ impl Inbox {
         drop(inside);
         self.arrived.notify_waiters();
         self.arrived.notify_one();
+    }
+
+    /// Whether deliveries of this channel lie here.
+    pub(super) fn holds(&self, channel: Generation) -> bool {
+        let inside = self.lock();
+        let lane = inside.lanes.iter().find(|l| l.channel == channel);
+        lane.is_some_and(|lane| !lane.deliveries.is_empty())
     }
 
     /// Adds deliveries in the order they came. Those of a channel that is gone are dropped.
@@ -140,6 +153,9 @@ impl Inside {
             .count();
         let deliveries: Vec<_> = lane.deliveries.drain(..fitting).collect();
         let last_tag = deliveries.last()?.tag;
+        if lane.deliveries.is_empty() {
+            lane.emptied.notify_one();
+        }
         Some(Batch {
             channel: lane.channel,
             queue: lane.queue.clone(),
@@ -161,8 +177,10 @@ mod tests {
             tag,
             redelivered: false,
             delivery_count: None,
-            read: Read::Unreadable(String::new()),
-            body: Bytes::from(vec![0; bytes]),
+            read: Read::Unreadable {
+                defect: String::new(),
+                body: Bytes::from(vec![0; bytes]),
+            },
             headers_json: None,
         }
     }

@@ -74,21 +74,28 @@ pub struct Delivery {
     pub delivery_count: Option<u64>,
     /// The event that it carries, or what is wrong with it.
     pub read: Read,
-    /// The body as it came; where `read` has an event, its data is the same bytes, not a copy.
-    pub body: Bytes,
     /// For those without a readable place in a stream: the headers and properties that could be read, as JSON.
     pub headers_json: Option<String>,
 }
 
 impl Delivery {
+    /// The body as it came.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        match &self.read {
+            Read::Event(event) | Read::Spoiled(event, _) => &event.data,
+            Read::Unreadable { body, .. } => body,
+        }
+    }
+
     /// About how many bytes it takes in memory, for bounds.
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.read {
             Read::Event(event) => event.size(),
             Read::Spoiled(event, defect) => event.size() + defect.len(),
-            Read::Unreadable(defect) => {
-                self.body.len() + defect.len() + self.headers_json.as_ref().map_or(0, String::len)
+            Read::Unreadable { defect, body } => {
+                body.len() + defect.len() + self.headers_json.as_ref().map_or(0, String::len)
             }
         }
     }

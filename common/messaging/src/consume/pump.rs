@@ -1,15 +1,25 @@
-//! Takes deliveries from the client, decodes them and puts them into the inbox, in chunks: what is there already shares a wake-up.
+//! Takes deliveries from the client, decodes them and puts them into the inbox.
+//!
+//! A wake-up costs more than a delivery, on this side and on the client's thread. So the pump watches the client only while the inbox
+//! is empty, when somebody may be waiting for that very delivery. While something lies in the inbox it lets what comes pile up in the
+//! client, and takes it all at once: when the engine has taken what was there, so that it is decoded while the engine works, and now
+//! and then while the engine takes nothing. Neither pile can exceed the prefetch.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use doorstep_event::headers::Reader;
 use futures_util::{FutureExt, StreamExt};
 use lapin::Consumer;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{Delivery, Generation, channels::OpenChannel, decode::decode, inbox::Inbox};
 use crate::names::QueueName;
 
 /// The most deliveries that are decoded before the engine hears of them.
 const CHUNK: usize = 128;
+/// How often to look at what has piled up while the engine takes nothing: soon at first, seldom when nothing comes any more.
+const SOON: Duration = Duration::from_millis(2);
+const SELDOM: Duration = Duration::from_millis(500);
 
 /// One queue's way into the inbox.
 pub(super) struct Pump {
@@ -18,43 +28,55 @@ pub(super) struct Pump {
     pub(super) open: Arc<OpenChannel>,
     pub(super) queue: QueueName,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) emptied: Arc<Notify>,
 }
 
 impl Pump {
     /// Runs until the consumer ends, which it never should, and says why it did.
     pub(super) async fn run(mut self) -> String {
         let mut chunk: Vec<Delivery> = Vec::with_capacity(CHUNK);
+        let mut reader = Reader::default();
+        let mut pause = SOON;
         loop {
-            let mut next = self.consumer.next().await;
-            let mut last_tag = 0;
-            let end = loop {
-                match next {
-                    Some(Ok(received)) => {
-                        last_tag = received.delivery_tag;
-                        chunk.push(decode(received));
+            let mut next = if self.inbox.holds(self.channel) {
+                // Whether it was emptied or the time is over does not matter: there is something to look at either way.
+                let _ = timeout(pause, self.emptied.notified()).await;
+                self.consumer.next().now_or_never()
+            } else {
+                Some(self.consumer.next().await)
+            };
+            pause = match next {
+                Some(_) => SOON,
+                None => (pause * 2).min(SELDOM),
+            };
+            while let Some(received) = next {
+                match received {
+                    Some(Ok(received)) => chunk.push(decode(&mut reader, received)),
+                    Some(Err(error)) => {
+                        self.hand_on(&mut chunk);
+                        return crate::connection::words(&error);
                     }
-                    Some(Err(error)) => break Some(crate::connection::words(&error)),
                     // The broker's cancel looks like this: the queue was deleted, lost its leader, or we were too slow.
                     None => {
-                        let queue = &self.queue;
-                        break Some(format!("the broker ended the consumption of {queue}"));
+                        self.hand_on(&mut chunk);
+                        return format!("the broker ended the consumption of {}", self.queue);
                     }
                 }
                 if chunk.len() == CHUNK {
-                    break None;
+                    self.hand_on(&mut chunk);
+                    // Decoding is work; others on this thread have their turn.
+                    tokio::task::yield_now().await;
                 }
-                match self.consumer.next().now_or_never() {
-                    Some(more) => next = more,
-                    None => break None,
-                }
-            };
-            if !chunk.is_empty() {
-                self.open.received(last_tag);
-                self.inbox.add(self.channel, &mut chunk);
+                next = self.consumer.next().now_or_never();
             }
-            if let Some(reason) = end {
-                return reason;
-            }
+            self.hand_on(&mut chunk);
+        }
+    }
+
+    fn hand_on(&self, chunk: &mut Vec<Delivery>) {
+        if let Some(last) = chunk.last() {
+            self.open.received(last.tag);
+            self.inbox.add(self.channel, chunk);
         }
     }
 }

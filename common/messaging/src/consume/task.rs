@@ -139,7 +139,7 @@ impl Task {
                 }
             };
             let (generation, open) = self.channels.open(channel.clone());
-            self.inbox.open(generation, queue.queue.clone());
+            let emptied = self.inbox.open(generation, queue.queue.clone());
             pumps.spawn(
                 Pump {
                     consumer,
@@ -147,6 +147,7 @@ impl Task {
                     open,
                     queue: queue.queue.clone(),
                     inbox: self.inbox.clone(),
+                    emptied,
                 }
                 .run(),
             );

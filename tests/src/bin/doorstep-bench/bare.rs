@@ -1,0 +1,171 @@
+//! The bare client in its best known shapes: what Doorstep is measured against.
+//!
+//! - Publishing: a channel that confirms, 1,000 confirms outstanding that are polled together, persistent and mandatory.
+//! - Consuming: a prefetch of 2,000, every body decoded, one cumulative acknowledgement for 500 messages.
+//!
+//! Both run in a spawned task, which on two cores is worth a fifth, and both do nothing that Doorstep does beyond that: no
+//! reconnect, no returned messages matched, no order, no duplicates, no store.
+
+use std::{sync::Arc, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+use doorstep_event::{Event, headers};
+use futures_util::StreamExt;
+use lapin::{
+    BasicProperties, Confirmation,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+        ConfirmSelectOptions,
+    },
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+use tokio::time::timeout;
+
+use crate::{
+    events::ParcelWeighed,
+    figures::{Figure, Stopwatch},
+    world::{LIMIT, PATIENCE, World, connect},
+};
+
+const CONFIRMS: usize = 1_000;
+const PREFETCH: u16 = 2_000;
+const ACKNOWLEDGED_AT_A_TIME: usize = 500;
+const PERSISTENT: u8 = 2;
+
+/// What a message carries beside its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dress {
+    /// The very headers and properties that Doorstep sends.
+    AsDoorstep,
+    /// Nothing but that it is persistent.
+    Plain,
+}
+
+/// Publishes these events and waits for every confirm.
+pub(crate) async fn publish(world: &World, events: &Arc<[Event]>, dress: Dress) -> Result<Figure> {
+    let (connection, channel) = connect(
+        &world.url,
+        &format!("{}: bare publish", world.settings.namespace),
+    )
+    .await?;
+    timeout(
+        PATIENCE,
+        channel.confirm_select(ConfirmSelectOptions::default()),
+    )
+    .await??;
+    let exchange: ShortString = world.exchange.as_str().into();
+    let events = Arc::clone(events);
+    // The client closes a channel whose last handle is dropped, and a connection does not take that well while it closes itself.
+    let kept = channel.clone();
+    let task = tokio::spawn(async move {
+        let watch = Stopwatch::start()?;
+        let channel = &channel;
+        let (exchange, events) = (&exchange, &events);
+        let mut confirms = futures_util::stream::iter(0..events.len())
+            .map(|number| async move {
+                let event = &events[number];
+                let properties = match dress {
+                    Dress::AsDoorstep => properties(event),
+                    Dress::Plain => BasicProperties::default().with_delivery_mode(PERSISTENT),
+                };
+                let mandatory = BasicPublishOptions {
+                    mandatory: true,
+                    ..BasicPublishOptions::default()
+                };
+                let kind = event.kind.as_str().into();
+                channel
+                    .basic_publish(exchange.clone(), kind, mandatory, &event.data, properties)
+                    .await?
+                    .await
+            })
+            .buffer_unordered(CONFIRMS);
+        while let Some(confirm) = confirms.next().await {
+            let confirm = confirm?;
+            ensure!(
+                confirm == Confirmation::Ack(None),
+                "the broker answered {confirm:?}"
+            );
+        }
+        watch.stop(events.len())
+    });
+    let figure = timeout(LIMIT, task)
+        .await
+        .context("the bare publisher did not get through")??;
+    timeout(PATIENCE, connection.close(200, "OK".into())).await??;
+    drop(kept);
+    figure
+}
+
+/// The same properties and headers as Doorstep's, made the short way.
+pub(crate) fn properties(event: &Event) -> BasicProperties {
+    let mut table = FieldTable::default();
+    for (name, value) in headers::write(event) {
+        table.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
+    }
+    let properties = BasicProperties::default()
+        .with_content_type(headers::CONTENT_TYPE.into())
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(event.id.as_str().into())
+        .with_type(event.kind.as_str().into())
+        .with_headers(table);
+    match event
+        .time
+        .and_then(|time| u64::try_from(time.as_second()).ok())
+    {
+        Some(seconds) => properties.with_timestamp(seconds),
+        None => properties,
+    }
+}
+
+/// Consumes so many messages, decodes each, and acknowledges all. Timed from the first message to the last acknowledgement.
+pub(crate) async fn consume(world: &World, events: usize) -> Result<Figure> {
+    let (connection, channel) = connect(
+        &world.url,
+        &format!("{}: bare consume", world.settings.namespace),
+    )
+    .await?;
+    timeout(
+        PATIENCE,
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()),
+    )
+    .await??;
+    let queue: ShortString = world.queue.as_str().into();
+    let tag: ShortString = "bare".into();
+    let kept = channel.clone();
+    let task = tokio::spawn(async move {
+        let watch = Stopwatch::start()?;
+        let consumed = channel.basic_consume(
+            queue,
+            tag,
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let mut consumer = timeout(PATIENCE, consumed).await??;
+        let mut first = None;
+        let mut grams = 0;
+        for number in 1..=events {
+            let delivery = consumer
+                .next()
+                .await
+                .context("the broker ended the consumer")??;
+            first.get_or_insert_with(Instant::now);
+            let fact: ParcelWeighed = serde_json::from_slice(&delivery.data)?;
+            grams += fact.grams;
+            if number % ACKNOWLEDGED_AT_A_TIME == 0 || number == events {
+                let all = BasicAckOptions { multiple: true };
+                channel.basic_ack(delivery.delivery_tag, all).await?;
+            }
+        }
+        let figure = watch.stop_since(first.context("nothing was consumed")?, events)?;
+        ensure!(grams > 0, "nothing was decoded");
+        // What is handed over just before closing may get lost, so the channel is asked something first.
+        timeout(PATIENCE, channel.basic_qos(1, BasicQosOptions::default())).await??;
+        Ok(figure)
+    });
+    let figure = timeout(LIMIT, task)
+        .await
+        .context("the bare consumer did not get through")??;
+    timeout(PATIENCE, connection.close(200, "OK".into())).await??;
+    drop(kept);
+    figure
+}

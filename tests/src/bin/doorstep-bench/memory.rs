@@ -1,0 +1,68 @@
+//! A consumer in a process of its own, so that its memory is nobody else's.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use doorstep_messaging::{BrokerSettings, Topology};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::{
+    counter::QUEUES, events::Generator, figures::peak_megabytes, options::ConsumerArgs, ours,
+    world::World,
+};
+
+/// What the consumer tells of itself.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Consumed {
+    pub(crate) peak_mb: f64,
+    pub(crate) events: usize,
+    pub(crate) events_per_second: f64,
+    pub(crate) processor_seconds_per_million: f64,
+}
+
+/// Starts a consumer for what waits in the queue, and waits until it has worked all of it.
+pub(crate) async fn measure(world: &World, streams: usize, events: usize) -> Result<Consumed> {
+    let program = std::env::current_exe().context("where this program is")?;
+    let child = Command::new(program)
+        .arg("consumer")
+        // By the environment, since a command line can be read by everybody on the machine.
+        .env("DOORSTEP_AMQP_URL", &world.url)
+        .args(["--namespace", world.settings.namespace.as_str()])
+        .arg("--folder")
+        .arg(world.fresh_folder()?)
+        .args([
+            "--events",
+            &events.to_string(),
+            "--streams",
+            &streams.to_string(),
+        ])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output();
+    // It keeps to bounds of its own.
+    let output = child.await.context("cannot start the consumer")?;
+    ensure!(
+        output.status.success(),
+        "the consumer failed: {}",
+        output.status
+    );
+    serde_json::from_slice(&output.stdout).context("the consumer's report")
+}
+
+/// What that process does.
+pub(crate) async fn consumer(args: ConsumerArgs) -> Result<()> {
+    let settings = BrokerSettings::new(&args.url, &args.namespace)?;
+    let topology = Topology::of(&settings.namespace, &[QUEUES]);
+    let generator = Generator::new(args.streams)?;
+    let figure = ours::consume(&settings, &topology, &args.folder, &generator, args.events).await?;
+    let consumed = Consumed {
+        peak_mb: peak_megabytes()?,
+        events: figure.events,
+        events_per_second: figure.events_per_second,
+        processor_seconds_per_million: figure.processor_seconds_per_million,
+    };
+    println!("{}", serde_json::to_string(&consumed)?);
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Everything of this bench on the broker and on disk: a namespace and a folder of its own, deleted at the end.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use doorstep_messaging::{BrokerSettings, Publisher, Topology};
+use futures_util::StreamExt;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeleteOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
+    },
+    types::FieldTable,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::{counter::QUEUES, options::Options};
+
+/// How long anything on the broker may take that is not measured.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one measurement may take; even a million messages are a matter of seconds.
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
+/// How often a queue's depth is looked at while waiting for it.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Where the bench takes place.
+pub(crate) struct World {
+    pub(crate) url: String,
+    pub(crate) settings: BrokerSettings,
+    pub(crate) topology: Topology,
+    /// The exchange that everything goes through.
+    pub(crate) exchange: String,
+    /// The queue that everything ends in.
+    pub(crate) queue: String,
+    /// Where stores go.
+    pub(crate) folder: PathBuf,
+    control: Connection,
+    channel: Channel,
+}
+
+impl World {
+    pub(crate) async fn create(options: &Options) -> Result<Self> {
+        let namespace = format!("bench-{}", std::process::id());
+        let settings = BrokerSettings::new(&options.url, &namespace)?;
+        let topology = Topology::of(&settings.namespace, &[QUEUES]);
+        let folder = options.folder.join(&namespace);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let publisher = Publisher::start(
+            &settings,
+            &format!("{namespace}: declare"),
+            topology.clone(),
+        );
+        publisher.ready(settings.start_timeout).await?;
+        publisher.close(PATIENCE).await;
+        let (control, channel) = connect(&options.url, &format!("{namespace}: control")).await?;
+        Ok(Self {
+            url: options.url.clone(),
+            exchange: settings.namespace.events_exchange(),
+            queue: settings.namespace.role_queue(QUEUES.role, 0).to_string(),
+            settings,
+            topology,
+            folder,
+            control,
+            channel,
+        })
+    }
+
+    /// A folder for a store that nobody has used.
+    pub(crate) fn fresh_folder(&self) -> Result<PathBuf> {
+        let folder = self.folder.join(uuid::Uuid::now_v7().to_string());
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
+    /// Waits until so many messages are ready.
+    pub(crate) async fn wait_for_depth(&self, messages: usize) -> Result<()> {
+        let began = Instant::now();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            let depth = self.depth().await?;
+            if depth == messages {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "queue {} has {depth} messages ready, expected {messages}",
+                self.queue
+            );
+        }
+    }
+
+    async fn depth(&self) -> Result<usize> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared =
+            self.channel
+                .queue_declare(self.queue.as_str().into(), passive, FieldTable::default());
+        let queue = tokio::time::timeout(PATIENCE, declared).await??;
+        Ok(queue.message_count() as usize)
+    }
+
+    /// Takes one message out of the queue: its routing key, its properties and its body.
+    pub(crate) async fn take_one(&self) -> Result<(String, BasicProperties, Vec<u8>)> {
+        let (connection, channel) =
+            connect(&self.url, &format!("{}: look", self.settings.namespace)).await?;
+        let taken = async {
+            // A queue with a single active consumer cannot be asked for a message in any other way.
+            let options = BasicConsumeOptions::default();
+            let (queue, tag) = (self.queue.as_str().into(), "look".into());
+            let mut consumer = channel
+                .basic_consume(queue, tag, options, FieldTable::default())
+                .await?;
+            let taken = consumer
+                .next()
+                .await
+                .context("the broker ended the consumer")??;
+            channel
+                .basic_ack(taken.delivery_tag, BasicAckOptions::default())
+                .await?;
+            // The answer comes after the acknowledgement was taken in, which closing at once would not wait for.
+            channel.basic_qos(1, BasicQosOptions::default()).await?;
+            connection.close(200, "OK".into()).await?;
+            anyhow::Ok((taken.routing_key.to_string(), taken.properties, taken.data))
+        };
+        tokio::time::timeout(PATIENCE, taken)
+            .await
+            .context("there is no message in the queue")?
+    }
+
+    /// Deletes all of it, whatever state it is in.
+    pub(crate) async fn delete(self) -> Result<()> {
+        let on_broker = tokio::time::timeout(PATIENCE, async {
+            for queue in &self.topology.queues {
+                self.channel
+                    .queue_delete(queue.name.as_str().into(), QueueDeleteOptions::default())
+                    .await?;
+            }
+            for exchange in &self.topology.exchanges {
+                self.channel
+                    .exchange_delete(
+                        exchange.name.as_str().into(),
+                        ExchangeDeleteOptions::default(),
+                    )
+                    .await?;
+            }
+            self.control.close(200, "OK".into()).await
+        })
+        .await;
+        let on_disk = std::fs::remove_dir_all(&self.folder);
+        match on_broker {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => bail!(
+                "cannot delete the queues of {}: {error}",
+                self.settings.namespace
+            ),
+            Err(_) => bail!(
+                "cannot delete the queues of {}: no answer within {PATIENCE:?}",
+                self.settings.namespace
+            ),
+        }
+        on_disk.with_context(|| format!("cannot delete {}", self.folder.display()))
+    }
+}
+
+/// A bare connection with a channel.
+pub(crate) async fn connect(url: &str, name: &str) -> Result<(Connection, Channel)> {
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    tokio::time::timeout(PATIENCE, async {
+        let connection = Connection::connect(url, properties).await?;
+        let channel = connection.create_channel().await?;
+        anyhow::Ok((connection, channel))
+    })
+    .await
+    .context("no connection for the bare client")?
+}
