@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -12,8 +13,10 @@ use crate::broker::Broker;
 use crate::management::Management;
 use crate::ports::Ports;
 use crate::process;
+use crate::wait;
 
 const FILE: &str = "node.state";
+const PORTS_BOUND: Duration = Duration::from_secs(10);
 /// The virtual host that a node is created with.
 const VHOST: &str = "doorstep";
 const USER: &str = "doorstep";
@@ -96,13 +99,19 @@ impl NodeState {
             .is_some_and(|pid| process::is_running(pid, &self.vm_mark()))
     }
 
-    /// Ends the processes of a node that this process did not start.
+    /// Ends the processes of a node that this process did not start, and waits until their ports are free.
     pub(crate) fn end_processes(&self) -> Result<()> {
-        if let Some(pid) = self.vm {
-            process::end(pid, &self.vm_mark())?;
+        let mut ended = false;
+        for (pid, mark) in [(self.vm, self.vm_mark()), (self.epmd, self.epmd_mark())] {
+            if let Some(pid) = pid.filter(|pid| process::is_running(*pid, &mark)) {
+                process::end(pid, &mark)?;
+                ended = true;
+            }
         }
-        if let Some(pid) = self.epmd {
-            process::end(pid, &self.epmd_mark())?;
+        if ended {
+            // A process has lost its command line before the last of its threads has closed its sockets. Should they
+            // stay taken, the next start says so.
+            wait::until(PORTS_BOUND, || Ok(self.ports.are_free().then_some(())))?;
         }
         Ok(())
     }
