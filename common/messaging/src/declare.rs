@@ -286,12 +286,13 @@ impl Difference {
         let (argument, rest) = rest.split_once('\'')?;
         let (_, rest) = rest.split_once("received ")?;
         let (received, current) = rest.split_once(" but current is ")?;
-        let plain = |text: &str| {
-            let text = text.trim().trim_end_matches(['\'', '"']);
-            let value = text
-                .rsplit_once(['\'', '"'])
-                .map_or(text, |(_, value)| value);
-            value.replace("none", "not set")
+        // `none`, `the value 'quorum' of type 'longstr'`, or only `'quorum'`.
+        let plain = |text: &str| match text.split_once('\'') {
+            None => text.trim().replace("none", "not set"),
+            Some((_, rest)) => match rest.split_once('\'').map_or(rest, |(value, _)| value) {
+                "" => "empty".to_owned(),
+                value => value.to_owned(),
+            },
         };
         Some(Self {
             argument: argument.to_owned(),
@@ -310,7 +311,11 @@ mod tests {
         let text = "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '5' of type 'long' but current is none";
         let difference = Difference::read(text).unwrap();
         assert_eq!(difference.argument, "x-max-length");
+        assert_eq!(difference.wanted, "5");
         assert_eq!(difference.there, "not set");
+        let text = "inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the value '' of type 'longstr' but current is the value 'x' of type 'longstr'";
+        let difference = Difference::read(text).unwrap();
+        assert_eq!((&*difference.wanted, &*difference.there), ("empty", "x"));
         assert_eq!(Difference::read("something else"), None);
     }
 }

@@ -5,10 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod bad_messages;
+mod broker_away;
 mod crash;
 mod end_to_end;
+mod operator;
 mod outbox;
 mod poison;
+mod processes;
+mod refusals;
 mod roles;
 mod settlement;
 mod shared_store;

@@ -1,0 +1,149 @@
+//! A broker that is killed, stopped and started again, and a network that fails, under load.
+
+use std::time::Duration;
+
+use doorstep_broker::{NodeOptions, PrivateNode};
+use doorstep_event::Event;
+use doorstep_tests::{
+    Direction, LEDGER, RoleProcess, World,
+    ledger::{Ledger, Move, entries, event},
+    wait_until,
+};
+use tokio::task::{block_in_place, spawn_blocking};
+
+use crate::{
+    SOON,
+    roles::{dead, summary},
+    shelf::{InMemory, InSqlite, Shelf, on_every_store},
+};
+
+/// A start of a broker takes its time on a busy machine.
+const LONG: Duration = Duration::from_secs(240);
+
+/// A role under load on a broker that is disturbed.
+struct Load<K: Shelf> {
+    world: World,
+    shelf: K,
+    role: RoleProcess,
+}
+
+const EVENTS: u64 = 1_500;
+
+impl<K: Shelf> Load<K> {
+    async fn on(node: &PrivateNode) -> Self {
+        let world = World::on(&node.broker(), "load", &[LEDGER]).await;
+        let shelf = K::new("ledger");
+        let role = world.start(Ledger, shelf.open());
+        role.taking(LONG).await;
+        Self { world, shelf, role }
+    }
+
+    async fn publish(&self) {
+        let events: Vec<Event> = (1..=EVENTS)
+            .map(|n| event("shop", "account/a", n, &Move::Add(1)))
+            .collect();
+        for part in events.chunks(5) {
+            self.world.publish_at_last(part, LONG).await;
+        }
+    }
+
+    async fn has_applied(&self, count: u64) {
+        let store = self.shelf.open();
+        wait_until(format!("{count} events are applied"), LONG, async || {
+            summary(&store).await.tally.applied >= count
+        })
+        .await;
+    }
+
+    /// Nothing is lost, nothing is doubled, and the role is as well as ever.
+    async fn all_is_right(self) {
+        self.has_applied(EVENTS).await;
+        self.role.stop().await.unwrap();
+        let store = self.shelf.open();
+        let all: Vec<_> = (1..=EVENTS).map(|n| format!("shop {n}")).collect();
+        assert!(entries(&store, "account/a").await == all);
+        assert!(dead(&store).await.is_empty());
+        let after = summary(&store).await;
+        assert_eq!((after.tally.applied, after.usage.held.rows), (EVENTS, 0));
+        let queue = self.world.namespace().role_queue("ledger", 0);
+        self.world.depth_is(&queue, 0, 0, SOON).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_role_and_its_publisher_heal_after_the_broker_was_killed_and_restarted_under_load() {
+    let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("away")));
+    let mut node = node.await.unwrap().unwrap();
+    let memory = Load::<InMemory>::on(&node).await;
+    let file = Load::<InSqlite>::on(&node).await;
+    node.sync_declarations().unwrap();
+    let disturb = async {
+        memory.has_applied(EVENTS / 10).await;
+        file.has_applied(EVENTS / 10).await;
+        // Off this task, on which the publishers wait as well.
+        let mut node = spawn_blocking(move || {
+            node.kill().unwrap();
+            node.start_again().unwrap();
+            node
+        })
+        .await
+        .unwrap();
+        memory.has_applied(EVENTS / 3).await;
+        file.has_applied(EVENTS / 3).await;
+        spawn_blocking(move || {
+            node.restart().unwrap();
+            node
+        })
+        .await
+        .unwrap()
+    };
+    let ((), (), node) = tokio::join!(memory.publish(), file.publish(), disturb);
+    memory.all_is_right().await;
+    file.all_is_right().await;
+    block_in_place(|| drop(node));
+}
+
+on_every_store! {
+    async fn a_role_heals_whatever_happens_to_its_wire(shelf) {
+        let world = World::new("wire", &[LEDGER]).await;
+        let proxy = world.proxy().await;
+        let mut settings = world.run_settings();
+        settings.broker = world.settings_by(&proxy);
+        // So that silence is noticed within seconds.
+        settings.broker.heartbeat = Duration::from_secs(1);
+        settings.broker.settle_timeout = Duration::from_secs(2);
+        settings.broker.confirm_timeout = Duration::from_secs(2);
+        let store = shelf.open();
+        let role = RoleProcess::start(Ledger, shelf.open(), settings);
+        role.taking(SOON).await;
+        let disturbances: [&dyn Fn(); 6] = [
+            &|| proxy.cut(),
+            &|| proxy.refuse(),
+            &|| proxy.stall(Direction::ToBroker),
+            &|| proxy.stall(Direction::ToClient),
+            &|| proxy.half_close(Direction::ToBroker),
+            &|| proxy.half_close(Direction::ToClient),
+        ];
+        let mut published = 0;
+        for disturb in disturbances {
+            let part: Vec<_> =
+                (published + 1..=published + 100).map(|n| event("shop", "account/a", n, &Move::Add(1))).collect();
+            let connections = proxy.accepted();
+            let (before, after) = part.split_at(50);
+            world.publish(before).await;
+            disturb();
+            world.publish(after).await;
+            wait_until("the role has noticed", SOON, async || proxy.accepted() > connections).await;
+            proxy.restore();
+            published += 100;
+            wait_until("all is applied", SOON, async || {
+                summary(&store).await.tally.applied == published
+            })
+            .await;
+        }
+        role.stop().await.unwrap();
+        let all: Vec<_> = (1..=published).map(|n| format!("shop {n}")).collect();
+        assert_eq!(entries(&store, "account/a").await, all);
+        world.depth_is(&world.namespace().role_queue("ledger", 0), 0, 0, SOON).await;
+    }
+}
