@@ -1,4 +1,8 @@
 //! What the tests share: a world of their own each, and waiting for conditions under a timeout.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be made here fails the test that asks for it"
+)]
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
