@@ -43,7 +43,7 @@ impl From<EntityKey> for String {
 
 impl From<&Subject> for EntityKey {
     fn from(subject: &Subject) -> Self {
-        Self::new(subject.as_str())
+        Self::new(subject.clone())
     }
 }
 

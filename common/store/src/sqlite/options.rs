@@ -19,7 +19,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             busy_timeout: Duration::from_secs(5),
-            cache_kib: 32 * 1024,
+            cache_kib: 24 * 1024,
             checkpoint_pages: 8 * 1024,
             max_pages: None,
         }

@@ -1,6 +1,6 @@
 //! Entities: created, checked, changed; and waking what awaits them.
 
-use rusqlite::params;
+use rusqlite::{Statement, params};
 
 use super::{Writer, one_or_conflict};
 use crate::{
@@ -17,12 +17,19 @@ const WITHOUT_STATE: u64 = 1;
 
 impl Writer<'_> {
     pub(super) fn write_entities(&mut self, changes: &[EntityChange]) -> Result<Vec<Expect>, Stop> {
+        let tx = self.tx;
+        // Taken once, since a batch has hundreds of these.
+        let mut update = tx.prepare_cached(
+            "UPDATE entities SET version = version + 1, state = ?3 WHERE id = ?1 AND version = ?2",
+        )?;
         changes
             .iter()
             .map(|change| match (change.expect.row, &change.after) {
                 (None, _) => self.create_entity(change),
                 (Some(row), None) => self.check_entity(row, change.expect.version),
-                (Some(row), Some(state)) => self.update_entity(row, change.expect.version, state),
+                (Some(row), Some(state)) => {
+                    self.update_entity(&mut update, row, change.expect.version, state)
+                }
             })
             .collect()
     }
@@ -62,13 +69,14 @@ impl Writer<'_> {
         })
     }
 
-    fn update_entity(&mut self, row: RowRef, version: u64, state: &[u8]) -> Result<Expect, Stop> {
-        let changed = self
-            .tx
-            .prepare_cached(
-                "UPDATE entities SET version = version + 1, state = ?3 WHERE id = ?1 AND version = ?2",
-            )?
-            .execute(params![row.0, signed(version), state])?;
+    fn update_entity(
+        &mut self,
+        update: &mut Statement<'_>,
+        row: RowRef,
+        version: u64,
+        state: &[u8],
+    ) -> Result<Expect, Stop> {
+        let changed = update.execute(params![row.0, signed(version), state])?;
         one_or_conflict(changed)?;
         self.totals.entities += u64::from(version == WITHOUT_STATE);
         Ok(Expect {

@@ -1,13 +1,13 @@
 //! Streams: created, checked, moved on.
 
 use doorstep_event::StreamKey;
-use rusqlite::params;
+use rusqlite::{Statement, params};
 
 use super::{Writer, one_or_conflict};
 use crate::{
     Expect, RowRef, StreamChange, StreamState,
     sqlite::{
-        columns::{last_id, nanos, signed},
+        columns::{last_id, nanos, signed, unsigned},
         error::Stop,
         held::AWAITS,
     },
@@ -70,12 +70,18 @@ impl Writer<'_> {
         changes: &[StreamChange],
         ids: &[i64],
     ) -> Result<Vec<Expect>, Stop> {
+        let tx = self.tx;
+        // Taken once, since a batch has hundreds of these.
+        let mut update = tx.prepare_cached(
+            "UPDATE streams SET version = version + 1, cursor = ?3, last_id = ?4, blocked = ?5
+             WHERE id = ?1 AND version = ?2 AND cursor <= ?3",
+        )?;
         let mut written = Vec::with_capacity(changes.len());
         for (change, id) in changes.iter().zip(ids) {
             let version = match (change.expect.row, &change.after) {
                 (None, _) => FIRST_VERSION,
                 (Some(_), None) => self.check_stream(*id, change.expect.version)?,
-                (Some(_), Some(after)) => self.update_stream(*id, change, after)?,
+                (Some(_), Some(after)) => update_stream(&mut update, *id, change, after)?,
             };
             written.push(Expect {
                 row: Some(RowRef(*id)),
@@ -108,29 +114,6 @@ impl Writer<'_> {
         }
     }
 
-    fn update_stream(
-        &mut self,
-        id: i64,
-        change: &StreamChange,
-        after: &StreamState,
-    ) -> Result<u64, Stop> {
-        let changed = self
-            .tx
-            .prepare_cached(
-                "UPDATE streams SET version = version + 1, cursor = ?3, last_id = ?4, blocked = ?5
-                 WHERE id = ?1 AND version = ?2 AND cursor <= ?3",
-            )?
-            .execute(params![
-                id,
-                signed(change.expect.version),
-                signed(after.cursor),
-                last_id(after.last_id.as_ref(), &change.key.subject, after.cursor),
-                after.blocked.as_ref().map(|dead| &dead.0),
-            ])?;
-        one_or_conflict(changed)?;
-        Ok(change.expect.version + 1)
-    }
-
     fn add_held(&mut self, id: i64, more: i64) -> Result<(), Stop> {
         if more != 0 {
             self.tx
@@ -159,7 +142,7 @@ impl Writer<'_> {
                 let reason: i64 = row.get(1)?;
                 dropped += 1;
                 self.totals
-                    .count_held_out(crate::sqlite::columns::unsigned(row, 0)?, reason == AWAITS);
+                    .count_held_out(unsigned(row, 0)?, reason == AWAITS);
             }
         }
         self.add_held(id, -dropped)?;
@@ -172,4 +155,21 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+fn update_stream(
+    update: &mut Statement<'_>,
+    id: i64,
+    change: &StreamChange,
+    after: &StreamState,
+) -> Result<u64, Stop> {
+    let changed = update.execute(params![
+        id,
+        signed(change.expect.version),
+        signed(after.cursor),
+        last_id(after.last_id.as_ref(), &change.key.subject, after.cursor),
+        after.blocked.as_ref().map(|dead| &dead.0),
+    ])?;
+    one_or_conflict(changed)?;
+    Ok(change.expect.version + 1)
 }
