@@ -51,23 +51,29 @@ async fn run(url: String, rounds: usize, count: usize, only: String) -> Anything
     publisher.ready(Duration::from_secs(10)).await?;
     purge(&url, queue.as_str()).await?;
     let mut figures: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    let wanted = |name: &str| only.is_empty() || name.contains(&only);
     for _ in 0..rounds {
-        if only != "ours" {
+        let mut note = |name, figure| figures.entry(name).or_default().push(figure);
+        if wanted("publish, bare") {
             let figure = timed(count, bare_publish(&url, &settings, &events)).await?;
-            figures.entry("publish, bare").or_default().push(figure);
-            if only == "both" || only.is_empty() {
-                let figure = timed(count, bare_consume(&url, queue.as_str(), count)).await?;
-                figures.entry("consume, bare").or_default().push(figure);
-            } else {
-                purge(&url, queue.as_str()).await?;
-            }
+            note("publish, bare", figure);
         }
-        if only != "bare" {
+        if wanted("consume, bare") {
+            fill(&url, &queue, &publisher, &events).await?;
+            let figure = timed(count, bare_consume(&url, queue.as_str(), count)).await?;
+            note("consume, bare", figure);
+        }
+        purge(&url, queue.as_str()).await?;
+        if wanted("publish, ours") {
             let figure = timed(count, our_publish(&publisher, &events)).await?;
-            figures.entry("publish, ours").or_default().push(figure);
-            let figure = timed(count, our_consume(&settings, topology.clone(), count)).await?;
-            figures.entry("consume, ours").or_default().push(figure);
+            note("publish, ours", figure);
         }
+        if wanted("consume, ours") {
+            fill(&url, &queue, &publisher, &events).await?;
+            let figure = timed(count, our_consume(&settings, topology.clone(), count)).await?;
+            note("consume, ours", figure);
+        }
+        purge(&url, queue.as_str()).await?;
     }
     let mut medians = BTreeMap::new();
     for (name, mut rounds) in figures {
@@ -201,6 +207,17 @@ async fn purge(url: &str, queue: &str) -> Anything<()> {
         .await?;
     connection.close(200, "OK".into()).await?;
     Ok(())
+}
+
+/// Leaves exactly these events in the queue.
+async fn fill(
+    url: &str,
+    queue: &doorstep_messaging::QueueName,
+    publisher: &Publisher,
+    events: &[Event],
+) -> Anything<()> {
+    purge(url, queue.as_str()).await?;
+    tokio::spawn(our_publish(publisher, events)).await?
 }
 
 fn bare_publish(

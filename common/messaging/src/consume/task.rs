@@ -39,6 +39,15 @@ pub(super) struct Task {
     pub(super) channels: Arc<Channels>,
 }
 
+impl Drop for Task {
+    /// Whatever ends the task, be it a panic, nobody waits for it in vain and nothing can be settled any more.
+    fn drop(&mut self) {
+        self.forget();
+        self.inbox.close();
+        self.report.closed();
+    }
+}
+
 /// A connection that consumes.
 struct Line {
     connection: Connection,
@@ -99,9 +108,6 @@ impl Task {
                 }
             }
         }
-        self.forget();
-        self.inbox.close();
-        self.report.closed();
     }
 
     async fn connect(&self) -> Result<Line, ConnectError> {

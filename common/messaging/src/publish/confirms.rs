@@ -1,5 +1,7 @@
 //! What the broker says of each message that was published on a channel, returned messages matched to theirs.
 //!
+//! A message is first handed to the client ([`Handed`]), then written, then confirmed.
+//!
 //! # Which message was returned
 //! The broker returns an unroutable message before it confirms it. The client attaches a return to whichever confirm completes next,
 //! and a confirm of several messages at once completes them in the order of a hash map: message A, which was returned, may complete
@@ -28,9 +30,9 @@ use std::{
 };
 
 use futures_util::{FutureExt, Stream, stream::FuturesUnordered};
-use lapin::{Channel, Confirmation, message::BasicReturnMessage};
+use lapin::{Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage};
 
-use super::{Outcome, ring::Ring};
+use super::{Outcome, handed::Handed, ring::Ring};
 use crate::message::{Returned, Sent};
 
 /// A confirm that has completed: whose, and what the client made of it.
@@ -44,17 +46,19 @@ pub(super) enum Verdict {
     Broken(String),
 }
 
-/// The messages on their way, by number; `F` completes with a message's number and confirm.
+/// The messages on their way, by number. `F` is what hands a message to the client.
 pub(super) struct Confirms<F> {
-    pending: FuturesUnordered<F>,
+    handed: Handed<F>,
+    pending: FuturesUnordered<Pending>,
     /// Completed, not decided: waiting for a barrier.
     undecided: Vec<Completed>,
     returned: Returns,
 }
 
-impl<F: Future<Output = Completed>> Confirms<F> {
+impl<F: Future<Output = lapin::Result<PublisherConfirm>>> Confirms<F> {
     pub(super) fn new() -> Self {
         Self {
+            handed: Handed::new(),
             pending: FuturesUnordered::new(),
             undecided: Vec::new(),
             returned: Returns::default(),
@@ -63,16 +67,20 @@ impl<F: Future<Output = Completed>> Confirms<F> {
 
     /// How many messages the broker has not spoken of, those included that nobody waits for any more.
     pub(super) fn pending(&self) -> usize {
-        self.pending.len()
+        self.handed.len() + self.pending.len()
     }
 
-    pub(super) fn push(&mut self, publish: F) {
-        self.pending.push(publish);
+    /// Hands a message to the client.
+    pub(super) fn push(&mut self, number: u64, publish: F) {
+        if let Some(written) = self.handed.push(number, publish) {
+            self.written(number, written);
+        }
     }
 
     /// Waits until at least one message has completed. Cancel-safe: what has completed is kept.
     pub(super) async fn some_completed(&mut self) {
         std::future::poll_fn(|cx| {
+            self.take_written(cx);
             if !self.undecided.is_empty() {
                 return Poll::Ready(());
             }
@@ -120,13 +128,46 @@ impl<F: Future<Output = Completed>> Confirms<F> {
         let waker = Waker::from(flag.clone());
         let mut context = Context::from_waker(&waker);
         loop {
+            self.take_written(&mut context);
             match Pin::new(&mut self.pending).poll_next(&mut context) {
-                Poll::Ready(Some(completed)) => self.undecided.push(completed),
-                Poll::Ready(None) => return,
+                Poll::Ready(Some(completed)) => {
+                    self.undecided.push(completed);
+                }
                 Poll::Pending if flag.0.swap(false, Ordering::AcqRel) => {}
-                Poll::Pending => return,
+                Poll::Ready(None) | Poll::Pending => return,
             }
         }
+    }
+
+    /// Waits for the confirms of what has been written by now.
+    fn take_written(&mut self, context: &mut Context<'_>) {
+        while let Some((number, written)) = self.handed.poll_oldest(context) {
+            self.written(number, written);
+        }
+    }
+
+    fn written(&mut self, number: u64, written: lapin::Result<PublisherConfirm>) {
+        match written {
+            Ok(confirm) => self.pending.push(Pending { number, confirm }),
+            Err(error) => self.undecided.push((number, Err(error))),
+        }
+    }
+}
+
+/// A message that is written and not confirmed.
+struct Pending {
+    number: u64,
+    confirm: PublisherConfirm,
+}
+
+impl Future for Pending {
+    type Output = Completed;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completed> {
+        let number = self.number;
+        Pin::new(&mut self.confirm)
+            .poll(cx)
+            .map(|word| (number, word))
     }
 }
 

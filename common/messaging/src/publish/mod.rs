@@ -4,9 +4,11 @@
 //! - `task` is the supervised task: it connects, declares, publishes, and connects again.
 //! - `serve` publishes on one channel while it lasts.
 //! - `confirms` finds out what the broker says of each message, returned ones included.
+//! - `handed` keeps what the client has not written yet.
 //! - `jobs` keeps who waits for what.
 
 mod confirms;
+mod handed;
 mod jobs;
 mod ring;
 mod serve;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lapin::{
-    Channel,
+    Channel, PublisherConfirm,
     options::{BasicPublishOptions, BasicQosOptions},
 };
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Outcome,
-    confirms::{Completed, Confirms, Verdict},
+    confirms::{Confirms, Verdict},
     jobs::{Job, Jobs, Place},
     ring::Ring,
 };
@@ -95,7 +95,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
                     sent,
                     since: clock.now,
                 });
-                confirms.push(publish(channel, number, parts));
+                confirms.push(number, hand_over(channel, parts));
             }
         }
         let drained = served.jobs.is_empty() && served.inbox.is_empty();
@@ -103,7 +103,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
             break End::Stopped;
         }
 
-        // 2. Decide what has completed. The first look also hands over what was fed.
+        // 2. Decide what has completed.
         confirms.decide(
             channel,
             &mut under_way,
@@ -255,10 +255,9 @@ fn tick_length(settings: &BrokerSettings) -> Duration {
     (shortest / 10).clamp(Duration::from_millis(10), Duration::from_millis(500))
 }
 
-/// Hands a message to the client and waits for the broker's word. The first poll does the handing over, in one go: number and frames
-/// stay in step because one task alone polls these, in the order they were made.
-async fn publish(channel: &Channel, number: u64, parts: Parts) -> Completed {
-    let handed = channel
+/// Hands a message to the client on the first poll, and completes when it is written.
+async fn hand_over(channel: &Channel, parts: Parts) -> lapin::Result<PublisherConfirm> {
+    channel
         .basic_publish(
             parts.exchange,
             parts.routing_key,
@@ -266,11 +265,5 @@ async fn publish(channel: &Channel, number: u64, parts: Parts) -> Completed {
             &parts.body,
             parts.properties,
         )
-        .await;
-    drop(parts.body);
-    let word = match handed {
-        Ok(confirm) => confirm.await,
-        Err(error) => Err(error),
-    };
-    (number, word)
+        .await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapin::{Channel, options::ConfirmSelectOptions};
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -31,6 +31,13 @@ pub(super) struct Task {
     pub(super) report: LinkReport,
     pub(super) inbox: mpsc::Receiver<Job>,
     pub(super) stopped: mpsc::Receiver<Duration>,
+}
+
+impl Drop for Task {
+    /// Whatever ends the task, be it a panic, nobody waits for it in vain.
+    fn drop(&mut self) {
+        self.report.closed();
+    }
 }
 
 /// What it needs to publish.
@@ -84,7 +91,9 @@ impl Task {
             match end {
                 End::Lost(reason) => {
                     outage_began = Instant::now();
-                    failures = self.settings.failures_after(failures, connected_at.elapsed());
+                    failures = self
+                        .settings
+                        .failures_after(failures, connected_at.elapsed());
                     let address = line.connection.address();
                     self.report.lost(ConnectError::new(
                         ConnectErrorKind::Unreachable,
@@ -103,7 +112,6 @@ impl Task {
             jobs.take_in(job);
             jobs.resolve_waiting(Outcome::Disconnected);
         }
-        self.report.closed();
     }
 }
 
@@ -147,18 +155,17 @@ impl Waiting<'_> {
     /// Runs this to its end, or returns `None` when told to stop.
     async fn during<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
-        let patience = tokio::time::sleep_until(self.until);
-        let mut patience = std::pin::pin!(patience);
         let mut inbox_open = true;
         loop {
-            let impatient = patience.is_elapsed();
+            let impatient = self.until <= Instant::now();
             if impatient {
                 self.jobs.resolve_waiting(Outcome::Disconnected);
             }
-            // Arms may be cancelled: the work is pinned outside and goes on, the channels lose nothing, the timer keeps its time.
+            // Arms may be cancelled: the work is pinned outside and goes on, the channels lose nothing, the time is a fixed one.
+            let patience = timeout_at(self.until, std::future::pending::<()>());
             tokio::select! {
                 done = &mut work => return Some(done),
-                () = &mut patience, if !impatient => {}
+                _ = patience, if !impatient => {}
                 job = self.inbox.recv(), if impatient && inbox_open => match job {
                     Some(job) => self.jobs.take_in(job),
                     None => inbox_open = false,

@@ -1,0 +1,71 @@
+//! Returned messages are matched to theirs whatever the client hangs them on.
+//!
+//! The client gives a returned message to whichever confirm completes next, and completes the messages of one acknowledgement in no
+//! particular order, on its own thread. What that can mix up happens seldom with a real broker; so this broker is made up: it
+//! confirms as RabbitMQ does (what cannot be routed is returned and ready to be confirmed at once, the rest when it is written; one
+//! acknowledgement for all up to the first that is not ready, then single ones), but in large acknowledgements, with as many returns
+//! in them as possible.
+
+mod made_up;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, QueueName, Topology};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::{net::TcpListener, time::timeout};
+
+use made_up::{MadeUp, NOWHERE};
+
+const WINDOW: usize = 1000;
+const ROUNDS: usize = 120;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_outcome_is_right_however_returns_and_confirms_are_mixed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("amqp://{}", listener.local_addr().unwrap());
+    let broker = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        MadeUp::new(socket, WINDOW).run().await;
+    });
+    let mut settings = BrokerSettings::new(&url, "test").unwrap();
+    settings.publish_window = WINDOW;
+    let publisher = Publisher::start(&settings, "returned messages", Topology::none());
+    let mut dice = StdRng::seed_from_u64(7);
+    for round in 0..ROUNDS {
+        let mut messages = Vec::new();
+        let mut expected = Vec::new();
+        for number in 0..WINDOW {
+            let (queue, outcome) = if dice.random_ratio(1, 3) {
+                (NOWHERE, Outcome::Unroutable)
+            } else {
+                ("somewhere", Outcome::Confirmed)
+            };
+            messages.push(Message::to_queue(
+                QueueName::new(queue),
+                &format!("{round}-{number}"),
+                Vec::new(),
+                Bytes::from_static(b"body"),
+            ));
+            expected.push(outcome);
+        }
+        let outcomes = timeout(Duration::from_secs(60), publisher.publish_all(messages))
+            .await
+            .unwrap();
+        let wrong: Vec<_> = (0..WINDOW)
+            .filter(|i| outcomes[*i] != expected[*i])
+            .map(|i| (i, outcomes[i], expected[i]))
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "round {round}: {} wrong, such as {:?}",
+            wrong.len(),
+            wrong[0]
+        );
+    }
+    publisher.close(Duration::from_secs(5)).await;
+    timeout(Duration::from_secs(60), broker)
+        .await
+        .unwrap()
+        .unwrap();
+}
