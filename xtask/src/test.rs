@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test, on a broker that is found or started for the run.
 
+use std::env;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -19,6 +20,10 @@ use crate::report::{Counts, Report, Section};
 /// A run of which nothing is heard for so long hangs.
 const SILENCE_BOUND: Duration = Duration::from_secs(10 * 60);
 const SHOWN_LINES: usize = 300;
+/// How many tests of a test binary run at a time, unless this says otherwise already.
+const THREADS: &str = "RUST_TEST_THREADS";
+/// Most tests on a broker wait most of their time, so there may be more of them than processors.
+const TESTS_AT_A_TIME: usize = 6;
 
 /// Run every test, or those whose names contain a FILTER.
 ///
@@ -42,13 +47,19 @@ impl Test {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let start = Instant::now();
         say("building the tests (minutes the first time, seconds after that)");
-        let mut build = self.cargo_test();
-        build.arg("--no-run");
-        if !stderr().is_terminal() {
-            build.arg("--quiet");
+        // The integration tests run the programs, which Cargo does not build for the tests of another package. Built as members of
+        // the whole workspace, they share their dependencies with the tests.
+        let mut programs = self.cargo("build");
+        programs.args(["--exclude", "xtask", "--bins"]);
+        let mut tests = self.cargo("test");
+        tests.arg("--no-run");
+        for mut build in [programs, tests] {
+            if !stderr().is_terminal() {
+                build.arg("--quiet");
+            }
+            let built = build.status().context("cannot run cargo")?;
+            checked("building the tests", built)?;
         }
-        let built = build.status().context("cannot run cargo")?;
-        checked("building the tests", built)?;
         say(&format!("built in {}", seconds(start.elapsed())));
 
         let found = find_broker("test", Footprint::Small)?;
@@ -86,21 +97,24 @@ impl Test {
         })
     }
 
-    fn cargo_test(&self) -> Command {
-        let mut test = cargo();
-        test.args(["test", "--workspace"]);
+    fn cargo(&self, command: &str) -> Command {
+        let mut cargo = cargo();
+        cargo.args([command, "--workspace"]);
         if self.release {
-            test.arg("--release");
+            cargo.arg("--release");
         }
-        test
+        cargo
     }
 
     fn run_tests(&self, broker: &Broker) -> Result<Tally> {
         let path = target_folder()?.join("doorstep-test.log");
         let mut log =
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut cargo = self.cargo_test();
+        let mut cargo = self.cargo("test");
         cargo.arg("--no-fail-fast");
+        if env::var_os(THREADS).is_none() {
+            cargo.env(THREADS, TESTS_AT_A_TIME.to_string());
+        }
         if !self.filter.is_empty() {
             cargo.arg("--").args(&self.filter);
         }
