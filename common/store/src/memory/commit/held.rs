@@ -1,0 +1,148 @@
+//! Holding events, releasing them, and what makes them due.
+
+use doorstep_event::{StreamKey, Timestamp};
+
+use super::{Conflict, less, more};
+use crate::{
+    EntityKey, HeldId, HeldReason, HeldRetry, HeldRow, NewHeld, RowRef,
+    memory::data::{Data, Held, Stream},
+    size,
+};
+
+impl Data {
+    pub(super) fn hold(&mut self, new: NewHeld) -> Result<(), Conflict> {
+        self.counters.last_held += 1;
+        let id = HeldId(self.counters.last_held);
+        more(
+            &mut self.counters.usage.held,
+            size::held(&new.event, new.defect.as_deref()),
+        );
+        let held = Held {
+            row: HeldRow {
+                id,
+                event: new.event,
+                defect: new.defect,
+                reason: new.reason,
+                since: new.since,
+                attempts: new.attempts,
+            },
+            due: new.due,
+        };
+        if let Some(place) = held.place() {
+            let mut stream = self.streams.get(&place.0).cloned().unwrap_or_else(|| {
+                self.counters.last_stream += 1;
+                Stream::new(RowRef(self.counters.last_stream))
+            });
+            stream.held += 1;
+            self.streams.put(place.0.clone(), stream);
+            if !self.places.insert(place, id) {
+                return Err(Conflict);
+            }
+        }
+        self.held.put(id, held);
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, id: HeldId) -> Option<()> {
+        let held = self.held.remove(&id)?;
+        less(
+            &mut self.counters.usage.held,
+            size::held(&held.row.event, held.row.defect.as_deref()),
+        );
+        if let Some(place) = held.place() {
+            self.places.remove(&place);
+            if let Some(mut stream) = self.streams.get(&place.0).cloned() {
+                stream.held = stream.held.saturating_sub(1);
+                self.streams.put(place.0, stream);
+            }
+        }
+        Some(())
+    }
+
+    pub(super) fn put_off(&mut self, retry: HeldRetry) -> Result<(), Conflict> {
+        let mut held = self.held.get(&retry.id).ok_or(Conflict)?.clone();
+        held.row.reason = retry.reason;
+        held.row.attempts = retry.attempts;
+        held.row.since = retry.since;
+        held.due = retry.due;
+        self.held.put(retry.id, held);
+        Ok(())
+    }
+
+    /// Drops what is held at or below the cursor, and makes due what is held right above it.
+    pub(super) fn move_on(&mut self, key: &StreamKey, now: Timestamp) {
+        let Some(stream) = self.streams.get(key).cloned() else {
+            return;
+        };
+        if stream.held == 0 {
+            return;
+        }
+        let passed: Vec<HeldId> = self
+            .places
+            .range((key.clone(), 0)..=(key.clone(), stream.cursor))
+            .map(|(_, id)| *id)
+            .collect();
+        for id in passed {
+            self.release(id);
+        }
+        if stream.blocked.is_none() {
+            self.make_next_due(key, stream.cursor, now);
+        }
+    }
+
+    /// Makes due what is held right above the cursor, unless it has a due time already. Returns whether there was such.
+    fn make_next_due(&mut self, key: &StreamKey, cursor: u64, now: Timestamp) -> bool {
+        let Some(next) = cursor.checked_add(1) else {
+            return false;
+        };
+        let Some(id) = self.places.get(&(key.clone(), next)).copied() else {
+            return false;
+        };
+        let Some(held) = self.held.get(&id).filter(|h| h.due.is_none()) else {
+            return false;
+        };
+        let due = Some(now);
+        let held = Held {
+            due,
+            ..held.clone()
+        };
+        self.held.put(id, held);
+        true
+    }
+
+    /// Makes due what awaits an entity that has changed.
+    pub(super) fn wake(&mut self, entity: &EntityKey, now: Timestamp) {
+        let waiting: Vec<HeldId> = self
+            .held
+            .iter()
+            .filter(|(_, held)| {
+                matches!(&held.row.reason, HeldReason::Awaits(key) if key == entity)
+                    && held.due.is_none_or(|due| due > now)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            if let Some(held) = self.held.get(&id).cloned() {
+                let due = Some(now);
+                self.held.put(id, Held { due, ..held });
+            }
+        }
+    }
+
+    /// Makes due what should have been and was not. Returns how many there were.
+    pub(in crate::memory) fn sweep(&mut self, now: Timestamp) -> u64 {
+        let streams: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.blocked.is_none() && stream.held > 0)
+            .map(|(key, stream)| (key.clone(), stream.cursor))
+            .collect();
+        let mut made_due = 0;
+        for (key, cursor) in streams {
+            made_due += u64::from(self.make_next_due(&key, cursor, now));
+        }
+        self.counters.commits += u64::from(made_due > 0);
+        self.accept();
+        made_due
+    }
+}

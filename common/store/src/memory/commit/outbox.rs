@@ -1,0 +1,41 @@
+//! What the commit owes, what is paid, and what could not be paid yet.
+
+use doorstep_event::Timestamp;
+
+use super::{less, more};
+use crate::{
+    NewOutbox, OutboxId, OutboxRetry, OutboxRow,
+    memory::data::{Data, Owed},
+    size,
+};
+
+impl Data {
+    /// What is no longer there was paid by another relay.
+    pub(super) fn pay(&mut self, id: OutboxId) {
+        if let Some(owed) = self.outbox.remove(&id) {
+            let bytes = size::outbox(&owed.row.kind);
+            less(&mut self.counters.usage.outbox, bytes);
+        }
+    }
+
+    pub(super) fn put_off_payment(&mut self, retry: &OutboxRetry) {
+        if let Some(mut owed) = self.outbox.get(&retry.id).cloned() {
+            owed.row.attempts = owed.row.attempts.saturating_add(1);
+            owed.due = Some(retry.due);
+            self.outbox.put(retry.id, owed);
+        }
+    }
+
+    pub(super) fn owe(&mut self, new: NewOutbox, now: Timestamp) {
+        self.counters.last_outbox += 1;
+        let id = OutboxId(self.counters.last_outbox);
+        more(&mut self.counters.usage.outbox, size::outbox(&new.kind));
+        let row = OutboxRow {
+            id,
+            kind: new.kind,
+            attempts: 0,
+            since: now,
+        };
+        self.outbox.put(id, Owed { row, due: None });
+    }
+}
