@@ -3,15 +3,12 @@
 //! The client's own recovery stays off: it gives up silently, resends nothing and leaves half-recovered channels. Whoever holds a
 //! connection here drops it on any error and opens another.
 
-use std::{
-    io,
-    net::{Shutdown, TcpStream},
-    os::fd::AsFd,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod failure;
+mod health;
+mod wire;
 
-use futures_util::StreamExt;
+use std::{io, time::Duration};
+
 use lapin::{
     AsyncTcpStream, Channel, ConnectionProperties,
     tcp::OwnedTLSConfig,
@@ -21,20 +18,15 @@ use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
 use crate::{
     address::Address,
-    error::{ConnectError, ConnectErrorKind, Refusal, broker_reply, reply},
+    error::{ConnectError, ConnectErrorKind},
     settings::BrokerSettings,
 };
 
-/// How a connection is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It works.
-    Open,
-    /// The broker takes nothing from it for now, for this reason.
-    Blocked(String),
-    /// It is gone, for this reason.
-    Lost(String),
-}
+pub(crate) use failure::words;
+use failure::{failure, silence};
+pub(crate) use health::Health;
+use health::listen;
+use wire::Wire;
 
 /// An open connection. Dropping it cuts the wire, so that nothing is left waiting on it.
 pub(crate) struct Connection {
@@ -171,72 +163,6 @@ impl Drop for Connection {
     }
 }
 
-/// A second handle on the connection's socket. Blocked or half-dead connections cannot be closed politely, and the client offers no
-/// other way; once the socket is shut down its thread ends by itself.
-#[derive(Clone, Default)]
-struct Wire(Arc<Mutex<Option<TcpStream>>>);
-
-impl Wire {
-    fn hold(&self, socket: &impl AsFd) -> io::Result<()> {
-        let socket = socket.as_fd().try_clone_to_owned()?;
-        *self.lock() = Some(TcpStream::from(socket));
-        Ok(())
-    }
-
-    /// Whether the address accepted the connection.
-    fn is_held(&self) -> bool {
-        self.lock().is_some()
-    }
-
-    fn cut(&self) {
-        if let Some(socket) = self.lock().take() {
-            // Fails if the peer has hung up before, which is just as well.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<TcpStream>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Starts the one listener that a connection has: the client's listeners compete for events rather than each hearing all.
-fn listen(connection: &lapin::Connection) -> (AbortHandle, watch::Receiver<Health>) {
-    let mut events = Box::pin(connection.events_listener());
-    let status = connection.status();
-    // Events from before there was a listener are not kept, so the state is looked at once it is there.
-    let now = if !status.connected() {
-        Health::Lost("the broker closed the connection".to_owned())
-    } else if status.blocked() {
-        Health::Blocked("the broker is short of resources".to_owned())
-    } else {
-        Health::Open
-    };
-    let (sender, receiver) = watch::channel(now);
-    let task = tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            let health = match event {
-                lapin::Event::ConnectionBlocked(reason) => Health::Blocked(reason),
-                lapin::Event::ConnectionUnblocked => Health::Open,
-                // The end of a channel, such as the answer to asking for a queue that does not exist. Whoever uses the channel hears
-                // of it there.
-                lapin::Event::Error(error) if error.is_amqp_soft_error() => continue,
-                lapin::Event::Error(error) => Health::Lost(words(&error)),
-                _ => continue,
-            };
-            // What is lost stays lost.
-            sender.send_if_modified(|old| {
-                let change = !matches!(old, Health::Lost(_)) && *old != health;
-                if change {
-                    *old = health;
-                }
-                change
-            });
-        }
-    });
-    (task.abort_handle(), receiver)
-}
-
 fn uri(address: &Address, heartbeat: Duration) -> AMQPUri {
     let seconds = heartbeat.as_secs().clamp(1, u64::from(u16::MAX)) as u16;
     AMQPUri {
@@ -258,81 +184,5 @@ fn uri(address: &Address, heartbeat: Duration) -> AMQPUri {
             heartbeat: Some(address.heartbeat_seconds().unwrap_or(seconds)),
             ..AMQPQueryString::default()
         },
-    }
-}
-
-fn silence(address: &Address, limit: Duration) -> ConnectError {
-    ConnectError::new(
-        ConnectErrorKind::Silent,
-        format!(
-            "{address} accepts connections but has said nothing for {limit:?}: is that a RabbitMQ, and does it still run?"
-        ),
-    )
-}
-
-/// Puts one of the client's errors in our own words.
-fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> ConnectError {
-    use ConnectErrorKind::{Protocol, Refused, Unreachable};
-    let (user, vhost) = (address.user(), address.vhost());
-    let Some((code, text)) = broker_reply(error) else {
-        return match error.kind() {
-            lapin::ErrorKind::IOError(io) if !wire.is_held() => ConnectError::new(
-                Unreachable,
-                format!(
-                    "{address} cannot be reached ({io}): is the broker running there, and is the address right?"
-                ),
-            ),
-            lapin::ErrorKind::IOError(_) | lapin::ErrorKind::MissingHeartbeatError => {
-                ConnectError::new(
-                    Unreachable,
-                    format!("the connection to {address} broke ({})", words(error)),
-                )
-            }
-            _ => ConnectError::new(
-                Protocol,
-                format!(
-                    "{address} does not answer as RabbitMQ would ({})",
-                    words(error)
-                ),
-            ),
-        };
-    };
-    match code {
-        reply::ACCESS_REFUSED if text.contains("Login was refused") || text.contains("login") => {
-            ConnectError::new(
-                Refused(Refusal::Credentials),
-                format!(
-                    "{address} refuses user {user:?} with this password: correct them, or create the user with rabbitmqctl add_user"
-                ),
-            )
-        }
-        reply::ACCESS_REFUSED => ConnectError::new(
-            Refused(Refusal::Permission),
-            format!(
-                "{address} does not permit that to user {user:?} ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
-            ),
-        ),
-        reply::NOT_ALLOWED if text.contains("not found") => ConnectError::new(
-            Refused(Refusal::VirtualHost),
-            format!(
-                "virtual host {vhost} does not exist on {address}: create it with rabbitmqctl add_vhost {vhost}, or change the address's path"
-            ),
-        ),
-        reply::NOT_ALLOWED if text.contains("refused for user") => ConnectError::new(
-            Refused(Refusal::VirtualHost),
-            format!(
-                "{address} lets user {user:?} not into virtual host {vhost}: grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
-            ),
-        ),
-        _ => ConnectError::new(Protocol, format!("{address} says: {text} ({code})")),
-    }
-}
-
-/// The client's words for an error, in lower case as all of ours.
-pub(crate) fn words(error: &lapin::Error) -> String {
-    match (broker_reply(error), error.kind()) {
-        (Some((code, text)), _) => format!("{text} ({code})"),
-        (None, lapin::ErrorKind::IOError(io)) => io.to_string(),
-        (None, _) => error.to_string(),
     }
 }

@@ -1,0 +1,268 @@
+//! Declaring a topology: quick, repeatable, and with an answer that says what had to be made.
+//!
+//! Everything is looked for before it is declared. That tells whether a queue had to be created, which for a role that already has a
+//! past means possible loss. And what is there already is enough: for a user who may not declare, and for a broker that has lost its
+//! majority and can write nothing down, but still passes messages. A declaration of what is there only verifies its arguments.
+
+mod asker;
+mod difference;
+
+use std::time::Duration;
+
+use lapin::{
+    Channel,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, LongString},
+};
+
+use crate::{
+    connection::Connection,
+    error::{ConnectError, ConnectErrorKind, Refusal, reply},
+    names::QueueName,
+    topology::{Argument, Binding, Exchange, ExchangeKind, Queue, QueuePurpose, Topology},
+};
+
+use asker::{Answer, Asker};
+use difference::Difference;
+
+/// Declares everything and returns the queues that had to be created, without those that only show copies.
+///
+/// # Errors
+/// Something exists with other arguments ([`ConnectErrorKind::Mismatch`]), is not there and may not be made
+/// ([`Refusal::Permission`]) or cannot be made for now ([`ConnectErrorKind::Silent`]), or the connection is lost.
+pub(crate) async fn declare(
+    connection: &Connection,
+    topology: &Topology,
+    limit: Duration,
+) -> Result<Vec<QueueName>, ConnectError> {
+    let mut declarer = Declarer {
+        asker: Asker::new(connection, limit),
+        verifying: Verifying::Everything,
+    };
+    let mut created = Vec::new();
+    for exchange in &topology.exchanges {
+        declarer.exchange(exchange).await?;
+    }
+    for queue in &topology.queues {
+        let existence = declarer.queue(queue).await?;
+        if existence == Existence::Created && queue.purpose != QueuePurpose::Dead {
+            created.push(queue.name.clone());
+        }
+    }
+    for binding in &topology.bindings {
+        declarer.bind(binding).await?;
+    }
+    declarer.asker.finish().await;
+    Ok(created)
+}
+
+struct Declarer<'a> {
+    asker: Asker<'a>,
+    verifying: Verifying,
+}
+
+/// How much is asked for beyond what is needed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verifying {
+    /// Arguments of what is there, and bindings.
+    Everything,
+    /// The broker has left such a question unanswered; another would cost as much time and be as vain.
+    Nothing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existence {
+    Found,
+    Created,
+}
+
+impl Declarer<'_> {
+    async fn exchange(&mut self, exchange: &Exchange) -> Result<(), ConnectError> {
+        let name = exchange.name.as_str();
+        let request = |passive| {
+            let kind = match exchange.kind {
+                ExchangeKind::Topic => lapin::ExchangeKind::Topic,
+            };
+            let options = ExchangeDeclareOptions {
+                passive,
+                durable: true,
+                ..ExchangeDeclareOptions::default()
+            };
+            async move |channel: Channel| {
+                channel
+                    .exchange_declare(name.into(), kind, options, FieldTable::default())
+                    .await
+            }
+        };
+        let found = match self.asker.ask(request(true)).await? {
+            Answer::Yes(()) => true,
+            Answer::No(..) => false,
+            Answer::Silence => return Err(self.silence("exchange", name)),
+        };
+        if found && self.verifying == Verifying::Nothing {
+            return Ok(());
+        }
+        match self.asker.ask(request(false)).await? {
+            Answer::Yes(()) => Ok(()),
+            Answer::No(reply::ACCESS_REFUSED, _) if found => Ok(()),
+            Answer::Silence if found => {
+                self.verifying = Verifying::Nothing;
+                Ok(())
+            }
+            Answer::No(reply::ACCESS_REFUSED, text) => Err(self.forbidden("exchange", name, &text)),
+            Answer::No(reply::PRECONDITION_FAILED, text) => Err(ConnectError::new(
+                ConnectErrorKind::Mismatch,
+                format!(
+                    "exchange {name} exists on {} with other properties ({text}): delete it while nothing runs, or choose another namespace",
+                    self.asker.connection().address()
+                ),
+            )),
+            Answer::No(code, text) => Err(self.other("exchange", name, code, &text)),
+            Answer::Silence => Err(self.silence("exchange", name)),
+        }
+    }
+
+    async fn queue(&mut self, queue: &Queue) -> Result<Existence, ConnectError> {
+        let name = queue.name.as_str();
+        let request = |passive, arguments| {
+            let options = QueueDeclareOptions {
+                passive,
+                durable: true,
+                ..QueueDeclareOptions::default()
+            };
+            async move |channel: Channel| {
+                channel.queue_declare(name.into(), options, arguments).await
+            }
+        };
+        let found = match self.asker.ask(request(true, FieldTable::default())).await? {
+            Answer::Yes(_) => true,
+            // Also if we may not look: the declaration says whether we may make it.
+            Answer::No(reply::NOT_FOUND | reply::ACCESS_REFUSED, _) => false,
+            Answer::No(code, text) => return Err(self.other("queue", name, code, &text)),
+            Answer::Silence => return Err(self.silence("queue", name)),
+        };
+        if found && self.verifying == Verifying::Nothing {
+            return Ok(Existence::Found);
+        }
+        match self.asker.ask(request(false, table(queue))).await? {
+            Answer::Yes(_) if found => Ok(Existence::Found),
+            Answer::Yes(_) => Ok(Existence::Created),
+            Answer::No(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
+                Err(self.mismatch(queue, &text))
+            }
+            Answer::No(reply::ACCESS_REFUSED, _) if found => Ok(Existence::Found),
+            Answer::Silence if found => {
+                self.verifying = Verifying::Nothing;
+                Ok(Existence::Found)
+            }
+            Answer::No(reply::ACCESS_REFUSED, text) => Err(self.forbidden("queue", name, &text)),
+            Answer::No(code, text) => Err(self.other("queue", name, code, &text)),
+            Answer::Silence => Err(self.silence("queue", name)),
+        }
+    }
+
+    async fn bind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
+        let answer = match self.verifying {
+            Verifying::Everything => {
+                let request = async move |channel: Channel| {
+                    channel
+                        .queue_bind(
+                            binding.queue.as_str().into(),
+                            binding.exchange.as_str().into(),
+                            binding.routing_key.as_str().into(),
+                            QueueBindOptions::default(),
+                            FieldTable::default(),
+                        )
+                        .await
+                };
+                self.asker.ask(request).await?
+            }
+            Verifying::Nothing => Answer::Silence,
+        };
+        let reason = match answer {
+            Answer::Yes(()) => return Ok(()),
+            Answer::No(reply::ACCESS_REFUSED, text) => text,
+            Answer::No(code, text) => {
+                return Err(self.other("binding of queue", binding.queue.as_str(), code, &text));
+            }
+            Answer::Silence => {
+                self.verifying = Verifying::Nothing;
+                "no answer".to_owned()
+            }
+        };
+        // Bindings cannot be looked at. Exchange and queue are there, so whoever made them has most likely bound them; and if not,
+        // publishing says so, for everything is published mandatory.
+        let Binding {
+            exchange,
+            queue,
+            routing_key,
+        } = binding;
+        tracing::warn!(%queue, exchange, routing_key, reason, "binding not verified");
+        Ok(())
+    }
+
+    fn mismatch(&self, queue: &Queue, text: &str) -> ConnectError {
+        let name = &queue.name;
+        let what = match Difference::read(text) {
+            Some(Difference {
+                argument,
+                there,
+                wanted,
+            }) => format!("{argument} is {there} there and {wanted} is wanted"),
+            None => text.to_owned(),
+        };
+        let address = self.asker.connection().address();
+        ConnectError::new(
+            ConnectErrorKind::Mismatch,
+            format!(
+                "queue {name} exists on {address} with other arguments: {what}; let it run empty and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace",
+                address.vhost(),
+            ),
+        )
+    }
+
+    fn forbidden(&self, what: &str, name: &str, text: &str) -> ConnectError {
+        let address = self.asker.connection().address();
+        let (user, vhost) = (address.user(), address.vhost());
+        ConnectError::new(
+            ConnectErrorKind::Refused(Refusal::Permission),
+            format!(
+                "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'",
+            ),
+        )
+    }
+
+    fn silence(&self, what: &str, name: &str) -> ConnectError {
+        ConnectError::new(
+            ConnectErrorKind::Silent,
+            format!(
+                "{} has not answered for {:?} about {what} {name}: has its cluster lost its majority?",
+                self.asker.connection().address(),
+                self.asker.limit(),
+            ),
+        )
+    }
+
+    fn other(&self, what: &str, name: &str, code: u16, text: &str) -> ConnectError {
+        ConnectError::new(
+            ConnectErrorKind::Protocol,
+            format!(
+                "{} answers to the declaration of {what} {name}: {text} ({code})",
+                self.asker.connection().address()
+            ),
+        )
+    }
+}
+
+fn table(queue: &Queue) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in &queue.arguments {
+        let value = match value {
+            Argument::Text(text) => AMQPValue::LongString(LongString::from(text.as_str())),
+            Argument::Number(number) => AMQPValue::LongLongInt(*number),
+            Argument::Flag(flag) => AMQPValue::Boolean(*flag),
+        };
+        table.insert((*name).into(), value);
+    }
+    table
+}
