@@ -115,6 +115,12 @@ macro_rules! text_attribute {
             }
         }
 
+        impl From<$name> for Arc<str> {
+            fn from(value: $name) -> Self {
+                value.0
+            }
+        }
+
         impl From<$name> for String {
             fn from(value: $name) -> Self {
                 value.0.as_ref().to_owned()

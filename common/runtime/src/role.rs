@@ -131,8 +131,29 @@ impl<S> States<S> {
         }
     }
 
-    pub(crate) fn into_entries(self) -> Vec<Entry<S>> {
+    /// Takes these entities with copies of their states instead of what was there.
+    pub(crate) fn fill<'a>(
+        &mut self,
+        keys: &[EntityKey],
+        states: impl Iterator<Item = &'a Option<S>>,
+    ) where
+        S: Clone + 'a,
+    {
+        self.entries.clear();
         self.entries
+            .extend(keys.iter().zip(states).map(|(key, state)| Entry {
+                key: key.clone(),
+                state: state.clone(),
+                written: false,
+            }));
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry<S>] {
+        &self.entries
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry<S>> {
+        self.entries.drain(..)
     }
 
     fn entry(&mut self, key: &EntityKey) -> &mut Entry<S> {

@@ -4,45 +4,128 @@
 //! meanwhile makes a conflict, and is read afresh. A batch takes its rows out and puts them back when its commit is written; whatever
 //! ends differently leaves them forgotten.
 
-use std::num::NonZeroUsize;
+use std::hash::BuildHasher;
 
-use doorstep_event::StreamKey;
-use doorstep_store::{EntityKey, Expect, StreamRow};
-use lru::LruCache;
+use doorstep_event::{Event, EventId, StreamKey, Subject};
+use doorstep_store::{EntityKey, Expect};
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// A stream as it is remembered: only one that is not blocked and holds nothing.
+pub(super) struct KnownStream {
+    pub(super) key: StreamKey,
+    pub(super) expect: Expect,
+    pub(super) cursor: u64,
+    pub(super) last_id: Option<EventId>,
+}
 
 /// An entity as the engine works with it: its state read into the role's own type.
 pub(super) struct KnownEntity<S> {
+    pub(super) key: EntityKey,
     pub(super) expect: Expect,
     pub(super) state: Option<S>,
 }
 
 pub(super) struct Memory<S> {
-    streams: LruCache<StreamKey, StreamRow>,
-    entities: LruCache<EntityKey, KnownEntity<S>>,
+    hasher: DefaultHashBuilder,
+    streams: Recent<KnownStream>,
+    entities: Recent<KnownEntity<S>>,
 }
 
 impl<S> Memory<S> {
     pub(super) fn new(rows: usize) -> Self {
-        let rows = NonZeroUsize::new(rows).unwrap_or(NonZeroUsize::MIN);
         Self {
-            streams: LruCache::new(rows),
-            entities: LruCache::new(rows),
+            hasher: DefaultHashBuilder::default(),
+            streams: Recent::new(rows),
+            entities: Recent::new(rows),
         }
     }
 
-    pub(super) fn take_stream(&mut self, key: &StreamKey) -> Option<StreamRow> {
-        self.streams.pop(key)
+    /// Of a stream. The subject alone: hardly ever have two sources the same, and then the keys are compared.
+    pub(super) fn hash_of_stream(&self, subject: &Subject) -> u64 {
+        self.hasher.hash_one(subject.as_str())
     }
 
-    pub(super) fn take_entity(&mut self, key: &EntityKey) -> Option<KnownEntity<S>> {
-        self.entities.pop(key)
+    pub(super) fn hash_of_entity(&self, key: &EntityKey) -> u64 {
+        self.hasher.hash_one(key.as_str())
     }
 
-    pub(super) fn put_stream(&mut self, row: StreamRow) {
-        self.streams.put(row.key.clone(), row);
+    pub(super) fn take_stream(&mut self, hash: u64, event: &Event) -> Option<KnownStream> {
+        self.streams.take(hash, |known| is_of(event, &known.key))
     }
 
-    pub(super) fn put_entity(&mut self, key: EntityKey, known: KnownEntity<S>) {
-        self.entities.put(key, known);
+    pub(super) fn take_entity(&mut self, hash: u64, key: &EntityKey) -> Option<KnownEntity<S>> {
+        self.entities.take(hash, |known| known.key == *key)
+    }
+
+    pub(super) fn put_stream(&mut self, hash: u64, known: KnownStream) {
+        self.streams.put(hash, known);
+    }
+
+    pub(super) fn put_entity(&mut self, hash: u64, known: KnownEntity<S>) {
+        self.entities.put(hash, known);
+    }
+}
+
+/// Whether an event is of this stream.
+pub(super) fn is_of(event: &Event, stream: &StreamKey) -> bool {
+    event.subject == stream.subject && event.source == stream.source
+}
+
+/// Things that were put in not too long ago. When the younger half of the room is full, the older half is forgotten whole: nothing has
+/// to be kept in the order of its use.
+struct Recent<T> {
+    half: usize,
+    younger: HashTable<(u64, T)>,
+    older: HashTable<(u64, T)>,
+}
+
+impl<T> Recent<T> {
+    fn new(room: usize) -> Self {
+        Self {
+            half: room.div_ceil(2).max(1),
+            younger: HashTable::new(),
+            older: HashTable::new(),
+        }
+    }
+
+    fn take(&mut self, hash: u64, is: impl Fn(&T) -> bool) -> Option<T> {
+        [&mut self.younger, &mut self.older]
+            .into_iter()
+            .find_map(|half| {
+                half.find_entry(hash, |(h, thing)| *h == hash && is(thing))
+                    .ok()
+            })
+            .map(|found| found.remove().0.1)
+    }
+
+    /// Puts in what is not there.
+    fn put(&mut self, hash: u64, thing: T) {
+        if self.younger.len() >= self.half {
+            std::mem::swap(&mut self.younger, &mut self.older);
+            self.younger.clear();
+        }
+        self.younger
+            .insert_unique(hash, (hash, thing), |(hash, _)| *hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_back_in_time_is_not_forgotten() {
+        let mut recent = Recent::new(4);
+        for number in 0..100_u64 {
+            recent.put(number, number);
+            // Of two numbers with one hash, each is itself.
+            recent.put(number, number + 1_000);
+            assert_eq!(recent.take(number, |n| *n == number), Some(number));
+            recent.put(number, number);
+        }
+        assert_eq!(recent.take(99, |n| *n == 1_099), Some(1_099));
+        assert_eq!(recent.take(99, |n| *n == 1_099), None);
+        assert_eq!(recent.take(1, |_| true), None);
+        assert!(recent.younger.len() + recent.older.len() <= 4);
     }
 }

@@ -10,6 +10,7 @@
 
 mod memory;
 mod plan;
+mod prepared;
 mod slots;
 
 use bytes::Bytes;
@@ -18,7 +19,8 @@ use doorstep_store::{Ask, Commit, HeldRow, Store, StoreError, Tally, Usage};
 
 use crate::{Limits, Role};
 use memory::Memory;
-use plan::{Origin, Plan, Prepared};
+use plan::Plan;
+use prepared::{Held, Origin, Prepared};
 use slots::Slots;
 
 /// A delivery, read as far as it could be.
@@ -167,12 +169,12 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     fn prepare_held(&self, held: HeldRow) -> Prepared<R::Fact> {
-        let origin = Origin::Held {
+        let origin = Origin::Held(Box::new(Held {
             id: held.id,
             reason: held.reason,
             since: held.since,
             attempts: held.attempts,
-        };
+        }));
         Prepared::event(&self.role, held.event, held.defect, origin)
     }
 
@@ -217,32 +219,33 @@ impl<R: Role, S: Store> Engine<R, S> {
 
     /// Reads every row that the batch touches and that is not remembered.
     async fn read(&mut self, items: &[Prepared<R::Fact>]) -> Result<Slots<R>, StoreError> {
-        let mut slots = Slots::new();
         let mut ask = Ask::default();
-        for item in items {
-            slots.claim(item, &mut self.memory, &mut ask);
-        }
+        let mut slots = Slots::claim(items, &mut self.memory, &mut ask);
         // What is held comes along within the batch's bound: little of each where there are many streams.
         let share = self.limits.batch_events / ask.streams.len().max(1);
         ask.held_per_stream = share.max(1).min(self.limits.held_per_stream);
         if !slots::is_empty(&ask) {
             let loaded = self.store.load(ask.clone()).await?;
-            slots.fill(&ask, loaded)?;
+            slots.fill(&ask, loaded, &self.memory)?;
         }
         // What is held next came along with the streams; the entities that it touches are known only now. Reading them a moment
         // later than their streams does no harm: the commit checks every version.
         let mut ask = Ask::default();
-        let mut held = slots.take_loaded_held();
-        let prepared: Vec<_> = held.drain(..).map(|row| self.prepare_held(row)).collect();
-        for item in &prepared {
-            slots.claim_entities(item, &mut self.memory, &mut ask);
-        }
+        let held: Vec<_> = slots
+            .take_loaded_held()
+            .into_iter()
+            .map(|row| {
+                let held = self.prepare_held(row);
+                let claim = slots.claim_held(&held, &mut self.memory, &mut ask);
+                (held, claim)
+            })
+            .collect();
         slots.ask_places(items, &mut ask);
         if !slots::is_empty(&ask) {
             let loaded = self.store.load(ask.clone()).await?;
-            slots.fill(&ask, loaded)?;
+            slots.fill(&ask, loaded, &self.memory)?;
         }
-        slots.queue_held(prepared);
+        slots.queue_held(held);
         Ok(slots)
     }
 

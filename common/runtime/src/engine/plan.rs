@@ -5,149 +5,21 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use bytes::Bytes;
-use doorstep_event::{ContractError, Event, EventId, Sequence, Source, Subject, Timestamp};
+use doorstep_event::{Event, Sequence, Source, Subject, Timestamp};
 use doorstep_store::{
-    Changes, DeadFate, DeadStatus, EntityKey, HeldId, HeldReason, HeldRetry, NewDead, NewHeld,
-    NewOutbox, OutboxKind, OutgoingChange, StoreError,
+    Changes, DeadFate, DeadStatus, EntityKey, HeldReason, HeldRetry, NewDead, NewHeld, NewOutbox,
+    OutboxKind, OutgoingChange, StoreError,
 };
 
-use super::slots::{Slots, Waiting};
+use super::{
+    prepared::{Item, Origin, Prepared, Understood, panic_text, unreadable_source},
+    slots::{Claim, Slots, Waiting},
+};
 use crate::{
-    Emit, Limits, Reading, Refusal, Role,
+    Emit, Limits, Refusal, Role,
     dead_letter::{self, Blocks, Cause, reason},
-    role::{Entry, States},
+    role::States,
 };
-
-/// What is worked: an event, or what could not be read as one.
-pub(super) enum Item {
-    Event {
-        event: Event,
-        defect: Option<String>,
-    },
-    Unreadable {
-        body: Bytes,
-        headers: String,
-        defect: String,
-        id: EventId,
-    },
-}
-
-/// Where an item comes from.
-#[derive(Clone)]
-pub(super) enum Origin {
-    Delivery,
-    Held {
-        id: HeldId,
-        reason: HeldReason,
-        since: Timestamp,
-        attempts: u32,
-    },
-}
-
-/// What reading an event has led to, with the entities that it touches.
-enum Understood<F> {
-    Fact(F, Vec<EntityKey>),
-    Ignored,
-    Refused(Cause),
-}
-
-/// An item, read once: a batch that meets a conflict is planned again without reading it again.
-pub(super) struct Prepared<F> {
-    pub(super) item: Item,
-    origin: Origin,
-    understood: Understood<F>,
-}
-
-impl<F> Prepared<F> {
-    pub(super) fn event<R: Role<Fact = F>>(
-        role: &R,
-        event: Event,
-        defect: Option<String>,
-        origin: Origin,
-    ) -> Self {
-        let understood = match &defect {
-            Some(defect) => Understood::Refused(Cause::new(reason::UNREADABLE, defect.clone())),
-            None => understand(role, &event),
-        };
-        Self {
-            item: Item::Event { event, defect },
-            origin,
-            understood,
-        }
-    }
-
-    pub(super) fn unreadable(body: Bytes, headers: String, defect: String) -> Self {
-        #[expect(
-            clippy::expect_used,
-            reason = "64 hexadecimal digits are a well-formed id"
-        )]
-        let id = EventId::new(dead_letter::body_digest(&body)).expect("a digest is an id");
-        Self {
-            item: Item::Unreadable {
-                body,
-                headers,
-                defect,
-                id,
-            },
-            origin: Origin::Delivery,
-            understood: Understood::Ignored,
-        }
-    }
-
-    /// The entities that it touches.
-    pub(super) fn keys(&self) -> &[EntityKey] {
-        match &self.understood {
-            Understood::Fact(_, keys) => keys,
-            Understood::Ignored | Understood::Refused(_) => &[],
-        }
-    }
-
-    /// The id under which a delivery without a place in a stream is told apart; none where a cursor does that, and none for what is
-    /// held, since its id was marked when it came.
-    pub(super) fn seen_id(&self) -> Option<(Source, EventId)> {
-        match (&self.item, &self.origin) {
-            (Item::Event { event, .. }, Origin::Delivery) if event.sequence.is_none() => {
-                Some((event.source.clone(), event.id.clone()))
-            }
-            (Item::Unreadable { id, .. }, _) => Some((unreadable_source(), id.clone())),
-            _ => None,
-        }
-    }
-}
-
-fn unreadable_source() -> Source {
-    #[expect(clippy::expect_used, reason = "a constant of the program")]
-    Source::new("unreadable").expect("a well-formed source")
-}
-
-fn understand<R: Role>(role: &R, event: &Event) -> Understood<R::Fact> {
-    let read = catch_unwind(AssertUnwindSafe(|| {
-        role.read(event).map(|reading| match reading {
-            Reading::Ignored => Understood::Ignored,
-            Reading::Fact(fact) => {
-                let keys = role.keys(event, &fact);
-                Understood::Fact(fact, keys)
-            }
-        })
-    }));
-    match read {
-        Ok(Ok(understood)) => understood,
-        Ok(Err(e @ ContractError::UnknownType(_))) => {
-            Understood::Refused(Cause::new(reason::UNKNOWN_TYPE, e.to_string()))
-        }
-        Ok(Err(e)) => Understood::Refused(Cause::new(reason::CONTRACT, e.to_string())),
-        Err(panic) => Understood::Refused(Cause::new(reason::PANIC, panic_text(panic.as_ref()))),
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a text".to_owned())
-}
 
 /// What a handler has said of an event.
 enum Verdict {
@@ -157,6 +29,21 @@ enum Verdict {
     Dead(Cause),
 }
 
+/// An event that is being decided.
+struct Case<'c, F> {
+    event: &'c Event,
+    prepared: &'c Prepared<F>,
+    claim: Claim,
+}
+
+impl<F> Clone for Case<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Case<'_, F> {}
+
 /// What a batch is going to do.
 pub(super) struct Plan<'a, R: Role> {
     role: &'a R,
@@ -165,6 +52,8 @@ pub(super) struct Plan<'a, R: Role> {
     slots: Slots<R>,
     changes: Changes,
     emitted: Vec<(Emit, Option<String>)>,
+    /// What a handler is given, used again for each.
+    states: States<R::State>,
     now: Timestamp,
     jitter: f64,
 }
@@ -185,6 +74,7 @@ impl<'a, R: Role> Plan<'a, R> {
             slots,
             changes: Changes::at(now),
             emitted: Vec::new(),
+            states: States::new(Vec::new()),
             now,
             jitter,
         };
@@ -221,38 +111,42 @@ impl<'a, R: Role> Plan<'a, R> {
                     self.now,
                 ));
             }
-            Item::Event { event, .. } => match event.sequence {
-                Some(sequence) => self.numbered(index, event, sequence),
-                None => self.unnumbered(prepared, event),
-            },
+            Item::Event { event, .. } => {
+                let case = Case {
+                    event,
+                    prepared,
+                    claim: self.slots.claim_of(index),
+                };
+                match event.sequence {
+                    Some(sequence) => self.numbered(index, case, sequence),
+                    None => self.unnumbered(case),
+                }
+            }
         }
     }
 
     /// Step 4 of the loop: where does an event with a sequence stand in its stream?
-    fn numbered(&mut self, index: usize, event: &Event, sequence: Sequence) {
-        let items = self.items;
-        let prepared = &items[index];
-        let Some(slot) = self.slots.stream(&event.stream()) else {
+    fn numbered(&mut self, index: usize, case: Case<'_, R::Fact>, sequence: Sequence) {
+        let Case {
+            event, prepared, ..
+        } = case;
+        let Some(slot) = self.slots.stream(case.claim) else {
             return;
         };
         let next = slot.next();
         match &prepared.origin {
             Origin::Delivery if sequence.get() < next => {
-                let taken_by_another = sequence.get() == slot.after.cursor
-                    && slot
-                        .after
-                        .last_id
-                        .as_ref()
-                        .is_some_and(|last| *last != event.id);
-                if taken_by_another {
-                    self.numbering_conflict(prepared, event);
+                let last = slot.after.last_id.as_ref();
+                let at_cursor = sequence.get() == slot.after.cursor;
+                if at_cursor && last.is_some_and(|last| *last != event.id) {
+                    self.numbering_conflict(case);
                 } else {
                     self.changes.tally.duplicates += 1;
                 }
             }
             Origin::Delivery => match slot.held_at(sequence) {
                 Some(held) if *held == event.id => self.changes.tally.duplicates += 1,
-                Some(_) => self.numbering_conflict(prepared, event),
+                Some(_) => self.numbering_conflict(case),
                 None if slot.after.blocked.is_some() && sequence.get() == next => {
                     self.changes.tally.duplicates += 1;
                 }
@@ -262,66 +156,70 @@ impl<'a, R: Role> Plan<'a, R> {
                     slot.places.insert(sequence, event.id.clone());
                     slot.waiting.insert(sequence, Waiting::InBatch(index));
                 }
-                None => self.advance(prepared, event, sequence),
+                None => self.advance(case, sequence),
             },
             // Whoever has raised the cursor above a held event has deleted it in the same commit.
-            Origin::Held { .. } if sequence.get() < next => {}
-            Origin::Held { reason, .. } => {
-                let replays_the_blocker = matches!(reason, HeldReason::Replay(dead) if slot.after.blocked.as_ref() == Some(dead));
+            Origin::Held(_) if sequence.get() < next => {}
+            Origin::Held(held) => {
+                let replays_the_blocker = matches!(&held.reason, HeldReason::Replay(dead) if slot.after.blocked.as_ref() == Some(dead));
                 let may_go =
                     sequence.get() == next && (slot.after.blocked.is_none() || replays_the_blocker);
                 if may_go {
                     slot.waiting.remove(&sequence);
-                    self.advance(prepared, event, sequence);
+                    self.advance(case, sequence);
                 } else {
                     // It fell due although it is not its turn: its predecessor will make it due again.
-                    self.put_off(prepared, event, None, None);
+                    self.put_off(case, None, None);
                 }
             }
         }
     }
 
     /// Applies the next event of a stream, and then what is held and has become next by that.
-    fn advance(&mut self, first: &Prepared<R::Fact>, event: &Event, sequence: Sequence) {
-        if !self.apply(first, event, sequence) {
+    fn advance(&mut self, first: Case<'_, R::Fact>, sequence: Sequence) {
+        if !self.apply(first, sequence) {
             return;
         }
-        let key = event.stream();
+        let items = self.items;
         loop {
-            let Some(slot) = self.slots.stream(&key) else {
+            let Some(slot) = self.slots.stream(first.claim) else {
                 return;
             };
+            // Mostly nothing waits, and then nothing need be looked for.
+            if slot.waiting.is_empty() {
+                return;
+            }
             let Some(next) = Sequence::new(slot.next()) else {
                 return;
             };
             let Some(waiting) = slot.waiting.remove(&next) else {
                 return;
             };
-            let items = self.items;
-            let applied = match &waiting {
-                Waiting::Loaded(prepared) => self.apply_waiting(prepared, next),
-                Waiting::InBatch(index) => self.apply_waiting(&items[*index], next),
+            let (prepared, claim) = match &waiting {
+                Waiting::Loaded(loaded) => (&loaded.0, loaded.1),
+                Waiting::InBatch(index) => (&items[*index], self.slots.claim_of(*index)),
             };
-            if !applied {
+            let Item::Event { event, .. } = &prepared.item else {
+                return;
+            };
+            let case = Case {
+                event,
+                prepared,
+                claim,
+            };
+            if !self.apply(case, next) {
                 return;
             }
         }
     }
 
-    fn apply_waiting(&mut self, prepared: &Prepared<R::Fact>, sequence: Sequence) -> bool {
-        match &prepared.item {
-            Item::Event { event, .. } => self.apply(prepared, event, sequence),
-            Item::Unreadable { .. } => false,
-        }
-    }
-
     /// Asks the handler about the next event of a stream. Returns whether the cursor has moved.
-    fn apply(&mut self, prepared: &Prepared<R::Fact>, event: &Event, sequence: Sequence) -> bool {
-        let verdict = self.ask(prepared, event);
-        let key = event.stream();
+    fn apply(&mut self, case: Case<'_, R::Fact>, sequence: Sequence) -> bool {
+        let event = case.event;
+        let verdict = self.ask(case);
         match verdict {
             Verdict::Applied(_) | Verdict::Ignored => {
-                let replayed = self.settle_replay(prepared);
+                let replayed = self.settle_replay(case.prepared);
                 let tally = &mut self.changes.tally;
                 if let Verdict::Applied(emits) = verdict {
                     tally.applied += 1;
@@ -334,9 +232,9 @@ impl<'a, R: Role> Plan<'a, R> {
                 } else {
                     tally.ignored += 1;
                 }
-                if let Some(slot) = self.slots.stream(&key) {
+                if let Some(slot) = self.slots.stream(case.claim) {
                     slot.touched = true;
-                    slot.held_changes |= matches!(prepared.origin, Origin::Held { .. });
+                    slot.held_changes |= case.prepared.is_held();
                     slot.after.cursor = sequence.get();
                     slot.after.last_id = Some(event.id.clone());
                     slot.after.blocked = None;
@@ -344,18 +242,21 @@ impl<'a, R: Role> Plan<'a, R> {
                 true
             }
             Verdict::NotYet(entity) => {
-                self.wait_for(prepared, event, entity);
+                self.wait_for(case, entity);
                 false
             }
             Verdict::Dead(cause) => {
-                self.die(prepared, event, cause);
+                self.die(case, cause);
                 false
             }
         }
     }
 
     /// An event without a sequence: told apart by its id, applied in whatever order it comes.
-    fn unnumbered(&mut self, prepared: &Prepared<R::Fact>, event: &Event) {
+    fn unnumbered(&mut self, case: Case<'_, R::Fact>) {
+        let Case {
+            event, prepared, ..
+        } = case;
         if let Some(id) = prepared.seen_id() {
             if self.slots.see(&id) {
                 self.changes.tally.duplicates += 1;
@@ -377,13 +278,13 @@ impl<'a, R: Role> Plan<'a, R> {
                         self.limits.seen_retention.as_secs() / 3600
                     ),
                 };
-                self.die(prepared, event, Cause::new(reason::TOO_OLD, detail));
+                self.die(case, Cause::new(reason::TOO_OLD, detail));
                 return;
             }
         }
-        match self.ask(prepared, event) {
+        match self.ask(case) {
             Verdict::Applied(emits) => {
-                let replayed = self.settle_replay(prepared);
+                let replayed = self.settle_replay(case.prepared);
                 self.changes.tally.applied += 1;
                 self.changes.tally.replayed += u64::from(replayed);
                 self.emitted.extend(
@@ -398,47 +299,43 @@ impl<'a, R: Role> Plan<'a, R> {
                 self.changes.tally.ignored += 1;
                 self.release(prepared);
             }
-            Verdict::NotYet(entity) => self.wait_for(prepared, event, entity),
-            Verdict::Dead(cause) => self.die(prepared, event, cause),
+            Verdict::NotYet(entity) => self.wait_for(case, entity),
+            Verdict::Dead(cause) => self.die(case, cause),
         }
     }
 
     /// Calls the handler on copies of the states; they count only if it agrees.
-    fn ask(&mut self, prepared: &Prepared<R::Fact>, event: &Event) -> Verdict {
-        let (fact, keys) = match &prepared.understood {
+    fn ask(&mut self, case: Case<'_, R::Fact>) -> Verdict {
+        let (fact, keys) = match &case.prepared.understood {
             Understood::Ignored => return Verdict::Ignored,
             Understood::Refused(cause) => return Verdict::Dead(cause.clone()),
             Understood::Fact(fact, keys) => (fact, keys),
         };
-        let entries = keys
-            .iter()
-            .map(|key| {
-                (
-                    key.clone(),
-                    self.slots.entity(key).and_then(|slot| slot.state.clone()),
-                )
-            })
-            .collect();
-        let mut states = States::new(entries);
+        let slots = &self.slots;
+        let states = &mut self.states;
+        states.fill(keys, slots.entities(case.claim).map(|slot| &slot.state));
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.role.handle(&mut states, event, fact, self.now)
+            self.role.handle(states, case.event, fact, self.now)
         }));
         match answer {
             Ok(Ok(emits)) => {
-                let entries = states.into_entries();
                 // No store removes a state, and what is remembered must not differ from what is stored.
-                if let Some(removed) = entries.iter().find(|e| self.removes(e)) {
-                    let detail = format!("the handler removes the state of {}", removed.key);
+                let entries = states.entries().iter();
+                let removed = entries
+                    .zip(slots.entities(case.claim))
+                    .find(|(entry, slot)| {
+                        entry.written && entry.state.is_none() && slot.state.is_some()
+                    })
+                    .map(|(entry, _)| &entry.key);
+                if let Some(removed) = removed {
+                    let detail = format!("the handler removes the state of {removed}");
                     return Verdict::Dead(Cause::new(reason::PANIC, detail));
                 }
-                for Entry {
-                    key,
-                    state,
-                    written,
-                } in entries
-                {
-                    if written && let Some(slot) = self.slots.entity(&key) {
-                        slot.state = state;
+                for (number, entry) in states.drain().enumerate() {
+                    if entry.written
+                        && let Some(slot) = self.slots.entity(case.claim, number)
+                    {
+                        slot.state = entry.state;
                         slot.written = true;
                     }
                 }
@@ -458,22 +355,16 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    fn removes(&mut self, entry: &Entry<R::State>) -> bool {
-        entry.written
-            && entry.state.is_none()
-            && self
-                .slots
-                .entity(&entry.key)
-                .is_some_and(|slot| slot.state.is_some())
-    }
-
     /// Holds an event until an entity changes, or lets it die if it has waited for too long.
-    fn wait_for(&mut self, prepared: &Prepared<R::Fact>, event: &Event, entity: EntityKey) {
+    fn wait_for(&mut self, case: Case<'_, R::Fact>, entity: EntityKey) {
+        let Case {
+            event, prepared, ..
+        } = case;
         match &prepared.origin {
             Origin::Delivery => {
                 let due = self.next_try(1);
                 if let (Some(sequence), Some(slot)) =
-                    (event.sequence, self.slots.stream(&event.stream()))
+                    (event.sequence, self.slots.stream(case.claim))
                 {
                     slot.touched = true;
                     slot.held_changes = true;
@@ -489,19 +380,18 @@ impl<'a, R: Role> Plan<'a, R> {
                     since: self.now,
                 });
             }
-            Origin::Held {
-                since, attempts, ..
-            } => {
+            Origin::Held(held) => {
                 let waited_too_long =
-                    *attempts > 0 && *since <= back(self.now, self.limits.await_limit);
+                    held.attempts > 0 && held.since <= back(self.now, self.limits.await_limit);
                 if waited_too_long {
                     let detail = format!(
-                        "it waited for {entity} since {since}, which did not bring what it needs"
+                        "it waited for {entity} since {}, which did not bring what it needs",
+                        held.since
                     );
-                    self.die(prepared, event, Cause::new(reason::AWAITED, detail));
+                    self.die(case, Cause::new(reason::AWAITED, detail));
                 } else {
-                    let due = self.next_try(attempts + 1);
-                    self.put_off(prepared, event, Some(entity), Some(due));
+                    let due = self.next_try(held.attempts + 1);
+                    self.put_off(case, Some(entity), Some(due));
                 }
             }
         }
@@ -510,36 +400,23 @@ impl<'a, R: Role> Plan<'a, R> {
     /// Writes a held event back, to be tried later.
     fn put_off(
         &mut self,
-        prepared: &Prepared<R::Fact>,
-        event: &Event,
+        case: Case<'_, R::Fact>,
         awaits: Option<EntityKey>,
         due: Option<Timestamp>,
     ) {
-        let Origin::Held {
-            id,
-            reason,
-            since,
-            attempts,
-        } = &prepared.origin
-        else {
+        let Origin::Held(held) = &case.prepared.origin else {
             return;
         };
         // The version has to rise: somebody else may be working the same row.
-        if event.sequence.is_some()
-            && let Some(slot) = self.slots.stream(&event.stream())
-        {
+        if let Some(slot) = self.slots.stream(case.claim) {
             slot.touched = true;
             slot.held_changes = true;
         }
-        let waits_from_now = *attempts == 0 && awaits.is_some();
-        let tries = if awaits.is_some() {
-            attempts + 1
-        } else {
-            *attempts
-        };
+        let waits_from_now = held.attempts == 0 && awaits.is_some();
+        let tries = held.attempts + u32::from(awaits.is_some());
         self.changes.put_off.push(HeldRetry {
-            id: *id,
-            reason: match (reason, awaits) {
+            id: held.id,
+            reason: match (&held.reason, awaits) {
                 // It has to stay known as the replay: nothing else may pass the dead letter that blocks its stream.
                 (HeldReason::Replay(dead), _) => HeldReason::Replay(dead.clone()),
                 (_, Some(entity)) => HeldReason::Awaits(entity),
@@ -547,7 +424,7 @@ impl<'a, R: Role> Plan<'a, R> {
             },
             due,
             attempts: tries,
-            since: if waits_from_now { self.now } else { *since },
+            since: if waits_from_now { self.now } else { held.since },
         });
     }
 
@@ -556,36 +433,26 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     /// Makes an event a dead letter; if it has a place in a stream, the stream is blocked by it.
-    fn die(&mut self, prepared: &Prepared<R::Fact>, event: &Event, cause: Cause) {
-        let attempts = match &prepared.origin {
-            Origin::Delivery => 1,
-            Origin::Held { attempts, .. } => attempts + 1,
-        };
-        let defect = match &prepared.item {
-            Item::Event { defect, .. } => defect.clone(),
-            Item::Unreadable { .. } => None,
-        };
-        let blocks = if event.sequence.is_some() {
+    fn die(&mut self, case: Case<'_, R::Fact>, cause: Cause) {
+        let blocks = if case.event.sequence.is_some() {
             Blocks::Stream
         } else {
             Blocks::Nothing
         };
         let dead = dead_letter::of_event(
             self.role.name(),
-            event,
-            defect,
+            case.event,
+            case.prepared.defect().cloned(),
             cause,
-            attempts,
+            case.prepared.attempts() + 1,
             blocks,
             self.now,
         );
-        self.settle_replay(prepared);
-        self.release(prepared);
-        if event.sequence.is_some()
-            && let Some(slot) = self.slots.stream(&event.stream())
-        {
+        self.settle_replay(case.prepared);
+        self.release(case.prepared);
+        if let Some(slot) = self.slots.stream(case.claim) {
             slot.touched = true;
-            slot.held_changes |= matches!(prepared.origin, Origin::Held { .. });
+            slot.held_changes |= case.prepared.is_held();
             slot.after.blocked = Some(dead.row.id.clone());
         }
         self.bury(dead);
@@ -593,23 +460,19 @@ impl<'a, R: Role> Plan<'a, R> {
 
     /// Another event has taken this one's number: a dead letter that blocks nothing. Its id is made of what it is, so the same
     /// message delivered again is the same dead letter.
-    fn numbering_conflict(&mut self, prepared: &Prepared<R::Fact>, event: &Event) {
-        let defect = match &prepared.item {
-            Item::Event { defect, .. } => defect.clone(),
-            Item::Unreadable { .. } => None,
-        };
+    fn numbering_conflict(&mut self, case: Case<'_, R::Fact>) {
         let cause = Cause::new(
             reason::CONFLICT,
             format!(
                 "another event of {} has its number: two programs number under one source, or a store was restored without minting \
                  its source anew",
-                event.source
+                case.event.source
             ),
         );
         let dead = dead_letter::of_event(
             self.role.name(),
-            event,
-            defect,
+            case.event,
+            case.prepared.defect().cloned(),
             cause,
             1,
             Blocks::Nothing,
@@ -640,11 +503,10 @@ impl<'a, R: Role> Plan<'a, R> {
 
     /// Settles the dead letter that a replay was made from, now that the replay has come to something.
     fn settle_replay(&mut self, prepared: &Prepared<R::Fact>) -> bool {
-        let Origin::Held {
-            reason: HeldReason::Replay(dead),
-            ..
-        } = &prepared.origin
-        else {
+        let Origin::Held(held) = &prepared.origin else {
+            return false;
+        };
+        let HeldReason::Replay(dead) = &held.reason else {
             return false;
         };
         self.changes
@@ -655,8 +517,8 @@ impl<'a, R: Role> Plan<'a, R> {
 
     /// Deletes the row of a held event. Where a cursor rises the store does that by itself.
     fn release(&mut self, prepared: &Prepared<R::Fact>) {
-        if let Origin::Held { id, .. } = &prepared.origin {
-            self.changes.release.push(*id);
+        if let Origin::Held(held) = &prepared.origin {
+            self.changes.release.push(held.id);
         }
     }
 

@@ -1,69 +1,78 @@
 //! The rows that one batch works on: as they were read, and as they are becoming.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use doorstep_event::{EventId, Sequence, Source, StreamKey};
+use doorstep_event::{Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
-    Ask, EntityChange, EntityKey, Expect, HeldRow, Loaded, StoreError, StreamChange, StreamRow,
-    StreamState, Written,
+    Ask, EntityChange, EntityKey, EntityRow, Expect, HeldRow, Loaded, StoreError, StreamChange,
+    StreamRow, StreamState, Written,
 };
+use hashbrown::HashTable;
 
 use super::{
-    memory::{KnownEntity, Memory},
-    plan::{Item, Prepared},
+    memory::{KnownEntity, KnownStream, Memory, is_of},
+    prepared::{Item, Prepared},
 };
 use crate::Role;
 
 /// A stream in this batch.
 pub(super) struct StreamSlot<F> {
+    hash: u64,
+    pub(super) key: StreamKey,
     /// As it was read.
-    pub(super) row: StreamRow,
+    expect: Expect,
+    /// How many events it held when it was read.
+    held: u64,
     /// As it is becoming.
     pub(super) after: StreamState,
     /// Whether anything is to be written, be it only that the version rises because something is held.
     pub(super) touched: bool,
+    /// Held rows change with this batch, so what is known of them is not to be remembered.
+    pub(super) held_changes: bool,
     /// Held events that will be next, by sequence: read with the stream, or held earlier in this very batch.
     pub(super) waiting: BTreeMap<Sequence, Waiting<F>>,
     /// Places at which something is held, in the store or in this batch, with the ids there.
-    pub(super) places: HashMap<Sequence, EventId>,
-    /// Held rows change with this batch, so what is known of them is not to be remembered.
-    pub(super) held_changes: bool,
-}
-
-impl<F> StreamSlot<F> {
-    /// The sequence that is next.
-    pub(super) fn next(&self) -> u64 {
-        self.after.cursor + 1
-    }
-
-    /// The id of what is held at a place, in the store or in this batch.
-    pub(super) fn held_at(&self, sequence: Sequence) -> Option<&EventId> {
-        self.places.get(&sequence)
-    }
+    pub(super) places: BTreeMap<Sequence, EventId>,
 }
 
 /// A held event that will be next.
 pub(super) enum Waiting<F> {
     /// It was read from the store.
-    Loaded(Box<Prepared<F>>),
+    Loaded(Box<(Prepared<F>, Claim)>),
     /// It came with this batch, at this place in it.
     InBatch(usize),
 }
 
 /// An entity in this batch.
 pub(super) struct EntitySlot<S> {
-    pub(super) key: EntityKey,
-    pub(super) expect: Expect,
+    hash: u64,
+    key: EntityKey,
+    expect: Expect,
     pub(super) state: Option<S>,
     pub(super) written: bool,
 }
 
+/// Where an item's rows are: looked up once, when they are claimed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim {
+    stream: Option<usize>,
+    /// The item's entities are so many of [`Slots::claimed_entities`], from there.
+    first_entity: usize,
+    entities: usize,
+}
+
 /// All rows of this batch.
 pub(super) struct Slots<R: Role> {
+    /// Of the items, in their order.
+    claims: Vec<Claim>,
     streams: Vec<StreamSlot<R::Fact>>,
-    stream_of: HashMap<StreamKey, usize>,
+    stream_of: HashTable<usize>,
     entities: Vec<EntitySlot<R::State>>,
-    entity_of: HashMap<EntityKey, usize>,
+    entity_of: HashTable<usize>,
+    claimed_entities: Vec<usize>,
+    /// The slots of what is being read, in the order of the [`Ask`].
+    asked_streams: Vec<usize>,
+    asked_entities: Vec<usize>,
     seen: HashSet<(Source, EventId)>,
     loaded_held: Vec<HeldRow>,
 }
@@ -77,81 +86,166 @@ pub(super) fn is_empty(ask: &Ask) -> bool {
 }
 
 impl<R: Role> Slots<R> {
-    pub(super) fn new() -> Self {
-        Self {
-            streams: Vec::new(),
-            stream_of: HashMap::new(),
-            entities: Vec::new(),
-            entity_of: HashMap::new(),
+    /// Makes room for the rows that the items touch: from memory, or by asking for them.
+    pub(super) fn claim(
+        items: &[Prepared<R::Fact>],
+        memory: &mut Memory<R::State>,
+        ask: &mut Ask,
+    ) -> Self {
+        let mut slots = Self {
+            claims: Vec::with_capacity(items.len()),
+            streams: Vec::with_capacity(items.len()),
+            stream_of: HashTable::with_capacity(items.len()),
+            entities: Vec::with_capacity(items.len()),
+            entity_of: HashTable::with_capacity(items.len()),
+            claimed_entities: Vec::with_capacity(items.len()),
+            asked_streams: Vec::new(),
+            asked_entities: Vec::new(),
             seen: HashSet::new(),
             loaded_held: Vec::new(),
-        }
-    }
-
-    /// Makes room for the rows that an item touches: from memory, or by asking for them.
-    pub(super) fn claim(
-        &mut self,
-        item: &Prepared<R::Fact>,
-        memory: &mut Memory<R::State>,
-        ask: &mut Ask,
-    ) {
-        if let Some(id) = item.seen_id() {
-            ask.seen.push(id);
-        }
-        if let Item::Event { event, .. } = &item.item
-            && event.sequence.is_some()
-        {
-            let key = event.stream();
-            if !self.stream_of.contains_key(&key) {
-                self.stream_of.insert(key.clone(), self.streams.len());
-                let row = memory.take_stream(&key).unwrap_or_else(|| {
-                    ask.streams.push(key.clone());
-                    absent_stream(key)
-                });
-                self.streams.push(StreamSlot::of(row));
+        };
+        for item in items {
+            if let Some(id) = item.seen_id() {
+                ask.seen.push(id);
             }
-        }
-        self.claim_entities(item, memory, ask);
-    }
-
-    /// Makes room for the entities that an item touches.
-    pub(super) fn claim_entities(
-        &mut self,
-        item: &Prepared<R::Fact>,
-        memory: &mut Memory<R::State>,
-        ask: &mut Ask,
-    ) {
-        for key in item.keys() {
-            if self.entity_of.contains_key(key) {
-                continue;
-            }
-            self.entity_of.insert(key.clone(), self.entities.len());
-            let known = memory.take_entity(key).unwrap_or_else(|| {
-                ask.entities.push(key.clone());
-                KnownEntity {
-                    expect: Expect {
-                        row: None,
-                        version: 0,
-                    },
-                    state: None,
+            let stream = match &item.item {
+                Item::Event { event, .. } if event.sequence.is_some() => {
+                    Some(slots.claim_stream(event, memory, ask))
                 }
-            });
-            self.entities.push(EntitySlot {
-                key: key.clone(),
-                expect: known.expect,
-                state: known.state,
-                written: false,
-            });
+                _ => None,
+            };
+            let claim = slots.claim_entities(item, stream, memory, ask);
+            slots.claims.push(claim);
         }
+        slots
+    }
+
+    /// Makes room for the entities that a held event touches, which was read with its stream.
+    pub(super) fn claim_held(
+        &mut self,
+        held: &Prepared<R::Fact>,
+        memory: &mut Memory<R::State>,
+        ask: &mut Ask,
+    ) -> Claim {
+        let stream = match &held.item {
+            Item::Event { event, .. } => {
+                self.stream_at(memory.hash_of_stream(&event.subject), event)
+            }
+            Item::Unreadable { .. } => None,
+        };
+        self.claim_entities(held, stream, memory, ask)
+    }
+
+    fn claim_stream(
+        &mut self,
+        event: &Event,
+        memory: &mut Memory<R::State>,
+        ask: &mut Ask,
+    ) -> usize {
+        let hash = memory.hash_of_stream(&event.subject);
+        if let Some(slot) = self.stream_at(hash, event) {
+            return slot;
+        }
+        let slot = self.streams.len();
+        let known = memory.take_stream(hash, event).unwrap_or_else(|| {
+            ask.streams.push(event.stream());
+            self.asked_streams.push(slot);
+            KnownStream {
+                key: event.stream(),
+                expect: ABSENT,
+                cursor: 0,
+                last_id: None,
+            }
+        });
+        self.streams.push(StreamSlot {
+            hash,
+            key: known.key,
+            expect: known.expect,
+            held: 0,
+            after: StreamState {
+                cursor: known.cursor,
+                last_id: known.last_id,
+                blocked: None,
+            },
+            touched: false,
+            held_changes: false,
+            waiting: BTreeMap::new(),
+            places: BTreeMap::new(),
+        });
+        let streams = &self.streams;
+        self.stream_of
+            .insert_unique(hash, slot, |slot| streams[*slot].hash);
+        slot
+    }
+
+    fn stream_at(&self, hash: u64, event: &Event) -> Option<usize> {
+        self.stream_of
+            .find(hash, |slot| is_of(event, &self.streams[*slot].key))
+            .copied()
+    }
+
+    fn claim_entities(
+        &mut self,
+        item: &Prepared<R::Fact>,
+        stream: Option<usize>,
+        memory: &mut Memory<R::State>,
+        ask: &mut Ask,
+    ) -> Claim {
+        let first_entity = self.claimed_entities.len();
+        for key in item.keys() {
+            let slot = self.claim_entity(key, memory, ask);
+            self.claimed_entities.push(slot);
+        }
+        Claim {
+            stream,
+            first_entity,
+            entities: item.keys().len(),
+        }
+    }
+
+    fn claim_entity(
+        &mut self,
+        key: &EntityKey,
+        memory: &mut Memory<R::State>,
+        ask: &mut Ask,
+    ) -> usize {
+        let hash = memory.hash_of_entity(key);
+        let found = self
+            .entity_of
+            .find(hash, |slot| self.entities[*slot].key == *key);
+        if let Some(slot) = found {
+            return *slot;
+        }
+        let slot = self.entities.len();
+        let known = memory.take_entity(hash, key).unwrap_or_else(|| {
+            ask.entities.push(key.clone());
+            self.asked_entities.push(slot);
+            KnownEntity {
+                key: key.clone(),
+                expect: ABSENT,
+                state: None,
+            }
+        });
+        self.entities.push(EntitySlot {
+            hash,
+            key: known.key,
+            expect: known.expect,
+            state: known.state,
+            written: false,
+        });
+        let entities = &self.entities;
+        self.entity_of
+            .insert_unique(hash, slot, |slot| entities[*slot].hash);
+        slot
     }
 
     /// Asks for the ids at places of streams that hold something: they tell a duplicate from a numbering conflict.
-    pub(super) fn ask_places(&mut self, items: &[Prepared<R::Fact>], ask: &mut Ask) {
-        for item in items {
+    pub(super) fn ask_places(&self, items: &[Prepared<R::Fact>], ask: &mut Ask) {
+        for (item, claim) in items.iter().zip(&self.claims) {
             if let Item::Event { event, .. } = &item.item
                 && let Some(sequence) = event.sequence
-                && let Some(&slot) = self.stream_of.get(&event.stream())
-                && self.streams[slot].row.held > 0
+                && let Some(slot) = claim.stream
+                && self.streams[slot].held > 0
             {
                 ask.held_at.push((event.stream(), sequence));
             }
@@ -162,34 +256,24 @@ impl<R: Role> Slots<R> {
     ///
     /// # Errors
     /// A state cannot be read as this role's type: the store was written by another version.
-    pub(super) fn fill(&mut self, ask: &Ask, loaded: Loaded) -> Result<(), StoreError> {
-        for row in loaded.streams {
-            if let Some(&slot) = self.stream_of.get(&row.key) {
-                self.streams[slot] = StreamSlot::of(row);
-            }
+    pub(super) fn fill(
+        &mut self,
+        ask: &Ask,
+        loaded: Loaded,
+        memory: &Memory<R::State>,
+    ) -> Result<(), StoreError> {
+        for (slot, row) in self.asked_streams.drain(..).zip(loaded.streams) {
+            self.streams[slot].fill(row);
         }
-        for row in loaded.entities {
-            if let Some(&slot) = self.entity_of.get(&row.key) {
-                let slot = &mut self.entities[slot];
-                slot.expect = Expect {
-                    row: row.row,
-                    version: row.version,
-                };
-                slot.state = match &row.state {
-                    None => None,
-                    Some(bytes) => Some(serde_json::from_slice(bytes).map_err(|e| StoreError::Unusable {
-                        store: row.key.to_string(),
-                        detail: format!(
-                            "the state of {} was written by another version of this role ({e}): run the version that wrote it, \
-                             or move the store away and publish the events again",
-                            row.key
-                        ),
-                    })?),
-                };
-            }
+        for (slot, row) in self.asked_entities.drain(..).zip(loaded.entities) {
+            self.entities[slot].fill(&row)?;
         }
         for ((stream, sequence), id) in ask.held_at.iter().zip(loaded.held_at) {
-            if let (Some(&slot), Some(id)) = (self.stream_of.get(stream), id) {
+            let hash = memory.hash_of_stream(&stream.subject);
+            let slot = self
+                .stream_of
+                .find(hash, |slot| self.streams[*slot].key == *stream);
+            if let (Some(&slot), Some(id)) = (slot, id) {
                 self.streams[slot].places.insert(*sequence, id);
             }
         }
@@ -207,27 +291,45 @@ impl<R: Role> Slots<R> {
     }
 
     /// Puts what is held next beside its stream.
-    pub(super) fn queue_held(&mut self, held: Vec<Prepared<R::Fact>>) {
-        for prepared in held {
+    pub(super) fn queue_held(&mut self, held: Vec<(Prepared<R::Fact>, Claim)>) {
+        for (prepared, claim) in held {
             if let Item::Event { event, .. } = &prepared.item
                 && let Some(sequence) = event.sequence
-                && let Some(&slot) = self.stream_of.get(&event.stream())
+                && let Some(slot) = self.stream(claim)
             {
-                let slot = &mut self.streams[slot];
                 slot.places.insert(sequence, event.id.clone());
                 slot.waiting
-                    .insert(sequence, Waiting::Loaded(Box::new(prepared)));
+                    .insert(sequence, Waiting::Loaded(Box::new((prepared, claim))));
             }
         }
     }
 
-    pub(super) fn stream(&mut self, key: &StreamKey) -> Option<&mut StreamSlot<R::Fact>> {
-        let slot = *self.stream_of.get(key)?;
-        self.streams.get_mut(slot)
+    /// What the item at this place in the batch has claimed.
+    pub(super) fn claim_of(&self, index: usize) -> Claim {
+        self.claims[index]
     }
 
-    pub(super) fn entity(&mut self, key: &EntityKey) -> Option<&mut EntitySlot<R::State>> {
-        let slot = *self.entity_of.get(key)?;
+    /// The stream of an item, if it has a place in one.
+    pub(super) fn stream(&mut self, claim: Claim) -> Option<&mut StreamSlot<R::Fact>> {
+        self.streams.get_mut(claim.stream?)
+    }
+
+    /// The entities of an item, in the order of its keys.
+    pub(super) fn entities(&self, claim: Claim) -> impl Iterator<Item = &EntitySlot<R::State>> {
+        self.claimed_entities
+            .iter()
+            .skip(claim.first_entity)
+            .take(claim.entities)
+            .map(|slot| &self.entities[*slot])
+    }
+
+    /// One of the entities of an item, counted from 0.
+    pub(super) fn entity(
+        &mut self,
+        claim: Claim,
+        number: usize,
+    ) -> Option<&mut EntitySlot<R::State>> {
+        let slot = *self.claimed_entities.get(claim.first_entity + number)?;
         self.entities.get_mut(slot)
     }
 
@@ -245,11 +347,8 @@ impl<R: Role> Slots<R> {
             .streams
             .iter()
             .map(|slot| StreamChange {
-                key: slot.row.key.clone(),
-                expect: Expect {
-                    row: slot.row.row,
-                    version: slot.row.version,
-                },
+                key: slot.key.clone(),
+                expect: slot.expect,
                 after: slot.touched.then(|| slot.after.clone()),
             })
             .collect();
@@ -257,19 +356,10 @@ impl<R: Role> Slots<R> {
             .entities
             .iter()
             .map(|slot| {
-                let after = match &slot.state {
-                    Some(state) if slot.written => {
-                        Some(serde_json::to_vec(state).map_err(|e| StoreError::Unusable {
-                            store: slot.key.to_string(),
-                            detail: format!("the state of {} has no form in JSON: {e}", slot.key),
-                        })?)
-                    }
-                    _ => None,
-                };
                 Ok(EntityChange {
                     key: slot.key.clone(),
                     expect: slot.expect,
-                    after,
+                    after: slot.after()?,
                 })
             })
             .collect::<Result<_, StoreError>>()?;
@@ -285,56 +375,91 @@ impl<R: Role> Slots<R> {
     pub(super) fn remember(self, written: &Written, memory: &mut Memory<R::State>) {
         for (slot, now) in self.streams.into_iter().zip(&written.streams) {
             // How many events a stream holds is counted by the store; where that may have changed it is to be read again.
-            if slot.held_changes || slot.row.held > 0 || slot.after.blocked.is_some() {
+            if slot.held_changes || slot.held > 0 || slot.after.blocked.is_some() {
                 continue;
             }
-            memory.put_stream(StreamRow {
-                key: slot.row.key,
-                row: now.row,
-                version: now.version,
+            let known = KnownStream {
+                key: slot.key,
+                expect: *now,
                 cursor: slot.after.cursor,
                 last_id: slot.after.last_id,
-                blocked: None,
-                held: 0,
-            });
+            };
+            memory.put_stream(slot.hash, known);
         }
         for (slot, now) in self.entities.into_iter().zip(&written.entities) {
-            memory.put_entity(
-                slot.key,
-                KnownEntity {
-                    expect: *now,
-                    state: slot.state,
-                },
-            );
+            let known = KnownEntity {
+                key: slot.key,
+                expect: *now,
+                state: slot.state,
+            };
+            memory.put_entity(slot.hash, known);
         }
     }
 }
+
+/// What is expected of a row that is not there.
+const ABSENT: Expect = Expect {
+    row: None,
+    version: 0,
+};
 
 impl<F> StreamSlot<F> {
-    fn of(row: StreamRow) -> Self {
-        Self {
-            after: StreamState {
-                cursor: row.cursor,
-                last_id: row.last_id.clone(),
-                blocked: row.blocked.clone(),
-            },
-            row,
-            touched: false,
-            waiting: BTreeMap::new(),
-            places: HashMap::new(),
-            held_changes: false,
-        }
+    fn fill(&mut self, row: StreamRow) {
+        self.expect = Expect {
+            row: row.row,
+            version: row.version,
+        };
+        self.held = row.held;
+        self.after = StreamState {
+            cursor: row.cursor,
+            last_id: row.last_id,
+            blocked: row.blocked,
+        };
+    }
+
+    /// The sequence that is next.
+    pub(super) fn next(&self) -> u64 {
+        self.after.cursor + 1
+    }
+
+    /// The id of what is held at a place, in the store or in this batch.
+    pub(super) fn held_at(&self, sequence: Sequence) -> Option<&EventId> {
+        self.places.get(&sequence)
     }
 }
 
-fn absent_stream(key: StreamKey) -> StreamRow {
-    StreamRow {
-        key,
-        row: None,
-        version: 0,
-        cursor: 0,
-        last_id: None,
-        blocked: None,
-        held: 0,
+impl<S: serde::Serialize + serde::de::DeserializeOwned> EntitySlot<S> {
+    fn fill(&mut self, row: &EntityRow) -> Result<(), StoreError> {
+        self.expect = Expect {
+            row: row.row,
+            version: row.version,
+        };
+        let Some(bytes) = &row.state else {
+            return Ok(());
+        };
+        let state = serde_json::from_slice(bytes).map_err(|e| StoreError::Unusable {
+            store: row.key.to_string(),
+            detail: format!(
+                "the state of {} was written by another version of this role ({e}): run the version that wrote it, \
+                 or move the store away and publish the events again",
+                row.key
+            ),
+        })?;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    /// Its new state in JSON, if it has one.
+    fn after(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.state {
+            Some(state) if self.written => {
+                let state = serde_json::to_vec(state).map_err(|e| StoreError::Unusable {
+                    store: self.key.to_string(),
+                    detail: format!("the state of {} has no form in JSON: {e}", self.key),
+                })?;
+                Ok(Some(state))
+            }
+            _ => Ok(None),
+        }
     }
 }

@@ -11,6 +11,7 @@
 
 mod bare;
 mod counter;
+mod engine;
 mod events;
 mod figures;
 mod handshake;
@@ -37,6 +38,7 @@ fn main() -> Result<()> {
             // What is measured runs in tasks of its own: the thread that blocks here would be a slow place for it.
             match cli.command {
                 Some(Command::Consumer(options)) => memory::consumer(options).await,
+                Some(Command::Engine(options)) => engine::engine(options).await,
                 None => measure(cli.options.checked()?).await,
             }
         })

@@ -20,6 +20,23 @@ pub(crate) enum Command {
     /// Consumes in a process of its own; started by the bench itself.
     #[command(hide = true)]
     Consumer(ConsumerArgs),
+    /// Works events that are in memory, without a broker, for a profiler to look at.
+    #[command(hide = true)]
+    Engine(EngineArgs),
+}
+
+/// What is worked without a broker.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// A folder for the store, which must not hold one yet
+    #[arg(long)]
+    pub(crate) folder: PathBuf,
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) events: usize,
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) streams: usize,
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) batch: usize,
 }
 
 /// What a consumer in a process of its own is told.

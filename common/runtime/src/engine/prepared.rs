@@ -1,0 +1,165 @@
+//! A delivery or a held event as a role reads it: once, however often its batch has to be worked.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use doorstep_event::{ContractError, Event, EventId, Source, Timestamp};
+use doorstep_store::{EntityKey, HeldId, HeldReason};
+
+use crate::{
+    Reading, Role,
+    dead_letter::{self, Cause, reason},
+};
+
+/// What is worked: an event, or what could not be read as one.
+pub(super) enum Item {
+    Event {
+        event: Event,
+        defect: Option<String>,
+    },
+    Unreadable {
+        body: Bytes,
+        headers: String,
+        defect: String,
+        id: EventId,
+    },
+}
+
+/// Where an item comes from.
+pub(super) enum Origin {
+    Delivery,
+    Held(Box<Held>),
+}
+
+/// What is known of an item that is held.
+pub(super) struct Held {
+    pub(super) id: HeldId,
+    pub(super) reason: HeldReason,
+    pub(super) since: Timestamp,
+    pub(super) attempts: u32,
+}
+
+/// What reading an event has led to, with the entities that it touches.
+pub(super) enum Understood<F> {
+    Fact(F, Vec<EntityKey>),
+    Ignored,
+    Refused(Cause),
+}
+
+/// An item, read once: a batch that meets a conflict is planned again without reading it again.
+pub(super) struct Prepared<F> {
+    pub(super) item: Item,
+    pub(super) origin: Origin,
+    pub(super) understood: Understood<F>,
+}
+
+impl<F> Prepared<F> {
+    pub(super) fn event<R: Role<Fact = F>>(
+        role: &R,
+        event: Event,
+        defect: Option<String>,
+        origin: Origin,
+    ) -> Self {
+        let understood = match &defect {
+            Some(defect) => Understood::Refused(Cause::new(reason::UNREADABLE, defect.clone())),
+            None => understand(role, &event),
+        };
+        Self {
+            item: Item::Event { event, defect },
+            origin,
+            understood,
+        }
+    }
+
+    pub(super) fn unreadable(body: Bytes, headers: String, defect: String) -> Self {
+        #[expect(
+            clippy::expect_used,
+            reason = "64 hexadecimal digits are a well-formed id"
+        )]
+        let id = EventId::new(dead_letter::body_digest(&body)).expect("a digest is an id");
+        Self {
+            item: Item::Unreadable {
+                body,
+                headers,
+                defect,
+                id,
+            },
+            origin: Origin::Delivery,
+            understood: Understood::Ignored,
+        }
+    }
+
+    /// The entities that it touches.
+    pub(super) fn keys(&self) -> &[EntityKey] {
+        match &self.understood {
+            Understood::Fact(_, keys) => keys,
+            Understood::Ignored | Understood::Refused(_) => &[],
+        }
+    }
+
+    /// What is wrong with its message, if anything is.
+    pub(super) fn defect(&self) -> Option<&String> {
+        match &self.item {
+            Item::Event { defect, .. } => defect.as_ref(),
+            Item::Unreadable { defect, .. } => Some(defect),
+        }
+    }
+
+    /// How often a handler has been asked about it before.
+    pub(super) fn attempts(&self) -> u32 {
+        match &self.origin {
+            Origin::Delivery => 0,
+            Origin::Held(held) => held.attempts,
+        }
+    }
+
+    /// Whether it is held in the store.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.origin, Origin::Held(_))
+    }
+
+    /// The id under which a delivery without a place in a stream is told apart; none where a cursor does that, and none for what is
+    /// held, since its id was marked when it came.
+    pub(super) fn seen_id(&self) -> Option<(Source, EventId)> {
+        match (&self.item, &self.origin) {
+            (Item::Event { event, .. }, Origin::Delivery) if event.sequence.is_none() => {
+                Some((event.source.clone(), event.id.clone()))
+            }
+            (Item::Unreadable { id, .. }, _) => Some((unreadable_source(), id.clone())),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn unreadable_source() -> Source {
+    #[expect(clippy::expect_used, reason = "a constant of the program")]
+    Source::new("unreadable").expect("a well-formed source")
+}
+
+fn understand<R: Role>(role: &R, event: &Event) -> Understood<R::Fact> {
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        role.read(event).map(|reading| match reading {
+            Reading::Ignored => Understood::Ignored,
+            Reading::Fact(fact) => {
+                let keys = role.keys(event, &fact);
+                Understood::Fact(fact, keys)
+            }
+        })
+    }));
+    match read {
+        Ok(Ok(understood)) => understood,
+        Ok(Err(e @ ContractError::UnknownType(_))) => {
+            Understood::Refused(Cause::new(reason::UNKNOWN_TYPE, e.to_string()))
+        }
+        Ok(Err(e)) => Understood::Refused(Cause::new(reason::CONTRACT, e.to_string())),
+        Err(panic) => Understood::Refused(Cause::new(reason::PANIC, panic_text(panic.as_ref()))),
+    }
+}
+
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a text".to_owned())
+}

@@ -1,0 +1,67 @@
+//! The consumer's work without a broker: events that are in memory, decoded, applied and committed. For finding out where its time
+//! goes; a profile of the whole is mostly the client's.
+
+use anyhow::{Result, ensure};
+use doorstep_event::Timestamp;
+use doorstep_runtime::{Engine, Incoming, Limits};
+use doorstep_store::sqlite::{Options, SqliteStore};
+
+use crate::{
+    counter::{self, Counter, QUEUES},
+    events::Generator,
+    figures::{Figure, Stopwatch},
+    options::EngineArgs,
+};
+
+/// Works so many events in batches, prints what that cost, and checks every stream.
+pub(crate) async fn engine(args: EngineArgs) -> Result<()> {
+    let generator = Generator::new(args.streams)?;
+    let batches = batches(&generator, &args)?;
+    std::fs::create_dir_all(&args.folder)?;
+    let store = SqliteStore::open(&args.folder, QUEUES.role, &Options::default())?;
+    let engine = Engine::new(Counter::default(), store.clone(), Limits::default());
+    let figure = tokio::spawn(work(engine, batches, args.events)).await??;
+    counter::check(&store, &generator, args.events).await?;
+    println!(
+        "{:.0} events/s, {:.2} processor s per million",
+        figure.events_per_second, figure.processor_seconds_per_million
+    );
+    Ok(())
+}
+
+fn batches(generator: &Generator, args: &EngineArgs) -> Result<Vec<Vec<Incoming>>> {
+    (0..args.events)
+        .step_by(args.batch.max(1))
+        .map(|from| {
+            let numbers = from..(from + args.batch.max(1)).min(args.events);
+            numbers
+                .map(|number| {
+                    let event = generator.event(number)?;
+                    Ok(Incoming::Event {
+                        event,
+                        defect: None,
+                    })
+                })
+                .collect()
+        })
+        .collect()
+}
+
+async fn work(
+    mut engine: Engine<Counter, SqliteStore>,
+    batches: Vec<Vec<Incoming>>,
+    events: usize,
+) -> Result<Figure> {
+    let watch = Stopwatch::start()?;
+    let mut applied = 0;
+    for batch in batches {
+        let batch = engine.read_batch(batch);
+        let worked = engine.work(&batch, Timestamp::now(), 0.5).await?;
+        applied += worked.tally.applied;
+    }
+    ensure!(
+        applied == events as u64,
+        "{applied} of {events} events were applied"
+    );
+    watch.stop(events)
+}
