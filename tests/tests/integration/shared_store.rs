@@ -39,10 +39,11 @@ on_every_store! {
             summary(&store).await.tally.applied >= 2 * published
         })
         .await;
+        // What the crashed ones had applied and not settled comes again and is dropped; one consumer is active.
+        world.depth_is(&queue, 0, 1, SOON).await;
         for owner in owners {
             owner.stop().await.unwrap();
         }
-        world.depth_is(&queue, 0, 0, SOON).await;
         let all: Vec<_> = (1..=published).map(|n| format!("shop {n}")).collect();
         assert_eq!(entries(&store, "account/a").await, all);
         assert_eq!(entries(&store, "account/b").await, all);
