@@ -25,6 +25,7 @@ const NAMESPACE: &str = "doorstep";
 /// Enough for a machine that is busy with other tests.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(5);
+const QUIET_LOOKS: u32 = 5;
 
 /// A virtual host of its own, deleted in the end. Needs a multi-threaded runtime.
 pub struct World {
@@ -223,6 +224,36 @@ impl World {
                 other => Err(other),
             },
         )
+        .await;
+    }
+
+    /// Waits until the queues of a running role are empty and the role has settled all that it took.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub async fn all_is_settled(&self, role: &RoleProcess, name: &str, limit: Duration) {
+        let queues = [
+            self.namespace().role_queue(name, 0),
+            self.namespace().net_queue(name),
+        ];
+        // What has left the queue shows in the role only once it is taken, a moment later: hence several looks in a row.
+        let mut quiet = 0;
+        wait_for("all is settled", limit, async || {
+            let mut ready = 0;
+            for queue in &queues {
+                ready += self.try_depth(queue).await?.ready;
+            }
+            let unsettled = role.status().unsettled;
+            quiet = if (ready, unsettled) == (0, 0) {
+                quiet + 1
+            } else {
+                0
+            };
+            if quiet >= QUIET_LOOKS {
+                return Ok(());
+            }
+            Err(format!("{ready} ready and {unsettled} unsettled"))
+        })
         .await;
     }
 

@@ -31,8 +31,9 @@ pub struct LinkState {
     pub phase: Phase,
     /// Why there is no connection; `None` while there is one, and before the first attempt has ended.
     pub last_error: Option<ConnectError>,
-    /// Queues of roles that were not there and had to be created since the start. For a role that already has a past this means
-    /// possible loss: what waited in the old queue is gone.
+    /// Queues of roles that were not there and had to be created here since the start. For a role that already has a past this means
+    /// possible loss: what waited in the old queue is gone. Whoever declares first creates it, which may as well be the role's
+    /// publisher as its subscription, or another process.
     pub possible_loss: Vec<QueueName>,
     /// How often a connection was made: 1 is the first.
     pub connections: u64,

@@ -58,6 +58,8 @@ impl<K: Shelf> Load<K> {
     /// Nothing is lost, nothing is doubled, and the role is as well as ever.
     async fn all_is_right(self) {
         self.has_applied(EVENTS).await;
+        // What was confirmed too late, or not settled in time, comes twice.
+        self.world.all_is_settled(&self.role, "ledger", SOON).await;
         self.role.stop().await.unwrap();
         let store = self.shelf.open();
         let all: Vec<_> = (1..=EVENTS).map(|n| format!("shop {n}")).collect();
@@ -141,6 +143,7 @@ on_every_store! {
             })
             .await;
         }
+        world.all_is_settled(&role, "ledger", SOON).await;
         role.stop().await.unwrap();
         let all: Vec<_> = (1..=published).map(|n| format!("shop {n}")).collect();
         assert_eq!(entries(&store, "account/a").await, all);

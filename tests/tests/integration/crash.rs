@@ -31,6 +31,7 @@ async fn crash_after_the_commit<S: Store>(world: &World, store: S, messages: u64
 
 /// Stops the role, and sees that nothing is left to be done anywhere.
 async fn all_is_settled(world: &World, role: RoleProcess) {
+    world.all_is_settled(&role, "ledger", SOON).await;
     role.stop().await.unwrap();
     for queue in [
         world.namespace().role_queue("ledger", 0),

@@ -11,6 +11,7 @@ use tokio::{
         mpsc::{self, error::TryRecvError},
         watch,
     },
+    task::coop::consume_budget,
     time::{Instant, MissedTickBehavior, timeout},
 };
 
@@ -31,8 +32,8 @@ use crate::{
 pub(super) enum End {
     /// The connection is of no more use, for this reason.
     Lost(String),
-    /// All is done that was asked for, or the time for it is over.
-    Stopped,
+    /// All is done that was asked for, or the time for it is over. So much is left to say good-bye.
+    Stopped(Duration),
 }
 
 /// What publishing on a channel needs.
@@ -74,8 +75,15 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
     let mut broken: Option<String> = None;
     let mut tick = tokio::time::interval(tick_length(settings));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The watch only tells of changes from here on.
+    if *served.health.borrow() != Health::Open {
+        served.health.mark_changed();
+    }
 
     let end = loop {
+        // There may be no end of confirms; others on this thread have their turn.
+        consume_budget().await;
+
         // 1. Feed. Not while blocked: what the client cannot write it keeps, without a bound.
         while clock.blocked_since.is_none() && confirms.pending() < window {
             if served.jobs.wants_more() {
@@ -100,7 +108,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
         }
         let drained = served.jobs.is_empty() && served.inbox.is_empty();
         if drained && (!inbox_open || clock.stop_at.is_some()) {
-            break End::Stopped;
+            break End::Stopped(clock.left());
         }
 
         // 2. Decide what has completed.
@@ -202,7 +210,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
             }
         }
         if clock.stop_at.is_some_and(|stop_at| stop_at < clock.now) {
-            break End::Stopped;
+            break End::Stopped(clock.left());
         }
     };
 
@@ -210,15 +218,18 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
     while let Some(message) = under_way.take_oldest() {
         served.jobs.resolve(message.place, Outcome::Disconnected);
     }
-    if clock.stop_at.is_some() || matches!(end, End::Stopped) {
-        served.jobs.resolve_waiting(Outcome::Disconnected);
-        // What is handed over just before a connection is closed may be lost on the way, so the channel is asked something first: its
-        // answer comes after all that went before.
-        let round_trip = channel.basic_qos(1, BasicQosOptions::default());
-        let _ = timeout(settings.settle_timeout, round_trip).await;
-        return End::Stopped;
+    match end {
+        // Nobody wants it back.
+        End::Lost(_) if clock.stop_at.is_some() => End::Stopped(clock.left()),
+        End::Lost(_) => end,
+        End::Stopped(_) => {
+            // What is handed over just before a connection is closed may be lost on the way, so the channel is asked something first:
+            // its answer comes after all that went before.
+            let round_trip = channel.basic_qos(1, BasicQosOptions::default());
+            let _ = timeout(clock.left(), round_trip).await;
+            End::Stopped(clock.left())
+        }
     }
-    end
 }
 
 /// The times that the loop goes by.
@@ -240,6 +251,15 @@ impl Clock {
             last_word: now,
             stop_at: None,
         }
+    }
+
+    /// How much time is left for saying good-bye: what is left of the grace, and a little in any case.
+    fn left(&self) -> Duration {
+        const A_LITTLE: Duration = Duration::from_millis(500);
+        let stop_at = self.stop_at.unwrap_or(self.now);
+        stop_at
+            .saturating_duration_since(Instant::now())
+            .max(A_LITTLE)
     }
 
     /// Whether we have been blocked for so long that nobody is kept waiting.

@@ -100,8 +100,8 @@ impl Task {
                         format!("the connection to {address} broke ({reason})"),
                     ));
                 }
-                End::Stopped => {
-                    line.connection.close(self.settings.settle_timeout).await;
+                End::Stopped(left) => {
+                    line.connection.close(left).await;
                     break;
                 }
             }

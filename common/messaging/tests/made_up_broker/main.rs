@@ -1,10 +1,8 @@
-//! Returned messages are matched to theirs whatever the client hangs them on.
+//! The publisher against a made-up broker, which does at once what a real one does once in a while.
 //!
-//! The client gives a returned message to whichever confirm completes next, and completes the messages of one acknowledgement in no
-//! particular order, on its own thread. What that can mix up happens seldom with a real broker; so this broker is made up: it
-//! confirms as RabbitMQ does (what cannot be routed is returned and ready to be confirmed at once, the rest when it is written; one
-//! acknowledgement for all up to the first that is not ready, then single ones), but in large acknowledgements, with as many returns
-//! in them as possible.
+//! Above all with returned messages: the client gives each to whichever confirm completes next, and completes the messages of one
+//! acknowledgement in no particular order, on its own thread. What that mixes up seldom with a real broker it mixes up here all the
+//! time, since this one confirms as RabbitMQ does, but in large acknowledgements with as many returns in them as possible.
 
 mod made_up;
 
@@ -68,4 +66,33 @@ async fn every_outcome_is_right_however_returns_and_confirms_are_mixed() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_never_confirmed_times_out_and_the_connection_is_made_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("amqp://{}", listener.local_addr().unwrap());
+    let broker = tokio::spawn(async move {
+        for window in [usize::MAX, 1] {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(MadeUp::new(socket, window).run());
+        }
+    });
+    let mut settings = BrokerSettings::new(&url, "test").unwrap();
+    settings.confirm_timeout = Duration::from_millis(200);
+    let publisher = Publisher::start(&settings, "never confirmed", Topology::none());
+    let message = || {
+        let queue = QueueName::new("somewhere");
+        Message::to_queue(queue, "1", Vec::new(), Bytes::from_static(b"body"))
+    };
+    let outcome = timeout(Duration::from_secs(30), publisher.publish(message()));
+    assert_eq!(outcome.await.unwrap(), Outcome::TimedOut);
+    let mut state = publisher.state();
+    let again = state.wait_for(|s| s.connections == 2);
+    timeout(Duration::from_secs(30), again)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(publisher.publish(message()).await, Outcome::Confirmed);
+    broker.await.unwrap();
 }
