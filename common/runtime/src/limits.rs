@@ -7,7 +7,8 @@ use doorstep_store::{Usage, UsageOf};
 /// The bounds that a role runs within.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The most events in a batch. Larger batches spread a commit's cost over more events; the broker hands out 2,000 at most.
+    /// The most events in a batch. Larger ones make a commit cheaper for each event, smaller ones are settled sooner, so that the
+    /// broker, which has at most 2,000 unsettled messages under way, does not run dry: measured, 500 is the better of the two.
     pub batch_events: usize,
     /// The most bytes in a batch, one event more or less.
     pub batch_bytes: usize,
@@ -46,7 +47,7 @@ const MIB: u64 = 1024 * 1024;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            batch_events: 1_000,
+            batch_events: 500,
             batch_bytes: 8 * MIB as usize,
             held_per_stream: 64,
             due_events: 500,
