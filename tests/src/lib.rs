@@ -3,7 +3,7 @@
 //! - [`World`]: a virtual host of its own for each test, with whatever is needed to publish into it, run roles in it and look at it.
 //! - [`RoleProcess`]: a role on a runtime of its own, so that it can be ended as a crash would end it.
 //! - [`Program`]: the real binaries, started, watched and killed.
-//! - [`Proxy`]: a wire that tests cut, stall and half-close.
+//! - [`Proxy`]: a wire that tests cut, stall, slow down, half-close and corrupt, at a chosen word of the conversation ([`Point`]).
 //! - [`FaultyStore`]: a store that fails, or hangs between a commit and whatever should follow it.
 //! - [`Wire`]: bare AMQP, for messages that no part of Doorstep would send and for looking at what arrived.
 //! - [`retail`]: sales in the form of the real file, and what they must come to.
@@ -29,7 +29,7 @@ mod world;
 
 pub use faulty::{Fault, FaultyStore};
 pub use programs::{Ended, Program, RunningProgram};
-pub use proxy::{Direction, Proxy};
+pub use proxy::{Direction, Point, Proxy, WireFault};
 pub use role_process::RoleProcess;
 pub use scratch::Scratch;
 pub use view::View;

@@ -5,6 +5,7 @@
 //! - [`Topology`]: what is to exist on it, as data.
 //! - [`Publisher`], [`Message`], [`Outcome`]: publishing, confirmed, with the outcome as a type.
 //! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, settled on their own channel or not at all.
+//! - [`PublishCounts`], [`ConsumeCounts`]: what they have done, to be read at any time by a [`PublishMeter`] or [`ConsumeMeter`].
 //! - [`Inspector`]: how full a queue is.
 //! - [`RawPublisher`]: messages that are wrong on purpose.
 //!
@@ -20,6 +21,7 @@ mod address;
 mod backoff;
 mod connection;
 mod consume;
+mod counts;
 mod declare;
 mod error;
 mod inspect;
@@ -33,7 +35,10 @@ mod topology;
 
 pub use address::{Address, AddressError};
 pub use backoff::{Backoff, BackoffError};
-pub use consume::{Batch, Delivery, Generation, QueueSubscription, Settled, Subscription};
+pub use consume::{
+    Batch, ConsumeMeter, Delivery, Generation, QueueSubscription, Settled, Subscription,
+};
+pub use counts::{ConsumeCounts, PublishCounts, PublishMeter};
 pub use error::{ConnectError, ConnectErrorKind, Refusal};
 pub use inspect::{Depth, InspectError, Inspector};
 pub use link::{LinkState, Phase};

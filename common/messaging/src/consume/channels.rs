@@ -1,23 +1,26 @@
 //! The channels that are open now. A settlement finds its own here or is discarded.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use lapin::{Channel, options::BasicAckOptions};
 use tokio::sync::{Mutex as TurnMutex, watch};
 
 use super::Generation;
+use crate::counts::ConsumeCells;
 
 /// The open channels, and the word to give one up.
 #[derive(Debug)]
 pub(super) struct Channels {
     open: Mutex<HashMap<Generation, Arc<OpenChannel>>>,
     given_up: watch::Sender<Option<String>>,
+    counts: ConsumeCells,
 }
 
 /// One open channel and how far it has been settled.
@@ -27,8 +30,22 @@ pub(super) struct OpenChannel {
     /// The tag of the last delivery. Tags count from 1 without gaps, so it is also their number.
     received: AtomicU64,
     settled: AtomicU64,
+    arrivals: Mutex<Arrivals>,
     /// One settlement at a time, so that none overtakes another.
     turn: TurnMutex<()>,
+}
+
+/// When deliveries came: one entry for those that came together, with the tag of their last. Bounded by the prefetch, since each has at
+/// least one delivery that is not settled.
+#[derive(Debug, Default)]
+struct Arrivals(VecDeque<(u64, Instant)>);
+
+impl Arrivals {
+    fn settled(&mut self, up_to_tag: u64) {
+        while self.0.front().is_some_and(|(tag, _)| *tag <= up_to_tag) {
+            self.0.pop_front();
+        }
+    }
 }
 
 /// How a settlement went.
@@ -41,11 +58,16 @@ pub(super) enum Settling {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Channels {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counts: ConsumeCells) -> Self {
         Self {
             open: Mutex::new(HashMap::new()),
             given_up: watch::Sender::new(None),
+            counts,
         }
+    }
+
+    pub(super) fn counts(&self) -> &ConsumeCells {
+        &self.counts
     }
 
     pub(super) fn open(&self, channel: Channel) -> (Generation, Arc<OpenChannel>) {
@@ -54,6 +76,7 @@ impl Channels {
             channel,
             received: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            arrivals: Mutex::default(),
             turn: TurnMutex::new(()),
         });
         self.lock().insert(generation, open.clone());
@@ -98,6 +121,11 @@ impl Channels {
             .sum()
     }
 
+    pub(super) fn oldest_unsettled(&self) -> Option<Instant> {
+        let open = self.lock();
+        open.values().filter_map(|open| open.oldest()).min()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Generation, Arc<OpenChannel>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,15 +133,33 @@ impl Channels {
 
 impl OpenChannel {
     /// Notes how far the broker has delivered.
-    pub(super) fn received(&self, tag: u64) {
-        self.received.store(tag, Ordering::Release);
+    pub(super) fn received(&self, tag: u64, counts: &ConsumeCells) {
+        let now = Instant::now();
+        let before = self.received.swap(tag, Ordering::AcqRel);
+        counts.delivered(tag.saturating_sub(before), now);
+        self.arrivals().0.push_back((tag, now));
+    }
+
+    /// Whether the channel still stands, as far as the client knows.
+    pub(super) fn is_connected(&self) -> bool {
+        self.channel.status().connected()
+    }
+
+    /// When the oldest delivery came that is not settled.
+    fn oldest(&self) -> Option<Instant> {
+        self.arrivals().0.front().map(|(_, at)| *at)
+    }
+
+    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Acknowledges everything up to this tag. By the channel's own method, which hands the frame over on the first poll; the
     /// acknowledgement that a delivery carries goes by a queue and a task of the client, where it can be overtaken.
-    pub(super) async fn settle(&self, up_to_tag: u64) -> Settling {
+    pub(super) async fn settle(&self, up_to_tag: u64, counts: &ConsumeCells) -> Settling {
         let _turn = self.turn.lock().await;
-        if up_to_tag <= self.settled.load(Ordering::Acquire) {
+        let before = self.settled.load(Ordering::Acquire);
+        if up_to_tag <= before {
             return Settling::Done;
         }
         if up_to_tag > self.received.load(Ordering::Acquire) {
@@ -124,6 +170,8 @@ impl OpenChannel {
         match self.channel.basic_ack(up_to_tag, all_up_to_it).await {
             Ok(()) => {
                 self.settled.store(up_to_tag, Ordering::Release);
+                self.arrivals().settled(up_to_tag);
+                counts.settled(up_to_tag - before);
                 Settling::Done
             }
             Err(error) => Settling::Failed(crate::connection::words(&error)),

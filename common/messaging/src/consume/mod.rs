@@ -11,6 +11,7 @@ mod channels;
 mod decode;
 mod delivery;
 mod inbox;
+mod meter;
 mod pump;
 mod task;
 
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    counts::ConsumeCells,
     error::ConnectError,
     link::{self, LinkReport, LinkState},
     settings::BrokerSettings,
@@ -31,6 +33,7 @@ use crate::{
 use channels::{Channels, Settling};
 pub use delivery::{Batch, Delivery, Generation, QueueSubscription, Settled};
 use inbox::Inbox;
+pub use meter::ConsumeMeter;
 use task::Task;
 
 /// Consumes from queues, on a connection of its own that is rebuilt after any error.
@@ -58,7 +61,7 @@ impl Subscription {
     ) -> Self {
         let (report, state) = LinkReport::new(connection_name);
         let inbox = Arc::new(Inbox::new());
-        let channels = Arc::new(Channels::new());
+        let channels = Arc::new(Channels::new(ConsumeCells::new()));
         let (stop, stopped) = mpsc::channel(1);
         let task = Task {
             settings: settings.clone(),
@@ -93,21 +96,35 @@ impl Subscription {
     /// Cancel-safe: a settlement that is dropped halfway is either made or not.
     pub async fn settle(&self, channel: Generation, up_to_tag: u64) -> Settled {
         let Some(open) = self.channels.get(channel) else {
+            self.discarded();
             return Settled::Discarded;
         };
-        match timeout(self.settle_timeout, open.settle(up_to_tag)).await {
+        let settling = open.settle(up_to_tag, self.channels.counts());
+        match timeout(self.settle_timeout, settling).await {
             Ok(Settling::Done) => Settled::Settled,
             Ok(Settling::Failed(reason)) => {
+                self.discarded();
                 self.channels.give_up(channel, reason);
                 Settled::Discarded
             }
             Err(_) => {
                 let limit = self.settle_timeout;
                 let reason = format!("an acknowledgement was not taken within {limit:?}");
+                self.discarded();
                 self.channels.give_up(channel, reason);
                 Settled::Discarded
             }
         }
+    }
+
+    fn discarded(&self) {
+        self.channels.counts().discarded.add(1);
+    }
+
+    /// What it has done so far, to be read at any time.
+    #[must_use]
+    pub fn meter(&self) -> ConsumeMeter {
+        ConsumeMeter(self.channels.clone())
     }
 
     /// How many deliveries have come by the open channels and are not settled.

@@ -12,7 +12,12 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::Consumer;
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Delivery, Generation, channels::OpenChannel, decode::decode, inbox::Inbox};
+use super::{
+    Delivery, Generation,
+    channels::{Channels, OpenChannel},
+    decode::decode,
+    inbox::Inbox,
+};
 use crate::names::QueueName;
 
 /// The most deliveries that are decoded before the engine hears of them.
@@ -29,11 +34,22 @@ pub(super) struct Pump {
     pub(super) queue: QueueName,
     pub(super) inbox: Arc<Inbox>,
     pub(super) emptied: Arc<Notify>,
+    pub(super) channels: Arc<Channels>,
+}
+
+/// Why a consumer has ended.
+pub(super) enum PumpEnd {
+    /// The broker has cancelled the consumer: the queue was deleted, lost its leader, or we were too slow. The channel is still there.
+    Cancelled(QueueName),
+    /// The broker has closed the channel, for this reason.
+    ChannelClosed(String),
+    /// It went with its connection, for this reason.
+    Lost(String),
 }
 
 impl Pump {
     /// Runs until the consumer ends, which it never should, and says why it did.
-    pub(super) async fn run(mut self) -> String {
+    pub(super) async fn run(mut self) -> PumpEnd {
         let mut chunk: Vec<Delivery> = Vec::with_capacity(CHUNK);
         let mut reader = Reader::default();
         let mut pause = SOON;
@@ -54,12 +70,21 @@ impl Pump {
                     Some(Ok(received)) => chunk.push(decode(&mut reader, received)),
                     Some(Err(error)) => {
                         self.hand_on(&mut chunk);
-                        return crate::connection::words(&error);
+                        let reason = crate::connection::words(&error);
+                        return if error.is_amqp_soft_error() {
+                            PumpEnd::ChannelClosed(reason)
+                        } else {
+                            PumpEnd::Lost(reason)
+                        };
                     }
-                    // The broker's cancel looks like this: the queue was deleted, lost its leader, or we were too slow.
+                    // The broker's cancel looks like this.
                     None => {
                         self.hand_on(&mut chunk);
-                        return format!("the broker ended the consumption of {}", self.queue);
+                        return if self.open.is_connected() {
+                            PumpEnd::Cancelled(self.queue)
+                        } else {
+                            PumpEnd::Lost(format!("consuming from {} has ended", self.queue))
+                        };
                     }
                 }
                 if chunk.len() == CHUNK {
@@ -75,7 +100,7 @@ impl Pump {
 
     fn hand_on(&self, chunk: &mut Vec<Delivery>) {
         if let Some(last) = chunk.last() {
-            self.open.received(last.tag);
+            self.open.received(last.tag, self.channels.counts());
             self.inbox.add(self.channel, chunk);
         }
     }

@@ -16,7 +16,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{QueueSubscription, channels::Channels, inbox::Inbox, pump::Pump};
+use super::{
+    QueueSubscription,
+    channels::Channels,
+    inbox::Inbox,
+    pump::{Pump, PumpEnd},
+};
 use crate::{
     connection::{Connection, Health},
     declare::declare,
@@ -52,7 +57,7 @@ impl Drop for Task {
 struct Line {
     connection: Connection,
     consumed: Vec<(QueueSubscription, Channel)>,
-    pumps: JoinSet<String>,
+    pumps: JoinSet<PumpEnd>,
     created: Vec<QueueName>,
 }
 
@@ -154,6 +159,7 @@ impl Task {
                     queue: queue.queue.clone(),
                     inbox: self.inbox.clone(),
                     emptied,
+                    channels: self.channels.clone(),
                 }
                 .run(),
             );
@@ -180,7 +186,7 @@ impl Task {
             tokio::select! {
                 Some(ended) = line.pumps.join_next() => {
                     return End::Lost(match ended {
-                        Ok(reason) => reason,
+                        Ok(end) => self.counted(end),
                         Err(error) => format!("a pump failed: {error}"),
                     });
                 }
@@ -198,6 +204,21 @@ impl Task {
                     return End::Stopped(grace.unwrap_or(self.settings.settle_timeout));
                 }
             }
+        }
+    }
+
+    fn counted(&self, end: PumpEnd) -> String {
+        let counts = self.channels.counts();
+        match end {
+            PumpEnd::Cancelled(queue) => {
+                counts.consumers_cancelled.add(1);
+                format!("the broker ended the consumption of {queue}")
+            }
+            PumpEnd::ChannelClosed(reason) => {
+                counts.channels_ended.add(1);
+                reason
+            }
+            PumpEnd::Lost(reason) => reason,
         }
     }
 

@@ -43,7 +43,16 @@ pub(super) enum Verdict {
     /// The broker has spoken.
     Said(Outcome),
     /// The channel has ended or is not what we think it is, for this reason.
-    Broken(String),
+    Broken(String, Ended),
+}
+
+/// What has ended with a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Nothing but the channel, which the broker has closed.
+    ChannelAlone,
+    /// The connection, as far as we know.
+    Connection,
 }
 
 /// The messages on their way, by number. `F` is what hands a message to the client.
@@ -233,9 +242,17 @@ impl Returns {
             Ok(Confirmation::Ack(_)) => Verdict::Said(Outcome::Confirmed),
             Ok(Confirmation::Nack(_)) => Verdict::Said(Outcome::Refused),
             Ok(Confirmation::NotRequested) => {
-                Verdict::Broken("the channel does not confirm".to_owned())
+                let reason = "the channel does not confirm".to_owned();
+                Verdict::Broken(reason, Ended::Connection)
             }
-            Err(error) => Verdict::Broken(crate::connection::words(&error)),
+            Err(error) => {
+                let ended = if error.is_amqp_soft_error() {
+                    Ended::ChannelAlone
+                } else {
+                    Ended::Connection
+                };
+                Verdict::Broken(crate::connection::words(&error), ended)
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Who waits for which outcomes: one entry for each call, however many messages it brought.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::{Outcome, ring::Ring};
-use crate::message::Message;
+use crate::{counts::PublishCells, message::Message};
 
 /// One call: messages in, as many outcomes back.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(super) struct Jobs {
     open: Ring<Open>,
     /// The call whose messages go out now, and those of its messages that have not.
     current: Option<(u64, std::iter::Enumerate<std::vec::IntoIter<Message>>)>,
+    counts: Arc<PublishCells>,
 }
 
 #[derive(Debug)]
@@ -35,10 +38,11 @@ struct Open {
 }
 
 impl Jobs {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counts: Arc<PublishCells>) -> Self {
         Self {
             open: Ring::new(),
             current: None,
+            counts,
         }
     }
 
@@ -79,6 +83,7 @@ impl Jobs {
         let Some(open) = self.open.get_mut(place.job) else {
             return;
         };
+        self.counts.resolved(outcome);
         open.outcomes[place.index] = outcome;
         open.missing -= 1;
         if open.missing == 0

@@ -14,11 +14,12 @@ mod ring;
 mod serve;
 mod task;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    counts::{PublishCells, PublishMeter},
     error::ConnectError,
     link::{self, LinkReport, LinkState},
     message::Message,
@@ -53,6 +54,7 @@ pub struct Publisher {
     jobs: mpsc::Sender<Job>,
     state: watch::Receiver<LinkState>,
     stop: mpsc::Sender<Duration>,
+    counts: Arc<PublishCells>,
 }
 
 impl Publisher {
@@ -66,6 +68,7 @@ impl Publisher {
         // Each waiting call holds one place; the messages themselves are bounded by the window.
         let (jobs, inbox) = mpsc::channel(settings.publish_window.max(1));
         let (stop, stopped) = mpsc::channel(1);
+        let counts = PublishCells::new();
         let task = Task {
             settings: settings.clone(),
             name: connection_name.to_owned(),
@@ -73,9 +76,15 @@ impl Publisher {
             report,
             inbox,
             stopped,
+            counts: counts.clone(),
         };
         tokio::spawn(task.run());
-        Self { jobs, state, stop }
+        Self {
+            jobs,
+            state,
+            stop,
+            counts,
+        }
     }
 
     /// Publishes one message and waits for its outcome, which comes within the bounds of the settings.
@@ -118,6 +127,12 @@ impl Publisher {
     #[must_use]
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.state.clone()
+    }
+
+    /// What has become of its messages so far, to be read at any time.
+    #[must_use]
+    pub fn meter(&self) -> PublishMeter {
+        PublishMeter(self.counts.clone())
     }
 
     /// Takes nothing new from any clone, waits for what is on its way, and closes the connection, within about the grace.

@@ -17,12 +17,13 @@ use tokio::{
 
 use super::{
     Outcome,
-    confirms::{Confirms, Verdict},
+    confirms::{Confirms, Ended, Verdict},
     jobs::{Job, Jobs, Place},
     ring::Ring,
 };
 use crate::{
     connection::Health,
+    counts::PublishCells,
     link::LinkReport,
     message::{Parts, Sent},
     settings::BrokerSettings,
@@ -42,6 +43,7 @@ pub(super) struct Served<'a> {
     pub(super) settings: &'a BrokerSettings,
     pub(super) health: watch::Receiver<Health>,
     pub(super) report: &'a LinkReport,
+    pub(super) counts: &'a PublishCells,
     pub(super) inbox: &'a mut mpsc::Receiver<Job>,
     pub(super) stopped: &'a mut mpsc::Receiver<Duration>,
     pub(super) jobs: &'a mut Jobs,
@@ -52,7 +54,9 @@ pub(super) struct Served<'a> {
 struct UnderWay {
     place: Place,
     sent: Sent,
+    /// Where its time begins: when it was handed over, or when the broker took messages again after that.
     since: Instant,
+    handed_over: Instant,
 }
 
 /// Returned to the publisher if no queue wants it.
@@ -73,6 +77,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
     let mut clock = Clock::new();
     let mut inbox_open = true;
     let mut broken: Option<String> = None;
+    let mut channel_alone = false;
     let mut tick = tokio::time::interval(tick_length(settings));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The watch only tells of changes from here on.
@@ -102,6 +107,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
                     place,
                     sent,
                     since: clock.now,
+                    handed_over: clock.now,
                 });
                 confirms.push(number, hand_over(channel, parts));
             }
@@ -125,7 +131,8 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
                         clock.last_word = clock.now;
                         served.jobs.resolve(message.place, outcome);
                     }
-                    Verdict::Broken(reason) => {
+                    Verdict::Broken(reason, ended) => {
+                        channel_alone |= ended == Ended::ChannelAlone;
                         served.jobs.resolve(message.place, Outcome::Disconnected);
                         broken.get_or_insert(reason);
                     }
@@ -133,8 +140,14 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
             },
         );
         if let Some(reason) = broken.take() {
+            if channel_alone {
+                served.counts.channels_ended.add(1);
+            }
             break End::Lost(reason);
         }
+
+        let oldest = under_way.oldest().map(|m| m.handed_over.into_std());
+        served.counts.outstanding(under_way.len(), oldest);
 
         // 3. Wait. Each arm only waits, and loses nothing when another is quicker: completed confirms stay in the set, a job is
         // either received or still in the channel, a watch remembers, the interval keeps its time.
@@ -214,6 +227,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
         }
     };
 
+    served.counts.outstanding(0, None);
     // Whoever still waits sends again: the id tells.
     while let Some(message) = under_way.take_oldest() {
         served.jobs.resolve(message.place, Outcome::Disconnected);

@@ -1,6 +1,6 @@
 //! The publisher's task: connects, declares, publishes, and does it all again after any error, until it is told to stop.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lapin::{Channel, options::ConfirmSelectOptions};
 use tokio::{
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     connection::Connection,
+    counts::PublishCells,
     declare::declare,
     error::{ConnectError, ConnectErrorKind},
     link::LinkReport,
@@ -31,6 +32,7 @@ pub(super) struct Task {
     pub(super) report: LinkReport,
     pub(super) inbox: mpsc::Receiver<Job>,
     pub(super) stopped: mpsc::Receiver<Duration>,
+    pub(super) counts: Arc<PublishCells>,
 }
 
 impl Drop for Task {
@@ -49,7 +51,7 @@ struct Line {
 
 impl Task {
     pub(super) async fn run(mut self) {
-        let mut jobs = Jobs::new();
+        let mut jobs = Jobs::new(self.counts.clone());
         let mut failures = 0;
         let events_exchange = self.settings.namespace.events_exchange();
         let mut outage_began = Instant::now();
@@ -82,6 +84,7 @@ impl Task {
                 settings: &self.settings,
                 health: line.connection.health(),
                 report: &self.report,
+                counts: &self.counts,
                 inbox: &mut self.inbox,
                 stopped: &mut self.stopped,
                 jobs: &mut jobs,

@@ -1,0 +1,363 @@
+//! A wire that tests cut, stall, slow down, half-close and corrupt, on command or at a chosen word of the conversation: a TCP proxy on
+//! this machine that knows AMQP's frames.
+
+mod fault;
+mod frames;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::watch,
+    task::AbortHandle,
+    time::interval,
+};
+
+pub use fault::{Direction, Point, WireFault};
+use frames::{Frame, Frames};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Passing,
+    Stalled,
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Flows {
+    to_broker: Flow,
+    to_client: Flow,
+}
+
+impl Flows {
+    const PASSING: Self = Self {
+        to_broker: Flow::Passing,
+        to_client: Flow::Passing,
+    };
+
+    fn of(&self, direction: Direction) -> Flow {
+        match direction {
+            Direction::ToBroker => self.to_broker,
+            Direction::ToClient => self.to_client,
+        }
+    }
+
+    fn set(&mut self, direction: Direction, flow: Flow) {
+        match direction {
+            Direction::ToBroker => self.to_broker = flow,
+            Direction::ToClient => self.to_client = flow,
+        }
+    }
+}
+
+/// What holds for all connections.
+#[derive(Debug, Clone, Copy)]
+struct Switch {
+    /// Connections made under another number are over.
+    cuts: u64,
+    refuses: bool,
+    flows: Flows,
+}
+
+/// What holds for one connection.
+#[derive(Debug, Clone, Copy)]
+struct Local {
+    cut: bool,
+    bytes_per_second: Option<u32>,
+    flows: Flows,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    target: (String, u16),
+    switch: watch::Sender<Switch>,
+    accepted: AtomicU64,
+    trap: Mutex<Option<(Point, WireFault)>>,
+    sprung: watch::Sender<u64>,
+}
+
+/// A TCP proxy. All connections go when it is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    listener: AbortHandle,
+}
+
+impl Proxy {
+    /// Listens on a port of its own and leads to `host:port`.
+    ///
+    /// # Panics
+    /// If no port can be had.
+    pub async fn start(host: &str, port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            target: (host.to_owned(), port),
+            switch: watch::Sender::new(Switch {
+                cuts: 0,
+                refuses: false,
+                flows: Flows::PASSING,
+            }),
+            accepted: AtomicU64::new(0),
+            trap: Mutex::new(None),
+            sprung: watch::Sender::new(0),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self {
+            address,
+            shared,
+            listener: task.abort_handle(),
+        }
+    }
+
+    /// Where to connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections were made by it so far.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Acquire)
+    }
+
+    /// Resets every connection that there is; new ones pass.
+    pub fn cut(&self) {
+        self.shared.switch.send_modify(|switch| switch.cuts += 1);
+    }
+
+    /// Resets every connection that there is, and closes each new one as soon as it is made, until [`Proxy::restore`].
+    pub fn refuse(&self) {
+        self.shared.switch.send_modify(|switch| {
+            switch.cuts += 1;
+            switch.refuses = true;
+        });
+    }
+
+    /// Carries nothing in that direction any more, on old and new connections, until [`Proxy::restore`]. Nothing is lost by it.
+    pub fn stall(&self, direction: Direction) {
+        self.set(direction, Flow::Stalled);
+    }
+
+    /// Ends that direction of every connection that there is, as a side does that has nothing more to say. What is on its way the
+    /// other way still arrives.
+    pub fn half_close(&self, direction: Direction) {
+        self.set(direction, Flow::Ended);
+    }
+
+    /// Lets new connections in, and lets everything flow that was stalled by [`Proxy::stall`].
+    pub fn restore(&self) {
+        self.shared.switch.send_modify(|switch| {
+            switch.refuses = false;
+            switch.flows = Flows::PASSING;
+        });
+    }
+
+    /// Does this to the first connection on which that word is about to be said, and to no other. The word itself is not carried, unless
+    /// the fault leaves its direction open. Replaces what was to be done before.
+    ///
+    /// # Panics
+    /// Never, unless another thread has.
+    pub fn at(&self, point: Point, fault: WireFault) {
+        *self.shared.trap.lock().unwrap() = Some((point, fault));
+    }
+
+    /// How often what [`Proxy::at`] asked for has come to pass, and every change of that.
+    #[must_use]
+    pub fn sprung(&self) -> watch::Receiver<u64> {
+        self.shared.sprung.subscribe()
+    }
+
+    fn set(&self, direction: Direction, flow: Flow) {
+        self.shared
+            .switch
+            .send_modify(|switch| switch.flows.set(direction, flow));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.listener.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        shared.accepted.fetch_add(1, Ordering::AcqRel);
+        let now = *shared.switch.borrow();
+        if !now.refuses {
+            tokio::spawn(carry(client, Arc::clone(&shared), now.cuts));
+        }
+    }
+}
+
+/// Carries one connection until it is cut or both of its directions have ended.
+async fn carry(mut client: TcpStream, shared: Arc<Shared>, cuts: u64) -> io::Result<()> {
+    let mut broker = TcpStream::connect((shared.target.0.as_str(), shared.target.1)).await?;
+    client.set_nodelay(true)?;
+    broker.set_nodelay(true)?;
+    let local = watch::Sender::new(Local {
+        cut: false,
+        bytes_per_second: None,
+        flows: Flows::PASSING,
+    });
+    let mut all_cut = shared.switch.subscribe();
+    let mut this_cut = local.subscribe();
+    let (from_client, to_client) = client.split();
+    let (from_broker, to_broker) = broker.split();
+    let way = |direction| Way {
+        direction,
+        shared: &shared,
+        switch: shared.switch.subscribe(),
+        local: &local,
+        here: local.subscribe(),
+    };
+    let carried = async {
+        tokio::try_join!(
+            way(Direction::ToBroker).carry(from_client, to_broker),
+            way(Direction::ToClient).carry(from_broker, to_client),
+        )
+    };
+    // Whichever is first: dropping the rest ends both sides.
+    tokio::select! {
+        ended = carried => return ended.map(drop),
+        _ = all_cut.wait_for(|switch| switch.cuts != cuts) => {}
+        _ = this_cut.wait_for(|local| local.cut) => {}
+    }
+    // What is closed so is reset rather than ended in order.
+    client.set_zero_linger()?;
+    broker.set_zero_linger()
+}
+
+/// One direction of one connection.
+struct Way<'a> {
+    direction: Direction,
+    shared: &'a Shared,
+    switch: watch::Receiver<Switch>,
+    local: &'a watch::Sender<Local>,
+    here: watch::Receiver<Local>,
+}
+
+impl Way<'_> {
+    async fn carry(mut self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+        let mut buffer = vec![0; 32 * 1024];
+        let mut frames = Frames::default();
+        loop {
+            if self.is_over().await {
+                return to.shutdown().await;
+            }
+            // Each may be cancelled: nothing is read then, and a change is looked at again.
+            let count = tokio::select! {
+                _ = self.switch.changed() => continue,
+                _ = self.here.changed() => continue,
+                read = from.read(&mut buffer) => read?,
+            };
+            if count == 0 {
+                return to.shutdown().await;
+            }
+            frames.add(&buffer[..count]);
+            while let Some(mut frame) = frames.next() {
+                if let Some(fault) = self.spring(&frame) {
+                    self.apply(fault, &mut frame);
+                }
+                // A stall concerns what was read meanwhile, too.
+                if self.is_over().await {
+                    return to.shutdown().await;
+                }
+                self.write(&mut to, &frame).await?;
+            }
+        }
+    }
+
+    /// Takes the trap away if this frame is what it waits for.
+    fn spring(&self, frame: &Frame) -> Option<WireFault> {
+        let method = frame.method()?;
+        let mut trap = self.shared.trap.lock().unwrap();
+        let (_, fault) = trap.take_if(|(point, _)| {
+            point.direction() == self.direction && point.method() == method
+        })?;
+        self.shared.sprung.send_modify(|sprung| *sprung += 1);
+        Some(fault)
+    }
+
+    fn apply(&self, fault: WireFault, frame: &mut Frame) {
+        match fault {
+            WireFault::Cut => self.local.send_modify(|local| {
+                local.cut = true;
+                // Until the cut is heard of, nothing passes.
+                local.flows.set(self.direction, Flow::Stalled);
+            }),
+            WireFault::Stall => self.local.send_modify(|local| {
+                local.flows.set(Direction::ToBroker, Flow::Stalled);
+                local.flows.set(Direction::ToClient, Flow::Stalled);
+            }),
+            WireFault::Slow(rate) => self
+                .local
+                .send_modify(|local| local.bytes_per_second = Some(rate)),
+            WireFault::HalfClose(direction) => self
+                .local
+                .send_modify(|local| local.flows.set(direction, Flow::Ended)),
+            WireFault::CorruptType => frame.0[0] = 0xff,
+            WireFault::CorruptSize => frame.0[3] = 0x7f,
+            WireFault::CorruptEnd => {
+                if let Some(end) = frame.0.last_mut() {
+                    *end = 0;
+                }
+            }
+        }
+    }
+
+    /// Waits while the direction is stalled. Returns whether it has ended.
+    async fn is_over(&mut self) -> bool {
+        let direction = self.direction;
+        loop {
+            let all = self.switch.borrow_and_update().flows.of(direction);
+            let this = self.here.borrow_and_update().flows.of(direction);
+            if all == Flow::Ended || this == Flow::Ended {
+                return true;
+            }
+            if all == Flow::Passing && this == Flow::Passing {
+                return false;
+            }
+            // Both are only looked at again. Without the one that writes there is nobody left to wait for.
+            let gone = tokio::select! {
+                changed = self.switch.changed() => changed.is_err(),
+                changed = self.here.changed() => changed.is_err(),
+            };
+            if gone {
+                return true;
+            }
+        }
+    }
+
+    async fn write(&self, to: &mut WriteHalf<'_>, frame: &Frame) -> io::Result<()> {
+        const PARTS: u32 = 20;
+        let Some(rate) = self.local.borrow().bytes_per_second else {
+            return to.write_all(&frame.0).await;
+        };
+        let part = (rate / PARTS).max(1) as usize;
+        let mut turn = interval(Duration::from_secs(1) / PARTS);
+        turn.tick().await;
+        for bytes in frame.0.chunks(part) {
+            turn.tick().await;
+            to.write_all(bytes).await?;
+        }
+        Ok(())
+    }
+}
