@@ -8,7 +8,9 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use doorstep_broker::{Broker, Footprint, Found, Options, Way, find_or_start, target_folder};
+use doorstep_broker::{
+    Broker, Footprint, Found, Options, Way, find_or_start, start_image, target_folder,
+};
 
 /// The folder that the root manifest is in.
 pub(crate) fn root() -> PathBuf {
@@ -86,11 +88,20 @@ pub(crate) fn find_broker(name: &str, footprint: Footprint) -> Result<Found> {
     let found = find_or_start(&Options::named(name, say).footprint(footprint))?;
     match found.way() {
         Way::Given => say(&format!("broker: {}", found.way())),
-        Way::Installed | Way::Compose => {
+        Way::Installed | Way::Compose | Way::Image => {
             let took = seconds(start.elapsed());
             say(&format!("broker: {}, up in {took}", found.way()));
         }
     }
+    Ok(found)
+}
+
+/// Starts a broker of this image for the command `name`.
+pub(crate) fn image_broker(image: &str, name: &str) -> Result<Found> {
+    let start = Instant::now();
+    let found = start_image(image, &Options::named(name, say))?;
+    let took = seconds(start.elapsed());
+    say(&format!("broker: {} {image}, up in {took}", found.way()));
     Ok(found)
 }
 

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use doorstep_broker::{
-    Broker, Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL, install_if_possible, target_folder,
+    Broker, Footprint, TEST_AMQP_URL, TEST_IMAGE, TEST_MANAGEMENT_URL, install_if_possible,
+    target_folder,
 };
 
-use crate::checkout::{cargo, checked, find_broker, say, seconds, tell};
+use crate::checkout::{cargo, checked, find_broker, image_broker, say, seconds, tell};
 use crate::report::{Counts, Report, Section};
 
 /// A run of which nothing is heard for so long hangs.
@@ -33,6 +34,7 @@ const TESTS_AT_A_TIME: usize = 6;
 ///
 /// Example: cargo xtask test
 ///          cargo xtask test dead_letter blocked
+///          cargo xtask test --image rabbitmq:4-management
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Test {
@@ -41,6 +43,9 @@ pub(crate) struct Test {
     /// Test what is optimised as for release. Builds much longer.
     #[arg(long)]
     release: bool,
+    /// Run every RabbitMQ of the tests in a container of this image, for example rabbitmq:4.3-management. Needs Docker.
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
 }
 
 impl Test {
@@ -62,7 +67,11 @@ impl Test {
         }
         say(&format!("built in {}", seconds(start.elapsed())));
 
-        let found = find_broker("test", Footprint::Small)?;
+        let found = match &self.image {
+            Some(image) => image_broker(image, "test")?,
+            None => find_broker("test", Footprint::Small)?,
+        };
+        // Some tests are about a RabbitMQ that is installed, whatever the others run on.
         if let Err(error) = install_if_possible(say) {
             say(&format!(
                 "tests that restart a broker cannot run: {error:#}"
@@ -112,6 +121,9 @@ impl Test {
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut cargo = self.cargo("test");
         cargo.arg("--no-fail-fast");
+        if let Some(image) = &self.image {
+            cargo.env(TEST_IMAGE, image);
+        }
         if env::var_os(THREADS).is_none() {
             cargo.env(THREADS, TESTS_AT_A_TIME.to_string());
         }

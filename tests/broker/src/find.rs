@@ -9,9 +9,10 @@ use crate::address::AmqpAddress;
 use crate::apt;
 use crate::broker::{Broker, greets};
 use crate::compose::Compose;
+use crate::container::ContainerNode;
 use crate::installed::Installed;
 use crate::management::Management;
-use crate::node::{Footprint, NodeOptions, PrivateNode};
+use crate::node::{Footprint, InstalledNode, NodeOptions};
 
 /// A broker that somebody else runs, used as it is.
 const AMQP_URL: &str = "DOORSTEP_AMQP_URL";
@@ -54,6 +55,8 @@ pub enum Way {
     Installed,
     /// A container by way of `docker-compose.yml`.
     Compose,
+    /// A container of an image that was asked for.
+    Image,
 }
 
 impl fmt::Display for Way {
@@ -62,6 +65,7 @@ impl fmt::Display for Way {
             Self::Given => "the broker that DOORSTEP_AMQP_URL names",
             Self::Installed => "a private RabbitMQ",
             Self::Compose => "RabbitMQ in a container",
+            Self::Image => "RabbitMQ in a container of the image",
         })
     }
 }
@@ -77,7 +81,8 @@ pub struct Found {
 #[derive(Debug)]
 enum Source {
     Given,
-    Installed { _node: PrivateNode },
+    Installed { _node: InstalledNode },
+    Image { _node: ContainerNode },
     Compose { _compose: Compose },
 }
 
@@ -95,6 +100,7 @@ impl Found {
             Source::Given => Way::Given,
             Source::Installed { .. } => Way::Installed,
             Source::Compose { .. } => Way::Compose,
+            Source::Image { .. } => Way::Image,
         }
     }
 
@@ -131,7 +137,7 @@ impl Found {
     fn installed(options: &Options) -> Result<Self> {
         (options.say)("starting a private RabbitMQ (some seconds)");
         let node = NodeOptions::named(&options.name).footprint(options.footprint);
-        let node = PrivateNode::start(node)?;
+        let node = InstalledNode::start(node)?;
         Ok(Self {
             broker: node.broker(),
             source: Source::Installed { _node: node },
@@ -146,6 +152,22 @@ impl Found {
             source: Source::Compose { _compose: compose },
         })
     }
+}
+
+/// Starts a RabbitMQ in a container of this image, and looks for no other.
+///
+/// # Errors
+/// Where Docker cannot, with what it says.
+pub fn start_image(image: &str, options: &Options) -> Result<Found> {
+    (options.say)(&format!(
+        "starting {image} (the first time it is downloaded)"
+    ));
+    let node = NodeOptions::named(&options.name).footprint(options.footprint);
+    let node = ContainerNode::start(image, &node)?;
+    Ok(Found {
+        broker: node.broker(),
+        source: Source::Image { _node: node },
+    })
 }
 
 /// Over TLS only a client can tell whether a broker is there.
@@ -190,7 +212,7 @@ pub fn find_or_start(options: &Options) -> Result<Found> {
     )
 }
 
-/// A [`PrivateNode`] needs an installed RabbitMQ: installs Debian's package where there is none and that is possible.
+/// An [`InstalledNode`] needs an installed RabbitMQ: installs Debian's package where there is none and that is possible.
 /// `say` gets a line before that.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! A RabbitMQ of one's own, from its start to its end.
+//! A RabbitMQ of one's own from what is installed here, from its start to its end.
 
 mod launch;
 mod options;
@@ -44,7 +44,7 @@ const START_ATTEMPTS: usize = 3;
 ///
 /// All methods block, each with a bound: call them from `spawn_blocking` in asynchronous tests.
 #[derive(Debug)]
-pub struct PrivateNode {
+pub struct InstalledNode {
     options: NodeOptions,
     installed: Installed,
     state: NodeState,
@@ -55,7 +55,7 @@ pub struct PrivateNode {
     folder: Option<OwnedFolder>,
 }
 
-impl PrivateNode {
+impl InstalledNode {
     /// Starts a node and waits until clients can connect and the management API answers: about seven seconds on two
     /// idle cores.
     ///
@@ -84,12 +84,6 @@ impl PrivateNode {
         self.state.broker()
     }
 
-    /// The AMQP address with user and password.
-    #[must_use]
-    pub fn amqp_url(&self) -> String {
-        self.broker().amqp_url()
-    }
-
     /// The management API.
     #[must_use]
     pub fn management(&self) -> Management {
@@ -111,8 +105,7 @@ impl PrivateNode {
     }
 
     /// Ends the node by SIGKILL, as a crash would, and waits until it is gone. Without effect on a node that does not
-    /// run. A quorum queue that was declared less than a second or two ago is lost by it, see
-    /// [`PrivateNode::sync_declarations`].
+    /// run.
     ///
     /// # Errors
     /// Where the system does not end it.
@@ -139,7 +132,7 @@ impl PrivateNode {
         self.wait_for_end(vm, STOP_BOUND)
     }
 
-    /// Starts the node after [`PrivateNode::kill`] or [`PrivateNode::stop`], with the same data, ports and login, and
+    /// Starts the node after [`InstalledNode::kill`] or [`InstalledNode::stop`], with the same data, ports and login, and
     /// waits until it answers.
     ///
     /// # Errors
@@ -157,16 +150,7 @@ impl PrivateNode {
         self.write_state()
     }
 
-    /// [`PrivateNode::stop`] and [`PrivateNode::start_again`].
-    ///
-    /// # Errors
-    /// As those two.
-    pub fn restart(&mut self) -> Result<()> {
-        self.stop()?;
-        self.start_again()
-    }
-
-    /// Freezes the node: connections stay open, and nothing answers any more. See [`PrivateNode::thaw`].
+    /// Freezes the node: connections stay open, and nothing answers any more. See [`InstalledNode::thaw`].
     ///
     /// # Errors
     /// Where it does not run.
@@ -197,35 +181,6 @@ impl PrivateNode {
             ran.stderr.trim()
         );
         Ok(ran.stdout)
-    }
-
-    /// Makes the node write down which quorum queues it has. Left to itself, RabbitMQ 3.10 does so only about a second
-    /// after a declaration; killed before that, it comes back with the queue, but without its messages and without a
-    /// leader, so that nothing can be published to it or taken from it any more. A test that kills a node right after
-    /// declaring calls this first, unless this is what it is about.
-    ///
-    /// # Errors
-    /// As [`PrivateNode::ctl`].
-    pub fn sync_declarations(&self) -> Result<()> {
-        self.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."])
-            .map(drop)
-    }
-
-    /// Raises the memory alarm: the broker stops reading from every connection that publishes. See
-    /// [`PrivateNode::unblock_publishers`].
-    ///
-    /// # Errors
-    /// As [`PrivateNode::ctl`].
-    pub fn block_publishers(&self) -> Result<()> {
-        self.ctl(&["set_vm_memory_high_watermark", "0"]).map(drop)
-    }
-
-    /// Lifts the memory alarm again.
-    ///
-    /// # Errors
-    /// As [`PrivateNode::ctl`].
-    pub fn unblock_publishers(&self) -> Result<()> {
-        self.ctl(&["set_vm_memory_high_watermark", "0.4"]).map(drop)
     }
 
     /// Gives up ownership: the node stays up when this process ends, until [`UpNode::down`].
@@ -399,7 +354,7 @@ impl PrivateNode {
     }
 }
 
-impl Drop for PrivateNode {
+impl Drop for InstalledNode {
     fn drop(&mut self) {
         let Some(folder) = self.folder.take() else {
             return;

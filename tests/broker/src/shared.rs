@@ -7,8 +7,9 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::address::AmqpAddress;
 use crate::broker::Broker;
-use crate::find::{Found, Options, find_or_start};
+use crate::find::{Found, Options, find_or_start, start_image};
 use crate::management::Management;
+use crate::private::TEST_IMAGE;
 
 /// Where `cargo xtask test` hands its broker to the tests.
 pub const TEST_AMQP_URL: &str = "DOORSTEP_TEST_AMQP_URL";
@@ -40,7 +41,11 @@ struct Kept {
 impl Kept {
     fn get() -> Result<Self> {
         let Ok(url) = env::var(TEST_AMQP_URL) else {
-            let found = find_or_start(&Options::named("tests", |line| eprintln!("{line}")))?;
+            let options = Options::named("tests", |line| eprintln!("{line}"));
+            let found = match env::var(TEST_IMAGE) {
+                Ok(image) => start_image(&image, &options)?,
+                Err(_) => find_or_start(&options)?,
+            };
             return Ok(Self {
                 broker: found.broker().clone(),
                 _found: Some(found),

@@ -8,7 +8,7 @@ use crate::broker::{Broker, greets};
 use crate::find::install_if_possible;
 use crate::folder::Nodes;
 use crate::management::Management;
-use crate::node::{Data, NodeOptions, PrivateNode};
+use crate::node::{Data, InstalledNode, NodeOptions};
 use crate::state::{Keeper, NodeState};
 
 /// A node that nobody owns. It survives the end of every terminal and is found again by its name.
@@ -42,7 +42,7 @@ impl UpNode {
     /// package of RabbitMQ where there is none and that is possible. `say` gets a line before each step that takes long.
     ///
     /// # Errors
-    /// As [`PrivateNode::start`].
+    /// As [`InstalledNode::start`].
     pub fn up(options: NodeOptions, say: fn(&str)) -> Result<Self> {
         match Self::find(&options.name)? {
             Some(node) if node.is_running() => return Ok(node),
@@ -50,7 +50,7 @@ impl UpNode {
         }
         install_if_possible(say)?;
         say("starting a private RabbitMQ (some seconds)");
-        PrivateNode::start(options.data(Data::Kept))?.leave_up()
+        InstalledNode::start(options.data(Data::Kept))?.leave_up()
     }
 
     /// Whether its process is there and clients can connect.

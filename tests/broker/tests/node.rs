@@ -1,10 +1,11 @@
 //! Private nodes for real: what a kill leaves, what a stop leaves, and that nodes do not get into each other's way.
 
 use std::net::TcpStream;
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use doorstep_broker::{Management, NodeOptions, PrivateNode, UpNode, percent_encoded};
+use doorstep_broker::{
+    InstalledNode, Management, NodeOptions, PrivateNode, UpNode, percent_encoded,
+};
 
 #[test]
 fn a_killed_and_a_stopped_node_come_back_with_their_durable_data() -> Result<()> {
@@ -49,10 +50,11 @@ fn nodes_live_side_by_side_and_leave_nothing() -> Result<()> {
         second.management().password()
     );
 
-    // At-least-once dead-lettering needs one of these.
+    // At-least-once dead-lettering needs both of these.
     let features = first.ctl(&["list_feature_flags", "name", "state"])?;
-    assert!(features.contains("quorum_queue\tenabled"), "{features}");
-    assert!(!features.contains("disabled"), "{features}");
+    for feature in ["quorum_queue\tenabled", "stream_queue\tenabled"] {
+        assert!(features.contains(feature), "{features}");
+    }
 
     first.block_publishers()?;
     assert!(first.ctl(&["status"])?.contains("Memory alarm on node"));
@@ -65,13 +67,10 @@ fn nodes_live_side_by_side_and_leave_nothing() -> Result<()> {
     assert!(first.management().answers());
 
     let ports = first.ports();
-    let folder = first.folder().to_owned();
-    assert!(folder.is_dir());
     drop(first);
     for port in [ports.amqp, ports.management, ports.distribution, ports.epmd] {
         assert!(!listens(port), "somebody still listens on {port}");
     }
-    assert!(!Path::new(&folder).exists());
     assert!(second.management().answers());
     Ok(())
 }
@@ -88,7 +87,11 @@ fn a_node_that_is_left_up_is_found_again_until_it_is_taken_down() -> Result<()> 
     // Asked for again, it is the same node, and a node that somebody starts sweeps up what has no owner, but not this.
     let again = UpNode::up(options, |_| {})?;
     assert_eq!(again.broker().amqp_url(), started.broker().amqp_url());
-    drop(PrivateNode::start(NodeOptions::named("sweeper"))?);
+    let sweeper = InstalledNode::start(NodeOptions::named("sweeper"))?;
+    let swept = sweeper.folder().to_owned();
+    assert!(swept.is_dir());
+    drop(sweeper);
+    assert!(!swept.exists());
     assert!(found.is_running());
 
     let port = found.broker().address().port;
@@ -103,7 +106,7 @@ fn a_node_that_is_left_up_is_found_again_until_it_is_taken_down() -> Result<()> 
 #[test]
 fn a_setting_that_the_broker_refuses_is_reported_with_its_log() {
     let options = NodeOptions::named("refused").setting("no_such_setting = 1");
-    let error = format!("{:#}", PrivateNode::start(options).unwrap_err());
+    let error = format!("{:#}", InstalledNode::start(options).unwrap_err());
     assert!(error.contains("no_such_setting"), "{error}");
 }
 
