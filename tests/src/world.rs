@@ -2,7 +2,7 @@
 
 use std::{env, time::Duration};
 
-use doorstep_broker::{Broker, TEST_AMQP_URL, TEST_MANAGEMENT_URL, Vhost};
+use doorstep_broker::{Broker, Rights, TEST_AMQP_URL, TEST_MANAGEMENT_URL, User, Vhost};
 use doorstep_event::Event;
 use doorstep_messaging::{
     Backoff, BrokerSettings, Depth, Inspector, Message, Namespace, Outcome, Publisher, QueueName,
@@ -104,6 +104,15 @@ impl World {
     #[must_use]
     pub fn broker(&self) -> &Broker {
         self.vhost.broker()
+    }
+
+    /// A user with these rights in it and none elsewhere.
+    ///
+    /// # Panics
+    /// If the broker does not let it be created.
+    #[must_use]
+    pub fn user(&self, hint: &str, rights: Rights<'_>) -> User {
+        block_in_place(|| self.vhost.new_user(hint, rights)).unwrap()
     }
 
     /// Its namespace.

@@ -18,6 +18,8 @@ pub enum ConnectErrorKind {
     Refused(Refusal),
     /// A queue or exchange exists with other arguments.
     Mismatch,
+    /// The broker lacks a plugin.
+    Plugin,
     /// The address accepts connections and then says nothing.
     Silent,
     /// The broker, or whatever it is, answers what does not fit the protocol, or ends the conversation.
@@ -54,7 +56,9 @@ impl ConnectError {
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self.kind {
-            ConnectErrorKind::Refused(_) | ConnectErrorKind::Mismatch => true,
+            ConnectErrorKind::Refused(_)
+            | ConnectErrorKind::Mismatch
+            | ConnectErrorKind::Plugin => true,
             ConnectErrorKind::Unreachable
             | ConnectErrorKind::Silent
             | ConnectErrorKind::Protocol => false,

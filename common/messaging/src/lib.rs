@@ -7,6 +7,7 @@
 //! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, settled on their own channel or not at all.
 //! - [`PublishCounts`], [`ConsumeCounts`]: what they have done, to be read at any time by a [`PublishMeter`] or [`ConsumeMeter`].
 //! - [`Inspector`]: how full a queue is.
+//! - [`verify`], [`Finding`]: how the broker differs from what is needed, without changing anything.
 //! - [`RawPublisher`]: messages that are wrong on purpose.
 //!
 //! What holds everywhere:
@@ -18,12 +19,15 @@
 //!   crate in its own words. A program sets the filter of its log to `lapin=off`.
 
 mod address;
+mod asker;
 mod backoff;
 mod connection;
 mod consume;
 mod counts;
 mod declare;
+mod difference;
 mod error;
+mod greeting;
 mod inspect;
 mod link;
 mod message;
@@ -32,6 +36,7 @@ mod publish;
 mod raw;
 mod settings;
 mod topology;
+mod verify;
 
 pub use address::{Address, AddressError};
 pub use backoff::{Backoff, BackoffError};
@@ -40,6 +45,7 @@ pub use consume::{
 };
 pub use counts::{ConsumeCounts, PublishCounts, PublishMeter};
 pub use error::{ConnectError, ConnectErrorKind, Refusal};
+pub use greeting::Greeting;
 pub use inspect::{Depth, InspectError, Inspector};
 pub use link::{LinkState, Phase};
 pub use message::Message;
@@ -50,3 +56,4 @@ pub use settings::{BrokerSettings, Namespace, SettingsError};
 pub use topology::{
     Argument, Binding, Exchange, ExchangeKind, Queue, QueuePurpose, RoleQueues, Topology,
 };
+pub use verify::{Finding, Right, Verified, old_broker, verify};

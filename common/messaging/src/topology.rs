@@ -34,6 +34,29 @@ pub struct Exchange {
 pub enum ExchangeKind {
     /// By patterns over the words of the routing key.
     Topic,
+    /// By a hash of the routing key, evenly and always the same: for the partitions of a role.
+    #[serde(rename = "x-consistent-hash")]
+    ConsistentHash,
+}
+
+impl ExchangeKind {
+    /// What the broker calls it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::ConsistentHash => "x-consistent-hash",
+        }
+    }
+
+    /// The broker's plugin that brings it, unless the broker has it by itself.
+    #[must_use]
+    pub fn plugin(self) -> Option<&'static str> {
+        match self {
+            Self::Topic => None,
+            Self::ConsistentHash => Some("rabbitmq_consistent_hash_exchange"),
+        }
+    }
 }
 
 /// A queue, always durable.
@@ -57,6 +80,18 @@ pub enum QueuePurpose {
     Net,
     /// Shows copies of dead letters; nothing reads them back.
     Dead,
+}
+
+impl QueuePurpose {
+    /// What it is for, for people.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Role => "a role's events",
+            Self::Net => "what the broker gave up on",
+            Self::Dead => "copies of dead letters",
+        }
+    }
 }
 
 /// The value of a queue's argument.

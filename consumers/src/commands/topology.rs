@@ -1,6 +1,6 @@
 //! `consumers topology`: what Doorstep declares on the broker.
 
-use doorstep_messaging::{Argument, ExchangeKind, Namespace, QueuePurpose, Topology};
+use doorstep_messaging::{Argument, Namespace, Topology};
 
 use crate::{
     failure::Failure,
@@ -33,10 +33,7 @@ pub(crate) fn show(namespace: &Namespace, form: Form) -> Result<(), Failure> {
 fn exchanges(topology: &Topology) -> String {
     let mut table = table(&["EXCHANGE", "KIND"], &[]);
     for exchange in &topology.exchanges {
-        let kind = match exchange.kind {
-            ExchangeKind::Topic => "topic",
-        };
-        table.add_row([exchange.name.as_str(), kind]);
+        table.add_row([exchange.name.as_str(), exchange.kind.as_str()]);
     }
     table.trim_fmt()
 }
@@ -44,17 +41,16 @@ fn exchanges(topology: &Topology) -> String {
 fn queues(topology: &Topology) -> String {
     let mut table = table(&["QUEUE", "FOR", "ARGUMENTS"], &[]);
     for queue in &topology.queues {
-        let purpose = match queue.purpose {
-            QueuePurpose::Role => "a role's events",
-            QueuePurpose::Net => "what the broker gave up on",
-            QueuePurpose::Dead => "copies of dead letters",
-        };
         let arguments: Vec<String> = queue
             .arguments
             .iter()
             .map(|(name, value)| format!("{name}={}", written(value)))
             .collect();
-        table.add_row([queue.name.as_str(), purpose, &arguments.join("\n")]);
+        table.add_row([
+            queue.name.as_str(),
+            queue.purpose.words(),
+            &arguments.join("\n"),
+        ]);
     }
     table.trim_fmt()
 }

@@ -4,7 +4,8 @@
 //! - [`PrivateNode`] is a RabbitMQ of one's own: own name, ports, data, cookie, user and password, listening on
 //!   127.0.0.1 only. Tests kill, stop, freeze and start it again at will.
 //! - [`Management`] talks to the management HTTP API: virtual hosts, users, permissions, and any other path.
-//! - [`shared`] is the broker that the tests of one run have in common; each test takes a [`Vhost`] of its own on it.
+//! - [`shared`] is the broker that the tests of one run have in common; each test takes a [`Vhost`] of its own on it,
+//!   and a [`User`] where rights are to be tried.
 //!
 //! This crate needs no async runtime and hardly any dependency, so that the first line of `cargo xtask demo` appears
 //! within seconds of the first build. It holds no AMQP client: all it asks a broker is whether it answers.
@@ -30,6 +31,7 @@ mod process;
 mod shared;
 mod state;
 mod up;
+mod user;
 mod wait;
 
 pub use address::{AmqpAddress, percent_encoded};
@@ -44,4 +46,5 @@ pub use private::{PrivateNode, TEST_IMAGE};
 pub use process::{Signal, send_signal};
 pub use shared::{TEST_AMQP_URL, TEST_MANAGEMENT_URL, shared};
 pub use up::UpNode;
+pub use user::{Rights, User};
 pub use wait::until;

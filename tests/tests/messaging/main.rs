@@ -8,3 +8,4 @@ mod outages;
 mod publishing;
 mod reaching;
 mod support;
+mod verifying;

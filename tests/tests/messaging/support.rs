@@ -8,7 +8,9 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use doorstep_broker::{Broker, NodeOptions, PrivateNode, Vhost, percent_encoded, shared};
+use doorstep_broker::{
+    Broker, NodeOptions, PrivateNode, Rights, User, Vhost, percent_encoded, shared,
+};
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject};
 use doorstep_messaging::{
     Batch, BrokerSettings, Message, Namespace, Outcome, Publisher, QueueName, QueueSubscription,
@@ -55,6 +57,12 @@ impl World {
 
     pub fn queue(&self) -> QueueName {
         self.namespace().role_queue(ROLE.role, 0)
+    }
+
+    /// A user with these rights in it.
+    pub async fn user(&self, hint: &'static str, rights: Rights<'static>) -> Result<User> {
+        let vhost = self.vhost.clone();
+        spawn_blocking(move || vhost.new_user(hint, rights)).await?
     }
 
     /// Something with the management API.

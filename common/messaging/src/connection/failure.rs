@@ -6,6 +6,7 @@ use super::wire::Wire;
 use crate::{
     address::Address,
     error::{ConnectError, ConnectErrorKind, Refusal, broker_reply, reply},
+    topology::ExchangeKind,
 };
 
 pub(super) fn silence(address: &Address, limit: Duration) -> ConnectError {
@@ -56,7 +57,7 @@ pub(super) fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> C
         reply::ACCESS_REFUSED => ConnectError::new(
             Refused(Refusal::Permission),
             format!(
-                "{address} does not permit that to user {user:?} ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+                "{address} does not permit that to user {user:?} ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` shows"
             ),
         ),
         reply::NOT_ALLOWED if text.contains("not found") => ConnectError::new(
@@ -71,8 +72,42 @@ pub(super) fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> C
                 "{address} lets user {user:?} not into virtual host {vhost}: grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
             ),
         ),
-        _ => ConnectError::new(Protocol, format!("{address} says: {text} ({code})")),
+        _ => unknown_kind(address, text).unwrap_or_else(|| {
+            ConnectError::new(Protocol, format!("{address} says: {text} ({code})"))
+        }),
     }
+}
+
+/// What the broker says of an exchange whose kind it does not know, if that is what this text says. Older ones end the connection with
+/// it, newer ones the channel.
+pub(crate) fn unknown_kind(address: &Address, text: &str) -> Option<ConnectError> {
+    let (_, kind) = text.split_once("unknown exchange type")?;
+    let plugin = ExchangeKind::ConsistentHash.plugin().unwrap_or_default();
+    Some(ConnectError::new(
+        ConnectErrorKind::Plugin,
+        format!(
+            "{address} does not know exchanges of kind {}: enable it with rabbitmq-plugins enable {plugin}",
+            kind.trim()
+        ),
+    ))
+}
+
+/// A connection that was there and is of no more use, for this reason in the client's words. Where the broker has ended it for want of a
+/// right, that is the reason, with its remedy: it will be so again after the next attempt.
+pub(crate) fn broke(address: &Address, reason: &str) -> ConnectError {
+    if !reason.contains("ACCESS_REFUSED") {
+        return ConnectError::new(
+            ConnectErrorKind::Unreachable,
+            format!("the connection to {address} broke ({reason})"),
+        );
+    }
+    ConnectError::new(
+        ConnectErrorKind::Refused(Refusal::Permission),
+        format!(
+            "{address} does not permit that to user {:?} ({reason}): grant it with rabbitmqctl set_permissions, `consumers topology permissions` shows how",
+            address.user()
+        ),
+    )
 }
 
 /// The client's words for an error, in lower case as all of ours.

@@ -22,7 +22,7 @@ use crate::{
     settings::BrokerSettings,
 };
 
-pub(crate) use failure::words;
+pub(crate) use failure::{broke, unknown_kind, words};
 use failure::{failure, silence};
 pub(crate) use health::Health;
 use health::listen;
@@ -125,6 +125,11 @@ impl Connection {
     /// Where it leads, with the password masked.
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The most bytes of a frame that both sides have agreed on; 0 is no limit.
+    pub(crate) fn frame_max(&self) -> u32 {
+        self.inner.configuration().frame_max()
     }
 
     /// How it is, from now on.

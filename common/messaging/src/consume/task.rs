@@ -23,7 +23,7 @@ use super::{
     pump::{Pump, PumpEnd},
 };
 use crate::{
-    connection::{Connection, Health},
+    connection::{Connection, Health, broke},
     declare::declare,
     error::{ConnectError, ConnectErrorKind},
     link::LinkReport,
@@ -98,11 +98,7 @@ impl Task {
                     failures = self
                         .settings
                         .failures_after(failures, connected_at.elapsed());
-                    let address = line.connection.address();
-                    self.report.lost(ConnectError::new(
-                        ConnectErrorKind::Unreachable,
-                        format!("the connection to {address} broke ({reason})"),
-                    ));
+                    self.report.lost(broke(line.connection.address(), &reason));
                 }
                 End::Stopped(grace) => {
                     self.report.draining();

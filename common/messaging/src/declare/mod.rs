@@ -4,9 +4,6 @@
 //! past means possible loss. And what is there already is enough: for a user who may not declare, and for a broker that has lost its
 //! majority and can write nothing down, but still passes messages. A declaration of what is there only verifies its arguments.
 
-mod asker;
-mod difference;
-
 use std::time::Duration;
 
 use lapin::{
@@ -16,14 +13,14 @@ use lapin::{
 };
 
 use crate::{
-    connection::Connection,
+    asker::{Answer, Asker},
+    connection::{Connection, unknown_kind},
+    difference::{Difference, Told},
     error::{ConnectError, ConnectErrorKind, Refusal, reply},
     names::QueueName,
-    topology::{Argument, Binding, Exchange, ExchangeKind, Queue, QueuePurpose, Topology},
+    topology::{Argument, Binding, Exchange, Queue, QueuePurpose, Topology},
+    verify::{Finding, is_enough},
 };
-
-use asker::{Answer, Asker};
-use difference::Difference;
 
 /// Declares everything and returns the queues that had to be created, without those that only show copies.
 ///
@@ -38,7 +35,12 @@ pub(crate) async fn declare(
     let mut declarer = Declarer {
         asker: Asker::new(connection, limit),
         verifying: Verifying::Everything,
+        not_verified: 0,
     };
+    if !is_enough(connection.frame_max()) {
+        let bytes = connection.frame_max();
+        tracing::warn!("{}", Finding::SmallFrames { bytes });
+    }
     let mut created = Vec::new();
     for exchange in &topology.exchanges {
         declarer.exchange(exchange).await?;
@@ -52,6 +54,12 @@ pub(crate) async fn declare(
     for binding in &topology.bindings {
         declarer.bind(binding).await?;
     }
+    if declarer.not_verified > 0 {
+        tracing::info!(
+            bindings = declarer.not_verified,
+            "bindings not verified, since this user may not bind or the broker does not answer; they are taken to be there"
+        );
+    }
     declarer.asker.finish().await;
     Ok(created)
 }
@@ -59,6 +67,8 @@ pub(crate) async fn declare(
 struct Declarer<'a> {
     asker: Asker<'a>,
     verifying: Verifying,
+    /// Bindings that could be neither made nor compared.
+    not_verified: u32,
 }
 
 /// How much is asked for beyond what is needed.
@@ -80,9 +90,7 @@ impl Declarer<'_> {
     async fn exchange(&mut self, exchange: &Exchange) -> Result<(), ConnectError> {
         let name = exchange.name.as_str();
         let request = |passive| {
-            let kind = match exchange.kind {
-                ExchangeKind::Topic => lapin::ExchangeKind::Topic,
-            };
+            let kind = lapin::ExchangeKind::Custom(exchange.kind.as_str().to_owned());
             let options = ExchangeDeclareOptions {
                 passive,
                 durable: true,
@@ -110,13 +118,15 @@ impl Declarer<'_> {
                 Ok(())
             }
             Answer::No(reply::ACCESS_REFUSED, text) => Err(self.forbidden("exchange", name, &text)),
-            Answer::No(reply::PRECONDITION_FAILED, text) => Err(ConnectError::new(
-                ConnectErrorKind::Mismatch,
-                format!(
-                    "exchange {name} exists on {} with other properties ({text}): delete it while nothing runs, or choose another namespace",
-                    self.asker.connection().address()
-                ),
-            )),
+            Answer::No(reply::PRECONDITION_FAILED, text) => {
+                let address = self.asker.connection().address();
+                Err(unknown_kind(address, &text).unwrap_or_else(|| ConnectError::new(
+                    ConnectErrorKind::Mismatch,
+                    format!(
+                        "exchange {name} exists on {address} with other properties ({text}): delete it while nothing runs, or choose another namespace"
+                    ),
+                )))
+            }
             Answer::No(code, text) => Err(self.other("exchange", name, code, &text)),
             Answer::Silence => Err(self.silence("exchange", name)),
         }
@@ -197,7 +207,8 @@ impl Declarer<'_> {
             queue,
             routing_key,
         } = binding;
-        tracing::warn!(%queue, exchange, routing_key, reason, "binding not verified");
+        tracing::debug!(%queue, exchange, routing_key, reason, "binding not verified");
+        self.not_verified += 1;
         Ok(())
     }
 
@@ -208,14 +219,16 @@ impl Declarer<'_> {
                 argument,
                 there,
                 wanted,
-            }) => format!("{argument} is {there} there and {wanted} is wanted"),
-            None => text.to_owned(),
+            }) if there != Told::CutOff => {
+                format!("{argument} is {there} there and {wanted} is wanted")
+            }
+            _ => text.to_owned(),
         };
         let address = self.asker.connection().address();
         ConnectError::new(
             ConnectErrorKind::Mismatch,
             format!(
-                "queue {name} exists on {address} with other arguments: {what}; let it run empty and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace",
+                "queue {name} exists on {address} with other arguments: {what}; let it run empty and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace (`consumers topology verify` lists all that differs)",
                 address.vhost(),
             ),
         )
@@ -227,7 +240,7 @@ impl Declarer<'_> {
         ConnectError::new(
             ConnectErrorKind::Refused(Refusal::Permission),
             format!(
-                "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'",
+                "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` shows",
             ),
         )
     }
@@ -254,7 +267,8 @@ impl Declarer<'_> {
     }
 }
 
-fn table(queue: &Queue) -> FieldTable {
+/// A queue's arguments in the client's form.
+pub(crate) fn table(queue: &Queue) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in &queue.arguments {
         let value = match value {

@@ -14,7 +14,7 @@ use super::{
     serve::{End, Served, serve},
 };
 use crate::{
-    connection::Connection,
+    connection::{Connection, broke},
     counts::PublishCells,
     declare::declare,
     error::{ConnectError, ConnectErrorKind},
@@ -97,11 +97,7 @@ impl Task {
                     failures = self
                         .settings
                         .failures_after(failures, connected_at.elapsed());
-                    let address = line.connection.address();
-                    self.report.lost(ConnectError::new(
-                        ConnectErrorKind::Unreachable,
-                        format!("the connection to {address} broke ({reason})"),
-                    ));
+                    self.report.lost(broke(line.connection.address(), &reason));
                 }
                 End::Stopped(left) => {
                     line.connection.close(left).await;

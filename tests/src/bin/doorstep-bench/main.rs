@@ -14,7 +14,6 @@ mod counter;
 mod engine;
 mod events;
 mod figures;
-mod handshake;
 mod memory;
 mod options;
 mod ours;

@@ -4,17 +4,17 @@
 //! taken round by round. Which side goes first changes from round to round: the second finds the broker a little warmer. What a
 //! side publishes it then consumes; the messages of both are the same to the byte, which is checked first.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use doorstep_event::Event;
+use doorstep_messaging::{BrokerSettings, Greeting};
 use serde::Serialize;
 
 use crate::{
     bare::{self, Dress},
     events::Generator,
     figures::{Figure, median},
-    handshake,
     memory::{self, Consumed},
     options::{Options, Part},
     ours,
@@ -99,7 +99,7 @@ pub(crate) async fn run(world: &World, options: &Options) -> Result<Figures> {
     };
     bench.same_bytes().await?;
     let mut figures = Figures {
-        broker: handshake::broker(&world.settings),
+        broker: broker(&world.settings).await,
         rounds: Vec::new(),
         bare_consume_without_headers: None,
         other_streams: Vec::new(),
@@ -275,4 +275,14 @@ impl Bench<'_> {
         ));
         Ok(figure)
     }
+}
+
+/// What the broker calls itself, or that it could not be told, as behind TLS.
+async fn broker(settings: &BrokerSettings) -> String {
+    const LIMIT: Duration = Duration::from_secs(2);
+    let greeting = match settings.addresses.first() {
+        Some(address) => Greeting::of(address, LIMIT).await,
+        None => None,
+    };
+    greeting.map_or_else(|| "unknown broker".to_owned(), |g| g.to_string())
 }

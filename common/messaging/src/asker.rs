@@ -11,14 +11,14 @@ use crate::{
 };
 
 /// Asks one thing after the other.
-pub(super) struct Asker<'a> {
+pub(crate) struct Asker<'a> {
     connection: &'a Connection,
     channel: Option<Channel>,
     limit: Duration,
 }
 
 /// How one request went.
-pub(super) enum Answer<T> {
+pub(crate) enum Answer<T> {
     Yes(T),
     /// Refused with this code, in these words.
     No(u16, String),
@@ -27,7 +27,7 @@ pub(super) enum Answer<T> {
 }
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(connection: &'a Connection, limit: Duration) -> Self {
+    pub(crate) fn new(connection: &'a Connection, limit: Duration) -> Self {
         Self {
             connection,
             channel: None,
@@ -35,11 +35,11 @@ impl<'a> Asker<'a> {
         }
     }
 
-    pub(super) fn connection(&self) -> &'a Connection {
+    pub(crate) fn connection(&self) -> &'a Connection {
         self.connection
     }
 
-    pub(super) fn limit(&self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
 
@@ -47,7 +47,7 @@ impl<'a> Asker<'a> {
     ///
     /// # Errors
     /// The connection is of no more use.
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &mut self,
         request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
     ) -> Result<Answer<T>, ConnectError> {
@@ -71,7 +71,7 @@ impl<'a> Asker<'a> {
     }
 
     /// Closes the channel that is open, if one is.
-    pub(super) async fn finish(self) {
+    pub(crate) async fn finish(self) {
         if let Some(channel) = self.channel {
             let _ = timeout(self.limit, channel.close(200, "OK".into())).await;
         }

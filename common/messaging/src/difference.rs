@@ -1,0 +1,114 @@
+//! What the broker tells about an argument that differs.
+
+use std::fmt;
+
+/// The argument, and its two values.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) argument: String,
+    pub(crate) there: Told,
+    pub(crate) wanted: Told,
+}
+
+/// A value as the broker writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// There is none.
+    NotSet,
+    /// A value, with the broker's name for its type where it tells that.
+    Value { text: String, kind: Option<String> },
+    /// There is one, which the broker has cut off: its answers have 255 bytes at most.
+    CutOff,
+}
+
+impl Difference {
+    /// Reads `inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '5' but current is '7'`.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (_, rest) = text.split_once("inequivalent arg '")?;
+        let (argument, rest) = rest.split_once('\'')?;
+        let (wanted, there) = match rest.split_once("received ") {
+            None => (Told::CutOff, Told::CutOff),
+            Some((_, values)) => match values.split_once(" but current is ") {
+                None => (Told::CutOff, Told::CutOff),
+                Some((received, current)) => (Told::read(received), Told::read(current)),
+            },
+        };
+        Some(Self {
+            argument: argument.to_owned(),
+            there,
+            wanted,
+        })
+    }
+}
+
+impl Told {
+    /// Reads `none`, `the value 'quorum' of type 'longstr'`, or only `'quorum'`.
+    fn read(text: &str) -> Self {
+        let text = text.trim();
+        if text == "none" {
+            return Self::NotSet;
+        }
+        let whole = |text: &str| -> Option<(String, Option<String>)> {
+            if let Some(rest) = text.strip_prefix("the value '") {
+                let (value, kind) = rest.strip_suffix('\'')?.rsplit_once("' of type '")?;
+                return Some((value.to_owned(), Some(kind.to_owned())));
+            }
+            let value = text.strip_prefix('\'')?.strip_suffix('\'')?;
+            Some((value.to_owned(), None))
+        };
+        match whole(text) {
+            Some((text, kind)) => Self::Value { text, kind },
+            None => Self::CutOff,
+        }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSet => f.write_str("not set"),
+            Self::CutOff => f.write_str("something else"),
+            Self::Value { text, .. } if text.is_empty() => f.write_str("empty"),
+            Self::Value { text, .. } => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_read_from_the_brokers_words() {
+        let text = "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '5' of type 'long' but current is none";
+        let difference = Difference::read(text).unwrap();
+        assert_eq!(difference.argument, "x-max-length");
+        assert_eq!(difference.wanted.to_string(), "5");
+        assert_eq!(difference.there, Told::NotSet);
+        let text = "inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the value '' of type 'longstr' but current is the value 'it's' of type 'longstr'";
+        let difference = Difference::read(text).unwrap();
+        assert_eq!(difference.wanted.to_string(), "empty");
+        assert_eq!(
+            difference.there,
+            Told::Value {
+                text: "it's".to_owned(),
+                kind: Some("longstr".to_owned())
+            }
+        );
+        let text =
+            "inequivalent arg 'durable' for queue 'q': received 'true' but current is 'false'";
+        assert_eq!(Difference::read(text).unwrap().there.to_string(), "false");
+        assert_eq!(Difference::read("something else"), None);
+    }
+
+    #[test]
+    fn a_value_that_was_cut_off_is_not_taken_for_the_value() {
+        for cut in ["the value 'dead.or", "the value 'a' of ty", "'quo", "no"] {
+            let text =
+                format!("inequivalent arg 'a' for queue 'q': received none but current is {cut}");
+            assert_eq!(Difference::read(&text).unwrap().there, Told::CutOff);
+        }
+        let text = "inequivalent arg 'a' for queue 'q': received the val";
+        assert_eq!(Difference::read(text).unwrap().there, Told::CutOff);
+    }
+}

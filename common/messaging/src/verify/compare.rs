@@ -1,0 +1,299 @@
+//! Comparing an exchange or queue that is there, in everything that it was declared with.
+//!
+//! The broker tells one difference a time. So what is there is declared again with that one difference taken over, until the broker
+//! agrees: a declaration of what exists changes nothing. Each is preceded by a look whether it still exists, for a declaration of
+//! what does not would create it.
+
+use lapin::{
+    Channel,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, LongString},
+};
+
+use super::{finding::Finding, finding::Right, look::Look};
+use crate::{
+    asker::Answer,
+    declare::table,
+    difference::{Difference, Told},
+    error::{ConnectError, reply},
+    topology::{Exchange, Queue},
+};
+
+/// The most differences of one exchange or queue: far more than there are arguments.
+const MOST: usize = 64;
+
+/// What is declared again.
+struct Declared {
+    kind: String,
+    durable: bool,
+    auto_delete: bool,
+    internal: bool,
+    arguments: FieldTable,
+}
+
+/// What came of declaring it again.
+enum Again {
+    Equal,
+    Gone,
+    Forbidden,
+    Differs(Difference),
+    Other(String),
+}
+
+/// Whether an exchange is there, after noting how it differs.
+pub(super) async fn exchange(
+    look: &mut Look<'_>,
+    exchange: &Exchange,
+) -> Result<Presence, ConnectError> {
+    let mut declared = Declared::new(exchange.kind.as_str(), FieldTable::default());
+    let name = exchange.name.as_str();
+    let mut noted = Vec::new();
+    let presence = compare(look, "exchange", name, &mut declared, &mut noted).await?;
+    look.findings
+        .extend(noted.into_iter().map(|d| Finding::ExchangeDiffers {
+            exchange: name.to_owned(),
+            property: d.argument,
+            there: d.there.to_string(),
+            wanted: d.wanted.to_string(),
+            vhost: look.vhost.clone(),
+        }));
+    if presence == Presence::Missing {
+        look.findings.push(Finding::ExchangeMissing {
+            exchange: name.to_owned(),
+        });
+    }
+    Ok(presence)
+}
+
+/// Whether a queue is there, after noting how it differs.
+pub(super) async fn queue(look: &mut Look<'_>, queue: &Queue) -> Result<Presence, ConnectError> {
+    let mut declared = Declared::new("", table(queue));
+    let name = queue.name.as_str();
+    let mut noted = Vec::new();
+    let presence = compare(look, "queue", name, &mut declared, &mut noted).await?;
+    look.findings
+        .extend(noted.into_iter().map(|d| Finding::QueueDiffers {
+            queue: queue.name.clone(),
+            argument: d.argument,
+            there: d.there.to_string(),
+            wanted: d.wanted.to_string(),
+            vhost: look.vhost.clone(),
+        }));
+    if presence == Presence::Missing {
+        look.findings.push(Finding::QueueMissing {
+            queue: queue.name.clone(),
+            purpose: queue.purpose,
+        });
+    }
+    Ok(presence)
+}
+
+/// Whether something is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    There,
+    Missing,
+}
+
+async fn compare(
+    look: &mut Look<'_>,
+    what: &'static str,
+    name: &str,
+    declared: &mut Declared,
+    noted: &mut Vec<Difference>,
+) -> Result<Presence, ConnectError> {
+    // What to show as wanted, of an argument that was left out to make room in the broker's answer.
+    let mut left_out: Option<Told> = None;
+    for _ in 0..MOST {
+        let answer = match declared.again(look, what, name).await? {
+            Again::Equal => return Ok(Presence::There),
+            // Deleted after a first look, which is a finding as well.
+            Again::Gone => return Ok(Presence::Missing),
+            Again::Forbidden => {
+                look.forbidden(Right::Configure, what, name);
+                return Ok(Presence::There);
+            }
+            Again::Other(answer) => answer,
+            Again::Differs(mut difference) => {
+                let argument = difference.argument.clone();
+                if let Some(wanted) = left_out.take() {
+                    difference.wanted = wanted;
+                } else if difference.there == Told::CutOff
+                    && let Some(wanted) = declared.leave_out(&argument)
+                {
+                    left_out = Some(wanted);
+                    continue;
+                }
+                let again = noted.iter().any(|n| n.argument == argument);
+                let taken_over = !again && declared.take_over(&argument, &difference.there);
+                if !again {
+                    noted.push(difference);
+                }
+                if taken_over {
+                    continue;
+                }
+                format!("its {argument} is something that cannot be declared again")
+            }
+        };
+        look.findings.push(Finding::NotCompared {
+            what,
+            name: name.to_owned(),
+            answer,
+        });
+        break;
+    }
+    Ok(Presence::There)
+}
+
+impl Declared {
+    fn new(kind: &str, arguments: FieldTable) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments,
+        }
+    }
+
+    /// Declares it once more, if it is there.
+    async fn again(
+        &self,
+        look: &mut Look<'_>,
+        what: &'static str,
+        name: &str,
+    ) -> Result<Again, ConnectError> {
+        match look.ask(what, name, self.request(what, name, true)).await? {
+            Answer::Yes(()) => {}
+            Answer::No(reply::NOT_FOUND, _) => return Ok(Again::Gone),
+            Answer::No(reply::ACCESS_REFUSED, _) => return Ok(Again::Forbidden),
+            Answer::No(code, text) => return Ok(Again::Other(format!("{text} ({code})"))),
+            Answer::Silence => return Err(look.silence(what, name)),
+        }
+        Ok(
+            match look
+                .ask(what, name, self.request(what, name, false))
+                .await?
+            {
+                Answer::Yes(()) => Again::Equal,
+                Answer::No(reply::ACCESS_REFUSED, _) => Again::Forbidden,
+                Answer::No(code, text) => match Difference::read(&text) {
+                    Some(difference) => Again::Differs(difference),
+                    None => Again::Other(format!("{text} ({code})")),
+                },
+                Answer::Silence => return Err(look.silence(what, name)),
+            },
+        )
+    }
+
+    fn request(
+        &self,
+        what: &'static str,
+        name: &str,
+        passive: bool,
+    ) -> impl AsyncFnOnce(Channel) -> lapin::Result<()> {
+        let (name, arguments) = (name.to_owned(), self.arguments.clone());
+        let (durable, auto_delete, internal) = (self.durable, self.auto_delete, self.internal);
+        let kind = lapin::ExchangeKind::Custom(self.kind.clone());
+        async move |channel: Channel| {
+            if what == "exchange" {
+                let options = ExchangeDeclareOptions {
+                    passive,
+                    durable,
+                    auto_delete,
+                    internal,
+                    nowait: false,
+                };
+                channel
+                    .exchange_declare(name.into(), kind, options, arguments)
+                    .await
+            } else {
+                let options = QueueDeclareOptions {
+                    passive,
+                    durable,
+                    auto_delete,
+                    exclusive: false,
+                    nowait: false,
+                };
+                channel
+                    .queue_declare(name.into(), options, arguments)
+                    .await
+                    .map(drop)
+            }
+        }
+    }
+
+    /// Leaves an argument out, so that the broker's answer has more room for the value that is there. Returns what it was.
+    fn leave_out(&mut self, argument: &str) -> Option<Told> {
+        let mut wanted = None;
+        let rest = self.arguments.inner().iter().filter_map(|(name, value)| {
+            if name.as_str() == argument {
+                wanted = Some(told(value));
+                return None;
+            }
+            Some((name.clone(), value.clone()))
+        });
+        self.arguments = rest.collect::<std::collections::BTreeMap<_, _>>().into();
+        wanted
+    }
+
+    /// Declares this argument as it is there from now on; false if it cannot be.
+    fn take_over(&mut self, argument: &str, there: &Told) -> bool {
+        let (text, kind) = match there {
+            Told::NotSet => return self.leave_out(argument).is_some(),
+            Told::CutOff => return false,
+            Told::Value { text, kind } => (text.as_str(), kind.as_deref()),
+        };
+        let flag = text == "true";
+        match argument {
+            "type" => self.kind = text.to_owned(),
+            "durable" => self.durable = flag,
+            "auto_delete" => self.auto_delete = flag,
+            "internal" => self.internal = flag,
+            _ => {
+                let ours = self.arguments.inner().get(argument);
+                let Some(value) = value(text, kind, ours) else {
+                    return false;
+                };
+                self.arguments.insert(argument.into(), value);
+            }
+        }
+        true
+    }
+}
+
+/// A value of the type that the broker names, or, where it names none, of the type of ours. The types are exact, for the broker does
+/// not take every width of a number for equal.
+fn value(text: &str, kind: Option<&str>, ours: Option<&AMQPValue>) -> Option<AMQPValue> {
+    let kind = kind.or(match ours {
+        Some(AMQPValue::LongLongInt(_)) => Some("long"),
+        Some(AMQPValue::Boolean(_)) => Some("bool"),
+        _ => None,
+    });
+    Some(match kind {
+        None | Some("longstr") => AMQPValue::LongString(LongString::from(text)),
+        Some("bool") => AMQPValue::Boolean(text == "true"),
+        Some("byte") => AMQPValue::ShortShortInt(text.parse().ok()?),
+        Some("unsignedbyte") => AMQPValue::ShortShortUInt(text.parse().ok()?),
+        Some("short") => AMQPValue::ShortInt(text.parse().ok()?),
+        Some("unsignedshort") => AMQPValue::ShortUInt(text.parse().ok()?),
+        Some("signedint") => AMQPValue::LongInt(text.parse().ok()?),
+        Some("unsignedint") => AMQPValue::LongUInt(text.parse().ok()?),
+        Some("long") => AMQPValue::LongLongInt(text.parse().ok()?),
+        Some("timestamp") => AMQPValue::Timestamp(text.parse().ok()?),
+        Some("float") => AMQPValue::Float(text.parse().ok()?),
+        Some("double") => AMQPValue::Double(text.parse().ok()?),
+        Some(_) => return None,
+    })
+}
+
+/// A value of ours as the broker would write it.
+fn told(value: &AMQPValue) -> Told {
+    let text = match value {
+        AMQPValue::LongString(text) => text.to_string(),
+        AMQPValue::LongLongInt(number) => number.to_string(),
+        AMQPValue::Boolean(flag) => flag.to_string(),
+        other => format!("{other:?}"),
+    };
+    Told::Value { text, kind: None }
+}

@@ -1,0 +1,74 @@
+//! How much of a frame the headers of our messages may take: unlike a body, they are not split over several.
+
+use doorstep_event::headers;
+
+/// The most that any message's headers take, in a frame: those of a dead letter, which hold its event's headers and a few more.
+pub(crate) const NEEDED: u32 = (FRAME + EVENT_HEADERS + DEAD_LETTER + BROKER) as u32;
+
+/// A frame's own bytes, and those of the properties that say again what the headers say: class, size, flags, content type, message id,
+/// type, timestamp, delivery mode and the length of the headers' table.
+const FRAME: usize = 8 + 14 + 3 * (1 + TEXT) + 8 + 1 + 4;
+/// The most bytes of an attribute.
+const TEXT: usize = 255;
+/// A time of RFC 3339 with nanoseconds, a sequence's digits, and a trace context.
+const TIME: usize = 35;
+const SEQUENCE: usize = 20;
+const TRACE: usize = 55;
+
+/// All headers of an event, each attribute as long as it may be.
+const EVENT_HEADERS: usize = header(headers::HEADER_SPEC_VERSION, headers::SPEC_VERSION.len())
+    + header(headers::HEADER_ID, TEXT)
+    + header(headers::HEADER_SOURCE, TEXT)
+    + header(headers::HEADER_TYPE, TEXT)
+    + header(headers::HEADER_SUBJECT, TEXT)
+    + header(headers::HEADER_PARTITION_KEY, TEXT)
+    + header(headers::HEADER_TIME, TIME)
+    + header(headers::HEADER_SEQUENCE, SEQUENCE)
+    + header(headers::HEADER_TRACEPARENT, TRACE);
+/// What a dead letter's copy says more: role, reason, attempts, fingerprint, time, and a detail of at most 1,000 characters.
+const DEAD_LETTER: usize = 1_000 * 4 + 512;
+/// What the broker adds when it dead-letters: the names of queue, exchange and routing key, and how often.
+const BROKER: usize = 2_048;
+
+/// The bytes of a header: the lengths of name and value, the value's type, and both.
+const fn header(name: &str, value: usize) -> usize {
+    1 + name.len() + 1 + 4 + value
+}
+
+/// Whether such frames are large enough; 0 is no limit.
+pub(crate) fn is_enough(frame_max: u32) -> bool {
+    frame_max == 0 || frame_max >= NEEDED
+}
+
+#[cfg(test)]
+mod tests {
+    use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject};
+
+    use super::*;
+
+    #[test]
+    fn an_event_of_the_longest_attributes_fits_the_bound() {
+        let long = |start: &str| format!("{start}{}", "x".repeat(TEXT - start.len()));
+        let event = Event {
+            id: EventId::new(long("")).unwrap(),
+            source: Source::new(long("s/")).unwrap(),
+            kind: EventType::new(format!("order.{}.v1", "x".repeat(TEXT - 9))).unwrap(),
+            subject: Subject::new(long("order/")).unwrap(),
+            time: Some("2026-11-23T10:00:00.123456789Z".parse().unwrap()),
+            sequence: Some(Sequence::new(u64::MAX / 2).unwrap()),
+            traceparent: Some("x".repeat(TRACE)),
+            data: bytes::Bytes::new(),
+        };
+        let written = headers::write(&event);
+        let bytes: usize = written.iter().map(|(n, v)| header(n, v.len())).sum();
+        assert!(bytes <= EVENT_HEADERS, "{bytes} of {EVENT_HEADERS}");
+        assert!(bytes > EVENT_HEADERS - 10, "{bytes} of {EVENT_HEADERS}");
+    }
+
+    #[test]
+    fn the_smallest_frames_of_amqp_are_too_small_and_the_brokers_own_are_not() {
+        assert!(!is_enough(4_096));
+        assert!(is_enough(131_072) && is_enough(0));
+        assert!((8_192..16_384).contains(&NEEDED), "{NEEDED}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Looking at how a broker differs from what Doorstep needs. Nothing is created, changed, published or consumed.
+//!
+//! Bindings cannot be looked at over AMQP; what is published without one is reported when it is published.
+
+mod compare;
+mod finding;
+mod frames;
+mod look;
+mod plugins;
+mod rights;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::{
+    asker::Asker,
+    connection::Connection,
+    error::ConnectError,
+    greeting::Greeting,
+    settings::BrokerSettings,
+    topology::{QueuePurpose, Topology},
+};
+
+use compare::Presence;
+pub use finding::{Finding, Right};
+pub(crate) use frames::is_enough;
+use look::Look;
+
+/// What a look at a broker has shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Where that was, with the password masked.
+    pub address: String,
+    /// What the broker calls itself; not known over TLS.
+    pub broker: Option<Greeting>,
+    /// How it differs, in the order of the topology.
+    pub findings: Vec<Finding>,
+}
+
+/// The first release that dead-letters at least once.
+const LEAST: (u32, u32) = (3, 10);
+
+/// Compares the first broker that answers with the topology, and its user's rights with what working with it takes: configuring all,
+/// publishing to its exchanges and to the default one, consuming from the queues that roles work. One attempt is made on each
+/// address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled: nothing it does stays.
+///
+/// # Errors
+/// There is no broker, it does not let us in, or it does not answer.
+pub async fn verify(
+    settings: &BrokerSettings,
+    topology: &Topology,
+) -> Result<Verified, ConnectError> {
+    let limit = settings.connect_timeout;
+    let name = format!("{} topology verify", settings.namespace);
+    let connection = Connection::open(settings, &name).await?;
+    let address = connection.address().clone();
+    let broker = Greeting::of(&address, limit).await;
+    let mut look = Look::new(Asker::new(&connection, limit));
+    look.findings.extend(broker.as_ref().and_then(unsuited));
+    let frame_max = connection.frame_max();
+    if !is_enough(frame_max) {
+        look.findings
+            .push(Finding::SmallFrames { bytes: frame_max });
+    }
+    let mut missing = Vec::new();
+    for exchange in &topology.exchanges {
+        match compare::exchange(&mut look, exchange).await? {
+            Presence::There => rights::write(&mut look, &exchange.name).await?,
+            Presence::Missing => missing.push(exchange),
+        }
+    }
+    for queue in &topology.queues {
+        let presence = compare::queue(&mut look, queue).await?;
+        // Copies of dead letters are for people to look at; no role reads them.
+        if presence == Presence::There && queue.purpose != QueuePurpose::Dead {
+            rights::read(&mut look, &queue.name).await?;
+        }
+    }
+    if !topology.queues.is_empty() {
+        rights::write(&mut look, "").await?;
+    }
+    let mut known = BTreeSet::new();
+    for exchange in missing {
+        if known.insert(exchange.kind.as_str()) && !plugins::plugin(&mut look, exchange).await? {
+            break;
+        }
+    }
+    let Look {
+        asker, findings, ..
+    } = look;
+    asker.finish().await;
+    connection.close(limit).await;
+    Ok(Verified {
+        address: address.to_string(),
+        broker,
+        findings,
+    })
+}
+
+/// Looks at the version only, for a program that starts: `None` if it is recent enough, or cannot be told. Cancel-safe.
+pub async fn old_broker(settings: &BrokerSettings) -> Option<Finding> {
+    for address in &settings.addresses {
+        if let Some(greeting) = Greeting::of(address, settings.connect_timeout).await {
+            return unsuited(&greeting);
+        }
+    }
+    None
+}
+
+fn unsuited(greeting: &Greeting) -> Option<Finding> {
+    if greeting.product != "RabbitMQ" {
+        return Some(Finding::OtherProduct {
+            product: greeting.to_string(),
+        });
+    }
+    match greeting.release() {
+        Some(release) if release < LEAST => Some(Finding::OldVersion {
+            version: greeting.version.clone(),
+        }),
+        // A version that does not read as one is no reason to complain.
+        Some(_) | None => None,
+    }
+}

@@ -1,0 +1,96 @@
+//! A user of one's own, with no more rights than are to be tried.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+
+use crate::address::percent_encoded;
+use crate::broker::Vhost;
+use crate::management::Management;
+
+/// A user in one virtual host, deleted when this is dropped. Drop it before its virtual host.
+#[derive(Debug)]
+pub struct User {
+    management: Management,
+    name: String,
+    amqp_url: String,
+}
+
+/// The patterns of the names with which a user may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights<'a> {
+    /// Declare and delete.
+    pub configure: &'a str,
+    /// Publish and bind to.
+    pub write: &'a str,
+    /// Consume and bind from.
+    pub read: &'a str,
+}
+
+const PASSWORD: &str = "word";
+
+impl Vhost {
+    /// Creates a user with these rights in this virtual host and none elsewhere.
+    ///
+    /// # Errors
+    /// As [`Management::get`]; creating users takes an administrator.
+    pub fn new_user(&self, hint: &str, rights: Rights<'_>) -> Result<User> {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{hint}-{}-{count}", std::process::id());
+        let management = self.broker().management()?.clone();
+        management.create_user(&name, PASSWORD, "")?;
+        let mut address = self.broker().address().clone();
+        address.user.clone_from(&name);
+        PASSWORD.clone_into(&mut address.password);
+        let user = User {
+            management,
+            name,
+            amqp_url: address.to_string(),
+        };
+        user.may(self, rights)?;
+        Ok(user)
+    }
+}
+
+impl User {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address of its virtual host with its login.
+    #[must_use]
+    pub fn amqp_url(&self) -> &str {
+        &self.amqp_url
+    }
+
+    /// Gives it these rights instead of those that it has. Connections that are open learn of it within a moment, or keep the old ones.
+    ///
+    /// # Errors
+    /// As [`Management::get`].
+    pub fn may(&self, vhost: &Vhost, rights: Rights<'_>) -> Result<()> {
+        let path = format!(
+            "/api/permissions/{}/{}",
+            percent_encoded(vhost.name()),
+            percent_encoded(&self.name)
+        );
+        // Backslashes are all that JSON would read differently in these patterns.
+        let pattern = |text: &str| text.replace('\\', "\\\\");
+        let json = format!(
+            r#"{{"configure":"{}","write":"{}","read":"{}"}}"#,
+            pattern(rights.configure),
+            pattern(rights.write),
+            pattern(rights.read)
+        );
+        self.management.put(&path, &json).map(drop)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // The broker may be gone by now, and its users with it.
+        let _ = self.management.delete_user(&self.name);
+    }
+}
