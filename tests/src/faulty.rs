@@ -2,10 +2,10 @@
 
 use std::{future::Future, sync::Arc};
 
-use doorstep_event::{Source, StreamKey, Timestamp};
+use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
-    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded,
-    OutboxRow, Store, StoreError, StreamRow, Summary,
+    Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
+    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
 };
 use tokio::sync::watch;
 
@@ -122,6 +122,9 @@ impl<S: Store> Store for FaultyStore<S> {
         fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow>;
         fn entities(&self, after: Option<EntityKey>, limit: usize) -> Vec<EntityRow>;
         fn dead(&self, filter: DeadFilter, after: Option<DeadId>, limit: usize) -> Vec<DeadRow>;
+        fn dead_groups(&self, limit: usize) -> Vec<DeadGroup>;
+        fn held_of(&self, stream: StreamKey, after: u64, limit: usize) -> Vec<Sequence>;
+        fn audit(&self, filter: AuditFilter, before: Option<AuditId>, limit: usize) -> AuditPage;
         fn gaps(&self, older_than: Timestamp, limit: usize) -> Vec<Gap>;
         fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
         fn summary(&self, now: Timestamp) -> Summary;

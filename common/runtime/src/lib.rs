@@ -3,7 +3,7 @@
 //! - [`Role`] is what somebody writes who wants a new consumer service: pure functions over state types.
 //! - [`Engine`] works batches of events against a [`doorstep_store::Store`]; it knows no broker, so that a simulation can run it.
 //! - [`relay`] sends what commits owe the world.
-//! - [`operate`] is replay and skip, as transactions on the store.
+//! - [`operate`] is replay, skip and edit, as transactions on the store.
 //! - [`runner`] joins it all with the broker: start, loop, pause, stop.
 //!
 //! Nothing here knows an order, and nothing here names lapin or SQL.
@@ -16,6 +16,6 @@ pub mod relay;
 pub mod role;
 pub mod runner;
 
-pub use engine::{Engine, Incoming, Worked};
+pub use engine::{Engine, Incoming, Rehearsal, Worked};
 pub use limits::Limits;
 pub use role::{Emit, Reading, Refusal, Role, States};

@@ -1,10 +1,14 @@
 //! What is written to a store.
 
+use bytes::Bytes;
 use doorstep_event::{Event, EventId, Source, StreamKey, Subject, Timestamp};
 
-use crate::rows::{
-    DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, OutboxId, OutboxKind, RowRef,
-    Tally, Usage,
+use crate::{
+    audit::{AUDIT_MOST, NewAudit},
+    rows::{
+        DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, OutboxId, OutboxKind, RowRef,
+        Tally, Usage, UsageOf,
+    },
 };
 
 /// All that one batch does. Written whole, or not at all.
@@ -25,10 +29,13 @@ pub struct Changes {
     /// Dead letters. One that is there already is a conflict, unless the same changes settle it.
     pub dead: Vec<NewDead>,
     /// Dead letters that may be there already and are then left as they are: those that block nothing and are named by what they hold.
+    /// The store counts them in the tally, as dead if they are new and otherwise as duplicates, and owes copies of new ones only.
     pub dead_if_absent: Vec<NewDead>,
     /// What becomes of dead letters. One that is no longer there, or not in the status expected, is a conflict. Settled before new
     /// ones are written.
     pub settle: Vec<(DeadId, DeadStatus, DeadFate)>,
+    /// Other data for dead letters. One that is no longer there, or not open, or whose data is another than expected, is a conflict.
+    pub edit: Vec<DeadEdit>,
     /// Ids of events without a sequence, with their event's time. One that is there already is a conflict.
     pub seen: Vec<(Source, EventId, Timestamp)>,
     /// Sequences given on subjects that the role emits on.
@@ -41,6 +48,10 @@ pub struct Changes {
     pub unpaid: Vec<OutboxRetry>,
     /// What to add to the tally.
     pub tally: Tally,
+    /// Records of what operators have done.
+    pub audit: Vec<NewAudit>,
+    /// How many records are kept from now on; the newest always is.
+    pub audit_most: UsageOf,
 }
 
 impl Changes {
@@ -57,12 +68,15 @@ impl Changes {
             dead: Vec::new(),
             dead_if_absent: Vec::new(),
             settle: Vec::new(),
+            edit: Vec::new(),
             seen: Vec::new(),
             outgoing: Vec::new(),
             outbox: Vec::new(),
             paid: Vec::new(),
             unpaid: Vec::new(),
             tally: Tally::default(),
+            audit: Vec::new(),
+            audit_most: AUDIT_MOST,
         }
     }
 
@@ -78,12 +92,14 @@ impl Changes {
             || !self.dead.is_empty()
             || !self.dead_if_absent.is_empty()
             || !self.settle.is_empty()
+            || !self.edit.is_empty()
             || !self.seen.is_empty()
             || !self.outgoing.is_empty()
             || !self.outbox.is_empty()
             || !self.paid.is_empty()
             || !self.unpaid.is_empty()
             || self.tally != Tally::default()
+            || !self.audit.is_empty()
     }
 
     /// Sequences end where signed 64-bit integers end, and so must what counts them.
@@ -186,11 +202,24 @@ pub struct NewDead {
     pub row: DeadRow,
 }
 
+/// Other data for a dead letter. What came first is kept in [`DeadRow::body`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadEdit {
+    /// Which dead letter.
+    pub id: DeadId,
+    /// The data that was looked at.
+    pub before: Bytes,
+    /// The data in its place. Whatever was wrong with the message counts as mended by it.
+    pub after: Bytes,
+}
+
 /// What becomes of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadFate {
     /// It was asked to be tried again: its status becomes [`DeadStatus::Replaying`].
     Replaying,
+    /// It was tried again and waits for another stream: its status becomes [`DeadStatus::Awaiting`].
+    Awaiting,
     /// It is gone: applied, stepped over, or refused anew under another id.
     Gone,
 }
@@ -240,4 +269,6 @@ pub struct Written {
     pub entities: Vec<Expect>,
     /// How full the bounded tables are now.
     pub usage: Usage,
+    /// How many of [`Changes::dead_if_absent`] were not there before.
+    pub buried: u64,
 }

@@ -10,28 +10,31 @@
 //!
 //! No SQL is named outside this crate, and nothing here knows RabbitMQ or an order.
 
+mod audit;
 mod changes;
 pub mod memory;
 mod mint;
+mod originals;
 mod rows;
 mod size;
 pub mod sqlite;
 
+pub use audit::{AUDIT_MOST, AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, NewAudit};
 pub use changes::{
-    Changes, Commit, DeadFate, EntityChange, Expect, HeldRetry, NewDead, NewHeld, NewOutbox,
-    OutboxRetry, OutgoingChange, StreamChange, StreamState, Written,
+    Changes, Commit, DeadEdit, DeadFate, EntityChange, Expect, HeldRetry, NewDead, NewHeld,
+    NewOutbox, OutboxRetry, OutgoingChange, StreamChange, StreamState, Written,
 };
 pub use memory::MemoryStore;
 pub use rows::{
-    Ask, DeadFilter, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId, HeldReason,
-    HeldRow, Loaded, OutboxId, OutboxKind, OutboxRow, RowRef, StreamRow, Summary, Tally, Usage,
-    UsageOf,
+    Ask, DeadFilter, DeadGroup, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId,
+    HeldReason, HeldRow, Loaded, OutboxId, OutboxKind, OutboxRow, RowRef, StreamRow, Summary,
+    Tally, Usage, UsageOf,
 };
 pub use sqlite::SqliteStore;
 
 use std::future::Future;
 
-use doorstep_event::{Source, StreamKey, Timestamp};
+use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 /// What a role's engine, its relay and its operator's commands need of a store.
 ///
@@ -60,7 +63,9 @@ pub trait Store: Clone + Send + Sync + 'static {
     ///   hold or put off;
     /// - [`StreamRow::held`] and [`Usage`] are kept exact; an event without a sequence has no place, and counts in no stream;
     /// - something held under a (stream, sequence) that is there already, and a seen id that is there already, are a conflict. What
-    ///   the same changes release makes room first.
+    ///   the same changes release makes room first;
+    /// - a dead letter of an event whose dead letter the same changes settle as gone takes over the body that first came;
+    /// - when more is recorded than [`Changes::audit_most`] allows, the oldest records go.
     fn commit(&self, changes: Changes) -> impl Future<Output = Result<Commit, StoreError>> + Send;
 
     /// Held events that are due by `now`, the longest due first, at most `limit`.
@@ -99,6 +104,28 @@ pub trait Store: Clone + Send + Sync + 'static {
         after: Option<DeadId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<DeadRow>, StoreError>> + Send;
+
+    /// The kinds of dead letters there are, by the oldest of each, at most `limit`.
+    fn dead_groups(
+        &self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<DeadGroup>, StoreError>> + Send;
+
+    /// The sequences that are held of a stream above `after`, in their order, at most `limit`.
+    fn held_of(
+        &self,
+        stream: StreamKey,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Sequence>, StoreError>> + Send;
+
+    /// A page of the records that the filter lets through, the newest first, older than the given one, at most `limit`.
+    fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<AuditId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<AuditPage, StoreError>> + Send;
 
     /// Streams that hold events behind a missing one since before `older_than`, at most `limit`.
     fn gaps(

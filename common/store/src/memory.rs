@@ -3,6 +3,7 @@
 //! It keeps the very rules that [`Store::commit`] promises, under one lock. Every method resolves the first time it is polled and
 //! needs no runtime, so a simulation can run it on an executor of its own.
 
+mod audit;
 mod commit;
 mod data;
 mod journaled;
@@ -10,12 +11,13 @@ mod read;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use doorstep_event::{Source, StreamKey, Timestamp};
+use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 use self::data::Data;
 use crate::{
-    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded,
-    OutboxRow, Store, StoreError, StreamRow, Summary, mint,
+    Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
+    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
+    mint,
 };
 
 /// A store in memory. Clones share it; it is gone with the last of them.
@@ -102,6 +104,28 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<DeadRow>, StoreError> {
         Ok(self.data().dead(&filter, after.as_ref(), limit))
+    }
+
+    async fn dead_groups(&self, limit: usize) -> Result<Vec<DeadGroup>, StoreError> {
+        Ok(self.data().dead_groups(limit))
+    }
+
+    async fn held_of(
+        &self,
+        stream: StreamKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Sequence>, StoreError> {
+        Ok(self.data().held_of(&stream, after, limit))
+    }
+
+    async fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<AuditId>,
+        limit: usize,
+    ) -> Result<AuditPage, StoreError> {
+        Ok(self.data().audit(&filter, before, limit))
     }
 
     async fn gaps(&self, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, StoreError> {

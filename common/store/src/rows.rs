@@ -1,9 +1,12 @@
 //! What is read from a store.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+};
 
 use bytes::Bytes;
-use doorstep_event::{Event, EventId, Sequence, Source, StreamKey, Subject, Timestamp};
+use doorstep_event::{Event, EventId, EventType, Sequence, Source, StreamKey, Subject, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A store's own handle on a row, so that writing it again needs no look-up. Means nothing to anyone else.
@@ -56,6 +59,16 @@ impl fmt::Display for EntityKey {
 /// Names a dead letter: derived from what it is about, so that the same refusal met twice is the same dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeadId(pub String);
+
+impl DeadId {
+    /// The part of it that stays the same however often the event is refused: what stands before its last `-`.
+    #[must_use]
+    pub fn letter(&self) -> &str {
+        self.0
+            .rsplit_once('-')
+            .map_or(&self.0, |(letter, _)| letter)
+    }
+}
 
 impl fmt::Display for DeadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,6 +186,8 @@ pub enum DeadStatus {
     Open,
     /// A replay was asked for and has not been worked yet.
     Replaying,
+    /// It was replayed and waits for what another stream will bring; its stream stays blocked by it.
+    Awaiting,
 }
 
 /// A dead letter: an event, or something that was to be one, that was refused for good.
@@ -182,7 +197,7 @@ pub struct DeadRow {
     pub id: DeadId,
     /// The event, if the message could be read as one; its data is the message's body in any case.
     pub event: Option<Event>,
-    /// The body, for a message that could not be read as an event.
+    /// The message's body as it first came. The event's data is another once it was edited.
     pub body: Bytes,
     /// Whether a stream is blocked by it.
     pub blocks: bool,
@@ -202,6 +217,38 @@ pub struct DeadRow {
     pub defect: Option<String>,
 }
 
+impl DeadRow {
+    /// Whether its event carries other data than its message did.
+    #[must_use]
+    pub fn is_edited(&self) -> bool {
+        self.event.as_ref().is_some_and(|e| e.data != self.body)
+    }
+}
+
+/// Dead letters of one kind, summed up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadGroup {
+    /// What they have in common.
+    pub fingerprint: String,
+    /// How many there are.
+    pub count: u64,
+    /// How many of them nobody has decided about.
+    pub open: u64,
+    /// When the first of them died.
+    pub first: Timestamp,
+    /// When the last of them died.
+    pub last: Timestamp,
+    /// The reason that they share.
+    pub reason: String,
+    /// The event type that they share; none where the messages could not be read as events.
+    #[serde(rename = "type")]
+    pub kind: Option<EventType>,
+    /// The oldest of them.
+    pub example: DeadId,
+    /// The detail of the oldest.
+    pub detail: String,
+}
+
 /// Which dead letters to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DeadFilter {
@@ -212,6 +259,8 @@ pub enum DeadFilter {
     Id(DeadId),
     /// Those of one kind.
     Fingerprint(String),
+    /// Those of one event, however often it was refused: whose ids are [`DeadId::letter`] and a number.
+    Letter(String),
 }
 
 /// Events that a stream misses: `from..=to` are not there, what follows is held.
@@ -245,6 +294,16 @@ pub enum OutboxKind {
     },
 }
 
+impl OutboxKind {
+    /// Whether it is a copy of one of these dead letters.
+    pub(crate) fn copies_one_of(&self, dead: &HashSet<DeadId>) -> bool {
+        match self {
+            Self::Event(_) => false,
+            Self::DeadCopy { id, .. } => dead.contains(id),
+        }
+    }
+}
+
 /// A row of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {
@@ -265,6 +324,13 @@ pub struct UsageOf {
     pub rows: u64,
     /// Bytes of their events, about.
     pub bytes: u64,
+}
+
+impl UsageOf {
+    /// Whether there are more rows or bytes than these.
+    pub(crate) fn is_above(self, most: Self) -> bool {
+        self.rows > most.rows || self.bytes > most.bytes
+    }
 }
 
 /// How full the tables are that must not grow without bound.

@@ -2,7 +2,10 @@
 
 use doorstep_event::{Event, EventId, Source};
 
-use crate::rows::{DeadRow, OutboxKind};
+use crate::{
+    audit::NewAudit,
+    rows::{DeadRow, OutboxKind},
+};
 
 fn add(lengths: impl IntoIterator<Item = usize>) -> u64 {
     lengths
@@ -25,6 +28,21 @@ pub(crate) fn dead(row: &DeadRow) -> u64 {
         row.detail.len(),
         row.fingerprint.len(),
         row.defect.as_deref().map_or(0, str::len),
+    ])
+}
+
+/// Of a record of what an operator has done.
+pub(crate) fn audit(entry: &NewAudit) -> u64 {
+    let stream = entry.stream.as_ref();
+    add([
+        entry.operator.len(),
+        entry.about.len(),
+        entry.dead.as_ref().map_or(0, |id| id.0.len()),
+        stream.map_or(0, |s| s.source.as_str().len() + s.subject.as_str().len()),
+        entry.reason.as_deref().map_or(0, str::len),
+        entry.before.as_ref().map_or(0, bytes::Bytes::len),
+        entry.after.as_ref().map_or(0, bytes::Bytes::len),
+        64,
     ])
 }
 

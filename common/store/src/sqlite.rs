@@ -5,6 +5,7 @@
 //! export or a status never keeps a batch waiting. Several processes may have the same file open; only on a local disk, since
 //! network file systems do not keep the locks that this rests on.
 
+mod audit;
 mod columns;
 mod commit;
 mod db;
@@ -23,7 +24,7 @@ mod totals;
 
 use std::path::{Path, PathBuf};
 
-use doorstep_event::{Source, StreamKey, Timestamp};
+use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 pub use self::options::Options;
 use self::{
@@ -32,8 +33,8 @@ use self::{
     thread::Worker,
 };
 use crate::{
-    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded,
-    OutboxRow, Store, StoreError, StreamRow, Summary,
+    Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
+    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
 };
 
 /// A store in an SQLite file. Clones share its connections, which close with the last of them.
@@ -208,6 +209,34 @@ impl Store for SqliteStore {
     ) -> Result<Vec<DeadRow>, StoreError> {
         self.reader
             .run(move |db| dead::dead(db, &filter, after.as_ref(), limit))
+            .await
+    }
+
+    async fn dead_groups(&self, limit: usize) -> Result<Vec<DeadGroup>, StoreError> {
+        self.reader
+            .run(move |db| audit::dead_groups(db, limit))
+            .await
+    }
+
+    async fn held_of(
+        &self,
+        stream: StreamKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Sequence>, StoreError> {
+        self.reader
+            .run(move |db| audit::held_of(db, &stream, after, limit))
+            .await
+    }
+
+    async fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<AuditId>,
+        limit: usize,
+    ) -> Result<AuditPage, StoreError> {
+        self.reader
+            .run(move |db| audit::audit(db, &filter, before, limit))
             .await
     }
 

@@ -11,7 +11,10 @@
 mod memory;
 mod plan;
 mod prepared;
+mod rehearse;
 mod slots;
+
+pub use rehearse::Rehearsal;
 
 use bytes::Bytes;
 use doorstep_event::{Event, Timestamp};
@@ -51,7 +54,7 @@ pub struct Worked {
     pub tally: Tally,
     /// How full the store's bounded tables are now.
     pub usage: Usage,
-    /// Outbox rows that the commit has added.
+    /// Outbox rows that the commit has added, or a few less.
     pub owed: usize,
     /// How often it had to be worked again because somebody else had changed what it had read.
     pub conflicts: usize,
@@ -189,11 +192,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         // Pure from here to the commit: the same items over other rows give another plan, and nothing was done in between.
         let plan = Plan::make(&self.role, &self.limits, slots, items, now, jitter);
         let (changes, slots) = self.number(plan).await?;
-        let tally = changes.tally;
+        let mut tally = changes.tally;
         let owed = changes.outbox.len();
+        let perhaps_known = changes.dead_if_absent.len() as u64;
         match self.store.commit(changes).await? {
             Commit::Written(written) => {
                 slots.remember(&written, &mut self.memory);
+                tally.dead += written.buried;
+                tally.duplicates += perhaps_known.saturating_sub(written.buried);
                 Ok(Some(Worked {
                     tally,
                     usage: written.usage,

@@ -161,9 +161,14 @@ impl<'a, R: Role> Plan<'a, R> {
             // Whoever has raised the cursor above a held event has deleted it in the same commit.
             Origin::Held(_) if sequence.get() < next => {}
             Origin::Held(held) => {
-                let replays_the_blocker = matches!(&held.reason, HeldReason::Replay(dead) if slot.after.blocked.as_ref() == Some(dead));
-                let may_go =
-                    sequence.get() == next && (slot.after.blocked.is_none() || replays_the_blocker);
+                // Where a blocked stream holds its very next event, that is the replay of what blocks it, also once it waits for another
+                // stream: a delivery of that event is a duplicate and never held.
+                let may_go = sequence.get() == next
+                    && match (&slot.after.blocked, &held.reason) {
+                        (None, _) | (Some(_), HeldReason::Awaits(_)) => true,
+                        (Some(blocker), HeldReason::Replay(dead)) => dead == blocker,
+                        (Some(_), HeldReason::Behind) => false,
+                    };
                 if may_go {
                     slot.waiting.remove(&sequence);
                     self.advance(case, sequence);
@@ -219,7 +224,7 @@ impl<'a, R: Role> Plan<'a, R> {
         let verdict = self.ask(case);
         match verdict {
             Verdict::Applied(_) | Verdict::Ignored => {
-                let replayed = self.settle_replay(case.prepared);
+                let replayed = self.settle_replay(case);
                 let tally = &mut self.changes.tally;
                 if let Verdict::Applied(emits) = verdict {
                     tally.applied += 1;
@@ -284,7 +289,7 @@ impl<'a, R: Role> Plan<'a, R> {
         }
         match self.ask(case) {
             Verdict::Applied(emits) => {
-                let replayed = self.settle_replay(case.prepared);
+                let replayed = self.settle_replay(case);
                 self.changes.tally.applied += 1;
                 self.changes.tally.replayed += u64::from(replayed);
                 self.emitted.extend(
@@ -295,7 +300,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 self.release(prepared);
             }
             Verdict::Ignored => {
-                self.settle_replay(prepared);
+                self.settle_replay(case);
                 self.changes.tally.ignored += 1;
                 self.release(prepared);
             }
@@ -381,8 +386,10 @@ impl<'a, R: Role> Plan<'a, R> {
                 });
             }
             Origin::Held(held) => {
+                let waited_before =
+                    held.attempts > 0 && !matches!(held.reason, HeldReason::Replay(_));
                 let waited_too_long =
-                    held.attempts > 0 && held.since <= back(self.now, self.limits.await_limit);
+                    waited_before && held.since <= back(self.now, self.limits.await_limit);
                 if waited_too_long {
                     let detail = format!(
                         "it waited for {entity} since {}, which did not bring what it needs",
@@ -408,17 +415,31 @@ impl<'a, R: Role> Plan<'a, R> {
             return;
         };
         // The version has to rise: somebody else may be working the same row.
+        let mut has_place = false;
         if let Some(slot) = self.slots.stream(case.claim) {
             slot.touched = true;
             slot.held_changes = true;
+            has_place = true;
         }
-        let waits_from_now = held.attempts == 0 && awaits.is_some();
+        // A replay that waits for another stream waits like anything else. Its dead letter goes on blocking its stream, and can be
+        // stepped over; one that blocks nothing has nothing left to do.
+        if let (HeldReason::Replay(dead), Some(_)) = (&held.reason, &awaits) {
+            let fate = if has_place {
+                DeadFate::Awaiting
+            } else {
+                DeadFate::Gone
+            };
+            self.changes
+                .settle
+                .push((dead.clone(), DeadStatus::Replaying, fate));
+        }
+        // A replay starts to wait with its first try, however often it was refused before.
+        let is_first = held.attempts == 0 || matches!(held.reason, HeldReason::Replay(_));
+        let waits_from_now = is_first && awaits.is_some();
         let tries = held.attempts + u32::from(awaits.is_some());
         self.changes.put_off.push(HeldRetry {
             id: held.id,
             reason: match (&held.reason, awaits) {
-                // It has to stay known as the replay: nothing else may pass the dead letter that blocks its stream.
-                (HeldReason::Replay(dead), _) => HeldReason::Replay(dead.clone()),
                 (_, Some(entity)) => HeldReason::Awaits(entity),
                 (reason, None) => reason.clone(),
             },
@@ -448,7 +469,7 @@ impl<'a, R: Role> Plan<'a, R> {
             blocks,
             self.now,
         );
-        self.settle_replay(case.prepared);
+        self.settle_replay(case);
         self.release(case.prepared);
         if let Some(slot) = self.slots.stream(case.claim) {
             slot.touched = true;
@@ -489,29 +510,36 @@ impl<'a, R: Role> Plan<'a, R> {
 
     /// Writes a dead letter, and owes the world a copy of it.
     fn bury(&mut self, dead: NewDead) {
-        self.changes.tally.dead += 1;
         self.changes
             .outbox
             .push(dead_letter::copy(self.role.name(), &dead.row));
         if dead.row.blocks {
+            self.changes.tally.dead += 1;
             self.changes.dead.push(dead);
         } else {
-            // Without a place in a stream it may be there already: its message came again after its id was forgotten.
+            // Without a place in a stream it may be there already: its message came again after its id was forgotten. Whether it
+            // counts, and whether its copy is owed, only the store can tell.
             self.changes.dead_if_absent.push(dead);
         }
     }
 
     /// Settles the dead letter that a replay was made from, now that the replay has come to something.
-    fn settle_replay(&mut self, prepared: &Prepared<R::Fact>) -> bool {
-        let Origin::Held(held) = &prepared.origin else {
+    fn settle_replay(&mut self, case: Case<'_, R::Fact>) -> bool {
+        let Origin::Held(held) = &case.prepared.origin else {
             return false;
         };
-        let HeldReason::Replay(dead) = &held.reason else {
-            return false;
+        let (dead, status) = match &held.reason {
+            HeldReason::Replay(dead) => (dead.clone(), DeadStatus::Replaying),
+            HeldReason::Awaits(_) => {
+                let slot = self.slots.stream(case.claim);
+                let Some(blocker) = slot.and_then(|slot| slot.after.blocked.clone()) else {
+                    return false;
+                };
+                (blocker, DeadStatus::Awaiting)
+            }
+            HeldReason::Behind => return false,
         };
-        self.changes
-            .settle
-            .push((dead.clone(), DeadStatus::Replaying, DeadFate::Gone));
+        self.changes.settle.push((dead, status, DeadFate::Gone));
         true
     }
 

@@ -160,8 +160,9 @@ async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadRow, dice: supe
             .iter()
             .any(|r| matches!(r, Err(OperateError::Store(_))));
         // There is one operator, so nobody else can have settled it; only the store's failing leaves it open who has won.
-        let expected = usize::from(was_open);
-        if won != expected && !failed {
+        // What waits for another stream can be skipped, and may come to something by itself meanwhile.
+        let expected = usize::from(was_open)..=1;
+        if !expected.contains(&won) && !failed {
             let id = &dead.id;
             world.book.violations.push(format!(
                 "of replay and skip of {id} {won} have won: {replay:?}, {skip:?}"

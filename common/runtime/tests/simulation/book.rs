@@ -41,7 +41,9 @@ impl Book {
             return;
         }
         for (dead, fate) in settled {
-            if fate == DeadFate::Gone && dead.status == DeadStatus::Open {
+            // Only an operator settles what is open, and only an operator counts something as skipped.
+            let by_operator = dead.status == DeadStatus::Open || changes.tally.skipped > 0;
+            if fate == DeadFate::Gone && by_operator {
                 self.count("skip");
                 self.stepped_over(&dead);
             }
@@ -70,11 +72,17 @@ impl Book {
 
     /// Counts what a schedule is to bring about, so that a test can see that it does.
     fn count_all(&mut self, changes: &Changes) {
+        for (_, _, fate) in &changes.settle {
+            if *fate == DeadFate::Awaiting {
+                self.count("replay put off");
+            }
+        }
         for retry in &changes.put_off {
             match retry.reason {
                 HeldReason::Awaits(_) => self.count("await put off"),
-                HeldReason::Replay(_) => self.count("replay put off"),
-                HeldReason::Behind => self.count("put off behind its predecessor"),
+                HeldReason::Replay(_) | HeldReason::Behind => {
+                    self.count("put off behind its predecessor");
+                }
             }
         }
         for held in &changes.hold {

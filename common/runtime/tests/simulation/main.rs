@@ -54,8 +54,10 @@ fn every_schedule_ends_with_each_event_applied_once_and_in_order() {
             "replay against skip",
         ] {
             let times = counts.get(what).copied().unwrap_or_default();
+            // Of the rest there is plenty; for this a dead letter must be tried again before what it awaited in vain has come.
+            let least = if what == "replay put off" { 5 } else { 20 };
             assert!(
-                times >= 20,
+                times >= least,
                 "the schedules brought about {what} {times} times"
             );
         }

@@ -1,11 +1,12 @@
 //! A store whose every method takes a step before it does anything and another one after it, so that a crash or another actor can
 //! come between. It may also fail, before or after its effect, and it can be given a bug that the checks have to find.
 
-use doorstep_event::{Source, StreamKey, Timestamp};
+use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_runtime::Limits;
 use doorstep_store::{
-    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Expect, Gap,
-    HeldReason, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
+    Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
+    EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, Store, StoreError,
+    StreamRow, Summary,
 };
 
 use super::{
@@ -236,6 +237,28 @@ impl<S: Store> Store for Stepped<S> {
         limit: usize,
     ) -> Result<Vec<DeadRow>, StoreError> {
         self.stepped(self.store.dead(filter, after, limit)).await
+    }
+
+    async fn dead_groups(&self, limit: usize) -> Result<Vec<DeadGroup>, StoreError> {
+        self.stepped(self.store.dead_groups(limit)).await
+    }
+
+    async fn held_of(
+        &self,
+        stream: StreamKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Sequence>, StoreError> {
+        self.stepped(self.store.held_of(stream, after, limit)).await
+    }
+
+    async fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<AuditId>,
+        limit: usize,
+    ) -> Result<AuditPage, StoreError> {
+        self.stepped(self.store.audit(filter, before, limit)).await
     }
 
     async fn gaps(&self, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, StoreError> {

@@ -1,13 +1,16 @@
 //! Writing a batch to the store in memory, whole or not at all.
 
+mod audit;
 mod dead;
 mod held;
 mod outbox;
 mod rows;
 mod seen;
 
+use std::collections::HashSet;
+
 use super::data::Data;
-use crate::{Changes, Commit, UsageOf, Written};
+use crate::{Changes, Commit, UsageOf, Written, originals::Originals};
 
 /// Somebody else was there first.
 pub(super) struct Conflict;
@@ -38,6 +41,7 @@ impl Data {
         self.seen.accept();
         self.outgoing.accept();
         self.outbox.accept();
+        self.audit.accept();
     }
 
     fn undo(&mut self) {
@@ -50,6 +54,7 @@ impl Data {
         self.seen.undo();
         self.outgoing.undo();
         self.outbox.undo();
+        self.audit.undo();
     }
 
     /// The order matters where the parts of one commit meet: what is released makes room for what is held, and only when all is
@@ -70,17 +75,28 @@ impl Data {
         for retry in changes.put_off {
             self.put_off(retry)?;
         }
+        let mut originals = Originals::default();
         for (id, expected, fate) in &changes.settle {
-            self.settle(id, *expected, *fate)?;
+            self.settle(id, *expected, *fate, &mut originals)?;
+        }
+        for edit in &changes.edit {
+            self.edit(edit)?;
         }
         for new in changes.dead {
-            if !self.add_dead(new.row) {
+            if !self.add_dead(originals.put_back(new.row)) {
                 return Err(Conflict);
             }
         }
+        let mut known = HashSet::new();
         for new in changes.dead_if_absent {
-            // Whether it was there already does not matter.
-            self.add_dead(new.row);
+            let id = new.row.id.clone();
+            if self.add_dead(originals.put_back(new.row)) {
+                written.buried += 1;
+                self.counters.tally.dead += 1;
+            } else {
+                self.counters.tally.duplicates += 1;
+                known.insert(id);
+            }
         }
         for new in changes.hold {
             self.hold(new)?;
@@ -108,7 +124,12 @@ impl Data {
             self.put_off_payment(retry);
         }
         for new in changes.outbox {
-            self.owe(new, now);
+            if !new.kind.copies_one_of(&known) {
+                self.owe(new, now);
+            }
+        }
+        for entry in changes.audit {
+            self.record(entry, now, changes.audit_most);
         }
         self.counters.commits += u64::from(writes);
         self.counters.tally.add(&changes.tally);

@@ -5,7 +5,8 @@ use doorstep_event::{EventId, Source, StreamKey, Subject, Timestamp};
 
 use super::journaled::Journaled;
 use crate::{
-    DeadId, DeadRow, EntityKey, HeldId, HeldRow, OutboxId, OutboxRow, RowRef, Tally, Usage,
+    AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, OutboxId, OutboxRow, RowRef,
+    Tally, Usage, UsageOf,
 };
 
 #[derive(Debug, Default)]
@@ -21,6 +22,7 @@ pub(super) struct Data {
     pub(super) seen: Journaled<(Source, EventId), Timestamp>,
     pub(super) outgoing: Journaled<Subject, u64>,
     pub(super) outbox: Journaled<OutboxId, Owed>,
+    pub(super) audit: Journaled<AuditId, AuditRow>,
     pub(super) counters: Counters,
 }
 
@@ -36,6 +38,9 @@ pub(super) struct Counters {
     pub(super) commits: u64,
     pub(super) usage: Usage,
     pub(super) tally: Tally,
+    pub(super) last_audit: i64,
+    pub(super) audit: UsageOf,
+    pub(super) audit_forgotten: u64,
 }
 
 #[derive(Debug, Clone)]

@@ -102,6 +102,11 @@ impl Data {
                 DeadFilter::All => true,
                 DeadFilter::Id(id) => row.id == *id,
                 DeadFilter::Fingerprint(fingerprint) => row.fingerprint == *fingerprint,
+                DeadFilter::Letter(letter) => row
+                    .id
+                    .0
+                    .rsplit_once('-')
+                    .is_some_and(|(of, _)| of == letter),
             })
             .take(limit)
             .cloned()

@@ -1,12 +1,13 @@
 //! Writing a batch, whole or not at all.
 
+mod audit;
 mod dead;
 mod entities;
 mod held;
 mod outbox;
 mod streams;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use doorstep_event::{EventId, Source, Timestamp};
 use rusqlite::{Transaction, params};
@@ -18,7 +19,9 @@ use super::{
     sources::Sources,
     totals::Totals,
 };
-use crate::{Changes, Commit, OutgoingChange, UsageOf, Written, size};
+use crate::{
+    Changes, Commit, DeadId, OutgoingChange, UsageOf, Written, originals::Originals, size,
+};
 
 pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
     changes.check_range().map_err(Stop::Unusable)?;
@@ -36,6 +39,8 @@ pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
             totals,
             now: changes.now,
             held_more: HashMap::new(),
+            originals: Originals::default(),
+            known_dead: HashSet::new(),
         };
         let written = writer.write(changes)?;
         if changes.writes() {
@@ -60,6 +65,9 @@ struct Writer<'a> {
     now: Timestamp,
     /// How many more events each stream holds than before the batch.
     held_more: HashMap<i64, i64>,
+    originals: Originals,
+    /// Those dead letters of the batch that were there already.
+    known_dead: HashSet<DeadId>,
 }
 
 impl Writer<'_> {
@@ -71,8 +79,9 @@ impl Writer<'_> {
         self.release(&changes.release)?;
         self.put_off(&changes.put_off)?;
         self.settle(&changes.settle)?;
+        self.edit(&changes.edit)?;
         self.add_dead(&changes.dead)?;
-        self.add_dead_if_absent(&changes.dead_if_absent)?;
+        let buried = self.add_dead_if_absent(&changes.dead_if_absent)?;
         self.hold(&changes.hold, &changes.streams, &ids)?;
         let streams = self.write_streams(&changes.streams, &ids)?;
         self.wake(&changes.entities)?;
@@ -85,11 +94,13 @@ impl Writer<'_> {
         self.pay(&changes.paid)?;
         self.put_off_payment(&changes.unpaid)?;
         self.owe(&changes.outbox)?;
+        self.record(&changes.audit, changes.audit_most)?;
         self.totals.tally.add(&changes.tally);
         Ok(Written {
             streams,
             entities,
             usage: self.totals.usage,
+            buried,
         })
     }
 

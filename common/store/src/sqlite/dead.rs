@@ -13,6 +13,7 @@ pub(super) fn status_column(status: DeadStatus) -> i64 {
     match status {
         DeadStatus::Open => 0,
         DeadStatus::Replaying => 1,
+        DeadStatus::Awaiting => 2,
     }
 }
 
@@ -47,6 +48,14 @@ pub(super) fn dead(
             DeadFilter::All => (page!("?2 IS NULL"), None),
             DeadFilter::Id(id) => (page!("id = ?2"), Some(&id.0)),
             DeadFilter::Fingerprint(fingerprint) => (page!("fingerprint = ?2"), Some(fingerprint)),
+            // `.` comes right after `-`, and what stands behind that is a number.
+            DeadFilter::Letter(letter) => (
+                page!(
+                    "number IN (SELECT number FROM dead WHERE id > ?2 || '-' AND id < ?2 || '.'
+                                AND instr(substr(id, length(?2) + 2), '-') = 0)"
+                ),
+                Some(letter),
+            ),
         };
         let mut page = conn.prepare_cached(sql)?;
         let mut rows = page.query(params![after.unwrap_or(0), value, signed(limit as u64)])?;
@@ -85,7 +94,8 @@ fn dead_row(row: &Row<'_>) -> Result<DeadRow> {
         since: columns::time(row, 4)?,
         status: match row.get(1)? {
             0_i64 => DeadStatus::Open,
-            _ => DeadStatus::Replaying,
+            1 => DeadStatus::Replaying,
+            _ => DeadStatus::Awaiting,
         },
         defect: optional_text(row, 8)?,
     })

@@ -21,7 +21,7 @@ use crate::{StoreError, mint};
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
 
 /// The form of the tables that this program writes. A file of another form is refused rather than misread.
-const FORM: i32 = 1;
+const FORM: i32 = 2;
 
 /// How many prepared statements a connection keeps: more than there are.
 const STATEMENTS: usize = 128;
@@ -116,6 +116,9 @@ fn prepare(
     if access == Access::Create && is_blank(&conn)? {
         create(&mut conn, role)?;
     }
+    if access != Access::ReadOnly {
+        bring_up_to_form(&mut conn)?;
+    }
     check(&conn, place)?;
     settings(&conn, access, options)?;
     let (of, source, generation): (String, Source, i64) =
@@ -154,11 +157,30 @@ fn create(conn: &mut Connection, role: &str) -> Result<(), Stop> {
     // Another process may have been quicker.
     if is_blank(&tx)? {
         tx.execute_batch(include_str!("schema.sql"))?;
+        tx.execute_batch(include_str!("form2.sql"))?;
         tx.execute(
             "INSERT INTO store(one, role, source, generation) VALUES (1, ?1, ?2, 1)",
             params![role, source.as_str()],
         )?;
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", FORM)?;
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+/// Adds what a store of an older form lacks.
+fn bring_up_to_form(conn: &mut Connection) -> Result<(), Stop> {
+    let is_of_form_1 = |conn: &Connection| -> rusqlite::Result<bool> {
+        Ok(number(conn, "application_id")? == APPLICATION_ID && number(conn, "user_version")? == 1)
+    };
+    if !is_of_form_1(conn)? {
+        return Ok(());
+    }
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have been quicker.
+    if is_of_form_1(&tx)? {
+        tx.execute_batch(include_str!("form2.sql"))?;
         tx.pragma_update(None, "user_version", FORM)?;
     }
     tx.commit()?;
@@ -177,6 +199,9 @@ fn check(conn: &Connection, place: &Place) -> Result<(), Stop> {
         FORM => Ok(()),
         newer if newer > FORM => Err(Stop::Unusable(format!(
             "it was written by a newer Doorstep (form {newer}, this one knows {FORM}); use that version, or name another folder"
+        ))),
+        1 => Err(Stop::Unusable(format!(
+            "it has form 1 and is brought to form {FORM} by whoever opens it for writing: run the role once"
         ))),
         older => Err(Stop::Unusable(format!(
             "it has form {older}, which this version (form {FORM}) no longer reads; open it with the version that wrote it"

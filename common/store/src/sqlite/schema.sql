@@ -1,4 +1,4 @@
--- The tables of a role's store, form 1.
+-- The tables of a role's store, as form 1 had them; the later forms' files add to them.
 --
 -- What an ordinary batch writes is kept narrow: streams and entities are updated by their row number, their keys stand in tables
 -- of their own that are written once, and no index contains anything that an ordinary update changes. Row numbers are given by
@@ -106,7 +106,7 @@ CREATE INDEX held_awaiting ON held(about) WHERE reason = 1;
 CREATE TABLE dead(
     number       INTEGER PRIMARY KEY AUTOINCREMENT,
     id           TEXT NOT NULL UNIQUE,
-    -- 0: open, 1: to be replayed.
+    -- 0: open, 1: to be replayed, 2: replayed and waiting for another stream.
     status       INTEGER NOT NULL,
     blocks       INTEGER NOT NULL,
     attempts     INTEGER NOT NULL,

@@ -1,6 +1,9 @@
 //! Dead letters: made once, settled once.
 
-use doorstep_store::{Changes, DeadFate, DeadFilter, DeadRow, DeadStatus, NewDead, Store};
+use doorstep_store::{
+    Changes, DeadEdit, DeadFate, DeadFilter, DeadRow, DeadStatus, NewDead, NewOutbox, OutboxKind,
+    Store,
+};
 
 use crate::fixtures::*;
 
@@ -147,4 +150,187 @@ pub async fn dead_letters_are_found_by_id_and_by_fingerprint(store: impl Store) 
     assert_eq!(find(kind("none"), None).await, "");
     assert_eq!(find(DeadFilter::Id(dead_id("d2")), None).await, "d2");
     assert_eq!(find(DeadFilter::Id(dead_id("d9")), None).await, "");
+}
+
+pub async fn a_dead_letter_waits_for_another_stream_until_it_is_settled(store: impl Store) {
+    use DeadFate::{Awaiting, Gone, Replaying};
+    commit(&store, die(vec![dead_letter("d1", None)])).await;
+    conflict(&store, settle("d1", DeadStatus::Awaiting, Gone)).await;
+    commit(&store, settle("d1", DeadStatus::Open, Replaying)).await;
+    commit(&store, settle("d1", DeadStatus::Replaying, Awaiting)).await;
+    assert_eq!(all(&store).await[0].status, DeadStatus::Awaiting);
+    conflict(&store, settle("d1", DeadStatus::Open, Replaying)).await;
+    commit(&store, settle("d1", DeadStatus::Awaiting, Gone)).await;
+    assert_eq!(all(&store).await, []);
+}
+
+pub async fn the_dead_letters_of_one_event_are_found_by_what_their_ids_share(store: impl Store) {
+    let rows = ["ab-1", "ab-10", "abc-1", "ab-1-1", "a-1", "ab.1", "ab"];
+    commit(&store, die(rows.map(|id| dead_letter(id, None)).into())).await;
+    let find = async |letter: &str| {
+        let filter = DeadFilter::Letter(letter.into());
+        let rows = store.dead(filter, None, 10).await.unwrap();
+        ids(&rows).join(" ")
+    };
+    assert_eq!(find("ab").await, "ab-1 ab-10");
+    assert_eq!(find("ab-1").await, "ab-1-1");
+    assert_eq!(find("abcd").await, "");
+}
+
+fn edited(id: &str, before: &'static str, after: &'static str) -> Changes {
+    let mut changes = Changes::at(at(7));
+    changes.edit = vec![DeadEdit {
+        id: dead_id(id),
+        before: before.into(),
+        after: after.into(),
+    }];
+    changes
+}
+
+/// A dead letter of an event whose message carried the very data of the event.
+fn refused(id: &str) -> DeadRow {
+    let event = event("order/1", 7);
+    DeadRow {
+        body: event.data.clone(),
+        defect: Some("not of its form".into()),
+        ..dead_letter(id, Some(event))
+    }
+}
+
+const DATA: &str = r#"{"total":"1.10"}"#;
+
+pub async fn an_edit_changes_the_data_and_keeps_what_first_came(store: impl Store) {
+    commit(&store, die(vec![refused("d-1")])).await;
+    let bytes = async || store.summary(at(9)).await.unwrap().usage.dead.bytes;
+    let before = bytes().await;
+    assert!(!all(&store).await[0].is_edited());
+    commit(&store, edited("d-1", DATA, "{}")).await;
+    let row = all(&store).await.remove(0);
+    assert_eq!(
+        (&row.body[..], row.defect.as_deref()),
+        (DATA.as_bytes(), None)
+    );
+    assert_eq!(row.event.as_ref().unwrap().data, "{}");
+    assert!(row.is_edited());
+    let less = DATA.len() - 2 + "not of its form".len();
+    assert_eq!(bytes().await, before - less as u64);
+    commit(&store, edited("d-1", "{}", DATA)).await;
+    assert!(!all(&store).await[0].is_edited());
+    commit(&store, settle("d-1", DeadStatus::Open, DeadFate::Gone)).await;
+    assert_eq!(bytes().await, 0);
+}
+
+pub async fn an_edit_of_what_has_changed_meanwhile_is_a_conflict(store: impl Store) {
+    commit(&store, die(vec![refused("d-1"), dead_letter("d-2", None)])).await;
+    conflict(&store, edited("d-9", DATA, "{}")).await;
+    conflict(&store, edited("d-2", "", "{}")).await;
+    conflict(&store, edited("d-1", "{}", "{}")).await;
+    commit(&store, settle("d-1", DeadStatus::Open, DeadFate::Replaying)).await;
+    conflict(&store, edited("d-1", DATA, "{}")).await;
+    assert!(!all(&store).await[0].is_edited());
+}
+
+pub async fn what_first_came_is_handed_on_to_a_refusal_anew(store: impl Store) {
+    commit(&store, die(vec![refused("d-1")])).await;
+    commit(&store, edited("d-1", DATA, "{}")).await;
+    commit(&store, settle("d-1", DeadStatus::Open, DeadFate::Replaying)).await;
+    let mut changes = settle("d-1", DeadStatus::Replaying, DeadFate::Gone);
+    let mut anew = refused("d-2");
+    anew.event.as_mut().unwrap().data = "{}".into();
+    anew.body = "{}".into();
+    let another = DeadRow {
+        id: dead_id("e-2"),
+        ..anew.clone()
+    };
+    changes.dead = [anew, another].map(|row| NewDead { row }).into();
+    commit(&store, changes).await;
+    let bodies: Vec<_> = all(&store).await.into_iter().map(|row| row.body).collect();
+    assert_eq!(bodies, [DATA, "{}"]);
+    for id in ["d-2", "e-2"] {
+        commit(&store, settle(id, DeadStatus::Open, DeadFate::Gone)).await;
+    }
+    assert_eq!(store.summary(at(9)).await.unwrap().usage.dead.bytes, 0);
+}
+
+pub async fn a_dead_letter_that_was_there_counts_as_a_duplicate_and_owes_no_copy(
+    store: impl Store,
+) {
+    let again = |ids: &[&str]| {
+        let mut changes = Changes::at(at(5));
+        for id in ids {
+            let row = dead_letter(id, None);
+            changes.outbox.push(NewOutbox {
+                kind: OutboxKind::DeadCopy {
+                    id: row.id.clone(),
+                    headers: [].into(),
+                    body: row.body.clone(),
+                },
+            });
+            changes.dead_if_absent.push(NewDead { row });
+        }
+        changes
+    };
+    assert_eq!(commit(&store, again(&["d1"])).await.buried, 1);
+    assert_eq!(commit(&store, again(&["d1", "d2"])).await.buried, 1);
+    let summary = store.summary(at(5)).await.unwrap();
+    assert_eq!((summary.tally.dead, summary.tally.duplicates), (2, 1));
+    assert_eq!(summary.usage.outbox.rows, 2);
+}
+
+pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
+    let row = |id, fingerprint: &str, second| DeadRow {
+        fingerprint: fingerprint.into(),
+        since: at(second),
+        detail: format!("of {id}"),
+        ..dead_letter(id, (fingerprint == "b").then(|| event("order/1", 7)))
+    };
+    commit(
+        &store,
+        die(vec![
+            row("d1", "b", 5),
+            row("d2", "a", 9),
+            row("d3", "b", 3),
+        ]),
+    )
+    .await;
+    commit(&store, settle("d1", DeadStatus::Open, DeadFate::Replaying)).await;
+    let groups = store.dead_groups(10).await.unwrap();
+    let told: Vec<_> = groups
+        .iter()
+        .map(|g| {
+            let kind = g.kind.as_ref().map(|kind| kind.as_str());
+            (
+                g.fingerprint.as_str(),
+                g.count,
+                g.open,
+                kind,
+                g.detail.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("b", 2, 1, Some("order.placed.v1"), "of d1"),
+            ("a", 1, 1, None, "of d2")
+        ]
+    );
+    assert_eq!((groups[0].first, groups[0].last), (at(3), at(5)));
+    assert_eq!(groups[0].example, dead_id("d1"));
+    assert_eq!(groups[0].reason, "broken rule");
+    assert_eq!(store.dead_groups(1).await.unwrap().len(), 1);
+}
+
+pub async fn what_a_stream_holds_back_is_listed_by_sequence(store: impl Store) {
+    let mut changes = Changes::at(at(1));
+    changes.hold = [5, 3, 9].map(|n| held(event("order/1", n))).into();
+    changes.hold.push(held(event("order/2", 4)));
+    commit(&store, changes).await;
+    let held = async |about: &str, after, limit| {
+        let held = store.held_of(stream(about), after, limit).await.unwrap();
+        held.into_iter().map(|n| n.get()).collect::<Vec<_>>()
+    };
+    assert_eq!(held("order/1", 0, 9).await, [3, 5, 9]);
+    assert_eq!(held("order/1", 3, 1).await, [5]);
+    assert_eq!(held("order/9", 0, 9).await, [0; 0]);
 }

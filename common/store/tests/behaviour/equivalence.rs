@@ -2,9 +2,9 @@
 
 use doorstep_event::{Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
-    Ask, Changes, Commit, DeadFate, DeadId, DeadStatus, EntityChange, Expect, HeldId, HeldReason,
-    HeldRetry, NewDead, NewHeld, NewOutbox, OutboxId, OutboxKind, OutboxRetry, OutgoingChange,
-    Store, StreamChange, StreamState,
+    Ask, AuditAction, Changes, Commit, DeadEdit, DeadFate, DeadId, DeadStatus, EntityChange,
+    Expect, HeldId, HeldReason, HeldRetry, NewAudit, NewDead, NewHeld, NewOutbox, OutboxId,
+    OutboxKind, OutboxRetry, OutgoingChange, Store, StreamChange, StreamState,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -49,8 +49,17 @@ enum Part {
     },
     Settle {
         which: u8,
-        open: bool,
-        gone: bool,
+        status: u8,
+        fate: u8,
+    },
+    Edit {
+        which: u8,
+        before: u8,
+        after: u8,
+    },
+    Audit {
+        which: u8,
+        most: u8,
     },
     Seen {
         which: u8,
@@ -110,7 +119,9 @@ fn part() -> impl Strategy<Value = Part> {
         2 => any::<u8>().prop_map(Part::Release),
         2 => (any::<u8>(), 0..3_u8, due()).prop_map(|(which, reason, due)| Part::PutOff { which, reason, due }),
         1 => (0..4_u8, any::<bool>(), any::<bool>()).prop_map(|(which, event, certain)| Part::Dead { which, event, certain }),
-        1 => (0..4_u8, any::<bool>(), any::<bool>()).prop_map(|(which, open, gone)| Part::Settle { which, open, gone }),
+        1 => (0..4_u8, 0..3_u8, 0..3_u8).prop_map(|(which, status, fate)| Part::Settle { which, status, fate }),
+        1 => (0..4_u8, 0..2_u8, 0..2_u8).prop_map(|(which, before, after)| Part::Edit { which, before, after }),
+        1 => (0..4_u8, 0..9_u8).prop_map(|(which, most)| Part::Audit { which, most }),
         1 => (0..20_u8, 0..40_u8).prop_map(|(which, time)| Part::Seen { which, time }),
         2 => (0..3_u8, fresh(), 1..3_u8).prop_map(|(which, fresh, more)| Part::Outgoing { which, fresh, more }),
         2 => (0..5_u8, any::<bool>()).prop_map(|(which, copy)| Part::Owe { which, copy }),
@@ -288,20 +299,44 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             };
             dead.push(NewDead { row });
         }
-        Part::Settle { which, open, gone } => {
-            let status = if open {
-                DeadStatus::Open
-            } else {
-                DeadStatus::Replaying
-            };
-            let fate = if gone {
-                DeadFate::Gone
-            } else {
-                DeadFate::Replaying
-            };
+        Part::Settle {
+            which,
+            status,
+            fate,
+        } => {
+            use DeadStatus::{Awaiting, Open, Replaying};
+            let status = [Open, Replaying, Awaiting][usize::from(status)];
+            let fates = [DeadFate::Gone, DeadFate::Replaying, DeadFate::Awaiting];
+            let fate = fates[usize::from(fate)];
             changes
                 .settle
                 .push((DeadId(format!("d{which}")), status, fate));
+        }
+        Part::Edit {
+            which,
+            before,
+            after,
+        } => {
+            let data = |which: u8| ["{}", r#"{"total":"1.10"}"#][usize::from(which)];
+            changes.edit.push(DeadEdit {
+                id: DeadId(format!("d{which}")),
+                before: data(before).into(),
+                after: data(after).into(),
+            });
+        }
+        Part::Audit { which, most } => {
+            changes.audit.push(NewAudit {
+                operator: "ada".into(),
+                action: AuditAction::ALL[usize::from(which)],
+                about: format!("d{which}"),
+                dead: (which > 0).then(|| DeadId(format!("d{which}"))),
+                stream: (which > 1).then(|| key(which)),
+                sequences: (which > 2).then_some((1, which.into())),
+                reason: None,
+                before: (which > 2).then(|| vec![which; 3].into()),
+                after: None,
+            });
+            changes.audit_most.rows = most.into();
         }
         Part::Seen { which, time } => {
             let (from, id) = seen_id(which);

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, StreamKey, Subject, Timestamp};
 use doorstep_store::{
-    Ask, Changes, Commit, DeadFilter, DeadId, DeadRow, DeadStatus, EntityChange, EntityKey,
-    EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, NewHeld, OutboxRow, Store, StreamChange,
-    StreamRow, StreamState, Summary, Written,
+    Ask, AuditFilter, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
+    DeadStatus, EntityChange, EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded,
+    NewHeld, OutboxRow, Store, StreamChange, StreamRow, StreamState, Summary, Written,
 };
 
 /// So many seconds after the beginning of 2026.
@@ -216,6 +216,8 @@ pub struct Contents {
     pub due: Vec<HeldRow>,
     pub next_due: Option<Timestamp>,
     pub dead: Vec<DeadRow>,
+    pub dead_groups: Vec<DeadGroup>,
+    pub audit: AuditPage,
     pub outbox: Vec<OutboxRow>,
     pub due_outbox: Vec<OutboxRow>,
     pub gaps: Vec<Gap>,
@@ -249,6 +251,8 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
         due: store.due(forever, 1_000).await.unwrap(),
         next_due: store.next_due().await.unwrap(),
         dead: store.dead(DeadFilter::All, None, 1_000).await.unwrap(),
+        dead_groups: store.dead_groups(1_000).await.unwrap(),
+        audit: store.audit(AuditFilter::All, None, 1_000).await.unwrap(),
         outbox: store.outbox(forever, 1_000).await.unwrap(),
         due_outbox: store.outbox(at(20), 1_000).await.unwrap(),
         gaps: store.gaps(forever, 1_000).await.unwrap(),

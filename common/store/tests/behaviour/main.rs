@@ -4,6 +4,7 @@
     reason = "these are tests, also where they are functions that tests call"
 )]
 
+mod audit;
 mod dead;
 mod entities;
 mod equivalence;
@@ -104,6 +105,20 @@ promises! {
         a_refusal_anew_may_have_the_id_of_the_one_that_it_settles,
         dead_letters_are_listed_in_pages_the_oldest_first,
         dead_letters_are_found_by_id_and_by_fingerprint,
+        a_dead_letter_waits_for_another_stream_until_it_is_settled,
+        the_dead_letters_of_one_event_are_found_by_what_their_ids_share,
+        an_edit_changes_the_data_and_keeps_what_first_came,
+        an_edit_of_what_has_changed_meanwhile_is_a_conflict,
+        what_first_came_is_handed_on_to_a_refusal_anew,
+        a_dead_letter_that_was_there_counts_as_a_duplicate_and_owes_no_copy,
+        kinds_are_summed_up_by_the_oldest_of_each,
+        what_a_stream_holds_back_is_listed_by_sequence,
+    }
+    audit {
+        a_record_is_read_back_as_it_was_written,
+        a_record_is_written_with_its_change_or_not_at_all,
+        records_are_listed_the_newest_first_in_pages,
+        above_its_bounds_the_oldest_records_go_and_that_is_told,
     }
     outbox {
         what_is_owed_is_read_in_the_order_of_writing,

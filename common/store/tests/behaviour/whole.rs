@@ -174,6 +174,7 @@ pub async fn nothing_to_write_is_no_conflict(store: impl Store) {
         streams: vec![],
         entities: vec![],
         usage: Usage::default(),
+        buried: 0,
     };
     assert_eq!(commit(&store, Changes::at(at(1))).await, nothing);
 }

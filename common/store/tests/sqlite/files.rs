@@ -4,8 +4,8 @@ use std::fs;
 
 use doorstep_event::Subject;
 use doorstep_store::{
-    Ask, Changes, NewOutbox, OutboxKind, OutgoingChange, SqliteStore, Store, StoreError,
-    sqlite::Options,
+    Ask, AuditFilter, AuditPage, Changes, NewOutbox, OutboxKind, OutgoingChange, SqliteStore,
+    Store, StoreError, sqlite::Options,
 };
 
 use crate::{fixtures::*, folder::Folder, open};
@@ -260,4 +260,19 @@ async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
     late.tally.applied = 1;
     unusable(store.commit(late.clone()).await, &["new source"]);
     commit(&again, late).await;
+}
+
+#[tokio::test]
+async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
+    let folder = Folder::new();
+    open(&folder).close().await;
+    raw(&folder)
+        .execute_batch("DROP TABLE audit; DROP TABLE audit_totals; PRAGMA user_version = 1")
+        .unwrap();
+    let looked = SqliteStore::open_read_only(folder.path(), "tracking", &Options::default());
+    let error = looked.unwrap_err().to_string();
+    assert!(error.contains("run the role once"), "{error}");
+    let store = open(&folder);
+    let page = store.audit(AuditFilter::All, None, 1).await.unwrap();
+    assert_eq!(page, AuditPage::default());
 }

@@ -118,6 +118,7 @@ fn cells(role: &str, row: &DeadRow) -> [String; 10] {
 pub(super) fn state(row: &DeadRow) -> &'static str {
     match (row.status, row.blocks) {
         (DeadStatus::Replaying, _) => "to be tried again",
+        (DeadStatus::Awaiting, _) => "waits for another stream",
         (DeadStatus::Open, true) => "blocks its stream",
         (DeadStatus::Open, false) => "blocks nothing",
     }

@@ -73,6 +73,7 @@ fn failed(role: &str, error: &OperateError) -> Failure {
             Reason::Settled,
             format!("{error}; `consumers dead list {role}` lists what is there"),
         ),
+        OperateError::EditedMeanwhile(_) => Failure::new(Reason::Settled, error.to_string()),
         OperateError::NoSuchGap { .. } => Failure::new(
             Reason::Settled,
             format!("{error}; `consumers status {role}` lists what is missing"),

@@ -1,7 +1,9 @@
 //! Dead letters: made and settled.
 
 use super::{Conflict, less, more};
-use crate::{DeadFate, DeadId, DeadRow, DeadStatus, memory::data::Data, size};
+use crate::{
+    DeadEdit, DeadFate, DeadId, DeadRow, DeadStatus, memory::data::Data, originals::Originals, size,
+};
 
 impl Data {
     pub(super) fn settle(
@@ -9,6 +11,7 @@ impl Data {
         id: &DeadId,
         expected: DeadStatus,
         fate: DeadFate,
+        originals: &mut Originals,
     ) -> Result<(), Conflict> {
         let number = *self.dead_numbers.get(id).ok_or(Conflict)?;
         let mut row = self.dead.get(&number).ok_or(Conflict)?.clone();
@@ -20,12 +23,34 @@ impl Data {
                 row.status = DeadStatus::Replaying;
                 self.dead.put(number, row);
             }
+            DeadFate::Awaiting => {
+                row.status = DeadStatus::Awaiting;
+                self.dead.put(number, row);
+            }
             DeadFate::Gone => {
+                if row.is_edited() {
+                    originals.keep(id, row.body.clone());
+                }
                 less(&mut self.counters.usage.dead, size::dead(&row));
                 self.dead.remove(&number);
                 self.dead_numbers.remove(id);
             }
         }
+        Ok(())
+    }
+
+    pub(super) fn edit(&mut self, edit: &DeadEdit) -> Result<(), Conflict> {
+        let number = *self.dead_numbers.get(&edit.id).ok_or(Conflict)?;
+        let mut row = self.dead.get(&number).ok_or(Conflict)?.clone();
+        less(&mut self.counters.usage.dead, size::dead(&row));
+        let event = row.event.as_mut().ok_or(Conflict)?;
+        if row.status != DeadStatus::Open || event.data != edit.before {
+            return Err(Conflict);
+        }
+        event.data = edit.after.clone();
+        row.defect = None;
+        more(&mut self.counters.usage.dead, size::dead(&row));
+        self.dead.put(number, row);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{Writer, less, more, one_or_conflict};
 use crate::{
-    DeadFate, DeadId, DeadRow, DeadStatus, NewDead, size,
+    DeadEdit, DeadFate, DeadId, DeadRow, DeadStatus, NewDead, size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
         dead::status_column,
@@ -18,31 +18,61 @@ impl Writer<'_> {
         for (id, expected, fate) in fates {
             let expected = status_column(*expected);
             match fate {
-                DeadFate::Replaying => {
-                    let changed = self
-                        .tx
-                        .prepare_cached(
-                            "UPDATE dead SET status = ?3 WHERE id = ?1 AND status = ?2",
-                        )?
-                        .execute(params![
-                            id.0,
-                            expected,
-                            status_column(DeadStatus::Replaying)
-                        ])?;
-                    one_or_conflict(changed)?;
-                }
+                DeadFate::Replaying => self.set_status(id, expected, DeadStatus::Replaying)?,
+                DeadFate::Awaiting => self.set_status(id, expected, DeadStatus::Awaiting)?,
                 DeadFate::Gone => {
-                    let bytes = self
+                    let (bytes, original) = self
                         .tx
                         .prepare_cached(
-                            "DELETE FROM dead WHERE id = ?1 AND status = ?2 RETURNING bytes",
+                            "DELETE FROM dead WHERE id = ?1 AND status = ?2
+                             RETURNING bytes, CASE WHEN data <> body THEN body END",
                         )?
-                        .query_row(params![id.0, expected], |row| unsigned(row, 0))
+                        .query_row(params![id.0, expected], |row| {
+                            let original: Option<Vec<u8>> = row.get(1)?;
+                            Ok((unsigned(row, 0)?, original))
+                        })
                         .optional()?
                         .ok_or(Stop::Conflict)?;
                     less(&mut self.totals.usage.dead, 1, bytes);
+                    if let Some(original) = original {
+                        self.originals.keep(id, original.into());
+                    }
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn set_status(&self, id: &DeadId, expected: i64, status: DeadStatus) -> Result<(), Stop> {
+        let changed = self
+            .tx
+            .prepare_cached("UPDATE dead SET status = ?3 WHERE id = ?1 AND status = ?2")?
+            .execute(params![id.0, expected, status_column(status)])?;
+        one_or_conflict(changed)
+    }
+
+    pub(super) fn edit(&mut self, edits: &[DeadEdit]) -> Result<(), Stop> {
+        for DeadEdit { id, before, after } in edits {
+            let (bytes_before, defect) = self
+                .tx
+                .prepare_cached(
+                    "SELECT bytes, coalesce(length(CAST(defect AS BLOB)), 0) FROM dead WHERE id = ?1 AND status = ?2 AND data = ?3",
+                )?
+                .query_row(
+                    params![id.0, status_column(DeadStatus::Open), &before[..]],
+                    |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)),
+                )
+                .optional()?
+                .ok_or(Stop::Conflict)?;
+            let without = bytes_before.saturating_sub(defect + before.len() as u64);
+            let bytes = without + after.len() as u64;
+            self.tx
+                .prepare_cached(
+                    "UPDATE dead SET data = ?2, defect = NULL, bytes = ?3 WHERE id = ?1",
+                )?
+                .execute(params![id.0, &after[..], signed(bytes)])?;
+            less(&mut self.totals.usage.dead, 1, bytes_before);
+            more(&mut self.totals.usage.dead, bytes);
         }
         Ok(())
     }
@@ -56,12 +86,19 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn add_dead_if_absent(&mut self, new: &[NewDead]) -> Result<(), Stop> {
+    /// Returns how many of them were not there.
+    pub(super) fn add_dead_if_absent(&mut self, new: &[NewDead]) -> Result<u64, Stop> {
+        let mut buried = 0;
         for NewDead { row } in new {
-            // Whether it was there already does not matter.
-            self.add_dead_row(row)?;
+            if self.add_dead_row(row)? {
+                buried += 1;
+                self.totals.tally.dead += 1;
+            } else {
+                self.totals.tally.duplicates += 1;
+                self.known_dead.insert(row.id.clone());
+            }
         }
-        Ok(())
+        Ok(buried)
     }
 
     /// Adds a dead letter unless it is there already. Returns whether it was added.
@@ -71,7 +108,8 @@ impl Writer<'_> {
             Some(event) => Some(self.sources.find_or_add(self.tx, &event.source)?),
             None => None,
         };
-        let bytes = size::dead(row);
+        let body = self.originals.of(&row.id).unwrap_or(&row.body).clone();
+        let bytes = size::dead(row).saturating_sub(row.body.len() as u64) + body.len() as u64;
         let added = self
             .tx
             .prepare_cached(
@@ -91,7 +129,7 @@ impl Writer<'_> {
                 row.reason,
                 row.detail,
                 row.defect,
-                &row.body[..],
+                &body[..],
                 event.map(|e| e.id.as_str()),
                 source,
                 event.map(|e| e.kind.as_str()),

@@ -15,6 +15,9 @@ use crate::{
 impl Writer<'_> {
     pub(super) fn owe(&mut self, new: &[NewOutbox]) -> Result<(), Stop> {
         for NewOutbox { kind } in new {
+            if kind.copies_one_of(&self.known_dead) {
+                continue;
+            }
             let bytes = size::outbox(kind);
             self.totals.last_outbox += 1;
             match kind {

@@ -1,0 +1,98 @@
+//! A dry run of a dead letter: planned like any batch, on the states as they are now, and never written.
+
+use doorstep_event::{Event, Timestamp};
+use doorstep_store::{Changes, DeadRow, EntityKey, HeldId, HeldReason, Store, StoreError};
+
+use super::{
+    Engine,
+    plan::Plan,
+    prepared::{Held, Origin, Prepared},
+};
+use crate::Role;
+
+/// What would become of a dead letter if it were replayed now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// It would be applied. What the handler emits would be sent then; nothing was.
+    Applied {
+        /// How many events would be emitted.
+        emitted: usize,
+    },
+    /// The role would pass it by.
+    Ignored,
+    /// It would wait for what another stream brings.
+    Awaits(EntityKey),
+    /// It would be refused anew.
+    Refused {
+        /// In a few words.
+        reason: String,
+        /// With the values.
+        detail: String,
+    },
+    /// It is no longer what its stream waits for.
+    NotNext,
+}
+
+/// Names the row in which the event is held as far as the plan knows. Real rows are numbered from 1.
+const NOT_HELD: HeldId = HeldId(0);
+
+impl<R: Role, S: Store> Engine<R, S> {
+    /// Plays the replay of a dead letter with this event in place of its own, on the states as they are. Writes nothing, and may be
+    /// cancelled.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn rehearse(
+        &mut self,
+        dead: &DeadRow,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<Rehearsal, StoreError> {
+        let origin = Origin::Held(Box::new(Held {
+            id: NOT_HELD,
+            reason: HeldReason::Replay(dead.id.clone()),
+            since: now,
+            attempts: dead.attempts,
+        }));
+        let items = [Prepared::event(&self.role, event.clone(), None, origin)];
+        let slots = self.read(&items).await?;
+        let plan = Plan::make(&self.role, &self.limits, slots, &items, now, 0.5);
+        let (changes, _) = self.number(plan).await?;
+        Ok(outcome(&changes, &event))
+    }
+}
+
+/// Reads off the changes what becomes of the event.
+fn outcome(changes: &Changes, event: &Event) -> Rehearsal {
+    let is_it = |other: &Event| {
+        other.source == event.source
+            && other.subject == event.subject
+            && other.sequence == event.sequence
+            && other.id == event.id
+    };
+    let mut refused = changes.dead.iter().chain(&changes.dead_if_absent);
+    if let Some(dead) = refused.find(|dead| dead.row.event.as_ref().is_some_and(is_it)) {
+        return Rehearsal::Refused {
+            reason: dead.row.reason.clone(),
+            detail: dead.row.detail.clone(),
+        };
+    }
+    if let Some(retry) = changes.put_off.iter().find(|retry| retry.id == NOT_HELD) {
+        return match &retry.reason {
+            HeldReason::Awaits(entity) => Rehearsal::Awaits(entity.clone()),
+            HeldReason::Behind | HeldReason::Replay(_) => Rehearsal::NotNext,
+        };
+    }
+    // Whatever else the batch does follows from its being applied.
+    match (changes.settle.is_empty(), changes.tally.replayed) {
+        (true, _) => Rehearsal::NotNext,
+        (false, 0) => Rehearsal::Ignored,
+        (false, _) => Rehearsal::Applied {
+            emitted: changes.outgoing.iter().map(given).sum(),
+        },
+    }
+}
+
+fn given(change: &doorstep_store::OutgoingChange) -> usize {
+    usize::try_from(change.after.saturating_sub(change.before)).unwrap_or(usize::MAX)
+}

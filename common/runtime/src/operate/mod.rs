@@ -1,0 +1,136 @@
+//! What an operator does: replay, skip and edit, as transactions on the role's store, each with a record of who did it.
+//!
+//! Each is conditional on what it is about being still as it was seen: of two at once the first wins, any other hears
+//! [`OperateError::AlreadySettled`]. They may run in any process beside a running role, or while none runs.
+
+mod edit;
+mod operator;
+mod replay;
+mod run;
+mod skip;
+
+use doorstep_event::{Event, StreamKey};
+use doorstep_store::{
+    Ask, AuditAction, Changes, Commit, DeadFilter, DeadId, DeadRow, DeadStatus, Expect, NewAudit,
+    Store, StoreError, StreamChange, StreamRow, StreamState,
+};
+
+pub use self::{
+    edit::{Edit, edit},
+    operator::{By, Operator, OperatorError},
+    replay::{replay, replayable},
+    run::{Run, begin_run, end_run},
+    skip::{skip, skip_gap},
+};
+
+/// How often a change is tried again because the role itself has changed the stream meanwhile.
+const ATTEMPTS: usize = 100;
+
+/// Why nothing was done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OperateError {
+    /// There is no such dead letter any more, or a replay of it is under way: somebody else was first.
+    #[error("already settled: {0} was replayed or skipped by somebody else, or is being replayed")]
+    AlreadySettled(DeadId),
+    /// What is there cannot be tried again.
+    #[error("{id} cannot be tried again: {why}; skip it instead")]
+    NotReplayable {
+        /// Which dead letter.
+        id: DeadId,
+        /// Why.
+        why: &'static str,
+    },
+    /// What was looked at is no longer what is there.
+    #[error("{0} was edited by somebody else meanwhile, look at it again")]
+    EditedMeanwhile(DeadId),
+    /// The stream does not miss these events, or no longer.
+    #[error("already settled: {stream} does not miss {from}..{to} (its cursor is at {cursor})")]
+    NoSuchGap {
+        /// Which stream.
+        stream: StreamKey,
+        /// The first one given as missing.
+        from: u64,
+        /// The last one given as missing.
+        to: u64,
+        /// Where the stream is.
+        cursor: u64,
+    },
+    /// The stream is changed by others so often that the change found no moment.
+    #[error("{0} is too busy just now, try again")]
+    Busy(String),
+    /// The store could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The dead letter, provided that it has one of these statuses.
+async fn found<S: Store>(
+    store: &S,
+    id: &DeadId,
+    statuses: &[DeadStatus],
+) -> Result<DeadRow, OperateError> {
+    let found = store.dead(DeadFilter::Id(id.clone()), None, 1).await?;
+    match found.into_iter().next() {
+        Some(dead) if statuses.contains(&dead.status) => Ok(dead),
+        _ => Err(OperateError::AlreadySettled(id.clone())),
+    }
+}
+
+async fn load<S: Store>(store: &S, key: &StreamKey) -> Result<StreamRow, OperateError> {
+    let ask = Ask {
+        streams: vec![key.clone()],
+        ..Ask::default()
+    };
+    let row = store.load(ask).await?.streams.into_iter().next();
+    row.ok_or_else(|| OperateError::Busy(key.to_string()))
+}
+
+/// The stream that a dead letter blocks, provided that it still does.
+async fn blocked_stream<S: Store>(
+    store: &S,
+    dead: &DeadRow,
+    event: &Event,
+) -> Result<StreamRow, OperateError> {
+    let row = load(store, &event.stream()).await?;
+    let still_next = event
+        .sequence
+        .is_some_and(|sequence| sequence.get() == row.cursor + 1);
+    if row.blocked.as_ref() == Some(&dead.id) && still_next {
+        Ok(row)
+    } else {
+        Err(OperateError::AlreadySettled(dead.id.clone()))
+    }
+}
+
+fn changed(row: &StreamRow, after: StreamState) -> StreamChange {
+    StreamChange {
+        key: row.key.clone(),
+        expect: Expect {
+            row: row.row,
+            version: row.version,
+        },
+        after: Some(after),
+    }
+}
+
+/// The record of what is done to a dead letter.
+fn record(by: &By, action: AuditAction, dead: &DeadRow) -> NewAudit {
+    let event = dead.event.as_ref();
+    NewAudit {
+        operator: by.operator.to_string(),
+        action,
+        about: dead.id.letter().to_owned(),
+        dead: Some(dead.id.clone()),
+        stream: event.map(Event::stream),
+        sequences: event
+            .and_then(|event| event.sequence)
+            .map(|sequence| (sequence.get(), sequence.get())),
+        reason: by.reason.clone(),
+        before: None,
+        after: None,
+    }
+}
+
+async fn written<S: Store>(store: &S, changes: Changes) -> Result<bool, StoreError> {
+    Ok(matches!(store.commit(changes).await?, Commit::Written(_)))
+}

@@ -1,0 +1,98 @@
+//! Who changes something by hand, when and why.
+
+use std::fmt;
+
+use doorstep_event::Timestamp;
+
+/// The longest name of an operator, and the longest reason, in bytes.
+const LONGEST: usize = 1_000;
+
+/// The name under which somebody changes things by hand. It is what they say of themselves, and proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator(String);
+
+/// Why a name or a reason cannot be recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot be recorded: write 1 to {LONGEST} bytes of text without control characters")]
+pub struct OperatorError(String);
+
+impl Operator {
+    /// Takes a name.
+    ///
+    /// # Errors
+    /// It is empty, too long, or has control characters in it.
+    pub fn new(name: &str) -> Result<Self, OperatorError> {
+        checked(name).map(Self)
+    }
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// By whom something is done, when and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    pub(super) operator: Operator,
+    pub(super) at: Timestamp,
+    pub(super) reason: Option<String>,
+}
+
+impl By {
+    /// By this operator, at this time.
+    #[must_use]
+    pub fn new(operator: Operator, at: Timestamp) -> Self {
+        Self {
+            operator,
+            at,
+            reason: None,
+        }
+    }
+
+    /// For this reason.
+    ///
+    /// # Errors
+    /// It is empty, too long, or has control characters in it.
+    pub fn because(self, reason: &str) -> Result<Self, OperatorError> {
+        Ok(Self {
+            reason: Some(checked(reason)?),
+            ..self
+        })
+    }
+
+    /// The same at another time.
+    #[must_use]
+    pub fn at(&self, at: Timestamp) -> Self {
+        Self { at, ..self.clone() }
+    }
+}
+
+/// What a program does of itself, without an operator.
+impl From<Timestamp> for By {
+    fn from(at: Timestamp) -> Self {
+        Self::new(Operator("a program".to_owned()), at)
+    }
+}
+
+fn checked(text: &str) -> Result<String, OperatorError> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
+        return Err(OperatorError(text.chars().take(100).collect()));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_text_of_one_line() {
+        assert_eq!(Operator::new(" ada@desk ").unwrap().to_string(), "ada@desk");
+        for bad in ["", "  ", "ada\nroot", &"x".repeat(1_001)] {
+            assert!(Operator::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

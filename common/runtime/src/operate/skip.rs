@@ -1,0 +1,114 @@
+//! Stepping over a dead letter, or over events that never came.
+
+use doorstep_event::{StreamKey, Timestamp};
+use doorstep_store::{
+    AuditAction, Changes, DeadFate, DeadId, DeadStatus, NewAudit, Store, StreamState,
+};
+
+use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, load, record, written};
+
+/// Steps over a dead letter: its stream goes on with the next event. Also over one that was replayed and waits for another stream.
+///
+/// # Errors
+/// See [`OperateError`].
+pub async fn skip<S: Store>(store: &S, id: &DeadId, by: impl Into<By>) -> Result<(), OperateError> {
+    let by = by.into();
+    for _ in 0..ATTEMPTS {
+        let dead = found(store, id, &[DeadStatus::Open, DeadStatus::Awaiting]).await?;
+        let mut changes = Changes::at(by.at);
+        if dead.blocks
+            && let Some(event) = &dead.event
+        {
+            let stream = blocked_stream(store, &dead, event).await?;
+            changes.streams.push(changed(
+                &stream,
+                StreamState {
+                    cursor: stream.cursor + 1,
+                    last_id: Some(event.id.clone()),
+                    blocked: None,
+                },
+            ));
+        }
+        changes
+            .settle
+            .push((id.clone(), dead.status, DeadFate::Gone));
+        // What is stepped over is nowhere else once it is gone from the dead letters.
+        changes.audit.push(NewAudit {
+            before: Some(
+                dead.event
+                    .as_ref()
+                    .map_or(&dead.body, |event| &event.data)
+                    .clone(),
+            ),
+            ..record(&by, AuditAction::Skip, &dead)
+        });
+        changes.tally.skipped = 1;
+        if written(store, changes).await? {
+            return Ok(());
+        }
+    }
+    Err(OperateError::Busy(id.to_string()))
+}
+
+/// Steps over events that a stream misses, `from..=to`: what is held behind them goes on.
+///
+/// # Errors
+/// See [`OperateError`]; [`OperateError::NoSuchGap`] unless exactly these are missing.
+pub async fn skip_gap<S: Store>(
+    store: &S,
+    stream: &StreamKey,
+    from: u64,
+    to: u64,
+    by: impl Into<By>,
+) -> Result<(), OperateError> {
+    let by = by.into();
+    for _ in 0..ATTEMPTS {
+        let row = load(store, stream).await?;
+        let no_such_gap = || OperateError::NoSuchGap {
+            stream: stream.clone(),
+            from,
+            to,
+            cursor: row.cursor,
+        };
+        if row.blocked.is_some()
+            || row.cursor + 1 != from
+            || to < from
+            || i64::try_from(to).is_err()
+        {
+            return Err(no_such_gap());
+        }
+        let missing = store
+            .gaps(Timestamp::MAX, usize::MAX)
+            .await?
+            .into_iter()
+            .any(|gap| gap.stream == *stream && gap.from == from && gap.to == to);
+        if !missing {
+            return Err(no_such_gap());
+        }
+        let mut changes = Changes::at(by.at);
+        changes.streams.push(changed(
+            &row,
+            StreamState {
+                cursor: to,
+                last_id: None,
+                blocked: None,
+            },
+        ));
+        changes.audit.push(NewAudit {
+            operator: by.operator.to_string(),
+            action: AuditAction::SkipGap,
+            about: stream.to_string(),
+            dead: None,
+            stream: Some(stream.clone()),
+            sequences: Some((from, to)),
+            reason: by.reason.clone(),
+            before: None,
+            after: None,
+        });
+        changes.tally.skipped = 1;
+        if written(store, changes).await? {
+            return Ok(());
+        }
+    }
+    Err(OperateError::Busy(stream.to_string()))
+}

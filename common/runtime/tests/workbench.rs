@@ -1,0 +1,302 @@
+//! What an operator does with dead letters, on the store in memory: rehearsed, edited, replayed, skipped, recorded.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![allow(dead_code, reason = "the role is shared with other tests")]
+
+mod ledger;
+
+use std::time::Duration;
+
+use doorstep_event::{Event, Timestamp};
+use doorstep_runtime::{
+    Engine, Incoming, Limits, Rehearsal, Worked,
+    operate::{self, By, Edit, OperateError, Operator},
+};
+use doorstep_store::{
+    AuditAction, AuditFilter, AuditRow, DeadFilter, DeadRow, DeadStatus, MemoryStore, Store,
+};
+use ledger::{Ledger, Move, event};
+
+struct Desk {
+    store: MemoryStore,
+    engine: Engine<Ledger, MemoryStore>,
+    now: Timestamp,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let store = MemoryStore::new("ledger");
+        Self {
+            engine: Engine::new(Ledger, store.clone(), Limits::default()),
+            store,
+            now: "2026-11-23T10:00:00Z".parse().unwrap(),
+        }
+    }
+
+    async fn deliver(&mut self, events: &[Event]) -> Worked {
+        let incoming = events.iter().map(|event| Incoming::Event {
+            event: event.clone(),
+            defect: None,
+        });
+        let batch = self.engine.read_batch(incoming.collect());
+        self.engine.work(&batch, self.now, 0.5).await.unwrap()
+    }
+
+    async fn work_due(&mut self) {
+        while self.engine.work_due(self.now, 0.5).await.unwrap().is_some() {}
+    }
+
+    fn later(&mut self, hours: u64) {
+        self.now = self.now.checked_add(Duration::from_hours(hours)).unwrap();
+    }
+
+    async fn dead(&self) -> Vec<DeadRow> {
+        self.store.dead(DeadFilter::All, None, 100).await.unwrap()
+    }
+
+    async fn only_dead(&self) -> DeadRow {
+        let mut dead = self.dead().await;
+        assert_eq!(dead.len(), 1);
+        dead.remove(0)
+    }
+
+    async fn rehearsed(&mut self, dead: &DeadRow, fact: &Move) -> Rehearsal {
+        let event = Event {
+            data: data(fact),
+            ..dead.event.clone().unwrap()
+        };
+        self.engine.rehearse(dead, event, self.now).await.unwrap()
+    }
+
+    async fn entries(&self, account: &str) -> Vec<String> {
+        ledger::entries(&self.store, account).await
+    }
+
+    async fn records(&self) -> Vec<AuditRow> {
+        let page = self.store.audit(AuditFilter::All, None, 100).await.unwrap();
+        page.rows.into_iter().rev().collect()
+    }
+
+    fn by(&self, why: &str) -> By {
+        let ada = Operator::new("ada@desk").unwrap();
+        By::new(ada, self.now).because(why).unwrap()
+    }
+}
+
+fn data(fact: &Move) -> bytes::Bytes {
+    serde_json::to_vec(fact).unwrap().into()
+}
+
+fn e(sequence: u64, fact: Move) -> Event {
+    event("shop", "account/a", sequence, &fact)
+}
+
+/// A dead letter that waited for its account to be opened until that was given up.
+async fn awaited_in_vain() -> (Desk, DeadRow) {
+    let mut desk = Desk::new();
+    desk.deliver(&[
+        e(1, Move::Add(1)),
+        e(2, Move::AfterOpen),
+        e(3, Move::Add(1)),
+    ])
+    .await;
+    desk.later(25);
+    desk.work_due().await;
+    let dead = desk.only_dead().await;
+    assert_eq!(dead.reason, "awaited in vain");
+    (desk, dead)
+}
+
+#[tokio::test]
+async fn a_replay_that_is_put_off_is_tried_when_what_it_awaits_comes() {
+    let (mut desk, dead) = awaited_in_vain().await;
+    operate::replay(&desk.store, &dead.id, desk.now)
+        .await
+        .unwrap();
+    desk.work_due().await;
+    assert_eq!(desk.only_dead().await.status, DeadStatus::Awaiting);
+    assert_eq!(
+        desk.deliver(&[e(2, Move::AfterOpen)])
+            .await
+            .tally
+            .duplicates,
+        1
+    );
+    desk.deliver(&[event("web", "account/a", 1, &Move::Open)])
+        .await;
+    // Without its backoff having run out.
+    desk.work_due().await;
+    assert_eq!(
+        desk.entries("account/a").await,
+        ["shop 1", "web 1", "shop 2", "shop 3"]
+    );
+    assert_eq!(desk.dead().await, []);
+    assert_eq!(
+        desk.store.summary(desk.now).await.unwrap().usage.held.rows,
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_replay_that_is_put_off_can_be_skipped() {
+    let (mut desk, dead) = awaited_in_vain().await;
+    operate::replay(&desk.store, &dead.id, desk.now)
+        .await
+        .unwrap();
+    let early = operate::skip(&desk.store, &dead.id, desk.now).await;
+    assert!(matches!(early, Err(OperateError::AlreadySettled(_))));
+    desk.work_due().await;
+    operate::skip(&desk.store, &dead.id, desk.by("never opened"))
+        .await
+        .unwrap();
+    desk.work_due().await;
+    assert_eq!(desk.entries("account/a").await, ["shop 1", "shop 3"]);
+    assert_eq!(desk.dead().await, []);
+    let skipped = desk.records().await.remove(1);
+    assert_eq!(skipped.entry.action, AuditAction::Skip);
+    assert_eq!(skipped.entry.operator, "ada@desk");
+    assert_eq!(skipped.entry.reason.as_deref(), Some("never opened"));
+    assert_eq!(skipped.entry.before, Some(data(&Move::AfterOpen)));
+}
+
+#[tokio::test]
+async fn a_replay_that_awaits_in_vain_is_a_dead_letter_anew() {
+    let (mut desk, dead) = awaited_in_vain().await;
+    operate::replay(&desk.store, &dead.id, desk.now)
+        .await
+        .unwrap();
+    desk.work_due().await;
+    desk.later(23);
+    desk.work_due().await;
+    assert_eq!(desk.only_dead().await.status, DeadStatus::Awaiting);
+    desk.later(2);
+    desk.work_due().await;
+    let again = desk.only_dead().await;
+    assert_eq!(
+        (again.status, &again.reason[..]),
+        (DeadStatus::Open, "awaited in vain")
+    );
+    assert_eq!(again.id.letter(), dead.id.letter());
+    assert_ne!(again.id, dead.id);
+}
+
+#[tokio::test]
+async fn a_numbering_conflict_that_comes_again_counts_and_is_copied_once() {
+    let mut desk = Desk::new();
+    desk.deliver(&[e(1, Move::Add(1))]).await;
+    let mut other = e(1, Move::Add(5));
+    other.id = "another".parse().unwrap();
+    let first = desk.deliver(std::slice::from_ref(&other)).await.tally;
+    let second = desk.deliver(&[other]).await.tally;
+    assert_eq!((first.dead, first.duplicates), (1, 0));
+    assert_eq!((second.dead, second.duplicates), (0, 1));
+    let summary = desk.store.summary(desk.now).await.unwrap();
+    assert_eq!((summary.tally.dead, summary.tally.duplicates), (1, 1));
+    assert_eq!(summary.usage.outbox.rows, 1);
+}
+
+#[tokio::test]
+async fn a_rehearsal_tells_what_a_replay_would_do_and_writes_nothing() {
+    let mut desk = Desk::new();
+    desk.deliver(&[e(1, Move::Poison), e(2, Move::Tell), e(3, Move::Add(1))])
+        .await;
+    let dead = desk.only_dead().await;
+    let before = desk.store.summary(desk.now).await.unwrap();
+    let applied = desk.rehearsed(&dead, &Move::Add(1)).await;
+    assert_eq!(applied, Rehearsal::Applied { emitted: 0 });
+    let telling = desk.rehearsed(&dead, &Move::Tell).await;
+    assert_eq!(telling, Rehearsal::Applied { emitted: 1 });
+    let refused = desk.rehearsed(&dead, &Move::Poison).await;
+    assert!(matches!(refused, Rehearsal::Refused { reason, .. } if reason == "breaks a rule"));
+    let panicked = desk.rehearsed(&dead, &Move::Panic).await;
+    assert!(matches!(panicked, Rehearsal::Refused { reason, .. } if reason == "handler panicked"));
+    let waits = desk.rehearsed(&dead, &Move::AfterOpen).await;
+    assert!(matches!(waits, Rehearsal::Awaits(entity) if entity.as_str() == "account/a"));
+    let unlike = Event {
+        data: "{}".into(),
+        ..dead.event.clone().unwrap()
+    };
+    let unlike = desk.engine.rehearse(&dead, unlike, desk.now).await.unwrap();
+    assert!(matches!(unlike, Rehearsal::Refused { reason, .. } if reason == "breaks its contract"));
+    assert_eq!(desk.store.summary(desk.now).await.unwrap(), before);
+
+    operate::skip(&desk.store, &dead.id, desk.now)
+        .await
+        .unwrap();
+    assert_eq!(
+        desk.rehearsed(&dead, &Move::Add(1)).await,
+        Rehearsal::NotNext
+    );
+}
+
+#[tokio::test]
+async fn an_edit_is_replayed_once_and_what_first_came_is_kept() {
+    let mut desk = Desk::new();
+    desk.deliver(&[e(1, Move::Poison), e(2, Move::Add(1))])
+        .await;
+    let dead = desk.only_dead().await;
+    let store = desk.store.clone();
+    operate::edit(
+        &store,
+        &dead,
+        data(&Move::PoisonUntilFixed),
+        Edit::Edit,
+        desk.by("first"),
+    )
+    .await
+    .unwrap();
+    let stale = operate::edit(&store, &dead, data(&Move::Add(9)), Edit::Edit, desk.now).await;
+    assert!(matches!(stale, Err(OperateError::EditedMeanwhile(_))));
+
+    // Refused anew, it is another dead letter with the same beginning.
+    operate::replay(&store, &dead.id, desk.now).await.unwrap();
+    desk.work_due().await;
+    let again = desk.only_dead().await;
+    assert_eq!(again.body, data(&Move::Poison));
+    assert_eq!(
+        again.event.as_ref().unwrap().data,
+        data(&Move::PoisonUntilFixed)
+    );
+    operate::edit(
+        &store,
+        &again,
+        data(&Move::Add(9)),
+        Edit::Import,
+        desk.by("second"),
+    )
+    .await
+    .unwrap();
+    operate::replay(&store, &again.id, desk.now).await.unwrap();
+    desk.work_due().await;
+    assert_eq!(desk.entries("account/a").await, ["shop 1", "shop 2"]);
+    assert_eq!(ledger::accounts(&store).await[0].1.balance, 10);
+
+    let records = desk.records().await;
+    let told: Vec<_> = records
+        .iter()
+        .map(|row| (row.entry.action, row.entry.about == dead.id.letter()))
+        .collect();
+    use AuditAction::{Import, Replay};
+    let expected = [AuditAction::Edit, Replay, Import, Replay].map(|action| (action, true));
+    assert_eq!(told, expected);
+    assert_eq!(records[2].entry.before, Some(data(&Move::PoisonUntilFixed)));
+    assert_eq!(records[2].entry.after, Some(data(&Move::Add(9))));
+    assert_eq!(records[2].entry.sequences, Some((1, 1)));
+}
+
+#[tokio::test]
+async fn a_run_that_did_not_end_is_gone_on_with_and_one_that_did_is_not() {
+    let mut desk = Desk::new();
+    let store = desk.store.clone();
+    let begun = operate::begin_run(&store, "all", desk.now).await.unwrap();
+    assert!(!begun.resumed);
+    desk.later(1);
+    let resumed = operate::begin_run(&store, "all", desk.now).await.unwrap();
+    assert_eq!((resumed.resumed, resumed.begun), (true, begun.begun));
+    let other = operate::begin_run(&store, "group 1", desk.now)
+        .await
+        .unwrap();
+    assert_eq!((other.resumed, other.begun), (false, desk.now));
+    operate::end_run(&store, &resumed, desk.now).await.unwrap();
+    let anew = operate::begin_run(&store, "all", desk.now).await.unwrap();
+    assert_eq!((anew.resumed, anew.begun), (false, desk.now));
+}

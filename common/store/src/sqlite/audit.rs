@@ -1,0 +1,154 @@
+//! What operators have done and what there is for them to decide, listed.
+
+use doorstep_event::{EventType, Sequence, Source, StreamKey, Subject};
+use rusqlite::{Result, Row, params, types::Type};
+
+use super::{
+    columns::{attribute, bytes, optional_text, signed, text, time, unsigned},
+    db::Db,
+    error::Stop,
+};
+use crate::{
+    AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, DeadGroup, DeadId, NewAudit, UsageOf,
+};
+
+/// A page of records for which a condition holds, as one constant.
+macro_rules! page {
+    ($condition:literal) => {
+        concat!(
+            "SELECT number, at, operator, action, about, dead_id, source, subject, first, last, reason, before, after
+             FROM audit WHERE number < ?1 AND ",
+            $condition,
+            " ORDER BY number DESC LIMIT ?3"
+        )
+    };
+}
+
+pub(super) fn audit(
+    db: &mut Db,
+    filter: &AuditFilter,
+    before: Option<AuditId>,
+    limit: usize,
+) -> Result<AuditPage, Stop> {
+    db.read(|conn, _| {
+        let (sql, about) = match filter {
+            AuditFilter::All => (page!("?2 IS NULL"), None),
+            AuditFilter::About(about) => (page!("about = ?2"), Some(about)),
+        };
+        let before = before.map_or(i64::MAX, |id| id.0);
+        let (kept, forgotten) = conn
+            .prepare_cached("SELECT rows, bytes, forgotten FROM audit_totals")?
+            .query_row([], |row| {
+                let kept = UsageOf {
+                    rows: unsigned(row, 0)?,
+                    bytes: unsigned(row, 1)?,
+                };
+                Ok((kept, unsigned(row, 2)?))
+            })?;
+        let rows = conn
+            .prepare_cached(sql)?
+            .query_map(params![before, about, signed(limit as u64)], audit_row)?
+            .collect::<Result<_>>()?;
+        Ok(AuditPage {
+            rows,
+            kept,
+            forgotten,
+        })
+    })
+}
+
+/// The number by which an action stands in its column.
+pub(super) fn action_column(action: AuditAction) -> i64 {
+    let place = AuditAction::ALL.iter().position(|a| *a == action);
+    place.map_or(-1, |place| signed(place as u64))
+}
+
+fn audit_row(row: &Row<'_>) -> Result<AuditRow> {
+    let action: u8 = row.get(3)?;
+    let action = AuditAction::ALL.get(usize::from(action)).copied();
+    let optional_bytes = |column| match row.get_ref(column)?.data_type() {
+        Type::Null => Ok(None),
+        _ => bytes(row, column).map(Some),
+    };
+    let stream = match row.get_ref(6)?.data_type() {
+        Type::Null => None,
+        _ => Some(StreamKey {
+            source: attribute(row, 6, Source::new)?,
+            subject: attribute(row, 7, Subject::new)?,
+        }),
+    };
+    let sequences = match row.get_ref(8)?.data_type() {
+        Type::Null => None,
+        _ => Some((unsigned(row, 8)?, unsigned(row, 9)?)),
+    };
+    Ok(AuditRow {
+        id: AuditId(row.get(0)?),
+        at: time(row, 1)?,
+        entry: NewAudit {
+            operator: text(row, 2)?.to_owned(),
+            action: action.ok_or_else(|| {
+                rusqlite::Error::InvalidColumnType(3, "action".into(), Type::Integer)
+            })?,
+            about: text(row, 4)?.to_owned(),
+            dead: optional_text(row, 5)?.map(DeadId),
+            stream,
+            sequences,
+            reason: optional_text(row, 10)?,
+            before: optional_bytes(11)?,
+            after: optional_bytes(12)?,
+        },
+    })
+}
+
+pub(super) fn dead_groups(db: &mut Db, limit: usize) -> Result<Vec<DeadGroup>, Stop> {
+    let mut groups = db.conn.prepare_cached(
+        "SELECT g.fingerprint, g.count, g.open, g.first, g.last, d.reason, d.type, d.id, d.detail
+         FROM (SELECT fingerprint, count(*) AS count, sum(status = 0) AS open, min(since) AS first, max(since) AS last,
+                      min(number) AS oldest
+               FROM dead GROUP BY fingerprint) g
+         JOIN dead d ON d.number = g.oldest ORDER BY g.oldest LIMIT ?1",
+    )?;
+    let groups = groups.query_map([signed(limit as u64)], |row| {
+        let kind = match row.get_ref(6)?.data_type() {
+            Type::Null => None,
+            _ => Some(attribute(row, 6, EventType::new)?),
+        };
+        Ok(DeadGroup {
+            fingerprint: text(row, 0)?.to_owned(),
+            count: unsigned(row, 1)?,
+            open: unsigned(row, 2)?,
+            first: time(row, 3)?,
+            last: time(row, 4)?,
+            reason: text(row, 5)?.to_owned(),
+            kind,
+            example: DeadId(text(row, 7)?.to_owned()),
+            detail: text(row, 8)?.to_owned(),
+        })
+    })?;
+    Ok(groups.collect::<Result<_>>()?)
+}
+
+pub(super) fn held_of(
+    db: &mut Db,
+    stream: &StreamKey,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Sequence>, Stop> {
+    let mut held = db.conn.prepare_cached(
+        "SELECT h.sequence FROM sources s
+         JOIN stream_keys k ON k.source_id = s.id AND k.subject = ?2
+         JOIN held h INDEXED BY held_place ON h.stream_id = k.id AND h.sequence > ?3
+         WHERE s.source = ?1 AND h.sequence IS NOT NULL ORDER BY h.sequence LIMIT ?4",
+    )?;
+    let held = held.query_map(
+        params![
+            stream.source.as_str(),
+            stream.subject.as_str(),
+            signed(after),
+            signed(limit as u64)
+        ],
+        |row| unsigned(row, 0),
+    )?;
+    let held: Vec<u64> = held.collect::<Result<_>>()?;
+    Ok(held.into_iter().filter_map(Sequence::new).collect())
+}
