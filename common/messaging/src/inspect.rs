@@ -6,7 +6,7 @@ use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    connection::{Connection, Health},
+    connection::{Connection, Dialer, Health},
     error::{ConnectError, ConnectErrorKind, broker_reply, reply},
     message::short,
     names::QueueName,
@@ -35,8 +35,7 @@ pub enum InspectError {
 
 /// A connection that only looks. It connects again by itself when it is asked after it was lost.
 pub struct Inspector {
-    settings: BrokerSettings,
-    name: String,
+    dialer: Dialer,
     line: Mutex<Option<Line>>,
 }
 
@@ -48,7 +47,7 @@ struct Line {
 impl std::fmt::Debug for Inspector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inspector")
-            .field("name", &self.name)
+            .field("name", &self.dialer.name())
             .finish_non_exhaustive()
     }
 }
@@ -59,10 +58,10 @@ impl Inspector {
     /// # Errors
     /// There is no connection to be had; one attempt is made on each address.
     pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
-        let connection = Connection::open(settings, name).await?;
+        let dialer = Dialer::new(settings, name);
+        let connection = dialer.open().await?;
         Ok(Self {
-            settings: settings.clone(),
-            name: name.to_owned(),
+            dialer,
             line: Mutex::new(Some(Line {
                 connection,
                 channel: None,
@@ -75,13 +74,13 @@ impl Inspector {
     /// # Errors
     /// The queue does not exist, or the broker cannot be reached or does not answer.
     pub async fn queue_depth(&self, queue: &QueueName) -> Result<Depth, InspectError> {
-        let limit = self.settings.connect_timeout;
+        let limit = self.dialer.settings().connect_timeout;
         let mut held = self.line.lock().await;
         // Taken out, so that whatever goes wrong, or is cancelled, leaves nothing half-used behind.
         let mut line = match held.take() {
             Some(line) if *line.connection.health().borrow() == Health::Open => line,
             _ => Line {
-                connection: Connection::open(&self.settings, &self.name).await?,
+                connection: self.dialer.open().await?,
                 channel: None,
             },
         };

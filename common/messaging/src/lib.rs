@@ -47,7 +47,7 @@ pub use counts::{ConsumeCounts, PublishCounts, PublishMeter};
 pub use error::{ConnectError, ConnectErrorKind, Refusal};
 pub use greeting::Greeting;
 pub use inspect::{Depth, InspectError, Inspector};
-pub use link::{LinkState, Phase};
+pub use link::{LinkState, Phase, PossibleLoss};
 pub use message::Message;
 pub use names::QueueName;
 pub use publish::{Outcome, Publisher};

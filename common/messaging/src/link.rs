@@ -24,6 +24,16 @@ pub enum Phase {
     Closed,
 }
 
+/// A queue that is not the one that its role has consumed from before, whoever has made it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PossibleLoss {
+    /// The queue.
+    pub queue: QueueName,
+    /// By which connection it was found so. By the first one it is a loss only for a role that already has a past: every queue is new
+    /// once.
+    pub connection: u64,
+}
+
 /// The state of a publisher or subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkState {
@@ -31,10 +41,13 @@ pub struct LinkState {
     pub phase: Phase,
     /// Why there is no connection; `None` while there is one, and before the first attempt has ended.
     pub last_error: Option<ConnectError>,
-    /// Queues of roles that were not there and had to be created here since the start. For a role that already has a past this means
-    /// possible loss: what waited in the old queue is gone. Whoever declares first creates it, which may as well be the role's
-    /// publisher as its subscription, or another process.
-    pub possible_loss: Vec<QueueName>,
+    /// Queues of roles that were not there and had to be created here since the start. Whoever declares first creates them, which may
+    /// as well be the role's publisher as its subscription, or another process: whether anything can be lost by it is told by
+    /// `possible_loss`.
+    pub created: Vec<QueueName>,
+    /// Of a subscription, the queues that were found not to be those consumed from before: what waited in the old ones is gone. Each
+    /// once, with the latest time that it was found so.
+    pub possible_loss: Vec<PossibleLoss>,
     /// How often a connection was made: 1 is the first.
     pub connections: u64,
 }
@@ -44,6 +57,7 @@ impl LinkState {
         Self {
             phase: Phase::Connecting,
             last_error: None,
+            created: Vec::new(),
             possible_loss: Vec::new(),
             connections: 0,
         }
@@ -74,9 +88,6 @@ impl LinkReport {
 
     pub(crate) fn connected(&self, created: Vec<QueueName>) {
         let connections = self.state.borrow().connections + 1;
-        if !created.is_empty() {
-            tracing::info!(connection = %self.name, queues = ?created, "queues created");
-        }
         if connections > 1 {
             tracing::info!(connection = %self.name, "connection is back");
         }
@@ -85,10 +96,25 @@ impl LinkReport {
             state.last_error = None;
             state.connections = connections;
             for queue in created {
-                if !state.possible_loss.contains(&queue) {
-                    state.possible_loss.push(queue);
+                if !state.created.contains(&queue) {
+                    state.created.push(queue);
                 }
             }
+        });
+    }
+
+    /// A queue is not the one that was consumed from before. Told before the connection counts as made.
+    pub(crate) fn possible_loss(&self, queue: &QueueName) {
+        let connection = self.state.borrow().connections + 1;
+        // Only who knows of a past can say whether that is worth a warning.
+        tracing::debug!(connection = %self.name, %queue, "the queue is not one that was consumed from before");
+        let loss = PossibleLoss {
+            queue: queue.clone(),
+            connection,
+        };
+        self.state.send_modify(|state| {
+            state.possible_loss.retain(|old| old.queue != loss.queue);
+            state.possible_loss.push(loss);
         });
     }
 

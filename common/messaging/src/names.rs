@@ -25,6 +25,13 @@ impl QueueName {
     }
 }
 
+impl QueueName {
+    /// The exchange that is deleted together with the queue: `doorstep.tracking.0.mark`.
+    pub(crate) fn mark(&self) -> String {
+        format!("{self}.mark")
+    }
+}
+
 impl From<QueueName> for String {
     fn from(name: QueueName) -> Self {
         name.0.as_ref().to_owned()

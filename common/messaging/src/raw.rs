@@ -11,7 +11,7 @@ use lapin::{
 use tokio::time::timeout;
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, Dialer},
     error::{ConnectError, ConnectErrorKind},
     message::short,
     publish::Outcome,
@@ -74,7 +74,7 @@ impl RawPublisher {
     /// There is no connection to be had; one attempt is made on each address.
     pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
         let limit = settings.connect_timeout;
-        let connection = Connection::open(settings, name).await?;
+        let connection = Dialer::new(settings, name).open().await?;
         let channel = connection.channel(limit).await?;
         match timeout(
             limit,

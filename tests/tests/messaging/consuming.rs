@@ -184,18 +184,52 @@ async fn a_queue_that_is_deleted_while_consuming_is_made_again_and_reported() ->
     let world = World::new("deleted").await?;
     let publisher = world.publisher("deleted").await?;
     let subscription = world.subscription("deleted").await?;
-    assert!(subscription.state().borrow().possible_loss.is_empty());
+    assert_eq!(lost(&subscription, &world), Some(1), "new at the start");
     world.delete_queue(&world.queue()).await?;
     let mut state = subscription.state();
-    within(
-        LONG,
-        "making the queue again",
-        state.wait_for(|s| s.possible_loss.contains(&world.queue())),
-    )
-    .await??;
+    within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
+    assert_eq!(lost(&subscription, &world), Some(2));
+    assert_eq!(subscription.meter().read().consumers_cancelled, 1);
     publish(&publisher, [event("1", 1)]).await;
     take(&subscription, 1, async |_| {}).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_else_made_again_is_reported_and_nothing_else_is() -> Result<()> {
+    let world = World::new("else").await?;
+    world.publisher("else").await?;
+    let first = world.subscription("else one").await?;
+    assert_eq!(lost(&first, &world), Some(1));
+    first.close(LONG).await;
+
+    // As it was, consumed from by another process.
+    let second = world.subscription("else two").await?;
+    assert_eq!(lost(&second, &world), None);
+    close_connections(&world, "else two").await?;
+    let mut state = second.state();
+    within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
+    assert_eq!(lost(&second, &world), None);
+    second.close(LONG).await;
+
+    // Deleted and made again while no role ran.
+    world.delete_queue(&world.queue()).await?;
+    let other = world.publisher("else again").await?;
+    assert!(other.state().borrow().created.contains(&world.queue()));
+    let third = world.subscription("else three").await?;
+    assert!(third.state().borrow().created.is_empty());
+    assert_eq!(lost(&third, &world), Some(1));
+    Ok(())
+}
+
+/// By which connection, if by any, the queue was found to be another than before.
+fn lost(subscription: &Subscription, world: &World) -> Option<u64> {
+    let state = subscription.state();
+    let state = state.borrow();
+    let mut losses = state.possible_loss.iter();
+    losses
+        .find(|loss| loss.queue == world.queue())
+        .map(|loss| loss.connection)
 }
 
 #[tokio::test]

@@ -14,12 +14,12 @@ use crate::support::{LONG, World, event, publish, publisher, settings, within};
 async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
     let world = World::new("declare").await?;
     let first = world.publisher("first").await?;
-    let created = first.state().borrow().possible_loss.clone();
+    let created = first.state().borrow().created.clone();
     let names: Vec<_> = created.iter().map(QueueName::as_str).collect();
     assert_eq!(names, ["test.orders.net", "test.orders.0"]);
 
     let second = world.publisher("second").await?;
-    assert!(second.state().borrow().possible_loss.is_empty());
+    assert!(second.state().borrow().created.is_empty());
 
     let queue = world
         .manage(|broker, vhost| {
@@ -133,7 +133,7 @@ async fn who_may_not_declare_works_with_what_is_there_and_else_hears_what_to_gra
     let _owner = world.publisher("owner").await?;
     let mut state = refused.state();
     within(LONG, "declaring", state.wait_for(|s| s.is_connected())).await??;
-    assert!(refused.state().borrow().possible_loss.is_empty());
+    assert!(refused.state().borrow().created.is_empty());
     let worker = publisher(&settings, "worker").await?;
     publish(&worker, [event("1", 1)]).await;
     worker.close(LONG).await;

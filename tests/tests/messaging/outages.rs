@@ -64,7 +64,7 @@ async fn what_was_confirmed_survives_a_kill_and_all_comes_back_by_itself() -> Re
     let (_node, ()) = on_node(node, |node| node.start_again()).await?;
     let mut state = publisher.state();
     within(LONG, "the publisher", state.wait_for(|s| s.is_connected())).await??;
-    assert!(state.borrow().possible_loss.len() <= 2);
+    assert!(state.borrow().created.len() <= 2);
     publish(&publisher, [event("3", 1)]).await;
 
     let mut seen = BTreeSet::new();

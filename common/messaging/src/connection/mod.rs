@@ -3,6 +3,7 @@
 //! The client's own recovery stays off: it gives up silently, resends nothing and leaves half-recovered channels. Whoever holds a
 //! connection here drops it on any error and opens another.
 
+mod dialer;
 mod failure;
 mod health;
 mod wire;
@@ -16,12 +17,9 @@ use lapin::{
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
-use crate::{
-    address::Address,
-    error::{ConnectError, ConnectErrorKind},
-    settings::BrokerSettings,
-};
+use crate::{address::Address, error::ConnectError, settings::BrokerSettings};
 
+pub(crate) use dialer::Dialer;
 pub(crate) use failure::{broke, unknown_kind, words};
 use failure::{failure, silence};
 pub(crate) use health::Health;
@@ -38,28 +36,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Tries the addresses in turn, each for at most [`BrokerSettings::connect_timeout`].
-    ///
-    /// # Errors
-    /// None of them works; the reason is the first permanent one, else the last.
-    pub(crate) async fn open(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
-        let mut reasons: Vec<ConnectError> = Vec::new();
-        for address in &settings.addresses {
-            match Self::open_one(settings, address, name).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => reasons.push(error),
-            }
-        }
-        let kind = reasons
-            .iter()
-            .find(|e| e.is_permanent())
-            .or(reasons.last())
-            .map_or(ConnectErrorKind::Unreachable, ConnectError::kind);
-        let texts: Vec<_> = reasons.iter().map(ToString::to_string).collect();
-        Err(ConnectError::new(kind, texts.join("; ")))
-    }
-
-    async fn open_one(
+    /// Opens one there, in at most [`BrokerSettings::connect_timeout`].
+    async fn open(
         settings: &BrokerSettings,
         address: &Address,
         name: &str,

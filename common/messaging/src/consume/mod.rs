@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    connection::Dialer,
     counts::ConsumeCells,
     error::ConnectError,
     link::{self, LinkReport, LinkState},
@@ -64,8 +65,7 @@ impl Subscription {
         let channels = Arc::new(Channels::new(ConsumeCells::new()));
         let (stop, stopped) = mpsc::channel(1);
         let task = Task {
-            settings: settings.clone(),
-            name: connection_name.to_owned(),
+            dialer: Dialer::new(settings, connection_name),
             topology,
             queues,
             report,

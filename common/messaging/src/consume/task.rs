@@ -23,20 +23,18 @@ use super::{
     pump::{Pump, PumpEnd},
 };
 use crate::{
-    connection::{Connection, Health, broke},
-    declare::declare,
+    connection::{Connection, Dialer, Health, broke},
+    declare::{check_mark, declare},
     error::{ConnectError, ConnectErrorKind},
     link::LinkReport,
     message::short,
     names::QueueName,
-    settings::BrokerSettings,
     topology::Topology,
 };
 
 /// All that the task owns. When it ends, so does everything of it.
 pub(super) struct Task {
-    pub(super) settings: BrokerSettings,
-    pub(super) name: String,
+    pub(super) dialer: Dialer,
     pub(super) topology: Topology,
     pub(super) queues: Vec<QueueSubscription>,
     pub(super) report: LinkReport,
@@ -72,7 +70,7 @@ impl Task {
         let mut failures = 0;
         loop {
             let connecting = async {
-                self.settings.backoff_after(failures).await;
+                self.dialer.settings().backoff_after(failures).await;
                 self.connect().await
             };
             // Both arms may be cancelled: a connection that is dropped halfway is cut, and nothing was taken from it.
@@ -96,7 +94,8 @@ impl Task {
                     // First of all nothing more can be settled, then the rest goes.
                     self.forget();
                     failures = self
-                        .settings
+                        .dialer
+                        .settings()
                         .failures_after(failures, connected_at.elapsed());
                     self.report.lost(broke(line.connection.address(), &reason));
                 }
@@ -112,8 +111,8 @@ impl Task {
     }
 
     async fn connect(&self) -> Result<Line, ConnectError> {
-        let limit = self.settings.connect_timeout;
-        let connection = Connection::open(&self.settings, &self.name).await?;
+        let limit = self.dialer.settings().connect_timeout;
+        let connection = self.dialer.open().await?;
         let created = declare(&connection, &self.topology, limit).await?;
         let mut consumed = Vec::new();
         let mut pumps = JoinSet::new();
@@ -159,6 +158,8 @@ impl Task {
                 }
                 .run(),
             );
+            let missing = || self.report.possible_loss(&queue.queue);
+            check_mark(&connection, &queue.queue, limit, missing).await?;
             consumed.push((queue.clone(), channel));
         }
         Ok(Line {
@@ -197,7 +198,7 @@ impl Task {
                 }
                 grace = stopped.recv() => {
                     // Without a word everyone who held the subscription is gone.
-                    return End::Stopped(grace.unwrap_or(self.settings.settle_timeout));
+                    return End::Stopped(grace.unwrap_or(self.dialer.settings().settle_timeout));
                 }
             }
         }
@@ -231,7 +232,7 @@ impl Task {
     /// Stops consuming, and asks each channel something: the answer comes after every acknowledgement before it has been taken in,
     /// which is not so for those handed over just before a connection is closed.
     async fn hang_up(&self, line: Line) {
-        let limit = self.settings.settle_timeout;
+        let limit = self.dialer.settings().settle_timeout;
         for (queue, channel) in &line.consumed {
             let tag = short(&queue.consumer_tag);
             let round_trip = async {

@@ -4,7 +4,13 @@
 //! past means possible loss. And what is there already is enough: for a user who may not declare, and for a broker that has lost its
 //! majority and can write nothing down, but still passes messages. A declaration of what is there only verifies its arguments.
 
-use std::time::Duration;
+mod mark;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use lapin::{
     Channel,
@@ -13,6 +19,7 @@ use lapin::{
 };
 
 use crate::{
+    address::Address,
     asker::{Answer, Asker},
     connection::{Connection, unknown_kind},
     difference::{Difference, Told},
@@ -21,6 +28,8 @@ use crate::{
     topology::{Argument, Binding, Exchange, Queue, QueuePurpose, Topology},
     verify::{Finding, is_enough},
 };
+
+pub(crate) use mark::check_mark;
 
 /// Declares everything and returns the queues that had to be created, without those that only show copies.
 ///
@@ -61,7 +70,28 @@ pub(crate) async fn declare(
         );
     }
     declarer.asker.finish().await;
+    tell(connection.address(), &created);
     Ok(created)
+}
+
+/// Tells of queues that were created, each once a process: where several connections declare at once, one's view of who was first is
+/// not worth a line of its own.
+fn tell(address: &Address, created: &[QueueName]) {
+    /// More than any process declares; whatever is beyond is told again.
+    const REMEMBERED: usize = 10_000;
+    static TOLD: Mutex<BTreeSet<(String, QueueName)>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() > REMEMBERED {
+        told.clear();
+    }
+    let place = address.to_string();
+    let news: Vec<_> = created
+        .iter()
+        .filter(|queue| told.insert((place.clone(), QueueName::clone(queue))))
+        .collect();
+    if !news.is_empty() {
+        tracing::info!(%address, queues = ?news, "queues created");
+    }
 }
 
 struct Declarer<'a> {

@@ -19,6 +19,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    connection::Dialer,
     counts::{PublishCells, PublishMeter},
     error::ConnectError,
     link::{self, LinkReport, LinkState},
@@ -70,8 +71,7 @@ impl Publisher {
         let (stop, stopped) = mpsc::channel(1);
         let counts = PublishCells::new();
         let task = Task {
-            settings: settings.clone(),
-            name: connection_name.to_owned(),
+            dialer: Dialer::new(settings, connection_name),
             topology,
             report,
             inbox,

@@ -14,20 +14,18 @@ use super::{
     serve::{End, Served, serve},
 };
 use crate::{
-    connection::{Connection, broke},
+    connection::{Connection, Dialer, broke},
     counts::PublishCells,
     declare::declare,
     error::{ConnectError, ConnectErrorKind},
     link::LinkReport,
     names::QueueName,
-    settings::BrokerSettings,
     topology::Topology,
 };
 
 /// All that the task owns. When it ends, so does everything of it.
 pub(super) struct Task {
-    pub(super) settings: BrokerSettings,
-    pub(super) name: String,
+    pub(super) dialer: Dialer,
     pub(super) topology: Topology,
     pub(super) report: LinkReport,
     pub(super) inbox: mpsc::Receiver<Job>,
@@ -53,13 +51,14 @@ impl Task {
     pub(super) async fn run(mut self) {
         let mut jobs = Jobs::new(self.counts.clone());
         let mut failures = 0;
-        let events_exchange = self.settings.namespace.events_exchange();
+        let events_exchange = self.dialer.settings().namespace.events_exchange();
         let mut outage_began = Instant::now();
         loop {
-            let (settings, name, topology) = (&self.settings, &self.name, &self.topology);
+            let (settings, dialer, topology) =
+                (self.dialer.settings(), &self.dialer, &self.topology);
             let connecting = async {
                 settings.backoff_after(failures).await;
-                connect(settings, name, topology).await
+                connect(dialer, topology).await
             };
             let mut waiting = Waiting {
                 inbox: &mut self.inbox,
@@ -81,7 +80,7 @@ impl Task {
             let connected_at = Instant::now();
             let end = serve(Served {
                 channel: &line.channel,
-                settings: &self.settings,
+                settings: self.dialer.settings(),
                 health: line.connection.health(),
                 report: &self.report,
                 counts: &self.counts,
@@ -95,7 +94,8 @@ impl Task {
                 End::Lost(reason) => {
                     outage_began = Instant::now();
                     failures = self
-                        .settings
+                        .dialer
+                        .settings()
                         .failures_after(failures, connected_at.elapsed());
                     self.report.lost(broke(line.connection.address(), &reason));
                 }
@@ -114,13 +114,9 @@ impl Task {
     }
 }
 
-async fn connect(
-    settings: &BrokerSettings,
-    name: &str,
-    topology: &Topology,
-) -> Result<Line, ConnectError> {
-    let limit = settings.connect_timeout;
-    let connection = Connection::open(settings, name).await?;
+async fn connect(dialer: &Dialer, topology: &Topology) -> Result<Line, ConnectError> {
+    let limit = dialer.settings().connect_timeout;
+    let connection = dialer.open().await?;
     let created = declare(&connection, topology, limit).await?;
     let channel = connection.channel(limit).await?;
     match timeout(

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     asker::Asker,
-    connection::Connection,
+    connection::Dialer,
     error::ConnectError,
     greeting::Greeting,
     settings::BrokerSettings,
@@ -53,7 +53,7 @@ pub async fn verify(
 ) -> Result<Verified, ConnectError> {
     let limit = settings.connect_timeout;
     let name = format!("{} topology verify", settings.namespace);
-    let connection = Connection::open(settings, &name).await?;
+    let connection = Dialer::new(settings, &name).open().await?;
     let address = connection.address().clone();
     let broker = Greeting::of(&address, limit).await;
     let mut look = Look::new(Asker::new(&connection, limit));

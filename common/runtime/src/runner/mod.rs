@@ -3,6 +3,7 @@
 //! Three tasks a role: the subscription's own, which delivers and settles; the loop in [`work`], which takes batches and works what
 //! is due; and the relay in [`send`]. They share nothing but the store and a [`RoleStatus`] that anybody may watch.
 
+mod links;
 mod send;
 mod status;
 mod work;
@@ -168,7 +169,12 @@ async fn run<R: Role, S: Store>(
                 status,
                 owed: &owed,
                 stopped: stopped.clone(),
-                has_past: summary.streams > 0,
+                links: links::Links::new(
+                    publisher.state(),
+                    subscription.state(),
+                    summary.streams > 0,
+                ),
+                findings: Vec::new(),
             }
             .run(summary.usage)
             .await;

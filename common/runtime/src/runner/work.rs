@@ -10,7 +10,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{Phase, RoleStatus, RunError};
+use super::{Phase, RoleStatus, RunError, links::Links};
 use crate::{Engine, Incoming, Role, Worked, engine::ReadBatch, limits::Fullness};
 
 /// How often the store is asked for what is due: held events fall due by time, and by replays in other processes.
@@ -28,8 +28,9 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) status: &'a watch::Sender<RoleStatus>,
     pub(super) owed: &'a Arc<Notify>,
     pub(super) stopped: watch::Receiver<bool>,
-    /// Whether the store has seen events before this start: only then is a missing queue a loss rather than a beginning.
-    pub(super) has_past: bool,
+    pub(super) links: Links,
+    /// What the last housekeeping found wrong with the store.
+    pub(super) findings: Vec<String>,
 }
 
 impl<R: Role, S: Store> Loop<'_, R, S> {
@@ -52,6 +53,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 biased;
                 _ = self.stopped.wait_for(|stop| *stop) => Next::Stop,
                 _ = housekeeping.tick() => Next::Housekeeping,
+                () = self.links.changed() => Next::Links,
                 _ = due.tick() => Next::Due,
                 batch = self.subscription.next_batch(events, bytes), if !full => match batch {
                     Some(batch) => Next::Batch(batch),
@@ -60,6 +62,10 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             };
             let worked = match next {
                 Next::Stop => return Ok(()),
+                Next::Links => {
+                    self.show_degraded();
+                    continue;
+                }
                 Next::Housekeeping => {
                     self.housekeeping(&usage).await;
                     continue;
@@ -170,23 +176,29 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         if gaps.len() > GAPS_NAMED {
             degraded.push("further gaps".to_owned());
         }
-        if self.has_past {
-            let lost = self.subscription.state().borrow().possible_loss.clone();
-            degraded.extend(lost.iter().map(|queue| {
-                format!("queue {queue} had to be created again: what waited in the old one may be lost, publish it again from its source")
-            }));
-        }
         if let Fullness::High(table) | Fullness::Full(table) = limits.fullness(usage) {
             degraded.push(format!(
                 "the store's {table} are at 80 % of their bound or more"
             ));
         }
+        self.findings = degraded;
+        self.show_degraded();
+    }
+
+    /// Shows all that makes the role degraded. What has not been logged where it was noticed is logged once, when it comes.
+    fn show_degraded(&mut self) {
+        let mut degraded = self.links.losses();
+        degraded.extend_from_slice(&self.findings);
         self.status.send_if_modified(|status| {
+            for line in degraded
+                .iter()
+                .filter(|line| !status.degraded.contains(line))
+            {
+                tracing::warn!(role = self.engine.role().name(), "degraded: {line}");
+            }
+            degraded.extend(self.links.troubles());
             let changed = status.degraded != degraded;
             if changed {
-                for line in &degraded {
-                    tracing::warn!(role = self.engine.role().name(), "degraded: {line}");
-                }
                 status.degraded = degraded;
             }
             changed
@@ -267,6 +279,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
 
 enum Next {
     Stop,
+    Links,
     Housekeeping,
     Due,
     Batch(Batch),

@@ -1,0 +1,85 @@
+//! What a role's two connections have to say about how it is.
+
+use doorstep_messaging::{ConnectError, LinkState, Phase};
+use tokio::sync::watch;
+
+/// The states of a role's connections, and whether its store has a past.
+pub(super) struct Links {
+    publishing: watch::Receiver<LinkState>,
+    consuming: watch::Receiver<LinkState>,
+    /// Whether the store has seen events before this start: only then is a queue that is new at the start a loss rather than a beginning.
+    has_past: bool,
+}
+
+impl Links {
+    pub(super) fn new(
+        publishing: watch::Receiver<LinkState>,
+        consuming: watch::Receiver<LinkState>,
+        has_past: bool,
+    ) -> Self {
+        Self {
+            publishing,
+            consuming,
+            has_past,
+        }
+    }
+
+    /// Waits until a connection's state is another than when it was last looked at. Cancel-safe. Never completes once both tasks are
+    /// gone.
+    pub(super) async fn changed(&mut self) {
+        let changed = tokio::select! {
+            changed = self.publishing.changed() => changed,
+            changed = self.consuming.changed() => changed,
+        };
+        if changed.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// What is wrong with them now. It was logged where it was noticed.
+    pub(super) fn troubles(&mut self) -> Vec<String> {
+        let publishing = self.publishing.borrow_and_update().clone();
+        let consuming = self.consuming.borrow_and_update().clone();
+        let mut troubles = Vec::new();
+        match &publishing.phase {
+            Phase::Blocked(reason) => troubles.push(format!(
+                "the broker takes no messages for now ({reason}): the outbox keeps what is owed"
+            )),
+            Phase::Connecting => troubles.push(format!(
+                "no connection to publish ({}): the outbox keeps what is owed",
+                reason(&publishing)
+            )),
+            Phase::Connected | Phase::Draining | Phase::Closed => {}
+        }
+        match &consuming.phase {
+            Phase::Blocked(reason) => troubles.push(format!(
+                "the broker takes nothing from the consumers for now ({reason}): what is worked is not settled"
+            )),
+            Phase::Connecting => {
+                troubles.push(format!("no connection to consume ({})", reason(&consuming)));
+            }
+            Phase::Connected | Phase::Draining | Phase::Closed => {}
+        }
+        troubles
+    }
+
+    /// What may have been lost with a queue that was created again.
+    pub(super) fn losses(&self) -> Vec<String> {
+        let consuming = self.consuming.borrow();
+        let losses = consuming.possible_loss.iter();
+        losses
+            .filter(|loss| loss.connection > 1 || self.has_past)
+            .map(|loss| {
+                format!(
+                    "queue {} was created again: what waited in the old one may be lost, publish it again from its source",
+                    loss.queue
+                )
+            })
+            .collect()
+    }
+}
+
+fn reason(state: &LinkState) -> String {
+    let reason = state.last_error.as_ref().map(ConnectError::to_string);
+    reason.unwrap_or_else(|| "not made yet".to_owned())
+}
