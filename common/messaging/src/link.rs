@@ -41,6 +41,8 @@ pub struct LinkState {
     pub phase: Phase,
     /// Why there is no connection; `None` while there is one, and before the first attempt has ended.
     pub last_error: Option<ConnectError>,
+    /// Why the last connection that there was is lost, also when another has taken its place.
+    pub last_loss: Option<ConnectError>,
     /// Queues of roles that were not there and had to be created here since the start. Whoever declares first creates them, which may
     /// as well be the role's publisher as its subscription, or another process: whether anything can be lost by it is told by
     /// `possible_loss`.
@@ -57,6 +59,7 @@ impl LinkState {
         Self {
             phase: Phase::Connecting,
             last_error: None,
+            last_loss: None,
             created: Vec::new(),
             possible_loss: Vec::new(),
             connections: 0,
@@ -127,6 +130,9 @@ impl LinkReport {
             tracing::warn!(connection = %self.name, reason = %error, "no connection");
         }
         self.state.send_modify(|state| {
+            if state.phase != Phase::Connecting {
+                state.last_loss = Some(error.clone());
+            }
             state.phase = Phase::Connecting;
             state.last_error = Some(error);
         });

@@ -4,6 +4,7 @@
 
 mod consuming;
 mod declaring;
+mod faults;
 mod outages;
 mod publishing;
 mod reaching;

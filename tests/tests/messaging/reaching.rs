@@ -6,6 +6,7 @@ use anyhow::Result;
 use doorstep_messaging::{
     BrokerSettings, ConnectErrorKind, Inspector, Publisher, Refusal, Topology,
 };
+use doorstep_tests::Direction;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpListener,
@@ -162,5 +163,32 @@ async fn the_next_address_is_tried_when_one_does_not_answer() -> Result<()> {
         .insert(0, format!("amqp://{free}").parse()?);
     let inspector = Inspector::connect(&settings, "second address").await?;
     inspector.close(LONG).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reconnect_begins_with_the_address_that_worked_last() -> Result<()> {
+    let world = World::new("sticky").await?;
+    let proxy = world.proxy().await;
+    // The first one accepts and says nothing, which costs the whole time that an address may take.
+    let dead = world.proxy().await;
+    dead.stall(Direction::ToClient);
+    let mut settings = world.settings_by(&proxy)?;
+    let first = world.settings_by(&dead)?.addresses[0].clone();
+    settings.addresses.insert(0, first);
+    settings.connect_timeout = Duration::from_secs(1);
+    let publisher = Publisher::start(&settings, "sticky", Topology::none());
+    publisher.ready(LONG).await?;
+    assert_eq!((dead.accepted(), proxy.accepted()), (1, 1));
+    proxy.cut();
+    let mut state = publisher.state();
+    within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
+    assert_eq!((dead.accepted(), proxy.accepted()), (1, 2));
+
+    // And goes on to the next when that one is gone.
+    proxy.refuse();
+    dead.restore();
+    within(LONG, "changing", state.wait_for(|s| s.connections == 3)).await??;
+    assert_eq!(dead.accepted(), 2);
     Ok(())
 }

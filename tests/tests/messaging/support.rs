@@ -16,6 +16,7 @@ use doorstep_messaging::{
     Batch, BrokerSettings, Message, Namespace, Outcome, Publisher, QueueName, QueueSubscription,
     RoleQueues, Subscription, Topology,
 };
+use doorstep_tests::Proxy;
 use tokio::task::spawn_blocking;
 
 /// Generous, for a machine that compiles at the same time; nothing waits for it when all is well.
@@ -92,6 +93,24 @@ impl World {
             broker.management()?.delete(&path)
         })
         .await
+    }
+
+    /// The same by that proxy.
+    pub fn settings_by(&self, proxy: &Proxy) -> Result<BrokerSettings> {
+        let there = proxy.address();
+        let address = self.vhost.broker().address();
+        let by_proxy = doorstep_broker::AmqpAddress {
+            host: there.ip().to_string(),
+            port: there.port(),
+            ..address.clone()
+        };
+        settings(&by_proxy.to_string())
+    }
+
+    /// A proxy to the broker.
+    pub async fn proxy(&self) -> Proxy {
+        let address = &self.settings.addresses[0];
+        Proxy::start(address.host(), address.port()).await
     }
 
     pub async fn publisher(&self, name: &str) -> Result<Publisher> {

@@ -3,6 +3,7 @@
 //! - [`Subscription`] is what the engine holds: [`next_batch`](Subscription::next_batch) and [`settle`](Subscription::settle).
 //! - `task` is the supervised task: it connects, declares, consumes, and connects again.
 //! - `pump` takes deliveries from the client and decodes them, next to the engine's work.
+//! - `pulse` makes sure that a quiet connection is not a dead one.
 //! - `inbox` is what lies between, bounded by the prefetch.
 //! - `channels` are the open channels, which alone can be settled on.
 //! - `delivery` is what comes out of it, `decode` turns a message's headers into an event.
@@ -12,6 +13,7 @@ mod decode;
 mod delivery;
 mod inbox;
 mod meter;
+mod pulse;
 mod pump;
 mod task;
 

@@ -20,6 +20,7 @@ use super::{
     QueueSubscription,
     channels::Channels,
     inbox::Inbox,
+    pulse::pulse,
     pump::{Pump, PumpEnd},
 };
 use crate::{
@@ -55,6 +56,8 @@ impl Drop for Task {
 struct Line {
     connection: Connection,
     consumed: Vec<(QueueSubscription, Channel)>,
+    /// For asking whether anybody is there.
+    pulse: Channel,
     pumps: JoinSet<PumpEnd>,
     created: Vec<QueueName>,
 }
@@ -162,9 +165,11 @@ impl Task {
             check_mark(&connection, &queue.queue, limit, missing).await?;
             consumed.push((queue.clone(), channel));
         }
+        let pulse = connection.channel(limit).await?;
         Ok(Line {
             connection,
             consumed,
+            pulse,
             pumps,
             created,
         })
@@ -178,9 +183,12 @@ impl Task {
         {
             return end;
         }
+        let pulse = pulse(&line.pulse, self.dialer.settings(), self.channels.counts());
+        let mut pulse = std::pin::pin!(pulse);
         loop {
-            // Every arm only waits for something that stays true or stays in its channel.
+            // Every arm only waits for something that stays true or stays in its channel; the pulse goes on where it was.
             tokio::select! {
+                reason = &mut pulse => return End::Lost(reason),
                 Some(ended) = line.pumps.join_next() => {
                     return End::Lost(match ended {
                         Ok(end) => self.counted(end),

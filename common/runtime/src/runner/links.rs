@@ -32,7 +32,7 @@ impl Links {
             changed = self.consuming.changed() => changed,
         };
         if changed.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
