@@ -61,6 +61,19 @@ impl View {
         connections.len()
     }
 
+    /// Deletes a queue with all that is in it, as an administrator would.
+    ///
+    /// # Panics
+    /// If the API does not do so.
+    pub fn delete_queue(&self, queue: &str) {
+        let path = format!(
+            "/api/queues/{}/{}",
+            self.encoded_vhost(),
+            percent_encoded(queue)
+        );
+        tokio::task::block_in_place(|| self.management.delete(&path)).unwrap();
+    }
+
     /// The consumers, as queue and tag, sorted.
     ///
     /// # Panics

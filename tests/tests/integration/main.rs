@@ -8,6 +8,8 @@ mod bad_messages;
 mod broker_away;
 mod crash;
 mod end_to_end;
+mod faults;
+mod healing;
 mod operator;
 mod outbox;
 mod poison;

@@ -1,0 +1,266 @@
+//! A role whose connection is closed, whose queue is deleted, whose broker dies or runs short of memory: it is consuming again by itself,
+//! and says what may be missing. How long that takes is printed, never asserted.
+
+use std::time::{Duration, Instant};
+
+use doorstep_broker::{NodeOptions, PrivateNode};
+use doorstep_event::{Event, Timestamp};
+use doorstep_messaging::{Message, Outcome, Phase, Publisher, Topology};
+use doorstep_store::{MemoryStore, Store};
+use doorstep_tests::{
+    Fault, FaultyStore, LEDGER, RoleProcess, World,
+    ledger::{Ledger, Move, entries, event},
+    wait_for, wait_until,
+};
+use tokio::task::{block_in_place, spawn_blocking};
+
+use crate::{
+    SOON,
+    roles::{LISTENER, Listener, summary},
+    shelf::on_every_store,
+};
+
+/// A start of a broker takes its time on a busy machine.
+const LONG: Duration = Duration::from_secs(240);
+
+fn added(stream: &str, numbers: std::ops::RangeInclusive<u64>) -> Vec<Event> {
+    let account = format!("account/{stream}");
+    numbers
+        .map(|n| event("shop", &account, n, &Move::Add(1)))
+        .collect()
+}
+
+fn shown(numbers: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    numbers.map(|n| format!("shop {n}")).collect()
+}
+
+async fn applied<S: Store>(store: &S, stream: &str, upto: u64) {
+    let account = format!("account/{stream}");
+    wait_for(format!("{account} is at {upto}"), LONG, async || {
+        let entries = entries(store, &account).await;
+        if entries == shown(1..=upto) {
+            Ok(())
+        } else {
+            Err(entries)
+        }
+    })
+    .await;
+}
+
+/// Waits until something that makes the role degraded says this.
+async fn degraded(role: &RoleProcess, what: &str) {
+    wait_for(format!("degraded: {what}"), SOON, async || {
+        let degraded = role.status().degraded;
+        if degraded.iter().any(|line| line.contains(what)) {
+            Ok(())
+        } else {
+            Err(degraded)
+        }
+    })
+    .await;
+}
+
+async fn well(role: &RoleProcess) {
+    wait_for("the role is well", SOON, async || {
+        match role.status().degraded {
+            lines if lines.is_empty() => Ok(()),
+            lines => Err(lines),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_is_consuming_again_after_an_administrator_closed_its_connections() {
+    let world = World::new("closed", &[LEDGER]).await;
+    let store = MemoryStore::new("ledger");
+    let role = world.start(Ledger, store.clone());
+    role.taking(SOON).await;
+    let view = world.view();
+    let mut upto = 0;
+    for name in ["doorstep ledger: consume", "doorstep ledger: publish"] {
+        world.publish(&added("a", upto + 1..=upto + 10)).await;
+        // The API learns of a connection some seconds after it was made.
+        wait_until(format!("{name} is closed"), SOON, async || {
+            block_in_place(|| view.close_connections_called(name)) > 0
+        })
+        .await;
+        let closed = Instant::now();
+        world.publish(&added("a", upto + 11..=upto + 20)).await;
+        upto += 20;
+        applied(&store, "a", upto).await;
+        println!("{name} closed: all is applied after {:?}", closed.elapsed());
+        well(&role).await;
+    }
+    world.all_is_settled(&role, "ledger", SOON).await;
+    role.stop().await.unwrap();
+    assert_eq!(summary(&store).await.tally.applied, upto);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_role_is_consuming_again_within_moments_of_a_killed_brokers_return() {
+    let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("healing")));
+    let mut node = node.await.unwrap().unwrap();
+    let world = World::on(&node.broker(), "healing", &[LEDGER]).await;
+    let store = MemoryStore::new("ledger");
+    let role = world.start(Ledger, store.clone());
+    role.taking(LONG).await;
+    world.publish(&added("a", 1..=100)).await;
+    node.sync_declarations().unwrap();
+    let mut node = spawn_blocking(move || {
+        node.kill().unwrap();
+        node
+    })
+    .await
+    .unwrap();
+    degraded(&role, "no connection to consume").await;
+    degraded(&role, "no connection to publish").await;
+    let node = spawn_blocking(move || {
+        node.start_again().unwrap();
+        node
+    })
+    .await
+    .unwrap();
+    let returned = Instant::now();
+    well(&role).await;
+    println!(
+        "connected again {:?} after the broker's return",
+        returned.elapsed()
+    );
+    world.publish_at_last(&added("a", 101..=101), LONG).await;
+    applied(&store, "a", 101).await;
+    println!(
+        "consuming again {:?} after the broker's return",
+        returned.elapsed()
+    );
+    world.all_is_settled(&role, "ledger", LONG).await;
+    role.stop().await.unwrap();
+    assert_eq!(summary(&store).await.tally.applied, 101);
+    block_in_place(|| drop(node));
+}
+
+on_every_store! {
+    async fn a_deleted_queue_is_consumed_from_again_and_what_is_missing_is_listed_until_it_was_published_again(shelf) {
+        const STREAMS: [&str; 4] = ["a", "b", "c", "d"];
+        let world = World::new("deleted", &[LEDGER]).await;
+        let store = FaultyStore::new(shelf.open());
+        let mut settings = world.run_settings();
+        settings.limits.gap_age = Duration::from_millis(100);
+        // So that most of what is published while the role is paused waits in the queue.
+        settings.broker.prefetch = 3;
+        let role = RoleProcess::start(Ledger, store.clone(), settings);
+        role.taking(SOON).await;
+        let each = |numbers: std::ops::RangeInclusive<u64>| -> Vec<Event> {
+            numbers.flat_map(|n| STREAMS.map(|s| added(s, n..=n)).concat()).collect()
+        };
+        world.publish(&each(1..=3)).await;
+        for stream in STREAMS {
+            applied(store.inner(), stream, 3).await;
+        }
+        assert_eq!(role.status().degraded, [""; 0], "a queue is new once");
+
+        store.set(Fault::Fails);
+        world.publish(&each(4..=6)).await;
+        wait_until("the role holds what it can", SOON, async || role.status().phase != doorstep_runtime::runner::Phase::Taking).await;
+        let view = world.view();
+        let queue = world.namespace().role_queue("ledger", 0);
+        view.delete_queue(queue.as_str());
+        let deleted = Instant::now();
+        store.set(Fault::None);
+        degraded(&role, "queue doorstep.ledger.0 was created again").await;
+        println!("consuming again {:?} after the queue was deleted", deleted.elapsed());
+
+        // The next event of each stream shows that some are missing before it.
+        world.publish(&each(7..=7)).await;
+        wait_until("all are held", SOON, async || summary(store.inner()).await.usage.held.rows == 4).await;
+        let gaps = wait_for("gaps", SOON, async || {
+            let gaps = store.inner().gaps(Timestamp::now(), 100).await.unwrap();
+            if gaps.len() == STREAMS.len() { Ok(gaps) } else { Err(gaps) }
+        }).await;
+        for (gap, stream) in gaps.iter().zip(STREAMS) {
+            let account = format!("account/{stream}");
+            let cursor = entries(store.inner(), &account).await.len() as u64;
+            assert_eq!(gap.stream.subject.as_str(), account);
+            assert_eq!((gap.from, gap.to, gap.held), (cursor + 1, 6, 1));
+        }
+        degraded(&role, "missing ").await;
+
+        world.publish(&each(1..=7)).await;
+        for stream in STREAMS {
+            applied(store.inner(), stream, 7).await;
+        }
+        world.all_is_settled(&role, "ledger", SOON).await;
+        assert!(store.inner().gaps(Timestamp::MAX, 100).await.unwrap().is_empty());
+        role.stop().await.unwrap();
+        let after = summary(store.inner()).await;
+        assert_eq!((after.tally.applied, after.usage.held.rows), (4 * 7, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_memory_alarm_is_shown_by_type_and_by_the_role_and_all_that_is_owed_goes_out_afterwards()
+{
+    const COUNT: u64 = 50;
+    let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("alarm")));
+    let node = node.await.unwrap().unwrap();
+    let world = World::on(&node.broker(), "alarm", &[LEDGER, LISTENER]).await;
+    let store = FaultyStore::new(MemoryStore::new("ledger"));
+    let role = world.start(Ledger, store.clone());
+    let heard = MemoryStore::new("listener");
+    let listener = world.start(Listener, heard.clone());
+    role.taking(LONG).await;
+    let publisher = Publisher::start(world.settings(), "another publishes", Topology::none());
+    publisher.ready(LONG).await.unwrap();
+
+    // The role has work in its queue when the alarm comes, and owes an event for each.
+    store.set(Fault::Fails);
+    let tells: Vec<_> = (1..=COUNT)
+        .map(|n| event("shop", "account/a", n, &Move::Tell))
+        .collect();
+    world.publish(&tells).await;
+    block_in_place(|| node.block_publishers()).unwrap();
+    store.set(Fault::None);
+    applied(store.inner(), "a", COUNT).await;
+    degraded(&role, "the broker takes no messages for now").await;
+    let outcome = publisher.publish(Message::event(&tells[0])).await;
+    assert_eq!(outcome, Outcome::Blocked);
+    assert!(matches!(
+        publisher.state().borrow().phase,
+        Phase::Blocked(_)
+    ));
+    assert_eq!(publisher.meter().read().blocked, 1);
+    // Consuming goes on, and what is owed is kept.
+    world.all_is_settled(&role, "ledger", SOON).await;
+    assert_eq!(summary(store.inner()).await.usage.outbox.rows, COUNT);
+    assert_eq!(summary(&heard).await.tally.applied, 0);
+
+    let lifted = Instant::now();
+    block_in_place(|| node.unblock_publishers()).unwrap();
+    wait_for(
+        "all that was owed is heard",
+        SOON,
+        async || match summary(&heard).await.tally.applied {
+            COUNT => Ok(()),
+            other => Err(other),
+        },
+    )
+    .await;
+    println!(
+        "all that was owed is heard {:?} after rabbitmqctl was told to lift the alarm",
+        lifted.elapsed()
+    );
+    well(&role).await;
+    wait_until("nothing is owed", SOON, async || {
+        summary(store.inner()).await.usage.outbox.rows == 0
+    })
+    .await;
+    assert_eq!(
+        publisher.publish(Message::event(&tells[0])).await,
+        Outcome::Confirmed
+    );
+    publisher.close(Duration::from_secs(5)).await;
+    role.stop().await.unwrap();
+    listener.stop().await.unwrap();
+    assert_eq!(summary(store.inner()).await.tally.applied, COUNT);
+    block_in_place(|| drop(node));
+}
