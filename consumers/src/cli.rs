@@ -2,10 +2,13 @@
 //!
 //! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
 
+pub(crate) mod dead;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 
+use self::dead::Dead;
 use crate::{failure::EXIT_CODES, roles, telemetry::DEFAULT_FILTER};
 
 /// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of those who look after them.
@@ -70,7 +73,7 @@ pub(crate) enum Command {
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
 
-    /// List and settle dead letters: what was refused for good, and the streams that it blocks.
+    /// Look at, edit, replay and skip dead letters: what was refused for good, and the streams that it blocks.
     #[command(subcommand, after_help = EXIT_CODES)]
     Dead(Dead),
 
@@ -183,110 +186,6 @@ pub(crate) struct ExportArgs {
     /// The file to write instead of standard output. It appears under its name once it is complete.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Dead {
-    /// List dead letters, oldest first.
-    #[command(after_help = "Examples:\n  consumers dead list\n  consumers dead list orders --json")]
-    List(DeadListArgs),
-
-    /// Show one dead letter in full, with its data.
-    #[command(after_help = "Example:\n  consumers dead show orders 3f2a9c0e51b7d846-1")]
-    Show(DeadShowArgs),
-
-    /// Try dead letters again: the role applies each, and what it holds behind it, or refuses it anew.
-    ///
-    /// May be used while the role runs and while it does not. Of a replay and a skip at once one wins, and the other is told.
-    #[command(after_help = "Example:\n  consumers dead replay orders 3f2a9c0e51b7d846-1")]
-    Replay(DeadReplayArgs),
-
-    /// Step over dead letters, or over events that never came: the stream goes on with the next event.
-    ///
-    /// May be used while the role runs and while it does not. What is stepped over is gone for this role.
-    #[command(after_help = DEAD_SKIP_HELP)]
-    Skip(DeadSkipArgs),
-}
-
-const DEAD_SKIP_HELP: &str = "\
-Examples:
-  consumers dead skip orders 3f2a9c0e51b7d846-1
-  consumers dead skip inventory --gap stock/85123A --source shop/1 3..5";
-
-#[derive(Debug, Args)]
-pub(crate) struct DeadListArgs {
-    /// The role [default: all].
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: Option<String>,
-
-    /// One JSON object a line, of all dead letters, instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// How many of each role the table shows.
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        default_value = "100",
-        conflicts_with = "json"
-    )]
-    pub(crate) limit: String,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DeadShowArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
-
-    /// The dead letter, as `dead list` names it.
-    pub(crate) id: String,
-
-    /// One JSON object on one line.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DeadReplayArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
-
-    /// The dead letters, as `dead list` names them.
-    #[arg(value_name = "ID", required = true)]
-    pub(crate) ids: Vec<String>,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DeadSkipArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
-
-    /// The dead letters, as `dead list` names them; with --gap the missing sequences, as `status` names them.
-    #[arg(value_name = "ID|FROM..TO", required = true)]
-    pub(crate) what: Vec<String>,
-
-    /// Step over missing events about this subject, instead of over dead letters.
-    #[arg(long, value_name = "SUBJECT", requires = "source")]
-    pub(crate) gap: Option<String>,
-
-    /// The source whose events are missing.
-    #[arg(long, value_name = "SOURCE", requires = "gap")]
-    pub(crate) source: Option<String>,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,

@@ -7,10 +7,10 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed in a way that the other codes do not cover
-  2    `run --until-idle`: all is worked, but something is blocked, missing or dead
-  3    `dead replay` and `dead skip`: already settled by somebody else
+  2    `run --until-idle`: all is worked, but something is blocked, missing or dead; `dead replay`: some were refused anew
+  3    `dead`: already settled or edited by somebody else
   64   wrong usage or settings; all wrong settings are listed at once
-  65   `dead replay`: what cannot be tried again
+  65   `dead`: what cannot be tried again, and data that would not be taken
   66   the store, entity or dead letter is not there
   69   the broker cannot be reached, or does not let the roles work
   70   a role broke off: a mistake in the program

@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod idle;
 mod output;
+mod progress;
 mod roles;
 mod settings;
 mod stop;
@@ -67,16 +68,7 @@ async fn work(job: Job) -> Result<(), Failure> {
         } => status::status(&roles, &folder, &broker, form).await,
         Job::Show { place, key, form } => show::show(&place, &key, form).await,
         Job::Export { place, output } => export::export(&place, output).await,
-        Job::DeadList {
-            roles,
-            folder,
-            limit,
-            form,
-        } => dead::list(&roles, &folder, limit, form).await,
-        Job::DeadShow { place, id, form } => dead::show(&place, id, form).await,
-        Job::DeadReplay { place, ids } => dead::replay(&place, &ids).await,
-        Job::DeadSkip { place, ids } => dead::skip(&place, &ids).await,
-        Job::DeadSkipGap { place, gap } => dead::skip_gap(&place, &gap).await,
+        Job::Dead(job) => dead::work(*job).await,
         Job::TopologyShow { namespace, form } => topology::show(&namespace, form),
     }
 }

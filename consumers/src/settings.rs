@@ -1,15 +1,17 @@
 //! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
 
+pub(crate) mod dead;
+
 use std::{fmt::Display, path::PathBuf, time::Duration};
 
-use doorstep_event::{Sequence, Source, StreamKey, Subject};
+use doorstep_event::{Sequence, StreamKey};
 use doorstep_messaging::{BrokerSettings, Namespace};
 use doorstep_runtime::Limits;
-use doorstep_store::DeadId;
 use jiff::SignedDuration;
 
+use self::dead::DeadJob;
 use crate::{
-    cli::{BrokerArgs, Cli, Command, Dead, DeadSkipArgs, LogArgs, RunArgs, TopologyCommand},
+    cli::{BrokerArgs, Cli, Command, LogArgs, RunArgs, TopologyCommand},
     failure::{Failure, Reason},
     roles::{self, RoleEntry},
     telemetry::{self, LogFormat, LogSettings},
@@ -56,47 +58,8 @@ pub(crate) enum Job {
         /// The file to write, standard output if none.
         output: Option<PathBuf>,
     },
-    /// List dead letters.
-    DeadList {
-        /// Of which roles.
-        roles: Vec<RoleEntry>,
-        /// Their stores.
-        folder: PathBuf,
-        /// How many of each role a table shows.
-        limit: usize,
-        /// For whom.
-        form: Form,
-    },
-    /// Show a dead letter.
-    DeadShow {
-        /// Where it is.
-        place: Place,
-        /// Which.
-        id: DeadId,
-        /// For whom.
-        form: Form,
-    },
-    /// Try dead letters again.
-    DeadReplay {
-        /// Where they are.
-        place: Place,
-        /// Which.
-        ids: Vec<DeadId>,
-    },
-    /// Step over dead letters.
-    DeadSkip {
-        /// Where they are.
-        place: Place,
-        /// Which.
-        ids: Vec<DeadId>,
-    },
-    /// Step over missing events.
-    DeadSkipGap {
-        /// Where they are missing.
-        place: Place,
-        /// Which.
-        gap: GapRange,
-    },
+    /// Look after dead letters.
+    Dead(Box<DeadJob>),
     /// Show what is declared.
     TopologyShow {
         /// Under which names.
@@ -191,63 +154,12 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
             place: place(args.role, args.store.folder, wrong)?,
             output: args.output,
         }),
-        Command::Dead(dead) => self::dead(dead, wrong),
+        Command::Dead(command) => dead::dead(command, wrong).map(|job| Job::Dead(Box::new(job))),
         Command::Topology(TopologyCommand::Show(args)) => Some(Job::TopologyShow {
             namespace: namespace(&args.namespace.namespace, wrong)?,
             form: form(args.json),
         }),
     }
-}
-
-fn dead(command: Dead, wrong: &mut Wrong) -> Option<Job> {
-    let ids = |ids: Vec<String>| ids.into_iter().map(DeadId).collect();
-    match command {
-        Dead::List(args) => Some(Job::DeadList {
-            limit: wrong.note("--limit", number(&args.limit, 1, usize::MAX))?,
-            roles: roles::chosen(args.role.as_slice()),
-            folder: args.store.folder,
-            form: form(args.json),
-        }),
-        Dead::Show(args) => Some(Job::DeadShow {
-            place: place(args.role, args.store.folder, wrong)?,
-            id: DeadId(args.id),
-            form: form(args.json),
-        }),
-        Dead::Replay(args) => Some(Job::DeadReplay {
-            place: place(args.role, args.store.folder, wrong)?,
-            ids: ids(args.ids),
-        }),
-        Dead::Skip(args) if args.gap.is_some() => skip_gap(args, wrong),
-        Dead::Skip(args) => Some(Job::DeadSkip {
-            place: place(args.role, args.store.folder, wrong)?,
-            ids: ids(args.what),
-        }),
-    }
-}
-
-fn skip_gap(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<Job> {
-    let subject = wrong.note(
-        "--gap",
-        args.gap.as_deref().unwrap_or_default().parse::<Subject>(),
-    );
-    let source = wrong.note(
-        "--source",
-        args.source.as_deref().unwrap_or_default().parse::<Source>(),
-    );
-    let range = wrong.note("FROM..TO", range(&args.what));
-    let place = place(args.role, args.store.folder, wrong)?;
-    let (from, to) = range?;
-    Some(Job::DeadSkipGap {
-        place,
-        gap: GapRange {
-            stream: StreamKey {
-                source: source?,
-                subject: subject?,
-            },
-            from,
-            to,
-        },
-    })
 }
 
 fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
@@ -493,8 +405,13 @@ mod tests {
             "--source",
             "shop/1",
             "3..5",
+            "--reason",
+            "till 7 burnt",
         ];
-        let Job::DeadSkipGap { gap, .. } = check(&words).unwrap().job else {
+        let Job::Dead(job) = check(&words).unwrap().job else {
+            panic!("not about dead letters");
+        };
+        let DeadJob::SkipGap { gap, .. } = *job else {
             panic!("not a gap");
         };
         assert_eq!((gap.from, gap.to), (3, 5));

@@ -101,6 +101,29 @@ pub(crate) fn indented(json: &str) -> String {
     out
 }
 
+/// JSON without the blanks between its parts. Order, numbers and strings stay as they are written.
+pub(crate) fn compacted(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut chars = json.chars();
+    while let Some(c) = chars.next() {
+        if c.is_ascii_whitespace() {
+            continue;
+        }
+        out.push(c);
+        if c == '"' {
+            while let Some(inner) = chars.next() {
+                out.push(inner);
+                match inner {
+                    '"' => break,
+                    '\\' => out.extend(chars.next()),
+                    _ => {}
+                }
+            }
+        }
+    }
+    out
+}
+
 /// A time in whole seconds.
 pub(crate) fn time(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second())
@@ -141,6 +164,11 @@ mod tests {
         assert_eq!(indented(json), expected);
         assert_eq!(indented(&indented(json)), expected);
         assert_eq!(indented("{\n}"), "{}");
+        assert_eq!(compacted(&indented(json)), json);
+        assert_eq!(
+            compacted(r#"{ "a \" b" : [ 1 , 2 ] }"#),
+            r#"{"a \" b":[1,2]}"#
+        );
     }
 
     #[test]

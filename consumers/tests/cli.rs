@@ -79,10 +79,22 @@ fn what_cannot_be_typed_is_a_wrong_usage() {
     let error = refused(&["run", "nobody"], &[], 64);
     assert!(error.contains("orders, inventory, tracking"), "{error}");
     refused(
-        &["dead", "skip", "orders", "--gap", "order/1", "1..2"],
+        &[
+            "dead", "skip", "orders", "--reason", "x", "--gap", "order/1", "1..2",
+        ],
         &[],
         64,
     );
+    for words in [
+        &["dead", "skip", "orders", "1-1"][..],
+        &["dead", "replay", "orders"],
+        &["dead", "replay", "orders", "1-1", "--all"],
+        &["dead", "replay", "orders", "--all", "--rate", "0"],
+        &["dead", "edit", "orders", "--group", "77"],
+        &["dead", "skip", "orders", "1-1", "--reason", " "],
+    ] {
+        refused(words, &[], 64);
+    }
     refused(&[], &[], 64);
     assert!(consumers(&["--help"], &[]).status.success());
 }
@@ -97,7 +109,10 @@ fn a_store_that_is_not_there_is_named_with_the_remedy() {
         &["export", "orders"],
         &["dead", "show", "orders", "1-1"],
         &["dead", "replay", "orders", "1-1"],
-        &["dead", "skip", "orders", "1-1"],
+        &["dead", "skip", "orders", "1-1", "--reason", "a test"],
+        &["dead", "edit", "orders", "1-1"],
+        &["dead", "export", "orders"],
+        &["dead", "audit", "orders"],
     ] {
         let error = refused(words, &variables, 66);
         assert!(

@@ -28,7 +28,7 @@ impl Summary {
         let sent: Value = serde_json::from_slice(&sent).context("the demo's report")?;
         let status: Value = serde_json::from_str(&stage.output(&["status", "--json"])?)
             .context("consumers status")?;
-        let dead = stage.output(&["dead", "list", "--json"])?;
+        let dead = stage.output(&["dead", "list", "--each", "--json"])?;
         let dead: Vec<Value> = dead
             .lines()
             .map(serde_json::from_str)

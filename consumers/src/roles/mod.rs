@@ -6,13 +6,16 @@ mod orders;
 pub(crate) mod testing;
 mod tracking;
 
+use std::{future::Future, pin::Pin};
+
 use doorstep_contracts::{ROLES, registry};
-use doorstep_event::{ContractError, Event};
+use doorstep_event::{ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{
-    Reading,
+    Engine, Limits, Reading, Rehearsal, Role,
     runner::{self, RunSettings, RunningRole},
 };
+use doorstep_store::{DeadRow, StoreError};
 
 use crate::stores::RoleStore;
 
@@ -23,13 +26,32 @@ pub(crate) struct RoleEntry {
     pub(crate) name: &'static str,
     /// Starts it on a store.
     pub(crate) start: fn(RoleStore, RunSettings) -> RunningRole,
+    /// Tells what would become of a dead letter with this event in place of its own. Writes nothing.
+    pub(crate) rehearse: fn(RoleStore, DeadRow, Event) -> Rehearsing,
+}
+
+/// A rehearsal that is under way.
+pub(crate) type Rehearsing = Pin<Box<dyn Future<Output = Result<Rehearsal, StoreError>> + Send>>;
+
+async fn rehearse<R: Role>(
+    role: R,
+    store: RoleStore,
+    dead: DeadRow,
+    event: Event,
+) -> Result<Rehearsal, StoreError> {
+    let mut engine = Engine::new(role, store, Limits::default());
+    engine.rehearse(&dead, event, Timestamp::now()).await
 }
 
 macro_rules! roles {
     ($($name:literal => $role:expr),+ $(,)?) => {
         /// All roles, in the order in which they are listed to people.
         pub(crate) const ALL: &[RoleEntry] = &[
-            $(RoleEntry { name: $name, start: |store, settings| runner::start($role, store, settings) }),+
+            $(RoleEntry {
+                name: $name,
+                start: |store, settings| runner::start($role, store, settings),
+                rehearse: |store, dead, event| Box::pin(rehearse($role, store, dead, event)),
+            }),+
         ];
 
         #[cfg(test)]
@@ -74,7 +96,6 @@ fn not_handled<F>(event: &Event) -> Result<Reading<F>, ContractError> {
 #[cfg(test)]
 mod tests {
     use doorstep_event::EventType;
-    use doorstep_runtime::Role;
 
     use super::*;
     use crate::roles::testing::event;

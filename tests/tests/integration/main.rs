@@ -22,6 +22,7 @@ mod shelf;
 mod stream;
 mod trouble;
 mod ui;
+mod workbench;
 
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ impl Office {
 
     /// The ids of the dead letters of a role, with their reasons.
     async fn dead(&self, role: &str) -> Vec<(String, String)> {
-        let list = self.told(&["dead", "list", role, "--json"]).await;
+        let list = self.told(&["dead", "list", role, "--each", "--json"]).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         list.lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
@@ -215,7 +215,9 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
         .unwrap()
         .0;
     office.told(&["dead", "replay", "orders", again]).await;
-    let late = office.ran(&["dead", "skip", "orders", again]).await;
+    let late = office
+        .ran(&["dead", "skip", "orders", again, "--reason", "late"])
+        .await;
     assert_eq!(late.code, Some(3), "{}", late.stderr);
     assert!(late.stderr.contains("already settled"), "{}", late.stderr);
     assert_eq!(
@@ -231,7 +233,7 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
             .collect();
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
         office
-            .told(&[&["dead", "skip", "orders"], &ids[..]].concat())
+            .told(&[&["dead", "skip", "orders", "--reason", "a test"], &ids[..]].concat())
             .await;
         let _ = office.ran(&["run", "--until-idle", "1s"]).await;
     }
@@ -241,7 +243,14 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
         .await;
     assert_eq!(replay.code, Some(65), "{}", replay.stderr);
     office
-        .told(&["dead", "skip", "inventory", &unreadable])
+        .told(&[
+            "dead",
+            "skip",
+            "inventory",
+            &unreadable,
+            "--reason",
+            "rubbish",
+        ])
         .await;
     office
         .told(&[
@@ -253,6 +262,8 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
             "--source",
             "shop/1",
             "2..2",
+            "--reason",
+            "it was never sent",
         ])
         .await;
     office.told(&["run", "--until-idle", "1s"]).await;

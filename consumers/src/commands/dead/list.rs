@@ -1,15 +1,16 @@
-//! `consumers dead list`.
+//! `consumers dead list`: the kinds of dead letters, or each of them.
 
 use std::path::Path;
 
-use doorstep_store::{DeadFilter, DeadRow, DeadStatus, Store};
+use doorstep_store::{DeadFilter, DeadGroup, DeadRow, DeadStatus, Store};
+use serde::Serialize;
 
 use super::view::DeadView;
 use crate::{
     failure::Failure,
     output::{print, print_json},
     roles::RoleEntry,
-    settings::Form,
+    settings::{Form, dead::Listing},
     stores::{self, RoleStore},
     text::{shortened, table, time},
 };
@@ -26,9 +27,95 @@ const DETAIL_CHARS: usize = 100;
 pub(crate) async fn list(
     roles: &[RoleEntry],
     folder: &Path,
+    listing: Listing,
     limit: usize,
     form: Form,
 ) -> Result<(), Failure> {
+    match listing {
+        Listing::Kinds => kinds(roles, folder, limit, form).await,
+        Listing::Each => each(roles, folder, limit, form).await,
+    }
+}
+
+/// A kind of dead letters as programs see it.
+#[derive(Debug, Serialize)]
+struct KindView<'a> {
+    role: &'a str,
+    #[serde(flatten)]
+    group: &'a DeadGroup,
+}
+
+async fn kinds(
+    roles: &[RoleEntry],
+    folder: &Path,
+    limit: usize,
+    form: Form,
+) -> Result<(), Failure> {
+    let mut table = table(
+        &[
+            "ROLE", "GROUP", "COUNT", "OPEN", "REASON", "TYPE", "FIRST", "LAST", "EXAMPLE",
+            "DETAIL",
+        ],
+        &[2, 3],
+    );
+    let mut left_off = Vec::new();
+    for role in roles {
+        let Some(store) = stores::look(folder, role.name)? else {
+            continue;
+        };
+        let most = match form {
+            Form::Json => usize::MAX,
+            Form::Text => limit.saturating_add(1),
+        };
+        let groups = store.dead_groups(most).await;
+        let groups = groups.map_err(|e| stores::failed(&e))?;
+        for group in &groups {
+            match form {
+                Form::Json => print_json(&KindView {
+                    role: role.name,
+                    group,
+                })?,
+                Form::Text if table.row_count() < limit => {
+                    table.add_row(kind_cells(role.name, group));
+                }
+                Form::Text => {
+                    left_off.push(format!("more kinds of {}, see --limit", role.name));
+                    break;
+                }
+            }
+        }
+    }
+    if form == Form::Json {
+        return Ok(());
+    }
+    print(|out| {
+        if table.is_empty() {
+            return writeln!(out, "no dead letters");
+        }
+        writeln!(out, "{}", table.trim_fmt())?;
+        left_off.iter().try_for_each(|line| writeln!(out, "{line}"))
+    })
+}
+
+fn kind_cells(role: &str, group: &DeadGroup) -> [String; 10] {
+    [
+        role.to_owned(),
+        group.fingerprint.clone(),
+        group.count.to_string(),
+        group.open.to_string(),
+        group.reason.clone(),
+        group
+            .kind
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
+        time(group.first),
+        time(group.last),
+        group.example.0.clone(),
+        shortened(&group.detail, DETAIL_CHARS),
+    ]
+}
+
+async fn each(roles: &[RoleEntry], folder: &Path, limit: usize, form: Form) -> Result<(), Failure> {
     let mut table = table(
         &[
             "ROLE", "ID", "TYPE", "SUBJECT", "SEQUENCE", "REASON", "DETAIL", "ATTEMPTS", "SINCE",

@@ -1,10 +1,59 @@
 //! `consumers dead`: what was refused for good, and what to do with it.
 
+mod audit;
+mod change;
+mod check;
+mod choice;
+mod diff;
+mod edit;
+mod editor;
+mod export;
+mod import;
 mod list;
-mod settle;
+mod record;
+mod replay;
 mod show;
+mod skip;
 mod view;
 
-pub(crate) use list::list;
-pub(crate) use settle::{replay, skip, skip_gap};
-pub(crate) use show::show;
+use crate::{failure::Failure, settings::dead::DeadJob};
+
+/// Does it.
+///
+/// # Errors
+/// Why it was not done, or not all of it.
+pub(crate) async fn work(job: DeadJob) -> Result<(), Failure> {
+    match job {
+        DeadJob::List {
+            roles,
+            folder,
+            listing,
+            limit,
+            form,
+        } => list::list(&roles, &folder, listing, limit, form).await,
+        DeadJob::Show { place, id, form } => show::show(&place, id, form).await,
+        DeadJob::Edit {
+            place,
+            chosen,
+            change,
+            by,
+            mode,
+        } => edit::edit(&place, &chosen, &change, &by, mode).await,
+        DeadJob::Replay {
+            place,
+            replay,
+            by,
+            mode,
+        } => replay::replay(&place, &replay, &by, mode).await,
+        DeadJob::Skip { place, chosen, by } => skip::skip(&place, &chosen, &by).await,
+        DeadJob::SkipGap { place, gap, by } => skip::skip_gap(&place, &gap, &by).await,
+        DeadJob::Export { place, chosen } => export::export(&place, &chosen).await,
+        DeadJob::Import {
+            place,
+            file,
+            by,
+            mode,
+        } => import::import(&place, &file, &by, mode).await,
+        DeadJob::Audit { place, limit, form } => audit::audit(&place, limit, form).await,
+    }
+}

@@ -1,19 +1,52 @@
 //! `consumers dead show`.
 
-use doorstep_event::Sequence;
-use doorstep_store::{DeadFilter, DeadId, DeadRow, Store};
+use std::collections::BTreeMap;
+
+use doorstep_event::{Event, Sequence, headers};
+use doorstep_store::{Ask, AuditAction, AuditFilter, AuditRow, DeadId, DeadRow, Store};
+use serde::Serialize;
 
 use super::{
+    choice::one,
     list::state,
-    view::{DeadInFull, body},
+    record::{RecordView, action},
+    view::{DeadInFull, Original, body},
 };
 use crate::{
-    failure::{Failure, Reason},
+    failure::Failure,
     output::{print, print_json},
     settings::{Form, Place},
     stores,
-    text::{clean, indented},
+    text::{clean, indented, time},
 };
+
+/// The most sequences that are told of what is held back; how many there are is told in any case.
+const MOST_HELD: usize = 10_000;
+/// The most records that are told of one dead letter.
+const MOST_RECORDS: usize = 1_000;
+
+/// What a dead letter holds back.
+#[derive(Debug, Default, Serialize)]
+struct HoldsBack {
+    /// How many events.
+    count: u64,
+    /// Which sequences, each from its first to its last.
+    sequences: Vec<(u64, u64)>,
+}
+
+/// A dead letter with all that is known of it.
+#[derive(Debug, Serialize)]
+struct All<'a> {
+    #[serde(flatten)]
+    letter: DeadInFull<'a>,
+    #[serde(flatten)]
+    original: Option<Original<'a>>,
+    /// The event's attributes as they travelled.
+    headers: BTreeMap<&'a str, String>,
+    holds_back: HoldsBack,
+    /// What was done to it so far, the oldest first.
+    edits: Vec<RecordView<'a>>,
+}
 
 /// Shows a dead letter in full.
 ///
@@ -22,28 +55,126 @@ use crate::{
 pub(crate) async fn show(place: &Place, id: DeadId, form: Form) -> Result<(), Failure> {
     let store = stores::look_at(place)?;
     let role = place.role.name;
-    let found = store
-        .dead(DeadFilter::Id(id.clone()), None, 1)
-        .await
-        .map_err(|e| stores::failed(&e))?;
-    let Some(row) = found.first() else {
-        return Err(Failure::new(
-            Reason::Missing,
-            format!(
-                "{role} has no dead letter {:?}: it was settled, or never was; see `consumers dead list {role}`",
-                id.0
-            ),
-        ));
-    };
+    let row = one(&store, role, &id).await?;
+    let holds_back = holds_back(&store, &row).await?;
+    let records = edits(&store, &row).await?;
     match form {
-        Form::Json => print_json(&DeadInFull::of(role, row)),
+        Form::Json => print_json(&All {
+            letter: DeadInFull::of(role, &row),
+            original: Original::of(&row),
+            headers: row
+                .event
+                .iter()
+                .flat_map(|event| headers::write(event))
+                .collect(),
+            holds_back,
+            edits: records.iter().map(RecordView::of).collect(),
+        }),
         Form::Text => print(|out| {
-            for (name, value) in members(role, row) {
+            for (name, value) in members(role, &row) {
                 writeln!(out, "{name:<12} {}", clean(&value))?;
             }
-            writeln!(out, "\n{}", readable(body(row)))
+            if row.blocks {
+                writeln!(out, "{:<12} {}", "holds back", told(&holds_back))?;
+            }
+            for record in &records {
+                writeln!(out, "{:<12} {}", "so far", so_far(record))?;
+            }
+            writeln!(out, "\n{}", readable(body(&row)))?;
+            if row.is_edited() {
+                writeln!(out, "\nas it first came:\n{}", readable(&row.body))?;
+            }
+            Ok(())
         }),
     }
+}
+
+fn told(held: &HoldsBack) -> String {
+    let ranges: Vec<String> = held
+        .sequences
+        .iter()
+        .take(20)
+        .map(|(from, to)| {
+            if from == to {
+                from.to_string()
+            } else {
+                format!("{from}..{to}")
+            }
+        })
+        .collect();
+    match (held.count, ranges.len() < held.sequences.len()) {
+        (0, _) => "nothing".to_owned(),
+        (count, false) => format!("{count}: {}", ranges.join(", ")),
+        (count, true) => format!("{count}: {}, and more", ranges.join(", ")),
+    }
+}
+
+fn so_far(record: &AuditRow) -> String {
+    let entry = &record.entry;
+    let reason = entry.reason.as_deref().unwrap_or_default();
+    let colon = if reason.is_empty() { "" } else { ": " };
+    clean(&format!(
+        "{} {} by {}{colon}{reason}",
+        time(record.at),
+        action(entry.action),
+        entry.operator
+    ))
+}
+
+/// What operators have done to a dead letter and to those that it follows, the oldest first.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) async fn edits<S: Store>(store: &S, row: &DeadRow) -> Result<Vec<AuditRow>, Failure> {
+    let about = AuditFilter::About(row.id.letter().to_owned());
+    let page = store.audit(about, None, MOST_RECORDS).await;
+    let mut records = page.map_err(|e| stores::failed(&e))?.rows;
+    records.retain(|record| {
+        matches!(
+            record.entry.action,
+            AuditAction::Edit | AuditAction::Import | AuditAction::Replay
+        )
+    });
+    records.reverse();
+    Ok(records)
+}
+
+async fn holds_back<S: Store>(store: &S, row: &DeadRow) -> Result<HoldsBack, Failure> {
+    let Some(event) = row.event.as_ref().filter(|_| row.blocks) else {
+        return Ok(HoldsBack::default());
+    };
+    let number = event.sequence.map_or(0, Sequence::get);
+    let held = store.held_of(event.stream(), number, MOST_HELD).await;
+    let held = held.map_err(|e| stores::failed(&e))?;
+    let mut count = held.len() as u64;
+    if held.len() == MOST_HELD {
+        count = count.max(held_in_all(store, event).await?);
+    }
+    Ok(HoldsBack {
+        count,
+        sequences: ranges(held.into_iter().map(Sequence::get)),
+    })
+}
+
+async fn held_in_all<S: Store>(store: &S, event: &Event) -> Result<u64, Failure> {
+    let ask = Ask {
+        streams: vec![event.stream()],
+        ..Ask::default()
+    };
+    let loaded = store.load(ask).await.map_err(|e| stores::failed(&e))?;
+    Ok(loaded.streams.first().map_or(0, |stream| stream.held))
+}
+
+/// Numbers in rising order, as runs without gaps.
+fn ranges(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if number == *last + 1 => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    ranges
 }
 
 fn members(role: &str, row: &DeadRow) -> Vec<(&'static str, String)> {
@@ -90,5 +221,22 @@ fn readable(body: &[u8]) -> String {
             .collect::<Vec<_>>()
             .join("\n"),
         Err(_) => clean(&text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_back_is_told_in_runs() {
+        let held = |numbers: &[u64]| HoldsBack {
+            count: numbers.len() as u64,
+            sequences: ranges(numbers.iter().copied()),
+        };
+        assert_eq!(told(&held(&[])), "nothing");
+        assert_eq!(told(&held(&[3, 4, 5, 7, 9, 10])), "6: 3..5, 7, 9..10");
+        let many: Vec<u64> = (1..=50).map(|n| n * 2).collect();
+        assert!(told(&held(&many)).ends_with(", 40, and more"));
     }
 }

@@ -47,13 +47,27 @@ pub(crate) struct DeadInFull<'a> {
 /// The data, in the clearest form that loses nothing.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Body<'a> {
+pub(super) enum Body<'a> {
     /// JSON.
     Data(&'a RawValue),
     /// Text that is not JSON.
     DataText(&'a str),
     /// What is not even text, in hexadecimal digits.
     DataHex(String),
+}
+
+/// What first came, where it was edited since.
+#[derive(Debug, Serialize)]
+pub(super) struct Original<'a> {
+    original: Body<'a>,
+}
+
+impl<'a> Original<'a> {
+    pub(super) fn of(row: &'a DeadRow) -> Option<Self> {
+        row.is_edited().then(|| Self {
+            original: Body::of(&row.body),
+        })
+    }
 }
 
 impl<'a> DeadView<'a> {
@@ -97,7 +111,7 @@ impl<'a> DeadInFull<'a> {
 }
 
 impl<'a> Body<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
         match (serde_json::from_slice(bytes), std::str::from_utf8(bytes)) {
             (Ok(json), _) => Self::Data(json),
             (_, Ok(text)) => Self::DataText(text),

@@ -1,42 +1,26 @@
-//! `consumers dead replay` and `dead skip`: transactions on the role's store, whether the role runs or not.
+//! `consumers dead skip`: transactions on the role's store, whether the role runs or not.
 
 use doorstep_event::Timestamp;
-use doorstep_runtime::operate::{self, OperateError};
-use doorstep_store::DeadId;
+use doorstep_runtime::operate::{self, By, OperateError};
 
+use super::choice::open_ids;
 use crate::{
     failure::{Failure, Reason},
     output::print,
-    settings::{GapRange, Place},
+    settings::{GapRange, Place, dead::Chosen},
     stores,
 };
-
-/// Makes dead letters due again.
-///
-/// # Errors
-/// At least one of them could not be; the others are.
-pub(crate) async fn replay(place: &Place, ids: &[DeadId]) -> Result<(), Failure> {
-    let store = stores::existing(place)?;
-    let role = place.role.name;
-    let mut ended = Vec::new();
-    for id in ids {
-        let done = operate::replay(&store, id, Timestamp::now()).await;
-        let next = format!("{id} will be tried again: {role} does it {WHEN}");
-        ended.push(tell(role, done, &next));
-    }
-    summed_up(&ended)
-}
 
 /// Steps over dead letters.
 ///
 /// # Errors
 /// At least one of them could not be stepped over; the others are.
-pub(crate) async fn skip(place: &Place, ids: &[DeadId]) -> Result<(), Failure> {
+pub(crate) async fn skip(place: &Place, chosen: &Chosen, by: &By) -> Result<(), Failure> {
     let store = stores::existing(place)?;
     let role = place.role.name;
     let mut ended = Vec::new();
-    for id in ids {
-        let done = operate::skip(&store, id, Timestamp::now()).await;
+    for id in open_ids(&store, chosen, Timestamp::now()).await? {
+        let done = operate::skip(&store, &id, by.at(Timestamp::now())).await;
         let next = format!("{id} is skipped: {role} applies what is held behind it {WHEN}");
         ended.push(tell(role, done, &next));
     }
@@ -47,11 +31,11 @@ pub(crate) async fn skip(place: &Place, ids: &[DeadId]) -> Result<(), Failure> {
 ///
 /// # Errors
 /// They are not what the stream misses, or the store cannot be used.
-pub(crate) async fn skip_gap(place: &Place, gap: &GapRange) -> Result<(), Failure> {
+pub(crate) async fn skip_gap(place: &Place, gap: &GapRange, by: &By) -> Result<(), Failure> {
     let store = stores::existing(place)?;
     let role = place.role.name;
     let GapRange { stream, from, to } = gap;
-    let done = operate::skip_gap(&store, stream, *from, *to, Timestamp::now()).await;
+    let done = operate::skip_gap(&store, stream, *from, *to, by.at(Timestamp::now())).await;
     let next = format!(
         "{from}..{to} of {stream} are skipped: {role} applies what is held behind them {WHEN}"
     );
@@ -59,19 +43,20 @@ pub(crate) async fn skip_gap(place: &Place, gap: &GapRange) -> Result<(), Failur
 }
 
 /// When a role takes up what was changed in its store.
-const WHEN: &str = "within a moment if it runs, otherwise when it is started";
+pub(super) const WHEN: &str = "within a moment if it runs, otherwise when it is started";
 
 fn tell(role: &str, done: Result<(), OperateError>, success: &str) -> Result<(), Failure> {
     done.map_err(|e| failed(role, &e))?;
     print(|out| writeln!(out, "{success}"))
 }
 
-fn failed(role: &str, error: &OperateError) -> Failure {
+/// What was not done, as an end of the program.
+pub(super) fn failed(role: &str, error: &OperateError) -> Failure {
     match error {
         // One that never was looks the same as one that is gone.
         OperateError::AlreadySettled(_) => Failure::new(
             Reason::Settled,
-            format!("{error}; `consumers dead list {role}` lists what is there"),
+            format!("{error}; `consumers dead list {role} --each` lists what is there"),
         ),
         OperateError::EditedMeanwhile(_) => Failure::new(Reason::Settled, error.to_string()),
         OperateError::NoSuchGap { .. } => Failure::new(
@@ -85,7 +70,7 @@ fn failed(role: &str, error: &OperateError) -> Failure {
 }
 
 /// The end of several: the first failure decides the exit code, and all are told.
-fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
+pub(super) fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
     let failures: Vec<&Failure> = ended
         .iter()
         .filter_map(|done| done.as_ref().err())
@@ -99,6 +84,8 @@ fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use doorstep_store::DeadId;
+
     use super::*;
 
     #[test]

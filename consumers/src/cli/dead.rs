@@ -1,0 +1,317 @@
+//! What can be typed after `consumers dead`.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand};
+
+use super::{StoreArgs, role_names};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dead {
+    /// List dead letters by kind, or each of them.
+    #[command(after_help = LIST_HELP)]
+    List(DeadListArgs),
+
+    /// Show one dead letter in full: what came, why it was refused, what it holds back, and earlier edits.
+    #[command(
+        after_help = "Examples:\n  consumers dead show orders 3f2a9c0e51b7d846-1\n  consumers dead show orders 3f2a9c0e51b7d846-1 --json | jq .holds_back"
+    )]
+    Show(DeadShowArgs),
+
+    /// Put other data in place of a dead letter's, in an editor or by a JSON patch (RFC 6902).
+    ///
+    /// Before anything is stored, the new data is checked against its contract, and the handler is tried on the present state without
+    /// writing anything. Only this role sees the edit: nothing is published, and source, subject, sequence and id stay what they are. What
+    /// first came is kept. To apply the edited event, replay it.
+    #[command(after_help = EDIT_HELP)]
+    Edit(DeadEditArgs),
+
+    /// Try dead letters again: the role applies each, and what it holds back, or refuses it anew.
+    ///
+    /// May be used while the role runs and while it does not. A replay of a kind, or of all, that was interrupted goes on where it was
+    /// when it is typed again: each is replayed at most once. Of a replay and a skip at once one wins, and the other is told.
+    #[command(after_help = REPLAY_HELP)]
+    Replay(DeadReplayArgs),
+
+    /// Step over dead letters, or over events that never came: the stream goes on with the next event.
+    ///
+    /// May be used while the role runs and while it does not. What is stepped over is gone for this role; `dead audit` keeps its data
+    /// for a while.
+    #[command(after_help = SKIP_HELP)]
+    Skip(DeadSkipArgs),
+
+    /// Write dead letters as JSON lines, complete: what came, edits, reasons.
+    #[command(
+        after_help = "Example:\n  consumers dead export inventory --group 77aa01bc23de45f6 > dead.jsonl"
+    )]
+    Export(DeadExportArgs),
+
+    /// Take the data of exported lines back, each checked like an edit.
+    ///
+    /// Only the member `data` may differ from what was exported. Lines that are refused are told by their number; the others are taken.
+    #[command(
+        after_help = "Examples:\n  consumers dead import inventory dead.jsonl --dry-run\n  jq -c '.data.delta = 1' dead.jsonl | consumers dead import inventory -"
+    )]
+    Import(DeadImportArgs),
+
+    /// List what operators have done, the newest first: who, when, to what, and why.
+    ///
+    /// The records stand in the role's store, each written together with the change that it tells of. Their number is bounded: the oldest
+    /// go, and the list says so.
+    #[command(
+        after_help = "Examples:\n  consumers dead audit inventory\n  consumers dead audit inventory --json | jq 'select(.action == \"skip\")'"
+    )]
+    Audit(DeadAuditArgs),
+}
+
+const LIST_HELP: &str = "\
+Examples:
+  consumers dead list
+  consumers dead list orders --each
+  consumers dead list orders --each --json | jq -r .id";
+
+const EDIT_HELP: &str = "\
+Examples:
+  consumers dead edit orders 3f2a9c0e51b7d846-1
+  echo '[{\"op\":\"replace\",\"path\":\"/delta\",\"value\":-2}]' > patch.json
+  consumers dead edit inventory 77aa01bc23de45f6-1 --patch patch.json --dry-run
+  consumers dead edit inventory --group 9c0e51b7d8463f2a --patch patch.json --reason 'till 7 wrote text'";
+
+const REPLAY_HELP: &str = "\
+Examples:
+  consumers dead replay orders 3f2a9c0e51b7d846-1
+  consumers dead replay inventory --group 9c0e51b7d8463f2a --rate 50
+  consumers dead replay inventory --all --dry-run";
+
+const SKIP_HELP: &str = "\
+Examples:
+  consumers dead skip orders 3f2a9c0e51b7d846-1 --reason 'a test order'
+  consumers dead skip orders --group 9c0e51b7d8463f2a --reason 'made twice, see the ticket'
+  consumers dead skip inventory --gap stock/85123A --source shop/1 3..5 --reason 'till 7 burnt'";
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadListArgs {
+    /// The role [default: all].
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: Option<String>,
+
+    /// Each dead letter, oldest first, instead of one line for each kind.
+    #[arg(long)]
+    pub(crate) each: bool,
+
+    /// One JSON object a line, of all there are, instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How many of each role the table shows.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "100",
+        conflicts_with = "json"
+    )]
+    pub(crate) limit: String,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadShowArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The dead letter, as `dead list` names it.
+    pub(crate) id: String,
+
+    /// One JSON object on one line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("chosen").required(true).args(["id", "group"]))]
+pub(crate) struct DeadEditArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The dead letter, as `dead list` names it.
+    pub(crate) id: Option<String>,
+
+    /// All of this kind, by the fingerprint that `dead list` shows; each is checked by itself.
+    #[arg(long, value_name = "FINGERPRINT", requires = "patch")]
+    pub(crate) group: Option<String>,
+
+    /// A JSON patch (RFC 6902) for the data, in a file or, with `-`, on standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "editor")]
+    pub(crate) patch: Option<PathBuf>,
+
+    /// Open the data in $VISUAL or $EDITOR; so it is done without --patch.
+    #[arg(long)]
+    pub(crate) editor: bool,
+
+    /// Only tell what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("chosen").required(true).args(["ids", "group", "all"]))]
+pub(crate) struct DeadReplayArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The dead letters, as `dead list` names them.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+
+    /// All of this kind, by the fingerprint that `dead list` shows.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) group: Option<String>,
+
+    /// All dead letters of the role.
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// At most so many dead letters a second.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) rate: Option<String>,
+
+    /// Do not wait for what the role makes of them.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    /// Only tell what would be done, and what the handler would say.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("chosen").required(true).args(["what", "group"]))]
+pub(crate) struct DeadSkipArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The dead letters, as `dead list` names them; with --gap the missing sequences, as `status` names them.
+    #[arg(value_name = "ID|FROM..TO")]
+    pub(crate) what: Vec<String>,
+
+    /// All of this kind, by the fingerprint that `dead list` shows.
+    #[arg(long, value_name = "FINGERPRINT", conflicts_with = "gap")]
+    pub(crate) group: Option<String>,
+
+    /// Step over missing events about this subject, instead of over dead letters.
+    #[arg(long, value_name = "SUBJECT", requires = "source")]
+    pub(crate) gap: Option<String>,
+
+    /// The source whose events are missing.
+    #[arg(long, value_name = "SOURCE", requires = "gap")]
+    pub(crate) source: Option<String>,
+
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", required = true)]
+    pub(crate) reason: String,
+
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadExportArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// Only those of this kind, by the fingerprint that `dead list` shows.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) group: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadImportArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// The file with the lines, or `-` for standard input.
+    pub(crate) file: PathBuf,
+
+    /// Only tell what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadAuditArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    /// One JSON object a line, of all that is kept, instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How many the table shows.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "100",
+        conflicts_with = "json"
+    )]
+    pub(crate) limit: String,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Who is recorded as having done it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Record")]
+pub(crate) struct WhoArgs {
+    /// Your name, for the record [default: user@host].
+    #[arg(long = "as", env = "DOORSTEP_OPERATOR", value_name = "NAME")]
+    pub(crate) operator: Option<String>,
+}

@@ -1,0 +1,119 @@
+//! `consumers dead audit`.
+
+use doorstep_store::{AuditFilter, AuditId, AuditPage, AuditRow, Store};
+
+use super::record::{RecordView, action};
+use crate::{
+    failure::Failure,
+    output::{print, print_json},
+    settings::{Form, Place},
+    stores,
+    text::{clean, shortened, table, time},
+};
+
+/// How many records are read at a time: each may carry data twice.
+const PAGE: usize = 100;
+/// How much of a reason a table shows.
+const REASON_CHARS: usize = 60;
+
+/// Lists what operators have done, the newest first.
+///
+/// # Errors
+/// There is no store, or it cannot be read.
+pub(crate) async fn audit(place: &Place, limit: usize, form: Form) -> Result<(), Failure> {
+    let store = stores::look_at(place)?;
+    let most = match form {
+        Form::Json => usize::MAX,
+        Form::Text => limit,
+    };
+    let mut table = table(
+        &[
+            "WHEN",
+            "WHO",
+            "WHAT",
+            "DEAD LETTER",
+            "STREAM",
+            "SEQUENCE",
+            "REASON",
+        ],
+        &[5],
+    );
+    let mut shown = 0;
+    let mut page = read(&store, None, PAGE.min(most)).await?;
+    let (kept, forgotten) = (page.kept.rows, page.forgotten);
+    while !page.rows.is_empty() {
+        for row in &page.rows {
+            match form {
+                Form::Json => print_json(&RecordView::of(row))?,
+                Form::Text => {
+                    table.add_row(cells(row));
+                }
+            }
+        }
+        shown += page.rows.len();
+        let last = page.rows.last().map(|row| row.id);
+        page = read(&store, last, PAGE.min(most - shown)).await?;
+    }
+    if form == Form::Json {
+        if forgotten > 0 {
+            eprintln!("{}", gone(forgotten));
+        }
+        return Ok(());
+    }
+    print(|out| {
+        if shown == 0 {
+            writeln!(out, "no operator has changed anything")?;
+        } else {
+            writeln!(out, "{}", table.trim_fmt())?;
+        }
+        let more = kept.saturating_sub(shown as u64);
+        if more > 0 {
+            writeln!(out, "{more} older ones, see --limit")?;
+        }
+        if forgotten > 0 {
+            writeln!(out, "{}", gone(forgotten))?;
+        }
+        Ok(())
+    })
+}
+
+fn gone(forgotten: u64) -> String {
+    format!("{forgotten} still older ones had to go: the number of records is bounded")
+}
+
+async fn read<S: Store>(
+    store: &S,
+    before: Option<AuditId>,
+    limit: usize,
+) -> Result<AuditPage, Failure> {
+    let page = store.audit(AuditFilter::All, before, limit).await;
+    page.map_err(|e| stores::failed(&e))
+}
+
+fn cells(row: &AuditRow) -> [String; 7] {
+    let entry = &row.entry;
+    let dash = || "-".to_owned();
+    let dead = entry.dead.as_ref().map(|id| id.0.clone());
+    let stream = entry.stream.as_ref().map(|s| clean(&s.to_string()));
+    [
+        time(row.at),
+        clean(&entry.operator),
+        action(entry.action).to_owned(),
+        match &stream {
+            Some(_) => dead.unwrap_or_else(dash),
+            None => dead.unwrap_or_else(|| clean(&entry.about)),
+        },
+        stream.unwrap_or_else(dash),
+        entry.sequences.map_or_else(dash, |(from, to)| {
+            if from == to {
+                from.to_string()
+            } else {
+                format!("{from}..{to}")
+            }
+        }),
+        entry
+            .reason
+            .as_deref()
+            .map_or_else(dash, |reason| shortened(reason, REASON_CHARS)),
+    ]
+}

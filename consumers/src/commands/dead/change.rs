@@ -1,0 +1,216 @@
+//! Other data for a dead letter: by a JSON patch, or as somebody wrote it.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::{
+    failure::{Failure, Reason},
+    text::{compacted, indented},
+};
+
+/// The largest patch or text that is read: far more than an event may carry.
+const MOST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Data before and after a change, each as people read it, and as it is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Changed {
+    pub(super) shown_before: String,
+    pub(super) shown_after: String,
+    pub(super) data: Bytes,
+}
+
+impl Changed {
+    /// Whether anything is different.
+    pub(super) fn is_change(&self) -> bool {
+        self.shown_before != self.shown_after
+    }
+}
+
+/// A JSON patch, RFC 6902.
+#[derive(Debug)]
+pub(super) struct Patch(json_patch::Patch);
+
+impl Patch {
+    /// Reads a patch; `-` is standard input.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no patch.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = read(path)?;
+        Self::parse(&text).map_err(|e| {
+            let why = format!(
+                "{}: {e}; a patch looks like [{{\"op\":\"replace\",\"path\":\"/delta\",\"value\":-2}}]",
+                path.display()
+            );
+            Failure::new(Reason::Data, why)
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).map(Self)
+    }
+
+    /// The data with the patch applied.
+    ///
+    /// # Errors
+    /// In words, why it cannot be.
+    pub(super) fn apply(&self, before: &[u8]) -> Result<Changed, String> {
+        let mut value: Value = serde_json::from_slice(before)
+            .map_err(|e| format!("its data is not JSON ({e}), edit it with --editor"))?;
+        // Other numbers would come back rounded, changed where nobody meant to change anything.
+        if let Some(number) = lost_number(before, &value) {
+            return Err(format!(
+                "its number {number} would be rounded by a patch, edit it with --editor"
+            ));
+        }
+        let shown_before = value.to_string();
+        json_patch::patch(&mut value, &self.0)
+            .map_err(|e| format!("the patch does not fit: {e}"))?;
+        let after = value.to_string();
+        Ok(Changed {
+            shown_before: indented(&shown_before),
+            shown_after: indented(&after),
+            data: after.into(),
+        })
+    }
+}
+
+/// A number that is in the text and, written as that, not in the value read from it.
+fn lost_number(text: &[u8], value: &Value) -> Option<String> {
+    let text = std::str::from_utf8(text).ok()?;
+    let kept = numbers(&value.to_string());
+    numbers(text).into_iter().find(|number| {
+        let digits = number.bytes().filter(u8::is_ascii_digit).count();
+        // Up to 15 digits survive any way of keeping numbers, be they written 1.50 or 1.5.
+        digits > 15 && !kept.contains(number)
+    })
+}
+
+/// The numbers in a JSON text.
+fn numbers(json: &str) -> Vec<String> {
+    let mut numbers = Vec::new();
+    let mut chars = json.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '"' {
+            while let Some(inner) = chars.next() {
+                match inner {
+                    '"' => break,
+                    '\\' => drop(chars.next()),
+                    _ => {}
+                }
+            }
+        } else if c == '-' || c.is_ascii_digit() {
+            let mut number = c.to_string();
+            let is_part = |c: &char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
+            while let Some(more) = chars.next_if(is_part) {
+                number.push(more);
+            }
+            numbers.push(number);
+        }
+    }
+    numbers
+}
+
+/// Data as somebody wrote it, in place of what was there.
+///
+/// # Errors
+/// In words, why it is no JSON.
+pub(super) fn written(before: &[u8], after: &str) -> Result<Changed, String> {
+    serde_json::from_str::<serde::de::IgnoredAny>(after).map_err(|e| format!("not JSON: {e}"))?;
+    Ok(Changed {
+        shown_before: shown(before),
+        shown_after: indented(after.trim()),
+        data: compacted(after).into(),
+    })
+}
+
+/// Data as people read it: indented if it is JSON, otherwise as it is.
+pub(super) fn shown(data: &[u8]) -> String {
+    let text = String::from_utf8_lossy(data);
+    match serde_json::from_slice::<serde::de::IgnoredAny>(data) {
+        Ok(_) => indented(text.trim()),
+        Err(_) => text.into_owned(),
+    }
+}
+
+/// Reads a text; `-` is standard input.
+///
+/// # Errors
+/// It cannot be read, or is too large.
+fn read(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        io::stdin()
+            .lock()
+            .take(MOST_BYTES)
+            .read_to_string(&mut text)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text))
+    };
+    match read {
+        Ok(_) => Ok(text),
+        Err(e) => Err(Failure::new(
+            Reason::Io,
+            format!("cannot read {}: {e}", path.display()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patched(patch: &str, before: &str) -> Result<String, String> {
+        let changed = Patch::parse(patch).unwrap().apply(before.as_bytes())?;
+        Ok(String::from_utf8(changed.data.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_patch_is_applied_whole_or_told_why_not() {
+        let replace = r#"[{"op":"replace","path":"/delta","value":-2}]"#;
+        assert_eq!(
+            patched(replace, r#"{"delta":"-2","reason":"sale"}"#).unwrap(),
+            r#"{"delta":-2,"reason":"sale"}"#
+        );
+        let missing = patched(replace, "{}").unwrap_err();
+        assert!(missing.contains("/delta"), "{missing}");
+        let spoiled = patched(replace, "{").unwrap_err();
+        assert!(spoiled.contains("--editor"), "{spoiled}");
+        assert!(Patch::parse(r#"{"op":"replace"}"#).is_err());
+        assert!(Patch::parse(r#"[{"op":"double","path":"/a"}]"#).is_err());
+    }
+
+    #[test]
+    fn a_number_that_a_patch_would_round_is_left_to_the_editor() {
+        let patch = r#"[{"op":"add","path":"/b","value":1}]"#;
+        let refused = patched(patch, r#"{"a":12345678901234567890123}"#).unwrap_err();
+        assert!(refused.contains("12345678901234567890123"), "{refused}");
+        assert!(
+            patched(
+                patch,
+                r#"{"a":1.50,"c":"12345678901234567890123","d":-9223372036854775808}"#
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn what_was_written_by_hand_is_stored_compact_and_otherwise_as_it_was_written() {
+        let changed =
+            written(b"{\"b\":1.50}", "{\n  \"b\": 1.500,\n  \"a\": \" x \"\n}\n").unwrap();
+        assert_eq!(changed.data, "{\"b\":1.500,\"a\":\" x \"}");
+        assert!(changed.is_change());
+        assert!(
+            !written(b"{\"b\":1.50}", "{ \"b\": 1.50 }\n")
+                .unwrap()
+                .is_change()
+        );
+        assert!(written(b"{}", "{").is_err());
+    }
+}

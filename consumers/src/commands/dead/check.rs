@@ -1,0 +1,72 @@
+//! Whether a role would take other data: its contract and a dry run of its handler on the present state.
+
+use bytes::Bytes;
+use doorstep_contracts::registry;
+use doorstep_event::{Event, MAX_DATA_BYTES};
+use doorstep_runtime::{Rehearsal, operate};
+use doorstep_store::DeadRow;
+
+use crate::{
+    failure::Failure,
+    roles::RoleEntry,
+    stores::{self, RoleStore},
+};
+
+/// What the checks have led to, in words for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// It would be taken.
+    Taken(String),
+    /// It would not.
+    Refused(String),
+}
+
+/// Checks data in place of a dead letter's own. Nothing is written.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) async fn check(
+    role: &RoleEntry,
+    store: &RoleStore,
+    dead: &DeadRow,
+    data: Bytes,
+) -> Result<Checked, Failure> {
+    let event = match operate::replayable(dead) {
+        Ok(event) => event,
+        Err(e) => return Ok(Checked::Refused(e.to_string())),
+    };
+    if data.len() > MAX_DATA_BYTES {
+        return Ok(Checked::Refused(format!(
+            "it would have {} bytes of data, at most {MAX_DATA_BYTES} may travel in an event",
+            data.len()
+        )));
+    }
+    let event = Event {
+        data,
+        ..event.clone()
+    };
+    if let Err(e) = registry::check(&event) {
+        return Ok(Checked::Refused(format!(
+            "it would break its contract: {e}"
+        )));
+    }
+    let rehearsal = (role.rehearse)(store.clone(), dead.clone(), event).await;
+    Ok(told(&rehearsal.map_err(|e| stores::failed(&e))?))
+}
+
+fn told(rehearsal: &Rehearsal) -> Checked {
+    match rehearsal {
+        Rehearsal::Applied { emitted: 0 } => Checked::Taken("would be applied".to_owned()),
+        Rehearsal::Applied { emitted } => {
+            Checked::Taken(format!("would be applied and emit {emitted} events"))
+        }
+        Rehearsal::Ignored => Checked::Taken("would be passed by".to_owned()),
+        Rehearsal::Awaits(entity) => Checked::Taken(format!("would wait for {entity}")),
+        Rehearsal::Refused { reason, detail } => {
+            Checked::Refused(format!("it would be refused: {reason}: {detail}"))
+        }
+        Rehearsal::NotNext => Checked::Refused(
+            "it is no longer what its stream waits for: it was settled meanwhile".to_owned(),
+        ),
+    }
+}

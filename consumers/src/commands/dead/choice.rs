@@ -1,0 +1,111 @@
+//! Finding the dead letters that are meant.
+
+use std::collections::HashSet;
+
+use doorstep_event::Timestamp;
+use doorstep_store::{DeadFilter, DeadId, DeadRow, DeadStatus, Store};
+
+use crate::{
+    failure::{Failure, Reason},
+    settings::dead::Chosen,
+    stores,
+};
+
+/// How many dead letters are read at a time.
+const PAGE: usize = 500;
+
+/// The ids of the open dead letters that are meant and died no later than `until`, oldest first. Those that were named are taken as
+/// they are. The store bounds how many there can be.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) async fn open_ids<S: Store>(
+    store: &S,
+    chosen: &Chosen,
+    until: Timestamp,
+) -> Result<Vec<DeadId>, Failure> {
+    if let Chosen::Ids(ids) = chosen {
+        return Ok(ids.clone());
+    }
+    let (mut ids, mut known) = (Vec::new(), HashSet::new());
+    let mut pages = Pages::new(store, chosen);
+    while let Some(page) = pages.next().await? {
+        let open = page
+            .into_iter()
+            .filter(|row| row.status == DeadStatus::Open && row.since <= until)
+            .map(|row| row.id)
+            // The list begins anew where the last of a page is settled meanwhile.
+            .filter(|id| known.insert(id.clone()));
+        ids.extend(open);
+    }
+    Ok(ids)
+}
+
+/// One dead letter.
+///
+/// # Errors
+/// It is not there, or the store cannot be read.
+pub(super) async fn one<S: Store>(store: &S, role: &str, id: &DeadId) -> Result<DeadRow, Failure> {
+    let found = store.dead(DeadFilter::Id(id.clone()), None, 1).await;
+    let found = found.map_err(|e| stores::failed(&e))?;
+    found.into_iter().next().ok_or_else(|| {
+        Failure::new(
+            Reason::Missing,
+            format!(
+                "{role} has no dead letter {:?}: it was settled, or never was; see `consumers dead list {role} --each`",
+                id.0
+            ),
+        )
+    })
+}
+
+/// What is meant, in the same words whenever it is the same.
+pub(super) fn label(chosen: &Chosen) -> String {
+    match chosen {
+        Chosen::Ids(ids) => format!("{} dead letters", ids.len()),
+        Chosen::Group(fingerprint) => format!("group {fingerprint}"),
+        Chosen::All => "all".to_owned(),
+    }
+}
+
+/// Pages of what is chosen, oldest first.
+pub(super) struct Pages<'s, S> {
+    store: &'s S,
+    filter: DeadFilter,
+    after: Option<DeadId>,
+    at_end: bool,
+}
+
+impl<'s, S: Store> Pages<'s, S> {
+    /// From the oldest on. Of named ones there is nothing to page through.
+    pub(super) fn new(store: &'s S, chosen: &Chosen) -> Self {
+        let filter = match chosen {
+            Chosen::Group(fingerprint) => DeadFilter::Fingerprint(fingerprint.clone()),
+            Chosen::Ids(_) | Chosen::All => DeadFilter::All,
+        };
+        Self {
+            store,
+            filter,
+            after: None,
+            at_end: matches!(chosen, Chosen::Ids(_)),
+        }
+    }
+
+    /// The next page, `None` at the end. Where the last of a page is settled by somebody else meanwhile, the list begins anew.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<DeadRow>>, Failure> {
+        if self.at_end {
+            return Ok(None);
+        }
+        let page = self
+            .store
+            .dead(self.filter.clone(), self.after.take(), PAGE)
+            .await
+            .map_err(|e| stores::failed(&e))?;
+        self.at_end = page.len() < PAGE;
+        self.after = page.last().map(|row| row.id.clone());
+        Ok(Some(page))
+    }
+}

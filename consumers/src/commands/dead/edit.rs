@@ -1,0 +1,285 @@
+//! `consumers dead edit`: other data for one dead letter or for all of a kind, stored only if the role would take it.
+
+use doorstep_event::Timestamp;
+use doorstep_runtime::operate::{self, By, Edit, OperateError};
+use doorstep_store::{DeadId, DeadRow};
+
+use super::{
+    change::{self, Changed, Patch},
+    check::{Checked, check},
+    choice::{one, open_ids},
+    diff::diff,
+    editor::Draft,
+    skip::failed,
+};
+use crate::{
+    failure::{Failure, Reason},
+    output::print,
+    progress::Progress,
+    roles::RoleEntry,
+    settings::{
+        Place,
+        dead::{ChangeBy, Chosen, Mode},
+    },
+    stores::{self, RoleStore},
+    text::clean,
+};
+
+/// Edits.
+///
+/// # Errors
+/// The new data would not be taken, or could not be stored; nothing of it is stored then. Of a whole kind, the others are.
+pub(crate) async fn edit(
+    place: &Place,
+    chosen: &Chosen,
+    change: &ChangeBy,
+    by: &By,
+    mode: Mode,
+) -> Result<(), Failure> {
+    let store = match mode {
+        Mode::Write => stores::existing(place)?,
+        Mode::DryRun => stores::look_at(place)?,
+    };
+    let desk = Desk {
+        role: &place.role,
+        store,
+        by,
+        mode,
+        how: Edit::Edit,
+    };
+    match (chosen, change) {
+        (Chosen::Ids(ids), ChangeBy::Patch(path)) => {
+            let patch = Patch::read(path)?;
+            for id in ids {
+                let dead = one(&desk.store, desk.role.name, id).await?;
+                let changed = desk.of_one(&dead, |data| patch.apply(data)).await;
+                changed.map_err(|refused| refused.into_failure(id))?;
+            }
+            Ok(())
+        }
+        (Chosen::Ids(ids), ChangeBy::Editor) => {
+            for id in ids {
+                desk.by_hand(id).await?;
+            }
+            Ok(())
+        }
+        (Chosen::Group(_) | Chosen::All, ChangeBy::Patch(path)) => {
+            desk.group(chosen, &Patch::read(path)?).await
+        }
+        (Chosen::Group(_) | Chosen::All, ChangeBy::Editor) => Err(Failure::new(
+            Reason::Settings,
+            "a whole kind is edited by --patch, the editor is for one dead letter",
+        )),
+    }
+}
+
+/// What an edit needs, whatever it is made by.
+pub(super) struct Desk<'a> {
+    pub(super) role: &'a RoleEntry,
+    pub(super) store: RoleStore,
+    pub(super) by: &'a By,
+    pub(super) mode: Mode,
+    pub(super) how: Edit,
+}
+
+/// What became of an edit that was not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Edited {
+    /// It is stored, or would be; with what the handler would do.
+    Stored(String),
+    /// The data is what it was.
+    Same,
+}
+
+/// Why an edit was not made.
+#[derive(Debug)]
+pub(super) enum NotEdited {
+    /// The data would not do, in words.
+    Refused(String),
+    /// Somebody else was first, or the store failed.
+    Failed(Failure),
+}
+
+impl NotEdited {
+    pub(super) fn into_failure(self, id: &DeadId) -> Failure {
+        match self {
+            Self::Refused(why) => Failure::new(
+                Reason::Data,
+                format!("{id}: {}; nothing was stored", clean(&why)),
+            ),
+            Self::Failed(failure) => failure,
+        }
+    }
+}
+
+impl From<Failure> for NotEdited {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Desk<'_> {
+    /// Checks and stores other data for a dead letter.
+    pub(super) async fn store(
+        &self,
+        dead: &DeadRow,
+        changed: &Changed,
+    ) -> Result<Edited, NotEdited> {
+        if !changed.is_change() {
+            return Ok(Edited::Same);
+        }
+        match check(self.role, &self.store, dead, changed.data.clone()).await? {
+            Checked::Refused(why) => Err(NotEdited::Refused(why)),
+            Checked::Taken(told) if self.mode == Mode::DryRun => Ok(Edited::Stored(told)),
+            Checked::Taken(told) => {
+                let by = self.by.at(Timestamp::now());
+                let data = changed.data.clone();
+                match operate::edit(&self.store, dead, data, self.how, by).await {
+                    Ok(()) => Ok(Edited::Stored(told)),
+                    Err(e @ OperateError::NotReplayable { .. }) => {
+                        Err(NotEdited::Refused(e.to_string()))
+                    }
+                    Err(e) => Err(NotEdited::Failed(failed(self.role.name, &e))),
+                }
+            }
+        }
+    }
+
+    /// Edits one and tells all of it.
+    async fn of_one(
+        &self,
+        dead: &DeadRow,
+        change: impl FnOnce(&[u8]) -> Result<Changed, String>,
+    ) -> Result<(), NotEdited> {
+        let event = operate::replayable(dead).map_err(|e| NotEdited::Refused(e.to_string()))?;
+        let changed = change(&event.data).map_err(NotEdited::Refused)?;
+        let difference = diff(&changed.shown_before, &changed.shown_after);
+        let difference: String = difference.lines().map(|line| clean(line) + "\n").collect();
+        print(|out| out.write_all(difference.as_bytes()))?;
+        let (id, role) = (&dead.id, self.role.name);
+        let sentence = match (self.store(dead, &changed).await?, self.mode) {
+            (Edited::Same, _) => format!("{id} is left as it is: nothing differs"),
+            (Edited::Stored(told), Mode::DryRun) => {
+                format!("{id} {told}; nothing was stored, this is a dry run")
+            }
+            (Edited::Stored(told), Mode::Write) => format!(
+                "{id} is edited and {told}: `consumers dead replay {role} {id}` has it tried"
+            ),
+        };
+        print(|out| writeln!(out, "{sentence}"))?;
+        Ok(())
+    }
+
+    async fn by_hand(&self, id: &DeadId) -> Result<(), Failure> {
+        let dead = one(&self.store, self.role.name, id).await?;
+        let event = operate::replayable(&dead)
+            .map_err(|e| NotEdited::Refused(e.to_string()).into_failure(id))?;
+        let shown = change::shown(&event.data);
+        let draft = tokio::task::block_in_place(|| Draft::edited(&id.0, &shown))?;
+        let text = draft.text()?;
+        match self
+            .of_one(&dead, |data| change::written(data, &text))
+            .await
+        {
+            Ok(()) => {
+                draft.done_with();
+                Ok(())
+            }
+            Err(refused) => {
+                let failure = refused.into_failure(id);
+                Err(Failure::new(
+                    failure.reason,
+                    format!(
+                        "{failure}; what was written is in {}",
+                        draft.path().display()
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Edits all of a kind, each checked by itself, and tells of those that do not pass.
+    async fn group(&self, chosen: &Chosen, patch: &Patch) -> Result<(), Failure> {
+        let ids = open_ids(&self.store, chosen, Timestamp::now()).await?;
+        let mut progress = Progress::new("edited", ids.len() as u64);
+        let mut tally = Tally::default();
+        for id in &ids {
+            let dead = match one(&self.store, self.role.name, id).await {
+                Ok(dead) => dead,
+                Err(failure) => {
+                    tally.refused(failure);
+                    continue;
+                }
+            };
+            let changed = operate::replayable(&dead)
+                .map_err(|e| e.to_string())
+                .and_then(|event| patch.apply(&event.data));
+            let stored = match changed {
+                Ok(changed) => self.store(&dead, &changed).await,
+                Err(why) => Err(NotEdited::Refused(why)),
+            };
+            match stored {
+                Ok(Edited::Stored(_)) => tally.edited += 1,
+                Ok(Edited::Same) => tally.same += 1,
+                Err(NotEdited::Failed(failure)) if failure.reason != Reason::Settled => {
+                    progress.finish();
+                    return Err(failure);
+                }
+                Err(refused) => {
+                    let failure = refused.into_failure(id);
+                    progress.note(&failure.to_string());
+                    tally.refused(failure);
+                }
+            }
+            progress.advance();
+        }
+        progress.finish();
+        tally.sum_up(self.mode)
+    }
+}
+
+/// What became of several.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) edited: u64,
+    pub(super) same: u64,
+    refused: u64,
+    first: Option<Reason>,
+}
+
+impl Tally {
+    pub(super) fn refused(&mut self, failure: Failure) {
+        self.refused += 1;
+        self.first.get_or_insert(failure.reason);
+    }
+
+    /// Tells the sum.
+    ///
+    /// # Errors
+    /// Some were refused.
+    pub(super) fn sum_up(self, mode: Mode) -> Result<(), Failure> {
+        let Self {
+            edited,
+            same,
+            refused,
+            first,
+        } = self;
+        let what = match mode {
+            Mode::Write => "edited",
+            Mode::DryRun => "would be edited (dry run)",
+        };
+        print(|out| {
+            writeln!(
+                out,
+                "{edited} {what}, {same} left as they are, {refused} refused"
+            )
+        })?;
+        match first {
+            None => Ok(()),
+            Some(reason) => Err(Failure::new(
+                reason,
+                format!("{refused} of {} do not pass", edited + same + refused),
+            )),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Handing a text to the user's editor and taking it back.
+
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::failure::{Failure, Reason};
+
+/// A file that the user edits. It stays until it is done with, so that nobody types anything twice.
+#[derive(Debug)]
+pub(super) struct Draft(PathBuf);
+
+impl Draft {
+    /// Writes the text where only this user can read it, and opens the editor on it. Returns once the editor has ended well.
+    ///
+    /// # Errors
+    /// There is no editor, it ends badly, or the file cannot be written.
+    pub(super) fn edited(name: &str, text: &str) -> Result<Self, Failure> {
+        let editor = ["VISUAL", "EDITOR"]
+            .into_iter()
+            .filter_map(|name| env::var(name).ok())
+            .find(|value| !value.trim().is_empty())
+            .ok_or_else(|| {
+                let why = "no editor is named: set VISUAL or EDITOR, or use --patch";
+                Failure::new(Reason::Settings, why)
+            })?;
+        let draft = Self::write(name, text)?;
+        // By a shell, since the variable may carry arguments; the file is one of its own and needs no quoting.
+        let ended = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{editor} \"$1\""))
+            .arg("sh")
+            .arg(&draft.0)
+            .status();
+        match ended {
+            Ok(status) if status.success() => Ok(draft),
+            Ok(status) => Err(Failure::new(
+                Reason::Failed,
+                format!(
+                    "the editor {editor:?} ended with {status}, nothing was stored; what was written is in {}",
+                    draft.path().display()
+                ),
+            )),
+            Err(e) => Err(Failure::new(
+                Reason::Failed,
+                format!("the editor {editor:?} cannot be started: {e}"),
+            )),
+        }
+    }
+
+    fn write(name: &str, text: &str) -> Result<Self, Failure> {
+        let safe: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let file = format!("doorstep-{safe}-{}.json", std::process::id());
+        let path = env::temp_dir().join(file);
+        let failed = |e| Failure::new(Reason::Io, format!("cannot write {}: {e}", path.display()));
+        let mut options = OpenOptions::new();
+        // A new file of this user alone: nobody else can have put something there to be followed.
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        file.write_all(b"\n").map_err(failed)?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What the user has made of it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn text(&self) -> Result<String, Failure> {
+        fs::read_to_string(&self.0)
+            .map_err(|e| Failure::new(Reason::Io, format!("cannot read {}: {e}", self.0.display())))
+    }
+
+    /// Removes it.
+    pub(super) fn done_with(self) {
+        // A file in the folder for temporary ones that cannot be removed does no harm.
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,53 @@
+//! `consumers dead export`: dead letters as JSON lines, complete, so that they can be looked at, edited and taken back.
+
+use doorstep_store::{DeadRow, Store};
+use serde::Serialize;
+
+use super::{
+    choice::Pages,
+    record::RecordView,
+    show::edits,
+    view::{DeadInFull, Original},
+};
+use crate::{
+    failure::Failure,
+    output::print_json,
+    settings::{Place, dead::Chosen},
+    stores,
+};
+
+/// A line.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    letter: DeadInFull<'a>,
+    /// What first came, where it was edited since.
+    #[serde(flatten)]
+    original: Option<Original<'a>>,
+    /// What was done to it so far, the oldest first.
+    edits: Vec<RecordView<'a>>,
+}
+
+/// Writes them to standard output.
+///
+/// # Errors
+/// There is no store, it cannot be read, or the output cannot be written.
+pub(crate) async fn export(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
+    let store = stores::look_at(place)?;
+    let mut pages = Pages::new(&store, chosen);
+    while let Some(page) = pages.next().await? {
+        for row in &page {
+            write(&store, place.role.name, row).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write<S: Store>(store: &S, role: &str, row: &DeadRow) -> Result<(), Failure> {
+    let records = edits(store, row).await?;
+    print_json(&Line {
+        letter: DeadInFull::of(role, row),
+        original: Original::of(row),
+        edits: records.iter().map(RecordView::of).collect(),
+    })
+}

@@ -1,0 +1,217 @@
+//! `consumers dead import`: takes the data of exported lines back.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::Path,
+};
+
+use doorstep_event::{Event, Sequence};
+use doorstep_runtime::operate::{By, Edit};
+use doorstep_store::{DeadId, DeadRow, DeadStatus};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    change,
+    choice::one,
+    edit::{Desk, Edited, NotEdited, Tally},
+};
+use crate::{
+    failure::{Failure, Reason},
+    settings::{Place, dead::Mode},
+    stores,
+    text::clean,
+};
+
+/// The longest line: data of 1 MiB several times over, with all that stands around it.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What is read of a line.
+#[derive(Debug, Deserialize)]
+struct Line<'a> {
+    role: String,
+    id: DeadId,
+    event: Option<Attributes>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+/// What must be as it was exported.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Attributes {
+    id: String,
+    source: String,
+    #[serde(rename = "type")]
+    kind: String,
+    subject: String,
+    sequence: Option<u64>,
+}
+
+impl Attributes {
+    fn of(event: &Event) -> Self {
+        Self {
+            id: event.id.to_string(),
+            source: event.source.to_string(),
+            kind: event.kind.to_string(),
+            subject: event.subject.to_string(),
+            sequence: event.sequence.map(Sequence::get),
+        }
+    }
+}
+
+/// Takes lines back, each by itself.
+///
+/// # Errors
+/// Lines were refused; the others were taken. Or the file or the store cannot be read.
+pub(crate) async fn import(place: &Place, file: &Path, by: &By, mode: Mode) -> Result<(), Failure> {
+    let store = match mode {
+        Mode::Write => stores::existing(place)?,
+        Mode::DryRun => stores::look_at(place)?,
+    };
+    let desk = Desk {
+        role: &place.role,
+        store,
+        by,
+        mode,
+        how: Edit::Import,
+    };
+    let failed =
+        |e: io::Error| Failure::new(Reason::Io, format!("cannot read {}: {e}", file.display()));
+    let mut input: Box<dyn BufRead + Send> = if file == Path::new("-") {
+        Box::new(BufReader::new(io::stdin()))
+    } else {
+        Box::new(BufReader::new(File::open(file).map_err(failed)?))
+    };
+    let mut tally = Tally::default();
+    for number in 1_u64.. {
+        let mut line = String::new();
+        let read = (&mut input).take(MOST_BYTES).read_line(&mut line);
+        if read.map_err(failed)? == 0 {
+            break;
+        }
+        if line.trim().is_empty() {
+            continue;
+        }
+        match take(&desk, &line).await {
+            Ok(Edited::Stored(_)) => tally.edited += 1,
+            Ok(Edited::Same) => tally.same += 1,
+            Err(NotEdited::Failed(failure))
+                if !matches!(failure.reason, Reason::Settled | Reason::Missing) =>
+            {
+                return Err(failure);
+            }
+            Err(refused) => {
+                let (reason, why) = match refused {
+                    NotEdited::Refused(why) => (Reason::Data, why),
+                    NotEdited::Failed(failure) => (failure.reason, failure.to_string()),
+                };
+                eprintln!("line {number} is refused: {}", clean(&why));
+                tally.refused(Failure::new(reason, why));
+            }
+        }
+    }
+    tally.sum_up(mode)
+}
+
+async fn take(desk: &Desk<'_>, line: &str) -> Result<Edited, NotEdited> {
+    let line: Line<'_> = serde_json::from_str(line)
+        .map_err(|e| NotEdited::Refused(format!("it is no line of an export: {e}")))?;
+    let role = desk.role.name;
+    if line.role != role {
+        let why = format!("it belongs to the role {:?}, not to {role}", line.role);
+        return Err(NotEdited::Refused(why));
+    }
+    let dead = one(&desk.store, role, &line.id).await?;
+    same_identity(&line, &dead).map_err(NotEdited::Refused)?;
+    let (Some(event), Some(data)) = (&dead.event, line.data) else {
+        return Ok(Edited::Same);
+    };
+    let changed = change::written(&event.data, data.get()).map_err(NotEdited::Refused)?;
+    if changed.is_change() && dead.status != DeadStatus::Open {
+        let why = format!("{} is being replayed", dead.id);
+        return Err(NotEdited::Refused(why));
+    }
+    desk.store(&dead, &changed).await
+}
+
+/// Source, subject, sequence, id and type cannot be changed.
+fn same_identity(line: &Line<'_>, dead: &DeadRow) -> Result<(), String> {
+    let expected = dead.event.as_ref().map(Attributes::of);
+    let (Some(found), Some(expected)) = (&line.event, &expected) else {
+        return match (&line.event, &expected) {
+            (None, None) => Ok(()),
+            _ => Err(format!("{} has another event than the line", dead.id)),
+        };
+    };
+    let sequence = |a: &Attributes| a.sequence.map_or("none".to_owned(), |n| n.to_string());
+    let members = [
+        ("id", found.id.clone(), expected.id.clone()),
+        ("source", found.source.clone(), expected.source.clone()),
+        ("type", found.kind.clone(), expected.kind.clone()),
+        ("subject", found.subject.clone(), expected.subject.clone()),
+        ("sequence", sequence(found), sequence(expected)),
+    ];
+    match members
+        .iter()
+        .find(|(_, found, expected)| found != expected)
+    {
+        None => Ok(()),
+        Some((name, found, expected)) => Err(format!(
+            "the {name} of an event cannot be changed, {expected:?} is {found:?} in the line"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorstep_contracts::{StockAdjusted, StockReason};
+
+    use super::*;
+    use crate::roles::testing::event;
+
+    fn dead() -> DeadRow {
+        let fact = StockAdjusted {
+            delta: -1,
+            reason: StockReason::Sale,
+            reference: "order/1".parse().unwrap(),
+        };
+        let event = event("stock/A", 3, &fact);
+        DeadRow {
+            id: DeadId("ab-1".into()),
+            body: event.data.clone(),
+            event: Some(event),
+            blocks: true,
+            reason: "breaks a rule".into(),
+            detail: "it is too much".into(),
+            fingerprint: "77".into(),
+            attempts: 1,
+            since: "2026-11-23T09:00:00Z".parse().unwrap(),
+            status: DeadStatus::Open,
+            defect: None,
+        }
+    }
+
+    const LINE: &str = r#"{"role":"inventory","id":"ab-1","event":{"id":"stock/A#3","source":"test","type":"stock.adjusted.v1","subject":"stock/A","sequence":3,"time":null},"data":{"delta":2}}"#;
+
+    #[test]
+    fn whose_event_it_is_cannot_be_changed() {
+        let refused = |from: &str, to: &str| {
+            let text = LINE.replacen(from, to, 1);
+            let line = serde_json::from_str(&text).unwrap();
+            same_identity(&line, &dead()).err().unwrap_or_default()
+        };
+        assert_eq!(refused("", ""), "");
+        for (from, to, name) in [
+            ("stock/A#3", "stock/A#4", "id"),
+            ("\"test\"", "\"tast\"", "source"),
+            ("adjusted.v1", "adjusted.v2", "type"),
+            ("\"stock/A\"", "\"stock/B\"", "subject"),
+            ("\"sequence\":3", "\"sequence\":4", "sequence"),
+            ("\"sequence\":3", "\"sequence\":null", "sequence"),
+        ] {
+            let why = refused(from, to);
+            assert!(why.contains(&format!("the {name} of")), "{why}");
+        }
+    }
+}

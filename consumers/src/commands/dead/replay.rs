@@ -1,0 +1,287 @@
+//! `consumers dead replay`: has dead letters tried again, at a rate, and can be interrupted anywhere.
+//!
+//! Each replay is one conditional transaction, so that none is done twice however often this is started. That it is not done again for
+//! what was refused anew meanwhile is the business of the run, see [`operate::begin_run`].
+
+use std::{collections::VecDeque, time::Duration};
+
+use doorstep_event::Timestamp;
+use doorstep_runtime::operate::{self, By, OperateError, Run};
+use doorstep_store::{DeadFilter, DeadId, DeadStatus, Store};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use super::{
+    check::{Checked, check},
+    choice::{label, one, open_ids},
+    skip::{WHEN, failed},
+};
+use crate::{
+    failure::{Failure, Reason},
+    output::print,
+    progress::Progress,
+    settings::{
+        Place,
+        dead::{Chosen, Mode, Replay, Wait},
+    },
+    stop::Stop,
+    stores,
+    text::{clean, time},
+};
+
+/// How often it is looked what the role has made of the replays.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long nothing may happen before it is taken that the role does not run.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Outcomes {
+    applied: u64,
+    settled: u64,
+    not_replayable: u64,
+    dead_again: u64,
+    awaiting: u64,
+    untried: u64,
+}
+
+/// Replays.
+///
+/// # Errors
+/// At least one of those that were named could not be replayed, or was refused anew; or the user stopped it.
+pub(crate) async fn replay(
+    place: &Place,
+    replay: &Replay,
+    by: &By,
+    mode: Mode,
+) -> Result<(), Failure> {
+    if mode == Mode::DryRun {
+        return rehearse(place, &replay.chosen).await;
+    }
+    let store = stores::existing(place)?;
+    let role = place.role.name;
+    let mut stop = Stop::listen()?;
+    let chosen = &replay.chosen;
+    let run = begin(&store, chosen, by).await?;
+    let until = run.as_ref().map_or(Timestamp::MAX, |run| run.begun);
+    let ids = open_ids(&store, chosen, until).await?;
+    if let Some(run) = run.as_ref().filter(|run| run.resumed) {
+        eprintln!(
+            "going on with the run that was begun at {}: {} left; what has died since is for another one",
+            time(run.begun),
+            ids.len()
+        );
+    }
+
+    let mut outcomes = Outcomes::default();
+    let mut failures = Vec::new();
+    let mut asked = VecDeque::with_capacity(ids.len());
+    let mut progress = Progress::new("asked to be tried again", ids.len() as u64);
+    let mut pace = replay.rate.map(pace);
+    for id in ids {
+        // Either may be cancelled: a tick that is not taken comes again, and the wish to stop stays.
+        let stopped = tokio::select! {
+            biased;
+            () = stop.wanted() => true,
+            () = next(&mut pace) => false,
+        };
+        if stopped {
+            progress.finish();
+            let done = asked.len();
+            return Err(Failure::new(
+                Reason::Interrupted,
+                format!(
+                    "stopped after {done}; typed again it goes on with the others, and with none of these"
+                ),
+            ));
+        }
+        match operate::replay(&store, &id, by.at(Timestamp::now())).await {
+            Ok(()) => asked.push_back(id),
+            Err(e @ OperateError::Store(_)) => {
+                progress.finish();
+                return Err(failed(role, &e));
+            }
+            Err(e) => {
+                match e {
+                    OperateError::AlreadySettled(_) => outcomes.settled += 1,
+                    _ => outcomes.not_replayable += 1,
+                }
+                if matches!(chosen, Chosen::Ids(_)) {
+                    failures.push(failed(role, &e));
+                }
+            }
+        }
+        progress.advance();
+    }
+    progress.finish();
+    if let Some(run) = &run {
+        end(&store, run, asked.len(), by).await?;
+    }
+    outcomes.untried = asked.len() as u64;
+    if replay.wait == Wait::ForTheRole {
+        watch(&store, asked, &mut outcomes, &mut stop).await?;
+    }
+    tell(role, &outcomes)?;
+    ended(failures, &outcomes, role)
+}
+
+async fn begin<S: Store>(store: &S, chosen: &Chosen, by: &By) -> Result<Option<Run>, Failure> {
+    // Those that were named are what they are, whenever they are named again.
+    if matches!(chosen, Chosen::Ids(_)) {
+        return Ok(None);
+    }
+    operate::begin_run(store, &label(chosen), by.at(Timestamp::now()))
+        .await
+        .map(Some)
+        .map_err(|e| stores::failed(&e))
+}
+
+async fn end<S: Store>(store: &S, run: &Run, asked: usize, by: &By) -> Result<(), Failure> {
+    let by = by.at(Timestamp::now());
+    let summed_up = by
+        .clone()
+        .because(&format!("the last {asked} of it were asked for"));
+    operate::end_run(store, run, summed_up.unwrap_or(by))
+        .await
+        .map_err(|e| stores::failed(&e))
+}
+
+/// Ticks so often a second. What was missed is not made up for: the rate is a bound.
+fn pace(rate: u32) -> Interval {
+    let mut pace = interval(Duration::from_secs(1) / rate);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}
+
+async fn next(pace: &mut Option<Interval>) {
+    if let Some(pace) = pace {
+        pace.tick().await;
+    }
+}
+
+/// Looks what becomes of them, for as long as something does.
+async fn watch<S: Store>(
+    store: &S,
+    mut asked: VecDeque<DeadId>,
+    outcomes: &mut Outcomes,
+    stop: &mut Stop,
+) -> Result<(), Failure> {
+    let mut progress = Progress::new("tried", asked.len() as u64);
+    let mut looks = interval(LOOK_EVERY);
+    let mut last = Instant::now();
+    while !asked.is_empty() && last.elapsed() < PATIENCE {
+        // Either may be cancelled: nothing was begun.
+        tokio::select! {
+            biased;
+            () = stop.wanted() => break,
+            _ = looks.tick() => {}
+        }
+        let before = asked.len();
+        for _ in 0..before {
+            let Some(id) = asked.pop_front() else {
+                break;
+            };
+            if !look(store, &id, outcomes).await? {
+                asked.push_back(id);
+            }
+        }
+        if asked.len() < before {
+            last = Instant::now();
+            let tried = outcomes.untried.saturating_sub(asked.len() as u64);
+            progress.set(tried);
+        }
+    }
+    progress.finish();
+    outcomes.untried = asked.len() as u64;
+    Ok(())
+}
+
+/// Whether something has become of one.
+async fn look<S: Store>(store: &S, id: &DeadId, outcomes: &mut Outcomes) -> Result<bool, Failure> {
+    let filter = DeadFilter::Letter(id.letter().to_owned());
+    let found = store.dead(filter, None, 1).await;
+    let found = found.map_err(|e| stores::failed(&e))?;
+    let count = match found.first() {
+        None => &mut outcomes.applied,
+        Some(row) if row.id != *id => &mut outcomes.dead_again,
+        Some(row) => match row.status {
+            DeadStatus::Replaying => return Ok(false),
+            DeadStatus::Awaiting => &mut outcomes.awaiting,
+            DeadStatus::Open => &mut outcomes.dead_again,
+        },
+    };
+    *count += 1;
+    Ok(true)
+}
+
+fn tell(role: &str, outcomes: &Outcomes) -> Result<(), Failure> {
+    let Outcomes {
+        applied,
+        settled,
+        not_replayable,
+        dead_again,
+        awaiting,
+        untried,
+    } = *outcomes;
+    print(|out| {
+        writeln!(
+            out,
+            "{applied} replayed, {settled} already settled, {dead_again} dead again"
+        )?;
+        if awaiting > 0 {
+            writeln!(
+                out,
+                "{awaiting} wait for another stream, and are tried when it brings what they need"
+            )?;
+        }
+        if not_replayable > 0 {
+            writeln!(out, "{not_replayable} cannot be tried again")?;
+        }
+        if untried > 0 {
+            writeln!(out, "{untried} will be tried again: {role} does it {WHEN}")?;
+        }
+        Ok(())
+    })
+}
+
+fn ended(failures: Vec<Failure>, outcomes: &Outcomes, role: &str) -> Result<(), Failure> {
+    let failures: Vec<_> = failures.into_iter().map(Err).collect();
+    super::skip::summed_up(&failures)?;
+    if outcomes.dead_again > 0 {
+        return Err(Failure::new(
+            Reason::Trouble,
+            format!(
+                "{} were refused anew; `consumers dead list {role}` says why",
+                outcomes.dead_again
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Tells what would become of them.
+async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
+    let store = stores::look_at(place)?;
+    let (mut good, mut bad) = (0_u64, 0_u64);
+    for id in open_ids(&store, chosen, Timestamp::MAX).await? {
+        let dead = one(&store, place.role.name, &id).await?;
+        let data = dead.event.as_ref().map_or(&dead.body, |event| &event.data);
+        let told = match check(&place.role, &store, &dead, data.clone()).await? {
+            Checked::Taken(told) => {
+                good += 1;
+                told
+            }
+            Checked::Refused(why) => {
+                bad += 1;
+                clean(&why)
+            }
+        };
+        print(|out| writeln!(out, "{id} {told}"))?;
+    }
+    print(|out| {
+        writeln!(
+            out,
+            "{} would be replayed, {bad} of them in vain; nothing was written, this is a dry run",
+            good + bad
+        )
+    })
+}

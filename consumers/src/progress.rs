@@ -1,0 +1,66 @@
+//! How far a command is: a bar on a terminal, otherwise a line every few seconds, both on standard error.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// The progress of one piece of work.
+pub(crate) struct Progress {
+    what: String,
+    total: u64,
+    done: u64,
+    bar: ProgressBar,
+    next_line: Instant,
+}
+
+impl Progress {
+    /// Starts to count up to a total.
+    pub(crate) fn new(what: impl Into<String>, total: u64) -> Self {
+        let what = what.into();
+        // Drawn at most five times a second: more costs more than it shows.
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix} [{bar:30}] {pos} of {len}, {eta} left")
+        {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(what.clone());
+        Self {
+            what,
+            total,
+            done: 0,
+            bar,
+            next_line: Instant::now() + LINE_EVERY,
+        }
+    }
+
+    /// So much is done in all.
+    pub(crate) fn set(&mut self, done: u64) {
+        let moved = self.done != done;
+        self.done = done;
+        self.bar.set_position(done);
+        let now = Instant::now();
+        if self.bar.is_hidden() && moved && now >= self.next_line {
+            self.next_line = now + LINE_EVERY;
+            eprintln!("{} {} of {}", self.what, self.done, self.total);
+        }
+    }
+
+    /// One more is done.
+    pub(crate) fn advance(&mut self) {
+        self.set(self.done + 1);
+    }
+
+    /// Tells the user something at once, without disturbing the bar.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,312 @@
+//! What `consumers dead` is to do.
+
+use std::{env, fs, os::unix::fs::MetadataExt, path::PathBuf};
+
+use doorstep_event::{Source, StreamKey, Subject, Timestamp};
+use doorstep_runtime::operate::{By, Operator};
+use doorstep_store::DeadId;
+
+use super::{Form, GapRange, Place, Wrong, form, number, place, range};
+use crate::{
+    cli::dead::{Dead, DeadEditArgs, DeadReplayArgs, DeadSkipArgs},
+    roles::{self, RoleEntry},
+};
+
+/// What to do with dead letters.
+#[derive(Debug)]
+pub(crate) enum DeadJob {
+    /// List them.
+    List {
+        /// Of which roles.
+        roles: Vec<RoleEntry>,
+        /// Their stores.
+        folder: PathBuf,
+        /// By kind or one by one.
+        listing: Listing,
+        /// How many of each role a table shows.
+        limit: usize,
+        /// For whom.
+        form: Form,
+    },
+    /// Show one.
+    Show {
+        /// Where it is.
+        place: Place,
+        /// Which.
+        id: DeadId,
+        /// For whom.
+        form: Form,
+    },
+    /// Edit.
+    Edit {
+        /// Where they are.
+        place: Place,
+        /// Which.
+        chosen: Chosen,
+        /// How.
+        change: ChangeBy,
+        /// By whom.
+        by: By,
+        /// Whether to write.
+        mode: Mode,
+    },
+    /// Try again.
+    Replay {
+        /// Where they are.
+        place: Place,
+        /// Which, and how.
+        replay: Replay,
+        /// By whom.
+        by: By,
+        /// Whether to write.
+        mode: Mode,
+    },
+    /// Step over dead letters.
+    Skip {
+        /// Where they are.
+        place: Place,
+        /// Which.
+        chosen: Chosen,
+        /// By whom.
+        by: By,
+    },
+    /// Step over missing events.
+    SkipGap {
+        /// Where they are missing.
+        place: Place,
+        /// Which.
+        gap: GapRange,
+        /// By whom.
+        by: By,
+    },
+    /// Write them as lines.
+    Export {
+        /// Where they are.
+        place: Place,
+        /// Which.
+        chosen: Chosen,
+    },
+    /// Take lines back.
+    Import {
+        /// Where they belong.
+        place: Place,
+        /// The file, `-` for standard input.
+        file: PathBuf,
+        /// By whom.
+        by: By,
+        /// Whether to write.
+        mode: Mode,
+    },
+    /// List what was done.
+    Audit {
+        /// Where.
+        place: Place,
+        /// How many a table shows.
+        limit: usize,
+        /// For whom.
+        form: Form,
+    },
+}
+
+/// How dead letters are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// One line for each kind.
+    Kinds,
+    /// One line for each.
+    Each,
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    /// These.
+    Ids(Vec<DeadId>),
+    /// Those of one kind.
+    Group(String),
+    /// All of them.
+    All,
+}
+
+/// How data is to be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ChangeBy {
+    /// By the patch in this file, `-` for standard input.
+    Patch(PathBuf),
+    /// By hand.
+    Editor,
+}
+
+/// What to replay, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Replay {
+    /// Which.
+    pub(crate) chosen: Chosen,
+    /// At most so many a second.
+    pub(crate) rate: Option<u32>,
+    /// Whether to wait for what becomes of them.
+    pub(crate) wait: Wait,
+}
+
+/// Whether to wait for what the role makes of replays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// As long as something happens.
+    ForTheRole,
+    /// Not at all.
+    No,
+}
+
+/// Whether anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It is.
+    Write,
+    /// It is only told.
+    DryRun,
+}
+
+/// The most dead letters that may be replayed a second.
+const MAX_RATE: u32 = 100_000;
+
+pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
+    match command {
+        Dead::List(args) => Some(DeadJob::List {
+            limit: wrong.note("--limit", number(&args.limit, 1, usize::MAX))?,
+            roles: roles::chosen(args.role.as_slice()),
+            folder: args.store.folder,
+            listing: if args.each {
+                Listing::Each
+            } else {
+                Listing::Kinds
+            },
+            form: form(args.json),
+        }),
+        Dead::Show(args) => Some(DeadJob::Show {
+            place: place(args.role, args.store.folder, wrong)?,
+            id: DeadId(args.id),
+            form: form(args.json),
+        }),
+        Dead::Edit(args) => edit(args, wrong),
+        Dead::Replay(args) => replay(args, wrong),
+        Dead::Skip(args) => skip(args, wrong),
+        Dead::Export(args) => Some(DeadJob::Export {
+            place: place(args.role, args.store.folder, wrong)?,
+            chosen: args.group.map_or(Chosen::All, Chosen::Group),
+        }),
+        Dead::Import(args) => {
+            let by = by(args.who.operator, args.reason.as_deref(), wrong);
+            Some(DeadJob::Import {
+                place: place(args.role, args.store.folder, wrong)?,
+                file: args.file,
+                by: by?,
+                mode: mode(args.dry_run),
+            })
+        }
+        Dead::Audit(args) => Some(DeadJob::Audit {
+            limit: wrong.note("--limit", number(&args.limit, 1, usize::MAX))?,
+            place: place(args.role, args.store.folder, wrong)?,
+            form: form(args.json),
+        }),
+    }
+}
+
+fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
+    let by = by(args.who.operator, args.reason.as_deref(), wrong);
+    let place = place(args.role, args.store.folder, wrong)?;
+    let ids = args.id.map(DeadId).into_iter().collect();
+    Some(DeadJob::Edit {
+        place,
+        chosen: args.group.map_or(Chosen::Ids(ids), Chosen::Group),
+        change: args.patch.map_or(ChangeBy::Editor, ChangeBy::Patch),
+        by: by?,
+        mode: mode(args.dry_run),
+    })
+}
+
+fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
+    let by = by(args.who.operator, args.reason.as_deref(), wrong);
+    let rate = match args.rate {
+        Some(text) => wrong.note("--rate", number(&text, 1, MAX_RATE)).map(Some),
+        None => Some(None),
+    };
+    let place = place(args.role, args.store.folder, wrong)?;
+    let chosen = match (args.group, args.all) {
+        (Some(group), _) => Chosen::Group(group),
+        (None, true) => Chosen::All,
+        (None, false) => Chosen::Ids(args.ids.into_iter().map(DeadId).collect()),
+    };
+    Some(DeadJob::Replay {
+        place,
+        replay: Replay {
+            chosen,
+            rate: rate?,
+            wait: if args.no_wait {
+                Wait::No
+            } else {
+                Wait::ForTheRole
+            },
+        },
+        by: by?,
+        mode: mode(args.dry_run),
+    })
+}
+
+fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
+    let by = by(args.who.operator, Some(&args.reason), wrong);
+    let place = place(args.role, args.store.folder, wrong);
+    let Some(gap) = args.gap else {
+        let ids = args.what.into_iter().map(DeadId).collect();
+        return Some(DeadJob::Skip {
+            place: place?,
+            chosen: args.group.map_or(Chosen::Ids(ids), Chosen::Group),
+            by: by?,
+        });
+    };
+    let subject = wrong.note("--gap", gap.parse::<Subject>());
+    let source = args.source.unwrap_or_default();
+    let source = wrong.note("--source", source.parse::<Source>());
+    let range = wrong.note("FROM..TO", range(&args.what));
+    let (from, to) = range?;
+    Some(DeadJob::SkipGap {
+        place: place?,
+        gap: GapRange {
+            stream: StreamKey {
+                source: source?,
+                subject: subject?,
+            },
+            from,
+            to,
+        },
+        by: by?,
+    })
+}
+
+fn mode(dry_run: bool) -> Mode {
+    if dry_run { Mode::DryRun } else { Mode::Write }
+}
+
+fn by(name: Option<String>, reason: Option<&str>, wrong: &mut Wrong) -> Option<By> {
+    let name = name.unwrap_or_else(user_at_host);
+    let operator = wrong.note("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
+    let by = By::new(operator?, Timestamp::now());
+    match reason {
+        Some(reason) => wrong.note("--reason", by.because(reason)),
+        None => Some(by),
+    }
+}
+
+/// Who is at the keyboard, as far as the system tells.
+fn user_at_host() -> String {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let uid = || fs::metadata("/proc/self").map(|of| format!("uid {}", of.uid()));
+    let user = variable("USER")
+        .or_else(|| variable("LOGNAME"))
+        .or_else(|| uid().ok());
+    let file = |path| fs::read_to_string(path).ok();
+    let host = file("/proc/sys/kernel/hostname")
+        .or_else(|| file("/etc/hostname"))
+        .or_else(|| variable("HOSTNAME"));
+    let known = |name: Option<String>| name.unwrap_or_else(|| "unknown".to_owned());
+    format!("{}@{}", known(user), known(host).trim())
+}

@@ -1,0 +1,322 @@
+//! The dead-letter workbench with the real programs on a real broker: grouped, edited, replayed through a kill, taken back, recorded.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use doorstep_event::Event;
+use doorstep_store::{AuditAction, AuditFilter, AuditRow, SqliteStore, Store, sqlite::Options};
+use doorstep_tests::{retail::Stock, wait_for, wait_until};
+use serde_json::Value;
+
+use crate::{
+    SOON,
+    operator::{Office, moved},
+};
+
+/// Enough to apply ten thousand events and to replay two hundred at fifty a second, on a busy machine.
+const LONG: Duration = Duration::from_secs(180);
+/// Streams with a bad event each.
+const STREAMS: u64 = 500;
+/// Good events of each stream: 10,000 in all.
+const GOOD: u64 = 20;
+/// The sequence of the bad event of each stream.
+const BAD: u64 = 8;
+
+/// What the bad event of a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The quantity is text: to be edited.
+    Text,
+    /// The reason is none that there is.
+    Theft,
+    /// A type that is in no contract.
+    Unknown,
+}
+
+fn kind(stream: u64) -> Kind {
+    match stream % 5 {
+        0 | 1 => Kind::Text,
+        2 | 3 => Kind::Theft,
+        _ => Kind::Unknown,
+    }
+}
+
+fn code(stream: u64) -> String {
+    format!("W{stream:04}")
+}
+
+/// Moves the stock by 1 each time, so that the state shows how much of the stream was applied, and sets the time by the sequence, so that
+/// it shows how far.
+fn event(stream: u64, sequence: u64) -> Event {
+    let mut event = moved(&code(stream), sequence, -1);
+    event.time = Some(
+        doorstep_event::Timestamp::from_second(i64::try_from(1_000 + sequence).unwrap()).unwrap(),
+    );
+    if sequence != BAD {
+        return event;
+    }
+    match kind(stream) {
+        Kind::Text => {
+            event.data = r#"{"delta":"-1","reason":"sale","reference":"order/1"}"#.into();
+        }
+        Kind::Theft => {
+            event.data = r#"{"delta":-1,"reason":"theft","reference":"order/1"}"#.into();
+        }
+        Kind::Unknown => {
+            event.kind = doorstep_event::EventType::new("stock.adjusted.v2").unwrap();
+        }
+    }
+    event
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+async fn groups(office: &Office) -> Vec<Value> {
+    lines(&office.told(&["dead", "list", "inventory", "--json"]).await)
+}
+
+async fn records(office: &Office) -> Vec<Value> {
+    lines(&office.told(&["dead", "audit", "inventory", "--json"]).await)
+}
+
+fn of<'v>(records: &'v [Value], action: &str) -> Vec<&'v Value> {
+    records.iter().filter(|r| r["action"] == action).collect()
+}
+
+/// The kind of dead letters whose example has this in its detail or type.
+fn group_with<'v>(groups: &'v [Value], what: &str) -> &'v Value {
+    groups
+        .iter()
+        .find(|group| group["detail"].as_str().unwrap().contains(what))
+        .unwrap_or_else(|| panic!("no kind with {what} in {groups:#?}"))
+}
+
+async fn states(office: &Office) -> BTreeMap<String, Stock> {
+    Stock::read_all(&office.told(&["export", "inventory"]).await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_a_kill() {
+    let office = Office::new("workbench").await;
+    let role = office
+        .consumers(&["run", "inventory"])
+        .start(&office.scratch);
+    // Sequence by sequence, so that all streams are open at once.
+    for sequence in 1..=GOOD + 1 {
+        let events: Vec<_> = (0..STREAMS).map(|stream| event(stream, sequence)).collect();
+        office.world.publish(&events).await;
+    }
+    let held = STREAMS * (GOOD + 1 - BAD);
+    wait_for("all is applied, held or dead", LONG, async || {
+        let status = office.told(&["status", "inventory", "--json"]).await;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let usage = &status["roles"][0]["store"]["usage"];
+        let seen = (&usage["held"]["rows"], &usage["dead"]["rows"]);
+        if seen == (&held.into(), &STREAMS.into()) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })
+    .await;
+
+    // Grouped.
+    let all = groups(&office).await;
+    assert_eq!(all.len(), 3, "{all:#?}");
+    let text = group_with(&all, "invalid type: string");
+    let theft = group_with(&all, "theft");
+    let unknown = group_with(&all, "stock.adjusted.v2");
+    assert_eq!((&text["count"], &text["open"]), (&200.into(), &200.into()));
+    assert_eq!(theft["count"], 200);
+    assert_eq!(unknown["count"], 100);
+    assert_eq!(text["type"], "stock.adjusted.v1");
+    let fingerprint = text["fingerprint"].as_str().unwrap().to_owned();
+    let example = text["example"].as_str().unwrap().to_owned();
+    let shown = office
+        .told(&["dead", "show", "inventory", &example, "--json"])
+        .await;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["holds_back"]["count"], GOOD + 1 - BAD);
+    assert_eq!(
+        shown["holds_back"]["sequences"],
+        serde_json::json!([[BAD + 1, GOOD + 1]])
+    );
+    assert_eq!(shown["data"]["delta"], "-1");
+
+    // A patch that does not help stores nothing; one that does is tried first, and then stored.
+    let bad = office.scratch.join("bad.json");
+    std::fs::write(&bad, r#"[{"op":"replace","path":"/delta","value":"-2"}]"#).unwrap();
+    let patch = office.scratch.join("patch.json");
+    std::fs::write(&patch, r#"[{"op":"replace","path":"/delta","value":-1}]"#).unwrap();
+    let edit = |patch: &std::path::Path, more: &'static [&'static str]| {
+        let words = [
+            "dead",
+            "edit",
+            "inventory",
+            "--group",
+            &fingerprint,
+            "--patch",
+        ];
+        let mut program = office.consumers(&words).arg(patch);
+        for word in more {
+            program = program.arg(*word);
+        }
+        program
+    };
+    let refused = edit(&bad, &[]).run(&office.scratch, LONG).await;
+    assert_eq!(refused.code, Some(65), "{}", refused.stderr);
+    assert!(refused.stdout.contains("0 edited"), "{}", refused.stdout);
+    let dry = edit(&patch, &["--dry-run"])
+        .run(&office.scratch, LONG)
+        .await;
+    assert_eq!(dry.code, Some(0), "{}", dry.stderr);
+    assert!(records(&office).await.is_empty());
+    let edited = edit(&patch, &["--as", "ada", "--reason", "till 7 wrote text"])
+        .run(&office.scratch, LONG)
+        .await;
+    assert_eq!(edited.code, Some(0), "{}", edited.stderr);
+    assert!(edited.stdout.contains("200 edited"), "{}", edited.stdout);
+
+    // Replayed at 50 a second, killed in the middle, and started again.
+    let words = ["dead", "replay", "inventory", "--group", &fingerprint];
+    let replay = office.consumers(&words).arg("--rate").arg("50");
+    let replay = replay.arg("--as").arg("ada");
+    let first = replay.start(&office.scratch);
+    let store = SqliteStore::open_read_only(
+        &office.scratch.join("stores"),
+        "inventory",
+        &Options::default(),
+    )
+    .unwrap();
+    let replayed = async || {
+        let page = store.audit(AuditFilter::All, None, 1_000).await.unwrap();
+        let is_replay = |row: &&AuditRow| row.entry.action == AuditAction::Replay;
+        page.rows.iter().filter(is_replay).count()
+    };
+    wait_until("some are replayed", LONG, async || replayed().await >= 50).await;
+    assert!(first.kill(), "it has ended before it was killed");
+    let before = replayed().await;
+    assert!(before < 200, "nothing was left to go on with");
+    let second = replay.run(&office.scratch, LONG).await;
+    assert_eq!(second.code, Some(0), "{}", second.stderr);
+    assert!(
+        second.stderr.contains(&format!("{} left", 200 - before)),
+        "{before} before: {}",
+        second.stderr
+    );
+    assert!(second.stdout.contains("0 dead again"), "{}", second.stdout);
+
+    // Each was applied once, with all that it held back behind it and in its order.
+    wait_for("what was held back has followed", LONG, async || {
+        let states = states(&office).await;
+        let moved: i64 = states.values().map(|stock| stock.movements).sum();
+        let expected = 200 * (GOOD + 1) + 300 * (BAD - 1);
+        if moved == i64::try_from(expected).unwrap() {
+            Ok(())
+        } else {
+            Err(format!("{moved} of {expected}"))
+        }
+    })
+    .await;
+    for (key, stock) in states(&office).await {
+        let stream: u64 = key.strip_prefix("stock/W").unwrap().parse().unwrap();
+        let applied = match kind(stream) {
+            Kind::Text => GOOD + 1,
+            Kind::Theft | Kind::Unknown => BAD - 1,
+        };
+        let applied = i64::try_from(applied).unwrap();
+        assert_eq!(
+            (stock.on_hand, stock.movements),
+            (-applied, applied),
+            "{key}"
+        );
+    }
+
+    // The records tell of all of it: each edit and each replay once, by whom, and the run.
+    let all = records(&office).await;
+    let (edits, replays) = (of(&all, "edit"), of(&all, "replay"));
+    assert_eq!((edits.len(), replays.len()), (200, 200));
+    assert!(edits.iter().all(|edit| edit["operator"] == "ada"
+        && edit["reason"] == "till 7 wrote text"
+        && edit["before"]["data"]["delta"] == "-1"
+        && edit["after"]["data"]["delta"] == -1));
+    let replayed: std::collections::BTreeSet<_> =
+        replays.iter().map(|r| r["dead"].as_str()).collect();
+    assert_eq!(replayed.len(), 200);
+    assert_eq!(of(&all, "run_begun").len(), 1);
+    assert_eq!(of(&all, "run_ended").len(), 1);
+
+    // The second kind is exported, mended line by line, and taken back; one line pretends to be another event.
+    let kind_of_theft = theft["fingerprint"].as_str().unwrap();
+    let words = ["dead", "export", "inventory", "--group", kind_of_theft];
+    let export = office.told(&words).await;
+    let mut mended = lines(&export);
+    assert_eq!(mended.len(), 200);
+    for line in &mut mended {
+        line["data"]["reason"] = "write_off".into();
+    }
+    mended[7]["event"]["sequence"] = 9.into();
+    mended[9]["id"] = "0000000000000000-1".into();
+    let file = office.scratch.join("mended.jsonl");
+    let text: String = mended.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, text).unwrap();
+    let import = office
+        .consumers(&["dead", "import", "inventory"])
+        .arg(&file);
+    let import = import.run(&office.scratch, LONG).await;
+    assert_eq!(import.code, Some(65), "{}", import.stderr);
+    assert!(import.stdout.contains("198 edited"), "{}", import.stdout);
+    assert!(
+        import.stderr.contains("line 8 is refused: the sequence"),
+        "{}",
+        import.stderr
+    );
+    assert!(
+        import.stderr.contains("line 10 is refused"),
+        "{}",
+        import.stderr
+    );
+
+    // All that is left is replayed: what is as bad as it was dies again, once.
+    let all_of_it = ["dead", "replay", "inventory", "--all", "--rate", "1000"];
+    let rest = office.ran(&all_of_it).await;
+    assert_eq!(rest.code, Some(2), "{}", rest.stderr);
+    assert!(
+        rest.stdout
+            .contains("198 replayed, 0 already settled, 102 dead again"),
+        "{}",
+        rest.stdout
+    );
+    let again = groups(&office).await;
+    let counts: u64 = again
+        .iter()
+        .map(|group| group["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(counts, 102, "{again:#?}");
+
+    // Stepped over, with a reason, by kind.
+    for group in &again {
+        let fingerprint = group["fingerprint"].as_str().unwrap();
+        let words = ["dead", "skip", "inventory", "--group", fingerprint];
+        office
+            .told(&[&words[..], &["--reason", "nobody knows"]].concat())
+            .await;
+    }
+    assert_eq!(groups(&office).await, [Value::Null; 0]);
+    let all = records(&office).await;
+    assert_eq!(
+        (of(&all, "import").len(), of(&all, "skip").len()),
+        (198, 102)
+    );
+    assert!(
+        of(&all, "skip")
+            .iter()
+            .all(|skip| skip["reason"] == "nobody knows")
+    );
+    role.terminate();
+    let ended = role.ended(SOON).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
