@@ -1,0 +1,257 @@
+//! The dead-letter workbench as it is typed, without a broker and without a running role: editor, refusals, interruption, records.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject, Timestamp};
+use doorstep_store::{
+    AuditFilter, Changes, Commit, DeadId, DeadRow, DeadStatus, Expect, NewDead, SqliteStore, Store,
+    StreamChange, StreamState, sqlite::Options,
+};
+use serde_json::Value;
+
+const BAD: &str = r#"{"delta":"-1","reason":"sale","reference":"order/1"}"#;
+/// Mends [`BAD`] the way somebody would in an editor.
+const MENDS: &str = r#"sed -i 's/"-1"/-1/'"#;
+
+/// A folder with a store in which streams are blocked by dead letters `a-1`, `b-1` and so on.
+struct Desk(PathBuf);
+
+impl Desk {
+    async fn new(name: &str, letters: &[&str]) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("workbench-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        let store = SqliteStore::open(&path, "inventory", &Options::default()).unwrap();
+        let mut changes = Changes::at(Timestamp::now());
+        for letter in letters {
+            let event = event(letter);
+            let id = DeadId(format!("{letter}-1"));
+            changes.streams.push(StreamChange {
+                key: event.stream(),
+                expect: Expect {
+                    row: None,
+                    version: 0,
+                },
+                after: Some(StreamState {
+                    cursor: 0,
+                    last_id: None,
+                    blocked: Some(id.clone()),
+                }),
+            });
+            changes.dead.push(NewDead {
+                row: DeadRow {
+                    id,
+                    body: event.data.clone(),
+                    event: Some(event),
+                    blocks: true,
+                    reason: "breaks its contract".into(),
+                    detail: "data does not fit".into(),
+                    fingerprint: "77".into(),
+                    attempts: 1,
+                    since: changes.now,
+                    status: DeadStatus::Open,
+                    defect: None,
+                },
+            });
+        }
+        assert!(matches!(
+            store.commit(changes).await.unwrap(),
+            Commit::Written(_)
+        ));
+        store.close().await;
+        Self(path)
+    }
+
+    fn command(&self, words: &[&str], editor: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_consumers"));
+        command
+            .args(words)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("TMPDIR", &self.0)
+            .env("DOORSTEP_STORE", &self.0)
+            .env("DOORSTEP_OPERATOR", "ada")
+            .env("EDITOR", editor)
+            .stdin(Stdio::null());
+        command
+    }
+
+    #[track_caller]
+    fn told(&self, words: &[&str], editor: &str, code: i32) -> (String, String) {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.command(words, editor).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, error) = (text(stdout), text(stderr));
+        assert_eq!(status.code(), Some(code), "{out}{error}");
+        (out, error)
+    }
+
+    fn drafts(&self) -> usize {
+        let files = fs::read_dir(&self.0).unwrap();
+        let is_draft = |name: &str| name.starts_with("doorstep-");
+        files
+            .filter(|file| is_draft(&file.as_ref().unwrap().file_name().to_string_lossy()))
+            .count()
+    }
+
+    fn shown(&self, id: &str) -> Value {
+        let (out, _) = self.told(&["dead", "show", "inventory", id, "--json"], "", 0);
+        serde_json::from_str(&out).unwrap()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn event(letter: &str) -> Event {
+    Event {
+        id: EventId::new(format!("stock/{letter}#1")).unwrap(),
+        source: Source::new("shop/1").unwrap(),
+        kind: EventType::new("stock.adjusted.v1").unwrap(),
+        subject: Subject::new(format!("stock/{letter}")).unwrap(),
+        time: None,
+        sequence: Sequence::new(1),
+        traceparent: None,
+        data: BAD.into(),
+    }
+}
+
+#[tokio::test]
+async fn what_an_editor_has_made_of_it_is_shown_checked_and_stored() {
+    let desk = Desk::new("editor", &["a"]).await;
+    let edit = ["dead", "edit", "inventory", "a-1", "--reason", "a slip"];
+    let (same, _) = desk.told(&edit, "true", 0);
+    assert!(same.contains("left as it is"), "{same}");
+    let dry = [&edit[..], &["--dry-run"]].concat();
+    let (dry, _) = desk.told(&dry, MENDS, 0);
+    assert!(dry.contains("nothing was stored"), "{dry}");
+    assert_eq!(desk.shown("a-1")["data"]["delta"], "-1");
+    let (edited, _) = desk.told(&edit, MENDS, 0);
+    for line in [
+        "-   \"delta\": \"-1\",",
+        "+   \"delta\": -1,",
+        "would be applied",
+    ] {
+        assert!(edited.contains(line), "{edited}");
+    }
+    assert_eq!(desk.drafts(), 0);
+    let shown = desk.shown("a-1");
+    assert_eq!(shown["data"]["delta"], -1);
+    assert_eq!(shown["original"]["data"]["delta"], "-1");
+    assert_eq!(shown["edits"][0]["operator"], "ada");
+    assert_eq!(shown["edits"][0]["reason"], "a slip");
+    assert_eq!(shown["event"]["sequence"], 1);
+}
+
+#[tokio::test]
+async fn data_that_would_be_refused_is_not_stored_and_what_was_written_is_kept() {
+    let desk = Desk::new("refused", &["a"]).await;
+    let edit = ["dead", "edit", "inventory", "a-1"];
+    for (editor, says) in [
+        (r#"sed -i 's/"-1"/"-2"/'"#, "break its contract"),
+        (r#"sed -i 's/"-1"/1/'"#, "a sale cannot add"),
+        (r"sed -i 's/{/[/'", "not JSON"),
+    ] {
+        let before = desk.drafts();
+        let (_, error) = desk.told(&edit, editor, 65);
+        assert!(
+            error.contains(says) && error.contains("nothing was stored"),
+            "{error}"
+        );
+        assert!(error.contains("what was written is in"), "{error}");
+        assert_eq!(desk.drafts(), before + 1);
+    }
+    let (_, error) = desk.told(&edit, "false", 1);
+    assert!(error.contains("nothing was stored"), "{error}");
+    let (_, error) = desk.told(&edit, "", 64);
+    assert!(error.contains("set VISUAL or EDITOR"), "{error}");
+    assert_eq!(desk.shown("a-1")["data"]["delta"], "-1");
+    let (none, _) = desk.told(&["dead", "audit", "inventory"], "", 0);
+    assert_eq!(none, "no operator has changed anything\n");
+}
+
+#[tokio::test]
+async fn replays_without_the_role_are_asked_for_once_and_told_so() {
+    let desk = Desk::new("replay", &["a", "b", "c"]).await;
+    let all = ["dead", "replay", "inventory", "--group", "77", "--no-wait"];
+    let dry = [&all[..], &["--dry-run"]].concat();
+    let (dry, _) = desk.told(&dry, "", 0);
+    assert!(
+        dry.contains("3 would be replayed, 3 of them in vain"),
+        "{dry}"
+    );
+    let (asked, _) = desk.told(&all, "", 0);
+    assert!(asked.contains("3 will be tried again"), "{asked}");
+    let (none, _) = desk.told(&all, "", 0);
+    assert!(none.starts_with("0 replayed, 0 already settled"), "{none}");
+    let (_, late) = desk.told(&["dead", "replay", "inventory", "b-1", "--no-wait"], "", 3);
+    assert!(late.contains("already settled"), "{late}");
+    let (records, _) = desk.told(&["dead", "audit", "inventory", "--json"], "", 0);
+    let replays = records.matches("\"action\":\"replay\"").count();
+    assert_eq!(replays, 3, "{records}");
+}
+
+#[tokio::test]
+async fn an_interrupted_replay_goes_on_with_the_others() {
+    let letters: Vec<String> = (0..40).map(|n| format!("l{n}")).collect();
+    let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+    let desk = Desk::new("interrupted", &letters).await;
+    let slowly = [
+        "dead",
+        "replay",
+        "inventory",
+        "--all",
+        "--no-wait",
+        "--rate",
+        "5",
+    ];
+    let mut command = desk.command(&slowly, "");
+    let mut running = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let store = SqliteStore::open_read_only(&desk.0, "inventory", &Options::default()).unwrap();
+    // The first of its records is that of its beginning.
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let begun = async {
+        while store
+            .audit(AuditFilter::All, None, 9)
+            .await
+            .unwrap()
+            .rows
+            .len()
+            < 3
+        {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), begun)
+        .await
+        .expect("nothing was replayed");
+    assert!(running.try_wait().unwrap().is_none(), "it has ended early");
+    let pid = running.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(sent.success());
+    let ended = running.wait_with_output().unwrap();
+    let error = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{error}");
+    assert!(error.contains("typed again it goes on"), "{error}");
+    let all = ["dead", "replay", "inventory", "--all", "--no-wait"];
+    let (_, resumed) = desk.told(&all, "", 0);
+    assert!(resumed.contains("going on with the run"), "{resumed}");
+    let (records, _) = desk.told(&["dead", "audit", "inventory", "--json"], "", 0);
+    assert_eq!(records.matches("\"action\":\"replay\"").count(), 40);
+}
