@@ -8,7 +8,9 @@ use doorstep_messaging::{
     ConnectErrorKind, InspectError, Inspector, Publisher, QueueName, Refusal,
 };
 
-use crate::support::{LONG, World, event, publish, publisher, settings, within};
+use crate::support::{
+    LONG, World, event, publish, publisher, settings, subscription, take, within,
+};
 
 #[tokio::test]
 async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
@@ -136,6 +138,11 @@ async fn who_may_not_declare_works_with_what_is_there_and_else_hears_what_to_gra
     assert!(refused.state().borrow().created.is_empty());
     let worker = publisher(&settings, "worker").await?;
     publish(&worker, [event("1", 1)]).await;
+    // Nor may it mark the queue that it consumes from, which is no reason not to.
+    let consumer = subscription(&settings, "worker").await?;
+    take(&consumer, 1, async |_| {}).await?;
+    assert_eq!(consumer.state().borrow().possible_loss, []);
+    consumer.close(LONG).await;
     worker.close(LONG).await;
     refused.close(LONG).await;
     world

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
+use doorstep_broker::percent_encoded;
 use doorstep_messaging::{
     Inspector, Message, Outcome, Phase, Publisher, QueueName, RawMessage, RawPublisher, RawValue,
 };
@@ -257,5 +258,34 @@ async fn a_raw_message_hears_its_outcome_too() -> Result<()> {
     message.routing_key = "parcel.placed.v1".to_owned();
     assert_eq!(raw.publish(message).await, Outcome::Unroutable);
     raw.close(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_that_the_broker_closes_is_counted_and_everything_is_declared_again() -> Result<()>
+{
+    let world = World::new("channel").await?;
+    let publisher = world.publisher("channel").await?;
+    publish(&publisher, [event("1", 1)]).await;
+    let counts = publisher.meter().read();
+    assert_eq!((counts.confirmed, counts.channels_ended), (1, 0));
+    world
+        .manage(|broker, vhost| {
+            let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
+            broker.management()?.delete(&path)
+        })
+        .await?;
+    // The broker closes the channel for publishing to what is not there, and keeps the connection.
+    let outcome = publisher.publish(Message::event(&event("1", 2))).await;
+    assert_eq!(outcome, Outcome::Disconnected);
+    assert_eq!(publisher.meter().read().channels_ended, 1);
+    let loss = publisher.state().borrow().last_loss.clone();
+    let loss = loss.map_or_else(String::new, |loss| loss.to_string());
+    assert!(loss.contains("test.events"), "{loss:?}");
+    publish(&publisher, [event("1", 2)]).await;
+    assert_eq!(publisher.state().borrow().connections, 2);
+    let outcome = publisher.publish(Message::event(&kind_of_event("parcel", "1", 1)));
+    assert_eq!(outcome.await, Outcome::Unroutable);
+    assert_eq!(publisher.meter().read().returned, 1);
     Ok(())
 }

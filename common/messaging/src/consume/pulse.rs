@@ -12,7 +12,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::{connection::words, counts::ConsumeCells, settings::BrokerSettings};
 
 /// Asks every heartbeat without a delivery, and ends with the reason when no answer has come within the time of a confirm, nor any
-/// delivery. A slow link is no reason: while deliveries come, the answer may be behind them. Cancel-safe.
+/// delivery. A slow link is no reason: while deliveries come, the answer may be behind them; but a single message must not take longer
+/// than that on its way. Cancel-safe.
 pub(super) async fn pulse(
     channel: &Channel,
     settings: &BrokerSettings,
