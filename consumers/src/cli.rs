@@ -3,12 +3,14 @@
 //! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
 
 pub(crate) mod dead;
+pub(crate) mod topology;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use doorstep_runtime::Limits;
 
-use self::dead::Dead;
+use self::{dead::Dead, topology::TopologyCommand};
 use crate::{failure::EXIT_CODES, roles, telemetry::DEFAULT_FILTER};
 
 /// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of those who look after them.
@@ -77,8 +79,8 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = EXIT_CODES)]
     Dead(Dead),
 
-    /// Show the exchanges, queues and bindings that Doorstep declares.
-    #[command(subcommand)]
+    /// Show what Doorstep declares, how the broker differs, and what users must be allowed to do.
+    #[command(subcommand, after_help = EXIT_CODES)]
     Topology(TopologyCommand),
 }
 
@@ -135,7 +137,7 @@ pub(crate) struct RunArgs {
         long,
         env = "DOORSTEP_BATCH",
         value_name = "NUMBER",
-        default_value = "1000"
+        default_value_t = Limits::default().batch_events.to_string()
     )]
     pub(crate) batch: String,
 
@@ -189,25 +191,6 @@ pub(crate) struct ExportArgs {
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TopologyCommand {
-    /// Show what is declared on the broker; none is needed for it.
-    #[command(
-        after_help = "Examples:\n  consumers topology show\n  consumers topology show --json | jq '.queues[].name'"
-    )]
-    Show(TopologyShowArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TopologyShowArgs {
-    /// One JSON object instead of tables.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) namespace: NamespaceArg,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,8 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed in a way that the other codes do not cover
-  2    `run --until-idle`: all is worked, but something is blocked, missing or dead; `dead replay`: some were refused anew
+  2    `run --until-idle`: all is worked, but something is blocked, missing or dead; `dead replay`: some were refused anew;
+       `topology verify`: the broker differs
   3    `dead`: already settled or edited by somebody else
   64   wrong usage or settings; all wrong settings are listed at once
   65   `dead`: what cannot be tried again, and data that would not be taken
@@ -26,6 +27,8 @@ pub(crate) enum Reason {
     Failed,
     /// Everything was worked, and something needs an operator.
     Trouble,
+    /// The broker differs from what is declared here.
+    Differs,
     /// Somebody else has settled it first.
     Settled,
     /// Wrong usage or settings.
@@ -53,7 +56,7 @@ impl Reason {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
-            Self::Trouble => 2,
+            Self::Trouble | Self::Differs => 2,
             Self::Settled => 3,
             Self::Settings => 64,
             Self::Data => 65,

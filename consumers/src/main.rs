@@ -70,5 +70,12 @@ async fn work(job: Job) -> Result<(), Failure> {
         Job::Export { place, output } => export::export(&place, output).await,
         Job::Dead(job) => dead::work(*job).await,
         Job::TopologyShow { namespace, form } => topology::show(&namespace, form),
+        Job::TopologyDefinitions { namespace, vhost } => topology::definitions(&namespace, &vhost),
+        Job::TopologyVerify {
+            roles,
+            broker,
+            form,
+        } => topology::verify(&roles, &broker, form).await,
+        Job::TopologyPermissions { asked, form } => topology::permissions(&asked, form),
     }
 }

@@ -5,13 +5,14 @@ pub(crate) mod dead;
 use std::{fmt::Display, path::PathBuf, time::Duration};
 
 use doorstep_event::{Sequence, StreamKey};
-use doorstep_messaging::{BrokerSettings, Namespace};
+use doorstep_messaging::{BrokerSettings, DeclaredBy, Namespace};
 use doorstep_runtime::Limits;
 use jiff::SignedDuration;
 
 use self::dead::DeadJob;
 use crate::{
-    cli::{BrokerArgs, Cli, Command, LogArgs, RunArgs, TopologyCommand},
+    cli::{BrokerArgs, Cli, Command, LogArgs, RunArgs, topology::TopologyCommand},
+    commands::topology::Asked,
     failure::{Failure, Reason},
     roles::{self, RoleEntry},
     telemetry::{self, LogFormat, LogSettings},
@@ -64,6 +65,29 @@ pub(crate) enum Job {
     TopologyShow {
         /// Under which names.
         namespace: Namespace,
+        /// For whom.
+        form: Form,
+    },
+    /// Show what is declared as the broker imports it.
+    TopologyDefinitions {
+        /// Under which names.
+        namespace: Namespace,
+        /// In which virtual host.
+        vhost: String,
+    },
+    /// Show how the broker differs.
+    TopologyVerify {
+        /// For which roles.
+        roles: Vec<RoleEntry>,
+        /// The broker.
+        broker: Box<BrokerSettings>,
+        /// For whom.
+        form: Form,
+    },
+    /// Show what users must be allowed to do.
+    TopologyPermissions {
+        /// Whose rights.
+        asked: Asked,
         /// For whom.
         form: Form,
     },
@@ -155,11 +179,48 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
             output: args.output,
         }),
         Command::Dead(command) => dead::dead(command, wrong).map(|job| Job::Dead(Box::new(job))),
-        Command::Topology(TopologyCommand::Show(args)) => Some(Job::TopologyShow {
-            namespace: namespace(&args.namespace.namespace, wrong)?,
-            form: form(args.json),
-        }),
+        Command::Topology(command) => topology(command, wrong),
     }
+}
+
+fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
+    Some(match command {
+        TopologyCommand::Show(args) => {
+            let namespace = namespace(&args.namespace.namespace, wrong)?;
+            if args.definitions {
+                Job::TopologyDefinitions {
+                    namespace,
+                    vhost: args.vhost,
+                }
+            } else {
+                Job::TopologyShow {
+                    namespace,
+                    form: form(args.json),
+                }
+            }
+        }
+        TopologyCommand::Verify(args) => Job::TopologyVerify {
+            roles: roles::chosen(&args.roles),
+            broker: Box::new(broker(&args.broker, wrong)?),
+            form: form(args.json),
+        },
+        TopologyCommand::Permissions(args) => {
+            let namespace = namespace(&args.namespace.namespace, wrong)?;
+            Job::TopologyPermissions {
+                asked: Asked {
+                    prefix: args.user.unwrap_or_else(|| namespace.to_string()),
+                    namespace,
+                    vhost: args.vhost,
+                    declared_by: if args.declared {
+                        DeclaredBy::Others
+                    } else {
+                        DeclaredBy::Programs
+                    },
+                },
+                form: form(args.json),
+            }
+        }
+    })
 }
 
 fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {

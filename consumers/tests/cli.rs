@@ -205,3 +205,52 @@ fn the_topology_is_shown_to_people_and_programs() {
     assert_eq!(topology["queues"].as_array().unwrap().len(), 9);
     assert_eq!(topology["bindings"].as_array().unwrap().len(), 4);
 }
+
+#[test]
+fn without_a_broker_nothing_is_verified() {
+    let error = refused(&["topology", "verify", "--amqp-url", NOBODY], &[], 69);
+    assert!(error.contains("127.0.0.1:1"), "{error}");
+}
+
+#[test]
+fn definitions_and_permissions_need_no_broker() {
+    let variables = [
+        ("DOORSTEP_NAMESPACE", "shop"),
+        ("DOORSTEP_AMQP_URL", NOBODY),
+    ];
+    let words = ["topology", "show", "--definitions", "--vhost", "eu"];
+    let json = consumers(&words, &variables).stdout;
+    let definitions: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(definitions["queues"][0]["vhost"], "eu");
+    assert_eq!(definitions["exchanges"][0]["name"], "shop.events");
+
+    let text = said(&consumers(&["topology", "permissions"], &variables).stdout);
+    let line = "rabbitmqctl set_permissions -p / shop-status '^$' '^$' '^$'";
+    assert!(text.contains(line), "{text}");
+    let words = [
+        "topology",
+        "permissions",
+        "--declared",
+        "--json",
+        "--user",
+        "x",
+    ];
+    let json = consumers(&words, &variables).stdout;
+    let permissions: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(permissions["users"][0]["user"], "x-producer");
+    assert_eq!(permissions["users"][0]["write"], r"^shop\.events$");
+    refused(&["topology", "show", "--vhost", "eu"], &variables, 64);
+    refused(
+        &["topology", "show", "--definitions", "--json"],
+        &variables,
+        64,
+    );
+}
+
+#[test]
+fn the_default_of_a_batch_is_the_one_that_is_used() {
+    let help = said(&consumers(&["run", "--help"], &[]).stdout);
+    let batch = help.split("--batch").nth(1).unwrap();
+    let default = batch.split("[default: ").nth(1).unwrap();
+    assert!(default.starts_with("500]"), "{help}");
+}

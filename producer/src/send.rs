@@ -9,6 +9,7 @@ use std::time::Duration;
 use doorstep_contracts::ROLES;
 use doorstep_messaging::{
     BrokerSettings, LinkState, Message, Namespace, Outcome, Publisher, RoleQueues, Topology,
+    old_broker,
 };
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
@@ -57,6 +58,12 @@ impl BrokerSink {
             // Only tells, and never ends.
             () = tell_trouble(&mut state) => {}
         }
+        // Whatever else differs the publisher says itself, since it declares it. Nothing waits for this.
+        tokio::spawn(async move {
+            if let Some(finding) = old_broker(&self.settings).await {
+                eprintln!("warning: {finding}");
+            }
+        });
         Ok(Sender {
             publisher,
             give_up_after: self.give_up_after,

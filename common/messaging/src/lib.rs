@@ -8,6 +8,7 @@
 //! - [`PublishCounts`], [`ConsumeCounts`]: what they have done, to be read at any time by a [`PublishMeter`] or [`ConsumeMeter`].
 //! - [`Inspector`]: how full a queue is.
 //! - [`verify`], [`Finding`]: how the broker differs from what is needed, without changing anything.
+//! - [`Rights`]: the least that a user must be allowed to do.
 //! - [`RawPublisher`]: messages that are wrong on purpose.
 //!
 //! What holds everywhere:
@@ -34,6 +35,7 @@ mod message;
 mod names;
 mod publish;
 mod raw;
+mod rights;
 mod settings;
 mod topology;
 mod verify;
@@ -52,6 +54,7 @@ pub use message::Message;
 pub use names::QueueName;
 pub use publish::{Outcome, Publisher};
 pub use raw::{RawMessage, RawPublisher, RawValue};
+pub use rights::{DeclaredBy, Rights};
 pub use settings::{BrokerSettings, Namespace, SettingsError};
 pub use topology::{
     Argument, Binding, Exchange, ExchangeKind, Queue, QueuePurpose, RoleQueues, Topology,

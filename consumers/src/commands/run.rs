@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::Timestamp;
-use doorstep_messaging::{BrokerSettings, Inspector, Topology};
+use doorstep_messaging::{BrokerSettings, Inspector, Topology, old_broker};
 use doorstep_runtime::runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole};
 use doorstep_store::{SqliteStore, Store};
 use tokio::{
@@ -57,6 +57,9 @@ enum End {
 pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let crew = start(&job)?;
+    if let Some(member) = crew.first() {
+        tokio::spawn(tell_if_unsuited(job.broker.clone(), member.running.watch()));
+    }
     // Each may be cancelled: they only watch.
     let end = tokio::select! {
         () = stop.wanted() => End::Wanted,
@@ -150,6 +153,18 @@ async fn tell_when_taking(role: &'static str, mut status: watch::Receiver<RoleSt
         .await;
     if taking.is_ok_and(|status| status.phase == Phase::Taking) {
         tracing::info!(role, "taking deliveries");
+    }
+}
+
+/// Warns of a broker that lacks what the queues need. Whatever else differs the roles themselves say, since they declare it.
+async fn tell_if_unsuited(broker: BrokerSettings, mut status: watch::Receiver<RoleStatus>) {
+    // Before that there may be no broker to ask.
+    let taking = status.wait_for(|status| status.phase != Phase::Starting);
+    if taking.await.is_err() {
+        return;
+    }
+    if let Some(finding) = old_broker(&broker).await {
+        tracing::warn!("{finding}");
     }
 }
 

@@ -20,6 +20,7 @@ mod settlement;
 mod shared_store;
 mod shelf;
 mod stream;
+mod topology;
 mod trouble;
 mod ui;
 mod workbench;

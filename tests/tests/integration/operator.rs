@@ -82,7 +82,7 @@ pub(crate) fn moved(code: &str, sequence: u64, delta: i64) -> Event {
     event(&format!("stock/{code}"), sequence, &fact)
 }
 
-fn placed(no: &str, sequence: u64) -> Event {
+pub(crate) fn placed(no: &str, sequence: u64) -> Event {
     let line = Line::new(
         Sku::new("85123A").unwrap(),
         None,

@@ -44,20 +44,20 @@ pub(crate) async fn declare(
     let mut declarer = Declarer {
         asker: Asker::new(connection, limit),
         verifying: Verifying::Everything,
+        created: Vec::new(),
         not_verified: 0,
     };
     if !is_enough(connection.frame_max()) {
         let bytes = connection.frame_max();
         tracing::warn!("{}", Finding::SmallFrames { bytes });
     }
-    let mut created = Vec::new();
     for exchange in &topology.exchanges {
         declarer.exchange(exchange).await?;
     }
     for queue in &topology.queues {
         let existence = declarer.queue(queue).await?;
         if existence == Existence::Created && queue.purpose != QueuePurpose::Dead {
-            created.push(queue.name.clone());
+            declarer.created.push(queue.name.clone());
         }
     }
     for binding in &topology.bindings {
@@ -70,8 +70,8 @@ pub(crate) async fn declare(
         );
     }
     declarer.asker.finish().await;
-    tell(connection.address(), &created);
-    Ok(created)
+    tell(connection.address(), &declarer.created);
+    Ok(declarer.created)
 }
 
 /// Tells of queues that were created, each once a process: where several connections declare at once, one's view of who was first is
@@ -97,6 +97,8 @@ fn tell(address: &Address, created: &[QueueName]) {
 struct Declarer<'a> {
     asker: Asker<'a>,
     verifying: Verifying,
+    /// Queues that were not there, without those that only show copies.
+    created: Vec<QueueName>,
     /// Bindings that could be neither made nor compared.
     not_verified: u32,
 }
@@ -221,6 +223,10 @@ impl Declarer<'_> {
         };
         let reason = match answer {
             Answer::Yes(()) => return Ok(()),
+            // What has just been created has no bindings yet.
+            Answer::No(reply::ACCESS_REFUSED, text) if self.created.contains(&binding.queue) => {
+                return Err(self.forbidden("binding of queue", binding.queue.as_str(), &text));
+            }
             Answer::No(reply::ACCESS_REFUSED, text) => text,
             Answer::No(code, text) => {
                 return Err(self.other("binding of queue", binding.queue.as_str(), code, &text));

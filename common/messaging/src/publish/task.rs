@@ -21,6 +21,7 @@ use crate::{
     link::LinkReport,
     names::QueueName,
     topology::Topology,
+    verify::may_publish,
 };
 
 /// All that the task owns. When it ends, so does everything of it.
@@ -53,12 +54,18 @@ impl Task {
         let mut failures = 0;
         let events_exchange = self.dialer.settings().namespace.events_exchange();
         let mut outage_began = Instant::now();
+        let mut right = Right::Taken;
         loop {
             let (settings, dialer, topology) =
                 (self.dialer.settings(), &self.dialer, &self.topology);
             let connecting = async {
                 settings.backoff_after(failures).await;
-                connect(dialer, topology).await
+                let line = connect(dialer, topology).await?;
+                if right == Right::Doubted {
+                    let limit = settings.connect_timeout;
+                    may_publish(&line.connection, &events_exchange, limit).await?;
+                }
+                Ok(line)
             };
             let mut waiting = Waiting {
                 inbox: &mut self.inbox,
@@ -97,7 +104,12 @@ impl Task {
                         .dialer
                         .settings()
                         .failures_after(failures, connected_at.elapsed());
-                    self.report.lost(broke(line.connection.address(), &reason));
+                    let error = broke(line.connection.address(), &reason);
+                    right = match error.kind() {
+                        ConnectErrorKind::Refused(_) => Right::Doubted,
+                        _ => Right::Taken,
+                    };
+                    self.report.lost(error);
                 }
                 End::Stopped(left) => {
                     line.connection.close(left).await;
@@ -112,6 +124,15 @@ impl Task {
             jobs.resolve_waiting(Outcome::Disconnected);
         }
     }
+}
+
+/// Whether the user may publish events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Right {
+    /// Taken for granted: asking leaves a line in the broker's log.
+    Taken,
+    /// The broker ended the last connection for want of a right. Connecting alone would be no progress then, only the next to be ended.
+    Doubted,
 }
 
 async fn connect(dialer: &Dialer, topology: &Topology) -> Result<Line, ConnectError> {

@@ -16,6 +16,7 @@ use crate::{
     declare::table,
     difference::{Difference, Told},
     error::{ConnectError, reply},
+    message::short,
     topology::{Exchange, Queue},
 };
 
@@ -23,6 +24,7 @@ use crate::{
 const MOST: usize = 64;
 
 /// What is declared again.
+#[derive(Clone)]
 struct Declared {
     kind: String,
     durable: bool,
@@ -163,64 +165,57 @@ impl Declared {
         what: &'static str,
         name: &str,
     ) -> Result<Again, ConnectError> {
-        match look.ask(what, name, self.request(what, name, true)).await? {
+        let declared = self.clone();
+        let look_for = async move |channel: Channel| declared.send(channel, what, name, true).await;
+        match look.ask(what, name, look_for).await? {
             Answer::Yes(()) => {}
             Answer::No(reply::NOT_FOUND, _) => return Ok(Again::Gone),
             Answer::No(reply::ACCESS_REFUSED, _) => return Ok(Again::Forbidden),
             Answer::No(code, text) => return Ok(Again::Other(format!("{text} ({code})"))),
             Answer::Silence => return Err(look.silence(what, name)),
         }
-        Ok(
-            match look
-                .ask(what, name, self.request(what, name, false))
-                .await?
-            {
-                Answer::Yes(()) => Again::Equal,
-                Answer::No(reply::ACCESS_REFUSED, _) => Again::Forbidden,
-                Answer::No(code, text) => match Difference::read(&text) {
-                    Some(difference) => Again::Differs(difference),
-                    None => Again::Other(format!("{text} ({code})")),
-                },
-                Answer::Silence => return Err(look.silence(what, name)),
+        let declared = self.clone();
+        let declare = async move |channel: Channel| declared.send(channel, what, name, false).await;
+        Ok(match look.ask(what, name, declare).await? {
+            Answer::Yes(()) => Again::Equal,
+            Answer::No(reply::ACCESS_REFUSED, _) => Again::Forbidden,
+            Answer::No(code, text) => match Difference::read(&text) {
+                Some(difference) => Again::Differs(difference),
+                None => Again::Other(format!("{text} ({code})")),
             },
-        )
+            Answer::Silence => return Err(look.silence(what, name)),
+        })
     }
 
-    fn request(
-        &self,
+    async fn send(
+        self,
+        channel: Channel,
         what: &'static str,
         name: &str,
         passive: bool,
-    ) -> impl AsyncFnOnce(Channel) -> lapin::Result<()> {
-        let (name, arguments) = (name.to_owned(), self.arguments.clone());
-        let (durable, auto_delete, internal) = (self.durable, self.auto_delete, self.internal);
-        let kind = lapin::ExchangeKind::Custom(self.kind.clone());
-        async move |channel: Channel| {
-            if what == "exchange" {
-                let options = ExchangeDeclareOptions {
-                    passive,
-                    durable,
-                    auto_delete,
-                    internal,
-                    nowait: false,
-                };
-                channel
-                    .exchange_declare(name.into(), kind, options, arguments)
-                    .await
-            } else {
-                let options = QueueDeclareOptions {
-                    passive,
-                    durable,
-                    auto_delete,
-                    exclusive: false,
-                    nowait: false,
-                };
-                channel
-                    .queue_declare(name.into(), options, arguments)
-                    .await
-                    .map(drop)
-            }
+    ) -> lapin::Result<()> {
+        if what == "exchange" {
+            let options = ExchangeDeclareOptions {
+                passive,
+                durable: self.durable,
+                auto_delete: self.auto_delete,
+                internal: self.internal,
+                nowait: false,
+            };
+            let kind = lapin::ExchangeKind::Custom(self.kind);
+            return channel
+                .exchange_declare(short(name), kind, options, self.arguments)
+                .await;
         }
+        let options = QueueDeclareOptions {
+            passive,
+            durable: self.durable,
+            auto_delete: self.auto_delete,
+            exclusive: false,
+            nowait: false,
+        };
+        let declared = channel.queue_declare(short(name), options, self.arguments);
+        declared.await.map(drop)
     }
 
     /// Leaves an argument out, so that the broker's answer has more room for the value that is there. Returns what it was.

@@ -9,14 +9,14 @@ mod look;
 mod plugins;
 mod rights;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     asker::Asker,
-    connection::Dialer,
-    error::ConnectError,
+    connection::{Connection, Dialer},
+    error::{ConnectError, ConnectErrorKind, Refusal},
     greeting::Greeting,
     settings::BrokerSettings,
     topology::{QueuePurpose, Topology},
@@ -106,6 +106,30 @@ pub async fn old_broker(settings: &BrokerSettings) -> Option<Finding> {
         }
     }
     None
+}
+
+/// Whether the user may publish to this exchange.
+///
+/// # Errors
+/// It may not ([`Refusal::Permission`]), or the broker cannot be asked.
+pub(crate) async fn may_publish(
+    connection: &Connection,
+    exchange: &str,
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    let mut look = Look::new(Asker::new(connection, limit));
+    rights::write(&mut look, exchange).await?;
+    let Look {
+        asker, findings, ..
+    } = look;
+    asker.finish().await;
+    match findings.first() {
+        None => Ok(()),
+        Some(finding) => Err(ConnectError::new(
+            ConnectErrorKind::Refused(Refusal::Permission),
+            finding.to_string(),
+        )),
+    }
 }
 
 fn unsuited(greeting: &Greeting) -> Option<Finding> {

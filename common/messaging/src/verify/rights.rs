@@ -16,12 +16,11 @@ use crate::{
     error::{ConnectError, reply},
     message::short,
     names::QueueName,
+    rights::DEFAULT_EXCHANGE,
 };
 
 /// A routing key that no role binds, and no queue's name.
 const NOWHERE: &str = "verify";
-/// How the default exchange is called in permissions.
-const DEFAULT_EXCHANGE: &str = "amq.default";
 
 /// Notes it if the user may not publish to this exchange, the default one if its name is empty.
 pub(super) async fn write(look: &mut Look<'_>, exchange: &str) -> Result<(), ConnectError> {

@@ -1,0 +1,239 @@
+//! The least that a user must be allowed to do, as the patterns that RabbitMQ takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::{
+    settings::Namespace,
+    topology::{Queue, QueuePurpose, Topology},
+};
+
+/// The patterns of the names with which a user may do what; each is anchored at both ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rights {
+    /// Declare and delete.
+    pub configure: String,
+    /// Publish to; for whoever declares, also bind to.
+    pub write: String,
+    /// Consume from; for whoever declares, also bind from.
+    pub read: String,
+}
+
+/// Who brings the topology about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeclaredBy {
+    /// Every program for itself, when it connects.
+    Programs,
+    /// Somebody before them, as by importing it. They only find it there.
+    Others,
+}
+
+/// How the default exchange is called in permissions.
+pub(crate) const DEFAULT_EXCHANGE: &str = "amq.default";
+
+impl Rights {
+    /// For looking whether queues are there, and how full they are: that is free to whoever is let into the virtual host.
+    #[must_use]
+    pub fn to_look(namespace: &Namespace) -> Self {
+        Names::default().patterns(namespace)
+    }
+
+    /// For publishing events, where this whole topology is to exist.
+    #[must_use]
+    pub fn to_produce(namespace: &Namespace, topology: &Topology, declared_by: DeclaredBy) -> Self {
+        let mut names = Names::to_declare(topology, declared_by);
+        names.publish(topology);
+        names.patterns(namespace)
+    }
+
+    /// For working the queues of one role, or of all of `topology` if none is named; also for publishing what it emits and the copies of
+    /// its dead letters.
+    #[must_use]
+    pub fn to_consume(
+        namespace: &Namespace,
+        topology: &Topology,
+        role: Option<&str>,
+        declared_by: DeclaredBy,
+    ) -> Self {
+        let mut names = Names::to_declare(topology, declared_by);
+        names.publish(topology);
+        names.write.insert(DEFAULT_EXCHANGE.to_owned());
+        let of_role = |queue: &&Queue| {
+            role.is_none_or(|role| {
+                queue.name == namespace.role_queue(role, 0)
+                    || queue.name == namespace.net_queue(role)
+            })
+        };
+        names.consume(topology.queues.iter().filter(of_role));
+        names.patterns(namespace)
+    }
+
+    /// For [`verify`](crate::verify), which compares everything and asks for every right.
+    #[must_use]
+    pub fn to_verify(namespace: &Namespace, topology: &Topology) -> Self {
+        let mut names = Names::default();
+        names.configure(topology);
+        names.publish(topology);
+        names.write.insert(DEFAULT_EXCHANGE.to_owned());
+        names.consume(topology.queues.iter());
+        names.patterns(namespace)
+    }
+}
+
+/// The names for each right.
+#[derive(Default)]
+struct Names {
+    configure: BTreeSet<String>,
+    write: BTreeSet<String>,
+    read: BTreeSet<String>,
+}
+
+impl Names {
+    fn to_declare(topology: &Topology, declared_by: DeclaredBy) -> Self {
+        let mut names = Self::default();
+        if declared_by == DeclaredBy::Others {
+            return names;
+        }
+        names.configure(topology);
+        // Who creates a queue that dead-letters must be allowed to take from it, and to publish to where it dead-letters.
+        for queue in &topology.queues {
+            if queue.arguments.contains_key("x-dead-letter-exchange") {
+                names.read.insert(queue.name.to_string());
+                names.write.insert(DEFAULT_EXCHANGE.to_owned());
+            }
+        }
+        for binding in &topology.bindings {
+            names.read.insert(binding.exchange.clone());
+            names.write.insert(binding.queue.to_string());
+        }
+        names
+    }
+
+    fn configure(&mut self, topology: &Topology) {
+        let exchanges = topology.exchanges.iter().map(|e| e.name.clone());
+        let queues = topology.queues.iter().map(|q| q.name.to_string());
+        self.configure.extend(exchanges.chain(queues));
+    }
+
+    fn publish(&mut self, topology: &Topology) {
+        self.write
+            .extend(topology.exchanges.iter().map(|e| e.name.clone()));
+    }
+
+    /// What holds copies of dead letters is for people to look at.
+    fn consume<'a>(&mut self, queues: impl Iterator<Item = &'a Queue>) {
+        let worked = queues.filter(|q| q.purpose != QueuePurpose::Dead);
+        self.read.extend(worked.map(|q| q.name.to_string()));
+    }
+
+    fn patterns(&self, namespace: &Namespace) -> Rights {
+        Rights {
+            configure: pattern(namespace, &self.configure),
+            write: pattern(namespace, &self.write),
+            read: pattern(namespace, &self.read),
+        }
+    }
+}
+
+/// The pattern of exactly these names: `^(amq\.default|doorstep\.(events|(orders|tracking)\.(0|net)))$`.
+fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
+    let start = format!("{namespace}.");
+    let mut others = Vec::new();
+    let mut ours = Vec::new();
+    let mut queues: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for name in names {
+        match name.strip_prefix(&start) {
+            None => others.push(escaped(name)),
+            Some(rest) => match rest.rsplit_once('.') {
+                None => ours.push(escaped(rest)),
+                Some((role, queue)) => {
+                    queues.entry(role).or_default().insert(queue);
+                }
+            },
+        }
+    }
+    // Roles with the same queues share one alternative, for brevity.
+    let mut alike: BTreeMap<BTreeSet<&str>, Vec<String>> = BTreeMap::new();
+    for (role, queues) in queues {
+        alike.entry(queues).or_default().push(escaped(role));
+    }
+    for (queues, roles) in alike {
+        let queues = queues.into_iter().map(escaped).collect();
+        ours.push(format!("{}\\.{}", either(roles), either(queues)));
+    }
+    if !ours.is_empty() {
+        others.push(format!("{}{}", escaped(&start), either(ours)));
+    }
+    match others.as_slice() {
+        [] => "^$".to_owned(),
+        _ => format!("^{}$", either(others)),
+    }
+}
+
+fn either(mut alternatives: Vec<String>) -> String {
+    match alternatives.len() {
+        1 => alternatives.remove(0),
+        _ => format!("({})", alternatives.join("|")),
+    }
+}
+
+/// Names are made of letters, digits, dashes, underscores and dots, of which only the dot means something in a pattern.
+fn escaped(name: &str) -> String {
+    name.replace('.', "\\.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::RoleQueues;
+
+    fn topology(namespace: &Namespace) -> Topology {
+        let role = |role, subjects| RoleQueues { role, subjects };
+        let roles = [role("orders", &["order"][..]), role("stock", &["stock"])];
+        Topology::of(namespace, &roles)
+    }
+
+    #[test]
+    fn who_declares_nothing_needs_only_what_it_uses() {
+        let namespace: Namespace = "shop.eu".parse().unwrap();
+        let topology = topology(&namespace);
+        let others = DeclaredBy::Others;
+        let producer = Rights::to_produce(&namespace, &topology, others);
+        assert_eq!(producer.configure, "^$");
+        assert_eq!(producer.write, r"^shop\.eu\.events$");
+        assert_eq!(producer.read, "^$");
+        let role = Rights::to_consume(&namespace, &topology, Some("orders"), others);
+        assert_eq!(role.configure, "^$");
+        assert_eq!(role.write, r"^(amq\.default|shop\.eu\.events)$");
+        assert_eq!(role.read, r"^shop\.eu\.orders\.(0|net)$");
+        let all = Rights::to_consume(&namespace, &topology, None, others);
+        assert_eq!(all.read, r"^shop\.eu\.(orders|stock)\.(0|net)$");
+    }
+
+    #[test]
+    fn who_declares_needs_to_bind_and_to_dead_letter_too() {
+        let namespace: Namespace = "shop".parse().unwrap();
+        let topology = topology(&namespace);
+        let producer = Rights::to_produce(&namespace, &topology, DeclaredBy::Programs);
+        assert_eq!(
+            producer.configure,
+            r"^shop\.(events|(orders|stock)\.(0|dead|net))$"
+        );
+        assert_eq!(
+            producer.write,
+            r"^(amq\.default|shop\.(events|(orders|stock)\.0))$"
+        );
+        assert_eq!(producer.read, r"^shop\.(events|(orders|stock)\.(0|net))$");
+    }
+
+    #[test]
+    fn looking_takes_no_right() {
+        let namespace: Namespace = "shop".parse().unwrap();
+        let rights = Rights::to_look(&namespace);
+        assert_eq!(
+            (&*rights.configure, &*rights.write, &*rights.read),
+            ("^$", "^$", "^$")
+        );
+    }
+}

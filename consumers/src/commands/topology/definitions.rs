@@ -1,0 +1,82 @@
+//! `consumers topology show --definitions`: the topology as a definitions file of RabbitMQ.
+//!
+//! The virtual host itself is not in it: importing one that exists would overwrite its description.
+
+use doorstep_messaging::{Namespace, Topology};
+use serde_json::{Value, json};
+
+use crate::{failure::Failure, output::print, roles};
+
+/// Prints what `rabbitmqctl import_definitions` and `POST /api/definitions` take.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn definitions(namespace: &Namespace, vhost: &str) -> Result<(), Failure> {
+    let topology = Topology::of(namespace, &roles::queues());
+    let file = file(&topology, vhost);
+    print(|out| {
+        serde_json::to_writer_pretty(&mut *out, &file)?;
+        out.write_all(b"\n")
+    })
+}
+
+fn file(topology: &Topology, vhost: &str) -> Value {
+    let exchanges = topology.exchanges.iter().map(|exchange| {
+        json!({
+            "name": exchange.name,
+            "vhost": vhost,
+            "type": exchange.kind,
+            "durable": true,
+            "auto_delete": false,
+            "internal": false,
+            "arguments": {},
+        })
+    });
+    let queues = topology.queues.iter().map(|queue| {
+        json!({
+            "name": queue.name,
+            "vhost": vhost,
+            "durable": true,
+            "auto_delete": false,
+            "arguments": queue.arguments,
+        })
+    });
+    let bindings = topology.bindings.iter().map(|binding| {
+        json!({
+            "source": binding.exchange,
+            "vhost": vhost,
+            "destination": binding.queue,
+            "destination_type": "queue",
+            "routing_key": binding.routing_key,
+            "arguments": {},
+        })
+    });
+    json!({
+        "exchanges": exchanges.collect::<Vec<_>>(),
+        "queues": queues.collect::<Vec<_>>(),
+        "bindings": bindings.collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definitions_file_holds_all_that_is_declared() {
+        let topology = Topology::of(&"shop".parse().unwrap(), &roles::queues());
+        let file = file(&topology, "eu");
+        for (list, count) in [
+            ("exchanges", topology.exchanges.len()),
+            ("queues", topology.queues.len()),
+            ("bindings", topology.bindings.len()),
+        ] {
+            let list = file[list].as_array().unwrap();
+            assert_eq!(list.len(), count);
+            assert!(list.iter().all(|entry| entry["vhost"] == "eu"));
+        }
+        assert_eq!(file["exchanges"][0]["type"], "topic");
+        assert_eq!(file["queues"][2]["arguments"]["x-delivery-limit"], 100);
+        assert_eq!(file["bindings"][0]["destination"], "shop.orders.0");
+    }
+}

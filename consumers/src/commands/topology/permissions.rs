@@ -1,0 +1,166 @@
+//! `consumers topology permissions`: the least rights of a user for each thing that Doorstep does.
+
+use doorstep_messaging::{DeclaredBy, Namespace, Rights, Topology};
+use serde::Serialize;
+
+use crate::{
+    failure::Failure,
+    output::{print, print_json},
+    roles,
+    settings::Form,
+    text::table,
+};
+
+/// Whose rights, where.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Under which names.
+    pub(crate) namespace: Namespace,
+    /// In which virtual host.
+    pub(crate) vhost: String,
+    /// What the users' names start with.
+    pub(crate) prefix: String,
+    /// Who declares the exchanges and queues.
+    pub(crate) declared_by: DeclaredBy,
+}
+
+/// A user and its rights.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct User {
+    user: String,
+    #[serde(rename = "for")]
+    purpose: String,
+    #[serde(flatten)]
+    rights: Rights,
+}
+
+/// Shows a user for each purpose, with its rights.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
+    let users = users(asked);
+    match form {
+        Form::Json => print_json(&serde_json::json!({
+            "vhost": asked.vhost,
+            "declared": asked.declared_by == DeclaredBy::Others,
+            "users": users,
+        })),
+        Form::Text => print(|out| {
+            let mut table = table(&["USER", "FOR", "RIGHT", "ON"], &[]);
+            for user in &users {
+                let rights = &user.rights;
+                table.add_row([&*user.user, &*user.purpose, "configure", &*rights.configure]);
+                table.add_row(["", "", "write", &*rights.write]);
+                table.add_row(["", "", "read", &*rights.read]);
+            }
+            writeln!(out, "{}\n", table.trim_fmt())?;
+            for user in &users {
+                writeln!(out, "{}", command(&asked.vhost, user))?;
+            }
+            let hint = match asked.declared_by {
+                DeclaredBy::Programs => {
+                    "The programs declare exchanges and queues by themselves; with --declared they need far less."
+                }
+                DeclaredBy::Others => {
+                    "Import `consumers topology show --definitions` before: these users can declare nothing."
+                }
+            };
+            writeln!(out, "\n{hint}")
+        }),
+    }
+}
+
+fn users(asked: &Asked) -> Vec<User> {
+    let queues = roles::queues();
+    let topology = Topology::of(&asked.namespace, &queues);
+    let (namespace, declared_by) = (&asked.namespace, asked.declared_by);
+    let user = |name: &str, purpose: String, rights| User {
+        user: format!("{}-{name}", asked.prefix),
+        purpose,
+        rights,
+    };
+    let mut users = vec![user(
+        "producer",
+        "producer".to_owned(),
+        Rights::to_produce(namespace, &topology, declared_by),
+    )];
+    let consume = |role| Rights::to_consume(namespace, &topology, role, declared_by);
+    users.push(user("consumers", "consumers run".to_owned(), consume(None)));
+    // A role that declares needs every role's queues, whichever it works.
+    if declared_by == DeclaredBy::Others {
+        for queues in &queues {
+            let purpose = format!("consumers run {}", queues.role);
+            users.push(user(queues.role, purpose, consume(Some(queues.role))));
+        }
+    }
+    users.push(user(
+        "status",
+        "consumers status".to_owned(),
+        Rights::to_look(namespace),
+    ));
+    users.push(user(
+        "verify",
+        "consumers topology verify".to_owned(),
+        Rights::to_verify(namespace, &topology),
+    ));
+    users
+}
+
+fn command(vhost: &str, user: &User) -> String {
+    let Rights {
+        configure,
+        write,
+        read,
+    } = &user.rights;
+    format!(
+        "rabbitmqctl set_permissions -p {} {} '{configure}' '{write}' '{read}'",
+        quoted(vhost),
+        quoted(&user.user)
+    )
+}
+
+/// A word for the shell, in quotes where it needs them.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(declared_by: DeclaredBy) -> Asked {
+        Asked {
+            namespace: "shop".parse().unwrap(),
+            vhost: "it's".to_owned(),
+            prefix: "eu".to_owned(),
+            declared_by,
+        }
+    }
+
+    #[test]
+    fn each_role_has_a_user_of_its_own_where_it_declares_nothing() {
+        let names = |declared_by| -> Vec<String> {
+            let users = users(&asked(declared_by));
+            users.into_iter().map(|user| user.user).collect()
+        };
+        assert_eq!(
+            names(DeclaredBy::Programs),
+            ["eu-producer", "eu-consumers", "eu-status", "eu-verify"]
+        );
+        assert!(names(DeclaredBy::Others).contains(&"eu-tracking".to_owned()));
+    }
+
+    #[test]
+    fn a_command_can_be_pasted_into_a_shell() {
+        let asked = asked(DeclaredBy::Others);
+        assert_eq!(
+            command(&asked.vhost, &users(&asked)[0]),
+            r"rabbitmqctl set_permissions -p 'it'\''s' eu-producer '^$' '^shop\.events$' '^$'"
+        );
+    }
+}

@@ -1,0 +1,321 @@
+//! What is declared can be verified, imported, and worked with by users of the least rights.
+
+use std::time::Duration;
+
+use doorstep_broker::{Rights, User, Vhost, percent_encoded, shared};
+use doorstep_event::json;
+use doorstep_messaging::{BrokerSettings, Inspector};
+use doorstep_tests::{Ended, Program, Scratch, wait_for};
+use serde_json::Value;
+use tokio::task::block_in_place;
+
+use crate::{
+    SOON,
+    operator::{Office, moved, placed},
+};
+
+/// A virtual host with nothing in it, and where programs that work in it run.
+struct Place {
+    scratch: Scratch,
+    vhost: Vhost,
+}
+
+/// The rights of the users that `topology permissions` names.
+struct Permitted(Value);
+
+impl Place {
+    fn new(hint: &str) -> Self {
+        Self {
+            scratch: Scratch::new(hint),
+            vhost: block_in_place(|| shared().unwrap().new_vhost(hint)).unwrap(),
+        }
+    }
+
+    /// Runs a command of the consumers, as this user or as the administrator, to its end.
+    async fn ran(&self, user: Option<&User>, words: &[&str]) -> Ended {
+        self.consumers(user, words)
+            .run(&self.scratch, Duration::from_secs(120))
+            .await
+    }
+
+    fn consumers(&self, user: Option<&User>, words: &[&str]) -> Program {
+        let url = user.map_or_else(|| self.vhost.amqp_url(), |user| user.amqp_url().to_owned());
+        Program::consumers(words)
+            .broker(&url)
+            .store(&self.scratch.join("stores"))
+    }
+
+    /// What a command writes that ends well.
+    async fn told(&self, user: Option<&User>, words: &[&str]) -> String {
+        let ended = self.ran(user, words).await;
+        assert_eq!(
+            ended.code,
+            Some(0),
+            "{words:?}: {} {}",
+            ended.stdout,
+            ended.stderr
+        );
+        ended.stdout
+    }
+
+    /// Imports the definitions into this virtual host.
+    async fn import(&self) {
+        let words = [
+            "topology",
+            "show",
+            "--definitions",
+            "--vhost",
+            self.vhost.name(),
+        ];
+        let definitions = self.told(None, &words).await;
+        block_in_place(|| {
+            let management = self.vhost.broker().management().unwrap();
+            management.post("/api/definitions", &definitions).unwrap();
+        });
+    }
+
+    /// The rights that users need who declare everything themselves, or with `--declared` those who do not.
+    async fn permitted(&self, options: &[&str]) -> Permitted {
+        let words = [
+            &["topology", "permissions", "--json", "--user", "u"],
+            options,
+        ]
+        .concat();
+        let json = self.told(None, &words).await;
+        Permitted(serde_json::from_str(&json).unwrap())
+    }
+
+    /// A user with the rights of that name, changed by `change`.
+    fn user(
+        &self,
+        permitted: &Permitted,
+        name: &str,
+        change: impl Fn(&'static str, String) -> String,
+    ) -> User {
+        let users = permitted.0["users"].as_array().unwrap();
+        let user = users.iter().find(|user| user["user"] == name).unwrap();
+        let right = |right| change(right, user[right].as_str().unwrap().to_owned());
+        let (configure, write, read) = (right("configure"), right("write"), right("read"));
+        let rights = Rights {
+            configure: &configure,
+            write: &write,
+            read: &read,
+        };
+        block_in_place(|| self.vhost.new_user(name, rights)).unwrap()
+    }
+
+    /// Publishes the start of an order, the same again under the next number, which is refused, and a movement of stock.
+    async fn published(&self, user: &User) -> Ended {
+        let events = [placed("1", 1), placed("1", 2), moved("A", 1, -3)];
+        let lines = events.map(|event| json::write(&event).unwrap() + "\n");
+        Program::producer(&["publish", "--give-up-after", "2s"])
+            .broker(user.amqp_url())
+            .input(lines.concat())
+            .run(&self.scratch, Duration::from_secs(120))
+            .await
+    }
+
+    /// Waits until the queue with copies of the dead letters of the orders has one.
+    async fn a_copy_arrives(&self) {
+        let settings = BrokerSettings::new(&self.vhost.amqp_url(), "doorstep").unwrap();
+        let inspector = Inspector::connect(&settings, "a test looks").await.unwrap();
+        let queue = settings.namespace.dead_queue("orders");
+        wait_for("the copy of a dead letter", SOON, async || match inspector
+            .queue_depth(&queue)
+            .await
+        {
+            Ok(depth) if depth.ready == 1 => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+}
+
+/// As it is.
+fn same(_: &'static str, pattern: String) -> String {
+    pattern
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_is_verified_for_people_and_programs() {
+    let office = Office::new("verify").await;
+    let text = office.told(&["topology", "verify"]).await;
+    assert!(
+        text.starts_with("RabbitMQ ") && text.contains("as they should be"),
+        "{text}"
+    );
+    assert!(text.contains("Bindings cannot be looked at"), "{text}");
+
+    block_in_place(|| {
+        let vhost = percent_encoded(&office.world.broker().address().vhost);
+        let path = format!("/api/queues/{vhost}/doorstep.tracking.0");
+        office
+            .world
+            .broker()
+            .management()
+            .unwrap()
+            .delete(&path)
+            .unwrap();
+    });
+    let ended = office.ran(&["topology", "verify"]).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let missing = "queue doorstep.tracking.0 (a role's events) is missing";
+    assert!(ended.stdout.contains(missing), "{}", ended.stdout);
+    let ended = office
+        .ran(&["topology", "verify", "tracking", "--json"])
+        .await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["broker"]["product"], "RabbitMQ");
+    assert_eq!(report["findings"][0]["finding"], "queue_missing");
+    assert_eq!(report["findings"][0]["queue"], "doorstep.tracking.0");
+    assert!(
+        report["findings"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains(missing)
+    );
+    // The other roles are none of its business.
+    office
+        .told(&["topology", "verify", "orders", "inventory"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_imported_is_worked_by_users_who_may_declare_nothing() {
+    let place = Place::new("imported");
+    place.import().await;
+    place.told(None, &["topology", "verify"]).await;
+    let permitted = place.permitted(&["--declared"]).await;
+    let verify = place.user(&permitted, "u-verify", same);
+    place.told(Some(&verify), &["topology", "verify"]).await;
+    let status = place.user(&permitted, "u-status", same);
+    place.told(Some(&status), &["status"]).await;
+
+    let producer = place.user(&permitted, "u-producer", same);
+    let ended = place.published(&producer).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let orders = place.user(&permitted, "u-orders", same);
+    let ended = place
+        .ran(Some(&orders), &["run", "orders", "--until-idle", "1s"])
+        .await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("orders: 1 stream is blocked"),
+        "{}",
+        ended.stderr
+    );
+    place.a_copy_arrives().await;
+    let others = place.user(&permitted, "u-consumers", same);
+    let words = ["run", "inventory", "tracking", "--until-idle", "1s"];
+    place.told(Some(&others), &words).await;
+    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    assert!(stock.contains("-3"), "{stock}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_who_declare_everything_need_no_more_than_is_said() {
+    let place = Place::new("declaring");
+    let permitted = place.permitted(&[]).await;
+    let producer = place.user(&permitted, "u-producer", same);
+    let ended = place.published(&producer).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let consumers = place.user(&permitted, "u-consumers", same);
+    let ended = place
+        .ran(Some(&consumers), &["run", "--until-idle", "1s"])
+        .await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    place.a_copy_arrives().await;
+    place.told(None, &["topology", "verify"]).await;
+
+    // The same in a place where the consumers come first.
+    let place = Place::new("declaring");
+    let consumers = place.user(&permitted, "u-consumers", same);
+    place
+        .told(Some(&consumers), &["run", "--until-idle", "1s"])
+        .await;
+    place.told(None, &["topology", "verify"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_right_less_fails_and_says_what_to_grant() {
+    let place = Place::new("lacking");
+    let permitted = place.permitted(&[]).await;
+    // Nobody has declared anything yet, so each of these is needed to do so.
+    for (right, needed) in [
+        ("configure", "events|"),
+        ("configure", "|dead"),
+        ("write", r"amq\.default|"),
+        ("write", r"|(inventory|orders|tracking)\.0"),
+        ("read", "events|"),
+        ("read", "|net"),
+    ] {
+        let less = |name: &'static str, pattern: String| {
+            if name == right {
+                assert!(pattern.contains(needed), "{needed} is not in {pattern}");
+                pattern.replacen(needed, "", 1)
+            } else {
+                pattern
+            }
+        };
+        // A place for each, since what one could make the next would find.
+        let place = Place::new("lacking");
+        let user = place.user(&permitted, "u-consumers", less);
+        let ended = place.ran(Some(&user), &["run", "--until-idle", "1s"]).await;
+        assert_eq!(ended.code, Some(69), "{right} {needed}: {}", ended.stderr);
+        let remedy = "topology permissions";
+        assert!(
+            ended.stderr.contains(remedy),
+            "{right} {needed}: {}",
+            ended.stderr
+        );
+    }
+
+    place.import().await;
+    let permitted = place.permitted(&["--declared"]).await;
+    let without = |lacking: &'static str| {
+        move |right: &'static str, pattern: String| match right {
+            right if right == lacking => "^$".to_owned(),
+            _ => pattern,
+        }
+    };
+    let producer = place.user(&permitted, "u-producer", without("write"));
+    let ended = place.published(&producer).await;
+    assert_eq!(ended.code, Some(69), "{}", ended.stderr);
+    for part in ["doorstep.events", "topology permissions"] {
+        assert!(
+            ended.stderr.contains(part),
+            "{part} is not in {}",
+            ended.stderr
+        );
+    }
+    let orders = place.user(&permitted, "u-orders", without("read"));
+    let ended = place.ran(Some(&orders), &["run", "orders"]).await;
+    assert_eq!(ended.code, Some(69), "{}", ended.stderr);
+    for part in ["doorstep.orders.0", "topology permissions"] {
+        assert!(
+            ended.stderr.contains(part),
+            "{part} is not in {}",
+            ended.stderr
+        );
+    }
+    // Without the right to publish to the default exchange a dead letter's copy stays owed, and the log says why.
+    let producer = place.user(&permitted, "u-producer", same);
+    assert_eq!(place.published(&producer).await.code, Some(0));
+    let orders = place.user(&permitted, "u-orders", without("write"));
+    let running = place
+        .consumers(Some(&orders), &["run", "orders"])
+        .start(&place.scratch);
+    wait_for("the right is named", SOON, async || {
+        let log = running.stderr();
+        if log.contains("amq.default") && log.contains("topology permissions") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
+    running.terminate();
+    let ended = running.ended(SOON).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
