@@ -141,6 +141,18 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) batch: String,
 
+    /// How many processes may end while an event is tried before it becomes a dead letter, from 2 to 100.
+    ///
+    /// What was delivered before and never settled may be what a process has died of. Its tries are counted in the role's store, and
+    /// from the second on it is tried alone.
+    #[arg(
+        long,
+        env = "DOORSTEP_TRIALS",
+        value_name = "NUMBER",
+        default_value = "3"
+    )]
+    pub(crate) trials: String,
+
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }

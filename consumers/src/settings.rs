@@ -143,6 +143,9 @@ pub(crate) struct GapRange {
 const MAX_PREFETCH: u16 = 2_000;
 /// The most events in a commit: above it batches only take memory.
 const MAX_BATCH: usize = 100_000;
+/// With one trial alone the innocent would be refused with the guilty, and each trial costs an end of the process.
+const MIN_TRIALS: u32 = 2;
+const MAX_TRIALS: u32 = 100;
 
 impl Settings {
     /// Checks what was typed.
@@ -234,6 +237,10 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         "--batch (DOORSTEP_BATCH)",
         number(&args.batch, 1, MAX_BATCH),
     );
+    let trials = wrong.note(
+        "--trials (DOORSTEP_TRIALS)",
+        number(&args.trials, MIN_TRIALS, MAX_TRIALS),
+    );
     let grace = wrong.note("--grace", duration(&args.grace));
     let until_idle = match args.until_idle {
         Some(text) => wrong.note("--until-idle", window(&text)).map(Some),
@@ -248,6 +255,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         },
         limits: Limits {
             batch_events: batch?,
+            trials: trials?,
             ..Limits::default()
         },
         grace: grace?,
@@ -417,6 +425,8 @@ mod tests {
             "2001",
             "--batch",
             "0",
+            "--trials",
+            "1",
             "--grace",
             "soon",
             "--until-idle",
@@ -426,13 +436,14 @@ mod tests {
         assert_eq!(failure.reason, Reason::Settings);
         let said = failure.to_string();
         for name in [
-            "8 settings are wrong",
+            "9 settings are wrong",
             "--log (DOORSTEP_LOG)",
             "--log-format (DOORSTEP_LOG_FORMAT)",
             "--amqp-url (DOORSTEP_AMQP_URL)",
             "--namespace (DOORSTEP_NAMESPACE)",
             "--prefetch (DOORSTEP_PREFETCH)",
             "--batch (DOORSTEP_BATCH)",
+            "--trials (DOORSTEP_TRIALS)",
             "--grace",
             "--until-idle",
         ] {

@@ -116,7 +116,7 @@ impl<S: Store> Store for FaultyStore<S> {
 
     handed_on! {
         fn load(&self, ask: Ask) -> Loaded;
-        fn due(&self, now: Timestamp, limit: usize) -> Vec<HeldRow>;
+        fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<HeldRow>;
         fn sweep(&self, now: Timestamp) -> u64;
         fn next_due(&self) -> Option<Timestamp>;
         fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow>;
@@ -127,6 +127,7 @@ impl<S: Store> Store for FaultyStore<S> {
         fn audit(&self, filter: AuditFilter, before: Option<AuditId>, limit: usize) -> AuditPage;
         fn gaps(&self, older_than: Timestamp, limit: usize) -> Vec<Gap>;
         fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
+        fn prune_trials(&self, older_than: Timestamp, limit: usize) -> u64;
         fn summary(&self, now: Timestamp) -> Summary;
         fn streams(&self, after: Option<StreamKey>, limit: usize) -> Vec<StreamRow>;
     }

@@ -8,7 +8,7 @@ use doorstep_messaging::{
     Backoff, BrokerSettings, Depth, Inspector, Message, Namespace, Outcome, Publisher, QueueName,
     RoleQueues, Topology,
 };
-use doorstep_runtime::{Limits, Role, runner::RunSettings};
+use doorstep_runtime::{Limits, Role, SharedProcess, runner::RunSettings};
 use doorstep_store::Store;
 use tokio::{sync::OnceCell, task::block_in_place};
 
@@ -151,6 +151,7 @@ impl World {
             broker: self.settings.clone(),
             topology: self.topology.clone(),
             limits: Limits::default(),
+            process: SharedProcess::default(),
             grace: GRACE,
         }
     }

@@ -32,6 +32,7 @@ pub(crate) mod reason {
     pub(crate) const PANIC: &str = "handler panicked";
     pub(crate) const AWAITED: &str = "awaited in vain";
     pub(crate) const CONFLICT: &str = "numbering conflict";
+    pub(crate) const POISON: &str = "poison";
     pub(crate) const TOO_OLD: &str = "too old to tell";
 }
 

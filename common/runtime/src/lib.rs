@@ -16,6 +16,6 @@ pub mod relay;
 pub mod role;
 pub mod runner;
 
-pub use engine::{Engine, Incoming, Rehearsal, Worked};
+pub use engine::{Engine, Incoming, Past, ReadBatch, Rehearsal, SharedProcess, Worked};
 pub use limits::Limits;
 pub use role::{Emit, Reading, Refusal, Role, States};

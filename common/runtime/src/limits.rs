@@ -10,7 +10,7 @@ pub struct Limits {
     /// The most events in a batch. Larger ones make a commit cheaper for each event, smaller ones are settled sooner, so that the
     /// broker, which has at most 2,000 unsettled messages under way, does not run dry: measured, 500 is the better of the two.
     pub batch_events: usize,
-    /// The most bytes in a batch, one event more or less.
+    /// The most bytes in a batch, one event more or less; of held events it takes so many more at most.
     pub batch_bytes: usize,
     /// How many held events of a stream a batch takes along right after its predecessor was applied; more follow in later batches.
     pub held_per_stream: usize,
@@ -18,11 +18,15 @@ pub struct Limits {
     pub due_events: usize,
     /// How long an event may wait for another stream before it becomes a dead letter.
     pub await_limit: Duration,
+    /// How many processes may end while an event is tried before it becomes a dead letter without another try. At least 2: of the
+    /// first trial nobody can tell yet which of several events was the reason.
+    pub trials: u32,
     /// The first pause before a put-off event is tried again; each further one is twice as long.
     pub retry_first: Duration,
     /// The longest pause before a put-off event is tried again.
     pub retry_longest: Duration,
-    /// How long the ids of events without a sequence are kept: an older one is refused, since it could be a duplicate.
+    /// How long the ids of events without a sequence are kept: an older one is refused, since it could be a duplicate. Trials whose
+    /// events have not come again are kept as long.
     pub seen_retention: Duration,
     /// How many rows of streams, and how many of entities, are remembered between batches.
     pub remembered_rows: usize,
@@ -52,6 +56,7 @@ impl Default for Limits {
             held_per_stream: 64,
             due_events: 500,
             await_limit: Duration::from_hours(24),
+            trials: 3,
             retry_first: Duration::from_millis(200),
             retry_longest: Duration::from_secs(60),
             seen_retention: Duration::from_hours(7 * 24),

@@ -34,8 +34,8 @@ impl World {
                 defect: None,
             })
             .collect();
-        let batch = self.engine.read_batch(batch);
-        self.engine.work(&batch, now(), 0.5).await.unwrap()
+        let mut batch = self.engine.read_batch(batch);
+        self.engine.work(&mut batch, now(), 0.5).await.unwrap()
     }
 
     async fn work_due(&mut self, at: Timestamp) {
@@ -268,7 +268,7 @@ async fn a_dead_letter_whose_message_comes_again_after_its_id_was_forgotten_stop
     let mut timeless = event("web", "account/a", 1, &Move::Add(1));
     timeless.sequence = None;
     timeless.time = None;
-    let batch = world.engine.read_batch(vec![
+    let mut batch = world.engine.read_batch(vec![
         Incoming::Unreadable {
             body: "rubbish".into(),
             headers: String::new(),
@@ -283,12 +283,12 @@ async fn a_dead_letter_whose_message_comes_again_after_its_id_was_forgotten_stop
             defect: None,
         },
     ]);
-    world.engine.work(&batch, now(), 0.5).await.unwrap();
+    world.engine.work(&mut batch, now(), 0.5).await.unwrap();
     let later = now()
         .checked_add(std::time::Duration::from_hours(1))
         .unwrap();
     assert_eq!(world.store.prune_seen(later, 10).await.unwrap(), 2);
-    world.engine.work(&batch, later, 0.5).await.unwrap();
+    world.engine.work(&mut batch, later, 0.5).await.unwrap();
     assert_eq!(world.dead().await.len(), 2);
     assert_eq!(world.entries("account/b").await, ["shop 1"]);
 }
@@ -334,11 +334,11 @@ async fn an_event_held_for_long_behind_a_gap_may_still_wait_for_another_stream()
     let mut at = now()
         .checked_add(std::time::Duration::from_hours(48))
         .unwrap();
-    let batch = world.engine.read_batch(vec![Incoming::Event {
+    let mut batch = world.engine.read_batch(vec![Incoming::Event {
         event: event("pay", "account/a", 1, &Move::Add(1)),
         defect: None,
     }]);
-    world.engine.work(&batch, at, 0.5).await.unwrap();
+    world.engine.work(&mut batch, at, 0.5).await.unwrap();
     for _ in 0..100 {
         at = at.checked_add(std::time::Duration::from_mins(1)).unwrap();
         world.work_due(at).await;
@@ -386,12 +386,12 @@ async fn events_without_a_sequence_are_told_apart_by_their_id() {
 async fn an_unreadable_message_is_a_dead_letter_once_and_blocks_nothing() {
     let mut world = World::new();
     for _ in 0..2 {
-        let batch = world.engine.read_batch(vec![Incoming::Unreadable {
+        let mut batch = world.engine.read_batch(vec![Incoming::Unreadable {
             body: "rubbish".into(),
             headers: String::new(),
             defect: "header cloudEvents:id is missing".into(),
         }]);
-        world.engine.work(&batch, now(), 0.5).await.unwrap();
+        world.engine.work(&mut batch, now(), 0.5).await.unwrap();
     }
     let dead = world.dead().await;
     assert_eq!(dead.len(), 1);
@@ -411,11 +411,11 @@ async fn an_unreadable_message_is_a_dead_letter_once_and_blocks_nothing() {
 async fn a_spoiled_event_is_refused_when_it_is_next_and_not_before() {
     let mut world = World::new();
     let spoiled = event("shop", "account/a", 2, &Move::Add(1));
-    let batch = world.engine.read_batch(vec![Incoming::Event {
+    let mut batch = world.engine.read_batch(vec![Incoming::Event {
         event: spoiled,
         defect: Some("specversion".into()),
     }]);
-    world.engine.work(&batch, now(), 0.5).await.unwrap();
+    world.engine.work(&mut batch, now(), 0.5).await.unwrap();
     assert!(world.dead().await.is_empty());
     world
         .deliver(vec![event("shop", "account/a", 1, &Move::Add(1))])
@@ -507,7 +507,7 @@ async fn two_engines_on_one_store_apply_each_event_once() {
     for n in 1..=20 {
         one.deliver(vec![event("shop", "account/a", 2 * n - 1, &Move::Add(1))])
             .await;
-        let batch = two.read_batch(vec![
+        let mut batch = two.read_batch(vec![
             Incoming::Event {
                 event: event("shop", "account/a", 2 * n - 1, &Move::Add(1)),
                 defect: None,
@@ -517,7 +517,7 @@ async fn two_engines_on_one_store_apply_each_event_once() {
                 defect: None,
             },
         ]);
-        let worked = two.work(&batch, now(), 0.5).await.unwrap();
+        let worked = two.work(&mut batch, now(), 0.5).await.unwrap();
         assert_eq!(worked.tally.applied, 1);
     }
     assert_eq!(one.entries("account/a").await.len(), 40);

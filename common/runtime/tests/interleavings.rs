@@ -162,8 +162,8 @@ async fn worked<S: Store>(store: &S, case: &Case, events: &[Event]) -> BTreeMap<
         let (batch, later) = rest.split_at(size);
         rest = later;
         let engine = &mut engines[turn % 2];
-        let batch = engine.read_batch(incoming(batch));
-        engine.work(&batch, now(), 0.5).await.unwrap();
+        let mut batch = engine.read_batch(incoming(batch));
+        engine.work(&mut batch, now(), 0.5).await.unwrap();
         if case.due_after[turn % case.due_after.len()] {
             let other = &mut engines[(turn + 1) % 2];
             other.work_due(now(), 0.5).await.unwrap();

@@ -37,8 +37,8 @@ impl Desk {
             event: event.clone(),
             defect: None,
         });
-        let batch = self.engine.read_batch(incoming.collect());
-        self.engine.work(&batch, self.now, 0.5).await.unwrap()
+        let mut batch = self.engine.read_batch(incoming.collect());
+        self.engine.work(&mut batch, self.now, 0.5).await.unwrap()
     }
 
     async fn work_due(&mut self) {

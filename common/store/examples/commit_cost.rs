@@ -133,7 +133,7 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
                 }
             }
             With::Held => {
-                let due = store.due(Timestamp::MAX, BATCH).await?;
+                let due = store.due(Timestamp::MAX, BATCH, u64::MAX).await?;
                 written.release = due.iter().map(|row| row.id).collect();
                 for change in &written.streams {
                     let sequence = change.after.as_ref().map_or(0, |after| after.cursor) + 5;
@@ -206,6 +206,7 @@ fn ask(numbers: &[usize]) -> Ask {
             .collect(),
         streams,
         held_per_stream: 64,
+        held_bytes: u64::MAX,
         ..Ask::default()
     }
 }

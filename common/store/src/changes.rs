@@ -38,6 +38,8 @@ pub struct Changes {
     pub edit: Vec<DeadEdit>,
     /// Ids of events without a sequence, with their event's time. One that is there already is a conflict.
     pub seen: Vec<(Source, EventId, Timestamp)>,
+    /// Trials of events that a process may have died of. A count that is no longer as it was read is a conflict.
+    pub trials: Vec<TrialChange>,
     /// Sequences given on subjects that the role emits on.
     pub outgoing: Vec<OutgoingChange>,
     /// What the commit owes the world, in order.
@@ -70,6 +72,7 @@ impl Changes {
             settle: Vec::new(),
             edit: Vec::new(),
             seen: Vec::new(),
+            trials: Vec::new(),
             outgoing: Vec::new(),
             outbox: Vec::new(),
             paid: Vec::new(),
@@ -94,6 +97,7 @@ impl Changes {
             || !self.settle.is_empty()
             || !self.edit.is_empty()
             || !self.seen.is_empty()
+            || !self.trials.is_empty()
             || !self.outgoing.is_empty()
             || !self.outbox.is_empty()
             || !self.paid.is_empty()
@@ -222,6 +226,19 @@ pub enum DeadFate {
     Awaiting,
     /// It is gone: applied, stepped over, or refused anew under another id.
     Gone,
+}
+
+/// How often a process was about to ask the handler about an event that a process may have died of before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrialChange {
+    /// The event's source.
+    pub source: Source,
+    /// The event's id.
+    pub id: EventId,
+    /// The trials as read, 0 if there were none.
+    pub before: u32,
+    /// The trials from now on; 0 forgets them, since the event has come to something.
+    pub after: u32,
 }
 
 /// A sequence given on a subject that the role emits on.

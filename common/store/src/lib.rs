@@ -2,7 +2,7 @@
 //!
 //! A store belongs to one role. It holds the role's **entities** (keyed state), its **streams** (a cursor each), what is **held**
 //! because it cannot be applied yet, the **dead** letters, the ids **seen** of events without a sequence, the **outgoing** sequences
-//! that the role has given, and the **outbox**: what a commit still owes the world.
+//! that the role has given, **trials** of events that a process may have died of, and the **outbox**: what a commit still owes the world.
 //!
 //! Everything that one batch does is one [`Changes`], and a store writes it whole or not at all. Every stream and every entity is
 //! a row with a version. A batch says which versions it has read; unless each is unchanged, nothing is written and the answer is
@@ -22,7 +22,7 @@ pub mod sqlite;
 pub use audit::{AUDIT_MOST, AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, NewAudit};
 pub use changes::{
     Changes, Commit, DeadEdit, DeadFate, EntityChange, Expect, HeldRetry, NewDead, NewHeld,
-    NewOutbox, OutboxRetry, OutgoingChange, StreamChange, StreamState, Written,
+    NewOutbox, OutboxRetry, OutgoingChange, StreamChange, StreamState, TrialChange, Written,
 };
 pub use memory::MemoryStore;
 pub use rows::{
@@ -68,11 +68,13 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// - when more is recorded than [`Changes::audit_most`] allows, the oldest records go.
     fn commit(&self, changes: Changes) -> impl Future<Output = Result<Commit, StoreError>> + Send;
 
-    /// Held events that are due by `now`, the longest due first, at most `limit`.
+    /// Held events that are due by `now`, the longest due first: at most `limit`, and, from the second on, only as many as are
+    /// together within `max_bytes`.
     fn due(
         &self,
         now: Timestamp,
         limit: usize,
+        max_bytes: u64,
     ) -> impl Future<Output = Result<Vec<HeldRow>, StoreError>> + Send;
 
     /// The net under [`Store::due`]: makes due what is held as next (`cursor + 1`) of a stream that is not blocked and has no
@@ -136,6 +138,14 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Forgets seen ids whose event is older than `older_than`, at most `limit` of them. Returns how many.
     fn prune_seen(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Forgets trials that were last counted before `older_than`, at most `limit` of them: their events have never come again.
+    /// Returns how many.
+    fn prune_trials(
         &self,
         older_than: Timestamp,
         limit: usize,

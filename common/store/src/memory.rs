@@ -73,8 +73,13 @@ impl Store for MemoryStore {
         Ok(self.data().commit(changes))
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
-        Ok(self.data().due(now, limit))
+    async fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        max_bytes: u64,
+    ) -> Result<Vec<HeldRow>, StoreError> {
+        Ok(self.data().due(now, limit, max_bytes))
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
@@ -134,6 +139,10 @@ impl Store for MemoryStore {
 
     async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
         Ok(self.data().prune_seen(older_than, limit))
+    }
+
+    async fn prune_trials(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.data().prune_trials(older_than, limit))
     }
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {

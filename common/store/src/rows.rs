@@ -91,12 +91,16 @@ pub struct Ask {
     pub streams: Vec<StreamKey>,
     /// How many held events to bring along for a stream: those right after its cursor, without a gap.
     pub held_per_stream: usize,
+    /// About how many bytes of held events to bring along for all streams together.
+    pub held_bytes: u64,
     /// Held events at these very places, to tell a duplicate from a numbering conflict.
     pub held_at: Vec<(StreamKey, Sequence)>,
     /// Entities.
     pub entities: Vec<EntityKey>,
     /// Ids of events without a sequence, to tell which were seen.
     pub seen: Vec<(Source, EventId)>,
+    /// Ids of events that a process may have died of, to tell their trials.
+    pub trials: Vec<(Source, EventId)>,
     /// Subjects on which the role emits, to tell the last sequence given.
     pub outgoing: Vec<Subject>,
 }
@@ -114,6 +118,8 @@ pub struct Loaded {
     pub entities: Vec<EntityRow>,
     /// Whether each id was seen.
     pub seen: Vec<bool>,
+    /// The trials of each event, 0 if there were none.
+    pub trials: Vec<u32>,
     /// The last sequence given on each subject, 0 if none was.
     pub outgoing: Vec<u64>,
 }

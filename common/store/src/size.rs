@@ -13,6 +13,22 @@ fn add(lengths: impl IntoIterator<Item = usize>) -> u64 {
         .fold(0, |sum, length| sum.saturating_add(length as u64))
 }
 
+/// How many bytes may still be read at a time. Once something was too much nothing more is taken, so that nothing is left out between.
+#[derive(Debug)]
+pub(crate) struct Allowance(Option<u64>);
+
+impl Allowance {
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self(Some(bytes))
+    }
+
+    /// Takes so many bytes, unless that is too much.
+    pub(crate) fn takes(&mut self, bytes: u64) -> bool {
+        self.0 = self.0.and_then(|left| left.checked_sub(bytes));
+        self.0.is_some()
+    }
+}
+
 /// Of a held event.
 pub(crate) fn held(event: &Event, defect: Option<&str>) -> u64 {
     add([event.size(), defect.map_or(0, str::len)])

@@ -155,8 +155,15 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
-        self.writer.run(move |db| held::due(db, now, limit)).await
+    async fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        max_bytes: u64,
+    ) -> Result<Vec<HeldRow>, StoreError> {
+        self.writer
+            .run(move |db| held::due(db, now, limit, max_bytes))
+            .await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
@@ -252,6 +259,16 @@ impl Store for SqliteStore {
             .run(move |db| {
                 may_write?;
                 prune::prune_seen(db, older_than, limit)
+            })
+            .await
+    }
+
+    async fn prune_trials(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let may_write = self.may_write();
+        self.writer
+            .run(move |db| {
+                may_write?;
+                prune::prune_trials(db, older_than, limit)
             })
             .await
     }

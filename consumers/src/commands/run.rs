@@ -7,7 +7,10 @@ use std::{
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Inspector, Topology, old_broker};
-use doorstep_runtime::runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole};
+use doorstep_runtime::{
+    SharedProcess,
+    runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
+};
 use doorstep_store::{SqliteStore, Store};
 use tokio::{
     sync::watch,
@@ -114,6 +117,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
 /// Opens all stores, and only then starts the roles: where one store is wrong, nothing is begun.
 fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
     let topology = Topology::of(&job.broker.namespace, &roles::queues());
+    let process = SharedProcess::default();
     let opened = job
         .roles
         .iter()
@@ -133,6 +137,7 @@ fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
                 broker: job.broker.clone(),
                 topology: topology.clone(),
                 limits: job.limits.clone(),
+                process: process.clone(),
                 grace: job.grace,
             };
             let running = (role.start)(store.clone(), settings);

@@ -8,46 +8,32 @@
 //!
 //! What it does not do: it does not settle, does not publish, and never waits for anything but its store.
 
+mod batch;
 mod memory;
 mod plan;
 mod prepared;
+mod process;
 mod rehearse;
 mod slots;
+mod suspect;
+mod trials;
 
 pub use rehearse::Rehearsal;
 
-use bytes::Bytes;
-use doorstep_event::{Event, Timestamp};
-use doorstep_store::{Ask, Commit, HeldRow, Store, StoreError, Tally, Usage};
+use doorstep_event::Timestamp;
+use doorstep_store::{Ask, Commit, HeldRow, Store, StoreError, Tally, TrialChange, Usage};
 
 use crate::{Limits, Role};
+use batch::Part;
+pub use batch::{Incoming, Past, ReadBatch};
 use memory::Memory;
 use plan::Plan;
 use prepared::{Held, Origin, Prepared};
+pub use process::SharedProcess;
 use slots::Slots;
+use trials::Start;
 
-/// A delivery, read as far as it could be.
-#[derive(Debug, Clone)]
-pub enum Incoming {
-    /// An event. With a defect, it will be refused when it is next in its stream.
-    Event {
-        /// The event.
-        event: Event,
-        /// What is wrong with its message, if anything is.
-        defect: Option<String>,
-    },
-    /// A message that has no place in any stream.
-    Unreadable {
-        /// Its body.
-        body: Bytes,
-        /// What could be read of its headers, as JSON.
-        headers: String,
-        /// What is wrong with it.
-        defect: String,
-    },
-}
-
-/// What a batch has come to.
+/// What a batch, or a part of one, has come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Worked {
     /// What became of its events.
@@ -60,15 +46,25 @@ pub struct Worked {
     pub conflicts: usize,
 }
 
-/// Deliveries as a role has read them.
-pub struct ReadBatch<R: Role>(Vec<Prepared<R::Fact>>);
-
 /// A role's engine. One task works it; several engines may share a store.
 pub struct Engine<R: Role, S: Store> {
     role: R,
     store: S,
     limits: Limits,
     memory: Memory<R::State>,
+    process: SharedProcess,
+    start: Start,
+}
+
+/// Who else's code may run while a batch is worked, and what comes along with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// Handlers of others; what is held next comes along.
+    Anybody,
+    /// Handlers of others; nothing that is held: what is next is made due instead.
+    Others,
+    /// Nobody's and nothing.
+    Nobody,
 }
 
 impl<R: Role, S: Store> Engine<R, S> {
@@ -79,7 +75,24 @@ impl<R: Role, S: Store> Engine<R, S> {
             role,
             store,
             limits,
+            process: SharedProcess::default(),
+            start: Start::default(),
         }
+    }
+
+    /// Shares a process with other engines. Without this, it has one of its own.
+    #[must_use]
+    pub fn sharing(mut self, process: SharedProcess) -> Self {
+        self.process = process;
+        self
+    }
+
+    /// Its process has started at that time: what is held and was due by then may be what a process before it has died of. Without
+    /// this, nothing held is suspected.
+    #[must_use]
+    pub fn started_at(mut self, started: Timestamp) -> Self {
+        self.start = Start::at(started);
+        self
     }
 
     /// The store.
@@ -97,39 +110,70 @@ impl<R: Role, S: Store> Engine<R, S> {
         &self.limits
     }
 
-    /// Reads deliveries as this role reads them. Done once, however often the batch has to be worked.
-    pub fn read_batch(&self, batch: Vec<Incoming>) -> ReadBatch<R> {
-        ReadBatch(
-            batch
-                .into_iter()
-                .map(|incoming| match incoming {
-                    Incoming::Event { event, defect } => {
-                        Prepared::event(&self.role, event, defect, Origin::Delivery)
-                    }
-                    Incoming::Unreadable {
-                        body,
-                        headers,
-                        defect,
-                    } => Prepared::unreadable(body, headers, defect),
-                })
-                .collect(),
-        )
+    /// Takes deliveries that nobody was given before.
+    pub fn read_batch(&self, batch: Vec<Incoming>) -> ReadBatch<R::Fact> {
+        self.read_deliveries(batch.into_iter().map(|incoming| (incoming, Past::First)))
     }
 
-    /// Works deliveries, in their order. `jitter`, from 0 to 1, spreads the next tries of what is put off.
+    /// Takes deliveries with what is known of their past.
+    pub fn read_deliveries(
+        &self,
+        batch: impl IntoIterator<Item = (Incoming, Past)>,
+    ) -> ReadBatch<R::Fact> {
+        ReadBatch::new(batch)
+    }
+
+    /// Works the next of these deliveries, in their order: all of them at once unless a process may have died of some, see
+    /// [`ReadBatch::is_done`]. `jitter`, from 0 to 1, spreads the next tries of what is put off.
     ///
-    /// May be cancelled: the batch is then written whole or not at all, and must not be settled.
+    /// May be cancelled: what this call was about to do is then written whole or not at all, and must not be settled.
     ///
     /// # Errors
-    /// The store could not be used; the same batch may be worked again.
+    /// The store could not be used; the same batch may be worked on.
     pub async fn work(
         &mut self,
-        batch: &ReadBatch<R>,
+        batch: &mut ReadBatch<R::Fact>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Worked, StoreError> {
+        let Some(part) = batch.parts.front_mut() else {
+            return Ok(Worked::default());
+        };
+        if let Part::Fresh(fresh) = part {
+            let _together = self.process.together().await;
+            let read = std::mem::take(fresh).into_iter();
+            *part = Part::Read(read.map(|incoming| self.prepare(incoming)).collect());
+        }
+        let worked = match part {
+            Part::Suspect(suspects) => {
+                let (worked, done) = self.work_suspects(suspects, now, jitter).await?;
+                suspects.drain(..done);
+                batch.done += done;
+                if !suspects.is_empty() {
+                    return Ok(worked);
+                }
+                worked
+            }
+            Part::Read(items) => {
+                let worked = self.work_fresh(items, now, jitter).await?;
+                batch.done += items.len();
+                worked
+            }
+            Part::Fresh(_) => Worked::default(),
+        };
+        batch.parts.pop_front();
+        Ok(worked)
+    }
+
+    async fn work_fresh(
+        &mut self,
+        items: &[Prepared<R::Fact>],
         now: Timestamp,
         jitter: f64,
     ) -> Result<Worked, StoreError> {
         for conflicts in 0..=self.limits.conflicts {
-            if let Some(worked) = self.attempt(&batch.0, now, jitter).await? {
+            let attempt = self.attempt(items, Company::Anybody, Vec::new(), now, jitter);
+            if let Some(worked) = attempt.await? {
                 return Ok(Worked {
                     conflicts,
                     ..worked
@@ -149,19 +193,25 @@ impl<R: Role, S: Store> Engine<R, S> {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<Worked>, StoreError> {
+        if let Some(worked) = self.work_due_at_start(now, jitter).await? {
+            return Ok(Some(worked));
+        }
         for conflicts in 0..=self.limits.conflicts {
             // Asked for anew after a conflict: somebody else may have worked the very same rows.
-            let mut due = self.store.due(now, self.limits.due_events).await?;
+            let mut due = self.due(now).await?;
             if due.is_empty() {
                 return Ok(None);
             }
             // In the order of each stream; the order between streams does not matter.
             due.sort_by_key(|held| held.event.sequence);
-            let items: Vec<_> = due
-                .into_iter()
-                .map(|held| self.prepare_held(held))
-                .collect();
-            if let Some(worked) = self.attempt(&items, now, jitter).await? {
+            let items: Vec<_> = {
+                let _together = self.process.together().await;
+                due.into_iter()
+                    .map(|held| self.prepare_held(held))
+                    .collect()
+            };
+            let attempt = self.attempt(&items, Company::Anybody, Vec::new(), now, jitter);
+            if let Some(worked) = attempt.await? {
                 return Ok(Some(Worked {
                     conflicts,
                     ..worked
@@ -171,27 +221,54 @@ impl<R: Role, S: Store> Engine<R, S> {
         Err(self.contended())
     }
 
+    async fn due(&self, by: Timestamp) -> Result<Vec<HeldRow>, StoreError> {
+        let bytes = self.limits.batch_bytes as u64;
+        self.store.due(by, self.limits.due_events, bytes).await
+    }
+
+    /// Has the role read a delivery.
+    fn prepare(&self, incoming: Incoming) -> Prepared<R::Fact> {
+        match incoming {
+            Incoming::Event { event, defect } => {
+                Prepared::event(&self.role, event, defect, Origin::Delivery)
+            }
+            Incoming::Unreadable {
+                body,
+                headers,
+                defect,
+            } => Prepared::unreadable(body, headers, defect),
+        }
+    }
+
     fn prepare_held(&self, held: HeldRow) -> Prepared<R::Fact> {
-        let origin = Origin::Held(Box::new(Held {
-            id: held.id,
-            reason: held.reason,
-            since: held.since,
-            attempts: held.attempts,
-        }));
-        Prepared::event(&self.role, held.event, held.defect, origin)
+        let (event, defect, origin) = Held::of(held);
+        Prepared::event(&self.role, event, defect, origin)
     }
 
     /// Reads, decides and commits once. Returns `None` on a conflict: nothing was written.
     async fn attempt(
         &mut self,
         items: &[Prepared<R::Fact>],
+        company: Company,
+        trials: Vec<TrialChange>,
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<Worked>, StoreError> {
-        let slots = self.read(items).await?;
+        // From here to the end of the plan the role's own code runs, which may end the process.
+        let process = self.process.clone();
+        let together = match company {
+            Company::Anybody | Company::Others => Some(process.together().await),
+            Company::Nobody => None,
+        };
+        let slots = self.read(items, company).await?;
         // Pure from here to the commit: the same items over other rows give another plan, and nothing was done in between.
         let plan = Plan::make(&self.role, &self.limits, slots, items, now, jitter);
-        let (changes, slots) = self.number(plan).await?;
+        drop(together);
+        if plan.has_met_unread() {
+            return Ok(None);
+        }
+        let (mut changes, slots) = self.number(plan).await?;
+        changes.trials = trials;
         let mut tally = changes.tally;
         let owed = changes.outbox.len();
         let perhaps_known = changes.dead_if_absent.len() as u64;
@@ -224,12 +301,19 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     /// Reads every row that the batch touches and that is not remembered.
-    async fn read(&mut self, items: &[Prepared<R::Fact>]) -> Result<Slots<R>, StoreError> {
+    async fn read(
+        &mut self,
+        items: &[Prepared<R::Fact>],
+        company: Company,
+    ) -> Result<Slots<R>, StoreError> {
         let mut ask = Ask::default();
         let mut slots = Slots::claim(items, &mut self.memory, &mut ask);
         // What is held comes along within the batch's bound: little of each where there are many streams.
         let share = self.limits.batch_events / ask.streams.len().max(1);
-        ask.held_per_stream = share.max(1).min(self.limits.held_per_stream);
+        if company == Company::Anybody {
+            ask.held_per_stream = share.max(1).min(self.limits.held_per_stream);
+            ask.held_bytes = self.limits.batch_bytes as u64;
+        }
         if !slots::is_empty(&ask) {
             let loaded = self.store.load(ask.clone()).await?;
             slots.fill(&ask, loaded, &self.memory)?;

@@ -54,6 +54,7 @@ pub(super) struct Plan<'a, R: Role> {
     emitted: Vec<(Emit, Option<String>)>,
     /// What a handler is given, used again for each.
     states: States<R::State>,
+    met_unread: bool,
     now: Timestamp,
     jitter: f64,
 }
@@ -75,6 +76,7 @@ impl<'a, R: Role> Plan<'a, R> {
             changes: Changes::at(now),
             emitted: Vec::new(),
             states: States::new(Vec::new()),
+            met_unread: false,
             now,
             jitter,
         };
@@ -83,6 +85,12 @@ impl<'a, R: Role> Plan<'a, R> {
         }
         plan.hold_the_rest();
         plan
+    }
+
+    /// Whether an event came up for the handler that the role was not to read: somebody else has changed where it stands, and this
+    /// plan must not be carried out.
+    pub(super) fn has_met_unread(&self) -> bool {
+        self.met_unread
     }
 
     fn item(&mut self, index: usize) {
@@ -312,6 +320,10 @@ impl<'a, R: Role> Plan<'a, R> {
     /// Calls the handler on copies of the states; they count only if it agrees.
     fn ask(&mut self, case: Case<'_, R::Fact>) -> Verdict {
         let (fact, keys) = match &case.prepared.understood {
+            Understood::Unread => {
+                self.met_unread = true;
+                return Verdict::Ignored;
+            }
             Understood::Ignored => return Verdict::Ignored,
             Understood::Refused(cause) => return Verdict::Dead(cause.clone()),
             Understood::Fact(fact, keys) => (fact, keys),

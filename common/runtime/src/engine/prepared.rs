@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use doorstep_event::{ContractError, Event, EventId, Source, Timestamp};
-use doorstep_store::{EntityKey, HeldId, HeldReason};
+use doorstep_store::{EntityKey, HeldId, HeldReason, HeldRow};
 
 use crate::{
     Reading, Role,
@@ -39,8 +39,23 @@ pub(super) struct Held {
     pub(super) attempts: u32,
 }
 
+impl Held {
+    /// Takes a held event apart.
+    pub(super) fn of(row: HeldRow) -> (Event, Option<String>, Origin) {
+        let held = Self {
+            id: row.id,
+            reason: row.reason,
+            since: row.since,
+            attempts: row.attempts,
+        };
+        (row.event, row.defect, Origin::Held(Box::new(held)))
+    }
+}
+
 /// What reading an event has led to, with the entities that it touches.
 pub(super) enum Understood<F> {
+    /// The role has not read it, since its handler will not be asked; if it were to be, the batch is planned anew.
+    Unread,
     Fact(F, Vec<EntityKey>),
     Ignored,
     Refused(Cause),
@@ -71,6 +86,20 @@ impl<F> Prepared<F> {
         }
     }
 
+    /// An event that the role does not read.
+    pub(super) fn unread(
+        event: Event,
+        defect: Option<String>,
+        origin: Origin,
+        understood: Understood<F>,
+    ) -> Self {
+        Self {
+            item: Item::Event { event, defect },
+            origin,
+            understood,
+        }
+    }
+
     pub(super) fn unreadable(body: Bytes, headers: String, defect: String) -> Self {
         #[expect(
             clippy::expect_used,
@@ -93,7 +122,7 @@ impl<F> Prepared<F> {
     pub(super) fn keys(&self) -> &[EntityKey] {
         match &self.understood {
             Understood::Fact(_, keys) => keys,
-            Understood::Ignored | Understood::Refused(_) => &[],
+            Understood::Unread | Understood::Ignored | Understood::Refused(_) => &[],
         }
     }
 

@@ -4,7 +4,7 @@ use doorstep_event::{Event, Timestamp};
 use doorstep_store::{Changes, DeadRow, EntityKey, HeldId, HeldReason, Store, StoreError};
 
 use super::{
-    Engine,
+    Company, Engine,
     plan::Plan,
     prepared::{Held, Origin, Prepared},
 };
@@ -55,7 +55,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             attempts: dead.attempts,
         }));
         let items = [Prepared::event(&self.role, event.clone(), None, origin)];
-        let slots = self.read(&items).await?;
+        let slots = self.read(&items, Company::Anybody).await?;
         let plan = Plan::make(&self.role, &self.limits, slots, &items, now, 0.5);
         let (changes, _) = self.number(plan).await?;
         Ok(outcome(&changes, &event))

@@ -10,6 +10,7 @@ mod work;
 
 use std::{sync::Arc, time::Duration};
 
+use doorstep_event::Timestamp;
 use doorstep_messaging::{
     BrokerSettings, ConnectError, Publisher, QueueSubscription, Subscription, Topology,
 };
@@ -21,7 +22,7 @@ use tokio::{
 
 pub use status::{Phase, RoleStatus};
 
-use crate::{Engine, Limits, Role};
+use crate::{Engine, Limits, Role, SharedProcess};
 
 /// What a role needs to run.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct RunSettings {
     pub topology: Topology,
     /// The role's bounds.
     pub limits: Limits,
+    /// The process that it shares with other roles: what kills one of them kills all.
+    pub process: SharedProcess,
     /// How long a stopping role may take to finish its batch and to send what it owes.
     pub grace: Duration,
 }
@@ -124,7 +127,7 @@ async fn run<R: Role, S: Store>(
 ) -> Result<(), RunError> {
     let name = role.name();
     let namespace = &settings.broker.namespace;
-    let summary = store.summary(doorstep_event::Timestamp::now()).await?;
+    let summary = store.summary(Timestamp::now()).await?;
     status.send_modify(|status| status.usage = summary.usage);
 
     let publisher = Publisher::start(
@@ -162,12 +165,15 @@ async fn run<R: Role, S: Store>(
                 stopped.clone(),
                 settings.grace,
             ));
-            let engine = Engine::new(role, store, settings.limits.clone());
+            let engine = Engine::new(role, store, settings.limits.clone())
+                .sharing(settings.process.clone())
+                .started_at(Timestamp::now());
             let worked = work::Loop {
                 engine,
                 subscription: &subscription,
                 status,
                 owed: &owed,
+                net: namespace.net_queue(name),
                 stopped: stopped.clone(),
                 links: links::Links::new(
                     publisher.state(),

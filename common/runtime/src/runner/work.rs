@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use doorstep_event::{Timestamp, headers::Read};
-use doorstep_messaging::{Batch, Delivery, Settled, Subscription};
+use doorstep_messaging::{Batch, Delivery, QueueName, Settled, Subscription};
 use doorstep_store::{Store, StoreError, Usage};
 use tokio::{
     sync::{Notify, watch},
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{Phase, RoleStatus, RunError, links::Links};
-use crate::{Engine, Incoming, Role, Worked, engine::ReadBatch, limits::Fullness};
+use crate::{Engine, Incoming, Past, ReadBatch, Role, Worked, limits::Fullness};
 
 /// How often the store is asked for what is due: held events fall due by time, and by replays in other processes.
 const DUE_TICK: Duration = Duration::from_millis(250);
@@ -27,6 +27,8 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) subscription: &'a Subscription,
     pub(super) status: &'a watch::Sender<RoleStatus>,
     pub(super) owed: &'a Arc<Notify>,
+    /// The role's net, where the broker puts what it has given up on.
+    pub(super) net: QueueName,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) links: Links,
     /// What the last housekeeping found wrong with the store.
@@ -88,26 +90,48 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
     }
 
-    /// Works a batch, however often the store fails meanwhile, and settles it. Returns `None` if the stop came first.
+    /// Works a batch, however often the store fails meanwhile, and settles it, as far as it is done. Returns `None` if a stop or an
+    /// end came first.
     async fn take(&mut self, batch: Batch) -> Result<Option<Worked>, RunError> {
-        let (channel, up_to) = (batch.channel, batch.last_tag);
-        let incoming = batch.deliveries.into_iter().map(incoming).collect();
-        let read = self.engine.read_batch(incoming);
-        let Some(worked) = self.work(&read).await? else {
-            return Ok(None);
-        };
-        // Only now is every event of the batch applied, held, dead or dropped, durably. If the channel is gone, its deliveries come
-        // back on another one and are recognised.
-        if self.subscription.settle(channel, up_to).await == Settled::Discarded {
-            tracing::debug!(
-                role = self.engine.role().name(),
-                "a settlement was discarded with its channel"
-            );
+        let channel = batch.channel;
+        let given_up = batch.queue == self.net;
+        let tags: Vec<u64> = batch.deliveries.iter().map(|d| d.tag).collect();
+        let deliveries = batch.deliveries.into_iter().map(|delivery| {
+            let past = match (given_up, delivery.redelivered) {
+                (true, _) => Past::GivenUp,
+                (false, true) => Past::Redelivered,
+                (false, false) => Past::First,
+            };
+            (incoming(delivery), past)
+        });
+        let mut read = self.engine.read_deliveries(deliveries);
+        loop {
+            let Some(worked) = self.work(&mut read).await? else {
+                return Ok(None);
+            };
+            // Only now is every event so far applied, held, dead or dropped, durably. If the channel is gone, its deliveries come back
+            // on another one and are recognised.
+            if let Some(up_to) = read.done().checked_sub(1).and_then(|last| tags.get(last))
+                && self.subscription.settle(channel, *up_to).await == Settled::Discarded
+            {
+                tracing::debug!(
+                    role = self.engine.role().name(),
+                    "a settlement was discarded with its channel"
+                );
+            }
+            if read.is_done() {
+                return Ok(Some(worked));
+            }
+            self.note(&worked);
+            // What a process may have died of can take many steps; what is not begun goes back to the broker.
+            if *self.stopped.borrow() {
+                return Ok(None);
+            }
         }
-        Ok(Some(worked))
     }
 
-    async fn work(&mut self, read: &ReadBatch<R>) -> Result<Option<Worked>, RunError> {
+    /// Works the next step of a batch.
+    async fn work(&mut self, read: &mut ReadBatch<R::Fact>) -> Result<Option<Worked>, RunError> {
         for failures in 1_u32.. {
             match self
                 .engine
@@ -160,6 +184,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         let looked = async {
             store.sweep(now).await?;
             store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
+            store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
             store.gaps(gaps_since, GAPS_NAMED + 1).await
         };
         let Ok(gaps) = looked.await else { return };

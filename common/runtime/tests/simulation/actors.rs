@@ -62,12 +62,12 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
                 });
             };
             let batch = messages.iter().map(|m| m.incoming.clone()).collect();
-            let batch = engine.read_batch(batch);
+            let mut batch = engine.read_batch(batch);
             if settling == Settling::BeforeTheCommit {
                 settle();
             }
             loop {
-                match engine.work(&batch, now(&world), jitter).await {
+                match engine.work(&mut batch, now(&world), jitter).await {
                     Ok(_) => break,
                     Err(e) => contended(&world, Some(e)),
                 }

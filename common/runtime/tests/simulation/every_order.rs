@@ -26,9 +26,9 @@ fn limits() -> Limits {
 fn works(batch: Vec<Incoming>) -> Role {
     Box::new(move |play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
-        let batch = engine.read_batch(batch.clone());
+        let mut batch = engine.read_batch(batch.clone());
         Box::pin(async move {
-            engine.work(&batch, at(), 0.5).await.unwrap();
+            engine.work(&mut batch, at(), 0.5).await.unwrap();
         })
     })
 }
@@ -87,9 +87,9 @@ fn shop(sequence: u64, fact: Move) -> Incoming {
 /// Works a batch before the scene begins, an hour ago: what it puts off is due when the scene begins.
 fn worked_before(play: &Play, batch: Vec<Incoming>) {
     let mut engine = Engine::new(Ledger, play.memory.clone(), limits());
-    let batch = engine.read_batch(batch);
+    let mut batch = engine.read_batch(batch);
     let earlier = at().checked_sub(std::time::Duration::from_mins(1)).unwrap();
-    finish(engine.work(&batch, earlier, 0.5)).unwrap();
+    finish(engine.work(&mut batch, earlier, 0.5)).unwrap();
 }
 
 fn nothing() -> Setting {

@@ -242,8 +242,8 @@ impl Drain {
             with(&self.world, |world| world.queue.take(0, 7))
         {
             let batch = messages.iter().map(|m| m.incoming.clone()).collect();
-            let batch = self.engine.read_batch(batch);
-            finish(self.engine.work(&batch, now(&self.world), 0.5))?;
+            let mut batch = self.engine.read_batch(batch);
+            finish(self.engine.work(&mut batch, now(&self.world), 0.5))?;
             with(&self.world, |world| {
                 checker::settled(world, &messages);
                 world.queue.settle(0, generation, tag);

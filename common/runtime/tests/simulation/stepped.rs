@@ -193,8 +193,14 @@ impl<S: Store> Store for Stepped<S> {
         self.stepped(self.commit_and_note(changes)).await
     }
 
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
-        let mut due = self.stepped(self.store.due(now, usize::MAX)).await?;
+    async fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        max_bytes: u64,
+    ) -> Result<Vec<HeldRow>, StoreError> {
+        let due = self.store.due(now, usize::MAX, max_bytes);
+        let mut due = self.stepped(due).await?;
         match self.bug {
             Bug::ForgetsNextHeld => due.retain(|held| held.reason != HeldReason::Behind),
             Bug::ForgetsAwaiting => {
@@ -267,6 +273,11 @@ impl<S: Store> Store for Stepped<S> {
 
     async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
         self.stepped(self.store.prune_seen(older_than, limit)).await
+    }
+
+    async fn prune_trials(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.stepped(self.store.prune_trials(older_than, limit))
+            .await
     }
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {

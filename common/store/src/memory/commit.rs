@@ -6,6 +6,7 @@ mod held;
 mod outbox;
 mod rows;
 mod seen;
+mod trials;
 
 use std::collections::HashSet;
 
@@ -39,6 +40,7 @@ impl Data {
         self.dead.accept();
         self.dead_numbers.accept();
         self.seen.accept();
+        self.trials.accept();
         self.outgoing.accept();
         self.outbox.accept();
         self.audit.accept();
@@ -52,6 +54,7 @@ impl Data {
         self.dead.undo();
         self.dead_numbers.undo();
         self.seen.undo();
+        self.trials.undo();
         self.outgoing.undo();
         self.outbox.undo();
         self.audit.undo();
@@ -113,6 +116,9 @@ impl Data {
         }
         for (source, id, time) in changes.seen {
             self.see(source, id, time)?;
+        }
+        for change in changes.trials {
+            self.try_event(change, now)?;
         }
         for change in changes.outgoing {
             self.number(change)?;

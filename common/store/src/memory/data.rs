@@ -6,7 +6,7 @@ use doorstep_event::{EventId, Source, StreamKey, Subject, Timestamp};
 use super::journaled::Journaled;
 use crate::{
     AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, OutboxId, OutboxRow, RowRef,
-    Tally, Usage, UsageOf,
+    Tally, Usage, UsageOf, size,
 };
 
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Data {
     pub(super) dead: Journaled<u64, DeadRow>,
     pub(super) dead_numbers: Journaled<DeadId, u64>,
     pub(super) seen: Journaled<(Source, EventId), Timestamp>,
+    /// How often, and when last.
+    pub(super) trials: Journaled<(Source, EventId), (u32, Timestamp)>,
     pub(super) outgoing: Journaled<Subject, u64>,
     pub(super) outbox: Journaled<OutboxId, Owed>,
     pub(super) audit: Journaled<AuditId, AuditRow>,
@@ -74,6 +76,11 @@ pub(super) struct Owed {
 }
 
 impl Held {
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        size::held(&self.row.event, self.row.defect.as_deref())
+    }
+
     /// Where the event is held; without a sequence it has no place.
     pub(super) fn place(&self) -> Option<(StreamKey, u64)> {
         let sequence = self.row.event.sequence?;

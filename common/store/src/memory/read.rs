@@ -7,12 +7,13 @@ use doorstep_event::{StreamKey, Timestamp};
 use super::data::{Data, Entity, Stream};
 use crate::{
     Ask, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow,
-    StreamRow, Summary, rows::age_ms,
+    StreamRow, Summary, rows::age_ms, size::Allowance,
 };
 
 impl Data {
     pub(super) fn load(&self, ask: &Ask) -> Loaded {
         let mut loaded = Loaded::default();
+        let mut bytes = Allowance::of(ask.held_bytes);
         for key in &ask.streams {
             let row = stream_row(key, self.streams.get(key));
             let first = row.cursor.saturating_add(1);
@@ -20,6 +21,7 @@ impl Data {
                 .take(ask.held_per_stream)
                 .map_while(|n| self.places.get(&(key.clone(), n)))
                 .filter_map(|id| self.held.get(id))
+                .take_while(|held| bytes.takes(held.bytes()))
                 .map(|held| held.row.clone());
             loaded.held.extend(next);
             loaded.streams.push(row);
@@ -39,6 +41,10 @@ impl Data {
         for key in &ask.seen {
             loaded.seen.push(self.seen.get(key).is_some());
         }
+        for key in &ask.trials {
+            let trials = self.trials.get(key).map_or(0, |(count, _)| *count);
+            loaded.trials.push(trials);
+        }
         for subject in &ask.outgoing {
             let last = self.outgoing.get(subject).copied();
             loaded.outgoing.push(last.unwrap_or(0));
@@ -46,17 +52,20 @@ impl Data {
         loaded
     }
 
-    pub(super) fn due(&self, now: Timestamp, limit: usize) -> Vec<HeldRow> {
+    pub(super) fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<HeldRow> {
         let mut due: Vec<_> = self
             .held
             .iter()
-            .filter_map(|(id, held)| Some((held.due?, *id, &held.row)))
+            .filter_map(|(id, held)| Some((held.due?, *id, held)))
             .filter(|(due, ..)| *due <= now)
             .collect();
         due.sort_by_key(|(due, id, _)| (*due, *id));
+        let mut bytes = Allowance::of(max_bytes);
         due.into_iter()
             .take(limit)
-            .map(|(_, _, row)| row.clone())
+            .enumerate()
+            .take_while(|(index, (_, _, held))| bytes.takes(held.bytes()) || *index == 0)
+            .map(|(_, (_, _, held))| held.row.clone())
             .collect()
     }
 

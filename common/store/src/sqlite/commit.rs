@@ -6,6 +6,7 @@ mod entities;
 mod held;
 mod outbox;
 mod streams;
+mod trials;
 
 use std::collections::{HashMap, HashSet};
 
@@ -87,6 +88,9 @@ impl Writer<'_> {
         self.wake(&changes.entities)?;
         for (source, id, time) in &changes.seen {
             self.see(source, id, *time)?;
+        }
+        for change in &changes.trials {
+            self.try_event(change)?;
         }
         for change in &changes.outgoing {
             self.number(change)?;

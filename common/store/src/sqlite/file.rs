@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::Source;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig, params};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, params};
 
 use super::{
     columns::attribute,
@@ -20,8 +20,12 @@ use crate::{StoreError, mint};
 /// Marks a file as a Doorstep store: "Door".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
 
-/// The form of the tables that this program writes. A file of another form is refused rather than misread.
-const FORM: i32 = 2;
+/// What each form of the tables has added to the one before. A file of an older form is brought up to date by whoever opens it for
+/// writing, one of a newer form is refused rather than misread.
+const ADDED: [&str; 2] = [include_str!("form2.sql"), include_str!("form3.sql")];
+
+/// The form of the tables that this program writes.
+const FORM: i32 = 1 + ADDED.len() as i32;
 
 /// How many prepared statements a connection keeps: more than there are.
 const STATEMENTS: usize = 128;
@@ -157,31 +161,43 @@ fn create(conn: &mut Connection, role: &str) -> Result<(), Stop> {
     // Another process may have been quicker.
     if is_blank(&tx)? {
         tx.execute_batch(include_str!("schema.sql"))?;
-        tx.execute_batch(include_str!("form2.sql"))?;
         tx.execute(
             "INSERT INTO store(one, role, source, generation) VALUES (1, ?1, ?2, 1)",
             params![role, source.as_str()],
         )?;
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-        tx.pragma_update(None, "user_version", FORM)?;
+        tx.pragma_update(None, "user_version", 1)?;
+        add_forms(&tx, 1)?;
     }
     tx.commit()?;
     Ok(())
 }
 
+/// Adds what the forms after this one have added.
+fn add_forms(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
+    for (form, added) in (2..).zip(ADDED) {
+        if form > from {
+            tx.execute_batch(added)?;
+            tx.pragma_update(None, "user_version", form)?;
+        }
+    }
+    Ok(())
+}
+
 /// Adds what a store of an older form lacks.
 fn bring_up_to_form(conn: &mut Connection) -> Result<(), Stop> {
-    let is_of_form_1 = |conn: &Connection| -> rusqlite::Result<bool> {
-        Ok(number(conn, "application_id")? == APPLICATION_ID && number(conn, "user_version")? == 1)
+    let older = |conn: &Connection| -> rusqlite::Result<Option<i32>> {
+        let ours = number(conn, "application_id")? == APPLICATION_ID;
+        let form = number(conn, "user_version")?;
+        Ok(Some(form).filter(|form| ours && (1..FORM).contains(form)))
     };
-    if !is_of_form_1(conn)? {
+    if older(conn)?.is_none() {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been quicker.
-    if is_of_form_1(&tx)? {
-        tx.execute_batch(include_str!("form2.sql"))?;
-        tx.pragma_update(None, "user_version", FORM)?;
+    if let Some(form) = older(&tx)? {
+        add_forms(&tx, form)?;
     }
     tx.commit()?;
     Ok(())
@@ -200,8 +216,8 @@ fn check(conn: &Connection, place: &Place) -> Result<(), Stop> {
         newer if newer > FORM => Err(Stop::Unusable(format!(
             "it was written by a newer Doorstep (form {newer}, this one knows {FORM}); use that version, or name another folder"
         ))),
-        1 => Err(Stop::Unusable(format!(
-            "it has form 1 and is brought to form {FORM} by whoever opens it for writing: run the role once"
+        older @ 1..FORM => Err(Stop::Unusable(format!(
+            "it has form {older} and is brought to form {FORM} by whoever opens it for writing: run the role once"
         ))),
         older => Err(Stop::Unusable(format!(
             "it has form {older}, which this version (form {FORM}) no longer reads; open it with the version that wrote it"

@@ -9,12 +9,12 @@ use super::{
     error::Stop,
     sources::Sources,
 };
-use crate::{DeadId, EntityKey, HeldId, HeldReason, HeldRow};
+use crate::{DeadId, EntityKey, HeldId, HeldReason, HeldRow, size::Allowance};
 
 /// What [`held_row`] reads. A macro, so that a statement is one constant.
 macro_rules! held_columns {
     () => {
-        "id, since, attempts, reason, about, defect, event_id, source_id, type, subject, time, sequence, traceparent, data"
+        "id, since, attempts, reason, about, defect, event_id, source_id, type, subject, time, sequence, traceparent, data, bytes"
     };
 }
 pub(super) use held_columns;
@@ -56,8 +56,19 @@ pub(super) fn reason_columns(reason: &HeldReason) -> (i64, Option<&str>) {
     }
 }
 
-pub(super) fn due(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<HeldRow>, Stop> {
+/// About how many bytes the held event takes that [`held_row`] reads.
+pub(super) fn held_bytes(row: &Row<'_>) -> Result<u64> {
+    columns::unsigned(row, 14)
+}
+
+pub(super) fn due(
+    db: &mut Db,
+    now: Timestamp,
+    limit: usize,
+    max_bytes: u64,
+) -> Result<Vec<HeldRow>, Stop> {
     db.read(|conn, sources| {
+        let mut bytes = Allowance::of(max_bytes);
         let mut due = conn.prepare_cached(concat!(
             "SELECT ",
             held_columns!(),
@@ -66,6 +77,9 @@ pub(super) fn due(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<HeldR
         let mut rows = due.query(params![nanos(now), signed(limit as u64)])?;
         let mut held = Vec::new();
         while let Some(row) = rows.next()? {
+            if !bytes.takes(held_bytes(row)?) && !held.is_empty() {
+                break;
+            }
             held.push(held_row(row, conn, sources)?);
         }
         Ok(held)

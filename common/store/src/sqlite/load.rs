@@ -4,13 +4,15 @@ use doorstep_event::{EventId, Sequence, Source, StreamKey, Subject};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::{
-    columns::{attribute, bytes, optional_text, read_last_id, signed, unsigned},
+    columns::{attribute, bytes, optional_text, read_last_id, signed, small, unsigned},
     db::Db,
     error::Stop,
-    held::{held_columns, held_row},
+    held::{held_bytes, held_columns, held_row},
     sources::Sources,
 };
-use crate::{Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, RowRef, StreamRow};
+use crate::{
+    Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, RowRef, StreamRow, size::Allowance,
+};
 
 pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
     db.read(|conn, sources| {
@@ -22,6 +24,9 @@ pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
         }
         for (source, id) in &ask.seen {
             loaded.seen.push(seen(conn, sources, source, id)?);
+        }
+        for (source, id) in &ask.trials {
+            loaded.trials.push(trials(conn, sources, source, id)?);
         }
         for subject in &ask.outgoing {
             loaded.outgoing.push(outgoing(conn, subject)?);
@@ -41,6 +46,7 @@ fn load_streams(
          FROM stream_keys k CROSS JOIN streams s ON s.id = k.id WHERE k.source_id = ?1 AND k.subject = ?2",
     )?;
     loaded.streams.reserve(ask.streams.len());
+    let mut allowance = Allowance::of(ask.held_bytes);
     for key in &ask.streams {
         let source = sources.find(conn, &key.source)?;
         let row = match source {
@@ -60,6 +66,7 @@ fn load_streams(
                 stream,
                 row.cursor,
                 ask.held_per_stream,
+                &mut allowance,
                 &mut loaded.held,
             )?;
         }
@@ -101,6 +108,7 @@ fn held_next(
     stream: RowRef,
     cursor: u64,
     most: usize,
+    allowance: &mut Allowance,
     into: &mut Vec<HeldRow>,
 ) -> Result<()> {
     let mut places = conn.prepare_cached(
@@ -120,7 +128,12 @@ fn held_next(
             break;
         }
         let id: i64 = row.get(0)?;
-        into.push(events.query_row([id], |row| held_row(row, conn, sources))?);
+        let mut event = events.query([id])?;
+        let Some(row) = event.next()? else { break };
+        if !allowance.takes(held_bytes(row)?) {
+            break;
+        }
+        into.push(held_row(row, conn, sources)?);
     }
     Ok(())
 }
@@ -186,6 +199,17 @@ fn seen(conn: &Connection, sources: &mut Sources, source: &Source, id: &EventId)
     };
     conn.prepare_cached("SELECT 1 FROM seen WHERE source_id = ?1 AND event_id = ?2")?
         .exists(params![source, id.as_str()])
+}
+
+fn trials(conn: &Connection, sources: &mut Sources, source: &Source, id: &EventId) -> Result<u32> {
+    let Some(source) = sources.find(conn, source)? else {
+        return Ok(0);
+    };
+    let trials = conn
+        .prepare_cached("SELECT count FROM trials WHERE source_id = ?1 AND event_id = ?2")?
+        .query_row(params![source, id.as_str()], |row| small(row, 0))
+        .optional()?;
+    Ok(trials.unwrap_or(0))
 }
 
 fn outgoing(conn: &Connection, subject: &Subject) -> Result<u64> {

@@ -11,6 +11,23 @@ use super::{
 };
 use crate::size;
 
+pub(super) fn prune_trials(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<u64, Stop> {
+    db.write(|tx, _| {
+        let forgotten = tx
+            .prepare_cached(
+                "DELETE FROM trials WHERE (source_id, event_id) IN (
+                     SELECT source_id, event_id FROM trials INDEXED BY trials_time WHERE time < ?1 ORDER BY time LIMIT ?2)",
+            )?
+            .execute(params![nanos(older_than), signed(limit as u64)])?;
+        if forgotten == 0 {
+            return Ok(End::Rollback(0));
+        }
+        tx.prepare_cached("UPDATE totals SET commits = commits + 1")?
+            .execute([])?;
+        Ok(End::Commit(forgotten as u64))
+    })
+}
+
 pub(super) fn prune_seen(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<u64, Stop> {
     db.write(|tx, sources| {
         let mut old = tx.prepare_cached(

@@ -4,7 +4,7 @@ use doorstep_event::{Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
     Ask, AuditAction, Changes, Commit, DeadEdit, DeadFate, DeadId, DeadStatus, EntityChange,
     Expect, HeldId, HeldReason, HeldRetry, NewAudit, NewDead, NewHeld, NewOutbox, OutboxId,
-    OutboxKind, OutboxRetry, OutgoingChange, Store, StreamChange, StreamState,
+    OutboxKind, OutboxRetry, OutgoingChange, Store, StreamChange, StreamState, TrialChange,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -16,6 +16,7 @@ enum Step {
     Commit(Vec<Part>),
     Sweep,
     Prune(usize),
+    PruneTrials(usize),
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +65,11 @@ enum Part {
     Seen {
         which: u8,
         time: u8,
+    },
+    Trial {
+        which: u8,
+        fresh: Fresh,
+        after: u8,
     },
     Outgoing {
         which: u8,
@@ -123,6 +129,7 @@ fn part() -> impl Strategy<Value = Part> {
         1 => (0..4_u8, 0..2_u8, 0..2_u8).prop_map(|(which, before, after)| Part::Edit { which, before, after }),
         1 => (0..4_u8, 0..9_u8).prop_map(|(which, most)| Part::Audit { which, most }),
         1 => (0..20_u8, 0..40_u8).prop_map(|(which, time)| Part::Seen { which, time }),
+        2 => (0..6_u8, fresh(), 0..3_u8).prop_map(|(which, fresh, after)| Part::Trial { which, fresh, after }),
         2 => (0..3_u8, fresh(), 1..3_u8).prop_map(|(which, fresh, more)| Part::Outgoing { which, fresh, more }),
         2 => (0..5_u8, any::<bool>()).prop_map(|(which, copy)| Part::Owe { which, copy }),
         2 => any::<u8>().prop_map(Part::Pay),
@@ -136,6 +143,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => vec(part(), 1..6).prop_map(Step::Commit),
         1 => Just(Step::Sweep),
         1 => (0..4_usize).prop_map(Step::Prune),
+        1 => (0..4_usize).prop_map(Step::PruneTrials),
     ]
 }
 
@@ -180,9 +188,11 @@ fn everything() -> Ask {
     Ask {
         streams: (0..5).map(key).collect(),
         held_per_stream: 3,
+        held_bytes: 150,
         held_at: places.collect(),
         entities: (0..4).map(|n| entity(&entity_of(n))).collect(),
         seen: (0..20).map(seen_id).collect(),
+        trials: (0..6).map(seen_id).collect(),
         outgoing: (0..3).map(|n| subject(&format!("delivery/{n}"))).collect(),
     }
 }
@@ -342,6 +352,24 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             let (from, id) = seen_id(which);
             changes.seen.push((from, id, at(time.into())));
         }
+        Part::Trial {
+            which,
+            fresh,
+            after,
+        } => {
+            let (source, id) = seen_id(which);
+            let ask = Ask {
+                trials: vec![(source.clone(), id.clone())],
+                ..Ask::default()
+            };
+            let count = load(store, ask).await.trials[0];
+            changes.trials.push(TrialChange {
+                source,
+                id,
+                before: count + u32::from(fresh == Fresh::Stale),
+                after: after.into(),
+            });
+        }
         Part::Outgoing { which, fresh, more } => {
             let subject = subject(&format!("delivery/{which}"));
             let ask = Ask {
@@ -394,6 +422,9 @@ async fn answer(store: &impl Store, second: i64, step: &Step, changes: &Changes)
         Step::Commit(_) => Answer::Commit(store.commit(changes.clone()).await.unwrap()),
         Step::Sweep => Answer::Rows(store.sweep(at(second)).await.unwrap()),
         // Which of several ids of one moment are forgotten first is open, so a page is all of them or none.
+        Step::PruneTrials(n) => {
+            Answer::Rows(store.prune_trials(at(*n as i64 * 10), 1_000).await.unwrap())
+        }
         Step::Prune(n) => Answer::Rows(store.prune_seen(at(*n as i64 * 10), 1_000).await.unwrap()),
     }
 }
@@ -415,7 +446,7 @@ async fn run(steps: Vec<Step>) -> (usize, usize) {
                 .collect(),
         };
         known.held = memory
-            .due(doorstep_event::Timestamp::MAX, 99)
+            .due(doorstep_event::Timestamp::MAX, 99, u64::MAX)
             .await
             .unwrap()
             .iter()

@@ -120,6 +120,7 @@ pub async fn held_next(store: &impl Store, about: &str, most: usize) -> Vec<Held
     let ask = Ask {
         streams: vec![stream(about)],
         held_per_stream: most,
+        held_bytes: u64::MAX,
         ..Ask::default()
     };
     load(store, ask).await.held
@@ -231,6 +232,7 @@ pub struct Loadable {
     pub held_at: Vec<Option<EventId>>,
     pub entities: Vec<EntityRow>,
     pub seen: Vec<bool>,
+    pub trials: Vec<u32>,
     pub outgoing: Vec<u64>,
 }
 
@@ -246,9 +248,10 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
             held_at: loaded.held_at,
             entities: loaded.entities,
             seen: loaded.seen,
+            trials: loaded.trials,
             outgoing: loaded.outgoing,
         },
-        due: store.due(forever, 1_000).await.unwrap(),
+        due: store.due(forever, 1_000, u64::MAX).await.unwrap(),
         next_due: store.next_due().await.unwrap(),
         dead: store.dead(DeadFilter::All, None, 1_000).await.unwrap(),
         dead_groups: store.dead_groups(1_000).await.unwrap(),

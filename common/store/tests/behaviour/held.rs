@@ -17,7 +17,7 @@ fn awaiting(about: &str, sequence: u64, key: &str, due: Option<Timestamp>) -> Ne
 const NONE: [u64; 0] = [];
 
 async fn due_at(store: &impl Store, second: i64) -> Vec<u64> {
-    sequences(&store.due(at(second), 100).await.unwrap())
+    sequences(&store.due(at(second), 100, u64::MAX).await.unwrap())
 }
 
 pub async fn what_is_held_next_comes_with_its_stream(store: impl Store) {
@@ -37,11 +37,53 @@ pub async fn what_is_held_next_comes_with_its_stream(store: impl Store) {
     let ask = Ask {
         streams: vec![stream("order/2"), stream("order/9"), stream("order/1")],
         held_per_stream: 8,
+        held_bytes: u64::MAX,
         ..Ask::default()
     };
     let loaded = load(&store, ask).await;
     assert_eq!(sequences(&loaded.held), [2, 2, 3, 4]);
     assert_eq!(loaded.held[0].event.subject, subject("order/2"));
+}
+
+pub async fn what_is_held_next_comes_within_its_bytes(store: impl Store) {
+    for about in ["order/1", "order/2"] {
+        let events = [2, 3, 4].map(|n| held(event(about, n)));
+        hold(&store, 1, events.into()).await;
+        advance(&store, 2, about, cursor(about, 1)).await;
+    }
+    let one = event("order/1", 2).size() as u64;
+    let brought = async |bytes| {
+        let ask = Ask {
+            streams: vec![stream("order/1"), stream("order/2")],
+            held_per_stream: 8,
+            held_bytes: bytes,
+            ..Ask::default()
+        };
+        sequences(&load(&store, ask).await.held)
+    };
+    assert_eq!(brought(one - 1).await, NONE);
+    assert_eq!(brought(one * 2).await, [2, 3]);
+    assert_eq!(brought(one * 4).await, [2, 3, 4, 2]);
+    // What did not fit is never left out for something behind it.
+    assert_eq!(brought(one * 6 - 1).await, [2, 3, 4, 2, 3]);
+}
+
+pub async fn what_is_due_comes_within_its_bytes_but_always_one(store: impl Store) {
+    let one = event("order/1", 2).size() as u64;
+    let events = [2, 3, 4].map(|n| NewHeld {
+        due: Some(at(n as i64)),
+        ..held(event("order/1", n))
+    });
+    hold(&store, 1, events.into()).await;
+    for (bytes, expected) in [
+        (0, &[2][..]),
+        (one, &[2]),
+        (one * 2, &[2, 3]),
+        (one * 9, &[2, 3, 4]),
+    ] {
+        let due = store.due(at(9), 10, bytes).await.unwrap();
+        assert_eq!(sequences(&due), expected, "within {bytes} bytes");
+    }
 }
 
 pub async fn a_blocked_stream_brings_its_replay(store: impl Store) {
@@ -80,7 +122,7 @@ pub async fn a_held_event_is_read_back_as_it_was(store: impl Store) {
             since: at(4),
         };
         hold(&store, 5, vec![new.clone()]).await;
-        let rows = store.due(at(9), 10).await.unwrap();
+        let rows = store.due(at(9), 10, u64::MAX).await.unwrap();
         let row = rows.into_iter().find(|row| row.event == event).unwrap();
         assert_eq!(row.defect, new.defect);
         assert_eq!(row.reason, new.reason);
@@ -223,11 +265,11 @@ pub async fn what_awaits_an_entity_becomes_due_when_that_changes(store: impl Sto
     let mut read = Changes::at(at(2));
     read.entities = vec![change_entity(&store, "stock/1", None).await];
     commit(&store, read).await;
-    assert_eq!(store.due(at(2), 10).await.unwrap(), []);
+    assert_eq!(store.due(at(2), 10, u64::MAX).await.unwrap(), []);
     let mut changed = Changes::at(at(3));
     changed.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
     commit(&store, changed).await;
-    let due = store.due(at(3), 10).await.unwrap();
+    let due = store.due(at(3), 10, u64::MAX).await.unwrap();
     let about: Vec<_> = due.iter().map(|h| h.event.subject.as_str()).collect();
     assert_eq!(about, ["order/1", "order/3"]);
     // What is due already stays due since then.
@@ -243,7 +285,7 @@ pub async fn what_is_held_together_with_the_change_that_it_awaits_becomes_due(st
     changes.hold = vec![awaiting("order/1", 1, "stock/1", Some(at(60)))];
     commit(&store, changes).await;
     assert_eq!(due_at(&store, 3).await, [1]);
-    let id = store.due(at(3), 1).await.unwrap().remove(0).id;
+    let id = store.due(at(3), 1, u64::MAX).await.unwrap().remove(0).id;
     let mut again = Changes::at(at(4));
     again.entities = vec![change_entity(&store, "stock/1", Some("[]")).await];
     again.put_off = vec![HeldRetry {
@@ -264,7 +306,7 @@ pub async fn what_was_put_off_awaits_something_else(store: impl Store) {
         vec![awaiting("order/1", 1, "stock/1", Some(at(2)))],
     )
     .await;
-    let before = store.due(at(2), 1).await.unwrap().remove(0);
+    let before = store.due(at(2), 1, u64::MAX).await.unwrap().remove(0);
     let mut changes = Changes::at(at(2));
     changes.put_off = vec![HeldRetry {
         id: before.id,
@@ -281,7 +323,7 @@ pub async fn what_was_put_off_awaits_something_else(store: impl Store) {
     let mut awaited = Changes::at(at(4));
     awaited.entities = vec![change_entity(&store, "stock/2", Some("{}")).await];
     commit(&store, awaited).await;
-    let after = store.due(at(4), 1).await.unwrap().remove(0);
+    let after = store.due(at(4), 1, u64::MAX).await.unwrap().remove(0);
     assert_eq!((after.id, after.attempts), (before.id, 2));
     assert_eq!((after.since, after.event), (at(2), before.event));
 
@@ -315,9 +357,9 @@ pub async fn the_longest_due_comes_first(store: impl Store) {
     }
     assert_eq!(due_at(&store, 30).await, [2, 4, 3, 1]);
     assert_eq!(due_at(&store, 20).await, [2, 4, 3]);
-    let first = store.due(at(30), 2).await.unwrap();
+    let first = store.due(at(30), 2, u64::MAX).await.unwrap();
     assert_eq!(sequences(&first), [2, 4]);
-    assert_eq!(store.due(at(30), 0).await.unwrap(), []);
+    assert_eq!(store.due(at(30), 0, u64::MAX).await.unwrap(), []);
 }
 
 pub async fn a_sweep_finds_what_was_overlooked(store: impl Store) {
@@ -336,7 +378,7 @@ pub async fn a_sweep_finds_what_was_overlooked(store: impl Store) {
     assert_eq!(store.next_due().await.unwrap(), None);
     assert_eq!(store.sweep(at(7)).await.unwrap(), 1);
     assert_eq!(store.sweep(at(8)).await.unwrap(), 0);
-    let due = store.due(at(7), 10).await.unwrap();
+    let due = store.due(at(7), 10, u64::MAX).await.unwrap();
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].event, event("order/1", 1));
 }

@@ -14,6 +14,7 @@ mod held;
 mod outbox;
 mod scans;
 mod streams;
+mod trials;
 mod unsequenced;
 mod whole;
 
@@ -73,6 +74,8 @@ promises! {
     }
     held {
         what_is_held_next_comes_with_its_stream,
+        what_is_held_next_comes_within_its_bytes,
+        what_is_due_comes_within_its_bytes_but_always_one,
         a_blocked_stream_brings_its_replay,
         a_held_event_is_read_back_as_it_was,
         places_tell_which_event_is_held_there,
@@ -95,6 +98,11 @@ promises! {
         the_same_id_of_another_source_was_not_seen,
         old_ids_are_forgotten_a_page_at_a_time,
         sequences_are_given_once,
+    }
+    trials {
+        trials_are_counted_and_forgotten,
+        trials_that_somebody_else_has_counted_are_a_conflict,
+        old_trials_are_forgotten_a_page_at_a_time,
     }
     dead {
         a_dead_letter_is_read_back_as_it_was,

@@ -252,7 +252,7 @@ pub async fn usage_ends_where_it_began(store: impl Store) {
 
     let mut end = Changes::at(at(2));
     end.release = store
-        .due(at(2), 9)
+        .due(at(2), 9, u64::MAX)
         .await
         .unwrap()
         .iter()

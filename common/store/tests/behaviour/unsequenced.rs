@@ -15,14 +15,14 @@ pub async fn an_event_without_a_sequence_has_no_place(store: impl Store) {
     assert_eq!(stream_row(&store, &stream("order/1")).await.row, None);
     advance(&store, 2, "order/1", cursor("order/1", 5)).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.held, 0);
-    assert_eq!(store.due(at(2), 10).await.unwrap().len(), 2);
+    assert_eq!(store.due(at(2), 10, u64::MAX).await.unwrap().len(), 2);
     assert_eq!(store.gaps(at(100), 10).await.unwrap(), []);
     assert_eq!(store.summary(at(2)).await.unwrap().usage.held.rows, 2);
-    let id = store.due(at(2), 1).await.unwrap().remove(0).id;
+    let id = store.due(at(2), 1, u64::MAX).await.unwrap().remove(0).id;
     let mut changes = Changes::at(at(3));
     changes.release = vec![id];
     commit(&store, changes).await;
-    assert_eq!(store.due(at(3), 10).await.unwrap().len(), 1);
+    assert_eq!(store.due(at(3), 10, u64::MAX).await.unwrap().len(), 1);
 }
 
 fn seen(ids: &[(&str, &str)], second: i64) -> Changes {

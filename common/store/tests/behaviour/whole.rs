@@ -3,7 +3,7 @@
 use doorstep_event::{Sequence, Source};
 use doorstep_store::{
     Ask, Changes, DeadFate, DeadStatus, HeldId, HeldReason, HeldRetry, NewDead, NewOutbox,
-    OutboxKind, OutboxRetry, OutgoingChange, Store, Usage, Written,
+    OutboxKind, OutboxRetry, OutgoingChange, Store, TrialChange, Usage, Written,
 };
 
 use crate::fixtures::*;
@@ -14,9 +14,11 @@ fn ask() -> Ask {
     Ask {
         streams: vec![stream("order/1"), stream("order/2"), stream("order/7")],
         held_per_stream: 10,
+        held_bytes: u64::MAX,
         held_at: (1..9).map(place).collect(),
         entities: vec![entity("order/1"), entity("order/2"), entity("order/7")],
         seen: ["a", "b", "c"].map(seen_id).into(),
+        trials: ["a", "b"].map(seen_id).into(),
         outgoing: vec![subject("delivery/1"), subject("delivery/2")],
     }
 }
@@ -28,7 +30,7 @@ fn seen_id(id: &str) -> (Source, doorstep_event::EventId) {
 /// Changes of every kind, without a conflict in them.
 async fn everything(store: &impl Store) -> Changes {
     let mut changes = Changes::at(at(9));
-    let due = store.due(at(9), 10).await.unwrap();
+    let due = store.due(at(9), 10, u64::MAX).await.unwrap();
     let owed = store.outbox(at(9), 10).await.unwrap();
     changes.streams = vec![
         change_stream(store, "order/1", Some(cursor("order/1", 4))).await,
@@ -57,7 +59,13 @@ async fn everything(store: &impl Store) -> Changes {
         row: dead_letter("d3", None),
     }];
     let (from, id) = seen_id("b");
-    changes.seen = vec![(from, id, at(9))];
+    changes.seen = vec![(from.clone(), id.clone(), at(9))];
+    changes.trials = vec![TrialChange {
+        source: from,
+        id,
+        before: 0,
+        after: 1,
+    }];
     changes.outgoing = vec![OutgoingChange {
         subject: subject("delivery/1"),
         before: 2,
@@ -112,7 +120,7 @@ async fn prepare(store: &impl Store) {
 
 pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
     type Spoil = fn(&mut Changes);
-    let spoils: [(&str, Spoil); 14] = [
+    let spoils: [(&str, Spoil); 15] = [
         ("a changed stream's version", |c| {
             c.streams[0].expect.version += 1;
         }),
@@ -150,6 +158,7 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
             let (from, id) = seen_id("a");
             c.seen.push((from, id, at(9)));
         }),
+        ("trials that were counted", |c| c.trials[0].before = 1),
         ("a sequence that was given", |c| c.outgoing[0].before = 1),
     ];
     prepare(&store).await;
@@ -165,6 +174,7 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
     let after = contents(&store, ask()).await;
     assert_eq!(after.streams.len(), 3);
     assert_eq!(after.loaded.seen, [true, true, false]);
+    assert_eq!(after.loaded.trials, [0, 1]);
     assert_eq!(after.loaded.outgoing, [5, 0]);
     assert_eq!(after.summary.commits, before.summary.commits + 1);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use doorstep_event::Subject;
 use doorstep_store::{
     Ask, AuditFilter, AuditPage, Changes, NewOutbox, OutboxKind, OutgoingChange, SqliteStore,
-    Store, StoreError, sqlite::Options,
+    Store, StoreError, TrialChange, sqlite::Options,
 };
 
 use crate::{fixtures::*, folder::Folder, open};
@@ -267,7 +267,9 @@ async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
     let folder = Folder::new();
     open(&folder).close().await;
     raw(&folder)
-        .execute_batch("DROP TABLE audit; DROP TABLE audit_totals; PRAGMA user_version = 1")
+        .execute_batch(
+            "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; PRAGMA user_version = 1",
+        )
         .unwrap();
     let looked = SqliteStore::open_read_only(folder.path(), "tracking", &Options::default());
     let error = looked.unwrap_err().to_string();
@@ -275,4 +277,18 @@ async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
     let store = open(&folder);
     let page = store.audit(AuditFilter::All, None, 1).await.unwrap();
     assert_eq!(page, AuditPage::default());
+    let mut changes = Changes::at(at(2));
+    changes.trials = vec![TrialChange {
+        source: source("shop/1"),
+        id: event("order/1", 4).id,
+        before: 0,
+        after: 1,
+    }];
+    commit(&store, changes).await;
+    store.close().await;
+    raw(&folder)
+        .execute_batch("DROP TABLE trials; PRAGMA user_version = 2")
+        .unwrap();
+    commit(&open(&folder), Changes::at(at(3))).await;
+    SqliteStore::open_read_only(folder.path(), "tracking", &Options::default()).unwrap();
 }

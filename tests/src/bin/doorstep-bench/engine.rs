@@ -55,8 +55,8 @@ async fn work(
     let watch = Stopwatch::start()?;
     let mut applied = 0;
     for batch in batches {
-        let batch = engine.read_batch(batch);
-        let worked = engine.work(&batch, Timestamp::now(), 0.5).await?;
+        let mut batch = engine.read_batch(batch);
+        let worked = engine.work(&mut batch, Timestamp::now(), 0.5).await?;
         applied += worked.tally.applied;
     }
     ensure!(

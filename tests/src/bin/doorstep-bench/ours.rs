@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use doorstep_event::Event;
 use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, Topology};
 use doorstep_runtime::{
-    Limits,
+    Limits, SharedProcess,
     runner::{self, RunSettings},
 };
 use doorstep_store::sqlite::{Options, SqliteStore};
@@ -129,6 +129,7 @@ async fn run(
         broker: settings.clone(),
         topology: topology.clone(),
         limits: Limits::default(),
+        process: SharedProcess::default(),
         grace: PATIENCE,
     };
     let watch = Stopwatch::start()?;

@@ -1,0 +1,46 @@
+//! Trials of events that a process may have died of.
+
+use rusqlite::params;
+
+use super::{Writer, one_or_conflict};
+use crate::{
+    TrialChange,
+    sqlite::{columns::nanos, error::Stop},
+};
+
+impl Writer<'_> {
+    pub(super) fn try_event(&mut self, change: &TrialChange) -> Result<(), Stop> {
+        let source = self.sources.find_or_add(self.tx, &change.source)?;
+        let id = change.id.as_str();
+        let now = nanos(self.now);
+        let changed = match (change.before, change.after) {
+            // Nothing was there and nothing is to be: still a conflict if something is.
+            (0, 0) => {
+                let there = self
+                    .tx
+                    .prepare_cached("SELECT 1 FROM trials WHERE source_id = ?1 AND event_id = ?2")?
+                    .exists(params![source, id])?;
+                usize::from(!there)
+            }
+            (0, after) => self
+                .tx
+                .prepare_cached(
+                    "INSERT INTO trials(source_id, event_id, count, time) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![source, id, after, now])?,
+            (before, 0) => self
+                .tx
+                .prepare_cached(
+                    "DELETE FROM trials WHERE source_id = ?1 AND event_id = ?2 AND count = ?3",
+                )?
+                .execute(params![source, id, before])?,
+            (before, after) => self
+                .tx
+                .prepare_cached(
+                    "UPDATE trials SET count = ?4, time = ?5 WHERE source_id = ?1 AND event_id = ?2 AND count = ?3",
+                )?
+                .execute(params![source, id, before, after, now])?,
+        };
+        one_or_conflict(changed)
+    }
+}
