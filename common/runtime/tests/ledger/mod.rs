@@ -30,6 +30,8 @@ pub enum Move {
     Fix,
     /// Makes the handler panic.
     Panic,
+    /// Ends the process: no panic that could be caught.
+    Kill,
     /// Takes the account's state away.
     Remove,
     /// Emits an event on `told/<subject>`.
@@ -124,6 +126,7 @@ impl Role for Ledger {
                 *states.first_mut() = None;
                 return Ok(emits);
             }
+            Move::Kill => std::process::abort(),
             Move::Panic => panic!("this event makes the handler panic"),
             Move::Tell => emits.push(Emit::of(
                 &Subject::new(format!("told/{}", event.subject))

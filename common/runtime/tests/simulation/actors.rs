@@ -1,7 +1,7 @@
 //! The programs: owners of the queue, relays, and an operator.
 
 use doorstep_runtime::{
-    Engine, Limits,
+    Engine, Limits, Past, ReadBatch,
     operate::{self, OperateError},
     relay,
 };
@@ -10,11 +10,13 @@ use doorstep_store::{DeadFilter, DeadRow, MemoryStore, Store, StoreError};
 use super::{
     checker,
     executor::{Actor, race, step},
-    shape::Settling,
+    mortal::Mortal,
+    queue::Message,
+    shape::{Guard, Settling},
     stepped::Stepped,
     world::{Shared, SimulatedOutlet, now, with},
 };
-use crate::ledger::Ledger;
+use crate::ledger::Move;
 
 pub type SimulatedStore = Stepped<MemoryStore>;
 
@@ -26,6 +28,8 @@ pub fn limits(world: &Shared) -> Limits {
         held_per_stream: world.dice.between(1, 4),
         due_events: world.dice.between(1, 6),
         remembered_rows: world.dice.between(1, 8),
+        // Both owners may be gone at once, each in the middle of a trial of the same event.
+        trials: world.dice.between(3, 5) as u32,
         relay_rows: world.dice.between(1, 5),
         retry_longest: Duration::from_secs(5),
         await_limit: Duration::from_secs(30),
@@ -38,7 +42,7 @@ pub fn limits(world: &Shared) -> Limits {
 pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Settling) -> Actor {
     Box::pin(async move {
         let limits = limits(&world);
-        let mut engine = Engine::new(Ledger, store, limits);
+        let mut engine = engine(&world, store, limits);
         loop {
             step().await;
             let (held_first, most, jitter) = with(&world, |world| {
@@ -61,16 +65,13 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
                     world.queue.settle(number, generation, tag);
                 });
             };
-            let batch = messages.iter().map(|m| m.incoming.clone()).collect();
-            let mut batch = engine.read_batch(batch);
+            let mut batch = read(&world, &engine, &messages);
             if settling == Settling::BeforeTheCommit {
                 settle();
             }
-            loop {
-                match engine.work(&mut batch, now(&world), jitter).await {
-                    Ok(_) => break,
-                    Err(e) => contended(&world, Some(e)),
-                }
+            while !batch.is_done() {
+                let worked = engine.work(&mut batch, now(&world), jitter).await;
+                contended(&world, worked.err());
                 step().await;
             }
             step().await;
@@ -79,6 +80,35 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
             }
         }
     })
+}
+
+/// An engine in a process that starts just now.
+pub fn engine(
+    world: &Shared,
+    store: SimulatedStore,
+    limits: Limits,
+) -> Engine<Mortal, SimulatedStore> {
+    let engine = Engine::new(Mortal, store, limits);
+    match with(world, |world| world.shape.guard) {
+        Guard::Told => engine.started_at(now(world)),
+        Guard::NotTold => engine,
+    }
+}
+
+/// Takes deliveries with what the queue tells of their past.
+pub fn read(
+    world: &Shared,
+    engine: &Engine<Mortal, SimulatedStore>,
+    messages: &[Message],
+) -> ReadBatch<Move> {
+    let guard = with(world, |world| world.shape.guard);
+    engine.read_deliveries(messages.iter().map(|message| {
+        let past = match (guard, message.redelivered) {
+            (Guard::Told, true) => Past::Redelivered,
+            _ => Past::First,
+        };
+        (message.incoming.clone(), past)
+    }))
 }
 
 /// Two owners meet each other now and then, but not forty times in a row: a conflict that never ends is a mistake.

@@ -152,7 +152,7 @@ fn streams(world: &World, accounts: &Accounts) -> Vec<String> {
                 ));
             }
             if !skipped
-                && (meant.form == Form::Spoiled || meant.fact == Move::Poison)
+                && (meant.form == Form::Spoiled || kills_or_poisons(&meant.fact))
                 && meant.form != Form::Ignored
             {
                 wrong.push(format!("{key} {number} {meant:?} was passed by nobody"));
@@ -164,7 +164,12 @@ fn streams(world: &World, accounts: &Accounts) -> Vec<String> {
 }
 
 fn expected_times(meant: &Meant, skipped: bool) -> usize {
-    usize::from(!skipped && meant.form == Form::Sound && meant.fact != Move::Poison)
+    usize::from(!skipped && meant.form == Form::Sound && !kills_or_poisons(&meant.fact))
+}
+
+/// Whether it can never be applied.
+fn kills_or_poisons(fact: &Move) -> bool {
+    matches!(fact, Move::Poison | Move::Kill)
 }
 
 fn cursor(world: &World, key: &StreamKey, length: u64) -> Option<String> {
@@ -321,6 +326,16 @@ fn dead_letters(world: &World) -> Vec<String> {
     for (id, (_, times)) in &world.book.dead {
         if *times != 1 {
             wrong.push(format!("dead letter {id} was made {times} times"));
+        }
+    }
+    for (dead, _) in world.book.dead.values() {
+        let kills = dead
+            .event
+            .as_ref()
+            .is_some_and(|event| serde_json::from_slice(&event.data).ok() == Some(Move::Kill));
+        // A process that is crashed from outside while it tries an event alone dies of that event, as far as anybody can tell.
+        if dead.reason == "poison" && !kills && !world.shape.crashes {
+            wrong.push(format!("innocent, and yet it was condemned: {dead:?}"));
         }
     }
     for body in &world.input.unreadable {

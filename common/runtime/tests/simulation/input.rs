@@ -176,6 +176,7 @@ impl Meant {
         let fact = match dice.below(20) {
             0 => Move::Poison,
             1 => Move::PoisonUntilFixed,
+            10 => Move::Kill,
             2 | 3 => Move::AfterOpen,
             4..=6 => Move::Tell,
             7..=9 => Move::MoveTo((*dice.pick(&ACCOUNTS)).to_owned(), amount),

@@ -14,6 +14,7 @@ mod executor;
 mod input;
 #[path = "../ledger/mod.rs"]
 mod ledger;
+mod mortal;
 mod queue;
 mod scenes;
 mod schedules;
@@ -22,7 +23,7 @@ mod stepped;
 mod world;
 
 use schedules::{first_failure, run_all};
-use shape::{Settling, Shape};
+use shape::{Guard, Settling, Shape};
 use stepped::Bug;
 use world::Honesty;
 
@@ -52,6 +53,8 @@ fn every_schedule_ends_with_each_event_applied_once_and_in_order() {
             "skip",
             "gap skipped",
             "replay against skip",
+            "death",
+            "poison",
         ] {
             let times = counts.get(what).copied().unwrap_or_default();
             // Of the rest there is plenty; for this a dead letter must be tried again before what it awaited in vain has come.
@@ -69,6 +72,7 @@ fn without_faults_too_every_schedule_ends_with_each_event_applied_once_and_in_or
     run_all(10_000_000..10_000_000 + how_many(500), |seed| Shape {
         crashes: false,
         cuts: false,
+        deaths: false,
         errors: false,
         operator: seed % 2 == 0,
         unruly_broker: false,
@@ -85,6 +89,25 @@ fn finds(bug: impl Fn(Shape) -> Shape) {
         panic!("no schedule has found the bug");
     };
     println!("found with seed {seed}: {wrong}");
+}
+
+#[test]
+fn where_processes_die_of_events_only_those_events_are_condemned() {
+    let counts = run_all(20_000_000..20_000_000 + how_many(500), |seed| Shape {
+        crashes: false,
+        ..Shape::of(seed)
+    });
+    if std::env::var(schedules::SEED).is_err() {
+        assert!(counts["poison"] >= 20, "{counts:?}");
+    }
+}
+
+#[test]
+fn the_schedules_find_an_engine_that_is_not_told_what_a_process_may_have_died_of() {
+    finds(|shape| Shape {
+        guard: Guard::NotTold,
+        ..shape
+    });
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn quiet_world(store: MemoryStore) -> Shared {
         store,
         moving: String::new(),
         trace: Vec::new(),
+        died: false,
     }))
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
 };
 
 use doorstep_event::EventId;
@@ -18,12 +19,12 @@ use super::{
     dice::Dice,
     executor::{Actor, advance, finish},
     input::Input,
+    mortal::{Mortal, lethal},
     queue::{Queue, Return},
     shape::Shape,
     stepped::{Stepped, Steps},
     world::{Shared, SimulatedOutlet, World, now, with},
 };
-use crate::ledger::Ledger;
 
 /// The most that draining may take; a sound engine needs a fraction of it.
 const ROUNDS: usize = 400;
@@ -33,6 +34,7 @@ const ROUNDS: usize = 400;
 /// # Errors
 /// What was found to be wrong, with the trace if the shape asks for one.
 pub fn run(shape: &Shape) -> Result<BTreeMap<String, usize>, Vec<String>> {
+    lethal(shape.deaths);
     let mut dice = Dice::new(shape.seed);
     let world = world(shape, &mut dice);
     Schedule::new(world.clone(), shape.clone(), dice).run();
@@ -64,6 +66,7 @@ fn world(shape: &Shape, dice: &mut Dice) -> Shared {
         store: MemoryStore::with_source(source),
         moving: String::new(),
         trace: Vec::new(),
+        died: false,
     }))
 }
 
@@ -157,6 +160,13 @@ impl Schedule {
         });
         // None of the actors ever ends by itself.
         assert!(advance(actor).is_none());
+        let who = *who;
+        if with(&self.world, |world| std::mem::take(&mut world.died)) {
+            if let Who::Owner(number) = who {
+                self.cut(number);
+            }
+            self.actors[index].1 = self.start(who);
+        }
     }
 
     fn cut(&mut self, owner: usize) {
@@ -207,7 +217,7 @@ fn drain(world: &Shared) -> Result<(), String> {
     });
     let store = store(world);
     let mut drain = Drain {
-        engine: Engine::new(Ledger, store.clone(), actors::limits(world)),
+        engine: actors::engine(world, store.clone(), actors::limits(world)),
         limits: actors::limits(world),
         outlet: SimulatedOutlet {
             honesty: with(world, |world| world.shape.honesty),
@@ -228,7 +238,7 @@ fn drain(world: &Shared) -> Result<(), String> {
 struct Drain {
     world: Shared,
     store: actors::SimulatedStore,
-    engine: Engine<Ledger, actors::SimulatedStore>,
+    engine: Engine<Mortal, actors::SimulatedStore>,
     limits: Limits,
     outlet: SimulatedOutlet,
     /// The ids of events that were given another try.
@@ -241,9 +251,16 @@ impl Drain {
         while let Some((generation, tag, messages)) =
             with(&self.world, |world| world.queue.take(0, 7))
         {
-            let batch = messages.iter().map(|m| m.incoming.clone()).collect();
-            let mut batch = self.engine.read_batch(batch);
-            finish(self.engine.work(&mut batch, now(&self.world), 0.5))?;
+            let mut batch = actors::read(&self.world, &self.engine, &messages);
+            while !batch.is_done() {
+                let at = now(&self.world);
+                let Some(worked) = survive(&self.world, self.engine.work(&mut batch, at, 0.5))
+                else {
+                    self.start_again();
+                    return Ok(false);
+                };
+                worked?;
+            }
             with(&self.world, |world| {
                 checker::settled(world, &messages);
                 world.queue.settle(0, generation, tag);
@@ -251,7 +268,12 @@ impl Drain {
             });
         }
         for _ in 0..ROUNDS {
-            if finish(self.engine.work_due(now(&self.world), 0.5))?.is_none() {
+            let at = now(&self.world);
+            let Some(worked) = survive(&self.world, self.engine.work_due(at, 0.5)) else {
+                self.start_again();
+                return Ok(false);
+            };
+            if worked?.is_none() {
                 break;
             }
         }
@@ -280,6 +302,13 @@ impl Drain {
         Ok(false)
     }
 
+    /// The process has died: its deliveries come back, and another one starts.
+    fn start_again(&mut self) {
+        with(&self.world, |world| world.queue.cut(0, Return::ToFront));
+        let limits = self.limits.clone();
+        self.engine = actors::engine(&self.world, self.store.clone(), limits);
+    }
+
     /// Each dead letter gets one more try, now that everything has come; what dies again is skipped.
     fn settle_the_dead(&mut self) -> Result<(), OperateError> {
         for dead in finish(self.store.dead(DeadFilter::All, None, 1_000))? {
@@ -303,6 +332,20 @@ impl Drain {
             finish(operate::skip(&self.store, &dead.id, now))?;
         }
         Ok(())
+    }
+}
+
+/// Lets an actor move until it has ended, or died of an event.
+fn survive<T>(world: &Shared, actor: impl Future<Output = T>) -> Option<T> {
+    let mut actor = std::pin::pin!(actor);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(result) = actor.as_mut().poll(&mut context) {
+            return Some(result);
+        }
+        if with(world, |world| std::mem::take(&mut world.died)) {
+            return None;
+        }
     }
 }
 

@@ -14,6 +14,10 @@ pub struct Shape {
     pub crashes: bool,
     /// Channels die under living owners.
     pub cuts: bool,
+    /// Processes die of events: the handler is asked, and nothing comes after that.
+    pub deaths: bool,
+    /// Whether the engine is told what a process may have died of: if not, that is a bug.
+    pub guard: Guard,
     /// The store fails.
     pub errors: bool,
     pub operator: bool,
@@ -34,6 +38,13 @@ pub enum Settling {
     BeforeTheCommit,
 }
 
+/// Whether the engine is told of redeliveries and of its process's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    Told,
+    NotTold,
+}
+
 impl Shape {
     /// Everything happens, and nothing has a bug.
     pub fn of(seed: u64) -> Self {
@@ -49,6 +60,8 @@ impl Shape {
             moves,
             crashes: true,
             cuts: true,
+            deaths: true,
+            guard: Guard::Told,
             errors: true,
             operator: true,
             unruly_broker: true,
@@ -64,10 +77,11 @@ impl Shape {
     /// Shapes that are each a little simpler than this one.
     pub fn simpler(&self) -> Vec<Self> {
         let mut simpler = Vec::new();
-        let switches: [fn(&mut Self) -> &mut bool; 7] = [
+        let switches: [fn(&mut Self) -> &mut bool; 8] = [
             |s| &mut s.errors,
             |s| &mut s.cuts,
             |s| &mut s.crashes,
+            |s| &mut s.deaths,
             |s| &mut s.operator,
             |s| &mut s.unruly_broker,
             |s| &mut s.second_relay,

@@ -11,6 +11,7 @@ use doorstep_store::{
 
 use super::{
     executor::step,
+    mortal::stop_if_dead,
     world::{Fault, Shared, with},
 };
 
@@ -76,6 +77,7 @@ impl<S: Store> Stepped<S> {
         &self,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        stop_if_dead(&self.world).await;
         step().await;
         self.fails(Fault::StoreBefore)?;
         let result = operation.await?;

@@ -28,6 +28,8 @@ pub struct World {
     /// Who moves now, for the trace.
     pub moving: String,
     pub trace: Vec<String>,
+    /// Whoever has moved last has died of an event.
+    pub died: bool,
 }
 
 /// What can go wrong without anybody crashing.

@@ -1,0 +1,74 @@
+//! The ledger, but that an event which kills its process ends the actor that has asked about it, and not the simulation.
+
+use std::cell::Cell;
+
+use doorstep_event::{ContractError, Event, Timestamp};
+use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_store::EntityKey;
+
+use super::world::{Shared, with};
+use crate::ledger::{Account, Ledger, Move};
+
+thread_local! {
+    /// Whether the handler that was asked last has ended its process. The actor is on this very thread, at its next step at the latest.
+    static DEAD: Cell<bool> = const { Cell::new(false) };
+}
+
+thread_local! {
+    /// Whether events kill at all in this schedule.
+    static LETHAL: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Says whether events kill their processes from here on, or are only refused.
+pub fn lethal(deaths: bool) {
+    LETHAL.set(deaths);
+}
+
+/// The role.
+pub struct Mortal;
+
+impl Role for Mortal {
+    type Fact = Move;
+    type State = Account;
+
+    fn name(&self) -> &'static str {
+        Ledger.name()
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<Move>, ContractError> {
+        Ledger.read(event)
+    }
+
+    fn keys(&self, event: &Event, fact: &Move) -> Vec<EntityKey> {
+        Ledger.keys(event, fact)
+    }
+
+    fn handle(
+        &self,
+        states: &mut States<Account>,
+        event: &Event,
+        fact: &Move,
+        now: Timestamp,
+    ) -> Result<Vec<Emit>, Refusal> {
+        if *fact == Move::Kill && !LETHAL.get() {
+            return Err(Refusal::never("it would kill"));
+        }
+        if *fact == Move::Kill {
+            DEAD.set(true);
+            return Ok(Vec::new());
+        }
+        Ledger.handle(states, event, fact, now)
+    }
+}
+
+/// Where the actor would touch the store next. One that has died never does: it waits until somebody buries it.
+pub async fn stop_if_dead(world: &Shared) {
+    if DEAD.take() {
+        with(world, |world| {
+            world.book.count("death");
+            world.note(|| "dies of an event".to_owned());
+            world.died = true;
+        });
+        std::future::pending::<()>().await;
+    }
+}
