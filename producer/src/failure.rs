@@ -12,7 +12,7 @@ Exit codes:
   66   the input file is missing or cannot be opened
   69   the broker cannot be reached, or does not take the events
   74   reading or writing a file failed
-  130  interrupted";
+  130  stopped by SIGINT or SIGTERM: what was confirmed is told, and a second signal ends at once";
 
 /// Why the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,7 @@
-//! The user's wish to stop: Ctrl-C, or what a service manager sends.
+//! The user's wish to stop: Ctrl-C, or what a service manager sends. The first asks for an end in order, which waits for the confirms
+//! of what is under way and tells what was confirmed; the second gets one at once.
+
+use std::process;
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -22,13 +25,21 @@ impl Stop {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let (sender, receiver) = watch::channel(false);
         tokio::spawn(async move {
-            // Either signal may be missed when the other comes: both ask for the same.
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+            for wanted_before in [false, true] {
+                // Either signal may be missed when the other comes: both ask for the same.
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if wanted_before {
+                    eprintln!(
+                        "error: ended at once: what was under way may have arrived; sending it again changes nothing"
+                    );
+                    process::exit(i32::from(Reason::Interrupted.code()));
+                }
+                // Nobody listens any more only when the program is at its end.
+                let _ = sender.send(true);
             }
-            // Nobody listens any more only when the program is at its end.
-            let _ = sender.send(true);
         });
         Ok(Self(receiver))
     }

@@ -35,4 +35,4 @@ pub use scratch::Scratch;
 pub use view::View;
 pub use wait::{random_moment, wait_for, wait_until};
 pub use wire::{Taken, Wire};
-pub use world::{LEDGER, World};
+pub use world::{LEDGER, World, run_settings};

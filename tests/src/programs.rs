@@ -50,6 +50,12 @@ impl Program {
         Self::named("producer", arguments)
     }
 
+    /// The [`ledger`](crate::ledger) in a process of its own.
+    #[must_use]
+    pub fn ledger() -> Self {
+        Self::named("doorstep-ledger", &[])
+    }
+
     fn named(name: &'static str, arguments: &[&str]) -> Self {
         Self {
             name,

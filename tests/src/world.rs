@@ -147,13 +147,7 @@ impl World {
     /// The settings for running a role in it.
     #[must_use]
     pub fn run_settings(&self) -> RunSettings {
-        RunSettings {
-            broker: self.settings.clone(),
-            topology: self.topology.clone(),
-            limits: Limits::default(),
-            process: SharedProcess::default(),
-            grace: GRACE,
-        }
+        run_settings_of(self.settings.clone(), self.topology.clone())
     }
 
     /// Starts a role.
@@ -270,6 +264,27 @@ impl World {
     async fn try_publish(&self, events: &[Event]) -> Vec<Outcome> {
         let messages = events.iter().map(Message::event).collect();
         self.publisher.publish_all(messages).await
+    }
+}
+
+/// The settings for running a role in a world from another process.
+///
+/// # Panics
+/// If that is no address.
+#[must_use]
+pub fn run_settings(amqp_url: &str, roles: &[RoleQueues]) -> RunSettings {
+    let broker = settings(amqp_url);
+    let topology = Topology::of(&broker.namespace, roles);
+    run_settings_of(broker, topology)
+}
+
+fn run_settings_of(broker: BrokerSettings, topology: Topology) -> RunSettings {
+    RunSettings {
+        broker,
+        topology,
+        limits: Limits::default(),
+        process: SharedProcess::default(),
+        grace: GRACE,
     }
 }
 

@@ -11,6 +11,8 @@ use crate::{
 
 const CODES: u64 = 20;
 const MOVEMENTS: u64 = 150;
+/// How often a role is restarted under load.
+const ROUNDS: u64 = 5;
 
 impl Office {
     /// How many events the role's store has applied.
@@ -111,5 +113,79 @@ async fn two_processes_share_a_store_and_one_goes_on_when_the_other_is_killed() 
         assert!(run.is_running(), "{}", run.stderr());
     }
     drop(pair);
+    office.all_is_right().await;
+}
+
+/// What a process says at its end of the events that it was given.
+fn said_at_its_end(stderr: &str) -> (u64, u64) {
+    let lines = stderr
+        .lines()
+        .map(serde_json::from_str::<serde_json::Value>);
+    let ends = lines
+        .filter_map(Result::ok)
+        .filter(|line| line["message"] == "ended");
+    let ends: Vec<_> = ends.collect();
+    assert_eq!(ends.len(), 1, "{stderr}");
+    let count = |name: &str| ends[0][name].as_u64().unwrap();
+    (count("applied"), count("duplicates"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
+    let office = Office::new("rolling").await;
+    let queue = office.world.namespace().role_queue("inventory", 0);
+    let view = office.world.view();
+    let consuming = async |count: usize| {
+        wait_until("so many consume", SOON, async || {
+            let consumers = view.consumers();
+            consumers
+                .iter()
+                .filter(|(q, _)| *q == queue.as_str())
+                .count()
+                == count
+        })
+        .await;
+    };
+    let start = || {
+        let run = ["run", "inventory", "--batch", "20", "--prefetch", "200"];
+        let run = office
+            .consumers(&run)
+            .variable("DOORSTEP_LOG_FORMAT", "json");
+        run.start(&office.scratch)
+    };
+    let mut running = start();
+    consuming(1).await;
+    let (mut applied, mut duplicates) = (0, 0);
+    for round in 0..ROUNDS {
+        let part = round * MOVEMENTS / ROUNDS + 1..=(round + 1) * MOVEMENTS / ROUNDS;
+        let events: Vec<_> = part
+            .flat_map(|n| (0..CODES).map(move |code| moved(&format!("{code:02}"), n, -1)))
+            .collect();
+        let next = start();
+        consuming(2).await;
+        let stopped = async {
+            // Amid its work: most of what is published now is still to come.
+            office
+                .has_applied(round * CODES * MOVEMENTS / ROUNDS + 50)
+                .await;
+            running.terminate();
+            std::mem::replace(&mut running, next).ended(SOON).await
+        };
+        let ((), ended) = tokio::join!(office.world.publish(&events), stopped);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let said = said_at_its_end(&ended.stderr);
+        assert!(said.0 > 0, "{}", ended.stderr);
+        applied += said.0;
+        duplicates += said.1;
+        consuming(1).await;
+    }
+    office.has_applied(CODES * MOVEMENTS).await;
+    office.world.depth_is(&queue, 0, 1, SOON).await;
+    running.terminate();
+    let ended = running.ended(SOON).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let said = said_at_its_end(&ended.stderr);
+    let seen = (applied + said.0, duplicates + said.1);
+    assert_eq!(seen, (CODES * MOVEMENTS, 0), "applied and duplicates");
     office.all_is_right().await;
 }

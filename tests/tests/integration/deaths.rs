@@ -1,0 +1,204 @@
+//! Events of which the process dies, again and again: no panic that could be caught.
+
+use doorstep_event::{Event, Timestamp};
+use doorstep_runtime::operate;
+use doorstep_store::{DeadRow, SqliteStore, sqlite::Options};
+use doorstep_tests::{
+    LEDGER, Program, RunningProgram, Scratch, World,
+    ledger::{Move, accounts, entries, event},
+    wait_for, wait_until,
+};
+
+use crate::{
+    SOON,
+    roles::{dead, summary},
+};
+
+/// The first death tells nothing, the second one's trial is counted, and so on to the last trial: and one or two more where the event
+/// came along with another, which was then suspected first.
+const MOST_DEATHS: usize = 6;
+
+/// A role in a process that is started again whenever it has died.
+struct Service {
+    world: World,
+    scratch: Scratch,
+    store: SqliteStore,
+    running: Option<RunningProgram>,
+    deaths: usize,
+}
+
+impl Service {
+    async fn new(hint: &str) -> Self {
+        let scratch = Scratch::new(hint);
+        let folder = scratch.join("stores");
+        let store = SqliteStore::open(&folder, LEDGER.role, &Options::default()).unwrap();
+        Self {
+            world: World::new(hint, &[LEDGER]).await,
+            scratch,
+            store,
+            running: None,
+            deaths: 0,
+        }
+    }
+
+    /// What every supervisor does.
+    fn keep_running(&mut self) {
+        if self.running.as_mut().is_some_and(|run| !run.is_running()) {
+            self.running = None;
+            self.deaths += 1;
+        }
+        self.running.get_or_insert_with(|| {
+            Program::ledger()
+                .broker(&self.world.amqp_url())
+                .store(&self.scratch.join("stores"))
+                .start(&self.scratch)
+        });
+    }
+
+    /// Starts it again and again until so many events are applied and so many dead, and nothing waits in the queues. Returns how
+    /// often it has died meanwhile.
+    async fn until(&mut self, applied: u64, buried: u64) -> usize {
+        let before = self.deaths;
+        let wanted = (applied, buried);
+        let what = format!("{wanted:?} events are applied and dead");
+        wait_for(what, SOON * 2, async || {
+            self.keep_running();
+            let tally = summary(&self.store).await.tally;
+            let mut ready = 0;
+            for queue in [
+                self.world.namespace().role_queue(LEDGER.role, 0),
+                self.world.namespace().net_queue(LEDGER.role),
+            ] {
+                ready += self.world.try_depth(&queue).await?.ready;
+            }
+            if (tally.applied, tally.dead) == wanted && ready == 0 {
+                return Ok(());
+            }
+            Err(format!("{tally:?}, {ready} ready, {} deaths", self.deaths))
+        })
+        .await;
+        self.deaths - before
+    }
+
+    async fn only_dead_letter(&self) -> DeadRow {
+        let mut dead = dead(&self.store).await;
+        assert_eq!(dead.len(), 1, "{dead:?}");
+        let dead = dead.remove(0);
+        assert_eq!(dead.reason, "poison", "{dead:?}");
+        dead
+    }
+}
+
+fn add(source: &str, account: usize, sequence: u64) -> Event {
+    event(
+        source,
+        &format!("account/{account:02}"),
+        sequence,
+        &Move::Add(1),
+    )
+}
+
+fn kill(source: &str, account: usize, sequence: u64) -> Event {
+    event(
+        source,
+        &format!("account/{account:02}"),
+        sequence,
+        &Move::Kill,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_which_the_process_dies_is_dead_lettered_and_its_200_neighbours_applied_once() {
+    let mut service = Service::new("deaths").await;
+    // Ten accounts with twenty innocent events each, and the poison in the middle of one of them.
+    let mut events = Vec::new();
+    for n in 1..=21 {
+        for account in 0..10 {
+            match (account, n) {
+                (5, 11) => events.push(kill("shop", account, n)),
+                (5, _) | (_, ..=20) => events.push(add("shop", account, n)),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(events.len(), 201);
+    service.world.publish(&events).await;
+    let deaths = service.until(190, 1).await;
+    assert!((2..=MOST_DEATHS).contains(&deaths), "{deaths} deaths");
+    let poison = service.only_dead_letter().await;
+    assert_eq!(poison.event.unwrap().id, kill("shop", 5, 11).id);
+    assert!(poison.blocks);
+
+    // A replay gives it new trials, and it dies anew.
+    operate::replay(&service.store, &poison.id, Timestamp::now())
+        .await
+        .unwrap();
+    let deaths = service.until(190, 2).await;
+    assert!((2..=MOST_DEATHS).contains(&deaths), "{deaths} deaths");
+    let again = service.only_dead_letter().await;
+    assert_eq!(again.attempts, 2);
+
+    operate::skip(&service.store, &again.id, Timestamp::now())
+        .await
+        .unwrap();
+    assert_eq!(service.until(200, 2).await, 0);
+    assert_eq!(summary(&service.store).await.usage.held.rows, 0);
+    let accounts = accounts(&service.store).await;
+    assert_eq!(accounts.len(), 10);
+    for (number, (key, account)) in accounts.iter().enumerate() {
+        let last = if number == 5 { 21 } else { 20 };
+        let all: Vec<_> = (1..=last)
+            .filter(|n| (number, *n) != (5, 11))
+            .map(|n| format!("shop {n}"))
+            .collect();
+        assert_eq!(account.entries, all, "{key}");
+        assert_eq!(account.balance, 20, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_was_held_and_of_which_the_process_dies_is_dead_lettered_alone() {
+    let mut service = Service::new("deaths").await;
+    let early = [
+        kill("web", 3, 2),
+        add("web", 3, 3),
+        kill("web", 4, 3),
+        add("web", 5, 2),
+    ];
+    service.world.publish(&early).await;
+    service.keep_running();
+    let store = service.store.clone();
+    wait_until("they are held", SOON, async || {
+        summary(&store).await.usage.held.rows == 4
+    })
+    .await;
+    assert_eq!(service.deaths, 0);
+    let missing = [
+        add("web", 3, 1),
+        add("web", 5, 1),
+        add("web", 4, 1),
+        add("web", 6, 1),
+    ];
+    service.world.publish(&missing).await;
+    let deaths = service.until(5, 1).await;
+    assert!((2..=MOST_DEATHS).contains(&deaths), "{deaths} deaths");
+    assert_eq!(
+        service.only_dead_letter().await.event.unwrap().id,
+        kill("web", 3, 2).id
+    );
+    assert_eq!(entries(&store, "account/05").await, ["web 1", "web 2"]);
+
+    // The other one is next only now.
+    service.world.publish(&[add("web", 4, 2)]).await;
+    let deaths = service.until(6, 2).await;
+    assert!((2..=MOST_DEATHS).contains(&deaths), "{deaths} deaths");
+    for dead in dead(&store).await {
+        assert_eq!(dead.reason, "poison", "{dead:?}");
+        operate::skip(&store, &dead.id, Timestamp::now())
+            .await
+            .unwrap();
+    }
+    assert_eq!(service.until(7, 2).await, 0);
+    assert_eq!(entries(&store, "account/03").await, ["web 1", "web 3"]);
+    assert_eq!(entries(&store, "account/04").await, ["web 1", "web 2"]);
+}
