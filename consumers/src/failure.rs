@@ -18,7 +18,7 @@ Exit codes:
   73   the store cannot be created or opened
   74   reading or writing a store or file failed
   75   too busy just now, try again
-  130  interrupted";
+  130  interrupted before all was done, or ended at once by a second SIGINT or SIGTERM";
 
 /// Why the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -155,6 +155,12 @@ impl RoleReport {
         let summary = store.summary(now).await.map_err(failed)?;
         // By the default bounds, which are the only ones.
         match Limits::default().fullness(&summary.usage) {
+            // What is missing may wait in the queue, but nothing is taken from there any more.
+            Fullness::Full("held") => self.notes.push(
+                "the store's held are at their bound: no deliveries are taken until there is room; settle the dead letters that block \
+                 streams, or step over what is missing by `consumers dead skip ROLE --gap`"
+                    .to_owned(),
+            ),
             Fullness::Full(table) => self.notes.push(format!(
                 "the store's {table} are at their bound: no deliveries are taken until there is room"
             )),
