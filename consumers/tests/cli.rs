@@ -225,7 +225,7 @@ fn definitions_and_permissions_need_no_broker() {
     assert_eq!(definitions["exchanges"][0]["name"], "shop.events");
 
     let text = said(&consumers(&["topology", "permissions"], &variables).stdout);
-    let line = "rabbitmqctl set_permissions -p / shop-status '^$' '^$' '^$'";
+    let line = r"rabbitmqctl set_permissions -p / shop-status '^$' '^$' '^shop\.(";
     assert!(text.contains(line), "{text}");
     let words = [
         "topology",

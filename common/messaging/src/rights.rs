@@ -33,10 +33,13 @@ pub enum DeclaredBy {
 pub(crate) const DEFAULT_EXCHANGE: &str = "amq.default";
 
 impl Rights {
-    /// For looking whether queues are there, and how full they are: that is free to whoever is let into the virtual host.
+    /// For looking whether the queues that roles work are there, and how full they are. Older brokers show that to whoever is let into
+    /// the virtual host, newer ones to who has a right to the queue.
     #[must_use]
-    pub fn to_look(namespace: &Namespace) -> Self {
-        Names::default().patterns(namespace)
+    pub fn to_look(namespace: &Namespace, topology: &Topology) -> Self {
+        let mut names = Names::default();
+        names.consume(topology.queues.iter());
+        names.patterns(namespace)
     }
 
     /// For publishing events, where this whole topology is to exist.
@@ -228,12 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn looking_takes_no_right() {
+    fn who_looks_may_only_read() {
         let namespace: Namespace = "shop".parse().unwrap();
-        let rights = Rights::to_look(&namespace);
-        assert_eq!(
-            (&*rights.configure, &*rights.write, &*rights.read),
-            ("^$", "^$", "^$")
-        );
+        let rights = Rights::to_look(&namespace, &topology(&namespace));
+        assert_eq!((&*rights.configure, &*rights.write), ("^$", "^$"));
+        assert_eq!(rights.read, r"^shop\.(orders|stock)\.(0|net)$");
     }
 }

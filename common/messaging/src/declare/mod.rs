@@ -45,6 +45,7 @@ pub(crate) async fn declare(
         asker: Asker::new(connection, limit),
         verifying: Verifying::Everything,
         created: Vec::new(),
+        makes: false,
         not_verified: 0,
     };
     if !is_enough(connection.frame_max()) {
@@ -65,8 +66,8 @@ pub(crate) async fn declare(
     }
     if declarer.not_verified > 0 {
         tracing::info!(
-            bindings = declarer.not_verified,
-            "bindings not verified, since this user may not bind or the broker does not answer; they are taken to be there"
+            count = declarer.not_verified,
+            "bindings or queues not verified, since this user may not or the broker does not answer; they are taken to be there"
         );
     }
     declarer.asker.finish().await;
@@ -99,7 +100,9 @@ struct Declarer<'a> {
     verifying: Verifying,
     /// Queues that were not there, without those that only show copies.
     created: Vec<QueueName>,
-    /// Bindings that could be neither made nor compared.
+    /// Whether anything was made.
+    makes: bool,
+    /// Bindings, and what is hidden from this user, that could be neither made nor compared.
     not_verified: u32,
 }
 
@@ -134,17 +137,26 @@ impl Declarer<'_> {
                     .await
             }
         };
+        let mut hidden = false;
         let found = match self.asker.ask(request(true)).await? {
             Answer::Yes(()) => true,
-            Answer::No(..) => false,
+            Answer::No(code, _) => {
+                hidden = code == reply::ACCESS_REFUSED;
+                false
+            }
             Answer::Silence => return Err(self.silence("exchange", name)),
         };
         if found && self.verifying == Verifying::Nothing {
             return Ok(());
         }
         match self.asker.ask(request(false)).await? {
-            Answer::Yes(()) => Ok(()),
-            Answer::No(reply::ACCESS_REFUSED, _) if found => Ok(()),
+            Answer::Yes(()) => {
+                self.makes |= !found;
+                Ok(())
+            }
+            Answer::No(reply::ACCESS_REFUSED, _) if found || self.is_taken_to_be_there(hidden) => {
+                Ok(())
+            }
             Answer::Silence if found => {
                 self.verifying = Verifying::Nothing;
                 Ok(())
@@ -176,10 +188,14 @@ impl Declarer<'_> {
                 channel.queue_declare(name.into(), options, arguments).await
             }
         };
+        let mut hidden = false;
         let found = match self.asker.ask(request(true, FieldTable::default())).await? {
             Answer::Yes(_) => true,
             // Also if we may not look: the declaration says whether we may make it.
-            Answer::No(reply::NOT_FOUND | reply::ACCESS_REFUSED, _) => false,
+            Answer::No(code @ (reply::NOT_FOUND | reply::ACCESS_REFUSED), _) => {
+                hidden = code == reply::ACCESS_REFUSED;
+                false
+            }
             Answer::No(code, text) => return Err(self.other("queue", name, code, &text)),
             Answer::Silence => return Err(self.silence("queue", name)),
         };
@@ -188,11 +204,16 @@ impl Declarer<'_> {
         }
         match self.asker.ask(request(false, table(queue))).await? {
             Answer::Yes(_) if found => Ok(Existence::Found),
-            Answer::Yes(_) => Ok(Existence::Created),
+            Answer::Yes(_) => {
+                self.makes = true;
+                Ok(Existence::Created)
+            }
             Answer::No(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
                 Err(self.mismatch(queue, &text))
             }
-            Answer::No(reply::ACCESS_REFUSED, _) if found => Ok(Existence::Found),
+            Answer::No(reply::ACCESS_REFUSED, _) if found || self.is_taken_to_be_there(hidden) => {
+                Ok(Existence::Found)
+            }
             Answer::Silence if found => {
                 self.verifying = Verifying::Nothing;
                 Ok(Existence::Found)
@@ -201,6 +222,14 @@ impl Declarer<'_> {
             Answer::No(code, text) => Err(self.other("queue", name, code, &text)),
             Answer::Silence => Err(self.silence("queue", name)),
         }
+    }
+
+    /// Whether something that we may neither look at nor make is to be taken for what somebody else has made. Newer brokers hide what a
+    /// user has no right to at all, as a producer has none to the queues. Who has just made one part is meant to make the others, too.
+    fn is_taken_to_be_there(&mut self, hidden: bool) -> bool {
+        let taken = hidden && !self.makes;
+        self.not_verified += u32::from(taken);
+        taken
     }
 
     async fn bind(&mut self, binding: &Binding) -> Result<(), ConnectError> {

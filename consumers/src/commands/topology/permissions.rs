@@ -97,7 +97,7 @@ fn users(asked: &Asked) -> Vec<User> {
     users.push(user(
         "status",
         "consumers status".to_owned(),
-        Rights::to_look(namespace),
+        Rights::to_look(namespace, &topology),
     ));
     users.push(user(
         "verify",
