@@ -22,13 +22,13 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 
     #[command(flatten)]
-    pub(crate) log: LogArgs,
+    pub(crate) telemetry: TelemetryArgs,
 }
 
-/// What is logged, on standard error.
+/// What the program tells of itself.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Log")]
-pub(crate) struct LogArgs {
+#[command(next_help_heading = "Telemetry")]
+pub(crate) struct TelemetryArgs {
     /// What to log on standard error, such as `warn` or `info,doorstep_messaging=debug`.
     #[arg(long, global = true, env = "DOORSTEP_LOG", value_name = "FILTER", default_value = DEFAULT_FILTER)]
     pub(crate) log: String,
@@ -42,6 +42,15 @@ pub(crate) struct LogArgs {
         default_value = "text"
     )]
     pub(crate) log_format: String,
+
+    /// Hand spans to the OpenTelemetry collector at this address, by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
+    #[arg(
+        long,
+        global = true,
+        env = "DOORSTEP_OTLP_ENDPOINT",
+        value_name = "URL"
+    )]
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +70,13 @@ pub(crate) enum Command {
     /// prefetch. Without a broker the stores are shown all the same, and the exit code is 69. Works beside running roles.
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
+
+    /// Ask running roles how they are, at the address that they were given by --health-addr.
+    ///
+    /// Exit code 0 if every role does its work; 2 with the reasons if one does not; 66 if nobody answers. For container health checks
+    /// and for people. With --live it asks whether the process makes progress at all: if not, restart it.
+    #[command(after_help = HEALTH_HELP)]
+    Health(HealthArgs),
 
     /// Show the state of one entity as JSON.
     ///
@@ -94,6 +110,12 @@ const STATUS_HELP: &str = "\
 Examples:
   consumers status
   consumers status --json | jq '.roles[] | {role, lag}'";
+
+const HEALTH_HELP: &str = "\
+Examples:
+  consumers health
+  consumers health --live
+  consumers health --json --health-addr 127.0.0.1:9100 | jq '.roles[] | {role, status, reasons}'";
 
 const SHOW_HELP: &str = "\
 Examples:
@@ -155,6 +177,46 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+
+    /// Answer /livez, /readyz and /metrics on this address [default: nowhere]. Nobody is asked for a password: keep it to where only
+    /// those reach it who may know.
+    #[arg(
+        long,
+        env = "DOORSTEP_HEALTH_ADDR",
+        value_name = "IP:PORT",
+        help_heading = "Telemetry"
+    )]
+    pub(crate) health_addr: Option<String>,
+
+    /// How long one step of a role, such as working a batch, may take before /livez says that it is stuck.
+    #[arg(
+        long,
+        env = "DOORSTEP_STUCK_AFTER",
+        value_name = "TIME",
+        default_value = "2m",
+        help_heading = "Telemetry"
+    )]
+    pub(crate) stuck_after: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Ask whether the process makes progress, rather than whether it does its work.
+    #[arg(long)]
+    pub(crate) live: bool,
+
+    /// The answer as it comes, one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Where the roles answer.
+    #[arg(
+        long,
+        env = "DOORSTEP_HEALTH_ADDR",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:9100"
+    )]
+    pub(crate) health_addr: String,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod failure;
+mod health;
 mod idle;
 mod output;
 mod progress;
@@ -21,7 +22,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     cli::Cli,
-    commands::{dead, export, run, show, status, topology},
+    commands::{dead, export, health as health_command, run, show, status, topology},
     failure::{Failure, Reason},
     settings::{Job, Settings},
 };
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<(), Failure> {
     let settings = Settings::check(cli)?;
-    telemetry::start(settings.log);
+    // Lasts to the end, where the last spans are handed over.
+    let _tracing = telemetry::start(settings.telemetry);
     let runtime = Runtime::new()
         .map_err(|e| Failure::new(Reason::Failed, format!("cannot start the runtime: {e}")))?;
     // In a task, since what runs in `block_on` itself runs beside the runtime's threads and is slow to hear from them.
@@ -66,6 +68,11 @@ async fn work(job: Job) -> Result<(), Failure> {
             broker,
             form,
         } => status::status(&roles, &folder, &broker, form).await,
+        Job::Health {
+            address,
+            question,
+            form,
+        } => health_command::health(address, question, form).await,
         Job::Show { place, key, form } => show::show(&place, &key, form).await,
         Job::Export { place, output } => export::export(&place, output).await,
         Job::Dead(job) => dead::work(*job).await,

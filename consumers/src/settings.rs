@@ -2,27 +2,33 @@
 
 pub(crate) mod dead;
 
-use std::{fmt::Display, path::PathBuf, time::Duration};
+use std::{env, fmt::Display, net::SocketAddr, path::PathBuf, time::Duration};
 
 use doorstep_event::{Sequence, StreamKey};
 use doorstep_messaging::{BrokerSettings, DeclaredBy, Namespace};
 use doorstep_runtime::Limits;
+use doorstep_telemetry::{
+    HttpUrl,
+    health::Question,
+    log::{self, LogFormat, LogSettings},
+};
 use jiff::SignedDuration;
 
 use self::dead::DeadJob;
 use crate::{
-    cli::{BrokerArgs, Cli, Command, LogArgs, RunArgs, topology::TopologyCommand},
+    cli::{BrokerArgs, Cli, Command, RunArgs, TelemetryArgs, topology::TopologyCommand},
     commands::topology::Asked,
     failure::{Failure, Reason},
+    health::HealthSettings,
     roles::{self, RoleEntry},
-    telemetry::{self, LogFormat, LogSettings},
+    telemetry::TelemetrySettings,
 };
 
 /// All that the program needs to know.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// What to log.
-    pub(crate) log: LogSettings,
+    /// What to tell of itself.
+    pub(crate) telemetry: TelemetrySettings,
     /// What to do.
     pub(crate) job: Job,
 }
@@ -40,6 +46,15 @@ pub(crate) enum Job {
         folder: PathBuf,
         /// The broker.
         broker: Box<BrokerSettings>,
+        /// For whom.
+        form: Form,
+    },
+    /// Ask running roles how they are.
+    Health {
+        /// Where they answer.
+        address: SocketAddr,
+        /// What to ask.
+        question: Question,
         /// For whom.
         form: Form,
     },
@@ -108,6 +123,8 @@ pub(crate) struct RunJob {
     pub(crate) grace: Duration,
     /// How long nothing may happen before the program stops by itself.
     pub(crate) until_idle: Option<Duration>,
+    /// Where to answer for how it is, if anywhere.
+    pub(crate) health: Option<HealthSettings>,
 }
 
 /// A role and the folder with its store.
@@ -154,10 +171,10 @@ impl Settings {
     /// Lists all that is wrong, each with the name of its flag and variable and how it is written.
     pub(crate) fn check(cli: Cli) -> Result<Self, Failure> {
         let mut wrong = Wrong::default();
-        let log = log(&cli.log, &mut wrong);
+        let telemetry = telemetry(&cli.telemetry, &mut wrong);
         let job = job(cli.command, &mut wrong);
-        match (log, job) {
-            (Some(log), Some(job)) if wrong.0.is_empty() => Ok(Self { log, job }),
+        match (telemetry, job) {
+            (Some(telemetry), Some(job)) if wrong.0.is_empty() => Ok(Self { telemetry, job }),
             _ => Err(wrong.into_failure()),
         }
     }
@@ -170,6 +187,15 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
             roles: roles::chosen(&args.roles),
             folder: args.store.folder,
             broker: Box::new(broker(&args.broker, wrong)?),
+            form: form(args.json),
+        }),
+        Command::Health(args) => Some(Job::Health {
+            address: wrong.note(HEALTH_ADDR, address(&args.health_addr))?,
+            question: if args.live {
+                Question::Alive
+            } else {
+                Question::Ready
+            },
             form: form(args.json),
         }),
         Command::Show(args) => Some(Job::Show {
@@ -246,6 +272,14 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         Some(text) => wrong.note("--until-idle", window(&text)).map(Some),
         None => Some(None),
     };
+    let health_addr = match args.health_addr {
+        Some(text) => wrong.note(HEALTH_ADDR, address(&text)).map(Some),
+        None => Some(None),
+    };
+    let stuck_after = wrong.note(
+        "--stuck-after (DOORSTEP_STUCK_AFTER)",
+        window(&args.stuck_after),
+    );
     Some(Job::Run(Box::new(RunJob {
         roles: roles::chosen(&args.roles),
         folder: args.store.folder,
@@ -260,6 +294,13 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         },
         grace: grace?,
         until_idle: until_idle?,
+        health: match (health_addr?, stuck_after?) {
+            (Some(address), stuck_after) => Some(HealthSettings {
+                address,
+                stuck_after,
+            }),
+            (None, _) => None,
+        },
     })))
 }
 
@@ -286,18 +327,38 @@ impl Wrong {
     }
 }
 
-fn log(args: &LogArgs, wrong: &mut Wrong) -> Option<LogSettings> {
-    let filter = wrong.note("--log (DOORSTEP_LOG)", telemetry::filter(&args.log));
-    let format = match args.log_format.as_str() {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        other => Err(format!("{other:?} is neither text nor json")),
+fn telemetry(args: &TelemetryArgs, wrong: &mut Wrong) -> Option<TelemetrySettings> {
+    let filter = wrong.note("--log (DOORSTEP_LOG)", log::filter(&args.log));
+    let format = wrong.note(
+        "--log-format (DOORSTEP_LOG_FORMAT)",
+        args.log_format.parse::<LogFormat>(),
+    );
+    // What every program that OpenTelemetry knows is told by.
+    let usual = || env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
+    let endpoint = args.otlp_endpoint.clone().or_else(usual);
+    let collector = match endpoint.filter(|text| !text.is_empty()) {
+        Some(text) => wrong
+            .note(
+                "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
+                text.parse::<HttpUrl>(),
+            )
+            .map(Some),
+        None => Some(None),
     };
-    let format = wrong.note("--log-format (DOORSTEP_LOG_FORMAT)", format);
-    Some(LogSettings {
-        filter: filter?,
-        format: format?,
+    Some(TelemetrySettings {
+        log: LogSettings {
+            filter: filter?,
+            format: format?,
+        },
+        collector: collector?,
     })
+}
+
+const HEALTH_ADDR: &str = "--health-addr (DOORSTEP_HEALTH_ADDR)";
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:9100"))
 }
 
 fn broker(args: &BrokerArgs, wrong: &mut Wrong) -> Option<BrokerSettings> {
@@ -431,12 +492,21 @@ mod tests {
             "soon",
             "--until-idle",
             "1ms",
+            "--otlp-endpoint",
+            "https://collector",
+            "--health-addr",
+            "9100",
+            "--stuck-after",
+            "0s",
         ])
         .unwrap_err();
         assert_eq!(failure.reason, Reason::Settings);
         let said = failure.to_string();
         for name in [
-            "9 settings are wrong",
+            "12 settings are wrong",
+            "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
+            "--health-addr (DOORSTEP_HEALTH_ADDR)",
+            "--stuck-after (DOORSTEP_STUCK_AFTER)",
             "--log (DOORSTEP_LOG)",
             "--log-format (DOORSTEP_LOG_FORMAT)",
             "--amqp-url (DOORSTEP_AMQP_URL)",

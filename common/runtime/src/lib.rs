@@ -15,6 +15,7 @@ pub mod operate;
 pub mod relay;
 pub mod role;
 pub mod runner;
+pub mod told;
 
 pub use engine::{Engine, Incoming, Past, ReadBatch, Rehearsal, SharedProcess, Worked};
 pub use limits::Limits;

@@ -2,6 +2,7 @@
 
 pub(crate) mod dead;
 pub(crate) mod export;
+pub(crate) mod health;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod status;

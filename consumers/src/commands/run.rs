@@ -12,6 +12,7 @@ use doorstep_runtime::{
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
 };
 use doorstep_store::{SqliteStore, Store};
+use doorstep_telemetry::metrics::Metrics;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
@@ -20,6 +21,7 @@ use tokio::{
 use super::trouble;
 use crate::{
     failure::{Failure, Reason},
+    health,
     idle::{IdleWatch, Look, RoleLook},
     roles::{self, RoleEntry},
     settings::RunJob,
@@ -59,10 +61,23 @@ enum End {
 /// A store cannot be opened, or a role cannot go on; with `--until-idle` also what is left to an operator, or an interruption.
 pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
+    // Before the roles, whose counters would lead nowhere for ever otherwise.
+    let metrics = match job.health {
+        Some(_) => Some(collect()?),
+        None => None,
+    };
     let crew = start(&job)?;
     if let Some(member) = crew.first() {
         tokio::spawn(tell_if_unsuited(job.broker.clone(), member.running.watch()));
     }
+    // Answers to the very end: how a role stops is worth knowing, too.
+    let endpoint = match (job.health, metrics) {
+        (Some(settings), Some(metrics)) => {
+            let roles = crew.iter().map(|m| (&m.running, m.store.clone()));
+            Some(health::answer(settings, &job.broker, metrics, roles)?)
+        }
+        _ => None,
+    };
     // Each may be cancelled: they only watch.
     let end = tokio::select! {
         () = stop.wanted() => End::Wanted,
@@ -93,6 +108,8 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
         End::Idle if failures.is_empty() => trouble::report(&stores).await,
         End::Idle | End::Wanted | End::Failed => Ok(()),
     };
+    // Holds on to the stores as well.
+    drop(endpoint);
     for (_, store) in stores {
         // The files are whole without it; with it they are also tidy.
         let _ = timeout(CLOSE_WITHIN, store.close()).await;
@@ -112,6 +129,10 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
             "a role has ended without being asked to and without saying why: please report this with its log",
         )),
     }
+}
+
+fn collect() -> Result<Metrics, Failure> {
+    Metrics::install().map_err(|e| Failure::new(Reason::Internal, e.to_string()))
 }
 
 /// Opens all stores, and only then starts the roles: where one store is wrong, nothing is begun.

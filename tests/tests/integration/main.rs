@@ -11,6 +11,7 @@ mod deaths;
 mod end_to_end;
 mod faults;
 mod healing;
+mod health;
 mod operator;
 mod outbox;
 mod poison;

@@ -20,10 +20,15 @@ mod trials;
 
 pub use rehearse::Rehearsal;
 
+use std::time::Instant;
+
 use doorstep_event::Timestamp;
 use doorstep_store::{Ask, Commit, HeldRow, Store, StoreError, Tally, TrialChange, Usage};
 
-use crate::{Limits, Role};
+use crate::{
+    Limits, Role,
+    told::{Committed, Death},
+};
 use batch::Part;
 pub use batch::{Incoming, Past, ReadBatch};
 use memory::Memory;
@@ -54,6 +59,7 @@ pub struct Engine<R: Role, S: Store> {
     memory: Memory<R::State>,
     process: SharedProcess,
     start: Start,
+    commit: metrics::Histogram,
 }
 
 /// Who else's code may run while a batch is worked, and what comes along with it.
@@ -72,6 +78,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     pub fn new(role: R, store: S, limits: Limits) -> Self {
         Self {
             memory: Memory::new(limits.remembered_rows),
+            commit: Committed::meter(role.name()),
             role,
             store,
             limits,
@@ -272,8 +279,19 @@ impl<R: Role, S: Store> Engine<R, S> {
         let mut tally = changes.tally;
         let owed = changes.outbox.len();
         let perhaps_known = changes.dead_if_absent.len() as u64;
+        let mut dead = Death::all(&changes.dead);
+        let perhaps_dead = Death::all(&changes.dead_if_absent);
+        let began = Instant::now();
         match self.store.commit(changes).await? {
             Commit::Written(written) => {
+                dead.extend(perhaps_dead.into_iter().take(written.buried as usize));
+                Committed {
+                    role: self.role.name(),
+                    commit: &self.commit,
+                    took: began.elapsed(),
+                    dead,
+                }
+                .tell();
                 slots.remember(&written, &mut self.memory);
                 tally.dead += written.buried;
                 tally.duplicates += perhaps_known.saturating_sub(written.buried);

@@ -6,6 +6,7 @@
 mod links;
 mod send;
 mod status;
+mod vitals;
 mod work;
 
 use std::{sync::Arc, time::Duration};
@@ -21,8 +22,9 @@ use tokio::{
 };
 
 pub use status::{Phase, RoleStatus};
+pub use vitals::{Pulse, RoleLinks, Vitals};
 
-use crate::{Engine, Limits, Role, SharedProcess};
+use crate::{Engine, Limits, Role, SharedProcess, told::Meters};
 
 /// What a role needs to run.
 #[derive(Debug, Clone)]
@@ -58,6 +60,7 @@ pub enum RunError {
 pub struct RunningRole {
     name: &'static str,
     status: watch::Receiver<RoleStatus>,
+    vitals: Arc<Vitals>,
     stop: Arc<watch::Sender<bool>>,
     task: JoinHandle<Result<(), RunError>>,
 }
@@ -81,6 +84,12 @@ impl RunningRole {
         self.status.clone()
     }
 
+    /// Its signs of life. They stay good after it has ended.
+    #[must_use]
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
+    }
+
     /// Asks it to stop: it finishes and settles its batch, sends what it owes, and closes, all within the grace period. What is not
     /// settled by then goes back to the broker.
     pub fn stop(&self) {
@@ -102,10 +111,12 @@ pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> Run
     let (status, watch_status) = watch::channel(RoleStatus::starting());
     let (stop, stopped) = watch::channel(false);
     let stop = Arc::new(stop);
+    let vitals = Arc::new(Vitals::new());
+    let noted = Arc::clone(&vitals);
     // The sender is kept by the task, too, so that a dropped handle does not look like a stop.
     let kept = Arc::clone(&stop);
     let task = tokio::spawn(async move {
-        let ended = run(role, store, settings, &status, stopped).await;
+        let ended = run(role, store, settings, &status, &noted, stopped).await;
         status.send_modify(|status| status.phase = Phase::Stopped);
         drop(kept);
         ended
@@ -113,6 +124,7 @@ pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> Run
     RunningRole {
         name,
         status: watch_status,
+        vitals,
         stop,
         task,
     }
@@ -123,6 +135,7 @@ async fn run<R: Role, S: Store>(
     store: S,
     settings: RunSettings,
     status: &watch::Sender<RoleStatus>,
+    vitals: &Arc<Vitals>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let name = role.name();
@@ -141,6 +154,12 @@ async fn run<R: Role, S: Store>(
         settings.topology.clone(),
         queues(&settings, name),
     );
+    vitals.linked(RoleLinks {
+        publish: publisher.state(),
+        consume: subscription.state(),
+        published: publisher.meter(),
+        consumed: subscription.meter(),
+    });
     let ready = async {
         publisher.ready(settings.broker.start_timeout).await?;
         subscription.ready(settings.broker.start_timeout).await
@@ -151,6 +170,11 @@ async fn run<R: Role, S: Store>(
         _ = stopped.wait_for(|stop| *stop) => Ok(false),
     };
     let owed = Arc::new(Notify::new());
+    let meters = Meters::of(
+        name,
+        &namespace.role_queue(name, 0),
+        &namespace.events_exchange(),
+    );
     let result = match started {
         Err(e) => Err(e.into()),
         Ok(false) => Ok(()),
@@ -162,6 +186,8 @@ async fn run<R: Role, S: Store>(
                 namespace.dead_queue(name),
                 settings.limits.clone(),
                 Arc::clone(&owed),
+                Arc::clone(vitals),
+                meters.clone(),
                 stopped.clone(),
                 settings.grace,
             ));
@@ -174,6 +200,8 @@ async fn run<R: Role, S: Store>(
                 status,
                 owed: &owed,
                 net: namespace.net_queue(name),
+                pulse: &vitals.engine,
+                meters: &meters,
                 stopped: stopped.clone(),
                 links: links::Links::new(
                     publisher.state(),

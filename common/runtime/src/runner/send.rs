@@ -10,9 +10,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::{Pulse, Vitals};
 use crate::{
     Limits,
     relay::{Outlet, Relayed, turn},
+    told::{Meters, OutboxFlows, OutboxHindered, OutboxSent},
 };
 
 /// How often the outbox is looked at although nobody has said that something is owed: rows fall due again, other processes write.
@@ -22,6 +24,7 @@ const TICK: Duration = Duration::from_millis(500);
 struct BrokerOutlet {
     publisher: Publisher,
     dead_queue: QueueName,
+    meters: Meters,
 }
 
 impl Outlet for BrokerOutlet {
@@ -38,7 +41,14 @@ impl Outlet for BrokerOutlet {
                 ),
             })
             .collect();
-        self.publisher.publish_all(messages).await
+        let began = Instant::now();
+        let outcomes = self.publisher.publish_all(messages).await;
+        OutboxSent {
+            meters: &self.meters,
+            took: began.elapsed(),
+        }
+        .tell();
+        outcomes
     }
 }
 
@@ -54,12 +64,15 @@ pub(super) async fn relay<S: Store>(
     dead_queue: QueueName,
     limits: Limits,
     owed: Arc<Notify>,
+    vitals: Arc<Vitals>,
+    meters: Meters,
     mut stopped: watch::Receiver<bool>,
     grace: Duration,
 ) {
     let outlet = BrokerOutlet {
         publisher,
         dead_queue,
+        meters,
     };
     let mut trouble = None;
     loop {
@@ -72,17 +85,17 @@ pub(super) async fn relay<S: Store>(
         if stop {
             break;
         }
-        let relayed = send_all(&store, &outlet, &limits).await;
+        let relayed = send_all(&store, &outlet, &limits, &vitals.relay).await;
         // Told when it begins and when it ends, not with every try.
         if relayed.trouble != trouble {
             match &relayed.trouble {
-                Some(outcome) => tracing::warn!(
+                Some(outcome) => OutboxHindered {
                     role,
-                    rows = relayed.unpaid,
-                    ?outcome,
-                    "the outbox keeps what could not be sent"
-                ),
-                None => tracing::info!(role, "the outbox flows again"),
+                    rows: relayed.unpaid,
+                    outcome: *outcome,
+                }
+                .tell(),
+                None => OutboxFlows { role }.tell(),
             }
             trouble = relayed.trouble;
         }
@@ -90,15 +103,21 @@ pub(super) async fn relay<S: Store>(
     // The engine may still be finishing its batch: what that owes is sent, too, if there is time.
     let deadline = Instant::now() + grace;
     while Instant::now() < deadline {
-        let relayed = send_all(&store, &outlet, &limits).await;
+        let relayed = send_all(&store, &outlet, &limits, &vitals.relay).await;
         if relayed.unpaid > 0 || timeout(TICK, owed.notified()).await.is_err() {
             break;
         }
     }
 }
 
-async fn send_all<S: Store>(store: &S, outlet: &BrokerOutlet, limits: &Limits) -> Relayed {
+async fn send_all<S: Store>(
+    store: &S,
+    outlet: &BrokerOutlet,
+    limits: &Limits,
+    pulse: &Pulse,
+) -> Relayed {
     loop {
+        let _step = pulse.step();
         match turn(store, outlet, limits, Timestamp::now()).await {
             // A full turn is followed by the next at once, unless nothing got through.
             Ok(relayed) if relayed.unpaid == 0 && relayed.paid == limits.relay_rows => {}

@@ -1,17 +1,24 @@
 //! The loop of a role: take, work, commit, settle; and in between, what is due.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use doorstep_event::{Timestamp, headers::Read};
-use doorstep_messaging::{Batch, Delivery, QueueName, Settled, Subscription};
+use doorstep_messaging::{Batch, Delivery, QueueName, Subscription};
 use doorstep_store::{Store, StoreError, Usage};
 use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{Phase, RoleStatus, RunError, links::Links};
-use crate::{Engine, Incoming, Past, ReadBatch, Role, Worked, limits::Fullness};
+use super::{Phase, Pulse, RoleStatus, RunError, links::Links};
+use crate::{
+    Engine, Incoming, Past, ReadBatch, Role, Worked,
+    limits::Fullness,
+    told::{BatchSettled, BatchWorked, Degraded, Filled, Meters, Paused, Resumed},
+};
 
 /// How often the store is asked for what is due: held events fall due by time, and by replays in other processes.
 const DUE_TICK: Duration = Duration::from_millis(250);
@@ -29,6 +36,8 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) owed: &'a Arc<Notify>,
     /// The role's net, where the broker puts what it has given up on.
     pub(super) net: QueueName,
+    pub(super) pulse: &'a Pulse,
+    pub(super) meters: &'a Meters,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) links: Links,
     /// What the last housekeeping found wrong with the store.
@@ -93,6 +102,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     /// Works a batch, however often the store fails meanwhile, and settles it, as far as it is done. Returns `None` if a stop or an
     /// end came first.
     async fn take(&mut self, batch: Batch) -> Result<Option<Worked>, RunError> {
+        let role = self.engine.role().name();
         let channel = batch.channel;
         let given_up = batch.queue == self.net;
         let tags: Vec<u64> = batch.deliveries.iter().map(|d| d.tag).collect();
@@ -104,20 +114,35 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             };
             (incoming(delivery), past)
         });
+        let mut began = Instant::now();
+        let reading = self.pulse.step();
         let mut read = self.engine.read_deliveries(deliveries);
+        drop(reading);
         loop {
+            let before = read.done();
             let Some(worked) = self.work(&mut read).await? else {
                 return Ok(None);
             };
+            let committed = Instant::now();
+            BatchWorked {
+                role,
+                meters: self.meters,
+                events: read.done().saturating_sub(before),
+                conflicts: worked.conflicts,
+                took: committed.duration_since(began),
+            }
+            .tell();
             // Only now is every event so far applied, held, dead or dropped, durably. If the channel is gone, its deliveries come back
             // on another one and are recognised.
-            if let Some(up_to) = read.done().checked_sub(1).and_then(|last| tags.get(last))
-                && self.subscription.settle(channel, *up_to).await == Settled::Discarded
-            {
-                tracing::debug!(
-                    role = self.engine.role().name(),
-                    "a settlement was discarded with its channel"
-                );
+            if let Some(up_to) = read.done().checked_sub(1).and_then(|last| tags.get(last)) {
+                let settled = self.subscription.settle(channel, *up_to).await;
+                BatchSettled {
+                    role,
+                    meters: self.meters,
+                    settled,
+                    took: committed.elapsed(),
+                }
+                .tell();
             }
             if read.is_done() {
                 return Ok(Some(worked));
@@ -127,17 +152,20 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             if *self.stopped.borrow() {
                 return Ok(None);
             }
+            began = Instant::now();
         }
     }
 
     /// Works the next step of a batch.
     async fn work(&mut self, read: &mut ReadBatch<R::Fact>) -> Result<Option<Worked>, RunError> {
         for failures in 1_u32.. {
-            match self
+            let step = self.pulse.step();
+            let worked = self
                 .engine
                 .work(read, Timestamp::now(), rand::random())
-                .await
-            {
+                .await;
+            drop(step);
+            match worked {
                 Ok(worked) => {
                     self.resume();
                     return Ok(Some(worked));
@@ -154,7 +182,10 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     }
 
     async fn work_due(&mut self, usage: &mut Usage) -> Result<Option<Worked>, RunError> {
-        match self.engine.work_due(Timestamp::now(), rand::random()).await {
+        let step = self.pulse.step();
+        let worked = self.engine.work_due(Timestamp::now(), rand::random()).await;
+        drop(step);
+        match worked {
             Ok(worked) => {
                 self.resume();
                 if worked.is_none() && *usage != Usage::default() {
@@ -219,7 +250,11 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 .iter()
                 .filter(|line| !status.degraded.contains(line))
             {
-                tracing::warn!(role = self.engine.role().name(), "degraded: {line}");
+                Degraded {
+                    role: self.engine.role().name(),
+                    reason: line,
+                }
+                .tell();
             }
             degraded.extend(self.links.troubles());
             let changed = status.degraded != degraded;
@@ -241,10 +276,11 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             };
             let changed = status.phase != phase;
             if changed && let Phase::Full { table } = &phase {
-                tracing::error!(
-                    role = self.engine.role().name(),
-                    "the store's {table} are at their bound: no deliveries are taken until there is room"
-                );
+                Filled {
+                    role: self.engine.role().name(),
+                    table,
+                }
+                .tell();
             }
             status.phase = phase;
             changed
@@ -274,10 +310,11 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                     let reason = error.to_string();
                     let news = !matches!(status.phase, Phase::Paused { .. });
                     if news {
-                        tracing::error!(
+                        Paused {
                             role,
-                            "paused, no deliveries are taken until the store is back: {reason}"
-                        );
+                            error: &error,
+                        }
+                        .tell();
                     }
                     status.phase = Phase::Paused { reason };
                     true
@@ -291,10 +328,10 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         self.status.send_if_modified(|status| {
             let paused = matches!(status.phase, Phase::Paused { .. });
             if paused {
-                tracing::warn!(
-                    role = self.engine.role().name(),
-                    "the store is back, deliveries are taken again"
-                );
+                Resumed {
+                    role: self.engine.role().name(),
+                }
+                .tell();
                 status.phase = Phase::Taking;
             }
             paused

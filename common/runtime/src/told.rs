@@ -1,0 +1,266 @@
+//! Everything worth telling that happens in a role: a struct each, and it alone writes the log line, the metric and its labels.
+//!
+//! What happens with every batch costs a few atomic operations for the whole batch, none for an event. Counts that somebody keeps
+//! anyway - of deliveries, of what was applied - are not counted a second time here: whoever shows metrics reads them where they are.
+
+use std::time::Duration;
+
+use doorstep_messaging::{Outcome, QueueName, Settled};
+use doorstep_store::{NewDead, StoreError};
+use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+
+/// The name of the messaging system in OpenTelemetry's conventions.
+const SYSTEM: (&str, &str) = ("messaging_system", "rabbitmq");
+
+const PROCESS_DURATION: &str = "messaging_process_duration_seconds";
+const OPERATION_DURATION: &str = "messaging_client_operation_duration_seconds";
+const COMMIT_DURATION: &str = "doorstep_commit_duration_seconds";
+const BATCH_EVENTS: &str = "doorstep_batch_events";
+const CONFLICTS: &str = "doorstep_conflicts_total";
+const DEAD: &str = "doorstep_dead_total";
+const PAUSES: &str = "doorstep_pauses_total";
+
+/// Says what the metrics of a role mean, for whoever reads them. Once, after metrics are collected.
+pub fn describe() {
+    let seconds = [
+        (
+            PROCESS_DURATION,
+            "How long a batch took to be decided and committed",
+        ),
+        (
+            OPERATION_DURATION,
+            "How long an operation on the broker took",
+        ),
+        (COMMIT_DURATION, "How long a commit took"),
+    ];
+    for (name, text) in seconds {
+        describe_histogram!(name, Unit::Seconds, text);
+    }
+    describe_histogram!(BATCH_EVENTS, Unit::Count, "Events in a batch");
+    let counts = [
+        (
+            CONFLICTS,
+            "Batches worked again because somebody else had changed what they had read",
+        ),
+        (DEAD, "Dead letters made, by reason"),
+        (PAUSES, "Times that the store could not be used"),
+    ];
+    for (name, text) in counts {
+        describe_counter!(name, Unit::Count, text);
+    }
+}
+
+/// What is measured with every batch, looked up once.
+#[derive(Debug, Clone)]
+pub(crate) struct Meters {
+    processed: Histogram,
+    settled: Histogram,
+    sent: Histogram,
+    events: Histogram,
+}
+
+impl Meters {
+    pub(crate) fn of(role: &'static str, queue: &QueueName, exchange: &str) -> Self {
+        let operation = |name, kind, destination: &str| {
+            histogram!(OPERATION_DURATION, SYSTEM.0 => SYSTEM.1, "messaging_operation_name" => name,
+                "messaging_operation_type" => kind, "messaging_destination_name" => destination.to_owned(), "role" => role)
+        };
+        Self {
+            processed: histogram!(PROCESS_DURATION, SYSTEM.0 => SYSTEM.1, "messaging_operation_name" => "process",
+                "messaging_destination_name" => queue.as_str().to_owned(), "role" => role),
+            settled: operation("ack", "settle", queue.as_str()),
+            sent: operation("send", "send", exchange),
+            events: histogram!(BATCH_EVENTS, "role" => role),
+        }
+    }
+}
+
+/// A batch was decided and committed.
+pub(crate) struct BatchWorked<'a> {
+    pub(crate) role: &'static str,
+    pub(crate) meters: &'a Meters,
+    pub(crate) events: usize,
+    pub(crate) conflicts: usize,
+    pub(crate) took: Duration,
+}
+
+impl BatchWorked<'_> {
+    pub(crate) fn tell(self) {
+        self.meters.processed.record(self.took);
+        self.meters.events.record(self.events as f64);
+        if self.conflicts > 0 {
+            counter!(CONFLICTS, "role" => self.role).increment(self.conflicts as u64);
+        }
+    }
+}
+
+/// A batch was settled, or its channel was gone.
+pub(crate) struct BatchSettled<'a> {
+    pub(crate) role: &'static str,
+    pub(crate) meters: &'a Meters,
+    pub(crate) settled: Settled,
+    pub(crate) took: Duration,
+}
+
+impl BatchSettled<'_> {
+    pub(crate) fn tell(self) {
+        match self.settled {
+            Settled::Settled => self.meters.settled.record(self.took),
+            Settled::Discarded => {
+                tracing::debug!(
+                    role = self.role,
+                    "a settlement was discarded with its channel"
+                );
+            }
+        }
+    }
+}
+
+/// Rows of the outbox were handed to the broker, which has said of each what became of it.
+pub(crate) struct OutboxSent<'a> {
+    pub(crate) meters: &'a Meters,
+    pub(crate) took: Duration,
+}
+
+impl OutboxSent<'_> {
+    pub(crate) fn tell(self) {
+        self.meters.sent.record(self.took);
+    }
+}
+
+/// A commit was written.
+pub(crate) struct Committed<'a> {
+    pub(crate) role: &'static str,
+    pub(crate) commit: &'a Histogram,
+    pub(crate) took: Duration,
+    /// The dead letters in it.
+    pub(crate) dead: Vec<Death>,
+}
+
+/// A dead letter, as far as it is told.
+pub(crate) struct Death {
+    id: String,
+    reason: String,
+}
+
+impl Death {
+    /// Of each of these; they are seldom, so that the usual commit makes nothing.
+    pub(crate) fn all(dead: &[NewDead]) -> Vec<Self> {
+        let of = |dead: &NewDead| Self {
+            id: dead.row.id.0.clone(),
+            reason: dead.row.reason.clone(),
+        };
+        dead.iter().map(of).collect()
+    }
+}
+
+impl Committed<'_> {
+    /// The histogram that it writes to, looked up once.
+    pub(crate) fn meter(role: &'static str) -> Histogram {
+        histogram!(COMMIT_DURATION, "role" => role)
+    }
+
+    pub(crate) fn tell(self) {
+        self.commit.record(self.took);
+        if let Some(first) = self.dead.first() {
+            tracing::warn!(
+                role = self.role,
+                count = self.dead.len(),
+                first = first.id,
+                reason = first.reason,
+                "refused for good, see `consumers dead list`"
+            );
+        }
+        for death in self.dead {
+            counter!(DEAD, "role" => self.role, "reason" => death.reason).increment(1);
+        }
+    }
+}
+
+/// The store cannot be used, and deliveries wait.
+pub(crate) struct Paused<'a> {
+    pub(crate) role: &'static str,
+    pub(crate) error: &'a StoreError,
+}
+
+impl Paused<'_> {
+    pub(crate) fn tell(self) {
+        tracing::error!(
+            role = self.role,
+            "paused, no deliveries are taken until the store is back: {}",
+            self.error
+        );
+        counter!(PAUSES, "role" => self.role).increment(1);
+    }
+}
+
+/// The store can be used again.
+pub(crate) struct Resumed {
+    pub(crate) role: &'static str,
+}
+
+impl Resumed {
+    pub(crate) fn tell(self) {
+        tracing::warn!(
+            role = self.role,
+            "the store is back, deliveries are taken again"
+        );
+    }
+}
+
+/// A bounded table is full, and deliveries wait.
+pub(crate) struct Filled {
+    pub(crate) role: &'static str,
+    pub(crate) table: &'static str,
+}
+
+impl Filled {
+    pub(crate) fn tell(self) {
+        tracing::error!(
+            role = self.role,
+            "the store's {} are at their bound: no deliveries are taken until there is room",
+            self.table
+        );
+    }
+}
+
+/// Something new makes a role degraded.
+pub(crate) struct Degraded<'a> {
+    pub(crate) role: &'static str,
+    pub(crate) reason: &'a str,
+}
+
+impl Degraded<'_> {
+    pub(crate) fn tell(self) {
+        tracing::warn!(role = self.role, "degraded: {}", self.reason);
+    }
+}
+
+/// Rows of the outbox cannot be sent.
+pub(crate) struct OutboxHindered {
+    pub(crate) role: &'static str,
+    pub(crate) rows: usize,
+    pub(crate) outcome: Outcome,
+}
+
+impl OutboxHindered {
+    pub(crate) fn tell(self) {
+        tracing::warn!(
+            role = self.role,
+            rows = self.rows,
+            outcome = ?self.outcome,
+            "the outbox keeps what could not be sent"
+        );
+    }
+}
+
+/// The outbox can be sent again.
+pub(crate) struct OutboxFlows {
+    pub(crate) role: &'static str,
+}
+
+impl OutboxFlows {
+    pub(crate) fn tell(self) {
+        tracing::info!(role = self.role, "the outbox flows again");
+    }
+}

@@ -1,0 +1,201 @@
+//! The least of HTTP that a program needs which asks for its health or hands spans to a collector: one request, one answer, one
+//! connection, all within a limit. Plain HTTP only: both are on this machine or in its network.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+/// The most of an answer that is read.
+const MAX_ANSWER: u64 = 1024 * 1024;
+
+/// An address such as `http://127.0.0.1:4318`, with or without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpUrl {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+/// What is wrong with an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpUrlError {
+    /// It asks for encryption.
+    #[error(
+        "{0:?} is https, which is not spoken here: name a collector in the local network by http, and let it go on by https"
+    )]
+    Encrypted(String),
+    /// It is none.
+    #[error("{0:?} is not an address such as http://127.0.0.1:4318")]
+    Malformed(String),
+}
+
+impl FromStr for HttpUrl {
+    type Err = HttpUrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let malformed = || HttpUrlError::Malformed(text.to_owned());
+        if text.starts_with("https://") {
+            return Err(HttpUrlError::Encrypted(text.to_owned()));
+        }
+        let rest = text.strip_prefix("http://").ok_or_else(malformed)?;
+        let (place, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let (host, port) = match place.rsplit_once(':') {
+            // The colons of an IPv6 address stand in brackets.
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| malformed())?)
+            }
+            _ => (place, 80),
+        };
+        let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'@' | b'?' | b'#');
+        if host.is_empty() || !host.bytes().chain(path.bytes()).all(is_plain) {
+            return Err(malformed());
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            path: path.trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
+    }
+}
+
+impl HttpUrl {
+    /// The same address with this path behind its own.
+    pub(crate) fn join(mut self, path: &str) -> Self {
+        self.path.push_str(path);
+        self
+    }
+
+    /// Asks, and waits for the answer; blocks the thread for no longer than the limit. Returns the status and the body.
+    ///
+    /// # Errors
+    /// Nobody answers in time, or not by HTTP.
+    pub fn ask(&self, limit: Duration) -> io::Result<(u16, String)> {
+        self.exchange("GET", "", &[], limit)
+    }
+
+    /// Hands over a body. Returns the status and the body of the answer.
+    pub(crate) fn post(
+        &self,
+        content_type: &str,
+        body: &[u8],
+        limit: Duration,
+    ) -> io::Result<(u16, String)> {
+        let header = format!("Content-Type: {content_type}\r\n");
+        self.exchange("POST", &header, body, limit)
+    }
+
+    fn exchange(
+        &self,
+        method: &str,
+        headers: &str,
+        body: &[u8],
+        limit: Duration,
+    ) -> io::Result<(u16, String)> {
+        let until = Instant::now() + limit;
+        let mut stream = self.connect(until)?;
+        let path = if self.path.is_empty() {
+            "/"
+        } else {
+            &self.path
+        };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+            self.host,
+            self.port,
+            body.len()
+        );
+        stream.set_write_timeout(Some(left(until)?))?;
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            // Each read has what is left of the whole, so that a peer that trickles does not hold us.
+            stream.set_read_timeout(Some(left(until)?))?;
+            let count = stream.read(&mut chunk)?;
+            if count == 0 {
+                break;
+            }
+            answer.extend_from_slice(&chunk[..count]);
+            if answer.len() as u64 > MAX_ANSWER {
+                return Err(io::Error::other("the answer is too long"));
+            }
+        }
+        read_answer(&String::from_utf8_lossy(&answer))
+            .ok_or_else(|| io::Error::other("the answer is not HTTP"))
+    }
+
+    fn connect(&self, until: Instant) -> io::Result<TcpStream> {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let mut failure = io::Error::other("the host has no address");
+        for address in (host, self.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, left(until)?) {
+                Ok(stream) => return Ok(stream),
+                Err(e) => failure = e,
+            }
+        }
+        Err(failure)
+    }
+}
+
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(left)
+}
+
+fn read_answer(text: &str) -> Option<(u16, String)> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
+    Some((status.parse().ok()?, body.to_owned()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "all of this is tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_a_port_and_perhaps_a_path() {
+        let shown = |text: &str| text.parse::<HttpUrl>().map(|url| url.to_string());
+        assert_eq!(shown("http://a").unwrap(), "http://a:80");
+        assert_eq!(
+            shown("http://[::1]:4318/otlp/").unwrap(),
+            "http://[::1]:4318/otlp"
+        );
+        for bad in [
+            "a:4318",
+            "http://",
+            "http://:1",
+            "http://a:b",
+            "http://u@a",
+            "http://a/x y",
+        ] {
+            assert!(shown(bad).is_err(), "{bad}");
+        }
+        let said = shown("https://a").unwrap_err().to_string();
+        assert!(said.contains("by http"), "{said}");
+    }
+
+    #[test]
+    fn an_answer_has_a_status_and_a_body() {
+        let answer = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
+        assert_eq!(read_answer(answer), Some((503, "no".to_owned())));
+        assert_eq!(read_answer("SSH-2.0"), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! What the other crates count, in the text form that Prometheus reads.
+//!
+//! Without [`Metrics::install`] the facade's counters lead nowhere and cost next to nothing. A handle that a crate has made before
+//! leads nowhere for ever, so a program installs first and starts its roles afterwards.
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// The bounds that the messaging conventions recommend for durations, and some below: a commit takes less than a millisecond.
+const SECONDS: &[f64] = &[
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+    7.5, 10.0,
+];
+/// How many events make a batch.
+const EVENTS: &[f64] = &[
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0,
+];
+
+/// All metrics of this process.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Collects from here on. For once in a program.
+    ///
+    /// # Errors
+    /// There is a collector already.
+    pub fn install() -> Result<Self, MetricsError> {
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+            .set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), EVENTS)?
+            .install_recorder()?;
+        Ok(Self(handle))
+    }
+
+    /// All of them, as Prometheus reads them.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Sorts measured values into their buckets. Until that is done they are kept one by one, so it is done every few seconds, whether
+    /// anybody reads the metrics or not.
+    pub fn tidy(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Metrics cannot be collected.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics cannot be collected: {0}")]
+pub struct MetricsError(#[from] BuildError);

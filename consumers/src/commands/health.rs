@@ -1,0 +1,87 @@
+//! `consumers health`: asks running roles how they are, for people and for whoever restarts them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use doorstep_telemetry::health::{Liveness, Question, Readiness, Standing, ask};
+use serde::de::DeserializeOwned;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    failure::{Failure, Reason},
+    output::print,
+    settings::Form,
+    text::clean,
+};
+
+/// How long the answer may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Asks, and shows the answer.
+///
+/// # Errors
+/// Nobody answers, or the answer is no.
+pub(crate) async fn health(
+    address: SocketAddr,
+    question: Question,
+    form: Form,
+) -> Result<(), Failure> {
+    let asked = spawn_blocking(move || ask(address, question, LIMIT)).await;
+    let (is_good, answer) = asked
+        .map_err(|e| Failure::new(Reason::Internal, format!("broke off: {e}")))?
+        .map_err(|e| Failure::new(Reason::Missing, e.to_string()))?;
+    match form {
+        Form::Json => print(|out| writeln!(out, "{}", answer.trim_end()))?,
+        Form::Text => {
+            let lines = match question {
+                Question::Alive => alive(&read(&answer)?),
+                Question::Ready => ready(&read(&answer)?),
+            };
+            print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
+        }
+    }
+    if is_good {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::Trouble,
+        match question {
+            Question::Alive => "something is stuck: restart the process",
+            Question::Ready => "not every role does its work",
+        },
+    ))
+}
+
+fn read<T: DeserializeOwned>(answer: &str) -> Result<T, Failure> {
+    serde_json::from_str(answer).map_err(|e| {
+        Failure::new(
+            Reason::Data,
+            format!("what answers there is no process of Doorstep's: {e}"),
+        )
+    })
+}
+
+fn alive(liveness: &Liveness) -> Vec<String> {
+    if liveness.alive {
+        return vec!["alive".to_owned()];
+    }
+    liveness.stuck.iter().map(|line| clean(line)).collect()
+}
+
+fn ready(readiness: &Readiness) -> Vec<String> {
+    let mut lines = Vec::new();
+    for role in &readiness.roles {
+        let status = match role.status {
+            Standing::Ready => "ready",
+            Standing::Degraded => "degraded",
+            Standing::Unready => "not ready",
+        };
+        lines.push(format!(
+            "{}: {status}, {}",
+            clean(&role.role),
+            clean(&role.phase)
+        ));
+        let reasons = role.reasons.iter();
+        lines.extend(reasons.map(|reason| format!("  {}", clean(reason))));
+    }
+    lines
+}

@@ -1,0 +1,231 @@
+//! What is counted and held elsewhere, brought into the metrics whenever somebody reads them.
+//!
+//! The names that OpenTelemetry's messaging conventions have are used where they have one, spelt as Prometheus spells them; everything
+//! else begins with `doorstep_`. Labels are roles, links, queues and reasons: there are few of each. A role's net and its copies of
+//! dead letters count with its queue and its exchange.
+
+use std::time::Duration;
+
+use doorstep_messaging::{ConsumeCounts, LinkState, Namespace, Phase, PublishCounts};
+use doorstep_runtime::runner::RoleLinks;
+use doorstep_store::{Summary, Tally};
+use doorstep_telemetry::health::{RoleHealth, Standing};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+const SENT: &str = "messaging_client_sent_messages_total";
+const CONSUMED: &str = "messaging_client_consumed_messages_total";
+
+/// Says what the metrics mean, for whoever reads them.
+pub(super) fn describe() {
+    for (name, text) in [
+        (
+            SENT,
+            "Messages handed to the broker, by what became of them",
+        ),
+        (
+            CONSUMED,
+            "Deliveries that came, those included that came again",
+        ),
+        ("doorstep_applied_total", "Events applied"),
+        (
+            "doorstep_ignored_total",
+            "Known events of types that the role does not handle",
+        ),
+        (
+            "doorstep_duplicates_total",
+            "Deliveries dropped because they had been worked before",
+        ),
+        ("doorstep_held_total", "Events held when they came"),
+        (
+            "doorstep_replayed_total",
+            "Dead letters replayed and then applied",
+        ),
+        (
+            "doorstep_skipped_total",
+            "Dead letters and gaps stepped over",
+        ),
+        ("doorstep_settled_total", "Deliveries acknowledged"),
+        (
+            "doorstep_settlements_discarded_total",
+            "Settlements that came too late for their channel",
+        ),
+        (
+            "doorstep_consumers_cancelled_total",
+            "Consumers that the broker has cancelled",
+        ),
+        (
+            "doorstep_channels_ended_total",
+            "Channels that the broker has closed while their connection stayed",
+        ),
+        (
+            "doorstep_reconnects_total",
+            "Connections made after the first",
+        ),
+    ] {
+        describe_counter!(name, text);
+    }
+    for (name, text) in [
+        (
+            "doorstep_role_status",
+            "1 for how the role is now: ready, degraded or unready",
+        ),
+        ("doorstep_connected", "Whether there is a connection"),
+        (
+            "doorstep_blocked_by_broker",
+            "Whether the broker takes nothing for want of memory or disk",
+        ),
+        (
+            "doorstep_consumers",
+            "The broker's own count of consumers on the role's queue",
+        ),
+        ("doorstep_unsettled", "Deliveries taken and not settled"),
+        (
+            "doorstep_unsettled_age_seconds",
+            "Age of the oldest delivery that is not settled",
+        ),
+        (
+            "doorstep_unconfirmed",
+            "Messages published and not yet confirmed",
+        ),
+        ("doorstep_outbox_rows", "Rows that the outbox owes"),
+        (
+            "doorstep_outbox_age_seconds",
+            "Age of the oldest row of the outbox",
+        ),
+        ("doorstep_held_rows", "Events held"),
+        ("doorstep_held_age_seconds", "Age of the oldest held event"),
+        (
+            "doorstep_dead_rows",
+            "Dead letters that wait for an operator",
+        ),
+        (
+            "doorstep_blocked_streams",
+            "Streams whose next event is a dead letter",
+        ),
+        (
+            "doorstep_gaps",
+            "Streams that hold events behind a missing one",
+        ),
+        ("doorstep_entities", "Entities with a state"),
+        ("doorstep_streams", "Streams"),
+    ] {
+        describe_gauge!(name, text);
+    }
+}
+
+/// How a role is.
+pub(super) fn show_health(role: &'static str, health: &RoleHealth) {
+    for (standing, word) in [
+        (Standing::Ready, "ready"),
+        (Standing::Degraded, "degraded"),
+        (Standing::Unready, "unready"),
+    ] {
+        let is = f64::from(u8::from(health.status == standing));
+        gauge!("doorstep_role_status", "role" => role, "status" => word).set(is);
+    }
+    // No number is better than a wrong one: the last is kept where the broker cannot be asked, and the status tells of it.
+    if let Some(consumers) = health.consumers {
+        gauge!("doorstep_consumers", "role" => role).set(consumers as f64);
+    }
+}
+
+/// What its connections have done.
+pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &RoleLinks) {
+    show_link(role, "consume", &links.consume.borrow());
+    show_link(role, "publish", &links.publish.borrow());
+    show_consumed(role, namespace, &links.consumed.read());
+    show_published(role, namespace, &links.published.read());
+}
+
+fn show_link(role: &'static str, link: &'static str, state: &LinkState) {
+    let is = |yes: bool| f64::from(u8::from(yes));
+    let blocked = matches!(state.phase, Phase::Blocked(_));
+    gauge!("doorstep_connected", "role" => role, "link" => link)
+        .set(is(blocked || state.phase == Phase::Connected));
+    gauge!("doorstep_blocked_by_broker", "role" => role, "link" => link).set(is(blocked));
+    counter!("doorstep_reconnects_total", "role" => role, "link" => link)
+        .absolute(state.connections.saturating_sub(1));
+}
+
+fn show_consumed(role: &'static str, namespace: &Namespace, counts: &ConsumeCounts) {
+    let queue = namespace.role_queue(role, 0).to_string();
+    counter!(CONSUMED, "messaging_system" => "rabbitmq", "messaging_operation_name" => "receive",
+        "messaging_destination_name" => queue, "role" => role)
+    .absolute(counts.delivered);
+    for (name, count) in [
+        ("doorstep_settled_total", counts.settled),
+        ("doorstep_settlements_discarded_total", counts.discarded),
+        (
+            "doorstep_consumers_cancelled_total",
+            counts.consumers_cancelled,
+        ),
+    ] {
+        counter!(name, "role" => role).absolute(count);
+    }
+    counter!("doorstep_channels_ended_total", "role" => role, "link" => "consume")
+        .absolute(counts.channels_ended);
+    gauge!("doorstep_unsettled", "role" => role).set(counts.unsettled as f64);
+    let age = counts.oldest_unsettled.map(|since| since.elapsed());
+    gauge!("doorstep_unsettled_age_seconds", "role" => role).set(seconds(age));
+}
+
+fn show_published(role: &'static str, namespace: &Namespace, counts: &PublishCounts) {
+    show_sent(role, &namespace.events_exchange(), counts);
+    counter!("doorstep_channels_ended_total", "role" => role, "link" => "publish")
+        .absolute(counts.channels_ended);
+    gauge!("doorstep_unconfirmed", "role" => role).set(counts.outstanding as f64);
+}
+
+fn show_sent(role: &'static str, exchange: &str, counts: &PublishCounts) {
+    counter!(SENT, "messaging_system" => "rabbitmq", "messaging_operation_name" => "send",
+        "messaging_destination_name" => exchange.to_owned(), "role" => role)
+    .absolute(counts.confirmed);
+    for (error, count) in [
+        ("unroutable", counts.returned),
+        ("refused", counts.refused),
+        ("timed_out", counts.timed_out),
+        ("disconnected", counts.disconnected),
+        ("blocked", counts.blocked),
+    ] {
+        counter!(SENT, "messaging_system" => "rabbitmq", "messaging_operation_name" => "send",
+            "messaging_destination_name" => exchange.to_owned(), "error_type" => error, "role" => role)
+        .absolute(count);
+    }
+}
+
+/// What it has done since it was started.
+pub(super) fn show_done(role: &'static str, done: &Tally) {
+    for (name, count) in [
+        ("doorstep_applied_total", done.applied),
+        ("doorstep_ignored_total", done.ignored),
+        ("doorstep_duplicates_total", done.duplicates),
+        ("doorstep_held_total", done.held),
+        ("doorstep_replayed_total", done.replayed),
+        ("doorstep_skipped_total", done.skipped),
+    ] {
+        counter!(name, "role" => role).absolute(count);
+    }
+}
+
+/// What its store holds.
+pub(super) fn show_store(role: &'static str, summary: &Summary) {
+    let age = |ms: Option<u64>| seconds(ms.map(Duration::from_millis));
+    for (name, value) in [
+        ("doorstep_outbox_rows", summary.usage.outbox.rows as f64),
+        ("doorstep_outbox_age_seconds", age(summary.oldest_outbox_ms)),
+        ("doorstep_held_rows", summary.usage.held.rows as f64),
+        ("doorstep_held_age_seconds", age(summary.oldest_held_ms)),
+        ("doorstep_dead_rows", summary.usage.dead.rows as f64),
+        ("doorstep_blocked_streams", summary.blocked as f64),
+        ("doorstep_gaps", summary.gaps as f64),
+        ("doorstep_entities", summary.entities as f64),
+        ("doorstep_streams", summary.streams as f64),
+    ] {
+        gauge!(name, "role" => role).set(value);
+    }
+}
+
+/// 0 where there is nothing that has an age.
+fn seconds(age: Option<Duration>) -> f64 {
+    age.unwrap_or_default().as_secs_f64()
+}

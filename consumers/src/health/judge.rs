@@ -1,0 +1,250 @@
+//! What a role's signs mean: whether it is ready, and everything that speaks against it.
+
+use std::time::Duration;
+
+use doorstep_messaging::{LinkState, Phase as LinkPhase};
+use doorstep_runtime::runner::Phase;
+use doorstep_telemetry::health::{RoleHealth, Standing};
+
+use super::look::{Counted, Looked};
+
+/// How long the broker's count may be unknown before that is worth a complaint.
+const COUNT_UNKNOWN: Duration = Duration::from_secs(30);
+/// How long a delivery may be unsettled, and a row owed, before that is worth a complaint.
+const OLD: Duration = Duration::from_secs(60);
+
+/// All that was seen of a role.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) role: &'static str,
+    pub(super) phase: Phase,
+    pub(super) degraded: Vec<String>,
+    pub(super) consume: Way,
+    pub(super) unsettled: u64,
+    pub(super) oldest_unsettled: Option<Duration>,
+    pub(super) looked: Looked,
+}
+
+/// The connection that a role consumes by, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// There.
+    Open,
+    /// Not there, for this reason.
+    Away(String),
+}
+
+impl Way {
+    pub(super) fn of(link: &LinkState) -> Self {
+        match &link.phase {
+            // What a broker that blocks means for the role is among what makes it degraded.
+            LinkPhase::Connected | LinkPhase::Blocked(_) => Self::Open,
+            LinkPhase::Draining => Self::Away("it is being closed".to_owned()),
+            LinkPhase::Closed => Self::Away("it is closed".to_owned()),
+            LinkPhase::Connecting => Self::Away(match &link.last_error {
+                Some(error) => error.to_string(),
+                None => "it is being made".to_owned(),
+            }),
+        }
+    }
+
+    /// Before there is anything to be told of it.
+    pub(super) fn not_begun() -> Self {
+        Self::Away("it is not begun yet".to_owned())
+    }
+}
+
+/// Decides how a role is.
+pub(super) fn judge(seen: Seen) -> RoleHealth {
+    let summary = seen.looked.summary.as_ref();
+    let oldest_outbox_ms = summary.and_then(|s| s.oldest_outbox_ms);
+    let oldest_held_ms = summary.and_then(|s| s.oldest_held_ms);
+    let against = reasons_not_to_consume(&seen);
+    let worth_a_look = reasons_to_look(&seen, oldest_outbox_ms);
+    let status = match (against.is_empty(), worth_a_look.is_empty()) {
+        (false, _) => Standing::Unready,
+        (true, false) => Standing::Degraded,
+        (true, true) => Standing::Ready,
+    };
+    let reasons = against.into_iter().chain(worth_a_look).collect();
+    RoleHealth {
+        role: seen.role.to_owned(),
+        status,
+        phase: word(&seen.phase).to_owned(),
+        reasons,
+        consumers: match seen.looked.consumers {
+            Counted::Known { queue, .. } => Some(queue),
+            Counted::Unknown { .. } => None,
+        },
+        unsettled: seen.unsettled,
+        oldest_unsettled_ms: seen.oldest_unsettled.map(milliseconds),
+        oldest_outbox_ms,
+        oldest_held_ms,
+    }
+}
+
+/// What keeps a role from doing its work.
+fn reasons_not_to_consume(seen: &Seen) -> Vec<String> {
+    let mut reasons = Vec::new();
+    match &seen.phase {
+        Phase::Taking => {}
+        Phase::Starting => reasons.push("it has not got through to the broker yet".to_owned()),
+        Phase::Paused { reason } => reasons.push(format!("paused: {reason}")),
+        Phase::Full { table } => {
+            reasons.push(format!("the store's {table} are at their bound"));
+        }
+        Phase::Stopping => reasons.push("it is stopping".to_owned()),
+        Phase::Stopped => reasons.push("it has ended".to_owned()),
+    }
+    if let Way::Away(reason) = &seen.consume {
+        reasons.push(format!("no connection to consume by: {reason}"));
+    }
+    if let Counted::Known { queue, net } = seen.looked.consumers {
+        if queue == 0 {
+            reasons.push("the broker counts no consumer on its queue".to_owned());
+        }
+        if net == 0 {
+            reasons.push("the broker counts no consumer on its net".to_owned());
+        }
+    }
+    reasons
+}
+
+/// What somebody should look at although the role works.
+fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
+    let mut reasons = seen.degraded.clone();
+    if let Counted::Unknown { since, reason } = &seen.looked.consumers
+        && since.elapsed() > COUNT_UNKNOWN
+    {
+        reasons.push(format!(
+            "the broker's count of consumers is not known: {reason}"
+        ));
+    }
+    if let Some(age) = seen.oldest_unsettled.filter(|age| *age > OLD) {
+        reasons.push(format!("a delivery is not settled since {age:.0?}"));
+    }
+    if let Some(age) = oldest_outbox_ms
+        .map(Duration::from_millis)
+        .filter(|age| *age > OLD)
+    {
+        reasons.push(format!("the outbox owes something since {age:.0?}"));
+    }
+    reasons
+}
+
+fn word(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Taking => "taking",
+        Phase::Paused { .. } => "paused",
+        Phase::Full { .. } => "full",
+        Phase::Stopping => "stopping",
+        Phase::Stopped => "stopped",
+    }
+}
+
+fn milliseconds(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use doorstep_store::Summary;
+
+    use super::*;
+
+    fn well() -> Seen {
+        Seen {
+            role: "orders",
+            phase: Phase::Taking,
+            degraded: Vec::new(),
+            consume: Way::Open,
+            unsettled: 0,
+            oldest_unsettled: None,
+            looked: Looked {
+                consumers: Counted::Known { queue: 1, net: 1 },
+                summary: None,
+            },
+        }
+    }
+
+    #[test]
+    fn a_role_that_takes_deliveries_and_is_counted_is_ready() {
+        let health = judge(well());
+        assert_eq!(
+            (health.status, health.consumers),
+            (Standing::Ready, Some(1))
+        );
+        assert!(health.reasons.is_empty(), "{:?}", health.reasons);
+    }
+
+    #[test]
+    fn whatever_keeps_a_role_from_consuming_makes_it_unready() {
+        let mut away = well();
+        away.consume = Way::Away("broken".to_owned());
+        let mut uncounted = well();
+        uncounted.looked.consumers = Counted::Known { queue: 0, net: 1 };
+        let mut no_net = well();
+        no_net.looked.consumers = Counted::Known { queue: 1, net: 0 };
+        let mut cases = vec![(away, "consume by"), (uncounted, "queue"), (no_net, "net")];
+        for (phase, word) in [
+            (Phase::Starting, "broker"),
+            (
+                Phase::Paused {
+                    reason: "disk full".to_owned(),
+                },
+                "disk full",
+            ),
+            (Phase::Full { table: "outbox" }, "outbox"),
+            (Phase::Stopping, "stopping"),
+        ] {
+            cases.push((Seen { phase, ..well() }, word));
+        }
+        for (seen, word) in cases {
+            let health = judge(seen);
+            assert_eq!(health.status, Standing::Unready, "{word}");
+            assert!(health.reasons[0].contains(word), "{:?}", health.reasons);
+        }
+    }
+
+    #[test]
+    fn what_somebody_should_look_at_makes_it_degraded() {
+        let mut gap = well();
+        gap.degraded.push("missing 3..4".to_owned());
+        let mut unknown = well();
+        unknown.looked.consumers = Counted::Unknown {
+            since: Instant::now().checked_sub(COUNT_UNKNOWN * 2).unwrap(),
+            reason: "away".to_owned(),
+        };
+        let mut owed = well();
+        owed.looked.summary = Some(Summary {
+            oldest_outbox_ms: Some(2 * 60_000),
+            ..Summary::default()
+        });
+        let mut slow = well();
+        slow.oldest_unsettled = Some(OLD * 2);
+        for (seen, word) in [
+            (unknown, "not known"),
+            (owed, "owes"),
+            (gap, "missing"),
+            (slow, "settled"),
+        ] {
+            let health = judge(seen);
+            assert_eq!(health.status, Standing::Degraded, "{word}");
+            assert!(health.reasons[0].contains(word), "{:?}", health.reasons);
+        }
+    }
+
+    #[test]
+    fn a_count_that_is_not_known_for_a_moment_is_no_reason() {
+        let mut seen = well();
+        seen.looked.consumers = Counted::Unknown {
+            since: Instant::now(),
+            reason: "away".to_owned(),
+        };
+        let health = judge(seen);
+        assert_eq!((health.status, health.consumers), (Standing::Ready, None));
+    }
+}

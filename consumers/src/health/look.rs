@@ -1,0 +1,119 @@
+//! Looks at what only the broker and the stores know: how many consumers there are, and how old what waits is.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use doorstep_event::Timestamp;
+use doorstep_messaging::{BrokerSettings, InspectError, Inspector, QueueName};
+use doorstep_store::{Store, Summary};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{Crew, Watched};
+
+/// How often to look.
+const EVERY: Duration = Duration::from_secs(2);
+/// How long a store may take to be looked at.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the last look at a role has found.
+#[derive(Debug, Clone)]
+pub(super) struct Looked {
+    /// The broker's count.
+    pub(super) consumers: Counted,
+    /// What the store holds; of the last time that it could be read.
+    pub(super) summary: Option<Summary>,
+}
+
+/// The broker's count of a role's consumers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Of the role's queue and of its net.
+    Known {
+        /// Consumers of the role's queue.
+        queue: u64,
+        /// Consumers of its net.
+        net: u64,
+    },
+    /// It could not be asked since then, for this reason.
+    Unknown {
+        /// Since when.
+        since: Instant,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Looked {
+    pub(super) fn nothing_yet() -> Self {
+        Self {
+            consumers: Counted::Unknown {
+                since: Instant::now(),
+                reason: "it was not asked yet".to_owned(),
+            },
+            summary: None,
+        }
+    }
+}
+
+/// Looks at all roles again and again.
+pub(super) async fn look_for_ever(crew: Arc<Crew>, broker: BrokerSettings) {
+    let mut inspector = None;
+    let mut timer = interval(EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        for role in &crew.roles {
+            look_at_store(role).await;
+            let counted = count(role, &broker, &mut inspector).await;
+            let mut looked = role.looked();
+            looked.consumers = match (counted, &looked.consumers) {
+                (Ok((queue, net)), _) => Counted::Known { queue, net },
+                (Err(reason), Counted::Unknown { since, .. }) => Counted::Unknown {
+                    since: *since,
+                    reason,
+                },
+                (Err(reason), Counted::Known { .. }) => Counted::Unknown {
+                    since: Instant::now(),
+                    reason,
+                },
+            };
+        }
+    }
+}
+
+async fn look_at_store(role: &Watched) {
+    let summary = timeout(STORE_LIMIT, role.store.summary(Timestamp::now())).await;
+    // A store that cannot be read shows in the role's own phase.
+    if let Ok(Ok(summary)) = summary {
+        role.looked().summary = Some(summary);
+    }
+}
+
+async fn count(
+    role: &Watched,
+    broker: &BrokerSettings,
+    inspector: &mut Option<Inspector>,
+) -> Result<(u64, u64), String> {
+    if inspector.is_none() {
+        let name = format!("{} health: counts consumers", broker.namespace);
+        let connected = Inspector::connect(broker, &name).await;
+        *inspector = Some(connected.map_err(|e| e.to_string())?);
+    }
+    let Some(inspector) = inspector else {
+        return Err("there is no connection".to_owned());
+    };
+    let queue = consumers(inspector, &broker.namespace.role_queue(role.name, 0)).await?;
+    let net = consumers(inspector, &broker.namespace.net_queue(role.name)).await?;
+    Ok((queue, net))
+}
+
+async fn consumers(inspector: &Inspector, queue: &QueueName) -> Result<u64, String> {
+    match inspector.queue_depth(queue).await {
+        Ok(depth) => Ok(depth.consumers),
+        // Nobody can consume from what is not there.
+        Err(InspectError::Missing(_)) => Ok(0),
+        Err(InspectError::Connect(e)) => Err(e.to_string()),
+    }
+}

@@ -1,0 +1,202 @@
+//! How the running roles are: looked at every few seconds, and answered for on `--health-addr`.
+//!
+//! - `look` asks the broker and the stores, on the endpoint's own thread.
+//! - `judge` decides what that means for a role, as a pure function.
+//! - `gauges` brings it into the metrics.
+
+mod gauges;
+mod judge;
+mod look;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use doorstep_messaging::{BrokerSettings, Namespace};
+use doorstep_runtime::{
+    runner::{Pulse, RoleStatus, RunningRole, Vitals},
+    told,
+};
+use doorstep_telemetry::{
+    health::{Endpoint, Probe, Readiness},
+    metrics::Metrics,
+};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    failure::{Failure, Reason},
+    stores::RoleStore,
+};
+use judge::{Seen, Way, judge};
+use look::Looked;
+
+/// How often the program's own runtime shows that it still runs tasks.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Where to answer, and when something counts as stuck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HealthSettings {
+    /// Where to answer.
+    pub(crate) address: SocketAddr,
+    /// How long a step of a loop may take.
+    pub(crate) stuck_after: Duration,
+}
+
+/// A role that is watched.
+struct Watched {
+    name: &'static str,
+    store: RoleStore,
+    status: watch::Receiver<RoleStatus>,
+    vitals: Arc<Vitals>,
+    looked: Mutex<Looked>,
+}
+
+impl Watched {
+    fn seen(&self) -> Seen {
+        let status = self.status.borrow().clone();
+        let links = self.vitals.links();
+        let consumed = links.map(|links| links.consumed.read()).unwrap_or_default();
+        Seen {
+            role: self.name,
+            phase: status.phase,
+            degraded: status.degraded,
+            consume: links.map_or_else(Way::not_begun, |links| Way::of(&links.consume.borrow())),
+            unsettled: consumed.unsettled,
+            oldest_unsettled: consumed.oldest_unsettled.map(|since| since.elapsed()),
+            looked: self.looked().clone(),
+        }
+    }
+
+    fn looked(&self) -> std::sync::MutexGuard<'_, Looked> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All that is known of the process.
+struct Crew {
+    roles: Vec<Watched>,
+    namespace: Namespace,
+    stuck_after: Duration,
+    heart: Arc<Heart>,
+}
+
+impl Probe for Crew {
+    fn stuck(&self) -> Vec<String> {
+        let mut stuck = Vec::new();
+        let silent = self.heart.silent_for();
+        if silent > self.stuck_after {
+            stuck.push(format!("no task of the program has run for {silent:.0?}"));
+        }
+        for role in &self.roles {
+            let loops: [(&str, &Pulse); 2] = [
+                ("a batch is being worked", &role.vitals.engine),
+                ("the outbox is being sent", &role.vitals.relay),
+            ];
+            for (what, pulse) in loops {
+                if let Some(busy) = pulse.busy_for().filter(|busy| *busy > self.stuck_after) {
+                    stuck.push(format!("{}: {what} since {busy:.0?}", role.name));
+                }
+            }
+        }
+        stuck
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness::of(self.roles.iter().map(|role| judge(role.seen())).collect())
+    }
+
+    fn refresh(&self) {
+        for role in &self.roles {
+            gauges::show_health(role.name, &judge(role.seen()));
+            gauges::show_done(role.name, &role.status.borrow().done);
+            if let Some(links) = role.vitals.links() {
+                gauges::show_links(role.name, &self.namespace, links);
+            }
+            if let Some(summary) = &role.looked().summary {
+                gauges::show_store(role.name, summary);
+            }
+        }
+    }
+}
+
+/// Shows whether the program's runtime still runs tasks.
+struct Heart {
+    born: Instant,
+    /// Milliseconds from birth to the last beat.
+    beat: AtomicU64,
+}
+
+impl Heart {
+    /// Beats on the current runtime for as long as that lasts.
+    fn start() -> Arc<Self> {
+        let heart = Arc::new(Self {
+            born: Instant::now(),
+            beat: AtomicU64::new(0),
+        });
+        let beating = Arc::clone(&heart);
+        tokio::spawn(async move {
+            let mut timer = interval(BEAT);
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                timer.tick().await;
+                let now = u64::try_from(beating.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+                beating.beat.store(now, Ordering::Relaxed);
+            }
+        });
+        heart
+    }
+
+    fn silent_for(&self) -> Duration {
+        let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
+        self.born.elapsed().saturating_sub(beat)
+    }
+}
+
+/// Answers for these roles until it is dropped.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub(crate) fn answer<'a>(
+    settings: HealthSettings,
+    broker: &BrokerSettings,
+    metrics: Metrics,
+    roles: impl Iterator<Item = (&'a RunningRole, RoleStore)>,
+) -> Result<Endpoint, Failure> {
+    let roles = roles
+        .map(|(role, store)| Watched {
+            name: role.name(),
+            store,
+            status: role.watch(),
+            vitals: role.vitals(),
+            looked: Mutex::new(Looked::nothing_yet()),
+        })
+        .collect();
+    gauges::describe();
+    told::describe();
+    let crew = Arc::new(Crew {
+        roles,
+        namespace: broker.namespace.clone(),
+        stuck_after: settings.stuck_after,
+        heart: Heart::start(),
+    });
+    let looking = look::look_for_ever(Arc::clone(&crew), broker.clone());
+    let endpoint = Endpoint::start(settings.address, metrics, crew, looking).map_err(|e| {
+        Failure::new(
+            Reason::Failed,
+            format!(
+                "cannot answer on {}: {e}: give another --health-addr (DOORSTEP_HEALTH_ADDR)",
+                settings.address
+            ),
+        )
+    })?;
+    tracing::info!(address = %endpoint.address(), "answering /livez, /readyz and /metrics");
+    Ok(endpoint)
+}

@@ -1,0 +1,417 @@
+//! What a running role answers for itself: metrics by their usual names, readiness that follows the broker, liveness that notices a
+//! loop that is stuck.
+
+use std::{
+    net::SocketAddr,
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use doorstep_event::{Contract, ContractError, Event, EventType, Timestamp};
+use doorstep_runtime::{Emit, Reading, Refusal, Role, States, runner};
+use doorstep_store::{EntityKey, MemoryStore};
+use doorstep_telemetry::{
+    HttpUrl,
+    health::{Liveness, Question, Readiness, Standing, ask},
+};
+use doorstep_tests::{
+    Direction, LEDGER, Proxy, RoleProcess, RunningProgram, World,
+    ledger::{Ledger, Move, event},
+    wait_for, wait_until,
+};
+use tokio::task::block_in_place;
+
+use crate::{
+    SOON,
+    operator::{Office, moved},
+};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Roles that run and answer.
+struct Answering {
+    running: RunningProgram,
+    address: SocketAddr,
+}
+
+impl Office {
+    /// Runs the role `inventory`, by this broker, and waits until it answers.
+    async fn answering(&self, amqp_url: &str, arguments: &[&str]) -> Answering {
+        let usual = ["run", "inventory", "--health-addr", "127.0.0.1:0"];
+        let arguments = [&usual[..], arguments].concat();
+        let running = self
+            .consumers(&arguments)
+            .variable("DOORSTEP_LOG_FORMAT", "json")
+            .broker(amqp_url)
+            .start(&self.scratch);
+        let address = wait_for("the program answers", SOON, async || {
+            let log = running.stderr();
+            let said = log.lines().find(|line| line.contains("answering /livez"));
+            let line: serde_json::Value = serde_json::from_str(said.ok_or(log.clone())?)
+                .map_err(|e| format!("{e} in {log}"))?;
+            let address = line["address"].as_str().unwrap_or_default();
+            address.parse().map_err(|_| log)
+        })
+        .await;
+        Answering { running, address }
+    }
+}
+
+impl Answering {
+    fn readiness(&self) -> (bool, Readiness) {
+        let (is_good, answer) =
+            block_in_place(|| ask(self.address, Question::Ready, ANSWER)).unwrap();
+        (is_good, serde_json::from_str(&answer).unwrap())
+    }
+
+    fn liveness(&self) -> (bool, Liveness) {
+        let (is_good, answer) =
+            block_in_place(|| ask(self.address, Question::Alive, ANSWER)).unwrap();
+        (is_good, serde_json::from_str(&answer).unwrap())
+    }
+
+    async fn is_ready(&self) -> Readiness {
+        wait_for("the role is ready", SOON, async || {
+            match self.readiness() {
+                // Not before the broker was asked for its own count.
+                (true, ready) if ready.roles[0].consumers.is_some() => Ok(ready),
+                (_, other) => Err(other),
+            }
+        })
+        .await
+    }
+
+    fn metrics(&self) -> String {
+        let url: HttpUrl = format!("http://{}/metrics", self.address).parse().unwrap();
+        let (status, text) = block_in_place(|| url.ask(ANSWER)).unwrap();
+        assert_eq!(status, 200, "{text}");
+        text
+    }
+
+    /// The value of the one series of this name with all of these labels and no `error_type` unless it is named.
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let wants_error = labels.iter().any(|(label, _)| *label == "error_type");
+        let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
+        let text = self.metrics();
+        let mut found = text
+            .lines()
+            .filter(|line| line.starts_with(name) && !line.starts_with('#'))
+            .filter(|line| line[name.len()..].starts_with(['{', ' ']))
+            .filter(|line| labels.iter().all(|label| line.contains(label.as_str())))
+            .filter(|line| wants_error || !line.contains("error_type"));
+        let one = found.next()?.rsplit_once(' ')?.1.parse().ok();
+        assert_eq!(found.next(), None, "{name} {labels:?} is not one series");
+        one
+    }
+}
+
+/// The address of a world by a proxy.
+fn by_proxy(world: &World, proxy: &Proxy) -> String {
+    let own = world.broker().address();
+    let place = format!("{}:{}", own.host, own.port);
+    let url = world.amqp_url();
+    assert!(url.contains(&place), "{place} in {url}");
+    url.replace(&place, &proxy.address().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_tells_its_numbers_under_their_conventional_names() {
+    let office = Office::new("numbers").await;
+    let role = office.answering(&office.world.amqp_url(), &[]).await;
+    role.is_ready().await;
+    let mut events: Vec<Event> = (1..=20).map(|n| moved("1", n, -1)).collect();
+    // One that was there already, one too early, and one that is refused for good.
+    events.push(moved("1", 20, -1));
+    events.push(moved("2", 3, -1));
+    let mut refused = moved("3", 1, -1);
+    refused.kind = EventType::new("stock.adjusted.v9").unwrap();
+    events.push(refused);
+    office.world.publish(&events).await;
+
+    let inventory = ("role", "inventory");
+    let system = ("messaging_system", "rabbitmq");
+    let queue = ("messaging_destination_name", "doorstep.inventory.0");
+    let exchange = ("messaging_destination_name", "doorstep.events");
+    let receive = ("messaging_operation_name", "receive");
+    let process = ("messaging_operation_name", "process");
+    let ack = ("messaging_operation_name", "ack");
+    let send = ("messaging_operation_name", "send");
+    let unroutable = ("error_type", "unroutable");
+    type Series<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+    let expected: &[Series<'_>] = &[
+        (
+            "messaging_client_consumed_messages_total",
+            &[system, receive, queue, inventory],
+            23.0,
+        ),
+        // The copy of the dead letter.
+        (
+            "messaging_client_sent_messages_total",
+            &[system, send, exchange, inventory],
+            1.0,
+        ),
+        (
+            "messaging_client_sent_messages_total",
+            &[system, send, exchange, unroutable],
+            0.0,
+        ),
+        ("doorstep_settled_total", &[inventory], 23.0),
+        ("doorstep_applied_total", &[inventory], 20.0),
+        ("doorstep_duplicates_total", &[inventory], 1.0),
+        ("doorstep_held_total", &[inventory], 1.0),
+        (
+            "doorstep_dead_total",
+            &[inventory, ("reason", "unknown type")],
+            1.0,
+        ),
+        ("doorstep_held_rows", &[inventory], 1.0),
+        ("doorstep_dead_rows", &[inventory], 1.0),
+        ("doorstep_blocked_streams", &[inventory], 1.0),
+        ("doorstep_gaps", &[inventory], 1.0),
+        ("doorstep_outbox_rows", &[inventory], 0.0),
+        ("doorstep_unsettled", &[inventory], 0.0),
+        ("doorstep_consumers", &[inventory], 1.0),
+        (
+            "doorstep_role_status",
+            &[inventory, ("status", "ready")],
+            1.0,
+        ),
+        ("doorstep_connected", &[inventory, ("link", "consume")], 1.0),
+        (
+            "doorstep_blocked_by_broker",
+            &[inventory, ("link", "publish")],
+            0.0,
+        ),
+        (
+            "doorstep_reconnects_total",
+            &[inventory, ("link", "publish")],
+            0.0,
+        ),
+    ];
+    for (name, labels, value) in expected {
+        wait_for(
+            format!("{name} {labels:?} is {value}"),
+            SOON,
+            async || match role.value(name, labels) {
+                Some(found) if found == *value => Ok(()),
+                other => Err(other),
+            },
+        )
+        .await;
+    }
+    // Batches are as large as they happened to be; each was decided, committed and settled once.
+    let count = |name, labels: &[_]| role.value(name, labels).unwrap_or_default();
+    let batches = count(
+        "messaging_process_duration_seconds_count",
+        &[system, process, queue],
+    );
+    assert!((1.0..=23.0).contains(&batches), "{batches}");
+    assert_eq!(count("doorstep_batch_events_sum", &[inventory]), 23.0);
+    assert_eq!(count("doorstep_batch_events_count", &[inventory]), batches);
+    let operation = "messaging_client_operation_duration_seconds_count";
+    assert_eq!(count(operation, &[system, ack, queue]), batches);
+    assert!(count(operation, &[system, send, exchange]) >= 1.0);
+    assert!(count("doorstep_commit_duration_seconds_count", &[inventory]) >= batches);
+    let text = role.metrics();
+    assert!(
+        text.contains("# TYPE messaging_process_duration_seconds histogram"),
+        "{text}"
+    );
+    assert!(text.contains("# HELP doorstep_held_age_seconds"), "{text}");
+    assert!(count("doorstep_held_age_seconds", &[inventory]) > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_is_unready_while_the_broker_is_away_and_ready_when_it_is_back() {
+    let office = Office::new("unready").await;
+    let proxy = office.world.proxy().await;
+    let url = by_proxy(&office.world, &proxy);
+    let mut role = office.answering(&url, &[]).await;
+    let ready = role.is_ready().await;
+    assert_eq!(ready.roles[0].role, "inventory");
+    assert_eq!(ready.roles[0].phase, "taking");
+    assert_eq!(ready.roles[0].consumers, Some(1));
+    // The same by the command.
+    let address = role.address.to_string();
+    let said = office.told(&["health", "--health-addr", &address]).await;
+    assert_eq!(said, "inventory: ready, taking\n");
+    proxy.refuse();
+    let unready = wait_for("the role is unready", SOON, async || {
+        match role.readiness() {
+            (false, unready) => Ok(unready),
+            (true, other) => Err(other),
+        }
+    })
+    .await;
+    assert_eq!(unready.status, Standing::Unready);
+    let reasons = &unready.roles[0].reasons;
+    assert!(
+        reasons[0].contains("no connection to consume by"),
+        "{reasons:?}"
+    );
+    // Nothing is stuck: a restart would not help.
+    assert_eq!(
+        role.liveness(),
+        (
+            true,
+            Liveness {
+                alive: true,
+                stuck: Vec::new()
+            }
+        )
+    );
+    let asked = office.ran(&["health", "--health-addr", &address]).await;
+    assert_eq!(asked.code, Some(2), "{}", asked.stderr);
+    assert!(
+        asked.stdout.starts_with("inventory: not ready"),
+        "{}",
+        asked.stdout
+    );
+    proxy.restore();
+    role.is_ready().await;
+    assert!(role.running.is_running());
+    let reconnects = role.value("doorstep_reconnects_total", &[("link", "consume")]);
+    assert_eq!(reconnects, Some(1.0));
+    let gone = role.running.kill();
+    assert!(gone);
+    let asked = office.ran(&["health", "--health-addr", &address]).await;
+    assert_eq!(asked.code, Some(66), "{}", asked.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_waits_has_an_age_and_is_no_reason_to_complain() {
+    let office = Office::new("ages").await;
+    let role = office.answering(&office.world.amqp_url(), &[]).await;
+    role.is_ready().await;
+    office.world.publish(&[moved("1", 2, -1)]).await;
+    // Health tells ages as they are, without complaining of what is only waiting.
+    let held = wait_for("the held event has an age", SOON, async || {
+        let (_, ready) = role.readiness();
+        ready.roles[0].oldest_held_ms.ok_or(ready.roles[0].clone())
+    })
+    .await;
+    let later = wait_for("it grows older", SOON, async || {
+        let age = role.readiness().1.roles[0].oldest_held_ms;
+        age.filter(|age| *age > held).ok_or(age)
+    })
+    .await;
+    assert!(later > held);
+    assert_eq!(role.readiness().1.status, Standing::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_that_does_not_finish_its_step_makes_the_process_not_alive() {
+    let office = Office::new("stuck").await;
+    let proxy = office.world.proxy().await;
+    let url = by_proxy(&office.world, &proxy);
+    let role = office.answering(&url, &["--stuck-after", "500ms"]).await;
+    role.is_ready().await;
+    assert!(role.liveness().0);
+    // What is owed goes into a wire that is silent, and neither arrives nor fails.
+    let mut refused = moved("1", 1, -1);
+    refused.kind = EventType::new("stock.adjusted.v9").unwrap();
+    proxy.stall(Direction::ToBroker);
+    office.world.publish(&[refused]).await;
+    let stuck = wait_for("the process is not alive", SOON, async || {
+        match role.liveness() {
+            (false, liveness) => Ok(liveness.stuck),
+            (true, other) => Err(other),
+        }
+    })
+    .await;
+    assert!(
+        stuck[0].starts_with("inventory: the outbox is being sent since"),
+        "{stuck:?}"
+    );
+    proxy.restore();
+    wait_until("the process is alive again", SOON, async || {
+        role.liveness().0
+    })
+    .await;
+}
+
+/// A role whose handler does not return until it is let go.
+struct Stubborn;
+
+static LET_GO: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+impl Role for Stubborn {
+    type Fact = Move;
+    type State = u64;
+
+    fn name(&self) -> &'static str {
+        LEDGER.role
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<Move>, ContractError> {
+        Move::read(event).map(Reading::Fact)
+    }
+
+    fn keys(&self, event: &Event, _fact: &Move) -> Vec<EntityKey> {
+        vec![EntityKey::from(&event.subject)]
+    }
+
+    fn handle(
+        &self,
+        _states: &mut States<u64>,
+        _event: &Event,
+        _fact: &Move,
+        _now: Timestamp,
+    ) -> Result<Vec<Emit>, Refusal> {
+        let held = LET_GO.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = LET_GO.1.wait_timeout_while(held, SOON, |free| !*free);
+        drop(waited);
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_does_not_return_shows_in_the_roles_signs_of_life() {
+    let world = World::new("stubborn", &[LEDGER]).await;
+    let role = runner::start(Stubborn, MemoryStore::new("ledger"), world.run_settings());
+    let vitals = role.vitals();
+    world
+        .publish(&[event("shop", "account/a", 1, &Move::Add(1))])
+        .await;
+    wait_for("the engine is amid a step", SOON, async || {
+        match vitals.engine.busy_for() {
+            Some(busy) if busy > Duration::from_millis(300) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    *LET_GO.0.lock().unwrap() = true;
+    LET_GO.1.notify_all();
+    wait_until("the step is over", SOON, async || {
+        vitals.engine.busy_for().is_none() && role.status().done.applied == 1
+    })
+    .await;
+    role.stop();
+    role.join().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_consumers_on_a_roles_queue_the_broker_counts_those_that_it_knows() {
+    let world = World::new("counted", &[LEDGER]).await;
+    let queue = world.namespace().role_queue(LEDGER.role, 0);
+    let store = MemoryStore::new("ledger");
+    let first = RoleProcess::start(Ledger, store.clone(), world.run_settings());
+    first.taking(SOON).await;
+    world.depth_is(&queue, 0, 1, SOON).await;
+    let second = RoleProcess::start(Ledger, store, world.run_settings());
+    second.taking(SOON).await;
+    let view = world.view();
+    wait_until("the broker lists both", SOON, async || {
+        let here = view.consumers();
+        here.iter()
+            .filter(|(name, _)| *name == queue.as_str())
+            .count()
+            == 2
+    })
+    .await;
+    assert_eq!(world.depth(&queue).await.consumers, 1);
+    first.crash();
+    world.depth_is(&queue, 0, 1, SOON).await;
+    second.stop().await.unwrap();
+}
