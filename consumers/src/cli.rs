@@ -48,7 +48,9 @@ pub(crate) struct TelemetryArgs {
         long,
         global = true,
         env = "DOORSTEP_OTLP_ENDPOINT",
-        value_name = "URL"
+        value_name = "URL",
+        // Shown to people once the programs make spans.
+        hide = true
     )]
     pub(crate) otlp_endpoint: Option<String>,
 }
