@@ -48,9 +48,7 @@ pub(crate) struct TelemetryArgs {
         long,
         global = true,
         env = "DOORSTEP_OTLP_ENDPOINT",
-        value_name = "URL",
-        // Shown to people once the programs make spans.
-        hide = true
+        value_name = "URL"
     )]
     pub(crate) otlp_endpoint: Option<String>,
 }

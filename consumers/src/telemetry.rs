@@ -2,6 +2,7 @@
 
 use std::io;
 
+use doorstep_messaging::trace;
 use doorstep_telemetry::{
     HttpUrl,
     log::{self, LogSettings},
@@ -23,7 +24,9 @@ pub(crate) struct TelemetrySettings {
 /// Starts to log, and to hand over spans until what is returned is dropped.
 pub(crate) fn start(settings: TelemetrySettings) -> Option<Tracing> {
     log::start(settings.log, io::stderr);
-    settings
-        .collector
-        .map(|collector| Tracing::start(collector, "doorstep-consumers"))
+    settings.collector.map(|collector| {
+        let tracing = Tracing::start(collector, "doorstep-consumers");
+        trace::start();
+        tracing
+    })
 }

@@ -19,6 +19,25 @@ pub(crate) struct Cli {
     /// What to log on standard error, such as `info` or `doorstep_messaging=debug`.
     #[arg(long, global = true, env = "DOORSTEP_LOG", value_name = "FILTER", default_value = DEFAULT_FILTER)]
     pub(crate) log: String,
+
+    /// How to log: `text`, or `json` with one object a line.
+    #[arg(
+        long,
+        global = true,
+        env = "DOORSTEP_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: String,
+
+    /// Hand spans to the OpenTelemetry collector at this address, by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
+    #[arg(
+        long,
+        global = true,
+        env = "DOORSTEP_OTLP_ENDPOINT",
+        value_name = "URL"
+    )]
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

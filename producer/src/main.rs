@@ -51,7 +51,8 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<(), Failure> {
     let settings = Settings::check(cli)?;
-    telemetry::start(settings.log);
+    // Lasts to the end, where the last spans are handed over.
+    let _tracing = telemetry::start(settings.telemetry);
     let runtime = Runtime::new()
         .map_err(|e| Failure::new(Reason::Failed, format!("cannot start the runtime: {e}")))?;
     // In a task, since what runs in `block_on` itself runs beside the runtime's threads and is slow to hear from them.

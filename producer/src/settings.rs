@@ -1,6 +1,7 @@
 //! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
 
 use std::{
+    env,
     fmt::Display,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -9,8 +10,11 @@ use std::{
 };
 
 use doorstep_messaging::{BrokerSettings, Namespace};
+use doorstep_telemetry::{
+    HttpUrl,
+    log::{self, LogFormat, LogSettings},
+};
 use jiff::{SignedDuration, tz::Offset};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::{BrokerArgs, Cli, Command, Import, ImportArgs},
@@ -19,13 +23,14 @@ use crate::{
     import::{Calendar, ImportSettings, default_refused_path},
     output::Output,
     send::BrokerSink,
+    telemetry::TelemetrySettings,
 };
 
 /// All that the program needs to know.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// What to log.
-    pub(crate) log: EnvFilter,
+    /// What to tell of itself.
+    pub(crate) telemetry: TelemetrySettings,
     /// What to do.
     pub(crate) job: Job,
 }
@@ -53,7 +58,7 @@ impl Settings {
     /// Lists all that is wrong, each with the name of its flag and how it is written.
     pub(crate) fn check(cli: Cli) -> Result<Self, Failure> {
         let mut wrong = Wrong::default();
-        let log = wrong.note("--log (DOORSTEP_LOG)", EnvFilter::from_str(&cli.log));
+        let telemetry = telemetry(&cli, &mut wrong);
         let job = match cli.command {
             Command::Import(Import::Retail(args)) => {
                 let output = output(&args, &mut wrong);
@@ -93,8 +98,8 @@ impl Settings {
                 })()
             }
         };
-        match (log, job) {
-            (Some(log), Some(job)) if wrong.0.is_empty() => Ok(Self { log, job }),
+        match (telemetry, job) {
+            (Some(telemetry), Some(job)) if wrong.0.is_empty() => Ok(Self { telemetry, job }),
             _ => Err(wrong.into_failure()),
         }
     }
@@ -121,6 +126,33 @@ impl Wrong {
         };
         Failure::new(Reason::Settings, text)
     }
+}
+
+fn telemetry(cli: &Cli, wrong: &mut Wrong) -> Option<TelemetrySettings> {
+    let filter = wrong.note("--log (DOORSTEP_LOG)", log::filter(&cli.log));
+    let format = wrong.note(
+        "--log-format (DOORSTEP_LOG_FORMAT)",
+        cli.log_format.parse::<LogFormat>(),
+    );
+    // What every program that OpenTelemetry knows is told by.
+    let usual = || env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
+    let endpoint = cli.otlp_endpoint.clone().or_else(usual);
+    let collector = match endpoint.filter(|text| !text.is_empty()) {
+        Some(text) => wrong
+            .note(
+                "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
+                text.parse::<HttpUrl>(),
+            )
+            .map(Some),
+        None => Some(None),
+    };
+    Some(TelemetrySettings {
+        log: LogSettings {
+            filter: filter?,
+            format: format?,
+        },
+        collector: collector?,
+    })
 }
 
 fn import(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {

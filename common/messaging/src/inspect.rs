@@ -18,7 +18,7 @@ use crate::{
 pub struct Depth {
     /// Messages that no consumer has been given, or that have come back.
     pub ready: u64,
-    /// Consumers, waiting ones included.
+    /// Consumers that are given messages: of several on a queue with a single active consumer, the active one alone.
     pub consumers: u64,
 }
 

@@ -38,6 +38,7 @@ mod raw;
 mod rights;
 mod settings;
 mod topology;
+pub mod trace;
 mod verify;
 
 pub use address::{Address, AddressError};

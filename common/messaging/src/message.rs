@@ -9,7 +9,9 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 
-use crate::names::QueueName;
+use opentelemetry::trace::SpanContext;
+
+use crate::{names::QueueName, trace};
 
 /// A persistent message on its way out. Its properties are built by whoever makes it, so that the publisher's one task need not.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct Message {
     target: Target,
     properties: BasicProperties,
     body: Bytes,
+    /// What the event travels under, where spans are made.
+    created: Option<Box<SpanContext>>,
 }
 
 /// Where a message goes, and the id by which the broker returns it.
@@ -33,11 +37,16 @@ impl Message {
     /// An event, to everyone who has bound its subject: routed by its type, its attributes as headers and properties.
     #[must_use]
     pub fn event(event: &Event) -> Self {
-        let table: FieldTable = headers::write(event)
+        let created = trace::create(event);
+        let mut fields = headers::write(event)
             .into_iter()
             .map(|(name, value)| (short(name), AMQPValue::LongString(LongString::from(value))))
-            .collect::<std::collections::BTreeMap<_, _>>()
-            .into();
+            .collect::<std::collections::BTreeMap<_, _>>();
+        if let Some(context) = &created {
+            let travelling = AMQPValue::LongString(LongString::from(trace::write(context)));
+            fields.insert(short(headers::HEADER_TRACEPARENT), travelling);
+        }
+        let table: FieldTable = fields.into();
         let mut properties = BasicProperties::default()
             .with_content_type(short(headers::CONTENT_TYPE))
             .with_delivery_mode(PERSISTENT)
@@ -55,6 +64,7 @@ impl Message {
             },
             properties,
             body: event.data.clone(),
+            created: created.map(Box::new),
         }
     }
 
@@ -82,6 +92,7 @@ impl Message {
                 .with_message_id(id)
                 .with_headers(table),
             body,
+            created: None,
         }
     }
 
@@ -90,6 +101,10 @@ impl Message {
     pub fn size(&self) -> usize {
         // Headers repeat what the id and the type say, with names of their own.
         self.body.len() + 4 * (self.message_id().len() + self.routing_key().len()) + 512
+    }
+
+    pub(crate) fn created(&self) -> Option<&SpanContext> {
+        self.created.as_deref()
     }
 
     pub(crate) fn message_id(&self) -> &str {

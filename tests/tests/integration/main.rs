@@ -23,6 +23,7 @@ mod shared_store;
 mod shelf;
 mod stream;
 mod topology;
+mod traces;
 mod trouble;
 mod ui;
 mod workbench;

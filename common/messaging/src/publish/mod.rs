@@ -26,6 +26,7 @@ use crate::{
     message::Message,
     settings::BrokerSettings,
     topology::Topology,
+    trace::SendSpan,
 };
 
 use jobs::Job;
@@ -56,6 +57,8 @@ pub struct Publisher {
     state: watch::Receiver<LinkState>,
     stop: mpsc::Sender<Duration>,
     counts: Arc<PublishCells>,
+    /// What its spans name as their destination.
+    exchange: Arc<str>,
 }
 
 impl Publisher {
@@ -84,6 +87,7 @@ impl Publisher {
             state,
             stop,
             counts,
+            exchange: settings.namespace.events_exchange().into(),
         }
     }
 
@@ -104,15 +108,17 @@ impl Publisher {
         if count == 0 {
             return Vec::new();
         }
+        let span = SendSpan::begin(&self.exchange, &messages);
         let (done, outcomes) = oneshot::channel();
         let job = Job { messages, done };
         // Whatever goes wrong between here and the task, which has then ended, nothing was confirmed.
-        if self.jobs.send(job).await.is_err() {
-            return vec![Outcome::Disconnected; count];
-        }
+        let outcomes = match self.jobs.send(job).await {
+            Ok(()) => outcomes.await.ok(),
+            Err(_) => None,
+        };
+        let outcomes = outcomes.unwrap_or_else(|| vec![Outcome::Disconnected; count]);
+        span.end(&outcomes);
         outcomes
-            .await
-            .unwrap_or_else(|_| vec![Outcome::Disconnected; count])
     }
 
     /// Waits until the first connection is there and everything is declared.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::{Timestamp, headers::Read};
-use doorstep_messaging::{Batch, Delivery, QueueName, Subscription};
+use doorstep_messaging::{Batch, Delivery, QueueName, Subscription, trace::ProcessSpan};
 use doorstep_store::{Store, StoreError, Usage};
 use tokio::{
     sync::{Notify, watch},
@@ -102,6 +102,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     /// Works a batch, however often the store fails meanwhile, and settles it, as far as it is done. Returns `None` if a stop or an
     /// end came first.
     async fn take(&mut self, batch: Batch) -> Result<Option<Worked>, RunError> {
+        let mut span = ProcessSpan::begin(&batch);
         let role = self.engine.role().name();
         let channel = batch.channel;
         let given_up = batch.queue == self.net;
@@ -121,6 +122,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         loop {
             let before = read.done();
             let Some(worked) = self.work(&mut read).await? else {
+                span.failed("stopped");
                 return Ok(None);
             };
             let committed = Instant::now();

@@ -1,0 +1,209 @@
+//! Spans as a collector receives them: named by the messaging conventions, joined from the producer through the broker to the role.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{Router, body::Bytes, extract::State, routing::post};
+use doorstep_tests::{Program, wait_for};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest,
+    common::v1::any_value::Value,
+    trace::v1::{Span, span::SpanKind},
+};
+use prost::Message;
+use tokio::net::TcpListener;
+
+use crate::{SOON, operator::Office};
+
+/// A collector that keeps what it is given, by service.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<(String, Span)>>>);
+
+impl Collector {
+    /// Starts it, and returns its address.
+    async fn start(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route("/v1/traces", post(take))
+            .with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    /// All spans of this service whose names begin so.
+    fn spans(&self, service: &str, name: &str) -> Vec<Span> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .filter(|(of, span)| of == service && span.name.starts_with(name))
+            .map(|(_, span)| span.clone())
+            .collect()
+    }
+}
+
+async fn take(State(collector): State<Collector>, body: Bytes) {
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    let mut all = collector.0.lock().unwrap_or_else(PoisonError::into_inner);
+    for resource in request.resource_spans {
+        let attributes = resource.resource.unwrap().attributes;
+        let service = attributes.iter().find(|a| a.key == "service.name");
+        let service = match &service.unwrap().value.as_ref().unwrap().value {
+            Some(Value::StringValue(text)) => text.clone(),
+            other => panic!("{other:?} is no name"),
+        };
+        for scope in resource.scope_spans {
+            all.extend(scope.spans.into_iter().map(|span| (service.clone(), span)));
+        }
+    }
+}
+
+fn attribute(span: &Span, key: &str) -> Option<String> {
+    let found = span.attributes.iter().find(|a| a.key == key)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::IntValue(number) => Some(number.to_string()),
+        other => Some(format!("{other:?}")),
+    }
+}
+
+fn has(span: &Span, attributes: &[(&str, &str)]) {
+    for (key, value) in attributes {
+        assert_eq!(
+            attribute(span, key).as_deref(),
+            Some(*value),
+            "{key} of {span:?}"
+        );
+    }
+}
+
+/// Trace and span, sorted, to be compared.
+fn sorted(mut ids: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    ids.sort();
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_leads_from_the_producer_through_the_broker_to_the_role() {
+    let office = Office::new("traces").await;
+    let collector = Collector::default();
+    let endpoint = collector.start().await;
+    // The first continues a trace that somebody else has begun.
+    let cause = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let lines: String = (1..=5)
+        .map(|n| {
+            let mut line = serde_json::json!({
+                "specversion": "1.0", "id": n.to_string(), "source": "till/7", "type": "stock.adjusted.v1",
+                "subject": "stock/85123A", "sequence": n,
+                "data": {"delta": -1, "reason": "sale", "reference": "order/1"},
+            });
+            if n == 1 {
+                line["traceparent"] = cause.into();
+            }
+            format!("{line}\n")
+        })
+        .collect();
+    let published = Program::producer(&["publish"])
+        .broker(&office.world.amqp_url())
+        .variable("DOORSTEP_OTLP_ENDPOINT", endpoint.as_str())
+        .input(lines)
+        .run(&office.scratch, SOON)
+        .await;
+    assert_eq!(published.code, Some(0), "{}", published.stderr);
+    let worked = office
+        .consumers(&["run", "inventory", "--until-idle", "1s"])
+        .variable("DOORSTEP_OTLP_ENDPOINT", endpoint.as_str())
+        .run(&office.scratch, SOON)
+        .await;
+    assert_eq!(worked.code, Some(0), "{}", worked.stderr);
+
+    // Both have handed over their last spans before they ended.
+    let created = wait_for("every event has a span", SOON, async || {
+        let spans = collector.spans("doorstep-producer", "create ");
+        if spans.len() == 5 {
+            Ok(spans)
+        } else {
+            Err(spans)
+        }
+    })
+    .await;
+    let ids = |spans: &[Span]| {
+        let ids = spans
+            .iter()
+            .map(|s| (s.trace_id.clone(), s.span_id.clone()));
+        sorted(ids.collect())
+    };
+    let linked = |spans: &[Span]| {
+        let links = spans.iter().flat_map(|s| &s.links);
+        sorted(
+            links
+                .map(|l| (l.trace_id.clone(), l.span_id.clone()))
+                .collect(),
+        )
+    };
+    for span in &created {
+        assert_eq!(span.name, "create stock.adjusted.v1");
+        assert_eq!(span.kind, SpanKind::Producer as i32);
+        has(
+            span,
+            &[
+                ("messaging.system", "rabbitmq"),
+                ("messaging.operation.name", "create"),
+                ("messaging.operation.type", "create"),
+                (
+                    "messaging.rabbitmq.destination.routing_key",
+                    "stock.adjusted.v1",
+                ),
+            ],
+        );
+    }
+    let continued: Vec<&Span> = created
+        .iter()
+        .filter(|span| attribute(span, "messaging.message.id").as_deref() == Some("1"))
+        .collect();
+    assert_eq!(continued.len(), 1);
+    assert_eq!(
+        continued[0].trace_id,
+        hex("0af7651916cd43dd8448eb211c80319c")
+    );
+    assert_eq!(continued[0].parent_span_id, hex("b7ad6b7169203331"));
+
+    let sent = collector.spans("doorstep-producer", "send ");
+    assert_eq!(linked(&sent), ids(&created), "{sent:?}");
+    for span in &sent {
+        assert_eq!(span.name, "send doorstep.events");
+        assert_eq!(span.kind, SpanKind::Client as i32);
+        has(
+            span,
+            &[
+                ("messaging.operation.type", "send"),
+                ("messaging.destination.name", "doorstep.events"),
+            ],
+        );
+    }
+
+    let processed = collector.spans("doorstep-consumers", "process ");
+    assert_eq!(linked(&processed), ids(&created), "{processed:?}");
+    let mut messages = 0;
+    for span in &processed {
+        assert_eq!(span.name, "process doorstep.inventory.0");
+        assert_eq!(span.kind, SpanKind::Consumer as i32);
+        has(
+            span,
+            &[
+                ("messaging.system", "rabbitmq"),
+                ("messaging.operation.name", "process"),
+                ("messaging.operation.type", "process"),
+                ("messaging.destination.name", "doorstep.inventory.0"),
+            ],
+        );
+        let count = attribute(span, "messaging.batch.message_count");
+        messages += count.map_or(1, |count| count.parse().unwrap());
+    }
+    assert_eq!(messages, 5);
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
