@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_event::{Contract, ContractError, Event, EventType, Timestamp};
 use doorstep_runtime::{Emit, Reading, Refusal, Role, States, runner};
 use doorstep_store::{EntityKey, MemoryStore};
@@ -15,15 +16,15 @@ use doorstep_telemetry::{
     health::{Liveness, Question, Readiness, Standing, ask},
 };
 use doorstep_tests::{
-    Direction, LEDGER, Proxy, RoleProcess, RunningProgram, World,
+    Direction, LEDGER, Proxy, RoleProcess, RunningProgram, Scratch, World,
     ledger::{Ledger, Move, event},
     wait_for, wait_until,
 };
-use tokio::task::block_in_place;
+use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::{
     SOON,
-    operator::{Office, moved},
+    operator::{Office, ROLES, moved},
 };
 
 /// How long an answer may take.
@@ -277,6 +278,61 @@ async fn a_role_is_unready_while_the_broker_is_away_and_ready_when_it_is_back() 
     assert!(gone);
     let asked = office.ran(&["health", "--health-addr", &address]).await;
     assert_eq!(asked.code, Some(66), "{}", asked.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
+    let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("alarm-health")));
+    let node = node.await.unwrap().unwrap();
+    let office = Office {
+        world: World::on(&node.broker(), "alarm-health", &ROLES).await,
+        scratch: Scratch::new("alarm-health"),
+    };
+    // The broker blocks who publishes: here the role, the copy of a dead letter.
+    let mut refused = moved("1", 1, -1);
+    refused.kind = EventType::new("stock.adjusted.v9").unwrap();
+    office.world.publish(&[refused, moved("2", 1, -1)]).await;
+    block_in_place(|| node.block_publishers()).unwrap();
+    let role = office.answering(&office.world.amqp_url(), &[]).await;
+    let publishing = [("role", "inventory"), ("link", "publish")];
+    let blocked = |role: &Answering| role.value("doorstep_blocked_by_broker", &publishing);
+    let degraded = wait_for("health is degraded", SOON, async || {
+        match role.readiness() {
+            (true, ready) if ready.status == Standing::Degraded => Ok(ready),
+            (_, other) => Err(other),
+        }
+    })
+    .await;
+    let reasons = &degraded.roles[0].reasons;
+    assert!(
+        reasons
+            .iter()
+            .any(|r| r.contains("takes no messages for now")),
+        "{reasons:?}"
+    );
+    assert_eq!(blocked(&role), Some(1.0));
+    // Consuming goes on, and what is owed is kept.
+    let inventory = [("role", "inventory")];
+    assert_eq!(role.value("doorstep_applied_total", &inventory), Some(1.0));
+    assert_eq!(role.value("doorstep_outbox_rows", &inventory), Some(1.0));
+
+    block_in_place(|| node.unblock_publishers()).unwrap();
+    wait_for("health is well", SOON, async || match role.readiness() {
+        (true, ready) if ready.status == Standing::Ready => Ok(()),
+        (_, other) => Err(other),
+    })
+    .await;
+    assert_eq!(blocked(&role), Some(0.0));
+    let copies = office.world.namespace().dead_queue("inventory");
+    wait_for("the copy went out", SOON, async || {
+        match office.world.try_depth(&copies).await?.ready {
+            1 => Ok(()),
+            other => Err(format!("{other} copies")),
+        }
+    })
+    .await;
+    drop((role, office));
+    block_in_place(|| drop(node));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -97,6 +97,8 @@ async fn no_more_is_unsettled_than_the_prefetch_and_the_connection_stays() -> Re
     publish(&publisher, (1..=500).map(|n| event("1", n))).await;
     let queues = vec![consume(world.queue(), 20)];
     let subscription = Subscription::start(&world.settings, "prefetch", world.topology(), queues);
+    // Deliveries may come a moment before the subscription calls itself connected.
+    subscription.ready(LONG).await?;
     until("the prefetch is full", async || {
         Ok(subscription.unsettled() == 20)
     })
