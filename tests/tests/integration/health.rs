@@ -310,11 +310,24 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
             .any(|r| r.contains("takes no messages for now")),
         "{reasons:?}"
     );
-    assert_eq!(blocked(&role), Some(1.0));
+    wait_for("the metric says so", SOON, async || match blocked(&role) {
+        Some(1.0) => Ok(()),
+        other => Err(other),
+    })
+    .await;
     // Consuming goes on, and what is owed is kept.
     let inventory = [("role", "inventory")];
-    assert_eq!(role.value("doorstep_applied_total", &inventory), Some(1.0));
-    assert_eq!(role.value("doorstep_outbox_rows", &inventory), Some(1.0));
+    wait_for("consuming goes on", SOON, async || {
+        let value = |name| role.value(name, &inventory);
+        match (
+            value("doorstep_applied_total"),
+            value("doorstep_outbox_rows"),
+        ) {
+            (Some(1.0), Some(1.0)) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
 
     block_in_place(|| node.unblock_publishers()).unwrap();
     wait_for("health is well", SOON, async || match role.readiness() {
@@ -322,7 +335,15 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
         (_, other) => Err(other),
     })
     .await;
-    assert_eq!(blocked(&role), Some(0.0));
+    wait_for(
+        "the metric says so no longer",
+        SOON,
+        async || match blocked(&role) {
+            Some(0.0) => Ok(()),
+            other => Err(other),
+        },
+    )
+    .await;
     let copies = office.world.namespace().dead_queue("inventory");
     wait_for("the copy went out", SOON, async || {
         match office.world.try_depth(&copies).await?.ready {
