@@ -11,6 +11,7 @@ use crate::state::{Keeper, NodeState};
 use crate::wait;
 
 const LOCK_BOUND: Duration = Duration::from_secs(60);
+const FORK_BOUND: Duration = Duration::from_millis(500);
 
 /// All node folders, locked for this process while it creates, finds or removes one. Nobody holds this for longer than
 /// ending a few leftover processes takes.
@@ -79,7 +80,8 @@ impl Nodes {
     pub(crate) fn own(&self, name: &str) -> Result<OwnedFolder> {
         let path = self.root.join(name);
         private_folder(&path)?;
-        match OwnedFolder::of(path)? {
+        // A program that another thread is just starting holds a copy of every lock for the moment between fork and exec.
+        match wait::until(FORK_BOUND, || OwnedFolder::of(path.clone()))? {
             Some(owned) => Ok(owned),
             None => bail!("the node {name} is being used by another process"),
         }
@@ -179,11 +181,15 @@ mod tests {
         nodes.sweep().unwrap();
         assert!(left.path.is_dir(), "its owner lives");
 
-        // What the kernel does with the lock when its holder dies.
+        // What the kernel does with the lock when its holder dies. A program that another test is just starting holds a copy of it
+        // for the moment between fork and exec.
         let path = left.path.clone();
         drop(left);
-        nodes.sweep().unwrap();
-        assert!(!path.exists());
+        let swept = wait::until(Duration::from_secs(10), || {
+            nodes.sweep()?;
+            Ok((!path.exists()).then_some(()))
+        });
+        assert!(swept.unwrap().is_some(), "{} stays", path.display());
         assert!(!process::is_running(vm.id(), &mark));
         assert!(!vm.wait().unwrap().success());
     }
