@@ -137,6 +137,13 @@ text_attribute!(
 );
 
 text_attribute!(
+    /// Names a request among the requests of its caller.
+    RequestId,
+    "request id",
+    |_| Ok(())
+);
+
+text_attribute!(
     /// The store that numbers: a role or program plus an id minted when its store is created, or an import's fingerprint.
     Source,
     "source",

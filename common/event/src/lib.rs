@@ -6,6 +6,7 @@
 //! - [`Source`], [`Subject`], [`Sequence`]: who numbered it, what it is about, and its number there. A *stream* is the events of
 //!   one source about one subject, see [`StreamKey`].
 //! - [`Contract`]: the tie between a Rust type and a versioned event type such as `order.placed.v1`.
+//! - [`Request`], [`RequestContract`]: what is asked of a role over RPC, as a command or a query, and its reply.
 //! - [`headers`]: CloudEvents in binary mode, as pairs of header and value.
 //! - [`json`]: CloudEvents in structured mode, one JSON object an event.
 
@@ -14,8 +15,12 @@ mod contract;
 mod event;
 pub mod headers;
 pub mod json;
+mod request;
 
-pub use attributes::{AttributeError, EventId, EventType, Sequence, Source, StreamKey, Subject};
+pub use attributes::{
+    AttributeError, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject,
+};
 pub use contract::{Contract, ContractError};
 pub use event::{Event, MAX_DATA_BYTES};
 pub use jiff::Timestamp;
+pub use request::{Act, Answer, Refused, Request, RequestContract};

@@ -19,4 +19,6 @@ pub mod told;
 
 pub use engine::{Engine, Incoming, Past, ReadBatch, Rehearsal, SharedProcess, Worked};
 pub use limits::Limits;
-pub use role::{Emit, Reading, Refusal, Role, States};
+pub use role::{
+    Effects, Emit, NoRequest, Obeyed, Reading, Refusal, Role, Scheduled, States, reply,
+};

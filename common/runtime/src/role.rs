@@ -2,7 +2,8 @@
 //! batch it, retry it and replay it at will.
 
 use doorstep_event::{
-    Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Sequence, Subject, Timestamp,
+    Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Refused, Request, RequestContract,
+    Sequence, Subject, Timestamp,
 };
 use doorstep_store::EntityKey;
 use serde::{Serialize, de::DeserializeOwned};
@@ -12,6 +13,10 @@ use serde::{Serialize, de::DeserializeOwned};
 pub trait Role: Send + Sync + 'static {
     /// The events that the role handles, read and checked.
     type Fact: Send + Sync;
+    /// The commands that the role obeys, read and checked; [`NoRequest`] where it takes none.
+    type Command: Send + Sync;
+    /// The queries that the role answers, read and checked; [`NoRequest`] where it takes none.
+    type Query: Send + Sync;
     /// The state of one entity. Holds times of events, or the `now` that it was given, and no clock of its own.
     type State: Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
 
@@ -27,7 +32,7 @@ pub trait Role: Send + Sync + 'static {
     /// The entities that the event touches, at least one. The handler is given the states of these and of no others.
     fn keys(&self, event: &Event, fact: &Self::Fact) -> Vec<EntityKey>;
 
-    /// Applies an event: changes states, and says what to emit.
+    /// Applies an event: changes states, and says what else it brings about.
     ///
     /// # Errors
     /// A [`Refusal`]: nothing that was done to the states counts then. A panic counts as [`Refusal::Never`].
@@ -37,7 +42,160 @@ pub trait Role: Send + Sync + 'static {
         event: &Event,
         fact: &Self::Fact,
         now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal>;
+    ) -> Result<Effects, Refusal>;
+
+    /// Reads a command.
+    ///
+    /// # Errors
+    /// The command breaks its contract, or is of a type that no contract knows: refused, nothing is changed.
+    fn read_command(&self, request: &Request) -> Result<Self::Command, ContractError> {
+        Err(ContractError::UnknownType(request.kind.to_string()))
+    }
+
+    /// The entities that a command touches, at least one.
+    fn command_keys(&self, _request: &Request, _command: &Self::Command) -> Vec<EntityKey> {
+        Vec::new()
+    }
+
+    /// Does what a command asks: changes states, and says what to reply and what else it brings about. Its reply is stored in the
+    /// same commit.
+    ///
+    /// # Errors
+    /// It will not: nothing that was done to the states counts then, and nothing is stored, so the same request may be asked again. A
+    /// panic counts as a refusal, too.
+    fn obey(
+        &self,
+        _states: &mut States<Self::State>,
+        request: &Request,
+        _command: &Self::Command,
+        _now: Timestamp,
+    ) -> Result<Obeyed, Refused> {
+        Err(ContractError::UnknownType(request.kind.to_string()).into())
+    }
+
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// The query breaks its contract, or is of a type that no contract knows.
+    fn read_query(&self, request: &Request) -> Result<Self::Query, ContractError> {
+        Err(ContractError::UnknownType(request.kind.to_string()))
+    }
+
+    /// The entities that a query looks at, at least one.
+    fn query_keys(&self, _request: &Request, _query: &Self::Query) -> Vec<EntityKey> {
+        Vec::new()
+    }
+
+    /// Answers a query from states, as [`reply`] writes it.
+    ///
+    /// # Errors
+    /// There is no answer, and why.
+    fn answer(
+        &self,
+        _states: &States<Self::State>,
+        request: &Request,
+        _query: &Self::Query,
+        _now: Timestamp,
+    ) -> Result<Vec<u8>, Refused> {
+        Err(ContractError::UnknownType(request.kind.to_string()).into())
+    }
+}
+
+/// Stands for the commands or queries of a role that takes none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRequest {}
+
+/// What a command has led to.
+#[derive(Debug)]
+pub struct Obeyed {
+    /// The reply, in JSON.
+    pub reply: Vec<u8>,
+    /// What else it brings about.
+    pub effects: Effects,
+}
+
+impl Obeyed {
+    /// Writes down the reply to a command.
+    ///
+    /// # Errors
+    /// See [`reply`].
+    pub fn of<C: RequestContract>(answer: &C::Reply, effects: Effects) -> Result<Self, Refused> {
+        Ok(Self {
+            reply: reply::<C>(answer)?,
+            effects,
+        })
+    }
+}
+
+/// Writes down a reply.
+///
+/// # Errors
+/// It has no form in JSON, or exceeds 1 MiB.
+pub fn reply<C: RequestContract>(answer: &C::Reply) -> Result<Vec<u8>, Refused> {
+    let failed = |detail: String| Refused::new(Refused::FAILED, detail);
+    let reply = serde_json::to_vec(answer).map_err(|e| failed(e.to_string()))?;
+    if reply.len() > MAX_DATA_BYTES {
+        return Err(failed(ContractError::TooLarge(reply.len()).to_string()));
+    }
+    Ok(reply)
+}
+
+/// What an event or a command brings about beside new states, all in the same commit.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Events to publish, in order.
+    pub events: Vec<Emit>,
+    /// Events to the role itself.
+    pub scheduled: Vec<Scheduled>,
+}
+
+/// An event to the role itself, handed to its handler once the time has come: it has the role's own source and no sequence, and
+/// travels over no broker. A handler that finds that it does not matter any more ignores it; nothing calls it off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scheduled {
+    pub(crate) due: Timestamp,
+    pub(crate) event: Emit,
+}
+
+impl Effects {
+    /// Nothing but new states.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Publishes a fact about a subject, see [`Emit::of`].
+    ///
+    /// # Errors
+    /// See [`Emit::of`].
+    pub fn emit<C: Contract>(&mut self, subject: &Subject, fact: &C) -> Result<(), Refusal> {
+        self.events.push(Emit::of(subject, fact)?);
+        Ok(())
+    }
+
+    /// Hands a fact about a subject to the role itself at that time, or soon after.
+    ///
+    /// # Errors
+    /// See [`Emit::of`].
+    pub fn schedule<C: Contract>(
+        &mut self,
+        due: Timestamp,
+        subject: &Subject,
+        fact: &C,
+    ) -> Result<(), Refusal> {
+        let event = Emit::of(subject, fact)?;
+        self.scheduled.push(Scheduled { due, event });
+        Ok(())
+    }
+}
+
+impl From<Vec<Emit>> for Effects {
+    fn from(events: Vec<Emit>) -> Self {
+        Self {
+            events,
+            scheduled: Vec::new(),
+        }
+    }
 }
 
 /// What reading an event has led to.
@@ -62,6 +220,17 @@ impl Refusal {
     /// [`Refusal::Never`] with this reason.
     pub fn never(reason: impl Into<String>) -> Self {
         Self::Never(reason.into())
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotYet(entity) => {
+                Self::new(Self::NOT_YET, format!("{entity} is not there yet"))
+            }
+            Refusal::Never(reason) => Self::new(Self::FAILED, reason),
+        }
     }
 }
 

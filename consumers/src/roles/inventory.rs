@@ -5,7 +5,7 @@
 
 use doorstep_contracts::{StockAdjusted, StockReason};
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,8 @@ pub(crate) struct Stock {
 
 impl Role for Inventory {
     type Fact = StockAdjusted;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = Stock;
 
     fn name(&self) -> &'static str {
@@ -57,7 +59,7 @@ impl Role for Inventory {
         event: &Event,
         fact: &StockAdjusted,
         _now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         let stock = states.first_or_default();
         stock.adjust(fact).ok_or_else(|| {
             Refusal::Never(format!(
@@ -67,7 +69,7 @@ impl Role for Inventory {
         })?;
         // `None` is below every time.
         stock.last_moved_at = stock.last_moved_at.max(event.time);
-        Ok(Vec::new())
+        Ok(Effects::none())
     }
 }
 

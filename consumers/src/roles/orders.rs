@@ -4,7 +4,7 @@
 
 use doorstep_contracts::{CustomerId, Label, Line, Money, OrderPlaced, ReturnRecorded};
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,8 @@ pub(crate) enum ReturnStatus {
 
 impl Role for Orders {
     type Fact = Fact;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = Invoice;
 
     fn name(&self) -> &'static str {
@@ -100,7 +102,7 @@ impl Role for Orders {
         event: &Event,
         fact: &Fact,
         _now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         let invoice = states.first_mut();
         // A type belongs to its kind of subject, so an order never meets a return's state.
         match invoice {
@@ -114,7 +116,7 @@ impl Role for Orders {
             ))),
             None => {
                 *invoice = Some(fact.summary());
-                Ok(Vec::new())
+                Ok(Effects::none())
             }
         }
     }

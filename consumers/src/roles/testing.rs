@@ -1,7 +1,7 @@
 //! Working a handler in a test: one entity, one event, no broker and no store.
 
 use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
-use doorstep_runtime::{Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, Reading, Refusal, Role, States};
 use serde::Serialize;
 
 /// An event of the test's one source; its time is as many seconds after nine as its number says.
@@ -30,8 +30,8 @@ fn handled<R: Role>(
     let mut states = States::new(vec![(key.clone(), before)]);
     let now = "2026-11-23T10:00:00Z".parse().unwrap();
     let answer = role.handle(&mut states, event, &fact, now);
-    if let Ok(emits) = &answer {
-        assert!(emits.is_empty(), "{emits:?}");
+    if let Ok(effects) = &answer {
+        assert_eq!(*effects, Effects::none());
     }
     (answer.map(drop), states.get(key).cloned())
 }

@@ -11,7 +11,7 @@ use doorstep_contracts::{
     Label, Position, TimeWindow,
 };
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,8 @@ pub(crate) struct Fix {
 
 impl Role for Tracking {
     type Fact = Fact;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = Delivery;
 
     fn name(&self) -> &'static str {
@@ -113,7 +115,7 @@ impl Role for Tracking {
         event: &Event,
         fact: &Fact,
         _now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         let subject = &event.subject;
         let refuse = |why: String| Err(Refusal::Never(format!("{subject} {why}")));
         match (fact, states.first_mut()) {
@@ -147,7 +149,7 @@ impl Role for Tracking {
                 Status::Delivered => return refuse("was already delivered".to_owned()),
             },
         }
-        Ok(Vec::new())
+        Ok(Effects::none())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_event::{Contract, ContractError, Event, EventType, Timestamp};
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States, runner};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States, runner};
 use doorstep_store::{EntityKey, MemoryStore};
 use doorstep_telemetry::{
     HttpUrl,
@@ -415,6 +415,8 @@ static LET_GO: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 impl Role for Stubborn {
     type Fact = Move;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = u64;
 
     fn name(&self) -> &'static str {
@@ -435,11 +437,11 @@ impl Role for Stubborn {
         _event: &Event,
         _fact: &Move,
         _now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         let held = LET_GO.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = LET_GO.1.wait_timeout_while(held, SOON, |free| !*free);
         drop(waited);
-        Ok(Vec::new())
+        Ok(Effects::none())
     }
 }
 

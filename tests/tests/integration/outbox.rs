@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::{EntityKey, Store};
 use doorstep_tests::{World, wait_until};
 use lapin::types::FieldTable;
@@ -52,6 +52,8 @@ const CRIER: RoleQueues = RoleQueues {
 
 impl Role for Crier {
     type Fact = Asked;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = u64;
 
     fn name(&self) -> &'static str {
@@ -72,13 +74,15 @@ impl Role for Crier {
         _event: &Event,
         fact: &Asked,
         _now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         *states.first_or_default() += 1;
         let wrong = |e: doorstep_event::AttributeError| Refusal::never(e.to_string());
-        Ok(vec![match fact {
-            Asked::Heard => Emit::of(&"heard/a".parse().map_err(wrong)?, &Heard {})?,
-            Asked::Unheard => Emit::of(&"unheard/a".parse().map_err(wrong)?, &Unheard {})?,
-        }])
+        let mut effects = Effects::none();
+        match fact {
+            Asked::Heard => effects.emit(&"heard/a".parse().map_err(wrong)?, &Heard {})?,
+            Asked::Unheard => effects.emit(&"unheard/a".parse().map_err(wrong)?, &Unheard {})?,
+        }
+        Ok(effects)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::{DeadFilter, DeadRow, EntityKey, Store, Summary};
 use doorstep_tests::{
     ledger::{self, Told},
@@ -27,6 +27,8 @@ pub(crate) struct Heard(pub(crate) Vec<String>);
 
 impl Role for Listener {
     type Fact = Told;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = Heard;
 
     fn name(&self) -> &'static str {
@@ -47,9 +49,9 @@ impl Role for Listener {
         _event: &Event,
         fact: &Told,
         _now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         states.first_or_default().0.push(fact.of.clone());
-        Ok(Vec::new())
+        Ok(Effects::none())
     }
 }
 

@@ -335,7 +335,7 @@ impl<'a, R: Role> Plan<'a, R> {
             self.role.handle(states, case.event, fact, self.now)
         }));
         match answer {
-            Ok(Ok(emits)) => {
+            Ok(Ok(effects)) => {
                 // No store removes a state, and what is remembered must not differ from what is stored.
                 let entries = states.entries().iter();
                 let removed = entries
@@ -356,7 +356,7 @@ impl<'a, R: Role> Plan<'a, R> {
                         slot.written = true;
                     }
                 }
-                Verdict::Applied(emits)
+                Verdict::Applied(effects.events)
             }
             Ok(Err(Refusal::NotYet(entity))) => {
                 // The awaited entity must be one whose version this commit checks, or its change could be missed.

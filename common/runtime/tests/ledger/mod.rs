@@ -5,7 +5,7 @@
 use doorstep_event::{
     Contract, ContractError, Event, Sequence, Source, StreamKey, Subject, Timestamp,
 };
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, Emit, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::{EntityKey, Store};
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,8 @@ pub struct Ledger;
 
 impl Role for Ledger {
     type Fact = Move;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = Account;
 
     fn name(&self) -> &'static str {
@@ -104,7 +106,7 @@ impl Role for Ledger {
         event: &Event,
         fact: &Move,
         _now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         let key = EntityKey::from(&event.subject);
         let mut account = states.get(&key).cloned().unwrap_or_default();
         let name = format!(
@@ -124,7 +126,7 @@ impl Role for Ledger {
             Move::Fix => account.fixed = true,
             Move::Remove => {
                 *states.first_mut() = None;
-                return Ok(emits);
+                return Ok(emits.into());
             }
             Move::Kill => std::process::abort(),
             Move::Panic => panic!("this event makes the handler panic"),
@@ -147,7 +149,7 @@ impl Role for Ledger {
         }
         account.entries.push(name);
         states.put(&key, account);
-        Ok(emits)
+        Ok(emits.into())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use doorstep_event::{ContractError, Event, Timestamp};
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::EntityKey;
 
 use super::world::{Shared, with};
@@ -29,6 +29,8 @@ pub struct Mortal;
 
 impl Role for Mortal {
     type Fact = Move;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = Account;
 
     fn name(&self) -> &'static str {
@@ -49,13 +51,13 @@ impl Role for Mortal {
         event: &Event,
         fact: &Move,
         now: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         if *fact == Move::Kill && !LETHAL.get() {
             return Err(Refusal::never("it would kill"));
         }
         if *fact == Move::Kill {
             DEAD.set(true);
-            return Ok(Vec::new());
+            return Ok(Effects::none());
         }
         Ledger.handle(states, event, fact, now)
     }

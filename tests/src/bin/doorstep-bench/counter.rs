@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use doorstep_event::{Contract, ContractError, Event, Sequence, Timestamp};
 use doorstep_messaging::RoleQueues;
-use doorstep_runtime::{Emit, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::{EntityKey, Store};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,8 @@ pub(crate) struct Count {
 
 impl Role for Counter {
     type Fact = ParcelWeighed;
+    type Command = NoRequest;
+    type Query = NoRequest;
     type State = Count;
 
     fn name(&self) -> &'static str {
@@ -58,12 +60,12 @@ impl Role for Counter {
         event: &Event,
         fact: &Self::Fact,
         _: Timestamp,
-    ) -> Result<Vec<Emit>, Refusal> {
+    ) -> Result<Effects, Refusal> {
         let state = states.first_or_default();
         state.count += 1;
         state.sum += fact.grams;
         state.last = event.sequence.map_or(0, Sequence::get);
-        Ok(Vec::new())
+        Ok(Effects::none())
     }
 }
 
