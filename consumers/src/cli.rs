@@ -8,10 +8,11 @@ pub(crate) mod topology;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use doorstep_program::args::{BrokerArgs, StoreArgs, TelemetryArgs};
 use doorstep_runtime::Limits;
 
 use self::{dead::Dead, topology::TopologyCommand};
-use crate::{failure::EXIT_CODES, roles, telemetry::DEFAULT_FILTER};
+use crate::{exit_codes::EXIT_CODES, roles};
 
 /// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of those who look after them.
 #[derive(Debug, Parser)]
@@ -23,34 +24,6 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
-}
-
-/// What the program tells of itself.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Telemetry")]
-pub(crate) struct TelemetryArgs {
-    /// What to log on standard error, such as `warn` or `info,doorstep_messaging=debug`.
-    #[arg(long, global = true, env = "DOORSTEP_LOG", value_name = "FILTER", default_value = DEFAULT_FILTER)]
-    pub(crate) log: String,
-
-    /// How to log: `text`, or `json` with one object a line.
-    #[arg(
-        long,
-        global = true,
-        env = "DOORSTEP_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub(crate) log_format: String,
-
-    /// Hand spans to the OpenTelemetry collector at this address, by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
-    #[arg(
-        long,
-        global = true,
-        env = "DOORSTEP_OTLP_ENDPOINT",
-        value_name = "URL"
-    )]
-    pub(crate) otlp_endpoint: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -265,49 +238,6 @@ pub(crate) struct ExportArgs {
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Broker")]
-pub(crate) struct BrokerArgs {
-    /// Where RabbitMQ is; several addresses, separated by commas, are tried in turn.
-    #[arg(
-        long,
-        env = "DOORSTEP_AMQP_URL",
-        value_name = "URL",
-        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f",
-        hide_env_values = true
-    )]
-    pub(crate) amqp_url: String,
-
-    #[command(flatten)]
-    pub(crate) namespace: NamespaceArg,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Broker")]
-pub(crate) struct NamespaceArg {
-    /// What the name of every exchange and queue starts with.
-    #[arg(
-        long,
-        env = "DOORSTEP_NAMESPACE",
-        value_name = "NAME",
-        default_value = "doorstep"
-    )]
-    pub(crate) namespace: String,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Store")]
-pub(crate) struct StoreArgs {
-    /// The folder with the roles' stores, on a local file system.
-    #[arg(
-        long = "store",
-        env = "DOORSTEP_STORE",
-        value_name = "FOLDER",
-        default_value = "./doorstep-data"
-    )]
-    pub(crate) folder: PathBuf,
 }
 
 fn role_names() -> PossibleValuesParser {

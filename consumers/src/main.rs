@@ -3,7 +3,7 @@
 
 mod cli;
 mod commands;
-mod failure;
+mod exit_codes;
 mod health;
 mod idle;
 mod output;
@@ -12,51 +12,33 @@ mod roles;
 mod settings;
 mod stop;
 mod stores;
-mod telemetry;
 mod text;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
-use clap::Parser;
-use tokio::runtime::Runtime;
+use doorstep_program::{Failure, start};
 
 use crate::{
     cli::Cli,
     commands::{dead, export, health as health_command, run, show, status, topology},
-    failure::{Failure, Reason},
     settings::{Job, Settings},
 };
 
+/// What is logged unless said otherwise.
+const DEFAULT_FILTER: &str = "info";
+
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come as errors, too.
-            let _ = error.print();
-            let is_wrong = error.use_stderr();
-            return ExitCode::from(if is_wrong { Reason::Settings.code() } else { 0 });
-        }
-    };
-    match start(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(failure.reason.code())
-        }
+    match start::parse::<Cli>(DEFAULT_FILTER) {
+        Ok(cli) => start::ended(begin(cli)),
+        Err(code) => code,
     }
 }
 
-fn start(cli: Cli) -> Result<(), Failure> {
+fn begin(cli: Cli) -> Result<(), Failure> {
     let settings = Settings::check(cli)?;
     // Lasts to the end, where the last spans are handed over.
-    let _tracing = telemetry::start(settings.telemetry);
-    let runtime = Runtime::new()
-        .map_err(|e| Failure::new(Reason::Failed, format!("cannot start the runtime: {e}")))?;
-    // In a task, since what runs in `block_on` itself runs beside the runtime's threads and is slow to hear from them.
-    let done = runtime.block_on(async { tokio::spawn(work(settings.job)).await });
-    // Whatever still waits for something must not keep the program from ending.
-    runtime.shutdown_background();
-    done.map_err(|e| Failure::new(Reason::Internal, format!("broke off: {e}")))?
+    let _tracing = settings.telemetry.start("doorstep-consumers", io::stderr);
+    start::run(work(settings.job))
 }
 
 async fn work(job: Job) -> Result<(), Failure> {

@@ -2,9 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use doorstep_program::{Failure, Reason};
 use serde::Serialize;
-
-use crate::failure::{Failure, Reason};
 
 /// Writes to standard output. A reader that has gone (`| head`) has had enough, and that is no failure.
 ///

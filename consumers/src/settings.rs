@@ -2,26 +2,24 @@
 
 pub(crate) mod dead;
 
-use std::{env, fmt::Display, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use doorstep_event::{Sequence, StreamKey};
 use doorstep_messaging::{BrokerSettings, DeclaredBy, Namespace};
-use doorstep_runtime::Limits;
-use doorstep_telemetry::{
-    HttpUrl,
-    health::Question,
-    log::{self, LogFormat, LogSettings},
+use doorstep_program::{
+    Failure, Wrong,
+    args::TelemetrySettings,
+    read::{address, duration, number, window},
 };
-use jiff::SignedDuration;
+use doorstep_runtime::Limits;
+use doorstep_telemetry::health::Question;
 
 use self::dead::DeadJob;
 use crate::{
-    cli::{BrokerArgs, Cli, Command, RunArgs, TelemetryArgs, topology::TopologyCommand},
+    cli::{Cli, Command, RunArgs, topology::TopologyCommand},
     commands::topology::Asked,
-    failure::{Failure, Reason},
     health::HealthSettings,
     roles::{self, RoleEntry},
-    telemetry::TelemetrySettings,
 };
 
 /// All that the program needs to know.
@@ -171,12 +169,14 @@ impl Settings {
     /// Lists all that is wrong, each with the name of its flag and variable and how it is written.
     pub(crate) fn check(cli: Cli) -> Result<Self, Failure> {
         let mut wrong = Wrong::default();
-        let telemetry = telemetry(&cli.telemetry, &mut wrong);
+        let telemetry = cli.telemetry.check(&mut wrong);
         let job = job(cli.command, &mut wrong);
-        match (telemetry, job) {
-            (Some(telemetry), Some(job)) if wrong.0.is_empty() => Ok(Self { telemetry, job }),
-            _ => Err(wrong.into_failure()),
-        }
+        wrong.finish((|| {
+            Some(Self {
+                telemetry: telemetry?,
+                job: job?,
+            })
+        })())
     }
 }
 
@@ -186,7 +186,7 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
         Command::Status(args) => Some(Job::Status {
             roles: roles::chosen(&args.roles),
             folder: args.store.folder,
-            broker: Box::new(broker(&args.broker, wrong)?),
+            broker: Box::new(args.broker.check(wrong)?),
             form: form(args.json),
         }),
         Command::Health(args) => Some(Job::Health {
@@ -215,7 +215,7 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
 fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
     Some(match command {
         TopologyCommand::Show(args) => {
-            let namespace = namespace(&args.namespace.namespace, wrong)?;
+            let namespace = args.namespace.check(wrong)?;
             if args.definitions {
                 Job::TopologyDefinitions {
                     namespace,
@@ -230,11 +230,11 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
         }
         TopologyCommand::Verify(args) => Job::TopologyVerify {
             roles: roles::chosen(&args.roles),
-            broker: Box::new(broker(&args.broker, wrong)?),
+            broker: Box::new(args.broker.check(wrong)?),
             form: form(args.json),
         },
         TopologyCommand::Permissions(args) => {
-            let namespace = namespace(&args.namespace.namespace, wrong)?;
+            let namespace = args.namespace.check(wrong)?;
             Job::TopologyPermissions {
                 asked: Asked {
                     prefix: args.user.unwrap_or_else(|| namespace.to_string()),
@@ -254,18 +254,18 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
 
 fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
     // Each by itself, so that one that is wrong does not hide another.
-    let broker = broker(&args.broker, wrong);
+    let broker = args.broker.check(wrong);
     let prefetch = wrong.note(
         "--prefetch (DOORSTEP_PREFETCH)",
-        number(&args.prefetch, 1, MAX_PREFETCH),
+        number(&args.prefetch, 1..=MAX_PREFETCH),
     );
     let batch = wrong.note(
         "--batch (DOORSTEP_BATCH)",
-        number(&args.batch, 1, MAX_BATCH),
+        number(&args.batch, 1..=MAX_BATCH),
     );
     let trials = wrong.note(
         "--trials (DOORSTEP_TRIALS)",
-        number(&args.trials, MIN_TRIALS, MAX_TRIALS),
+        number(&args.trials, MIN_TRIALS..=MAX_TRIALS),
     );
     let grace = wrong.note("--grace", duration(&args.grace));
     let until_idle = match args.until_idle {
@@ -304,78 +304,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
     })))
 }
 
-/// What was found wrong so far.
-#[derive(Debug, Default)]
-struct Wrong(Vec<String>);
-
-impl Wrong {
-    fn note<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
-        result
-            .map_err(|error| self.0.push(format!("{name}: {error}")))
-            .ok()
-    }
-
-    fn into_failure(self) -> Failure {
-        let text = match self.0.as_slice() {
-            [one] => one.clone(),
-            many => {
-                let lines: String = many.iter().map(|line| format!("\n  {line}")).collect();
-                format!("{} settings are wrong:{lines}", many.len())
-            }
-        };
-        Failure::new(Reason::Settings, text)
-    }
-}
-
-fn telemetry(args: &TelemetryArgs, wrong: &mut Wrong) -> Option<TelemetrySettings> {
-    let filter = wrong.note("--log (DOORSTEP_LOG)", log::filter(&args.log));
-    let format = wrong.note(
-        "--log-format (DOORSTEP_LOG_FORMAT)",
-        args.log_format.parse::<LogFormat>(),
-    );
-    // What every program that OpenTelemetry knows is told by.
-    let usual = || env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
-    let endpoint = args.otlp_endpoint.clone().or_else(usual);
-    let collector = match endpoint.filter(|text| !text.is_empty()) {
-        Some(text) => wrong
-            .note(
-                "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
-                text.parse::<HttpUrl>(),
-            )
-            .map(Some),
-        None => Some(None),
-    };
-    Some(TelemetrySettings {
-        log: LogSettings {
-            filter: filter?,
-            format: format?,
-        },
-        collector: collector?,
-    })
-}
-
 const HEALTH_ADDR: &str = "--health-addr (DOORSTEP_HEALTH_ADDR)";
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:9100"))
-}
-
-fn broker(args: &BrokerArgs, wrong: &mut Wrong) -> Option<BrokerSettings> {
-    let namespace = namespace(&args.namespace.namespace, wrong);
-    let settings = wrong.note(
-        "--amqp-url (DOORSTEP_AMQP_URL)",
-        BrokerSettings::new(&args.amqp_url, "doorstep"),
-    );
-    Some(BrokerSettings {
-        namespace: namespace?,
-        ..settings?
-    })
-}
-
-fn namespace(text: &str, wrong: &mut Wrong) -> Option<Namespace> {
-    wrong.note("--namespace (DOORSTEP_NAMESPACE)", text.parse())
-}
 
 fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<Place> {
     // Only names of the list can be typed.
@@ -392,35 +321,6 @@ fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<Place> {
 
 fn form(json: bool) -> Form {
     if json { Form::Json } else { Form::Text }
-}
-
-fn number<N>(text: &str, least: N, most: N) -> Result<N, String>
-where
-    N: std::str::FromStr + PartialOrd + Display,
-{
-    let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|n| is_digits && (&least..=&most).contains(&n))
-        .ok_or_else(|| format!("{text:?} is not a whole number from {least} to {most}"))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|d| Duration::try_from(d).ok())
-        .ok_or_else(|| format!("{text:?} is not a time such as 500ms, 10s or 5m"))
-}
-
-/// A time in which something can be observed.
-fn window(text: &str) -> Result<Duration, String> {
-    let window = duration(text)?;
-    if window < Duration::from_millis(100) {
-        return Err(format!(
-            "{text:?} is too short to tell, give at least 100ms"
-        ));
-    }
-    Ok(window)
 }
 
 /// Reads `3..5`, both ends included, or `3` for one alone.
@@ -442,6 +342,8 @@ fn range(words: &[String]) -> Result<(u64, u64), String> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
+
+    use doorstep_program::Reason;
 
     use super::*;
 
@@ -563,14 +465,5 @@ mod tests {
         }
         assert_eq!(range(&["7".to_owned()]), Ok((7, 7)));
         assert!(range(&["1".to_owned(), "2".to_owned()]).is_err());
-    }
-
-    #[test]
-    fn numbers_are_digits_within_their_range() {
-        assert_eq!(number("1", 1, 2_000_u16), Ok(1));
-        assert_eq!(number("2000", 1, 2_000_u16), Ok(2_000));
-        for bad in ["", "0", "2001", "+5", "-1", "1.5", "many", "99999999999"] {
-            assert!(number(bad, 1, 2_000_u16).is_err(), "{bad}");
-        }
     }
 }

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
+use doorstep_program::{Failure, Reason};
 use doorstep_store::{SqliteStore, StoreError, sqlite::Options};
 
-use crate::{
-    failure::{Failure, Reason},
-    settings::Place,
-};
+use crate::settings::Place;
 
 /// The store that roles run on.
 pub(crate) type RoleStore = SqliteStore;

@@ -4,13 +4,10 @@ use std::time::{Duration, Instant};
 
 use doorstep_event::Event;
 use doorstep_messaging::Outcome;
+use doorstep_program::{Failure, Reason};
 use rand::RngExt;
 
-use crate::{
-    chunk::Chunk,
-    failure::{Failure, Reason},
-    tally::Tally,
-};
+use crate::{chunk::Chunk, tally::Tally};
 
 /// The first and the longest pause before events are sent again. Pauses double, and each is drawn at random below that, since after an
 /// outage everyone comes back at once.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{failure::EXIT_CODES, telemetry::DEFAULT_FILTER};
+use doorstep_program::args::{BrokerArgs, TelemetryArgs};
+
+use crate::exit_codes::EXIT_CODES;
 
 /// Doorstep's producer: turns files and lines into events and publishes them, every one confirmed.
 #[derive(Debug, Parser)]
@@ -16,28 +18,8 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// What to log on standard error, such as `info` or `doorstep_messaging=debug`.
-    #[arg(long, global = true, env = "DOORSTEP_LOG", value_name = "FILTER", default_value = DEFAULT_FILTER)]
-    pub(crate) log: String,
-
-    /// How to log: `text`, or `json` with one object a line.
-    #[arg(
-        long,
-        global = true,
-        env = "DOORSTEP_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub(crate) log_format: String,
-
-    /// Hand spans to the OpenTelemetry collector at this address, by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
-    #[arg(
-        long,
-        global = true,
-        env = "DOORSTEP_OTLP_ENDPOINT",
-        value_name = "URL"
-    )]
-    pub(crate) otlp_endpoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,7 +102,7 @@ pub(crate) struct ImportArgs {
     pub(crate) to_stdout: bool,
 
     #[command(flatten)]
-    pub(crate) broker: BrokerArgs,
+    pub(crate) sink: SinkArgs,
 }
 
 #[derive(Debug, Args)]
@@ -156,7 +138,7 @@ pub(crate) struct PublishArgs {
     pub(crate) file: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) broker: BrokerArgs,
+    pub(crate) sink: SinkArgs,
 }
 
 #[derive(Debug, Args)]
@@ -178,30 +160,15 @@ pub(crate) struct DemoArgs {
     pub(crate) report: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) broker: BrokerArgs,
+    pub(crate) sink: SinkArgs,
 }
 
+/// Where events go.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Broker")]
-pub(crate) struct BrokerArgs {
-    /// Where RabbitMQ is; several addresses, separated by commas, are tried in turn.
-    #[arg(
-        long,
-        env = "DOORSTEP_AMQP_URL",
-        value_name = "URL",
-        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f",
-        hide_env_values = true
-    )]
-    pub(crate) amqp_url: String,
-
-    /// What the name of every exchange and queue starts with.
-    #[arg(
-        long,
-        env = "DOORSTEP_NAMESPACE",
-        value_name = "NAME",
-        default_value = "doorstep"
-    )]
-    pub(crate) namespace: String,
+pub(crate) struct SinkArgs {
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
 
     /// For how long nothing may be confirmed, while events are sent again and again, before the program gives up.
     #[arg(

@@ -5,7 +5,7 @@ mod again;
 mod chunk;
 mod cli;
 mod demo;
-mod failure;
+mod exit_codes;
 mod import;
 mod lines;
 mod output;
@@ -15,55 +15,40 @@ mod send;
 mod settings;
 mod stop;
 mod tally;
-mod telemetry;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use tokio::runtime::Runtime;
+use doorstep_program::{Failure, Stop, start};
 
 use crate::{
     cli::Cli,
-    failure::{Failure, Reason},
     import::{Pickups, Retail},
     settings::{Job, Settings},
-    stop::Stop,
+    stop::ended_at_once,
 };
 
+/// What is logged unless said otherwise: not what `doorstep_messaging` and lapin report of the connection, which the sender tells in
+/// words for whoever typed the command.
+const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
+
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come as errors, too.
-            let _ = error.print();
-            let is_wrong = error.use_stderr();
-            return ExitCode::from(if is_wrong { Reason::Settings.code() } else { 0 });
-        }
-    };
-    match start(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(failure.reason.code())
-        }
+    match start::parse::<Cli>(DEFAULT_FILTER) {
+        Ok(cli) => start::ended(begin(cli)),
+        Err(code) => code,
     }
 }
 
-fn start(cli: Cli) -> Result<(), Failure> {
+fn begin(cli: Cli) -> Result<(), Failure> {
     let settings = Settings::check(cli)?;
     // Lasts to the end, where the last spans are handed over.
-    let _tracing = telemetry::start(settings.telemetry);
-    let runtime = Runtime::new()
-        .map_err(|e| Failure::new(Reason::Failed, format!("cannot start the runtime: {e}")))?;
-    // In a task, since what runs in `block_on` itself runs beside the runtime's threads and is slow to hear from them.
-    let done = runtime.block_on(async { tokio::spawn(run(settings.job)).await });
-    // A thread that waits for input must not keep the program from ending.
-    runtime.shutdown_background();
-    done.map_err(|e| Failure::new(Reason::Failed, format!("broke off: {e}")))?
+    let _tracing = settings
+        .telemetry
+        .start("doorstep-producer", progress::GivingWay);
+    start::run(run(settings.job))
 }
 
 async fn run(job: Job) -> Result<(), Failure> {
-    let stop = Stop::listen()?;
+    let stop = Stop::listen(ended_at_once)?;
     match job {
         Job::Retail(settings, output) => {
             import::run(Retail::default(), settings, output, stop).await

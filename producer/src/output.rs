@@ -3,14 +3,14 @@
 use std::io::{self, BufWriter, Write};
 
 use doorstep_event::json;
+use doorstep_program::{Failure, Reason, Stop};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
     chunk::Chunk,
-    failure::{Failure, Reason},
     progress::Progress,
     send::{BrokerSink, Sender},
-    stop::Stop,
+    stop::nothing_sent,
     tally::Tally,
 };
 
@@ -89,7 +89,7 @@ impl OpenOutput {
             }
             Self::Lines => {
                 let writing = spawn_blocking(move || write_lines(chunks));
-                let written = stop.unless_wanted(writing).await?;
+                let written = stop.unless_wanted(writing).await.ok_or_else(nothing_sent)?;
                 let tally = written.map_err(|e| {
                     Failure::new(Reason::Failed, format!("writing broke off: {e}"))
                 })??;

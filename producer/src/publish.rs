@@ -12,16 +12,16 @@ use std::{
 
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES, json};
+use doorstep_program::{Failure, Reason, Stop};
 use tokio::sync::oneshot;
 
 use crate::{
     chunk::Chunks,
-    failure::{Failure, Reason},
     import::plain,
     lines::{Buffered, Line, Lines},
     output::Output,
     progress::{Progress, Unit},
-    stop::Stop,
+    stop::nothing_sent,
     tally::per_second,
 };
 
@@ -52,7 +52,10 @@ pub(crate) async fn run(
         Some(file) => Box::new(open(file)?),
         None => Box::new(io::stdin()),
     };
-    let output = stop.unless_wanted(output.open()).await??;
+    let output = stop
+        .unless_wanted(output.open())
+        .await
+        .ok_or_else(nothing_sent)??;
 
     let (mut chunks, receiver) = Chunks::channel();
     let (end, ended) = oneshot::channel();

@@ -11,20 +11,14 @@ use doorstep_messaging::{
     BrokerSettings, LinkState, Message, Namespace, Outcome, Publisher, RoleQueues, Topology,
     old_broker,
 };
+use doorstep_program::{Failure, Reason, Stop};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::{
-    again::Again,
-    chunk::Chunk,
-    failure::{Failure, Reason},
-    progress::Progress,
-    stop::{Stop, interrupted},
-    tally::Tally,
-};
+use crate::{again::Again, chunk::Chunk, progress::Progress, stop::interrupted, tally::Tally};
 
 /// The most chunks on their way: enough that the broker's confirms of one overlap with the making of the next.
 const CHUNKS_UNDER_WAY: usize = 4;
@@ -123,7 +117,7 @@ impl Sender {
                         break Err(failure);
                     }
                     // The pause may be dropped: nothing hangs on its end.
-                    if stop.unless_wanted(again.pause()).await.is_err() {
+                    if stop.unless_wanted(again.pause()).await.is_none() {
                         break Err(interrupted(&so_far(&tally)));
                     }
                     under_way.push_back(self.publish(again.take()));

@@ -1,29 +1,23 @@
 //! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
 
 use std::{
-    env,
-    fmt::Display,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
 };
 
-use doorstep_messaging::{BrokerSettings, Namespace};
-use doorstep_telemetry::{
-    HttpUrl,
-    log::{self, LogFormat, LogSettings},
+use doorstep_program::{
+    Failure, Wrong,
+    args::TelemetrySettings,
+    read::{duration, number},
 };
-use jiff::{SignedDuration, tz::Offset};
+use jiff::tz::Offset;
 
 use crate::{
-    cli::{BrokerArgs, Cli, Command, Import, ImportArgs},
+    cli::{Cli, Command, Import, ImportArgs, SinkArgs},
     demo::DemoSettings,
-    failure::{Failure, Reason},
     import::{Calendar, ImportSettings, default_refused_path},
     output::Output,
     send::BrokerSink,
-    telemetry::TelemetrySettings,
 };
 
 /// All that the program needs to know.
@@ -58,7 +52,7 @@ impl Settings {
     /// Lists all that is wrong, each with the name of its flag and how it is written.
     pub(crate) fn check(cli: Cli) -> Result<Self, Failure> {
         let mut wrong = Wrong::default();
-        let telemetry = telemetry(&cli, &mut wrong);
+        let telemetry = cli.telemetry.check(&mut wrong);
         let job = match cli.command {
             Command::Import(Import::Retail(args)) => {
                 let output = output(&args, &mut wrong);
@@ -79,14 +73,14 @@ impl Settings {
                 (|| Some(Job::Pickups(import?, calendar?, output?)))()
             }
             Command::Publish(args) => {
-                let output = broker(&args.broker, &mut wrong);
+                let output = broker(&args.sink, &mut wrong);
                 output.map(|output| Job::Publish(args.file, output))
             }
             Command::Demo(args) => {
                 let seed = wrong.note("--seed", number(&args.seed, 0..=u64::MAX));
                 let minutes = wrong.note("--minutes", number(&args.minutes, 1..=1440));
                 let speed = wrong.note("--speed", number(&args.speed, 1..=10_000));
-                let sink = sink(&args.broker, &mut wrong);
+                let sink = sink(&args.sink, &mut wrong);
                 (|| {
                     Some(Job::Demo(DemoSettings {
                         seed: seed?,
@@ -98,61 +92,13 @@ impl Settings {
                 })()
             }
         };
-        match (telemetry, job) {
-            (Some(telemetry), Some(job)) if wrong.0.is_empty() => Ok(Self { telemetry, job }),
-            _ => Err(wrong.into_failure()),
-        }
+        wrong.finish((|| {
+            Some(Self {
+                telemetry: telemetry?,
+                job: job?,
+            })
+        })())
     }
-}
-
-/// What was found wrong so far.
-#[derive(Debug, Default)]
-struct Wrong(Vec<String>);
-
-impl Wrong {
-    fn note<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
-        result
-            .map_err(|error| self.0.push(format!("{name}: {error}")))
-            .ok()
-    }
-
-    fn into_failure(self) -> Failure {
-        let text = match self.0.as_slice() {
-            [one] => one.clone(),
-            many => {
-                let lines: String = many.iter().map(|line| format!("\n  {line}")).collect();
-                format!("{} settings are wrong:{lines}", many.len())
-            }
-        };
-        Failure::new(Reason::Settings, text)
-    }
-}
-
-fn telemetry(cli: &Cli, wrong: &mut Wrong) -> Option<TelemetrySettings> {
-    let filter = wrong.note("--log (DOORSTEP_LOG)", log::filter(&cli.log));
-    let format = wrong.note(
-        "--log-format (DOORSTEP_LOG_FORMAT)",
-        cli.log_format.parse::<LogFormat>(),
-    );
-    // What every program that OpenTelemetry knows is told by.
-    let usual = || env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
-    let endpoint = cli.otlp_endpoint.clone().or_else(usual);
-    let collector = match endpoint.filter(|text| !text.is_empty()) {
-        Some(text) => wrong
-            .note(
-                "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
-                text.parse::<HttpUrl>(),
-            )
-            .map(Some),
-        None => Some(None),
-    };
-    Some(TelemetrySettings {
-        log: LogSettings {
-            filter: filter?,
-            format: format?,
-        },
-        collector: collector?,
-    })
 }
 
 fn import(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {
@@ -176,59 +122,25 @@ fn output(args: &ImportArgs, wrong: &mut Wrong) -> Option<Output> {
     if args.to_stdout {
         Some(Output::Lines)
     } else {
-        broker(&args.broker, wrong)
+        broker(&args.sink, wrong)
     }
 }
 
-fn broker(args: &BrokerArgs, wrong: &mut Wrong) -> Option<Output> {
+fn broker(args: &SinkArgs, wrong: &mut Wrong) -> Option<Output> {
     sink(args, wrong).map(|sink| Output::Broker(Box::new(sink)))
 }
 
-fn number<N: FromStr + PartialOrd + Display>(
-    text: &str,
-    bounds: RangeInclusive<N>,
-) -> Result<N, String> {
-    text.parse()
-        .ok()
-        .filter(|number| bounds.contains(number))
-        .ok_or_else(|| {
-            format!(
-                "{text:?} is not a whole number from {} to {}",
-                bounds.start(),
-                bounds.end()
-            )
-        })
-}
-
-fn sink(args: &BrokerArgs, wrong: &mut Wrong) -> Option<BrokerSink> {
-    // Each by itself, so that a wrong address does not hide a wrong namespace.
-    let namespace = wrong.note(
-        "--namespace (DOORSTEP_NAMESPACE)",
-        args.namespace.parse::<Namespace>(),
-    );
-    let settings = wrong.note(
-        "--amqp-url (DOORSTEP_AMQP_URL)",
-        BrokerSettings::new(&args.amqp_url, "doorstep"),
-    );
+fn sink(args: &SinkArgs, wrong: &mut Wrong) -> Option<BrokerSink> {
+    // Each by itself, so that one that is wrong does not hide another.
+    let settings = args.broker.check(wrong);
     let give_up_after = wrong.note(
         "--give-up-after (DOORSTEP_GIVE_UP_AFTER)",
         duration(&args.give_up_after),
     );
-    let settings = BrokerSettings {
-        namespace: namespace?,
-        ..settings?
-    };
     Some(BrokerSink {
-        settings,
+        settings: settings?,
         give_up_after: give_up_after?,
     })
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|d| Duration::try_from(d).ok())
-        .ok_or_else(|| format!("{text:?} is not a time such as 30s, 5m or 2h"))
 }
 
 fn year(text: &str) -> Result<i16, String> {
@@ -296,6 +208,7 @@ fn another_file(list: PathBuf, input: &Path) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
+    use doorstep_program::Reason;
 
     use super::*;
 

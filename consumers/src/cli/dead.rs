@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::{StoreArgs, role_names};
+use doorstep_program::args::StoreArgs;
+
+use super::role_names;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dead {
@@ -118,9 +120,8 @@ pub(crate) struct DeadListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeadShowArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 
     /// The dead letter, as `dead list` names it.
     pub(crate) id: String,
@@ -128,17 +129,13 @@ pub(crate) struct DeadShowArgs {
     /// One JSON object on one line.
     #[arg(long)]
     pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("chosen").required(true).args(["id", "group"]))]
 pub(crate) struct DeadEditArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 
     /// The dead letter, as `dead list` names it.
     pub(crate) id: Option<String>,
@@ -159,23 +156,15 @@ pub(crate) struct DeadEditArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
-
     #[command(flatten)]
-    pub(crate) who: WhoArgs,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub(crate) record: RecordArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("chosen").required(true).args(["ids", "group", "all"]))]
 pub(crate) struct DeadReplayArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 
     /// The dead letters, as `dead list` names them.
     #[arg(value_name = "ID")]
@@ -201,23 +190,15 @@ pub(crate) struct DeadReplayArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
-
     #[command(flatten)]
-    pub(crate) who: WhoArgs,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub(crate) record: RecordArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("chosen").required(true).args(["what", "group"]))]
 pub(crate) struct DeadSkipArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 
     /// The dead letters, as `dead list` names them; with --gap the missing sequences, as `status` names them.
     #[arg(value_name = "ID|FROM..TO")]
@@ -241,30 +222,22 @@ pub(crate) struct DeadSkipArgs {
 
     #[command(flatten)]
     pub(crate) who: WhoArgs,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeadExportArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 
     /// Only those of this kind, by the fingerprint that `dead list` shows.
     #[arg(long, value_name = "FINGERPRINT")]
     pub(crate) group: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeadImportArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 
     /// The file with the lines, or `-` for standard input.
     pub(crate) file: PathBuf,
@@ -273,22 +246,14 @@ pub(crate) struct DeadImportArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
-
     #[command(flatten)]
-    pub(crate) who: WhoArgs,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub(crate) record: RecordArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeadAuditArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 
     /// One JSON object a line, of all that is kept, instead of a table.
     #[arg(long)]
@@ -302,9 +267,6 @@ pub(crate) struct DeadAuditArgs {
         conflicts_with = "json"
     )]
     pub(crate) limit: String,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
 }
 
 /// Who is recorded as having done it.
@@ -314,4 +276,26 @@ pub(crate) struct WhoArgs {
     /// Your name, for the record [default: user@host].
     #[arg(long = "as", env = "DOORSTEP_OPERATOR", value_name = "NAME")]
     pub(crate) operator: Option<String>,
+}
+
+/// A role and its store.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
+    pub(crate) role: String,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// What is recorded of a change whose reason need not be given.
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
 }

@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::{BrokerArgs, NamespaceArg, role_names};
+use doorstep_program::args::{BrokerArgs, NamespaceArg};
+
+use super::role_names;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopologyCommand {

@@ -6,14 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use doorstep_program::{Failure, Reason};
 use doorstep_store::{EntityRow, Store};
 
-use crate::{
-    failure::{Failure, Reason},
-    output::cannot_write,
-    settings::Place,
-    stores,
-};
+use crate::{output::cannot_write, settings::Place, stores};
 
 /// How many entities are read at a time: the store is not kept busy for longer than that takes.
 const PAGE: usize = 1_000;

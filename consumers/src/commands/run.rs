@@ -7,6 +7,7 @@ use std::{
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Inspector, Topology, old_broker};
+use doorstep_program::{Failure, Reason, Stop};
 use doorstep_runtime::{
     SharedProcess,
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
@@ -20,12 +21,11 @@ use tokio::{
 
 use super::trouble;
 use crate::{
-    failure::{Failure, Reason},
     health,
     idle::{IdleWatch, Look, RoleLook},
     roles::{self, RoleEntry},
     settings::RunJob,
-    stop::Stop,
+    stop::ended_at_once,
     stores::{self, RoleStore},
 };
 
@@ -60,7 +60,7 @@ enum End {
 /// # Errors
 /// A store cannot be opened, or a role cannot go on; with `--until-idle` also what is left to an operator, or an interruption.
 pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
-    let mut stop = Stop::listen()?;
+    let mut stop = Stop::listen(ended_at_once)?;
     // Before the roles, whose counters would lead nowhere for ever otherwise.
     let metrics = match job.health {
         Some(_) => Some(collect()?),

@@ -1,11 +1,11 @@
 //! `consumers show`: the state of one entity.
 
 use doorstep_contracts::ROLES;
+use doorstep_program::{Failure, Reason};
 use doorstep_store::{Ask, EntityKey, Store};
 
 use super::export::write_line;
 use crate::{
-    failure::{Failure, Reason},
     output::print,
     settings::{Form, Place},
     stores,

@@ -5,13 +5,13 @@ use std::{path::Path, time::Duration};
 use comfy_table::Table;
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Inspector, Namespace, QueueName};
+use doorstep_program::{Failure, Reason};
 use doorstep_runtime::{Limits, limits::Fullness};
 use doorstep_store::{Gap, Store, Summary};
 use serde::Serialize;
 
 use super::trouble;
 use crate::{
-    failure::{Failure, Reason},
     output::{print, print_json},
     roles::RoleEntry,
     settings::Form,

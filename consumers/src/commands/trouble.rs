@@ -1,10 +1,10 @@
 //! What is left to an operator once everything that could be worked is worked: blocked streams, missing events, dead letters.
 
 use doorstep_event::Timestamp;
+use doorstep_program::{Failure, Reason};
 use doorstep_store::{DeadFilter, DeadRow, Gap, Store};
 
 use crate::{
-    failure::{Failure, Reason},
     stores,
     text::{clean, shortened, time},
 };

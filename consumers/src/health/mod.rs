@@ -18,6 +18,7 @@ use std::{
 };
 
 use doorstep_messaging::{BrokerSettings, Namespace};
+use doorstep_program::{Failure, Reason};
 use doorstep_runtime::{
     runner::{Pulse, RoleStatus, RunningRole, Vitals},
     told,
@@ -31,10 +32,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{
-    failure::{Failure, Reason},
-    stores::RoleStore,
-};
+use crate::stores::RoleStore;
 use judge::{Seen, Way, judge};
 use look::Looked;
 

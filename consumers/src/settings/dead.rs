@@ -3,10 +3,11 @@
 use std::{env, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use doorstep_event::{Source, StreamKey, Subject, Timestamp};
+use doorstep_program::{Wrong, read::number};
 use doorstep_runtime::operate::{By, Operator};
 use doorstep_store::DeadId;
 
-use super::{Form, GapRange, Place, Wrong, form, number, place, range};
+use super::{Form, GapRange, Place, form, place, range};
 use crate::{
     cli::dead::{Dead, DeadEditArgs, DeadReplayArgs, DeadSkipArgs},
     roles::{self, RoleEntry},
@@ -172,7 +173,7 @@ const MAX_RATE: u32 = 100_000;
 pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
     match command {
         Dead::List(args) => Some(DeadJob::List {
-            limit: wrong.note("--limit", number(&args.limit, 1, usize::MAX))?,
+            limit: wrong.note("--limit", number(&args.limit, 1..=usize::MAX))?,
             roles: roles::chosen(args.role.as_slice()),
             folder: args.store.folder,
             listing: if args.each {
@@ -183,7 +184,7 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
             form: form(args.json),
         }),
         Dead::Show(args) => Some(DeadJob::Show {
-            place: place(args.role, args.store.folder, wrong)?,
+            place: place(args.place.role, args.place.store.folder, wrong)?,
             id: DeadId(args.id),
             form: form(args.json),
         }),
@@ -191,29 +192,37 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
         Dead::Replay(args) => replay(args, wrong),
         Dead::Skip(args) => skip(args, wrong),
         Dead::Export(args) => Some(DeadJob::Export {
-            place: place(args.role, args.store.folder, wrong)?,
+            place: place(args.place.role, args.place.store.folder, wrong)?,
             chosen: args.group.map_or(Chosen::All, Chosen::Group),
         }),
         Dead::Import(args) => {
-            let by = by(args.who.operator, args.reason.as_deref(), wrong);
+            let by = by(
+                args.record.who.operator,
+                args.record.reason.as_deref(),
+                wrong,
+            );
             Some(DeadJob::Import {
-                place: place(args.role, args.store.folder, wrong)?,
+                place: place(args.place.role, args.place.store.folder, wrong)?,
                 file: args.file,
                 by: by?,
                 mode: mode(args.dry_run),
             })
         }
         Dead::Audit(args) => Some(DeadJob::Audit {
-            limit: wrong.note("--limit", number(&args.limit, 1, usize::MAX))?,
-            place: place(args.role, args.store.folder, wrong)?,
+            limit: wrong.note("--limit", number(&args.limit, 1..=usize::MAX))?,
+            place: place(args.place.role, args.place.store.folder, wrong)?,
             form: form(args.json),
         }),
     }
 }
 
 fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
-    let by = by(args.who.operator, args.reason.as_deref(), wrong);
-    let place = place(args.role, args.store.folder, wrong)?;
+    let by = by(
+        args.record.who.operator,
+        args.record.reason.as_deref(),
+        wrong,
+    );
+    let place = place(args.place.role, args.place.store.folder, wrong)?;
     let ids = args.id.map(DeadId).into_iter().collect();
     Some(DeadJob::Edit {
         place,
@@ -225,12 +234,16 @@ fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
 }
 
 fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
-    let by = by(args.who.operator, args.reason.as_deref(), wrong);
+    let by = by(
+        args.record.who.operator,
+        args.record.reason.as_deref(),
+        wrong,
+    );
     let rate = match args.rate {
-        Some(text) => wrong.note("--rate", number(&text, 1, MAX_RATE)).map(Some),
+        Some(text) => wrong.note("--rate", number(&text, 1..=MAX_RATE)).map(Some),
         None => Some(None),
     };
-    let place = place(args.role, args.store.folder, wrong)?;
+    let place = place(args.place.role, args.place.store.folder, wrong)?;
     let chosen = match (args.group, args.all) {
         (Some(group), _) => Chosen::Group(group),
         (None, true) => Chosen::All,
@@ -254,7 +267,7 @@ fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
 
 fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
     let by = by(args.who.operator, Some(&args.reason), wrong);
-    let place = place(args.role, args.store.folder, wrong);
+    let place = place(args.place.role, args.place.store.folder, wrong);
     let Some(gap) = args.gap else {
         let ids = args.what.into_iter().map(DeadId).collect();
         return Some(DeadJob::Skip {

@@ -8,14 +8,14 @@ use std::{path::PathBuf, time::Duration};
 
 use doorstep_event::{Source, Timestamp};
 use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, RawPublisher};
+use doorstep_program::{Failure, Reason, Stop};
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    failure::{Failure, Reason},
     progress::{Progress, Unit},
     send::topology,
-    stop::{Stop, interrupted},
+    stop::{interrupted, nothing_sent},
 };
 use bad::Bad;
 use play::Play;
@@ -74,7 +74,8 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Fa
     );
     let broker = |e: doorstep_messaging::ConnectError| Failure::new(Reason::Broker, e.to_string());
     stop.unless_wanted(publisher.ready(settings.broker.start_timeout))
-        .await?
+        .await
+        .ok_or_else(nothing_sent)?
         .map_err(broker)?;
     let mut raw = RawPublisher::connect(
         &settings.broker,
@@ -107,7 +108,7 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Fa
         });
         if is_last_of_its_tenth || batch.len() >= 500 {
             let sent = batch.len() as u64;
-            if stop.unless_wanted(sleep_until(at)).await.is_err() {
+            if stop.unless_wanted(sleep_until(at)).await.is_none() {
                 return Err(interrupted("the play was broken off"));
             }
             send(&publisher, std::mem::take(&mut batch)).await?;

@@ -10,10 +10,9 @@ use std::{
     },
 };
 
+use doorstep_program::{Failure, Reason};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
-
-use crate::failure::{Failure, Reason};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];

@@ -5,6 +5,8 @@
 //! between rows, never the file. Everything that an event says, its id and its number follow from the content alone, so an import may be
 //! killed and run again, or run twice: the same events arrive again and change nothing.
 
+use doorstep_program::{Failure, Reason, Stop};
+
 mod input;
 mod mapping;
 mod pickups;
@@ -34,10 +36,9 @@ use self::{
 };
 use crate::{
     chunk::Chunks,
-    failure::{Failure, Reason},
     output::Output,
     progress::{Progress, Unit},
-    stop::Stop,
+    stop::nothing_sent,
     tally::per_second,
 };
 
@@ -78,11 +79,18 @@ pub(crate) async fn run<M: Mapping>(
         let survey = look_ahead(&mut mapping, &input)?;
         Ok::<_, Failure>((mapping, input, survey))
     });
-    let (mapping, input, survey) = stop.unless_wanted(survey).await?.map_err(broken)??;
+    let (mapping, input, survey) = stop
+        .unless_wanted(survey)
+        .await
+        .ok_or_else(nothing_sent)?
+        .map_err(broken)??;
     let source = source::of(&mapping, settings.dataset.as_deref(), survey.fingerprint)
         .map_err(|e| Failure::new(Reason::Settings, format!("--dataset: {e}")))?;
     let rows = survey.rows;
-    let output = stop.unless_wanted(output.open()).await??;
+    let output = stop
+        .unless_wanted(output.open())
+        .await
+        .ok_or_else(nothing_sent)??;
 
     let refused = RefusedRows::new(settings.refused);
     let (chunks, receiver) = Chunks::channel();

@@ -9,13 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use doorstep_program::{Failure, Reason};
 use serde::Serialize;
 
 use super::{
     input::plain,
     table::{Row, text_of},
 };
-use crate::failure::{Failure, Reason};
 
 /// The list while it is written.
 pub(crate) struct RefusedRows {

@@ -3,9 +3,9 @@
 //! The line of a row is the line that it begins on, the header being line 1; a quoted field may span several.
 
 use csv_core::{ReadRecordResult, Reader};
+use doorstep_program::{Failure, Reason};
 
 use super::input::{Bytes, Fingerprint, Input};
-use crate::failure::{Failure, Reason};
 
 /// The most bytes of one row. Whatever is longer is no row of a table but, most likely, a quote that nobody closed.
 const MAX_ROW_BYTES: usize = 1024 * 1024;

@@ -10,6 +10,7 @@ use std::{
 
 use doorstep_contracts::registry;
 use doorstep_event::json;
+use doorstep_program::{Failure, Reason};
 use flate2::{Compression, write::GzEncoder};
 use jiff::tz::Offset;
 

@@ -69,3 +69,17 @@ pub enum WireFault {
     /// The frame does not end as frames do.
     CorruptEnd,
 }
+
+impl WireFault {
+    /// Each of them once; a slow wire carries 20 kB a second.
+    pub const ALL: [Self; 8] = [
+        Self::Cut,
+        Self::Stall,
+        Self::Slow(20_000),
+        Self::HalfClose(Direction::ToBroker),
+        Self::HalfClose(Direction::ToClient),
+        Self::CorruptType,
+        Self::CorruptSize,
+        Self::CorruptEnd,
+    ];
+}

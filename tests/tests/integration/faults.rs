@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorstep_store::{MemoryStore, Store};
 use doorstep_tests::{
-    Direction, LEDGER, Point, RoleProcess, WireFault, World,
+    LEDGER, Point, RoleProcess, WireFault, World,
     ledger::{Ledger, Move, entries, event},
     wait_for, wait_until,
 };
@@ -15,16 +15,6 @@ use crate::{
     shelf::{InSqlite, Shelf},
 };
 
-const FAULTS: [WireFault; 8] = [
-    WireFault::Cut,
-    WireFault::Stall,
-    WireFault::Slow(20_000),
-    WireFault::HalfClose(Direction::ToBroker),
-    WireFault::HalfClose(Direction::ToClient),
-    WireFault::CorruptType,
-    WireFault::CorruptSize,
-    WireFault::CorruptEnd,
-];
 /// How many events of a stream meet a fault; each fourth makes the role publish something.
 const COUNT: u64 = 40;
 const TELLS: u64 = COUNT / 4;
@@ -47,7 +37,7 @@ async fn role_meets_all(point: Point) {
     let listener = world.start(Listener, heard.clone());
     role.taking(SOON).await;
     let mut sprung = proxy.sprung();
-    for (number, fault) in FAULTS.into_iter().enumerate() {
+    for (number, fault) in WireFault::ALL.into_iter().enumerate() {
         let name = format!("{point:?} {fault:?}");
         let account = format!("account/{number}");
         let events: Vec<_> = (1..=COUNT)
@@ -94,7 +84,7 @@ async fn role_meets_all(point: Point) {
     role.stop().await.unwrap();
     listener.stop().await.unwrap();
     let after = summary(&store).await;
-    let rounds = FAULTS.len() as u64;
+    let rounds = WireFault::ALL.len() as u64;
     assert_eq!(after.tally.applied, rounds * COUNT);
     assert_eq!((after.usage.held.rows, after.usage.outbox.rows), (0, 0));
     assert_eq!(summary(&heard).await.tally.applied, rounds * TELLS);

@@ -14,16 +14,6 @@ use futures_util::future::try_join_all;
 
 use crate::support::{LONG, World, consume, event, publish, until, within};
 
-const FAULTS: [WireFault; 8] = [
-    WireFault::Cut,
-    WireFault::Stall,
-    WireFault::Slow(20_000),
-    WireFault::HalfClose(Direction::ToBroker),
-    WireFault::HalfClose(Direction::ToClient),
-    WireFault::CorruptType,
-    WireFault::CorruptSize,
-    WireFault::CorruptEnd,
-];
 /// How many messages meet a fault.
 const COUNT: u64 = 20;
 
@@ -136,7 +126,7 @@ async fn a_publisher_tells_of_each_fault_by_type_and_loses_nothing() -> Result<(
     let subscription = world.subscription("faults").await?;
     let mut rows = Vec::new();
     for point in [Point::Publish, Point::Confirm] {
-        for fault in FAULTS {
+        for fault in WireFault::ALL {
             rows.push(publisher_meets(&world, rows.len(), point, fault));
         }
     }
@@ -185,7 +175,7 @@ async fn a_fault_while_connecting_or_declaring_costs_another_attempt_and_nothing
     };
     let mut rows = Vec::new();
     for point in [Point::OpenOk, Point::DeclareOk] {
-        for fault in FAULTS {
+        for fault in WireFault::ALL {
             rows.push(meets(point, fault));
         }
     }
@@ -258,7 +248,7 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
     let queues = vec![consume(world.queue(), 100)];
     let subscription = Subscription::start(&settings, "consumer", world.topology(), queues);
     subscription.ready(LONG).await?;
-    for (number, fault) in FAULTS.into_iter().enumerate() {
+    for (number, fault) in WireFault::ALL.into_iter().enumerate() {
         let order = number.to_string();
         let name = format!("{point:?} {fault:?}");
         let before = subscription.state().borrow().connections;
@@ -292,7 +282,7 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
     }
     let counts = subscription.meter().read();
     ensure!(
-        counts.delivered >= COUNT * FAULTS.len() as u64,
+        counts.delivered >= COUNT * WireFault::ALL.len() as u64,
         "{counts:?}"
     );
     ensure!(

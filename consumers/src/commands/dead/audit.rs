@@ -1,10 +1,10 @@
 //! `consumers dead audit`.
 
+use doorstep_program::Failure;
 use doorstep_store::{AuditFilter, AuditId, AuditPage, AuditRow, Store};
 
 use super::record::{RecordView, action};
 use crate::{
-    failure::Failure,
     output::{print, print_json},
     settings::{Form, Place},
     stores,

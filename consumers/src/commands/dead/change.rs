@@ -7,12 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use doorstep_program::{Failure, Reason};
 use serde_json::Value;
 
-use crate::{
-    failure::{Failure, Reason},
-    text::{compacted, indented},
-};
+use crate::text::{compacted, indented};
 
 /// The largest patch or text that is read: far more than an event may carry.
 const MOST_BYTES: u64 = 8 * 1024 * 1024;

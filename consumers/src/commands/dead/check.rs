@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES};
+use doorstep_program::Failure;
 use doorstep_runtime::{Rehearsal, operate};
 use doorstep_store::DeadRow;
 
 use crate::{
-    failure::Failure,
     roles::RoleEntry,
     stores::{self, RoleStore},
 };

@@ -3,13 +3,10 @@
 use std::collections::HashSet;
 
 use doorstep_event::Timestamp;
+use doorstep_program::{Failure, Reason};
 use doorstep_store::{DeadFilter, DeadId, DeadRow, DeadStatus, Store};
 
-use crate::{
-    failure::{Failure, Reason},
-    settings::dead::Chosen,
-    stores,
-};
+use crate::{settings::dead::Chosen, stores};
 
 /// How many dead letters are read at a time.
 const PAGE: usize = 500;

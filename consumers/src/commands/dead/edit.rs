@@ -1,6 +1,7 @@
 //! `consumers dead edit`: other data for one dead letter or for all of a kind, stored only if the role would take it.
 
 use doorstep_event::Timestamp;
+use doorstep_program::{Failure, Reason};
 use doorstep_runtime::operate::{self, By, Edit, OperateError};
 use doorstep_store::{DeadId, DeadRow};
 
@@ -13,7 +14,6 @@ use super::{
     skip::failed,
 };
 use crate::{
-    failure::{Failure, Reason},
     output::print,
     progress::Progress,
     roles::RoleEntry,

@@ -1,5 +1,7 @@
 //! Handing a text to the user's editor and taking it back.
 
+use doorstep_program::{Failure, Reason};
+
 use std::{
     env,
     fs::{self, OpenOptions},
@@ -8,8 +10,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-
-use crate::failure::{Failure, Reason};
 
 /// A file that the user edits. It stays until it is done with, so that nobody types anything twice.
 #[derive(Debug)]

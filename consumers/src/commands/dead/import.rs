@@ -7,6 +7,7 @@ use std::{
 };
 
 use doorstep_event::{Event, Sequence};
+use doorstep_program::{Failure, Reason};
 use doorstep_runtime::operate::{By, Edit};
 use doorstep_store::{DeadId, DeadRow, DeadStatus};
 use serde::Deserialize;
@@ -18,7 +19,6 @@ use super::{
     edit::{Desk, Edited, NotEdited, Tally},
 };
 use crate::{
-    failure::{Failure, Reason},
     settings::{Place, dead::Mode},
     stores,
     text::clean,

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use comfy_table::Table;
+use doorstep_program::Failure;
 use doorstep_store::{DeadFilter, DeadGroup, DeadRow, DeadStatus, Store};
 use serde::Serialize;
 
 use super::view::DeadView;
 use crate::{
-    failure::Failure,
     output::{print, print_json},
     roles::RoleEntry,
     settings::{Form, dead::Listing},
@@ -85,9 +86,13 @@ async fn kinds(
             }
         }
     }
-    if form == Form::Json {
-        return Ok(());
+    match form {
+        Form::Json => Ok(()),
+        Form::Text => print_table(&table, &left_off),
     }
+}
+
+fn print_table(table: &Table, left_off: &[String]) -> Result<(), Failure> {
     print(|out| {
         if table.is_empty() {
             return writeln!(out, "no dead letters");
@@ -161,16 +166,10 @@ async fn each(roles: &[RoleEntry], folder: &Path, limit: usize, form: Form) -> R
             }
         }
     }
-    if form == Form::Json {
-        return Ok(());
+    match form {
+        Form::Json => Ok(()),
+        Form::Text => print_table(&table, &left_off),
     }
-    print(|out| {
-        if table.is_empty() {
-            return writeln!(out, "no dead letters");
-        }
-        writeln!(out, "{}", table.trim_fmt())?;
-        left_off.iter().try_for_each(|line| writeln!(out, "{line}"))
-    })
 }
 
 async fn page(

@@ -16,7 +16,8 @@ mod show;
 mod skip;
 mod view;
 
-use crate::{failure::Failure, settings::dead::DeadJob};
+use crate::settings::dead::DeadJob;
+use doorstep_program::Failure;
 
 /// Does it.
 ///

@@ -6,6 +6,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use doorstep_event::Timestamp;
+use doorstep_program::{Failure, Reason, Stop};
 use doorstep_runtime::operate::{self, By, OperateError, Run};
 use doorstep_store::{DeadFilter, DeadId, DeadStatus, Store};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -16,14 +17,13 @@ use super::{
     skip::{WHEN, failed},
 };
 use crate::{
-    failure::{Failure, Reason},
     output::print,
     progress::Progress,
     settings::{
         Place,
         dead::{Chosen, Mode, Replay, Wait},
     },
-    stop::Stop,
+    stop::ended_at_once,
     stores,
     text::{clean, time},
 };
@@ -59,7 +59,7 @@ pub(crate) async fn replay(
     }
     let store = stores::existing(place)?;
     let role = place.role.name;
-    let mut stop = Stop::listen()?;
+    let mut stop = Stop::listen(ended_at_once)?;
     let chosen = &replay.chosen;
     let run = begin(&store, chosen, by).await?;
     let until = run.as_ref().map_or(Timestamp::MAX, |run| run.begun);

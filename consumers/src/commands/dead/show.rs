@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use doorstep_event::{Event, Sequence, headers};
+use doorstep_program::Failure;
 use doorstep_store::{Ask, AuditAction, AuditFilter, AuditRow, DeadId, DeadRow, Store};
 use serde::Serialize;
 
@@ -13,7 +14,6 @@ use super::{
     view::{DeadInFull, Original, body},
 };
 use crate::{
-    failure::Failure,
     output::{print, print_json},
     settings::{Form, Place},
     stores,

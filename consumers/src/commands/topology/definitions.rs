@@ -3,9 +3,10 @@
 //! The virtual host itself is not in it: importing one that exists would overwrite its description.
 
 use doorstep_messaging::{Namespace, Topology};
+use doorstep_program::Failure;
 use serde_json::{Value, json};
 
-use crate::{failure::Failure, output::print, roles};
+use crate::{output::print, roles};
 
 /// Prints what `rabbitmqctl import_definitions` and `POST /api/definitions` take.
 ///

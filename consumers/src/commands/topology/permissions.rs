@@ -1,10 +1,10 @@
 //! `consumers topology permissions`: the least rights of a user for each thing that Doorstep does.
 
 use doorstep_messaging::{DeclaredBy, Namespace, Rights, Topology};
+use doorstep_program::Failure;
 use serde::Serialize;
 
 use crate::{
-    failure::Failure,
     output::{print, print_json},
     roles,
     settings::Form,

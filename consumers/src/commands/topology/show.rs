@@ -1,9 +1,9 @@
 //! `consumers topology show`: what Doorstep declares on the broker.
 
 use doorstep_messaging::{Argument, Namespace, Topology};
+use doorstep_program::Failure;
 
 use crate::{
-    failure::Failure,
     output::{print, print_json},
     roles,
     settings::Form,

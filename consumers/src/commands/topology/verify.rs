@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use doorstep_messaging::{BrokerSettings, Finding, Topology, Verified, verify as look};
+use doorstep_program::{Failure, Reason};
 use serde::Serialize;
 
 use crate::{
-    failure::{Failure, Reason},
     output::{print, print_json},
     roles::{self, RoleEntry},
     settings::Form,

@@ -1,32 +1,14 @@
-//! Why the program ends without having done all that it was asked, and the exit code that says so.
+//! Why a program ends without having done all that it was asked, and the exit code that says so. Which of them a program uses stands at
+//! the end of its help.
 
 use std::fmt;
 
-/// The exit codes, as they stand at the end of `--help`.
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-  0    done
-  1    failed in a way that the other codes do not cover
-  2    `run --until-idle`: all is worked, but something is blocked, missing or dead; `dead replay`: some were refused anew;
-       `topology verify`: the broker differs;
-       `health`: not every role does its work, or something is stuck
-  3    `dead`: already settled or edited by somebody else
-  64   wrong usage or settings; all wrong settings are listed at once
-  65   `dead`: what cannot be tried again, and data that would not be taken
-  66   the store, entity or dead letter is not there; `health`: nobody answers
-  69   the broker cannot be reached, or does not let the roles work
-  70   a role broke off: a mistake in the program
-  73   the store cannot be created or opened
-  74   reading or writing a store or file failed
-  75   too busy just now, try again
-  130  interrupted before all was done, or ended at once by a second SIGINT or SIGTERM";
-
 /// Why the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// What no other reason covers.
     Failed,
-    /// Everything was worked, and something needs an operator.
+    /// Everything was done, and something needs an operator.
     Trouble,
     /// The broker differs from what is declared here.
     Differs,
@@ -34,11 +16,11 @@ pub(crate) enum Reason {
     Settled,
     /// Wrong usage or settings.
     Settings,
-    /// It is not of a kind with which this can be done.
+    /// The input is not what it should be, or not of a kind with which this can be done.
     Data,
-    /// It is not there.
+    /// It is not there, or may not be read.
     Missing,
-    /// The broker cannot be reached, or does not let the roles work.
+    /// The broker cannot be reached, or does not take events or let roles work.
     Broker,
     /// A mistake in the program.
     Internal,
@@ -54,7 +36,8 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// The exit code, by the usual numbers of `sysexits.h`.
-    pub(crate) fn code(self) -> u8 {
+    #[must_use]
+    pub fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
             Self::Trouble | Self::Differs => 2,
@@ -74,15 +57,15 @@ impl Reason {
 
 /// The end of the program: what went wrong, in words for whoever typed the command.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     /// Decides the exit code.
-    pub(crate) reason: Reason,
+    pub reason: Reason,
     text: String,
 }
 
 impl Failure {
     /// Ends with this reason and text; the text names the thing and, where there is one, the remedy.
-    pub(crate) fn new(reason: Reason, text: impl Into<String>) -> Self {
+    pub fn new(reason: Reason, text: impl Into<String>) -> Self {
         Self {
             reason,
             text: text.into(),

@@ -1,0 +1,18 @@
+//! What Doorstep's programs have in common, so that the same thing is typed, checked and ended the same way in each.
+//!
+//! - [`start`]: from the command line to the exit code.
+//! - [`args`]: arguments that several programs take, each with what makes settings of it.
+//! - [`Wrong`] and [`read`]: checking what was typed, and telling everything that is wrong at once.
+//! - [`Failure`] and [`Reason`]: why a program ends without having done its work, and its exit code.
+//! - [`Stop`]: the user's wish to stop.
+
+pub mod args;
+mod failure;
+pub mod read;
+pub mod start;
+mod stop;
+mod wrong;
+
+pub use failure::{Failure, Reason};
+pub use stop::Stop;
+pub use wrong::Wrong;

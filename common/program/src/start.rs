@@ -1,0 +1,52 @@
+//! From the command line to the exit code.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, error::Error};
+use tokio::runtime::Runtime;
+
+use crate::{Failure, Reason};
+
+/// Reads the command line of a program that takes [`crate::args::TelemetryArgs`]; `log` is its default filter.
+///
+/// # Errors
+/// What was typed is wrong, or asks for help or the version, which has been printed: the exit code.
+pub fn parse<C: CommandFactory + FromArgMatches>(log: &'static str) -> Result<C, ExitCode> {
+    let read = C::command()
+        .mut_arg("log", |arg| arg.default_value(log))
+        .try_get_matches()
+        .and_then(|matches| C::from_arg_matches(&matches));
+    read.map_err(|error: Error| {
+        // Help and version come as errors, too.
+        let _ = error.print();
+        let is_wrong = error.use_stderr();
+        ExitCode::from(if is_wrong { Reason::Settings.code() } else { 0 })
+    })
+}
+
+/// Runs what a program does to its end on a runtime of its own.
+///
+/// # Errors
+/// Why it failed; [`Reason::Internal`] where it broke off.
+pub fn run(
+    work: impl Future<Output = Result<(), Failure>> + Send + 'static,
+) -> Result<(), Failure> {
+    let runtime = Runtime::new()
+        .map_err(|e| Failure::new(Reason::Failed, format!("cannot start the runtime: {e}")))?;
+    // In a task, since what runs in `block_on` itself runs beside the runtime's threads and is slow to hear from them.
+    let done = runtime.block_on(async { tokio::spawn(work).await });
+    // Whatever still waits for something, a thread that reads input for one, must not keep the program from ending.
+    runtime.shutdown_background();
+    done.map_err(|e| Failure::new(Reason::Internal, format!("broke off: {e}")))?
+}
+
+/// Tells how the program ended, on standard error if it failed.
+pub fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.reason.code())
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What is wrong with the settings: collected, so that all of it is told at once.
+
+use std::fmt::Display;
+
+use crate::{Failure, Reason};
+
+/// What was found wrong so far.
+#[derive(Debug, Default)]
+pub struct Wrong(Vec<String>);
+
+impl Wrong {
+    /// Notes what is wrong under the name of its flag and variable; the value where nothing is.
+    pub fn note<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+        result
+            .map_err(|error| self.0.push(format!("{name}: {error}")))
+            .ok()
+    }
+
+    /// The settings, if nothing was wrong.
+    ///
+    /// # Errors
+    /// Lists all that was.
+    pub fn finish<T>(self, settings: Option<T>) -> Result<T, Failure> {
+        match (self.0.as_slice(), settings) {
+            ([], Some(settings)) => Ok(settings),
+            ([one], _) => Err(Failure::new(Reason::Settings, one.clone())),
+            (many, _) => {
+                let lines: String = many.iter().map(|line| format!("\n  {line}")).collect();
+                let text = format!("{} settings are wrong:{lines}", many.len());
+                Err(Failure::new(Reason::Settings, text))
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What this program's exit codes mean.
+
+/// The exit codes, as they stand at the end of `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed in a way that the other codes do not cover
+  2    `run --until-idle`: all is worked, but something is blocked, missing or dead; `dead replay`: some were refused anew;
+       `topology verify`: the broker differs;
+       `health`: not every role does its work, or something is stuck
+  3    `dead`: already settled or edited by somebody else
+  64   wrong usage or settings; all wrong settings are listed at once
+  65   `dead`: what cannot be tried again, and data that would not be taken
+  66   the store, entity or dead letter is not there; `health`: nobody answers
+  69   the broker cannot be reached, or does not let the roles work
+  70   a role broke off: a mistake in the program
+  73   the store cannot be created or opened
+  74   reading or writing a store or file failed
+  75   too busy just now, try again
+  130  interrupted before all was done, or ended at once by a second SIGINT or SIGTERM";
