@@ -133,6 +133,19 @@ name!(
     "delivery number"
 );
 name!(
+    /// Names a restaurant.
+    RestaurantId,
+    "restaurant"
+);
+name!(
+    /// A way to pay, as `KIND/NAME`: `card/visa`. No number of a card and no other secret belongs in it.
+    ///
+    /// `card/declined` and `card/insufficient_funds` are for tests: both are always refused, with the codes `card_declined` and
+    /// `insufficient_funds`. Any other `card/...` is taken.
+    PaymentMethod,
+    "way to pay"
+);
+name!(
     /// A short text for people: a country, a city, a region.
     Label,
     "text"
@@ -159,6 +172,12 @@ impl InvoiceNo {
         subject("return", &self.0)
     }
 
+    /// The subject of what is paid for the order with this invoice: `payment/536365`.
+    #[must_use]
+    pub fn payment_subject(&self) -> Subject {
+        subject("payment", &self.0)
+    }
+
     /// Whether the invoice is a cancellation, which takes goods back.
     #[must_use]
     pub fn is_cancellation(&self) -> bool {
@@ -171,6 +190,14 @@ impl Sku {
     #[must_use]
     pub fn subject(&self) -> Subject {
         subject("stock", &self.0)
+    }
+}
+
+impl RestaurantId {
+    /// The subject of this restaurant: `restaurant/trattoria`.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        subject("restaurant", &self.0)
     }
 }
 

@@ -3,8 +3,10 @@
 use doorstep_event::{Contract, ContractError, Event};
 
 use crate::{
-    DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded, OrderPlaced,
-    ReturnRecorded, StockAdjusted,
+    DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
+    OrderAbandoned, OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefused, PaymentAuthorized,
+    PaymentCaptured, PaymentRefunded, PaymentVoided, ReturnRecorded, StockAdjusted, StockReleased,
+    StockReserved,
 };
 
 macro_rules! contracts {
@@ -38,8 +40,18 @@ macro_rules! contracts {
 
 contracts![
     OrderPlaced,
+    OrderConfirmed,
+    OrderRefused,
+    OrderAbandoned,
+    OrderCancelled,
     ReturnRecorded,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentVoided,
+    PaymentRefunded,
     StockAdjusted,
+    StockReserved,
+    StockReleased,
     DeliveryAssigned,
     DeliveryPositionRecorded,
     DeliveryPickedUp,
@@ -93,6 +105,8 @@ mod tests {
         let files: BTreeSet<String> = fs::read_dir(folder)
             .unwrap()
             .map(|file| file.unwrap().file_name().into_string().unwrap())
+            // Those of requests are the business of `requests`.
+            .filter(|name| name != "requests")
             .collect();
         let contracts: BTreeSet<String> = TYPES.iter().map(|kind| format!("{kind}.json")).collect();
         assert_eq!(files, contracts);

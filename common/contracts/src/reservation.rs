@@ -1,0 +1,72 @@
+//! Pieces that are kept for an order, on `stock/CODE`: reserved when it is placed, released when it is confirmed (and sold), refused
+//! or abandoned. Both are told by one source on one stream, so a release never comes before its reservation.
+
+use doorstep_event::{Contract, Subject};
+use serde::{Deserialize, Serialize};
+
+/// `stock.reserved.v1`: so many pieces are kept for an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StockReserved {
+    /// How many pieces: one or more.
+    pub quantity: i64,
+    /// What they are kept for, such as `order/536365`.
+    pub reference: Subject,
+}
+
+impl Contract for StockReserved {
+    const TYPE: &'static str = "stock.reserved.v1";
+    const REQUIRES_SEQUENCE: bool = true;
+
+    fn check(&self) -> Result<(), String> {
+        is_positive(self.quantity)
+    }
+}
+
+/// `stock.released.v1`: so many pieces are not kept for an order any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StockReleased {
+    /// How many pieces: as many as were reserved.
+    pub quantity: i64,
+    /// What they were kept for, such as `order/536365`.
+    pub reference: Subject,
+}
+
+impl Contract for StockReleased {
+    const TYPE: &'static str = "stock.released.v1";
+    const REQUIRES_SEQUENCE: bool = true;
+
+    fn check(&self) -> Result<(), String> {
+        is_positive(self.quantity)
+    }
+}
+
+fn is_positive(quantity: i64) -> Result<(), String> {
+    if quantity < 1 {
+        return Err(format!("quantity {quantity} is not one or more"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_least_one_piece_is_reserved_and_released() {
+        let reference = Subject::new("order/1").unwrap();
+        for (quantity, fits) in [(1, true), (i64::MAX, true), (0, false), (-1, false)] {
+            let reserved = StockReserved {
+                quantity,
+                reference: reference.clone(),
+            };
+            let released = StockReleased {
+                quantity,
+                reference: reference.clone(),
+            };
+            assert_eq!(reserved.check().is_ok(), fits, "{quantity}");
+            assert_eq!(released.check().is_ok(), fits, "{quantity}");
+        }
+    }
+}
