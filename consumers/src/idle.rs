@@ -13,7 +13,7 @@ pub(crate) struct RoleLook {
     pub(crate) unsettled: usize,
     /// Rows in the outbox.
     pub(crate) owed: u64,
-    /// Held events that become due by themselves.
+    /// Held events that become due by themselves, and scheduled ones that are due.
     pub(crate) held_due: u64,
     /// The store's count of commits: another one means that something was written, perhaps by another process.
     pub(crate) commits: u64,

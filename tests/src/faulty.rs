@@ -128,6 +128,7 @@ impl<S: Store> Store for FaultyStore<S> {
         fn gaps(&self, older_than: Timestamp, limit: usize) -> Vec<Gap>;
         fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_trials(&self, older_than: Timestamp, limit: usize) -> u64;
+        fn prune_replies(&self, older_than: Timestamp, limit: usize) -> u64;
         fn summary(&self, now: Timestamp) -> Summary;
         fn streams(&self, after: Option<StreamKey>, limit: usize) -> Vec<StreamRow>;
     }

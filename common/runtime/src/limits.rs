@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use doorstep_event::Timestamp;
 use doorstep_store::{Usage, UsageOf};
 
 /// The bounds that a role runs within.
@@ -28,6 +29,8 @@ pub struct Limits {
     /// How long the ids of events without a sequence are kept: an older one is refused, since it could be a duplicate. Trials whose
     /// events have not come again are kept as long.
     pub seen_retention: Duration,
+    /// How long replies to commands are kept: an older command is refused, since it may have been obeyed before.
+    pub reply_retention: Duration,
     /// How many rows of streams, and how many of entities, are remembered between batches.
     pub remembered_rows: usize,
     /// How often a batch is worked again after conflicts before the store counts as unavailable.
@@ -40,11 +43,18 @@ pub struct Limits {
     pub seen: UsageOf,
     /// The most rows and bytes that the outbox owes.
     pub outbox: UsageOf,
+    /// The most rows and bytes of replies to commands.
+    pub replies: UsageOf,
+    /// The most rows and bytes that are scheduled.
+    pub scheduled: UsageOf,
     /// How many outbox rows the relay sends at a time.
     pub relay_rows: usize,
     /// A gap older than this makes the role degraded.
     pub gap_age: Duration,
 }
+
+/// How far the clocks of processes may be apart.
+pub const CLOCKS_APART: Duration = Duration::from_hours(1);
 
 const MIB: u64 = 1024 * 1024;
 
@@ -60,6 +70,7 @@ impl Default for Limits {
             retry_first: Duration::from_millis(200),
             retry_longest: Duration::from_secs(60),
             seen_retention: Duration::from_hours(7 * 24),
+            reply_retention: Duration::from_hours(24),
             remembered_rows: 20_000,
             conflicts: 1_000,
             held: UsageOf {
@@ -75,6 +86,14 @@ impl Default for Limits {
                 bytes: 1024 * MIB,
             },
             outbox: UsageOf {
+                rows: 1_000_000,
+                bytes: 1024 * MIB,
+            },
+            replies: UsageOf {
+                rows: 10_000_000,
+                bytes: 4 * 1024 * MIB,
+            },
+            scheduled: UsageOf {
                 rows: 1_000_000,
                 bytes: 1024 * MIB,
             },
@@ -104,6 +123,8 @@ impl Limits {
             ("dead letters", usage.dead, self.dead),
             ("seen ids", usage.seen, self.seen),
             ("outbox", usage.outbox, self.outbox),
+            ("replies", usage.replies, self.replies),
+            ("scheduled events", usage.scheduled, self.scheduled),
         ];
         let share = |used: UsageOf, most: UsageOf| {
             let rows = used.rows.saturating_mul(100) / most.rows.max(1);
@@ -119,6 +140,14 @@ impl Limits {
             Some((80.., name)) => Fullness::High(name),
             _ => Fullness::Fine,
         }
+    }
+
+    /// Replies older than this may be forgotten. Younger by a margin than commands that are refused for their age, so that no process
+    /// whose clock is behind takes a command for a new one whose reply another has forgotten.
+    #[must_use]
+    pub fn oldest_reply(&self, now: Timestamp) -> Timestamp {
+        let kept = self.reply_retention.saturating_add(CLOCKS_APART);
+        now.checked_sub(kept).unwrap_or(Timestamp::MIN)
     }
 
     /// The pause before the next try of an event that was put off `attempts` times, with full jitter from the second half on:

@@ -1,13 +1,13 @@
 //! What is written to a store.
 
 use bytes::Bytes;
-use doorstep_event::{Event, EventId, Source, StreamKey, Subject, Timestamp};
+use doorstep_event::{Event, EventId, EventType, RequestId, Source, StreamKey, Subject, Timestamp};
 
 use crate::{
     audit::{AUDIT_MOST, NewAudit},
     rows::{
-        DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, OutboxId, OutboxKind, RowRef,
-        Tally, Usage, UsageOf,
+        DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, HeldRow, OutboxId, OutboxKind,
+        RequestHash, RowRef, Tally, Usage, UsageOf,
     },
 };
 
@@ -42,6 +42,10 @@ pub struct Changes {
     pub trials: Vec<TrialChange>,
     /// Sequences given on subjects that the role emits on.
     pub outgoing: Vec<OutgoingChange>,
+    /// Replies to commands. One that is there already is a conflict, whatever it says.
+    pub replies: Vec<NewReply>,
+    /// Events of the role to itself.
+    pub schedule: Vec<NewScheduled>,
     /// What the commit owes the world, in order.
     pub outbox: Vec<NewOutbox>,
     /// Outbox rows that are paid. One that is no longer there is no conflict: two relays may have published it.
@@ -74,6 +78,8 @@ impl Changes {
             seen: Vec::new(),
             trials: Vec::new(),
             outgoing: Vec::new(),
+            replies: Vec::new(),
+            schedule: Vec::new(),
             outbox: Vec::new(),
             paid: Vec::new(),
             unpaid: Vec::new(),
@@ -99,6 +105,8 @@ impl Changes {
             || !self.seen.is_empty()
             || !self.trials.is_empty()
             || !self.outgoing.is_empty()
+            || !self.replies.is_empty()
+            || !self.schedule.is_empty()
             || !self.outbox.is_empty()
             || !self.paid.is_empty()
             || !self.unpaid.is_empty()
@@ -106,8 +114,13 @@ impl Changes {
             || !self.audit.is_empty()
     }
 
-    /// Sequences end where signed 64-bit integers end, and so must what counts them.
-    pub(crate) fn check_range(&self) -> Result<(), String> {
+    /// Sequences end where signed 64-bit integers end, and so must what counts them; and what is scheduled is so from the beginning.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let put_off = self.put_off.iter().map(|retry| &retry.reason);
+        let mut reasons = self.hold.iter().map(|new| &new.reason).chain(put_off);
+        if reasons.any(|reason| *reason == HeldReason::Scheduled) {
+            return Err("an event that is held cannot become a scheduled one".to_owned());
+        }
         let cursors = self.streams.iter().filter_map(|c| c.after.as_ref());
         let outgoing = self.outgoing.iter().flat_map(|c| [c.before, c.after]);
         match cursors
@@ -250,6 +263,66 @@ pub struct OutgoingChange {
     pub before: u64,
     /// The last sequence given from now on.
     pub after: u64,
+}
+
+/// A reply to a command, kept with the change that the command has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewReply {
+    /// Whose command it is.
+    pub caller: Source,
+    /// Its id.
+    pub id: RequestId,
+    /// Tells it from another one under the same id.
+    pub hash: RequestHash,
+    /// The reply.
+    pub reply: Bytes,
+    /// From when on its retention counts.
+    pub time: Timestamp,
+}
+
+/// An event of the role to itself. The store gives it its id, which no other event of the store has: see [`HeldRow::event`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewScheduled {
+    /// When it falls due, and the event's time.
+    pub due: Timestamp,
+    /// The event's source: the role's own.
+    pub source: Source,
+    /// Its type.
+    pub kind: EventType,
+    /// What it is about.
+    pub subject: Subject,
+    /// W3C trace context of what it was scheduled by.
+    pub traceparent: Option<String>,
+    /// Its data.
+    pub data: Bytes,
+}
+
+impl NewScheduled {
+    /// The event as it will be handed out, under the number that the store gives it.
+    pub(crate) fn into_row(self, id: HeldId, now: Timestamp) -> HeldRow {
+        #[expect(
+            clippy::expect_used,
+            reason = "a word and a number are a well-formed id"
+        )]
+        let event_id = EventId::new(format!("scheduled-{}", id.0)).expect("a number is an id");
+        HeldRow {
+            id,
+            event: Event {
+                id: event_id,
+                source: self.source,
+                kind: self.kind,
+                subject: self.subject,
+                time: Some(self.due),
+                sequence: None,
+                traceparent: self.traceparent,
+                data: self.data,
+            },
+            defect: None,
+            reason: HeldReason::Scheduled,
+            since: now,
+            attempts: 0,
+        }
+    }
 }
 
 /// What the commit owes the world.

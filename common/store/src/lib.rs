@@ -2,7 +2,8 @@
 //!
 //! A store belongs to one role. It holds the role's **entities** (keyed state), its **streams** (a cursor each), what is **held**
 //! because it cannot be applied yet, the **dead** letters, the ids **seen** of events without a sequence, the **outgoing** sequences
-//! that the role has given, **trials** of events that a process may have died of, and the **outbox**: what a commit still owes the world.
+//! that the role has given, **trials** of events that a process may have died of, **replies** to commands, events that the role has
+//! **scheduled** to itself, and the **outbox**: what a commit still owes the world.
 //!
 //! Everything that one batch does is one [`Changes`], and a store writes it whole or not at all. Every stream and every entity is
 //! a row with a version. A batch says which versions it has read; unless each is unchanged, nothing is written and the answer is
@@ -22,13 +23,14 @@ pub mod sqlite;
 pub use audit::{AUDIT_MOST, AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, NewAudit};
 pub use changes::{
     Changes, Commit, DeadEdit, DeadFate, EntityChange, Expect, HeldRetry, NewDead, NewHeld,
-    NewOutbox, OutboxRetry, OutgoingChange, StreamChange, StreamState, TrialChange, Written,
+    NewOutbox, NewReply, NewScheduled, OutboxRetry, OutgoingChange, StreamChange, StreamState,
+    TrialChange, Written,
 };
 pub use memory::MemoryStore;
 pub use rows::{
     Ask, DeadFilter, DeadGroup, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId,
-    HeldReason, HeldRow, Loaded, OutboxId, OutboxKind, OutboxRow, RowRef, StreamRow, Summary,
-    Tally, Usage, UsageOf,
+    HeldReason, HeldRow, Loaded, OutboxId, OutboxKind, OutboxRow, ReplyRow, RequestHash, RowRef,
+    StreamRow, Summary, Tally, Usage, UsageOf,
 };
 pub use sqlite::SqliteStore;
 
@@ -62,14 +64,15 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// - an entity whose state changes makes every held event that awaits it due at [`Changes::now`], also those that the same changes
     ///   hold or put off;
     /// - [`StreamRow::held`] and [`Usage`] are kept exact; an event without a sequence has no place, and counts in no stream;
-    /// - something held under a (stream, sequence) that is there already, and a seen id that is there already, are a conflict. What
-    ///   the same changes release makes room first;
+    /// - something held under a (stream, sequence) that is there already, a seen id that is there already, and a reply under a (caller,
+    ///   request id) that is there already, are a conflict. What the same changes release makes room first;
+    /// - what is scheduled is released and put off like what is held; put off, it is held from then on;
     /// - a dead letter of an event whose dead letter the same changes settle as gone takes over the body that first came;
     /// - when more is recorded than [`Changes::audit_most`] allows, the oldest records go.
     fn commit(&self, changes: Changes) -> impl Future<Output = Result<Commit, StoreError>> + Send;
 
-    /// Held events that are due by `now`, the longest due first: at most `limit`, and, from the second on, only as many as are
-    /// together within `max_bytes`.
+    /// Held and scheduled events that are due by `now`, the longest due first: at most `limit`, and, from the second on, only as many
+    /// as are together within `max_bytes`.
     fn due(
         &self,
         now: Timestamp,
@@ -81,7 +84,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// due time of its own. Returns how many there were; in a sound store none.
     fn sweep(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// When the next held event falls due, if any has a due time.
+    /// When the next held or scheduled event falls due, if any has a due time.
     fn next_due(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
 
     /// Outbox rows that are due by `now`, in the order in which they were written, at most `limit` rows.
@@ -146,6 +149,13 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Forgets trials that were last counted before `older_than`, at most `limit` of them: their events have never come again.
     /// Returns how many.
     fn prune_trials(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Forgets replies whose time is before `older_than`, at most `limit` of them. Returns how many.
+    fn prune_replies(
         &self,
         older_than: Timestamp,
         limit: usize,

@@ -64,12 +64,10 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
-        changes
-            .check_range()
-            .map_err(|detail| StoreError::Unusable {
-                store: format!("{} in memory", self.source),
-                detail,
-            })?;
+        changes.check().map_err(|detail| StoreError::Unusable {
+            store: format!("{} in memory", self.source),
+            detail,
+        })?;
         Ok(self.data().commit(changes))
     }
 
@@ -143,6 +141,10 @@ impl Store for MemoryStore {
 
     async fn prune_trials(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
         Ok(self.data().prune_trials(older_than, limit))
+    }
+
+    async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.data().prune_replies(older_than, limit))
     }
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {

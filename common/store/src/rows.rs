@@ -6,7 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use doorstep_event::{Event, EventId, EventType, Sequence, Source, StreamKey, Subject, Timestamp};
+use doorstep_event::{
+    Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// A store's own handle on a row, so that writing it again needs no look-up. Means nothing to anyone else.
@@ -103,6 +105,8 @@ pub struct Ask {
     pub trials: Vec<(Source, EventId)>,
     /// Subjects on which the role emits, to tell the last sequence given.
     pub outgoing: Vec<Subject>,
+    /// Commands by caller and id, to tell what was replied to them.
+    pub replies: Vec<(Source, RequestId)>,
 }
 
 /// What a batch has read. Vectors have the order of their [`Ask`].
@@ -122,6 +126,21 @@ pub struct Loaded {
     pub trials: Vec<u32>,
     /// The last sequence given on each subject, 0 if none was.
     pub outgoing: Vec<u64>,
+    /// What was replied to each command, `None` if nothing was, or not any more.
+    pub replies: Vec<Option<ReplyRow>>,
+}
+
+/// Tells one command from another that comes under the same id: SHA-256 of what is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestHash(pub [u8; 32]);
+
+/// What was replied to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyRow {
+    /// Of the command that it was replied to.
+    pub hash: RequestHash,
+    /// The reply.
+    pub reply: Bytes,
 }
 
 /// How far a role has got in a stream.
@@ -165,6 +184,8 @@ pub enum HeldReason {
     Awaits(EntityKey),
     /// It is this dead letter, to be tried again.
     Replay(DeadId),
+    /// The role has scheduled it to itself: it waits for nothing but its time, and has no place in any stream.
+    Scheduled,
 }
 
 /// A held event.
@@ -350,6 +371,10 @@ pub struct Usage {
     pub seen: UsageOf,
     /// The outbox.
     pub outbox: UsageOf,
+    /// Replies to commands.
+    pub replies: UsageOf,
+    /// Events that the role has scheduled to itself.
+    pub scheduled: UsageOf,
 }
 
 /// What a role has done with deliveries since its store was created.
@@ -369,6 +394,8 @@ pub struct Tally {
     pub replayed: u64,
     /// Dead letters and gaps stepped over.
     pub skipped: u64,
+    /// Commands obeyed, each once.
+    pub obeyed: u64,
 }
 
 impl Tally {
@@ -381,6 +408,7 @@ impl Tally {
             (&mut self.dead, more.dead),
             (&mut self.replayed, more.replayed),
             (&mut self.skipped, more.skipped),
+            (&mut self.obeyed, more.obeyed),
         ];
         for (count, more) in counts {
             *count = count.saturating_add(more);
@@ -401,6 +429,8 @@ pub struct Summary {
     pub gaps: u64,
     /// Held events whose time has come or will come by itself: put off by a handler, or to be replayed.
     pub held_due: u64,
+    /// Scheduled events whose time has come and that were not worked yet; all of them are in [`Usage::scheduled`].
+    pub scheduled_due: u64,
     /// Rows and bytes.
     pub usage: Usage,
     /// What was done.

@@ -3,6 +3,7 @@
 use doorstep_event::{Event, EventId, Source};
 
 use crate::{
+    NewReply,
     audit::NewAudit,
     rows::{DeadRow, OutboxKind},
 };
@@ -65,6 +66,16 @@ pub(crate) fn audit(entry: &NewAudit) -> u64 {
 /// Of an id that was seen.
 pub(crate) fn seen(source: &Source, id: &EventId) -> u64 {
     add([source.as_str().len(), id.as_str().len()])
+}
+
+/// Of a reply to a command.
+pub(crate) fn reply(new: &NewReply) -> u64 {
+    add([
+        new.caller.as_str().len(),
+        new.id.as_str().len(),
+        new.reply.len(),
+        64,
+    ])
 }
 
 /// Of what is owed.

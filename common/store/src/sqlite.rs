@@ -273,6 +273,16 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let may_write = self.may_write();
+        self.writer
+            .run(move |db| {
+                may_write?;
+                prune::prune_replies(db, older_than, limit)
+            })
+            .await
+    }
+
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
         self.reader.run(move |db| scan::summary(db, now)).await
     }

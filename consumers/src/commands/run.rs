@@ -270,7 +270,8 @@ async fn look(
             taking: status.phase == Phase::Taking,
             unsettled: status.unsettled,
             owed: summary.usage.outbox.rows,
-            held_due: summary.held_due,
+            // What is scheduled is waited for once its time has come, not before.
+            held_due: summary.held_due + summary.scheduled_due,
             commits: summary.commits,
         });
     }

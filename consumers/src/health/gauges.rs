@@ -44,6 +44,7 @@ pub(super) fn describe() {
             "doorstep_skipped_total",
             "Dead letters and gaps stepped over",
         ),
+        ("doorstep_obeyed_total", "Commands obeyed, each once"),
         ("doorstep_settled_total", "Deliveries acknowledged"),
         (
             "doorstep_settlements_discarded_total",
@@ -94,6 +95,11 @@ pub(super) fn describe() {
         ),
         ("doorstep_held_rows", "Events held"),
         ("doorstep_held_age_seconds", "Age of the oldest held event"),
+        (
+            "doorstep_scheduled_rows",
+            "Events that the role has scheduled to itself",
+        ),
+        ("doorstep_replies_rows", "Replies to commands kept"),
         (
             "doorstep_dead_rows",
             "Dead letters that wait for an operator",
@@ -202,6 +208,7 @@ pub(super) fn show_done(role: &'static str, done: &Tally) {
         ("doorstep_held_total", done.held),
         ("doorstep_replayed_total", done.replayed),
         ("doorstep_skipped_total", done.skipped),
+        ("doorstep_obeyed_total", done.obeyed),
     ] {
         counter!(name, "role" => role).absolute(count);
     }
@@ -215,6 +222,11 @@ pub(super) fn show_store(role: &'static str, summary: &Summary) {
         ("doorstep_outbox_age_seconds", age(summary.oldest_outbox_ms)),
         ("doorstep_held_rows", summary.usage.held.rows as f64),
         ("doorstep_held_age_seconds", age(summary.oldest_held_ms)),
+        (
+            "doorstep_scheduled_rows",
+            summary.usage.scheduled.rows as f64,
+        ),
+        ("doorstep_replies_rows", summary.usage.replies.rows as f64),
         ("doorstep_dead_rows", summary.usage.dead.rows as f64),
         ("doorstep_blocked_streams", summary.blocked as f64),
         ("doorstep_gaps", summary.gaps as f64),

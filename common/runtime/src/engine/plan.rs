@@ -175,7 +175,7 @@ impl<'a, R: Role> Plan<'a, R> {
                     && match (&slot.after.blocked, &held.reason) {
                         (None, _) | (Some(_), HeldReason::Awaits(_)) => true,
                         (Some(blocker), HeldReason::Replay(dead)) => dead == blocker,
-                        (Some(_), HeldReason::Behind) => false,
+                        (Some(_), HeldReason::Behind | HeldReason::Scheduled) => false,
                     };
                 if may_go {
                     slot.waiting.remove(&sequence);
@@ -549,7 +549,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 };
                 (blocker, DeadStatus::Awaiting)
             }
-            HeldReason::Behind => return false,
+            HeldReason::Behind | HeldReason::Scheduled => return false,
         };
         self.changes.settle.push((dead, status, DeadFate::Gone));
         true

@@ -80,7 +80,9 @@ fn outcome(changes: &Changes, event: &Event) -> Rehearsal {
     if let Some(retry) = changes.put_off.iter().find(|retry| retry.id == NOT_HELD) {
         return match &retry.reason {
             HeldReason::Awaits(entity) => Rehearsal::Awaits(entity.clone()),
-            HeldReason::Behind | HeldReason::Replay(_) => Rehearsal::NotNext,
+            HeldReason::Behind | HeldReason::Replay(_) | HeldReason::Scheduled => {
+                Rehearsal::NotNext
+            }
         };
     }
     // Whatever else the batch does follows from its being applied.

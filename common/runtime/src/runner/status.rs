@@ -60,5 +60,6 @@ impl RoleStatus {
         sum.dead += done.dead;
         sum.replayed += done.replayed;
         sum.skipped += done.skipped;
+        sum.obeyed += done.obeyed;
     }
 }

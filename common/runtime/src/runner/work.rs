@@ -218,6 +218,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             store.sweep(now).await?;
             store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
             store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
+            let oldest_reply = limits.oldest_reply(now);
+            store.prune_replies(oldest_reply, PRUNED_AT_A_TIME).await?;
             store.gaps(gaps_since, GAPS_NAMED + 1).await
         };
         let Ok(gaps) = looked.await else { return };

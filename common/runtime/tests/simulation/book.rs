@@ -80,7 +80,7 @@ impl Book {
         for retry in &changes.put_off {
             match retry.reason {
                 HeldReason::Awaits(_) => self.count("await put off"),
-                HeldReason::Replay(_) | HeldReason::Behind => {
+                HeldReason::Replay(_) | HeldReason::Behind | HeldReason::Scheduled => {
                     self.count("put off behind its predecessor");
                 }
             }

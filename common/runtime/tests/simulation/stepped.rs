@@ -282,6 +282,11 @@ impl<S: Store> Store for Stepped<S> {
             .await
     }
 
+    async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.stepped(self.store.prune_replies(older_than, limit))
+            .await
+    }
+
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
         self.stepped(self.store.summary(now)).await
     }

@@ -4,7 +4,9 @@ mod audit;
 mod dead;
 mod held;
 mod outbox;
+mod replies;
 mod rows;
+mod scheduled;
 mod seen;
 mod trials;
 
@@ -36,12 +38,14 @@ impl Data {
         self.streams.accept();
         self.entities.accept();
         self.held.accept();
+        self.scheduled.accept();
         self.places.accept();
         self.dead.accept();
         self.dead_numbers.accept();
         self.seen.accept();
         self.trials.accept();
         self.outgoing.accept();
+        self.replies.accept();
         self.outbox.accept();
         self.audit.accept();
     }
@@ -50,12 +54,14 @@ impl Data {
         self.streams.undo();
         self.entities.undo();
         self.held.undo();
+        self.scheduled.undo();
         self.places.undo();
         self.dead.undo();
         self.dead_numbers.undo();
         self.seen.undo();
         self.trials.undo();
         self.outgoing.undo();
+        self.replies.undo();
         self.outbox.undo();
         self.audit.undo();
     }
@@ -122,6 +128,12 @@ impl Data {
         }
         for change in changes.outgoing {
             self.number(change)?;
+        }
+        for new in changes.replies {
+            self.keep_reply(new)?;
+        }
+        for new in changes.schedule {
+            self.schedule(new, now);
         }
         for id in &changes.paid {
             self.pay(*id);

@@ -1,12 +1,12 @@
 //! What a store in memory holds.
 
 use bytes::Bytes;
-use doorstep_event::{EventId, Source, StreamKey, Subject, Timestamp};
+use doorstep_event::{EventId, RequestId, Source, StreamKey, Subject, Timestamp};
 
 use super::journaled::Journaled;
 use crate::{
-    AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, OutboxId, OutboxRow, RowRef,
-    Tally, Usage, UsageOf, size,
+    AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, NewReply, OutboxId, OutboxRow,
+    RowRef, Tally, Usage, UsageOf, size,
 };
 
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Data {
     pub(super) streams: Journaled<StreamKey, Stream>,
     pub(super) entities: Journaled<EntityKey, Entity>,
     pub(super) held: Journaled<HeldId, Held>,
+    /// Numbered together with what is held.
+    pub(super) scheduled: Journaled<HeldId, Held>,
     /// Where each held event with a sequence is.
     pub(super) places: Journaled<(StreamKey, u64), HeldId>,
     /// By a number of their own, in the order in which they were made.
@@ -23,6 +25,7 @@ pub(super) struct Data {
     /// How often, and when last.
     pub(super) trials: Journaled<(Source, EventId), (u32, Timestamp)>,
     pub(super) outgoing: Journaled<Subject, u64>,
+    pub(super) replies: Journaled<(Source, RequestId), NewReply>,
     pub(super) outbox: Journaled<OutboxId, Owed>,
     pub(super) audit: Journaled<AuditId, AuditRow>,
     pub(super) counters: Counters,

@@ -7,7 +7,7 @@ use doorstep_event::{StreamKey, Timestamp};
 use super::data::{Data, Entity, Stream};
 use crate::{
     Ask, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow,
-    StreamRow, Summary, rows::age_ms, size::Allowance,
+    ReplyRow, StreamRow, Summary, rows::age_ms, size::Allowance,
 };
 
 impl Data {
@@ -49,6 +49,13 @@ impl Data {
             let last = self.outgoing.get(subject).copied();
             loaded.outgoing.push(last.unwrap_or(0));
         }
+        for key in &ask.replies {
+            let reply = self.replies.get(key).map(|reply| ReplyRow {
+                hash: reply.hash,
+                reply: reply.reply.clone(),
+            });
+            loaded.replies.push(reply);
+        }
         loaded
     }
 
@@ -56,6 +63,7 @@ impl Data {
         let mut due: Vec<_> = self
             .held
             .iter()
+            .chain(self.scheduled.iter())
             .filter_map(|(id, held)| Some((held.due?, *id, held)))
             .filter(|(due, ..)| *due <= now)
             .collect();
@@ -70,7 +78,8 @@ impl Data {
     }
 
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.held.iter().filter_map(|(_, held)| held.due).min()
+        let all = self.held.iter().chain(self.scheduled.iter());
+        all.filter_map(|(_, held)| held.due).min()
     }
 
     pub(super) fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow> {
@@ -165,6 +174,11 @@ impl Data {
             blocked: blocked.count() as u64,
             gaps: self.gaps(None, usize::MAX).len() as u64,
             held_due: self.held.iter().filter(|(_, h)| h.due.is_some()).count() as u64,
+            scheduled_due: self
+                .scheduled
+                .iter()
+                .filter(|(_, s)| s.due.is_some_and(|due| due <= now))
+                .count() as u64,
             usage: self.counters.usage,
             tally: self.counters.tally,
             commits: self.counters.commits,

@@ -5,6 +5,8 @@ mod dead;
 mod entities;
 mod held;
 mod outbox;
+mod replies;
+mod scheduled;
 mod streams;
 mod trials;
 
@@ -25,7 +27,7 @@ use crate::{
 };
 
 pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
-    changes.check_range().map_err(Stop::Unusable)?;
+    changes.check().map_err(Stop::Unusable)?;
     let generation = db.generation;
     let written = db.write(|tx, sources| {
         let totals = Totals::read(tx)?;
@@ -94,6 +96,12 @@ impl Writer<'_> {
         }
         for change in &changes.outgoing {
             self.number(change)?;
+        }
+        for new in &changes.replies {
+            self.keep_reply(new)?;
+        }
+        for new in &changes.schedule {
+            self.schedule(new)?;
         }
         self.pay(&changes.paid)?;
         self.put_off_payment(&changes.unpaid)?;

@@ -22,7 +22,11 @@ const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
 
 /// What each form of the tables has added to the one before. A file of an older form is brought up to date by whoever opens it for
 /// writing, one of a newer form is refused rather than misread.
-const ADDED: [&str; 2] = [include_str!("form2.sql"), include_str!("form3.sql")];
+const ADDED: [&str; 3] = [
+    include_str!("form2.sql"),
+    include_str!("form3.sql"),
+    include_str!("form4.sql"),
+];
 
 /// The form of the tables that this program writes.
 const FORM: i32 = 1 + ADDED.len() as i32;

@@ -1,7 +1,7 @@
 //! Held events: their columns, and what is due.
 
 use doorstep_event::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::Type};
+use rusqlite::{Connection, Result, Row, params, types::Type};
 
 use super::{
     columns::{self, nanos, optional_text, optional_time, signed, small, text},
@@ -19,12 +19,21 @@ macro_rules! held_columns {
 }
 pub(super) use held_columns;
 
+/// The same of a scheduled event.
+macro_rules! scheduled_columns {
+    () => {
+        "id, since, 0, 3, NULL, NULL, 'scheduled-' || id, source_id, type, subject, time, NULL, traceparent, data, bytes"
+    };
+}
+pub(super) use scheduled_columns;
+
 pub(super) fn held_row(row: &Row<'_>, conn: &Connection, sources: &mut Sources) -> Result<HeldRow> {
     let about = || text(row, 4).map(ToOwned::to_owned);
     let reason = match row.get(3)? {
         BEHIND => HeldReason::Behind,
         AWAITS => HeldReason::Awaits(EntityKey::new(about()?)),
         REPLAY => HeldReason::Replay(DeadId(about()?)),
+        SCHEDULED => HeldReason::Scheduled,
         _ => {
             return Err(rusqlite::Error::InvalidColumnType(
                 3,
@@ -46,6 +55,8 @@ pub(super) fn held_row(row: &Row<'_>, conn: &Connection, sources: &mut Sources) 
 const BEHIND: i64 = 0;
 pub(super) const AWAITS: i64 = 1;
 const REPLAY: i64 = 2;
+/// Never in a row of `held`: stands for the rows of `scheduled`.
+const SCHEDULED: i64 = 3;
 
 /// The columns `reason` and `about`.
 pub(super) fn reason_columns(reason: &HeldReason) -> (i64, Option<&str>) {
@@ -53,6 +64,7 @@ pub(super) fn reason_columns(reason: &HeldReason) -> (i64, Option<&str>) {
         HeldReason::Behind => (BEHIND, None),
         HeldReason::Awaits(entity) => (AWAITS, Some(entity.as_str())),
         HeldReason::Replay(dead) => (REPLAY, Some(&dead.0)),
+        HeldReason::Scheduled => (SCHEDULED, None),
     }
 }
 
@@ -72,7 +84,9 @@ pub(super) fn due(
         let mut due = conn.prepare_cached(concat!(
             "SELECT ",
             held_columns!(),
-            " FROM held INDEXED BY held_due WHERE due <= ?1 ORDER BY due, id LIMIT ?2"
+            ", due FROM held INDEXED BY held_due WHERE due <= ?1 UNION ALL SELECT ",
+            scheduled_columns!(),
+            ", due FROM scheduled INDEXED BY scheduled_due WHERE due <= ?1 ORDER BY due, id LIMIT ?2"
         ))?;
         let mut rows = due.query(params![nanos(now), signed(limit as u64)])?;
         let mut held = Vec::new();
@@ -90,11 +104,13 @@ pub(super) fn next_due(db: &mut Db) -> Result<Option<Timestamp>, Stop> {
     let due = db
         .conn
         .prepare_cached(
-            "SELECT due FROM held INDEXED BY held_due WHERE due IS NOT NULL ORDER BY due LIMIT 1",
+            "SELECT (SELECT due FROM held INDEXED BY held_due WHERE due IS NOT NULL ORDER BY due LIMIT 1),
+                    (SELECT due FROM scheduled INDEXED BY scheduled_due ORDER BY due LIMIT 1)",
         )?
-        .query_row([], |row| optional_time(row, 0))
-        .optional()?;
-    Ok(due.flatten())
+        .query_row([], |row| {
+            Ok([optional_time(row, 0)?, optional_time(row, 1)?])
+        })?;
+    Ok(due.into_iter().flatten().min())
 }
 
 /// Held events that should have been made due and were not, at most `limit`. In a sound store there are none, so that looking for

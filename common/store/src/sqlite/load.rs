@@ -1,6 +1,6 @@
 //! Reading all that a batch is about to touch.
 
-use doorstep_event::{EventId, Sequence, Source, StreamKey, Subject};
+use doorstep_event::{EventId, RequestId, Sequence, Source, StreamKey, Subject};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::{
@@ -11,7 +11,8 @@ use super::{
     sources::Sources,
 };
 use crate::{
-    Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, RowRef, StreamRow, size::Allowance,
+    Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, ReplyRow, RequestHash, RowRef, StreamRow,
+    size::Allowance,
 };
 
 pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
@@ -30,6 +31,9 @@ pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
         }
         for subject in &ask.outgoing {
             loaded.outgoing.push(outgoing(conn, subject)?);
+        }
+        for (caller, id) in &ask.replies {
+            loaded.replies.push(reply(conn, caller, id)?);
         }
         Ok(loaded)
     })
@@ -210,6 +214,17 @@ fn trials(conn: &Connection, sources: &mut Sources, source: &Source, id: &EventI
         .query_row(params![source, id.as_str()], |row| small(row, 0))
         .optional()?;
     Ok(trials.unwrap_or(0))
+}
+
+fn reply(conn: &Connection, caller: &Source, id: &RequestId) -> Result<Option<ReplyRow>> {
+    conn.prepare_cached("SELECT hash, reply FROM replies WHERE caller = ?1 AND request_id = ?2")?
+        .query_row(params![caller.as_str(), id.as_str()], |row| {
+            Ok(ReplyRow {
+                hash: RequestHash(row.get(0)?),
+                reply: bytes(row, 1)?,
+            })
+        })
+        .optional()
 }
 
 fn outgoing(conn: &Connection, subject: &Subject) -> Result<u64> {

@@ -4,7 +4,7 @@ use doorstep_event::{EventId, Timestamp};
 use rusqlite::{Result, params};
 
 use super::{
-    columns::{attribute, nanos, signed},
+    columns::{attribute, nanos, signed, unsigned},
     db::{Db, End},
     error::Stop,
     totals::Totals,
@@ -25,6 +25,30 @@ pub(super) fn prune_trials(db: &mut Db, older_than: Timestamp, limit: usize) -> 
         tx.prepare_cached("UPDATE totals SET commits = commits + 1")?
             .execute([])?;
         Ok(End::Commit(forgotten as u64))
+    })
+}
+
+pub(super) fn prune_replies(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<u64, Stop> {
+    db.write(|tx, _| {
+        let mut forget = tx.prepare_cached(
+            "DELETE FROM replies WHERE number IN (
+                 SELECT number FROM replies INDEXED BY replies_time WHERE time < ?1 ORDER BY time LIMIT ?2) RETURNING bytes",
+        )?;
+        let forgotten = forget
+            .query_map(params![nanos(older_than), signed(limit as u64)], |row| {
+                unsigned(row, 0)
+            })?
+            .collect::<Result<Vec<_>>>()?;
+        if forgotten.is_empty() {
+            return Ok(End::Rollback(0));
+        }
+        let mut totals = Totals::read(tx)?;
+        let replies = &mut totals.usage.replies;
+        replies.rows = replies.rows.saturating_sub(forgotten.len() as u64);
+        replies.bytes = replies.bytes.saturating_sub(forgotten.iter().sum());
+        totals.commits += 1;
+        totals.write(tx)?;
+        Ok(End::Commit(forgotten.len() as u64))
     })
 }
 

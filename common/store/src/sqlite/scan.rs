@@ -165,6 +165,11 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
             )?,
             gaps: count(&format!("SELECT count(*) FROM {GAPS}"))?,
             held_due: count("SELECT count(*) FROM held INDEXED BY held_due WHERE due IS NOT NULL")?,
+            scheduled_due: conn
+                .prepare_cached(
+                    "SELECT count(*) FROM scheduled INDEXED BY scheduled_due WHERE due <= ?1",
+                )?
+                .query_row([nanos(now)], |row| unsigned(row, 0))?,
             usage: totals.usage,
             tally: totals.tally,
             commits: totals.commits,

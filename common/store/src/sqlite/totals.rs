@@ -28,7 +28,7 @@ impl Totals {
         conn.prepare_cached(
             "SELECT generation, commits, last_stream, last_entity, last_held, last_outbox, streams, entities, awaiting, held_rows,
                     held_bytes, dead_rows, dead_bytes, seen_rows, seen_bytes, outbox_rows, outbox_bytes, applied, ignored,
-                    duplicates, held, dead, replayed, skipped
+                    duplicates, held, dead, replayed, skipped, replies_rows, replies_bytes, scheduled_rows, scheduled_bytes, obeyed
              FROM totals, store",
         )?
         .query_row([], |row| {
@@ -53,6 +53,8 @@ impl Totals {
                     dead: of(11)?,
                     seen: of(13)?,
                     outbox: of(15)?,
+                    replies: of(24)?,
+                    scheduled: of(26)?,
                 },
                 tally: Tally {
                     applied: unsigned(row, 17)?,
@@ -62,6 +64,7 @@ impl Totals {
                     dead: unsigned(row, 21)?,
                     replayed: unsigned(row, 22)?,
                     skipped: unsigned(row, 23)?,
+                    obeyed: unsigned(row, 28)?,
                 },
             })
         })
@@ -73,12 +76,15 @@ impl Totals {
             dead,
             seen,
             outbox,
+            replies,
+            scheduled,
         } = self.usage;
         conn.prepare_cached(
             "UPDATE totals SET commits = ?1, last_stream = ?2, last_entity = ?3, last_held = ?4, last_outbox = ?5, streams = ?6,
                     entities = ?7, awaiting = ?8, held_rows = ?9, held_bytes = ?10, dead_rows = ?11, dead_bytes = ?12,
                     seen_rows = ?13, seen_bytes = ?14, outbox_rows = ?15, outbox_bytes = ?16, applied = ?17, ignored = ?18,
-                    duplicates = ?19, held = ?20, dead = ?21, replayed = ?22, skipped = ?23
+                    duplicates = ?19, held = ?20, dead = ?21, replayed = ?22, skipped = ?23, replies_rows = ?24,
+                    replies_bytes = ?25, scheduled_rows = ?26, scheduled_bytes = ?27, obeyed = ?28
              WHERE one = 1",
         )?
         .execute(params![
@@ -105,6 +111,11 @@ impl Totals {
             signed(self.tally.dead),
             signed(self.tally.replayed),
             signed(self.tally.skipped),
+            signed(replies.rows),
+            signed(replies.bytes),
+            signed(scheduled.rows),
+            signed(scheduled.bytes),
+            signed(self.tally.obeyed),
         ])?;
         Ok(())
     }

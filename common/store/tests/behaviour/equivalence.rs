@@ -3,8 +3,9 @@
 use doorstep_event::{Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
     Ask, AuditAction, Changes, Commit, DeadEdit, DeadFate, DeadId, DeadStatus, EntityChange,
-    Expect, HeldId, HeldReason, HeldRetry, NewAudit, NewDead, NewHeld, NewOutbox, OutboxId,
-    OutboxKind, OutboxRetry, OutgoingChange, Store, StreamChange, StreamState, TrialChange,
+    Expect, HeldId, HeldReason, HeldRetry, NewAudit, NewDead, NewHeld, NewOutbox, NewReply,
+    OutboxId, OutboxKind, OutboxRetry, OutgoingChange, Store, StreamChange, StreamState,
+    TrialChange,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -17,6 +18,7 @@ enum Step {
     Sweep,
     Prune(usize),
     PruneTrials(usize),
+    PruneReplies(usize),
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +78,14 @@ enum Part {
         fresh: Fresh,
         more: u8,
     },
+    Reply {
+        which: u8,
+        time: u8,
+    },
+    Schedule {
+        which: u8,
+        due: u8,
+    },
     Owe {
         which: u8,
         copy: bool,
@@ -131,6 +141,8 @@ fn part() -> impl Strategy<Value = Part> {
         1 => (0..20_u8, 0..40_u8).prop_map(|(which, time)| Part::Seen { which, time }),
         2 => (0..6_u8, fresh(), 0..3_u8).prop_map(|(which, fresh, after)| Part::Trial { which, fresh, after }),
         2 => (0..3_u8, fresh(), 1..3_u8).prop_map(|(which, fresh, more)| Part::Outgoing { which, fresh, more }),
+        1 => (0..12_u8, 0..40_u8).prop_map(|(which, time)| Part::Reply { which, time }),
+        2 => (0..5_u8, 0..60_u8).prop_map(|(which, due)| Part::Schedule { which, due }),
         2 => (0..5_u8, any::<bool>()).prop_map(|(which, copy)| Part::Owe { which, copy }),
         2 => any::<u8>().prop_map(Part::Pay),
         1 => (any::<u8>(), 0..60_u8).prop_map(|(which, due)| Part::Unpaid { which, due }),
@@ -144,6 +156,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Sweep),
         1 => (0..4_usize).prop_map(Step::Prune),
         1 => (0..4_usize).prop_map(Step::PruneTrials),
+        1 => (0..4_usize).prop_map(Step::PruneReplies),
     ]
 }
 
@@ -174,6 +187,10 @@ fn seen_id(which: u8) -> (Source, EventId) {
     )
 }
 
+fn reply_of(which: u8, time: u8) -> NewReply {
+    reply(&format!("request {which}"), which % 3, time.into())
+}
+
 fn reason(number: u8, which: u8) -> HeldReason {
     match number {
         0 => HeldReason::Behind,
@@ -194,6 +211,10 @@ fn everything() -> Ask {
         seen: (0..20).map(seen_id).collect(),
         trials: (0..6).map(seen_id).collect(),
         outgoing: (0..3).map(|n| subject(&format!("delivery/{n}"))).collect(),
+        replies: (0..12)
+            .map(|n| reply_of(n, 0))
+            .map(|r| (r.caller, r.id))
+            .collect(),
     }
 }
 
@@ -389,6 +410,11 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
                 after,
             });
         }
+        Part::Reply { which, time } => changes.replies.push(reply_of(which, time)),
+        Part::Schedule { which, due } => {
+            let about = key(which).subject;
+            changes.schedule.push(scheduled(about.as_str(), due.into()));
+        }
         Part::Owe { which, copy } => {
             let kind = if copy {
                 OutboxKind::DeadCopy {
@@ -425,6 +451,12 @@ async fn answer(store: &impl Store, second: i64, step: &Step, changes: &Changes)
         Step::PruneTrials(n) => {
             Answer::Rows(store.prune_trials(at(*n as i64 * 10), 1_000).await.unwrap())
         }
+        Step::PruneReplies(n) => Answer::Rows(
+            store
+                .prune_replies(at(*n as i64 * 10), 1_000)
+                .await
+                .unwrap(),
+        ),
         Step::Prune(n) => Answer::Rows(store.prune_seen(at(*n as i64 * 10), 1_000).await.unwrap()),
     }
 }

@@ -1,11 +1,14 @@
 //! What the promises have in common: events, and changes made from what is there.
 
 use bytes::Bytes;
-use doorstep_event::{Event, EventId, EventType, Sequence, Source, StreamKey, Subject, Timestamp};
+use doorstep_event::{
+    Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject, Timestamp,
+};
 use doorstep_store::{
     Ask, AuditFilter, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     DeadStatus, EntityChange, EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded,
-    NewHeld, OutboxRow, Store, StreamChange, StreamRow, StreamState, Summary, Written,
+    NewHeld, NewReply, NewScheduled, OutboxRow, ReplyRow, RequestHash, Store, StreamChange,
+    StreamRow, StreamState, Summary, Written,
 };
 
 /// So many seconds after the beginning of 2026.
@@ -57,6 +60,30 @@ pub fn held(event: Event) -> NewHeld {
         due: None,
         attempts: 0,
         since: at(1),
+    }
+}
+
+/// An event about a subject that the role has scheduled to itself.
+pub fn scheduled(about: &str, due: i64) -> NewScheduled {
+    let event = event(about, 0);
+    NewScheduled {
+        due: at(due),
+        source: source("tracking/1"),
+        kind: event.kind,
+        subject: event.subject,
+        traceparent: Some("00-1-2-01".into()),
+        data: event.data,
+    }
+}
+
+/// A reply to a command of the gateway.
+pub fn reply(id: &str, hash: u8, second: i64) -> NewReply {
+    NewReply {
+        caller: source("gateway/1"),
+        id: RequestId::new(id).unwrap(),
+        hash: RequestHash([hash; 32]),
+        reply: Bytes::from(format!("reply to {id}")),
+        time: at(second),
     }
 }
 
@@ -234,6 +261,7 @@ pub struct Loadable {
     pub seen: Vec<bool>,
     pub trials: Vec<u32>,
     pub outgoing: Vec<u64>,
+    pub replies: Vec<Option<ReplyRow>>,
 }
 
 /// Reads everything; of what can only be asked for by name, what `ask` names.
@@ -250,6 +278,7 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
             seen: loaded.seen,
             trials: loaded.trials,
             outgoing: loaded.outgoing,
+            replies: loaded.replies,
         },
         due: store.due(forever, 1_000, u64::MAX).await.unwrap(),
         next_due: store.next_due().await.unwrap(),

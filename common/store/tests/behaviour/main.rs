@@ -12,7 +12,9 @@ mod fixtures;
 mod folder;
 mod held;
 mod outbox;
+mod replies;
 mod scans;
+mod scheduled;
 mod streams;
 mod trials;
 mod unsequenced;
@@ -103,6 +105,18 @@ promises! {
         trials_are_counted_and_forgotten,
         trials_that_somebody_else_has_counted_are_a_conflict,
         old_trials_are_forgotten_a_page_at_a_time,
+    }
+    replies {
+        a_reply_is_read_back_as_it_was_written,
+        of_two_replies_to_one_command_the_first_stays,
+        old_replies_are_forgotten_a_page_at_a_time,
+    }
+    scheduled {
+        what_is_scheduled_falls_due_at_its_time_among_what_is_held,
+        what_is_scheduled_is_released_once,
+        what_is_scheduled_and_put_off_is_held_from_then_on,
+        what_is_scheduled_is_no_gap_and_blocks_nothing,
+        what_is_held_cannot_become_scheduled,
     }
     dead {
         a_dead_letter_is_read_back_as_it_was,

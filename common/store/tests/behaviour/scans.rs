@@ -163,6 +163,7 @@ pub async fn the_summary_counts_everything(store: impl Store) {
         dead: 5,
         replayed: 6,
         skipped: 7,
+        obeyed: 8,
     };
     let tally = changes.tally;
     let told = commit(&store, changes).await;
@@ -206,6 +207,7 @@ pub async fn the_count_of_commits_moves_with_every_write_and_with_nothing_else(s
     conflict(&store, stale).await;
     store.sweep(at(3)).await.unwrap();
     store.prune_seen(at(3), 10).await.unwrap();
+    store.prune_replies(at(3), 10).await.unwrap();
     assert_eq!(count().await, written);
 
     let mut tally = Changes::at(at(3));

@@ -15,6 +15,7 @@ pub async fn what_was_never_written_is_read_as_absent(store: impl Store) {
         seen: vec![(source("shop/1"), event("order/1", 1).id)],
         trials: vec![(source("shop/1"), event("order/1", 1).id)],
         outgoing: vec![subject("order/1")],
+        replies: vec![(source("gateway/1"), reply("a", 1, 1).id)],
     };
     let loaded = load(&store, ask).await;
     let row = &loaded.streams[0];

@@ -20,6 +20,9 @@ fn ask() -> Ask {
         seen: ["a", "b", "c"].map(seen_id).into(),
         trials: ["a", "b"].map(seen_id).into(),
         outgoing: vec![subject("delivery/1"), subject("delivery/2")],
+        replies: ["a", "b"]
+            .map(|id| (source("gateway/1"), reply(id, 1, 1).id))
+            .into(),
     }
 }
 
@@ -71,6 +74,8 @@ async fn everything(store: &impl Store) -> Changes {
         before: 2,
         after: 5,
     }];
+    changes.replies = vec![reply("b", 1, 9)];
+    changes.schedule = vec![scheduled("order/7", 90)];
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("order/7", 1)),
     }];
@@ -110,6 +115,8 @@ async fn prepare(store: &impl Store) {
         before: 0,
         after: 2,
     }];
+    changes.replies = vec![reply("a", 1, 1)];
+    changes.schedule = vec![scheduled("order/1", 99)];
     changes.outbox = [1, 2]
         .map(|n| NewOutbox {
             kind: OutboxKind::Event(event("order/1", n)),
@@ -120,7 +127,7 @@ async fn prepare(store: &impl Store) {
 
 pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
     type Spoil = fn(&mut Changes);
-    let spoils: [(&str, Spoil); 15] = [
+    let spoils: [(&str, Spoil); 16] = [
         ("a changed stream's version", |c| {
             c.streams[0].expect.version += 1;
         }),
@@ -160,6 +167,9 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
         }),
         ("trials that were counted", |c| c.trials[0].before = 1),
         ("a sequence that was given", |c| c.outgoing[0].before = 1),
+        ("a command that was replied to", |c| {
+            c.replies.push(reply("a", 1, 9));
+        }),
     ];
     prepare(&store).await;
     let before = contents(&store, ask()).await;

@@ -262,13 +262,44 @@ async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
     commit(&again, late).await;
 }
 
+/// Takes away what form 4 has added.
+const WITHOUT_FORM_4: &str =
+    "DROP TABLE replies; DROP TABLE scheduled; ALTER TABLE totals DROP COLUMN replies_rows;
+    ALTER TABLE totals DROP COLUMN replies_bytes; ALTER TABLE totals DROP COLUMN scheduled_rows;
+    ALTER TABLE totals DROP COLUMN scheduled_bytes; ALTER TABLE totals DROP COLUMN obeyed;";
+
+#[tokio::test]
+async fn a_store_of_form_3_keeps_what_it_has_and_takes_replies_from_then_on() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    advance(&store, 1, "order/1", cursor("order/1", 3)).await;
+    let before = contents(&store, Ask::default()).await;
+    store.close().await;
+    raw(&folder)
+        .execute_batch(&format!("{WITHOUT_FORM_4} PRAGMA user_version = 3"))
+        .unwrap();
+    let store = open(&folder);
+    assert_eq!(contents(&store, Ask::default()).await, before);
+    let mut changes = Changes::at(at(2));
+    changes.replies = vec![reply("a", 1, 2)];
+    changes.schedule = vec![scheduled("order/1", 9)];
+    changes.tally.obeyed = 1;
+    commit(&store, changes).await;
+    store.close().await;
+    let summary = open(&folder).summary(at(9)).await.unwrap();
+    assert_eq!((summary.tally.obeyed, summary.scheduled_due), (1, 1));
+    assert_eq!(summary.usage.replies.rows, 1);
+}
+
 #[tokio::test]
 async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
     let folder = Folder::new();
     open(&folder).close().await;
     raw(&folder)
         .execute_batch(
-            "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; PRAGMA user_version = 1",
+            &format!(
+                "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; {WITHOUT_FORM_4} PRAGMA user_version = 1"
+            ),
         )
         .unwrap();
     let looked = SqliteStore::open_read_only(folder.path(), "tracking", &Options::default());
@@ -287,7 +318,9 @@ async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
     commit(&store, changes).await;
     store.close().await;
     raw(&folder)
-        .execute_batch("DROP TABLE trials; PRAGMA user_version = 2")
+        .execute_batch(&format!(
+            "DROP TABLE trials; {WITHOUT_FORM_4} PRAGMA user_version = 2"
+        ))
         .unwrap();
     commit(&open(&folder), Changes::at(at(3))).await;
     SqliteStore::open_read_only(folder.path(), "tracking", &Options::default()).unwrap();

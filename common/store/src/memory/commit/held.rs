@@ -44,7 +44,9 @@ impl Data {
     }
 
     pub(super) fn release(&mut self, id: HeldId) -> Option<()> {
-        let held = self.held.remove(&id)?;
+        let Some(held) = self.held.remove(&id) else {
+            return self.unschedule(id).map(drop);
+        };
         less(
             &mut self.counters.usage.held,
             size::held(&held.row.event, held.row.defect.as_deref()),
@@ -60,7 +62,10 @@ impl Data {
     }
 
     pub(super) fn put_off(&mut self, retry: HeldRetry) -> Result<(), Conflict> {
-        let mut held = self.held.get(&retry.id).ok_or(Conflict)?.clone();
+        let mut held = match self.held.get(&retry.id) {
+            Some(held) => held.clone(),
+            None => self.hold_scheduled(retry.id).ok_or(Conflict)?,
+        };
         held.row.reason = retry.reason;
         held.row.attempts = retry.attempts;
         held.row.since = retry.since;

@@ -70,11 +70,16 @@ impl Writer<'_> {
     }
 
     fn hold_one(&mut self, held: &NewHeld, stream: Option<i64>) -> Result<(), Stop> {
+        self.totals.last_held += 1;
+        self.hold_under(HeldId(self.totals.last_held), held, stream)
+    }
+
+    /// Holds an event under this number.
+    fn hold_under(&mut self, id: HeldId, held: &NewHeld, stream: Option<i64>) -> Result<(), Stop> {
         let event = &held.event;
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let (reason, about) = reason_columns(&held.reason);
         let bytes = size::held(event, held.defect.as_deref());
-        self.totals.last_held += 1;
         let added = self
             .tx
             .prepare_cached(
@@ -83,7 +88,7 @@ impl Writer<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT DO NOTHING",
             )?
             .execute(params![
-                self.totals.last_held,
+                id.0,
                 stream,
                 event.sequence.map(Sequence::get).map(signed),
                 held.due.map(nanos),
@@ -112,7 +117,7 @@ impl Writer<'_> {
 
     pub(super) fn release(&mut self, ids: &[HeldId]) -> Result<(), Stop> {
         for id in ids {
-            let (stream, bytes, awaits) = self
+            let held = self
                 .tx
                 .prepare_cached(
                     "DELETE FROM held WHERE id = ?1 RETURNING stream_id, bytes, reason",
@@ -122,8 +127,13 @@ impl Writer<'_> {
                     let reason: i64 = row.get(2)?;
                     Ok((stream, unsigned(row, 1)?, reason == AWAITS))
                 })
-                .optional()?
-                .ok_or(Stop::Conflict)?;
+                .optional()?;
+            let Some((stream, bytes, awaits)) = held else {
+                if !self.unschedule(*id)? {
+                    return Err(Stop::Conflict);
+                }
+                continue;
+            };
             if let Some(stream) = stream {
                 *self.held_more.entry(stream).or_default() -= 1;
             }
@@ -134,12 +144,15 @@ impl Writer<'_> {
 
     pub(super) fn put_off(&mut self, retries: &[HeldRetry]) -> Result<(), Stop> {
         for retry in retries {
-            let awaited: i64 = self
+            let awaited: Option<i64> = self
                 .tx
                 .prepare_cached("SELECT reason FROM held WHERE id = ?1")?
                 .query_row([retry.id.0], |row| row.get(0))
-                .optional()?
-                .ok_or(Stop::Conflict)?;
+                .optional()?;
+            let Some(awaited) = awaited else {
+                self.hold_scheduled(retry)?;
+                continue;
+            };
             let (reason, about) = reason_columns(&retry.reason);
             self.tx
                 .prepare_cached(
@@ -157,5 +170,19 @@ impl Writer<'_> {
             self.totals.awaiting = awaiting.saturating_sub(u64::from(awaited == AWAITS));
         }
         Ok(())
+    }
+
+    /// Holds what was scheduled and could not be applied when its time came.
+    fn hold_scheduled(&mut self, retry: &HeldRetry) -> Result<(), Stop> {
+        let row = self.take_scheduled(retry.id)?.ok_or(Stop::Conflict)?;
+        let held = NewHeld {
+            event: row.event,
+            defect: row.defect,
+            reason: retry.reason.clone(),
+            due: retry.due,
+            attempts: retry.attempts,
+            since: retry.since,
+        };
+        self.hold_under(retry.id, &held, None)
     }
 }

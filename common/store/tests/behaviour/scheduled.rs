@@ -1,0 +1,131 @@
+//! Events that a role has scheduled to itself.
+
+use doorstep_store::{
+    Changes, HeldReason, HeldRetry, HeldRow, NewHeld, NewScheduled, Store, StoreError, Usage,
+};
+
+use crate::fixtures::*;
+
+async fn schedule(store: &impl Store, second: i64, new: Vec<NewScheduled>) {
+    let mut changes = Changes::at(at(second));
+    changes.schedule = new;
+    commit(store, changes).await;
+}
+
+async fn due(store: &impl Store, second: i64) -> Vec<HeldRow> {
+    store.due(at(second), 10, u64::MAX).await.unwrap()
+}
+
+fn subjects(rows: &[HeldRow]) -> Vec<&str> {
+    rows.iter().map(|row| row.event.subject.as_str()).collect()
+}
+
+pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: impl Store) {
+    schedule(&store, 1, vec![scheduled("order/3", 30)]).await;
+    schedule(
+        &store,
+        2,
+        vec![scheduled("order/1", 10), scheduled("order/2", 10)],
+    )
+    .await;
+    let tried = |about: &str, second| NewHeld {
+        due: Some(at(second)),
+        ..held(event(about, 0))
+    };
+    hold(&store, 3, vec![tried("order/4", 20), tried("order/5", 10)]).await;
+    assert_eq!(subjects(&due(&store, 9).await), Vec::<&str>::new());
+    assert_eq!(store.next_due().await.unwrap(), Some(at(10)));
+    let all = due(&store, 30).await;
+    let expected = ["order/1", "order/2", "order/5", "order/4", "order/3"];
+    assert_eq!(subjects(&all), expected);
+    assert_eq!(store.due(at(30), 2, u64::MAX).await.unwrap(), all[..2]);
+    assert_eq!(store.due(at(30), 9, 0).await.unwrap(), all[..1]);
+    assert_eq!(due(&store, 10).await, all[..3]);
+
+    let row = &all[0];
+    assert_eq!(
+        (row.reason.clone(), row.attempts),
+        (HeldReason::Scheduled, 0)
+    );
+    assert_eq!((row.since, row.event.time), (at(2), Some(at(10))));
+    assert_eq!((row.event.sequence, row.defect.as_ref()), (None, None));
+    let as_scheduled = scheduled("order/1", 10);
+    assert_eq!(row.event.source, as_scheduled.source);
+    assert_eq!(row.event.kind, as_scheduled.kind);
+    assert_eq!(row.event.traceparent, as_scheduled.traceparent);
+    assert_eq!(row.event.data, as_scheduled.data);
+    // No two have the same id, also once one of them is gone.
+    assert_ne!(all[0].event.id, all[1].event.id);
+    let last = all[4].event.id.clone();
+    let mut changes = Changes::at(at(31));
+    changes.release = vec![all[4].id];
+    changes.schedule = vec![scheduled("order/3", 30)];
+    commit(&store, changes).await;
+    let again = due(&store, 30).await;
+    assert_eq!(subjects(&again), expected);
+    assert_ne!(again[4].event.id, last);
+}
+
+pub async fn what_is_scheduled_is_released_once(store: impl Store) {
+    schedule(&store, 1, vec![scheduled("order/1", 10)]).await;
+    let id = due(&store, 10).await[0].id;
+    let mut changes = Changes::at(at(10));
+    changes.release = vec![id];
+    let written = commit(&store, changes.clone()).await;
+    assert_eq!(written.usage, Usage::default());
+    conflict(&store, changes).await;
+    assert_eq!(due(&store, 99).await, []);
+    assert_eq!(store.next_due().await.unwrap(), None);
+}
+
+pub async fn what_is_scheduled_and_put_off_is_held_from_then_on(store: impl Store) {
+    schedule(&store, 1, vec![scheduled("order/1", 10)]).await;
+    let before = due(&store, 10).await.remove(0);
+    let mut changes = Changes::at(at(11));
+    changes.put_off = vec![HeldRetry {
+        id: before.id,
+        reason: HeldReason::Awaits(entity("stock/1")),
+        due: Some(at(60)),
+        attempts: 1,
+        since: at(11),
+    }];
+    let usage = commit(&store, changes).await.usage;
+    assert_eq!((usage.scheduled.rows, usage.held.rows), (0, 1));
+    assert_eq!(usage.scheduled.bytes, 0);
+    assert_eq!(due(&store, 59).await, []);
+    // What it waits for makes it due like anything else that is held.
+    let mut changes = Changes::at(at(20));
+    changes.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
+    commit(&store, changes).await;
+    let after = due(&store, 20).await.remove(0);
+    assert_eq!((after.id, after.event), (before.id, before.event));
+    assert_eq!((after.attempts, after.since), (1, at(11)));
+    assert_eq!(after.reason, HeldReason::Awaits(entity("stock/1")));
+    let mut end = Changes::at(at(21));
+    end.release = vec![after.id];
+    assert_eq!(commit(&store, end).await.usage, Usage::default());
+}
+
+pub async fn what_is_scheduled_is_no_gap_and_blocks_nothing(store: impl Store) {
+    let distant = scheduled("order/1", 500);
+    schedule(&store, 1, vec![distant, scheduled("order/1", 10)]).await;
+    assert_eq!(store.streams(None, 10).await.unwrap(), []);
+    assert_eq!(store.gaps(at(999), 10).await.unwrap(), []);
+    assert_eq!(store.sweep(at(999)).await.unwrap(), 0);
+    let summary = store.summary(at(10)).await.unwrap();
+    assert_eq!((summary.held_due, summary.gaps, summary.blocked), (0, 0, 0));
+    assert_eq!((summary.scheduled_due, summary.oldest_held_ms), (1, None));
+    assert_eq!(summary.usage.held.rows, 0);
+    assert_eq!(summary.usage.scheduled.rows, 2);
+    assert_eq!(store.summary(at(9)).await.unwrap().scheduled_due, 0);
+}
+
+pub async fn what_is_held_cannot_become_scheduled(store: impl Store) {
+    let mut changes = Changes::at(at(1));
+    changes.hold = vec![NewHeld {
+        reason: HeldReason::Scheduled,
+        ..held(event("order/1", 0))
+    }];
+    let refused = store.commit(changes).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unusable { .. }), "{refused}");
+}
