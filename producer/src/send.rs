@@ -72,6 +72,7 @@ pub(crate) fn topology(namespace: &Namespace) -> Topology {
         .map(|role| RoleQueues {
             role: role.name,
             subjects: role.subjects,
+            answers: role.answers,
         })
         .collect();
     Topology::of(namespace, &roles)

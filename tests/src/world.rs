@@ -18,6 +18,7 @@ use crate::{Proxy, RoleProcess, View, Wire, wait_for};
 pub const LEDGER: RoleQueues = RoleQueues {
     role: "ledger",
     subjects: &["account"],
+    answers: false,
 };
 
 /// What every name in a world starts with.

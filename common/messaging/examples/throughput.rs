@@ -30,6 +30,7 @@ type Anything<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 const ROLE: RoleQueues = RoleQueues {
     role: "throughput",
     subjects: &["order"],
+    answers: false,
 };
 
 #[tokio::main]

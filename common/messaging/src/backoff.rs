@@ -52,11 +52,25 @@ impl Backoff {
             .min(self.most)
     }
 
+    /// From 20 ms up to 1 s: for asking again while somebody waits.
+    #[must_use]
+    pub const fn quick() -> Self {
+        Self {
+            initial: Duration::from_millis(20),
+            most: Duration::from_secs(1),
+        }
+    }
+
     /// Waits. Cancel-safe: dropping it ends the wait and nothing else.
     pub(crate) async fn wait(&self, failures: u32) {
+        self.wait_after(Duration::ZERO, failures).await;
+    }
+
+    /// Waits so long, and then as [`wait`](Self::wait) does. Cancel-safe like it.
+    pub(crate) async fn wait_after(&self, at_least: Duration, failures: u32) {
         let ceiling = self.ceiling(failures).as_micros().min(u128::from(u64::MAX)) as u64;
         let pause = rand::rng().random_range(0..=ceiling);
-        tokio::time::sleep(Duration::from_micros(pause)).await;
+        tokio::time::sleep(at_least + Duration::from_micros(pause)).await;
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`Publisher`], [`Message`], [`Outcome`]: publishing, confirmed, with the outcome as a type.
 //! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, settled on their own channel or not at all.
 //! - [`PublishCounts`], [`ConsumeCounts`]: what they have done, to be read at any time by a [`PublishMeter`] or [`ConsumeMeter`].
+//! - [`Requester`], [`Responder`]: asking roles what cannot wait, and answering.
 //! - [`Inspector`]: how full a queue is.
 //! - [`verify`], [`Finding`]: how the broker differs from what is needed, without changing anything.
 //! - [`Rights`]: the least that a user must be allowed to do.
@@ -36,6 +37,7 @@ mod names;
 mod publish;
 mod raw;
 mod rights;
+mod rpc;
 mod settings;
 mod topology;
 pub mod trace;
@@ -56,6 +58,10 @@ pub use names::QueueName;
 pub use publish::{Outcome, Publisher};
 pub use raw::{RawMessage, RawPublisher, RawValue};
 pub use rights::{DeclaredBy, Rights};
+pub use rpc::{
+    AnswerCounts, AnswerMeter, AnswerSettings, AskCounts, AskError, AskMeter, AskSettings, Asked,
+    Cancelled, Replied, Reply, ReplyHandle, Requester, Responder,
+};
 pub use settings::{BrokerSettings, Namespace, SettingsError};
 pub use topology::{
     Argument, Binding, Exchange, ExchangeKind, Queue, QueuePurpose, RoleQueues, Topology,

@@ -74,6 +74,23 @@ impl Namespace {
     pub fn dead_queue(&self, role: &str) -> QueueName {
         QueueName::new(format!("{self}.{role}.dead"))
     }
+
+    /// Where requests to a role wait: `doorstep.rpc.payments`.
+    #[must_use]
+    pub fn rpc_queue(&self, role: &str) -> QueueName {
+        QueueName::new(format!("{self}.rpc.{role}"))
+    }
+
+    /// Where it is told that nobody waits for an answer any more: `doorstep.rpc.payments.cancel`.
+    #[must_use]
+    pub fn cancel_exchange(&self, role: &str) -> String {
+        format!("{self}.rpc.{role}.cancel")
+    }
+
+    /// A server's own queue at that exchange, named by what tells servers apart: `doorstep.rpc.payments.cancel.8c1f`.
+    pub(crate) fn cancel_queue(&self, role: &str, server: &str) -> QueueName {
+        QueueName::new(format!("{self}.rpc.{role}.cancel.{server}"))
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +112,10 @@ mod tests {
         assert_eq!(
             namespace.dead_queue("tracking").as_str(),
             "shop.tracking.dead"
+        );
+        assert_eq!(
+            namespace.rpc_queue("tracking").as_str(),
+            "shop.rpc.tracking"
         );
     }
 }

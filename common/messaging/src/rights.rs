@@ -29,6 +29,9 @@ pub enum DeclaredBy {
     Others,
 }
 
+/// The last word of a name that has any last word.
+const ANY_WORD: &str = "*";
+
 /// How the default exchange is called in permissions.
 pub(crate) const DEFAULT_EXCHANGE: &str = "amq.default";
 
@@ -38,7 +41,8 @@ impl Rights {
     #[must_use]
     pub fn to_look(namespace: &Namespace, topology: &Topology) -> Self {
         let mut names = Names::default();
-        names.consume(topology.queues.iter());
+        let of_events = |queue: &&Queue| queue.purpose != QueuePurpose::Rpc;
+        names.consume(topology.queues.iter().filter(of_events));
         names.patterns(namespace)
     }
 
@@ -46,7 +50,21 @@ impl Rights {
     #[must_use]
     pub fn to_produce(namespace: &Namespace, topology: &Topology, declared_by: DeclaredBy) -> Self {
         let mut names = Names::to_declare(topology, declared_by);
-        names.publish(topology);
+        names.publish(namespace);
+        names.patterns(namespace)
+    }
+
+    /// For asking roles and publishing events, where this whole topology is to exist. To read a queue of requests is to be shown whether
+    /// anybody answers them.
+    #[must_use]
+    pub fn to_ask(namespace: &Namespace, topology: &Topology, declared_by: DeclaredBy) -> Self {
+        let mut names = Names::to_declare(topology, declared_by);
+        names.publish(namespace);
+        names.write.insert(DEFAULT_EXCHANGE.to_owned());
+        let cancel = topology.exchanges.iter().map(|e| e.name.clone());
+        names.write.extend(cancel);
+        let of_requests = |queue: &&Queue| queue.purpose == QueuePurpose::Rpc;
+        names.consume(topology.queues.iter().filter(of_requests));
         names.patterns(namespace)
     }
 
@@ -60,14 +78,20 @@ impl Rights {
         declared_by: DeclaredBy,
     ) -> Self {
         let mut names = Names::to_declare(topology, declared_by);
-        names.publish(topology);
+        names.publish(namespace);
         names.write.insert(DEFAULT_EXCHANGE.to_owned());
         let of_role = |queue: &&Queue| {
             role.is_none_or(|role| {
                 queue.name == namespace.role_queue(role, 0)
                     || queue.name == namespace.net_queue(role)
+                    || queue.name == namespace.rpc_queue(role)
             })
         };
+        for queue in topology.queues.iter().filter(of_role) {
+            if queue.purpose == QueuePurpose::Rpc {
+                names.hear_of_cancelling(queue);
+            }
+        }
         names.consume(topology.queues.iter().filter(of_role));
         names.patterns(namespace)
     }
@@ -77,7 +101,8 @@ impl Rights {
     pub fn to_verify(namespace: &Namespace, topology: &Topology) -> Self {
         let mut names = Names::default();
         names.configure(topology);
-        names.publish(topology);
+        let exchanges = topology.exchanges.iter().map(|e| e.name.clone());
+        names.write.extend(exchanges);
         names.write.insert(DEFAULT_EXCHANGE.to_owned());
         names.consume(topology.queues.iter());
         names.patterns(namespace)
@@ -119,9 +144,18 @@ impl Names {
         self.configure.extend(exchanges.chain(queues));
     }
 
-    fn publish(&mut self, topology: &Topology) {
-        self.write
-            .extend(topology.exchanges.iter().map(|e| e.name.clone()));
+    fn publish(&mut self, namespace: &Namespace) {
+        self.write.insert(namespace.events_exchange());
+    }
+
+    /// Each server makes a queue of its own for that, and binds it.
+    fn hear_of_cancelling(&mut self, requests: &Queue) {
+        let exchange = format!("{}.cancel", requests.name);
+        let queue = format!("{exchange}.{ANY_WORD}");
+        self.read.insert(exchange);
+        self.configure.insert(queue.clone());
+        self.write.insert(queue.clone());
+        self.read.insert(queue);
     }
 
     /// What holds copies of dead letters is for people to look at.
@@ -183,6 +217,9 @@ fn either(mut alternatives: Vec<String>) -> String {
 
 /// Names are made of letters, digits, dashes, underscores and dots, of which only the dot means something in a pattern.
 fn escaped(name: &str) -> String {
+    if name == ANY_WORD {
+        return "[^.]+".to_owned();
+    }
     name.replace('.', "\\.")
 }
 
@@ -192,7 +229,11 @@ mod tests {
     use crate::topology::RoleQueues;
 
     fn topology(namespace: &Namespace) -> Topology {
-        let role = |role, subjects| RoleQueues { role, subjects };
+        let role = |role, subjects| RoleQueues {
+            role,
+            subjects,
+            answers: false,
+        };
         let roles = [role("orders", &["order"][..]), role("stock", &["stock"])];
         Topology::of(namespace, &roles)
     }
@@ -228,6 +269,45 @@ mod tests {
             r"^(amq\.default|shop\.(events|(orders|stock)\.0))$"
         );
         assert_eq!(producer.read, r"^shop\.(events|(orders|stock)\.(0|net))$");
+    }
+
+    fn with_requests(namespace: &Namespace) -> Topology {
+        let role = |role, answers| RoleQueues {
+            role,
+            subjects: &["order"],
+            answers,
+        };
+        Topology::of(namespace, &[role("orders", false), role("payments", true)])
+    }
+
+    #[test]
+    fn who_answers_hears_of_what_is_cancelled_by_a_queue_of_its_own() {
+        let namespace: Namespace = "shop".parse().unwrap();
+        let topology = with_requests(&namespace);
+        let rights =
+            Rights::to_consume(&namespace, &topology, Some("payments"), DeclaredBy::Others);
+        assert_eq!(rights.configure, r"^shop\.rpc\.payments\.cancel\.[^.]+$");
+        assert_eq!(
+            rights.write,
+            r"^(amq\.default|shop\.(events|rpc\.payments\.cancel\.[^.]+))$"
+        );
+        assert_eq!(
+            rights.read,
+            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0|net)|rpc\.payments\.cancel|rpc\.payments)$"
+        );
+    }
+
+    #[test]
+    fn who_asks_may_publish_requests_and_see_whether_anybody_answers() {
+        let namespace: Namespace = "shop".parse().unwrap();
+        let topology = with_requests(&namespace);
+        let rights = Rights::to_ask(&namespace, &topology, DeclaredBy::Others);
+        assert_eq!(rights.configure, "^$");
+        assert_eq!(
+            rights.write,
+            r"^(amq\.default|shop\.(events|rpc\.payments\.cancel))$"
+        );
+        assert_eq!(rights.read, r"^shop\.rpc\.payments$");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Exchange {
 pub enum ExchangeKind {
     /// By patterns over the words of the routing key.
     Topic,
+    /// To every queue that is bound.
+    Fanout,
     /// By a hash of the routing key, evenly and always the same: for the partitions of a role.
     #[serde(rename = "x-consistent-hash")]
     ConsistentHash,
@@ -45,6 +47,7 @@ impl ExchangeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Topic => "topic",
+            Self::Fanout => "fanout",
             Self::ConsistentHash => "x-consistent-hash",
         }
     }
@@ -53,7 +56,7 @@ impl ExchangeKind {
     #[must_use]
     pub fn plugin(self) -> Option<&'static str> {
         match self {
-            Self::Topic => None,
+            Self::Topic | Self::Fanout => None,
             Self::ConsistentHash => Some("rabbitmq_consistent_hash_exchange"),
         }
     }
@@ -80,6 +83,8 @@ pub enum QueuePurpose {
     Net,
     /// Shows copies of dead letters; nothing reads them back.
     Dead,
+    /// Holds requests until their deadline.
+    Rpc,
 }
 
 impl QueuePurpose {
@@ -90,6 +95,15 @@ impl QueuePurpose {
             Self::Role => "a role's events",
             Self::Net => "what the broker gave up on",
             Self::Dead => "copies of dead letters",
+            Self::Rpc => "requests",
+        }
+    }
+
+    /// Whether it matters that the queue had to be created: copies are of the past, and who asks hears of it by itself.
+    pub(crate) fn keeps_what_must_not_be_lost(self) -> bool {
+        match self {
+            Self::Role | Self::Net => true,
+            Self::Dead | Self::Rpc => false,
         }
     }
 }
@@ -124,6 +138,8 @@ pub struct RoleQueues {
     pub role: &'static str,
     /// The first segments of its subjects: `order` for `order/536365`.
     pub subjects: &'static [&'static str],
+    /// Whether it answers requests, and so has a queue for them.
+    pub answers: bool,
 }
 
 /// How often a message may be given out again before the broker takes it out of the queue.
@@ -136,6 +152,9 @@ const NET_MAX_LENGTH: i64 = 100_000;
 /// The bounds of the shown copies, oldest dropped first.
 const DEAD_MAX_LENGTH: i64 = 10_000;
 const DEAD_MAX_BYTES: i64 = 256 * 1024 * 1024;
+/// The bounds of the requests that wait for a role; at either the broker refuses to take more, and who asks hears so at once.
+const RPC_MAX_LENGTH: i64 = 10_000;
+const RPC_MAX_BYTES: i64 = 256 * 1024 * 1024;
 
 impl Topology {
     /// What these roles need in this namespace. Producers declare it too, so that nothing is published before there is a queue for it.
@@ -163,6 +182,15 @@ impl Topology {
                     exchange: exchange.clone(),
                     queue: queue.clone(),
                     routing_key: format!("{subject}.#"),
+                });
+            }
+            if role.answers {
+                topology
+                    .queues
+                    .push(rpc_queue(namespace.rpc_queue(role.role)));
+                topology.exchanges.push(Exchange {
+                    name: namespace.cancel_exchange(role.role),
+                    kind: ExchangeKind::Fanout,
                 });
             }
         }
@@ -226,6 +254,20 @@ fn dead_queue(name: QueueName) -> Queue {
     }
 }
 
+/// Requests are short-lived and of no use after a crash, so their queue is a classic one: there is no quicker.
+fn rpc_queue(name: QueueName) -> Queue {
+    Queue {
+        name,
+        purpose: QueuePurpose::Rpc,
+        arguments: BTreeMap::from([
+            ("x-queue-type", text("classic")),
+            ("x-max-length", Argument::Number(RPC_MAX_LENGTH)),
+            ("x-max-length-bytes", Argument::Number(RPC_MAX_BYTES)),
+            ("x-overflow", text("reject-publish")),
+        ]),
+    }
+}
+
 fn text(value: &str) -> Argument {
     Argument::Text(value.to_owned())
 }
@@ -242,6 +284,7 @@ mod tests {
             &[RoleQueues {
                 role: "orders",
                 subjects: &["order", "return"],
+                answers: false,
             }],
         );
         let json = serde_json::to_value(&topology).unwrap();
@@ -258,5 +301,21 @@ mod tests {
         assert_eq!(json["queues"][0]["arguments"]["x-overflow"], "drop-head");
         let keys: Vec<_> = topology.bindings.iter().map(|b| &b.routing_key).collect();
         assert_eq!(keys, ["order.#", "return.#"]);
+    }
+
+    #[test]
+    fn a_role_that_answers_has_a_queue_for_requests_and_an_exchange_for_cancelling_them() {
+        let namespace: Namespace = "shop".parse().unwrap();
+        let role = RoleQueues {
+            role: "payments",
+            subjects: &["order"],
+            answers: true,
+        };
+        let json = serde_json::to_value(Topology::of(&namespace, &[role])).unwrap();
+        assert_eq!(json["queues"][3]["name"], "shop.rpc.payments");
+        assert_eq!(json["queues"][3]["purpose"], "rpc");
+        assert_eq!(json["queues"][3]["arguments"]["x-queue-type"], "classic");
+        assert_eq!(json["exchanges"][1]["name"], "shop.rpc.payments.cancel");
+        assert_eq!(json["exchanges"][1]["kind"], "fanout");
     }
 }

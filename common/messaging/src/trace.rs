@@ -7,7 +7,7 @@
 
 use std::sync::OnceLock;
 
-use doorstep_event::{Event, headers::Read};
+use doorstep_event::{Event, Request, headers::Read};
 use opentelemetry::{
     Context, KeyValue,
     global::{self, BoxedSpan, BoxedTracer},
@@ -17,7 +17,7 @@ use opentelemetry::{
     },
 };
 
-use crate::{consume::Batch, message::Message, publish::Outcome};
+use crate::{consume::Batch, message::Message, publish::Outcome, rpc::AskError};
 
 /// The most events that a span is linked to.
 const MAX_LINKS: usize = 128;
@@ -127,6 +127,79 @@ impl std::fmt::Debug for ProcessSpan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ProcessSpan")
     }
+}
+
+/// A request that somebody waits for.
+pub(crate) struct AskSpan(Option<BoxedSpan>);
+
+impl AskSpan {
+    /// Begins, and has the request continue it.
+    pub(crate) fn begin(request: &mut Request) -> Self {
+        Self(of_request(request, SpanKind::Client, "ask"))
+    }
+
+    pub(crate) fn end(mut self, error: Option<&AskError>) {
+        if let (Some(span), Some(error)) = (&mut self.0, error) {
+            let word = match error {
+                AskError::Refused(refused) => refused.code.clone(),
+                AskError::NoResponder { .. } => "no_responder".to_owned(),
+                AskError::TimedOut => "timed_out".to_owned(),
+                AskError::Overloaded { .. } => "overloaded".to_owned(),
+                AskError::Unreachable { .. } => "unreachable".to_owned(),
+                AskError::Malformed(_) => "malformed".to_owned(),
+            };
+            span.set_attribute(KeyValue::new("error.type", word.clone()));
+            span.set_status(Status::error(word));
+        }
+    }
+}
+
+/// A request that is being answered. Ends when it is dropped.
+pub(crate) struct AnswerSpan(Option<BoxedSpan>);
+
+impl AnswerSpan {
+    /// Begins, and has what the request causes continue it.
+    pub(crate) fn begin(request: &mut Request) -> Self {
+        Self(of_request(request, SpanKind::Server, "answer"))
+    }
+
+    /// For requests of which nothing comes.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// It came to nothing, for this reason in a word or two.
+    pub(crate) fn failed(&mut self, error_type: &str) {
+        if let Some(span) = &mut self.0 {
+            span.set_attribute(KeyValue::new("error.type", error_type.to_owned()));
+            span.set_status(Status::error(error_type.to_owned()));
+        }
+    }
+}
+
+fn of_request(request: &mut Request, kind: SpanKind, operation: &'static str) -> Option<BoxedSpan> {
+    let tracer = TRACER.get()?;
+    let cause = request.traceparent.as_deref().and_then(read);
+    let parent = cause.map_or_else(Context::new, |cause| {
+        Context::new().with_remote_span_context(cause)
+    });
+    let attributes = vec![
+        KeyValue::new("rpc.system", "doorstep"),
+        KeyValue::new("rpc.method", request.kind.to_string()),
+        KeyValue::new("messaging.message.id", request.id.to_string()),
+    ];
+    let name = format!("{operation} {}", request.kind);
+    let span = begin(
+        tracer,
+        name,
+        kind,
+        operation,
+        attributes,
+        Vec::new(),
+        &parent,
+    );
+    request.traceparent = Some(write(span.span_context()));
+    Some(span)
 }
 
 /// The context as it travels.

@@ -80,6 +80,7 @@ pub(crate) fn queues() -> Vec<RoleQueues> {
         .map(|spec| RoleQueues {
             role: spec.name,
             subjects: spec.subjects,
+            answers: spec.answers,
         })
         .collect()
 }

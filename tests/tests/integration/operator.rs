@@ -16,14 +16,17 @@ pub(crate) const ROLES: [RoleQueues; 3] = [
     RoleQueues {
         role: "orders",
         subjects: &["order", "return"],
+        answers: false,
     },
     RoleQueues {
         role: "inventory",
         subjects: &["stock"],
+        answers: false,
     },
     RoleQueues {
         role: "tracking",
         subjects: &["delivery"],
+        answers: false,
     },
 ];
 

@@ -48,6 +48,7 @@ struct Crier;
 const CRIER: RoleQueues = RoleQueues {
     role: "ledger",
     subjects: &["cry"],
+    answers: false,
 };
 
 impl Role for Crier {

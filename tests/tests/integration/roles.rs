@@ -19,6 +19,7 @@ pub(crate) struct Listener;
 pub(crate) const LISTENER: RoleQueues = RoleQueues {
     role: "listener",
     subjects: &["told"],
+    answers: false,
 };
 
 /// What the listener has heard about one subject, in order.

@@ -8,5 +8,6 @@ mod faults;
 mod outages;
 mod publishing;
 mod reaching;
+mod rpc;
 mod support;
 mod verifying;

@@ -134,6 +134,7 @@ async fn what_was_unroutable_goes_out_once_a_queue_is_bound() -> Result<()> {
     let roles = [doorstep_messaging::RoleQueues {
         role: "parcels",
         subjects: &["parcel"],
+        answers: false,
     }];
     let topology = doorstep_messaging::Topology::of(world.namespace(), &roles);
     let other = Publisher::start(&world.settings, "parcels", topology);

@@ -26,6 +26,7 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub const ROLE: RoleQueues = RoleQueues {
     role: "orders",
     subjects: &["order"],
+    answers: false,
 };
 
 /// A virtual host and the settings to use it.

@@ -37,6 +37,7 @@ use channels::{Channels, Settling};
 pub use delivery::{Batch, Delivery, Generation, QueueSubscription, Settled};
 use inbox::Inbox;
 pub use meter::ConsumeMeter;
+pub(crate) use pulse::pulse;
 use task::Task;
 
 /// Consumes from queues, on a connection of its own that is rebuilt after any error.

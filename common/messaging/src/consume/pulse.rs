@@ -14,7 +14,7 @@ use crate::{connection::words, counts::ConsumeCells, settings::BrokerSettings};
 /// Asks every heartbeat without a delivery, and ends with the reason when no answer has come within the time of a confirm, nor any
 /// delivery. A slow link is no reason: while deliveries come, the answer may be behind them; but a single message must not take longer
 /// than that on its way. Cancel-safe.
-pub(super) async fn pulse(
+pub(crate) async fn pulse(
     channel: &Channel,
     settings: &BrokerSettings,
     counts: &ConsumeCells,

@@ -25,13 +25,13 @@ use crate::{
     difference::{Difference, Told},
     error::{ConnectError, ConnectErrorKind, Refusal, reply},
     names::QueueName,
-    topology::{Argument, Binding, Exchange, Queue, QueuePurpose, Topology},
+    topology::{Argument, Binding, Exchange, Queue, Topology},
     verify::{Finding, is_enough},
 };
 
 pub(crate) use mark::check_mark;
 
-/// Declares everything and returns the queues that had to be created, without those that only show copies.
+/// Declares everything and returns the queues that had to be created, without those of which nothing can be lost that matters.
 ///
 /// # Errors
 /// Something exists with other arguments ([`ConnectErrorKind::Mismatch`]), is not there and may not be made
@@ -57,7 +57,7 @@ pub(crate) async fn declare(
     }
     for queue in &topology.queues {
         let existence = declarer.queue(queue).await?;
-        if existence == Existence::Created && queue.purpose != QueuePurpose::Dead {
+        if existence == Existence::Created && queue.purpose.keeps_what_must_not_be_lost() {
             declarer.created.push(queue.name.clone());
         }
     }

@@ -18,6 +18,7 @@ use crate::events::{Generator, ParcelWeighed, SUBJECT_KIND, grams};
 pub(crate) const QUEUES: RoleQueues = RoleQueues {
     role: "counter",
     subjects: &[SUBJECT_KIND],
+    answers: false,
 };
 
 /// Counts events.

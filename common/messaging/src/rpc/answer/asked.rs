@@ -1,0 +1,142 @@
+//! A request that was handed out, and the way back for its reply.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use doorstep_event::{Refused, Request, Timestamp};
+
+use super::{Reply, cancels::Cancelled, line::Line};
+use crate::{rpc::counts::AnswerCells, trace::AnswerSpan};
+
+/// A request that somebody waits for.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is asked, by whom, until when.
+    pub request: Request,
+    /// False if it was certainly never given to any server before.
+    pub redelivered: bool,
+    /// Tells when nobody waits any more.
+    pub cancelled: Cancelled,
+    /// The way back.
+    pub reply: ReplyHandle,
+}
+
+impl Asked {
+    /// The request, unless nobody waits for it any more or it cannot be answered.
+    pub(super) fn unless_vain(self) -> Option<Self> {
+        let counts = &self.reply.counts;
+        let reason = if self.reply.line.is_shut() {
+            // It comes again, to whoever.
+            return None;
+        } else if self.cancelled.is_cancelled() {
+            &counts.cancelled
+        } else if self.request.deadline <= Timestamp::now() {
+            &counts.expired
+        } else {
+            return Some(self);
+        };
+        reason.add(1);
+        self.reply.forget();
+        None
+    }
+}
+
+/// What became of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replied {
+    /// Handed to the client, and the request acknowledged after it.
+    Sent,
+    /// Its connection is gone. The broker gives the request out again, under the same id.
+    Discarded,
+}
+
+/// The way back for one reply.
+///
+/// A handle that is dropped puts its request back, so that another server can answer it; if the request had come back before, it is
+/// refused as [`Refused::FAILED`] instead, for it may be the request that is the trouble.
+pub struct ReplyHandle {
+    pub(super) line: Arc<Line>,
+    pub(super) tag: u64,
+    pub(super) reply_to: String,
+    pub(super) correlation: String,
+    pub(super) redelivered: bool,
+    pub(super) counts: Arc<AnswerCells>,
+    pub(super) span: AnswerSpan,
+    pub(super) ended: Ended,
+}
+
+/// Whether a request's end is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    NotYet,
+    Settled,
+}
+
+impl std::fmt::Debug for ReplyHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplyHandle")
+            .field("correlation", &self.correlation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReplyHandle {
+    /// Sends the reply and acknowledges the request, without waiting: both are handed to the client in this order.
+    pub fn send(mut self, reply: Reply) -> Replied {
+        self.reply_with(reply)
+    }
+
+    fn reply_with(&mut self, reply: Reply) -> Replied {
+        self.ended = Ended::Settled;
+        let count = match &reply {
+            Reply::Answer(Ok(_)) => &self.counts.answered,
+            Reply::Answer(Err(refused)) => {
+                self.span.failed(&refused.code);
+                &self.counts.refused
+            }
+            Reply::Shed { .. } => {
+                self.span.failed("overloaded");
+                &self.counts.shed
+            }
+        };
+        if self
+            .line
+            .reply(self.tag, &self.reply_to, &self.correlation, reply)
+        {
+            count.add(1);
+            Replied::Sent
+        } else {
+            self.counts.discarded.add(1);
+            Replied::Discarded
+        }
+    }
+
+    /// Puts the request back, for another server.
+    pub(super) fn put_back(mut self) {
+        self.ended = Ended::Settled;
+        self.counts.put_back.add(1);
+        self.line.put_back(self.tag);
+    }
+
+    /// Acknowledges the request and says nothing: nobody would hear it.
+    pub(super) fn forget(mut self) {
+        self.ended = Ended::Settled;
+        self.line.acknowledge(self.tag);
+    }
+}
+
+impl Drop for ReplyHandle {
+    fn drop(&mut self) {
+        if self.ended == Ended::NotYet && !self.line.is_shut() {
+            if self.redelivered {
+                let detail = "the request was begun twice and not answered";
+                let refused = Refused::new(Refused::FAILED, detail);
+                self.reply_with(Reply::Answer(Err(refused)));
+            } else {
+                self.counts.put_back.add(1);
+                self.line.put_back(self.tag);
+            }
+        }
+        self.line.cancels.forget(&self.correlation);
+        self.counts.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}

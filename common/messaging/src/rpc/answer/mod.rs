@@ -1,0 +1,146 @@
+//! Answering: requests are handed out, and each is acknowledged only when its reply has been handed to the client, so that those of a
+//! server that is killed go to another one.
+//!
+//! - [`Responder`] is what a role holds: [`next`](Responder::next).
+//! - `asked` is what it hands out, and the way back.
+//! - `line` is one connection's channel, on which alone its requests can be answered.
+//! - `cancels` is who has gone away.
+//! - `inbox` is what lies between the two.
+//! - `pump` takes requests from the client, reads them and sheds what is too much.
+//! - `task` is the supervised task: it connects, declares, consumes, and connects again.
+
+mod asked;
+mod cancels;
+mod inbox;
+mod line;
+mod pump;
+mod task;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+
+use super::counts::{AnswerCells, AnswerMeter};
+use crate::{
+    connection::Dialer,
+    error::ConnectError,
+    link::{self, LinkReport, LinkState},
+    settings::BrokerSettings,
+    topology::Topology,
+};
+
+pub use super::wire::Reply;
+pub use asked::{Asked, Replied, ReplyHandle};
+pub use cancels::Cancelled;
+use inbox::Inbox;
+use task::Task;
+
+/// The bounds of answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerSettings {
+    /// The most requests that are handed out, or wait to be, and are not answered. Who asks beyond them hears at once that it is too
+    /// much.
+    pub bound: u16,
+    /// What is said then: when it is worth trying again.
+    pub retry_after: Duration,
+}
+
+impl Default for AnswerSettings {
+    fn default() -> Self {
+        Self {
+            bound: 1000,
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How many more than the bound the broker gives, so that they can be shed rather than wait unseen in the queue.
+const TO_SHED: u16 = 100;
+
+/// Answers for a role, on a connection of its own that is rebuilt after any error. Several may answer for one role, in one process or
+/// in many.
+#[derive(Debug)]
+pub struct Responder {
+    inbox: Arc<Inbox>,
+    state: watch::Receiver<LinkState>,
+    stop: mpsc::Sender<Duration>,
+    counts: Arc<AnswerCells>,
+}
+
+impl Responder {
+    /// Starts the task, which connects under this name, declares the topology and consumes the role's requests. Returns at once; see
+    /// [`ready`](Self::ready).
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    #[must_use]
+    pub fn start(
+        broker: &BrokerSettings,
+        connection_name: &str,
+        topology: Topology,
+        role: &str,
+        settings: AnswerSettings,
+    ) -> Self {
+        let (report, state) = LinkReport::new(connection_name);
+        let (stop, stopped) = mpsc::channel(1);
+        let inbox = Arc::new(Inbox::default());
+        let counts = Arc::new(AnswerCells::new());
+        let task = Task {
+            dialer: Dialer::new(broker, connection_name),
+            topology,
+            role: role.to_owned(),
+            settings,
+            report,
+            inbox: inbox.clone(),
+            counts: counts.clone(),
+        };
+        tokio::spawn(task.run(stopped));
+        Self {
+            inbox,
+            state,
+            stop,
+            counts,
+        }
+    }
+
+    /// Waits for a request. What nobody waits for any more, because it was cancelled or its deadline is over, is never handed out.
+    ///
+    /// Returns `None` once the responder is closed. Waits as long as nothing comes; cancel-safe. May be called by many at once.
+    pub async fn next(&self) -> Option<Asked> {
+        loop {
+            let asked = self.inbox.next().await?;
+            if let Some(asked) = asked.unless_vain() {
+                return Some(asked);
+            }
+        }
+    }
+
+    /// Waits until the first connection is there and consuming.
+    ///
+    /// # Errors
+    /// At once if the reason is permanent, else the last one when the time is over.
+    pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+        link::ready(self.state.clone(), limit).await
+    }
+
+    /// How the connection is, to be looked at or waited for.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// What it has done so far, to be read at any time.
+    #[must_use]
+    pub fn meter(&self) -> AnswerMeter {
+        AnswerMeter(self.counts.clone())
+    }
+
+    /// Stops consuming, waits for the replies to what was handed out, and closes the connection, within about the grace. What is not
+    /// answered by then goes back to the queue, and so to another server; [`next`](Self::next) returns `None` from here on.
+    pub async fn close(&self, grace: Duration) {
+        // Fails if it has ended or is being closed already.
+        let _ = self.stop.try_send(grace);
+        // The task keeps to the grace by itself; this only guards against a task that cannot.
+        link::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! Takes requests from the client, reads them, and hands on what is worth beginning.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use doorstep_event::{Refused, Timestamp};
+use futures_util::StreamExt;
+use lapin::{Consumer, message::Delivery as Received};
+
+use super::{
+    AnswerSettings, Reply,
+    asked::{Asked, Ended, ReplyHandle},
+    cancels::Cancelled,
+    inbox::Inbox,
+    line::Line,
+};
+use crate::{
+    connection::words,
+    rpc::{counts::AnswerCells, wire},
+    trace::AnswerSpan,
+};
+
+/// The way of requests from the client to whoever answers them.
+pub(super) struct Pump {
+    pub(super) consumer: Consumer,
+    pub(super) line: Arc<Line>,
+    pub(super) settings: AnswerSettings,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) counts: Arc<AnswerCells>,
+}
+
+impl Pump {
+    /// Runs until no more requests can come, and says why.
+    pub(super) async fn run(mut self) -> String {
+        while let Some(received) = self.consumer.next().await {
+            match received {
+                Ok(received) => self.take(received),
+                Err(error) => return words(&error),
+            }
+        }
+        "the broker ended the consumption of requests".to_owned()
+    }
+
+    fn take(&self, mut received: Received) {
+        self.counts.consumed.delivered(1, std::time::Instant::now());
+        let properties = &received.properties;
+        let own = |text: &Option<lapin::types::ShortString>| {
+            text.as_ref().map_or_else(String::new, ToString::to_string)
+        };
+        let held = self.counts.held.fetch_add(1, Ordering::Relaxed);
+        let mut reply = ReplyHandle {
+            line: self.line.clone(),
+            tag: received.delivery_tag,
+            reply_to: own(properties.reply_to()),
+            correlation: own(properties.correlation_id()),
+            redelivered: received.redelivered,
+            counts: self.counts.clone(),
+            span: AnswerSpan::none(),
+            ended: Ended::NotYet,
+        };
+        let mut request = match wire::read_request(&mut received) {
+            Ok(request) => request,
+            Err(refused) => {
+                self.counts.malformed.add(1);
+                return self.refuse(reply, refused);
+            }
+        };
+        if request.deadline <= Timestamp::now() {
+            self.counts.expired.add(1);
+            return reply.forget();
+        }
+        let Some(cancelled) = self.begin(&reply.correlation) else {
+            self.counts.cancelled.add(1);
+            return reply.forget();
+        };
+        let retry_after = self.settings.retry_after;
+        if held >= usize::from(self.settings.bound) {
+            reply.send(Reply::Shed { retry_after });
+            return;
+        }
+        reply.span = AnswerSpan::begin(&mut request);
+        let asked = Asked {
+            request,
+            redelivered: received.redelivered,
+            cancelled,
+            reply,
+        };
+        // Closing: another server may have it at once.
+        if let Err(asked) = self.inbox.put(asked) {
+            asked.reply.put_back();
+        }
+    }
+
+    /// A request without a mark cannot be cancelled.
+    fn begin(&self, correlation: &str) -> Option<Cancelled> {
+        if correlation.is_empty() {
+            return Some(Cancelled::default());
+        }
+        self.line.cancels.begin(correlation)
+    }
+
+    fn refuse(&self, reply: ReplyHandle, refused: Refused) {
+        if reply.reply_to.is_empty() {
+            return reply.forget();
+        }
+        reply.send(Reply::Answer(Err(refused)));
+    }
+}
+
+/// Takes the words about who has gone away. Returns when none can come any more.
+pub(super) async fn hear(mut consumer: Consumer, line: Arc<Line>) {
+    while let Some(Ok(received)) = consumer.next().await {
+        if let Some(correlation) = received.properties.correlation_id() {
+            line.cancels.cancel(correlation.as_str());
+        }
+    }
+}

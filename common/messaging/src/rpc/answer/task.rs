@@ -1,0 +1,312 @@
+//! The responder's task: connects, declares, consumes, and does it all again after any error, until it is told to stop.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use lapin::{
+    Channel, Consumer,
+    options::{
+        BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
+    types::{FieldTable, ShortString},
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, interval, timeout, timeout_at},
+};
+
+use super::{
+    AnswerSettings, TO_SHED,
+    inbox::Inbox,
+    line::Line,
+    pump::{Pump, hear},
+};
+use crate::{
+    connection::{Connection, Dialer, Health, broke, words},
+    consume::pulse,
+    declare::declare,
+    error::{ConnectError, ConnectErrorKind},
+    link::LinkReport,
+    message::short,
+    names::QueueName,
+    rpc::counts::AnswerCells,
+    topology::Topology,
+};
+
+/// How often to look whether everything is answered, when closing.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// All that the task owns. When it ends, so does everything of it.
+pub(super) struct Task {
+    pub(super) dialer: Dialer,
+    pub(super) topology: Topology,
+    pub(super) role: String,
+    pub(super) settings: AnswerSettings,
+    pub(super) report: LinkReport,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) counts: Arc<AnswerCells>,
+}
+
+impl Drop for Task {
+    /// Whatever ends the task, be it a panic, nobody waits for it in vain.
+    fn drop(&mut self) {
+        drop(self.inbox.close());
+        self.report.closed();
+    }
+}
+
+/// A connection that answers.
+struct Open {
+    connection: Connection,
+    line: Arc<Line>,
+    tag: String,
+    /// For asking whether anybody is there.
+    pulse: Channel,
+    pumps: JoinSet<String>,
+    /// Hears of what is cancelled, where it may.
+    _ear: Option<Channel>,
+    created: Vec<QueueName>,
+}
+
+/// Why it ended.
+enum End {
+    Lost(String),
+    Stopped(Duration),
+}
+
+impl Task {
+    pub(super) async fn run(self, mut stopped: mpsc::Receiver<Duration>) {
+        let mut failures = 0;
+        loop {
+            let connecting = async {
+                self.dialer.settings().backoff_after(failures).await;
+                self.connect().await
+            };
+            // Both arms may be cancelled: a connection that is dropped halfway is cut, and what it was given goes back.
+            let connected = tokio::select! {
+                connected = connecting => connected,
+                _ = stopped.recv() => break,
+            };
+            let mut open = match connected {
+                Ok(open) => open,
+                Err(error) => {
+                    failures += 1;
+                    self.report.lost(error);
+                    continue;
+                }
+            };
+            self.report.connected(std::mem::take(&mut open.created));
+            let connected_at = Instant::now();
+            match self.watch(&mut open, &mut stopped).await {
+                End::Lost(reason) => {
+                    // First of all nothing more can be answered, then the rest goes.
+                    open.line.shut();
+                    drop(self.inbox.take_all());
+                    failures = self
+                        .dialer
+                        .settings()
+                        .failures_after(failures, connected_at.elapsed());
+                    self.report.lost(broke(open.connection.address(), &reason));
+                }
+                End::Stopped(grace) => {
+                    self.report.draining();
+                    self.drain(open, grace).await;
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Open, ConnectError> {
+        let settings = self.dialer.settings();
+        let limit = settings.connect_timeout;
+        let connection = self.dialer.open().await?;
+        let created = declare(&connection, &self.topology, limit).await?;
+        let server = format!("{:016x}", rand::random::<u64>());
+        let queue = settings.namespace.rpc_queue(&self.role);
+        let channel = connection.channel(limit).await?;
+        let line = Arc::new(Line::new(channel));
+        let mut pumps = JoinSet::new();
+        // Before the first request: its word must not come while nobody listens.
+        let ear = self.listen(&connection, &server, &line, &mut pumps).await?;
+        let tag = format!("{queue} {server}");
+        let consumer = async {
+            let prefetch = self.settings.bound.max(1).saturating_add(TO_SHED);
+            let per_consumer = BasicQosOptions { global: false };
+            line.channel().basic_qos(prefetch, per_consumer).await?;
+            let options = BasicConsumeOptions::default();
+            line.channel()
+                .basic_consume(
+                    short(queue.as_str()),
+                    short(&tag),
+                    options,
+                    FieldTable::default(),
+                )
+                .await
+        };
+        let consumer = match timeout(limit, consumer).await {
+            Ok(Ok(consumer)) => consumer,
+            Ok(Err(error)) => return Err(connection.failure(&error)),
+            Err(_) => {
+                let address = connection.address();
+                return Err(ConnectError::new(
+                    ConnectErrorKind::Silent,
+                    format!(
+                        "{address} has not answered for {limit:?} to consuming from queue {queue}"
+                    ),
+                ));
+            }
+        };
+        let pump = Pump {
+            consumer,
+            line: line.clone(),
+            settings: self.settings,
+            inbox: self.inbox.clone(),
+            counts: self.counts.clone(),
+        };
+        pumps.spawn(pump.run());
+        let pulse = connection.channel(limit).await?;
+        Ok(Open {
+            connection,
+            line,
+            tag,
+            pulse,
+            pumps,
+            _ear: ear,
+            created,
+        })
+    }
+
+    /// Listens for who goes away, on a queue of our own and a channel apart: where we may not, answering goes on without.
+    async fn listen(
+        &self,
+        connection: &Connection,
+        server: &str,
+        line: &Arc<Line>,
+        pumps: &mut JoinSet<String>,
+    ) -> Result<Option<Channel>, ConnectError> {
+        let settings = self.dialer.settings();
+        let limit = settings.connect_timeout;
+        let channel = connection.channel(limit).await?;
+        let queue = settings.namespace.cancel_queue(&self.role, server);
+        let exchange = settings.namespace.cancel_exchange(&self.role);
+        match timeout(limit, consume_words(&channel, &queue, &exchange)).await {
+            Ok(Ok(consumer)) => {
+                let line = line.clone();
+                pumps.spawn(async move {
+                    hear(consumer, line).await;
+                    "the broker ended the consumption of what is cancelled".to_owned()
+                });
+                Ok(Some(channel))
+            }
+            Ok(Err(error)) if error.is_amqp_soft_error() => {
+                let reason = words(&error);
+                tracing::warn!(
+                    role = self.role,
+                    reason,
+                    "what is cancelled is not heard of"
+                );
+                Ok(None)
+            }
+            Ok(Err(error)) => Err(connection.failure(&error)),
+            Err(_) => {
+                let address = connection.address();
+                Err(ConnectError::new(
+                    ConnectErrorKind::Silent,
+                    format!("{address} has not answered for {limit:?} about queue {queue}"),
+                ))
+            }
+        }
+    }
+
+    /// Waits until the connection is of no more use, or nobody wants it any more.
+    async fn watch(&self, open: &mut Open, stopped: &mut mpsc::Receiver<Duration>) -> End {
+        let mut health = open.connection.health();
+        // The watch only tells of changes from here on.
+        if *health.borrow() != Health::Open {
+            health.mark_changed();
+        }
+        let settings = self.dialer.settings();
+        let pulse = pulse(&open.pulse, settings, &self.counts.consumed);
+        let mut pulse = std::pin::pin!(pulse);
+        loop {
+            // Every arm only waits for something that stays true or stays in its channel; the pulse goes on where it was.
+            tokio::select! {
+                reason = &mut pulse => return End::Lost(reason),
+                Some(ended) = open.pumps.join_next() => {
+                    return End::Lost(ended.unwrap_or_else(|e| format!("a pump failed: {e}")));
+                }
+                changed = health.changed() => {
+                    if changed.is_err() {
+                        return End::Lost("the connection is gone".to_owned());
+                    }
+                    let health = health.borrow_and_update().clone();
+                    match health {
+                        Health::Lost(reason) => return End::Lost(reason),
+                        Health::Blocked(reason) => self.report.blocked(reason),
+                        Health::Open => self.report.unblocked(),
+                    }
+                }
+                grace = stopped.recv() => {
+                    // Without a word everyone who held the responder is gone.
+                    return End::Stopped(grace.unwrap_or(settings.settle_timeout));
+                }
+            }
+        }
+    }
+
+    /// Stops consuming, waits until what was handed out is answered, and asks the channel something: the answer comes after every reply
+    /// before it has been taken in, which is not so for those handed over just before a connection is closed.
+    async fn drain(&self, open: Open, grace: Duration) {
+        let until = Instant::now() + grace;
+        let channel = open.line.channel();
+        let answering = async {
+            let stop = BasicCancelOptions::default();
+            for asked in self.inbox.close() {
+                asked.reply.put_back();
+            }
+            let _ = channel.basic_cancel(short(&open.tag), stop).await;
+            let mut look = interval(LOOK);
+            while self.counts.held.load(Ordering::Relaxed) > 0 && !open.line.is_shut() {
+                look.tick().await;
+            }
+            let _ = channel.basic_qos(1, BasicQosOptions::default()).await;
+        };
+        let _ = timeout_at(until, answering).await;
+        open.line.shut();
+        let left = until.saturating_duration_since(Instant::now());
+        open.connection.close(left.max(LOOK)).await;
+    }
+}
+
+/// Makes a queue that only this server has, for the words at this exchange.
+async fn consume_words(
+    channel: &Channel,
+    queue: &QueueName,
+    exchange: &str,
+) -> lapin::Result<Consumer> {
+    let own = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
+    let name = short(queue.as_str());
+    let none = FieldTable::default;
+    channel.queue_declare(name.clone(), own, none()).await?;
+    let (any_key, bind) = (ShortString::default(), QueueBindOptions::default());
+    channel
+        .queue_bind(name.clone(), short(exchange), any_key, bind, none())
+        .await?;
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        exclusive: true,
+        ..BasicConsumeOptions::default()
+    };
+    channel
+        .basic_consume(name, ShortString::default(), options, none())
+        .await
+}

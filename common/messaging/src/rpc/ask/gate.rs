@@ -1,0 +1,261 @@
+//! The way out: a channel in confirm mode while there is a connection, the reason why not while there is none.
+//!
+//! What is published is handed to the client by whoever asks, under one lock: numbers and frames of a channel must stay in step, and
+//! handing over is done by the first poll of a publish, which never waits.
+//!
+//! A confirm matters only if it says no, and then a moment later is soon enough. So nobody is woken for confirms: the task looks at
+//! all of them now and then, in a sweep, while there are any. At one request at a time, being woken twice for each would cost more than
+//! the request.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use doorstep_event::Request;
+use lapin::{
+    BasicProperties, Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage,
+    options::BasicPublishOptions,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+use super::{Shared, waiting::Waiter};
+use crate::{
+    connection::words,
+    message::short,
+    names::QueueName,
+    rpc::{error::AskError, wire},
+};
+
+/// Returned to us if the role has no queue.
+const MANDATORY: BasicPublishOptions = BasicPublishOptions {
+    mandatory: true,
+    immediate: false,
+};
+
+pub(super) struct Gate {
+    /// The most requests whose confirms have not come, those included that nobody waits for any more.
+    most: usize,
+    way: Mutex<Way>,
+    /// There is something to sweep again.
+    stirred: Notify,
+}
+
+struct Way {
+    state: State,
+    handed: VecDeque<Handed>,
+    swept: Swept,
+}
+
+enum State {
+    Open(Channel),
+    /// Kept shut by the broker for now.
+    Blocked(Channel, String),
+    Shut(String),
+}
+
+/// Whether the task looks at confirms now and then.
+#[derive(PartialEq, Eq)]
+enum Swept {
+    NowAndThen,
+    NotUntilStirred,
+}
+
+/// A request that was handed over, by number.
+struct Handed {
+    number: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    Writing(Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send>>),
+    Confirming(PublisherConfirm),
+}
+
+impl Gate {
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        Self {
+            most: max_in_flight.saturating_mul(2).max(1),
+            way: Mutex::new(Way {
+                state: State::Shut("there is no connection yet".to_owned()),
+                handed: VecDeque::new(),
+                swept: Swept::NotUntilStirred,
+            }),
+            stirred: Notify::new(),
+        }
+    }
+
+    pub(super) fn open(&self, channel: Channel) {
+        self.lock().state = State::Open(channel);
+    }
+
+    /// Lets nothing more out, for this reason.
+    pub(super) fn shut(&self, reason: &str) {
+        let mut way = self.lock();
+        way.state = State::Shut(reason.to_owned());
+        way.handed.clear();
+    }
+
+    pub(super) fn block(&self, reason: Option<String>) {
+        let mut way = self.lock();
+        let state = std::mem::replace(&mut way.state, State::Shut(String::new()));
+        way.state = match (state, reason) {
+            (State::Open(channel) | State::Blocked(channel, _), Some(reason)) => {
+                State::Blocked(channel, reason)
+            }
+            (State::Open(channel) | State::Blocked(channel, _), None) => State::Open(channel),
+            (shut @ State::Shut(_), _) => shut,
+        };
+    }
+
+    /// Hands a request to the client, and notes who waits for it.
+    pub(super) fn hand_over(
+        &self,
+        shared: &Shared,
+        request: &Request,
+        queue: QueueName,
+        left: Duration,
+        number: u64,
+        done: oneshot::Sender<Result<Bytes, AskError>>,
+    ) -> Result<(), AskError> {
+        let properties = wire::request(request, &shared.waiting.correlation(number), left);
+        let waiter = Waiter {
+            role: request.role().into(),
+            since: Instant::now(),
+            done,
+        };
+        let mut way = self.lock();
+        let channel = match &way.state {
+            State::Open(channel) => channel.clone(),
+            State::Blocked(_, reason) => {
+                return Err(AskError::unreachable(format!(
+                    "it takes nothing for now ({reason})"
+                )));
+            }
+            State::Shut(reason) => return Err(AskError::unreachable(reason.as_str())),
+        };
+        if way.handed.len() >= self.most {
+            let retry_after = shared.settings.retry_after;
+            return Err(AskError::Overloaded { retry_after });
+        }
+        // Before it can be answered.
+        shared.waiting.put(number, waiter);
+        let mut writing = Box::pin(publish(channel, queue, properties, request.data.clone()));
+        let stage = match writing
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Pending => Stage::Writing(writing),
+            Poll::Ready(Ok(confirm)) => Stage::Confirming(confirm),
+            Poll::Ready(Err(error)) => {
+                shared.waiting.take(number);
+                return Err(AskError::unreachable(words(&error)));
+            }
+        };
+        way.handed.push_back(Handed { number, stage });
+        if way.swept == Swept::NotUntilStirred {
+            way.swept = Swept::NowAndThen;
+            self.stirred.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to sweep after there was nothing. Cancel-safe.
+    pub(super) async fn stirred(&self) {
+        self.stirred.notified().await;
+    }
+
+    /// Looks at every confirm. Returns whether to look again soon.
+    pub(super) fn sweep(&self, shared: &Arc<Shared>) -> bool {
+        let mut handed = std::mem::take(&mut self.lock().handed);
+        let mut context = Context::from_waker(Waker::noop());
+        handed.retain_mut(|handed| match handed.poll(&mut context) {
+            Poll::Pending => true,
+            Poll::Ready(word) => {
+                judge(shared, handed.number, word);
+                false
+            }
+        });
+        let mut way = self.lock();
+        // What was handed over meanwhile is younger.
+        handed.append(&mut way.handed);
+        way.handed = handed;
+        if way.handed.is_empty() {
+            way.swept = Swept::NotUntilStirred;
+        }
+        way.swept == Swept::NowAndThen
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handed {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<lapin::Result<Confirmation>> {
+        if let Stage::Writing(writing) = &mut self.stage {
+            match writing.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(confirm)) => self.stage = Stage::Confirming(confirm),
+            }
+        }
+        match &mut self.stage {
+            Stage::Confirming(confirm) => Pin::new(confirm).poll(context),
+            Stage::Writing(_) => Poll::Pending,
+        }
+    }
+}
+
+/// Ends what the broker has refused or returned. The client attaches a return to whichever confirm completes next, so the request that
+/// was returned is told by its mark.
+fn judge(shared: &Arc<Shared>, number: u64, word: lapin::Result<Confirmation>) {
+    match word {
+        Ok(Confirmation::Ack(returned)) => {
+            if let Some(returned) = returned {
+                end_returned(shared, &returned);
+            }
+        }
+        Ok(Confirmation::Nack(returned)) => {
+            if let Some(returned) = returned {
+                end_returned(shared, &returned);
+            }
+            let retry_after = shared.settings.retry_after;
+            shared
+                .waiting
+                .end(number, Err(AskError::Overloaded { retry_after }));
+        }
+        // The channel is gone, which the task hears of by itself.
+        Ok(Confirmation::NotRequested) | Err(_) => {}
+    }
+}
+
+fn end_returned(shared: &Arc<Shared>, returned: &BasicReturnMessage) {
+    let mark = returned.properties.correlation_id().as_ref();
+    if let Some(number) = mark.and_then(|mark| shared.waiting.number(mark.as_str()))
+        && let Some(waiter) = shared.waiting.take(number)
+    {
+        let role = waiter.role.into();
+        let _ = waiter.done.send(Err(AskError::NoResponder { role }));
+    }
+}
+
+/// Hands a message to the client on the first poll, and completes when it is written.
+async fn publish(
+    channel: Channel,
+    queue: QueueName,
+    properties: BasicProperties,
+    body: Bytes,
+) -> lapin::Result<PublisherConfirm> {
+    let by_name = "".into();
+    channel
+        .basic_publish(by_name, short(queue.as_str()), MANDATORY, &body, properties)
+        .await
+}

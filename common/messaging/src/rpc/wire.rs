@@ -1,0 +1,256 @@
+//! How a request and a reply travel.
+//!
+//! A request's attributes are properties and headers, its body is the data in JSON. A reply's type says what it is: `reply`, with the data
+//! in JSON as the body; `refused`, with code and detail; `overloaded`, with the milliseconds after which to try again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use doorstep_event::{
+    Act, AttributeError, EventType, MAX_DATA_BYTES, Refused, Request, RequestId, Source, Timestamp,
+    headers::{CONTENT_TYPE, HEADER_TRACEPARENT},
+};
+use lapin::{
+    BasicProperties,
+    message::Delivery as Received,
+    types::{AMQPValue, FieldTable, LongString},
+};
+use serde::{Deserialize, Serialize};
+
+use super::error::AskError;
+use crate::message::short;
+
+/// The queue that is none: what is consumed from it by a channel are the replies to what that channel publishes.
+pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+const HEADER_CALLER: &str = "doorstep-caller";
+const HEADER_TIME: &str = "doorstep-time";
+const HEADER_DEADLINE: &str = "doorstep-deadline";
+const HEADER_ACT: &str = "doorstep-act";
+
+const COMMAND: &str = "command";
+const QUERY: &str = "query";
+
+const KIND_REPLY: &str = "reply";
+const KIND_REFUSED: &str = "refused";
+const KIND_OVERLOADED: &str = "overloaded";
+
+/// AMQP's delivery mode of messages that a restart ends.
+const TRANSIENT: u8 = 1;
+
+/// A request's properties. Without a time to live of at least a millisecond the broker would drop it at once.
+pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    let mut put = |name: &str, value: String| {
+        headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
+    };
+    put(HEADER_CALLER, request.caller.to_string());
+    put(HEADER_TIME, request.time.to_string());
+    put(HEADER_DEADLINE, request.deadline.to_string());
+    let act = match request.act {
+        Act::Command => COMMAND,
+        Act::Query => QUERY,
+    };
+    put(HEADER_ACT, act.to_owned());
+    if let Some(traceparent) = &request.traceparent {
+        put(HEADER_TRACEPARENT, traceparent.clone());
+    }
+    let milliseconds = left.as_millis().max(1);
+    BasicProperties::default()
+        .with_content_type(CONTENT_TYPE.into())
+        .with_delivery_mode(TRANSIENT)
+        .with_message_id(short(request.id.as_str()))
+        .with_type(short(request.kind.as_str()))
+        .with_correlation_id(correlation.into())
+        .with_reply_to(REPLY_TO.into())
+        .with_expiration(milliseconds.to_string().into())
+        .with_headers(headers)
+}
+
+/// Reads a request.
+pub(super) fn read_request(received: &mut Received) -> Result<Request, Refused> {
+    let data = Bytes::from(std::mem::take(&mut received.data));
+    if data.len() > MAX_DATA_BYTES {
+        return Err(doorstep_event::ContractError::TooLarge(data.len()).into());
+    }
+    let properties = &received.properties;
+    let id = text_of(properties.message_id(), "message id")?;
+    let kind = text_of(properties.kind(), "type")?;
+    let act = match header(properties, HEADER_ACT)? {
+        COMMAND => Act::Command,
+        QUERY => Act::Query,
+        other => return Err(bad(format!("{HEADER_ACT} {other:?} is no act"))),
+    };
+    Ok(Request {
+        id: id.parse::<RequestId>()?,
+        caller: header(properties, HEADER_CALLER)?.parse::<Source>()?,
+        kind: kind.parse::<EventType>()?,
+        act,
+        time: time(properties, HEADER_TIME)?,
+        deadline: time(properties, HEADER_DEADLINE)?,
+        traceparent: header(properties, HEADER_TRACEPARENT)
+            .ok()
+            .map(str::to_owned),
+        data,
+    })
+}
+
+fn bad(detail: String) -> Refused {
+    Refused::new(Refused::BAD_REQUEST, detail)
+}
+
+fn text_of<'a>(
+    property: &'a Option<lapin::types::ShortString>,
+    name: &'static str,
+) -> Result<&'a str, Refused> {
+    match property {
+        Some(text) => Ok(text.as_str()),
+        None => Err(AttributeError::Empty(name).into()),
+    }
+}
+
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Result<&'a str, Refused> {
+    let value = properties
+        .headers()
+        .as_ref()
+        .and_then(|table| table.inner().get(name));
+    match value {
+        Some(AMQPValue::LongString(text)) => std::str::from_utf8(text.as_bytes())
+            .map_err(|_| bad(format!("header {name} is not UTF-8"))),
+        Some(AMQPValue::ShortString(text)) => Ok(text.as_str()),
+        Some(_) => Err(bad(format!("header {name} is not text"))),
+        None => Err(bad(format!("header {name} is missing"))),
+    }
+}
+
+fn time(properties: &BasicProperties, name: &str) -> Result<Timestamp, Refused> {
+    let text = header(properties, name)?;
+    text.parse()
+        .map_err(|_| bad(format!("{name} {text:?} is not of the form of RFC 3339")))
+}
+
+/// What goes back for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// What was asked for, or why it is refused.
+    Answer(doorstep_event::Answer),
+    /// There is too much to do: the request was not begun.
+    Shed {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Overload {
+    retry_after_ms: u64,
+}
+
+/// A reply's properties and body.
+pub(super) fn reply(reply: Reply, correlation: &str) -> (BasicProperties, Bytes) {
+    let (kind, body) = match reply {
+        Reply::Answer(Ok(data)) => (KIND_REPLY, data),
+        Reply::Answer(Err(refused)) => (KIND_REFUSED, json(&refused)),
+        Reply::Shed { retry_after } => {
+            let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+            (KIND_OVERLOADED, json(&Overload { retry_after_ms }))
+        }
+    };
+    let properties = BasicProperties::default()
+        .with_content_type(CONTENT_TYPE.into())
+        .with_delivery_mode(TRANSIENT)
+        .with_type(kind.into())
+        .with_correlation_id(short(correlation));
+    (properties, body)
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    // Text and numbers can always be written.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+/// Reads a reply.
+pub(super) fn read_reply(properties: &BasicProperties, body: Vec<u8>) -> Result<Bytes, AskError> {
+    let kind = properties.kind().as_ref().map_or("", |kind| kind.as_str());
+    match kind {
+        KIND_REPLY => Ok(body.into()),
+        KIND_REFUSED => Err(match serde_json::from_slice::<Refused>(&body) {
+            Ok(refused) => refused.into(),
+            Err(e) => AskError::Malformed(format!("a refusal without its reason: {e}")),
+        }),
+        KIND_OVERLOADED => Err(match serde_json::from_slice::<Overload>(&body) {
+            Ok(overload) => AskError::Overloaded {
+                retry_after: Duration::from_millis(overload.retry_after_ms),
+            },
+            Err(e) => AskError::Malformed(format!("an overload without a time: {e}")),
+        }),
+        other => Err(AskError::Malformed(format!("type {other:?} is no reply's"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reply_is_read_as_it_was_written() {
+        let refused = Refused::new("card_declined", "the card was declined");
+        let retry_after = Duration::from_millis(250);
+        for (sent, read) in [
+            (
+                Reply::Answer(Ok(Bytes::from_static(b"{}"))),
+                Ok(Bytes::from_static(b"{}")),
+            ),
+            (
+                Reply::Answer(Err(refused.clone())),
+                Err(AskError::Refused(refused)),
+            ),
+            (
+                Reply::Shed { retry_after },
+                Err(AskError::Overloaded { retry_after }),
+            ),
+        ] {
+            let (properties, body) = reply(sent, "1-2");
+            assert_eq!(
+                properties.correlation_id().as_ref().unwrap().as_str(),
+                "1-2"
+            );
+            assert_eq!(read_reply(&properties, body.to_vec()), read);
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_is_malformed() {
+        for kind in ["", "answer", KIND_REFUSED, KIND_OVERLOADED] {
+            let properties = BasicProperties::default().with_type(kind.into());
+            let read = read_reply(&properties, b"no".to_vec());
+            assert!(matches!(read, Err(AskError::Malformed(_))), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_read_as_it_was_written_and_what_is_missing_is_named() {
+        let sent = Request {
+            id: RequestId::new("r-1").unwrap(),
+            caller: Source::new("shop/1").unwrap(),
+            kind: EventType::new("payments.authorize.v1").unwrap(),
+            act: Act::Command,
+            time: "2026-11-23T10:00:00Z".parse().unwrap(),
+            deadline: "2026-11-23T10:00:05.25Z".parse().unwrap(),
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            data: Bytes::from_static(b"{}"),
+        };
+        let properties = request(&sent, "1-2", Duration::from_secs(5));
+        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "5000");
+        let received = |properties: BasicProperties| {
+            let mut delivery = Received::mock(1, "".into(), "q".into(), false, b"{}".to_vec());
+            delivery.properties = properties;
+            delivery
+        };
+        assert_eq!(read_request(&mut received(properties.clone())), Ok(sent));
+        let refused = read_request(&mut received(
+            properties.with_headers(FieldTable::default()),
+        ));
+        assert!(refused.unwrap_err().detail.contains(HEADER_ACT));
+    }
+}
