@@ -1,5 +1,10 @@
 //! Requests and replies: what comes back, what is told when nothing can, and that every call ends.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be made here fails the test that asks for it"
+)]
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};

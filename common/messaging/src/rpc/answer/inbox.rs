@@ -22,16 +22,16 @@ struct State {
 }
 
 impl Inbox {
-    /// Puts a request in, or gives it back once the inbox is closed.
-    pub(super) fn put(&self, asked: Asked) -> Result<(), Asked> {
+    /// Puts a request in. Once the inbox is closed, it gives the request back.
+    pub(super) fn put(&self, asked: Asked) -> Option<Asked> {
         let mut state = self.lock();
         if state.is_closed {
-            return Err(asked);
+            return Some(asked);
         }
         state.requests.push_back(asked);
         drop(state);
         self.came.notify_one();
-        Ok(())
+        None
     }
 
     /// Waits for a request; `None` once the inbox is closed. Cancel-safe.

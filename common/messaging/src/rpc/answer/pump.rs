@@ -85,7 +85,7 @@ impl Pump {
             reply,
         };
         // Closing: another server may have it at once.
-        if let Err(asked) = self.inbox.put(asked) {
+        if let Some(asked) = self.inbox.put(asked) {
             asked.reply.put_back();
         }
     }

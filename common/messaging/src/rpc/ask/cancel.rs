@@ -41,5 +41,5 @@ pub(super) async fn tell(
         }
     }
     // Nobody can cancel anything any more, and the connection goes on.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
