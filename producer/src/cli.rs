@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use doorstep_program::args::{BrokerArgs, TelemetryArgs};
+use doorstep_program::args::{BrokerArgs, StoreArgs, TelemetryArgs};
 
 use crate::exit_codes::EXIT_CODES;
 
@@ -42,6 +42,42 @@ pub(crate) enum Command {
     /// `consumers status` and `consumers dead list`. `cargo xtask demo` does all of it.
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
+
+    /// Serve the HTTP gateway: logins, orders, positions and the live feed.
+    ///
+    /// It keeps its users and what it has promised in a store of its own, called `gateway`. What needs an answer is asked of the roles
+    /// over the broker; what does not is accepted also while the broker is away. The first operator is added by `producer user add`.
+    #[command(after_help = SERVE_HELP)]
+    Serve(Box<ServeArgs>),
+
+    /// Add users of the gateway, and end their sessions.
+    #[command(subcommand)]
+    User(User),
+}
+
+const SERVE_HELP: &str = "\
+Examples:
+  producer serve --listen 0.0.0.0:8080
+  producer serve --openapi > openapi.json";
+
+const USER_ADD_HELP: &str = "\
+Examples:
+  producer user add root --role operator < password.txt
+  producer user add mario --role restaurant --restaurant luigi < password.txt";
+
+const USER_REVOKE_HELP: &str = "\
+Example:
+  producer user revoke ada";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Add a user. The password is a line of standard input, or DOORSTEP_USER_PASSWORD.
+    #[command(after_help = USER_ADD_HELP)]
+    Add(UserAddArgs),
+
+    /// End all sessions of a user.
+    #[command(after_help = USER_REVOKE_HELP)]
+    Revoke(UserRevokeArgs),
 }
 
 const DEMO_HELP: &str = "\
@@ -178,4 +214,83 @@ pub(crate) struct SinkArgs {
         default_value = "5m"
     )]
     pub(crate) give_up_after: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 is any free one.
+    #[arg(
+        long,
+        env = "DOORSTEP_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub(crate) listen: String,
+
+    /// Print the OpenAPI document, and serve nothing.
+    #[arg(long)]
+    pub(crate) openapi: bool,
+
+    /// How long a login lasts.
+    #[arg(
+        long,
+        env = "DOORSTEP_SESSION",
+        value_name = "TIME",
+        default_value = "12h"
+    )]
+    pub(crate) session: String,
+
+    /// How many requests a user may make in a second; four times as many at once.
+    #[arg(
+        long,
+        env = "DOORSTEP_RATE",
+        value_name = "COUNT",
+        default_value = "50"
+    )]
+    pub(crate) rate: String,
+
+    /// How many requests may be under way at once; beyond it they are sent away.
+    #[arg(
+        long,
+        env = "DOORSTEP_REQUESTS",
+        value_name = "COUNT",
+        default_value = "1024"
+    )]
+    pub(crate) requests: String,
+
+    /// How long a stop may take to finish what is under way.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) grace: String,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserAddArgs {
+    /// The user's name: small letters, digits, dashes and underscores. Also the customer's or courier's own in events.
+    pub(crate) name: String,
+
+    /// What the user is.
+    #[arg(long, value_parser = ["customer", "courier", "restaurant", "operator"])]
+    pub(crate) role: String,
+
+    /// Which restaurant the user works for; with the role `restaurant`.
+    #[arg(long, value_name = "RESTAURANT")]
+    pub(crate) restaurant: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserRevokeArgs {
+    /// The user's name.
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }

@@ -12,6 +12,8 @@ mod output;
 mod progress;
 mod publish;
 mod send;
+#[expect(dead_code, reason = "orders and deliveries follow")]
+mod serve;
 mod settings;
 mod stop;
 mod tally;
@@ -58,5 +60,8 @@ async fn run(job: Job) -> Result<(), Failure> {
         }
         Job::Publish(file, output) => publish::run(file, output, stop).await,
         Job::Demo(settings) => demo::run(settings, stop).await,
+        Job::Serve(settings) => serve::run(*settings, stop).await,
+        Job::OpenApi => serve::print_openapi(),
+        Job::User(job) => serve::run_user(job).await,
     }
 }

@@ -3,21 +3,24 @@
 use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use doorstep_contracts::RestaurantId;
 use doorstep_program::{
     Failure, Wrong,
     args::TelemetrySettings,
-    read::{duration, number},
+    read::{address, duration, number},
 };
 use jiff::tz::Offset;
 
 use crate::{
-    cli::{Cli, Command, Import, ImportArgs, SinkArgs},
+    cli::{Cli, Command, Import, ImportArgs, ServeArgs, SinkArgs, User, UserAddArgs},
     demo::DemoSettings,
     import::{Calendar, ImportSettings, default_refused_path},
     output::Output,
     send::BrokerSink,
+    serve::{RoleName, ServeSettings, UserJob},
 };
 
 /// All that the program needs to know.
@@ -40,6 +43,12 @@ pub(crate) enum Job {
     Publish(Option<PathBuf>, Output),
     /// Play the demo.
     Demo(DemoSettings),
+    /// Serve the gateway.
+    Serve(Box<ServeSettings>),
+    /// Print what the gateway offers.
+    OpenApi,
+    /// Look after users.
+    User(UserJob),
 }
 
 /// The years that a calendar of real deliveries can have.
@@ -91,6 +100,18 @@ impl Settings {
                     }))
                 })()
             }
+            Command::Serve(args) if args.openapi => Some(Job::OpenApi),
+            Command::Serve(args) => serve(*args, &mut wrong),
+            Command::User(User::Add(args)) => user_add(args, &mut wrong),
+            Command::User(User::Revoke(args)) => {
+                let name = wrong.note("NAME", args.name.parse());
+                name.map(|name| {
+                    Job::User(UserJob::Revoke {
+                        folder: args.store.folder,
+                        name,
+                    })
+                })
+            }
         };
         wrong.finish((|| {
             Some(Self {
@@ -99,6 +120,61 @@ impl Settings {
             })
         })())
     }
+}
+
+fn serve(args: ServeArgs, wrong: &mut Wrong) -> Option<Job> {
+    let listen = wrong.note("--listen (DOORSTEP_LISTEN)", address(&args.listen));
+    let session = wrong.note("--session (DOORSTEP_SESSION)", session(&args.session));
+    let rate = wrong.note("--rate (DOORSTEP_RATE)", number(&args.rate, 1..=1_000_000));
+    let requests = wrong.note(
+        "--requests (DOORSTEP_REQUESTS)",
+        number(&args.requests, 1..=100_000),
+    );
+    let grace = wrong.note("--grace", duration(&args.grace));
+    let broker = args.broker.check(wrong);
+    Some(Job::Serve(Box::new(ServeSettings {
+        listen: listen?,
+        folder: args.store.folder,
+        broker: broker?,
+        session: session?,
+        rate: rate?,
+        requests: requests?,
+        grace: grace?,
+    })))
+}
+
+/// The least and the most time that a login may last.
+fn session(text: &str) -> Result<Duration, String> {
+    let session = duration(text)?;
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
+    if bounds.contains(&session) {
+        Ok(session)
+    } else {
+        Err(format!("{text:?} is not from 1s to 720h"))
+    }
+}
+
+fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
+    let name = wrong.note("NAME", args.name.parse());
+    // Only names of the list can be typed.
+    let role = match args.role.as_str() {
+        "customer" => RoleName::Customer,
+        "courier" => RoleName::Courier,
+        "restaurant" => RoleName::Restaurant,
+        _ => RoleName::Operator,
+    };
+    let restaurant = match args.restaurant {
+        Some(text) => wrong
+            .note("--restaurant", RestaurantId::new(&text))
+            .map(Some),
+        None => Some(None),
+    };
+    Some(Job::User(UserJob::Add {
+        folder: args.store.folder,
+        name: name?,
+        role,
+        restaurant: restaurant?,
+    }))
 }
 
 fn import(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {

@@ -3,6 +3,7 @@
 //! - [`World`]: a virtual host of its own for each test, with whatever is needed to publish into it, run roles in it and look at it.
 //! - [`RoleProcess`]: a role on a runtime of its own, so that it can be ended as a crash would end it.
 //! - [`Program`]: the real binaries, started, watched and killed.
+//! - [`Client`]: HTTP, also as no client should speak it.
 //! - [`Proxy`]: a wire that tests cut, stall, slow down, half-close and corrupt, at a chosen word of the conversation ([`Point`]).
 //! - [`FaultyStore`]: a store that fails, or hangs between a commit and whatever should follow it.
 //! - [`Wire`]: bare AMQP, for messages that no part of Doorstep would send and for looking at what arrived.
@@ -14,6 +15,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a harness fails as a test does")]
 
+mod client;
 mod faulty;
 #[path = "../../common/runtime/tests/ledger/mod.rs"]
 pub mod ledger;
@@ -27,6 +29,7 @@ mod wait;
 mod wire;
 mod world;
 
+pub use client::{Answer, Client};
 pub use faulty::{Fault, FaultyStore};
 pub use programs::{Ended, Program, RunningProgram};
 pub use proxy::{Direction, Point, Proxy, WireFault};

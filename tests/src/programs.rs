@@ -181,6 +181,15 @@ impl RunningProgram {
         read(&self.stderr)
     }
 
+    /// What it has written to standard output so far.
+    ///
+    /// # Panics
+    /// If that cannot be read.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// Sends it SIGTERM.
     ///
     /// # Panics

@@ -243,6 +243,24 @@ pub struct Emit {
 }
 
 impl Emit {
+    /// Its versioned type.
+    #[must_use]
+    pub fn kind(&self) -> &EventType {
+        &self.kind
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Its data, in JSON.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
     /// A fact about a subject.
     ///
     /// # Errors

@@ -1,0 +1,100 @@
+//! The caller of a request: whoever its token belongs to, as that user is now.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header, request::Parts},
+};
+use doorstep_contracts::{CourierId, CustomerId, RestaurantId};
+use doorstep_event::Timestamp;
+
+use crate::serve::{
+    app::App,
+    http::Problem,
+    role::{Standing, UserName},
+};
+
+/// A user who is logged in and asks no more often than users may.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// Who.
+    pub(crate) name: UserName,
+    /// As what.
+    pub(crate) standing: Standing,
+    /// Until when the token is good.
+    pub(crate) expires: Timestamp,
+}
+
+impl Caller {
+    /// The caller as a customer.
+    ///
+    /// # Errors
+    /// The caller is none.
+    pub(crate) fn customer(&self) -> Result<CustomerId, Problem> {
+        match self.standing {
+            Standing::Customer => Ok(self.name.customer()),
+            _ => Err(Problem::forbidden("only customers may do this")),
+        }
+    }
+
+    /// The caller as a courier.
+    ///
+    /// # Errors
+    /// The caller is none.
+    pub(crate) fn courier(&self) -> Result<CourierId, Problem> {
+        match self.standing {
+            Standing::Courier => Ok(self.name.courier()),
+            _ => Err(Problem::forbidden("only couriers may do this")),
+        }
+    }
+
+    /// The caller as an operator.
+    ///
+    /// # Errors
+    /// The caller is none.
+    pub(crate) fn operator(&self) -> Result<(), Problem> {
+        match self.standing {
+            Standing::Operator => Ok(()),
+            _ => Err(Problem::forbidden("only operators may do this")),
+        }
+    }
+
+    /// Whether the caller looks after this restaurant.
+    pub(crate) fn looks_after(&self, its: &RestaurantId) -> bool {
+        match &self.standing {
+            Standing::Operator => true,
+            Standing::Restaurant { restaurant } => restaurant == its,
+            Standing::Customer | Standing::Courier => false,
+        }
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let token = bearer(parts).ok_or_else(|| {
+            Problem::unauthorized("log in first, and send the token as Authorization: Bearer TOKEN")
+        })?;
+        let gone = || Problem::unauthorized("the token is not good any more, log in again");
+        let ticket = app.tokens.read(token, Timestamp::now()).ok_or_else(gone)?;
+        let user = app.users.current(&app.books, &ticket.name).await?;
+        let user = user.filter(|user| user.generation == ticket.generation);
+        let user = user.ok_or_else(gone)?;
+        app.user_rate
+            .take(ticket.name.clone(), Instant::now())
+            .map_err(|after| Problem::too_many("you ask too often", after))?;
+        Ok(Self {
+            name: ticket.name,
+            standing: user.standing,
+            expires: ticket.expires,
+        })
+    }
+}
+
+fn bearer(parts: &Parts) -> Option<&str> {
+    let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}

@@ -1,0 +1,127 @@
+//! The key that signs tokens: beside the gateway's store, made at the first start, readable by its owner alone. Whoever has it can be
+//! anybody; taking it away ends every session.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use doorstep_program::{Failure, Reason};
+
+const NAME: &str = "gateway.key";
+const BYTES: usize = 32;
+
+/// A key. Never printed.
+pub(crate) struct Key([u8; BYTES]);
+
+impl Key {
+    /// The key in this folder, made where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read or made, or is no key.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self, Failure> {
+        let path = folder.join(NAME);
+        match fs::read_to_string(&path) {
+            Ok(text) => Self::read(&text, &path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                make(&path).map_err(|e| failed(&path, &e))?;
+                let text = fs::read_to_string(&path).map_err(|e| failed(&path, &e))?;
+                Self::read(&text, &path)
+            }
+            Err(e) => Err(failed(&path, &e)),
+        }
+    }
+
+    /// A key for a test, or for a run that keeps nothing.
+    pub(crate) fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn read(text: &str, path: &Path) -> Result<Self, Failure> {
+        let bytes = hex(text.trim()).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| {
+            Failure::new(
+                Reason::Data,
+                format!(
+                    "{} does not hold a key: take it away and a new one is made, which ends every session",
+                    path.display()
+                ),
+            )
+        })
+    }
+}
+
+/// Makes a key, whole before it has its name: of several processes that do so at once, the first one's stays.
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut draft = PathBuf::from(path);
+    draft.set_extension(format!("key.{}", std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(to_hex(Key::random().bytes()).as_bytes())?;
+    file.sync_all()?;
+    let named = match fs::hard_link(&draft, path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        named => named,
+    };
+    fs::remove_file(&draft)?;
+    named
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Reason::Io, format!("{}: {error}", path.display()))
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hexadecimal digits as bytes, `None` for anything else.
+pub(crate) fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |b: u8| char::from(b).to_digit(16);
+    digits
+        .chunks_exact(2)
+        .map(|pair| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_alone_and_found_again() {
+        let folder = std::env::temp_dir().join(format!("doorstep-key-{}", uuid::Uuid::new_v4()));
+        let made = Key::in_folder(&folder).unwrap();
+        let found = Key::in_folder(&folder).unwrap();
+        assert_eq!(made.bytes(), found.bytes());
+        let path = folder.join(NAME);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::write(&path, "abc").unwrap();
+        let said = Key::in_folder(&folder).err().unwrap().to_string();
+        assert!(said.contains("take it away"), "{said}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,11 @@
+//! Who somebody is: passwords, tokens, and the caller of a request.
+
+mod caller;
+mod key;
+mod password;
+mod token;
+
+pub(crate) use caller::Caller;
+pub(crate) use key::Key;
+pub(crate) use password::{MAX_BYTES, Password, Passwords, hash};
+pub(crate) use token::Tokens;

@@ -1,0 +1,172 @@
+//! Passwords: kept as argon2 hashes, and hashed on threads of their own, few at a time, since each takes a processor and some 19 MiB
+//! for some tens of milliseconds.
+
+use std::{fmt, sync::Arc, thread, time::Duration};
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use serde::Deserialize;
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::serve::http::Problem;
+
+/// The least and the most bytes of a password.
+const MIN_BYTES: usize = 8;
+pub(crate) const MAX_BYTES: usize = 1024;
+/// How many may wait for their turn; the next one is sent away.
+const WAITING: usize = 64;
+/// When to come again where too many wait.
+const COME_AGAIN: Duration = Duration::from_secs(2);
+
+/// A password as it was typed. Never printed.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Password(Arc<str>);
+
+impl TryFrom<String> for Password {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bytes = text.len();
+        if (MIN_BYTES..=MAX_BYTES).contains(&bytes) {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!(
+                "a password has {MIN_BYTES} to {MAX_BYTES} bytes, and this one has {bytes}"
+            ))
+        }
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(a password)")
+    }
+}
+
+/// Hashes and verifies.
+#[derive(Debug, Clone)]
+pub(crate) struct Passwords {
+    turns: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    /// What is verified where there is no such user, so that the answer takes as long.
+    decoy: Arc<str>,
+}
+
+impl Passwords {
+    /// Makes ready; takes as long as hashing one password.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub(crate) fn new() -> Result<Self, String> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            turns: Arc::new(Semaphore::new(cores)),
+            places: Arc::new(Semaphore::new(cores + WAITING)),
+            decoy: hash(&Password("there is no such user".into()))?.into(),
+        })
+    }
+
+    /// The hash to keep of a password.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(crate) async fn hash(&self, password: Password) -> Result<String, Problem> {
+        self.in_turn(move || hash(&password))
+            .await?
+            .map_err(|reason| {
+                tracing::error!(reason, "a password could not be hashed");
+                Problem::internal()
+            })
+    }
+
+    /// Whether the password is the one with that hash; where there is no hash, it never is.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(crate) async fn verify(
+        &self,
+        password: Password,
+        hash: Option<String>,
+    ) -> Result<bool, Problem> {
+        let decoy = Arc::clone(&self.decoy);
+        self.in_turn(move || {
+            let is_right = is_right(&password, hash.as_deref().unwrap_or(&decoy));
+            is_right && hash.is_some()
+        })
+        .await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let busy = || Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN);
+        let place = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| busy())?;
+        let turn = Arc::clone(&self.turns)
+            .acquire_owned()
+            .await
+            .map_err(|_| busy())?;
+        // The work goes on if whoever asked goes away, and so keeps its turn.
+        let done = spawn_blocking(move || {
+            let done = work();
+            drop((turn, place));
+            done
+        });
+        done.await.map_err(|_| Problem::internal())
+    }
+}
+
+/// The hash to keep of a password; blocks the thread while it is made.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub(crate) fn hash(password: &Password) -> Result<String, String> {
+    Argon2::default()
+        .hash_password(password.0.as_bytes())
+        .map(|hash| hash.to_string())
+        .map_err(|e| format!("the password cannot be hashed: {e}"))
+}
+
+fn is_right(password: &Password, hash: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(password.0.as_bytes(), &hash)
+            .is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        text.to_owned().try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_user_is_right() {
+        let passwords = Passwords::new().unwrap();
+        let hash = passwords.hash(password("correct horse")).await.unwrap();
+        assert!(hash.starts_with("$argon2id$"), "{hash}");
+        let verify = async |typed: &str, hash: Option<&str>| {
+            let hash = hash.map(str::to_owned);
+            passwords.verify(password(typed), hash).await.unwrap()
+        };
+        assert!(verify("correct horse", Some(&hash)).await);
+        assert!(!verify("correct house", Some(&hash)).await);
+        assert!(!verify("there is no such user", None).await);
+        assert!(!verify("correct horse", Some("no hash")).await);
+    }
+
+    #[test]
+    fn a_password_is_never_printed_and_has_a_least_length() {
+        assert_eq!(format!("{:?}", password("correct horse")), "(a password)");
+        let said = Password::try_from("short".to_owned()).unwrap_err();
+        assert!(!said.contains("short"), "{said}");
+    }
+}

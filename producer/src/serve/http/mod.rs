@@ -1,0 +1,12 @@
+//! What has to do with HTTP and with nothing else: connections, bodies, problem documents, limits.
+
+pub(crate) mod body;
+pub(crate) mod layers;
+pub(crate) mod listen;
+mod patient;
+pub(crate) mod problem;
+pub(crate) mod rate;
+
+#[expect(unused_imports, reason = "orders and deliveries follow")]
+pub(crate) use body::{Json, Named};
+pub(crate) use problem::Problem;

@@ -1,0 +1,98 @@
+//! How often somebody may ask: a bucket of tokens each, which fills at the rate.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The most callers that are remembered. Beyond it those are forgotten whose buckets are full, and at last everybody: a caller who is
+/// forgotten begins with a full bucket.
+const CALLERS: usize = 10_000;
+
+/// Buckets by caller.
+#[derive(Debug)]
+pub(crate) struct Rate<K> {
+    per_second: f64,
+    burst: f64,
+    buckets: Mutex<HashMap<K, Bucket>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl<K: Hash + Eq> Rate<K> {
+    /// So many in a second for each caller, and a burst of so many at once.
+    pub(crate) fn new(per_second: f64, burst: f64) -> Self {
+        Self {
+            per_second,
+            burst,
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// Takes one of the caller's tokens.
+    ///
+    /// # Errors
+    /// There is none; the next one comes after that time.
+    pub(crate) fn take(&self, caller: K, now: Instant) -> Result<(), Duration> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= CALLERS && !buckets.contains_key(&caller) {
+            buckets.retain(|_, bucket| self.filled(*bucket, now) < self.burst);
+            if buckets.len() >= CALLERS {
+                buckets.clear();
+            }
+        }
+        let full = Bucket {
+            tokens: self.burst,
+            at: now,
+        };
+        let bucket = buckets.entry(caller).or_insert(full);
+        bucket.tokens = self.filled(*bucket, now);
+        bucket.at = now;
+        if bucket.tokens < 1.0 {
+            let missing = (1.0 - bucket.tokens) / self.per_second;
+            return Err(Duration::from_secs_f64(missing));
+        }
+        bucket.tokens -= 1.0;
+        Ok(())
+    }
+
+    fn filled(&self, bucket: Bucket, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
+        (bucket.tokens + passed * self.per_second).min(self.burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_taken_at_once_and_what_follows_at_the_rate() {
+        let rate = Rate::new(2.0, 3.0);
+        let start = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(rate.take("ada", start), Ok(()));
+        }
+        assert_eq!(rate.take("ada", start), Err(Duration::from_millis(500)));
+        assert_eq!(rate.take("bob", start), Ok(()));
+        let later = start + Duration::from_millis(500);
+        assert_eq!(rate.take("ada", later), Ok(()));
+        assert!(rate.take("ada", later).is_err());
+    }
+
+    #[test]
+    fn no_more_callers_are_remembered_than_the_bound() {
+        let rate = Rate::new(1.0, 1.0);
+        let now = Instant::now();
+        for caller in 0..=CALLERS {
+            assert_eq!(rate.take(caller, now), Ok(()));
+        }
+        assert!(rate.buckets.lock().unwrap().len() <= CALLERS);
+    }
+}

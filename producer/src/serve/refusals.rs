@@ -1,0 +1,36 @@
+//! What a role's refusal is over HTTP.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use doorstep_event::Refused;
+
+use super::http::Problem;
+
+/// When to come again where a role is not ready for it.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// A refusal as a problem: its code stays, and decides the status.
+pub(crate) fn problem(refused: Refused) -> Problem {
+    let Refused { code, detail } = refused;
+    let status = match code.as_str() {
+        "card_declined" | "insufficient_funds" | "unknown_method" => StatusCode::PAYMENT_REQUIRED,
+        "unknown_sku"
+        | "bad_quantity"
+        | "bad_amount"
+        | Refused::BAD_REQUEST
+        | Refused::ID_REUSED => StatusCode::UNPROCESSABLE_ENTITY,
+        "unknown_restaurant" | "unknown_order" | "unknown_delivery" | "unknown_user"
+        | "unknown_payment" => StatusCode::NOT_FOUND,
+        Refused::NOT_YET | "overloaded" => {
+            return Problem::unavailable(code, detail, COME_AGAIN);
+        }
+        Refused::FAILED => {
+            tracing::error!(detail, "a role failed on a request");
+            return Problem::internal();
+        }
+        // What else a role refuses is refused because of what is there already.
+        _ => StatusCode::CONFLICT,
+    };
+    Problem::new(status, code, detail)
+}

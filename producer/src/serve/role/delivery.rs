@@ -1,0 +1,168 @@
+//! Deliveries: who delivers an order, and where that courier was. Everything is told on `delivery/NUMBER`, so what tracking hears comes in
+//! the order in which it was told here.
+
+use doorstep_contracts::{
+    CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
+    InvoiceNo, Position,
+};
+use doorstep_event::{Refused, Timestamp};
+use doorstep_runtime::{Effects, Obeyed, States};
+use doorstep_store::EntityKey;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Entry,
+    order::{self, OrderNames, Stage},
+    refused,
+    requests::{AssignCourier, Done, RecordPositions, TakeStep},
+};
+
+/// Who delivers an order, and how far that has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delivery {
+    /// Who.
+    pub(crate) courier: CourierId,
+    /// The last step taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    step: Option<Step>,
+}
+
+/// A step that a courier takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    /// The courier has the parcel.
+    PickedUp,
+    /// It is where it belongs.
+    Delivered,
+}
+
+/// Where the courier of an order was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fix {
+    /// Of which order.
+    pub(crate) order: InvoiceNo,
+    /// Where.
+    pub(crate) position: Position,
+    /// When.
+    pub(crate) recorded_at: Timestamp,
+}
+
+impl Delivery {
+    /// Whether the parcel has left the restaurant.
+    pub(crate) fn is_picked_up(&self) -> bool {
+        self.step.is_some()
+    }
+}
+
+pub(super) fn assign_keys(asked: &AssignCourier) -> Vec<EntityKey> {
+    vec![asked.order.delivery_key(), asked.order.order_key()]
+}
+
+/// Gives a confirmed order to a courier; to the same one again changes nothing.
+pub(super) fn assign(
+    states: &mut States<Entry>,
+    asked: &AssignCourier,
+    now: Timestamp,
+) -> Result<Obeyed, Refused> {
+    let AssignCourier { order, courier } = asked;
+    let key = order.delivery_key();
+    if let Some(delivery) = states.get(&key).and_then(Entry::delivery) {
+        if &delivery.courier == courier {
+            return Obeyed::of::<AssignCourier>(&Done {}, Effects::none());
+        }
+        return Err(refused("assigned", "another courier has it already"));
+    }
+    let stage = order::known(states, order)?.stage;
+    if !matches!(stage, Stage::Confirmed { .. }) {
+        return Err(refused(
+            "not_confirmed",
+            format!(
+                "only a confirmed order is delivered, and this one {}",
+                stage.words()
+            ),
+        ));
+    }
+    let mut effects = Effects::none();
+    let assigned = DeliveryAssigned {
+        courier: courier.clone(),
+        accepted_at: now,
+        city: None,
+        region: None,
+        area: None,
+        area_kind: None,
+        position: None,
+        window: None,
+    };
+    effects.emit(&order.delivery_subject(), &assigned)?;
+    let delivery = Delivery {
+        courier: courier.clone(),
+        step: None,
+    };
+    states.put(&key, Entry::Delivery(delivery));
+    Obeyed::of::<AssignCourier>(&Done {}, effects)
+}
+
+/// Records a step; one that was taken before changes nothing.
+pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeyed, Refused> {
+    let TakeStep {
+        order,
+        courier,
+        step,
+        at,
+    } = asked;
+    let key = order.delivery_key();
+    let mut delivery = theirs(states, &key, courier)?;
+    let mut effects = Effects::none();
+    if delivery.step >= Some(*step) {
+        return Obeyed::of::<TakeStep>(&Done {}, effects);
+    }
+    let subject = order.delivery_subject();
+    match step {
+        Step::PickedUp => effects.emit(&subject, &DeliveryPickedUp { picked_up_at: *at })?,
+        Step::Delivered if delivery.is_picked_up() => {
+            effects.emit(&subject, &DeliveryDelivered { delivered_at: *at })?;
+        }
+        Step::Delivered => return Err(refused("not_picked_up", "it was not picked up yet")),
+    }
+    delivery.step = Some(*step);
+    states.put(&key, Entry::Delivery(delivery));
+    Obeyed::of::<TakeStep>(&Done {}, effects)
+}
+
+pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
+    let mut keys: Vec<EntityKey> = asked.fixes.iter().map(|f| f.order.delivery_key()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// Records where a courier was, all or nothing.
+pub(super) fn positions(
+    states: &mut States<Entry>,
+    asked: &RecordPositions,
+) -> Result<Obeyed, Refused> {
+    let mut effects = Effects::none();
+    for fix in &asked.fixes {
+        theirs(states, &fix.order.delivery_key(), &asked.courier)?;
+        let recorded = DeliveryPositionRecorded {
+            position: fix.position,
+            recorded_at: fix.recorded_at,
+        };
+        effects.emit(&fix.order.delivery_subject(), &recorded)?;
+    }
+    Obeyed::of::<RecordPositions>(&Done {}, effects)
+}
+
+/// The delivery, if it is this courier's: nobody learns whether there are others.
+fn theirs(
+    states: &mut States<Entry>,
+    key: &EntityKey,
+    courier: &CourierId,
+) -> Result<Delivery, Refused> {
+    let delivery = states.get(key).and_then(Entry::delivery);
+    delivery
+        .filter(|delivery| &delivery.courier == courier)
+        .cloned()
+        .ok_or_else(|| refused("unknown_delivery", "there is no such delivery of yours"))
+}

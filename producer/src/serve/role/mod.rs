@@ -1,0 +1,173 @@
+//! The gateway's own role: what it has promised to whom. A pure function like any other role, but without a queue: it is given commands
+//! of this process alone, and what it emits goes out by its outbox, whether the broker is there or not.
+//!
+//! | entity | what |
+//! | --- | --- |
+//! | `user/NAME` | who may log in, and as what |
+//! | `intent/CUSTOMER/KEY` | which order an Idempotency-Key stands for |
+//! | `order/NUMBER` | an order, from the moment at which it is meant |
+//! | `open/DIGIT` | the orders whose outcome is not known yet, in sixteen parts |
+//! | `delivery/NUMBER` | who delivers an order |
+
+mod delivery;
+mod order;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod user;
+
+use doorstep_event::{ContractError, Event, Refused, Request, RequestContract, Timestamp};
+use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States};
+use doorstep_store::EntityKey;
+use serde::{Deserialize, Serialize};
+
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "orders and deliveries follow")
+)]
+pub(crate) use delivery::{Delivery, Fix, Step};
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "orders and deliveries follow")
+)]
+pub(crate) use order::{Intent, Open, Order, OrderNames, Outcome, Stage, part_keys};
+pub(crate) use requests::{
+    AddUser, AssignCourier, BeginOrder, CancelOrder, EndOrder, RecordPositions, RevokeTokens,
+    TakeStep,
+};
+pub(crate) use user::{Standing, User, UserName};
+
+/// Its name: of its store and of its source.
+pub(crate) const NAME: &str = "gateway";
+
+/// The role.
+pub(crate) struct Gateway;
+
+/// A command, read and checked.
+pub(crate) enum Command {
+    AddUser(AddUser),
+    RevokeTokens(RevokeTokens),
+    Begin(Box<BeginOrder>),
+    End(EndOrder),
+    Cancel(CancelOrder),
+    Assign(AssignCourier),
+    Step(TakeStep),
+    Positions(RecordPositions),
+}
+
+/// The state of one entity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(crate) enum Entry {
+    /// Of `user/`.
+    User(User),
+    /// Of `intent/`.
+    Intent(Intent),
+    /// Of `order/`.
+    Order(Box<Order>),
+    /// Of `open/`.
+    Open(Open),
+    /// Of `delivery/`.
+    Delivery(Delivery),
+}
+
+macro_rules! entries {
+    ($($read:ident: $variant:ident($type:ty)),+ $(,)?) => {
+        impl Entry {
+            $(pub(crate) fn $read(&self) -> Option<&$type> {
+                match self {
+                    Self::$variant(it) => Some(it),
+                    _ => None,
+                }
+            })+
+        }
+    };
+}
+
+entries! {
+    user: User(User),
+    intent: Intent(Intent),
+    order: Order(Order),
+    open: Open(Open),
+    delivery: Delivery(Delivery),
+}
+
+impl Role for Gateway {
+    type Fact = ();
+    type Command = Command;
+    type Query = NoRequest;
+    type State = Entry;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn read(&self, _event: &Event) -> Result<Reading<()>, ContractError> {
+        Ok(Reading::Ignored)
+    }
+
+    fn keys(&self, event: &Event, (): &()) -> Vec<EntityKey> {
+        vec![EntityKey::from(&event.subject)]
+    }
+
+    fn handle(
+        &self,
+        _states: &mut States<Entry>,
+        _event: &Event,
+        (): &(),
+        _now: Timestamp,
+    ) -> Result<Effects, Refusal> {
+        Ok(Effects::none())
+    }
+
+    fn read_command(&self, request: &Request) -> Result<Command, ContractError> {
+        Ok(match request.kind.as_str() {
+            AddUser::TYPE => Command::AddUser(AddUser::read(request)?),
+            RevokeTokens::TYPE => Command::RevokeTokens(RevokeTokens::read(request)?),
+            BeginOrder::TYPE => Command::Begin(BeginOrder::read(request)?.into()),
+            EndOrder::TYPE => Command::End(EndOrder::read(request)?),
+            CancelOrder::TYPE => Command::Cancel(CancelOrder::read(request)?),
+            AssignCourier::TYPE => Command::Assign(AssignCourier::read(request)?),
+            TakeStep::TYPE => Command::Step(TakeStep::read(request)?),
+            RecordPositions::TYPE => Command::Positions(RecordPositions::read(request)?),
+            other => return Err(ContractError::UnknownType(other.to_owned())),
+        })
+    }
+
+    fn command_keys(&self, _request: &Request, command: &Command) -> Vec<EntityKey> {
+        match command {
+            Command::AddUser(asked) => vec![asked.name.entity()],
+            Command::RevokeTokens(asked) => vec![asked.name.entity()],
+            Command::Begin(asked) => order::begin_keys(asked),
+            Command::End(asked) => order::end_keys(asked),
+            Command::Cancel(asked) => order::cancel_keys(asked),
+            Command::Assign(asked) => delivery::assign_keys(asked),
+            Command::Step(asked) => vec![asked.order.delivery_key()],
+            Command::Positions(asked) => delivery::positions_keys(asked),
+        }
+    }
+
+    fn obey(
+        &self,
+        states: &mut States<Entry>,
+        _request: &Request,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<Obeyed, Refused> {
+        match command {
+            Command::AddUser(asked) => user::add(states, asked, now),
+            Command::RevokeTokens(asked) => user::revoke(states, asked),
+            Command::Begin(asked) => order::begin(states, asked, now),
+            Command::End(asked) => order::end(states, asked),
+            Command::Cancel(asked) => order::cancel(states, asked),
+            Command::Assign(asked) => delivery::assign(states, asked, now),
+            Command::Step(asked) => delivery::step(states, asked),
+            Command::Positions(asked) => delivery::positions(states, asked),
+        }
+    }
+}
+
+/// A refusal of this role.
+fn refused(code: &'static str, detail: impl Into<String>) -> Refused {
+    Refused::new(code, detail)
+}

@@ -1,0 +1,400 @@
+//! Orders, from the moment at which one is meant: begun before anybody else is asked, and then confirmed, refused or abandoned, exactly
+//! one of these. Whatever it is, what was reserved at the beginning is released in the same commit; payment and restaurant hear of it
+//! by the event.
+
+use std::collections::BTreeMap;
+
+use doorstep_contracts::{
+    CancelledBy, CustomerId, DeliveryId, InvoiceNo, Label, Line, Money, OrderAbandoned,
+    OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefused, RefusedBy, RestaurantId,
+    StockAdjusted, StockReason, StockReleased, StockReserved,
+};
+use doorstep_event::{Refused, Subject, Timestamp};
+use doorstep_runtime::{Effects, Obeyed, States};
+use doorstep_store::EntityKey;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Entry, refused,
+    requests::{BeginOrder, CancelOrder, Done, EndOrder},
+};
+
+/// How many parts the list of open orders has: each commit writes the parts that it touches anew, so that they should be small.
+const PARTS: u32 = 16;
+/// The most open orders in a part.
+const MOST_IN_PART: usize = 256;
+
+/// Which order an Idempotency-Key stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Intent {
+    /// The order.
+    pub(crate) order: InvoiceNo,
+    /// Of what came with the key.
+    pub(crate) fingerprint: String,
+}
+
+/// An order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// Whose it is.
+    pub(crate) customer: CustomerId,
+    /// Who is to make it.
+    pub(crate) restaurant: RestaurantId,
+    /// What was ordered.
+    pub(crate) lines: Vec<Line>,
+    /// What it costs.
+    pub(crate) total: Money,
+    /// When it was begun.
+    pub(crate) placed_at: Timestamp,
+    /// How far it has come.
+    pub(crate) stage: Stage,
+}
+
+/// How far an order has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub(crate) enum Stage {
+    /// Payment and restaurant are being asked.
+    Open,
+    /// All have agreed.
+    Confirmed {
+        /// When it will be ready.
+        promised_at: Timestamp,
+    },
+    /// One has not.
+    Refused {
+        /// Who.
+        by: RefusedBy,
+        /// The refusal's code.
+        code: String,
+        /// The refusal in words.
+        detail: String,
+    },
+    /// One could not be asked in time.
+    Abandoned {
+        /// Why.
+        reason: Label,
+    },
+    /// It was confirmed, and called off later.
+    Cancelled {
+        /// When it would have been ready.
+        promised_at: Timestamp,
+        /// By whom.
+        by: CancelledBy,
+        /// Why.
+        reason: Label,
+    },
+}
+
+/// What may become of an open order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// All have agreed.
+    Confirmed {
+        /// When it will be ready.
+        promised_at: Timestamp,
+    },
+    /// One has not.
+    Refused {
+        /// Who.
+        by: RefusedBy,
+        /// The refusal's code.
+        code: String,
+        /// The refusal in words.
+        detail: String,
+    },
+    /// One could not be asked in time.
+    Abandoned {
+        /// Why.
+        reason: Label,
+    },
+}
+
+/// Open orders with the times after which they are abandoned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Open {
+    /// By number.
+    pub(crate) orders: BTreeMap<String, Timestamp>,
+}
+
+/// The entities that an order's number names.
+pub(crate) trait OrderNames {
+    /// Of the order.
+    fn order_key(&self) -> EntityKey;
+    /// Of its delivery.
+    fn delivery_key(&self) -> EntityKey;
+    /// Of the part of the list of open orders that it is in.
+    fn part_key(&self) -> EntityKey;
+    /// The subject of its delivery.
+    fn delivery_subject(&self) -> Subject;
+}
+
+impl OrderNames for InvoiceNo {
+    fn order_key(&self) -> EntityKey {
+        EntityKey::from(&self.order_subject())
+    }
+
+    fn delivery_key(&self) -> EntityKey {
+        EntityKey::from(&self.delivery_subject())
+    }
+
+    fn part_key(&self) -> EntityKey {
+        // The numbers that the gateway gives end in random digits.
+        let sum: u32 = self.as_str().bytes().rev().take(4).map(u32::from).sum();
+        part_key(sum % PARTS)
+    }
+
+    fn delivery_subject(&self) -> Subject {
+        #[expect(clippy::expect_used, reason = "both names keep the same rules")]
+        let delivery = DeliveryId::new(self.as_str()).expect("an order's number is a delivery's");
+        delivery.subject()
+    }
+}
+
+fn part_key(part: u32) -> EntityKey {
+    EntityKey::new(format!("open/{part:x}"))
+}
+
+/// The entities that list open orders.
+pub(crate) fn part_keys() -> Vec<EntityKey> {
+    (0..PARTS).map(part_key).collect()
+}
+
+impl Intent {
+    /// The entity of a customer's Idempotency-Key.
+    pub(crate) fn entity(customer: &CustomerId, key: &str) -> EntityKey {
+        EntityKey::new(format!("intent/{customer}/{key}"))
+    }
+}
+
+pub(super) fn begin_keys(asked: &BeginOrder) -> Vec<EntityKey> {
+    vec![
+        asked.order.order_key(),
+        Intent::entity(&asked.customer, &asked.key),
+        asked.order.part_key(),
+    ]
+}
+
+/// Records that an order is meant: it is placed, and what it needs is reserved.
+pub(super) fn begin(
+    states: &mut States<Entry>,
+    asked: &BeginOrder,
+    now: Timestamp,
+) -> Result<Obeyed, Refused> {
+    let BeginOrder { order, .. } = asked;
+    let intent = Intent::entity(&asked.customer, &asked.key);
+    if states.get(&intent).is_some() {
+        return Err(refused("key_used", "the Idempotency-Key was used before"));
+    }
+    if states.get(&order.order_key()).is_some() {
+        return Err(refused(
+            "order_exists",
+            format!("there is an order {order}"),
+        ));
+    }
+    let mut open = open_part(states, order);
+    if open.orders.len() >= MOST_IN_PART {
+        return Err(refused("overloaded", "too many orders are under way"));
+    }
+    open.orders.insert(order.to_string(), asked.deadline);
+
+    let mut effects = Effects::none();
+    let placed = OrderPlaced {
+        placed_at: now,
+        customer: Some(asked.customer.clone()),
+        country: asked.country.clone(),
+        lines: asked.lines.clone(),
+        total: asked.total,
+    };
+    effects.emit(&order.order_subject(), &placed)?;
+    for line in &asked.lines {
+        let reserved = StockReserved {
+            quantity: line.quantity,
+            reference: order.order_subject(),
+        };
+        effects.emit(&line.sku.subject(), &reserved)?;
+    }
+    states.put(&order.part_key(), Entry::Open(open));
+    states.put(
+        &intent,
+        Entry::Intent(Intent {
+            order: order.clone(),
+            fingerprint: asked.fingerprint.clone(),
+        }),
+    );
+    let begun = Order {
+        customer: asked.customer.clone(),
+        restaurant: asked.restaurant.clone(),
+        lines: asked.lines.clone(),
+        total: asked.total,
+        placed_at: now,
+        stage: Stage::Open,
+    };
+    states.put(&order.order_key(), Entry::Order(begun.into()));
+    Obeyed::of::<BeginOrder>(&Done {}, effects)
+}
+
+pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
+    vec![asked.order.order_key(), asked.order.part_key()]
+}
+
+/// Records what has become of an order, unless something has already: the first outcome stays, and is what is replied.
+pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed, Refused> {
+    let number = &asked.order;
+    let mut order = known(states, number)?;
+    if order.stage != Stage::Open {
+        return Obeyed::of::<EndOrder>(&order.stage, Effects::none());
+    }
+    let mut effects = Effects::none();
+    let subject = number.order_subject();
+    match &asked.outcome {
+        Outcome::Confirmed { promised_at } => effects.emit(
+            &subject,
+            &OrderConfirmed {
+                restaurant: order.restaurant.clone(),
+                promised_at: *promised_at,
+            },
+        )?,
+        Outcome::Refused { by, code, .. } => effects.emit(
+            &subject,
+            &OrderRefused {
+                by: *by,
+                reason: label(code),
+            },
+        )?,
+        Outcome::Abandoned { reason } => effects.emit(
+            &subject,
+            &OrderAbandoned {
+                reason: reason.clone(),
+            },
+        )?,
+    }
+    for line in &order.lines {
+        let stock = line.sku.subject();
+        let released = StockReleased {
+            quantity: line.quantity,
+            reference: subject.clone(),
+        };
+        effects.emit(&stock, &released)?;
+        if matches!(asked.outcome, Outcome::Confirmed { .. }) {
+            effects.emit(
+                &stock,
+                &adjusted(-line.quantity, StockReason::Sale, &subject),
+            )?;
+        }
+    }
+    order.stage = asked.outcome.clone().into();
+    let mut open = open_part(states, number);
+    open.orders.remove(number.as_str());
+    states.put(&number.part_key(), Entry::Open(open));
+    let stage = order.stage.clone();
+    states.put(&number.order_key(), Entry::Order(order.into()));
+    Obeyed::of::<EndOrder>(&stage, effects)
+}
+
+pub(super) fn cancel_keys(asked: &CancelOrder) -> Vec<EntityKey> {
+    vec![asked.order.order_key(), asked.order.delivery_key()]
+}
+
+/// Calls a confirmed order off: what was sold goes back. One that is called off already stays as it is.
+pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<Obeyed, Refused> {
+    let number = &asked.order;
+    let mut order = known(states, number)?;
+    let promised_at = match &order.stage {
+        Stage::Confirmed { promised_at } => *promised_at,
+        stage @ Stage::Cancelled { .. } => {
+            return Obeyed::of::<CancelOrder>(stage, Effects::none());
+        }
+        other => {
+            return Err(refused(
+                "not_confirmed",
+                format!(
+                    "only a confirmed order can be cancelled, and this one {}",
+                    other.words()
+                ),
+            ));
+        }
+    };
+    let delivery = states.get(&number.delivery_key()).and_then(Entry::delivery);
+    if delivery.is_some_and(super::Delivery::is_picked_up) {
+        return Err(refused(
+            "picked_up",
+            "a courier is on the way with it already",
+        ));
+    }
+    let mut effects = Effects::none();
+    let subject = number.order_subject();
+    effects.emit(
+        &subject,
+        &OrderCancelled {
+            by: asked.by,
+            reason: asked.reason.clone(),
+        },
+    )?;
+    for line in &order.lines {
+        let returned = adjusted(line.quantity, StockReason::Return, &subject);
+        effects.emit(&line.sku.subject(), &returned)?;
+    }
+    order.stage = Stage::Cancelled {
+        promised_at,
+        by: asked.by,
+        reason: asked.reason.clone(),
+    };
+    let stage = order.stage.clone();
+    states.put(&number.order_key(), Entry::Order(order.into()));
+    Obeyed::of::<CancelOrder>(&stage, effects)
+}
+
+fn adjusted(delta: i64, reason: StockReason, order: &Subject) -> StockAdjusted {
+    StockAdjusted {
+        delta,
+        reason,
+        reference: order.clone(),
+    }
+}
+
+/// The order of that number.
+pub(super) fn known(states: &mut States<Entry>, number: &InvoiceNo) -> Result<Order, Refused> {
+    let order = states.get(&number.order_key()).and_then(Entry::order);
+    order
+        .cloned()
+        .ok_or_else(|| refused("unknown_order", "there is no such order"))
+}
+
+fn open_part(states: &mut States<Entry>, number: &InvoiceNo) -> Open {
+    let part = states.get(&number.part_key()).and_then(Entry::open);
+    part.cloned().unwrap_or_default()
+}
+
+/// A text as a label, cut where it is too long and without what no terminal should print.
+pub(crate) fn label(text: &str) -> Label {
+    let plain: String = text.chars().filter(|c| !c.is_control()).take(50).collect();
+    Label::new(&plain).unwrap_or_else(|_| {
+        #[expect(clippy::expect_used, reason = "a constant")]
+        Label::new("unknown").expect("a label")
+    })
+}
+
+impl Stage {
+    /// What it is, behind "this one".
+    pub(crate) fn words(&self) -> &'static str {
+        match self {
+            Self::Open => "is still being decided on",
+            Self::Confirmed { .. } => "is confirmed",
+            Self::Refused { .. } => "was refused",
+            Self::Abandoned { .. } => "was abandoned",
+            Self::Cancelled { .. } => "was cancelled",
+        }
+    }
+}
+
+impl From<Outcome> for Stage {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Confirmed { promised_at } => Self::Confirmed { promised_at },
+            Outcome::Refused { by, code, detail } => Self::Refused { by, code, detail },
+            Outcome::Abandoned { reason } => Self::Abandoned { reason },
+        }
+    }
+}

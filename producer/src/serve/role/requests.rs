@@ -1,0 +1,110 @@
+//! The commands of the gateway's role. They never travel: their forms may change with the program, as long as no open order is left
+//! behind.
+
+use doorstep_contracts::{
+    CancelledBy, CourierId, CustomerId, InvoiceNo, Label, Line, Money, RestaurantId,
+};
+use doorstep_event::{Act, RequestContract, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    delivery::{Fix, Step},
+    order::{Outcome, Stage},
+    user::{Standing, UserName},
+};
+
+/// Lets somebody log in.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AddUser {
+    pub(crate) name: UserName,
+    pub(crate) standing: Standing,
+    /// The password's hash.
+    pub(crate) hash: String,
+}
+
+/// Ends all sessions of a user.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RevokeTokens {
+    pub(crate) name: UserName,
+}
+
+/// Records that an order is meant, before anybody else is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BeginOrder {
+    pub(crate) order: InvoiceNo,
+    pub(crate) customer: CustomerId,
+    /// The customer's Idempotency-Key.
+    pub(crate) key: String,
+    /// Of what came with that key.
+    pub(crate) fingerprint: String,
+    pub(crate) restaurant: RestaurantId,
+    pub(crate) country: Label,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) total: Money,
+    /// After this it is abandoned, whoever is still at it.
+    pub(crate) deadline: Timestamp,
+}
+
+/// Records what has become of an order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct EndOrder {
+    pub(crate) order: InvoiceNo,
+    pub(crate) outcome: Outcome,
+}
+
+/// Calls a confirmed order off.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CancelOrder {
+    pub(crate) order: InvoiceNo,
+    pub(crate) by: CancelledBy,
+    pub(crate) reason: Label,
+}
+
+/// Gives a confirmed order to a courier.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AssignCourier {
+    pub(crate) order: InvoiceNo,
+    pub(crate) courier: CourierId,
+}
+
+/// Records that a courier has picked a parcel up, or delivered it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TakeStep {
+    pub(crate) order: InvoiceNo,
+    pub(crate) courier: CourierId,
+    pub(crate) step: Step,
+    pub(crate) at: Timestamp,
+}
+
+/// Records where a courier was, all or nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RecordPositions {
+    pub(crate) courier: CourierId,
+    pub(crate) fixes: Vec<Fix>,
+}
+
+/// Done, and nothing to say about it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Done {}
+
+macro_rules! commands {
+    ($($name:ident = $kind:literal -> $reply:ty),+ $(,)?) => {
+        $(impl RequestContract for $name {
+            const TYPE: &'static str = $kind;
+            const ACT: Act = Act::Command;
+            type Reply = $reply;
+        })+
+    };
+}
+
+commands! {
+    AddUser = "gateway.add_user.v1" -> Done,
+    RevokeTokens = "gateway.revoke_tokens.v1" -> Done,
+    BeginOrder = "gateway.begin_order.v1" -> Done,
+    // What has become of it may be another outcome: the first one stays.
+    EndOrder = "gateway.end_order.v1" -> Stage,
+    CancelOrder = "gateway.cancel_order.v1" -> Stage,
+    AssignCourier = "gateway.assign_courier.v1" -> Done,
+    TakeStep = "gateway.take_step.v1" -> Done,
+    RecordPositions = "gateway.record_positions.v1" -> Done,
+}

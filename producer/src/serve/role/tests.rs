@@ -1,0 +1,362 @@
+//! The role without a store and a broker: what comes of its commands, one by one and in any order.
+
+use std::collections::BTreeMap;
+
+use doorstep_contracts::{CancelledBy, Line, Money, Position, RefusedBy, RestaurantId, Sku};
+use doorstep_event::{RequestId, Source};
+use doorstep_runtime::Emit;
+use proptest::prelude::*;
+
+use super::{order::label, *};
+
+/// A store of the least kind.
+#[derive(Default)]
+struct World {
+    states: BTreeMap<EntityKey, Entry>,
+    events: Vec<Emit>,
+}
+
+impl World {
+    fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Refused> {
+        let id = RequestId::new("1").unwrap();
+        let source = Source::new("gateway/test").unwrap();
+        let request = Request::of(&source, id, now(), now(), asked).unwrap();
+        let command = Gateway.read_command(&request).unwrap();
+        let keys = Gateway.command_keys(&request, &command);
+        let before = keys
+            .iter()
+            .map(|key| (key.clone(), self.states.get(key).cloned()));
+        let mut states = States::new(before.collect());
+        let obeyed = Gateway.obey(&mut states, &request, &command, now())?;
+        for key in keys {
+            if let Some(state) = states.get(&key) {
+                self.states.insert(key, state.clone());
+            }
+        }
+        self.events.extend(obeyed.effects.events);
+        Ok(serde_json::from_slice(&obeyed.reply).unwrap())
+    }
+
+    /// What was told about a subject, in order.
+    fn told(&self, subject: &str) -> Vec<&str> {
+        let about = self
+            .events
+            .iter()
+            .filter(|e| e.subject().as_str() == subject);
+        about.map(|e| e.kind().as_str()).collect()
+    }
+
+    /// Reserved, and sold, by an order in the end.
+    fn stock(&self, order: &str) -> (i64, i64) {
+        let mut reserved = 0;
+        let mut sold = 0;
+        for event in &self.events {
+            let data: serde_json::Value = serde_json::from_slice(event.data()).unwrap();
+            if data["reference"] != order {
+                continue;
+            }
+            match event.kind().as_str() {
+                "stock.reserved.v1" => reserved += data["quantity"].as_i64().unwrap(),
+                "stock.released.v1" => reserved -= data["quantity"].as_i64().unwrap(),
+                "stock.adjusted.v1" => sold -= data["delta"].as_i64().unwrap(),
+                other => panic!("{other} has a reference"),
+            }
+        }
+        (reserved, sold)
+    }
+
+    fn open(&self) -> Vec<String> {
+        let parts = part_keys();
+        let parts = parts.iter().filter_map(|key| self.states.get(key)?.open());
+        parts.flat_map(|open| open.orders.keys().cloned()).collect()
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+fn number(text: &str) -> doorstep_contracts::InvoiceNo {
+    doorstep_contracts::InvoiceNo::new(text).unwrap()
+}
+
+fn begin(order: &str, key: &str) -> BeginOrder {
+    let line = |sku: &str, quantity| {
+        let sku = Sku::new(sku).unwrap();
+        Line::new(sku, None, quantity, "2.50".parse().unwrap()).unwrap()
+    };
+    let lines = vec![
+        line("MARGHERITA", 2),
+        line("TIRAMISU", 3),
+        line("MARGHERITA", 1),
+    ];
+    BeginOrder {
+        order: number(order),
+        customer: "ada".parse::<UserName>().unwrap().customer(),
+        key: key.to_owned(),
+        fingerprint: "f".to_owned(),
+        restaurant: RestaurantId::new("luigi").unwrap(),
+        country: label("Italy"),
+        total: Money::sum(lines.iter().map(|line| line.amount)).unwrap(),
+        lines,
+        deadline: now(),
+    }
+}
+
+fn end(order: &str, outcome: Outcome) -> EndOrder {
+    EndOrder {
+        order: number(order),
+        outcome,
+    }
+}
+
+fn confirmed() -> Outcome {
+    Outcome::Confirmed { promised_at: now() }
+}
+
+fn declined() -> Outcome {
+    Outcome::Refused {
+        by: RefusedBy::Payment,
+        code: "card_declined".to_owned(),
+        detail: "the card is declined".to_owned(),
+    }
+}
+
+fn abandoned() -> Outcome {
+    Outcome::Abandoned {
+        reason: label("nobody answered"),
+    }
+}
+
+fn cancel(order: &str) -> CancelOrder {
+    CancelOrder {
+        order: number(order),
+        by: CancelledBy::Customer,
+        reason: label("changed my mind"),
+    }
+}
+
+fn assign(order: &str, courier: &str) -> AssignCourier {
+    AssignCourier {
+        order: number(order),
+        courier: courier.parse::<UserName>().unwrap().courier(),
+    }
+}
+
+fn step(order: &str, courier: &str, step: Step) -> TakeStep {
+    TakeStep {
+        order: number(order),
+        courier: courier.parse::<UserName>().unwrap().courier(),
+        step,
+        at: now(),
+    }
+}
+
+fn positions(courier: &str, orders: &[&str]) -> RecordPositions {
+    RecordPositions {
+        courier: courier.parse::<UserName>().unwrap().courier(),
+        fixes: orders
+            .iter()
+            .map(|order| Fix {
+                order: number(order),
+                position: Position::new(9.19, 45.46).unwrap(),
+                recorded_at: now(),
+            })
+            .collect(),
+    }
+}
+
+#[track_caller]
+fn code<T: std::fmt::Debug>(result: Result<T, Refused>) -> String {
+    result.unwrap_err().code
+}
+
+#[test]
+fn a_confirmed_order_has_sold_what_it_reserved() {
+    let mut world = World::default();
+    world.obey(&begin("1", "k")).unwrap();
+    assert_eq!(world.stock("order/1"), (6, 0));
+    assert_eq!(world.open(), ["1"]);
+    let stage = world.obey(&end("1", confirmed())).unwrap();
+    assert_eq!(stage, Stage::Confirmed { promised_at: now() });
+    assert_eq!(world.stock("order/1"), (0, 6));
+    assert_eq!(
+        world.told("order/1"),
+        ["order.placed.v1", "order.confirmed.v1"]
+    );
+    assert!(world.open().is_empty());
+}
+
+#[test]
+fn a_refused_and_an_abandoned_order_leave_nothing_reserved() {
+    let mut world = World::default();
+    world.obey(&begin("1", "k")).unwrap();
+    world.obey(&begin("2", "l")).unwrap();
+    world.obey(&end("1", declined())).unwrap();
+    world.obey(&end("2", abandoned())).unwrap();
+    assert_eq!(world.stock("order/1"), (0, 0));
+    assert_eq!(world.stock("order/2"), (0, 0));
+    assert_eq!(
+        world.told("order/1"),
+        ["order.placed.v1", "order.refused.v1"]
+    );
+    assert_eq!(
+        world.told("order/2"),
+        ["order.placed.v1", "order.abandoned.v1"]
+    );
+    assert!(world.open().is_empty());
+}
+
+#[test]
+fn the_first_outcome_stays_and_a_key_begins_one_order() {
+    let mut world = World::default();
+    world.obey(&begin("1", "k")).unwrap();
+    assert_eq!(code(world.obey(&begin("2", "k"))), "key_used");
+    world.obey(&end("1", abandoned())).unwrap();
+    let stage = world.obey(&end("1", confirmed())).unwrap();
+    assert!(matches!(stage, Stage::Abandoned { .. }), "{stage:?}");
+    assert_eq!(
+        world.told("order/1"),
+        ["order.placed.v1", "order.abandoned.v1"]
+    );
+    assert_eq!(code(world.obey(&end("2", confirmed()))), "unknown_order");
+}
+
+#[test]
+fn only_a_confirmed_order_is_cancelled_and_only_once_and_not_on_its_way() {
+    let mut world = World::default();
+    assert_eq!(code(world.obey(&cancel("1"))), "unknown_order");
+    world.obey(&begin("1", "k")).unwrap();
+    assert_eq!(code(world.obey(&cancel("1"))), "not_confirmed");
+    world.obey(&end("1", confirmed())).unwrap();
+    world.obey(&cancel("1")).unwrap();
+    world.obey(&cancel("1")).unwrap();
+    assert_eq!(world.stock("order/1"), (0, 0));
+    assert_eq!(world.told("order/1").last(), Some(&"order.cancelled.v1"));
+    assert_eq!(world.told("order/1").len(), 3);
+
+    world.obey(&begin("2", "l")).unwrap();
+    world.obey(&end("2", confirmed())).unwrap();
+    world.obey(&assign("2", "bea")).unwrap();
+    world.obey(&step("2", "bea", Step::PickedUp)).unwrap();
+    assert_eq!(code(world.obey(&cancel("2"))), "picked_up");
+}
+
+#[test]
+fn a_delivery_is_its_couriers_alone() {
+    let mut world = World::default();
+    world.obey(&begin("1", "k")).unwrap();
+    assert_eq!(code(world.obey(&assign("1", "bea"))), "not_confirmed");
+    assert_eq!(code(world.obey(&assign("9", "bea"))), "unknown_order");
+    world.obey(&end("1", confirmed())).unwrap();
+    world.obey(&assign("1", "bea")).unwrap();
+    world.obey(&assign("1", "bea")).unwrap();
+    assert_eq!(code(world.obey(&assign("1", "carl"))), "assigned");
+    let delivered = step("1", "bea", Step::Delivered);
+    assert_eq!(code(world.obey(&delivered)), "not_picked_up");
+    let other = step("1", "carl", Step::PickedUp);
+    assert_eq!(code(world.obey(&other)), "unknown_delivery");
+    // All or nothing: one that is not theirs spoils the rest.
+    let mixed = positions("bea", &["1", "9"]);
+    assert_eq!(code(world.obey(&mixed)), "unknown_delivery");
+    assert_eq!(world.told("delivery/1"), ["delivery.assigned.v1"]);
+    world.obey(&positions("bea", &["1", "1"])).unwrap();
+    world.obey(&step("1", "bea", Step::PickedUp)).unwrap();
+    world.obey(&step("1", "bea", Step::PickedUp)).unwrap();
+    world.obey(&delivered).unwrap();
+    assert_eq!(
+        world.told("delivery/1"),
+        [
+            "delivery.assigned.v1",
+            "delivery.position_recorded.v1",
+            "delivery.position_recorded.v1",
+            "delivery.picked_up.v1",
+            "delivery.delivered.v1",
+        ]
+    );
+}
+
+#[test]
+fn a_user_is_added_once_and_a_revocation_raises_the_generation() {
+    let mut world = World::default();
+    let add = AddUser {
+        name: "ada".parse().unwrap(),
+        standing: Standing::Customer,
+        hash: "hash".to_owned(),
+    };
+    world.obey(&add).unwrap();
+    assert_eq!(code(world.obey(&add)), "user_exists");
+    world
+        .obey(&RevokeTokens {
+            name: add.name.clone(),
+        })
+        .unwrap();
+    let entry = &world.states[&add.name.entity()];
+    assert_eq!(entry.user().unwrap().generation, 2);
+    let unknown = RevokeTokens {
+        name: "bob".parse().unwrap(),
+    };
+    assert_eq!(code(world.obey(&unknown)), "unknown_user");
+}
+
+#[derive(Debug, Clone)]
+enum Do {
+    Begin(u8, u8),
+    End(u8, u8),
+    Cancel(u8),
+    Assign(u8),
+    PickUp(u8),
+}
+
+fn any_do() -> impl Strategy<Value = Do> {
+    let order = 0..4_u8;
+    prop_oneof![
+        (order.clone(), 0..4_u8).prop_map(|(order, key)| Do::Begin(order, key)),
+        (order.clone(), 0..3_u8).prop_map(|(order, outcome)| Do::End(order, outcome)),
+        order.clone().prop_map(Do::Cancel),
+        order.clone().prop_map(Do::Assign),
+        order.prop_map(Do::PickUp),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_begun_order_ends_once_with_its_compensations(done in prop::collection::vec(any_do(), 0..40)) {
+        let mut world = World::default();
+        for one in done {
+            // What is refused changes nothing, which is what is looked at below.
+            let _ = match one {
+                Do::Begin(order, key) => {
+                    world.obey(&begin(&order.to_string(), &key.to_string())).map(drop)
+                }
+                Do::End(order, outcome) => {
+                    let outcome = [confirmed(), declined(), abandoned()][usize::from(outcome)].clone();
+                    world.obey(&end(&order.to_string(), outcome)).map(drop)
+                }
+                Do::Cancel(order) => world.obey(&cancel(&order.to_string())).map(drop),
+                Do::Assign(order) => world.obey(&assign(&order.to_string(), "bea")).map(drop),
+                Do::PickUp(order) => {
+                    world.obey(&step(&order.to_string(), "bea", Step::PickedUp)).map(drop)
+                }
+            };
+        }
+        // What a start does with what it finds open.
+        for order in world.open() {
+            world.obey(&end(&order, abandoned())).unwrap();
+        }
+        prop_assert!(world.open().is_empty());
+        for order in 0..4 {
+            let subject = format!("order/{order}");
+            let told = world.told(&subject);
+            let (reserved, sold) = world.stock(&subject);
+            prop_assert_eq!(reserved, 0, "{} {:?}", subject, told);
+            let expected = match told.as_slice() {
+                [] | ["order.placed.v1", "order.refused.v1" | "order.abandoned.v1"]
+                | ["order.placed.v1", "order.confirmed.v1", "order.cancelled.v1"] => 0,
+                ["order.placed.v1", "order.confirmed.v1"] => 6,
+                other => return Err(TestCaseError::fail(format!("{subject}: {other:?}"))),
+            };
+            prop_assert_eq!(sold, expected, "{} {:?}", subject, told);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A gateway under test: its process, its store, its users.
+
+use std::path::PathBuf;
+
+use doorstep_tests::{Client, Program, RunningProgram, Scratch, wait_for};
+use serde_json::json;
+
+use crate::SOON;
+
+/// Where nobody listens.
+pub const NOWHERE: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
+/// The operator whom every gateway here has from the beginning.
+pub const ROOT: &str = "root";
+/// Everybody's password.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// A gateway that runs.
+pub struct Gateway {
+    program: Program,
+    running: Option<RunningProgram>,
+    client: Client,
+    pub scratch: Scratch,
+}
+
+impl Gateway {
+    /// Starts one on this broker, with an operator.
+    pub async fn start(hint: &str, amqp_url: &str) -> Self {
+        Self::start_with(hint, amqp_url, &[]).await
+    }
+
+    /// Starts one with more arguments.
+    pub async fn start_with(hint: &str, amqp_url: &str, arguments: &[&str]) -> Self {
+        let scratch = Scratch::new(hint);
+        let added = Program::producer(&["user", "add", ROOT, "--role", "operator"])
+            .store(&store(&scratch))
+            .input(format!("{PASSWORD}\n"))
+            .run(&scratch, SOON)
+            .await;
+        assert_eq!(added.code, Some(0), "{}", added.stderr);
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--rate", "1000"];
+        all.extend_from_slice(arguments);
+        let program = Program::producer(&all)
+            .broker(amqp_url)
+            .store(&store(&scratch))
+            .variable("DOORSTEP_LOG", "debug");
+        let (running, client) = started(&program, &scratch).await;
+        Self {
+            program,
+            running: Some(running),
+            client,
+            scratch,
+        }
+    }
+
+    /// Asks without having logged in.
+    pub fn nobody(&self) -> &Client {
+        &self.client
+    }
+
+    /// Logs in.
+    pub async fn log_in(&self, name: &str) -> Client {
+        let login = json!({"name": name, "password": PASSWORD});
+        let session = self.client.post("/v1/sessions", &login).await.expect(201);
+        self.client.with_token(session["token"].as_str().unwrap())
+    }
+
+    /// Adds a user and logs in as that.
+    pub async fn user(&self, name: &str, role: &str) -> Client {
+        let root = self.log_in(ROOT).await;
+        let mut user = json!({"name": name, "role": role, "password": PASSWORD});
+        if role == "restaurant" {
+            user["restaurant"] = json!("luigi");
+        }
+        let _ = root.post("/v1/users", &user).await.expect(201);
+        self.log_in(name).await
+    }
+
+    /// Kills it, as a power cut would.
+    pub fn kill(&mut self) {
+        assert!(self.running.take().unwrap().kill());
+    }
+
+    /// Starts it again after a kill or stop.
+    pub async fn start_again(&mut self) {
+        let (running, client) = started(&self.program, &self.scratch).await;
+        self.running = Some(running);
+        self.client = client;
+    }
+
+    /// Stops it in order; returns what it has logged.
+    pub async fn stop(&mut self) -> String {
+        let running = self.running.take().unwrap();
+        running.terminate();
+        let ended = running.ended(SOON).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stderr
+    }
+}
+
+/// Where its store is.
+fn store(scratch: &Scratch) -> PathBuf {
+    scratch.join("store")
+}
+
+async fn started(program: &Program, scratch: &Scratch) -> (RunningProgram, Client) {
+    let mut running = program.start(scratch);
+    let address = wait_for("the gateway listens", SOON, async || {
+        assert!(running.is_running(), "{}", running.stderr());
+        let said = running.stdout();
+        let address = said
+            .split("http://")
+            .nth(1)
+            .and_then(|s| s.split(';').next());
+        address.and_then(|a| a.parse().ok()).ok_or(said.clone())
+    })
+    .await;
+    (running, Client::new(address))
+}

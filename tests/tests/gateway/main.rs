@@ -1,0 +1,11 @@
+//! The HTTP gateway as a process of its own, with real roles on a real RabbitMQ.
+
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
+mod gateway;
+mod sessions;
+
+use std::time::Duration;
+
+/// The limit of waits for what takes a moment; a machine that is busy with other tests gets its time.
+const SOON: Duration = Duration::from_secs(60);

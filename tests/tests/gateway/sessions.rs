@@ -1,0 +1,134 @@
+//! Logging in and out, and what a request may get wrong before anybody looks at what it asks.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::gateway::{Gateway, NOWHERE, PASSWORD, ROOT};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_logs_in_and_out_whether_the_broker_is_there_or_not() {
+    let mut gateway = Gateway::start("sessions", NOWHERE).await;
+    let nobody = gateway.nobody().clone();
+    let _ = nobody.get("/livez").await.expect(200);
+
+    let ada = gateway.user("ada", "customer").await;
+    let anything = json!({"name": "eve", "role": "operator", "password": PASSWORD});
+    ada.post("/v1/users", &anything)
+        .await
+        .is_problem(403, "forbidden");
+    nobody
+        .post("/v1/users", &anything)
+        .await
+        .is_problem(401, "unauthorized");
+    let root = gateway.log_in(ROOT).await;
+    let again = json!({"name": "ada", "role": "courier", "password": PASSWORD});
+    root.post("/v1/users", &again)
+        .await
+        .is_problem(409, "user_exists");
+    let nowhere = json!({"name": "mario", "role": "restaurant", "password": PASSWORD});
+    root.post("/v1/users", &nowhere)
+        .await
+        .is_problem(422, "invalid");
+
+    // The same answer, whether it is the name or the password that is wrong.
+    for name in ["ada", "adam"] {
+        let wrong = json!({"name": name, "password": "incorrect horse"});
+        let answer = nobody.post("/v1/sessions", &wrong).await;
+        answer.is_problem(401, "unauthorized");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+
+    // Logging out ends every session of the user, and of no other; also after a new start.
+    let elsewhere = gateway.log_in("ada").await;
+    let out = ada.ask("DELETE", "/v1/sessions", &[], None).await;
+    let _ = out.expect(204);
+    for client in [&ada, &elsewhere] {
+        let answer = client.ask("DELETE", "/v1/sessions", &[], None).await;
+        answer.is_problem(401, "unauthorized");
+    }
+    root.post("/v1/users", &again)
+        .await
+        .is_problem(409, "user_exists");
+    let log = gateway.stop().await;
+    assert!(!log.contains(PASSWORD), "a password is in the log");
+    gateway.start_again().await;
+    let _ = gateway.log_in("ada").await;
+    gateway.kill();
+    gateway.start_again().await;
+    let _ = gateway.log_in("ada").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_proper_request_is_told_as_a_problem() {
+    let gateway = Gateway::start("improper", NOWHERE).await;
+    let nobody = gateway.nobody();
+    nobody.get("/nowhere").await.is_problem(404, "not_found");
+    let answer = nobody.ask("PUT", "/v1/sessions", &[], None).await;
+    answer.is_problem(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), Some("POST,DELETE"));
+
+    let json = [("Content-Type", "application/json")];
+    let post = async |headers: &[(&str, &str)], body: &[u8]| {
+        nobody.raw("POST", "/v1/sessions", headers, body).await
+    };
+    post(&[], b"{}")
+        .await
+        .is_problem(415, "unsupported_media_type");
+    post(&json, b"{\"name\":")
+        .await
+        .is_problem(400, "malformed");
+    post(&json, b"").await.is_problem(400, "malformed");
+    for wrong in [
+        "[]",
+        "{}",
+        r#"{"name":"ada","password":"x"}"#,
+        r#"{"name":"A a","password":"12345678"}"#,
+    ] {
+        post(&json, wrong.as_bytes())
+            .await
+            .is_problem(422, "invalid");
+    }
+    // A hundred megabytes that are told, and as many that are not.
+    let huge = nobody
+        .open(
+            "POST",
+            "/v1/sessions",
+            &[("Content-Length", "100000000"), json[0]],
+        )
+        .await;
+    assert!(first_line(huge, false).await.contains(" 413 "));
+    let endless = nobody
+        .open(
+            "POST",
+            "/v1/sessions",
+            &[("Transfer-Encoding", "chunked"), json[0]],
+        )
+        .await;
+    assert!(first_line(endless, true).await.contains(" 413 "));
+
+    // A request id is given, or taken over where it is one.
+    let answer = nobody
+        .ask("GET", "/livez", &[("X-Request-Id", "mine-1")], None)
+        .await;
+    assert_eq!(answer.header("x-request-id"), Some("mine-1"));
+    let answer = nobody
+        .ask("GET", "/livez", &[("X-Request-Id", "no id")], None)
+        .await;
+    assert_eq!(answer.header("x-request-id").unwrap().len(), 32);
+}
+
+/// The first line of the answer, while chunks are sent without end or nothing is.
+async fn first_line(mut stream: tokio::net::TcpStream, sends: bool) -> String {
+    if sends {
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        for _ in 0..10 {
+            // The server may have answered already, and closed.
+            if stream.write_all(chunk.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    }
+    let mut bytes = [0; 64];
+    let count = stream.read(&mut bytes).await.unwrap();
+    String::from_utf8_lossy(&bytes[..count]).into_owned()
+}
