@@ -116,6 +116,7 @@ impl<S: Store> Store for FaultyStore<S> {
 
     handed_on! {
         fn load(&self, ask: Ask) -> Loaded;
+        fn look(&self, entities: Vec<EntityKey>) -> Vec<EntityRow>;
         fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<HeldRow>;
         fn sweep(&self, now: Timestamp) -> u64;
         fn next_due(&self) -> Option<Timestamp>;

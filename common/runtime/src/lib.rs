@@ -17,7 +17,9 @@ pub mod role;
 pub mod runner;
 pub mod told;
 
-pub use engine::{Engine, Incoming, Past, ReadBatch, Rehearsal, SharedProcess, Worked};
+pub use engine::{
+    Commands, Decided, Engine, Incoming, Past, Queries, ReadBatch, Rehearsal, SharedProcess, Worked,
+};
 pub use limits::Limits;
 pub use role::{
     Effects, Emit, NoRequest, Obeyed, Reading, Refusal, Role, Scheduled, States, reply,

@@ -176,13 +176,17 @@ impl Effects {
     /// Hands a fact about a subject to the role itself at that time, or soon after.
     ///
     /// # Errors
-    /// See [`Emit::of`].
+    /// See [`Emit::of`]. Its contract must not require a sequence.
     pub fn schedule<C: Contract>(
         &mut self,
         due: Timestamp,
         subject: &Subject,
         fact: &C,
     ) -> Result<(), Refusal> {
+        if C::REQUIRES_SEQUENCE {
+            let detail = format!("cannot schedule {}: it requires a sequence", C::TYPE);
+            return Err(Refusal::Never(detail));
+        }
         let event = Emit::of(subject, fact)?;
         self.scheduled.push(Scheduled { due, event });
         Ok(())
@@ -343,15 +347,15 @@ impl<S> States<S> {
         self.entries.drain(..)
     }
 
-    fn entry(&mut self, key: &EntityKey) -> &mut Entry<S> {
+    fn place(&self, key: &EntityKey) -> usize {
         // A handler that asks for an entity which it has not named has a mistake in it; its event becomes a dead letter that says so.
         #[expect(
             clippy::panic,
             reason = "caught by the engine and turned into a dead letter"
         )]
         self.entries
-            .iter_mut()
-            .find(|e| &e.key == key)
+            .iter()
+            .position(|e| &e.key == key)
             .unwrap_or_else(|| panic!("the handler asks for {key}, which keys() does not name"))
     }
 
@@ -359,8 +363,9 @@ impl<S> States<S> {
     ///
     /// # Panics
     /// If [`Role::keys`] has not named the entity.
-    pub fn get(&mut self, key: &EntityKey) -> Option<&S> {
-        self.entry(key).state.as_ref()
+    #[must_use]
+    pub fn get(&self, key: &EntityKey) -> Option<&S> {
+        self.entries[self.place(key)].state.as_ref()
     }
 
     /// Gives an entity a new state.
@@ -368,7 +373,8 @@ impl<S> States<S> {
     /// # Panics
     /// If [`Role::keys`] has not named the entity.
     pub fn put(&mut self, key: &EntityKey, state: S) {
-        let entry = self.entry(key);
+        let place = self.place(key);
+        let entry = &mut self.entries[place];
         entry.state = Some(state);
         entry.written = true;
     }

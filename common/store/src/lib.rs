@@ -54,6 +54,13 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// (no [`RowRef`], version 0).
     fn load(&self, ask: Ask) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
+    /// Reads entities beside whoever writes: all of them at one moment, at which every commit that has returned is there. Nothing that is
+    /// written may rest on it, since it waits for no writer and keeps none waiting.
+    fn look(
+        &self,
+        entities: Vec<EntityKey>,
+    ) -> impl Future<Output = Result<Vec<EntityRow>, StoreError>> + Send;
+
     /// Writes a batch, whole or not at all.
     ///
     /// Rules that the store keeps by itself, in the same transaction, after all else in it:

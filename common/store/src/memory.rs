@@ -63,6 +63,10 @@ impl Store for MemoryStore {
         Ok(self.data().load(&ask))
     }
 
+    async fn look(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+        Ok(self.data().look(&entities))
+    }
+
     async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
         changes.check().map_err(|detail| StoreError::Unusable {
             store: format!("{} in memory", self.source),

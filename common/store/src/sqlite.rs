@@ -145,6 +145,10 @@ impl Store for SqliteStore {
         self.writer.run(move |db| load::load(db, &ask)).await
     }
 
+    async fn look(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+        self.reader.run(move |db| load::look(db, &entities)).await
+    }
+
     async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
         let may_write = self.may_write();
         self.writer

@@ -3,24 +3,30 @@
 //! What the engine guarantees, whatever runs beside it and wherever it is stopped:
 //! - an event is applied once: its cursor and its effects are one commit;
 //! - the events of a stream are applied in their order: what comes early is held;
+//! - a command is obeyed once, whatever repeats it: its reply and its effects are one commit, and a refusal changes nothing;
 //! - after [`Engine::work`] has returned `Ok`, every event of the batch is applied, held, dead or dropped, durably, so the batch
 //!   may be settled; before that, nothing may be.
 //!
 //! What it does not do: it does not settle, does not publish, and never waits for anything but its store.
 
 mod batch;
+mod command;
 mod memory;
+mod obey;
 mod plan;
 mod prepared;
 mod process;
+mod query;
 mod rehearse;
 mod slots;
 mod suspect;
 mod trials;
 
+pub use command::{Commands, Decided, trial_key};
+pub use query::Queries;
 pub use rehearse::Rehearsal;
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use doorstep_event::Timestamp;
 use doorstep_store::{Ask, Commit, HeldRow, Store, StoreError, Tally, TrialChange, Usage};
@@ -31,8 +37,9 @@ use crate::{
 };
 use batch::Part;
 pub use batch::{Incoming, Past, ReadBatch};
+use command::{Outcome, PreparedCommand};
 use memory::Memory;
-use plan::Plan;
+use plan::{Alone, Known, Plan};
 use prepared::{Held, Origin, Prepared};
 pub use process::SharedProcess;
 use slots::Slots;
@@ -53,7 +60,7 @@ pub struct Worked {
 
 /// A role's engine. One task works it; several engines may share a store.
 pub struct Engine<R: Role, S: Store> {
-    role: R,
+    role: Arc<R>,
     store: S,
     limits: Limits,
     memory: Memory<R::State>,
@@ -79,7 +86,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         Self {
             memory: Memory::new(limits.remembered_rows),
             commit: Committed::meter(role.name()),
-            role,
+            role: Arc::new(role),
             store,
             limits,
             process: SharedProcess::default(),
@@ -143,44 +150,29 @@ impl<R: Role, S: Store> Engine<R, S> {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Worked, StoreError> {
-        let Some(part) = batch.parts.front_mut() else {
-            return Ok(Worked::default());
-        };
-        if let Part::Fresh(fresh) = part {
-            let _together = self.process.together().await;
-            let read = std::mem::take(fresh).into_iter();
-            *part = Part::Read(read.map(|incoming| self.prepare(incoming)).collect());
-        }
-        let worked = match part {
-            Part::Suspect(suspects) => {
-                let (worked, done) = self.work_suspects(suspects, now, jitter).await?;
-                suspects.drain(..done);
-                batch.done += done;
-                if !suspects.is_empty() {
-                    return Ok(worked);
-                }
-                worked
-            }
-            Part::Read(items) => {
-                let worked = self.work_fresh(items, now, jitter).await?;
-                batch.done += items.len();
-                worked
-            }
-            Part::Fresh(_) => Worked::default(),
-        };
-        batch.parts.pop_front();
-        Ok(worked)
+        self.work_beside(batch, &mut Commands::none(), now, jitter)
+            .await
     }
 
-    async fn work_fresh(
+    /// Works events and commands that nobody was given before, in one commit.
+    async fn work_together(
         &mut self,
         items: &[Prepared<R::Fact>],
+        commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
     ) -> Result<Worked, StoreError> {
+        if !commands.fresh.is_empty() {
+            let _together = self.process.together().await;
+            for command in &mut commands.fresh {
+                command.read(&*self.role);
+            }
+        }
         for conflicts in 0..=self.limits.conflicts {
-            let attempt = self.attempt(items, Company::Anybody, Vec::new(), now, jitter);
-            if let Some(worked) = attempt.await? {
+            let fresh = &commands.fresh;
+            let attempt = self.attempt(items, fresh, Company::Anybody, Vec::new(), now, jitter);
+            if let Some((worked, outcomes)) = attempt.await? {
+                commands.decide(outcomes);
                 return Ok(Worked {
                     conflicts,
                     ..worked
@@ -217,8 +209,8 @@ impl<R: Role, S: Store> Engine<R, S> {
                     .map(|held| self.prepare_held(held))
                     .collect()
             };
-            let attempt = self.attempt(&items, Company::Anybody, Vec::new(), now, jitter);
-            if let Some(worked) = attempt.await? {
+            let attempt = self.attempt(&items, &[], Company::Anybody, Vec::new(), now, jitter);
+            if let Some((worked, _)) = attempt.await? {
                 return Ok(Some(Worked {
                     conflicts,
                     ..worked
@@ -237,7 +229,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     fn prepare(&self, incoming: Incoming) -> Prepared<R::Fact> {
         match incoming {
             Incoming::Event { event, defect } => {
-                Prepared::event(&self.role, event, defect, Origin::Delivery)
+                Prepared::event(&*self.role, event, defect, Origin::Delivery)
             }
             Incoming::Unreadable {
                 body,
@@ -249,27 +241,33 @@ impl<R: Role, S: Store> Engine<R, S> {
 
     fn prepare_held(&self, held: HeldRow) -> Prepared<R::Fact> {
         let (event, defect, origin) = Held::of(held);
-        Prepared::event(&self.role, event, defect, origin)
+        Prepared::event(&*self.role, event, defect, origin)
     }
 
     /// Reads, decides and commits once. Returns `None` on a conflict: nothing was written.
     async fn attempt(
         &mut self,
         items: &[Prepared<R::Fact>],
+        commands: &[PreparedCommand<R::Command>],
         company: Company,
         trials: Vec<TrialChange>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<Worked>, StoreError> {
+    ) -> Result<Option<(Worked, Vec<Outcome>)>, StoreError> {
         // From here to the end of the plan the role's own code runs, which may end the process.
         let process = self.process.clone();
         let together = match company {
             Company::Anybody | Company::Others => Some(process.together().await),
             Company::Nobody => None,
         };
-        let slots = self.read(items, company).await?;
+        let (slots, known) = self.read(items, commands, company).await?;
         // Pure from here to the commit: the same items over other rows give another plan, and nothing was done in between.
-        let plan = Plan::make(&self.role, &self.limits, slots, items, now, jitter);
+        let mut plan = Plan::make(&*self.role, &self.limits, slots, items, now, jitter);
+        let alone = match company {
+            Company::Anybody | Company::Others => Alone::No,
+            Company::Nobody => Alone::Yes,
+        };
+        let outcomes = plan.obey_all(commands, known, alone);
         drop(together);
         if plan.has_met_unread() {
             return Ok(None);
@@ -295,12 +293,13 @@ impl<R: Role, S: Store> Engine<R, S> {
                 slots.remember(&written, &mut self.memory);
                 tally.dead += written.buried;
                 tally.duplicates += perhaps_known.saturating_sub(written.buried);
-                Ok(Some(Worked {
+                let worked = Worked {
                     tally,
                     usage: written.usage,
                     owed,
                     conflicts: 0,
-                }))
+                };
+                Ok(Some((worked, outcomes)))
             }
             // Everything that was remembered of this batch went into its slots and is dropped with them, so the next attempt
             // reads all of it afresh.
@@ -318,14 +317,16 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
     }
 
-    /// Reads every row that the batch touches and that is not remembered.
+    /// Reads every row that the batch touches and that is not remembered, and what is known of its commands.
     async fn read(
         &mut self,
         items: &[Prepared<R::Fact>],
+        commands: &[PreparedCommand<R::Command>],
         company: Company,
-    ) -> Result<Slots<R>, StoreError> {
+    ) -> Result<(Slots<R>, Known), StoreError> {
+        let mut known = Known::default();
         let mut ask = Ask::default();
-        let mut slots = Slots::claim(items, &mut self.memory, &mut ask);
+        let mut slots = Slots::claim(items, commands, &mut self.memory, &mut ask);
         // What is held comes along within the batch's bound: little of each where there are many streams.
         let share = self.limits.batch_events / ask.streams.len().max(1);
         if company == Company::Anybody {
@@ -333,7 +334,9 @@ impl<R: Role, S: Store> Engine<R, S> {
             ask.held_bytes = self.limits.batch_bytes as u64;
         }
         if !slots::is_empty(&ask) {
-            let loaded = self.store.load(ask.clone()).await?;
+            let mut loaded = self.store.load(ask.clone()).await?;
+            known.replies = std::mem::take(&mut loaded.replies);
+            known.trials = std::mem::take(&mut loaded.trials);
             slots.fill(&ask, loaded, &self.memory)?;
         }
         // What is held next came along with the streams; the entities that it touches are known only now. Reading them a moment
@@ -354,7 +357,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             slots.fill(&ask, loaded, &self.memory)?;
         }
         slots.queue_held(held);
-        Ok(slots)
+        Ok((slots, known))
     }
 
     /// Gives what the handlers emit its sequences, which needs the last ones given, and turns the plan into changes.

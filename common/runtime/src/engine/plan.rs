@@ -1,4 +1,6 @@
-//! Decides what becomes of every event of a batch. Pure: rows in, changes out.
+//! Decides what becomes of every event and command of a batch. Pure: rows in, changes out.
+
+mod commands;
 
 use std::{
     collections::HashMap,
@@ -8,7 +10,7 @@ use std::{
 use doorstep_event::{Event, Sequence, Source, Subject, Timestamp};
 use doorstep_store::{
     Changes, DeadFate, DeadStatus, EntityKey, HeldReason, HeldRetry, NewDead, NewHeld, NewOutbox,
-    OutboxKind, OutgoingChange, StoreError,
+    NewScheduled, OutboxKind, OutgoingChange, StoreError,
 };
 
 use super::{
@@ -16,14 +18,15 @@ use super::{
     slots::{Claim, Slots, Waiting},
 };
 use crate::{
-    Emit, Limits, Refusal, Role,
+    Effects, Emit, Limits, Refusal, Role, Scheduled,
     dead_letter::{self, Blocks, Cause, reason},
     role::States,
 };
+pub(super) use commands::{Alone, Known};
 
 /// What a handler has said of an event.
 enum Verdict {
-    Applied(Vec<Emit>),
+    Applied(Effects),
     Ignored,
     NotYet(EntityKey),
     Dead(Cause),
@@ -52,6 +55,7 @@ pub(super) struct Plan<'a, R: Role> {
     slots: Slots<R>,
     changes: Changes,
     emitted: Vec<(Emit, Option<String>)>,
+    scheduled: Vec<(Scheduled, Option<String>)>,
     /// What a handler is given, used again for each.
     states: States<R::State>,
     met_unread: bool,
@@ -75,6 +79,7 @@ impl<'a, R: Role> Plan<'a, R> {
             slots,
             changes: Changes::at(now),
             emitted: Vec::new(),
+            scheduled: Vec::new(),
             states: States::new(Vec::new()),
             met_unread: false,
             now,
@@ -234,14 +239,10 @@ impl<'a, R: Role> Plan<'a, R> {
             Verdict::Applied(_) | Verdict::Ignored => {
                 let replayed = self.settle_replay(case);
                 let tally = &mut self.changes.tally;
-                if let Verdict::Applied(emits) = verdict {
+                if let Verdict::Applied(effects) = verdict {
                     tally.applied += 1;
                     tally.replayed += u64::from(replayed);
-                    self.emitted.extend(
-                        emits
-                            .into_iter()
-                            .map(|emit| (emit, event.traceparent.clone())),
-                    );
+                    self.bring_about(effects, event.traceparent.as_ref());
                 } else {
                     tally.ignored += 1;
                 }
@@ -296,15 +297,11 @@ impl<'a, R: Role> Plan<'a, R> {
             }
         }
         match self.ask(case) {
-            Verdict::Applied(emits) => {
+            Verdict::Applied(effects) => {
                 let replayed = self.settle_replay(case);
                 self.changes.tally.applied += 1;
                 self.changes.tally.replayed += u64::from(replayed);
-                self.emitted.extend(
-                    emits
-                        .into_iter()
-                        .map(|emit| (emit, event.traceparent.clone())),
-                );
+                self.bring_about(effects, event.traceparent.as_ref());
                 self.release(prepared);
             }
             Verdict::Ignored => {
@@ -336,27 +333,11 @@ impl<'a, R: Role> Plan<'a, R> {
         }));
         match answer {
             Ok(Ok(effects)) => {
-                // No store removes a state, and what is remembered must not differ from what is stored.
-                let entries = states.entries().iter();
-                let removed = entries
-                    .zip(slots.entities(case.claim))
-                    .find(|(entry, slot)| {
-                        entry.written && entry.state.is_none() && slot.state.is_some()
-                    })
-                    .map(|(entry, _)| &entry.key);
-                if let Some(removed) = removed {
+                if let Some(removed) = self.take_states(case.claim) {
                     let detail = format!("the handler removes the state of {removed}");
                     return Verdict::Dead(Cause::new(reason::PANIC, detail));
                 }
-                for (number, entry) in states.drain().enumerate() {
-                    if entry.written
-                        && let Some(slot) = self.slots.entity(case.claim, number)
-                    {
-                        slot.state = entry.state;
-                        slot.written = true;
-                    }
-                }
-                Verdict::Applied(effects.events)
+                Verdict::Applied(effects)
             }
             Ok(Err(Refusal::NotYet(entity))) => {
                 // The awaited entity must be one whose version this commit checks, or its change could be missed.
@@ -370,6 +351,38 @@ impl<'a, R: Role> Plan<'a, R> {
             Ok(Err(Refusal::Never(detail))) => Verdict::Dead(Cause::new(reason::RULE, detail)),
             Err(panic) => Verdict::Dead(Cause::new(reason::PANIC, panic_text(panic.as_ref()))),
         }
+    }
+
+    /// Takes over the states that a handler has left. Takes none, and returns the entity, if it has taken one away: no store removes a
+    /// state, and what is remembered must not differ from what is stored.
+    fn take_states(&mut self, claim: Claim) -> Option<EntityKey> {
+        let entries = self.states.entries().iter();
+        let removed = entries
+            .zip(self.slots.entities(claim))
+            .find(|(entry, slot)| entry.written && entry.state.is_none() && slot.state.is_some())
+            .map(|(entry, _)| entry.key.clone());
+        if removed.is_some() {
+            return removed;
+        }
+        for (number, entry) in self.states.drain().enumerate() {
+            if entry.written
+                && let Some(slot) = self.slots.entity(claim, number)
+            {
+                slot.state = entry.state;
+                slot.written = true;
+            }
+        }
+        None
+    }
+
+    /// Notes what a handler brings about, which continues the trace of what it was asked about.
+    fn bring_about(&mut self, effects: Effects, trace: Option<&String>) {
+        let events = effects.events.into_iter();
+        self.emitted
+            .extend(events.map(|emit| (emit, trace.cloned())));
+        let scheduled = effects.scheduled.into_iter();
+        self.scheduled
+            .extend(scheduled.map(|scheduled| (scheduled, trace.cloned())));
     }
 
     /// Holds an event until an entity changes, or lets it die if it has waited for too long.
@@ -636,6 +649,17 @@ impl<'a, R: Role> Plan<'a, R> {
         }
         events.append(&mut self.changes.outbox);
         self.changes.outbox = events;
+        let scheduled = self.scheduled.into_iter();
+        self.changes.schedule = scheduled
+            .map(|(Scheduled { due, event }, traceparent)| NewScheduled {
+                due,
+                source: source.clone(),
+                kind: event.kind,
+                subject: event.subject,
+                traceparent,
+                data: event.data.into(),
+            })
+            .collect();
         self.changes.outgoing = given
             .into_iter()
             .map(|(subject, after)| OutgoingChange {

@@ -54,9 +54,9 @@ impl<R: Role, S: Store> Engine<R, S> {
             since: now,
             attempts: dead.attempts,
         }));
-        let items = [Prepared::event(&self.role, event.clone(), None, origin)];
-        let slots = self.read(&items, Company::Anybody).await?;
-        let plan = Plan::make(&self.role, &self.limits, slots, &items, now, 0.5);
+        let items = [Prepared::event(&*self.role, event.clone(), None, origin)];
+        let (slots, _) = self.read(&items, &[], Company::Anybody).await?;
+        let plan = Plan::make(&*self.role, &self.limits, slots, &items, now, 0.5);
         let (changes, _) = self.number(plan).await?;
         Ok(outcome(&changes, &event))
     }

@@ -10,6 +10,7 @@ use doorstep_store::{
 use hashbrown::HashTable;
 
 use super::{
+    command::{PreparedCommand, trial_key},
     memory::{KnownEntity, KnownStream, Memory, is_of},
     prepared::{Item, Prepared},
 };
@@ -50,6 +51,8 @@ pub(super) struct EntitySlot<S> {
     expect: Expect,
     pub(super) state: Option<S>,
     pub(super) written: bool,
+    /// Whether the commit rests on it. What only a refused command has looked at, and is not there, is not created for that.
+    needed: bool,
 }
 
 /// Where an item's rows are: looked up once, when they are claimed.
@@ -65,6 +68,8 @@ pub(super) struct Claim {
 pub(super) struct Slots<R: Role> {
     /// Of the items, in their order.
     claims: Vec<Claim>,
+    /// Of the commands, in theirs.
+    command_claims: Vec<Claim>,
     streams: Vec<StreamSlot<R::Fact>>,
     stream_of: HashTable<usize>,
     entities: Vec<EntitySlot<R::State>>,
@@ -83,17 +88,20 @@ pub(super) fn is_empty(ask: &Ask) -> bool {
         && ask.seen.is_empty()
         && ask.held_at.is_empty()
         && ask.outgoing.is_empty()
+        && ask.replies.is_empty()
 }
 
 impl<R: Role> Slots<R> {
-    /// Makes room for the rows that the items touch: from memory, or by asking for them.
+    /// Makes room for the rows that the items and commands touch: from memory, or by asking for them.
     pub(super) fn claim(
         items: &[Prepared<R::Fact>],
+        commands: &[PreparedCommand<R::Command>],
         memory: &mut Memory<R::State>,
         ask: &mut Ask,
     ) -> Self {
         let mut slots = Self {
             claims: Vec::with_capacity(items.len()),
+            command_claims: Vec::with_capacity(commands.len()),
             streams: Vec::with_capacity(items.len()),
             stream_of: HashTable::with_capacity(items.len()),
             entities: Vec::with_capacity(items.len()),
@@ -114,8 +122,15 @@ impl<R: Role> Slots<R> {
                 }
                 _ => None,
             };
-            let claim = slots.claim_entities(item, stream, memory, ask);
+            let claim = slots.claim_entities(item.keys(), stream, memory, ask);
             slots.claims.push(claim);
+            slots.rest_on(claim);
+        }
+        for command in commands {
+            ask.replies.push(command.name());
+            ask.trials.push(trial_key(&command.request));
+            let claim = slots.claim_entities(command.keys(), None, memory, ask);
+            slots.command_claims.push(claim);
         }
         slots
     }
@@ -133,7 +148,9 @@ impl<R: Role> Slots<R> {
             }
             Item::Unreadable { .. } => None,
         };
-        self.claim_entities(held, stream, memory, ask)
+        let claim = self.claim_entities(held.keys(), stream, memory, ask);
+        self.rest_on(claim);
+        claim
     }
 
     fn claim_stream(
@@ -186,20 +203,20 @@ impl<R: Role> Slots<R> {
 
     fn claim_entities(
         &mut self,
-        item: &Prepared<R::Fact>,
+        keys: &[EntityKey],
         stream: Option<usize>,
         memory: &mut Memory<R::State>,
         ask: &mut Ask,
     ) -> Claim {
         let first_entity = self.claimed_entities.len();
-        for key in item.keys() {
+        for key in keys {
             let slot = self.claim_entity(key, memory, ask);
             self.claimed_entities.push(slot);
         }
         Claim {
             stream,
             first_entity,
-            entities: item.keys().len(),
+            entities: keys.len(),
         }
     }
 
@@ -232,6 +249,7 @@ impl<R: Role> Slots<R> {
             expect: known.expect,
             state: known.state,
             written: false,
+            needed: false,
         });
         let entities = &self.entities;
         self.entity_of
@@ -309,6 +327,20 @@ impl<R: Role> Slots<R> {
         self.claims[index]
     }
 
+    /// What the command at this place has claimed.
+    pub(super) fn claim_of_command(&self, index: usize) -> Claim {
+        self.command_claims[index]
+    }
+
+    /// The commit rests on these entities.
+    pub(super) fn rest_on(&mut self, claim: Claim) {
+        for number in 0..claim.entities {
+            if let Some(slot) = self.entity(claim, number) {
+                slot.needed = true;
+            }
+        }
+    }
+
     /// The stream of an item, if it has a place in one.
     pub(super) fn stream(&mut self, claim: Claim) -> Option<&mut StreamSlot<R::Fact>> {
         self.streams.get_mut(claim.stream?)
@@ -338,7 +370,7 @@ impl<R: Role> Slots<R> {
         !self.seen.insert(id.clone())
     }
 
-    /// Every row that was read, as a change: what was only read is checked all the same.
+    /// Every row that was read, as a change: what was only read is checked all the same, unless nothing rests on it.
     ///
     /// # Errors
     /// A state cannot be written as JSON.
@@ -352,17 +384,14 @@ impl<R: Role> Slots<R> {
                 after: slot.touched.then(|| slot.after.clone()),
             })
             .collect();
-        let entities = self
-            .entities
-            .iter()
-            .map(|slot| {
-                Ok(EntityChange {
-                    key: slot.key.clone(),
-                    expect: slot.expect,
-                    after: slot.after()?,
-                })
-            })
-            .collect::<Result<_, StoreError>>()?;
+        let mut entities = Vec::with_capacity(self.entities.len());
+        for slot in self.entities.iter().filter(|slot| slot.is_checked()) {
+            entities.push(EntityChange {
+                key: slot.key.clone(),
+                expect: slot.expect,
+                after: slot.after()?,
+            });
+        }
         Ok((streams, entities))
     }
 
@@ -386,7 +415,8 @@ impl<R: Role> Slots<R> {
             };
             memory.put_stream(slot.hash, known);
         }
-        for (slot, now) in self.entities.into_iter().zip(&written.entities) {
+        let checked = self.entities.into_iter().filter(EntitySlot::is_checked);
+        for (slot, now) in checked.zip(&written.entities) {
             let known = KnownEntity {
                 key: slot.key,
                 expect: *now,
@@ -395,6 +425,27 @@ impl<R: Role> Slots<R> {
             memory.put_entity(slot.hash, known);
         }
     }
+}
+
+/// Reads a state.
+///
+/// # Errors
+/// It cannot be read as this role's type: the store was written by another version.
+pub(super) fn state_of<S: serde::de::DeserializeOwned>(
+    row: &EntityRow,
+) -> Result<Option<S>, StoreError> {
+    let Some(bytes) = &row.state else {
+        return Ok(None);
+    };
+    let state = serde_json::from_slice(bytes).map_err(|e| StoreError::Unusable {
+        store: row.key.to_string(),
+        detail: format!(
+            "the state of {} was written by another version of this role ({e}): run the version that wrote it, \
+             or move the store away and publish the events again",
+            row.key
+        ),
+    })?;
+    Ok(Some(state))
 }
 
 /// What is expected of a row that is not there.
@@ -428,24 +479,20 @@ impl<F> StreamSlot<F> {
     }
 }
 
+impl<S> EntitySlot<S> {
+    /// Whether it is part of the commit. A row that is there always is, since it may come from memory, and be another by now.
+    fn is_checked(&self) -> bool {
+        self.needed || self.expect.row.is_some()
+    }
+}
+
 impl<S: serde::Serialize + serde::de::DeserializeOwned> EntitySlot<S> {
     fn fill(&mut self, row: &EntityRow) -> Result<(), StoreError> {
         self.expect = Expect {
             row: row.row,
             version: row.version,
         };
-        let Some(bytes) = &row.state else {
-            return Ok(());
-        };
-        let state = serde_json::from_slice(bytes).map_err(|e| StoreError::Unusable {
-            store: row.key.to_string(),
-            detail: format!(
-                "the state of {} was written by another version of this role ({e}): run the version that wrote it, \
-                 or move the store away and publish the events again",
-                row.key
-            ),
-        })?;
-        self.state = Some(state);
+        self.state = state_of(row)?;
         Ok(())
     }
 

@@ -136,8 +136,9 @@ impl<R: Role, S: Store> Engine<R, S> {
             prepared.collect()
         };
         let ends = suspects.iter().filter_map(Suspect::end).collect();
-        let worked = self.attempt(&items, company, ends, now, jitter).await?;
-        Ok(worked.map(|worked| (worked, count)))
+        let attempt = self.attempt(&items, &[], company, ends, now, jitter);
+        let worked = attempt.await?;
+        Ok(worked.map(|(worked, _)| (worked, count)))
     }
 
     /// Counts a trial of each that a handler may be asked about. Returns whether that is written.

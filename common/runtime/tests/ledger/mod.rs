@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use doorstep_event::{
-    Contract, ContractError, Event, Sequence, Source, StreamKey, Subject, Timestamp,
+    Act, Contract, ContractError, Event, Refused, Request, RequestContract, RequestId, Sequence,
+    Source, StreamKey, Subject, Timestamp,
 };
-use doorstep_runtime::{Effects, Emit, NoRequest, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, Emit, Obeyed, Reading, Refusal, Role, States, reply};
 use doorstep_store::{EntityKey, Store};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,8 @@ pub enum Move {
     Tell,
     /// Adds an amount to this account and takes it from that one.
     MoveTo(String, i64),
+    /// Schedules another one on this account, so many seconds later.
+    Later(u64, Box<Move>),
 }
 
 impl Contract for Move {
@@ -55,6 +58,71 @@ pub struct Told {
 impl Contract for Told {
     const TYPE: &'static str = "told.once.v1";
     const REQUIRES_SEQUENCE: bool = true;
+}
+
+/// What a command asks of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Bid {
+    /// Adds an amount, and tells of it on `told/<account>`.
+    Deposit(i64),
+    /// Takes an amount, if it is there.
+    Withdraw(i64),
+    /// Is refused until the account is open.
+    AfterOpen,
+    /// Schedules this on the account, so many seconds later.
+    Later(u64, Move),
+    /// Changes nothing.
+    Nothing,
+    /// Makes the handler panic.
+    Panic,
+    /// Ends the process: no panic that could be caught.
+    Kill,
+    /// Takes the account's state away.
+    Remove,
+}
+
+/// A command to an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Which account.
+    pub account: String,
+    /// What is asked of it.
+    pub bid: Bid,
+}
+
+impl RequestContract for Order {
+    const TYPE: &'static str = "ledger.order.v1";
+    const ACT: Act = Act::Command;
+    type Reply = Standing;
+
+    fn check(&self) -> Result<(), String> {
+        match self.bid {
+            Bid::Deposit(amount) if amount <= 0 => Err(format!("{amount} is not positive")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A query about an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Which account.
+    pub account: String,
+}
+
+impl RequestContract for Ask {
+    const TYPE: &'static str = "ledger.ask.v1";
+    const ACT: Act = Act::Query;
+    type Reply = Standing;
+}
+
+/// How an account stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its balance.
+    pub balance: i64,
+    /// How much was applied to it.
+    pub entries: usize,
 }
 
 /// An account.
@@ -75,8 +143,8 @@ pub struct Ledger;
 
 impl Role for Ledger {
     type Fact = Move;
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Command = Order;
+    type Query = Ask;
     type State = Account;
 
     fn name(&self) -> &'static str {
@@ -105,15 +173,15 @@ impl Role for Ledger {
         states: &mut States<Account>,
         event: &Event,
         fact: &Move,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Effects, Refusal> {
         let key = EntityKey::from(&event.subject);
         let mut account = states.get(&key).cloned().unwrap_or_default();
-        let name = format!(
-            "{} {}",
-            event.source,
-            event.sequence.map_or(0, Sequence::get)
-        );
+        let name = match event.sequence {
+            None if event.id.as_str().starts_with("scheduled-") => event.id.to_string(),
+            sequence => format!("{} {}", event.source, sequence.map_or(0, Sequence::get)),
+        };
+        let mut later = Effects::none();
         let mut emits = Vec::new();
         match fact {
             Move::Add(amount) => account.balance += amount,
@@ -135,6 +203,11 @@ impl Role for Ledger {
                     .map_err(|e| Refusal::never(e.to_string()))?,
                 &Told { of: name.clone() },
             )?),
+            Move::Later(seconds, fact) => later.schedule(
+                now + std::time::Duration::from_secs(*seconds),
+                &event.subject,
+                fact.as_ref(),
+            )?,
             Move::MoveTo(other, amount) => {
                 account.balance += amount;
                 let other = EntityKey::new(other.as_str());
@@ -149,8 +222,109 @@ impl Role for Ledger {
         }
         account.entries.push(name);
         states.put(&key, account);
-        Ok(emits.into())
+        later.events = emits;
+        Ok(later)
     }
+
+    fn read_command(&self, request: &Request) -> Result<Order, ContractError> {
+        Order::read(request)
+    }
+
+    fn command_keys(&self, _: &Request, order: &Order) -> Vec<EntityKey> {
+        vec![EntityKey::new(order.account.as_str())]
+    }
+
+    fn obey(
+        &self,
+        states: &mut States<Account>,
+        request: &Request,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<Obeyed, Refused> {
+        let key = EntityKey::new(order.account.as_str());
+        let subject = Subject::new(order.account.as_str())?;
+        let mut account = states.get(&key).cloned().unwrap_or_default();
+        let name = format!("{} {}", request.caller, request.id);
+        let mut effects = Effects::none();
+        match &order.bid {
+            Bid::Deposit(amount) => {
+                account.balance += amount;
+                let told = Subject::new(format!("told/{subject}"))?;
+                effects.emit(&told, &Told { of: name.clone() })?;
+            }
+            Bid::Withdraw(amount) if *amount > account.balance => {
+                let detail = format!("{} is less than {amount}", account.balance);
+                return Err(Refused::new("short", detail));
+            }
+            Bid::Withdraw(amount) => account.balance -= amount,
+            Bid::AfterOpen if !account.open => return Err(Refusal::NotYet(key).into()),
+            Bid::AfterOpen => {}
+            Bid::Later(seconds, fact) => {
+                let due = now + std::time::Duration::from_secs(*seconds);
+                effects.schedule(due, &subject, fact)?;
+            }
+            Bid::Nothing => return Obeyed::of::<Order>(&standing(&account), effects),
+            Bid::Panic => panic!("this command makes the handler panic"),
+            Bid::Kill => std::process::abort(),
+            Bid::Remove => {
+                *states.first_mut() = None;
+                return Obeyed::of::<Order>(&standing(&account), effects);
+            }
+        }
+        account.entries.push(name);
+        let standing = standing(&account);
+        states.put(&key, account);
+        Obeyed::of::<Order>(&standing, effects)
+    }
+
+    fn read_query(&self, request: &Request) -> Result<Ask, ContractError> {
+        Ask::read(request)
+    }
+
+    fn query_keys(&self, _: &Request, ask: &Ask) -> Vec<EntityKey> {
+        vec![EntityKey::new(ask.account.as_str())]
+    }
+
+    fn answer(
+        &self,
+        states: &States<Account>,
+        _: &Request,
+        ask: &Ask,
+        _: Timestamp,
+    ) -> Result<Vec<u8>, Refused> {
+        match states.get(&EntityKey::new(ask.account.as_str())) {
+            None => Err(Refused::new("unknown_account", ask.account.clone())),
+            Some(account) if account.open && account.fixed => panic!("this query makes it panic"),
+            Some(account) => reply::<Ask>(&standing(account)),
+        }
+    }
+}
+
+fn standing(account: &Account) -> Standing {
+    Standing {
+        balance: account.balance,
+        entries: account.entries.len(),
+    }
+}
+
+/// A request under this id, first asked at that time, and to be answered within ten seconds.
+#[track_caller]
+pub fn request<C: RequestContract>(caller: &str, id: &str, time: Timestamp, asked: &C) -> Request {
+    Request::of(
+        &Source::new(caller).unwrap(),
+        RequestId::new(id).unwrap(),
+        time,
+        time + std::time::Duration::from_secs(10),
+        asked,
+    )
+    .unwrap()
+}
+
+/// A command to an account.
+#[track_caller]
+pub fn order(id: &str, time: Timestamp, account: &str, bid: Bid) -> Request {
+    let account = account.to_owned();
+    request("gateway/1", id, time, &Order { account, bid })
 }
 
 /// An event with this number from this source.

@@ -191,6 +191,10 @@ impl<S: Store> Store for Stepped<S> {
         self.stepped(self.store.load(ask)).await
     }
 
+    async fn look(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+        self.stepped(self.store.look(entities)).await
+    }
+
     async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
         self.stepped(self.commit_and_note(changes)).await
     }

@@ -59,6 +59,12 @@ impl Data {
         loaded
     }
 
+    pub(super) fn look(&self, keys: &[EntityKey]) -> Vec<EntityRow> {
+        keys.iter()
+            .map(|key| entity_row(key, self.entities.get(key)))
+            .collect()
+    }
+
     pub(super) fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<HeldRow> {
         let mut due: Vec<_> = self
             .held

@@ -39,6 +39,15 @@ pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
     })
 }
 
+/// Reads entities at one moment.
+pub(super) fn look(db: &mut Db, keys: &[EntityKey]) -> Result<Vec<EntityRow>, Stop> {
+    db.read(|conn, _| {
+        let mut rows = Vec::new();
+        load_entities(conn, keys, &mut rows)?;
+        Ok(rows)
+    })
+}
+
 fn load_streams(
     conn: &Connection,
     sources: &mut Sources,

@@ -70,3 +70,26 @@ pub async fn an_entity_that_somebody_else_has_created_is_a_conflict(store: impl 
         conflict(&store, changes).await;
     }
 }
+
+pub async fn a_look_shows_what_every_commit_before_it_has_written(store: impl Store) {
+    for n in 0..20 {
+        let mut changes = Changes::at(at(n));
+        let state = n.to_string();
+        changes.entities = vec![
+            change_entity(&store, "order/2", None).await,
+            change_entity(&store, "order/1", Some(&state)).await,
+        ];
+        commit(&store, changes).await;
+        let keys = ["order/1", "order/3", "order/2"].map(entity);
+        let rows = store.look(keys.to_vec()).await.unwrap();
+        let loaded = entity_row(&store, "order/1").await;
+        assert_eq!(rows[0], loaded);
+        assert_eq!(rows[0].state.as_deref(), Some(state.as_bytes()));
+        let (absent, empty) = (&rows[1], &rows[2]);
+        assert_eq!(
+            (&absent.key, absent.row, &absent.state),
+            (&keys[1], None, &None)
+        );
+        assert!(empty.row.is_some() && empty.state.is_none());
+    }
+}

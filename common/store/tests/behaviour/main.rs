@@ -69,6 +69,7 @@ promises! {
     }
     entities {
         a_state_is_read_back_as_it_was_written,
+        a_look_shows_what_every_commit_before_it_has_written,
         an_entity_that_is_only_read_has_no_state,
         an_entity_that_has_changed_since_is_a_conflict,
         an_entity_that_was_only_read_and_has_changed_since_is_a_conflict,

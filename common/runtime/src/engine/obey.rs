@@ -1,0 +1,184 @@
+//! How the engine works commands: beside events in one commit, or alone where a process may have died of them.
+
+use doorstep_event::{Refused, Request, Timestamp};
+use doorstep_store::{Ask, Changes, Commit, Store, StoreError, TrialChange};
+
+use super::{
+    Company, Engine, Part, Past, ReadBatch, Worked,
+    command::{Commands, Decided, Outcome, PreparedCommand, name_of, trial_key},
+};
+use crate::Role;
+
+impl<R: Role, S: Store> Engine<R, S> {
+    /// Takes commands with what is known of their past.
+    pub fn read_commands(
+        &self,
+        commands: impl IntoIterator<Item = (Request, Past)>,
+    ) -> Commands<R::Command> {
+        Commands::new(commands)
+    }
+
+    /// Works the next of these commands: all of them at once unless a process may have died of some, see [`Commands::is_done`].
+    ///
+    /// May be cancelled: what this call was about to do is then written whole or not at all, and must not be answered.
+    ///
+    /// # Errors
+    /// The store could not be used; the same commands may be worked on.
+    pub async fn obey(
+        &mut self,
+        commands: &mut Commands<R::Command>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Worked, StoreError> {
+        if !commands.fresh.is_empty() {
+            return self.work_together(&[], commands, now, jitter).await;
+        }
+        self.work_suspect_command(commands, now, jitter).await
+    }
+
+    /// Works the next of these deliveries, as [`Engine::work`] does, and these commands with them: in one commit where that may be.
+    ///
+    /// May be cancelled: what this call was about to do is then written whole or not at all, and must be neither settled nor answered.
+    ///
+    /// # Errors
+    /// The store could not be used; the same batch and commands may be worked on.
+    pub async fn work_beside(
+        &mut self,
+        batch: &mut ReadBatch<R::Fact>,
+        commands: &mut Commands<R::Command>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Worked, StoreError> {
+        let Some(part) = batch.parts.front_mut() else {
+            return self.obey(commands, now, jitter).await;
+        };
+        if !commands.is_done() && (matches!(part, Part::Suspect(_)) || commands.fresh.is_empty()) {
+            return self.obey(commands, now, jitter).await;
+        }
+        if let Part::Fresh(fresh) = part {
+            let _together = self.process.together().await;
+            let read = std::mem::take(fresh).into_iter();
+            *part = Part::Read(read.map(|incoming| self.prepare(incoming)).collect());
+        }
+        let worked = match part {
+            Part::Suspect(suspects) => {
+                let (worked, done) = self.work_suspects(suspects, now, jitter).await?;
+                suspects.drain(..done);
+                batch.done += done;
+                if !suspects.is_empty() {
+                    return Ok(worked);
+                }
+                worked
+            }
+            Part::Read(items) => {
+                let worked = self.work_together(items, commands, now, jitter).await?;
+                batch.done += items.len();
+                worked
+            }
+            Part::Fresh(_) => Worked::default(),
+        };
+        batch.parts.pop_front();
+        Ok(worked)
+    }
+
+    /// Works the first of the commands that a process may have died of, while no other handler of the process runs.
+    async fn work_suspect_command(
+        &mut self,
+        commands: &mut Commands<R::Command>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Worked, StoreError> {
+        for conflicts in 0..=self.limits.conflicts {
+            if commands.suspects.is_empty() {
+                return Ok(Worked::default());
+            }
+            let tried = self.try_suspect_command(commands, now, jitter).await?;
+            if let Some((worked, decided)) = tried {
+                commands.decide_suspect(decided);
+                return Ok(Worked {
+                    conflicts,
+                    ..worked
+                });
+            }
+        }
+        Err(self.contended())
+    }
+
+    /// Counts a trial, works, and forgets the trials with what has come of it. Returns `None` on a conflict.
+    async fn try_suspect_command(
+        &mut self,
+        commands: &mut Commands<R::Command>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Option<(Worked, Decided)>, StoreError> {
+        let Some(suspect) = commands.suspects.front_mut() else {
+            return Ok(None);
+        };
+        let (source, id) = trial_key(&suspect.request);
+        let ask = Ask {
+            trials: vec![(source.clone(), id.clone())],
+            replies: vec![name_of(&suspect.request)],
+            ..Ask::default()
+        };
+        // From before the trial is counted until it is forgotten, so that it cannot be another's handler that ends the process.
+        let process = self.process.clone();
+        let _alone = process.alone().await;
+        let mut loaded = self.store.load(ask).await?;
+        let mut count = loaded.trials.pop().unwrap_or_default();
+        let stored = loaded.replies.pop().flatten().is_some();
+        let trial = |before, after| TrialChange {
+            source: source.clone(),
+            id: id.clone(),
+            before,
+            after,
+        };
+        if stored || suspect.request.deadline <= now {
+            // No handler will be asked: its process has ended between the commit and the reply, or nobody waits any more.
+            let prepared = [PreparedCommand::of_suspect(suspect)];
+            let ends = (count > 0).then(|| trial(count, 0));
+            return self.attempt_alone(&prepared, ends, now, jitter).await;
+        }
+        let has_begun = suspect.begun.is_some_and(|begun| count >= begun);
+        let former = count.saturating_sub(u32::from(has_begun));
+        if former >= self.limits.trials {
+            // The trials stay, so that it is not tried again whenever it is asked again.
+            let detail = format!("the process ended {former} times while it was doing this");
+            let refused = Refused::new(Refused::FAILED, detail);
+            let written = self.attempt(&[], &[], Company::Nobody, Vec::new(), now, jitter);
+            let decided = Decided::Answer(Err(refused));
+            return Ok(written.await?.map(|(worked, _)| (worked, decided)));
+        }
+        if !has_begun {
+            let mut changes = Changes::at(now);
+            changes.trials = vec![trial(count, count.saturating_add(1))];
+            count = count.saturating_add(1);
+            // It may be written also where the answer is lost.
+            suspect.begun = Some(count);
+            if self.store.commit(changes).await? == Commit::Conflict {
+                suspect.begun = None;
+                return Ok(None);
+            }
+        }
+        let mut prepared = [PreparedCommand::of_suspect(suspect)];
+        prepared[0].read(&*self.role);
+        let ends = Some(trial(count, 0));
+        self.attempt_alone(&prepared, ends, now, jitter).await
+    }
+
+    async fn attempt_alone(
+        &mut self,
+        command: &[PreparedCommand<R::Command>],
+        ends: Option<TrialChange>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Option<(Worked, Decided)>, StoreError> {
+        let ends = ends.into_iter().collect();
+        let attempt = self.attempt(&[], command, Company::Nobody, ends, now, jitter);
+        Ok(attempt
+            .await?
+            .and_then(|(worked, outcomes)| match outcomes.into_iter().next() {
+                Some(Outcome::Decided(decided)) => Some((worked, decided)),
+                Some(Outcome::Suspect) | None => None,
+            }))
+    }
+}

@@ -1,0 +1,149 @@
+//! Decides what becomes of the commands of a batch, after its events.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use doorstep_event::{Answer, Refused, RequestId, Source};
+use doorstep_store::{EntityKey, NewReply, ReplyRow, RequestHash};
+
+use super::{super::slots::Claim, Plan, back, forth};
+use crate::{
+    Obeyed, Role,
+    engine::command::{Decided, Outcome, PreparedCommand, panicked},
+    limits::CLOCKS_APART,
+};
+
+/// What the store knows of the commands of a batch, in their order.
+#[derive(Default)]
+pub(in crate::engine) struct Known {
+    /// What was replied to each.
+    pub(in crate::engine) replies: Vec<Option<ReplyRow>>,
+    /// The trials of each.
+    pub(in crate::engine) trials: Vec<u32>,
+}
+
+/// Whether others are worked along with a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Alone {
+    Yes,
+    No,
+}
+
+impl<R: Role> Plan<'_, R> {
+    /// Decides these, in order. What is refused leaves no trace.
+    pub(in crate::engine) fn obey_all(
+        &mut self,
+        commands: &[PreparedCommand<R::Command>],
+        known: Known,
+        alone: Alone,
+    ) -> Vec<Outcome> {
+        // The same command may be there twice: the second is answered by what the first has led to.
+        let mut replied: HashMap<(&Source, &RequestId), (RequestHash, bytes::Bytes)> =
+            HashMap::new();
+        let mut outcomes = Vec::with_capacity(commands.len());
+        let known = known.replies.into_iter().zip(known.trials);
+        for ((index, command), (stored, trials)) in commands.iter().enumerate().zip(known) {
+            let request = &command.request;
+            let name = (&request.caller, &request.id);
+            if request.deadline <= self.now {
+                outcomes.push(Outcome::Decided(Decided::Expired));
+                continue;
+            }
+            let stored = stored
+                .map(|row| (row.hash, row.reply))
+                .or_else(|| replied.get(&name).cloned());
+            if let Some((hash, reply)) = stored {
+                let answer = if hash == command.hash {
+                    Ok(reply)
+                } else {
+                    Err(reused(&request.id))
+                };
+                outcomes.push(Outcome::Decided(Decided::Answer(answer)));
+                continue;
+            }
+            if trials > 0 && alone == Alone::No {
+                outcomes.push(Outcome::Suspect);
+                continue;
+            }
+            let answer = self.obey(index, command);
+            if let Ok(reply) = &answer {
+                replied.insert(name, (command.hash, reply.clone()));
+            }
+            outcomes.push(Outcome::Decided(Decided::Answer(answer)));
+        }
+        outcomes
+    }
+
+    fn obey(&mut self, index: usize, command: &PreparedCommand<R::Command>) -> Answer {
+        let request = &command.request;
+        let oldest = back(self.now, self.limits.reply_retention);
+        if request.time < oldest {
+            let detail = format!(
+                "it is from {}, and replies are kept for {} h: whether it was obeyed before cannot be told",
+                request.time,
+                self.limits.reply_retention.as_secs() / 3600
+            );
+            return Err(Refused::new(Refused::TOO_OLD, detail));
+        }
+        if request.time > forth(self.now, CLOCKS_APART) {
+            let detail = format!(
+                "it is from {}, which has not come yet: set the clock of {}",
+                request.time, request.caller
+            );
+            return Err(Refused::new(Refused::BAD_REQUEST, detail));
+        }
+        let (asked, keys) = match &command.understood {
+            Some(Ok(understood)) => (&understood.0, &understood.1),
+            Some(Err(refused)) => return Err(refused.clone()),
+            None => return Err(Refused::new(Refused::FAILED, "it was not read")),
+        };
+        let claim = self.slots.claim_of_command(index);
+        let Obeyed { reply, effects } = self.ask_about(command, asked, keys, claim)?;
+        self.slots.rest_on(claim);
+        self.bring_about(effects, request.traceparent.as_ref());
+        let reply = bytes::Bytes::from(reply);
+        self.changes.tally.obeyed += 1;
+        self.changes.replies.push(NewReply {
+            caller: request.caller.clone(),
+            id: request.id.clone(),
+            hash: command.hash,
+            reply: reply.clone(),
+            // Kept no shorter than until it can be told that the command is too old.
+            time: request.time.max(self.now),
+        });
+        Ok(reply)
+    }
+
+    /// Calls the handler on copies of the states; they count only if it agrees.
+    fn ask_about(
+        &mut self,
+        command: &PreparedCommand<R::Command>,
+        asked: &R::Command,
+        keys: &[EntityKey],
+        claim: Claim,
+    ) -> Result<Obeyed, Refused> {
+        let slots = &self.slots;
+        let states = &mut self.states;
+        states.fill(keys, slots.entities(claim).map(|slot| &slot.state));
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            self.role.obey(states, &command.request, asked, self.now)
+        }));
+        let obeyed = answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+        match self.take_states(claim) {
+            None => Ok(obeyed),
+            Some(removed) => {
+                let detail = format!("the handler removes the state of {removed}");
+                Err(Refused::new(Refused::FAILED, detail))
+            }
+        }
+    }
+}
+
+fn reused(id: &RequestId) -> Refused {
+    Refused::new(
+        Refused::ID_REUSED,
+        format!("another command was obeyed under the id {id}: use a new id"),
+    )
+}

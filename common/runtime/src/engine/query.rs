@@ -1,0 +1,75 @@
+//! Answering queries: from states as they are, beside whoever writes.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use doorstep_event::{Answer, Request, Timestamp};
+use doorstep_store::{EntityRow, Store, StoreError};
+
+use super::{Engine, SharedProcess, command::panicked, slots::state_of};
+use crate::{Role, States};
+
+/// Answers a role's queries. Clones are cheap, and may answer at once.
+pub struct Queries<R: Role, S: Store> {
+    role: Arc<R>,
+    store: S,
+    process: SharedProcess,
+}
+
+impl<R: Role, S: Store> Clone for Queries<R, S> {
+    fn clone(&self) -> Self {
+        Self {
+            role: Arc::clone(&self.role),
+            store: self.store.clone(),
+            process: self.process.clone(),
+        }
+    }
+}
+
+impl<R: Role, S: Store> Engine<R, S> {
+    /// Answers the role's queries, also while the engine works.
+    pub fn queries(&self) -> Queries<R, S> {
+        Queries {
+            role: Arc::clone(&self.role),
+            store: self.store.clone(),
+            process: self.process.clone(),
+        }
+    }
+}
+
+impl<R: Role, S: Store> Queries<R, S> {
+    /// Answers a query from states that no commit which had returned before is missing from, all of one moment. A panic is a refusal.
+    ///
+    /// May be cancelled: nothing is written.
+    ///
+    /// # Errors
+    /// The store could not be used.
+    pub async fn answer(&self, request: &Request, now: Timestamp) -> Result<Answer, StoreError> {
+        let read = {
+            let _together = self.process.together().await;
+            catch_unwind(AssertUnwindSafe(|| {
+                let query = self.role.read_query(request)?;
+                let keys = self.role.query_keys(request, &query);
+                Ok((query, keys))
+            }))
+        };
+        let (query, keys) = match read.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))) {
+            Ok(read) => read,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let rows = self.store.look(keys).await?;
+        let entries = rows
+            .into_iter()
+            .map(|row: EntityRow| Ok((row.key.clone(), state_of(&row)?)))
+            .collect::<Result<_, StoreError>>()?;
+        let states = States::new(entries);
+        let _together = self.process.together().await;
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            self.role.answer(&states, request, &query, now)
+        }));
+        let answer = answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        Ok(answer.map(Into::into))
+    }
+}

@@ -1,0 +1,422 @@
+//! The engine on the store in memory: what becomes of commands, queries and scheduled events, one promise a test.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod ledger;
+
+use std::time::Duration;
+
+use doorstep_event::{Refused, Request, Timestamp};
+use doorstep_runtime::{Decided, Engine, Incoming, Limits, Past, Worked};
+use doorstep_store::{
+    Ask as Load, Changes, DeadFilter, EntityKey, MemoryStore, Store, TrialChange, Usage,
+};
+use ledger::{Ask, Bid, Ledger, Move, Standing, event, order, request};
+
+fn now() -> Timestamp {
+    "2026-11-23T10:00:00Z".parse().unwrap()
+}
+
+fn after(seconds: u64) -> Timestamp {
+    now() + Duration::from_secs(seconds)
+}
+
+struct World {
+    store: MemoryStore,
+    engine: Engine<Ledger, MemoryStore>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::on(MemoryStore::new("ledger"))
+    }
+
+    /// Another process on the same store.
+    fn on(store: MemoryStore) -> Self {
+        Self {
+            engine: Engine::new(Ledger, store.clone(), Limits::default()),
+            store,
+        }
+    }
+
+    async fn decide(&mut self, at: Timestamp, commands: Vec<(Request, Past)>) -> Vec<Decided> {
+        let mut decided: Vec<_> = commands.iter().map(|_| None).collect();
+        let mut commands = self.engine.read_commands(commands);
+        while !commands.is_done() {
+            self.engine.obey(&mut commands, at, 0.5).await.unwrap();
+            for (place, one) in commands.take_decided() {
+                assert!(decided[place].replace(one).is_none(), "decided twice");
+            }
+        }
+        decided.into_iter().map(Option::unwrap).collect()
+    }
+
+    async fn obey_all(&mut self, commands: Vec<Request>) -> Vec<Result<Standing, String>> {
+        let commands = commands.into_iter().map(|c| (c, Past::First)).collect();
+        let decided = self.decide(now(), commands).await;
+        decided.into_iter().map(answer).collect()
+    }
+
+    async fn obey(&mut self, command: Request) -> Result<Standing, String> {
+        self.obey_all(vec![command]).await.remove(0)
+    }
+
+    async fn deliver(&mut self, events: Vec<doorstep_event::Event>) -> Worked {
+        let batch = events.into_iter().map(|event| Incoming::Event {
+            event,
+            defect: None,
+        });
+        let mut batch = self.engine.read_batch(batch.collect());
+        self.engine.work(&mut batch, now(), 0.5).await.unwrap()
+    }
+
+    async fn work_due(&mut self, at: Timestamp) {
+        while self.engine.work_due(at, 0.5).await.unwrap().is_some() {}
+    }
+
+    async fn entries(&self, account: &str) -> Vec<String> {
+        ledger::entries(&self.store, account).await
+    }
+
+    async fn usage(&self) -> Usage {
+        self.store.summary(now()).await.unwrap().usage
+    }
+
+    async fn ask(&self, account: &str) -> Result<Standing, String> {
+        let account = account.to_owned();
+        let query = request("gateway/1", "q", now(), &Ask { account });
+        let answer = self.engine.queries().answer(&query, now()).await.unwrap();
+        read(answer)
+    }
+}
+
+/// The reply, or the code of the refusal.
+fn answer(decided: Decided) -> Result<Standing, String> {
+    match decided {
+        Decided::Answer(answer) => read(answer),
+        Decided::Expired => Err("expired".to_owned()),
+    }
+}
+
+fn read(answer: doorstep_event::Answer) -> Result<Standing, String> {
+    let reply = answer.map_err(|refused| refused.code)?;
+    Ok(serde_json::from_slice(&reply).unwrap())
+}
+
+fn standing(balance: i64, entries: usize) -> Result<Standing, String> {
+    Ok(Standing { balance, entries })
+}
+
+fn refused(code: &str) -> Result<Standing, String> {
+    Err(code.to_owned())
+}
+
+fn deposit(id: &str, amount: i64) -> Request {
+    order(id, now(), "account/a", Bid::Deposit(amount))
+}
+
+#[tokio::test]
+async fn a_command_is_obeyed_once_and_a_retry_gets_the_same_reply() {
+    let mut world = World::new();
+    assert_eq!(world.obey(deposit("1", 5)).await, standing(5, 1));
+    assert_eq!(world.obey(deposit("2", 2)).await, standing(7, 2));
+    let mut again = deposit("1", 5);
+    again.deadline = after(60);
+    again.traceparent = Some("00-another-attempt-01".into());
+    assert_eq!(world.obey(again.clone()).await, standing(5, 1));
+    let mut other = World::on(world.store.clone());
+    assert_eq!(other.obey(again).await, standing(5, 1));
+    assert_eq!(world.entries("account/a").await.len(), 2);
+    let summary = world.store.summary(now()).await.unwrap();
+    assert_eq!((summary.tally.obeyed, summary.usage.replies.rows), (2, 2));
+    // Each deposit is told of once.
+    assert_eq!(summary.usage.outbox.rows, 2);
+}
+
+#[tokio::test]
+async fn the_same_command_twice_in_one_batch_is_obeyed_once() {
+    let mut world = World::new();
+    let commands = vec![deposit("1", 5), deposit("1", 5), deposit("1", 6)];
+    let answers = world.obey_all(commands).await;
+    assert_eq!(answers[..2], [standing(5, 1), standing(5, 1)]);
+    assert_eq!(answers[2], refused(Refused::ID_REUSED));
+    assert_eq!(world.entries("account/a").await.len(), 1);
+}
+
+#[tokio::test]
+async fn another_command_under_a_known_id_is_refused() {
+    let mut world = World::new();
+    world.obey(deposit("1", 5)).await.unwrap();
+    assert_eq!(
+        world.obey(deposit("1", 6)).await,
+        refused(Refused::ID_REUSED)
+    );
+    // The same id of another caller is another command.
+    let mut another = deposit("1", 6);
+    another.caller = doorstep_event::Source::new("gateway/2").unwrap();
+    assert_eq!(world.obey(another).await, standing(11, 2));
+}
+
+#[tokio::test]
+async fn a_refusal_changes_nothing_and_the_same_command_may_be_obeyed_later() {
+    let mut world = World::new();
+    let withdraw = order("1", now(), "account/a", Bid::Withdraw(5));
+    assert_eq!(world.obey(withdraw.clone()).await, refused("short"));
+    let early = order("2", now(), "account/a", Bid::AfterOpen);
+    assert_eq!(world.obey(early).await, refused(Refused::NOT_YET));
+    let panics = order("3", now(), "account/a", Bid::Panic);
+    assert_eq!(world.obey(panics).await, refused(Refused::FAILED));
+    let mut spoiled = deposit("4", 5);
+    spoiled.data = bytes::Bytes::from_static(br#"{"account":"account/a","bid":{"Deposit":-1}}"#);
+    assert_eq!(world.obey(spoiled).await, refused(Refused::BAD_REQUEST));
+    // Also not a row of what is not there: whoever asks for what does not exist fills no store.
+    let summary = world.store.summary(now()).await.unwrap();
+    assert_eq!((summary.usage, summary.commits), (Usage::default(), 0));
+    let loaded = world.store.look(vec![EntityKey::new("account/a")]).await;
+    assert_eq!(loaded.unwrap()[0].row, None);
+
+    world.obey(deposit("5", 9)).await.unwrap();
+    assert_eq!(world.obey(withdraw).await, standing(4, 2));
+    let removes = order("6", now(), "account/a", Bid::Remove);
+    assert_eq!(world.obey(removes).await, refused(Refused::FAILED));
+    assert_eq!(world.ask("account/a").await, standing(4, 2));
+}
+
+#[tokio::test]
+async fn what_is_refused_does_not_take_its_neighbours_along() {
+    let mut world = World::new();
+    let on = |id, bid| order(id, now(), "account/a", bid);
+    let commands = vec![
+        on("1", Bid::Withdraw(1)),
+        on("2", Bid::Deposit(3)),
+        on("3", Bid::Panic),
+        on("4", Bid::Withdraw(2)),
+    ];
+    let expected = [
+        refused("short"),
+        standing(3, 1),
+        refused(Refused::FAILED),
+        standing(1, 2),
+    ];
+    assert_eq!(world.obey_all(commands).await, expected);
+}
+
+#[tokio::test]
+async fn a_command_whose_deadline_has_passed_is_not_begun() {
+    let mut world = World::new();
+    let late = deposit("1", 5);
+    let decided = world
+        .decide(late.deadline, vec![(late.clone(), Past::First)])
+        .await;
+    assert_eq!(decided, [Decided::Expired]);
+    let decided = world
+        .decide(late.deadline, vec![(late, Past::Redelivered)])
+        .await;
+    assert_eq!(decided, [Decided::Expired]);
+    assert_eq!(world.usage().await, Usage::default());
+}
+
+#[tokio::test]
+async fn a_command_that_is_older_than_replies_are_kept_is_refused() {
+    let mut world = World::new();
+    let kept = Limits::default().reply_retention;
+    let from = |id, time| {
+        let mut command = deposit(id, 5);
+        command.time = time;
+        command.deadline = after(60);
+        command
+    };
+    let just = now().checked_sub(kept).unwrap();
+    assert!(world.obey(from("1", just)).await.is_ok());
+    let older = just - Duration::from_secs(1);
+    let too_old = world.obey(from("2", older)).await;
+    assert_eq!(too_old, refused(Refused::TOO_OLD));
+    let ahead = world.obey(from("3", after(3_601))).await;
+    assert_eq!(ahead, refused(Refused::BAD_REQUEST));
+    // As long as it is not too old, its reply is there.
+    let limits = Limits::default();
+    for command in [from("4", after(3_000)), from("5", now())] {
+        world.obey(command.clone()).await.unwrap();
+        let last = command.time + kept;
+        let oldest = limits.oldest_reply(last);
+        world.store.prune_replies(oldest, 100).await.unwrap();
+        let mut again = command.clone();
+        again.deadline = last + Duration::from_secs(1);
+        let before = world.entries("account/a").await;
+        let decided = world.decide(last, vec![(again, Past::First)]).await;
+        assert!(answer(decided[0].clone()).is_ok());
+        assert_eq!(world.entries("account/a").await, before);
+    }
+}
+
+#[tokio::test]
+async fn commands_and_events_are_one_commit_and_see_each_other() {
+    let mut world = World::new();
+    let opens = event("shop", "account/a", 1, &Move::Open);
+    let incoming = Incoming::Event {
+        event: opens,
+        defect: None,
+    };
+    let mut batch = world.engine.read_batch(vec![incoming]);
+    let command = order("1", now(), "account/a", Bid::AfterOpen);
+    let mut commands = world.engine.read_commands([(command, Past::First)]);
+    let worked = world
+        .engine
+        .work_beside(&mut batch, &mut commands, now(), 0.5)
+        .await
+        .unwrap();
+    assert!(batch.is_done() && commands.is_done());
+    assert_eq!((worked.tally.applied, worked.tally.obeyed), (1, 1));
+    assert_eq!(world.store.summary(now()).await.unwrap().commits, 1);
+    let decided = commands.take_decided().remove(0).1;
+    assert_eq!(answer(decided), standing(0, 2));
+    // The next event finds what the command has left in memory.
+    let worked = world
+        .deliver(vec![event("shop", "account/a", 2, &Move::Add(1))])
+        .await;
+    assert_eq!(worked.conflicts, 0);
+    assert_eq!(world.ask("account/a").await, standing(1, 3));
+}
+
+#[tokio::test]
+async fn of_two_processes_that_have_the_same_command_one_obeys_and_both_reply() {
+    let mut one = World::new();
+    let mut two = World::on(one.store.clone());
+    // What the second remembers is out of date by the time of its command.
+    two.obey(order("0", now(), "account/a", Bid::Nothing))
+        .await
+        .unwrap();
+    assert_eq!(one.obey(deposit("1", 5)).await, standing(5, 1));
+    assert_eq!(two.obey(deposit("1", 5)).await, standing(5, 1));
+    let withdraw = order("2", now(), "account/a", Bid::Withdraw(5));
+    assert_eq!(two.obey(withdraw).await, standing(0, 2));
+    let refusal = order("3", now(), "account/a", Bid::Withdraw(1));
+    assert_eq!(one.obey(refusal).await, refused("short"));
+}
+
+#[tokio::test]
+async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
+    let world = World::new();
+    let limit = Limits::default().trials;
+    // A process that dies is an engine that is never polled again: it has counted its trial, and nothing comes of it.
+    let counted = async |command: &Request| {
+        let mut dying = World::on(world.store.clone());
+        let decided = dying
+            .decide(now(), vec![(command.clone(), Past::Redelivered)])
+            .await;
+        decided.into_iter().map(answer).collect::<Vec<_>>()
+    };
+    let poison = deposit("poison", 5);
+    let key = doorstep_runtime::engine::trial_key(&poison);
+    let count = async |before, after| {
+        let mut changes = Changes::at(now());
+        let (source, id) = key.clone();
+        changes.trials = vec![TrialChange {
+            source,
+            id,
+            before,
+            after,
+        }];
+        world.store.commit(changes).await.unwrap();
+    };
+    count(0, limit).await;
+    assert_eq!(counted(&poison).await, [refused(Refused::FAILED)]);
+    // Asked again, as if it were new, it is not tried again either, and its neighbours do not suffer.
+    let mut fresh = World::on(world.store.clone());
+    let answers = fresh
+        .obey_all(vec![
+            deposit("before", 1),
+            poison.clone(),
+            deposit("behind", 2),
+        ])
+        .await;
+    assert_eq!(answers[0], standing(1, 1));
+    assert_eq!(answers[1], refused(Refused::FAILED));
+    assert_eq!(answers[2], standing(3, 2));
+    // One trial less, and it is tried; what has come of it forgets its trials.
+    count(limit, limit - 1).await;
+    assert_eq!(counted(&poison).await, [standing(8, 3)]);
+    let ask = Load {
+        trials: vec![key.clone()],
+        ..Load::default()
+    };
+    assert_eq!(world.store.load(ask).await.unwrap().trials, [0]);
+    assert_eq!(counted(&poison).await, [standing(8, 3)]);
+}
+
+#[tokio::test]
+async fn queries_read_what_is_there_and_change_nothing() {
+    let mut world = World::new();
+    assert_eq!(world.ask("account/a").await, refused("unknown_account"));
+    world.obey(deposit("1", 5)).await.unwrap();
+    let before = world.store.summary(now()).await.unwrap();
+    assert_eq!(world.ask("account/a").await, standing(5, 1));
+    let unknown = deposit("2", 5);
+    let answered = world
+        .engine
+        .queries()
+        .answer(&unknown, now())
+        .await
+        .unwrap();
+    assert_eq!(read(answered), refused(Refused::BAD_REQUEST));
+    for (sequence, fact) in [(1, Move::Open), (2, Move::Fix)] {
+        let event = event("shop", "account/b", sequence, &fact);
+        world.deliver(vec![event]).await;
+    }
+    assert_eq!(world.ask("account/b").await, refused(Refused::FAILED));
+    let summary = world.store.summary(now()).await.unwrap();
+    assert_eq!(summary.tally.obeyed, before.tally.obeyed);
+    assert_eq!(summary.usage.replies, before.usage.replies);
+}
+
+#[tokio::test]
+async fn what_is_scheduled_is_handed_over_once_when_its_time_has_come() {
+    let mut world = World::new();
+    let later = order("1", now(), "account/a", Bid::Later(30, Move::Add(7)));
+    world.obey(later.clone()).await.unwrap();
+    world.obey(later).await.unwrap();
+    let chained = Move::Later(20, Box::new(Move::Tell));
+    world
+        .deliver(vec![event("shop", "account/a", 1, &chained)])
+        .await;
+    assert_eq!(world.usage().await.scheduled.rows, 2);
+    world.work_due(after(19)).await;
+    assert_eq!(world.entries("account/a").await.len(), 2);
+    world.work_due(after(30)).await;
+    let mut other = World::on(world.store.clone());
+    other.work_due(after(99)).await;
+    assert_eq!(world.ask("account/a").await, standing(7, 4));
+    let entries = world.entries("account/a").await;
+    assert!(entries[2..].iter().all(|e| e.starts_with("scheduled-")));
+    let usage = world.usage().await;
+    assert_eq!((usage.scheduled.rows, usage.outbox.rows), (0, 1));
+}
+
+#[tokio::test]
+async fn a_scheduled_event_that_is_refused_is_a_dead_letter_that_blocks_nothing() {
+    let mut world = World::new();
+    let later = |id, fact| order(id, now(), "account/a", Bid::Later(1, fact));
+    world
+        .obey(later("1", Move::PoisonUntilFixed))
+        .await
+        .unwrap();
+    world.obey(later("2", Move::AfterOpen)).await.unwrap();
+    world.work_due(after(1)).await;
+    let dead = world.store.dead(DeadFilter::All, None, 9).await.unwrap();
+    assert_eq!((dead.len(), dead[0].blocks), (1, false));
+    // The other one waits like any event.
+    let usage = world.usage().await;
+    assert_eq!((usage.scheduled.rows, usage.held.rows), (0, 1));
+    for (sequence, fact) in [(1, Move::Open), (2, Move::Fix)] {
+        let event = event("shop", "account/a", sequence, &fact);
+        world.deliver(vec![event]).await;
+    }
+    world.work_due(after(2)).await;
+    assert_eq!(world.entries("account/a").await.len(), 5);
+    doorstep_runtime::operate::replay(&world.store, &dead[0].id, after(3))
+        .await
+        .unwrap();
+    world.work_due(after(3)).await;
+    assert_eq!(world.entries("account/a").await.len(), 6);
+    let usage = world.usage().await;
+    assert_eq!((usage.dead.rows, usage.held.rows), (0, 0));
+}
