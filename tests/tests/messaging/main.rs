@@ -9,5 +9,6 @@ mod outages;
 mod publishing;
 mod reaching;
 mod rpc;
+mod rpc_faults;
 mod support;
 mod verifying;

@@ -9,14 +9,15 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use doorstep_event::{Act, EventType, Request, RequestId, Source, Timestamp};
+use doorstep_event::{Act, EventType, Refused, Request, RequestId, Source, Timestamp};
 use doorstep_messaging::{
-    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, Reply, Requester, Responder,
-    RoleQueues, Topology,
+    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, Phase, Replied, Reply, Requester,
+    Responder, RoleQueues, Topology,
 };
+use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
-use crate::support::{LONG, World};
+use crate::support::{LONG, World, until, within};
 
 /// A role that answers.
 const ECHO: RoleQueues = RoleQueues {
@@ -30,7 +31,7 @@ fn topology(settings: &BrokerSettings) -> Topology {
 }
 
 /// A request to the echo.
-fn request(id: impl ToString, patience: Duration) -> Request {
+pub fn request(id: impl ToString, patience: Duration) -> Request {
     let now = Timestamp::now();
     Request {
         id: RequestId::new(id.to_string()).unwrap(),
@@ -44,7 +45,7 @@ fn request(id: impl ToString, patience: Duration) -> Request {
     }
 }
 
-async fn requester(settings: &BrokerSettings) -> Result<Requester> {
+pub async fn requester(settings: &BrokerSettings) -> Result<Requester> {
     let requester = Requester::start(
         settings,
         "test: ask",
@@ -55,7 +56,10 @@ async fn requester(settings: &BrokerSettings) -> Result<Requester> {
     Ok(requester)
 }
 
-async fn responder(settings: &BrokerSettings, answers: AnswerSettings) -> Result<Arc<Responder>> {
+pub async fn responder(
+    settings: &BrokerSettings,
+    answers: AnswerSettings,
+) -> Result<Arc<Responder>> {
     let responder = Responder::start(
         settings,
         "test: answer",
@@ -68,7 +72,7 @@ async fn responder(settings: &BrokerSettings, answers: AnswerSettings) -> Result
 }
 
 /// Answers all requests with what they bring.
-fn echo(responder: &Arc<Responder>) -> JoinHandle<()> {
+pub fn echo(responder: &Arc<Responder>) -> JoinHandle<()> {
     let responder = responder.clone();
     tokio::spawn(async move {
         while let Some(asked) = responder.next().await {
@@ -131,5 +135,379 @@ async fn a_role_without_a_queue_and_one_without_a_server_are_told_apart_from_a_s
     let answer = requester.ask(request("2", LONG)).await;
     let role = ECHO.role.to_owned();
     assert_eq!(answer, Err(AskError::NoResponder { role }));
+    Ok(())
+}
+
+/// A server that answers nothing by itself: a test takes what it wants.
+async fn idle(world: &World, bound: u16) -> Result<Arc<Responder>> {
+    let answers = AnswerSettings {
+        bound,
+        retry_after: RETRY_AFTER,
+    };
+    responder(&world.settings, answers).await
+}
+
+/// What servers of these tests say when it is too much.
+const RETRY_AFTER: Duration = Duration::from_millis(1234);
+/// A patience that is over soon.
+const SHORT: Duration = Duration::from_millis(300);
+
+async fn take(responder: &Responder) -> Result<Asked> {
+    let asked = within(LONG, "a request", responder.next()).await?;
+    asked.context("the responder has ended")
+}
+
+/// Asks in a task of its own.
+pub fn ask(requester: &Requester, request: Request) -> JoinHandle<Result<Bytes, AskError>> {
+    let requester = requester.clone();
+    tokio::spawn(async move { requester.ask(request).await })
+}
+
+pub fn no_responder() -> AskError {
+    AskError::NoResponder {
+        role: ECHO.role.to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_comes_back_with_its_code_and_its_words() -> Result<()> {
+    let world = World::new("rpc-refused").await?;
+    let responder = idle(&world, 10).await?;
+    let requester = requester(&world.settings).await?;
+    let call = ask(&requester, request("1", LONG));
+    let refused = Refused::new("card_declined", "the card was declined: täglich");
+    let asked = take(&responder).await?;
+    assert!(!asked.redelivered);
+    assert_eq!(
+        asked.reply.send(Reply::Answer(Err(refused.clone()))),
+        Replied::Sent
+    );
+    assert_eq!(call.await?, Err(AskError::Refused(refused)));
+    assert_eq!(responder.meter().read().refused, 1);
+    assert_eq!(requester.meter().read().refused, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_arrives_as_it_was_asked() -> Result<()> {
+    let world = World::new("rpc-whole").await?;
+    let responder = idle(&world, 10).await?;
+    let requester = requester(&world.settings).await?;
+    let mut sent = request("ä-1", LONG);
+    sent.act = Act::Command;
+    sent.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    let call = ask(&requester, sent.clone());
+    let asked = take(&responder).await?;
+    assert_eq!(asked.request, sent);
+    answer(asked);
+    assert_eq!(call.await?, Ok(sent.data));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_drops_a_request_whose_deadline_is_over() -> Result<()> {
+    let world = World::new("rpc-expired").await?;
+    let requester = requester(&world.settings).await?;
+    let answer = requester.ask(request("1", SHORT)).await;
+    assert_eq!(answer, Err(AskError::TimedOut));
+    let responder = idle(&world, 10).await?;
+    let call = ask(&requester, request("2", LONG));
+    assert_eq!(take(&responder).await?.request.id.as_str(), "2");
+    assert_eq!(responder.meter().read().delivered, 1);
+    call.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_does_not_begin_what_nobody_waits_for_any_more() -> Result<()> {
+    let world = World::new("rpc-late").await?;
+    let responder = idle(&world, 10).await?;
+    let requester = requester(&world.settings).await?;
+    // Both are given to the server, and nobody takes them from it.
+    let (expires, is_cancelled) = (request("1", SHORT), request("2", LONG));
+    let expiring = ask(&requester, expires);
+    let cancelling = ask(&requester, is_cancelled);
+    until("both are there", async || {
+        Ok(responder.meter().read().held == 2)
+    })
+    .await?;
+    assert_eq!(expiring.await?, Err(AskError::TimedOut));
+    cancelling.abort();
+    assert!(cancelling.await.is_err_and(|e| e.is_cancelled()));
+    until("the cancelling is counted", async || {
+        Ok(requester.meter().read().cancelled == 1)
+    })
+    .await?;
+    // A cancelling is told on another channel, so it may come behind the next request.
+    let call = ask(&requester, request("3", LONG));
+    until("the word has come", async || {
+        Ok(responder.meter().read().held == 3)
+    })
+    .await?;
+    let third = loop {
+        let asked = take(&responder).await?;
+        if asked.request.id.as_str() == "3" {
+            break asked;
+        }
+        assert_eq!(asked.request.id.as_str(), "2", "expired and handed out");
+        within(LONG, "the word", asked.cancelled.cancelled()).await?;
+        drop(asked);
+    };
+    answer(third);
+    assert_eq!(call.await?, Ok(Bytes::from("3")));
+    assert_eq!(responder.meter().read().expired, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_a_call_reaches_the_server_that_works_on_it_and_the_queue_behind_it() -> Result<()>
+{
+    let world = World::new("rpc-cancel").await?;
+    let responder = idle(&world, 1).await?;
+    let requester = requester(&world.settings).await?;
+    let call = ask(&requester, request("1", LONG));
+    let asked = take(&responder).await?;
+    assert!(!asked.cancelled.is_cancelled());
+    call.abort();
+    within(LONG, "the word", asked.cancelled.cancelled()).await?;
+    assert!(asked.cancelled.is_cancelled());
+    // A reply all the same is nobody's.
+    answer(asked);
+    until("the late reply is counted", async || {
+        Ok(requester.meter().read().late == 1)
+    })
+    .await?;
+    assert_eq!(requester.meter().read().cancelled, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_after_the_deadline_is_counted_and_given_to_nobody() -> Result<()> {
+    let world = World::new("rpc-too-late").await?;
+    let responder = idle(&world, 10).await?;
+    let requester = requester(&world.settings).await?;
+    let call = ask(&requester, request("1", SHORT));
+    let asked = take(&responder).await?;
+    assert_eq!(call.await?, Err(AskError::TimedOut));
+    answer(asked);
+    until("the late reply is counted", async || {
+        Ok(requester.meter().read().late == 1)
+    })
+    .await?;
+    let counts = requester.meter().read();
+    assert_eq!((counts.timed_out, counts.cancelled), (1, 0));
+    // Nor is a request begun whose deadline is over before it is asked.
+    let past = Request {
+        deadline: Timestamp::now().checked_sub(SHORT)?,
+        ..request("2", LONG)
+    };
+    assert_eq!(requester.ask(past).await, Err(AskError::TimedOut));
+    assert_eq!(responder.meter().read().delivered, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_exceeds_a_bound_is_shed_at_once_wherever_the_bound_is() -> Result<()> {
+    let world = World::new("rpc-shed").await?;
+    let responder = idle(&world, 2).await?;
+    let requester = requester(&world.settings).await?;
+    let calls: Vec<_> = (0..2).map(|n| ask(&requester, request(n, LONG))).collect();
+    let held = [take(&responder).await?, take(&responder).await?];
+    // The server's.
+    let third = requester.ask(request("3", LONG)).await;
+    let overloaded = |retry_after| Err(AskError::Overloaded { retry_after });
+    assert_eq!(third, overloaded(RETRY_AFTER));
+    assert_eq!(responder.meter().read().shed, 1);
+    held.into_iter().for_each(answer);
+    for call in calls {
+        assert!(call.await?.is_ok());
+    }
+    // The caller's own.
+    let settings = AskSettings {
+        max_in_flight: 1,
+        retry_after: SHORT,
+        ..AskSettings::default()
+    };
+    let bounded = Requester::start(
+        &world.settings,
+        "test: ask one",
+        topology(&world.settings),
+        settings,
+    );
+    bounded.ready(LONG).await?;
+    let first = ask(&bounded, request("4", LONG));
+    let asked = take(&responder).await?;
+    assert_eq!(bounded.ask(request("5", LONG)).await, overloaded(SHORT));
+    answer(asked);
+    assert!(first.await?.is_ok());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_says_so_at_once() -> Result<()> {
+    let world = World::new("rpc-full").await?;
+    let small = r#"{"durable":true,"arguments":{"x-queue-type":"classic","x-max-length":1,"x-overflow":"reject-publish"}}"#;
+    let queue = world.namespace().rpc_queue(ECHO.role);
+    world.put_queue(queue.as_str(), small).await?;
+    let requester = Requester::start(
+        &world.settings,
+        "test: ask",
+        Topology::none(),
+        AskSettings::default(),
+    );
+    requester.ready(LONG).await?;
+    // Nobody consumes. The broker refuses what is beyond the bound, or a little later.
+    let calls = (0..50).map(|n| {
+        let requester = requester.clone();
+        async move { requester.ask(request(n, LONG)).await }
+    });
+    let answers = within(LONG, "an answer for each", join_all(calls)).await?;
+    let overloaded = answers
+        .iter()
+        .filter(|answer| matches!(answer, Err(AskError::Overloaded { .. })));
+    assert!(overloaded.count() > 10, "{answers:?}");
+    assert!(answers.contains(&Err(no_responder())), "{answers:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_broker_a_call_ends_at_once_and_says_why() -> Result<()> {
+    let world = World::new("rpc-away").await?;
+    let responder = idle(&world, 10).await?;
+    let proxy = world.proxy().await;
+    let requester = requester(&world.settings_by(&proxy)?).await?;
+    let under_way = ask(&requester, request("1", LONG));
+    let asked = take(&responder).await?;
+    proxy.refuse();
+    let answer_1 = within(LONG, "the call", under_way).await??;
+    assert!(
+        matches!(&answer_1, Err(AskError::Unreachable { reason }) if reason.contains("broke")),
+        "{answer_1:?}"
+    );
+    let answer_2 = requester.ask(request("2", LONG)).await;
+    assert!(
+        matches!(answer_2, Err(AskError::Unreachable { .. })),
+        "{answer_2:?}"
+    );
+    // With patience it is asked again, and answered once the broker is back.
+    answer(asked);
+    let echo = echo(&responder);
+    let again = tokio::spawn({
+        let requester = requester.clone();
+        async move { requester.ask_again(request("3", LONG)).await }
+    });
+    proxy.restore();
+    assert_eq!(
+        within(LONG, "asking again", again).await??,
+        Ok(Bytes::from("3"))
+    );
+    echo.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_requests_of_a_server_that_dies_are_answered_by_another() -> Result<()> {
+    const COUNT: usize = 100;
+    let world = World::new("rpc-dies").await?;
+    let proxy = world.proxy().await;
+    let answers = AnswerSettings::default();
+    let mortal = responder(&world.settings_by(&proxy)?, answers).await?;
+    let requester = requester(&world.settings).await?;
+    let calls: Vec<_> = (0..COUNT)
+        .map(|n| ask(&requester, request(n, LONG)))
+        .collect();
+    let mut begun = Vec::new();
+    for _ in 0..COUNT {
+        begun.push(take(&mortal).await?);
+    }
+    proxy.refuse();
+    for asked in begun {
+        within(LONG, "the word", asked.cancelled.cancelled()).await?;
+        let replied = asked.reply.send(Reply::Answer(Ok(Bytes::new())));
+        assert_eq!(replied, Replied::Discarded);
+    }
+    let other = responder(&world.settings, answers).await?;
+    for _ in 0..COUNT {
+        let asked = take(&other).await?;
+        assert!(asked.redelivered);
+        answer(asked);
+    }
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await?, Ok(Bytes::from(n.to_string())));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_dropped_is_given_out_once_more_and_then_refused() -> Result<()> {
+    let world = World::new("rpc-dropped").await?;
+    let responder = idle(&world, 10).await?;
+    let requester = requester(&world.settings).await?;
+    let call = ask(&requester, request("1", LONG));
+    drop(take(&responder).await?);
+    let again = take(&responder).await?;
+    assert!(again.redelivered);
+    drop(again);
+    let refused = call.await?;
+    assert!(
+        matches!(&refused, Err(AskError::Refused(refused)) if refused.code == Refused::FAILED),
+        "{refused:?}"
+    );
+    let counts = responder.meter().read();
+    assert_eq!((counts.put_back, counts.refused, counts.held), (1, 1, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> Result<()> {
+    let world = World::new("rpc-close").await?;
+    let responder_1 = idle(&world, 10).await?;
+    let requester = requester(&world.settings).await?;
+    let handed_out = ask(&requester, request("1", LONG));
+    let asked = take(&responder_1).await?;
+    let waits = ask(&requester, request("2", LONG));
+    until("the second is there", async || {
+        Ok(responder_1.meter().read().held == 2)
+    })
+    .await?;
+    let closing = tokio::spawn({
+        let responder = responder_1.clone();
+        async move { responder.close(LONG).await }
+    });
+    let mut state = responder_1.state();
+    within(
+        LONG,
+        "closing",
+        state.wait_for(|s| s.phase == Phase::Draining),
+    )
+    .await??;
+    assert!(within(LONG, "the end", responder_1.next()).await?.is_none());
+    let responder_2 = idle(&world, 10).await?;
+    let other = take(&responder_2).await?;
+    assert_eq!(other.request.id.as_str(), "2");
+    answer(other);
+    assert!(waits.await?.is_ok());
+    assert_eq!(
+        asked.reply.send(Reply::Answer(Ok(Bytes::new()))),
+        Replied::Sent
+    );
+    assert!(handed_out.await?.is_ok());
+    within(LONG, "closing", closing).await??;
+    // Who asks waits for the replies that are on their way, and takes nothing new.
+    let last = ask(&requester, request("3", LONG));
+    let asked = take(&responder_2).await?;
+    let mut state = requester.state();
+    let closing = tokio::spawn(requester.clone().close(LONG));
+    within(
+        LONG,
+        "closing",
+        state.wait_for(|s| s.phase == Phase::Draining),
+    )
+    .await??;
+    let refused = requester.ask(request("4", LONG)).await;
+    assert!(matches!(refused, Err(AskError::Unreachable { .. })));
+    answer(asked);
+    assert!(last.await?.is_ok());
+    within(LONG, "closing", closing).await??;
     Ok(())
 }

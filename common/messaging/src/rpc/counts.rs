@@ -93,6 +93,8 @@ pub(super) struct AskCells {
     malformed: Count,
     pub(super) cancelled: Count,
     pub(super) late: Count,
+    /// Replies that came, for anybody or not.
+    pub(super) heard: Count,
     pub(super) in_flight: AtomicUsize,
 }
 

@@ -6,6 +6,7 @@
 //!
 //! - `rounds` is the order of things: what is measured, after what.
 //! - `bare` is the client alone, in its best known shape; `ours` is Doorstep.
+//! - `rpc` measures round trips of requests.
 //! - `memory` runs a consumer in a process of its own.
 //! - `report` prints the table and writes the JSON.
 
@@ -20,6 +21,7 @@ mod ours;
 mod progress;
 mod report;
 mod rounds;
+mod rpc;
 mod world;
 
 use anyhow::Result;
@@ -37,6 +39,7 @@ fn main() -> Result<()> {
             // What is measured runs in tasks of its own: the thread that blocks here would be a slow place for it.
             match cli.command {
                 Some(Command::Consumer(options)) => memory::consumer(options).await,
+                Some(Command::Answerer(options)) => rpc::answerer(options).await,
                 Some(Command::Engine(options)) => engine::engine(options).await,
                 None => measure(cli.options.checked()?).await,
             }

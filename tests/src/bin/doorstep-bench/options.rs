@@ -20,6 +20,9 @@ pub(crate) enum Command {
     /// Consumes in a process of its own; started by the bench itself.
     #[command(hide = true)]
     Consumer(ConsumerArgs),
+    /// Answers requests in a process of its own; started by the bench itself.
+    #[command(hide = true)]
+    Answerer(AnswererArgs),
     /// Works events that are in memory, without a broker, for a profiler to look at.
     #[command(hide = true)]
     Engine(EngineArgs),
@@ -54,6 +57,15 @@ pub(crate) struct ConsumerArgs {
     pub(crate) streams: usize,
 }
 
+/// What an answering process is told.
+#[derive(Debug, Args)]
+pub(crate) struct AnswererArgs {
+    #[arg(long, env = "DOORSTEP_AMQP_URL", hide_env_values = true)]
+    pub(crate) url: String,
+    #[arg(long)]
+    pub(crate) namespace: String,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct OptionArgs {
     /// The broker, as amqp://user:password@host:5672/vhost
@@ -76,7 +88,7 @@ pub(crate) struct OptionArgs {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "rounds,headers,streams,memory"
+        default_value = "rounds,rpc,headers,streams,memory"
     )]
     parts: Vec<Part>,
     /// A short run that shows that everything works; its figures mean nothing
@@ -95,6 +107,8 @@ pub(crate) struct OptionArgs {
 pub(crate) enum Part {
     /// The interleaved rounds that the ratios come from.
     Rounds,
+    /// Round trips of requests.
+    Rpc,
     /// The bare client with messages that have no headers.
     Headers,
     /// Few streams and many.

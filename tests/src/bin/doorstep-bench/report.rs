@@ -15,6 +15,7 @@ use crate::{
 /// What Doorstep aims at.
 const PUBLISH_AIM: f64 = 0.90;
 const CONSUME_AIM: f64 = 0.80;
+const RPC_AIM: f64 = 1.25;
 const MEMORY_AIM_MB: f64 = 100.0;
 
 /// The figures to read.
@@ -49,6 +50,12 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
         thousands(options.streams as f64),
         options.rounds
     );
+    if let Some(table) = round_trips(figures) {
+        let _ = writeln!(
+            text,
+            "round trips of 300 bytes, answered by another process\n{table}"
+        );
+    }
     let mut line = |name: &str, value: String, aim: String| {
         let _ = writeln!(text, "{name:<34} {value:>9}   (aim: {aim})");
     };
@@ -66,6 +73,13 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
             format!("at least {CONSUME_AIM:.2}"),
         );
     }
+    if let Some(ratio) = figures.round_trips.p50_ratio(1) {
+        line(
+            "round trip, of the bare client",
+            format!("{ratio:.2}"),
+            format!("at most {RPC_AIM:.2}"),
+        );
+    }
     if let Some(consumed) = &figures.consumer {
         line(
             "memory of the consumer at most",
@@ -77,6 +91,32 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
         text.push_str("a quick run: everything works and every result was right, but its figures mean nothing\n");
     }
     text
+}
+
+/// How long requests took, a row for each number in flight and each way.
+fn round_trips(figures: &Figures) -> Option<Table> {
+    let medians = figures.round_trips.medians();
+    if medians.is_empty() {
+        return None;
+    }
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["in flight", "way", "p50 us", "p99 us", "per second"]);
+    for column in [0, 2, 3, 4] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for trips in medians {
+        table.add_row([
+            trips.in_flight.to_string(),
+            trips.way.to_string(),
+            thousands(trips.p50_us),
+            thousands(trips.p99_us),
+            thousands(trips.per_second),
+        ]);
+    }
+    Some(table)
 }
 
 /// Writes the figures where they were asked for.
@@ -97,6 +137,7 @@ pub(crate) fn write_json(path: &Path, figures: &Figures, options: &Options) -> R
     let json = json!({
         "publish_ratio": figures.publish_ratio(),
         "consume_ratio": figures.consume_ratio(),
+        "rpc_p50_ratio": figures.round_trips.p50_ratio(1),
         "consumer_peak_mb": figures.consumer.map(|c| c.peak_mb),
         "quick": options.quick,
         "machine": { "cores": cores(), "processor": processor(), "broker": figures.broker },
@@ -105,6 +146,8 @@ pub(crate) fn write_json(path: &Path, figures: &Figures, options: &Options) -> R
         "streams": options.streams,
         "medians": shapes,
         "rounds": figures.rounds,
+        "round_trips": figures.round_trips,
+        "round_trip_medians": figures.round_trips.medians(),
         "bare_consume_without_headers": figures.bare_consume_without_headers,
         "other_streams": figures.other_streams,
         "consumer_with_a_backlog": figures.consumer,

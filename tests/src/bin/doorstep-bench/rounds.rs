@@ -19,6 +19,7 @@ use crate::{
     options::{Options, Part},
     ours,
     progress::Progress,
+    rpc::{self, RoundTrips},
     world::World,
 };
 
@@ -27,6 +28,7 @@ use crate::{
 pub(crate) struct Figures {
     pub(crate) broker: String,
     pub(crate) rounds: Vec<Round>,
+    pub(crate) round_trips: RoundTrips,
     pub(crate) bare_consume_without_headers: Option<Figure>,
     pub(crate) other_streams: Vec<OtherStreams>,
     pub(crate) consumer: Option<Consumed>,
@@ -83,6 +85,7 @@ pub(crate) async fn run(world: &World, options: &Options) -> Result<Figures> {
     let rounds = options.rounds + usize::from(options.warm_up);
     let steps = [
         (Part::Rounds, 4 * rounds),
+        (Part::Rpc, rpc::steps(rounds)),
         (Part::Headers, 1),
         (
             Part::Streams,
@@ -101,12 +104,18 @@ pub(crate) async fn run(world: &World, options: &Options) -> Result<Figures> {
     let mut figures = Figures {
         broker: broker(&world.settings).await,
         rounds: Vec::new(),
+        round_trips: RoundTrips::default(),
         bare_consume_without_headers: None,
         other_streams: Vec::new(),
         consumer: None,
     };
     if measured(Part::Rounds) {
         figures.rounds = bench.rounds().await?;
+    }
+    if measured(Part::Rpc) {
+        let (rounds, warm_up) = (options.rounds, options.warm_up);
+        let trips = rpc::measure(world, &bench.progress, rounds, warm_up, options.quick);
+        figures.round_trips = trips.await?;
     }
     if measured(Part::Headers) {
         figures.bare_consume_without_headers = Some(bench.without_headers().await?);

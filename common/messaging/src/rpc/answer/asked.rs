@@ -43,7 +43,7 @@ impl Asked {
 /// What became of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replied {
-    /// Handed to the client, and the request acknowledged after it.
+    /// Handed to the client. The request is acknowledged once that is written, so if the connection is lost before, it comes again.
     Sent,
     /// Its connection is gone. The broker gives the request out again, under the same id.
     Discarded,
@@ -80,7 +80,7 @@ impl std::fmt::Debug for ReplyHandle {
 }
 
 impl ReplyHandle {
-    /// Sends the reply and acknowledges the request, without waiting: both are handed to the client in this order.
+    /// Hands the reply to the client, without waiting. Its request is acknowledged after it.
     pub fn send(mut self, reply: Reply) -> Replied {
         self.reply_with(reply)
     }

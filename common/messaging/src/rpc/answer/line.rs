@@ -1,17 +1,26 @@
-//! One connection's way back: replies and acknowledgements, handed to the client in order and without waiting.
+//! One connection's way back: replies are handed to the client without waiting, and acknowledgements follow when their reply is written.
+//!
+//! An acknowledgement that is handed over together with its reply may overtake it, since the client writes what has no body first. Were
+//! the connection lost in between, the request would be gone and its reply, too. So the task looks now and then which replies are written,
+//! and acknowledges their requests then: nobody waits for that.
 
 use std::{
+    collections::VecDeque,
+    pin::Pin,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use lapin::{
-    Channel,
+    BasicProperties, Channel, PublisherConfirm,
     options::{BasicAckOptions, BasicPublishOptions, BasicRejectOptions},
+    types::ShortString,
 };
+use tokio::sync::Notify;
 
 use super::{Reply, cancels::Cancels};
 use crate::{message::short, rpc::wire};
@@ -20,17 +29,37 @@ use crate::{message::short, rpc::wire};
 #[derive(Debug)]
 pub(super) struct Line {
     channel: Channel,
-    /// Frames of one message must not be torn apart, and a reply goes before its acknowledgement.
-    turn: Mutex<()>,
+    replies: Mutex<Replies>,
+    /// There is something to sweep again.
+    stirred: Notify,
     is_shut: AtomicBool,
     pub(super) cancels: Cancels,
+}
+
+#[derive(Default)]
+struct Replies {
+    /// Handed to the client in this order, each with the tag of its request.
+    handed: VecDeque<(u64, Writing)>,
+    is_swept: bool,
+}
+
+/// A reply on its way; completes when it is written.
+type Writing = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send>>;
+
+impl std::fmt::Debug for Replies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replies")
+            .field("handed", &self.handed.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Line {
     pub(super) fn new(channel: Channel) -> Self {
         Self {
             channel,
-            turn: Mutex::new(()),
+            replies: Mutex::default(),
+            stirred: Notify::new(),
             is_shut: AtomicBool::new(false),
             cancels: Cancels::default(),
         }
@@ -48,20 +77,54 @@ impl Line {
     /// From here on nothing is answered, and what was not is given out again.
     pub(super) fn shut(&self) {
         self.is_shut.store(true, Ordering::Release);
+        self.lock().handed.clear();
         self.cancels.cancel_all();
     }
 
-    /// Hands a reply and then the acknowledgement of its request to the client. Returns whether it took both.
+    /// Hands a reply to the client. Returns whether it took it.
     pub(super) fn reply(&self, tag: u64, reply_to: &str, correlation: &str, reply: Reply) -> bool {
         let (properties, body) = wire::reply(reply, correlation);
-        let by_name = "".into();
-        let options = BasicPublishOptions::default();
-        let publish =
-            self.channel
-                .basic_publish(by_name, short(reply_to), options, &body, properties);
-        let acknowledge = self.channel.basic_ack(tag, BasicAckOptions::default());
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        !self.is_shut() && hand_over(publish) && hand_over(acknowledge)
+        let channel = self.channel.clone();
+        let mut writing: Writing = Box::pin(publish(channel, short(reply_to), properties, body));
+        // Frames of one message must not be torn apart by those of another: one at a time.
+        let mut replies = self.lock();
+        if self.is_shut() {
+            return false;
+        }
+        // The first poll does it. Nobody need be woken.
+        match writing.as_mut().poll(&mut quiet()) {
+            Poll::Pending => replies.handed.push_back((tag, writing)),
+            Poll::Ready(Ok(_)) => self.acknowledge(tag),
+            Poll::Ready(Err(_)) => return false,
+        }
+        if !replies.is_swept {
+            replies.is_swept = true;
+            self.stirred.notify_one();
+        }
+        true
+    }
+
+    /// Waits until there is something to sweep after there was nothing. Cancel-safe.
+    pub(super) async fn stirred(&self) {
+        self.stirred.notified().await;
+    }
+
+    /// Acknowledges the requests whose replies are written. Returns whether to look again soon.
+    pub(super) fn sweep(&self) -> bool {
+        let mut replies = self.lock();
+        // They are written in order.
+        while let Some((tag, writing)) = replies.handed.front_mut() {
+            let Poll::Ready(written) = writing.as_mut().poll(&mut quiet()) else {
+                return true;
+            };
+            // If it was not written, the connection is lost, and the request is given out again.
+            if written.is_ok() {
+                self.acknowledge(*tag);
+            }
+            replies.handed.pop_front();
+        }
+        replies.is_swept = false;
+        false
     }
 
     pub(super) fn acknowledge(&self, tag: u64) {
@@ -72,13 +135,30 @@ impl Line {
         let requeue = BasicRejectOptions { requeue: true };
         hand_over(self.channel.basic_reject(tag, requeue));
     }
+
+    fn lock(&self) -> MutexGuard<'_, Replies> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Hands something to the client, which the first poll does. When it is written does not matter: if it never is, the connection is lost.
-fn hand_over<T>(work: impl Future<Output = lapin::Result<T>>) -> bool {
-    let work = std::pin::pin!(work);
-    match work.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Pending | Poll::Ready(Ok(_)) => true,
-        Poll::Ready(Err(_)) => false,
-    }
+fn hand_over(work: impl Future<Output = lapin::Result<()>>) {
+    let _ = std::pin::pin!(work).poll(&mut quiet());
+}
+
+fn quiet() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+async fn publish(
+    channel: Channel,
+    reply_to: ShortString,
+    properties: BasicProperties,
+    body: Bytes,
+) -> lapin::Result<PublisherConfirm> {
+    let by_name = ShortString::default();
+    let options = BasicPublishOptions::default();
+    channel
+        .basic_publish(by_name, reply_to, options, &body, properties)
+        .await
 }

@@ -1,5 +1,5 @@
-//! Answering: requests are handed out, and each is acknowledged only when its reply has been handed to the client, so that those of a
-//! server that is killed go to another one.
+//! Answering: requests are handed out, and each is acknowledged only when its reply is written, so that those of a server that is killed
+//! go to another one.
 //!
 //! - [`Responder`] is what a role holds: [`next`](Responder::next).
 //! - `asked` is what it hands out, and the way back.

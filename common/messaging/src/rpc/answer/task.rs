@@ -16,7 +16,7 @@ use lapin::{
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, interval, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 
 use super::{
@@ -37,8 +37,8 @@ use crate::{
     topology::Topology,
 };
 
-/// How often to look whether everything is answered, when closing.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often to look which replies are written, while there are any: the most that an acknowledgement is late.
+const SWEEP: Duration = Duration::from_millis(2);
 
 /// All that the task owns. When it ends, so does everything of it.
 pub(super) struct Task {
@@ -113,6 +113,9 @@ impl Task {
                     self.report.lost(broke(open.connection.address(), &reason));
                 }
                 End::Stopped(grace) => {
+                    for asked in self.inbox.close() {
+                        asked.reply.put_back();
+                    }
                     self.report.draining();
                     self.drain(open, grace).await;
                     break;
@@ -233,10 +236,18 @@ impl Task {
         let settings = self.dialer.settings();
         let pulse = pulse(&open.pulse, settings, &self.counts.consumed);
         let mut pulse = std::pin::pin!(pulse);
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweeps = true;
         loop {
             // Every arm only waits for something that stays true or stays in its channel; the pulse goes on where it was.
             tokio::select! {
                 reason = &mut pulse => return End::Lost(reason),
+                _ = sweep.tick(), if sweeps => sweeps = open.line.sweep(),
+                () = open.line.stirred(), if !sweeps => {
+                    sweeps = true;
+                    sweep.reset();
+                }
                 Some(ended) = open.pumps.join_next() => {
                     return End::Lost(ended.unwrap_or_else(|e| format!("a pump failed: {e}")));
                 }
@@ -266,12 +277,11 @@ impl Task {
         let channel = open.line.channel();
         let answering = async {
             let stop = BasicCancelOptions::default();
-            for asked in self.inbox.close() {
-                asked.reply.put_back();
-            }
             let _ = channel.basic_cancel(short(&open.tag), stop).await;
-            let mut look = interval(LOOK);
-            while self.counts.held.load(Ordering::Relaxed) > 0 && !open.line.is_shut() {
+            let mut look = interval(SWEEP);
+            let is_owed = || self.counts.held.load(Ordering::Relaxed) > 0;
+            while (is_owed() || open.line.sweep()) && !open.line.is_shut() {
+                open.line.sweep();
                 look.tick().await;
             }
             let _ = channel.basic_qos(1, BasicQosOptions::default()).await;
@@ -279,7 +289,7 @@ impl Task {
         let _ = timeout_at(until, answering).await;
         open.line.shut();
         let left = until.saturating_duration_since(Instant::now());
-        open.connection.close(left.max(LOOK)).await;
+        open.connection.close(left.max(SWEEP)).await;
     }
 }
 

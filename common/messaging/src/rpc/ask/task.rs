@@ -107,6 +107,7 @@ impl Task {
                     self.report.lost(error);
                 }
                 End::Stopped(grace) => {
+                    self.shared.gate.shut("this requester is closing");
                     self.report.draining();
                     self.drain(line, grace).await;
                     break;
@@ -221,7 +222,6 @@ impl Task {
     /// Waits for the replies that are on their way, then hangs up.
     async fn drain(&self, mut line: Line, grace: Duration) {
         let until = Instant::now() + grace;
-        self.shared.gate.shut("this requester is closing");
         let mut look = interval(SWEEP);
         let all_there = async {
             while !self.shared.waiting.is_empty() {
@@ -245,6 +245,7 @@ async fn hand_on(mut consumer: Consumer, shared: Arc<Shared>) -> String {
             Ok(received) => received,
             Err(error) => return words(&error),
         };
+        shared.counts.heard.add(1);
         let properties = received.properties;
         let mark = properties.correlation_id().as_ref();
         let number = mark.and_then(|mark| shared.waiting.number(mark.as_str()));

@@ -9,7 +9,7 @@ use super::Shared;
 use crate::{
     asker::{Answer, Asker},
     connection::Connection,
-    error::reply,
+    error::{ConnectErrorKind, reply},
     message::short,
     rpc::error::AskError,
 };
@@ -22,7 +22,7 @@ const TURN: Duration = Duration::from_millis(500);
 const TIMES: u32 = 2;
 
 /// Asks the broker how many consumers the queues have of those roles that let somebody wait, and ends the requests to roles that have
-/// none. Returns only if the broker does not answer any more. Cancel-safe.
+/// none. Returns only if the broker does not answer any more, nor brings any reply: a slow link is no reason to give it up. Cancel-safe.
 pub(super) async fn watch(connection: &Connection, shared: &Shared, limit: Duration) -> String {
     let mut asker = Asker::new(connection, limit);
     let mut absent: BTreeMap<Box<str>, u32> = BTreeMap::new();
@@ -45,15 +45,18 @@ pub(super) async fn watch(connection: &Connection, shared: &Shared, limit: Durat
                     .queue_declare(name, passive, FieldTable::default())
                     .await
             };
+            let heard = shared.counts.heard.get();
+            let came_meanwhile = || shared.counts.heard.get() != heard;
             let consumers = match asker.ask(look).await {
                 Ok(Answer::Yes(queue)) => queue.consumer_count(),
                 Ok(Answer::No(reply::NOT_FOUND, _)) => 0,
                 // We may not know.
                 Ok(Answer::No(..)) => continue,
-                Ok(Answer::Silence) => {
-                    return format!("no answer for {limit:?} about who answers for {role}");
-                }
-                Err(error) => return error.to_string(),
+                Ok(Answer::Silence) if came_meanwhile() => continue,
+                Ok(Answer::Silence) => return silence(limit),
+                Err(error) if error.kind() != ConnectErrorKind::Silent => return error.to_string(),
+                Err(_) if came_meanwhile() => continue,
+                Err(_) => return silence(limit),
             };
             let times = absent.entry(role.clone()).or_default();
             *times = if consumers == 0 { *times + 1 } else { 0 };
@@ -66,4 +69,8 @@ pub(super) async fn watch(connection: &Connection, shared: &Shared, limit: Durat
             }
         }
     }
+}
+
+fn silence(limit: Duration) -> String {
+    format!("no answer and no reply for {limit:?}")
 }

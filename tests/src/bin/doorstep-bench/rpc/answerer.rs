@@ -1,0 +1,103 @@
+//! A process of its own that answers all three ways of asking.
+
+use std::{process::Stdio, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+use doorstep_messaging::{AnswerSettings, BrokerSettings, Reply, Responder, Topology};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::{bare, http};
+use crate::{
+    counter::QUEUES,
+    options::AnswererArgs,
+    world::{PATIENCE, World},
+};
+
+/// The process, as the bench sees it.
+pub(super) struct Answerer {
+    pub(super) http_port: u16,
+    child: Child,
+    url: String,
+    namespace: String,
+}
+
+impl Answerer {
+    /// Starts it, and waits until it answers.
+    pub(super) async fn start(world: &World) -> Result<Self> {
+        let program = std::env::current_exe().context("where this program is")?;
+        let namespace = world.settings.namespace.to_string();
+        let mut child = Command::new(program)
+            .arg("answerer")
+            // By the environment, since a command line can be read by everybody on the machine.
+            .env("DOORSTEP_AMQP_URL", &world.url)
+            .args(["--namespace", &namespace])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start the answering process")?;
+        let output = child.stdout.take().context("its output")?;
+        let mut line = String::new();
+        let mut output = BufReader::new(output);
+        timeout(PATIENCE, output.read_line(&mut line))
+            .await
+            .context("the answering process does not say that it is ready")??;
+        let http_port = line
+            .trim()
+            .parse()
+            .context("the answering process has ended")?;
+        Ok(Self {
+            http_port,
+            child,
+            url: world.url.clone(),
+            namespace,
+        })
+    }
+
+    /// Ends it, and takes away what it has made.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        // It ends when nobody can write to it any more.
+        drop(self.child.stdin.take());
+        let status = timeout(PATIENCE, self.child.wait())
+            .await
+            .context("the answering process does not end")??;
+        ensure!(status.success(), "the answering process failed: {status}");
+        bare::delete_queue(&self.url, &self.namespace).await
+    }
+}
+
+/// What that process does: answers until its input ends.
+pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
+    let settings = BrokerSettings::new(&args.url, &args.namespace)?;
+    let topology = Topology::of(&settings.namespace, &[QUEUES]);
+    let name = format!("{}: answer", settings.namespace);
+    let responder = Responder::start(
+        &settings,
+        &name,
+        topology,
+        QUEUES.role,
+        AnswerSettings::default(),
+    );
+    responder.ready(PATIENCE).await?;
+    let responder = Arc::new(responder);
+    let answering = responder.clone();
+    tokio::spawn(async move {
+        while let Some(asked) = answering.next().await {
+            let data = asked.request.data.clone();
+            asked.reply.send(Reply::Answer(Ok(data)));
+        }
+    });
+    tokio::spawn(bare::answer(&args.url, &args.namespace).await?);
+    let (port, serving) = http::answer().await?;
+    tokio::spawn(serving);
+    println!("{port}");
+    let mut nothing = Vec::new();
+    tokio::io::stdin().read_to_end(&mut nothing).await?;
+    responder.close(PATIENCE).await;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! Requests and replies while wires, servers and brokers fail: every call ends by its deadline, in a reply or in an error that says why.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be made here fails the test that asks for it"
+)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use doorstep_messaging::{AnswerSettings, AskError, Backoff, BrokerSettings, Requester};
+use doorstep_tests::{Direction, Point, Proxy, WireFault};
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use crate::{
+    rpc::{ask, echo, no_responder, request, requester, responder},
+    support::{LONG, World, on_node, private_node, settings, until, within},
+};
+
+const FAULTS: [WireFault; 8] = [
+    WireFault::Cut,
+    WireFault::Stall,
+    WireFault::Slow(20_000),
+    WireFault::HalfClose(Direction::ToBroker),
+    WireFault::HalfClose(Direction::ToClient),
+    WireFault::CorruptType,
+    WireFault::CorruptSize,
+    WireFault::CorruptEnd,
+];
+/// How long a call may take beyond its deadline: what is promised.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long each call of these tests is waited for; on a slow wire, every frame takes its time.
+fn patience(fault: WireFault) -> Duration {
+    match fault {
+        WireFault::Slow(_) => LONG,
+        _ => Duration::from_secs(4),
+    }
+}
+
+/// Bounds that let each fault be over within seconds.
+fn hasty(mut settings: BrokerSettings) -> BrokerSettings {
+    settings.connect_timeout = Duration::from_secs(3);
+    settings.settle_timeout = Duration::from_secs(2);
+    settings.confirm_timeout = Duration::from_secs(2);
+    let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
+    settings.backoff = backoff.expect("these bounds make sense");
+    settings
+}
+
+/// Calls one after the other until one is answered.
+async fn answered(requester: &Requester, name: &str) -> Result<()> {
+    let mut number = 0;
+    until(name, async || {
+        number += 1;
+        let id = format!("{name} again {number}");
+        let answer = requester.ask(request(&id, LONG)).await;
+        Ok(answer == Ok(Bytes::from(id)))
+    })
+    .await
+}
+
+/// Twenty calls by a wire that fails at that word.
+async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<()> {
+    let name = format!("{point:?} {fault:?}");
+    let proxy = world.proxy().await;
+    let requester = requester(&hasty(world.settings_by(&proxy)?)).await?;
+    answered(&requester, &name).await?;
+    proxy.at(point, fault);
+    let began = Instant::now();
+    let patience = patience(fault);
+    let calls = (0..20).map(|n| ask(&requester, request(format!("{name} {n}"), patience)));
+    let answers = within(patience + GRACE, &name, try_join_all(calls)).await??;
+    ensure!(*proxy.sprung().borrow() == 1, "{name} did not happen");
+    for answer in &answers {
+        ensure!(
+            matches!(
+                answer,
+                Ok(_) | Err(AskError::Unreachable { .. } | AskError::TimedOut)
+            ),
+            "{name}: {answer:?}"
+        );
+    }
+    if let WireFault::Slow(_) = fault {
+        ensure!(answers.iter().all(Result::is_ok), "{name}: {answers:?}");
+    }
+    if fault == WireFault::Cut {
+        ensure!(
+            answers.iter().any(Result::is_err) && began.elapsed() < patience,
+            "a cut is not heard of at once: {answers:?}"
+        );
+    }
+    // Whatever it was, it heals by itself.
+    answered(&requester, &name).await?;
+    let counts = requester.meter().read();
+    ensure!(counts.in_flight == 0, "{name}: {counts:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_end_in_time_whatever_becomes_of_the_callers_wire() -> Result<()> {
+    let world = World::new("rpc-faults").await?;
+    let server = responder(&world.settings, AnswerSettings::default()).await?;
+    let echo = echo(&server);
+    let mut rows = Vec::new();
+    for point in [Point::Publish, Point::Confirm, Point::Deliver] {
+        for fault in FAULTS {
+            rows.push(caller_meets(&world, point, fault));
+        }
+    }
+    try_join_all(rows).await?;
+    echo.abort();
+    Ok(())
+}
+
+/// Twenty calls to a server whose wire fails at that word.
+async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
+    let name = format!("{point:?} {fault:?}");
+    let world = World::new("rpc-server-fault").await?;
+    let proxy = world.proxy().await;
+    let server = responder(
+        &hasty(world.settings_by(&proxy)?),
+        AnswerSettings::default(),
+    )
+    .await?;
+    let echo = echo(&server);
+    let requester = requester(&world.settings).await?;
+    answered(&requester, &name).await?;
+    proxy.at(point, fault);
+    let patience = patience(fault);
+    let calls = (0..20).map(|n| ask(&requester, request(format!("{name} {n}"), patience)));
+    let answers = within(patience + GRACE, &name, try_join_all(calls)).await??;
+    ensure!(*proxy.sprung().borrow() == 1, "{name} did not happen");
+    for answer in &answers {
+        let ended =
+            matches!(answer, Ok(_) | Err(AskError::TimedOut)) || *answer == Err(no_responder());
+        ensure!(ended, "{name}: {answer:?}");
+    }
+    if matches!(fault, WireFault::Cut | WireFault::Slow(_)) {
+        ensure!(answers.iter().all(Result::is_ok), "{name}: {answers:?}");
+    }
+    answered(&requester, &name).await?;
+    until("nothing is held", async || {
+        Ok(server.meter().read().held == 0)
+    })
+    .await?;
+    echo.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_end_in_time_whatever_becomes_of_the_servers_wire() -> Result<()> {
+    for point in [Point::Deliver, Point::Publish, Point::Ack] {
+        try_join_all(FAULTS.map(|fault| server_meets(point, fault))).await?;
+    }
+    Ok(())
+}
+
+/// What became of calls, and the longest that one took beyond its deadline.
+#[derive(Default)]
+struct Ends {
+    by_kind: Mutex<BTreeMap<&'static str, u64>>,
+    longest_over: Mutex<Duration>,
+    asked: AtomicU64,
+}
+
+impl Ends {
+    fn note(&self, patience: Duration, took: Duration, answer: &Result<Bytes, AskError>) {
+        let kind = match answer {
+            Ok(_) => "answered",
+            Err(AskError::Refused(_)) => "refused",
+            Err(AskError::NoResponder { .. }) => "no responder",
+            Err(AskError::TimedOut) => "timed out",
+            Err(AskError::Overloaded { .. }) => "overloaded",
+            Err(AskError::Unreachable { .. }) => "unreachable",
+            Err(AskError::Malformed(_)) => "malformed",
+        };
+        *self.by_kind.lock().unwrap().entry(kind).or_default() += 1;
+        let mut longest = self.longest_over.lock().unwrap();
+        *longest = (*longest).max(took.saturating_sub(patience));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker_is_restarted()
+-> Result<()> {
+    const WORKERS: usize = 2000;
+    const CALL: Duration = Duration::from_secs(2);
+    let node = private_node("rpc-restart").await?;
+    let broker = hasty(settings(&node.amqp_url())?);
+    let answers = AnswerSettings {
+        bound: 3000,
+        ..AnswerSettings::default()
+    };
+    let lasting = responder(&broker, answers).await?;
+    let echo_1 = echo(&lasting);
+    let address = &broker.addresses[0];
+    let proxy = Proxy::start(address.host(), address.port()).await;
+    let by_proxy = node.amqp_url().replace(
+        &format!(":{}", address.port()),
+        &format!(":{}", proxy.address().port()),
+    );
+    let mortal = responder(&hasty(settings(&by_proxy)?), answers).await?;
+    let echo_2 = echo(&mortal);
+    let requester = requester(&broker).await?;
+    let (ends, stop) = (Arc::new(Ends::default()), Arc::new(AtomicBool::new(false)));
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|worker| {
+            let (requester, ends, stop) = (requester.clone(), ends.clone(), stop.clone());
+            tokio::spawn(async move {
+                // Who hears at once that there is no broker asks again after a while.
+                let mut pause = tokio::time::interval(Duration::from_millis(200));
+                while !stop.load(Ordering::Relaxed) {
+                    let number = ends.asked.fetch_add(1, Ordering::Relaxed);
+                    let began = Instant::now();
+                    let answer = requester
+                        .ask(request(format!("{worker}-{number}"), CALL))
+                        .await;
+                    ends.note(CALL, began.elapsed(), &answer);
+                    pause.tick().await;
+                }
+            })
+        })
+        .collect();
+    let grown = async |by: u64| {
+        let before = requester.meter().read().answered;
+        until("calls are answered", async || {
+            Ok(requester.meter().read().answered >= before + by)
+        })
+        .await
+    };
+    grown(WORKERS as u64).await?;
+    // A server is gone from one moment to the next, with what it had begun.
+    proxy.refuse();
+    echo_2.abort();
+    grown(WORKERS as u64).await?;
+    // The broker ends in order and starts again, then is killed and starts again.
+    let (node, ()) = on_node(node, |node| node.stop()).await?;
+    let (node, ()) = on_node(node, |node| node.start_again()).await?;
+    grown(WORKERS as u64).await?;
+    let (node, ()) = on_node(node, |node| node.kill()).await?;
+    let (_node, ()) = on_node(node, |node| node.start_again()).await?;
+    grown(WORKERS as u64).await?;
+    stop.store(true, Ordering::Relaxed);
+    // Each has its deadline, so this is no more than a net.
+    within(LONG, "the end of every call", try_join_all(workers)).await??;
+    let counts = requester.meter().read();
+    assert_eq!(counts.in_flight, 0);
+    let by_kind = ends.by_kind.lock().unwrap().clone();
+    let longest = *ends.longest_over.lock().unwrap();
+    println!(
+        "{} calls: {by_kind:?}; {} replies came late; at most {longest:?} over the deadline",
+        ends.asked.load(Ordering::Relaxed),
+        counts.late
+    );
+    assert!(
+        longest < GRACE,
+        "a call ended {longest:?} after its deadline"
+    );
+    assert!(by_kind.contains_key("unreachable"), "{by_kind:?}");
+    assert!(!by_kind.contains_key("malformed"), "{by_kind:?}");
+    echo_1.abort();
+    Ok(())
+}
