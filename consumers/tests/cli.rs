@@ -77,7 +77,10 @@ fn a_variable_is_not_looked_at_by_a_command_that_does_not_need_it() {
 #[test]
 fn what_cannot_be_typed_is_a_wrong_usage() {
     let error = refused(&["run", "nobody"], &[], 64);
-    assert!(error.contains("orders, inventory, tracking"), "{error}");
+    assert!(
+        error.contains("orders, inventory, tracking, restaurant, payments"),
+        "{error}"
+    );
     refused(
         &[
             "dead", "skip", "orders", "--reason", "x", "--gap", "order/1", "1..2",
@@ -176,7 +179,7 @@ fn without_a_broker_status_still_shows_the_stores() {
     let (shown, error) = (said(&output.stdout), said(&output.stderr));
     assert_eq!(output.status.code(), Some(69), "{error}");
     assert!(error.contains("127.0.0.1:1"), "{error}");
-    for role in ["orders", "inventory", "tracking"] {
+    for role in ["orders", "inventory", "tracking", "restaurant", "payments"] {
         assert!(shown.contains(role), "{shown}");
     }
     let json = consumers(
@@ -202,8 +205,8 @@ fn the_topology_is_shown_to_people_and_programs() {
     }
     let json = consumers(&["topology", "show", "--json"], &variables).stdout;
     let topology: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(topology["queues"].as_array().unwrap().len(), 9);
-    assert_eq!(topology["bindings"].as_array().unwrap().len(), 4);
+    assert_eq!(topology["queues"].as_array().unwrap().len(), 19);
+    assert_eq!(topology["bindings"].as_array().unwrap().len(), 7);
 }
 
 #[test]

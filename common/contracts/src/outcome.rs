@@ -43,6 +43,17 @@ pub enum RefusedBy {
     Restaurant,
 }
 
+impl RefusedBy {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Payment => "payment",
+            Self::Restaurant => "restaurant",
+        }
+    }
+}
+
 impl Contract for OrderRefused {
     const TYPE: &'static str = "order.refused.v1";
     const REQUIRES_SEQUENCE: bool = true;
@@ -81,6 +92,18 @@ pub enum CancelledBy {
     Restaurant,
     /// Who runs the shop.
     Operator,
+}
+
+impl CancelledBy {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Restaurant => "restaurant",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 impl Contract for OrderCancelled {

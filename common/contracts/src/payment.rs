@@ -107,6 +107,20 @@ pub enum ReversalReason {
     Lapsed,
 }
 
+impl ReversalReason {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::OrderRefused => "order_refused",
+            Self::OrderAbandoned => "order_abandoned",
+            Self::OrderCancelled => "order_cancelled",
+            Self::Lapsed => "lapsed",
+        }
+    }
+}
+
 fn is_positive(amount: Money) -> Result<(), String> {
     if amount <= Money::ZERO {
         return Err(format!("amount {amount} is not above zero"));

@@ -8,6 +8,8 @@ pub struct RoleSpec {
     pub name: &'static str,
     /// The first segments of the subjects, such as `order` for `order/536365`.
     pub subjects: &'static [&'static str],
+    /// The first segments of its entities' keys.
+    pub entities: &'static [&'static str],
     /// Whether it answers requests, over the queue `doorstep.rpc.NAME`.
     pub answers: bool,
 }
@@ -16,18 +18,33 @@ pub struct RoleSpec {
 pub const ROLES: &[RoleSpec] = &[
     RoleSpec {
         name: "orders",
-        subjects: &["order", "return"],
-        answers: false,
+        subjects: &["order", "return", "payment"],
+        entities: &["order", "return"],
+        answers: true,
     },
     RoleSpec {
         name: "inventory",
         subjects: &["stock"],
+        entities: &["stock"],
         answers: false,
     },
     RoleSpec {
         name: "tracking",
         subjects: &["delivery"],
-        answers: false,
+        entities: &["delivery"],
+        answers: true,
+    },
+    RoleSpec {
+        name: "restaurant",
+        subjects: &["order"],
+        entities: &["restaurant", "menu", "booking"],
+        answers: true,
+    },
+    RoleSpec {
+        name: "payments",
+        subjects: &["order"],
+        entities: &["payment", "account"],
+        answers: true,
     },
 ];
 
@@ -36,7 +53,7 @@ mod tests {
     use doorstep_event::EventType;
 
     use super::*;
-    use crate::registry::TYPES;
+    use crate::{registry::TYPES, requests::REQUESTS};
 
     #[test]
     fn every_type_has_a_role_that_takes_it_and_every_subject_a_type() {
@@ -46,8 +63,7 @@ mod tests {
             .copied()
             .collect();
         let told: Vec<EventType> = TYPES.iter().map(|t| EventType::new(*t).unwrap()).collect();
-        // Payments are published by nobody yet.
-        for kind in told.iter().filter(|t| t.subject_kind() != "payment") {
+        for kind in &told {
             assert!(taken.contains(&kind.subject_kind()), "{kind}");
         }
         for subject in taken {
@@ -55,6 +71,18 @@ mod tests {
                 told.iter().any(|t| t.subject_kind() == subject),
                 "{subject}"
             );
+        }
+    }
+
+    #[test]
+    fn a_role_answers_where_a_request_names_it() {
+        for role in ROLES {
+            let is_asked = REQUESTS.iter().any(|r| r.role() == role.name);
+            assert_eq!(role.answers, is_asked, "{}", role.name);
+        }
+        for request in REQUESTS {
+            let role = request.role();
+            assert!(ROLES.iter().any(|r| r.name == role), "{role}");
         }
     }
 }

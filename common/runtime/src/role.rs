@@ -157,6 +157,20 @@ pub struct Scheduled {
     pub(crate) event: Emit,
 }
 
+impl Scheduled {
+    /// When it is to be handed over.
+    #[must_use]
+    pub fn due(&self) -> Timestamp {
+        self.due
+    }
+
+    /// What is to be handed over.
+    #[must_use]
+    pub fn event(&self) -> &Emit {
+        &self.event
+    }
+}
+
 impl Effects {
     /// Nothing but new states.
     #[must_use]

@@ -37,11 +37,11 @@ pub(crate) async fn show(place: &Place, key: &str, form: Form) -> Result<(), Fai
 }
 
 fn no_entity(role: &str, key: &str) -> Failure {
-    let subjects = ROLES
+    let entities = ROLES
         .iter()
         .find(|spec| spec.name == role)
-        .map_or(&[][..], |spec| spec.subjects);
-    let forms: Vec<String> = subjects.iter().map(|kind| format!("{kind}/...")).collect();
+        .map_or(&[][..], |spec| spec.entities);
+    let forms: Vec<String> = entities.iter().map(|kind| format!("{kind}/...")).collect();
     Failure::new(
         Reason::Missing,
         format!(

@@ -1,9 +1,10 @@
 //! Inventory: what is on hand of every stock code, on `stock/CODE`.
 //!
 //! Movements of several sources about one code add up to the same state in whatever order they come: everything that is kept is a
-//! sum, a count or a maximum.
+//! sum, a count or a maximum. What is reserved for orders that are not confirmed yet is such a sum, too; it is no movement, since the
+//! pieces are where they were.
 
-use doorstep_contracts::{StockAdjusted, StockReason};
+use doorstep_contracts::{StockAdjusted, StockReason, StockReleased, StockReserved};
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::EntityKey;
@@ -13,6 +14,14 @@ use super::not_handled;
 
 /// The role.
 pub(crate) struct Inventory;
+
+/// What the role handles.
+pub(crate) enum Fact {
+    /// Pieces came or went.
+    Adjusted(StockAdjusted),
+    /// So many pieces more are reserved; fewer, where that is negative.
+    Reserved(i64),
+}
 
 /// The stock of one code. The order of the fields is the order in exports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +39,21 @@ pub(crate) struct Stock {
     /// The latest movement, by the times of the events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_moved_at: Option<Timestamp>,
+    /// Pieces that are kept for orders which are not confirmed yet.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    reserved: i64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference over"
+)]
+fn is_nothing(pieces: &i64) -> bool {
+    *pieces == 0
 }
 
 impl Role for Inventory {
-    type Fact = StockAdjusted;
+    type Fact = Fact;
     type Command = NoRequest;
     type Query = NoRequest;
     type State = Stock;
@@ -42,14 +62,18 @@ impl Role for Inventory {
         "inventory"
     }
 
-    fn read(&self, event: &Event) -> Result<Reading<StockAdjusted>, ContractError> {
-        match event.kind.as_str() {
-            StockAdjusted::TYPE => StockAdjusted::read(event).map(Reading::Fact),
-            _ => not_handled(event),
-        }
+    fn read(&self, event: &Event) -> Result<Reading<Fact>, ContractError> {
+        let fact = match event.kind.as_str() {
+            StockAdjusted::TYPE => Fact::Adjusted(StockAdjusted::read(event)?),
+            StockReserved::TYPE => Fact::Reserved(StockReserved::read(event)?.quantity),
+            // Quantities are above zero, so there is a negative of each.
+            StockReleased::TYPE => Fact::Reserved(-StockReleased::read(event)?.quantity),
+            _ => return not_handled(event),
+        };
+        Ok(Reading::Fact(fact))
     }
 
-    fn keys(&self, event: &Event, _fact: &StockAdjusted) -> Vec<EntityKey> {
+    fn keys(&self, event: &Event, _fact: &Fact) -> Vec<EntityKey> {
         vec![EntityKey::from(&event.subject)]
     }
 
@@ -57,18 +81,30 @@ impl Role for Inventory {
         &self,
         states: &mut States<Stock>,
         event: &Event,
-        fact: &StockAdjusted,
+        fact: &Fact,
         _now: Timestamp,
     ) -> Result<Effects, Refusal> {
         let stock = states.first_or_default();
-        stock.adjust(fact).ok_or_else(|| {
-            Refusal::Never(format!(
-                "moving {} by {} pieces leads beyond what can be counted, on hand are {}",
-                event.subject, fact.delta, stock.on_hand
-            ))
-        })?;
-        // `None` is below every time.
-        stock.last_moved_at = stock.last_moved_at.max(event.time);
+        match fact {
+            Fact::Adjusted(fact) => {
+                stock.adjust(fact).ok_or_else(|| {
+                    Refusal::Never(format!(
+                        "moving {} by {} pieces leads beyond what can be counted, on hand are {}",
+                        event.subject, fact.delta, stock.on_hand
+                    ))
+                })?;
+                // `None` is below every time.
+                stock.last_moved_at = stock.last_moved_at.max(event.time);
+            }
+            Fact::Reserved(more) => {
+                stock.reserved = stock.reserved.checked_add(*more).ok_or_else(|| {
+                    Refusal::Never(format!(
+                        "reserving {more} pieces more of {} leads beyond what can be counted, reserved are {}",
+                        event.subject, stock.reserved
+                    ))
+                })?;
+            }
+        }
         Ok(Effects::none())
     }
 }
@@ -92,6 +128,7 @@ impl Stock {
 #[cfg(test)]
 mod tests {
     use doorstep_event::Subject;
+    use proptest::{collection::vec, prelude::*, sample::Index};
 
     use super::*;
     use crate::roles::testing::{applied, event, exported, refused};
@@ -147,5 +184,88 @@ mod tests {
         };
         let event = super::tests::event("stock/85123A", 1, &adjusted(-1, StockReason::Sale));
         refused(&Inventory, Some(sold), &event);
+    }
+
+    fn order(number: usize) -> Subject {
+        Subject::new(format!("order/{number}")).unwrap()
+    }
+
+    #[test]
+    fn what_is_reserved_shows_until_it_is_released() {
+        let reserved = StockReserved {
+            quantity: 3,
+            reference: order(1),
+        };
+        let stock = applied(&Inventory, None, &event("stock/A", 1, &reserved));
+        assert_eq!(
+            exported(&stock),
+            r#"{"on_hand":0,"movements":0,"sold":0,"returned":0,"written_off":0,"reserved":3}"#
+        );
+        let released = StockReleased {
+            quantity: 3,
+            reference: order(1),
+        };
+        let stock = applied(&Inventory, Some(stock), &event("stock/A", 2, &released));
+        assert_eq!(stock, Stock::default());
+        let full = Stock {
+            reserved: i64::MAX,
+            ..Stock::default()
+        };
+        let said = refused(&Inventory, Some(full), &event("stock/A", 1, &reserved));
+        assert!(said.contains("reserving 3 pieces more"), "{said}");
+    }
+
+    /// How an order ends, by what its stocks are told.
+    #[derive(Debug, Clone, Copy)]
+    enum Ending {
+        Confirmed,
+        Refused,
+        Cancelled,
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_stays_reserved_once_all_orders_have_ended_in_any_order_of_their_streams(
+            orders in vec(
+                (1..50_i64, prop_oneof![Just(Ending::Confirmed), Just(Ending::Refused), Just(Ending::Cancelled)]),
+                1..12,
+            ),
+            turns in vec(any::<Index>(), 60),
+        ) {
+            // Each order is told by a source of its own, so there is no order between two of them.
+            let streams = orders.iter().enumerate().map(|(number, (quantity, ending))| {
+                let (quantity, reference) = (*quantity, order(number));
+                let moved = |delta, reason| event("stock/A", 3, &StockAdjusted { delta, reason, reference: reference.clone() });
+                let mut stream = vec![
+                    event("stock/A", 1, &StockReserved { quantity, reference: reference.clone() }),
+                    event("stock/A", 2, &StockReleased { quantity, reference: reference.clone() }),
+                ];
+                if !matches!(ending, Ending::Refused) {
+                    stream.push(moved(-quantity, StockReason::Sale));
+                }
+                if matches!(ending, Ending::Cancelled) {
+                    stream.push(moved(quantity, StockReason::Return));
+                }
+                stream.into_iter()
+            });
+            let mut streams: Vec<_> = streams.collect();
+            let mut stock = Stock::default();
+            let mut turns = turns.iter().cycle();
+            while !streams.is_empty() {
+                let turn = turns.next().unwrap().index(streams.len());
+                match streams[turn].next() {
+                    Some(event) => stock = applied(&Inventory, Some(stock), &event),
+                    None => drop(streams.swap_remove(turn)),
+                }
+                prop_assert!(stock.reserved >= 0);
+            }
+            let sold: i64 = orders
+                .iter()
+                .filter(|(_, ending)| matches!(ending, Ending::Confirmed))
+                .map(|(quantity, _)| quantity)
+                .sum();
+            prop_assert_eq!((stock.reserved, stock.on_hand), (0, -sold));
+            prop_assert!(!exported(&stock).contains("reserved"));
+        }
     }
 }

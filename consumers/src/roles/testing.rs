@@ -1,7 +1,16 @@
-//! Working a handler in a test: one entity, one event, no broker and no store.
+//! Working a role in a test, without broker and store: single events on single entities, or a [`Bench`] that keeps all states between
+//! events, commands, queries and what the role has scheduled for itself.
 
-use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
-use doorstep_runtime::{Effects, Reading, Refusal, Role, States};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use doorstep_contracts::registry;
+use doorstep_event::{
+    Contract, Event, EventId, Refused, Request, RequestContract, RequestId, Sequence, Source,
+    Subject, Timestamp,
+};
+use doorstep_runtime::{Effects, Emit, Reading, Refusal, Role, Scheduled, States};
+use doorstep_store::EntityKey;
 use serde::Serialize;
 
 /// An event of the test's one source; its time is as many seconds after nine as its number says.
@@ -28,12 +37,16 @@ fn handled<R: Role>(
         panic!("one entity was expected, not {keys:?}");
     };
     let mut states = States::new(vec![(key.clone(), before)]);
-    let now = "2026-11-23T10:00:00Z".parse().unwrap();
-    let answer = role.handle(&mut states, event, &fact, now);
+    let answer = role.handle(&mut states, event, &fact, ten());
     if let Ok(effects) = &answer {
         assert_eq!(*effects, Effects::none());
     }
     (answer.map(drop), states.get(key).cloned())
+}
+
+/// The moment at which a test begins.
+pub(crate) fn ten() -> Timestamp {
+    "2026-11-23T10:00:00Z".parse().unwrap()
 }
 
 /// The state after an event.
@@ -57,4 +70,160 @@ pub(crate) fn refused<R: Role>(role: &R, before: Option<R::State>, event: &Event
 #[track_caller]
 pub(crate) fn exported<S: Serialize>(state: &S) -> String {
     serde_json::to_string(state).unwrap()
+}
+
+/// A role at work: what it was given, obeyed and has scheduled changes its states one after the other, as the engine would do it.
+pub(crate) struct Bench<R: Role> {
+    role: R,
+    /// The time that the role is told.
+    pub(crate) now: Timestamp,
+    states: BTreeMap<EntityKey, R::State>,
+    /// What it has published.
+    pub(crate) emitted: Vec<Emit>,
+    /// What it has scheduled and was not handed yet.
+    pub(crate) scheduled: Vec<Scheduled>,
+}
+
+impl<R: Role> Bench<R> {
+    pub(crate) fn new(role: R) -> Self {
+        Self {
+            role,
+            now: ten(),
+            states: BTreeMap::new(),
+            emitted: Vec::new(),
+            scheduled: Vec::new(),
+        }
+    }
+
+    /// All states, sorted by their keys.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&EntityKey, &R::State)> {
+        self.states.iter()
+    }
+
+    /// The state of one entity.
+    pub(crate) fn state(&self, key: &str) -> Option<&R::State> {
+        self.states.get(&EntityKey::new(key))
+    }
+
+    /// The types of what was published, in order.
+    pub(crate) fn told(&self) -> Vec<&str> {
+        self.emitted.iter().map(|e| e.kind().as_str()).collect()
+    }
+
+    fn load(&self, keys: &[EntityKey]) -> States<R::State> {
+        let state = |key: &EntityKey| (key.clone(), self.states.get(key).cloned());
+        States::new(keys.iter().map(state).collect())
+    }
+
+    #[track_caller]
+    fn commit(&mut self, keys: &[EntityKey], states: &States<R::State>, effects: Effects) {
+        for key in keys {
+            if let Some(state) = states.get(key) {
+                // As the store keeps it: what does not come back the same from its own form would change with a restart.
+                let kept = serde_json::to_string(state).unwrap();
+                let state: R::State = serde_json::from_str(&kept).unwrap();
+                assert_eq!(serde_json::to_string(&state).unwrap(), kept);
+                self.states.insert(key.clone(), state);
+            }
+        }
+        for emitted in &effects.events {
+            registry::check(&unnumbered(emitted, Some(Sequence::FIRST), self.now)).unwrap();
+        }
+        self.emitted.extend(effects.events);
+        self.scheduled.extend(effects.scheduled);
+    }
+
+    /// Hands an event over.
+    #[track_caller]
+    pub(crate) fn give(&mut self, event: &Event) -> Result<(), Refusal> {
+        let Reading::Fact(fact) = self.role.read(event).unwrap() else {
+            return Ok(());
+        };
+        let keys = self.role.keys(event, &fact);
+        assert!(!keys.is_empty());
+        let mut states = self.load(&keys);
+        let effects = self.role.handle(&mut states, event, &fact, self.now)?;
+        self.commit(&keys, &states, effects);
+        Ok(())
+    }
+
+    /// Commands something.
+    #[track_caller]
+    pub(crate) fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Refused> {
+        let request = self.request(asked);
+        let command = self.role.read_command(&request)?;
+        let keys = self.role.command_keys(&request, &command);
+        assert!(!keys.is_empty());
+        let mut states = self.load(&keys);
+        let obeyed = self.role.obey(&mut states, &request, &command, self.now)?;
+        self.commit(&keys, &states, obeyed.effects);
+        Ok(serde_json::from_slice(&obeyed.reply).unwrap())
+    }
+
+    /// Asks something.
+    #[track_caller]
+    pub(crate) fn ask<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, Refused> {
+        let request = self.request(asked);
+        let query = self.role.read_query(&request)?;
+        let keys = self.role.query_keys(&request, &query);
+        assert!(!keys.is_empty());
+        let states = self.load(&keys);
+        let reply = self.role.answer(&states, &request, &query, self.now)?;
+        Ok(serde_json::from_slice(&reply).unwrap())
+    }
+
+    fn request<C: RequestContract>(&self, asked: &C) -> Request {
+        Request {
+            id: RequestId::new("1").unwrap(),
+            caller: Source::new("test").unwrap(),
+            kind: C::request_type(),
+            act: C::ACT,
+            time: self.now,
+            deadline: self.now,
+            traceparent: None,
+            data: serde_json::to_vec(asked).unwrap().into(),
+        }
+    }
+
+    /// Lets the time come for what the role has scheduled, the earliest first, until nothing is left.
+    #[track_caller]
+    pub(crate) fn let_all_come_due(&mut self) {
+        while let Some(next) = (0..self.scheduled.len()).min_by_key(|i| self.scheduled[*i].due()) {
+            let next = self.scheduled.remove(next);
+            self.now = self.now.max(next.due());
+            self.hand_over(&next);
+        }
+    }
+
+    /// Lets the time come for what is due by now.
+    #[track_caller]
+    pub(crate) fn let_come_due(&mut self) {
+        while let Some(next) = (0..self.scheduled.len())
+            .filter(|i| self.scheduled[*i].due() <= self.now)
+            .min_by_key(|i| self.scheduled[*i].due())
+        {
+            let next = self.scheduled.remove(next);
+            self.hand_over(&next);
+        }
+    }
+
+    /// Hands over what the role has scheduled. It never waits and is never refused: nobody would be there to see to it.
+    #[track_caller]
+    pub(crate) fn hand_over(&mut self, scheduled: &Scheduled) {
+        self.give(&unnumbered(scheduled.event(), None, scheduled.due()))
+            .unwrap();
+    }
+}
+
+fn unnumbered(emitted: &Emit, sequence: Option<Sequence>, time: Timestamp) -> Event {
+    Event {
+        id: EventId::new("scheduled").unwrap(),
+        source: Source::new("role").unwrap(),
+        kind: emitted.kind().clone(),
+        subject: emitted.subject().clone(),
+        time: Some(time),
+        sequence,
+        traceparent: None,
+        data: Bytes::copy_from_slice(emitted.data()),
+    }
 }

@@ -9,9 +9,12 @@
 use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
     Label, Position, TimeWindow,
+    requests::{DeliveryStatus, DeliveryView, Fix, ReadDelivery},
 };
-use doorstep_event::{Contract, ContractError, Event, Timestamp};
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
+use doorstep_event::{
+    Contract, ContractError, Event, Refused, Request, RequestContract, Timestamp,
+};
+use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States, reply};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +38,7 @@ pub(crate) enum Fact {
 /// A delivery. The order of the fields is the order in exports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Delivery {
-    status: Status,
+    status: DeliveryStatus,
     courier: CourierId,
     accepted_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,29 +66,10 @@ pub(crate) struct Delivery {
     area_kind: Option<Label>,
 }
 
-/// How far a delivery has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Status {
-    /// A courier took it on.
-    Assigned,
-    /// The courier has the parcel.
-    PickedUp,
-    /// The parcel is where it belongs.
-    Delivered,
-}
-
-/// Where the courier was, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Fix {
-    position: Position,
-    recorded_at: Timestamp,
-}
-
 impl Role for Tracking {
     type Fact = Fact;
     type Command = NoRequest;
-    type Query = NoRequest;
+    type Query = ReadDelivery;
     type State = Delivery;
 
     fn name(&self) -> &'static str {
@@ -135,28 +119,69 @@ impl Role for Tracking {
             (Fact::Position(fact), Some(delivery)) => delivery.record(fact),
             (Fact::PickedUp(fact), Some(delivery)) => match delivery.picked_up_at {
                 None => {
-                    delivery.status = Status::PickedUp;
+                    delivery.status = DeliveryStatus::PickedUp;
                     delivery.picked_up_at = Some(fact.picked_up_at);
                 }
                 Some(at) => return refuse(format!("was already picked up at {at}")),
             },
             (Fact::Delivered(fact), Some(delivery)) => match delivery.status {
-                Status::PickedUp => {
-                    delivery.status = Status::Delivered;
+                DeliveryStatus::PickedUp => {
+                    delivery.status = DeliveryStatus::Delivered;
                     delivery.delivered_at = Some(fact.delivered_at);
                 }
-                Status::Assigned => return refuse("was not picked up yet".to_owned()),
-                Status::Delivered => return refuse("was already delivered".to_owned()),
+                DeliveryStatus::Assigned => return refuse("was not picked up yet".to_owned()),
+                DeliveryStatus::Delivered => return refuse("was already delivered".to_owned()),
             },
         }
         Ok(Effects::none())
+    }
+
+    fn read_query(&self, request: &Request) -> Result<ReadDelivery, ContractError> {
+        match request.kind.as_str() {
+            ReadDelivery::TYPE => ReadDelivery::read(request),
+            unknown => Err(ContractError::UnknownType(unknown.to_owned())),
+        }
+    }
+
+    fn query_keys(&self, _request: &Request, query: &ReadDelivery) -> Vec<EntityKey> {
+        vec![EntityKey::from(&query.order.subject())]
+    }
+
+    fn answer(
+        &self,
+        states: &States<Delivery>,
+        _request: &Request,
+        query: &ReadDelivery,
+        _now: Timestamp,
+    ) -> Result<Vec<u8>, Refused> {
+        let ReadDelivery { order } = query;
+        let delivery = states
+            .get(&EntityKey::from(&order.subject()))
+            .ok_or_else(|| {
+                let detail = format!("no courier has taken the delivery of order {order} on yet");
+                Refused::new("unknown_delivery", detail)
+            })?
+            .clone();
+        reply::<ReadDelivery>(&DeliveryView {
+            order: order.clone(),
+            status: delivery.status,
+            courier: delivery.courier,
+            accepted_at: delivery.accepted_at,
+            picked_up_at: delivery.picked_up_at,
+            delivered_at: delivery.delivered_at,
+            fixes: delivery.fixes,
+            last_fix: delivery.last_fix,
+            pick_up_position: delivery.pick_up_position,
+            window: delivery.window,
+            city: delivery.city,
+        })
     }
 }
 
 impl Delivery {
     fn assigned(fact: &DeliveryAssigned) -> Self {
         Self {
-            status: Status::Assigned,
+            status: DeliveryStatus::Assigned,
             courier: fact.courier.clone(),
             accepted_at: fact.accepted_at,
             picked_up_at: None,
@@ -194,7 +219,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles::testing::{applied, event, exported, refused};
+    use crate::roles::testing::{Bench, applied, event, exported, refused};
 
     const KEY: &str = "delivery/3781637";
 
@@ -244,9 +269,9 @@ mod tests {
     #[test]
     fn a_delivery_is_assigned_followed_picked_up_and_delivered() {
         let delivery = seen(assigned(), "00:50", 106.5);
-        assert_eq!(delivery.status, Status::Assigned);
+        assert_eq!(delivery.status, DeliveryStatus::Assigned);
         let delivery = picked_up(delivery);
-        assert_eq!(delivery.status, Status::PickedUp);
+        assert_eq!(delivery.status, DeliveryStatus::PickedUp);
         let delivery = delivered(delivery);
         let json = r#"{"status":"delivered","courier":"317","accepted_at":"2022-05-01T00:10:00Z","picked_up_at":"2022-05-01T01:28:00Z","delivered_at":"2022-05-01T04:10:00Z","fixes":1,"last_fix":{"position":{"longitude":106.5,"latitude":29.5},"recorded_at":"2022-05-01T00:50:00Z"},"city":"Chongqing"}"#;
         assert_eq!(exported(&delivery), json);
@@ -274,7 +299,10 @@ mod tests {
     #[test]
     fn a_fix_may_come_after_the_parcel_was_delivered() {
         let delivery = seen(delivered(picked_up(assigned())), "04:30", 106.9);
-        assert_eq!((delivery.fixes, delivery.status), (1, Status::Delivered));
+        assert_eq!(
+            (delivery.fixes, delivery.status),
+            (1, DeliveryStatus::Delivered)
+        );
     }
 
     #[test]
@@ -332,5 +360,19 @@ mod tests {
         assert!(said.ends_with("was already delivered"), "{said}");
         let said = refused(&Tracking, Some(arrived), &event(KEY, 5, &up));
         assert!(said.contains("already picked up"), "{said}");
+    }
+
+    #[test]
+    fn whoever_asks_hears_how_far_a_delivery_has_come() {
+        let mut bench = Bench::new(Tracking);
+        let order = || doorstep_contracts::DeliveryId::new("3781637").unwrap();
+        let refused = bench.ask(&ReadDelivery { order: order() }).unwrap_err();
+        assert_eq!(refused.code, "unknown_delivery");
+        bench.give(&event(KEY, 1, &assigned_to("317"))).unwrap();
+        let view = bench.ask(&ReadDelivery { order: order() }).unwrap();
+        assert_eq!(
+            (view.status, view.courier.as_str(), view.fixes),
+            (DeliveryStatus::Assigned, "317", 0)
+        );
     }
 }

@@ -246,7 +246,10 @@ async fn one_right_less_fails_and_says_what_to_grant() {
         ("configure", "events|"),
         ("configure", "|dead"),
         ("write", r"amq\.default|"),
-        ("write", r"|(inventory|orders|tracking)\.0"),
+        (
+            "write",
+            r"|(inventory|orders|payments|restaurant|tracking)\.0",
+        ),
         ("read", "events|"),
         ("read", "|net"),
     ] {

@@ -1,0 +1,71 @@
+//! The ledger: accounts, and postings that each move an amount from one account to another. Nothing else changes a balance, so the sum
+//! over all accounts is always zero.
+
+use doorstep_contracts::{Money, MoneyError};
+use doorstep_runtime::{Refusal, States};
+use doorstep_store::EntityKey;
+use serde::{Deserialize, Serialize};
+
+use super::Book;
+
+/// Where money is. There are few accounts, since an event about an order names no customer, and a role must know from the event alone
+/// what it touches; who paid stands in the payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Account {
+    /// On the customers' cards. Below zero by what was taken from them.
+    Cards,
+    /// Held, until it is captured or voided.
+    Held,
+    /// The shop's.
+    Sales,
+}
+
+/// What an account holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Balance {
+    /// What came in less what went out.
+    pub(crate) balance: Money,
+    /// How many postings led to this.
+    pub(crate) postings: u64,
+}
+
+impl Account {
+    pub(crate) const ALL: [Self; 3] = [Self::Cards, Self::Held, Self::Sales];
+
+    /// The entity that holds the balance.
+    pub(crate) fn key(self) -> EntityKey {
+        EntityKey::new(match self {
+            Self::Cards => "account/cards",
+            Self::Held => "account/held",
+            Self::Sales => "account/sales",
+        })
+    }
+}
+
+/// Moves an amount from one account to another.
+///
+/// # Errors
+/// A balance would leave what can be counted exactly.
+pub(super) fn post(
+    states: &mut States<Book>,
+    from: Account,
+    to: Account,
+    amount: Money,
+) -> Result<(), Refusal> {
+    let uncounted = |e: MoneyError| Refusal::Never(format!("the ledger cannot count on: {e}"));
+    let less = amount.times(-1).map_err(uncounted)?;
+    for (account, change) in [(from, less), (to, amount)] {
+        let key = account.key();
+        let before = match states.get(&key) {
+            Some(Book::Account(balance)) => balance.clone(),
+            Some(Book::Payment(_)) | None => Balance::default(),
+        };
+        let after = Balance {
+            balance: before.balance.plus(change).map_err(uncounted)?,
+            postings: before.postings + 1,
+        };
+        states.put(&key, Book::Account(after));
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Payments: money held for an order, captured, voided, refunded, on a double-entry ledger.
+//!
+//! What is known of an order and what is asked about its payment come on different ways and in any order, so nothing waits here: every
+//! step is remembered, and what comes later meets it. An order that has ended leaves a payment that is voided, and refuses to be
+//! authorized; an order that is confirmed before anything is held is captured as soon as it is. Every step may come again and changes
+//! nothing then. See `work.rs` for each.
+//!
+//! What is held is let go of by a scheduled event, unless it was captured by then.
+
+mod ledger;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use doorstep_contracts::{
+    CustomerId, InvoiceNo, Money, OrderAbandoned, OrderCancelled, OrderConfirmed, OrderRefused,
+    ReversalReason,
+    requests::{
+        AuthorizePayment, CapturePayment, PaidOrder, PaymentStatus, PaymentView, ReadPayment,
+        RefundPayment, VoidPayment,
+    },
+};
+use doorstep_event::{
+    Contract, ContractError, Event, Refused, Request, RequestContract, Timestamp,
+};
+use doorstep_runtime::{Effects, Obeyed, Reading, Refusal, Role, States, reply};
+use doorstep_store::EntityKey;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    ledger::{Account, Balance},
+    work::Work,
+};
+use super::{not_handled, order_of};
+
+/// The role.
+pub(crate) struct Payments;
+
+/// What the role handles: something about the payment of an order.
+pub(crate) struct Fact {
+    order: InvoiceNo,
+    what: What,
+}
+
+/// What was heard.
+enum What {
+    /// The order is confirmed.
+    Confirmed,
+    /// The order was refused, abandoned or cancelled.
+    Ended(ReversalReason),
+    /// The time has come until which money is held.
+    LapseDue,
+}
+
+/// What the role obeys.
+pub(crate) enum Command {
+    Authorize(AuthorizePayment),
+    Capture(CapturePayment),
+    Void(VoidPayment),
+    Refund(RefundPayment),
+}
+
+/// `payment.lapse_due.v1`, from this role to itself: the time has come until which money is held. It is published nowhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LapseDue {}
+
+impl Contract for LapseDue {
+    const TYPE: &'static str = "payment.lapse_due.v1";
+    const REQUIRES_SEQUENCE: bool = false;
+}
+
+/// What the role keeps, each under its own kind of key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Book {
+    /// On `payment/ORDER`.
+    Payment(Payment),
+    /// On `account/NAME`.
+    Account(Balance),
+}
+
+/// The payment of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Payment {
+    /// What was heard of the order.
+    order_status: PaidOrder,
+    /// How far the payment has come.
+    payment: Stage,
+}
+
+/// How far a payment has come, with what belongs to that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub(crate) enum Stage {
+    /// The order is confirmed and nothing was authorized for it.
+    Awaited,
+    /// The money is held.
+    Authorized(Terms),
+    /// The shop has it.
+    Captured(Terms),
+    /// What was held is free again.
+    Voided(Terms),
+    /// Nothing was ever held, and nothing will be.
+    Barred,
+    /// The shop had it, and gave it back.
+    Refunded(Terms),
+}
+
+/// What was agreed when the money was held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Terms {
+    customer: CustomerId,
+    amount: Money,
+    authorized_until: Timestamp,
+}
+
+impl Role for Payments {
+    type Fact = Fact;
+    type Command = Command;
+    type Query = ReadPayment;
+    type State = Book;
+
+    fn name(&self) -> &'static str {
+        "payments"
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<Fact>, ContractError> {
+        let what =
+            match event.kind.as_str() {
+                OrderConfirmed::TYPE => OrderConfirmed::read(event).map(|_| What::Confirmed)?,
+                OrderRefused::TYPE => {
+                    OrderRefused::read(event).map(|_| What::Ended(ReversalReason::OrderRefused))?
+                }
+                OrderAbandoned::TYPE => OrderAbandoned::read(event)
+                    .map(|_| What::Ended(ReversalReason::OrderAbandoned))?,
+                OrderCancelled::TYPE => OrderCancelled::read(event)
+                    .map(|_| What::Ended(ReversalReason::OrderCancelled))?,
+                LapseDue::TYPE => LapseDue::read(event).map(|_| What::LapseDue)?,
+                _ => return not_handled(event),
+            };
+        let order = order_of(event)?;
+        Ok(Reading::Fact(Fact { order, what }))
+    }
+
+    fn keys(&self, _event: &Event, fact: &Fact) -> Vec<EntityKey> {
+        touched(&fact.order)
+    }
+
+    fn handle(
+        &self,
+        states: &mut States<Book>,
+        _event: &Event,
+        fact: &Fact,
+        now: Timestamp,
+    ) -> Result<Effects, Refusal> {
+        let mut work = Work::on(states, &fact.order, now);
+        match fact.what {
+            What::Confirmed => work.order_confirmed()?,
+            What::Ended(reason) => work.order_ended(reason)?,
+            What::LapseDue => work.lapse()?,
+        }
+        Ok(work.effects)
+    }
+
+    fn read_command(&self, request: &Request) -> Result<Command, ContractError> {
+        Ok(match request.kind.as_str() {
+            AuthorizePayment::TYPE => Command::Authorize(AuthorizePayment::read(request)?),
+            CapturePayment::TYPE => Command::Capture(CapturePayment::read(request)?),
+            VoidPayment::TYPE => Command::Void(VoidPayment::read(request)?),
+            RefundPayment::TYPE => Command::Refund(RefundPayment::read(request)?),
+            unknown => return Err(ContractError::UnknownType(unknown.to_owned())),
+        })
+    }
+
+    fn command_keys(&self, _request: &Request, command: &Command) -> Vec<EntityKey> {
+        touched(command.order())
+    }
+
+    fn obey(
+        &self,
+        states: &mut States<Book>,
+        _request: &Request,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<Obeyed, Refused> {
+        let order = command.order();
+        let mut work = Work::on(states, order, now);
+        match command {
+            Command::Authorize(asked) => {
+                let authorization = work.authorize(asked)?;
+                Obeyed::of::<AuthorizePayment>(&authorization, work.effects)
+            }
+            Command::Capture(_) => {
+                let payment = work.capture()?;
+                Obeyed::of::<CapturePayment>(&payment.view(order), work.effects)
+            }
+            Command::Void(asked) => {
+                let payment = work.void(asked.reason.as_ref())?;
+                Obeyed::of::<VoidPayment>(&payment.view(order), work.effects)
+            }
+            Command::Refund(asked) => {
+                let payment = work.refund(asked.reason.as_ref())?;
+                Obeyed::of::<RefundPayment>(&payment.view(order), work.effects)
+            }
+        }
+    }
+
+    fn read_query(&self, request: &Request) -> Result<ReadPayment, ContractError> {
+        match request.kind.as_str() {
+            ReadPayment::TYPE => ReadPayment::read(request),
+            unknown => Err(ContractError::UnknownType(unknown.to_owned())),
+        }
+    }
+
+    fn query_keys(&self, _request: &Request, query: &ReadPayment) -> Vec<EntityKey> {
+        vec![key(&query.order)]
+    }
+
+    fn answer(
+        &self,
+        states: &States<Book>,
+        _request: &Request,
+        query: &ReadPayment,
+        _now: Timestamp,
+    ) -> Result<Vec<u8>, Refused> {
+        let ReadPayment { order } = query;
+        match states.get(&key(order)) {
+            Some(Book::Payment(payment)) => reply::<ReadPayment>(&payment.view(order)),
+            Some(Book::Account(_)) | None => Err(Refused::new(
+                "unknown_payment",
+                format!("nothing is known of a payment for order {order}"),
+            )),
+        }
+    }
+}
+
+impl Command {
+    fn order(&self) -> &InvoiceNo {
+        match self {
+            Self::Authorize(AuthorizePayment { order, .. })
+            | Self::Capture(CapturePayment { order })
+            | Self::Void(VoidPayment { order, .. })
+            | Self::Refund(RefundPayment { order, .. }) => order,
+        }
+    }
+}
+
+impl Payment {
+    fn view(&self, order: &InvoiceNo) -> PaymentView {
+        let (status, terms) = match &self.payment {
+            Stage::Awaited => (PaymentStatus::Awaited, None),
+            Stage::Authorized(terms) => (PaymentStatus::Authorized, Some(terms)),
+            Stage::Captured(terms) => (PaymentStatus::Captured, Some(terms)),
+            Stage::Voided(terms) => (PaymentStatus::Voided, Some(terms)),
+            Stage::Barred => (PaymentStatus::Voided, None),
+            Stage::Refunded(terms) => (PaymentStatus::Refunded, Some(terms)),
+        };
+        PaymentView {
+            order: order.clone(),
+            status,
+            order_status: self.order_status,
+            customer: terms.map(|t| t.customer.clone()),
+            amount: terms.map(|t| t.amount),
+            authorized_until: terms.map(|t| t.authorized_until),
+        }
+    }
+}
+
+fn key(order: &InvoiceNo) -> EntityKey {
+    EntityKey::from(&order.payment_subject())
+}
+
+/// What any step of a payment may touch.
+fn touched(order: &InvoiceNo) -> Vec<EntityKey> {
+    let accounts = Account::ALL.iter().map(|account| account.key());
+    std::iter::once(key(order)).chain(accounts).collect()
+}

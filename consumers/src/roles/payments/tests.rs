@@ -1,0 +1,415 @@
+//! What must hold of every payment: single steps, and any steps in any order.
+
+use std::collections::BTreeMap;
+
+use doorstep_contracts::{CancelledBy, Label, PaymentMethod, RefusedBy, RestaurantId};
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use super::*;
+use crate::roles::testing::{Bench, event, exported};
+
+fn order(number: usize) -> InvoiceNo {
+    InvoiceNo::new(&format!("{number}")).unwrap()
+}
+
+fn authorize(number: usize, amount: &str, method: &str) -> AuthorizePayment {
+    AuthorizePayment {
+        order: order(number),
+        customer: CustomerId::new("17850").unwrap(),
+        amount: amount.parse().unwrap(),
+        method: PaymentMethod::new(method).unwrap(),
+        hold_seconds: Some(60),
+    }
+}
+
+fn void(number: usize) -> VoidPayment {
+    VoidPayment {
+        order: order(number),
+        reason: Some(Label::new("changed my mind").unwrap()),
+    }
+}
+
+fn refund(number: usize) -> RefundPayment {
+    RefundPayment {
+        order: order(number),
+        reason: None,
+    }
+}
+
+fn capture(number: usize) -> CapturePayment {
+    CapturePayment {
+        order: order(number),
+    }
+}
+
+fn confirmed(number: usize, sequence: u64) -> Event {
+    let fact = OrderConfirmed {
+        restaurant: RestaurantId::new("trattoria").unwrap(),
+        promised_at: crate::roles::testing::ten(),
+    };
+    event(&format!("order/{number}"), sequence, &fact)
+}
+
+fn order_refused(number: usize, sequence: u64) -> Event {
+    let fact = OrderRefused {
+        by: RefusedBy::Restaurant,
+        reason: Label::new("at_capacity").unwrap(),
+    };
+    event(&format!("order/{number}"), sequence, &fact)
+}
+
+fn abandoned(number: usize, sequence: u64) -> Event {
+    let fact = OrderAbandoned {
+        reason: Label::new("payments timed out").unwrap(),
+    };
+    event(&format!("order/{number}"), sequence, &fact)
+}
+
+fn cancelled(number: usize, sequence: u64) -> Event {
+    let fact = OrderCancelled {
+        by: CancelledBy::Customer,
+        reason: Label::new("ordered twice").unwrap(),
+    };
+    event(&format!("order/{number}"), sequence, &fact)
+}
+
+fn balances(bench: &Bench<Payments>) -> [Money; 3] {
+    Account::ALL.map(|account| match bench.state(account.key().as_str()) {
+        Some(Book::Account(balance)) => balance.balance,
+        Some(Book::Payment(_)) => panic!("an account is a payment"),
+        None => Money::ZERO,
+    })
+}
+
+#[track_caller]
+fn hold(bench: &Bench<Payments>, expected: [&str; 3]) {
+    assert_eq!(balances(bench).map(|b| b.to_string()), expected);
+}
+
+fn status(bench: &Bench<Payments>, number: usize) -> PaymentStatus {
+    let asked = ReadPayment {
+        order: order(number),
+    };
+    bench.ask(&asked).unwrap().status
+}
+
+#[test]
+fn money_is_held_once_captured_once_and_given_back_once() {
+    let mut bench = Bench::new(Payments);
+    for _ in 0..2 {
+        let held = bench.obey(&authorize(1, "27.30", "card/visa")).unwrap();
+        assert_eq!(held.authorized_until.to_string(), "2026-11-23T10:01:00Z");
+        hold(&bench, ["-27.30", "27.30", "0.00"]);
+    }
+    for _ in 0..2 {
+        let taken = bench.obey(&capture(1)).unwrap();
+        assert_eq!(taken.status, PaymentStatus::Captured);
+        hold(&bench, ["-27.30", "0.00", "27.30"]);
+    }
+    for _ in 0..2 {
+        let back = bench.obey(&refund(1)).unwrap();
+        assert_eq!(back.status, PaymentStatus::Refunded);
+        hold(&bench, ["0.00", "0.00", "0.00"]);
+    }
+    bench.let_all_come_due();
+    assert_eq!(
+        bench.told(),
+        [
+            "payment.authorized.v1",
+            "payment.captured.v1",
+            "payment.refunded.v1"
+        ]
+    );
+    assert_eq!(
+        exported(bench.state("payment/1").unwrap()),
+        r#"{"order_status":"open","payment":{"status":"refunded","customer":"17850","amount":"27.30","authorized_until":"2026-11-23T10:01:00Z"}}"#
+    );
+    assert_eq!(
+        exported(bench.state("account/cards").unwrap()),
+        r#"{"balance":"0.00","postings":2}"#
+    );
+}
+
+#[test]
+fn what_cannot_be_held_is_refused_by_its_code_and_changes_nothing() {
+    let mut bench = Bench::new(Payments);
+    for (amount, method, code) in [
+        ("1", "card/declined", "card_declined"),
+        ("1", "card/insufficient_funds", "insufficient_funds"),
+        ("1", "card/", "unknown_method"),
+        ("1", "shells", "unknown_method"),
+        ("0", "card/visa", "bad_amount"),
+        ("-1", "card/visa", "bad_amount"),
+        ("100000.01", "card/visa", "bad_amount"),
+    ] {
+        let refused = bench.obey(&authorize(1, amount, method)).unwrap_err();
+        assert_eq!(refused.code, code, "{amount} by {method}");
+    }
+    assert_eq!(bench.states().count(), 0);
+    // The customer tries another card.
+    bench
+        .obey(&authorize(1, "100000", "card/visa"))
+        .map(drop)
+        .unwrap();
+}
+
+#[test]
+fn other_terms_for_the_same_order_are_refused() {
+    let mut bench = Bench::new(Payments);
+    bench.obey(&authorize(1, "5", "card/visa")).unwrap();
+    let refused = bench.obey(&authorize(1, "6", "card/visa")).unwrap_err();
+    assert_eq!(refused.code, "already_authorized");
+    let mut other = authorize(1, "5", "card/visa");
+    other.customer = CustomerId::new("9").unwrap();
+    assert_eq!(bench.obey(&other).unwrap_err().code, "already_authorized");
+    hold(&bench, ["-5.00", "5.00", "0.00"]);
+}
+
+#[test]
+fn a_confirmed_order_is_captured_also_where_it_is_confirmed_first() {
+    let mut bench = Bench::new(Payments);
+    bench.obey(&authorize(1, "5", "card/visa")).unwrap();
+    bench.give(&confirmed(1, 2)).unwrap();
+    assert_eq!(status(&bench, 1), PaymentStatus::Captured);
+    bench.give(&confirmed(2, 2)).unwrap();
+    assert_eq!(status(&bench, 2), PaymentStatus::Awaited);
+    assert_eq!(bench.obey(&capture(2)).unwrap_err().code, "not_authorized");
+    bench.obey(&authorize(2, "7", "card/visa")).unwrap();
+    assert_eq!(status(&bench, 2), PaymentStatus::Captured);
+    hold(&bench, ["-12.00", "0.00", "12.00"]);
+    bench.let_all_come_due();
+    hold(&bench, ["-12.00", "0.00", "12.00"]);
+}
+
+#[test]
+fn an_order_that_ends_gets_its_money_back_with_the_reason() {
+    for (end, reason) in [
+        (order_refused(1, 2), "order_refused"),
+        (abandoned(1, 2), "order_abandoned"),
+        (cancelled(1, 2), "order_cancelled"),
+    ] {
+        for is_captured in [false, true] {
+            let mut bench = Bench::new(Payments);
+            bench.obey(&authorize(1, "5", "card/visa")).unwrap();
+            if is_captured {
+                bench.obey(&capture(1)).unwrap();
+            }
+            bench.give(&end).unwrap();
+            hold(&bench, ["0.00", "0.00", "0.00"]);
+            let last = bench.emitted.last().unwrap();
+            let kind = match is_captured {
+                true => "payment.refunded.v1",
+                false => "payment.voided.v1",
+            };
+            assert_eq!(last.kind().as_str(), kind);
+            let data = String::from_utf8(last.data().to_vec()).unwrap();
+            assert!(data.contains(reason), "{data}");
+        }
+    }
+}
+
+#[test]
+fn an_end_that_comes_before_its_authorization_refuses_it() {
+    let mut bench = Bench::new(Payments);
+    bench.give(&abandoned(1, 2)).unwrap();
+    let refused = bench.obey(&authorize(1, "5", "card/visa")).unwrap_err();
+    assert_eq!(refused.code, "order_ended");
+    bench.obey(&void(2)).unwrap();
+    let refused = bench.obey(&authorize(2, "5", "card/visa")).unwrap_err();
+    assert_eq!(refused.code, "voided");
+    assert_eq!(bench.told(), Vec::<&str>::new());
+    hold(&bench, ["0.00", "0.00", "0.00"]);
+}
+
+#[test]
+fn what_is_not_captured_lapses() {
+    let mut bench = Bench::new(Payments);
+    bench.obey(&authorize(1, "5", "card/visa")).unwrap();
+    bench.now = "2026-11-23T10:00:59Z".parse().unwrap();
+    bench.let_come_due();
+    hold(&bench, ["-5.00", "5.00", "0.00"]);
+    bench.now = "2026-11-23T10:01:00Z".parse().unwrap();
+    bench.let_come_due();
+    hold(&bench, ["0.00", "0.00", "0.00"]);
+    let data = bench.emitted.last().unwrap().data();
+    assert_eq!(data, br#"{"amount":"5.00","reason":"lapsed"}"#);
+    // Late: the money is gone, and nobody is charged behind their back.
+    bench.give(&confirmed(1, 2)).unwrap();
+    assert_eq!(status(&bench, 1), PaymentStatus::Voided);
+    assert_eq!(bench.obey(&capture(1)).unwrap_err().code, "voided");
+}
+
+#[test]
+fn what_does_not_follow_is_refused_by_its_code() {
+    let mut bench = Bench::new(Payments);
+    assert_eq!(bench.obey(&refund(1)).unwrap_err().code, "not_authorized");
+    bench.obey(&authorize(1, "5", "card/visa")).unwrap();
+    assert_eq!(bench.obey(&refund(1)).unwrap_err().code, "not_captured");
+    bench.obey(&capture(1)).unwrap();
+    assert_eq!(bench.obey(&void(1)).unwrap_err().code, "captured");
+    bench.obey(&refund(1)).unwrap();
+    assert_eq!(bench.obey(&void(1)).unwrap_err().code, "refunded");
+    assert_eq!(bench.obey(&capture(1)).unwrap_err().code, "refunded");
+    let again = bench.obey(&authorize(1, "5", "card/visa")).unwrap_err();
+    assert_eq!(again.code, "refunded");
+    let unknown = bench.ask(&ReadPayment { order: order(9) }).unwrap_err();
+    assert_eq!(unknown.code, "unknown_payment");
+}
+
+#[test]
+fn an_order_that_was_only_placed_leaves_nothing_here() {
+    let golden = include_str!("../../../../common/contracts/golden/order.placed.v1.json");
+    let placed: doorstep_contracts::OrderPlaced = serde_json::from_str(golden).unwrap();
+    let mut bench = Bench::new(Payments);
+    bench.give(&event("order/1", 1, &placed)).unwrap();
+    assert_eq!(bench.states().count(), 0);
+}
+
+/// One thing that comes.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Authorize,
+    AuthorizeMore,
+    Capture,
+    Void,
+    Refund,
+    NextOfOrder,
+    Lapse,
+}
+
+/// How the stream of an order goes on after its placing.
+#[derive(Debug, Clone, Copy)]
+enum Life {
+    Open,
+    Confirmed,
+    Refused,
+    Abandoned,
+    Cancelled,
+}
+
+impl Life {
+    fn stream(self, number: usize) -> Vec<Event> {
+        match self {
+            Self::Open => vec![],
+            Self::Confirmed => vec![confirmed(number, 2)],
+            Self::Refused => vec![order_refused(number, 2)],
+            Self::Abandoned => vec![abandoned(number, 2)],
+            Self::Cancelled => vec![confirmed(number, 2), cancelled(number, 3)],
+        }
+    }
+
+    fn has_ended(self) -> bool {
+        matches!(self, Self::Refused | Self::Abandoned | Self::Cancelled)
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Authorize),
+        1 => Just(Step::AuthorizeMore),
+        2 => Just(Step::Capture),
+        1 => Just(Step::Void),
+        1 => Just(Step::Refund),
+        3 => Just(Step::NextOfOrder),
+        1 => Just(Step::Lapse),
+    ]
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    prop_oneof![
+        Just(Life::Open),
+        Just(Life::Confirmed),
+        Just(Life::Refused),
+        Just(Life::Abandoned),
+        Just(Life::Cancelled),
+    ]
+}
+
+/// What was published about one payment, counted up: authorized, captured, voided, refunded.
+fn published(bench: &Bench<Payments>) -> BTreeMap<String, [Money; 4]> {
+    let mut sums = BTreeMap::<String, [Money; 4]>::new();
+    for emitted in &bench.emitted {
+        let data: serde_json::Value = serde_json::from_slice(emitted.data()).unwrap();
+        let amount: Money = data["amount"].as_str().unwrap().parse().unwrap();
+        let column = match emitted.kind().as_str() {
+            "payment.authorized.v1" => 0,
+            "payment.captured.v1" => 1,
+            "payment.voided.v1" => 2,
+            "payment.refunded.v1" => 3,
+            other => panic!("{other} is published"),
+        };
+        let sum = sums.entry(emitted.subject().to_string()).or_default();
+        assert_eq!(sum[column], Money::ZERO, "{emitted:?} comes twice");
+        sum[column] = amount;
+    }
+    sums
+}
+
+proptest! {
+    #[test]
+    fn no_money_is_lost_made_kept_or_taken_twice_whatever_comes_in_whatever_order(
+        lives in vec(life(), 1..4),
+        steps in vec((step(), any::<Index>(), any::<bool>()), 0..60),
+    ) {
+        let mut bench = Bench::new(Payments);
+        let mut streams: Vec<_> = lives.iter().enumerate().map(|(n, life)| life.stream(n).into_iter()).collect();
+        for (step, which, again) in steps {
+            let number = which.index(lives.len());
+            // Whatever is asked may be asked again under another id.
+            for _ in 0..=usize::from(again) {
+                let _ = match step {
+                    Step::Authorize => bench.obey(&authorize(number, "27.30", "card/visa")).map(drop),
+                    Step::AuthorizeMore => bench.obey(&authorize(number, "99", "card/visa")).map(drop),
+                    Step::Capture => bench.obey(&capture(number)).map(drop),
+                    Step::Void => bench.obey(&void(number)).map(drop),
+                    Step::Refund => bench.obey(&refund(number)).map(drop),
+                    Step::NextOfOrder => {
+                        if let Some(event) = streams[number].next() {
+                            bench.give(&event).unwrap();
+                        }
+                        Ok(())
+                    }
+                    Step::Lapse => {
+                        // Also of a single one, and not in order: it comes by its time, which others may share.
+                        if !bench.scheduled.is_empty() {
+                            let one = bench.scheduled.remove(which.index(bench.scheduled.len()));
+                            bench.hand_over(&one);
+                        }
+                        Ok(())
+                    }
+                };
+            }
+            let sum = Money::sum(balances(&bench)).unwrap();
+            prop_assert_eq!(sum, Money::ZERO);
+            let [cards, held, sales] = balances(&bench);
+            prop_assert!(cards <= Money::ZERO && !held.is_negative() && !sales.is_negative());
+            for (payment, [authorized, captured, voided, refunded]) in published(&bench) {
+                prop_assert!(captured <= authorized, "{} is charged beyond what was authorized", payment);
+                prop_assert!(voided == Money::ZERO || captured == Money::ZERO, "{}", payment);
+                prop_assert!(refunded <= captured, "{}", payment);
+            }
+        }
+        // In the end everything has come.
+        for stream in &mut streams {
+            for event in stream {
+                bench.give(&event).unwrap();
+            }
+        }
+        bench.let_all_come_due();
+        let [_, held, sales] = balances(&bench);
+        prop_assert_eq!(Money::sum(balances(&bench)).unwrap(), Money::ZERO);
+        prop_assert_eq!(held, Money::ZERO);
+        let published = published(&bench);
+        let mut kept = Money::ZERO;
+        for (number, life) in lives.iter().enumerate() {
+            let [authorized, captured, voided, refunded] =
+                published.get(&format!("payment/{number}")).copied().unwrap_or_default();
+            prop_assert_eq!(authorized, captured.plus(voided).unwrap());
+            if life.has_ended() {
+                prop_assert_eq!(captured, refunded);
+            }
+            kept = kept.plus(captured).unwrap().plus(refunded.times(-1).unwrap()).unwrap();
+        }
+        prop_assert_eq!(sales, kept);
+    }
+}

@@ -1,0 +1,321 @@
+//! The steps of one payment.
+//!
+//! | what comes | nothing known | awaited | authorized | captured | voided, barred | refunded |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | authorize, same terms | held | held and captured | same reply | same reply | refused | refused |
+//! | authorize, other terms | held | held and captured | refused | refused | refused | refused |
+//! | capture | refused | refused | captured | same reply | refused | refused |
+//! | void | barred | barred | voided | refused | same reply | refused |
+//! | refund | refused | refused | refused | refunded | refused | same reply |
+//! | order confirmed | awaited | - | captured | - | - | - |
+//! | order ended | barred | barred | voided | refunded | - | - |
+//! | lapse | - | - | voided | - | - | - |
+//!
+//! A dash changes nothing but what is known of the order, of which an end is never taken back. Once an order has ended, nothing is held
+//! for it and nothing of it is the shop's, whatever comes in whatever order.
+
+use doorstep_contracts::{
+    InvoiceNo, Label, Money, PaymentAuthorized, PaymentCaptured, PaymentMethod, PaymentRefunded,
+    PaymentVoided, ReversalReason,
+    requests::{AuthorizePayment, PaidOrder, PaymentAuthorization},
+};
+use doorstep_event::{Refused, Timestamp};
+use doorstep_runtime::{Effects, Refusal, States};
+use jiff::SignedDuration;
+
+use super::{
+    Book, LapseDue, Payment, Stage, Terms, key,
+    ledger::{Account, post},
+};
+
+/// One payment that is worked on.
+pub(super) struct Work<'a> {
+    states: &'a mut States<Book>,
+    order: &'a InvoiceNo,
+    now: Timestamp,
+    /// What comes of it.
+    pub(super) effects: Effects,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn on(states: &'a mut States<Book>, order: &'a InvoiceNo, now: Timestamp) -> Self {
+        Self {
+            states,
+            order,
+            now,
+            effects: Effects::none(),
+        }
+    }
+
+    fn known(&self) -> Option<Payment> {
+        match self.states.get(&key(self.order)) {
+            Some(Book::Payment(payment)) => Some(payment.clone()),
+            Some(Book::Account(_)) | None => None,
+        }
+    }
+
+    fn order_status(&self) -> PaidOrder {
+        self.known().map_or(PaidOrder::Open, |p| p.order_status)
+    }
+
+    fn put(&mut self, order_status: PaidOrder, payment: Stage) -> Payment {
+        let payment = Payment {
+            order_status,
+            payment,
+        };
+        self.states
+            .put(&key(self.order), Book::Payment(payment.clone()));
+        payment
+    }
+
+    /// Holds money; takes it at once where the order is confirmed already.
+    pub(super) fn authorize(
+        &mut self,
+        asked: &AuthorizePayment,
+    ) -> Result<PaymentAuthorization, Refused> {
+        let known = self.known();
+        match known.map(|p| p.payment) {
+            None | Some(Stage::Awaited) => {}
+            Some(Stage::Authorized(terms) | Stage::Captured(terms)) => {
+                if terms.customer != asked.customer || terms.amount != asked.amount {
+                    return Err(self.refuse(
+                        "already_authorized",
+                        format!("{} of {} is held already", terms.amount, terms.customer),
+                    ));
+                }
+                return Ok(PaymentAuthorization {
+                    authorized_until: terms.authorized_until,
+                });
+            }
+            Some(Stage::Barred) if self.order_status() == PaidOrder::Ended => {
+                return Err(self.refuse("order_ended", "the order has ended"));
+            }
+            Some(Stage::Voided(_) | Stage::Barred) => return Err(self.is_voided()),
+            Some(Stage::Refunded(_)) => return Err(self.is_refunded()),
+        }
+        if asked.amount <= Money::ZERO || asked.amount.decimal() > AuthorizePayment::MOST.into() {
+            let most = AuthorizePayment::MOST;
+            let detail = format!("{} is not above zero and at most {most}", asked.amount);
+            return Err(self.refuse("bad_amount", detail));
+        }
+        self.ask_the_card(&asked.method)?;
+        let terms = self.hold(asked)?;
+        let authorized_until = terms.authorized_until;
+        match self.order_status() {
+            PaidOrder::Confirmed => {
+                self.take(&terms)?;
+                self.put(PaidOrder::Confirmed, Stage::Captured(terms));
+            }
+            order_status => {
+                let lapse = LapseDue {};
+                let subject = self.order.payment_subject();
+                self.effects.schedule(authorized_until, &subject, &lapse)?;
+                self.put(order_status, Stage::Authorized(terms));
+            }
+        }
+        Ok(PaymentAuthorization { authorized_until })
+    }
+
+    /// Stands for the company behind the card, which this role has no contract with.
+    fn ask_the_card(&self, method: &PaymentMethod) -> Result<(), Refused> {
+        match method.as_str().split_once('/') {
+            Some(("card", "declined")) => Err(self.refuse("card_declined", "the card is declined")),
+            Some(("card", "insufficient_funds")) => {
+                Err(self.refuse("insufficient_funds", "the card has not enough money"))
+            }
+            Some(("card", name)) if !name.is_empty() => Ok(()),
+            _ => Err(self.refuse(
+                "unknown_method",
+                format!("nobody takes {method}; a way to pay is card/NAME"),
+            )),
+        }
+    }
+
+    /// Takes what is held.
+    pub(super) fn capture(&mut self) -> Result<Payment, Refused> {
+        match self.known() {
+            Some(Payment {
+                order_status,
+                payment: Stage::Authorized(terms),
+            }) => {
+                self.take(&terms)?;
+                Ok(self.put(order_status, Stage::Captured(terms)))
+            }
+            Some(payment) => match payment.payment {
+                Stage::Captured(_) => Ok(payment),
+                Stage::Voided(_) | Stage::Barred => Err(self.is_voided()),
+                Stage::Refunded(_) => Err(self.is_refunded()),
+                Stage::Awaited | Stage::Authorized(_) => Err(self.is_not_authorized()),
+            },
+            None => Err(self.is_not_authorized()),
+        }
+    }
+
+    /// Lets go of what is held; sees to it that nothing will be where nothing is.
+    pub(super) fn void(&mut self, words: Option<&Label>) -> Result<Payment, Refused> {
+        let order_status = self.order_status();
+        match self.known().map(|p| p.payment) {
+            None | Some(Stage::Awaited) => Ok(self.put(order_status, Stage::Barred)),
+            Some(Stage::Authorized(terms)) => {
+                self.let_go(&terms, ReversalReason::Requested, words)?;
+                Ok(self.put(order_status, Stage::Voided(terms)))
+            }
+            Some(stage @ (Stage::Voided(_) | Stage::Barred)) => Ok(Payment {
+                order_status,
+                payment: stage,
+            }),
+            Some(Stage::Captured(_)) => {
+                Err(self.refuse("captured", "the payment was captured, ask for a refund"))
+            }
+            Some(Stage::Refunded(_)) => Err(self.is_refunded()),
+        }
+    }
+
+    /// Gives back what was captured.
+    pub(super) fn refund(&mut self, words: Option<&Label>) -> Result<Payment, Refused> {
+        let order_status = self.order_status();
+        match self.known().map(|p| p.payment) {
+            None | Some(Stage::Awaited) => Err(self.is_not_authorized()),
+            Some(Stage::Authorized(_)) => Err(self.refuse(
+                "not_captured",
+                "the payment is authorized only, ask for a void",
+            )),
+            Some(Stage::Captured(terms)) => {
+                self.give_back(&terms, ReversalReason::Requested, words)?;
+                Ok(self.put(order_status, Stage::Refunded(terms)))
+            }
+            Some(Stage::Voided(_) | Stage::Barred) => Err(self.is_voided()),
+            Some(stage @ Stage::Refunded(_)) => Ok(Payment {
+                order_status,
+                payment: stage,
+            }),
+        }
+    }
+
+    /// The order is confirmed: the shop takes what is held, now or as soon as it is.
+    pub(super) fn order_confirmed(&mut self) -> Result<(), Refusal> {
+        if self.order_status() == PaidOrder::Ended {
+            return Ok(());
+        }
+        let stage = match self.known().map(|p| p.payment) {
+            None => Stage::Awaited,
+            Some(Stage::Authorized(terms)) => {
+                self.take(&terms)?;
+                Stage::Captured(terms)
+            }
+            // What was voided or has lapsed meanwhile is not held again: the card was told that it is free.
+            Some(stage) => stage,
+        };
+        self.put(PaidOrder::Confirmed, stage);
+        Ok(())
+    }
+
+    /// The order has come to nothing: so does its payment, also one that is still to be asked for.
+    pub(super) fn order_ended(&mut self, reason: ReversalReason) -> Result<(), Refusal> {
+        let stage = match self.known().map(|p| p.payment) {
+            None | Some(Stage::Awaited) => Stage::Barred,
+            Some(Stage::Authorized(terms)) => {
+                self.let_go(&terms, reason, None)?;
+                Stage::Voided(terms)
+            }
+            Some(Stage::Captured(terms)) => {
+                self.give_back(&terms, reason, None)?;
+                Stage::Refunded(terms)
+            }
+            Some(stage @ (Stage::Voided(_) | Stage::Barred | Stage::Refunded(_))) => stage,
+        };
+        self.put(PaidOrder::Ended, stage);
+        Ok(())
+    }
+
+    /// The time has come until which money is held. Nothing calls that off, so mostly it does not matter any more.
+    pub(super) fn lapse(&mut self) -> Result<(), Refusal> {
+        if let Some(Payment {
+            order_status,
+            payment: Stage::Authorized(terms),
+        }) = self.known()
+        {
+            self.let_go(&terms, ReversalReason::Lapsed, None)?;
+            self.put(order_status, Stage::Voided(terms));
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, asked: &AuthorizePayment) -> Result<Terms, Refusal> {
+        let seconds = asked.hold_seconds.unwrap_or(AuthorizePayment::LONGEST);
+        let authorized_until = self
+            .now
+            .checked_add(SignedDuration::from_secs(seconds.into()))
+            .map_err(|e| Refusal::Never(format!("cannot hold for {seconds} s: {e}")))?;
+        let terms = Terms {
+            customer: asked.customer.clone(),
+            amount: asked.amount,
+            authorized_until,
+        };
+        let fact = PaymentAuthorized {
+            customer: terms.customer.clone(),
+            amount: terms.amount,
+            authorized_until,
+        };
+        post(self.states, Account::Cards, Account::Held, terms.amount)?;
+        self.effects.emit(&self.order.payment_subject(), &fact)?;
+        Ok(terms)
+    }
+
+    fn take(&mut self, terms: &Terms) -> Result<(), Refusal> {
+        let amount = terms.amount;
+        post(self.states, Account::Held, Account::Sales, amount)?;
+        let fact = PaymentCaptured { amount };
+        self.effects.emit(&self.order.payment_subject(), &fact)
+    }
+
+    fn let_go(
+        &mut self,
+        terms: &Terms,
+        reason: ReversalReason,
+        words: Option<&Label>,
+    ) -> Result<(), Refusal> {
+        let amount = terms.amount;
+        post(self.states, Account::Held, Account::Cards, amount)?;
+        let detail = words.cloned();
+        let fact = PaymentVoided {
+            amount,
+            reason,
+            detail,
+        };
+        self.effects.emit(&self.order.payment_subject(), &fact)
+    }
+
+    fn give_back(
+        &mut self,
+        terms: &Terms,
+        reason: ReversalReason,
+        words: Option<&Label>,
+    ) -> Result<(), Refusal> {
+        let amount = terms.amount;
+        post(self.states, Account::Sales, Account::Cards, amount)?;
+        let detail = words.cloned();
+        let fact = PaymentRefunded {
+            amount,
+            reason,
+            detail,
+        };
+        self.effects.emit(&self.order.payment_subject(), &fact)
+    }
+
+    fn refuse(&self, code: &'static str, why: impl std::fmt::Display) -> Refused {
+        Refused::new(code, format!("order {}: {why}", self.order))
+    }
+
+    fn is_voided(&self) -> Refused {
+        self.refuse("voided", "the payment was voided, or has lapsed")
+    }
+
+    fn is_refunded(&self) -> Refused {
+        self.refuse("refunded", "the payment was refunded")
+    }
+
+    fn is_not_authorized(&self) -> Refused {
+        self.refuse("not_authorized", "nothing is held")
+    }
+}

@@ -1,0 +1,206 @@
+//! A kitchen's room, the bookings that take it, and prices. Room is counted in pieces: an order of ten takes ten times what an order of
+//! one does.
+
+use doorstep_contracts::{
+    InvoiceNo, Line, Money, MoneyError, Opening, RestaurantId, ZoneName, is_open,
+    requests::{
+        ConfigureRestaurant, ConfirmOrder, OrderQuote, QuoteOrder, RestaurantPromise, WantedLine,
+    },
+};
+use doorstep_event::{Refused, Timestamp};
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use super::Card;
+
+/// A restaurant's hours and room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kitchen {
+    pub(super) time_zone: ZoneName,
+    pub(super) opening_hours: Vec<Opening>,
+    /// How many pieces it can have in hand at once.
+    pub(super) capacity: u32,
+    /// How many it has in hand. Above the capacity only where that was lowered meanwhile.
+    pub(super) taken: u32,
+    pub(super) minutes_to_prepare: u16,
+}
+
+/// What a restaurant has to do with an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub(crate) enum Booking {
+    /// It makes it.
+    Taken(Promised),
+    /// The promised time has come.
+    Ready(Promised),
+    /// The order has ended, and its room is about to be given back.
+    Ending(Promised),
+    /// The order has ended; the room that it had, if any, was given back.
+    Ended,
+}
+
+/// What was promised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Promised {
+    restaurant: RestaurantId,
+    pieces: u32,
+    promised_at: Timestamp,
+}
+
+impl Kitchen {
+    /// A kitchen as it was asked for; what it has in hand stays.
+    pub(super) fn configured(asked: &ConfigureRestaurant, before: Option<Self>) -> Self {
+        Self {
+            time_zone: asked.time_zone.clone(),
+            opening_hours: asked.opening_hours.clone(),
+            capacity: asked.capacity,
+            taken: before.map_or(0, |kitchen| kitchen.taken),
+            minutes_to_prepare: asked.minutes_to_prepare,
+        }
+    }
+
+    /// Whether it takes orders now.
+    pub(super) fn is_open(&self, restaurant: &RestaurantId, now: Timestamp) -> Result<(), Refused> {
+        if is_open(&self.opening_hours, &self.time_zone, now) {
+            return Ok(());
+        }
+        let detail = format!("restaurant {restaurant} takes no orders now");
+        Err(Refused::new("closed", detail))
+    }
+
+    /// Takes an order on.
+    pub(super) fn take_on(
+        mut self,
+        asked: &ConfirmOrder,
+        now: Timestamp,
+    ) -> Result<(Self, Booking, RestaurantPromise), Refused> {
+        let ConfirmOrder {
+            restaurant, pieces, ..
+        } = asked;
+        self.is_open(restaurant, now)?;
+        self.taken = self
+            .taken
+            .checked_add(*pieces)
+            .filter(|taken| *taken <= self.capacity)
+            .ok_or_else(|| {
+                let Self {
+                    capacity, taken, ..
+                } = self;
+                let detail = format!(
+                    "restaurant {restaurant} has {taken} of {capacity} pieces in hand, and no room for {pieces}"
+                );
+                Refused::new("at_capacity", detail)
+            })?;
+        let promised_at = now
+            .checked_add(SignedDuration::from_mins(self.minutes_to_prepare.into()))
+            .map_err(|e| Refused::new(Refused::FAILED, e.to_string()))?;
+        let booking = Booking::Taken(Promised {
+            restaurant: restaurant.clone(),
+            pieces: *pieces,
+            promised_at,
+        });
+        Ok((self, booking, RestaurantPromise { promised_at }))
+    }
+
+    /// The kitchen after so many pieces have left it.
+    pub(super) fn with_room_for(&self, pieces: u32) -> Self {
+        Self {
+            taken: self.taken.saturating_sub(pieces),
+            ..self.clone()
+        }
+    }
+}
+
+impl Booking {
+    /// What is said to the same question again.
+    pub(super) fn said_before(&self, asked: &ConfirmOrder) -> Result<RestaurantPromise, Refused> {
+        let order: &InvoiceNo = &asked.order;
+        match self {
+            Self::Taken(promised) | Self::Ready(promised)
+                if (&promised.restaurant, promised.pieces) == (&asked.restaurant, asked.pieces) =>
+            {
+                Ok(RestaurantPromise {
+                    promised_at: promised.promised_at,
+                })
+            }
+            Self::Taken(Promised {
+                restaurant, pieces, ..
+            })
+            | Self::Ready(Promised {
+                restaurant, pieces, ..
+            }) => Err(Refused::new(
+                "already_confirmed",
+                format!("order {order} was confirmed by {restaurant} with {pieces} pieces"),
+            )),
+            Self::Ending(_) | Self::Ended => {
+                let detail = format!("order {order} has ended");
+                Err(Refused::new("order_ended", detail))
+            }
+        }
+    }
+
+    /// The booking of an order that has ended, and where room is to be given back, if anywhere.
+    pub(super) fn ended(before: Option<Self>) -> (Self, Option<RestaurantId>) {
+        match before {
+            Some(Self::Taken(promised)) => {
+                let restaurant = promised.restaurant.clone();
+                (Self::Ending(promised), Some(restaurant))
+            }
+            Some(Self::Ending(promised)) => (Self::Ending(promised), None),
+            Some(Self::Ready(_) | Self::Ended) | None => (Self::Ended, None),
+        }
+    }
+
+    /// The booking without its room, and how many pieces that was: once only.
+    pub(super) fn without_room(self) -> (Self, u32) {
+        match self {
+            Self::Taken(promised) => {
+                let pieces = promised.pieces;
+                (Self::Ready(promised), pieces)
+            }
+            Self::Ending(Promised { pieces, .. }) => (Self::Ended, pieces),
+            without @ (Self::Ready(_) | Self::Ended) => (without, 0),
+        }
+    }
+}
+
+impl Card {
+    /// What an order costs.
+    pub(super) fn quote(&self, asked: &QuoteOrder) -> Result<OrderQuote, Refused> {
+        let lines: Vec<Line> = asked
+            .lines
+            .iter()
+            .map(|wanted| self.priced(&asked.restaurant, wanted))
+            .collect::<Result<_, _>>()?;
+        let total = Money::sum(lines.iter().map(|line| line.amount)).map_err(too_much)?;
+        // A hundred lines of a thousand pieces at most.
+        let pieces = lines.iter().map(|line| line.quantity).sum::<i64>();
+        Ok(OrderQuote {
+            restaurant: asked.restaurant.clone(),
+            pieces: u32::try_from(pieces).unwrap_or(u32::MAX),
+            lines,
+            total,
+        })
+    }
+
+    fn priced(&self, restaurant: &RestaurantId, wanted: &WantedLine) -> Result<Line, Refused> {
+        let WantedLine { sku, quantity } = wanted;
+        let dish = self.menu.iter().find(|dish| dish.sku == *sku);
+        let dish = dish.ok_or_else(|| {
+            let detail = format!("restaurant {restaurant} does not sell {sku}");
+            Refused::new("unknown_sku", detail)
+        })?;
+        let most = QuoteOrder::MOST_PIECES;
+        if !(1..=most).contains(quantity) {
+            let detail = format!("{quantity} pieces of {sku} are not within 1 to {most}");
+            return Err(Refused::new("bad_quantity", detail));
+        }
+        let name = Some(dish.name.to_string());
+        Line::new(sku.clone(), name, *quantity, dish.price).map_err(too_much)
+    }
+}
+
+fn too_much(error: MoneyError) -> Refused {
+    Refused::new("bad_amount", error.to_string())
+}
