@@ -9,6 +9,7 @@
 //! - [`Requester`], [`Responder`]: asking roles what cannot wait, and answering.
 //! - [`Inspector`]: how full a queue is.
 //! - [`verify`], [`Finding`]: how the broker differs from what is needed, without changing anything.
+//! - [`remove`]: taking away what was declared.
 //! - [`Rights`]: the least that a user must be allowed to do.
 //! - [`RawPublisher`]: messages that are wrong on purpose.
 //!
@@ -36,6 +37,7 @@ mod message;
 mod names;
 mod publish;
 mod raw;
+mod remove;
 mod rights;
 mod rpc;
 mod settings;
@@ -57,6 +59,7 @@ pub use message::Message;
 pub use names::QueueName;
 pub use publish::{Outcome, Publisher};
 pub use raw::{RawMessage, RawPublisher, RawValue};
+pub use remove::remove;
 pub use rights::{DeclaredBy, Rights};
 pub use rpc::{
     AnswerCounts, AnswerMeter, AnswerSettings, AskCounts, AskError, AskMeter, AskSettings, Asked,

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::Result;
 use doorstep_broker::percent_encoded;
 use doorstep_messaging::{
-    ConnectErrorKind, InspectError, Inspector, Publisher, QueueName, Refusal,
+    ConnectErrorKind, InspectError, Inspector, Publisher, QueueName, Refusal, Topology, remove,
 };
+use doorstep_tests::wait_for;
 
 use crate::support::{
-    LONG, World, event, publish, publisher, settings, subscription, take, within,
+    LONG, ROLE, World, event, publish, publisher, settings, subscription, take, within,
 };
 
 #[tokio::test]
@@ -166,4 +167,53 @@ async fn a_queue_is_looked_at_whether_it_is_there_or_not() -> Result<()> {
     assert_eq!((depth.ready, depth.consumers), (3, 0));
     inspector.close(Duration::from_secs(5)).await;
     Ok(())
+}
+
+#[tokio::test]
+async fn what_was_declared_is_removed_with_its_marks_and_nothing_else() -> Result<()> {
+    let world = World::new("remove").await?;
+    let mut other = world.settings.clone();
+    other.namespace = "test2".parse()?;
+    let theirs = publisher(&other, "theirs").await?;
+    let ours = world.publisher("ours").await?;
+    let subscription = world.subscription("ours").await?;
+    publish(&ours, [event("1", 1)]).await;
+    wait_for("the queue is marked", LONG, async || {
+        let names = names(&world, "exchanges").await.unwrap();
+        let is_marked = names.iter().any(|name| name == "test.orders.0.mark");
+        is_marked.then_some(()).ok_or(names)
+    })
+    .await;
+    subscription.close(LONG).await;
+    ours.close(LONG).await;
+
+    remove(&world.settings, &world.topology()).await?;
+    let kept = Topology::of(&other.namespace, &[ROLE]);
+    let mut queues: Vec<_> = kept.queues.iter().map(|q| q.name.to_string()).collect();
+    queues.sort();
+    assert_eq!(names(&world, "queues").await?, queues);
+    assert_eq!(names(&world, "exchanges").await?, ["test2.events"]);
+    // Once more is no mistake: it may have been broken off the first time.
+    remove(&world.settings, &world.topology()).await?;
+    theirs.close(LONG).await;
+    Ok(())
+}
+
+/// The names of all queues or exchanges that somebody has declared, sorted.
+async fn names(world: &World, kind: &'static str) -> Result<Vec<String>> {
+    let json = world
+        .manage(move |broker, vhost| {
+            let path = format!("/api/{kind}/{}", percent_encoded(vhost));
+            broker.management()?.get(&path)
+        })
+        .await?;
+    let all: Vec<serde_json::Value> = serde_json::from_str(&json)?;
+    let mut names: Vec<String> = all
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .filter(|name| name.starts_with("test"))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    Ok(names)
 }

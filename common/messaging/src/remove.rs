@@ -1,0 +1,77 @@
+//! Taking away what was declared, for whoever has had a namespace for a while: a comparison, a trial.
+
+use lapin::{
+    Channel,
+    options::{ExchangeDeleteOptions, QueueDeleteOptions},
+};
+
+use crate::{
+    asker::{Answer, Asker},
+    connection::{Connection, Dialer},
+    error::{ConnectError, ConnectErrorKind, Refusal},
+    message::short,
+    settings::BrokerSettings,
+    topology::Topology,
+};
+
+/// Deletes every queue of a topology, with all that is in it, and then every exchange; nothing else. What is not there is gone already.
+/// One attempt is made on each address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled, and
+/// called again for what is left.
+///
+/// # Errors
+/// The broker cannot be reached, does not answer, or does not let us: says what is left.
+pub async fn remove(settings: &BrokerSettings, topology: &Topology) -> Result<(), ConnectError> {
+    let limit = settings.connect_timeout;
+    let name = format!("{} removes what it declared", settings.namespace);
+    let connection = Dialer::new(settings, &name).open().await?;
+    let removed = remove_on(&connection, settings, topology).await;
+    connection.close(limit).await;
+    removed
+}
+
+async fn remove_on(
+    connection: &Connection,
+    settings: &BrokerSettings,
+    topology: &Topology,
+) -> Result<(), ConnectError> {
+    let mut asker = Asker::new(connection, settings.connect_timeout);
+    // Queues first: a mark goes with its queue, and nothing finds its exchange gone while it still has a queue.
+    for queue in &topology.queues {
+        let delete = async |channel: Channel| {
+            let options = QueueDeleteOptions::default();
+            channel
+                .queue_delete(short(queue.name.as_str()), options)
+                .await
+                .map(drop)
+        };
+        let answer = asker.ask(delete).await?;
+        done(connection, &format!("queue {}", queue.name), answer)?;
+    }
+    for exchange in &topology.exchanges {
+        let delete = async |channel: Channel| {
+            let options = ExchangeDeleteOptions::default();
+            channel
+                .exchange_delete(short(&exchange.name), options)
+                .await
+        };
+        let answer = asker.ask(delete).await?;
+        done(connection, &format!("exchange {}", exchange.name), answer)?;
+    }
+    asker.finish().await;
+    Ok(())
+}
+
+fn done(connection: &Connection, what: &str, answer: Answer<()>) -> Result<(), ConnectError> {
+    let address = connection.address();
+    match answer {
+        Answer::Yes(()) => Ok(()),
+        Answer::No(_, reason) => Err(ConnectError::new(
+            ConnectErrorKind::Refused(Refusal::Permission),
+            format!("{what} on {address} cannot be deleted: {reason}"),
+        )),
+        Answer::Silence => Err(ConnectError::new(
+            ConnectErrorKind::Silent,
+            format!("{address} does not answer whether {what} is deleted"),
+        )),
+    }
+}
