@@ -18,7 +18,7 @@ pub struct AuthorizePayment {
     pub amount: Money,
     /// How; see [`PaymentMethod`] for those that tests use.
     pub method: PaymentMethod,
-    /// For how long, in seconds, at most [`AuthorizePayment::LONGEST`], which is also meant where nothing is said.
+    /// For how long, in seconds, at most [`AuthorizePayment::LONGEST`]; [`AuthorizePayment::USUAL`] where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_seconds: Option<u32>,
 }
@@ -26,6 +26,9 @@ pub struct AuthorizePayment {
 impl AuthorizePayment {
     /// The most that one payment may be of, in whole units: a hundred thousand.
     pub const MOST: i64 = 100_000;
+    /// How long money is held where nothing is said, in seconds: a day. Longer than any outage behind which an order's confirmation may
+    /// wait, and short enough that what is scheduled for its end stays within its bounds, at ten orders a second.
+    pub const USUAL: u32 = 24 * 60 * 60;
     /// The longest that money may be held, in seconds: seven days.
     pub const LONGEST: u32 = 7 * 24 * 60 * 60;
 }

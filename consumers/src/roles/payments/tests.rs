@@ -154,6 +154,15 @@ fn what_cannot_be_held_is_refused_by_its_code_and_changes_nothing() {
 }
 
 #[test]
+fn money_is_held_for_a_day_unless_said_otherwise() {
+    let mut bench = Bench::new(Payments);
+    let mut asked = authorize(1, "5", "card/visa");
+    asked.hold_seconds = None;
+    let held = bench.obey(&asked).unwrap();
+    assert_eq!(held.authorized_until.to_string(), "2026-11-24T10:00:00Z");
+}
+
+#[test]
 fn other_terms_for_the_same_order_are_refused() {
     let mut bench = Bench::new(Payments);
     bench.obey(&authorize(1, "5", "card/visa")).unwrap();

@@ -242,7 +242,7 @@ impl<'a> Work<'a> {
     }
 
     fn hold(&mut self, asked: &AuthorizePayment) -> Result<Terms, Refusal> {
-        let seconds = asked.hold_seconds.unwrap_or(AuthorizePayment::LONGEST);
+        let seconds = asked.hold_seconds.unwrap_or(AuthorizePayment::USUAL);
         let authorized_until = self
             .now
             .checked_add(SignedDuration::from_secs(seconds.into()))
