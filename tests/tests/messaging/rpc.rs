@@ -11,10 +11,15 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use doorstep_event::{Act, EventType, Refused, Request, RequestId, Source, Timestamp};
 use doorstep_messaging::{
-    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, Phase, Replied, Reply, Requester,
-    Responder, RoleQueues, Topology,
+    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Phase, Replied,
+    Reply, Requester, Responder, Rights, RoleQueues, Topology,
 };
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
+use lapin::{
+    BasicProperties,
+    options::{BasicConsumeOptions, BasicPublishOptions},
+    types::FieldTable,
+};
 use tokio::task::JoinHandle;
 
 use crate::support::{LONG, World, until, within};
@@ -509,5 +514,155 @@ async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> 
     answer(asked);
     assert!(last.await?.is_ok());
     within(LONG, "closing", closing).await??;
+    Ok(())
+}
+
+/// A connection of the bare client.
+async fn bare(world: &World) -> Result<(lapin::Connection, lapin::Channel)> {
+    let properties = lapin::ConnectionProperties::default();
+    let connection = lapin::Connection::connect(&world.amqp_url(), properties).await?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_back_from_a_stranger_is_malformed() -> Result<()> {
+    let world = World::new("rpc-stranger").await?;
+    let requester = requester(&world.settings).await?;
+    let (_connection, channel) = bare(&world).await?;
+    let queue = world.namespace().rpc_queue(ECHO.role);
+    let mut consumer = channel
+        .basic_consume(
+            queue.as_str().into(),
+            "stranger".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    let call = ask(&requester, request("1", LONG));
+    let received = within(LONG, "the request", consumer.next()).await?;
+    let properties = received.context("the consumer has ended")??.properties;
+    let reply_to = properties.reply_to().clone().context("no reply-to")?;
+    let mark = properties.correlation_id().clone().context("no mark")?;
+    for mark in ["nobody".into(), mark] {
+        channel
+            .basic_publish(
+                "".into(),
+                reply_to.clone(),
+                BasicPublishOptions::default(),
+                b"{}",
+                BasicProperties::default()
+                    .with_correlation_id(mark)
+                    .with_type("greeting".into()),
+            )
+            .await?;
+    }
+    let answer = call.await?;
+    assert!(
+        matches!(&answer, Err(AskError::Malformed(words)) if words.contains("greeting")),
+        "{answer:?}"
+    );
+    assert_eq!(requester.meter().read().late, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_request_is_refused_where_there_is_a_way_back() -> Result<()> {
+    let world = World::new("rpc-malformed").await?;
+    let responder = idle(&world, 10).await?;
+    let (_connection, channel) = bare(&world).await?;
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let reply_to = "amq.rabbitmq.reply-to";
+    let mut replies = channel
+        .basic_consume(reply_to.into(), "".into(), options, FieldTable::default())
+        .await?;
+    let queue = world.namespace().rpc_queue(ECHO.role);
+    let properties = BasicProperties::default().with_message_id("1".into());
+    for properties in [
+        properties.clone(),
+        properties.with_reply_to(reply_to.into()),
+    ] {
+        channel
+            .basic_publish(
+                "".into(),
+                queue.as_str().into(),
+                BasicPublishOptions::default(),
+                b"{",
+                properties,
+            )
+            .await?;
+    }
+    let reply = within(LONG, "the reply", replies.next()).await?;
+    let reply = reply.context("the consumer has ended")??;
+    let refused: Refused = serde_json::from_slice(&reply.data)?;
+    assert_eq!(refused.code, Refused::BAD_REQUEST);
+    assert!(refused.detail.contains("type"), "{}", refused.detail);
+    let counts = responder.meter().read();
+    assert_eq!((counts.malformed, counts.held), (2, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
+    let world = World::new("rpc-rights").await?;
+    // Somebody declares before them.
+    let owner = requester(&world.settings).await?;
+    let topology = topology(&world.settings);
+    let user = async |rights: Rights| {
+        let fixed = |pattern: String| -> &'static str { pattern.leak() };
+        let rights = doorstep_broker::Rights {
+            configure: fixed(rights.configure),
+            write: fixed(rights.write),
+            read: fixed(rights.read),
+        };
+        let user = world.user("rpc", rights).await?;
+        let settings = crate::support::settings(user.amqp_url())?;
+        anyhow::Ok((user, settings))
+    };
+    let (namespace, others) = (world.namespace(), DeclaredBy::Others);
+    let (_answers, settings) = user(Rights::to_consume(
+        namespace,
+        &topology,
+        Some(ECHO.role),
+        others,
+    ))
+    .await?;
+    let responder = responder(&settings, AnswerSettings::default()).await?;
+    let (_asks, settings) = user(Rights::to_ask(namespace, &topology, others)).await?;
+    let requester = requester(&settings).await?;
+    let call = ask(&requester, request("1", LONG));
+    answer(take(&responder).await?);
+    assert_eq!(call.await?, Ok(Bytes::from("1")));
+    let call = ask(&requester, request("2", LONG));
+    let asked = take(&responder).await?;
+    call.abort();
+    within(LONG, "the word", asked.cancelled.cancelled()).await?;
+    // Also that nobody is there is known to whoever may only ask.
+    asked.reply.send(Reply::Answer(Ok(Bytes::new())));
+    responder.close(LONG).await;
+    let answer = requester.ask(request("3", LONG)).await;
+    assert_eq!(answer, Err(no_responder()));
+    owner.close(LONG).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_hear_of_cancelling_answers_all_the_same() -> Result<()> {
+    let world = World::new("rpc-deaf").await?;
+    let requester = requester(&world.settings).await?;
+    let rights = doorstep_broker::Rights {
+        configure: "^$",
+        write: r"^amq\.default$",
+        read: r"^test\.(rpc\.echo|echo\.(0|net))$",
+    };
+    let user = world.user("rpc", rights).await?;
+    let settings = crate::support::settings(user.amqp_url())?;
+    let responder = responder(&settings, AnswerSettings::default()).await?;
+    let call = ask(&requester, request("1", LONG));
+    answer(take(&responder).await?);
+    assert_eq!(call.await?, Ok(Bytes::from("1")));
     Ok(())
 }

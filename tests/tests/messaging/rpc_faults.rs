@@ -138,7 +138,9 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     let patience = patience(fault);
     let calls = (0..20).map(|n| ask(&requester, request(format!("{name} {n}"), patience)));
     let answers = within(patience + GRACE, &name, try_join_all(calls)).await??;
-    ensure!(*proxy.sprung().borrow() == 1, "{name} did not happen");
+    // An acknowledgement comes a moment after its reply.
+    let mut sprung = proxy.sprung();
+    within(LONG, &name, sprung.wait_for(|times| *times == 1)).await??;
     for answer in &answers {
         let ended =
             matches!(answer, Ok(_) | Err(AskError::TimedOut)) || *answer == Err(no_responder());
@@ -268,5 +270,32 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
     assert!(by_kind.contains_key("unreachable"), "{by_kind:?}");
     assert!(!by_kind.contains_key("malformed"), "{by_kind:?}");
     echo_1.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_broker_is_short_of_memory_a_call_ends_at_once() -> Result<()> {
+    let node = private_node("rpc-blocked").await?;
+    let broker = hasty(settings(&node.amqp_url())?);
+    let server = responder(&broker, AnswerSettings::default()).await?;
+    let echo = echo(&server);
+    let requester = requester(&broker).await?;
+    answered(&requester, "before").await?;
+    let (node, ()) = on_node(node, |node| node.block_publishers()).await?;
+    // The broker says so when it sees the next request, which waits with it.
+    let mut state = requester.state();
+    let first = ask(&requester, request("first", LONG));
+    within(LONG, "being blocked", state.wait_for(|s| !s.is_connected())).await??;
+    let second = requester.ask(request("second", LONG)).await;
+    ensure!(
+        matches!(&second, Err(AskError::Unreachable { reason }) if reason.contains("nothing for now")),
+        "{second:?}"
+    );
+    let (_node, ()) = on_node(node, |node| node.unblock_publishers()).await?;
+    within(LONG, "going on", state.wait_for(|s| s.is_connected())).await??;
+    let first = first.await?;
+    ensure!(first.is_ok(), "{first:?}");
+    answered(&requester, "after").await?;
+    echo.abort();
     Ok(())
 }

@@ -45,6 +45,10 @@ impl World {
         })
     }
 
+    pub fn amqp_url(&self) -> String {
+        self.vhost.amqp_url()
+    }
+
     pub fn vhost(&self) -> &str {
         self.vhost.name()
     }

@@ -234,15 +234,17 @@ impl Task {
             health.mark_changed();
         }
         let settings = self.dialer.settings();
-        let pulse = pulse(&open.pulse, settings, &self.counts.consumed);
-        let mut pulse = std::pin::pin!(pulse);
+        let pulse_anew = || pulse(&open.pulse, settings, &self.counts.consumed);
+        let mut pulse = std::pin::pin!(pulse_anew());
+        let mut is_blocked = false;
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweeps = true;
         loop {
             // Every arm only waits for something that stays true or stays in its channel; the pulse goes on where it was.
             tokio::select! {
-                reason = &mut pulse => return End::Lost(reason),
+                // While the broker reads nothing of ours it cannot be asked anything.
+                reason = &mut pulse, if !is_blocked => return End::Lost(reason),
                 _ = sweep.tick(), if sweeps => sweeps = open.line.sweep(),
                 () = open.line.stirred(), if !sweeps => {
                     sweeps = true;
@@ -258,8 +260,15 @@ impl Task {
                     let health = health.borrow_and_update().clone();
                     match health {
                         Health::Lost(reason) => return End::Lost(reason),
-                        Health::Blocked(reason) => self.report.blocked(reason),
-                        Health::Open => self.report.unblocked(),
+                        Health::Blocked(reason) => {
+                            is_blocked = true;
+                            self.report.blocked(reason);
+                        }
+                        Health::Open => {
+                            is_blocked = false;
+                            pulse.set(pulse_anew());
+                            self.report.unblocked();
+                        }
                     }
                 }
                 grace = stopped.recv() => {

@@ -175,8 +175,9 @@ impl Task {
         if *health.borrow() != Health::Open {
             health.mark_changed();
         }
-        let watching = watch(&line.connection, shared, settings.settle_timeout);
-        let mut watching = std::pin::pin!(watching);
+        let watch_anew = || watch(&line.connection, shared, settings.settle_timeout);
+        let mut watching = std::pin::pin!(watch_anew());
+        let mut is_blocked = false;
         let (namespace, limit) = (&settings.namespace, settings.settle_timeout);
         let telling = tell(&line.connection, namespace, cancelled, limit);
         let mut telling = std::pin::pin!(telling);
@@ -186,7 +187,8 @@ impl Task {
         loop {
             // Every arm only waits for something that stays true or stays where it is; what is pinned goes on where it was.
             tokio::select! {
-                reason = &mut watching => return End::Lost(reason),
+                // While the broker reads nothing of ours it cannot be asked anything.
+                reason = &mut watching, if !is_blocked => return End::Lost(reason),
                 () = &mut telling => {}
                 _ = sweep.tick(), if sweeps => sweeps = shared.gate.sweep(shared),
                 () = shared.gate.stirred(), if !sweeps => {
@@ -204,10 +206,13 @@ impl Task {
                     match health {
                         Health::Lost(reason) => return End::Lost(reason),
                         Health::Blocked(reason) => {
+                            is_blocked = true;
                             shared.gate.block(Some(reason.clone()));
                             report.blocked(reason);
                         }
                         Health::Open => {
+                            is_blocked = false;
+                            watching.set(watch_anew());
                             shared.gate.block(None);
                             report.unblocked();
                         }
