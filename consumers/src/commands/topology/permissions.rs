@@ -80,11 +80,18 @@ fn users(asked: &Asked) -> Vec<User> {
         purpose,
         rights,
     };
-    let mut users = vec![user(
-        "producer",
-        "producer".to_owned(),
-        Rights::to_produce(namespace, &topology, declared_by),
-    )];
+    let mut users = vec![
+        user(
+            "producer",
+            "producer".to_owned(),
+            Rights::to_produce(namespace, &topology, declared_by),
+        ),
+        user(
+            "gateway",
+            "producer serve".to_owned(),
+            Rights::to_ask(namespace, &topology, declared_by),
+        ),
+    ];
     let consume = |role| Rights::to_consume(namespace, &topology, role, declared_by);
     users.push(user("consumers", "consumers run".to_owned(), consume(None)));
     // A role that declares needs every role's queues, whichever it works.
@@ -150,7 +157,13 @@ mod tests {
         };
         assert_eq!(
             names(DeclaredBy::Programs),
-            ["eu-producer", "eu-consumers", "eu-status", "eu-verify"]
+            [
+                "eu-producer",
+                "eu-gateway",
+                "eu-consumers",
+                "eu-status",
+                "eu-verify"
+            ]
         );
         assert!(names(DeclaredBy::Others).contains(&"eu-tracking".to_owned()));
     }
