@@ -101,8 +101,8 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
         self.usable()?;
-        // The relay commits as well, but reads no stream.
-        let of_a_batch = !changes.streams.is_empty();
+        // The relay commits as well, but reads no stream and obeys no command.
+        let of_a_batch = !changes.streams.is_empty() || !changes.replies.is_empty();
         if of_a_batch {
             self.hang(Fault::HangsBeforeCommit).await;
             self.usable()?;

@@ -47,6 +47,14 @@ pub struct Limits {
     pub replies: UsageOf,
     /// The most rows and bytes that are scheduled.
     pub scheduled: UsageOf,
+    /// The most commands that a batch takes along.
+    pub batch_commands: usize,
+    /// How many commands may wait for the loop; whoever is one too many hears that it is too much.
+    pub waiting_commands: usize,
+    /// How many queries may be under way; likewise.
+    pub queries: usize,
+    /// What whoever is one too many is told: when it is worth trying again.
+    pub retry_after: Duration,
     /// How many outbox rows the relay sends at a time.
     pub relay_rows: usize,
     /// A gap older than this makes the role degraded.
@@ -97,6 +105,10 @@ impl Default for Limits {
                 rows: 1_000_000,
                 bytes: 1024 * MIB,
             },
+            batch_commands: 200,
+            waiting_commands: 1_000,
+            queries: 1_000,
+            retry_after: Duration::from_secs(1),
             relay_rows: 500,
             gap_age: Duration::from_mins(1),
         }

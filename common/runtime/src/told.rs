@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use doorstep_event::{Act, Answer, Refused};
 use doorstep_messaging::{Outcome, QueueName, Settled};
 use doorstep_store::{NewDead, StoreError};
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
@@ -14,6 +15,8 @@ const SYSTEM: (&str, &str) = ("messaging_system", "rabbitmq");
 
 const PROCESS_DURATION: &str = "messaging_process_duration_seconds";
 const OPERATION_DURATION: &str = "messaging_client_operation_duration_seconds";
+const REQUEST_DURATION: &str = "rpc_server_call_duration_seconds";
+const REFUSED: &str = "doorstep_refused_total";
 const COMMIT_DURATION: &str = "doorstep_commit_duration_seconds";
 const BATCH_EVENTS: &str = "doorstep_batch_events";
 const CONFLICTS: &str = "doorstep_conflicts_total";
@@ -32,6 +35,10 @@ pub fn describe() {
             "How long an operation on the broker took",
         ),
         (COMMIT_DURATION, "How long a commit took"),
+        (
+            REQUEST_DURATION,
+            "How long a command or query took from its coming to its answer",
+        ),
     ];
     for (name, text) in seconds {
         describe_histogram!(name, Unit::Seconds, text);
@@ -43,10 +50,64 @@ pub fn describe() {
             "Batches worked again because somebody else had changed what they had read",
         ),
         (DEAD, "Dead letters made, by reason"),
+        (REFUSED, "Commands and queries refused, by reason"),
         (PAUSES, "Times that the store could not be used"),
     ];
     for (name, text) in counts {
         describe_counter!(name, Unit::Count, text);
+    }
+}
+
+/// What is measured with every request, looked up once.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestMeters {
+    role: &'static str,
+    obeyed: Histogram,
+    answered: Histogram,
+}
+
+impl RequestMeters {
+    pub(crate) fn of(role: &'static str) -> Self {
+        let of = |act| histogram!(REQUEST_DURATION, "rpc_system_name" => "doorstep", "rpc_method" => act, "role" => role);
+        Self {
+            role,
+            obeyed: of(word(Act::Command)),
+            answered: of(word(Act::Query)),
+        }
+    }
+}
+
+fn word(act: Act) -> &'static str {
+    match act {
+        Act::Command => "command",
+        Act::Query => "query",
+    }
+}
+
+/// A command or query was answered.
+pub(crate) struct RequestEnded<'a> {
+    pub(crate) meters: &'a RequestMeters,
+    pub(crate) act: Act,
+    pub(crate) answer: &'a Answer,
+    /// From when it came in until its answer was durable.
+    pub(crate) took: Duration,
+}
+
+impl RequestEnded<'_> {
+    pub(crate) fn tell(self) {
+        let meter = match self.act {
+            Act::Command => &self.meters.obeyed,
+            Act::Query => &self.meters.answered,
+        };
+        meter.record(self.took);
+        let Err(refused) = self.answer else { return };
+        let role = self.meters.role;
+        if refused.code == Refused::FAILED {
+            tracing::error!(role, act = word(self.act), "a request failed: {refused}");
+        }
+        // Codes are part of the roles' contracts, so there are few.
+        counter!(REFUSED, "rpc_method" => word(self.act), "error_type" => refused.code.clone(), "role" => role)
+            .increment(1);
     }
 }
 

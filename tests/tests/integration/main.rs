@@ -17,6 +17,7 @@ mod outbox;
 mod poison;
 mod processes;
 mod refusals;
+mod requests;
 mod roles;
 mod settlement;
 mod shared_store;

@@ -6,7 +6,10 @@ use tokio::sync::watch;
 /// The states of a role's connections, and whether its store has a past.
 pub(super) struct Links {
     publishing: watch::Receiver<LinkState>,
-    consuming: watch::Receiver<LinkState>,
+    /// `None` where the role has no queue.
+    consuming: Option<watch::Receiver<LinkState>>,
+    /// `None` where it answers no requests that come by the broker.
+    answering: Option<watch::Receiver<LinkState>>,
     /// Whether the store has seen events before this start: only then is a queue that is new at the start a loss rather than a beginning.
     has_past: bool,
 }
@@ -14,12 +17,14 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn new(
         publishing: watch::Receiver<LinkState>,
-        consuming: watch::Receiver<LinkState>,
+        consuming: Option<watch::Receiver<LinkState>>,
+        answering: Option<watch::Receiver<LinkState>>,
         has_past: bool,
     ) -> Self {
         Self {
             publishing,
             consuming,
+            answering,
             has_past,
         }
     }
@@ -29,7 +34,8 @@ impl Links {
     pub(super) async fn changed(&mut self) {
         let changed = tokio::select! {
             changed = self.publishing.changed() => changed,
-            changed = self.consuming.changed() => changed,
+            changed = changed(&mut self.consuming) => changed,
+            changed = changed(&mut self.answering) => changed,
         };
         if changed.is_err() {
             std::future::pending::<()>().await;
@@ -39,7 +45,6 @@ impl Links {
     /// What is wrong with them now. It was logged where it was noticed.
     pub(super) fn troubles(&mut self) -> Vec<String> {
         let publishing = self.publishing.borrow_and_update().clone();
-        let consuming = self.consuming.borrow_and_update().clone();
         let mut troubles = Vec::new();
         match &publishing.phase {
             Phase::Blocked(reason) => troubles.push(format!(
@@ -51,21 +56,37 @@ impl Links {
             )),
             Phase::Connected | Phase::Draining | Phase::Closed => {}
         }
-        match &consuming.phase {
-            Phase::Blocked(reason) => troubles.push(format!(
-                "the broker takes nothing from the consumers for now ({reason}): what is worked is not settled"
-            )),
-            Phase::Connecting => {
-                troubles.push(format!("no connection to consume ({})", reason(&consuming)));
+        if let Some(consuming) = look(&mut self.consuming) {
+            match &consuming.phase {
+                Phase::Blocked(reason) => troubles.push(format!(
+                    "the broker takes nothing from the consumers for now ({reason}): what is worked is not settled"
+                )),
+                Phase::Connecting => {
+                    troubles.push(format!("no connection to consume ({})", reason(&consuming)));
+                }
+                Phase::Connected | Phase::Draining | Phase::Closed => {}
             }
-            Phase::Connected | Phase::Draining | Phase::Closed => {}
+        }
+        if let Some(answering) = look(&mut self.answering) {
+            match &answering.phase {
+                Phase::Blocked(reason) => troubles.push(format!(
+                    "the broker takes no replies for now ({reason}): requests wait"
+                )),
+                Phase::Connecting => {
+                    troubles.push(format!("no connection to answer ({})", reason(&answering)));
+                }
+                Phase::Connected | Phase::Draining | Phase::Closed => {}
+            }
         }
         troubles
     }
 
     /// What may have been lost with a queue that was created again.
     pub(super) fn losses(&self) -> Vec<String> {
-        let consuming = self.consuming.borrow();
+        let Some(consuming) = &self.consuming else {
+            return Vec::new();
+        };
+        let consuming = consuming.borrow();
         let losses = consuming.possible_loss.iter();
         losses
             .filter(|loss| loss.connection > 1 || self.has_past)
@@ -77,6 +98,20 @@ impl Links {
             })
             .collect()
     }
+}
+
+/// Waits for a change of a connection, for ever where there is none.
+async fn changed(
+    link: &mut Option<watch::Receiver<LinkState>>,
+) -> Result<(), watch::error::RecvError> {
+    match link {
+        Some(link) => link.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn look(link: &mut Option<watch::Receiver<LinkState>>) -> Option<LinkState> {
+    Some(link.as_mut()?.borrow_and_update().clone())
 }
 
 fn reason(state: &LinkState) -> String {

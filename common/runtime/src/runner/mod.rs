@@ -1,8 +1,12 @@
 //! Runs a role: joins its engine with the broker, and keeps it running through everything that passes.
 //!
-//! Three tasks a role: the subscription's own, which delivers and settles; the loop in [`work`], which takes batches and works what
-//! is due; and the relay in [`send`]. They share nothing but the store and a [`RoleStatus`] that anybody may watch.
+//! Three tasks a role: the subscription's own, which delivers and settles; the loop in [`work`], which takes batches and commands, and
+//! works what is due; and the relay in [`send`]. They share nothing but the store and a [`RoleStatus`] that anybody may watch. A role
+//! that is asked has a [`Desk`]; what is asked by way of the broker comes to it through [`answer`].
 
+mod answer;
+mod caller;
+mod desk;
 mod links;
 mod send;
 mod status;
@@ -13,18 +17,24 @@ use std::{sync::Arc, time::Duration};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::{
-    BrokerSettings, ConnectError, Publisher, QueueSubscription, Subscription, Topology,
+    AnswerSettings, BrokerSettings, ConnectError, Publisher, QueueSubscription, Responder,
+    Subscription, Topology,
 };
-use doorstep_store::{Store, StoreError};
+use doorstep_store::{Store, StoreError, Summary, Usage};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
 };
 
+pub use desk::{Desk, DeskError};
 pub use status::{Phase, RoleStatus};
 pub use vitals::{Pulse, RoleLinks, Vitals};
 
-use crate::{Engine, Limits, Role, SharedProcess, told::Meters};
+use crate::{
+    Engine, Limits, Role, SharedProcess,
+    told::{Meters, RequestMeters},
+};
+use caller::Waiting;
 
 /// What a role needs to run.
 #[derive(Debug, Clone)]
@@ -61,6 +71,7 @@ pub struct RunningRole {
     name: &'static str,
     status: watch::Receiver<RoleStatus>,
     vitals: Arc<Vitals>,
+    desk: Desk,
     stop: Arc<watch::Sender<bool>>,
     task: JoinHandle<Result<(), RunError>>,
 }
@@ -90,6 +101,12 @@ impl RunningRole {
         Arc::clone(&self.vitals)
     }
 
+    /// Where it is asked in this process: also where it has no queue, and also while the broker is away.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
+    }
+
     /// Asks it to stop: it finishes and settles its batch, sends what it owes, and closes, all within the grace period. What is not
     /// settled by then goes back to the broker.
     pub fn stop(&self) {
@@ -105,18 +122,55 @@ impl RunningRole {
     }
 }
 
-/// Starts a role on the current Tokio runtime. Returns at once; how it goes is told by [`RunningRole::status`].
+/// Starts a role on the current Tokio runtime, on its queue; where the topology has a queue for requests to it, it answers them, too.
+/// Returns at once; how it goes is told by [`RunningRole::status`].
 pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> RunningRole {
+    begin(role, store, settings, Ways::Queues)
+}
+
+/// Starts a role that has no queue: it is asked at its [`Desk`] alone, works what it has scheduled to itself, and publishes what it emits.
+/// It waits for no broker, and while there is none its outbox keeps what is owed.
+pub fn start_without_queue<R: Role, S: Store>(
+    role: R,
+    store: S,
+    settings: RunSettings,
+) -> RunningRole {
+    begin(role, store, settings, Ways::Desk)
+}
+
+/// By which ways work comes to a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    /// By its queues and its desk.
+    Queues,
+    /// By its desk alone.
+    Desk,
+}
+
+fn begin<R: Role, S: Store>(role: R, store: S, settings: RunSettings, ways: Ways) -> RunningRole {
     let name = role.name();
     let (status, watch_status) = watch::channel(RoleStatus::starting());
     let (stop, stopped) = watch::channel(false);
     let stop = Arc::new(stop);
     let vitals = Arc::new(Vitals::new());
-    let noted = Arc::clone(&vitals);
+    let engine =
+        Engine::new(role, store, settings.limits.clone()).sharing(settings.process.clone());
+    let (desk, commands) = Desk::new(engine.queries(), name, &settings.limits);
+    let run = Run {
+        engine,
+        settings,
+        desk: desk.clone(),
+        commands,
+        vitals: Arc::clone(&vitals),
+        stopped,
+    };
     // The sender is kept by the task, too, so that a dropped handle does not look like a stop.
     let kept = Arc::clone(&stop);
     let task = tokio::spawn(async move {
-        let ended = run(role, store, settings, &status, &noted, stopped).await;
+        let ended = match ways {
+            Ways::Queues => run.on_queues(&status).await,
+            Ways::Desk => run.at_desk(&status).await,
+        };
         status.send_modify(|status| status.phase = Phase::Stopped);
         drop(kept);
         ended
@@ -125,108 +179,204 @@ pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> Run
         name,
         status: watch_status,
         vitals,
+        desk,
         stop,
         task,
     }
 }
 
-async fn run<R: Role, S: Store>(
-    role: R,
-    store: S,
+/// A role that is about to run.
+struct Run<R: Role, S: Store> {
+    engine: Engine<R, S>,
     settings: RunSettings,
-    status: &watch::Sender<RoleStatus>,
-    vitals: &Arc<Vitals>,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<(), RunError> {
-    let name = role.name();
-    let namespace = &settings.broker.namespace;
-    let summary = store.summary(Timestamp::now()).await?;
-    status.send_modify(|status| status.usage = summary.usage);
+    desk: Desk,
+    commands: mpsc::Receiver<Waiting>,
+    vitals: Arc<Vitals>,
+    stopped: watch::Receiver<bool>,
+}
 
-    let publisher = Publisher::start(
-        &settings.broker,
-        &format!("{namespace} {name}: publish"),
-        settings.topology.clone(),
-    );
-    let subscription = Subscription::start(
-        &settings.broker,
-        &format!("{namespace} {name}: consume"),
-        settings.topology.clone(),
-        queues(&settings, name),
-    );
-    vitals.linked(RoleLinks {
-        publish: publisher.state(),
-        consume: subscription.state(),
-        published: publisher.meter(),
-        consumed: subscription.meter(),
-    });
-    let ready = async {
-        publisher.ready(settings.broker.start_timeout).await?;
-        subscription.ready(settings.broker.start_timeout).await
-    };
-    // A stop may cut the wait for the broker short: nothing was taken yet.
-    let started = tokio::select! {
-        ready = ready => ready.map(|()| true),
-        _ = stopped.wait_for(|stop| *stop) => Ok(false),
-    };
-    let owed = Arc::new(Notify::new());
-    let meters = Meters::of(
-        name,
-        &namespace.role_queue(name, 0),
-        &namespace.events_exchange(),
-    );
-    let result = match started {
-        Err(e) => Err(e.into()),
-        Ok(false) => Ok(()),
-        Ok(true) => {
-            let relay = tokio::spawn(send::relay(
-                name,
-                store.clone(),
-                publisher.clone(),
-                namespace.dead_queue(name),
-                settings.limits.clone(),
-                Arc::clone(&owed),
-                Arc::clone(vitals),
-                meters.clone(),
-                stopped.clone(),
-                settings.grace,
-            ));
-            let engine = Engine::new(role, store, settings.limits.clone())
-                .sharing(settings.process.clone())
-                .started_at(Timestamp::now());
-            let worked = work::Loop {
-                engine,
-                subscription: &subscription,
-                status,
-                owed: &owed,
-                net: namespace.net_queue(name),
-                pulse: &vitals.engine,
-                meters: &meters,
-                stopped: stopped.clone(),
-                links: links::Links::new(
-                    publisher.state(),
-                    subscription.state(),
-                    summary.streams > 0,
-                ),
-                findings: Vec::new(),
-            }
-            .run(summary.usage)
+impl<R: Role, S: Store> Run<R, S> {
+    fn name(&self) -> &'static str {
+        self.engine.role().name()
+    }
+
+    fn publisher(&self) -> Publisher {
+        let broker = &self.settings.broker;
+        let connection = format!("{} {}: publish", broker.namespace, self.name());
+        Publisher::start(broker, &connection, self.settings.topology.clone())
+    }
+
+    async fn summary(&self, status: &watch::Sender<RoleStatus>) -> Result<Summary, RunError> {
+        let summary = self.engine.store().summary(Timestamp::now()).await?;
+        status.send_modify(|status| status.usage = summary.usage);
+        Ok(summary)
+    }
+
+    /// Runs without a queue.
+    async fn at_desk(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
+        let summary = self.summary(status).await?;
+        let publisher = self.publisher();
+        let grace = self.settings.grace;
+        let links = links::Links::new(publisher.state(), None, None, summary.streams > 0);
+        let result = self
+            .work(status, summary.usage, &publisher, None, links)
             .await;
-            status.send_modify(|status| status.phase = Phase::Stopping);
-            if worked.is_err() {
-                relay.abort();
+        publisher.close(grace).await;
+        result
+    }
+
+    /// Runs on the role's queues.
+    async fn on_queues(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
+        let summary = self.summary(status).await?;
+        let name = self.name();
+        let settings = self.settings.clone();
+        let namespace = &settings.broker.namespace;
+        let publisher = self.publisher();
+        let subscription = Subscription::start(
+            &settings.broker,
+            &format!("{namespace} {name}: consume"),
+            settings.topology.clone(),
+            queues(&settings, name),
+        );
+        let responder = self.answers().then(|| {
+            let connection = format!("{namespace} {name}: answer");
+            let topology = settings.topology.clone();
+            let bounds = AnswerSettings::default();
+            Arc::new(Responder::start(
+                &settings.broker,
+                &connection,
+                topology,
+                name,
+                bounds,
+            ))
+        });
+        self.vitals.linked(RoleLinks {
+            publish: publisher.state(),
+            consume: subscription.state(),
+            answer: responder.as_ref().map(|r| r.state()),
+            published: publisher.meter(),
+            consumed: subscription.meter(),
+            answered: responder.as_ref().map(|r| r.meter()),
+        });
+        let limit = settings.broker.start_timeout;
+        let ready = async {
+            publisher.ready(limit).await?;
+            subscription.ready(limit).await?;
+            match &responder {
+                Some(responder) => responder.ready(limit).await,
+                None => Ok(()),
             }
-            // The relay ends by itself within the grace period; if it was aborted, that is no failure of its own.
-            match (worked, relay.await) {
-                (Err(e), _) => Err(e),
-                (Ok(()), Err(_)) => Err(RunError::Broken(name)),
-                (Ok(()), Ok(())) => Ok(()),
+        };
+        // A stop may cut the wait for the broker short: nothing was taken yet.
+        let mut stopped = self.stopped.clone();
+        let started = tokio::select! {
+            ready = ready => ready.map(|()| true),
+            _ = stopped.wait_for(|stop| *stop) => Ok(false),
+        };
+        let result = match started {
+            Err(e) => Err(e.into()),
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let links = links::Links::new(
+                    publisher.state(),
+                    Some(subscription.state()),
+                    responder.as_ref().map(|r| r.state()),
+                    summary.streams > 0,
+                );
+                let answering = responder.clone().map(|responder| {
+                    let (desk, stopped) = (self.desk.clone(), self.stopped.clone());
+                    tokio::spawn(answer::answering(responder, desk, stopped, settings.grace))
+                });
+                let worked = self
+                    .work(
+                        status,
+                        summary.usage,
+                        &publisher,
+                        Some(&subscription),
+                        links,
+                    )
+                    .await;
+                match (answering, &worked) {
+                    // Nobody obeys any more: what was handed out goes to another server.
+                    (Some(answering), Err(_)) => answering.abort(),
+                    // Ends by itself within the grace period.
+                    (Some(answering), Ok(())) => drop(answering.await),
+                    (None, _) => {}
+                }
+                worked
             }
+        };
+        if let Some(responder) = responder {
+            responder.close(settings.grace).await;
         }
-    };
-    subscription.close(settings.grace).await;
-    publisher.close(settings.grace).await;
-    result
+        subscription.close(settings.grace).await;
+        publisher.close(settings.grace).await;
+        result
+    }
+
+    /// Whether requests come to it by the broker.
+    fn answers(&self) -> bool {
+        let queue = self.settings.broker.namespace.rpc_queue(self.name());
+        let mut queues = self.settings.topology.queues.iter();
+        queues.any(|declared| declared.name == queue)
+    }
+
+    /// Works and relays until it is asked to stop, or fails for good.
+    async fn work(
+        self,
+        status: &watch::Sender<RoleStatus>,
+        usage: Usage,
+        publisher: &Publisher,
+        subscription: Option<&Subscription>,
+        links: links::Links,
+    ) -> Result<(), RunError> {
+        let name = self.name();
+        let namespace = &self.settings.broker.namespace;
+        let owed = Arc::new(Notify::new());
+        let meters = Meters::of(
+            name,
+            &namespace.role_queue(name, 0),
+            &namespace.events_exchange(),
+        );
+        let relay = tokio::spawn(send::relay(
+            name,
+            self.engine.store().clone(),
+            publisher.clone(),
+            namespace.dead_queue(name),
+            self.settings.limits.clone(),
+            Arc::clone(&owed),
+            Arc::clone(&self.vitals),
+            meters.clone(),
+            self.stopped.clone(),
+            self.settings.grace,
+        ));
+        let worked = work::Loop {
+            engine: self.engine.started_at(Timestamp::now()),
+            subscription,
+            commands: self.commands,
+            status,
+            owed: &owed,
+            net: namespace.net_queue(name),
+            pulse: &self.vitals.engine,
+            meters: &meters,
+            requests: &RequestMeters::of(name),
+            stopped: self.stopped,
+            links,
+            findings: Vec::new(),
+        }
+        .run(usage)
+        .await;
+        status.send_modify(|status| status.phase = Phase::Stopping);
+        if worked.is_err() {
+            relay.abort();
+        }
+        // The relay ends by itself within the grace period; if it was aborted, that is no failure of its own.
+        match (worked, relay.await) {
+            (Err(e), _) => Err(e),
+            (Ok(()), Err(_)) => Err(RunError::Broken(name)),
+            (Ok(()), Ok(())) => Ok(()),
+        }
+    }
 }
 
 /// The role's queue, and its net: what the broker gave up on is worked one message at a time.

@@ -7,7 +7,7 @@ use doorstep_messaging::{Message, Outcome, Publisher, QueueName};
 use doorstep_store::{OutboxKind, Store};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Pulse, Vitals};
@@ -85,7 +85,12 @@ pub(super) async fn relay<S: Store>(
         if stop {
             break;
         }
-        let relayed = send_all(&store, &outlet, &limits, &vitals.relay).await;
+        // Where the broker is away, sending takes until that is certain; a stop does not wait for it beyond its grace. What is cut off
+        // is sent again.
+        let relayed = tokio::select! {
+            relayed = send_all(&store, &outlet, &limits, &vitals.relay) => relayed,
+            () = over(stopped.clone(), grace) => return,
+        };
         // Told when it begins and when it ends, not with every try.
         if relayed.trouble != trouble {
             match &relayed.trouble {
@@ -103,11 +108,21 @@ pub(super) async fn relay<S: Store>(
     // The engine may still be finishing its batch: what that owes is sent, too, if there is time.
     let deadline = Instant::now() + grace;
     while Instant::now() < deadline {
-        let relayed = send_all(&store, &outlet, &limits, &vitals.relay).await;
+        let sent = send_all(&store, &outlet, &limits, &vitals.relay);
+        let Ok(relayed) = timeout_at(deadline, sent).await else {
+            return;
+        };
         if relayed.unpaid > 0 || timeout(TICK, owed.notified()).await.is_err() {
             break;
         }
     }
+}
+
+/// Waits until the role has been asked to stop and its grace is over.
+async fn over(mut stopped: watch::Receiver<bool>, grace: Duration) {
+    // An error is the end of the role, which is as good.
+    let _ = stopped.wait_for(|stop| *stop).await;
+    let _ = timeout(grace, std::future::pending::<()>()).await;
 }
 
 async fn send_all<S: Store>(

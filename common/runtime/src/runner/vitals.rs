@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_messaging::{ConsumeMeter, LinkState, PublishMeter};
+use doorstep_messaging::{AnswerMeter, ConsumeMeter, LinkState, PublishMeter};
 use tokio::sync::watch;
 
 /// The signs of life of one role.
@@ -32,10 +32,14 @@ pub struct RoleLinks {
     pub publish: watch::Receiver<LinkState>,
     /// The connection that consumes.
     pub consume: watch::Receiver<LinkState>,
+    /// The connection that answers requests, where it has one.
+    pub answer: Option<watch::Receiver<LinkState>>,
     /// What has been published.
     pub published: PublishMeter,
     /// What has been delivered and settled.
     pub consumed: ConsumeMeter,
+    /// What has been asked and answered, where it answers.
+    pub answered: Option<AnswerMeter>,
 }
 
 impl Vitals {

@@ -6,18 +6,21 @@ use std::{
 };
 
 use doorstep_event::{Timestamp, headers::Read};
-use doorstep_messaging::{Batch, Delivery, QueueName, Subscription, trace::ProcessSpan};
+use doorstep_messaging::{
+    Batch, Delivery, Generation, QueueName, Subscription, trace::ProcessSpan,
+};
 use doorstep_store::{Store, StoreError, Usage};
+use futures_util::FutureExt;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{Phase, Pulse, RoleStatus, RunError, links::Links};
+use super::{Phase, Pulse, RoleStatus, RunError, caller::Waiting, links::Links};
 use crate::{
-    Engine, Incoming, Past, ReadBatch, Role, Worked,
+    Commands, Engine, Incoming, Past, ReadBatch, Role, Worked,
     limits::Fullness,
-    told::{BatchSettled, BatchWorked, Degraded, Filled, Meters, Paused, Resumed},
+    told::{BatchSettled, BatchWorked, Degraded, Filled, Meters, Paused, RequestMeters, Resumed},
 };
 
 /// How often the store is asked for what is due: held events fall due by time, and by replays in other processes.
@@ -31,13 +34,17 @@ const GAPS_NAMED: usize = 3;
 
 pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) engine: Engine<R, S>,
-    pub(super) subscription: &'a Subscription,
+    /// `None` where the role has no queue.
+    pub(super) subscription: Option<&'a Subscription>,
+    /// Commands, whoever they come from.
+    pub(super) commands: mpsc::Receiver<Waiting>,
     pub(super) status: &'a watch::Sender<RoleStatus>,
     pub(super) owed: &'a Arc<Notify>,
     /// The role's net, where the broker puts what it has given up on.
     pub(super) net: QueueName,
     pub(super) pulse: &'a Pulse,
     pub(super) meters: &'a Meters,
+    pub(super) requests: &'a RequestMeters,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) links: Links,
     /// What the last housekeeping found wrong with the store.
@@ -47,10 +54,10 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
 impl<R: Role, S: Store> Loop<'_, R, S> {
     /// Runs until it is asked to stop. Whatever was taken by then is worked and settled, unless the store cannot be used.
     pub(super) async fn run(mut self, mut usage: Usage) -> Result<(), RunError> {
-        let (events, bytes) = (
-            self.engine.limits().batch_events,
-            self.engine.limits().batch_bytes,
-        );
+        let limits = self.engine.limits().clone();
+        let (events, bytes) = (limits.batch_events, limits.batch_bytes);
+        // A copy of the reference, so that what waits for the subscription does not keep the loop.
+        let subscription = self.subscription;
         let mut due = interval(DUE_TICK);
         let mut housekeeping = interval(HOUSEKEEPING_TICK);
         for timer in [&mut due, &mut housekeeping] {
@@ -58,6 +65,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
         loop {
             let full = self.show_fullness(&usage);
+            let mut commands = Vec::new();
             // Every arm may be cancelled: a batch leaves the subscription only when its arm wins, a tick and the stop signal are
             // kept by their timer and their channel.
             let next = tokio::select! {
@@ -66,13 +74,14 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 _ = housekeeping.tick() => Next::Housekeeping,
                 () = self.links.changed() => Next::Links,
                 _ = due.tick() => Next::Due,
-                batch = self.subscription.next_batch(events, bytes), if !full => match batch {
+                1.. = self.commands.recv_many(&mut commands, limits.batch_commands) => Next::Commands,
+                batch = next_batch(subscription, events, bytes), if !full => match batch {
                     Some(batch) => Next::Batch(batch),
                     None => Next::Stop,
                 },
             };
             let worked = match next {
-                Next::Stop => return Ok(()),
+                Next::Stop => return self.obey_the_last().await,
                 Next::Links => {
                     self.show_degraded();
                     continue;
@@ -82,8 +91,24 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                     continue;
                 }
                 Next::Due => self.work_due(&mut usage).await?,
+                Next::Commands if full => {
+                    for command in commands {
+                        command.caller.shed(limits.retry_after);
+                    }
+                    continue;
+                }
+                Next::Commands => {
+                    // What was delivered meanwhile is worked in the same commit.
+                    let batch = next_batch(subscription, events, bytes);
+                    let batch = batch.now_or_never().flatten();
+                    let Some(worked) = self.take(batch, commands).await? else {
+                        return Ok(());
+                    };
+                    Some(worked)
+                }
                 Next::Batch(batch) => {
-                    let Some(worked) = self.take(batch).await? else {
+                    let commands = self.waiting_commands();
+                    let Some(worked) = self.take(Some(batch), commands).await? else {
                         return Ok(());
                     };
                     Some(worked)
@@ -99,32 +124,88 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
     }
 
-    /// Works a batch, however often the store fails meanwhile, and settles it, as far as it is done. Returns `None` if a stop or an
-    /// end came first.
-    async fn take(&mut self, batch: Batch) -> Result<Option<Worked>, RunError> {
-        let mut span = ProcessSpan::begin(&batch);
+    /// The commands that wait, as many as a batch takes along.
+    fn waiting_commands(&mut self) -> Vec<Waiting> {
+        let mut commands = Vec::new();
+        while commands.len() < self.engine.limits().batch_commands
+            && let Ok(next) = self.commands.try_recv()
+        {
+            commands.push(next);
+        }
+        commands
+    }
+
+    /// Takes no more commands, and obeys those that wait: whoever has sent them on counts on an answer.
+    async fn obey_the_last(&mut self) -> Result<(), RunError> {
+        self.commands.close();
+        loop {
+            let commands = self.waiting_commands();
+            if commands.is_empty() || self.take(None, commands).await?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Works a batch and commands, however often the store fails meanwhile; settles the batch, as far as it is done, and answers the
+    /// commands. Returns `None` if a stop or an end came first.
+    async fn take(
+        &mut self,
+        batch: Option<Batch>,
+        commands: Vec<Waiting>,
+    ) -> Result<Option<Worked>, RunError> {
+        let mut span = batch.as_ref().map(ProcessSpan::begin);
         let role = self.engine.role().name();
-        let channel = batch.channel;
-        let given_up = batch.queue == self.net;
-        let tags: Vec<u64> = batch.deliveries.iter().map(|d| d.tag).collect();
-        let deliveries = batch.deliveries.into_iter().map(|delivery| {
-            let past = match (given_up, delivery.redelivered) {
-                (true, _) => Past::GivenUp,
-                (false, true) => Past::Redelivered,
-                (false, false) => Past::First,
-            };
-            (incoming(delivery), past)
-        });
         let mut began = Instant::now();
         let reading = self.pulse.step();
-        let mut read = self.engine.read_deliveries(deliveries);
+        let mut delivered = Delivered::default();
+        let mut read = match batch {
+            None => self.engine.read_deliveries([]),
+            Some(batch) => {
+                delivered.channel = Some(batch.channel);
+                delivered.tags = batch.deliveries.iter().map(|d| d.tag).collect();
+                let given_up = batch.queue == self.net;
+                let deliveries = batch.deliveries.into_iter().map(|delivery| {
+                    let past = match (given_up, delivery.redelivered) {
+                        (true, _) => Past::GivenUp,
+                        (false, true) => Past::Redelivered,
+                        (false, false) => Past::First,
+                    };
+                    (incoming(delivery), past)
+                });
+                self.engine.read_deliveries(deliveries)
+            }
+        };
+        let mut callers = Vec::with_capacity(commands.len());
+        let mut asked = Vec::with_capacity(commands.len());
+        for Waiting {
+            request,
+            past,
+            caller,
+        } in commands
+        {
+            if caller.is_gone() {
+                caller.forget();
+                continue;
+            }
+            callers.push(Some(caller));
+            asked.push((request, past));
+        }
+        let mut asked = self.engine.read_commands(asked);
         drop(reading);
         loop {
             let before = read.done();
-            let Some(worked) = self.work(&mut read).await? else {
-                span.failed("stopped");
+            let Some(worked) = self.work(&mut read, &mut asked).await? else {
+                if let Some(span) = &mut span {
+                    span.failed("stopped");
+                }
                 return Ok(None);
             };
+            // What is told is durable by now.
+            for (place, decided) in asked.take_decided() {
+                if let Some(caller) = callers.get_mut(place).and_then(Option::take) {
+                    caller.tell(decided, self.requests);
+                }
+            }
             let committed = Instant::now();
             BatchWorked {
                 role,
@@ -134,19 +215,10 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 took: committed.duration_since(began),
             }
             .tell();
-            // Only now is every event so far applied, held, dead or dropped, durably. If the channel is gone, its deliveries come back
-            // on another one and are recognised.
-            if let Some(up_to) = read.done().checked_sub(1).and_then(|last| tags.get(last)) {
-                let settled = self.subscription.settle(channel, *up_to).await;
-                BatchSettled {
-                    role,
-                    meters: self.meters,
-                    settled,
-                    took: committed.elapsed(),
-                }
-                .tell();
+            if read.done() > before {
+                self.settle(&delivered, read.done(), committed).await;
             }
-            if read.is_done() {
+            if read.is_done() && asked.is_done() {
                 return Ok(Some(worked));
             }
             self.note(&worked);
@@ -158,13 +230,39 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
     }
 
-    /// Works the next step of a batch.
-    async fn work(&mut self, read: &mut ReadBatch<R::Fact>) -> Result<Option<Worked>, RunError> {
+    /// Settles the first so many deliveries.
+    async fn settle(&self, delivered: &Delivered, done: usize, committed: Instant) {
+        let (Some(subscription), Some(channel)) = (self.subscription, delivered.channel) else {
+            return;
+        };
+        // Only now is every event so far applied, held, dead or dropped, durably. If the channel is gone, its deliveries come back
+        // on another one and are recognised.
+        if let Some(up_to) = done
+            .checked_sub(1)
+            .and_then(|last| delivered.tags.get(last))
+        {
+            let settled = subscription.settle(channel, *up_to).await;
+            BatchSettled {
+                role: self.engine.role().name(),
+                meters: self.meters,
+                settled,
+                took: committed.elapsed(),
+            }
+            .tell();
+        }
+    }
+
+    /// Works the next step of a batch and commands.
+    async fn work(
+        &mut self,
+        read: &mut ReadBatch<R::Fact>,
+        asked: &mut Commands<R::Command>,
+    ) -> Result<Option<Worked>, RunError> {
         for failures in 1_u32.. {
             let step = self.pulse.step();
             let worked = self
                 .engine
-                .work(read, Timestamp::now(), rand::random())
+                .work_beside(read, asked, Timestamp::now(), rand::random())
                 .await;
             drop(step);
             match worked {
@@ -296,7 +394,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         if worked.owed > 0 {
             self.owed.notify_one();
         }
-        let unsettled = self.subscription.unsettled();
+        let unsettled = self.subscription.map_or(0, Subscription::unsettled);
         self.status.send_modify(|status| {
             status.unsettled = unsettled;
             status.usage = worked.usage;
@@ -348,7 +446,27 @@ enum Next {
     Links,
     Housekeeping,
     Due,
+    Commands,
     Batch(Batch),
+}
+
+/// The deliveries of a batch, as far as settling needs them.
+#[derive(Default)]
+struct Delivered {
+    channel: Option<Generation>,
+    tags: Vec<u64>,
+}
+
+/// The next batch of a role's queue, for which one without a queue waits for ever. Cancel-safe.
+async fn next_batch(
+    subscription: Option<&Subscription>,
+    events: usize,
+    bytes: usize,
+) -> Option<Batch> {
+    match subscription {
+        Some(subscription) => subscription.next_batch(events, bytes).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn incoming(delivery: Delivery) -> Incoming {

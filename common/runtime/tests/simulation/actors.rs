@@ -1,22 +1,25 @@
 //! The programs: owners of the queue, relays, and an operator.
 
+use doorstep_event::Refused;
 use doorstep_runtime::{
-    Engine, Limits, Past, ReadBatch,
+    Commands, Decided, Engine, Limits, Past, ReadBatch,
     operate::{self, OperateError},
     relay,
 };
 use doorstep_store::{DeadFilter, DeadRow, MemoryStore, Store, StoreError};
 
 use super::{
+    asked::Given,
     checker,
     executor::{Actor, race, step},
     mortal::Mortal,
+    obeyed,
     queue::Message,
     shape::{Guard, Settling},
     stepped::Stepped,
     world::{Shared, SimulatedOutlet, now, with},
 };
-use crate::ledger::Move;
+use crate::ledger::{Move, Order};
 
 pub type SimulatedStore = Stepped<MemoryStore>;
 
@@ -49,30 +52,44 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
                 let dice = &mut world.dice;
                 (dice.one_in(3), dice.between(1, 7), dice.fraction())
             });
-            let taken = if held_first {
-                None
+            let (taken, asked) = if held_first {
+                (None, Vec::new())
             } else {
-                with(&world, |world| world.queue.take(number, most))
+                with(&world, |world| {
+                    let commands = world.dice.below(4);
+                    let taken = world.queue.take(number, most);
+                    (taken, world.desk.take(number, commands))
+                })
             };
-            let Some((generation, tag, messages)) = taken else {
+            if taken.is_none() && asked.is_empty() {
                 let worked = engine.work_due(now(&world), jitter).await;
                 contended(&world, worked.err());
                 continue;
-            };
+            }
+            let messages = taken.as_ref().map_or(&[][..], |(_, _, messages)| messages);
             let settle = || {
+                let Some((generation, tag, messages)) = &taken else {
+                    return;
+                };
                 with(&world, |world| {
-                    checker::settled(world, &messages);
-                    world.queue.settle(number, generation, tag);
+                    checker::settled(world, messages);
+                    world.queue.settle(number, *generation, *tag);
                 });
             };
-            let mut batch = read(&world, &engine, &messages);
+            let mut batch = read(&world, &engine, messages);
+            let mut commands = read_commands(&world, &engine, &asked);
             if settling == Settling::BeforeTheCommit {
                 settle();
             }
-            while !batch.is_done() {
-                let worked = engine.work(&mut batch, now(&world), jitter).await;
-                contended(&world, worked.err());
+            while !(batch.is_done() && commands.is_done()) {
+                let at = now(&world);
+                let worked = engine.work_beside(&mut batch, &mut commands, at, jitter);
+                contended(&world, worked.await.err());
                 step().await;
+                for (place, decided) in commands.take_decided() {
+                    answer(&world, &asked[place], decided);
+                    step().await;
+                }
             }
             step().await;
             if settling == Settling::AfterTheCommit {
@@ -109,6 +126,41 @@ pub fn read(
         };
         (message.incoming.clone(), past)
     }))
+}
+
+/// Takes commands with what is known of their past.
+pub fn read_commands(
+    world: &Shared,
+    engine: &Engine<Mortal, SimulatedStore>,
+    asked: &[Given],
+) -> Commands<Order> {
+    let guard = with(world, |world| world.shape.guard);
+    engine.read_commands(asked.iter().map(|given| {
+        let past = match (guard, given.redelivered) {
+            (Guard::Told, true) => Past::Redelivered,
+            _ => Past::First,
+        };
+        (given.request.clone(), past)
+    }))
+}
+
+/// Tells the caller what has become of a command.
+pub fn answer(world: &Shared, given: &Given, decided: Decided) {
+    with(world, |world| {
+        world.note(|| format!("answers {} with {decided:?}", given.request.id));
+        match &decided {
+            Decided::Expired => world.book.count("expired"),
+            Decided::Answer(Ok(_)) => world.book.count("replied anew"),
+            Decided::Answer(Err(refused)) if refused.code == Refused::ID_REUSED => {
+                world.book.count("id reused");
+            }
+            Decided::Answer(Err(_)) => world.book.count("refused"),
+        }
+        if let Decided::Answer(answer) = &decided {
+            obeyed::replied(world, given, answer);
+        }
+        world.desk.answer(given, decided);
+    });
 }
 
 /// Two owners meet each other now and then, but not forty times in a row: a conflict that never ends is a mistake.

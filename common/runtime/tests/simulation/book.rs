@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use doorstep_event::{EventId, StreamKey};
+use doorstep_event::{Event, EventId, StreamKey};
 use doorstep_store::{
     Changes, Commit, DeadFate, DeadId, DeadRow, DeadStatus, HeldReason, Loaded, Tally,
 };
@@ -13,6 +13,8 @@ pub struct Book {
     pub skipped: BTreeSet<(StreamKey, u64)>,
     /// The ids of dead letters' events that an operator has skipped, whether they had a place or not.
     pub skipped_ids: BTreeSet<(String, EventId)>,
+    /// The events of those dead letters.
+    pub skipped_events: Vec<Event>,
     /// Every dead letter ever made, and how often it was made.
     pub dead: BTreeMap<DeadId, (DeadRow, usize)>,
     /// The tallies of all commits, summed up.
@@ -65,7 +67,19 @@ impl Book {
             let made = self.dead.entry(new.row.id.clone());
             made.or_insert_with(|| (new.row.clone(), 1));
         }
+        for _ in &changes.replies {
+            let beside = changes.tally.applied > 0;
+            self.count(if beside {
+                "obeyed beside events"
+            } else {
+                "obeyed"
+            });
+        }
+        for _ in &changes.schedule {
+            self.count("scheduled");
+        }
         self.tally.applied += changes.tally.applied;
+        self.tally.obeyed += changes.tally.obeyed;
         self.tally.skipped += changes.tally.skipped;
         self.tally.replayed += changes.tally.replayed;
     }
@@ -99,6 +113,7 @@ impl Book {
         let Some(event) = &dead.event else {
             return;
         };
+        self.skipped_events.push(event.clone());
         self.skipped_ids
             .insert((event.source.to_string(), event.id.clone()));
         if let (true, Some(sequence)) = (dead.blocks, event.sequence) {

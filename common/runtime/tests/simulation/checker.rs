@@ -9,10 +9,11 @@ use doorstep_store::{Ask, DeadFilter, OutboxKind, Store};
 use super::{
     executor::finish,
     input::{Form, Meant},
+    obeyed::{self, CALLER},
     queue::Message,
     world::World,
 };
-use crate::ledger::{self, Account, Move, Told};
+use crate::ledger::{self, Account, Bid, Move, Told};
 
 /// Nothing is settled before it is applied, held, dead or dropped for good, in the store.
 pub fn settled(world: &mut World, messages: &[Message]) {
@@ -91,6 +92,7 @@ pub fn drained(world: &World) -> Vec<String> {
     let mut wrong = world.book.violations.clone();
     let accounts: BTreeMap<_, _> = finish(ledger::accounts(&world.store)).into_iter().collect();
     wrong.extend(leftovers(world));
+    wrong.extend(obeyed::commands(world, &accounts));
     wrong.extend(streams(world, &accounts));
     wrong.extend(loose(world, &accounts));
     wrong.extend(states(world, &accounts));
@@ -112,6 +114,8 @@ fn leftovers(world: &World) -> Vec<String> {
         ("blocked", summary.blocked),
         ("gaps", summary.gaps),
         ("due", summary.held_due),
+        ("scheduled", usage.scheduled.rows),
+        ("scheduled bytes", usage.scheduled.bytes),
         ("in the queue", u64::from(!world.queue.is_empty())),
         (
             "made due by the sweep",
@@ -226,7 +230,25 @@ fn states(world: &World, accounts: &Accounts) -> Vec<String> {
     let mut balances: BTreeMap<&str, i64> = BTreeMap::new();
     for (key, account) in accounts {
         let (mut open, mut fixed) = (false, false);
+        match obeyed::scheduled(world, key, account) {
+            Ok(sum) => *balances.entry(key).or_default() += sum,
+            Err(why) => wrong.push(why),
+        }
         for entry in &account.entries {
+            if entry.starts_with("scheduled-") {
+                continue;
+            }
+            if let Some(id) = entry.strip_prefix(CALLER) {
+                match world.desk.obeyed(id).map(|order| order.bid) {
+                    Some(Bid::Deposit(amount)) => *balances.entry(key).or_default() += amount,
+                    Some(Bid::Withdraw(amount)) => *balances.entry(key).or_default() -= amount,
+                    Some(Bid::AfterOpen) if !open => {
+                        wrong.push(format!("{key}: {entry} came too soon"));
+                    }
+                    _ => {}
+                }
+                continue;
+            }
             let Some(fact) = fact(world, key, entry) else {
                 wrong.push(format!("{key} has {entry}, which nobody has published"));
                 continue;
@@ -257,7 +279,8 @@ fn states(world: &World, accounts: &Accounts) -> Vec<String> {
             wrong.push(format!("{key} has {balance}, its events say {sum}"));
         }
     }
-    let applied: usize = accounts.values().map(|a| a.entries.len()).sum();
+    let entries = accounts.values().flat_map(|account| &account.entries);
+    let applied = entries.filter(|entry| !entry.starts_with(CALLER)).count();
     if applied as u64 != world.book.tally.applied {
         let tally = world.book.tally.applied;
         wrong.push(format!("{applied} were applied, the tally says {tally}"));
@@ -300,7 +323,13 @@ fn emitted(world: &World, accounts: &Accounts) -> Vec<String> {
         }
     }
     for (key, account) in accounts {
-        let tells = |entry: &&String| matches!(fact(world, key, entry), Some(Move::Tell));
+        let tells = |entry: &&String| match entry.strip_prefix(CALLER) {
+            Some(id) => matches!(
+                world.desk.obeyed(id).map(|order| order.bid),
+                Some(Bid::Deposit(_))
+            ),
+            None => matches!(fact(world, key, entry), Some(Move::Tell)),
+        };
         let mut expected: Vec<_> = account.entries.iter().filter(tells).cloned().collect();
         let mut told = told
             .remove(format!("told/{key}").as_str())

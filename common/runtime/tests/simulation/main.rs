@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod actors;
+mod asked;
 mod book;
 mod checker;
 mod dice;
@@ -15,6 +16,7 @@ mod input;
 #[path = "../ledger/mod.rs"]
 mod ledger;
 mod mortal;
+mod obeyed;
 mod queue;
 mod scenes;
 mod schedules;
@@ -55,6 +57,13 @@ fn every_schedule_ends_with_each_event_applied_once_and_in_order() {
             "replay against skip",
             "death",
             "poison",
+            "obeyed",
+            "obeyed beside events",
+            "replied anew",
+            "id reused",
+            "expired",
+            "refused",
+            "scheduled",
         ] {
             let times = counts.get(what).copied().unwrap_or_default();
             // Of the rest there is plenty; for this a dead letter must be tried again before what it awaited in vain has come.
@@ -154,6 +163,30 @@ fn the_schedules_find_a_relay_that_deletes_what_was_not_confirmed() {
 fn the_schedules_find_a_store_that_loses_cursors() {
     finds(|shape| Shape {
         bug: Bug::LosesCursors,
+        ..shape
+    });
+}
+
+#[test]
+fn the_schedules_find_a_store_that_loses_replies() {
+    finds(|shape| Shape {
+        bug: Bug::LosesReplies,
+        ..shape
+    });
+}
+
+#[test]
+fn the_schedules_find_a_store_that_lets_scheduled_events_fire_again() {
+    finds(|shape| Shape {
+        bug: Bug::KeepsScheduled,
+        ..shape
+    });
+}
+
+#[test]
+fn the_schedules_find_an_owner_that_replies_before_the_commit() {
+    finds(|shape| Shape {
+        bug: Bug::WritesLate,
         ..shape
     });
 }

@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 
-use doorstep_event::{ContractError, Event, Timestamp};
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
+use doorstep_event::{ContractError, Event, Refused, Request, Timestamp};
+use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States};
 use doorstep_store::EntityKey;
 
 use super::world::{Shared, with};
-use crate::ledger::{Account, Ledger, Move};
+use crate::ledger::{Account, Bid, Ledger, Move, Order};
 
 thread_local! {
     /// Whether the handler that was asked last has ended its process. The actor is on this very thread, at its next step at the latest.
@@ -29,7 +29,7 @@ pub struct Mortal;
 
 impl Role for Mortal {
     type Fact = Move;
-    type Command = NoRequest;
+    type Command = Order;
     type Query = NoRequest;
     type State = Account;
 
@@ -60,6 +60,28 @@ impl Role for Mortal {
             return Ok(Effects::none());
         }
         Ledger.handle(states, event, fact, now)
+    }
+
+    fn read_command(&self, request: &Request) -> Result<Order, ContractError> {
+        Ledger.read_command(request)
+    }
+
+    fn command_keys(&self, request: &Request, order: &Order) -> Vec<EntityKey> {
+        Ledger.command_keys(request, order)
+    }
+
+    fn obey(
+        &self,
+        states: &mut States<Account>,
+        request: &Request,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<Obeyed, Refused> {
+        if order.bid == Bid::Kill {
+            DEAD.set(LETHAL.get());
+            return Err(Refused::new(Refused::FAILED, "it would kill"));
+        }
+        Ledger.obey(states, request, order, now)
     }
 }
 

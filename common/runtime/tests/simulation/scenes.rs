@@ -60,6 +60,7 @@ fn quiet_world(store: MemoryStore) -> Shared {
         dice,
         shape: Shape::of(0),
         faulty: false,
+        desk: super::asked::Desk::new(&mut Dice::new(0), at(), 0),
         queue: Queue::new(1, 1),
         book: Book::default(),
         published: Vec::new(),

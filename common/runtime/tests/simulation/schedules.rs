@@ -15,7 +15,9 @@ use doorstep_runtime::{
 use doorstep_store::{DeadFilter, MemoryStore, Store};
 
 use super::{
-    actors, checker,
+    actors,
+    asked::Desk,
+    checker,
     dice::Dice,
     executor::{Actor, advance, finish},
     input::Input,
@@ -57,6 +59,7 @@ fn world(shape: &Shape, dice: &mut Dice) -> Shared {
     Arc::new(Mutex::new(World {
         clock,
         input: Input::new(&mut dice.fork(), clock, shape.events),
+        desk: Desk::new(&mut dice.fork(), clock, shape.commands),
         dice: dice.fork(),
         shape: shape.clone(),
         faulty: true,
@@ -147,6 +150,10 @@ impl Schedule {
             }
             let owner = world.dice.below(2);
             world.queue.push(owner);
+            if world.dice.one_in(2) {
+                let clock = world.clock;
+                world.desk.ask(&mut world.dice, clock);
+            }
         });
     }
 
@@ -180,6 +187,7 @@ impl Schedule {
             world
                 .note(|| format!("cut the channel of owner {owner}, its deliveries return {to:?}"));
             world.queue.cut(owner, to);
+            world.desk.cut(owner);
         });
     }
 
@@ -209,6 +217,10 @@ fn drain(world: &Shared) -> Result<(), String> {
         world.moving = "drain".into();
         world.queue.cut(0, Return::ToFront);
         world.queue.cut(1, Return::ToFront);
+        world.desk.cut(0);
+        world.desk.cut(1);
+        // Whoever has heard nothing, or nothing for certain, asks once more.
+        world.desk.begin_anew();
         // What was still on its way arrives too late.
         while world.queue.arrive() {}
         while let Some(incoming) = world.input.to_publish.pop() {
@@ -267,6 +279,9 @@ impl Drain {
                 while world.queue.arrive() {}
             });
         }
+        if !self.obey()? {
+            return Ok(false);
+        }
         for _ in 0..ROUNDS {
             let at = now(&self.world);
             let Some(worked) = survive(&self.world, self.engine.work_due(at, 0.5)) else {
@@ -291,8 +306,12 @@ impl Drain {
         self.settle_the_dead()?;
         let memory = with(&self.world, |world| world.store.clone());
         let summary = finish(memory.summary(now(&self.world)))?;
-        if summary.usage.held.rows + summary.usage.dead.rows + summary.usage.outbox.rows == 0 {
-            return Ok(true);
+        let usage = summary.usage;
+        let left = usage.held.rows + usage.dead.rows + usage.outbox.rows + usage.scheduled.rows;
+        if left == 0 {
+            return Ok(with(&self.world, |world| {
+                world.desk.ask_the_rest(world.clock)
+            }));
         }
         let next_due = finish(memory.next_due())?;
         with(&self.world, |world| match next_due {
@@ -302,9 +321,35 @@ impl Drain {
         Ok(false)
     }
 
+    /// Obeys what is asked. Returns whether the process is still there.
+    fn obey(&mut self) -> Result<bool, OperateError> {
+        loop {
+            let asked = with(&self.world, |world| world.desk.take(0, 5));
+            if asked.is_empty() {
+                return Ok(true);
+            }
+            let mut commands = actors::read_commands(&self.world, &self.engine, &asked);
+            while !commands.is_done() {
+                let at = now(&self.world);
+                let worked = survive(&self.world, self.engine.obey(&mut commands, at, 0.5));
+                let Some(worked) = worked else {
+                    self.start_again();
+                    return Ok(false);
+                };
+                worked?;
+                for (place, decided) in commands.take_decided() {
+                    actors::answer(&self.world, &asked[place], decided);
+                }
+            }
+        }
+    }
+
     /// The process has died: its deliveries come back, and another one starts.
     fn start_again(&mut self) {
-        with(&self.world, |world| world.queue.cut(0, Return::ToFront));
+        with(&self.world, |world| {
+            world.queue.cut(0, Return::ToFront);
+            world.desk.cut(0);
+        });
         let limits = self.limits.clone();
         self.engine = actors::engine(&self.world, self.store.clone(), limits);
     }

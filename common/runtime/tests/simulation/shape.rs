@@ -9,6 +9,8 @@ pub struct Shape {
     pub seed: u64,
     /// The most events in streams.
     pub events: usize,
+    /// The most commands.
+    pub commands: usize,
     /// How often somebody moves before what is left is drained.
     pub moves: usize,
     pub crashes: bool,
@@ -57,6 +59,7 @@ impl Shape {
         Self {
             seed,
             events,
+            commands: 6,
             moves,
             crashes: true,
             cuts: true,
@@ -100,6 +103,12 @@ impl Shape {
                     ..self.clone()
                 });
             }
+        }
+        if self.commands > 0 {
+            simpler.push(Self {
+                commands: self.commands - 1,
+                ..self.clone()
+            });
         }
         if self.moves > 20 {
             simpler.push(Self {

@@ -33,6 +33,12 @@ pub enum Bug {
     LosesCursors,
     /// The ids of events without a sequence are not written.
     LosesSeenIds,
+    /// Replies to commands are not written.
+    LosesReplies,
+    /// Scheduled events are not released.
+    KeepsScheduled,
+    /// What commands have led to is now and then said to be written, and is not.
+    WritesLate,
 }
 
 /// Where the steps of an operation are.
@@ -91,6 +97,20 @@ impl<S: Store> Stepped<S> {
     async fn commit_and_note(&self, mut changes: Changes) -> Result<Commit, StoreError> {
         let before = self.current(&changes).await?;
         self.spoil(&mut changes, &before);
+        if self.bug == Bug::KeepsScheduled {
+            let all = self.store.due(Timestamp::MAX, usize::MAX, u64::MAX).await?;
+            let scheduled = |id| {
+                all.iter()
+                    .any(|row| row.id == id && row.reason == HeldReason::Scheduled)
+            };
+            changes.release.retain(|id| !scheduled(*id));
+        }
+        if self.bug == Bug::WritesLate && !changes.replies.is_empty() {
+            let nothing = self.store.commit(Changes::at(changes.now)).await?;
+            if with(&self.world, |world| world.faulty && world.dice.one_in(3)) {
+                return Ok(nothing);
+            }
+        }
         let mut settled = Vec::new();
         for (id, _, fate) in &changes.settle {
             let found = self.store.dead(DeadFilter::Id(id.clone()), None, 1).await?;
@@ -142,7 +162,12 @@ impl<S: Store> Stepped<S> {
                 }
             }
             Bug::LosesSeenIds => changes.seen.clear(),
-            Bug::None | Bug::ForgetsNextHeld | Bug::ForgetsAwaiting => {}
+            Bug::LosesReplies => changes.replies.clear(),
+            Bug::None
+            | Bug::ForgetsNextHeld
+            | Bug::ForgetsAwaiting
+            | Bug::KeepsScheduled
+            | Bug::WritesLate => {}
         }
     }
 }

@@ -7,7 +7,9 @@ use doorstep_messaging::Outcome;
 use doorstep_runtime::relay::Outlet;
 use doorstep_store::{MemoryStore, OutboxKind};
 
-use super::{book::Book, dice::Dice, executor::step, input::Input, queue::Queue, shape::Shape};
+use super::{
+    asked::Desk, book::Book, dice::Dice, executor::step, input::Input, queue::Queue, shape::Shape,
+};
 
 /// The world, as actors share it.
 pub type Shared = Arc<Mutex<World>>;
@@ -19,6 +21,7 @@ pub struct World {
     /// Whether faults strike; off while what is left is drained.
     pub faulty: bool,
     pub queue: Queue,
+    pub desk: Desk,
     pub book: Book,
     /// What the broker has got from the outbox, in the order in which it came.
     pub published: Vec<OutboxKind>,

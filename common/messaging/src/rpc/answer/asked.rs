@@ -118,7 +118,7 @@ impl ReplyHandle {
     }
 
     /// Acknowledges the request and says nothing: nobody would hear it.
-    pub(super) fn forget(mut self) {
+    pub fn forget(mut self) {
         self.ended = Ended::Settled;
         self.line.acknowledge(self.tag);
     }

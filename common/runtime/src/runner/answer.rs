@@ -1,0 +1,77 @@
+//! Requests that come by the broker, on their way to the desk and back.
+
+use std::{sync::Arc, time::Duration};
+
+use doorstep_event::Act;
+use doorstep_messaging::{Asked, Reply, Responder};
+use tokio::sync::watch;
+
+use super::{
+    caller::{Caller, Waiting},
+    desk::{Desk, DeskError},
+};
+use crate::Past;
+
+/// Hands out requests until the role stops; then waits for the replies to what was handed out, within the grace period, and closes.
+pub(super) async fn answering(
+    responder: Arc<Responder>,
+    desk: Desk,
+    mut stopped: watch::Receiver<bool>,
+    grace: Duration,
+) {
+    loop {
+        // Both may be cancelled: a request leaves the responder only when its arm wins.
+        let asked = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => break,
+            asked = responder.next() => asked,
+        };
+        let Some(asked) = asked else { break };
+        match asked.request.act {
+            Act::Command => obey(&desk, asked),
+            Act::Query => drop(tokio::spawn(query(desk.clone(), asked))),
+        }
+    }
+    responder.close(grace).await;
+}
+
+fn obey(desk: &Desk, asked: Asked) {
+    let past = if asked.redelivered {
+        Past::Redelivered
+    } else {
+        Past::First
+    };
+    let caller = Caller::Rpc(asked.reply, asked.cancelled);
+    let refused = desk.take(Waiting::new(asked.request, past, caller));
+    if let Err((waiting, DeskError::Overloaded { retry_after })) = refused {
+        waiting.caller.shed(retry_after);
+    }
+}
+
+/// The responder's bound is that of these tasks.
+async fn query(desk: Desk, asked: Asked) {
+    let Asked {
+        request,
+        cancelled,
+        reply,
+        ..
+    } = asked;
+    // Nothing is written, so work that nobody waits for is dropped wherever it is.
+    let answer = tokio::select! {
+        biased;
+        answer = desk.query(request) => answer,
+        () = cancelled.cancelled() => return reply.forget(),
+    };
+    match answer {
+        Ok(answer) => {
+            reply.send(Reply::Answer(answer));
+        }
+        Err(DeskError::Overloaded { retry_after }) => {
+            reply.send(Reply::Shed { retry_after });
+        }
+        // Its caller has noticed by itself.
+        Err(DeskError::TimedOut) => reply.forget(),
+        // Another server may answer it.
+        Err(DeskError::Closed | DeskError::Unavailable { .. }) => drop(reply),
+    }
+}

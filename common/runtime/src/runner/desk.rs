@@ -1,0 +1,173 @@
+//! Where a running role is asked: commands go on to its loop, queries are answered beside it. Whoever is one too many hears so at once.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+
+use doorstep_event::{Act, Answer, Request, Timestamp};
+use doorstep_store::{Store, StoreError};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::caller::{Caller, Waiting};
+use crate::{
+    Limits, Past, Queries, Role,
+    told::{RequestEnded, RequestMeters},
+};
+
+/// Asks a role in this very process. Cheap to clone; it stays usable, and says [`DeskError::Closed`], after the role has ended.
+#[derive(Clone)]
+pub struct Desk(Arc<Counter>);
+
+/// Why a request has no answer. After [`DeskError::TimedOut`] and [`DeskError::Closed`] a command may have been obeyed all the same, or
+/// may yet be: asking again under the same id tells, and does nothing twice.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeskError {
+    /// There is more to do than can be done. The request was not begun.
+    #[error("too much is asked of this role, try again in {retry_after:?}")]
+    Overloaded {
+        /// When it is worth trying again.
+        retry_after: std::time::Duration,
+    },
+    /// The deadline is over.
+    #[error("no answer came before the deadline")]
+    TimedOut,
+    /// The role has ended, or is ending.
+    #[error("the role has ended")]
+    Closed,
+    /// The store cannot be read now, so a query has no answer.
+    #[error("{reason}")]
+    Unavailable {
+        /// What the store has said.
+        reason: String,
+    },
+}
+
+type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send + 'a>>;
+
+/// [`Queries`] of any role on any store.
+trait Answers: Send + Sync {
+    fn answer<'a>(&'a self, request: &'a Request) -> Answering<'a>;
+}
+
+impl<R: Role, S: Store> Answers for Queries<R, S> {
+    fn answer<'a>(&'a self, request: &'a Request) -> Answering<'a> {
+        Box::pin(self.answer(request, Timestamp::now()))
+    }
+}
+
+struct Counter {
+    commands: mpsc::Sender<Waiting>,
+    queries: Box<dyn Answers>,
+    under_way: Semaphore,
+    retry_after: std::time::Duration,
+    meters: RequestMeters,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// A desk, and what its loop takes commands from.
+    pub(super) fn new<R: Role, S: Store>(
+        queries: Queries<R, S>,
+        role: &'static str,
+        limits: &Limits,
+    ) -> (Self, mpsc::Receiver<Waiting>) {
+        let (commands, waiting) = mpsc::channel(limits.waiting_commands.max(1));
+        let desk = Self(Arc::new(Counter {
+            commands,
+            queries: Box::new(queries),
+            under_way: Semaphore::new(limits.queries),
+            retry_after: limits.retry_after,
+            meters: RequestMeters::of(role),
+        }));
+        (desk, waiting)
+    }
+
+    /// Asks: [`Desk::obey`] or [`Desk::query`], by what the request says of itself.
+    ///
+    /// # Errors
+    /// See [`DeskError`]. A refusal is an answer.
+    pub async fn ask(&self, request: Request) -> Result<Answer, DeskError> {
+        match request.act {
+            Act::Command => self.obey(request).await,
+            Act::Query => self.query(request).await,
+        }
+    }
+
+    /// Has a command obeyed. The answer comes once what it says is durable, at the deadline at the latest.
+    ///
+    /// May be cancelled: a command that was not begun is then never begun.
+    ///
+    /// # Errors
+    /// See [`DeskError`]. A refusal is an answer.
+    pub async fn obey(&self, request: Request) -> Result<Answer, DeskError> {
+        let left = left(&request)?;
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting::new(request, Past::First, Caller::Desk(answer));
+        self.take(waiting).map_err(|(_, error)| error)?;
+        match timeout(left, answered).await {
+            Err(_) => Err(DeskError::TimedOut),
+            Ok(Err(_)) => Err(DeskError::Closed),
+            Ok(Ok(answer)) => answer,
+        }
+    }
+
+    /// Has a query answered, from states as they are now. May be cancelled.
+    ///
+    /// # Errors
+    /// See [`DeskError`]. A refusal is an answer.
+    pub async fn query(&self, request: Request) -> Result<Answer, DeskError> {
+        let left = left(&request)?;
+        let began = Instant::now();
+        let counter = &self.0;
+        let Ok(_permit) = counter.under_way.try_acquire() else {
+            return Err(self.overloaded());
+        };
+        let answer = timeout(left, counter.queries.answer(&request)).await;
+        let answer = answer.map_err(|_| DeskError::TimedOut)?;
+        let answer = answer.map_err(|error| DeskError::Unavailable {
+            reason: error.to_string(),
+        })?;
+        RequestEnded {
+            meters: &counter.meters,
+            act: Act::Query,
+            answer: &answer,
+            took: began.elapsed(),
+        }
+        .tell();
+        Ok(answer)
+    }
+
+    /// Hands a command on to the loop, or gives it back with the reason.
+    pub(super) fn take(&self, waiting: Waiting) -> Result<(), (Box<Waiting>, DeskError)> {
+        self.0
+            .commands
+            .try_send(waiting)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(waiting) => (Box::new(waiting), self.overloaded()),
+                mpsc::error::TrySendError::Closed(waiting) => {
+                    (Box::new(waiting), DeskError::Closed)
+                }
+            })
+    }
+
+    fn overloaded(&self) -> DeskError {
+        DeskError::Overloaded {
+            retry_after: self.0.retry_after,
+        }
+    }
+}
+
+/// How long somebody will wait for the answer.
+fn left(request: &Request) -> Result<std::time::Duration, DeskError> {
+    let left = request.deadline.duration_since(Timestamp::now());
+    match std::time::Duration::try_from(left) {
+        Ok(left) if !left.is_zero() => Ok(left),
+        _ => Err(DeskError::TimedOut),
+    }
+}

@@ -1,0 +1,116 @@
+//! What must hold of commands and of what they have scheduled, when everything is drained.
+
+use std::collections::BTreeMap;
+
+use doorstep_event::{Answer, Refused};
+use doorstep_store::{Ask, Store};
+
+use super::{asked::Given, executor::finish, world::World};
+use crate::ledger::{Account, Bid, Move};
+
+type Accounts = BTreeMap<String, Account>;
+
+/// The name of a command's entry without its id.
+pub const CALLER: &str = "gateway/1 ";
+
+/// Nothing is replied before it is in the store.
+pub fn replied(world: &mut World, given: &Given, answer: &Answer) {
+    let Ok(reply) = answer else { return };
+    let request = &given.request;
+    let ask = Ask {
+        replies: vec![(request.caller.clone(), request.id.clone())],
+        ..Ask::default()
+    };
+    let stored = finish(world.store.load(ask)).unwrap().replies.remove(0);
+    if stored.is_none_or(|stored| stored.reply != *reply) {
+        let violation = format!("replied too early: {request:?}");
+        world.book.violations.push(violation);
+    }
+}
+
+/// Each command was obeyed once if it was ever replied to, and otherwise never; and whoever has asked has heard the same each time.
+pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut replies: BTreeMap<&str, Vec<(usize, &bytes::Bytes)>> = BTreeMap::new();
+    for (number, request) in world.desk.orders.iter().enumerate() {
+        let bid = world.desk.bid(number).bid;
+        let replies = replies.entry(request.id.as_str()).or_default();
+        let Some(answers) = world.desk.answers.get(&number) else {
+            wrong.push(format!("{request:?} was never answered"));
+            continue;
+        };
+        let before = world.desk.replies.get(&number).into_iter().flatten();
+        for answer in before.chain(answers) {
+            match answer {
+                Ok(reply) => replies.push((number, reply)),
+                Err(refused) if refused.code == Refused::FAILED => {
+                    // Under its id alone a command is known to kill.
+                    let kills = world.desk.is_under_one_id_with(number, &Bid::Kill);
+                    let blamed = bid == Bid::Panic || kills;
+                    // A process that is crashed from outside while it tries a command dies of it, as far as anybody can tell.
+                    if !blamed && !world.shape.crashes {
+                        wrong.push(format!("innocent, and yet refused: {request:?}"));
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    for (id, replies) in replies {
+        let first = replies.first();
+        if replies.iter().any(|reply| Some(reply) != first) {
+            wrong.push(format!("{id} has several replies: {replies:?}"));
+        }
+        let name = format!("{CALLER}{id}");
+        let entries = accounts.values().flat_map(|account| &account.entries);
+        let times = entries.filter(|entry| **entry == name).count();
+        let silent = first.is_some_and(|(number, _)| world.desk.bid(*number).bid == Bid::Nothing);
+        if times != usize::from(first.is_some() && !silent) {
+            wrong.push(format!("{id} was obeyed {times} times: {first:?}"));
+        }
+    }
+    wrong
+}
+
+/// What was scheduled on an account has fired once, or was stepped over as a dead letter. Returns what that has added.
+pub fn scheduled(world: &World, key: &str, account: &Account) -> Result<i64, String> {
+    let fires = |entry: &&String| entry.starts_with("scheduled-");
+    let mut fired: Vec<_> = account.entries.iter().filter(fires).collect();
+    let times = fired.len();
+    fired.sort_unstable();
+    fired.dedup();
+    let mut expected = Vec::new();
+    for id in account
+        .entries
+        .iter()
+        .filter_map(|e| e.strip_prefix(CALLER))
+    {
+        if let Some(Bid::Later(_, fact)) = world.desk.obeyed(id).map(|order| order.bid) {
+            expected.push(fact);
+        }
+    }
+    let skipped: Vec<Move> = world
+        .book
+        .skipped_events
+        .iter()
+        .filter(|event| {
+            event.subject.as_str() == key && event.id.as_str().starts_with("scheduled-")
+        })
+        .map(|event| serde_json::from_slice(&event.data).unwrap())
+        .collect();
+    if times != fired.len() || times + skipped.len() != expected.len() {
+        return Err(format!(
+            "{key}: {fired:?} of {expected:?} have fired {times} times, {skipped:?} were skipped"
+        ));
+    }
+    let sum = |facts: &[Move]| -> i64 {
+        facts
+            .iter()
+            .map(|fact| match fact {
+                Move::Add(amount) => *amount,
+                _ => 0,
+            })
+            .sum()
+    };
+    Ok(sum(&expected) - sum(&skipped))
+}

@@ -1,0 +1,134 @@
+//! A role that is asked by way of the broker: each command is obeyed once, whatever happens to the processes that answer.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use doorstep_event::{Request, Timestamp};
+use doorstep_messaging::{AskError, AskSettings, Requester, RoleQueues};
+use doorstep_store::Store;
+use doorstep_tests::{
+    Fault, FaultyStore, LEDGER, World,
+    ledger::{Ask, Bid, Ledger, Order, Standing, accounts, entries, order, request},
+    wait_until,
+};
+use tokio::task::JoinSet;
+
+use crate::{SOON, roles::summary, shelf::on_every_store};
+
+/// The ledger, asked.
+const ASKED: RoleQueues = RoleQueues {
+    answers: true,
+    ..LEDGER
+};
+
+async fn requester(world: &World) -> Arc<Requester> {
+    let (settings, topology) = (world.settings(), world.topology().clone());
+    let asks = Requester::start(settings, "a test asks", topology, AskSettings::default());
+    asks.ready(SOON).await.unwrap();
+    Arc::new(asks)
+}
+
+fn patient(mut request: Request) -> Request {
+    request.deadline = Timestamp::now() + SOON;
+    request
+}
+
+fn deposit(id: &str, account: &str) -> Request {
+    patient(order(id, Timestamp::now(), account, Bid::Deposit(5)))
+}
+
+async fn ask(requester: &Requester, account: &str) -> Result<Standing, AskError> {
+    let account = account.to_owned();
+    let query = request("gateway/1", "query", Timestamp::now(), &Ask { account });
+    requester.ask_again_as::<Ask>(patient(query)).await
+}
+
+on_every_store! {
+    async fn a_command_whose_process_ends_before_the_reply_is_obeyed_once_and_answered(shelf) {
+        let world = World::new("requests", &[ASKED]).await;
+        let requester = requester(&world).await;
+        let store = FaultyStore::new(shelf.open());
+        let role = world.start(Ledger, store.clone());
+        role.taking(SOON).await;
+        store.set(Fault::HangsAfterCommit);
+        let asked = tokio::spawn({
+            let requester = Arc::clone(&requester);
+            async move { requester.ask_as::<Order>(deposit("1", "account/a")).await }
+        });
+        wait_until("it is written", SOON, async || store.hung() == 1).await;
+        role.crash();
+
+        let role = world.start(Ledger, shelf.open());
+        assert_eq!(asked.await.unwrap(), Ok(Standing { balance: 5, entries: 1 }));
+        let again = requester.ask_as::<Order>(deposit("1", "account/a")).await;
+        assert_eq!(again, Ok(Standing { balance: 5, entries: 1 }));
+        assert_eq!(ask(&requester, "account/a").await.unwrap().entries, 1);
+        let short = order("2", Timestamp::now(), "account/a", Bid::Withdraw(9));
+        match requester.ask(patient(short)).await {
+            Err(AskError::Refused(refused)) => assert_eq!(refused.code, "short"),
+            other => panic!("it was not refused: {other:?}"),
+        }
+        role.stop().await.unwrap();
+    }
+}
+
+on_every_store! {
+    async fn many_commands_are_obeyed_once_each_while_their_processes_end(shelf) {
+        const COMMANDS: usize = 200;
+        let world = World::new("many-requests", &[ASKED]).await;
+        let requester = requester(&world).await;
+        let store = shelf.open();
+        let mut role = world.start(Ledger, shelf.open());
+        let mut asked = JoinSet::new();
+        for n in 0..COMMANDS {
+            let requester = Arc::clone(&requester);
+            asked.spawn(async move {
+                let command = deposit(&n.to_string(), &format!("account/{}", n % 7));
+                let answer = requester.ask_again_as::<Order>(command).await;
+                (n, answer)
+            });
+        }
+        for most in [20, 60, 120] {
+            wait_until("some are obeyed", SOON, async || summary(&store).await.tally.obeyed >= most).await;
+            role.crash();
+            role = world.start(Ledger, shelf.open());
+        }
+        let mut answered = BTreeSet::new();
+        while let Some(ended) = asked.join_next().await {
+            let (n, answer) = ended.unwrap();
+            assert!(answer.is_ok(), "{n}: {answer:?}");
+            answered.insert(n);
+        }
+        assert_eq!(answered.len(), COMMANDS);
+        let mut applied = Vec::new();
+        for (account, state) in accounts(&store).await {
+            assert_eq!(state.balance, 5 * state.entries.len() as i64, "{account}");
+            applied.extend(entries(&store, &account).await);
+        }
+        let once: BTreeSet<_> = applied.iter().collect();
+        assert_eq!((applied.len(), once.len()), (COMMANDS, COMMANDS));
+        let summary = store.summary(Timestamp::now()).await.unwrap();
+        assert_eq!(summary.tally.obeyed, COMMANDS as u64);
+        role.stop().await.unwrap();
+    }
+}
+
+/// A role that is asked to stop answers what it has taken, and whoever asks then hears that nobody is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_in_vain_for_a_role_that_has_stopped() {
+    let world = World::new("no-responder", &[ASKED]).await;
+    let requester = requester(&world).await;
+    let role = world.start(Ledger, doorstep_store::MemoryStore::new("ledger"));
+    role.taking(SOON).await;
+    requester
+        .ask_as::<Order>(deposit("1", "account/a"))
+        .await
+        .unwrap();
+    role.stop().await.unwrap();
+    let mut late = deposit("2", "account/a");
+    late.deadline = Timestamp::now() + Duration::from_secs(30);
+    let answer = requester.ask(late).await;
+    assert!(
+        matches!(answer, Err(AskError::NoResponder { .. })),
+        "{answer:?}"
+    );
+}
