@@ -147,8 +147,11 @@ pub(crate) struct BatchWorked<'a> {
 
 impl BatchWorked<'_> {
     pub(crate) fn tell(self) {
-        self.meters.processed.record(self.took);
-        self.meters.events.record(self.events as f64);
+        // Commands are measured for themselves.
+        if self.events > 0 {
+            self.meters.processed.record(self.took);
+            self.meters.events.record(self.events as f64);
+        }
         if self.conflicts > 0 {
             counter!(CONFLICTS, "role" => self.role).increment(self.conflicts as u64);
         }

@@ -11,7 +11,7 @@ use doorstep_runtime::{
     Limits, SharedProcess,
     runner::{self, Desk, DeskError, Phase, RunSettings, RunningRole},
 };
-use doorstep_store::{MemoryStore, Store};
+use doorstep_store::{MemoryStore, Store, UsageOf};
 use futures_util::FutureExt;
 use ledger::{Ask, Bid, Ledger, Move, Standing, order, request};
 use tokio::time::{sleep, timeout};
@@ -149,4 +149,28 @@ async fn what_was_taken_before_a_stop_is_answered() {
         assert!(one.await.unwrap().is_ok());
     }
     timeout(SOON, role.join()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
+    let store = MemoryStore::new("ledger");
+    let limits = Limits {
+        outbox: UsageOf {
+            rows: 2,
+            bytes: 1_000_000,
+        },
+        ..Limits::default()
+    };
+    let role = start(&store, limits);
+    let desk = role.desk();
+    obey(&desk, deposit("1", 1)).await.unwrap();
+    obey(&desk, deposit("2", 1)).await.unwrap();
+    let shed = desk.obey(deposit("3", 1)).await;
+    assert!(
+        matches!(shed, Err(DeskError::Overloaded { .. })),
+        "{shed:?}"
+    );
+    assert_eq!(ask(&desk).await.unwrap().balance, 2);
+    assert_eq!(role.status().phase, Phase::Full { table: "outbox" });
+    stop(role).await;
 }

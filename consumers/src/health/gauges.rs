@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use doorstep_messaging::{ConsumeCounts, LinkState, Namespace, Phase, PublishCounts};
+use doorstep_messaging::{AnswerCounts, ConsumeCounts, LinkState, Namespace, Phase, PublishCounts};
 use doorstep_runtime::runner::RoleLinks;
 use doorstep_store::{Summary, Tally};
 use doorstep_telemetry::health::{RoleHealth, Standing};
@@ -45,6 +45,10 @@ pub(super) fn describe() {
             "Dead letters and gaps stepped over",
         ),
         ("doorstep_obeyed_total", "Commands obeyed, each once"),
+        (
+            "doorstep_requests_total",
+            "Requests that came by the broker, by how they ended",
+        ),
         ("doorstep_settled_total", "Deliveries acknowledged"),
         (
             "doorstep_settlements_discarded_total",
@@ -80,6 +84,7 @@ pub(super) fn describe() {
             "The broker's own count of consumers on the role's queue",
         ),
         ("doorstep_unsettled", "Deliveries taken and not settled"),
+        ("doorstep_requests_held", "Requests taken and not answered"),
         (
             "doorstep_unsettled_age_seconds",
             "Age of the oldest delivery that is not settled",
@@ -141,6 +146,28 @@ pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &Role
     show_link(role, "publish", &links.publish.borrow());
     show_consumed(role, namespace, &links.consumed.read());
     show_published(role, namespace, &links.published.read());
+    if let Some(answer) = &links.answer {
+        show_link(role, "answer", &answer.borrow());
+    }
+    if let Some(answered) = &links.answered {
+        show_answered(role, &answered.read());
+    }
+}
+
+fn show_answered(role: &'static str, counts: &AnswerCounts) {
+    for (end, count) in [
+        ("answered", counts.answered),
+        ("refused", counts.refused),
+        ("shed", counts.shed),
+        ("expired", counts.expired),
+        ("cancelled", counts.cancelled),
+        ("malformed", counts.malformed),
+        ("put_back", counts.put_back),
+        ("discarded", counts.discarded),
+    ] {
+        counter!("doorstep_requests_total", "role" => role, "end" => end).absolute(count);
+    }
+    gauge!("doorstep_requests_held", "role" => role).set(counts.held as f64);
 }
 
 fn show_link(role: &'static str, link: &'static str, state: &LinkState) {

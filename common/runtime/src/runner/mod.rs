@@ -17,8 +17,8 @@ use std::{sync::Arc, time::Duration};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::{
-    AnswerSettings, BrokerSettings, ConnectError, Publisher, QueueSubscription, Responder,
-    Subscription, Topology,
+    AnswerSettings, BrokerSettings, ConnectError, Publisher, QueueName, QueueSubscription,
+    Responder, Subscription, Topology,
 };
 use doorstep_store::{Store, StoreError, Summary, Usage};
 use tokio::{
@@ -317,8 +317,12 @@ impl<R: Role, S: Store> Run<R, S> {
     /// Whether requests come to it by the broker.
     fn answers(&self) -> bool {
         let queue = self.settings.broker.namespace.rpc_queue(self.name());
+        self.declares(&queue)
+    }
+
+    fn declares(&self, queue: &QueueName) -> bool {
         let mut queues = self.settings.topology.queues.iter();
-        queues.any(|declared| declared.name == queue)
+        queues.any(|declared| declared.name == *queue)
     }
 
     /// Works and relays until it is asked to stop, or fails for good.
@@ -342,7 +346,7 @@ impl<R: Role, S: Store> Run<R, S> {
             name,
             self.engine.store().clone(),
             publisher.clone(),
-            namespace.dead_queue(name),
+            Some(namespace.dead_queue(name)).filter(|queue| self.declares(queue)),
             self.settings.limits.clone(),
             Arc::clone(&owed),
             Arc::clone(&self.vitals),

@@ -23,26 +23,36 @@ const TICK: Duration = Duration::from_millis(500);
 /// The broker as an outlet.
 struct BrokerOutlet {
     publisher: Publisher,
-    dead_queue: QueueName,
+    /// `None` where nobody has declared one: then there is nowhere to copy dead letters to, and nothing is owed.
+    dead_queue: Option<QueueName>,
     meters: Meters,
 }
 
 impl Outlet for BrokerOutlet {
     async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
-        let messages = rows
+        let mut sent = Vec::with_capacity(rows.len());
+        let mut messages = Vec::with_capacity(rows.len());
+        for row in rows {
+            let message = match (row, &self.dead_queue) {
+                (OutboxKind::Event(event), _) => Some(Message::event(&event)),
+                (OutboxKind::DeadCopy { id, headers, body }, Some(queue)) => {
+                    let headers = headers.into_iter().collect();
+                    Some(Message::to_queue(queue.clone(), &id.0, headers, body))
+                }
+                (OutboxKind::DeadCopy { .. }, None) => None,
+            };
+            sent.push(message.is_some());
+            messages.extend(message);
+        }
+        let began = Instant::now();
+        let mut outcomes = self.publisher.publish_all(messages).await.into_iter();
+        let outcomes = sent
             .into_iter()
-            .map(|row| match row {
-                OutboxKind::Event(event) => Message::event(&event),
-                OutboxKind::DeadCopy { id, headers, body } => Message::to_queue(
-                    self.dead_queue.clone(),
-                    &id.0,
-                    headers.into_iter().collect(),
-                    body,
-                ),
+            .map(|sent| match sent {
+                true => outcomes.next().unwrap_or(Outcome::Disconnected),
+                false => Outcome::Confirmed,
             })
             .collect();
-        let began = Instant::now();
-        let outcomes = self.publisher.publish_all(messages).await;
         OutboxSent {
             meters: &self.meters,
             took: began.elapsed(),
@@ -61,7 +71,7 @@ pub(super) async fn relay<S: Store>(
     role: &'static str,
     store: S,
     publisher: Publisher,
-    dead_queue: QueueName,
+    dead_queue: Option<QueueName>,
     limits: Limits,
     owed: Arc<Notify>,
     vitals: Arc<Vitals>,

@@ -29,6 +29,8 @@ const DUE_TICK: Duration = Duration::from_millis(250);
 const HOUSEKEEPING_TICK: Duration = Duration::from_secs(15);
 /// How many ids are forgotten at a time, so that no commit waits for it for long.
 const PRUNED_AT_A_TIME: usize = 10_000;
+/// How often replies are forgotten at each turn, at most.
+const REPLY_PRUNINGS: usize = 10;
 /// How many gaps are named when a role is degraded by them.
 const GAPS_NAMED: usize = 3;
 
@@ -317,7 +319,14 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
             store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
             let oldest_reply = limits.oldest_reply(now);
-            store.prune_replies(oldest_reply, PRUNED_AT_A_TIME).await?;
+            // They may come faster than anything else that is kept for a time only.
+            for _ in 0..REPLY_PRUNINGS {
+                if store.prune_replies(oldest_reply, PRUNED_AT_A_TIME).await?
+                    < PRUNED_AT_A_TIME as u64
+                {
+                    break;
+                }
+            }
             store.gaps(gaps_since, GAPS_NAMED + 1).await
         };
         let Ok(gaps) = looked.await else { return };
