@@ -123,7 +123,7 @@ pub(crate) fn placed(no: &str, sequence: u64) -> Event {
     event(subject.as_str(), sequence, &fact)
 }
 
-fn event<C: Contract>(subject: &str, sequence: u64, fact: &C) -> Event {
+pub(crate) fn event<C: Contract>(subject: &str, sequence: u64, fact: &C) -> Event {
     Event::of(
         &Source::new("shop/1").unwrap(),
         &subject.parse().unwrap(),

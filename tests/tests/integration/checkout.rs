@@ -1,0 +1,314 @@
+//! Payments and restaurants as real processes, asked over RPC and told of orders by events: what both together leave behind.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use doorstep_contracts::{
+    CancelledBy, CustomerId, InvoiceNo, Label, Money, OrderCancelled, OrderConfirmed, OrderRefused,
+    PaymentMethod, RefusedBy, RestaurantId,
+    requests::{
+        AuthorizePayment, ConfigureRestaurant, ConfirmOrder, HistoryKind, Menu, OrderStatus,
+        OrderView, PaymentStatus, PaymentView, ReadMenu, ReadOrder, ReadPayment,
+    },
+};
+use doorstep_event::{Contract, Event, Request, RequestContract, RequestId, Source, Timestamp};
+use doorstep_messaging::{AskError, AskSettings, Requester, Topology};
+use doorstep_tests::{RunningProgram, wait_for};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::{
+    SOON,
+    operator::{Office, event, placed},
+};
+
+/// The place of the roles, and whoever asks them.
+struct Shop {
+    office: Office,
+    requester: Requester,
+}
+
+impl Shop {
+    async fn open(hint: &str, roles: &[&str]) -> (Self, RunningProgram) {
+        let office = Office::new(hint).await;
+        let settings = office.world.settings();
+        let topology = Topology::of(&settings.namespace, &crate::operator::ROLES);
+        let requester = Requester::start(settings, "test: ask", topology, AskSettings::default());
+        requester.ready(SOON).await.unwrap();
+        let words: Vec<&str> = ["run"].iter().chain(roles).copied().collect();
+        let roles = office.consumers(&words).start(&office.scratch);
+        (Self { office, requester }, roles)
+    }
+
+    /// Asks, again and again while nobody answers, under one id.
+    async fn ask<C: RequestContract>(&self, id: &str, asked: &C) -> Result<C::Reply, AskError> {
+        let now = Timestamp::now();
+        let request = Request::of(
+            &Source::new("test/1").unwrap(),
+            RequestId::new(id).unwrap(),
+            now,
+            now.checked_add(SOON).unwrap(),
+            asked,
+        );
+        self.requester.ask_again_as::<C>(request.unwrap()).await
+    }
+
+    /// Asks until the answer is as it should be.
+    async fn shows<C: RequestContract>(
+        &self,
+        what: &str,
+        asked: &C,
+        is: impl Fn(&C::Reply) -> bool,
+    ) -> C::Reply {
+        wait_for(what.to_owned(), SOON, async || {
+            match self.ask("a query", asked).await {
+                Ok(reply) if is(&reply) => Ok(reply),
+                Ok(reply) => Err(serde_json::to_string(&reply).unwrap()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await
+    }
+
+    /// The balance of each account, and how many postings led to it.
+    async fn accounts(&self) -> BTreeMap<String, (String, u64)> {
+        let export = self.office.told(&["export", "payments"]).await;
+        let all: BTreeMap<String, (String, u64)> = export
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter_map(|row| {
+                let name = row["key"]
+                    .as_str()
+                    .unwrap()
+                    .strip_prefix("account/")?
+                    .to_owned();
+                let balance = row["state"]["balance"].as_str().unwrap().to_owned();
+                Some((name, (balance, row["state"]["postings"].as_u64().unwrap())))
+            })
+            .collect();
+        let balances = all.values().map(|(balance, _)| balance.parse().unwrap());
+        assert_eq!(Money::sum(balances), Ok(Money::ZERO), "{all:?}");
+        all
+    }
+
+    async fn tell(&self, events: &[Event]) {
+        self.office.world.publish(events).await;
+    }
+}
+
+fn order(no: &str) -> InvoiceNo {
+    InvoiceNo::new(no).unwrap()
+}
+
+fn authorize(no: &str, hold_seconds: Option<u32>) -> AuthorizePayment {
+    AuthorizePayment {
+        order: order(no),
+        customer: CustomerId::new("17850").unwrap(),
+        amount: "2.51".parse().unwrap(),
+        method: PaymentMethod::new("card/visa").unwrap(),
+        hold_seconds,
+    }
+}
+
+fn about<C: Contract>(no: &str, sequence: u64, fact: &C) -> Event {
+    event(order(no).order_subject().as_str(), sequence, fact)
+}
+
+fn confirmed() -> OrderConfirmed {
+    OrderConfirmed {
+        restaurant: RestaurantId::new("trattoria").unwrap(),
+        promised_at: Timestamp::now(),
+    }
+}
+
+fn cancelled() -> OrderCancelled {
+    OrderCancelled {
+        by: CancelledBy::Customer,
+        reason: Label::new("ordered twice").unwrap(),
+    }
+}
+
+fn is_payment(status: PaymentStatus) -> impl Fn(&PaymentView) -> bool {
+    move |payment| payment.status == status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authorization_that_is_asked_for_again_and_again_through_a_kill_holds_money_once() {
+    let (shop, roles) = Shop::open("authorize", &["payments"]).await;
+    let first = shop.ask("a", &authorize("1", None)).await.unwrap();
+    let asked = authorize("1", None);
+    let again = (0..20).map(|_| shop.ask("a", &asked));
+    for reply in futures_util::future::join_all(again).await {
+        assert_eq!(reply.unwrap(), first);
+    }
+    // Many at once, each under its id, again under it, and anew under another; amid them the process is killed and the next one starts.
+    let asked: Vec<_> = (0..100)
+        .map(|n| authorize(&format!("2{n}"), None))
+        .collect();
+    let (answered, one_more) = (AtomicUsize::new(0), Notify::new());
+    let asking = asked.iter().enumerate().map(|(n, asked)| {
+        let (shop, answered, one_more) = (&shop, &answered, &one_more);
+        async move {
+            for id in [format!("{n}"), format!("{n}"), format!("{n} anew")] {
+                shop.ask(&id, asked).await.unwrap();
+                answered.fetch_add(1, Ordering::Relaxed);
+                one_more.notify_one();
+            }
+        }
+    });
+    let restarting = async {
+        one_more.notified().await;
+        assert!(roles.kill());
+        let answered = answered.load(Ordering::Relaxed);
+        assert!(answered < 300, "all was answered before the kill");
+        shop.office
+            .consumers(&["run", "payments"])
+            .start(&shop.office.scratch)
+    };
+    let (_, _roles) = tokio::join!(futures_util::future::join_all(asking), restarting);
+    // The next process knows what the killed one has answered.
+    assert_eq!(shop.ask("a", &authorize("1", None)).await.unwrap(), first);
+    let other = shop.ask("a", &authorize("9", None)).await.unwrap_err();
+    assert!(
+        matches!(&other, AskError::Refused(r) if r.code == "id_reused"),
+        "{other}"
+    );
+    let accounts = shop.accounts().await;
+    assert_eq!(accounts["held"], ("253.51".to_owned(), 101));
+    assert_eq!(accounts["cards"], ("-253.51".to_owned(), 101));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_and_never_captured_lapses_and_the_history_of_the_order_says_so() {
+    let (shop, _roles) = Shop::open("lapse", &["payments", "orders"]).await;
+    shop.tell(&[placed("1", 1)]).await;
+    shop.ask("a", &authorize("1", Some(1))).await.unwrap();
+    let payment = ReadPayment { order: order("1") };
+    shop.shows("it has lapsed", &payment, is_payment(PaymentStatus::Voided))
+        .await;
+    let asked = ReadOrder { order: order("1") };
+    let has_heard = |view: &OrderView| view.payment == Some(PaymentStatus::Voided);
+    let view = shop.shows("the order knows", &asked, has_heard).await;
+    let told: Vec<_> = view.history.iter().map(|e| (e.number, e.what)).collect();
+    assert_eq!(
+        told,
+        [
+            (1, HistoryKind::Placed),
+            (2, HistoryKind::PaymentAuthorized),
+            (3, HistoryKind::PaymentVoided),
+        ]
+    );
+    assert_eq!(view.history[2].detail.as_deref(), Some("2.51, lapsed"));
+    assert_eq!(shop.accounts().await["held"], ("0.00".to_owned(), 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_is_refused_before_or_after_its_authorization_is_charged_nothing() {
+    let (shop, _roles) = Shop::open("refused", &["payments", "orders"]).await;
+    let refused = OrderRefused {
+        by: RefusedBy::Restaurant,
+        reason: Label::new("at_capacity").unwrap(),
+    };
+    shop.ask("a", &authorize("1", None)).await.unwrap();
+    shop.tell(
+        &["1", "2"]
+            .map(|no| [placed(no, 1), about(no, 2, &refused)])
+            .concat(),
+    )
+    .await;
+    for no in ["1", "2"] {
+        let payment = ReadPayment { order: order(no) };
+        shop.shows(
+            "nothing is held",
+            &payment,
+            is_payment(PaymentStatus::Voided),
+        )
+        .await;
+    }
+    let late = shop.ask("b", &authorize("2", None)).await.unwrap_err();
+    assert!(
+        matches!(&late, AskError::Refused(r) if r.code == "order_ended"),
+        "{late}"
+    );
+    // A confirmed one is captured, and refunded where it is cancelled.
+    shop.ask("c", &authorize("3", None)).await.unwrap();
+    shop.tell(&[placed("3", 1), about("3", 2, &confirmed())])
+        .await;
+    let payment = ReadPayment { order: order("3") };
+    shop.shows(
+        "it is captured",
+        &payment,
+        is_payment(PaymentStatus::Captured),
+    )
+    .await;
+    assert_eq!(shop.accounts().await["sales"].0, "2.51");
+    shop.tell(&[about("3", 3, &cancelled())]).await;
+    shop.shows(
+        "it is refunded",
+        &payment,
+        is_payment(PaymentStatus::Refunded),
+    )
+    .await;
+    let asked = ReadOrder { order: order("3") };
+    let view = shop
+        .shows("the order knows", &asked, |view| {
+            view.payment == Some(PaymentStatus::Refunded)
+        })
+        .await;
+    assert_eq!(view.status, OrderStatus::Cancelled);
+    let accounts = shop.accounts().await;
+    assert!(
+        accounts.values().all(|(balance, _)| balance == "0.00"),
+        "{accounts:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_is_cancelled_gives_its_room_in_the_kitchen_to_the_next() {
+    let (shop, _roles) = Shop::open("kitchen", &["restaurant"]).await;
+    let golden = include_str!(
+        "../../../common/contracts/golden/requests/restaurant.configure.v1.request.json"
+    );
+    let mut kitchen: ConfigureRestaurant = serde_json::from_str(golden).unwrap();
+    let days = [
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+    ];
+    let open = days.map(|day| serde_json::json!({"day": day, "opens": "00:00", "closes": "24:00"}));
+    kitchen.opening_hours = serde_json::from_value(open.to_vec().into()).unwrap();
+    kitchen.capacity = 10;
+    shop.ask("open", &kitchen).await.unwrap();
+    let confirm = |no: &str| ConfirmOrder {
+        order: order(no),
+        restaurant: kitchen.restaurant.clone(),
+        pieces: 6,
+    };
+    let promise = shop.ask("1", &confirm("1")).await.unwrap();
+    assert!(promise.promised_at > Timestamp::now());
+    assert_eq!(shop.ask("1", &confirm("1")).await.unwrap(), promise);
+    let full = shop.ask("2", &confirm("2")).await.unwrap_err();
+    assert!(
+        matches!(&full, AskError::Refused(r) if r.code == "at_capacity"),
+        "{full}"
+    );
+    shop.tell(&[
+        placed("1", 1),
+        about("1", 2, &confirmed()),
+        about("1", 3, &cancelled()),
+    ])
+    .await;
+    let menu = ReadMenu {
+        restaurant: kitchen.restaurant.clone(),
+    };
+    shop.shows("there is room", &menu, |menu: &Menu| menu.taken == 0)
+        .await;
+    // A refusal is not kept, so the very same question may be asked again.
+    shop.ask("2", &confirm("2")).await.unwrap();
+}
