@@ -258,6 +258,15 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) requests: String,
 
+    /// How long payment and restaurant may take together to answer for an order; it is abandoned then, and nothing is charged.
+    #[arg(
+        long,
+        env = "DOORSTEP_ANSWER_WITHIN",
+        value_name = "TIME",
+        default_value = "8s"
+    )]
+    pub(crate) answer_within: String,
+
     /// How long a stop may take to finish what is under way.
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub(crate) grace: String,

@@ -12,7 +12,6 @@ mod output;
 mod progress;
 mod publish;
 mod send;
-#[expect(dead_code, reason = "orders and deliveries follow")]
 mod serve;
 mod settings;
 mod stop;

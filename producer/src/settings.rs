@@ -131,6 +131,10 @@ fn serve(args: ServeArgs, wrong: &mut Wrong) -> Option<Job> {
         number(&args.requests, 1..=100_000),
     );
     let grace = wrong.note("--grace", duration(&args.grace));
+    let answer_within = wrong.note(
+        "--answer-within (DOORSTEP_ANSWER_WITHIN)",
+        answer_within(&args.answer_within),
+    );
     let broker = args.broker.check(wrong);
     Some(Job::Serve(Box::new(ServeSettings {
         listen: listen?,
@@ -139,6 +143,7 @@ fn serve(args: ServeArgs, wrong: &mut Wrong) -> Option<Job> {
         session: session?,
         rate: rate?,
         requests: requests?,
+        answer_within: answer_within?,
         grace: grace?,
     })))
 }
@@ -151,6 +156,16 @@ fn session(text: &str) -> Result<Duration, String> {
         Ok(session)
     } else {
         Err(format!("{text:?} is not from 1s to 720h"))
+    }
+}
+
+/// Long enough for two answers, and short enough for a request to end by itself.
+fn answer_within(text: &str) -> Result<Duration, String> {
+    let within = duration(text)?;
+    if (Duration::from_millis(100)..=Duration::from_secs(20)).contains(&within) {
+        Ok(within)
+    } else {
+        Err(format!("{text:?} is not from 100ms to 20s"))
     }
 }
 

@@ -1,16 +1,20 @@
 //! The gateway's books: its role's store, read and written in this process, whether the broker is there or not.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use doorstep_event::{Refused, Request, RequestContract, RequestId, Timestamp};
-use doorstep_runtime::{Role, States};
-use doorstep_store::{
-    Ask, Changes, Commit, EntityChange, EntityKey, Expect, SqliteStore, Store, StoreError,
+use doorstep_runtime::{
+    Decided, Engine, Limits, Past,
+    runner::{Desk, DeskError},
 };
+use doorstep_store::{Ask, EntityKey, SqliteStore, Store, StoreError};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{
     http::Problem,
+    refusals,
     role::{Entry, Gateway},
 };
 
@@ -18,13 +22,21 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When to come again where the store is away.
 const COME_AGAIN: Duration = Duration::from_secs(2);
-/// How often somebody else may have been faster.
-const TRIES: u32 = 10;
 
 /// A handle on the books. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Books {
     store: SqliteStore,
+    hand: Hand,
+}
+
+/// Who writes.
+#[derive(Clone)]
+enum Hand {
+    /// The role as it runs, many commands in one commit; it publishes what they bring about.
+    Running(Desk),
+    /// The role's engine alone, for commands that bring nothing about.
+    Alone(Arc<Mutex<Engine<Gateway, SqliteStore>>>),
 }
 
 /// Why the books were not changed.
@@ -33,15 +45,33 @@ pub(crate) enum BooksError {
     /// The role refuses.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// There is too much to do. Nothing was begun.
+    #[error("too much is to be written at once")]
+    Overloaded {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
     /// The store cannot be used now. A change may have been written all the same.
     #[error("{0}")]
     Away(String),
 }
 
 impl Books {
-    /// The books in this store.
-    pub(crate) fn new(store: SqliteStore) -> Self {
-        Self { store }
+    /// The books of a role that runs on this store.
+    pub(crate) fn running(store: SqliteStore, desk: Desk) -> Self {
+        Self {
+            store,
+            hand: Hand::Running(desk),
+        }
+    }
+
+    /// The books in this store, for a program that only changes users.
+    pub(crate) fn alone(store: SqliteStore) -> Self {
+        let engine = Engine::new(Gateway, store.clone(), Limits::default());
+        Self {
+            store,
+            hand: Hand::Alone(Arc::new(Mutex::new(engine))),
+        }
     }
 
     /// The state of an entity, `None` if there is none.
@@ -52,7 +82,7 @@ impl Books {
         Ok(self.entries(vec![key]).await?.pop().flatten())
     }
 
-    /// The states of these entities, in their order.
+    /// The states of these entities, in their order, in one consistent read.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -65,9 +95,6 @@ impl Books {
             ..Ask::default()
         };
         let loaded = self.store.load(ask).await?;
-        let read = |bytes: bytes::Bytes| {
-            serde_json::from_slice(&bytes).map_err(|e| BooksError::Away(e.to_string()))
-        };
         let states = loaded.entities.into_iter().map(|row| row.state);
         states.map(|state| state.map(read).transpose()).collect()
     }
@@ -94,51 +121,30 @@ impl Books {
         let deadline = now.checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
         let request =
             Request::of(self.store.source(), id, now, deadline, asked).map_err(Refused::from)?;
-        let reply = self.commit(&request).await?;
-        serde_json::from_slice(&reply).map_err(|e| BooksError::Away(e.to_string()))
+        let reply = match &self.hand {
+            Hand::Running(desk) => desk.obey(request).await??,
+            Hand::Alone(engine) => obey_alone(&mut *engine.lock().await, request).await?,
+        };
+        read(reply)
     }
+}
 
-    async fn commit(&self, request: &Request) -> Result<Vec<u8>, BooksError> {
-        let command = Gateway.read_command(request).map_err(Refused::from)?;
-        let keys = Gateway.command_keys(request, &command);
-        for _ in 0..TRIES {
-            let ask = Ask {
-                entities: keys.clone(),
-                ..Ask::default()
-            };
-            let loaded = self.store.load(ask).await?;
-            let mut states = Vec::new();
-            for row in &loaded.entities {
-                let state = row
-                    .state
-                    .as_ref()
-                    .map(|bytes| serde_json::from_slice(bytes));
-                let state = state
-                    .transpose()
-                    .map_err(|e| BooksError::Away(e.to_string()))?;
-                states.push((row.key.clone(), state));
-            }
-            let mut states = States::new(states);
-            let now = Timestamp::now();
-            let obeyed = Gateway.obey(&mut states, request, &command, now)?;
-            let mut changes = Changes::at(now);
-            for row in loaded.entities {
-                let after = states.get(&row.key).map(serde_json::to_vec).transpose();
-                changes.entities.push(EntityChange {
-                    expect: Expect {
-                        row: row.row,
-                        version: row.version,
-                    },
-                    key: row.key,
-                    after: after.map_err(|e| BooksError::Away(e.to_string()))?,
-                });
-            }
-            if let Commit::Written(_) = self.store.commit(changes).await? {
-                return Ok(obeyed.reply);
-            }
-        }
-        Err(BooksError::Away("others are always faster".to_owned()))
+async fn obey_alone(
+    engine: &mut Engine<Gateway, SqliteStore>,
+    request: Request,
+) -> Result<Bytes, BooksError> {
+    let mut commands = engine.read_commands([(request, Past::First)]);
+    while !commands.is_done() {
+        engine.obey(&mut commands, Timestamp::now(), 0.0).await?;
     }
+    match commands.take_decided().pop() {
+        Some((_, Decided::Answer(answer))) => Ok(answer?),
+        Some((_, Decided::Expired)) | None => Err(DeskError::TimedOut.into()),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: Bytes) -> Result<T, BooksError> {
+    serde_json::from_slice(&bytes).map_err(|e| BooksError::Away(e.to_string()))
 }
 
 impl From<StoreError> for BooksError {
@@ -147,17 +153,28 @@ impl From<StoreError> for BooksError {
     }
 }
 
+impl From<DeskError> for BooksError {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            error => Self::Away(error.to_string()),
+        }
+    }
+}
+
 impl From<BooksError> for Problem {
     fn from(error: BooksError) -> Self {
         match error {
-            BooksError::Refused(refused) => super::refusals::problem(refused),
+            BooksError::Refused(refused) => refusals::problem(refused),
+            BooksError::Overloaded { retry_after } => Self::unavailable(
+                "overloaded",
+                "too much is to be written at once",
+                retry_after,
+            ),
             BooksError::Away(reason) => {
                 tracing::warn!(reason, "the gateway's store cannot be used");
-                Self::unavailable(
-                    "store_away",
-                    "the gateway cannot keep anything now",
-                    COME_AGAIN,
-                )
+                let detail = "the gateway cannot keep anything now";
+                Self::unavailable("store_away", detail, COME_AGAIN)
             }
         }
     }

@@ -5,25 +5,36 @@ mod app;
 mod auth;
 mod books;
 mod docs;
+mod feeds;
 mod http;
+mod orders;
 mod refusals;
 mod role;
+mod roles;
 mod routes;
 mod user;
 mod users;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use doorstep_messaging::BrokerSettings;
+use doorstep_messaging::{AskSettings, BrokerSettings, Requester};
 use doorstep_program::{Failure, Reason, Stop};
-use doorstep_store::{SqliteStore, StoreError, sqlite::Options};
-use tokio::net::TcpListener;
+use doorstep_runtime::{
+    Limits, SharedProcess,
+    runner::{self, RunSettings},
+};
+use doorstep_store::{SqliteStore, Store, StoreError, sqlite::Options};
+use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    app::App,
+    app::{App, Parts},
     auth::{Key, Passwords, Tokens},
     books::Books,
+    orders::abandon_unfinished,
+    role::Gateway,
+    roles::Roles,
 };
+use crate::send::topology;
 pub(crate) use routes::RoleName;
 pub(crate) use user::{UserJob, run as run_user};
 
@@ -42,6 +53,8 @@ pub(crate) struct ServeSettings {
     pub(crate) rate: u32,
     /// How many requests may be under way.
     pub(crate) requests: usize,
+    /// How long money and kitchen may take together to answer for an order.
+    pub(crate) answer_within: Duration,
     /// How long a stop may take.
     pub(crate) grace: Duration,
 }
@@ -54,12 +67,37 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     let store = open(&settings.folder)?;
     let key = Key::in_folder(&settings.folder)?;
     let passwords = Passwords::new().map_err(|e| Failure::new(Reason::Failed, e))?;
-    let app = App::new(
-        Books::new(store),
-        passwords,
-        Tokens::new(key, settings.session),
-        settings.rate,
+    let (stopping, is_stopping) = watch::channel(false);
+    let namespace = &settings.broker.namespace;
+    let requester = Requester::start(
+        &settings.broker,
+        &format!("{namespace} {}: ask", role::NAME),
+        topology(namespace),
+        AskSettings::default(),
     );
+    let roles = Roles::new(requester, store.source().clone());
+    let gateway = runner::start_without_queue(
+        Gateway,
+        store.clone(),
+        RunSettings {
+            topology: topology(namespace),
+            broker: settings.broker.clone(),
+            limits: Limits::default(),
+            process: SharedProcess::default(),
+            grace: settings.grace,
+        },
+    );
+    let books = Books::running(store, gateway.desk());
+    let app = App::new(Parts {
+        books: books.clone(),
+        roles: roles.clone(),
+        passwords,
+        tokens: Tokens::new(key, settings.session),
+        stopping: is_stopping,
+        per_second: settings.rate,
+        most_requests: settings.requests,
+        answer_within: settings.answer_within,
+    });
     let listener = TcpListener::bind(settings.listen)
         .await
         .map_err(|e| cannot_listen(settings.listen, &e))?;
@@ -68,8 +106,20 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         .map_err(|e| cannot_listen(settings.listen, &e))?;
     println!("listens on http://{address}; its description is at http://{address}/openapi.json");
     let router = routes::router(Arc::new(app), settings.requests);
-    http::listen::serve(listener, router, stop.wanted(), settings.grace).await;
-    Ok(())
+    let unfinished = tokio::spawn(abandon_unfinished(books));
+    let stopped = async {
+        stop.wanted().await;
+        // Feeds have no end of their own, and would keep their connections.
+        stopping.send_replace(true);
+    };
+    http::listen::serve(listener, router, stopped, settings.grace).await;
+    unfinished.abort();
+    roles.close(settings.grace).await;
+    gateway.stop();
+    gateway
+        .join()
+        .await
+        .map_err(|e| Failure::new(Reason::Failed, e.to_string()))
 }
 
 /// Prints the OpenAPI document.

@@ -34,3 +34,25 @@ pub(crate) fn problem(refused: Refused) -> Problem {
     };
     Problem::new(status, code, detail)
 }
+
+/// What a customer hears of an order that was refused: by payment, or by the restaurant.
+pub(crate) fn of_order(code: String, detail: String) -> Problem {
+    let status = match code.as_str() {
+        "card_declined" | "insufficient_funds" | "unknown_method" | "bad_amount" => {
+            StatusCode::PAYMENT_REQUIRED
+        }
+        _ => StatusCode::CONFLICT,
+    };
+    Problem::new(status, code, detail)
+}
+
+/// What a customer hears of an order that was abandoned.
+pub(crate) fn abandoned(reason: &str) -> Problem {
+    Problem::unavailable(
+        "order_abandoned",
+        format!(
+            "the order could not be decided on in time ({reason}); nothing is charged; place it again under another Idempotency-Key"
+        ),
+        COME_AGAIN,
+    )
+}

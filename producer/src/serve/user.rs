@@ -63,12 +63,12 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
                 standing,
                 hash,
             };
-            let books = Books::new(super::open(&folder)?);
+            let books = Books::alone(super::open(&folder)?);
             books.obey(&add).await.map_err(failed)?;
             println!("{name} may log in");
         }
         UserJob::Revoke { folder, name } => {
-            let books = Books::new(super::open(&folder)?);
+            let books = Books::alone(super::open(&folder)?);
             let revoke = RevokeTokens { name: name.clone() };
             books.obey(&revoke).await.map_err(failed)?;
             println!("no token of {name} is good any more; a running gateway notices within 5 s");
@@ -107,6 +107,8 @@ fn line() -> Result<String, Failure> {
 fn failed(error: BooksError) -> Failure {
     match error {
         BooksError::Refused(refused) => Failure::new(Reason::Settled, refused.detail),
-        BooksError::Away(reason) => Failure::new(Reason::Io, reason),
+        error @ (BooksError::Overloaded { .. } | BooksError::Away(_)) => {
+            Failure::new(Reason::Io, error.to_string())
+        }
     }
 }

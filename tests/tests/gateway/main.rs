@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
+mod away;
+mod feed;
 mod gateway;
+mod orders;
+mod positions;
 mod sessions;
+mod shop;
 
 use std::time::Duration;
 

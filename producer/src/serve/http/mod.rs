@@ -7,6 +7,5 @@ mod patient;
 pub(crate) mod problem;
 pub(crate) mod rate;
 
-#[expect(unused_imports, reason = "orders and deliveries follow")]
 pub(crate) use body::{Json, Named};
 pub(crate) use problem::Problem;

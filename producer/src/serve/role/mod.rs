@@ -21,16 +21,8 @@ use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, State
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "orders and deliveries follow")
-)]
 pub(crate) use delivery::{Delivery, Fix, Step};
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "orders and deliveries follow")
-)]
-pub(crate) use order::{Intent, Open, Order, OrderNames, Outcome, Stage, part_keys};
+pub(crate) use order::{Intent, Open, Order, OrderNames, Outcome, Stage, label, part_keys};
 pub(crate) use requests::{
     AddUser, AssignCourier, BeginOrder, CancelOrder, EndOrder, RecordPositions, RevokeTokens,
     TakeStep,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use doorstep_contracts::{
     CancelledBy, CustomerId, DeliveryId, InvoiceNo, Label, Line, Money, OrderAbandoned,
     OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefused, RefusedBy, RestaurantId,
-    StockAdjusted, StockReason, StockReleased, StockReserved,
+    StockAdjusted, StockReason, StockReleased, StockReserved, requests::OrderStatus,
 };
 use doorstep_event::{Refused, Subject, Timestamp};
 use doorstep_runtime::{Effects, Obeyed, States};
@@ -377,6 +377,32 @@ pub(crate) fn label(text: &str) -> Label {
 }
 
 impl Stage {
+    /// Whether it has its outcome.
+    pub(crate) fn is_decided(&self) -> bool {
+        *self != Self::Open
+    }
+
+    /// When it will be, or would have been, ready.
+    pub(crate) fn promised_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Confirmed { promised_at } | Self::Cancelled { promised_at, .. } => {
+                Some(*promised_at)
+            }
+            Self::Open | Self::Refused { .. } | Self::Abandoned { .. } => None,
+        }
+    }
+
+    /// The same in the word of the contracts.
+    pub(crate) fn status(&self) -> OrderStatus {
+        match self {
+            Self::Open => OrderStatus::Placed,
+            Self::Confirmed { .. } => OrderStatus::Confirmed,
+            Self::Refused { .. } => OrderStatus::Refused,
+            Self::Abandoned { .. } => OrderStatus::Abandoned,
+            Self::Cancelled { .. } => OrderStatus::Cancelled,
+        }
+    }
+
     /// What it is, behind "this one".
     pub(crate) fn words(&self) -> &'static str {
         match self {

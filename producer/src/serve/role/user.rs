@@ -19,14 +19,6 @@ use super::{
 pub(crate) struct UserName(String);
 
 impl UserName {
-    /// What a name is made of, as a regular expression.
-    pub(crate) const PATTERN: &'static str = "^[a-z0-9][a-z0-9_-]{0,62}$";
-
-    /// The text.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The user's entity.
     pub(crate) fn entity(&self) -> EntityKey {
         EntityKey::new(format!("user/{self}"))
@@ -149,7 +141,7 @@ mod tests {
     #[test]
     fn a_name_is_plain_and_short() {
         for good in ["a", "ada", "0", "pizza-roma_2", &"x".repeat(63)] {
-            assert_eq!(good.parse::<UserName>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<UserName>().unwrap().to_string(), good);
         }
         for bad in ["", "-a", "Ada", "a.b", "a b", "ä", "a/b", &"x".repeat(64)] {
             assert!(bad.parse::<UserName>().is_err(), "{bad}");

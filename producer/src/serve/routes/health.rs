@@ -64,6 +64,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         readiness.status = Standing::Unready;
         readiness.reasons.push(e.to_string());
     }
+    if !app.roles.is_connected() {
+        readiness.status = readiness.status.max(Standing::Degraded);
+        readiness.reasons.push("the broker is away".to_owned());
+    }
     let status = match readiness.status {
         Standing::Unready => StatusCode::SERVICE_UNAVAILABLE,
         Standing::Ready | Standing::Degraded => StatusCode::OK,

@@ -1,6 +1,10 @@
 //! Every route, with its place in the OpenAPI document.
 
+mod deliveries;
+mod feed;
 mod health;
+mod orders;
+mod restaurants;
 mod sessions;
 mod users;
 
@@ -28,6 +32,16 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::readyz))
         .routes(routes!(sessions::log_in, sessions::log_out))
         .routes(routes!(users::add_user))
+        .routes(routes!(orders::place))
+        .routes(routes!(orders::show))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(feed::feed))
+        .routes(routes!(deliveries::assign))
+        .routes(routes!(deliveries::pick_up))
+        .routes(routes!(deliveries::hand_over))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(deliveries::record))
+        .routes(routes!(restaurants::configure, restaurants::show))
 }
 
 /// The document alone.

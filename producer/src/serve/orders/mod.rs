@@ -1,0 +1,9 @@
+//! Placing orders: begun, asked about, ended; and ended by somebody else where whoever began did not come to it.
+
+mod flow;
+mod under_way;
+mod unfinished;
+
+pub(crate) use flow::{Flow, Wanted};
+pub(crate) use under_way::UnderWay;
+pub(crate) use unfinished::abandon_unfinished;

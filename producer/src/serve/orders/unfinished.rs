@@ -1,0 +1,50 @@
+//! Abandons orders whose time is over and that nobody has ended: those of a process that is gone, and those whose outcome could not be
+//! recorded. Whoever is still at one of them finds that it has its outcome.
+
+use std::time::Duration;
+
+use doorstep_contracts::InvoiceNo;
+use doorstep_event::Timestamp;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::serve::{
+    books::{Books, BooksError},
+    role::{EndOrder, Entry, Outcome, label, part_keys},
+};
+
+/// How often to look, the first time at once.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Abandons what is to be abandoned, now and for ever.
+pub(crate) async fn abandon_unfinished(books: Books) {
+    let mut timer = interval(EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        match abandon(&books).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "abandoned orders that were left unfinished"),
+            Err(e) => tracing::warn!(reason = %e, "unfinished orders cannot be looked after now"),
+        }
+    }
+}
+
+async fn abandon(books: &Books) -> Result<usize, BooksError> {
+    let now = Timestamp::now();
+    let parts = books.entries(part_keys()).await?;
+    let parts = parts.iter().flatten().filter_map(Entry::open);
+    let late = parts.flat_map(|open| &open.orders);
+    let late = late.filter(|(_, deadline)| **deadline < now);
+    let mut count = 0;
+    for (number, _) in late {
+        let Ok(order) = InvoiceNo::new(number) else {
+            continue;
+        };
+        let outcome = Outcome::Abandoned {
+            reason: label("not finished in time"),
+        };
+        books.obey(&EndOrder { order, outcome }).await?;
+        count += 1;
+    }
+    Ok(count)
+}

@@ -1,0 +1,182 @@
+//! What the gateway promises while others are gone: the broker, the roles, and itself.
+
+use std::{sync::Arc, time::Duration};
+
+use doorstep_broker::{NodeOptions, PrivateNode};
+use doorstep_tests::{wait_for, wait_until};
+use serde_json::json;
+use tokio::task::{block_in_place, spawn_blocking};
+
+use crate::{
+    SOON,
+    shop::{Shop, dinner, place, placed},
+};
+
+/// A start of a broker takes its time on a busy machine.
+const LONG: Duration = Duration::from_secs(240);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_broker_the_gateway_fails_fast_or_keeps_what_it_takes() {
+    let mut node =
+        spawn_blocking(|| PrivateNode::start(NodeOptions::named("gateway-away")).unwrap())
+            .await
+            .unwrap();
+    let vhost = block_in_place(|| node.broker().new_vhost("away")).unwrap();
+    let shop = Shop::on("away", &vhost.amqp_url(), &[]).await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    let bea = shop.gateway.user("bea", "courier").await;
+    let number = placed(&ada, "before").await;
+    let delivery = format!("/v1/deliveries/{number}");
+    let _ = bea
+        .post(&format!("{delivery}/assignment"), &json!({}))
+        .await
+        .expect(204);
+
+    block_in_place(|| node.sync_declarations()).unwrap();
+    block_in_place(|| node.kill()).unwrap();
+    wait_until("the gateway notices", SOON, async || {
+        let ready = shop.gateway.nobody().get("/readyz").await;
+        ready.expect(200)["status"] == "degraded"
+    })
+    .await;
+    let refused = place(&ada, "meanwhile", &dinner("card/visa")).await;
+    refused.is_problem(503, "broker_away");
+    assert!(refused.header("retry-after").is_some());
+    let fix = json!({"order": number, "longitude": 9.19, "latitude": 45.46, "recorded_at": "2025-11-24T12:00:00Z"});
+    for _ in 0..5 {
+        let batch = json!({"positions": [fix, fix]});
+        let _ = bea.post("/v1/positions", &batch).await.expect(202);
+    }
+
+    block_in_place(|| node.start_again()).unwrap();
+    wait_for("all positions are tracked", LONG, async || {
+        let tracked = shop.entities("tracking").await;
+        match tracked.get(&format!("delivery/{number}")) {
+            Some(delivery) if delivery["fixes"] == 10 => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
+    // What was refused was not begun, so the same key may be sent again.
+    wait_for("the order is placed at last", LONG, async || {
+        let answer = place(&ada, "meanwhile", &dinner("card/visa")).await;
+        if answer.status == 201 {
+            Ok(())
+        } else {
+            Err(answer.text)
+        }
+    })
+    .await;
+    shop.all_is_settled().await;
+    assert_eq!(shop.entities("orders").await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_nobody_can_decide_on_is_abandoned_and_compensated() {
+    let mut shop = Shop::open_with("undecided", &["--answer-within", "3s"]).await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    let _ = placed(&ada, "before").await;
+    shop.kill_all_but_the_kitchen();
+    let refused = place(&ada, "meanwhile", &dinner("card/visa")).await;
+    refused.is_problem(503, "order_abandoned");
+    let again = place(&ada, "meanwhile", &dinner("card/visa")).await;
+    assert_eq!(again.text, refused.text);
+    shop.start_all_but_the_kitchen();
+    wait_for("orders are placed again", SOON, async || {
+        let answer = place(&ada, "after", &dinner("card/visa")).await;
+        match answer.status {
+            201 => Ok(()),
+            _ => Err(answer.text),
+        }
+    })
+    .await;
+    shop.all_is_settled().await;
+    let orders = shop.entities("orders").await;
+    let count = |status: &str| orders.values().filter(|o| o["status"] == status).count();
+    assert_eq!(
+        (count("confirmed"), count("abandoned")),
+        (2, 1),
+        "{orders:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_charged() {
+    let mut shop = Shop::open_with("killed", &["--answer-within", "2s"]).await;
+    let _ = shop.gateway.user("ada", "customer").await;
+    for round in 0..4_u32 {
+        let ada = Arc::new(shop.gateway.log_in("ada").await);
+        let orders: Vec<_> = (0..30)
+            .map(|n| {
+                let ada = Arc::clone(&ada);
+                tokio::spawn(async move {
+                    let head = [("Idempotency-Key", format!("{round}-{n}"))];
+                    let head = head.each_ref().map(|(name, value)| (*name, value.as_str()));
+                    let body = dinner(if n % 3 == 0 {
+                        "card/declined"
+                    } else {
+                        "card/visa"
+                    });
+                    // Nobody reads the answer: the process is gone by then.
+                    let mut all = head.to_vec();
+                    let text = body.to_string();
+                    let length = text.len().to_string();
+                    all.extend([
+                        ("Content-Type", "application/json"),
+                        ("Content-Length", length.as_str()),
+                    ]);
+                    let mut stream = ada.open("POST", "/v1/orders", &all).await;
+                    let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, text.as_bytes()).await;
+                    stream
+                })
+            })
+            .collect();
+        let mut streams = Vec::new();
+        for order in orders {
+            streams.push(order.await.unwrap());
+        }
+        doorstep_tests::random_moment(Duration::from_millis(u64::from(round) * 60 + 20)).await;
+        shop.gateway.kill();
+        drop(streams);
+        shop.gateway.start_again().await;
+    }
+    let ada = shop.gateway.log_in("ada").await;
+    shop.configure(1000).await;
+    // Every key has one outcome in the end, whoever asks for it again and again.
+    for round in 0..4 {
+        for n in 0..30 {
+            let body = dinner(if n % 3 == 0 {
+                "card/declined"
+            } else {
+                "card/visa"
+            });
+            wait_for("there is an outcome", SOON, async || {
+                let answer = place(&ada, &format!("{round}-{n}"), &body).await;
+                let code = answer.json()["code"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
+                match (answer.status, code.as_str()) {
+                    (201, _) | (402, "card_declined") | (503, "order_abandoned") => Ok(()),
+                    _ => Err(answer.text),
+                }
+            })
+            .await;
+        }
+    }
+    shop.all_is_settled().await;
+    let orders = shop.entities("orders").await;
+    assert!(orders.len() == 120, "{}", orders.len());
+    let confirmed = orders
+        .values()
+        .filter(|o| o["status"] == "confirmed")
+        .count();
+    let sold = shop.entities("inventory").await["stock/TIRAMISU"]["sold"].clone();
+    assert_eq!(sold, confirmed);
+    let payments = shop.entities("payments").await;
+    let captured = payments
+        .values()
+        .filter(|p| p["payment"]["status"] == "captured")
+        .count();
+    assert_eq!(captured, confirmed);
+}

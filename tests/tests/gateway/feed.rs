@@ -1,0 +1,146 @@
+//! The live feed of an order: what happens comes as it happens, and a feed that is opened again goes on.
+
+use doorstep_tests::Client;
+use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+
+use crate::{
+    SOON,
+    shop::{Shop, placed},
+};
+
+/// A feed that is read.
+struct Feed {
+    stream: TcpStream,
+    text: String,
+    read: usize,
+}
+
+/// An event of it.
+#[derive(Debug)]
+struct Told {
+    id: Option<u64>,
+    name: String,
+    data: Value,
+}
+
+impl Feed {
+    async fn open(client: &Client, order: &str, last: Option<u64>) -> Self {
+        let last = last.map(|id| id.to_string());
+        let headers: Vec<_> = last
+            .iter()
+            .map(|id| ("Last-Event-ID", id.as_str()))
+            .collect();
+        let path = format!("/v1/orders/{order}/feed");
+        Self {
+            stream: client.open("GET", &path, &headers).await,
+            text: String::new(),
+            read: 0,
+        }
+    }
+
+    /// The next event.
+    async fn next(&mut self) -> Told {
+        loop {
+            let rest = &self.text[self.read..];
+            if let Some(end) = rest.find("\n\n") {
+                let event = rest[..end].to_owned();
+                self.read += end + 2;
+                let field = |name: &str| {
+                    let lines = event.lines().find_map(|line| line.strip_prefix(name));
+                    lines.map(|value| value.trim_start().to_owned())
+                };
+                if let Some(name) = field("event:") {
+                    return Told {
+                        id: field("id:").map(|id| id.parse().unwrap()),
+                        name,
+                        data: serde_json::from_str(&field("data:").unwrap()).unwrap(),
+                    };
+                }
+                continue;
+            }
+            let mut bytes = [0; 4096];
+            let count = timeout(SOON, self.stream.read(&mut bytes)).await;
+            let count = count.expect("nothing comes by the feed").unwrap();
+            assert_ne!(count, 0, "the feed has ended: {}", self.text);
+            self.text
+                .push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    }
+
+    /// Everything up to the first event that this is true of.
+    async fn until(&mut self, is_it: impl Fn(&Told) -> bool) -> Vec<Told> {
+        let mut all = Vec::new();
+        loop {
+            let told = self.next().await;
+            let is_last = is_it(&told);
+            all.push(told);
+            if is_last {
+                return all;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
+    let mut shop = Shop::open("feed").await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    let bea = shop.gateway.user("bea", "courier").await;
+    let number = placed(&ada, "k").await;
+    let mut feed = Feed::open(&ada, &number, None).await;
+    let told = feed.until(|t| t.data["what"] == "payment_captured").await;
+    let numbers: Vec<u64> = told.iter().map(|t| t.id.unwrap()).collect();
+    let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!(numbers, expected, "{told:?}");
+    assert!(told.iter().all(|t| t.name == "order"), "{told:?}");
+    let last = *numbers.last().unwrap();
+    drop(feed);
+
+    // While nobody is there the order is taken on; the gateway is even killed meanwhile.
+    let delivery = format!("/v1/deliveries/{number}");
+    let _ = bea
+        .post(&format!("{delivery}/assignment"), &json!({}))
+        .await
+        .expect(204);
+    shop.gateway.kill();
+    shop.gateway.start_again().await;
+    let ada = shop.gateway.log_in("ada").await;
+    let bea = shop.gateway.log_in("bea").await;
+    let mut feed = Feed::open(&ada, &number, Some(last)).await;
+    let told = feed.next().await;
+    assert_eq!((told.name.as_str(), told.id), ("delivery", None));
+    assert_eq!(told.data["courier"], "bea");
+
+    // What happens now comes at once.
+    let fix = json!({"order": number, "longitude": 9.19, "latitude": 45.46, "recorded_at": "2025-11-24T12:00:00Z"});
+    let _ = bea
+        .post("/v1/positions", &json!({"positions": [fix]}))
+        .await
+        .expect(202);
+    let told = feed.next().await;
+    assert_eq!(told.data["position"]["latitude"], 45.46, "{told:?}");
+    let cancel = json!({"reason": "changed my mind"});
+    let _ = ada
+        .post(&format!("/v1/orders/{number}/cancellation"), &cancel)
+        .await
+        .expect(200);
+    let told = feed.until(|t| t.data["what"] == "payment_refunded").await;
+    assert!(
+        told.iter().all(|t| t.id.is_none_or(|id| id > last)),
+        "{told:?}"
+    );
+    assert!(
+        told.iter().any(|t| t.data["what"] == "cancelled"),
+        "{told:?}"
+    );
+
+    let wrong = [("Last-Event-ID", "first")];
+    let path = format!("/v1/orders/{number}/feed");
+    ada.ask("GET", &path, &wrong, None)
+        .await
+        .is_problem(400, "malformed");
+
+    // A stop ends feeds rather than waiting for them.
+    let _ = shop.gateway.stop().await;
+}

@@ -1,0 +1,222 @@
+//! Orders: placed, refused, cancelled, repeated, and nobody else's.
+
+use std::sync::Arc;
+
+use doorstep_tests::wait_for;
+use serde_json::{Value, json};
+
+use crate::{
+    SOON,
+    gateway::ROOT,
+    shop::{Shop, dinner, place, placed},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_confirmed_at_once_and_paid_for_and_can_be_cancelled_once() {
+    let shop = Shop::open("order").await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    let answer = place(&ada, "dinner-1", &dinner("card/visa")).await;
+    let order = answer.expect(201);
+    assert_eq!(order["status"], "confirmed");
+    assert_eq!(order["total"], "19.00");
+    let number = order["order"].as_str().unwrap().to_owned();
+    let path = format!("/v1/orders/{number}");
+    assert_eq!(answer.header("location"), Some(path.as_str()));
+
+    // The same again is answered alike and orders nothing.
+    let again = place(&ada, "dinner-1", &dinner("card/visa")).await;
+    assert_eq!((again.status, &again.text), (201, &answer.text));
+    let other = place(&ada, "dinner-1", &dinner("card/amex")).await;
+    other.is_problem(422, "idempotency_key_reused");
+
+    shop.payment_becomes(&ada, &number, "captured").await;
+    let seen = ada.get(&path).await.expect(200);
+    assert_eq!(seen["status"], "confirmed");
+    let what: Vec<&Value> = seen["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|h| &h["what"])
+        .collect();
+    for expected in [
+        "placed",
+        "confirmed",
+        "payment_authorized",
+        "payment_captured",
+    ] {
+        assert!(what.contains(&&json!(expected)), "{expected} in {what:?}");
+    }
+    shop.all_is_settled().await;
+    let stock = &shop.entities("inventory").await["stock/MARGHERITA"];
+    assert_eq!((&stock["on_hand"], &stock["sold"]), (&json!(-2), &json!(2)));
+    assert_eq!(shop.entities("orders").await.len(), 1);
+
+    let cancel = format!("{path}/cancellation");
+    let reason = json!({"reason": "not hungry any more"});
+    for _ in 0..2 {
+        let cancelled = ada.post(&cancel, &reason).await.expect(200);
+        assert_eq!(cancelled["status"], "cancelled");
+    }
+    shop.payment_becomes(&ada, &number, "refunded").await;
+    wait_for("the stock is back", SOON, async || {
+        let stock = shop.entities("inventory").await["stock/MARGHERITA"].clone();
+        if stock["on_hand"] == 0 {
+            Ok(())
+        } else {
+            Err(stock)
+        }
+    })
+    .await;
+    // Also the answer to the key stays what it was.
+    let again = place(&ada, "dinner-1", &dinner("card/visa")).await;
+    assert_eq!((again.status, &again.text), (201, &answer.text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
+    let shop = Shop::open("refused").await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    let declined = place(&ada, "a", &dinner("card/declined")).await;
+    declined.is_problem(402, "card_declined");
+    let again = place(&ada, "a", &dinner("card/declined")).await;
+    assert_eq!(again.text, declined.text);
+    place(&ada, "b", &dinner("bitcoin"))
+        .await
+        .is_problem(402, "unknown_method");
+
+    // Money is held already when the kitchen says no.
+    shop.configure(2).await;
+    place(&ada, "c", &dinner("card/visa"))
+        .await
+        .is_problem(409, "at_capacity");
+    shop.all_is_settled().await;
+    let orders = shop.entities("orders").await;
+    assert_eq!(orders.len(), 3);
+    assert!(
+        orders.values().all(|o| o["status"] == "refused"),
+        "{orders:?}"
+    );
+    let payments = shop.entities("payments").await;
+    assert!(
+        payments
+            .values()
+            .all(|p| p["payment"]["status"] != "captured"),
+        "{payments:?}"
+    );
+    let stock = shop.entities("inventory").await;
+    assert!(stock.values().all(|s| s["sold"] == 0), "{stock:?}");
+
+    // What cannot be ordered at all is no order.
+    let wrong =
+        |lines: Value| json!({"restaurant": "luigi", "method": "card/visa", "lines": lines});
+    let line = |sku: &str, quantity: Value| json!([{"sku": sku, "quantity": quantity}]);
+    for (order, status, code) in [
+        (wrong(line("CAVIAR", json!(1))), 422, "unknown_sku"),
+        (wrong(line("TIRAMISU", json!(0))), 422, "bad_quantity"),
+        (wrong(line("TIRAMISU", json!(-1))), 422, "bad_quantity"),
+        (wrong(line("TIRAMISU", json!(1001))), 422, "bad_quantity"),
+        (wrong(line("TIRAMISU", json!(9.9e99))), 422, "invalid"),
+        (wrong(json!([])), 422, "invalid"),
+        (
+            json!({"restaurant": "nobody", "method": "card/visa", "lines": line("X", json!(1))}),
+            404,
+            "unknown_restaurant",
+        ),
+    ] {
+        place(&ada, "d", &order).await.is_problem(status, code);
+    }
+    let keyless = ada.post("/v1/orders", &dinner("card/visa")).await;
+    keyless.is_problem(400, "idempotency_key_missing");
+    place(&ada, "no key", &dinner("card/visa"))
+        .await
+        .is_problem(400, "malformed");
+    assert_eq!(shop.entities("orders").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_sees_what_is_somebody_elses() {
+    let shop = Shop::open("theirs").await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    let eve = shop.gateway.user("eve", "customer").await;
+    let bea = shop.gateway.user("bea", "courier").await;
+    let carl = shop.gateway.user("carl", "courier").await;
+    let luigi = shop.gateway.user("mario", "restaurant").await;
+    let number = placed(&ada, "k").await;
+    let path = format!("/v1/orders/{number}");
+    let reason = json!({"reason": "because"});
+    for stranger in [&eve, &bea] {
+        stranger.get(&path).await.is_problem(404, "not_found");
+        stranger
+            .get(&format!("{path}/feed"))
+            .await
+            .is_problem(404, "not_found");
+        let cancelled = stranger
+            .post(&format!("{path}/cancellation"), &reason)
+            .await;
+        cancelled.is_problem(404, "not_found");
+        let delivery = stranger.get(&format!("/v1/deliveries/{number}")).await;
+        delivery.is_problem(404, "not_found");
+    }
+    eve.get("/v1/orders/unheard-of")
+        .await
+        .is_problem(404, "not_found");
+    let root = shop.gateway.log_in(ROOT).await;
+    root.get("/v1/orders/unheard-of")
+        .await
+        .is_problem(404, "not_found");
+    for friend in [&luigi, &root] {
+        assert_eq!(friend.get(&path).await.expect(200)["customer"], "ada");
+    }
+
+    // A courier sees what was taken on, and no other courier does.
+    let assign = format!("/v1/deliveries/{number}/assignment");
+    let nothing = json!({});
+    let _ = bea.post(&assign, &nothing).await.expect(204);
+    let _ = bea.get(&path).await.expect(200);
+    carl.post(&assign, &nothing)
+        .await
+        .is_problem(409, "assigned");
+    carl.get(&path).await.is_problem(404, "not_found");
+    let pick_up = format!("/v1/deliveries/{number}/pick-up");
+    carl.post(&pick_up, &nothing)
+        .await
+        .is_problem(404, "unknown_delivery");
+    ada.post(&pick_up, &nothing)
+        .await
+        .is_problem(403, "forbidden");
+    bea.post("/v1/orders", &dinner("card/visa"))
+        .await
+        .is_problem(403, "forbidden");
+
+    let gino = json!({
+        "name": "Da Gino", "time_zone": "UTC", "opening_hours": [], "capacity": 1,
+        "minutes_to_prepare": 1, "menu": [],
+    });
+    let elsewhere = luigi.ask("PUT", "/v1/restaurants/gino", &[], Some(&gino));
+    elsewhere.await.is_problem(404, "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_sent_many_times_at_once_orders_once() {
+    let shop = Shop::open("at-once").await;
+    let ada = Arc::new(shop.gateway.user("ada", "customer").await);
+    let tries: Vec<_> = (0..20)
+        .map(|_| {
+            let ada = Arc::clone(&ada);
+            tokio::spawn(async move { place(&ada, "k", &dinner("card/visa")).await })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    for one in tries {
+        let answer = one.await.unwrap();
+        match answer.status {
+            201 => numbers.push(answer.json()["order"].clone()),
+            _ => answer.is_problem(409, "in_progress"),
+        }
+    }
+    assert!(!numbers.is_empty());
+    numbers.dedup();
+    assert_eq!(numbers.len(), 1, "{numbers:?}");
+    shop.all_is_settled().await;
+    assert_eq!(shop.entities("orders").await.len(), 1);
+}

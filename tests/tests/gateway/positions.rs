@@ -1,0 +1,93 @@
+//! Couriers' positions: accepted once they are durable, also while nobody else is there.
+
+use doorstep_tests::wait_for;
+use serde_json::{Value, json};
+
+use crate::{
+    SOON,
+    shop::{Shop, placed},
+};
+
+fn fix(order: &str, longitude: f64, latitude: f64, at: &str) -> Value {
+    json!({"order": order, "longitude": longitude, "latitude": latitude, "recorded_at": at})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_are_followed_and_bad_ones_spoil_their_batch() {
+    let shop = Shop::open("positions").await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    let bea = shop.gateway.user("bea", "courier").await;
+    let number = placed(&ada, "k").await;
+    let early = "2025-11-24T12:00:00Z";
+    let send = async |fixes: Value| {
+        bea.post("/v1/positions", &json!({"positions": fixes}))
+            .await
+    };
+    send(json!([fix(&number, 9.19, 45.46, early)]))
+        .await
+        .is_problem(404, "unknown_delivery");
+
+    let delivery = format!("/v1/deliveries/{number}");
+    let nothing = json!({});
+    let _ = bea
+        .post(&format!("{delivery}/assignment"), &nothing)
+        .await
+        .expect(204);
+    for (bad, code) in [
+        (fix(&number, 181.0, 45.0, early), "outside_the_world"),
+        (fix(&number, 9.0, -90.1, early), "outside_the_world"),
+        (
+            fix(&number, 9.0, 45.0, "2199-01-01T00:00:00Z"),
+            "in_the_future",
+        ),
+        (fix(&number, 9.0, 45.0, "yesterday"), "invalid"),
+    ] {
+        let answer = send(json!([fix(&number, 9.19, 45.46, early), bad])).await;
+        answer.is_problem(422, code);
+    }
+    send(json!([])).await.is_problem(422, "invalid");
+    ada.post(
+        "/v1/positions",
+        &json!({"positions": [fix(&number, 9.0, 45.0, early)]}),
+    )
+    .await
+    .is_problem(403, "forbidden");
+
+    // A batch under a key counts once, and the key stands for that batch alone.
+    let key = [("Idempotency-Key", "batch-1")];
+    let batch = json!({"positions": [fix(&number, 9.19, 45.46, early), fix(&number, 9.2, 45.47, "2025-11-24T12:01:00Z")]});
+    for _ in 0..3 {
+        let answer = bea.ask("POST", "/v1/positions", &key, Some(&batch)).await;
+        assert_eq!(answer.expect(202)["accepted"], 2);
+    }
+    let other = json!({"positions": [fix(&number, 0.0, 0.0, early)]});
+    bea.ask("POST", "/v1/positions", &key, Some(&other))
+        .await
+        .is_problem(422, "id_reused");
+
+    let _ = bea
+        .post(&format!("{delivery}/pick-up"), &nothing)
+        .await
+        .expect(204);
+    wait_for("the customer sees the courier", SOON, async || {
+        let seen = ada.get(&delivery).await;
+        if seen.status == 200 && seen.json()["status"] == "picked_up" {
+            Ok(())
+        } else {
+            Err(seen.text)
+        }
+    })
+    .await;
+    let seen = ada.get(&delivery).await.expect(200);
+    assert_eq!(seen["position"]["longitude"], 9.2);
+    let path = format!("/v1/orders/{number}/cancellation");
+    let late = json!({"reason": "late"});
+    let cancel = ada.post(&path, &late);
+    cancel.await.is_problem(409, "picked_up");
+    let _ = bea
+        .post(&format!("{delivery}/hand-over"), &nothing)
+        .await
+        .expect(204);
+    let tracked = shop.entities("tracking").await;
+    assert_eq!(tracked[&format!("delivery/{number}")]["fixes"], 2);
+}

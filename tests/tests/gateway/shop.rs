@@ -1,0 +1,178 @@
+//! A shop under test: a virtual host, all roles as two processes, a gateway, and a restaurant that is always open.
+
+use std::collections::BTreeMap;
+
+use doorstep_tests::{Answer, Client, Program, RunningProgram, Scratch, World, wait_for};
+use serde_json::{Value, json};
+
+use crate::{
+    SOON,
+    gateway::{Gateway, ROOT},
+};
+
+/// A shop.
+pub struct Shop {
+    pub gateway: Gateway,
+    _kitchen: RunningProgram,
+    others: Option<RunningProgram>,
+    program: Program,
+    scratch: Scratch,
+    /// Last, so that it is deleted after everything in it.
+    _world: Option<World>,
+}
+
+impl Shop {
+    /// Opens one on the broker that all tests share.
+    pub async fn open(hint: &str) -> Self {
+        Self::open_with(hint, &[]).await
+    }
+
+    /// Opens one whose gateway has more arguments.
+    pub async fn open_with(hint: &str, arguments: &[&str]) -> Self {
+        let world = World::new(hint, &[]).await;
+        let amqp_url = world.amqp_url();
+        let mut shop = Self::on(hint, &amqp_url, arguments).await;
+        shop._world = Some(world);
+        shop
+    }
+
+    /// Opens one on this broker.
+    pub async fn on(hint: &str, amqp_url: &str, arguments: &[&str]) -> Self {
+        let scratch = Scratch::new(hint);
+        let run = |roles: &[&str]| {
+            let all = [&["run"], roles].concat();
+            let program = Program::consumers(&all).broker(amqp_url);
+            program.store(&scratch.join("roles"))
+        };
+        let kitchen = run(&["restaurant"]).start(&scratch);
+        let program = run(&["orders", "payments", "inventory", "tracking"]);
+        let others = program.start(&scratch);
+        let gateway = Gateway::start_with(hint, amqp_url, arguments).await;
+        let shop = Self {
+            gateway,
+            _kitchen: kitchen,
+            others: Some(others),
+            program,
+            scratch,
+            _world: None,
+        };
+        shop.configure(1000).await;
+        shop
+    }
+
+    /// Opens the restaurant with so much capacity, as soon as somebody answers.
+    pub async fn configure(&self, capacity: u32) {
+        let root = self.gateway.log_in(ROOT).await;
+        let days = [
+            "monday",
+            "tuesday",
+            "wednesday",
+            "thursday",
+            "friday",
+            "saturday",
+            "sunday",
+        ];
+        let hours = days.map(|day| json!({"day": day, "opens": "00:00", "closes": "24:00"}));
+        let restaurant = json!({
+            "name": "Da Luigi", "time_zone": "Europe/Rome", "opening_hours": hours,
+            "capacity": capacity, "minutes_to_prepare": 20,
+            "menu": [
+                {"sku": "MARGHERITA", "name": "Pizza Margherita", "price": "7.50"},
+                {"sku": "TIRAMISU", "name": "Tiramisu", "price": "4.00"},
+            ],
+        });
+        wait_for("the restaurant is open", SOON, async || {
+            let answer = root
+                .ask("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
+                .await;
+            if answer.status == 204 {
+                Ok(())
+            } else {
+                Err(answer.text)
+            }
+        })
+        .await;
+    }
+
+    /// Kills all roles but `restaurant`.
+    pub fn kill_all_but_the_kitchen(&mut self) {
+        assert!(self.others.take().unwrap().kill());
+    }
+
+    /// Starts them again.
+    pub fn start_all_but_the_kitchen(&mut self) {
+        self.others = Some(self.program.start(&self.scratch));
+    }
+
+    /// All entities of a role.
+    pub async fn entities(&self, role: &str) -> BTreeMap<String, Value> {
+        let export = Program::consumers(&["export", role]).store(&self.scratch.join("roles"));
+        let ended = export.run(&self.scratch, SOON).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let lines = ended.stdout.lines().map(|line| {
+            let mut entity: Value = serde_json::from_str(line).unwrap();
+            (
+                entity["key"].as_str().unwrap().to_owned(),
+                entity["state"].take(),
+            )
+        });
+        lines.collect()
+    }
+
+    /// Waits until nothing is reserved and no money is held, and every order has its outcome.
+    pub async fn all_is_settled(&self) {
+        wait_for("nothing is reserved or held", SOON, async || {
+            let stock = self.entities("inventory").await;
+            let reserved = stock
+                .values()
+                .any(|s| s["reserved"].as_i64().unwrap_or(0) != 0);
+            let orders = self.entities("orders").await;
+            let open = orders.values().any(|o| o["status"] == "placed");
+            let payments = self.entities("payments").await;
+            let held = payments.values().any(|p| {
+                ["authorized", "awaited"]
+                    .iter()
+                    .any(|s| p["payment"]["status"] == **s)
+            });
+            if reserved || open || held {
+                Err(format!("{stock:?} {orders:?} {payments:?}"))
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+    }
+
+    /// The status of an order's payment, once `orders` and `payments` agree on it.
+    pub async fn payment_becomes(&self, client: &Client, order: &str, status: &str) {
+        let path = format!("/v1/orders/{order}");
+        wait_for(format!("the payment is {status}"), SOON, async || {
+            let seen = client.get(&path).await;
+            match seen.status {
+                200 if seen.json()["payment"] == status => Ok(()),
+                _ => Err(seen.text),
+            }
+        })
+        .await;
+    }
+}
+
+/// Two pizzas and a dessert.
+pub fn dinner(method: &str) -> Value {
+    json!({
+        "restaurant": "luigi", "method": method, "country": "Italy",
+        "lines": [{"sku": "MARGHERITA", "quantity": 2}, {"sku": "TIRAMISU", "quantity": 1}],
+    })
+}
+
+/// Places an order.
+pub async fn place(client: &Client, key: &str, order: &Value) -> Answer {
+    let key = [("Idempotency-Key", key)];
+    client.ask("POST", "/v1/orders", &key, Some(order)).await
+}
+
+/// Places an order that is confirmed, and returns its number.
+pub async fn placed(client: &Client, key: &str) -> String {
+    let placed = place(client, key, &dinner("card/visa")).await.expect(201);
+    placed["order"].as_str().unwrap().to_owned()
+}
