@@ -1,9 +1,10 @@
-//! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish` and
-//! `demo`.
+//! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish`,
+//! `demo` and `compare`.
 
 mod again;
 mod chunk;
 mod cli;
+mod compare;
 mod demo;
 mod exit_codes;
 mod import;
@@ -59,6 +60,8 @@ async fn run(job: Job) -> Result<(), Failure> {
         }
         Job::Publish(file, output) => publish::run(file, output, stop).await,
         Job::Demo(settings) => demo::run(settings, stop).await,
+        Job::Compare(settings) => compare::run(settings, stop).await,
+        Job::CompareWork(settings) => compare::work(settings).await,
         Job::Serve(settings) => serve::run(*settings, stop).await,
         Job::OpenApi => serve::print_openapi(),
         Job::User(job) => serve::run_user(job).await,

@@ -16,6 +16,7 @@ use jiff::tz::Offset;
 
 use crate::{
     cli::{Cli, Command, Import, ImportArgs, ServeArgs, SinkArgs, User, UserAddArgs},
+    compare::{CompareSettings, WorkSettings},
     demo::DemoSettings,
     import::{Calendar, ImportSettings, default_refused_path},
     output::Output,
@@ -43,6 +44,10 @@ pub(crate) enum Job {
     Publish(Option<PathBuf>, Output),
     /// Play the demo.
     Demo(DemoSettings),
+    /// Compare.
+    Compare(CompareSettings),
+    /// Be the consumers of a comparison.
+    CompareWork(WorkSettings),
     /// Serve the gateway.
     Serve(Box<ServeSettings>),
     /// Print what the gateway offers.
@@ -100,6 +105,8 @@ impl Settings {
                     }))
                 })()
             }
+            Command::Compare(args) => args.check(&mut wrong).map(Job::Compare),
+            Command::CompareWork(args) => args.check(&mut wrong).map(Job::CompareWork),
             Command::Serve(args) if args.openapi => Some(Job::OpenApi),
             Command::Serve(args) => serve(*args, &mut wrong),
             Command::User(User::Add(args)) => user_add(args, &mut wrong),

@@ -104,6 +104,20 @@ impl View {
         names
     }
 
+    /// The names of the exchanges that are not the broker's own, sorted.
+    ///
+    /// # Panics
+    /// If the API does not answer.
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<String> {
+        let names = self.list("exchanges").into_iter().map(|e| text(&e["name"]));
+        let mut names: Vec<_> = names
+            .filter(|name| !name.is_empty() && !name.starts_with("amq."))
+            .collect();
+        names.sort();
+        names
+    }
+
     fn connections(&self) -> Vec<(String, String)> {
         self.list(&format!("vhosts/{}/connections", self.encoded_vhost()))
             .iter()

@@ -7,6 +7,7 @@
 mod bad_messages;
 mod broker_away;
 mod checkout;
+mod compare;
 mod crash;
 mod deaths;
 mod end_to_end;

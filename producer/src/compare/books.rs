@@ -1,0 +1,119 @@
+//! What the consumers have done, as their stores tell it.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use doorstep_program::{Failure, Reason};
+use doorstep_store::{EntityKey, SqliteStore, Store, StoreError, sqlite::Options};
+use serde::Deserialize;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{
+    figures::{Deed, Deeds, Done, Heard},
+    items::Want,
+};
+
+/// How many entities are read at a time.
+const PAGE: usize = 1000;
+/// How often the stores are looked at while there is something to come.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long nothing more must be done before what users were told an error about counts as not done. Nothing is begun after its deadline,
+/// and what was begun takes a batch.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The stores of both roles, only to be read.
+pub(super) struct Books(Vec<SqliteStore>);
+
+/// What is read of an entity.
+#[derive(Deserialize)]
+struct Entry {
+    applied_at: doorstep_event::Timestamp,
+    times: u32,
+}
+
+impl Books {
+    /// Opens the stores in this folder.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
+        let open = |want: Want| {
+            SqliteStore::open_read_only(folder, want.role(), &Options::default())
+                .map_err(|e| failed(&e))
+        };
+        Want::ALL
+            .into_iter()
+            .map(open)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Waits until the consumers have done all that users were answered well about, and as much more as they will; at most so long.
+    ///
+    /// # Errors
+    /// A store cannot be read.
+    pub(super) async fn done(&self, heard: &[Heard], patience: Duration) -> Result<Done, Failure> {
+        let began = Instant::now();
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut count, mut since) = (0, Instant::now());
+        loop {
+            looks.tick().await;
+            let deeds = self.deeds().await?;
+            if deeds.len() != count {
+                (count, since) = (deeds.len(), Instant::now());
+            }
+            let owed = heard
+                .iter()
+                .filter(|heard| heard.end.is_ok())
+                .any(|heard| !deeds.contains_key(heard.subject.as_str()));
+            let is_all = count == heard.len();
+            if is_all || (!owed && since.elapsed() >= QUIET) {
+                return Ok(Done {
+                    deeds,
+                    drained: true,
+                });
+            }
+            if began.elapsed() >= patience {
+                return Ok(Done {
+                    deeds,
+                    drained: false,
+                });
+            }
+        }
+    }
+
+    async fn deeds(&self) -> Result<Deeds, Failure> {
+        let mut deeds = Deeds::new();
+        for store in &self.0 {
+            let mut after: Option<EntityKey> = None;
+            loop {
+                let page = store.entities(after, PAGE).await.map_err(|e| failed(&e))?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.key.clone());
+                for row in &page {
+                    let state = row.state.as_deref().unwrap_or_default();
+                    let entry: Entry = serde_json::from_slice(state).map_err(|e| {
+                        let key = &row.key;
+                        Failure::new(
+                            Reason::Internal,
+                            format!("{key} is not as it was written: {e}"),
+                        )
+                    })?;
+                    let deed = Deed {
+                        applied_at: entry.applied_at,
+                        times: entry.times,
+                    };
+                    deeds.insert(row.key.as_str().to_owned(), deed);
+                }
+            }
+        }
+        Ok(deeds)
+    }
+}
+
+fn failed(error: &StoreError) -> Failure {
+    Failure::new(Reason::Io, error.to_string())
+}

@@ -1,0 +1,118 @@
+//! The consumers of the comparison: both roles in a process of their own, which is this program again, so that they can be killed
+//! without asking. The process ends by itself when the one that started it is gone.
+
+use std::{fs::File, io, path::Path, process::Stdio, time::Duration};
+
+use doorstep_messaging::BrokerSettings;
+use doorstep_program::{Failure, Reason};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::{
+    WORK_COMMAND,
+    items::Want,
+    scenario::{Pace, Scenario},
+};
+
+/// What the process writes once it takes both events and commands.
+pub(super) const READY: &str = "ready";
+/// How long a process may take until then: as long as it may wait for the broker, and some.
+const READY_WITHIN: Duration = Duration::from_secs(45);
+/// How much of what it complained of is told.
+const COMPLAINT: usize = 2000;
+
+/// What is needed to start the consumers, again and again.
+#[derive(Debug)]
+pub(super) struct Crew<'a> {
+    pub(super) broker: &'a BrokerSettings,
+    pub(super) amqp_url: &'a str,
+    /// Where their stores are.
+    pub(super) folder: &'a Path,
+    pub(super) pace: Pace,
+    pub(super) scenario: Scenario,
+}
+
+/// Consumers that work. Dropping it kills them.
+#[derive(Debug)]
+pub(super) struct Working(Child);
+
+impl Crew<'_> {
+    /// Starts them, and waits until they work.
+    ///
+    /// # Errors
+    /// They do not start, with what they say of it.
+    pub(super) async fn start(&self) -> Result<Working, Failure> {
+        let failed =
+            |e: io::Error| Failure::new(Reason::Failed, format!("cannot start the consumers: {e}"));
+        let complaints = self.folder.join("consumers.log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&complaints)
+            .map_err(failed)?;
+        let takes = |want| {
+            let takes = self.pace.takes(self.scenario, want);
+            format!("{}us", takes.as_micros())
+        };
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut child = Command::new(program)
+            .arg(WORK_COMMAND)
+            .arg("--store")
+            .arg(self.folder)
+            .args(["--checkout-takes", &takes(Want::Checkout)])
+            .args(["--update-takes", &takes(Want::Update)])
+            // By the environment, where nobody who lists processes sees the password.
+            .env("DOORSTEP_AMQP_URL", self.amqp_url)
+            .env("DOORSTEP_NAMESPACE", self.broker.namespace.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // Ctrl-C on the terminal is for the comparison, which ends the consumers itself.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let Some(stdout) = child.stdout.take() else {
+            return Err(failed(io::Error::other("no way to hear from them")));
+        };
+        let mut lines = BufReader::new(stdout).lines();
+        match timeout(READY_WITHIN, lines.next_line()).await {
+            Ok(Ok(Some(line))) if line == READY => Ok(Working(child)),
+            _ => Err(Failure::new(
+                Reason::Broker,
+                format!(
+                    "the consumers of the comparison have not started to work: {}",
+                    complaint(&complaints)
+                ),
+            )),
+        }
+    }
+}
+
+impl Working {
+    /// Kills them by SIGKILL, and waits until they are gone.
+    ///
+    /// # Errors
+    /// The system does not end them.
+    pub(super) async fn kill(mut self) -> Result<(), Failure> {
+        self.0
+            .kill()
+            .await
+            .map_err(|e| Failure::new(Reason::Failed, format!("cannot kill the consumers: {e}")))
+    }
+}
+
+/// The end of what they wrote.
+fn complaint(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let text = text.trim();
+    let skip = text.chars().count().saturating_sub(COMPLAINT);
+    match text.is_empty() {
+        true => "they have not said why".to_owned(),
+        false => text.chars().skip(skip).collect(),
+    }
+}

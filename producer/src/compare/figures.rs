@@ -1,0 +1,275 @@
+//! From what users heard and what the roles' stores hold to figures. Pure.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use doorstep_event::{Subject, Timestamp};
+use serde::Serialize;
+
+use super::{
+    items::Want,
+    scenario::{Scenario, Trouble, Way},
+};
+
+/// What is done later than this after it was wanted is late.
+pub(super) const LATE: Duration = Duration::from_secs(1);
+
+/// What a user heard.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    pub(super) want: Want,
+    pub(super) subject: Subject,
+    /// The moment at which it was wanted, which is before it was sent wherever sending was late.
+    pub(super) wanted_at: Timestamp,
+    /// How long the user waited from then on.
+    pub(super) waited: Duration,
+    pub(super) end: Result<(), Trouble>,
+}
+
+/// What a role has done about something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deed {
+    pub(super) applied_at: Timestamp,
+    pub(super) times: u32,
+}
+
+/// Everything that was done, by what it was done about.
+pub(super) type Deeds = HashMap<String, Deed>;
+
+/// What the roles' stores hold in the end.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) deeds: Deeds,
+    /// Whether the consumers came to the end of what they had to do before we ceased to wait for it.
+    pub(super) drained: bool,
+}
+
+/// One way in one scenario.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Cell {
+    pub(super) scenario: Scenario,
+    pub(super) way: Way,
+    /// Whether the consumers came to the end of what they had to do before we ceased to wait for it.
+    pub(super) drained: bool,
+    /// Checkouts and updates together.
+    pub(super) all: Figures,
+    pub(super) checkouts: Figures,
+    pub(super) updates: Figures,
+}
+
+impl Cell {
+    /// The figures of one way in one scenario.
+    pub(super) fn of(scenario: Scenario, way: Way, heard: &[Heard], done: &Done) -> Self {
+        let Done { deeds, drained } = done;
+        let of = |want: Option<Want>| {
+            let wanted = heard
+                .iter()
+                .filter(|heard| want.is_none_or(|want| heard.want == want));
+            Figures::of(wanted, deeds)
+        };
+        Self {
+            scenario,
+            way,
+            drained: *drained,
+            all: of(None),
+            checkouts: of(Some(Want::Checkout)),
+            updates: of(Some(Want::Update)),
+        }
+    }
+
+    /// The figures of one kind of work.
+    pub(super) fn figures(&self, want: Want) -> &Figures {
+        match want {
+            Want::Checkout => &self.checkouts,
+            Want::Update => &self.updates,
+        }
+    }
+}
+
+/// What came of some items.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct Figures {
+    /// How many were wanted.
+    pub(super) offered: u64,
+    /// How many users were answered well.
+    pub(super) answered: u64,
+    /// The same a second, from the first moment that somebody wanted something to the last answer.
+    pub(super) answered_a_second: f64,
+    /// How many users were told an error, and which.
+    pub(super) failed: BTreeMap<Trouble, u64>,
+    /// How long users waited for whatever they were told.
+    pub(super) response: Option<Spread>,
+    /// How long those waited who were answered well.
+    pub(super) good_response: Option<Spread>,
+    /// How many were done in the end.
+    pub(super) applied: u64,
+    /// Answered well, and not done in the end.
+    pub(super) lost: u64,
+    /// Told an error, and not done in the end.
+    pub(super) not_done: u64,
+    /// Told an error, and done all the same: the user cannot know.
+    pub(super) unsure: u64,
+    /// Done more than once.
+    pub(super) twice: u64,
+    /// How long after it was wanted something was done.
+    pub(super) done_after: Option<Spread>,
+    /// How many were done later than a second after they were wanted.
+    pub(super) late: u64,
+}
+
+impl Figures {
+    fn of<'a>(heard: impl Iterator<Item = &'a Heard>, deeds: &Deeds) -> Self {
+        let mut figures = Self::default();
+        let (mut waits, mut good_waits, mut delays) = (Vec::new(), Vec::new(), Vec::new());
+        let mut first: Option<Timestamp> = None;
+        let mut last: Option<Timestamp> = None;
+        for heard in heard {
+            figures.offered += 1;
+            waits.push(heard.waited);
+            let answered_at = heard.wanted_at.saturating_add(heard.waited).ok();
+            first = Some(first.map_or(heard.wanted_at, |first| first.min(heard.wanted_at)));
+            last = last.max(answered_at);
+            let deed = deeds.get(heard.subject.as_str());
+            match (heard.end, deed) {
+                (Ok(()), Some(_)) => {}
+                (Ok(()), None) => figures.lost += 1,
+                (Err(_), Some(_)) => figures.unsure += 1,
+                (Err(_), None) => figures.not_done += 1,
+            }
+            match heard.end {
+                Ok(()) => {
+                    figures.answered += 1;
+                    good_waits.push(heard.waited);
+                }
+                Err(trouble) => *figures.failed.entry(trouble).or_default() += 1,
+            }
+            if let Some(deed) = deed {
+                let delay = deed.applied_at.duration_since(heard.wanted_at);
+                let delay = Duration::try_from(delay).unwrap_or_default();
+                figures.applied += 1;
+                figures.twice += u64::from(deed.times > 1);
+                figures.late += u64::from(delay > LATE);
+                delays.push(delay);
+            }
+        }
+        if let (Some(first), Some(last)) = (first, last) {
+            let seconds = last.duration_since(first).as_secs_f64();
+            figures.answered_a_second = figures.answered as f64 / seconds.max(0.001);
+        }
+        figures.response = Spread::of(waits);
+        figures.good_response = Spread::of(good_waits);
+        figures.done_after = Spread::of(delays);
+        figures
+    }
+
+    /// How many users were told an error.
+    pub(super) fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+}
+
+/// How times are spread, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Spread {
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) max_ms: f64,
+}
+
+impl Spread {
+    /// Of these times; `None` where there are none.
+    fn of(mut times: Vec<Duration>) -> Option<Self> {
+        times.sort_unstable();
+        Some(Self {
+            p50_ms: millis(percentile(&times, 50)?),
+            p99_ms: millis(percentile(&times, 99)?),
+            max_ms: millis(*times.last()?),
+        })
+    }
+}
+
+/// The smallest time that so many of a hundred do not exceed.
+fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+/// To the microsecond.
+fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &str = "2026-11-23T12:00:00Z";
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn heard(name: &str, at: u64, waited: u64, end: Result<(), Trouble>) -> Heard {
+        let start: Timestamp = START.parse().unwrap();
+        Heard {
+            want: Want::Checkout,
+            subject: Subject::new(format!("order/{name}")).unwrap(),
+            wanted_at: start.checked_add(ms(at)).unwrap(),
+            waited: ms(waited),
+            end,
+        }
+    }
+
+    fn done(name: &str, at: u64, times: u32) -> (String, Deed) {
+        let start: Timestamp = START.parse().unwrap();
+        let applied_at = start.checked_add(ms(at)).unwrap();
+        (format!("order/{name}"), Deed { applied_at, times })
+    }
+
+    #[test]
+    fn a_percentile_is_the_smallest_time_that_so_many_do_not_exceed() {
+        let times: Vec<_> = (1..=200).map(ms).collect();
+        assert_eq!(percentile(&times, 50), Some(ms(100)));
+        assert_eq!(percentile(&times, 99), Some(ms(198)));
+        assert_eq!(percentile(&[ms(7)], 99), Some(ms(7)));
+        assert_eq!(percentile(&[], 50), None);
+        assert_eq!(Spread::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn what_users_heard_is_held_against_what_was_done() {
+        let heard = [
+            heard("well", 0, 10, Ok(())),
+            heard("lost", 100, 10, Ok(())),
+            heard("unsure", 200, 2000, Err(Trouble::TimedOut)),
+            heard("not-done", 300, 1700, Err(Trouble::NoResponder)),
+            heard("late", 500, 20, Ok(())),
+        ];
+        let deeds = Deeds::from([
+            done("well", 8, 1),
+            done("unsure", 2900, 1),
+            done("late", 1501, 2),
+        ]);
+        let done = Done {
+            deeds,
+            drained: true,
+        };
+        let cell = Cell::of(Scenario::Down, Way::Sync, &heard, &done);
+        let figures = &cell.all;
+        assert_eq!((figures.offered, figures.answered), (5, 3));
+        assert_eq!((figures.applied, figures.lost), (3, 1));
+        assert_eq!((figures.not_done, figures.unsure), (1, 1));
+        assert_eq!((figures.late, figures.twice), (2, 1));
+        assert_eq!(figures.failures(), 2);
+        assert_eq!(figures.failed[&Trouble::NoResponder], 1);
+        assert_eq!(figures.response.unwrap().max_ms, 2000.0);
+        assert_eq!(figures.good_response.unwrap().max_ms, 20.0);
+        assert_eq!(figures.done_after.unwrap().p50_ms, 1001.0);
+        // From the first wish, at 0, to the last answer, at 2.2 s.
+        assert!((figures.answered_a_second - 3.0 / 2.2).abs() < 0.001);
+        assert_eq!(cell.checkouts, cell.all);
+        assert_eq!(cell.updates, Figures::default());
+    }
+}

@@ -1,0 +1,127 @@
+//! Inside the process of the consumers: both roles, with the real runtime, until the process that started this one is gone.
+
+use std::{io::Write, path::PathBuf, time::Duration};
+
+use doorstep_messaging::{BrokerSettings, Topology};
+use doorstep_program::{Failure, Reason};
+use doorstep_runtime::{
+    Limits, SharedProcess,
+    runner::{self, RunSettings, RunningRole},
+};
+use doorstep_store::{SqliteStore, sqlite::Options};
+use tokio::{io::AsyncReadExt, time::timeout};
+
+use super::{
+    crew::READY,
+    work::{Checkouts, Positions, QUEUES, Trade, Worker},
+};
+
+/// How long the work of one batch may take, about. What was done is only certain with the commit at its end, so this is how far the
+/// moments that are written down may be before that.
+const BATCH_TAKES: Duration = Duration::from_millis(100);
+/// How long a role may take to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What the consumers need to know.
+#[derive(Debug)]
+pub(crate) struct WorkSettings {
+    /// The broker, with the namespace of the comparison.
+    pub(crate) broker: BrokerSettings,
+    /// Where the stores are.
+    pub(crate) folder: PathBuf,
+    /// How long a checkout takes.
+    pub(crate) checkout_takes: Duration,
+    /// How long a tracking update takes.
+    pub(crate) update_takes: Duration,
+}
+
+/// Works until whoever started it is gone.
+///
+/// # Errors
+/// A store cannot be opened, or a role cannot go on.
+pub(crate) async fn work(settings: WorkSettings) -> Result<(), Failure> {
+    let process = SharedProcess::default();
+    let roles = [
+        start::<Checkouts>(&settings, settings.checkout_takes, &process)?,
+        start::<Positions>(&settings, settings.update_takes, &process)?,
+    ];
+    for role in &roles {
+        ready(role).await?;
+    }
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{READY}")
+        .and_then(|()| stdout.flush())
+        .map_err(|e| Failure::new(Reason::Io, format!("nobody listens: {e}")))?;
+    let mut nothing = [0; 1];
+    // Ends when the other end is closed, by whatever; an error says the same.
+    let _ = tokio::io::stdin().read(&mut nothing).await;
+    for role in &roles {
+        role.stop();
+    }
+    for role in roles {
+        let _ = timeout(GRACE * 2, role.join()).await;
+    }
+    Ok(())
+}
+
+fn start<T: Trade>(
+    settings: &WorkSettings,
+    takes: Duration,
+    process: &SharedProcess,
+) -> Result<RunningRole, Failure> {
+    let store = SqliteStore::open(&settings.folder, T::QUEUES.role, &Options::default())
+        .map_err(|e| Failure::new(Reason::CannotCreate, e.to_string()))?;
+    let settings = RunSettings {
+        broker: settings.broker.clone(),
+        topology: Topology::of(&settings.broker.namespace, QUEUES),
+        limits: limits(takes),
+        process: process.clone(),
+        grace: GRACE,
+    };
+    Ok(runner::start(Worker::<T>::new(takes), store, settings))
+}
+
+/// Batches that take no longer than they may.
+fn limits(takes: Duration) -> Limits {
+    let usual = Limits::default();
+    let fit = BATCH_TAKES.as_micros() / takes.as_micros().max(1);
+    let fit = usize::try_from(fit).unwrap_or(usize::MAX);
+    Limits {
+        batch_events: fit.clamp(1, usual.batch_events),
+        batch_commands: fit.clamp(1, usual.batch_commands),
+        ..usual
+    }
+}
+
+/// Waits until a role works.
+async fn ready(role: &RunningRole) -> Result<(), Failure> {
+    let mut status = role.watch();
+    let working = status.wait_for(|status| match status.phase {
+        runner::Phase::Taking | runner::Phase::Stopped => true,
+        runner::Phase::Starting
+        | runner::Phase::Paused { .. }
+        | runner::Phase::Full { .. }
+        | runner::Phase::Stopping => false,
+    });
+    match working.await.map(|status| status.phase.clone()) {
+        Ok(runner::Phase::Taking) => Ok(()),
+        _ => Err(Failure::new(
+            Reason::Broker,
+            format!("role {} has not started", role.name()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_takes_no_longer_than_it_may() {
+        let events = |micros| limits(Duration::from_micros(micros)).batch_events;
+        assert_eq!(events(0), Limits::default().batch_events);
+        assert_eq!(events(5_000), 20);
+        assert_eq!(events(20_000), 5);
+        assert_eq!(events(1_000_000), 1);
+    }
+}

@@ -1,0 +1,124 @@
+//! Users who come when they come, whether or not those before them have been answered: an open load. How long each waits is counted
+//! from the moment at which it wanted something, so a generator that falls behind, or a user who would have had to queue, is not left
+//! out of the figures.
+
+use std::{sync::Arc, time::Duration};
+
+use doorstep_event::{Request, Source, Timestamp};
+use doorstep_messaging::{AskError, Message, Publisher, Requester};
+use doorstep_program::{Failure, Reason};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{figures::Heard, items::Item, scenario::Trouble, told::Told};
+
+/// How long a user waits for an answer over RPC. It is not tried again: what a retry would do for the user depends on the user.
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
+
+/// By which way users are served.
+#[derive(Clone)]
+pub(super) enum Counter {
+    /// By a command.
+    Sync(Requester),
+    /// By an event.
+    Async(Publisher),
+}
+
+/// Lets users come, and waits until each has heard something.
+///
+/// # Errors
+/// A mistake in this program.
+pub(super) async fn offer(
+    counter: &Counter,
+    source: &Source,
+    items: Arc<[Item]>,
+    told: &Told,
+) -> Result<Vec<Heard>, Failure> {
+    let start = Start::now();
+    let mut users = JoinSet::new();
+    let mut heard = Vec::with_capacity(items.len());
+    for index in 0..items.len() {
+        sleep_until(start.instant + items[index].at).await;
+        let (counter, source, items) = (counter.clone(), source.clone(), Arc::clone(&items));
+        users.spawn(async move { serve(&counter, &source, &items[index], start).await });
+        while let Some(done) = users.try_join_next() {
+            heard.push(joined(done)?);
+        }
+        told.users(heard.len());
+    }
+    while let Some(done) = users.join_next().await {
+        heard.push(joined(done)?);
+        told.users(heard.len());
+    }
+    Ok(heard)
+}
+
+/// The moment from which the items' times are counted, by both clocks: the one that measures, and the one that other processes have, too.
+#[derive(Clone, Copy)]
+struct Start {
+    instant: Instant,
+    time: Timestamp,
+}
+
+impl Start {
+    fn now() -> Self {
+        Self {
+            instant: Instant::now(),
+            time: Timestamp::now(),
+        }
+    }
+}
+
+async fn serve(
+    counter: &Counter,
+    source: &Source,
+    item: &Item,
+    start: Start,
+) -> Result<Heard, Failure> {
+    let mistake = |e: String| Failure::new(Reason::Internal, format!("an item is wrong: {e}"));
+    let end = match counter {
+        Counter::Sync(requester) => {
+            let request = request(source, item).map_err(mistake)?;
+            requester.ask(request).await.map(drop).map_err(trouble)
+        }
+        Counter::Async(publisher) => {
+            let event = item.event(source, Timestamp::now());
+            let event = event.map_err(|e| mistake(e.to_string()))?;
+            let outcome = publisher.publish(Message::event(&event)).await;
+            Trouble::of_outcome(outcome).map_or(Ok(()), Err)
+        }
+    };
+    let wanted_at = start.time.saturating_add(item.at);
+    Ok(Heard {
+        want: item.want(),
+        subject: item.subject(),
+        wanted_at: wanted_at.map_err(|e| mistake(e.to_string()))?,
+        waited: (start.instant + item.at).elapsed(),
+        end,
+    })
+}
+
+fn request(source: &Source, item: &Item) -> Result<Request, String> {
+    let now = Timestamp::now();
+    let deadline = now.saturating_add(DEADLINE).map_err(|e| e.to_string())?;
+    item.request(source, now, deadline)
+        .map_err(|e| e.to_string())
+}
+
+/// What an error means to whoever asked.
+fn trouble(error: AskError) -> Trouble {
+    match error {
+        AskError::Refused(_) => Trouble::Refused,
+        AskError::NoResponder { .. } => Trouble::NoResponder,
+        AskError::TimedOut => Trouble::TimedOut,
+        AskError::Overloaded { .. } => Trouble::Overloaded,
+        AskError::Unreachable { .. } => Trouble::Unreachable,
+        AskError::Malformed(_) => Trouble::Malformed,
+    }
+}
+
+fn joined(done: Result<Result<Heard, Failure>, tokio::task::JoinError>) -> Result<Heard, Failure> {
+    done.map_err(|e| Failure::new(Reason::Internal, format!("a user broke off: {e}")))?
+}

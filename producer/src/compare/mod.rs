@@ -1,0 +1,165 @@
+//! `compare`: the same checkouts and the same tracking updates done synchronously and asynchronously by the same consumers, measured
+//! while these are well, slow, overloaded and down.
+//!
+//! - [`args`] is what can be typed.
+//! - [`items`] is what users want, and when; [`load`] lets them want it; [`scenario`] is what is compared.
+//! - [`work`] is the two roles, [`inside`] the process that runs them, and [`crew`] starts and kills it.
+//! - [`stage`] is where one part is measured, and [`books`] what the roles' stores say of it.
+//! - [`figures`] and [`verdict`] are pure; [`report`], [`table`] and [`picture`] show them.
+//!
+//! All of it happens in a namespace of its own and in a temporary folder, and both are deleted in the end. The broker is only used.
+
+mod args;
+mod books;
+mod crew;
+mod figures;
+mod inside;
+mod items;
+mod load;
+mod picture;
+mod report;
+mod scenario;
+mod stage;
+mod table;
+mod told;
+mod verdict;
+mod work;
+
+use std::{fmt, fs, path::PathBuf, sync::Arc};
+
+use doorstep_event::Timestamp;
+use doorstep_messaging::BrokerSettings;
+use doorstep_program::{Failure, Reason, Stop};
+
+pub(crate) use args::{COMPARE_HELP, CompareArgs, CompareWorkArgs, WORK_COMMAND};
+pub(crate) use inside::{WorkSettings, work};
+
+use figures::Cell;
+use items::Item;
+use report::Report;
+use scenario::{Pace, Scenario, Way};
+use stage::Stage;
+use told::Told;
+
+/// What to compare, and how to show it.
+#[derive(Debug)]
+pub(crate) struct CompareSettings {
+    /// The same seed offers the same.
+    pub(crate) seed: u64,
+    /// How much is offered.
+    pace: Pace,
+    /// What is written to standard output.
+    pub(crate) form: Form,
+    /// Where to put a picture.
+    pub(crate) svg: Option<PathBuf>,
+    /// The broker; the comparison's own namespaces begin with this one.
+    pub(crate) broker: BrokerSettings,
+    /// How it was named, for the process of the consumers.
+    pub(crate) amqp_url: AmqpUrl,
+}
+
+/// What is written to standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Tables and a verdict.
+    Text,
+    /// All figures, in JSON.
+    Json,
+}
+
+/// A broker's address as it was typed, with its password.
+pub(crate) struct AmqpUrl(String);
+
+impl AmqpUrl {
+    /// Keeps it.
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As it was typed.
+    fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AmqpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AmqpUrl(..)")
+    }
+}
+
+/// Compares.
+///
+/// # Errors
+/// The broker cannot be reached or does not let us, the consumers do not start, the picture cannot be written, or the user wants to stop.
+/// Also where an item was answered well and never done, or done twice.
+pub(crate) async fn run(settings: CompareSettings, mut stop: Stop) -> Result<(), Failure> {
+    let run = format!("compare-{:08x}", rand::random::<u32>());
+    let loads = Scenario::ALL
+        .map(|scenario| items(&settings, scenario).map(|items| (scenario, items)))
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    let users: usize = loads
+        .iter()
+        .map(|(_, items)| items.len() * Way::ALL.len())
+        .sum();
+    let told = Told::new(users as u64);
+    told.note(&format!(
+        "on the broker, all that is used begins with {}.{run}.",
+        settings.broker.namespace
+    ));
+    let measured = measure(&settings, &run, &loads, &told, &mut stop).await;
+    told.finish();
+    // Empty by now, or told of.
+    let _ = fs::remove_dir(std::env::temp_dir().join(format!("doorstep-{run}")));
+    let report = Report::of(&settings, measured?);
+    match settings.form {
+        Form::Text => print!("{}", table::text(&report)),
+        Form::Json => println!("{}", report.json()?),
+    }
+    if let Some(path) = &settings.svg {
+        let svg = picture::svg(&report)?;
+        fs::write(path, svg).map_err(|e| {
+            let path = path.display();
+            Failure::new(
+                Reason::Io,
+                format!("cannot write the picture to {path}: {e}"),
+            )
+        })?;
+    }
+    report.broken_promise().map_or(Ok(()), Err)
+}
+
+async fn measure(
+    settings: &CompareSettings,
+    run: &str,
+    loads: &[(Scenario, Arc<[Item]>)],
+    told: &Told,
+    stop: &mut Stop,
+) -> Result<Vec<Cell>, Failure> {
+    let total = loads.len() * Way::ALL.len();
+    let mut cells = Vec::with_capacity(total);
+    for (scenario, items) in loads {
+        for way in Way::ALL {
+            let number = cells.len() + 1;
+            told.step(format!(
+                "{number} of {total}: consumers {}, {}, {} users in {:?}",
+                scenario.words(),
+                way.words(),
+                items.len(),
+                settings.pace.lasts,
+            ));
+            let stage = Stage::new(settings, run, number, *scenario, way)?;
+            cells.push(stage.measure(items, told, stop).await?);
+            told.part(items.len());
+        }
+    }
+    Ok(cells)
+}
+
+fn items(settings: &CompareSettings, scenario: Scenario) -> Result<Arc<[Item]>, Failure> {
+    let load = settings.pace.load(scenario);
+    Item::draw(settings.seed, load, Timestamp::now())
+        .map(Arc::from)
+        .map_err(|mistake| Failure::new(Reason::Internal, format!("no items: {mistake}")))
+}

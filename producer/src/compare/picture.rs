@@ -1,0 +1,352 @@
+//! The comparison as a picture, in SVG: on the left how long users waited, on the right what came of what they wanted.
+//!
+//! It stands on a ground of its own, so that it can be read wherever it is shown, and whoever looks at things in the dark is shown it in
+//! dark colours by a style sheet inside; what knows no style sheets shows the light ones.
+
+use doorstep_program::{Failure, Reason};
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+use super::{
+    figures::{Cell, Figures},
+    report::Report,
+    verdict::time,
+};
+
+const SIZE: (u32, u32) = (940, 470);
+/// How much of the width is the left side's.
+const LEFT: i32 = 530;
+/// Where rows begin on the left, behind their names, and how much room is at the top and at the bottom.
+const NAMES: u32 = 140;
+const TOP: u32 = 64;
+const BOTTOM: u32 = 34;
+/// Shortest and longest time that is shown, in milliseconds.
+const TIMES: (f64, f64) = (1.0, 10_000.0);
+const FONT: &str = "sans-serif";
+
+/// The colours, each with its place taken in the dark. Those of the bars are told apart also by those who see fewer colours.
+const GROUND: RGBColor = RGBColor(255, 255, 255);
+const INK: RGBColor = RGBColor(31, 35, 40);
+const FAINT: RGBColor = RGBColor(216, 222, 228);
+const WAIT: RGBColor = RGBColor(140, 149, 159);
+const IN_THE_DARK: [(RGBColor, &str); 4] = [
+    (GROUND, "#0d1117"),
+    (INK, "#e6edf3"),
+    (FAINT, "#30363d"),
+    (WAIT, "#7d8590"),
+];
+
+/// What may come of what somebody wants: its name, its colour, how many it was of.
+const FATES: [Fate; 5] = [
+    ("done within 1 s", RGBColor(31, 119, 180), |f| {
+        f.applied - f.late.min(f.applied) - on_time_unsure(f)
+    }),
+    ("later", RGBColor(126, 182, 222), |f| {
+        f.late - late_unsure(f)
+    }),
+    ("error, but done", RGBColor(148, 103, 189), |f| f.unsure),
+    ("error, not done", RGBColor(230, 110, 20), |f| f.not_done),
+    ("lost", RGBColor(200, 30, 45), |f| f.lost),
+];
+
+type Fate = (&'static str, RGBColor, fn(&Figures) -> u64);
+
+/// Those that were done although the user was told an error count as such, whether late or not: as late ones first.
+fn late_unsure(figures: &Figures) -> u64 {
+    figures.unsure.min(figures.late)
+}
+
+fn on_time_unsure(figures: &Figures) -> u64 {
+    figures.unsure - late_unsure(figures)
+}
+
+/// Draws it.
+///
+/// # Errors
+/// A mistake in this program.
+pub(super) fn svg(report: &Report) -> Result<String, Failure> {
+    let mut svg = String::new();
+    draw(&mut svg, &report.cells).map_err(|e| {
+        Failure::new(
+            Reason::Internal,
+            format!("the picture cannot be drawn: {e}"),
+        )
+    })?;
+    Ok(with_style(&svg))
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+fn draw(svg: &mut String, cells: &[Cell]) -> Drawn {
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&GROUND)?;
+    let (left, right) = root.split_horizontally(LEFT);
+    waits(&left, cells)?;
+    fates(&right, cells)?;
+    root.present()?;
+    Ok(())
+}
+
+/// How long users waited: a bar from the wait of half of them to that of 99 of 100.
+fn waits(area: &Area<'_>, cells: &[Cell]) -> Drawn {
+    title(
+        area,
+        12,
+        "How long users waited",
+        "half of them, and 99 of 100",
+    )?;
+    let mut chart = ChartBuilder::on(area)
+        .margin_top(TOP)
+        .margin_right(44)
+        .set_label_area_size(LabelAreaPosition::Left, NAMES)
+        .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
+        .build_cartesian_2d((TIMES.0..TIMES.1).log_scale(), 0.0..rows(cells))?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .x_labels(5)
+        .x_label_formatter(&|millis| tick(*millis))
+        .label_style(words(12))
+        .axis_style(FAINT)
+        .bold_line_style(FAINT)
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    for (index, cell) in cells.iter().enumerate() {
+        let row = row(cells, index);
+        name(
+            area,
+            cells,
+            index,
+            chart.backend_coord(&(TIMES.0, row + 0.5)).1,
+        )?;
+        let Some(spread) = cell.all.response else {
+            continue;
+        };
+        let shown = |millis: f64| millis.clamp(TIMES.0, TIMES.1);
+        let (from, to) = (shown(spread.p50_ms), shown(spread.p99_ms));
+        chart.plotting_area().draw(&Rectangle::new(
+            [(from, row + 0.25), (to, row + 0.75)],
+            WAIT.filled(),
+        ))?;
+        chart
+            .plotting_area()
+            .draw(&Circle::new((from, row + 0.5), 5, INK.filled()))?;
+        let told = format!("{} · {}", time(spread.p50_ms), time(spread.p99_ms));
+        // Beside the bar, on the side where there is room.
+        let is_far = to > 300.0;
+        let (at, side, gap) = match is_far {
+            true => (from, HPos::Right, -10),
+            false => (to, HPos::Left, 10),
+        };
+        let (x, y) = chart.backend_coord(&(at, row + 0.5));
+        let style = words(12).pos(Pos::new(side, VPos::Center));
+        area.draw(&Text::new(told, (x + gap, y), style))?;
+    }
+    Ok(())
+}
+
+/// What came of what users wanted, in hundredths of it.
+fn fates(area: &Area<'_>, cells: &[Cell]) -> Drawn {
+    title(area, 0, "What came of what they wanted", "")?;
+    legend(area, cells)?;
+    let mut chart = ChartBuilder::on(area)
+        .margin_top(TOP)
+        .margin_right(28)
+        .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
+        .build_cartesian_2d(0.0..100.0, 0.0..rows(cells))?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .x_labels(5)
+        .x_label_formatter(&|share| format!("{share:.0} %"))
+        .label_style(words(12))
+        .axis_style(FAINT)
+        .bold_line_style(FAINT)
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    for (index, cell) in cells.iter().enumerate() {
+        let row = row(cells, index);
+        let offered = cell.all.offered.max(1) as f64;
+        let mut from = 0.0;
+        for (_, colour, count) in FATES {
+            let to = from + count(&cell.all) as f64 / offered * 100.0;
+            if to > from {
+                chart.plotting_area().draw(&Rectangle::new(
+                    [(from, row + 0.15), (to, row + 0.85)],
+                    colour.filled(),
+                ))?;
+            }
+            from = to;
+        }
+    }
+    Ok(())
+}
+
+/// The names of the colours that are used.
+fn legend(area: &Area<'_>, cells: &[Cell]) -> Drawn {
+    let mut x = 0;
+    for (what, colour, count) in FATES {
+        if cells.iter().all(|cell| count(&cell.all) == 0) {
+            continue;
+        }
+        let y = 46;
+        area.draw(&Rectangle::new(
+            [(x, y - 5), (x + 10, y + 5)],
+            colour.filled(),
+        ))?;
+        let style = words(11).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(what, (x + 14, y), style))?;
+        x += 22 + 6 * what.len() as i32;
+    }
+    Ok(())
+}
+
+fn title(area: &Area<'_>, x: i32, what: &str, more: &str) -> Drawn {
+    let bold = (FONT, 17).into_font().style(FontStyle::Bold).color(&INK);
+    area.draw(&Text::new(what.to_owned(), (x, 14), bold))?;
+    area.draw(&Text::new(more.to_owned(), (x, 38), words(12)))?;
+    Ok(())
+}
+
+/// The name of a row; the scenario stands between the two rows of it.
+fn name(area: &Area<'_>, cells: &[Cell], index: usize, y: i32) -> Drawn {
+    let cell = &cells[index];
+    let right = Pos::new(HPos::Right, VPos::Center);
+    let x = NAMES as i32 - 10;
+    area.draw(&Text::new(cell.way.words(), (x, y), words(13).pos(right)))?;
+    let is_first = index == 0 || cells[index - 1].scenario != cell.scenario;
+    if is_first {
+        let bold = (FONT, 13).into_font().style(FontStyle::Bold).color(&INK);
+        let left = bold.pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(cell.scenario.words(), (12, y), left))?;
+    }
+    Ok(())
+}
+
+fn words(size: u32) -> TextStyle<'static> {
+    (FONT, size).into_font().color(&INK)
+}
+
+/// Where a row begins, from the bottom: the first is at the top, and there is some room between scenarios.
+fn row(cells: &[Cell], index: usize) -> f64 {
+    rows(cells) - 1.0 - from_the_top(index)
+}
+
+fn rows(cells: &[Cell]) -> f64 {
+    from_the_top(cells.len().saturating_sub(1)) + 1.0
+}
+
+fn from_the_top(index: usize) -> f64 {
+    index as f64 + (index / 2) as f64 * 0.5
+}
+
+fn tick(millis: f64) -> String {
+    match millis {
+        ..1000.0 => format!("{millis:.0} ms"),
+        _ => format!("{:.0} s", millis / 1000.0),
+    }
+}
+
+/// With a style sheet that replaces the colours of ground and ink in the dark.
+fn with_style(svg: &str) -> String {
+    let mut style = "<style>@media (prefers-color-scheme: dark) {".to_owned();
+    for (RGBColor(red, green, blue), dark) in IN_THE_DARK {
+        let light = format!("#{red:02X}{green:02X}{blue:02X}");
+        for attribute in ["fill", "stroke"] {
+            style += &format!(" [{attribute}=\"{light}\"] {{ {attribute}: {dark} }}");
+        }
+    }
+    style += " }</style>";
+    // Behind the tag that opens the picture.
+    match svg
+        .find("<svg")
+        .and_then(|at| Some(at + svg[at..].find('>')? + 1))
+    {
+        Some(at) => format!("{}\n{style}{}", &svg[..at], &svg[at..]),
+        None => svg.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            figures::Spread,
+            scenario::{Scenario, Way},
+        },
+        *,
+    };
+
+    fn cell(scenario: Scenario, way: Way, all: Figures) -> Cell {
+        Cell {
+            scenario,
+            way,
+            drained: true,
+            all,
+            checkouts: Figures::default(),
+            updates: Figures::default(),
+        }
+    }
+
+    fn figures() -> Figures {
+        Figures {
+            offered: 100,
+            applied: 70,
+            late: 30,
+            unsure: 10,
+            not_done: 25,
+            lost: 5,
+            response: Some(Spread {
+                p50_ms: 0.2,
+                p99_ms: 99_000.0,
+                max_ms: 99_000.0,
+            }),
+            ..Figures::default()
+        }
+    }
+
+    #[test]
+    fn each_item_has_one_fate() {
+        let counts: Vec<u64> = FATES
+            .iter()
+            .map(|(_, _, count)| count(&figures()))
+            .collect();
+        assert_eq!(counts, [40, 20, 10, 25, 5]);
+        let early = Figures {
+            late: 3,
+            ..figures()
+        };
+        let counts: Vec<u64> = FATES.iter().map(|(_, _, count)| count(&early)).collect();
+        assert_eq!(counts, [60, 0, 10, 25, 5]);
+    }
+
+    #[test]
+    fn every_row_and_every_fate_is_drawn_and_nothing_outside() {
+        let cells: Vec<Cell> = Scenario::ALL
+            .into_iter()
+            .flat_map(|scenario| Way::ALL.map(|way| cell(scenario, way, figures())))
+            .collect();
+        let mut svg = String::new();
+        draw(&mut svg, &cells).unwrap();
+        let svg = with_style(&svg);
+        for scenario in Scenario::ALL {
+            assert!(svg.contains(scenario.words()), "{svg}");
+        }
+        for (fate, ..) in FATES {
+            assert!(svg.contains(fate), "{fate}");
+        }
+        assert!(svg.contains("prefers-color-scheme: dark"));
+        assert!(svg.trim_end().ends_with("</svg>"));
+        let right_most = svg
+            .split(" x=\"")
+            .filter_map(|part| part.split('"').next()?.parse::<u32>().ok())
+            .max();
+        assert!(right_most.unwrap() <= SIZE.0);
+    }
+}

@@ -1,0 +1,81 @@
+//! All that was measured, in the form in which a program reads it.
+
+use doorstep_program::{Failure, Reason};
+use serde::Serialize;
+
+use super::{
+    CompareSettings,
+    figures::Cell,
+    items::{Load, UPDATES_FOR_A_CHECKOUT},
+    scenario::Scenario,
+    verdict::Verdict,
+};
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    seed: u64,
+    seconds: u64,
+    delay_ms: f64,
+    deadline_ms: f64,
+    /// How much was offered in each scenario.
+    loads: Vec<Offered>,
+    pub(super) cells: Vec<Cell>,
+    pub(super) verdict: Option<Verdict>,
+}
+
+#[derive(Debug, Serialize)]
+struct Offered {
+    scenario: Scenario,
+    checkouts_a_second: f64,
+    updates_a_second: f64,
+}
+
+impl Report {
+    /// Sums it up.
+    pub(super) fn of(settings: &CompareSettings, cells: Vec<Cell>) -> Self {
+        let loads = Scenario::ALL.map(|scenario| {
+            let Load {
+                checkouts_a_second, ..
+            } = settings.pace.load(scenario);
+            Offered {
+                scenario,
+                checkouts_a_second,
+                updates_a_second: checkouts_a_second * f64::from(UPDATES_FOR_A_CHECKOUT),
+            }
+        });
+        Self {
+            seed: settings.seed,
+            seconds: settings.pace.lasts.as_secs(),
+            delay_ms: settings.pace.delay.as_secs_f64() * 1000.0,
+            deadline_ms: super::load::DEADLINE.as_secs_f64() * 1000.0,
+            loads: loads.into(),
+            verdict: Verdict::of(&cells),
+            cells,
+        }
+    }
+
+    /// As JSON.
+    ///
+    /// # Errors
+    /// A mistake in this program.
+    pub(super) fn json(&self) -> Result<String, Failure> {
+        serde_json::to_string_pretty(self)
+            .map_err(|e| Failure::new(Reason::Internal, format!("no JSON of the figures: {e}")))
+    }
+
+    /// What must never be: something that was answered well and is not there although all is worked, or that was done twice.
+    pub(super) fn broken_promise(&self) -> Option<Failure> {
+        let worked = self.cells.iter().filter(|cell| cell.drained);
+        let lost: u64 = worked.map(|cell| cell.all.lost).sum();
+        let twice: u64 = self.cells.iter().map(|cell| cell.all.twice).sum();
+        (lost + twice > 0).then(|| {
+            Failure::new(
+                Reason::Failed,
+                format!(
+                    "{lost} items were answered well and never done, and {twice} were done twice: please report this with the output of --json"
+                ),
+            )
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! Where one way in one scenario is measured: a namespace and a folder of its own, the consumers, and the users' side of the broker.
+//! Afterwards all of it is gone, however it ended.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use doorstep_event::Source;
+use doorstep_messaging::{
+    AskSettings, BrokerSettings, ConnectError, ConnectErrorKind, Publisher, Refusal, Requester,
+    Topology, remove,
+};
+use doorstep_program::{Failure, Reason, Stop};
+
+use super::{
+    CompareSettings,
+    books::Books,
+    crew::Crew,
+    figures::Cell,
+    items::Item,
+    load::{Counter, offer},
+    scenario::{OVERLOAD, Scenario, Way},
+    told::Told,
+    work::QUEUES,
+};
+use crate::stop::interrupted;
+
+/// How long closing a connection may take.
+const GRACE: Duration = Duration::from_secs(2);
+/// How much longer than their work should take the consumers may take to come to its end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One way in one scenario.
+pub(super) struct Stage<'a> {
+    settings: &'a CompareSettings,
+    broker: BrokerSettings,
+    topology: Topology,
+    folder: PathBuf,
+    source: Source,
+    scenario: Scenario,
+    way: Way,
+}
+
+impl<'a> Stage<'a> {
+    /// A place to measure; `run` names the comparison and `number` the part of it.
+    ///
+    /// # Errors
+    /// The namespace is too long for more to be put behind it.
+    pub(super) fn new(
+        settings: &'a CompareSettings,
+        run: &str,
+        number: usize,
+        scenario: Scenario,
+        way: Way,
+    ) -> Result<Self, Failure> {
+        let wrong = |e: String| Failure::new(Reason::Settings, e);
+        let namespace = format!("{}.{run}.{number}", settings.broker.namespace);
+        let namespace = namespace
+            .parse()
+            .map_err(|e: doorstep_messaging::SettingsError| wrong(e.to_string()))?;
+        let broker = BrokerSettings {
+            namespace,
+            ..settings.broker.clone()
+        };
+        Ok(Self {
+            topology: Topology::of(&broker.namespace, QUEUES),
+            folder: std::env::temp_dir()
+                .join(format!("doorstep-{run}"))
+                .join(number.to_string()),
+            source: Source::new(format!("compare/{run}/{number}"))
+                .map_err(|e| wrong(e.to_string()))?,
+            settings,
+            broker,
+            scenario,
+            way,
+        })
+    }
+
+    /// Measures, and cleans up.
+    ///
+    /// # Errors
+    /// The broker cannot be reached or differs, the consumers do not start, a store cannot be read, or the user wants to stop. What could
+    /// not be cleaned up is told on standard error.
+    pub(super) async fn measure(
+        &self,
+        items: &Arc<[Item]>,
+        told: &Told,
+        stop: &mut Stop,
+    ) -> Result<Cell, Failure> {
+        fs::create_dir_all(&self.folder).map_err(|e| {
+            let folder = self.folder.display();
+            Failure::new(Reason::CannotCreate, format!("cannot create {folder}: {e}"))
+        })?;
+        let users = Users::start(&self.broker, &self.topology);
+        let ready = stop
+            .unless_wanted(users.ready(self.broker.start_timeout))
+            .await;
+        // Who was not let in has declared nothing.
+        let was_let_in = match &ready {
+            Some(Err(error)) => matches!(
+                error.kind(),
+                ConnectErrorKind::Mismatch | ConnectErrorKind::Refused(Refusal::Permission)
+            ),
+            Some(Ok(())) | None => true,
+        };
+        let played = match ready {
+            Some(Ok(())) => stop.unless_wanted(self.play(&users, items, told)).await,
+            Some(Err(error)) => Some(Err(Failure::new(Reason::Broker, error.to_string()))),
+            None => None,
+        };
+        if played.is_none() {
+            told.note("stopping, and deleting what was declared; a second signal ends at once");
+        }
+        users.close().await;
+        if was_let_in {
+            self.clean_broker().await;
+        }
+        self.clean_folder();
+        played.unwrap_or_else(|| Err(interrupted("nothing of the comparison is kept")))
+    }
+
+    async fn play(&self, users: &Users, items: &Arc<[Item]>, told: &Told) -> Result<Cell, Failure> {
+        let crew = Crew {
+            broker: &self.broker,
+            amqp_url: self.settings.amqp_url.text(),
+            folder: &self.folder,
+            pace: self.settings.pace,
+            scenario: self.scenario,
+        };
+        let mut working = Some(crew.start().await?);
+        let books = Books::open(&self.folder)?;
+        if self.scenario == Scenario::Down
+            && let Some(working) = working.take()
+        {
+            working.kill().await?;
+        }
+        let heard = offer(
+            &users.counter(self.way),
+            &self.source,
+            Arc::clone(items),
+            told,
+        )
+        .await?;
+        if working.is_none() {
+            working = Some(crew.start().await?);
+        }
+        let answered = heard.iter().filter(|heard| heard.end.is_ok()).count();
+        told.step(format!(
+            "{}, {}: {answered} of {} answered well; waiting for the consumers to come to the end",
+            self.scenario.words(),
+            self.way.words(),
+            heard.len(),
+        ));
+        let done = books.done(&heard, self.patience()).await?;
+        if let Some(working) = working {
+            working.kill().await?;
+        }
+        Ok(Cell::of(self.scenario, self.way, &heard, &done))
+    }
+
+    /// How long the consumers may take after the load.
+    fn patience(&self) -> Duration {
+        self.settings.pace.lasts.mul_f64(OVERLOAD) + PATIENCE
+    }
+
+    /// Deletes all that was declared.
+    async fn clean_broker(&self) {
+        if let Err(error) = remove(&self.broker, &self.topology).await {
+            eprintln!(
+                "warning: what begins with {}. is left on the broker, delete it by hand: {error}",
+                self.broker.namespace
+            );
+        }
+    }
+
+    /// Deletes all that was written.
+    fn clean_folder(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!("warning: {} is left: {error}", self.folder.display());
+        }
+    }
+}
+
+/// The users' side of the broker.
+struct Users {
+    publisher: Publisher,
+    requester: Requester,
+}
+
+impl Users {
+    fn start(broker: &BrokerSettings, topology: &Topology) -> Self {
+        let name = |what| format!("{} producer compare: {what}", broker.namespace);
+        let (publish, ask) = (name("publish"), name("ask"));
+        Self {
+            publisher: Publisher::start(broker, &publish, topology.clone()),
+            requester: Requester::start(broker, &ask, topology.clone(), AskSettings::default()),
+        }
+    }
+
+    async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+        self.publisher.ready(limit).await?;
+        self.requester.ready(limit).await
+    }
+
+    fn counter(&self, way: Way) -> Counter {
+        match way {
+            Way::Sync => Counter::Sync(self.requester.clone()),
+            Way::Async => Counter::Async(self.publisher.clone()),
+        }
+    }
+
+    async fn close(self) {
+        self.publisher.close(GRACE).await;
+        self.requester.close(GRACE).await;
+    }
+}

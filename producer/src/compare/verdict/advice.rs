@@ -1,0 +1,76 @@
+//! What to choose when, in a paragraph made of the figures.
+
+use super::{
+    Shown,
+    findings::immediate,
+    seen::Seen,
+    words::{failed, is_all_done, max, p50, p99, percent, time},
+};
+use crate::compare::figures::Figures;
+
+/// What to choose when.
+pub(super) fn advice(seen: &Seen<'_>) -> String {
+    let (sync, told) = (seen.sync, seen.told);
+    let quick = p99(sync.well.response).max(p99(sync.slow.response));
+    let mut advice = match immediate(seen).shown {
+        Shown::Yes => format!(
+            "Ask (sync) where the user can do nothing without the result: a password, a payment, whether the kitchen takes the order. While the consumers keep up, 99 of 100 had it within {}.",
+            time(quick)
+        ),
+        Shown::No | Shown::NotMeasured => format!(
+            "Sync has not shown here what it is chosen for: even with consumers that were well {}, and 99 of 100 users waited up to {}.",
+            failed(sync.well),
+            time(p99(sync.well.response))
+        ),
+    };
+    let errors = sync.overloaded.failures() + sync.down.failures();
+    if errors > 0 {
+        advice += &format!(
+            " Give it a deadline and an answer for when it fails, which it did for {} of the users in the overload and {} while the consumers were down",
+            percent(sync.overloaded),
+            percent(sync.down),
+        );
+        let unsure = sync.sum(|f| f.unsure);
+        advice += &match unsure {
+            0 => "; none of those errors was wrong this time.".to_owned(),
+            _ => format!(
+                "; {unsure} of those errors were told although it was done, so a retry needs the same request id."
+            ),
+        };
+    }
+    let is_safe = told.all().into_iter().all(is_all_done);
+    advice += &if is_safe {
+        format!(
+            " Tell (async) what only has to be done for certain: tracking updates, stock, notifications. All {} were done, through overload and outage, and 99 of 100 users waited {} at most; but plan for the result to come late, here up to {}.",
+            told.sum(|f| f.offered),
+            time(told.worst_p99()),
+            time(max(told.overloaded.done_after).max(max(told.down.done_after))),
+        )
+    } else {
+        format!(
+            " Async has not kept its promise here: of {} items {} were done, {} users were told an error and {} were answered well for nothing. Look at the broker's alarms and queues before you rely on it.",
+            told.sum(|f| f.offered),
+            told.sum(|f| f.applied),
+            told.sum(Figures::failures),
+            told.sum(|f| f.lost),
+        )
+    };
+    let (asked, published) = (p50(sync.well.response), p50(told.well.response));
+    if sync.well.failures() > 0 {
+        return advice;
+    }
+    advice += &if published < asked {
+        format!(
+            " While all is well, async answered half of the users after {} and sync after {}, and only sync with the result.",
+            time(published),
+            time(asked)
+        )
+    } else {
+        format!(
+            " While all is well, async is no quicker: half of its users were answered after {}, by sync after {}, and that with the result.",
+            time(published),
+            time(asked)
+        )
+    };
+    advice
+}

@@ -1,0 +1,132 @@
+//! Each claim, held against the figures.
+
+use super::{
+    Finding, Shown,
+    seen::{Row, Seen},
+    words::{failed, is_all_done, max, p50, p99, time},
+};
+use crate::compare::{figures::Figures, scenario::Way};
+
+/// What people do not notice as waiting.
+const AT_ONCE_MS: f64 = 200.0;
+/// What people notice as something that has not happened yet.
+const DELAYED_MS: f64 = 1000.0;
+/// How many times longer a wait is, at least, that has grown with the consumers' trouble.
+const GROWN: f64 = 2.0;
+
+pub(super) fn immediate(seen: &Seen<'_>) -> Finding {
+    let well = seen.sync.well;
+    Finding {
+        way: Way::Sync,
+        claim: "the answer comes at once, and it is the result",
+        shown: Shown::if_so(well.failures() == 0 && p99(well.response) <= AT_ONCE_MS),
+        because: format!(
+            "with consumers that are well, half of the users knew after {} that it was done, 99 of 100 after {}; {}",
+            time(p50(well.response)),
+            time(p99(well.response)),
+            failed(well),
+        ),
+    }
+}
+
+pub(super) fn waits_with_its_servers(seen: &Seen<'_>) -> Finding {
+    let Row {
+        well,
+        slow,
+        overloaded,
+        down,
+    } = seen.sync;
+    let waits = p50(slow.response) >= GROWN * p50(well.response);
+    let suffers = overloaded.failures() > 0 || p50(overloaded.response) >= DELAYED_MS;
+    let fails = down.answered == 0;
+    Finding {
+        way: Way::Sync,
+        claim: "it waits and fails with its servers",
+        shown: Shown::if_so(waits && suffers && fails),
+        because: format!(
+            "half waited {} with slow consumers, against {} with quick ones; overloaded, {} and half waited {}; down, {}, after {}",
+            time(p50(slow.response)),
+            time(p50(well.response)),
+            failed(overloaded),
+            time(p50(overloaded.response)),
+            failed(down),
+            time(p50(down.response)),
+        ),
+    }
+}
+
+pub(super) fn answers_at_once(seen: &Seen<'_>) -> Finding {
+    let told = seen.told;
+    let failures = told.sum(Figures::failures);
+    let worst = told.worst_p99();
+    Finding {
+        way: Way::Async,
+        claim: "the answer comes at once, however the consumers are",
+        shown: Shown::if_so(failures == 0 && worst <= AT_ONCE_MS),
+        because: format!(
+            "99 of 100 users were answered within {} in the worst scenario; {} of {} failed",
+            time(worst),
+            failures,
+            told.sum(|f| f.offered),
+        ),
+    }
+}
+
+pub(super) fn nothing_lost(seen: &Seen<'_>) -> Finding {
+    let down = seen.told.down;
+    let lost = seen.told.sum(|f| f.lost);
+    let twice = seen.told.sum(|f| f.twice);
+    Finding {
+        way: Way::Async,
+        claim: "nothing is lost while a component is down",
+        shown: Shown::if_so(is_all_done(down) && lost == 0 && twice == 0),
+        because: format!(
+            "{} of {} were accepted while nobody consumed, and {} of them were done after the restart; in all scenarios {lost} were lost and {twice} done twice",
+            down.answered, down.offered, down.applied,
+        ),
+    }
+}
+
+pub(super) fn levelled(seen: &Seen<'_>) -> Finding {
+    let (told, sync) = (seen.told.overloaded, seen.sync.overloaded);
+    let by_sync = sync.failures() > 0 || p50(sync.response) >= DELAYED_MS;
+    Finding {
+        way: Way::Async,
+        claim: "a peak of load is levelled",
+        shown: Shown::if_so(is_all_done(told) && by_sync),
+        because: format!(
+            "overloaded, {}, and {} of {} were done, the last {} after it was wanted; sync: {}",
+            failed(told),
+            told.applied,
+            told.offered,
+            time(max(told.done_after)),
+            failed(sync),
+        ),
+    }
+}
+
+pub(super) fn delayed(seen: &Seen<'_>) -> Finding {
+    let told = seen.told;
+    let longest = max(told.overloaded.done_after).max(max(told.down.done_after));
+    Finding {
+        way: Way::Async,
+        claim: "the result is known late",
+        shown: Shown::if_so(longest >= DELAYED_MS),
+        because: format!(
+            "what was answered at once was done, for half of the users, {} after they wanted it with consumers that are well, {} with overloaded ones and {} with such as were down",
+            time(p50(told.well.done_after)),
+            time(p50(told.overloaded.done_after)),
+            time(p50(told.down.done_after)),
+        ),
+    }
+}
+
+/// Nothing here can tell how much there is to understand.
+pub(super) fn simple() -> Finding {
+    Finding {
+        way: Way::Sync,
+        claim: "it is simpler",
+        shown: Shown::NotMeasured,
+        because: "no figure tells; what the answer means is simpler (done, or perhaps not), but deadlines, retries and turning users away are what it takes to live with it".to_owned(),
+    }
+}

@@ -1,0 +1,64 @@
+//! The figures that a verdict looks at: each way in every scenario, checkouts and updates together.
+
+use super::words::p99;
+use crate::compare::{
+    figures::{Cell, Figures},
+    scenario::{Scenario, Way},
+};
+
+/// The figures of all cells, checkouts and updates together.
+pub(super) struct Seen<'a> {
+    pub(super) sync: Row<'a>,
+    pub(super) told: Row<'a>,
+}
+
+/// One way in all scenarios.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) well: &'a Figures,
+    pub(super) slow: &'a Figures,
+    pub(super) overloaded: &'a Figures,
+    pub(super) down: &'a Figures,
+}
+
+impl<'a> Row<'a> {
+    fn of(cells: &'a [Cell], way: Way) -> Option<Self> {
+        let find = |scenario| {
+            let cell = cells
+                .iter()
+                .find(|cell| cell.scenario == scenario && cell.way == way)?;
+            Some(&cell.all)
+        };
+        Some(Self {
+            well: find(Scenario::Well)?,
+            slow: find(Scenario::Slow)?,
+            overloaded: find(Scenario::Overloaded)?,
+            down: find(Scenario::Down)?,
+        })
+    }
+
+    pub(super) fn all(self) -> [&'a Figures; 4] {
+        [self.well, self.slow, self.overloaded, self.down]
+    }
+
+    pub(super) fn sum(self, of: impl Fn(&Figures) -> u64) -> u64 {
+        self.all().into_iter().map(of).sum()
+    }
+
+    /// The longest of the times that 99 of a hundred users of a scenario waited at most.
+    pub(super) fn worst_p99(self) -> f64 {
+        self.all()
+            .into_iter()
+            .map(|f| p99(f.response))
+            .fold(0.0, f64::max)
+    }
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(cells: &'a [Cell]) -> Option<Self> {
+        Some(Self {
+            sync: Row::of(cells, Way::Sync)?,
+            told: Row::of(cells, Way::Async)?,
+        })
+    }
+}
