@@ -35,7 +35,7 @@ pub enum Bug {
     LosesSeenIds,
     /// Replies to commands are not written.
     LosesReplies,
-    /// Scheduled events are not released.
+    /// Scheduled events are now and then not released.
     KeepsScheduled,
     /// What commands have led to is now and then said to be written, and is not.
     WritesLate,
@@ -103,7 +103,9 @@ impl<S: Store> Stepped<S> {
                 all.iter()
                     .any(|row| row.id == id && row.reason == HeldReason::Scheduled)
             };
-            changes.release.retain(|id| !scheduled(*id));
+            if with(&self.world, |world| world.faulty && world.dice.one_in(2)) {
+                changes.release.retain(|id| !scheduled(*id));
+            }
         }
         if self.bug == Bug::WritesLate && !changes.replies.is_empty() {
             let nothing = self.store.commit(Changes::at(changes.now)).await?;
