@@ -1,6 +1,9 @@
 //! How a request and a reply travel.
 //!
-//! A request's attributes are properties and headers, its body is the data in JSON. A reply's type says what it is: `reply`, with the data
+//! A request's attributes are properties where AMQP has one that means the same: message id, type, and the caller as app id. The rest is
+//! in one header, `query asked 2026-11-23T10:00:00Z until 2026-11-23T10:00:05Z`: the broker takes the properties of a request apart and
+//! puts them together again to set the way back, and each header makes that longer by what can be measured. The body is the data in
+//! JSON. A reply's type says what it is: `reply`, with the data
 //! in JSON as the body; `refused`, with code and detail; `overloaded`, with the milliseconds after which to try again.
 
 use std::time::Duration;
@@ -23,10 +26,7 @@ use crate::message::short;
 /// The queue that is none: what is consumed from it by a channel are the replies to what that channel publishes.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-const HEADER_CALLER: &str = "doorstep-caller";
-const HEADER_TIME: &str = "doorstep-time";
-const HEADER_DEADLINE: &str = "doorstep-deadline";
-const HEADER_ACT: &str = "doorstep-act";
+const HEADER_REQUEST: &str = "doorstep-request";
 
 const COMMAND: &str = "command";
 const QUERY: &str = "query";
@@ -44,14 +44,15 @@ pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> B
     let mut put = |name: &str, value: String| {
         headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
     };
-    put(HEADER_CALLER, request.caller.to_string());
-    put(HEADER_TIME, request.time.to_string());
-    put(HEADER_DEADLINE, request.deadline.to_string());
     let act = match request.act {
         Act::Command => COMMAND,
         Act::Query => QUERY,
     };
-    put(HEADER_ACT, act.to_owned());
+    let (time, deadline) = (request.time, request.deadline);
+    put(
+        HEADER_REQUEST,
+        format!("{act} asked {time} until {deadline}"),
+    );
     if let Some(traceparent) = &request.traceparent {
         put(HEADER_TRACEPARENT, traceparent.clone());
     }
@@ -60,6 +61,7 @@ pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> B
         .with_content_type(CONTENT_TYPE.into())
         .with_delivery_mode(TRANSIENT)
         .with_message_id(short(request.id.as_str()))
+        .with_app_id(short(request.caller.as_str()))
         .with_type(short(request.kind.as_str()))
         .with_correlation_id(correlation.into())
         .with_reply_to(REPLY_TO.into())
@@ -76,18 +78,15 @@ pub(super) fn read_request(received: &mut Received) -> Result<Request, Refused> 
     let properties = &received.properties;
     let id = text_of(properties.message_id(), "message id")?;
     let kind = text_of(properties.kind(), "type")?;
-    let act = match header(properties, HEADER_ACT)? {
-        COMMAND => Act::Command,
-        QUERY => Act::Query,
-        other => return Err(bad(format!("{HEADER_ACT} {other:?} is no act"))),
-    };
+    let caller = text_of(properties.app_id(), "app id")?;
+    let (act, time, deadline) = terms(header(properties, HEADER_REQUEST)?)?;
     Ok(Request {
         id: id.parse::<RequestId>()?,
-        caller: header(properties, HEADER_CALLER)?.parse::<Source>()?,
+        caller: caller.parse::<Source>()?,
         kind: kind.parse::<EventType>()?,
         act,
-        time: time(properties, HEADER_TIME)?,
-        deadline: time(properties, HEADER_DEADLINE)?,
+        time,
+        deadline,
         traceparent: header(properties, HEADER_TRACEPARENT)
             .ok()
             .map(str::to_owned),
@@ -123,10 +122,24 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Result<&'a str, Re
     }
 }
 
-fn time(properties: &BasicProperties, name: &str) -> Result<Timestamp, Refused> {
-    let text = header(properties, name)?;
-    text.parse()
-        .map_err(|_| bad(format!("{name} {text:?} is not of the form of RFC 3339")))
+/// Reads what is asked for, when, and until when.
+fn terms(text: &str) -> Result<(Act, Timestamp, Timestamp), Refused> {
+    let wrong = || {
+        bad(format!(
+            "{HEADER_REQUEST} {text:?} is not of the form {QUERY} asked TIME until TIME, with times as in RFC 3339"
+        ))
+    };
+    let words: Vec<&str> = text.split(' ').collect();
+    let &[act, "asked", time, "until", deadline] = words.as_slice() else {
+        return Err(wrong());
+    };
+    let act = match act {
+        COMMAND => Act::Command,
+        QUERY => Act::Query,
+        _ => return Err(wrong()),
+    };
+    let read = |time: &str| time.parse().map_err(|_| wrong());
+    Ok((act, read(time)?, read(deadline)?))
 }
 
 /// What goes back for a request.
@@ -251,6 +264,14 @@ mod tests {
         let refused = read_request(&mut received(
             properties.with_headers(FieldTable::default()),
         ));
-        assert!(refused.unwrap_err().detail.contains(HEADER_ACT));
+        assert!(refused.unwrap_err().detail.contains(HEADER_REQUEST));
+        for wrong in [
+            "",
+            "query",
+            "ask asked 2026-11-23T10:00:00Z until 2026-11-23T10:00:00Z",
+            "query asked now until then",
+        ] {
+            assert_eq!(terms(wrong).unwrap_err().code, Refused::BAD_REQUEST);
+        }
     }
 }
