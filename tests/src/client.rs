@@ -111,12 +111,20 @@ impl Client {
         Answer::read(&text).unwrap_or_else(|| panic!("{method} {path}: {text:?} is no answer"))
     }
 
+    /// Connects, and leaves the whole conversation to the caller.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
     /// Begins to ask, and leaves the rest of the conversation to the caller.
     ///
     /// # Panics
     /// If nobody listens.
     pub async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = self.connect().await;
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
         if let Some(token) = &self.token {
             head.push_str(&format!("Authorization: Bearer {token}\r\n"));

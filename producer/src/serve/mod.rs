@@ -21,7 +21,7 @@ use doorstep_messaging::{AskSettings, BrokerSettings, Requester};
 use doorstep_program::{Failure, Reason, Stop};
 use doorstep_runtime::{
     Limits, SharedProcess,
-    runner::{self, RunSettings},
+    runner::{self, Phase, RunSettings},
 };
 use doorstep_store::{SqliteStore, Store, StoreError, sqlite::Options};
 use tokio::{net::TcpListener, sync::watch};
@@ -107,8 +107,13 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     println!("listens on http://{address}; its description is at http://{address}/openapi.json");
     let router = routes::router(Arc::new(app), settings.requests);
     let unfinished = tokio::spawn(abandon_unfinished(books));
+    let mut status = gateway.watch();
     let stopped = async {
-        stop.wanted().await;
+        // Either may be dropped: both only look. A role that has failed for good keeps nothing any more.
+        tokio::select! {
+            () = stop.wanted() => {}
+            _ = status.wait_for(|status| status.phase == Phase::Stopped) => {}
+        }
         // Feeds have no end of their own, and would keep their connections.
         stopping.send_replace(true);
     };

@@ -37,8 +37,11 @@ impl Gateway {
             .run(&scratch, SOON)
             .await;
         assert_eq!(added.code, Some(0), "{}", added.stderr);
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--rate", "1000"];
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
         all.extend_from_slice(arguments);
+        if !arguments.contains(&"--rate") {
+            all.extend(["--rate", "1000"]);
+        }
         let program = Program::producer(&all)
             .broker(amqp_url)
             .store(&store(&scratch))

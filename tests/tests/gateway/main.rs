@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod away;
+mod crowds;
 mod feed;
 mod gateway;
 mod orders;

@@ -161,9 +161,9 @@ async fn nobody_sees_what_is_somebody_elses() {
         .await
         .is_problem(404, "not_found");
     let root = shop.gateway.log_in(ROOT).await;
-    root.get("/v1/orders/unheard-of")
-        .await
-        .is_problem(404, "not_found");
+    for path in ["/v1/orders/unheard-of", "/v1/orders/unheard-of/feed"] {
+        root.get(path).await.is_problem(404, "not_found");
+    }
     for friend in [&luigi, &root] {
         assert_eq!(friend.get(&path).await.expect(200)["customer"], "ada");
     }

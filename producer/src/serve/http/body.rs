@@ -1,6 +1,6 @@
 //! Bodies of requests: read within a bound of size and of time, as JSON of one form; and names in paths.
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,7 +8,10 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::error::Category;
 use tokio::time::timeout;
 
@@ -83,6 +86,47 @@ fn too_large() -> Problem {
     )
 }
 
+/// The most characters of a name or text in a body: as many as fit what roles keep, in any script.
+const SHORT: usize = 50;
+
+/// Reads a name or a text that is short and without control characters, as the document says of it.
+///
+/// # Errors
+/// It is longer, or not of the form that the type asks for.
+pub(crate) fn short<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    let count = text.chars().count();
+    if count > SHORT {
+        return Err(D::Error::custom(format!(
+            "a text of {count} characters is longer than {SHORT}"
+        )));
+    }
+    text.parse().map_err(D::Error::custom)
+}
+
+/// Reads a whole number. JSON knows one kind of numbers, so `2.0` is one, too.
+///
+/// # Errors
+/// It is none, or not one of the type's.
+pub(crate) fn whole<'de, N, D>(deserializer: D) -> Result<N, D::Error>
+where
+    N: TryFrom<i64>,
+    D: Deserializer<'de>,
+{
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let whole = number.as_i64().or_else(|| {
+        let text = number.to_string();
+        text.strip_suffix(".0")?.parse().ok()
+    });
+    whole
+        .and_then(|whole| N::try_from(whole).ok())
+        .ok_or_else(|| D::Error::custom(format!("{number} is not a whole number that fits")))
+}
+
 /// The one name in a path, as a type that checks it. What cannot be a name names nothing: 404.
 pub(crate) struct Named<T>(pub(crate) T);
 
@@ -95,5 +139,51 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Named<T> {
             .await
             .map_err(|_| nothing())?;
         name.parse().map(Self).map_err(|_| nothing())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorstep_contracts::Label;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Body {
+        #[serde(deserialize_with = "short")]
+        text: Label,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Count {
+        #[serde(deserialize_with = "whole")]
+        count: u16,
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        let read = |number: &str| {
+            let body = format!("{{\"count\":{number}}}");
+            serde_json::from_str::<Count>(&body).map(|body| body.count)
+        };
+        assert_eq!(read("860").unwrap(), 860);
+        assert_eq!(read("860.0").unwrap(), 860);
+        for bad in ["860.5", "-1", "65536", "9.9e99", "\"1\"", "null"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_short_text_has_fifty_characters_of_any_script_and_no_control_characters() {
+        let read = |text: &str| {
+            let body = serde_json::json!({ "text": text }).to_string();
+            serde_json::from_str::<Body>(&body).map(|body| body.text.to_string())
+        };
+        let longest = "\u{1f355}".repeat(SHORT);
+        assert_eq!(read(&longest).unwrap(), longest);
+        assert!(read(&"x".repeat(SHORT + 1)).is_err());
+        for bad in ["", "a\nb", "\u{7f}"] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
     }
 }

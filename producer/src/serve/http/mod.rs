@@ -7,5 +7,5 @@ mod patient;
 pub(crate) mod problem;
 pub(crate) mod rate;
 
-pub(crate) use body::{Json, Named};
+pub(crate) use body::{Json, Named, short, whole};
 pub(crate) use problem::Problem;

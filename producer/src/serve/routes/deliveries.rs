@@ -20,7 +20,7 @@ use super::{health::json, orders};
 use crate::serve::{
     app::App,
     auth::Caller,
-    http::{Json, Named, Problem},
+    http::{Json, Named, Problem, short},
     role::{
         AssignCourier, Entry, Fix, OrderNames, RecordPositions, Standing, Step, TakeStep, UserName,
     },
@@ -95,7 +95,8 @@ pub(crate) struct Positions {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewPosition {
     /// The order that is being delivered.
-    #[schema(value_type = String, min_length = 1, max_length = 200)]
+    #[serde(deserialize_with = "short")]
+    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$")]
     order: InvoiceNo,
     /// Degrees east.
     #[schema(minimum = -180, maximum = 180, example = 9.19)]

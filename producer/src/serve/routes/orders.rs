@@ -24,7 +24,7 @@ use super::health::json;
 use crate::serve::{
     app::App,
     auth::Caller,
-    http::{Json, Named, Problem},
+    http::{Json, Named, Problem, short, whole},
     orders::Wanted,
     refusals,
     role::{CancelOrder, Entry, Order, OrderNames, Stage, Standing, label},
@@ -40,17 +40,19 @@ const MAX_KEY: usize = 100;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewOrder {
     /// Who is to make it.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "luigi")]
+    #[serde(deserialize_with = "short")]
+    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
     restaurant: RestaurantId,
     /// What is ordered.
     #[schema(min_items = 1, max_items = 100)]
     lines: Vec<NewLine>,
     /// How it is paid for, such as `card/visa`; `card/declined` is always declined.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "card/visa")]
+    #[serde(deserialize_with = "short")]
+    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "card/visa")]
     method: PaymentMethod,
     /// Where the order comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200, example = "Italy")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Italy")]
     country: Option<Label>,
 }
 
@@ -59,9 +61,11 @@ pub(crate) struct NewOrder {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewLine {
     /// Which dish.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "MARGHERITA")]
+    #[serde(deserialize_with = "short")]
+    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
     sku: Sku,
     /// How many pieces.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1000, example = 2)]
     quantity: i64,
 }
@@ -146,7 +150,8 @@ pub(crate) struct HistoryBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cancellation {
     /// In the caller's words.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "changed my mind")]
+    #[serde(deserialize_with = "short")]
+    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "changed my mind")]
     reason: Label,
 }
 

@@ -15,7 +15,7 @@ use super::health::json;
 use crate::serve::{
     app::App,
     auth::Caller,
-    http::{Json, Named, Problem},
+    http::{Json, Named, Problem, short, whole},
     roles::after,
 };
 
@@ -27,7 +27,8 @@ const CHANGE_TIME: std::time::Duration = std::time::Duration::from_secs(4);
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRestaurant {
     /// What it is called.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "Da Luigi")]
+    #[serde(deserialize_with = "short")]
+    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Da Luigi")]
     name: Label,
     /// Whose clock its hours are on.
     #[schema(value_type = String, example = "Europe/Rome")]
@@ -36,9 +37,11 @@ pub(crate) struct NewRestaurant {
     #[schema(value_type = Vec<OpeningBody>, max_items = 50)]
     opening_hours: Vec<Opening>,
     /// How many pieces it can have in hand at once.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 100_000, example = 40)]
     capacity: u32,
     /// How long it takes from an order to its being ready.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1440, example = 25)]
     minutes_to_prepare: u16,
     /// What it sells, each once.
@@ -75,7 +78,8 @@ pub(crate) struct RestaurantBody {
 }
 
 /// Hours of one day. Those that end at or before their start run past midnight.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Opening)]
 #[expect(dead_code, reason = "tells the form of the contract's own type")]
 struct OpeningBody {
@@ -90,9 +94,9 @@ struct OpeningBody {
 }
 
 /// A day of the week.
-#[derive(ToSchema)]
-#[schema(as = Weekday, rename_all = "snake_case")]
-#[expect(dead_code, reason = "tells the form of the contract's own type")]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Weekday)]
 enum DayBody {
     Monday,
     Tuesday,
@@ -104,15 +108,16 @@ enum DayBody {
 }
 
 /// What a restaurant sells.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Dish)]
 #[expect(dead_code, reason = "tells the form of the contract's own type")]
 struct DishBody {
     /// Its stock code.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "MARGHERITA")]
+    #[schema(value_type = String, min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
     sku: Sku,
     /// What it is called.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "Pizza Margherita")]
+    #[schema(value_type = String, min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Pizza Margherita")]
     name: Label,
     /// What one piece costs.
     #[schema(value_type = String, pattern = "^[0-9]{1,9}(\\.[0-9]{1,9})?$", example = "7.50")]

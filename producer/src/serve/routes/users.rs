@@ -26,7 +26,7 @@ pub(crate) struct NewUser {
     role: RoleName,
     /// Which restaurant the user works for; for the role `restaurant`, and for no other.
     #[serde(default)]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200, example = "luigi")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
     restaurant: Option<RestaurantId>,
     /// The first password.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
