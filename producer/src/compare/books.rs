@@ -22,6 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long nothing more must be done before what users were told an error about counts as not done. Nothing is begun after its deadline,
 /// and what was begun takes a batch.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long nothing more must be done before consumers that still owe something count as having come to the end without it.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// The stores of both roles, only to be read.
 pub(super) struct Books(Vec<SqliteStore>);
@@ -70,7 +72,8 @@ impl Books {
                 .filter(|heard| heard.end.is_ok())
                 .any(|heard| !deeds.contains_key(heard.subject.as_str()));
             let is_all = count == heard.len();
-            if is_all || (!owed && since.elapsed() >= QUIET) {
+            let quiet = if owed { STALLED } else { QUIET };
+            if is_all || since.elapsed() >= quiet {
                 return Ok(Done {
                     deeds,
                     drained: true,

@@ -5,12 +5,13 @@ use super::{
     seen::{Row, Seen},
     words::{failed, is_all_done, max, p50, p99, time},
 };
-use crate::compare::{figures::Figures, scenario::Way};
+use crate::compare::{
+    figures::{Figures, LATE},
+    scenario::Way,
+};
 
-/// What people do not notice as waiting.
-const AT_ONCE_MS: f64 = 200.0;
-/// What people notice as something that has not happened yet.
-const DELAYED_MS: f64 = 1000.0;
+/// Where people begin to think that something has not happened. What is done later than this counts as late, too.
+const AT_ONCE_MS: f64 = LATE.as_millis() as f64;
 /// How many times longer a wait is, at least, that has grown with the consumers' trouble.
 const GROWN: f64 = 2.0;
 
@@ -37,7 +38,7 @@ pub(super) fn waits_with_its_servers(seen: &Seen<'_>) -> Finding {
         down,
     } = seen.sync;
     let waits = p50(slow.response) >= GROWN * p50(well.response);
-    let suffers = overloaded.failures() > 0 || p50(overloaded.response) >= DELAYED_MS;
+    let suffers = overloaded.failures() > 0 || p50(overloaded.response) >= AT_ONCE_MS;
     let fails = down.answered == 0;
     Finding {
         way: Way::Sync,
@@ -89,7 +90,7 @@ pub(super) fn nothing_lost(seen: &Seen<'_>) -> Finding {
 
 pub(super) fn levelled(seen: &Seen<'_>) -> Finding {
     let (told, sync) = (seen.told.overloaded, seen.sync.overloaded);
-    let by_sync = sync.failures() > 0 || p50(sync.response) >= DELAYED_MS;
+    let by_sync = sync.failures() > 0 || p50(sync.response) >= AT_ONCE_MS;
     Finding {
         way: Way::Async,
         claim: "a peak of load is levelled",
@@ -111,7 +112,7 @@ pub(super) fn delayed(seen: &Seen<'_>) -> Finding {
     Finding {
         way: Way::Async,
         claim: "the result is known late",
-        shown: Shown::if_so(longest >= DELAYED_MS),
+        shown: Shown::if_so(longest >= AT_ONCE_MS),
         because: format!(
             "what was answered at once was done, for half of the users, {} after they wanted it with consumers that are well, {} with overloaded ones and {} with such as were down",
             time(p50(told.well.done_after)),

@@ -137,13 +137,13 @@ fn what_is_answered_and_not_done_is_told() {
 #[test]
 fn a_slow_answer_is_not_called_immediate() {
     let cells = with(Scenario::Well, Way::Sync, |f| {
-        f.response = spread(90.0, 400.0);
+        f.response = spread(90.0, 1400.0);
     });
     assert_eq!(shown(&cells, "it is the result"), Shown::No);
     let advice = Verdict::of(&cells).unwrap().advice;
     assert!(advice.contains("has not shown"), "{advice}");
     let cells = with(Scenario::Slow, Way::Async, |f| {
-        f.response = spread(90.0, 400.0);
+        f.response = spread(90.0, 1400.0);
     });
     assert_eq!(shown(&cells, "however the consumers are"), Shown::No);
 }
