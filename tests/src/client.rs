@@ -77,6 +77,49 @@ impl Client {
         self.raw(method, path, &all, body.as_bytes()).await
     }
 
+    /// Asks with these headers and this body; `None` where nobody listens, or the server goes away without a whole answer.
+    pub async fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Option<Answer> {
+        let body = body.to_string();
+        let length = body.len().to_string();
+        let mut all = vec![
+            ("Content-Type", "application/json"),
+            ("Content-Length", length.as_str()),
+            ("Connection", "close"),
+        ];
+        all.extend_from_slice(headers);
+        let head = self.head(method, path, &all);
+        let conversation = async {
+            let mut stream = TcpStream::connect(self.address).await.ok()?;
+            stream.write_all(head.as_bytes()).await.ok()?;
+            stream.write_all(body.as_bytes()).await.ok()?;
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.ok()?;
+            Answer::read(&String::from_utf8_lossy(&bytes))
+        };
+        let answer = timeout(ANSWER_LIMIT, conversation).await.ok()??;
+        let promised = answer.header("content-length").unwrap_or("0");
+        let is_whole = promised.parse() == Ok(answer.text.len());
+        is_whole.then_some(answer)
+    }
+
+    fn head(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        if let Some(token) = &self.token {
+            head.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        head
+    }
+
     /// Asks with these headers and these bytes.
     ///
     /// # Panics
@@ -125,14 +168,7 @@ impl Client {
     /// If nobody listens.
     pub async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> TcpStream {
         let mut stream = self.connect().await;
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
-        if let Some(token) = &self.token {
-            head.push_str(&format!("Authorization: Bearer {token}\r\n"));
-        }
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
+        let head = self.head(method, path, headers);
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
     }

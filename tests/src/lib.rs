@@ -8,6 +8,7 @@
 //! - [`FaultyStore`]: a store that fails, or hangs between a commit and whatever should follow it.
 //! - [`Wire`]: bare AMQP, for messages that no part of Doorstep would send and for looking at what arrived.
 //! - [`retail`]: sales in the form of the real file, and what they must come to.
+//! - [`rush`]: very many orders by way of the gateway while everything is killed, and whether the books are right afterwards.
 //! - [`ledger`]: a role whose events bring every kind of trouble.
 //! - [`wait_until`] and [`wait_for`]: the only places here that sleep.
 //!
@@ -23,6 +24,7 @@ mod programs;
 mod proxy;
 pub mod retail;
 mod role_process;
+pub mod rush;
 mod scratch;
 mod view;
 mod wait;

@@ -9,6 +9,7 @@ mod check_data;
 mod checkout;
 mod demo;
 mod report;
+mod rush;
 mod stage;
 mod summary;
 mod test;
@@ -35,6 +36,7 @@ enum Command {
     Test(test::Test),
     Bench(bench::Bench),
     CheckData(check_data::CheckData),
+    Rush(rush::Rush),
     #[command(subcommand)]
     Broker(broker::Command),
 }
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
         Command::CheckData(check) => check.run(),
+        Command::Rush(rush) => rush.run(),
         Command::Broker(command) => command.run(),
     };
     done.unwrap_or_else(|error| {

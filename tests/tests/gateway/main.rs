@@ -8,6 +8,7 @@ mod feed;
 mod gateway;
 mod orders;
 mod positions;
+mod rush;
 mod sessions;
 mod shop;
 

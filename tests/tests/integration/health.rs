@@ -384,23 +384,24 @@ async fn a_loop_that_does_not_finish_its_step_makes_the_process_not_alive() {
     let url = by_proxy(&office.world, &proxy);
     let role = office.answering(&url, &["--stuck-after", "500ms"]).await;
     role.is_ready().await;
-    assert!(role.liveness().0);
+    wait_until("the process is alive", SOON, async || role.liveness().0).await;
     // What is owed goes into a wire that is silent, and neither arrives nor fails.
     let mut refused = moved("1", 1, -1);
     refused.kind = EventType::new("stock.adjusted.v9").unwrap();
     proxy.stall(Direction::ToBroker);
     office.world.publish(&[refused]).await;
-    let stuck = wait_for("the process is not alive", SOON, async || {
-        match role.liveness() {
-            (false, liveness) => Ok(liveness.stuck),
-            (true, other) => Err(other),
+    // On a busy machine other things may have been stuck for a moment before.
+    wait_for("the process is not alive", SOON, async || {
+        let (is_alive, liveness) = role.liveness();
+        let sends =
+            |reason: &String| reason.starts_with("inventory: the outbox is being sent since");
+        if !is_alive && liveness.stuck.iter().any(sends) {
+            Ok(())
+        } else {
+            Err(liveness)
         }
     })
     .await;
-    assert!(
-        stuck[0].starts_with("inventory: the outbox is being sent since"),
-        "{stuck:?}"
-    );
     proxy.restore();
     wait_until("the process is alive again", SOON, async || {
         role.liveness().0

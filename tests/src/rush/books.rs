@@ -1,0 +1,175 @@
+//! What the roles say, and what must be true of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{play::Told, shop::Shop};
+
+/// The states of the roles, by key.
+pub(super) struct Books {
+    payments: BTreeMap<String, Value>,
+    orders: BTreeMap<String, Value>,
+    inventory: BTreeMap<String, Value>,
+    dead: String,
+}
+
+/// Money in thousandths, so that sums are exact.
+type Mills = i128;
+
+impl Books {
+    pub(super) async fn of(shop: &Shop) -> Self {
+        let export = async |role: &str| {
+            let lines = shop.output(&["export", role]).await;
+            let states = lines.lines().map(|line| {
+                let entity: Value =
+                    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+                (text(&entity, "key").to_owned(), entity["state"].clone())
+            });
+            states.collect()
+        };
+        Self {
+            payments: export("payments").await,
+            orders: export("orders").await,
+            inventory: export("inventory").await,
+            dead: shop.output(&["dead", "list", "--json"]).await,
+        }
+    }
+
+    /// Compares the books with each other, and with what customers were told.
+    ///
+    /// # Errors
+    /// Says what does not agree.
+    pub(super) fn check(&self, told: &[Told]) -> Result<(), String> {
+        if !self.dead.is_empty() {
+            return Err(format!("dead letters: {}", self.dead));
+        }
+        self.check_ledger()?;
+        let mut receipts = BTreeMap::new();
+        for told in told {
+            if let Some(receipt) = told.receipt()
+                && let Some(twice) = receipts.insert(receipt.order.as_str(), told)
+            {
+                return Err(format!("one number for two orders: {twice:?}, {told:?}"));
+            }
+        }
+        let mut sales: Mills = 0;
+        let mut sold: BTreeMap<&str, i64> = BTreeMap::new();
+        for (key, order) in &self.orders {
+            let number = key.trim_start_matches("order/");
+            let told = receipts.remove(number);
+            let payment = self.payments.get(&format!("payment/{number}"));
+            let stage = payment.map_or("none", |p| text(&p["payment"], "status"));
+            let fits = match (text(order, "status"), told) {
+                ("confirmed", Some(told)) => told.is_confirmed() && stage == "captured",
+                ("cancelled", Some(told)) => {
+                    told.is_cancelled() && matches!(stage, "refunded" | "voided")
+                }
+                ("refused" | "abandoned", None) => matches!(stage, "voided" | "barred"),
+                _ => false,
+            };
+            if !fits {
+                return Err(format!(
+                    "{key} is {order}, its payment {payment:?}, and the customer was told {told:?}"
+                ));
+            }
+            let Some(told) = told.filter(|told| told.is_confirmed()) else {
+                continue;
+            };
+            let total = told.receipt().map_or("", |receipt| &receipt.total);
+            let amount = payment.map_or("", |p| text(&p["payment"], "amount"));
+            if mills(total) != mills(amount) || total != text(order, "total") {
+                return Err(format!(
+                    "{key} costs {total}, {amount} was taken, order {order}"
+                ));
+            }
+            sales += mills(total);
+            for (sku, quantity) in &told.pieces {
+                *sold.entry(sku).or_default() += quantity;
+            }
+        }
+        if let Some((number, told)) = receipts.pop_first() {
+            return Err(format!("order {number} is in no book: {told:?}"));
+        }
+        let taken = self.balance("account/sales");
+        if taken != sales {
+            return Err(format!("sold for {sales} thousandths, and taken {taken}"));
+        }
+        self.check_stock(&sold)
+    }
+
+    fn check_ledger(&self) -> Result<(), String> {
+        let sum: Mills = self
+            .payments
+            .keys()
+            .filter(|key| key.starts_with("account/"))
+            .map(|key| self.balance(key))
+            .sum();
+        let held = self.balance("account/held");
+        if sum != 0 || held != 0 {
+            return Err(format!(
+                "the ledger's sum is {sum}, and held are {held} thousandths"
+            ));
+        }
+        Ok(())
+    }
+
+    fn balance(&self, account: &str) -> Mills {
+        self.payments
+            .get(account)
+            .map_or(0, |state| mills(text(state, "balance")))
+    }
+
+    fn check_stock(&self, sold: &BTreeMap<&str, i64>) -> Result<(), String> {
+        for (key, stock) in &self.inventory {
+            let sku = key.trim_start_matches("stock/");
+            let gone = sold.get(sku).copied().unwrap_or_default();
+            let reserved = stock["reserved"].as_i64().unwrap_or_default();
+            if reserved != 0 || stock["on_hand"] != -gone {
+                return Err(format!("{key} is {stock}, and {gone} were sold"));
+            }
+        }
+        match sold
+            .keys()
+            .find(|sku| !self.inventory.contains_key(&format!("stock/{sku}")))
+        {
+            Some(sku) => Err(format!("{sku} was sold and is in no book")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn mills(amount: &str) -> Mills {
+    let (sign, digits) = match amount.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, amount),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let number = |text: &str| {
+        text.parse::<Mills>()
+            .unwrap_or_else(|_| panic!("{amount:?} is no amount"))
+    };
+    assert!(part.len() <= 3, "{amount:?} is finer than thousandths");
+    sign * (number(whole) * 1_000 + number(&format!("{part:0<3}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mills;
+
+    #[test]
+    fn amounts_are_read_exactly() {
+        for (text, expected) in [
+            ("0.00", 0),
+            ("12.5", 12_500),
+            ("-0.105", -105),
+            ("7", 7_000),
+        ] {
+            assert_eq!(mills(text), expected, "{text}");
+        }
+    }
+}

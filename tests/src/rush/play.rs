@@ -1,0 +1,196 @@
+//! A customer who wants something and does not let go before there is an answer for good.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::{plan::Plan, shop::Shop};
+use crate::Answer;
+
+/// How often a customer asks before it is given up, and how long the pauses are.
+const PATIENCE: usize = 600;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a customer was told in the end.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) pieces: Vec<(&'static str, i64)>,
+    outcome: Outcome,
+    /// How many orders were abandoned before this one.
+    pub(super) abandoned: usize,
+    /// How many requests were sent again.
+    pub(super) again: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    Confirmed(Receipt),
+    Cancelled(Receipt),
+    Refused,
+}
+
+/// What was confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Receipt {
+    pub(super) order: String,
+    pub(super) total: String,
+}
+
+impl Told {
+    pub(super) fn is_confirmed(&self) -> bool {
+        matches!(self.outcome, Outcome::Confirmed(_))
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        matches!(self.outcome, Outcome::Cancelled(_))
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.outcome == Outcome::Refused
+    }
+
+    /// What the customer has in writing.
+    pub(super) fn receipt(&self) -> Option<&Receipt> {
+        match &self.outcome {
+            Outcome::Confirmed(receipt) | Outcome::Cancelled(receipt) => Some(receipt),
+            Outcome::Refused => None,
+        }
+    }
+}
+
+/// Orders what is planned.
+///
+/// # Panics
+/// If an answer makes no sense, or none comes.
+pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Told {
+    let mut told = Told {
+        pieces: plan.pieces.clone(),
+        outcome: Outcome::Refused,
+        abandoned: 0,
+        again: 0,
+    };
+    let mut key = Uuid::new_v4().to_string();
+    let answer = loop {
+        let answer = insist(
+            shop,
+            customer,
+            "/v1/orders",
+            Some(&key),
+            plan,
+            &mut told.again,
+        )
+        .await;
+        if answer.status != 503 {
+            break answer;
+        }
+        // Decided: nothing is charged, and this key will never order anything.
+        told.abandoned += 1;
+        key = Uuid::new_v4().to_string();
+    };
+    match answer.status {
+        201 => {}
+        402 | 409 | 422 => {
+            if plan.asks_twice {
+                told.again += 1;
+                let again = insist(
+                    shop,
+                    customer,
+                    "/v1/orders",
+                    Some(&key),
+                    plan,
+                    &mut told.again,
+                )
+                .await;
+                assert_ne!(again.status, 201, "first {answer:?}, then {again:?}");
+            }
+            return told;
+        }
+        other => panic!("{other} for {:?}: {}", plan.order, answer.text),
+    }
+    let receipt = receipt(&answer);
+    if plan.asks_twice {
+        told.again += 1;
+        let again = insist(
+            shop,
+            customer,
+            "/v1/orders",
+            Some(&key),
+            plan,
+            &mut told.again,
+        )
+        .await;
+        assert_eq!(again.status, 201, "{}", again.text);
+        assert_eq!(self::receipt(&again), receipt);
+    }
+    told.outcome = if plan.cancels {
+        let path = format!("/v1/orders/{}/cancellation", receipt.order);
+        let answer = insist(shop, customer, &path, None, plan, &mut told.again).await;
+        assert!((200..300).contains(&answer.status), "{}", answer.text);
+        Outcome::Cancelled(receipt)
+    } else {
+        Outcome::Confirmed(receipt)
+    };
+    told
+}
+
+fn receipt(answer: &Answer) -> Receipt {
+    let body = answer.json();
+    let text = |name: &str| {
+        let value = body[name].as_str();
+        value
+            .unwrap_or_else(|| panic!("no {name} in {body}"))
+            .to_owned()
+    };
+    Receipt {
+        order: text("order"),
+        total: text("total"),
+    }
+}
+
+/// Asks until there is an answer for good: an order that is abandoned counts as one.
+async fn insist(
+    shop: &Shop,
+    customer: usize,
+    path: &str,
+    key: Option<&str>,
+    plan: &Plan,
+    again: &mut usize,
+) -> Answer {
+    let headers: Vec<_> = key.iter().map(|key| ("Idempotency-Key", *key)).collect();
+    let body = match key {
+        Some(_) => plan.order.clone(),
+        None => json!({"reason": "changed my mind"}),
+    };
+    for _ in 0..PATIENCE {
+        let client = shop.customer(customer).await;
+        let ask = || client.try_ask("POST", path, &headers, &body);
+        let answer = if plan.is_impatient && key.is_some() {
+            *again += 1;
+            let (first, second) = tokio::join!(ask(), ask());
+            first.filter(is_for_good).or(second)
+        } else {
+            ask().await
+        };
+        match answer {
+            Some(answer) if is_for_good(&answer) => return answer,
+            _ => {
+                *again += 1;
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    panic!("no answer for good to {path} with {body}");
+}
+
+/// Whether asking again would bring nothing else.
+fn is_for_good(answer: &Answer) -> bool {
+    let code = serde_json::from_str::<Value>(&answer.text).unwrap_or_default();
+    match (answer.status, code["code"].as_str()) {
+        (503, code) => code == Some("order_abandoned"),
+        (409, code) => code != Some("in_progress"),
+        (429 | 504, _) => false,
+        _ => true,
+    }
+}

@@ -1,0 +1,219 @@
+//! The processes of a rush, and who has an account with them.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde_json::json;
+use tokio::sync::{Mutex, watch};
+
+use super::plan::MENU;
+use crate::{Client, Program, RunningProgram, Scratch, wait_for};
+
+const SOON: Duration = Duration::from_secs(60);
+const PASSWORD: &str = "correct horse battery staple";
+/// How many customers have an account.
+const CUSTOMERS: usize = 8;
+
+/// Which process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Gateway,
+    Payments,
+    Restaurant,
+    /// Those that nobody waits for.
+    Others,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [
+        Self::Gateway,
+        Self::Payments,
+        Self::Restaurant,
+        Self::Others,
+    ];
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Gateway => &["serve", "--listen", "127.0.0.1:0", "--rate", "10000"],
+            Self::Payments => &["run", "payments"],
+            Self::Restaurant => &["run", "restaurant"],
+            Self::Others => &["run", "orders", "inventory", "tracking"],
+        }
+    }
+}
+
+/// Everything that runs.
+pub(super) struct Shop {
+    amqp_url: String,
+    scratch: Scratch,
+    running: Mutex<Vec<(Part, RunningProgram)>>,
+    /// Where the gateway listens, while it does.
+    gateway: watch::Sender<Option<SocketAddr>>,
+    tokens: Vec<String>,
+}
+
+impl Shop {
+    /// Starts all, opens the restaurants and logs customers in.
+    pub(super) async fn open(amqp_url: &str) -> Self {
+        let mut shop = Self {
+            amqp_url: amqp_url.to_owned(),
+            scratch: Scratch::new("rush"),
+            running: Mutex::new(Vec::new()),
+            gateway: watch::Sender::new(None),
+            tokens: Vec::new(),
+        };
+        let added = Program::producer(&["user", "add", "root", "--role", "operator"])
+            .store(&shop.store())
+            .input(format!("{PASSWORD}\n"))
+            .run(&shop.scratch, SOON)
+            .await;
+        assert_eq!(added.code, Some(0), "{}", added.stderr);
+        shop.start_missing().await;
+        let root = shop.log_in("root").await;
+        let nobody = shop.client().await;
+        let root = nobody.with_token(&root);
+        for number in 0..CUSTOMERS {
+            let name = format!("customer-{number}");
+            let user = json!({"name": name, "role": "customer", "password": PASSWORD});
+            let _ = root.post("/v1/users", &user).await.expect(201);
+            let token = shop.log_in(&name).await;
+            shop.tokens.push(token);
+        }
+        shop.open_restaurants(&root).await;
+        shop
+    }
+
+    /// One that is open always and has room, one that soon has none left, and one that is never open.
+    async fn open_restaurants(&self, root: &Client) {
+        let days = [
+            "monday",
+            "tuesday",
+            "wednesday",
+            "thursday",
+            "friday",
+            "saturday",
+            "sunday",
+        ];
+        let always: Vec<_> = days
+            .iter()
+            .map(|day| json!({"day": day, "opens": "00:00", "closes": "24:00"}))
+            .collect();
+        let menu: Vec<_> = MENU
+            .iter()
+            .map(|(sku, price)| json!({"sku": sku, "name": sku.to_lowercase(), "price": price}))
+            .collect();
+        for (name, hours, capacity) in [
+            ("luigi", always.clone(), 100_000),
+            ("nook", always, 40),
+            ("night", Vec::new(), 100_000),
+        ] {
+            let restaurant = json!({
+                "name": name, "time_zone": "Europe/Rome", "opening_hours": hours, "capacity": capacity,
+                "minutes_to_prepare": 1, "menu": menu,
+            });
+            let path = format!("/v1/restaurants/{name}");
+            wait_for(format!("{name} is open"), SOON, async || {
+                let answer = root.try_ask("PUT", &path, &[], &restaurant).await;
+                // Nobody may be there to answer in the first moment.
+                match answer {
+                    Some(answer) if answer.status == 204 => Ok(()),
+                    other => Err(other),
+                }
+            })
+            .await;
+        }
+    }
+
+    async fn log_in(&self, name: &str) -> String {
+        let login = json!({"name": name, "password": PASSWORD});
+        let client = self.client().await;
+        let session = client.post("/v1/sessions", &login).await.expect(201);
+        let token = session["token"].as_str();
+        token
+            .unwrap_or_else(|| panic!("no token in {session}"))
+            .to_owned()
+    }
+
+    /// A customer's way to the gateway, once it listens.
+    pub(super) async fn customer(&self, number: usize) -> Client {
+        let token = &self.tokens[number % self.tokens.len()];
+        self.client().await.with_token(token)
+    }
+
+    async fn client(&self) -> Client {
+        let mut gateway = self.gateway.subscribe();
+        let listens = gateway.wait_for(Option::is_some);
+        match tokio::time::timeout(SOON, listens).await {
+            Ok(Ok(address)) => Client::new(address.expect("somewhere")),
+            _ => panic!("the gateway does not listen within {SOON:?}"),
+        }
+    }
+
+    /// Kills a process. Returns whether it was running.
+    pub(super) async fn kill(&self, part: Part) -> bool {
+        let mut running = self.running.lock().await;
+        let Some(at) = running.iter().position(|(other, _)| *other == part) else {
+            return false;
+        };
+        if part == Part::Gateway {
+            self.gateway.send_replace(None);
+        }
+        running.remove(at).1.kill()
+    }
+
+    /// Starts what does not run.
+    pub(super) async fn start_missing(&self) {
+        let mut running = self.running.lock().await;
+        for part in Part::ALL {
+            if running.iter().any(|(other, _)| *other == part) {
+                continue;
+            }
+            let program = match part {
+                Part::Gateway => Program::producer(part.arguments()),
+                _ => Program::consumers(part.arguments()),
+            };
+            let mut started = program
+                .broker(&self.amqp_url)
+                .store(&self.store())
+                .start(&self.scratch);
+            if part == Part::Gateway {
+                let address = listening(&mut started).await;
+                self.gateway.send_replace(Some(address));
+            }
+            running.push((part, started));
+        }
+    }
+
+    /// Stops all in order.
+    pub(super) async fn stop(&self) {
+        for (part, program) in self.running.lock().await.drain(..) {
+            program.terminate();
+            let ended = program.ended(SOON).await;
+            assert_eq!(ended.code, Some(0), "{part:?}: {}", ended.stderr);
+        }
+    }
+
+    /// What an operator's command prints.
+    pub(super) async fn output(&self, arguments: &[&str]) -> String {
+        let ended = Program::consumers(arguments)
+            .store(&self.store())
+            .run(&self.scratch, SOON)
+            .await;
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
+        ended.stdout
+    }
+
+    fn store(&self) -> PathBuf {
+        self.scratch.join("store")
+    }
+}
+
+async fn listening(gateway: &mut RunningProgram) -> SocketAddr {
+    wait_for("the gateway listens", SOON, async || {
+        assert!(gateway.is_running(), "{}", gateway.stderr());
+        let said = gateway.stdout();
+        let address = said.split("http://").nth(1);
+        let address = address.and_then(|rest| rest.split(';').next()?.parse().ok());
+        address.ok_or(said)
+    })
+    .await
+}

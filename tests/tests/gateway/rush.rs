@@ -1,0 +1,23 @@
+//! Many orders while gateway, payments and restaurant are killed.
+
+use doorstep_tests::{
+    World,
+    rush::{Size, rush},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_books_agree_after_a_rush_in_which_everything_is_killed() {
+    let world = World::new("rush", &[]).await;
+    let size = Size {
+        orders: 300,
+        at_once: 16,
+        seed: 7,
+    };
+    let sums = rush(&world.amqp_url(), size, |_| {}).await;
+    println!("{sums}");
+    assert_eq!(sums.wanted, 300);
+    assert!(
+        sums.kills > 0 && sums.confirmed > 0 && sums.refused > 0,
+        "{sums}"
+    );
+}
