@@ -144,7 +144,7 @@ impl<'a> Stage<'a> {
         }
         let answered = heard.iter().filter(|heard| heard.end.is_ok()).count();
         told.step(format!(
-            "{}, {}: {answered} of {} answered well; waiting for the consumers to come to the end",
+            "{}, {}: {answered} of {} answered well; waiting until all is done",
             self.scenario.words(),
             self.way.words(),
             heard.len(),
