@@ -180,3 +180,48 @@ async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_cha
         .count();
     assert_eq!(captured, confirmed);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_a_killed_gateway_has_begun_are_abandoned_and_their_money_let_go() {
+    const ORDERS: usize = 10;
+    let mut shop = Shop::open_with("begun", &["--answer-within", "5s"]).await;
+    let ada = Arc::new(shop.gateway.user("ada", "customer").await);
+    // Whoever is asked for the money does not answer, and will hold it once nobody waits any more.
+    shop.freeze_all_but_the_kitchen();
+    let orders: Vec<_> = (0..ORDERS)
+        .map(|n| {
+            let ada = Arc::clone(&ada);
+            let key = format!("begun-{n}");
+            tokio::spawn(async move { place(&ada, &key, &dinner("card/visa")).await })
+        })
+        .collect();
+    wait_until("all orders are begun", SOON, async || {
+        shop.gateway.open_orders().await == ORDERS
+    })
+    .await;
+    shop.gateway.kill();
+    for order in orders {
+        assert!(order.await.is_err(), "a killed gateway has answered");
+    }
+    shop.thaw_all_but_the_kitchen();
+    shop.gateway.start_again().await;
+    wait_until("no order is open", SOON, async || {
+        shop.gateway.open_orders().await == 0
+    })
+    .await;
+    let ada = shop.gateway.log_in("ada").await;
+    for n in 0..ORDERS {
+        let again = place(&ada, &format!("begun-{n}"), &dinner("card/visa")).await;
+        again.is_problem(503, "order_abandoned");
+    }
+    wait_for("all orders are known to be abandoned", SOON, async || {
+        let orders = shop.entities("orders").await;
+        let abandoned = orders.values().filter(|o| o["status"] == "abandoned");
+        match abandoned.count() {
+            ORDERS => Ok(()),
+            _ => Err(orders),
+        }
+    })
+    .await;
+    shop.all_is_settled().await;
+}

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use doorstep_store::{SqliteStore, Store, sqlite::Options};
 use doorstep_tests::{Client, Program, RunningProgram, Scratch, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::SOON;
 
@@ -76,6 +77,17 @@ impl Gateway {
         }
         let _ = root.post("/v1/users", &user).await.expect(201);
         self.log_in(name).await
+    }
+
+    /// How many orders have no outcome yet, by its store.
+    pub async fn open_orders(&self) -> usize {
+        let folder = store(&self.scratch);
+        let store = SqliteStore::open_read_only(&folder, "gateway", &Options::default()).unwrap();
+        let entities = store.entities(None, 10_000).await.unwrap();
+        let states = entities.iter().filter_map(|row| row.state.as_ref());
+        let states = states.map(|state| serde_json::from_slice::<Value>(state).unwrap());
+        let open = states.filter(|s| s["is"] == "order" && s["stage"]["stage"] == "open");
+        open.count()
     }
 
     /// Kills it, as a power cut would.

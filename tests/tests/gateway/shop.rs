@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use doorstep_broker::{Signal, send_signal};
 use doorstep_tests::{Answer, Client, Program, RunningProgram, Scratch, World, wait_for};
 use serde_json::{Value, json};
 
@@ -102,6 +103,16 @@ impl Shop {
     /// Starts them again.
     pub fn start_all_but_the_kitchen(&mut self) {
         self.others = Some(self.program.start(&self.scratch));
+    }
+
+    /// Freezes all roles but `restaurant`: their connections stay, and they do not answer.
+    pub fn freeze_all_but_the_kitchen(&self) {
+        send_signal(self.others.as_ref().unwrap().id(), Signal::Freeze).unwrap();
+    }
+
+    /// Lets them go on.
+    pub fn thaw_all_but_the_kitchen(&self) {
+        send_signal(self.others.as_ref().unwrap().id(), Signal::Thaw).unwrap();
     }
 
     /// All entities of a role.
