@@ -10,7 +10,7 @@ use doorstep_contracts::RestaurantId;
 use doorstep_program::{Failure, Reason};
 
 use super::{
-    auth::{MAX_BYTES, Password, hash},
+    auth::{MAX_CHARS, Password, hash},
     books::{Books, BooksError},
     role::{AddUser, RevokeTokens, UserName},
     routes::RoleName,
@@ -95,7 +95,7 @@ fn password() -> Result<Password, Failure> {
 
 fn line() -> Result<String, Failure> {
     let mut line = String::new();
-    let mut input = io::Read::take(io::stdin().lock(), MAX_BYTES as u64 + 3);
+    let mut input = io::Read::take(io::stdin().lock(), MAX_CHARS as u64 * 4 + 3);
     input
         .read_line(&mut line)
         .map_err(|e| Failure::new(Reason::Io, format!("the password cannot be read: {e}")))?;

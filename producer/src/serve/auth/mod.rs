@@ -7,5 +7,5 @@ mod token;
 
 pub(crate) use caller::Caller;
 pub(crate) use key::Key;
-pub(crate) use password::{MAX_BYTES, Password, Passwords, hash};
+pub(crate) use password::{MAX_CHARS, Password, Passwords, hash};
 pub(crate) use token::Tokens;

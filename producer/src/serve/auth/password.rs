@@ -12,9 +12,9 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::serve::http::Problem;
 
-/// The least and the most bytes of a password.
-const MIN_BYTES: usize = 8;
-pub(crate) const MAX_BYTES: usize = 1024;
+/// The least and the most characters of a password.
+const MIN_CHARS: usize = 8;
+pub(crate) const MAX_CHARS: usize = 1024;
 /// How many may wait for their turn; the next one is sent away.
 const WAITING: usize = 64;
 /// When to come again where too many wait.
@@ -29,12 +29,12 @@ impl TryFrom<String> for Password {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let bytes = text.len();
-        if (MIN_BYTES..=MAX_BYTES).contains(&bytes) {
+        let count = text.chars().count();
+        if (MIN_CHARS..=MAX_CHARS).contains(&count) {
             Ok(Self(text.into()))
         } else {
             Err(format!(
-                "a password has {MIN_BYTES} to {MAX_BYTES} bytes, and this one has {bytes}"
+                "a password has {MIN_CHARS} to {MAX_CHARS} characters, and this one has {count}"
             ))
         }
     }
@@ -168,5 +168,7 @@ mod tests {
         assert_eq!(format!("{:?}", password("correct horse")), "(a password)");
         let said = Password::try_from("short".to_owned()).unwrap_err();
         assert!(!said.contains("short"), "{said}");
+        // Eight bytes, and four characters.
+        assert!(Password::try_from("\u{e4}".repeat(4)).is_err());
     }
 }
