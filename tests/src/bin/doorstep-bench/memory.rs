@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::{
     counter::QUEUES, events::Generator, figures::peak_megabytes, options::ConsumerArgs, ours,
-    world::World,
+    rpc::DEPOT, world::World,
 };
 
 /// What the consumer tells of itself.
@@ -54,7 +54,7 @@ pub(crate) async fn measure(world: &World, streams: usize, events: usize) -> Res
 /// What that process does.
 pub(crate) async fn consumer(args: ConsumerArgs) -> Result<()> {
     let settings = BrokerSettings::new(&args.url, &args.namespace)?;
-    let topology = Topology::of(&settings.namespace, &[QUEUES]);
+    let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);
     let generator = Generator::new(args.streams)?;
     let figure = ours::consume(&settings, &topology, &args.folder, &generator, args.events).await?;
     let consumed = Consumed {

@@ -64,6 +64,9 @@ pub(crate) struct AnswererArgs {
     pub(crate) url: String,
     #[arg(long)]
     pub(crate) namespace: String,
+    /// Where the role that is asked has its store.
+    #[arg(long)]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ use crate::{
     figures::{Figure, median},
     options::Options,
     rounds::Figures,
+    rpc::Way,
 };
 
 /// What Doorstep aims at.
@@ -73,9 +74,9 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
             format!("at least {CONSUME_AIM:.2}"),
         );
     }
-    if let Some(ratio) = figures.round_trips.p50_ratio(1) {
+    if let Some(ratio) = figures.round_trips.p50_ratio(Way::Query, 1) {
         line(
-            "round trip, of the bare client",
+            "query, of the bare client's p50",
             format!("{ratio:.2}"),
             format!("at most {RPC_AIM:.2}"),
         );
@@ -101,8 +102,15 @@ fn round_trips(figures: &Figures) -> Option<Table> {
     }
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["in flight", "way", "p50 us", "p99 us", "per second"]);
-    for column in [0, 2, 3, 4] {
+    table.set_header([
+        "in flight",
+        "way",
+        "p50 us",
+        "p99 us",
+        "per second",
+        "p50, of bare",
+    ]);
+    for column in [0, 2, 3, 4, 5] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -114,6 +122,7 @@ fn round_trips(figures: &Figures) -> Option<Table> {
             thousands(trips.p50_us),
             thousands(trips.p99_us),
             thousands(trips.per_second),
+            format!("{:.2}", trips.p50_of_bare),
         ]);
     }
     Some(table)
@@ -137,7 +146,8 @@ pub(crate) fn write_json(path: &Path, figures: &Figures, options: &Options) -> R
     let json = json!({
         "publish_ratio": figures.publish_ratio(),
         "consume_ratio": figures.consume_ratio(),
-        "rpc_p50_ratio": figures.round_trips.p50_ratio(1),
+        "rpc_p50_ratio": figures.round_trips.p50_ratio(Way::Query, 1),
+        "rpc_echo_p50_ratio": figures.round_trips.p50_ratio(Way::Echo, 1),
         "consumer_peak_mb": figures.consumer.map(|c| c.peak_mb),
         "quick": options.quick,
         "machine": { "cores": cores(), "processor": processor(), "broker": figures.broker },

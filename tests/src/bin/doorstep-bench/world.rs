@@ -15,7 +15,7 @@ use lapin::{
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{counter::QUEUES, options::Options};
+use crate::{counter::QUEUES, options::Options, rpc::DEPOT};
 
 /// How long anything on the broker may take that is not measured.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ impl World {
     pub(crate) async fn create(options: &Options) -> Result<Self> {
         let namespace = format!("bench-{}", std::process::id());
         let settings = BrokerSettings::new(&options.url, &namespace)?;
-        let topology = Topology::of(&settings.namespace, &[QUEUES]);
+        let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);
         let folder = options.folder.join(&namespace);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;

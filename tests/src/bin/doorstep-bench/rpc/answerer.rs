@@ -1,16 +1,25 @@
-//! A process of its own that answers all three ways of asking.
+//! A process of its own that answers all ways of asking.
 
 use std::{process::Stdio, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use doorstep_messaging::{AnswerSettings, BrokerSettings, Reply, Responder, Topology};
+use doorstep_runtime::{
+    Limits, SharedProcess,
+    runner::{self, Phase, RunSettings},
+};
+use doorstep_store::sqlite::{Options, SqliteStore};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
 
-use super::{bare, http};
+use super::{
+    bare,
+    depot::{DEPOT, Depot},
+    http,
+};
 use crate::{
     counter::QUEUES,
     options::AnswererArgs,
@@ -35,6 +44,8 @@ impl Answerer {
             // By the environment, since a command line can be read by everybody on the machine.
             .env("DOORSTEP_AMQP_URL", &world.url)
             .args(["--namespace", &namespace])
+            .arg("--folder")
+            .arg(world.fresh_folder()?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -74,16 +85,32 @@ impl Answerer {
 /// What that process does: answers until its input ends.
 pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
     let settings = BrokerSettings::new(&args.url, &args.namespace)?;
-    let topology = Topology::of(&settings.namespace, &[QUEUES]);
+    let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);
     let name = format!("{}: answer", settings.namespace);
     let responder = Responder::start(
         &settings,
         &name,
-        topology,
+        topology.clone(),
         QUEUES.role,
         AnswerSettings::default(),
     );
     responder.ready(PATIENCE).await?;
+    let depot = runner::start(
+        Depot,
+        SqliteStore::open(&args.folder, DEPOT.role, &Options::default())?,
+        RunSettings {
+            broker: settings.clone(),
+            topology,
+            limits: Limits::default(),
+            process: SharedProcess::default(),
+            grace: PATIENCE,
+        },
+    );
+    let mut status = depot.watch();
+    let taking = status.wait_for(|status| status.phase == Phase::Taking);
+    timeout(PATIENCE, taking)
+        .await
+        .context("the role that is asked does not start")??;
     let responder = Arc::new(responder);
     let answering = responder.clone();
     tokio::spawn(async move {
@@ -99,5 +126,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
     let mut nothing = Vec::new();
     tokio::io::stdin().read_to_end(&mut nothing).await?;
     responder.close(PATIENCE).await;
+    depot.stop();
+    depot.join().await?;
     Ok(())
 }

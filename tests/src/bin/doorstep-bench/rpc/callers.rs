@@ -1,14 +1,19 @@
-//! The three ways to ask.
+//! The ways to ask.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use doorstep_event::{Act, EventType, Request, RequestId, Source, Timestamp};
+use doorstep_event::{Act, EventType, Request, RequestContract, RequestId, Source, Timestamp};
 use doorstep_messaging::{AskSettings, Requester};
 use serde::Serialize;
 
-use super::{answerer::Answerer, bare::BareCaller, http::HttpLine};
+use super::{
+    answerer::Answerer,
+    bare::BareCaller,
+    depot::{ReadParcel, Weigh},
+    http::HttpLine,
+};
 use crate::{
     events::Generator,
     world::{PATIENCE, World},
@@ -16,6 +21,8 @@ use crate::{
 
 /// How long a request may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How many parcels the requests are about, in turn.
+const PARCELS: usize = 100;
 
 /// A way to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,22 +30,44 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) enum Way {
     /// The bare client, direct reply-to.
     Bare,
-    /// Doorstep, a query.
-    Doorstep,
+    /// Doorstep without a role: what is asked comes back, as with the bare client.
+    Echo,
+    /// Doorstep, a query that a role answers from its store.
+    Query,
+    /// Doorstep, a command that a role answers once its change is committed to disk.
+    Command,
     /// HTTP/1.1 on loopback, one connection for each request in flight, without a broker.
     Http,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 3] = [Self::Bare, Self::Doorstep, Self::Http];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Bare,
+        Self::Echo,
+        Self::Query,
+        Self::Command,
+        Self::Http,
+    ];
+
+    /// What Doorstep asks in this way, if it is one of Doorstep's.
+    fn asked(self) -> Result<Option<(EventType, Act)>> {
+        Ok(match self {
+            Self::Bare | Self::Http => None,
+            Self::Echo => Some((EventType::new("counter.read.v1")?, Act::Query)),
+            Self::Query => Some((ReadParcel::request_type(), ReadParcel::ACT)),
+            Self::Command => Some((Weigh::request_type(), Weigh::ACT)),
+        })
+    }
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Bare => "bare client",
-            Self::Doorstep => "Doorstep",
-            Self::Http => "plain HTTP",
+            Self::Bare => "bare client, echo",
+            Self::Echo => "Doorstep, echo",
+            Self::Query => "Doorstep, query from the store",
+            Self::Command => "Doorstep, command committed",
+            Self::Http => "plain HTTP, echo",
         })
     }
 }
@@ -46,66 +75,112 @@ impl fmt::Display for Way {
 /// Somebody who asks, in one of the ways.
 pub(super) struct Caller {
     kind: Kind,
-    body: Bytes,
+    bodies: Arc<[Bytes]>,
 }
 
 enum Kind {
     Bare(Arc<BareCaller>),
-    Doorstep(Requester, Source, EventType),
+    Doorstep(Asker),
     Http(u16),
 }
 
 /// One request after the other.
 pub(super) struct Line {
     kind: LineKind,
-    body: Bytes,
+    bodies: Arc<[Bytes]>,
 }
 
 enum LineKind {
     Bare(Arc<BareCaller>),
-    Doorstep(Requester, Source, EventType),
+    Doorstep(Asker),
     Http(HttpLine),
+}
+
+/// Asks as Doorstep does.
+#[derive(Clone)]
+struct Asker {
+    requester: Requester,
+    /// New for every measurement: a command with a known id would be answered from the reply that was stored with it.
+    source: Source,
+    kind: EventType,
+    act: Act,
+}
+
+impl Asker {
+    async fn connect(world: &World, kind: EventType, act: Act) -> Result<Self> {
+        let name = format!("{}: ask", world.settings.namespace);
+        let topology = world.topology.clone();
+        let requester = Requester::start(&world.settings, &name, topology, AskSettings::default());
+        requester.ready(PATIENCE).await?;
+        Ok(Self {
+            requester,
+            source: Source::new(format!("bench/{}", uuid::Uuid::now_v7()))?,
+            kind,
+            act,
+        })
+    }
+
+    async fn call(&self, number: usize, body: &Bytes) -> Result<Bytes> {
+        let now = Timestamp::now();
+        let request = Request {
+            id: RequestId::new(number.to_string())?,
+            caller: self.source.clone(),
+            kind: self.kind.clone(),
+            act: self.act,
+            time: now,
+            deadline: now.checked_add(DEADLINE)?,
+            traceparent: None,
+            data: body.clone(),
+        };
+        Ok(self.requester.ask(request).await?)
+    }
+}
+
+/// Lets the role know every parcel that will be asked about.
+pub(super) async fn weigh_all(world: &World) -> Result<()> {
+    let asker = Asker::connect(world, Weigh::request_type(), Weigh::ACT).await?;
+    for (number, body) in bodies()?.iter().enumerate() {
+        let weighed = asker.call(number, body).await?;
+        ensure!(weighed == body, "{weighed:?} came back for {body:?}");
+    }
+    asker.requester.close(PATIENCE).await;
+    Ok(())
+}
+
+fn bodies() -> Result<Arc<[Bytes]>> {
+    let generator = Generator::new(PARCELS)?;
+    (0..PARCELS)
+        .map(|number| Ok(generator.event(number)?.data))
+        .collect()
 }
 
 impl Caller {
     pub(super) async fn connect(world: &World, answerer: &Answerer, way: Way) -> Result<Self> {
-        let kind = match way {
-            Way::Bare => Kind::Bare(BareCaller::connect(world).await?),
-            Way::Doorstep => {
-                let name = format!("{}: ask", world.settings.namespace);
-                let topology = world.topology.clone();
-                let requester =
-                    Requester::start(&world.settings, &name, topology, AskSettings::default());
-                requester.ready(PATIENCE).await?;
-                let source = Source::new("bench/0199d5a4-7a42-7c60-8d6a-4f2d6a1f7c11")?;
-                Kind::Doorstep(requester, source, EventType::new("counter.read.v1")?)
-            }
-            Way::Http => Kind::Http(answerer.http_port),
+        let kind = match (way, way.asked()?) {
+            (_, Some((kind, act))) => Kind::Doorstep(Asker::connect(world, kind, act).await?),
+            (Way::Http, None) => Kind::Http(answerer.http_port),
+            (_, None) => Kind::Bare(BareCaller::connect(world).await?),
         };
-        Ok(Self {
-            kind,
-            body: Generator::new(1)?.event(0)?.data,
-        })
+        let bodies = bodies()?;
+        Ok(Self { kind, bodies })
     }
 
     pub(super) async fn line(&self) -> Result<Line> {
         let kind = match &self.kind {
             Kind::Bare(caller) => LineKind::Bare(caller.clone()),
-            Kind::Doorstep(requester, source, kind) => {
-                LineKind::Doorstep(requester.clone(), source.clone(), kind.clone())
-            }
+            Kind::Doorstep(asker) => LineKind::Doorstep(asker.clone()),
             Kind::Http(port) => LineKind::Http(HttpLine::connect(*port).await?),
         };
         Ok(Line {
             kind,
-            body: self.body.clone(),
+            bodies: self.bodies.clone(),
         })
     }
 
     pub(super) async fn close(self) -> Result<()> {
         match self.kind {
             Kind::Bare(caller) => caller.close().await?,
-            Kind::Doorstep(requester, ..) => requester.close(PATIENCE).await,
+            Kind::Doorstep(asker) => asker.requester.close(PATIENCE).await,
             Kind::Http(_) => {}
         }
         Ok(())
@@ -114,26 +189,17 @@ impl Caller {
 
 impl Line {
     pub(super) async fn call(&mut self, number: usize) -> Result<()> {
-        let expected = self.body.len();
+        let body = self.bodies.get(number % PARCELS).context("no parcel")?;
         let bytes = match &mut self.kind {
-            LineKind::Bare(caller) => caller.call(&self.body).await?.len(),
-            LineKind::Doorstep(requester, source, kind) => {
-                let now = Timestamp::now();
-                let request = Request {
-                    id: RequestId::new(number.to_string())?,
-                    caller: source.clone(),
-                    kind: kind.clone(),
-                    act: Act::Query,
-                    time: now,
-                    deadline: now.checked_add(DEADLINE)?,
-                    traceparent: None,
-                    data: self.body.clone(),
-                };
-                requester.ask(request).await?.len()
-            }
-            LineKind::Http(line) => line.call(&self.body).await?,
+            LineKind::Bare(caller) => caller.call(body).await?.len(),
+            LineKind::Doorstep(asker) => asker.call(number, body).await?.len(),
+            LineKind::Http(line) => line.call(body).await?,
         };
-        ensure!(bytes == expected, "{bytes} of {expected} bytes came back");
+        ensure!(
+            bytes == body.len(),
+            "{bytes} of {} bytes came back",
+            body.len()
+        );
         Ok(())
     }
 }

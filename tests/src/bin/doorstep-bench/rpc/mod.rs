@@ -1,16 +1,18 @@
-//! Round trips: a request of 300 bytes that is answered with what it brings, by a process of its own.
+//! Round trips: a request of 300 bytes that is answered with 300 bytes, by a process of its own.
 //!
-//! Doorstep's requests against the bare client with direct reply-to on the same broker, and against plain HTTP without one. All three are
-//! measured within one round, in turn, at each number of requests in flight; who goes first changes from round to round. The answering
-//! process serves all three, and those that are not asked wait.
+//! Doorstep's requests against the bare client with direct reply-to on the same broker, and against plain HTTP without one, both of which
+//! answer with what they are sent. Doorstep is asked three things: that too, a query that a role answers from its store, and a command
+//! that it answers after its commit. All are measured within one round, in turn, at each number of requests in flight; who goes first
+//! changes from round to round. The answering process serves all of them, and those that are not asked wait.
 //!
-//! - `callers` are the three ways to ask, `answerer` is the process that answers them.
+//! - `callers` are the ways to ask, `answerer` is the process that answers them, with the role in `depot`.
 //! - `bare` is the client alone, with nothing that Doorstep does beyond it: no deadline, no confirm, nothing tells of a queue that is
 //!   not there.
 
 mod answerer;
 mod bare;
 mod callers;
+mod depot;
 mod http;
 
 use std::{
@@ -33,7 +35,9 @@ use crate::{
 
 use answerer::Answerer;
 pub(crate) use answerer::answerer;
-use callers::{Caller, Way};
+pub(crate) use callers::Way;
+use callers::{Caller, weigh_all};
+pub(crate) use depot::DEPOT;
 
 /// How many requests are in flight, and how many are measured then.
 const LEVELS: [(usize, usize); 3] = [(1, 3_000), (16, 12_000), (256, 40_000)];
@@ -49,24 +53,36 @@ pub(crate) struct Trips {
     pub(crate) per_second: f64,
 }
 
+/// The medians over the rounds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Medians {
+    pub(crate) way: Way,
+    pub(crate) in_flight: usize,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) per_second: f64,
+    /// The p50 over the bare client's, taken round by round.
+    pub(crate) p50_of_bare: f64,
+}
+
 /// The measurements of all rounds.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct RoundTrips(pub(crate) Vec<Vec<Trips>>);
 
 impl RoundTrips {
-    /// Doorstep's p50 over the bare client's at so many in flight; the median over the rounds.
-    pub(crate) fn p50_ratio(&self, in_flight: usize) -> Option<f64> {
+    /// This way's p50 over the bare client's at so many in flight; the median over the rounds.
+    pub(crate) fn p50_ratio(&self, way: Way, in_flight: usize) -> Option<f64> {
         median(self.0.iter().filter_map(|round| {
             let p50 = |way| {
                 let mut of = round.iter().filter(|t| t.in_flight == in_flight);
                 of.find(|t| t.way == way).map(|t| t.p50_us)
             };
-            Some(p50(Way::Doorstep)? / p50(Way::Bare)?)
+            Some(p50(way)? / p50(Way::Bare)?)
         }))
     }
 
     /// The medians over the rounds, for each way and each number in flight.
-    pub(crate) fn medians(&self) -> Vec<Trips> {
+    pub(crate) fn medians(&self) -> Vec<Medians> {
         let Some(first) = self.0.first() else {
             return Vec::new();
         };
@@ -77,12 +93,13 @@ impl RoundTrips {
                 let rounds = self.0.iter().flatten();
                 rounds.filter(move |t| t.in_flight == in_flight && t.way == way)
             };
-            Some(Trips {
+            Some(Medians {
                 way,
                 in_flight,
                 p50_us: median(all().map(|t| t.p50_us))?,
                 p99_us: median(all().map(|t| t.p99_us))?,
                 per_second: median(all().map(|t| t.per_second))?,
+                p50_of_bare: self.p50_ratio(way, in_flight)?,
             })
         };
         shapes.into_iter().filter_map(of).collect()
@@ -103,6 +120,7 @@ pub(crate) async fn measure(
     quick: bool,
 ) -> Result<RoundTrips> {
     let answerer = Answerer::start(world).await?;
+    weigh_all(world).await?;
     let mut measured = Vec::new();
     let levels = if quick { QUICK_LEVELS } else { LEVELS };
     for number in 0..rounds + usize::from(warm_up) {

@@ -1,0 +1,137 @@
+//! The role that is asked: commands put a parcel on a scale and are answered once that is committed, queries read it from the store.
+//!
+//! Both send 300 bytes and bring 300 bytes back, as the other ways do: what differs is the work.
+
+use doorstep_event::{
+    Act, ContractError, Event, Refused, Request, RequestContract, Subject, Timestamp,
+};
+use doorstep_messaging::RoleQueues;
+use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States, reply};
+use doorstep_store::EntityKey;
+use serde::{Deserialize, Serialize};
+
+use crate::events::ParcelWeighed;
+
+/// The role's queues; no event of the bench goes to it.
+pub(crate) const DEPOT: RoleQueues = RoleQueues {
+    role: "depot",
+    subjects: &["depot"],
+    answers: true,
+};
+
+/// `depot.weigh.v1`: keep what the scale says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Weigh(ParcelWeighed);
+
+impl RequestContract for Weigh {
+    const TYPE: &'static str = "depot.weigh.v1";
+    const ACT: Act = Act::Command;
+    type Reply = ParcelWeighed;
+}
+
+/// `depot.parcel.v1`: what was kept of this parcel.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct ReadParcel(ParcelWeighed);
+
+impl RequestContract for ReadParcel {
+    const TYPE: &'static str = "depot.parcel.v1";
+    const ACT: Act = Act::Query;
+    type Reply = ParcelWeighed;
+}
+
+/// What is known of a parcel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Parcel {
+    weighed: u64,
+    last: ParcelWeighed,
+}
+
+/// Keeps the last weight of every parcel.
+pub(super) struct Depot;
+
+impl Role for Depot {
+    type Fact = NoRequest;
+    type Command = Weigh;
+    type Query = ReadParcel;
+    type State = Parcel;
+
+    fn name(&self) -> &'static str {
+        DEPOT.role
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<NoRequest>, ContractError> {
+        Err(ContractError::UnknownType(event.kind.to_string()))
+    }
+
+    fn keys(&self, _: &Event, fact: &NoRequest) -> Vec<EntityKey> {
+        match *fact {}
+    }
+
+    fn handle(
+        &self,
+        _: &mut States<Parcel>,
+        _: &Event,
+        fact: &NoRequest,
+        _: Timestamp,
+    ) -> Result<Effects, Refusal> {
+        match *fact {}
+    }
+
+    fn read_command(&self, request: &Request) -> Result<Weigh, ContractError> {
+        let weigh = Weigh::read(request)?;
+        Subject::new(weigh.0.parcel.as_str())?;
+        Ok(weigh)
+    }
+
+    fn command_keys(&self, _: &Request, command: &Weigh) -> Vec<EntityKey> {
+        key(&command.0)
+    }
+
+    fn obey(
+        &self,
+        states: &mut States<Parcel>,
+        _: &Request,
+        command: &Weigh,
+        _: Timestamp,
+    ) -> Result<Obeyed, Refused> {
+        let parcel = states.first_mut();
+        *parcel = Some(Parcel {
+            weighed: parcel.as_ref().map_or(0, |p| p.weighed) + 1,
+            last: command.0.clone(),
+        });
+        Obeyed::of::<Weigh>(&command.0, Effects::none())
+    }
+
+    fn read_query(&self, request: &Request) -> Result<ReadParcel, ContractError> {
+        let asked = ReadParcel::read(request)?;
+        Subject::new(asked.0.parcel.as_str())?;
+        Ok(asked)
+    }
+
+    fn query_keys(&self, _: &Request, query: &ReadParcel) -> Vec<EntityKey> {
+        key(&query.0)
+    }
+
+    fn answer(
+        &self,
+        states: &States<Parcel>,
+        _: &Request,
+        query: &ReadParcel,
+        _: Timestamp,
+    ) -> Result<Vec<u8>, Refused> {
+        let parcel = &query.0.parcel;
+        let known = key(&query.0).first().and_then(|key| states.get(key));
+        let known = known.ok_or_else(|| {
+            Refused::new(Refused::BAD_REQUEST, format!("{parcel} was never weighed"))
+        })?;
+        reply::<ReadParcel>(&known.last)
+    }
+}
+
+/// The parcel's entity; its name was checked when the request was read.
+fn key(parcel: &ParcelWeighed) -> Vec<EntityKey> {
+    let subject = Subject::new(parcel.parcel.as_str()).ok();
+    subject.iter().map(EntityKey::from).collect()
+}
