@@ -11,6 +11,7 @@
 //! - [`rush`]: very many orders by way of the gateway while everything is killed, and whether the books are right afterwards.
 //! - [`ledger`]: a role whose events bring every kind of trouble.
 //! - [`wait_until`] and [`wait_for`]: the only places here that sleep.
+//! - [`Watchdog`]: how much of a time the runtime itself was there.
 //!
 //! Everything here fails by panicking, as a test does, and says what it was about.
 
@@ -28,6 +29,7 @@ pub mod rush;
 mod scratch;
 mod view;
 mod wait;
+mod watchdog;
 mod wire;
 mod world;
 
@@ -39,5 +41,6 @@ pub use role_process::RoleProcess;
 pub use scratch::Scratch;
 pub use view::View;
 pub use wait::{random_moment, wait_for, wait_until};
+pub use watchdog::Watchdog;
 pub use wire::{Taken, Wire};
-pub use world::{LEDGER, World, run_settings};
+pub use world::{ASKED, LEDGER, World, run_settings};

@@ -21,6 +21,12 @@ pub const LEDGER: RoleQueues = RoleQueues {
     answers: false,
 };
 
+/// The same, asked.
+pub const ASKED: RoleQueues = RoleQueues {
+    answers: true,
+    ..LEDGER
+};
+
 /// What every name in a world starts with.
 const NAMESPACE: &str = "doorstep";
 /// Enough for a machine that is busy with other tests.

@@ -6,6 +6,7 @@
 
 mod bad_messages;
 mod broker_away;
+mod calls;
 mod checkout;
 mod compare;
 mod crash;

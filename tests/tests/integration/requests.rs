@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use doorstep_event::{Request, Timestamp};
-use doorstep_messaging::{AskError, AskSettings, Requester, RoleQueues};
+use doorstep_messaging::{AskError, AskSettings, Requester};
 use doorstep_store::Store;
 use doorstep_tests::{
-    Fault, FaultyStore, LEDGER, World,
+    ASKED, Fault, FaultyStore, World,
     ledger::{Ask, Bid, Ledger, Order, Standing, accounts, entries, order, request},
     wait_until,
 };
@@ -14,13 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::{SOON, roles::summary, shelf::on_every_store};
 
-/// The ledger, asked.
-const ASKED: RoleQueues = RoleQueues {
-    answers: true,
-    ..LEDGER
-};
-
-async fn requester(world: &World) -> Arc<Requester> {
+pub(crate) async fn requester(world: &World) -> Arc<Requester> {
     let (settings, topology) = (world.settings(), world.topology().clone());
     let asks = Requester::start(settings, "a test asks", topology, AskSettings::default());
     asks.ready(SOON).await.unwrap();

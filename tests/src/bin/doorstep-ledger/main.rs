@@ -1,11 +1,11 @@
-//! The ledger in a process of its own, for tests in which processes die of events. It runs until something ends it.
+//! The ledger in a process of its own, for tests in which processes die. It answers requests, too, and runs until something ends it.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use doorstep_runtime::runner;
 use doorstep_store::{SqliteStore, sqlite::Options};
-use doorstep_tests::{LEDGER, ledger::Ledger, run_settings};
+use doorstep_tests::{ASKED, ledger::Ledger, run_settings};
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
@@ -15,8 +15,8 @@ fn main() -> Result<()> {
 async fn run() -> Result<()> {
     let variable = |name| std::env::var(name).context(name);
     let folder = variable("DOORSTEP_STORE")?;
-    let store = SqliteStore::open(Path::new(&folder), LEDGER.role, &Options::default())?;
-    let settings = run_settings(&variable("DOORSTEP_AMQP_URL")?, &[LEDGER]);
+    let store = SqliteStore::open(Path::new(&folder), ASKED.role, &Options::default())?;
+    let settings = run_settings(&variable("DOORSTEP_AMQP_URL")?, &[ASKED]);
     runner::start(Ledger, store, settings).join().await?;
     Ok(())
 }
