@@ -29,7 +29,7 @@ const WAVE: usize = 1_200;
 /// As many are made once more where too few are under way for a disturbance to matter.
 const MORE: usize = 300;
 /// Those that are to be obeyed between two disturbances.
-const OBEYED: u64 = 60;
+const OBEYED: u64 = 300;
 /// What a call may take beyond its deadline.
 const BEYOND: Duration = Duration::from_secs(1);
 /// One of so many asks for what is refused.
@@ -139,7 +139,7 @@ impl Service {
     /// Makes so many calls at once. Some have more time than others: for some, a restart of the broker takes too long.
     fn make(&mut self, count: usize) {
         for n in self.made..self.made + count {
-            let within = Duration::from_millis(2_000 + (n as u64 * 7) % 18_000);
+            let within = Duration::from_millis(2_000 + (n as u64 * 7) % 22_000);
             self.calls.spawn(call(self.requester.clone(), n, within));
         }
         self.made += count;
