@@ -41,8 +41,7 @@ impl Rights {
     #[must_use]
     pub fn to_look(namespace: &Namespace, topology: &Topology) -> Self {
         let mut names = Names::default();
-        let of_events = |queue: &&Queue| queue.purpose != QueuePurpose::Rpc;
-        names.consume(topology.queues.iter().filter(of_events));
+        names.consume(topology.queues.iter());
         names.patterns(namespace)
     }
 
@@ -104,6 +103,10 @@ impl Rights {
         let exchanges = topology.exchanges.iter().map(|e| e.name.clone());
         names.write.extend(exchanges);
         names.write.insert(DEFAULT_EXCHANGE.to_owned());
+        let of_requests = |queue: &&Queue| queue.purpose == QueuePurpose::Rpc;
+        for queue in topology.queues.iter().filter(of_requests) {
+            names.hear_of_cancelling(queue);
+        }
         names.consume(topology.queues.iter());
         names.patterns(namespace)
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::trouble;
 use crate::{
     output::{print, print_json},
-    roles::RoleEntry,
+    roles::{RoleEntry, answers},
     settings::Form,
     stores,
     text::{age, table},
@@ -48,6 +48,9 @@ struct RoleReport {
     /// `null` where it could not be looked at.
     queue: Option<QueueReport>,
     net: Option<QueueReport>,
+    /// Its queue of requests; left out for a role that answers none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<QueueReport>,
     /// Events that have arrived and are not applied: what is ready in both queues, and what is held.
     lag: Option<u64>,
     store: Option<Summary>,
@@ -136,6 +139,7 @@ impl RoleReport {
             role,
             queue: None,
             net: None,
+            requests: None,
             lag: None,
             store: None,
             missing: Vec::new(),
@@ -184,6 +188,11 @@ impl RoleReport {
             self.net = self
                 .look_at_queue(inspector, namespace.net_queue(self.role))
                 .await;
+            if answers(self.role) {
+                self.requests = self
+                    .look_at_queue(inspector, namespace.rpc_queue(self.role))
+                    .await;
+            }
         }
         self.lag = self.lag();
     }
@@ -253,6 +262,7 @@ fn rows(report: &Report) -> Table {
         "READY",
         "NET",
         "CONSUMERS",
+        "ASKED",
         "LAG",
         "HELD",
         "BLOCKED",
@@ -280,6 +290,7 @@ fn rows(report: &Report) -> Table {
             dash(role.queue.as_ref().map(|queue| queue.ready)),
             dash(role.net.as_ref().map(|net| net.ready)),
             dash(role.queue.as_ref().map(|queue| queue.consumers)),
+            dash(role.requests.as_ref().map(|requests| requests.ready)),
             dash(role.lag),
             aged(|s| s.usage.held.rows, |s| s.oldest_held_ms),
             stored(|s| s.blocked),
@@ -316,9 +327,15 @@ mod tests {
             ready: 2,
             consumers: 1,
         };
+        let requests = QueueReport {
+            name: QueueName::new("doorstep.rpc.orders"),
+            ready: 7,
+            consumers: 1,
+        };
         let mut with = RoleReport {
             queue: Some(queue),
             net: Some(net),
+            requests: Some(requests),
             store: Some(store),
             ..RoleReport::of("orders")
         };
@@ -352,9 +369,9 @@ mod tests {
             .lines()
             .map(|line| line.split_whitespace().collect())
             .collect();
-        assert_eq!(lines[1][..6], ["orders", "30", "2", "1", "44", "12"]);
+        assert_eq!(lines[1][..7], ["orders", "30", "2", "1", "7", "44", "12"]);
         assert!(text.contains("12 (3 min)"), "{text}");
-        assert_eq!(lines[2][..5], ["tracking", "-", "-", "-", "-"]);
+        assert_eq!(lines[2][..6], ["tracking", "-", "-", "-", "-", "-"]);
         assert!(
             text.ends_with("tracking: no store in ./doorstep-data yet\n"),
             "{text}"
@@ -365,6 +382,8 @@ mod tests {
     fn programs_get_the_same_as_people() {
         let json = serde_json::to_value(report()).unwrap();
         assert_eq!(json["roles"][0]["queue"]["ready"], 30);
+        assert_eq!(json["roles"][0]["requests"]["ready"], 7);
+        assert_eq!(json["roles"][1].get("requests"), None);
         assert_eq!(json["roles"][0]["store"]["usage"]["held"]["rows"], 12);
         assert_eq!(json["roles"][1]["store"], serde_json::Value::Null);
         assert_eq!(json["broker"]["reachable"], true);

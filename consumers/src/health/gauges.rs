@@ -86,6 +86,10 @@ pub(super) fn describe() {
         ("doorstep_unsettled", "Deliveries taken and not settled"),
         ("doorstep_requests_held", "Requests taken and not answered"),
         (
+            "doorstep_requests_waiting",
+            "Requests in the role's queue that no process has taken",
+        ),
+        (
             "doorstep_unsettled_age_seconds",
             "Age of the oldest delivery that is not settled",
         ),
@@ -152,6 +156,11 @@ pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &Role
     if let Some(answered) = &links.answered {
         show_answered(role, &answered.read());
     }
+}
+
+/// How many requests the broker has for it.
+pub(super) fn show_waiting(role: &'static str, waiting: u64) {
+    gauge!("doorstep_requests_waiting", "role" => role).set(waiting as f64);
 }
 
 fn show_answered(role: &'static str, counts: &AnswerCounts) {

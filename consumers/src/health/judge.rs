@@ -165,6 +165,7 @@ mod tests {
             oldest_unsettled: None,
             looked: Looked {
                 consumers: Counted::Known { queue: 1, net: 1 },
+                waiting: None,
                 summary: None,
             },
         }

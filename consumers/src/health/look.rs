@@ -11,6 +11,7 @@ use doorstep_store::{Store, Summary};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Crew, Watched};
+use crate::roles::answers;
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(2);
@@ -22,6 +23,8 @@ const STORE_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct Looked {
     /// The broker's count.
     pub(super) consumers: Counted,
+    /// Requests in the role's queue that no server has taken; where the broker cannot be asked, those of the last time that it could.
+    pub(super) waiting: Option<u64>,
     /// What the store holds; of the last time that it could be read.
     pub(super) summary: Option<Summary>,
 }
@@ -52,6 +55,7 @@ impl Looked {
                 since: Instant::now(),
                 reason: "it was not asked yet".to_owned(),
             },
+            waiting: None,
             summary: None,
         }
     }
@@ -67,7 +71,9 @@ pub(super) async fn look_for_ever(crew: Arc<Crew>, broker: BrokerSettings) {
         for role in &crew.roles {
             look_at_store(role).await;
             let counted = count(role, &broker, &mut inspector).await;
+            let waiting = waiting(role, &broker, inspector.as_ref()).await;
             let mut looked = role.looked();
+            looked.waiting = waiting.or(looked.waiting);
             looked.consumers = match (counted, &looked.consumers) {
                 (Ok((queue, net)), _) => Counted::Known { queue, net },
                 (Err(reason), Counted::Unknown { since, .. }) => Counted::Unknown {
@@ -107,6 +113,19 @@ async fn count(
     let queue = consumers(inspector, &broker.namespace.role_queue(role.name, 0)).await?;
     let net = consumers(inspector, &broker.namespace.net_queue(role.name)).await?;
     Ok((queue, net))
+}
+
+async fn waiting(
+    role: &Watched,
+    broker: &BrokerSettings,
+    inspector: Option<&Inspector>,
+) -> Option<u64> {
+    if !answers(role.name) {
+        return None;
+    }
+    let queue = broker.namespace.rpc_queue(role.name);
+    let depth = inspector?.queue_depth(&queue).await;
+    depth.ok().map(|depth| depth.ready)
 }
 
 async fn consumers(inspector: &Inspector, queue: &QueueName) -> Result<u64, String> {

@@ -118,7 +118,11 @@ impl Probe for Crew {
             if let Some(links) = role.vitals.links() {
                 gauges::show_links(role.name, &self.namespace, links);
             }
-            if let Some(summary) = &role.looked().summary {
+            let looked = role.looked();
+            if let Some(waiting) = looked.waiting {
+                gauges::show_waiting(role.name, waiting);
+            }
+            if let Some(summary) = &looked.summary {
                 gauges::show_store(role.name, summary);
             }
         }

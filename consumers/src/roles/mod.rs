@@ -77,6 +77,11 @@ pub(crate) fn chosen(names: &[String]) -> Vec<RoleEntry> {
     ALL.iter().filter(is_chosen).copied().collect()
 }
 
+/// Whether the role of this name answers requests, and so has a queue for them.
+pub(crate) fn answers(name: &str) -> bool {
+    ROLES.iter().any(|spec| spec.name == name && spec.answers)
+}
+
 /// The queues of all roles, which both sides declare: whoever runs one role only must not leave the others' events unroutable.
 pub(crate) fn queues() -> Vec<RoleQueues> {
     ROLES

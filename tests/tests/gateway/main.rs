@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod away;
+#[path = "../collector/mod.rs"]
+mod collector;
 mod crowds;
 mod feed;
 mod gateway;
@@ -11,6 +13,7 @@ mod positions;
 mod rush;
 mod sessions;
 mod shop;
+mod traces;
 
 use std::time::Duration;
 

@@ -8,6 +8,8 @@ mod bad_messages;
 mod broker_away;
 mod calls;
 mod checkout;
+#[path = "../collector/mod.rs"]
+mod collector;
 mod compare;
 mod crash;
 mod deaths;

@@ -1,79 +1,13 @@
 //! Spans as a collector receives them: named by the messaging conventions, joined from the producer through the broker to the role.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use axum::{Router, body::Bytes, extract::State, routing::post};
 use doorstep_tests::{Program, wait_for};
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
-    common::v1::any_value::Value,
-    trace::v1::{Span, span::SpanKind},
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
+
+use crate::{
+    SOON,
+    collector::{Collector, attribute, has, hex},
+    operator::Office,
 };
-use prost::Message;
-use tokio::net::TcpListener;
-
-use crate::{SOON, operator::Office};
-
-/// A collector that keeps what it is given, by service.
-#[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(String, Span)>>>);
-
-impl Collector {
-    /// Starts it, and returns its address.
-    async fn start(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new()
-            .route("/v1/traces", post(take))
-            .with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        format!("http://{address}")
-    }
-
-    /// All spans of this service whose names begin so.
-    fn spans(&self, service: &str, name: &str) -> Vec<Span> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter()
-            .filter(|(of, span)| of == service && span.name.starts_with(name))
-            .map(|(_, span)| span.clone())
-            .collect()
-    }
-}
-
-async fn take(State(collector): State<Collector>, body: Bytes) {
-    let request = ExportTraceServiceRequest::decode(body).unwrap();
-    let mut all = collector.0.lock().unwrap_or_else(PoisonError::into_inner);
-    for resource in request.resource_spans {
-        let attributes = resource.resource.unwrap().attributes;
-        let service = attributes.iter().find(|a| a.key == "service.name");
-        let service = match &service.unwrap().value.as_ref().unwrap().value {
-            Some(Value::StringValue(text)) => text.clone(),
-            other => panic!("{other:?} is no name"),
-        };
-        for scope in resource.scope_spans {
-            all.extend(scope.spans.into_iter().map(|span| (service.clone(), span)));
-        }
-    }
-}
-
-fn attribute(span: &Span, key: &str) -> Option<String> {
-    let found = span.attributes.iter().find(|a| a.key == key)?;
-    match found.value.as_ref()?.value.as_ref()? {
-        Value::StringValue(text) => Some(text.clone()),
-        Value::IntValue(number) => Some(number.to_string()),
-        other => Some(format!("{other:?}")),
-    }
-}
-
-fn has(span: &Span, attributes: &[(&str, &str)]) {
-    for (key, value) in attributes {
-        assert_eq!(
-            attribute(span, key).as_deref(),
-            Some(*value),
-            "{key} of {span:?}"
-        );
-    }
-}
 
 /// Trace and span, sorted, to be compared.
 fn sorted(mut ids: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -199,11 +133,4 @@ async fn a_trace_leads_from_the_producer_through_the_broker_to_the_role() {
         messages += count.map_or(1, |count| count.parse().unwrap());
     }
     assert_eq!(messages, 5);
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
 }

@@ -9,10 +9,11 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use doorstep_broker::percent_encoded;
 use doorstep_event::{Act, EventType, Refused, Request, RequestId, Source, Timestamp};
 use doorstep_messaging::{
-    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Phase, Replied,
-    Reply, Requester, Responder, Rights, RoleQueues, Topology,
+    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Finding, Phase,
+    Replied, Reply, Requester, Responder, Right, Rights, RoleQueues, Topology, verify,
 };
 use futures_util::{StreamExt, future::join_all};
 use lapin::{
@@ -672,5 +673,57 @@ async fn who_may_not_hear_of_cancelling_answers_all_the_same() -> Result<()> {
     let call = ask(&requester, request("1", LONG));
     answer(take(&responder).await?);
     assert_eq!(call.await?, Ok(Bytes::from("1")));
+    // Whoever verifies is told.
+    let verified = verify(&settings, &topology(&settings)).await?;
+    let told = |right, name: &str| {
+        let is_told = |f: &Finding| matches!(f, Finding::Forbidden { right: r, name: n, .. } if *r == right && n == name);
+        verified.findings.iter().any(is_told)
+    };
+    for right in [Right::Configure, Right::Write, Right::Read] {
+        assert!(
+            told(right, "test.rpc.echo.cancel.verify"),
+            "{right:?}: {verified:#?}"
+        );
+    }
+    assert!(!told(Right::Read, "test.rpc.echo"), "{verified:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_may_hear_of_cancelling_is_told_of_nothing_and_leaves_nothing_behind() -> Result<()>
+{
+    let world = World::new("rpc-hears").await?;
+    let _owner = requester(&world.settings).await?;
+    let topology = topology(&world.settings);
+    let rights = Rights::to_verify(world.namespace(), &topology);
+    let fixed = |pattern: String| -> &'static str { pattern.leak() };
+    let read = fixed(rights.read);
+    let mut user_rights = doorstep_broker::Rights {
+        configure: fixed(rights.configure),
+        write: fixed(rights.write),
+        read,
+    };
+    let user = world.user("hears", user_rights).await?;
+    let settings = crate::support::settings(user.amqp_url())?;
+    assert_eq!(verify(&settings, &topology).await?.findings, []);
+    let queues = world
+        .manage(|broker, vhost| {
+            let path = format!("/api/queues/{}?columns=name", percent_encoded(vhost));
+            broker.management()?.get(&path)
+        })
+        .await?;
+    assert!(!queues.contains(".cancel."), "{queues}");
+
+    // All but the exchange where it is said.
+    user_rights.read = r"^test\.(rpc\.echo|echo\.(0|net)|rpc\.echo\.cancel\.[^.]+)$";
+    let deaf = world.user("deaf", user_rights).await?;
+    let settings = crate::support::settings(deaf.amqp_url())?;
+    let findings = verify(&settings, &topology).await?.findings;
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    let text = findings[0].to_string();
+    assert!(
+        text.contains("may not read from exchange test.rpc.echo.cancel"),
+        "{text}"
+    );
     Ok(())
 }

@@ -42,7 +42,8 @@ pub struct Verified {
 const LEAST: (u32, u32) = (3, 10);
 
 /// Compares the first broker that answers with the topology, and its user's rights with what working with it takes: configuring all,
-/// publishing to its exchanges and to the default one, consuming from the queues that roles work. One attempt is made on each
+/// publishing to its exchanges and to the default one, consuming from the queues that roles work, and hearing of requests that are
+/// cancelled. One attempt is made on each
 /// address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled: nothing it does stays.
 ///
 /// # Errors
@@ -75,6 +76,9 @@ pub async fn verify(
         // Copies of dead letters are for people to look at; no role reads them.
         if presence == Presence::There && queue.purpose != QueuePurpose::Dead {
             rights::read(&mut look, &queue.name).await?;
+        }
+        if presence == Presence::There && queue.purpose == QueuePurpose::Rpc {
+            rights::hear(&mut look, &queue.name).await?;
         }
     }
     if !topology.queues.is_empty() {

@@ -5,7 +5,7 @@ use lapin::{
     BasicProperties, Channel,
     options::{
         BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions,
+        ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -86,4 +86,42 @@ pub(super) async fn read(look: &mut Look<'_>, queue: &QueueName) -> Result<(), C
         look.forbidden(Right::Read, "queue", name);
     }
     Ok(())
+}
+
+/// Notes it if the user may not hear of requests in this queue that are cancelled: by a queue of the server's own, made when it connects.
+pub(super) async fn hear(look: &mut Look<'_>, requests: &QueueName) -> Result<(), ConnectError> {
+    let exchange = format!("{requests}.cancel");
+    let own = QueueName::new(format!("{exchange}.{NOWHERE}"));
+    let name = own.as_str();
+    let declare = async |channel: Channel| {
+        // No time at all: the broker refuses that, after it has looked at the rights.
+        let mut arguments = FieldTable::default();
+        let no_time = AMQPValue::LongString(LongString::from("never"));
+        arguments.insert("x-expires".into(), no_time);
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel.queue_declare(short(name), options, arguments).await
+    };
+    if let Answer::No(reply::ACCESS_REFUSED, _) = look.ask("queue", name, declare).await? {
+        look.forbidden(Right::Configure, "queue", name);
+    }
+    // The queue is not there, which the broker finds only after it has looked at the rights to both ends.
+    let bind = async |channel: Channel| {
+        let (key, options) = (short(NOWHERE), QueueBindOptions::default());
+        let nothing = FieldTable::default();
+        channel
+            .queue_bind(short(name), short(&exchange), key, options, nothing)
+            .await
+    };
+    if let Answer::No(reply::ACCESS_REFUSED, text) = look.ask("queue", name, bind).await? {
+        if text.contains("access to exchange") {
+            look.forbidden(Right::Read, "exchange", &exchange);
+        } else {
+            look.forbidden(Right::Write, "queue", name);
+        }
+    }
+    read(look, &own).await
 }

@@ -1,0 +1,83 @@
+//! A collector of spans, as programs hand them over by OTLP.
+#![allow(dead_code, reason = "each test program uses another part of it")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{Router, body::Bytes, extract::State, routing::post};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest, common::v1::any_value::Value, trace::v1::Span,
+};
+use prost::Message;
+use tokio::net::TcpListener;
+
+/// A collector that keeps what it is given, by service.
+#[derive(Clone, Default)]
+pub struct Collector(Arc<Mutex<Vec<(String, Span)>>>);
+
+impl Collector {
+    /// Starts it, and returns its address.
+    pub async fn start(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route("/v1/traces", post(take))
+            .with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    /// All spans of this service whose names begin so.
+    pub fn spans(&self, service: &str, name: &str) -> Vec<Span> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .filter(|(of, span)| of == service && span.name.starts_with(name))
+            .map(|(_, span)| span.clone())
+            .collect()
+    }
+}
+
+async fn take(State(collector): State<Collector>, body: Bytes) {
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    let mut all = collector.0.lock().unwrap_or_else(PoisonError::into_inner);
+    for resource in request.resource_spans {
+        let attributes = resource.resource.unwrap().attributes;
+        let service = attributes.iter().find(|a| a.key == "service.name");
+        let service = match &service.unwrap().value.as_ref().unwrap().value {
+            Some(Value::StringValue(text)) => text.clone(),
+            other => panic!("{other:?} is no name"),
+        };
+        for scope in resource.scope_spans {
+            all.extend(scope.spans.into_iter().map(|span| (service.clone(), span)));
+        }
+    }
+}
+
+/// An attribute in words.
+pub fn attribute(span: &Span, key: &str) -> Option<String> {
+    let found = span.attributes.iter().find(|a| a.key == key)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::IntValue(number) => Some(number.to_string()),
+        other => Some(format!("{other:?}")),
+    }
+}
+
+/// Looks whether it has these attributes.
+#[track_caller]
+pub fn has(span: &Span, attributes: &[(&str, &str)]) {
+    for (key, value) in attributes {
+        assert_eq!(
+            attribute(span, key).as_deref(),
+            Some(*value),
+            "{key} of {span:?}"
+        );
+    }
+}
+
+/// The bytes of an id.
+pub fn hex(text: &str) -> Vec<u8> {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
