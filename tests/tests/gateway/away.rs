@@ -67,8 +67,7 @@ async fn without_its_broker_the_gateway_fails_fast_or_keeps_what_it_takes() {
         }
     })
     .await;
-    shop.all_is_settled().await;
-    assert_eq!(shop.entities("orders").await.len(), 2);
+    shop.all_is_settled(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +89,7 @@ async fn an_order_that_nobody_can_decide_on_is_abandoned_and_compensated() {
         }
     })
     .await;
-    shop.all_is_settled().await;
+    shop.all_is_settled(3).await;
     let orders = shop.entities("orders").await;
     let count = |status: &str| orders.values().filter(|o| o["status"] == status).count();
     assert_eq!(
@@ -164,7 +163,7 @@ async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_cha
             .await;
         }
     }
-    shop.all_is_settled().await;
+    shop.all_is_settled(120).await;
     let orders = shop.entities("orders").await;
     assert!(orders.len() == 120, "{}", orders.len());
     let confirmed = orders
@@ -214,14 +213,10 @@ async fn orders_that_a_killed_gateway_has_begun_are_abandoned_and_their_money_le
         let again = place(&ada, &format!("begun-{n}"), &dinner("card/visa")).await;
         again.is_problem(503, "order_abandoned");
     }
-    wait_for("all orders are known to be abandoned", SOON, async || {
-        let orders = shop.entities("orders").await;
-        let abandoned = orders.values().filter(|o| o["status"] == "abandoned");
-        match abandoned.count() {
-            ORDERS => Ok(()),
-            _ => Err(orders),
-        }
-    })
-    .await;
-    shop.all_is_settled().await;
+    shop.all_is_settled(ORDERS).await;
+    let orders = shop.entities("orders").await;
+    assert!(
+        orders.values().all(|o| o["status"] == "abandoned"),
+        "{orders:?}"
+    );
 }

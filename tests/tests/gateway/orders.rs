@@ -46,7 +46,7 @@ async fn an_order_is_confirmed_at_once_and_paid_for_and_can_be_cancelled_once() 
     ] {
         assert!(what.contains(&&json!(expected)), "{expected} in {what:?}");
     }
-    shop.all_is_settled().await;
+    shop.all_is_settled(1).await;
     let stock = &shop.entities("inventory").await["stock/MARGHERITA"];
     assert_eq!((&stock["on_hand"], &stock["sold"]), (&json!(-2), &json!(2)));
     assert_eq!(shop.entities("orders").await.len(), 1);
@@ -89,7 +89,7 @@ async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
     place(&ada, "c", &dinner("card/visa"))
         .await
         .is_problem(409, "at_capacity");
-    shop.all_is_settled().await;
+    shop.all_is_settled(3).await;
     let orders = shop.entities("orders").await;
     assert_eq!(orders.len(), 3);
     assert!(
@@ -217,6 +217,6 @@ async fn one_key_sent_many_times_at_once_orders_once() {
     assert!(!numbers.is_empty());
     numbers.dedup();
     assert_eq!(numbers.len(), 1, "{numbers:?}");
-    shop.all_is_settled().await;
+    shop.all_is_settled(1).await;
     assert_eq!(shop.entities("orders").await.len(), 1);
 }

@@ -130,25 +130,36 @@ impl Shop {
         lines.collect()
     }
 
-    /// Waits until nothing is reserved and no money is held, and every order has its outcome.
-    pub async fn all_is_settled(&self) {
-        wait_for("nothing is reserved or held", SOON, async || {
+    /// Waits until so many orders are known and all roles agree on what became of them: nothing is reserved, no money is held, and what
+    /// is confirmed is sold and paid. Every order has to be a [`dinner`], and none is cancelled.
+    pub async fn all_is_settled(&self, orders: usize) {
+        let what = format!("{orders} orders are settled");
+        wait_for(what, SOON, async || {
+            let known = self.entities("orders").await;
             let stock = self.entities("inventory").await;
+            let payments = self.entities("payments").await;
+            let having = |status: &str| known.values().filter(|o| o["status"] == status).count();
+            let paid = |status: &str| {
+                let of = |p: &&Value| p["payment"]["status"] == status;
+                payments.values().filter(of).count()
+            };
             let reserved = stock
                 .values()
                 .any(|s| s["reserved"].as_i64().unwrap_or(0) != 0);
-            let orders = self.entities("orders").await;
-            let open = orders.values().any(|o| o["status"] == "placed");
-            let payments = self.entities("payments").await;
-            let held = payments.values().any(|p| {
-                ["authorized", "awaited"]
-                    .iter()
-                    .any(|s| p["payment"]["status"] == **s)
-            });
-            if reserved || open || held {
-                Err(format!("{stock:?} {orders:?} {payments:?}"))
-            } else {
+            let sold = stock
+                .get("stock/TIRAMISU")
+                .map_or(0, |s| s["sold"].as_u64().unwrap());
+            let confirmed = having("confirmed");
+            let settled = known.len() == orders
+                && having("placed") == 0
+                && !reserved
+                && paid("authorized") + paid("awaited") == 0
+                && paid("captured") == confirmed
+                && sold == confirmed as u64;
+            if settled {
                 Ok(())
+            } else {
+                Err(format!("{known:?} {stock:?} {payments:?}"))
             }
         })
         .await;
