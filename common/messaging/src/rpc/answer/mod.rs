@@ -61,7 +61,7 @@ const TO_SHED: u16 = 100;
 /// in many.
 #[derive(Debug)]
 pub struct Responder {
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Asked>>,
     state: watch::Receiver<LinkState>,
     stop: mpsc::Sender<Duration>,
     counts: Arc<AnswerCells>,
@@ -83,7 +83,7 @@ impl Responder {
     ) -> Self {
         let (report, state) = LinkReport::new(connection_name);
         let (stop, stopped) = mpsc::channel(1);
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new());
         let counts = Arc::new(AnswerCells::new());
         let task = Task {
             dialer: Dialer::new(broker, connection_name),

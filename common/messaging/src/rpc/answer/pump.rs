@@ -24,7 +24,7 @@ pub(super) struct Pump {
     pub(super) consumer: Consumer,
     pub(super) line: Arc<Line>,
     pub(super) settings: AnswerSettings,
-    pub(super) inbox: Arc<Inbox>,
+    pub(super) inbox: Arc<Inbox<Asked>>,
     pub(super) counts: Arc<AnswerCells>,
 }
 

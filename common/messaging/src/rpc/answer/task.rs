@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     AnswerSettings, TO_SHED,
+    asked::Asked,
     inbox::Inbox,
     line::Line,
     pump::{Pump, hear},
@@ -47,7 +48,7 @@ pub(super) struct Task {
     pub(super) role: String,
     pub(super) settings: AnswerSettings,
     pub(super) report: LinkReport,
-    pub(super) inbox: Arc<Inbox>,
+    pub(super) inbox: Arc<Inbox<Asked>>,
     pub(super) counts: Arc<AnswerCells>,
 }
 
