@@ -2,7 +2,7 @@
 //!
 //! The arguments are those of a queue for good: the broker refuses to declare an existing queue with others.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -155,6 +155,9 @@ const DEAD_MAX_BYTES: i64 = 256 * 1024 * 1024;
 /// The bounds of the requests that wait for a role; at either the broker refuses to take more, and who asks hears so at once.
 const RPC_MAX_LENGTH: i64 = 10_000;
 const RPC_MAX_BYTES: i64 = 256 * 1024 * 1024;
+/// The longest that a request waits for a role, whatever it says of itself. Without it, one whose bytes no client can read, and which
+/// therefore ends the connection of every server that is given it, would go back to the head of the queue and end the next, for ever.
+pub(crate) const RPC_LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 impl Topology {
     /// What these roles need in this namespace. Producers declare it too, so that nothing is published before there is a queue for it.
@@ -264,12 +267,17 @@ fn rpc_queue(name: QueueName) -> Queue {
             ("x-max-length", Argument::Number(RPC_MAX_LENGTH)),
             ("x-max-length-bytes", Argument::Number(RPC_MAX_BYTES)),
             ("x-overflow", text("reject-publish")),
+            ("x-message-ttl", milliseconds(RPC_LONGEST_WAIT)),
         ]),
     }
 }
 
 fn text(value: &str) -> Argument {
     Argument::Text(value.to_owned())
+}
+
+fn milliseconds(time: Duration) -> Argument {
+    Argument::Number(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -314,7 +322,9 @@ mod tests {
         let json = serde_json::to_value(Topology::of(&namespace, &[role])).unwrap();
         assert_eq!(json["queues"][3]["name"], "shop.rpc.payments");
         assert_eq!(json["queues"][3]["purpose"], "rpc");
-        assert_eq!(json["queues"][3]["arguments"]["x-queue-type"], "classic");
+        let arguments = &json["queues"][3]["arguments"];
+        assert_eq!(arguments["x-queue-type"], "classic");
+        assert_eq!(arguments["x-message-ttl"], 600_000);
         assert_eq!(json["exchanges"][1]["name"], "shop.rpc.payments.cancel");
         assert_eq!(json["exchanges"][1]["kind"], "fanout");
     }

@@ -10,5 +10,6 @@ mod publishing;
 mod reaching;
 mod rpc;
 mod rpc_faults;
+mod rpc_poison;
 mod support;
 mod verifying;

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use crate::support::{LONG, World, until, within};
 
 /// A role that answers.
-const ECHO: RoleQueues = RoleQueues {
+pub const ECHO: RoleQueues = RoleQueues {
     role: "echo",
     subjects: &["echo"],
     answers: true,

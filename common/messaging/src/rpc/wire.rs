@@ -21,7 +21,7 @@ use lapin::{
 use serde::{Deserialize, Serialize};
 
 use super::error::AskError;
-use crate::message::short;
+use crate::{message::short, topology::RPC_LONGEST_WAIT};
 
 /// The queue that is none: what is consumed from it by a channel are the replies to what that channel publishes.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -38,7 +38,8 @@ const KIND_OVERLOADED: &str = "overloaded";
 /// AMQP's delivery mode of messages that a restart ends.
 const TRANSIENT: u8 = 1;
 
-/// A request's properties. Without a time to live of at least a millisecond the broker would drop it at once.
+/// A request's properties. Without a time to live of at least a millisecond the broker would drop it at once; one that is too long for it
+/// would close the channel for all who ask, and the queue keeps nothing for longer than its own time in any case.
 pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> BasicProperties {
     let mut headers = FieldTable::default();
     let mut put = |name: &str, value: String| {
@@ -56,7 +57,7 @@ pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> B
     if let Some(traceparent) = &request.traceparent {
         put(HEADER_TRACEPARENT, traceparent.clone());
     }
-    let milliseconds = left.as_millis().max(1);
+    let milliseconds = left.min(RPC_LONGEST_WAIT).as_millis().max(1);
     BasicProperties::default()
         .with_content_type(CONTENT_TYPE.into())
         .with_delivery_mode(TRANSIENT)
@@ -253,6 +254,13 @@ mod tests {
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
             data: Bytes::from_static(b"{}"),
         };
+        let expires = |left: Duration| {
+            let properties = request(&sent, "1-2", left);
+            properties.expiration().as_ref().unwrap().to_string()
+        };
+        // Neither at once nor, which the broker does not take, in more than 2^32 ms.
+        assert_eq!(expires(Duration::from_nanos(1)), "1");
+        assert_eq!(expires(Duration::MAX), "600000");
         let properties = request(&sent, "1-2", Duration::from_secs(5));
         assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "5000");
         let received = |properties: BasicProperties| {
