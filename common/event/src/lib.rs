@@ -23,4 +23,4 @@ pub use attributes::{
 pub use contract::{Contract, ContractError};
 pub use event::{Event, MAX_DATA_BYTES};
 pub use jiff::Timestamp;
-pub use request::{Act, Answer, Refused, Request, RequestContract};
+pub use request::{Act, Answer, Refused, Repeats, Request, RequestContract};

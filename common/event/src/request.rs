@@ -16,6 +16,16 @@ pub enum Act {
     Query,
 }
 
+/// Whether the same request may come again under its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Repeats {
+    /// It may, so that the reply to a command is kept for the whole retention.
+    Possible,
+    /// Its id was made for this one time and is known to nobody else: the reply to a command is kept only for as long as whoever
+    /// obeys it may be in doubt about its own commit.
+    Never,
+}
+
 /// A published form of a request and of its reply. Once published, a version never changes.
 pub trait RequestContract: Serialize + DeserializeOwned {
     /// The versioned type on the wire, such as `payments.authorize.v1`; its first word is the role that answers.
@@ -75,6 +85,8 @@ pub struct Request {
     pub time: Timestamp,
     /// After this nobody waits for the reply, and work on it is not begun.
     pub deadline: Timestamp,
+    /// Whether it may come again. It is not on the wire: what comes over the broker always may.
+    pub repeats: Repeats,
     /// W3C trace context, handed through unread.
     pub traceparent: Option<String>,
     /// What is asked, in JSON.
@@ -105,6 +117,7 @@ impl Request {
             act: C::ACT,
             time,
             deadline,
+            repeats: Repeats::Possible,
             traceparent: None,
             data: data.into(),
         })

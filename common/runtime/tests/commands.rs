@@ -5,7 +5,7 @@ mod ledger;
 
 use std::time::Duration;
 
-use doorstep_event::{Refused, Request, Timestamp};
+use doorstep_event::{Refused, Repeats, Request, Timestamp};
 use doorstep_runtime::{Decided, Engine, Incoming, Limits, Past, Worked};
 use doorstep_store::{
     Ask as Load, Changes, DeadFilter, EntityKey, MemoryStore, Store, TrialChange, Usage,
@@ -130,6 +130,26 @@ async fn a_command_is_obeyed_once_and_a_retry_gets_the_same_reply() {
     assert_eq!((summary.tally.obeyed, summary.usage.replies.rows), (2, 2));
     // Each deposit is told of once.
     assert_eq!(summary.usage.outbox.rows, 2);
+}
+
+#[tokio::test]
+async fn the_reply_to_a_command_that_cannot_come_again_is_kept_for_less_time() {
+    let mut world = World::new();
+    let once = Request {
+        repeats: Repeats::Never,
+        ..deposit("1", 5)
+    };
+    assert_eq!(world.obey(once.clone()).await, standing(5, 1));
+    assert_eq!(world.obey(deposit("2", 2)).await, standing(7, 2));
+    // Whoever is in doubt about the commit finds it.
+    assert_eq!(world.obey(once).await, standing(5, 1));
+    let limits = Limits::default();
+    for (hours, kept) in [(1, 2), (2, 1), (24, 1), (26, 0)] {
+        let oldest = limits.oldest_reply(after(hours * 3600));
+        world.store.prune_replies(oldest, 100).await.unwrap();
+        let replies = world.usage().await.replies.rows;
+        assert_eq!(replies, kept, "after {hours} h");
+    }
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use doorstep_contracts::registry;
 use doorstep_event::{
-    Contract, Event, EventId, Refused, Request, RequestContract, RequestId, Sequence, Source,
-    Subject, Timestamp,
+    Contract, Event, EventId, Refused, Repeats, Request, RequestContract, RequestId, Sequence,
+    Source, Subject, Timestamp,
 };
 use doorstep_runtime::{Effects, Emit, Reading, Refusal, Role, Scheduled, States};
 use doorstep_store::EntityKey;
@@ -180,6 +180,7 @@ impl<R: Role> Bench<R> {
             act: C::ACT,
             time: self.now,
             deadline: self.now,
+            repeats: Repeats::Possible,
             traceparent: None,
             data: serde_json::to_vec(asked).unwrap().into(),
         }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use doorstep_event::{Refused, Request, RequestContract, RequestId, Timestamp};
+use doorstep_event::{Refused, Repeats, Request, RequestContract, RequestId, Timestamp};
 use doorstep_runtime::{
     Decided, Engine, Limits, Past,
     runner::{Desk, DeskError},
@@ -105,7 +105,7 @@ impl Books {
     /// The role refuses, or the store is away: then it may have been obeyed all the same.
     pub(crate) async fn obey<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, BooksError> {
         let id = RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Refused::from)?;
-        self.obey_as(id, asked).await
+        self.ask(id, Repeats::Never, asked).await
     }
 
     /// Obeys a command under that id: the same again is answered as before and changes nothing.
@@ -117,10 +117,21 @@ impl Books {
         id: RequestId,
         asked: &C,
     ) -> Result<C::Reply, BooksError> {
+        self.ask(id, Repeats::Possible, asked).await
+    }
+
+    async fn ask<C: RequestContract>(
+        &self,
+        id: RequestId,
+        repeats: Repeats,
+        asked: &C,
+    ) -> Result<C::Reply, BooksError> {
         let now = Timestamp::now();
         let deadline = now.checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
-        let request =
-            Request::of(self.store.source(), id, now, deadline, asked).map_err(Refused::from)?;
+        let request = Request {
+            repeats,
+            ..Request::of(self.store.source(), id, now, deadline, asked).map_err(Refused::from)?
+        };
         let reply = match &self.hand {
             Hand::Running(desk) => desk.obey(request).await??,
             Hand::Alone(engine) => obey_alone(&mut *engine.lock().await, request).await?,

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use doorstep_broker::percent_encoded;
-use doorstep_event::{Act, EventType, Refused, Request, RequestId, Source, Timestamp};
+use doorstep_event::{Act, EventType, Refused, Repeats, Request, RequestId, Source, Timestamp};
 use doorstep_messaging::{
     AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Finding, Phase,
     Replied, Reply, Requester, Responder, Right, Rights, RoleQueues, Topology, verify,
@@ -46,6 +46,7 @@ pub fn request(id: impl ToString, patience: Duration) -> Request {
         act: Act::Query,
         time: now,
         deadline: now.checked_add(patience).unwrap(),
+        repeats: Repeats::Possible,
         traceparent: None,
         data: Bytes::from(id.to_string()),
     }

@@ -133,7 +133,7 @@ requests![
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    use doorstep_event::{EventType, RequestId, Source, Timestamp};
+    use doorstep_event::{EventType, Repeats, RequestId, Source, Timestamp};
 
     use super::*;
 
@@ -145,6 +145,7 @@ mod tests {
             act,
             time: Timestamp::UNIX_EPOCH,
             deadline: Timestamp::UNIX_EPOCH,
+            repeats: Repeats::Possible,
             traceparent: None,
             data: data.to_owned().into(),
         }

@@ -26,8 +26,8 @@ pub struct AuthorizePayment {
 impl AuthorizePayment {
     /// The most that one payment may be of, in whole units: a hundred thousand.
     pub const MOST: i64 = 100_000;
-    /// How long money is held where nothing is said, in seconds: a day. Longer than any outage behind which an order's confirmation may
-    /// wait, and short enough that what is scheduled for its end stays within its bounds, at ten orders a second.
+    /// How long money is held where nothing is said, in seconds: a day. Longer than any outage behind which an order's confirmation should
+    /// wait.
     pub const USUAL: u32 = 24 * 60 * 60;
     /// The longest that money may be held, in seconds: seven days.
     pub const LONGEST: u32 = 7 * 24 * 60 * 60;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use doorstep_event::{
-    Act, AttributeError, EventType, MAX_DATA_BYTES, Refused, Request, RequestId, Source, Timestamp,
+    Act, AttributeError, EventType, MAX_DATA_BYTES, Refused, Repeats, Request, RequestId, Source,
+    Timestamp,
     headers::{CONTENT_TYPE, HEADER_TRACEPARENT},
 };
 use lapin::{
@@ -88,6 +89,7 @@ pub(super) fn read_request(received: &mut Received) -> Result<Request, Refused> 
         act,
         time,
         deadline,
+        repeats: Repeats::Possible,
         traceparent: header(properties, HEADER_TRACEPARENT)
             .ok()
             .map(str::to_owned),
@@ -251,6 +253,7 @@ mod tests {
             act: Act::Command,
             time: "2026-11-23T10:00:00Z".parse().unwrap(),
             deadline: "2026-11-23T10:00:05.25Z".parse().unwrap(),
+            repeats: Repeats::Possible,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
             data: Bytes::from_static(b"{}"),
         };

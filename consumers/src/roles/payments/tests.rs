@@ -242,10 +242,35 @@ fn what_is_not_captured_lapses() {
     hold(&bench, ["0.00", "0.00", "0.00"]);
     let data = bench.emitted.last().unwrap().data();
     assert_eq!(data, br#"{"amount":"5.00","reason":"lapsed"}"#);
-    // Late: the money is gone, and nobody is charged behind their back.
-    bench.give(&confirmed(1, 2)).unwrap();
+    // Late: the money is gone, nobody is charged behind their back, and somebody has to decide what becomes of the order.
+    let Err(Refusal::Never(reason)) = bench.give(&confirmed(1, 2)) else {
+        panic!("an order that will not be paid is confirmed in silence")
+    };
+    assert!(reason.contains("was not paid"), "{reason}");
     assert_eq!(status(&bench, 1), PaymentStatus::Voided);
     assert_eq!(bench.obey(&capture(1)).unwrap_err().code, "voided");
+}
+
+#[test]
+fn that_money_is_held_for_long_is_scheduled_only_where_it_still_is_after_a_while() {
+    let mut bench = Bench::new(Payments);
+    for number in [1, 2] {
+        let mut asked = authorize(number, "5", "card/visa");
+        asked.hold_seconds = None;
+        bench.obey(&asked).unwrap();
+    }
+    bench.give(&confirmed(1, 2)).unwrap();
+    bench.now = "2026-11-23T10:15:00Z".parse().unwrap();
+    bench.let_come_due();
+    let [still_held] = &bench.scheduled[..] else {
+        panic!("{:?}", bench.scheduled)
+    };
+    assert_eq!(still_held.due().to_string(), "2026-11-24T10:00:00Z");
+    assert_eq!(status(&bench, 2), PaymentStatus::Authorized);
+    bench.now = still_held.due();
+    bench.let_come_due();
+    assert_eq!(status(&bench, 2), PaymentStatus::Voided);
+    assert_eq!(bench.scheduled.len(), 0);
 }
 
 #[test]
@@ -354,6 +379,13 @@ fn published(bench: &Bench<Payments>) -> BTreeMap<String, [Money; 4]> {
     sums
 }
 
+/// Gives an event that may only be refused for money that has lapsed.
+fn give(bench: &mut Bench<Payments>, event: &Event) {
+    if let Err(refusal) = bench.give(event) {
+        assert!(format!("{refusal:?}").contains("has lapsed"), "{refusal:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_money_is_lost_made_kept_or_taken_twice_whatever_comes_in_whatever_order(
@@ -374,7 +406,7 @@ proptest! {
                     Step::Refund => bench.obey(&refund(number)).map(drop),
                     Step::NextOfOrder => {
                         if let Some(event) = streams[number].next() {
-                            bench.give(&event).unwrap();
+                            give(&mut bench, &event);
                         }
                         Ok(())
                     }
@@ -382,6 +414,7 @@ proptest! {
                         // Also of a single one, and not in order: it comes by its time, which others may share.
                         if !bench.scheduled.is_empty() {
                             let one = bench.scheduled.remove(which.index(bench.scheduled.len()));
+                            bench.now = bench.now.max(one.due());
                             bench.hand_over(&one);
                         }
                         Ok(())
@@ -401,7 +434,7 @@ proptest! {
         // In the end everything has come.
         for stream in &mut streams {
             for event in stream {
-                bench.give(&event).unwrap();
+                give(&mut bench, &event);
             }
         }
         bench.let_all_come_due();

@@ -7,9 +7,9 @@
 //! | capture | refused | refused | captured | same reply | refused | refused |
 //! | void | barred | barred | voided | refused | same reply | refused |
 //! | refund | refused | refused | refused | refunded | refused | same reply |
-//! | order confirmed | awaited | - | captured | - | - | - |
+//! | order confirmed | awaited | - | captured | - | - or, once lapsed, a dead letter | - |
 //! | order ended | barred | barred | voided | refunded | - | - |
-//! | lapse | - | - | voided | - | - | - |
+//! | lapse | - | - | voided once its time has come | - | - | - |
 //!
 //! A dash changes nothing but what is known of the order, of which an end is never taken back. Once an order has ended, nothing is held
 //! for it and nothing of it is the shop's, whatever comes in whatever order.
@@ -27,6 +27,9 @@ use super::{
     Book, LapseDue, Payment, Stage, Terms, key,
     ledger::{Account, post},
 };
+
+/// When to see for the first time whether money is still held, in seconds: nearly every order is decided on by then.
+const FIRST_LOOK: u32 = 15 * 60;
 
 /// One payment that is worked on.
 pub(super) struct Work<'a> {
@@ -107,9 +110,7 @@ impl<'a> Work<'a> {
                 self.put(PaidOrder::Confirmed, Stage::Captured(terms));
             }
             order_status => {
-                let lapse = LapseDue {};
-                let subject = self.order.payment_subject();
-                self.effects.schedule(authorized_until, &subject, &lapse)?;
+                self.look_again(authorized_until.min(self.after(FIRST_LOOK)?))?;
                 self.put(order_status, Stage::Authorized(terms));
             }
         }
@@ -203,7 +204,14 @@ impl<'a> Work<'a> {
                 self.take(&terms)?;
                 Stage::Captured(terms)
             }
-            // What was voided or has lapsed meanwhile is not held again: the card was told that it is free.
+            // The card was told that the money is free, so somebody has to decide what becomes of an order that is not paid.
+            Some(Stage::Voided(terms)) if terms.authorized_until <= self.now => {
+                return Err(Refusal::Never(format!(
+                    "order {} is confirmed and was not paid: what was held for it has lapsed at {}",
+                    self.order, terms.authorized_until
+                )));
+            }
+            // What was voided is not held again.
             Some(stage) => stage,
         };
         self.put(PaidOrder::Confirmed, stage);
@@ -228,25 +236,37 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// The time has come until which money is held. Nothing calls that off, so mostly it does not matter any more.
+    /// The time has come to see whether money is still held. Nothing calls that off, so mostly it does not matter any more.
     pub(super) fn lapse(&mut self) -> Result<(), Refusal> {
         if let Some(Payment {
             order_status,
             payment: Stage::Authorized(terms),
         }) = self.known()
         {
+            if self.now < terms.authorized_until {
+                return self.look_again(terms.authorized_until);
+            }
             self.let_go(&terms, ReversalReason::Lapsed, None)?;
             self.put(order_status, Stage::Voided(terms));
         }
         Ok(())
     }
 
+    /// What is scheduled is bounded, and only orders that nobody decides on need it for as long as their money may be held.
+    fn look_again(&mut self, at: Timestamp) -> Result<(), Refusal> {
+        let subject = self.order.payment_subject();
+        self.effects.schedule(at, &subject, &LapseDue {})
+    }
+
+    fn after(&self, seconds: u32) -> Result<Timestamp, Refusal> {
+        self.now
+            .checked_add(SignedDuration::from_secs(seconds.into()))
+            .map_err(|e| Refusal::Never(format!("{} and {seconds} s: {e}", self.now)))
+    }
+
     fn hold(&mut self, asked: &AuthorizePayment) -> Result<Terms, Refusal> {
         let seconds = asked.hold_seconds.unwrap_or(AuthorizePayment::USUAL);
-        let authorized_until = self
-            .now
-            .checked_add(SignedDuration::from_secs(seconds.into()))
-            .map_err(|e| Refusal::Never(format!("cannot hold for {seconds} s: {e}")))?;
+        let authorized_until = self.after(seconds)?;
         let terms = Terms {
             customer: asked.customer.clone(),
             amount: asked.amount,

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use doorstep_event::{Answer, Refused, RequestId, Source};
+use doorstep_event::{Answer, Refused, Repeats, RequestId, Source};
 use doorstep_store::{EntityKey, NewReply, ReplyRow, RequestHash};
 
 use super::{super::slots::Claim, Plan, back, forth};
@@ -110,8 +110,12 @@ impl<R: Role> Plan<'_, R> {
             id: request.id.clone(),
             hash: command.hash,
             reply: reply.clone(),
-            // Kept no shorter than until it can be told that the command is too old.
-            time: request.time.max(self.now),
+            time: match request.repeats {
+                // Kept no shorter than until it can be told that the command is too old.
+                Repeats::Possible => request.time.max(self.now),
+                // Kept for [`CLOCKS_APART`], so that what was committed in doubt is found when it is tried again.
+                Repeats::Never => back(self.now, self.limits.reply_retention),
+            },
         });
         Ok(reply)
     }

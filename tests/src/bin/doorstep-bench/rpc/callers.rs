@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use doorstep_event::{Act, EventType, Request, RequestContract, RequestId, Source, Timestamp};
+use doorstep_event::{
+    Act, EventType, Repeats, Request, RequestContract, RequestId, Source, Timestamp,
+};
 use doorstep_messaging::{AskSettings, Requester};
 use serde::Serialize;
 
@@ -129,6 +131,7 @@ impl Asker {
             act: self.act,
             time: now,
             deadline: now.checked_add(DEADLINE)?,
+            repeats: Repeats::Possible,
             traceparent: None,
             data: body.clone(),
         };
