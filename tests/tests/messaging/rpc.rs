@@ -470,6 +470,35 @@ async fn a_request_that_is_dropped_is_given_out_once_more_and_then_refused() -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_hears_that_a_command_was_not_begun_which_another_server_had_before() -> Result<()> {
+    let world = World::new("rpc-begun").await?;
+    let responder = idle(&world, 10).await?;
+    let requester = requester(&world.settings).await?;
+    let shed = async |id: &str, act| {
+        let request = Request {
+            act,
+            ..request(id, LONG)
+        };
+        let call = ask(&requester, request);
+        drop(take(&responder).await?);
+        let again = take(&responder).await?;
+        assert!(again.redelivered);
+        let retry_after = RETRY_AFTER;
+        again.reply.send(Reply::Shed { retry_after });
+        anyhow::Ok(call.await?)
+    };
+    let retry_after = RETRY_AFTER;
+    let not_begun = Err(AskError::Overloaded { retry_after });
+    assert_eq!(shed("1", Act::Query).await?, not_begun);
+    let in_doubt = shed("2", Act::Command).await?;
+    assert!(
+        matches!(in_doubt, Err(AskError::Unreachable { .. })),
+        "{in_doubt:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> Result<()> {
     let world = World::new("rpc-close").await?;
     let responder_1 = idle(&world, 10).await?;

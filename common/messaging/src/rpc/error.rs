@@ -20,14 +20,16 @@ pub enum AskError {
     /// The deadline is over.
     #[error("no answer came before the deadline")]
     TimedOut,
-    /// There is more to do than can be done: here, in the queue or in the role. The request was not begun.
+    /// There is more to do than can be done: here, in the queue or in the role. The request was not begun, unless it was asked before
+    /// under the same id: of that it says nothing.
     #[error("too much is asked, try again in {retry_after:?}")]
     Overloaded {
         /// When it is worth trying again.
         retry_after: Duration,
     },
-    /// The broker is away, takes nothing for now, or was lost while the request was under way.
-    #[error("the broker is not there for requests: {reason}")]
+    /// The broker is away, takes nothing for now, or was lost while the request was under way; or a server was lost that may have
+    /// begun the command, and nobody can say now what became of it.
+    #[error("the role cannot be reached for now: {reason}")]
     Unreachable {
         /// What is known of it.
         reason: String,
@@ -48,9 +50,56 @@ impl AskError {
         }
     }
 
+    /// What to say of a command that was asked more than once, of which this is the last word: what was in doubt stays in doubt, until
+    /// somebody says what became of it.
+    pub(crate) fn after(self, doubt: Option<Self>) -> Self {
+        match (self, doubt) {
+            (Self::Overloaded { .. } | Self::NoResponder { .. }, Some(doubt)) => doubt,
+            (error, _) => error,
+        }
+    }
+
+    /// Whether the command may have been begun all the same, or may yet be.
+    pub(crate) fn is_doubt(&self) -> bool {
+        match self {
+            Self::NoResponder { .. }
+            | Self::TimedOut
+            | Self::Unreachable { .. }
+            | Self::Malformed(_) => true,
+            Self::Refused(_) | Self::Overloaded { .. } => false,
+        }
+    }
+
     pub(crate) fn unreachable(reason: impl Into<String>) -> Self {
         Self::Unreachable {
             reason: reason.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_in_doubt_stays_so_until_somebody_says_what_became_of_it() {
+        let retry_after = Duration::from_secs(1);
+        let overloaded = || AskError::Overloaded { retry_after };
+        let nobody = || AskError::NoResponder {
+            role: "payments".to_owned(),
+        };
+        let lost = || AskError::unreachable("the connection broke");
+        let refused = || AskError::from(Refused::new("card_declined", "the card was declined"));
+        for (doubt, last, says) in [
+            (None, overloaded(), overloaded()),
+            (Some(lost()), overloaded(), lost()),
+            (Some(lost()), nobody(), lost()),
+            (Some(nobody()), overloaded(), nobody()),
+            (Some(lost()), AskError::TimedOut, AskError::TimedOut),
+            (Some(lost()), refused(), refused()),
+        ] {
+            assert_eq!(last.after(doubt), says);
+        }
+        assert!(lost().is_doubt() && nobody().is_doubt() && !overloaded().is_doubt());
     }
 }

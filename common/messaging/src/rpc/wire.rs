@@ -4,7 +4,8 @@
 //! in one header, `query asked 2026-11-23T10:00:00Z until 2026-11-23T10:00:05Z`: the broker takes the properties of a request apart and
 //! puts them together again to set the way back, and each header makes that longer by what can be measured. The body is the data in
 //! JSON. A reply's type says what it is: `reply`, with the data
-//! in JSON as the body; `refused`, with code and detail; `overloaded`, with the milliseconds after which to try again.
+//! in JSON as the body; `refused`, with code and detail; `overloaded`, with the milliseconds after which to try again, and with whether
+//! a server that is gone may have begun the request before.
 
 use std::time::Duration;
 
@@ -150,26 +151,51 @@ fn terms(text: &str) -> Result<(Act, Timestamp, Timestamp), Refused> {
 pub enum Reply {
     /// What was asked for, or why it is refused.
     Answer(doorstep_event::Answer),
-    /// There is too much to do: the request was not begun.
+    /// There is too much to do: the request is not begun here. Where it is a command that a server which is gone was given before, its
+    /// caller hears [`AskError::Unreachable`] instead, for that one may have obeyed it.
     Shed {
         /// When it is worth trying again.
         retry_after: Duration,
     },
 }
 
+/// What a request has been through when it is given to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing that has changed anything.
+    Nothing,
+    /// A server that is gone may have begun it, and what it has changed may be there.
+    PerhapsBegun,
+}
+
+impl Before {
+    pub(super) fn of(act: Act, redelivered: bool) -> Self {
+        match (act, redelivered) {
+            (Act::Command, true) => Self::PerhapsBegun,
+            (Act::Command, false) | (Act::Query, _) => Self::Nothing,
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Overload {
     retry_after_ms: u64,
+    #[serde(default)]
+    perhaps_begun: bool,
 }
 
 /// A reply's properties and body.
-pub(super) fn reply(reply: Reply, correlation: &str) -> (BasicProperties, Bytes) {
+pub(super) fn reply(reply: Reply, before: Before, correlation: &str) -> (BasicProperties, Bytes) {
     let (kind, body) = match reply {
         Reply::Answer(Ok(data)) => (KIND_REPLY, data),
         Reply::Answer(Err(refused)) => (KIND_REFUSED, json(&refused)),
         Reply::Shed { retry_after } => {
             let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
-            (KIND_OVERLOADED, json(&Overload { retry_after_ms }))
+            let overload = Overload {
+                retry_after_ms,
+                perhaps_begun: before == Before::PerhapsBegun,
+            };
+            (KIND_OVERLOADED, json(&overload))
         }
     };
     let properties = BasicProperties::default()
@@ -195,6 +221,9 @@ pub(super) fn read_reply(properties: &BasicProperties, body: Vec<u8>) -> Result<
             Err(e) => AskError::Malformed(format!("a refusal without its reason: {e}")),
         }),
         KIND_OVERLOADED => Err(match serde_json::from_slice::<Overload>(&body) {
+            Ok(overload) if overload.perhaps_begun => AskError::unreachable(
+                "a server was lost that may have begun it, and another has too much to do",
+            ),
             Ok(overload) => AskError::Overloaded {
                 retry_after: Duration::from_millis(overload.retry_after_ms),
             },
@@ -226,13 +255,31 @@ mod tests {
                 Err(AskError::Overloaded { retry_after }),
             ),
         ] {
-            let (properties, body) = reply(sent, "1-2");
+            let (properties, body) = reply(sent, Before::Nothing, "1-2");
             assert_eq!(
                 properties.correlation_id().as_ref().unwrap().as_str(),
                 "1-2"
             );
             assert_eq!(read_reply(&properties, body.to_vec()), read);
         }
+    }
+
+    #[test]
+    fn nobody_is_told_that_a_command_was_not_begun_that_a_server_had_before() {
+        let read = |act, redelivered| {
+            let retry_after = Duration::from_secs(1);
+            let before = Before::of(act, redelivered);
+            let (properties, body) = reply(Reply::Shed { retry_after }, before, "1-2");
+            read_reply(&properties, body.to_vec()).unwrap_err()
+        };
+        let not_begun = |error| matches!(error, AskError::Overloaded { .. });
+        assert!(not_begun(read(Act::Command, false)));
+        assert!(not_begun(read(Act::Query, true)));
+        let unsure = read(Act::Command, true);
+        assert!(
+            matches!(&unsure, AskError::Unreachable { reason } if reason.contains("may have begun")),
+            "{unsure:?}"
+        );
     }
 
     #[test]

@@ -89,7 +89,8 @@ impl Called {
         }
     }
 
-    /// Tells the caller that there is too much to do. The command was not begun.
+    /// Tells the caller that there is too much to do. The command is not begun; that another server may have begun it before is told
+    /// on the way.
     pub(super) fn shed(mut self, retry_after: Duration) {
         match self.caller.take() {
             Some(Caller::Desk(answer)) => {

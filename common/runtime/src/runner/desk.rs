@@ -23,7 +23,8 @@ pub struct Desk(Arc<Counter>);
 /// may yet be: asking again under the same id tells, and does nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeskError {
-    /// There is more to do than can be done. The request was not begun.
+    /// There is more to do than can be done. The request was not begun, unless it was asked before under the same id: of that it says
+    /// nothing.
     #[error("too much is asked of this role, try again in {retry_after:?}")]
     Overloaded {
         /// When it is worth trying again.

@@ -1,11 +1,20 @@
 //! A request that was handed out, and the way back for its reply.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use doorstep_event::{Refused, Request, Timestamp};
 
 use super::{Reply, cancels::Cancelled, line::Line};
-use crate::{rpc::counts::AnswerCells, trace::AnswerSpan};
+use crate::{
+    rpc::{
+        counts::AnswerCells,
+        wire::{self, Before},
+    },
+    trace::AnswerSpan,
+};
 
 /// A request that somebody waits for.
 #[derive(Debug)]
@@ -52,17 +61,22 @@ pub enum Replied {
 /// The way back for one reply.
 ///
 /// A handle that is dropped puts its request back, so that another server can answer it; if the request had come back before, it is
-/// refused as [`Refused::FAILED`] instead, for it may be the request that is the trouble.
+/// refused as [`Refused::FAILED`] instead, for it may be the request that is the trouble. A command that had come back is not refused,
+/// which would say that nothing was changed: its caller hears [`AskError::Unreachable`](crate::AskError::Unreachable).
 pub struct ReplyHandle {
     pub(super) line: Arc<Line>,
     pub(super) tag: u64,
     pub(super) reply_to: String,
     pub(super) correlation: String,
     pub(super) redelivered: bool,
+    pub(super) before: Before,
     pub(super) counts: Arc<AnswerCells>,
     pub(super) span: AnswerSpan,
     pub(super) ended: Ended,
 }
+
+/// When a command is worth trying again that nobody has answered. For programs that read the reply themselves.
+const SOON: Duration = Duration::from_millis(250);
 
 /// Whether a request's end is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,10 +112,8 @@ impl ReplyHandle {
                 &self.counts.shed
             }
         };
-        if self
-            .line
-            .reply(self.tag, &self.reply_to, &self.correlation, reply)
-        {
+        let message = wire::reply(reply, self.before, &self.correlation);
+        if self.line.reply(self.tag, &self.reply_to, message) {
             count.add(1);
             Replied::Sent
         } else {
@@ -127,7 +139,9 @@ impl ReplyHandle {
 impl Drop for ReplyHandle {
     fn drop(&mut self) {
         if self.ended == Ended::NotYet && !self.line.is_shut() {
-            if self.redelivered {
+            if self.before == Before::PerhapsBegun {
+                self.reply_with(Reply::Shed { retry_after: SOON });
+            } else if self.redelivered {
                 let detail = "the request was begun twice and not answered";
                 let refused = Refused::new(Refused::FAILED, detail);
                 self.reply_with(Reply::Answer(Err(refused)));

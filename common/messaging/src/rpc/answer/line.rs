@@ -22,8 +22,8 @@ use lapin::{
 };
 use tokio::sync::Notify;
 
-use super::{Reply, cancels::Cancels};
-use crate::{message::short, rpc::wire};
+use super::cancels::Cancels;
+use crate::message::short;
 
 /// The channel by which requests came. They can be answered on no other.
 #[derive(Debug)]
@@ -82,8 +82,12 @@ impl Line {
     }
 
     /// Hands a reply to the client. Returns whether it took it.
-    pub(super) fn reply(&self, tag: u64, reply_to: &str, correlation: &str, reply: Reply) -> bool {
-        let (properties, body) = wire::reply(reply, correlation);
+    pub(super) fn reply(
+        &self,
+        tag: u64,
+        reply_to: &str,
+        (properties, body): (BasicProperties, Bytes),
+    ) -> bool {
         let channel = self.channel.clone();
         let mut writing: Writing = Box::pin(publish(channel, short(reply_to), properties, body));
         // Frames of one message must not be torn apart by those of another: one at a time.

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     connection::words,
-    rpc::{counts::AnswerCells, wire},
+    rpc::{
+        counts::AnswerCells,
+        wire::{self, Before},
+    },
     trace::AnswerSpan,
 };
 
@@ -53,6 +56,7 @@ impl Pump {
             reply_to: own(properties.reply_to()),
             correlation: own(properties.correlation_id()),
             redelivered: received.redelivered,
+            before: Before::Nothing,
             counts: self.counts.clone(),
             span: AnswerSpan::none(),
             ended: Ended::NotYet,
@@ -64,6 +68,7 @@ impl Pump {
                 return self.refuse(reply, refused);
             }
         };
+        reply.before = Before::of(request.act, received.redelivered);
         if request.deadline <= Timestamp::now() {
             self.counts.expired.add(1);
             return reply.forget();

@@ -172,9 +172,10 @@ impl Requester {
     /// cancelled, like [`ask`](Self::ask).
     ///
     /// # Errors
-    /// What the last attempt came to.
+    /// What the last attempt came to; but where it was not begun, and an earlier one may have been, what that one came to.
     pub async fn ask_again(&self, request: Request) -> Result<Bytes, AskError> {
         let mut failures = 0;
+        let mut doubt = None;
         loop {
             let error = match self.ask(request.clone()).await {
                 Err(error) if error.is_transient() => error,
@@ -188,12 +189,14 @@ impl Requester {
             let most = left(&request).unwrap_or_default();
             // An attempt after the deadline would only hide what the last one came to.
             if at_least >= most {
-                return Err(error);
+                return Err(error.after(doubt));
             }
             let pause = backoff.wait_after(at_least, failures);
             if tokio::time::timeout(most, pause).await.is_err() {
-                return Err(error);
+                return Err(error.after(doubt));
             }
+            let error = error.after(doubt.take());
+            doubt = error.is_doubt().then_some(error);
             failures += 1;
         }
     }
