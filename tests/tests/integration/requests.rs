@@ -106,6 +106,31 @@ on_every_store! {
     }
 }
 
+/// Whoever asks then can tell it from an answer that will not change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_meets_no_store_is_not_refused_but_may_be_asked_again() {
+    let world = World::new("query-without-store", &[ASKED]).await;
+    let requester = requester(&world).await;
+    let store = FaultyStore::new(doorstep_store::MemoryStore::new("ledger"));
+    let role = world.start(Ledger, store.clone());
+    role.taking(SOON).await;
+    store.set(Fault::Fails);
+    let account = "account/a".to_owned();
+    let query = request("gateway/1", "query", Timestamp::now(), &Ask { account });
+    let answer = requester.ask_as::<Ask>(patient(query)).await;
+    assert!(
+        matches!(answer, Err(AskError::Overloaded { .. })),
+        "{answer:?}"
+    );
+    store.set(Fault::None);
+    requester
+        .ask_again_as::<Order>(deposit("1", "account/a"))
+        .await
+        .unwrap();
+    assert_eq!(ask(&requester, "account/a").await.unwrap().entries, 1);
+    role.stop().await.unwrap();
+}
+
 /// A role that is asked to stop answers what it has taken, and whoever asks then hears that nobody is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_in_vain_for_a_role_that_has_stopped() {

@@ -52,9 +52,9 @@ fn obey(desk: &Desk, asked: Asked) {
 async fn query(desk: Desk, asked: Asked) {
     let Asked {
         request,
+        redelivered,
         cancelled,
         reply,
-        ..
     } = asked;
     // Nothing is written, so work that nobody waits for is dropped wherever it is.
     let answer = tokio::select! {
@@ -71,6 +71,11 @@ async fn query(desk: Desk, asked: Asked) {
         }
         // Its caller has noticed by itself.
         Err(DeskError::TimedOut) => reply.forget(),
+        // Perhaps no server can read now. It is no fault of the query's, so it is not refused but may be asked again.
+        Err(DeskError::Closed | DeskError::Unavailable { .. }) if redelivered => {
+            let retry_after = desk.retry_after();
+            reply.send(Reply::Shed { retry_after });
+        }
         // Another server may answer it.
         Err(DeskError::Closed | DeskError::Unavailable { .. }) => drop(reply),
     }

@@ -159,8 +159,13 @@ impl Desk {
 
     fn overloaded(&self) -> DeskError {
         DeskError::Overloaded {
-            retry_after: self.0.retry_after,
+            retry_after: self.retry_after(),
         }
+    }
+
+    /// What is said to whoever cannot be answered now.
+    pub(super) fn retry_after(&self) -> std::time::Duration {
+        self.0.retry_after
     }
 }
 
