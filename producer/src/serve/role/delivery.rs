@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Entry,
-    order::{self, OrderNames, Stage},
+    order::{self, OrderNames},
     refused,
     requests::{AssignCourier, Done, RecordPositions, TakeStep},
 };
@@ -59,29 +59,20 @@ pub(super) fn assign_keys(asked: &AssignCourier) -> Vec<EntityKey> {
     vec![asked.order.delivery_key(), asked.order.order_key()]
 }
 
-/// Gives a confirmed order to a courier; to the same one again changes nothing.
+/// Gives a confirmed order to a courier; to the same one again changes nothing, as long as the order is to be delivered.
 pub(super) fn assign(
     states: &mut States<Entry>,
     asked: &AssignCourier,
     now: Timestamp,
 ) -> Result<Obeyed, Refused> {
     let AssignCourier { order, courier } = asked;
+    order::is_confirmed(states, order)?;
     let key = order.delivery_key();
     if let Some(delivery) = states.get(&key).and_then(Entry::delivery) {
         if &delivery.courier == courier {
             return Obeyed::of::<AssignCourier>(&Done {}, Effects::none());
         }
         return Err(refused("assigned", "another courier has it already"));
-    }
-    let stage = order::known(states, order)?.stage;
-    if !matches!(stage, Stage::Confirmed { .. }) {
-        return Err(refused(
-            "not_confirmed",
-            format!(
-                "only a confirmed order is delivered, and this one {}",
-                stage.words()
-            ),
-        ));
     }
     let mut effects = Effects::none();
     let assigned = DeliveryAssigned {
@@ -103,7 +94,11 @@ pub(super) fn assign(
     Obeyed::of::<AssignCourier>(&Done {}, effects)
 }
 
-/// Records a step; one that was taken before changes nothing.
+pub(super) fn step_keys(asked: &TakeStep) -> Vec<EntityKey> {
+    vec![asked.order.delivery_key(), asked.order.order_key()]
+}
+
+/// Records a step; one that was taken before changes nothing. What was called off is not picked up any more.
 pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeyed, Refused> {
     let TakeStep {
         order,
@@ -113,6 +108,7 @@ pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeye
     } = asked;
     let key = order.delivery_key();
     let mut delivery = theirs(states, &key, courier)?;
+    order::is_confirmed(states, order)?;
     let mut effects = Effects::none();
     if delivery.step >= Some(*step) {
         return Obeyed::of::<TakeStep>(&Done {}, effects);
@@ -131,7 +127,8 @@ pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeye
 }
 
 pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
-    let mut keys: Vec<EntityKey> = asked.fixes.iter().map(|f| f.order.delivery_key()).collect();
+    let of = |fix: &Fix| [fix.order.delivery_key(), fix.order.order_key()];
+    let mut keys: Vec<EntityKey> = asked.fixes.iter().flat_map(of).collect();
     keys.sort_unstable();
     keys.dedup();
     keys
@@ -145,6 +142,7 @@ pub(super) fn positions(
     let mut effects = Effects::none();
     for fix in &asked.fixes {
         theirs(states, &fix.order.delivery_key(), &asked.courier)?;
+        order::is_confirmed(states, &fix.order)?;
         let recorded = DeliveryPositionRecorded {
             position: fix.position,
             recorded_at: fix.recorded_at,

@@ -134,7 +134,7 @@ impl Role for Gateway {
             Command::End(asked) => order::end_keys(asked),
             Command::Cancel(asked) => order::cancel_keys(asked),
             Command::Assign(asked) => delivery::assign_keys(asked),
-            Command::Step(asked) => vec![asked.order.delivery_key()],
+            Command::Step(asked) => delivery::step_keys(asked),
             Command::Positions(asked) => delivery::positions_keys(asked),
         }
     }

@@ -362,6 +362,25 @@ pub(super) fn known(states: &mut States<Entry>, number: &InvoiceNo) -> Result<Or
         .ok_or_else(|| refused("unknown_order", "there is no such order"))
 }
 
+/// That the order of that number is to be delivered.
+pub(super) fn is_confirmed(
+    states: &mut States<Entry>,
+    number: &InvoiceNo,
+) -> Result<(), Refused> {
+    let order = states.get(&number.order_key()).and_then(Entry::order);
+    let order = order.ok_or_else(|| refused("unknown_order", "there is no such order"))?;
+    match &order.stage {
+        Stage::Confirmed { .. } => Ok(()),
+        other => Err(refused(
+            "not_confirmed",
+            format!(
+                "only a confirmed order is delivered, and {number} {}",
+                other.words()
+            ),
+        )),
+    }
+}
+
 fn open_part(states: &mut States<Entry>, number: &InvoiceNo) -> Open {
     let part = states.get(&number.part_key()).and_then(Entry::open);
     part.cloned().unwrap_or_default()
@@ -403,7 +422,7 @@ impl Stage {
         }
     }
 
-    /// What it is, behind "this one".
+    /// What it is, behind "this one" or its number.
     pub(crate) fn words(&self) -> &'static str {
         match self {
             Self::Open => "is still being decided on",

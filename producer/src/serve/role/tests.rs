@@ -65,6 +65,12 @@ impl World {
         (reserved, sold)
     }
 
+    fn is_confirmed(&self, order: u8) -> bool {
+        let order = self.states.get(&number(&order.to_string()).order_key());
+        let order = order.and_then(Entry::order);
+        order.is_some_and(|order| matches!(order.stage, Stage::Confirmed { .. }))
+    }
+
     fn open(&self) -> Vec<String> {
         let parts = part_keys();
         let parts = parts.iter().filter_map(|key| self.states.get(key)?.open());
@@ -277,6 +283,28 @@ fn a_delivery_is_its_couriers_alone() {
 }
 
 #[test]
+fn what_was_cancelled_is_neither_taken_on_nor_picked_up_nor_followed() {
+    let mut world = World::default();
+    world.obey(&begin("1", "k")).unwrap();
+    world.obey(&begin("2", "l")).unwrap();
+    for order in ["1", "2"] {
+        world.obey(&end(order, confirmed())).unwrap();
+        world.obey(&assign(order, "bea")).unwrap();
+    }
+    world.obey(&cancel("1")).unwrap();
+    assert_eq!(code(world.obey(&assign("1", "bea"))), "not_confirmed");
+    let pick_up = step("1", "bea", Step::PickedUp);
+    assert_eq!(code(world.obey(&pick_up)), "not_confirmed");
+    let mixed = positions("bea", &["2", "1"]);
+    assert_eq!(code(world.obey(&mixed)), "not_confirmed");
+    // Whose it is not learns nothing of it.
+    let other = step("1", "carl", Step::PickedUp);
+    assert_eq!(code(world.obey(&other)), "unknown_delivery");
+    assert_eq!(world.told("delivery/1"), ["delivery.assigned.v1"]);
+    assert_eq!(world.told("delivery/2"), ["delivery.assigned.v1"]);
+}
+
+#[test]
 fn a_user_is_added_once_and_a_revocation_raises_the_generation() {
     let mut world = World::default();
     let add = AddUser {
@@ -306,6 +334,8 @@ enum Do {
     Cancel(u8),
     Assign(u8),
     PickUp(u8),
+    Deliver(u8),
+    Fix(u8),
 }
 
 fn any_do() -> impl Strategy<Value = Do> {
@@ -315,7 +345,9 @@ fn any_do() -> impl Strategy<Value = Do> {
         (order.clone(), 0..3_u8).prop_map(|(order, outcome)| Do::End(order, outcome)),
         order.clone().prop_map(Do::Cancel),
         order.clone().prop_map(Do::Assign),
-        order.prop_map(Do::PickUp),
+        order.clone().prop_map(Do::PickUp),
+        order.clone().prop_map(Do::Deliver),
+        order.prop_map(Do::Fix),
     ]
 }
 
@@ -325,20 +357,34 @@ proptest! {
         let mut world = World::default();
         for one in done {
             // What is refused changes nothing, which is what is looked at below.
-            let _ = match one {
+            match one {
                 Do::Begin(order, key) => {
-                    world.obey(&begin(&order.to_string(), &key.to_string())).map(drop)
+                    let _ = world.obey(&begin(&order.to_string(), &key.to_string()));
                 }
                 Do::End(order, outcome) => {
                     let outcome = [confirmed(), declined(), abandoned()][usize::from(outcome)].clone();
-                    world.obey(&end(&order.to_string(), outcome)).map(drop)
+                    let _ = world.obey(&end(&order.to_string(), outcome));
                 }
-                Do::Cancel(order) => world.obey(&cancel(&order.to_string())).map(drop),
-                Do::Assign(order) => world.obey(&assign(&order.to_string(), "bea")).map(drop),
-                Do::PickUp(order) => {
-                    world.obey(&step(&order.to_string(), "bea", Step::PickedUp)).map(drop)
+                Do::Cancel(order) => {
+                    let _ = world.obey(&cancel(&order.to_string()));
                 }
-            };
+                Do::Assign(order) => {
+                    let obeyed = world.obey(&assign(&order.to_string(), "bea"));
+                    prop_assert!(obeyed.is_err() || world.is_confirmed(order));
+                }
+                Do::PickUp(order) | Do::Deliver(order) => {
+                    let taken = match one {
+                        Do::PickUp(_) => Step::PickedUp,
+                        _ => Step::Delivered,
+                    };
+                    let obeyed = world.obey(&step(&order.to_string(), "bea", taken));
+                    prop_assert!(obeyed.is_err() || world.is_confirmed(order));
+                }
+                Do::Fix(order) => {
+                    let obeyed = world.obey(&positions("bea", &[&order.to_string()]));
+                    prop_assert!(obeyed.is_err() || world.is_confirmed(order));
+                }
+            }
         }
         // What a start does with what it finds open.
         for order in world.open() {
@@ -357,6 +403,10 @@ proptest! {
                 other => return Err(TestCaseError::fail(format!("{subject}: {other:?}"))),
             };
             prop_assert_eq!(sold, expected, "{} {:?}", subject, told);
+            let delivery = world.told(&format!("delivery/{order}"));
+            let is_cancelled = told.contains(&"order.cancelled.v1");
+            let is_picked_up = delivery.contains(&"delivery.picked_up.v1");
+            prop_assert!(!(is_cancelled && is_picked_up), "{} {:?} {:?}", subject, told, delivery);
         }
     }
 }

@@ -122,7 +122,7 @@ pub(crate) struct AcceptedPositions {
     responses(
     (status = 204, description = "The courier has it."),
     (status = 404, description = "There is no such order, or it is somebody else's."),
-    (status = 409, description = "It is not confirmed, or another courier has it."),
+    (status = 409, description = "`not_confirmed`: it is not, or not any more; or `assigned`: another courier has it."),
 ))]
 pub(super) async fn assign(
     State(app): State<Arc<App>>,
@@ -162,6 +162,7 @@ pub(super) async fn assign(
     responses(
     (status = 204, description = "It is kept."),
     (status = 404, description = "There is no such delivery of this courier."),
+    (status = 409, description = "`not_confirmed`: the order was called off."),
 ))]
 pub(super) async fn pick_up(
     State(app): State<Arc<App>>,
@@ -177,7 +178,7 @@ pub(super) async fn pick_up(
     responses(
     (status = 204, description = "It is kept."),
     (status = 404, description = "There is no such delivery of this courier."),
-    (status = 409, description = "It was not picked up yet."),
+    (status = 409, description = "`not_picked_up`: not yet; or `not_confirmed`: the order was called off."),
 ))]
 pub(super) async fn hand_over(
     State(app): State<Arc<App>>,
@@ -230,6 +231,7 @@ pub(super) async fn show(
     responses(
     (status = 202, description = "They are kept, and are told to whoever follows the delivery.", body = AcceptedPositions),
     (status = 404, description = "One is about a delivery that is not this courier's; nothing is kept."),
+    (status = 409, description = "`not_confirmed`: the order of one, which is named, was called off; nothing is kept."),
     (status = 422, description = "`outside_the_world`, `in_the_future`, or `id_reused`: the key came with another batch; nothing is kept."),
 ))]
 pub(super) async fn record(
