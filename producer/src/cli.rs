@@ -266,7 +266,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) rate: String,
 
-    /// How many requests may be under way at once; beyond it they are sent away.
+    /// How many requests may be under way at once, a quarter of them logins that are still being sent; beyond it they are sent away.
     #[arg(
         long,
         env = "DOORSTEP_REQUESTS",

@@ -1,11 +1,11 @@
 //! All that handlers share.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::{
-    auth::{Passwords, Tokens},
+    auth::{Passwords, Strangers, Tokens},
     books::Books,
     feeds::Feeds,
     http::rate::Rate,
@@ -14,10 +14,6 @@ use super::{
     roles::Roles,
     users::Users,
 };
-
-/// What one address may try to log in, in a second and at once.
-const LOGINS_PER_SECOND: f64 = 2.0;
-const LOGINS_AT_ONCE: f64 = 20.0;
 
 /// All that handlers share.
 pub(crate) struct App {
@@ -39,8 +35,8 @@ pub(crate) struct App {
     pub(crate) tokens: Tokens,
     /// How often a user may ask.
     pub(crate) user_rate: Rate<UserName>,
-    /// How often somebody may try to log in.
-    pub(crate) login_rate: Rate<IpAddr>,
+    /// Those who have not logged in yet.
+    pub(crate) strangers: Strangers,
 }
 
 /// What an [`App`] is made of, and its bounds.
@@ -81,7 +77,7 @@ impl App {
             passwords: parts.passwords,
             tokens: parts.tokens,
             user_rate: Rate::new(per_second, per_second * 4.0),
-            login_rate: Rate::new(LOGINS_PER_SECOND, LOGINS_AT_ONCE),
+            strangers: Strangers::new(parts.most_requests),
         }
     }
 }

@@ -3,9 +3,11 @@
 mod caller;
 mod key;
 mod password;
+mod strangers;
 mod token;
 
 pub(crate) use caller::Caller;
 pub(crate) use key::Key;
 pub(crate) use password::{MAX_CHARS, Password, Passwords, hash};
+pub(crate) use strangers::{Stranger, Strangers};
 pub(crate) use token::Tokens;

@@ -28,14 +28,33 @@ const COME_AGAIN: Duration = Duration::from_secs(1);
 /// The most bytes of a request id that is taken over from the client.
 const MAX_ID: usize = 100;
 
+/// What whoever watches over the process asks. They have places of their own: a gateway that is full is not dead.
+const WATCHED: [&str; 2] = ["/livez", "/readyz"];
+/// How many of these may be under way; they wait for no body and for nobody else.
+const MOST_WATCHED: usize = 64;
+
 /// The requests under way.
 #[derive(Debug, Clone)]
-pub(crate) struct Places(Arc<Semaphore>);
+pub(crate) struct Places {
+    all: Arc<Semaphore>,
+    watched: Arc<Semaphore>,
+}
 
 impl Places {
     /// So many at a time.
     pub(crate) fn new(most: usize) -> Self {
-        Self(Arc::new(Semaphore::new(most)))
+        Self {
+            all: Arc::new(Semaphore::new(most)),
+            watched: Arc::new(Semaphore::new(MOST_WATCHED)),
+        }
+    }
+
+    fn of(&self, route: &str) -> &Semaphore {
+        if WATCHED.contains(&route) {
+            &self.watched
+        } else {
+            &self.all
+        }
     }
 }
 
@@ -51,7 +70,7 @@ pub(crate) async fn lead(State(places): State<Places>, request: Request, next: N
         .to_owned();
     let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
     let began = Instant::now();
-    let mut response = answer(&places, request, next)
+    let mut response = answer(places.of(&route), request, next)
         .instrument(span.clone())
         .await;
     span.in_scope(|| told(&method, &route, response.status(), began.elapsed()));
@@ -59,8 +78,8 @@ pub(crate) async fn lead(State(places): State<Places>, request: Request, next: N
     response
 }
 
-async fn answer(places: &Places, request: Request, next: Next) -> Response {
-    let Ok(_place) = places.0.try_acquire() else {
+async fn answer(places: &Semaphore, request: Request, next: Next) -> Response {
+    let Ok(_place) = places.try_acquire() else {
         return Problem::unavailable("overloaded", "too many requests are under way", COME_AGAIN)
             .into_response();
     };

@@ -363,10 +363,7 @@ pub(super) fn known(states: &mut States<Entry>, number: &InvoiceNo) -> Result<Or
 }
 
 /// That the order of that number is to be delivered.
-pub(super) fn is_confirmed(
-    states: &mut States<Entry>,
-    number: &InvoiceNo,
-) -> Result<(), Refused> {
+pub(super) fn is_confirmed(states: &mut States<Entry>, number: &InvoiceNo) -> Result<(), Refused> {
     let order = states.get(&number.order_key()).and_then(Entry::order);
     let order = order.ok_or_else(|| refused("unknown_order", "there is no such order"))?;
     match &order.stage {
