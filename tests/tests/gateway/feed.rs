@@ -6,6 +6,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use crate::{
     SOON,
+    gateway::ROOT,
     shop::{Shop, placed},
 };
 
@@ -66,6 +67,15 @@ impl Feed {
             self.text
                 .push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
+    }
+
+    /// Reads on until the server ends it.
+    async fn ends(&mut self) {
+        let reading = async {
+            let mut bytes = [0; 4096];
+            while self.stream.read(&mut bytes).await.unwrap() > 0 {}
+        };
+        timeout(SOON, reading).await.expect("the feed goes on");
     }
 
     /// Everything until all of these have come. What different roles tell comes in any order.
@@ -141,6 +151,14 @@ async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
     ada.ask("GET", &path, &wrong, None)
         .await
         .is_problem(400, "malformed");
+
+    // A feed ends with the session that has opened it, and with no other.
+    let root = shop.gateway.log_in(ROOT).await;
+    let mut watched = Feed::open(&root, &number, None).await;
+    let _ = watched.next().await;
+    let out = root.ask("DELETE", "/v1/sessions", &[], None).await;
+    let _ = out.expect(204);
+    watched.ends().await;
 
     // A stop ends feeds rather than waiting for them.
     let _ = shop.gateway.stop().await;

@@ -22,6 +22,8 @@ pub(crate) struct Caller {
     pub(crate) name: UserName,
     /// As what.
     pub(crate) standing: Standing,
+    /// Of which generation of the user's tokens this one is.
+    generation: u64,
     /// Until when the token is good.
     pub(crate) expires: Timestamp,
 }
@@ -60,6 +62,16 @@ impl Caller {
         }
     }
 
+    /// Whether the token is still good, for what goes on after its request was let through.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn is_logged_in(&self, app: &App) -> Result<bool, Problem> {
+        let user = app.users.current(&app.books, &self.name).await?;
+        let is_of_now = user.is_some_and(|user| user.generation == self.generation);
+        Ok(is_of_now && Timestamp::now() < self.expires)
+    }
+
     /// Whether the caller looks after this restaurant.
     pub(crate) fn looks_after(&self, its: &RestaurantId) -> bool {
         match &self.standing {
@@ -88,6 +100,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         Ok(Self {
             name: ticket.name,
             standing: user.standing,
+            generation: ticket.generation,
             expires: ticket.expires,
         })
     }

@@ -46,7 +46,7 @@ const PAUSES: [Duration; 4] = [
         ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last entry that was seen."),
     ),
     responses(
-    (status = 200, description = "The events, without end.", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "The events, until the user logs out, the token expires or a quarter of an hour is over.", body = String, content_type = "text/event-stream"),
     (status = 400, description = "Last-Event-ID is not a number."),
     (status = 404, description = "There is no such order, or it is somebody else's."),
 ))]
@@ -68,6 +68,8 @@ pub(super) async fn feed(
         .unwrap_or(Timestamp::MAX);
     let feed = Feed {
         app,
+        end: end.min(caller.expires),
+        caller,
         order,
         last,
         delivery: None,
@@ -75,7 +77,6 @@ pub(super) async fn feed(
         seat,
         looks: 0,
         is_first: true,
-        end: end.min(caller.expires),
     };
     let events = stream::unfold(feed, Feed::next);
     let alive = KeepAlive::new().interval(HEARTBEAT).text("still here");
@@ -93,6 +94,8 @@ fn last_seen(headers: &HeaderMap) -> Result<u64, Problem> {
 /// A feed under way.
 struct Feed {
     app: Arc<App>,
+    /// Who reads it.
+    caller: Caller,
     order: InvoiceNo,
     /// The number of the last entry sent.
     last: u64,
@@ -125,6 +128,12 @@ impl Feed {
                 if Timestamp::now() >= self.end {
                     return None;
                 }
+            }
+            match self.caller.is_logged_in(&self.app).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                // Nobody hears anything while that cannot be told.
+                Err(_) => continue,
             }
             // Who does not answer now may answer at the next look: the feed goes on with what it has.
             if self.look().await.is_ok() && !self.ready.is_empty() {
