@@ -9,21 +9,28 @@ use std::{
 use doorstep_contracts::InvoiceNo;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::http::Problem;
+use super::{http::Problem, role::UserName};
 
 /// The most feeds at a time: each asks about its order again and again.
 const MOST: usize = 512;
+/// The most feeds of one user at a time.
+const MOST_OF_ONE: usize = 8;
 /// When to come again where there is no room.
 const COME_AGAIN: Duration = Duration::from_secs(10);
-
-type Bells = Arc<Mutex<HashMap<InvoiceNo, Bell>>>;
 
 /// All feeds.
 #[derive(Debug)]
 pub(crate) struct Feeds {
     room: Arc<Semaphore>,
-    bells: Bells,
+    open: Arc<Mutex<Open>>,
     stopping: watch::Receiver<bool>,
+}
+
+/// The feeds that there are; what has none is not in it.
+#[derive(Debug, Default)]
+struct Open {
+    bells: HashMap<InvoiceNo, Bell>,
+    by_user: HashMap<UserName, usize>,
 }
 
 /// What feeds of one order wait for, and how many of them there are.
@@ -37,8 +44,9 @@ struct Bell {
 #[derive(Debug)]
 pub(crate) struct Seat {
     order: InvoiceNo,
+    user: UserName,
     rings: Arc<Notify>,
-    bells: Bells,
+    open: Arc<Mutex<Open>>,
     stopping: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
@@ -59,26 +67,32 @@ impl Feeds {
     pub(crate) fn new(stopping: watch::Receiver<bool>) -> Self {
         Self {
             room: Arc::new(Semaphore::new(MOST)),
-            bells: Arc::default(),
+            open: Arc::default(),
             stopping,
         }
     }
 
-    /// A place for a feed of this order.
+    /// A place for a feed of this order, which this user reads.
     ///
     /// # Errors
-    /// There is no room.
-    pub(crate) fn enter(&self, order: &InvoiceNo) -> Result<Seat, Problem> {
+    /// There is no room, or the user has enough of them.
+    pub(crate) fn enter(&self, order: &InvoiceNo, user: &UserName) -> Result<Seat, Problem> {
         let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
             Problem::unavailable("overloaded", "there are too many live feeds", COME_AGAIN)
         })?;
-        let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
-        let bell = bells.entry(order.clone()).or_default();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.by_user.get(user).copied().unwrap_or_default() >= MOST_OF_ONE {
+            let detail = "you have as many live feeds as a user may have, close one first";
+            return Err(Problem::too_many(detail, COME_AGAIN));
+        }
+        *open.by_user.entry(user.clone()).or_default() += 1;
+        let bell = open.bells.entry(order.clone()).or_default();
         bell.feeds += 1;
         Ok(Seat {
             order: order.clone(),
+            user: user.clone(),
             rings: Arc::clone(&bell.rings),
-            bells: Arc::clone(&self.bells),
+            open: Arc::clone(&self.open),
             stopping: self.stopping.clone(),
             _place: place,
         })
@@ -86,8 +100,8 @@ impl Feeds {
 
     /// Wakes the feeds of this order.
     pub(crate) fn ring(&self, order: &InvoiceNo) {
-        let bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = bells.get(order) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bell) = open.bells.get(order) {
             bell.rings.notify_waiters();
         }
     }
@@ -109,11 +123,17 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = bells.get_mut(&self.order) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bell) = open.bells.get_mut(&self.order) {
             bell.feeds -= 1;
             if bell.feeds == 0 {
-                bells.remove(&self.order);
+                open.bells.remove(&self.order);
+            }
+        }
+        if let Some(feeds) = open.by_user.get_mut(&self.user) {
+            *feeds -= 1;
+            if *feeds == 0 {
+                open.by_user.remove(&self.user);
             }
         }
     }
@@ -125,12 +145,16 @@ mod tests {
 
     use super::*;
 
+    fn user(name: &str) -> UserName {
+        name.parse().unwrap()
+    }
+
     #[tokio::test]
     async fn a_feed_hears_of_its_own_order_and_of_the_stop() {
         let (stop, stopping) = watch::channel(false);
         let feeds = Feeds::new(stopping);
         let [one, two] = ["1", "2"].map(|number| InvoiceNo::new(number).unwrap());
-        let mut seat = feeds.enter(&one).unwrap();
+        let mut seat = feeds.enter(&one, &user("ada")).unwrap();
         let long = Duration::from_secs(60);
         let ring = async {
             tokio::task::yield_now().await;
@@ -143,17 +167,32 @@ mod tests {
         stop.send_replace(true);
         assert_eq!(seat.wait(long).await, Woken::Stop);
         drop(seat);
-        assert!(feeds.bells.lock().unwrap().is_empty());
+        let open = feeds.open.lock().unwrap();
+        assert!(open.bells.is_empty() && open.by_user.is_empty());
     }
 
     #[tokio::test]
     async fn there_are_no_more_feeds_than_the_bound() {
         let feeds = Feeds::new(watch::channel(false).1);
         let order = InvoiceNo::new("1").unwrap();
-        let seats: Vec<Seat> = (0..MOST).map(|_| feeds.enter(&order).unwrap()).collect();
-        let refused = feeds.enter(&order).unwrap_err();
+        let enter = |n: usize| feeds.enter(&order, &user(&n.to_string()));
+        let seats: Vec<Seat> = (0..MOST).map(|n| enter(n).unwrap()).collect();
+        let refused = enter(MOST).unwrap_err();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         drop(seats);
-        assert!(feeds.enter(&order).is_ok());
+        assert!(enter(MOST).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_user_leaves_feeds_to_others() {
+        let feeds = Feeds::new(watch::channel(false).1);
+        let order = InvoiceNo::new("1").unwrap();
+        let ada = || feeds.enter(&order, &user("ada"));
+        let mut seats: Vec<Seat> = (0..MOST_OF_ONE).map(|_| ada().unwrap()).collect();
+        let refused = ada().unwrap_err();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(feeds.enter(&order, &user("bob")).is_ok());
+        drop(seats.pop());
+        assert!(ada().is_ok());
     }
 }

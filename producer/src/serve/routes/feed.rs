@@ -49,6 +49,7 @@ const PAUSES: [Duration; 4] = [
     (status = 200, description = "The events, until the user logs out, the token expires or a quarter of an hour is over.", body = String, content_type = "text/event-stream"),
     (status = 400, description = "Last-Event-ID is not a number."),
     (status = 404, description = "There is no such order, or it is somebody else's."),
+    (status = 429, description = "The user asks too often, or has 8 live feeds already."),
 ))]
 pub(super) async fn feed(
     State(app): State<Arc<App>>,
@@ -62,7 +63,7 @@ pub(super) async fn feed(
         let known = orders::view(&app, &order).await?;
         known.ok_or_else(|| Problem::not_found("order"))?;
     }
-    let seat = app.feeds.enter(&order)?;
+    let seat = app.feeds.enter(&order, &caller.name)?;
     let end = Timestamp::now()
         .checked_add(LASTS)
         .unwrap_or(Timestamp::MAX);
