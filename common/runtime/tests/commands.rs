@@ -236,6 +236,41 @@ async fn a_command_whose_deadline_has_passed_is_not_begun() {
 }
 
 #[tokio::test]
+async fn a_command_whose_deadline_comes_while_others_and_the_store_are_waited_for_is_not_begun() {
+    let mut world = World::new();
+    let mut almost_late = deposit("1", 5);
+    // It takes longer than that to get to it.
+    almost_late.deadline = now() + Duration::from_nanos(1);
+    for past in [Past::First, Past::Redelivered] {
+        let decided = world.decide(now(), vec![(almost_late.clone(), past)]).await;
+        assert_eq!(decided, [Decided::Expired]);
+    }
+    assert_eq!(world.usage().await, Usage::default());
+    // Where the clock stands still, it is in time.
+    let limits = Limits::default();
+    let mut still = Engine::new(Ledger, world.store.clone(), limits).with_still_clock();
+    let mut commands = still.read_commands([(almost_late, Past::First)]);
+    still.obey(&mut commands, now(), 0.5).await.unwrap();
+    let decided = commands.take_decided().remove(0).1;
+    assert_eq!(answer(decided), standing(5, 1));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_tried_alone() {
+    let mut world = World::new();
+    let asked = ["1", "2", "3"].map(|id| (deposit(id, 1), Past::Redelivered));
+    let mut commands = world.engine.read_commands(asked);
+    world.engine.obey(&mut commands, now(), 0.5).await.unwrap();
+    assert_eq!(commands.take_decided().len(), 1);
+    assert_eq!(commands.give_up(|place| place < 2), [1]);
+    assert!(!commands.is_done());
+    world.engine.obey(&mut commands, now(), 0.5).await.unwrap();
+    let (place, decided) = commands.take_decided().remove(0);
+    assert_eq!((place, answer(decided)), (2, standing(2, 2)));
+    assert!(commands.is_done());
+}
+
+#[tokio::test]
 async fn a_command_that_is_older_than_replies_are_kept_is_refused() {
     let mut world = World::new();
     let kept = Limits::default().reply_retention;

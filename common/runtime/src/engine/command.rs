@@ -90,6 +90,20 @@ impl<C> Commands<C> {
         std::mem::take(&mut self.decided)
     }
 
+    /// Drops those that have to be worked alone and that nobody waits for any more, as told by their places, and returns these. One whose
+    /// trial is counted already stays: what comes of it forgets the trial.
+    pub fn give_up(&mut self, is_gone: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut given_up = Vec::new();
+        self.suspects.retain(|suspect| {
+            let stays = suspect.begun.is_some() || !is_gone(suspect.place);
+            if !stays {
+                given_up.push(suspect.place);
+            }
+            stays
+        });
+        given_up
+    }
+
     /// Takes in what a written plan says of those that are fresh.
     pub(super) fn decide(&mut self, outcomes: Vec<Outcome>) {
         for (command, outcome) in self.fresh.drain(..).zip(outcomes) {

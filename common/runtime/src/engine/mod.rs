@@ -10,6 +10,7 @@
 //! What it does not do: it does not settle, does not publish, and never waits for anything but its store.
 
 mod batch;
+mod clock;
 mod command;
 mod memory;
 mod obey;
@@ -37,6 +38,7 @@ use crate::{
 };
 use batch::Part;
 pub use batch::{Incoming, Past, ReadBatch};
+use clock::Clock;
 use command::{Outcome, PreparedCommand};
 use memory::Memory;
 use plan::{Alone, Known, Plan};
@@ -66,6 +68,7 @@ pub struct Engine<R: Role, S: Store> {
     memory: Memory<R::State>,
     process: SharedProcess,
     start: Start,
+    clock: Clock,
     commit: metrics::Histogram,
 }
 
@@ -91,6 +94,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             limits,
             process: SharedProcess::default(),
             start: Start::default(),
+            clock: Clock::Since(Instant::now()),
         }
     }
 
@@ -106,6 +110,13 @@ impl<R: Role, S: Store> Engine<R, S> {
     #[must_use]
     pub fn started_at(mut self, started: Timestamp) -> Self {
         self.start = Start::at(started);
+        self
+    }
+
+    /// Time passes only from one call to the next, and not while a call waits, so that what it comes to is a matter of what it is given.
+    #[must_use]
+    pub fn with_still_clock(mut self) -> Self {
+        self.clock = Clock::StandsStill;
         self
     }
 
@@ -267,7 +278,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             Company::Anybody | Company::Others => Alone::No,
             Company::Nobody => Alone::Yes,
         };
-        let outcomes = plan.obey_all(commands, known, alone);
+        let outcomes = plan.obey_all(commands, known, alone, self.clock);
         drop(together);
         if plan.has_met_unread() {
             return Ok(None);

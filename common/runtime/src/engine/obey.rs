@@ -30,6 +30,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Worked, StoreError> {
+        self.clock.start();
         if !commands.fresh.is_empty() {
             return self.work_together(&[], commands, now, jitter).await;
         }
@@ -49,6 +50,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Worked, StoreError> {
+        self.clock.start();
         let Some(part) = batch.parts.front_mut() else {
             return self.obey(commands, now, jitter).await;
         };
@@ -132,7 +134,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             before,
             after,
         };
-        if stored || suspect.request.deadline <= now {
+        if stored || suspect.request.deadline <= self.clock.time(now) {
             // No handler will be asked: its process has ended between the commit and the reply, or nobody waits any more.
             let prepared = [PreparedCommand::of_suspect(suspect)];
             let ends = (count > 0).then(|| trial(count, 0));

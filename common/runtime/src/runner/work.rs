@@ -103,14 +103,14 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                     // What was delivered meanwhile is worked in the same commit.
                     let batch = next_batch(subscription, events, bytes);
                     let batch = batch.now_or_never().flatten();
-                    let Some(worked) = self.take(batch, commands).await? else {
+                    let Some(worked) = self.take(batch, commands, usage).await? else {
                         return Ok(());
                     };
                     Some(worked)
                 }
                 Next::Batch(batch) => {
                     let commands = self.waiting_commands();
-                    let Some(worked) = self.take(Some(batch), commands).await? else {
+                    let Some(worked) = self.take(Some(batch), commands, usage).await? else {
                         return Ok(());
                     };
                     Some(worked)
@@ -142,18 +142,23 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         self.commands.close();
         loop {
             let commands = self.waiting_commands();
-            if commands.is_empty() || self.take(None, commands).await?.is_none() {
+            if commands.is_empty() {
+                return Ok(());
+            }
+            let usage = Usage::default();
+            if self.take(None, commands, usage).await?.is_none() {
                 return Ok(());
             }
         }
     }
 
     /// Works a batch and commands, however often the store fails meanwhile; settles the batch, as far as it is done, and answers the
-    /// commands. Returns `None` if a stop or an end came first.
+    /// commands. Returns `None` if a stop or an end came first. Where nothing is to be done, because nobody waits, the usage is the one given.
     async fn take(
         &mut self,
         batch: Option<Batch>,
         commands: Vec<Waiting>,
+        usage: Usage,
     ) -> Result<Option<Worked>, RunError> {
         let mut span = batch.as_ref().map(ProcessSpan::begin);
         let role = self.engine.role().name();
@@ -194,14 +199,32 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
         let mut asked = self.engine.read_commands(asked);
         drop(reading);
+        let mut worked = Worked {
+            usage,
+            ..Worked::default()
+        };
         loop {
-            let before = read.done();
-            let Some(worked) = self.work(&mut read, &mut asked).await? else {
-                if let Some(span) = &mut span {
-                    span.failed("stopped");
+            // Each may take long, so that those who wait for the next go away.
+            let is_gone =
+                |place: usize| matches!(callers.get(place), Some(Some(caller)) if caller.is_gone());
+            for place in asked.give_up(is_gone) {
+                if let Some(caller) = callers.get_mut(place).and_then(Option::take) {
+                    caller.forget();
                 }
-                return Ok(None);
-            };
+            }
+            if read.is_done() && asked.is_done() {
+                return Ok(Some(worked));
+            }
+            let before = read.done();
+            match self.work(&mut read, &mut asked).await? {
+                Some(done) => worked = done,
+                None => {
+                    if let Some(span) = &mut span {
+                        span.failed("stopped");
+                    }
+                    return Ok(None);
+                }
+            }
             // What is told is durable by now.
             for (place, decided) in asked.take_decided() {
                 if let Some(caller) = callers.get_mut(place).and_then(Option::take) {

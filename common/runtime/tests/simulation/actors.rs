@@ -105,7 +105,7 @@ pub fn engine(
     store: SimulatedStore,
     limits: Limits,
 ) -> Engine<Mortal, SimulatedStore> {
-    let engine = Engine::new(Mortal, store, limits);
+    let engine = Engine::new(Mortal, store, limits).with_still_clock();
     match with(world, |world| world.shape.guard) {
         Guard::Told => engine.started_at(now(world)),
         Guard::NotTold => engine,

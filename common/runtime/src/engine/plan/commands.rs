@@ -11,7 +11,10 @@ use doorstep_store::{EntityKey, NewReply, ReplyRow, RequestHash};
 use super::{super::slots::Claim, Plan, back, forth};
 use crate::{
     Obeyed, Role,
-    engine::command::{Decided, Outcome, PreparedCommand, panicked},
+    engine::{
+        clock::Clock,
+        command::{Decided, Outcome, PreparedCommand, panicked},
+    },
     limits::CLOCKS_APART,
 };
 
@@ -32,12 +35,13 @@ pub(in crate::engine) enum Alone {
 }
 
 impl<R: Role> Plan<'_, R> {
-    /// Decides these, in order. What is refused leaves no trace.
+    /// Decides these, in order. What is refused leaves no trace, and what has waited here until its deadline is not begun.
     pub(in crate::engine) fn obey_all(
         &mut self,
         commands: &[PreparedCommand<R::Command>],
         known: Known,
         alone: Alone,
+        clock: Clock,
     ) -> Vec<Outcome> {
         // The same command may be there twice: the second is answered by what the first has led to.
         let mut replied: HashMap<(&Source, &RequestId), (RequestHash, bytes::Bytes)> =
@@ -47,7 +51,7 @@ impl<R: Role> Plan<'_, R> {
         for ((index, command), (stored, trials)) in commands.iter().enumerate().zip(known) {
             let request = &command.request;
             let name = (&request.caller, &request.id);
-            if request.deadline <= self.now {
+            if request.deadline <= clock.time(self.now) {
                 outcomes.push(Outcome::Decided(Decided::Expired));
                 continue;
             }

@@ -1,0 +1,31 @@
+//! How much later it is than the `now` that a call was given: it may wait for others and for its store before it asks a handler.
+
+use std::time::Instant;
+
+use doorstep_event::Timestamp;
+
+/// The time since a call has begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Clock {
+    /// Time passes since then.
+    Since(Instant),
+    /// Time passes only from one call to the next.
+    StandsStill,
+}
+
+impl Clock {
+    /// A call begins.
+    pub(super) fn start(&mut self) {
+        if let Self::Since(began) = self {
+            *began = Instant::now();
+        }
+    }
+
+    /// What the time is, `now` being when the call has begun.
+    pub(super) fn time(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Since(began) => now.checked_add(began.elapsed()).unwrap_or(Timestamp::MAX),
+            Self::StandsStill => now,
+        }
+    }
+}
