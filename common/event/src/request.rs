@@ -149,6 +149,9 @@ impl Refused {
     pub const TOO_OLD: &'static str = "too_old";
     /// The code of what waits for something that has not come yet: asking again later may help.
     pub const NOT_YET: &'static str = "not_yet";
+    /// The code of a request whose deadline was long over by the clock of whoever was to answer it, when the broker, which drops what is
+    /// late, still had it: the clocks differ.
+    pub const CLOCK_SKEW: &'static str = "clock_skew";
     /// The code of a request on which the handler failed.
     pub const FAILED: &'static str = "failed";
 

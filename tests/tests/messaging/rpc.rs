@@ -19,7 +19,7 @@ use futures_util::{StreamExt, future::join_all};
 use lapin::{
     BasicProperties,
     options::{BasicConsumeOptions, BasicPublishOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use tokio::task::JoinHandle;
 
@@ -642,6 +642,52 @@ async fn a_malformed_request_is_refused_where_there_is_a_way_back() -> Result<()
         Ok((counts.malformed, counts.held) == (2, 0))
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_by_another_clock_is_told_so() -> Result<()> {
+    let world = World::new("rpc-clocks").await?;
+    let responder = idle(&world, 10).await?;
+    let (_connection, channel) = bare(&world).await?;
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let reply_to = "amq.rabbitmq.reply-to";
+    let mut replies = channel
+        .basic_consume(reply_to.into(), "".into(), options, FieldTable::default())
+        .await?;
+    // What the broker would have dropped, were it not that the asker's clock is a minute behind.
+    let deadline = Timestamp::now().checked_sub(Duration::from_mins(1))?;
+    let mut headers = FieldTable::default();
+    let terms = format!("command asked {deadline} until {deadline}");
+    headers.insert(
+        "doorstep-request".into(),
+        AMQPValue::LongString(terms.into()),
+    );
+    let properties = BasicProperties::default()
+        .with_message_id("1".into())
+        .with_app_id("test/1".into())
+        .with_type("echo.say.v1".into())
+        .with_reply_to(reply_to.into())
+        .with_headers(headers);
+    let queue = world.namespace().rpc_queue(ECHO.role);
+    channel
+        .basic_publish(
+            "".into(),
+            queue.as_str().into(),
+            BasicPublishOptions::default(),
+            b"{}",
+            properties,
+        )
+        .await?;
+    let reply = within(LONG, "the reply", replies.next()).await?;
+    let reply = reply.context("the consumer has ended")??;
+    let refused: Refused = serde_json::from_slice(&reply.data)?;
+    assert_eq!(refused.code, Refused::CLOCK_SKEW, "{refused:?}");
+    let counts = responder.meter().read();
+    assert_eq!((counts.expired, counts.skewed), (1, 1));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

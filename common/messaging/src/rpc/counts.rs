@@ -46,6 +46,9 @@ pub struct AnswerCounts {
     pub shed: u64,
     /// Requests that came after their deadline, or were reached after it.
     pub expired: u64,
+    /// Those of them that were late when they first came, which the broker would have dropped: the clocks differ, or this machine was held
+    /// up.
+    pub skewed: u64,
     /// Requests that were not handed out since nobody waited for them any more.
     pub cancelled: u64,
     /// Requests that could not be read.
@@ -128,6 +131,7 @@ impl AnswerMeter {
             refused: cells.refused.get(),
             shed: cells.shed.get(),
             expired: cells.expired.get(),
+            skewed: cells.skewed.get(),
             cancelled: cells.cancelled.get(),
             malformed: cells.malformed.get(),
             put_back: cells.put_back.get(),
@@ -145,6 +149,7 @@ pub(super) struct AnswerCells {
     pub(super) refused: Count,
     pub(super) shed: Count,
     pub(super) expired: Count,
+    pub(super) skewed: Count,
     pub(super) cancelled: Count,
     pub(super) malformed: Count,
     pub(super) put_back: Count,
@@ -160,6 +165,7 @@ impl AnswerCells {
             refused: Count::default(),
             shed: Count::default(),
             expired: Count::default(),
+            skewed: Count::default(),
             cancelled: Count::default(),
             malformed: Count::default(),
             put_back: Count::default(),

@@ -181,9 +181,10 @@ impl Flow {
 
 fn refused_or_abandoned(by: RefusedBy, role: &str, error: AskError) -> Outcome {
     match error {
-        // What may help later is no answer to the customer who waits now, and neither is a handler that failed.
+        // What may help later is no answer to the customer who waits now, and neither is a handler that failed or a clock that is wrong.
         AskError::Refused(refused)
-            if refused.code != Refused::NOT_YET && refused.code != Refused::FAILED =>
+            if ![Refused::NOT_YET, Refused::FAILED, Refused::CLOCK_SKEW]
+                .contains(&refused.code.as_str()) =>
         {
             Outcome::Refused {
                 by,

@@ -7,6 +7,7 @@
 //! - `cancels` is who has gone away.
 //! - `inbox` is what lies between the two.
 //! - `pump` takes requests from the client, reads them and sheds what is too much.
+//! - `skew` notices that clocks differ.
 //! - `task` is the supervised task: it connects, declares, consumes, and connects again.
 
 mod asked;
@@ -14,6 +15,7 @@ mod cancels;
 mod inbox;
 mod line;
 mod pump;
+mod skew;
 mod task;
 
 use std::{sync::Arc, time::Duration};
@@ -59,6 +61,9 @@ const TO_SHED: u16 = 100;
 
 /// Answers for a role, on a connection of its own that is rebuilt after any error. Several may answer for one role, in one process or
 /// in many.
+///
+/// Deadlines are times of day, so the clocks of those who ask and answer must agree, to a small part of the time that callers wait. Where
+/// a clock is ahead by more than that, requests are refused as [`Refused::CLOCK_SKEW`](doorstep_event::Refused::CLOCK_SKEW).
 #[derive(Debug)]
 pub struct Responder {
     inbox: Arc<Inbox<Asked>>,

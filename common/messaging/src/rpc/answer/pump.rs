@@ -12,6 +12,7 @@ use super::{
     cancels::Cancelled,
     inbox::Inbox,
     line::Line,
+    skew::{Late, Skew},
 };
 use crate::{
     connection::words,
@@ -29,6 +30,7 @@ pub(super) struct Pump {
     pub(super) settings: AnswerSettings,
     pub(super) inbox: Arc<Inbox<Asked>>,
     pub(super) counts: Arc<AnswerCells>,
+    pub(super) skew: Skew,
 }
 
 impl Pump {
@@ -43,7 +45,7 @@ impl Pump {
         "the broker ended the consumption of requests".to_owned()
     }
 
-    fn take(&self, mut received: Received) {
+    fn take(&mut self, mut received: Received) {
         self.counts.consumed.delivered(1, std::time::Instant::now());
         let properties = &received.properties;
         let own = |text: &Option<lapin::types::ShortString>| {
@@ -69,9 +71,16 @@ impl Pump {
             }
         };
         reply.before = Before::of(request.act, received.redelivered);
-        if request.deadline <= Timestamp::now() {
+        let now = Timestamp::now();
+        if request.deadline <= now {
             self.counts.expired.add(1);
-            return reply.forget();
+            return match self.skew.judge(&request, received.redelivered, now) {
+                Late::Expired => reply.forget(),
+                Late::Skewed(refused) => {
+                    self.counts.skewed.add(1);
+                    self.refuse(reply, refused);
+                }
+            };
         }
         let Some(cancelled) = self.begin(&reply.correlation) else {
             self.counts.cancelled.add(1);

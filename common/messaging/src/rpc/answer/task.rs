@@ -25,6 +25,7 @@ use super::{
     inbox::Inbox,
     line::Line,
     pump::{Pump, hear},
+    skew::Skew,
 };
 use crate::{
     connection::{Connection, Dialer, Health, broke, words},
@@ -171,6 +172,7 @@ impl Task {
             settings: self.settings,
             inbox: self.inbox.clone(),
             counts: self.counts.clone(),
+            skew: Skew::default(),
         };
         pumps.spawn(pump.run());
         let pulse = connection.channel(limit).await?;
