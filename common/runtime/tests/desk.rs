@@ -11,7 +11,7 @@ use doorstep_runtime::{
     Limits, SharedProcess,
     runner::{self, Desk, DeskError, Phase, RunSettings, RunningRole},
 };
-use doorstep_store::{MemoryStore, Store, UsageOf};
+use doorstep_store::{Changes, MemoryStore, Store, UsageOf};
 use futures_util::FutureExt;
 use ledger::{Ask, Bid, Ledger, Move, Standing, order, request};
 use tokio::time::{sleep, timeout};
@@ -172,5 +172,22 @@ async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
     );
     assert_eq!(ask(&desk).await.unwrap().balance, 2);
     assert_eq!(role.status().phase, Phase::Full { table: "outbox" });
+
+    // What others have sent makes room, and the status says so although nothing is worked.
+    let now = Timestamp::now();
+    let owed = store.outbox(now, 10).await.unwrap();
+    let paid = owed.into_iter().map(|row| row.id).collect();
+    let changes = Changes {
+        paid,
+        ..Changes::at(now)
+    };
+    store.commit(changes).await.unwrap();
+    let room = async {
+        while role.status().usage.outbox.rows > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, room).await.unwrap();
+    assert_eq!(role.status().phase, Phase::Taking);
     stop(role).await;
 }

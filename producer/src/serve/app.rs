@@ -9,6 +9,7 @@ use super::{
     books::Books,
     feeds::Feeds,
     http::rate::Rate,
+    keeping::Keeper,
     orders::{Flow, UnderWay},
     role::UserName,
     roles::Roles,
@@ -21,6 +22,8 @@ pub(crate) struct App {
     pub(crate) books: Books,
     /// Who is asked.
     pub(crate) roles: Roles,
+    /// What can be kept now.
+    pub(crate) keeper: Keeper,
     /// Places orders.
     pub(crate) flow: Flow,
     /// The Idempotency-Keys that are under way.
@@ -45,6 +48,8 @@ pub(crate) struct Parts {
     pub(crate) books: Books,
     /// Who is asked.
     pub(crate) roles: Roles,
+    /// What can be kept now.
+    pub(crate) keeper: Keeper,
     /// Hashes passwords.
     pub(crate) passwords: Passwords,
     /// Signs tokens.
@@ -71,6 +76,7 @@ impl App {
             },
             books: parts.books,
             roles: parts.roles,
+            keeper: parts.keeper,
             under_way: UnderWay::new(parts.most_requests),
             feeds: Feeds::new(parts.stopping),
             users: Users::default(),

@@ -7,6 +7,7 @@ mod books;
 mod docs;
 mod feeds;
 mod http;
+mod keeping;
 mod orders;
 mod refusals;
 mod role;
@@ -30,6 +31,7 @@ use self::{
     app::{App, Parts},
     auth::{Key, Passwords, Tokens},
     books::Books,
+    keeping::Keeper,
     orders::abandon_unfinished,
     role::Gateway,
     roles::Roles,
@@ -76,13 +78,14 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         AskSettings::default(),
     );
     let roles = Roles::new(requester, store.source().clone());
+    let limits = Limits::default();
     let gateway = runner::start_without_queue(
         Gateway,
         store.clone(),
         RunSettings {
             topology: topology(namespace),
             broker: settings.broker.clone(),
-            limits: Limits::default(),
+            limits: limits.clone(),
             process: SharedProcess::default(),
             grace: settings.grace,
         },
@@ -91,6 +94,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     let app = App::new(Parts {
         books: books.clone(),
         roles: roles.clone(),
+        keeper: Keeper::new(gateway.watch(), limits),
         passwords,
         tokens: Tokens::new(key, settings.session),
         stopping: is_stopping,

@@ -403,6 +403,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     fn show_fullness(&self, usage: &Usage) -> bool {
         let fullness = self.engine.limits().fullness(usage);
         self.status.send_if_modified(|status| {
+            // Also where nothing is worked, since what others have sent or released makes room.
+            status.usage = *usage;
             let phase = match (&status.phase, fullness) {
                 (Phase::Paused { .. } | Phase::Stopping | Phase::Stopped, _) => return false,
                 (_, Fullness::Full(table)) => Phase::Full { table },

@@ -40,6 +40,28 @@ impl<K: Hash + Eq> Rate<K> {
     /// # Errors
     /// There is none; the next one comes after that time.
     pub(crate) fn take(&self, caller: K, now: Instant) -> Result<(), Duration> {
+        self.take_where(caller, now, 1.0, 1.0, 1.0)
+    }
+
+    /// Takes so many more of the caller's tokens, for a request that has taken one and turns out to be a large one. Half a burst is
+    /// enough for any request: what is missing then is owed.
+    ///
+    /// # Errors
+    /// There are too few; after that time there are enough, also for the one token of another try.
+    pub(crate) fn take_more(&self, caller: K, more: f64, now: Instant) -> Result<(), Duration> {
+        let least = more.min(self.burst / 2.0);
+        self.take_where(caller, now, more, least, least + 1.0)
+    }
+
+    /// Takes so many where there are at least so many; otherwise tells when there are as many as it is worth waiting for.
+    fn take_where(
+        &self,
+        caller: K,
+        now: Instant,
+        taken: f64,
+        least: f64,
+        awaited: f64,
+    ) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= CALLERS && !buckets.contains_key(&caller) {
             buckets.retain(|_, bucket| self.filled(*bucket, now) < self.burst);
@@ -54,11 +76,11 @@ impl<K: Hash + Eq> Rate<K> {
         let bucket = buckets.entry(caller).or_insert(full);
         bucket.tokens = self.filled(*bucket, now);
         bucket.at = now;
-        if bucket.tokens < 1.0 {
-            let missing = (1.0 - bucket.tokens) / self.per_second;
+        if bucket.tokens < least {
+            let missing = (awaited - bucket.tokens) / self.per_second;
             return Err(Duration::from_secs_f64(missing));
         }
-        bucket.tokens -= 1.0;
+        bucket.tokens -= taken;
         Ok(())
     }
 
@@ -84,6 +106,25 @@ mod tests {
         let later = start + Duration::from_millis(500);
         assert_eq!(rate.take("ada", later), Ok(()));
         assert!(rate.take("ada", later).is_err());
+    }
+
+    #[test]
+    fn a_large_request_takes_more_and_never_waits_in_vain() {
+        let rate = Rate::new(2.0, 8.0);
+        let start = Instant::now();
+        assert_eq!(rate.take("ada", start), Ok(()));
+        assert_eq!(rate.take_more("ada", 5.0, start), Ok(()));
+        assert_eq!(rate.take("ada", start), Ok(()));
+        // One token is left, and half a burst and one are worth waiting for.
+        let wait = rate.take_more("ada", 5.0, start).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(2));
+        let later = start + wait;
+        assert_eq!(rate.take("ada", later), Ok(()));
+        // More than there ever is; it is owed.
+        assert_eq!(rate.take_more("ada", 50.0, later), Ok(()));
+        let wait = rate.take("ada", later).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(23_500));
+        assert_eq!(rate.take("ada", later + wait), Ok(()));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Deliveries: who takes one on, how far it has come, and where couriers are.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::State,
@@ -28,6 +31,8 @@ use crate::serve::{
 
 /// The most positions in a batch.
 const MOST_POSITIONS: usize = 500;
+/// How many positions weigh as much as one more request.
+const PER_REQUEST: f64 = 10.0;
 /// How far a courier's clock may be ahead.
 const AHEAD: Duration = Duration::from_secs(60);
 
@@ -223,8 +228,8 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &DeliveryBody::from(view)))
 }
 
-/// Tell where the courier was, up to 500 times at once, all or nothing; accepted once it is durable, also while the broker is away. With an
-/// Idempotency-Key the same batch may be sent again and counts once.
+/// Tell where the courier was, up to 500 times at once, all or nothing; accepted once it is durable, also while the broker is away. Ten of
+/// them weigh as much as a request. With an Idempotency-Key the same batch may be sent again and counts once.
 #[utoipa::path(post, operation_id = "record_positions", path = "/v1/positions", tag = "deliveries", security(("token" = [])), request_body = Positions,
     params(("Idempotency-Key" = Option<String>, Header, description = "Names this batch among the courier's, such as a UUID.",
         min_length = 1, max_length = 100, pattern = "^[!-~]+$")),
@@ -233,6 +238,7 @@ pub(super) async fn show(
     (status = 404, description = "One is about a delivery that is not this courier's; nothing is kept."),
     (status = 409, description = "`not_confirmed`: the order of one, which is named, was called off; nothing is kept."),
     (status = 422, description = "`outside_the_world`, `in_the_future`, or `id_reused`: the key came with another batch; nothing is kept."),
+    (status = 503, description = "`store_filling`: the broker has been away for so long that what room is left is for orders; or it cannot be done now. Nothing is kept; Retry-After says when to ask again."),
 ))]
 pub(super) async fn record(
     State(app): State<Arc<App>>,
@@ -248,6 +254,11 @@ pub(super) async fn record(
             "a batch has 1 to {MOST_POSITIONS} positions, and this one {count}"
         )));
     }
+    app.keeper.keeps_positions()?;
+    let weight = count as f64 / PER_REQUEST;
+    app.user_rate
+        .take_more(caller.name.clone(), weight, Instant::now())
+        .map_err(|after| Problem::too_many("you send too many positions", after))?;
     let latest = Timestamp::now()
         .checked_add(AHEAD)
         .unwrap_or(Timestamp::MAX);

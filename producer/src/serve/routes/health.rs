@@ -11,13 +11,13 @@ use doorstep_telemetry::health::{Liveness, Readiness, Standing};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::serve::{app::App, role::UserName};
+use crate::serve::{app::App, keeping::Keeping, role::UserName};
 
 /// How the process is.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "tells the form of the answer")]
 struct Ready {
-    /// `ready`; `degraded` while the broker is away; `unready` while the store is.
+    /// `ready`; `degraded` while the broker is away or the store is nearly full; `unready` while nothing can be kept.
     #[schema(example = "ready")]
     status: String,
     /// What keeps it from being ready.
@@ -54,25 +54,33 @@ pub(super) async fn livez() -> Response {
     (status = 503, description = "It cannot keep anything now.", body = Ready, content_type = "application/json"),
 ))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let mut readiness = Readiness::of(Vec::new());
     // Any read tells whether the store can be read.
     let read = match "nobody".parse::<UserName>() {
         Ok(nobody) => app.books.entry(nobody.entity()).await.map(drop),
         Err(_) => Ok(()),
     };
-    if let Err(e) = read {
-        readiness.status = Standing::Unready;
-        readiness.reasons.push(e.to_string());
+    let mut keeping = app.keeper.now();
+    if let Err(reason) = read {
+        // Whoever asks need not have logged in, and so learns nothing of files.
+        tracing::warn!(%reason, "the gateway's store cannot be read");
+        keeping = Keeping::Nothing("the store cannot be read");
     }
-    if !app.roles.is_connected() {
-        readiness.status = readiness.status.max(Standing::Degraded);
-        readiness.reasons.push("the broker is away".to_owned());
-    }
+    let readiness = readiness(keeping, app.roles.is_connected());
     let status = match readiness.status {
         Standing::Unready => StatusCode::SERVICE_UNAVAILABLE,
         Standing::Ready | Standing::Degraded => StatusCode::OK,
     };
     json(status, &readiness)
+}
+
+fn readiness(keeping: Keeping, is_connected: bool) -> Readiness {
+    let broker = (!is_connected).then_some((Standing::Degraded, "the broker is away"));
+    let mut readiness = Readiness::of(Vec::new());
+    for (standing, reason) in keeping.trouble().into_iter().chain(broker) {
+        readiness.status = readiness.status.max(standing);
+        readiness.reasons.push(reason.to_owned());
+    }
+    readiness
 }
 
 /// An answer in JSON.

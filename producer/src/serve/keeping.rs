@@ -1,0 +1,142 @@
+//! What the gateway can keep now: everything, what orders need, or nothing. Its own role says so, which works whether the broker is there
+//! or not.
+
+use std::time::Duration;
+
+use doorstep_runtime::{
+    Limits,
+    limits::Fullness,
+    runner::{Phase, RoleStatus},
+};
+use doorstep_telemetry::health::Standing;
+use tokio::sync::watch;
+
+use super::http::Problem;
+
+/// When to come again where only orders are kept: the broker has to come back first, or to catch up.
+const COME_AGAIN: Duration = Duration::from_secs(10);
+
+/// What can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// All that comes.
+    All,
+    /// No positions any more: what is left of the store is for orders.
+    NoPositions,
+    /// Nothing, and why.
+    Nothing(&'static str),
+}
+
+/// Who knows.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    status: watch::Receiver<RoleStatus>,
+    limits: Limits,
+}
+
+impl Keeper {
+    /// Knows it from a role that runs within these limits.
+    pub(crate) fn new(status: watch::Receiver<RoleStatus>, limits: Limits) -> Self {
+        Self { status, limits }
+    }
+
+    /// What can be kept now.
+    pub(crate) fn now(&self) -> Keeping {
+        let status = self.status.borrow();
+        match &status.phase {
+            // What the store has said is in the log.
+            Phase::Paused { .. } => Keeping::Nothing("the store cannot be used"),
+            Phase::Full { .. } => Keeping::Nothing("the store is full"),
+            Phase::Stopping | Phase::Stopped => Keeping::Nothing("the gateway stops"),
+            Phase::Starting | Phase::Taking => match self.limits.fullness(&status.usage) {
+                Fullness::Fine => Keeping::All,
+                Fullness::High(_) | Fullness::Full(_) => Keeping::NoPositions,
+            },
+        }
+    }
+
+    /// That positions can be kept.
+    ///
+    /// # Errors
+    /// What is left of the store is for orders.
+    pub(crate) fn keeps_positions(&self) -> Result<(), Problem> {
+        match self.now() {
+            // Where nothing can be kept the role says so itself, or can again in a moment.
+            Keeping::All | Keeping::Nothing(_) => Ok(()),
+            Keeping::NoPositions => Err(Problem::unavailable(
+                "store_filling",
+                "the store is nearly full, and what room is left is for orders",
+                COME_AGAIN,
+            )),
+        }
+    }
+}
+
+impl Keeping {
+    /// What is wrong, and how bad that is.
+    pub(crate) fn trouble(self) -> Option<(Standing, &'static str)> {
+        match self {
+            Self::All => None,
+            Self::NoPositions => Some((
+                Standing::Degraded,
+                "the store is nearly full: positions are refused",
+            )),
+            Self::Nothing(reason) => Some((Standing::Unready, reason)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use doorstep_store::{Tally, Usage, UsageOf};
+
+    use super::*;
+
+    fn keeper(phase: Phase, owed: u64) -> Keeper {
+        let limits = Limits::default();
+        let outbox = UsageOf {
+            rows: limits.outbox.rows * owed / 100,
+            bytes: 0,
+        };
+        let status = RoleStatus {
+            phase,
+            degraded: Vec::new(),
+            unsettled: 0,
+            usage: Usage {
+                outbox,
+                ..Usage::default()
+            },
+            done: Tally::default(),
+        };
+        Keeper::new(watch::channel(status).1, limits)
+    }
+
+    #[test]
+    fn the_last_room_is_kept_for_orders() {
+        let roomy = keeper(Phase::Taking, 79);
+        assert_eq!(roomy.now(), Keeping::All);
+        assert_eq!(roomy.keeps_positions(), Ok(()));
+        let filling = keeper(Phase::Taking, 80);
+        assert_eq!(filling.now(), Keeping::NoPositions);
+        let refused = filling.keeps_positions().unwrap_err();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn whoever_can_keep_nothing_is_not_ready() {
+        let reason = "/var/lib/doorstep/gateway.sqlite3: disk full".to_owned();
+        let table = "outbox";
+        for phase in [
+            Phase::Paused { reason },
+            Phase::Full { table },
+            Phase::Stopping,
+            Phase::Stopped,
+        ] {
+            let (standing, said) = keeper(phase, 0).now().trouble().unwrap();
+            assert_eq!(standing, Standing::Unready);
+            assert!(!said.contains("sqlite"), "{said}");
+        }
+        assert_eq!(keeper(Phase::Taking, 0).now().trouble(), None);
+    }
+}
