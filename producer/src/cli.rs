@@ -275,6 +275,11 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) requests: String,
 
+    /// The address of the proxy in front of the gateway, if there is one: of its requests, the last address in X-Forwarded-For counts as who
+    /// asks. Otherwise everybody behind it shares the tries to log in that one address has (two in a second).
+    #[arg(long, env = "DOORSTEP_PROXY", value_name = "ADDRESS")]
+    pub(crate) proxy: Option<String>,
+
     /// How long payment and restaurant may take together to answer for an order; it is abandoned then, and nothing is charged.
     #[arg(
         long,

@@ -1,6 +1,7 @@
 //! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
 
 use std::{
+    net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -137,6 +138,7 @@ fn serve(args: ServeArgs, wrong: &mut Wrong) -> Option<Job> {
         "--requests (DOORSTEP_REQUESTS)",
         number(&args.requests, 1..=100_000),
     );
+    let proxy = wrong.note("--proxy (DOORSTEP_PROXY)", proxy(args.proxy.as_deref()));
     let grace = wrong.note("--grace", duration(&args.grace));
     let answer_within = wrong.note(
         "--answer-within (DOORSTEP_ANSWER_WITHIN)",
@@ -150,9 +152,18 @@ fn serve(args: ServeArgs, wrong: &mut Wrong) -> Option<Job> {
         session: session?,
         rate: rate?,
         requests: requests?,
+        proxy: proxy?,
         answer_within: answer_within?,
         grace: grace?,
     })))
+}
+
+fn proxy(text: Option<&str>) -> Result<Option<IpAddr>, String> {
+    let read = |text: &str| match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_canonical()),
+        Err(_) => Err(format!("{text:?} is no IP address, such as 10.0.0.2")),
+    };
+    text.map(read).transpose()
 }
 
 /// The least and the most time that a login may last.

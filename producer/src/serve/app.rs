@@ -1,6 +1,6 @@
 //! All that handlers share.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use tokio::sync::watch;
 
@@ -60,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) per_second: u32,
     /// How many requests may be under way.
     pub(crate) most_requests: usize,
+    /// The proxy in front, whose word is taken for who asks.
+    pub(crate) proxy: Option<IpAddr>,
     /// How long money and kitchen may take together.
     pub(crate) answer_within: Duration,
 }
@@ -83,7 +85,7 @@ impl App {
             passwords: parts.passwords,
             tokens: parts.tokens,
             user_rate: Rate::new(per_second, per_second * 4.0),
-            strangers: Strangers::new(parts.most_requests),
+            strangers: Strangers::new(parts.most_requests, parts.proxy),
         }
     }
 }

@@ -16,7 +16,13 @@ mod routes;
 mod user;
 mod users;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use doorstep_messaging::{AskSettings, BrokerSettings, Requester};
 use doorstep_program::{Failure, Reason, Stop};
@@ -55,6 +61,8 @@ pub(crate) struct ServeSettings {
     pub(crate) rate: u32,
     /// How many requests may be under way.
     pub(crate) requests: usize,
+    /// The proxy in front, whose word is taken for who asks.
+    pub(crate) proxy: Option<IpAddr>,
     /// How long money and kitchen may take together to answer for an order.
     pub(crate) answer_within: Duration,
     /// How long a stop may take.
@@ -100,6 +108,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         stopping: is_stopping,
         per_second: settings.rate,
         most_requests: settings.requests,
+        proxy: settings.proxy,
         answer_within: settings.answer_within,
     });
     let listener = TcpListener::bind(settings.listen)

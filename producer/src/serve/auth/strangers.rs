@@ -1,23 +1,33 @@
-//! Those who have not logged in yet: they may try only so often, and few of their bodies are waited for at a time, so that they take no
-//! place from users.
+//! Those who have not logged in yet: an address may try only so often, a name may only so often be tried in vain, and few bodies are waited
+//! for at a time, so that strangers take no place from users.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::{Extension, extract::FromRequestParts, http::request::Parts};
+use axum::{
+    Extension,
+    extract::FromRequestParts,
+    http::{HeaderMap, request::Parts},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::serve::{
     app::App,
     http::{Problem, listen::Peer, rate::Rate},
+    role::UserName,
 };
 
 /// What one address may try in a second and at once.
 const PER_SECOND: f64 = 2.0;
 const AT_ONCE: f64 = 20.0;
+/// How often a name may be tried in vain in a second and at once, wherever that is done.
+const WRONG_PER_SECOND: f64 = 0.1;
+const WRONG_AT_ONCE: f64 = 20.0;
+/// Where a proxy says for whom it asks.
+const FORWARDED: &str = "x-forwarded-for";
 /// Bodies of strangers take no more than one in so many of all places.
 const SHARE: usize = 4;
 /// When to come again where there is no place.
@@ -27,6 +37,10 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Strangers {
     tries: Rate<IpAddr>,
+    /// Of names whether there is such a user or not, so that it tells nothing.
+    wrong: Rate<UserName>,
+    /// Whose word is taken for who asks.
+    proxy: Option<IpAddr>,
     places: Arc<Semaphore>,
 }
 
@@ -38,10 +52,12 @@ pub(crate) struct Stranger {
 }
 
 impl Strangers {
-    /// Strangers at a gateway with so many places.
-    pub(crate) fn new(most_requests: usize) -> Self {
+    /// Strangers at a gateway with so many places, behind this proxy if behind any.
+    pub(crate) fn new(most_requests: usize, proxy: Option<IpAddr>) -> Self {
         Self {
             tries: Rate::new(PER_SECOND, AT_ONCE),
+            wrong: Rate::new(WRONG_PER_SECOND, WRONG_AT_ONCE),
+            proxy,
             places: Arc::new(Semaphore::new((most_requests / SHARE).max(1))),
         }
     }
@@ -52,12 +68,48 @@ impl Strangers {
     /// It tries too often, or too many are heard.
     pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Result<Stranger, Problem> {
         self.tries
-            .take(address, now)
+            .take(network(address), now)
             .map_err(|after| Problem::too_many("too many tries to log in", after))?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN)
         })?;
         Ok(Stranger { _place: place })
+    }
+
+    /// Lets somebody try this name; a try that was not in vain is given back by [`Strangers::was_not_wrong`].
+    ///
+    /// # Errors
+    /// It was tried in vain too often.
+    pub(crate) fn try_name(&self, name: &UserName, now: Instant) -> Result<(), Problem> {
+        self.wrong.take(name.clone(), now).map_err(|after| {
+            Problem::too_many("this name was tried with wrong passwords too often", after)
+        })
+    }
+
+    /// A try of this name was not in vain.
+    pub(crate) fn was_not_wrong(&self, name: &UserName, now: Instant) {
+        self.wrong.give_back(name, now);
+    }
+
+    /// Where a request comes from: what the proxy says if it comes from there. Only the last address is its own word.
+    fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if self.proxy != Some(peer.to_canonical()) {
+            return peer;
+        }
+        let last = headers.get_all(FORWARDED).into_iter().next_back();
+        let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+        last.and_then(|text| text.trim().parse().ok())
+            .unwrap_or(peer)
+    }
+}
+
+/// What counts as one address: of IPv6 all that a customer is usually given.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
     }
 }
 
@@ -67,7 +119,8 @@ impl FromRequestParts<Arc<App>> for Stranger {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let peer = Extension::<Peer>::from_request_parts(parts, app).await;
         let Extension(Peer(peer)) = peer.map_err(|_| Problem::internal())?;
-        app.strangers.enter(peer.ip(), Instant::now())
+        let origin = app.strangers.origin(peer.ip(), &parts.headers);
+        app.strangers.enter(origin, Instant::now())
     }
 }
 
@@ -83,7 +136,7 @@ mod tests {
 
     #[test]
     fn few_strangers_are_heard_at_a_time_wherever_they_are() {
-        let strangers = Strangers::new(40);
+        let strangers = Strangers::new(40, None);
         let now = Instant::now();
         let enter = |n: u8| strangers.enter(address(n), now);
         let heard: Vec<Stranger> = (0..10).map(|n| enter(n).unwrap()).collect();
@@ -92,18 +145,72 @@ mod tests {
         drop(heard);
         assert!(enter(10).is_ok());
         // There is always a place for one.
-        let narrow = Strangers::new(1);
+        let narrow = Strangers::new(1, None);
         assert!(narrow.enter(address(1), now).is_ok());
     }
 
     #[test]
     fn one_address_may_try_only_so_often() {
-        let strangers = Strangers::new(1000);
+        let strangers = Strangers::new(1000, None);
         let now = Instant::now();
         let tries = (0..100).map(|_| strangers.enter(address(1), now));
         let told: Vec<_> = tries.filter_map(Result::err).collect();
         assert_eq!(told.len(), 80);
         assert_eq!(told[0].status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(strangers.enter(address(2), now).is_ok());
+    }
+
+    #[test]
+    fn whoever_has_a_whole_network_has_one_address() {
+        let strangers = Strangers::new(1000, None);
+        let now = Instant::now();
+        let enter = |text: &str| strangers.enter(text.parse().unwrap(), now).map(drop);
+        for n in 0..20 {
+            enter(&format!("2001:db8:0:1::{n:x}")).unwrap();
+        }
+        assert!(enter("2001:db8:0:1:ffff::1").is_err());
+        assert!(enter("2001:db8:0:2::1").is_ok());
+        // The same address, however it is written.
+        for _ in 0..20 {
+            enter("192.0.2.1").unwrap();
+        }
+        assert!(enter("::ffff:192.0.2.1").is_err());
+    }
+
+    #[test]
+    fn a_name_may_be_tried_in_vain_only_so_often_and_rightly_as_often_as_one_likes() {
+        let strangers = Strangers::new(1000, None);
+        let now = Instant::now();
+        let [ada, bob] = ["ada", "bob"].map(|name| name.parse::<UserName>().unwrap());
+        for _ in 0..100 {
+            strangers.try_name(&ada, now).unwrap();
+            strangers.was_not_wrong(&ada, now);
+        }
+        for _ in 0..20 {
+            strangers.try_name(&ada, now).unwrap();
+        }
+        let refused = strangers.try_name(&ada, now).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(strangers.try_name(&bob, now).is_ok());
+        let later = now + Duration::from_secs(10);
+        assert!(strangers.try_name(&ada, later).is_ok());
+    }
+
+    #[test]
+    fn only_the_proxy_is_believed_and_only_its_own_word() {
+        let strangers = Strangers::new(1000, Some(address(1)));
+        let origin = |peer: u8, said: &[&str]| {
+            let said = said
+                .iter()
+                .map(|text| (FORWARDED.parse().unwrap(), text.parse().unwrap()));
+            strangers.origin(address(peer), &HeaderMap::from_iter(said))
+        };
+        assert_eq!(origin(1, &["192.0.2.7"]), address(7));
+        assert_eq!(origin(1, &["192.0.2.8, 192.0.2.7"]), address(7));
+        assert_eq!(origin(1, &["192.0.2.8", "192.0.2.7"]), address(7));
+        assert_eq!(origin(2, &["192.0.2.7"]), address(2));
+        for nothing in [&[][..], &[""], &["unknown"]] {
+            assert_eq!(origin(1, nothing), address(1));
+        }
     }
 }

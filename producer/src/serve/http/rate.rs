@@ -53,6 +53,16 @@ impl<K: Hash + Eq> Rate<K> {
         self.take_where(caller, now, more, least, least + 1.0)
     }
 
+    /// Gives back one of the caller's tokens.
+    pub(crate) fn give_back(&self, caller: &K, now: Instant) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever is forgotten has a full one anyway.
+        if let Some(bucket) = buckets.get_mut(caller) {
+            bucket.tokens = (self.filled(*bucket, now) + 1.0).min(self.burst);
+            bucket.at = now;
+        }
+    }
+
     /// Takes so many where there are at least so many; otherwise tells when there are as many as it is worth waiting for.
     fn take_where(
         &self,

@@ -1,6 +1,6 @@
 //! Logging in and out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use doorstep_event::Timestamp;
@@ -44,7 +44,7 @@ pub(crate) struct Session {
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = Login, responses(
     (status = 201, description = "The token.", body = Session),
     (status = 401, description = "Name or password is wrong; nobody learns which."),
-    (status = 429, description = "Too many tries from this address."),
+    (status = 429, description = "Too many tries from this address, or too many wrong passwords for this name, whether there is such a user or not."),
 ))]
 pub(super) async fn log_in(
     State(app): State<Arc<App>>,
@@ -55,7 +55,12 @@ pub(super) async fn log_in(
     drop(stranger);
     let user = app.users.current(&app.books, &login.name).await?;
     let hash = user.as_ref().map(|user| user.hash.clone());
-    let is_right = app.passwords.verify(login.password, hash).await?;
+    app.strangers.try_name(&login.name, Instant::now())?;
+    let verified = app.passwords.verify(login.password, hash).await;
+    if !matches!(verified, Ok(false)) {
+        app.strangers.was_not_wrong(&login.name, Instant::now());
+    }
+    let is_right = verified?;
     let user = user.filter(|_| is_right);
     let user = user.ok_or_else(|| Problem::unauthorized("name or password is wrong"))?;
     let (token, ticket) = app
