@@ -40,7 +40,7 @@ pub(crate) struct Order {
     pub(crate) customer: CustomerId,
     /// Who is to make it.
     pub(crate) restaurant: RestaurantId,
-    /// What was ordered.
+    /// What was ordered; empty once nothing can come of it any more, since orders stay and this is most of one.
     pub(crate) lines: Vec<Line>,
     /// What it costs.
     pub(crate) total: Money,
@@ -285,6 +285,9 @@ pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed
         }
     }
     order.stage = asked.outcome.clone().into();
+    if !matches!(order.stage, Stage::Confirmed { .. }) {
+        order.lines = Vec::new();
+    }
     let mut open = open_part(states, number);
     open.orders.remove(number.as_str());
     states.put(&number.part_key(), Entry::Open(open));
@@ -336,6 +339,7 @@ pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<
         let returned = adjusted(line.quantity, StockReason::Return, &subject);
         effects.emit(&line.sku.subject(), &returned)?;
     }
+    order.lines = Vec::new();
     order.stage = Stage::Cancelled {
         promised_at,
         by: asked.by,

@@ -214,6 +214,22 @@ fn a_refused_and_an_abandoned_order_leave_nothing_reserved() {
 }
 
 #[test]
+fn what_nothing_comes_of_any_more_keeps_no_lines() {
+    let mut world = World::default();
+    let outcomes = [confirmed(), declined(), abandoned(), confirmed()];
+    for (order, outcome) in ["1", "2", "3", "4"].into_iter().zip(outcomes) {
+        world.obey(&begin(order, order)).unwrap();
+        world.obey(&end(order, outcome)).unwrap();
+    }
+    world.obey(&cancel("4")).unwrap();
+    let lines = |order: &str| {
+        let entry = &world.states[&number(order).order_key()];
+        entry.order().unwrap().lines.len()
+    };
+    assert_eq!(["1", "2", "3", "4"].map(lines), [3, 0, 0, 0]);
+}
+
+#[test]
 fn the_first_outcome_stays_and_a_key_begins_one_order() {
     let mut world = World::default();
     world.obey(&begin("1", "k")).unwrap();
