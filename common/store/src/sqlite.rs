@@ -2,8 +2,9 @@
 //!
 //! Every write is one `BEGIN IMMEDIATE` transaction in a write-ahead log with `synchronous=FULL`: a commit that was answered is on
 //! the disk. A connection that only one thread uses writes, and reads what a batch needs; another one lists and counts, so that an
-//! export or a status never keeps a batch waiting. Several processes may have the same file open; only on a local disk, since
-//! network file systems do not keep the locks that this rests on.
+//! export or a status never keeps a batch waiting; a third one looks at single entities, so that neither keeps a query waiting.
+//! Several processes may have the same file open; only on a local disk, since network file systems do not keep the locks that this
+//! rests on.
 
 mod audit;
 mod columns;
@@ -12,6 +13,7 @@ mod db;
 mod dead;
 mod error;
 mod file;
+mod glance;
 mod held;
 mod load;
 mod options;
@@ -30,6 +32,7 @@ pub use self::options::Options;
 use self::{
     error::Stop,
     file::{Access, Opened},
+    glance::Glance,
     thread::Worker,
 };
 use crate::{
@@ -42,12 +45,15 @@ use crate::{
 pub struct SqliteStore {
     source: Source,
     access: Access,
+    glance: Glance,
     writer: Worker,
     reader: Worker,
 }
 
 /// How many overlooked events are made due in one transaction.
 const SWEEP: usize = 1_000;
+/// The most entities that are looked at where they are asked for.
+const GLANCE: usize = 8;
 
 impl SqliteStore {
     /// Opens the store of a role, `FOLDER/ROLE.sqlite3`, and creates it if it is not there: with a source of its own, that no other
@@ -96,7 +102,13 @@ impl SqliteStore {
     ///
     /// Waits for as long as there are clones, so give it a bound. May be cancelled; the connections close all the same.
     pub async fn close(self) {
-        let Self { writer, reader, .. } = self;
+        let Self {
+            glance,
+            writer,
+            reader,
+            ..
+        } = self;
+        drop(glance);
         // The last connection to close takes the log with it, so the one that may write comes last.
         reader.close().await;
         writer.close().await;
@@ -120,9 +132,12 @@ impl SqliteStore {
             ..options.clone()
         };
         let reader = file::open(folder, role, Access::ReadOnly, &reading)?;
+        let glance = file::open(folder, role, Access::ReadOnly, &reading)?;
+        let place = glance.db.place.clone();
         Ok(Self {
             source,
             access,
+            glance: Glance::with(glance.db).map_err(|e| place.not_opened(&e))?,
             writer: Worker::start(format!("{role} store"), db)?,
             reader: Worker::start(format!("{role} scan"), reader.db)?,
         })
@@ -146,6 +161,11 @@ impl Store for SqliteStore {
     }
 
     async fn look(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+        if entities.len() <= GLANCE
+            && let Some(rows) = self.glance.read(|db| load::look(db, &entities))
+        {
+            return Ok(rows);
+        }
         self.reader.run(move |db| load::look(db, &entities)).await
     }
 

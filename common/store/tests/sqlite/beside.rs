@@ -125,6 +125,40 @@ async fn who_only_reads_sees_each_commit_and_cannot_write() {
     }
 }
 
+#[test]
+fn many_that_look_at_once_see_each_what_was_committed_before() {
+    const EACH: u64 = 100;
+    let folder = Folder::new();
+    let store = open(&folder);
+    thread::scope(|scope| {
+        let look = || {
+            let store = store.clone();
+            blocking(async move {
+                // More than are looked at where they are asked for, and fewer.
+                for more in (0..2 * EACH).map(|n| n % 12) {
+                    let before = entity_row(&store, "counter").await;
+                    let mut keys = vec![entity("counter")];
+                    keys.extend((0..more).map(|n| entity(&format!("none/{n}"))));
+                    let seen = store.look(keys).await.unwrap();
+                    assert_eq!(seen.len() as u64, 1 + more);
+                    assert!(seen[0].version >= before.version);
+                }
+            });
+        };
+        let looking: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+        blocking(async {
+            for _ in 0..EACH {
+                count_up(&store).await;
+            }
+        });
+        for look in looking {
+            look.join().unwrap();
+        }
+    });
+    let seen = blocking(store.look(vec![entity("counter")])).unwrap();
+    assert_eq!(seen[0].state, Some(EACH.to_string().into_bytes().into()));
+}
+
 #[tokio::test]
 async fn an_operator_writes_beside_the_role() {
     let folder = Folder::new();
