@@ -121,6 +121,36 @@ async fn calls_end_in_time_whatever_becomes_of_the_callers_wire() -> Result<()> 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_understood_any_more()
+-> Result<()> {
+    let world = World::new("rpc-brief").await?;
+    let server = responder(&world.settings, AnswerSettings::default()).await?;
+    let echo = echo(&server);
+    let proxy = world.proxy().await;
+    let requester = requester(&hasty(world.settings_by(&proxy)?)).await?;
+    answered(&requester, "before").await?;
+    // From here on the client waits for gigabytes, and counts each heartbeat as part of them.
+    proxy.at(Point::Confirm, WireFault::CorruptSize);
+    let brief = Duration::from_millis(500);
+    let mut number = 0;
+    let mut call = async || {
+        number += 1;
+        requester.ask(request(number, brief)).await
+    };
+    until("it has happened", async || {
+        let _ = call().await;
+        Ok(*proxy.sprung().borrow() == 1)
+    })
+    .await?;
+    until("brief calls are answered again", async || {
+        Ok(call().await.is_ok())
+    })
+    .await?;
+    echo.abort();
+    Ok(())
+}
+
 /// Twenty calls to a server whose wire fails at that word.
 async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     let name = format!("{point:?} {fault:?}");

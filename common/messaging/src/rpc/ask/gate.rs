@@ -71,6 +71,7 @@ enum Swept {
 /// A request that was handed over, by number.
 struct Handed {
     number: u64,
+    since: Instant,
     stage: Stage,
 }
 
@@ -126,9 +127,10 @@ impl Gate {
         done: oneshot::Sender<Result<Bytes, AskError>>,
     ) -> Result<(), AskError> {
         let properties = wire::request(request, &shared.waiting.correlation(number), left);
+        let since = Instant::now();
         let waiter = Waiter {
             role: request.role().into(),
-            since: Instant::now(),
+            since,
             done,
         };
         let mut way = self.lock();
@@ -159,7 +161,11 @@ impl Gate {
                 return Err(AskError::unreachable(words(&error)));
             }
         };
-        way.handed.push_back(Handed { number, stage });
+        way.handed.push_back(Handed {
+            number,
+            since,
+            stage,
+        });
         if way.swept == Swept::NotUntilStirred {
             way.swept = Swept::NowAndThen;
             self.stirred.notify_one();
@@ -170,6 +176,12 @@ impl Gate {
     /// Waits until there is something to sweep after there was nothing. Cancel-safe.
     pub(super) async fn stirred(&self) {
         self.stirred.notified().await;
+    }
+
+    /// How long the oldest confirm is waited for that has not come, also where nobody waits for the reply any more.
+    pub(super) fn unconfirmed_for(&self) -> Option<Duration> {
+        let way = self.lock();
+        way.handed.front().map(|oldest| oldest.since.elapsed())
     }
 
     /// Looks at every confirm. Returns whether to look again soon.
