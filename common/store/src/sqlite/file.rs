@@ -72,7 +72,10 @@ pub(super) fn open(
 ) -> Result<Opened, StoreError> {
     let place = place(folder, role)?;
     match access {
-        Access::Create => create_folder(folder, &place)?,
+        Access::Create => {
+            create_folder(folder, &place)?;
+            create_file(&place);
+        }
         Access::Existing | Access::ReadOnly => {
             if !place.file.exists() {
                 return Err(place.unusable(format!(
@@ -90,13 +93,28 @@ pub(super) fn open(
     Ok(opened)
 }
 
+/// Makes the folder for its owner alone. One that is there is left as it is: whom to let in is its owner's decision.
 fn create_folder(folder: &Path, place: &Place) -> Result<(), StoreError> {
-    fs::create_dir_all(folder).map_err(|e| {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|e| {
         place.unusable(format!(
             "the folder {} cannot be made ({e}); name a folder that this user may write",
             folder.display()
         ))
     })
+}
+
+/// Makes the file for its owner alone, since states may hold what others must not read, such as hashes of passwords. SQLite gives its
+/// companions the same rights. One that is there is left as it is, and what cannot be made is told by SQLite, which tries next.
+fn create_file(place: &Place) {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let _ = options.open(&place.file);
 }
 
 fn connect(place: &Place, access: Access, options: &Options) -> rusqlite::Result<Connection> {

@@ -52,6 +52,36 @@ async fn a_store_is_found_again_as_it_was_left() {
     assert_ne!(open(&other).source(), again.source());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_created_is_its_owners_alone_and_what_is_there_is_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let rights = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let give = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let inner = folder.path().join("outer").join("inner");
+    let open = || SqliteStore::open(&inner, "tracking", &Options::default()).unwrap();
+    let store = open();
+    advance(&store, 1, "order/1", cursor("order/1", 3)).await;
+    assert_eq!(rights(&inner), 0o700);
+    let mut seen = 0;
+    for entry in fs::read_dir(&inner).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(rights(&path), 0o600, "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 2, "no write-ahead log is beside the file");
+    drop(store);
+
+    let file = SqliteStore::path(&inner, "tracking");
+    give(&inner, 0o750);
+    give(&file, 0o640);
+    drop(open());
+    assert_eq!((rights(&inner), rights(&file)), (0o750, 0o640));
+}
+
 #[tokio::test]
 async fn a_closed_store_leaves_one_file_with_everything_in_it() {
     let folder = Folder::new();
