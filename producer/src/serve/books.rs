@@ -105,32 +105,36 @@ impl Books {
     /// The role refuses, or the store is away: then it may have been obeyed all the same.
     pub(crate) async fn obey<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, BooksError> {
         let id = RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Refused::from)?;
-        self.ask(id, Repeats::Never, asked).await
+        self.ask(id, Timestamp::now(), Repeats::Never, asked).await
     }
 
-    /// Obeys a command under that id: the same again is answered as before and changes nothing.
+    /// Obeys a command under that id: the same again is answered as before and changes nothing. Replies are not kept for ever, so `time` must
+    /// be the same however often it comes, and no later than it came first: what is too old to tell is refused.
     ///
     /// # Errors
     /// See [`Books::obey`].
     pub(crate) async fn obey_as<C: RequestContract>(
         &self,
         id: RequestId,
+        time: Timestamp,
         asked: &C,
     ) -> Result<C::Reply, BooksError> {
-        self.ask(id, Repeats::Possible, asked).await
+        self.ask(id, time, Repeats::Possible, asked).await
     }
 
     async fn ask<C: RequestContract>(
         &self,
         id: RequestId,
+        time: Timestamp,
         repeats: Repeats,
         asked: &C,
     ) -> Result<C::Reply, BooksError> {
-        let now = Timestamp::now();
-        let deadline = now.checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
+        let deadline = Timestamp::now()
+            .checked_add(PATIENCE)
+            .unwrap_or(Timestamp::MAX);
         let request = Request {
             repeats,
-            ..Request::of(self.store.source(), id, now, deadline, asked).map_err(Refused::from)?
+            ..Request::of(self.store.source(), id, time, deadline, asked).map_err(Refused::from)?
         };
         let reply = match &self.hand {
             Hand::Running(desk) => desk.obey(request).await??,

@@ -19,7 +19,8 @@ pub(crate) fn problem(refused: Refused) -> Problem {
         | "bad_quantity"
         | "bad_amount"
         | Refused::BAD_REQUEST
-        | Refused::ID_REUSED => StatusCode::UNPROCESSABLE_ENTITY,
+        | Refused::ID_REUSED
+        | Refused::TOO_OLD => StatusCode::UNPROCESSABLE_ENTITY,
         "unknown_restaurant" | "unknown_order" | "unknown_delivery" | "unknown_user"
         | "unknown_payment" => StatusCode::NOT_FOUND,
         Refused::NOT_YET | "overloaded" => {

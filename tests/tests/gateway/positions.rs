@@ -1,5 +1,8 @@
 //! Couriers' positions: accepted once they are durable, also while nobody else is there.
 
+use std::time::Duration;
+
+use doorstep_event::Timestamp;
 use doorstep_tests::wait_for;
 use serde_json::{Value, json};
 
@@ -55,15 +58,26 @@ async fn positions_are_followed_and_bad_ones_spoil_their_batch() {
 
     // A batch under a key counts once, and the key stands for that batch alone.
     let key = [("Idempotency-Key", "batch-1")];
-    let batch = json!({"positions": [fix(&number, 9.19, 45.46, early), fix(&number, 9.2, 45.47, "2025-11-24T12:01:00Z")]});
+    let at = |minutes: u64| {
+        let past = Duration::from_secs(minutes * 60);
+        Timestamp::now().checked_sub(past).unwrap().to_string()
+    };
+    let batch =
+        json!({"positions": [fix(&number, 9.19, 45.46, &at(2)), fix(&number, 9.2, 45.47, &at(1))]});
     for _ in 0..3 {
         let answer = bea.ask("POST", "/v1/positions", &key, Some(&batch)).await;
         assert_eq!(answer.expect(202)["accepted"], 2);
     }
-    let other = json!({"positions": [fix(&number, 0.0, 0.0, early)]});
+    let other = json!({"positions": [fix(&number, 0.0, 0.0, &at(0))]});
     bea.ask("POST", "/v1/positions", &key, Some(&other))
         .await
         .is_problem(422, "id_reused");
+    // Nobody could tell whether that came before: its key is forgotten by the time.
+    let old = json!({"positions": [fix(&number, 9.19, 45.46, &at(1)), fix(&number, 9.2, 45.47, &at(25 * 60))]});
+    let key = [("Idempotency-Key", "batch-2")];
+    bea.ask("POST", "/v1/positions", &key, Some(&old))
+        .await
+        .is_problem(422, "too_old");
 
     let _ = bea
         .post(&format!("{delivery}/pick-up"), &nothing)

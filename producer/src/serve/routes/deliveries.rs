@@ -229,7 +229,8 @@ pub(super) async fn show(
 }
 
 /// Tell where the courier was, up to 500 times at once, all or nothing; accepted once it is durable, also while the broker is away. Ten of
-/// them weigh as much as a request. With an Idempotency-Key the same batch may be sent again and counts once.
+/// them weigh as much as a request. With an Idempotency-Key the same batch may be sent again and counts once; what is older than 24 hours
+/// then is refused, since keys are not remembered for longer.
 #[utoipa::path(post, operation_id = "record_positions", path = "/v1/positions", tag = "deliveries", security(("token" = [])), request_body = Positions,
     params(("Idempotency-Key" = Option<String>, Header, description = "Names this batch among the courier's, such as a UUID.",
         min_length = 1, max_length = 100, pattern = "^[!-~]+$")),
@@ -237,7 +238,7 @@ pub(super) async fn show(
     (status = 202, description = "They are kept, and are told to whoever follows the delivery.", body = AcceptedPositions),
     (status = 404, description = "One is about a delivery that is not this courier's; nothing is kept."),
     (status = 409, description = "`not_confirmed`: the order of one, which is named, was called off; nothing is kept."),
-    (status = 422, description = "`outside_the_world`, `in_the_future`, or `id_reused`: the key came with another batch; nothing is kept."),
+    (status = 422, description = "`outside_the_world`, `in_the_future`, `id_reused`: the key came with another batch; or `too_old`: with a key, one is older than 24 hours, send it without; nothing is kept."),
     (status = 503, description = "`store_filling`: the broker has been away for so long that what room is left is for orders; or it cannot be done now. Nothing is kept; Retry-After says when to ask again."),
 ))]
 pub(super) async fn record(
@@ -272,7 +273,10 @@ pub(super) async fn record(
         Some(key) => {
             let id = format!("positions/{}/{key}", caller.name);
             let id = RequestId::new(id).map_err(|e| Problem::malformed(e.to_string()))?;
-            app.books.obey_as(id, &record).await?;
+            // The same however often it comes, so that a batch that comes again after its reply was forgotten is told from a new one.
+            let oldest = record.fixes.iter().map(|fix| fix.recorded_at).min();
+            let time = oldest.unwrap_or_else(Timestamp::now);
+            app.books.obey_as(id, time, &record).await?;
         }
         None => {
             app.books.obey(&record).await?;
