@@ -15,6 +15,7 @@ use doorstep_messaging::{
     AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Finding, Phase,
     Replied, Reply, Requester, Responder, Right, Rights, RoleQueues, Topology, verify,
 };
+use doorstep_tests::Direction;
 use futures_util::{StreamExt, future::join_all};
 use lapin::{
     BasicProperties,
@@ -23,7 +24,7 @@ use lapin::{
 };
 use tokio::task::JoinHandle;
 
-use crate::support::{LONG, World, until, within};
+use crate::support::{LONG, World, begin, until, within};
 
 /// A role that answers.
 pub const ECHO: RoleQueues = RoleQueues {
@@ -150,6 +151,7 @@ async fn idle(world: &World, bound: u16) -> Result<Arc<Responder>> {
     let answers = AnswerSettings {
         bound,
         retry_after: RETRY_AFTER,
+        ..AnswerSettings::default()
     };
     responder(&world.settings, answers).await
 }
@@ -347,6 +349,55 @@ async fn what_exceeds_a_bound_is_shed_at_once_wherever_the_bound_is() -> Result<
     assert_eq!(bounded.ask(request("5", LONG)).await, overloaded(SHORT));
     answer(asked);
     assert!(first.await?.is_ok());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_exceeds_a_bound_of_bytes_is_shed_at_once_wherever_the_bound_is() -> Result<()> {
+    let world = World::new("rpc-bytes").await?;
+    let answers = AnswerSettings {
+        max_bytes: 10,
+        retry_after: RETRY_AFTER,
+        ..AnswerSettings::default()
+    };
+    let overloaded = |retry_after| Err(AskError::Overloaded { retry_after });
+    let responder = responder(&world.settings, answers).await?;
+    let generous = requester(&world.settings).await?;
+    // Each request brings its id. One that is larger than the bound is handed out all the same if it is alone.
+    for (first, second) in [("a123", "b123456"), ("c12345678901", "d")] {
+        let call = ask(&generous, request(first, LONG));
+        let asked = take(&responder).await?;
+        let shed = generous.ask(request(second, LONG)).await;
+        assert_eq!(shed, overloaded(RETRY_AFTER));
+        answer(asked);
+        assert!(call.await?.is_ok());
+        // A reply arrives a moment before its request is let go of.
+        let meter = responder.meter();
+        until("it is let go of", async || Ok(meter.read().held == 0)).await?;
+    }
+    // The caller's own: what the broker has not confirmed.
+    let echo = echo(&responder);
+    let proxy = world.proxy().await;
+    let settings = AskSettings {
+        max_bytes: 10,
+        retry_after: SHORT,
+        ..AskSettings::default()
+    };
+    let broker = world.settings_by(&proxy)?;
+    let bounded = Requester::start(&broker, "test: ask", topology(&broker), settings);
+    bounded.ready(LONG).await?;
+    proxy.stall(Direction::ToBroker);
+    let mut call = std::pin::pin!(bounded.ask(request("e123", LONG)));
+    begin(call.as_mut()).await;
+    let shed = bounded.ask(request("f123456", LONG)).await;
+    assert_eq!(shed, overloaded(SHORT));
+    proxy.restore();
+    assert!(call.await.is_ok());
+    until("there is room again", async || {
+        Ok(bounded.ask(request("f123456", LONG)).await.is_ok())
+    })
+    .await?;
+    echo.abort();
     Ok(())
 }
 

@@ -155,6 +155,8 @@ pub(super) struct AnswerCells {
     pub(super) put_back: Count,
     pub(super) discarded: Count,
     pub(super) held: AtomicUsize,
+    /// The bytes of data in these, as far as they were read.
+    pub(super) held_bytes: AtomicUsize,
 }
 
 impl AnswerCells {
@@ -171,6 +173,7 @@ impl AnswerCells {
             put_back: Count::default(),
             discarded: Count::default(),
             held: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct ReplyHandle {
     pub(super) correlation: String,
     pub(super) redelivered: bool,
     pub(super) before: Before,
+    /// Of the request's data, where it counts as held.
+    pub(super) bytes: usize,
     pub(super) counts: Arc<AnswerCells>,
     pub(super) span: AnswerSpan,
     pub(super) ended: Ended,
@@ -151,6 +153,8 @@ impl Drop for ReplyHandle {
             }
         }
         self.line.cancels.forget(&self.correlation);
-        self.counts.held.fetch_sub(1, Ordering::Relaxed);
+        let counts = &self.counts;
+        counts.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        counts.held.fetch_sub(1, Ordering::Relaxed);
     }
 }

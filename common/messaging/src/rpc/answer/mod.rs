@@ -43,6 +43,8 @@ pub struct AnswerSettings {
     /// The most requests that are handed out, or wait to be, and are not answered. Who asks beyond them hears at once that it is too
     /// much.
     pub bound: u16,
+    /// The most bytes of data in these. One that is larger is handed out if it is the only one.
+    pub max_bytes: usize,
     /// What is said then: when it is worth trying again.
     pub retry_after: Duration,
 }
@@ -51,6 +53,7 @@ impl Default for AnswerSettings {
     fn default() -> Self {
         Self {
             bound: 1000,
+            max_bytes: 64 * 1024 * 1024,
             retry_after: Duration::from_secs(1),
         }
     }

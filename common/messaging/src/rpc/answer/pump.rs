@@ -59,6 +59,7 @@ impl Pump {
             correlation: own(properties.correlation_id()),
             redelivered: received.redelivered,
             before: Before::Nothing,
+            bytes: 0,
             counts: self.counts.clone(),
             span: AnswerSpan::none(),
             ended: Ended::NotYet,
@@ -86,8 +87,16 @@ impl Pump {
             self.counts.cancelled.add(1);
             return reply.forget();
         };
-        let retry_after = self.settings.retry_after;
-        if held >= usize::from(self.settings.bound) {
+        let AnswerSettings {
+            bound,
+            max_bytes,
+            retry_after,
+        } = self.settings;
+        reply.bytes = request.data.len();
+        let held_bytes = &self.counts.held_bytes;
+        let held_bytes = held_bytes.fetch_add(reply.bytes, Ordering::Relaxed);
+        let too_large = held_bytes > 0 && held_bytes.saturating_add(reply.bytes) > max_bytes;
+        if too_large || held >= usize::from(bound) {
             reply.send(Reply::Shed { retry_after });
             return;
         }

@@ -43,6 +43,8 @@ const MANDATORY: BasicPublishOptions = BasicPublishOptions {
 pub(super) struct Gate {
     /// The most requests whose confirms have not come, those included that nobody waits for any more.
     most: usize,
+    /// The most bytes of their data.
+    most_bytes: usize,
     way: Mutex<Way>,
     /// There is something to sweep again.
     stirred: Notify,
@@ -51,6 +53,8 @@ pub(super) struct Gate {
 struct Way {
     state: State,
     handed: VecDeque<Handed>,
+    /// Of those that are handed over, also while they are looked at.
+    bytes: usize,
     swept: Swept,
 }
 
@@ -72,6 +76,7 @@ enum Swept {
 struct Handed {
     number: u64,
     since: Instant,
+    bytes: usize,
     stage: Stage,
 }
 
@@ -81,12 +86,14 @@ enum Stage {
 }
 
 impl Gate {
-    pub(super) fn new(max_in_flight: usize) -> Self {
+    pub(super) fn new(max_in_flight: usize, most_bytes: usize) -> Self {
         Self {
             most: max_in_flight.saturating_mul(2).max(1),
+            most_bytes,
             way: Mutex::new(Way {
                 state: State::Shut("there is no connection yet".to_owned()),
                 handed: VecDeque::new(),
+                bytes: 0,
                 swept: Swept::NotUntilStirred,
             }),
             stirred: Notify::new(),
@@ -102,6 +109,7 @@ impl Gate {
         let mut way = self.lock();
         way.state = State::Shut(reason.to_owned());
         way.handed.clear();
+        way.bytes = 0;
     }
 
     pub(super) fn block(&self, reason: Option<String>) {
@@ -143,7 +151,9 @@ impl Gate {
             }
             State::Shut(reason) => return Err(AskError::unreachable(reason.as_str())),
         };
-        if way.handed.len() >= self.most {
+        let bytes = request.data.len();
+        let too_much = way.bytes > 0 && way.bytes.saturating_add(bytes) > self.most_bytes;
+        if too_much || way.handed.len() >= self.most {
             let retry_after = shared.settings.retry_after;
             return Err(AskError::Overloaded { retry_after });
         }
@@ -164,8 +174,10 @@ impl Gate {
         way.handed.push_back(Handed {
             number,
             since,
+            bytes,
             stage,
         });
+        way.bytes += bytes;
         if way.swept == Swept::NotUntilStirred {
             way.swept = Swept::NowAndThen;
             self.stirred.notify_one();
@@ -188,14 +200,17 @@ impl Gate {
     pub(super) fn sweep(&self, shared: &Arc<Shared>) -> bool {
         let mut handed = std::mem::take(&mut self.lock().handed);
         let mut context = Context::from_waker(Waker::noop());
+        let mut confirmed = 0;
         handed.retain_mut(|handed| match handed.poll(&mut context) {
             Poll::Pending => true,
             Poll::Ready(word) => {
                 judge(shared, handed.number, word);
+                confirmed += handed.bytes;
                 false
             }
         });
         let mut way = self.lock();
+        way.bytes = way.bytes.saturating_sub(confirmed);
         // What was handed over meanwhile is younger.
         handed.append(&mut way.handed);
         way.handed = handed;

@@ -53,6 +53,9 @@ use waiting::Waiting;
 pub struct AskSettings {
     /// The most requests that are under way; who asks beyond them hears [`AskError::Overloaded`].
     pub max_in_flight: usize,
+    /// The most bytes of data in requests that the broker has not confirmed; beyond them it is the same. One that is larger waits until it is
+    /// the only one.
+    pub max_bytes: usize,
     /// What is said then, and when a queue is full: when it is worth trying again.
     pub retry_after: Duration,
     /// The waits of [`Requester::ask_again`].
@@ -63,6 +66,7 @@ impl Default for AskSettings {
     fn default() -> Self {
         Self {
             max_in_flight: 10_000,
+            max_bytes: 64 * 1024 * 1024,
             retry_after: Duration::from_secs(1),
             backoff: Backoff::quick(),
         }
@@ -117,7 +121,7 @@ impl Requester {
         let shared = Arc::new(Shared {
             broker: broker.clone(),
             settings,
-            gate: Gate::new(settings.max_in_flight),
+            gate: Gate::new(settings.max_in_flight, settings.max_bytes),
             waiting: Waiting::new(),
             next_number: AtomicU64::new(0),
             cancels,
