@@ -45,7 +45,7 @@ pub(crate) enum BooksError {
     /// The role refuses.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// There is too much to do. Nothing was begun.
+    /// There is too much to do. Nothing was begun, unless the same was asked before under the same id: of that it says nothing.
     #[error("too much is to be written at once")]
     Overloaded {
         /// When it is worth trying again.
