@@ -74,7 +74,7 @@ impl Compose {
                 .args(["up", "--detach", "--quiet-pull", SERVICE])
                 .env("DOORSTEP_AMQP_PORT", ports.amqp.to_string())
                 .env("DOORSTEP_MANAGEMENT_PORT", ports.management.to_string())
-                .env("OPERATOR_PASSWORD", &password)
+                .env("DOORSTEP_OPERATOR_PASSWORD", &password)
                 .env("DOORSTEP_PASSWORD", secret()?),
             UP_BOUND,
         )?;
