@@ -24,7 +24,7 @@ pub(crate) use failure::{broke, unknown_kind, words};
 use failure::{failure, silence};
 pub(crate) use health::Health;
 use health::listen;
-use wire::Wire;
+use wire::{CutOnDrop, Wire};
 
 /// An open connection. Dropping it cuts the wire, so that nothing is left waiting on it.
 pub(crate) struct Connection {
@@ -43,6 +43,8 @@ impl Connection {
         name: &str,
     ) -> Result<Self, ConnectError> {
         let wire = Wire::default();
+        // Whoever opens may go away at any moment; nothing then hangs up but this.
+        let guard = CutOnDrop::new(&wire);
         let limit = settings.connect_timeout;
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into())
@@ -84,13 +86,11 @@ impl Connection {
         let inner = match timeout(limit + Duration::from_millis(250), opening).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(failure(address, &wire, &error)),
-            Err(_) => {
-                // Nobody says anything: without this, the client's thread would wait for a word for good.
-                wire.cut();
-                return Err(silence(address, limit));
-            }
+            // Nobody says anything: if the wire were not cut, the client's thread would wait for a word for good.
+            Err(_) => return Err(silence(address, limit)),
         };
         let (listener, health) = listen(&inner);
+        guard.let_be();
         Ok(Self {
             inner,
             wire,

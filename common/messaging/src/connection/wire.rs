@@ -10,28 +10,64 @@ use std::{
 /// A second handle on the connection's socket. Blocked or half-dead connections cannot be closed politely, and the client offers no
 /// other way; once the socket is shut down its thread ends by itself.
 #[derive(Clone, Default)]
-pub(super) struct Wire(Arc<Mutex<Option<TcpStream>>>);
+pub(super) struct Wire(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    socket: Option<TcpStream>,
+    is_cut: bool,
+}
+
+/// Cuts a wire when it is dropped, unless somebody else looks after it by then.
+pub(super) struct CutOnDrop(Option<Wire>);
+
+impl CutOnDrop {
+    pub(super) fn new(wire: &Wire) -> Self {
+        Self(Some(wire.clone()))
+    }
+
+    /// Somebody else looks after it.
+    pub(super) fn let_be(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        if let Some(wire) = &self.0 {
+            wire.cut();
+        }
+    }
+}
 
 impl Wire {
     pub(super) fn hold(&self, socket: &impl AsFd) -> io::Result<()> {
-        let socket = socket.as_fd().try_clone_to_owned()?;
-        *self.lock() = Some(TcpStream::from(socket));
+        let socket = TcpStream::from(socket.as_fd().try_clone_to_owned()?);
+        let mut state = self.lock();
+        if state.is_cut {
+            // Whoever wanted it has gone away before it was there.
+            let _ = socket.shutdown(Shutdown::Both);
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        state.socket = Some(socket);
         Ok(())
     }
 
     /// Whether the address accepted the connection.
     pub(super) fn is_held(&self) -> bool {
-        self.lock().is_some()
+        self.lock().socket.is_some()
     }
 
     pub(super) fn cut(&self) {
-        if let Some(socket) = self.lock().take() {
+        let mut state = self.lock();
+        state.is_cut = true;
+        if let Some(socket) = state.socket.take() {
             // Fails if the peer has hung up before, which is just as well.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<TcpStream>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     difference::{Difference, Told},
     error::{ConnectError, ConnectErrorKind, Refusal, reply},
     names::QueueName,
-    topology::{Argument, Binding, Exchange, Queue, Topology},
+    topology::{Argument, Binding, Exchange, Queue, QueuePurpose, Topology},
     verify::{Finding, is_enough},
 };
 
@@ -219,6 +219,13 @@ impl Declarer<'_> {
                 Ok(Existence::Found)
             }
             Answer::No(reply::ACCESS_REFUSED, text) => Err(self.forbidden("queue", name, &text)),
+            // To a declaration this means that the queue is there, on a node of the cluster that is away. It is a classic one, so
+            // requests to one role have to wait for that node, and nothing else has.
+            Answer::No(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
+                tracing::warn!(queue = %queue.name, reason = text, "a queue of requests is out of reach");
+                self.not_verified += 1;
+                Ok(Existence::Found)
+            }
             Answer::No(code, text) => Err(self.other("queue", name, code, &text)),
             Answer::Silence => Err(self.silence("queue", name)),
         }

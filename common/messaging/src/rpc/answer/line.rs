@@ -131,11 +131,19 @@ impl Line {
         false
     }
 
+    /// Says that a request is answered, or that nobody waits for it. Once the line is shut, whatever has not been answered goes to another
+    /// server, and who gave up on it only because of that must not take it away.
     pub(super) fn acknowledge(&self, tag: u64) {
+        if self.is_shut() {
+            return;
+        }
         hand_over(self.channel.basic_ack(tag, BasicAckOptions::default()));
     }
 
     pub(super) fn put_back(&self, tag: u64) {
+        if self.is_shut() {
+            return;
+        }
         let requeue = BasicRejectOptions { requeue: true };
         hand_over(self.channel.basic_reject(tag, requeue));
     }
