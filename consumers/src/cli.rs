@@ -148,6 +148,16 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) trials: String,
 
+    /// The most events that a role holds, from 1000 on, of 1 KiB each on average: at this bound it takes no further deliveries. Where what
+    /// is missing is itself in the queue, behind what would have to be held, a higher bound lets the role reach it.
+    #[arg(
+        long,
+        env = "DOORSTEP_MAX_HELD",
+        value_name = "NUMBER",
+        default_value_t = Limits::default().held.rows.to_string()
+    )]
+    pub(crate) max_held: String,
+
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 

@@ -12,6 +12,7 @@ use doorstep_program::{
     read::{address, duration, number, window},
 };
 use doorstep_runtime::Limits;
+use doorstep_store::UsageOf;
 use doorstep_telemetry::health::Question;
 
 use self::dead::DeadJob;
@@ -276,6 +277,10 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         Some(text) => wrong.note(HEALTH_ADDR, address(&text)).map(Some),
         None => Some(None),
     };
+    let max_held = wrong.note(
+        "--max-held (DOORSTEP_MAX_HELD)",
+        number(&args.max_held, 1_000..=1_000_000_000),
+    );
     let stuck_after = wrong.note(
         "--stuck-after (DOORSTEP_STUCK_AFTER)",
         window(&args.stuck_after),
@@ -290,6 +295,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         limits: Limits {
             batch_events: batch?,
             trials: trials?,
+            held: held_bound(max_held?),
             ..Limits::default()
         },
         grace: grace?,
@@ -302,6 +308,14 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
             (None, _) => None,
         },
     })))
+}
+
+/// So many events of 1 KiB each, as the default has it.
+fn held_bound(rows: u64) -> UsageOf {
+    UsageOf {
+        rows,
+        bytes: rows.saturating_mul(1024),
+    }
 }
 
 const HEALTH_ADDR: &str = "--health-addr (DOORSTEP_HEALTH_ADDR)";

@@ -6,6 +6,7 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
+    Usage,
 };
 use tokio::sync::watch;
 
@@ -119,6 +120,7 @@ impl<S: Store> Store for FaultyStore<S> {
         fn look(&self, entities: Vec<EntityKey>) -> Vec<EntityRow>;
         fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<HeldRow>;
         fn sweep(&self, now: Timestamp) -> u64;
+        fn bring_forward(&self, now: Timestamp, beyond: Timestamp) -> u64;
         fn next_due(&self) -> Option<Timestamp>;
         fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow>;
         fn entities(&self, after: Option<EntityKey>, limit: usize) -> Vec<EntityRow>;
@@ -130,6 +132,7 @@ impl<S: Store> Store for FaultyStore<S> {
         fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_trials(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_replies(&self, older_than: Timestamp, limit: usize) -> u64;
+        fn usage(&self) -> Usage;
         fn summary(&self, now: Timestamp) -> Summary;
         fn streams(&self, after: Option<StreamKey>, limit: usize) -> Vec<StreamRow>;
     }

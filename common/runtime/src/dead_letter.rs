@@ -90,19 +90,8 @@ pub(crate) fn of_event(
     blocks: Blocks,
     now: Timestamp,
 ) -> NewDead {
-    let sequence = event.sequence.map_or(0, doorstep_event::Sequence::get);
-    let name = digest([
-        event.source.as_str().as_bytes(),
-        event.subject.as_str().as_bytes(),
-        &sequence.to_be_bytes(),
-        event.id.as_str().as_bytes(),
-        // A conflicting event may share all of the above with one that was refused for itself.
-        if cause.reason == reason::CONFLICT {
-            b"conflict"
-        } else {
-            b""
-        },
-    ]);
+    // A conflicting event may share all else with one that was refused for itself.
+    let name = name(event, cause.reason == reason::CONFLICT);
     NewDead {
         row: DeadRow {
             id: DeadId(format!("{name}-{attempts}")),
@@ -123,6 +112,23 @@ pub(crate) fn of_event(
             defect,
         },
     }
+}
+
+/// Whether this is a dead letter of that very event, refused for itself.
+pub(crate) fn is_of(dead: &DeadId, event: &Event) -> bool {
+    let of = dead.0.rsplit_once('-').map(|(of, _)| of);
+    of.is_some_and(|of| of == name(event, false))
+}
+
+fn name(event: &Event, conflicts: bool) -> String {
+    let sequence = event.sequence.map_or(0, doorstep_event::Sequence::get);
+    digest([
+        event.source.as_str().as_bytes(),
+        event.subject.as_str().as_bytes(),
+        &sequence.to_be_bytes(),
+        event.id.as_str().as_bytes(),
+        if conflicts { b"conflict" } else { b"" },
+    ])
 }
 
 /// Whether a dead letter blocks its stream.

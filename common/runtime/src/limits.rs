@@ -64,6 +64,9 @@ pub struct Limits {
 /// How far the clocks of processes may be apart.
 pub const CLOCKS_APART: Duration = Duration::from_hours(1);
 
+/// What [`Fullness`] calls what is held.
+pub const HELD: &str = "held events";
+
 const MIB: u64 = 1024 * 1024;
 
 impl Default for Limits {
@@ -83,7 +86,7 @@ impl Default for Limits {
             conflicts: 1_000,
             held: UsageOf {
                 rows: 1_000_000,
-                bytes: 1024 * MIB,
+                bytes: 1_000_000 * 1024,
             },
             dead: UsageOf {
                 rows: 100_000,
@@ -131,7 +134,7 @@ impl Limits {
     #[must_use]
     pub fn fullness(&self, usage: &Usage) -> Fullness {
         let tables = [
-            ("held", usage.held, self.held),
+            (HELD, usage.held, self.held),
             ("dead letters", usage.dead, self.dead),
             ("seen ids", usage.seen, self.seen),
             ("outbox", usage.outbox, self.outbox),

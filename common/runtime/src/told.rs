@@ -10,6 +10,8 @@ use doorstep_messaging::{Outcome, QueueName, Settled};
 use doorstep_store::{NewDead, StoreError};
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 
+use crate::limits;
+
 /// The name of the messaging system in OpenTelemetry's conventions.
 const SYSTEM: (&str, &str) = ("messaging_system", "rabbitmq");
 
@@ -282,9 +284,19 @@ impl Filled {
     pub(crate) fn tell(self) {
         tracing::error!(
             role = self.role,
-            "the store's {} are at their bound: no deliveries are taken until there is room",
-            self.table
+            "the store's {} are at their bound: no deliveries are taken until there is room{}",
+            self.table,
+            remedy(self.table)
         );
+    }
+}
+
+/// What makes room where it does not come by itself.
+fn remedy(table: &str) -> &'static str {
+    if table == limits::HELD {
+        "; `consumers status` lists what is missing or blocked. Where what is missing waits in the queue, a higher --max-held lets the role reach it"
+    } else {
+        ""
     }
 }
 

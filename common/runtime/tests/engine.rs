@@ -3,6 +3,8 @@
 
 mod ledger;
 
+use std::time::Duration;
+
 use doorstep_event::{Sequence, Timestamp};
 use doorstep_runtime::{Engine, Incoming, Limits, operate};
 use doorstep_store::{DeadFilter, MemoryStore, Store};
@@ -248,6 +250,43 @@ async fn another_event_under_a_number_already_given_is_a_numbering_conflict_once
     early.id = doorstep_event::EventId::new("early").unwrap();
     world.deliver(vec![early]).await;
     assert_eq!(world.dead().await.len(), 2);
+}
+
+#[tokio::test]
+async fn another_event_under_the_number_of_a_dead_letter_is_a_numbering_conflict() {
+    let mut world = World::new();
+    let poison = event("shop", "account/a", 1, &Move::Poison);
+    world.deliver(vec![poison.clone()]).await;
+    let mut other = event("shop", "account/a", 1, &Move::Add(1));
+    other.id = doorstep_event::EventId::new("another").unwrap();
+    let worked = world.deliver(vec![other.clone(), poison]).await;
+    assert_eq!((worked.tally.dead, worked.tally.duplicates), (1, 1));
+    let dead = world.dead().await;
+    let reasons: Vec<_> = dead.iter().map(|row| row.reason.as_str()).collect();
+    assert_eq!(reasons, ["breaks a rule", "numbering conflict"]);
+    assert!(dead[0].blocks && !dead[1].blocks);
+    assert_eq!(world.deliver(vec![other]).await.tally.duplicates, 1);
+    assert_eq!(world.dead().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_after_the_start_makes_nothing_due_before_its_time() {
+    let world = World::new();
+    let later = now().checked_add(Duration::from_secs(7200)).unwrap();
+    let engine = Engine::new(Ledger, world.store.clone(), Limits::default());
+    let mut world = World {
+        engine: engine.started_at(later),
+        ..world
+    };
+    let add = Move::Later(3600, Box::new(Move::Add(1)));
+    world
+        .deliver(vec![event("shop", "account/a", 1, &add)])
+        .await;
+    world.work_due(now()).await;
+    assert_eq!(world.entries("account/a").await, ["shop 1"]);
+    let due = now().checked_add(Duration::from_secs(3600)).unwrap();
+    world.work_due(due).await;
+    assert_eq!(world.entries("account/a").await.len(), 2);
 }
 
 #[tokio::test]

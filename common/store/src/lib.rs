@@ -91,10 +91,19 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// due time of its own. Returns how many there were; in a sound store none.
     fn sweep(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
+    /// Makes due what is held until a time after `beyond`, later than anything is put off: the clock that it was put off by has been set
+    /// back since. What is scheduled keeps its time. Returns how many there were.
+    fn bring_forward(
+        &self,
+        now: Timestamp,
+        beyond: Timestamp,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
     /// When the next held or scheduled event falls due, if any has a due time.
     fn next_due(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
 
-    /// Outbox rows that are due by `now`, in the order in which they were written, at most `limit` rows.
+    /// Outbox rows that are due by `now`, in the order in which they were written, at most `limit` rows. Where more are due, those that
+    /// were tried in vain before get at most half of the room that others want, so that they hold back nothing.
     fn outbox(
         &self,
         now: Timestamp,
@@ -167,6 +176,9 @@ pub trait Store: Clone + Send + Sync + 'static {
         older_than: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// How full the bounded tables are, however much is in them.
+    fn usage(&self) -> impl Future<Output = Result<Usage, StoreError>> + Send;
 
     /// Counts of everything, for status and for deciding whether a role is idle.
     fn summary(&self, now: Timestamp) -> impl Future<Output = Result<Summary, StoreError>> + Send;

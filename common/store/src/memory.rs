@@ -17,7 +17,7 @@ use self::data::Data;
 use crate::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
-    mint,
+    Usage, mint,
 };
 
 /// A store in memory. Clones share it; it is gone with the last of them.
@@ -88,6 +88,10 @@ impl Store for MemoryStore {
         Ok(self.data().sweep(now))
     }
 
+    async fn bring_forward(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.data().bring_forward(now, beyond))
+    }
+
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.data().next_due())
     }
@@ -149,6 +153,10 @@ impl Store for MemoryStore {
 
     async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
         Ok(self.data().prune_replies(older_than, limit))
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        Ok(self.data().usage())
     }
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {

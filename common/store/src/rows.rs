@@ -443,6 +443,11 @@ pub struct Summary {
     pub oldest_held_ms: Option<u64>,
 }
 
+/// How many outbox rows that were tried in vain before a turn of `limit` rows takes, where so many of them and of the others are due.
+pub(crate) fn share_of_again(limit: usize, again: usize, untried: usize) -> usize {
+    again.min(limit - untried.min(limit / 2))
+}
+
 /// How long ago something was, 0 where the clock has gone back since.
 pub(crate) fn age_ms(since: Timestamp, now: Timestamp) -> u64 {
     let age = now.as_millisecond().saturating_sub(since.as_millisecond());

@@ -38,6 +38,7 @@ use self::{
 use crate::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
+    Usage,
 };
 
 /// A store in an SQLite file. Clones share its connections, which close with the last of them.
@@ -212,6 +213,16 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn bring_forward(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+        let may_write = self.may_write();
+        self.writer
+            .run(move |db| {
+                may_write?;
+                held::bring_forward(db, now, beyond)
+            })
+            .await
+    }
+
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         self.writer.run(held::next_due).await
     }
@@ -305,6 +316,10 @@ impl Store for SqliteStore {
                 prune::prune_replies(db, older_than, limit)
             })
             .await
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        self.reader.run(scan::usage).await
     }
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {

@@ -5,14 +5,19 @@ use std::{path::Path, time::Duration};
 use comfy_table::Table;
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Inspector, Namespace, QueueName};
-use doorstep_program::{Failure, Reason};
-use doorstep_runtime::{Limits, limits::Fullness};
+use doorstep_program::{
+    Failure, Reason,
+    output::{print, print_json},
+};
+use doorstep_runtime::{
+    Limits,
+    limits::{Fullness, HELD},
+};
 use doorstep_store::{Gap, Store, Summary};
 use serde::Serialize;
 
 use super::trouble;
 use crate::{
-    output::{print, print_json},
     roles::{RoleEntry, answers},
     settings::Form,
     stores,
@@ -157,12 +162,13 @@ impl RoleReport {
         let now = Timestamp::now();
         let failed = |e| stores::failed(&e);
         let summary = store.summary(now).await.map_err(failed)?;
-        // By the default bounds, which are the only ones.
+        // By the default bounds: a role that runs within others says so itself.
         match Limits::default().fullness(&summary.usage) {
             // What is missing may wait in the queue, but nothing is taken from there any more.
-            Fullness::Full("held") => self.notes.push(
-                "the store's held are at their bound: no deliveries are taken until there is room; settle the dead letters that block \
-                 streams, or step over what is missing by `consumers dead skip ROLE --gap`"
+            Fullness::Full(HELD) => self.notes.push(
+                "the store's held events are at their bound, unless the role runs with a higher --max-held: no deliveries are taken until \
+                 there is room; settle the dead letters that block streams, let the role reach what is missing by a higher --max-held, or \
+                 step over it by `consumers dead skip ROLE --gap`"
                     .to_owned(),
             ),
             Fullness::Full(table) => self.notes.push(format!(

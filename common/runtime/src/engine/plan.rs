@@ -160,8 +160,14 @@ impl<'a, R: Role> Plan<'a, R> {
             Origin::Delivery => match slot.held_at(sequence) {
                 Some(held) if *held == event.id => self.changes.tally.duplicates += 1,
                 Some(_) => self.numbering_conflict(case),
-                None if slot.after.blocked.is_some() && sequence.get() == next => {
-                    self.changes.tally.duplicates += 1;
+                None if sequence.get() == next
+                    && let Some(blocker) = &slot.after.blocked =>
+                {
+                    if dead_letter::is_of(blocker, event) {
+                        self.changes.tally.duplicates += 1;
+                    } else {
+                        self.numbering_conflict(case);
+                    }
                 }
                 None if slot.after.blocked.is_some() || sequence.get() > next => {
                     slot.touched = true;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use doorstep_event::Timestamp;
-use doorstep_store::{Changes, Commit, HeldId, Store, StoreError};
+use doorstep_store::{Changes, Commit, HeldId, Store, StoreError, TrialChange};
 
 use super::{
     Company, Engine, Worked,
@@ -67,7 +67,8 @@ impl<R: Role, S: Store> Engine<R, S> {
             return Ok(None);
         };
         for conflicts in 0..=self.limits.conflicts {
-            let mut due = self.due(started).await?;
+            // A clock that was set back meanwhile makes nothing due before its time.
+            let mut due = self.due(started.min(now)).await?;
             if due.is_empty() {
                 self.start = Start::default();
                 return Ok(None);
@@ -124,9 +125,15 @@ impl<R: Role, S: Store> Engine<R, S> {
             Meeting::Alone => Some(process.alone().await),
             Meeting::Together(_) | Meeting::Condemned(_) => None,
         };
-        if !matches!(meeting, Meeting::Condemned(_)) && !self.count_trials(suspects, now).await? {
-            return Ok(None);
-        }
+        let counted = match meeting {
+            Meeting::Condemned(_) => Vec::new(),
+            Meeting::Together(_) | Meeting::Alone => {
+                let Some(counted) = self.count_trials(suspects, now).await? else {
+                    return Ok(None);
+                };
+                counted
+            }
+        };
         let items: Vec<_> = {
             let _together = match company {
                 Company::Anybody | Company::Others => Some(process.together().await),
@@ -137,20 +144,41 @@ impl<R: Role, S: Store> Engine<R, S> {
         };
         let ends = suspects.iter().filter_map(Suspect::end).collect();
         let attempt = self.attempt(&items, &[], company, ends, now, jitter);
-        let worked = attempt.await?;
-        Ok(worked.map(|(worked, _)| (worked, count)))
+        let worked = attempt.await;
+        if matches!(worked, Err(StoreError::Unusable { .. })) {
+            // The process ends, and not of an event: a state that cannot be read, for one, is no fault of what touches it.
+            self.take_back(counted, now).await;
+        }
+        Ok(worked?.map(|(worked, _)| (worked, count)))
     }
 
-    /// Counts a trial of each that a handler may be asked about. Returns whether that is written.
+    /// Takes trials back, as well as it can be.
+    async fn take_back(&self, counted: Vec<TrialChange>, now: Timestamp) {
+        let mut changes = Changes::at(now);
+        changes.trials = counted
+            .into_iter()
+            .map(|change| TrialChange {
+                before: change.after,
+                after: change.before,
+                ..change
+            })
+            .collect();
+        if !changes.trials.is_empty() {
+            let _ = self.store.commit(changes).await;
+        }
+    }
+
+    /// Counts a trial of each that a handler may be asked about. Returns what is written, `None` on a conflict.
     async fn count_trials(
         &self,
         suspects: &mut [Suspect],
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Vec<TrialChange>>, StoreError> {
         let mut changes = Changes::at(now);
         changes.trials = suspects.iter_mut().filter_map(Suspect::begin).collect();
-        if changes.trials.is_empty() {
-            return Ok(true);
+        let counted = changes.trials.clone();
+        if counted.is_empty() {
+            return Ok(Some(counted));
         }
         let commit = self.store.commit(changes).await;
         for suspect in suspects {
@@ -161,7 +189,7 @@ impl<R: Role, S: Store> Engine<R, S> {
                 Err(_) => suspect.forget(),
             }
         }
-        Ok(matches!(commit?, Commit::Written(_)))
+        Ok(matches!(commit?, Commit::Written(_)).then_some(counted))
     }
 
     /// Has the role read a suspect, if it is to be asked about it.

@@ -19,7 +19,7 @@ use tokio::{
 use super::{Phase, Pulse, RoleStatus, RunError, caller::Waiting, links::Links};
 use crate::{
     Commands, Engine, Incoming, Past, ReadBatch, Role, Worked,
-    limits::Fullness,
+    limits::{CLOCKS_APART, Fullness},
     told::{BatchSettled, BatchWorked, Degraded, Filled, Meters, Paused, RequestMeters, Resumed},
 };
 
@@ -79,7 +79,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 1.. = self.commands.recv_many(&mut commands, limits.batch_commands) => Next::Commands,
                 batch = next_batch(subscription, events, bytes), if !full => match batch {
                     Some(batch) => Next::Batch(batch),
-                    None => Next::Stop,
+                    // Nobody has closed it.
+                    None => return Err(RunError::Broken(self.engine.role().name())),
                 },
             };
             let worked = match next {
@@ -90,9 +91,15 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 }
                 Next::Housekeeping => {
                     self.housekeeping(&usage).await;
+                    // From now on, so that others have their turn however long it took.
+                    housekeeping.reset();
                     continue;
                 }
-                Next::Due => self.work_due(&mut usage).await?,
+                Next::Due => {
+                    let worked = self.work_due(&mut usage).await?;
+                    due.reset();
+                    worked
+                }
                 Next::Commands if full => {
                     for command in commands {
                         command.caller.shed(limits.retry_after);
@@ -315,8 +322,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 self.resume();
                 if worked.is_none() && *usage != Usage::default() {
                     // Another process may have replayed, skipped or relayed: fullness is what the store says, not what we remember.
-                    if let Ok(summary) = self.engine.store().summary(Timestamp::now()).await {
-                        *usage = summary.usage;
+                    if let Ok(now) = self.engine.store().usage().await {
+                        *usage = now;
                     }
                 }
                 Ok(worked)
@@ -333,12 +340,17 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         let now = Timestamp::now();
         let limits = self.engine.limits().clone();
         let store = self.engine.store();
+        // Younger by a margin than events that are refused for their age, like replies.
         let oldest_seen = now
-            .checked_sub(limits.seen_retention)
+            .checked_sub(limits.seen_retention.saturating_add(CLOCKS_APART))
             .unwrap_or(Timestamp::MIN);
+        let latest_due = now
+            .checked_add(limits.retry_longest)
+            .unwrap_or(Timestamp::MAX);
         let gaps_since = now.checked_sub(limits.gap_age).unwrap_or(Timestamp::MIN);
         let looked = async {
             store.sweep(now).await?;
+            store.bring_forward(now, latest_due).await?;
             store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
             store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
             let oldest_reply = limits.oldest_reply(now);

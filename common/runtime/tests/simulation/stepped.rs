@@ -6,7 +6,7 @@ use doorstep_runtime::Limits;
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, Store, StoreError,
-    StreamRow, Summary,
+    StreamRow, Summary, Usage,
 };
 
 use super::{
@@ -253,6 +253,10 @@ impl<S: Store> Store for Stepped<S> {
         self.stepped(self.store.sweep(now)).await
     }
 
+    async fn bring_forward(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+        self.stepped(self.store.bring_forward(now, beyond)).await
+    }
+
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         self.stepped(self.store.next_due()).await
     }
@@ -316,6 +320,10 @@ impl<S: Store> Store for Stepped<S> {
     async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
         self.stepped(self.store.prune_replies(older_than, limit))
             .await
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        self.stepped(self.store.usage()).await
     }
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {

@@ -7,7 +7,9 @@ use doorstep_event::{StreamKey, Timestamp};
 use super::data::{Data, Entity, Stream};
 use crate::{
     Ask, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow,
-    ReplyRow, StreamRow, Summary, rows::age_ms, size::Allowance,
+    ReplyRow, StreamRow, Summary, Usage,
+    rows::{age_ms, share_of_again},
+    size::Allowance,
 };
 
 impl Data {
@@ -89,12 +91,27 @@ impl Data {
     }
 
     pub(super) fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow> {
-        self.outbox
-            .iter()
-            .filter(|(_, owed)| owed.due.is_none_or(|due| due <= now))
+        let due = || self.outbox.iter();
+        let mut again: Vec<_> = due()
+            .filter(|(_, owed)| owed.due.is_some_and(|due| due <= now))
             .take(limit)
+            .collect();
+        let mut untried: Vec<_> = due()
+            .filter(|(_, owed)| owed.due.is_none())
+            .take(limit)
+            .collect();
+        again.truncate(share_of_again(limit, again.len(), untried.len()));
+        untried.truncate(limit - again.len());
+        untried.extend(again);
+        untried.sort_by_key(|(id, _)| **id);
+        untried
+            .into_iter()
             .map(|(_, owed)| owed.row.clone())
             .collect()
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.counters.usage
     }
 
     pub(super) fn entities(&self, after: Option<EntityKey>, limit: usize) -> Vec<EntityRow> {

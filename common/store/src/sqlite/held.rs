@@ -146,3 +146,18 @@ pub(super) fn make_due(db: &mut Db, ids: &[HeldId], now: Timestamp) -> Result<u6
         Ok(End::Commit(made_due as u64))
     })
 }
+
+/// Makes due what is due only after `beyond`.
+pub(super) fn bring_forward(db: &mut Db, now: Timestamp, beyond: Timestamp) -> Result<u64, Stop> {
+    db.write(|tx, _| {
+        let brought = tx
+            .prepare_cached("UPDATE held SET due = ?1 WHERE due > ?2")?
+            .execute(params![nanos(now), nanos(beyond)])?;
+        if brought == 0 {
+            return Ok(End::Rollback(0));
+        }
+        tx.prepare_cached("UPDATE totals SET commits = commits + 1")?
+            .execute([])?;
+        Ok(End::Commit(brought as u64))
+    })
+}

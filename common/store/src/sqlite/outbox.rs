@@ -11,14 +11,14 @@ use super::{
     error::Stop,
     sources::Sources,
 };
-use crate::{DeadId, OutboxId, OutboxKind, OutboxRow};
+use crate::{DeadId, OutboxId, OutboxKind, OutboxRow, rows::share_of_again};
 
 /// Rows that are due, in the order of writing. What was tried in vain and what was never tried are looked for apart, so that any
 /// number of rows that wait for their next try costs the others nothing.
 pub(super) fn outbox(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, Stop> {
     let from = db.outbox_untried_from;
     let (rows, untried_from) = db.read(|conn, sources| {
-        let mut ids = numbers(
+        let mut again = numbers(
             conn,
             "SELECT id FROM outbox INDEXED BY outbox_again WHERE due <= ?1 ORDER BY id LIMIT ?2",
             nanos(now),
@@ -35,9 +35,11 @@ pub(super) fn outbox(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<Ou
             None if limit == 0 => from,
             None => last_number(conn)?.map_or(from, |last| last.saturating_add(1).max(from)),
         };
-        ids.extend(untried);
+        again.truncate(share_of_again(limit, again.len(), untried.len()));
+        let mut ids = untried;
+        ids.truncate(limit - again.len());
+        ids.extend(again);
         ids.sort_unstable();
-        ids.truncate(limit);
         let rows = ids
             .into_iter()
             .map(|id| read(conn, sources, id))

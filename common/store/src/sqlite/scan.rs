@@ -10,7 +10,7 @@ use super::{
     load::{entity_row, stream_row},
     totals::Totals,
 };
-use crate::{EntityKey, EntityRow, Gap, StreamRow, Summary, rows::age_ms};
+use crate::{EntityKey, EntityRow, Gap, StreamRow, Summary, Usage, rows::age_ms};
 
 pub(super) fn entities(
     db: &mut Db,
@@ -141,6 +141,10 @@ pub(super) fn gaps(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<V
         }
         Ok(gaps)
     })
+}
+
+pub(super) fn usage(db: &mut Db) -> Result<Usage, Stop> {
+    db.read(|conn, _| Ok(Totals::read(conn)?.usage))
 }
 
 pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {

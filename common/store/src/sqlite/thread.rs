@@ -70,7 +70,10 @@ impl Worker {
             // Nobody waits any more: that is the caller's right.
             drop(answer.send(result));
         });
-        let gone = || self.place.unavailable("its thread has ended; start again");
+        let gone = || {
+            self.place
+                .unusable("its thread has ended, as it does only when it panics; start again")
+        };
         self.jobs.send(job).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }

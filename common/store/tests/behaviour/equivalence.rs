@@ -16,6 +16,7 @@ use crate::{fixtures::*, folder::Folder};
 enum Step {
     Commit(Vec<Part>),
     Sweep,
+    BringForward(i64),
     Prune(usize),
     PruneTrials(usize),
     PruneReplies(usize),
@@ -154,6 +155,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => vec(part(), 1..6).prop_map(Step::Commit),
         1 => Just(Step::Sweep),
+        1 => (0..60_i64).prop_map(Step::BringForward),
         1 => (0..4_usize).prop_map(Step::Prune),
         1 => (0..4_usize).prop_map(Step::PruneTrials),
         1 => (0..4_usize).prop_map(Step::PruneReplies),
@@ -447,6 +449,10 @@ async fn answer(store: &impl Store, second: i64, step: &Step, changes: &Changes)
     match step {
         Step::Commit(_) => Answer::Commit(store.commit(changes.clone()).await.unwrap()),
         Step::Sweep => Answer::Rows(store.sweep(at(second)).await.unwrap()),
+        Step::BringForward(beyond) => {
+            let beyond = at(second + beyond);
+            Answer::Rows(store.bring_forward(at(second), beyond).await.unwrap())
+        }
         // Which of several ids of one moment are forgotten first is open, so a page is all of them or none.
         Step::PruneTrials(n) => {
             Answer::Rows(store.prune_trials(at(*n as i64 * 10), 1_000).await.unwrap())

@@ -382,3 +382,25 @@ pub async fn a_sweep_finds_what_was_overlooked(store: impl Store) {
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].event, event("order/1", 1));
 }
+
+pub async fn what_was_put_off_by_a_clock_that_was_fast_is_brought_forward(store: impl Store) {
+    let mut changes = Changes::at(at(500));
+    let put_off = |about, until| NewHeld {
+        due: Some(at(until)),
+        ..held(event(about, 2))
+    };
+    changes.hold = vec![
+        put_off("order/1", 560),
+        put_off("order/2", 70),
+        held(event("order/3", 2)),
+    ];
+    changes.schedule = vec![scheduled("order/4", 900)];
+    commit(&store, changes).await;
+    // The clock is at 10 again, and nothing is put off for more than a minute.
+    assert_eq!(store.bring_forward(at(10), at(70)).await.unwrap(), 1);
+    let due = store.due(at(10), 10, u64::MAX).await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].event, event("order/1", 2));
+    assert_eq!(store.bring_forward(at(10), at(70)).await.unwrap(), 0);
+    assert_eq!(store.due(at(899), 10, u64::MAX).await.unwrap().len(), 2);
+}

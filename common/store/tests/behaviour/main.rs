@@ -94,6 +94,7 @@ promises! {
         what_was_put_off_awaits_something_else,
         the_longest_due_comes_first,
         a_sweep_finds_what_was_overlooked,
+        what_was_put_off_by_a_clock_that_was_fast_is_brought_forward,
     }
     unsequenced {
         an_event_without_a_sequence_has_no_place,
@@ -147,6 +148,7 @@ promises! {
         what_is_owed_is_read_in_the_order_of_writing,
         what_is_paid_is_gone_and_paying_again_is_no_conflict,
         what_could_not_be_paid_waits_and_holds_back_no_other,
+        what_fails_again_and_again_leaves_room_for_what_is_new,
         numbers_of_the_outbox_are_never_given_again,
     }
     scans {

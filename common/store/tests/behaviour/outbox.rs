@@ -90,9 +90,37 @@ pub async fn what_could_not_be_paid_waits_and_holds_back_no_other(store: impl St
         owed(&store, 60).await,
         [vec![ids[0], ids[2]], fresh].concat()
     );
-    let rows = store.outbox(at(90), 3).await.unwrap();
+    let rows = store.outbox(at(90), 5).await.unwrap();
     let attempts: Vec<_> = rows.iter().map(|row| row.attempts).collect();
-    assert_eq!(attempts, [1, 2, 1]);
+    assert_eq!(attempts, [1, 2, 1, 0, 0]);
+}
+
+pub async fn what_fails_again_and_again_leaves_room_for_what_is_new(store: impl Store) {
+    commit(&store, owe(1, events(1..=6))).await;
+    let old = owed(&store, 1).await;
+    for id in &old {
+        commit(&store, put_off(*id, 60)).await;
+    }
+    commit(&store, owe(2, events(7..=12))).await;
+    let new = owed(&store, 2).await;
+    let turn = |limit| {
+        let rows = store.outbox(at(60), limit);
+        async {
+            rows.await
+                .unwrap()
+                .into_iter()
+                .map(|row| row.id)
+                .collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(turn(4).await, [&old[..2], &new[..2]].concat());
+    assert_eq!(turn(5).await, [&old[..3], &new[..2]].concat());
+    assert_eq!(turn(10).await, [&old[..5], &new[..5]].concat());
+    // Room that others do not want is taken.
+    commit(&store, pay(&new[1..])).await;
+    assert_eq!(turn(5).await, [&old[..4], &new[..1]].concat());
+    commit(&store, pay(&old[2..])).await;
+    assert_eq!(turn(5).await, [&old[..2], &new[..1]].concat());
 }
 
 pub async fn numbers_of_the_outbox_are_never_given_again(store: impl Store) {

@@ -134,6 +134,25 @@ impl Data {
         }
     }
 
+    /// Makes due what is due only after `beyond`. Returns how many there were.
+    pub(in crate::memory) fn bring_forward(&mut self, now: Timestamp, beyond: Timestamp) -> u64 {
+        let late: Vec<HeldId> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.due.is_some_and(|due| due > beyond))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &late {
+            if let Some(held) = self.held.get(id).cloned() {
+                let due = Some(now);
+                self.held.put(*id, Held { due, ..held });
+            }
+        }
+        self.counters.commits += u64::from(!late.is_empty());
+        self.accept();
+        late.len() as u64
+    }
+
     /// Makes due what should have been and was not. Returns how many there were.
     pub(in crate::memory) fn sweep(&mut self, now: Timestamp) -> u64 {
         let streams: Vec<_> = self
