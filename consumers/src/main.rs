@@ -6,7 +6,6 @@ mod commands;
 mod exit_codes;
 mod health;
 mod idle;
-mod output;
 mod progress;
 mod roles;
 mod settings;

@@ -5,9 +5,12 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done; rows that an import refused are counted and listed, and do not change this
   1    failed in a way that the other codes do not cover; `compare`: something was lost or done twice
+  3    `user`: there is such a user already, or none
   64   wrong usage or settings; all wrong settings are listed at once
   65   wrong input data: not gzip, not CSV, truncated, other columns; `publish`: at least one line was refused
   66   the input file is missing or cannot be opened
   69   the broker cannot be reached, or does not take the events
-  74   reading or writing a file failed
+  70   broke off: a mistake in the program
+  73   a store cannot be created or opened
+  74   reading or writing a store or file failed
   130  stopped by SIGINT or SIGTERM: what was confirmed is told, and a second signal ends at once";

@@ -196,17 +196,16 @@ fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
         "restaurant" => RoleName::Restaurant,
         _ => RoleName::Operator,
     };
-    let restaurant = match args.restaurant {
-        Some(text) => wrong
-            .note("--restaurant", RestaurantId::new(&text))
-            .map(Some),
-        None => Some(None),
+    let restaurant = args.restaurant.as_deref().map(RestaurantId::new);
+    let standing = match restaurant.transpose() {
+        Ok(restaurant) => role.at(restaurant).map_err(str::to_owned),
+        Err(error) => Err(error.to_string()),
     };
+    let standing = wrong.note("--restaurant", standing);
     Some(Job::User(UserJob::Add {
         folder: args.store.folder,
         name: name?,
-        role,
-        restaurant: restaurant?,
+        standing: standing?,
     }))
 }
 

@@ -13,6 +13,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::Wrong;
 
+/// Where programs of all kinds look for a collector.
+const USUAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
 /// Where the broker is, and what is Doorstep's there.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Broker")]
@@ -120,16 +123,13 @@ impl TelemetryArgs {
             "--log-format (DOORSTEP_LOG_FORMAT)",
             self.log_format.parse::<LogFormat>(),
         );
+        let ours = self.otlp_endpoint.clone();
+        let ours = ours.map(|text| ("--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)", text));
         // What every program that OpenTelemetry knows is told by.
-        let usual = || env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
-        let endpoint = self.otlp_endpoint.clone().or_else(usual);
-        let collector = match endpoint.filter(|text| !text.is_empty()) {
-            Some(text) => wrong
-                .note(
-                    "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
-                    text.parse::<HttpUrl>(),
-                )
-                .map(Some),
+        let usual = || Some((USUAL_ENDPOINT, env::var(USUAL_ENDPOINT).ok()?));
+        let endpoint = ours.or_else(usual).filter(|(_, text)| !text.is_empty());
+        let collector = match endpoint {
+            Some((name, text)) => wrong.note(name, text.parse::<HttpUrl>()).map(Some),
             None => Some(None),
         };
         Some(TelemetrySettings {

@@ -4,10 +4,12 @@
 //! - [`args`]: arguments that several programs take, each with what makes settings of it.
 //! - [`Wrong`] and [`read`]: checking what was typed, and telling everything that is wrong at once.
 //! - [`Failure`] and [`Reason`]: why a program ends without having done its work, and its exit code.
+//! - [`output`]: standard output, whose reader may have had enough.
 //! - [`Stop`]: the user's wish to stop.
 
 pub mod args;
 mod failure;
+pub mod output;
 pub mod read;
 pub mod start;
 mod stop;

@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{Failure, Reason, output::cannot_write};
 use doorstep_store::{EntityRow, Store};
 
-use crate::{output::cannot_write, settings::Place, stores};
+use crate::{settings::Place, stores};
 
 /// How many entities are read at a time: the store is not kept busy for longer than that takes.
 const PAGE: usize = 1_000;

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{Failure, Reason, output::print};
 use doorstep_telemetry::health::{Liveness, Question, Readiness, Standing, ask};
 use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
-use crate::{output::print, settings::Form, text::clean};
+use crate::{settings::Form, text::clean};
 
 /// How long the answer may take.
 const LIMIT: Duration = Duration::from_secs(5);

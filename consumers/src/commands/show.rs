@@ -1,12 +1,11 @@
 //! `consumers show`: the state of one entity.
 
 use doorstep_contracts::ROLES;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{Failure, Reason, output::print};
 use doorstep_store::{Ask, EntityKey, Store};
 
 use super::export::write_line;
 use crate::{
-    output::print,
     settings::{Form, Place},
     stores,
     text::indented,

@@ -302,11 +302,17 @@ fn mode(dry_run: bool) -> Mode {
 fn by(name: Option<String>, reason: Option<&str>, wrong: &mut Wrong) -> Option<By> {
     let name = name.unwrap_or_else(user_at_host);
     let operator = wrong.note("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
-    let by = By::new(operator?, Timestamp::now());
-    match reason {
-        Some(reason) => wrong.note("--reason", by.because(reason)),
-        None => Some(by),
-    }
+    let now = Timestamp::now();
+    let known = operator.map(|operator| By::new(operator, now));
+    let Some(reason) = reason else {
+        return known;
+    };
+    // Checked whoever gives it, so that all that is wrong is told at once.
+    let is_known = known.is_some();
+    let by = known.unwrap_or_else(|| By::from(now));
+    wrong
+        .note("--reason", by.because(reason))
+        .filter(|_| is_known)
 }
 
 /// Who is at the keyboard, as far as the system tells.

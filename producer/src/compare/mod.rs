@@ -29,7 +29,10 @@ use std::{fmt, fs, path::PathBuf, sync::Arc};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::BrokerSettings;
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{
+    Failure, Reason, Stop,
+    output::{cannot_write, print},
+};
 
 pub(crate) use args::{COMPARE_HELP, CompareArgs, CompareWorkArgs, WORK_COMMAND};
 pub(crate) use inside::{WorkSettings, work};
@@ -113,19 +116,18 @@ pub(crate) async fn run(settings: CompareSettings, mut stop: Stop) -> Result<(),
     // Empty by now, or told of.
     let _ = fs::remove_dir(std::env::temp_dir().join(format!("doorstep-{run}")));
     let report = Report::of(&settings, measured?);
-    match settings.form {
-        Form::Text => print!("{}", table::text(&report)),
-        Form::Json => println!("{}", report.json()?),
-    }
+    // Before anything is printed, whose reader may be gone.
     if let Some(path) = &settings.svg {
         let svg = picture::svg(&report)?;
-        fs::write(path, svg).map_err(|e| {
-            let path = path.display();
-            Failure::new(
-                Reason::Io,
-                format!("cannot write the picture to {path}: {e}"),
-            )
-        })?;
+        fs::write(path, svg)
+            .map_err(|e| cannot_write(&format!("the picture {}", path.display()), &e))?;
+    }
+    match settings.form {
+        Form::Text => print(|out| out.write_all(table::text(&report).as_bytes()))?,
+        Form::Json => {
+            let json = report.json()?;
+            print(|out| writeln!(out, "{json}"))?;
+        }
     }
     report.broken_promise().map_or(Ok(()), Err)
 }

@@ -25,7 +25,7 @@ use std::{
 };
 
 use doorstep_messaging::{AskSettings, BrokerSettings, Requester};
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{Failure, Reason, Stop, output::print};
 use doorstep_runtime::{
     Limits, SharedProcess,
     runner::{self, Phase, RunSettings},
@@ -117,7 +117,12 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     let address = listener
         .local_addr()
         .map_err(|e| cannot_listen(settings.listen, &e))?;
-    println!("listens on http://{address}; its description is at http://{address}/openapi.json");
+    print(|out| {
+        writeln!(
+            out,
+            "listens on http://{address}; its description is at http://{address}/openapi.json"
+        )
+    })?;
     let router = routes::router(Arc::new(app), settings.requests);
     let unfinished = tokio::spawn(abandon_unfinished(books));
     let mut status = gateway.watch();
@@ -148,8 +153,7 @@ pub(crate) fn print_openapi() -> Result<(), Failure> {
     let text = routes::document()
         .to_pretty_json()
         .map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
-    println!("{text}");
-    Ok(())
+    print(|out| writeln!(out, "{text}"))
 }
 
 /// The gateway's store; created where there is none.

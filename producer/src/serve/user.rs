@@ -1,19 +1,17 @@
 //! `producer user`: adds users and ends their sessions, beside a gateway that may be running on the same store.
 
 use std::{
-    env,
+    env::{self, VarError},
     io::{self, BufRead, IsTerminal},
     path::PathBuf,
 };
 
-use doorstep_contracts::RestaurantId;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{Failure, Reason, output::print};
 
 use super::{
     auth::{MAX_CHARS, Password, hash},
     books::{Books, BooksError},
-    role::{AddUser, RevokeTokens, UserName},
-    routes::RoleName,
+    role::{AddUser, RevokeTokens, Standing, UserName},
 };
 
 /// Where a password may stand beside standard input.
@@ -29,9 +27,7 @@ pub(crate) enum UserJob {
         /// Who.
         name: UserName,
         /// As what.
-        role: RoleName,
-        /// At which restaurant.
-        restaurant: Option<RestaurantId>,
+        standing: Standing,
     },
     /// End all sessions of one.
     Revoke {
@@ -51,12 +47,8 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
         UserJob::Add {
             folder,
             name,
-            role,
-            restaurant,
+            standing,
         } => {
-            let wrong =
-                |text: &str| Failure::new(Reason::Settings, format!("--restaurant: {text}"));
-            let standing = role.at(restaurant).map_err(wrong)?;
             let hash = hash(&password()?).map_err(|e| Failure::new(Reason::Failed, e))?;
             let add = AddUser {
                 name: name.clone(),
@@ -65,32 +57,40 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
             };
             let books = Books::alone(super::open(&folder)?);
             books.obey(&add).await.map_err(failed)?;
-            println!("{name} may log in");
+            print(|out| writeln!(out, "{name} may log in"))
         }
         UserJob::Revoke { folder, name } => {
             let books = Books::alone(super::open(&folder)?);
             let revoke = RevokeTokens { name: name.clone() };
             books.obey(&revoke).await.map_err(failed)?;
-            println!("no token of {name} is good any more; a running gateway notices within 5 s");
+            print(|out| {
+                writeln!(
+                    out,
+                    "no token of {name} is good any more; a running gateway notices within 5 s"
+                )
+            })
         }
     }
-    Ok(())
 }
 
 /// The password: from the environment, or a line of standard input. Never an argument, which other users of the machine can read.
 fn password() -> Result<Password, Failure> {
-    let text = match env::var(VARIABLE) {
-        Ok(text) => text,
-        Err(_) => {
+    let (from, text) = match env::var(VARIABLE) {
+        Ok(text) => (VARIABLE, text),
+        Err(VarError::NotUnicode(_)) => {
+            let text = format!("{VARIABLE}: it is no UTF-8");
+            return Err(Failure::new(Reason::Settings, text));
+        }
+        Err(VarError::NotPresent) => {
             if io::stdin().is_terminal() {
                 eprintln!(
                     "type the password and Enter; it is shown as you type, so rather pipe it in or set {VARIABLE}"
                 );
             }
-            line()?
+            ("standard input", line()?)
         }
     };
-    Password::try_from(text).map_err(|e| Failure::new(Reason::Settings, e))
+    Password::try_from(text).map_err(|e| Failure::new(Reason::Settings, format!("{from}: {e}")))
 }
 
 fn line() -> Result<String, Failure> {

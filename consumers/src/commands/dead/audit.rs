@@ -1,11 +1,13 @@
 //! `consumers dead audit`.
 
-use doorstep_program::Failure;
+use doorstep_program::{
+    Failure,
+    output::{print, print_json},
+};
 use doorstep_store::{AuditFilter, AuditId, AuditPage, AuditRow, Store};
 
 use super::record::{RecordView, action};
 use crate::{
-    output::{print, print_json},
     settings::{Form, Place},
     stores,
     text::{clean, shortened, table, time},

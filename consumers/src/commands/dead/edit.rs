@@ -1,7 +1,7 @@
 //! `consumers dead edit`: other data for one dead letter or for all of a kind, stored only if the role would take it.
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{Failure, Reason, output::print};
 use doorstep_runtime::operate::{self, By, Edit, OperateError};
 use doorstep_store::{DeadId, DeadRow};
 
@@ -14,7 +14,6 @@ use super::{
     skip::failed,
 };
 use crate::{
-    output::print,
     progress::Progress,
     roles::RoleEntry,
     settings::{

@@ -1,6 +1,6 @@
 //! `consumers dead export`: dead letters as JSON lines, complete, so that they can be looked at, edited and taken back.
 
-use doorstep_program::Failure;
+use doorstep_program::{Failure, output::print_json};
 use doorstep_store::{DeadRow, Store};
 use serde::Serialize;
 
@@ -11,7 +11,6 @@ use super::{
     view::{DeadInFull, Original},
 };
 use crate::{
-    output::print_json,
     settings::{Place, dead::Chosen},
     stores,
 };

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use comfy_table::Table;
-use doorstep_program::Failure;
+use doorstep_program::{
+    Failure,
+    output::{print, print_json},
+};
 use doorstep_store::{DeadFilter, DeadGroup, DeadRow, DeadStatus, Store};
 use serde::Serialize;
 
 use super::view::DeadView;
 use crate::{
-    output::{print, print_json},
     roles::RoleEntry,
     settings::{Form, dead::Listing},
     stores::{self, RoleStore},

@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{Failure, Reason, Stop, output::print};
 use doorstep_runtime::operate::{self, By, OperateError, Run};
 use doorstep_store::{DeadFilter, DeadId, DeadStatus, Store};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -17,7 +17,6 @@ use super::{
     skip::{WHEN, failed},
 };
 use crate::{
-    output::print,
     progress::Progress,
     settings::{
         Place,

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use doorstep_event::{Event, Sequence, headers};
-use doorstep_program::Failure;
+use doorstep_program::{
+    Failure,
+    output::{print, print_json},
+};
 use doorstep_store::{Ask, AuditAction, AuditFilter, AuditRow, DeadId, DeadRow, Store};
 use serde::Serialize;
 
@@ -14,7 +17,6 @@ use super::{
     view::{DeadInFull, Original, body},
 };
 use crate::{
-    output::{print, print_json},
     settings::{Form, Place},
     stores,
     text::{clean, indented, time},

@@ -1,12 +1,11 @@
 //! `consumers dead skip`: transactions on the role's store, whether the role runs or not.
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{Failure, Reason, output::print};
 use doorstep_runtime::operate::{self, By, OperateError};
 
 use super::choice::open_ids;
 use crate::{
-    output::print,
     settings::{GapRange, Place, dead::Chosen},
     stores,
 };

@@ -3,10 +3,10 @@
 //! The virtual host itself is not in it: importing one that exists would overwrite its description.
 
 use doorstep_messaging::{Namespace, Topology};
-use doorstep_program::Failure;
+use doorstep_program::{Failure, output::print};
 use serde_json::{Value, json};
 
-use crate::{output::print, roles};
+use crate::roles;
 
 /// Prints what `rabbitmqctl import_definitions` and `POST /api/definitions` take.
 ///

@@ -1,15 +1,13 @@
 //! `consumers topology permissions`: the least rights of a user for each thing that Doorstep does.
 
 use doorstep_messaging::{DeclaredBy, Namespace, Rights, Topology};
-use doorstep_program::Failure;
+use doorstep_program::{
+    Failure,
+    output::{print, print_json},
+};
 use serde::Serialize;
 
-use crate::{
-    output::{print, print_json},
-    roles,
-    settings::Form,
-    text::table,
-};
+use crate::{roles, settings::Form, text::table};
 
 /// Whose rights, where.
 #[derive(Debug)]

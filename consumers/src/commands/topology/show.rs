@@ -1,14 +1,12 @@
 //! `consumers topology show`: what Doorstep declares on the broker.
 
 use doorstep_messaging::{Argument, Namespace, Topology};
-use doorstep_program::Failure;
-
-use crate::{
+use doorstep_program::{
+    Failure,
     output::{print, print_json},
-    roles,
-    settings::Form,
-    text::table,
 };
+
+use crate::{roles, settings::Form, text::table};
 
 /// Shows the topology of all roles in this namespace.
 ///

@@ -3,11 +3,13 @@
 use std::fmt::Write;
 
 use doorstep_messaging::{BrokerSettings, Finding, Topology, Verified, verify as look};
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{
+    Failure, Reason,
+    output::{print, print_json},
+};
 use serde::Serialize;
 
 use crate::{
-    output::{print, print_json},
     roles::{self, RoleEntry},
     settings::Form,
 };

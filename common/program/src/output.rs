@@ -2,14 +2,15 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use doorstep_program::{Failure, Reason};
 use serde::Serialize;
+
+use crate::{Failure, Reason};
 
 /// Writes to standard output. A reader that has gone (`| head`) has had enough, and that is no failure.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(cannot_write("standard output", &e)),
@@ -21,7 +22,7 @@ pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     print(|out| {
         serde_json::to_writer(&mut *out, value)?;
         out.write_all(b"\n")
@@ -29,6 +30,6 @@ pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
 }
 
 /// Says that something cannot be written.
-pub(crate) fn cannot_write(what: &str, error: &io::Error) -> Failure {
+pub fn cannot_write(what: &str, error: &io::Error) -> Failure {
     Failure::new(Reason::Io, format!("cannot write {what}: {error}"))
 }
