@@ -107,7 +107,12 @@ pub(crate) struct RunArgs {
     pub(crate) roles: Vec<String>,
 
     /// Stop by itself once for this whole time nothing was ready or unsettled in the queues of these roles, their outboxes were empty
-    /// and nothing held could become due by itself: with exit code 0, or 2 and a list if anything is blocked, missing or dead.
+    /// and nothing held could become due by itself: with exit code 0, or 2 and a list if anything is blocked, missing or dead, or if a
+    /// full store keeps a role from taking more.
+    ///
+    /// Of what another process has taken from the same queues, only the commits to the store are seen. Where there is one, all has to be
+    /// quiet for at least four heartbeats (40 s): by then the broker has given up a process that is frozen or cut off, and has handed
+    /// what it had taken to this one. A process that is alive and amid one batch for longer than that is not waited for.
     #[arg(long, value_name = "TIME")]
     pub(crate) until_idle: Option<String>,
 

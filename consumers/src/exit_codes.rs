@@ -5,7 +5,8 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed in a way that the other codes do not cover
-  2    `run --until-idle`: all is worked, but something is blocked, missing or dead; `dead replay`: some were refused anew;
+  2    `run --until-idle`: all is worked that can be, but something is blocked, missing or dead, or a store is full;
+       `dead replay`: some were refused anew;
        `topology verify`: the broker differs;
        `health`: not every role does its work, or something is stuck
   3    `dead`: already settled or edited by somebody else

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct RoleLook {
     /// Messages ready in the role's queues; `None` where they could not be looked at.
     pub(crate) ready: Option<u64>,
-    /// Whether the role takes deliveries: one that starts, is paused or is full has not done its work.
-    pub(crate) taking: bool,
+    /// Whether the role takes deliveries.
+    pub(crate) takes: Takes,
+    /// Whether another process worked the role's queues when this one joined: what that has taken is known to nobody else.
+    pub(crate) beside_others: bool,
     /// Deliveries that the role has taken and not settled.
     pub(crate) unsettled: usize,
     /// Rows in the outbox.
@@ -19,13 +21,26 @@ pub(crate) struct RoleLook {
     pub(crate) commits: u64,
 }
 
+/// Whether a role takes deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// It does.
+    Yes,
+    /// It takes none until this table of its store has room. Whatever waits for it can wait for ever.
+    Full(&'static str),
+    /// Not now: it starts, is paused, or has lost its connection.
+    NotNow,
+}
+
 impl RoleLook {
     fn is_quiet(&self) -> bool {
-        self.ready == Some(0)
-            && self.taking
-            && self.unsettled == 0
-            && self.owed == 0
-            && self.held_due == 0
+        let deliveries = match self.takes {
+            Takes::Yes => self.ready == Some(0) && self.unsettled == 0,
+            // Only what makes room by itself is waited for.
+            Takes::Full(_) => true,
+            Takes::NotNow => false,
+        };
+        deliveries && self.owed == 0 && self.held_due == 0
     }
 }
 
@@ -40,10 +55,15 @@ pub(crate) struct Look {
     pub(crate) roles: Option<Vec<RoleLook>>,
 }
 
+/// How many heartbeats it takes until the broker has certainly given up a process that shows no sign of life, and what that had taken
+/// is ready again: three, and a margin.
+const HEARTBEATS: u32 = 4;
+
 /// Remembers since when everything has been quiet.
 #[derive(Debug)]
 pub(crate) struct IdleWatch {
     window: Duration,
+    window_beside_others: Duration,
     quiet: Option<Quiet>,
 }
 
@@ -55,9 +75,14 @@ struct Quiet {
 
 impl IdleWatch {
     /// Nothing was seen yet.
-    pub(crate) fn new(window: Duration) -> Self {
+    ///
+    /// A process that is alive and has taken something writes what becomes of it, which is seen. One that is frozen or cut off writes
+    /// nothing until the broker has given it up and hands what it had taken to another. So beside others it has to be quiet for longer
+    /// than that takes.
+    pub(crate) fn new(window: Duration, heartbeat: Duration) -> Self {
         Self {
             window,
+            window_beside_others: window.max(heartbeat.saturating_mul(HEARTBEATS)),
             quiet: None,
         }
     }
@@ -73,10 +98,15 @@ impl IdleWatch {
             self.quiet = None;
             return false;
         };
+        let window = if roles.iter().any(|role| role.beside_others) {
+            self.window_beside_others
+        } else {
+            self.window
+        };
         let commits: Vec<u64> = roles.iter().map(|role| role.commits).collect();
         match &self.quiet {
             Some(quiet) if quiet.commits == commits => {
-                look.began.saturating_duration_since(quiet.since) >= self.window
+                look.began.saturating_duration_since(quiet.since) >= window
             }
             _ => {
                 self.quiet = Some(Quiet {
@@ -94,11 +124,13 @@ mod tests {
     use super::*;
 
     const WINDOW: Duration = Duration::from_secs(3);
+    const HEARTBEAT: Duration = Duration::from_secs(10);
 
     fn quiet() -> RoleLook {
         RoleLook {
             ready: Some(0),
-            taking: true,
+            takes: Takes::Yes,
+            beside_others: false,
             unsettled: 0,
             owed: 0,
             held_due: 0,
@@ -110,7 +142,7 @@ mod tests {
 
     impl Clock {
         fn start() -> Self {
-            Self(Instant::now(), IdleWatch::new(WINDOW))
+            Self(Instant::now(), IdleWatch::new(WINDOW, HEARTBEAT))
         }
 
         /// A look that is begun after so many seconds and takes a tenth of one.
@@ -153,7 +185,7 @@ mod tests {
                 ..quiet()
             },
             RoleLook {
-                taking: false,
+                takes: Takes::NotNow,
                 ..quiet()
             },
             RoleLook {
@@ -174,6 +206,46 @@ mod tests {
             assert!(!clock.see(6.0, &[quiet(), quiet()]), "{busy:?}");
             assert!(clock.see(7.2, &[quiet(), quiet()]), "{busy:?}");
         }
+    }
+
+    #[test]
+    fn beside_others_it_has_to_be_quiet_until_the_broker_has_given_up_whoever_is_dead() {
+        let beside = RoleLook {
+            beside_others: true,
+            ..quiet()
+        };
+        let mut clock = Clock::start();
+        let roles = [quiet(), beside];
+        assert!(!clock.see(0.0, &roles));
+        assert!(!clock.see(39.9, &roles));
+        assert!(clock.see(40.1, &roles));
+    }
+
+    #[test]
+    fn a_full_role_is_idle_once_nothing_makes_room_by_itself() {
+        let full = RoleLook {
+            ready: Some(12),
+            takes: Takes::Full("dead letters"),
+            unsettled: 2_000,
+            ..quiet()
+        };
+        for busy in [
+            RoleLook {
+                owed: 1,
+                ..full.clone()
+            },
+            RoleLook {
+                held_due: 1,
+                ..full.clone()
+            },
+        ] {
+            let mut clock = Clock::start();
+            assert!(!clock.see(0.0, std::slice::from_ref(&busy)));
+            assert!(!clock.see(9.0, &[busy]));
+        }
+        let mut clock = Clock::start();
+        assert!(!clock.see(0.0, std::slice::from_ref(&full)));
+        assert!(clock.see(3.1, &[full]));
     }
 
     #[test]

@@ -39,13 +39,15 @@ impl Demo {
         let broker = own_vhost(found.broker(), "demo")?;
         let stage = Stage::new("demo", broker.clone())?;
 
-        let mut roles = stage.start_roles()?;
+        let roles = stage.start_roles()?;
         say(&format!(
             "roles are running; their log is {}",
             stage.log().display()
         ));
         self.play(&stage)?;
         say("waiting until everything is worked");
+        // Whoever is alone knows of all that is taken and not settled, and need not wait for signs of life of others.
+        roles.stop()?;
         stage.wait_until_idle()?;
         let summary = Summary::of(&stage)?;
         println!("\n{summary}");
@@ -54,6 +56,7 @@ impl Demo {
             bail!("the summary does not add up: see {}", stage.log().display());
         }
         if stdout().is_terminal() {
+            let mut roles = stage.start_roles()?;
             println!(
                 "look around with, for instance:\n{}",
                 stage.command_line("consumers dead list")
@@ -66,7 +69,6 @@ impl Demo {
                 stage.log().display()
             );
         }
-        roles.stop()?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -115,7 +115,7 @@ impl Stage {
         Roles::new(child)
     }
 
-    /// A second process of the same roles and stores is safe beside the first, and ends when all is worked.
+    /// Runs all roles until all is worked. Safe beside others of the same roles and stores, but then it takes most of a minute.
     pub(crate) fn wait_until_idle(&self) -> Result<Idle> {
         let status = self
             .consumers(&["run", "--until-idle", "3s"])?

@@ -50,6 +50,9 @@ pub struct LinkState {
     /// Of a subscription, the queues that were found not to be those consumed from before: what waited in the old ones is gone. Each
     /// once, with the latest time that it was found so.
     pub possible_loss: Vec<PossibleLoss>,
+    /// Of a subscription, whether somebody else had messages of its queues, or was being given them, when its present connection began
+    /// to consume. Of queues with a single active consumer, whoever is not the first knows nothing of what the first has taken.
+    pub beside_others: bool,
     /// How often a connection was made: 1 is the first.
     pub connections: u64,
 }
@@ -62,6 +65,7 @@ impl LinkState {
             last_loss: None,
             created: Vec::new(),
             possible_loss: Vec::new(),
+            beside_others: false,
             connections: 0,
         }
     }
@@ -118,6 +122,15 @@ impl LinkReport {
         self.state.send_modify(|state| {
             state.possible_loss.retain(|old| old.queue != loss.queue);
             state.possible_loss.push(loss);
+        });
+    }
+
+    /// Whether somebody else works the queues, too. Told before the connection counts as made.
+    pub(crate) fn beside_others(&self, others: bool) {
+        self.state.send_if_modified(|state| {
+            let changed = state.beside_others != others;
+            state.beside_others = others;
+            changed
         });
     }
 

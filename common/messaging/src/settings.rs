@@ -69,6 +69,16 @@ impl BrokerSettings {
         })
     }
 
+    /// The longest heartbeat of all addresses: a peer that shows no sign of life has been noticed everywhere after three of it.
+    #[must_use]
+    pub fn longest_heartbeat(&self) -> Duration {
+        let heartbeats = self.addresses.iter().map(|address| {
+            let own = address.heartbeat_seconds().map(u64::from);
+            own.map_or(self.heartbeat, Duration::from_secs)
+        });
+        heartbeats.max().unwrap_or(self.heartbeat)
+    }
+
     /// Waits before trying again, not at all before the first time.
     pub(crate) async fn backoff_after(&self, failures: u32) {
         if let Some(repeats) = failures.checked_sub(1) {
@@ -172,6 +182,17 @@ mod tests {
         let settings = BrokerSettings::new("amqp://a, amqp://b:5673/x", "doorstep").unwrap();
         let hosts: Vec<_> = settings.addresses.iter().map(Address::host).collect();
         assert_eq!(hosts, ["a", "b"]);
+    }
+
+    #[test]
+    fn the_longest_heartbeat_is_that_of_an_address_or_the_usual_one() {
+        let longest = |url_list| {
+            let settings = BrokerSettings::new(url_list, "doorstep").unwrap();
+            settings.longest_heartbeat().as_secs()
+        };
+        assert_eq!(longest("amqp://a/%2f?heartbeat=5"), 5);
+        assert_eq!(longest("amqp://a/%2f?heartbeat=5,amqp://b"), 10);
+        assert_eq!(longest("amqp://a/%2f?heartbeat=60,amqp://b"), 60);
     }
 
     #[test]

@@ -19,10 +19,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::trouble;
+use super::trouble::{self, FullRole};
 use crate::{
     health,
-    idle::{IdleWatch, Look, RoleLook},
+    idle::{IdleWatch, Look, RoleLook, Takes},
     roles::{self, RoleEntry},
     settings::RunJob,
     stop::ended_at_once,
@@ -51,8 +51,8 @@ enum End {
     Wanted,
     /// A role has ended by itself, which none does unless it failed for good.
     Failed,
-    /// All is worked.
-    Idle,
+    /// All is worked that can be. These roles are full, and take nothing more.
+    Idle(Vec<FullRole>),
 }
 
 /// Runs roles until something ends them.
@@ -82,7 +82,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     let end = tokio::select! {
         () = stop.wanted() => End::Wanted,
         () = first_end(&crew) => End::Failed,
-        () = all_idle(&crew, &job) => End::Idle,
+        full = all_idle(&crew, &job) => End::Idle(full),
     };
     if matches!(end, End::Wanted) {
         tracing::info!(grace = ?job.grace, "stopping; a second signal ends at once");
@@ -104,9 +104,9 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
         }
         stores.push((role.name, store));
     }
-    let trouble = match end {
-        End::Idle if failures.is_empty() => trouble::report(&stores).await,
-        End::Idle | End::Wanted | End::Failed => Ok(()),
+    let trouble = match &end {
+        End::Idle(full) if failures.is_empty() => trouble::report(&stores, full).await,
+        End::Idle(_) | End::Wanted | End::Failed => Ok(()),
     };
     // Holds on to the stores as well.
     drop(endpoint);
@@ -118,7 +118,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
         return Err(failure);
     }
     match end {
-        End::Idle => trouble,
+        End::Idle(_) => trouble,
         End::Wanted if job.until_idle.is_some() => Err(Failure::new(
             Reason::Interrupted,
             "interrupted before all was worked; nothing is lost, what is left waits in the queues",
@@ -221,19 +221,27 @@ async fn first<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
     .await;
 }
 
-/// Waits until all has been quiet for the whole window; for ever if that was not asked for. Cancel-safe.
-async fn all_idle(crew: &[Member], job: &RunJob) {
+/// Waits until all has been quiet for the whole window; for ever if that was not asked for. Returns the roles that are full then.
+/// Cancel-safe.
+async fn all_idle(crew: &[Member], job: &RunJob) -> Vec<FullRole> {
     let Some(window) = job.until_idle else {
         return std::future::pending().await;
     };
-    let mut watch = IdleWatch::new(window);
+    let mut watch = IdleWatch::new(window, job.broker.longest_heartbeat());
     let mut inspector = None;
+    let mut told = false;
     let mut timer = interval((window / LOOKS_PER_WINDOW).min(LOOK_EVERY));
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
         let began = Instant::now();
         let seen = look(crew, &job.broker, &mut inspector).await;
+        if !told && is_beside_others(seen.as_deref()) {
+            told = true;
+            tracing::info!(
+                "another process works these queues, too: all has to be quiet until it would be missed"
+            );
+        }
         let look = Look {
             began,
             ended: Instant::now(),
@@ -241,9 +249,28 @@ async fn all_idle(crew: &[Member], job: &RunJob) {
         };
         if watch.see(&look) {
             tracing::info!(window = ?window, "all is worked");
-            return;
+            return full(crew, look.roles.as_deref());
         }
     }
+}
+
+fn is_beside_others(seen: Option<&[RoleLook]>) -> bool {
+    seen.is_some_and(|roles| roles.iter().any(|role| role.beside_others))
+}
+
+/// The roles that were seen to be full.
+fn full(crew: &[Member], seen: Option<&[RoleLook]>) -> Vec<FullRole> {
+    let roles = crew.iter().zip(seen.unwrap_or_default());
+    roles
+        .filter_map(|(member, look)| match look.takes {
+            Takes::Full(table) => Some(FullRole {
+                role: member.role.name,
+                table,
+                ready: look.ready,
+            }),
+            Takes::Yes | Takes::NotNow => None,
+        })
+        .collect()
 }
 
 async fn look(
@@ -264,10 +291,16 @@ async fn look(
             None => None,
         };
         let status = member.running.status();
+        let link = Consuming::of(&member.running);
         let summary = member.store.summary(Timestamp::now()).await.ok()?;
         looks.push(RoleLook {
             ready,
-            taking: status.phase == Phase::Taking,
+            takes: match status.phase {
+                Phase::Full { table } => Takes::Full(table),
+                Phase::Taking if link.is_connected => Takes::Yes,
+                _ => Takes::NotNow,
+            },
+            beside_others: link.beside_others,
             unsettled: status.unsettled,
             owed: summary.usage.outbox.rows,
             // What is scheduled is waited for once its time has come, not before.
@@ -276,6 +309,26 @@ async fn look(
         });
     }
     Some(looks)
+}
+
+/// What there is to know of the connection by which a role consumes.
+#[derive(Default)]
+struct Consuming {
+    is_connected: bool,
+    beside_others: bool,
+}
+
+impl Consuming {
+    fn of(running: &RunningRole) -> Self {
+        let vitals = running.vitals();
+        vitals.links().map_or_else(Self::default, |links| {
+            let link = links.consume.borrow();
+            Self {
+                is_connected: link.is_connected(),
+                beside_others: link.beside_others,
+            }
+        })
+    }
 }
 
 /// Messages that are ready in a role's queues.

@@ -1,4 +1,5 @@
-//! What is left to an operator once everything that could be worked is worked: blocked streams, missing events, dead letters.
+//! What is left to an operator once everything that could be worked is worked: blocked streams, missing events, dead letters, and stores
+//! that are full.
 
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason};
@@ -14,12 +15,26 @@ const NAMED: usize = 10;
 /// How much of a dead letter's detail is told.
 const DETAIL_CHARS: usize = 200;
 
-/// Reports whether anything is left to an operator.
+/// A role that takes nothing more, since a table of its store is full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FullRole {
+    /// The role.
+    pub(crate) role: &'static str,
+    /// The table.
+    pub(crate) table: &'static str,
+    /// Messages that wait in its queues; `None` where they could not be looked at.
+    pub(crate) ready: Option<u64>,
+}
+
+/// Reports whether anything is left to an operator. The roles that were full come first.
 ///
 /// # Errors
 /// Lists what is; or a store cannot be read.
-pub(crate) async fn report<S: Store>(roles: &[(&'static str, S)]) -> Result<(), Failure> {
-    let mut lines = Vec::new();
+pub(crate) async fn report<S: Store>(
+    roles: &[(&'static str, S)],
+    full: &[FullRole],
+) -> Result<(), Failure> {
+    let mut lines: Vec<String> = full.iter().map(of_full).collect();
     for (role, store) in roles {
         lines.extend(of_role(role, store).await?);
     }
@@ -29,7 +44,7 @@ pub(crate) async fn report<S: Store>(roles: &[(&'static str, S)]) -> Result<(), 
     let list: String = lines.iter().map(|line| format!("\n  {line}")).collect();
     Err(Failure::new(
         Reason::Trouble,
-        format!("all is worked, but not all is well:{list}"),
+        format!("all is worked that can be, but not all is well:{list}"),
     ))
 }
 
@@ -68,6 +83,22 @@ async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, Failure
         ));
     }
     Ok(lines)
+}
+
+fn of_full(full: &FullRole) -> String {
+    let FullRole { role, table, ready } = full;
+    let waiting = match ready {
+        Some(0) => String::new(),
+        Some(ready) => format!(
+            "; {} in its queues",
+            counted(*ready, "message waits", "messages wait")
+        ),
+        None => "; its queues could not be looked at".to_owned(),
+    };
+    format!(
+        "{role}: the store's {table} are at their bound, so that it takes no deliveries until there is room{waiting}; see `consumers \
+         status {role}`"
+    )
 }
 
 fn of_dead(role: &str, row: &DeadRow) -> String {
@@ -162,10 +193,32 @@ mod tests {
     #[tokio::test]
     async fn a_sound_role_is_no_trouble() {
         assert!(
-            report(&[("orders", MemoryStore::new("orders"))])
+            report(&[("orders", MemoryStore::new("orders"))], &[])
                 .await
                 .is_ok()
         );
+    }
+
+    #[tokio::test]
+    async fn a_full_role_is_named_with_its_table_and_what_waits_for_it() {
+        let full = |table, ready| FullRole {
+            role: "orders",
+            table,
+            ready,
+        };
+        let full = [full("held", Some(0)), full("dead letters", Some(12))];
+        let failure = report(&[("orders", MemoryStore::new("orders"))], &full)
+            .await
+            .unwrap_err();
+        assert_eq!(failure.reason, Reason::Trouble);
+        let said = failure.to_string();
+        for part in [
+            "orders: the store's held are at their bound, so that it takes no deliveries until there is room; see",
+            "orders: the store's dead letters are at their bound, so that it takes no deliveries until there is room; 12 messages wait in \
+             its queues; see `consumers status orders`",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
     }
 
     #[tokio::test]
@@ -201,7 +254,7 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
         });
         commit(&store, changes).await;
-        let failure = report(&[("tracking", store)]).await.unwrap_err();
+        let failure = report(&[("tracking", store)], &[]).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Trouble);
         let said = failure.to_string();
         for part in [

@@ -5,6 +5,10 @@ use std::time::Duration;
 use doorstep_contracts::{InvoiceNo, Line, Money, OrderPlaced, Sku, StockAdjusted, StockReason};
 use doorstep_event::{Contract, Event, EventType, Sequence, Source, Timestamp};
 use doorstep_messaging::RoleQueues;
+use doorstep_runtime::Limits;
+use doorstep_store::{
+    Changes, Commit, DeadId, DeadRow, DeadStatus, NewDead, SqliteStore, Store, sqlite::Options,
+};
 use doorstep_tests::{Ended, Program, Scratch, World, retail::Stock, wait_until};
 use lapin::BasicProperties;
 use serde_json::Value;
@@ -290,6 +294,49 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
     let stock = office.told(&["export", "inventory"]).await;
     assert_eq!(Stock::read_all(&stock)["stock/A"].movements, 2);
     assert_eq!(office.told(&["dead", "list", "--json"]).await, "");
+}
+
+/// A dead letter that blocks nothing.
+fn unreadable(number: u32) -> NewDead {
+    NewDead {
+        row: DeadRow {
+            id: DeadId(format!("{number:016x}")),
+            event: None,
+            body: "x".into(),
+            blocks: false,
+            reason: "unreadable".to_owned(),
+            detail: "no id".to_owned(),
+            fingerprint: "1".to_owned(),
+            attempts: 0,
+            since: Timestamp::UNIX_EPOCH,
+            status: DeadStatus::Open,
+            defect: None,
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_until_idle_ends_with_2_and_names_the_table_that_is_full() {
+    let office = Office::new("full").await;
+    let stores = office.scratch.join("stores");
+    let store = SqliteStore::open(&stores, "inventory", &Options::default()).unwrap();
+    let mut changes = Changes::at(Timestamp::UNIX_EPOCH);
+    let most = u32::try_from(Limits::default().dead.rows).unwrap();
+    changes.dead = (0..most).map(unreadable).collect();
+    let written = store.commit(changes).await.unwrap();
+    assert!(matches!(written, Commit::Written(_)));
+    store.close().await;
+
+    let run = ["run", "inventory", "--until-idle", "1s"];
+    let full = "inventory: the store's dead letters are at their bound";
+    let ended = office.ran(&run).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains(full), "{}", ended.stderr);
+    // With something in its queue, too, which it does not take.
+    office.world.publish(&[moved("85123A", 1, -1)]).await;
+    let ended = office.ran(&run).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains(full), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,10 @@
 //! Real processes that are killed while they are busy.
 
+use std::time::Duration;
+
+use doorstep_broker::{Signal, send_signal};
 use doorstep_store::{SqliteStore, sqlite::Options};
-use doorstep_tests::{Program, RunningProgram, retail::Stock, wait_for, wait_until};
+use doorstep_tests::{Program, RunningProgram, random_moment, retail::Stock, wait_for, wait_until};
 
 use crate::{
     SOON,
@@ -114,6 +117,41 @@ async fn two_processes_share_a_store_and_one_goes_on_when_the_other_is_killed() 
     }
     drop(pair);
     office.all_is_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_until_idle_does_not_end_while_another_process_has_taken_events_and_does_nothing() {
+    let office = Office::new("frozen").await;
+    let queue = office.world.namespace().role_queue("inventory", 0);
+    let frozen = office
+        .consumers(&["run", "inventory"])
+        .start(&office.scratch);
+    office.world.depth_is(&queue, 0, 1, SOON).await;
+    send_signal(frozen.id(), Signal::Freeze).unwrap();
+    let events: Vec<_> = (1..=10).map(|n| moved("85123A", n, -1)).collect();
+    office.world.publish(&events).await;
+    // All of it is on its way to the one that is frozen.
+    office.world.depth_is(&queue, 0, 1, SOON).await;
+
+    let mut run = office
+        .consumers(&["run", "inventory", "--until-idle", "1s"])
+        .start(&office.scratch);
+    wait_for("it sees that it is not alone", SOON, async || {
+        let log = run.stderr();
+        let sees = log.contains("another process works these queues, too");
+        if sees { Ok(()) } else { Err(log) }
+    })
+    .await;
+    // Several times the window, in which nothing is to be seen of what is unsettled.
+    random_moment(Duration::from_secs(4)).await;
+    assert!(run.is_running(), "{}", run.stderr());
+    assert!(frozen.kill());
+    office.has_applied(10).await;
+    // It goes on being patient; what came of it is there.
+    drop(run);
+    office.told(&["run", "inventory", "--until-idle", "1s"]).await;
+    let all = Stock::read_all(&office.told(&["export", "inventory"]).await);
+    assert_eq!(all["stock/85123A"].movements, 10);
 }
 
 /// What a process says at its end of the events that it was given.

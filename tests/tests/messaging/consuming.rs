@@ -61,6 +61,25 @@ async fn what_is_settled_before_closing_never_comes_again() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_subscription_knows_whether_somebody_else_worked_its_queue_when_it_came() -> Result<()> {
+    let world = World::new("beside").await?;
+    let first = world.subscription("first").await?;
+    assert!(!first.state().borrow().beside_others);
+    let second = world.subscription("second").await?;
+    assert!(second.state().borrow().beside_others);
+    first.close(LONG).await;
+    second.close(LONG).await;
+    // The broker may need a moment to see that they are gone.
+    until("one comes that is alone", async || {
+        let next = world.subscription("next").await?;
+        let alone = !next.state().borrow().beside_others;
+        next.close(LONG).await;
+        Ok(alone)
+    })
+    .await
+}
+
+#[tokio::test]
 async fn what_is_not_settled_comes_again_marked_and_in_order() -> Result<()> {
     let world = World::new("again").await?;
     let publisher = world.publisher("again").await?;

@@ -119,22 +119,32 @@ impl Task {
         let created = declare(&connection, &self.topology, limit).await?;
         let mut consumed = Vec::new();
         let mut pumps = JoinSet::new();
+        let mut beside_others = false;
         for queue in &self.queues {
             let channel = connection.channel(limit).await?;
             let consumer = async {
                 let per_consumer = BasicQosOptions { global: false };
                 channel.basic_qos(queue.prefetch, per_consumer).await?;
-                channel
+                // Right before consuming, so that hardly anybody can come in between. Of a queue with a single active consumer the
+                // broker counts that one, and those who have gone and left something unsettled.
+                let there = channel
+                    .queue_declare(short(queue.queue.as_str()), passive(), FieldTable::default())
+                    .await?;
+                let consumer = channel
                     .basic_consume(
                         short(queue.queue.as_str()),
                         short(&queue.consumer_tag),
                         BasicConsumeOptions::default(),
                         FieldTable::default(),
                     )
-                    .await
+                    .await?;
+                Ok::<_, lapin::Error>((consumer, there.consumer_count()))
             };
             let consumer = match timeout(limit, consumer).await {
-                Ok(Ok(consumer)) => consumer,
+                Ok(Ok((consumer, others))) => {
+                    beside_others |= others > 0;
+                    consumer
+                }
                 Ok(Err(error)) => return Err(connection.failure(&error)),
                 Err(_) => {
                     return Err(ConnectError::new(
@@ -166,6 +176,7 @@ impl Task {
             consumed.push((queue.clone(), channel));
         }
         let pulse = connection.channel(limit).await?;
+        self.report.beside_others(beside_others);
         Ok(Line {
             connection,
             consumed,
@@ -247,13 +258,8 @@ impl Task {
                 channel
                     .basic_cancel(tag, BasicCancelOptions::default())
                     .await?;
-                let passive = QueueDeclareOptions {
-                    passive: true,
-                    durable: true,
-                    ..QueueDeclareOptions::default()
-                };
                 channel
-                    .queue_declare(short(queue.queue.as_str()), passive, FieldTable::default())
+                    .queue_declare(short(queue.queue.as_str()), passive(), FieldTable::default())
                     .await
             };
             if let Ok(Err(error)) = timeout(limit, round_trip).await {
@@ -267,5 +273,14 @@ impl Task {
     fn forget(&self) {
         self.channels.discard();
         self.inbox.clear();
+    }
+}
+
+/// Asks for a queue that is there, and changes nothing.
+fn passive() -> QueueDeclareOptions {
+    QueueDeclareOptions {
+        passive: true,
+        durable: true,
+        ..QueueDeclareOptions::default()
     }
 }
