@@ -199,6 +199,7 @@ fn the_topology_is_shown_to_people_and_programs() {
         "shop.events",
         "shop.tracking.0",
         "x-delivery-limit=100",
+        "x-delivery-limit=2147483647",
         "return.#",
     ] {
         assert!(text.contains(part), "{part} in {text}");

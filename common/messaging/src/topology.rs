@@ -142,8 +142,11 @@ pub struct RoleQueues {
     pub answers: bool,
 }
 
-/// How often a message may be given out again before the broker takes it out of the queue.
+/// How often a message may be given out again before the broker takes it out of a role's queue and puts it into the net.
 const DELIVERY_LIMIT: i64 = 100;
+/// The same of the net, behind which there is nothing: a number that is never reached, since what the broker takes out of the net is
+/// gone without a row in any store. Left out, it is 20 from RabbitMQ 4.0 on, and -1, which means none there, is refused by 3.x.
+const NET_DELIVERY_LIMIT: i64 = 2_147_483_647;
 /// The bounds of a role's backlog; at either the broker refuses to publish, and the outbox keeps what it refused.
 const ROLE_MAX_LENGTH: i64 = 5_000_000;
 const ROLE_MAX_BYTES: i64 = 8 * 1024 * 1024 * 1024;
@@ -177,8 +180,8 @@ impl Topology {
             let net = namespace.net_queue(role.role);
             let dead = namespace.dead_queue(role.role);
             // Targets before sources: what is dead-lettered must find its queue, also in the moment between two declarations.
-            topology.queues.push(dead_queue(dead.clone()));
-            topology.queues.push(net_queue(net.clone(), &dead));
+            topology.queues.push(dead_queue(dead));
+            topology.queues.push(net_queue(net.clone()));
             topology.queues.push(role_queue(queue.clone(), &net));
             for subject in role.subjects {
                 topology.bindings.push(Binding {
@@ -212,8 +215,12 @@ impl Topology {
 }
 
 fn role_queue(name: QueueName, net: &QueueName) -> Queue {
-    let mut arguments = worked_queue(net, ROLE_MAX_LENGTH);
+    let mut arguments = worked_queue(DELIVERY_LIMIT, ROLE_MAX_LENGTH);
     arguments.insert("x-max-length-bytes", Argument::Number(ROLE_MAX_BYTES));
+    // The net is reached even if the broker fails on the way: the usual strategy can lose messages. It needs reject-publish.
+    arguments.insert("x-dead-letter-exchange", text(""));
+    arguments.insert("x-dead-letter-routing-key", text(net.as_str()));
+    arguments.insert("x-dead-letter-strategy", text("at-least-once"));
     Queue {
         name,
         purpose: QueuePurpose::Role,
@@ -221,24 +228,22 @@ fn role_queue(name: QueueName, net: &QueueName) -> Queue {
     }
 }
 
-fn net_queue(name: QueueName, dead: &QueueName) -> Queue {
+/// Has no next queue: however often a connection is lost, what is in the net stays until the role has worked it. What processes die of is
+/// counted in the store, where it becomes a dead letter after a few trials.
+fn net_queue(name: QueueName) -> Queue {
     Queue {
         name,
         purpose: QueuePurpose::Net,
-        arguments: worked_queue(dead, NET_MAX_LENGTH),
+        arguments: worked_queue(NET_DELIVERY_LIMIT, NET_MAX_LENGTH),
     }
 }
 
-/// What a queue that a role works on has: one consumer at a time, and a next queue for what cannot be worked, which is reached
-/// even if the broker fails on the way (at least once needs reject-publish, the usual strategy can lose messages).
-fn worked_queue(next: &QueueName, max_length: i64) -> BTreeMap<&'static str, Argument> {
+/// What a queue that a role works on has: one consumer at a time, and nothing dropped when it is full.
+fn worked_queue(delivery_limit: i64, max_length: i64) -> BTreeMap<&'static str, Argument> {
     BTreeMap::from([
         ("x-queue-type", text("quorum")),
         ("x-single-active-consumer", Argument::Flag(true)),
-        ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)),
-        ("x-dead-letter-exchange", text("")),
-        ("x-dead-letter-routing-key", text(next.as_str())),
-        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-delivery-limit", Argument::Number(delivery_limit)),
         ("x-overflow", text("reject-publish")),
         ("x-max-length", Argument::Number(max_length)),
     ])
@@ -304,8 +309,13 @@ mod tests {
         assert_eq!(role["x-dead-letter-routing-key"], "shop.orders.net");
         assert_eq!(role["x-max-length-bytes"], 8_589_934_592_i64);
         let net = &json["queues"][1]["arguments"];
-        assert_eq!(net["x-dead-letter-routing-key"], "shop.orders.dead");
+        assert_eq!(net["x-delivery-limit"], 2_147_483_647);
         assert_eq!(net["x-overflow"], "reject-publish");
+        for name in net.as_object().unwrap().keys() {
+            assert!(!name.starts_with("x-dead-letter"), "{name}");
+        }
+        assert_eq!(role["x-delivery-limit"], 100);
+        assert_eq!(role["x-dead-letter-strategy"], "at-least-once");
         assert_eq!(json["queues"][0]["arguments"]["x-overflow"], "drop-head");
         let keys: Vec<_> = topology.bindings.iter().map(|b| &b.routing_key).collect();
         assert_eq!(keys, ["order.#", "return.#"]);

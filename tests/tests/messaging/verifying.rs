@@ -110,11 +110,14 @@ async fn every_argument_of_every_queue_that_differs_is_found() -> Result<()> {
     world
         .put_queue(
             "test.orders.net",
-            r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-delivery-limit":3,"x-dead-letter-exchange":"it's","x-dead-letter-routing-key":"a-place-whose-name-is-so-long-that-the-broker-has-to-cut-it-off-where-it-tells","x-max-length":100000}}"#,
+            r#"{"durable":true,"auto_delete":true}"#,
         )
         .await?;
     world
-        .put_queue("test.orders.0", r#"{"durable":true,"auto_delete":true}"#)
+        .put_queue(
+            "test.orders.0",
+            r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-delivery-limit":3,"x-dead-letter-exchange":"it's","x-dead-letter-routing-key":"a-place-whose-name-is-so-long-that-the-broker-has-to-cut-it-off-where-it-tells","x-max-length":5000000,"x-max-length-bytes":8589934592}}"#,
+        )
         .await?;
     let findings = verify(&world.settings, &world.topology()).await?.findings;
     let differences = differences(&findings);
@@ -123,25 +126,25 @@ async fn every_argument_of_every_queue_that_differs_is_found() -> Result<()> {
         "test.orders.dead x-max-length: 7, not 10000",
         "test.orders.dead x-max-length-bytes: not set, not 268435456",
         "test.orders.dead x-overflow: reject-publish, not drop-head",
-        "test.orders.net x-dead-letter-exchange: it's, not empty",
-        "test.orders.net x-dead-letter-routing-key: a-place-whose-name-is-so-long-that-the-broker-has-to-cut-it-off-where-it-tells, not test.orders.dead",
-        "test.orders.net x-dead-letter-strategy: not set, not at-least-once",
-        "test.orders.net x-delivery-limit: 3, not 100",
-        "test.orders.net x-overflow: not set, not reject-publish",
-        "test.orders.net x-single-active-consumer: not set, not true",
+        "test.orders.0 x-dead-letter-exchange: it's, not empty",
+        "test.orders.0 x-dead-letter-routing-key: a-place-whose-name-is-so-long-that-the-broker-has-to-cut-it-off-where-it-tells, not test.orders.net",
+        "test.orders.0 x-dead-letter-strategy: not set, not at-least-once",
+        "test.orders.0 x-delivery-limit: 3, not 100",
+        "test.orders.0 x-overflow: not set, not reject-publish",
+        "test.orders.0 x-single-active-consumer: not set, not true",
     ];
     expected.sort_unstable();
     let mut found: Vec<_> = differences
         .iter()
         .map(String::as_str)
-        .filter(|d| !d.starts_with("test.orders.0 "))
+        .filter(|d| !d.starts_with("test.orders.net "))
         .collect();
     found.sort_unstable();
     assert_eq!(found, expected);
     // Of a queue of another type the broker compares only what that type has.
     for part in [
-        "test.orders.0 auto_delete: true, not false",
-        "test.orders.0 x-queue-type: ",
+        "test.orders.net auto_delete: true, not false",
+        "test.orders.net x-queue-type: ",
     ] {
         assert!(
             differences.iter().any(|d| d.starts_with(part)),
