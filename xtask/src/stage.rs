@@ -14,6 +14,8 @@ use crate::checkout::{Profile, checked, program};
 /// `consumers run --until-idle` ends with this where something is blocked, missing or dead.
 const NOT_ALL_APPLIED: i32 = 2;
 const STOP_BOUND: Duration = Duration::from_secs(60);
+/// Far more than the largest file takes on a slow machine: whoever takes longer waits for what will never be.
+const IDLE_BOUND: Duration = Duration::from_secs(1_800);
 
 /// Whether all is applied once nothing more is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +108,12 @@ impl Stage {
     }
 
     pub(crate) fn start_roles(&self) -> Result<Roles> {
+        self.spawn(&["run"])
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Result<Roles> {
         let child = self
-            .consumers(&["run"])?
+            .consumers(arguments)?
             .stdout(appended(&self.log())?)
             .stderr(appended(&self.log())?)
             .spawn()
@@ -117,12 +123,14 @@ impl Stage {
 
     /// Runs all roles until all is worked. Safe beside others of the same roles and stores, but then it takes most of a minute.
     pub(crate) fn wait_until_idle(&self) -> Result<Idle> {
-        let status = self
-            .consumers(&["run", "--until-idle", "3s"])?
-            .stdout(appended(&self.log())?)
-            .stderr(appended(&self.log())?)
-            .status()
-            .context("cannot run consumers")?;
+        let mut roles = self.spawn(&["run", "--until-idle", "3s"])?;
+        let status = until(IDLE_BOUND, || roles.ended())?.with_context(|| {
+            format!(
+                "not all was worked within {} minutes: see {}",
+                IDLE_BOUND.as_secs() / 60,
+                self.log().display()
+            )
+        })?;
         match status.code() {
             Some(NOT_ALL_APPLIED) => Ok(Idle::NotAllApplied),
             _ => checked("consumers run --until-idle", status)
@@ -143,6 +151,15 @@ impl Roles {
         let mut guard = Guard::start::<&str>(&[])?;
         guard.watch(child.id())?;
         Ok(Self { child, guard })
+    }
+
+    /// How they have ended, if they have.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let ended = self.child.try_wait().context("cannot look at the roles")?;
+        if ended.is_some() {
+            self.guard.forget(self.child.id())?;
+        }
+        Ok(ended)
     }
 
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {

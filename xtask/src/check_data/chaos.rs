@@ -3,21 +3,29 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use doorstep_broker::PrivateNode;
+use anyhow::{Context, Result, bail, ensure};
+use doorstep_broker::{PrivateNode, until};
 
 use super::{Exports, REFUSED, RETAIL_SUM, all_applied, import};
 use crate::checkout::{own_vhost, say};
-use crate::stage::Stage;
+use crate::stage::{Roles, Stage};
 
-/// Each at least as often as this, in random order.
+/// Each lands so often, in random order: on a process that was alive.
 const BLOWS: [(Blow, usize); 3] = [(Blow::Consumers, 6), (Blow::Producer, 3), (Blow::Broker, 2)];
+/// How many may miss, since the import has come to its end before: the next one meets another.
+const MISSES: usize = 50;
 /// The pause before each, in milliseconds.
 const PAUSE: std::ops::Range<u64> = 700..4_000;
+/// An import ends with this if it could not reach the broker.
+const UNREACHABLE: i32 = 69;
+/// How many imports may end so, each having begun during an outage.
+const MOST_UNREACHABLE: usize = 5;
+/// Far more than an import takes.
+const IMPORT_BOUND: Duration = Duration::from_secs(1_800);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blow {
@@ -40,31 +48,45 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     dice.shuffle(&mut blows);
     say(&format!("blows: {blows:?}"));
 
+    // Once in peace, so that there are queues that a killed broker knows of.
+    all_applied(&stage)?;
+    node.sync_declarations()?;
     let mut roles = stage.start_roles()?;
-    let mut producer = start_import(&stage, file)?;
-    for blow in blows {
+    let mut producer = Import::start(&stage, file)?;
+    let mut misses = 0;
+    while let Some(blow) = blows.last().copied() {
         sleep(Duration::from_millis(
             PAUSE.start + dice.below(PAUSE.end - PAUSE.start),
         ));
-        match blow {
+        still_run(&mut roles, &stage)?;
+        let landed = match blow {
             Blow::Consumers => {
                 // Dropping them is SIGKILL.
                 drop(roles);
                 roles = stage.start_roles()?;
+                true
             }
-            Blow::Producer => {
-                producer.kill().context("cannot kill the producer")?;
-                producer.wait()?;
-                producer = start_import(&stage, file)?;
-            }
+            Blow::Producer => producer.kill()?,
             Blow::Broker => {
+                let alive = node.management().get("/api/overview");
+                alive.context("the broker was gone before it was killed")?;
                 node.kill()?;
                 node.start_again()?;
+                true
             }
+        };
+        if landed {
+            blows.pop();
+        } else {
+            misses += 1;
+            ensure!(
+                misses <= MISSES,
+                "{misses} imports had ended before they were killed"
+            );
         }
     }
-    let ended = producer.wait()?;
-    ensure!(ended.success(), "the last import ended with {ended}");
+    producer.finish()?;
+    still_run(&mut roles, &stage)?;
     drop(roles);
     all_applied(&stage)?;
     let exports = Exports::of(&stage)?;
@@ -86,7 +108,85 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     Ok(())
 }
 
-fn start_import(stage: &Stage, file: &Path) -> Result<Child> {
+/// Roles end when they are told to, and never by themselves, whatever becomes of the broker.
+fn still_run(roles: &mut Roles, stage: &Stage) -> Result<()> {
+    match roles.ended()? {
+        None => Ok(()),
+        Some(status) => bail!(
+            "the roles have ended by themselves ({status}): see {}",
+            stage.log().display()
+        ),
+    }
+}
+
+/// The import, which is begun again whenever it has ended.
+struct Import<'a> {
+    stage: &'a Stage,
+    file: &'a Path,
+    child: Child,
+    unreachable: usize,
+}
+
+impl<'a> Import<'a> {
+    fn start(stage: &'a Stage, file: &'a Path) -> Result<Self> {
+        Ok(Self {
+            stage,
+            file,
+            child: spawn(stage, file)?,
+            unreachable: 0,
+        })
+    }
+
+    /// Kills it by SIGKILL and begins the next. Returns whether it was still running.
+    fn kill(&mut self) -> Result<bool> {
+        let ended = self.child.try_wait()?;
+        match ended {
+            None => {
+                self.child.kill().context("cannot kill the producer")?;
+                self.child.wait()?;
+            }
+            Some(status) => self.may_end(status)?,
+        }
+        self.child = spawn(self.stage, self.file)?;
+        Ok(ended.is_none())
+    }
+
+    /// Waits until one has come to its end.
+    fn finish(mut self) -> Result<()> {
+        loop {
+            let child = &mut self.child;
+            let ended = until(IMPORT_BOUND, || Ok(child.try_wait()?))?;
+            let ended = ended.context("the last import did not come to an end")?;
+            if ended.success() {
+                return Ok(());
+            }
+            self.may_end(ended)?;
+            self.child = spawn(self.stage, self.file)?;
+        }
+    }
+
+    /// It may have come to its end, or have given up since it was begun during an outage. That may not go on for ever.
+    fn may_end(&mut self, status: ExitStatus) -> Result<()> {
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(UNREACHABLE) if self.unreachable < MOST_UNREACHABLE => {
+                self.unreachable += 1;
+                Ok(())
+            }
+            _ => bail!("an import ended with {status}"),
+        }
+    }
+}
+
+impl Drop for Import<'_> {
+    fn drop(&mut self) {
+        // Without effect where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(stage: &Stage, file: &Path) -> Result<Child> {
     stage
         .program("producer")?
         .args(["import", "retail"])

@@ -1,4 +1,4 @@
-//! What a retail file says, computed by awk, compared with the exports.
+//! What a file says, computed by awk, compared with the exports.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,22 +6,30 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Exports;
 use crate::checkout::{checked, root};
 
-const STOCKS: usize = 4_070;
-const INVOICES: usize = 25_898;
+/// An export.
+pub(super) struct Export<'a> {
+    /// Of which role.
+    pub(super) role: &'a str,
+    /// Its lines.
+    pub(super) text: &'a str,
+    /// How many there have to be.
+    pub(super) count: usize,
+}
 
-/// Compares every line of both exports, and that there are no others.
+/// Compares every line of these exports with what a program in `xtask/data` computes from the file, and that there are no others.
 ///
 /// # Errors
 /// Names the first entity that differs.
-pub(super) fn compare(file: &Path, exports: &Exports) -> Result<()> {
-    let mut expected = by_awk(file)?;
-    for (name, export, count) in [
-        ("inventory", &exports.inventory, STOCKS),
-        ("orders", &exports.orders, INVOICES),
-    ] {
+pub(super) fn compare(file: &Path, program: &str, exports: &[Export<'_>]) -> Result<()> {
+    let mut expected = by_awk(file, program)?;
+    for Export {
+        role: name,
+        text: export,
+        count,
+    } in exports
+    {
         let mut last: Option<&str> = None;
         for line in export.lines() {
             let key = line
@@ -46,7 +54,7 @@ pub(super) fn compare(file: &Path, exports: &Exports) -> Result<()> {
         }
         let found = export.lines().count();
         ensure!(
-            found == count,
+            found == *count,
             "the export of {name} has {found} entities, not {count}"
         );
     }
@@ -57,7 +65,7 @@ pub(super) fn compare(file: &Path, exports: &Exports) -> Result<()> {
 }
 
 /// For each entity, what its line in the export has to begin with.
-fn by_awk(file: &Path) -> Result<BTreeMap<String, String>> {
+fn by_awk(file: &Path, program: &str) -> Result<BTreeMap<String, String>> {
     let mut unpacked = Command::new("gzip")
         .arg("-dc")
         .arg(file)
@@ -67,7 +75,7 @@ fn by_awk(file: &Path) -> Result<BTreeMap<String, String>> {
     let input = unpacked.stdout.take().context("gzip has no output")?;
     let output = Command::new("awk")
         .arg("-f")
-        .arg(root().join("xtask/data/retail.awk"))
+        .arg(root().join("xtask/data").join(program))
         .env("LC_ALL", "C")
         .stdin(input)
         .stderr(Stdio::inherit())
