@@ -236,7 +236,7 @@ mod tests {
             },
             RoleLook {
                 held_due: 1,
-                ..full.clone()
+                ..full
             },
         ] {
             let mut clock = Clock::start();

@@ -149,7 +149,9 @@ async fn a_run_until_idle_does_not_end_while_another_process_has_taken_events_an
     office.has_applied(10).await;
     // It goes on being patient; what came of it is there.
     drop(run);
-    office.told(&["run", "inventory", "--until-idle", "1s"]).await;
+    office
+        .told(&["run", "inventory", "--until-idle", "1s"])
+        .await;
     let all = Stock::read_all(&office.told(&["export", "inventory"]).await);
     assert_eq!(all["stock/85123A"].movements, 10);
 }

@@ -108,10 +108,7 @@ async fn every_argument_of_every_queue_that_differs_is_found() -> Result<()> {
         )
         .await?;
     world
-        .put_queue(
-            "test.orders.net",
-            r#"{"durable":true,"auto_delete":true}"#,
-        )
+        .put_queue("test.orders.net", r#"{"durable":true,"auto_delete":true}"#)
         .await?;
     world
         .put_queue(

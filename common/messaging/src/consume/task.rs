@@ -128,7 +128,11 @@ impl Task {
                 // Right before consuming, so that hardly anybody can come in between. Of a queue with a single active consumer the
                 // broker counts that one, and those who have gone and left something unsettled.
                 let there = channel
-                    .queue_declare(short(queue.queue.as_str()), passive(), FieldTable::default())
+                    .queue_declare(
+                        short(queue.queue.as_str()),
+                        passive(),
+                        FieldTable::default(),
+                    )
                     .await?;
                 let consumer = channel
                     .basic_consume(
@@ -259,7 +263,11 @@ impl Task {
                     .basic_cancel(tag, BasicCancelOptions::default())
                     .await?;
                 channel
-                    .queue_declare(short(queue.queue.as_str()), passive(), FieldTable::default())
+                    .queue_declare(
+                        short(queue.queue.as_str()),
+                        passive(),
+                        FieldTable::default(),
+                    )
                     .await
             };
             if let Ok(Err(error)) = timeout(limit, round_trip).await {
