@@ -266,7 +266,8 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) rate: String,
 
-    /// How many requests may be under way at once, a quarter of them logins that are still being sent; beyond it they are sent away.
+    /// How many requests may be under way at once, a quarter of them logins that are still being sent, and an eighth (8 at least) those of one
+    /// user; beyond it they are sent away.
     #[arg(
         long,
         env = "DOORSTEP_REQUESTS",

@@ -5,10 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    auth::{Passwords, Strangers, Tokens},
+    auth::{self, Passwords, Strangers, Tokens},
     books::Books,
     feeds::Feeds,
-    http::rate::Rate,
+    http::{rate::Rate, shares::Shares},
     keeping::Keeper,
     orders::{Flow, UnderWay},
     role::UserName,
@@ -38,6 +38,8 @@ pub(crate) struct App {
     pub(crate) tokens: Tokens,
     /// How often a user may ask.
     pub(crate) user_rate: Rate<UserName>,
+    /// How many requests a user may have under way.
+    pub(crate) user_places: Shares<UserName>,
     /// Those who have not logged in yet.
     pub(crate) strangers: Strangers,
 }
@@ -85,6 +87,7 @@ impl App {
             passwords: parts.passwords,
             tokens: parts.tokens,
             user_rate: Rate::new(per_second, per_second * 4.0),
+            user_places: auth::under_way(parts.most_requests),
             strangers: Strangers::new(parts.most_requests, parts.proxy),
         }
     }

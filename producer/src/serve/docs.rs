@@ -75,7 +75,10 @@ fn finish_operation(operation: &mut Operation) {
     if has_token {
         say("401", "There is no token, or it is not good any more.");
         say("403", "The user has another role.");
-        say("429", "The user asks too often.");
+        say(
+            "429",
+            "The user asks too often, or has too many requests under way.",
+        );
     }
     if has_body {
         say("400", "The body is not JSON.");

@@ -19,6 +19,8 @@ use crate::{
 const CROWD: usize = 600;
 /// How many requests may be under way: fewer than slow ones come.
 const REQUESTS: usize = 40;
+/// How many of them may be one user's.
+const OF_ONE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_slow_strangers_take_no_place_from_users_and_from_who_watches() {
@@ -26,6 +28,13 @@ async fn hundreds_of_slow_strangers_take_no_place_from_users_and_from_who_watche
         Gateway::start_with("slow", NOWHERE, &["--requests", &REQUESTS.to_string()]).await;
     let nobody = gateway.nobody();
     let root = gateway.log_in(ROOT).await;
+    let mut users = vec![root.clone()];
+    for n in 1..REQUESTS / OF_ONE {
+        let name = format!("user-{n}");
+        let user = json!({"name": name, "role": "customer", "password": PASSWORD});
+        let _ = root.post("/v1/users", &user).await.expect(201);
+        users.push(gateway.log_in(&name).await);
+    }
     let mut slow = Vec::new();
     for n in 0..CROWD {
         // Half of them never end their head, the others never send their body.
@@ -51,14 +60,16 @@ async fn hundreds_of_slow_strangers_take_no_place_from_users_and_from_who_watche
     let _ = nobody.get("/readyz").await.expect(200);
     let ada = json!({"name": "ada", "role": "customer", "password": PASSWORD});
     let _ = root.post("/v1/users", &ada).await.expect(201);
-    // Not even users who take every place keep those away who watch.
+    // Not even users who take every place together keep those away who watch.
     let mut held = Vec::new();
-    for _ in 0..REQUESTS {
-        let headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", "100"),
-        ];
-        held.push(root.open("POST", "/v1/users", &headers).await);
+    for user in &users {
+        for _ in 0..OF_ONE {
+            let headers = [
+                ("Content-Type", "application/json"),
+                ("Content-Length", "100"),
+            ];
+            held.push(user.open("POST", "/v1/users", &headers).await);
+        }
     }
     wait_for("every place is taken", SOON, async || {
         let answer = nobody.get("/nowhere").await;
@@ -83,6 +94,48 @@ async fn hundreds_of_slow_strangers_take_no_place_from_users_and_from_who_watche
     wait_for("users may log in again", SOON, async || {
         let login = json!({"name": "ada", "password": PASSWORD});
         let answer = nobody.post("/v1/sessions", &login).await;
+        match answer.status {
+            201 => Ok(()),
+            _ => Err(answer),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whose_bodies_never_come_leaves_places_to_others() {
+    let gateway =
+        Gateway::start_with("trickle", NOWHERE, &["--requests", &REQUESTS.to_string()]).await;
+    let ada = gateway.user("ada", "customer").await;
+    let root = gateway.log_in(ROOT).await;
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", "100"),
+    ];
+    let mut held = Vec::new();
+    for _ in 0..OF_ONE {
+        held.push(root.open("POST", "/v1/users", &headers).await);
+    }
+    let refused = wait_for("all that one user has is taken", SOON, async || {
+        let answer = root.get("/v1/orders/1").await;
+        match answer.status {
+            429 => Ok(answer),
+            _ => Err(answer),
+        }
+    })
+    .await;
+    refused.is_problem(429, "too_many_requests");
+    assert!(refused.text.contains("under way"), "{}", refused.text);
+    assert!(refused.header("retry-after").is_some());
+    // Nobody waits for the body of one more, and others are heard.
+    let mut more = root.open("POST", "/v1/users", &headers).await;
+    assert!(rest(&mut more).await.starts_with("HTTP/1.1 429 "));
+    let forbidden = ada.post("/v1/users", &json!({})).await;
+    assert_ne!(forbidden.status, 429, "{forbidden:?}");
+    drop(held);
+    wait_for("the user is heard again", SOON, async || {
+        let bob = json!({"name": "bob", "role": "customer", "password": PASSWORD});
+        let answer = root.post("/v1/users", &bob).await;
         match answer.status {
             201 => Ok(()),
             _ => Err(answer),

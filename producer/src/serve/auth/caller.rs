@@ -1,6 +1,9 @@
 //! The caller of a request: whoever its token belongs to, as that user is now.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::FromRequestParts,
@@ -11,12 +14,27 @@ use doorstep_event::Timestamp;
 
 use crate::serve::{
     app::App,
-    http::Problem,
+    http::{
+        Problem,
+        shares::{Share, Shares},
+    },
     role::{Standing, UserName},
 };
 
-/// A user who is logged in and asks no more often than users may.
-#[derive(Debug, Clone)]
+/// One user has no more requests under way than one in so many of all places, and this many at least.
+const SHARE: usize = 8;
+const LEAST: usize = 8;
+/// When to come again where a user has that many.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// What users have under way, at a gateway with so many places.
+pub(crate) fn under_way(most_requests: usize) -> Shares<UserName> {
+    Shares::new((most_requests / SHARE).max(LEAST))
+}
+
+/// A user who is logged in, asks no more often than users may, and has no more under way: the request counts as long as this is kept. Comes
+/// before the body in a handler's arguments, so that nobody waits for the body of a user who has too much under way.
+#[derive(Debug)]
 pub(crate) struct Caller {
     /// Who.
     pub(crate) name: UserName,
@@ -26,9 +44,19 @@ pub(crate) struct Caller {
     generation: u64,
     /// Until when the token is good.
     pub(crate) expires: Timestamp,
+    /// Of what the user may have under way.
+    _share: Option<Share<UserName>>,
 }
 
 impl Caller {
+    /// The caller as one who goes on without counting as a request: for what has a bound of its own.
+    pub(crate) fn uncounted(self) -> Self {
+        Self {
+            _share: None,
+            ..self
+        }
+    }
+
     /// The caller as a customer.
     ///
     /// # Errors
@@ -97,11 +125,18 @@ impl FromRequestParts<Arc<App>> for Caller {
         app.user_rate
             .take(ticket.name.clone(), Instant::now())
             .map_err(|after| Problem::too_many("you ask too often", after))?;
+        let share = app.user_places.take(ticket.name.clone()).ok_or_else(|| {
+            Problem::too_many(
+                "you have as many requests under way as a user may have",
+                COME_AGAIN,
+            )
+        })?;
         Ok(Self {
             name: ticket.name,
             standing: user.standing,
             generation: ticket.generation,
             expires: ticket.expires,
+            _share: Some(share),
         })
     }
 }

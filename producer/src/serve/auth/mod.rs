@@ -6,7 +6,7 @@ mod password;
 mod strangers;
 mod token;
 
-pub(crate) use caller::Caller;
+pub(crate) use caller::{Caller, under_way};
 pub(crate) use key::Key;
 pub(crate) use password::{MAX_CHARS, Password, Passwords, hash};
 pub(crate) use strangers::{Stranger, Strangers};

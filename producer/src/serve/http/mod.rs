@@ -6,6 +6,7 @@ pub(crate) mod listen;
 mod patient;
 pub(crate) mod problem;
 pub(crate) mod rate;
+pub(crate) mod shares;
 
 pub(crate) use body::{Json, Named, short, whole};
 pub(crate) use problem::Problem;

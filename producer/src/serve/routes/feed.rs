@@ -49,7 +49,7 @@ const PAUSES: [Duration; 4] = [
     (status = 200, description = "The events, until the user logs out, the token expires or a quarter of an hour is over.", body = String, content_type = "text/event-stream"),
     (status = 400, description = "Last-Event-ID is not a number."),
     (status = 404, description = "There is no such order, or it is somebody else's."),
-    (status = 429, description = "The user asks too often, or has 8 live feeds already."),
+    (status = 429, description = "The user asks too often, or has too many requests under way, or 8 live feeds already."),
 ))]
 pub(super) async fn feed(
     State(app): State<Arc<App>>,
@@ -70,7 +70,8 @@ pub(super) async fn feed(
     let feed = Feed {
         app,
         end: end.min(caller.expires),
-        caller,
+        // Feeds are counted by themselves.
+        caller: caller.uncounted(),
         order,
         last,
         delivery: None,

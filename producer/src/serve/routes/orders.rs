@@ -207,9 +207,14 @@ pub(super) async fn place(
     if let Some((number, order)) = app.flow.earlier(&wanted).await? {
         return placed(number, order);
     }
-    // In a task of its own: it goes on if the customer goes away now.
+    // In a task of its own: it goes on if the customer goes away now, and counts as the customer's until it is done.
     let flow = app.flow.clone();
-    let (number, order) = tokio::spawn(async move { flow.place(wanted, place).await })
+    let flow = async move {
+        let placed = flow.place(wanted, place).await;
+        drop(caller);
+        placed
+    };
+    let (number, order) = tokio::spawn(flow)
         .await
         .map_err(|_| Problem::internal())??;
     placed(number, order)
