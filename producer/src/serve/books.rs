@@ -56,6 +56,16 @@ pub(crate) enum BooksError {
     Away(String),
 }
 
+impl BooksError {
+    /// Whether the same may be obeyed a moment later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(_) => false,
+            Self::Overloaded { .. } | Self::Away(_) => true,
+        }
+    }
+}
+
 impl Books {
     /// The books of a role that runs on this store.
     pub(crate) fn running(store: SqliteStore, desk: Desk) -> Self {

@@ -9,6 +9,8 @@ use doorstep_contracts::{
 };
 use doorstep_event::{Refused, RequestId, Timestamp};
 use doorstep_messaging::AskError;
+use rand::RngExt;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::under_way::{self, Place};
@@ -21,6 +23,9 @@ use crate::serve::{
 
 /// What is left of the time for recording the outcome when money and kitchen have had theirs.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The pauses between tries to record an outcome: the first one, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a customer wants.
 #[derive(Debug, Clone)]
@@ -95,6 +100,7 @@ impl Flow {
             tracing::error!(reason = %e, "a number for an order could not be minted");
             Problem::internal()
         })?;
+        let until = after(self.answer_within);
         let deadline = after(self.answer_within + LAST_WORDS);
         let begin = BeginOrder {
             order: number.clone(),
@@ -118,20 +124,25 @@ impl Flow {
             }
             Err(e) => return Err(e.into()),
         }
-        let outcome = self.ask(&number, &wanted, &quote).await;
+        let outcome = self.ask(&number, &wanted, &quote, until).await;
         let end = EndOrder {
             order: number.clone(),
             outcome,
         };
-        self.books.obey(&end).await?;
+        again_until(deadline, || self.books.obey(&end)).await?;
         let order = self.decided(&number).await;
         drop(place);
         Ok((number, order?))
     }
 
     /// Asks for the money and then for the kitchen.
-    async fn ask(&self, number: &InvoiceNo, wanted: &Wanted, quote: &OrderQuote) -> Outcome {
-        let until = after(self.answer_within);
+    async fn ask(
+        &self,
+        number: &InvoiceNo,
+        wanted: &Wanted,
+        quote: &OrderQuote,
+        until: Timestamp,
+    ) -> Outcome {
         let authorize = AuthorizePayment {
             order: number.clone(),
             customer: wanted.customer.clone(),
@@ -179,6 +190,32 @@ impl Flow {
     }
 }
 
+/// Tries again what could not be recorded, until the deadline is near: after that somebody else abandons the order, and says so. The outcome
+/// is recorded once however often it is tried, since the first one stays.
+async fn again_until<T, F>(
+    deadline: Timestamp,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, BooksError>
+where
+    F: Future<Output = Result<T, BooksError>>,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match attempt().await {
+            Err(error) if error.may_pass() => error,
+            ended => return ended,
+        };
+        // Those that wait for the same store do not all come back at once.
+        let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        if after(jittered) >= deadline {
+            return Err(error);
+        }
+        tracing::debug!(reason = %error, "an order's outcome could not be recorded yet");
+        sleep(jittered).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
 fn refused_or_abandoned(by: RefusedBy, role: &str, error: AskError) -> Outcome {
     match error {
         // What may help later is no answer to the customer who waits now, and neither is a handler that failed or a clock that is wrong.
@@ -198,5 +235,67 @@ fn refused_or_abandoned(by: RefusedBy, role: &str, error: AskError) -> Outcome {
                 reason: label(&format!("{role}: {error}")),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// What comes of attempts of which the first ones fail, and how many there were.
+    async fn tried(
+        time: Duration,
+        failures: usize,
+        error: fn() -> BooksError,
+    ) -> (Result<(), BooksError>, usize) {
+        let attempts = Cell::new(0);
+        let ended = again_until(after(time), || {
+            attempts.set(attempts.get() + 1);
+            let failed = attempts.get() <= failures;
+            async move {
+                if failed { Err(error()) } else { Ok(()) }
+            }
+        })
+        .await;
+        (ended, attempts.get())
+    }
+
+    fn overloaded() -> BooksError {
+        BooksError::Overloaded {
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    fn away() -> BooksError {
+        BooksError::Away("the disk is away".to_owned())
+    }
+
+    fn refused() -> BooksError {
+        Refused::new("unknown_order", "there is no such order").into()
+    }
+
+    #[tokio::test]
+    async fn an_outcome_is_recorded_as_soon_as_that_can_be_done() {
+        let long = Duration::from_secs(600);
+        for error in [overloaded, away] {
+            let (ended, attempts) = tried(long, 2, error).await;
+            assert!(ended.is_ok(), "{ended:?}");
+            assert_eq!(attempts, 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_for_good_and_the_deadline_is_the_end() {
+        let (ended, attempts) = tried(Duration::from_secs(600), 9, refused).await;
+        assert!(matches!(ended, Err(BooksError::Refused(_))), "{ended:?}");
+        assert_eq!(attempts, 1);
+        let (ended, attempts) = tried(Duration::ZERO, 9, away).await;
+        assert!(matches!(ended, Err(BooksError::Away(_))), "{ended:?}");
+        assert_eq!(attempts, 1);
+        let (ended, attempts) = tried(Duration::from_millis(500), usize::MAX, away).await;
+        assert!(ended.is_err());
+        assert!((2..=8).contains(&attempts), "{attempts}");
     }
 }
