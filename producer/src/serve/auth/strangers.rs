@@ -1,8 +1,8 @@
-//! Those who have not logged in yet: an address may try only so often, a name may only so often be tried in vain, and few bodies are waited
-//! for at a time, so that strangers take no place from users.
+//! Those who have not logged in yet: an address may try only so often, a name may only so often be tried in vain, from one address and more
+//! often from all together, and few bodies are waited for at a time, so that strangers take no place from users.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,16 +16,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::serve::{
     app::App,
-    http::{Problem, listen::Peer, rate::Rate},
+    http::{
+        Problem,
+        listen::{Peer, network},
+        rate::Rate,
+    },
     role::UserName,
 };
 
 /// What one address may try in a second and at once.
 const PER_SECOND: f64 = 2.0;
 const AT_ONCE: f64 = 20.0;
-/// How often a name may be tried in vain in a second and at once, wherever that is done.
+/// How often a name may be tried in vain from one address in a second and at once.
 const WRONG_PER_SECOND: f64 = 0.1;
 const WRONG_AT_ONCE: f64 = 20.0;
+/// So many times as often from all addresses together: one alone keeps nobody else from logging in.
+const EVERYWHERE: f64 = 10.0;
 /// Where a proxy says for whom it asks.
 const FORWARDED: &str = "x-forwarded-for";
 /// Bodies of strangers take no more than one in so many of all places.
@@ -37,8 +43,10 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Strangers {
     tries: Rate<IpAddr>,
-    /// Of names whether there is such a user or not, so that it tells nothing.
-    wrong: Rate<UserName>,
+    /// Of names from one address, whether there is such a user or not, so that it tells nothing.
+    wrong: Rate<(UserName, IpAddr)>,
+    /// The same from everywhere.
+    wrong_everywhere: Rate<UserName>,
     /// Whose word is taken for who asks.
     proxy: Option<IpAddr>,
     places: Arc<Semaphore>,
@@ -48,7 +56,15 @@ pub(crate) struct Strangers {
 /// body of whoever may not be heard.
 #[derive(Debug)]
 pub(crate) struct Stranger {
+    network: IpAddr,
     _place: OwnedSemaphorePermit,
+}
+
+impl Stranger {
+    /// Where this one is, which is all that is known after the place was given back.
+    pub(crate) fn leave(self) -> IpAddr {
+        self.network
+    }
 }
 
 impl Strangers {
@@ -57,6 +73,7 @@ impl Strangers {
         Self {
             tries: Rate::new(PER_SECOND, AT_ONCE),
             wrong: Rate::new(WRONG_PER_SECOND, WRONG_AT_ONCE),
+            wrong_everywhere: Rate::new(WRONG_PER_SECOND * EVERYWHERE, WRONG_AT_ONCE * EVERYWHERE),
             proxy,
             places: Arc::new(Semaphore::new((most_requests / SHARE).max(1))),
         }
@@ -67,28 +84,47 @@ impl Strangers {
     /// # Errors
     /// It tries too often, or too many are heard.
     pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Result<Stranger, Problem> {
+        let network = network(address);
         self.tries
-            .take(network(address), now)
+            .take(network, now)
             .map_err(|after| Problem::too_many("too many tries to log in", after))?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN)
         })?;
-        Ok(Stranger { _place: place })
-    }
-
-    /// Lets somebody try this name; a try that was not in vain is given back by [`Strangers::was_not_wrong`].
-    ///
-    /// # Errors
-    /// It was tried in vain too often.
-    pub(crate) fn try_name(&self, name: &UserName, now: Instant) -> Result<(), Problem> {
-        self.wrong.take(name.clone(), now).map_err(|after| {
-            Problem::too_many("this name was tried with wrong passwords too often", after)
+        Ok(Stranger {
+            network,
+            _place: place,
         })
     }
 
-    /// A try of this name was not in vain.
-    pub(crate) fn was_not_wrong(&self, name: &UserName, now: Instant) {
-        self.wrong.give_back(name, now);
+    /// Lets somebody there try this name; a try that was not in vain is given back by [`Strangers::was_not_wrong`].
+    ///
+    /// # Errors
+    /// It was tried in vain too often.
+    pub(crate) fn try_name(
+        &self,
+        name: &UserName,
+        network: IpAddr,
+        now: Instant,
+    ) -> Result<(), Problem> {
+        let too_often = |after| {
+            Problem::too_many("this name was tried with wrong passwords too often", after)
+        };
+        let here = (name.clone(), network);
+        self.wrong.take(here.clone(), now).map_err(too_often)?;
+        self.wrong_everywhere
+            .take(name.clone(), now)
+            .map_err(|after| {
+                // It was no try.
+                self.wrong.give_back(&here, now);
+                too_often(after)
+            })
+    }
+
+    /// A try of this name from there was not in vain.
+    pub(crate) fn was_not_wrong(&self, name: &UserName, network: IpAddr, now: Instant) {
+        self.wrong.give_back(&(name.clone(), network), now);
+        self.wrong_everywhere.give_back(name, now);
     }
 
     /// Where a request comes from: what the proxy says if it comes from there. Only the last address is its own word.
@@ -100,16 +136,6 @@ impl Strangers {
         let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
         last.and_then(|text| text.trim().parse().ok())
             .unwrap_or(peer)
-    }
-}
-
-/// What counts as one address: of IPv6 all that a customer is usually given.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
     }
 }
 
@@ -182,18 +208,39 @@ mod tests {
         let strangers = Strangers::new(1000, None);
         let now = Instant::now();
         let [ada, bob] = ["ada", "bob"].map(|name| name.parse::<UserName>().unwrap());
-        for _ in 0..100 {
-            strangers.try_name(&ada, now).unwrap();
-            strangers.was_not_wrong(&ada, now);
+        let here = address(1);
+        for _ in 0..300 {
+            strangers.try_name(&ada, here, now).unwrap();
+            strangers.was_not_wrong(&ada, here, now);
         }
         for _ in 0..20 {
-            strangers.try_name(&ada, now).unwrap();
+            strangers.try_name(&ada, here, now).unwrap();
         }
-        let refused = strangers.try_name(&ada, now).unwrap_err();
+        let refused = strangers.try_name(&ada, here, now).unwrap_err();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-        assert!(strangers.try_name(&bob, now).is_ok());
+        assert!(strangers.try_name(&bob, here, now).is_ok());
         let later = now + Duration::from_secs(10);
-        assert!(strangers.try_name(&ada, later).is_ok());
+        assert!(strangers.try_name(&ada, here, later).is_ok());
+    }
+
+    #[test]
+    fn one_address_keeps_nobody_else_from_logging_in_and_many_may_guess_only_so_often() {
+        let strangers = Strangers::new(1000, None);
+        let now = Instant::now();
+        let ada: UserName = "ada".parse().unwrap();
+        // However long somebody goes on at one address.
+        for second in 0..3600 {
+            let then = now + Duration::from_secs(second);
+            for _ in 0..3 {
+                let _ = strangers.try_name(&ada, address(1), then);
+            }
+            strangers.try_name(&ada, address(2), then).unwrap();
+            strangers.was_not_wrong(&ada, address(2), then);
+        }
+        let strangers = Strangers::new(1000, None);
+        let tries = (0..20).flat_map(|_| (0..50).map(address));
+        let tries = tries.map(|there| strangers.try_name(&ada, there, now));
+        assert_eq!(tries.filter(Result::is_ok).count(), 200);
     }
 
     #[test]

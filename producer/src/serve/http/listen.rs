@@ -1,7 +1,11 @@
 //! Takes connections, within a bound in number and in the time that a head may take, until it is told to stop; then finishes what is
 //! under way.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
@@ -32,6 +36,16 @@ const SYSTEM_PAUSE: Duration = Duration::from_millis(100);
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// What counts as one address: of IPv6 all that a customer is usually given.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+    }
+}
 
 /// Answers by this router until `stop` is done, and then finishes what is under way within the grace period.
 pub(crate) async fn serve(

@@ -44,7 +44,7 @@ pub(crate) struct Session {
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = Login, responses(
     (status = 201, description = "The token.", body = Session),
     (status = 401, description = "Name or password is wrong; nobody learns which."),
-    (status = 429, description = "Too many tries from this address, or too many wrong passwords for this name, whether there is such a user or not."),
+    (status = 429, description = "Too many tries from this address, or too many wrong passwords for this name, from there or from everywhere, whether there is such a user or not."),
 ))]
 pub(super) async fn log_in(
     State(app): State<Arc<App>>,
@@ -52,13 +52,15 @@ pub(super) async fn log_in(
     Json(login): Json<Login>,
 ) -> Result<Response, Problem> {
     // The body is there: what follows has bounds of its own.
-    drop(stranger);
+    let network = stranger.leave();
     let user = app.users.current(&app.books, &login.name).await?;
     let hash = user.as_ref().map(|user| user.hash.clone());
-    app.strangers.try_name(&login.name, Instant::now())?;
+    app.strangers
+        .try_name(&login.name, network, Instant::now())?;
     let verified = app.passwords.verify(login.password, hash).await;
     if !matches!(verified, Ok(false)) {
-        app.strangers.was_not_wrong(&login.name, Instant::now());
+        app.strangers
+            .was_not_wrong(&login.name, network, Instant::now());
     }
     let is_right = verified?;
     let user = user.filter(|_| is_right);
