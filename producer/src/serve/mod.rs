@@ -37,6 +37,7 @@ use self::{
     app::{App, Parts},
     auth::{Key, Passwords, Tokens},
     books::Books,
+    http::listen::Bounds,
     keeping::Keeper,
     orders::abandon_unfinished,
     role::Gateway,
@@ -135,7 +136,8 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         // Feeds have no end of their own, and would keep their connections.
         stopping.send_replace(true);
     };
-    http::listen::serve(listener, router, stopped, settings.grace).await;
+    let bounds = Bounds::of_this_process(settings.proxy);
+    http::listen::serve(listener, router, bounds, stopped, settings.grace).await;
     unfinished.abort();
     roles.close(settings.grace).await;
     gateway.stop();

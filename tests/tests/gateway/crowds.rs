@@ -15,17 +15,22 @@ use crate::{
     gateway::{Gateway, NOWHERE, PASSWORD, ROOT},
 };
 
-/// Within what a process may have open by default.
-const CROWD: usize = 600;
+/// How many come at once, and how many where a process may have few files open.
+const CROWD: usize = 1000;
+const SMALL_CROWD: usize = 600;
+/// How many files each process needs for the whole crowd and everything else.
+const FILES: usize = 2048;
 /// How many requests may be under way: fewer than slow ones come.
 const REQUESTS: usize = 40;
 /// How many of them may be one user's.
 const OF_ONE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_slow_strangers_take_no_place_from_users_and_from_who_watches() {
-    let gateway =
-        Gateway::start_with("slow", NOWHERE, &["--requests", &REQUESTS.to_string()]).await;
+async fn a_thousand_slow_strangers_take_no_place_from_users_and_from_who_watches() {
+    // As if all came by a proxy: one address alone has fewer connections.
+    let requests = REQUESTS.to_string();
+    let arguments = ["--requests", requests.as_str(), "--proxy", "127.0.0.1"];
+    let gateway = Gateway::start_with("slow", NOWHERE, &arguments).await;
     let nobody = gateway.nobody();
     let root = gateway.log_in(ROOT).await;
     let mut users = vec![root.clone()];
@@ -36,7 +41,7 @@ async fn hundreds_of_slow_strangers_take_no_place_from_users_and_from_who_watche
         users.push(gateway.log_in(&name).await);
     }
     let mut slow = Vec::new();
-    for n in 0..CROWD {
+    for n in 0..crowd() {
         // Half of them never end their head, the others never send their body.
         let mut stream = if n % 2 == 0 {
             nobody.connect().await
@@ -142,6 +147,19 @@ async fn a_user_whose_bodies_never_come_leaves_places_to_others() {
         }
     })
     .await;
+}
+
+/// As many as can come at once: the programs have the limits of the tests.
+fn crowd() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| {
+        let soft = line.strip_prefix("Max open files")?;
+        soft.split_whitespace().next()?.parse::<usize>().ok()
+    });
+    match files {
+        Some(files) if files < FILES => SMALL_CROWD,
+        _ => CROWD,
+    }
 }
 
 /// What comes until the server closes.

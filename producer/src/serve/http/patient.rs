@@ -4,6 +4,7 @@
 use std::{
     future::Future,
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -16,22 +17,27 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long a client may leave unread what it has asked for.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::shares::Share;
 
-/// A client's connection, and its place among all of them.
+/// A connection's place among those of its address, where they are counted, and then among all: given back in this order.
+pub(super) type Place = (Option<Share<IpAddr>>, OwnedSemaphorePermit);
+
+/// A client's connection, and its place among the others.
 pub(crate) struct Patient {
     stream: TcpStream,
+    /// How long a write may make no progress.
+    patience: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Patient {
-    /// Takes a connection and its place.
-    pub(crate) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+    /// Takes a connection and its place, with so much patience.
+    pub(super) fn new(stream: TcpStream, patience: Duration, place: Place) -> Self {
         Self {
             stream,
+            patience,
             waiting: None,
             _place: place,
         }
@@ -47,9 +53,10 @@ impl Patient {
             self.waiting = None;
             return written;
         }
+        let patience = self.patience;
         let waiting = self
             .waiting
-            .get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+            .get_or_insert_with(|| Box::pin(sleep(patience)));
         match waiting.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -98,5 +105,61 @@ impl AsyncWrite for Patient {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(context);
         self.within_patience(shut, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::Semaphore,
+    };
+
+    use super::*;
+
+    /// More than the system keeps of a connection that nobody reads.
+    const HUGE: usize = 64 * 1024 * 1024;
+
+    /// A connection whose server has so much patience, and its client.
+    async fn pair(patience: Duration) -> (Patient, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (stream, _) = listener.accept().await.unwrap();
+        let room = Arc::new(Semaphore::new(1));
+        let place = room.try_acquire_owned().unwrap();
+        let place = (None, place);
+        (Patient::new(stream, patience, place), client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_is_not_written_for_ever() {
+        let (mut server, _client) = pair(Duration::from_millis(100)).await;
+        let written = server.write_all(&vec![0; HUGE]).await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn who_reads_slowly_gets_all_of_it() {
+        let (mut server, mut client) = pair(Duration::from_secs(60)).await;
+        let reading = async {
+            let mut bytes = vec![0; HUGE / 16];
+            let mut count = 0;
+            loop {
+                match client.read(&mut bytes).await.unwrap() {
+                    0 => break count,
+                    more => count += more,
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let writing = async {
+            server.write_all(&vec![0; HUGE]).await.unwrap();
+            server.shutdown().await.unwrap();
+        };
+        let (count, ()) = tokio::join!(reading, writing);
+        assert_eq!(count, HUGE);
     }
 }
