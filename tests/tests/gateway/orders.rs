@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     SOON,
     gateway::ROOT,
-    shop::{Shop, dinner, place, placed},
+    shop::{Shop, always, dinner, place, placed},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,9 +80,9 @@ async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
     declined.is_problem(402, "card_declined");
     let again = place(&ada, "a", &dinner("card/declined")).await;
     assert_eq!(again.text, declined.text);
-    place(&ada, "b", &dinner("bitcoin"))
+    place(&ada, "b", &dinner("card/insufficient_funds"))
         .await
-        .is_problem(402, "unknown_method");
+        .is_problem(402, "insufficient_funds");
 
     // Money is held already when the kitchen says no.
     shop.configure(2).await;
@@ -116,6 +116,9 @@ async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
         (wrong(line("TIRAMISU", json!(-1))), 422, "bad_quantity"),
         (wrong(line("TIRAMISU", json!(1001))), 422, "bad_quantity"),
         (wrong(line("TIRAMISU", json!(9.9e99))), 422, "invalid"),
+        (wrong(line("TRUFFLES", json!(2))), 422, "bad_amount"),
+        (dinner("bitcoin"), 422, "invalid"),
+        (dinner("card/"), 422, "invalid"),
         (wrong(json!([])), 422, "invalid"),
         (
             json!({"restaurant": "nobody", "method": "card/visa", "lines": line("X", json!(1))}),
@@ -131,6 +134,47 @@ async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
         .await
         .is_problem(400, "malformed");
     assert_eq!(shop.entities("orders").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_on_a_menu_can_be_ordered() {
+    let shop = Shop::open("names").await;
+    let root = shop.gateway.log_in(ROOT).await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    // The longest names, of characters that take the most bytes.
+    let longest = "\u{1f355}".repeat(50);
+    let in_path = "%F0%9F%8D%95".repeat(50);
+    let menu = |sku: &str, price: &str| {
+        json!({
+            "name": longest, "time_zone": "UTC", "opening_hours": always(), "capacity": 10,
+            "minutes_to_prepare": 1, "menu": [{"sku": sku, "name": longest, "price": price}],
+        })
+    };
+    let put = async |path: &str, menu: Value| {
+        let path = format!("/v1/restaurants/{path}");
+        root.ask("PUT", &path, &[], Some(&menu)).await
+    };
+    let _ = put(&in_path, menu(&longest, "0.01")).await.expect(204);
+    let order = json!({
+        "restaurant": longest, "method": format!("card/{}", "x".repeat(45)), "country": longest,
+        "lines": [{"sku": longest, "quantity": 1}],
+    });
+    let placed = place(&ada, "k", &order).await.expect(201);
+    assert_eq!(placed["restaurant"], longest);
+
+    // What could never be ordered cannot be set up.
+    let too_long = "x".repeat(51);
+    for (path, sku, price) in [
+        (too_long.as_str(), "X", "1"),
+        ("luigi", too_long.as_str(), "1"),
+        ("luigi", "X", "0"),
+        ("luigi", "X", "-1"),
+        ("luigi", "X", "1234567890"),
+        ("luigi", "X", "1.0000000001"),
+    ] {
+        let refused = put(path, menu(sku, price)).await;
+        refused.is_problem(422, "invalid");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

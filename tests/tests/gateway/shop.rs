@@ -64,22 +64,13 @@ impl Shop {
     /// Opens the restaurant with so much capacity, as soon as somebody answers.
     pub async fn configure(&self, capacity: u32) {
         let root = self.gateway.log_in(ROOT).await;
-        let days = [
-            "monday",
-            "tuesday",
-            "wednesday",
-            "thursday",
-            "friday",
-            "saturday",
-            "sunday",
-        ];
-        let hours = days.map(|day| json!({"day": day, "opens": "00:00", "closes": "24:00"}));
         let restaurant = json!({
-            "name": "Da Luigi", "time_zone": "Europe/Rome", "opening_hours": hours,
+            "name": "Da Luigi", "time_zone": "Europe/Rome", "opening_hours": always(),
             "capacity": capacity, "minutes_to_prepare": 20,
             "menu": [
                 {"sku": "MARGHERITA", "name": "Pizza Margherita", "price": "7.50"},
                 {"sku": "TIRAMISU", "name": "Tiramisu", "price": "4.00"},
+                {"sku": "TRUFFLES", "name": "White truffles", "price": "60000"},
             ],
         });
         wait_for("the restaurant is open", SOON, async || {
@@ -177,6 +168,20 @@ impl Shop {
         })
         .await;
     }
+}
+
+/// The hours of a restaurant that never closes.
+pub fn always() -> Value {
+    let days = [
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+    ];
+    json!(days.map(|day| json!({"day": day, "opens": "00:00", "closes": "24:00"})))
 }
 
 /// Two pizzas and a dessert.

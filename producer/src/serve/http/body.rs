@@ -86,8 +86,23 @@ fn too_large() -> Problem {
     )
 }
 
-/// The most characters of a name or text in a body: as many as fit what roles keep, in any script.
+/// The most characters of a name or text that comes in: as many as fit what roles keep, in any script. It is the same wherever a name may
+/// stand, so that whatever can be set up can be asked for; the document counts characters, too.
 const SHORT: usize = 50;
+
+/// Whether a name or text is short, as the document says of it.
+///
+/// # Errors
+/// It is longer.
+pub(crate) fn is_short(text: &str) -> Result<(), String> {
+    let count = text.chars().count();
+    if count > SHORT {
+        return Err(format!(
+            "a text of {count} characters is longer than {SHORT}"
+        ));
+    }
+    Ok(())
+}
 
 /// Reads a name or a text that is short and without control characters, as the document says of it.
 ///
@@ -99,13 +114,24 @@ where
     D: Deserializer<'de>,
 {
     let text = String::deserialize(deserializer)?;
-    let count = text.chars().count();
-    if count > SHORT {
-        return Err(D::Error::custom(format!(
-            "a text of {count} characters is longer than {SHORT}"
-        )));
-    }
+    is_short(&text).map_err(D::Error::custom)?;
     text.parse().map_err(D::Error::custom)
+}
+
+/// [`short`], where there may be none.
+///
+/// # Errors
+/// There is one, and [`short`] says why it is none.
+pub(crate) fn short_if_any<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    is_short(&text).map_err(D::Error::custom)?;
+    text.parse().map(Some).map_err(D::Error::custom)
 }
 
 /// Reads a whole number. JSON knows one kind of numbers, so `2.0` is one, too.
@@ -155,6 +181,12 @@ mod tests {
     }
 
     #[derive(Debug, Deserialize)]
+    struct Perhaps {
+        #[serde(default, deserialize_with = "short_if_any")]
+        text: Option<Label>,
+    }
+
+    #[derive(Debug, Deserialize)]
     struct Count {
         #[serde(deserialize_with = "whole")]
         count: u16,
@@ -184,6 +216,23 @@ mod tests {
         assert!(read(&"x".repeat(SHORT + 1)).is_err());
         for bad in ["", "a\nb", "\u{7f}"] {
             assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_text_may_be_left_out_it_is_short_all_the_same() {
+        let read = |body: &str| {
+            let read = serde_json::from_str::<Perhaps>(body);
+            read.map(|body| body.text.map(|text| text.to_string()))
+        };
+        for none in ["{}", r#"{"text":null}"#] {
+            assert_eq!(read(none).unwrap(), None);
+        }
+        let some = r#"{"text":"here"}"#;
+        assert_eq!(read(some).unwrap().as_deref(), Some("here"));
+        for bad in ["", "a\nb", &"x".repeat(SHORT + 1)] {
+            let body = serde_json::json!({ "text": bad }).to_string();
+            assert!(read(&body).is_err(), "{bad:?}");
         }
     }
 }

@@ -8,5 +8,5 @@ pub(crate) mod problem;
 pub(crate) mod rate;
 pub(crate) mod shares;
 
-pub(crate) use body::{Json, Named, short, whole};
+pub(crate) use body::{Json, Named, is_short, short, short_if_any, whole};
 pub(crate) use problem::Problem;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use doorstep_contracts::{
-    CustomerId, InvoiceNo, Label, PaymentMethod, RefusedBy, RestaurantId,
+    CustomerId, InvoiceNo, Label, Money, PaymentMethod, RefusedBy, RestaurantId,
     requests::{AuthorizePayment, ConfirmOrder, OrderQuote, QuoteOrder, WantedLine},
 };
 use doorstep_event::{Refused, RequestId, Timestamp};
@@ -17,6 +17,7 @@ use super::under_way::{self, Place};
 use crate::serve::{
     books::{Books, BooksError},
     http::Problem,
+    refusals,
     role::{BeginOrder, EndOrder, Entry, Intent, Order, OrderNames, Outcome, label},
     roles::{Roles, after},
 };
@@ -96,6 +97,7 @@ impl Flow {
             lines: wanted.lines.clone(),
         };
         let quote = self.roles.query(&quote).await?;
+        can_be_paid(quote.total)?;
         let number = InvoiceNo::new(&Uuid::now_v7().simple().to_string()).map_err(|e| {
             tracing::error!(reason = %e, "a number for an order could not be minted");
             Problem::internal()
@@ -190,6 +192,16 @@ impl Flow {
     }
 }
 
+/// What nobody would hold the money for is no order, and leaves none behind.
+fn can_be_paid(total: Money) -> Result<(), Problem> {
+    let most = AuthorizePayment::MOST;
+    if total > Money::ZERO && total.decimal() <= most.into() {
+        return Ok(());
+    }
+    let detail = format!("an order costs more than 0 and at most {most}, and this one {total}");
+    Err(refusals::problem(Refused::new("bad_amount", detail)))
+}
+
 /// Tries again what could not be recorded, until the deadline is near: after that somebody else abandons the order, and says so. The outcome
 /// is recorded once however often it is tried, since the first one stays.
 async fn again_until<T, F>(
@@ -242,6 +254,8 @@ fn refused_or_abandoned(by: RefusedBy, role: &str, error: AskError) -> Outcome {
 mod tests {
     use std::cell::Cell;
 
+    use axum::http::StatusCode;
+
     use super::*;
 
     /// What comes of attempts of which the first ones fail, and how many there were.
@@ -274,6 +288,18 @@ mod tests {
 
     fn refused() -> BooksError {
         Refused::new("unknown_order", "there is no such order").into()
+    }
+
+    #[test]
+    fn what_cannot_be_paid_is_no_order() {
+        let paid = |total: &str| can_be_paid(total.parse().unwrap());
+        for good in ["0.000000001", "19.00", "100000"] {
+            assert_eq!(paid(good), Ok(()), "{good}");
+        }
+        for bad in ["0", "-1", "100000.01"] {
+            let refused = paid(bad).unwrap_err();
+            assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
+        }
     }
 
     #[tokio::test]

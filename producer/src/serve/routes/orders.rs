@@ -16,7 +16,7 @@ use doorstep_contracts::{
 };
 use doorstep_event::Timestamp;
 use doorstep_messaging::AskError;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
@@ -24,7 +24,7 @@ use super::health::json;
 use crate::serve::{
     app::App,
     auth::Caller,
-    http::{Json, Named, Problem, short, whole},
+    http::{Json, Named, Problem, short, short_if_any, whole},
     orders::Wanted,
     refusals,
     role::{CancelOrder, Entry, Order, OrderNames, Stage, Standing, label},
@@ -47,12 +47,16 @@ pub(crate) struct NewOrder {
     #[schema(min_items = 1, max_items = 100)]
     lines: Vec<NewLine>,
     /// How it is paid for, such as `card/visa`; `card/declined` is always declined.
-    #[serde(deserialize_with = "short")]
-    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "card/visa")]
+    #[serde(deserialize_with = "card")]
+    #[schema(value_type = String, min_length = 6, max_length = 50, pattern = "^card/[^\\u0000-\\u001f\\u007f]+$", example = "card/visa")]
     method: PaymentMethod,
     /// Where the order comes from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Italy")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "short_if_any"
+    )]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Italy")]
     country: Option<Label>,
 }
 
@@ -153,6 +157,16 @@ pub(crate) struct Cancellation {
     #[serde(deserialize_with = "short")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "changed my mind")]
     reason: Label,
+}
+
+/// Reads a way to pay: only cards are taken.
+fn card<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PaymentMethod, D::Error> {
+    let method: PaymentMethod = short(deserializer)?;
+    let name = method.as_str().strip_prefix("card/");
+    if name.is_none_or(str::is_empty) {
+        return Err(D::Error::custom("a way to pay is card/NAME"));
+    }
+    Ok(method)
 }
 
 impl From<HistoryEntry> for HistoryBody {

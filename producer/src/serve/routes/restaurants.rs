@@ -8,14 +8,14 @@ use doorstep_contracts::{
     requests::{ConfigureRestaurant, Dish, Menu, ReadMenu},
 };
 use doorstep_event::RequestContract;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 
 use super::health::json;
 use crate::serve::{
     app::App,
     auth::Caller,
-    http::{Json, Named, Problem, short, whole},
+    http::{Json, Named, Problem, is_short, short, whole},
     roles::after,
 };
 
@@ -45,8 +45,8 @@ pub(crate) struct NewRestaurant {
     #[schema(minimum = 1, maximum = 1440, example = 25)]
     minutes_to_prepare: u16,
     /// What it sells, each once.
-    #[schema(value_type = Vec<DishBody>, max_items = 500)]
-    menu: Vec<Dish>,
+    #[schema(max_items = 500)]
+    menu: Vec<DishBody>,
 }
 
 /// A restaurant as it is.
@@ -108,28 +108,70 @@ enum DayBody {
 }
 
 /// What a restaurant sells.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Dish)]
-#[expect(dead_code, reason = "tells the form of the contract's own type")]
-struct DishBody {
+pub(crate) struct DishBody {
     /// Its stock code.
-    #[schema(value_type = String, min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
+    #[serde(deserialize_with = "short")]
+    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
     sku: Sku,
     /// What it is called.
-    #[schema(value_type = String, min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Pizza Margherita")]
+    #[serde(deserialize_with = "short")]
+    #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Pizza Margherita")]
     name: Label,
-    /// What one piece costs.
+    /// What one piece costs: more than nothing.
+    #[serde(deserialize_with = "price")]
     #[schema(value_type = String, pattern = "^[0-9]{1,9}(\\.[0-9]{1,9})?$", example = "7.50")]
     price: Money,
 }
 
+impl From<DishBody> for Dish {
+    fn from(dish: DishBody) -> Self {
+        Self {
+            sku: dish.sku,
+            name: dish.name,
+            price: dish.price,
+        }
+    }
+}
+
+/// The most digits of a price, before its point and behind it.
+const PRICE_DIGITS: usize = 9;
+
+/// Reads a price, as the document says of it.
+fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let (whole, part) = text.split_once('.').unwrap_or((text.as_str(), "0"));
+    let are_digits = |digits: &str| {
+        (1..=PRICE_DIGITS).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    };
+    if !are_digits(whole) || !are_digits(part) {
+        return Err(D::Error::custom(format!(
+            "a price is 1 to {PRICE_DIGITS} digits, and as many behind a point, such as 7.50"
+        )));
+    }
+    text.parse().map_err(D::Error::custom)
+}
+
+/// What no menu can have although its form is right: what costs nothing cannot be paid for, and so never be ordered.
+fn check_prices(menu: &[Dish]) -> Result<(), Problem> {
+    match menu.iter().find(|dish| dish.price <= Money::ZERO) {
+        None => Ok(()),
+        Some(Dish { sku, price, .. }) => Err(Problem::invalid(format!(
+            "the price of {sku} is {price}, and has to be more than nothing"
+        ))),
+    }
+}
+
 /// Open a restaurant, or change all about it; for its own people and operators.
 #[utoipa::path(put, operation_id = "configure_restaurant", path = "/v1/restaurants/{restaurant}", tag = "restaurants", security(("token" = [])), request_body = NewRestaurant,
-    params(("restaurant" = String, Path, description = "Which one.")),
+    params(("restaurant" = String, Path, description = "Which one.",
+        min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$")),
     responses(
     (status = 204, description = "It is as asked for."),
     (status = 404, description = "It is somebody else's."),
+    (status = 422, description = "The body is not of the form asked for, or breaks a rule: a dish costs nothing or is there twice, or the restaurant's name is too long."),
 ))]
 pub(super) async fn configure(
     State(app): State<Arc<App>>,
@@ -140,6 +182,7 @@ pub(super) async fn configure(
     if !caller.looks_after(&restaurant) {
         return Err(Problem::not_found("restaurant"));
     }
+    is_short(restaurant.as_str()).map_err(Problem::invalid)?;
     let configure = ConfigureRestaurant {
         restaurant,
         name: new.name,
@@ -147,9 +190,10 @@ pub(super) async fn configure(
         opening_hours: new.opening_hours,
         capacity: new.capacity,
         minutes_to_prepare: new.minutes_to_prepare,
-        menu: new.menu,
+        menu: new.menu.into_iter().map(Dish::from).collect(),
     };
     configure.check().map_err(Problem::invalid)?;
+    check_prices(&configure.menu)?;
     app.roles
         .command(None, after(CHANGE_TIME), &configure)
         .await?;
@@ -191,4 +235,46 @@ pub(super) async fn show(
         menu,
     };
     Ok(json(StatusCode::OK, &body))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(sku: &str, price: &str) -> serde_json::Result<DishBody> {
+        let dish = json!({"sku": sku, "name": "Pizza", "price": price});
+        serde_json::from_value(dish)
+    }
+
+    #[test]
+    fn a_price_has_the_form_that_the_document_tells() {
+        for good in ["7.50", "7", "0.000000001", "999999999.999999999", "007.1"] {
+            let dish = read("PIZZA", good).unwrap();
+            assert_eq!(dish.price, good.parse::<Money>().unwrap(), "{good}");
+        }
+        let long = format!("0.{}", "0".repeat(10));
+        for bad in [
+            "", "-1", "+1", "1.", ".5", "1,5", "1e3", "1.2.3", "1000000000", &long,
+        ] {
+            assert!(read("PIZZA", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_dish_has_a_stock_code_that_can_be_ordered() {
+        let longest = "\u{1f355}".repeat(50);
+        assert_eq!(read(&longest, "1").unwrap().sku.as_str(), longest);
+        assert!(read(&"x".repeat(51), "1").is_err());
+    }
+
+    #[test]
+    fn what_costs_nothing_is_on_no_menu() {
+        let menu = |price: &str| [Dish::from(read("PIZZA", price).unwrap())];
+        assert!(check_prices(&menu("0.01")).is_ok());
+        let refused = check_prices(&menu("0.00")).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
 }

@@ -11,7 +11,7 @@ use super::health::json;
 use crate::serve::{
     app::App,
     auth::{Caller, Password},
-    http::{Json, Problem},
+    http::{Json, Problem, is_short, short_if_any},
     role::{AddUser, Standing, UserName},
 };
 
@@ -24,9 +24,9 @@ pub(crate) struct NewUser {
     name: UserName,
     /// What the user is.
     role: RoleName,
-    /// Which restaurant the user works for; for the role `restaurant`, and for no other.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
+    /// Which restaurant the user works for; for the role `restaurant`, which has to have one, and for no other.
+    #[serde(default, deserialize_with = "short_if_any")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
     restaurant: Option<RestaurantId>,
     /// The first password.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
@@ -61,13 +61,16 @@ impl RoleName {
     /// The standing of a user with this role, at this restaurant if at any.
     ///
     /// # Errors
-    /// A restaurant is missing, or named where none belongs.
+    /// A restaurant is missing, or named where none belongs, or by a name that none can have.
     pub(crate) fn at(self, restaurant: Option<RestaurantId>) -> Result<Standing, &'static str> {
         match (self, restaurant) {
             (Self::Customer, None) => Ok(Standing::Customer),
             (Self::Courier, None) => Ok(Standing::Courier),
             (Self::Operator, None) => Ok(Standing::Operator),
-            (Self::Restaurant, Some(restaurant)) => Ok(Standing::Restaurant { restaurant }),
+            (Self::Restaurant, Some(restaurant)) => match is_short(restaurant.as_str()) {
+                Ok(()) => Ok(Standing::Restaurant { restaurant }),
+                Err(_) => Err("no restaurant has a name of more than 50 characters"),
+            },
             (Self::Restaurant, None) => Err("name the restaurant that the user works for"),
             (_, Some(_)) => Err("only a user with the role restaurant works for one"),
         }
@@ -78,6 +81,7 @@ impl RoleName {
 #[utoipa::path(post, path = "/v1/users", tag = "users", security(("token" = [])), request_body = NewUser, responses(
     (status = 201, description = "The user may log in.", body = AddedUser),
     (status = 409, description = "There is a user of that name."),
+    (status = 422, description = "The body is not of the form asked for, or a restaurant is missing for the role `restaurant`, or named for another one."),
 ))]
 pub(super) async fn add_user(
     State(app): State<Arc<App>>,
