@@ -49,7 +49,8 @@ pub(super) fn head() -> OpenApi {
 
 /// Adds what is the same everywhere: every error is a problem document, and what any request may meet.
 pub(super) fn finish(mut document: OpenApi) -> OpenApi {
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
+        let names_something = path.contains('{');
         let operations = [
             &mut item.get,
             &mut item.post,
@@ -57,13 +58,13 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
             &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {
-            finish_operation(operation);
+            finish_operation(operation, names_something);
         }
     }
     document
 }
 
-fn finish_operation(operation: &mut Operation) {
+fn finish_operation(operation: &mut Operation, names_something: bool) {
     let has_body = operation.request_body.is_some();
     let has_token = operation.security.is_some();
     let responses = &mut operation.responses.responses;
@@ -78,6 +79,12 @@ fn finish_operation(operation: &mut Operation) {
         say(
             "429",
             "The user asks too often, or has too many requests under way.",
+        );
+    }
+    if names_something {
+        say(
+            "404",
+            "There is no such thing, or it is somebody else's: nobody learns which.",
         );
     }
     if has_body {

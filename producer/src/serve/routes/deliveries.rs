@@ -236,6 +236,7 @@ pub(super) async fn show(
         min_length = 1, max_length = 100, pattern = "^[!-~]+$")),
     responses(
     (status = 202, description = "They are kept, and are told to whoever follows the delivery.", body = AcceptedPositions),
+    (status = 400, description = "The body is not JSON, or the Idempotency-Key is not of the form that it should have."),
     (status = 404, description = "One is about a delivery that is not this courier's; nothing is kept."),
     (status = 409, description = "`not_confirmed`: the order of one, which is named, was called off; nothing is kept."),
     (status = 422, description = "`outside_the_world`, `in_the_future`, `id_reused`: the key came with another batch; or `too_old`: with a key, one is older than 24 hours, send it without; nothing is kept."),

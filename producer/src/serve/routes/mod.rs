@@ -71,3 +71,71 @@ async fn nowhere() -> Problem {
 async fn not_so() -> Response {
     layers::method_not_allowed()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every operation of the document, with its method and path.
+    fn operations() -> Vec<(String, Value)> {
+        let document: Value = serde_json::from_str(&document().to_json().unwrap()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let all = paths.iter().flat_map(|(path, item)| {
+            let operations = item.as_object().unwrap().iter();
+            operations.map(move |(method, it)| (format!("{method} {path}"), it.clone()))
+        });
+        all.filter(|(_, it)| it["responses"].is_object()).collect()
+    }
+
+    #[test]
+    fn every_operation_documents_what_it_may_be_answered() {
+        let operations = operations();
+        assert_eq!(operations.len(), 16);
+        for (name, operation) in operations {
+            let mut expected = vec!["503", "default"];
+            if operation["security"].is_array() {
+                expected.extend(["401", "403", "429"]);
+            }
+            if operation["requestBody"].is_object() {
+                expected.extend(["400", "408", "413", "415", "422"]);
+            }
+            if name.contains('{') {
+                expected.push("404");
+            }
+            let responses = operation["responses"].as_object().unwrap();
+            for status in expected {
+                assert!(responses.contains_key(status), "{name}: {status}");
+            }
+            for (status, response) in responses {
+                assert!(response["description"].is_string(), "{name}: {status}");
+                let is_error = !status.starts_with('2');
+                // Whoever watches gets the same form whether all is well or not.
+                if is_error && (name.as_str(), status.as_str()) != ("get /readyz", "503") {
+                    let content = &response["content"]["application/problem+json"];
+                    assert!(content.is_object(), "{name}: {status}: {response}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_to_be_short_is_so_wherever_it_may_stand() {
+        let document: Value = serde_json::from_str(&document().to_json().unwrap()).unwrap();
+        let schemas = &document["components"]["schemas"];
+        for (schema, member) in [
+            ("NewOrder", "restaurant"),
+            ("NewOrder", "method"),
+            ("NewOrder", "country"),
+            ("NewLine", "sku"),
+            ("Dish", "sku"),
+            ("Dish", "name"),
+            ("NewRestaurant", "name"),
+            ("NewUser", "restaurant"),
+        ] {
+            let member = &schemas[schema]["properties"][member];
+            assert_eq!(member["maxLength"], 50, "{schema}: {member}");
+        }
+    }
+}

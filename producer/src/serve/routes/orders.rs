@@ -180,17 +180,21 @@ impl From<HistoryEntry> for HistoryBody {
     }
 }
 
-/// Place an order, and wait for its outcome: the payment is authorized and the restaurant asked before this answers. The same key with the
-/// same body gets the same answer again, and orders once.
+/// Place an order, and wait for its outcome: the payment is authorized and the restaurant asked before this answers. A key orders once: once
+/// an order was begun under it, the same key with the same body gets the same answer again, whatever has become of the order. What is refused
+/// before that is not remembered, and the same key may try again: a body that breaks a rule, a restaurant that there is not or that is
+/// closed, a dish that it does not sell, a total that cannot be paid, and whatever could not be asked or kept.
 #[utoipa::path(post, operation_id = "place_order", path = "/v1/orders", tag = "orders", security(("token" = [])), request_body = NewOrder,
     params(("Idempotency-Key" = String, Header, description = "Names this order among the customer's, such as a UUID.",
         min_length = 1, max_length = 100, pattern = "^[!-~]+$")),
     responses(
     (status = 201, description = "It is confirmed.", body = PlacedOrder, headers(("Location" = String, description = "The order."))),
+    (status = 400, description = "The body is not JSON; or `idempotency_key_missing`, or the key is not of the form that it should have."),
     (status = 402, description = "The payment is refused, by the code. Nothing is charged."),
     (status = 404, description = "There is no such restaurant."),
     (status = 409, description = "The restaurant refuses, by the code; or `in_progress`: the same key is under way."),
-    (status = 422, description = "A line cannot be ordered; or `idempotency_key_reused`: the key came with another body."),
+    (status = 422, description = "The body is not of the form asked for; or a line cannot be ordered; or `bad_amount`: the total cannot be paid; or `idempotency_key_reused`: the key came with another body."),
+    (status = 503, description = "`order_abandoned`: an order was begun and could not be decided on in time, nothing is charged, and another one needs another key; or nobody could be asked, and nothing was begun. Retry-After says when to ask again."),
 ))]
 pub(super) async fn place(
     State(app): State<Arc<App>>,
