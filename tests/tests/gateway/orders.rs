@@ -217,9 +217,20 @@ async fn nobody_sees_what_is_somebody_elses() {
     let nothing = json!({});
     let _ = bea.post(&assign, &nothing).await.expect(204);
     let _ = bea.get(&path).await.expect(200);
-    carl.post(&assign, &nothing)
-        .await
-        .is_problem(409, "assigned");
+    // Of what is not to be had nobody learns whether it is there.
+    let taken = carl.post(&assign, &nothing).await;
+    taken.is_problem(404, "not_found");
+    let unheard_of = carl
+        .post("/v1/deliveries/unheard-of/assignment", &nothing)
+        .await;
+    assert_eq!(taken.text, unheard_of.text);
+    let courier = json!({"courier": "carl"});
+    for friend in [&luigi, &root] {
+        friend
+            .post(&assign, &courier)
+            .await
+            .is_problem(409, "assigned");
+    }
     carl.get(&path).await.is_problem(404, "not_found");
     let pick_up = format!("/v1/deliveries/{number}/pick-up");
     carl.post(&pick_up, &nothing)

@@ -23,6 +23,7 @@ use super::{health::json, orders};
 use crate::serve::{
     app::App,
     auth::Caller,
+    books::BooksError,
     http::{Json, Named, Problem, short},
     role::{
         AssignCourier, Entry, Fix, OrderNames, RecordPositions, Standing, Step, TakeStep, UserName,
@@ -126,8 +127,9 @@ pub(crate) struct AcceptedPositions {
     params(("order" = String, Path, description = "The order's number.")),
     responses(
     (status = 204, description = "The courier has it."),
-    (status = 404, description = "There is no such order, or it is somebody else's."),
-    (status = 409, description = "`not_confirmed`: it is not, or not any more; or `assigned`: another courier has it."),
+    (status = 404, description = "There is no such order, or it is somebody else's; for couriers also one that is not confirmed, or that another courier has."),
+    (status = 409, description = "`not_confirmed`: it is not, or not any more; or, for restaurants and operators, `assigned`: another courier has it."),
+    (status = 422, description = "The body is not of the form asked for; or no courier is named, or there is no such courier."),
 ))]
 pub(super) async fn assign(
     State(app): State<Arc<App>>,
@@ -156,7 +158,13 @@ pub(super) async fn assign(
         order: order.clone(),
         courier,
     };
-    app.books.obey(&assign).await?;
+    let assigned = app.books.obey(&assign).await;
+    let is_refused = matches!(assigned, Err(BooksError::Refused(_)));
+    if is_refused && caller.standing == Standing::Courier {
+        // A courier may take on what is to be delivered and is nobody's; of other orders none learns anything, not even that they are there.
+        orders::seen(&app, &caller, &order).await?;
+    }
+    assigned?;
     app.feeds.ring(&order);
     Ok(StatusCode::NO_CONTENT)
 }
