@@ -1,8 +1,13 @@
 //! A shop under test: a virtual host, all roles as two processes, a gateway, and a restaurant that is always open.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use doorstep_broker::{Signal, send_signal};
+use doorstep_contracts::{InvoiceNo, ROLES, requests::ReadPayment};
+use doorstep_event::{Request, RequestId, Source, Timestamp};
+use doorstep_messaging::{
+    AskError, AskSettings, BrokerSettings, Requester, RoleQueues, Topology,
+};
 use doorstep_tests::{Answer, Client, Program, RunningProgram, Scratch, World, wait_for};
 use serde_json::{Value, json};
 
@@ -10,6 +15,9 @@ use crate::{
     SOON,
     gateway::{Gateway, ROOT},
 };
+
+/// How long one question to a role may take.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A shop.
 pub struct Shop {
@@ -58,6 +66,7 @@ impl Shop {
             _world: None,
         };
         shop.configure(1000).await;
+        payments_answers(amqp_url).await;
         shop
     }
 
@@ -170,6 +179,41 @@ impl Shop {
     }
 }
 
+/// Waits until `payments` answers on this broker: whoever orders before is told to come again.
+async fn payments_answers(amqp_url: &str) {
+    let settings = BrokerSettings::new(amqp_url, "doorstep").unwrap();
+    let roles: Vec<RoleQueues> = ROLES
+        .iter()
+        .map(|role| RoleQueues {
+            role: role.name,
+            subjects: role.subjects,
+            answers: role.answers,
+        })
+        .collect();
+    let topology = Topology::of(&settings.namespace, &roles);
+    let requester = Requester::start(&settings, "a test asks", topology, AskSettings::default());
+    requester.ready(SOON).await.unwrap();
+    let asked = ReadPayment {
+        order: InvoiceNo::new("unheard-of").unwrap(),
+    };
+    wait_for("payments answers", SOON, async || {
+        let now = Timestamp::now();
+        let request = Request::of(
+            &Source::new("test/1").unwrap(),
+            RequestId::new("a query").unwrap(),
+            now,
+            now + ANSWER,
+            &asked,
+        );
+        match requester.ask_as::<ReadPayment>(request.unwrap()).await {
+            Err(AskError::Refused(refused)) if refused.code == "unknown_payment" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    requester.close(ANSWER).await;
+}
+
 /// The hours of a restaurant that never closes.
 pub fn always() -> Value {
     let days = [
@@ -202,4 +246,24 @@ pub async fn place(client: &Client, key: &str, order: &Value) -> Answer {
 pub async fn placed(client: &Client, key: &str) -> String {
     let placed = place(client, key, &dinner("card/visa")).await.expect(201);
     placed["order"].as_str().unwrap().to_owned()
+}
+
+/// Places an order again and again until it is confirmed, and returns how many others were begun and abandoned before: each of them has used
+/// up its key, and the next one has a key of its own.
+pub async fn placed_at_last(client: &Client, key: &str, limit: Duration) -> usize {
+    let mut abandoned = 0;
+    wait_for("an order is placed at last", limit, async || {
+        // What was refused and not begun may be sent again under the same key.
+        let key = format!("{key}-{abandoned}");
+        let answer = place(client, &key, &dinner("card/visa")).await;
+        if answer.status == 201 {
+            return Ok(());
+        }
+        if answer.json()["code"] == "order_abandoned" {
+            abandoned += 1;
+        }
+        Err(answer.text)
+    })
+    .await;
+    abandoned
 }
