@@ -290,8 +290,8 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) answer_within: String,
 
-    /// How long a stop may take to finish what is under way.
-    #[arg(long, value_name = "TIME", default_value = "10s")]
+    /// How long a stop may take to finish what is under way: an order needs 5 s beside --answer-within.
+    #[arg(long, value_name = "TIME", default_value = "15s")]
     pub(crate) grace: String,
 
     #[command(flatten)]

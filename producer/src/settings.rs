@@ -319,6 +319,7 @@ mod tests {
     use doorstep_program::Reason;
 
     use super::*;
+    use crate::serve::longest_order;
 
     fn check(words: &[&str]) -> Result<Settings, Failure> {
         let words = ["producer"].iter().chain(words);
@@ -381,6 +382,14 @@ mod tests {
         ] {
             assert!(utc_offset(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_stop_leaves_an_order_the_time_that_it_may_take() {
+        let Job::Serve(settings) = check(&["serve"]).unwrap().job else {
+            panic!("something else is served");
+        };
+        assert!(settings.grace > longest_order(settings.answer_within));
     }
 
     #[test]

@@ -44,6 +44,7 @@ use self::{
     roles::Roles,
 };
 use crate::send::topology;
+pub(crate) use orders::longest_order;
 pub(crate) use routes::RoleName;
 pub(crate) use user::{UserJob, run as run_user};
 
@@ -136,6 +137,9 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         // Feeds have no end of their own, and would keep their connections.
         stopping.send_replace(true);
     };
+    if settings.grace < longest_order(settings.answer_within) {
+        tracing::warn!("a stop may cut off orders: --grace is shorter than one may take");
+    }
     let bounds = Bounds::of_this_process(settings.proxy);
     http::listen::serve(listener, router, bounds, stopped, settings.grace).await;
     unfinished.abort();

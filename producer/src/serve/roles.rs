@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{http::Problem, refusals};
 
 /// How long a query may take.
-const QUERY_TIME: Duration = Duration::from_secs(4);
+pub(crate) const QUERY_TIME: Duration = Duration::from_secs(4);
 /// When to come again where nobody answers.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 

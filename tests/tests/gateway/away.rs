@@ -167,6 +167,33 @@ async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_cha
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_under_way_when_the_gateway_is_to_stop_is_answered() {
+    let arguments = ["--answer-within", "20s", "--grace", "40s"];
+    let mut shop = Shop::open_with("stopped", &arguments).await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    let nobody = shop.gateway.nobody().clone();
+    shop.freeze_all_but_the_kitchen();
+    let order = tokio::spawn(async move { place(&ada, "k", &dinner("card/visa")).await });
+    wait_until("the order is begun", SOON, async || {
+        shop.gateway.open_orders().await == 1
+    })
+    .await;
+    shop.gateway.terminate();
+    wait_until("nobody is let in any more", SOON, async || {
+        let answer = nobody.try_ask("GET", "/livez", &[], &json!(null)).await;
+        answer.is_none()
+    })
+    .await;
+    assert!(!order.is_finished(), "the order was not waited for");
+    shop.thaw_all_but_the_kitchen();
+    let placed = order.await.unwrap().expect(201);
+    assert_eq!(placed["status"], "confirmed");
+    let _ = shop.gateway.has_stopped().await;
+    shop.gateway.start_again().await;
+    shop.all_is_settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn orders_that_a_killed_gateway_has_begun_are_abandoned_and_their_money_let_go() {
     const ORDERS: usize = 10;
     let mut shop = Shop::open_with("begun", &["--answer-within", "5s"]).await;

@@ -79,15 +79,31 @@ impl Gateway {
         self.log_in(name).await
     }
 
-    /// How many orders have no outcome yet, by its store.
-    pub async fn open_orders(&self) -> usize {
+    /// All that its store keeps.
+    async fn states(&self) -> Vec<(String, Value)> {
         let folder = store(&self.scratch);
         let store = SqliteStore::open_read_only(&folder, "gateway", &Options::default()).unwrap();
         let entities = store.entities(None, 10_000).await.unwrap();
-        let states = entities.iter().filter_map(|row| row.state.as_ref());
-        let states = states.map(|state| serde_json::from_slice::<Value>(state).unwrap());
-        let open = states.filter(|s| s["is"] == "order" && s["stage"]["stage"] == "open");
-        open.count()
+        let states = entities.iter().filter_map(|row| {
+            let state = serde_json::from_slice(row.state.as_ref()?).unwrap();
+            Some((row.key.to_string(), state))
+        });
+        states.collect()
+    }
+
+    /// How many orders have no outcome yet, by its store.
+    pub async fn open_orders(&self) -> usize {
+        let states = self.states().await;
+        let open = |s: &Value| s["is"] == "order" && s["stage"]["stage"] == "open";
+        states.iter().filter(|(_, state)| open(state)).count()
+    }
+
+    /// The hash of a user's password, by its store.
+    pub async fn password_hash(&self, name: &str) -> String {
+        let key = format!("user/{name}");
+        let states = self.states().await;
+        let (_, user) = states.iter().find(|(of, _)| *of == key).unwrap();
+        user["hash"].as_str().unwrap().to_owned()
     }
 
     /// Kills it, as a power cut would.
@@ -102,10 +118,20 @@ impl Gateway {
         self.client = client;
     }
 
+    /// Asks it to stop in order.
+    pub fn terminate(&self) {
+        self.running.as_ref().unwrap().terminate();
+    }
+
     /// Stops it in order; returns what it has logged.
     pub async fn stop(&mut self) -> String {
+        self.terminate();
+        self.has_stopped().await
+    }
+
+    /// Waits until it has stopped in order; returns what it has logged.
+    pub async fn has_stopped(&mut self) -> String {
         let running = self.running.take().unwrap();
-        running.terminate();
         let ended = running.ended(SOON).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stderr

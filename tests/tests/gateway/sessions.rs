@@ -49,8 +49,27 @@ async fn a_user_logs_in_and_out_whether_the_broker_is_there_or_not() {
     root.post("/v1/users", &again)
         .await
         .is_problem(409, "user_exists");
+    // Neither what lets anybody in is in the log, nor what it could be guessed from: here all is logged that can be.
+    let login = json!({"name": "ada", "password": PASSWORD});
+    let session = nobody.post("/v1/sessions", &login).await.expect(201);
+    let token = session["token"].as_str().unwrap();
+    let _ = nobody.with_token(token).get("/v1/orders/1").await;
+    let hash = gateway.password_hash("ada").await;
+    assert!(hash.starts_with("$argon2"), "{hash}");
     let log = gateway.stop().await;
-    assert!(!log.contains(PASSWORD), "a password is in the log");
+    assert!(log.contains("/v1/sessions"), "nothing is in the log");
+    let signature = token.rsplit('.').next().unwrap();
+    let hashed = hash.rsplit('$').next().unwrap();
+    for (what, secret) in [
+        ("a password", PASSWORD),
+        ("a token", token),
+        ("a token's signature", signature),
+        ("a password's hash", hash.as_str()),
+        ("a password's hash without its head", hashed),
+    ] {
+        assert!(!log.contains(secret), "{what} is in the log");
+    }
+    assert!(!log.contains("$argon2"), "a password's hash is in the log");
     gateway.start_again().await;
     let _ = gateway.log_in("ada").await;
     gateway.kill();

@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use doorstep_broker::{Signal, send_signal};
 use doorstep_contracts::{InvoiceNo, ROLES, requests::ReadPayment};
 use doorstep_event::{Request, RequestId, Source, Timestamp};
-use doorstep_messaging::{
-    AskError, AskSettings, BrokerSettings, Requester, RoleQueues, Topology,
-};
+use doorstep_messaging::{AskError, AskSettings, BrokerSettings, Requester, RoleQueues, Topology};
 use doorstep_tests::{Answer, Client, Program, RunningProgram, Scratch, World, wait_for};
 use serde_json::{Value, json};
 

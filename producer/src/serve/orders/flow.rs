@@ -19,7 +19,7 @@ use crate::serve::{
     http::Problem,
     refusals,
     role::{BeginOrder, EndOrder, Entry, Intent, Order, OrderNames, Outcome, label},
-    roles::{Roles, after},
+    roles::{QUERY_TIME, Roles, after},
 };
 
 /// What is left of the time for recording the outcome when money and kitchen have had theirs.
@@ -190,6 +190,11 @@ impl Flow {
             .cloned()
             .ok_or_else(under_way::in_progress)
     }
+}
+
+/// How long an order may take until it is answered where money and kitchen have so much time.
+pub(crate) fn longest_order(answer_within: Duration) -> Duration {
+    QUERY_TIME + answer_within + LAST_WORDS
 }
 
 /// What nobody would hold the money for is no order, and leaves none behind.

@@ -4,6 +4,6 @@ mod flow;
 mod under_way;
 mod unfinished;
 
-pub(crate) use flow::{Flow, Wanted};
+pub(crate) use flow::{Flow, Wanted, longest_order};
 pub(crate) use under_way::UnderWay;
 pub(crate) use unfinished::abandon_unfinished;
