@@ -11,6 +11,8 @@ pub(super) struct Books {
     payments: BTreeMap<String, Value>,
     orders: BTreeMap<String, Value>,
     inventory: BTreeMap<String, Value>,
+    /// Kitchens, menus, and which order takes room in which kitchen.
+    restaurant: BTreeMap<String, Value>,
     dead: String,
 }
 
@@ -32,6 +34,7 @@ impl Books {
             payments: export("payments").await,
             orders: export("orders").await,
             inventory: export("inventory").await,
+            restaurant: export("restaurant").await,
             dead: shop.output(&["dead", "list", "--json"]).await,
         }
     }
@@ -45,6 +48,8 @@ impl Books {
             return Err(format!("dead letters: {}", self.dead));
         }
         self.check_ledger()?;
+        self.check_kitchens()?;
+        self.check_ends(told)?;
         let mut receipts = BTreeMap::new();
         for told in told {
             if let Some(receipt) = told.receipt()
@@ -60,17 +65,25 @@ impl Books {
             let told = receipts.remove(number);
             let payment = self.payments.get(&format!("payment/{number}"));
             let stage = payment.map_or("none", |p| text(&p["payment"], "status"));
+            let booking = self.restaurant.get(&format!("booking/{number}"));
+            let room = booking.map_or("none", |booking| text(booking, "status"));
             let fits = match (text(order, "status"), told) {
-                ("confirmed", Some(told)) => told.is_confirmed() && stage == "captured",
-                ("cancelled", Some(told)) => {
-                    told.is_cancelled() && matches!(stage, "refunded" | "voided")
+                ("confirmed", Some(told)) => {
+                    told.is_confirmed() && stage == "captured" && matches!(room, "taken" | "ready")
                 }
-                ("refused" | "abandoned", None) => matches!(stage, "voided" | "barred"),
+                ("cancelled", Some(told)) => {
+                    told.is_cancelled()
+                        && matches!(stage, "refunded" | "voided")
+                        && room == "ended"
+                }
+                ("refused" | "abandoned", None) => {
+                    matches!(stage, "voided" | "barred") && room == "ended"
+                }
                 _ => false,
             };
             if !fits {
                 return Err(format!(
-                    "{key} is {order}, its payment {payment:?}, and the customer was told {told:?}"
+                    "{key} is {order}, its payment {payment:?}, its room {booking:?}, and the customer was told {told:?}"
                 ));
             }
             let Some(told) = told.filter(|told| told.is_confirmed()) else {
@@ -82,6 +95,11 @@ impl Books {
                 return Err(format!(
                     "{key} costs {total}, {amount} was taken, order {order}"
                 ));
+            }
+            let wanted: i64 = told.pieces.iter().map(|(_, quantity)| quantity).sum();
+            let made = booking.and_then(|booking| booking["pieces"].as_i64());
+            if made != Some(wanted) {
+                return Err(format!("{key} is of {wanted} pieces, and its room {booking:?}"));
             }
             sales += mills(total);
             for (sku, quantity) in &told.pieces {
@@ -110,6 +128,53 @@ impl Books {
             return Err(format!(
                 "the ledger's sum is {sum}, and held are {held} thousandths"
             ));
+        }
+        Ok(())
+    }
+
+    /// What has become of orders is what customers were told, also where they were not told a number.
+    fn check_ends(&self, told: &[Told]) -> Result<(), String> {
+        let of = |what: fn(&Told) -> bool| told.iter().filter(|told| what(told)).count();
+        for (status, expected) in [
+            ("confirmed", of(Told::is_confirmed)),
+            ("cancelled", of(Told::is_cancelled)),
+            ("refused", of(Told::is_refused_order)),
+            ("abandoned", told.iter().map(|told| told.abandoned).sum()),
+        ] {
+            let orders = self.orders.values();
+            let found = orders.filter(|o| text(o, "status") == status).count();
+            if found != expected {
+                return Err(format!(
+                    "{found} orders are {status}, and customers were told so of {expected}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Room is taken by orders that are confirmed and not ready yet, and by nothing else.
+    fn check_kitchens(&self) -> Result<(), String> {
+        let mut taken: BTreeMap<&str, u64> = BTreeMap::new();
+        for (key, booking) in &self.restaurant {
+            let Some(number) = key.strip_prefix("booking/") else {
+                continue;
+            };
+            if !self.orders.contains_key(&format!("order/{number}")) {
+                return Err(format!("{key} is {booking}, and the order in no book"));
+            }
+            if text(booking, "status") == "taken" {
+                let pieces = booking["pieces"].as_u64().unwrap_or_default();
+                *taken.entry(text(booking, "restaurant")).or_default() += pieces;
+            }
+        }
+        for (key, kitchen) in &self.restaurant {
+            let Some(name) = key.strip_prefix("restaurant/") else {
+                continue;
+            };
+            let expected = taken.get(name).copied().unwrap_or_default();
+            if kitchen["taken"] != expected {
+                return Err(format!("{key} is {kitchen}, and orders take {expected}"));
+            }
         }
         Ok(())
     }

@@ -54,9 +54,34 @@ pub struct Sums {
     /// Requests that were sent again, since no answer or none for good had come, or just so.
     pub again: usize,
     /// Processes that were killed.
-    pub kills: usize,
+    pub kills: Kills,
     /// How long it took.
     pub took: Duration,
+}
+
+/// How often each process that somebody waits for was killed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kills {
+    /// The gateway.
+    pub gateway: usize,
+    /// Those who hold the money.
+    pub payments: usize,
+    /// The kitchens.
+    pub restaurant: usize,
+}
+
+impl Kills {
+    /// How many there were.
+    #[must_use]
+    pub fn all(self) -> usize {
+        self.gateway + self.payments + self.restaurant
+    }
+
+    /// How many there were of whoever was killed least.
+    #[must_use]
+    pub fn least(self) -> usize {
+        self.gateway.min(self.payments).min(self.restaurant)
+    }
 }
 
 impl fmt::Display for Sums {
@@ -71,6 +96,7 @@ impl fmt::Display for Sums {
             kills,
             took,
         } = self;
+        let kills = kills.all();
         write!(
             f,
             "{wanted} wanted = {confirmed} confirmed + {cancelled} cancelled + {refused} refused; {abandoned} abandoned and ordered anew, \
@@ -98,12 +124,13 @@ pub async fn rush(
     let shop = Arc::new(Shop::open(amqp_url).await);
     let plans = Plan::all(size.orders, size.seed);
     let (done, over) = watch::channel(false);
+    let (each, each_was_killed) = watch::channel(false);
     let playing = async {
-        let told = play_all(&shop, plans, size.at_once, progress).await;
+        let told = play_all(&shop, plans, size.at_once, each_was_killed, progress).await;
         done.send_replace(true);
         told
     };
-    let (told, kills) = tokio::join!(playing, blows::run(&shop, over));
+    let (told, kills) = tokio::join!(playing, blows::run(&shop, over, each));
     shop.start_missing().await;
     // The books are right at some moment soon; until then something is still on its way.
     wait_for("the books agree", SETTLING, async || {
@@ -124,13 +151,16 @@ pub async fn rush(
     }
 }
 
-/// Lets so many customers order at the same time until nothing more is wanted.
+/// Lets so many customers order at the same time until nothing more is wanted. The last order of each waits for the last of the first kills, so
+/// that also in a small rush there are orders before and after each.
 async fn play_all(
     shop: &Arc<Shop>,
     plans: Vec<Plan>,
     at_once: usize,
+    each_was_killed: watch::Receiver<bool>,
     progress: impl Fn(usize) + Send + Sync + 'static,
 ) -> Vec<Told> {
+    let last = plans.len().saturating_sub(at_once);
     let plans = Arc::new(plans);
     let next = Arc::new(AtomicUsize::new(0));
     let decided = Arc::new(AtomicUsize::new(0));
@@ -139,9 +169,18 @@ async fn play_all(
         .map(|number| {
             let (shop, plans, next) = (shop.clone(), plans.clone(), next.clone());
             let (decided, progress) = (decided.clone(), progress.clone());
+            let mut each_was_killed = each_was_killed.clone();
             tokio::spawn(async move {
                 let mut told = Vec::new();
-                while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(plan) = plans.get(at) else {
+                        break;
+                    };
+                    if at >= last {
+                        // Nobody is waited for who kills no more.
+                        let _ = each_was_killed.wait_for(|each| *each).await;
+                    }
                     told.push(play::order(&shop, number, plan).await);
                     progress(decided.fetch_add(1, Ordering::Relaxed) + 1);
                 }

@@ -28,7 +28,10 @@ pub(super) struct Told {
 enum Outcome {
     Confirmed(Receipt),
     Cancelled(Receipt),
-    Refused,
+    Refused {
+        /// Whether an order was begun, so that it is in the books.
+        begun: bool,
+    },
 }
 
 /// What was confirmed.
@@ -48,14 +51,19 @@ impl Told {
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        self.outcome == Outcome::Refused
+        matches!(self.outcome, Outcome::Refused { .. })
+    }
+
+    /// Whether an order was begun, and refused.
+    pub(super) fn is_refused_order(&self) -> bool {
+        self.outcome == Outcome::Refused { begun: true }
     }
 
     /// What the customer has in writing.
     pub(super) fn receipt(&self) -> Option<&Receipt> {
         match &self.outcome {
             Outcome::Confirmed(receipt) | Outcome::Cancelled(receipt) => Some(receipt),
-            Outcome::Refused => None,
+            Outcome::Refused { .. } => None,
         }
     }
 }
@@ -67,7 +75,7 @@ impl Told {
 pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Told {
     let mut told = Told {
         pieces: plan.pieces.clone(),
-        outcome: Outcome::Refused,
+        outcome: Outcome::Refused { begun: false },
         abandoned: 0,
         again: 0,
     };
@@ -92,6 +100,8 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Told {
     match answer.status {
         201 => {}
         402 | 409 | 422 => {
+            let begun = !is_refused_before(&answer);
+            told.outcome = Outcome::Refused { begun };
             if plan.asks_twice {
                 told.again += 1;
                 let again = insist(
@@ -103,7 +113,11 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Told {
                     &mut told.again,
                 )
                 .await;
-                assert_ne!(again.status, 201, "first {answer:?}, then {again:?}");
+                assert_eq!(
+                    (again.status, code(&again)),
+                    (answer.status, code(&answer)),
+                    "first {answer:?}, then {again:?}"
+                );
             }
             return told;
         }
@@ -184,12 +198,22 @@ async fn insist(
     panic!("no answer for good to {path} with {body}");
 }
 
+/// The code of a problem; nothing where there is none.
+fn code(answer: &Answer) -> String {
+    let problem = serde_json::from_str::<Value>(&answer.text).unwrap_or_default();
+    problem["code"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether it was the price that could not be told, which is asked for before an order is begun.
+fn is_refused_before(answer: &Answer) -> bool {
+    matches!(code(answer).as_str(), "closed" | "unknown_sku")
+}
+
 /// Whether asking again would bring nothing else.
 fn is_for_good(answer: &Answer) -> bool {
-    let code = serde_json::from_str::<Value>(&answer.text).unwrap_or_default();
-    match (answer.status, code["code"].as_str()) {
-        (503, code) => code == Some("order_abandoned"),
-        (409, code) => code != Some("in_progress"),
+    match (answer.status, code(answer).as_str()) {
+        (503, code) => code == "order_abandoned",
+        (409, code) => code != "in_progress",
         (429 | 504, _) => false,
         _ => true,
     }

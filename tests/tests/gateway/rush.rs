@@ -16,8 +16,6 @@ async fn the_books_agree_after_a_rush_in_which_everything_is_killed() {
     let sums = rush(&world.amqp_url(), size, |_| {}).await;
     println!("{sums}");
     assert_eq!(sums.wanted, 300);
-    assert!(
-        sums.kills > 0 && sums.confirmed > 0 && sums.refused > 0,
-        "{sums}"
-    );
+    assert!(sums.confirmed > 0 && sums.refused > 0, "{sums}");
+    assert!(sums.kills.least() > 0, "{:?}", sums.kills);
 }
