@@ -72,9 +72,7 @@ impl Books {
                     told.is_confirmed() && stage == "captured" && matches!(room, "taken" | "ready")
                 }
                 ("cancelled", Some(told)) => {
-                    told.is_cancelled()
-                        && matches!(stage, "refunded" | "voided")
-                        && room == "ended"
+                    told.is_cancelled() && matches!(stage, "refunded" | "voided") && room == "ended"
                 }
                 ("refused" | "abandoned", None) => {
                     matches!(stage, "voided" | "barred") && room == "ended"

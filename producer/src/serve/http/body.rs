@@ -131,7 +131,7 @@ where
         return Ok(None);
     };
     is_short(&text).map_err(D::Error::custom)?;
-    text.parse().map(Some).map_err(D::Error::custom)
+    text.parse::<T>().map(Some).map_err(D::Error::custom)
 }
 
 /// Reads a whole number. JSON knows one kind of numbers, so `2.0` is one, too.
