@@ -97,7 +97,9 @@ impl Books {
             let wanted: i64 = told.pieces.iter().map(|(_, quantity)| quantity).sum();
             let made = booking.and_then(|booking| booking["pieces"].as_i64());
             if made != Some(wanted) {
-                return Err(format!("{key} is of {wanted} pieces, and its room {booking:?}"));
+                return Err(format!(
+                    "{key} is of {wanted} pieces, and its room {booking:?}"
+                ));
             }
             sales += mills(total);
             for (sku, quantity) in &told.pieces {

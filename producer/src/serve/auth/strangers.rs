@@ -107,9 +107,8 @@ impl Strangers {
         network: IpAddr,
         now: Instant,
     ) -> Result<(), Problem> {
-        let too_often = |after| {
-            Problem::too_many("this name was tried with wrong passwords too often", after)
-        };
+        let too_often =
+            |after| Problem::too_many("this name was tried with wrong passwords too often", after);
         let here = (name.clone(), network);
         self.wrong.take(here.clone(), now).map_err(too_often)?;
         self.wrong_everywhere

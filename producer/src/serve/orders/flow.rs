@@ -273,9 +273,7 @@ mod tests {
         let ended = again_until(after(time), || {
             attempts.set(attempts.get() + 1);
             let failed = attempts.get() <= failures;
-            async move {
-                if failed { Err(error()) } else { Ok(()) }
-            }
+            async move { if failed { Err(error()) } else { Ok(()) } }
         })
         .await;
         (ended, attempts.get())
