@@ -53,6 +53,8 @@ pub struct LinkState {
     /// Of a subscription, whether somebody else had messages of its queues, or was being given them, when its present connection began
     /// to consume. Of queues with a single active consumer, whoever is not the first knows nothing of what the first has taken.
     pub beside_others: bool,
+    /// Of a subscription, the queues that its user may not mark: were they lost, it would not be noticed.
+    pub unmarked: Vec<QueueName>,
     /// How often a connection was made: 1 is the first.
     pub connections: u64,
 }
@@ -66,6 +68,7 @@ impl LinkState {
             created: Vec::new(),
             possible_loss: Vec::new(),
             beside_others: false,
+            unmarked: Vec::new(),
             connections: 0,
         }
     }
@@ -134,6 +137,31 @@ impl LinkReport {
         });
     }
 
+    /// A queue cannot be marked for want of a right. Told once, until it can be.
+    pub(crate) fn unmarked(&self, queue: &QueueName, reason: &str) {
+        if self.state.borrow().unmarked.contains(queue) {
+            return;
+        }
+        tracing::warn!(
+            connection = %self.name,
+            %queue,
+            reason,
+            "the loss of this queue would not be noticed, since the user may not mark it: grant configure and read on {} and write on the queue, `consumers topology permissions` shows how",
+            queue.mark()
+        );
+        self.state
+            .send_modify(|state| state.unmarked.push(queue.clone()));
+    }
+
+    /// A queue is marked.
+    pub(crate) fn marked(&self, queue: &QueueName) {
+        self.state.send_if_modified(|state| {
+            let before = state.unmarked.len();
+            state.unmarked.retain(|unmarked| unmarked != queue);
+            state.unmarked.len() < before
+        });
+    }
+
     /// Told once per outage; further failed attempts only change the state.
     pub(crate) fn lost(&self, error: ConnectError) {
         let already = self.state.borrow().last_error.is_some();
@@ -153,14 +181,23 @@ impl LinkReport {
 
     pub(crate) fn blocked(&self, reason: String) {
         tracing::warn!(connection = %self.name, reason, "blocked by the broker");
-        self.state
-            .send_modify(|state| state.phase = Phase::Blocked(reason));
+        self.turn(Phase::Blocked(reason));
     }
 
     pub(crate) fn unblocked(&self) {
         tracing::info!(connection = %self.name, "no longer blocked by the broker");
-        self.state
-            .send_modify(|state| state.phase = Phase::Connected);
+        self.turn(Phase::Connected);
+    }
+
+    /// Another phase of a connection that is there. One that is being closed stays so, whatever the broker says meanwhile.
+    fn turn(&self, phase: Phase) {
+        self.state.send_if_modified(|state| {
+            let is_over = matches!(state.phase, Phase::Draining | Phase::Closed);
+            if !is_over {
+                state.phase = phase;
+            }
+            !is_over
+        });
     }
 
     pub(crate) fn draining(&self) {
@@ -205,4 +242,38 @@ pub(crate) async fn ready(
 /// Waits for the end, at most so long.
 pub(crate) async fn closed(mut state: watch::Receiver<LinkState>, limit: Duration) {
     let _ = timeout(limit, state.wait_for(|state| state.phase == Phase::Closed)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_being_closed_stays_so_whatever_the_broker_says() {
+        let (report, state) = LinkReport::new("test");
+        report.connected(Vec::new());
+        report.blocked("memory".to_owned());
+        assert_eq!(state.borrow().phase, Phase::Blocked("memory".to_owned()));
+        report.unblocked();
+        assert_eq!(state.borrow().phase, Phase::Connected);
+        report.draining();
+        report.blocked("memory".to_owned());
+        assert_eq!(state.borrow().phase, Phase::Draining);
+        report.unblocked();
+        assert_eq!(state.borrow().phase, Phase::Draining);
+        report.closed();
+        report.unblocked();
+        assert_eq!(state.borrow().phase, Phase::Closed);
+    }
+
+    #[test]
+    fn a_queue_that_cannot_be_marked_is_named_once_until_it_can_be() {
+        let (report, state) = LinkReport::new("test");
+        let queue = QueueName::new("shop.orders.0");
+        report.unmarked(&queue, "no right");
+        report.unmarked(&queue, "no right");
+        assert_eq!(state.borrow().unmarked, [queue.clone()]);
+        report.marked(&queue);
+        assert_eq!(state.borrow().unmarked, []);
+    }
 }

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::settings::Namespace;
 
+/// What the name of a queue's mark ends with.
+pub(crate) const MARK: &str = ".mark";
+
 /// A queue's name on the broker.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(into = "String")]
@@ -28,7 +31,7 @@ impl QueueName {
 impl QueueName {
     /// The exchange that is deleted together with the queue: `doorstep.tracking.0.mark`.
     pub(crate) fn mark(&self) -> String {
-        format!("{self}.mark")
+        format!("{self}{MARK}")
     }
 }
 

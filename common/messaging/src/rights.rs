@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
+    names::MARK,
     settings::Namespace,
     topology::{Queue, QueuePurpose, Topology},
 };
@@ -90,6 +91,7 @@ impl Rights {
             if queue.purpose == QueuePurpose::Rpc {
                 names.hear_of_cancelling(queue);
             }
+            names.mark(queue);
         }
         names.consume(topology.queues.iter().filter(of_role));
         names.patterns(namespace)
@@ -107,6 +109,7 @@ impl Rights {
         for queue in topology.queues.iter().filter(of_requests) {
             names.hear_of_cancelling(queue);
         }
+        topology.queues.iter().for_each(|queue| names.mark(queue));
         names.consume(topology.queues.iter());
         names.patterns(namespace)
     }
@@ -161,6 +164,18 @@ impl Names {
         self.read.insert(queue);
     }
 
+    /// Whoever consumes from a queue makes its mark and binds the queue to it, also where all else was declared before: a mark that others
+    /// make would be there again with the next queue.
+    fn mark(&mut self, queue: &Queue) {
+        if !queue.purpose.keeps_what_must_not_be_lost() {
+            return;
+        }
+        let mark = queue.name.mark();
+        self.configure.insert(mark.clone());
+        self.read.insert(mark);
+        self.write.insert(queue.name.to_string());
+    }
+
     /// What holds copies of dead letters is for people to look at.
     fn consume<'a>(&mut self, queues: impl Iterator<Item = &'a Queue>) {
         let worked = queues.filter(|q| q.purpose != QueuePurpose::Dead);
@@ -185,12 +200,17 @@ fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
     for name in names {
         match name.strip_prefix(&start) {
             None => others.push(escaped(name)),
-            Some(rest) => match rest.rsplit_once('.') {
-                None => ours.push(escaped(rest)),
-                Some((role, queue)) => {
-                    queues.entry(role).or_default().insert(queue);
+            Some(rest) => {
+                // A mark is named after its queue, so it stands beside it.
+                let queue = rest.strip_suffix(MARK).unwrap_or(rest);
+                match queue.rfind('.') {
+                    None => ours.push(escaped(rest)),
+                    Some(dot) => {
+                        let (role, queue) = (&rest[..dot], &rest[dot + 1..]);
+                        queues.entry(role).or_default().insert(queue);
+                    }
                 }
-            },
+            }
         }
     }
     // Roles with the same queues share one alternative, for brevity.
@@ -251,11 +271,17 @@ mod tests {
         assert_eq!(producer.write, r"^shop\.eu\.events$");
         assert_eq!(producer.read, "^$");
         let role = Rights::to_consume(&namespace, &topology, Some("orders"), others);
-        assert_eq!(role.configure, "^$");
-        assert_eq!(role.write, r"^(amq\.default|shop\.eu\.events)$");
-        assert_eq!(role.read, r"^shop\.eu\.orders\.(0|net)$");
+        // But for the marks of its queues, which only it can make.
+        assert_eq!(role.configure, r"^shop\.eu\.orders\.(0\.mark|net\.mark)$");
+        assert_eq!(
+            role.write,
+            r"^(amq\.default|shop\.eu\.(events|orders\.(0|net)))$"
+        );
+        let read = r"^shop\.eu\.orders\.(0|0\.mark|net|net\.mark)$";
+        assert_eq!(role.read, read);
         let all = Rights::to_consume(&namespace, &topology, None, others);
-        assert_eq!(all.read, r"^shop\.eu\.(orders|stock)\.(0|net)$");
+        let read = r"^shop\.eu\.(orders|stock)\.(0|0\.mark|net|net\.mark)$";
+        assert_eq!(all.read, read);
     }
 
     #[test]
@@ -272,6 +298,31 @@ mod tests {
             r"^(amq\.default|shop\.(events|(orders|stock)\.0))$"
         );
         assert_eq!(producer.read, r"^shop\.(events|(orders|stock)\.0)$");
+        let role = Rights::to_consume(&namespace, &topology, Some("stock"), DeclaredBy::Programs);
+        assert_eq!(
+            role.configure,
+            r"^shop\.(events|stock\.(0|0\.mark|dead|net|net\.mark)|orders\.(0|dead|net))$"
+        );
+        assert_eq!(
+            role.write,
+            r"^(amq\.default|shop\.(events|orders\.0|stock\.(0|net)))$"
+        );
+    }
+
+    #[test]
+    fn who_verifies_may_do_what_it_asks_for() {
+        let namespace: Namespace = "shop".parse().unwrap();
+        let rights = Rights::to_verify(&namespace, &topology(&namespace));
+        assert_eq!(
+            rights.configure,
+            r"^shop\.(events|(orders|stock)\.(0|0\.mark|dead|net|net\.mark))$"
+        );
+        assert_eq!(
+            rights.write,
+            r"^(amq\.default|shop\.(events|(orders|stock)\.(0|net)))$"
+        );
+        let read = r"^shop\.(orders|stock)\.(0|0\.mark|net|net\.mark)$";
+        assert_eq!(rights.read, read);
     }
 
     fn with_requests(namespace: &Namespace) -> Topology {
@@ -289,14 +340,17 @@ mod tests {
         let topology = with_requests(&namespace);
         let rights =
             Rights::to_consume(&namespace, &topology, Some("payments"), DeclaredBy::Others);
-        assert_eq!(rights.configure, r"^shop\.rpc\.payments\.cancel\.[^.]+$");
+        assert_eq!(
+            rights.configure,
+            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0\.mark|net\.mark))$"
+        );
         assert_eq!(
             rights.write,
-            r"^(amq\.default|shop\.(events|rpc\.payments\.cancel\.[^.]+))$"
+            r"^(amq\.default|shop\.(events|rpc\.payments\.cancel\.[^.]+|payments\.(0|net)))$"
         );
         assert_eq!(
             rights.read,
-            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0|net)|rpc\.payments\.cancel|rpc\.payments)$"
+            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0|0\.mark|net|net\.mark)|rpc\.payments\.cancel|rpc\.payments)$"
         );
     }
 

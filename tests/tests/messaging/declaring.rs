@@ -139,10 +139,11 @@ async fn who_may_not_declare_works_with_what_is_there_and_else_hears_what_to_gra
     assert!(refused.state().borrow().created.is_empty());
     let worker = publisher(&settings, "worker").await?;
     publish(&worker, [event("1", 1)]).await;
-    // Nor may it mark the queue that it consumes from, which is no reason not to.
+    // Nor may it mark the queue that it consumes from, which is no reason not to. It is said, since nobody would notice its loss.
     let consumer = subscription(&settings, "worker").await?;
     take(&consumer, 1, async |_| {}).await?;
     assert_eq!(consumer.state().borrow().possible_loss, []);
+    assert_eq!(consumer.state().borrow().unmarked, [world.queue()]);
     consumer.close(LONG).await;
     worker.close(LONG).await;
     refused.close(LONG).await;

@@ -211,8 +211,12 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
             name(Right::Configure, "test.orders.dead"),
             name(Right::Configure, "test.orders.net"),
             name(Right::Read, "test.orders.net"),
+            name(Right::Configure, "test.orders.net.mark"),
+            name(Right::Write, "test.orders.net"),
             name(Right::Configure, "test.orders.0"),
             name(Right::Read, "test.orders.0"),
+            name(Right::Configure, "test.orders.0.mark"),
+            name(Right::Write, "test.orders.0"),
             name(Right::Write, "amq.default"),
         ]
     );
@@ -224,8 +228,8 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
 
     let all_but_one = Rights {
         configure: ".*",
-        write: r"^(test\.events|amq\.default)$",
-        read: r"^test\.orders\.net$",
+        write: r"^(test\.(events|orders\.(0|net))|amq\.default)$",
+        read: r"^test\.orders\.(0\.mark|net|net\.mark)$",
     };
     let other = world.user("verify", all_but_one).await?;
     let settings = self::settings(other.amqp_url())?;
@@ -238,6 +242,23 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
         "{}",
         findings[0]
     );
+
+    let all_but_a_mark = Rights {
+        configure: ".*",
+        write: ".*",
+        read: r"^test\.orders\.(0|net|net\.mark)$",
+    };
+    let third = world.user("verify", all_but_a_mark).await?;
+    let settings = self::settings(third.amqp_url())?;
+    let findings = verify(&settings, &world.topology()).await?.findings;
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    let text = findings[0].to_string();
+    for part in [
+        "may not read from exchange test.orders.0.mark",
+        "the loss of its queue would not be noticed",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
     Ok(())
 }
 

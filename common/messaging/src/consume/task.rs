@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     connection::{Connection, Dialer, Health, broke},
-    declare::{check_mark, declare},
+    declare::{Marked, check_mark, declare},
     error::{ConnectError, ConnectErrorKind},
     link::LinkReport,
     message::short,
@@ -176,7 +176,11 @@ impl Task {
                 .run(),
             );
             let missing = || self.report.possible_loss(&queue.queue);
-            check_mark(&connection, &queue.queue, limit, missing).await?;
+            match check_mark(&connection, &queue.queue, limit, missing).await? {
+                Marked::Yes => self.report.marked(&queue.queue),
+                Marked::Forbidden(reason) => self.report.unmarked(&queue.queue, &reason),
+                Marked::Unknown => {}
+            }
             consumed.push((queue.clone(), channel));
         }
         let pulse = connection.channel(limit).await?;

@@ -15,16 +15,28 @@ use std::time::Duration;
 
 use lapin::{
     Channel, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions},
-    types::FieldTable,
+    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions},
+    types::{FieldTable, ShortString},
 };
 
 use crate::{
     asker::{Answer, Asker},
     connection::Connection,
     error::{ConnectError, reply},
+    message::short,
     names::QueueName,
 };
+
+/// Whether a queue's loss would be noticed from here on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Marked {
+    /// It would.
+    Yes,
+    /// Not by this user, who may neither look for the mark nor make it, for this reason.
+    Forbidden(String),
+    /// The broker cannot say for now; it is asked again with the next connection.
+    Unknown,
+}
 
 /// Looks for a queue's mark, and makes it if it is missing. `missing` is called before it is made, so that whatever breaks after that,
 /// the loss was reported. It is not called where a mark cannot be made, for want of permission or of a majority: it would be missing
@@ -37,7 +49,7 @@ pub(crate) async fn check_mark(
     queue: &QueueName,
     limit: Duration,
     missing: impl FnOnce(),
-) -> Result<(), ConnectError> {
+) -> Result<Marked, ConnectError> {
     let mut asker = Asker::new(connection, limit);
     let name = queue.mark();
     let declare = |passive| {
@@ -56,17 +68,17 @@ pub(crate) async fn check_mark(
                 .await
         }
     };
-    match asker.ask(declare(true)).await? {
+    let marked = match asker.ask(declare(true)).await? {
         // It is bound: the broker deletes it with its binding, and whoever makes it binds it at once.
-        Answer::Yes(()) => {}
+        Answer::Yes(()) => Marked::Yes,
         Answer::No(reply::NOT_FOUND, _) => {
-            missing_mark(&mut asker, &name, queue, declare(false), missing).await?;
+            missing_mark(&mut asker, &name, queue, declare(false), missing).await?
         }
-        Answer::No(_, reason) => tracing::debug!(%queue, reason, "no look at the queue's mark"),
-        Answer::Silence => tracing::debug!(%queue, "no answer about the queue's mark"),
-    }
+        Answer::No(code, reason) => said_no(queue, code, reason),
+        Answer::Silence => silent(queue),
+    };
     asker.finish().await;
-    Ok(())
+    Ok(marked)
 }
 
 async fn missing_mark(
@@ -75,41 +87,63 @@ async fn missing_mark(
     queue: &QueueName,
     declare: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
     missing: impl FnOnce(),
-) -> Result<(), ConnectError> {
+) -> Result<Marked, ConnectError> {
+    // Who may make the mark and not bind it would find it missing each time. Unbinding asks for the same rights as binding does, and
+    // there is nothing to unbind.
+    let may_bind = async |channel: Channel| {
+        channel
+            .queue_unbind(
+                short(queue.as_str()),
+                short(name),
+                ShortString::default(),
+                FieldTable::default(),
+            )
+            .await
+    };
+    if let Answer::No(code @ reply::ACCESS_REFUSED, reason) = asker.ask(may_bind).await? {
+        return Ok(said_no(queue, code, reason));
+    }
     match asker.ask(declare).await? {
         Answer::Yes(()) => {}
-        Answer::No(_, reason) => {
-            tracing::debug!(%queue, reason, "the queue cannot be marked, its loss would not be noticed");
-            return Ok(());
-        }
-        Answer::Silence => {
-            tracing::debug!(%queue, "the queue cannot be marked for now");
-            return Ok(());
-        }
+        Answer::No(code, reason) => return Ok(said_no(queue, code, reason)),
+        Answer::Silence => return Ok(silent(queue)),
     }
     missing();
     let bind = async |channel: Channel| {
         channel
             .queue_bind(
-                queue.as_str().into(),
-                name.into(),
-                "".into(),
+                short(queue.as_str()),
+                short(name),
+                ShortString::default(),
                 QueueBindOptions::default(),
                 FieldTable::default(),
             )
             .await
     };
-    if let Answer::Yes(()) = asker.ask(bind).await? {
-        return Ok(());
-    }
+    let unbound = match asker.ask(bind).await? {
+        Answer::Yes(()) => return Ok(Marked::Yes),
+        Answer::No(code, reason) => said_no(queue, code, reason),
+        Answer::Silence => silent(queue),
+    };
     // A mark that hangs on nothing would stay for good.
     let unmake = async |channel: Channel| {
         channel
-            .exchange_delete(
-                name.into(),
-                lapin::options::ExchangeDeleteOptions::default(),
-            )
+            .exchange_delete(short(name), ExchangeDeleteOptions::default())
             .await
     };
-    asker.ask(unmake).await.map(drop)
+    asker.ask(unmake).await?;
+    Ok(unbound)
+}
+
+fn said_no(queue: &QueueName, code: u16, reason: String) -> Marked {
+    if code == reply::ACCESS_REFUSED {
+        return Marked::Forbidden(reason);
+    }
+    tracing::debug!(%queue, reason, "the queue cannot be marked for now");
+    Marked::Unknown
+}
+
+fn silent(queue: &QueueName) -> Marked {
+    tracing::debug!(%queue, "no answer about the queue's mark");
+    Marked::Unknown
 }

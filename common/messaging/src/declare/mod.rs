@@ -29,7 +29,7 @@ use crate::{
     verify::{Finding, is_enough},
 };
 
-pub(crate) use mark::check_mark;
+pub(crate) use mark::{Marked, check_mark};
 
 /// Declares everything and returns the queues that had to be created, without those of which nothing can be lost that matters.
 ///

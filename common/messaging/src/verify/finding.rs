@@ -5,7 +5,13 @@ use std::fmt;
 use serde::Serialize;
 
 use super::frames;
-use crate::{names::QueueName, topology::QueuePurpose};
+use crate::{
+    names::{MARK, QueueName},
+    topology::QueuePurpose,
+};
+
+/// What it means that a queue cannot be marked.
+const UNNOTICED: &str = "the loss of its queue would not be noticed";
 
 /// A difference between the broker and what Doorstep needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -173,13 +179,18 @@ impl fmt::Display for Finding {
                 user,
                 vhost,
             } => {
-                let (may_not, meaning) = match right {
-                    Right::Configure => (
+                let is_mark = name.ends_with(MARK);
+                let (may_not, meaning) = match (right, *what) {
+                    (Right::Configure, _) if is_mark => ("configure", UNNOTICED),
+                    (Right::Read, _) if is_mark => ("read from", UNNOTICED),
+                    (Right::Configure, _) => (
                         "configure",
                         "it can neither be declared nor compared by this user",
                     ),
-                    Right::Write => ("write to", "nothing can be published to it"),
-                    Right::Read => ("read from", "nothing can be consumed from it"),
+                    // Messages come to queues by exchanges.
+                    (Right::Write, "queue") => ("write to", "it cannot be bound by this user"),
+                    (Right::Write, _) => ("write to", "nothing can be published to it"),
+                    (Right::Read, _) => ("read from", "nothing can be consumed from it"),
                 };
                 write!(
                     f,

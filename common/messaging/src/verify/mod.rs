@@ -42,9 +42,9 @@ pub struct Verified {
 const LEAST: (u32, u32) = (3, 10);
 
 /// Compares the first broker that answers with the topology, and its user's rights with what working with it takes: configuring all,
-/// publishing to its exchanges and to the default one, consuming from the queues that roles work, and hearing of requests that are
-/// cancelled. One attempt is made on each
-/// address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled: nothing it does stays.
+/// publishing to its exchanges and to the default one, consuming from the queues that roles work and marking them, and hearing of requests
+/// that are cancelled. One attempt is made on each address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May
+/// be cancelled: nothing it does stays.
 ///
 /// # Errors
 /// There is no broker, it does not let us in, or it does not answer.
@@ -76,6 +76,9 @@ pub async fn verify(
         // Copies of dead letters are for people to look at; no role reads them.
         if presence == Presence::There && queue.purpose != QueuePurpose::Dead {
             rights::read(&mut look, &queue.name).await?;
+        }
+        if presence == Presence::There && queue.purpose.keeps_what_must_not_be_lost() {
+            rights::mark(&mut look, &queue.name).await?;
         }
         if presence == Presence::There && queue.purpose == QueuePurpose::Rpc {
             rights::hear(&mut look, &queue.name).await?;

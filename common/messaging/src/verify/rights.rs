@@ -2,10 +2,10 @@
 //! user's rights. So nothing is published, nothing is consumed, and nothing stays.
 
 use lapin::{
-    BasicProperties, Channel,
+    BasicProperties, Channel, ExchangeKind,
     options::{
         BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+        ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -124,4 +124,46 @@ pub(super) async fn hear(look: &mut Look<'_>, requests: &QueueName) -> Result<()
         }
     }
     read(look, &own).await
+}
+
+/// Notes it if the user may not mark this queue, so that its loss would not be noticed.
+pub(super) async fn mark(look: &mut Look<'_>, queue: &QueueName) -> Result<(), ConnectError> {
+    let mark = queue.mark();
+    let name = mark.as_str();
+    let declare = async |channel: Channel| {
+        // No name at all: the broker refuses that, after it has looked at the rights. Nor is any mark like this.
+        let mut arguments = FieldTable::default();
+        arguments.insert("alternate-exchange".into(), AMQPValue::Boolean(true));
+        let options = ExchangeDeclareOptions {
+            durable: false,
+            auto_delete: true,
+            internal: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(short(name), ExchangeKind::Fanout, options, arguments)
+            .await
+    };
+    if let Answer::No(reply::ACCESS_REFUSED, _) = look.ask("exchange", name, declare).await? {
+        look.forbidden(Right::Configure, "exchange", name);
+    }
+    // Unbinding asks for the same rights as binding. Nothing is bound by such a key, nor is the mark's own binding.
+    let unbind = async |channel: Channel| {
+        channel
+            .queue_unbind(
+                short(queue.as_str()),
+                short(name),
+                short(NOWHERE),
+                FieldTable::default(),
+            )
+            .await
+    };
+    if let Answer::No(reply::ACCESS_REFUSED, text) = look.ask("exchange", name, unbind).await? {
+        if text.contains("access to exchange") {
+            look.forbidden(Right::Read, "exchange", name);
+        } else {
+            look.forbidden(Right::Write, "queue", queue.as_str());
+        }
+    }
+    Ok(())
 }

@@ -66,6 +66,11 @@ impl Links {
                 }
                 Phase::Connected | Phase::Draining | Phase::Closed => {}
             }
+            troubles.extend(consuming.unmarked.iter().map(|queue| {
+                format!(
+                    "the loss of queue {queue} would not be noticed, since the user may not mark it: `consumers topology permissions` shows what to grant"
+                )
+            }));
         }
         if let Some(answering) = look(&mut self.answering) {
             match &answering.phase {
