@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use doorstep_contracts::ROLES;
 use doorstep_messaging::{
-    BrokerSettings, LinkState, Message, Namespace, Outcome, Publisher, RoleQueues, Topology,
+    BrokerSettings, EventMessages, LinkState, Namespace, Outcome, Publisher, RoleQueues, Topology,
     old_broker,
 };
 use doorstep_program::{Failure, Reason, Stop};
@@ -60,6 +60,7 @@ impl BrokerSink {
         });
         Ok(Sender {
             publisher,
+            events: EventMessages::default(),
             give_up_after: self.give_up_after,
         })
     }
@@ -91,6 +92,7 @@ async fn tell_trouble(state: &mut watch::Receiver<LinkState>) {
 /// A connection on which events can be sent.
 pub(crate) struct Sender {
     publisher: Publisher,
+    events: EventMessages,
     give_up_after: Duration,
 }
 
@@ -156,7 +158,7 @@ impl Sender {
 
     /// Publishes a chunk. The publisher takes chunks one after the other in the order in which these futures are first polled.
     async fn publish(&self, chunk: Chunk) -> (Chunk, Vec<Outcome>) {
-        let messages = chunk.events.iter().map(Message::event).collect();
+        let messages = chunk.events.iter().map(|e| self.events.of(e)).collect();
         let outcomes = self.publisher.publish_all(messages).await;
         (chunk, outcomes)
     }
@@ -172,6 +174,7 @@ impl Sender {
         let mut confirmed = 0;
         for (event, outcome) in chunk.events.into_iter().zip(outcomes) {
             if outcome == Outcome::Confirmed {
+                self.events.confirmed(&event);
                 tally.add(&event);
                 confirmed += 1;
             } else {

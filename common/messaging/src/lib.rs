@@ -3,7 +3,8 @@
 //!
 //! - [`BrokerSettings`], [`Address`], [`Namespace`]: what is to be known about the broker.
 //! - [`Topology`]: what is to exist on it, as data.
-//! - [`Publisher`], [`Message`], [`Outcome`]: publishing, confirmed, with the outcome as a type.
+//! - [`Publisher`], [`Message`], [`Outcome`]: publishing, confirmed, with the outcome as a type; [`EventMessages`] for what is sent until it
+//!   is confirmed.
 //! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, settled on their own channel or not at all.
 //! - [`PublishCounts`], [`ConsumeCounts`]: what they have done, to be read at any time by a [`PublishMeter`] or [`ConsumeMeter`].
 //! - [`Requester`], [`Responder`]: asking roles what cannot wait, and answering.
@@ -22,6 +23,7 @@
 //!   crate in its own words. A program sets the filter of its log to `lapin=off`.
 
 mod address;
+mod again;
 mod asker;
 mod backoff;
 mod connection;
@@ -46,6 +48,7 @@ pub mod trace;
 mod verify;
 
 pub use address::{Address, AddressError};
+pub use again::EventMessages;
 pub use backoff::{Backoff, BackoffError};
 pub use consume::{
     Batch, ConsumeMeter, Delivery, Generation, QueueSubscription, Settled, Subscription,

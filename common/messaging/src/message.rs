@@ -37,7 +37,11 @@ impl Message {
     /// An event, to everyone who has bound its subject: routed by its type, its attributes as headers and properties.
     #[must_use]
     pub fn event(event: &Event) -> Self {
-        let created = trace::create(event);
+        Self::of_event(event, trace::create(event))
+    }
+
+    /// An event that travels under this, if spans are made.
+    pub(crate) fn of_event(event: &Event, created: Option<SpanContext>) -> Self {
         let mut fields = headers::write(event)
             .into_iter()
             .map(|(name, value)| (short(name), AMQPValue::LongString(LongString::from(value))))

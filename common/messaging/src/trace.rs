@@ -2,7 +2,7 @@
 //! `traceparent`.
 //!
 //! An event that is made ready to be published is a `create` span, continuing the trace of what has caused it, and the event carries
-//! that span's context. Publishing a list is one `send` span, working a batch one `process` span; both are linked to the events in
+//! that span's context, also when it has to be sent again. Publishing a list is one `send` span, working a batch one `process` span; both are linked to the events in
 //! them, up to a bound. Until [`start`] is called none of it happens, and what is left is one look at a flag for each.
 
 use std::sync::OnceLock;
@@ -28,6 +28,11 @@ static TRACER: OnceLock<BoxedTracer> = OnceLock::new();
 pub fn start() {
     // Once started it stays so.
     let _ = TRACER.set(global::tracer("doorstep"));
+}
+
+/// Whether spans are made.
+pub(crate) fn is_on() -> bool {
+    TRACER.get().is_some()
 }
 
 /// A span for an event that is about to be published; returns what it travels under. `None` where no spans are made.

@@ -15,7 +15,7 @@ use crate::Limits;
 /// The longest pause before a row that could not be routed or was refused is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause where nothing can be sent at all just now; the connection has a backoff of its own.
-const SHORT_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const SHORT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Where outbox rows are sent to: the broker, or a simulation of it.
 pub trait Outlet: Send {
@@ -28,10 +28,23 @@ pub trait Outlet: Send {
 pub struct Relayed {
     /// Rows that are paid.
     pub paid: usize,
-    /// Rows that are still owed, with the outcome of the first of them.
+    /// Rows that are still owed, for whatever reason.
     pub unpaid: usize,
+    /// How many of them are owed because the broker is away, takes nothing for now, or has not said in time. All others were turned away
+    /// for their own sake.
+    pub away: usize,
     /// The outcome of the first row that is still owed.
     pub trouble: Option<Outcome>,
+}
+
+impl Relayed {
+    /// Adds what the next turn has done.
+    pub(crate) fn add(&mut self, next: &Self) {
+        self.paid += next.paid;
+        self.unpaid += next.unpaid;
+        self.away += next.away;
+        self.trouble = self.trouble.or(next.trouble);
+    }
 }
 
 /// Sends what is due now, at most [`Limits::relay_rows`] rows.
@@ -71,7 +84,10 @@ pub async fn turn<S: Store, O: Outlet>(
             Outcome::Unroutable | Outcome::Refused => SHORT_PAUSE
                 .saturating_mul(1_u32.checked_shl(attempts).unwrap_or(u32::MAX))
                 .min(LONGEST_PAUSE),
-            _ => SHORT_PAUSE,
+            _ => {
+                relayed.away += 1;
+                SHORT_PAUSE
+            }
         };
         changes.unpaid.push(OutboxRetry {
             id,

@@ -6,7 +6,7 @@ use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::{EntityKey, Store};
-use doorstep_tests::{World, wait_until};
+use doorstep_tests::{RoleProcess, World, wait_until};
 use lapin::types::FieldTable;
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +132,41 @@ on_every_store! {
         .await;
         role.stop().await.unwrap();
         assert!(wire.take("unheard").await.is_none());
+    }
+}
+
+on_every_store! {
+    async fn a_role_that_stops_sends_all_that_it_owes_whatever_is_turned_away_before(shelf) {
+        const OWED: u64 = 60;
+        let world = World::new("outbox-stop", &[CRIER]).await;
+        let store = shelf.open();
+        let mut settings = world.run_settings();
+        // Row by row, so that much is still owed when it stops, and what is turned away is a turn of its own.
+        settings.limits.relay_rows = 1;
+        settings.grace = SOON;
+        let role = RoleProcess::start(Crier, shelf.open(), settings);
+        role.taking(SOON).await;
+        let wire = world.wire().await;
+        wire.declare("heard", FieldTable::default()).await;
+        wire.bind("heard", &world.namespace().events_exchange(), "heard.#").await;
+
+        // Every third is turned away, the first and the last among them.
+        let fact = |n: u64| if n % 3 == 1 { Asked::Unheard } else { Asked::Heard };
+        let last = OWED / 2 * 3 + 1;
+        let asked: Vec<_> = (1..=last).map(|n| asked(n, &fact(n))).collect();
+        world.publish(&asked).await;
+        wait_until("all is applied", SOON, async || {
+            summary(&store).await.tally.applied == last
+        })
+        .await;
+        let unheard = last - OWED;
+        role.stop().await.unwrap();
+        assert_eq!(summary(&store).await.usage.outbox.rows, unheard);
+        let heard = wire.take_many("heard", usize::try_from(OWED).unwrap(), SOON).await;
+        let ids: Vec<_> = heard.iter().map(|m| m.header("cloudEvents:id")).collect();
+        let in_order: Vec<_> = (1..=OWED).map(|n| format!("heard/a#{n}")).collect();
+        assert_eq!(ids, in_order);
+        assert!(wire.take("heard").await.is_none());
     }
 }
 

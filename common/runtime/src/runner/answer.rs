@@ -1,29 +1,24 @@
 //! Requests that come by the broker, on their way to the desk and back.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use doorstep_event::Act;
 use doorstep_messaging::{Asked, Reply, Responder};
-use tokio::sync::watch;
 
 use super::{
     caller::{Caller, Waiting},
     desk::{Desk, DeskError},
+    stop::Stop,
 };
 use crate::Past;
 
 /// Hands out requests until the role stops; then waits for the replies to what was handed out, within the grace period, and closes.
-pub(super) async fn answering(
-    responder: Arc<Responder>,
-    desk: Desk,
-    mut stopped: watch::Receiver<bool>,
-    grace: Duration,
-) {
+pub(super) async fn answering(responder: Arc<Responder>, desk: Desk, mut stop: Stop) {
     loop {
         // Both may be cancelled: a request leaves the responder only when its arm wins.
         let asked = tokio::select! {
             biased;
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = stop.asked() => break,
             asked = responder.next() => asked,
         };
         let Some(asked) = asked else { break };
@@ -32,7 +27,7 @@ pub(super) async fn answering(
             Act::Query => drop(tokio::spawn(query(desk.clone(), asked))),
         }
     }
-    responder.close(grace).await;
+    responder.close(stop.left()).await;
 }
 
 fn obey(desk: &Desk, asked: Asked) {

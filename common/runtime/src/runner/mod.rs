@@ -10,6 +10,7 @@ mod desk;
 mod links;
 mod send;
 mod status;
+mod stop;
 mod vitals;
 mod work;
 
@@ -35,6 +36,7 @@ use crate::{
     told::{Meters, RequestMeters},
 };
 use caller::Waiting;
+use stop::{Stop, Stopper};
 
 /// What a role needs to run.
 #[derive(Debug, Clone)]
@@ -72,7 +74,7 @@ pub struct RunningRole {
     status: watch::Receiver<RoleStatus>,
     vitals: Arc<Vitals>,
     desk: Desk,
-    stop: Arc<watch::Sender<bool>>,
+    stop: Stopper,
     task: JoinHandle<Result<(), RunError>>,
 }
 
@@ -110,7 +112,7 @@ impl RunningRole {
     /// Asks it to stop: it finishes and settles its batch, sends what it owes, and closes, all within the grace period. What is not
     /// settled by then goes back to the broker.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stop.stop();
     }
 
     /// Waits for its end. Ends only when it was asked to stop, or failed for good.
@@ -150,8 +152,7 @@ enum Ways {
 fn begin<R: Role, S: Store>(role: R, store: S, settings: RunSettings, ways: Ways) -> RunningRole {
     let name = role.name();
     let (status, watch_status) = watch::channel(RoleStatus::starting());
-    let (stop, stopped) = watch::channel(false);
-    let stop = Arc::new(stop);
+    let (stopper, stop) = Stopper::new(settings.grace);
     let vitals = Arc::new(Vitals::new());
     let engine =
         Engine::new(role, store, settings.limits.clone()).sharing(settings.process.clone());
@@ -162,10 +163,10 @@ fn begin<R: Role, S: Store>(role: R, store: S, settings: RunSettings, ways: Ways
         desk: desk.clone(),
         commands,
         vitals: Arc::clone(&vitals),
-        stopped,
+        stop,
     };
-    // The sender is kept by the task, too, so that a dropped handle does not look like a stop.
-    let kept = Arc::clone(&stop);
+    // It is kept by the task, too, so that a dropped handle does not look like a stop.
+    let kept = stopper.clone();
     let task = tokio::spawn(async move {
         let ended = match ways {
             Ways::Queues => run.on_queues(&status).await,
@@ -180,7 +181,7 @@ fn begin<R: Role, S: Store>(role: R, store: S, settings: RunSettings, ways: Ways
         status: watch_status,
         vitals,
         desk,
-        stop,
+        stop: stopper,
         task,
     }
 }
@@ -192,7 +193,7 @@ struct Run<R: Role, S: Store> {
     desk: Desk,
     commands: mpsc::Receiver<Waiting>,
     vitals: Arc<Vitals>,
-    stopped: watch::Receiver<bool>,
+    stop: Stop,
 }
 
 impl<R: Role, S: Store> Run<R, S> {
@@ -216,12 +217,12 @@ impl<R: Role, S: Store> Run<R, S> {
     async fn at_desk(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
         let summary = self.summary(status).await?;
         let publisher = self.publisher();
-        let grace = self.settings.grace;
+        let stop = self.stop.clone();
         let links = links::Links::new(publisher.state(), None, None, summary.streams > 0);
         let result = self
             .work(status, summary.usage, &publisher, None, links)
             .await;
-        publisher.close(grace).await;
+        publisher.close(stop.left()).await;
         result
     }
 
@@ -268,10 +269,10 @@ impl<R: Role, S: Store> Run<R, S> {
             }
         };
         // A stop may cut the wait for the broker short: nothing was taken yet.
-        let mut stopped = self.stopped.clone();
+        let mut stop = self.stop.clone();
         let started = tokio::select! {
             ready = ready => ready.map(|()| true),
-            _ = stopped.wait_for(|stop| *stop) => Ok(false),
+            () = stop.asked() => Ok(false),
         };
         let result = match started {
             Err(e) => Err(e.into()),
@@ -284,8 +285,8 @@ impl<R: Role, S: Store> Run<R, S> {
                     summary.streams > 0,
                 );
                 let answering = responder.clone().map(|responder| {
-                    let (desk, stopped) = (self.desk.clone(), self.stopped.clone());
-                    tokio::spawn(answer::answering(responder, desk, stopped, settings.grace))
+                    let (desk, stop) = (self.desk.clone(), self.stop.clone());
+                    tokio::spawn(answer::answering(responder, desk, stop))
                 });
                 let worked = self
                     .work(
@@ -306,11 +307,18 @@ impl<R: Role, S: Store> Run<R, S> {
                 worked
             }
         };
-        if let Some(responder) = responder {
-            responder.close(settings.grace).await;
-        }
-        subscription.close(settings.grace).await;
-        publisher.close(settings.grace).await;
+        // Side by side: each of them may hang with the broker for as long as it is given.
+        let left = stop.left();
+        let answers_no_more = async {
+            if let Some(responder) = &responder {
+                responder.close(left).await;
+            }
+        };
+        tokio::join!(
+            answers_no_more,
+            subscription.close(left),
+            publisher.close(left)
+        );
         result
     }
 
@@ -337,6 +345,7 @@ impl<R: Role, S: Store> Run<R, S> {
         let name = self.name();
         let namespace = &self.settings.broker.namespace;
         let owed = Arc::new(Notify::new());
+        let (at_its_end, ended) = watch::channel(false);
         let meters = Meters::of(
             name,
             &namespace.role_queue(name, 0),
@@ -351,8 +360,8 @@ impl<R: Role, S: Store> Run<R, S> {
             Arc::clone(&owed),
             Arc::clone(&self.vitals),
             meters.clone(),
-            self.stopped.clone(),
-            self.settings.grace,
+            self.stop.clone(),
+            ended,
         ));
         let worked = work::Loop {
             engine: self.engine.started_at(Timestamp::now()),
@@ -364,13 +373,15 @@ impl<R: Role, S: Store> Run<R, S> {
             pulse: &self.vitals.engine,
             meters: &meters,
             requests: &RequestMeters::of(name),
-            stopped: self.stopped,
+            stop: self.stop,
             links,
             findings: Vec::new(),
         }
         .run(usage)
         .await;
         status.send_modify(|status| status.phase = Phase::Stopping);
+        // From here on nothing comes to the outbox any more.
+        at_its_end.send_replace(true);
         if worked.is_err() {
             relay.abort();
         }

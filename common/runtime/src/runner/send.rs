@@ -2,18 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use doorstep_event::Timestamp;
-use doorstep_messaging::{Message, Outcome, Publisher, QueueName};
-use doorstep_store::{OutboxKind, Store};
+use doorstep_event::{Event, Timestamp};
+use doorstep_messaging::{EventMessages, Message, Outcome, Publisher, QueueName};
+use doorstep_store::{OutboxKind, Store, StoreError};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
-use super::{Pulse, Vitals};
+use super::{Vitals, stop::Stop};
 use crate::{
     Limits,
-    relay::{Outlet, Relayed, turn},
+    relay::{Outlet, Relayed, SHORT_PAUSE, turn},
     told::{Meters, OutboxFlows, OutboxHindered, OutboxSent},
 };
 
@@ -23,9 +23,18 @@ const TICK: Duration = Duration::from_millis(500);
 /// The broker as an outlet.
 struct BrokerOutlet {
     publisher: Publisher,
+    events: EventMessages,
     /// `None` where nobody has declared one: then there is nowhere to copy dead letters to, and nothing is owed.
     dead_queue: Option<QueueName>,
     meters: Meters,
+}
+
+/// A row that was sent.
+enum Sent {
+    Event(Event),
+    Copy,
+    /// There is nowhere to send it to.
+    Nowhere,
 }
 
 impl Outlet for BrokerOutlet {
@@ -33,24 +42,34 @@ impl Outlet for BrokerOutlet {
         let mut sent = Vec::with_capacity(rows.len());
         let mut messages = Vec::with_capacity(rows.len());
         for row in rows {
-            let message = match (row, &self.dead_queue) {
-                (OutboxKind::Event(event), _) => Some(Message::event(&event)),
+            sent.push(match (row, &self.dead_queue) {
+                (OutboxKind::Event(event), _) => {
+                    messages.push(self.events.of(&event));
+                    Sent::Event(event)
+                }
                 (OutboxKind::DeadCopy { id, headers, body }, Some(queue)) => {
                     let headers = headers.into_iter().collect();
-                    Some(Message::to_queue(queue.clone(), &id.0, headers, body))
+                    messages.push(Message::to_queue(queue.clone(), &id.0, headers, body));
+                    Sent::Copy
                 }
-                (OutboxKind::DeadCopy { .. }, None) => None,
-            };
-            sent.push(message.is_some());
-            messages.extend(message);
+                (OutboxKind::DeadCopy { .. }, None) => Sent::Nowhere,
+            });
         }
         let began = Instant::now();
         let mut outcomes = self.publisher.publish_all(messages).await.into_iter();
+        let mut next = || outcomes.next().unwrap_or(Outcome::Disconnected);
         let outcomes = sent
-            .into_iter()
+            .iter()
             .map(|sent| match sent {
-                true => outcomes.next().unwrap_or(Outcome::Disconnected),
-                false => Outcome::Confirmed,
+                Sent::Event(event) => {
+                    let outcome = next();
+                    if outcome == Outcome::Confirmed {
+                        self.events.confirmed(event);
+                    }
+                    outcome
+                }
+                Sent::Copy => next(),
+                Sent::Nowhere => Outcome::Confirmed,
             })
             .collect();
         OutboxSent {
@@ -62,7 +81,8 @@ impl Outlet for BrokerOutlet {
     }
 }
 
-/// Sends until the role stops; then sends what is still owed, within the grace period.
+/// Sends until the role stops; then sends what is still owed, until the engine has ended and nothing is left that the broker would take,
+/// or the grace is over. What it turns away for its own sake holds back no other, and is not waited for.
 #[expect(
     clippy::too_many_arguments,
     reason = "a task is given what it needs, once"
@@ -76,79 +96,133 @@ pub(super) async fn relay<S: Store>(
     owed: Arc<Notify>,
     vitals: Arc<Vitals>,
     meters: Meters,
-    mut stopped: watch::Receiver<bool>,
-    grace: Duration,
+    mut stop: Stop,
+    mut ended: watch::Receiver<bool>,
 ) {
-    let outlet = BrokerOutlet {
-        publisher,
-        dead_queue,
-        meters,
+    let mut sender = Sender {
+        store,
+        outlet: BrokerOutlet {
+            publisher,
+            events: EventMessages::default(),
+            dead_queue,
+            meters,
+        },
+        limits,
+        vitals,
+        trouble: Trouble { role, told: None },
+        put_off: None,
     };
-    let mut trouble = None;
+    let mut over = stop.clone();
     loop {
-        // Each may be cancelled: a notification and the stop signal are kept until they are taken.
-        let stop = tokio::select! {
+        // Each may be cancelled: a notification, the stop signal and the engine's end are kept until they are taken.
+        let stops = tokio::select! {
             biased;
-            _ = stopped.wait_for(|stop| *stop) => true,
+            () = stop.asked() => true,
+            _ = ended.wait_for(|ended| *ended) => true,
             _ = timeout(TICK, owed.notified()) => false,
         };
-        if stop {
+        if stops {
             break;
         }
         // Where the broker is away, sending takes until that is certain; a stop does not wait for it beyond its grace. What is cut off
-        // is sent again.
-        let relayed = tokio::select! {
-            relayed = send_all(&store, &outlet, &limits, &vitals.relay) => relayed,
-            () = over(stopped.clone(), grace) => return,
-        };
-        // Told when it begins and when it ends, not with every try.
-        if relayed.trouble != trouble {
-            match &relayed.trouble {
-                Some(outcome) => OutboxHindered {
-                    role,
-                    rows: relayed.unpaid,
-                    outcome: *outcome,
-                }
-                .tell(),
-                None => OutboxFlows { role }.tell(),
-            }
-            trouble = relayed.trouble;
+        // is sent again. The engine meets the same store and tells of it.
+        tokio::select! {
+            _ = sender.send_all() => {}
+            () = over.is_over() => return,
         }
     }
-    // The engine may still be finishing its batch: what that owes is sent, too, if there is time.
-    let deadline = Instant::now() + grace;
+    // The engine may still be finishing its batch: what that owes is sent, too.
+    let deadline = stop.deadline();
     while Instant::now() < deadline {
-        let sent = send_all(&store, &outlet, &limits, &vitals.relay);
-        let Ok(relayed) = timeout_at(deadline, sent).await else {
+        // Looked at before the outbox is: what comes after that is seen by the next turn. Without its sender it has ended as well.
+        let has_ended = *ended.borrow() || ended.has_changed().is_err();
+        let Ok(sent) = timeout_at(deadline, sender.send_all()).await else {
             return;
         };
-        if relayed.unpaid > 0 || timeout(TICK, owed.notified()).await.is_err() {
-            break;
+        // What cannot be read is safe where it is, and goes out after the next start.
+        if has_ended && (sent.is_err() || sender.put_off.is_none()) {
+            return;
+        }
+        let next = sender.put_off.unwrap_or_else(|| Instant::now() + TICK);
+        // Each may be cancelled, as above.
+        tokio::select! {
+            () = sleep_until(next.min(deadline)) => {}
+            () = owed.notified() => {}
+            _ = ended.wait_for(|ended| *ended), if !has_ended => {}
         }
     }
 }
 
-/// Waits until the role has been asked to stop and its grace is over.
-async fn over(mut stopped: watch::Receiver<bool>, grace: Duration) {
-    // An error is the end of the role, which is as good.
-    let _ = stopped.wait_for(|stop| *stop).await;
-    let _ = timeout(grace, std::future::pending::<()>()).await;
+/// What sends the outbox.
+struct Sender<S> {
+    store: S,
+    outlet: BrokerOutlet,
+    limits: Limits,
+    vitals: Arc<Vitals>,
+    trouble: Trouble,
+    /// Until when there may be rows that the broker has not taken for reasons of its own, and that are not due again yet.
+    put_off: Option<Instant>,
 }
 
-async fn send_all<S: Store>(
-    store: &S,
-    outlet: &BrokerOutlet,
-    limits: &Limits,
-    pulse: &Pulse,
-) -> Relayed {
-    loop {
-        let _step = pulse.step();
-        match turn(store, outlet, limits, Timestamp::now()).await {
-            // A full turn is followed by the next at once, unless nothing got through.
-            Ok(relayed) if relayed.unpaid == 0 && relayed.paid == limits.relay_rows => {}
-            Ok(relayed) => return relayed,
-            // The engine meets the same store and tells of it.
-            Err(_) => return Relayed::default(),
+impl<S: Store> Sender<S> {
+    /// Sends all that is due. May be cancelled: what was sent and not yet deleted is sent again.
+    async fn send_all(&mut self) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let mut all = Relayed::default();
+        let done = loop {
+            let _step = self.vitals.relay.step();
+            let now = Timestamp::now();
+            let relayed = match turn(&self.store, &self.outlet, &self.limits, now).await {
+                Ok(relayed) => relayed,
+                Err(error) => break Err(error),
+            };
+            all.add(&relayed);
+            if let Some(outcome) = relayed.trouble {
+                self.trouble.hindered(relayed.unpaid, outcome);
+            }
+            // A full turn is followed by the next at once, unless nothing gets through: rows that are turned away for their own sake hold
+            // back no other.
+            let is_full = relayed.paid + relayed.unpaid >= self.limits.relay_rows;
+            if relayed.away > 0 || !is_full {
+                break Ok(());
+            }
+        };
+        if all.away > 0 {
+            self.put_off = Some(Instant::now() + SHORT_PAUSE);
+        } else if done.is_ok() {
+            // Those that were due again by then have gone out.
+            self.put_off = self.put_off.filter(|due| *due > began);
+        }
+        if all.paid > 0 && all.unpaid == 0 {
+            self.trouble.over();
+        }
+        done
+    }
+}
+
+/// Rows that cannot be sent: told when it begins and when it ends, not with every try.
+struct Trouble {
+    role: &'static str,
+    told: Option<Outcome>,
+}
+
+impl Trouble {
+    fn hindered(&mut self, rows: usize, outcome: Outcome) {
+        if self.told != Some(outcome) {
+            let role = self.role;
+            OutboxHindered {
+                role,
+                rows,
+                outcome,
+            }
+            .tell();
+            self.told = Some(outcome);
+        }
+    }
+
+    fn over(&mut self) {
+        if self.told.take().is_some() {
+            OutboxFlows { role: self.role }.tell();
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{Phase, Pulse, RoleStatus, RunError, caller::Waiting, links::Links};
+use super::{Phase, Pulse, RoleStatus, RunError, caller::Waiting, links::Links, stop::Stop};
 use crate::{
     Commands, Engine, Incoming, Past, ReadBatch, Role, Worked,
     limits::{CLOCKS_APART, Fullness},
@@ -47,7 +47,7 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) pulse: &'a Pulse,
     pub(super) meters: &'a Meters,
     pub(super) requests: &'a RequestMeters,
-    pub(super) stopped: watch::Receiver<bool>,
+    pub(super) stop: Stop,
     pub(super) links: Links,
     /// What the last housekeeping found wrong with the store.
     pub(super) findings: Vec<String>,
@@ -72,7 +72,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             // kept by their timer and their channel.
             let next = tokio::select! {
                 biased;
-                _ = self.stopped.wait_for(|stop| *stop) => Next::Stop,
+                () = self.stop.asked() => Next::Stop,
                 _ = housekeeping.tick() => Next::Housekeeping,
                 () = self.links.changed() => Next::Links,
                 _ = due.tick() => Next::Due,
@@ -255,7 +255,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             }
             self.note(&worked);
             // What a process may have died of can take many steps; what is not begun goes back to the broker.
-            if *self.stopped.borrow() {
+            if self.stop.is_asked() {
                 return Ok(None);
             }
             began = Instant::now();
@@ -307,7 +307,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             // The batch stays taken and unsettled; no attempt is counted. A stop gives it back to the broker.
             tokio::select! {
                 () = sleep(self.engine.limits().retry_pause(failures, rand::random())) => {}
-                _ = self.stopped.wait_for(|stop| *stop) => return Ok(None),
+                () = self.stop.asked() => return Ok(None),
             }
         }
         Ok(None)
