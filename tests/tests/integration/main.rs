@@ -27,6 +27,7 @@ mod roles;
 mod settlement;
 mod shared_store;
 mod shelf;
+mod stopping;
 mod stream;
 mod topology;
 mod traces;

@@ -1,6 +1,6 @@
 //! The outbox: what cannot be routed waits there, and holds back no other.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
@@ -143,7 +143,7 @@ on_every_store! {
         let mut settings = world.run_settings();
         // Row by row, so that much is still owed when it stops, and what is turned away is a turn of its own.
         settings.limits.relay_rows = 1;
-        settings.grace = SOON;
+        settings.grace = Duration::from_secs(20);
         let role = RoleProcess::start(Crier, shelf.open(), settings);
         role.taking(SOON).await;
         let wire = world.wire().await;
