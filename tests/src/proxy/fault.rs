@@ -68,10 +68,12 @@ pub enum WireFault {
     CorruptSize,
     /// The frame does not end as frames do.
     CorruptEnd,
+    /// The acknowledgement is of a delivery that there was none of. The broker closes that channel, and nothing else. For [`Point::Ack`].
+    UnknownTag,
 }
 
 impl WireFault {
-    /// Each of them once; a slow wire carries 20 kB a second.
+    /// Each that befalls a wire once; a slow one carries 20 kB a second.
     pub const ALL: [Self; 8] = [
         Self::Cut,
         Self::Stall,

@@ -61,6 +61,14 @@ impl Frame {
             _ => None,
         }
     }
+
+    /// Has an acknowledgement name a delivery that no channel comes to. Its number follows class and method, high byte first.
+    pub(super) fn rename_delivery(&mut self) {
+        const NUMBER: usize = HEAD + 4;
+        if let Some(high) = self.0.get_mut(NUMBER) {
+            *high = 0x7f;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -84,5 +92,15 @@ mod tests {
         assert_eq!(seen[2].method(), None);
         assert_eq!(seen.iter().map(|f| f.0.len()).sum::<usize>(), 30);
         assert_eq!(frames.next(), None);
+    }
+
+    #[test]
+    fn an_acknowledgement_is_made_one_of_another_delivery() {
+        let head = [1, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80];
+        let ack = [&head[..], &[0, 0, 0, 0, 0, 0, 0, 9], &[1, 0xce]].concat();
+        let other = [&head[..], &[0x7f, 0, 0, 0, 0, 0, 0, 9], &[1, 0xce]].concat();
+        let mut frame = Frame(ack);
+        frame.rename_delivery();
+        assert_eq!(frame, Frame(other));
     }
 }

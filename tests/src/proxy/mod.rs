@@ -320,6 +320,7 @@ impl Way<'_> {
                     *end = 0;
                 }
             }
+            WireFault::UnknownTag => frame.rename_delivery(),
         }
     }
 

@@ -16,7 +16,7 @@ use doorstep_telemetry::{
     health::{Liveness, Question, Readiness, Standing, ask},
 };
 use doorstep_tests::{
-    Direction, LEDGER, Proxy, RoleProcess, RunningProgram, Scratch, World,
+    Direction, LEDGER, Point, Proxy, RoleProcess, RunningProgram, Scratch, WireFault, World,
     ledger::{Ledger, Move, event},
     wait_for, wait_until,
 };
@@ -104,6 +104,17 @@ impl Answering {
         let one = found.next()?.rsplit_once(' ')?.1.parse().ok();
         assert_eq!(found.next(), None, "{name} {labels:?} is not one series");
         one
+    }
+
+    /// Waits until a counter stands there.
+    async fn counts(&self, name: &str, labels: &[(&str, &str)], count: f64) {
+        wait_for(format!("{name} is {count}"), SOON, async || {
+            match self.value(name, labels) {
+                value if value == Some(count) => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
     }
 }
 
@@ -375,6 +386,51 @@ async fn what_only_waits_has_an_age_and_is_no_reason_to_complain() {
     .await;
     assert!(later > held);
     assert_eq!(role.readiness().1.status, Standing::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_closed_and_a_consumer_that_is_cancelled_are_made_good_and_counted() {
+    let office = Office::new("ended").await;
+    let proxy = office.world.proxy().await;
+    let url = by_proxy(&office.world, &proxy);
+    let role = office.answering(&url, &[]).await;
+    role.is_ready().await;
+    let queue = office.world.namespace().role_queue("inventory", 0);
+    let inventory = ("role", "inventory");
+    let channels = ("doorstep_channels_ended_total", [inventory, ("link", "consume")]);
+    let consumers = ("doorstep_consumers_cancelled_total", [inventory]);
+    assert_eq!(role.value(channels.0, &channels.1), Some(0.0));
+    assert_eq!(role.value(consumers.0, &consumers.1), Some(0.0));
+
+    // The broker closes the channel that says such a thing, and keeps its connection.
+    proxy.at(Point::Ack, WireFault::UnknownTag);
+    office.world.publish(&[moved("1", 1, -1)]).await;
+    role.counts(channels.0, &channels.1, 1.0).await;
+    assert_eq!(*proxy.sprung().borrow(), 1);
+    let more: Vec<_> = (2..=20).map(|n| moved("1", n, -1)).collect();
+    office.world.publish(&more).await;
+    office.has_applied(20).await;
+    office.world.depth_is(&queue, 0, 1, SOON).await;
+    role.counts("doorstep_unsettled", &[inventory], 0.0).await;
+    assert_eq!(role.value(consumers.0, &consumers.1), Some(0.0));
+
+    office.world.view().delete_queue(queue.as_str());
+    role.counts(consumers.0, &consumers.1, 1.0).await;
+    office.world.depth_is(&queue, 0, 1, SOON).await;
+    let more: Vec<_> = (21..=40).map(|n| moved("1", n, -1)).collect();
+    office.world.publish(&more).await;
+    office.has_applied(40).await;
+    wait_for("the possible loss is told", SOON, async || {
+        let (_, ready) = role.readiness();
+        let mut reasons = ready.roles[0].reasons.iter();
+        if reasons.any(|reason| reason.contains("was created again")) {
+            Ok(())
+        } else {
+            Err(ready)
+        }
+    })
+    .await;
+    assert_eq!(role.value(channels.0, &channels.1), Some(1.0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

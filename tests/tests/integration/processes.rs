@@ -27,7 +27,7 @@ impl Office {
         }
     }
 
-    async fn has_applied(&self, count: u64) {
+    pub(crate) async fn has_applied(&self, count: u64) {
         wait_for(format!("{count} events are applied"), SOON, async || {
             let applied = self.applied().await;
             if applied >= count {
