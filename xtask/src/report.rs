@@ -1,6 +1,9 @@
-//! What `cargo test` prints, read line by line: counts, and what to show of a binary whose tests failed.
+//! What `cargo test` prints, read line by line: counts, what tests have measured, and what to show of a binary whose tests failed.
 
 use std::mem;
+
+/// How a test begins a line with something that is worth knowing and nothing to fail for, such as how long it took.
+const MEASURED: &str = "measured: ";
 
 /// The tests of one binary, or the examples in one crate's documentation.
 #[derive(Debug, Default)]
@@ -60,10 +63,31 @@ impl Section {
         self.result.as_ref().is_none_or(|counts| counts.failed > 0)
     }
 
-    /// Everything but the tests that passed.
+    /// Everything but the tests that passed, and what they have written.
     pub(crate) fn details(&self) -> impl Iterator<Item = &str> {
-        let lines = self.lines.iter().map(String::as_str);
+        let of_others = self.told().filter(|(of_passed, _)| !of_passed);
+        let lines = of_others.map(|(_, line)| line);
         lines.filter(|line| !(line.starts_with("test ") && line.ends_with("... ok")))
+    }
+
+    /// What tests that passed have measured, in their own words.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = &str> {
+        let of_passed = self.told().filter(|(of_passed, _)| *of_passed);
+        of_passed.filter_map(|(_, line)| line.strip_prefix(MEASURED))
+    }
+
+    /// Every line, and whether it is of what tests have written that passed: that comes first, between two headings like this.
+    fn told(&self) -> impl Iterator<Item = (bool, &str)> {
+        let mut of_passed = false;
+        self.lines.iter().map(move |line| {
+            match line.as_str() {
+                "successes:" => of_passed = true,
+                "failures:" => of_passed = false,
+                other if counts(other).is_some() => of_passed = false,
+                _ => {}
+            }
+            (of_passed, line.as_str())
+        })
     }
 }
 
@@ -114,6 +138,22 @@ running 2 tests
 test one ... ok
 test other ... FAILED
 
+successes:
+
+---- one stdout ----
+seen by the way
+measured: back after 1 s
+
+
+successes:
+    one
+
+failures:
+
+---- other stdout ----
+measured: in vain
+
+
 failures:
     other
 
@@ -125,7 +165,16 @@ error: test failed, to rerun pass `-p some_crate --lib`
 running 1 test
    Doc-tests some_crate
 
-running 0 tests
+running 3 tests
+
+successes:
+
+---- three stdout ----
+measured: nothing of note
+
+
+successes:
+    three
 
 test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.00s
 ";
@@ -157,7 +206,12 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
         );
         let details: Vec<&str> = sections[0].details().collect();
         assert!(details.contains(&"test other ... FAILED"));
-        assert!(!details.contains(&"test one ... ok"));
+        assert!(details.contains(&"measured: in vain"));
+        for of_passed in ["test one ... ok", "seen by the way", "    one", "successes:"] {
+            assert!(!details.contains(&of_passed), "{details:#?}");
+        }
+        let measured: Vec<&str> = sections.iter().flat_map(Section::measured).collect();
+        assert_eq!(measured, ["back after 1 s", "nothing of note"]);
         assert_eq!(report.other.len(), 3);
     }
 

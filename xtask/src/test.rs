@@ -29,7 +29,7 @@ const TESTS_AT_A_TIME: usize = 6;
 /// Run every test, or those whose names contain a FILTER.
 ///
 /// Builds, finds or starts a broker, runs `cargo test --workspace` on it and stops it again. Prints a line for each test
-/// binary, the details only where something failed, and a summary. All of the output is kept in
+/// binary, below it what its tests have measured, the details only where something failed, and a summary. All of the output is kept in
 /// target/doorstep-test.log. Exit code 0 if all passed, 1 otherwise.
 ///
 /// Example: cargo xtask test
@@ -127,9 +127,8 @@ impl Test {
         if env::var_os(THREADS).is_none() {
             cargo.env(THREADS, TESTS_AT_A_TIME.to_string());
         }
-        if !self.filter.is_empty() {
-            cargo.arg("--").args(&self.filter);
-        }
+        // What tests that pass have measured is in what they write.
+        cargo.args(["--", "--show-output"]).args(&self.filter);
         let (mut child, lines) = started(&cargo, broker)?;
         let mut report = Report::default();
         let mut tally = Tally::default();
@@ -229,6 +228,8 @@ impl Tally {
         } else if counts.passed > 0 {
             let (passed, name, time) = (counts.passed, &section.name, &counts.time);
             tell(&format!("ok  {passed:>4}  {name}  {time}"));
+            let measured = section.measured();
+            measured.for_each(|what| tell(&format!("          {what}")));
         }
     }
 }

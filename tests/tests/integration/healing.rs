@@ -1,5 +1,5 @@
 //! A role whose connection is closed, whose queue is deleted, whose broker dies or runs short of memory: it is consuming again by itself,
-//! and says what may be missing. How long that takes is printed, never asserted.
+//! and says what may be missing. How long that takes is measured and told by `cargo xtask test`, never asserted.
 
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ async fn a_role_is_consuming_again_after_an_administrator_closed_its_connections
         world.publish(&added("a", upto + 11..=upto + 20)).await;
         upto += 20;
         applied(&store, "a", upto).await;
-        println!("{name} closed: all is applied after {:?}", closed.elapsed());
+        println!("measured: {name} closed: all is applied after {:?}", closed.elapsed());
         well(&role).await;
     }
     world.all_is_settled(&role, "ledger", SOON).await;
@@ -124,13 +124,13 @@ async fn a_role_is_consuming_again_within_moments_of_a_killed_brokers_return() {
     let returned = Instant::now();
     well(&role).await;
     println!(
-        "connected again {:?} after the broker's return",
+        "measured: connected again {:?} after the broker's return",
         returned.elapsed()
     );
     world.publish_at_last(&added("a", 101..=101), LONG).await;
     applied(&store, "a", 101).await;
     println!(
-        "consuming again {:?} after the broker's return",
+        "measured: consuming again {:?} after the broker's return",
         returned.elapsed()
     );
     world.all_is_settled(&role, "ledger", LONG).await;
@@ -168,7 +168,7 @@ on_every_store! {
         let deleted = Instant::now();
         store.set(Fault::None);
         degraded(&role, "queue doorstep.ledger.0 was created again").await;
-        println!("consuming again {:?} after the queue was deleted", deleted.elapsed());
+        println!("measured: consuming again {:?} after the queue was deleted", deleted.elapsed());
 
         // The next event of each stream shows that some are missing before it.
         world.publish(&each(7..=7)).await;
@@ -246,7 +246,7 @@ async fn a_memory_alarm_is_shown_by_type_and_by_the_role_and_all_that_is_owed_go
     )
     .await;
     println!(
-        "all that was owed is heard {:?} after rabbitmqctl was told to lift the alarm",
+        "measured: all that was owed is heard {:?} after rabbitmqctl was told to lift the alarm",
         lifted.elapsed()
     );
     well(&role).await;

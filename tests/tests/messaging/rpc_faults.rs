@@ -289,7 +289,7 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
     let by_kind = ends.by_kind.lock().unwrap().clone();
     let longest = *ends.longest_over.lock().unwrap();
     println!(
-        "{} calls: {by_kind:?}; {} replies came late; at most {longest:?} over the deadline",
+        "measured: {} calls: {by_kind:?}; {} replies came late; at most {longest:?} over the deadline",
         ends.asked.load(Ordering::Relaxed),
         counts.late
     );
