@@ -17,8 +17,8 @@ use lapin::{
 use crate::wait_for;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// When nothing has come for so long, nothing more will.
-const NOTHING_MORE: Duration = Duration::from_secs(2);
+/// How often a queue is looked at that something is to come to.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection with one channel, in confirm mode.
 pub struct Wire {
@@ -205,11 +205,16 @@ impl Wire {
     }
 
     /// Consumes from a queue as a process does that dies of what it is given: each message is given back as soon as it comes. Returns
-    /// how often that was, once nothing has come for a while.
+    /// how often that was, once the broker has given up on one and put it into that net.
     ///
     /// # Panics
-    /// If there is no such queue.
-    pub async fn give_back_until_none_is_left(&self, queue: &str) -> u64 {
+    /// If there are no such queues, or the broker does not give up within the limit.
+    pub async fn give_back_until_given_up(
+        &self,
+        queue: &str,
+        net: &str,
+        limit: Duration,
+    ) -> u64 {
         let options = BasicConsumeOptions::default();
         let mut consumer = self
             .channel
@@ -217,17 +222,46 @@ impl Wire {
             .await
             .unwrap();
         let mut times = 0;
-        while let Ok(Some(delivery)) = tokio::time::timeout(NOTHING_MORE, consumer.next()).await {
-            let requeue = BasicRejectOptions { requeue: true };
-            let tag = delivery.unwrap().delivery_tag;
-            self.channel.basic_reject(tag, requeue).await.unwrap();
-            times += 1;
-        }
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let giving_back = async {
+            loop {
+                // Either may be cancelled: a delivery stays in the consumer until it is taken, and a tick comes again.
+                tokio::select! {
+                    delivery = consumer.next() => {
+                        let requeue = BasicRejectOptions { requeue: true };
+                        let tag = delivery.expect("it goes on").unwrap().delivery_tag;
+                        self.channel.basic_reject(tag, requeue).await.unwrap();
+                        times += 1;
+                    }
+                    _ = look.tick() => {
+                        if self.ready(net).await > 0 {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(limit, giving_back)
+            .await
+            .expect("the broker does not give up");
         self.channel
             .basic_cancel("dying".into(), BasicCancelOptions::default())
             .await
             .unwrap();
         times
+    }
+
+    /// How many messages wait in a queue.
+    async fn ready(&self, queue: &str) -> u32 {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        self.channel
+            .queue_declare(queue.into(), passive, FieldTable::default())
+            .await
+            .unwrap()
+            .message_count()
     }
 
     async fn get(&self, queue: &str) -> Option<BasicGetMessage> {

@@ -29,8 +29,8 @@ const TESTS_AT_A_TIME: usize = 6;
 /// Run every test, or those whose names contain a FILTER.
 ///
 /// Builds, finds or starts a broker, runs `cargo test --workspace` on it and stops it again. Prints a line for each test
-/// binary, below it what its tests have measured, the details only where something failed, and a summary. All of the output is kept in
-/// target/doorstep-test.log. Exit code 0 if all passed, 1 otherwise.
+/// binary, below it what its tests have measured, the details only where something failed, and a summary. All of the
+/// output is kept in target/doorstep-test.log. Exit code 0 if all passed, 1 otherwise.
 ///
 /// Example: cargo xtask test
 ///          cargo xtask test dead_letter blocked

@@ -28,6 +28,9 @@ use tokio::{
 pub use fault::{Direction, Point, WireFault};
 use frames::{Frame, Frames};
 
+/// What no timer is more exact than.
+const SHORTEST_TURN: Duration = Duration::from_millis(1);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Passing,
@@ -352,10 +355,13 @@ impl Way<'_> {
         let Some(rate) = self.local.borrow().bytes_per_second else {
             return to.write_all(&frame.0).await;
         };
-        let part = (rate / PARTS).max(1) as usize;
-        let mut turn = interval(Duration::from_secs(1) / PARTS);
-        turn.tick().await;
+        let rate = rate.max(PARTS);
+        let part = (rate / PARTS) as usize;
         for bytes in frame.0.chunks(part) {
+            // Only as long as so many bytes take: most frames are short.
+            let takes = Duration::from_secs(bytes.len() as u64) / rate;
+            let mut turn = interval(takes.max(SHORTEST_TURN));
+            turn.tick().await;
             turn.tick().await;
             to.write_all(bytes).await?;
         }

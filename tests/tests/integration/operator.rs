@@ -9,7 +9,7 @@ use doorstep_runtime::Limits;
 use doorstep_store::{
     Changes, Commit, DeadId, DeadRow, DeadStatus, NewDead, SqliteStore, Store, sqlite::Options,
 };
-use doorstep_tests::{Ended, Program, Scratch, World, retail::Stock, wait_until};
+use doorstep_tests::{Ended, Program, Scratch, World, random_moment, retail::Stock, wait_until};
 use lapin::BasicProperties;
 use serde_json::Value;
 
@@ -158,24 +158,26 @@ async fn a_run_until_idle_ends_with_0_once_all_is_worked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_until_idle_waits_for_what_is_still_being_published() {
+    const PAUSES: u32 = 8;
     let office = Office::new("idle").await;
+    let window = Duration::from_secs(10);
     let run = office
-        .consumers(&["run", "inventory", "--until-idle", "3s"])
+        .consumers(&["run", "inventory", "--until-idle", "10s"])
         .start(&office.scratch);
-    // As long as something comes at least every other second, it is not idle.
-    for n in 1..=5 {
+    // Something comes long before each window is over, and all of it takes longer than one: a run that looked at nothing but the time since
+    // its start would leave the last ones in the queue.
+    for n in 1..=u64::from(PAUSES) {
         office.world.publish(&[moved("85123A", n, -1)]).await;
-        wait_until("it is applied", SOON, async || {
-            let shown = office
-                .ran(&["show", "inventory", "stock/85123A", "--json"])
-                .await;
-            shown.code == Some(0)
-                && Stock::read_all(&shown.stdout)["stock/85123A"].movements == n as i64
-        })
-        .await;
+        office.has_applied(n).await;
+        random_moment(window * 3 / 2 / PAUSES).await;
     }
+    office
+        .world
+        .publish(&[moved("85123A", u64::from(PAUSES) + 1, -1)])
+        .await;
     let ended = run.ended(SOON).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    office.has_applied(u64::from(PAUSES) + 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

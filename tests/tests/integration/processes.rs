@@ -1,6 +1,6 @@
 //! Real processes that are killed while they are busy.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use doorstep_broker::{Signal, send_signal};
 use doorstep_store::{SqliteStore, sqlite::Options};
@@ -13,9 +13,27 @@ use crate::{
 };
 
 const CODES: u64 = 20;
-const MOVEMENTS: u64 = 150;
+const MOVEMENTS: u64 = 140;
+/// How many are killed.
+const KILLS: u64 = 6;
 /// How often a role is restarted under load.
 const ROUNDS: u64 = 5;
+
+/// The movements that are published before a kill and until it; the last part is left for those who live.
+fn part(kill: u64) -> RangeInclusive<u64> {
+    const PART: u64 = MOVEMENTS / (KILLS + 1);
+    (kill - 1) * PART + 1..=kill * PART
+}
+
+/// How many events are published once that part is.
+fn upto(kill: u64) -> u64 {
+    part(kill).end() * CODES
+}
+
+/// How many of them are applied when the kill comes: the first few of the part.
+fn amid(kill: u64) -> u64 {
+    (part(kill).start() - 1) * CODES + 10
+}
 
 impl Office {
     /// How many events the role's store has applied.
@@ -39,9 +57,9 @@ impl Office {
         .await;
     }
 
-    /// Publishes all movements of all codes, turn and turn about.
-    async fn publish_movements(&self) {
-        let events: Vec<_> = (1..=MOVEMENTS)
+    /// Publishes these movements of all codes, turn and turn about.
+    async fn publish_movements(&self, numbers: RangeInclusive<u64>) {
+        let events: Vec<_> = numbers
             .flat_map(|n| (0..CODES).map(move |code| moved(&format!("{code:02}"), n, -1)))
             .collect();
         self.world.publish(&events).await;
@@ -70,17 +88,19 @@ impl Office {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumers_that_are_killed_while_they_are_busy_apply_every_event_once() {
     let office = Office::new("killed").await;
-    office.publish_movements().await;
-    for kill in 1..=6 {
+    let mut amid_work = 0;
+    for kill in 1..=KILLS {
         let run = office.slow_inventory().start(&office.scratch);
         // Not all of it comes from what was settled before: the next one starts amid what this one has left.
-        office.has_applied(kill * CODES * MOVEMENTS / 10).await;
-        assert!(run.kill());
+        let killed = async {
+            office.has_applied(amid(kill)).await;
+            assert!(run.kill());
+        };
+        tokio::join!(office.publish_movements(part(kill)), killed);
+        amid_work += u64::from(office.applied().await < upto(kill));
     }
-    assert!(
-        office.applied().await < CODES * MOVEMENTS,
-        "they were never busy"
-    );
+    println!("measured: {amid_work} of {KILLS} were killed amid their work");
+    office.publish_movements(part(KILLS + 1)).await;
     office.all_is_right().await;
 }
 
@@ -100,17 +120,19 @@ async fn two_processes_share_a_store_and_one_goes_on_when_the_other_is_killed() 
             == 2
     })
     .await;
-    office.publish_movements().await;
-    for kill in 1..=4 {
-        office.has_applied(kill * CODES * MOVEMENTS / 10).await;
-        // Whichever of them is active now, in the end each was among the killed.
-        assert!(pair.remove(0).kill());
+    let mut amid_work = 0;
+    for kill in 1..=KILLS {
+        let killed = async {
+            office.has_applied(amid(kill)).await;
+            // Whichever of them is active now, in the end each was among the killed.
+            assert!(pair.remove(0).kill());
+        };
+        tokio::join!(office.publish_movements(part(kill)), killed);
+        amid_work += u64::from(office.applied().await < upto(kill));
         pair.push(office.slow_inventory().start(&office.scratch));
     }
-    assert!(
-        office.applied().await < CODES * MOVEMENTS,
-        "they were never busy"
-    );
+    println!("measured: {amid_work} of {KILLS} kills came amid the work of both");
+    office.publish_movements(part(KILLS + 1)).await;
     office.has_applied(CODES * MOVEMENTS).await;
     for run in &mut pair {
         assert!(run.is_running(), "{}", run.stderr());

@@ -99,7 +99,7 @@ on_every_store! {
         world.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
         // As by a process that dies of it again and again, until the broker takes it out of the queue.
         let wire = world.wire().await;
-        let times = wire.give_back_until_none_is_left(queue.as_str()).await;
+        let times = wire.give_back_until_given_up(queue.as_str(), net.as_str(), SOON).await;
         world.depth_is(&net, 1, 0, SOON).await;
         assert!(times >= 100, "given up after {times} times");
         world.publish(&[event("shop", "account/a", 2, &Move::Add(1))]).await;

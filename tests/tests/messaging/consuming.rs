@@ -1,6 +1,6 @@
 //! Deliveries come in order, decoded, and are settled on their own channel or not at all.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -115,7 +115,9 @@ async fn no_more_is_unsettled_than_the_prefetch_and_the_connection_stays() -> Re
     let publisher = world.publisher("prefetch").await?;
     publish(&publisher, (1..=500).map(|n| event("1", n))).await;
     let queues = vec![consume(world.queue(), 20)];
-    let subscription = Subscription::start(&world.settings, "prefetch", world.topology(), queues);
+    let mut settings = world.settings.clone();
+    settings.heartbeat = Duration::from_secs(3);
+    let subscription = Subscription::start(&settings, "prefetch", world.topology(), queues);
     // Deliveries may come a moment before the subscription calls itself connected.
     subscription.ready(LONG).await?;
     until("the prefetch is full", async || {
@@ -125,7 +127,7 @@ async fn no_more_is_unsettled_than_the_prefetch_and_the_connection_stays() -> Re
     // Longer than a peer that shows no sign of life would be kept: nobody takes anything, and the heart beats.
     let mut state = subscription.state();
     state.mark_unchanged();
-    let changed = tokio::time::timeout(world.settings.heartbeat * 4, state.changed()).await;
+    let changed = tokio::time::timeout(settings.heartbeat * 3, state.changed()).await;
     assert!(changed.is_err(), "{:?}", state.borrow());
     let batch = subscription
         .next_batch(1000, usize::MAX)

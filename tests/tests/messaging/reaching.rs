@@ -7,11 +7,7 @@ use doorstep_messaging::{
     BrokerSettings, ConnectErrorKind, Inspector, Publisher, Refusal, Topology,
 };
 use doorstep_tests::Direction;
-use tokio::{
-    io::AsyncWriteExt,
-    net::TcpListener,
-    time::{Instant, timeout},
-};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::support::{LONG, World, settings, within};
 
@@ -48,11 +44,9 @@ async fn someone_who_accepts_and_says_nothing_is_silent() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut settings = settings(&format!("amqp://{}", listener.local_addr()?))?;
     settings.connect_timeout = Duration::from_millis(300);
-    let started = Instant::now();
-    let error = error(&settings).await;
+    let error = within(LONG, "giving up", error(&settings)).await?;
     assert_eq!(error.kind(), ConnectErrorKind::Silent);
     assert!(error.to_string().contains("has said nothing for"));
-    assert!(started.elapsed() < Duration::from_secs(5));
     // And nothing of the attempt is left: the other side sees the connection end.
     let (mut socket, _) = listener.accept().await?;
     within(LONG, "hanging up", async {
@@ -94,7 +88,7 @@ async fn a_wrong_password_is_permanent_and_masked() -> Result<()> {
     let settings = settings(&url)?;
     let publisher = Publisher::start(&settings, "password test", Topology::none());
     // Permanent: said at once, not when the time is over.
-    let error = timeout(Duration::from_secs(30), publisher.ready(LONG * 10))
+    let error = within(LONG, "the answer", publisher.ready(LONG * 10))
         .await?
         .unwrap_err();
     assert_eq!(
@@ -176,7 +170,8 @@ async fn a_reconnect_begins_with_the_address_that_worked_last() -> Result<()> {
     let mut settings = world.settings_by(&proxy)?;
     let first = world.settings_by(&dead)?.addresses[0].clone();
     settings.addresses.insert(0, first);
-    settings.connect_timeout = Duration::from_secs(1);
+    // Long enough for the one that answers.
+    settings.connect_timeout = Duration::from_secs(5);
     let publisher = Publisher::start(&settings, "sticky", Topology::none());
     publisher.ready(LONG).await?;
     assert_eq!((dead.accepted(), proxy.accepted()), (1, 1));
