@@ -24,6 +24,11 @@ struct Desk(PathBuf);
 
 impl Desk {
     async fn new(name: &str, letters: &[&str]) -> Self {
+        Self::of(name, letters, "breaks its contract").await
+    }
+
+    /// The same, dead for this reason.
+    async fn of(name: &str, letters: &[&str], reason: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("workbench-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
@@ -50,7 +55,7 @@ impl Desk {
                     body: event.data.clone(),
                     event: Some(event),
                     blocks: true,
-                    reason: "breaks its contract".into(),
+                    reason: reason.into(),
                     detail: "data does not fit".into(),
                     fingerprint: "77".into(),
                     attempts: 1,
@@ -153,6 +158,37 @@ async fn what_an_editor_has_made_of_it_is_shown_checked_and_stored() {
     assert_eq!(shown["edits"][0]["operator"], "ada");
     assert_eq!(shown["edits"][0]["reason"], "a slip");
     assert_eq!(shown["event"]["sequence"], 1);
+}
+
+#[tokio::test]
+async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
+    let desk = Desk::of("poison", &["a", "b"], "poison").await;
+    let untried = "its handler was not tried here";
+    let edit = ["dead", "edit", "inventory", "a-1"];
+    let dry = [&edit[..], &["--dry-run"]].concat();
+    let (dry, _) = desk.told(&dry, MENDS, 0);
+    assert!(dry.contains(untried) && !dry.contains("applied"), "{dry}");
+    // Its contract is checked all the same.
+    let (_, error) = desk.told(&edit, r#"sed -i 's/"-1"/"-2"/'"#, 65);
+    assert!(error.contains("break its contract"), "{error}");
+    let (edited, _) = desk.told(&edit, MENDS, 0);
+    assert!(edited.contains("is edited and"), "{edited}");
+    assert!(edited.contains(untried), "{edited}");
+    assert_eq!(desk.shown("a-1")["data"]["delta"], -1);
+
+    let patch = desk.0.join("patch.json");
+    fs::write(&patch, r#"[{"op":"replace","path":"/delta","value":-1}]"#).unwrap();
+    let patch = patch.to_str().unwrap();
+    let group = ["dead", "edit", "inventory", "--all", "--patch", patch];
+    let (all, _) = desk.told(&group, "", 0);
+    assert!(all.contains("1 edited, 1 left as they are"), "{all}");
+    assert!(all.contains("1 of the first were not tried"), "{all}");
+
+    let replay = ["dead", "replay", "inventory", "--all", "--dry-run"];
+    let (dry, _) = desk.told(&replay, "", 0);
+    assert_eq!(dry.matches(untried).count(), 2, "{dry}");
+    let sum = "2 would be replayed, 0 of them in vain, and 2 with an end that only a role can find out";
+    assert!(dry.contains(sum), "{dry}");
 }
 
 #[tokio::test]

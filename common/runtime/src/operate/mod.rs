@@ -18,7 +18,7 @@ use doorstep_store::{
 pub use self::{
     edit::{Edit, edit},
     operator::{By, Operator, OperatorError},
-    replay::{replay, replayable},
+    replay::{is_poison, replay, replayable},
     run::{Run, begin_run, end_run},
     skip::{skip, skip_gap},
 };

@@ -7,6 +7,7 @@ use doorstep_store::{
 };
 
 use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, record, written};
+use crate::dead_letter::reason;
 
 /// Makes a dead letter due again: the role will try it, and what follows it in its stream, within moments.
 ///
@@ -51,6 +52,13 @@ pub async fn replay<S: Store>(
         }
     }
     Err(OperateError::Busy(id.to_string()))
+}
+
+/// Whether processes have died of it, rather than that a handler has refused it. A role tries such a thing under a trial; in any other
+/// process it may end that process.
+#[must_use]
+pub fn is_poison(dead: &DeadRow) -> bool {
+    dead.reason == reason::POISON
 }
 
 /// The event that a replay of a dead letter would try.

@@ -1,4 +1,5 @@
-//! Whether a role would take other data: its contract and a dry run of its handler on the present state.
+//! Whether a role would take other data: its contract and a dry run of its handler on the present state. What processes have died of is
+//! not handed to the handler here, where it would end the operator's command: a role tries it under a trial.
 
 use bytes::Bytes;
 use doorstep_contracts::registry;
@@ -17,9 +18,15 @@ use crate::{
 pub(super) enum Checked {
     /// It would be taken.
     Taken(String),
+    /// Its contract takes it; the handler was not asked, see [`UNTRIED`].
+    Untried,
     /// It would not.
     Refused(String),
 }
+
+/// What is said of what was not handed to its handler.
+pub(super) const UNTRIED: &str =
+    "keeps to its contract (its handler was not tried here, since processes have died of it)";
 
 /// Checks data in place of a dead letter's own. Nothing is written.
 ///
@@ -49,6 +56,9 @@ pub(super) async fn check(
         return Ok(Checked::Refused(format!(
             "it would break its contract: {e}"
         )));
+    }
+    if operate::is_poison(dead) {
+        return Ok(Checked::Untried);
     }
     let rehearsal = (role.rehearse)(store.clone(), dead.clone(), event).await;
     Ok(told(&rehearsal.map_err(|e| stores::failed(&e))?))

@@ -7,7 +7,7 @@ use doorstep_store::{DeadId, DeadRow};
 
 use super::{
     change::{self, Changed, Patch},
-    check::{Checked, check},
+    check::{Checked, UNTRIED, check},
     choice::{one, open_ids},
     diff::diff,
     editor::Draft,
@@ -86,6 +86,8 @@ pub(super) struct Desk<'a> {
 pub(super) enum Edited {
     /// It is stored, or would be; with what the handler would do.
     Stored(String),
+    /// It is stored, or would be, and the handler was not tried.
+    Untried,
     /// The data is what it was.
     Same,
 }
@@ -127,20 +129,20 @@ impl Desk<'_> {
         if !changed.is_change() {
             return Ok(Edited::Same);
         }
-        match check(self.role, &self.store, dead, changed.data.clone()).await? {
-            Checked::Refused(why) => Err(NotEdited::Refused(why)),
-            Checked::Taken(told) if self.mode == Mode::DryRun => Ok(Edited::Stored(told)),
-            Checked::Taken(told) => {
-                let by = self.by.at(Timestamp::now());
-                let data = changed.data.clone();
-                match operate::edit(&self.store, dead, data, self.how, by).await {
-                    Ok(()) => Ok(Edited::Stored(told)),
-                    Err(e @ OperateError::NotReplayable { .. }) => {
-                        Err(NotEdited::Refused(e.to_string()))
-                    }
-                    Err(e) => Err(NotEdited::Failed(failed(self.role.name, &e))),
-                }
-            }
+        let edited = match check(self.role, &self.store, dead, changed.data.clone()).await? {
+            Checked::Refused(why) => return Err(NotEdited::Refused(why)),
+            Checked::Taken(told) => Edited::Stored(told),
+            Checked::Untried => Edited::Untried,
+        };
+        if self.mode == Mode::DryRun {
+            return Ok(edited);
+        }
+        let by = self.by.at(Timestamp::now());
+        let data = changed.data.clone();
+        match operate::edit(&self.store, dead, data, self.how, by).await {
+            Ok(()) => Ok(edited),
+            Err(e @ OperateError::NotReplayable { .. }) => Err(NotEdited::Refused(e.to_string())),
+            Err(e) => Err(NotEdited::Failed(failed(self.role.name, &e))),
         }
     }
 
@@ -156,12 +158,17 @@ impl Desk<'_> {
         let difference: String = difference.lines().map(|line| clean(line) + "\n").collect();
         print(|out| out.write_all(difference.as_bytes()))?;
         let (id, role) = (&dead.id, self.role.name);
-        let sentence = match (self.store(dead, &changed).await?, self.mode) {
-            (Edited::Same, _) => format!("{id} is left as it is: nothing differs"),
-            (Edited::Stored(told), Mode::DryRun) => {
+        let told = match self.store(dead, &changed).await? {
+            Edited::Same => None,
+            Edited::Stored(told) => Some(told),
+            Edited::Untried => Some(UNTRIED.to_owned()),
+        };
+        let sentence = match (told, self.mode) {
+            (None, _) => format!("{id} is left as it is: nothing differs"),
+            (Some(told), Mode::DryRun) => {
                 format!("{id} {told}; nothing was stored, this is a dry run")
             }
-            (Edited::Stored(told), Mode::Write) => format!(
+            (Some(told), Mode::Write) => format!(
                 "{id} is edited and {told}: `consumers dead replay {role} {id}` has it tried"
             ),
         };
@@ -218,8 +225,7 @@ impl Desk<'_> {
                 Err(why) => Err(NotEdited::Refused(why)),
             };
             match stored {
-                Ok(Edited::Stored(_)) => tally.edited += 1,
-                Ok(Edited::Same) => tally.same += 1,
+                Ok(edited) => tally.add(&edited),
                 Err(NotEdited::Failed(failure)) if failure.reason != Reason::Settled => {
                     progress.finish();
                     return Err(failure);
@@ -240,13 +246,25 @@ impl Desk<'_> {
 /// What became of several.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    pub(super) edited: u64,
-    pub(super) same: u64,
+    edited: u64,
+    untried: u64,
+    same: u64,
     refused: u64,
     first: Option<Reason>,
 }
 
 impl Tally {
+    pub(super) fn add(&mut self, edited: &Edited) {
+        match edited {
+            Edited::Same => self.same += 1,
+            Edited::Stored(_) => self.edited += 1,
+            Edited::Untried => {
+                self.edited += 1;
+                self.untried += 1;
+            }
+        }
+    }
+
     pub(super) fn refused(&mut self, failure: Failure) {
         self.refused += 1;
         self.first.get_or_insert(failure.reason);
@@ -259,6 +277,7 @@ impl Tally {
     pub(super) fn sum_up(self, mode: Mode) -> Result<(), Failure> {
         let Self {
             edited,
+            untried,
             same,
             refused,
             first,
@@ -271,7 +290,14 @@ impl Tally {
             writeln!(
                 out,
                 "{edited} {what}, {same} left as they are, {refused} refused"
-            )
+            )?;
+            if untried > 0 {
+                writeln!(
+                    out,
+                    "{untried} of the first were not tried on the handler here, since processes have died of them"
+                )?;
+            }
+            Ok(())
         })?;
         match first {
             None => Ok(()),

@@ -94,8 +94,7 @@ pub(crate) async fn import(place: &Place, file: &Path, by: &By, mode: Mode) -> R
             continue;
         }
         match take(&desk, &line).await {
-            Ok(Edited::Stored(_)) => tally.edited += 1,
-            Ok(Edited::Same) => tally.same += 1,
+            Ok(edited) => tally.add(&edited),
             Err(NotEdited::Failed(failure))
                 if !matches!(failure.reason, Reason::Settled | Reason::Missing) =>
             {

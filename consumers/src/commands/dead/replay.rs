@@ -12,7 +12,7 @@ use doorstep_store::{DeadFilter, DeadId, DeadStatus, Store};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
-    check::{Checked, check},
+    check::{Checked, UNTRIED, check},
     choice::{label, one, open_ids},
     skip::{WHEN, failed},
 };
@@ -260,7 +260,7 @@ fn ended(failures: Vec<Failure>, outcomes: &Outcomes, role: &str) -> Result<(), 
 /// Tells what would become of them.
 async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
     let store = stores::look_at(place)?;
-    let (mut good, mut bad) = (0_u64, 0_u64);
+    let (mut good, mut bad, mut untried) = (0_u64, 0_u64, 0_u64);
     for id in open_ids(&store, chosen, Timestamp::MAX).await? {
         let dead = one(&store, place.role.name, &id).await?;
         let data = dead.event.as_ref().map_or(&dead.body, |event| &event.data);
@@ -268,6 +268,10 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
             Checked::Taken(told) => {
                 good += 1;
                 told
+            }
+            Checked::Untried => {
+                untried += 1;
+                UNTRIED.to_owned()
             }
             Checked::Refused(why) => {
                 bad += 1;
@@ -277,10 +281,14 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
         print(|out| writeln!(out, "{id} {told}"))?;
     }
     print(|out| {
+        let unknown = match untried {
+            0 => String::new(),
+            untried => format!(", and {untried} with an end that only a role can find out"),
+        };
         writeln!(
             out,
-            "{} would be replayed, {bad} of them in vain; nothing was written, this is a dry run",
-            good + bad
+            "{} would be replayed, {bad} of them in vain{unknown}; nothing was written, this is a dry run",
+            good + bad + untried
         )
     })
 }
