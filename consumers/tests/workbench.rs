@@ -162,7 +162,7 @@ async fn what_an_editor_has_made_of_it_is_shown_checked_and_stored() {
 
 #[tokio::test]
 async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
-    let desk = Desk::of("poison", &["a", "b"], "poison").await;
+    let desk = Desk::of("poison", &["a"], "poison").await;
     let untried = "its handler was not tried here";
     let edit = ["dead", "edit", "inventory", "a-1"];
     let dry = [&edit[..], &["--dry-run"]].concat();
@@ -176,18 +176,28 @@ async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
     assert!(edited.contains(untried), "{edited}");
     assert_eq!(desk.shown("a-1")["data"]["delta"], -1);
 
+    let desk = Desk::of("poisons", &["a", "b"], "poison").await;
     let patch = desk.0.join("patch.json");
     fs::write(&patch, r#"[{"op":"replace","path":"/delta","value":-1}]"#).unwrap();
     let patch = patch.to_str().unwrap();
-    let group = ["dead", "edit", "inventory", "--all", "--patch", patch];
+    let group = [
+        "dead",
+        "edit",
+        "inventory",
+        "--group",
+        "77",
+        "--patch",
+        patch,
+    ];
     let (all, _) = desk.told(&group, "", 0);
-    assert!(all.contains("1 edited, 1 left as they are"), "{all}");
-    assert!(all.contains("1 of the first were not tried"), "{all}");
+    assert!(all.contains("2 edited, 0 left as they are"), "{all}");
+    assert!(all.contains("2 of the first were not tried"), "{all}");
 
     let replay = ["dead", "replay", "inventory", "--all", "--dry-run"];
     let (dry, _) = desk.told(&replay, "", 0);
     assert_eq!(dry.matches(untried).count(), 2, "{dry}");
-    let sum = "2 would be replayed, 0 of them in vain, and 2 with an end that only a role can find out";
+    let sum =
+        "2 would be replayed, 0 of them in vain, and 2 with an end that only a role can find out";
     assert!(dry.contains(sum), "{dry}");
 }
 

@@ -209,12 +209,7 @@ impl Wire {
     ///
     /// # Panics
     /// If there are no such queues, or the broker does not give up within the limit.
-    pub async fn give_back_until_given_up(
-        &self,
-        queue: &str,
-        net: &str,
-        limit: Duration,
-    ) -> u64 {
+    pub async fn give_back_until_given_up(&self, queue: &str, net: &str, limit: Duration) -> u64 {
         let options = BasicConsumeOptions::default();
         let mut consumer = self
             .channel

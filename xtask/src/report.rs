@@ -207,7 +207,12 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
         let details: Vec<&str> = sections[0].details().collect();
         assert!(details.contains(&"test other ... FAILED"));
         assert!(details.contains(&"measured: in vain"));
-        for of_passed in ["test one ... ok", "seen by the way", "    one", "successes:"] {
+        for of_passed in [
+            "test one ... ok",
+            "seen by the way",
+            "    one",
+            "successes:",
+        ] {
             assert!(!details.contains(&of_passed), "{details:#?}");
         }
         let measured: Vec<&str> = sections.iter().flat_map(Section::measured).collect();

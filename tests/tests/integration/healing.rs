@@ -89,7 +89,10 @@ async fn a_role_is_consuming_again_after_an_administrator_closed_its_connections
         world.publish(&added("a", upto + 11..=upto + 20)).await;
         upto += 20;
         applied(&store, "a", upto).await;
-        println!("measured: {name} closed: all is applied after {:?}", closed.elapsed());
+        println!(
+            "measured: {name} closed: all is applied after {:?}",
+            closed.elapsed()
+        );
         well(&role).await;
     }
     world.all_is_settled(&role, "ledger", SOON).await;

@@ -397,7 +397,10 @@ async fn a_channel_that_is_closed_and_a_consumer_that_is_cancelled_are_made_good
     role.is_ready().await;
     let queue = office.world.namespace().role_queue("inventory", 0);
     let inventory = ("role", "inventory");
-    let channels = ("doorstep_channels_ended_total", [inventory, ("link", "consume")]);
+    let channels = (
+        "doorstep_channels_ended_total",
+        [inventory, ("link", "consume")],
+    );
     let consumers = ("doorstep_consumers_cancelled_total", [inventory]);
     assert_eq!(role.value(channels.0, &channels.1), Some(0.0));
     assert_eq!(role.value(consumers.0, &consumers.1), Some(0.0));

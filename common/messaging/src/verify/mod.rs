@@ -40,6 +40,23 @@ pub struct Verified {
 
 /// The first release that dead-letters at least once.
 const LEAST: (u32, u32) = (3, 10);
+/// The first release that does so whatever it was upgraded from.
+const WITHOUT_FLAG: (u32, u32) = (4, 0);
+/// What has to be so on releases before that.
+const FLAG: &str = "RabbitMQ 3 dead-letters at least once only where its feature flag stream_queue is enabled, which an upgrade may have left off and which cannot be looked at over AMQP: rabbitmqctl enable_feature_flag stream_queue does no harm where it is";
+
+impl Verified {
+    /// What matters on this broker and cannot be looked at over AMQP, with the remedy.
+    #[must_use]
+    pub fn notes(&self) -> Vec<&'static str> {
+        let release = self.broker.as_ref().and_then(Greeting::release);
+        match release {
+            Some(release) if (LEAST..WITHOUT_FLAG).contains(&release) => vec![FLAG],
+            // An older one is a finding, and what cannot be told is no reason to complain.
+            Some(_) | None => Vec::new(),
+        }
+    }
+}
 
 /// Compares the first broker that answers with the topology, and its user's rights with what working with it takes: configuring all,
 /// publishing to its exchanges and to the default one, consuming from the queues that roles work and marking them, and hearing of requests
@@ -105,12 +122,20 @@ pub async fn verify(
     })
 }
 
-/// Looks at the version only, for a program that starts: `None` if it is recent enough, or cannot be told. Cancel-safe.
+/// Looks at the version only, for a program that starts: `None` if it is recent enough, or cannot be told, which the log says where TLS is
+/// why. Cancel-safe.
 pub async fn old_broker(settings: &BrokerSettings) -> Option<Finding> {
     for address in &settings.addresses {
         if let Some(greeting) = Greeting::of(address, settings.connect_timeout).await {
             return unsuited(&greeting);
         }
+    }
+    if let Some(address) = settings.addresses.iter().find(|a| a.uses_tls()) {
+        let (major, minor) = LEAST;
+        tracing::info!(
+            %address,
+            "the broker's version is not looked at over TLS: see to it that it is RabbitMQ {major}.{minor} or later"
+        );
     }
     None
 }

@@ -49,6 +49,7 @@ struct Report<'a> {
     address: &'a str,
     broker: Option<Broker<'a>>,
     findings: Vec<Row<'a>>,
+    notes: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -80,6 +81,7 @@ impl<'a> Report<'a> {
                     text: finding.to_string(),
                 })
                 .collect(),
+            notes: verified.notes(),
         }
     }
 }
@@ -97,6 +99,9 @@ fn text(verified: &Verified) -> String {
     if verified.findings.is_empty() {
         text.push_str("All exchanges, queues, arguments and rights are as they should be.\n");
     }
+    for note in verified.notes() {
+        let _ = writeln!(text, "{note}.");
+    }
     text.push_str(
         "Bindings cannot be looked at over AMQP: what no binding takes is reported as unroutable when it is published.\n",
     );
@@ -105,6 +110,8 @@ fn text(verified: &Verified) -> String {
 
 #[cfg(test)]
 mod tests {
+    use doorstep_messaging::Greeting;
+
     use super::*;
 
     #[test]
@@ -117,5 +124,30 @@ mod tests {
         let text = text(&verified);
         assert!(text.contains("version cannot be told"), "{text}");
         assert!(text.contains("Bindings cannot be looked at"), "{text}");
+        assert!(!text.contains("stream_queue"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_said_where_it_matters() {
+        let verified = |version: &str| Verified {
+            address: "amqp://shop".to_owned(),
+            broker: Some(Greeting {
+                product: "RabbitMQ".to_owned(),
+                version: version.to_owned(),
+            }),
+            findings: Vec::new(),
+        };
+        for (version, is_said) in [
+            ("3.9.27", false),
+            ("3.10.0", true),
+            ("3.13.7", true),
+            ("4.0.1", false),
+        ] {
+            let verified = verified(version);
+            let text = text(&verified);
+            let remedy = "rabbitmqctl enable_feature_flag stream_queue";
+            assert_eq!(text.contains(remedy), is_said, "{text}");
+            assert_eq!(Report::of(&verified).notes.len(), usize::from(is_said));
+        }
     }
 }
