@@ -2,8 +2,9 @@
 //! `traceparent`.
 //!
 //! An event that is made ready to be published is a `create` span, continuing the trace of what has caused it, and the event carries
-//! that span's context, also when it has to be sent again. Publishing a list is one `send` span, working a batch one `process` span; both are linked to the events in
-//! them, up to a bound. Until [`start`] is called none of it happens, and what is left is one look at a flag for each.
+//! that span's context, also when it has to be sent again. Publishing a list is one `send` span, working a batch one `process` span;
+//! both are linked to the events in them, up to a bound. Until [`start`] is called none of it happens, and what is left is one look at
+//! a flag for each.
 
 use std::sync::OnceLock;
 

@@ -379,4 +379,26 @@ async fn one_right_less_fails_and_says_what_to_grant() {
     running.terminate();
     let ended = running.ended(SOON).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+
+    // Without the right to its marks a role works all the same, but for noticing that a queue was lost, which it says.
+    let unmarked = |right: &'static str, pattern: String| match right {
+        "configure" => pattern.replace(r"0\.mark|net\.mark", "nothing"),
+        _ => pattern,
+    };
+    let orders = place.user(&permitted, "u-orders", unmarked);
+    let ended = place
+        .ran(Some(&orders), &["run", "orders", "--until-idle", "1s"])
+        .await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    for part in [
+        "doorstep.orders.0",
+        "would not be noticed",
+        "topology permissions",
+    ] {
+        assert!(
+            ended.stderr.contains(part),
+            "{part} is not in {}",
+            ended.stderr
+        );
+    }
 }
