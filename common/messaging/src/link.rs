@@ -272,7 +272,7 @@ mod tests {
         let queue = QueueName::new("shop.orders.0");
         report.unmarked(&queue, "no right");
         report.unmarked(&queue, "no right");
-        assert_eq!(state.borrow().unmarked, [queue.clone()]);
+        assert_eq!(state.borrow().unmarked, std::slice::from_ref(&queue));
         report.marked(&queue);
         assert_eq!(state.borrow().unmarked, []);
     }

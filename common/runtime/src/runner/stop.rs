@@ -96,7 +96,7 @@ mod tests {
         // Asking again gives no more time.
         stopper.stop();
         assert!(stop.is_asked());
-        assert_eq!(stop.clone().deadline(), deadline);
+        assert_eq!(stop.deadline(), deadline);
         assert!(stop.left() <= Duration::from_secs(600));
     }
 
