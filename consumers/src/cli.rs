@@ -8,7 +8,7 @@ pub(crate) mod topology;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
-use doorstep_program::args::{BrokerArgs, StoreArgs, TelemetryArgs};
+use doorstep_program::args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs};
 use doorstep_runtime::Limits;
 
 use self::{dead::Dead, topology::TopologyCommand};
@@ -166,25 +166,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 
-    /// Answer /livez, /readyz and /metrics on this address [default: nowhere]. Nobody is asked for a password: keep it to where only
-    /// those reach it who may know.
-    #[arg(
-        long,
-        env = "DOORSTEP_HEALTH_ADDR",
-        value_name = "IP:PORT",
-        help_heading = "Telemetry"
-    )]
-    pub(crate) health_addr: Option<String>,
-
-    /// How long one step of a role, such as working a batch, may take before /livez says that it is stuck.
-    #[arg(
-        long,
-        env = "DOORSTEP_STUCK_AFTER",
-        value_name = "TIME",
-        default_value = "2m",
-        help_heading = "Telemetry"
-    )]
-    pub(crate) stuck_after: String,
+    #[command(flatten)]
+    pub(crate) health: EndpointArgs,
 }
 
 #[derive(Debug, Args)]

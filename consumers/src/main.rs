@@ -4,7 +4,6 @@
 mod cli;
 mod commands;
 mod exit_codes;
-mod health;
 mod idle;
 mod progress;
 mod roles;

@@ -9,6 +9,7 @@ use doorstep_messaging::{BrokerSettings, DeclaredBy, Namespace};
 use doorstep_program::{
     Failure, Wrong,
     args::TelemetrySettings,
+    health::HealthSettings,
     read::{address, duration, number, window},
 };
 use doorstep_runtime::Limits;
@@ -19,7 +20,6 @@ use self::dead::DeadJob;
 use crate::{
     cli::{Cli, Command, RunArgs, topology::TopologyCommand},
     commands::topology::Asked,
-    health::HealthSettings,
     roles::{self, RoleEntry},
 };
 
@@ -191,7 +191,10 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
             form: form(args.json),
         }),
         Command::Health(args) => Some(Job::Health {
-            address: wrong.note(HEALTH_ADDR, address(&args.health_addr))?,
+            address: wrong.note(
+                "--health-addr (DOORSTEP_HEALTH_ADDR)",
+                address(&args.health_addr),
+            )?,
             question: if args.live {
                 Question::Alive
             } else {
@@ -273,17 +276,10 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         Some(text) => wrong.note("--until-idle", window(&text)).map(Some),
         None => Some(None),
     };
-    let health_addr = match args.health_addr {
-        Some(text) => wrong.note(HEALTH_ADDR, address(&text)).map(Some),
-        None => Some(None),
-    };
+    let health = args.health.check(wrong);
     let max_held = wrong.note(
         "--max-held (DOORSTEP_MAX_HELD)",
         number(&args.max_held, 1_000..=1_000_000_000),
-    );
-    let stuck_after = wrong.note(
-        "--stuck-after (DOORSTEP_STUCK_AFTER)",
-        window(&args.stuck_after),
     );
     Some(Job::Run(Box::new(RunJob {
         roles: roles::chosen(&args.roles),
@@ -300,13 +296,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         },
         grace: grace?,
         until_idle: until_idle?,
-        health: match (health_addr?, stuck_after?) {
-            (Some(address), stuck_after) => Some(HealthSettings {
-                address,
-                stuck_after,
-            }),
-            (None, _) => None,
-        },
+        health: health?,
     })))
 }
 
@@ -317,8 +307,6 @@ fn held_bound(rows: u64) -> UsageOf {
         bytes: rows.saturating_mul(1024),
     }
 }
-
-const HEALTH_ADDR: &str = "--health-addr (DOORSTEP_HEALTH_ADDR)";
 
 fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<Place> {
     // Only names of the list can be typed.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use doorstep_program::args::{BrokerArgs, StoreArgs, TelemetryArgs};
+use doorstep_program::args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs};
 
 use crate::{
     compare::{COMPARE_HELP, CompareArgs, CompareWorkArgs, WORK_COMMAND},
@@ -74,7 +74,7 @@ pub(crate) enum Command {
 
 const SERVE_HELP: &str = "\
 Examples:
-  producer serve --listen 0.0.0.0:8080
+  producer serve --listen 0.0.0.0:8080 --health-addr 127.0.0.1:9101
   producer serve --openapi > openapi.json";
 
 const USER_ADD_HELP: &str = "\
@@ -299,6 +299,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+
+    #[command(flatten)]
+    pub(crate) health: EndpointArgs,
 }
 
 #[derive(Debug, Args)]

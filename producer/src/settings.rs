@@ -145,6 +145,7 @@ fn serve(args: ServeArgs, wrong: &mut Wrong) -> Option<Job> {
         answer_within(&args.answer_within),
     );
     let broker = args.broker.check(wrong);
+    let health = args.health.check(wrong);
     Some(Job::Serve(Box::new(ServeSettings {
         listen: listen?,
         folder: args.store.folder,
@@ -155,6 +156,7 @@ fn serve(args: ServeArgs, wrong: &mut Wrong) -> Option<Job> {
         proxy: proxy?,
         answer_within: answer_within?,
         grace: grace?,
+        health: health?,
     })))
 }
 

@@ -11,7 +11,11 @@ use doorstep_telemetry::{
 };
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::Wrong;
+use crate::{
+    Wrong,
+    health::HealthSettings,
+    read::{address, window},
+};
 
 /// Where programs of all kinds look for a collector.
 const USUAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -84,6 +88,42 @@ pub struct StoreArgs {
         default_value = "./doorstep-data"
     )]
     pub folder: PathBuf,
+}
+
+/// Where a process with running roles answers for how they are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Telemetry")]
+pub struct EndpointArgs {
+    /// Answer /livez, /readyz and /metrics on this address [default: nowhere]. Nobody is asked for a password: keep it to where only
+    /// those reach it who may know.
+    #[arg(long, env = "DOORSTEP_HEALTH_ADDR", value_name = "IP:PORT")]
+    pub health_addr: Option<String>,
+
+    /// How long one step of a role, such as working a batch, may take before /livez says that it is stuck.
+    #[arg(
+        long,
+        env = "DOORSTEP_STUCK_AFTER",
+        value_name = "TIME",
+        default_value = "2m"
+    )]
+    pub stuck_after: String,
+}
+
+impl EndpointArgs {
+    /// Checks them.
+    pub fn check(&self, wrong: &mut Wrong) -> Option<Option<HealthSettings>> {
+        let place = self.health_addr.as_deref().map(address).transpose();
+        let place = wrong.note("--health-addr (DOORSTEP_HEALTH_ADDR)", place);
+        let stuck_after = wrong.note(
+            "--stuck-after (DOORSTEP_STUCK_AFTER)",
+            window(&self.stuck_after),
+        );
+        let stuck_after = stuck_after?;
+        Some(place?.map(|address| HealthSettings {
+            address,
+            stuck_after,
+        }))
+    }
 }
 
 /// What the program tells of itself. Without a filter, the log is what the program's own default says, see [`crate::start::parse`].

@@ -4,11 +4,13 @@
 //! - [`args`]: arguments that several programs take, each with what makes settings of it.
 //! - [`Wrong`] and [`read`]: checking what was typed, and telling everything that is wrong at once.
 //! - [`Failure`] and [`Reason`]: why a program ends without having done its work, and its exit code.
+//! - [`health`]: how the running roles are, on an address of the process.
 //! - [`output`]: standard output, whose reader may have had enough.
 //! - [`Stop`]: the user's wish to stop.
 
 pub mod args;
 mod failure;
+pub mod health;
 pub mod output;
 pub mod read;
 pub mod start;

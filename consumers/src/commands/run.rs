@@ -7,7 +7,7 @@ use std::{
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Inspector, Topology, old_broker};
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{Failure, Reason, Stop, health};
 use doorstep_runtime::{
     SharedProcess,
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
@@ -21,7 +21,6 @@ use tokio::{
 
 use super::trouble::{self, FullRole};
 use crate::{
-    health,
     idle::{IdleWatch, Look, RoleLook, Takes},
     roles::{self, RoleEntry},
     settings::RunJob,
@@ -74,7 +73,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     let endpoint = match (job.health, metrics) {
         (Some(settings), Some(metrics)) => {
             let roles = crew.iter().map(|m| (&m.running, m.store.clone()));
-            Some(health::answer(settings, &job.broker, metrics, roles)?)
+            Some(health::answer(settings, &job.broker, metrics, roles, None)?)
         }
         _ => None,
     };
@@ -321,8 +320,9 @@ struct Consuming {
 impl Consuming {
     fn of(running: &RunningRole) -> Self {
         let vitals = running.vitals();
-        vitals.links().map_or_else(Self::default, |links| {
-            let link = links.consume.borrow();
+        let consume = vitals.links().and_then(|links| links.consume.as_ref());
+        consume.map_or_else(Self::default, |consume| {
+            let link = consume.borrow();
             Self {
                 is_connected: link.is_connected(),
                 beside_others: link.beside_others,

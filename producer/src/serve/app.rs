@@ -1,7 +1,8 @@
 //! All that handlers share.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use doorstep_runtime::runner::Vitals;
 use tokio::sync::watch;
 
 use super::{
@@ -24,6 +25,10 @@ pub(crate) struct App {
     pub(crate) roles: Roles,
     /// What can be kept now.
     pub(crate) keeper: Keeper,
+    /// The signs of life of the gateway's own role.
+    pub(crate) vitals: Arc<Vitals>,
+    /// How long one of its steps may take.
+    pub(crate) stuck_after: Duration,
     /// Places orders.
     pub(crate) flow: Flow,
     /// The Idempotency-Keys that are under way.
@@ -52,6 +57,10 @@ pub(crate) struct Parts {
     pub(crate) roles: Roles,
     /// What can be kept now.
     pub(crate) keeper: Keeper,
+    /// The signs of life of the gateway's own role.
+    pub(crate) vitals: Arc<Vitals>,
+    /// How long one of its steps may take.
+    pub(crate) stuck_after: Duration,
     /// Hashes passwords.
     pub(crate) passwords: Passwords,
     /// Signs tokens.
@@ -81,6 +90,8 @@ impl App {
             books: parts.books,
             roles: parts.roles,
             keeper: parts.keeper,
+            vitals: parts.vitals,
+            stuck_after: parts.stuck_after,
             under_way: UnderWay::new(parts.most_requests),
             feeds: Feeds::new(parts.stopping),
             users: Users::default(),

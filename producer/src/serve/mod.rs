@@ -25,12 +25,17 @@ use std::{
 };
 
 use doorstep_messaging::{AskSettings, BrokerSettings, Requester};
-use doorstep_program::{Failure, Reason, Stop, output::print};
+use doorstep_program::{
+    Failure, Reason, Stop,
+    health::{self, Asking, HealthSettings, STUCK_AFTER},
+    output::print,
+};
 use doorstep_runtime::{
     Limits, SharedProcess,
     runner::{self, Phase, RunSettings},
 };
 use doorstep_store::{SqliteStore, Store, StoreError, sqlite::Options};
+use doorstep_telemetry::metrics::{Metrics, MetricsError};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
@@ -69,6 +74,8 @@ pub(crate) struct ServeSettings {
     pub(crate) answer_within: Duration,
     /// How long a stop may take.
     pub(crate) grace: Duration,
+    /// Where to answer for how it is, if anywhere beside where it listens.
+    pub(crate) health: Option<HealthSettings>,
 }
 
 /// Serves until the user wants to stop.
@@ -76,6 +83,14 @@ pub(crate) struct ServeSettings {
 /// # Errors
 /// The store, the key or the address cannot be used.
 pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), Failure> {
+    // Before the role, whose counters would lead nowhere for ever otherwise.
+    let metrics = match settings.health {
+        Some(_) => {
+            let failed = |e: MetricsError| Failure::new(Reason::Internal, e.to_string());
+            Some(Metrics::install().map_err(failed)?)
+        }
+        None => None,
+    };
     let store = open(&settings.folder)?;
     let key = Key::in_folder(&settings.folder)?;
     let passwords = Passwords::new().map_err(|e| Failure::new(Reason::Failed, e))?;
@@ -87,6 +102,10 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         topology(namespace),
         AskSettings::default(),
     );
+    let asking = Asking {
+        link: requester.state(),
+        asked: requester.meter(),
+    };
     let roles = Roles::new(requester, store.source().clone());
     let limits = Limits::default();
     let gateway = runner::start_without_queue(
@@ -100,11 +119,22 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
             grace: settings.grace,
         },
     );
+    // Answers to the very end, as that of the roles does.
+    let _endpoint = match (settings.health, metrics) {
+        (Some(health), Some(metrics)) => {
+            let role = std::iter::once((&gateway, store.clone()));
+            let broker = &settings.broker;
+            Some(health::answer(health, broker, metrics, role, Some(asking))?)
+        }
+        _ => None,
+    };
     let books = Books::running(store, gateway.desk());
     let app = App::new(Parts {
         books: books.clone(),
         roles: roles.clone(),
         keeper: Keeper::new(gateway.watch(), limits),
+        vitals: gateway.vitals(),
+        stuck_after: settings.health.map_or(STUCK_AFTER, |h| h.stuck_after),
         passwords,
         tokens: Tokens::new(key, settings.session),
         stopping: is_stopping,
@@ -143,8 +173,9 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     let bounds = Bounds::of_this_process(settings.proxy);
     http::listen::serve(listener, router, bounds, stopped, settings.grace).await;
     unfinished.abort();
-    roles.close(settings.grace).await;
+    // Nobody is asked any more, so both are over soon where the broker is there.
     gateway.stop();
+    roles.close(settings.grace).await;
     gateway
         .join()
         .await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorstep_event::{Refused, Request, RequestContract, RequestId, Source, Timestamp};
-use doorstep_messaging::{AskError, Requester};
+use doorstep_messaging::{AskError, LinkState, Requester};
 use uuid::Uuid;
 
 use super::{http::Problem, refusals};
@@ -26,9 +26,9 @@ impl Roles {
         Self { requester, caller }
     }
 
-    /// Whether the broker is there.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.requester.state().borrow().is_connected()
+    /// How the connection is.
+    pub(crate) fn link(&self) -> LinkState {
+        self.requester.state().borrow().clone()
     }
 
     /// Asks what changes nothing.

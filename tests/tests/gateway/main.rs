@@ -8,6 +8,7 @@ mod collector;
 mod crowds;
 mod feed;
 mod gateway;
+mod health;
 mod orders;
 mod positions;
 mod rush;

@@ -29,16 +29,15 @@ impl Links {
         }
     }
 
-    /// Waits until a connection's state is another than when it was last looked at. Cancel-safe. Never completes once both tasks are
-    /// gone.
-    pub(super) async fn changed(&mut self) {
-        let changed = tokio::select! {
+    /// Waits until a connection's state is another than when it was last looked at. Cancel-safe.
+    ///
+    /// # Errors
+    /// The task that looks after one of them has ended, which it does only when it is asked to, or panics.
+    pub(super) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        tokio::select! {
             changed = self.publishing.changed() => changed,
             changed = changed(&mut self.consuming) => changed,
             changed = changed(&mut self.answering) => changed,
-        };
-        if changed.is_err() {
-            std::future::pending::<()>().await;
         }
     }
 

@@ -217,6 +217,14 @@ impl<R: Role, S: Store> Run<R, S> {
     async fn at_desk(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
         let summary = self.summary(status).await?;
         let publisher = self.publisher();
+        self.vitals.linked(RoleLinks {
+            publish: publisher.state(),
+            consume: None,
+            answer: None,
+            published: publisher.meter(),
+            consumed: None,
+            answered: None,
+        });
         let stop = self.stop.clone();
         let links = links::Links::new(publisher.state(), None, None, summary.streams > 0);
         let result = self
@@ -253,10 +261,10 @@ impl<R: Role, S: Store> Run<R, S> {
         });
         self.vitals.linked(RoleLinks {
             publish: publisher.state(),
-            consume: subscription.state(),
+            consume: Some(subscription.state()),
             answer: responder.as_ref().map(|r| r.state()),
             published: publisher.meter(),
-            consumed: subscription.meter(),
+            consumed: Some(subscription.meter()),
             answered: responder.as_ref().map(|r| r.meter()),
         });
         let limit = settings.broker.start_timeout;
@@ -346,12 +354,13 @@ impl<R: Role, S: Store> Run<R, S> {
         let namespace = &self.settings.broker.namespace;
         let owed = Arc::new(Notify::new());
         let (at_its_end, ended) = watch::channel(false);
+        let asked = self.stop.clone();
         let meters = Meters::of(
             name,
             &namespace.role_queue(name, 0),
             &namespace.events_exchange(),
         );
-        let relay = tokio::spawn(send::relay(
+        let mut relay = tokio::spawn(send::relay(
             name,
             self.engine.store().clone(),
             publisher.clone(),
@@ -363,7 +372,8 @@ impl<R: Role, S: Store> Run<R, S> {
             self.stop.clone(),
             ended,
         ));
-        let worked = work::Loop {
+        let request_meters = RequestMeters::of(name);
+        let looped = work::Loop {
             engine: self.engine.started_at(Timestamp::now()),
             subscription,
             commands: self.commands,
@@ -372,13 +382,25 @@ impl<R: Role, S: Store> Run<R, S> {
             net: namespace.net_queue(name),
             pulse: &self.vitals.engine,
             meters: &meters,
-            requests: &RequestMeters::of(name),
+            requests: &request_meters,
             stop: self.stop,
             links,
             findings: Vec::new(),
         }
-        .run(usage)
-        .await;
+        .run(usage);
+        let mut looped = std::pin::pin!(looped);
+        let mut relayed = None;
+        let worked = tokio::select! {
+            worked = &mut looped => worked,
+            ended = &mut relay => {
+                // It goes on until the loop has ended, or the grace period is over; else it has broken off.
+                if ended.is_err() || !asked.is_asked() {
+                    return Err(RunError::Broken(name));
+                }
+                relayed = Some(ended);
+                looped.await
+            }
+        };
         status.send_modify(|status| status.phase = Phase::Stopping);
         // From here on nothing comes to the outbox any more.
         at_its_end.send_replace(true);
@@ -386,7 +408,11 @@ impl<R: Role, S: Store> Run<R, S> {
             relay.abort();
         }
         // The relay ends by itself within the grace period; if it was aborted, that is no failure of its own.
-        match (worked, relay.await) {
+        let relayed = match relayed {
+            Some(ended) => ended,
+            None => relay.await,
+        };
+        match (worked, relayed) {
             (Err(e), _) => Err(e),
             (Ok(()), Err(_)) => Err(RunError::Broken(name)),
             (Ok(()), Ok(())) => Ok(()),

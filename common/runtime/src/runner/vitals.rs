@@ -30,14 +30,14 @@ pub struct Vitals {
 pub struct RoleLinks {
     /// The connection that publishes.
     pub publish: watch::Receiver<LinkState>,
-    /// The connection that consumes.
-    pub consume: watch::Receiver<LinkState>,
+    /// The connection that consumes, where the role has a queue.
+    pub consume: Option<watch::Receiver<LinkState>>,
     /// The connection that answers requests, where it has one.
     pub answer: Option<watch::Receiver<LinkState>>,
     /// What has been published.
     pub published: PublishMeter,
-    /// What has been delivered and settled.
-    pub consumed: ConsumeMeter,
+    /// What has been delivered and settled, where the role has a queue.
+    pub consumed: Option<ConsumeMeter>,
     /// What has been asked and answered, where it answers.
     pub answered: Option<AnswerMeter>,
 }

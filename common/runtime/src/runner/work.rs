@@ -74,7 +74,10 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 biased;
                 () = self.stop.asked() => Next::Stop,
                 _ = housekeeping.tick() => Next::Housekeeping,
-                () = self.links.changed() => Next::Links,
+                changed = self.links.changed() => match changed {
+                    Ok(()) => Next::Links,
+                    Err(_) => return Err(RunError::Broken(self.engine.role().name())),
+                },
                 _ = due.tick() => Next::Due,
                 1.. = self.commands.recv_many(&mut commands, limits.batch_commands) => Next::Commands,
                 batch = next_batch(subscription, events, bytes), if !full => match batch {

@@ -7,17 +7,23 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use doorstep_messaging::{LinkState, Phase};
+use doorstep_program::health::stuck_loops;
 use doorstep_telemetry::health::{Liveness, Readiness, Standing};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::serve::{app::App, keeping::Keeping, role::UserName};
+use crate::serve::{
+    app::App,
+    keeping::Keeping,
+    role::{self, UserName},
+};
 
 /// How the process is.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "tells the form of the answer")]
 struct Ready {
-    /// `ready`; `degraded` while the broker is away or the store is nearly full; `unready` while nothing can be kept.
+    /// `ready`; `degraded` while the broker is away or takes nothing, or the store is nearly full; `unready` while nothing can be kept.
     #[schema(example = "ready")]
     status: String,
     /// What keeps it from being ready.
@@ -30,7 +36,7 @@ struct Ready {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "tells the form of the answer")]
 struct Alive {
-    /// Always true: who answers, lives.
+    /// Whether everything makes progress.
     alive: bool,
     /// What makes no progress.
     stuck: Vec<String>,
@@ -39,13 +45,15 @@ struct Alive {
 /// Whether the process runs.
 #[utoipa::path(get, path = "/livez", tag = "health", responses(
     (status = 200, description = "It runs.", body = Alive),
+    (status = 503, description = "Something makes no progress: start it again.", body = Alive, content_type = "application/json"),
 ))]
-pub(super) async fn livez() -> Response {
-    let alive = Liveness {
-        alive: true,
-        stuck: Vec::new(),
+pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
+    let stuck = stuck_loops(role::NAME, &app.vitals, app.stuck_after);
+    let (status, alive) = match stuck.is_empty() {
+        true => (StatusCode::OK, true),
+        false => (StatusCode::SERVICE_UNAVAILABLE, false),
     };
-    json(StatusCode::OK, &alive)
+    json(status, &Liveness { alive, stuck })
 }
 
 /// Whether the gateway can be relied on. While the broker is away it is degraded: what needs no answer is accepted and kept.
@@ -65,7 +73,13 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         tracing::warn!(%reason, "the gateway's store cannot be read");
         keeping = Keeping::Nothing("the store cannot be read");
     }
-    let readiness = readiness(keeping, app.roles.is_connected());
+    let publishing = app
+        .vitals
+        .links()
+        .map(|links| links.publish.borrow().clone());
+    let asking = app.roles.link();
+    let trouble = broker_trouble(publishing.iter().chain([&asking]));
+    let readiness = readiness(keeping, trouble);
     let status = match readiness.status {
         Standing::Unready => StatusCode::SERVICE_UNAVAILABLE,
         Standing::Ready | Standing::Degraded => StatusCode::OK,
@@ -73,8 +87,19 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     json(status, &readiness)
 }
 
-fn readiness(keeping: Keeping, is_connected: bool) -> Readiness {
-    let broker = (!is_connected).then_some((Standing::Degraded, "the broker is away"));
+/// What is wrong with the ways to the broker. More is in the log: whoever asks need not have logged in.
+fn broker_trouble<'a>(links: impl Iterator<Item = &'a LinkState>) -> Option<&'static str> {
+    let troubles = links.filter_map(|link| match link.phase {
+        Phase::Connected => None,
+        Phase::Blocked(_) => Some("the broker takes nothing for now"),
+        Phase::Connecting | Phase::Draining | Phase::Closed => Some("the broker is away"),
+    });
+    // Being away says more.
+    troubles.min_by_key(|trouble| *trouble != "the broker is away")
+}
+
+fn readiness(keeping: Keeping, broker: Option<&'static str>) -> Readiness {
+    let broker = broker.map(|trouble| (Standing::Degraded, trouble));
     let mut readiness = Readiness::of(Vec::new());
     for (standing, reason) in keeping.trouble().into_iter().chain(broker) {
         readiness.status = readiness.status.max(standing);

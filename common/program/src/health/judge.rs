@@ -30,6 +30,8 @@ pub(super) struct Seen {
 pub(super) enum Way {
     /// There.
     Open,
+    /// Not there, since the role has no queue.
+    NoQueue,
     /// Not there, for this reason.
     Away(String),
 }
@@ -74,7 +76,7 @@ pub(super) fn judge(seen: Seen) -> RoleHealth {
         reasons,
         consumers: match seen.looked.consumers {
             Counted::Known { queue, .. } => Some(queue),
-            Counted::Unknown { .. } => None,
+            Counted::Unknown { .. } | Counted::NoQueue => None,
         },
         unsettled: seen.unsettled,
         oldest_unsettled_ms: seen.oldest_unsettled.map(milliseconds),
@@ -236,6 +238,17 @@ mod tests {
             assert_eq!(health.status, Standing::Degraded, "{word}");
             assert!(health.reasons[0].contains(word), "{:?}", health.reasons);
         }
+    }
+
+    #[test]
+    fn a_role_without_a_queue_needs_no_consumer() {
+        let mut desk = well();
+        desk.consume = Way::NoQueue;
+        desk.looked.consumers = Counted::NoQueue;
+        let health = judge(desk.clone());
+        assert_eq!((health.status, health.consumers), (Standing::Ready, None));
+        desk.phase = Phase::Full { table: "outbox" };
+        assert_eq!(judge(desk).status, Standing::Unready);
     }
 
     #[test]

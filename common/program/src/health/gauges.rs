@@ -12,6 +12,8 @@ use doorstep_store::{Summary, Tally};
 use doorstep_telemetry::health::{RoleHealth, Standing};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
+use super::Asking;
+
 const SENT: &str = "messaging_client_sent_messages_total";
 const CONSUMED: &str = "messaging_client_consumed_messages_total";
 
@@ -53,6 +55,14 @@ pub(super) fn describe() {
             "doorstep_requests_total",
             "Requests that came by the broker, by how they ended",
         ),
+        (
+            "doorstep_asked_total",
+            "Requests to other roles, by how they ended",
+        ),
+        (
+            "doorstep_replies_late_total",
+            "Replies that came when nobody waited for them any more",
+        ),
         ("doorstep_settled_total", "Deliveries acknowledged"),
         (
             "doorstep_settlements_discarded_total",
@@ -88,6 +98,7 @@ pub(super) fn describe() {
             "The broker's own count of consumers on the role's queue",
         ),
         ("doorstep_unsettled", "Deliveries taken and not settled"),
+        ("doorstep_asking", "Requests to other roles under way"),
         ("doorstep_requests_held", "Requests taken and not answered"),
         (
             "doorstep_requests_waiting",
@@ -150,9 +161,13 @@ pub(super) fn show_health(role: &'static str, health: &RoleHealth) {
 
 /// What its connections have done.
 pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &RoleLinks) {
-    show_link(role, "consume", &links.consume.borrow());
     show_link(role, "publish", &links.publish.borrow());
-    show_consumed(role, namespace, &links.consumed.read());
+    if let Some(consume) = &links.consume {
+        show_link(role, "consume", &consume.borrow());
+    }
+    if let Some(consumed) = &links.consumed {
+        show_consumed(role, namespace, &consumed.read());
+    }
     show_published(role, namespace, &links.published.read());
     if let Some(answer) = &links.answer {
         show_link(role, "answer", &answer.borrow());
@@ -160,6 +175,26 @@ pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &Role
     if let Some(answered) = &links.answered {
         show_answered(role, &answered.read());
     }
+}
+
+/// What was asked of others, in the name of this role.
+pub(super) fn show_asking(role: &'static str, asking: &Asking) {
+    show_link(role, "ask", &asking.link.borrow());
+    let counts = asking.asked.read();
+    for (end, count) in [
+        ("answered", counts.answered),
+        ("refused", counts.refused),
+        ("no_responder", counts.no_responder),
+        ("timed_out", counts.timed_out),
+        ("overloaded", counts.overloaded),
+        ("unreachable", counts.unreachable),
+        ("malformed", counts.malformed),
+        ("cancelled", counts.cancelled),
+    ] {
+        counter!("doorstep_asked_total", "role" => role, "end" => end).absolute(count);
+    }
+    counter!("doorstep_replies_late_total", "role" => role).absolute(counts.late);
+    gauge!("doorstep_asking", "role" => role).set(counts.in_flight as f64);
 }
 
 /// How many requests the broker has for it.

@@ -11,7 +11,6 @@ use doorstep_store::{Store, Summary};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Crew, Watched};
-use crate::roles::answers;
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(2);
@@ -39,6 +38,8 @@ pub(super) enum Counted {
         /// Consumers of its net.
         net: u64,
     },
+    /// The role has no queue.
+    NoQueue,
     /// It could not be asked since then, for this reason.
     Unknown {
         /// Since when.
@@ -70,6 +71,11 @@ pub(super) async fn look_for_ever(crew: Arc<Crew>, broker: BrokerSettings) {
         timer.tick().await;
         for role in &crew.roles {
             look_at_store(role).await;
+            let links = role.vitals.links();
+            if links.is_some_and(|links| links.consume.is_none()) {
+                role.looked().consumers = Counted::NoQueue;
+                continue;
+            }
             let counted = count(role, &broker, &mut inspector).await;
             let waiting = waiting(role, &broker, inspector.as_ref()).await;
             let mut looked = role.looked();
@@ -80,7 +86,7 @@ pub(super) async fn look_for_ever(crew: Arc<Crew>, broker: BrokerSettings) {
                     since: *since,
                     reason,
                 },
-                (Err(reason), Counted::Known { .. }) => Counted::Unknown {
+                (Err(reason), Counted::Known { .. } | Counted::NoQueue) => Counted::Unknown {
                     since: Instant::now(),
                     reason,
                 },
@@ -120,9 +126,7 @@ async fn waiting(
     broker: &BrokerSettings,
     inspector: Option<&Inspector>,
 ) -> Option<u64> {
-    if !answers(role.name) {
-        return None;
-    }
+    role.vitals.links()?.answer.as_ref()?;
     let queue = broker.namespace.rpc_queue(role.name);
     let depth = inspector?.queue_depth(&queue).await;
     depth.ok().map(|depth| depth.ready)

@@ -1,4 +1,4 @@
-//! How the running roles are: looked at every few seconds, and answered for on `--health-addr`.
+//! How the running roles of a process are: looked at every few seconds, and answered for on `--health-addr`.
 //!
 //! - `look` asks the broker and the stores, on the endpoint's own thread.
 //! - `judge` decides what that means for a role, as a pure function.
@@ -17,12 +17,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_messaging::{BrokerSettings, Namespace};
-use doorstep_program::{Failure, Reason};
+use doorstep_messaging::{AskMeter, BrokerSettings, LinkState, Namespace};
 use doorstep_runtime::{
     runner::{Pulse, RoleStatus, RunningRole, Vitals},
     told,
 };
+use doorstep_store::SqliteStore;
 use doorstep_telemetry::{
     health::{Endpoint, Probe, Readiness},
     metrics::Metrics,
@@ -32,26 +32,29 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::stores::RoleStore;
+use crate::{Failure, Reason};
 use judge::{Seen, Way, judge};
 use look::Looked;
 
 /// How often the program's own runtime shows that it still runs tasks.
 const BEAT: Duration = Duration::from_millis(500);
 
+/// How long a step of a loop may take unless said otherwise.
+pub const STUCK_AFTER: Duration = Duration::from_mins(2);
+
 /// Where to answer, and when something counts as stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HealthSettings {
+pub struct HealthSettings {
     /// Where to answer.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// How long a step of a loop may take.
-    pub(crate) stuck_after: Duration,
+    pub stuck_after: Duration,
 }
 
 /// A role that is watched.
 struct Watched {
     name: &'static str,
-    store: RoleStore,
+    store: SqliteStore,
     status: watch::Receiver<RoleStatus>,
     vitals: Arc<Vitals>,
     looked: Mutex<Looked>,
@@ -61,12 +64,17 @@ impl Watched {
     fn seen(&self) -> Seen {
         let status = self.status.borrow().clone();
         let links = self.vitals.links();
-        let consumed = links.map(|links| links.consumed.read()).unwrap_or_default();
+        let consumed = links.and_then(|links| links.consumed.as_ref());
+        let consumed = consumed.map(|meter| meter.read()).unwrap_or_default();
         Seen {
             role: self.name,
             phase: status.phase,
             degraded: status.degraded,
-            consume: links.map_or_else(Way::not_begun, |links| Way::of(&links.consume.borrow())),
+            consume: match links.map(|links| links.consume.as_ref()) {
+                None => Way::not_begun(),
+                Some(None) => Way::NoQueue,
+                Some(Some(consume)) => Way::of(&consume.borrow()),
+            },
             unsettled: consumed.unsettled,
             oldest_unsettled: consumed.oldest_unsettled.map(|since| since.elapsed()),
             looked: self.looked().clone(),
@@ -78,9 +86,19 @@ impl Watched {
     }
 }
 
+/// A connection by which a process asks roles.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    /// Its state.
+    pub link: watch::Receiver<LinkState>,
+    /// What was asked by it.
+    pub asked: AskMeter,
+}
+
 /// All that is known of the process.
 struct Crew {
     roles: Vec<Watched>,
+    asking: Option<Asking>,
     namespace: Namespace,
     stuck_after: Duration,
     heart: Arc<Heart>,
@@ -94,15 +112,7 @@ impl Probe for Crew {
             stuck.push(format!("no task of the program has run for {silent:.0?}"));
         }
         for role in &self.roles {
-            let loops: [(&str, &Pulse); 2] = [
-                ("a batch is being worked", &role.vitals.engine),
-                ("the outbox is being sent", &role.vitals.relay),
-            ];
-            for (what, pulse) in loops {
-                if let Some(busy) = pulse.busy_for().filter(|busy| *busy > self.stuck_after) {
-                    stuck.push(format!("{}: {what} since {busy:.0?}", role.name));
-                }
-            }
+            stuck.extend(stuck_loops(role.name, &role.vitals, self.stuck_after));
         }
         stuck
     }
@@ -118,6 +128,9 @@ impl Probe for Crew {
             if let Some(links) = role.vitals.links() {
                 gauges::show_links(role.name, &self.namespace, links);
             }
+            if let Some(asking) = &self.asking {
+                gauges::show_asking(role.name, asking);
+            }
             let looked = role.looked();
             if let Some(waiting) = looked.waiting {
                 gauges::show_waiting(role.name, waiting);
@@ -127,6 +140,22 @@ impl Probe for Crew {
             }
         }
     }
+}
+
+/// The loops of a role that are amid a step for longer than that, in words.
+#[must_use]
+pub fn stuck_loops(role: &str, vitals: &Vitals, after: Duration) -> Vec<String> {
+    let loops: [(&str, &Pulse); 2] = [
+        ("a batch is being worked", &vitals.engine),
+        ("the outbox is being sent", &vitals.relay),
+    ];
+    loops
+        .into_iter()
+        .filter_map(|(what, pulse)| {
+            let busy = pulse.busy_for().filter(|busy| *busy > after)?;
+            Some(format!("{role}: {what} since {busy:.0?}"))
+        })
+        .collect()
 }
 
 /// Shows whether the program's runtime still runs tasks.
@@ -162,15 +191,17 @@ impl Heart {
     }
 }
 
-/// Answers for these roles until it is dropped.
+/// Answers for these roles until it is dropped; where the process asks others by a connection of its own, also for that, in the name of
+/// its first role.
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub(crate) fn answer<'a>(
+pub fn answer<'a>(
     settings: HealthSettings,
     broker: &BrokerSettings,
     metrics: Metrics,
-    roles: impl Iterator<Item = (&'a RunningRole, RoleStore)>,
+    roles: impl Iterator<Item = (&'a RunningRole, SqliteStore)>,
+    asking: Option<Asking>,
 ) -> Result<Endpoint, Failure> {
     let roles = roles
         .map(|(role, store)| Watched {
@@ -185,6 +216,7 @@ pub(crate) fn answer<'a>(
     told::describe();
     let crew = Arc::new(Crew {
         roles,
+        asking,
         namespace: broker.namespace.clone(),
         stuck_after: settings.stuck_after,
         heart: Heart::start(),

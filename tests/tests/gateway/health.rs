@@ -1,0 +1,98 @@
+//! What a gateway answers for itself: where it listens, for everybody, and on an address of its own, for those who look after it.
+
+use std::net::{SocketAddr, TcpListener};
+
+use doorstep_broker::{NodeOptions, PrivateNode};
+use doorstep_tests::{Answer, Client, wait_for, wait_until};
+use tokio::task::{block_in_place, spawn_blocking};
+
+use crate::{
+    SOON,
+    shop::{Shop, dinner, place, placed, placed_at_last},
+};
+
+/// An address that nobody listens on.
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// The value of a metric with all of these labels, in the text form of Prometheus.
+fn value(metrics: &Answer, name: &str, labels: &[&str]) -> Option<f64> {
+    let lines = metrics.text.lines();
+    let mut those = lines.filter(|line| line.starts_with(&format!("{name}{{")));
+    let line = those.find(|line| labels.iter().all(|label| line.contains(label)))?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_tells_of_its_connections_of_what_it_owes_and_of_what_it_has_asked() {
+    let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("gateway-health")));
+    let node = node.await.unwrap().unwrap();
+    let vhost = block_in_place(|| node.broker().new_vhost("health")).unwrap();
+    let address = free();
+    let at = address.to_string();
+    let shop = Shop::on("health", &vhost.amqp_url(), &["--health-addr", &at]).await;
+    let operator = Client::new(address);
+    let ada = shop.gateway.user("ada", "customer").await;
+    let _ = placed(&ada, "before").await;
+
+    wait_until("it is ready", SOON, async || {
+        let ready = operator.get("/readyz").await;
+        ready.status == 200 && ready.expect(200)["roles"][0]["status"] == "ready"
+    })
+    .await;
+    assert_eq!(operator.get("/livez").await.expect(200)["alive"], true);
+    assert_eq!(
+        shop.gateway.nobody().get("/readyz").await.expect(200)["status"],
+        "ready"
+    );
+    // A price, the money and the kitchen.
+    let metrics = operator.get("/metrics").await;
+    let gateway = r#"role="gateway""#;
+    let answered = [gateway, r#"end="answered""#];
+    assert!(value(&metrics, "doorstep_asked_total", &answered) >= Some(3.0));
+    let obeyed = value(&metrics, "doorstep_obeyed_total", &[gateway]);
+    assert!(obeyed >= Some(2.0), "{obeyed:?}");
+    for link in [r#"link="publish""#, r#"link="ask""#] {
+        assert_eq!(
+            value(&metrics, "doorstep_connected", &[gateway, link]),
+            Some(1.0)
+        );
+    }
+    assert_eq!(
+        shop.gateway.nobody().get("/metrics").await.status,
+        404,
+        "not everybody's business"
+    );
+
+    block_in_place(|| node.block_publishers()).unwrap();
+    let refused = place(&ada, "meanwhile", &dinner("card/visa")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    wait_for("everybody hears of it", SOON, async || {
+        let ready = shop.gateway.nobody().get("/readyz").await.expect(200);
+        let is_told = ready["reasons"][0] == "the broker takes nothing for now";
+        is_told.then_some(()).ok_or(ready)
+    })
+    .await;
+    let blocked = [gateway, r#"link="ask""#];
+    wait_for("the metric says so", SOON, async || {
+        match value(
+            &operator.get("/metrics").await,
+            "doorstep_blocked_by_broker",
+            &blocked,
+        ) {
+            Some(1.0) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+
+    block_in_place(|| node.unblock_publishers()).unwrap();
+    let _ = placed_at_last(&ada, "after", SOON).await;
+    wait_until("it is ready again", SOON, async || {
+        let ready = operator.get("/readyz").await;
+        ready.status == 200 && ready.expect(200)["status"] == "ready"
+    })
+    .await;
+}
