@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use doorstep_event::Act;
 use doorstep_messaging::{Asked, Reply, Responder};
+use futures_util::FutureExt;
 
 use super::{
     caller::{Caller, Waiting},
@@ -24,7 +25,13 @@ pub(super) async fn answering(responder: Arc<Responder>, desk: Desk, mut stop: S
         let Some(asked) = asked else { break };
         match asked.request.act {
             Act::Command => obey(&desk, asked),
-            Act::Query => drop(tokio::spawn(query(desk.clone(), asked))),
+            Act::Query => {
+                // Most are answered from what is in memory, and not even a task is worth it then.
+                let mut query = Box::pin(query(desk.clone(), asked));
+                if (&mut query).now_or_never().is_none() {
+                    drop(tokio::spawn(query));
+                }
+            }
         }
     }
     responder.close(stop.left()).await;
