@@ -10,8 +10,6 @@ use doorstep_event::Timestamp;
 use doorstep_messaging::Outcome;
 use doorstep_store::{Changes, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError};
 
-use crate::Limits;
-
 /// The longest pause before a row that could not be routed or was refused is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause where nothing can be sent at all just now; the connection has a backoff of its own.
@@ -21,6 +19,16 @@ pub(crate) const SHORT_PAUSE: Duration = Duration::from_millis(250);
 pub trait Outlet: Send {
     /// Sends all of these, in order. Returns one outcome for each.
     fn send(&self, rows: Vec<OutboxKind>) -> impl Future<Output = Vec<Outcome>> + Send;
+}
+
+/// What a turn of the relay sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// At most so many rows.
+    Rows(usize),
+    /// One, by a connection that is there and broke before: if it breaks again, that is the row's doing, such as a message that the broker
+    /// closes the channel for. It is put off for longer then, like what is refused, so that it holds back no other.
+    Suspect,
 }
 
 /// What one turn of the relay has done.
@@ -47,7 +55,7 @@ impl Relayed {
     }
 }
 
-/// Sends what is due now, at most [`Limits::relay_rows`] rows.
+/// Sends what is due now, as far as it is this turn's share. Time passes while it is sent, as `clock` says.
 ///
 /// May be cancelled: what was sent and not yet deleted is sent again.
 ///
@@ -56,10 +64,14 @@ impl Relayed {
 pub async fn turn<S: Store, O: Outlet>(
     store: &S,
     outlet: &O,
-    limits: &Limits,
-    now: Timestamp,
+    share: Share,
+    clock: impl Fn() -> Timestamp + Send,
 ) -> Result<Relayed, StoreError> {
-    let rows = store.outbox(now, limits.relay_rows).await?;
+    let most = match share {
+        Share::Rows(rows) => rows,
+        Share::Suspect => 1,
+    };
+    let rows = store.outbox(clock(), most).await?;
     if rows.is_empty() {
         return Ok(Relayed::default());
     }
@@ -72,6 +84,8 @@ pub async fn turn<S: Store, O: Outlet>(
         )
         .unzip();
     let outcomes = outlet.send(kinds).await;
+    // Sending may have taken longer than any pause.
+    let now = clock();
     let mut changes = Changes::at(now);
     let mut relayed = Relayed::default();
     for ((id, attempts), outcome) in kept.into_iter().zip(outcomes) {
@@ -80,8 +94,9 @@ pub async fn turn<S: Store, O: Outlet>(
             relayed.paid += 1;
             continue;
         }
-        let pause = match outcome {
-            Outcome::Unroutable | Outcome::Refused => SHORT_PAUSE
+        let pause = match (outcome, share) {
+            (Outcome::Unroutable | Outcome::Refused, _)
+            | (Outcome::Disconnected, Share::Suspect) => SHORT_PAUSE
                 .saturating_mul(1_u32.checked_shl(attempts).unwrap_or(u32::MAX))
                 .min(LONGEST_PAUSE),
             _ => {

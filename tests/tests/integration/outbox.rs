@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use doorstep_broker::Rights;
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::{EntityKey, Store};
-use doorstep_tests::{RoleProcess, World, wait_until};
+use doorstep_tests::{RoleProcess, World, run_settings, wait_until};
 use lapin::types::FieldTable;
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +168,48 @@ on_every_store! {
         let in_order: Vec<_> = (1..=OWED).map(|n| format!("heard/a#{n}")).collect();
         assert_eq!(ids, in_order);
         assert!(wire.take("heard").await.is_none());
+    }
+}
+
+on_every_store! {
+    async fn a_row_for_which_the_broker_closes_the_channel_holds_back_no_other(shelf) {
+        const HEARD: u64 = 30;
+        let world = World::new("outbox-closing", &[CRIER]).await;
+        let store = shelf.open();
+        // May publish events, but not to queues by their name: for the copy of a dead letter the broker closes the channel.
+        let rights = Rights {
+            configure: ".*",
+            write: r"^test\.",
+            read: ".*",
+        };
+        let user = world.user("mute", rights);
+        let mut settings = world.run_settings();
+        settings.broker.addresses = run_settings(user.amqp_url(), &[CRIER]).broker.addresses;
+        let wire = world.wire().await;
+        let role = RoleProcess::start(Crier, shelf.open(), settings);
+        role.taking(SOON).await;
+        wire.declare("heard", FieldTable::default()).await;
+        wire.bind("heard", &world.namespace().events_exchange(), "heard.#").await;
+
+        let mut all: Vec<_> = (1..=HEARD).map(|n| asked(n, &Asked::Heard)).collect();
+        let unknown = Event {
+            kind: "cry.asked.v9".parse().unwrap(),
+            subject: "cry/b".parse().unwrap(),
+            ..asked(1, &Asked::Heard)
+        };
+        all.insert(0, unknown);
+        world.publish(&all).await;
+        let mut heard = BTreeSet::new();
+        while heard.len() < usize::try_from(HEARD).unwrap() {
+            let next = wire.take_many("heard", 1, SOON).await;
+            heard.insert(next[0].header("cloudEvents:id").to_owned());
+        }
+        wait_until("only the copy is left", SOON, async || {
+            let outbox = store.outbox(Timestamp::MAX, 10).await.unwrap();
+            outbox.len() == 1 && outbox[0].attempts > 0
+        })
+        .await;
+        role.stop().await.unwrap();
     }
 }
 

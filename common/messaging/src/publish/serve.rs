@@ -146,6 +146,13 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
             break End::Lost(reason);
         }
 
+        // What was decided may have made room for what is here already, and nobody would tell of that.
+        let has_room = clock.blocked_since.is_none() && confirms.pending() < window;
+        if has_room && !served.jobs.wants_more() {
+            clock.now = Instant::now();
+            continue;
+        }
+
         let oldest = under_way.oldest().map(|m| m.handed_over.into_std());
         served.counts.outstanding(under_way.len(), oldest);
 

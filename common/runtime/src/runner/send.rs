@@ -13,7 +13,7 @@ use tokio::{
 use super::{Vitals, stop::Stop};
 use crate::{
     Limits,
-    relay::{Outlet, Relayed, SHORT_PAUSE, turn},
+    relay::{Outlet, Relayed, SHORT_PAUSE, Share, turn},
     told::{Meters, OutboxFlows, OutboxHindered, OutboxSent},
 };
 
@@ -111,6 +111,7 @@ pub(super) async fn relay<S: Store>(
         vitals,
         trouble: Trouble { role, told: None },
         put_off: None,
+        singly: 0,
     };
     let mut over = stop.clone();
     loop {
@@ -162,6 +163,8 @@ struct Sender<S> {
     trouble: Trouble,
     /// Until when there may be rows that the broker has not taken for reasons of its own, and that are not due again yet.
     put_off: Option<Instant>,
+    /// How many rows are still sent one by one, to find the one for which the broker closes the channel.
+    singly: usize,
 }
 
 impl<S: Store> Sender<S> {
@@ -169,20 +172,26 @@ impl<S: Store> Sender<S> {
     async fn send_all(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
         let mut all = Relayed::default();
+        let vitals = Arc::clone(&self.vitals);
         let done = loop {
-            let _step = self.vitals.relay.step();
-            let now = Timestamp::now();
-            let relayed = match turn(&self.store, &self.outlet, &self.limits, now).await {
+            let _step = vitals.relay.step();
+            let share = self.share();
+            let relayed = match turn(&self.store, &self.outlet, share, Timestamp::now).await {
                 Ok(relayed) => relayed,
                 Err(error) => break Err(error),
             };
+            self.look_for_suspects(share, &relayed);
             all.add(&relayed);
             if let Some(outcome) = relayed.trouble {
                 self.trouble.hindered(relayed.unpaid, outcome);
             }
             // A full turn is followed by the next at once, unless nothing gets through: rows that are turned away for their own sake hold
             // back no other.
-            let is_full = relayed.paid + relayed.unpaid >= self.limits.relay_rows;
+            let most = match share {
+                Share::Rows(rows) => rows,
+                Share::Suspect => 1,
+            };
+            let is_full = relayed.paid + relayed.unpaid >= most;
             if relayed.away > 0 || !is_full {
                 break Ok(());
             }
@@ -197,6 +206,29 @@ impl<S: Store> Sender<S> {
             self.trouble.over();
         }
         done
+    }
+}
+
+impl<S> Sender<S> {
+    fn share(&self) -> Share {
+        let link = self.outlet.publisher.state();
+        let is_there = link.borrow().is_connected();
+        match self.singly {
+            0 => Share::Rows(self.limits.relay_rows),
+            // Where the connection is not there, that it does not work is nobody's fault.
+            _ if !is_there => Share::Rows(1),
+            _ => Share::Suspect,
+        }
+    }
+
+    /// A connection that breaks while a batch is sent may do so because of one of its rows.
+    fn look_for_suspects(&mut self, share: Share, relayed: &Relayed) {
+        let broke = relayed.trouble == Some(Outcome::Disconnected);
+        self.singly = match share {
+            Share::Rows(rows) if rows > 1 && broke => self.limits.relay_rows,
+            Share::Suspect if broke => 0,
+            _ => self.singly.saturating_sub(relayed.paid + relayed.unpaid),
+        };
     }
 }
 

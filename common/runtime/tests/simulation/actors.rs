@@ -4,7 +4,7 @@ use doorstep_event::Refused;
 use doorstep_runtime::{
     Commands, Decided, Engine, Limits, Past, ReadBatch,
     operate::{self, OperateError},
-    relay,
+    relay::{self, Share},
 };
 use doorstep_store::{DeadFilter, DeadRow, MemoryStore, Store, StoreError};
 
@@ -183,7 +183,10 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
         loop {
             step().await;
             // A store that fails is tried again.
-            let _ = relay::turn(&store, &outlet, &limits, now(&world)).await;
+            let _ = relay::turn(&store, &outlet, Share::Rows(limits.relay_rows), || {
+                now(&world)
+            })
+            .await;
         }
     })
 }

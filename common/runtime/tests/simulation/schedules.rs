@@ -10,7 +10,7 @@ use doorstep_event::EventId;
 use doorstep_runtime::{
     Engine, Limits,
     operate::{self, OperateError},
-    relay,
+    relay::{self, Share},
 };
 use doorstep_store::{DeadFilter, MemoryStore, Store};
 
@@ -296,8 +296,8 @@ impl Drain {
             let relayed = finish(relay::turn(
                 &self.store,
                 &self.outlet,
-                &self.limits,
-                now(&self.world),
+                Share::Rows(self.limits.relay_rows),
+                || now(&self.world),
             ))?;
             if relayed.paid == 0 {
                 break;
