@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod bad_messages;
+mod bench;
 mod broker_away;
 mod calls;
 mod checkout;
