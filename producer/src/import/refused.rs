@@ -89,7 +89,8 @@ impl RefusedRows {
     fn put_in_place(&mut self) -> io::Result<Option<PathBuf>> {
         let Some(file) = self.file.take() else {
             return match fs::remove_file(&self.path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                // Where nothing can be written, a file that is not there may be told of as that.
+                Err(e) if self.path.try_exists().unwrap_or(true) => Err(e),
                 _ => Ok(None),
             };
         };
