@@ -13,7 +13,7 @@ use crate::{
     exit_codes::EXIT_CODES,
 };
 
-/// Doorstep's producer: turns files and lines into events and publishes them, every one confirmed.
+/// Doorstep's producer: turns files, lines and what comes by HTTP into events, every one confirmed.
 #[derive(Debug, Parser)]
 #[command(name = "producer", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {

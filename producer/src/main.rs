@@ -1,5 +1,5 @@
 //! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish`,
-//! `demo` and `compare`.
+//! `demo`, `serve` and `compare`.
 
 mod again;
 mod chunk;

@@ -9,7 +9,7 @@ use doorstep_broker::Footprint;
 
 use crate::checkout::{Profile, build, checked, find_broker, own_vhost, program};
 
-/// Measure publishing and consuming against a bare client, interleaved in one run.
+/// Measure publishing, consuming and asking against a bare client, interleaved in one run.
 ///
 /// Builds for release and finds or starts a broker; the measured queues are in a virtual host of their own.
 ///

@@ -1,4 +1,4 @@
-//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `broker`.
+//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `check-data`, `broker`.
 //!
 //! It is the first thing that a newcomer compiles, so it depends on next to nothing of the workspace: what needs the
 //! rest is built by Cargo and run as a program of its own.

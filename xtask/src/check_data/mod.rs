@@ -31,7 +31,7 @@ const DELIVERIES: usize = 6_190;
 /// FOLDER holds online_retail.csv.gz and lade_pickup.csv.gz. Needs a rabbitmq-server on this machine, or the means to install one: the
 /// broker is restarted on the way, so it is always a private node.
 ///
-/// Example: cargo xtask check-data ../shared/data
+/// Example: cargo xtask check-data FOLDER
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct CheckData {

@@ -1,0 +1,271 @@
+//! What becomes of orders and returns, event by event, and what is answered about them.
+
+use doorstep_contracts::{CancelledBy, InvoiceNo, RefusedBy, Sku};
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use super::*;
+use crate::roles::testing::{Bench, applied, event, exported, refused};
+
+fn line(quantity: i64, unit_price: &str) -> Line {
+    let sku = Sku::new("85123A").unwrap();
+    Line::new(sku, None, quantity, unit_price.parse().unwrap()).unwrap()
+}
+
+fn total(lines: &[Line]) -> Money {
+    Money::sum(lines.iter().map(|line| line.amount)).unwrap()
+}
+
+fn placed(lines: Vec<Line>) -> OrderPlaced {
+    OrderPlaced {
+        placed_at: "2010-12-01T08:26:00Z".parse().unwrap(),
+        customer: Some(CustomerId::new("17850").unwrap()),
+        country: Label::new("United Kingdom").unwrap(),
+        total: total(&lines),
+        lines,
+    }
+}
+
+fn recorded(lines: Vec<Line>) -> ReturnRecorded {
+    ReturnRecorded {
+        recorded_at: "2010-12-01T09:41:00Z".parse().unwrap(),
+        customer: None,
+        country: Label::new("France").unwrap(),
+        total: total(&lines),
+        lines,
+    }
+}
+
+#[test]
+fn an_order_is_summed_up_exactly() {
+    let fact = placed(vec![line(6, "2.55"), line(5, "0.001"), line(-1, "0")]);
+    let order = applied(&Orders, None, &event("order/536365", 1, &fact));
+    let json = r#"{"line_count":3,"total":"15.305","customer":"17850","country":"United Kingdom","placed_at":"2010-12-01T08:26:00Z","status":"placed"}"#;
+    assert_eq!(exported(&order), json);
+    assert_eq!(serde_json::from_str::<Invoice>(json).unwrap(), order);
+}
+
+#[test]
+fn a_return_is_summed_up_with_a_negative_total_and_maybe_without_a_customer() {
+    let fact = recorded(vec![line(-1, "27.50")]);
+    let returned = applied(&Orders, None, &event("return/C536379", 1, &fact));
+    let json = r#"{"line_count":1,"total":"-27.50","country":"France","recorded_at":"2010-12-01T09:41:00Z","status":"recorded"}"#;
+    assert_eq!(exported(&returned), json);
+    assert_eq!(serde_json::from_str::<Invoice>(json).unwrap(), returned);
+}
+
+#[test]
+fn an_order_is_placed_once_and_a_return_recorded_once() {
+    let fact = placed(vec![line(6, "2.55")]);
+    let order = applied(&Orders, None, &event("order/536365", 1, &fact));
+    let said = refused(&Orders, Some(order), &event("order/536365", 2, &fact));
+    assert_eq!(
+        said,
+        "order/536365 was already placed at 2010-12-01T08:26:00Z"
+    );
+    let fact = recorded(vec![line(-1, "27.50")]);
+    let returned = applied(&Orders, None, &event("return/C536379", 1, &fact));
+    let said = refused(&Orders, Some(returned), &event("return/C536379", 2, &fact));
+    assert_eq!(
+        said,
+        "return/C536379 was already recorded at 2010-12-01T09:41:00Z"
+    );
+}
+
+const KEY: &str = "order/536365";
+
+fn confirmed() -> OrderConfirmed {
+    OrderConfirmed {
+        restaurant: RestaurantId::new("trattoria").unwrap(),
+        promised_at: "2026-11-23T09:30:00Z".parse().unwrap(),
+    }
+}
+
+fn label(text: &str) -> Label {
+    Label::new(text).unwrap()
+}
+
+fn order_events() -> [Event; 3] {
+    let cancelled = OrderCancelled {
+        by: CancelledBy::Customer,
+        reason: label("ordered twice"),
+    };
+    [
+        event(KEY, 1, &placed(vec![line(6, "2.55")])),
+        event(KEY, 2, &confirmed()),
+        event(KEY, 3, &cancelled),
+    ]
+}
+
+fn payment_events() -> [Event; 3] {
+    let key = "payment/536365";
+    let amount = "15.30".parse().unwrap();
+    let authorized = PaymentAuthorized {
+        customer: CustomerId::new("17850").unwrap(),
+        amount,
+        authorized_until: "2026-11-30T09:00:00Z".parse().unwrap(),
+    };
+    let refunded = PaymentRefunded {
+        amount,
+        reason: ReversalReason::OrderCancelled,
+        detail: None,
+    };
+    [
+        event(key, 1, &authorized),
+        event(key, 2, &PaymentCaptured { amount }),
+        event(key, 3, &refunded),
+    ]
+}
+
+fn view(bench: &Bench<Orders>) -> OrderView {
+    let order = InvoiceNo::new("536365").unwrap();
+    bench.ask(&ReadOrder { order }).unwrap()
+}
+
+#[test]
+fn the_history_of_an_order_is_told_from_its_placing() {
+    let mut bench = Bench::new(Orders);
+    let order = InvoiceNo::new("536365").unwrap();
+    let unknown = bench.ask(&ReadOrder { order }).unwrap_err();
+    assert_eq!(unknown.code, "unknown_order");
+    let [placed, confirmed, cancelled] = order_events();
+    let [authorized, captured, refunded] = payment_events();
+    bench.give(&placed).unwrap();
+    // What was only placed has a history of one, which its state need not hold.
+    assert!(!exported(bench.state(KEY).unwrap()).contains("history"));
+    assert_eq!(view(&bench).history.len(), 1);
+    for event in [authorized, confirmed, captured, cancelled, refunded] {
+        bench.give(&event).unwrap();
+    }
+    let view = view(&bench);
+    assert_eq!(view.status, OrderStatus::Cancelled);
+    assert_eq!(view.payment, Some(PaymentStatus::Refunded));
+    assert_eq!(view.restaurant.unwrap().as_str(), "trattoria");
+    let told: Vec<String> = view.history.iter().map(exported).collect();
+    assert_eq!(
+        told,
+        [
+            r#"{"number":1,"at":"2010-12-01T08:26:00Z","what":"placed"}"#,
+            r#"{"number":2,"at":"2026-11-23T09:00:01Z","what":"payment_authorized","detail":"15.30"}"#,
+            r#"{"number":3,"at":"2026-11-23T09:00:02Z","what":"confirmed","detail":"trattoria"}"#,
+            r#"{"number":4,"at":"2026-11-23T09:00:02Z","what":"payment_captured","detail":"15.30"}"#,
+            r#"{"number":5,"at":"2026-11-23T09:00:03Z","what":"cancelled","detail":"customer: ordered twice"}"#,
+            r#"{"number":6,"at":"2026-11-23T09:00:03Z","what":"payment_refunded","detail":"15.30, order_cancelled"}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_payment_waits_for_its_order() {
+    let mut bench = Bench::new(Orders);
+    let [authorized, ..] = payment_events();
+    assert_eq!(
+        bench.give(&authorized),
+        Err(Refusal::NotYet(EntityKey::new(KEY)))
+    );
+}
+
+#[test]
+fn what_contradicts_the_life_of_an_order_is_refused() {
+    let [placed, confirmed, cancelled] = order_events();
+    let refused_order = OrderRefused {
+        by: RefusedBy::Restaurant,
+        reason: label("closed"),
+    };
+    let refused_order = event(KEY, 2, &refused_order);
+    let abandoned = OrderAbandoned {
+        reason: label("payments timed out"),
+    };
+    let abandoned = event(KEY, 2, &abandoned);
+    let said = refused(&Orders, None, &confirmed);
+    assert_eq!(
+        said,
+        "order/536365 was not placed yet, which has to come before order.confirmed.v1"
+    );
+    let at = |event: &Event| applied(&Orders, Some(applied(&Orders, None, &placed)), event);
+    let is_placed = applied(&Orders, None, &placed);
+    for (before, event, says) in [
+        (
+            is_placed,
+            &cancelled,
+            "is placed, and cannot become cancelled",
+        ),
+        (
+            at(&confirmed),
+            &confirmed,
+            "is confirmed, and cannot become confirmed",
+        ),
+        (
+            at(&confirmed),
+            &refused_order,
+            "is confirmed, and cannot become refused",
+        ),
+        (
+            at(&refused_order),
+            &cancelled,
+            "is refused, and cannot become cancelled",
+        ),
+        (
+            at(&abandoned),
+            &confirmed,
+            "is abandoned, and cannot become confirmed",
+        ),
+        (
+            at(&refused_order),
+            &abandoned,
+            "is refused, and cannot become abandoned",
+        ),
+    ] {
+        let said = refused(&Orders, Some(before), event);
+        assert!(said.ends_with(says), "{said}");
+    }
+    let Invoice::Order(order) = at(&refused_order) else {
+        panic!("an order is no return");
+    };
+    let last = order.history.last().unwrap();
+    assert_eq!(last.detail.as_deref(), Some("restaurant: closed"));
+}
+
+#[test]
+fn only_the_end_of_a_long_history_is_kept_and_its_numbers_go_on() {
+    let mut bench = Bench::new(Orders);
+    let [placed, ..] = order_events();
+    bench.give(&placed).unwrap();
+    let [_, captured, _] = payment_events();
+    for _ in 0..MOST_HISTORY + 7 {
+        bench.give(&captured).unwrap();
+    }
+    let history = view(&bench).history;
+    let numbers: Vec<u64> = history.iter().map(|entry| entry.number).collect();
+    let most = MOST_HISTORY as u64;
+    assert_eq!(numbers, (9..=most + 8).collect::<Vec<_>>());
+}
+
+proptest! {
+    #[test]
+    fn an_order_and_its_payment_end_alike_in_any_order_of_their_streams(
+        turns in vec(any::<Index>(), 40),
+    ) {
+        let mut bench = Bench::new(Orders);
+        let mut streams = [order_events().to_vec(), payment_events().to_vec()];
+        let mut turns = turns.iter().cycle();
+        while streams.iter().any(|stream| !stream.is_empty()) {
+            let turn = turns.next().unwrap().index(2);
+            // The other one, where this one waits or is done: one of both can always go on.
+            for stream in [turn, 1 - turn] {
+                let Some(event) = streams[stream].first().cloned() else { continue };
+                match bench.give(&event) {
+                    Ok(()) => {
+                        streams[stream].remove(0);
+                        break;
+                    }
+                    Err(refusal) => prop_assert_eq!(refusal, Refusal::NotYet(EntityKey::new(KEY))),
+                }
+            }
+        }
+        let view = view(&bench);
+        prop_assert_eq!(view.status, OrderStatus::Cancelled);
+        prop_assert_eq!(view.payment, Some(PaymentStatus::Refunded));
+        let numbers: Vec<u64> = view.history.iter().map(|entry| entry.number).collect();
+        prop_assert_eq!(numbers, vec![1, 2, 3, 4, 5, 6]);
+    }
+}
