@@ -80,7 +80,7 @@ impl Db {
     }
 
     /// A roll-back that has itself failed leaves its transaction open, and the next one could not begin.
-    fn leave_no_transaction(&self) {
+    pub(super) fn leave_no_transaction(&self) {
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
         {
