@@ -13,7 +13,6 @@ use doorstep_program::{
     read::{address, duration, number, window},
 };
 use doorstep_runtime::Limits;
-use doorstep_store::UsageOf;
 use doorstep_telemetry::health::Question;
 
 use self::dead::DeadJob;
@@ -291,21 +290,13 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         limits: Limits {
             batch_events: batch?,
             trials: trials?,
-            held: held_bound(max_held?),
+            held: Limits::held_of(max_held?),
             ..Limits::default()
         },
         grace: grace?,
         until_idle: until_idle?,
         health: health?,
     })))
-}
-
-/// So many events of 1 KiB each, as the default has it.
-fn held_bound(rows: u64) -> UsageOf {
-    UsageOf {
-        rows,
-        bytes: rows.saturating_mul(1024),
-    }
 }
 
 fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<Place> {

@@ -19,6 +19,7 @@
 
 mod client;
 mod faulty;
+mod hours;
 #[path = "../../common/runtime/tests/ledger/mod.rs"]
 pub mod ledger;
 mod programs;
@@ -35,6 +36,7 @@ mod world;
 
 pub use client::{Answer, Client};
 pub use faulty::{Fault, FaultyStore};
+pub use hours::never_closed;
 pub use programs::{Ended, Program, RunningProgram};
 pub use proxy::{Direction, Point, Proxy, WireFault};
 pub use role_process::RoleProcess;

@@ -181,6 +181,18 @@ impl RunningProgram {
         read(&self.stderr)
     }
 
+    /// Waits until it has written this to standard error.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn says(&self, what: &str, limit: Duration) {
+        wait_for(format!("it says: {what}"), limit, async || {
+            let log = self.stderr();
+            if log.contains(what) { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+
     /// What it has written to standard output so far.
     ///
     /// # Panics

@@ -84,10 +84,7 @@ impl Default for Limits {
             reply_retention: Duration::from_hours(24),
             remembered_rows: 20_000,
             conflicts: 1_000,
-            held: UsageOf {
-                rows: 1_000_000,
-                bytes: 1_000_000 * 1024,
-            },
+            held: Self::held_of(1_000_000),
             dead: UsageOf {
                 rows: 100_000,
                 bytes: 1024 * MIB,
@@ -130,6 +127,15 @@ pub enum Fullness {
 }
 
 impl Limits {
+    /// The bound of so many held events, of 1 KiB each on average.
+    #[must_use]
+    pub fn held_of(rows: u64) -> UsageOf {
+        UsageOf {
+            rows,
+            bytes: rows.saturating_mul(1024),
+        }
+    }
+
     /// How full the fullest bounded table is.
     #[must_use]
     pub fn fullness(&self, usage: &Usage) -> Fullness {

@@ -31,6 +31,16 @@ pub enum Share {
     Suspect,
 }
 
+impl Share {
+    /// The most rows of it.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Self::Rows(rows) => rows,
+            Self::Suspect => 1,
+        }
+    }
+}
+
 /// What one turn of the relay has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Relayed {
@@ -41,6 +51,8 @@ pub struct Relayed {
     /// How many of them are owed because the broker is away, takes nothing for now, or has not said in time. All others were turned away
     /// for their own sake.
     pub away: usize,
+    /// Whether the connection broke, or its channel, while they were sent.
+    pub broke: bool,
     /// The outcome of the first row that is still owed.
     pub trouble: Option<Outcome>,
 }
@@ -51,6 +63,7 @@ impl Relayed {
         self.paid += next.paid;
         self.unpaid += next.unpaid;
         self.away += next.away;
+        self.broke |= next.broke;
         self.trouble = self.trouble.or(next.trouble);
     }
 }
@@ -67,11 +80,7 @@ pub async fn turn<S: Store, O: Outlet>(
     share: Share,
     clock: impl Fn() -> Timestamp + Send,
 ) -> Result<Relayed, StoreError> {
-    let most = match share {
-        Share::Rows(rows) => rows,
-        Share::Suspect => 1,
-    };
-    let rows = store.outbox(clock(), most).await?;
+    let rows = store.outbox(clock(), share.most()).await?;
     if rows.is_empty() {
         return Ok(Relayed::default());
     }
@@ -109,6 +118,7 @@ pub async fn turn<S: Store, O: Outlet>(
             due: now.checked_add(pause).unwrap_or(Timestamp::MAX),
         });
         relayed.unpaid += 1;
+        relayed.broke |= outcome == Outcome::Disconnected;
         relayed.trouble.get_or_insert(outcome);
     }
     // No versions are read, so there is nothing to conflict with.

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, watch};
 
 use super::plan::MENU;
-use crate::{Client, Program, RunningProgram, Scratch, wait_for};
+use crate::{Client, Program, RunningProgram, Scratch, never_closed, wait_for};
 
 const SOON: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "correct horse battery staple";
@@ -84,19 +84,7 @@ impl Shop {
 
     /// One that is open always and has room, one that soon has none left, and one that is never open.
     async fn open_restaurants(&self, root: &Client) {
-        let days = [
-            "monday",
-            "tuesday",
-            "wednesday",
-            "thursday",
-            "friday",
-            "saturday",
-            "sunday",
-        ];
-        let always: Vec<_> = days
-            .iter()
-            .map(|day| json!({"day": day, "opens": "00:00", "closes": "24:00"}))
-            .collect();
+        let always = never_closed();
         let menu: Vec<_> = MENU
             .iter()
             .map(|(sku, price)| json!({"sku": sku, "name": sku.to_lowercase(), "price": price}))
@@ -104,7 +92,7 @@ impl Shop {
         for (name, hours, capacity) in [
             ("luigi", always.clone(), 100_000),
             ("nook", always, 40),
-            ("night", Vec::new(), 100_000),
+            ("night", json!([]), 100_000),
         ] {
             let restaurant = json!({
                 "name": name, "time_zone": "Europe/Rome", "opening_hours": hours, "capacity": capacity,

@@ -88,6 +88,14 @@ async fn a_gateway_tells_of_its_connections_of_what_it_owes_and_of_what_it_has_a
     })
     .await;
 
+    wait_for("whoever looks after it hears why", SOON, async || {
+        let ready = operator.get("/readyz").await.expect(200);
+        let reasons = ready["reasons"].to_string();
+        let is_told = ready["status"] == "degraded" && reasons.contains("no requests to others");
+        is_told.then_some(()).ok_or(ready)
+    })
+    .await;
+
     block_in_place(|| node.unblock_publishers()).unwrap();
     let _ = placed_at_last(&ada, "after", SOON).await;
     wait_until("it is ready again", SOON, async || {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use doorstep_tests::wait_for;
+use doorstep_tests::{never_closed, wait_for};
 use serde_json::{Value, json};
 
 use crate::{
     SOON,
     gateway::ROOT,
-    shop::{Shop, always, dinner, place, placed},
+    shop::{Shop, dinner, place, placed},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +146,7 @@ async fn whatever_is_on_a_menu_can_be_ordered() {
     let in_path = "%F0%9F%8D%95".repeat(50);
     let menu = |sku: &str, price: &str| {
         json!({
-            "name": longest, "time_zone": "UTC", "opening_hours": always(), "capacity": 10,
+            "name": longest, "time_zone": "UTC", "opening_hours": never_closed(), "capacity": 10,
             "minutes_to_prepare": 1, "menu": [{"sku": sku, "name": longest, "price": price}],
         })
     };

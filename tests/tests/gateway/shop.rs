@@ -6,7 +6,9 @@ use doorstep_broker::{Signal, send_signal};
 use doorstep_contracts::{InvoiceNo, ROLES, requests::ReadPayment};
 use doorstep_event::{Request, RequestId, Source, Timestamp};
 use doorstep_messaging::{AskError, AskSettings, BrokerSettings, Requester, RoleQueues, Topology};
-use doorstep_tests::{Answer, Client, Program, RunningProgram, Scratch, World, wait_for};
+use doorstep_tests::{
+    Answer, Client, Program, RunningProgram, Scratch, World, never_closed, wait_for,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -72,7 +74,7 @@ impl Shop {
     pub async fn configure(&self, capacity: u32) {
         let root = self.gateway.log_in(ROOT).await;
         let restaurant = json!({
-            "name": "Da Luigi", "time_zone": "Europe/Rome", "opening_hours": always(),
+            "name": "Da Luigi", "time_zone": "Europe/Rome", "opening_hours": never_closed(),
             "capacity": capacity, "minutes_to_prepare": 20,
             "menu": [
                 {"sku": "MARGHERITA", "name": "Pizza Margherita", "price": "7.50"},
@@ -210,20 +212,6 @@ async fn payments_answers(amqp_url: &str) {
     })
     .await;
     requester.close(ANSWER).await;
-}
-
-/// The hours of a restaurant that never closes.
-pub fn always() -> Value {
-    let days = [
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-    ];
-    json!(days.map(|day| json!({"day": day, "opens": "00:00", "closes": "24:00"})))
 }
 
 /// Two pizzas and a dessert.

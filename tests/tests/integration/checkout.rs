@@ -15,7 +15,7 @@ use doorstep_contracts::{
 };
 use doorstep_event::{Contract, Event, Request, RequestContract, RequestId, Source, Timestamp};
 use doorstep_messaging::{AskError, AskSettings, Requester, Topology};
-use doorstep_tests::{RunningProgram, wait_for};
+use doorstep_tests::{RunningProgram, never_closed, wait_for};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -272,17 +272,7 @@ async fn an_order_that_is_cancelled_gives_its_room_in_the_kitchen_to_the_next() 
         "../../../common/contracts/golden/requests/restaurant.configure.v1.request.json"
     );
     let mut kitchen: ConfigureRestaurant = serde_json::from_str(golden).unwrap();
-    let days = [
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-    ];
-    let open = days.map(|day| serde_json::json!({"day": day, "opens": "00:00", "closes": "24:00"}));
-    kitchen.opening_hours = serde_json::from_value(open.to_vec().into()).unwrap();
+    kitchen.opening_hours = serde_json::from_value(never_closed()).unwrap();
     kitchen.capacity = 10;
     shop.ask("open", &kitchen).await.unwrap();
     let confirm = |no: &str| ConfirmOrder {

@@ -35,14 +35,6 @@ impl Office {
     }
 }
 
-async fn says(run: &RunningProgram, what: &str) {
-    wait_for(format!("it says: {what}"), LONG, async || {
-        let log = run.stderr();
-        if log.contains(what) { Ok(()) } else { Err(log) }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_out() {
     const HINDERED: &str = "the outbox keeps what could not be sent";
@@ -64,13 +56,13 @@ async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_
 
     // Asked once, it would wait for the broker for as long as its grace is; asked twice, it does not.
     let run = office.inventory("10m");
-    says(&run, HINDERED).await;
+    run.says(HINDERED, LONG).await;
     wait_until("all copies are owed", SOON, async || {
         office.owed().await == OWED
     })
     .await;
     run.terminate();
-    says(&run, "stopping").await;
+    run.says("stopping", LONG).await;
     run.terminate();
     let ended = run.ended(SOON).await;
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
@@ -81,7 +73,7 @@ async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_
     // A broker that hangs keeps each part of the role for as long as it may, and all of them together for no longer: else the program would
     // call that a mistake of its own.
     let run = office.inventory("5s");
-    says(&run, HINDERED).await;
+    run.says(HINDERED, LONG).await;
     block_in_place(|| node.freeze()).unwrap();
     run.terminate();
     let ended = run.ended(LONG).await;
@@ -91,9 +83,9 @@ async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_
 
     // Asked while the broker takes nothing, it sends all of it once the broker takes it again.
     let run = office.inventory("10m");
-    says(&run, HINDERED).await;
+    run.says(HINDERED, LONG).await;
     run.terminate();
-    says(&run, "stopping").await;
+    run.says("stopping", LONG).await;
     block_in_place(|| node.unblock_publishers()).unwrap();
     let ended = run.ended(LONG).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

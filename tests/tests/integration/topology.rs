@@ -281,15 +281,7 @@ async fn with_no_more_rights_than_are_said_a_role_notices_that_its_queue_was_del
             place.import().await;
         }
         let reported = format!("queue {QUEUE} was created again");
-        wait_for("the possible loss is reported", SOON, async || {
-            let log = running.stderr();
-            if log.contains(&reported) {
-                Ok(())
-            } else {
-                Err(log)
-            }
-        })
-        .await;
+        running.says(&reported, SOON).await;
         running.terminate();
         let ended = running.ended(SOON).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -367,15 +359,8 @@ async fn one_right_less_fails_and_says_what_to_grant() {
     let running = place
         .consumers(Some(&orders), &["run", "orders"])
         .start(&place.scratch);
-    wait_for("the right is named", SOON, async || {
-        let log = running.stderr();
-        if log.contains("amq.default") && log.contains("topology permissions") {
-            Ok(())
-        } else {
-            Err(log)
-        }
-    })
-    .await;
+    running.says("amq.default", SOON).await;
+    running.says("topology permissions", SOON).await;
     running.terminate();
     let ended = running.ended(SOON).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

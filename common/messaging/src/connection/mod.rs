@@ -24,12 +24,13 @@ pub(crate) use failure::{broke, unknown_kind, words};
 use failure::{failure, silence};
 pub(crate) use health::Health;
 use health::listen;
-use wire::{CutOnDrop, Wire};
+use wire::CutOnDrop;
 
 /// An open connection. Dropping it cuts the wire, so that nothing is left waiting on it.
 pub(crate) struct Connection {
+    // Goes before the client's own handle does, which may want to say something.
+    wire: CutOnDrop,
     inner: lapin::Connection,
-    wire: Wire,
     health: watch::Receiver<Health>,
     listener: AbortHandle,
     address: Address,
@@ -42,17 +43,17 @@ impl Connection {
         address: &Address,
         name: &str,
     ) -> Result<Self, ConnectError> {
-        let wire = Wire::default();
-        // Whoever opens may go away at any moment; nothing then hangs up but this.
-        let guard = CutOnDrop::new(&wire);
+        // Whoever opens may go away at any moment, and nothing then hangs up but this.
+        let wire = CutOnDrop::default();
         let limit = settings.connect_timeout;
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into())
             .with_client_property("product".into(), "Doorstep".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let uri = uri(address, settings.heartbeat);
-        let runtime = lapin::runtime::default_runtime().map_err(|e| failure(address, &wire, &e))?;
-        let connector_wire = wire.clone();
+        let runtime =
+            lapin::runtime::default_runtime().map_err(|e| failure(address, &wire.0, &e))?;
+        let connector_wire = wire.0.clone();
         let opening = lapin::Connection::connector(
             uri,
             runtime,
@@ -85,15 +86,14 @@ impl Connection {
         // A little more than the connector has, so that its own, better reason comes first.
         let inner = match timeout(limit + Duration::from_millis(250), opening).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(failure(address, &wire, &error)),
+            Ok(Err(error)) => return Err(failure(address, &wire.0, &error)),
             // Nobody says anything: if the wire were not cut, the client's thread would wait for a word for good.
             Err(_) => return Err(silence(address, limit)),
         };
         let (listener, health) = listen(&inner);
-        guard.let_be();
         Ok(Self {
-            inner,
             wire,
+            inner,
             health,
             listener,
             address: address.clone(),
@@ -129,7 +129,7 @@ impl Connection {
 
     /// An error of this connection in our own words.
     pub(crate) fn failure(&self, error: &lapin::Error) -> ConnectError {
-        failure(&self.address, &self.wire, error)
+        failure(&self.address, &self.wire.0, error)
     }
 
     /// Says good-bye, and hangs up after the limit at the latest.
@@ -142,7 +142,6 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.listener.abort();
-        self.wire.cut();
     }
 }
 

@@ -18,25 +18,13 @@ struct State {
     is_cut: bool,
 }
 
-/// Cuts a wire when it is dropped, unless somebody else looks after it by then.
-pub(super) struct CutOnDrop(Option<Wire>);
-
-impl CutOnDrop {
-    pub(super) fn new(wire: &Wire) -> Self {
-        Self(Some(wire.clone()))
-    }
-
-    /// Somebody else looks after it.
-    pub(super) fn let_be(mut self) {
-        self.0 = None;
-    }
-}
+/// The wire in the hands of whoever needs it. With them it goes.
+#[derive(Default)]
+pub(super) struct CutOnDrop(pub(super) Wire);
 
 impl Drop for CutOnDrop {
     fn drop(&mut self) {
-        if let Some(wire) = &self.0 {
-            wire.cut();
-        }
+        self.0.cut();
     }
 }
 
@@ -58,7 +46,7 @@ impl Wire {
         self.lock().socket.is_some()
     }
 
-    pub(super) fn cut(&self) {
+    fn cut(&self) {
         let mut state = self.lock();
         state.is_cut = true;
         if let Some(socket) = state.socket.take() {

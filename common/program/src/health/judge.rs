@@ -56,6 +56,17 @@ impl Way {
     }
 }
 
+/// What keeps a process from asking others, which makes it degraded: what needs no answer is done all the same.
+pub(super) fn trouble_to_ask(link: &LinkState) -> Option<String> {
+    match (&link.phase, Way::of(link)) {
+        (LinkPhase::Blocked(reason), _) => Some(format!(
+            "the broker takes no requests to others for now ({reason})"
+        )),
+        (_, Way::Away(reason)) => Some(format!("no connection to ask others by: {reason}")),
+        (_, Way::Open | Way::NoQueue) => None,
+    }
+}
+
 /// Decides how a role is.
 pub(super) fn judge(seen: Seen) -> RoleHealth {
     let summary = seen.looked.summary.as_ref();

@@ -24,7 +24,7 @@ use doorstep_runtime::{
 };
 use doorstep_store::SqliteStore;
 use doorstep_telemetry::{
-    health::{Endpoint, Probe, Readiness},
+    health::{Endpoint, Probe, Readiness, Standing},
     metrics::Metrics,
 };
 use tokio::{
@@ -118,18 +118,26 @@ impl Probe for Crew {
     }
 
     fn readiness(&self) -> Readiness {
-        Readiness::of(self.roles.iter().map(|role| judge(role.seen())).collect())
+        let mut readiness =
+            Readiness::of(self.roles.iter().map(|role| judge(role.seen())).collect());
+        if let Some(asking) = &self.asking
+            && let Some(trouble) = judge::trouble_to_ask(&asking.link.borrow())
+        {
+            readiness.status = readiness.status.max(Standing::Degraded);
+            readiness.reasons.push(trouble);
+        }
+        readiness
     }
 
     fn refresh(&self) {
+        if let (Some(asking), Some(role)) = (&self.asking, self.roles.first()) {
+            gauges::show_asking(role.name, asking);
+        }
         for role in &self.roles {
             gauges::show_health(role.name, &judge(role.seen()));
             gauges::show_done(role.name, &role.status.borrow().done);
             if let Some(links) = role.vitals.links() {
                 gauges::show_links(role.name, &self.namespace, links);
-            }
-            if let Some(asking) = &self.asking {
-                gauges::show_asking(role.name, asking);
             }
             let looked = role.looked();
             if let Some(waiting) = looked.waiting {

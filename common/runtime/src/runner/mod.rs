@@ -24,7 +24,7 @@ use doorstep_messaging::{
 use doorstep_store::{Store, StoreError, Summary, Usage};
 use tokio::{
     sync::{Notify, mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 pub use desk::{Desk, DeskError};
@@ -228,7 +228,7 @@ impl<R: Role, S: Store> Run<R, S> {
         let stop = self.stop.clone();
         let links = links::Links::new(publisher.state(), None, None, summary.streams > 0);
         let result = self
-            .work(status, summary.usage, &publisher, None, links)
+            .work(status, summary.usage, &publisher, None, None, links)
             .await;
         publisher.close(stop.left()).await;
         result
@@ -292,27 +292,15 @@ impl<R: Role, S: Store> Run<R, S> {
                     responder.as_ref().map(|r| r.state()),
                     summary.streams > 0,
                 );
-                let answering = responder.clone().map(|responder| {
-                    let (desk, stop) = (self.desk.clone(), self.stop.clone());
-                    tokio::spawn(answer::answering(responder, desk, stop))
-                });
-                let worked = self
-                    .work(
-                        status,
-                        summary.usage,
-                        &publisher,
-                        Some(&subscription),
-                        links,
-                    )
-                    .await;
-                match (answering, &worked) {
-                    // Nobody obeys any more: what was handed out goes to another server.
-                    (Some(answering), Err(_)) => answering.abort(),
-                    // Ends by itself within the grace period.
-                    (Some(answering), Ok(())) => drop(answering.await),
-                    (None, _) => {}
-                }
-                worked
+                self.work(
+                    status,
+                    summary.usage,
+                    &publisher,
+                    Some(&subscription),
+                    responder.clone(),
+                    links,
+                )
+                .await
             }
         };
         // Side by side: each of them may hang with the broker for as long as it is given.
@@ -341,13 +329,14 @@ impl<R: Role, S: Store> Run<R, S> {
         queues.any(|declared| declared.name == *queue)
     }
 
-    /// Works and relays until it is asked to stop, or fails for good.
+    /// Works, relays and answers until it is asked to stop, or fails for good.
     async fn work(
         self,
         status: &watch::Sender<RoleStatus>,
         usage: Usage,
         publisher: &Publisher,
         subscription: Option<&Subscription>,
+        responder: Option<Arc<Responder>>,
         links: links::Links,
     ) -> Result<(), RunError> {
         let name = self.name();
@@ -360,7 +349,8 @@ impl<R: Role, S: Store> Run<R, S> {
             &namespace.role_queue(name, 0),
             &namespace.events_exchange(),
         );
-        let mut relay = tokio::spawn(send::relay(
+        let mut beside = JoinSet::new();
+        beside.spawn(send::relay(
             name,
             self.engine.store().clone(),
             publisher.clone(),
@@ -372,6 +362,9 @@ impl<R: Role, S: Store> Run<R, S> {
             self.stop.clone(),
             ended,
         ));
+        if let Some(responder) = responder {
+            beside.spawn(answer::answering(responder, self.desk, self.stop.clone()));
+        }
         let request_meters = RequestMeters::of(name);
         let looped = work::Loop {
             engine: self.engine.started_at(Timestamp::now()),
@@ -388,36 +381,36 @@ impl<R: Role, S: Store> Run<R, S> {
             findings: Vec::new(),
         }
         .run(usage);
-        let mut looped = std::pin::pin!(looped);
-        let mut relayed = None;
         let worked = tokio::select! {
-            worked = &mut looped => worked,
-            ended = &mut relay => {
-                // It goes on until the loop has ended, or the grace period is over; else it has broken off.
-                if ended.is_err() || !asked.is_asked() {
-                    return Err(RunError::Broken(name));
-                }
-                relayed = Some(ended);
-                looped.await
-            }
+            worked = looped => worked,
+            () = broken_off(&mut beside, &asked) => Err(RunError::Broken(name)),
         };
         status.send_modify(|status| status.phase = Phase::Stopping);
         // From here on nothing comes to the outbox any more.
         at_its_end.send_replace(true);
         if worked.is_err() {
-            relay.abort();
+            // Nobody obeys any more: what was handed out goes to another server.
+            beside.abort_all();
         }
-        // The relay ends by itself within the grace period; if it was aborted, that is no failure of its own.
-        let relayed = match relayed {
-            Some(ended) => ended,
-            None => relay.await,
-        };
-        match (worked, relayed) {
-            (Err(e), _) => Err(e),
-            (Ok(()), Err(_)) => Err(RunError::Broken(name)),
-            (Ok(()), Ok(())) => Ok(()),
+        // All else ends by itself within the grace period. What was aborted is no failure of its own.
+        let mut result = worked;
+        while let Some(ended) = beside.join_next().await {
+            if ended.is_err() && result.is_ok() {
+                result = Err(RunError::Broken(name));
+            }
+        }
+        result
+    }
+}
+
+/// Waits until something has ended that goes on until the role is asked to stop, or has broken off; for ever if nothing has.
+async fn broken_off(tasks: &mut JoinSet<()>, stop: &Stop) {
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err() || !stop.is_asked() {
+            return;
         }
     }
+    std::future::pending::<()>().await;
 }
 
 /// The role's queue, and its net: what the broker gave up on is worked one message at a time.

@@ -187,11 +187,7 @@ impl<S: Store> Sender<S> {
             }
             // A full turn is followed by the next at once, unless nothing gets through: rows that are turned away for their own sake hold
             // back no other.
-            let most = match share {
-                Share::Rows(rows) => rows,
-                Share::Suspect => 1,
-            };
-            let is_full = relayed.paid + relayed.unpaid >= most;
+            let is_full = relayed.paid + relayed.unpaid >= share.most();
             if relayed.away > 0 || !is_full {
                 break Ok(());
             }
@@ -223,10 +219,9 @@ impl<S> Sender<S> {
 
     /// A connection that breaks while a batch is sent may do so because of one of its rows.
     fn look_for_suspects(&mut self, share: Share, relayed: &Relayed) {
-        let broke = relayed.trouble == Some(Outcome::Disconnected);
         self.singly = match share {
-            Share::Rows(rows) if rows > 1 && broke => self.limits.relay_rows,
-            Share::Suspect if broke => 0,
+            Share::Rows(rows) if rows > 1 && relayed.broke => self.limits.relay_rows,
+            Share::Suspect if relayed.broke => 0,
             _ => self.singly.saturating_sub(relayed.paid + relayed.unpaid),
         };
     }

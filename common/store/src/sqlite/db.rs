@@ -68,19 +68,24 @@ impl Db {
     /// A transaction that reads: all of it sees the same moment.
     pub(super) fn read<T>(
         &mut self,
-        body: impl FnOnce(&Transaction<'_>, &mut Sources) -> Result<T, Stop>,
+        body: impl FnOnce(&Connection, &mut Sources) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
         self.leave_no_transaction();
-        let tx = self
+        // From the cache, both: to prepare them would cost as much as most of what is read.
+        self.conn.prepare_cached("BEGIN DEFERRED")?.execute([])?;
+        let read = body(&self.conn, &mut self.sources);
+        // There is nothing to undo, so a read that has failed ends in the same way, and what it says comes first.
+        let ended = self
             .conn
-            .transaction_with_behavior(TransactionBehavior::Deferred)?;
-        let value = body(&tx, &mut self.sources)?;
-        tx.commit()?;
+            .prepare_cached("COMMIT")
+            .and_then(|mut end| end.execute([]));
+        let value = read?;
+        ended?;
         Ok(value)
     }
 
     /// A roll-back that has itself failed leaves its transaction open, and the next one could not begin.
-    pub(super) fn leave_no_transaction(&self) {
+    fn leave_no_transaction(&self) {
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
         {

@@ -41,13 +41,6 @@ pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
 
 /// Reads entities at one moment.
 pub(super) fn look(db: &mut Db, keys: &[EntityKey]) -> Result<Vec<EntityRow>, Stop> {
-    // One statement is of one moment by itself, and a transaction around it would cost as much again.
-    if keys.len() == 1 {
-        db.leave_no_transaction();
-        let mut rows = Vec::with_capacity(1);
-        load_entities(&db.conn, keys, &mut rows)?;
-        return Ok(rows);
-    }
     db.read(|conn, _| {
         let mut rows = Vec::new();
         load_entities(conn, keys, &mut rows)?;
