@@ -177,6 +177,11 @@ mod tests {
             .unwrap();
         state.vm = Some(vm.id());
         state.write(&left.path).unwrap();
+        // A command line can be read only a moment after its program was started.
+        let runs = wait::until(Duration::from_secs(10), || {
+            Ok(process::is_running(vm.id(), &mark).then_some(()))
+        });
+        assert!(runs.unwrap().is_some());
 
         nodes.sweep().unwrap();
         assert!(left.path.is_dir(), "its owner lives");

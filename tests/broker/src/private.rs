@@ -135,16 +135,17 @@ impl PrivateNode {
         either!(&self.0, ctl(arguments))
     }
 
-    /// Makes the node write down which quorum queues it has. Left to itself, RabbitMQ 3.10 does so only about a second
-    /// after a declaration; killed before that, it comes back with the queue, but without its messages and without a
-    /// leader, so that nothing can be published to it or taken from it any more. A test that kills a node right after
-    /// declaring calls this first, unless this is what it is about.
+    /// Makes the node write down what was declared. Left to itself, RabbitMQ 3.10 does so only a second or two later.
+    /// Killed before that, it has forgotten exchanges and bindings, and comes back with a quorum queue, but without its
+    /// messages and without a leader, so that nothing can be published to it or taken from it any more. A test that kills
+    /// a node right after declaring calls this first, unless this is what it is about.
     ///
     /// # Errors
     /// As [`PrivateNode::ctl`].
     pub fn sync_declarations(&self) -> Result<()> {
-        self.ctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."])
-            .map(drop)
+        // Newer nodes keep their declarations elsewhere, and safely.
+        let sync = "catch mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].";
+        self.ctl(&["eval", sync]).map(drop)
     }
 
     /// Raises the memory alarm: the broker stops reading from every connection that publishes. See
