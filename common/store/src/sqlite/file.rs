@@ -3,10 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use doorstep_event::Source;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, params,
+};
 
 use super::{
     columns::attribute,
@@ -33,6 +37,9 @@ const FORM: i32 = 1 + ADDED.len() as i32;
 
 /// How many prepared statements a connection keeps: more than there are.
 const STATEMENTS: usize = 128;
+
+/// How long a store that others are opening is left to them before it is tried again.
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 /// What is to be done with the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +147,7 @@ fn prepare(
     options: &Options,
 ) -> Result<Opened, Stop> {
     if access == Access::Create && is_blank(&conn)? {
-        create(&mut conn, role)?;
+        create(&mut conn, role, options)?;
     }
     if access != Access::ReadOnly {
         bring_up_to_form(&mut conn)?;
@@ -174,11 +181,11 @@ fn is_blank(conn: &Connection) -> rusqlite::Result<bool> {
     Ok(tables == 0 && number(conn, "application_id")? == 0)
 }
 
-fn create(conn: &mut Connection, role: &str) -> Result<(), Stop> {
+fn create(conn: &mut Connection, role: &str, options: &Options) -> Result<(), Stop> {
     let source = mint::source(role).map_err(|e| Stop::Unusable(e.to_string()))?;
     // These two cannot be part of a transaction. A file that is left with nothing but them is still blank.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
-    write_ahead(conn)?;
+    write_ahead(conn, options)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been quicker.
     if is_blank(&tx)? {
@@ -251,7 +258,7 @@ fn settings(conn: &Connection, access: Access, options: &Options) -> Result<(), 
     if access == Access::ReadOnly {
         conn.pragma_update(None, "query_only", true)?;
     } else {
-        write_ahead(conn)?;
+        write_ahead(conn, options)?;
         conn.pragma_update(None, "synchronous", "FULL")?;
         conn.pragma_update(None, "wal_autocheckpoint", options.checkpoint_pages)?;
         // After a time in which it could not be carried over, the log is cut back to twice its usual size.
@@ -269,9 +276,21 @@ fn settings(conn: &Connection, access: Access, options: &Options) -> Result<(), 
     Ok(())
 }
 
-fn write_ahead(conn: &Connection) -> Result<(), Stop> {
-    let mode: String =
-        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+fn write_ahead(conn: &Connection, options: &Options) -> Result<(), Stop> {
+    let until = Instant::now() + options.busy_timeout;
+    // Where several begin it at once, SQLite tells all but one at once that the file is locked: each has read the file already, and would
+    // wait for the others for ever. The busy timeout does not apply to that.
+    let mode: String = loop {
+        match conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)) {
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                if Instant::now() >= until {
+                    return Err(e.into());
+                }
+                thread::sleep(BETWEEN_TRIES);
+            }
+            done => break done?,
+        }
+    };
     if mode.eq_ignore_ascii_case("wal") {
         return Ok(());
     }
