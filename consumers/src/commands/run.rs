@@ -13,7 +13,6 @@ use doorstep_runtime::{
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
 };
 use doorstep_store::{SqliteStore, Store};
-use doorstep_telemetry::metrics::Metrics;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
@@ -60,22 +59,18 @@ enum End {
 /// A store cannot be opened, or a role cannot go on; with `--until-idle` also what is left to an operator, or an interruption.
 pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     let mut stop = Stop::listen(ended_at_once)?;
-    // Before the roles, whose counters would lead nowhere for ever otherwise.
-    let metrics = match job.health {
-        Some(_) => Some(collect()?),
-        None => None,
-    };
+    let collected = health::collect(job.health)?;
     let crew = start(&job)?;
     if let Some(member) = crew.first() {
         tokio::spawn(tell_if_unsuited(job.broker.clone(), member.running.watch()));
     }
     // Answers to the very end: how a role stops is worth knowing, too.
-    let endpoint = match (job.health, metrics) {
-        (Some(settings), Some(metrics)) => {
+    let endpoint = match collected {
+        Some(collected) => {
             let roles = crew.iter().map(|m| (&m.running, m.store.clone()));
-            Some(health::answer(settings, &job.broker, metrics, roles, None)?)
+            Some(health::answer(collected, &job.broker, roles, None)?)
         }
-        _ => None,
+        None => None,
     };
     // Each may be cancelled: they only watch.
     let end = tokio::select! {
@@ -128,10 +123,6 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
             "a role has ended without being asked to and without saying why: please report this with its log",
         )),
     }
-}
-
-fn collect() -> Result<Metrics, Failure> {
-    Metrics::install().map_err(|e| Failure::new(Reason::Internal, e.to_string()))
 }
 
 /// Opens all stores, and only then starts the roles: where one store is wrong, nothing is begun.

@@ -35,7 +35,6 @@ use doorstep_runtime::{
     runner::{self, Phase, RunSettings},
 };
 use doorstep_store::{SqliteStore, Store, StoreError, sqlite::Options};
-use doorstep_telemetry::metrics::{Metrics, MetricsError};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
@@ -83,14 +82,7 @@ pub(crate) struct ServeSettings {
 /// # Errors
 /// The store, the key or the address cannot be used.
 pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), Failure> {
-    // Before the role, whose counters would lead nowhere for ever otherwise.
-    let metrics = match settings.health {
-        Some(_) => {
-            let failed = |e: MetricsError| Failure::new(Reason::Internal, e.to_string());
-            Some(Metrics::install().map_err(failed)?)
-        }
-        None => None,
-    };
+    let collected = health::collect(settings.health)?;
     let store = open(&settings.folder)?;
     let key = Key::in_folder(&settings.folder)?;
     let passwords = Passwords::new().map_err(|e| Failure::new(Reason::Failed, e))?;
@@ -120,13 +112,13 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         },
     );
     // Answers to the very end, as that of the roles does.
-    let _endpoint = match (settings.health, metrics) {
-        (Some(health), Some(metrics)) => {
+    let _endpoint = match collected {
+        Some(collected) => {
             let role = std::iter::once((&gateway, store.clone()));
             let broker = &settings.broker;
-            Some(health::answer(health, broker, metrics, role, Some(asking))?)
+            Some(health::answer(collected, broker, role, Some(asking))?)
         }
-        _ => None,
+        None => None,
     };
     let books = Books::running(store, gateway.desk());
     let app = App::new(Parts {

@@ -199,15 +199,29 @@ impl Heart {
     }
 }
 
+/// Collects metrics from here on, if anybody is to be answered. Comes before the roles, whose counters would lead nowhere for ever
+/// otherwise.
+///
+/// # Errors
+/// The program collects already.
+pub fn collect(
+    settings: Option<HealthSettings>,
+) -> Result<Option<(HealthSettings, Metrics)>, Failure> {
+    let Some(settings) = settings else {
+        return Ok(None);
+    };
+    let metrics = Metrics::install().map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
+    Ok(Some((settings, metrics)))
+}
+
 /// Answers for these roles until it is dropped; where the process asks others by a connection of its own, also for that, in the name of
 /// its first role.
 ///
 /// # Errors
 /// The address cannot be listened on.
 pub fn answer<'a>(
-    settings: HealthSettings,
+    (settings, metrics): (HealthSettings, Metrics),
     broker: &BrokerSettings,
-    metrics: Metrics,
     roles: impl Iterator<Item = (&'a RunningRole, SqliteStore)>,
     asking: Option<Asking>,
 ) -> Result<Endpoint, Failure> {
