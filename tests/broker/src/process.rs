@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::wait;
 
 const END_BOUND: Duration = Duration::from_secs(10);
+const FREEZE_BOUND: Duration = Duration::from_secs(10);
 
 /// What can be sent to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +25,10 @@ pub enum Signal {
     Thaw,
 }
 
-/// Sends `signal` to the process `pid`.
+/// Sends `signal` to the process `pid`. One that is frozen stands still when this returns.
 ///
 /// # Errors
-/// Where there is no such process, or it belongs to somebody else.
+/// Where there is no such process, it belongs to somebody else, or it goes on although it was frozen.
 pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
     let name = match signal {
         Signal::Terminate => "TERM",
@@ -46,7 +47,32 @@ pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
         "cannot send SIG{name} to process {pid}: {}",
         reason.trim()
     );
-    Ok(())
+    if signal != Signal::Freeze {
+        return Ok(());
+    }
+    // Each thread hears of it for itself, and on a busy machine some go on for a while.
+    match wait::until(FREEZE_BOUND, || Ok(stands_still(pid).then_some(())))? {
+        Some(()) => Ok(()),
+        None => bail!("process {pid} goes on after SIGSTOP"),
+    }
+}
+
+/// Whether no thread of a process runs. Where the system does not show threads, this is taken for granted.
+fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    let runs = |thread: fs::DirEntry| {
+        let Ok(stat) = fs::read_to_string(thread.path().join("stat")) else {
+            return false;
+        };
+        // Behind the name, which is in brackets and may hold anything.
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        !matches!(state, Some('T' | 't' | 'Z' | 'X'))
+    };
+    !threads.flatten().any(runs)
 }
 
 /// Whether `pid` is a running process whose command line holds `mark`. Ids are given out again, marks are not.
