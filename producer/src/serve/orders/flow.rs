@@ -323,8 +323,9 @@ mod tests {
         let (ended, attempts) = tried(Duration::ZERO, 9, away).await;
         assert!(matches!(ended, Err(BooksError::Away(_))), "{ended:?}");
         assert_eq!(attempts, 1);
-        let (ended, attempts) = tried(Duration::from_millis(500), usize::MAX, away).await;
+        // Long beside the first pause, so that there is a second attempt also on a machine that lets nobody on for a moment.
+        let (ended, attempts) = tried(Duration::from_secs(2), usize::MAX, away).await;
         assert!(ended.is_err());
-        assert!((2..=8).contains(&attempts), "{attempts}");
+        assert!((2..=11).contains(&attempts), "{attempts}");
     }
 }
