@@ -265,7 +265,9 @@ async fn a_raw_message_hears_its_outcome_too() -> Result<()> {
 #[tokio::test]
 async fn a_channel_that_the_broker_closes_is_counted_and_everything_is_declared_again() -> Result<()>
 {
-    let world = World::new("channel").await?;
+    let mut world = World::new("channel").await?;
+    // What is sent again waits for a new connection and for all to be declared on it.
+    world.settings.outage_timeout = LONG;
     let publisher = world.publisher("channel").await?;
     publish(&publisher, [event("1", 1)]).await;
     let counts = publisher.meter().read();
