@@ -480,13 +480,14 @@ async fn the_requests_of_a_server_that_dies_are_answered_by_another() -> Result<
     for _ in 0..COUNT {
         begun.push(take(&mortal).await?);
     }
+    // There before the first one is gone, which has all of them: for a while without any server, nobody would answer.
+    let other = responder(&world.settings, answers).await?;
     proxy.refuse();
     for asked in begun {
         within(LONG, "the word", asked.cancelled.cancelled()).await?;
         let replied = asked.reply.send(Reply::Answer(Ok(Bytes::new())));
         assert_eq!(replied, Replied::Discarded);
     }
-    let other = responder(&world.settings, answers).await?;
     for _ in 0..COUNT {
         let asked = take(&other).await?;
         assert!(asked.redelivered);
@@ -563,6 +564,8 @@ async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> 
         Ok(responder_1.meter().read().held == 2)
     })
     .await?;
+    // There before the first one takes no more, which has both: for a while without any server, nobody would answer.
+    let responder_2 = idle(&world, 10).await?;
     let closing = tokio::spawn({
         let responder = responder_1.clone();
         async move { responder.close(LONG).await }
@@ -575,7 +578,6 @@ async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> 
     )
     .await??;
     assert!(within(LONG, "the end", responder_1.next()).await?.is_none());
-    let responder_2 = idle(&world, 10).await?;
     let other = take(&responder_2).await?;
     assert_eq!(other.request.id.as_str(), "2");
     answer(other);
