@@ -12,8 +12,8 @@ use bytes::Bytes;
 use doorstep_broker::percent_encoded;
 use doorstep_event::{Act, EventType, Refused, Repeats, Request, RequestId, Source, Timestamp};
 use doorstep_messaging::{
-    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Finding, Phase,
-    Replied, Reply, Requester, Responder, Right, Rights, RoleQueues, Topology, verify,
+    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Finding, Inspector,
+    Phase, Replied, Reply, Requester, Responder, Right, Rights, RoleQueues, Topology, verify,
 };
 use doorstep_tests::Direction;
 use futures_util::{StreamExt, future::join_all};
@@ -221,6 +221,13 @@ async fn the_broker_drops_a_request_whose_deadline_is_over() -> Result<()> {
     let requester = requester(&world.settings).await?;
     let answer = requester.ask(request("1", SHORT)).await;
     assert_eq!(answer, Err(AskError::TimedOut));
+    // Its time runs from its arrival there, which may be a moment later.
+    let inspector = Inspector::connect(&world.settings, "expired").await?;
+    let queue = world.namespace().rpc_queue(ECHO.role);
+    until("it is dropped", async || {
+        Ok(inspector.queue_depth(&queue).await?.ready == 0)
+    })
+    .await?;
     let responder = idle(&world, 10).await?;
     let call = ask(&requester, request("2", LONG));
     assert_eq!(take(&responder).await?.request.id.as_str(), "2");
