@@ -1,13 +1,16 @@
 //! Whoever cannot be reached, or does not want us, is named together with the remedy.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use doorstep_messaging::{
     BrokerSettings, ConnectErrorKind, Inspector, Publisher, Refusal, Topology,
 };
 use doorstep_tests::Direction;
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpSocket},
+};
 
 use crate::support::{LONG, World, settings, within};
 
@@ -17,15 +20,23 @@ async fn error(settings: &BrokerSettings) -> doorstep_messaging::ConnectError {
         .expect_err("nothing should be reachable there")
 }
 
+/// An address where nobody listens, nor can for as long as the socket is kept.
+fn deaf() -> Result<(TcpSocket, SocketAddr)> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind("127.0.0.1:0".parse()?)?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
 #[tokio::test]
 async fn nobody_listening_is_unreachable() -> Result<()> {
-    let free = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-    let settings = settings(&format!("amqp://u:secret@{free}"))?;
+    let (_kept, deaf) = deaf()?;
+    let settings = settings(&format!("amqp://u:secret@{deaf}"))?;
     let error = error(&settings).await;
     assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
     assert!(!error.is_permanent());
     let text = error.to_string();
-    assert!(text.contains(&free.port().to_string()), "{text}");
+    assert!(text.contains(&deaf.port().to_string()), "{text}");
     assert!(text.contains("is the broker running there"), "{text}");
     assert!(!text.contains("secret"), "{text}");
     Ok(())
@@ -150,11 +161,11 @@ async fn a_virtual_host_of_others_is_named_with_the_command_to_get_in() -> Resul
 #[tokio::test]
 async fn the_next_address_is_tried_when_one_does_not_answer() -> Result<()> {
     let world = World::new("second").await?;
-    let free = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+    let (_kept, deaf) = deaf()?;
     let mut settings = world.settings.clone();
     settings
         .addresses
-        .insert(0, format!("amqp://{free}").parse()?);
+        .insert(0, format!("amqp://{deaf}").parse()?);
     let inspector = Inspector::connect(&settings, "second address").await?;
     inspector.close(LONG).await;
     Ok(())
