@@ -88,10 +88,16 @@ impl RunningRole {
     /// How it is now.
     #[must_use]
     pub fn status(&self) -> RoleStatus {
-        self.status.borrow().clone()
+        let mut status = self.status.borrow().clone();
+        // The loop notes this after each batch. What has come since then, and is perhaps being worked, is not settled either.
+        let links = self.vitals.links();
+        if let Some(consumed) = links.and_then(|links| links.consumed.as_ref()) {
+            status.unsettled = usize::try_from(consumed.read().unsettled).unwrap_or(usize::MAX);
+        }
+        status
     }
 
-    /// How it is, and every change of that.
+    /// How it is, and every change of that; what is not settled, as of the last batch.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<RoleStatus> {
         self.status.clone()
