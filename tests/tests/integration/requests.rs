@@ -21,8 +21,11 @@ pub(crate) async fn requester(world: &World) -> Arc<Requester> {
     Arc::new(asks)
 }
 
+/// Each command that a process has ended with is tried alone by the next one, which takes its time on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(240);
+
 fn patient(mut request: Request) -> Request {
-    request.deadline = Timestamp::now() + SOON;
+    request.deadline = Timestamp::now() + PATIENCE;
     request
 }
 
@@ -46,7 +49,8 @@ on_every_store! {
         store.set(Fault::HangsAfterCommit);
         let asked = tokio::spawn({
             let requester = Arc::clone(&requester);
-            async move { requester.ask_as::<Order>(deposit("1", "account/a")).await }
+            // Again, should the next process take so long to come that nobody is there to answer.
+            async move { requester.ask_again_as::<Order>(deposit("1", "account/a")).await }
         });
         wait_until("it is written", SOON, async || store.hung() == 1).await;
         role.crash();
