@@ -6,7 +6,7 @@ use doorstep_broker::Broker;
 use doorstep_messaging::{Argument, Queue, Topology};
 use doorstep_tests::{Ended, Program, Scratch, World};
 use lapin::types::{AMQPValue, FieldTable};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::operator::ROLES;
 
@@ -129,12 +129,10 @@ async fn a_queue_with_other_arguments_is_named_with_the_argument() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_where_nobody_answers_is_named() {
     let world = World::new("refused", &[]).await;
-    // One port at which nobody listens any more, and one behind which nobody ever says a word.
-    let gone = TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // One port at which nobody listens, kept so that no other test gets it meanwhile, and one behind which nobody ever says a word.
+    let kept = TcpSocket::new_v4().unwrap();
+    kept.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let gone = kept.local_addr().unwrap();
     let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let silence = silent.local_addr().unwrap();
     let at = |port: u16| {
