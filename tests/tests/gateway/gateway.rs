@@ -1,6 +1,6 @@
 //! A gateway under test: its process, its store, its users.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use doorstep_store::{SqliteStore, Store, sqlite::Options};
 use doorstep_tests::{Client, Program, RunningProgram, Scratch, wait_for};
@@ -59,6 +59,19 @@ impl Gateway {
     /// Asks without having logged in.
     pub fn nobody(&self) -> &Client {
         &self.client
+    }
+
+    /// Where it answers for itself, by its log.
+    pub async fn health_address(&self) -> SocketAddr {
+        wait_for("the gateway answers for itself", SOON, async || {
+            let log = self.running.as_ref().unwrap().stderr();
+            let mut lines = log.split_inclusive('\n');
+            let said = lines.find(|line| line.contains("answering /livez"));
+            let said = said.and_then(|line| line.strip_suffix('\n')?.rsplit_once("address="));
+            let address = said.and_then(|(_, address)| address.parse().ok());
+            address.ok_or(log)
+        })
+        .await
     }
 
     /// Logs in.

@@ -1,7 +1,5 @@
 //! What a gateway answers for itself: where it listens, for everybody, and on an address of its own, for those who look after it.
 
-use std::net::{SocketAddr, TcpListener};
-
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_tests::{Answer, Client, wait_for, wait_until};
 use tokio::task::{block_in_place, spawn_blocking};
@@ -10,12 +8,6 @@ use crate::{
     SOON,
     shop::{Shop, dinner, place, placed, placed_at_last},
 };
-
-/// An address that nobody listens on.
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
 
 /// The value of a metric with all of these labels, in the text form of Prometheus.
 fn value(metrics: &Answer, name: &str, labels: &[&str]) -> Option<f64> {
@@ -30,10 +22,9 @@ async fn a_gateway_tells_of_its_connections_of_what_it_owes_and_of_what_it_has_a
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("gateway-health")));
     let node = node.await.unwrap().unwrap();
     let vhost = block_in_place(|| node.broker().new_vhost("health")).unwrap();
-    let address = free();
-    let at = address.to_string();
-    let shop = Shop::on("health", &vhost.amqp_url(), &["--health-addr", &at]).await;
-    let operator = Client::new(address);
+    let arguments = ["--health-addr", "127.0.0.1:0"];
+    let shop = Shop::on("health", &vhost.amqp_url(), &arguments).await;
+    let operator = Client::new(shop.gateway.health_address().await);
     let ada = shop.gateway.user("ada", "customer").await;
     let _ = placed(&ada, "before").await;
 
