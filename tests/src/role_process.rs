@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::wait_for;
 
-/// The most that a role may take to stop in order.
+/// The most that a role may take to stop in order beyond its grace.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// A role that runs like a process of its own: when it crashes, everything of it is gone, wherever it was.
@@ -22,6 +22,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 pub struct RoleProcess {
     runtime: Option<Runtime>,
     role: Option<RunningRole>,
+    grace: Duration,
 }
 
 impl RoleProcess {
@@ -35,12 +36,14 @@ impl RoleProcess {
             .enable_all()
             .build()
             .unwrap();
+        let grace = settings.grace;
         let entered = runtime.enter();
         let role = runner::start(role, store, settings);
         drop(entered);
         Self {
             runtime: Some(runtime),
             role: Some(role),
+            grace,
         }
     }
 
@@ -77,7 +80,7 @@ impl RoleProcess {
     pub async fn stop(mut self) -> Result<(), RunError> {
         let role = self.role.take().unwrap();
         role.stop();
-        timeout(STOP_LIMIT, role.join())
+        timeout(self.grace + STOP_LIMIT, role.join())
             .await
             .expect("a role that was asked to stop has not ended")
     }

@@ -144,7 +144,8 @@ on_every_store! {
         let mut settings = world.run_settings();
         // Row by row, so that much is still owed when it stops, and what is turned away is a turn of its own.
         settings.limits.relay_rows = 1;
-        settings.grace = Duration::from_secs(20);
+        // Each turn is a confirm and a commit, which take their time on a slow disk.
+        settings.grace = Duration::from_secs(120);
         let role = RoleProcess::start(Crier, shelf.open(), settings);
         role.taking(SOON).await;
         let wire = world.wire().await;
