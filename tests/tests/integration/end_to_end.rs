@@ -17,8 +17,8 @@ use doorstep_tests::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::task::spawn_blocking;
 
-/// The limit of one program's run. The broker may be away for a good part of it.
-const RUN_LIMIT: Duration = Duration::from_secs(180);
+/// The limit of one program's run. The broker is away twice for a good part of it, and each of its starts may take minutes.
+const RUN_LIMIT: Duration = Duration::from_secs(480);
 const PRODUCER_KILLS: usize = 3;
 const CONSUMER_KILLS: usize = 5;
 
