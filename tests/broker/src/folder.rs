@@ -1,6 +1,7 @@
 //! The folders of private nodes under `target/doorstep-broker`: who owns one, and what a killed owner left in it.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::state::{Keeper, NodeState};
 use crate::wait;
 
 const LOCK_BOUND: Duration = Duration::from_secs(60);
-const FORK_BOUND: Duration = Duration::from_millis(500);
+const FORK_BOUND: Duration = Duration::from_secs(5);
 
 /// All node folders, locked for this process while it creates, finds or removes one. Nobody holds this for longer than
 /// ending a few leftover processes takes.
@@ -113,8 +114,13 @@ impl OwnedFolder {
 
     /// Deletes the folder with everything in it.
     pub(crate) fn delete(self) -> Result<()> {
-        fs::remove_dir_all(&self.path)
-            .with_context(|| format!("cannot delete {}", self.path.display()))
+        match fs::remove_dir_all(&self.path) {
+            // A sweep may meet an owner that is just deleting it.
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot delete {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
