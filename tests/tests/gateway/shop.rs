@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use doorstep_broker::{Signal, send_signal};
-use doorstep_contracts::{InvoiceNo, ROLES, requests::ReadPayment};
-use doorstep_event::{Request, RequestId, Source, Timestamp};
+use doorstep_contracts::{
+    DeliveryId, InvoiceNo, ROLES,
+    requests::{ReadDelivery, ReadOrder, ReadPayment},
+};
+use doorstep_event::{Request, RequestContract, RequestId, Source, Timestamp};
 use doorstep_messaging::{AskError, AskSettings, BrokerSettings, Requester, RoleQueues, Topology};
 use doorstep_tests::{
     Answer, Client, Program, RunningProgram, Scratch, World, never_closed, wait_for,
@@ -66,7 +69,7 @@ impl Shop {
             _world: None,
         };
         shop.configure(1000).await;
-        payments_answers(amqp_url).await;
+        all_answer(amqp_url).await;
         shop
     }
 
@@ -179,8 +182,8 @@ impl Shop {
     }
 }
 
-/// Waits until `payments` answers on this broker: whoever orders before is told to come again.
-async fn payments_answers(amqp_url: &str) {
+/// Waits until those beside the kitchen answer on this broker: whoever orders, or asks for an order, before is told to come again.
+async fn all_answer(amqp_url: &str) {
     let settings = BrokerSettings::new(amqp_url, "doorstep").unwrap();
     let roles: Vec<RoleQueues> = ROLES
         .iter()
@@ -193,25 +196,36 @@ async fn payments_answers(amqp_url: &str) {
     let topology = Topology::of(&settings.namespace, &roles);
     let requester = Requester::start(&settings, "a test asks", topology, AskSettings::default());
     requester.ready(SOON).await.unwrap();
-    let asked = ReadPayment {
-        order: InvoiceNo::new("unheard-of").unwrap(),
+    let order = InvoiceNo::new("unheard-of").unwrap();
+    let payment = ReadPayment {
+        order: order.clone(),
     };
-    wait_for("payments answers", SOON, async || {
+    let delivery = ReadDelivery {
+        order: DeliveryId::new("unheard-of").unwrap(),
+    };
+    refuses(&requester, &payment, "unknown_payment").await;
+    refuses(&requester, &ReadOrder { order }, "unknown_order").await;
+    refuses(&requester, &delivery, "unknown_delivery").await;
+    requester.close(ANSWER).await;
+}
+
+/// Waits until this is refused with that code.
+async fn refuses<C: RequestContract>(requester: &Requester, asked: &C, code: &str) {
+    wait_for(format!("{} is answered", C::TYPE), SOON, async || {
         let now = Timestamp::now();
         let request = Request::of(
             &Source::new("test/1").unwrap(),
             RequestId::new("a query").unwrap(),
             now,
             now + ANSWER,
-            &asked,
+            asked,
         );
-        match requester.ask_as::<ReadPayment>(request.unwrap()).await {
-            Err(AskError::Refused(refused)) if refused.code == "unknown_payment" => Ok(()),
+        match requester.ask(request.unwrap()).await {
+            Err(AskError::Refused(refused)) if refused.code == code => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    requester.close(ANSWER).await;
 }
 
 /// Two pizzas and a dessert.
