@@ -2,8 +2,8 @@
 //!
 //! Doorstep's requests against the bare client with direct reply-to on the same broker, and against plain HTTP without one, both of which
 //! answer with what they are sent. Doorstep is asked three things: that too, a query that a role answers from its store, and a command
-//! that it answers after its commit. All are measured within one round, in turn, at each number of requests in flight; who goes first
-//! changes from round to round. The answering process serves all of them, and those that are not asked wait.
+//! that it answers after its commit. All are measured within one round, in turns of some hundred milliseconds, at each number of requests
+//! in flight; who goes first changes from turn to turn. The answering process serves all of them, and those that are not asked wait.
 //!
 //! - `callers` are the ways to ask, `answerer` is the process that answers them, with the role in `depot`.
 //! - `bare` is the client alone, with nothing that Doorstep does beyond it: no deadline, no confirm, nothing tells of a queue that is
@@ -16,6 +16,7 @@ mod depot;
 mod http;
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -42,6 +43,8 @@ pub(crate) use depot::DEPOT;
 /// How many requests are in flight, and how many are measured then.
 const LEVELS: [(usize, usize); 3] = [(1, 3_000), (16, 12_000), (256, 40_000)];
 const QUICK_LEVELS: [(usize, usize); 3] = [(1, 50), (16, 200), (256, 1_000)];
+/// In how many turns each way is measured at each number in flight.
+const TURNS: usize = 10;
 
 /// What one way of asking came to at one number in flight.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -108,7 +111,7 @@ impl RoundTrips {
 
 /// How many steps that takes.
 pub(crate) fn steps(rounds: usize) -> usize {
-    rounds * LEVELS.len() * Way::ALL.len()
+    rounds * LEVELS.len()
 }
 
 /// Measures so many rounds, after one to warm up where that is wanted.
@@ -124,19 +127,14 @@ pub(crate) async fn measure(
     let mut measured = Vec::new();
     let levels = if quick { QUICK_LEVELS } else { LEVELS };
     for number in 0..rounds + usize::from(warm_up) {
-        let mut ways = Way::ALL;
-        ways.rotate_left(number % Way::ALL.len());
         let mut round = Vec::new();
         for (in_flight, calls) in levels {
-            for way in ways {
-                let what = format!("round trips, {way}, {in_flight} in flight");
-                progress.begin(&what);
-                let trips = timeout(LIMIT, trips(world, &answerer, way, in_flight, calls));
-                let trips = trips.await.context("too slow").flatten().context(what)?;
-                let (p50, p99) = (trips.p50_us, trips.p99_us);
-                progress.end(&format!("p50 {p50:.0} us, p99 {p99:.0} us"));
-                round.push(trips);
-            }
+            let what = format!("round trips, {in_flight} in flight");
+            progress.begin(&what);
+            let trips = timeout(LIMIT, level(world, &answerer, number, in_flight, calls));
+            let trips = trips.await.context("too slow").flatten().context(what)?;
+            progress.end(&told(&trips));
+            round.extend(trips);
         }
         if number > 0 || !warm_up {
             measured.push(round);
@@ -146,46 +144,103 @@ pub(crate) async fn measure(
     Ok(RoundTrips(measured))
 }
 
-async fn trips(
+/// What was measured, in a few words.
+fn told(trips: &[Trips]) -> String {
+    let p50s: Vec<String> = trips
+        .iter()
+        .map(|trips| format!("{}: {:.0} us", trips.way, trips.p50_us))
+        .collect();
+    format!("p50 of {}", p50s.join("; "))
+}
+
+/// Measures all ways at one number in flight, in turns of a moment each: what else the machine does then meets all of them alike.
+async fn level(
     world: &World,
     answerer: &Answerer,
-    way: Way,
+    first: usize,
     in_flight: usize,
     calls: usize,
-) -> Result<Trips> {
-    let caller = Caller::connect(world, answerer, way).await?;
-    let next = Arc::new(AtomicUsize::new(0));
-    let began = Instant::now();
-    let mut workers = JoinSet::new();
-    for _ in 0..in_flight {
-        let (next, mut line) = (next.clone(), caller.line().await?);
-        workers.spawn(async move {
-            let mut took = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= calls {
-                    return anyhow::Ok(took);
-                }
-                let asked = Instant::now();
-                line.call(number).await?;
-                took.push(asked.elapsed());
+) -> Result<Vec<Trips>> {
+    let mut askers = Vec::new();
+    for way in Way::ALL {
+        askers.push((
+            Caller::connect(world, answerer, way).await?,
+            Took::default(),
+        ));
+    }
+    let mut done = 0;
+    for turn in 0..TURNS {
+        let upto = calls * (turn + 1) / TURNS;
+        for way in 0..askers.len() {
+            let next = (first + turn + way) % askers.len();
+            if let Some((caller, took)) = askers.get_mut(next) {
+                took.add(caller, in_flight, done..upto).await?;
             }
-        });
+        }
+        done = upto;
     }
-    let mut took = Vec::with_capacity(calls);
-    while let Some(worker) = workers.join_next().await {
-        took.extend(worker??);
+    let mut all = Vec::new();
+    for (way, (caller, took)) in Way::ALL.into_iter().zip(askers) {
+        caller.close().await?;
+        all.push(took.summed_up(way, in_flight));
     }
-    let seconds = began.elapsed().as_secs_f64();
-    caller.close().await?;
-    took.sort_unstable();
-    Ok(Trips {
-        way,
-        in_flight,
-        p50_us: at(&took, 50),
-        p99_us: at(&took, 99),
-        per_second: took.len() as f64 / seconds,
-    })
+    Ok(all)
+}
+
+/// How long each request took, and all of them together.
+#[derive(Default)]
+struct Took {
+    each: Vec<Duration>,
+    together: Duration,
+}
+
+impl Took {
+    /// Asks these requests.
+    async fn add(
+        &mut self,
+        caller: &Caller,
+        in_flight: usize,
+        numbers: Range<usize>,
+    ) -> Result<()> {
+        let next = Arc::new(AtomicUsize::new(numbers.start));
+        let mut lines = Vec::with_capacity(in_flight);
+        for _ in 0..in_flight {
+            lines.push(caller.line().await?);
+        }
+        let began = Instant::now();
+        let mut workers = JoinSet::new();
+        for mut line in lines {
+            let next = next.clone();
+            workers.spawn(async move {
+                let mut took = Vec::new();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
+                        return anyhow::Ok(took);
+                    }
+                    let asked = Instant::now();
+                    line.call(number).await?;
+                    took.push(asked.elapsed());
+                }
+            });
+        }
+        while let Some(worker) = workers.join_next().await {
+            self.each.extend(worker??);
+        }
+        self.together += began.elapsed();
+        Ok(())
+    }
+
+    fn summed_up(mut self, way: Way, in_flight: usize) -> Trips {
+        self.each.sort_unstable();
+        Trips {
+            way,
+            in_flight,
+            p50_us: at(&self.each, 50),
+            p99_us: at(&self.each, 99),
+            per_second: self.each.len() as f64 / self.together.as_secs_f64(),
+        }
+    }
 }
 
 /// The time within which so many of a hundred were back, in microseconds.
