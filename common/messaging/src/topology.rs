@@ -155,8 +155,8 @@ const NET_MAX_LENGTH: i64 = 100_000;
 /// The bounds of the shown copies, oldest dropped first.
 const DEAD_MAX_LENGTH: i64 = 10_000;
 const DEAD_MAX_BYTES: i64 = 256 * 1024 * 1024;
-/// The bounds of the requests that wait for a role; at either the broker refuses to take more, and who asks hears so at once.
-const RPC_MAX_LENGTH: i64 = 10_000;
+/// The bounds of the requests that wait for a role; at either the broker takes no more. Who asks for a command hears so at once, see `rpc/ask`.
+pub(crate) const RPC_MAX_LENGTH: u32 = 10_000;
 const RPC_MAX_BYTES: i64 = 256 * 1024 * 1024;
 /// The longest that a request waits for a role, whatever it says of itself. Without it, one whose bytes no client can read, and which
 /// therefore ends the connection of every server that is given it, would go back to the head of the queue and end the next, for ever.
@@ -269,7 +269,7 @@ fn rpc_queue(name: QueueName) -> Queue {
         purpose: QueuePurpose::Rpc,
         arguments: BTreeMap::from([
             ("x-queue-type", text("classic")),
-            ("x-max-length", Argument::Number(RPC_MAX_LENGTH)),
+            ("x-max-length", Argument::Number(RPC_MAX_LENGTH.into())),
             ("x-max-length-bytes", Argument::Number(RPC_MAX_BYTES)),
             ("x-overflow", text("reject-publish")),
             ("x-message-ttl", milliseconds(RPC_LONGEST_WAIT)),

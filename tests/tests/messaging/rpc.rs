@@ -19,7 +19,7 @@ use doorstep_tests::Direction;
 use futures_util::{StreamExt, future::join_all};
 use lapin::{
     BasicProperties,
-    options::{BasicConsumeOptions, BasicPublishOptions},
+    options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable},
 };
 use tokio::task::JoinHandle;
@@ -50,6 +50,14 @@ pub fn request(id: impl ToString, patience: Duration) -> Request {
         repeats: Repeats::Possible,
         traceparent: None,
         data: Bytes::from(id.to_string()),
+    }
+}
+
+/// A request to the echo that says it changes something, and that the broker therefore confirms.
+pub fn command(id: impl ToString, patience: Duration) -> Request {
+    Request {
+        act: Act::Command,
+        ..request(id, patience)
     }
 }
 
@@ -138,7 +146,20 @@ async fn a_role_without_a_queue_and_one_without_a_server_are_told_apart_from_a_s
     let role = || AskError::NoResponder {
         role: "nobody".to_owned(),
     };
-    assert_eq!(requester.ask(to_nobody).await, Err(role()));
+    assert_eq!(requester.ask(to_nobody.clone()).await, Err(role()));
+    // The broker returns queries and commands alike: whoever waits for less time than it takes to ask about the queue hears of it, too.
+    for act in [Act::Query, Act::Command] {
+        until("it is returned", async || {
+            let deadline = Timestamp::now().checked_add(Duration::from_millis(900))?;
+            let brief = Request {
+                act,
+                deadline,
+                ..to_nobody.clone()
+            };
+            Ok(requester.ask(brief).await == Err(role()))
+        })
+        .await?;
+    }
     // This one has a queue from which nobody consumes.
     let answer = requester.ask(request("2", LONG)).await;
     let role = ECHO.role.to_owned();
@@ -400,14 +421,14 @@ async fn what_exceeds_a_bound_of_bytes_is_shed_at_once_wherever_the_bound_is() -
     let bounded = Requester::start(&broker, "test: ask", topology(&broker), settings);
     bounded.ready(LONG).await?;
     proxy.stall(Direction::ToBroker);
-    let mut call = std::pin::pin!(bounded.ask(request("e123", LONG)));
+    let mut call = std::pin::pin!(bounded.ask(command("e123", LONG)));
     begin(call.as_mut()).await;
-    let shed = bounded.ask(request("f123456", LONG)).await;
+    let shed = bounded.ask(command("f123456", LONG)).await;
     assert_eq!(shed, overloaded(SHORT));
     proxy.restore();
     assert!(call.await.is_ok());
     until("there is room again", async || {
-        Ok(bounded.ask(request("f123456", LONG)).await.is_ok())
+        Ok(bounded.ask(command("f123456", LONG)).await.is_ok())
     })
     .await?;
     echo.abort();
@@ -415,7 +436,7 @@ async fn what_exceeds_a_bound_of_bytes_is_shed_at_once_wherever_the_bound_is() -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_says_so_at_once() -> Result<()> {
+async fn a_full_queue_refuses_commands_at_once() -> Result<()> {
     let world = World::new("rpc-full").await?;
     let small = r#"{"durable":true,"arguments":{"x-queue-type":"classic","x-max-length":1,"x-overflow":"reject-publish"}}"#;
     let queue = world.namespace().rpc_queue(ECHO.role);
@@ -430,7 +451,7 @@ async fn a_full_queue_says_so_at_once() -> Result<()> {
     // Nobody consumes. The broker refuses what is beyond the bound, or a little later.
     let calls = (0..50).map(|n| {
         let requester = requester.clone();
-        async move { requester.ask(request(n, LONG)).await }
+        async move { requester.ask(command(n, LONG)).await }
     });
     let answers = within(LONG, "an answer for each", join_all(calls)).await?;
     let overloaded = answers
@@ -438,6 +459,53 @@ async fn a_full_queue_says_so_at_once() -> Result<()> {
         .filter(|answer| matches!(answer, Err(AskError::Overloaded { .. })));
     assert!(overloaded.count() > 10, "{answers:?}");
     assert!(answers.contains(&Err(no_responder())), "{answers:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_to_a_full_queue_are_ended_long_before_their_deadline() -> Result<()> {
+    const FULL: u64 = 10_000;
+    let world = World::new("rpc-full-queries").await?;
+    let requester = requester(&world.settings).await?;
+    let queue = world.namespace().rpc_queue(ECHO.role);
+    // A server that takes one request and nothing more.
+    let (_connection, channel) = bare(&world).await?;
+    channel.basic_qos(1, BasicQosOptions::default()).await?;
+    let _stuck = channel
+        .basic_consume(
+            queue.as_str().into(),
+            "stuck".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    for _ in 0..FULL + 100 {
+        channel
+            .basic_publish(
+                "".into(),
+                queue.as_str().into(),
+                BasicPublishOptions::default(),
+                b"",
+                BasicProperties::default(),
+            )
+            .await?;
+    }
+    let inspector = Inspector::connect(&world.settings, "test: look").await?;
+    until("it is full", async || {
+        Ok(inspector.queue_depth(&queue).await?.ready == FULL)
+    })
+    .await?;
+    let answer = within(LONG, "the query", requester.ask(request("1", LONG * 10))).await?;
+    assert!(
+        matches!(answer, Err(AskError::Overloaded { .. })),
+        "{answer:?}"
+    );
+    // What became of a command is known at once.
+    let answer = within(LONG, "the command", requester.ask(command("2", LONG * 10))).await?;
+    assert!(
+        matches!(answer, Err(AskError::Overloaded { .. })),
+        "{answer:?}"
+    );
     Ok(())
 }
 

@@ -16,13 +16,14 @@ use std::{
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use doorstep_event::{Act, Request};
 use doorstep_messaging::{AnswerSettings, AskError, Backoff, BrokerSettings, Requester};
 use doorstep_tests::{Direction, Point, Proxy, WireFault};
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use crate::{
-    rpc::{ask, echo, no_responder, request, requester, responder},
+    rpc::{ask, command, echo, no_responder, request, requester, responder},
     support::{LONG, World, on_node, private_node, settings, until, within},
 };
 
@@ -73,7 +74,7 @@ async fn answered(requester: &Requester, name: &str) -> Result<()> {
     .await
 }
 
-/// Twenty calls by a wire that fails at that word.
+/// Twenty calls, queries and commands, by a wire that fails at that word.
 async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<()> {
     let name = format!("{point:?} {fault:?}");
     let proxy = world.proxy().await;
@@ -81,7 +82,15 @@ async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<(
     answered(&requester, &name).await?;
     proxy.at(point, fault);
     let patience = patience(fault);
-    let calls = (0..20).map(|n| ask(&requester, request(format!("{name} {n}"), patience)));
+    let calls = (0..20).map(|n| {
+        let id = format!("{name} {n}");
+        let request = if n % 2 == 0 {
+            command(id, patience)
+        } else {
+            request(id, patience)
+        };
+        ask(&requester, request)
+    });
     let answers = within(patience + HANGS, &name, try_join_all(calls)).await??;
     // A confirm may come behind the replies.
     let mut sprung = proxy.sprung();
@@ -133,26 +142,36 @@ async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_under
     let world = World::new("rpc-brief").await?;
     let server = responder(&world.settings, AnswerSettings::default()).await?;
     let echo = echo(&server);
-    let proxy = world.proxy().await;
-    let requester = requester(&hasty(world.settings_by(&proxy)?)).await?;
-    answered(&requester, "before").await?;
-    // From here on the client waits for gigabytes, and counts each heartbeat as part of them.
-    proxy.at(Point::Confirm, WireFault::CorruptSize);
-    let brief = Duration::from_millis(500);
-    let mut number = 0;
-    let mut call = async || {
-        number += 1;
-        requester.ask(request(number, brief)).await
-    };
-    until("it has happened", async || {
-        let _ = call().await;
-        Ok(*proxy.sprung().borrow() == 1)
-    })
-    .await?;
-    until("brief calls are answered again", async || {
-        Ok(call().await.is_ok())
-    })
-    .await?;
+    for (point, act) in [
+        (Point::Confirm, Act::Command),
+        (Point::Deliver, Act::Command),
+        (Point::Deliver, Act::Query),
+    ] {
+        let proxy = world.proxy().await;
+        let requester = requester(&hasty(world.settings_by(&proxy)?)).await?;
+        answered(&requester, "before").await?;
+        // From here on the client waits for gigabytes, and counts each heartbeat as part of them.
+        proxy.at(point, WireFault::CorruptSize);
+        let brief = Duration::from_millis(500);
+        let mut number = 0;
+        let mut call = async || {
+            number += 1;
+            let request = Request {
+                act,
+                ..request(number, brief)
+            };
+            requester.ask(request).await
+        };
+        until("it has happened", async || {
+            let _ = call().await;
+            Ok(*proxy.sprung().borrow() == 1)
+        })
+        .await?;
+        until("brief calls are answered again", async || {
+            Ok(call().await.is_ok())
+        })
+        .await?;
+    }
     echo.abort();
     Ok(())
 }

@@ -20,8 +20,8 @@ pub enum AskError {
     /// The deadline is over.
     #[error("no answer came before the deadline")]
     TimedOut,
-    /// There is more to do than can be done: here, in the queue or in the role. The request was not begun, unless it was asked before
-    /// under the same id: of that it says nothing.
+    /// There is more to do than can be done: here, in the queue or in the role. A command was not begun, unless it was asked before under
+    /// the same id: of that it says nothing.
     #[error("too much is asked, try again in {retry_after:?}")]
     Overloaded {
         /// When it is worth trying again.

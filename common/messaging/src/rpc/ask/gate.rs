@@ -1,11 +1,15 @@
-//! The way out: a channel in confirm mode while there is a connection, the reason why not while there is none.
+//! The way out: two channels while there is a connection, the reason why not while there is none.
+//!
+//! Commands go by a channel in confirm mode: what the broker had no room for was certainly not begun, and its caller hears that at once.
+//! Queries go by one without: they change nothing, so nobody needs that certainty, and the broker's word, which comes before the reply,
+//! would cost each of them a tenth of its time. Where a queue has no room for queries, `watch` finds out.
 //!
 //! What is published is handed to the client by whoever asks, under one lock: numbers and frames of a channel must stay in step, and
 //! handing over is done by the first poll of a publish, which never waits.
 //!
 //! A confirm matters only if it says no, and then a moment later is soon enough. So nobody is woken for confirms: the task looks at
-//! all of them now and then, in a sweep, while there are any. At one request at a time, being woken twice for each would cost more than
-//! the request.
+//! all of them now and then, in a sweep, while there are any, and at what was returned. At one request at a time, being woken twice for
+//! each would cost more than the request.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use doorstep_event::Request;
+use doorstep_event::{Act, Request};
+use futures_util::FutureExt;
 use lapin::{
     BasicProperties, Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage,
     options::BasicPublishOptions,
@@ -40,8 +45,12 @@ const MANDATORY: BasicPublishOptions = BasicPublishOptions {
     immediate: false,
 };
 
+/// For how long a query that nobody has a queue for is waited for to be returned. What comes later is found by whoever asks whether anybody
+/// answers.
+const RETURNED_WITHIN: Duration = Duration::from_secs(2);
+
 pub(super) struct Gate {
-    /// The most requests whose confirms have not come, those included that nobody waits for any more.
+    /// The most commands whose confirms have not come and queries that are not written, those included that nobody waits for any more.
     most: usize,
     /// The most bytes of their data.
     most_bytes: usize,
@@ -50,8 +59,19 @@ pub(super) struct Gate {
     stirred: Notify,
 }
 
+/// The channels by which requests go out, and by which their replies come back.
+#[derive(Clone)]
+pub(super) struct Channels {
+    /// In confirm mode, for commands.
+    pub(super) confirmed: Channel,
+    /// For queries.
+    pub(super) plain: Channel,
+}
+
 struct Way {
     state: State,
+    /// When the last query was handed over, for as long as it may yet be returned.
+    last_query: Option<Instant>,
     handed: VecDeque<Handed>,
     /// Of those that are handed over, also while they are looked at.
     bytes: usize,
@@ -59,9 +79,9 @@ struct Way {
 }
 
 enum State {
-    Open(Channel),
+    Open(Channels),
     /// Kept shut by the broker for now.
-    Blocked(Channel, String),
+    Blocked(Channels, String),
     Shut(String),
 }
 
@@ -75,7 +95,6 @@ enum Swept {
 /// A request that was handed over, by number.
 struct Handed {
     number: u64,
-    since: Instant,
     bytes: usize,
     stage: Stage,
 }
@@ -92,6 +111,7 @@ impl Gate {
             most_bytes,
             way: Mutex::new(Way {
                 state: State::Shut("there is no connection yet".to_owned()),
+                last_query: None,
                 handed: VecDeque::new(),
                 bytes: 0,
                 swept: Swept::NotUntilStirred,
@@ -100,14 +120,15 @@ impl Gate {
         }
     }
 
-    pub(super) fn open(&self, channel: Channel) {
-        self.lock().state = State::Open(channel);
+    pub(super) fn open(&self, channels: Channels) {
+        self.lock().state = State::Open(channels);
     }
 
     /// Lets nothing more out, for this reason.
     pub(super) fn shut(&self, reason: &str) {
         let mut way = self.lock();
         way.state = State::Shut(reason.to_owned());
+        way.last_query = None;
         way.handed.clear();
         way.bytes = 0;
     }
@@ -116,10 +137,10 @@ impl Gate {
         let mut way = self.lock();
         let state = std::mem::replace(&mut way.state, State::Shut(String::new()));
         way.state = match (state, reason) {
-            (State::Open(channel) | State::Blocked(channel, _), Some(reason)) => {
-                State::Blocked(channel, reason)
+            (State::Open(channels) | State::Blocked(channels, _), Some(reason)) => {
+                State::Blocked(channels, reason)
             }
-            (State::Open(channel) | State::Blocked(channel, _), None) => State::Open(channel),
+            (State::Open(channels) | State::Blocked(channels, _), None) => State::Open(channels),
             (shut @ State::Shut(_), _) => shut,
         };
     }
@@ -138,12 +159,16 @@ impl Gate {
         let since = Instant::now();
         let waiter = Waiter {
             role: request.role().into(),
+            act: request.act,
             since,
             done,
         };
         let mut way = self.lock();
         let channel = match &way.state {
-            State::Open(channel) => channel.clone(),
+            State::Open(channels) => match request.act {
+                Act::Command => channels.confirmed.clone(),
+                Act::Query => channels.plain.clone(),
+            },
             State::Blocked(_, reason) => {
                 return Err(AskError::unreachable(format!(
                     "it takes nothing for now ({reason})"
@@ -173,11 +198,13 @@ impl Gate {
         };
         way.handed.push_back(Handed {
             number,
-            since,
             bytes,
             stage,
         });
         way.bytes += bytes;
+        if request.act == Act::Query {
+            way.last_query = Some(since);
+        }
         if way.swept == Swept::NotUntilStirred {
             way.swept = Swept::NowAndThen;
             self.stirred.notify_one();
@@ -190,15 +217,23 @@ impl Gate {
         self.stirred.notified().await;
     }
 
-    /// How long the oldest confirm is waited for that has not come, also where nobody waits for the reply any more.
-    pub(super) fn unconfirmed_for(&self) -> Option<Duration> {
-        let way = self.lock();
-        way.handed.front().map(|oldest| oldest.since.elapsed())
-    }
-
-    /// Looks at every confirm. Returns whether to look again soon.
+    /// Looks at every confirm, and at what was returned without one. Returns whether to look again soon.
     pub(super) fn sweep(&self, shared: &Arc<Shared>) -> bool {
-        let mut handed = std::mem::take(&mut self.lock().handed);
+        let (mut handed, plain) = {
+            let mut way = self.lock();
+            let plain = match &way.state {
+                State::Open(channels) | State::Blocked(channels, _) => {
+                    way.last_query.map(|_| channels.plain.clone())
+                }
+                State::Shut(_) => None,
+            };
+            (std::mem::take(&mut way.handed), plain)
+        };
+        // There are no confirms to wait for: it gives what was returned.
+        let returned = plain.and_then(|plain| plain.wait_for_confirms().now_or_never());
+        for returned in returned.into_iter().flatten().flatten() {
+            end_returned(shared, &returned);
+        }
         let mut context = Context::from_waker(Waker::noop());
         let mut confirmed = 0;
         handed.retain_mut(|handed| match handed.poll(&mut context) {
@@ -214,7 +249,10 @@ impl Gate {
         // What was handed over meanwhile is younger.
         handed.append(&mut way.handed);
         way.handed = handed;
-        if way.handed.is_empty() {
+        way.last_query = way
+            .last_query
+            .filter(|last| last.elapsed() < RETURNED_WITHIN);
+        if way.handed.is_empty() && way.last_query.is_none() {
             way.swept = Swept::NotUntilStirred;
         }
         way.swept == Swept::NowAndThen
@@ -259,7 +297,7 @@ fn judge(shared: &Arc<Shared>, number: u64, word: lapin::Result<Confirmation>) {
                 .waiting
                 .end(number, Err(AskError::Overloaded { retry_after }));
         }
-        // The channel is gone, which the task hears of by itself.
+        // It was a query, or the channel is gone, which the task hears of by itself.
         Ok(Confirmation::NotRequested) | Err(_) => {}
     }
 }

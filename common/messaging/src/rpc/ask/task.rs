@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Shared,
     cancel::{Cancel, tell},
+    gate::Channels,
     watch::watch,
 };
 use crate::{
@@ -53,14 +54,14 @@ impl Shared {
     /// Lets nothing more out and ends all that is under way.
     fn end_all(&self, reason: &str) {
         self.gate.shut(reason);
-        self.waiting.end_all(None, &AskError::unreachable(reason));
+        self.waiting.end_all(&AskError::unreachable(reason));
     }
 }
 
 /// A connection that asks.
 struct Line {
     connection: Connection,
-    channel: Channel,
+    channels: Channels,
     replies: JoinSet<String>,
     created: Vec<QueueName>,
 }
@@ -93,7 +94,7 @@ impl Task {
                     continue;
                 }
             };
-            self.shared.gate.open(line.channel.clone());
+            self.shared.gate.open(line.channels.clone());
             self.report.connected(std::mem::take(&mut line.created));
             let connected_at = Instant::now();
             match self.serve(&mut line, &mut stopped).await {
@@ -120,27 +121,20 @@ impl Task {
         let limit = self.dialer.settings().connect_timeout;
         let connection = self.dialer.open().await?;
         let created = declare(&connection, &self.topology, limit).await?;
-        let channel = connection.channel(limit).await?;
-        let consume = async {
-            channel
-                .confirm_select(ConfirmSelectOptions::default())
-                .await?;
-            let options = BasicConsumeOptions {
-                no_ack: true,
-                ..BasicConsumeOptions::default()
-            };
-            let any_tag = ShortString::default();
-            channel
-                .basic_consume(
-                    wire::REPLY_TO.into(),
-                    any_tag,
-                    options,
-                    FieldTable::default(),
-                )
-                .await
+        let channels = Channels {
+            confirmed: connection.channel(limit).await?,
+            plain: connection.channel(limit).await?,
         };
-        let consumer = match timeout(limit, consume).await {
-            Ok(Ok(consumer)) => consumer,
+        let consume = async {
+            let confirms = ConfirmSelectOptions::default();
+            channels.confirmed.confirm_select(confirms).await?;
+            Ok([
+                consume_replies(&channels.confirmed).await?,
+                consume_replies(&channels.plain).await?,
+            ])
+        };
+        let consumers = match timeout(limit, consume).await {
+            Ok(Ok(consumers)) => consumers,
             Ok(Err(error)) => return Err(connection.failure(&error)),
             Err(_) => {
                 let address = connection.address();
@@ -151,10 +145,12 @@ impl Task {
             }
         };
         let mut replies = JoinSet::new();
-        replies.spawn(hand_on(consumer, self.shared.clone()));
+        for consumer in consumers {
+            replies.spawn(hand_on(consumer, self.shared.clone()));
+        }
         Ok(Line {
             connection,
-            channel,
+            channels,
             replies,
             created,
         })
@@ -241,6 +237,18 @@ impl Task {
         let left = until.saturating_duration_since(Instant::now());
         line.connection.close(left.max(SWEEP)).await;
     }
+}
+
+/// Consumes the replies to what this channel publishes.
+async fn consume_replies(channel: &Channel) -> lapin::Result<Consumer> {
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let (any_tag, none) = (ShortString::default(), FieldTable::default());
+    channel
+        .basic_consume(wire::REPLY_TO.into(), any_tag, options, none)
+        .await
 }
 
 /// Gives every reply to whoever waits for it. Returns when none can come any more, with the reason.

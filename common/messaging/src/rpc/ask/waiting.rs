@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use doorstep_event::Act;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::rpc::error::AskError;
@@ -22,6 +23,7 @@ pub(super) struct Waiting {
 /// Somebody who waits.
 pub(super) struct Waiter {
     pub(super) role: Box<str>,
+    pub(super) act: Act,
     pub(super) since: Instant,
     pub(super) done: oneshot::Sender<Result<Bytes, AskError>>,
 }
@@ -60,11 +62,27 @@ impl Waiting {
             .is_some_and(|waiter| waiter.done.send(answer).is_ok())
     }
 
-    /// Ends all requests to this role, or to any if none is named.
-    pub(super) fn end_all(&self, role: Option<&str>, error: &AskError) {
+    /// Ends all requests.
+    pub(super) fn end_all(&self, error: &AskError) {
+        self.end_those(error, |_| true);
+    }
+
+    /// Ends all requests to this role.
+    pub(super) fn end_role(&self, role: &str, error: &AskError) {
+        self.end_those(error, |waiter| *waiter.role == *role);
+    }
+
+    /// Ends all queries to this role.
+    pub(super) fn end_queries(&self, role: &str, error: &AskError) {
+        self.end_those(error, |waiter| {
+            *waiter.role == *role && waiter.act == Act::Query
+        });
+    }
+
+    fn end_those(&self, error: &AskError, which: impl Fn(&Waiter) -> bool) {
         let ended: Vec<Waiter> = self
             .lock()
-            .extract_if(|_, waiter| role.is_none_or(|role| *waiter.role == *role))
+            .extract_if(|_, waiter| which(waiter))
             .map(|(_, waiter)| waiter)
             .collect();
         for waiter in ended {

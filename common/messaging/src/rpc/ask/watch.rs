@@ -1,13 +1,13 @@
-//! Finding out whether anybody answers, while somebody waits for long.
+//! Finding out whether anybody answers, and whether there is room for queries, while somebody waits for long.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use lapin::{
     Channel,
     options::{BasicQosOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Shared;
 use crate::{
@@ -16,9 +16,10 @@ use crate::{
     error::{ConnectErrorKind, reply},
     message::short,
     rpc::error::AskError,
+    topology::RPC_MAX_LENGTH,
 };
 
-/// How long somebody has to wait, or a confirm must not come, before the broker is asked.
+/// How long somebody has to wait, or nothing must come back, before the broker is asked.
 const LONG: Duration = Duration::from_secs(1);
 /// How often it is asked then.
 const TURN: Duration = Duration::from_millis(500);
@@ -26,19 +27,23 @@ const TURN: Duration = Duration::from_millis(500);
 const TIMES: u32 = 2;
 
 /// Asks the broker how many consumers the queues have of those roles that let somebody wait, and ends the requests to roles that have
-/// none. Where callers wait for less than that, confirms that do not come show that the broker has to be asked whether it is there.
+/// none, and the queries to those whose queue is full: it may have dropped them, and says so of commands only. Where callers wait for less
+/// than that, replies that do not come show that the broker has to be asked whether it is there.
 /// Returns only if the broker does not answer any more, nor brings any reply: a slow link is no reason to give it up. Cancel-safe.
 pub(super) async fn watch(connection: &Connection, shared: &Shared, limit: Duration) -> String {
     let mut asker = Asker::new(connection, limit);
     let mut absent: BTreeMap<Box<str>, u32> = BTreeMap::new();
+    let mut unheard = Unheard::default();
     let mut turn = interval(TURN);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turn.tick().await;
         let slow = shared.waiting.slow_roles(LONG);
         absent.retain(|role, _| slow.contains(role));
-        let unconfirmed = shared.gate.unconfirmed_for();
-        if slow.is_empty() && unconfirmed.is_some_and(|age| age >= LONG) {
+        let asked = shared.next_number.load(Ordering::Relaxed);
+        let heard = shared.counts.heard.get();
+        if unheard.age(asked, heard) >= LONG && slow.is_empty() {
+            unheard.since = None;
             // Says nothing new, and needs no permission.
             let question = async |channel: Channel| {
                 let options = BasicQosOptions::default();
@@ -61,9 +66,9 @@ pub(super) async fn watch(connection: &Connection, shared: &Shared, limit: Durat
                     .queue_declare(name, options, FieldTable::default())
                     .await
             };
-            let consumers = match look(&mut asker, shared, passive).await {
-                Ok(Some(Answer::Yes(queue))) => queue.consumer_count(),
-                Ok(Some(Answer::No(reply::NOT_FOUND, _))) => 0,
+            let (consumers, ready) = match look(&mut asker, shared, passive).await {
+                Ok(Some(Answer::Yes(queue))) => (queue.consumer_count(), queue.message_count()),
+                Ok(Some(Answer::No(reply::NOT_FOUND, _))) => (0, 0),
                 // We may not know, or what is known comes behind replies.
                 Ok(_) => continue,
                 Err(reason) => return reason,
@@ -74,10 +79,35 @@ pub(super) async fn watch(connection: &Connection, shared: &Shared, limit: Durat
                 let error = AskError::NoResponder {
                     role: role.clone().into(),
                 };
-                shared.waiting.end_all(Some(&role), &error);
+                shared.waiting.end_role(&role, &error);
                 absent.remove(&role);
+            } else if ready >= RPC_MAX_LENGTH {
+                let retry_after = shared.settings.retry_after;
+                let error = AskError::Overloaded { retry_after };
+                shared.waiting.end_queries(&role, &error);
             }
         }
+    }
+}
+
+/// Since when requests have gone out and nothing has come back.
+#[derive(Default)]
+struct Unheard {
+    asked: u64,
+    heard: u64,
+    since: Option<Instant>,
+}
+
+impl Unheard {
+    /// For how long, given how many requests were made so far and how many replies have come.
+    fn age(&mut self, asked: u64, heard: u64) -> Duration {
+        if self.heard != heard {
+            self.since = None;
+        } else if self.asked != asked {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        (self.asked, self.heard) = (asked, heard);
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
