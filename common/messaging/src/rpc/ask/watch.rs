@@ -42,7 +42,7 @@ pub(super) async fn watch(connection: &Connection, shared: &Shared, limit: Durat
         absent.retain(|role, _| slow.contains(role));
         let asked = shared.next_number.load(Ordering::Relaxed);
         let heard = shared.counts.heard.get();
-        if unheard.age(asked, heard) >= LONG && slow.is_empty() {
+        if unheard.age(asked, heard, Instant::now()) >= LONG && slow.is_empty() {
             unheard.since = None;
             // Says nothing new, and needs no permission.
             let question = async |channel: Channel| {
@@ -100,14 +100,15 @@ struct Unheard {
 
 impl Unheard {
     /// For how long, given how many requests were made so far and how many replies have come.
-    fn age(&mut self, asked: u64, heard: u64) -> Duration {
+    fn age(&mut self, asked: u64, heard: u64, now: Instant) -> Duration {
         if self.heard != heard {
             self.since = None;
         } else if self.asked != asked {
-            self.since.get_or_insert_with(Instant::now);
+            self.since.get_or_insert(now);
         }
         (self.asked, self.heard) = (asked, heard);
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.since
+            .map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 }
 
@@ -127,5 +128,26 @@ async fn look<T>(
             Err(format!("no answer and no reply for {limit:?}"))
         }
         Ok(answer) => Ok(Some(answer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_from_the_first_request_without_a_reply_and_any_reply_ends_it() {
+        let begin = Instant::now();
+        let mut unheard = Unheard::default();
+        let mut age = |seconds, asked, heard| {
+            let now = begin + Duration::from_secs(seconds);
+            unheard.age(asked, heard, now).as_secs()
+        };
+        // Nobody has asked anything.
+        assert_eq!([age(0, 0, 0), age(10, 0, 0)], [0, 0]);
+        // The last of these was asked long ago, but the silence goes on.
+        assert_eq!([age(11, 1, 0), age(12, 2, 0), age(20, 2, 0)], [0, 1, 9]);
+        assert_eq!([age(21, 2, 1), age(22, 2, 1)], [0, 0]);
+        assert_eq!([age(23, 3, 1), age(25, 3, 1)], [0, 2]);
     }
 }
