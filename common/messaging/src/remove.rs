@@ -14,13 +14,29 @@ use crate::{
     topology::Topology,
 };
 
+/// How often it is tried: RabbitMQ may close the connection over a quorum queue that is slow to go, and has deleted it by the next time.
+const TRIES: u32 = 3;
+
 /// Deletes every queue of a topology, with all that is in it, and then every exchange; nothing else. What is not there is gone already.
-/// One attempt is made on each address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled, and
-/// called again for what is left.
+/// Where the connection breaks, it is tried again with the pauses of the settings, three times in all; on each attempt every address is tried
+/// once, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled, and called again for what is left.
 ///
 /// # Errors
 /// The broker cannot be reached, does not answer, or does not let us: says what is left.
 pub async fn remove(settings: &BrokerSettings, topology: &Topology) -> Result<(), ConnectError> {
+    let mut failures = 0;
+    loop {
+        settings.backoff_after(failures).await;
+        let removed = remove_once(settings, topology).await;
+        failures += 1;
+        match removed {
+            Err(error) if error.kind() == ConnectErrorKind::Protocol && failures < TRIES => {}
+            ended => return ended,
+        }
+    }
+}
+
+async fn remove_once(settings: &BrokerSettings, topology: &Topology) -> Result<(), ConnectError> {
     let limit = settings.connect_timeout;
     let name = format!("{} removes what it declared", settings.namespace);
     let connection = Dialer::new(settings, &name).open().await?;

@@ -52,9 +52,8 @@ async fn measure(options: options::Options) -> Result<()> {
         measured = rounds::run(&world, &options) => measured,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped, nothing was measured to the end")),
     };
-    let deleted = world.delete().await;
+    world.delete().await;
     let figures = measured?;
-    deleted?;
     print!("{}", report::table(&figures, &options));
     if let Some(path) = &options.json {
         report::write_json(path, &figures, &options)?;

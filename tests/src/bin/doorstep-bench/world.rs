@@ -2,15 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
-use doorstep_messaging::{BrokerSettings, Publisher, Topology};
+use anyhow::{Context, Result, ensure};
+use doorstep_messaging::{BrokerSettings, Publisher, Topology, remove};
 use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{
-        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeleteOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
-    },
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -134,38 +131,19 @@ impl World {
             .context("there is no message in the queue")?
     }
 
-    /// Deletes all of it, whatever state it is in.
-    pub(crate) async fn delete(self) -> Result<()> {
-        let on_broker = tokio::time::timeout(PATIENCE, async {
-            for queue in &self.topology.queues {
-                self.channel
-                    .queue_delete(queue.name.as_str().into(), QueueDeleteOptions::default())
-                    .await?;
-            }
-            for exchange in &self.topology.exchanges {
-                self.channel
-                    .exchange_delete(
-                        exchange.name.as_str().into(),
-                        ExchangeDeleteOptions::default(),
-                    )
-                    .await?;
-            }
-            self.control.close(200, "OK".into()).await
-        })
-        .await;
-        let on_disk = std::fs::remove_dir_all(&self.folder);
-        match on_broker {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => bail!(
-                "cannot delete the queues of {}: {error}",
+    /// Deletes all of it, whatever state it is in, and says what could not be.
+    pub(crate) async fn delete(self) {
+        // Whatever becomes of it, the measurement is over.
+        let _ = tokio::time::timeout(PATIENCE, self.control.close(200, "OK".into())).await;
+        if let Err(error) = remove(&self.settings, &self.topology).await {
+            eprintln!(
+                "warning: what begins with {}. is left on the broker, delete it by hand: {error}",
                 self.settings.namespace
-            ),
-            Err(_) => bail!(
-                "cannot delete the queues of {}: no answer within {PATIENCE:?}",
-                self.settings.namespace
-            ),
+            );
         }
-        on_disk.with_context(|| format!("cannot delete {}", self.folder.display()))
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            eprintln!("warning: {} is left: {error}", self.folder.display());
+        }
     }
 }
 
