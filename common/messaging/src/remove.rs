@@ -18,8 +18,8 @@ use crate::{
 const TRIES: u32 = 3;
 
 /// Deletes every queue of a topology, with all that is in it, and then every exchange; nothing else. What is not there is gone already.
-/// Where the connection breaks, it is tried again with the pauses of the settings, three times in all; on each attempt every address is tried
-/// once, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled, and called again for what is left.
+/// Where the broker ends the connection over it, that is tried again with the pauses of the settings, three times in all; each attempt tries
+/// every address once, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled, and called again for what is left.
 ///
 /// # Errors
 /// The broker cannot be reached, does not answer, or does not let us: says what is left.

@@ -155,7 +155,7 @@ const NET_MAX_LENGTH: i64 = 100_000;
 /// The bounds of the shown copies, oldest dropped first.
 const DEAD_MAX_LENGTH: i64 = 10_000;
 const DEAD_MAX_BYTES: i64 = 256 * 1024 * 1024;
-/// The bounds of the requests that wait for a role; at either the broker takes no more. Who asks for a command hears so at once, see `rpc/ask`.
+/// The bounds of the requests that wait for a role; at either the broker takes no more, and whose command it was hears so at once.
 pub(crate) const RPC_MAX_LENGTH: u32 = 10_000;
 const RPC_MAX_BYTES: i64 = 256 * 1024 * 1024;
 /// The longest that a request waits for a role, whatever it says of itself. Without it, one whose bytes no client can read, and which

@@ -1,6 +1,6 @@
 //! Requests and replies: asking a role what cannot wait, and answering.
 //!
-//! - [`Requester`] asks: many requests are under way on one channel, each ends at its deadline at the latest.
+//! - [`Requester`] asks: many requests are under way on one connection, each ends at its deadline at the latest.
 //! - [`Responder`] answers: it hands out what was asked, and a reply goes back before the request is acknowledged.
 //! - `wire` is how a request and a reply travel.
 //!

@@ -249,9 +249,11 @@ impl Gate {
         // What was handed over meanwhile is younger.
         handed.append(&mut way.handed);
         way.handed = handed;
+        // Once nobody waits, nobody need be told.
+        let may_be_told = !shared.waiting.is_empty();
         way.last_query = way
             .last_query
-            .filter(|last| last.elapsed() < RETURNED_WITHIN);
+            .filter(|last| may_be_told && last.elapsed() < RETURNED_WITHIN);
         if way.handed.is_empty() && way.last_query.is_none() {
             way.swept = Swept::NotUntilStirred;
         }

@@ -53,8 +53,8 @@ use waiting::Waiting;
 pub struct AskSettings {
     /// The most requests that are under way; who asks beyond them hears [`AskError::Overloaded`].
     pub max_in_flight: usize,
-    /// The most bytes of data in requests that the broker has not confirmed; beyond them it is the same. One that is larger waits until it is
-    /// the only one.
+    /// The most bytes of data in commands that the broker has not confirmed and queries that are not written; beyond them it is the same.
+    /// One that is larger waits until it is the only one.
     pub max_bytes: usize,
     /// What is said then, and when a queue is full: when it is worth trying again.
     pub retry_after: Duration,
