@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod glance;
 mod held;
+mod identity;
 mod load;
 mod options;
 mod outbox;
@@ -132,9 +133,13 @@ impl SqliteStore {
             cache_kib: options.cache_kib.min(options::READER_CACHE_KIB),
             ..options.clone()
         };
-        let reader = file::open(folder, role, Access::ReadOnly, &reading)?;
-        let glance = file::open(folder, role, Access::ReadOnly, &reading)?;
+        let mut reader = file::open(folder, role, Access::ReadOnly, &reading)?;
+        let mut glance = file::open(folder, role, Access::ReadOnly, &reading)?;
         let place = glance.db.place.clone();
+        for other in [&mut reader, &mut glance] {
+            let shared = other.db.identity.share(&db.identity);
+            shared.map_err(|e| place.unavailable(format!("{e}; try again")))?;
+        }
         Ok(Self {
             source,
             access,
@@ -187,7 +192,10 @@ impl Store for SqliteStore {
         max_bytes: u64,
     ) -> Result<Vec<HeldRow>, StoreError> {
         self.writer
-            .run(move |db| held::due(db, now, limit, max_bytes))
+            .run(move |db| {
+                db.identity.check()?;
+                held::due(db, now, limit, max_bytes)
+            })
             .await
     }
 
@@ -229,7 +237,11 @@ impl Store for SqliteStore {
 
     async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         self.writer
-            .run(move |db| outbox::outbox(db, now, limit))
+            .run(move |db| {
+                // What a store of the past owes may have been sent by its successor under other numbers.
+                db.identity.check()?;
+                outbox::outbox(db, now, limit)
+            })
             .await
     }
 

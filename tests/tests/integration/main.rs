@@ -14,6 +14,7 @@ mod collector;
 mod compare;
 mod crash;
 mod deaths;
+mod displaced;
 mod end_to_end;
 mod faults;
 mod healing;

@@ -4,6 +4,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
     error::{Place, Stop},
+    identity::Identity,
     sources::Sources,
 };
 use crate::StoreError;
@@ -18,6 +19,7 @@ pub(super) struct Db {
     /// No row of the outbox below this one was never tried, and none ever will be: what was tried in vain is passed over once.
     pub(super) outbox_untried_from: i64,
     pub(super) place: Place,
+    pub(super) identity: Identity,
 }
 
 /// How a transaction that did not fail ends.
@@ -32,6 +34,7 @@ impl Db {
         &mut self,
         body: impl FnOnce(&Transaction<'_>, &mut Sources) -> Result<End<T>, Stop>,
     ) -> Result<T, Stop> {
+        self.identity.check_again()?;
         self.leave_no_transaction();
         let sources = &mut self.sources;
         let result = (|| {
@@ -52,6 +55,8 @@ impl Db {
         match result {
             Ok((value, true)) => {
                 self.sources.committed();
+                // A commit into files that nobody will find again is none. It stays in them, and is worked again as after a crash.
+                self.identity.check()?;
                 Ok(value)
             }
             Ok((value, false)) => {
@@ -70,6 +75,7 @@ impl Db {
         &mut self,
         body: impl FnOnce(&Connection, &mut Sources) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
+        self.identity.check_again()?;
         self.leave_no_transaction();
         // From the cache, both: to prepare them would cost as much as most of what is read.
         self.conn.prepare_cached("BEGIN DEFERRED")?.execute([])?;
@@ -100,6 +106,7 @@ impl Db {
                 .place
                 .unavailable("it has changed meanwhile; try again"),
             Stop::Sql(error) => self.place.failed(&error),
+            Stop::Unavailable(detail) => self.place.unavailable(detail),
             Stop::Unusable(detail) => self.place.unusable(detail),
         }
     }

@@ -13,6 +13,8 @@ pub(super) enum Stop {
     Conflict,
     /// SQLite has failed.
     Sql(rusqlite::Error),
+    /// Waiting may help.
+    Unavailable(String),
     /// Waiting does not help.
     Unusable(String),
 }

@@ -16,6 +16,7 @@ use super::{
     columns::attribute,
     db::Db,
     error::{Place, Stop},
+    identity::{FileId, Identity},
     options::{Options, PAGE_BYTES},
     sources::Sources,
 };
@@ -81,6 +82,7 @@ pub(super) fn open(
     match access {
         Access::Create => {
             create_folder(folder, &place)?;
+            left_alone(&place)?;
             create_file(&place);
         }
         Access::Existing | Access::ReadOnly => {
@@ -91,12 +93,15 @@ pub(super) fn open(
             }
         }
     }
+    let before = Identity::before_opening(&place.file);
     let conn = connect(&place, access, options).map_err(|e| place.not_opened(&e))?;
-    let opened = prepare(conn, &place, role, access, options).map_err(|stop| match stop {
-        Stop::Sql(error) => place.not_opened(&error),
-        Stop::Unusable(detail) => place.unusable(detail),
-        Stop::Conflict => place.unavailable("another process is creating it; try again"),
-    })?;
+    let opened =
+        prepare(conn, &place, role, access, options, before).map_err(|stop| match stop {
+            Stop::Sql(error) => place.not_opened(&error),
+            Stop::Unavailable(detail) => place.unavailable(detail),
+            Stop::Unusable(detail) => place.unusable(detail),
+            Stop::Conflict => place.unavailable("another process is creating it; try again"),
+        })?;
     Ok(opened)
 }
 
@@ -112,6 +117,23 @@ fn create_folder(folder: &Path, place: &Place) -> Result<(), StoreError> {
             folder.display()
         ))
     })
+}
+
+/// Refuses to create a store beside the log of another: SQLite would delete that log, and with it the last commits of a store that was
+/// moved away without it.
+fn left_alone(place: &Place) -> Result<(), StoreError> {
+    let mut log = place.file.clone().into_os_string();
+    log.push("-wal");
+    let log = PathBuf::from(log);
+    let is_left = fs::metadata(&log).is_ok_and(|found| found.len() > 0);
+    if is_left && matches!(place.file.try_exists(), Ok(false)) {
+        return Err(place.unusable(format!(
+            "the file is gone and its log {} was left behind, with the last commits in it: put the file back beside it, or move the log \
+             away, too, to begin with a new store",
+            log.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Makes the file for its owner alone, since states may hold what others must not read, such as hashes of passwords. SQLite gives its
@@ -145,6 +167,7 @@ fn prepare(
     role: &str,
     access: Access,
     options: &Options,
+    before: Option<FileId>,
 ) -> Result<Opened, Stop> {
     if access == Access::Create && is_blank(&conn)? {
         create(&mut conn, role, options)?;
@@ -163,6 +186,11 @@ fn prepare(
             "it belongs to the role {of}, not to {role}; name it {of}.sqlite3 again, or move it away"
         )));
     }
+    let identity = Identity::of(&conn, &place.file, before).map_err(|e| {
+        Stop::Unavailable(format!(
+            "it cannot be told which file it is: {e}; try again"
+        ))
+    })?;
     Ok(Opened {
         db: Db {
             conn,
@@ -170,6 +198,7 @@ fn prepare(
             generation,
             outbox_untried_from: 0,
             place: place.clone(),
+            identity,
         },
         source,
     })

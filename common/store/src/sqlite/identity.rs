@@ -1,0 +1,170 @@
+//! The identity of an open store's files: whether the path still leads to them.
+//!
+//! An open file stays usable when it is moved or deleted, so SQLite goes on committing into files that no later process will find.
+//! Inode and device of the database file, its write-ahead log and its index are therefore compared after each commit, before it is
+//! answered. While the store is open none of the three changes: SQLite writes the log anew in place, and deletes it with the last
+//! connection, though never beside a database that has moved. Only `stat` looks at the files, since closing any descriptor of them
+//! would drop the locks of the whole process.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rusqlite::Connection;
+
+use super::error::Stop;
+
+/// Device and inode of a file.
+pub(super) type FileId = (u64, u64);
+
+/// The files of one connection, as they were when it was opened.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// `None` where the system tells no inodes.
+    database: Option<(PathBuf, FileId)>,
+    /// The write-ahead log and its index.
+    companions: Vec<(PathBuf, FileId)>,
+    /// Set while the files are not in their place; shared by all connections of a store.
+    displaced: Arc<AtomicBool>,
+}
+
+/// How a path differs from what it was.
+enum Displaced {
+    /// Nothing is there.
+    Gone,
+    /// Another file is there.
+    Replaced,
+    /// It cannot be looked at.
+    Hidden(io::Error),
+}
+
+impl Identity {
+    /// Returns the file that the path of a database leads to, to be compared with the one that was opened.
+    pub(super) fn before_opening(file: &Path) -> Option<FileId> {
+        file_id(file).ok().flatten()
+    }
+
+    /// Notes the files of a connection that has read from its database, so that all of them are there.
+    ///
+    /// # Errors
+    /// The database file was replaced while it was opened, or the files cannot be looked at: trying again may help.
+    pub(super) fn of(conn: &Connection, file: &Path, before: Option<FileId>) -> io::Result<Self> {
+        // Absolute, since a working directory that is moved away takes relative paths along. SQLite follows links, the path does not:
+        // a link that leads elsewhere later is another file, too.
+        let path = std::path::absolute(file)?;
+        let id = file_id(&path)?;
+        if before.is_some() && before != id {
+            return Err(io::Error::other("the file was replaced meanwhile"));
+        }
+        let resolved = conn.path().unwrap_or_default();
+        let mut companions = Vec::with_capacity(2);
+        for companion in ["-wal", "-shm"] {
+            let path = PathBuf::from(format!("{resolved}{companion}"));
+            if let Some(id) = file_id(&path)? {
+                companions.push((path, id));
+            }
+        }
+        Ok(Self {
+            database: id.map(|id| (path, id)),
+            companions,
+            displaced: Arc::default(),
+        })
+    }
+
+    /// Lets two connections of one store know of each other's findings.
+    ///
+    /// # Errors
+    /// They have opened different files.
+    pub(super) fn share(&mut self, other: &Self) -> io::Result<()> {
+        if self.database != other.database {
+            return Err(io::Error::other("the file was replaced meanwhile"));
+        }
+        self.displaced = Arc::clone(&other.displaced);
+        Ok(())
+    }
+
+    /// Checks the files if they were found displaced before. Costs next to nothing otherwise.
+    pub(super) fn check_again(&self) -> Result<(), Stop> {
+        if self.displaced.load(Ordering::Relaxed) {
+            self.check()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Checks that the path still leads to the files.
+    pub(super) fn check(&self) -> Result<(), Stop> {
+        let of_database = self.database.iter().map(|file| (file, true));
+        let of_companions = self.companions.iter().map(|file| (file, false));
+        let checked = of_database
+            .chain(of_companions)
+            .try_for_each(|((path, id), is_database)| {
+                compare(path, *id).map_err(|how| how.told(path, is_database))
+            });
+        self.displaced.store(checked.is_err(), Ordering::Relaxed);
+        checked
+    }
+}
+
+fn compare(path: &Path, id: FileId) -> Result<(), Displaced> {
+    match file_id(path) {
+        Ok(Some(found)) if found == id => Ok(()),
+        Ok(Some(_)) => Err(Displaced::Replaced),
+        Ok(None) => Err(Displaced::Gone),
+        Err(error) => Err(Displaced::Hidden(error)),
+    }
+}
+
+impl Displaced {
+    fn told(self, path: &Path, is_database: bool) -> Stop {
+        const MEANING: &str = "nothing more is committed or acknowledged";
+        let shown = path.display();
+        match self {
+            // The next start opens what is there now, so waiting is of no use.
+            Self::Replaced => Stop::Unusable(format!(
+                "{shown} was replaced by another file under this process, so {MEANING}: start again to use the new one"
+            )),
+            Self::Gone if is_database => Stop::Unavailable(format!(
+                "{shown} was moved away or deleted under this process, so {MEANING}: put it back in its place, or stop this process \
+                 before you restore a backup"
+            )),
+            Self::Gone => Stop::Unavailable(format!(
+                "{shown} was moved away or deleted under this process, so {MEANING}: put it back in its place, or stop this process, \
+                 which carries over what is in it"
+            )),
+            Self::Hidden(error) => Stop::Unavailable(format!(
+                "{shown} cannot be looked at ({error}) and may have been moved away, so {MEANING}: let this user read its folder again"
+            )),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> io::Result<Option<FileId>> {
+    use std::os::unix::fs::MetadataExt;
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Other systems do not let an open file be moved or deleted.
+#[cfg(not(unix))]
+fn file_id(_: &Path) -> io::Result<Option<FileId>> {
+    Ok(None)
+}
+
+#[cfg(unix)]
+fn is_gone(error: &io::Error) -> bool {
+    // The second where something else than a folder is in the place of one.
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
