@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use doorstep_tls::TlsErrorKind;
+
 /// No connection, channel or topology, with the reason and, where there is one, the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectError {
@@ -22,6 +24,8 @@ pub enum ConnectErrorKind {
     Plugin,
     /// The address accepts connections and then says nothing.
     Silent,
+    /// The TLS handshake fails, or would be needed.
+    Tls(TlsErrorKind),
     /// The broker, or whatever it is, answers what does not fit the protocol, or ends the conversation.
     Protocol,
 }
@@ -59,6 +63,7 @@ impl ConnectError {
             ConnectErrorKind::Refused(_)
             | ConnectErrorKind::Mismatch
             | ConnectErrorKind::Plugin => true,
+            ConnectErrorKind::Tls(kind) => kind.is_permanent(),
             ConnectErrorKind::Unreachable
             | ConnectErrorKind::Silent
             | ConnectErrorKind::Protocol => false,

@@ -54,6 +54,7 @@ pub use consume::{
     Batch, ConsumeMeter, Delivery, Generation, QueueSubscription, Settled, Subscription,
 };
 pub use counts::{ConsumeCounts, PublishCounts, PublishMeter};
+pub use doorstep_tls::{ClientFiles, TlsErrorKind, TlsSettings};
 pub use error::{ConnectError, ConnectErrorKind, Refusal};
 pub use greeting::Greeting;
 pub use inspect::{Depth, InspectError, Inspector};

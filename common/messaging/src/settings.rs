@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
+use doorstep_tls::TlsSettings;
+
 use crate::{
     address::{Address, AddressError},
     backoff::Backoff,
@@ -12,6 +14,8 @@ use crate::{
 pub struct BrokerSettings {
     /// Tried in turn until one answers.
     pub addresses: Vec<Address>,
+    /// Which brokers to trust by amqps, and the certificate to show them.
+    pub tls: TlsSettings,
     /// What every name on the broker starts with.
     pub namespace: Namespace,
     /// The most that one address may take until the connection is open, and that one declaration may take.
@@ -56,6 +60,7 @@ impl BrokerSettings {
         }
         Ok(Self {
             addresses,
+            tls: TlsSettings::default(),
             namespace: namespace.parse()?,
             connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(10),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use doorstep_tls::TlsError;
+
 use super::wire::Wire;
 use crate::{
     address::Address,
@@ -21,6 +23,12 @@ pub(super) fn silence(address: &Address, limit: Duration) -> ConnectError {
 /// Puts one of the client's errors in our own words.
 pub(super) fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> ConnectError {
     use ConnectErrorKind::{Protocol, Refused, Unreachable};
+    if let Some(error) = tls_error(error) {
+        return ConnectError::new(
+            ConnectErrorKind::Tls(error.kind()),
+            format!("{address}: {error}"),
+        );
+    }
     let (user, vhost) = (address.user(), address.vhost());
     let Some((code, text)) = broker_reply(error) else {
         return match error.kind() {
@@ -75,6 +83,14 @@ pub(super) fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> C
         _ => unknown_kind(address, text).unwrap_or_else(|| {
             ConnectError::new(Protocol, format!("{address} says: {text} ({code})"))
         }),
+    }
+}
+
+/// The reason, if it is one of TLS.
+fn tls_error(error: &lapin::Error) -> Option<&TlsError> {
+    match error.kind() {
+        lapin::ErrorKind::IOError(io) => io.get_ref()?.downcast_ref(),
+        _ => None,
     }
 }
 

@@ -6,13 +6,13 @@
 mod dialer;
 mod failure;
 mod health;
+mod transport;
 mod wire;
 
 use std::{io, time::Duration};
 
 use lapin::{
     AsyncTcpStream, Channel, ConnectionProperties,
-    tcp::OwnedTLSConfig,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
@@ -24,6 +24,7 @@ pub(crate) use failure::{broke, unknown_kind, words};
 use failure::{failure, silence};
 pub(crate) use health::Health;
 use health::listen;
+use transport::{ClientRuntime, ClientStream, Transport, client_runtime};
 use wire::CutOnDrop;
 
 /// An open connection. Dropping it cuts the wire, so that nothing is left waiting on it.
@@ -51,33 +52,17 @@ impl Connection {
             .with_client_property("product".into(), "Doorstep".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let uri = uri(address, settings.heartbeat);
-        let runtime =
-            lapin::runtime::default_runtime().map_err(|e| failure(address, &wire.0, &e))?;
+        let place = address.clone();
+        let tls = settings.tls.clone();
         let connector_wire = wire.0.clone();
         let opening = lapin::Connection::connector(
             uri,
-            runtime,
+            client_runtime(),
             // Runs on the client's thread, which would otherwise wait as long as the operating system does.
-            async move |uri: AMQPUri, runtime| {
-                let connect = async {
-                    let place = (uri.authority.host.as_str(), uri.authority.port);
-                    let places: Vec<_> = tokio::net::lookup_host(place).await?.collect();
-                    let stream = AsyncTcpStream::connect(&runtime, places).await?;
-                    if let AsyncTcpStream::Plain(socket) = &stream {
-                        // An acknowledgement is a small frame that nothing follows for a while; it should not wait for company.
-                        socket.get_ref().set_nodelay(true)?;
-                        connector_wire.hold(socket.get_ref())?;
-                    }
-                    match uri.scheme {
-                        AMQPScheme::AMQP => Ok(stream),
-                        AMQPScheme::AMQPS => {
-                            let tls = OwnedTLSConfig::default();
-                            stream.into_tls(&uri.authority.host, tls.as_ref()).await
-                        }
-                    }
-                };
+            async move |_: AMQPUri, _: ClientRuntime| {
+                let connect = Transport::connect(&place, &tls, &connector_wire);
                 match timeout(limit, connect).await {
-                    Ok(stream) => stream.map_err(lapin::Error::from),
+                    Ok(stream) => Ok(AsyncTcpStream::Plain(ClientStream(stream?))),
                     Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
                 }
             },
