@@ -35,7 +35,7 @@ pub(crate) enum Command {
     ///
     /// Every line is checked before it is sent: form, attributes, and the contract of its type. A wrong line is told by its number and
     /// left out, the others are sent; the exit code is then 65. Input that comes slowly is sent as it comes. Lines may have 1 MiB of
-    /// data; empty ones are skipped.
+    /// data; empty ones are skipped. Input in gzip is unpacked.
     #[command(after_help = PUBLISH_HELP)]
     Publish(PublishArgs),
 
@@ -108,12 +108,13 @@ const PUBLISH_HELP: &str = r#"Example:
 pub(crate) enum Import {
     /// Import sales: each row adjusts a stock, each invoice is an order or a return.
     ///
-    /// FILE is CSV, or CSV in gzip, with the columns InvoiceNo, StockCode, Description, Quantity, InvoiceDate, UnitPrice, CustomerID,
-    /// Country. Times are taken as UTC. A row that breaks a rule, such as a negative price, is refused and listed with its line number
-    /// and the reason; the rest goes on. The same file makes the same events every time, so that an import that was killed, or is run
-    /// twice, changes nothing that is already there.
+    /// FILE is CSV, or CSV in gzip, with the columns InvoiceNo, StockCode, Description, Quantity, InvoiceDate, UnitPrice, CustomerID and
+    /// Country, in any order, beside others; --columns names them where the file calls them differently. Times are taken as UTC. A row
+    /// that breaks a rule, such as a negative price, is refused and listed with its line number and the reason; the rest goes on. The
+    /// same rows make the same events every time, so that an import that was killed, or is run twice, changes nothing that is already
+    /// there; of a file that has grown only the new invoices are new. A file that contradicts what was imported before is refused.
     #[command(after_help = RETAIL_HELP)]
-    Retail(ImportArgs),
+    Retail(RetailArgs),
 
     /// Import courier pick-ups: each row is a delivery, assigned, with its GPS fixes by time, and picked up.
     ///
@@ -130,7 +131,7 @@ const RETAIL_HELP: &str = "\
 Examples:
   producer import retail online_retail.csv.gz
   producer import retail --to-stdout sales.csv | head
-  producer import retail --dataset shop sales.csv";
+  producer import retail --columns invoice=Order,sku=Article,price=Price --decimal comma --dates us --country Italy export.csv";
 
 const PICKUPS_HELP: &str = "\
 Example:
@@ -141,21 +142,58 @@ pub(crate) struct ImportArgs {
     /// The file, .csv or .csv.gz. It is read twice, so it cannot be a pipe.
     pub(crate) file: PathBuf,
 
-    /// Name the events' source after this data set instead of the file's content: for a file that grows at its end and is imported again
-    /// and again. Rows already imported must stay as they are, and rows are added in whole invoices.
+    /// Name the events' source after this data set instead of the rows, so that it stays apart from everything else that is imported. Rows
+    /// already imported must stay as they are, and rows are added at the end, in whole invoices.
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: Option<String>,
+
+    /// What columns are called in this file, as KEY=NAME; retail has the keys invoice, sku, description, quantity, date, price, customer
+    /// and country, pick-ups their usual names.
+    #[arg(long, value_name = "KEY=NAME", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+
+    /// What separates the columns: comma, semicolon, tab, pipe, or any other character of one byte [default: whichever of the four the
+    /// header is written with].
+    #[arg(long, value_name = "SIGN")]
+    pub(crate) delimiter: Option<String>,
+
+    /// The part of all rows, in percent, beyond which the file is taken for one of another kind and nothing is sent: exit code 65.
+    #[arg(long, value_name = "PERCENT", default_value = "50")]
+    pub(crate) max_refused: String,
 
     /// Where to list refused rows, as JSON lines [default: NAME.refused.jsonl in the current folder]. Written anew by every run.
     #[arg(long, value_name = "PATH")]
     pub(crate) refused: Option<PathBuf>,
 
-    /// Print the events on standard output, as `producer publish` reads them, instead of publishing them. No broker is needed.
+    /// Print the events on standard output, as `producer publish` reads them, instead of publishing them. No broker is needed, and nothing
+    /// is remembered of what was imported.
     #[arg(long)]
     pub(crate) to_stdout: bool,
 
     #[command(flatten)]
     pub(crate) sink: SinkArgs,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetailArgs {
+    #[command(flatten)]
+    pub(crate) import: ImportArgs,
+
+    /// What stands before the decimals of a number.
+    #[arg(long, value_parser = ["point", "comma"], default_value = "point")]
+    pub(crate) decimal: String,
+
+    /// How a date such as 12/1/2010 is meant: us is month/day, eu is day/month. Without it such a date is refused; 2010-12-01 and 1.12.2010
+    /// are always read.
+    #[arg(long, value_parser = ["us", "eu"])]
+    pub(crate) dates: Option<String>,
+
+    /// The country of rows that name none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) country: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -52,8 +52,8 @@ fn begin(cli: Cli) -> Result<(), Failure> {
 async fn run(job: Job) -> Result<(), Failure> {
     let stop = Stop::listen(ended_at_once)?;
     match job {
-        Job::Retail(settings, output) => {
-            import::run(Retail::default(), settings, output, stop).await
+        Job::Retail(settings, reading, output) => {
+            import::run(Retail::new(reading), settings, output, stop).await
         }
         Job::Pickups(settings, calendar, output) => {
             import::run(Pickups::new(calendar), settings, output, stop).await

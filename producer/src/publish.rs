@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     chunk::Chunks,
-    import::plain,
+    import::{open_packed, plain},
     lines::{Buffered, Line, Lines},
     output::Output,
     progress::{Progress, Unit},
@@ -61,6 +61,13 @@ pub(crate) async fn run(
     let (end, ended) = oneshot::channel();
     // A thread of its own, that nobody waits for at the end: it may be waiting for a line that never comes.
     thread::spawn(move || {
+        let input = match open_packed(input) {
+            Ok(input) => input,
+            Err(e) => {
+                let _ = end.send(Err(e));
+                return;
+            }
+        };
         let mut lines = Lines::new(
             BufReader::with_capacity(BUFFER_BYTES, input),
             MAX_LINE_BYTES,
@@ -79,8 +86,16 @@ pub(crate) async fn run(
     let counts = ended
         .await
         .map_err(|_| Failure::new(Reason::Failed, "reading broke off"))?;
-    let Counts { read, refused } = counts
-        .map_err(|e| Failure::new(Reason::Io, format!("cannot read {name}: {}", plain(&e))))?;
+    let Counts { read, refused } = counts.map_err(|e| {
+        let reason = match e.kind() {
+            // Not what it should be: of another kind, damaged, or cut off.
+            io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::UnexpectedEof => Reason::Data,
+            _ => Reason::Io,
+        };
+        Failure::new(reason, format!("cannot read {name}: {}", plain(&e)))
+    })?;
 
     let published = tally.total();
     voice.say(&format!(

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use doorstep_contracts::RestaurantId;
+use doorstep_contracts::{Label, RestaurantId};
 use doorstep_program::{
     Failure, Wrong,
     args::TelemetrySettings,
@@ -19,7 +19,10 @@ use crate::{
     cli::{Cli, Command, Import, ImportArgs, ServeArgs, SinkArgs, User, UserAddArgs},
     compare::{CompareSettings, WorkSettings},
     demo::DemoSettings,
-    import::{Calendar, ImportSettings, default_refused_path},
+    import::{
+        Calendar, Dates, Decimal, Format, ImportSettings, Layout, Mapping, Pickups, Reading,
+        Retail, default_refused_path,
+    },
     output::Output,
     send::BrokerSink,
     serve::{RoleName, ServeSettings, UserJob},
@@ -38,7 +41,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) enum Job {
     /// Import sales.
-    Retail(ImportSettings, Output),
+    Retail(ImportSettings, Reading, Output),
     /// Import pick-ups.
     Pickups(ImportSettings, Calendar, Output),
     /// Publish lines.
@@ -70,9 +73,25 @@ impl Settings {
         let telemetry = cli.telemetry.check(&mut wrong);
         let job = match cli.command {
             Command::Import(Import::Retail(args)) => {
-                let output = output(&args, &mut wrong);
-                let import = import(args, &mut wrong);
-                import.zip(output).map(|(i, o)| Job::Retail(i, o))
+                let output = output(&args.import, &mut wrong);
+                let import = import::<Retail>(args.import, &mut wrong);
+                let country = args.country.as_deref().map(Label::new).transpose();
+                let country = wrong.note("--country", country.map_err(|e| e.to_string()));
+                let format = Format {
+                    decimal: match args.decimal.as_str() {
+                        "comma" => Decimal::Comma,
+                        _ => Decimal::Point,
+                    },
+                    dates: match args.dates.as_deref() {
+                        Some("us") => Dates::MonthFirst,
+                        Some(_) => Dates::DayFirst,
+                        None => Dates::Unknown,
+                    },
+                };
+                (|| {
+                    let country = country?;
+                    Some(Job::Retail(import?, Reading { format, country }, output?))
+                })()
             }
             Command::Import(Import::Pickups(args)) => {
                 let year = wrong.note("--year (DOORSTEP_YEAR)", year(&args.year));
@@ -84,7 +103,7 @@ impl Settings {
                     .zip(offset)
                     .map(|(year, offset)| Calendar { year, offset });
                 let output = output(&args.import, &mut wrong);
-                let import = import(args.import, &mut wrong);
+                let import = import::<Pickups>(args.import, &mut wrong);
                 (|| Some(Job::Pickups(import?, calendar?, output?)))()
             }
             Command::Publish(args) => {
@@ -211,7 +230,7 @@ fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
     }))
 }
 
-fn import(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {
+fn import<M: Mapping>(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {
     let dataset = match args.dataset {
         Some(name) => wrong.note("--dataset", dataset(name)).map(Some),
         None => Some(None),
@@ -220,11 +239,59 @@ fn import(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {
         .refused
         .unwrap_or_else(|| default_refused_path(&args.file));
     let refused = wrong.note("--refused", another_file(refused, &args.file));
+    let names = args.columns.iter().map(|text| column::<M>(text)).collect();
+    let names = wrong.note("--columns", names);
+    let delimiter = args.delimiter.as_deref().map(delimiter).transpose();
+    let delimiter = wrong.note("--delimiter", delimiter);
+    let max_refused_percent = wrong.note("--max-refused", percent(&args.max_refused));
     Some(ImportSettings {
+        layout: Layout {
+            delimiter: delimiter?,
+            names: names?,
+        },
         dataset: dataset?,
+        max_refused_percent: max_refused_percent?,
         refused: refused?,
+        // What goes to standard output may never be published.
+        history: (!args.to_stdout).then_some(args.store.folder),
         file: args.file,
     })
+}
+
+/// Reads `invoice=Order`: a column by its place, and its name in the file.
+fn column<M: Mapping>(text: &str) -> Result<(usize, String), String> {
+    let keys = || -> Vec<_> { M::COLUMNS.iter().map(|column| column.key).collect() };
+    let (key, name) = text
+        .split_once('=')
+        .filter(|(_, name)| !name.is_empty())
+        .ok_or_else(|| format!("{text:?} is not of the form KEY=NAME"))?;
+    let place = M::COLUMNS.iter().position(|column| column.key == key);
+    let place =
+        place.ok_or_else(|| format!("{key:?} is none of the columns {}", keys().join(", ")))?;
+    Ok((place, name.to_owned()))
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text {
+        "comma" => Ok(b','),
+        "semicolon" => Ok(b';'),
+        "tab" | r"\t" => Ok(b'\t'),
+        "pipe" => Ok(b'|'),
+        _ => match text.as_bytes() {
+            [b'"' | b'\r' | b'\n'] | [] => Err(format!("{text:?} cannot separate columns")),
+            [sign] if sign.is_ascii() => Ok(*sign),
+            _ => Err(format!(
+                "{text:?} is neither comma, semicolon, tab, pipe nor one character of one byte"
+            )),
+        },
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.trim_end_matches('%').parse().ok();
+    percent
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| format!("{text:?} is not a number from 0 to 100"))
 }
 
 fn output(args: &ImportArgs, wrong: &mut Wrong) -> Option<Output> {
@@ -406,7 +473,15 @@ mod tests {
         ]);
         assert!(matches!(
             settings.unwrap().job,
-            Job::Retail(ImportSettings { dataset: None, .. }, Output::Lines)
+            Job::Retail(
+                ImportSettings {
+                    dataset: None,
+                    history: None,
+                    ..
+                },
+                _,
+                Output::Lines
+            )
         ));
     }
 }

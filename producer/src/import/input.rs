@@ -1,4 +1,5 @@
-//! An input file as a stream of bytes: gzip is unpacked as it is read, and the unpacked bytes are hashed on the way.
+//! An input file as a stream of bytes: gzip is unpacked as it is read, the unpacked bytes are hashed on the way, and other packings are
+//! named for what they are.
 
 use std::{
     fs::File,
@@ -14,8 +15,9 @@ use doorstep_program::{Failure, Reason};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
+use super::packing;
+
 const BUFFER_BYTES: usize = 64 * 1024;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// An open file that is read more than once. It stays open, so that a file put in its place meanwhile is not read instead.
 pub(crate) struct Input {
@@ -83,7 +85,12 @@ impl Input {
                 position: Arc::clone(&position),
             },
         );
-        let is_gzip = raw.fill_buf().map_err(io)?.starts_with(&GZIP_MAGIC);
+        let start = raw.fill_buf().map_err(io)?;
+        if let Some(remedy) = packing::unreadable(start) {
+            let path = self.path.display();
+            return Err(Failure::new(Reason::Data, format!("{path} is {remedy}")));
+        }
+        let is_gzip = start.starts_with(&packing::GZIP_MAGIC);
         let is_named_gzip = self.path.extension().is_some_and(|e| e == "gz");
         if is_named_gzip && !is_gzip && self.bytes > 0 {
             return Err(Failure::new(

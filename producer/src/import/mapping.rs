@@ -1,31 +1,44 @@
-//! What one kind of file is to the import: its columns, and which events its rows become.
+//! What one kind of file is to the import: its columns, which of its rows belong together, and which events they become.
+
+use std::collections::HashMap;
 
 use doorstep_event::{Event, Source};
 
-use super::table::Row;
+use super::table::{Column, Row};
 
-/// The rows of one kind of file as events. Fed every row in order, twice: first to look ahead, then to make events.
+/// The rows of one kind of file as events.
 ///
-/// The same rows under the same options make the same events, with the same ids and sequences: that is what lets an import be killed
-/// and run again.
+/// Rows belong to units that the file names, such as invoices. The same rows in the same order make the same events, with the same ids and
+/// sequences: that is what lets an import be killed and run again.
 pub(crate) trait Mapping: Send + 'static {
     /// The kind of file, as it stands in the source.
     const NAME: &'static str;
-    /// The columns, in order.
-    const COLUMNS: &'static [&'static str];
+    /// The word for a unit, for messages.
+    const UNIT: &'static str;
+    /// The columns; rows are asked for fields by these indices, wherever a column stands in the file.
+    const COLUMNS: &'static [Column];
     /// The type of which an imported row becomes exactly one event: counted, it proves the import's sums.
     const ONE_PER_ROW: &'static str;
 
-    /// The options that shape events, as part of what the source is named after.
-    fn options(&self) -> String;
+    /// Returns the name of the unit that a row belongs to.
+    ///
+    /// # Errors
+    /// Says why the row names none.
+    fn unit<'r>(&self, row: &'r Row<'_>) -> Result<&'r [u8], String>;
 
-    /// Takes note of a row in the first reading.
-    fn look_ahead(&mut self, row: &Row<'_>);
+    /// Appends what the row says, in one form however the file wrote it.
+    ///
+    /// # Errors
+    /// Says why the row is refused.
+    fn normalise(&self, row: &Row<'_>, form: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Begins the events of a source, which come from these units; the number of rows of each, refused ones included.
+    fn begin(&self, units: HashMap<Box<[u8]>, u64>) -> Self;
 
     /// Makes the events that are due with this row, of which some may belong to earlier rows.
     ///
     /// # Errors
-    /// Why this row is refused. Nothing of it went into any event, and no number was used up for it; events of earlier rows that
+    /// Says why this row is refused. Nothing of it went into any event, and no number was used up for it; events of earlier rows that
     /// were waiting for it are in `events` all the same.
     fn events(
         &mut self,
@@ -34,6 +47,6 @@ pub(crate) trait Mapping: Send + 'static {
         events: &mut Vec<Event>,
     ) -> Result<(), String>;
 
-    /// How many rows wait for others before they can become events: none at the end.
+    /// Returns the number of units that wait for rows: none at the end.
     fn waiting(&self) -> usize;
 }

@@ -1,37 +1,45 @@
 //! `import`: a file becomes events.
 //!
-//! The file is read twice. The first reading checks that it is what it should be, to its very end, counts its rows and hashes its content,
-//! after which the events' source is named; nothing has been sent by then. The second makes the events. Both hold only what is open
-//! between rows, never the file. Everything that an event says, its id and its number follow from the content alone, so an import may be
-//! killed and run again, or run twice: the same events arrive again and change nothing.
+//! The file is read twice. The first reading checks that it is what it should be, to its very end, and compares its rows with what was
+//! imported before, after which the events' sources are named; nothing has been sent by then. The second makes the events. Both hold only
+//! what is open between rows, and a digest of each row, never the file. Everything that an event says, its id and its number follow from
+//! the rows alone, so an import may be killed and run again, or run twice: the same events arrive again and change nothing.
 
 use doorstep_program::{Failure, Reason, Stop};
 
+mod format;
+mod history;
 mod input;
 mod mapping;
+mod packing;
 mod pickups;
 mod refused;
 mod retail;
 mod source;
+mod survey;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-use doorstep_event::Source;
 use tokio::task::{JoinError, spawn_blocking};
 
 pub(crate) use self::{
+    format::{Dates, Decimal, Format},
     input::plain,
+    mapping::Mapping,
+    packing::open as open_packed,
     pickups::{Calendar, Pickups},
     refused::default_path as default_refused_path,
-    retail::Retail,
+    retail::{Reading, Retail},
+    table::Layout,
 };
 use self::{
-    input::{Fingerprint, Input},
-    mapping::Mapping,
+    history::History,
+    input::Input,
     refused::RefusedRows,
+    survey::{Part, Survey, Terms, survey},
     table::Table,
 };
 use crate::{
@@ -42,82 +50,122 @@ use crate::{
     tally::per_second,
 };
 
-/// After how many rows the progress of the first reading is told.
-const ROWS_PER_TICK: u64 = 4096;
-
 /// What an import needs to know besides the kind of file.
 #[derive(Debug)]
 pub(crate) struct ImportSettings {
     /// The file.
     pub(crate) file: PathBuf,
+    /// The delimiter and the names of columns, where they are not the usual ones.
+    pub(crate) layout: Layout,
     /// The name of a data set that grows, if it is one.
     pub(crate) dataset: Option<String>,
+    /// The part of all rows that may be refused, in percent.
+    pub(crate) max_refused_percent: f64,
     /// Where the list of refused rows goes.
     pub(crate) refused: PathBuf,
+    /// The folder of the history; `None` where nothing is remembered.
+    pub(crate) history: Option<PathBuf>,
 }
 
-/// What the first reading found out.
-struct Survey {
-    rows: u64,
-    fingerprint: Fingerprint,
+/// What came of the rows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Rows {
+    refused: u64,
+    /// Imported before among others that the file lacks, and not sent again.
+    kept: u64,
 }
 
 /// Imports a file: returns when every event has arrived, and says so on standard output.
 ///
 /// # Errors
-/// The file is not what it should be, or changes while it is read; the events do not get through; a list cannot be written; the user
-/// wants to stop. The import can be run again after each of them.
+/// The file is not what it should be, contradicts an earlier import, or changes while it is read; the events do not get through; a list
+/// cannot be written; the user wants to stop. The import can be run again after each of them.
 pub(crate) async fn run<M: Mapping>(
-    mut mapping: M,
+    mapping: M,
     settings: ImportSettings,
     output: Output,
     mut stop: Stop,
 ) -> Result<(), Failure> {
-    let path = settings.file.clone();
-    let survey = spawn_blocking(move || {
-        let input = Input::open(&path)?;
-        let survey = look_ahead(&mut mapping, &input)?;
-        Ok::<_, Failure>((mapping, input, survey))
+    let ImportSettings {
+        file,
+        layout,
+        dataset,
+        max_refused_percent,
+        refused,
+        history,
+    } = settings;
+    let reading = spawn_blocking(move || {
+        let input = Input::open(&file)?;
+        let dataset = dataset.as_deref();
+        let mut history = history
+            .map(|folder| History::open::<M>(&folder, dataset))
+            .transpose()?;
+        let terms = Terms {
+            dataset,
+            max_refused_percent,
+        };
+        let survey = survey(&mapping, &input, &layout, history.as_mut(), &terms)?;
+        Ok::<_, Failure>((input, layout, history, survey))
     });
-    let (mapping, input, survey) = stop
-        .unless_wanted(survey)
+    let (input, layout, mut history, survey) = stop
+        .unless_wanted(reading)
         .await
         .ok_or_else(nothing_sent)?
         .map_err(broken)??;
-    let source = source::of(&mapping, settings.dataset.as_deref(), survey.fingerprint)
-        .map_err(|e| Failure::new(Reason::Settings, format!("--dataset: {e}")))?;
     let rows = survey.rows;
+    let notes = notes(&survey, history.as_ref());
+    let sources: Vec<_> = survey
+        .parts
+        .iter()
+        .filter_map(|part| match part {
+            Part::Sent { source, .. } => Some(source.clone()),
+            Part::Kept { .. } => None,
+        })
+        .collect();
     let output = stop
         .unless_wanted(output.open())
         .await
         .ok_or_else(nothing_sent)??;
 
-    let refused = RefusedRows::new(settings.refused);
+    let refused = RefusedRows::new(refused);
     let (chunks, receiver) = Chunks::channel();
-    let reading = spawn_blocking({
-        let source = source.clone();
-        move || make_events(mapping, &input, &survey, &source, refused, chunks)
-    });
+    let reading = spawn_blocking(move || make_events(&input, &layout, survey, refused, chunks));
     let mut progress = Progress::new("importing", Unit::Rows, Some(rows));
     let tally = output.take(receiver, &mut progress, stop).await;
     let elapsed = progress.finish();
     // If both ends failed, the one that sends has failed first: the other then only finds that nobody takes its events.
     let (tally, voice) = tally?;
-    let refused = reading.await.map_err(broken)??;
+    let (refused, of_rows) = reading.await.map_err(broken)??;
 
     let imported = tally.of(M::ONE_PER_ROW);
-    let refused_rows = refused.count();
-    if rows != imported + refused_rows {
+    let Rows {
+        refused: refused_rows,
+        kept,
+    } = of_rows;
+    if rows != imported + refused_rows + kept {
         return Err(Failure::new(
             Reason::Failed,
             format!(
-                "{rows} rows were read, but {imported} imported and {refused_rows} refused: this is a mistake in Doorstep, please report it"
+                "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a mistake in Doorstep, please report it"
             ),
         ));
     }
+    if let Some(history) = &mut history {
+        for source in &sources {
+            let mut runs = history.runs().iter();
+            if runs.any(|run| run.source == *source && !run.is_done) {
+                history.done(source)?;
+            }
+        }
+    }
     let list = refused.finish()?;
+    let known = if kept > 0 {
+        format!(" + {kept} known")
+    } else {
+        String::new()
+    };
     voice.say(&format!(
-        "{rows} read = {imported} imported + {refused_rows} refused"
+        "{rows} read = {imported} imported + {refused_rows} refused{known}"
     ));
     if tally.total() > 0 {
         voice.say(&format!(
@@ -128,66 +176,111 @@ pub(crate) async fn run<M: Mapping>(
             per_second(tally.total(), elapsed)
         ));
     }
-    voice.say(&format!("source {source}"));
+    for note in notes {
+        voice.say(&note);
+    }
     if let Some(list) = list {
         voice.say(&format!("refused rows are listed in {}", list.display()));
+    }
+    if imported + kept == 0 && rows > 0 {
+        return Err(Failure::new(
+            Reason::Data,
+            "every row was refused: see the list",
+        ));
     }
     Ok(())
 }
 
-/// The first reading.
-fn look_ahead<M: Mapping>(mapping: &mut M, input: &Input) -> Result<Survey, Failure> {
-    let mut progress = Progress::new("checking", Unit::Bytes, Some(input.bytes()));
-    let mut table = Table::open(input, M::COLUMNS)?;
-    let mut rows = 0;
-    while let Some(row) = table.next()? {
-        mapping.look_ahead(&row);
-        rows += 1;
-        if rows % ROWS_PER_TICK == 0 {
-            progress.set(table.position());
-        }
+/// What the user is told of each source.
+fn notes<M>(survey: &Survey<M>, history: Option<&History>) -> Vec<String> {
+    let mut rows = vec![0_u64; survey.parts.len()];
+    for part in survey.part_of.values() {
+        rows[*part] += 1;
     }
-    progress.finish();
-    Ok(Survey {
-        rows,
-        fingerprint: table.fingerprint(),
-    })
+    let parts = survey
+        .parts
+        .iter()
+        .zip(rows)
+        .filter(|(_, units)| *units > 0);
+    let mut notes: Vec<_> = parts
+        .map(|(part, _)| match part {
+            Part::Sent {
+                source,
+                is_known: false,
+                ..
+            } => format!("source {source}"),
+            Part::Sent { source, .. } => {
+                format!("source {source}, imported before: what is sent again changes nothing")
+            }
+            Part::Kept { source } => {
+                format!("source {source}, imported before with more rows than this file has: nothing of it was sent again")
+            }
+        })
+        .collect();
+    let runs = history.map_or(&[][..], History::runs);
+    let unfinished = runs.iter().filter(|run| {
+        let is_here = survey.parts.iter().any(|part| match part {
+            Part::Sent { source, .. } => *source == run.source,
+            Part::Kept { .. } => false,
+        });
+        !run.is_done && !is_here
+    });
+    notes.extend(unfinished.map(|run| {
+        format!(
+            "the import of {} was begun and never finished: run it again",
+            run.file
+        )
+    }));
+    notes
 }
 
 /// The second reading. Returns the refused rows once every event has been handed over.
 fn make_events<M: Mapping>(
-    mut mapping: M,
     input: &Input,
-    survey: &Survey,
-    source: &Source,
+    layout: &Layout,
+    mut survey: Survey<M>,
     mut refused: RefusedRows,
     mut chunks: Chunks,
-) -> Result<RefusedRows, Failure> {
-    let mut table = Table::open(input, M::COLUMNS)?;
+) -> Result<(RefusedRows, Rows), Failure> {
+    let mut table = Table::open(input, M::COLUMNS, layout)?;
     let mut events = Vec::new();
+    let mut rows = Rows::default();
     while let Some(row) = table.next()? {
-        if let Err(reason) = mapping.events(source, &row, &mut events) {
-            refused.add(&row, &reason)?;
+        match survey.part_mut(&row) {
+            Err(reason) => refused.add(&row, &reason)?,
+            Ok(Part::Kept { .. }) => rows.kept += 1,
+            Ok(Part::Sent {
+                source, mapping, ..
+            }) => {
+                if let Err(reason) = mapping.events(source, &row, &mut events) {
+                    refused.add(&row, &reason)?;
+                }
+            }
         }
         if chunks.add(&mut events).is_err() {
-            return Ok(refused);
+            return Ok((refused, rows));
         }
     }
     if table.fingerprint() != survey.fingerprint {
         return Err(changed(input.path()));
     }
-    if mapping.waiting() > 0 {
+    let waiting = survey.parts.iter().map(|part| match part {
+        Part::Sent { mapping, .. } => mapping.waiting(),
+        Part::Kept { .. } => 0,
+    });
+    let waiting: usize = waiting.sum();
+    if waiting > 0 {
         return Err(Failure::new(
             Reason::Failed,
             format!(
-                "{} invoices were never completed: this is a mistake in Doorstep, please report it",
-                mapping.waiting()
+                "{waiting} invoices were never completed: this is a mistake in Doorstep, please report it"
             ),
         ));
     }
+    rows.refused = refused.count();
     // Nobody takes the last chunk only if the other end has failed, and it says why.
     let _ = chunks.hand_over();
-    Ok(refused)
+    Ok((refused, rows))
 }
 
 fn changed(path: &Path) -> Failure {

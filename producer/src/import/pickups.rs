@@ -15,7 +15,10 @@ use doorstep_contracts::{
 use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
 use jiff::{civil::DateTime, tz::Offset};
 
-use super::{mapping::Mapping, table::Row};
+use super::{
+    mapping::Mapping,
+    table::{Column, Row},
+};
 
 /// The state of an import of pick-ups.
 pub(crate) struct Pickups {
@@ -64,37 +67,66 @@ mod column {
     pub(super) struct Fix(pub(super) usize, pub(super) usize, pub(super) usize);
 }
 
+const fn named(name: &'static str) -> Column {
+    Column {
+        key: name,
+        name,
+        is_required: true,
+    }
+}
+
 impl Mapping for Pickups {
     const NAME: &'static str = "pickups";
-    const COLUMNS: &'static [&'static str] = &[
-        "order_id",
-        "region_id",
-        "city",
-        "courier_id",
-        "accept_time",
-        "time_window_start",
-        "time_window_end",
-        "lng",
-        "lat",
-        "aoi_id",
-        "aoi_type",
-        "pickup_time",
-        "pickup_gps_time",
-        "pickup_gps_lng",
-        "pickup_gps_lat",
-        "accept_gps_time",
-        "accept_gps_lng",
-        "accept_gps_lat",
-        "ds",
+    const UNIT: &'static str = "delivery";
+    const COLUMNS: &'static [Column] = &[
+        named("order_id"),
+        named("region_id"),
+        named("city"),
+        named("courier_id"),
+        named("accept_time"),
+        named("time_window_start"),
+        named("time_window_end"),
+        named("lng"),
+        named("lat"),
+        named("aoi_id"),
+        named("aoi_type"),
+        named("pickup_time"),
+        named("pickup_gps_time"),
+        named("pickup_gps_lng"),
+        named("pickup_gps_lat"),
+        named("accept_gps_time"),
+        named("accept_gps_lng"),
+        named("accept_gps_lat"),
+        named("ds"),
     ];
     const ONE_PER_ROW: &'static str = DeliveryAssigned::TYPE;
 
-    fn options(&self) -> String {
-        let Calendar { year, offset } = self.calendar;
-        format!("year={year} utc-offset-seconds={}", offset.seconds())
+    fn unit<'r>(&self, row: &'r Row<'_>) -> Result<&'r [u8], String> {
+        match row.bytes(column::ORDER_ID)? {
+            [] => Err("order_id is empty".to_owned()),
+            id => Ok(id),
+        }
     }
 
-    fn look_ahead(&mut self, _row: &Row<'_>) {}
+    fn normalise(&self, row: &Row<'_>, form: &mut Vec<u8>) -> Result<(), String> {
+        let id = DeliveryId::new(row.field(column::ORDER_ID)?).map_err(|e| e.to_string())?;
+        // What is no part of any event is no part of the form either, and the events are all that the row says.
+        let source = Source::new(Self::NAME).map_err(|e| e.to_string())?;
+        let fields = Fields {
+            row,
+            calendar: self.calendar,
+        };
+        for event in delivery(&fields, &source, &id)? {
+            form.extend_from_slice(event.id.as_str().as_bytes());
+            form.extend_from_slice(event.kind.as_str().as_bytes());
+            form.extend_from_slice(&event.data);
+        }
+        Ok(())
+    }
+
+    fn begin(&self, _units: HashMap<Box<[u8]>, u64>) -> Self {
+        Self::new(self.calendar)
+    }
 
     fn events(
         &mut self,
@@ -201,7 +233,7 @@ impl Fields<'_, '_> {
             "" => Ok(None),
             text => Label::new(text)
                 .map(Some)
-                .map_err(|e| format!("{}: {e}", Pickups::COLUMNS[column])),
+                .map_err(|e| format!("{}: {e}", Pickups::COLUMNS[column].name)),
         }
     }
 
@@ -211,7 +243,7 @@ impl Fields<'_, '_> {
         text.parse()
             .ok()
             .filter(|_| is_number)
-            .ok_or_else(|| format!("{} {text:?} is not a number", Pickups::COLUMNS[column]))
+            .ok_or_else(|| format!("{} {text:?} is not a number", Pickups::COLUMNS[column].name))
     }
 
     fn position(&self, lng: usize, lat: usize) -> Result<Position, String> {
@@ -256,7 +288,7 @@ impl Fields<'_, '_> {
     fn wrong_time(&self, column: usize, text: &str) -> String {
         format!(
             "{} {text:?} is not a time of {} of the form 05-01 07:59:00",
-            Pickups::COLUMNS[column],
+            Pickups::COLUMNS[column].name,
             self.calendar.year
         )
     }

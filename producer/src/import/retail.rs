@@ -6,17 +6,21 @@
 //!   with all its lines, once its last row has been read. Rows of an invoice need not be together, so the first reading counts them; what
 //!   is held in memory are the invoices that have begun and not ended. Its time, customer and country are its first row's.
 //! - Times have no zone in the file; they are taken as UTC. A customer `17850.0` is customer `17850`.
+//! - Columns may stand in any order and have other names, and numbers and dates come in the forms that `format` reads.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use doorstep_contracts::{
     CustomerId, InvoiceNo, Label, Line, Money, OrderPlaced, ReturnRecorded, Sku, StockAdjusted,
     StockReason,
 };
 use doorstep_event::{Contract, Event, MAX_DATA_BYTES, Sequence, Source, Subject, Timestamp};
-use jiff::{civil::DateTime, tz::Offset};
 
-use super::{mapping::Mapping, table::Row};
+use super::{
+    format::Format,
+    mapping::Mapping,
+    table::{Column, Row},
+};
 
 /// The room that an invoice's event needs besides its lines.
 const HEAD_BYTES: usize = 4096;
@@ -24,10 +28,48 @@ const HEAD_BYTES: usize = 4096;
 /// The state of an import of sales.
 #[derive(Default)]
 pub(crate) struct Retail {
+    reading: Reading,
     /// Invoices with rows to come. Names are bytes, compared as such.
     invoices: HashMap<Box<[u8]>, Invoice>,
     /// The streams of stock codes, and their next numbers.
     stock: HashMap<Sku, (Subject, Sequence)>,
+}
+
+/// The options that decide what a row says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// How numbers and dates are written.
+    pub(crate) format: Format,
+    /// The country of a row that names none.
+    pub(crate) country: Option<Label>,
+}
+
+/// The columns by name.
+mod column {
+    pub(super) const INVOICE: usize = 0;
+    pub(super) const SKU: usize = 1;
+    pub(super) const DESCRIPTION: usize = 2;
+    pub(super) const QUANTITY: usize = 3;
+    pub(super) const DATE: usize = 4;
+    pub(super) const PRICE: usize = 5;
+    pub(super) const CUSTOMER: usize = 6;
+    pub(super) const COUNTRY: usize = 7;
+}
+
+const fn required(key: &'static str, name: &'static str) -> Column {
+    Column {
+        key,
+        name,
+        is_required: true,
+    }
+}
+
+const fn optional(key: &'static str, name: &'static str) -> Column {
+    Column {
+        key,
+        name,
+        is_required: false,
+    }
 }
 
 #[derive(Default)]
@@ -58,33 +100,52 @@ struct Sale {
 
 impl Mapping for Retail {
     const NAME: &'static str = "retail";
-    const COLUMNS: &'static [&'static str] = &[
-        "InvoiceNo",
-        "StockCode",
-        "Description",
-        "Quantity",
-        "InvoiceDate",
-        "UnitPrice",
-        "CustomerID",
-        "Country",
+    const UNIT: &'static str = "invoice";
+    const COLUMNS: &'static [Column] = &[
+        required("invoice", "InvoiceNo"),
+        required("sku", "StockCode"),
+        optional("description", "Description"),
+        required("quantity", "Quantity"),
+        required("date", "InvoiceDate"),
+        required("price", "UnitPrice"),
+        optional("customer", "CustomerID"),
+        optional("country", "Country"),
     ];
     const ONE_PER_ROW: &'static str = StockAdjusted::TYPE;
 
-    fn options(&self) -> String {
-        String::new()
+    fn unit<'r>(&self, row: &'r Row<'_>) -> Result<&'r [u8], String> {
+        match row.bytes(column::INVOICE)? {
+            [] => Err("invoice number is empty".to_owned()),
+            no => Ok(no),
+        }
     }
 
-    fn look_ahead(&mut self, row: &Row<'_>) {
-        let Ok(no) = row.bytes(0) else { return };
-        match self.invoices.get_mut(no) {
-            Some(invoice) => invoice.rows_to_come += 1,
-            None => {
-                let invoice = Invoice {
-                    rows_to_come: 1,
-                    open: None,
-                };
-                self.invoices.insert(no.into(), invoice);
-            }
+    fn normalise(&self, row: &Row<'_>, form: &mut Vec<u8>) -> Result<(), String> {
+        let sale = self.reading.sale(row)?;
+        // A positive quantity on a cancellation is no sale either.
+        adjustment(&sale.no, sale.line.quantity)?;
+        let line = serde_json::to_string(&sale.line).map_err(|e| e.to_string())?;
+        let customer = sale.customer.as_ref().map_or("", CustomerId::as_str);
+        // The end of a line within a quoted field differs from system to system.
+        let line = line.replace(r"\r\n", r"\n");
+        form.extend_from_slice(
+            format!("{}|{}|{customer}|{}|{line}", sale.no, sale.at, sale.country).as_bytes(),
+        );
+        Ok(())
+    }
+
+    fn begin(&self, units: HashMap<Box<[u8]>, u64>) -> Self {
+        let invoices = units.into_iter().map(|(no, rows_to_come)| {
+            let invoice = Invoice {
+                rows_to_come,
+                open: None,
+            };
+            (no, invoice)
+        });
+        Self {
+            reading: self.reading.clone(),
+            invoices: invoices.collect(),
+            stock: HashMap::new(),
         }
     }
 
@@ -94,9 +155,9 @@ impl Mapping for Retail {
         row: &Row<'_>,
         events: &mut Vec<Event>,
     ) -> Result<(), String> {
-        // A row that has no invoice number was not counted, so it ends no invoice either.
-        let no = row.bytes(0)?;
-        let imported = read_sale(row).and_then(|sale| self.take(source, sale, events));
+        let no = self.unit(row)?;
+        let sale = self.reading.sale(row);
+        let imported = sale.and_then(|sale| self.take(source, sale, events));
         // Refused or not, the row is no longer to come.
         let closed = self.row_has_come(no);
         if let Some(invoice) = closed {
@@ -111,6 +172,14 @@ impl Mapping for Retail {
 }
 
 impl Retail {
+    /// An import that reads rows in this way.
+    pub(crate) fn new(reading: Reading) -> Self {
+        Self {
+            reading,
+            ..Self::default()
+        }
+    }
+
     /// Takes a sale into its invoice and moves the stock: both or nothing.
     fn take(&mut self, source: &Source, sale: Sale, events: &mut Vec<Event>) -> Result<(), String> {
         let Sale {
@@ -239,43 +308,45 @@ fn adjustment(no: &InvoiceNo, quantity: i64) -> Result<StockAdjusted, String> {
     })
 }
 
-fn read_sale(row: &Row<'_>) -> Result<Sale, String> {
-    let column = |i: usize| Retail::COLUMNS[i];
-    let optional = |i: usize| row.field(i).map(|text| (!text.is_empty()).then_some(text));
-    let quantity = row.field(3)?;
-    let line = Line::new(
-        Sku::new(row.field(1)?).map_err(|e| e.to_string())?,
-        optional(2)?.map(str::to_owned),
-        quantity
-            .parse()
-            .map_err(|_| format!("Quantity {quantity:?} is not a whole number"))?,
-        row.field(5)?
-            .parse()
-            .map_err(|e| format!("{}: {e}", column(5)))?,
-    )
-    .map_err(|e| e.to_string())?;
-    line.check()?;
-    let customer = optional(6)?
-        .map(|text| CustomerId::new(text.strip_suffix(".0").unwrap_or(text)))
-        .transpose()
-        .map_err(|e| format!("{}: {e}", column(6)))?;
-    Ok(Sale {
-        no: InvoiceNo::new(row.field(0)?).map_err(|e| e.to_string())?,
-        at: read_time(row.field(4)?)?,
-        customer,
-        country: Label::new(row.field(7)?).map_err(|e| format!("{}: {e}", column(7)))?,
-        line,
-    })
-}
-
-/// Reads `2010-12-01 08:26:00`, in UTC.
-fn read_time(text: &str) -> Result<Timestamp, String> {
-    let wrong = || format!("InvoiceDate {text:?} is not of the form 2010-12-01 08:26:00");
-    if text.len() != "2010-12-01 08:26:00".len() {
-        return Err(wrong());
+impl Reading {
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// Names the field that cannot be read.
+    fn sale(&self, row: &Row<'_>) -> Result<Sale, String> {
+        let named = |i: usize, e: &dyn fmt::Display| format!("{}: {e}", Retail::COLUMNS[i].name);
+        let optional = |i: usize| row.field(i).map(|text| (!text.is_empty()).then_some(text));
+        let quantity = self.format.whole_number(row.field(column::QUANTITY)?);
+        let quantity = quantity.map_err(|e| named(column::QUANTITY, &e))?;
+        let price = self.format.number(row.field(column::PRICE)?);
+        let price = price.map_err(|e| named(column::PRICE, &e))?;
+        let line = Line::new(
+            Sku::new(row.field(column::SKU)?).map_err(|e| e.to_string())?,
+            optional(column::DESCRIPTION)?.map(str::to_owned),
+            quantity,
+            price.parse().map_err(|e| named(column::PRICE, &e))?,
+        )
+        .map_err(|e| e.to_string())?;
+        line.check()?;
+        let customer = optional(column::CUSTOMER)?
+            .map(|text| CustomerId::new(text.strip_suffix(".0").unwrap_or(text)))
+            .transpose()
+            .map_err(|e| named(column::CUSTOMER, &e))?;
+        let at = self.format.time(row.field(column::DATE)?);
+        let country = match (optional(column::COUNTRY)?, &self.country) {
+            (None, Some(country)) => country.clone(),
+            (text, _) => {
+                Label::new(text.unwrap_or_default()).map_err(|e| named(column::COUNTRY, &e))?
+            }
+        };
+        Ok(Sale {
+            no: InvoiceNo::new(row.field(column::INVOICE)?).map_err(|e| e.to_string())?,
+            at: at.map_err(|e| named(column::DATE, &e))?,
+            customer,
+            country,
+            line,
+        })
     }
-    let time: DateTime = text.parse().map_err(|_| wrong())?;
-    Offset::UTC.to_timestamp(time).map_err(|_| wrong())
 }
 
 /// The number after this one. Files with 2^63 rows do not exist.

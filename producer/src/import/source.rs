@@ -1,35 +1,46 @@
-//! The source of an import's events.
+//! The sources of an import's events.
 //!
-//! Whoever numbers has a source of its own, and an import numbers by what it reads. So its source is named after just that: the kind of
-//! file, the SHA-256 of the unpacked content, and the options that shape events. The same import run again has the same source and
-//! changes nothing; another content or other options number a stream of their own. A file that grows keeps its source under a name
-//! that its owner gives: then rows may only be added at the end, whole invoices at a time, and options must stay as they are.
+//! An import numbers by what it reads, so a source is named after just that: the kind of file, and the SHA-256 of its rows in one form,
+//! however the file wrote them. The same rows imported again have the same source and change nothing; other rows number streams of their
+//! own. A data set that its owner names keeps one source: rows may only be added at its end, whole units at a time.
 
 use doorstep_event::{AttributeError, Source};
 use sha2::{Digest, Sha256};
 
-use super::{input::Fingerprint, mapping::Mapping};
+use super::mapping::Mapping;
 
 /// Counts the ways in which rows became events. A new one makes other events, and so needs other sources.
-const MAPPING_VERSION: u32 = 1;
+const MAPPING_VERSION: u32 = 2;
 
-/// The source of events from that content: `import/KIND/HASH`, or `import/KIND/dataset/NAME` for a named data set.
+/// The rows of a source, as they are read.
+pub(crate) struct Rows(Sha256);
+
+impl Rows {
+    /// No rows of that kind yet.
+    pub(crate) fn new<M: Mapping>() -> Self {
+        Self(Sha256::new().chain_update(format!("{} {MAPPING_VERSION}", M::NAME)))
+    }
+
+    /// Adds a row by its digest.
+    pub(crate) fn add(&mut self, digest: &[u8; 32]) {
+        self.0.update(digest);
+    }
+
+    /// The source of these rows: `import/KIND/HASH`.
+    ///
+    /// # Errors
+    /// None in fact: the name always fits.
+    pub(crate) fn source<M: Mapping>(self) -> Result<Source, AttributeError> {
+        let hash: [u8; 32] = self.0.finalize().into();
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Source::new(format!("import/{}/{hex}", M::NAME))
+    }
+}
+
+/// The source of a named data set: `import/KIND/dataset/NAME`.
 ///
 /// # Errors
 /// The name does not fit a source.
-pub(crate) fn of<M: Mapping>(
-    mapping: &M,
-    dataset: Option<&str>,
-    content: Fingerprint,
-) -> Result<Source, AttributeError> {
-    let kind = M::NAME;
-    if let Some(name) = dataset {
-        return Source::new(format!("import/{kind}/dataset/{name}"));
-    }
-    let mut hash = Sha256::new();
-    hash.update(content);
-    hash.update(format!("{kind} {MAPPING_VERSION} {}", mapping.options()));
-    let hash: [u8; 32] = hash.finalize().into();
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Source::new(format!("import/{kind}/{hex}"))
+pub(crate) fn of_dataset<M: Mapping>(name: &str) -> Result<Source, AttributeError> {
+    Source::new(format!("import/{}/dataset/{name}", M::NAME))
 }

@@ -1,8 +1,9 @@
 //! A table in CSV, row by row: with true line numbers, in bounded memory, and with an end that is known to be one.
 //!
-//! The line of a row is the line that it begins on, the header being line 1; a quoted field may span several.
+//! The line of a row is the line that it begins on, the header being line 1; a quoted field may span several. The header says in which
+//! order the columns stand, and which delimiter separates them.
 
-use csv_core::{ReadRecordResult, Reader};
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use doorstep_program::{Failure, Reason};
 
 use super::input::{Bytes, Fingerprint, Input};
@@ -11,12 +12,45 @@ use super::input::{Bytes, Fingerprint, Input};
 const MAX_ROW_BYTES: usize = 1024 * 1024;
 /// The most fields of one row, well above any table read here.
 const MAX_FIELDS: usize = 1024;
+/// The delimiters that a header is tried with, in this order.
+const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+
+/// A column that a kind of file has.
+#[derive(Debug)]
+pub(crate) struct Column {
+    /// The name of the column in options.
+    pub(crate) key: &'static str,
+    /// The name in the header, unless an option says another.
+    pub(crate) name: &'static str,
+    /// Whether a file without the column is refused; otherwise its fields are empty.
+    pub(crate) is_required: bool,
+}
+
+/// How the file at hand writes its table.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layout {
+    /// The delimiter; found by the header if `None`.
+    pub(crate) delimiter: Option<u8>,
+    /// Header names of the file by the index of the column that they stand for.
+    pub(crate) names: Vec<(usize, String)>,
+}
+
+impl Layout {
+    fn name<'l>(&'l self, columns: &'static [Column], index: usize) -> &'l str {
+        let own = self.names.iter().find(|(column, _)| *column == index);
+        own.map_or(columns[index].name, |(_, name)| name)
+    }
+}
 
 /// A table with known columns.
 pub(crate) struct Table<'i> {
     input: &'i Input,
     bytes: Bytes,
-    columns: &'static [&'static str],
+    columns: &'static [Column],
+    /// The field of a row that each column stands in.
+    fields: Vec<Option<usize>>,
+    /// The number of fields in the header.
+    width: usize,
     parser: Reader,
     /// The line that the next byte is on.
     line: u64,
@@ -30,53 +64,48 @@ pub(crate) struct Row<'t> {
     pub(crate) line: u64,
     text: &'t [u8],
     ends: &'t [usize],
-    columns: &'static [&'static str],
+    columns: &'static [Column],
+    fields: &'t [Option<usize>],
     defect: Option<String>,
 }
 
 impl<'i> Table<'i> {
-    /// Starts to read the input as a table and checks its header.
+    /// Starts to read the input as a table and reads its header.
     ///
     /// # Errors
-    /// The input cannot be read, is empty, or has other columns.
+    /// The input cannot be read, is empty, or lacks a column.
     pub(crate) fn open(
         input: &'i Input,
-        columns: &'static [&'static str],
+        columns: &'static [Column],
+        layout: &Layout,
     ) -> Result<Self, Failure> {
-        let mut table = Self {
+        let mut bytes = input.read()?;
+        let header = read_header(input, &mut bytes)?;
+        let delimiters = layout
+            .delimiter
+            .map_or(DELIMITERS.to_vec(), |delimiter| vec![delimiter]);
+        let read = |delimiter| Header::read(&header, delimiter, columns, layout);
+        let found = delimiters.iter().copied().map(read).find(Header::is_whole);
+        let Some(found) = found else {
+            // The delimiter that separates most is the one that was meant.
+            let mut tried: Vec<_> = delimiters.into_iter().map(read).collect();
+            tried.sort_by_key(|header| header.names.len());
+            return Err(tried.pop().map_or_else(
+                || Failure::new(Reason::Internal, "no delimiter to try"),
+                |header| header.failure(input, columns, layout),
+            ));
+        };
+        Ok(Self {
             input,
-            bytes: input.read()?,
+            bytes,
             columns,
-            parser: Reader::new(),
-            line: 1,
+            width: found.names.len(),
+            parser: ReaderBuilder::new().delimiter(found.delimiter).build(),
+            fields: found.fields,
+            line: 2,
             text: vec![0; 4096],
             ends: vec![0; 64],
-        };
-        table.check_header()?;
-        Ok(table)
-    }
-
-    fn check_header(&mut self) -> Result<(), Failure> {
-        let wrong = |text: String| Failure::new(Reason::Data, text);
-        let path = self.input.path().display();
-        let columns = self.columns;
-        let Some(header) = self.next()? else {
-            return Err(wrong(format!("{path} is empty")));
-        };
-        let found: Vec<String> = header.fields().map(text_of).collect();
-        // A byte order mark is no part of the first column's name.
-        let named = |(i, name): (usize, &String)| match i {
-            0 => name.trim_start_matches('\u{feff}') == columns[0],
-            _ => columns.get(i) == Some(&name.as_str()),
-        };
-        if found.len() == columns.len() && found.iter().enumerate().all(named) {
-            return Ok(());
-        }
-        let found: String = found.join(",").chars().take(200).collect();
-        Err(wrong(format!(
-            "{path} has other columns: expected {:?}, found {found:?}",
-            columns.join(",")
-        )))
+        })
     }
 
     /// The next row; `None` once the input has come to a proper end.
@@ -122,7 +151,7 @@ impl<'i> Table<'i> {
                 ReadRecordResult::End => return Ok(None),
                 ReadRecordResult::Record => {
                     // A row that only the end of the input has ended, in an open quote or with columns missing, was cut off.
-                    if is_end && (quotes % 2 == 1 || fields < self.columns.len()) {
+                    if is_end && (quotes % 2 == 1 || fields < self.width) {
                         return Err(self.cut_off(line));
                     }
                     break;
@@ -132,19 +161,17 @@ impl<'i> Table<'i> {
         let defect = if is_too_long {
             fields = 0;
             Some("the row is above 1 MiB, perhaps a quote in it is not closed".to_owned())
-        } else if fields == self.columns.len() {
+        } else if fields == self.width {
             None
         } else {
-            Some(format!(
-                "the row has {fields} columns, not {}",
-                self.columns.len()
-            ))
+            Some(format!("the row has {fields} columns, not {}", self.width))
         };
         Ok(Some(Row {
             line,
             text: &self.text[..text_len],
             ends: &self.ends[..fields],
             columns: self.columns,
+            fields: &self.fields,
             defect,
         }))
     }
@@ -206,7 +233,7 @@ impl Row<'_> {
     /// Says why the row has no such field: another number of columns, too long, not UTF-8.
     pub(crate) fn field(&self, column: usize) -> Result<&str, String> {
         std::str::from_utf8(self.bytes(column)?)
-            .map_err(|_| format!("{} is not UTF-8", self.columns[column]))
+            .map_err(|_| format!("{} is not UTF-8", self.columns[column].name))
     }
 
     /// The field in that column, as it is.
@@ -216,12 +243,129 @@ impl Row<'_> {
     pub(crate) fn bytes(&self, column: usize) -> Result<&[u8], String> {
         match &self.defect {
             Some(defect) => Err(defect.clone()),
-            None => {
-                let start = column.checked_sub(1).map_or(0, |before| self.ends[before]);
-                Ok(&self.text[start..self.ends[column]])
-            }
+            None => Ok(self.fields[column].map_or(b"", |field| {
+                let start = field.checked_sub(1).map_or(0, |before| self.ends[before]);
+                &self.text[start..self.ends[field]]
+            })),
         }
     }
+}
+
+/// The header, read with one delimiter.
+struct Header {
+    delimiter: u8,
+    names: Vec<String>,
+    fields: Vec<Option<usize>>,
+    missing: Vec<usize>,
+    twice: Vec<usize>,
+}
+
+impl Header {
+    fn read(text: &[u8], delimiter: u8, columns: &'static [Column], layout: &Layout) -> Self {
+        let names = header_names(text, delimiter);
+        let (mut fields, mut missing, mut twice) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, column) in columns.iter().enumerate() {
+            let wanted = layout.name(columns, index);
+            let is_named = layout.names.iter().any(|(named, _)| *named == index);
+            let mut places = names
+                .iter()
+                .enumerate()
+                .filter(|(_, name)| **name == wanted);
+            let place = places.next().map(|(place, _)| place);
+            if place.is_none() && (column.is_required || is_named) {
+                missing.push(index);
+            }
+            if places.next().is_some() {
+                twice.push(index);
+            }
+            fields.push(place);
+        }
+        Self {
+            delimiter,
+            names,
+            fields,
+            missing,
+            twice,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.twice.is_empty()
+    }
+
+    fn failure(self, input: &Input, columns: &'static [Column], layout: &Layout) -> Failure {
+        let list = |indices: &[usize]| -> String {
+            let names: Vec<_> = indices.iter().map(|i| layout.name(columns, *i)).collect();
+            names.join(", ")
+        };
+        let found: String = self.names.join(", ").chars().take(200).collect();
+        let path = input.path().display();
+        let text = if let Some(twice) = self.twice.first() {
+            format!(
+                "{path} has the column {} more than once: rename the one that is not meant",
+                layout.name(columns, *twice)
+            )
+        } else {
+            let key = self.missing.first().map_or("", |i| columns[*i].key);
+            format!(
+                "{path} has other columns: {} is missing, found {found}; say what a column is called in this file with --columns {key}=NAME",
+                list(&self.missing)
+            )
+        };
+        Failure::new(Reason::Data, text)
+    }
+}
+
+/// The names in a header: without a byte order mark, and without spaces around them.
+fn header_names(text: &[u8], delimiter: u8) -> Vec<String> {
+    let mut parser = ReaderBuilder::new().delimiter(delimiter).build();
+    let mut fields = vec![0; text.len() + 1];
+    let mut ends = vec![0; MAX_FIELDS];
+    let (result, _, written, mut count) = parser.read_record(text, &mut fields, &mut ends);
+    if result == ReadRecordResult::InputEmpty {
+        // No line end follows, so the parser has to be told that the header is over.
+        let (_, _, _, last) = parser.read_record(b"", &mut fields[written..], &mut ends[count..]);
+        count += last;
+    }
+    let mut start = 0;
+    ends[..count]
+        .iter()
+        .map(|end| {
+            let name = text_of(&fields[start..*end]);
+            start = *end;
+            name.trim_start_matches('\u{feff}').trim().to_owned()
+        })
+        .collect()
+}
+
+/// The first line that is not blank, with its line end.
+fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, Failure> {
+    let mut header = Vec::new();
+    loop {
+        let packing = bytes.packing();
+        let part = bytes.peek().map_err(|e| input.failed(&e, packing))?;
+        if part.is_empty() {
+            break;
+        }
+        let end = part.iter().position(|b| *b == b'\n');
+        let part = &part[..end.map_or(part.len(), |end| end + 1)];
+        header.extend_from_slice(part);
+        let used = part.len();
+        bytes.consume(used);
+        if end.is_some() || header.len() > MAX_ROW_BYTES {
+            break;
+        }
+    }
+    if header.iter().all(u8::is_ascii_whitespace) {
+        return Err(Failure::new(
+            Reason::Data,
+            format!(
+                "{} is empty, or its first line is: a table begins with the names of its columns",
+                input.path().display()
+            ),
+        ));
+    }
+    Ok(header)
 }
 
 /// A field as text for people, whatever it holds.
