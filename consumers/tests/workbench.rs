@@ -128,6 +128,7 @@ fn event(letter: &str) -> Event {
         subject: Subject::new(format!("stock/{letter}")).unwrap(),
         time: None,
         sequence: Sequence::new(1),
+        epoch: None,
         traceparent: None,
         data: BAD.into(),
     }

@@ -183,6 +183,7 @@ mod tests {
             subject: Subject::new("order/1").unwrap(),
             time: None,
             sequence: None,
+            epoch: None,
             traceparent: None,
             data: "{}".into(),
         }

@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc};
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
-    Usage,
+    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, OwnEpochs, Store, StoreError, StreamRow,
+    Summary, Usage,
 };
 use tokio::sync::watch;
 
@@ -134,6 +134,7 @@ impl<S: Store> Store for FaultyStore<S> {
         fn prune_replies(&self, older_than: Timestamp, limit: usize) -> u64;
         fn usage(&self) -> Usage;
         fn summary(&self, now: Timestamp) -> Summary;
+        fn epochs(&self) -> OwnEpochs;
         fn streams(&self, after: Option<StreamKey>, limit: usize) -> Vec<StreamRow>;
     }
 }

@@ -81,6 +81,7 @@ mod tests {
             subject,
             time: None,
             sequence: Some(Sequence::FIRST),
+            epoch: None,
             traceparent: None,
             data: data.to_owned().into(),
         }

@@ -4,6 +4,8 @@ use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::MAX_EPOCH_BYTES;
+
 /// The most bytes that an attribute may have: AMQP's short strings (message id, routing key) hold no more.
 const MAX_BYTES: usize = 255;
 
@@ -43,6 +45,14 @@ pub enum AttributeError {
     /// The sequence is not a whole number from 1.
     #[error("sequence {0:?} is not a whole number from 1")]
     SequenceForm(String),
+    /// The epoch is not a counter and a random part.
+    #[error(
+        "epoch {0:?} is not of the form COUNTER-RANDOM, a number from 1 and 16 hexadecimal digits, such as 17-9f3a6c2b81d4e07a"
+    )]
+    EpochForm(String),
+    /// The epoch is longer than any.
+    #[error("epoch has {0} bytes, at most {MAX_EPOCH_BYTES} are an epoch")]
+    TooLongEpoch(usize),
 }
 
 fn check(name: &'static str, value: &str) -> Result<(), AttributeError> {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::{
-    AttributeError, Contract, ContractError, EventId, EventType, Sequence, Source, StreamKey,
-    Subject,
+    AttributeError, Contract, ContractError, Epoch, EventId, EventType, Sequence, Source,
+    StreamKey, Subject,
 };
 
 /// The most bytes of data that an event may carry: 1 MiB. What is larger travels by claim check.
@@ -26,6 +26,8 @@ pub struct Event {
     pub time: Option<Timestamp>,
     /// Its number in its stream; without one there is no order, and it is told apart by its id alone.
     pub sequence: Option<Sequence>,
+    /// The epoch of the store that numbered it; none where its source has no store.
+    pub epoch: Option<Epoch>,
     /// W3C trace context, handed through unread.
     pub traceparent: Option<String>,
     /// The data, in JSON.
@@ -58,6 +60,7 @@ impl Event {
             subject: subject.clone(),
             time: Some(time),
             sequence: Some(sequence),
+            epoch: None,
             traceparent: None,
             data: data.into(),
         })

@@ -6,7 +6,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::{AttributeError, Event, EventId, EventType, MAX_DATA_BYTES, Sequence, Source, Subject};
+use crate::{
+    AttributeError, Epoch, Event, EventId, EventType, MAX_DATA_BYTES, Sequence, Source, Subject,
+};
 
 /// The version of the CloudEvents specification that Doorstep writes, and the only one it reads.
 pub const SPEC_VERSION: &str = "1.0";
@@ -27,6 +29,8 @@ pub const HEADER_SUBJECT: &str = "cloudEvents:subject";
 pub const HEADER_TIME: &str = "cloudEvents:time";
 /// Header of [`Event::sequence`]: the CloudEvents sequence extension asks for text that sorts, hence 20 digits with leading zeros.
 pub const HEADER_SEQUENCE: &str = "cloudEvents:sequence";
+/// Header of [`Event::epoch`], an extension of Doorstep's own.
+pub const HEADER_EPOCH: &str = "cloudEvents:epoch";
 /// Header of the CloudEvents partitioning extension.
 pub const HEADER_PARTITION_KEY: &str = "cloudEvents:partitionkey";
 /// Header of the W3C trace context.
@@ -52,6 +56,9 @@ pub fn write(event: &Event) -> Vec<(&'static str, String)> {
     if let Some(sequence) = event.sequence {
         headers.push((HEADER_SEQUENCE, format!("{:020}", sequence.get())));
     }
+    if let Some(epoch) = event.epoch {
+        headers.push((HEADER_EPOCH, epoch.to_string()));
+    }
     if let Some(traceparent) = &event.traceparent {
         headers.push((HEADER_TRACEPARENT, traceparent.clone()));
     }
@@ -75,6 +82,8 @@ pub struct Raw<'a> {
     pub time: Option<Cow<'a, str>>,
     /// [`HEADER_SEQUENCE`].
     pub sequence: Option<Cow<'a, str>>,
+    /// [`HEADER_EPOCH`].
+    pub epoch: Option<Cow<'a, str>>,
     /// [`HEADER_TRACEPARENT`].
     pub traceparent: Option<Cow<'a, str>>,
 }
@@ -144,6 +153,9 @@ impl Reader {
                 str::parse::<Sequence>,
             ),
         };
+        let epoch = raw
+            .epoch
+            .and_then(|text| take(&mut defects, HEADER_EPOCH, Some(text), str::parse::<Epoch>));
         let time = raw.time.and_then(|text| match text.parse() {
             Ok(time) => Some(time),
             Err(_) => {
@@ -179,6 +191,7 @@ impl Reader {
             subject,
             time,
             sequence,
+            epoch,
             traceparent: raw.traceparent.map(Cow::into_owned),
             data: body,
         };
@@ -240,6 +253,7 @@ mod tests {
             subject: Subject::new("order/1").unwrap(),
             time: Some("2026-11-23T10:00:00.25Z".parse().unwrap()),
             sequence: Sequence::new(7),
+            epoch: Epoch::new(3, 0xfeed),
             traceparent: None,
             data: Bytes::from_static(b"{}"),
         }
@@ -256,6 +270,7 @@ mod tests {
                 HEADER_SUBJECT => &mut raw.subject,
                 HEADER_TIME => &mut raw.time,
                 HEADER_SEQUENCE => &mut raw.sequence,
+                HEADER_EPOCH => &mut raw.epoch,
                 HEADER_TRACEPARENT => &mut raw.traceparent,
                 _ => continue,
             };
@@ -291,7 +306,9 @@ mod tests {
         with_other_version.spec_version = Some("2.0".into());
         let mut off_subject = raw(&event());
         off_subject.kind = Some("stock.adjusted.v1".into());
-        for raw in [without_type, with_other_version, off_subject] {
+        let mut off_epoch = raw(&event());
+        off_epoch.epoch = Some("3".into());
+        for raw in [without_type, with_other_version, off_subject, off_epoch] {
             match read(raw, event().data) {
                 Read::Spoiled(spoiled, defect) => {
                     assert_eq!(spoiled.stream(), event().stream());

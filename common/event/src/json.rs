@@ -39,6 +39,8 @@ struct Line<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sequence: Option<Number>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     datacontenttype: Option<String>,
@@ -83,6 +85,7 @@ pub fn read(line: &str) -> Result<Event, JsonError> {
         subject: line.subject,
         time: line.time,
         sequence,
+        epoch: line.epoch.map(|text| text.parse()).transpose()?,
         traceparent: line.traceparent,
         data: Bytes::copy_from_slice(data.as_bytes()),
     })
@@ -104,6 +107,7 @@ pub fn write(event: &Event) -> Result<String, JsonError> {
         sequence: event
             .sequence
             .map(|n| Number::Text(format!("{:020}", n.get()))),
+        epoch: event.epoch.map(|epoch| epoch.to_string()),
         traceparent: event.traceparent.clone(),
         datacontenttype: None,
         data,
@@ -114,12 +118,13 @@ pub fn write(event: &Event) -> Result<String, JsonError> {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"specversion":"1.0","id":"a","source":"shop","type":"order.placed.v1","subject":"order/1","sequence":3,"data":{"total":"1.10"},"color":"red"}"#;
+    const LINE: &str = r#"{"specversion":"1.0","id":"a","source":"shop","type":"order.placed.v1","subject":"order/1","sequence":3,"epoch":"2-00000000000000ab","data":{"total":"1.10"},"color":"red"}"#;
 
     #[test]
     fn a_line_is_read_and_written_back() {
         let event = read(LINE).unwrap();
         assert_eq!(event.sequence, Sequence::new(3));
+        assert_eq!(event.epoch, crate::Epoch::new(2, 0xab));
         assert_eq!(&event.data[..], br#"{"total":"1.10"}"#);
         assert_eq!(read(&write(&event).unwrap()).unwrap(), event);
     }
@@ -131,6 +136,7 @@ mod tests {
             ("order.placed.v1", "stock.adjusted.v1", "does not belong"),
             ("\"sequence\":3", "\"sequence\":0", "whole number"),
             ("\"sequence\":3", "\"sequence\":\"x\"", "whole number"),
+            ("\"2-", "\"0-", "COUNTER-RANDOM"),
             ("\"data\"", "\"date\"", "missing field `data`"),
         ] {
             let error = read(&LINE.replace(from, to)).unwrap_err().to_string();

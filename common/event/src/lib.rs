@@ -5,6 +5,7 @@
 //! - [`Event`]: a fact with its CloudEvents 1.0 attributes and its data in JSON.
 //! - [`Source`], [`Subject`], [`Sequence`]: who numbered it, what it is about, and its number there. A *stream* is the events of
 //!   one source about one subject, see [`StreamKey`].
+//! - [`Epoch`]: one start of the store that numbered an event.
 //! - [`Contract`]: the tie between a Rust type and a versioned event type such as `order.placed.v1`.
 //! - [`Request`], [`RequestContract`]: what is asked of a role over RPC, as a command or a query, and its reply.
 //! - [`headers`]: CloudEvents in binary mode, as pairs of header and value.
@@ -12,6 +13,7 @@
 
 mod attributes;
 mod contract;
+mod epoch;
 mod event;
 pub mod headers;
 pub mod json;
@@ -21,6 +23,7 @@ pub use attributes::{
     AttributeError, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject,
 };
 pub use contract::{Contract, ContractError};
+pub use epoch::{Epoch, MAX_EPOCH_BYTES};
 pub use event::{Event, MAX_DATA_BYTES};
 pub use jiff::Timestamp;
 pub use request::{Act, Answer, Refused, Repeats, Request, RequestContract};

@@ -130,6 +130,7 @@ fn event(number: usize) -> Anything<Event> {
         subject,
         time: Some("2026-11-23T10:00:00.25Z".parse()?),
         sequence: Some(sequence),
+        epoch: None,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         data: Bytes::from(format!("{{\"text\":\"{}\"}}", "x".repeat(289))),
     })

@@ -181,6 +181,7 @@ fn event(stream: StreamKey, sequence: u64) -> Result<Event> {
         subject: stream.subject,
         time: Some(now()?),
         sequence: Some(sequence),
+        epoch: None,
         traceparent: None,
         data: Bytes::from(vec![b'x'; 300]),
     })

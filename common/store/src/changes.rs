@@ -1,10 +1,13 @@
 //! What is written to a store.
 
 use bytes::Bytes;
-use doorstep_event::{Event, EventId, EventType, RequestId, Source, StreamKey, Subject, Timestamp};
+use doorstep_event::{
+    Epoch, Event, EventId, EventType, RequestId, Source, StreamKey, Subject, Timestamp,
+};
 
 use crate::{
     audit::{AUDIT_MOST, NewAudit},
+    epochs::RestoredChange,
     rows::{
         DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, HeldRow, OutboxId, OutboxKind,
         RequestHash, RowRef, Tally, Usage, UsageOf,
@@ -52,6 +55,10 @@ pub struct Changes {
     pub paid: Vec<OutboxId>,
     /// Outbox rows that could not be paid yet. One that is no longer there is no conflict.
     pub unpaid: Vec<OutboxRetry>,
+    /// Begins an epoch of the store, with this random part: see [`crate::begin_epoch`].
+    pub begin_epoch: Option<u64>,
+    /// Marks the store as restored, or removes the mark.
+    pub restored: Option<RestoredChange>,
     /// What to add to the tally.
     pub tally: Tally,
     /// Records of what operators have done.
@@ -83,6 +90,8 @@ impl Changes {
             outbox: Vec::new(),
             paid: Vec::new(),
             unpaid: Vec::new(),
+            begin_epoch: None,
+            restored: None,
             tally: Tally::default(),
             audit: Vec::new(),
             audit_most: AUDIT_MOST,
@@ -110,6 +119,8 @@ impl Changes {
             || !self.outbox.is_empty()
             || !self.paid.is_empty()
             || !self.unpaid.is_empty()
+            || self.begin_epoch.is_some()
+            || self.restored.is_some()
             || self.tally != Tally::default()
             || !self.audit.is_empty()
     }
@@ -314,6 +325,7 @@ impl NewScheduled {
                 subject: self.subject,
                 time: Some(self.due),
                 sequence: None,
+                epoch: None,
                 traceparent: self.traceparent,
                 data: self.data,
             },
@@ -361,4 +373,6 @@ pub struct Written {
     pub usage: Usage,
     /// How many of [`Changes::dead_if_absent`] were not there before.
     pub buried: u64,
+    /// The epoch that was begun, if one was.
+    pub epoch: Option<Epoch>,
 }

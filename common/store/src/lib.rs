@@ -13,6 +13,7 @@
 
 mod audit;
 mod changes;
+mod epochs;
 pub mod memory;
 mod mint;
 mod originals;
@@ -26,6 +27,7 @@ pub use changes::{
     NewOutbox, NewReply, NewScheduled, OutboxRetry, OutgoingChange, StreamChange, StreamState,
     TrialChange, Written,
 };
+pub use epochs::{MAX_OWN_EPOCHS, OwnEpoch, OwnEpochs, Restored, RestoredChange, begin_epoch};
 pub use memory::MemoryStore;
 pub use rows::{
     Ask, DeadFilter, DeadGroup, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId,
@@ -75,6 +77,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     ///   request id) that is there already, are a conflict. What the same changes release makes room first;
     /// - what is scheduled is released and put off like what is held; put off, it is held from then on;
     /// - a dead letter of an event whose dead letter the same changes settle as gone takes over the body that first came;
+    /// - an epoch that is begun is the latest one already for what the same changes number;
+    /// - an event of the outbox that has a sequence and no epoch gets the latest epoch;
     /// - when more is recorded than [`Changes::audit_most`] allows, the oldest records go.
     fn commit(&self, changes: Changes) -> impl Future<Output = Result<Commit, StoreError>> + Send;
 
@@ -182,6 +186,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Counts of everything, for status and for deciding whether a role is idle.
     fn summary(&self, now: Timestamp) -> impl Future<Output = Result<Summary, StoreError>> + Send;
+
+    /// The store's own epochs, the newest first.
+    fn epochs(&self) -> impl Future<Output = Result<OwnEpochs, StoreError>> + Send;
 
     /// All streams of which the store knows something, in pages by key, for tests and for looking things up.
     fn streams(

@@ -11,6 +11,8 @@ use doorstep_event::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::Restored;
+
 /// A store's own handle on a row, so that writing it again needs no look-up. Means nothing to anyone else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowRef(pub(crate) i64);
@@ -441,6 +443,8 @@ pub struct Summary {
     pub oldest_outbox_ms: Option<u64>,
     /// Age of the oldest held event in milliseconds.
     pub oldest_held_ms: Option<u64>,
+    /// The mark of a store that was restored from a backup or copied; `null` otherwise.
+    pub restored: Option<Restored>,
 }
 
 /// How many outbox rows that were tried in vain before a turn of `limit` rows takes, where so many of them and of the others are due.

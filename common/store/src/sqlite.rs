@@ -11,6 +11,7 @@ mod columns;
 mod commit;
 mod db;
 mod dead;
+mod epochs;
 mod error;
 mod file;
 mod glance;
@@ -38,8 +39,8 @@ use self::{
 };
 use crate::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, Store, StoreError, StreamRow, Summary,
-    Usage,
+    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, OwnEpochs, Store, StoreError, StreamRow,
+    Summary, Usage,
 };
 
 /// A store in an SQLite file. Clones share its connections, which close with the last of them.
@@ -336,6 +337,10 @@ impl Store for SqliteStore {
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
         self.reader.run(move |db| scan::summary(db, now)).await
+    }
+
+    async fn epochs(&self) -> Result<OwnEpochs, StoreError> {
+        self.reader.run(epochs::own_epochs).await
     }
 
     async fn streams(

@@ -224,6 +224,7 @@ fn unnumbered(emitted: &Emit, sequence: Option<Sequence>, time: Timestamp) -> Ev
         subject: emitted.subject().clone(),
         time: Some(time),
         sequence,
+        epoch: None,
         traceparent: None,
         data: Bytes::copy_from_slice(emitted.data()),
     }

@@ -192,6 +192,7 @@ pub fn kind_of_event(kind: &str, key: &str, sequence: u64) -> Event {
         subject,
         time: Some("2026-11-23T10:00:00.25Z".parse().unwrap()),
         sequence: Some(sequence),
+        epoch: None,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         data: Bytes::from_static(b"{\"n\":1}"),
     }

@@ -35,6 +35,7 @@ pub(super) fn decode(reader: &mut Reader, received: Received) -> Delivery {
                 "subject" => &mut raw.subject,
                 "time" => &mut raw.time,
                 "sequence" => &mut raw.sequence,
+                "epoch" => &mut raw.epoch,
                 _ => continue,
             };
             *slot = text(value);

@@ -1,6 +1,6 @@
 //! How much of a frame the headers of our messages may take: unlike a body, they are not split over several.
 
-use doorstep_event::headers;
+use doorstep_event::{MAX_EPOCH_BYTES, headers};
 
 /// The most that any message's headers take, in a frame: those of a dead letter, which hold its event's headers and a few more.
 pub(crate) const NEEDED: u32 = (FRAME + EVENT_HEADERS + DEAD_LETTER + BROKER) as u32;
@@ -24,6 +24,7 @@ const EVENT_HEADERS: usize = header(headers::HEADER_SPEC_VERSION, headers::SPEC_
     + header(headers::HEADER_PARTITION_KEY, TEXT)
     + header(headers::HEADER_TIME, TIME)
     + header(headers::HEADER_SEQUENCE, SEQUENCE)
+    + header(headers::HEADER_EPOCH, MAX_EPOCH_BYTES)
     + header(headers::HEADER_TRACEPARENT, TRACE);
 /// What a dead letter's copy says more: role, reason, attempts, fingerprint, time, and a detail of at most 1,000 characters.
 const DEAD_LETTER: usize = 1_000 * 4 + 512;
@@ -56,6 +57,7 @@ mod tests {
             subject: Subject::new(long("order/")).unwrap(),
             time: Some("2026-11-23T10:00:00.123456789Z".parse().unwrap()),
             sequence: Some(Sequence::new(u64::MAX / 2).unwrap()),
+            epoch: doorstep_event::Epoch::new(u64::MAX / 2, u64::MAX),
             traceparent: Some("x".repeat(TRACE)),
             data: bytes::Bytes::new(),
         };

@@ -648,6 +648,7 @@ impl<'a, R: Role> Plan<'a, R> {
                     subject: emit.subject,
                     time: Some(self.now),
                     sequence,
+                    epoch: None,
                     traceparent,
                     data: emit.data.into(),
                 }),

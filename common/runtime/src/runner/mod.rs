@@ -16,12 +16,12 @@ mod work;
 
 use std::{sync::Arc, time::Duration};
 
-use doorstep_event::Timestamp;
+use doorstep_event::{Epoch, Timestamp};
 use doorstep_messaging::{
     AnswerSettings, BrokerSettings, ConnectError, Publisher, QueueName, QueueSubscription,
     Responder, Subscription, Topology,
 };
-use doorstep_store::{Store, StoreError, Summary, Usage};
+use doorstep_store::{Store, StoreError, Summary, Usage, begin_epoch};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::{JoinHandle, JoinSet},
@@ -37,6 +37,9 @@ use crate::{
 };
 use caller::Waiting;
 use stop::{Stop, Stopper};
+
+/// The wait between two tries to begin an epoch.
+const BEFORE_NEXT_TRY: Duration = Duration::from_secs(1);
 
 /// What a role needs to run.
 #[derive(Debug, Clone)]
@@ -219,9 +222,29 @@ impl<R: Role, S: Store> Run<R, S> {
         Ok(summary)
     }
 
+    /// Begins an epoch of the store, and tries again for as long as the store is away. Returns `None` if it is asked to stop first.
+    async fn begin_epoch(&self) -> Result<Option<Epoch>, RunError> {
+        let mut stop = self.stop.clone();
+        loop {
+            let error = match begin_epoch(self.engine.store(), Timestamp::now()).await {
+                Ok(epoch) => return Ok(Some(epoch)),
+                Err(error @ StoreError::Unavailable { .. }) => error,
+                Err(error) => return Err(error.into()),
+            };
+            tracing::warn!(role = self.name(), %error, "no epoch could be begun; the role tries again before it starts");
+            tokio::select! {
+                () = tokio::time::sleep(BEFORE_NEXT_TRY) => {}
+                () = stop.asked() => return Ok(None),
+            }
+        }
+    }
+
     /// Runs without a queue.
     async fn at_desk(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
         let summary = self.summary(status).await?;
+        let Some(_epoch) = self.begin_epoch().await? else {
+            return Ok(());
+        };
         let publisher = self.publisher();
         self.vitals.linked(RoleLinks {
             publish: publisher.state(),
@@ -243,6 +266,9 @@ impl<R: Role, S: Store> Run<R, S> {
     /// Runs on the role's queues.
     async fn on_queues(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
         let summary = self.summary(status).await?;
+        let Some(_epoch) = self.begin_epoch().await? else {
+            return Ok(());
+        };
         let name = self.name();
         let settings = self.settings.clone();
         let namespace = &settings.broker.namespace;

@@ -5,8 +5,8 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_runtime::Limits;
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, Store, StoreError,
-    StreamRow, Summary, Usage,
+    EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, OwnEpochs, Store,
+    StoreError, StreamRow, Summary, Usage,
 };
 
 use super::{
@@ -328,6 +328,10 @@ impl<S: Store> Store for Stepped<S> {
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
         self.stepped(self.store.summary(now)).await
+    }
+
+    async fn epochs(&self) -> Result<OwnEpochs, StoreError> {
+        self.stepped(self.store.epochs()).await
     }
 
     async fn streams(

@@ -2,6 +2,7 @@
 
 mod audit;
 mod dead;
+mod epochs;
 mod held;
 mod outbox;
 mod replies;
@@ -47,6 +48,7 @@ impl Data {
         self.outgoing.accept();
         self.replies.accept();
         self.outbox.accept();
+        self.own_epochs.accept();
         self.audit.accept();
     }
 
@@ -63,6 +65,7 @@ impl Data {
         self.outgoing.undo();
         self.replies.undo();
         self.outbox.undo();
+        self.own_epochs.undo();
         self.audit.undo();
     }
 
@@ -72,6 +75,12 @@ impl Data {
         let now = changes.now;
         let writes = changes.writes();
         let mut written = Written::default();
+        if let Some(random) = changes.begin_epoch {
+            written.epoch = Some(self.begin_epoch(random, now)?);
+        }
+        if let Some(change) = &changes.restored {
+            self.mark_restored(change, now);
+        }
         for change in &changes.streams {
             written.streams.push(self.write_stream(change)?);
         }

@@ -1,12 +1,12 @@
 //! What a store in memory holds.
 
 use bytes::Bytes;
-use doorstep_event::{EventId, RequestId, Source, StreamKey, Subject, Timestamp};
+use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Timestamp};
 
 use super::journaled::Journaled;
 use crate::{
     AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, NewReply, OutboxId, OutboxRow,
-    RowRef, Tally, Usage, UsageOf, size,
+    OwnEpoch, Restored, RowRef, Tally, Usage, UsageOf, size,
 };
 
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(super) struct Data {
     pub(super) outgoing: Journaled<Subject, u64>,
     pub(super) replies: Journaled<(Source, RequestId), NewReply>,
     pub(super) outbox: Journaled<OutboxId, Owed>,
+    /// By their counters.
+    pub(super) own_epochs: Journaled<u64, OwnEpoch>,
     pub(super) audit: Journaled<AuditId, AuditRow>,
     pub(super) counters: Counters,
 }
@@ -46,6 +48,8 @@ pub(super) struct Counters {
     pub(super) last_audit: i64,
     pub(super) audit: UsageOf,
     pub(super) audit_forgotten: u64,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) restored: Option<Restored>,
 }
 
 #[derive(Debug, Clone)]

@@ -207,6 +207,7 @@ impl Data {
             commits: self.counters.commits,
             oldest_outbox_ms: oldest_outbox.map(|since| age_ms(since, now)),
             oldest_held_ms: oldest_held.map(|since| age_ms(since, now)),
+            restored: self.counters.restored.clone(),
         }
     }
 

@@ -9,6 +9,8 @@ use rusqlite::{
     types::{FromSqlError, ToSqlOutput, Type, Value, ValueRef},
 };
 
+use super::epochs::optional_epoch;
+
 /// A time in nanoseconds since 1970. What is beyond the years 1677 to 2262 becomes the nearest that fits: so times to compare with.
 pub(super) fn nanos(time: Timestamp) -> i64 {
     let nanos = time.as_nanosecond();
@@ -160,7 +162,7 @@ pub(super) fn read_last_id(
 /// The columns of an event, in the order in which [`event`] reads them. A macro, so that a statement is one constant.
 macro_rules! event_columns {
     () => {
-        "event_id, source_id, type, subject, time, sequence, traceparent, data"
+        "event_id, source_id, type, subject, time, sequence, traceparent, data, epoch, epoch_random"
     };
 }
 pub(super) use event_columns;
@@ -174,6 +176,7 @@ pub(super) fn event(row: &Row<'_>, first: usize, source: Source) -> Result<Event
         subject: attribute(row, first + 3, Subject::new)?,
         time: optional_time(row, first + 4)?,
         sequence: optional_sequence(row, first + 5)?,
+        epoch: optional_epoch(row, first + 8)?,
         traceparent: optional_text(row, first + 6)?,
         data: bytes(row, first + 7)?,
     })

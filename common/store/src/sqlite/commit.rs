@@ -3,6 +3,7 @@
 mod audit;
 mod dead;
 mod entities;
+mod epochs;
 mod held;
 mod outbox;
 mod replies;
@@ -77,6 +78,13 @@ impl Writer<'_> {
     /// The order matters where the parts of one batch meet: streams are there before events are held in them, what is released
     /// makes room for what is held, and only when all is held is it decided what loses its place and what is woken.
     fn write(&mut self, changes: &Changes) -> Result<Written, Stop> {
+        let epoch = match changes.begin_epoch {
+            Some(random) => Some(self.begin_epoch(random)?),
+            None => None,
+        };
+        if let Some(change) = &changes.restored {
+            self.mark_restored(change)?;
+        }
         let ids = self.create_streams(&changes.streams)?;
         let entities = self.write_entities(&changes.entities)?;
         self.release(&changes.release)?;
@@ -113,6 +121,7 @@ impl Writer<'_> {
             entities,
             usage: self.totals.usage,
             buried,
+            epoch,
         })
     }
 

@@ -27,10 +27,11 @@ const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
 
 /// What each form of the tables has added to the one before. A file of an older form is brought up to date by whoever opens it for
 /// writing, one of a newer form is refused rather than misread.
-const ADDED: [&str; 3] = [
+const ADDED: [&str; 4] = [
     include_str!("form2.sql"),
     include_str!("form3.sql"),
     include_str!("form4.sql"),
+    include_str!("form5.sql"),
 ];
 
 /// The form of the tables that this program writes.

@@ -14,7 +14,7 @@ use crate::{DeadId, EntityKey, HeldId, HeldReason, HeldRow, size::Allowance};
 /// What [`held_row`] reads. A macro, so that a statement is one constant.
 macro_rules! held_columns {
     () => {
-        "id, since, attempts, reason, about, defect, event_id, source_id, type, subject, time, sequence, traceparent, data, bytes"
+        "id, since, attempts, reason, about, defect, event_id, source_id, type, subject, time, sequence, traceparent, data, epoch, epoch_random, bytes"
     };
 }
 pub(super) use held_columns;
@@ -22,7 +22,7 @@ pub(super) use held_columns;
 /// The same of a scheduled event.
 macro_rules! scheduled_columns {
     () => {
-        "id, since, 0, 3, NULL, NULL, 'scheduled-' || id, source_id, type, subject, time, NULL, traceparent, data, bytes"
+        "id, since, 0, 3, NULL, NULL, 'scheduled-' || id, source_id, type, subject, time, NULL, traceparent, data, NULL, NULL, bytes"
     };
 }
 pub(super) use scheduled_columns;
@@ -70,7 +70,7 @@ pub(super) fn reason_columns(reason: &HeldReason) -> (i64, Option<&str>) {
 
 /// About how many bytes the held event takes that [`held_row`] reads.
 pub(super) fn held_bytes(row: &Row<'_>) -> Result<u64> {
-    columns::unsigned(row, 14)
+    columns::unsigned(row, 16)
 }
 
 pub(super) fn due(

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use super::{
     columns::{attribute, nanos, signed, text, time, unsigned},
     db::Db,
+    epochs,
     error::Stop,
     load::{entity_row, stream_row},
     totals::Totals,
@@ -179,6 +180,7 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
             commits: totals.commits,
             oldest_outbox_ms: age("SELECT since FROM outbox ORDER BY id LIMIT 1")?,
             oldest_held_ms: age("SELECT since FROM held ORDER BY since LIMIT 1")?,
+            restored: epochs::restored(conn)?,
         })
     })
 }

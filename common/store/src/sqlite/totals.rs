@@ -1,14 +1,20 @@
 //! The one row of counts, which each commit reads first and writes last.
 
+use doorstep_event::Epoch;
 use rusqlite::{Connection, Result, params};
 
-use super::columns::{signed, unsigned};
+use super::{
+    columns::{signed, unsigned},
+    epochs::optional_epoch,
+};
 use crate::{Tally, Usage, UsageOf};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Totals {
     /// Raised when a new source is minted.
     pub(super) generation: i64,
+    /// The latest epoch of the store.
+    pub(super) epoch: Option<Epoch>,
     pub(super) commits: u64,
     pub(super) last_stream: i64,
     pub(super) last_entity: i64,
@@ -28,7 +34,8 @@ impl Totals {
         conn.prepare_cached(
             "SELECT generation, commits, last_stream, last_entity, last_held, last_outbox, streams, entities, awaiting, held_rows,
                     held_bytes, dead_rows, dead_bytes, seen_rows, seen_bytes, outbox_rows, outbox_bytes, applied, ignored,
-                    duplicates, held, dead, replayed, skipped, replies_rows, replies_bytes, scheduled_rows, scheduled_bytes, obeyed
+                    duplicates, held, dead, replayed, skipped, replies_rows, replies_bytes, scheduled_rows, scheduled_bytes, obeyed,
+                    epoch, epoch_random
              FROM totals, store",
         )?
         .query_row([], |row| {
@@ -40,6 +47,7 @@ impl Totals {
             };
             Ok(Self {
                 generation: row.get(0)?,
+                epoch: optional_epoch(row, 29)?,
                 commits: unsigned(row, 1)?,
                 last_stream: row.get(2)?,
                 last_entity: row.get(3)?,

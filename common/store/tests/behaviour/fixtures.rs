@@ -7,8 +7,8 @@ use doorstep_event::{
 use doorstep_store::{
     Ask, AuditFilter, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     DeadStatus, EntityChange, EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded,
-    NewHeld, NewReply, NewScheduled, OutboxRow, ReplyRow, RequestHash, Store, StreamChange,
-    StreamRow, StreamState, Summary, Written,
+    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, ReplyRow, RequestHash, Store,
+    StreamChange, StreamRow, StreamState, Summary, Written,
 };
 
 /// So many seconds after the beginning of 2026.
@@ -46,6 +46,7 @@ pub fn event(about: &str, sequence: u64) -> Event {
         subject: subject(about),
         time: Some(at(0)),
         sequence,
+        epoch: None,
         traceparent: None,
         data: Bytes::from_static(br#"{"total":"1.10"}"#),
     }
@@ -250,6 +251,7 @@ pub struct Contents {
     pub due_outbox: Vec<OutboxRow>,
     pub gaps: Vec<Gap>,
     pub summary: Summary,
+    pub epochs: OwnEpochs,
 }
 
 /// [`Loaded`] so that it can be compared.
@@ -289,5 +291,6 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
         due_outbox: store.outbox(at(20), 1_000).await.unwrap(),
         gaps: store.gaps(forever, 1_000).await.unwrap(),
         summary: store.summary(at(1_000)).await.unwrap(),
+        epochs: store.epochs().await.unwrap(),
     }
 }

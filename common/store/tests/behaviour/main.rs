@@ -7,6 +7,7 @@
 mod audit;
 mod dead;
 mod entities;
+mod epochs;
 mod equivalence;
 mod fixtures;
 mod folder;
@@ -74,6 +75,13 @@ promises! {
         an_entity_that_has_changed_since_is_a_conflict,
         an_entity_that_was_only_read_and_has_changed_since_is_a_conflict,
         an_entity_that_somebody_else_has_created_is_a_conflict,
+    }
+    epochs {
+        each_start_begins_an_epoch,
+        what_is_numbered_carries_the_latest_epoch,
+        epochs_of_events_are_read_back_as_they_were,
+        old_epochs_are_forgotten,
+        the_mark_of_a_restored_store_stays_until_it_is_accepted,
     }
     held {
         what_is_held_next_comes_with_its_stream,

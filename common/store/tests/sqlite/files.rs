@@ -4,8 +4,8 @@ use std::fs;
 
 use doorstep_event::Subject;
 use doorstep_store::{
-    Ask, AuditFilter, AuditPage, Changes, NewOutbox, OutboxKind, OutgoingChange, SqliteStore,
-    Store, StoreError, TrialChange, sqlite::Options,
+    Ask, AuditFilter, AuditPage, Changes, NewDead, NewOutbox, OutboxKind, OutgoingChange,
+    SqliteStore, Store, StoreError, TrialChange, begin_epoch, sqlite::Options,
 };
 
 use crate::{fixtures::*, folder::Folder, open};
@@ -298,6 +298,37 @@ const WITHOUT_FORM_4: &str =
     ALTER TABLE totals DROP COLUMN replies_bytes; ALTER TABLE totals DROP COLUMN scheduled_rows;
     ALTER TABLE totals DROP COLUMN scheduled_bytes; ALTER TABLE totals DROP COLUMN obeyed;";
 
+/// Takes away what form 5 has added.
+const WITHOUT_FORM_5: &str = "DROP TABLE own_epochs; ALTER TABLE store DROP COLUMN epoch; ALTER TABLE store DROP COLUMN epoch_random;
+    ALTER TABLE store DROP COLUMN restored_since; ALTER TABLE store DROP COLUMN restored_detail;
+    ALTER TABLE outbox DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN epoch_random;
+    ALTER TABLE held DROP COLUMN epoch; ALTER TABLE held DROP COLUMN epoch_random;
+    ALTER TABLE dead DROP COLUMN epoch; ALTER TABLE dead DROP COLUMN epoch_random;";
+
+#[tokio::test]
+async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let mut changes = Changes::at(at(1));
+    changes.hold = vec![held(event("order/1", 2))];
+    changes.outbox = vec![NewOutbox {
+        kind: OutboxKind::Event(event("order/2", 1)),
+    }];
+    let row = dead_letter("a-1", Some(event("order/3", 1)));
+    changes.dead = vec![NewDead { row }];
+    commit(&store, changes).await;
+    let before = contents(&store, Ask::default()).await;
+    store.close().await;
+    raw(&folder)
+        .execute_batch(&format!("{WITHOUT_FORM_5} PRAGMA user_version = 4"))
+        .unwrap();
+    let store = open(&folder);
+    assert_eq!(contents(&store, Ask::default()).await, before);
+    let epoch = begin_epoch(&store, at(2)).await.unwrap();
+    assert_eq!(epoch.counter(), 1);
+    assert!(store.epochs().await.unwrap().knows(epoch));
+}
+
 #[tokio::test]
 async fn a_store_of_form_3_keeps_what_it_has_and_takes_replies_from_then_on() {
     let folder = Folder::new();
@@ -306,7 +337,9 @@ async fn a_store_of_form_3_keeps_what_it_has_and_takes_replies_from_then_on() {
     let before = contents(&store, Ask::default()).await;
     store.close().await;
     raw(&folder)
-        .execute_batch(&format!("{WITHOUT_FORM_4} PRAGMA user_version = 3"))
+        .execute_batch(&format!(
+            "{WITHOUT_FORM_5} {WITHOUT_FORM_4} PRAGMA user_version = 3"
+        ))
         .unwrap();
     let store = open(&folder);
     assert_eq!(contents(&store, Ask::default()).await, before);
@@ -328,7 +361,7 @@ async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
     raw(&folder)
         .execute_batch(
             &format!(
-                "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; {WITHOUT_FORM_4} PRAGMA user_version = 1"
+                "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; {WITHOUT_FORM_5} {WITHOUT_FORM_4} PRAGMA user_version = 1"
             ),
         )
         .unwrap();
@@ -349,7 +382,7 @@ async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
     store.close().await;
     raw(&folder)
         .execute_batch(&format!(
-            "DROP TABLE trials; {WITHOUT_FORM_4} PRAGMA user_version = 2"
+            "DROP TABLE trials; {WITHOUT_FORM_5} {WITHOUT_FORM_4} PRAGMA user_version = 2"
         ))
         .unwrap();
     commit(&open(&folder), Changes::at(at(3))).await;

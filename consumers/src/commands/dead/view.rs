@@ -31,6 +31,7 @@ struct EventView<'a> {
     kind: &'a str,
     subject: &'a str,
     sequence: Option<u64>,
+    epoch: Option<String>,
     time: Option<Timestamp>,
     traceparent: Option<&'a str>,
 }
@@ -95,6 +96,7 @@ impl<'a> EventView<'a> {
             kind: event.kind.as_str(),
             subject: event.subject.as_str(),
             sequence: event.sequence.map(Sequence::get),
+            epoch: event.epoch.map(|epoch| epoch.to_string()),
             time: event.time,
             traceparent: event.traceparent.as_deref(),
         }

@@ -4,7 +4,7 @@ use doorstep_event::Timestamp;
 
 use super::{less, more};
 use crate::{
-    NewOutbox, OutboxId, OutboxRetry, OutboxRow,
+    NewOutbox, OutboxId, OutboxKind, OutboxRetry, OutboxRow,
     memory::data::{Data, Owed},
     size,
 };
@@ -26,7 +26,12 @@ impl Data {
         }
     }
 
-    pub(super) fn owe(&mut self, new: NewOutbox, now: Timestamp) {
+    pub(super) fn owe(&mut self, mut new: NewOutbox, now: Timestamp) {
+        if let OutboxKind::Event(event) = &mut new.kind
+            && event.epoch.is_none()
+        {
+            event.epoch = event.sequence.and(self.counters.epoch);
+        }
         self.counters.last_outbox += 1;
         let id = OutboxId(self.counters.last_outbox);
         more(&mut self.counters.usage.outbox, size::outbox(&new.kind));

@@ -9,6 +9,7 @@ use crate::{
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
         dead::status_column,
+        epochs::epoch_columns,
         error::Stop,
     },
 };
@@ -108,14 +109,15 @@ impl Writer<'_> {
             Some(event) => Some(self.sources.find_or_add(self.tx, &event.source)?),
             None => None,
         };
+        let (epoch, epoch_random) = epoch_columns(event.and_then(|e| e.epoch));
         let body = self.originals.of(&row.id).unwrap_or(&row.body).clone();
         let bytes = size::dead(row).saturating_sub(row.body.len() as u64) + body.len() as u64;
         let added = self
             .tx
             .prepare_cached(
                 "INSERT INTO dead(id, status, blocks, attempts, since, bytes, fingerprint, reason, detail, defect, body, event_id,
-                                  source_id, type, subject, time, sequence, traceparent, data)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+                                  source_id, type, subject, time, sequence, traceparent, data, epoch, epoch_random)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
                  ON CONFLICT DO NOTHING",
             )?
             .execute(params![
@@ -138,6 +140,8 @@ impl Writer<'_> {
                 event.and_then(|e| e.sequence).map(Sequence::get).map(signed),
                 event.and_then(|e| e.traceparent.as_deref()),
                 event.map(|e| &e.data[..]),
+                epoch,
+                epoch_random,
             ])?;
         if added == 0 {
             return Ok(false);

@@ -10,6 +10,7 @@ use crate::{
     HeldId, HeldReason, HeldRetry, NewHeld, StreamChange, size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
+        epochs::epoch_columns,
         error::Stop,
         held::{AWAITS, reason_columns},
         totals::Totals,
@@ -80,12 +81,13 @@ impl Writer<'_> {
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let (reason, about) = reason_columns(&held.reason);
         let bytes = size::held(event, held.defect.as_deref());
+        let (epoch, epoch_random) = epoch_columns(event.epoch);
         let added = self
             .tx
             .prepare_cached(
                 "INSERT INTO held(id, stream_id, sequence, due, since, attempts, bytes, reason, about, defect, event_id, source_id,
-                                  type, subject, time, traceparent, data)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT DO NOTHING",
+                                  type, subject, time, traceparent, data, epoch, epoch_random)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ON CONFLICT DO NOTHING",
             )?
             .execute(params![
                 id.0,
@@ -105,6 +107,8 @@ impl Writer<'_> {
                 event.time.map(exact_time),
                 event.traceparent,
                 &event.data[..],
+                epoch,
+                epoch_random,
             ])?;
         one_or_conflict(added)?;
         if let Some(stream) = stream {

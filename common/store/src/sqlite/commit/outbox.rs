@@ -8,6 +8,7 @@ use crate::{
     NewOutbox, OutboxId, OutboxKind, OutboxRetry, size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
+        epochs::epoch_columns,
         error::Stop,
     },
 };
@@ -47,11 +48,13 @@ impl Writer<'_> {
 
     fn owe_event(&mut self, event: &Event, bytes: u64) -> Result<(), Stop> {
         let source = self.sources.find_or_add(self.tx, &event.source)?;
+        let numbered_now = event.sequence.and(self.totals.epoch);
+        let (epoch, epoch_random) = epoch_columns(event.epoch.or(numbered_now));
         self.tx
             .prepare_cached(
                 "INSERT INTO outbox(id, attempts, since, bytes, event_id, source_id, type, subject, time, sequence, traceparent,
-                                    data)
-                 VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                    data, epoch, epoch_random)
+                 VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
                 self.totals.last_outbox,
@@ -65,6 +68,8 @@ impl Writer<'_> {
                 event.sequence.map(Sequence::get).map(signed),
                 event.traceparent,
                 &event.data[..],
+                epoch,
+                epoch_random,
             ])?;
         Ok(())
     }

@@ -1,0 +1,21 @@
+-- What form 5 of a role's store has that form 4 had not.
+
+-- Epochs. Of the store's own, the newest 1,000; the latest of them stands in `store`, which each commit reads.
+CREATE TABLE own_epochs(
+    counter  INTEGER PRIMARY KEY,
+    -- 64 random bits.
+    random   INTEGER NOT NULL,
+    since    INTEGER NOT NULL
+);
+ALTER TABLE store ADD COLUMN epoch INTEGER;
+ALTER TABLE store ADD COLUMN epoch_random INTEGER;
+-- Since when, and by what, the store counts as restored; NULL where it does not.
+ALTER TABLE store ADD COLUMN restored_since INTEGER;
+ALTER TABLE store ADD COLUMN restored_detail TEXT;
+-- Of an event, NULL where it has none.
+ALTER TABLE outbox ADD COLUMN epoch INTEGER;
+ALTER TABLE outbox ADD COLUMN epoch_random INTEGER;
+ALTER TABLE held ADD COLUMN epoch INTEGER;
+ALTER TABLE held ADD COLUMN epoch_random INTEGER;
+ALTER TABLE dead ADD COLUMN epoch INTEGER;
+ALTER TABLE dead ADD COLUMN epoch_random INTEGER;
