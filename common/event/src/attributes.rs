@@ -43,8 +43,11 @@ pub enum AttributeError {
         subject: String,
     },
     /// The sequence is not a whole number from 1.
-    #[error("sequence {0:?} is not a whole number from 1")]
+    #[error("sequence {0} is not a whole number from 1")]
     SequenceForm(String),
+    /// The time is not of the form of RFC 3339.
+    #[error("time {0} is not of the form of RFC 3339, such as 2026-11-30T03:00:00Z")]
+    TimeForm(String),
     /// The epoch is not a counter and a random part.
     #[error(
         "epoch {0:?} is not of the form COUNTER-RANDOM, a number from 1 and 16 hexadecimal digits, such as 17-9f3a6c2b81d4e07a"
@@ -53,6 +56,15 @@ pub enum AttributeError {
     /// The epoch is longer than any.
     #[error("epoch has {0} bytes, at most {MAX_EPOCH_BYTES} are an epoch")]
     TooLongEpoch(usize),
+}
+
+/// A value in quotes for a message, cut off where it is long: what is refused must not fill a log or a store.
+pub(crate) fn shown(value: &str) -> String {
+    const MOST: usize = 100;
+    match value.char_indices().nth(MOST) {
+        None => format!("{value:?}"),
+        Some((end, _)) => format!("{:?}...", &value[..end]),
+    }
 }
 
 fn check(name: &'static str, value: &str) -> Result<(), AttributeError> {
@@ -275,12 +287,12 @@ impl FromStr for Sequence {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // `u64::from_str` accepts a leading plus sign, a sequence does not.
         if !text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(AttributeError::SequenceForm(text.to_owned()));
+            return Err(AttributeError::SequenceForm(shown(text)));
         }
         text.parse()
             .ok()
             .and_then(Self::new)
-            .ok_or_else(|| AttributeError::SequenceForm(text.to_owned()))
+            .ok_or_else(|| AttributeError::SequenceForm(shown(text)))
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     AttributeError, Epoch, Event, EventId, EventType, MAX_DATA_BYTES, Sequence, Source, Subject,
+    attributes::shown, time,
 };
 
 /// The version of the CloudEvents specification that Doorstep writes, and the only one it reads.
@@ -65,27 +66,95 @@ pub fn write(event: &Event) -> Vec<(&'static str, String)> {
     headers
 }
 
-/// The attributes as they stood in a message's headers, not yet looked at.
+/// An attribute as a message has it, not yet checked.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// No value.
+    #[default]
+    Absent,
+    /// Its text.
+    Text(Cow<'a, str>),
+    /// A value that no attribute has, or several that contradict each other, in words that name them.
+    Wrong(String),
+}
+
+/// The attributes as they stood in a message, not yet looked at.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Raw<'a> {
     /// [`HEADER_SPEC_VERSION`].
-    pub spec_version: Option<Cow<'a, str>>,
+    pub spec_version: Value<'a>,
     /// [`HEADER_ID`].
-    pub id: Option<Cow<'a, str>>,
+    pub id: Value<'a>,
     /// [`HEADER_SOURCE`].
-    pub source: Option<Cow<'a, str>>,
+    pub source: Value<'a>,
     /// [`HEADER_TYPE`].
-    pub kind: Option<Cow<'a, str>>,
+    pub kind: Value<'a>,
     /// [`HEADER_SUBJECT`].
-    pub subject: Option<Cow<'a, str>>,
+    pub subject: Value<'a>,
     /// [`HEADER_TIME`].
-    pub time: Option<Cow<'a, str>>,
+    pub time: Value<'a>,
     /// [`HEADER_SEQUENCE`].
-    pub sequence: Option<Cow<'a, str>>,
+    pub sequence: Value<'a>,
     /// [`HEADER_EPOCH`].
-    pub epoch: Option<Cow<'a, str>>,
+    pub epoch: Value<'a>,
     /// [`HEADER_TRACEPARENT`].
     pub traceparent: Option<Cow<'a, str>>,
+    /// The data where it is not the whole body: in structured mode.
+    pub data: Option<Bytes>,
+    /// What else is wrong with the message.
+    pub defects: Vec<String>,
+}
+
+impl<'a> Raw<'a> {
+    /// Adds a value of the attribute of this CloudEvents name; names that Doorstep does not read are ignored. Two different values of
+    /// one attribute are [`Value::Wrong`] from then on.
+    pub fn put(&mut self, attribute: &str, value: Value<'a>) {
+        let slot = match attribute {
+            "specversion" => &mut self.spec_version,
+            "id" => &mut self.id,
+            "source" => &mut self.source,
+            "type" => &mut self.kind,
+            "subject" => &mut self.subject,
+            "time" => &mut self.time,
+            "sequence" => &mut self.sequence,
+            "epoch" => &mut self.epoch,
+            _ => return,
+        };
+        match (&*slot, &value) {
+            (Value::Absent, _) => *slot = value,
+            (Value::Text(_), Value::Wrong(_)) => *slot = value,
+            (Value::Text(one), Value::Text(other)) if !same(attribute, one, other) => {
+                *slot = Value::Wrong(format!(
+                    "{attribute} is both {} and {}",
+                    shown(one),
+                    shown(other)
+                ));
+            }
+            (_, Value::Absent) | (Value::Text(_), Value::Text(_)) | (Value::Wrong(_), _) => {}
+        }
+    }
+}
+
+/// What values of an attribute look like, for a message that refuses one.
+#[must_use]
+pub fn form(attribute: &str) -> &'static str {
+    match attribute {
+        "sequence" => "a whole number or text",
+        "time" => "a timestamp or text",
+        _ => "text",
+    }
+}
+
+/// Whether two texts of an attribute mean the same.
+fn same(attribute: &str, one: &str, other: &str) -> bool {
+    one == other
+        || match attribute {
+            "sequence" => one
+                .parse::<Sequence>()
+                .is_ok_and(|one| other.parse() == Ok(one)),
+            "time" => time::parse(one).is_ok_and(|one| time::parse(other) == Ok(one)),
+            _ => false,
+        }
 }
 
 /// What came out of reading a message.
@@ -125,18 +194,24 @@ impl Reader {
     /// Reads a message's headers and body.
     #[must_use]
     pub fn read(&mut self, raw: Raw<'_>, body: Bytes) -> Read {
-        let mut defects = Vec::new();
-        let id = take(&mut defects, HEADER_ID, raw.id, str::parse::<EventId>);
-        let source = take(&mut defects, HEADER_SOURCE, raw.source, |text| {
+        let mut defects = raw.defects;
+        let place = if raw.data.is_some() {
+            ""
+        } else {
+            "header cloudEvents:"
+        };
+        let id = take(&mut defects, place, "id", raw.id, str::parse::<EventId>);
+        let source = take(&mut defects, place, "source", raw.source, |text| {
             again(&mut self.source, text, Source::as_str, str::parse::<Source>)
         });
         let subject = take(
             &mut defects,
-            HEADER_SUBJECT,
+            place,
+            "subject",
             raw.subject,
             str::parse::<Subject>,
         );
-        let kind = take(&mut defects, HEADER_TYPE, raw.kind, |text| {
+        let kind = take(&mut defects, place, "type", raw.kind, |text| {
             again(
                 &mut self.kind,
                 text,
@@ -144,37 +219,28 @@ impl Reader {
                 str::parse::<EventType>,
             )
         });
-        let sequence = match raw.sequence {
-            None => None,
-            Some(text) => take(
-                &mut defects,
-                HEADER_SEQUENCE,
-                Some(text),
-                str::parse::<Sequence>,
-            ),
-        };
-        let epoch = raw
-            .epoch
-            .and_then(|text| take(&mut defects, HEADER_EPOCH, Some(text), str::parse::<Epoch>));
-        let time = raw.time.and_then(|text| match text.parse() {
-            Ok(time) => Some(time),
-            Err(_) => {
-                defects.push(format!("time {text:?} is not of the form of RFC 3339"));
-                None
+        let sequence = take_if_there(&mut defects, raw.sequence, str::parse::<Sequence>);
+        let epoch = take_if_there(&mut defects, raw.epoch, str::parse::<Epoch>);
+        let time = take_if_there(&mut defects, raw.time, time::parse);
+        match raw.spec_version {
+            Value::Text(version) if version == SPEC_VERSION => {}
+            Value::Text(other) => {
+                defects.push(format!(
+                    "specversion {} is not {SPEC_VERSION}",
+                    shown(&other)
+                ));
             }
-        });
-        match raw.spec_version.as_deref() {
-            Some(SPEC_VERSION) => {}
-            Some(other) => defects.push(format!("specversion {other:?} is not {SPEC_VERSION}")),
-            None => defects.push(format!("header {HEADER_SPEC_VERSION} is missing")),
+            Value::Wrong(defect) => defects.push(defect),
+            Value::Absent => defects.push(format!("{place}specversion is missing")),
         }
         if let (Some(kind), Some(subject)) = (&kind, &subject)
             && let Err(e) = kind.check_subject(subject)
         {
             defects.push(e.to_string());
         }
-        if body.len() > MAX_DATA_BYTES {
-            defects.push(crate::ContractError::TooLarge(body.len()).to_string());
+        let data_len = raw.data.as_ref().map_or(body.len(), Bytes::len);
+        if data_len > MAX_DATA_BYTES {
+            defects.push(crate::ContractError::TooLarge(data_len).to_string());
         }
         let is_sound = defects.is_empty();
         // Whatever its other defects, with these it has a place in a stream; what has no sequence must be sound.
@@ -193,7 +259,7 @@ impl Reader {
             sequence,
             epoch,
             traceparent: raw.traceparent.map(Cow::into_owned),
-            data: body,
+            data: raw.data.unwrap_or(body),
         };
         if is_sound {
             Read::Event(event)
@@ -206,21 +272,33 @@ impl Reader {
 /// Parses an attribute that must be there, and notes what is wrong with it.
 fn take<T>(
     defects: &mut Vec<String>,
-    name: &'static str,
-    text: Option<Cow<'_, str>>,
+    place: &str,
+    name: &str,
+    value: Value<'_>,
     parse: impl FnOnce(&str) -> Result<T, AttributeError>,
 ) -> Option<T> {
-    let Some(text) = text else {
-        defects.push(format!("header {name} is missing"));
-        return None;
-    };
-    match parse(&text) {
-        Ok(value) => Some(value),
-        Err(e) => {
-            defects.push(e.to_string());
-            None
-        }
+    if value == Value::Absent {
+        defects.push(format!("{place}{name} is missing"));
     }
+    take_if_there(defects, value, parse)
+}
+
+/// Parses an attribute that may be absent, and notes what is wrong with it.
+fn take_if_there<T>(
+    defects: &mut Vec<String>,
+    value: Value<'_>,
+    parse: impl FnOnce(&str) -> Result<T, AttributeError>,
+) -> Option<T> {
+    let defect = match value {
+        Value::Absent => return None,
+        Value::Text(text) => match parse(&text) {
+            Ok(value) => return Some(value),
+            Err(e) => e.to_string(),
+        },
+        Value::Wrong(defect) => defect,
+    };
+    defects.push(defect);
+    None
 }
 
 /// The value that the last message had, if this one's is the same; otherwise a new one, which is kept for the next.
@@ -262,19 +340,10 @@ mod tests {
     fn raw(event: &Event) -> Raw<'static> {
         let mut raw = Raw::default();
         for (name, value) in write(event) {
-            let slot = match name {
-                HEADER_SPEC_VERSION => &mut raw.spec_version,
-                HEADER_ID => &mut raw.id,
-                HEADER_SOURCE => &mut raw.source,
-                HEADER_TYPE => &mut raw.kind,
-                HEADER_SUBJECT => &mut raw.subject,
-                HEADER_TIME => &mut raw.time,
-                HEADER_SEQUENCE => &mut raw.sequence,
-                HEADER_EPOCH => &mut raw.epoch,
-                HEADER_TRACEPARENT => &mut raw.traceparent,
-                _ => continue,
-            };
-            *slot = Some(value.into());
+            match name.strip_prefix("cloudEvents:") {
+                Some(attribute) => raw.put(attribute, Value::Text(value.into())),
+                None => raw.traceparent = Some(value.into()),
+            }
         }
         raw
     }
@@ -301,13 +370,13 @@ mod tests {
     #[test]
     fn a_spoiled_message_keeps_its_place_in_its_stream() {
         let mut without_type = raw(&event());
-        without_type.kind = None;
+        without_type.kind = Value::Absent;
         let mut with_other_version = raw(&event());
-        with_other_version.spec_version = Some("2.0".into());
+        with_other_version.spec_version = Value::Text("2.0".into());
         let mut off_subject = raw(&event());
-        off_subject.kind = Some("stock.adjusted.v1".into());
+        off_subject.kind = Value::Text("stock.adjusted.v1".into());
         let mut off_epoch = raw(&event());
-        off_epoch.epoch = Some("3".into());
+        off_epoch.epoch = Value::Text("3".into());
         for raw in [without_type, with_other_version, off_subject, off_epoch] {
             match read(raw, event().data) {
                 Read::Spoiled(spoiled, defect) => {
@@ -325,10 +394,10 @@ mod tests {
     #[test]
     fn a_message_without_a_place_is_unreadable() {
         for spoil in [
-            |r: &mut Raw<'_>| r.source = None,
-            |r: &mut Raw<'_>| r.subject = Some("order".into()),
-            |r: &mut Raw<'_>| r.sequence = Some("0".into()),
-            |r: &mut Raw<'_>| r.id = Some(Cow::Borrowed("")),
+            |r: &mut Raw<'_>| r.source = Value::Absent,
+            |r: &mut Raw<'_>| r.subject = Value::Text("order".into()),
+            |r: &mut Raw<'_>| r.sequence = Value::Text("0".into()),
+            |r: &mut Raw<'_>| r.id = Value::Text(Cow::Borrowed("")),
         ] {
             let mut raw = raw(&event());
             spoil(&mut raw);
@@ -338,5 +407,41 @@ mod tests {
             panic!("nothing was readable")
         };
         assert!(defect.contains("cloudEvents:id is missing"), "{defect}");
+    }
+
+    #[test]
+    fn one_attribute_with_two_values_is_refused_by_both() {
+        for (attribute, other) in [
+            ("id", "b"),
+            ("source", "shop/2"),
+            ("subject", "order/2"),
+            ("type", "order.cancelled.v1"),
+            ("time", "2026-11-23T10:00:00.26Z"),
+            ("sequence", "8"),
+            ("epoch", "4-000000000000feed"),
+            ("specversion", "1.1"),
+        ] {
+            let mut raw = raw(&event());
+            raw.put(attribute, Value::Text(other.into()));
+            let (Read::Unreadable { defect, .. } | Read::Spoiled(_, defect)) =
+                read(raw, event().data)
+            else {
+                panic!("{attribute} was guessed")
+            };
+            assert!(
+                defect.starts_with(&format!("{attribute} is both ")),
+                "{defect}"
+            );
+            assert!(defect.contains(&format!("{other:?}")), "{defect}");
+        }
+        let mut equal = raw(&event());
+        for (attribute, value) in [
+            ("id", "order/1#7"),
+            ("sequence", "7"),
+            ("time", "2026-11-23T11:00:00.2500+01:00"),
+        ] {
+            equal.put(attribute, Value::Text(value.into()));
+        }
+        assert_eq!(read(equal, event().data), Read::Event(event()));
     }
 }

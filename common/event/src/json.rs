@@ -1,115 +1,233 @@
 //! CloudEvents in structured mode: one JSON object an event, as `producer publish` reads them from a file or a pipe.
 
+use std::{borrow::Cow, fmt};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserializer, Serialize,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::{
-    AttributeError, Event, EventId, EventType, MAX_DATA_BYTES, Sequence, Source, Subject,
-    headers::SPEC_VERSION,
+    Event, EventId, EventType, Source, Subject,
+    attributes::shown,
+    headers::{self, Raw, Read, SPEC_VERSION, Value},
+    media,
 };
 
 /// What is wrong with a line.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// Not JSON, or not an object with an event's attributes.
-    #[error("not a CloudEvents object: {0}")]
-    Form(#[from] serde_json::Error),
-    /// An attribute is wrong.
-    #[error(transparent)]
-    Attribute(#[from] AttributeError),
-    /// The event is of another CloudEvents version.
-    #[error("specversion {0:?} is not {SPEC_VERSION}")]
-    SpecVersion(String),
-    /// The data exceeds the bound of 1 MiB.
-    #[error("data has {0} bytes, at most 1 MiB (1048576) may travel in an event")]
-    TooLarge(usize),
+    /// The event's data is not JSON.
+    #[error("the data is not JSON: {0}")]
+    Data(#[from] serde_json::Error),
+    /// The line is no event; the text says why.
+    #[error("{0}")]
+    Defect(String),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Line<'a> {
-    specversion: String,
-    id: EventId,
-    source: Source,
-    #[serde(rename = "type")]
-    kind: EventType,
-    subject: Subject,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    time: Option<jiff::Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sequence: Option<Number>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    epoch: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    traceparent: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    datacontenttype: Option<String>,
-    #[serde(borrow)]
-    data: &'a RawValue,
+/// The members that are read; others are ignored, as CloudEvents asks for extensions.
+const MEMBERS: [&str; 12] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "sequence",
+    "epoch",
+    "traceparent",
+    "datacontenttype",
+    "data",
+    "data_base64",
+];
+
+/// Adds what an event in structured mode says of itself to what its headers say. What the two do not agree about, and whatever stands
+/// twice with different values, is [`Value::Wrong`].
+#[must_use]
+pub fn add<'a>(mut raw: Raw<'a>, body: &'a [u8]) -> Raw<'a> {
+    let members = match members(body) {
+        Ok(members) => members,
+        Err(e) => {
+            raw.defects
+                .push(format!("not a CloudEvents object in JSON: {e}"));
+            return raw;
+        }
+    };
+    let (mut data, mut encoded) = (None, None);
+    for (name, value) in members {
+        match name {
+            "data" => only(name, &mut data, value, &mut raw.defects),
+            "data_base64" => only(name, &mut encoded, value, &mut raw.defects),
+            "traceparent" => {
+                if let Value::Text(text) = text(name, value) {
+                    raw.traceparent = Some(text);
+                }
+            }
+            "datacontenttype" => match text(name, value) {
+                Value::Text(text) => raw.defects.extend(media::mode(&text).1),
+                Value::Wrong(defect) => raw.defects.push(defect),
+                Value::Absent => {}
+            },
+            _ => raw.put(name, text(name, value)),
+        }
+    }
+    raw.data = Some(match (data, encoded) {
+        (None, None) => Bytes::new(),
+        (Some(data), None) => Bytes::copy_from_slice(data.as_bytes()),
+        (None, Some(encoded)) => match decoded(encoded) {
+            Ok(data) => data.into(),
+            Err(defect) => {
+                raw.defects.push(defect);
+                Bytes::copy_from_slice(encoded.as_bytes())
+            }
+        },
+        (Some(data), Some(_)) => {
+            raw.defects
+                .push("there are both data and data_base64".to_owned());
+            Bytes::copy_from_slice(data.as_bytes())
+        }
+    });
+    raw
 }
 
-/// The sequence extension is text, but people write numbers: both are read.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Text(String),
-    Number(u64),
+/// Takes a member that has to be there once. `null` is no value.
+fn only<'a>(
+    name: &str,
+    slot: &mut Option<&'a str>,
+    value: &'a RawValue,
+    defects: &mut Vec<String>,
+) {
+    let value = value.get();
+    match slot {
+        None if name == "data_base64" && value == "null" => {}
+        None => *slot = Some(value),
+        Some(first) if *first == value => {}
+        Some(_) => defects.push(format!("there are two values of {name}")),
+    }
+}
+
+fn decoded(encoded: &str) -> Result<Vec<u8>, String> {
+    let text: String =
+        serde_json::from_str(encoded).map_err(|e| format!("data_base64 is not text: {e}"))?;
+    BASE64_STANDARD
+        .decode(text)
+        .map_err(|e| format!("data_base64 is not Base64: {e}"))
+}
+
+/// An attribute's text. Whole numbers are written out, since people write sequences as such.
+fn text<'a>(name: &str, value: &'a RawValue) -> Value<'a> {
+    let value = value.get();
+    let kind = match value.as_bytes().first() {
+        Some(b'"') => {
+            return match serde_json::from_str(value) {
+                Ok(text) => Value::Text(Cow::Owned(text)),
+                Err(e) => Value::Wrong(format!("{name} is not text that can be read: {e}")),
+            };
+        }
+        Some(b'n') => return Value::Absent,
+        Some(b'-' | b'0'..=b'9') => {
+            if value.bytes().all(|b| b == b'-' || b.is_ascii_digit()) {
+                return Value::Text(Cow::Borrowed(value));
+            }
+            "a number with a fraction or an exponent"
+        }
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        _ => "a boolean",
+    };
+    Value::Wrong(format!(
+        "{name} is {kind} ({}), not {}",
+        shown(value),
+        headers::form(name)
+    ))
+}
+
+fn members(body: &[u8]) -> Result<Vec<(&'static str, &RawValue)>, serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let members = reader.deserialize_map(Members)?;
+    reader.end()?;
+    Ok(members)
+}
+
+/// Takes the members of [`MEMBERS`] in their order, with those that come more than once.
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(&'static str, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with an event's attributes")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::with_capacity(MEMBERS.len());
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            match MEMBERS.into_iter().find(|member| *member == name) {
+                Some(member) => members.push((member, map.next_value()?)),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(members)
+    }
 }
 
 /// Reads one JSON object as an event. Its data is handed on as it was written; checking it is its contract's business.
 ///
 /// # Errors
-/// Says what is wrong with the line; unknown members are ignored, as CloudEvents asks for extensions.
+/// [`JsonError::Defect`] says what is wrong with the line; unknown members are ignored, as CloudEvents asks for extensions.
 pub fn read(line: &str) -> Result<Event, JsonError> {
-    let line: Line<'_> = serde_json::from_str(line)?;
-    if line.specversion != SPEC_VERSION {
-        return Err(JsonError::SpecVersion(line.specversion));
+    let raw = add(Raw::default(), line.as_bytes());
+    match headers::read(raw, Bytes::new()) {
+        Read::Event(event) if event.data.is_empty() => {
+            Err(JsonError::Defect("data is missing".to_owned()))
+        }
+        Read::Event(event) => Ok(event),
+        Read::Spoiled(_, defect) | Read::Unreadable { defect, .. } => {
+            Err(JsonError::Defect(defect))
+        }
     }
-    line.kind.check_subject(&line.subject)?;
-    let sequence = match line.sequence {
-        None => None,
-        Some(Number::Text(text)) => Some(text.parse()?),
-        Some(Number::Number(number)) => Some(
-            Sequence::new(number)
-                .ok_or_else(|| AttributeError::SequenceForm(number.to_string()))?,
-        ),
-    };
-    let data = line.data.get();
-    if data.len() > MAX_DATA_BYTES {
-        return Err(JsonError::TooLarge(data.len()));
-    }
-    Ok(Event {
-        id: line.id,
-        source: line.source,
-        kind: line.kind,
-        subject: line.subject,
-        time: line.time,
-        sequence,
-        epoch: line.epoch.map(|text| text.parse()).transpose()?,
-        traceparent: line.traceparent,
-        data: Bytes::copy_from_slice(data.as_bytes()),
-    })
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    specversion: &'static str,
+    id: &'a EventId,
+    source: &'a Source,
+    #[serde(rename = "type")]
+    kind: &'a EventType,
+    subject: &'a Subject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<jiff::Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    data: &'a RawValue,
 }
 
 /// Writes an event as one JSON object, without a line break in it.
 ///
 /// # Errors
-/// The event's data is not JSON.
+/// [`JsonError::Data`]: the event's data is not JSON.
 pub fn write(event: &Event) -> Result<String, JsonError> {
     let data: &RawValue = serde_json::from_slice(&event.data)?;
     Ok(serde_json::to_string(&Line {
-        specversion: SPEC_VERSION.to_owned(),
-        id: event.id.clone(),
-        source: event.source.clone(),
-        kind: event.kind.clone(),
-        subject: event.subject.clone(),
+        specversion: SPEC_VERSION,
+        id: &event.id,
+        source: &event.source,
+        kind: &event.kind,
+        subject: &event.subject,
         time: event.time,
-        sequence: event
-            .sequence
-            .map(|n| Number::Text(format!("{:020}", n.get()))),
+        sequence: event.sequence.map(|n| format!("{:020}", n.get())),
         epoch: event.epoch.map(|epoch| epoch.to_string()),
-        traceparent: event.traceparent.clone(),
-        datacontenttype: None,
+        traceparent: event.traceparent.as_deref(),
         data,
     })?)
 }
@@ -117,6 +235,7 @@ pub fn write(event: &Event) -> Result<String, JsonError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{MAX_DATA_BYTES, Sequence};
 
     const LINE: &str = r#"{"specversion":"1.0","id":"a","source":"shop","type":"order.placed.v1","subject":"order/1","sequence":3,"epoch":"2-00000000000000ab","data":{"total":"1.10"},"color":"red"}"#;
 
@@ -137,11 +256,94 @@ mod tests {
             ("\"sequence\":3", "\"sequence\":0", "whole number"),
             ("\"sequence\":3", "\"sequence\":\"x\"", "whole number"),
             ("\"2-", "\"0-", "COUNTER-RANDOM"),
-            ("\"data\"", "\"date\"", "missing field `data`"),
+            ("\"data\"", "\"date\"", "data is missing"),
+            (
+                "\"sequence\":3",
+                "\"sequence\":1.0",
+                "sequence is a number with a fraction",
+            ),
+            (
+                "\"sequence\":3",
+                "\"sequence\":true",
+                "sequence is a boolean",
+            ),
+            (
+                "\"sequence\":3",
+                "\"sequence\":3,\"sequence\":4",
+                "sequence is both",
+            ),
+            ("\"id\":\"a\"", "\"id\":\"a\",\"id\":\"b\"", "id is both"),
+            ("\"id\":\"a\"", "\"id\":{}", "id is an object"),
+            ("\"id\":\"a\"", "\"id\":null", "id is missing"),
+            ("\"data\"", "\"data\":1,\"data\"", "two values of data"),
+            (
+                "\"data\"",
+                "\"data_base64\":\"e30=\",\"data\"",
+                "both data and data_base64",
+            ),
+            (
+                "\"data\":{\"total\":\"1.10\"}",
+                "\"data_base64\":\"e30\"",
+                "not Base64",
+            ),
+            (
+                "\"data\":{\"total\":\"1.10\"}",
+                "\"data_base64\":3",
+                "not text",
+            ),
+            (
+                "\"color\"",
+                "\"datacontenttype\":\"text/xml\",\"color\"",
+                "text/xml",
+            ),
+            ("\"color\"", "\"time\":\"noon\",\"color\"", "RFC 3339"),
         ] {
             let error = read(&LINE.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
         assert!(read("{").is_err());
+    }
+
+    #[test]
+    fn data_in_base64_is_the_bytes_that_it_stands_for() {
+        let line = LINE.replace(
+            r#""data":{"total":"1.10"}"#,
+            r#""data_base64":"eyJ0b3RhbCI6IjEuMTAifQ==","data_base64":"eyJ0b3RhbCI6IjEuMTAifQ==""#,
+        );
+        assert_eq!(read(&line).unwrap(), read(LINE).unwrap());
+    }
+
+    #[test]
+    fn the_bound_is_on_the_data_whatever_stands_around_it() {
+        let of = |bytes: usize| {
+            LINE.replace(
+                "{\"total\":\"1.10\"}",
+                &format!("\"{}\"", "x".repeat(bytes - 2)),
+            )
+        };
+        assert!(read(&of(MAX_DATA_BYTES)).is_ok());
+        let error = read(&of(MAX_DATA_BYTES + 1)).unwrap_err().to_string();
+        assert!(error.contains("1048577"), "{error}");
+    }
+
+    #[test]
+    fn headers_that_agree_with_the_body_change_nothing_and_others_are_refused() {
+        let with = |id: &'static str| {
+            let mut raw = Raw::default();
+            raw.put("id", Value::Text(id.into()));
+            headers::read(add(raw, LINE.as_bytes()), Bytes::new())
+        };
+        assert_eq!(with("a"), Read::Event(read(LINE).unwrap()));
+        let Read::Unreadable { defect, .. } = with("b") else {
+            panic!("the id was guessed")
+        };
+        assert_eq!(defect, r#"id is both "b" and "a""#);
+    }
+
+    #[test]
+    fn depth_is_no_matter_where_nothing_is_read() {
+        let deep = "[".repeat(500_000) + &"]".repeat(500_000);
+        let ignored = LINE.replace("\"red\"", &deep);
+        assert_eq!(read(&ignored).unwrap(), read(LINE).unwrap());
     }
 }

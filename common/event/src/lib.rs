@@ -10,6 +10,7 @@
 //! - [`Request`], [`RequestContract`]: what is asked of a role over RPC, as a command or a query, and its reply.
 //! - [`headers`]: CloudEvents in binary mode, as pairs of header and value.
 //! - [`json`]: CloudEvents in structured mode, one JSON object an event.
+//! - [`media`], [`time`]: content types and times as other programs write them.
 
 mod attributes;
 mod contract;
@@ -17,7 +18,9 @@ mod epoch;
 mod event;
 pub mod headers;
 pub mod json;
+pub mod media;
 mod request;
+pub mod time;
 
 pub use attributes::{
     AttributeError, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject,

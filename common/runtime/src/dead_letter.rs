@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use doorstep_event::{Event, Timestamp};
+use doorstep_event::{Event, EventId, Timestamp};
 use doorstep_store::{DeadId, DeadRow, DeadStatus, NewDead, NewOutbox, OutboxKind};
 use sha2::{Digest, Sha256};
 
@@ -50,7 +50,7 @@ fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         .collect()
 }
 
-/// SHA-256 of a body, in hexadecimal digits: the only name that an unreadable message has.
+/// SHA-256 of a body, in hexadecimal digits.
 pub(crate) fn body_digest(body: &[u8]) -> String {
     Sha256::digest(body)
         .iter()
@@ -143,12 +143,13 @@ pub(crate) enum Blocks {
 /// The dead letter of a message that could not be read as an event.
 pub(crate) fn of_body(
     role: &str,
+    id: &EventId,
     body: Bytes,
     headers: &str,
     cause: Cause,
     now: Timestamp,
 ) -> NewDead {
-    let name = digest([body.as_ref()]);
+    let name = digest([id.as_str().as_bytes()]);
     NewDead {
         row: DeadRow {
             id: DeadId(format!("{name}-1")),

@@ -312,6 +312,7 @@ async fn a_dead_letter_whose_message_comes_again_after_its_id_was_forgotten_stop
             body: "rubbish".into(),
             headers: String::new(),
             defect: "header cloudEvents:id is missing".into(),
+            id: None,
         },
         Incoming::Event {
             event: timeless,
@@ -429,6 +430,7 @@ async fn an_unreadable_message_is_a_dead_letter_once_and_blocks_nothing() {
             body: "rubbish".into(),
             headers: String::new(),
             defect: "header cloudEvents:id is missing".into(),
+            id: None,
         }]);
         world.engine.work(&mut batch, now(), 0.5).await.unwrap();
     }

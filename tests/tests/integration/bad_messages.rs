@@ -305,7 +305,7 @@ fn bad_messages() -> Vec<Bad> {
             "bell in the source",
             "source holds a control character",
         ),
-        unreadable(garbage(), "garbage", "header cloudEvents:id is missing"),
+        unreadable(garbage(), "garbage", "id is a boolean (true), not text"),
         spoiled(
             place("account/10", &kind("Account Moved")),
             json("type of no form"),

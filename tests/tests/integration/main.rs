@@ -20,6 +20,7 @@ mod faults;
 mod healing;
 mod health;
 mod operator;
+mod other_publishers;
 mod outbox;
 mod poison;
 mod processes;

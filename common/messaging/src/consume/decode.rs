@@ -1,14 +1,15 @@
 //! From a message's headers and properties to an event.
 //!
 //! CloudEvents in binary mode: attributes as headers with the prefix `cloudEvents:`; `cloudEvents_`, which other AMQP libraries
-//! write, is read as well. Where the id or the type has no header, the AMQP property that means the same stands in.
-
-use std::borrow::Cow;
+//! write, is read as well. In structured mode the body says the same. Where the id or the type is in neither, the AMQP property that
+//! means the same stands in.
 
 use bytes::Bytes;
 use doorstep_event::{
-    Timestamp,
-    headers::{HEADER_TRACEPARENT, Raw, Read, Reader},
+    EventType,
+    headers::{CONTENT_TYPE, HEADER_TRACEPARENT, Raw, Read, Reader, Value as Attribute},
+    json,
+    media::{self, Mode},
 };
 use lapin::{
     BasicProperties,
@@ -17,54 +18,63 @@ use lapin::{
 };
 use serde_json::{Map, Value, json};
 
-use super::Delivery;
+use super::{
+    Delivery, identity,
+    value::{attribute_value, number, text},
+};
 
-/// Decodes one message. Its body is moved, never copied.
+/// Decodes one message. Its body is moved, never copied, unless it is in structured mode.
 pub(super) fn decode(reader: &mut Reader, received: Received) -> Delivery {
     let properties = &received.properties;
+    let body = Bytes::from(received.data);
+    // Borrowed from for as long as the attributes are.
+    let mut structured = None;
     let mut raw = Raw::default();
     let mut delivery_count = None;
     for (name, value) in properties.headers().iter().flatten() {
         let name = name.as_str();
         if let Some(attribute) = attribute(name) {
-            let slot = match attribute {
-                "specversion" => &mut raw.spec_version,
-                "id" => &mut raw.id,
-                "source" => &mut raw.source,
-                "type" => &mut raw.kind,
-                "subject" => &mut raw.subject,
-                "time" => &mut raw.time,
-                "sequence" => &mut raw.sequence,
-                "epoch" => &mut raw.epoch,
-                _ => continue,
-            };
-            *slot = text(value);
+            if attribute == "datacontenttype" {
+                check_data_type(value, &mut raw.defects);
+            } else {
+                raw.put(attribute, attribute_value(attribute, value));
+            }
         } else if name == HEADER_TRACEPARENT {
             raw.traceparent = text(value);
         } else if name == "x-delivery-count" {
-            delivery_count = number(value);
+            delivery_count = number(value).and_then(|count| u64::try_from(count).ok());
         }
     }
-    if raw.id.is_none() {
-        raw.id = properties.message_id().as_ref().map(borrowed);
+    if let Some(encoding) = properties.content_encoding() {
+        raw.defects
+            .extend(media::encoding_defect(encoding.as_str()));
     }
-    if raw.kind.is_none() {
-        raw.kind = properties.kind().as_ref().map(borrowed);
+    if let Some(content_type) = properties.content_type()
+        && content_type.as_str() != CONTENT_TYPE
+    {
+        let (mode, defect) = media::mode(content_type.as_str());
+        if mode == Mode::Structured {
+            raw = json::add(raw, structured.insert(body.clone()));
+        }
+        raw.defects.extend(defect);
     }
-    let read = reader.read(raw, Bytes::from(received.data));
-    let headers_json = matches!(read, Read::Unreadable { .. }).then(|| {
-        to_json(
-            properties,
-            received.exchange.as_str(),
-            received.routing_key.as_str(),
-        )
-    });
+    add_properties(&mut raw, properties);
+    let read = reader.read(raw, body);
+    let routing_key = received.routing_key.as_str();
+    let (headers_json, id) = match &read {
+        Read::Unreadable { body, .. } => (
+            Some(to_json(properties, received.exchange.as_str(), routing_key)),
+            identity::of(properties, routing_key, body),
+        ),
+        Read::Event(_) | Read::Spoiled(..) => (None, None),
+    };
     Delivery {
         tag: received.delivery_tag,
         redelivered: received.redelivered,
         delivery_count,
         read,
         headers_json,
+        id,
     }
 }
 
@@ -72,32 +82,31 @@ fn attribute(header: &str) -> Option<&str> {
     header.strip_prefix("cloudEvents")?.strip_prefix([':', '_'])
 }
 
-/// An attribute's text. Numbers and times, which some libraries write as such, are written out; what is not text has none.
-fn text(value: &AMQPValue) -> Option<Cow<'_, str>> {
-    match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(Cow::Borrowed),
-        AMQPValue::ShortString(text) => Some(borrowed(text)),
-        AMQPValue::Timestamp(seconds) => Timestamp::from_second(i64::try_from(*seconds).ok()?)
-            .ok()
-            .map(|time| time.to_string().into()),
-        other => number(other).map(|number| number.to_string().into()),
+/// Lets the message id and the type stand in for attributes that are absent.
+///
+/// Neither is a CloudEvents attribute, and other programs use them for their own purposes, so an attribute that is there wins. Only a
+/// type property in the form of an event type claims to be one, and may not contradict it.
+fn add_properties<'a>(raw: &mut Raw<'a>, properties: &'a BasicProperties) {
+    if raw.id == Attribute::Absent
+        && let Some(id) = properties.message_id()
+    {
+        raw.id = Attribute::Text(id.as_str().into());
+    }
+    if let Some(kind) = properties.kind() {
+        let kind = kind.as_str();
+        let agrees = matches!(&raw.kind, Attribute::Text(text) if text == kind);
+        if !agrees && (raw.kind == Attribute::Absent || EventType::new(kind).is_ok()) {
+            raw.put("type", Attribute::Text(kind.into()));
+        }
     }
 }
 
-fn borrowed(text: &ShortString) -> Cow<'_, str> {
-    Cow::Borrowed(text.as_str())
-}
-
-fn number(value: &AMQPValue) -> Option<u64> {
-    match value {
-        AMQPValue::ShortShortInt(n) => u64::try_from(*n).ok(),
-        AMQPValue::ShortShortUInt(n) => Some(u64::from(*n)),
-        AMQPValue::ShortInt(n) => u64::try_from(*n).ok(),
-        AMQPValue::ShortUInt(n) => Some(u64::from(*n)),
-        AMQPValue::LongInt(n) => u64::try_from(*n).ok(),
-        AMQPValue::LongUInt(n) => Some(u64::from(*n)),
-        AMQPValue::LongLongInt(n) => u64::try_from(*n).ok(),
-        _ => None,
+/// Notes what is wrong with a `datacontenttype`, which belongs into the content type.
+fn check_data_type(value: &AMQPValue, defects: &mut Vec<String>) {
+    match attribute_value("datacontenttype", value) {
+        Attribute::Text(text) => defects.extend(media::mode(&text).1),
+        Attribute::Wrong(defect) => defects.push(defect),
+        Attribute::Absent => {}
     }
 }
 

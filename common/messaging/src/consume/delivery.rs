@@ -1,7 +1,7 @@
 //! What is consumed, and what becomes of it.
 
 use bytes::Bytes;
-use doorstep_event::headers::Read;
+use doorstep_event::{EventId, headers::Read};
 
 use crate::names::QueueName;
 
@@ -47,6 +47,8 @@ pub struct Delivery {
     pub read: Read,
     /// For those without a readable place in a stream: the headers and properties that could be read, as JSON.
     pub headers_json: Option<String>,
+    /// For the same: its name, a digest of all that its publisher has sent, the same whenever it comes again.
+    pub id: Option<EventId>,
 }
 
 impl Delivery {

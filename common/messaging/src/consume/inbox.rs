@@ -182,6 +182,7 @@ mod tests {
                 body: Bytes::from(vec![0; bytes]),
             },
             headers_json: None,
+            id: None,
         }
     }
 

@@ -11,11 +11,13 @@
 mod channels;
 mod decode;
 mod delivery;
+mod identity;
 mod inbox;
 mod meter;
 mod pulse;
 mod pump;
 mod task;
+mod value;
 
 use std::{sync::Arc, time::Duration};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use doorstep_event::Event;
+use doorstep_event::{Event, EventId};
 
 use super::{prepared::Prepared, suspect::Suspect};
 
@@ -25,6 +25,8 @@ pub enum Incoming {
         headers: String,
         /// What is wrong with it.
         defect: String,
+        /// Tells it from others; where there is none, its body does.
+        id: Option<EventId>,
     },
 }
 

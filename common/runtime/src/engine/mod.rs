@@ -246,7 +246,8 @@ impl<R: Role, S: Store> Engine<R, S> {
                 body,
                 headers,
                 defect,
-            } => Prepared::unreadable(body, headers, defect),
+                id,
+            } => Prepared::unreadable(body, headers, defect, id),
         }
     }
 

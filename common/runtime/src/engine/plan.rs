@@ -118,6 +118,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 let cause = Cause::new(reason::UNREADABLE, defect.clone());
                 self.bury(dead_letter::of_body(
                     self.role.name(),
+                    id,
                     body.clone(),
                     headers,
                     cause,

@@ -100,12 +100,19 @@ impl<F> Prepared<F> {
         }
     }
 
-    pub(super) fn unreadable(body: Bytes, headers: String, defect: String) -> Self {
+    pub(super) fn unreadable(
+        body: Bytes,
+        headers: String,
+        defect: String,
+        id: Option<EventId>,
+    ) -> Self {
         #[expect(
             clippy::expect_used,
             reason = "64 hexadecimal digits are a well-formed id"
         )]
-        let id = EventId::new(dead_letter::body_digest(&body)).expect("a digest is an id");
+        let id = id.unwrap_or_else(|| {
+            EventId::new(dead_letter::body_digest(&body)).expect("a digest is an id")
+        });
         Self {
             item: Item::Unreadable {
                 body,

@@ -531,6 +531,7 @@ fn incoming(delivery: Delivery) -> Incoming {
         Read::Unreadable { defect, body } => Incoming::Unreadable {
             body,
             headers: delivery.headers_json.unwrap_or_default(),
+            id: delivery.id,
             defect,
         },
     }

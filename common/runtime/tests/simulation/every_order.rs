@@ -280,6 +280,7 @@ fn two_owners_bury_the_same_deliveries() {
         body: "rubbish".into(),
         headers: String::new(),
         defect: "it has no attributes".into(),
+        id: None,
     };
     let mut contender = event("shop", "account/b", 1, &Move::Add(1));
     contender.id = doorstep_event::EventId::new("again").unwrap();

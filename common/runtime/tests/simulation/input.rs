@@ -149,6 +149,7 @@ impl Input {
                 body: body.into(),
                 headers: String::new(),
                 defect: "it has no attributes".into(),
+                id: None,
             };
             line.push((dice.below(60), incoming));
         }

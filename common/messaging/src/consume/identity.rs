@@ -1,0 +1,228 @@
+//! The name of a message that cannot be read: a digest of all that its publisher has sent.
+
+use doorstep_event::EventId;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use sha2::{Digest, Sha256};
+
+/// Headers that brokers add or take away when they deliver a message again, dead-letter it or hand it on.
+const BROKERS_OWN: [&str; 10] = [
+    "CC",
+    "x-acquired-count",
+    "x-death",
+    "x-delivery-count",
+    "x-received-from",
+    "x-routed-by-routing-key",
+    "x-routing-transit-node",
+    "x-shovelled",
+    "x-shovelled-timestamp",
+    "x-stream-offset",
+];
+/// Prefixes of further headers of that kind.
+const BROKERS_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
+
+/// Returns the same id for the same message, however often and by whatever queue it comes, and another for any other message.
+pub(super) fn of(properties: &BasicProperties, routing_key: &str, body: &[u8]) -> Option<EventId> {
+    let mut hash = Hash(Sha256::new());
+    hash.bytes(published_under(properties, routing_key).as_bytes());
+    for text in [
+        properties.message_id(),
+        properties.kind(),
+        properties.content_type(),
+        properties.content_encoding(),
+        properties.correlation_id(),
+        properties.reply_to(),
+        properties.app_id(),
+        properties.user_id(),
+        properties.cluster_id(),
+    ] {
+        hash.text(text.as_ref());
+    }
+    if let Some(timestamp) = properties.timestamp() {
+        hash.bytes(&timestamp.to_be_bytes());
+    }
+    for (name, value) in properties.headers().iter().flatten() {
+        if !is_brokers_own(name.as_str()) {
+            hash.bytes(name.as_str().as_bytes());
+            hash.value(value);
+        }
+    }
+    hash.bytes(body);
+    let digits: String = hash
+        .0
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    EventId::new(digits).ok()
+}
+
+fn is_brokers_own(header: &str) -> bool {
+    BROKERS_OWN.contains(&header)
+        || BROKERS_PREFIXES
+            .iter()
+            .any(|prefix| header.starts_with(prefix))
+}
+
+/// The routing key that a message was published under. One that was dead-lettered has another one now, and the first in `x-death`,
+/// whose oldest entry comes last.
+fn published_under<'a>(properties: &'a BasicProperties, routing_key: &'a str) -> &'a str {
+    let first = || {
+        let AMQPValue::FieldArray(deaths) = field(properties.headers().as_ref()?, "x-death")?
+        else {
+            return None;
+        };
+        let AMQPValue::FieldTable(oldest) = deaths.as_slice().last()? else {
+            return None;
+        };
+        let AMQPValue::FieldArray(keys) = field(oldest, "routing-keys")? else {
+            return None;
+        };
+        match keys.as_slice().first()? {
+            AMQPValue::LongString(key) => std::str::from_utf8(key.as_bytes()).ok(),
+            _ => None,
+        }
+    };
+    first().unwrap_or(routing_key)
+}
+
+fn field<'a>(table: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
+    table.inner().get(name)
+}
+
+/// Every part has its length, and every value its type, so that no two messages have the same bytes.
+struct Hash(Sha256);
+
+impl Hash {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    fn text(&mut self, text: Option<&ShortString>) {
+        match text {
+            Some(text) => {
+                self.0.update(b"+");
+                self.bytes(text.as_str().as_bytes());
+            }
+            None => self.0.update(b"-"),
+        }
+    }
+
+    fn value(&mut self, value: &AMQPValue) {
+        match value {
+            AMQPValue::Boolean(flag) => self.tagged(b't', &[u8::from(*flag)]),
+            AMQPValue::ShortShortInt(n) => self.tagged(b'b', &n.to_be_bytes()),
+            AMQPValue::ShortShortUInt(n) => self.tagged(b'B', &n.to_be_bytes()),
+            AMQPValue::ShortInt(n) => self.tagged(b's', &n.to_be_bytes()),
+            AMQPValue::ShortUInt(n) => self.tagged(b'u', &n.to_be_bytes()),
+            AMQPValue::LongInt(n) => self.tagged(b'I', &n.to_be_bytes()),
+            AMQPValue::LongUInt(n) => self.tagged(b'i', &n.to_be_bytes()),
+            AMQPValue::LongLongInt(n) => self.tagged(b'l', &n.to_be_bytes()),
+            AMQPValue::Float(n) => self.tagged(b'f', &n.to_be_bytes()),
+            AMQPValue::Double(n) => self.tagged(b'd', &n.to_be_bytes()),
+            AMQPValue::DecimalValue(n) => {
+                self.tagged(b'D', &[n.scale]);
+                self.0.update(n.value.to_be_bytes());
+            }
+            AMQPValue::ShortString(text) => self.tagged(b'S', text.as_str().as_bytes()),
+            AMQPValue::LongString(text) => self.tagged(b'S', text.as_bytes()),
+            AMQPValue::Timestamp(n) => self.tagged(b'T', &n.to_be_bytes()),
+            AMQPValue::ByteArray(bytes) => self.tagged(b'x', bytes.as_slice()),
+            AMQPValue::Void => self.tagged(b'V', &[]),
+            AMQPValue::FieldArray(array) => {
+                self.tagged(b'A', &(array.as_slice().len() as u64).to_be_bytes());
+                for value in array.as_slice() {
+                    self.value(value);
+                }
+            }
+            AMQPValue::FieldTable(table) => {
+                self.tagged(b'F', &(table.inner().len() as u64).to_be_bytes());
+                for (name, value) in table {
+                    self.bytes(name.as_str().as_bytes());
+                    self.value(value);
+                }
+            }
+        }
+    }
+
+    fn tagged(&mut self, tag: u8, bytes: &[u8]) {
+        self.0.update([tag]);
+        self.bytes(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, AMQPValue)]) -> BasicProperties {
+        let mut table = FieldTable::default();
+        for (name, value) in pairs {
+            table.insert((*name).into(), value.clone());
+        }
+        BasicProperties::default().with_headers(table)
+    }
+
+    fn text(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    #[test]
+    fn messages_that_differ_in_anything_have_names_of_their_own() {
+        let plain = headers(&[("a", AMQPValue::LongInt(1))]);
+        let mut messages = vec![
+            of(&plain, "key", b"body"),
+            of(&plain, "other key", b"body"),
+            of(&plain, "key", b"other body"),
+            of(&plain.clone().with_message_id("1".into()), "key", b"body"),
+            of(&plain.clone().with_message_id("2".into()), "key", b"body"),
+            of(&plain.clone().with_app_id("1".into()), "key", b"body"),
+            of(&plain.clone().with_timestamp(1), "key", b"body"),
+            of(&headers(&[]), "key", b"body"),
+            of(
+                &BasicProperties::default().with_type("a".into()),
+                "key",
+                b"body",
+            ),
+        ];
+        for value in [
+            AMQPValue::LongInt(2),
+            AMQPValue::LongUInt(1),
+            AMQPValue::Double(f64::NAN),
+            AMQPValue::Void,
+            AMQPValue::LongString(vec![0xe8].into()),
+            AMQPValue::LongString(vec![0xe9].into()),
+        ] {
+            messages.push(of(&headers(&[("a", value)]), "key", b"body"));
+        }
+        let all = messages.len();
+        messages.sort_unstable();
+        messages.dedup();
+        assert_eq!(messages.len(), all);
+        assert!(messages.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn what_a_broker_adds_changes_no_name() {
+        let first = headers(&[("a", text("b"))]);
+        let mut death = FieldTable::default();
+        let keys = vec![text("key")];
+        death.insert("routing-keys".into(), AMQPValue::FieldArray(keys.into()));
+        let again = headers(&[
+            ("a", text("b")),
+            ("x-delivery-count", AMQPValue::LongLongInt(3)),
+            ("x-acquired-count", AMQPValue::LongLongInt(4)),
+            ("x-first-death-queue", text("q")),
+            ("x-last-death-reason", text("rejected")),
+            (
+                "x-death",
+                AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()),
+            ),
+        ]);
+        assert_eq!(of(&first, "key", b""), of(&again, "net", b""));
+        assert_ne!(of(&first, "net", b""), of(&again, "net", b""));
+    }
+}
