@@ -388,7 +388,7 @@ mod tests {
             "--until-idle",
             "1ms",
             "--otlp-endpoint",
-            "https://collector",
+            "ftp://collector",
             "--health-addr",
             "9100",
             "--stuck-after",

@@ -13,6 +13,9 @@ pub struct Address {
     port: u16,
     user: String,
     password: String,
+    /// Whether the address itself has a password.
+    has_password: bool,
+    external: bool,
     vhost: String,
     heartbeat_seconds: Option<u16>,
 }
@@ -38,8 +41,23 @@ pub enum AddressError {
     #[error("virtual host {0:?} holds a /, write it as %2f")]
     VirtualHost(String),
     /// A parameter that nobody reads would be a setting that silently does nothing.
-    #[error("parameter {0:?} is unknown, only heartbeat=SECONDS can be given")]
+    #[error(
+        "parameter {0:?} is unknown, only heartbeat=SECONDS and auth_mechanism=plain|external can be given"
+    )]
     Parameter(String),
+    /// The login is neither by password nor by certificate.
+    #[error("auth_mechanism {0:?} is neither plain nor external")]
+    Mechanism(String),
+    /// A certificate is shown only in a TLS handshake.
+    #[error(
+        "auth_mechanism=external logs in by the certificate of a TLS connection: write amqps://"
+    )]
+    ExternalWithoutTls,
+    /// One of two passwords would be ignored.
+    #[error(
+        "it has a password, and so has the password file: leave it out here, as in amqps://user@host"
+    )]
+    TwoPasswords,
     /// The heartbeat is not a number of seconds.
     #[error("heartbeat {0:?} is not a number of seconds from 1 to 65535")]
     Heartbeat(String),
@@ -75,6 +93,25 @@ impl Address {
     pub fn with_vhost(mut self, vhost: impl Into<String>) -> Self {
         self.vhost = vhost.into();
         self
+    }
+
+    /// The same address with this password.
+    ///
+    /// # Errors
+    /// The address has another one already.
+    pub fn with_password(mut self, password: &str) -> Result<Self, AddressError> {
+        if self.has_password && self.password != password {
+            return Err(AddressError::TwoPasswords);
+        }
+        self.password = password.to_owned();
+        self.has_password = true;
+        Ok(self)
+    }
+
+    /// Whether the login is by the certificate of the TLS connection (SASL EXTERNAL) rather than by password.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        self.external
     }
 
     pub(crate) fn uses_tls(&self) -> bool {
@@ -127,6 +164,10 @@ impl FromStr for Address {
             path if path.contains('/') => return Err(AddressError::VirtualHost(path.to_owned())),
             path => percent_decode("the virtual host", path)?,
         };
+        let parameters = parameters(query)?;
+        if parameters.external && !tls {
+            return Err(AddressError::ExternalWithoutTls);
+        }
         Ok(Self {
             tls,
             host: percent_decode("the host", host)?,
@@ -137,8 +178,10 @@ impl FromStr for Address {
             } else {
                 percent_decode("the password", password)?
             },
+            has_password: credentials.contains(':'),
+            external: parameters.external,
             vhost,
-            heartbeat_seconds: heartbeat(query)?,
+            heartbeat_seconds: parameters.heartbeat_seconds,
         })
     }
 }
@@ -164,18 +207,31 @@ fn split_port(place: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn heartbeat(query: &str) -> Result<Option<u16>, AddressError> {
-    let mut heartbeat = None;
+#[derive(Default)]
+struct Parameters {
+    heartbeat_seconds: Option<u16>,
+    external: bool,
+}
+
+fn parameters(query: &str) -> Result<Parameters, AddressError> {
+    let mut read = Parameters::default();
     for parameter in query.split('&').filter(|p| !p.is_empty()) {
         match parameter.split_once('=') {
             Some(("heartbeat", seconds)) => match seconds.parse() {
-                Ok(seconds) if seconds > 0 => heartbeat = Some(seconds),
+                Ok(seconds) if seconds > 0 => read.heartbeat_seconds = Some(seconds),
                 _ => return Err(AddressError::Heartbeat(seconds.to_owned())),
             },
+            Some(("auth_mechanism", mechanism)) => {
+                read.external = match mechanism.to_ascii_lowercase().as_str() {
+                    "plain" => false,
+                    "external" => true,
+                    _ => return Err(AddressError::Mechanism(mechanism.to_owned())),
+                };
+            }
             _ => return Err(AddressError::Parameter(parameter.to_owned())),
         }
     }
-    Ok(heartbeat)
+    Ok(read)
 }
 
 fn percent_decode(what: &'static str, text: &str) -> Result<String, AddressError> {
@@ -249,6 +305,30 @@ mod tests {
         assert_eq!(address.port(), 5679);
         assert_eq!(address.vhost(), "my shop");
         assert_eq!(address.heartbeat_seconds(), Some(7));
+    }
+
+    #[test]
+    fn a_login_by_certificate_takes_tls() {
+        assert!(read("amqps://broker?auth_mechanism=external").is_external());
+        assert!(!read("amqps://broker?auth_mechanism=PLAIN").is_external());
+        let error = |text: &str| text.parse::<Address>().unwrap_err();
+        assert_eq!(
+            error("amqp://broker?auth_mechanism=external"),
+            AddressError::ExternalWithoutTls
+        );
+        assert_eq!(
+            error("amqps://broker?auth_mechanism=none"),
+            AddressError::Mechanism("none".into())
+        );
+    }
+
+    #[test]
+    fn a_password_comes_from_one_place() {
+        let with = |text: &str| read(text).with_password("from file");
+        assert_eq!(with("amqp://shop@a").unwrap().password(), "from file");
+        assert_eq!(with("amqp://a").unwrap().password(), "from file");
+        assert!(with("amqp://shop:from%20file@a").is_ok());
+        assert_eq!(with("amqp://shop:pw@a"), Err(AddressError::TwoPasswords));
     }
 
     #[test]

@@ -5,14 +5,17 @@
 
 use std::{fmt, time::Duration};
 
+use doorstep_tls::TlsSettings;
 use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 
-use crate::address::Address;
+use crate::{
+    address::Address,
+    connection::{CutOnDrop, Transport},
+};
 
 /// What a broker calls itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,13 +32,10 @@ const PROTOCOL: &[u8] = b"AMQP\x00\x00\x09\x01";
 const MAX_BYTES: u32 = 64 * 1024;
 
 impl Greeting {
-    /// Asks the broker at this address. `None` over TLS, and if nothing that reads as a greeting comes within the limit: whoever wants
-    /// to know why connects. Cancel-safe.
-    pub async fn of(address: &Address, limit: Duration) -> Option<Self> {
-        if address.uses_tls() {
-            return None;
-        }
-        let start = timeout(limit, start(address)).await.ok()??;
+    /// Asks the broker at this address, over TLS if it is amqps. `None` if nothing that reads as a greeting comes within the limit; a
+    /// connection tells the reason. Cancel-safe.
+    pub async fn of(address: &Address, tls: &TlsSettings, limit: Duration) -> Option<Self> {
+        let start = timeout(limit, start(address, tls)).await.ok()??;
         Some(Self {
             product: field(&start, "product")?,
             version: field(&start, "version")?,
@@ -58,11 +58,11 @@ impl fmt::Display for Greeting {
 }
 
 /// The broker's `connection.start`.
-async fn start(address: &Address) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect((address.host(), address.port()))
-        .await
-        .ok()?;
+async fn start(address: &Address, tls: &TlsSettings) -> Option<Vec<u8>> {
+    let wire = CutOnDrop::default();
+    let mut stream = Transport::connect(address, tls, &wire.0).await.ok()?;
     stream.write_all(PROTOCOL).await.ok()?;
+    stream.flush().await.ok()?;
     // A frame: type, channel, length, then as many bytes.
     let mut header = [0; 7];
     stream.read_exact(&mut header).await.ok()?;

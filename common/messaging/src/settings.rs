@@ -74,6 +74,21 @@ impl BrokerSettings {
         })
     }
 
+    /// The same settings with this password at every address.
+    ///
+    /// # Errors
+    /// Names the address that has another password already.
+    pub fn with_password(mut self, password: &str) -> Result<Self, SettingsError> {
+        for (index, address) in self.addresses.iter_mut().enumerate() {
+            let with = address.clone().with_password(password);
+            *address = with.map_err(|error| SettingsError::Address {
+                number: index + 1,
+                error,
+            })?;
+        }
+        Ok(self)
+    }
+
     /// The longest heartbeat of all addresses: a peer that shows no sign of life has been noticed everywhere after three of it.
     #[must_use]
     pub fn longest_heartbeat(&self) -> Duration {

@@ -1,14 +1,20 @@
 //! Arguments that several programs take, and the settings that they lead to.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    ffi::OsString,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use doorstep_messaging::{BrokerSettings, Namespace, trace};
+use doorstep_messaging::{BrokerSettings, ClientFiles, Namespace, TlsSettings, trace};
 use doorstep_telemetry::{
     HttpUrl,
     log::{self, LogFormat, LogSettings},
     trace::Tracing,
 };
+use doorstep_tls::{CA_FILE, CERT_FILE, KEY_FILE};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
@@ -17,11 +23,17 @@ use crate::{
     read::{address, window},
 };
 
+/// Where the broker's password is.
+const PASSWORD_FILE: &str = "DOORSTEP_AMQP_PASSWORD_FILE";
+
 /// Where programs of all kinds look for a collector.
 const USUAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
-/// Where the broker is, and what is Doorstep's there.
-#[derive(Debug, Args)]
+/// The most bytes of a password file.
+const MAX_PASSWORD_FILE: u64 = 4096;
+
+/// Where the broker is, and what is Doorstep's there. `Debug` leaves the addresses out, since they hold passwords.
+#[derive(Args)]
 #[command(next_help_heading = "Broker")]
 pub struct BrokerArgs {
     /// Where RabbitMQ is; several addresses, separated by commas, are tried in turn.
@@ -33,6 +45,14 @@ pub struct BrokerArgs {
         hide_env_values = true
     )]
     pub amqp_url: String,
+
+    /// A file with the password for these addresses, which then have none; the end of its line does not count.
+    #[arg(long, env = PASSWORD_FILE, value_name = "FILE")]
+    pub amqp_password_file: Option<PathBuf>,
+
+    /// Which brokers to trust by amqps.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// What is Doorstep's there.
     #[command(flatten)]
@@ -48,10 +68,156 @@ impl BrokerArgs {
             "--amqp-url (DOORSTEP_AMQP_URL)",
             BrokerSettings::new(&self.amqp_url, "doorstep"),
         );
+        let password = match &self.amqp_password_file {
+            Some(path) => wrong
+                .note(
+                    "--amqp-password-file (DOORSTEP_AMQP_PASSWORD_FILE)",
+                    password(path),
+                )
+                .map(Some),
+            None => Some(None),
+        };
+        let tls = self.tls.check(wrong);
+        let settings = match (settings, password?) {
+            (Some(settings), Some(password)) => wrong.note(
+                "--amqp-url (DOORSTEP_AMQP_URL)",
+                settings.with_password(&password),
+            ),
+            (settings, _) => settings,
+        };
+        let (settings, tls) = (settings?, tls?);
+        let needs_certificate = settings.addresses.iter().any(|a| a.is_external());
+        if needs_certificate && tls.client.is_none() {
+            let missing: Result<(), _> = Err(
+                "auth_mechanism=external logs in by a certificate, and none is named: give --tls-cert-file and --tls-key-file",
+            );
+            wrong.note("--amqp-url (DOORSTEP_AMQP_URL)", missing);
+        }
         Some(BrokerSettings {
             namespace: namespace?,
-            ..settings?
+            tls,
+            ..settings
         })
+    }
+
+    /// The same by the environment, for a program that this one starts: arguments can be read by every user of the machine.
+    #[must_use]
+    pub fn variables(&self) -> BrokerVariables {
+        let path = |name, path: &Option<PathBuf>| Some((name, path.clone()?.into_os_string()));
+        let variables = [
+            Some(("DOORSTEP_AMQP_URL", OsString::from(&self.amqp_url))),
+            path(PASSWORD_FILE, &self.amqp_password_file),
+            path(CA_FILE, &self.tls.tls_ca_file),
+            path(CERT_FILE, &self.tls.tls_cert_file),
+            path(KEY_FILE, &self.tls.tls_key_file),
+        ];
+        BrokerVariables(variables.into_iter().flatten().collect())
+    }
+}
+
+impl fmt::Debug for BrokerArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerArgs")
+            .field("tls", &self.tls)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Variables of the environment that say how to reach the broker, passwords included. `Debug` leaves the values out.
+pub struct BrokerVariables(Vec<(&'static str, OsString)>);
+
+impl BrokerVariables {
+    /// Names and values.
+    #[must_use]
+    pub fn as_slice(&self) -> &[(&'static str, OsString)] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BrokerVariables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+/// Reads a password from a file: all of its text but for the end of the last line.
+fn password(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let unreadable = |e: io::Error| {
+        format!("{shown} cannot be read ({e}): correct the path, or let this user read it")
+    };
+    let length = fs::metadata(path).map_err(unreadable)?.len();
+    if length > MAX_PASSWORD_FILE {
+        return Err(format!(
+            "{shown} has {length} bytes, at most {MAX_PASSWORD_FILE} are read: name a file with nothing but the password"
+        ));
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(format!("{shown} is empty: write the password into it"));
+    }
+    if text.contains('\n') {
+        return Err(format!(
+            "{shown} has several lines: leave nothing but the password in it"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Which servers to trust, and the certificate to show them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsArgs {
+    /// Trust servers whose certificate one of these authorities has signed (PEM) [default: the system's authorities].
+    #[arg(long, global = true, env = CA_FILE, value_name = "FILE")]
+    pub tls_ca_file: Option<PathBuf>,
+
+    /// Show servers this certificate, with intermediate ones behind it (PEM). `auth_mechanism=external` in the broker's address
+    /// logs in by it.
+    #[arg(long, global = true, env = CERT_FILE, value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// The key of that certificate (PEM, without a passphrase).
+    #[arg(long, global = true, env = KEY_FILE, value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// Checks them: every file has to be usable.
+    pub fn check(&self, wrong: &mut Wrong) -> Option<TlsSettings> {
+        let client = match (&self.tls_cert_file, &self.tls_key_file) {
+            (Some(certificate), Some(key)) => Some(Some(ClientFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            })),
+            (None, None) => Some(None),
+            (Some(_), None) => wrong.note(
+                "--tls-key-file (DOORSTEP_TLS_KEY_FILE)",
+                Err("is missing: name the key of the certificate"),
+            ),
+            (None, Some(_)) => wrong.note(
+                "--tls-cert-file (DOORSTEP_TLS_CERT_FILE)",
+                Err("is missing: name the certificate of the key"),
+            ),
+        };
+        let settings = TlsSettings {
+            ca_file: self.tls_ca_file.clone(),
+            client: client?,
+        };
+        match settings.check() {
+            Ok(()) => Some(settings),
+            Err(errors) => {
+                for error in errors {
+                    wrong.note::<(), _>("TLS (DOORSTEP_TLS_*_FILE)", Err(error));
+                }
+                None
+            }
+        }
     }
 }
 
@@ -144,7 +310,7 @@ pub struct TelemetryArgs {
     )]
     pub log_format: String,
 
-    /// Hand spans to the OpenTelemetry collector at this address, by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
+    /// Hand spans to the OpenTelemetry collector at this address, by OTLP over HTTP or HTTPS; OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
     #[arg(
         long,
         global = true,
@@ -152,6 +318,10 @@ pub struct TelemetryArgs {
         value_name = "URL"
     )]
     pub otlp_endpoint: Option<String>,
+
+    /// Which collectors to trust by https.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 impl TelemetryArgs {
@@ -169,7 +339,12 @@ impl TelemetryArgs {
         let usual = || Some((USUAL_ENDPOINT, env::var(USUAL_ENDPOINT).ok()?));
         let endpoint = ours.or_else(usual).filter(|(_, text)| !text.is_empty());
         let collector = match endpoint {
-            Some((name, text)) => wrong.note(name, text.parse::<HttpUrl>()).map(Some),
+            Some((name, text)) => match wrong.note(name, text.parse::<HttpUrl>()) {
+                Some(url) if url.is_encrypted() => {
+                    self.tls.check(wrong).map(|tls| Some(url.with_tls(tls)))
+                }
+                url => url.map(Some),
+            },
             None => Some(None),
         };
         Some(TelemetrySettings {

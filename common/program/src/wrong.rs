@@ -9,10 +9,16 @@ use crate::{Failure, Reason};
 pub struct Wrong(Vec<String>);
 
 impl Wrong {
-    /// Notes what is wrong under the name of its flag and variable; the value where nothing is.
+    /// Notes what is wrong under the name of its flag and variable, each thing once; the value where nothing is.
     pub fn note<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         result
-            .map_err(|error| self.0.push(format!("{name}: {error}")))
+            .map_err(|error| {
+                let line = format!("{name}: {error}");
+                // Several parts of the settings may read the same argument.
+                if !self.0.contains(&line) {
+                    self.0.push(line);
+                }
+            })
             .ok()
     }
 

@@ -1,6 +1,7 @@
 //! The least of HTTP that a program needs which asks for its health or hands spans to a collector: one request, one answer, one
-//! connection, all within a limit. Plain HTTP only: both are on this machine or in its network.
+//! connection, all within a limit.
 
+use doorstep_tls::TlsSettings;
 use std::{
     fmt,
     io::{self, Read, Write},
@@ -18,18 +19,15 @@ pub struct HttpUrl {
     host: String,
     port: u16,
     path: String,
+    /// For https.
+    tls: Option<TlsSettings>,
 }
 
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpUrlError {
-    /// It asks for encryption.
-    #[error(
-        "{0:?} is https, which is not spoken here: name a collector in the local network by http, and let it go on by https"
-    )]
-    Encrypted(String),
     /// It is none.
-    #[error("{0:?} is not an address such as http://127.0.0.1:4318")]
+    #[error("{0:?} is not an address such as http://127.0.0.1:4318 or https://collector:4318")]
     Malformed(String),
 }
 
@@ -38,10 +36,10 @@ impl FromStr for HttpUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let malformed = || HttpUrlError::Malformed(text.to_owned());
-        if text.starts_with("https://") {
-            return Err(HttpUrlError::Encrypted(text.to_owned()));
-        }
-        let rest = text.strip_prefix("http://").ok_or_else(malformed)?;
+        let (tls, rest) = match text.strip_prefix("https://") {
+            Some(rest) => (Some(TlsSettings::default()), rest),
+            None => (None, text.strip_prefix("http://").ok_or_else(malformed)?),
+        };
         let (place, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
@@ -51,7 +49,7 @@ impl FromStr for HttpUrl {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, port.parse().map_err(|_| malformed())?)
             }
-            _ => (place, 80),
+            _ => (place, if tls.is_some() { 443 } else { 80 }),
         };
         let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'@' | b'?' | b'#');
         if host.is_empty() || !host.bytes().chain(path.bytes()).all(is_plain) {
@@ -61,17 +59,32 @@ impl FromStr for HttpUrl {
             host: host.to_owned(),
             port,
             path: path.trim_end_matches('/').to_owned(),
+            tls,
         })
     }
 }
 
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
     }
 }
 
 impl HttpUrl {
+    /// Whether it is https.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The same address, trusting other servers if it is https.
+    #[must_use]
+    pub fn with_tls(mut self, settings: TlsSettings) -> Self {
+        self.tls = self.tls.map(|_| settings);
+        self
+    }
+
     /// The same address with this path behind its own.
     pub(crate) fn join(mut self, path: &str) -> Self {
         self.path.push_str(path);
@@ -105,7 +118,28 @@ impl HttpUrl {
         limit: Duration,
     ) -> io::Result<(u16, String)> {
         let until = Instant::now() + limit;
-        let mut stream = self.connect(until)?;
+        let socket = Timed {
+            socket: self.connect(until)?,
+            until,
+        };
+        match &self.tls {
+            None => self.exchange_on(socket, method, headers, body),
+            Some(tls) => {
+                let stream = tls
+                    .connect_blocking(self.bare_host(), socket)
+                    .map_err(io::Error::other)?;
+                self.exchange_on(stream, method, headers, body)
+            }
+        }
+    }
+
+    fn exchange_on(
+        &self,
+        mut stream: impl Read + Write,
+        method: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> io::Result<(u16, String)> {
         let path = if self.path.is_empty() {
             "/"
         } else {
@@ -117,15 +151,17 @@ impl HttpUrl {
             self.port,
             body.len()
         );
-        stream.set_write_timeout(Some(left(until)?))?;
         stream.write_all(head.as_bytes())?;
         stream.write_all(body)?;
+        stream.flush()?;
         let mut answer = Vec::new();
         let mut chunk = [0; 4096];
         loop {
-            // Each read has what is left of the whole, so that a peer that trickles does not hold us.
-            stream.set_read_timeout(Some(left(until)?))?;
-            let count = stream.read(&mut chunk)?;
+            let count = match stream.read(&mut chunk) {
+                // Servers that hang up without a word of TLS are not rare. The head says enough.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => 0,
+                read => read?,
+            };
             if count == 0 {
                 break;
             }
@@ -138,8 +174,12 @@ impl HttpUrl {
             .ok_or_else(|| io::Error::other("the answer is not HTTP"))
     }
 
+    fn bare_host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     fn connect(&self, until: Instant) -> io::Result<TcpStream> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let host = self.bare_host();
         let mut failure = io::Error::other("the host has no address");
         for address in (host, self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, left(until)?) {
@@ -148,6 +188,30 @@ impl HttpUrl {
             }
         }
         Err(failure)
+    }
+}
+
+/// A socket whose every read and write has what is left of the whole time, so that a peer that trickles does not hold us.
+struct Timed {
+    socket: TcpStream,
+    until: Instant,
+}
+
+impl Read for Timed {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(Some(left(self.until)?))?;
+        self.socket.read(bytes)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(Some(left(self.until)?))?;
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
     }
 }
 
@@ -188,8 +252,7 @@ mod tests {
         ] {
             assert!(shown(bad).is_err(), "{bad}");
         }
-        let said = shown("https://a").unwrap_err().to_string();
-        assert!(said.contains("by http"), "{said}");
+        assert_eq!(shown("https://a").unwrap(), "https://a:443");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The settings of TLS, and the handshake that follows them.
 
 use std::{
-    io,
+    env,
+    io::{self, Read, Write},
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
@@ -9,7 +10,10 @@ use std::{
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+    rustls::{
+        ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring,
+        pki_types::ServerName,
+    },
 };
 
 use crate::{
@@ -19,6 +23,16 @@ use crate::{
 
 /// An encrypted stream to a server whose certificate and name are checked.
 pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// The same on a stream that blocks.
+pub type BlockingTlsStream<S> = StreamOwned<ClientConnection, S>;
+
+/// The variable of [`TlsSettings::ca_file`].
+pub const CA_FILE: &str = "DOORSTEP_TLS_CA_FILE";
+/// The variable of [`ClientFiles::certificate`].
+pub const CERT_FILE: &str = "DOORSTEP_TLS_CERT_FILE";
+/// The variable of [`ClientFiles::key`].
+pub const KEY_FILE: &str = "DOORSTEP_TLS_KEY_FILE";
 
 /// The trusted authorities and the program's own certificate, as paths of PEM files. They are read anew for each connection, so a
 /// renewed certificate counts without a restart.
@@ -40,6 +54,20 @@ pub struct ClientFiles {
 }
 
 impl TlsSettings {
+    /// The settings of the environment. A certificate without a key, or the other way round, is left out.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let path = |name| env::var_os(name).filter(|path| !path.is_empty());
+        let client = path(CERT_FILE).zip(path(KEY_FILE));
+        Self {
+            ca_file: path(CA_FILE).map(PathBuf::from),
+            client: client.map(|(certificate, key)| ClientFiles {
+                certificate: certificate.into(),
+                key: key.into(),
+            }),
+        }
+    }
+
     /// Checks the named files. The system's authorities are looked at only when a connection needs them.
     ///
     /// # Errors
@@ -103,15 +131,36 @@ impl TlsSettings {
     /// # Errors
     /// The handshake fails, with its kind and remedy, or a file is unusable.
     pub async fn connect(&self, host: &str, socket: TcpStream) -> Result<TlsStream, TlsError> {
-        let config = self.client_config()?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::bad_name(host))?;
-        TlsConnector::from(Arc::new(config))
-            .connect(name, socket)
+        let config = Arc::new(self.client_config()?);
+        TlsConnector::from(config)
+            .connect(server_name(host)?, socket)
             .await
-            .map_err(|error| {
-                self.explain(&error)
-                    .unwrap_or_else(|| TlsError::broken(&error))
-            })
+            .map_err(|error| self.failed(&error))
+    }
+
+    /// The same as [`connect`](Self::connect) on a stream that blocks; its own time limits hold for the handshake, too.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_blocking<S: Read + Write>(
+        &self,
+        host: &str,
+        mut socket: S,
+    ) -> Result<BlockingTlsStream<S>, TlsError> {
+        let config = Arc::new(self.client_config()?);
+        let mut connection = ClientConnection::new(config, server_name(host)?)
+            .map_err(|e| self.failed(&io::Error::other(e)))?;
+        while connection.is_handshaking() {
+            connection
+                .complete_io(&mut socket)
+                .map_err(|e| self.failed(&e))?;
+        }
+        Ok(StreamOwned::new(connection, socket))
+    }
+
+    fn failed(&self, error: &io::Error) -> TlsError {
+        self.explain(error)
+            .unwrap_or_else(|| TlsError::broken(error))
     }
 
     /// Explains an error of an encrypted stream, if TLS is its reason. Servers refuse a client's certificate after the handshake,
@@ -120,6 +169,10 @@ impl TlsSettings {
     pub fn explain(&self, error: &io::Error) -> Option<TlsError> {
         TlsError::of(error, self.client.is_some())
     }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::bad_name(host))
 }
 
 /// The system's trusted authorities. They are read once, since they are many.

@@ -9,7 +9,7 @@ use doorstep_program::{
     read::{duration, number},
 };
 
-use super::{AmqpUrl, CompareSettings, Form, WorkSettings, scenario::Pace};
+use super::{CompareSettings, Form, WorkSettings, scenario::Pace};
 
 /// The command by which this program starts itself as the consumers of a comparison.
 pub(crate) const WORK_COMMAND: &str = "compare-work";
@@ -101,7 +101,7 @@ impl CompareArgs {
             form: if self.json { Form::Json } else { Form::Text },
             svg: svg?,
             broker: broker?,
-            amqp_url: AmqpUrl::new(self.broker.amqp_url),
+            variables: self.broker.variables(),
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::{fs::File, io, path::Path, process::Stdio, time::Duration};
 
 use doorstep_messaging::BrokerSettings;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{Failure, Reason, args::BrokerVariables};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -28,7 +28,7 @@ const COMPLAINT: usize = 2000;
 #[derive(Debug)]
 pub(super) struct Crew<'a> {
     pub(super) broker: &'a BrokerSettings,
-    pub(super) amqp_url: &'a str,
+    pub(super) variables: &'a BrokerVariables,
     /// Where their stores are.
     pub(super) folder: &'a Path,
     pub(super) pace: Pace,
@@ -65,7 +65,7 @@ impl Crew<'_> {
             .args(["--checkout-takes", &takes(Want::Checkout)])
             .args(["--update-takes", &takes(Want::Update)])
             // By the environment, where nobody who lists processes sees the password.
-            .env("DOORSTEP_AMQP_URL", self.amqp_url)
+            .envs(self.variables.as_slice().iter().cloned())
             .env("DOORSTEP_NAMESPACE", self.broker.namespace.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -25,12 +25,13 @@ mod told;
 mod verdict;
 mod work;
 
-use std::{fmt, fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::BrokerSettings;
 use doorstep_program::{
     Failure, Reason, Stop,
+    args::BrokerVariables,
     output::{cannot_write, print},
 };
 
@@ -57,8 +58,8 @@ pub(crate) struct CompareSettings {
     pub(crate) svg: Option<PathBuf>,
     /// The broker; the comparison's own namespaces begin with this one.
     pub(crate) broker: BrokerSettings,
-    /// How it was named, for the process of the consumers.
-    pub(crate) amqp_url: AmqpUrl,
+    /// How to reach it, for the process of the consumers.
+    pub(crate) variables: BrokerVariables,
 }
 
 /// What is written to standard output.
@@ -68,27 +69,6 @@ pub(crate) enum Form {
     Text,
     /// All figures, in JSON.
     Json,
-}
-
-/// A broker's address as it was typed, with its password.
-pub(crate) struct AmqpUrl(String);
-
-impl AmqpUrl {
-    /// Keeps it.
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// As it was typed.
-    fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for AmqpUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AmqpUrl(..)")
-    }
 }
 
 /// Compares.

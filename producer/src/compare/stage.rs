@@ -120,7 +120,7 @@ impl<'a> Stage<'a> {
     async fn play(&self, users: &Users, items: &Arc<[Item]>, told: &Told) -> Result<Cell, Failure> {
         let crew = Crew {
             broker: &self.broker,
-            amqp_url: self.settings.amqp_url.text(),
+            variables: &self.settings.variables,
             folder: &self.folder,
             pace: self.settings.pace,
             scenario: self.scenario,

@@ -14,7 +14,7 @@ use crate::command;
 use crate::folder::target_folder;
 use crate::guard::Guard;
 use crate::management::Management;
-use crate::node::{Footprint, NodeOptions};
+use crate::node::{Footprint, NodeOptions, NodeTls};
 use crate::ports::Ports;
 use crate::state::secret;
 use crate::wait;
@@ -30,6 +30,7 @@ const SHOWN_LINES: usize = 12;
 const USER: &str = "doorstep";
 const VHOST: &str = "doorstep";
 const SETTINGS_FILE: &str = "/etc/rabbitmq/conf.d/95-doorstep.conf";
+const FILES_FOLDER: &str = "/etc/rabbitmq";
 const PLUGINS_FILE: &str = "/etc/rabbitmq/enabled_plugins";
 
 /// A RabbitMQ container that this process owns, with ports on 127.0.0.1 that stay the same through every restart. Dropping
@@ -173,6 +174,12 @@ impl ContainerNode {
             ])
             .args(["--publish", &publish(self.ports.amqp, 5672)])
             .args(["--publish", &publish(self.ports.management, 15672)])
+            .args(
+                options
+                    .tls
+                    .iter()
+                    .flat_map(|tls| ["--publish".to_owned(), publish(tls.port, 5671)]),
+            )
             // By their names alone, so that the password is on nobody's command line.
             .args([
                 "--env",
@@ -194,10 +201,21 @@ impl ContainerNode {
             settings.push_str("\nraft.wal_max_size_bytes = 67108864");
         }
         settings.push('\n');
+        if let Some(tls) = &options.tls {
+            settings.push_str(&tls.settings("5671", FILES_FOLDER));
+        }
         ran(create.arg(image), CREATE_BOUND)?;
         self.put_in(&settings, SETTINGS_FILE)?;
+        for (name, text) in options.tls.iter().flat_map(NodeTls::files) {
+            self.put(name, text)?;
+        }
         let plugins = options.plugins.join(",");
         self.put_in(&format!("[{plugins}].\n"), PLUGINS_FILE)
+    }
+
+    /// Puts a file beside the node's settings.
+    pub(crate) fn put(&self, name: &str, text: &str) -> Result<()> {
+        self.put_in(text, &format!("{FILES_FOLDER}/{name}"))
     }
 
     /// Puts a file into the container, readable by whoever RabbitMQ runs as.

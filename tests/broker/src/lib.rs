@@ -40,7 +40,7 @@ pub use find::{Found, Options, Way, find_or_start, install_if_possible, start_im
 pub use folder::target_folder;
 pub use guard::Guard;
 pub use management::Management;
-pub use node::{Data, Footprint, InstalledNode, NodeOptions};
+pub use node::{Data, Footprint, InstalledNode, NodeOptions, NodeTls};
 pub use ports::Ports;
 pub use private::{PrivateNode, TEST_IMAGE};
 pub use process::{Signal, send_signal};

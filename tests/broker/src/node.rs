@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use options::{Data, Footprint, NodeOptions};
+pub use options::{Data, Footprint, NodeOptions, NodeTls};
+pub(crate) use options::{TLS_CERTIFICATE, TLS_KEY};
 
 use crate::broker::{Broker, greets};
 use crate::command;
@@ -20,7 +21,7 @@ use crate::installed::Installed;
 use crate::management::Management;
 use crate::ports::Ports;
 use crate::process::{Signal, send_signal};
-use crate::state::{Keeper, NodeState};
+use crate::state::{Keeper, NodeState, private_file};
 use crate::up::UpNode;
 use crate::wait;
 
@@ -94,6 +95,11 @@ impl InstalledNode {
     #[must_use]
     pub fn ports(&self) -> Ports {
         self.state.ports
+    }
+
+    /// Writes one of the node's files.
+    pub(crate) fn put_in(&self, name: &str, text: &str) -> Result<()> {
+        private_file(&self.folder().join(name), text)
     }
 
     /// Where the node's data and log are.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::broker::Broker;
 use crate::container::ContainerNode;
 use crate::management::Management;
-use crate::node::{InstalledNode, NodeOptions};
+use crate::node::{InstalledNode, NodeOptions, TLS_CERTIFICATE, TLS_KEY};
 use crate::ports::Ports;
 
 /// The image that private nodes run from, where it is not the RabbitMQ that is installed here: so `cargo xtask test
@@ -133,6 +133,20 @@ impl PrivateNode {
     /// Where it fails; its message is in the text.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
         either!(&self.0, ctl(arguments))
+    }
+
+    /// Replaces the certificate of the listener for TLS; the next handshake shows the new one.
+    ///
+    /// # Errors
+    /// As [`PrivateNode::ctl`].
+    pub fn show_certificate(&self, certificate: &str, key: &str) -> Result<()> {
+        for (name, text) in [(TLS_CERTIFICATE, certificate), (TLS_KEY, key)] {
+            match &self.0 {
+                Kind::Installed(node) => node.put_in(name, text)?,
+                Kind::Container(node) => node.put(name, text)?,
+            }
+        }
+        self.ctl(&["eval", "ssl:clear_pem_cache()."]).map(drop)
     }
 
     /// Makes the node write down what was declared. Left to itself, RabbitMQ 3.10 does so only a second or two later.

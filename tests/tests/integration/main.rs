@@ -32,6 +32,7 @@ mod shared_store;
 mod shelf;
 mod stopping;
 mod stream;
+mod tls;
 mod topology;
 mod traces;
 mod trouble;

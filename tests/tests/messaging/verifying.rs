@@ -6,7 +6,7 @@ use anyhow::Result;
 use doorstep_broker::{Rights, percent_encoded};
 use doorstep_messaging::{
     Address, BrokerSettings, ConnectErrorKind, Exchange, ExchangeKind, Finding, Greeting,
-    Inspector, Publisher, QueueName, Right, old_broker, verify,
+    Inspector, Publisher, QueueName, Right, TlsSettings, old_broker, verify,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -352,7 +352,8 @@ async fn an_old_broker_and_another_product_are_known_by_their_greeting() -> Resu
 async fn who_does_not_greet_is_waited_for_within_the_bound() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address: Address = format!("amqp://{}", listener.local_addr()?).parse()?;
-    let greeting = Greeting::of(&address, Duration::from_millis(200));
+    let tls = TlsSettings::default();
+    let greeting = Greeting::of(&address, &tls, Duration::from_millis(200));
     assert_eq!(within(LONG, "a greeting", greeting).await?, None);
     Ok(())
 }

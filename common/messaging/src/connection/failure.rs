@@ -54,6 +54,14 @@ pub(super) fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> C
         };
     };
     match code {
+        reply::ACCESS_REFUSED if address.is_external() && text.contains("ogin") => {
+            ConnectError::new(
+                Refused(Refusal::Credentials),
+                format!(
+                    "{address} knows no user by this program's certificate ({text}): create the user under the certificate's name, as ssl_cert_login_from says, with rabbitmqctl add_user, and enable rabbitmq_auth_mechanism_ssl"
+                ),
+            )
+        }
         reply::ACCESS_REFUSED if text.contains("Login was refused") || text.contains("login") => {
             ConnectError::new(
                 Refused(Refusal::Credentials),

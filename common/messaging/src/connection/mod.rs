@@ -13,7 +13,7 @@ use std::{io, time::Duration};
 
 use lapin::{
     AsyncTcpStream, Channel, ConnectionProperties,
-    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
+    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
@@ -24,8 +24,9 @@ pub(crate) use failure::{broke, unknown_kind, words};
 use failure::{failure, silence};
 pub(crate) use health::Health;
 use health::listen;
-use transport::{ClientRuntime, ClientStream, Transport, client_runtime};
-use wire::CutOnDrop;
+pub(crate) use transport::Transport;
+use transport::{ClientRuntime, ClientStream, client_runtime};
+pub(crate) use wire::CutOnDrop;
 
 /// An open connection. Dropping it cuts the wire, so that nothing is left waiting on it.
 pub(crate) struct Connection {
@@ -148,6 +149,11 @@ fn uri(address: &Address, heartbeat: Duration) -> AMQPUri {
         },
         vhost: address.vhost().to_owned(),
         query: AMQPQueryString {
+            auth_mechanism: Some(if address.is_external() {
+                SASLMechanism::External
+            } else {
+                SASLMechanism::Plain
+            }),
             heartbeat: Some(address.heartbeat_seconds().unwrap_or(seconds)),
             ..AMQPQueryString::default()
         },

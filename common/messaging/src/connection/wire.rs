@@ -10,7 +10,7 @@ use std::{
 /// A second handle on the connection's socket. Blocked or half-dead connections cannot be closed politely, and the client offers no
 /// other way; once the socket is shut down its thread ends by itself.
 #[derive(Clone, Default)]
-pub(super) struct Wire(Arc<Mutex<State>>);
+pub(crate) struct Wire(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -20,7 +20,7 @@ struct State {
 
 /// The wire in the hands of whoever needs it. With them it goes.
 #[derive(Default)]
-pub(super) struct CutOnDrop(pub(super) Wire);
+pub(crate) struct CutOnDrop(pub(crate) Wire);
 
 impl Drop for CutOnDrop {
     fn drop(&mut self) {

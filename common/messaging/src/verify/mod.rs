@@ -32,7 +32,7 @@ use look::Look;
 pub struct Verified {
     /// Where that was, with the password masked.
     pub address: String,
-    /// What the broker calls itself; not known over TLS.
+    /// What the broker calls itself; not known if it does not greet in time.
     pub broker: Option<Greeting>,
     /// How it differs, in the order of the topology.
     pub findings: Vec<Finding>,
@@ -73,7 +73,7 @@ pub async fn verify(
     let name = format!("{} topology verify", settings.namespace);
     let connection = Dialer::new(settings, &name).open().await?;
     let address = connection.address().clone();
-    let broker = Greeting::of(&address, limit).await;
+    let broker = Greeting::of(&address, &settings.tls, limit).await;
     let mut look = Look::new(Asker::new(&connection, limit));
     look.findings.extend(broker.as_ref().and_then(unsuited));
     let frame_max = connection.frame_max();
@@ -122,20 +122,13 @@ pub async fn verify(
     })
 }
 
-/// Looks at the version only, for a program that starts: `None` if it is recent enough, or cannot be told, which the log says where TLS is
-/// why. Cancel-safe.
+/// Looks at the version only, for a program that starts: `None` if it is recent enough, or cannot be told. Cancel-safe.
 pub async fn old_broker(settings: &BrokerSettings) -> Option<Finding> {
     for address in &settings.addresses {
-        if let Some(greeting) = Greeting::of(address, settings.connect_timeout).await {
+        if let Some(greeting) = Greeting::of(address, &settings.tls, settings.connect_timeout).await
+        {
             return unsuited(&greeting);
         }
-    }
-    if let Some(address) = settings.addresses.iter().find(|a| a.uses_tls()) {
-        let (major, minor) = LEAST;
-        tracing::info!(
-            %address,
-            "the broker's version is not looked at over TLS: see to it that it is RabbitMQ {major}.{minor} or later"
-        );
     }
     None
 }

@@ -90,7 +90,7 @@ fn text(verified: &Verified) -> String {
     let mut text = String::new();
     let broker = match &verified.broker {
         Some(greeting) => greeting.to_string(),
-        None => "a broker whose version cannot be told, as over TLS,".to_owned(),
+        None => "a broker that does not tell its version".to_owned(),
     };
     let _ = writeln!(text, "{broker} at {}", verified.address);
     for finding in &verified.findings {
@@ -122,7 +122,7 @@ mod tests {
             findings: Vec::new(),
         };
         let text = text(&verified);
-        assert!(text.contains("version cannot be told"), "{text}");
+        assert!(text.contains("does not tell its version"), "{text}");
         assert!(text.contains("Bindings cannot be looked at"), "{text}");
         assert!(!text.contains("stream_queue"), "{text}");
     }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::options::{Footprint, NodeOptions};
+use super::options::{Footprint, NodeOptions, NodeTls};
 use crate::folder::private_folder;
 use crate::installed::Installed;
 use crate::state::{NodeState, private_file, secret};
@@ -156,6 +156,9 @@ impl Launch<'_> {
         private_file(&self.folder.join("environment.conf"), "")?;
         let plugins = format!("[{}].\n", self.options.plugins.join(","));
         private_file(&self.folder.join("enabled_plugins"), &plugins)?;
+        for (name, text) in self.options.tls.iter().flat_map(NodeTls::files) {
+            private_file(&self.folder.join(name), text)?;
+        }
         private_file(&self.folder.join("rabbitmq.conf"), &self.settings())
     }
 
@@ -184,6 +187,10 @@ impl Launch<'_> {
         if self.options.footprint == Footprint::Small {
             // The write-ahead log of quorum queues is held in memory up to this size, 512 MB by default.
             settings.push_str("raft.wal_max_size_bytes = 67108864\n");
+        }
+        if let Some(tls) = &self.options.tls {
+            let listen = format!("127.0.0.1:{}", tls.port);
+            settings.push_str(&tls.settings(&listen, &self.folder.to_string_lossy()));
         }
         for line in &self.options.settings {
             settings.push_str(line);

@@ -11,7 +11,50 @@ pub struct NodeOptions {
     pub(crate) ports: Option<Ports>,
     pub(crate) plugins: Vec<String>,
     pub(crate) settings: Vec<String>,
+    pub(crate) tls: Option<NodeTls>,
 }
+
+/// A second listener, over TLS, with its certificates as PEM.
+#[derive(Debug, Clone)]
+pub struct NodeTls {
+    /// The port on 127.0.0.1.
+    pub port: u16,
+    /// The authority of the clients' certificates.
+    pub authority: String,
+    /// The node's certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// Whether a client without a certificate is refused. One that has a certificate is looked at in any case.
+    pub certificate_required: bool,
+}
+
+impl NodeTls {
+    /// The files of the listener, by name.
+    pub(crate) fn files(&self) -> [(&'static str, &str); 3] {
+        [
+            ("tls-authority.pem", &self.authority),
+            (TLS_CERTIFICATE, &self.certificate),
+            (TLS_KEY, &self.key),
+        ]
+    }
+
+    /// The lines of `rabbitmq.conf` for a listener at this place, with its files in this folder.
+    pub(crate) fn settings(&self, listen: &str, folder: &str) -> String {
+        format!(
+            "listeners.ssl.1 = {listen}\n\
+             ssl_options.cacertfile = {folder}/tls-authority.pem\n\
+             ssl_options.certfile = {folder}/{TLS_CERTIFICATE}\n\
+             ssl_options.keyfile = {folder}/{TLS_KEY}\n\
+             ssl_options.verify = verify_peer\n\
+             ssl_options.fail_if_no_peer_cert = {}\n",
+            self.certificate_required
+        )
+    }
+}
+
+pub(crate) const TLS_CERTIFICATE: &str = "tls-certificate.pem";
+pub(crate) const TLS_KEY: &str = "tls-key.pem";
 
 /// How much of the machine a node may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +90,7 @@ impl NodeOptions {
             ports: None,
             plugins: vec!["rabbitmq_management".to_owned()],
             settings: Vec::new(),
+            tls: None,
         }
     }
 
@@ -75,6 +119,13 @@ impl NodeOptions {
     #[must_use]
     pub fn plugin(mut self, plugin: &str) -> Self {
         self.plugins.push(plugin.to_owned());
+        self
+    }
+
+    /// Adds a listener for TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: NodeTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 

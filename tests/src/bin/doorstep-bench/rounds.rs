@@ -286,11 +286,11 @@ impl Bench<'_> {
     }
 }
 
-/// What the broker calls itself, or that it could not be told, as behind TLS.
+/// What the broker calls itself, or that it could not be told.
 async fn broker(settings: &BrokerSettings) -> String {
     const LIMIT: Duration = Duration::from_secs(2);
     let greeting = match settings.addresses.first() {
-        Some(address) => Greeting::of(address, LIMIT).await,
+        Some(address) => Greeting::of(address, &settings.tls, LIMIT).await,
         None => None,
     };
     greeting.map_or_else(|| "unknown broker".to_owned(), |g| g.to_string())
