@@ -1,5 +1,7 @@
 //! The stream to a broker, seen from a listener that is none.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 use std::time::Duration;
 
 use doorstep_messaging::{BrokerSettings, ConnectErrorKind, Publisher, TlsErrorKind, Topology};
