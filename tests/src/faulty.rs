@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc};
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, OwnEpochs, Store, StoreError, StreamRow,
-    Summary, Usage,
+    EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, Store, StoreError,
+    StreamRow, Summary, Usage,
 };
 use tokio::sync::watch;
 
@@ -128,7 +128,8 @@ impl<S: Store> Store for FaultyStore<S> {
         fn dead_groups(&self, limit: usize) -> Vec<DeadGroup>;
         fn held_of(&self, stream: StreamKey, after: u64, limit: usize) -> Vec<Sequence>;
         fn audit(&self, filter: AuditFilter, before: Option<AuditId>, limit: usize) -> AuditPage;
-        fn gaps(&self, older_than: Timestamp, limit: usize) -> Vec<Gap>;
+        fn gaps(&self, older_than: Timestamp, now: Timestamp, limit: usize) -> Vec<Gap>;
+        fn trim_log(&self) -> Option<KeptLog>;
         fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_trials(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_replies(&self, older_than: Timestamp, limit: usize) -> u64;

@@ -163,6 +163,20 @@ impl Limits {
         }
     }
 
+    /// Seen ids older than this may be pruned. Younger by a margin than events that are rejected for their age, as replies are.
+    #[must_use]
+    pub fn oldest_seen(&self, now: Timestamp) -> Timestamp {
+        let kept = self.seen_retention.saturating_add(CLOCKS_APART);
+        now.checked_sub(kept).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Whether seen ids or replies take more than half of their bound.
+    pub(crate) fn is_crowded(&self, usage: &Usage) -> bool {
+        let above_half =
+            |used: UsageOf, most: UsageOf| used.rows > most.rows / 2 || used.bytes > most.bytes / 2;
+        above_half(usage.seen, self.seen) || above_half(usage.replies, self.replies)
+    }
+
     /// Replies older than this may be forgotten. Younger by a margin than commands that are refused for their age, so that no process
     /// whose clock is behind takes a command for a new one whose reply another has forgotten.
     #[must_use]

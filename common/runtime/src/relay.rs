@@ -11,7 +11,7 @@ use doorstep_messaging::Outcome;
 use doorstep_store::{Changes, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError};
 
 /// The longest pause before a row that could not be routed or was refused is tried again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause where nothing can be sent at all just now; the connection has a backoff of its own.
 pub(crate) const SHORT_PAUSE: Duration = Duration::from_millis(250);
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use doorstep_event::{Act, Answer, Refused};
 use doorstep_messaging::{Outcome, QueueName, Settled};
 use doorstep_store::{NewDead, StoreError};
+use jiff::SignedDuration;
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 
 use crate::limits;
@@ -23,6 +24,7 @@ const COMMIT_DURATION: &str = "doorstep_commit_duration_seconds";
 const BATCH_EVENTS: &str = "doorstep_batch_events";
 const CONFLICTS: &str = "doorstep_conflicts_total";
 const DEAD: &str = "doorstep_dead_total";
+const CLOCK_JUMPS: &str = "doorstep_clock_jumps_total";
 const PAUSES: &str = "doorstep_pauses_total";
 
 /// Says what the metrics of a role mean, for whoever reads them. Once, after metrics are collected.
@@ -53,6 +55,10 @@ pub fn describe() {
         ),
         (DEAD, "Dead letters made, by reason"),
         (REFUSED, "Commands and queries refused, by reason"),
+        (
+            CLOCK_JUMPS,
+            "Jumps of the wall clock, or suspensions of the machine",
+        ),
         (PAUSES, "Times that the store could not be used"),
     ];
     for (name, text) in counts {
@@ -297,6 +303,25 @@ fn remedy(table: &str) -> &'static str {
         "; `consumers status` lists what is missing or blocked. Where what is missing waits in the queue, a higher --max-held lets the role reach it"
     } else {
         ""
+    }
+}
+
+/// The wall clock has jumped.
+pub(crate) struct ClockJumped {
+    pub(crate) role: &'static str,
+    /// How far; back where it is negative.
+    pub(crate) by: SignedDuration,
+}
+
+impl ClockJumped {
+    pub(crate) fn tell(self) {
+        tracing::warn!(
+            role = self.role,
+            seconds = self.by.as_secs(),
+            "the clock has jumped, or this machine was suspended: nothing is pruned and no waiting event expires until it has run evenly for \
+             an hour; if it is wrong, set it right"
+        );
+        counter!(CLOCK_JUMPS, "role" => self.role).increment(1);
     }
 }
 

@@ -477,12 +477,7 @@ async fn a_gap_is_listed_and_can_be_stepped_over() {
         .await;
     let gaps = world
         .store
-        .gaps(
-            now()
-                .checked_add(std::time::Duration::from_hours(1))
-                .unwrap(),
-            10,
-        )
+        .gaps(Timestamp::MAX, Timestamp::MAX, 10)
         .await
         .unwrap();
     assert_eq!((gaps.len(), gaps[0].from, gaps[0].to), (1, 1, 3));

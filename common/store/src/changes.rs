@@ -10,7 +10,7 @@ use crate::{
     epochs::RestoredChange,
     rows::{
         DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, HeldRow, OutboxId, OutboxKind,
-        RequestHash, RowRef, Tally, Usage, UsageOf,
+        PrunedTo, RequestHash, RowRef, Tally, Usage, UsageOf,
     },
 };
 
@@ -47,6 +47,9 @@ pub struct Changes {
     pub outgoing: Vec<OutgoingChange>,
     /// Replies to commands. One that is there already is a conflict, whatever it says.
     pub replies: Vec<NewReply>,
+    /// The times up to which seen ids and replies were pruned, as read. Other times are a conflict if an id is seen or a reply kept: the
+    /// batch may have taken a pruned id for a new one.
+    pub pruned_to: PrunedTo,
     /// Events of the role to itself.
     pub schedule: Vec<NewScheduled>,
     /// What the commit owes the world, in order.
@@ -86,6 +89,7 @@ impl Changes {
             trials: Vec::new(),
             outgoing: Vec::new(),
             replies: Vec::new(),
+            pruned_to: PrunedTo::default(),
             schedule: Vec::new(),
             outbox: Vec::new(),
             paid: Vec::new(),
@@ -123,6 +127,11 @@ impl Changes {
             || self.restored.is_some()
             || self.tally != Tally::default()
             || !self.audit.is_empty()
+    }
+
+    /// Whether the batch rests on what was pruned.
+    pub(crate) fn rests_on_pruning(&self) -> bool {
+        !self.seen.is_empty() || !self.replies.is_empty()
     }
 
     /// Sequences end where signed 64-bit integers end, and so must what counts them; and what is scheduled is so from the beginning.

@@ -31,8 +31,8 @@ pub use epochs::{MAX_OWN_EPOCHS, OwnEpoch, OwnEpochs, Restored, RestoredChange, 
 pub use memory::MemoryStore;
 pub use rows::{
     Ask, DeadFilter, DeadGroup, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId,
-    HeldReason, HeldRow, Loaded, OutboxId, OutboxKind, OutboxRow, ReplyRow, RequestHash, RowRef,
-    StreamRow, Summary, Tally, Usage, UsageOf,
+    HeldReason, HeldRow, KeptLog, Loaded, OutboxId, OutboxKind, OutboxRow, PrunedTo, ReplyRow,
+    RequestHash, RowRef, StreamRow, Summary, Tally, Usage, UsageOf,
 };
 pub use sqlite::SqliteStore;
 
@@ -95,8 +95,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// due time of its own. Returns how many there were; in a sound store none.
     fn sweep(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Makes due what is held until a time after `beyond`, later than anything is put off: the clock that it was put off by has been set
-    /// back since. What is scheduled keeps its time. Returns how many there were.
+    /// Makes due held events and outbox rows that are put off until after `beyond`, longer than any backoff: the clock has been set back
+    /// since. Scheduled events keep their time. Returns the number of rows.
     fn bring_forward(
         &self,
         now: Timestamp,
@@ -152,14 +152,17 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<AuditPage, StoreError>> + Send;
 
-    /// Streams that hold events behind a missing one since before `older_than`, at most `limit`.
+    /// Streams that hold events behind a missing one since before `older_than`, at most `limit`. A gap from after `now` counts as old: the
+    /// clock was ahead when it was recorded.
     fn gaps(
         &self,
         older_than: Timestamp,
+        now: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Gap>, StoreError>> + Send;
 
-    /// Forgets seen ids whose event is older than `older_than`, at most `limit` of them. Returns how many.
+    /// Prunes seen ids from before `older_than`, at most `limit` of them, the oldest first. Raises [`PrunedTo::seen`] to the latest of
+    /// them in the same transaction. Returns their number.
     fn prune_seen(
         &self,
         older_than: Timestamp,
@@ -174,7 +177,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Forgets replies whose time is before `older_than`, at most `limit` of them. Returns how many.
+    /// Prunes replies from before `older_than`, at most `limit` of them, the oldest first. Raises [`PrunedTo::replies`] to the latest of
+    /// them in the same transaction. Returns their number.
     fn prune_replies(
         &self,
         older_than: Timestamp,
@@ -189,6 +193,12 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// The store's own epochs, the newest first.
     fn epochs(&self) -> impl Future<Output = Result<OwnEpochs, StoreError>> + Send;
+
+    /// Cuts the write-ahead log back where it has outgrown its bound. Returns the log if a reader keeps it. Does nothing for a store without
+    /// such a log.
+    fn trim_log(&self) -> impl Future<Output = Result<Option<KeptLog>, StoreError>> + Send {
+        async { Ok(None) }
+    }
 
     /// All streams of which the store knows something, in pages by key, for tests and for looking things up.
     fn streams(

@@ -139,8 +139,14 @@ impl Store for MemoryStore {
         Ok(self.data().audit(&filter, before, limit))
     }
 
-    async fn gaps(&self, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, StoreError> {
-        Ok(self.data().gaps(Some(older_than), limit))
+    async fn gaps(
+        &self,
+        older_than: Timestamp,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Gap>, StoreError> {
+        let told = |since| since < older_than || since > now;
+        Ok(self.data().gaps(told, limit))
     }
 
     async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {

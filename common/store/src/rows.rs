@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -130,6 +131,17 @@ pub struct Loaded {
     pub outgoing: Vec<u64>,
     /// What was replied to each command, `None` if nothing was, or not any more.
     pub replies: Vec<Option<ReplyRow>>,
+    /// The times up to which seen ids and replies were pruned; only read where some are asked for.
+    pub pruned_to: PrunedTo,
+}
+
+/// The latest times of what was pruned: the memory of everything at or before them may be gone. `None` where nothing was pruned yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PrunedTo {
+    /// Of seen ids.
+    pub seen: Option<Timestamp>,
+    /// Of replies.
+    pub replies: Option<Timestamp>,
 }
 
 /// Tells one command from another that comes under the same id: SHA-256 of what is asked.
@@ -445,11 +457,54 @@ pub struct Summary {
     pub oldest_held_ms: Option<u64>,
     /// The mark of a store that was restored from a backup or copied; `null` otherwise.
     pub restored: Option<Restored>,
+    /// When the oldest outbox row was written.
+    #[serde(skip)]
+    pub oldest_outbox: Option<Timestamp>,
+    /// When the oldest held event was held.
+    #[serde(skip)]
+    pub oldest_held: Option<Timestamp>,
+    /// Rows dated after the clock, so that their age is unknown: held events, and the oldest outbox row. The clock was ahead when they were
+    /// written, or is behind now.
+    pub dated_ahead: u64,
+    /// Bytes of the write-ahead log, where the store has one.
+    pub log_bytes: Option<u64>,
+}
+
+/// A write-ahead log above its bound, which a reader keeps from being cut back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptLog {
+    /// The store's file; the log lies beside it.
+    pub file: std::path::PathBuf,
+    /// Bytes of the log.
+    pub bytes: u64,
+    /// The bound in bytes.
+    pub max_bytes: u64,
+}
+
+impl fmt::Display for KeptLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1024 * 1024;
+        let (log, bound) = (self.bytes.div_ceil(MIB), self.max_bytes.div_ceil(MIB));
+        let file = self.file.display();
+        write!(
+            f,
+            "the write-ahead log of {file} has grown to {log} MiB (its bound is {bound} MiB): a process keeps a read open, such as an SQL \
+             shell or a backup; `lsof {file}` or `fuser -v {file}` lists the processes; once that read has ended, the log is cut back"
+        )
+    }
 }
 
 /// How many outbox rows that were tried in vain before a turn of `limit` rows takes, where so many of them and of the others are due.
 pub(crate) fn share_of_again(limit: usize, again: usize, untried: usize) -> usize {
     again.min(limit - untried.min(limit / 2))
+}
+
+/// How far a row may be dated after the clock before it counts as dated ahead: clocks are corrected by small steps all the time.
+const AHEAD: Duration = Duration::from_secs(5);
+
+/// The time after which rows are dated ahead of `now`.
+pub(crate) fn ahead_of(now: Timestamp) -> Timestamp {
+    now.checked_add(AHEAD).unwrap_or(Timestamp::MAX)
 }
 
 /// How long ago something was, 0 where the clock has gone back since.

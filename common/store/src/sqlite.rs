@@ -32,15 +32,15 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 pub use self::options::Options;
 use self::{
-    error::Stop,
+    error::{Place, Stop},
     file::{Access, Opened},
     glance::Glance,
     thread::Worker,
 };
 use crate::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, OwnEpochs, Store, StoreError, StreamRow,
-    Summary, Usage,
+    EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, Store, StoreError,
+    StreamRow, Summary, Usage,
 };
 
 /// A store in an SQLite file. Clones share its connections, which close with the last of them.
@@ -51,6 +51,8 @@ pub struct SqliteStore {
     glance: Glance,
     writer: Worker,
     reader: Worker,
+    place: Place,
+    max_log_bytes: u64,
 }
 
 /// How many overlooked events are made due in one transaction.
@@ -147,6 +149,8 @@ impl SqliteStore {
             glance: Glance::with(glance.db).map_err(|e| place.not_opened(&e))?,
             writer: Worker::start(format!("{role} store"), db)?,
             reader: Worker::start(format!("{role} scan"), reader.db)?,
+            place,
+            max_log_bytes: options.max_log_bytes(),
         })
     }
 
@@ -295,9 +299,14 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn gaps(&self, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, StoreError> {
+    async fn gaps(
+        &self,
+        older_than: Timestamp,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Gap>, StoreError> {
         self.reader
-            .run(move |db| scan::gaps(db, older_than, limit))
+            .run(move |db| scan::gaps(db, older_than, now, limit))
             .await
     }
 
@@ -329,6 +338,26 @@ impl Store for SqliteStore {
                 prune::prune_replies(db, older_than, limit)
             })
             .await
+    }
+
+    async fn trim_log(&self) -> Result<Option<KeptLog>, StoreError> {
+        let (file, max_bytes) = (self.place.file.clone(), self.max_log_bytes);
+        let above = |place: &Place| place.log_bytes().filter(|bytes| *bytes > max_bytes);
+        if above(&self.place).is_none() {
+            return Ok(None);
+        }
+        let may_write = self.may_write();
+        self.writer
+            .run(move |db| {
+                may_write?;
+                db.trim_log()
+            })
+            .await?;
+        Ok(above(&self.place).map(|bytes| KeptLog {
+            file,
+            bytes,
+            max_bytes,
+        }))
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

@@ -180,7 +180,7 @@ impl RoleReport {
             Fullness::Fine => {}
         }
         self.store = Some(summary);
-        self.gaps = store.gaps(now, GAPS_LISTED).await.map_err(failed)?;
+        self.gaps = store.gaps(now, now, GAPS_LISTED).await.map_err(failed)?;
         self.missing = self.gaps.iter().map(GapReport::of).collect();
         Ok(())
     }
@@ -288,6 +288,10 @@ fn rows(report: &Report) -> Table {
         let aged = |count: fn(&Summary) -> u64, oldest: fn(&Summary) -> Option<u64>| match store
             .and_then(oldest)
         {
+            // Of one date ahead of the clock, no age can be told.
+            Some(0) if store.is_some_and(|s| s.dated_ahead > 0) => {
+                format!("{} (dated ahead)", stored(count))
+            }
             Some(ms) => format!("{} ({})", stored(count), age(Duration::from_millis(ms))),
             None => stored(count),
         };

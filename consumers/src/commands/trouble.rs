@@ -56,7 +56,7 @@ async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, Failure
         .dead(DeadFilter::All, None, NAMED)
         .await
         .map_err(failed)?;
-    let gaps = store.gaps(now, NAMED).await.map_err(failed)?;
+    let gaps = store.gaps(now, now, NAMED).await.map_err(failed)?;
     let mut lines: Vec<String> = dead.iter().map(|row| of_dead(role, row)).collect();
     lines.extend(left_off(
         role,

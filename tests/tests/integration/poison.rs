@@ -157,7 +157,7 @@ on_every_store! {
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
         world.publish(&[e(1), e(4), e(5)]).await;
         wait_until("two are held", SOON, async || summary(&store).await.usage.held.rows == 2).await;
-        let gaps = store.gaps(Timestamp::MAX, 10).await.unwrap();
+        let gaps = store.gaps(Timestamp::MAX, Timestamp::MAX, 10).await.unwrap();
         assert_eq!((gaps.len(), gaps[0].from, gaps[0].to), (1, 2, 3));
         operate::skip_gap(&store, &gaps[0].stream, 2, 3, Timestamp::now()).await.unwrap();
         entries_are(&store, "account/a", &["shop 1", "shop 4", "shop 5"]).await;

@@ -138,6 +138,14 @@ pub(super) fn describe() {
         ),
         ("doorstep_entities", "Entities with a state"),
         ("doorstep_streams", "Streams"),
+        (
+            "doorstep_dated_ahead_rows",
+            "Held events, and the oldest outbox row, that are dated ahead of the clock",
+        ),
+        (
+            "doorstep_store_log_bytes",
+            "Size of the store's write-ahead log",
+        ),
     ] {
         describe_gauge!(name, text);
     }
@@ -308,8 +316,12 @@ pub(super) fn show_store(role: &'static str, summary: &Summary) {
         ("doorstep_gaps", summary.gaps as f64),
         ("doorstep_entities", summary.entities as f64),
         ("doorstep_streams", summary.streams as f64),
+        ("doorstep_dated_ahead_rows", summary.dated_ahead as f64),
     ] {
         gauge!(name, "role" => role).set(value);
+    }
+    if let Some(bytes) = summary.log_bytes {
+        gauge!("doorstep_store_log_bytes", "role" => role).set(bytes as f64);
     }
 }
 

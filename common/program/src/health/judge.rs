@@ -142,6 +142,14 @@ fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
     {
         reasons.push(format!("the outbox owes something since {age:.0?}"));
     }
+    if let Some(ahead) = seen.looked.summary.as_ref().map(|s| s.dated_ahead)
+        && ahead > 0
+    {
+        reasons.push(format!(
+            "{ahead} rows of the store are dated ahead of the clock, which was ahead when they were written or is behind now: they are older \
+             than can be told; if the clock is wrong, set it right"
+        ));
+    }
     reasons
 }
 
@@ -178,8 +186,7 @@ mod tests {
             oldest_unsettled: None,
             looked: Looked {
                 consumers: Counted::Known { queue: 1, net: 1 },
-                waiting: None,
-                summary: None,
+                ..Looked::nothing_yet()
             },
         }
     }
@@ -237,12 +244,18 @@ mod tests {
             oldest_outbox_ms: Some(2 * 60_000),
             ..Summary::default()
         });
+        let mut ahead = well();
+        ahead.looked.summary = Some(Summary {
+            dated_ahead: 3,
+            ..Summary::default()
+        });
         let mut slow = well();
         slow.oldest_unsettled = Some(OLD * 2);
         for (seen, word) in [
             (unknown, "not known"),
             (owed, "owes"),
             (gap, "missing"),
+            (ahead, "3 rows of the store are dated ahead"),
             (slow, "settled"),
         ] {
             let health = judge(seen);

@@ -26,6 +26,45 @@ pub(super) struct Looked {
     pub(super) waiting: Option<u64>,
     /// What the store holds; of the last time that it could be read.
     pub(super) summary: Option<Summary>,
+    pub(super) ages: Ages,
+}
+
+/// Since when what waits in a store has been known to this process, so that no clock that is set back makes it younger than that.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ages {
+    outbox: Known,
+    held: Known,
+    ahead: Known,
+}
+
+/// Rows of one date, and since when they have been known.
+#[derive(Debug, Clone, Default)]
+struct Known(Option<(Timestamp, Instant)>);
+
+impl Known {
+    /// Returns for how many milliseconds rows of this date have been known.
+    fn age_ms(&mut self, date: Option<Timestamp>, now: Instant) -> Option<u64> {
+        self.0 = date.map(|date| match self.0 {
+            Some((known, since)) if known == date => (date, since),
+            _ => (date, now),
+        });
+        let (_, since) = self.0?;
+        let known = now.saturating_duration_since(since);
+        Some(u64::try_from(known.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Ages {
+    /// Raises the ages to what is known of them.
+    fn correct(&mut self, summary: &mut Summary, now: Instant) {
+        let outbox = self.outbox.age_ms(summary.oldest_outbox, now);
+        summary.oldest_outbox_ms = summary.oldest_outbox_ms.max(outbox);
+        let held = self.held.age_ms(summary.oldest_held, now);
+        // The oldest by date need not be the oldest where some are dated ahead.
+        let ahead = (summary.dated_ahead > 0).then_some(Timestamp::MIN);
+        let ahead = self.ahead.age_ms(ahead, now).filter(|_| held.is_some());
+        summary.oldest_held_ms = summary.oldest_held_ms.max(held).max(ahead);
+    }
 }
 
 /// The broker's count of a role's consumers.
@@ -58,6 +97,7 @@ impl Looked {
             },
             waiting: None,
             summary: None,
+            ages: Ages::default(),
         }
     }
 }
@@ -98,8 +138,10 @@ pub(super) async fn look_for_ever(crew: Arc<Crew>, broker: BrokerSettings) {
 async fn look_at_store(role: &Watched) {
     let summary = timeout(STORE_LIMIT, role.store.summary(Timestamp::now())).await;
     // A store that cannot be read shows in the role's own phase.
-    if let Ok(Ok(summary)) = summary {
-        role.looked().summary = Some(summary);
+    if let Ok(Ok(mut summary)) = summary {
+        let mut looked = role.looked();
+        looked.ages.correct(&mut summary, Instant::now());
+        looked.summary = Some(summary);
     }
 }
 
@@ -138,5 +180,37 @@ async fn consumers(inspector: &Inspector, queue: &QueueName) -> Result<u64, Stri
         // Nobody can consume from what is not there.
         Err(InspectError::Missing(_)) => Ok(0),
         Err(InspectError::Connect(e)) => Err(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_to_wait_grows_older_also_where_its_date_has_not_come_yet() {
+        let (mut ages, start) = (Ages::default(), Instant::now());
+        let date = |text: &str| Some(text.parse().unwrap());
+        let mut told = |outbox, held, dated_ahead, seconds| {
+            let mut summary = Summary {
+                oldest_outbox_ms: Some(0),
+                oldest_held_ms: Some(3_000),
+                oldest_outbox: outbox,
+                oldest_held: held,
+                dated_ahead,
+                ..Summary::default()
+            };
+            ages.correct(&mut summary, start + Duration::from_secs(seconds));
+            (summary.oldest_outbox_ms, summary.oldest_held_ms)
+        };
+        let ahead = date("2027-01-01T00:00:00Z");
+        let (first, second) = (date("2026-01-01T00:00:00Z"), date("2026-01-02T00:00:00Z"));
+        assert_eq!(told(ahead, first, 1, 0), (Some(0), Some(3_000)));
+        assert_eq!(told(ahead, first, 1, 60), (Some(60_000), Some(60_000)));
+        // Others are the oldest by date, but those dated ahead are there still.
+        assert_eq!(told(first, second, 1, 90), (Some(0), Some(90_000)));
+        assert_eq!(told(first, second, 0, 95), (Some(5_000), Some(5_000)));
+        // Something else has begun to wait.
+        assert_eq!(told(second, first, 0, 99), (Some(0), Some(3_000)));
     }
 }

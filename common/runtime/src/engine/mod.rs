@@ -41,7 +41,7 @@ pub use batch::{Incoming, Past, ReadBatch};
 use clock::Clock;
 use command::{Outcome, PreparedCommand};
 use memory::Memory;
-use plan::{Alone, Known, Plan};
+use plan::{Alone, Known, Plan, Trust};
 use prepared::{Held, Origin, Prepared};
 pub use process::SharedProcess;
 use slots::Slots;
@@ -69,6 +69,7 @@ pub struct Engine<R: Role, S: Store> {
     process: SharedProcess,
     start: Start,
     clock: Clock,
+    trust: Trust,
     commit: metrics::Histogram,
 }
 
@@ -95,6 +96,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             process: SharedProcess::default(),
             start: Start::default(),
             clock: Clock::Since(Instant::now()),
+            trust: Trust::Full,
         }
     }
 
@@ -118,6 +120,16 @@ impl<R: Role, S: Store> Engine<R, S> {
     pub fn with_still_clock(mut self) -> Self {
         self.clock = Clock::StandsStill;
         self
+    }
+
+    /// Tells whether the clock that the engine is given has run evenly for long. While it has not, no waiting event expires, since the clock
+    /// may be ahead. Without this, it has.
+    pub fn trust_clock(&mut self, is_steady: bool) {
+        self.trust = if is_steady {
+            Trust::Full
+        } else {
+            Trust::Limited
+        };
     }
 
     /// The store.
@@ -274,7 +286,15 @@ impl<R: Role, S: Store> Engine<R, S> {
         };
         let (slots, known) = self.read(items, commands, company).await?;
         // Pure from here to the commit: the same items over other rows give another plan, and nothing was done in between.
-        let mut plan = Plan::make(&*self.role, &self.limits, slots, items, now, jitter);
+        let mut plan = Plan::make(
+            &*self.role,
+            &self.limits,
+            slots,
+            items,
+            self.trust,
+            now,
+            jitter,
+        );
         let alone = match company {
             Company::Anybody | Company::Others => Alone::No,
             Company::Nobody => Alone::Yes,

@@ -59,8 +59,18 @@ pub(super) struct Plan<'a, R: Role> {
     /// What a handler is given, used again for each.
     states: States<R::State>,
     met_unread: bool,
+    trust: Trust,
     now: Timestamp,
     jitter: f64,
+}
+
+/// How far the clock is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Waiting events may expire by it.
+    Full,
+    /// It may be wrong, so that no waiting event expires.
+    Limited,
 }
 
 impl<'a, R: Role> Plan<'a, R> {
@@ -69,6 +79,7 @@ impl<'a, R: Role> Plan<'a, R> {
         limits: &'a Limits,
         slots: Slots<R>,
         items: &'a [Prepared<R::Fact>],
+        trust: Trust,
         now: Timestamp,
         jitter: f64,
     ) -> Self {
@@ -82,6 +93,7 @@ impl<'a, R: Role> Plan<'a, R> {
             scheduled: Vec::new(),
             states: States::new(Vec::new()),
             met_unread: false,
+            trust,
             now,
             jitter,
         };
@@ -284,7 +296,10 @@ impl<'a, R: Role> Plan<'a, R> {
                 return;
             }
             let oldest = back(self.now, self.limits.seen_retention);
-            let known_since = event.time.filter(|time| *time >= oldest);
+            let pruned_to = self.slots.pruned_to.seen;
+            let known_since = event
+                .time
+                .filter(|time| *time >= oldest && pruned_to.is_none_or(|to| *time > to));
             // Seen under its own time, so that it is forgotten no sooner than it can be told to be too old.
             self.changes.seen.push((
                 id.0,
@@ -294,6 +309,10 @@ impl<'a, R: Role> Plan<'a, R> {
             if known_since.is_none() {
                 let detail = match event.time {
                     None => "it has neither a sequence nor a time, so a duplicate of it could not be told".to_owned(),
+                    Some(time) if time >= oldest => format!(
+                        "it has no sequence and its time is {time}, and ids may be pruned up to {}, since a clock was wrong",
+                        pruned_to.unwrap_or(time)
+                    ),
                     Some(time) => format!(
                         "it has no sequence and its time {time} is beyond the {} h for which ids are kept",
                         self.limits.seen_retention.as_secs() / 3600
@@ -420,8 +439,9 @@ impl<'a, R: Role> Plan<'a, R> {
             Origin::Held(held) => {
                 let waited_before =
                     held.attempts > 0 && !matches!(held.reason, HeldReason::Replay(_));
-                let waited_too_long =
-                    waited_before && held.since <= back(self.now, self.limits.await_limit);
+                let waited_too_long = self.trust == Trust::Full
+                    && waited_before
+                    && held.since <= back(self.now, self.limits.await_limit);
                 if waited_too_long {
                     let detail = format!(
                         "it waited for {entity} since {}, which did not bring what it needs",
@@ -477,7 +497,12 @@ impl<'a, R: Role> Plan<'a, R> {
             },
             due,
             attempts: tries,
-            since: if waits_from_now { self.now } else { held.since },
+            since: match self.trust {
+                _ if waits_from_now => self.now,
+                // The clock was ahead when it was held.
+                Trust::Full => held.since.min(self.now),
+                Trust::Limited => held.since,
+            },
         });
     }
 
@@ -676,6 +701,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 after,
             })
             .collect();
+        self.changes.pruned_to = self.slots.pruned_to;
         (self.changes.streams, self.changes.entities) = self.slots.changes()?;
         Ok((self.changes, self.slots))
     }

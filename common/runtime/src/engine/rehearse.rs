@@ -56,7 +56,15 @@ impl<R: Role, S: Store> Engine<R, S> {
         }));
         let items = [Prepared::event(&*self.role, event.clone(), None, origin)];
         let (slots, _) = self.read(&items, &[], Company::Anybody).await?;
-        let plan = Plan::make(&*self.role, &self.limits, slots, &items, now, 0.5);
+        let plan = Plan::make(
+            &*self.role,
+            &self.limits,
+            slots,
+            &items,
+            self.trust,
+            now,
+            0.5,
+        );
         let (changes, _) = self.number(plan).await?;
         Ok(outcome(&changes, &event))
     }

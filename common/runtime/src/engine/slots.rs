@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use doorstep_event::{Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
-    Ask, EntityChange, EntityKey, EntityRow, Expect, HeldRow, Loaded, StoreError, StreamChange,
-    StreamRow, StreamState, Written,
+    Ask, EntityChange, EntityKey, EntityRow, Expect, HeldRow, Loaded, PrunedTo, StoreError,
+    StreamChange, StreamRow, StreamState, Written,
 };
 use hashbrown::HashTable;
 
@@ -79,6 +79,8 @@ pub(super) struct Slots<R: Role> {
     asked_streams: Vec<usize>,
     asked_entities: Vec<usize>,
     seen: HashSet<(Source, EventId)>,
+    /// The times up to which seen ids and replies were pruned.
+    pub(super) pruned_to: PrunedTo,
     loaded_held: Vec<HeldRow>,
 }
 
@@ -110,6 +112,7 @@ impl<R: Role> Slots<R> {
             asked_streams: Vec::new(),
             asked_entities: Vec::new(),
             seen: HashSet::new(),
+            pruned_to: PrunedTo::default(),
             loaded_held: Vec::new(),
         };
         for item in items {
@@ -299,6 +302,9 @@ impl<R: Role> Slots<R> {
             if seen {
                 self.seen.insert(id.clone());
             }
+        }
+        if !ask.seen.is_empty() || !ask.replies.is_empty() {
+            self.pruned_to = loaded.pruned_to;
         }
         self.loaded_held.extend(loaded.held);
         Ok(())

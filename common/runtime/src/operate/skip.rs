@@ -78,7 +78,7 @@ pub async fn skip_gap<S: Store>(
             return Err(no_such_gap());
         }
         let missing = store
-            .gaps(Timestamp::MAX, usize::MAX)
+            .gaps(Timestamp::MAX, Timestamp::MAX, usize::MAX)
             .await?
             .into_iter()
             .any(|gap| gap.stream == *stream && gap.from == from && gap.to == to);

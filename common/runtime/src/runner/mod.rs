@@ -12,9 +12,13 @@ mod send;
 mod status;
 mod stop;
 mod vitals;
+mod wall;
 mod work;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use doorstep_event::{Epoch, Timestamp};
 use doorstep_messaging::{
@@ -411,6 +415,7 @@ impl<R: Role, S: Store> Run<R, S> {
             stop: self.stop,
             links,
             findings: Vec::new(),
+            wall: wall::WallClock::new(Timestamp::now(), Instant::now()),
         }
         .run(usage);
         let worked = tokio::select! {

@@ -16,11 +16,17 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{Phase, Pulse, RoleStatus, RunError, caller::Waiting, links::Links, stop::Stop};
+use super::{
+    Phase, Pulse, RoleStatus, RunError, caller::Waiting, links::Links, stop::Stop, wall::WallClock,
+};
 use crate::{
-    Commands, Engine, Incoming, Past, ReadBatch, Role, Worked,
-    limits::{CLOCKS_APART, Fullness},
-    told::{BatchSettled, BatchWorked, Degraded, Filled, Meters, Paused, RequestMeters, Resumed},
+    Commands, Engine, Incoming, Limits, Past, ReadBatch, Role, Worked,
+    limits::Fullness,
+    relay,
+    told::{
+        BatchSettled, BatchWorked, ClockJumped, Degraded, Filled, Meters, Paused, RequestMeters,
+        Resumed,
+    },
 };
 
 /// How often the store is asked for what is due: held events fall due by time, and by replays in other processes.
@@ -51,6 +57,7 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) links: Links,
     /// What the last housekeeping found wrong with the store.
     pub(super) findings: Vec<String>,
+    pub(super) wall: WallClock,
 }
 
 impl<R: Role, S: Store> Loop<'_, R, S> {
@@ -295,9 +302,10 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     ) -> Result<Option<Worked>, RunError> {
         for failures in 1_u32.. {
             let step = self.pulse.step();
+            let now = self.now();
             let worked = self
                 .engine
-                .work_beside(read, asked, Timestamp::now(), rand::random())
+                .work_beside(read, asked, now, rand::random())
                 .await;
             drop(step);
             match worked {
@@ -318,7 +326,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
 
     async fn work_due(&mut self, usage: &mut Usage) -> Result<Option<Worked>, RunError> {
         let step = self.pulse.step();
-        let worked = self.engine.work_due(Timestamp::now(), rand::random()).await;
+        let now = self.now();
+        let worked = self.engine.work_due(now, rand::random()).await;
         drop(step);
         match worked {
             Ok(worked) => {
@@ -338,36 +347,41 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
     }
 
+    /// The time, after a look at how the clock runs.
+    fn now(&mut self) -> Timestamp {
+        let now = Timestamp::now();
+        if let Some(by) = self.wall.read(now, Instant::now()) {
+            let role = self.engine.role().name();
+            ClockJumped { role, by }.tell();
+        }
+        self.engine.trust_clock(self.wall.is_steady());
+        now
+    }
+
     /// Nets, retention and gaps. Nothing here is needed for a batch to be right, so a failure is left to the next turn.
     async fn housekeeping(&mut self, usage: &Usage) {
-        let now = Timestamp::now();
+        let now = self.now();
         let limits = self.engine.limits().clone();
         let store = self.engine.store();
-        // Younger by a margin than events that are refused for their age, like replies.
-        let oldest_seen = now
-            .checked_sub(limits.seen_retention.saturating_add(CLOCKS_APART))
-            .unwrap_or(Timestamp::MIN);
+        // No backoff of the engine or of the relay is longer, so the clock was ahead.
         let latest_due = now
-            .checked_add(limits.retry_longest)
+            .checked_add(limits.retry_longest.max(relay::LONGEST_PAUSE))
             .unwrap_or(Timestamp::MAX);
         let gaps_since = now.checked_sub(limits.gap_age).unwrap_or(Timestamp::MIN);
+        let may_prune = self.wall.may_prune(limits.is_crowded(usage));
         let looked = async {
             store.sweep(now).await?;
             store.bring_forward(now, latest_due).await?;
-            store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
-            store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
-            let oldest_reply = limits.oldest_reply(now);
-            // They may come faster than anything else that is kept for a time only.
-            for _ in 0..REPLY_PRUNINGS {
-                if store.prune_replies(oldest_reply, PRUNED_AT_A_TIME).await?
-                    < PRUNED_AT_A_TIME as u64
-                {
-                    break;
-                }
+            if may_prune {
+                prune(store, &limits, now).await?;
             }
-            store.gaps(gaps_since, GAPS_NAMED + 1).await
+            let kept_log = store.trim_log().await?;
+            let gaps = store.gaps(gaps_since, now, GAPS_NAMED + 1).await?;
+            Ok::<_, StoreError>((gaps, kept_log))
         };
-        let Ok(gaps) = looked.await else { return };
+        let Ok((gaps, kept_log)) = looked.await else {
+            return;
+        };
         let mut degraded: Vec<String> = gaps
             .iter()
             .take(GAPS_NAMED)
@@ -386,6 +400,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 "the store's {table} are at 80 % of their bound or more"
             ));
         }
+        degraded.extend(kept_log.map(|log| log.to_string()));
+        degraded.extend(self.wall.trouble());
         self.findings = degraded;
         self.show_degraded();
     }
@@ -488,6 +504,21 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             paused
         });
     }
+}
+
+/// Prunes the memory of what can be told to be too old, a little at a time.
+async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<(), StoreError> {
+    let oldest_seen = limits.oldest_seen(now);
+    store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
+    store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
+    let oldest_reply = limits.oldest_reply(now);
+    // They may come faster than anything else that is kept for a time only.
+    for _ in 0..REPLY_PRUNINGS {
+        if store.prune_replies(oldest_reply, PRUNED_AT_A_TIME).await? < PRUNED_AT_A_TIME as u64 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 enum Next {

@@ -1,5 +1,7 @@
 //! The programs: owners of the queue, relays, and an operator.
 
+use std::time::Duration;
+
 use doorstep_event::Refused;
 use doorstep_runtime::{
     Commands, Decided, Engine, Limits, Past, ReadBatch,
@@ -25,7 +27,6 @@ pub type SimulatedStore = Stepped<MemoryStore>;
 
 /// Bounds so small that each of them is met.
 pub fn limits(world: &Shared) -> Limits {
-    use std::time::Duration;
     with(world, |world| Limits {
         batch_events: world.dice.between(1, 12),
         held_per_stream: world.dice.between(1, 4),
@@ -154,6 +155,9 @@ pub fn answer(world: &Shared, given: &Given, decided: Decided) {
             Decided::Answer(Err(refused)) if refused.code == Refused::ID_REUSED => {
                 world.book.count("id reused");
             }
+            Decided::Answer(Err(refused)) if refused.code == Refused::TOO_OLD => {
+                world.book.count("command too old");
+            }
             Decided::Answer(Err(_)) => world.book.count("refused"),
         }
         if let Decided::Answer(answer) = &decided {
@@ -191,6 +195,29 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
     })
 }
 
+/// No backoff of the engine or the relay is longer.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Whether an operator replays a dead letter. Not one that may have been applied before its id was pruned.
+pub fn may_replay(world: &Shared, dead: &DeadRow) -> bool {
+    dead.reason != "too old to tell" || !with(world, |world| world.shape.jumps)
+}
+
+/// Prunes by the clock, without asking how it runs, and makes due what it has put off too far.
+pub fn housekeeper(world: Shared, store: SimulatedStore) -> Actor {
+    Box::pin(async move {
+        let limits = Limits::default();
+        loop {
+            step().await;
+            let at = now(&world);
+            let _ = store.prune_seen(limits.oldest_seen(at), 3).await;
+            let _ = store.prune_replies(limits.oldest_reply(at), 3).await;
+            let beyond = at.checked_add(LONGEST_BACKOFF).unwrap();
+            let _ = store.bring_forward(at, beyond).await;
+        }
+    })
+}
+
 /// An operator, who replays, skips, does both at once to the same dead letter, and now and then steps over a gap.
 pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
     Box::pin(async move {
@@ -209,8 +236,10 @@ pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
             }
             let dead = with(&world, |world| world.dice.pick(&dead).clone());
             match choice {
+                1..8 if !may_replay(&world, &dead) => {}
                 1..8 => drop(operate::replay(&store, &dead.id, now(&world)).await),
                 8..11 => drop(operate::skip(&store, &dead.id, now(&world)).await),
+                _ if !may_replay(&world, &dead) => {}
                 _ => both(&world, &store, &dead, dice).await,
             }
         }
@@ -218,7 +247,7 @@ pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
 }
 
 async fn step_over_a_gap(world: &Shared, store: &SimulatedStore) -> Result<(), OperateError> {
-    let gaps = store.gaps(now(world), 4).await?;
+    let gaps = store.gaps(now(world), now(world), 4).await?;
     let Some(gap) = gaps.first() else {
         return Ok(());
     };

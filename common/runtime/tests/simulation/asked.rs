@@ -40,14 +40,15 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(dice: &mut Dice, now: Timestamp, most: usize) -> Self {
+    /// Commands, each under an id of its own if `unique`.
+    pub fn new(dice: &mut Dice, now: Timestamp, most: usize, unique: bool) -> Self {
         let mut orders = Vec::new();
         for id in 0..dice.below(most + 1) {
             let id = format!("command-{id}");
             let account = *dice.pick(&ACCOUNTS);
             orders.push(order(&id, now, account, bid(dice)));
             // Somebody uses an id twice.
-            if dice.one_in(8) {
+            if dice.one_in(8) && !unique {
                 orders.push(order(&id, now, account, Bid::Deposit(100)));
             }
         }
@@ -166,7 +167,9 @@ impl Desk {
             self.orders[*number].id.as_str() == id
                 && answers.is_some_and(|answers| answers.iter().any(Result::is_ok))
         };
-        let number = (0..self.orders.len()).find(is_it)?;
+        let mut of_id = (0..self.orders.len()).filter(|n| self.orders[*n].id.as_str() == id);
+        let only = of_id.next().filter(|_| of_id.next().is_none());
+        let number = (0..self.orders.len()).find(is_it).or(only)?;
         Some(self.bid(number))
     }
 }

@@ -504,3 +504,45 @@ fn an_operator_wins_also_while_an_owner_works_the_stream() {
         println!("{} orders", scene.play_all().unwrap());
     }
 }
+
+/// An owner that works one batch, and whose clock is then ten days ahead and prunes by that.
+fn works_and_prunes(batch: Vec<Incoming>) -> Role {
+    Box::new(move |play| {
+        let mut engine = Engine::new(Ledger, play.store.clone(), limits());
+        let mut batch = engine.read_batch(batch.clone());
+        let store = play.store.clone();
+        Box::pin(async move {
+            engine.work(&mut batch, at(), 0.5).await.unwrap();
+            let days = std::time::Duration::from_hours(240);
+            let ahead = at().checked_add(days).unwrap();
+            let pruned = store.prune_seen(limits().oldest_seen(ahead), 9);
+            pruned.await.unwrap();
+        })
+    })
+}
+
+#[test]
+fn an_event_that_comes_again_while_its_id_is_pruned_is_applied_once() {
+    let loose = || {
+        let mut event = event("shop", "account/a", 1, &Move::Add(1));
+        event.sequence = None;
+        event.time = Some(at());
+        vec![delivery(event)]
+    };
+    let scene = |bug| Scene {
+        set: nothing(),
+        actors: vec![works(loose()), works_and_prunes(loose())],
+        end: Box::new(|play| {
+            let entries = finish(ledger::entries(&play.memory, "account/a"));
+            match entries.len() {
+                1 => Ok(()),
+                times => Err(format!("applied {times} times")),
+            }
+        }),
+        crashes: 0,
+        steps: Steps::Around,
+        bug,
+    };
+    println!("{} orders", scene(Bug::None).play_all().unwrap());
+    scene(Bug::ForgetsPruning).play_all().unwrap_err();
+}

@@ -198,3 +198,29 @@ fn the_schedules_find_a_store_that_loses_seen_ids() {
         ..shape
     });
 }
+
+#[test]
+fn where_clocks_jump_and_ids_are_pruned_by_them_nothing_is_applied_twice() {
+    let counts = run_all(30_000_000..30_000_000 + how_many(500), jumping);
+    println!("{counts:?}");
+    if std::env::var(schedules::SEED).is_err() {
+        for what in ["clock set", "too old to tell", "command too old", "obeyed"] {
+            assert!(counts[what] >= 20, "{what}: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn the_schedules_find_a_store_that_does_not_tell_what_was_pruned() {
+    finds(|shape| Shape {
+        bug: Bug::ForgetsPruning,
+        ..jumping(shape.seed)
+    });
+}
+
+fn jumping(seed: u64) -> Shape {
+    Shape {
+        jumps: true,
+        ..Shape::of(seed)
+    }
+}

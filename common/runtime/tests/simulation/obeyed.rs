@@ -1,6 +1,6 @@
 //! What must hold of commands and of what they have scheduled, when everything is drained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use doorstep_event::{Answer, Refused};
 use doorstep_store::{Ask, Store};
@@ -21,7 +21,11 @@ pub fn replied(world: &mut World, given: &Given, answer: &Answer) {
         replies: vec![(request.caller.clone(), request.id.clone())],
         ..Ask::default()
     };
-    let stored = finish(world.store.load(ask)).unwrap().replies.remove(0);
+    let mut loaded = finish(world.store.load(ask)).unwrap();
+    let stored = loaded.replies.remove(0);
+    if stored.is_none() && world.shape.jumps && loaded.pruned_to.replies.is_some() {
+        return;
+    }
     if stored.is_none_or(|stored| stored.reply != *reply) {
         let violation = format!("replied too early: {request:?}");
         world.book.violations.push(violation);
@@ -32,6 +36,8 @@ pub fn replied(world: &mut World, given: &Given, answer: &Answer) {
 pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut replies: BTreeMap<&str, Vec<(usize, &bytes::Bytes)>> = BTreeMap::new();
+    // Whether these were executed before their replies were pruned, no caller hears.
+    let mut untold = BTreeSet::new();
     for (number, request) in world.desk.orders.iter().enumerate() {
         let bid = world.desk.bid(number).bid;
         let replies = replies.entry(request.id.as_str()).or_default();
@@ -52,6 +58,9 @@ pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
                         wrong.push(format!("innocent, and yet refused: {request:?}"));
                     }
                 }
+                Err(refused) if refused.code == Refused::TOO_OLD && world.shape.jumps => {
+                    untold.insert(request.id.as_str());
+                }
                 Err(_) => {}
             }
         }
@@ -65,7 +74,8 @@ pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
         let entries = accounts.values().flat_map(|account| &account.entries);
         let times = entries.filter(|entry| **entry == name).count();
         let silent = first.is_some_and(|(number, _)| world.desk.bid(*number).bid == Bid::Nothing);
-        if times != usize::from(first.is_some() && !silent) {
+        let untold = first.is_none() && untold.contains(id);
+        if times != usize::from(first.is_some() && !silent) && !(untold && times == 1) {
             wrong.push(format!("{id} was obeyed {times} times: {first:?}"));
         }
     }

@@ -56,11 +56,12 @@ fn quiet_world(store: MemoryStore) -> Shared {
     let mut dice = Dice::new(0);
     Arc::new(Mutex::new(World {
         clock: at(),
+        ahead: std::time::Duration::ZERO,
         input: Input::new(&mut dice, at(), 0),
         dice,
         shape: Shape::of(0),
         faulty: false,
-        desk: super::asked::Desk::new(&mut Dice::new(0), at(), 0),
+        desk: super::asked::Desk::new(&mut Dice::new(0), at(), 0, false),
         queue: Queue::new(1, 1),
         book: Book::default(),
         published: Vec::new(),

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use doorstep_event::EventId;
@@ -58,8 +59,9 @@ fn world(shape: &Shape, dice: &mut Dice) -> Shared {
     let prefetch = dice.between(1, 20);
     Arc::new(Mutex::new(World {
         clock,
+        ahead: Duration::ZERO,
         input: Input::new(&mut dice.fork(), clock, shape.events),
-        desk: Desk::new(&mut dice.fork(), clock, shape.commands),
+        desk: Desk::new(&mut dice.fork(), clock, shape.commands, shape.jumps),
         dice: dice.fork(),
         shape: shape.clone(),
         faulty: true,
@@ -79,6 +81,7 @@ enum Who {
     Owner(usize),
     Relay,
     Operator,
+    Housekeeper,
 }
 
 struct Schedule {
@@ -94,6 +97,7 @@ impl Schedule {
         who.extend(shape.second_owner.then_some(Who::Owner(1)));
         who.extend(shape.second_relay.then_some(Who::Relay));
         who.extend(shape.operator.then_some(Who::Operator));
+        who.extend(shape.jumps.then_some(Who::Housekeeper));
         let mut schedule = Self {
             world,
             shape,
@@ -111,6 +115,7 @@ impl Schedule {
             Who::Owner(number) => actors::owner(world, store, number, self.shape.settling),
             Who::Relay => actors::relay(world, store),
             Who::Operator => actors::operator(world, store),
+            Who::Housekeeper => actors::housekeeper(world, store),
         }
     }
 
@@ -134,6 +139,7 @@ impl Schedule {
                     self.cut(owner);
                 }
                 11 if self.shape.crashes => self.crash(),
+                12 if self.shape.jumps => self.set_clock(),
                 _ => self.move_one(),
             }
         }
@@ -191,6 +197,16 @@ impl Schedule {
         });
     }
 
+    /// Sets the clock of the role's processes ahead by days, or right.
+    fn set_clock(&mut self) {
+        let days = self.dice.below(3) * self.dice.between(2, 12);
+        with(&self.world, |world| {
+            world.book.count("clock set");
+            world.note(|| format!("the clock is {days} days ahead"));
+            world.ahead = Duration::from_hours(24) * days as u32;
+        });
+    }
+
     fn crash(&mut self) {
         let index = self.dice.below(self.actors.len());
         let who = self.actors[index].0;
@@ -214,6 +230,7 @@ fn store(world: &Shared) -> actors::SimulatedStore {
 fn drain(world: &Shared) -> Result<(), String> {
     with(world, |world| {
         world.faulty = false;
+        world.ahead = Duration::ZERO;
         world.moving = "drain".into();
         world.queue.cut(0, Return::ToFront);
         world.queue.cut(1, Return::ToFront);
@@ -228,6 +245,9 @@ fn drain(world: &Shared) -> Result<(), String> {
         }
     });
     let store = store(world);
+    let right = now(world);
+    let beyond = right.checked_add(actors::LONGEST_BACKOFF).unwrap();
+    finish(store.bring_forward(right, beyond)).map_err(|e| e.to_string())?;
     let mut drain = Drain {
         engine: actors::engine(world, store.clone(), actors::limits(world)),
         limits: actors::limits(world),
@@ -360,9 +380,9 @@ impl Drain {
             if dead.status != doorstep_store::DeadStatus::Open {
                 continue;
             }
-            let again = dead
-                .event
-                .as_ref()
+            let event = dead.event.as_ref();
+            let again = event
+                .filter(|_| actors::may_replay(&self.world, &dead))
                 .is_some_and(|event| self.replayed.insert(event.id.clone()));
             let now = now(&self.world);
             if again {

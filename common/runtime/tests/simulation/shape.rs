@@ -26,6 +26,8 @@ pub struct Shape {
     pub unruly_broker: bool,
     pub second_owner: bool,
     pub second_relay: bool,
+    /// The clock of the role's processes jumps ahead by days and is set right again, and pruning trusts it.
+    pub jumps: bool,
     /// Settling of batches before they are committed: a bug.
     pub settling: Settling,
     pub honesty: Honesty,
@@ -70,6 +72,7 @@ impl Shape {
             unruly_broker: true,
             second_owner: true,
             second_relay: true,
+            jumps: false,
             settling: Settling::AfterTheCommit,
             honesty: Honesty::Honest,
             bug: Bug::None,
@@ -80,7 +83,7 @@ impl Shape {
     /// Shapes that are each a little simpler than this one.
     pub fn simpler(&self) -> Vec<Self> {
         let mut simpler = Vec::new();
-        let switches: [fn(&mut Self) -> &mut bool; 8] = [
+        let switches: [fn(&mut Self) -> &mut bool; 9] = [
             |s| &mut s.errors,
             |s| &mut s.cuts,
             |s| &mut s.crashes,
@@ -89,6 +92,7 @@ impl Shape {
             |s| &mut s.unruly_broker,
             |s| &mut s.second_relay,
             |s| &mut s.second_owner,
+            |s| &mut s.jumps,
         ];
         for switch in switches {
             let mut shape = self.clone();

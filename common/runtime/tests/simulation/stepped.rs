@@ -5,8 +5,8 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_runtime::Limits;
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, OwnEpochs, Store,
-    StoreError, StreamRow, Summary, Usage,
+    EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, OwnEpochs, PrunedTo,
+    Store, StoreError, StreamRow, Summary, Usage,
 };
 
 use super::{
@@ -39,6 +39,8 @@ pub enum Bug {
     KeepsScheduled,
     /// What commands have led to is now and then said to be written, and is not.
     WritesLate,
+    /// The times up to which ids and replies were pruned are not told.
+    ForgetsPruning,
 }
 
 /// Where the steps of an operation are.
@@ -132,6 +134,16 @@ impl<S: Store> Stepped<S> {
             .load(Ask {
                 streams: changes.streams.iter().map(|c| c.key.clone()).collect(),
                 entities: changes.entities.iter().map(|c| c.key.clone()).collect(),
+                seen: changes
+                    .seen
+                    .iter()
+                    .map(|(s, id, _)| (s.clone(), id.clone()))
+                    .collect(),
+                replies: changes
+                    .replies
+                    .iter()
+                    .map(|r| (r.caller.clone(), r.id.clone()))
+                    .collect(),
                 ..Ask::default()
             })
             .await
@@ -165,6 +177,7 @@ impl<S: Store> Stepped<S> {
             }
             Bug::LosesSeenIds => changes.seen.clear(),
             Bug::LosesReplies => changes.replies.clear(),
+            Bug::ForgetsPruning => changes.pruned_to = now.pruned_to,
             Bug::None
             | Bug::ForgetsNextHeld
             | Bug::ForgetsAwaiting
@@ -215,7 +228,11 @@ impl<S: Store> Store for Stepped<S> {
     }
 
     async fn load(&self, ask: Ask) -> Result<Loaded, StoreError> {
-        self.stepped(self.store.load(ask)).await
+        let mut loaded = self.stepped(self.store.load(ask)).await?;
+        if self.bug == Bug::ForgetsPruning {
+            loaded.pruned_to = PrunedTo::default();
+        }
+        Ok(loaded)
     }
 
     async fn look(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
@@ -304,8 +321,13 @@ impl<S: Store> Store for Stepped<S> {
         self.stepped(self.store.audit(filter, before, limit)).await
     }
 
-    async fn gaps(&self, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, StoreError> {
-        self.stepped(self.store.gaps(older_than, limit)).await
+    async fn gaps(
+        &self,
+        older_than: Timestamp,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Gap>, StoreError> {
+        self.stepped(self.store.gaps(older_than, now, limit)).await
     }
 
     async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {

@@ -72,6 +72,9 @@ impl Data {
     /// The order matters where the parts of one commit meet: what is released makes room for what is held, and only when all is
     /// held is it decided what loses its place and what is woken.
     fn write(&mut self, changes: Changes) -> Result<Written, Conflict> {
+        if changes.rests_on_pruning() && self.counters.pruned_to != changes.pruned_to {
+            return Err(Conflict);
+        }
         let now = changes.now;
         let writes = changes.writes();
         let mut written = Written::default();

@@ -6,7 +6,7 @@ use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Time
 use super::journaled::Journaled;
 use crate::{
     AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, NewReply, OutboxId, OutboxRow,
-    OwnEpoch, Restored, RowRef, Tally, Usage, UsageOf, size,
+    OwnEpoch, PrunedTo, Restored, RowRef, Tally, Usage, UsageOf, size,
 };
 
 #[derive(Debug, Default)]
@@ -50,6 +50,7 @@ pub(super) struct Counters {
     pub(super) audit_forgotten: u64,
     pub(super) epoch: Option<Epoch>,
     pub(super) restored: Option<Restored>,
+    pub(super) pruned_to: PrunedTo,
 }
 
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use super::data::{Data, Entity, Stream};
 use crate::{
     Ask, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow,
     ReplyRow, StreamRow, Summary, Usage,
-    rows::{age_ms, share_of_again},
+    rows::{age_ms, ahead_of, share_of_again},
     size::Allowance,
 };
 
@@ -57,6 +57,9 @@ impl Data {
                 reply: reply.reply.clone(),
             });
             loaded.replies.push(reply);
+        }
+        if !ask.seen.is_empty() || !ask.replies.is_empty() {
+            loaded.pruned_to = self.counters.pruned_to;
         }
         loaded
     }
@@ -154,14 +157,14 @@ impl Data {
             .collect()
     }
 
-    /// Gaps, of the streams that were met first; all of them where there is no `older_than`.
-    pub(super) fn gaps(&self, older_than: Option<Timestamp>, limit: usize) -> Vec<Gap> {
+    /// Gaps since a time that the caller wants told, of the streams that were met first.
+    pub(super) fn gaps(&self, told: impl Fn(Timestamp) -> bool, limit: usize) -> Vec<Gap> {
         let mut gaps: Vec<_> = self
             .streams
             .iter()
             .filter(|(_, stream)| stream.blocked.is_none() && stream.held > 0)
             .filter_map(|(key, stream)| Some((stream.row.0, self.gap(key, stream)?)))
-            .filter(|(_, gap)| older_than.is_none_or(|limit| gap.since < limit))
+            .filter(|(_, gap)| told(gap.since))
             .collect();
         gaps.sort_by_key(|(row, _)| *row);
         gaps.into_iter().take(limit).map(|(_, gap)| gap).collect()
@@ -190,12 +193,14 @@ impl Data {
     pub(super) fn summary(&self, now: Timestamp) -> Summary {
         let oldest_outbox = self.outbox.iter().map(|(_, owed)| owed.row.since).next();
         let oldest_held = self.held.iter().map(|(_, held)| held.row.since).min();
+        let ahead = ahead_of(now);
+        let held_ahead = self.held.iter().filter(|(_, h)| h.row.since > ahead);
         let blocked = self.streams.iter().filter(|(_, s)| s.blocked.is_some());
         Summary {
             entities: self.counters.entities_with_state,
             streams: self.streams.len() as u64,
             blocked: blocked.count() as u64,
-            gaps: self.gaps(None, usize::MAX).len() as u64,
+            gaps: self.gaps(|_| true, usize::MAX).len() as u64,
             held_due: self.held.iter().filter(|(_, h)| h.due.is_some()).count() as u64,
             scheduled_due: self
                 .scheduled
@@ -208,6 +213,11 @@ impl Data {
             oldest_outbox_ms: oldest_outbox.map(|since| age_ms(since, now)),
             oldest_held_ms: oldest_held.map(|since| age_ms(since, now)),
             restored: self.counters.restored.clone(),
+            oldest_outbox,
+            oldest_held,
+            dated_ahead: held_ahead.count() as u64
+                + u64::from(oldest_outbox.is_some_and(|since| since > ahead)),
+            log_bytes: None,
         }
     }
 

@@ -37,6 +37,9 @@ pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
                 "it was given a new source since it was opened; start again".into(),
             ));
         }
+        if changes.rests_on_pruning() && totals.pruned_to != changes.pruned_to {
+            return Err(Stop::Conflict);
+        }
         let mut writer = Writer {
             tx,
             sources,

@@ -1,6 +1,8 @@
 //! A connection with what is remembered beside it, and its transactions.
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::{
     error::{Place, Stop},
@@ -88,6 +90,25 @@ impl Db {
         let value = read?;
         ended?;
         Ok(value)
+    }
+
+    /// Carries the write-ahead log over into the file and empties it, as far as no other connection reads from it; waits for none.
+    pub(super) fn trim_log(&mut self) -> Result<(), Stop> {
+        self.leave_no_transaction();
+        let busy_timeout: i64 = self
+            .conn
+            .pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
+        self.conn.busy_timeout(Duration::ZERO)?;
+        let trimmed = self
+            .conn
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let busy_timeout = u64::try_from(busy_timeout).unwrap_or_default();
+        self.conn
+            .busy_timeout(Duration::from_millis(busy_timeout))?;
+        match trimmed {
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
+            trimmed => Ok(trimmed?),
+        }
     }
 
     /// A roll-back that has itself failed leaves its transaction open, and the next one could not begin.

@@ -36,6 +36,17 @@ impl Place {
         self.file.display().to_string()
     }
 
+    /// Bytes of the write-ahead log beside the file, 0 where there is none.
+    pub(super) fn log_bytes(&self) -> Option<u64> {
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        match std::fs::metadata(log) {
+            Ok(log) => Some(log.len()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some(0),
+            Err(_) => None,
+        }
+    }
+
     fn folder(&self) -> String {
         self.file
             .parent()

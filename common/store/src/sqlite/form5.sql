@@ -19,3 +19,7 @@ ALTER TABLE held ADD COLUMN epoch INTEGER;
 ALTER TABLE held ADD COLUMN epoch_random INTEGER;
 ALTER TABLE dead ADD COLUMN epoch INTEGER;
 ALTER TABLE dead ADD COLUMN epoch_random INTEGER;
+
+-- The latest times of seen ids and of replies that were pruned; NULL where none were.
+ALTER TABLE totals ADD COLUMN seen_pruned_to INTEGER;
+ALTER TABLE totals ADD COLUMN replies_pruned_to INTEGER;

@@ -147,12 +147,18 @@ pub(super) fn make_due(db: &mut Db, ids: &[HeldId], now: Timestamp) -> Result<u6
     })
 }
 
-/// Makes due what is due only after `beyond`.
+/// Makes due held events and outbox rows that are due only after `beyond`.
 pub(super) fn bring_forward(db: &mut Db, now: Timestamp, beyond: Timestamp) -> Result<u64, Stop> {
     db.write(|tx, _| {
-        let brought = tx
-            .prepare_cached("UPDATE held SET due = ?1 WHERE due > ?2")?
-            .execute(params![nanos(now), nanos(beyond)])?;
+        let mut brought = 0;
+        for late in [
+            "UPDATE held SET due = ?1 WHERE due > ?2",
+            "UPDATE outbox SET due = ?1 WHERE due > ?2",
+        ] {
+            brought += tx
+                .prepare_cached(late)?
+                .execute(params![nanos(now), nanos(beyond)])?;
+        }
         if brought == 0 {
             return Ok(End::Rollback(0));
         }

@@ -4,15 +4,17 @@ use doorstep_event::{EventId, RequestId, Sequence, Source, StreamKey, Subject};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::{
-    columns::{attribute, bytes, optional_text, read_last_id, signed, small, unsigned},
+    columns::{
+        attribute, bytes, optional_text, optional_time, read_last_id, signed, small, unsigned,
+    },
     db::Db,
     error::Stop,
     held::{held_bytes, held_columns, held_row},
     sources::Sources,
 };
 use crate::{
-    Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, ReplyRow, RequestHash, RowRef, StreamRow,
-    size::Allowance,
+    Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, PrunedTo, ReplyRow, RequestHash, RowRef,
+    StreamRow, size::Allowance,
 };
 
 pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
@@ -34,6 +36,9 @@ pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
         }
         for (caller, id) in &ask.replies {
             loaded.replies.push(reply(conn, caller, id)?);
+        }
+        if !ask.seen.is_empty() || !ask.replies.is_empty() {
+            loaded.pruned_to = pruned_to(conn)?;
         }
         Ok(loaded)
     })
@@ -234,6 +239,16 @@ fn reply(conn: &Connection, caller: &Source, id: &RequestId) -> Result<Option<Re
             })
         })
         .optional()
+}
+
+fn pruned_to(conn: &Connection) -> Result<PrunedTo> {
+    conn.prepare_cached("SELECT seen_pruned_to, replies_pruned_to FROM totals")?
+        .query_row([], |row| {
+            Ok(PrunedTo {
+                seen: optional_time(row, 0)?,
+                replies: optional_time(row, 1)?,
+            })
+        })
 }
 
 fn outgoing(conn: &Connection, subject: &Subject) -> Result<u64> {

@@ -26,6 +26,15 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// The bytes of the write-ahead log beyond which a reader must be keeping it from being carried over: four times as many as are carried
+    /// over at a time, 128 MiB by default.
+    #[must_use]
+    pub fn max_log_bytes(&self) -> u64 {
+        4 * u64::from(self.checkpoint_pages) * u64::from(PAGE_BYTES)
+    }
+}
+
 /// Bytes of a page. Random updates of many small rows write whole pages, so that larger ones cost more than they save.
 pub(super) const PAGE_BYTES: u32 = 4096;
 

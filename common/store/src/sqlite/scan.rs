@@ -11,7 +11,10 @@ use super::{
     load::{entity_row, stream_row},
     totals::Totals,
 };
-use crate::{EntityKey, EntityRow, Gap, StreamRow, Summary, Usage, rows::age_ms};
+use crate::{
+    EntityKey, EntityRow, Gap, StreamRow, Summary, Usage,
+    rows::{age_ms, ahead_of},
+};
 
 pub(super) fn entities(
     db: &mut Db,
@@ -115,7 +118,12 @@ const GAPS: &str = "(SELECT s.id, s.cursor, s.held, (
          FROM streams s INDEXED BY streams_holding WHERE s.held > 0 AND s.blocked IS NULL) g
      WHERE g.first > g.cursor + 1";
 
-pub(super) fn gaps(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<Vec<Gap>, Stop> {
+pub(super) fn gaps(
+    db: &mut Db,
+    older_than: Timestamp,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<Gap>, Stop> {
     db.read(|conn, sources| {
         // The stream's key stands in each event that it holds.
         let mut found = conn.prepare_cached(&format!(
@@ -124,9 +132,9 @@ pub(super) fn gaps(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<V
                                 WHERE h.stream_id = g.id AND h.sequence > g.cursor) AS since
                    FROM {GAPS}) g
              CROSS JOIN held h INDEXED BY held_place ON h.stream_id = g.id AND h.sequence = g.first
-             WHERE g.since < ?1 ORDER BY g.id LIMIT ?2"
+             WHERE g.since < ?1 OR g.since > ?2 ORDER BY g.id LIMIT ?3"
         ))?;
-        let mut rows = found.query(params![nanos(older_than), signed(limit as u64)])?;
+        let mut rows = found.query(params![nanos(older_than), nanos(now), signed(limit as u64)])?;
         let mut gaps = Vec::new();
         while let Some(row) = rows.next()? {
             gaps.push(Gap {
@@ -149,19 +157,24 @@ pub(super) fn usage(db: &mut Db) -> Result<Usage, Stop> {
 }
 
 pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
+    let log_bytes = db.place.log_bytes();
     db.read(|conn, _| {
         let totals = Totals::read(conn)?;
         let count = |sql: &str| -> Result<u64> {
             conn.prepare_cached(sql)?
                 .query_row([], |row| unsigned(row, 0))
         };
-        let age = |sql: &str| -> Result<Option<u64>> {
-            let since = conn
-                .prepare_cached(sql)?
+        let first = |sql: &str| -> Result<Option<Timestamp>> {
+            conn.prepare_cached(sql)?
                 .query_row([], |row| time(row, 0))
-                .optional()?;
-            Ok(since.map(|since| age_ms(since, now)))
+                .optional()
         };
+        let oldest_outbox = first("SELECT since FROM outbox ORDER BY id LIMIT 1")?;
+        let oldest_held = first("SELECT since FROM held ORDER BY since LIMIT 1")?;
+        let ahead = ahead_of(now);
+        let held_ahead = conn
+            .prepare_cached("SELECT count(*) FROM held INDEXED BY held_since WHERE since > ?1")?
+            .query_row([nanos(ahead)], |row| unsigned(row, 0))?;
         Ok(Summary {
             entities: totals.entities,
             streams: totals.streams,
@@ -178,8 +191,12 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
             usage: totals.usage,
             tally: totals.tally,
             commits: totals.commits,
-            oldest_outbox_ms: age("SELECT since FROM outbox ORDER BY id LIMIT 1")?,
-            oldest_held_ms: age("SELECT since FROM held ORDER BY since LIMIT 1")?,
+            oldest_outbox_ms: oldest_outbox.map(|since| age_ms(since, now)),
+            oldest_held_ms: oldest_held.map(|since| age_ms(since, now)),
+            oldest_outbox,
+            oldest_held,
+            dated_ahead: held_ahead + u64::from(oldest_outbox.is_some_and(|since| since > ahead)),
+            log_bytes,
             restored: epochs::restored(conn)?,
         })
     })

@@ -4,10 +4,10 @@ use doorstep_event::Epoch;
 use rusqlite::{Connection, Result, params};
 
 use super::{
-    columns::{signed, unsigned},
+    columns::{optional_time, signed, unsigned},
     epochs::optional_epoch,
 };
-use crate::{Tally, Usage, UsageOf};
+use crate::{PrunedTo, Tally, Usage, UsageOf};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Totals {
@@ -27,6 +27,7 @@ pub(super) struct Totals {
     pub(super) awaiting: u64,
     pub(super) usage: Usage,
     pub(super) tally: Tally,
+    pub(super) pruned_to: PrunedTo,
 }
 
 impl Totals {
@@ -35,7 +36,7 @@ impl Totals {
             "SELECT generation, commits, last_stream, last_entity, last_held, last_outbox, streams, entities, awaiting, held_rows,
                     held_bytes, dead_rows, dead_bytes, seen_rows, seen_bytes, outbox_rows, outbox_bytes, applied, ignored,
                     duplicates, held, dead, replayed, skipped, replies_rows, replies_bytes, scheduled_rows, scheduled_bytes, obeyed,
-                    epoch, epoch_random
+                    epoch, epoch_random, seen_pruned_to, replies_pruned_to
              FROM totals, store",
         )?
         .query_row([], |row| {
@@ -73,6 +74,10 @@ impl Totals {
                     replayed: unsigned(row, 22)?,
                     skipped: unsigned(row, 23)?,
                     obeyed: unsigned(row, 28)?,
+                },
+                pruned_to: PrunedTo {
+                    seen: optional_time(row, 31)?,
+                    replies: optional_time(row, 32)?,
                 },
             })
         })

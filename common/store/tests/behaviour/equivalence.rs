@@ -490,6 +490,7 @@ async fn run(steps: Vec<Step>) -> (usize, usize) {
             .iter()
             .map(|h| h.id)
             .collect();
+        changes.pruned_to = load(&memory, everything()).await.pruned_to;
         if let Step::Commit(parts) = &step {
             for part in parts {
                 add(&memory, &known, &mut changes, part.clone()).await;

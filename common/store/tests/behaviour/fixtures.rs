@@ -7,7 +7,7 @@ use doorstep_event::{
 use doorstep_store::{
     Ask, AuditFilter, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     DeadStatus, EntityChange, EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded,
-    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, ReplyRow, RequestHash, Store,
+    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, PrunedTo, ReplyRow, RequestHash, Store,
     StreamChange, StreamRow, StreamState, Summary, Written,
 };
 
@@ -264,6 +264,7 @@ pub struct Loadable {
     pub trials: Vec<u32>,
     pub outgoing: Vec<u64>,
     pub replies: Vec<Option<ReplyRow>>,
+    pub pruned_to: PrunedTo,
 }
 
 /// Reads everything; of what can only be asked for by name, what `ask` names.
@@ -281,6 +282,7 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
             trials: loaded.trials,
             outgoing: loaded.outgoing,
             replies: loaded.replies,
+            pruned_to: loaded.pruned_to,
         },
         due: store.due(forever, 1_000, u64::MAX).await.unwrap(),
         next_due: store.next_due().await.unwrap(),
@@ -289,8 +291,12 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
         audit: store.audit(AuditFilter::All, None, 1_000).await.unwrap(),
         outbox: store.outbox(forever, 1_000).await.unwrap(),
         due_outbox: store.outbox(at(20), 1_000).await.unwrap(),
-        gaps: store.gaps(forever, 1_000).await.unwrap(),
-        summary: store.summary(at(1_000)).await.unwrap(),
+        gaps: store.gaps(forever, forever, 1_000).await.unwrap(),
+        summary: Summary {
+            // No promise, but a matter of the implementation.
+            log_bytes: None,
+            ..store.summary(at(1_000)).await.unwrap()
+        },
         epochs: store.epochs().await.unwrap(),
     }
 }

@@ -109,6 +109,8 @@ promises! {
         an_id_is_seen_once,
         the_same_id_of_another_source_was_not_seen,
         old_ids_are_forgotten_a_page_at_a_time,
+        the_latest_time_of_what_was_pruned_is_kept,
+        a_batch_that_was_read_before_pruning_is_a_conflict,
         sequences_are_given_once,
     }
     trials {
@@ -158,11 +160,13 @@ promises! {
         what_could_not_be_paid_waits_and_holds_back_no_other,
         what_fails_again_and_again_leaves_room_for_what_is_new,
         numbers_of_the_outbox_are_never_given_again,
+        what_was_put_off_by_a_clock_that_was_ahead_is_brought_forward,
     }
     scans {
         entities_are_listed_by_key_in_pages,
         streams_are_listed_by_source_and_subject_in_pages,
         gaps_are_listed_with_what_is_missing,
+        rows_of_a_clock_that_was_ahead_are_counted,
         the_summary_counts_everything,
         the_count_of_commits_moves_with_every_write_and_with_nothing_else,
         usage_ends_where_it_began,

@@ -133,3 +133,15 @@ pub async fn numbers_of_the_outbox_are_never_given_again(store: impl Store) {
     commit(&store, pay(&ids)).await;
     assert_eq!(owed(&store, 2).await.len(), 1);
 }
+
+pub async fn what_was_put_off_by_a_clock_that_was_ahead_is_brought_forward(store: impl Store) {
+    commit(&store, owe(1, events(1..=3))).await;
+    let ids = owed(&store, 1).await;
+    commit(&store, put_off(ids[0], 86_400)).await;
+    commit(&store, put_off(ids[1], 40)).await;
+    // The clock is at 10, and nothing is put off for more than a minute.
+    assert_eq!(store.bring_forward(at(10), at(70)).await.unwrap(), 1);
+    assert_eq!(owed(&store, 10).await, [ids[0], ids[2]]);
+    assert_eq!(store.bring_forward(at(10), at(70)).await.unwrap(), 0);
+    assert_eq!(owed(&store, 40).await, ids);
+}

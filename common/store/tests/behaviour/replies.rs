@@ -63,5 +63,16 @@ pub async fn old_replies_are_forgotten_a_page_at_a_time(store: impl Store) {
     assert_eq!(store.prune_replies(at(9), 2).await.unwrap(), 1);
     let usage = store.summary(at(9)).await.unwrap().usage;
     assert_eq!(usage.replies, doorstep_store::UsageOf::default());
-    commit(&store, replies(9, vec![reply("a", 2, 9)])).await;
+    // The latest time of what is gone is kept; a batch that does not know of it has not looked at all that there was.
+    let again = || vec![reply("a", 2, 9)];
+    conflict(&store, replies(9, again())).await;
+    let ask = Ask {
+        replies: vec![(source("gateway/1"), RequestId::new("a").unwrap())],
+        ..Ask::default()
+    };
+    let pruned_to = load(&store, ask).await.pruned_to;
+    assert_eq!((pruned_to.seen, pruned_to.replies), (None, Some(at(3))));
+    let mut again = replies(9, again());
+    again.pruned_to = pruned_to;
+    commit(&store, again).await;
 }

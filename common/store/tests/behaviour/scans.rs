@@ -115,17 +115,42 @@ pub async fn gaps_are_listed_with_what_is_missing(store: impl Store) {
     .await;
     hold(&store, 1, vec![since("order/4", 2, 40)]).await;
 
-    let gaps = store.gaps(at(100), 10).await.unwrap();
+    let gaps = store.gaps(at(100), at(999), 10).await.unwrap();
     assert_eq!(gaps.len(), 2);
     assert_eq!(gaps[0].stream, stream("order/1"));
     assert_eq!((gaps[0].from, gaps[0].to), (4, 6));
     assert_eq!((gaps[0].held, gaps[0].since), (2, at(20)));
     assert_eq!(gaps[1].stream, stream("order/4"));
     assert_eq!((gaps[1].from, gaps[1].to), (1, 1));
-    assert_eq!(store.gaps(at(40), 10).await.unwrap(), gaps[..1]);
-    assert_eq!(store.gaps(at(20), 10).await.unwrap(), []);
-    assert_eq!(store.gaps(at(100), 1).await.unwrap(), gaps[..1]);
+    assert_eq!(store.gaps(at(40), at(999), 10).await.unwrap(), gaps[..1]);
+    assert_eq!(store.gaps(at(20), at(999), 10).await.unwrap(), []);
+    assert_eq!(store.gaps(at(100), at(999), 1).await.unwrap(), gaps[..1]);
     assert_eq!(store.summary(at(100)).await.unwrap().gaps, 2);
+    // The clock was at 40 and is at 30 now: that gap is as old as any.
+    assert_eq!(store.gaps(at(5), at(30), 10).await.unwrap(), gaps[1..]);
+}
+
+pub async fn rows_of_a_clock_that_was_ahead_are_counted(store: impl Store) {
+    let since = |about: &str, second| NewHeld {
+        since: at(second),
+        ..held(event(about, 2))
+    };
+    hold(&store, 1, vec![since("order/1", 10), since("order/2", 900)]).await;
+    let ahead = async |second| store.summary(at(second)).await.unwrap().dated_ahead;
+    assert_eq!((ahead(20).await, ahead(1).await), (1, 2));
+    // Clocks are corrected by a little all the time.
+    assert_eq!(ahead(899).await, 0);
+    for second in [800, 20] {
+        let mut changes = Changes::at(at(second));
+        changes.outbox = vec![NewOutbox {
+            kind: OutboxKind::Event(event("order/1", 1)),
+        }];
+        commit(&store, changes).await;
+    }
+    let summary = store.summary(at(30)).await.unwrap();
+    assert_eq!(summary.dated_ahead, 2);
+    assert_eq!(summary.oldest_outbox, Some(at(800)));
+    assert_eq!(summary.oldest_held, Some(at(10)));
 }
 
 pub async fn the_summary_counts_everything(store: impl Store) {

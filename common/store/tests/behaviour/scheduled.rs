@@ -110,7 +110,7 @@ pub async fn what_is_scheduled_is_no_gap_and_blocks_nothing(store: impl Store) {
     let distant = scheduled("order/1", 500);
     schedule(&store, 1, vec![distant, scheduled("order/1", 10)]).await;
     assert_eq!(store.streams(None, 10).await.unwrap(), []);
-    assert_eq!(store.gaps(at(999), 10).await.unwrap(), []);
+    assert_eq!(store.gaps(at(999), at(999), 10).await.unwrap(), []);
     assert_eq!(store.sweep(at(999)).await.unwrap(), 0);
     let summary = store.summary(at(10)).await.unwrap();
     assert_eq!((summary.held_due, summary.gaps, summary.blocked), (0, 0, 0));

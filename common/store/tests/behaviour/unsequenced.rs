@@ -1,7 +1,7 @@
 //! Events without a sequence, ids that were seen, and the sequences that a role gives itself.
 
 use doorstep_event::EventId;
-use doorstep_store::{Ask, Changes, HeldReason, NewHeld, OutgoingChange, Store};
+use doorstep_store::{Ask, Changes, HeldReason, NewHeld, OutgoingChange, PrunedTo, Store};
 
 use crate::fixtures::*;
 
@@ -16,7 +16,7 @@ pub async fn an_event_without_a_sequence_has_no_place(store: impl Store) {
     advance(&store, 2, "order/1", cursor("order/1", 5)).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.held, 0);
     assert_eq!(store.due(at(2), 10, u64::MAX).await.unwrap().len(), 2);
-    assert_eq!(store.gaps(at(100), 10).await.unwrap(), []);
+    assert_eq!(store.gaps(at(100), at(999), 10).await.unwrap(), []);
     assert_eq!(store.summary(at(2)).await.unwrap().usage.held.rows, 2);
     let id = store.due(at(2), 1, u64::MAX).await.unwrap().remove(0).id;
     let mut changes = Changes::at(at(3));
@@ -68,8 +68,55 @@ pub async fn old_ids_are_forgotten_a_page_at_a_time(store: impl Store) {
     assert!(was_seen(&store, "shop/1", "c").await);
     assert_eq!(store.prune_seen(at(3), 2).await.unwrap(), 1);
     assert!(was_seen(&store, "shop/1", "d").await);
-    commit(&store, seen(&[("shop/1", "a")], 9)).await;
+    let mut again = seen(&[("shop/1", "a")], 9);
+    again.pruned_to.seen = Some(at(2));
+    commit(&store, again).await;
     assert_eq!(store.summary(at(9)).await.unwrap().usage.seen.rows, 2);
+}
+
+async fn pruned_to(store: &impl Store) -> PrunedTo {
+    let ask = Ask {
+        seen: vec![(source("shop/1"), EventId::new("x").unwrap())],
+        ..Ask::default()
+    };
+    load(store, ask).await.pruned_to
+}
+
+pub async fn the_latest_time_of_what_was_pruned_is_kept(store: impl Store) {
+    for (n, id) in ["a", "b", "c"].into_iter().enumerate() {
+        commit(&store, seen(&[("shop/1", id)], n as i64)).await;
+    }
+    store.prune_seen(at(0), 10).await.unwrap();
+    assert_eq!(pruned_to(&store).await, PrunedTo::default());
+    // Of what is gone, not of what was asked for.
+    store.prune_seen(at(900), 2).await.unwrap();
+    let expected = PrunedTo {
+        seen: Some(at(1)),
+        replies: None,
+    };
+    assert_eq!(pruned_to(&store).await, expected);
+    store.prune_seen(at(901), 9).await.unwrap();
+    assert_eq!(pruned_to(&store).await.seen, Some(at(2)));
+    // It never falls, whatever is pruned later.
+    let mut older = seen(&[("shop/1", "d")], 1);
+    older.pruned_to = pruned_to(&store).await;
+    commit(&store, older).await;
+    assert_eq!(store.prune_seen(at(2), 9).await.unwrap(), 1);
+    assert_eq!(pruned_to(&store).await.seen, Some(at(2)));
+}
+
+pub async fn a_batch_that_was_read_before_pruning_is_a_conflict(store: impl Store) {
+    commit(&store, seen(&[("shop/1", "a")], 1)).await;
+    let before = pruned_to(&store).await;
+    store.prune_seen(at(9), 9).await.unwrap();
+    // To this batch the id looks new, since another process has both seen and pruned it meanwhile.
+    let mut again = seen(&[("shop/1", "a")], 2);
+    again.pruned_to = before;
+    conflict(&store, again.clone()).await;
+    again.pruned_to = pruned_to(&store).await;
+    commit(&store, again).await;
+    // A batch that sees nothing rests on nothing that was pruned.
+    advance(&store, 3, "order/1", cursor("order/1", 1)).await;
 }
 
 pub async fn sequences_are_given_once(store: impl Store) {

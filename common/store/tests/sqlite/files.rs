@@ -299,7 +299,8 @@ const WITHOUT_FORM_4: &str =
     ALTER TABLE totals DROP COLUMN scheduled_bytes; ALTER TABLE totals DROP COLUMN obeyed;";
 
 /// Takes away what form 5 has added.
-const WITHOUT_FORM_5: &str = "DROP TABLE own_epochs; ALTER TABLE store DROP COLUMN epoch; ALTER TABLE store DROP COLUMN epoch_random;
+const WITHOUT_FORM_5: &str = "ALTER TABLE totals DROP COLUMN seen_pruned_to; ALTER TABLE totals DROP COLUMN replies_pruned_to;
+    DROP TABLE own_epochs; ALTER TABLE store DROP COLUMN epoch; ALTER TABLE store DROP COLUMN epoch_random;
     ALTER TABLE store DROP COLUMN restored_since; ALTER TABLE store DROP COLUMN restored_detail;
     ALTER TABLE outbox DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN epoch_random;
     ALTER TABLE held DROP COLUMN epoch; ALTER TABLE held DROP COLUMN epoch_random;

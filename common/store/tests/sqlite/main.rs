@@ -16,6 +16,7 @@ mod folder;
 mod beside;
 mod files;
 mod full;
+mod log;
 mod moved;
 
 use doorstep_store::{SqliteStore, sqlite::Options};

@@ -26,10 +26,11 @@ pub(super) async fn open_ids<S: Store>(
     }
     let (mut ids, mut known) = (Vec::new(), HashSet::new());
     let mut pages = Pages::new(store, chosen);
+    let now = Timestamp::now();
     while let Some(page) = pages.next().await? {
         let open = page
             .into_iter()
-            .filter(|row| row.status == DeadStatus::Open && row.since <= until)
+            .filter(|row| row.status == DeadStatus::Open && is_meant(row.since, until, now))
             .map(|row| row.id)
             // The list begins anew where the last of a page is settled meanwhile.
             .filter(|id| known.insert(id.clone()));
@@ -104,5 +105,29 @@ impl<'s, S: Store> Pages<'s, S> {
         self.at_end = page.len() < PAGE;
         self.after = page.last().map(|row| row.id.clone());
         Ok(Some(page))
+    }
+}
+
+/// Whether a dead letter of this date is meant where those up to `until` are. One dated after now is as well: the clock was ahead.
+fn is_meant(since: Timestamp, until: Timestamp, now: Timestamp) -> bool {
+    since <= until || since > now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_died_after_the_beginning_of_a_run_is_not_meant_unless_the_clock_was_ahead() {
+        let at = |text: &str| text.parse().unwrap();
+        let (until, now) = (at("2026-11-23T10:00:00Z"), at("2026-11-23T10:05:00Z"));
+        for (since, meant) in [
+            ("2026-11-23T09:00:00Z", true),
+            ("2026-11-23T10:00:00Z", true),
+            ("2026-11-23T10:01:00Z", false),
+            ("2027-11-23T10:00:00Z", true),
+        ] {
+            assert_eq!(is_meant(at(since), until, now), meant, "{since}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use doorstep_event::Timestamp;
+use doorstep_runtime::limits::CLOCKS_APART;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -66,7 +67,10 @@ impl Tokens {
             generation: generation.parse().ok()?,
             expires: Timestamp::from_second(expires.parse().ok()?).ok()?,
         };
-        (now < ticket.expires).then_some(ticket)
+        // One that is good for longer than any was given by a clock that was ahead, and would outlive its session.
+        let latest = self.lifetime.saturating_add(CLOCKS_APART);
+        let latest = now.checked_add(latest).unwrap_or(Timestamp::MAX);
+        (now < ticket.expires && ticket.expires <= latest).then_some(ticket)
     }
 
     fn sign(&self, said: &str) -> Hmac<Sha256> {
@@ -100,6 +104,18 @@ mod tests {
         let last = "2026-11-24T12:00:59.9Z".parse().unwrap();
         assert!(tokens.read(&token, last).is_some());
         assert_eq!(tokens.read(&token, ticket.expires), None);
+    }
+
+    #[test]
+    fn a_token_given_by_a_clock_that_was_ahead_is_none_once_the_clock_is_right() {
+        let tokens = tokens();
+        let given = |minutes| {
+            let ahead = now().checked_add(Duration::from_mins(minutes)).unwrap();
+            tokens.give(&"ada".parse().unwrap(), 7, ahead).0
+        };
+        assert_eq!(tokens.read(&given(61), now()), None);
+        // Clocks of several gateways may be apart by a little.
+        assert!(tokens.read(&given(59), now()).is_some());
     }
 
     #[test]

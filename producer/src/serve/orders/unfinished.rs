@@ -15,6 +15,9 @@ use crate::serve::{
 /// How often to look, the first time at once.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// No order is begun with a later deadline, unless the clock was ahead.
+const LATEST: Duration = Duration::from_hours(2);
+
 /// Abandons what is to be abandoned, now and for ever.
 pub(crate) async fn abandon_unfinished(books: Books) {
     let mut timer = interval(EVERY);
@@ -34,7 +37,7 @@ async fn abandon(books: &Books) -> Result<usize, BooksError> {
     let parts = books.entries(part_keys()).await?;
     let parts = parts.iter().flatten().filter_map(Entry::open);
     let late = parts.flat_map(|open| &open.orders);
-    let late = late.filter(|(_, deadline)| **deadline < now);
+    let late = late.filter(|(_, deadline)| is_over(**deadline, now));
     let mut count = 0;
     for (number, _) in late {
         let Ok(order) = InvoiceNo::new(number) else {
@@ -47,4 +50,28 @@ async fn abandon(books: &Books) -> Result<usize, BooksError> {
         count += 1;
     }
     Ok(count)
+}
+
+/// Whether the time of an order with this deadline is over.
+fn is_over(deadline: Timestamp, now: Timestamp) -> bool {
+    let latest = now.checked_add(LATEST).unwrap_or(Timestamp::MAX);
+    deadline < now || deadline > latest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_an_order_is_over_after_its_deadline_and_if_a_clock_ahead_has_begun_it() {
+        let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+        for (deadline, over) in [
+            ("2026-11-23T09:59:59Z", true),
+            ("2026-11-23T10:00:05Z", false),
+            ("2026-11-23T11:59:00Z", false),
+            ("2027-11-23T10:00:05Z", true),
+        ] {
+            assert_eq!(is_over(deadline.parse().unwrap(), now), over, "{deadline}");
+        }
+    }
 }

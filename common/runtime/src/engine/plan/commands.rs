@@ -91,6 +91,16 @@ impl<R: Role> Plan<'_, R> {
             );
             return Err(Refused::new(Refused::TOO_OLD, detail));
         }
+        if let Some(pruned_to) = self.slots.pruned_to.replies
+            && request.time <= pruned_to
+        {
+            let detail = format!(
+                "it is from {}, and replies may be pruned up to {pruned_to}, since a clock was wrong: whether it was executed before cannot \
+                 be told",
+                request.time
+            );
+            return Err(Refused::new(Refused::TOO_OLD, detail));
+        }
         if request.time > forth(self.now, CLOCKS_APART) {
             let detail = format!(
                 "it is from {}, which has not come yet: set the clock of {}",

@@ -4,8 +4,8 @@ use doorstep_event::{StreamKey, Timestamp};
 
 use super::{Conflict, less, more};
 use crate::{
-    EntityKey, HeldId, HeldReason, HeldRetry, HeldRow, NewHeld, RowRef,
-    memory::data::{Data, Held, Stream},
+    EntityKey, HeldId, HeldReason, HeldRetry, HeldRow, NewHeld, OutboxId, RowRef,
+    memory::data::{Data, Held, Owed, Stream},
     size,
 };
 
@@ -134,7 +134,7 @@ impl Data {
         }
     }
 
-    /// Makes due what is due only after `beyond`. Returns how many there were.
+    /// Makes due held events and outbox rows that are due only after `beyond`. Returns how many there were.
     pub(in crate::memory) fn bring_forward(&mut self, now: Timestamp, beyond: Timestamp) -> u64 {
         let late: Vec<HeldId> = self
             .held
@@ -148,9 +148,23 @@ impl Data {
                 self.held.put(*id, Held { due, ..held });
             }
         }
-        self.counters.commits += u64::from(!late.is_empty());
+        let mut brought = late.len() as u64;
+        let late: Vec<OutboxId> = self
+            .outbox
+            .iter()
+            .filter(|(_, row)| row.due.is_some_and(|due| due > beyond))
+            .map(|(id, _)| *id)
+            .collect();
+        brought += late.len() as u64;
+        for id in late {
+            if let Some(row) = self.outbox.get(&id).cloned() {
+                let due = Some(now);
+                self.outbox.put(id, Owed { due, ..row });
+            }
+        }
+        self.counters.commits += u64::from(brought > 0);
         self.accept();
-        late.len() as u64
+        brought
     }
 
     /// Makes due what should have been and was not. Returns how many there were.

@@ -26,6 +26,8 @@ impl Data {
             .collect();
         old.sort();
         old.truncate(limit);
+        let latest = old.last().map(|(time, _)| *time);
+        self.counters.pruned_to.replies = self.counters.pruned_to.replies.max(latest);
         for (_, key) in &old {
             if let Some(reply) = self.replies.remove(key) {
                 less(&mut self.counters.usage.replies, size::reply(&reply));

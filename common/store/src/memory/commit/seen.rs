@@ -39,6 +39,8 @@ impl Data {
             .collect();
         old.sort();
         old.truncate(limit);
+        let latest = old.last().map(|(time, _)| *time);
+        self.counters.pruned_to.seen = self.counters.pruned_to.seen.max(latest);
         for (_, key) in &old {
             self.seen.remove(key);
             less(&mut self.counters.usage.seen, size::seen(&key.0, &key.1));

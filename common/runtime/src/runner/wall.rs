@@ -1,0 +1,180 @@
+//! The wall clock, checked against the monotonic clock, so that a wrong wall clock neither prunes nor expires anything at once.
+
+use std::time::{Duration, Instant};
+
+use doorstep_event::Timestamp;
+use jiff::SignedDuration;
+
+use crate::limits::CLOCKS_APART;
+
+/// How far the two clocks may part before that counts as a jump. A few smaller ones together stay within [`CLOCKS_APART`].
+const JUMP: SignedDuration = SignedDuration::from_mins(10);
+/// How long the wall clock must have run evenly before something is pruned or expires by it.
+const STEADY: Duration = Duration::from_hours(1);
+/// The same where a table is half full. Longer than any command waits in its process for its reply.
+const STEADY_IF_CROWDED: Duration = Duration::from_mins(1);
+
+/// The wall clock of a process.
+#[derive(Debug)]
+pub(super) struct WallClock {
+    /// Readings of both clocks at one moment. Renewed now and then, so that slow corrections do not add up to a jump.
+    anchor: (Timestamp, Instant),
+    steady_since: Instant,
+    /// The last reading of the monotonic clock.
+    read: Instant,
+    /// The last jump, unless the clock has run evenly since.
+    jump: Option<SignedDuration>,
+}
+
+impl WallClock {
+    pub(super) fn new(now: Timestamp, at: Instant) -> Self {
+        Self {
+            anchor: (now, at),
+            steady_since: at,
+            read: at,
+            jump: None,
+        }
+    }
+
+    /// Takes a reading of both clocks. Returns how far the wall clock has jumped, forwards or back, if it has.
+    pub(super) fn read(&mut self, now: Timestamp, at: Instant) -> Option<SignedDuration> {
+        self.read = at;
+        let elapsed = at.saturating_duration_since(self.anchor.1);
+        let expected = self.anchor.0.checked_add(elapsed).unwrap_or(Timestamp::MAX);
+        let off = now.duration_since(expected);
+        let jump = (off.abs() > JUMP).then_some(off);
+        if jump.is_some() {
+            self.steady_since = at;
+            self.jump = jump;
+        }
+        if jump.is_some() || elapsed > CLOCKS_APART {
+            self.anchor = (now, at);
+        }
+        if self.is_steady() {
+            self.jump = None;
+        }
+        jump
+    }
+
+    /// Whether waiting events may expire by it.
+    pub(super) fn is_steady(&self) -> bool {
+        self.steady_for() >= STEADY
+    }
+
+    /// Whether seen ids and replies may be pruned by it: later if there is room for them.
+    pub(super) fn may_prune(&self, is_crowded: bool) -> bool {
+        let least = if is_crowded {
+            STEADY_IF_CROWDED
+        } else {
+            STEADY
+        };
+        self.steady_for() >= least
+    }
+
+    /// The last jump and what follows from it, until the clock has run evenly again.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let jump = self.jump?;
+        let direction = if jump.is_positive() { "ahead" } else { "back" };
+        let hours = jump.abs().as_hours();
+        let minutes = jump.abs().as_mins() % 60;
+        Some(format!(
+            "the clock has jumped {direction} by {hours} h {minutes} min, or this machine was suspended: until it has run evenly for an hour, \
+             nothing is pruned and no waiting event expires; if it is wrong, set it right"
+        ))
+    }
+
+    fn steady_for(&self) -> Duration {
+        self.read.saturating_duration_since(self.steady_since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    /// Both clocks, which a test advances by hand.
+    struct Clocks {
+        wall: Timestamp,
+        at: Instant,
+        clock: WallClock,
+    }
+
+    impl Clocks {
+        fn new() -> Self {
+            let (wall, at) = ("2026-11-23T10:00:00Z".parse().unwrap(), Instant::now());
+            let clock = WallClock::new(wall, at);
+            Self { wall, at, clock }
+        }
+
+        /// Both clocks run on for so many minutes.
+        fn run(&mut self, minutes: u32) {
+            for _ in 0..minutes {
+                self.at += MINUTE;
+                self.wall = self.wall.checked_add(MINUTE).unwrap();
+                assert_eq!(self.clock.read(self.wall, self.at), None);
+            }
+        }
+
+        /// The wall clock is set.
+        fn set(&mut self, by: SignedDuration) -> Option<SignedDuration> {
+            self.wall = self.wall.checked_add(by).unwrap();
+            self.clock.read(self.wall, self.at)
+        }
+    }
+
+    #[test]
+    fn nothing_is_pruned_or_expires_soon_after_a_start() {
+        let mut clocks = Clocks::new();
+        assert!(!clocks.clock.may_prune(true));
+        clocks.run(1);
+        assert!(clocks.clock.may_prune(true) && !clocks.clock.may_prune(false));
+        clocks.run(58);
+        assert!(!clocks.clock.is_steady());
+        clocks.run(1);
+        assert!(clocks.clock.is_steady() && clocks.clock.may_prune(false));
+        assert_eq!(clocks.clock.trouble(), None);
+    }
+
+    #[test]
+    fn a_jump_is_noticed_in_either_direction_until_the_clock_has_run_evenly_again() {
+        for (days, direction) in [(10, "ahead by 240 h"), (-10, "back by 240 h")] {
+            let mut clocks = Clocks::new();
+            clocks.run(300);
+            let jump = SignedDuration::from_hours(24 * days);
+            assert_eq!(clocks.set(jump), Some(jump));
+            assert!(!clocks.clock.is_steady() && !clocks.clock.may_prune(true));
+            let trouble = clocks.clock.trouble().unwrap();
+            assert!(trouble.contains(direction), "{trouble}");
+            clocks.run(30);
+            assert!(clocks.clock.trouble().is_some());
+            // Setting it right is a jump, too.
+            assert_eq!(clocks.set(-jump), Some(-jump));
+            clocks.run(59);
+            assert!(!clocks.clock.is_steady());
+            clocks.run(1);
+            assert!(clocks.clock.is_steady());
+            assert_eq!(clocks.clock.trouble(), None);
+        }
+    }
+
+    #[test]
+    fn small_corrections_are_no_jump_however_many_there_are() {
+        let mut clocks = Clocks::new();
+        for _ in 0..500 {
+            clocks.run(60);
+            assert_eq!(clocks.set(SignedDuration::from_secs(4)), None);
+        }
+        assert!(clocks.clock.is_steady());
+    }
+
+    #[test]
+    fn a_clock_that_is_moved_in_many_steps_has_jumped() {
+        let mut clocks = Clocks::new();
+        clocks.run(10);
+        let step = SignedDuration::from_mins(4);
+        assert_eq!((clocks.set(step), clocks.set(step)), (None, None));
+        assert!(clocks.set(step).is_some());
+    }
+}

@@ -1,0 +1,192 @@
+//! The engine, the relay and pruning under a clock that was wrong and is set right.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod ledger;
+
+use std::time::Duration;
+
+use doorstep_event::{Event, Refused, Timestamp};
+use doorstep_messaging::Outcome;
+use doorstep_runtime::{
+    Decided, Engine, Incoming, Limits, Past,
+    relay::{self, Outlet, Share},
+};
+use doorstep_store::{DeadFilter, MemoryStore, OutboxKind, Store};
+use ledger::{Bid, Ledger, Move, event, order};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_hours(24);
+
+fn now() -> Timestamp {
+    "2026-11-23T10:00:00Z".parse().unwrap()
+}
+
+fn later(by: Duration) -> Timestamp {
+    now().checked_add(by).unwrap()
+}
+
+struct World {
+    store: MemoryStore,
+    engine: Engine<Ledger, MemoryStore>,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = MemoryStore::new("ledger");
+        Self {
+            engine: Engine::new(Ledger, store.clone(), Limits::default()),
+            store,
+        }
+    }
+
+    async fn deliver(&mut self, event: Event, at: Timestamp) {
+        let incoming = Incoming::Event {
+            event,
+            defect: None,
+        };
+        let mut batch = self.engine.read_batch(vec![incoming]);
+        self.engine.work(&mut batch, at, 0.5).await.unwrap();
+    }
+
+    /// The code of the refusal, if it is refused.
+    async fn execute(&mut self, id: &str, time: Timestamp, at: Timestamp) -> Result<(), String> {
+        let request = order(id, time, "account/a", Bid::Deposit(5));
+        let mut commands = self.engine.read_commands([(request, Past::First)]);
+        self.engine.obey(&mut commands, at, 0.5).await.unwrap();
+        match commands.take_decided().pop() {
+            Some((_, Decided::Answer(answer))) => answer.map(drop).map_err(|refused| refused.code),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// A turn of pruning, as the role does it.
+    async fn prune(&self, at: Timestamp) {
+        let limits = Limits::default();
+        let seen = self.store.prune_seen(limits.oldest_seen(at), 1_000);
+        seen.await.unwrap();
+        let replies = self.store.prune_replies(limits.oldest_reply(at), 1_000);
+        replies.await.unwrap();
+    }
+
+    async fn entries(&self) -> usize {
+        ledger::entries(&self.store, "account/a").await.len()
+    }
+
+    /// The reasons of the dead letters.
+    async fn dead(&self) -> Vec<String> {
+        let dead = self.store.dead(DeadFilter::All, None, 100).await.unwrap();
+        dead.into_iter().map(|row| row.reason).collect()
+    }
+}
+
+/// An event without a sequence.
+fn loose(number: u64, time: Timestamp) -> Event {
+    let mut event = event("shop", "account/a", number, &Move::Add(1));
+    event.sequence = None;
+    event.time = Some(time);
+    event
+}
+
+/// A broker that says the same of everything.
+struct Says(Outcome);
+
+impl Outlet for Says {
+    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
+        rows.iter().map(|_| self.0).collect()
+    }
+}
+
+#[tokio::test]
+async fn rows_put_off_by_a_clock_that_was_ahead_go_out_soon_after_it_is_set_right() {
+    let mut world = World::new();
+    let tells = event("shop", "account/a", 1, &Move::Tell);
+    world.deliver(tells, now()).await;
+    let rows = Share::Rows(10);
+    let refused = relay::turn(&world.store, &Says(Outcome::Refused), rows, || {
+        later(365 * DAY)
+    });
+    assert_eq!(refused.await.unwrap().unpaid, 1);
+    let right = later(60 * SECOND);
+    let beyond = right.checked_add(60 * SECOND).unwrap();
+    world.store.bring_forward(right, beyond).await.unwrap();
+    let confirmed = relay::turn(&world.store, &Says(Outcome::Confirmed), rows, || right);
+    assert_eq!(confirmed.await.unwrap().paid, 1);
+}
+
+#[tokio::test]
+async fn an_event_whose_id_was_pruned_by_a_clock_that_was_ahead_is_not_applied_again() {
+    let mut world = World::new();
+    world.deliver(loose(1, now()), now()).await;
+    world.prune(later(10 * DAY)).await;
+    assert_eq!(world.store.usage().await.unwrap().seen.rows, 0);
+    let right = later(60 * SECOND);
+    world.deliver(loose(1, now()), right).await;
+    assert_eq!(world.entries().await, 1);
+    // That it was applied cannot be told from that it was not, so the same holds for another one of that time, and an operator decides.
+    world.deliver(loose(2, now()), right).await;
+    assert_eq!(world.entries().await, 1);
+    assert_eq!(world.dead().await, ["too old to tell", "too old to tell"]);
+    // Later events are no longer of a time that was pruned, however far ahead the clock was.
+    world.deliver(loose(3, later(SECOND)), right).await;
+    assert_eq!(world.entries().await, 2);
+}
+
+#[tokio::test]
+async fn a_command_whose_reply_was_pruned_by_a_clock_that_was_ahead_is_not_executed_again() {
+    let mut world = World::new();
+    assert_eq!(world.execute("1", now(), now()).await, Ok(()));
+    world.prune(later(2 * DAY)).await;
+    let right = later(SECOND);
+    let too_old = Err(Refused::TOO_OLD.to_owned());
+    assert_eq!(world.execute("1", now(), right).await, too_old);
+    assert_eq!(world.entries().await, 1);
+    assert_eq!(world.execute("2", right, right).await, Ok(()));
+    assert_eq!(world.entries().await, 2);
+}
+
+#[tokio::test]
+async fn the_id_of_an_event_of_tomorrow_is_kept_for_as_long_as_it_may_come_again() {
+    let mut world = World::new();
+    for days in [0, 10, 36] {
+        world.prune(later(DAY * days)).await;
+        world
+            .deliver(loose(1, later(30 * DAY)), later(DAY * days))
+            .await;
+    }
+    assert_eq!((world.entries().await, world.dead().await.len()), (1, 0));
+    world.prune(later(40 * DAY)).await;
+    assert_eq!(world.store.usage().await.unwrap().seen.rows, 0);
+}
+
+#[tokio::test]
+async fn a_waiting_event_expires_by_no_clock_that_may_be_wrong() {
+    let mut world = World::new();
+    world
+        .deliver(event("shop", "account/a", 1, &Move::AfterOpen), now())
+        .await;
+    let ahead = later(2 * DAY);
+    world.engine.trust_clock(false);
+    world.engine.work_due(ahead, 0.5).await.unwrap().unwrap();
+    assert_eq!(world.dead().await, [""; 0]);
+    world.engine.trust_clock(true);
+    let ahead = ahead.checked_add(60 * SECOND).unwrap();
+    world.engine.work_due(ahead, 0.5).await.unwrap().unwrap();
+    assert_eq!(world.dead().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_a_clock_ahead_has_deferred_waits_no_longer_than_others() {
+    let mut world = World::new();
+    let ahead = later(365 * DAY);
+    world
+        .deliver(event("shop", "account/a", 1, &Move::AfterOpen), ahead)
+        .await;
+    assert_eq!(world.store.summary(now()).await.unwrap().dated_ahead, 1);
+    let beyond = later(60 * SECOND);
+    assert_eq!(world.store.bring_forward(now(), beyond).await.unwrap(), 1);
+    world.engine.work_due(now(), 0.5).await.unwrap().unwrap();
+    assert_eq!(world.store.summary(now()).await.unwrap().dated_ahead, 0);
+    let limit = later(Limits::default().await_limit + SECOND);
+    world.engine.work_due(limit, 0.5).await.unwrap().unwrap();
+    assert_eq!(world.dead().await.len(), 1);
+}
