@@ -67,7 +67,10 @@ pub(crate) enum Command {
     #[command(after_help = SERVE_HELP)]
     Serve(Box<ServeArgs>),
 
-    /// Add users of the gateway, and end their sessions.
+    /// Add, list, disable, enable and delete users of the gateway, set their passwords, and end their sessions.
+    ///
+    /// All of it works on the gateway's store, beside a gateway that may be running, which notices within 5 s. Operators do the same over
+    /// HTTP, at /v1/users.
     #[command(subcommand)]
     User(User),
 }
@@ -82,6 +85,19 @@ Examples:
   producer user add root --role operator < password.txt
   producer user add mario --role restaurant --restaurant luigi < password.txt";
 
+const USER_LIST_HELP: &str = "\
+Examples:
+  producer user list
+  producer user list --json | jq -r 'select(.role == \"operator\") | .name'";
+
+const USER_PASSWORD_HELP: &str = "\
+Example:
+  producer user password ada < password.txt";
+
+const USER_DELETE_HELP: &str = "\
+Example:
+  producer user delete ada";
+
 const USER_REVOKE_HELP: &str = "\
 Example:
   producer user revoke ada";
@@ -92,9 +108,30 @@ pub(crate) enum User {
     #[command(after_help = USER_ADD_HELP)]
     Add(UserAddArgs),
 
+    /// List all users by name: name, role, status, the day on which they were added, and the restaurant.
+    #[command(after_help = USER_LIST_HELP)]
+    List(UserListArgs),
+
+    /// Keep a user from logging in, and end all sessions of that user. Orders and deliveries go on.
+    Disable(UserArgs),
+
+    /// Let a disabled user log in again.
+    Enable(UserArgs),
+
+    /// Delete a user for good, and end all sessions of that user.
+    ///
+    /// The password is forgotten. Orders and deliveries go on, and keep the name, which is therefore not given again. A courier's deliveries
+    /// stay that courier's, so let them be handed over first. The last operator cannot be deleted or disabled.
+    #[command(after_help = USER_DELETE_HELP)]
+    Delete(UserArgs),
+
+    /// Set another password, and end all sessions of the user. It is a line of standard input, or DOORSTEP_USER_PASSWORD.
+    #[command(after_help = USER_PASSWORD_HELP)]
+    Password(UserArgs),
+
     /// End all sessions of a user.
     #[command(after_help = USER_REVOKE_HELP)]
-    Revoke(UserRevokeArgs),
+    Revoke(UserArgs),
 }
 
 const DEMO_HELP: &str = "\
@@ -315,7 +352,7 @@ pub(crate) struct ServeArgs {
     pub(crate) requests: String,
 
     /// The address of the proxy in front of the gateway, if there is one: of its requests, the last address in X-Forwarded-For counts as who
-    /// asks. Otherwise everybody behind it shares the tries to log in that one address has (two in a second).
+    /// asks, with a port or without; Forwarded is not read, and what is no address counts as the proxy. Otherwise everybody behind it shares the tries to log in that one address has (two in a second).
     #[arg(long, env = "DOORSTEP_PROXY", value_name = "ADDRESS")]
     pub(crate) proxy: Option<String>,
 
@@ -360,7 +397,17 @@ pub(crate) struct UserAddArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct UserRevokeArgs {
+pub(crate) struct UserListArgs {
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserArgs {
     /// The user's name.
     pub(crate) name: String,
 

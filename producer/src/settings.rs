@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use doorstep_contracts::{Label, RestaurantId};
+use doorstep_contracts::{Label, RestaurantId, check_text};
 use doorstep_program::{
     Failure, Wrong,
     args::TelemetrySettings,
@@ -16,7 +16,7 @@ use doorstep_program::{
 use jiff::tz::Offset;
 
 use crate::{
-    cli::{Cli, Command, Import, ImportArgs, ServeArgs, SinkArgs, User, UserAddArgs},
+    cli::{Cli, Command, Import, ImportArgs, ServeArgs, SinkArgs, User, UserAddArgs, UserArgs},
     compare::{CompareSettings, WorkSettings},
     demo::DemoSettings,
     import::{
@@ -25,7 +25,7 @@ use crate::{
     },
     output::Output,
     send::BrokerSink,
-    serve::{RoleName, ServeSettings, UserJob},
+    serve::{RoleName, ServeSettings, UserJob, UserName, UserStatus},
 };
 
 /// All that the program needs to know.
@@ -130,14 +130,22 @@ impl Settings {
             Command::Serve(args) if args.openapi => Some(Job::OpenApi),
             Command::Serve(args) => serve(*args, &mut wrong),
             Command::User(User::Add(args)) => user_add(args, &mut wrong),
+            Command::User(User::List(args)) => Some(Job::User(UserJob::List {
+                folder: args.store.folder,
+                json: args.json,
+            })),
             Command::User(User::Revoke(args)) => {
-                let name = wrong.note("NAME", args.name.parse());
-                name.map(|name| {
-                    Job::User(UserJob::Revoke {
-                        folder: args.store.folder,
-                        name,
-                    })
-                })
+                named_user(args, &mut wrong, |folder, name| UserJob::Revoke { folder, name })
+            }
+            Command::User(User::Password(args)) => named_user(args, &mut wrong, |folder, name| {
+                UserJob::SetPassword { folder, name }
+            }),
+            Command::User(User::Disable(args)) => {
+                user_status(args, &mut wrong, UserStatus::Disabled)
+            }
+            Command::User(User::Enable(args)) => user_status(args, &mut wrong, UserStatus::Active),
+            Command::User(User::Delete(args)) => {
+                user_status(args, &mut wrong, UserStatus::Deleted)
             }
         };
         wrong.finish((|| {
@@ -208,6 +216,23 @@ fn answer_within(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn named_user(
+    args: UserArgs,
+    wrong: &mut Wrong,
+    job: impl FnOnce(PathBuf, UserName) -> UserJob,
+) -> Option<Job> {
+    let name = wrong.note("NAME", args.name.parse())?;
+    Some(Job::User(job(args.store.folder, name)))
+}
+
+fn user_status(args: UserArgs, wrong: &mut Wrong, status: UserStatus) -> Option<Job> {
+    named_user(args, wrong, |folder, name| UserJob::SetStatus {
+        folder,
+        name,
+        status,
+    })
+}
+
 fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
     let name = wrong.note("NAME", args.name.parse());
     // Only names of the list can be typed.
@@ -217,10 +242,10 @@ fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
         "restaurant" => RoleName::Restaurant,
         _ => RoleName::Operator,
     };
-    let restaurant = args.restaurant.as_deref().map(RestaurantId::new);
+    let restaurant = args.restaurant.as_deref().map(restaurant);
     let standing = match restaurant.transpose() {
         Ok(restaurant) => role.at(restaurant).map_err(str::to_owned),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error),
     };
     let standing = wrong.note("--restaurant", standing);
     Some(Job::User(UserJob::Add {
@@ -228,6 +253,11 @@ fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
         name: name?,
         standing: standing?,
     }))
+}
+
+fn restaurant(text: &str) -> Result<RestaurantId, String> {
+    check_text(text).map_err(|e| format!("{text:?}: {e}"))?;
+    RestaurantId::new(text).map_err(|e| e.to_string())
 }
 
 fn import<M: Mapping>(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {

@@ -43,6 +43,7 @@ mod reservation;
 mod returns;
 mod roles;
 mod stock;
+mod text;
 
 pub use delivery::{
     DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded, TimeWindow,
@@ -65,3 +66,4 @@ pub use reservation::{StockReleased, StockReserved};
 pub use returns::ReturnRecorded;
 pub use roles::{ROLES, RoleSpec};
 pub use stock::{StockAdjusted, StockReason};
+pub use text::{TextError, check_text};

@@ -1,6 +1,6 @@
 //! All that handlers share.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use doorstep_runtime::runner::Vitals;
 use tokio::sync::watch;
@@ -16,6 +16,10 @@ use super::{
     roles::Roles,
     users::Users,
 };
+
+/// How often a session may guess the old password in a second and at once: one that was stolen must not find it out.
+const OLD_PER_SECOND: f64 = 0.02;
+const OLD_AT_ONCE: f64 = 5.0;
 
 /// All that handlers share.
 pub(crate) struct App {
@@ -43,6 +47,8 @@ pub(crate) struct App {
     pub(crate) tokens: Tokens,
     /// How often a user may ask.
     pub(crate) user_rate: Rate<UserName>,
+    /// How often a user may give a wrong old password for a new one.
+    pub(crate) old_passwords: Rate<UserName>,
     /// How many requests a user may have under way.
     pub(crate) user_places: Shares<UserName>,
     /// Those who have not logged in yet.
@@ -71,8 +77,6 @@ pub(crate) struct Parts {
     pub(crate) per_second: u32,
     /// How many requests may be under way.
     pub(crate) most_requests: usize,
-    /// The proxy in front, whose word is taken for who asks.
-    pub(crate) proxy: Option<IpAddr>,
     /// How long money and kitchen may take together.
     pub(crate) answer_within: Duration,
 }
@@ -98,8 +102,9 @@ impl App {
             passwords: parts.passwords,
             tokens: parts.tokens,
             user_rate: Rate::new(per_second, per_second * 4.0),
+            old_passwords: Rate::new(OLD_PER_SECOND, OLD_AT_ONCE),
             user_places: auth::under_way(parts.most_requests),
-            strangers: Strangers::new(parts.most_requests, parts.proxy),
+            strangers: Strangers::new(parts.most_requests),
         }
     }
 }

@@ -15,11 +15,13 @@ use uuid::Uuid;
 use super::{
     http::Problem,
     refusals,
-    role::{Entry, Gateway},
+    role::{Entry, Gateway, User, UserName},
 };
 
 /// How long a command may take before nobody waits for it any more.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many users to look through at a time.
+const PAGE: usize = 500;
 /// When to come again where the store is away.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
@@ -109,6 +111,39 @@ impl Books {
         states.map(|state| state.map(read).transpose()).collect()
     }
 
+    /// A page of users by name, after that one, with as many entries as were asked for unless it is the last one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn users(
+        &self,
+        after: Option<&UserName>,
+        limit: usize,
+    ) -> Result<Vec<(UserName, User)>, BooksError> {
+        users(&self.store, after, limit).await
+    }
+
+    /// An operator who may log in, beside the one of that name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn other_operator(
+        &self,
+        name: &UserName,
+    ) -> Result<Option<UserName>, BooksError> {
+        let mut after = None;
+        loop {
+            let page = self.users(after.as_ref(), PAGE).await?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|(name, _)| name.clone());
+            let mut others = page.into_iter();
+            let other = others.find(|(other, user)| other != name && user.is_active_operator());
+            if other.is_some() || is_last {
+                return Ok(other.map(|(other, _)| other));
+            }
+        }
+    }
+
     /// Obeys a command; durable once this returns.
     ///
     /// # Errors
@@ -152,6 +187,31 @@ impl Books {
         };
         read(reply)
     }
+}
+
+/// [`Books::users`] of a store.
+///
+/// # Errors
+/// The store cannot be read.
+pub(crate) async fn users(
+    store: &SqliteStore,
+    after: Option<&UserName>,
+    limit: usize,
+) -> Result<Vec<(UserName, User)>, BooksError> {
+    let after = after.map_or_else(UserName::before_all, UserName::entity);
+    let rows = store.entities(Some(after), limit).await?;
+    let mut users = Vec::with_capacity(rows.len());
+    for row in rows {
+        // Users stand together, and other entities behind them.
+        let Some(name) = UserName::of_entity(&row.key) else {
+            break;
+        };
+        let state = row.state.map(read::<Entry>).transpose()?;
+        if let Some(Entry::User(user)) = state {
+            users.push((name, user));
+        }
+    }
+    Ok(users)
 }
 
 async fn obey_alone(

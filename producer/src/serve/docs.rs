@@ -20,7 +20,7 @@ use super::http::problem::{Document, MEDIA_TYPE};
 #[openapi(
     info(
         title = "Doorstep's gateway",
-        description = "Orders and deliveries over HTTP. Every error is a problem document (RFC 9457); its `code` is for programs.",
+        description = "Orders and deliveries over HTTP. Every error is a problem document (RFC 9457); its `code` is for programs. Names and texts that come in are in Unicode's normal form C, without white space at their ends and without control, format, private, unassigned and invisible characters.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     tags(
@@ -55,6 +55,7 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
             &mut item.get,
             &mut item.post,
             &mut item.put,
+            &mut item.patch,
             &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {
@@ -75,7 +76,7 @@ fn finish_operation(operation: &mut Operation, names_something: bool) {
     };
     if has_token {
         say("401", "There is no token, or it is not good any more.");
-        say("403", "The user has another role.");
+        say("403", "The user may see it, and has another role than those who may do this.");
         say(
             "429",
             "The user asks too often, or has too many requests under way.",

@@ -9,6 +9,7 @@ mod feeds;
 mod http;
 mod keeping;
 mod orders;
+mod outages;
 mod refusals;
 mod role;
 mod roles;
@@ -41,7 +42,11 @@ use self::{
     app::{App, Parts},
     auth::{Key, Passwords, Tokens},
     books::Books,
-    http::listen::Bounds,
+    http::{
+        layers::Entrance,
+        listen::Bounds,
+        refusal_log::{self, RefusalLog},
+    },
     keeping::Keeper,
     orders::abandon_unfinished,
     role::Gateway,
@@ -49,6 +54,7 @@ use self::{
 };
 use crate::send::topology;
 pub(crate) use orders::longest_order;
+pub(crate) use role::{UserName, UserStatus};
 pub(crate) use routes::RoleName;
 pub(crate) use user::{UserJob, run as run_user};
 
@@ -132,7 +138,6 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         stopping: is_stopping,
         per_second: settings.rate,
         most_requests: settings.requests,
-        proxy: settings.proxy,
         answer_within: settings.answer_within,
     });
     let listener = TcpListener::bind(settings.listen)
@@ -147,8 +152,17 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
             "listens on http://{address}; its description is at http://{address}/openapi.json"
         )
     })?;
-    let router = routes::router(Arc::new(app), settings.requests);
-    let unfinished = tokio::spawn(abandon_unfinished(books));
+    refusal_log::describe();
+    outages::describe();
+    let app = Arc::new(app);
+    let refusals = RefusalLog::new();
+    let entrance = Entrance::new(settings.requests, settings.proxy, refusals.clone());
+    let router = routes::router(Arc::clone(&app), entrance);
+    let aside = [
+        tokio::spawn(abandon_unfinished(books)),
+        tokio::spawn(refusals.clone().tell_repeated()),
+        tokio::spawn(outages::tell(app)),
+    ];
     let mut status = gateway.watch();
     let stopped = async {
         // Either may be dropped: both only look. A role that has failed for good keeps nothing any more.
@@ -163,8 +177,10 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         tracing::warn!("a stop may cut off orders: --grace is shorter than one may take");
     }
     let bounds = Bounds::of_this_process(settings.proxy);
-    http::listen::serve(listener, router, bounds, stopped, settings.grace).await;
-    unfinished.abort();
+    http::listen::serve(listener, router, bounds, stopped, settings.grace, refusals).await;
+    for task in aside {
+        task.abort();
+    }
     // Nobody is asked any more, so both are over soon where the broker is there.
     gateway.stop();
     roles.close(settings.grace).await;

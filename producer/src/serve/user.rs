@@ -1,17 +1,22 @@
-//! `producer user`: adds users and ends their sessions, beside a gateway that may be running on the same store.
+//! `producer user`: adds users, looks after them and ends their sessions, beside a gateway that may be running on the same store.
 
 use std::{
     env::{self, VarError},
     io::{self, BufRead, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use doorstep_program::{Failure, Reason, output::print};
+use doorstep_store::{SqliteStore, sqlite::Options};
 
 use super::{
     auth::{MAX_CHARS, Password, hash},
-    books::{Books, BooksError},
-    role::{AddUser, RevokeTokens, Standing, UserName},
+    books::{self, Books, BooksError},
+    role::{
+        self, AddUser, RevokeTokens, SetPassword, SetUserStatus, Standing, User, UserName,
+        UserStatus,
+    },
+    routes::{RoleName, UserBody},
 };
 
 /// Where a password may stand beside standard input.
@@ -36,12 +41,38 @@ pub(crate) enum UserJob {
         /// Whose.
         name: UserName,
     },
+    /// List all.
+    List {
+        /// Where the gateway's store is.
+        folder: PathBuf,
+        /// As JSON, one object a line.
+        json: bool,
+    },
+    /// Enable, disable or delete one.
+    SetStatus {
+        /// Where the gateway's store is.
+        folder: PathBuf,
+        /// Who.
+        name: UserName,
+        /// As what.
+        status: UserStatus,
+    },
+    /// Set another password.
+    SetPassword {
+        /// Where the gateway's store is.
+        folder: PathBuf,
+        /// Whose.
+        name: UserName,
+    },
 }
+
+/// How many users are read at a time.
+const PAGE: usize = 500;
 
 /// Does it.
 ///
 /// # Errors
-/// There is such a user already, or none; the password cannot be read or used; the store cannot be used.
+/// There is such a user already, or none, or it is the last operator; the password cannot be read or used; the store cannot be used.
 pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
     match job {
         UserJob::Add {
@@ -63,14 +94,92 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
             let books = Books::alone(super::open(&folder)?);
             let revoke = RevokeTokens { name: name.clone() };
             books.obey(&revoke).await.map_err(failed)?;
-            print(|out| {
-                writeln!(
+            print(|out| writeln!(out, "no token of {name} is good any more; {SOON}"))
+        }
+        UserJob::List { folder, json } => list(&folder, json).await,
+        UserJob::SetStatus {
+            folder,
+            name,
+            status,
+        } => {
+            let books = Books::alone(super::open(&folder)?);
+            let other_operator = books.other_operator(&name).await.map_err(failed)?;
+            let set = SetUserStatus {
+                name: name.clone(),
+                status,
+                other_operator,
+            };
+            books.obey(&set).await.map_err(failed)?;
+            print(|out| match status {
+                UserStatus::Active => writeln!(out, "{name} may log in"),
+                UserStatus::Disabled => {
+                    writeln!(out, "{name} may not log in, and has no session any more; {SOON}")
+                }
+                UserStatus::Deleted => writeln!(
                     out,
-                    "no token of {name} is good any more; a running gateway notices within 5 s"
-                )
+                    "{name} is deleted, and has no session any more; the name stays with the orders; {SOON}"
+                ),
+            })
+        }
+        UserJob::SetPassword { folder, name } => {
+            let hash = hash(&password()?).map_err(|e| Failure::new(Reason::Failed, e))?;
+            let set = SetPassword {
+                name: name.clone(),
+                hash,
+                replaces: None,
+            };
+            let books = Books::alone(super::open(&folder)?);
+            books.obey(&set).await.map_err(failed)?;
+            print(|out| {
+                writeln!(out, "{name} has a new password, and no session any more; {SOON}")
             })
         }
     }
+}
+
+/// How soon another process hears of it.
+const SOON: &str = "a running gateway notices within 5 s";
+
+/// Prints all users by name. Nothing is created where there is no store.
+async fn list(folder: &Path, json: bool) -> Result<(), Failure> {
+    let store = SqliteStore::open_read_only(folder, role::NAME, &Options::default())
+        .map_err(|e| Failure::new(Reason::Missing, e.to_string()))?;
+    let mut after: Option<UserName> = None;
+    loop {
+        let page = books::users(&store, after.as_ref(), PAGE).await;
+        let page = page.map_err(failed)?;
+        let is_last = page.len() < PAGE;
+        after = page.last().map(|(name, _)| name.clone());
+        print(|out| {
+            for (name, user) in page {
+                if json {
+                    let body = UserBody::new(name, user);
+                    // Text and times always have a form in JSON.
+                    let line = serde_json::to_string(&body).unwrap_or_default();
+                    writeln!(out, "{line}")?;
+                } else {
+                    writeln!(out, "{}", line_of(&name, &user))?;
+                }
+            }
+            Ok(())
+        })?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// `NAME ROLE STATUS SINCE`, and the restaurant where there is one.
+fn line_of(name: &UserName, user: &User) -> String {
+    let role = RoleName::of(&user.standing).as_str();
+    let status = user.status.as_str();
+    let added_at = user.added_at.strftime("%Y-%m-%d");
+    let mut line = format!("{:<20} {role:<10} {status:<8} {added_at}", name.as_str());
+    if let Standing::Restaurant { restaurant } = &user.standing {
+        // As a literal: it may have been named before the rule for names.
+        line.push_str(&format!(" {restaurant:?}"));
+    }
+    line
 }
 
 /// The password: from the environment, or a line of standard input. Never an argument, which other users of the machine can read.

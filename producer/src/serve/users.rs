@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,14 @@ const MOST: usize = 10_000;
 /// Users who were asked about.
 #[derive(Debug, Default)]
 pub(crate) struct Users {
-    known: Mutex<HashMap<UserName, (Instant, User)>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    users: HashMap<UserName, (Instant, User)>,
+    /// How often a user was changed. What was read before a change is not remembered after it.
+    changes: u64,
 }
 
 impl Users {
@@ -34,31 +41,51 @@ impl Users {
         name: &UserName,
     ) -> Result<Option<User>, Problem> {
         let now = Instant::now();
-        if let Some(user) = self.remembered(name, now) {
-            return Ok(Some(user));
-        }
-        let entry = books.entry(name.entity()).await?;
-        let user = entry.as_ref().and_then(Entry::user).cloned();
+        let changes = match self.remembered(name, now) {
+            Ok(user) => return Ok(Some(user)),
+            Err(changes) => changes,
+        };
+        let user = Self::as_kept(books, name).await?;
         if let Some(user) = &user {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= MOST {
-                known.clear();
+            let mut known = self.lock();
+            if known.changes == changes {
+                if known.users.len() >= MOST {
+                    known.users.clear();
+                }
+                known.users.insert(name.clone(), (now, user.clone()));
             }
-            known.insert(name.clone(), (now, user.clone()));
         }
         Ok(user)
     }
 
-    /// Forgets a user who was changed.
-    pub(crate) fn forget(&self, name: &UserName) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(name);
+    /// The user of that name as the store has it now, `None` if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn as_kept(books: &Books, name: &UserName) -> Result<Option<User>, Problem> {
+        let entry = books.entry(name.entity()).await?;
+        Ok(entry.as_ref().and_then(Entry::user).cloned())
     }
 
-    fn remembered(&self, name: &UserName, now: Instant) -> Option<User> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, user) = known.get(name)?;
-        let age = now.saturating_duration_since(*since);
-        (age < REMEMBERED).then(|| user.clone())
+    /// Forgets a user who was changed.
+    pub(crate) fn forget(&self, name: &UserName) {
+        let mut known = self.lock();
+        known.changes += 1;
+        known.users.remove(name);
+    }
+
+    /// The user; else how many changes there were.
+    fn remembered(&self, name: &UserName, now: Instant) -> Result<User, u64> {
+        let known = self.lock();
+        match known.users.get(name) {
+            Some((since, user)) if now.saturating_duration_since(*since) < REMEMBERED => {
+                Ok(user.clone())
+            }
+            _ => Err(known.changes),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

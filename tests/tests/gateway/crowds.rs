@@ -77,10 +77,14 @@ async fn a_thousand_slow_strangers_take_no_place_from_users_and_from_who_watches
         ("Content-Length", "100"),
     ];
     let mut held = Vec::new();
-    for user in &users {
-        for _ in 0..OF_ONE {
-            held.push(user.open("POST", "/v1/users", &headers).await);
-        }
+    // Each where its role may do something, since nobody waits for another body.
+    let order = [("Idempotency-Key", "k"), headers[0], headers[1]];
+    let hold = async |n: usize| match n % users.len() {
+        0 => users[0].open("POST", "/v1/users", &headers).await,
+        n => users[n].open("POST", "/v1/orders", &order).await,
+    };
+    for n in 0..users.len() * OF_ONE {
+        held.push(hold(n).await);
     }
     wait_for("every place is taken", SOON, async || {
         let answer = nobody.get("/nowhere").await;
@@ -88,8 +92,7 @@ async fn a_thousand_slow_strangers_take_no_place_from_users_and_from_who_watches
             return Ok(());
         }
         // Whoever asks takes a place for a moment, which one of the others may have found taken.
-        let user = &users[held.len() % users.len()];
-        held.push(user.open("POST", "/v1/users", &headers).await);
+        held.push(hold(held.len()).await);
         Err(answer)
     })
     .await;

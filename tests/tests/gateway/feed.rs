@@ -105,6 +105,14 @@ async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
             "payment_captured",
         ])
         .await;
+    // A comment comes at once, and proxies are told to hand all on as it comes, and to keep none of it.
+    let (head, body) = feed.text.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    for header in ["x-accel-buffering: no", "cache-control: no-store"] {
+        assert!(head.contains(header), "{head}");
+    }
+    let comment = body.find(": open\n\n");
+    assert!(comment.is_some() && comment < body.find("event:"), "{body}");
     let numbers: Vec<u64> = told.iter().map(|t| t.id.unwrap()).collect();
     let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
     assert_eq!(numbers, expected, "{told:?}");
@@ -152,8 +160,16 @@ async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
         .await
         .is_problem(400, "malformed");
 
-    // A feed ends with the session that has opened it, and with no other.
+    // A feed ends with the session that has opened it, and with no other: where its user is disabled, and where that logs out.
     let root = shop.gateway.log_in(ROOT).await;
+    let mut disabled = Feed::open(&ada, &number, None).await;
+    let _ = disabled.next().await;
+    let disable = json!({"disabled": true});
+    let _ = root
+        .ask("PATCH", "/v1/users/ada", &[], Some(&disable))
+        .await
+        .expect(200);
+    disabled.ends().await;
     let mut watched = Feed::open(&root, &number, None).await;
     let _ = watched.next().await;
     let out = root.ask("DELETE", "/v1/sessions", &[], None).await;

@@ -74,6 +74,11 @@ impl Gateway {
         .await
     }
 
+    /// Waits until it has logged this.
+    pub async fn says(&self, what: &str) {
+        self.running.as_ref().unwrap().says(what, SOON).await;
+    }
+
     /// Logs in.
     pub async fn log_in(&self, name: &str) -> Client {
         let login = json!({"name": name, "password": PASSWORD});

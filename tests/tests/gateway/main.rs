@@ -8,6 +8,7 @@ mod collector;
 mod crowds;
 mod feed;
 mod gateway;
+mod guesses;
 mod health;
 mod orders;
 mod positions;
@@ -15,6 +16,7 @@ mod rush;
 mod sessions;
 mod shop;
 mod traces;
+mod users;
 
 use std::time::Duration;
 

@@ -236,9 +236,22 @@ async fn nobody_sees_what_is_somebody_elses() {
     carl.post(&pick_up, &nothing)
         .await
         .is_problem(404, "unknown_delivery");
-    ada.post(&pick_up, &nothing)
+    // Who sees it and has another role hears that, and who does not see it that it is not there.
+    for friend in [&ada, &luigi, &root] {
+        friend
+            .post(&pick_up, &nothing)
+            .await
+            .is_problem(403, "forbidden");
+    }
+    ada.post(&assign, &courier)
         .await
         .is_problem(403, "forbidden");
+    bea.post(&format!("{path}/cancellation"), &reason)
+        .await
+        .is_problem(403, "forbidden");
+    for path in [&pick_up, &assign] {
+        eve.post(path, &courier).await.is_problem(404, "not_found");
+    }
     bea.post("/v1/orders", &dinner("card/visa"))
         .await
         .is_problem(403, "forbidden");
@@ -248,7 +261,7 @@ async fn nobody_sees_what_is_somebody_elses() {
         "minutes_to_prepare": 1, "menu": [],
     });
     let elsewhere = luigi.ask("PUT", "/v1/restaurants/gino", &[], Some(&gino));
-    elsewhere.await.is_problem(404, "not_found");
+    elsewhere.await.is_problem(403, "forbidden");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use doorstep_event::{Act, RequestContract, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
-use crate::{InvoiceNo, Label, Line, Money, Opening, RestaurantId, Sku, ZoneName};
+use crate::{InvoiceNo, Label, Line, Money, Opening, RestaurantId, Sku, ZoneName, check_text};
 
 /// `restaurant.configure.v1`: open a restaurant, or change all about it. What it has already confirmed stays confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,8 +86,12 @@ impl RequestContract for ConfigureRestaurant {
                 "{minutes} minutes to prepare are not within 1 to {most}"
             ));
         }
+        presentable("restaurant", self.restaurant.as_str())?;
+        presentable("name", self.name.as_str())?;
         let mut seen = BTreeSet::new();
-        for Dish { sku, price, .. } in &self.menu {
+        for Dish { sku, price, name } in &self.menu {
+            presentable("stock code", sku.as_str())?;
+            presentable("name", name.as_str())?;
             if price.is_negative() {
                 return Err(format!("price {price} of {sku} is negative"));
             }
@@ -97,6 +101,10 @@ impl RequestContract for ConfigureRestaurant {
         }
         Ok(())
     }
+}
+
+fn presentable(what: &str, text: &str) -> Result<(), String> {
+    check_text(text).map_err(|e| format!("{what} {text:?}: {e}"))
 }
 
 /// `restaurant.quote.v1`: what would this cost, if it were ordered now?
@@ -287,5 +295,18 @@ mod tests {
         assert!(said.contains("price -1.00"), "{said}");
         let said = refused(|r| r.opening_hours = vec![r.opening_hours[0]; 51]);
         assert!(said.contains("51 opening hours"), "{said}");
+    }
+
+    #[test]
+    fn names_that_look_like_others_are_refused_wherever_they_stand() {
+        let hidden = "da\u{200b}luigi";
+        let said = refused(|r| r.name = Label::new(hidden).unwrap());
+        assert!(said.contains("U+200B") && said.is_ascii(), "{said}");
+        let said = refused(|r| r.restaurant = RestaurantId::new(hidden).unwrap());
+        assert!(said.contains("restaurant"), "{said}");
+        let said = refused(|r| r.menu[0].name = Label::new(" x").unwrap());
+        assert!(said.contains("white space"), "{said}");
+        let said = refused(|r| r.menu[0].sku = Sku::new("\u{202e}x").unwrap());
+        assert!(said.contains("stock code"), "{said}");
     }
 }

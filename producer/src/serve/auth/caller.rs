@@ -16,9 +16,10 @@ use crate::serve::{
     app::App,
     http::{
         Problem,
+        refusal_log::AskedAs,
         shares::{Share, Shares},
     },
-    role::{Standing, UserName},
+    role::{Standing, User, UserName},
 };
 
 /// One user has no more requests under way than one in so many of all places, and this many at least.
@@ -33,7 +34,8 @@ pub(crate) fn under_way(most_requests: usize) -> Shares<UserName> {
 }
 
 /// A user who is logged in, asks no more often than users may, and has no more under way: the request counts as long as this is kept. Comes
-/// before the body in a handler's arguments, so that nobody waits for the body of a user who has too much under way.
+/// before the body in a handler's arguments, so that nobody waits for the body of a user who has too much under way; a handler reads the body
+/// once it knows that the caller may do what is asked.
 #[derive(Debug)]
 pub(crate) struct Caller {
     /// Who.
@@ -96,7 +98,7 @@ impl Caller {
     /// The store cannot be read.
     pub(crate) async fn is_logged_in(&self, app: &App) -> Result<bool, Problem> {
         let user = app.users.current(&app.books, &self.name).await?;
-        let is_of_now = user.is_some_and(|user| user.generation == self.generation);
+        let is_of_now = user.is_some_and(|user| is_good(&user, self.generation));
         Ok(is_of_now && Timestamp::now() < self.expires)
     }
 
@@ -120,8 +122,11 @@ impl FromRequestParts<Arc<App>> for Caller {
         let gone = || Problem::unauthorized("the token is not good any more, log in again");
         let ticket = app.tokens.read(token, Timestamp::now()).ok_or_else(gone)?;
         let user = app.users.current(&app.books, &ticket.name).await?;
-        let user = user.filter(|user| user.generation == ticket.generation);
+        let user = user.filter(|user| is_good(user, ticket.generation));
         let user = user.ok_or_else(gone)?;
+        if let Some(asked_as) = parts.extensions.get::<AskedAs>() {
+            asked_as.set(&ticket.name);
+        }
         app.user_rate
             .take(ticket.name.clone(), Instant::now())
             .map_err(|after| Problem::too_many("you ask too often", after))?;
@@ -139,6 +144,11 @@ impl FromRequestParts<Arc<App>> for Caller {
             _share: Some(share),
         })
     }
+}
+
+/// Whether tokens of this generation are good.
+fn is_good(user: &User, generation: u64) -> bool {
+    user.generation == generation && user.status.is_active()
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {

@@ -2,6 +2,8 @@
 
 mod caller;
 mod key;
+mod known_networks;
+mod name_queue;
 mod password;
 mod strangers;
 mod token;

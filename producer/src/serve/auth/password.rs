@@ -51,6 +51,8 @@ impl fmt::Debug for Password {
 pub(crate) struct Passwords {
     turns: Arc<Semaphore>,
     places: Arc<Semaphore>,
+    /// Places of logins that others cannot use up.
+    kept_places: Arc<Semaphore>,
     /// What is verified where there is no such user, so that the answer takes as long.
     decoy: Arc<str>,
 }
@@ -65,6 +67,7 @@ impl Passwords {
         Ok(Self {
             turns: Arc::new(Semaphore::new(cores)),
             places: Arc::new(Semaphore::new(cores + WAITING)),
+            kept_places: Arc::new(Semaphore::new(cores + WAITING)),
             decoy: hash(&Password("there is no such user".into()))?.into(),
         })
     }
@@ -74,7 +77,7 @@ impl Passwords {
     /// # Errors
     /// Too many wait already.
     pub(crate) async fn hash(&self, password: Password) -> Result<String, Problem> {
-        self.in_turn(move || hash(&password))
+        self.in_turn(&self.kept_places, move || hash(&password))
             .await?
             .map_err(|reason| {
                 tracing::error!(reason, "a password could not be hashed");
@@ -82,7 +85,8 @@ impl Passwords {
             })
     }
 
-    /// Whether the password is the one with that hash; where there is no hash, it never is.
+    /// Whether the password is the one with that hash; where there is no hash, it never is. A login from where its user has logged in before
+    /// waits in places that other ones cannot take.
     ///
     /// # Errors
     /// Too many wait already.
@@ -90,9 +94,14 @@ impl Passwords {
         &self,
         password: Password,
         hash: Option<String>,
+        is_known: bool,
     ) -> Result<bool, Problem> {
         let decoy = Arc::clone(&self.decoy);
-        self.in_turn(move || {
+        let places = match is_known {
+            true => &self.kept_places,
+            false => &self.places,
+        };
+        self.in_turn(places, move || {
             let is_right = is_right(&password, hash.as_deref().unwrap_or(&decoy));
             is_right && hash.is_some()
         })
@@ -101,10 +110,11 @@ impl Passwords {
 
     async fn in_turn<T: Send + 'static>(
         &self,
+        places: &Arc<Semaphore>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let busy = || Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN);
-        let place = Arc::clone(&self.places)
+        let place = Arc::clone(places)
             .try_acquire_owned()
             .map_err(|_| busy())?;
         let turn = Arc::clone(&self.turns)
@@ -155,12 +165,27 @@ mod tests {
         assert!(hash.starts_with("$argon2id$"), "{hash}");
         let verify = async |typed: &str, hash: Option<&str>| {
             let hash = hash.map(str::to_owned);
-            passwords.verify(password(typed), hash).await.unwrap()
+            passwords
+                .verify(password(typed), hash, true)
+                .await
+                .unwrap()
         };
         assert!(verify("correct horse", Some(&hash)).await);
         assert!(!verify("correct house", Some(&hash)).await);
         assert!(!verify("there is no such user", None).await);
         assert!(!verify("correct horse", Some("no hash")).await);
+    }
+
+    #[tokio::test]
+    async fn strangers_take_no_place_of_those_who_are_known() {
+        let passwords = Passwords::new().unwrap();
+        let all = u32::try_from(passwords.places.available_permits()).unwrap();
+        let places = Arc::clone(&passwords.places);
+        let _taken = places.try_acquire_many_owned(all).unwrap();
+        let refused = passwords.verify(password("some guess"), None, false).await;
+        assert!(refused.is_err());
+        let known = passwords.verify(password("some guess"), None, true).await;
+        assert_eq!(known, Ok(false));
     }
 
     #[test]

@@ -1,5 +1,9 @@
-//! Those who have not logged in yet: an address may try only so often, a name may only so often be tried in vain, from one address and more
-//! often from all together, and few bodies are waited for at a time, so that strangers take no place from users.
+//! Those who have not logged in yet: an address may try only so often, and few bodies are waited for at a time, so that strangers take no
+//! place from users.
+//!
+//! A name may only so often be tried in vain. Each network has a budget of its own for a name. One from which the name has logged in lately
+//! needs no more than that; any other also takes a slot of the name's queue. So guesses from elsewhere never keep a user out who comes from
+//! where the user was before, and make one who comes from a new place wait for no more than a slot for each network that guesses.
 
 use std::{
     net::IpAddr,
@@ -10,15 +14,17 @@ use std::{
 use axum::{
     Extension,
     extract::FromRequestParts,
-    http::{HeaderMap, request::Parts},
+    http::request::Parts,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::{known_networks::KnownNetworks, name_queue::NameQueues};
 use crate::serve::{
     app::App,
     http::{
         Problem,
-        listen::{Peer, network},
+        listen::{network, site},
+        origin::Origin,
         rate::Rate,
     },
     role::UserName,
@@ -30,10 +36,6 @@ const AT_ONCE: f64 = 20.0;
 /// How often a name may be tried in vain from one address in a second and at once.
 const WRONG_PER_SECOND: f64 = 0.1;
 const WRONG_AT_ONCE: f64 = 20.0;
-/// So many times as often from all addresses together: one alone keeps nobody else from logging in.
-const EVERYWHERE: f64 = 10.0;
-/// Where a proxy says for whom it asks.
-const FORWARDED: &str = "x-forwarded-for";
 /// Bodies of strangers take no more than one in so many of all places.
 const SHARE: usize = 4;
 /// When to come again where there is no place.
@@ -43,12 +45,10 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Strangers {
     tries: Rate<IpAddr>,
-    /// Of names from one address, whether there is such a user or not, so that it tells nothing.
+    /// Of names from one network, whether there is such a user or not, so that it tells nothing.
     wrong: Rate<(UserName, IpAddr)>,
-    /// The same from everywhere.
-    wrong_everywhere: Rate<UserName>,
-    /// Whose word is taken for who asks.
-    proxy: Option<IpAddr>,
+    known: KnownNetworks,
+    queues: NameQueues,
     places: Arc<Semaphore>,
 }
 
@@ -56,25 +56,35 @@ pub(crate) struct Strangers {
 /// body of whoever may not be heard.
 #[derive(Debug)]
 pub(crate) struct Stranger {
-    network: IpAddr,
+    address: IpAddr,
     _place: OwnedSemaphorePermit,
 }
 
+/// A try to log in under a name that is let through to the check of its password.
+#[derive(Debug)]
+pub(crate) struct Try<'a> {
+    strangers: &'a Strangers,
+    name: &'a UserName,
+    address: IpAddr,
+    /// Whether the user has lately logged in from there.
+    pub(crate) is_known: bool,
+}
+
 impl Stranger {
-    /// Where this one is, which is all that is known after the place was given back.
+    /// The client's address, which is all that is known after the place was given back.
     pub(crate) fn leave(self) -> IpAddr {
-        self.network
+        self.address
     }
 }
 
 impl Strangers {
-    /// Strangers at a gateway with so many places, behind this proxy if behind any.
-    pub(crate) fn new(most_requests: usize, proxy: Option<IpAddr>) -> Self {
+    /// Strangers at a gateway with so many places.
+    pub(crate) fn new(most_requests: usize) -> Self {
         Self {
             tries: Rate::new(PER_SECOND, AT_ONCE),
             wrong: Rate::new(WRONG_PER_SECOND, WRONG_AT_ONCE),
-            wrong_everywhere: Rate::new(WRONG_PER_SECOND * EVERYWHERE, WRONG_AT_ONCE * EVERYWHERE),
-            proxy,
+            known: KnownNetworks::default(),
+            queues: NameQueues::default(),
             places: Arc::new(Semaphore::new((most_requests / SHARE).max(1))),
         }
     }
@@ -84,57 +94,77 @@ impl Strangers {
     /// # Errors
     /// It tries too often, or too many are heard.
     pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Result<Stranger, Problem> {
-        let network = network(address);
         self.tries
-            .take(network, now)
+            .take(network(address), now)
             .map_err(|after| Problem::too_many("too many tries to log in", after))?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN)
         })?;
         Ok(Stranger {
-            network,
+            address,
             _place: place,
         })
     }
 
-    /// Lets somebody there try this name; a try that was not in vain is given back by [`Strangers::was_not_wrong`].
+    /// Lets somebody there try this name. The try counts as one in vain unless it is told otherwise.
     ///
     /// # Errors
     /// It was tried in vain too often.
-    pub(crate) fn try_name(
-        &self,
-        name: &UserName,
-        network: IpAddr,
+    pub(crate) fn try_name<'a>(
+        &'a self,
+        name: &'a UserName,
+        address: IpAddr,
         now: Instant,
-    ) -> Result<(), Problem> {
+    ) -> Result<Try<'a>, Problem> {
         let too_often =
             |after| Problem::too_many("this name was tried with wrong passwords too often", after);
+        let network = network(address);
         let here = (name.clone(), network);
         self.wrong.take(here.clone(), now).map_err(too_often)?;
-        self.wrong_everywhere
-            .take(name.clone(), now)
-            .map_err(|after| {
-                // It was no try.
-                self.wrong.give_back(&here, now);
-                too_often(after)
-            })
-    }
-
-    /// A try of this name from there was not in vain.
-    pub(crate) fn was_not_wrong(&self, name: &UserName, network: IpAddr, now: Instant) {
-        self.wrong.give_back(&(name.clone(), network), now);
-        self.wrong_everywhere.give_back(name, now);
-    }
-
-    /// Where a request comes from: what the proxy says if it comes from there. Only the last address is its own word.
-    fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        if self.proxy != Some(peer.to_canonical()) {
-            return peer;
+        let is_known = self.known.has(name, network, now);
+        if !is_known {
+            self.queues
+                .take(name, site(address), now)
+                .map_err(|after| {
+                    // It was no try.
+                    self.wrong.give_back(&here, now);
+                    too_often(after)
+                })?;
         }
-        let last = headers.get_all(FORWARDED).into_iter().next_back();
-        let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
-        last.and_then(|text| text.trim().parse().ok())
-            .unwrap_or(peer)
+        Ok(Try {
+            strangers: self,
+            name,
+            address,
+            is_known,
+        })
+    }
+}
+
+impl Try<'_> {
+    /// The password was right.
+    pub(crate) fn was_right(self, now: Instant) {
+        let network = network(self.address);
+        self.give_back(network, now);
+        if !self.is_known {
+            self.strangers.queues.give_back(self.name);
+        }
+        self.strangers.known.add(self.name, network, now);
+    }
+
+    /// The password could not be checked: the same may be tried again at once.
+    pub(crate) fn was_none(self, now: Instant) {
+        self.give_back(network(self.address), now);
+        if !self.is_known {
+            self.strangers
+                .queues
+                .keep(self.name, site(self.address), now);
+        }
+    }
+
+    fn give_back(&self, network: IpAddr, now: Instant) {
+        self.strangers
+            .wrong
+            .give_back(&(self.name.clone(), network), now);
     }
 }
 
@@ -142,10 +172,9 @@ impl FromRequestParts<Arc<App>> for Stranger {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let peer = Extension::<Peer>::from_request_parts(parts, app).await;
-        let Extension(Peer(peer)) = peer.map_err(|_| Problem::internal())?;
-        let origin = app.strangers.origin(peer.ip(), &parts.headers);
-        app.strangers.enter(origin, Instant::now())
+        let origin = Extension::<Origin>::from_request_parts(parts, app).await;
+        let Extension(Origin(address)) = origin.map_err(|_| Problem::internal())?;
+        app.strangers.enter(address, Instant::now())
     }
 }
 
@@ -161,7 +190,7 @@ mod tests {
 
     #[test]
     fn few_strangers_are_heard_at_a_time_wherever_they_are() {
-        let strangers = Strangers::new(40, None);
+        let strangers = Strangers::new(40);
         let now = Instant::now();
         let enter = |n: u8| strangers.enter(address(n), now);
         let heard: Vec<Stranger> = (0..10).map(|n| enter(n).unwrap()).collect();
@@ -170,13 +199,13 @@ mod tests {
         drop(heard);
         assert!(enter(10).is_ok());
         // There is always a place for one.
-        let narrow = Strangers::new(1, None);
+        let narrow = Strangers::new(1);
         assert!(narrow.enter(address(1), now).is_ok());
     }
 
     #[test]
     fn one_address_may_try_only_so_often() {
-        let strangers = Strangers::new(1000, None);
+        let strangers = Strangers::new(1000);
         let now = Instant::now();
         let tries = (0..100).map(|_| strangers.enter(address(1), now));
         let told: Vec<_> = tries.filter_map(Result::err).collect();
@@ -187,7 +216,7 @@ mod tests {
 
     #[test]
     fn whoever_has_a_whole_network_has_one_address() {
-        let strangers = Strangers::new(1000, None);
+        let strangers = Strangers::new(1000);
         let now = Instant::now();
         let enter = |text: &str| strangers.enter(text.parse().unwrap(), now).map(drop);
         for n in 0..20 {
@@ -204,13 +233,13 @@ mod tests {
 
     #[test]
     fn a_name_may_be_tried_in_vain_only_so_often_and_rightly_as_often_as_one_likes() {
-        let strangers = Strangers::new(1000, None);
+        let strangers = Strangers::new(1000);
         let now = Instant::now();
         let [ada, bob] = ["ada", "bob"].map(|name| name.parse::<UserName>().unwrap());
         let here = address(1);
         for _ in 0..300 {
-            strangers.try_name(&ada, here, now).unwrap();
-            strangers.was_not_wrong(&ada, here, now);
+            strangers.try_name(&ada, here, now).unwrap().was_right(now);
+            strangers.try_name(&bob, here, now).unwrap().was_none(now);
         }
         for _ in 0..20 {
             strangers.try_name(&ada, here, now).unwrap();
@@ -222,41 +251,77 @@ mod tests {
         assert!(strangers.try_name(&ada, here, later).is_ok());
     }
 
-    #[test]
-    fn one_address_keeps_nobody_else_from_logging_in_and_many_may_guess_only_so_often() {
-        let strangers = Strangers::new(1000, None);
-        let now = Instant::now();
-        let ada: UserName = "ada".parse().unwrap();
-        // However long somebody goes on at one address.
-        for second in 0..3600 {
-            let then = now + Duration::from_secs(second);
-            for _ in 0..3 {
-                let _ = strangers.try_name(&ada, address(1), then);
-            }
-            strangers.try_name(&ada, address(2), then).unwrap();
-            strangers.was_not_wrong(&ada, address(2), then);
-        }
-        let strangers = Strangers::new(1000, None);
-        let tries = (0..20).flat_map(|_| (0..50).map(address));
-        let tries = tries.map(|there| strangers.try_name(&ada, there, now));
-        assert_eq!(tries.filter(Result::is_ok).count(), 200);
+    /// Forty networks guess twice a second each, and go on after every refusal; returns how many guesses were let through.
+    fn guess(strangers: &Strangers, name: &UserName, then: Instant) -> usize {
+        let guesses = (0..80).filter(|n| {
+            let there = [198, 51, 100, n % 40].into();
+            strangers.enter(there, then).is_ok() && strangers.try_name(name, there, then).is_ok()
+        });
+        guesses.count()
     }
 
     #[test]
-    fn only_the_proxy_is_believed_and_only_its_own_word() {
-        let strangers = Strangers::new(1000, Some(address(1)));
-        let origin = |peer: u8, said: &[&str]| {
-            let said = said
-                .iter()
-                .map(|text| (FORWARDED.parse().unwrap(), text.parse().unwrap()));
-            strangers.origin(address(peer), &HeaderMap::from_iter(said))
-        };
-        assert_eq!(origin(1, &["192.0.2.7"]), address(7));
-        assert_eq!(origin(1, &["192.0.2.8, 192.0.2.7"]), address(7));
-        assert_eq!(origin(1, &["192.0.2.8", "192.0.2.7"]), address(7));
-        assert_eq!(origin(2, &["192.0.2.7"]), address(2));
-        for nothing in [&[][..], &[""], &["unknown"]] {
-            assert_eq!(origin(1, nothing), address(1));
+    fn guesses_from_many_networks_keep_a_user_out_of_no_known_one_and_a_while_out_of_a_new_one() {
+        let strangers = Strangers::new(1000);
+        let start = Instant::now();
+        let ada: UserName = "ada".parse().unwrap();
+        let home = address(1);
+        strangers.try_name(&ada, home, start).unwrap().was_right(start);
+        let mut guessed = 0;
+        // The user comes from a new place every two minutes, and comes again when told to.
+        let mut away = (address(2), start + Duration::from_secs(60));
+        let mut logins = 0;
+        for second in 0..3600 {
+            let now = start + Duration::from_secs(second);
+            guessed += guess(&strangers, &ada, now);
+            let known = strangers.try_name(&ada, home, now).unwrap();
+            assert!(known.is_known);
+            known.was_right(now);
+            let (place, when) = away;
+            if now >= when {
+                match strangers.try_name(&ada, place, now) {
+                    Ok(away_from_home) => {
+                        assert!(!away_from_home.is_known);
+                        logins += 1;
+                        let next = u8::try_from(3 + logins).unwrap();
+                        away = (address(next), now + Duration::from_secs(60));
+                    }
+                    Err(refused) => {
+                        let wait = refused.wait().unwrap();
+                        assert!(wait <= Duration::from_secs(41), "{wait:?}");
+                        away = (place, now + wait);
+                    }
+                }
+            }
+        }
+        // Every one of them got in, and no more guesses than one a second, and those of a quiet time.
+        assert!(logins >= 30, "{logins}");
+        assert!(guessed <= 3600 + 200, "{guessed}");
+    }
+
+    #[test]
+    fn whoever_has_many_networks_of_one_site_waits_for_one_slot() {
+        let strangers = Strangers::new(1000);
+        let now = Instant::now();
+        let ada: UserName = "ada".parse().unwrap();
+        for n in 0..10_000 {
+            let there: IpAddr = format!("2001:db8:1:{n:x}::1").parse().unwrap();
+            let _ = strangers.try_name(&ada, there, now);
+        }
+        let refused = strangers.try_name(&ada, address(1), now).unwrap_err();
+        assert_eq!(refused.wait(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn guesses_tell_nothing_of_whether_there_is_such_a_user() {
+        // Nothing in here knows of users but by their logins, and those count only where they came from.
+        let [one, other] = [(); 2].map(|()| Strangers::new(1000));
+        let now = Instant::now();
+        let ada: UserName = "ada".parse().unwrap();
+        one.try_name(&ada, address(1), now).unwrap().was_right(now);
+        for second in 0..100 {
+            let then = now + Duration::from_secs(second);
+            assert_eq!(guess(&one, &ada, then), guess(&other, &ada, then));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Bodies of requests: read within a bound of size and of time, as JSON of one form; and names in paths.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{convert::Infallible, fmt::Display, str::FromStr, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use doorstep_contracts::check_text;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
@@ -22,24 +23,34 @@ pub(crate) const MAX_BODY: usize = 256 * 1024;
 /// How long a body may take to come, however slowly it trickles.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// A body in JSON of this form.
-pub(crate) struct Json<T>(pub(crate) T);
+/// A body of which nothing was read yet. A handler reads it once it knows that the caller may do what is asked, so that no body is waited
+/// for in vain and a caller without the role learns nothing of the form.
+pub(crate) struct Unread(Request);
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
-    type Rejection = Problem;
+impl<S: Sync> FromRequest<S> for Unread {
+    type Rejection = Infallible;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        check_media_type(request.headers())?;
-        let bytes = read(request.headers().clone(), request.into_body()).await?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|e| match e.classify() {
-                // What is wrong is told by place and by the form that was expected; only names of members are repeated.
-                Category::Data => {
-                    Problem::invalid(format!("the body is not of the form asked for: {e}"))
-                }
-                _ => Problem::malformed(format!("the body is not JSON: {e}")),
-            })
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(request))
+    }
+}
+
+impl Unread {
+    /// Reads the body, as JSON of this form. Cancelled, it has read a part, and nothing has come of it.
+    ///
+    /// # Errors
+    /// It is too long or too slow, breaks off, or is not JSON of that form.
+    pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        let (head, body) = self.0.into_parts();
+        check_media_type(&head.headers)?;
+        let bytes = read(&head.headers, body).await?;
+        serde_json::from_slice(&bytes).map_err(|e| match e.classify() {
+            // What is wrong is told by place and by the form that was expected; only names of members are repeated.
+            Category::Data => {
+                Problem::invalid(format!("the body is not of the form asked for: {e}"))
+            }
+            _ => Problem::malformed(format!("the body is not JSON: {e}")),
+        })
     }
 }
 
@@ -58,7 +69,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-async fn read(headers: HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     // A body that says it is too long is refused before any of it is read.
     let told = headers
         .get(header::CONTENT_LENGTH)
@@ -104,11 +115,35 @@ pub(crate) fn is_short(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a name or a text that is short and without control characters, as the document says of it.
+/// A new name or text for people: short, and by [`check_text`] without characters that would make it look like another one.
+///
+/// # Errors
+/// It is longer, or holds such a character.
+pub(crate) fn is_presentable(text: &str) -> Result<(), String> {
+    is_short(text)?;
+    check_text(text).map_err(|e| format!("{text:?}: {e}"))
+}
+
+/// Reads a new name or text for people, see [`is_presentable`].
+///
+/// # Errors
+/// It is none, or not of the form that the type asks for.
+pub(crate) fn short<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    is_presentable(&text).map_err(D::Error::custom)?;
+    text.parse().map_err(D::Error::custom)
+}
+
+/// Reads the name of a thing that is there already, such as a dish on a menu: short and of the type's form, so that what was named before
+/// the rule for new names can still be asked for.
 ///
 /// # Errors
 /// It is longer, or not of the form that the type asks for.
-pub(crate) fn short<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn known<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err: Display>,
     D: Deserializer<'de>,
@@ -130,7 +165,7 @@ where
     let Some(text) = Option::<String>::deserialize(deserializer)? else {
         return Ok(None);
     };
-    is_short(&text).map_err(D::Error::custom)?;
+    is_presentable(&text).map_err(D::Error::custom)?;
     text.parse::<T>().map(Some).map_err(D::Error::custom)
 }
 
@@ -214,7 +249,7 @@ mod tests {
         let longest = "\u{1f355}".repeat(SHORT);
         assert_eq!(read(&longest).unwrap(), longest);
         assert!(read(&"x".repeat(SHORT + 1)).is_err());
-        for bad in ["", "a\nb", "\u{7f}"] {
+        for bad in ["", "a\nb", "\u{7f}", "a\u{200b}b", "\u{202e}a", " a", "e\u{301}"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
     }
@@ -230,7 +265,7 @@ mod tests {
         }
         let some = r#"{"text":"here"}"#;
         assert_eq!(read(some).unwrap().as_deref(), Some("here"));
-        for bad in ["", "a\nb", &"x".repeat(SHORT + 1)] {
+        for bad in ["", "a\nb", "a ", &"x".repeat(SHORT + 1)] {
             let body = serde_json::json!({ "text": bad }).to_string();
             assert!(read(&body).is_err(), "{bad:?}");
         }

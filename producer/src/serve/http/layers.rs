@@ -1,11 +1,12 @@
 //! What every request passes before and after its handler: a request id, a line in the log, a place among the requests under way, a
 //! limit in time, and an answer whatever happens.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,7 +18,12 @@ use tokio::{
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::problem::Problem;
+use super::{
+    listen::Peer,
+    origin::Origin,
+    problem::{Code, Problem},
+    refusal_log::{self, AskedAs, Refusal, RefusalLog},
+};
 
 /// Where the request id travels, both ways.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,21 +34,46 @@ const COME_AGAIN: Duration = Duration::from_secs(1);
 /// The most bytes of a request id that is taken over from the client.
 const MAX_ID: usize = 100;
 
+/// What no cache may keep, and no browser take for something else than it says.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+/// Where the description is, the same for everybody.
+pub(crate) const DESCRIPTION: &str = "/openapi.json";
+
 /// What whoever watches over the process asks. They have places of their own: a gateway that is full is not dead.
 const WATCHED: [&str; 2] = ["/livez", "/readyz"];
 /// How many of these may be under way; they wait for no body and for nobody else.
 const MOST_WATCHED: usize = 64;
 
+/// What every request needs before its handler is found.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    places: Places,
+    proxy: Option<IpAddr>,
+    refusals: RefusalLog,
+}
+
+impl Entrance {
+    /// With so many requests under way at most, behind this proxy if behind any.
+    pub(crate) fn new(most: usize, proxy: Option<IpAddr>, refusals: RefusalLog) -> Self {
+        Self {
+            places: Places::new(most),
+            proxy,
+            refusals,
+        }
+    }
+}
+
 /// The requests under way.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+struct Places {
     all: Arc<Semaphore>,
     watched: Arc<Semaphore>,
 }
 
 impl Places {
     /// So many at a time.
-    pub(crate) fn new(most: usize) -> Self {
+    fn new(most: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(most)),
             watched: Arc::new(Semaphore::new(MOST_WATCHED)),
@@ -59,7 +90,12 @@ impl Places {
 }
 
 /// Leads a request to its handler and its answer back.
-pub(crate) async fn lead(State(places): State<Places>, request: Request, next: Next) -> Response {
+pub(crate) async fn lead(
+    State(entrance): State<Entrance>,
+    Extension(Peer(peer)): Extension<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = request_id(&request);
     let method = request.method().clone();
     // The route's form and not the path itself, since paths hold names.
@@ -68,13 +104,36 @@ pub(crate) async fn lead(State(places): State<Places>, request: Request, next: N
         .get::<MatchedPath>()
         .map_or("none", MatchedPath::as_str)
         .to_owned();
+    let origin = Origin::of(entrance.proxy, peer.ip(), request.headers());
+    let asked_as = AskedAs::default();
+    request.extensions_mut().insert(origin);
+    request.extensions_mut().insert(asked_as.clone());
     let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
     let began = Instant::now();
-    let mut response = answer(places.of(&route), request, next)
+    let mut response = answer(entrance.places.of(&route), request, next)
         .instrument(span.clone())
         .await;
-    span.in_scope(|| told(&method, &route, response.status(), began.elapsed()));
-    response.headers_mut().insert(REQUEST_ID, id);
+    span.in_scope(|| {
+        told(&method, &route, response.status(), began.elapsed());
+        // Who watches is not refused, but told how it is.
+        if refusal_log::is_logged(response.status()) && !WATCHED.contains(&route.as_str()) {
+            let code = response.extensions().get::<Code>();
+            let refusal = Refusal {
+                code: code.map_or("none".into(), |Code(code)| code.clone()),
+                name: asked_as.get().cloned(),
+                address: origin.0.to_canonical(),
+                route: route.clone(),
+            };
+            entrance.refusals.tell(response.status(), refusal);
+        }
+    });
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
+    if route != DESCRIPTION {
+        // Nearly all that is told is somebody's, or lets somebody in; and a cache would only make the rest old.
+        headers.insert(header::CACHE_CONTROL, NOT_KEPT);
+    }
     response
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router};
+use axum::{Extension, Router, http::StatusCode};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     patient::Patient,
+    refusal_log::{Refusal, RefusalLog},
     shares::{Share, Shares},
 };
 
@@ -50,10 +51,20 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// What counts as one address: of IPv6 all that a customer is usually given.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
+    prefix(address, 64)
+}
+
+/// The same where one client must not have many: of IPv6 all that a site is usually given.
+pub(crate) fn site(address: IpAddr) -> IpAddr {
+    prefix(address, 48)
+}
+
+/// The address without what is behind so many bits of IPv6.
+fn prefix(address: IpAddr, bits: u32) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+            Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> bits)).into()
         }
     }
 }
@@ -106,6 +117,7 @@ pub(crate) async fn serve(
     bounds: Bounds,
     stop: impl Future<Output = ()>,
     grace: Duration,
+    refusals: RefusalLog,
 ) {
     let room = Arc::new(Semaphore::new(bounds.all));
     let shares = Shares::new(bounds.of_one);
@@ -125,7 +137,15 @@ pub(crate) async fn serve(
         };
         let Ok(share) = share(&shares, peer, bounds.proxy) else {
             // Nobody reads what it asks, so that it costs no more than this.
-            tracing::debug!(%peer, "an address has as many connections as one may have");
+            refusals.tell(
+                StatusCode::TOO_MANY_REQUESTS,
+                Refusal {
+                    code: "too_many_connections".into(),
+                    name: None,
+                    address: peer.ip().to_canonical(),
+                    route: "none".to_owned(),
+                },
+            );
             continue;
         };
         let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
@@ -221,7 +241,7 @@ mod tests {
         let stopped = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(serve(listener, router, bounds, stopped, SOON));
+        let task = tokio::spawn(serve(listener, router, bounds, stopped, SOON, RefusalLog::new()));
         Server {
             address,
             stop,
@@ -338,5 +358,8 @@ mod tests {
         assert_eq!(parsed("2001:db8::1"), parsed("2001:db8::ffff:1"));
         assert_ne!(parsed("2001:db8::1"), parsed("2001:db8:0:1::1"));
         assert_eq!(parsed("::ffff:192.0.2.1"), parsed("192.0.2.1"));
+        let site = |text: &str| site(text.parse().unwrap());
+        assert_eq!(site("2001:db8:0:1::1"), site("2001:db8:0:ffff::1"));
+        assert_ne!(site("2001:db8:1::1"), site("2001:db8:2::1"));
     }
 }

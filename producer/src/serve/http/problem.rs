@@ -22,6 +22,10 @@ pub(crate) struct Problem {
     retry_after: Option<Duration>,
 }
 
+/// The code of the problem that an answer tells, for who logs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Code(pub(crate) Cow<'static, str>);
+
 /// A problem document.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
@@ -125,6 +129,12 @@ impl Problem {
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
+
+    /// The time after which to come again.
+    #[cfg(test)]
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
 }
 
 impl IntoResponse for Problem {
@@ -140,6 +150,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Code(self.code));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if self.status == StatusCode::UNAUTHORIZED {

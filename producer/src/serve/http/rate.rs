@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The most callers that are remembered. Beyond it those are forgotten whose buckets are full, and at last everybody: a caller who is
-/// forgotten begins with a full bucket.
+/// The most callers that are remembered. Beyond it the half is forgotten whose buckets are the fullest: a caller who is forgotten begins with
+/// a full bucket, and one who has emptied it cannot be forgotten by having others come.
 const CALLERS: usize = 10_000;
 
 /// Buckets by caller.
@@ -74,10 +74,7 @@ impl<K: Hash + Eq> Rate<K> {
     ) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= CALLERS && !buckets.contains_key(&caller) {
-            buckets.retain(|_, bucket| self.filled(*bucket, now) < self.burst);
-            if buckets.len() >= CALLERS {
-                buckets.clear();
-            }
+            self.forget_fuller_half(&mut buckets, now);
         }
         let full = Bucket {
             tokens: self.burst,
@@ -92,6 +89,15 @@ impl<K: Hash + Eq> Rate<K> {
         }
         bucket.tokens -= taken;
         Ok(())
+    }
+
+    fn forget_fuller_half(&self, buckets: &mut HashMap<K, Bucket>, now: Instant) {
+        let filled = buckets.values().map(|bucket| self.filled(*bucket, now));
+        let mut filled: Vec<f64> = filled.collect();
+        let middle = filled.len() / 2;
+        let (_, median, _) = filled.select_nth_unstable_by(middle, f64::total_cmp);
+        let median = *median;
+        buckets.retain(|_, bucket| self.filled(*bucket, now) < median);
     }
 
     fn filled(&self, bucket: Bucket, now: Instant) -> f64 {
@@ -135,6 +141,19 @@ mod tests {
         let wait = rate.take("ada", later).unwrap_err();
         assert_eq!(wait, Duration::from_millis(23_500));
         assert_eq!(rate.take("ada", later + wait), Ok(()));
+    }
+
+    #[test]
+    fn who_has_an_empty_bucket_is_not_forgotten_for_others() {
+        let rate = Rate::new(0.001, 2.0);
+        let now = Instant::now();
+        for _ in 0..2 {
+            assert_eq!(rate.take(usize::MAX, now), Ok(()));
+        }
+        for caller in 0..CALLERS * 3 {
+            assert_eq!(rate.take(caller, now), Ok(()));
+        }
+        assert!(rate.take(usize::MAX, now).is_err());
     }
 
     #[test]

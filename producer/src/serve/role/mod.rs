@@ -25,9 +25,9 @@ pub(crate) use delivery::{Delivery, Fix, Step};
 pub(crate) use order::{Intent, Open, Order, OrderNames, Outcome, Stage, label, part_keys};
 pub(crate) use requests::{
     AddUser, AssignCourier, BeginOrder, CancelOrder, EndOrder, RecordPositions, RevokeTokens,
-    TakeStep,
+    SetPassword, SetUserStatus, TakeStep,
 };
-pub(crate) use user::{Standing, User, UserName};
+pub(crate) use user::{Standing, User, UserName, UserStatus};
 
 /// Its name: of its store and of its source.
 pub(crate) const NAME: &str = "gateway";
@@ -39,6 +39,8 @@ pub(crate) struct Gateway;
 pub(crate) enum Command {
     AddUser(AddUser),
     RevokeTokens(RevokeTokens),
+    SetUserStatus(SetUserStatus),
+    SetPassword(SetPassword),
     Begin(Box<BeginOrder>),
     End(EndOrder),
     Cancel(CancelOrder),
@@ -116,6 +118,8 @@ impl Role for Gateway {
         Ok(match request.kind.as_str() {
             AddUser::TYPE => Command::AddUser(AddUser::read(request)?),
             RevokeTokens::TYPE => Command::RevokeTokens(RevokeTokens::read(request)?),
+            SetUserStatus::TYPE => Command::SetUserStatus(SetUserStatus::read(request)?),
+            SetPassword::TYPE => Command::SetPassword(SetPassword::read(request)?),
             BeginOrder::TYPE => Command::Begin(BeginOrder::read(request)?.into()),
             EndOrder::TYPE => Command::End(EndOrder::read(request)?),
             CancelOrder::TYPE => Command::Cancel(CancelOrder::read(request)?),
@@ -130,6 +134,8 @@ impl Role for Gateway {
         match command {
             Command::AddUser(asked) => vec![asked.name.entity()],
             Command::RevokeTokens(asked) => vec![asked.name.entity()],
+            Command::SetUserStatus(asked) => user::status_keys(asked),
+            Command::SetPassword(asked) => vec![asked.name.entity()],
             Command::Begin(asked) => order::begin_keys(asked),
             Command::End(asked) => order::end_keys(asked),
             Command::Cancel(asked) => order::cancel_keys(asked),
@@ -149,6 +155,8 @@ impl Role for Gateway {
         match command {
             Command::AddUser(asked) => user::add(states, asked, now),
             Command::RevokeTokens(asked) => user::revoke(states, asked),
+            Command::SetUserStatus(asked) => user::set_status(states, asked),
+            Command::SetPassword(asked) => user::set_password(states, asked),
             Command::Begin(asked) => order::begin(states, asked, now),
             Command::End(asked) => order::end(states, asked),
             Command::Cancel(asked) => order::cancel(states, asked),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     delivery::{Fix, Step},
     order::{Outcome, Stage},
-    user::{Standing, UserName},
+    user::{Standing, UserName, UserStatus},
 };
 
 /// Lets somebody log in.
@@ -26,6 +26,25 @@ pub(crate) struct AddUser {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RevokeTokens {
     pub(crate) name: UserName,
+}
+
+/// Enables, disables or deletes a user.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetUserStatus {
+    pub(crate) name: UserName,
+    pub(crate) status: UserStatus,
+    /// Another operator who may log in, where one is known; without one, the last operator can be neither disabled nor deleted.
+    pub(crate) other_operator: Option<UserName>,
+}
+
+/// Sets another password.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetPassword {
+    pub(crate) name: UserName,
+    /// The new password's hash.
+    pub(crate) hash: String,
+    /// The hash of the password that it is to replace, where that was asked for.
+    pub(crate) replaces: Option<String>,
 }
 
 /// Records that an order is meant, before anybody else is asked.
@@ -100,6 +119,8 @@ macro_rules! commands {
 commands! {
     AddUser = "gateway.add_user.v1" -> Done,
     RevokeTokens = "gateway.revoke_tokens.v1" -> Done,
+    SetUserStatus = "gateway.set_user_status.v1" -> Done,
+    SetPassword = "gateway.set_password.v1" -> Done,
     BeginOrder = "gateway.begin_order.v1" -> Done,
     // What has become of it may be another outcome: the first one stays.
     EndOrder = "gateway.end_order.v1" -> Stage,

@@ -367,6 +367,108 @@ fn any_do() -> impl Strategy<Value = Do> {
     ]
 }
 
+fn add(name: &str, standing: Standing) -> AddUser {
+    AddUser {
+        name: name.parse().unwrap(),
+        standing,
+        hash: format!("hash of {name}"),
+    }
+}
+
+fn set(name: &str, status: UserStatus, other_operator: Option<&str>) -> SetUserStatus {
+    SetUserStatus {
+        name: name.parse().unwrap(),
+        status,
+        other_operator: other_operator.map(|other| other.parse().unwrap()),
+    }
+}
+
+impl World {
+    fn user(&self, name: &str) -> &User {
+        let key = name.parse::<UserName>().unwrap().entity();
+        self.states[&key].user().unwrap()
+    }
+}
+
+#[track_caller]
+fn refused_as<T: std::fmt::Debug>(answer: Result<T, Refused>, code: &str) {
+    assert_eq!(answer.unwrap_err().code, code);
+}
+
+#[test]
+fn a_disabled_user_has_no_session_and_may_be_enabled_again() {
+    let mut world = World::default();
+    world.obey(&add("ada", Standing::Customer)).unwrap();
+    let before = world.user("ada").clone();
+    for _ in 0..2 {
+        world.obey(&set("ada", UserStatus::Disabled, None)).unwrap();
+    }
+    assert_eq!(world.user("ada").status, UserStatus::Disabled);
+    assert_eq!(world.user("ada").generation, before.generation + 1);
+    world.obey(&set("ada", UserStatus::Active, None)).unwrap();
+    let after = world.user("ada");
+    assert_eq!((after.status, &after.hash), (UserStatus::Active, &before.hash));
+    // No token of before is good again.
+    assert_eq!(after.generation, before.generation + 1);
+    refused_as(world.obey(&set("bob", UserStatus::Disabled, None)), "unknown_user");
+}
+
+#[test]
+fn a_deleted_name_is_never_given_again_and_nothing_is_left_of_its_password() {
+    let mut world = World::default();
+    world.obey(&add("ada", Standing::Customer)).unwrap();
+    for _ in 0..2 {
+        world.obey(&set("ada", UserStatus::Deleted, None)).unwrap();
+    }
+    let kept = serde_json::to_string(&Entry::User(world.user("ada").clone())).unwrap();
+    assert!(!kept.contains("hash of ada"), "{kept}");
+    refused_as(world.obey(&add("ada", Standing::Customer)), "name_retired");
+    refused_as(world.obey(&set("ada", UserStatus::Active, None)), "user_deleted");
+    refused_as(world.obey(&password("ada", None)), "user_deleted");
+}
+
+fn password(name: &str, replaces: Option<&str>) -> SetPassword {
+    SetPassword {
+        name: name.parse().unwrap(),
+        hash: "another".to_owned(),
+        replaces: replaces.map(str::to_owned),
+    }
+}
+
+#[test]
+fn a_new_password_ends_sessions_and_replaces_the_one_that_was_meant() {
+    let mut world = World::default();
+    world.obey(&add("ada", Standing::Customer)).unwrap();
+    world.obey(&password("ada", Some("hash of ada"))).unwrap();
+    assert_eq!(world.user("ada").generation, 2);
+    refused_as(world.obey(&password("ada", Some("hash of ada"))), "password_changed");
+    world.obey(&password("ada", None)).unwrap();
+    assert_eq!(world.user("ada").generation, 3);
+}
+
+#[test]
+fn the_last_operator_stays_whoever_is_named_as_the_other_one() {
+    let mut world = World::default();
+    for (name, standing) in [
+        ("root", Standing::Operator),
+        ("ben", Standing::Operator),
+        ("ada", Standing::Customer),
+    ] {
+        world.obey(&add(name, standing)).unwrap();
+    }
+    for other in [None, Some("root"), Some("ada"), Some("nobody")] {
+        let asked = set("root", UserStatus::Deleted, other);
+        refused_as(world.obey(&asked), "last_operator");
+    }
+    world.obey(&set("ben", UserStatus::Disabled, Some("root"))).unwrap();
+    // At the same moment: each of them meant that the other one stays.
+    let asked = set("root", UserStatus::Disabled, Some("ben"));
+    refused_as(world.obey(&asked), "last_operator");
+    // A disabled one is none that anybody would miss.
+    world.obey(&set("ben", UserStatus::Deleted, None)).unwrap();
+    assert!(world.user("root").is_active_operator());
+}
+
 proptest! {
     #[test]
     fn every_begun_order_ends_once_with_its_compensations(done in prop::collection::vec(any_do(), 0..40)) {

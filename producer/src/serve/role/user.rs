@@ -7,10 +7,11 @@ use doorstep_event::{Refused, Timestamp};
 use doorstep_runtime::{Effects, Obeyed, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     Entry, refused,
-    requests::{AddUser, Done, RevokeTokens},
+    requests::{AddUser, Done, RevokeTokens, SetPassword, SetUserStatus},
 };
 
 /// A user's name: also the customer's or courier's own in events.
@@ -18,10 +19,28 @@ use super::{
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct UserName(String);
 
+/// The part of an entity's key before a user's name.
+const PREFIX: &str = "user/";
+
 impl UserName {
     /// The user's entity.
     pub(crate) fn entity(&self) -> EntityKey {
-        EntityKey::new(format!("user/{self}"))
+        EntityKey::new(format!("{PREFIX}{self}"))
+    }
+
+    /// The key before those of all users, in the order of a store.
+    pub(crate) fn before_all() -> EntityKey {
+        EntityKey::new(PREFIX)
+    }
+
+    /// The user of this entity; `None` if it is another kind of entity.
+    pub(crate) fn of_entity(key: &EntityKey) -> Option<Self> {
+        key.as_str().strip_prefix(PREFIX)?.parse().ok()
+    }
+
+    /// The name as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// The user as a customer.
@@ -94,31 +113,83 @@ pub(crate) enum Standing {
 pub(crate) struct User {
     /// What the user is.
     pub(crate) standing: Standing,
-    /// The password's hash.
+    /// The password's hash; empty for a deleted user.
     pub(crate) hash: String,
     /// Of the tokens that are good.
     pub(crate) generation: u64,
-    added_at: Timestamp,
+    pub(crate) added_at: Timestamp,
+    #[serde(default, skip_serializing_if = "UserStatus::is_active")]
+    pub(crate) status: UserStatus,
 }
 
-/// Adds a user who is not there yet.
+/// The state of a user's account. Accounts of before it was kept are active.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UserStatus {
+    /// May log in.
+    #[default]
+    Active,
+    /// May not log in, until enabled again.
+    Disabled,
+    /// Gone for good. The name stays taken: orders keep it, and a new user of that name would see them.
+    Deleted,
+}
+
+impl UserStatus {
+    /// Whether the user may log in.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    pub(crate) fn is_active(&self) -> bool {
+        *self == Self::Active
+    }
+
+    /// The status as a word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+impl User {
+    /// Whether the user may log in and is an operator.
+    pub(crate) fn is_active_operator(&self) -> bool {
+        self.status.is_active() && self.standing == Standing::Operator
+    }
+}
+
+/// Adds a user who is not there yet, and never was.
 pub(super) fn add(
     states: &mut States<Entry>,
     asked: &AddUser,
     now: Timestamp,
 ) -> Result<Obeyed, Refused> {
-    let key = asked.name.entity();
-    if states.get(&key).is_some() {
-        return Err(refused(
-            "user_exists",
-            format!("there is a user {} already", asked.name),
-        ));
+    let AddUser { name, .. } = asked;
+    let key = name.entity();
+    match states.get(&key).and_then(Entry::user) {
+        None => {}
+        Some(user) if user.status == UserStatus::Deleted => {
+            return Err(refused(
+                "name_retired",
+                format!(
+                    "a user {name} was deleted, and the name stays with the orders of that user; choose another one"
+                ),
+            ));
+        }
+        Some(_) => {
+            return Err(refused(
+                "user_exists",
+                format!("there is a user {name} already"),
+            ));
+        }
     }
     let user = User {
         standing: asked.standing.clone(),
         hash: asked.hash.clone(),
         generation: 1,
         added_at: now,
+        status: UserStatus::Active,
     };
     states.put(&key, Entry::User(user));
     Obeyed::of::<AddUser>(&Done {}, Effects::none())
@@ -126,12 +197,91 @@ pub(super) fn add(
 
 /// Raises the generation of the user's tokens.
 pub(super) fn revoke(states: &mut States<Entry>, asked: &RevokeTokens) -> Result<Obeyed, Refused> {
-    let key = asked.name.entity();
-    let user = states.get(&key).and_then(Entry::user).cloned();
-    let mut user = user.ok_or_else(|| refused("unknown_user", "there is no such user"))?;
+    let mut user = known(states, &asked.name)?;
     user.generation += 1;
-    states.put(&key, Entry::User(user));
+    states.put(&asked.name.entity(), Entry::User(user));
     Obeyed::of::<RevokeTokens>(&Done {}, Effects::none())
+}
+
+pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
+    let other = asked.other_operator.iter();
+    [&asked.name]
+        .into_iter()
+        .chain(other)
+        .map(UserName::entity)
+        .collect()
+}
+
+/// Enables, disables or deletes a user. The last two end all sessions, and are refused for the last operator. The same again changes
+/// nothing.
+pub(super) fn set_status(
+    states: &mut States<Entry>,
+    asked: &SetUserStatus,
+) -> Result<Obeyed, Refused> {
+    let SetUserStatus { name, status, .. } = asked;
+    let mut user = known(states, name)?;
+    if user.status == *status {
+        return Obeyed::of::<SetUserStatus>(&Done {}, Effects::none());
+    }
+    not_deleted(&user, name)?;
+    if !status.is_active() {
+        if user.is_active_operator() && !is_another_operator(states, asked) {
+            return Err(refused(
+                "last_operator",
+                format!("{name} is the only operator who may log in; add another one first"),
+            ));
+        }
+        user.generation += 1;
+    }
+    if *status == UserStatus::Deleted {
+        user.hash = String::new();
+    }
+    user.status = *status;
+    states.put(&name.entity(), Entry::User(user));
+    Obeyed::of::<SetUserStatus>(&Done {}, Effects::none())
+}
+
+/// Whether the operator named as the one who stays is another one, and may log in. It is read in the same commit, so that of two operators
+/// who disable each other at once one stays.
+fn is_another_operator(states: &mut States<Entry>, asked: &SetUserStatus) -> bool {
+    let other = asked.other_operator.as_ref();
+    let Some(other) = other.filter(|other| **other != asked.name) else {
+        return false;
+    };
+    let other = states.get(&other.entity()).and_then(Entry::user);
+    other.is_some_and(User::is_active_operator)
+}
+
+/// Sets another password and ends all sessions.
+pub(super) fn set_password(
+    states: &mut States<Entry>,
+    asked: &SetPassword,
+) -> Result<Obeyed, Refused> {
+    let SetPassword { name, .. } = asked;
+    let mut user = known(states, name)?;
+    not_deleted(&user, name)?;
+    if asked.replaces.as_ref().is_some_and(|old| *old != user.hash) {
+        return Err(refused(
+            "password_changed",
+            "the password was changed at the same moment",
+        ));
+    }
+    user.hash = asked.hash.clone();
+    user.generation += 1;
+    states.put(&name.entity(), Entry::User(user));
+    Obeyed::of::<SetPassword>(&Done {}, Effects::none())
+}
+
+fn known(states: &mut States<Entry>, name: &UserName) -> Result<User, Refused> {
+    let user = states.get(&name.entity()).and_then(Entry::user).cloned();
+    user.ok_or_else(|| refused("unknown_user", format!("there is no user {name}")))
+}
+
+fn not_deleted(user: &User, name: &UserName) -> Result<(), Refused> {
+    if user.status == UserStatus::Deleted {
+        return Err(refused("user_deleted", format!("{name} was deleted")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -146,5 +296,13 @@ mod tests {
         for bad in ["", "-a", "Ada", "a.b", "a b", "ä", "a/b", &"x".repeat(64)] {
             assert!(bad.parse::<UserName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_user_of_before_accounts_had_a_status_is_active() {
+        let old = r#"{"standing":{"role":"customer"},"hash":"$argon2id$x","generation":3,"added_at":"2026-11-24T12:00:00Z"}"#;
+        let user: User = serde_json::from_str(old).unwrap();
+        assert_eq!(user.status, UserStatus::Active);
+        assert_eq!(serde_json::to_string(&user).unwrap(), old);
     }
 }

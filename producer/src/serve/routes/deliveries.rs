@@ -24,9 +24,10 @@ use crate::serve::{
     app::App,
     auth::Caller,
     books::BooksError,
-    http::{Json, Named, Problem, short},
+    http::{Named, Problem, Unread, known},
     role::{
-        AssignCourier, Entry, Fix, OrderNames, RecordPositions, Standing, Step, TakeStep, UserName,
+        AssignCourier, Entry, Fix, OrderNames, RecordPositions, Standing, Step, TakeStep, User,
+        UserName,
     },
 };
 
@@ -101,7 +102,7 @@ pub(crate) struct Positions {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewPosition {
     /// The order that is being delivered.
-    #[serde(deserialize_with = "short")]
+    #[serde(deserialize_with = "known")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$")]
     order: InvoiceNo,
     /// Degrees east.
@@ -135,20 +136,27 @@ pub(super) async fn assign(
     State(app): State<Arc<App>>,
     caller: Caller,
     Named(order): Named<InvoiceNo>,
-    Json(assignment): Json<Assignment>,
+    body: Unread,
 ) -> Result<StatusCode, Problem> {
+    if caller.standing != Standing::Courier {
+        orders::seen(&app, &caller, &order).await?;
+    }
+    if caller.standing == Standing::Customer {
+        return Err(Problem::forbidden("customers do not deliver"));
+    }
+    let assignment: Assignment = body.json().await?;
     let courier = match (&caller.standing, assignment.courier) {
         (Standing::Courier, None) => caller.name.courier(),
         (Standing::Courier, Some(named)) if named == caller.name => named.courier(),
         (Standing::Courier, Some(_)) => {
             return Err(Problem::forbidden("couriers take on for themselves alone"));
         }
-        (Standing::Customer, _) => return Err(Problem::forbidden("customers do not deliver")),
-        (Standing::Restaurant { .. } | Standing::Operator, named) => {
-            orders::seen(&app, &caller, &order).await?;
+        (_, named) => {
             let named = named.ok_or_else(|| Problem::invalid("name the courier"))?;
             let user = app.users.current(&app.books, &named).await?;
-            if !user.is_some_and(|user| user.standing == Standing::Courier) {
+            let is_courier =
+                |user: User| user.standing == Standing::Courier && user.status.is_active();
+            if !user.is_some_and(is_courier) {
                 return Err(Problem::invalid("there is no such courier"));
             }
             named.courier()
@@ -207,9 +215,17 @@ async fn take(
     order: InvoiceNo,
     step: Step,
 ) -> Result<StatusCode, Problem> {
+    let courier = match caller.courier() {
+        Ok(courier) => courier,
+        Err(forbidden) => {
+            // Only who may see the order learns that couriers alone may do this.
+            orders::seen(app, caller, &order).await?;
+            return Err(forbidden);
+        }
+    };
     let take = TakeStep {
         order: order.clone(),
-        courier: caller.courier()?,
+        courier,
         step,
         at: Timestamp::now(),
     };
@@ -254,10 +270,11 @@ pub(super) async fn record(
     State(app): State<Arc<App>>,
     caller: Caller,
     headers: HeaderMap,
-    Json(batch): Json<Positions>,
+    body: Unread,
 ) -> Result<Response, Problem> {
     let courier = caller.courier()?;
     let key = orders::optional_key(&headers)?;
+    let batch: Positions = body.json().await?;
     let count = batch.positions.len();
     if !(1..=MOST_POSITIONS).contains(&count) {
         return Err(Problem::invalid(format!(

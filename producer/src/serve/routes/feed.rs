@@ -5,7 +5,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration}
 
 use axum::{
     extract::State,
-    http::HeaderMap,
+    http::{HeaderMap, HeaderName, HeaderValue},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -26,8 +26,10 @@ use crate::serve::{
     http::{Named, Problem},
 };
 
-/// A comment goes out where nothing else does, so that both ends notice a connection that is gone.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A comment goes out where nothing else does, so that both ends notice a connection that is gone, and no proxy in between takes it for idle.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Tells proxies that keep answers back until they are whole, as nginx does, to hand this one on as it comes.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// How long a feed lasts before its client has to open it again.
 const LASTS: Duration = Duration::from_secs(15 * 60);
 /// How long to wait between two looks, from news on: roles hear of it a moment after whoever has told it.
@@ -46,7 +48,7 @@ const PAUSES: [Duration; 4] = [
         ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last entry that was seen."),
     ),
     responses(
-    (status = 200, description = "The events, until the user logs out, the token expires or a quarter of an hour is over.", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "The events, and comments in between, until the user logs out, the token expires or a quarter of an hour is over.", body = String, content_type = "text/event-stream"),
     (status = 400, description = "Last-Event-ID is not a number."),
     (status = 404, description = "There is no such order, or it is somebody else's."),
     (status = 429, description = "The user asks too often, or has too many requests under way, or 8 live feeds already."),
@@ -75,14 +77,16 @@ pub(super) async fn feed(
         order,
         last,
         delivery: None,
-        ready: VecDeque::new(),
+        // At once, so that whoever opens it sees that it is open, also where nothing happens.
+        ready: VecDeque::from([Event::default().comment("open")]),
         seat,
         looks: 0,
         is_first: true,
     };
     let events = stream::unfold(feed, Feed::next);
     let alive = KeepAlive::new().interval(HEARTBEAT).text("still here");
-    Ok(Sse::new(events).keep_alive(alive).into_response())
+    let unbuffered = [(BUFFERING, HeaderValue::from_static("no"))];
+    Ok((unbuffered, Sse::new(events).keep_alive(alive)).into_response())
 }
 
 fn last_seen(headers: &HeaderMap) -> Result<u64, Problem> {

@@ -73,18 +73,27 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         tracing::warn!(%reason, "the gateway's store cannot be read");
         keeping = Keeping::Nothing("the store cannot be read");
     }
-    let publishing = app
-        .vitals
-        .links()
-        .map(|links| links.publish.borrow().clone());
-    let asking = app.roles.link();
-    let trouble = broker_trouble(publishing.iter().chain([&asking]));
-    let readiness = readiness(keeping, trouble);
+    let readiness = readiness(keeping, of_broker(&app));
     let status = match readiness.status {
         Standing::Unready => StatusCode::SERVICE_UNAVAILABLE,
         Standing::Ready | Standing::Degraded => StatusCode::OK,
     };
     json(status, &readiness)
+}
+
+/// What is wrong now, by what is known without asking the store.
+pub(in crate::serve) fn troubles(app: &App) -> Vec<&'static str> {
+    let keeping = app.keeper.now().trouble().map(|(_, reason)| reason);
+    keeping.into_iter().chain(of_broker(app)).collect()
+}
+
+fn of_broker(app: &App) -> Option<&'static str> {
+    let publishing = app
+        .vitals
+        .links()
+        .map(|links| links.publish.borrow().clone());
+    let asking = app.roles.link();
+    broker_trouble(publishing.iter().chain([&asking]))
 }
 
 /// What is wrong with the ways to the broker. More is in the log: whoever asks need not have logged in.

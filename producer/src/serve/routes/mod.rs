@@ -14,14 +14,15 @@ use axum::{Router, middleware, response::Response, routing::get};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use users::RoleName;
+pub(super) use health::troubles;
+pub(crate) use users::{RoleName, UserBody};
 
 use super::{
     app::App,
     docs,
     http::{
         Problem,
-        layers::{self, Places},
+        layers::{self, DESCRIPTION, Entrance},
     },
 };
 
@@ -31,7 +32,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(sessions::log_in, sessions::log_out))
-        .routes(routes!(users::add_user))
+        .routes(routes!(users::add_user, users::list))
+        .routes(routes!(users::show, users::change, users::delete))
+        .routes(routes!(users::set_password))
         .routes(routes!(orders::place))
         .routes(routes!(orders::show))
         .routes(routes!(orders::cancel))
@@ -49,18 +52,15 @@ pub(crate) fn document() -> OpenApi {
     docs::finish(documented().into_openapi())
 }
 
-/// All routes, ready to be served, with so many requests under way at most.
-pub(crate) fn router(app: Arc<App>, most_requests: usize) -> Router {
+/// All routes, ready to be served.
+pub(crate) fn router(app: Arc<App>, entrance: Entrance) -> Router {
     let (router, document) = documented().split_for_parts();
     let document = docs::Served::new(&docs::finish(document));
     router
-        .route("/openapi.json", get(async move || document.answer()))
+        .route(DESCRIPTION, get(async move || document.answer()))
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
-        .layer(middleware::from_fn_with_state(
-            Places::new(most_requests),
-            layers::lead,
-        ))
+        .layer(middleware::from_fn_with_state(entrance, layers::lead))
         .with_state(app)
 }
 
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn every_operation_documents_what_it_may_be_answered() {
         let operations = operations();
-        assert_eq!(operations.len(), 16);
+        assert_eq!(operations.len(), 21);
         for (name, operation) in operations {
             let mut expected = vec!["503", "default"];
             if operation["security"].is_array() {

@@ -24,7 +24,7 @@ use super::health::json;
 use crate::serve::{
     app::App,
     auth::Caller,
-    http::{Json, Named, Problem, short, short_if_any, whole},
+    http::{Named, Problem, Unread, known, short, short_if_any, whole},
     orders::Wanted,
     refusals,
     role::{CancelOrder, Entry, Order, OrderNames, Stage, Standing, label},
@@ -40,7 +40,7 @@ const MAX_KEY: usize = 100;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewOrder {
     /// Who is to make it.
-    #[serde(deserialize_with = "short")]
+    #[serde(deserialize_with = "known")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
     restaurant: RestaurantId,
     /// What is ordered.
@@ -65,7 +65,7 @@ pub(crate) struct NewOrder {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewLine {
     /// Which dish.
-    #[serde(deserialize_with = "short")]
+    #[serde(deserialize_with = "known")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
     sku: Sku,
     /// How many pieces.
@@ -200,10 +200,11 @@ pub(super) async fn place(
     State(app): State<Arc<App>>,
     caller: Caller,
     headers: HeaderMap,
-    Json(order): Json<NewOrder>,
+    body: Unread,
 ) -> Result<Response, Problem> {
     let customer = caller.customer()?;
     let key = idempotency_key(&headers)?;
+    let order: NewOrder = body.json().await?;
     check(&order)?;
     let wanted = Wanted {
         fingerprint: fingerprint(&order),
@@ -357,7 +358,7 @@ pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     caller: Caller,
     Named(order): Named<InvoiceNo>,
-    Json(cancellation): Json<Cancellation>,
+    body: Unread,
 ) -> Result<Response, Problem> {
     let own = seen(&app, &caller, &order).await?;
     let by = match caller.standing {
@@ -368,6 +369,7 @@ pub(super) async fn cancel(
     };
     // An operator sees orders of other programs, too, and this is none of them.
     own.ok_or_else(|| Problem::not_found("order"))?;
+    let cancellation: Cancellation = body.json().await?;
     let cancel = CancelOrder {
         order: order.clone(),
         by,

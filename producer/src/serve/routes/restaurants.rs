@@ -15,7 +15,7 @@ use super::health::json;
 use crate::serve::{
     app::App,
     auth::Caller,
-    http::{Json, Named, Problem, is_short, short, whole},
+    http::{Named, Problem, Unread, is_presentable, short, whole},
     roles::after,
 };
 
@@ -170,19 +170,22 @@ fn check_prices(menu: &[Dish]) -> Result<(), Problem> {
         min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$")),
     responses(
     (status = 204, description = "It is as asked for."),
-    (status = 404, description = "It is somebody else's."),
-    (status = 422, description = "The body is not of the form asked for, or breaks a rule: a dish costs nothing or is there twice, or the restaurant's name is too long."),
+    (status = 403, description = "It is somebody else's."),
+    (status = 422, description = "The body is not of the form asked for, or breaks a rule: a dish costs nothing or is there twice, or a name is too long or holds characters that nobody can see."),
 ))]
 pub(super) async fn configure(
     State(app): State<Arc<App>>,
     caller: Caller,
     Named(restaurant): Named<RestaurantId>,
-    Json(new): Json<NewRestaurant>,
+    body: Unread,
 ) -> Result<StatusCode, Problem> {
     if !caller.looks_after(&restaurant) {
-        return Err(Problem::not_found("restaurant"));
+        return Err(Problem::forbidden(
+            "only its own people and operators may change a restaurant",
+        ));
     }
-    is_short(restaurant.as_str()).map_err(Problem::invalid)?;
+    let new: NewRestaurant = body.json().await?;
+    is_presentable(restaurant.as_str()).map_err(Problem::invalid)?;
     let configure = ConfigureRestaurant {
         restaurant,
         name: new.name,

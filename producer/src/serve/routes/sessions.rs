@@ -2,17 +2,21 @@
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use doorstep_event::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::health::json;
+use super::{health::json, users::RoleName};
 use crate::serve::{
     app::App,
     auth::{Caller, Password, Stranger},
-    http::{Json, Problem},
-    role::{RevokeTokens, Standing, UserName},
+    http::{
+        Problem, Unread,
+        refusal_log::{self, AskedAs},
+    },
+    role::{RevokeTokens, UserName, UserStatus},
+    users::Users,
 };
 
 /// Who wants to log in.
@@ -35,43 +39,68 @@ pub(crate) struct Session {
     /// Until when it is good.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
-    /// What the user is: customer, courier, restaurant or operator.
-    #[schema(value_type = String, example = "customer")]
-    role: &'static str,
+    /// What the user is.
+    role: RoleName,
 }
 
 /// Log in: a name and its password for a token.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = Login, responses(
     (status = 201, description = "The token.", body = Session),
-    (status = 401, description = "Name or password is wrong; nobody learns which."),
-    (status = 429, description = "Too many tries from this address, or too many wrong passwords for this name, from there or from everywhere, whether there is such a user or not."),
+    (status = 401, description = "Name or password is wrong, or the user is disabled; nobody learns which."),
+    (status = 429, description = "Too many tries from this address, or too many wrong passwords for this name, from there, or from so many others that one from which the user has not logged in lately has to wait; whether there is such a user or not. Retry-After says when it is its turn."),
 ))]
 pub(super) async fn log_in(
     State(app): State<Arc<App>>,
+    Extension(asked_as): Extension<AskedAs>,
     stranger: Stranger,
-    Json(login): Json<Login>,
+    body: Unread,
 ) -> Result<Response, Problem> {
+    let login: Login = body.json().await?;
     // The body is there: what follows has bounds of its own.
-    let network = stranger.leave();
-    let user = app.users.current(&app.books, &login.name).await?;
+    let address = stranger.leave();
+    asked_as.set(&login.name);
+    let attempt = app
+        .strangers
+        .try_name(&login.name, address, Instant::now())?;
+    // As it is kept now, since another program may have changed the password a moment ago.
+    let user = match Users::as_kept(&app.books, &login.name).await {
+        Ok(user) => user.filter(|user| user.status != UserStatus::Deleted),
+        Err(e) => {
+            attempt.was_none(Instant::now());
+            return Err(e);
+        }
+    };
     let hash = user.as_ref().map(|user| user.hash.clone());
-    app.strangers
-        .try_name(&login.name, network, Instant::now())?;
-    let verified = app.passwords.verify(login.password, hash).await;
-    if !matches!(verified, Ok(false)) {
-        app.strangers
-            .was_not_wrong(&login.name, network, Instant::now());
-    }
-    let is_right = verified?;
-    let user = user.filter(|_| is_right);
-    let user = user.ok_or_else(|| Problem::unauthorized("name or password is wrong"))?;
+    let verified = app
+        .passwords
+        .verify(login.password, hash, attempt.is_known)
+        .await;
+    let wrong = || Problem::unauthorized("name or password is wrong");
+    let user = match (verified, user) {
+        (Err(e), _) => {
+            attempt.was_none(Instant::now());
+            return Err(e);
+        }
+        (Ok(true), Some(user)) if user.status.is_active() => user,
+        (Ok(true), Some(_)) => {
+            // It is told to operators alone; to others it would say that the password was right.
+            refusal_log::count_login("disabled");
+            return Err(wrong());
+        }
+        (Ok(_), _) => {
+            refusal_log::count_login("wrong");
+            return Err(wrong());
+        }
+    };
+    attempt.was_right(Instant::now());
+    refusal_log::count_login("right");
     let (token, ticket) = app
         .tokens
         .give(&login.name, user.generation, Timestamp::now());
     let session = Session {
         token,
         expires_at: ticket.expires,
-        role: role_word(&user.standing),
+        role: RoleName::of(&user.standing),
     };
     Ok(json(StatusCode::CREATED, &session))
 }
@@ -90,13 +119,4 @@ pub(super) async fn log_out(
     app.books.obey(&revoke).await?;
     app.users.forget(&caller.name);
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn role_word(standing: &Standing) -> &'static str {
-    match standing {
-        Standing::Customer => "customer",
-        Standing::Courier => "courier",
-        Standing::Restaurant { .. } => "restaurant",
-        Standing::Operator => "operator",
-    }
 }

@@ -1,0 +1,166 @@
+//! Guesses at a password from many addresses, and the user who logs in meanwhile; and what is told of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use doorstep_tests::{Answer, Client, wait_for};
+use serde_json::{Value, json};
+
+use crate::{
+    SOON,
+    gateway::{Gateway, NOWHERE, PASSWORD, ROOT},
+};
+
+/// How many addresses guess, and how long each waits between two guesses.
+const ADDRESSES: u8 = 40;
+const BETWEEN: Duration = Duration::from_millis(500);
+/// The longest wait of one who comes from a new address: a second for each that guesses, and some for those that were waited with.
+const LONGEST: u64 = 90;
+const WRONG: &str = "incorrect horse";
+
+async fn log_in(nobody: &Client, from: &str, name: &str, password: &str) -> Answer {
+    let login = json!({"name": name, "password": password});
+    let headers = [("X-Forwarded-For", from)];
+    nobody
+        .ask("POST", "/v1/sessions", &headers, Some(&login))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_addresses_that_guess_keep_nobody_from_the_account() {
+    let gateway = Gateway::start_with("guesses", NOWHERE, &["--proxy", "127.0.0.1"]).await;
+    let nobody = gateway.nobody().clone();
+    let home = "203.0.113.1:40001";
+    let _ = log_in(&nobody, home, ROOT, PASSWORD).await.expect(201);
+    let stop = Arc::new(AtomicBool::new(false));
+    let guessing: Vec<_> = (0..ADDRESSES)
+        .map(|n| {
+            let (nobody, stop) = (nobody.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let from = format!("198.51.100.{n}");
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = log_in(&nobody, &from, ROOT, WRONG).await;
+                    assert!(matches!(answer.status, 401 | 429 | 503), "{answer:?}");
+                    tokio::time::sleep(BETWEEN).await;
+                }
+            })
+        })
+        .collect();
+    // The user comes from a new address, each time from another one until it has to wait.
+    let mut last = 0;
+    let (away, wait) = wait_for("new addresses have to wait", SOON * 2, async || {
+        last += 1;
+        let away = format!("[2001:db8:{last:x}::1]:443");
+        let answer = log_in(&nobody, &away, ROOT, WRONG).await;
+        match answer.header("retry-after") {
+            Some(after) if answer.status == 429 => Ok((away, after.parse::<u64>().unwrap())),
+            _ => Err(answer),
+        }
+    })
+    .await;
+    assert!((1..=LONGEST).contains(&wait), "{wait}");
+    // At home nothing is noticed of it.
+    for _ in 0..5 {
+        let _ = log_in(&nobody, home, ROOT, PASSWORD).await.expect(201);
+    }
+    // And elsewhere it is the user's turn when it was said to be.
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    wait_for("it is the user's turn", SOON * 2, async || {
+        let answer = log_in(&nobody, &away, ROOT, PASSWORD).await;
+        if answer.status == 201 {
+            return Ok(());
+        }
+        let after = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!(after <= LONGEST, "{answer:?}");
+        tokio::time::sleep(Duration::from_secs(after)).await;
+        Err(answer)
+    })
+    .await;
+    // From there it has logged in now.
+    let _ = log_in(&nobody, &away, ROOT, PASSWORD).await.expect(201);
+    stop.store(true, Ordering::Relaxed);
+    for guesses in guessing {
+        guesses.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_and_outages_are_told_with_name_and_address_and_without_any_secret() {
+    // All that there is to log is logged, and the client of the broker is asked for all of it by name.
+    let broker = "amqp://shop:s3cret-of-the-broker@127.0.0.1:1/%2f";
+    let arguments = ["--proxy", "127.0.0.1", "--log", "trace,lapin=trace", "--health-addr", "127.0.0.1:0"];
+    let mut gateway = Gateway::start_with("told", broker, &arguments).await;
+    let operator = Client::new(gateway.health_address().await);
+    let nobody = gateway.nobody().clone();
+    let root = gateway.log_in(ROOT).await;
+    let ada = gateway.user("ada", "customer").await;
+
+    let from = "198.51.100.7:1234";
+    for _ in 0..15 {
+        let answer = log_in(&nobody, from, "ada", WRONG).await;
+        assert!(matches!(answer.status, 401 | 429), "{answer:?}");
+    }
+    ada.get("/v1/users").await.is_problem(403, "forbidden");
+    let garbled = nobody.with_token("ada.1.2.3");
+    let spoofed = [("X-Forwarded-For", "8.8.8.8\u{9b}31m, unknown")];
+    garbled.ask("GET", "/v1/users", &spoofed, None).await.is_problem(401, "unauthorized");
+    let restaurant: Value = json!({
+        "name": "Da Luigi", "time_zone": "UTC", "opening_hours": [], "capacity": 1,
+        "minutes_to_prepare": 1, "menu": [],
+    });
+    let configured = root.ask("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant)).await;
+    configured.is_problem(503, "broker_away");
+    let password = json!({"password": "a third password", "old_password": PASSWORD});
+    let changed = ada.ask("PUT", "/v1/users/ada/password", &[], Some(&password)).await;
+    let _ = changed.expect(204);
+    let session = nobody.post("/v1/sessions", &json!({"name": "ada", "password": "a third password"})).await.expect(201);
+    let token = session["token"].as_str().unwrap().to_owned();
+    let _ = nobody.with_token(&token).get("/v1/users/ada").await.expect(200);
+    gateway.says("an outage has begun reason=\"the broker is away\"").await;
+
+    let metrics = operator.get("/metrics").await.text;
+    let counted = |line: &str| {
+        let found = metrics.lines().find_map(|l| l.strip_prefix(line)?.trim().parse::<f64>().ok());
+        found.unwrap_or_else(|| panic!("{line} is not in {metrics}"))
+    };
+    assert!(counted(r#"doorstep_logins_total{outcome="wrong"}"#) >= 1.0);
+    assert!(counted(r#"doorstep_logins_total{outcome="right"}"#) >= 2.0);
+    assert!(counted(r#"doorstep_http_refused_total{status="401",code="unauthorized"}"#) >= 2.0);
+    assert!(counted(r#"doorstep_http_refused_total{status="403",code="forbidden"}"#) >= 1.0);
+    assert!(counted(r#"doorstep_http_refused_total{status="503",code="broker_away"}"#) >= 1.0);
+    assert!(counted(r#"doorstep_outages_total{reason="the broker is away"}"#) >= 1.0);
+
+    let hash = gateway.password_hash("ada").await;
+    let key = std::fs::read_to_string(gateway.scratch.join("store").join("gateway.key")).unwrap();
+    let log = gateway.stop().await;
+    let lines = |parts: &[&str]| {
+        let refusals = log.lines().filter(|line| line.contains("refused code="));
+        refusals.filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    };
+    // What repeats is told once, and then with its count a while later.
+    assert_eq!(lines(&["code=unauthorized", r#"name="ada""#, "address=198.51.100.7 "]), 1, "{log}");
+    assert_eq!(lines(&["code=forbidden", r#"name="ada""#, "address=127.0.0.1 "]), 1);
+    assert_eq!(lines(&["code=broker_away", r#"name="root""#]), 1);
+    assert_eq!(lines(&["code=unauthorized", r#"name="unknown""#, "address=127.0.0.1 "]), 1);
+    assert!(!log.contains("8.8.8.8"), "what the client says is in the log");
+    let hashed = hash.rsplit('$').next().unwrap();
+    let signature = token.rsplit('.').next().unwrap();
+    for (what, secret) in [
+        ("a password", PASSWORD),
+        ("a new password", "a third password"),
+        ("a wrong password", WRONG),
+        ("a token", token.as_str()),
+        ("a token's signature", signature),
+        ("a password's hash", hashed),
+        ("the key", key.trim()),
+        ("the broker's password", "s3cret-of-the-broker"),
+    ] {
+        assert!(!secret.is_empty() && !log.contains(secret), "{what} is in the log");
+    }
+    assert!(log.contains("TRACE"), "not all is logged");
+}
