@@ -134,9 +134,9 @@ impl Settings {
                 folder: args.store.folder,
                 json: args.json,
             })),
-            Command::User(User::Revoke(args)) => {
-                named_user(args, &mut wrong, |folder, name| UserJob::Revoke { folder, name })
-            }
+            Command::User(User::Revoke(args)) => named_user(args, &mut wrong, |folder, name| {
+                UserJob::Revoke { folder, name }
+            }),
             Command::User(User::Password(args)) => named_user(args, &mut wrong, |folder, name| {
                 UserJob::SetPassword { folder, name }
             }),
@@ -144,9 +144,7 @@ impl Settings {
                 user_status(args, &mut wrong, UserStatus::Disabled)
             }
             Command::User(User::Enable(args)) => user_status(args, &mut wrong, UserStatus::Active),
-            Command::User(User::Delete(args)) => {
-                user_status(args, &mut wrong, UserStatus::Deleted)
-            }
+            Command::User(User::Delete(args)) => user_status(args, &mut wrong, UserStatus::Deleted),
         };
         wrong.finish((|| {
             Some(Self {

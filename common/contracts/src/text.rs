@@ -107,18 +107,41 @@ mod tests {
     fn what_is_not_seen_or_turns_what_is_seen_is_no_name() {
         for bad in [
             // Bidirectional controls.
-            "\u{202e}igiul", "a\u{2066}b\u{2069}", "a\u{200f}b", "a\u{61c}b",
+            "\u{202e}igiul",
+            "a\u{2066}b\u{2069}",
+            "a\u{200f}b",
+            "a\u{61c}b",
             // Of no width.
-            "lu\u{200b}igi", "lu\u{200d}igi", "lu\u{200c}igi", "lu\u{2060}igi", "\u{feff}luigi", "lu\u{ad}igi",
+            "lu\u{200b}igi",
+            "lu\u{200d}igi",
+            "lu\u{200c}igi",
+            "lu\u{2060}igi",
+            "\u{feff}luigi",
+            "lu\u{ad}igi",
             // Invisible letters and marks, and a selector that selects nothing.
-            "lu\u{115f}igi", "lu\u{3164}igi", "lu\u{34f}igi", "luigi\u{fe0f}", "1\u{fe0f}", "lu\u{e0100}igi",
+            "lu\u{115f}igi",
+            "lu\u{3164}igi",
+            "lu\u{34f}igi",
+            "luigi\u{fe0f}",
+            "1\u{fe0f}",
+            "lu\u{e0100}igi",
             // Tags, interlinear annotation, C0, DEL and C1.
-            "lu\u{e0069}igi", "a\u{fff9}b", "a\nb", "a\u{7f}b", "a\u{9b}31mb",
+            "lu\u{e0069}igi",
+            "a\u{fff9}b",
+            "a\nb",
+            "a\u{7f}b",
+            "a\u{9b}31mb",
             // Private, unassigned, no character at all, line separators.
-            "a\u{e000}b", "a\u{378}b", "a\u{ffff}b", "a\u{2028}b",
+            "a\u{e000}b",
+            "a\u{378}b",
+            "a\u{ffff}b",
+            "a\u{2028}b",
         ] {
             let said = check_text(bad).unwrap_err();
-            assert!(matches!(said, TextError::Character { .. }), "{bad:?}: {said}");
+            assert!(
+                matches!(said, TextError::Character { .. }),
+                "{bad:?}: {said}"
+            );
             assert!(said.to_string().is_ascii(), "{said}");
         }
         for bad in [" luigi", "luigi ", "\u{3000}luigi", "luigi\u{a0}"] {

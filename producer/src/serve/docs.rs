@@ -76,7 +76,10 @@ fn finish_operation(operation: &mut Operation, names_something: bool) {
     };
     if has_token {
         say("401", "There is no token, or it is not good any more.");
-        say("403", "The user may see it, and has another role than those who may do this.");
+        say(
+            "403",
+            "The user may see it, and has another role than those who may do this.",
+        );
         say(
             "429",
             "The user asks too often, or has too many requests under way.",

@@ -21,7 +21,10 @@ const LOOKS: u32 = 3;
 
 /// Tells what the metrics mean.
 pub(super) fn describe() {
-    describe_counter!(OUTAGES, "Times that the gateway was not quite ready, by reason");
+    describe_counter!(
+        OUTAGES,
+        "Times that the gateway was not quite ready, by reason"
+    );
 }
 
 /// An outage under way.

@@ -113,7 +113,10 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
             print(|out| match status {
                 UserStatus::Active => writeln!(out, "{name} may log in"),
                 UserStatus::Disabled => {
-                    writeln!(out, "{name} may not log in, and has no session any more; {SOON}")
+                    writeln!(
+                        out,
+                        "{name} may not log in, and has no session any more; {SOON}"
+                    )
                 }
                 UserStatus::Deleted => writeln!(
                     out,
@@ -131,7 +134,10 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
             let books = Books::alone(super::open(&folder)?);
             books.obey(&set).await.map_err(failed)?;
             print(|out| {
-                writeln!(out, "{name} has a new password, and no session any more; {SOON}")
+                writeln!(
+                    out,
+                    "{name} has a new password, and no session any more; {SOON}"
+                )
             })
         }
     }

@@ -93,7 +93,14 @@ async fn forty_addresses_that_guess_keep_nobody_from_the_account() {
 async fn refusals_and_outages_are_told_with_name_and_address_and_without_any_secret() {
     // All that there is to log is logged, and the client of the broker is asked for all of it by name.
     let broker = "amqp://shop:s3cret-of-the-broker@127.0.0.1:1/%2f";
-    let arguments = ["--proxy", "127.0.0.1", "--log", "trace,lapin=trace", "--health-addr", "127.0.0.1:0"];
+    let arguments = [
+        "--proxy",
+        "127.0.0.1",
+        "--log",
+        "trace,lapin=trace",
+        "--health-addr",
+        "127.0.0.1:0",
+    ];
     let mut gateway = Gateway::start_with("told", broker, &arguments).await;
     let operator = Client::new(gateway.health_address().await);
     let nobody = gateway.nobody().clone();
@@ -108,24 +115,45 @@ async fn refusals_and_outages_are_told_with_name_and_address_and_without_any_sec
     ada.get("/v1/users").await.is_problem(403, "forbidden");
     let garbled = nobody.with_token("ada.1.2.3");
     let spoofed = [("X-Forwarded-For", "8.8.8.8\u{9b}31m, unknown")];
-    garbled.ask("GET", "/v1/users", &spoofed, None).await.is_problem(401, "unauthorized");
+    garbled
+        .ask("GET", "/v1/users", &spoofed, None)
+        .await
+        .is_problem(401, "unauthorized");
     let restaurant: Value = json!({
         "name": "Da Luigi", "time_zone": "UTC", "opening_hours": [], "capacity": 1,
         "minutes_to_prepare": 1, "menu": [],
     });
-    let configured = root.ask("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant)).await;
+    let configured = root
+        .ask("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
+        .await;
     configured.is_problem(503, "broker_away");
     let password = json!({"password": "a third password", "old_password": PASSWORD});
-    let changed = ada.ask("PUT", "/v1/users/ada/password", &[], Some(&password)).await;
+    let changed = ada
+        .ask("PUT", "/v1/users/ada/password", &[], Some(&password))
+        .await;
     let _ = changed.expect(204);
-    let session = nobody.post("/v1/sessions", &json!({"name": "ada", "password": "a third password"})).await.expect(201);
+    let session = nobody
+        .post(
+            "/v1/sessions",
+            &json!({"name": "ada", "password": "a third password"}),
+        )
+        .await
+        .expect(201);
     let token = session["token"].as_str().unwrap().to_owned();
-    let _ = nobody.with_token(&token).get("/v1/users/ada").await.expect(200);
-    gateway.says("an outage has begun reason=\"the broker is away\"").await;
+    let _ = nobody
+        .with_token(&token)
+        .get("/v1/users/ada")
+        .await
+        .expect(200);
+    gateway
+        .says("an outage has begun reason=\"the broker is away\"")
+        .await;
 
     let metrics = operator.get("/metrics").await.text;
     let counted = |line: &str| {
-        let found = metrics.lines().find_map(|l| l.strip_prefix(line)?.trim().parse::<f64>().ok());
+        let found = metrics
+            .lines()
+            .find_map(|l| l.strip_prefix(line)?.trim().parse::<f64>().ok());
         found.unwrap_or_else(|| panic!("{line} is not in {metrics}"))
     };
     assert!(counted(r#"doorstep_logins_total{outcome="wrong"}"#) >= 1.0);
@@ -140,14 +168,37 @@ async fn refusals_and_outages_are_told_with_name_and_address_and_without_any_sec
     let log = gateway.stop().await;
     let lines = |parts: &[&str]| {
         let refusals = log.lines().filter(|line| line.contains("refused code="));
-        refusals.filter(|line| parts.iter().all(|part| line.contains(part))).count()
+        refusals
+            .filter(|line| parts.iter().all(|part| line.contains(part)))
+            .count()
     };
     // What repeats is told once, and then with its count a while later.
-    assert_eq!(lines(&["code=unauthorized", r#"name="ada""#, "address=198.51.100.7 "]), 1, "{log}");
-    assert_eq!(lines(&["code=forbidden", r#"name="ada""#, "address=127.0.0.1 "]), 1);
+    assert_eq!(
+        lines(&[
+            "code=unauthorized",
+            r#"name="ada""#,
+            "address=198.51.100.7 "
+        ]),
+        1,
+        "{log}"
+    );
+    assert_eq!(
+        lines(&["code=forbidden", r#"name="ada""#, "address=127.0.0.1 "]),
+        1
+    );
     assert_eq!(lines(&["code=broker_away", r#"name="root""#]), 1);
-    assert_eq!(lines(&["code=unauthorized", r#"name="unknown""#, "address=127.0.0.1 "]), 1);
-    assert!(!log.contains("8.8.8.8"), "what the client says is in the log");
+    assert_eq!(
+        lines(&[
+            "code=unauthorized",
+            r#"name="unknown""#,
+            "address=127.0.0.1 "
+        ]),
+        1
+    );
+    assert!(
+        !log.contains("8.8.8.8"),
+        "what the client says is in the log"
+    );
     let hashed = hash.rsplit('$').next().unwrap();
     let signature = token.rsplit('.').next().unwrap();
     for (what, secret) in [
@@ -160,7 +211,10 @@ async fn refusals_and_outages_are_told_with_name_and_address_and_without_any_sec
         ("the key", key.trim()),
         ("the broker's password", "s3cret-of-the-broker"),
     ] {
-        assert!(!secret.is_empty() && !log.contains(secret), "{what} is in the log");
+        assert!(
+            !secret.is_empty() && !log.contains(secret),
+            "{what} is in the log"
+        );
     }
     assert!(log.contains("TRACE"), "not all is logged");
 }

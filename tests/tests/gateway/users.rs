@@ -34,7 +34,10 @@ async fn delete(client: &Client, name: &str) -> doorstep_tests::Answer {
 async fn names(root: &Client, query: &str) -> (Vec<Value>, Value) {
     let page = root.get(&format!("/v1/users{query}")).await.expect(200);
     let users = page["users"].as_array().unwrap().iter();
-    (users.map(|u| u["name"].clone()).collect(), page["next"].clone())
+    (
+        users.map(|u| u["name"].clone()).collect(),
+        page["next"].clone(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,14 +48,34 @@ async fn operators_list_disable_enable_and_delete_users() {
     let root = gateway.log_in(ROOT).await;
 
     // Page by page, and nothing that lets anybody in is told.
-    assert_eq!(names(&root, "?limit=2").await, (vec![json!("ada"), json!("mario")], json!("mario")));
-    assert_eq!(names(&root, "?after=mario").await, (vec![json!("root")], Value::Null));
+    assert_eq!(
+        names(&root, "?limit=2").await,
+        (vec![json!("ada"), json!("mario")], json!("mario"))
+    );
+    assert_eq!(
+        names(&root, "?after=mario").await,
+        (vec![json!("root")], Value::Null)
+    );
     let all = root.get("/v1/users").await;
-    assert!(!all.text.contains("argon2") && !all.text.contains("hash"), "{all:?}");
+    assert!(
+        !all.text.contains("argon2") && !all.text.contains("hash"),
+        "{all:?}"
+    );
     let user = root.get("/v1/users/mario").await.expect(200);
-    assert_eq!((&user["role"], &user["restaurant"], &user["status"]), (&json!("restaurant"), &json!("luigi"), &json!("active")));
-    for wrong in ["?limit=0", "?limit=501", "?limit=x", "?after=A%20a", "?page=2"] {
-        root.get(&format!("/v1/users{wrong}")).await.is_problem(400, "malformed");
+    assert_eq!(
+        (&user["role"], &user["restaurant"], &user["status"]),
+        (&json!("restaurant"), &json!("luigi"), &json!("active"))
+    );
+    for wrong in [
+        "?limit=0",
+        "?limit=501",
+        "?limit=x",
+        "?after=A%20a",
+        "?page=2",
+    ] {
+        root.get(&format!("/v1/users{wrong}"))
+            .await
+            .is_problem(400, "malformed");
     }
 
     // Users see themselves, and change nothing; of others nobody learns anything.
@@ -61,16 +84,24 @@ async fn operators_list_disable_enable_and_delete_users() {
     change(&ada, "ada", true).await.is_problem(403, "forbidden");
     delete(&ada, "ada").await.is_problem(403, "forbidden");
     for name in ["root", "mario", "nobody"] {
-        ada.get(&format!("/v1/users/{name}")).await.is_problem(404, "not_found");
+        ada.get(&format!("/v1/users/{name}"))
+            .await
+            .is_problem(404, "not_found");
         change(&ada, name, true).await.is_problem(404, "not_found");
         delete(&ada, name).await.is_problem(404, "not_found");
     }
 
     // Disabled: no session and no login, and no session of before once enabled.
-    assert_eq!(change(&root, "ada", true).await.expect(200)["status"], "disabled");
+    assert_eq!(
+        change(&root, "ada", true).await.expect(200)["status"],
+        "disabled"
+    );
     is_out(&ada).await;
     assert_eq!(log_in(&gateway, "ada", PASSWORD).await, 401);
-    assert_eq!(change(&root, "ada", false).await.expect(200)["status"], "active");
+    assert_eq!(
+        change(&root, "ada", false).await.expect(200)["status"],
+        "active"
+    );
     is_out(&ada).await;
     let ada = gateway.log_in("ada").await;
 
@@ -81,20 +112,33 @@ async fn operators_list_disable_enable_and_delete_users() {
     is_out(&ada).await;
     assert_eq!(log_in(&gateway, "ada", PASSWORD).await, 401);
     let again = json!({"name": "ada", "role": "customer", "password": PASSWORD});
-    root.post("/v1/users", &again).await.is_problem(409, "name_retired");
-    change(&root, "ada", false).await.is_problem(409, "user_deleted");
-    assert_eq!(root.get("/v1/users/ada").await.expect(200)["status"], "deleted");
+    root.post("/v1/users", &again)
+        .await
+        .is_problem(409, "name_retired");
+    change(&root, "ada", false)
+        .await
+        .is_problem(409, "user_deleted");
+    assert_eq!(
+        root.get("/v1/users/ada").await.expect(200)["status"],
+        "deleted"
+    );
     assert_eq!(gateway.password_hash("ada").await, "");
-    change(&root, "nobody", true).await.is_problem(404, "unknown_user");
+    change(&root, "nobody", true)
+        .await
+        .is_problem(404, "unknown_user");
     let _ = mario.get("/v1/users/mario").await.expect(200);
 
     // The last operator stays, by whatever way it is tried.
-    change(&root, ROOT, true).await.is_problem(409, "last_operator");
+    change(&root, ROOT, true)
+        .await
+        .is_problem(409, "last_operator");
     delete(&root, ROOT).await.is_problem(409, "last_operator");
     let ben = gateway.user("ben", "operator").await;
     let _ = delete(&root, ROOT).await.expect(204);
     is_out(&root).await;
-    change(&ben, "ben", true).await.is_problem(409, "last_operator");
+    change(&ben, "ben", true)
+        .await
+        .is_problem(409, "last_operator");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,26 +150,48 @@ async fn a_new_password_needs_the_old_one_and_ends_all_sessions() {
         let path = format!("/v1/users/{name}/password");
         client.ask("PUT", &path, &[], Some(&body)).await
     };
-    set(&ada, ROOT, json!({"password": ANOTHER})).await.is_problem(404, "not_found");
-    set(&ada, "ada", json!({"password": ANOTHER})).await.is_problem(422, "old_password_missing");
+    set(&ada, ROOT, json!({"password": ANOTHER}))
+        .await
+        .is_problem(404, "not_found");
+    set(&ada, "ada", json!({"password": ANOTHER}))
+        .await
+        .is_problem(422, "old_password_missing");
     // Operators need their own old one, too: a session that was left open must not become an account that is taken over.
-    set(&root, ROOT, json!({"password": ANOTHER})).await.is_problem(422, "old_password_missing");
-    let _ = set(&ada, "ada", json!({"password": ANOTHER, "old_password": PASSWORD})).await.expect(204);
+    set(&root, ROOT, json!({"password": ANOTHER}))
+        .await
+        .is_problem(422, "old_password_missing");
+    let _ = set(
+        &ada,
+        "ada",
+        json!({"password": ANOTHER, "old_password": PASSWORD}),
+    )
+    .await
+    .expect(204);
     is_out(&ada).await;
     assert_eq!(log_in(&gateway, "ada", PASSWORD).await, 401);
     assert_eq!(log_in(&gateway, "ada", ANOTHER).await, 201);
-    let _ = set(&root, "ada", json!({"password": PASSWORD})).await.expect(204);
+    let _ = set(&root, "ada", json!({"password": PASSWORD}))
+        .await
+        .expect(204);
     let ada = gateway.log_in("ada").await;
     // A session does not find the old one out.
     let wrong = json!({"password": ANOTHER, "old_password": "incorrect horse"});
-    set(&ada, "ada", wrong.clone()).await.is_problem(403, "wrong_password");
+    set(&ada, "ada", wrong.clone())
+        .await
+        .is_problem(403, "wrong_password");
     let refused = wait_for("guesses are limited", SOON, async || {
         let answer = set(&ada, "ada", wrong.clone()).await;
-        if answer.status == 429 { Ok(answer) } else { Err(answer) }
+        if answer.status == 429 {
+            Ok(answer)
+        } else {
+            Err(answer)
+        }
     })
     .await;
     assert!(refused.text.contains("old passwords"), "{refused:?}");
-    set(&root, "nobody", json!({"password": PASSWORD})).await.is_problem(404, "unknown_user");
+    set(&root, "nobody", json!({"password": PASSWORD}))
+        .await
+        .is_problem(404, "unknown_user");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,11 +201,18 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
     let run = async |words: &[&str]| -> Ended {
         let program = Program::producer(&[&["user"], words].concat());
         let program = program.store(&gateway.scratch.join("store"));
-        program.input(format!("{ANOTHER}\n")).run(&gateway.scratch, SOON).await
+        program
+            .input(format!("{ANOTHER}\n"))
+            .run(&gateway.scratch, SOON)
+            .await
     };
     let listed = run(&["list"]).await;
     assert_eq!(listed.code, Some(0), "{}", listed.stderr);
-    let lines: Vec<Vec<&str>> = listed.stdout.lines().map(|l| l.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> = listed
+        .stdout
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
     assert_eq!(lines.len(), 2, "{}", listed.stdout);
     assert_eq!(lines[0][..3], ["ada", "customer", "active"]);
     assert_eq!(lines[1][..3], ["root", "operator", "active"]);
@@ -147,7 +220,11 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
     assert_eq!(run(&["password", "ada"]).await.code, Some(0));
     wait_for("the running gateway hears of it", SOON, async || {
         let answer = ada.get("/v1/users/ada").await;
-        if answer.status == 401 { Ok(()) } else { Err(answer) }
+        if answer.status == 401 {
+            Ok(())
+        } else {
+            Err(answer)
+        }
     })
     .await;
     // The new one is good at once, and the old one is not.
@@ -161,7 +238,10 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
     assert_eq!(log_in(&gateway, "ada", ANOTHER).await, 401);
     let listed = run(&["list", "--json"]).await;
     let first: Value = serde_json::from_str(listed.stdout.lines().next().unwrap()).unwrap();
-    assert_eq!((&first["name"], &first["status"]), (&json!("ada"), &json!("deleted")));
+    assert_eq!(
+        (&first["name"], &first["status"]),
+        (&json!("ada"), &json!("deleted"))
+    );
 
     for (words, said) in [
         (["add", "ada", "--role=customer"], "was deleted"),
@@ -171,7 +251,11 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
     ] {
         let refused = run(&words).await;
         assert_eq!(refused.code, Some(3), "{words:?}: {}", refused.stderr);
-        assert!(refused.stderr.contains(said), "{words:?}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains(said),
+            "{words:?}: {}",
+            refused.stderr
+        );
     }
     // Where there is no store, a list makes none.
     let nowhere = run(&["list", "--store=elsewhere"]).await;
@@ -187,9 +271,8 @@ async fn who_may_not_do_something_hears_so_before_a_body_is_read() {
     let mario = gateway.user("mario", "restaurant").await;
     let root = gateway.log_in(ROOT).await;
     // Neither JSON nor told to be; and one that never comes.
-    let broken = async |client: &Client, method: &str, path: &str| {
-        client.raw(method, path, &[], b"{").await
-    };
+    let broken =
+        async |client: &Client, method: &str, path: &str| client.raw(method, path, &[], b"{").await;
     for (client, method, path) in [
         (&ada, "PUT", "/v1/restaurants/luigi"),
         (&bea, "PUT", "/v1/restaurants/luigi"),
@@ -202,7 +285,9 @@ async fn who_may_not_do_something_hears_so_before_a_body_is_read() {
         (&ada, "POST", "/v1/positions"),
         (&root, "POST", "/v1/positions"),
     ] {
-        broken(client, method, path).await.is_problem(403, "forbidden");
+        broken(client, method, path)
+            .await
+            .is_problem(403, "forbidden");
     }
     // What they may not even see is not there.
     for (client, method, path) in [
@@ -212,11 +297,17 @@ async fn who_may_not_do_something_hears_so_before_a_body_is_read() {
         (&mario, "POST", "/v1/deliveries/unheard-of/assignment"),
         (&bea, "POST", "/v1/orders/unheard-of/cancellation"),
     ] {
-        broken(client, method, path).await.is_problem(404, "not_found");
+        broken(client, method, path)
+            .await
+            .is_problem(404, "not_found");
     }
-    broken(&root, "POST", "/v1/users").await.is_problem(415, "unsupported_media_type");
+    broken(&root, "POST", "/v1/users")
+        .await
+        .is_problem(415, "unsupported_media_type");
     let json = [("Content-Type", "application/json")];
-    root.raw("POST", "/v1/users", &json, b"{").await.is_problem(400, "malformed");
+    root.raw("POST", "/v1/users", &json, b"{")
+        .await
+        .is_problem(400, "malformed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,22 +322,47 @@ async fn names_that_cannot_be_told_apart_by_eye_are_refused() {
         })
     };
     let put = async |path: &str, body: Value| root.ask("PUT", path, &[], Some(&body)).await;
-    for bad in ["Da\u{200b}Luigi", "\u{202e}igiuL aD", "Da Luigi ", "Da Luigi\u{2069}", "Caffe\u{301}", "a\u{e000}", "\u{3164}"] {
-        for body in [restaurant(bad, "S", "D"), restaurant("N", bad, "D"), restaurant("N", "S", bad)] {
+    for bad in [
+        "Da\u{200b}Luigi",
+        "\u{202e}igiuL aD",
+        "Da Luigi ",
+        "Da Luigi\u{2069}",
+        "Caffe\u{301}",
+        "a\u{e000}",
+        "\u{3164}",
+    ] {
+        for body in [
+            restaurant(bad, "S", "D"),
+            restaurant("N", bad, "D"),
+            restaurant("N", "S", bad),
+        ] {
             let refused = put("/v1/restaurants/luigi", body).await;
             refused.is_problem(422, "invalid");
             assert!(refused.text.is_ascii(), "{refused:?}");
         }
-        let user = json!({"name": "mario", "role": "restaurant", "restaurant": bad, "password": PASSWORD});
-        root.post("/v1/users", &user).await.is_problem(422, "invalid");
+        let user =
+            json!({"name": "mario", "role": "restaurant", "restaurant": bad, "password": PASSWORD});
+        root.post("/v1/users", &user)
+            .await
+            .is_problem(422, "invalid");
         let order = json!({"restaurant": "luigi", "method": "card/visa", "country": bad, "lines": [{"sku": "S", "quantity": 1}]});
         let key = [("Idempotency-Key", "k")];
-        ada.ask("POST", "/v1/orders", &key, Some(&order)).await.is_problem(422, "invalid");
+        ada.ask("POST", "/v1/orders", &key, Some(&order))
+            .await
+            .is_problem(422, "invalid");
     }
     let hidden = put("/v1/restaurants/lu%E2%80%8Bigi", restaurant("N", "S", "D")).await;
     hidden.is_problem(422, "invalid");
     assert!(hidden.text.contains("U+200B"), "{hidden:?}");
-    let accepted = put("/v1/restaurants/luigi", restaurant("Caff\u{e9} \u{1f336}\u{fe0f}", "S", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}")).await;
+    let accepted = put(
+        "/v1/restaurants/luigi",
+        restaurant(
+            "Caff\u{e9} \u{1f336}\u{fe0f}",
+            "S",
+            "\u{5e9}\u{5dc}\u{5d5}\u{5dd}",
+        ),
+    )
+    .await;
     // Its form is right, and there is nobody to tell.
     assert_eq!(accepted.status, 503, "{accepted:?}");
 }
@@ -266,8 +382,16 @@ async fn answers_are_kept_by_no_cache_and_taken_for_nothing_else() {
         nobody.get("/livez").await,
         nobody.ask("PUT", "/v1/sessions", &[], None).await,
     ] {
-        assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
-        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+        assert_eq!(
+            answer.header("cache-control"),
+            Some("no-store"),
+            "{answer:?}"
+        );
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{answer:?}"
+        );
     }
     let described = nobody.get("/openapi.json").await;
     assert_eq!(described.header("cache-control"), None);

@@ -114,9 +114,7 @@ impl Passwords {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let busy = || Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN);
-        let place = Arc::clone(places)
-            .try_acquire_owned()
-            .map_err(|_| busy())?;
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| busy())?;
         let turn = Arc::clone(&self.turns)
             .acquire_owned()
             .await
@@ -165,10 +163,7 @@ mod tests {
         assert!(hash.starts_with("$argon2id$"), "{hash}");
         let verify = async |typed: &str, hash: Option<&str>| {
             let hash = hash.map(str::to_owned);
-            passwords
-                .verify(password(typed), hash, true)
-                .await
-                .unwrap()
+            passwords.verify(password(typed), hash, true).await.unwrap()
         };
         assert!(verify("correct horse", Some(&hash)).await);
         assert!(!verify("correct house", Some(&hash)).await);

@@ -11,11 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{
-    Extension,
-    extract::FromRequestParts,
-    http::request::Parts,
-};
+use axum::{Extension, extract::FromRequestParts, http::request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{known_networks::KnownNetworks, name_queue::NameQueues};
@@ -266,7 +262,10 @@ mod tests {
         let start = Instant::now();
         let ada: UserName = "ada".parse().unwrap();
         let home = address(1);
-        strangers.try_name(&ada, home, start).unwrap().was_right(start);
+        strangers
+            .try_name(&ada, home, start)
+            .unwrap()
+            .was_right(start);
         let mut guessed = 0;
         // The user comes from a new place every two minutes, and comes again when told to.
         let mut away = (address(2), start + Duration::from_secs(60));

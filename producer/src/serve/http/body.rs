@@ -7,8 +7,8 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use doorstep_contracts::check_text;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
@@ -249,7 +249,15 @@ mod tests {
         let longest = "\u{1f355}".repeat(SHORT);
         assert_eq!(read(&longest).unwrap(), longest);
         assert!(read(&"x".repeat(SHORT + 1)).is_err());
-        for bad in ["", "a\nb", "\u{7f}", "a\u{200b}b", "\u{202e}a", " a", "e\u{301}"] {
+        for bad in [
+            "",
+            "a\nb",
+            "\u{7f}",
+            "a\u{200b}b",
+            "\u{202e}a",
+            " a",
+            "e\u{301}",
+        ] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
     }

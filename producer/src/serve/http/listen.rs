@@ -63,9 +63,7 @@ pub(crate) fn site(address: IpAddr) -> IpAddr {
 fn prefix(address: IpAddr, bits: u32) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> bits)).into()
-        }
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> bits)).into(),
     }
 }
 
@@ -241,7 +239,14 @@ mod tests {
         let stopped = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(serve(listener, router, bounds, stopped, SOON, RefusalLog::new()));
+        let task = tokio::spawn(serve(
+            listener,
+            router,
+            bounds,
+            stopped,
+            SOON,
+            RefusalLog::new(),
+        ));
         Server {
             address,
             stop,

@@ -67,7 +67,10 @@ mod tests {
         assert_eq!(origin("192.0.2.1", &lines), "192.0.2.7");
         assert_eq!(origin("::ffff:192.0.2.1", &lines), "192.0.2.7");
         assert_eq!(origin("192.0.2.2", &lines), "192.0.2.2");
-        assert_eq!(origin("192.0.2.1", &[("forwarded", "for=192.0.2.7")]), "192.0.2.1");
+        assert_eq!(
+            origin("192.0.2.1", &[("forwarded", "for=192.0.2.7")]),
+            "192.0.2.1"
+        );
     }
 
     #[test]

@@ -407,10 +407,16 @@ fn a_disabled_user_has_no_session_and_may_be_enabled_again() {
     assert_eq!(world.user("ada").generation, before.generation + 1);
     world.obey(&set("ada", UserStatus::Active, None)).unwrap();
     let after = world.user("ada");
-    assert_eq!((after.status, &after.hash), (UserStatus::Active, &before.hash));
+    assert_eq!(
+        (after.status, &after.hash),
+        (UserStatus::Active, &before.hash)
+    );
     // No token of before is good again.
     assert_eq!(after.generation, before.generation + 1);
-    refused_as(world.obey(&set("bob", UserStatus::Disabled, None)), "unknown_user");
+    refused_as(
+        world.obey(&set("bob", UserStatus::Disabled, None)),
+        "unknown_user",
+    );
 }
 
 #[test]
@@ -423,7 +429,10 @@ fn a_deleted_name_is_never_given_again_and_nothing_is_left_of_its_password() {
     let kept = serde_json::to_string(&Entry::User(world.user("ada").clone())).unwrap();
     assert!(!kept.contains("hash of ada"), "{kept}");
     refused_as(world.obey(&add("ada", Standing::Customer)), "name_retired");
-    refused_as(world.obey(&set("ada", UserStatus::Active, None)), "user_deleted");
+    refused_as(
+        world.obey(&set("ada", UserStatus::Active, None)),
+        "user_deleted",
+    );
     refused_as(world.obey(&password("ada", None)), "user_deleted");
 }
 
@@ -441,7 +450,10 @@ fn a_new_password_ends_sessions_and_replaces_the_one_that_was_meant() {
     world.obey(&add("ada", Standing::Customer)).unwrap();
     world.obey(&password("ada", Some("hash of ada"))).unwrap();
     assert_eq!(world.user("ada").generation, 2);
-    refused_as(world.obey(&password("ada", Some("hash of ada"))), "password_changed");
+    refused_as(
+        world.obey(&password("ada", Some("hash of ada"))),
+        "password_changed",
+    );
     world.obey(&password("ada", None)).unwrap();
     assert_eq!(world.user("ada").generation, 3);
 }
@@ -460,7 +472,9 @@ fn the_last_operator_stays_whoever_is_named_as_the_other_one() {
         let asked = set("root", UserStatus::Deleted, other);
         refused_as(world.obey(&asked), "last_operator");
     }
-    world.obey(&set("ben", UserStatus::Disabled, Some("root"))).unwrap();
+    world
+        .obey(&set("ben", UserStatus::Disabled, Some("root")))
+        .unwrap();
     // At the same moment: each of them meant that the other one stays.
     let asked = set("root", UserStatus::Disabled, Some("ben"));
     refused_as(world.obey(&asked), "last_operator");
