@@ -254,7 +254,7 @@ fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
 }
 
 fn restaurant(text: &str) -> Result<RestaurantId, String> {
-    check_text(text).map_err(|e| format!("{text:?}: {e}"))?;
+    check_text(text).map_err(|e| e.to_string())?;
     RestaurantId::new(text).map_err(|e| e.to_string())
 }
 

@@ -104,7 +104,7 @@ impl RequestContract for ConfigureRestaurant {
 }
 
 fn presentable(what: &str, text: &str) -> Result<(), String> {
-    check_text(text).map_err(|e| format!("{what} {text:?}: {e}"))
+    check_text(text).map_err(|e| format!("{what}: {e}"))
 }
 
 /// `restaurant.quote.v1`: what would this cost, if it were ordered now?

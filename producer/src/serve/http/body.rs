@@ -121,7 +121,8 @@ pub(crate) fn is_short(text: &str) -> Result<(), String> {
 /// It is longer, or holds such a character.
 pub(crate) fn is_presentable(text: &str) -> Result<(), String> {
     is_short(text)?;
-    check_text(text).map_err(|e| format!("{text:?}: {e}"))
+    // Not repeated, since it may hold what nobody can see.
+    check_text(text).map_err(|e| e.to_string())
 }
 
 /// Reads a new name or text for people, see [`is_presentable`].
