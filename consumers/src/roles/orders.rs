@@ -173,10 +173,7 @@ impl Role for Orders {
             (Fact::Outcome(outcome), Some(Invoice::Order(order))) => order
                 .go_on(outcome, at)
                 .map_err(|why| Refusal::Never(format!("{subject} {why}")))?,
-            (Fact::Paid(paid), Some(Invoice::Order(order))) => {
-                order.payment = Some(paid.status);
-                order.note(paid.what, at, Some(paid.detail.clone()));
-            }
+            (Fact::Paid(paid), Some(Invoice::Order(order))) => order.take_payment(paid, at),
             (Fact::Placed(_) | Fact::Returned(_), Some(Invoice::Order(order))) => {
                 let at = order.placed_at;
                 return Err(Refusal::Never(format!(
@@ -335,6 +332,18 @@ impl Order {
         self.status = status;
         self.note(what, at, Some(detail));
         Ok(())
+    }
+
+    /// Takes what has become of the payment. The same told again, by whatever stream, changes nothing: an order is paid for once.
+    fn take_payment(&mut self, paid: &Paid, at: Timestamp) {
+        let is_same = |entry: &HistoryEntry| {
+            entry.what == paid.what && entry.detail.as_ref() == Some(&paid.detail)
+        };
+        if self.history.iter().any(is_same) {
+            return;
+        }
+        self.payment = Some(paid.status);
+        self.note(paid.what, at, Some(paid.detail.clone()));
     }
 
     /// The first entry of every history.

@@ -2,9 +2,12 @@
 //!
 //! A delivery is assigned, picked up and delivered, in this order; positions may come at any time after the assignment. That order is
 //! the stream's: the times in the events are those of people's and couriers' clocks, which are kept as they are and compared with
-//! nothing but each other. A fix may be older than the assignment, or than the fix before it.
+//! nothing but each other, but for fixes from well ahead of now, which are counted and never the last one. A fix may be older than the
+//! assignment, or than the fix before it.
 //!
 //! What comes before the assignment is refused for good: it could only be cured by a later event of its own stream.
+
+use std::time::Duration;
 
 use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
@@ -19,6 +22,10 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 use super::not_handled;
+
+/// How far ahead of the time of its commit a fix may be dated to become the last one. Clocks of couriers differ by less; a fix beyond it would
+/// hide every later one until its time has come.
+const MAX_AHEAD: Duration = Duration::from_mins(10);
 
 /// The role.
 pub(crate) struct Tracking;
@@ -98,7 +105,7 @@ impl Role for Tracking {
         states: &mut States<Delivery>,
         event: &Event,
         fact: &Fact,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Effects, Refusal> {
         let subject = &event.subject;
         let refuse = |why: String| Err(Refusal::Never(format!("{subject} {why}")));
@@ -116,7 +123,7 @@ impl Role for Tracking {
                     event.kind
                 ));
             }
-            (Fact::Position(fact), Some(delivery)) => delivery.record(fact),
+            (Fact::Position(fact), Some(delivery)) => delivery.record(fact, now),
             (Fact::PickedUp(fact), Some(delivery)) => match delivery.picked_up_at {
                 None => {
                     delivery.status = DeliveryStatus::PickedUp;
@@ -197,17 +204,17 @@ impl Delivery {
         }
     }
 
-    /// Counts a fix, and keeps it if none has a later time: of two at one moment, the one told last.
-    fn record(&mut self, fact: &DeliveryPositionRecorded) {
+    /// Counts a fix, and keeps it if none has a later time: of two at one moment, the one told last. One that is dated well ahead of now is
+    /// not kept, and gives way to any other where it was kept before.
+    fn record(&mut self, fact: &DeliveryPositionRecorded, now: Timestamp) {
         let DeliveryPositionRecorded {
             position,
             recorded_at,
         } = *fact;
         self.fixes += 1;
-        if self
-            .last_fix
-            .is_none_or(|last| last.recorded_at <= recorded_at)
-        {
+        let latest = now.checked_add(MAX_AHEAD).unwrap_or(Timestamp::MAX);
+        let is_later = |last: Fix| last.recorded_at <= recorded_at || last.recorded_at > latest;
+        if recorded_at <= latest && self.last_fix.is_none_or(is_later) {
             self.last_fix = Some(Fix {
                 position,
                 recorded_at,
@@ -219,7 +226,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles::testing::{Bench, applied, event, exported, refused};
+    use crate::roles::testing::{Bench, applied, event, exported, refused, ten};
 
     const KEY: &str = "delivery/3781637";
 
@@ -294,6 +301,29 @@ mod tests {
         assert_eq!((delivery.fixes, fix.position.longitude()), (2, 106.5));
         let delivery = seen(delivery, "00:50", 106.6);
         assert_eq!(delivery.last_fix.unwrap().position.longitude(), 106.6);
+    }
+
+    #[test]
+    fn a_fix_from_well_ahead_of_now_hides_no_other() {
+        let fix = |time: &str, longitude| DeliveryPositionRecorded {
+            position: Position::new(longitude, 29.5).unwrap(),
+            recorded_at: time.parse().unwrap(),
+        };
+        let mut delivery = assigned();
+        delivery.record(&fix("2046-07-16T00:00:00Z", 1.0), ten());
+        assert_eq!((delivery.fixes, delivery.last_fix), (1, None));
+        // Within what clocks differ it counts.
+        let soon = ten() + MAX_AHEAD;
+        delivery.record(&fix(&soon.to_string(), 2.0), ten());
+        assert_eq!(delivery.last_fix.unwrap().position.longitude(), 2.0);
+        // One that was kept before gives way, also to an earlier one.
+        delivery.last_fix = Some(Fix {
+            recorded_at: "2046-07-16T00:00:00Z".parse().unwrap(),
+            ..delivery.last_fix.unwrap()
+        });
+        delivery.record(&fix("2026-11-23T09:59:00Z", 3.0), ten());
+        assert_eq!(delivery.last_fix.unwrap().position.longitude(), 3.0);
+        assert_eq!(delivery.fixes, 3);
     }
 
     #[test]

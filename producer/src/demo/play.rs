@@ -12,6 +12,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// Orders that are placed in a minute.
 const ORDERS_A_MINUTE: i64 = 20;
+/// For how many minutes after the last order deliveries go on, at most.
+const LAST_DELIVERY_MINUTES: i64 = 2;
 /// Different things that the shop sells.
 const SKUS: u32 = 40;
 /// One event in so many is sent twice.
@@ -52,7 +54,7 @@ impl Play {
         minutes: u32,
     ) -> Result<Self, Mistake> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut shop = Shop::new(source, start);
+        let mut shop = Shop::new(source, start, minutes);
         let seconds = f64::from(minutes) * 60.0;
         for number in 1..=i64::from(minutes) * ORDERS_A_MINUTE {
             let at = rng.random_range(0.0..seconds);
@@ -75,6 +77,8 @@ impl Play {
 struct Shop<'a> {
     source: &'a Source,
     start: Timestamp,
+    /// The shop's first moment.
+    opening: Timestamp,
     facts: Vec<(f64, Subject, Fact)>,
 }
 
@@ -88,17 +92,20 @@ enum Fact {
 }
 
 impl<'a> Shop<'a> {
-    fn new(source: &'a Source, start: Timestamp) -> Self {
+    fn new(source: &'a Source, start: Timestamp, minutes: u32) -> Self {
+        // The shop's clock runs ahead of ours; all of it has been before the play, since nobody is anywhere in the future.
+        let length = SignedDuration::from_mins(i64::from(minutes) + LAST_DELIVERY_MINUTES);
         Self {
             source,
             start,
+            opening: start.checked_sub(length).unwrap_or(start),
             facts: Vec::new(),
         }
     }
 
     fn time(&self, at: f64) -> Timestamp {
         let millis = SignedDuration::from_millis((at * 1000.0) as i64);
-        self.start.checked_add(millis).unwrap_or(self.start)
+        self.opening.checked_add(millis).unwrap_or(self.opening)
     }
 
     fn add(&mut self, at: f64, subject: &str, fact: Fact) -> Result<(), Mistake> {

@@ -155,6 +155,33 @@ fn the_history_of_an_order_is_told_from_its_placing() {
 }
 
 #[test]
+fn a_payment_that_is_told_twice_is_one_entry() {
+    let mut bench = Bench::new(Orders);
+    let [placed, ..] = order_events();
+    let [authorized, captured, refunded] = payment_events();
+    for event in [
+        &placed,
+        &authorized,
+        &captured,
+        &captured,
+        &refunded,
+        &captured,
+    ] {
+        bench.give(event).unwrap();
+    }
+    let view = view(&bench);
+    assert_eq!(view.payment, Some(PaymentStatus::Refunded));
+    let told: Vec<HistoryKind> = view.history.iter().map(|entry| entry.what).collect();
+    let expected = [
+        HistoryKind::Placed,
+        HistoryKind::PaymentAuthorized,
+        HistoryKind::PaymentCaptured,
+        HistoryKind::PaymentRefunded,
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn a_payment_waits_for_its_order() {
     let mut bench = Bench::new(Orders);
     let [authorized, ..] = payment_events();
@@ -230,8 +257,9 @@ fn only_the_end_of_a_long_history_is_kept_and_its_numbers_go_on() {
     let mut bench = Bench::new(Orders);
     let [placed, ..] = order_events();
     bench.give(&placed).unwrap();
-    let [_, captured, _] = payment_events();
-    for _ in 0..MOST_HISTORY + 7 {
+    for n in 1..=MOST_HISTORY + 7 {
+        let amount = n.to_string().parse().unwrap();
+        let captured = event("payment/536365", 1, &PaymentCaptured { amount });
         bench.give(&captured).unwrap();
     }
     let history = view(&bench).history;
