@@ -3,6 +3,7 @@
 //! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
 
 pub(crate) mod dead;
+pub(crate) mod store;
 pub(crate) mod topology;
 
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 use doorstep_program::args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs};
 use doorstep_runtime::Limits;
 
-use self::{dead::Dead, topology::TopologyCommand};
+use self::{dead::Dead, store::StoreCommand, topology::TopologyCommand};
 use crate::{exit_codes::EXIT_CODES, roles};
 
 /// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of those who look after them.
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     /// A role takes events from its queue, applies each once and in order, and keeps its state in its store. SIGTERM or Ctrl-C lets it
     /// finish what it has begun; a second one ends it at once. Either way nothing is lost: what was not settled comes again and is
     /// recognised. Once running, a role survives everything that can pass: broker restarts, cut networks, a full disk.
+    ///
+    /// A role's queues belong to the store that first consumed from them. Any other store is refused with exit code 78, such as one that
+    /// another folder has begun; `consumers store take-over` gives them to it.
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),
 
@@ -67,6 +71,10 @@ pub(crate) enum Command {
     /// Look at, edit, replay and skip dead letters: what was refused for good, and the streams that it blocks.
     #[command(subcommand, after_help = EXIT_CODES)]
     Dead(Dead),
+
+    /// Look after the store of a role: whose queues it has.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Store(StoreCommand),
 
     /// Show what Doorstep declares, how the broker differs, and what users must be allowed to do.
     #[command(subcommand, after_help = EXIT_CODES)]
@@ -162,6 +170,11 @@ pub(crate) struct RunArgs {
         default_value_t = Limits::default().held.rows.to_string()
     )]
     pub(crate) max_held: String,
+
+    /// Consume also where the broker does not let this user record which store a role's queues belong to. Nothing then keeps another
+    /// store, such as one in another folder, from taking the role's events.
+    #[arg(long, env = "DOORSTEP_WITHOUT_OWNER_RECORD")]
+    pub(crate) without_owner_record: bool,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,

@@ -18,4 +18,5 @@ Exit codes:
   73   the store cannot be created or opened
   74   reading or writing a store or file failed
   75   too busy just now, try again
+  78   `run`: a role's queue belongs to another store, and nothing is consumed from it; `store take-over`: it is in use
   130  interrupted before all was done, or ended at once by a second SIGINT or SIGTERM";

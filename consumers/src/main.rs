@@ -18,7 +18,7 @@ use doorstep_program::{Failure, start};
 
 use crate::{
     cli::Cli,
-    commands::{dead, export, health as health_command, run, show, status, topology},
+    commands::{dead, export, health as health_command, run, show, status, store, topology},
     settings::{Job, Settings},
 };
 
@@ -56,6 +56,7 @@ async fn work(job: Job) -> Result<(), Failure> {
         Job::Show { place, key, form } => show::show(&place, &key, form).await,
         Job::Export { place, output } => export::export(&place, output).await,
         Job::Dead(job) => dead::work(*job).await,
+        Job::Store(job) => store::work(job).await,
         Job::TopologyShow { namespace, form } => topology::show(&namespace, form),
         Job::TopologyDefinitions { namespace, vhost } => topology::definitions(&namespace, &vhost),
         Job::TopologyVerify {

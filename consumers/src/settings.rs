@@ -1,6 +1,7 @@
 //! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
 
 pub(crate) mod dead;
+mod store;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,6 +17,7 @@ use doorstep_runtime::Limits;
 use doorstep_telemetry::health::Question;
 
 use self::dead::DeadJob;
+pub(crate) use self::store::StoreJob;
 use crate::{
     cli::{Cli, Command, RunArgs, topology::TopologyCommand},
     commands::topology::Asked,
@@ -74,6 +76,8 @@ pub(crate) enum Job {
     },
     /// Look after dead letters.
     Dead(Box<DeadJob>),
+    /// Look after a store.
+    Store(StoreJob),
     /// Show what is declared.
     TopologyShow {
         /// Under which names.
@@ -119,6 +123,8 @@ pub(crate) struct RunJob {
     pub(crate) limits: Limits,
     /// How long a stop may take.
     pub(crate) grace: Duration,
+    /// Whether the owner of the queues has to be recorded at the broker.
+    pub(crate) requires_owner_record: bool,
     /// How long nothing may happen before the program stops by itself.
     pub(crate) until_idle: Option<Duration>,
     /// Where to answer for how it is, if anywhere.
@@ -211,6 +217,7 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
             output: args.output,
         }),
         Command::Dead(command) => dead::dead(command, wrong).map(|job| Job::Dead(Box::new(job))),
+        Command::Store(command) => store::store(command, wrong).map(Job::Store),
         Command::Topology(command) => topology(command, wrong),
     }
 }
@@ -294,6 +301,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
             ..Limits::default()
         },
         grace: grace?,
+        requires_owner_record: !args.without_owner_record,
         until_idle: until_idle?,
         health: health?,
     })))

@@ -293,6 +293,7 @@ fn run_settings_of(broker: BrokerSettings, topology: Topology) -> RunSettings {
         limits: Limits::default(),
         process: SharedProcess::default(),
         grace: GRACE,
+        requires_owner_record: true,
     }
 }
 

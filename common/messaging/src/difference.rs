@@ -17,8 +17,8 @@ pub(crate) enum Told {
     NotSet,
     /// A value, with the broker's name for its type where it tells that.
     Value { text: String, kind: Option<String> },
-    /// There is one, which the broker has cut off: its answers have 255 bytes at most.
-    CutOff,
+    /// There is one, of which the broker has cut off all but this: its answers have 255 bytes at most.
+    CutOff(String),
 }
 
 impl Difference {
@@ -27,9 +27,9 @@ impl Difference {
         let (_, rest) = text.split_once("inequivalent arg '")?;
         let (argument, rest) = rest.split_once('\'')?;
         let (wanted, there) = match rest.split_once("received ") {
-            None => (Told::CutOff, Told::CutOff),
+            None => (Told::nothing(), Told::nothing()),
             Some((_, values)) => match values.split_once(" but current is ") {
-                None => (Told::CutOff, Told::CutOff),
+                None => (Told::nothing(), Told::nothing()),
                 Some((received, current)) => (Told::read(received), Told::read(current)),
             },
         };
@@ -58,8 +58,18 @@ impl Told {
         };
         match whole(text) {
             Some((text, kind)) => Self::Value { text, kind },
-            None => Self::CutOff,
+            None => Self::cut_off(text),
         }
+    }
+
+    fn nothing() -> Self {
+        Self::CutOff(String::new())
+    }
+
+    fn cut_off(text: &str) -> Self {
+        let text = text.strip_suffix("...").unwrap_or(text);
+        let text = text.strip_prefix("the value ").unwrap_or(text);
+        Self::CutOff(text.strip_prefix('\'').unwrap_or_default().to_owned())
     }
 }
 
@@ -67,7 +77,7 @@ impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSet => f.write_str("not set"),
-            Self::CutOff => f.write_str("something else"),
+            Self::CutOff(_) => f.write_str("something else"),
             Self::Value { text, .. } if text.is_empty() => f.write_str("empty"),
             Self::Value { text, .. } => f.write_str(text),
         }
@@ -103,12 +113,19 @@ mod tests {
 
     #[test]
     fn a_value_that_was_cut_off_is_not_taken_for_the_value() {
-        for cut in ["the value 'dead.or", "the value 'a' of ty", "'quo", "no"] {
+        for (cut, visible) in [
+            ("the value 'dead.or...", "dead.or"),
+            ("the value 'a' of ty", "a' of ty"),
+            ("'quo...", "quo"),
+            ("'...", ""),
+            ("no", ""),
+        ] {
             let text =
                 format!("inequivalent arg 'a' for queue 'q': received none but current is {cut}");
-            assert_eq!(Difference::read(&text).unwrap().there, Told::CutOff);
+            let there = Difference::read(&text).unwrap().there;
+            assert_eq!(there, Told::CutOff(visible.to_owned()));
         }
         let text = "inequivalent arg 'a' for queue 'q': received the val";
-        assert_eq!(Difference::read(text).unwrap().there, Told::CutOff);
+        assert_eq!(Difference::read(text).unwrap().there, Told::nothing());
     }
 }

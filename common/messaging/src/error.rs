@@ -22,6 +22,8 @@ pub enum ConnectErrorKind {
     Mismatch,
     /// The broker lacks a plugin.
     Plugin,
+    /// The role's queues belong to another store.
+    OtherStore,
     /// The address accepts connections and then says nothing.
     Silent,
     /// The TLS handshake fails, or would be needed.
@@ -62,7 +64,8 @@ impl ConnectError {
         match self.kind {
             ConnectErrorKind::Refused(_)
             | ConnectErrorKind::Mismatch
-            | ConnectErrorKind::Plugin => true,
+            | ConnectErrorKind::Plugin
+            | ConnectErrorKind::OtherStore => true,
             ConnectErrorKind::Tls(kind) => kind.is_permanent(),
             ConnectErrorKind::Unreachable
             | ConnectErrorKind::Silent

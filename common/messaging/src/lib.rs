@@ -8,6 +8,7 @@
 //! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, settled on their own channel or not at all.
 //! - [`PublishCounts`], [`ConsumeCounts`]: what they have done, to be read at any time by a [`PublishMeter`] or [`ConsumeMeter`].
 //! - [`Requester`], [`Responder`]: asking roles what cannot wait, and answering.
+//! - [`OwnerClaim`], [`OwnerRecord`]: which store a role's queues belong to, recorded at the broker.
 //! - [`Inspector`]: how full a queue is.
 //! - [`verify`], [`Finding`]: how the broker differs from what is needed, without changing anything.
 //! - [`remove`]: taking away what was declared.
@@ -37,6 +38,7 @@ mod inspect;
 mod link;
 mod message;
 mod names;
+mod owner;
 mod publish;
 mod raw;
 mod remove;
@@ -61,6 +63,7 @@ pub use inspect::{Depth, InspectError, Inspector};
 pub use link::{LinkState, Phase, PossibleLoss};
 pub use message::Message;
 pub use names::QueueName;
+pub use owner::{OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwner, take_over};
 pub use publish::{Outcome, Publisher};
 pub use raw::{RawMessage, RawPublisher, RawValue};
 pub use remove::remove;
@@ -71,6 +74,6 @@ pub use rpc::{
 };
 pub use settings::{BrokerSettings, Namespace, SettingsError};
 pub use topology::{
-    Argument, Binding, Exchange, ExchangeKind, Queue, QueuePurpose, RoleQueues, Topology,
+    Argument, Binding, Exchange, ExchangeKind, Owner, Queue, QueuePurpose, RoleQueues, Topology,
 };
-pub use verify::{Finding, Right, Verified, old_broker, verify};
+pub use verify::{Finding, QueuesOf, Right, Verified, old_broker, verify};

@@ -7,6 +7,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     error::{ConnectError, ConnectErrorKind},
     names::QueueName,
+    owner::Claimed,
 };
 
 /// How the connection of a publisher or subscription is.
@@ -55,6 +56,8 @@ pub struct LinkState {
     pub beside_others: bool,
     /// Of a subscription, the queues that its user may not mark: were they lost, it would not be noticed.
     pub unmarked: Vec<QueueName>,
+    /// Why it is not recorded at the broker that the queues belong to the role's store; `None` while it is, or where nothing is claimed.
+    pub unrecorded: Option<String>,
     /// How often a connection was made: 1 is the first.
     pub connections: u64,
 }
@@ -69,6 +72,7 @@ impl LinkState {
             possible_loss: Vec::new(),
             beside_others: false,
             unmarked: Vec::new(),
+            unrecorded: None,
             connections: 0,
         }
     }
@@ -159,6 +163,28 @@ impl LinkReport {
             let before = state.unmarked.len();
             state.unmarked.retain(|unmarked| unmarked != queue);
             state.unmarked.len() < before
+        });
+    }
+
+    /// Whether the owner of the queues is recorded. That it is not is told once, until it is.
+    pub(crate) fn claimed(&self, claimed: Claimed) {
+        let unrecorded = match claimed {
+            Claimed::Recorded => None,
+            Claimed::Forbidden(reason) | Claimed::Silent(reason) => Some(reason),
+        };
+        if let Some(reason) = &unrecorded
+            && self.state.borrow().unrecorded.is_none()
+        {
+            tracing::warn!(
+                connection = %self.name,
+                reason,
+                "it is not recorded which store these queues belong to, so another store could take their events"
+            );
+        }
+        self.state.send_if_modified(|state| {
+            let changed = state.unrecorded != unrecorded;
+            state.unrecorded = unrecorded;
+            changed
         });
     }
 

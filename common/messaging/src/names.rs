@@ -9,6 +9,9 @@ use crate::settings::Namespace;
 /// What the name of a queue's mark ends with.
 pub(crate) const MARK: &str = ".mark";
 
+/// What the name of the record of a role's owner ends with.
+pub(crate) const OWNER: &str = ".owner";
+
 /// A queue's name on the broker.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(into = "String")]
@@ -76,6 +79,12 @@ impl Namespace {
     #[must_use]
     pub fn dead_queue(&self, role: &str) -> QueueName {
         QueueName::new(format!("{self}.{role}.dead"))
+    }
+
+    /// The exchange that records which store a role's queues belong to: `doorstep.tracking.owner`.
+    #[must_use]
+    pub fn owner_exchange(&self, role: &str) -> String {
+        format!("{self}.{role}{OWNER}")
     }
 
     /// Where requests to a role wait: `doorstep.rpc.payments`.

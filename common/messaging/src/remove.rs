@@ -17,7 +17,7 @@ use crate::{
 /// How often it is tried: RabbitMQ may close the connection over a quorum queue that is slow to go, and has deleted it by the next time.
 const TRIES: u32 = 3;
 
-/// Deletes every queue of a topology, with all that is in it, and then every exchange; nothing else. What is not there is gone already.
+/// Deletes every queue of a topology, with all that is in it, and then every exchange and record of an owner; nothing else. What is not there is gone already.
 /// Where the broker ends the connection over it, that is tried again with the pauses of the settings, three times in all; each attempt tries
 /// every address once, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled, and called again for what is left.
 ///
@@ -63,15 +63,20 @@ async fn remove_on(
         let answer = asker.ask(delete).await?;
         done(connection, &format!("queue {}", queue.name), answer)?;
     }
-    for exchange in &topology.exchanges {
+    let exchanges = topology.exchanges.iter().map(|exchange| &exchange.name);
+    // The records of owners go with their queues: whatever is declared under these names later is nobody's yet.
+    for exchange in topology
+        .owners
+        .iter()
+        .map(|owner| &owner.exchange)
+        .chain(exchanges)
+    {
         let delete = async |channel: Channel| {
             let options = ExchangeDeleteOptions::default();
-            channel
-                .exchange_delete(short(&exchange.name), options)
-                .await
+            channel.exchange_delete(short(exchange), options).await
         };
         let answer = asker.ask(delete).await?;
-        done(connection, &format!("exchange {}", exchange.name), answer)?;
+        done(connection, &format!("exchange {exchange}"), answer)?;
     }
     asker.finish().await;
     Ok(())

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::{
     names::MARK,
+    owner::MARKER,
     settings::Namespace,
-    topology::{Queue, QueuePurpose, Topology},
+    topology::{Owner, Queue, QueuePurpose, Topology},
 };
 
 /// The patterns of the names with which a user may do what; each is anchored at both ends.
@@ -32,6 +33,9 @@ pub enum DeclaredBy {
 
 /// The last word of a name that has any last word.
 const ANY_WORD: &str = "*";
+
+/// All records of owners: no name of ours begins as they do.
+const ANY_RECORD: &str = "@*";
 
 /// How the default exchange is called in permissions.
 pub(crate) const DEFAULT_EXCHANGE: &str = "amq.default";
@@ -80,20 +84,22 @@ impl Rights {
         let mut names = Names::to_declare(topology, declared_by);
         names.publish(namespace);
         names.write.insert(DEFAULT_EXCHANGE.to_owned());
-        let of_role = |queue: &&Queue| {
+        let of_queue = |queue: &&Queue| {
             role.is_none_or(|role| {
                 queue.name == namespace.role_queue(role, 0)
                     || queue.name == namespace.net_queue(role)
                     || queue.name == namespace.rpc_queue(role)
             })
         };
-        for queue in topology.queues.iter().filter(of_role) {
+        for queue in topology.queues.iter().filter(of_queue) {
             if queue.purpose == QueuePurpose::Rpc {
                 names.hear_of_cancelling(queue);
             }
             names.mark(queue);
         }
-        names.consume(topology.queues.iter().filter(of_role));
+        let of_role = |owner: &&Owner| role.is_none_or(|role| owner.role == role);
+        names.own(topology.owners.iter().filter(of_role));
+        names.consume(topology.queues.iter().filter(of_queue));
         names.patterns(namespace)
     }
 
@@ -110,6 +116,7 @@ impl Rights {
             names.hear_of_cancelling(queue);
         }
         topology.queues.iter().for_each(|queue| names.mark(queue));
+        names.own(topology.owners.iter());
         names.consume(topology.queues.iter());
         names.patterns(namespace)
     }
@@ -174,6 +181,16 @@ impl Names {
         self.configure.insert(mark.clone());
         self.read.insert(mark);
         self.write.insert(queue.name.to_string());
+    }
+
+    /// A role records the owner of its queues, also where all else was declared before: the record is the argument of an exchange, an
+    /// alternate exchange as far as the broker knows, which takes the right to read the one and to write to the other.
+    fn own<'a>(&mut self, owners: impl Iterator<Item = &'a Owner>) {
+        for owner in owners {
+            self.configure.insert(owner.exchange.clone());
+            self.read.insert(owner.exchange.clone());
+            self.write.insert(ANY_RECORD.to_owned());
+        }
     }
 
     /// What holds copies of dead letters is for people to look at.
@@ -243,6 +260,9 @@ fn escaped(name: &str) -> String {
     if name == ANY_WORD {
         return "[^.]+".to_owned();
     }
+    if name == ANY_RECORD {
+        return format!("{MARKER}.*");
+    }
     name.replace('.', "\\.")
 }
 
@@ -271,16 +291,19 @@ mod tests {
         assert_eq!(producer.write, r"^shop\.eu\.events$");
         assert_eq!(producer.read, "^$");
         let role = Rights::to_consume(&namespace, &topology, Some("orders"), others);
-        // But for the marks of its queues, which only it can make.
-        assert_eq!(role.configure, r"^shop\.eu\.orders\.(0\.mark|net\.mark)$");
+        // But for the marks of its queues and the record of their owner, which only it can make.
+        assert_eq!(
+            role.configure,
+            r"^shop\.eu\.orders\.(0\.mark|net\.mark|owner)$"
+        );
         assert_eq!(
             role.write,
-            r"^(amq\.default|shop\.eu\.(events|orders\.(0|net)))$"
+            r"^(@.*|amq\.default|shop\.eu\.(events|orders\.(0|net)))$"
         );
-        let read = r"^shop\.eu\.orders\.(0|0\.mark|net|net\.mark)$";
+        let read = r"^shop\.eu\.orders\.(0|0\.mark|net|net\.mark|owner)$";
         assert_eq!(role.read, read);
         let all = Rights::to_consume(&namespace, &topology, None, others);
-        let read = r"^shop\.eu\.(orders|stock)\.(0|0\.mark|net|net\.mark)$";
+        let read = r"^shop\.eu\.(orders|stock)\.(0|0\.mark|net|net\.mark|owner)$";
         assert_eq!(all.read, read);
     }
 
@@ -301,11 +324,11 @@ mod tests {
         let role = Rights::to_consume(&namespace, &topology, Some("stock"), DeclaredBy::Programs);
         assert_eq!(
             role.configure,
-            r"^shop\.(events|stock\.(0|0\.mark|dead|net|net\.mark)|orders\.(0|dead|net))$"
+            r"^shop\.(events|stock\.(0|0\.mark|dead|net|net\.mark|owner)|orders\.(0|dead|net))$"
         );
         assert_eq!(
             role.write,
-            r"^(amq\.default|shop\.(events|orders\.0|stock\.(0|net)))$"
+            r"^(@.*|amq\.default|shop\.(events|orders\.0|stock\.(0|net)))$"
         );
     }
 
@@ -315,13 +338,13 @@ mod tests {
         let rights = Rights::to_verify(&namespace, &topology(&namespace));
         assert_eq!(
             rights.configure,
-            r"^shop\.(events|(orders|stock)\.(0|0\.mark|dead|net|net\.mark))$"
+            r"^shop\.(events|(orders|stock)\.(0|0\.mark|dead|net|net\.mark|owner))$"
         );
         assert_eq!(
             rights.write,
-            r"^(amq\.default|shop\.(events|(orders|stock)\.(0|net)))$"
+            r"^(@.*|amq\.default|shop\.(events|(orders|stock)\.(0|net)))$"
         );
-        let read = r"^shop\.(orders|stock)\.(0|0\.mark|net|net\.mark)$";
+        let read = r"^shop\.(orders|stock)\.(0|0\.mark|net|net\.mark|owner)$";
         assert_eq!(rights.read, read);
     }
 
@@ -342,15 +365,15 @@ mod tests {
             Rights::to_consume(&namespace, &topology, Some("payments"), DeclaredBy::Others);
         assert_eq!(
             rights.configure,
-            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0\.mark|net\.mark))$"
+            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0\.mark|net\.mark|owner))$"
         );
         assert_eq!(
             rights.write,
-            r"^(amq\.default|shop\.(events|rpc\.payments\.cancel\.[^.]+|payments\.(0|net)))$"
+            r"^(@.*|amq\.default|shop\.(events|rpc\.payments\.cancel\.[^.]+|payments\.(0|net)))$"
         );
         assert_eq!(
             rights.read,
-            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0|0\.mark|net|net\.mark)|rpc\.payments\.cancel|rpc\.payments)$"
+            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0|0\.mark|net|net\.mark|owner)|rpc\.payments\.cancel|rpc\.payments)$"
         );
     }
 

@@ -17,6 +17,17 @@ pub struct Topology {
     pub queues: Vec<Queue>,
     /// Bound last.
     pub bindings: Vec<Binding>,
+    /// Declared by each role's store that starts, see [`OwnerClaim`](crate::OwnerClaim); not with the rest.
+    pub owners: Vec<Owner>,
+}
+
+/// The exchange that records which store a role's queues belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// The role.
+    pub role: String,
+    /// The exchange.
+    pub exchange: String,
 }
 
 /// An exchange, always durable.
@@ -174,6 +185,7 @@ impl Topology {
             }],
             queues: Vec::new(),
             bindings: Vec::new(),
+            owners: Vec::new(),
         };
         for role in roles {
             let queue = namespace.role_queue(role.role, 0);
@@ -183,6 +195,10 @@ impl Topology {
             topology.queues.push(dead_queue(dead));
             topology.queues.push(net_queue(net.clone()));
             topology.queues.push(role_queue(queue.clone(), &net));
+            topology.owners.push(Owner {
+                role: role.role.to_owned(),
+                exchange: namespace.owner_exchange(role.role),
+            });
             for subject in role.subjects {
                 topology.bindings.push(Binding {
                     exchange: exchange.clone(),
@@ -210,6 +226,7 @@ impl Topology {
             exchanges: Vec::new(),
             queues: Vec::new(),
             bindings: Vec::new(),
+            owners: Vec::new(),
         }
     }
 }

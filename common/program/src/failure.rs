@@ -30,6 +30,8 @@ pub enum Reason {
     Io,
     /// It may work a moment later.
     Busy,
+    /// A role's queue belongs to another store.
+    OtherStore,
     /// The user stopped the program.
     Interrupted,
 }
@@ -50,6 +52,7 @@ impl Reason {
             Self::CannotCreate => 73,
             Self::Io => 74,
             Self::Busy => 75,
+            Self::OtherStore => 78,
             Self::Interrupted => 130,
         }
     }

@@ -28,6 +28,7 @@ fn start(store: &MemoryStore, limits: Limits) -> RunningRole {
         limits,
         process: SharedProcess::default(),
         grace: Duration::from_millis(100),
+        requires_owner_record: true,
     };
     runner::start_without_queue(Ledger, store.clone(), settings)
 }

@@ -34,11 +34,13 @@ pub enum AuditAction {
     RunBegun,
     /// Came to the end of that.
     RunEnded,
+    /// Gave the queues of the role to this store.
+    TakeOver,
 }
 
 impl AuditAction {
     /// All of them, each at the place that its number in a table is counted from.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Replay,
         Self::Skip,
         Self::SkipGap,
@@ -46,6 +48,7 @@ impl AuditAction {
         Self::Import,
         Self::RunBegun,
         Self::RunEnded,
+        Self::TakeOver,
     ];
 }
 

@@ -6,5 +6,6 @@ pub(crate) mod health;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod topology;
 pub(crate) mod trouble;

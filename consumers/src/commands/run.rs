@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::Timestamp;
-use doorstep_messaging::{BrokerSettings, Inspector, Topology, old_broker};
+use doorstep_messaging::{BrokerSettings, ConnectErrorKind, Inspector, Topology, old_broker};
 use doorstep_program::{Failure, Reason, Stop, health};
 use doorstep_runtime::{
     SharedProcess,
@@ -150,6 +150,7 @@ fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
                 limits: job.limits.clone(),
                 process: process.clone(),
                 grace: job.grace,
+                requires_owner_record: job.requires_owner_record,
             };
             let running = (role.start)(store.clone(), settings);
             tokio::spawn(tell_when_taking(role.name, running.watch()));
@@ -351,7 +352,7 @@ async fn ended(
         "ended"
     );
     match ended {
-        Ok(ended) => ended.map_err(|e| failed(&e, job)),
+        Ok(ended) => ended.map_err(|e| failed(&e, role, job)),
         Err(_) => Err((
             Reason::Internal,
             format!(
@@ -363,8 +364,16 @@ async fn ended(
     }
 }
 
-fn failed(error: &RunError, job: &RunJob) -> (Reason, String) {
+fn failed(error: &RunError, role: RoleEntry, job: &RunJob) -> (Reason, String) {
     match error {
+        RunError::Connect(e) if e.kind() == ConnectErrorKind::OtherStore => {
+            let file = SqliteStore::path(&job.folder, role.name);
+            let file = std::path::absolute(&file).unwrap_or(file);
+            (
+                Reason::OtherStore,
+                format!("{e} (this store is {})", file.display()),
+            )
+        }
         RunError::Connect(e) if e.is_permanent() => (Reason::Broker, e.to_string()),
         RunError::Connect(e) => {
             let tried = job.broker.start_timeout;

@@ -299,7 +299,7 @@ fn mode(dry_run: bool) -> Mode {
     if dry_run { Mode::DryRun } else { Mode::Write }
 }
 
-fn by(name: Option<String>, reason: Option<&str>, wrong: &mut Wrong) -> Option<By> {
+pub(super) fn by(name: Option<String>, reason: Option<&str>, wrong: &mut Wrong) -> Option<By> {
     let name = name.unwrap_or_else(user_at_host);
     let operator = wrong.note("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
     let now = Timestamp::now();

@@ -77,6 +77,7 @@ fn start<T: Trade>(
         limits: limits(takes),
         process: process.clone(),
         grace: GRACE,
+        requires_owner_record: true,
     };
     Ok(runner::start(Worker::<T>::new(takes), store, settings))
 }

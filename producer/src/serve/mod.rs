@@ -115,6 +115,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
             limits: limits.clone(),
             process: SharedProcess::default(),
             grace: settings.grace,
+            requires_owner_record: true,
         },
     );
     // Answers to the very end, as that of the roles does.

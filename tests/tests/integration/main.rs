@@ -22,6 +22,7 @@ mod health;
 mod operator;
 mod other_publishers;
 mod outbox;
+mod owner;
 mod poison;
 mod processes;
 mod refusals;

@@ -31,6 +31,7 @@ use crate::{
     counts::ConsumeCells,
     error::ConnectError,
     link::{self, LinkReport, LinkState},
+    owner::OwnerClaim,
     settings::BrokerSettings,
     topology::Topology,
 };
@@ -65,6 +66,31 @@ impl Subscription {
         topology: Topology,
         queues: Vec<QueueSubscription>,
     ) -> Self {
+        Self::begin(settings, connection_name, topology, queues, None)
+    }
+
+    /// Starts as [`start`](Self::start) does; each connection consumes only once the queues are recorded as those of the claim's store.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    #[must_use]
+    pub fn start_claiming(
+        settings: &BrokerSettings,
+        connection_name: &str,
+        topology: Topology,
+        queues: Vec<QueueSubscription>,
+        claim: OwnerClaim,
+    ) -> Self {
+        Self::begin(settings, connection_name, topology, queues, Some(claim))
+    }
+
+    fn begin(
+        settings: &BrokerSettings,
+        connection_name: &str,
+        topology: Topology,
+        queues: Vec<QueueSubscription>,
+        claim: Option<OwnerClaim>,
+    ) -> Self {
         let (report, state) = LinkReport::new(connection_name);
         let inbox = Arc::new(Inbox::new());
         let channels = Arc::new(Channels::new(ConsumeCells::new()));
@@ -73,6 +99,7 @@ impl Subscription {
             dialer: Dialer::new(settings, connection_name),
             topology,
             queues,
+            claim,
             report,
             inbox: inbox.clone(),
             channels: channels.clone(),

@@ -30,6 +30,7 @@ use crate::{
     link::LinkReport,
     message::short,
     names::QueueName,
+    owner::OwnerClaim,
     topology::Topology,
 };
 
@@ -38,6 +39,7 @@ pub(super) struct Task {
     pub(super) dialer: Dialer,
     pub(super) topology: Topology,
     pub(super) queues: Vec<QueueSubscription>,
+    pub(super) claim: Option<OwnerClaim>,
     pub(super) report: LinkReport,
     pub(super) inbox: Arc<Inbox>,
     pub(super) channels: Arc<Channels>,
@@ -117,6 +119,11 @@ impl Task {
         let limit = self.dialer.settings().connect_timeout;
         let connection = self.dialer.open().await?;
         let created = declare(&connection, &self.topology, limit).await?;
+        if let Some(claim) = &self.claim {
+            let namespace = &self.dialer.settings().namespace;
+            let claimed = claim.check(&connection, namespace, limit).await?;
+            self.report.claimed(claimed);
+        }
         let mut consumed = Vec::new();
         let mut pumps = JoinSet::new();
         let mut beside_others = false;

@@ -291,7 +291,7 @@ impl Declarer<'_> {
                 argument,
                 there,
                 wanted,
-            }) if there != Told::CutOff => {
+            }) if !matches!(there, Told::CutOff(_)) => {
                 format!("{argument} is {there} there and {wanted} is wanted")
             }
             _ => text.to_owned(),

@@ -120,7 +120,7 @@ async fn compare(
                 let argument = difference.argument.clone();
                 if let Some(wanted) = left_out.take() {
                     difference.wanted = wanted;
-                } else if difference.there == Told::CutOff
+                } else if matches!(difference.there, Told::CutOff(_))
                     && let Some(wanted) = declared.leave_out(&argument)
                 {
                     left_out = Some(wanted);
@@ -236,7 +236,7 @@ impl Declared {
     fn take_over(&mut self, argument: &str, there: &Told) -> bool {
         let (text, kind) = match there {
             Told::NotSet => return self.leave_out(argument).is_some(),
-            Told::CutOff => return false,
+            Told::CutOff(_) => return false,
             Told::Value { text, kind } => (text.as_str(), kind.as_deref()),
         };
         let flag = text == "true";

@@ -6,12 +6,16 @@ use serde::Serialize;
 
 use super::frames;
 use crate::{
-    names::{MARK, QueueName},
+    names::{MARK, OWNER, QueueName},
+    owner::MARKER,
     topology::QueuePurpose,
 };
 
 /// What it means that a queue cannot be marked.
 const UNNOTICED: &str = "the loss of its queue would not be noticed";
+
+/// What it means that the owner of queues cannot be recorded.
+const UNRECORDED: &str = "roles do not start but with --without-owner-record";
 
 /// A difference between the broker and what Doorstep needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -180,9 +184,13 @@ impl fmt::Display for Finding {
                 vhost,
             } => {
                 let is_mark = name.ends_with(MARK);
+                let is_record = name.ends_with(OWNER) || name.starts_with(MARKER);
                 let (may_not, meaning) = match (right, *what) {
                     (Right::Configure, _) if is_mark => ("configure", UNNOTICED),
                     (Right::Read, _) if is_mark => ("read from", UNNOTICED),
+                    (Right::Configure, _) if is_record => ("configure", UNRECORDED),
+                    (Right::Write, _) if is_record => ("write to", UNRECORDED),
+                    (Right::Read, _) if is_record => ("read from", UNRECORDED),
                     (Right::Configure, _) => (
                         "configure",
                         "it can neither be declared nor compared by this user",

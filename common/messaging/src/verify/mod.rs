@@ -18,8 +18,9 @@ use crate::{
     connection::{Connection, Dialer},
     error::{ConnectError, ConnectErrorKind, Refusal},
     greeting::Greeting,
+    owner::{self, Found, PresentOwner},
     settings::BrokerSettings,
-    topology::{QueuePurpose, Topology},
+    topology::{Owner, QueuePurpose, Topology},
 };
 
 use compare::Presence;
@@ -36,6 +37,17 @@ pub struct Verified {
     pub broker: Option<Greeting>,
     /// How it differs, in the order of the topology.
     pub findings: Vec<Finding>,
+    /// Which stores the queues of the roles belong to.
+    pub owners: Vec<QueuesOf>,
+}
+
+/// Which store the queues of a role belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QueuesOf {
+    /// The role.
+    pub role: String,
+    /// The record; `None` if there is none, so that the next store that starts gets them, or if this user may not look.
+    pub owner: Option<PresentOwner>,
 }
 
 /// The first release that dead-letters at least once.
@@ -59,7 +71,7 @@ impl Verified {
 }
 
 /// Compares the first broker that answers with the topology, and its user's rights with what working with it takes: configuring all,
-/// publishing to its exchanges and to the default one, consuming from the queues that roles work and marking them, and hearing of requests
+/// publishing to its exchanges and to the default one, consuming from the queues that roles work, marking them and recording their owners, and hearing of requests
 /// that are cancelled. One attempt is made on each address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May
 /// be cancelled: nothing it does stays.
 ///
@@ -104,6 +116,22 @@ pub async fn verify(
     if !topology.queues.is_empty() {
         rights::write(&mut look, "").await?;
     }
+    let mut owners = Vec::new();
+    for Owner { role, exchange } in &topology.owners {
+        let found = owner::look(&connection, &settings.namespace, role, limit).await?;
+        if matches!(found, Found::Forbidden(_)) {
+            look.forbidden(Right::Configure, "exchange", exchange);
+        }
+        rights::own(&mut look, exchange).await?;
+        let owner = match found {
+            Found::Record(owner) => Some(owner),
+            Found::Nothing | Found::NoRecord | Found::Forbidden(_) => None,
+        };
+        owners.push(QueuesOf {
+            role: role.clone(),
+            owner,
+        });
+    }
     let mut known = BTreeSet::new();
     for exchange in missing {
         if known.insert(exchange.kind.as_str()) && !plugins::plugin(&mut look, exchange).await? {
@@ -119,6 +147,7 @@ pub async fn verify(
         address: address.to_string(),
         broker,
         findings,
+        owners,
     })
 }
 

@@ -5,7 +5,8 @@ use lapin::{
     BasicProperties, Channel, ExchangeKind,
     options::{
         BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+        ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions,
+        QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -16,6 +17,7 @@ use crate::{
     error::{ConnectError, reply},
     message::short,
     names::QueueName,
+    owner::MARKER,
     rights::DEFAULT_EXCHANGE,
 };
 
@@ -163,6 +165,31 @@ pub(super) async fn mark(look: &mut Look<'_>, queue: &QueueName) -> Result<(), C
             look.forbidden(Right::Read, "exchange", name);
         } else {
             look.forbidden(Right::Write, "queue", queue.as_str());
+        }
+    }
+    Ok(())
+}
+
+/// Notes it if the user lacks a right that creating the record of an owner takes, beside configuring it.
+pub(super) async fn own(look: &mut Look<'_>, exchange: &str) -> Result<(), ConnectError> {
+    let record = format!("{MARKER}{NOWHERE}");
+    // Unbinding asks for the right to read from the one exchange and to write to the other, and there is nothing to unbind.
+    let unbind = async |channel: Channel| {
+        channel
+            .exchange_unbind(
+                short(&record),
+                short(exchange),
+                short(NOWHERE),
+                ExchangeUnbindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+    };
+    if let Answer::No(reply::ACCESS_REFUSED, text) = look.ask("exchange", exchange, unbind).await? {
+        if text.contains(&record) {
+            look.forbidden(Right::Write, "exchange", &format!("{MARKER}.*"));
+        } else {
+            look.forbidden(Right::Read, "exchange", exchange);
         }
     }
     Ok(())

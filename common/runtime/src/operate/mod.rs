@@ -8,6 +8,7 @@ mod operator;
 mod replay;
 mod run;
 mod skip;
+mod take_over;
 
 use doorstep_event::{Event, StreamKey};
 use doorstep_store::{
@@ -21,6 +22,7 @@ pub use self::{
     replay::{is_poison, replay, replayable},
     run::{Run, begin_run, end_run},
     skip::{skip, skip_gap},
+    take_over::record_take_over,
 };
 
 /// How often a change is tried again because the role itself has changed the stream meanwhile.

@@ -1,6 +1,6 @@
 //! What a role's two connections have to say about how it is.
 
-use doorstep_messaging::{ConnectError, LinkState, Phase};
+use doorstep_messaging::{ConnectError, ConnectErrorKind, LinkState, Phase};
 use tokio::sync::watch;
 
 /// The states of a role's connections, and whether its store has a past.
@@ -65,6 +65,11 @@ impl Links {
                 }
                 Phase::Connected | Phase::Draining | Phase::Closed => {}
             }
+            troubles.extend(consuming.unrecorded.iter().map(|reason| {
+                format!(
+                    "it is not recorded which store the queues belong to, so another store could take their events ({reason})"
+                )
+            }));
             troubles.extend(consuming.unmarked.iter().map(|queue| {
                 format!(
                     "the loss of queue {queue} would not be noticed, since the user may not mark it: `consumers topology permissions` shows what to grant"
@@ -83,6 +88,16 @@ impl Links {
             }
         }
         troubles
+    }
+
+    /// Why the role may consume no more, if another store owns its queues by now.
+    pub(super) fn other_store(&self) -> Option<ConnectError> {
+        let links = [&self.consuming, &self.answering];
+        let mut errors = links.into_iter().flatten().filter_map(|link| {
+            let error = link.borrow().last_error.clone();
+            error.filter(|error| error.kind() == ConnectErrorKind::OtherStore)
+        });
+        errors.next()
     }
 
     /// What may have been lost with a queue that was created again.

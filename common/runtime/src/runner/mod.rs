@@ -8,6 +8,7 @@ mod answer;
 mod caller;
 mod desk;
 mod links;
+mod owner;
 mod send;
 mod status;
 mod stop;
@@ -58,6 +59,8 @@ pub struct RunSettings {
     pub process: SharedProcess,
     /// How long a stopping role may take to finish its batch and to send what it owes.
     pub grace: Duration,
+    /// Refuses to consume where the user may not record at the broker which store the role's queues belong to.
+    pub requires_owner_record: bool,
 }
 
 /// Why a role has ended without being asked to.
@@ -270,29 +273,34 @@ impl<R: Role, S: Store> Run<R, S> {
     /// Runs on the role's queues.
     async fn on_queues(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
         let summary = self.summary(status).await?;
-        let Some(_epoch) = self.begin_epoch().await? else {
+        let Some(epoch) = self.begin_epoch().await? else {
             return Ok(());
         };
         let name = self.name();
         let settings = self.settings.clone();
         let namespace = &settings.broker.namespace;
         let publisher = self.publisher();
-        let subscription = Subscription::start(
+        let store = self.engine.store();
+        let is_required = settings.requires_owner_record;
+        let claim = owner::claim(store, name, namespace, epoch, is_required).await?;
+        let subscription = Subscription::start_claiming(
             &settings.broker,
             &format!("{namespace} {name}: consume"),
             settings.topology.clone(),
             queues(&settings, name),
+            claim.clone(),
         );
         let responder = self.answers().then(|| {
             let connection = format!("{namespace} {name}: answer");
             let topology = settings.topology.clone();
             let bounds = AnswerSettings::default();
-            Arc::new(Responder::start(
+            Arc::new(Responder::start_claiming(
                 &settings.broker,
                 &connection,
                 topology,
                 name,
                 bounds,
+                claim,
             ))
         });
         self.vitals.linked(RoleLinks {

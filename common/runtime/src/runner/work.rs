@@ -96,6 +96,9 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             let worked = match next {
                 Next::Stop => return self.obey_the_last().await,
                 Next::Links => {
+                    if let Some(error) = self.links.other_store() {
+                        return Err(error.into());
+                    }
                     self.show_degraded();
                     continue;
                 }

@@ -62,6 +62,7 @@ pub(super) fn action(action: AuditAction) -> &'static str {
         AuditAction::Import => "import",
         AuditAction::RunBegun => "run begun",
         AuditAction::RunEnded => "run ended",
+        AuditAction::TakeOver => "take over",
     }
 }
 

@@ -1,6 +1,7 @@
 //! `consumers topology show --definitions`: the topology as a definitions file of RabbitMQ.
 //!
-//! The virtual host itself is not in it: importing one that exists would overwrite its description.
+//! The virtual host itself is not in it: importing one that exists would overwrite its description. Nor are the records of owners: each
+//! store writes its own.
 
 use doorstep_messaging::{Namespace, Topology};
 use doorstep_program::{Failure, output::print};

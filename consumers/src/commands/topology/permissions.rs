@@ -61,7 +61,7 @@ pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
                     "The programs declare exchanges and queues by themselves; with --declared they need far less."
                 }
                 DeclaredBy::Others => {
-                    "Import `consumers topology show --definitions` before: these users can declare nothing but what marks the queues that they consume from, and hears of cancelled requests."
+                    "Import `consumers topology show --definitions` before: these users can declare nothing but what marks the queues that they consume from, records their owner, and hears of cancelled requests."
                 }
             };
             writeln!(out, "\n{hint}")

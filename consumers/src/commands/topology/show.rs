@@ -20,9 +20,11 @@ pub(crate) fn show(namespace: &Namespace, form: Form) -> Result<(), Failure> {
             writeln!(out, "{}\n", exchanges(&topology))?;
             writeln!(out, "{}\n", queues(&topology))?;
             writeln!(out, "{}\n", bindings(&topology))?;
+            writeln!(out, "{}\n", owners(&topology))?;
             writeln!(
                 out,
-                "All exchanges and queues are durable. A queue's arguments cannot be changed: to change them, drain and delete it."
+                "All exchanges and queues are durable. A queue's arguments cannot be changed: to change them, drain and delete it. The record of an \
+                 owner is written by the role's store when it starts; `consumers topology verify` shows it."
             )
         }),
     }
@@ -70,6 +72,14 @@ fn bindings(topology: &Topology) -> String {
             &binding.routing_key,
             binding.queue.as_str(),
         ]);
+    }
+    table.trim_fmt()
+}
+
+fn owners(topology: &Topology) -> String {
+    let mut table = table(&["RECORD OF THE OWNER", "OF THE QUEUES OF ROLE"], &[]);
+    for owner in &topology.owners {
+        table.add_row([owner.exchange.as_str(), owner.role.as_str()]);
     }
     table.trim_fmt()
 }

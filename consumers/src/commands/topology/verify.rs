@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use doorstep_messaging::{BrokerSettings, Finding, Topology, Verified, verify as look};
+use doorstep_messaging::{BrokerSettings, Finding, QueuesOf, Topology, Verified, verify as look};
 use doorstep_program::{
     Failure, Reason,
     output::{print, print_json},
@@ -49,6 +49,7 @@ struct Report<'a> {
     address: &'a str,
     broker: Option<Broker<'a>>,
     findings: Vec<Row<'a>>,
+    owners: &'a [QueuesOf],
     notes: Vec<&'static str>,
 }
 
@@ -81,6 +82,7 @@ impl<'a> Report<'a> {
                     text: finding.to_string(),
                 })
                 .collect(),
+            owners: &verified.owners,
             notes: verified.notes(),
         }
     }
@@ -98,6 +100,13 @@ fn text(verified: &Verified) -> String {
     }
     if verified.findings.is_empty() {
         text.push_str("All exchanges, queues, arguments and rights are as they should be.\n");
+    }
+    for QueuesOf { role, owner } in &verified.owners {
+        let owner = owner.as_ref().map_or_else(
+            || "to no store yet, or to one that is not recorded".to_owned(),
+            ToString::to_string,
+        );
+        let _ = writeln!(text, "The queues of {role} belong {owner}.");
     }
     for note in verified.notes() {
         let _ = writeln!(text, "{note}.");
@@ -120,6 +129,7 @@ mod tests {
             address: "amqps://shop".to_owned(),
             broker: None,
             findings: Vec::new(),
+            owners: Vec::new(),
         };
         let text = text(&verified);
         assert!(text.contains("does not tell its version"), "{text}");
@@ -136,6 +146,7 @@ mod tests {
                 version: version.to_owned(),
             }),
             findings: Vec::new(),
+            owners: Vec::new(),
         };
         for (version, is_said) in [
             ("3.9.27", false),

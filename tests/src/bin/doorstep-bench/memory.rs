@@ -30,7 +30,7 @@ pub(crate) async fn measure(world: &World, streams: usize, events: usize) -> Res
         .env("DOORSTEP_AMQP_URL", &world.url)
         .args(["--namespace", world.settings.namespace.as_str()])
         .arg("--folder")
-        .arg(world.fresh_folder()?)
+        .arg(world.fresh_folder().await?)
         .args([
             "--events",
             &events.to_string(),

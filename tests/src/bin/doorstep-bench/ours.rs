@@ -131,6 +131,7 @@ async fn run(
         limits: Limits::default(),
         process: SharedProcess::default(),
         grace: PATIENCE,
+        requires_owner_record: true,
     };
     let watch = Stopwatch::start()?;
     let running = runner::start(role, store, settings);

@@ -204,7 +204,7 @@ impl Bench<'_> {
     }
 
     async fn consume(&self, generator: &Generator, events: usize) -> Result<Figure> {
-        let folder: PathBuf = self.world.fresh_folder()?;
+        let folder: PathBuf = self.world.fresh_folder().await?;
         let world = self.world;
         let figure =
             ours::consume(&world.settings, &world.topology, &folder, generator, events).await?;

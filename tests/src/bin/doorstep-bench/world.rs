@@ -7,7 +7,10 @@ use doorstep_messaging::{BrokerSettings, Publisher, Topology, remove};
 use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeleteOptions,
+        QueueDeclareOptions,
+    },
     types::FieldTable,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -64,8 +67,13 @@ impl World {
         })
     }
 
-    /// A folder for a store that nobody has used.
-    pub(crate) fn fresh_folder(&self) -> Result<PathBuf> {
+    /// A folder for a store that nobody has used, to which the queues are to belong from now on.
+    pub(crate) async fn fresh_folder(&self) -> Result<PathBuf> {
+        for owner in &self.topology.owners {
+            let exchange = owner.exchange.as_str().into();
+            let options = ExchangeDeleteOptions::default();
+            self.channel.exchange_delete(exchange, options).await?;
+        }
         let folder = self.folder.join(uuid::Uuid::now_v7().to_string());
         std::fs::create_dir(&folder)?;
         Ok(folder)

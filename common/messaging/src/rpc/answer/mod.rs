@@ -27,6 +27,7 @@ use crate::{
     connection::Dialer,
     error::ConnectError,
     link::{self, LinkReport, LinkState},
+    owner::OwnerClaim,
     settings::BrokerSettings,
     topology::Topology,
 };
@@ -89,6 +90,34 @@ impl Responder {
         role: &str,
         settings: AnswerSettings,
     ) -> Self {
+        Self::begin(broker, connection_name, topology, role, settings, None)
+    }
+
+    /// Starts as [`start`](Self::start) does; each connection consumes only once the queues are recorded as those of the claim's store.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    #[must_use]
+    pub fn start_claiming(
+        broker: &BrokerSettings,
+        connection_name: &str,
+        topology: Topology,
+        role: &str,
+        settings: AnswerSettings,
+        claim: OwnerClaim,
+    ) -> Self {
+        let claim = Some(claim);
+        Self::begin(broker, connection_name, topology, role, settings, claim)
+    }
+
+    fn begin(
+        broker: &BrokerSettings,
+        connection_name: &str,
+        topology: Topology,
+        role: &str,
+        settings: AnswerSettings,
+        claim: Option<OwnerClaim>,
+    ) -> Self {
         let (report, state) = LinkReport::new(connection_name);
         let (stop, stopped) = mpsc::channel(1);
         let inbox = Arc::new(Inbox::new());
@@ -98,6 +127,7 @@ impl Responder {
             topology,
             role: role.to_owned(),
             settings,
+            claim,
             report,
             inbox: inbox.clone(),
             counts: counts.clone(),

@@ -35,6 +35,7 @@ use crate::{
     link::LinkReport,
     message::short,
     names::QueueName,
+    owner::OwnerClaim,
     rpc::counts::AnswerCells,
     topology::Topology,
 };
@@ -48,6 +49,7 @@ pub(super) struct Task {
     pub(super) topology: Topology,
     pub(super) role: String,
     pub(super) settings: AnswerSettings,
+    pub(super) claim: Option<OwnerClaim>,
     pub(super) report: LinkReport,
     pub(super) inbox: Arc<Inbox<Asked>>,
     pub(super) counts: Arc<AnswerCells>,
@@ -131,6 +133,10 @@ impl Task {
         let limit = settings.connect_timeout;
         let connection = self.dialer.open().await?;
         let created = declare(&connection, &self.topology, limit).await?;
+        if let Some(claim) = &self.claim {
+            let claimed = claim.check(&connection, &settings.namespace, limit).await?;
+            self.report.claimed(claimed);
+        }
         let server = format!("{:016x}", rand::random::<u64>());
         let queue = settings.namespace.rpc_queue(&self.role);
         let channel = connection.channel(limit).await?;

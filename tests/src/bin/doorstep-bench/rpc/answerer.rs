@@ -45,7 +45,7 @@ impl Answerer {
             .env("DOORSTEP_AMQP_URL", &world.url)
             .args(["--namespace", &namespace])
             .arg("--folder")
-            .arg(world.fresh_folder()?)
+            .arg(world.fresh_folder().await?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -104,6 +104,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
             limits: Limits::default(),
             process: SharedProcess::default(),
             grace: PATIENCE,
+            requires_owner_record: true,
         },
     );
     let mut status = depot.watch();

@@ -1,0 +1,35 @@
+//! Recording that the queues of a role were given to its store.
+
+use bytes::Bytes;
+use doorstep_store::{AuditAction, Changes, NewAudit, Store, StoreError};
+
+use super::operator::By;
+
+/// Records in a store that it has got the queues of its role, with the owner before, if there was one, and the owner from now on, each in
+/// JSON.
+///
+/// # Errors
+/// The store could not be used.
+pub async fn record_take_over<S: Store>(
+    store: &S,
+    queue: &str,
+    before: Option<Bytes>,
+    after: Bytes,
+    by: impl Into<By>,
+) -> Result<(), StoreError> {
+    let by = by.into();
+    let mut changes = Changes::at(by.at);
+    changes.audit.push(NewAudit {
+        operator: by.operator.to_string(),
+        action: AuditAction::TakeOver,
+        about: queue.to_owned(),
+        dead: None,
+        stream: None,
+        sequences: None,
+        reason: by.reason,
+        before,
+        after: Some(after),
+    });
+    // It rests on nothing that was read, so it cannot meet a conflict.
+    store.commit(changes).await.map(drop)
+}

@@ -1,0 +1,63 @@
+//! `consumers store take-over`: gives the queues of a role to the store in this folder.
+
+use doorstep_event::Timestamp;
+use doorstep_messaging::{
+    BrokerSettings, ConnectError, ConnectErrorKind, OwnerRecord, PresentOwner, take_over as replace,
+};
+use doorstep_program::{Failure, Reason, output::print};
+use doorstep_runtime::operate::{By, record_take_over};
+use doorstep_store::{Store, begin_epoch};
+
+use crate::{settings::Place, stores};
+
+/// Records at the broker that the role's queues belong to this store, and in the store who did it.
+///
+/// # Errors
+/// There is no such store or it cannot be written, something consumes from the queues, or the broker does not let us.
+pub(crate) async fn take_over(
+    place: &Place,
+    broker: &BrokerSettings,
+    by: By,
+) -> Result<(), Failure> {
+    let role = place.role.name;
+    let store = stores::existing(place)?;
+    // The record is of a start, and this counts as one.
+    let since = Timestamp::now();
+    let epoch = begin_epoch(&store, since)
+        .await
+        .map_err(|e| stores::failed(&e))?;
+    let record = OwnerRecord {
+        store: store.source().clone(),
+        epoch,
+        since,
+    };
+    let before = replace(broker, role, &record)
+        .await
+        .map_err(|e| Failure::new(reason(&e), e.to_string()))?;
+    let queue = broker.namespace.role_queue(role, 0).to_string();
+    let (from, to) = (
+        before.as_ref().map(in_json),
+        in_json(&record.clone().into()),
+    );
+    record_take_over(&store, &queue, from, to, by)
+        .await
+        .map_err(|e| stores::failed(&e))?;
+    let now = PresentOwner::from(record);
+    print(|out| {
+        if let Some(before) = before {
+            writeln!(out, "The queues of {role} belonged {before}.")?;
+        }
+        writeln!(out, "The queues of {role} belong {now}.")
+    })
+}
+
+fn reason(error: &ConnectError) -> Reason {
+    match error.kind() {
+        ConnectErrorKind::OtherStore => Reason::OtherStore,
+        _ => Reason::Broker,
+    }
+}
+
+fn in_json(owner: &PresentOwner) -> bytes::Bytes {
+    serde_json::to_vec(owner).unwrap_or_default().into()
+}
