@@ -47,6 +47,7 @@ impl Desk {
                     cursor: 0,
                     last_id: None,
                     blocked: Some(id.clone()),
+                    epoch: None,
                 }),
             });
             changes.dead.push(NewDead {

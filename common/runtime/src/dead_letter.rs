@@ -122,13 +122,19 @@ pub(crate) fn is_of(dead: &DeadId, event: &Event) -> bool {
 
 fn name(event: &Event, conflicts: bool) -> String {
     let sequence = event.sequence.map_or(0, doorstep_event::Sequence::get);
-    digest([
-        event.source.as_str().as_bytes(),
-        event.subject.as_str().as_bytes(),
-        &sequence.to_be_bytes(),
-        event.id.as_str().as_bytes(),
-        if conflicts { b"conflict" } else { b"" },
-    ])
+    // A store that was restored gives the same ids once more, in another epoch.
+    let epoch = event.epoch.map(|epoch| epoch.to_string());
+    digest(
+        [
+            event.source.as_str().as_bytes(),
+            event.subject.as_str().as_bytes(),
+            &sequence.to_be_bytes(),
+            event.id.as_str().as_bytes(),
+            if conflicts { b"conflict" } else { b"" },
+        ]
+        .into_iter()
+        .chain(epoch.as_deref().map(str::as_bytes)),
+    )
 }
 
 /// Whether a dead letter blocks its stream.

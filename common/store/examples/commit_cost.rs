@@ -228,6 +228,7 @@ fn changes(numbers: &[usize], loaded: &Loaded) -> Result<Changes> {
                 cursor,
                 last_id: Some(EventId::new(format!("{}#{cursor}", stream.key.subject))?),
                 blocked: None,
+                epoch: None,
             }),
         });
         let state = format!(r#"{{"lines":{cursor},"note":"{:-<100}"}}"#, "");

@@ -7,7 +7,7 @@ use doorstep_event::{
 
 use crate::{
     audit::{AUDIT_MOST, NewAudit},
-    epochs::RestoredChange,
+    epochs::{LearnedEpoch, RestoredChange, RestoredSourceChange, StreamEpoch},
     rows::{
         DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, HeldRow, OutboxId, OutboxKind,
         PrunedTo, RequestHash, RowRef, Tally, Usage, UsageOf,
@@ -62,6 +62,10 @@ pub struct Changes {
     pub begin_epoch: Option<u64>,
     /// Marks the store as restored, or removes the mark.
     pub restored: Option<RestoredChange>,
+    /// Epochs of sources. One that is known already is left as it is.
+    pub learned: Vec<LearnedEpoch>,
+    /// Changes of the list of restored sources.
+    pub restored_sources: Vec<RestoredSourceChange>,
     /// What to add to the tally.
     pub tally: Tally,
     /// Records of what operators have done.
@@ -96,6 +100,8 @@ impl Changes {
             unpaid: Vec::new(),
             begin_epoch: None,
             restored: None,
+            learned: Vec::new(),
+            restored_sources: Vec::new(),
             tally: Tally::default(),
             audit: Vec::new(),
             audit_most: AUDIT_MOST,
@@ -125,6 +131,8 @@ impl Changes {
             || !self.unpaid.is_empty()
             || self.begin_epoch.is_some()
             || self.restored.is_some()
+            || !self.learned.is_empty()
+            || !self.restored_sources.is_empty()
             || self.tally != Tally::default()
             || !self.audit.is_empty()
     }
@@ -187,6 +195,8 @@ pub struct StreamState {
     pub last_id: Option<EventId>,
     /// The dead letter that blocks it.
     pub blocked: Option<DeadId>,
+    /// The epoch of the event at the cursor.
+    pub epoch: Option<StreamEpoch>,
 }
 
 /// An entity that the batch has read.

@@ -1,6 +1,8 @@
-//! The epochs of a store: one for each start of a role on it.
+//! Epochs: the store's own, one for each start of a role on it, and those that other stores have numbered under.
 
-use doorstep_event::{Epoch, Timestamp};
+use std::collections::BTreeMap;
+
+use doorstep_event::{Epoch, EventId, Source, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -8,6 +10,12 @@ use crate::{Changes, Commit, Store, StoreError};
 
 /// The number of its own epochs that a store keeps: the newest.
 pub const MAX_OWN_EPOCHS: usize = 1_000;
+
+/// The number of epochs that a store keeps of each source that its role consumes: the newest.
+pub const MAX_SOURCE_EPOCHS: usize = 1_000;
+
+/// The number of sources that a store lists as restored or copied.
+pub const MAX_RESTORED_SOURCES: usize = 100;
 
 /// The most characters of [`Restored::detail`] that are kept.
 const MAX_DETAIL: usize = 1_000;
@@ -77,6 +85,146 @@ impl RestoredChange {
     }
 }
 
+/// How an epoch of a source relates to those that the source had before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpochStanding {
+    /// Newer than all that were known.
+    InLine,
+    /// Older than the newest that was known. A delayed event of one lineage looks like that, and so may one of a restored store.
+    Late,
+    /// Of another lineage: there are two epochs of one counter, or a stream's epoch went back.
+    Fork,
+}
+
+/// The epochs that a source has had, as far as a role has applied or deferred their events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceEpochs(BTreeMap<Epoch, EpochStanding>);
+
+impl SourceEpochs {
+    /// Returns the standing of an epoch, `None` if the source has not had it. One older than all that are kept counts as in line.
+    #[must_use]
+    pub fn standing(&self, epoch: Epoch) -> Option<EpochStanding> {
+        let older = || {
+            let oldest = self.0.keys().next()?;
+            let forgotten = self.0.len() >= MAX_SOURCE_EPOCHS && epoch < *oldest;
+            forgotten.then_some(EpochStanding::InLine)
+        };
+        self.0.get(&epoch).copied().or_else(older)
+    }
+
+    /// Takes in an epoch, `forks` if it is proven to be of another lineage. Returns its standing if that is new.
+    pub fn learn(&mut self, epoch: Epoch, forks: bool) -> Option<EpochStanding> {
+        let standing = match self.standing(epoch) {
+            None if forks || self.has_another(epoch) => EpochStanding::Fork,
+            None => match self.0.keys().next_back() {
+                Some(newest) if epoch < *newest => EpochStanding::Late,
+                _ => EpochStanding::InLine,
+            },
+            Some(EpochStanding::InLine | EpochStanding::Late) if forks => EpochStanding::Fork,
+            Some(_) => return None,
+        };
+        self.put(epoch, standing);
+        Some(standing)
+    }
+
+    fn has_another(&self, epoch: Epoch) -> bool {
+        let (first, last) = (
+            Epoch::new(epoch.counter(), 0),
+            Epoch::new(epoch.counter(), u64::MAX),
+        );
+        let (Some(first), Some(last)) = (first, last) else {
+            return false;
+        };
+        self.0.range(first..=last).any(|(other, _)| *other != epoch)
+    }
+
+    pub(crate) fn put(&mut self, epoch: Epoch, standing: EpochStanding) {
+        self.0.insert(epoch, standing);
+        if self.0.len() > MAX_SOURCE_EPOCHS {
+            self.0.pop_first();
+        }
+    }
+}
+
+/// The epoch of a stream's last event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamEpoch {
+    /// The epoch of the event at the cursor.
+    pub epoch: Epoch,
+    /// The first sequence of the stream that was applied under it. Every later one up to the cursor was numbered under it, too.
+    pub from: u64,
+    /// Events before `from` were stepped over without being seen, so their epochs are not known.
+    pub after_gap: bool,
+}
+
+/// The epoch of a stream after its next event. `last_id` is `None` where a gap was stepped over, or nothing was applied yet. An event
+/// without an epoch leaves the stream without one.
+#[must_use]
+pub fn stream_epoch(
+    before: Option<StreamEpoch>,
+    cursor: u64,
+    last_id: Option<&EventId>,
+    next: Option<Epoch>,
+) -> Option<StreamEpoch> {
+    let after_gap = before.is_some_and(|at| at.after_gap) || (cursor > 0 && last_id.is_none());
+    let epoch = next?;
+    match before {
+        Some(at) if at.epoch == epoch && at.after_gap == after_gap => Some(at),
+        _ => Some(StreamEpoch {
+            epoch,
+            from: cursor.saturating_add(1),
+            after_gap,
+        }),
+    }
+}
+
+/// A source found to be restored from a backup or copied, until an operator accepts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoredSource {
+    /// The source.
+    pub source: Source,
+    /// When this was found.
+    pub since: Timestamp,
+    /// When the last event was found that shows it.
+    pub last: Timestamp,
+    /// The epoch of that event.
+    #[serde(serialize_with = "as_text")]
+    pub epoch: Epoch,
+    /// How many of its events are dead letters by a numbering conflict.
+    pub conflicts: u64,
+}
+
+fn as_text<S: serde::Serializer>(epoch: &Epoch, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(epoch)
+}
+
+/// An epoch of a source under which an event is applied or deferred.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnedEpoch {
+    /// The source.
+    pub source: Source,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Whether it is proven to be of another lineage than those before.
+    pub forks: bool,
+}
+
+/// A change of the list of restored sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoredSourceChange {
+    /// An event of the source conflicts with its numbering. If its dead letter is there already, nothing is changed.
+    Found {
+        /// The source.
+        source: Source,
+        /// The event's epoch.
+        epoch: Epoch,
+        /// The event's dead letter, of the same changes.
+        dead: crate::DeadId,
+    },
+    /// An operator has accepted it.
+    Accept(Source),
+}
+
 /// Begins an epoch of the store. Each start of a role does so, before it numbers an event; a command that only reads or resolves does not.
 ///
 /// Every event that a commit numbers from then on carries it, whichever process commits. With several processes on one store the epochs
@@ -112,6 +260,51 @@ pub(crate) fn next(latest: Option<Epoch>, random: u64) -> Option<Epoch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_epochs_of_one_counter_are_a_fork() {
+        let epoch = |counter, random| Epoch::new(counter, random).unwrap();
+        let mut had = SourceEpochs::default();
+        assert_eq!(had.learn(epoch(3, 1), false), Some(EpochStanding::InLine));
+        assert_eq!(had.learn(epoch(3, 1), false), None);
+        assert_eq!(had.learn(epoch(2, 9), false), Some(EpochStanding::Late));
+        assert_eq!(had.learn(epoch(4, 1), false), Some(EpochStanding::InLine));
+        assert_eq!(had.learn(epoch(3, 2), false), Some(EpochStanding::Fork));
+        assert_eq!(had.learn(epoch(3, 2), true), None);
+        assert_eq!(had.learn(epoch(2, 9), true), Some(EpochStanding::Fork));
+        assert_eq!(had.standing(epoch(2, 9)), Some(EpochStanding::Fork));
+        assert_eq!(had.standing(epoch(1, 1)), None);
+    }
+
+    #[test]
+    fn of_a_source_that_starts_again_and_again_the_newest_epochs_are_kept() {
+        let epoch = |counter| Epoch::new(counter, 1).unwrap();
+        let mut had = SourceEpochs::default();
+        let last = 10 + MAX_SOURCE_EPOCHS as u64;
+        for counter in 1..=last {
+            had.learn(epoch(counter), false);
+        }
+        assert_eq!(had.0.len(), MAX_SOURCE_EPOCHS);
+        assert_eq!(had.standing(epoch(1)), Some(EpochStanding::InLine));
+        assert_eq!(had.learn(epoch(1), false), None);
+        let other = Epoch::new(last, 2).unwrap();
+        assert_eq!(had.standing(other), None);
+    }
+
+    #[test]
+    fn a_stream_keeps_where_its_epoch_began() {
+        let epoch = |counter| Epoch::new(counter, 1);
+        let id = EventId::new("a").unwrap();
+        let first = stream_epoch(None, 0, None, epoch(1)).unwrap();
+        assert_eq!((first.from, first.after_gap), (1, false));
+        let same = stream_epoch(Some(first), 7, Some(&id), epoch(1));
+        assert_eq!(same, Some(first));
+        let next = stream_epoch(same, 8, Some(&id), epoch(2)).unwrap();
+        assert_eq!((next.from, next.after_gap), (9, false));
+        let beyond = stream_epoch(Some(next), 20, None, epoch(2)).unwrap();
+        assert_eq!((beyond.from, beyond.after_gap), (21, true));
+        assert_eq!(stream_epoch(Some(next), 20, Some(&id), None), None);
+    }
 
     #[test]
     fn what_is_older_than_all_that_is_kept_counts_as_known() {

@@ -27,7 +27,11 @@ pub use changes::{
     NewOutbox, NewReply, NewScheduled, OutboxRetry, OutgoingChange, StreamChange, StreamState,
     TrialChange, Written,
 };
-pub use epochs::{MAX_OWN_EPOCHS, OwnEpoch, OwnEpochs, Restored, RestoredChange, begin_epoch};
+pub use epochs::{
+    EpochStanding, LearnedEpoch, MAX_OWN_EPOCHS, MAX_RESTORED_SOURCES, MAX_SOURCE_EPOCHS, OwnEpoch,
+    OwnEpochs, Restored, RestoredChange, RestoredSource, RestoredSourceChange, SourceEpochs,
+    StreamEpoch, begin_epoch, stream_epoch,
+};
 pub use memory::MemoryStore;
 pub use rows::{
     Ask, DeadFilter, DeadGroup, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId,
@@ -77,6 +81,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     ///   request id) that is there already, are a conflict. What the same changes release makes room first;
     /// - what is scheduled is released and put off like what is held; put off, it is held from then on;
     /// - a dead letter of an event whose dead letter the same changes settle as gone takes over the body that first came;
+    /// - an epoch of a source that proves two lineages of it lists the source as restored;
     /// - an epoch that is begun is the latest one already for what the same changes number;
     /// - an event of the outbox that has a sequence and no epoch gets the latest epoch;
     /// - when more is recorded than [`Changes::audit_most`] allows, the oldest records go.

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use doorstep_event::{
-    Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject, Timestamp,
+    Epoch, Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Restored;
+use crate::{Restored, RestoredSource, SourceEpochs, StreamEpoch};
 
 /// A store's own handle on a row, so that writing it again needs no look-up. Means nothing to anyone else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,6 +108,8 @@ pub struct Ask {
     pub trials: Vec<(Source, EventId)>,
     /// Subjects on which the role emits, to tell the last sequence given.
     pub outgoing: Vec<Subject>,
+    /// Sources, to tell the epochs that they have had.
+    pub epochs: Vec<Source>,
     /// Commands by caller and id, to tell what was replied to them.
     pub replies: Vec<(Source, RequestId)>,
 }
@@ -119,8 +121,8 @@ pub struct Loaded {
     pub streams: Vec<StreamRow>,
     /// Held events right after the cursors, by stream and sequence.
     pub held: Vec<HeldRow>,
-    /// For each place asked for, the id of the event that is held there.
-    pub held_at: Vec<Option<EventId>>,
+    /// For each place asked for, the id and the epoch of the event that is held there.
+    pub held_at: Vec<Option<(EventId, Option<Epoch>)>>,
     /// One row for each entity asked for.
     pub entities: Vec<EntityRow>,
     /// Whether each id was seen.
@@ -129,6 +131,8 @@ pub struct Loaded {
     pub trials: Vec<u32>,
     /// The last sequence given on each subject, 0 if none was.
     pub outgoing: Vec<u64>,
+    /// The epochs that each source has had.
+    pub epochs: Vec<SourceEpochs>,
     /// What was replied to each command, `None` if nothing was, or not any more.
     pub replies: Vec<Option<ReplyRow>>,
     /// The times up to which seen ids and replies were pruned; only read where some are asked for.
@@ -174,6 +178,8 @@ pub struct StreamRow {
     pub blocked: Option<DeadId>,
     /// How many of its events are held.
     pub held: u64,
+    /// The epoch of the event at the cursor.
+    pub epoch: Option<StreamEpoch>,
 }
 
 /// The state of an entity.
@@ -457,6 +463,9 @@ pub struct Summary {
     pub oldest_held_ms: Option<u64>,
     /// The mark of a store that was restored from a backup or copied; `null` otherwise.
     pub restored: Option<Restored>,
+    /// Sources found to be restored or copied that no operator has accepted, the longest first, at most
+    /// [`crate::MAX_RESTORED_SOURCES`].
+    pub restored_sources: Vec<RestoredSource>,
     /// When the oldest outbox row was written.
     #[serde(skip)]
     pub oldest_outbox: Option<Timestamp>,

@@ -180,6 +180,7 @@ mod tests {
                 cursor: 0,
                 last_id: None,
                 blocked,
+                epoch: None,
             }),
         }
     }

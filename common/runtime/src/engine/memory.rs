@@ -7,8 +7,10 @@
 use std::hash::BuildHasher;
 
 use doorstep_event::{Event, EventId, StreamKey, Subject};
-use doorstep_store::{EntityKey, Expect};
+use doorstep_store::{EntityKey, Expect, StreamEpoch};
 use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::epochs::KnownEpochs;
 
 /// A stream as it is remembered: only one that is not blocked and holds nothing.
 pub(super) struct KnownStream {
@@ -16,6 +18,7 @@ pub(super) struct KnownStream {
     pub(super) expect: Expect,
     pub(super) cursor: u64,
     pub(super) last_id: Option<EventId>,
+    pub(super) epoch: Option<StreamEpoch>,
 }
 
 /// An entity as the engine works with it: its state read into the role's own type.
@@ -29,6 +32,7 @@ pub(super) struct Memory<S> {
     hasher: DefaultHashBuilder,
     streams: Recent<KnownStream>,
     entities: Recent<KnownEntity<S>>,
+    pub(super) epochs: KnownEpochs,
 }
 
 impl<S> Memory<S> {
@@ -37,6 +41,7 @@ impl<S> Memory<S> {
             hasher: DefaultHashBuilder::default(),
             streams: Recent::new(rows),
             entities: Recent::new(rows),
+            epochs: KnownEpochs::default(),
         }
     }
 

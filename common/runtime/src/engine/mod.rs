@@ -12,6 +12,7 @@
 mod batch;
 mod clock;
 mod command;
+mod epochs;
 mod memory;
 mod obey;
 mod plan;

@@ -10,12 +10,12 @@ use std::{
 use doorstep_event::{Event, Sequence, Source, Subject, Timestamp};
 use doorstep_store::{
     Changes, DeadFate, DeadStatus, EntityKey, HeldReason, HeldRetry, NewDead, NewHeld, NewOutbox,
-    NewScheduled, OutboxKind, OutgoingChange, StoreError,
+    NewScheduled, OutboxKind, OutgoingChange, RestoredSourceChange, StoreError, stream_epoch,
 };
 
 use super::{
     prepared::{Item, Origin, Prepared, Understood, panic_text, unreadable_source},
-    slots::{Claim, Slots, Waiting},
+    slots::{Claim, Place, Slots, Waiting},
 };
 use crate::{
     Effects, Emit, Limits, Refusal, Role, Scheduled,
@@ -164,14 +164,15 @@ impl<'a, R: Role> Plan<'a, R> {
             Origin::Delivery if sequence.get() < next => {
                 let last = slot.after.last_id.as_ref();
                 let at_cursor = sequence.get() == slot.after.cursor;
-                if at_cursor && last.is_some_and(|last| *last != event.id) {
+                let is_other = at_cursor && last.is_some_and(|last| *last != event.id);
+                if is_other || !self.slots.is_same(case.claim, event, sequence) {
                     self.numbering_conflict(case);
                 } else {
                     self.changes.tally.duplicates += 1;
                 }
             }
             Origin::Delivery => match slot.held_at(sequence) {
-                Some(held) if *held == event.id => self.changes.tally.duplicates += 1,
+                Some(held) if held.is_of(event) => self.changes.tally.duplicates += 1,
                 Some(_) => self.numbering_conflict(case),
                 None if sequence.get() == next
                     && let Some(blocker) = &slot.after.blocked =>
@@ -185,10 +186,14 @@ impl<'a, R: Role> Plan<'a, R> {
                 None if slot.after.blocked.is_some() || sequence.get() > next => {
                     slot.touched = true;
                     slot.held_changes = true;
-                    slot.places.insert(sequence, event.id.clone());
+                    slot.places.insert(sequence, Place::of(event));
                     slot.waiting.insert(sequence, Waiting::InBatch(index));
+                    self.learn(event, false);
                 }
-                None => self.advance(case, sequence),
+                None => {
+                    self.learn(event, false);
+                    self.advance(case, sequence);
+                }
             },
             // Whoever has raised the cursor above a held event has deleted it in the same commit.
             Origin::Held(_) if sequence.get() < next => {}
@@ -265,12 +270,22 @@ impl<'a, R: Role> Plan<'a, R> {
                 } else {
                     tally.ignored += 1;
                 }
+                let mut went_back = false;
                 if let Some(slot) = self.slots.stream(case.claim) {
                     slot.touched = true;
                     slot.held_changes |= case.prepared.is_held();
+                    let before = slot.after.epoch;
+                    let (cursor, last) = (slot.after.cursor, slot.after.last_id.as_ref());
+                    slot.after.epoch = stream_epoch(before, cursor, last, event.epoch);
+                    went_back = before
+                        .zip(event.epoch)
+                        .is_some_and(|(before, now)| now.counter() < before.epoch.counter());
                     slot.after.cursor = sequence.get();
                     slot.after.last_id = Some(event.id.clone());
                     slot.after.blocked = None;
+                }
+                if went_back {
+                    self.learn(event, true);
                 }
                 true
             }
@@ -424,7 +439,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 {
                     slot.touched = true;
                     slot.held_changes = true;
-                    slot.places.insert(sequence, event.id.clone());
+                    slot.places.insert(sequence, Place::of(event));
                 }
                 self.changes.tally.held += 1;
                 self.changes.hold.push(NewHeld {
@@ -536,16 +551,33 @@ impl<'a, R: Role> Plan<'a, R> {
         self.bury(dead);
     }
 
+    /// Keeps the epoch of an event that is applied or deferred; `forks` where it proves another lineage of its source.
+    fn learn(&mut self, event: &Event, forks: bool) {
+        if let Some(epoch) = event.epoch
+            && let Some(learned) = self.slots.epochs.learn(&event.source, epoch, forks)
+        {
+            self.changes.learned.push(learned);
+        }
+    }
+
     /// Another event has taken this one's number: a dead letter that blocks nothing. Its id is made of what it is, so the same
     /// message delivered again is the same dead letter.
     fn numbering_conflict(&mut self, case: Case<'_, R::Fact>) {
         let cause = Cause::new(
             reason::CONFLICT,
-            format!(
-                "another event of {} has its number: two programs number under one source, or a store was restored without minting \
-                 its source anew",
-                case.event.source
-            ),
+            match case.event.epoch {
+                None => format!(
+                    "another event of {} has its number: two programs number under one source, or a store was restored without \
+                     minting its source anew",
+                    case.event.source
+                ),
+                // In quotes, so that conflicts are of one kind whatever the epoch.
+                Some(epoch) => format!(
+                    "another event of {} has its number, which this one was given in epoch \"{epoch}\": the source's store was restored \
+                     from a backup or copied, and numbers anew; give it a new source by `store restored`",
+                    case.event.source
+                ),
+            },
         );
         let dead = dead_letter::of_event(
             self.role.name(),
@@ -560,9 +592,18 @@ impl<'a, R: Role> Plan<'a, R> {
         let buried = &self.changes.dead_if_absent;
         if buried.iter().any(|other| other.row.id == dead.row.id) {
             self.changes.tally.duplicates += 1;
-        } else {
-            self.bury(dead);
+            return;
         }
+        if let Some(epoch) = case.event.epoch {
+            self.changes
+                .restored_sources
+                .push(RestoredSourceChange::Found {
+                    source: case.event.source.clone(),
+                    epoch,
+                    dead: dead.row.id.clone(),
+                });
+        }
+        self.bury(dead);
     }
 
     /// Writes a dead letter, and owes the world a copy of it.

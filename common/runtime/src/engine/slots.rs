@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use doorstep_event::{Event, EventId, Sequence, Source, StreamKey};
+use doorstep_event::{Epoch, Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
     Ask, EntityChange, EntityKey, EntityRow, Expect, HeldRow, Loaded, PrunedTo, StoreError,
     StreamChange, StreamRow, StreamState, Written,
@@ -11,6 +11,7 @@ use hashbrown::HashTable;
 
 use super::{
     command::{PreparedCommand, trial_key},
+    epochs::{KnownEpochs, are_same},
     memory::{KnownEntity, KnownStream, Memory, is_of},
     prepared::{Item, Prepared},
 };
@@ -33,7 +34,27 @@ pub(super) struct StreamSlot<F> {
     /// Held events that will be next, by sequence: read with the stream, or held earlier in this very batch.
     pub(super) waiting: BTreeMap<Sequence, Waiting<F>>,
     /// Places at which something is held, in the store or in this batch, with the ids there.
-    pub(super) places: BTreeMap<Sequence, EventId>,
+    pub(super) places: BTreeMap<Sequence, Place>,
+}
+
+/// What tells the event at a place from another one.
+pub(super) struct Place {
+    id: EventId,
+    epoch: Option<Epoch>,
+}
+
+impl Place {
+    pub(super) fn of(event: &Event) -> Self {
+        Self {
+            id: event.id.clone(),
+            epoch: event.epoch,
+        }
+    }
+
+    /// Whether that event is this one.
+    pub(super) fn is_of(&self, event: &Event) -> bool {
+        self.id == event.id && are_same(self.epoch, event.epoch)
+    }
 }
 
 /// A held event that will be next.
@@ -81,6 +102,7 @@ pub(super) struct Slots<R: Role> {
     seen: HashSet<(Source, EventId)>,
     /// The times up to which seen ids and replies were pruned.
     pub(super) pruned_to: PrunedTo,
+    pub(super) epochs: KnownEpochs,
     loaded_held: Vec<HeldRow>,
 }
 
@@ -91,6 +113,7 @@ pub(super) fn is_empty(ask: &Ask) -> bool {
         && ask.held_at.is_empty()
         && ask.outgoing.is_empty()
         && ask.replies.is_empty()
+        && ask.epochs.is_empty()
 }
 
 impl<R: Role> Slots<R> {
@@ -113,6 +136,7 @@ impl<R: Role> Slots<R> {
             asked_entities: Vec::new(),
             seen: HashSet::new(),
             pruned_to: PrunedTo::default(),
+            epochs: std::mem::take(&mut memory.epochs),
             loaded_held: Vec::new(),
         };
         for item in items {
@@ -121,6 +145,12 @@ impl<R: Role> Slots<R> {
             }
             let stream = match &item.item {
                 Item::Event { event, .. } if event.sequence.is_some() => {
+                    if let Some(epoch) = event.epoch
+                        && !slots.epochs.has(&event.source, epoch)
+                        && !ask.epochs.contains(&event.source)
+                    {
+                        ask.epochs.push(event.source.clone());
+                    }
                     Some(slots.claim_stream(event, memory, ask))
                 }
                 _ => None,
@@ -175,6 +205,7 @@ impl<R: Role> Slots<R> {
                 expect: ABSENT,
                 cursor: 0,
                 last_id: None,
+                epoch: None,
             }
         });
         self.streams.push(StreamSlot {
@@ -186,6 +217,7 @@ impl<R: Role> Slots<R> {
                 cursor: known.cursor,
                 last_id: known.last_id,
                 blocked: None,
+                epoch: known.epoch,
             },
             touched: false,
             held_changes: false,
@@ -294,8 +326,9 @@ impl<R: Role> Slots<R> {
             let slot = self
                 .stream_of
                 .find(hash, |slot| self.streams[*slot].key == *stream);
-            if let (Some(&slot), Some(id)) = (slot, id) {
-                self.streams[slot].places.insert(*sequence, id);
+            if let (Some(&slot), Some((id, epoch))) = (slot, id) {
+                let place = Place { id, epoch };
+                self.streams[slot].places.insert(*sequence, place);
             }
         }
         for (id, seen) in ask.seen.iter().zip(loaded.seen) {
@@ -305,6 +338,9 @@ impl<R: Role> Slots<R> {
         }
         if !ask.seen.is_empty() || !ask.replies.is_empty() {
             self.pruned_to = loaded.pruned_to;
+        }
+        for (source, epochs) in ask.epochs.iter().zip(loaded.epochs) {
+            self.epochs.fill(source, epochs);
         }
         self.loaded_held.extend(loaded.held);
         Ok(())
@@ -321,7 +357,7 @@ impl<R: Role> Slots<R> {
                 && let Some(sequence) = event.sequence
                 && let Some(slot) = self.stream(claim)
             {
-                slot.places.insert(sequence, event.id.clone());
+                slot.places.insert(sequence, Place::of(event));
                 slot.waiting
                     .insert(sequence, Waiting::Loaded(Box::new((prepared, claim))));
             }
@@ -350,6 +386,15 @@ impl<R: Role> Slots<R> {
     /// The stream of an item, if it has a place in one.
     pub(super) fn stream(&mut self, claim: Claim) -> Option<&mut StreamSlot<R::Fact>> {
         self.streams.get_mut(claim.stream?)
+    }
+
+    /// Whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.
+    pub(super) fn is_same(&self, claim: Claim, event: &Event, sequence: Sequence) -> bool {
+        let (Some(epoch), Some(slot)) = (event.epoch, claim.stream) else {
+            return true;
+        };
+        let stream = &self.streams[slot].after;
+        self.epochs.is_same(&event.source, stream, sequence, epoch)
     }
 
     /// The entities of an item, in the order of its keys.
@@ -408,6 +453,7 @@ impl<R: Role> Slots<R> {
 
     /// Remembers the rows as they stand after the commit.
     pub(super) fn remember(self, written: &Written, memory: &mut Memory<R::State>) {
+        memory.epochs = self.epochs;
         for (slot, now) in self.streams.into_iter().zip(&written.streams) {
             // How many events a stream holds is counted by the store; where that may have changed it is to be read again.
             if slot.held_changes || slot.held > 0 || slot.after.blocked.is_some() {
@@ -418,6 +464,7 @@ impl<R: Role> Slots<R> {
                 expect: *now,
                 cursor: slot.after.cursor,
                 last_id: slot.after.last_id,
+                epoch: slot.after.epoch,
             };
             memory.put_stream(slot.hash, known);
         }
@@ -471,6 +518,7 @@ impl<F> StreamSlot<F> {
             cursor: row.cursor,
             last_id: row.last_id,
             blocked: row.blocked,
+            epoch: row.epoch,
         };
     }
 
@@ -479,8 +527,8 @@ impl<F> StreamSlot<F> {
         self.after.cursor + 1
     }
 
-    /// The id of what is held at a place, in the store or in this batch.
-    pub(super) fn held_at(&self, sequence: Sequence) -> Option<&EventId> {
+    /// What is held at a place, in the store or in this batch.
+    pub(super) fn held_at(&self, sequence: Sequence) -> Option<&Place> {
         self.places.get(&sequence)
     }
 }

@@ -32,6 +32,7 @@ pub async fn replay<S: Store>(
                     cursor: stream.cursor,
                     last_id: stream.last_id.clone(),
                     blocked: stream.blocked.clone(),
+                    epoch: stream.epoch,
                 },
             ));
         }

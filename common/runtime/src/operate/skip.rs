@@ -2,7 +2,7 @@
 
 use doorstep_event::{StreamKey, Timestamp};
 use doorstep_store::{
-    AuditAction, Changes, DeadFate, DeadId, DeadStatus, NewAudit, Store, StreamState,
+    AuditAction, Changes, DeadFate, DeadId, DeadStatus, NewAudit, Store, StreamState, stream_epoch,
 };
 
 use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, load, record, written};
@@ -26,6 +26,12 @@ pub async fn skip<S: Store>(store: &S, id: &DeadId, by: impl Into<By>) -> Result
                     cursor: stream.cursor + 1,
                     last_id: Some(event.id.clone()),
                     blocked: None,
+                    epoch: stream_epoch(
+                        stream.epoch,
+                        stream.cursor,
+                        stream.last_id.as_ref(),
+                        event.epoch,
+                    ),
                 },
             ));
         }
@@ -92,6 +98,7 @@ pub async fn skip_gap<S: Store>(
                 cursor: to,
                 last_id: None,
                 blocked: None,
+                epoch: row.epoch,
             },
         ));
         changes.audit.push(NewAudit {

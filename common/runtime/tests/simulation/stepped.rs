@@ -172,6 +172,7 @@ impl<S: Store> Stepped<S> {
                     if let Some(after) = &mut change.after {
                         after.cursor = now.cursor;
                         after.last_id.clone_from(&now.last_id);
+                        after.epoch = now.epoch;
                     }
                 }
             }

@@ -49,6 +49,8 @@ impl Data {
         self.replies.accept();
         self.outbox.accept();
         self.own_epochs.accept();
+        self.source_epochs.accept();
+        self.restored_sources.accept();
         self.audit.accept();
     }
 
@@ -66,6 +68,8 @@ impl Data {
         self.replies.undo();
         self.outbox.undo();
         self.own_epochs.undo();
+        self.source_epochs.undo();
+        self.restored_sources.undo();
         self.audit.undo();
     }
 
@@ -131,6 +135,12 @@ impl Data {
             if change.after.is_some() {
                 self.wake(&change.key, now);
             }
+        }
+        for learned in changes.learned {
+            self.learn(learned, now);
+        }
+        for change in changes.restored_sources {
+            self.change_restored_source(change, &known, now);
         }
         for (source, id, time) in changes.seen {
             self.see(source, id, time)?;

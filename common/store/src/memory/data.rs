@@ -6,7 +6,8 @@ use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Time
 use super::journaled::Journaled;
 use crate::{
     AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, NewReply, OutboxId, OutboxRow,
-    OwnEpoch, PrunedTo, Restored, RowRef, Tally, Usage, UsageOf, size,
+    OwnEpoch, PrunedTo, Restored, RestoredSource, RowRef, SourceEpochs, StreamEpoch, Tally, Usage, UsageOf,
+    size,
 };
 
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(super) struct Data {
     pub(super) outgoing: Journaled<Subject, u64>,
     pub(super) replies: Journaled<(Source, RequestId), NewReply>,
     pub(super) outbox: Journaled<OutboxId, Owed>,
+    pub(super) source_epochs: Journaled<Source, SourceEpochs>,
+    pub(super) restored_sources: Journaled<Source, RestoredSource>,
     /// By their counters.
     pub(super) own_epochs: Journaled<u64, OwnEpoch>,
     pub(super) audit: Journaled<AuditId, AuditRow>,
@@ -60,6 +63,7 @@ pub(super) struct Stream {
     pub(super) cursor: u64,
     pub(super) last_id: Option<EventId>,
     pub(super) blocked: Option<DeadId>,
+    pub(super) epoch: Option<StreamEpoch>,
     pub(super) held: u64,
 }
 

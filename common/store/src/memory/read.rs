@@ -33,7 +33,7 @@ impl Data {
             let held = id.and_then(|id| self.held.get(id));
             loaded
                 .held_at
-                .push(held.map(|held| held.row.event.id.clone()));
+                .push(held.map(|held| (held.row.event.id.clone(), held.row.event.epoch)));
         }
         for key in &ask.entities {
             loaded
@@ -50,6 +50,10 @@ impl Data {
         for subject in &ask.outgoing {
             let last = self.outgoing.get(subject).copied();
             loaded.outgoing.push(last.unwrap_or(0));
+        }
+        for source in &ask.epochs {
+            let epochs = self.source_epochs.get(source).cloned();
+            loaded.epochs.push(epochs.unwrap_or_default());
         }
         for key in &ask.replies {
             let reply = self.replies.get(key).map(|reply| ReplyRow {
@@ -218,6 +222,7 @@ impl Data {
             dated_ahead: held_ahead.count() as u64
                 + u64::from(oldest_outbox.is_some_and(|since| since > ahead)),
             log_bytes: None,
+            restored_sources: self.restored_sources(),
         }
     }
 
@@ -242,6 +247,7 @@ fn stream_row(key: &StreamKey, stream: Option<&Stream>) -> StreamRow {
         last_id: stream.and_then(|s| s.last_id.clone()),
         blocked: stream.and_then(|s| s.blocked.clone()),
         held: stream.map_or(0, |s| s.held),
+        epoch: stream.and_then(|s| s.epoch),
     }
 }
 

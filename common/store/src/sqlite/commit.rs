@@ -99,6 +99,12 @@ impl Writer<'_> {
         self.hold(&changes.hold, &changes.streams, &ids)?;
         let streams = self.write_streams(&changes.streams, &ids)?;
         self.wake(&changes.entities)?;
+        for learned in &changes.learned {
+            self.learn(learned)?;
+        }
+        for change in &changes.restored_sources {
+            self.change_restored_source(change)?;
+        }
         for (source, id, time) in &changes.seen {
             self.see(source, id, *time)?;
         }

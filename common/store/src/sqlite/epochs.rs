@@ -1,17 +1,19 @@
 //! The store's own epochs, and its mark of having been restored.
 
-use doorstep_event::Epoch;
+use doorstep_event::{Epoch, Source};
 use rusqlite::{
     Connection, Result, Row,
     types::{FromSqlError, Type},
 };
 
 use super::{
-    columns::{signed, time},
+    columns::{attribute, signed, time, unsigned},
     db::Db,
     error::Stop,
 };
-use crate::{OwnEpoch, OwnEpochs, Restored};
+use crate::{
+    EpochStanding, OwnEpoch, OwnEpochs, Restored, RestoredSource, SourceEpochs, StreamEpoch,
+};
 
 /// Reads an epoch whose columns, counter and random part, begin at `first`.
 pub(super) fn optional_epoch(row: &Row<'_>, first: usize) -> Result<Option<Epoch>> {
@@ -63,4 +65,77 @@ pub(super) fn restored(conn: &Connection) -> Result<Option<Restored>> {
                 detail: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
             }))
         })
+}
+
+/// Reads the epoch of a stream, whose three columns begin at `first`.
+pub(super) fn stream_epoch(row: &Row<'_>, first: usize) -> Result<Option<StreamEpoch>> {
+    let Some(epoch) = optional_epoch(row, first)? else {
+        return Ok(None);
+    };
+    let from: i64 = row.get(first + 2)?;
+    Ok(Some(StreamEpoch {
+        epoch,
+        from: from.unsigned_abs(),
+        after_gap: from < 0,
+    }))
+}
+
+/// The three columns of a stream's epoch.
+pub(super) fn stream_epoch_columns(
+    at: Option<StreamEpoch>,
+) -> (Option<i64>, Option<i64>, Option<i64>) {
+    let (counter, random) = epoch_columns(at.map(|at| at.epoch));
+    let from = at.map(|at| match at.after_gap {
+        true => -signed(at.from),
+        false => signed(at.from),
+    });
+    (counter, random, from)
+}
+
+pub(super) fn standing_column(standing: EpochStanding) -> i64 {
+    match standing {
+        EpochStanding::InLine => 0,
+        EpochStanding::Late => 1,
+        EpochStanding::Fork => 2,
+    }
+}
+
+/// The epochs that a source has had.
+pub(super) fn source_epochs(conn: &Connection, source_id: i64) -> Result<SourceEpochs> {
+    let mut epochs = SourceEpochs::default();
+    let mut found = conn.prepare_cached(
+        "SELECT counter, random, standing FROM source_epochs WHERE source_id = ?1",
+    )?;
+    let mut rows = found.query([source_id])?;
+    while let Some(row) = rows.next()? {
+        let standing = match row.get(2)? {
+            0_i64 => EpochStanding::InLine,
+            1 => EpochStanding::Late,
+            _ => EpochStanding::Fork,
+        };
+        if let Some(epoch) = optional_epoch(row, 0)? {
+            epochs.put(epoch, standing);
+        }
+    }
+    Ok(epochs)
+}
+
+pub(super) fn restored_sources(conn: &Connection) -> Result<Vec<RestoredSource>> {
+    let mut found = conn.prepare_cached(
+        "SELECT source, since, last, epoch, epoch_random, conflicts FROM restored_sources ORDER BY since, source",
+    )?;
+    let mut rows = found.query([])?;
+    let mut sources = Vec::new();
+    while let Some(row) = rows.next()? {
+        if let Some(epoch) = optional_epoch(row, 3)? {
+            sources.push(RestoredSource {
+                source: attribute(row, 0, Source::new)?,
+                since: time(row, 1)?,
+                last: time(row, 2)?,
+                epoch,
+                conflicts: unsigned(row, 5)?,
+            });
+        }
+    }
+    Ok(sources)
 }

@@ -23,3 +23,25 @@ ALTER TABLE dead ADD COLUMN epoch_random INTEGER;
 -- The latest times of seen ids and of replies that were pruned; NULL where none were.
 ALTER TABLE totals ADD COLUMN seen_pruned_to INTEGER;
 ALTER TABLE totals ADD COLUMN replies_pruned_to INTEGER;
+-- Of each source that the role consumes, the newest 1,000.
+CREATE TABLE source_epochs(
+    source_id  INTEGER NOT NULL,
+    counter    INTEGER NOT NULL,
+    random     INTEGER NOT NULL,
+    -- 0: in line, 1: late, 2: of another lineage.
+    standing   INTEGER NOT NULL,
+    PRIMARY KEY (source_id, counter, random)
+) WITHOUT ROWID;
+-- Of the event at the cursor, with the first sequence that was applied under it; negative where a gap before that was stepped over.
+ALTER TABLE streams ADD COLUMN epoch INTEGER;
+ALTER TABLE streams ADD COLUMN epoch_random INTEGER;
+ALTER TABLE streams ADD COLUMN epoch_from INTEGER;
+-- Sources found to be restored or copied, until an operator accepts them; at most 100.
+CREATE TABLE restored_sources(
+    source        TEXT PRIMARY KEY,
+    since         INTEGER NOT NULL,
+    last          INTEGER NOT NULL,
+    epoch         INTEGER NOT NULL,
+    epoch_random  INTEGER NOT NULL,
+    conflicts     INTEGER NOT NULL
+) WITHOUT ROWID;

@@ -1,6 +1,6 @@
 //! Reading all that a batch is about to touch.
 
-use doorstep_event::{EventId, RequestId, Sequence, Source, StreamKey, Subject};
+use doorstep_event::{Epoch, EventId, RequestId, Sequence, Source, StreamKey, Subject};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::{
@@ -8,13 +8,14 @@ use super::{
         attribute, bytes, optional_text, optional_time, read_last_id, signed, small, unsigned,
     },
     db::Db,
+    epochs::{optional_epoch, source_epochs, stream_epoch},
     error::Stop,
     held::{held_bytes, held_columns, held_row},
     sources::Sources,
 };
 use crate::{
     Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, PrunedTo, ReplyRow, RequestHash, RowRef,
-    StreamRow, size::Allowance,
+    SourceEpochs, StreamRow, size::Allowance,
 };
 
 pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
@@ -33,6 +34,13 @@ pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
         }
         for subject in &ask.outgoing {
             loaded.outgoing.push(outgoing(conn, subject)?);
+        }
+        for source in &ask.epochs {
+            let epochs = match sources.find(conn, source)? {
+                Some(id) => source_epochs(conn, id)?,
+                None => SourceEpochs::default(),
+            };
+            loaded.epochs.push(epochs);
         }
         for (caller, id) in &ask.replies {
             loaded.replies.push(reply(conn, caller, id)?);
@@ -60,7 +68,7 @@ fn load_streams(
     loaded: &mut Loaded,
 ) -> Result<()> {
     let mut found = conn.prepare_cached(
-        "SELECT s.id, s.version, s.cursor, s.held, s.last_id, s.blocked
+        "SELECT s.id, s.version, s.cursor, s.held, s.last_id, s.blocked, s.epoch, s.epoch_random, s.epoch_from
          FROM stream_keys k CROSS JOIN streams s ON s.id = k.id WHERE k.source_id = ?1 AND k.subject = ?2",
     )?;
     loaded.streams.reserve(ask.streams.len());
@@ -93,7 +101,7 @@ fn load_streams(
     Ok(())
 }
 
-/// A stream whose columns begin at `first`: id, version, cursor, held, last_id, blocked.
+/// A stream whose columns begin at `first`: id, version, cursor, held, last_id, blocked, and the three of its epoch.
 pub(super) fn stream_row(row: &Row<'_>, first: usize, key: &StreamKey) -> Result<StreamRow> {
     let cursor = unsigned(row, first + 2)?;
     Ok(StreamRow {
@@ -104,6 +112,7 @@ pub(super) fn stream_row(row: &Row<'_>, first: usize, key: &StreamKey) -> Result
         last_id: read_last_id(row, first + 4, &key.subject, cursor)?,
         blocked: optional_text(row, first + 5)?.map(DeadId),
         held: unsigned(row, first + 3)?,
+        epoch: stream_epoch(row, first + 6)?,
     })
 }
 
@@ -116,6 +125,7 @@ fn absent_stream(key: &StreamKey) -> StreamRow {
         last_id: None,
         blocked: None,
         held: 0,
+        epoch: None,
     }
 }
 
@@ -196,17 +206,17 @@ fn held_at(
     sources: &mut Sources,
     key: &StreamKey,
     sequence: Sequence,
-) -> Result<Option<EventId>> {
+) -> Result<Option<(EventId, Option<Epoch>)>> {
     let Some(source) = sources.find(conn, &key.source)? else {
         return Ok(None);
     };
     conn.prepare_cached(
-        "SELECT h.event_id FROM stream_keys k CROSS JOIN held h ON h.stream_id = k.id
+        "SELECT h.event_id, h.epoch, h.epoch_random FROM stream_keys k CROSS JOIN held h ON h.stream_id = k.id
          WHERE k.source_id = ?1 AND k.subject = ?2 AND h.sequence = ?3",
     )?
     .query_row(
         params![source, key.subject.as_str(), signed(sequence.get())],
-        |row| attribute(row, 0, EventId::new),
+        |row| Ok((attribute(row, 0, EventId::new)?, optional_epoch(row, 1)?)),
     )
     .optional()
 }

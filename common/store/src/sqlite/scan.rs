@@ -94,7 +94,7 @@ fn streams_of(
     into: &mut Vec<StreamRow>,
 ) -> Result<()> {
     let mut page = conn.prepare_cached(
-        "SELECT k.subject, s.id, s.version, s.cursor, s.held, s.last_id, s.blocked
+        "SELECT k.subject, s.id, s.version, s.cursor, s.held, s.last_id, s.blocked, s.epoch, s.epoch_random, s.epoch_from
          FROM stream_keys k CROSS JOIN streams s ON s.id = k.id
          WHERE k.source_id = ?1 AND k.subject > ?2 ORDER BY k.subject LIMIT ?3",
     )?;
@@ -198,6 +198,7 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
             dated_ahead: held_ahead + u64::from(oldest_outbox.is_some_and(|since| since > ahead)),
             log_bytes,
             restored: epochs::restored(conn)?,
+            restored_sources: epochs::restored_sources(conn)?,
         })
     })
 }

@@ -2,8 +2,9 @@
 
 use doorstep_event::{Epoch, Event};
 use doorstep_store::{
-    Changes, DeadFilter, MAX_OWN_EPOCHS, NewDead, NewOutbox, OutboxKind, OwnEpoch, RestoredChange,
-    Store, begin_epoch,
+    Ask, Changes, DeadFilter, EpochStanding, LearnedEpoch, MAX_OWN_EPOCHS, MAX_RESTORED_SOURCES,
+    NewDead, NewOutbox, OutboxKind, OwnEpoch, RestoredChange, RestoredSource, RestoredSourceChange,
+    Store, StreamEpoch, StreamState, begin_epoch,
 };
 
 use crate::fixtures::*;
@@ -140,4 +141,110 @@ pub async fn the_mark_of_a_restored_store_stays_until_it_is_accepted(store: impl
     commit(&store, change(4, mark(&"x".repeat(100_000)))).await;
     let found = restored().await.unwrap();
     assert_eq!((found.since, found.detail.len()), (at(4), 1_000));
+}
+
+pub async fn a_stream_keeps_the_epoch_of_its_cursor(store: impl Store) {
+    let at_epoch = |from, after_gap| {
+        Some(StreamEpoch {
+            epoch: epoch(3, u64::MAX),
+            from,
+            after_gap,
+        })
+    };
+    for (sequence, epoch) in (1..).zip([
+        at_epoch(1, false),
+        at_epoch(2, true),
+        at_epoch(i64::MAX as u64, true),
+        None,
+    ]) {
+        let state = StreamState {
+            epoch,
+            ..cursor("order/1", sequence)
+        };
+        advance(&store, 1, "order/1", state).await;
+        assert_eq!(stream_row(&store, &stream("order/1")).await.epoch, epoch);
+        assert_eq!(store.streams(None, 9).await.unwrap()[0].epoch, epoch);
+    }
+}
+
+async fn restored(store: &impl Store) -> Vec<RestoredSource> {
+    store.summary(at(1_000)).await.unwrap().restored_sources
+}
+
+fn learns(second: i64, about: &str, epoch: Epoch, forks: bool) -> Changes {
+    Changes {
+        learned: vec![LearnedEpoch {
+            source: source(about),
+            epoch,
+            forks,
+        }],
+        ..Changes::at(at(second))
+    }
+}
+
+pub async fn two_lineages_list_their_source_until_it_is_accepted(store: impl Store) {
+    let standings = async |of: [Epoch; 3]| {
+        let ask = Ask {
+            epochs: vec![source("shop/1"), source("shop/9")],
+            ..Ask::default()
+        };
+        let loaded = load(&store, ask).await.epochs;
+        assert_eq!(loaded[1].standing(of[0]), None);
+        of.map(|epoch| loaded[0].standing(epoch))
+    };
+    let of = [epoch(2, 1), epoch(1, 5), epoch(2, u64::MAX)];
+    for (second, epoch) in (1..).zip(of) {
+        commit(&store, learns(second, "shop/1", epoch, false)).await;
+    }
+    use EpochStanding::{Fork, InLine, Late};
+    assert_eq!(standings(of).await, [Some(InLine), Some(Late), Some(Fork)]);
+    let row = RestoredSource {
+        source: source("shop/1"),
+        since: at(3),
+        last: at(3),
+        epoch: of[2],
+        conflicts: 0,
+    };
+    assert_eq!(restored(&store).await, [row]);
+    let accept = Changes {
+        restored_sources: vec![RestoredSourceChange::Accept(source("shop/1"))],
+        ..Changes::at(at(4))
+    };
+    commit(&store, accept).await;
+    commit(&store, learns(5, "shop/1", of[2], true)).await;
+    assert_eq!(restored(&store).await, []);
+    // What came late turns out to be of another lineage.
+    commit(&store, learns(6, "shop/1", of[1], true)).await;
+    assert_eq!(standings(of).await, [Some(InLine), Some(Fork), Some(Fork)]);
+    assert_eq!(restored(&store).await[0].since, at(6));
+}
+
+pub async fn a_conflict_lists_its_source_once(store: impl Store) {
+    let conflict = |second, of: &str, dead: &str| {
+        let mut changes = Changes::at(at(second));
+        changes.restored_sources = vec![RestoredSourceChange::Found {
+            source: source(of),
+            epoch: epoch(2, 2),
+            dead: dead_id(dead),
+        }];
+        let row = dead_letter(dead, None);
+        changes.dead_if_absent = vec![NewDead { row }];
+        changes
+    };
+    commit(&store, conflict(1, "shop/1", "a-1")).await;
+    commit(&store, conflict(2, "shop/1", "a-1")).await;
+    commit(&store, conflict(3, "shop/1", "b-1")).await;
+    let row = RestoredSource {
+        source: source("shop/1"),
+        since: at(1),
+        last: at(3),
+        epoch: epoch(2, 2),
+        conflicts: 2,
+    };
+    assert_eq!(restored(&store).await, [row]);
+    for number in 0..=MAX_RESTORED_SOURCES {
+        let changes = conflict(4, &format!("of/{number}"), &format!("c-{number}"));
+        commit(&store, changes).await;
+    }
+    assert_eq!(restored(&store).await.len(), MAX_RESTORED_SOURCES);
 }

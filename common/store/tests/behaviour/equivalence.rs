@@ -213,6 +213,7 @@ fn everything() -> Ask {
         seen: (0..20).map(seen_id).collect(),
         trials: (0..6).map(seen_id).collect(),
         outgoing: (0..3).map(|n| subject(&format!("delivery/{n}"))).collect(),
+        epochs: vec![],
         replies: (0..12)
             .map(|n| reply_of(n, 0))
             .map(|r| (r.caller, r.id))
@@ -277,6 +278,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
                     cursor,
                     last_id: (cursor > 0).then(|| EventId::new(id).unwrap()),
                     blocked: after.blocked.then(|| dead_id("d1")),
+                    epoch: None,
                 }
             });
             let expect = expect(row.row, row.version, fresh);

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use doorstep_event::{
-    Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject, Timestamp,
+    Epoch, Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject, Timestamp,
 };
 use doorstep_store::{
     Ask, AuditFilter, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     DeadStatus, EntityChange, EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded,
-    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, PrunedTo, ReplyRow, RequestHash, Store,
-    StreamChange, StreamRow, StreamState, Summary, Written,
+    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, PrunedTo, ReplyRow, RequestHash, SourceEpochs,
+    Store, StreamChange, StreamRow, StreamState, Summary, Written,
 };
 
 /// So many seconds after the beginning of 2026.
@@ -114,6 +114,7 @@ pub fn cursor(about: &str, cursor: u64) -> StreamState {
         cursor,
         last_id: (cursor > 0).then(|| event(about, cursor).id),
         blocked: None,
+        epoch: None,
     }
 }
 
@@ -220,6 +221,7 @@ pub async fn hold(store: &impl Store, second: i64, events: Vec<NewHeld>) {
                 cursor: row.cursor,
                 last_id: row.last_id,
                 blocked: row.blocked,
+                epoch: None,
             };
             let change = change_stream(store, about, Some(stays)).await;
             changes.streams.push(change);
@@ -258,11 +260,12 @@ pub struct Contents {
 #[derive(Debug, PartialEq)]
 pub struct Loadable {
     pub held: Vec<HeldRow>,
-    pub held_at: Vec<Option<EventId>>,
+    pub held_at: Vec<Option<(EventId, Option<Epoch>)>>,
     pub entities: Vec<EntityRow>,
     pub seen: Vec<bool>,
     pub trials: Vec<u32>,
     pub outgoing: Vec<u64>,
+    pub epochs: Vec<SourceEpochs>,
     pub replies: Vec<Option<ReplyRow>>,
     pub pruned_to: PrunedTo,
 }
@@ -281,6 +284,7 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
             seen: loaded.seen,
             trials: loaded.trials,
             outgoing: loaded.outgoing,
+            epochs: loaded.epochs,
             replies: loaded.replies,
             pruned_to: loaded.pruned_to,
         },

@@ -143,7 +143,7 @@ pub async fn places_tell_which_event_is_held_there(store: impl Store) {
         ..Ask::default()
     };
     let there = load(&store, ask).await.held_at;
-    assert_eq!(there, [None, Some(event("order/1", 5).id), None]);
+    assert_eq!(there, [None, Some((event("order/1", 5).id, None)), None]);
 }
 
 pub async fn a_place_that_is_taken_is_a_conflict(store: impl Store) {

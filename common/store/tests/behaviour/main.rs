@@ -82,6 +82,9 @@ promises! {
         epochs_of_events_are_read_back_as_they_were,
         old_epochs_are_forgotten,
         the_mark_of_a_restored_store_stays_until_it_is_accepted,
+        a_stream_keeps_the_epoch_of_its_cursor,
+        two_lineages_list_their_source_until_it_is_accepted,
+        a_conflict_lists_its_source_once,
     }
     held {
         what_is_held_next_comes_with_its_stream,

@@ -15,6 +15,7 @@ pub async fn what_was_never_written_is_read_as_absent(store: impl Store) {
         seen: vec![(source("shop/1"), event("order/1", 1).id)],
         trials: vec![(source("shop/1"), event("order/1", 1).id)],
         outgoing: vec![subject("order/1")],
+        epochs: vec![],
         replies: vec![(source("gateway/1"), reply("a", 1, 1).id)],
     };
     let loaded = load(&store, ask).await;
@@ -70,6 +71,7 @@ pub async fn an_id_of_another_form_is_read_back_as_well(store: impl Store) {
             cursor: 2,
             last_id: Some(EventId::new(id).unwrap()),
             blocked: None,
+            epoch: None,
         };
         advance(&store, 1, &about, state.clone()).await;
         let row = stream_row(&store, &stream(&about)).await;
@@ -79,6 +81,7 @@ pub async fn an_id_of_another_form_is_read_back_as_well(store: impl Store) {
         cursor: 9,
         last_id: None,
         blocked: None,
+        epoch: None,
     };
     advance(&store, 2, "order/1", stepped_over).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.last_id, None);
@@ -177,6 +180,7 @@ pub async fn sequences_up_to_the_last_are_kept_and_beyond_are_refused(store: imp
         cursor: last + 1,
         last_id: None,
         blocked: None,
+        epoch: None,
     };
     beyond.streams = vec![change_stream(&store, "order/1", Some(state)).await];
     let refused = store.commit(beyond).await.unwrap_err();

@@ -20,6 +20,7 @@ fn ask() -> Ask {
         seen: ["a", "b", "c"].map(seen_id).into(),
         trials: ["a", "b"].map(seen_id).into(),
         outgoing: vec![subject("delivery/1"), subject("delivery/2")],
+        epochs: vec![],
         replies: ["a", "b"]
             .map(|id| (source("gateway/1"), reply(id, 1, 1).id))
             .into(),

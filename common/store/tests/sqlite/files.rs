@@ -304,13 +304,16 @@ const WITHOUT_FORM_5: &str = "ALTER TABLE totals DROP COLUMN seen_pruned_to; ALT
     ALTER TABLE store DROP COLUMN restored_since; ALTER TABLE store DROP COLUMN restored_detail;
     ALTER TABLE outbox DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN epoch_random;
     ALTER TABLE held DROP COLUMN epoch; ALTER TABLE held DROP COLUMN epoch_random;
-    ALTER TABLE dead DROP COLUMN epoch; ALTER TABLE dead DROP COLUMN epoch_random;";
+    ALTER TABLE dead DROP COLUMN epoch; ALTER TABLE dead DROP COLUMN epoch_random;
+    DROP TABLE source_epochs; DROP TABLE restored_sources; ALTER TABLE streams DROP COLUMN epoch;
+    ALTER TABLE streams DROP COLUMN epoch_random; ALTER TABLE streams DROP COLUMN epoch_from;";
 
 #[tokio::test]
 async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
     let folder = Folder::new();
     let store = open(&folder);
     let mut changes = Changes::at(at(1));
+    changes.streams = vec![change_stream(&store, "order/4", Some(cursor("order/4", 3))).await];
     changes.hold = vec![held(event("order/1", 2))];
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("order/2", 1)),

@@ -33,6 +33,7 @@ impl Data {
             stream.cursor = after.cursor;
             stream.last_id.clone_from(&after.last_id);
             stream.blocked.clone_from(&after.blocked);
+            stream.epoch = after.epoch;
         }
         let now = Expect {
             row: Some(stream.row),
@@ -85,6 +86,7 @@ impl Stream {
             last_id: None,
             blocked: None,
             held: 0,
+            epoch: None,
         }
     }
 }

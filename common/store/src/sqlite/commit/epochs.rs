@@ -1,15 +1,16 @@
-//! The store's own epochs, and its mark of having been restored.
+//! The store's own epochs and its mark of having been restored; the epochs of sources, and which of them were restored.
 
-use doorstep_event::Epoch;
+use doorstep_event::{Epoch, Source};
 use rusqlite::params;
 
 use super::Writer;
 use crate::{
-    RestoredChange,
+    EpochStanding, LearnedEpoch, MAX_RESTORED_SOURCES, MAX_SOURCE_EPOCHS, RestoredChange,
+    RestoredSourceChange,
     epochs::{MAX_OWN_EPOCHS, next},
     sqlite::{
         columns::{nanos, signed},
-        epochs::epoch_columns,
+        epochs::{epoch_columns, source_epochs, standing_column},
         error::Stop,
     },
 };
@@ -47,6 +48,78 @@ impl Writer<'_> {
                 [],
             )?,
         };
+        Ok(())
+    }
+
+    /// Keeps an epoch of a source. Seldom: once for each start of a source's store.
+    pub(super) fn learn(&mut self, learned: &LearnedEpoch) -> Result<(), Stop> {
+        let LearnedEpoch {
+            source,
+            epoch,
+            forks,
+        } = learned;
+        let source_id = self.sources.find_or_add(self.tx, source)?;
+        let mut epochs = source_epochs(self.tx, source_id)?;
+        let Some(standing) = epochs.learn(*epoch, *forks) else {
+            return Ok(());
+        };
+        let (counter, random) = epoch_columns(Some(*epoch));
+        self.tx
+            .prepare_cached(
+                "INSERT INTO source_epochs(source_id, counter, random, standing) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET standing = excluded.standing",
+            )?
+            .execute(params![source_id, counter, random, standing_column(standing)])?;
+        // Random parts stand in their column as signed numbers, whose order does not matter here: the oldest counters go.
+        self.tx
+            .prepare_cached(
+                "DELETE FROM source_epochs WHERE source_id = ?1 AND (counter, random) IN (
+                     SELECT counter, random FROM source_epochs WHERE source_id = ?1
+                     ORDER BY counter DESC, random DESC LIMIT -1 OFFSET ?2)",
+            )?
+            .execute(params![source_id, signed(MAX_SOURCE_EPOCHS as u64)])?;
+        if standing == EpochStanding::Fork {
+            self.list_restored(source, *epoch, 0)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn change_restored_source(&self, change: &RestoredSourceChange) -> Result<(), Stop> {
+        match change {
+            RestoredSourceChange::Found {
+                source,
+                epoch,
+                dead,
+            } if !self.known_dead.contains(dead) => self.list_restored(source, *epoch, 1)?,
+            RestoredSourceChange::Found { .. } => {}
+            RestoredSourceChange::Accept(source) => {
+                self.tx.execute(
+                    "DELETE FROM restored_sources WHERE source = ?1",
+                    [source.as_str()],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn list_restored(&self, source: &Source, epoch: Epoch, conflicts: u64) -> Result<(), Stop> {
+        let (counter, random) = epoch_columns(Some(epoch));
+        self.tx
+            .prepare_cached(
+                "INSERT INTO restored_sources(source, since, last, epoch, epoch_random, conflicts)
+                 SELECT ?1, ?2, ?2, ?3, ?4, ?5
+                 WHERE (SELECT count(*) FROM restored_sources) < ?6 OR ?1 IN (SELECT source FROM restored_sources)
+                 ON CONFLICT DO UPDATE SET last = excluded.last, epoch = excluded.epoch, epoch_random = excluded.epoch_random,
+                                           conflicts = conflicts + excluded.conflicts",
+            )?
+            .execute(params![
+                source.as_str(),
+                nanos(self.now),
+                counter,
+                random,
+                signed(conflicts),
+                signed(MAX_RESTORED_SOURCES as u64),
+            ])?;
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     Expect, RowRef, StreamChange, StreamState,
     sqlite::{
         columns::{last_id, nanos, signed, unsigned},
+        epochs::stream_epoch_columns,
         error::Stop,
         held::AWAITS,
     },
@@ -48,10 +49,12 @@ impl Writer<'_> {
             return Ok(None);
         }
         let cursor = state.map_or(0, |s| s.cursor);
+        let (epoch, epoch_random, epoch_from) = stream_epoch_columns(state.and_then(|s| s.epoch));
         let at_cursor = state.and_then(|s| s.last_id.as_ref());
         self.tx
             .prepare_cached(
-                "INSERT INTO streams(id, version, cursor, held, last_id, blocked) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+                "INSERT INTO streams(id, version, cursor, held, last_id, blocked, epoch, epoch_random, epoch_from)
+                 VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![
                 id,
@@ -59,6 +62,9 @@ impl Writer<'_> {
                 signed(cursor),
                 last_id(at_cursor, &key.subject, cursor),
                 state.and_then(|s| s.blocked.as_ref()).map(|dead| &dead.0),
+                epoch,
+                epoch_random,
+                epoch_from,
             ])?;
         self.totals.last_stream = id;
         self.totals.streams += 1;
@@ -73,7 +79,8 @@ impl Writer<'_> {
         let tx = self.tx;
         // Taken once, since a batch has hundreds of these.
         let mut update = tx.prepare_cached(
-            "UPDATE streams SET version = version + 1, cursor = ?3, last_id = ?4, blocked = ?5
+            "UPDATE streams SET version = version + 1, cursor = ?3, last_id = ?4, blocked = ?5,
+                                epoch = ?6, epoch_random = ?7, epoch_from = ?8
              WHERE id = ?1 AND version = ?2 AND cursor <= ?3",
         )?;
         let mut written = Vec::with_capacity(changes.len());
@@ -163,12 +170,16 @@ fn update_stream(
     change: &StreamChange,
     after: &StreamState,
 ) -> Result<u64, Stop> {
+    let (epoch, epoch_random, epoch_from) = stream_epoch_columns(after.epoch);
     let changed = update.execute(params![
         id,
         signed(change.expect.version),
         signed(after.cursor),
         last_id(after.last_id.as_ref(), &change.key.subject, after.cursor),
         after.blocked.as_ref().map(|dead| &dead.0),
+        epoch,
+        epoch_random,
+        epoch_from,
     ])?;
     one_or_conflict(changed)?;
     Ok(change.expect.version + 1)

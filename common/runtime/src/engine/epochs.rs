@@ -1,0 +1,100 @@
+//! The epochs that sources have had, as far as the engine remembers them, and what an epoch says of an event whose place is taken.
+
+use std::collections::HashMap;
+
+use doorstep_event::{Epoch, Sequence, Source};
+use doorstep_store::{EpochStanding, LearnedEpoch, SourceEpochs, StreamState};
+
+/// The number of sources whose epochs are remembered; beyond, all are forgotten and read again.
+const MAX_SOURCES: usize = 1_000;
+
+/// Epochs of sources. Rows of these are only ever added, so what is remembered may lack some and is never wrong.
+#[derive(Default)]
+pub(super) struct KnownEpochs {
+    sources: HashMap<Source, SourceEpochs>,
+    /// The last one that was found: mostly the next event has the same.
+    recent: Option<(Source, Epoch)>,
+}
+
+impl KnownEpochs {
+    /// Whether the source is known to have had this epoch. If not, the store has to be asked.
+    pub(super) fn has(&mut self, source: &Source, epoch: Epoch) -> bool {
+        if let Some((recent, same)) = &self.recent
+            && *same == epoch
+            && recent == source
+        {
+            return true;
+        }
+        let known = self.sources.get(source);
+        let has = known.is_some_and(|epochs| epochs.standing(epoch).is_some());
+        if has {
+            self.recent = Some((source.clone(), epoch));
+        }
+        has
+    }
+
+    pub(super) fn fill(&mut self, source: &Source, epochs: SourceEpochs) {
+        if self.sources.len() >= MAX_SOURCES {
+            self.sources.clear();
+            self.recent = None;
+        }
+        self.sources.insert(source.clone(), epochs);
+    }
+
+    /// Takes in the epoch of an event that is applied or deferred. Returns what is to be kept of it, if it is new.
+    pub(super) fn learn(
+        &mut self,
+        source: &Source,
+        epoch: Epoch,
+        forks: bool,
+    ) -> Option<LearnedEpoch> {
+        if !forks && self.has(source, epoch) {
+            return None;
+        }
+        let known = self.sources.entry(source.clone()).or_default();
+        known.learn(epoch, forks)?;
+        Some(LearnedEpoch {
+            source: source.clone(),
+            epoch,
+            forks,
+        })
+    }
+
+    fn is_in_line(&self, source: &Source, epoch: Epoch) -> bool {
+        let known = self.sources.get(source);
+        known.and_then(|epochs| epochs.standing(epoch)) == Some(EpochStanding::InLine)
+    }
+
+    /// Whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.
+    ///
+    /// In one lineage the epochs of a stream never go back. So from `from` on all of it has the cursor's epoch, and before that an older
+    /// one, which the source is known to have had since its event was applied.
+    pub(super) fn is_same(
+        &self,
+        source: &Source,
+        stream: &StreamState,
+        sequence: Sequence,
+        epoch: Epoch,
+    ) -> bool {
+        // Events of a gap that an operator has stepped over were never seen.
+        let is_skipped = stream.last_id.is_none();
+        let Some(at) = stream.epoch else {
+            return is_skipped;
+        };
+        if is_skipped || sequence.get() >= at.from {
+            return is_skipped || epoch == at.epoch;
+        }
+        if at.after_gap {
+            return epoch.counter() < at.epoch.counter() || epoch == at.epoch;
+        }
+        epoch.counter() < at.epoch.counter() && self.is_in_line(source, epoch)
+    }
+}
+
+/// Whether two events with one id at one place are the same, as far as epochs tell.
+pub(super) fn are_same(one: Option<Epoch>, other: Option<Epoch>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    }
+}

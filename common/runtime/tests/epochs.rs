@@ -1,0 +1,318 @@
+//! Sources whose store was restored from a backup or copied: the same numbers and ids a second time, in another epoch.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod ledger;
+
+use doorstep_event::{Epoch, Event, Timestamp};
+use doorstep_runtime::{Engine, Incoming, Limits, Worked, operate};
+use doorstep_store::{
+    Changes, DeadFilter, DeadRow, MemoryStore, OutboxKind, RestoredSource, RestoredSourceChange,
+    Store, Tally, begin_epoch,
+};
+use ledger::{Ledger, Move, event, stream};
+
+fn now() -> Timestamp {
+    "2026-11-23T10:00:00Z".parse().unwrap()
+}
+
+struct World {
+    store: MemoryStore,
+    engine: Engine<Ledger, MemoryStore>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::on(MemoryStore::new("ledger"))
+    }
+
+    /// Another process on a store: it remembers nothing.
+    fn on(store: MemoryStore) -> Self {
+        Self {
+            engine: Engine::new(Ledger, store.clone(), Limits::default()),
+            store,
+        }
+    }
+
+    async fn deliver(&mut self, events: impl IntoIterator<Item = Event>) -> Worked {
+        let incoming = |event| Incoming::Event {
+            event,
+            defect: None,
+        };
+        let batch = events.into_iter().map(incoming).collect();
+        let mut batch = self.engine.read_batch(batch);
+        self.engine.work(&mut batch, now(), 0.5).await.unwrap()
+    }
+
+    /// Delivers one event after the other, each a batch.
+    async fn deliver_each(&mut self, events: impl IntoIterator<Item = Event>) -> Tally {
+        let mut tally = Tally::default();
+        for event in events {
+            let one = self.deliver([event]).await.tally;
+            tally.applied += one.applied;
+            tally.duplicates += one.duplicates;
+            tally.held += one.held;
+            tally.dead += one.dead;
+        }
+        tally
+    }
+
+    async fn balance(&self, account: &str) -> i64 {
+        let accounts = ledger::accounts(&self.store).await;
+        let found = accounts.into_iter().find(|(key, _)| key == account);
+        found.map_or(0, |(_, account)| account.balance)
+    }
+
+    async fn dead(&self) -> Vec<DeadRow> {
+        self.store.dead(DeadFilter::All, None, 100).await.unwrap()
+    }
+
+    async fn restored(&self) -> Vec<RestoredSource> {
+        self.store.summary(now()).await.unwrap().restored_sources
+    }
+}
+
+/// An epoch; the random part tells lineages apart.
+fn epoch(counter: u64, lineage: u64) -> Option<Epoch> {
+    Epoch::new(counter, counter * 1_000 + lineage)
+}
+
+/// Adds an amount to an account, numbered under an epoch.
+fn adds(account: &str, sequence: u64, epoch: Option<Epoch>, amount: i64) -> Event {
+    let mut event = event("shop", account, sequence, &Move::Add(amount));
+    event.epoch = epoch;
+    event
+}
+
+const A: &str = "account/a";
+const B: &str = "account/b";
+
+#[tokio::test]
+async fn another_event_under_a_number_already_given_is_a_dead_letter_and_its_source_is_listed() {
+    let mut world = World::new();
+    let first = adds(A, 1, epoch(1, 0), 1);
+    let second = adds(A, 1, epoch(2, 0), 1_000);
+    assert_eq!(first.id, second.id);
+    let tally = world.deliver_each([first.clone(), second.clone()]).await;
+    assert_eq!((tally.applied, tally.dead, tally.duplicates), (1, 1, 0));
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(
+        (dead[0].reason.as_str(), dead[0].blocks),
+        ("numbering conflict", false)
+    );
+    assert_eq!(dead[0].event, Some(second.clone()));
+    let restored = world.restored().await;
+    assert_eq!(restored.len(), 1);
+    assert_eq!(restored[0].source, second.source);
+    assert_eq!(
+        (Some(restored[0].epoch), restored[0].conflicts),
+        (second.epoch, 1)
+    );
+    // Either comes again, in one batch and to another process: what is known of them does not change.
+    let mut other = World::on(world.store.clone());
+    for world in [&mut world, &mut other] {
+        let tally = world.deliver([first.clone(), second.clone()]).await.tally;
+        assert_eq!((tally.duplicates, tally.dead), (2, 0));
+    }
+    assert_eq!(world.restored().await, restored);
+    assert_eq!(world.balance(A).await, 1);
+    // What follows is applied: nothing is blocked.
+    world.deliver([adds(A, 2, epoch(2, 0), 5)]).await;
+    assert_eq!(world.balance(A).await, 6);
+}
+
+#[tokio::test]
+async fn an_epoch_that_another_stream_has_shown_first_hides_no_conflict() {
+    let mut world = World::new();
+    let before: Vec<_> = (1..=20).map(|n| adds(A, n, epoch(1, 0), 1)).collect();
+    world.deliver(before).await;
+    // The restored store begins with a new stream, and then numbers from 11 on what it had numbered to 20.
+    let mut restored = vec![adds(B, 1, epoch(2, 0), 1)];
+    restored.extend((11..=23).map(|n| adds(A, n, epoch(2, 0), 1)));
+    let tally = world.deliver_each(restored.clone()).await;
+    assert_eq!((tally.applied, tally.dead, tally.duplicates), (4, 10, 0));
+    assert_eq!(world.balance(A).await, 23);
+    let tally = World::on(world.store.clone()).deliver(restored).await.tally;
+    assert_eq!((tally.applied, tally.dead, tally.duplicates), (0, 0, 14));
+}
+
+#[tokio::test]
+async fn a_conflict_that_comes_late_is_told_from_what_was_applied_in_its_epoch() {
+    let mut world = World::new();
+    world
+        .deliver((1..=12).map(|n| adds(A, n, epoch(1, 0), 1)))
+        .await;
+    // 11 of the restored store comes after 13, which was applied.
+    let restored = [13, 14, 11, 13].map(|n| adds(A, n, epoch(2, 0), 1));
+    let tally = world.deliver_each(restored).await;
+    assert_eq!((tally.applied, tally.dead, tally.duplicates), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn an_older_counter_is_told_by_its_random_part_and_by_what_the_source_has_had() {
+    let mut world = World::new();
+    // Epoch 2 came and went without an event.
+    world
+        .deliver([adds(A, 1, epoch(1, 0), 1), adds(A, 2, epoch(3, 0), 1)])
+        .await;
+    world.deliver([adds(A, 3, epoch(4, 0), 1)]).await;
+    // The restored store begins epoch 2 anew, and shows it by a new stream first.
+    let tally = world
+        .deliver_each([adds(B, 1, epoch(2, 7), 1), adds(A, 2, epoch(2, 7), 9)])
+        .await;
+    assert_eq!((tally.applied, tally.dead), (1, 1));
+    // And 3, whose counter is known, under another random part.
+    let tally = world.deliver_each([adds(A, 1, epoch(3, 7), 9)]).await;
+    assert_eq!(tally.dead, 1);
+    // What was applied under older epochs is a duplicate all the same.
+    let tally = world
+        .deliver_each([adds(A, 1, epoch(1, 0), 1), adds(A, 2, epoch(3, 0), 1)])
+        .await;
+    assert_eq!((tally.duplicates, tally.dead), (2, 0));
+}
+
+#[tokio::test]
+async fn two_lineages_are_listed_also_where_no_number_conflicts() {
+    let mut world = World::new();
+    world.deliver([adds(A, 1, epoch(2, 0), 1)]).await;
+    assert_eq!(world.restored().await, []);
+    let tally = world.deliver([adds(B, 1, epoch(2, 7), 1)]).await.tally;
+    assert_eq!((tally.applied, tally.dead), (1, 0));
+    let restored = world.restored().await;
+    assert_eq!((restored.len(), restored[0].conflicts), (1, 0));
+    // An operator accepts it; more of the same is nothing new.
+    let accept = Changes {
+        restored_sources: vec![RestoredSourceChange::Accept(restored[0].source.clone())],
+        ..Changes::at(now())
+    };
+    world.store.commit(accept).await.unwrap();
+    world.deliver([adds(B, 2, epoch(2, 7), 1)]).await;
+    assert_eq!(world.restored().await, []);
+    // A stream whose epoch goes back is of two lineages as well.
+    let mut world = World::new();
+    world
+        .deliver([adds(A, 1, epoch(5, 0), 1), adds(A, 2, epoch(3, 7), 1)])
+        .await;
+    assert_eq!(world.balance(A).await, 2);
+    assert_eq!(world.restored().await.len(), 1);
+}
+
+#[tokio::test]
+async fn events_without_an_epoch_are_told_apart_as_before() {
+    let mut world = World::new();
+    world
+        .deliver([adds(A, 1, None, 1), adds(A, 2, None, 1)])
+        .await;
+    let tally = world
+        .deliver([adds(A, 1, None, 1), adds(A, 2, None, 1)])
+        .await
+        .tally;
+    assert_eq!((tally.duplicates, tally.dead), (2, 0));
+    // The source's store begins epochs now. What it had numbered before is a duplicate when it comes again.
+    world.deliver([adds(A, 3, epoch(1, 0), 1)]).await;
+    let tally = world
+        .deliver([adds(A, 2, None, 1), adds(A, 3, epoch(1, 0), 1)])
+        .await
+        .tally;
+    assert_eq!((tally.duplicates, tally.dead), (2, 0));
+    assert_eq!(world.restored().await, []);
+    // A backup of the time before that numbers anew in its own first epoch.
+    world.deliver([adds(B, 1, None, 1)]).await;
+    let tally = world
+        .deliver([adds(A, 2, epoch(1, 7), 9), adds(B, 1, epoch(1, 7), 9)])
+        .await
+        .tally;
+    assert_eq!((tally.duplicates, tally.dead), (0, 2));
+}
+
+#[tokio::test]
+async fn a_deferred_or_blocked_place_is_taken_by_one_event_alone() {
+    let mut world = World::new();
+    let poison = |epoch| {
+        let mut event = event("shop", B, 1, &Move::Poison);
+        event.epoch = epoch;
+        event
+    };
+    world
+        .deliver([adds(A, 3, epoch(1, 0), 1), poison(epoch(1, 0))])
+        .await;
+    assert_eq!(world.dead().await.len(), 1);
+    let same = [adds(A, 3, epoch(1, 0), 1), poison(epoch(1, 0))];
+    let others = [adds(A, 3, epoch(2, 0), 9), poison(epoch(2, 0))];
+    for mut world in [
+        World::on(world.store.clone()),
+        World::on(world.store.clone()),
+    ] {
+        let tally = world.deliver(same.clone()).await.tally;
+        assert_eq!((tally.duplicates, tally.dead), (2, 0));
+        let tally = world.deliver(others.clone()).await.tally;
+        assert_eq!(tally.dead + tally.duplicates, 2);
+        let dead = world.dead().await;
+        assert_eq!(dead.len(), 3);
+        assert_eq!(dead.iter().filter(|row| row.blocks).count(), 1);
+    }
+    // Both in one batch: the first has the place.
+    let mut world = World::new();
+    let tally = world
+        .deliver([adds(A, 3, epoch(1, 0), 1), adds(A, 3, epoch(2, 0), 9)])
+        .await
+        .tally;
+    assert_eq!((tally.held, tally.dead), (1, 1));
+}
+
+#[tokio::test]
+async fn what_comes_late_of_a_gap_that_was_skipped_is_a_duplicate_as_before() {
+    let mut world = World::new();
+    world
+        .deliver([adds(A, 1, epoch(1, 0), 1), adds(A, 5, epoch(3, 0), 1)])
+        .await;
+    let shop = stream("shop", A);
+    operate::skip_gap(&world.store, &shop, 2, 4, now())
+        .await
+        .unwrap();
+    let late = |epoch| (2..=4).map(move |n| adds(A, n, epoch, 9));
+    let tally = world.deliver(late(epoch(2, 0))).await.tally;
+    assert_eq!((tally.duplicates, tally.dead), (3, 0));
+    while world.engine.work_due(now(), 0.5).await.unwrap().is_some() {}
+    assert_eq!(world.balance(A).await, 2);
+    for late_in in [epoch(1, 0), epoch(2, 0), epoch(3, 0)] {
+        let tally = world.deliver(late(late_in)).await.tally;
+        assert_eq!((tally.duplicates, tally.dead), (3, 0));
+    }
+    assert_eq!(world.restored().await, []);
+    // An epoch that is newer than that of the event behind the gap cannot have been in it.
+    let tally = world.deliver(late(epoch(4, 0))).await.tally;
+    assert_eq!((tally.duplicates, tally.dead), (0, 3));
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_was_skipped_or_replayed_leaves_its_epoch() {
+    let mut world = World::new();
+    let mut poison = event("shop", A, 1, &Move::Poison);
+    poison.epoch = epoch(1, 0);
+    world.deliver([poison.clone()]).await;
+    let id = world.dead().await[0].id.clone();
+    operate::skip(&world.store, &id, now()).await.unwrap();
+    let tally = world.deliver([poison.clone()]).await.tally;
+    assert_eq!((tally.duplicates, tally.dead), (1, 0));
+    let tally = world.deliver([adds(A, 1, epoch(2, 0), 9)]).await.tally;
+    assert_eq!((tally.duplicates, tally.dead), (0, 1));
+}
+
+#[tokio::test]
+async fn what_a_role_emits_carries_the_epoch_of_its_store() {
+    let mut world = World::new();
+    let first = begin_epoch(&world.store, now()).await.unwrap();
+    world.deliver([event("shop", A, 1, &Move::Tell)]).await;
+    let second = begin_epoch(&world.store, now()).await.unwrap();
+    world.deliver([event("shop", A, 2, &Move::Tell)]).await;
+    let rows = world.store.outbox(now(), 10).await.unwrap();
+    let epochs: Vec<_> = rows
+        .into_iter()
+        .map(|row| match row.kind {
+            OutboxKind::Event(event) => event.epoch,
+            OutboxKind::DeadCopy { .. } => None,
+        })
+        .collect();
+    assert_eq!(epochs, [Some(first), Some(second)]);
+}
