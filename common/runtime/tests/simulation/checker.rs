@@ -69,9 +69,9 @@ fn durable(world: &World, incoming: &Incoming) -> Result<(), String> {
         return Ok(());
     }
     match &loaded.held_at[0] {
-        Some(id) if *id == event.id => Ok(()),
+        Some((id, epoch)) if *id == event.id && *epoch == event.epoch => Ok(()),
         Some(_) if is_dead(world, event) => Ok(()),
-        Some(id) => Err(format!("{id} is held in its place")),
+        Some((id, _)) => Err(format!("{id} is held in its place")),
         None => Err(format!(
             "it is not held, and the cursor is at {}",
             stream.cursor
