@@ -140,6 +140,16 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) prefetch: String,
 
+    /// How long a delivery may go unacknowledged, as while the store is away, before its role suspends consuming and gives it back to
+    /// the queue. Keep it well below the broker's consumer_timeout, which is 30 minutes unless configured otherwise.
+    #[arg(
+        long,
+        env = "DOORSTEP_ACK_TIMEOUT",
+        value_name = "TIME",
+        default_value = "5m"
+    )]
+    pub(crate) ack_timeout: String,
+
     /// The most events that are applied in one commit, from 1 to 100000.
     #[arg(
         long,

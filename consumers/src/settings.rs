@@ -269,6 +269,10 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         "--prefetch (DOORSTEP_PREFETCH)",
         number(&args.prefetch, 1..=MAX_PREFETCH),
     );
+    let ack_timeout = wrong.note(
+        "--ack-timeout (DOORSTEP_ACK_TIMEOUT)",
+        window(&args.ack_timeout),
+    );
     let batch = wrong.note(
         "--batch (DOORSTEP_BATCH)",
         number(&args.batch, 1..=MAX_BATCH),
@@ -292,6 +296,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         folder: args.store.folder,
         broker: BrokerSettings {
             prefetch: prefetch?,
+            ack_timeout: ack_timeout?,
             ..broker?
         },
         limits: Limits {
@@ -387,6 +392,8 @@ mod tests {
             "Not A Name",
             "--prefetch",
             "2001",
+            "--ack-timeout",
+            "0s",
             "--batch",
             "0",
             "--trials",
@@ -406,7 +413,7 @@ mod tests {
         assert_eq!(failure.reason, Reason::Settings);
         let said = failure.to_string();
         for name in [
-            "12 settings are wrong",
+            "13 settings are wrong",
             "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
             "--health-addr (DOORSTEP_HEALTH_ADDR)",
             "--stuck-after (DOORSTEP_STUCK_AFTER)",
@@ -415,6 +422,7 @@ mod tests {
             "--amqp-url (DOORSTEP_AMQP_URL)",
             "--namespace (DOORSTEP_NAMESPACE)",
             "--prefetch (DOORSTEP_PREFETCH)",
+            "--ack-timeout (DOORSTEP_ACK_TIMEOUT)",
             "--batch (DOORSTEP_BATCH)",
             "--trials (DOORSTEP_TRIALS)",
             "--grace",

@@ -1,10 +1,10 @@
 //! A role on a runtime of its own.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use doorstep_runtime::{
     Role,
-    runner::{self, Phase, RoleStatus, RunError, RunSettings, RunningRole},
+    runner::{self, Phase, RoleStatus, RunError, RunSettings, RunningRole, Vitals},
 };
 use doorstep_store::Store;
 use tokio::{
@@ -54,6 +54,15 @@ impl RoleProcess {
     #[must_use]
     pub fn status(&self) -> RoleStatus {
         self.role.as_ref().unwrap().status()
+    }
+
+    /// Its signs of life.
+    ///
+    /// # Panics
+    /// Never: it is there until it is stopped.
+    #[must_use]
+    pub fn vitals(&self) -> Arc<Vitals> {
+        self.role.as_ref().unwrap().vitals()
     }
 
     /// Waits until it takes deliveries.

@@ -60,14 +60,37 @@ impl World {
         Self::on(doorstep_broker::shared().unwrap(), hint, roles).await
     }
 
+    /// The same with a topology that is changed before anything is declared.
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub async fn with(
+        hint: &str,
+        roles: &[RoleQueues],
+        change: impl FnOnce(&mut Topology),
+    ) -> Self {
+        let broker = doorstep_broker::shared().unwrap();
+        Self::declared(broker, hint, roles, change).await
+    }
+
     /// A world on that broker, with the queues of these roles.
     ///
     /// # Panics
     /// If the broker does not let it be created.
     pub async fn on(broker: &Broker, hint: &str, roles: &[RoleQueues]) -> Self {
+        Self::declared(broker, hint, roles, |_| {}).await
+    }
+
+    async fn declared(
+        broker: &Broker,
+        hint: &str,
+        roles: &[RoleQueues],
+        change: impl FnOnce(&mut Topology),
+    ) -> Self {
         let vhost = block_in_place(|| broker.new_vhost(hint)).unwrap();
         let settings = settings(&vhost.amqp_url());
-        let topology = Topology::of(&settings.namespace, roles);
+        let mut topology = Topology::of(&settings.namespace, roles);
+        change(&mut topology);
         // Declared by one party before any other comes: what is published while two declare the same queue at once may be refused,
         // since the queue has no leader yet.
         let publisher = Publisher::start(&settings, "a test publishes", topology.clone());

@@ -19,6 +19,12 @@ pub enum Phase {
     Connected,
     /// There, but the broker takes nothing for now, for this reason: usually a memory or disk alarm.
     Blocked(String),
+    /// Not there on purpose: deliveries were not acknowledged for so long that the broker would have ended the channel. It comes back
+    /// as soon as deliveries are taken again.
+    Suspended {
+        /// For how long they were not.
+        unacked_for: Duration,
+    },
     /// Finishing what was begun, taking nothing new.
     Draining,
     /// Ended.
@@ -224,6 +230,16 @@ impl LinkReport {
             }
             !is_over
         });
+    }
+
+    /// The connection is closed on purpose, until deliveries are taken again.
+    pub(crate) fn suspended(&self, unacked_for: Duration) {
+        tracing::warn!(
+            connection = %self.name,
+            ?unacked_for,
+            "consuming is suspended: what was not acknowledged is back in its queue, and comes again once deliveries are taken"
+        );
+        self.turn(Phase::Suspended { unacked_for });
     }
 
     pub(crate) fn draining(&self) {

@@ -28,6 +28,9 @@ pub struct BrokerSettings {
     pub outage_timeout: Duration,
     /// The most that an acknowledgement may take to be written before its connection is given up.
     pub settle_timeout: Duration,
+    /// The most that a delivery may go without its acknowledgement, as while a store is away, before consuming is suspended and the
+    /// delivery goes back to its queue. Has to be well below the broker's `consumer_timeout`, 30 minutes by default.
+    pub ack_timeout: Duration,
     /// The most messages that are published and not yet confirmed.
     pub publish_window: usize,
     /// The most deliveries of a queue that are not yet settled. Quorum queues give no more than 2,000.
@@ -67,6 +70,7 @@ impl BrokerSettings {
             confirm_timeout: Duration::from_secs(30),
             outage_timeout: Duration::from_secs(5),
             settle_timeout: Duration::from_secs(10),
+            ack_timeout: Duration::from_mins(5),
             publish_window: 1000,
             prefetch: 2000,
             start_timeout: Duration::from_secs(30),

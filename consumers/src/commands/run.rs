@@ -302,8 +302,7 @@ async fn look(
     Some(looks)
 }
 
-/// What there is to know of the connection by which a role consumes.
-#[derive(Default)]
+/// What there is to know of the connections by which a role consumes.
 struct Consuming {
     is_connected: bool,
     beside_others: bool,
@@ -312,14 +311,20 @@ struct Consuming {
 impl Consuming {
     fn of(running: &RunningRole) -> Self {
         let vitals = running.vitals();
-        let consume = vitals.links().and_then(|links| links.consume.as_ref());
-        consume.map_or_else(Self::default, |consume| {
-            let link = consume.borrow();
-            Self {
-                is_connected: link.is_connected(),
-                beside_others: link.beside_others,
-            }
-        })
+        let links = vitals
+            .links()
+            .map(|links| [&links.consume, &links.quarantine]);
+        let states = links.into_iter().flatten().flatten();
+        let mut consuming = Self {
+            is_connected: links.is_some(),
+            beside_others: false,
+        };
+        for link in states {
+            let link = link.borrow();
+            consuming.is_connected &= link.is_connected();
+            consuming.beside_others |= link.beside_others;
+        }
+        consuming
     }
 }
 

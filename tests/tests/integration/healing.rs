@@ -78,7 +78,11 @@ async fn a_role_is_consuming_again_after_an_administrator_closed_its_connections
     role.taking(SOON).await;
     let view = world.view();
     let mut upto = 0;
-    for name in ["doorstep ledger: consume", "doorstep ledger: publish"] {
+    for name in [
+        "doorstep ledger: consume",
+        "doorstep ledger: quarantine",
+        "doorstep ledger: publish",
+    ] {
         world.publish(&added("a", upto + 1..=upto + 10)).await;
         // The API learns of a connection some seconds after it was made.
         wait_until(format!("{name} is closed"), SOON, async || {

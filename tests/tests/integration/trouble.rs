@@ -1,8 +1,11 @@
 //! Trouble inside a role: its store fails, its handler panics, the broker gives up on a message.
 
+use std::time::Duration;
+
+use doorstep_messaging::{Argument, Phase as LinkPhase};
 use doorstep_runtime::runner::Phase;
 use doorstep_tests::{
-    Fault, FaultyStore, LEDGER, World,
+    Fault, FaultyStore, LEDGER, RoleProcess, World,
     ledger::{Ledger, Move, event},
     wait_for, wait_until,
 };
@@ -64,6 +67,71 @@ on_every_store! {
         wait_until("all are applied", SOON, async || summary(store.inner()).await.tally.applied == 20).await;
         role.stop().await.unwrap();
         world.depth_is(&queue, 0, 0, SOON).await;
+    }
+}
+
+on_every_store! {
+    async fn a_role_whose_store_is_away_for_long_gives_back_what_it_took_before_the_broker_takes_it(shelf) {
+        let world = World::with("away-for-long", &[LEDGER], |topology| {
+            for queue in &mut topology.queues {
+                // Brokers before 3.12 do not know it.
+                queue.arguments.insert("x-consumer-timeout", Argument::Number(60_000));
+            }
+        })
+        .await;
+        let queue = world.namespace().role_queue("ledger", 0);
+        let store = FaultyStore::new(shelf.open());
+        let mut settings = world.run_settings();
+        settings.broker.ack_timeout = Duration::from_secs(1);
+        let role = RoleProcess::start(Ledger, store.clone(), settings);
+        role.taking(SOON).await;
+        store.set(Fault::Fails);
+        let all: Vec<_> = (1..=20).map(|n| event("shop", "account/a", n, &Move::Add(1))).collect();
+        world.publish(&all).await;
+        // As long as the store is away nobody consumes, and nothing is unacknowledged.
+        world.depth_is(&queue, 20, 0, SOON).await;
+        let vitals = role.vitals();
+        let links = vitals.links().unwrap();
+        let consume = links.consume.as_ref().unwrap();
+        assert!(matches!(consume.borrow().phase, LinkPhase::Suspended { .. }));
+        assert!(matches!(role.status().phase, Phase::Paused { .. }));
+        world.depth_is(&queue, 20, 0, SOON).await;
+
+        store.set(Fault::None);
+        wait_until("all are applied", SOON, async || summary(store.inner()).await.tally.applied == 20).await;
+        world.all_is_settled(&role, "ledger", SOON).await;
+        wait_until("it consumes", SOON, async || consume.borrow().is_connected()).await;
+        let counts = links.consumed.as_ref().unwrap().read();
+        assert_eq!((counts.channels_ended, counts.consumers_cancelled), (0, 0));
+        assert_eq!(consume.borrow().last_loss, None);
+        assert!(dead(store.inner()).await.is_empty());
+        role.stop().await.unwrap();
+    }
+}
+
+on_every_store! {
+    async fn a_full_role_holds_no_delivery_for_long_either(shelf) {
+        let world = World::new("full-for-long", &[LEDGER]).await;
+        let queue = world.namespace().role_queue("ledger", 0);
+        let store = shelf.open();
+        let mut settings = world.run_settings();
+        settings.broker.ack_timeout = Duration::from_secs(1);
+        settings.limits.held.rows = 1;
+        let role = RoleProcess::start(Ledger, shelf.open(), settings);
+        role.taking(SOON).await;
+        let e = |n| event("shop", "account/a", n, &Move::Add(1));
+        world.publish(&[e(2)]).await;
+        wait_until("it is full", SOON, async || {
+            matches!(role.status().phase, Phase::Full { .. })
+        })
+        .await;
+        world.publish(&[e(3), e(4)]).await;
+        world.depth_is(&queue, 2, 0, SOON).await;
+        doorstep_runtime::operate::skip_gap(&store, &e(1).stream(), 1, 1, doorstep_event::Timestamp::now())
+            .await
+            .unwrap();
+        entries_are(&store, "account/a", &["shop 2", "shop 3", "shop 4"]).await;
+        role.stop().await.unwrap();
     }
 }
 

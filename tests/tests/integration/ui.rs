@@ -17,6 +17,7 @@ async fn connections_consumers_and_queues_have_names_that_say_what_they_are() {
             "a test publishes",
             "doorstep ledger: consume",
             "doorstep ledger: publish",
+            "doorstep ledger: quarantine",
         ];
         if names == wanted { Ok(()) } else { Err(names) }
     })

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{Batch, Delivery, Generation};
 use crate::names::QueueName;
@@ -16,6 +16,8 @@ pub(super) struct Inbox {
     inside: Mutex<Inside>,
     /// Wakes whoever waits for deliveries.
     arrived: Notify,
+    /// How many wait for deliveries.
+    waiting: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Inbox {
                 closed: false,
             }),
             arrived: Notify::new(),
+            waiting: watch::Sender::new(0),
         }
     }
 
@@ -103,7 +106,15 @@ impl Inbox {
         }
     }
 
+    /// Waits until deliveries are waited for. Cancel-safe.
+    pub(super) async fn wanted(&self) {
+        let mut waiting = self.waiting.subscribe();
+        // The sender is `self`.
+        let _ = waiting.wait_for(|waiting| *waiting > 0).await;
+    }
+
     pub(super) async fn next_batch(&self, max_count: usize, max_bytes: usize) -> Option<Batch> {
+        let _waiting = Waits::begin(&self.waiting);
         loop {
             {
                 let mut inside = self.lock();
@@ -129,6 +140,22 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts as one that waits until it is dropped.
+struct Waits<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
     }
 }
 
@@ -169,6 +196,7 @@ impl Inside {
 mod tests {
     use bytes::Bytes;
     use doorstep_event::headers::Read;
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -216,6 +244,17 @@ mod tests {
             order.push(inbox.next_batch(1, 100).await.unwrap().queue.to_string());
         }
         assert_eq!(order, ["a", "b", "a"]);
+    }
+
+    #[tokio::test]
+    async fn deliveries_are_wanted_while_somebody_waits_for_them() {
+        let inbox = Inbox::new();
+        assert_eq!(inbox.wanted().now_or_never(), None);
+        let mut waits = Box::pin(inbox.next_batch(1, 1));
+        assert!((&mut waits).now_or_never().is_none());
+        assert_eq!(inbox.wanted().now_or_never(), Some(()));
+        drop(waits);
+        assert_eq!(inbox.wanted().now_or_never(), None);
     }
 
     #[tokio::test]

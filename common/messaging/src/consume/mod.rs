@@ -31,6 +31,7 @@ use crate::{
     counts::ConsumeCells,
     error::ConnectError,
     link::{self, LinkReport, LinkState},
+    names::QueueName,
     owner::OwnerClaim,
     settings::BrokerSettings,
     topology::Topology,
@@ -48,6 +49,7 @@ use task::Task;
 pub struct Subscription {
     inbox: Arc<Inbox>,
     channels: Arc<Channels>,
+    queues: Vec<QueueName>,
     state: watch::Receiver<LinkState>,
     stop: mpsc::Sender<Duration>,
     settle_timeout: Duration,
@@ -95,6 +97,7 @@ impl Subscription {
         let inbox = Arc::new(Inbox::new());
         let channels = Arc::new(Channels::new(ConsumeCells::new()));
         let (stop, stopped) = mpsc::channel(1);
+        let names = queues.iter().map(|queue| queue.queue.clone()).collect();
         let task = Task {
             dialer: Dialer::new(settings, connection_name),
             topology,
@@ -108,6 +111,7 @@ impl Subscription {
         Self {
             inbox,
             channels,
+            queues: names,
             state,
             stop,
             settle_timeout: settings.settle_timeout,
@@ -157,6 +161,12 @@ impl Subscription {
     #[must_use]
     pub fn meter(&self) -> ConsumeMeter {
         ConsumeMeter(self.channels.clone())
+    }
+
+    /// Whether it consumes from this queue.
+    #[must_use]
+    pub fn consumes(&self, queue: &QueueName) -> bool {
+        self.queues.contains(queue)
     }
 
     /// How many deliveries have come by the open channels and are not settled.

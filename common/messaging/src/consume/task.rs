@@ -13,7 +13,7 @@ use lapin::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -67,6 +67,8 @@ struct Line {
 /// Why it ended.
 enum End {
     Lost(String),
+    /// A delivery was not acknowledged for so long.
+    Overdue(Duration),
     Stopped(Duration),
 }
 
@@ -103,6 +105,19 @@ impl Task {
                         .settings()
                         .failures_after(failures, connected_at.elapsed());
                     self.report.lost(broke(line.connection.address(), &reason));
+                }
+                End::Overdue(unacked_for) => {
+                    self.forget();
+                    failures = 0;
+                    self.report.suspended(unacked_for);
+                    line.connection
+                        .close(self.dialer.settings().settle_timeout)
+                        .await;
+                    // Both arms may be cancelled: nothing is taken by either.
+                    tokio::select! {
+                        () = self.inbox.wanted() => {}
+                        _ = stopped.recv() => break,
+                    }
                 }
                 End::Stopped(grace) => {
                     self.report.draining();
@@ -211,10 +226,13 @@ impl Task {
         }
         let pulse = pulse(&line.pulse, self.dialer.settings(), self.channels.counts());
         let mut pulse = std::pin::pin!(pulse);
+        let overdue = self.overdue();
+        let mut overdue = std::pin::pin!(overdue);
         loop {
-            // Every arm only waits for something that stays true or stays in its channel; the pulse goes on where it was.
+            // Every arm only waits for something that stays true or stays in its channel; what is pinned goes on where it was.
             tokio::select! {
                 reason = &mut pulse => return End::Lost(reason),
+                unacked_for = &mut overdue => return End::Overdue(unacked_for),
                 Some(ended) = line.pumps.join_next() => {
                     return End::Lost(match ended {
                         Ok(end) => self.counted(end),
@@ -235,6 +253,19 @@ impl Task {
                     return End::Stopped(grace.unwrap_or(self.dialer.settings().settle_timeout));
                 }
             }
+        }
+    }
+
+    /// Waits until a delivery is not acknowledged for as long as the settings allow. Returns for how long it was not.
+    async fn overdue(&self) -> Duration {
+        let limit = self.dialer.settings().ack_timeout;
+        loop {
+            let oldest = self.channels.oldest_unsettled();
+            let age = oldest.map_or(Duration::ZERO, |since| since.elapsed());
+            if age >= limit {
+                return age;
+            }
+            sleep(limit - age).await;
         }
     }
 

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use doorstep_messaging::{AnswerCounts, ConsumeCounts, LinkState, Namespace, Phase, PublishCounts};
+use doorstep_messaging::{
+    AnswerCounts, ConsumeCounts, LinkState, Namespace, Phase, PublishCounts, QueueName,
+};
 use doorstep_runtime::runner::RoleLinks;
 use doorstep_store::{Summary, Tally};
 use doorstep_telemetry::health::{RoleHealth, Standing};
@@ -173,8 +175,14 @@ pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &Role
     if let Some(consume) = &links.consume {
         show_link(role, "consume", &consume.borrow());
     }
-    if let Some(consumed) = &links.consumed {
-        show_consumed(role, namespace, &consumed.read());
+    if let Some(quarantine) = &links.quarantine {
+        show_link(role, "quarantine", &quarantine.borrow());
+    }
+    if let (Some(consumed), Some(quarantined)) = (&links.consumed, &links.quarantined) {
+        let (consumed, quarantined) = (consumed.read(), quarantined.read());
+        show_received(role, &namespace.role_queue(role, 0), "consume", &consumed);
+        show_received(role, &namespace.net_queue(role), "quarantine", &quarantined);
+        show_consumed(role, [&consumed, &quarantined]);
     }
     show_published(role, namespace, &links.published.read());
     if let Some(answer) = &links.answer {
@@ -237,25 +245,36 @@ fn show_link(role: &'static str, link: &'static str, state: &LinkState) {
         .absolute(state.connections.saturating_sub(1));
 }
 
-fn show_consumed(role: &'static str, namespace: &Namespace, counts: &ConsumeCounts) {
-    let queue = namespace.role_queue(role, 0).to_string();
+/// What has come by one of its queues.
+fn show_received(
+    role: &'static str,
+    queue: &QueueName,
+    link: &'static str,
+    counts: &ConsumeCounts,
+) {
     counter!(CONSUMED, "messaging_system" => "rabbitmq", "messaging_operation_name" => "receive",
-        "messaging_destination_name" => queue, "role" => role)
+        "messaging_destination_name" => queue.to_string(), "role" => role)
     .absolute(counts.delivered);
+    counter!("doorstep_channels_ended_total", "role" => role, "link" => link)
+        .absolute(counts.channels_ended);
+}
+
+/// What has become of what has come by all of its queues.
+fn show_consumed(role: &'static str, counts: [&ConsumeCounts; 2]) {
+    let sum = |count: fn(&ConsumeCounts) -> u64| counts.into_iter().map(count).sum::<u64>();
     for (name, count) in [
-        ("doorstep_settled_total", counts.settled),
-        ("doorstep_settlements_discarded_total", counts.discarded),
+        ("doorstep_settled_total", sum(|c| c.settled)),
+        ("doorstep_settlements_discarded_total", sum(|c| c.discarded)),
         (
             "doorstep_consumers_cancelled_total",
-            counts.consumers_cancelled,
+            sum(|c| c.consumers_cancelled),
         ),
     ] {
         counter!(name, "role" => role).absolute(count);
     }
-    counter!("doorstep_channels_ended_total", "role" => role, "link" => "consume")
-        .absolute(counts.channels_ended);
-    gauge!("doorstep_unsettled", "role" => role).set(counts.unsettled as f64);
-    let age = counts.oldest_unsettled.map(|since| since.elapsed());
+    gauge!("doorstep_unsettled", "role" => role).set(sum(|c| c.unsettled) as f64);
+    let oldest = counts.into_iter().filter_map(|c| c.oldest_unsettled).min();
+    let age = oldest.map(|since| since.elapsed());
     gauge!("doorstep_unsettled_age_seconds", "role" => role).set(seconds(age));
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Seen {
     pub(super) phase: Phase,
     pub(super) degraded: Vec<String>,
     pub(super) consume: Way,
+    pub(super) quarantine: Way,
     pub(super) unsettled: u64,
     pub(super) oldest_unsettled: Option<Duration>,
     pub(super) looked: Looked,
@@ -41,6 +42,9 @@ impl Way {
         match &link.phase {
             // What a broker that blocks means for the role is among what makes it degraded.
             LinkPhase::Connected | LinkPhase::Blocked(_) => Self::Open,
+            LinkPhase::Suspended { unacked_for } => Self::Away(format!(
+                "deliveries could not be acknowledged for {unacked_for:.0?}, so it is suspended until they can be taken"
+            )),
             LinkPhase::Draining => Self::Away("it is being closed".to_owned()),
             LinkPhase::Closed => Self::Away("it is closed".to_owned()),
             LinkPhase::Connecting => Self::Away(match &link.last_error {
@@ -112,6 +116,9 @@ fn reasons_not_to_consume(seen: &Seen) -> Vec<String> {
     if let Way::Away(reason) = &seen.consume {
         reasons.push(format!("no connection to consume by: {reason}"));
     }
+    if let Way::Away(reason) = &seen.quarantine {
+        reasons.push(format!("no connection to the quarantine: {reason}"));
+    }
     if let Counted::Known { queue, net } = seen.looked.consumers {
         if queue == 0 {
             reasons.push("the broker counts no consumer on its queue".to_owned());
@@ -182,6 +189,7 @@ mod tests {
             phase: Phase::Taking,
             degraded: Vec::new(),
             consume: Way::Open,
+            quarantine: Way::Open,
             unsettled: 0,
             oldest_unsettled: None,
             looked: Looked {

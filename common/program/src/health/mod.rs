@@ -17,9 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_messaging::{AskMeter, BrokerSettings, LinkState, Namespace};
+use doorstep_messaging::{AskMeter, BrokerSettings, ConsumeMeter, LinkState, Namespace};
 use doorstep_runtime::{
-    runner::{Pulse, RoleStatus, RunningRole, Vitals},
+    runner::{Pulse, RoleLinks, RoleStatus, RunningRole, Vitals},
     told,
 };
 use doorstep_store::SqliteStore;
@@ -64,19 +64,31 @@ impl Watched {
     fn seen(&self) -> Seen {
         let status = self.status.borrow().clone();
         let links = self.vitals.links();
-        let consumed = links.and_then(|links| links.consumed.as_ref());
-        let consumed = consumed.map(|meter| meter.read()).unwrap_or_default();
+        let meters = links.map(|links| [&links.consumed, &links.quarantined]);
+        let consumed: Vec<_> = meters
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(ConsumeMeter::read)
+            .collect();
+        let way = |way: fn(&RoleLinks) -> Option<&watch::Receiver<LinkState>>| match links.map(way)
+        {
+            None => Way::not_begun(),
+            Some(None) => Way::NoQueue,
+            Some(Some(link)) => Way::of(&link.borrow()),
+        };
         Seen {
             role: self.name,
             phase: status.phase,
             degraded: status.degraded,
-            consume: match links.map(|links| links.consume.as_ref()) {
-                None => Way::not_begun(),
-                Some(None) => Way::NoQueue,
-                Some(Some(consume)) => Way::of(&consume.borrow()),
-            },
-            unsettled: consumed.unsettled,
-            oldest_unsettled: consumed.oldest_unsettled.map(|since| since.elapsed()),
+            consume: way(|links| links.consume.as_ref()),
+            quarantine: way(|links| links.quarantine.as_ref()),
+            unsettled: consumed.iter().map(|counts| counts.unsettled).sum(),
+            oldest_unsettled: consumed
+                .iter()
+                .filter_map(|counts| counts.oldest_unsettled)
+                .min()
+                .map(|since| since.elapsed()),
             looked: self.looked().clone(),
         }
     }

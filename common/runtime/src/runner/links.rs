@@ -1,4 +1,4 @@
-//! What a role's two connections have to say about how it is.
+//! What a role's connections have to say about how it is.
 
 use doorstep_messaging::{ConnectError, ConnectErrorKind, LinkState, Phase};
 use tokio::sync::watch;
@@ -6,8 +6,8 @@ use tokio::sync::watch;
 /// The states of a role's connections, and whether its store has a past.
 pub(super) struct Links {
     publishing: watch::Receiver<LinkState>,
-    /// `None` where the role has no queue.
-    consuming: Option<watch::Receiver<LinkState>>,
+    /// Those of the queue and of the quarantine; `None` where the role has no queue.
+    consuming: [Option<watch::Receiver<LinkState>>; 2],
     /// `None` where it answers no requests that come by the broker.
     answering: Option<watch::Receiver<LinkState>>,
     /// Whether the store has seen events before this start: only then is a queue that is new at the start a loss rather than a beginning.
@@ -17,7 +17,7 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn new(
         publishing: watch::Receiver<LinkState>,
-        consuming: Option<watch::Receiver<LinkState>>,
+        consuming: [Option<watch::Receiver<LinkState>>; 2],
         answering: Option<watch::Receiver<LinkState>>,
         has_past: bool,
     ) -> Self {
@@ -34,9 +34,11 @@ impl Links {
     /// # Errors
     /// The task that looks after one of them has ended, which it does only when it is asked to, or panics.
     pub(super) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        let [queue, quarantine] = &mut self.consuming;
         tokio::select! {
             changed = self.publishing.changed() => changed,
-            changed = changed(&mut self.consuming) => changed,
+            changed = changed(queue) => changed,
+            changed = changed(quarantine) => changed,
             changed = changed(&mut self.answering) => changed,
         }
     }
@@ -53,9 +55,9 @@ impl Links {
                 "no connection to publish ({}): the outbox keeps what is owed",
                 reason(&publishing)
             )),
-            Phase::Connected | Phase::Draining | Phase::Closed => {}
+            Phase::Connected | Phase::Suspended { .. } | Phase::Draining | Phase::Closed => {}
         }
-        if let Some(consuming) = look(&mut self.consuming) {
+        for consuming in self.consuming.iter_mut().filter_map(look) {
             match &consuming.phase {
                 Phase::Blocked(reason) => troubles.push(format!(
                     "the broker takes nothing from the consumers for now ({reason}): what is worked is not settled"
@@ -63,6 +65,9 @@ impl Links {
                 Phase::Connecting => {
                     troubles.push(format!("no connection to consume ({})", reason(&consuming)));
                 }
+                Phase::Suspended { unacked_for } => troubles.push(format!(
+                    "consuming is suspended, since deliveries could not be acknowledged for {unacked_for:.0?}: they are back in their queue, and come again once the role can take them"
+                )),
                 Phase::Connected | Phase::Draining | Phase::Closed => {}
             }
             troubles.extend(consuming.unrecorded.iter().map(|reason| {
@@ -84,7 +89,7 @@ impl Links {
                 Phase::Connecting => {
                     troubles.push(format!("no connection to answer ({})", reason(&answering)));
                 }
-                Phase::Connected | Phase::Draining | Phase::Closed => {}
+                Phase::Connected | Phase::Suspended { .. } | Phase::Draining | Phase::Closed => {}
             }
         }
         troubles
@@ -92,8 +97,8 @@ impl Links {
 
     /// Why the role may consume no more, if another store owns its queues by now.
     pub(super) fn other_store(&self) -> Option<ConnectError> {
-        let links = [&self.consuming, &self.answering];
-        let mut errors = links.into_iter().flatten().filter_map(|link| {
+        let links = self.consuming.iter().chain([&self.answering]);
+        let mut errors = links.flatten().filter_map(|link| {
             let error = link.borrow().last_error.clone();
             error.filter(|error| error.kind() == ConnectErrorKind::OtherStore)
         });
@@ -102,11 +107,8 @@ impl Links {
 
     /// What may have been lost with a queue that was created again.
     pub(super) fn losses(&self) -> Vec<String> {
-        let Some(consuming) = &self.consuming else {
-            return Vec::new();
-        };
-        let consuming = consuming.borrow();
-        let losses = consuming.possible_loss.iter();
+        let states = self.consuming.iter().flatten();
+        let losses = states.flat_map(|state| state.borrow().possible_loss.clone());
         losses
             .filter(|loss| loss.connection > 1 || self.has_past)
             .map(|loss| {

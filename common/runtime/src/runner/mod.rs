@@ -7,6 +7,7 @@
 mod answer;
 mod caller;
 mod desk;
+mod intake;
 mod links;
 mod owner;
 mod send;
@@ -41,6 +42,7 @@ use crate::{
     told::{Meters, RequestMeters},
 };
 use caller::Waiting;
+use intake::Intake;
 use stop::{Stop, Stopper};
 
 /// The wait between two tries to begin an epoch.
@@ -100,9 +102,12 @@ impl RunningRole {
     pub fn status(&self) -> RoleStatus {
         let mut status = self.status.borrow().clone();
         // The loop notes this after each batch. What has come since then, and is perhaps being worked, is not settled either.
-        let links = self.vitals.links();
-        if let Some(consumed) = links.and_then(|links| links.consumed.as_ref()) {
-            status.unsettled = usize::try_from(consumed.read().unsettled).unwrap_or(usize::MAX);
+        if let Some(links) = self.vitals.links()
+            && links.consumed.is_some()
+        {
+            let meters = [&links.consumed, &links.quarantined].into_iter().flatten();
+            let unsettled: u64 = meters.map(|meter| meter.read().unsettled).sum();
+            status.unsettled = usize::try_from(unsettled).unwrap_or(usize::MAX);
         }
         status
     }
@@ -256,13 +261,15 @@ impl<R: Role, S: Store> Run<R, S> {
         self.vitals.linked(RoleLinks {
             publish: publisher.state(),
             consume: None,
+            quarantine: None,
             answer: None,
             published: publisher.meter(),
             consumed: None,
+            quarantined: None,
             answered: None,
         });
         let stop = self.stop.clone();
-        let links = links::Links::new(publisher.state(), None, None, summary.streams > 0);
+        let links = links::Links::new(publisher.state(), [None, None], None, summary.streams > 0);
         let result = self
             .work(status, summary.usage, &publisher, None, None, links)
             .await;
@@ -287,7 +294,14 @@ impl<R: Role, S: Store> Run<R, S> {
             &settings.broker,
             &format!("{namespace} {name}: consume"),
             settings.topology.clone(),
-            queues(&settings, name),
+            vec![queue(&settings, name)],
+            claim.clone(),
+        );
+        let quarantine = Subscription::start_claiming(
+            &settings.broker,
+            &format!("{namespace} {name}: quarantine"),
+            settings.topology.clone(),
+            vec![quarantine_queue(&settings, name)],
             claim.clone(),
         );
         let responder = self.answers().then(|| {
@@ -306,15 +320,18 @@ impl<R: Role, S: Store> Run<R, S> {
         self.vitals.linked(RoleLinks {
             publish: publisher.state(),
             consume: Some(subscription.state()),
+            quarantine: Some(quarantine.state()),
             answer: responder.as_ref().map(|r| r.state()),
             published: publisher.meter(),
             consumed: Some(subscription.meter()),
+            quarantined: Some(quarantine.meter()),
             answered: responder.as_ref().map(|r| r.meter()),
         });
         let limit = settings.broker.start_timeout;
         let ready = async {
             publisher.ready(limit).await?;
             subscription.ready(limit).await?;
+            quarantine.ready(limit).await?;
             match &responder {
                 Some(responder) => responder.ready(limit).await,
                 None => Ok(()),
@@ -332,7 +349,7 @@ impl<R: Role, S: Store> Run<R, S> {
             Ok(true) => {
                 let links = links::Links::new(
                     publisher.state(),
-                    Some(subscription.state()),
+                    [Some(subscription.state()), Some(quarantine.state())],
                     responder.as_ref().map(|r| r.state()),
                     summary.streams > 0,
                 );
@@ -340,7 +357,10 @@ impl<R: Role, S: Store> Run<R, S> {
                     status,
                     summary.usage,
                     &publisher,
-                    Some(&subscription),
+                    Some(Intake {
+                        queue: &subscription,
+                        quarantine: &quarantine,
+                    }),
                     responder.clone(),
                     links,
                 )
@@ -357,6 +377,7 @@ impl<R: Role, S: Store> Run<R, S> {
         tokio::join!(
             answers_no_more,
             subscription.close(left),
+            quarantine.close(left),
             publisher.close(left)
         );
         result
@@ -379,7 +400,7 @@ impl<R: Role, S: Store> Run<R, S> {
         status: &watch::Sender<RoleStatus>,
         usage: Usage,
         publisher: &Publisher,
-        subscription: Option<&Subscription>,
+        intake: Option<Intake<'_>>,
         responder: Option<Arc<Responder>>,
         links: links::Links,
     ) -> Result<(), RunError> {
@@ -412,7 +433,7 @@ impl<R: Role, S: Store> Run<R, S> {
         let request_meters = RequestMeters::of(name);
         let looped = work::Loop {
             engine: self.engine.started_at(Timestamp::now()),
-            subscription,
+            intake,
             commands: self.commands,
             status,
             owed: &owed,
@@ -458,21 +479,24 @@ async fn broken_off(tasks: &mut JoinSet<()>, stop: &Stop) {
     std::future::pending::<()>().await;
 }
 
-/// The role's queue, and its net: what the broker gave up on is worked one message at a time.
-fn queues(settings: &RunSettings, role: &'static str) -> Vec<QueueSubscription> {
+/// The role's queue.
+fn queue(settings: &RunSettings, role: &'static str) -> QueueSubscription {
     let namespace = &settings.broker.namespace;
-    vec![
-        QueueSubscription {
-            queue: namespace.role_queue(role, 0),
-            consumer_tag: format!("{namespace}.{role}.0 on {}", process()),
-            prefetch: settings.broker.prefetch,
-        },
-        QueueSubscription {
-            queue: namespace.net_queue(role),
-            consumer_tag: format!("{namespace}.{role}.net on {}", process()),
-            prefetch: 1,
-        },
-    ]
+    QueueSubscription {
+        queue: namespace.role_queue(role, 0),
+        consumer_tag: format!("{namespace}.{role}.0 on {}", process()),
+        prefetch: settings.broker.prefetch,
+    }
+}
+
+/// The role's quarantine: what the broker gave up on is worked one message at a time.
+fn quarantine_queue(settings: &RunSettings, role: &'static str) -> QueueSubscription {
+    let namespace = &settings.broker.namespace;
+    QueueSubscription {
+        queue: namespace.net_queue(role),
+        consumer_tag: format!("{namespace}.{role}.net on {}", process()),
+        prefetch: 1,
+    }
 }
 
 /// Tells the consumers of several processes apart in the management UI.

@@ -32,12 +32,16 @@ pub struct RoleLinks {
     pub publish: watch::Receiver<LinkState>,
     /// The connection that consumes, where the role has a queue.
     pub consume: Option<watch::Receiver<LinkState>>,
+    /// The connection that consumes from the quarantine, where the role has a queue.
+    pub quarantine: Option<watch::Receiver<LinkState>>,
     /// The connection that answers requests, where it has one.
     pub answer: Option<watch::Receiver<LinkState>>,
     /// What has been published.
     pub published: PublishMeter,
     /// What has been delivered and settled, where the role has a queue.
     pub consumed: Option<ConsumeMeter>,
+    /// The same of the quarantine.
+    pub quarantined: Option<ConsumeMeter>,
     /// What has been asked and answered, where it answers.
     pub answered: Option<AnswerMeter>,
 }

@@ -6,9 +6,7 @@ use std::{
 };
 
 use doorstep_event::{Timestamp, headers::Read};
-use doorstep_messaging::{
-    Batch, Delivery, Generation, QueueName, Subscription, trace::ProcessSpan,
-};
+use doorstep_messaging::{Batch, Delivery, Generation, QueueName, trace::ProcessSpan};
 use doorstep_store::{Store, StoreError, Usage};
 use futures_util::FutureExt;
 use tokio::{
@@ -17,7 +15,8 @@ use tokio::{
 };
 
 use super::{
-    Phase, Pulse, RoleStatus, RunError, caller::Waiting, links::Links, stop::Stop, wall::WallClock,
+    Phase, Pulse, RoleStatus, RunError, caller::Waiting, intake::Intake, links::Links, stop::Stop,
+    wall::WallClock,
 };
 use crate::{
     Commands, Engine, Incoming, Limits, Past, ReadBatch, Role, Worked,
@@ -43,7 +42,7 @@ const GAPS_NAMED: usize = 3;
 pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) engine: Engine<R, S>,
     /// `None` where the role has no queue.
-    pub(super) subscription: Option<&'a Subscription>,
+    pub(super) intake: Option<Intake<'a>>,
     /// Commands, whoever they come from.
     pub(super) commands: mpsc::Receiver<Waiting>,
     pub(super) status: &'a watch::Sender<RoleStatus>,
@@ -65,8 +64,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     pub(super) async fn run(mut self, mut usage: Usage) -> Result<(), RunError> {
         let limits = self.engine.limits().clone();
         let (events, bytes) = (limits.batch_events, limits.batch_bytes);
-        // A copy of the reference, so that what waits for the subscription does not keep the loop.
-        let subscription = self.subscription;
+        // A copy of the references, so that what waits for deliveries does not keep the loop.
+        let intake = self.intake;
         let mut due = interval(DUE_TICK);
         let mut housekeeping = interval(HOUSEKEEPING_TICK);
         for timer in [&mut due, &mut housekeeping] {
@@ -87,7 +86,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 },
                 _ = due.tick() => Next::Due,
                 1.. = self.commands.recv_many(&mut commands, limits.batch_commands) => Next::Commands,
-                batch = next_batch(subscription, events, bytes), if !full => match batch {
+                batch = next_batch(intake, events, bytes), if !full => match batch {
                     Some(batch) => Next::Batch(batch),
                     // Nobody has closed it.
                     None => return Err(RunError::Broken(self.engine.role().name())),
@@ -121,7 +120,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 }
                 Next::Commands => {
                     // What was delivered meanwhile is worked in the same commit.
-                    let batch = next_batch(subscription, events, bytes);
+                    let batch = next_batch(intake, events, bytes);
                     let batch = batch.now_or_never().flatten();
                     let Some(worked) = self.take(batch, commands, usage).await? else {
                         return Ok(());
@@ -188,9 +187,9 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         let mut read = match batch {
             None => self.engine.read_deliveries([]),
             Some(batch) => {
-                delivered.channel = Some(batch.channel);
                 delivered.tags = batch.deliveries.iter().map(|d| d.tag).collect();
                 let given_up = batch.queue == self.net;
+                delivered.by = Some((batch.queue, batch.channel));
                 let deliveries = batch.deliveries.into_iter().map(|delivery| {
                     let past = match (given_up, delivery.redelivered) {
                         (true, _) => Past::GivenUp,
@@ -277,7 +276,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
 
     /// Settles the first so many deliveries.
     async fn settle(&self, delivered: &Delivered, done: usize, committed: Instant) {
-        let (Some(subscription), Some(channel)) = (self.subscription, delivered.channel) else {
+        let (Some(intake), Some((queue, channel))) = (self.intake, &delivered.by) else {
             return;
         };
         // Only now is every event so far applied, held, dead or dropped, durably. If the channel is gone, its deliveries come back
@@ -286,7 +285,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             .checked_sub(1)
             .and_then(|last| delivered.tags.get(last))
         {
-            let settled = subscription.settle(channel, *up_to).await;
+            let settled = intake.settle(queue, *channel, *up_to).await;
             BatchSettled {
                 role: self.engine.role().name(),
                 meters: self.meters,
@@ -462,7 +461,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         if worked.owed > 0 {
             self.owed.notify_one();
         }
-        let unsettled = self.subscription.map_or(0, Subscription::unsettled);
+        let unsettled = self.intake.map_or(0, Intake::unsettled);
         self.status.send_modify(|status| {
             status.unsettled = unsettled;
             status.usage = worked.usage;
@@ -536,18 +535,14 @@ enum Next {
 /// The deliveries of a batch, as far as settling needs them.
 #[derive(Default)]
 struct Delivered {
-    channel: Option<Generation>,
+    by: Option<(QueueName, Generation)>,
     tags: Vec<u64>,
 }
 
-/// The next batch of a role's queue, for which one without a queue waits for ever. Cancel-safe.
-async fn next_batch(
-    subscription: Option<&Subscription>,
-    events: usize,
-    bytes: usize,
-) -> Option<Batch> {
-    match subscription {
-        Some(subscription) => subscription.next_batch(events, bytes).await,
+/// The next batch of a role's queues, for which one without a queue waits for ever. Cancel-safe.
+async fn next_batch(intake: Option<Intake<'_>>, events: usize, bytes: usize) -> Option<Batch> {
+    match intake {
+        Some(intake) => intake.next_batch(events, bytes).await,
         None => std::future::pending().await,
     }
 }

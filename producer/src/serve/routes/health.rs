@@ -101,7 +101,9 @@ fn broker_trouble<'a>(links: impl Iterator<Item = &'a LinkState>) -> Option<&'st
     let troubles = links.filter_map(|link| match link.phase {
         Phase::Connected => None,
         Phase::Blocked(_) => Some("the broker takes nothing for now"),
-        Phase::Connecting | Phase::Draining | Phase::Closed => Some("the broker is away"),
+        Phase::Connecting | Phase::Suspended { .. } | Phase::Draining | Phase::Closed => {
+            Some("the broker is away")
+        }
     });
     // Being away says more.
     troubles.min_by_key(|trouble| *trouble != "the broker is away")

@@ -1,0 +1,39 @@
+//! The queues of a role, each on a connection of its own: nothing that goes wrong with the quarantine's deliveries may hold up the rest.
+
+use doorstep_messaging::{Batch, Generation, QueueName, Settled, Subscription};
+
+/// The subscriptions of a role.
+#[derive(Clone, Copy)]
+pub(super) struct Intake<'a> {
+    pub(super) queue: &'a Subscription,
+    pub(super) quarantine: &'a Subscription,
+}
+
+impl Intake<'_> {
+    /// Waits for the next batch of either queue; neither can starve the other. Returns `None` once one of them is closed. Cancel-safe.
+    pub(super) async fn next_batch(self, events: usize, bytes: usize) -> Option<Batch> {
+        tokio::select! {
+            batch = self.queue.next_batch(events, bytes) => batch,
+            batch = self.quarantine.next_batch(events, bytes) => batch,
+        }
+    }
+
+    /// Settles on the channel that the deliveries came by.
+    pub(super) async fn settle(
+        self,
+        queue: &QueueName,
+        channel: Generation,
+        up_to_tag: u64,
+    ) -> Settled {
+        let from = if self.quarantine.consumes(queue) {
+            self.quarantine
+        } else {
+            self.queue
+        };
+        from.settle(channel, up_to_tag).await
+    }
+
+    pub(super) fn unsettled(self) -> usize {
+        self.queue.unsettled() + self.quarantine.unsettled()
+    }
+}
