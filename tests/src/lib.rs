@@ -7,6 +7,7 @@
 //! - [`Proxy`]: a wire that tests cut, stall, slow down, half-close and corrupt, at a chosen word of the conversation ([`Point`]).
 //! - [`FaultyStore`]: a store that fails, or hangs between a commit and whatever should follow it.
 //! - [`Wire`]: bare AMQP, for messages that no part of Doorstep would send and for looking at what arrived.
+//! - [`RawAmqp`]: AMQP with any octets, for messages that no client library writes.
 //! - [`retail`]: sales in the form of the real file, and what they must come to.
 //! - [`rush`]: very many orders by way of the gateway while everything is killed, and whether the books are right afterwards.
 //! - [`ledger`]: a role whose events bring every kind of trouble.
@@ -24,6 +25,7 @@ mod hours;
 pub mod ledger;
 mod programs;
 mod proxy;
+mod raw_amqp;
 pub mod retail;
 mod role_process;
 pub mod rush;
@@ -39,6 +41,7 @@ pub use faulty::{Fault, FaultyStore};
 pub use hours::never_closed;
 pub use programs::{Ended, Program, RunningProgram};
 pub use proxy::{Direction, Point, Proxy, WireFault};
+pub use raw_amqp::{RawAmqp, RawProperties, nested_arrays, nested_tables};
 pub use role_process::RoleProcess;
 pub use scratch::Scratch;
 pub use view::View;

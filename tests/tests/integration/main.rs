@@ -38,6 +38,7 @@ mod topology;
 mod traces;
 mod trouble;
 mod ui;
+mod undecodable;
 mod workbench;
 
 use std::time::Duration;

@@ -43,8 +43,6 @@ fn outcomes(point: Point, fault: WireFault) -> &'static [Outcome] {
         }
         // Noticed by the missing heartbeat or the missing confirm, whichever is first.
         (_, WireFault::Stall) => &[Outcome::Disconnected, Outcome::TimedOut],
-        // The broker's heartbeats are taken for the rest of the long frame.
-        (Point::Confirm, WireFault::CorruptSize) => &[Outcome::TimedOut],
         _ => &[Outcome::Disconnected],
     }
 }

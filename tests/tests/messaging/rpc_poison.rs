@@ -1,112 +1,90 @@
-//! A request whose bytes no client can read: it ends the connection of whoever is given it, and must not do so for ever.
+//! Replies that no client can decode: each ends its own call, and no connection.
 
 #![allow(
     clippy::unwrap_used,
     reason = "what cannot be made here fails the test that asks for it"
 )]
 
-use std::{sync::Arc, time::Duration};
-
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
-use doorstep_messaging::{
-    AnswerSettings, Argument, AskSettings, Backoff, QueuePurpose, Requester, Responder, Topology,
-};
-use lapin::{BasicProperties, ConnectionProperties, options::BasicPublishOptions};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy},
-    net::{TcpListener, TcpStream},
+use doorstep_messaging::AskError;
+use doorstep_tests::{RawAmqp, RawProperties, nested_tables};
+use futures_util::StreamExt;
+use lapin::{
+    ConnectionProperties, Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions},
+    types::FieldTable,
 };
 
 use crate::{
-    rpc::{ECHO, echo, request},
+    rpc::{ECHO, request, requester},
     support::{LONG, World, until, within},
 };
 
-/// What becomes of these bytes on their way: text in no encoding.
-const GOOD: &[u8] = b"@@@@@@@@";
-const BAD: [u8; 8] = [0xff; 8];
-
-/// Leads one connection to the broker, and spoils what it says. Returns the port.
-async fn spoiling(host: String, port: u16) -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let own = listener.local_addr()?.port();
-    tokio::spawn(async move {
-        let (mut client, _) = listener.accept().await?;
-        let mut broker = TcpStream::connect((host, port)).await?;
-        let (mut from_client, mut to_client) = client.split();
-        let (mut from_broker, mut to_broker) = broker.split();
-        let spoil = async {
-            let mut bytes = vec![0; 65_536];
-            loop {
-                let read = from_client.read(&mut bytes).await?;
-                let said = &mut bytes[..read];
-                if let Some(at) = said.windows(GOOD.len()).position(|w| w == GOOD) {
-                    said[at..at + BAD.len()].copy_from_slice(&BAD);
-                }
-                to_broker.write_all(said).await?;
-                if read == 0 {
-                    return std::io::Result::Ok(0);
-                }
-            }
-        };
-        tokio::try_join!(spoil, copy(&mut from_broker, &mut to_client))
-    });
-    Ok(own)
+/// Takes a request, and returns where its reply goes and how that is marked.
+async fn taken(requests: &mut Consumer) -> Result<(String, String)> {
+    let next = within(LONG, "a request", requests.next()).await?;
+    let delivery = next.context("no request")??;
+    delivery.ack(BasicAckOptions::default()).await?;
+    let properties = delivery.properties;
+    Ok((
+        properties.reply_to().as_ref().unwrap().to_string(),
+        properties.correlation_id().as_ref().unwrap().to_string(),
+    ))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_answers_again_once_the_time_of_an_unreadable_request_is_over() -> Result<()> {
-    let mut world = World::new("rpc-poison").await?;
-    let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
-    world.settings.backoff = backoff.unwrap();
-    let mut topology = Topology::of(world.namespace(), &[ECHO]);
-    for queue in &mut topology.queues {
-        if queue.purpose == QueuePurpose::Rpc {
-            // Ten minutes are too long for a test.
-            let longest_wait = queue.arguments.get_mut("x-message-ttl").unwrap();
-            *longest_wait = Argument::Number(3000);
-        }
-    }
-    let (broker, answers) = (&world.settings, AnswerSettings::default());
-    let server = Responder::start(broker, "test: answer", topology.clone(), "echo", answers);
-    server.ready(LONG).await?;
-    let server = Arc::new(server);
-    let echo = echo(&server);
-    let requester = Requester::start(broker, "test: ask", topology, AskSettings::default());
-    requester.ready(LONG).await?;
-    assert!(requester.ask(request("before", LONG)).await.is_ok());
-
-    let address = &broker.addresses[0];
-    let port = spoiling(address.host().to_owned(), address.port()).await?;
-    let by_spoiling = world
-        .amqp_url()
-        .replace(&format!(":{}", address.port()), &format!(":{port}"));
-    let stranger =
-        lapin::Connection::connect(&by_spoiling, ConnectionProperties::default()).await?;
-    let channel = stranger.create_channel().await?;
+async fn a_reply_that_no_client_can_decode_ends_its_own_call_alone() -> Result<()> {
+    let world = World::new("rpc-poison").await?;
+    let asks = requester(&world.settings).await?;
+    let server =
+        lapin::Connection::connect(&world.amqp_url(), ConnectionProperties::default()).await?;
+    let channel = server.create_channel().await?;
     let queue = world.namespace().rpc_queue(ECHO.role);
-    // It says of itself that it may wait for ever.
-    let mut server_is = server.state();
-    channel
-        .basic_publish(
-            "".into(),
+    let mut requests = channel
+        .basic_consume(
             queue.as_str().into(),
-            BasicPublishOptions::default(),
-            b"{}",
-            BasicProperties::default().with_message_id(std::str::from_utf8(GOOD)?.into()),
+            "by hand".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
         )
         .await?;
-    // It may be back before anybody has looked.
-    let lost = server_is.wait_for(|state| state.last_loss.is_some());
-    within(LONG, "the end of the server's connection", lost).await??;
-    until("it answers again", async || {
-        let answer = requester
-            .ask(request("after", Duration::from_secs(2)))
-            .await;
-        Ok(answer == Ok(Bytes::from("after")))
-    })
-    .await?;
-    echo.abort();
+    let mut raw = RawAmqp::open(&world.amqp_url()).await;
+    let reply = |mark: &str| {
+        RawProperties::default()
+            .text("type", b"reply")
+            .text("correlation_id", mark.as_bytes())
+    };
+
+    for (n, why) in [(1, "app_id is not UTF-8"), (2, "nested more than")] {
+        let asked = tokio::spawn({
+            let asks = asks.clone();
+            async move { asks.ask(request(n, LONG)).await }
+        });
+        let (to, mark) = taken(&mut requests).await?;
+        let spoiled = match n {
+            1 => reply(&mark).text("app_id", b"caf\xe9"),
+            _ => reply(&mark).header(b"x", &nested_tables(2000)),
+        };
+        raw.publish("", to.as_bytes(), &spoiled, b"{}").await;
+        match asked.await? {
+            Err(AskError::Malformed(reason)) => assert!(reason.contains(why), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    let asked = tokio::spawn({
+        let asks = asks.clone();
+        async move { asks.ask(request(3, LONG)).await }
+    });
+    let (to, mark) = taken(&mut requests).await?;
+    let unmarked = RawProperties::default().text("correlation_id", b"caf\xe9");
+    raw.publish("", to.as_bytes(), &unmarked, b"{}").await;
+    let meter = asks.meter();
+    until("it is counted", async || Ok(meter.read().late == 1)).await?;
+    raw.publish("", to.as_bytes(), &reply(&mark), b"sound")
+        .await;
+    assert_eq!(asked.await?, Ok(Bytes::from_static(b"sound")));
+    assert_eq!(asks.state().borrow().connections, 1);
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod dialer;
 mod failure;
+mod guard;
 mod health;
 mod transport;
 mod wire;
@@ -22,6 +23,7 @@ use crate::{address::Address, error::ConnectError, settings::BrokerSettings};
 pub(crate) use dialer::Dialer;
 pub(crate) use failure::{broke, unknown_kind, words};
 use failure::{failure, silence};
+pub(crate) use guard::Undecodable;
 pub(crate) use health::Health;
 use health::listen;
 pub(crate) use transport::Transport;
@@ -63,7 +65,7 @@ impl Connection {
             async move |_: AMQPUri, _: ClientRuntime| {
                 let connect = Transport::connect(&place, &tls, &connector_wire);
                 match timeout(limit, connect).await {
-                    Ok(stream) => Ok(AsyncTcpStream::Plain(ClientStream(stream?))),
+                    Ok(stream) => Ok(AsyncTcpStream::Plain(ClientStream::new(stream?))),
                     Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
                 }
             },

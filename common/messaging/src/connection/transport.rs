@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::wire::Wire;
+use super::{guard::GuardedReader, wire::Wire};
 use crate::address::Address;
 
 /// The first byte of a TLS alert, with which a TLS server answers what is no TLS. No frame of AMQP begins with it.
@@ -168,9 +168,22 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// The same stream by the traits that the client library reads and writes by.
+/// The same stream by the traits that the client library reads and writes by. What the library could not read does not get through to
+/// it, see [`guard`](super::guard).
 #[derive(Debug)]
-pub(super) struct ClientStream(pub(super) Transport);
+pub(super) struct ClientStream {
+    transport: Transport,
+    guard: GuardedReader,
+}
+
+impl ClientStream {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            guard: GuardedReader::new(),
+        }
+    }
+}
 
 impl futures_io::AsyncRead for ClientStream {
     fn poll_read(
@@ -178,10 +191,13 @@ impl futures_io::AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         bytes: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(bytes);
-        Pin::new(&mut self.0)
-            .poll_read(cx, &mut buffer)
-            .map_ok(|()| buffer.filled().len())
+        let Self { transport, guard } = &mut *self;
+        guard.poll_read(bytes, |bytes| {
+            let mut buffer = ReadBuf::new(bytes);
+            Pin::new(&mut *transport)
+                .poll_read(cx, &mut buffer)
+                .map_ok(|()| buffer.filled().len())
+        })
     }
 }
 
@@ -191,15 +207,15 @@ impl futures_io::AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
@@ -246,9 +262,8 @@ impl Reactor for ClientReactor {
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connecting = self.0.tcp_connect_addr(address);
         async move {
-            Ok(ClientStream(Transport::plain(
-                connecting.await?.into_inner(),
-            )))
+            let transport = Transport::plain(connecting.await?.into_inner());
+            Ok(ClientStream::new(transport))
         }
     }
 }

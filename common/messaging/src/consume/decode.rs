@@ -22,9 +22,13 @@ use super::{
     Delivery, identity,
     value::{attribute_value, number, text},
 };
+use crate::connection::Undecodable;
 
 /// Decodes one message. Its body is moved, never copied, unless it is in structured mode.
 pub(super) fn decode(reader: &mut Reader, received: Received) -> Delivery {
+    if let Some(undecodable) = Undecodable::of(&received.properties) {
+        return spoiled(undecodable, received);
+    }
     let properties = &received.properties;
     let body = Bytes::from(received.data);
     // Borrowed from for as long as the attributes are.
@@ -75,6 +79,22 @@ pub(super) fn decode(reader: &mut Reader, received: Received) -> Delivery {
         read,
         headers_json,
         id,
+    }
+}
+
+/// A message that the client could not have read: it has no place in a stream, whatever its headers say.
+fn spoiled(undecodable: Undecodable, received: Received) -> Delivery {
+    let (exchange, routing_key) = (received.exchange.as_str(), received.routing_key.as_str());
+    Delivery {
+        tag: received.delivery_tag,
+        redelivered: received.redelivered,
+        delivery_count: None,
+        headers_json: Some(undecodable.to_json(exchange, routing_key)),
+        id: identity::of_parts(&undecodable.identity(), &received.data),
+        read: Read::Unreadable {
+            defect: undecodable.reason,
+            body: Bytes::from(received.data),
+        },
     }
 }
 

@@ -50,16 +50,21 @@ pub(super) fn of(properties: &BasicProperties, routing_key: &str, body: &[u8]) -
         }
     }
     hash.bytes(body);
-    let digits: String = hash
-        .0
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    EventId::new(digits).ok()
+    hash.id()
 }
 
-fn is_brokers_own(header: &str) -> bool {
+/// The same of a message that the client could not have read, of which there are octets alone.
+pub(super) fn of_parts(parts: &[&[u8]], body: &[u8]) -> Option<EventId> {
+    let mut hash = Hash(Sha256::new());
+    for part in parts {
+        hash.bytes(part);
+    }
+    hash.bytes(body);
+    hash.id()
+}
+
+/// Whether a header is one that brokers add or take away.
+pub(crate) fn is_brokers_own(header: &str) -> bool {
     BROKERS_OWN.contains(&header)
         || BROKERS_PREFIXES
             .iter()
@@ -96,6 +101,16 @@ fn field<'a>(table: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
 struct Hash(Sha256);
 
 impl Hash {
+    fn id(self) -> Option<EventId> {
+        let digits: String = self
+            .0
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        EventId::new(digits).ok()
+    }
+
     fn bytes(&mut self, bytes: &[u8]) {
         self.0.update((bytes.len() as u64).to_be_bytes());
         self.0.update(bytes);

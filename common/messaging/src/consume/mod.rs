@@ -39,6 +39,7 @@ use crate::{
 
 use channels::{Channels, Settling};
 pub use delivery::{Batch, Delivery, Generation, QueueSubscription, Settled};
+pub(crate) use identity::is_brokers_own;
 use inbox::Inbox;
 pub use meter::ConsumeMeter;
 pub(crate) use pulse::pulse;

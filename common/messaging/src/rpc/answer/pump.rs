@@ -15,7 +15,7 @@ use super::{
     skew::{Late, Skew},
 };
 use crate::{
-    connection::words,
+    connection::{Undecodable, words},
     rpc::{
         counts::AnswerCells,
         wire::{self, Before},
@@ -64,6 +64,13 @@ impl Pump {
             span: AnswerSpan::none(),
             ended: Ended::NotYet,
         };
+        if let Some(undecodable) = Undecodable::of(properties) {
+            // Its way back is as doubtful as the rest of it.
+            let reason = undecodable.reason;
+            tracing::debug!(reason, "request that no client can decode");
+            self.counts.malformed.add(1);
+            return reply.forget();
+        }
         let mut request = match wire::read_request(&mut received) {
             Ok(request) => request,
             Err(refused) => {

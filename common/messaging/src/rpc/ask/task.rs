@@ -21,7 +21,7 @@ use super::{
     watch::watch,
 };
 use crate::{
-    connection::{Connection, Dialer, Health, broke, words},
+    connection::{Connection, Dialer, Health, Undecodable, broke, words},
     declare::declare,
     error::{ConnectError, ConnectErrorKind},
     link::LinkReport,
@@ -260,9 +260,18 @@ async fn hand_on(mut consumer: Consumer, shared: Arc<Shared>) -> String {
         };
         shared.counts.heard.add(1);
         let properties = received.properties;
-        let mark = properties.correlation_id().as_ref();
-        let number = mark.and_then(|mark| shared.waiting.number(mark.as_str()));
-        let answer = wire::read_reply(&properties, received.data);
+        let (number, answer) = match Undecodable::of(&properties) {
+            None => {
+                let mark = properties.correlation_id().as_ref();
+                let number = mark.and_then(|mark| shared.waiting.number(mark.as_str()));
+                (number, wire::read_reply(&properties, received.data))
+            }
+            Some(undecodable) => {
+                let mark = undecodable.correlation_id();
+                let number = mark.and_then(|mark| shared.waiting.number(&mark));
+                (number, Err(AskError::Malformed(undecodable.reason)))
+            }
+        };
         if !number.is_some_and(|number| shared.waiting.end(number, answer)) {
             shared.counts.late.add(1);
         }

@@ -1,0 +1,276 @@
+//! The check of a content header and of the short strings of a method: everything that the client's parser would refuse, or recurse on.
+//!
+//! Nothing here recurses or allocates: nested tables and arrays lie on a stack of fixed depth.
+
+use super::defect::Defect;
+
+/// The most tables and arrays within each other, the headers themselves included. The client's parser and whatever walks its values
+/// later recurse: a stack of 2 MiB takes about a thousand levels, serde_json reads 128.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// A content header's class, weight and body size, which stand before its properties.
+pub(super) const BEFORE_PROPERTIES: usize = 12;
+
+/// The form of a property.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Text,
+    Table,
+    Octet,
+    Timestamp,
+}
+
+/// The properties of class basic in the order of their flags, from the highest bit on.
+pub(super) const PROPERTIES: [(&str, Form); 14] = [
+    ("content_type", Form::Text),
+    ("content_encoding", Form::Text),
+    ("headers", Form::Table),
+    ("delivery_mode", Form::Octet),
+    ("priority", Form::Octet),
+    ("correlation_id", Form::Text),
+    ("reply_to", Form::Text),
+    ("expiration", Form::Text),
+    ("message_id", Form::Text),
+    ("timestamp", Form::Timestamp),
+    ("type", Form::Text),
+    ("user_id", Form::Text),
+    ("app_id", Form::Text),
+    ("cluster_id", Form::Text),
+];
+
+/// Whether the flags of a content header say that the property at this place is there.
+pub(super) fn is_set(flags: u16, place: usize) -> bool {
+    flags & (1 << (15 - place)) != 0
+}
+
+/// What is left to read of a payload.
+#[derive(Clone, Copy)]
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, left) = self.0.split_at_checked(count)?;
+        self.0 = left;
+        Some(taken)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, left) = self.0.split_first_chunk()?;
+        self.0 = left;
+        Some(*taken)
+    }
+
+    pub(super) fn octet(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(super) fn short(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(super) fn long(&mut self) -> Option<usize> {
+        let long = u32::from_be_bytes(self.array()?);
+        usize::try_from(long).ok()
+    }
+
+    pub(super) fn short_string(&mut self) -> Option<&'a [u8]> {
+        let length = self.octet()?;
+        self.take(usize::from(length))
+    }
+
+    pub(super) fn long_string(&mut self) -> Option<&'a [u8]> {
+        let length = self.long()?;
+        self.take(length)
+    }
+}
+
+/// The bytes of a value of this type that has a fixed length.
+pub(super) fn fixed(kind: u8) -> Option<usize> {
+    Some(match kind {
+        b'V' => 0,
+        b't' | b'b' | b'B' => 1,
+        b's' | b'U' | b'u' => 2,
+        b'I' | b'i' | b'f' => 4,
+        b'D' => 5,
+        b'L' | b'l' | b'd' | b'T' => 8,
+        _ => return None,
+    })
+}
+
+/// A table or array that is being read.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    end: usize,
+    has_names: bool,
+}
+
+/// The stack of a check, kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Levels(Vec<Level>);
+
+/// Checks a content header's payload.
+pub(super) fn content_header(payload: &[u8], levels: &mut Levels) -> Result<(), Defect> {
+    let mut left = Bytes(payload);
+    left.take(BEFORE_PROPERTIES).ok_or(Defect::CutOff)?;
+    let flags = left.short().ok_or(Defect::CutOff)?;
+    for (place, (name, form)) in PROPERTIES.into_iter().enumerate() {
+        if !is_set(flags, place) {
+            continue;
+        }
+        match form {
+            Form::Text => {
+                let text = left.short_string().ok_or(Defect::CutOff)?;
+                utf8(text, name)?;
+            }
+            Form::Table => {
+                let fields = left.long_string().ok_or(Defect::CutOff)?;
+                table(fields, levels)?;
+            }
+            Form::Octet => {
+                left.octet().ok_or(Defect::CutOff)?;
+            }
+            Form::Timestamp => {
+                left.take(8).ok_or(Defect::CutOff)?;
+            }
+        }
+    }
+    if left.0.is_empty() {
+        Ok(())
+    } else {
+        Err(Defect::Surplus(left.0.len()))
+    }
+}
+
+fn utf8(text: &[u8], what: &'static str) -> Result<(), Defect> {
+    match std::str::from_utf8(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Defect::NotUtf8(what)),
+    }
+}
+
+/// Checks the fields of a table and of all within it.
+fn table(fields: &[u8], levels: &mut Levels) -> Result<(), Defect> {
+    let open = &mut levels.0;
+    open.clear();
+    let mut level = Level {
+        end: fields.len(),
+        has_names: true,
+    };
+    let mut at = 0;
+    loop {
+        if at == level.end {
+            match open.pop() {
+                Some(outer) => level = outer,
+                None => return Ok(()),
+            }
+            continue;
+        }
+        let mut left = Bytes(&fields[at..level.end]);
+        if level.has_names {
+            utf8(left.short_string().ok_or(Defect::CutOff)?, "header_name")?;
+        }
+        let kind = left.octet().ok_or(Defect::CutOff)?;
+        if let Some(size) = fixed(kind) {
+            left.take(size).ok_or(Defect::CutOff)?;
+            at = level.end - left.0.len();
+            continue;
+        }
+        match kind {
+            b'S' | b'x' => {
+                left.long_string().ok_or(Defect::CutOff)?;
+                at = level.end - left.0.len();
+            }
+            b'F' | b'A' => {
+                // With the present one, those that are open.
+                if open.len() + 1 == MAX_DEPTH {
+                    return Err(Defect::TooDeep);
+                }
+                let inner = left.long_string().ok_or(Defect::CutOff)?;
+                let end = level.end - left.0.len();
+                open.push(level);
+                at = end - inner.len();
+                level = Level {
+                    end,
+                    has_names: kind == b'F',
+                };
+            }
+            unknown => return Err(Defect::UnknownType(unknown)),
+        }
+    }
+}
+
+/// A part of a method before and between its short strings.
+#[derive(Clone, Copy)]
+enum Part {
+    Skip(usize),
+    Text(&'static str),
+}
+
+/// The layout of a method that carries text of others, up to its last short string, after class and method.
+fn layout(class: u16, method: u16) -> &'static [Part] {
+    use Part::{Skip, Text};
+    match (class, method) {
+        // connection.close, channel.close
+        (10, 50) | (20, 40) => &[Skip(2), Text("reply_text")],
+        // connection.blocked
+        (10, 60) => &[Text("reason")],
+        // basic.return
+        (60, 50) => &[
+            Skip(2),
+            Text("reply_text"),
+            Text("exchange"),
+            Text("routing_key"),
+        ],
+        // basic.deliver
+        (60, 60) => &[
+            Text("consumer_tag"),
+            Skip(9),
+            Text("exchange"),
+            Text("routing_key"),
+        ],
+        // basic.get-ok
+        (60, 71) => &[Skip(9), Text("exchange"), Text("routing_key")],
+        _ => &[],
+    }
+}
+
+/// Whether content follows this method.
+pub(super) fn has_content(class: u16, method: u16) -> bool {
+    matches!((class, method), (60, 50 | 60 | 71))
+}
+
+/// Replaces what is not UTF-8 in a method's short strings by question marks, in place. Returns the first such text as it was. A method
+/// that ends too early is left as it is: no publisher has made it.
+pub(super) fn mend_method(
+    class: u16,
+    method: u16,
+    arguments: &mut [u8],
+) -> Option<(&'static str, Vec<u8>)> {
+    let mut found = None;
+    let mut at = 0;
+    for part in layout(class, method) {
+        match *part {
+            Part::Skip(count) => at += count,
+            Part::Text(what) => {
+                let length = usize::from(*arguments.get(at)?);
+                let text = arguments.get_mut(at + 1..at + 1 + length)?;
+                at += 1 + length;
+                if std::str::from_utf8(text).is_err() {
+                    found.get_or_insert_with(|| (what, text.to_vec()));
+                    mend(text);
+                }
+            }
+        }
+    }
+    found
+}
+
+fn mend(text: &mut [u8]) {
+    let mut left = text;
+    while let Err(error) = std::str::from_utf8(left) {
+        let (from, length) = (error.valid_up_to(), error.error_len());
+        let to = length.map_or(left.len(), |length| from + length);
+        left[from..to].fill(b'?');
+        left = &mut left[to..];
+    }
+}

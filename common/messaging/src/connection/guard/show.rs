@@ -1,0 +1,194 @@
+//! The content header of a message that cannot be decoded, read as far as it goes and shown to people. Everything is bounded: the depth,
+//! the number of values, the length of texts.
+
+use serde_json::{Map, Value, json};
+
+use super::check::{BEFORE_PROPERTIES, Bytes, Form, PROPERTIES, fixed, is_set};
+use crate::consume::is_brokers_own;
+
+/// Deeper tables and arrays are told of, not shown.
+const SHOWN_DEPTH: usize = 8;
+/// How many values are shown in all.
+const SHOWN_VALUES: usize = 500;
+/// The most bytes that are shown of a text.
+const SHOWN_TEXT: usize = 1024;
+
+/// Goes through the properties that can be read, and stops where one cannot. What is given of a table and a text is their contents.
+fn walk<'a>(payload: &'a [u8], mut each: impl FnMut(&'static str, Form, &'a [u8])) -> Option<()> {
+    let mut left = Bytes(payload);
+    left.take(BEFORE_PROPERTIES)?;
+    let flags = left.short()?;
+    for (place, (name, form)) in PROPERTIES.into_iter().enumerate() {
+        if is_set(flags, place) {
+            let value = match form {
+                Form::Text => left.short_string()?,
+                // Of one that is cut off, what there is.
+                Form::Table => {
+                    let length = left.long()?;
+                    left.take(length.min(left.0.len()))?
+                }
+                Form::Octet => left.take(1)?,
+                Form::Timestamp => left.take(8)?,
+            };
+            each(name, form, value);
+        }
+    }
+    Some(())
+}
+
+/// A property that is text, as its bytes.
+pub(super) fn text_property<'a>(payload: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
+    let mut found = None;
+    walk(payload, |name, form, value| {
+        if form == Form::Text && name == wanted {
+            found = Some(value);
+        }
+    });
+    found
+}
+
+/// The properties as JSON.
+pub(super) fn properties(payload: &[u8]) -> Map<String, Value> {
+    let mut shown = Map::new();
+    let mut budget = SHOWN_VALUES;
+    walk(payload, |name, form, value| {
+        let value = match form {
+            Form::Text => text(value),
+            Form::Table => container(value, true, 1, &mut budget),
+            Form::Octet => number(value),
+            Form::Timestamp => number(value),
+        };
+        shown.insert(name.to_owned(), value);
+    });
+    shown
+}
+
+/// A table's or array's fields. Recurses [`SHOWN_DEPTH`] times at most.
+fn container(fields: &[u8], has_names: bool, depth: usize, budget: &mut usize) -> Value {
+    let mut left = Bytes(fields);
+    let mut table = Map::new();
+    let mut array = Vec::new();
+    while !left.0.is_empty() {
+        let before = left;
+        let name = if has_names { left.short_string() } else { None };
+        let name = name.map(|name| String::from_utf8_lossy(name).into_owned());
+        let value = match budget.checked_sub(1) {
+            Some(less) => {
+                *budget = less;
+                value(&mut left, depth, budget)
+            }
+            None => None,
+        };
+        let (name, value, goes_on) = match value {
+            Some(value) if !has_names || name.is_some() => (name, value, true),
+            _ => {
+                let count = before.0.len();
+                let rest = format!("{count} bytes that are not shown");
+                (None, rest.into(), false)
+            }
+        };
+        if has_names {
+            table.insert(name.unwrap_or_else(|| "…".to_owned()), value);
+        } else {
+            array.push(value);
+        }
+        if !goes_on {
+            break;
+        }
+    }
+    if has_names {
+        Value::Object(table)
+    } else {
+        Value::Array(array)
+    }
+}
+
+/// A value with its type before it; `None` if it cannot be read.
+fn value(left: &mut Bytes<'_>, depth: usize, budget: &mut usize) -> Option<Value> {
+    let kind = left.octet()?;
+    Some(match kind {
+        b'V' => Value::Null,
+        b't' => json!(left.octet()? != 0),
+        b'b' => json!(i8::from_be_bytes(left.array()?)),
+        b's' | b'U' => json!(i16::from_be_bytes(left.array()?)),
+        b'I' => json!(i32::from_be_bytes(left.array()?)),
+        b'L' | b'l' => json!(i64::from_be_bytes(left.array()?)),
+        b'f' => json!(f32::from_be_bytes(left.array()?)),
+        b'd' => json!(f64::from_be_bytes(left.array()?)),
+        b'D' => {
+            let (scale, value) = (left.octet()?, u32::from_be_bytes(left.array()?));
+            json!({"scale": scale, "value": value})
+        }
+        b'S' | b'x' => text(left.long_string()?),
+        b'F' | b'A' => {
+            let inner = left.long_string()?;
+            if depth < SHOWN_DEPTH {
+                container(inner, kind == b'F', depth + 1, budget)
+            } else {
+                let count = inner.len();
+                format!("nested deeper, {count} bytes").into()
+            }
+        }
+        other => number(left.take(fixed(other)?)?),
+    })
+}
+
+/// An unsigned number of any size.
+fn number(bytes: &[u8]) -> Value {
+    let number = bytes
+        .iter()
+        .fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+    json!(number)
+}
+
+fn text(bytes: &[u8]) -> Value {
+    if bytes.len() <= SHOWN_TEXT {
+        return String::from_utf8_lossy(bytes).into();
+    }
+    let beginning = String::from_utf8_lossy(&bytes[..SHOWN_TEXT]);
+    format!("{beginning}… ({} bytes)", bytes.len()).into()
+}
+
+/// The payload without the headers that brokers add, other ones at each delivery: without them a message that comes again is the
+/// same. One whose headers cannot be told apart is returned as it is.
+pub(super) fn without_broker_headers(payload: &[u8]) -> Vec<u8> {
+    strip(payload).unwrap_or_else(|| payload.to_vec())
+}
+
+fn strip(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut left = Bytes(payload);
+    left.take(BEFORE_PROPERTIES)?;
+    let flags = left.short()?;
+    let headers = PROPERTIES
+        .iter()
+        .position(|(_, form)| *form == Form::Table)?;
+    for place in 0..headers {
+        if is_set(flags, place) {
+            left.short_string()?;
+        }
+    }
+    if !is_set(flags, headers) {
+        return None;
+    }
+    let from = payload.len() - left.0.len();
+    let mut fields = Bytes(left.long_string()?);
+    let mut kept: Vec<u8> = Vec::with_capacity(fields.0.len());
+    while !fields.0.is_empty() {
+        let field = fields.0;
+        let name = fields.short_string()?;
+        let kind = fields.octet()?;
+        match fixed(kind) {
+            Some(size) => fields.take(size)?,
+            None if matches!(kind, b'S' | b'x' | b'F' | b'A') => fields.long_string()?,
+            None => return None,
+        };
+        if !std::str::from_utf8(name).is_ok_and(is_brokers_own) {
+            kept.extend(&field[..field.len() - fields.0.len()]);
+        }
+    }
+    let mut stripped = payload[..from].to_vec();
+    stripped.extend(u32::try_from(kept.len()).ok()?.to_be_bytes());
+    stripped.extend(kept);
+    stripped.extend(left.0);
+    Some(stripped)
+}
