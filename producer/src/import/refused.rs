@@ -67,7 +67,18 @@ impl RefusedRows {
         Ok(())
     }
 
+    /// Otherwise root would replace a device such as /dev/null.
+    fn may_be_replaced(&self) -> io::Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(there) if !there.is_file() => Err(io::Error::other("it is not a regular file")),
+            _ => Ok(()),
+        }
+    }
+
     fn write(&mut self, line: io::Result<Vec<u8>>) -> io::Result<()> {
+        if self.file.is_none() {
+            self.may_be_replaced()?;
+        }
         let file = match &mut self.file {
             Some(file) => file,
             None => self
@@ -87,6 +98,7 @@ impl RefusedRows {
     }
 
     fn put_in_place(&mut self) -> io::Result<Option<PathBuf>> {
+        self.may_be_replaced()?;
         let Some(file) = self.file.take() else {
             return match fs::remove_file(&self.path) {
                 // Where nothing can be written, a file that is not there may be told of as that.

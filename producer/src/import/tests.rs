@@ -687,3 +687,14 @@ fn a_missing_file_a_folder_and_an_old_list_are_handled() {
     assert_eq!(RefusedRows::new(list.clone()).finish().unwrap(), None);
     assert!(!list.exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_list_takes_the_place_of_no_device() {
+    let folder = Folder::new();
+    let device = folder.0.join("device");
+    let _socket = std::os::unix::net::UnixListener::bind(&device).unwrap();
+    let failure = RefusedRows::new(device.clone()).finish().unwrap_err();
+    assert!(failure.to_string().contains("regular file"), "{failure}");
+    assert!(device.exists());
+}

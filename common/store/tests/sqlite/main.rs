@@ -15,6 +15,7 @@ mod folder;
 
 mod beside;
 mod files;
+mod form4;
 mod full;
 mod log;
 mod moved;

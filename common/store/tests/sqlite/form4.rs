@@ -1,0 +1,110 @@
+//! A store that a program of form 4 has written, taken over with everything in it.
+
+use doorstep_event::{EventId, RequestId, Source, StreamKey, Timestamp};
+use doorstep_store::{
+    Ask, AuditFilter, Changes, DeadFilter, EntityKey, HeldReason, NewOutbox, OutboxKind,
+    SqliteStore, Store, TrialChange, sqlite::Options,
+};
+
+use crate::{fixtures::*, folder::Folder};
+
+const GATEWAY: &str = "gateway/01a22b30-a25f-7722-8400-2509b2f82772";
+const PAYMENT: &str = "payment/01a22b30ad3577a5862115109987add9";
+
+fn stream(source: &str, about: &str) -> StreamKey {
+    StreamKey {
+        source: Source::new(source).unwrap(),
+        subject: subject(about),
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
+    let folder = Folder::new();
+    let file = SqliteStore::path(folder.path(), "payments");
+    let older = rusqlite::Connection::open(file).unwrap();
+    older.execute_batch(include_str!("form4.sql")).unwrap();
+    drop(older);
+    let store = SqliteStore::open(folder.path(), "payments", &Options::default()).unwrap();
+    assert!(store.source().as_str().starts_with("payments/01a22b30"));
+
+    let lab = || source("lab");
+    let loaded = store.load(Ask {
+        streams: vec![
+            stream(GATEWAY, "order/01a22b30ad3577a5862115109987add9"),
+            stream("lab", "order/gap"),
+            stream("lab", "order/bad"),
+        ],
+        entities: vec![EntityKey::new(PAYMENT)],
+        seen: vec![(
+            source("unreadable"),
+            EventId::new("2a4c368983df00b8134c8fdbec127f4cf9c509668c6e4ba8506172f2c1cb7e39")
+                .unwrap(),
+        )],
+        trials: vec![(lab(), EventId::new("order/gap#1").unwrap())],
+        outgoing: vec![subject(PAYMENT)],
+        replies: vec![(
+            source(GATEWAY),
+            RequestId::new("01a22b30ad3577a5862115109987add9/authorize").unwrap(),
+        )],
+        ..Ask::default()
+    });
+    let loaded = loaded.await.unwrap();
+    let cursors: Vec<_> = loaded.streams.iter().map(|s| (s.cursor, s.held)).collect();
+    assert_eq!(cursors, [(3, 0), (1, 1), (0, 1)]);
+    assert!(loaded.streams[2].blocked.is_some());
+    let state = loaded.entities[0].state.as_ref().unwrap();
+    assert!(state.starts_with(br#"{"order_status":"ended""#));
+    assert_eq!((loaded.seen, loaded.trials), (vec![true], vec![2]));
+    assert_eq!(loaded.outgoing, [3]);
+    assert!(loaded.replies[0].is_some());
+    assert_eq!(loaded.pruned_to, doorstep_store::PrunedTo::default());
+
+    let dead = store.dead(DeadFilter::All, None, 9).await.unwrap();
+    let reasons: Vec<_> = dead.iter().map(|row| &row.reason[..]).collect();
+    assert_eq!(reasons, ["breaks its contract", "unreadable"]);
+    assert!(dead[0].blocks && dead[0].event.is_some());
+    let due = store.due(Timestamp::MAX, 9, u64::MAX).await.unwrap();
+    let reasons: Vec<_> = due.into_iter().map(|row| row.reason).collect();
+    let awaits = HeldReason::Awaits(EntityKey::new("payment/gap"));
+    assert_eq!(reasons, [awaits, HeldReason::Scheduled]);
+    let gaps = store.gaps(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap();
+    assert_eq!((gaps.len(), gaps[0].from, gaps[0].to), (1, 2, 2));
+    let outbox = store.outbox(Timestamp::MAX, 9).await.unwrap();
+    assert_eq!((outbox[0].attempts, outbox[1].attempts), (0, 5));
+    assert!(matches!(&outbox[0].kind, OutboxKind::Event(event) if event.sequence.is_some()));
+    assert!(matches!(&outbox[1].kind, OutboxKind::DeadCopy { .. }));
+    let audit = store.audit(AuditFilter::All, None, 9).await.unwrap().rows;
+    assert_eq!(audit[0].entry.operator, "ada@shop");
+
+    // It goes on from there, and what comes to its end leaves nothing behind.
+    let mut changes = Changes::at(at(1));
+    changes.trials = vec![TrialChange {
+        source: lab(),
+        id: EventId::new("order/gap#1").unwrap(),
+        before: 2,
+        after: 0,
+    }];
+    changes.release = store
+        .due(Timestamp::MAX, 9, u64::MAX)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.id)
+        .collect();
+    changes.paid = outbox.iter().map(|row| row.id).collect();
+    changes.outbox = vec![NewOutbox {
+        kind: OutboxKind::Event(event("payment/x", 1)),
+    }];
+    commit(&store, changes).await;
+    store.prune_seen(Timestamp::MAX, 9).await.unwrap();
+    store.prune_replies(Timestamp::MAX, 9).await.unwrap();
+    let usage = store.usage().await.unwrap();
+    let empty = doorstep_store::UsageOf::default();
+    assert_eq!(
+        (usage.seen, usage.replies, usage.scheduled),
+        (empty, empty, empty)
+    );
+    assert_eq!((usage.held.rows, usage.held.bytes), (2, 289));
+    assert_eq!((usage.dead.rows, usage.outbox.rows), (2, 1));
+}
