@@ -159,6 +159,9 @@ impl Trouble {
             Outcome::Refused => format!(
                 "the queue for events of type {kind} refuses them, perhaps it is full; see that its consumer runs"
             ),
+            Outcome::Unpublishable => format!(
+                "the broker lets this user not publish events of type {kind}, or they are too large; see the log, and grant the right with rabbitmqctl set_topic_permissions"
+            ),
             Outcome::TimedOut => "the broker does not confirm in time; see whether it is overloaded or has lost its majority".to_owned(),
             Outcome::Disconnected => match &self.connection {
                 Some(reason) => format!("the connection to the broker is away: {reason}"),

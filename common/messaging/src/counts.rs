@@ -116,7 +116,7 @@ impl PublishCells {
         let count = match outcome {
             Outcome::Confirmed => &self.confirmed,
             Outcome::Unroutable => &self.returned,
-            Outcome::Refused => &self.refused,
+            Outcome::Refused | Outcome::Unpublishable => &self.refused,
             Outcome::TimedOut => &self.timed_out,
             Outcome::Disconnected => &self.disconnected,
             Outcome::Blocked => &self.blocked,

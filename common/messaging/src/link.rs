@@ -50,6 +50,8 @@ pub struct LinkState {
     pub last_error: Option<ConnectError>,
     /// Why the last connection that there was is lost, also when another has taken its place.
     pub last_loss: Option<ConnectError>,
+    /// The broker's words when it last closed the channel over a single message.
+    pub last_refusal: Option<String>,
     /// Queues of roles that were not there and had to be created here since the start. Whoever declares first creates them, which may
     /// as well be the role's publisher as its subscription, or another process: whether anything can be lost by it is told by
     /// `possible_loss`.
@@ -74,6 +76,7 @@ impl LinkState {
             phase: Phase::Connecting,
             last_error: None,
             last_loss: None,
+            last_refusal: None,
             created: Vec::new(),
             possible_loss: Vec::new(),
             beside_others: false,
@@ -209,6 +212,17 @@ impl LinkReport {
             state.phase = Phase::Connecting;
             state.last_error = Some(error);
         });
+    }
+
+    /// The broker has closed the channel over a single message. Each reason is logged once as long as no other comes.
+    pub(crate) fn unpublishable(&self, reason: &str) {
+        let is_known = self.state.borrow().last_refusal.as_deref() == Some(reason);
+        if is_known {
+            return;
+        }
+        tracing::warn!(connection = %self.name, reason, "the broker refuses a message");
+        self.state
+            .send_modify(|state| state.last_refusal = Some(reason.to_owned()));
     }
 
     pub(crate) fn blocked(&self, reason: String) {

@@ -288,6 +288,7 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::TimedOut => "timed_out",
         Outcome::Disconnected => "disconnected",
         Outcome::Blocked => "blocked",
+        Outcome::Unpublishable => "unpublishable",
     }
 }
 

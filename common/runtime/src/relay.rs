@@ -4,16 +4,58 @@
 //! order of writing as an optimisation; a row that cannot be routed or is refused is tried again later and holds back no other.
 //! Several relays may work one outbox.
 
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::Outcome;
-use doorstep_store::{Changes, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError};
+use doorstep_store::{Changes, OutboxId, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError};
 
 /// The longest pause before a row that could not be routed or was refused is tried again.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause where nothing can be sent at all just now; the connection has a backoff of its own.
 pub(crate) const SHORT_PAUSE: Duration = Duration::from_millis(250);
+
+/// The most rows that are remembered as refused by the end of a channel. Others are found again.
+const MAX_REFUSED: usize = 10_000;
+/// The most of them that are tried again in one turn, each by itself: every one costs a channel.
+const REFUSED_AT_A_TIME: usize = 8;
+
+/// The rows over which the broker has closed the channel, with the time of their next try. They are sent by themselves: among others they
+/// would hold those back each time.
+#[derive(Debug, Default)]
+pub struct RefusedRows(BTreeMap<OutboxId, Timestamp>);
+
+impl RefusedRows {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn contains(&self, row: &OutboxRow) -> bool {
+        self.0.contains_key(&row.id)
+    }
+
+    fn note(&mut self, id: OutboxId, due: Timestamp) {
+        if self.0.len() < MAX_REFUSED || self.0.contains_key(&id) {
+            self.0.insert(id, due);
+        }
+    }
+
+    /// Forgets rows that are long due and have not come again: another relay has sent them.
+    fn forget_gone(&mut self, now: Timestamp) {
+        self.0.retain(|_, due| {
+            due.checked_add(LONGEST_PAUSE.saturating_mul(2))
+                .map_or(true, |gone| now < gone)
+        });
+    }
+}
 
 /// Where outbox rows are sent to: the broker, or a simulation of it.
 pub trait Outlet: Send {
@@ -78,33 +120,54 @@ pub async fn turn<S: Store, O: Outlet>(
     store: &S,
     outlet: &O,
     share: Share,
+    refused: &mut RefusedRows,
     clock: impl Fn() -> Timestamp + Send,
 ) -> Result<Relayed, StoreError> {
     let rows = store.outbox(clock(), share.most()).await?;
     if rows.is_empty() {
+        refused.forget_gone(clock());
         return Ok(Relayed::default());
     }
-    let (kept, kinds): (Vec<_>, Vec<_>) = rows
-        .into_iter()
-        .map(
-            |OutboxRow {
-                 id, kind, attempts, ..
-             }| ((id, attempts), kind),
-        )
-        .unzip();
-    let outcomes = outlet.send(kinds).await;
+    let (known, rows) = if refused.is_empty() {
+        (Vec::new(), rows)
+    } else {
+        rows.into_iter().partition(|row| refused.contains(row))
+    };
+    let (mut kept, kinds): (Vec<_>, Vec<_>) = rows.into_iter().map(parts).unzip();
+    let mut outcomes = if kinds.is_empty() {
+        Vec::new()
+    } else {
+        outlet.send(kinds).await
+    };
+    for (number, row) in known.into_iter().enumerate() {
+        let (row, kind) = parts(row);
+        // What is away for others is away for these, too.
+        let away = outcomes.iter().copied().find(|outcome| is_away(*outcome));
+        let outcome = match away {
+            Some(away) => away,
+            None if number < REFUSED_AT_A_TIME => {
+                let sent = outlet.send(vec![kind]).await;
+                sent.first().copied().unwrap_or(Outcome::Disconnected)
+            }
+            None => Outcome::Unpublishable,
+        };
+        kept.push(row);
+        outcomes.push(outcome);
+    }
     // Sending may have taken longer than any pause.
     let now = clock();
+    refused.forget_gone(now);
     let mut changes = Changes::at(now);
     let mut relayed = Relayed::default();
     for ((id, attempts), outcome) in kept.into_iter().zip(outcomes) {
         if outcome == Outcome::Confirmed {
+            refused.0.remove(&id);
             changes.paid.push(id);
             relayed.paid += 1;
             continue;
         }
         let pause = match (outcome, share) {
-            (Outcome::Unroutable | Outcome::Refused, _)
+            (Outcome::Unroutable | Outcome::Refused | Outcome::Unpublishable, _)
             | (Outcome::Disconnected, Share::Suspect) => SHORT_PAUSE
                 .saturating_mul(1_u32.checked_shl(attempts).unwrap_or(u32::MAX))
                 .min(LONGEST_PAUSE),
@@ -113,10 +176,11 @@ pub async fn turn<S: Store, O: Outlet>(
                 SHORT_PAUSE
             }
         };
-        changes.unpaid.push(OutboxRetry {
-            id,
-            due: now.checked_add(pause).unwrap_or(Timestamp::MAX),
-        });
+        let due = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+        if outcome == Outcome::Unpublishable {
+            refused.note(id, due);
+        }
+        changes.unpaid.push(OutboxRetry { id, due });
         relayed.unpaid += 1;
         relayed.broke |= outcome == Outcome::Disconnected;
         relayed.trouble.get_or_insert(outcome);
@@ -124,4 +188,16 @@ pub async fn turn<S: Store, O: Outlet>(
     // No versions are read, so there is nothing to conflict with.
     store.commit(changes).await?;
     Ok(relayed)
+}
+
+fn parts(row: OutboxRow) -> ((OutboxId, u32), OutboxKind) {
+    ((row.id, row.attempts), row.kind)
+}
+
+/// Whether the broker is the reason rather than the row.
+fn is_away(outcome: Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Disconnected | Outcome::Blocked | Outcome::TimedOut
+    )
 }

@@ -91,7 +91,7 @@ impl Trouble {
         match outcome {
             Outcome::Confirmed => None,
             Outcome::Unroutable => Some(Self::Unroutable),
-            Outcome::Refused => Some(Self::Full),
+            Outcome::Refused | Outcome::Unpublishable => Some(Self::Full),
             Outcome::TimedOut => Some(Self::Unconfirmed),
             Outcome::Disconnected => Some(Self::Unreachable),
             Outcome::Blocked => Some(Self::Blocked),

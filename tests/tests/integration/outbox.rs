@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use doorstep_broker::Rights;
+use doorstep_broker::{Rights, percent_encoded};
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
@@ -11,7 +11,12 @@ use doorstep_tests::{RoleProcess, World, run_settings, wait_until};
 use lapin::types::FieldTable;
 use serde::{Deserialize, Serialize};
 
+use tokio::task::block_in_place;
+
 use crate::{SOON, roles::summary, shelf::on_every_store};
+
+/// The longest backoff, and the time that a broker remembers a right.
+const LONG: Duration = Duration::from_secs(180);
 
 /// What the crier is asked to cry.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -208,6 +213,67 @@ on_every_store! {
         wait_until("only the copy is left", SOON, async || {
             let outbox = store.outbox(Timestamp::MAX, 10).await.unwrap();
             outbox.len() == 1 && outbox[0].attempts > 0
+        })
+        .await;
+        role.stop().await.unwrap();
+    }
+}
+
+on_every_store! {
+    async fn rows_that_the_broker_refuses_degrade_the_role_and_hold_back_no_other(shelf) {
+        const EACH: u64 = 20;
+        let world = World::new("outbox-topics", &[CRIER]).await;
+        let store = shelf.open();
+        let rights = Rights { configure: ".*", write: ".*", read: ".*" };
+        let user = world.user("half-mute", rights);
+        let exchange = world.namespace().events_exchange();
+        let may_write = |pattern: &str| {
+            let path = format!(
+                "/api/topic-permissions/{}/{}",
+                percent_encoded(world.settings().addresses[0].vhost()),
+                percent_encoded(user.name())
+            );
+            let body = format!(r#"{{"exchange":"{exchange}","write":"{pattern}","read":".*"}}"#);
+            let management = world.broker().management().unwrap();
+            block_in_place(|| management.put(&path, &body)).unwrap();
+        };
+        may_write("^heard[.]");
+        let mut settings = world.run_settings();
+        settings.broker.addresses = run_settings(user.amqp_url(), &[CRIER]).broker.addresses;
+        let wire = world.wire().await;
+        let role = RoleProcess::start(Crier, shelf.open(), settings);
+        role.taking(SOON).await;
+        wire.declare("heard", FieldTable::default()).await;
+        wire.bind("heard", &exchange, "heard.#").await;
+        wire.declare("unheard", FieldTable::default()).await;
+        wire.bind("unheard", &exchange, "unheard.#").await;
+
+        // In between each other, and more after the refused ones are known.
+        let mix = |from: u64| -> Vec<_> {
+            (from..from + 2 * EACH)
+                .map(|n| asked(n, if n % 2 == 0 { &Asked::Heard } else { &Asked::Unheard }))
+                .collect()
+        };
+        for round in 0..2 {
+            world.publish(&mix(1 + round * 2 * EACH)).await;
+            wire.take_many("heard", usize::try_from(EACH).unwrap(), SOON).await;
+            wait_until("only the refused are left", SOON, async || {
+                let outbox = store.outbox(Timestamp::MAX, 1000).await.unwrap();
+                outbox.len() as u64 == (round + 1) * EACH && outbox.iter().all(|row| row.attempts > 0)
+            })
+            .await;
+        }
+        wait_until("the role says what is refused", SOON, async || {
+            role.status().degraded.iter().any(|line| {
+                line.contains("ACCESS_REFUSED") && line.contains("unheard.cried.v1") && line.contains("40 messages")
+            })
+        })
+        .await;
+
+        may_write(".*");
+        wire.take_many("unheard", usize::try_from(2 * EACH).unwrap(), LONG).await;
+        wait_until("nothing is refused any more", SOON, async || {
+            role.status().degraded.iter().all(|line| !line.contains("ACCESS_REFUSED"))
         })
         .await;
         role.stop().await.unwrap();

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use doorstep_broker::percent_encoded;
+use doorstep_broker::{NodeOptions, PrivateNode, percent_encoded};
 use doorstep_messaging::{
     Inspector, Message, Outcome, Phase, Publisher, QueueName, RawMessage, RawPublisher, RawValue,
 };
 
+use tokio::task::block_in_place;
+
 use crate::support::{
-    LONG, World, all_confirmed, begin, event, kind_of_event, publish, take, until, within,
+    LONG, ROLE, World, all_confirmed, begin, event, kind_of_event, publish, publisher, settings,
+    take, until, within,
 };
 
 /// Numbers that look random and are the same each time: a failure can be looked into.
@@ -290,5 +293,39 @@ async fn a_channel_that_the_broker_closes_is_counted_and_everything_is_declared_
     let outcome = publisher.publish(Message::event(&kind_of_event("parcel", "1", 1)));
     assert_eq!(outcome.await, Outcome::Unroutable);
     assert_eq!(publisher.meter().read().returned, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_is_found_alone_and_costs_only_a_channel() -> Result<()> {
+    let options = NodeOptions::named("small-messages").setting("max_message_size = 100000");
+    let node = block_in_place(|| PrivateNode::start(options))?;
+    let mut settings = settings(&node.amqp_url())?;
+    settings.outage_timeout = LONG;
+    let publisher = publisher(&settings, "too large").await?;
+    let queue = settings.namespace.role_queue(ROLE.role, 0);
+    let message = |id: &str, bytes: usize| {
+        Message::to_queue(queue.clone(), id, Vec::new(), vec![b'x'; bytes].into())
+    };
+    let mixed = vec![message("1", 10), message("2", 200_000), message("3", 10)];
+    // Whatever comes behind the culprit cannot be told from it.
+    let outcomes = publisher.publish_all(mixed).await;
+    assert!(!outcomes.contains(&Outcome::Unpublishable), "{outcomes:?}");
+    assert_eq!(outcomes[2], Outcome::Disconnected, "{outcomes:?}");
+    for _ in 0..3 {
+        let alone = publisher.publish(message("2", 200_000)).await;
+        assert_eq!(alone, Outcome::Unpublishable);
+        assert_eq!(
+            publisher.publish(message("3", 10)).await,
+            Outcome::Confirmed
+        );
+    }
+    let state = publisher.state().borrow().clone();
+    assert_eq!(state.connections, 1, "{state:?}");
+    let words = state.last_refusal.unwrap_or_default();
+    assert!(words.contains("PRECONDITION_FAILED"), "{words}");
+    let counts = publisher.meter().read();
+    assert_eq!((counts.refused, counts.channels_ended), (3, 4));
+    publisher.close(LONG).await;
     Ok(())
 }

@@ -33,7 +33,10 @@ use futures_util::{FutureExt, Stream, stream::FuturesUnordered};
 use lapin::{Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage};
 
 use super::{Outcome, handed::Handed, ring::Ring};
-use crate::message::{Returned, Sent};
+use crate::{
+    error::{broker_reply, reply},
+    message::{Returned, Sent},
+};
 
 /// A confirm that has completed: whose, and what the client made of it.
 pub(super) type Completed = (u64, lapin::Result<Confirmation>);
@@ -51,6 +54,8 @@ pub(super) enum Verdict {
 pub(super) enum Ended {
     /// Nothing but the channel, which the broker has closed.
     ChannelAlone,
+    /// Nothing but the channel, which the broker has closed over one of its messages.
+    OverMessage,
     /// The connection, as far as we know.
     Connection,
 }
@@ -246,14 +251,28 @@ impl Returns {
                 Verdict::Broken(reason, Ended::Connection)
             }
             Err(error) => {
-                let ended = if error.is_amqp_soft_error() {
-                    Ended::ChannelAlone
-                } else {
+                let ended = if !error.is_amqp_soft_error() {
                     Ended::Connection
+                } else if is_over_message(&error) {
+                    Ended::OverMessage
+                } else {
+                    Ended::ChannelAlone
                 };
                 Verdict::Broken(crate::connection::words(&error), ended)
             }
         }
+    }
+}
+
+/// Whether a message of the channel is the reason: its routing key, queue, user id or size. A user that may not publish to the exchange at
+/// all is no matter of a message.
+fn is_over_message(error: &lapin::Error) -> bool {
+    match broker_reply(error) {
+        Some((reply::PRECONDITION_FAILED, _)) => true,
+        Some((reply::ACCESS_REFUSED, text)) => {
+            text.contains("access to topic") || text.contains("exchange 'amq.default'")
+        }
+        _ => false,
     }
 }
 

@@ -48,6 +48,10 @@ pub enum Outcome {
     Disconnected,
     /// The broker takes nothing for now, usually for want of memory or disk.
     Blocked,
+    /// The broker closed the channel over this message alone: its user may not publish it, or it is too large. The words are in
+    /// [`LinkState::last_refusal`]. If several messages were under way, all of them are `Disconnected`; sent one by one, the message
+    /// concerned gets this.
+    Unpublishable,
 }
 
 /// Publishes messages: persistent, mandatory and confirmed. Cloning is cheap; all clones share one connection.

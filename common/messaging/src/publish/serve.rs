@@ -33,6 +33,8 @@ use crate::{
 pub(super) enum End {
     /// The connection is of no more use, for this reason.
     Lost(String),
+    /// The broker has closed the channel over one of its messages; the connection is well.
+    ChannelClosed,
     /// All is done that was asked for, or the time for it is over. So much is left to say good-bye.
     Stopped(Duration),
 }
@@ -77,7 +79,8 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
     let mut clock = Clock::new();
     let mut inbox_open = true;
     let mut broken: Option<String> = None;
-    let mut channel_alone = false;
+    let mut ended_by = Ended::Connection;
+    let mut broken_places: Vec<Place> = Vec::new();
     let mut tick = tokio::time::interval(tick_length(settings));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The watch only tells of changes from here on.
@@ -132,18 +135,36 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
                         served.jobs.resolve(message.place, outcome);
                     }
                     Verdict::Broken(reason, ended) => {
-                        channel_alone |= ended == Ended::ChannelAlone;
-                        served.jobs.resolve(message.place, Outcome::Disconnected);
-                        broken.get_or_insert(reason);
+                        broken_places.push(message.place);
+                        if broken.is_none() {
+                            broken = Some(reason);
+                            ended_by = ended;
+                        }
                     }
                 }
             },
         );
         if let Some(reason) = broken.take() {
-            if channel_alone {
+            if ended_by != Ended::Connection {
                 served.counts.channels_ended.add(1);
             }
-            break End::Lost(reason);
+            // A message that was alone on the channel is the reason. Among several it cannot be told.
+            let was_alone =
+                broken_places.len() == 1 && under_way.is_empty() && confirms.pending() == 0;
+            let outcome = if ended_by == Ended::OverMessage && was_alone {
+                served.report.unpublishable(&reason);
+                Outcome::Unpublishable
+            } else {
+                Outcome::Disconnected
+            };
+            for place in broken_places {
+                served.jobs.resolve(place, outcome);
+            }
+            break if ended_by == Ended::OverMessage {
+                End::ChannelClosed
+            } else {
+                End::Lost(reason)
+            };
         }
 
         // What was decided may have made room for what is here already, and nobody would tell of that.
@@ -241,8 +262,8 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
     }
     match end {
         // Nobody wants it back.
-        End::Lost(_) if clock.stop_at.is_some() => End::Stopped(clock.left()),
-        End::Lost(_) => end,
+        End::Lost(_) | End::ChannelClosed if clock.stop_at.is_some() => End::Stopped(clock.left()),
+        End::Lost(_) | End::ChannelClosed => end,
         End::Stopped(_) => {
             // What is handed over just before a connection is closed may be lost on the way, so the channel is asked something first:
             // its answer comes after all that went before.

@@ -73,7 +73,7 @@ impl Task {
                 jobs: &mut jobs,
                 until: outage_began + settings.outage_timeout,
             };
-            let line = match waiting.during(connecting).await {
+            let mut line = match waiting.during(connecting).await {
                 Some(Ok(line)) => line,
                 Some(Err(error)) => {
                     failures += 1;
@@ -83,21 +83,33 @@ impl Task {
                 // Told to stop: without a connection there is nothing left to do.
                 None => break,
             };
-            self.report.connected(line.created);
+            self.report.connected(std::mem::take(&mut line.created));
             let connected_at = Instant::now();
-            let end = serve(Served {
-                channel: &line.channel,
-                settings: self.dialer.settings(),
-                health: line.connection.health(),
-                report: &self.report,
-                counts: &self.counts,
-                inbox: &mut self.inbox,
-                stopped: &mut self.stopped,
-                jobs: &mut jobs,
-                events_exchange: &events_exchange,
-            })
-            .await;
+            let end = loop {
+                let settings = self.dialer.settings();
+                let end = serve(Served {
+                    channel: &line.channel,
+                    settings,
+                    health: line.connection.health(),
+                    report: &self.report,
+                    counts: &self.counts,
+                    inbox: &mut self.inbox,
+                    stopped: &mut self.stopped,
+                    jobs: &mut jobs,
+                    events_exchange: &events_exchange,
+                })
+                .await;
+                if !matches!(end, End::ChannelClosed) {
+                    break end;
+                }
+                match confirming(&line.connection, settings.connect_timeout).await {
+                    Ok(channel) => line.channel = channel,
+                    Err(error) => break End::Lost(error.to_string()),
+                }
+            };
             match end {
+                // The loop above goes on after this one.
+                End::ChannelClosed => {}
                 End::Lost(reason) => {
                     outage_began = Instant::now();
                     failures = self
@@ -139,18 +151,20 @@ async fn connect(dialer: &Dialer, topology: &Topology) -> Result<Line, ConnectEr
     let limit = dialer.settings().connect_timeout;
     let connection = dialer.open().await?;
     let created = declare(&connection, topology, limit).await?;
+    let channel = confirming(&connection, limit).await?;
+    Ok(Line {
+        connection,
+        channel,
+        created,
+    })
+}
+
+/// Opens a channel that confirms.
+async fn confirming(connection: &Connection, limit: Duration) -> Result<Channel, ConnectError> {
     let channel = connection.channel(limit).await?;
-    match timeout(
-        limit,
-        channel.confirm_select(ConfirmSelectOptions::default()),
-    )
-    .await
-    {
-        Ok(Ok(())) => Ok(Line {
-            connection,
-            channel,
-            created,
-        }),
+    let select = channel.confirm_select(ConfirmSelectOptions::default());
+    match timeout(limit, select).await {
+        Ok(Ok(())) => Ok(channel),
         Ok(Err(error)) => Err(connection.failure(&error)),
         Err(_) => Err(ConnectError::new(
             ConnectErrorKind::Silent,

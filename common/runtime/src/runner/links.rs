@@ -10,6 +10,8 @@ pub(super) struct Links {
     consuming: [Option<watch::Receiver<LinkState>>; 2],
     /// `None` where it answers no requests that come by the broker.
     answering: Option<watch::Receiver<LinkState>>,
+    /// What the broker refuses of the outbox; `None` until the relay runs.
+    refusals: Option<watch::Receiver<Option<String>>>,
     /// Whether the store has seen events before this start: only then is a queue that is new at the start a loss rather than a beginning.
     has_past: bool,
 }
@@ -25,8 +27,15 @@ impl Links {
             publishing,
             consuming,
             answering,
+            refusals: None,
             has_past,
         }
+    }
+
+    /// Adds what the relay says of refused rows.
+    pub(super) fn with_refusals(mut self, refusals: watch::Receiver<Option<String>>) -> Self {
+        self.refusals = Some(refusals);
+        self
     }
 
     /// Waits until a connection's state is another than when it was last looked at. Cancel-safe.
@@ -40,6 +49,7 @@ impl Links {
             changed = changed(queue) => changed,
             changed = changed(quarantine) => changed,
             changed = changed(&mut self.answering) => changed,
+            () = refused(&mut self.refusals) => Ok(()),
         }
     }
 
@@ -47,6 +57,9 @@ impl Links {
     pub(super) fn troubles(&mut self) -> Vec<String> {
         let publishing = self.publishing.borrow_and_update().clone();
         let mut troubles = Vec::new();
+        if let Some(refusals) = &mut self.refusals {
+            troubles.extend(refusals.borrow_and_update().clone());
+        }
         match &publishing.phase {
             Phase::Blocked(reason) => troubles.push(format!(
                 "the broker takes no messages for now ({reason}): the outbox keeps what is owed"
@@ -129,6 +142,16 @@ async fn changed(
         Some(link) => link.changed().await,
         None => std::future::pending().await,
     }
+}
+
+/// Waits for a change of what is refused, for ever where the relay has ended or has not begun.
+async fn refused(refusals: &mut Option<watch::Receiver<Option<String>>>) {
+    if let Some(refusals) = refusals
+        && refusals.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 fn look(link: &mut Option<watch::Receiver<LinkState>>) -> Option<LinkState> {

@@ -414,6 +414,8 @@ impl<R: Role, S: Store> Run<R, S> {
             &namespace.role_queue(name, 0),
             &namespace.events_exchange(),
         );
+        let (refusals, refused) = watch::channel(None);
+        let links = links.with_refusals(refused);
         let mut beside = JoinSet::new();
         beside.spawn(send::relay(
             name,
@@ -426,6 +428,7 @@ impl<R: Role, S: Store> Run<R, S> {
             meters.clone(),
             self.stop.clone(),
             ended,
+            refusals,
         ));
         if let Some(responder) = responder {
             beside.spawn(answer::answering(responder, self.desk, self.stop.clone()));

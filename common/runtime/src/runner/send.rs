@@ -13,7 +13,7 @@ use tokio::{
 use super::{Vitals, stop::Stop};
 use crate::{
     Limits,
-    relay::{Outlet, Relayed, SHORT_PAUSE, Share, turn},
+    relay::{Outlet, RefusedRows, Relayed, SHORT_PAUSE, Share, turn},
     told::{Meters, OutboxFlows, OutboxHindered, OutboxSent},
 };
 
@@ -98,6 +98,7 @@ pub(super) async fn relay<S: Store>(
     meters: Meters,
     mut stop: Stop,
     mut ended: watch::Receiver<bool>,
+    refusals: watch::Sender<Option<String>>,
 ) {
     let mut sender = Sender {
         store,
@@ -112,6 +113,8 @@ pub(super) async fn relay<S: Store>(
         trouble: Trouble { role, told: None },
         put_off: None,
         singly: 0,
+        refused: RefusedRows::default(),
+        refusals,
     };
     let mut over = stop.clone();
     loop {
@@ -165,6 +168,10 @@ struct Sender<S> {
     put_off: Option<Instant>,
     /// How many rows are still sent one by one, to find the one for which the broker closes the channel.
     singly: usize,
+    /// The rows for which it has closed it.
+    refused: RefusedRows,
+    /// What they make the role: degraded, in words, while there are any.
+    refusals: watch::Sender<Option<String>>,
 }
 
 impl<S: Store> Sender<S> {
@@ -176,7 +183,14 @@ impl<S: Store> Sender<S> {
         let done = loop {
             let _step = vitals.relay.step();
             let share = self.share();
-            let relayed = match turn(&self.store, &self.outlet, share, Timestamp::now).await {
+            let turn = turn(
+                &self.store,
+                &self.outlet,
+                share,
+                &mut self.refused,
+                Timestamp::now,
+            );
+            let relayed = match turn.await {
                 Ok(relayed) => relayed,
                 Err(error) => break Err(error),
             };
@@ -192,6 +206,7 @@ impl<S: Store> Sender<S> {
                 break Ok(());
             }
         };
+        self.show_refused();
         if all.away > 0 {
             self.put_off = Some(Instant::now() + SHORT_PAUSE);
         } else if done.is_ok() {
@@ -215,6 +230,29 @@ impl<S> Sender<S> {
             _ if !is_there => Share::Rows(1),
             _ => Share::Suspect,
         }
+    }
+
+    /// Shows what the broker refuses, for as long as it does.
+    fn show_refused(&self) {
+        let rows = self.refused.len();
+        if rows == 0 && self.refusals.borrow().is_none() {
+            return;
+        }
+        let words = (rows > 0).then(|| {
+            let link = self.outlet.publisher.state();
+            let reason = link.borrow().last_refusal.clone();
+            format!(
+                "the broker refuses {rows} messages of the outbox ({}): grant its user the right, or correct the setting or size that it names; they are tried again and hold back no other",
+                reason.as_deref().unwrap_or("it has not said why")
+            )
+        });
+        self.refusals.send_if_modified(|shown| {
+            let changed = *shown != words;
+            if changed {
+                *shown = words;
+            }
+            changed
+        });
     }
 
     /// A connection that breaks while a batch is sent may do so because of one of its rows.

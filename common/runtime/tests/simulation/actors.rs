@@ -184,12 +184,17 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
             honesty: with(&world, |world| world.shape.honesty),
             world: world.clone(),
         };
+        let mut refused = relay::RefusedRows::default();
         loop {
             step().await;
             // A store that fails is tried again.
-            let _ = relay::turn(&store, &outlet, Share::Rows(limits.relay_rows), || {
-                now(&world)
-            })
+            let _ = relay::turn(
+                &store,
+                &outlet,
+                Share::Rows(limits.relay_rows),
+                &mut refused,
+                || now(&world),
+            )
             .await;
         }
     })

@@ -317,6 +317,7 @@ impl Drain {
                 &self.store,
                 &self.outlet,
                 Share::Rows(self.limits.relay_rows),
+                &mut relay::RefusedRows::default(),
                 || now(&self.world),
             ))?;
             if relayed.paid == 0 {
