@@ -1,0 +1,69 @@
+//! Spans and questions by https, to a server that is made for it.
+
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use doorstep_telemetry::HttpUrl;
+use doorstep_tls::{
+    TlsSettings,
+    rustls::{
+        ServerConfig, ServerConnection, StreamOwned,
+        crypto::ring,
+        pki_types::{PrivateKeyDer, pem::PemObject},
+    },
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn an_answer_comes_by_https_from_a_trusted_server_alone() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        // One who does not trust the certificate, and one who does.
+        for _ in 0..2 {
+            let (socket, _) = listener.accept().unwrap();
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(connection, socket);
+            let mut request = [0; 1024];
+            if stream.read(&mut request).is_ok() {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(answer).unwrap();
+                stream.conn.send_close_notify();
+                stream.flush().unwrap();
+            }
+        }
+    });
+    let url: HttpUrl = format!("https://localhost:{port}").parse().unwrap();
+    let error = url.ask(LIMIT).unwrap_err().to_string();
+    assert!(error.contains("DOORSTEP_TLS_CA_FILE"), "{error}");
+
+    let folder = std::env::temp_dir().join(format!("doorstep-https-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let ca_file = folder.join("ca.pem");
+    std::fs::write(&ca_file, made.cert.pem()).unwrap();
+    let trusting = url.with_tls(TlsSettings {
+        ca_file: Some(ca_file),
+        client: None,
+    });
+    let answer = trusting.ask(LIMIT).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    assert_eq!(answer, (200, "ok".to_owned()));
+    server.join().unwrap();
+}
