@@ -102,14 +102,25 @@ async fn rows_put_off_by_a_clock_that_was_ahead_go_out_soon_after_it_is_set_righ
     let tells = event("shop", "account/a", 1, &Move::Tell);
     world.deliver(tells, now()).await;
     let rows = Share::Rows(10);
-    let refused = relay::turn(&world.store, &Says(Outcome::Refused), rows, || {
-        later(365 * DAY)
-    });
+    let mut known = relay::RefusedRows::default();
+    let refused = relay::turn(
+        &world.store,
+        &Says(Outcome::Refused),
+        rows,
+        &mut known,
+        || later(365 * DAY),
+    );
     assert_eq!(refused.await.unwrap().unpaid, 1);
     let right = later(60 * SECOND);
     let beyond = right.checked_add(60 * SECOND).unwrap();
     world.store.bring_forward(right, beyond).await.unwrap();
-    let confirmed = relay::turn(&world.store, &Says(Outcome::Confirmed), rows, || right);
+    let confirmed = relay::turn(
+        &world.store,
+        &Says(Outcome::Confirmed),
+        rows,
+        &mut known,
+        || right,
+    );
     assert_eq!(confirmed.await.unwrap().paid, 1);
 }
 
