@@ -448,7 +448,7 @@ fn a_replacement_keeps_to_the_frame_that_was_agreed_on() {
     payload[last] = 0xe9;
     let sent = [tune.clone(), header_frame(&payload)].concat();
     let mut guard = Guard::new();
-    let mut bytes = sent.clone();
+    let mut bytes = sent;
     assert_eq!(guard.inspect(&mut bytes), Ok(Seen::Pass(tune.len())));
     let Ok(Seen::Replace(_, frame)) = guard.inspect(&mut bytes[tune.len()..]) else {
         panic!("it passed")
