@@ -181,6 +181,16 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) max_held: String,
 
+    /// How long the copy of a dead letter stays in its queue for the management UI and alerts, from 1m to 1176h. The dead letter itself stays
+    /// in the role's store until it is resolved.
+    #[arg(
+        long,
+        env = "DOORSTEP_DEAD_COPY_TTL",
+        value_name = "TIME",
+        default_value = "24h"
+    )]
+    pub(crate) dead_copy_ttl: String,
+
     /// Consume also where the broker does not let this user record which store a role's queues belong to. Nothing then keeps another
     /// store, such as one in another folder, from taking the role's events.
     #[arg(long, env = "DOORSTEP_WITHOUT_OWNER_RECORD")]

@@ -291,6 +291,10 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         "--max-held (DOORSTEP_MAX_HELD)",
         number(&args.max_held, 1_000..=1_000_000_000),
     );
+    let dead_copy_ttl = wrong.note(
+        "--dead-copy-ttl (DOORSTEP_DEAD_COPY_TTL)",
+        dead_copy_ttl(&args.dead_copy_ttl),
+    );
     Some(Job::Run(Box::new(RunJob {
         roles: roles::chosen(&args.roles),
         folder: args.store.folder,
@@ -303,6 +307,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
             batch_events: batch?,
             trials: trials?,
             held: Limits::held_of(max_held?),
+            dead_copy_ttl: dead_copy_ttl?,
             ..Limits::default()
         },
         grace: grace?,
@@ -310,6 +315,16 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         until_idle: until_idle?,
         health: health?,
     })))
+}
+
+/// Long enough for alerts to see a copy, and short enough for the broker, which counts in milliseconds of 32 bits.
+fn dead_copy_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text)?;
+    if (Duration::from_mins(1)..=Duration::from_hours(49 * 24)).contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err(format!("{text:?} is not from 1m to 1176h"))
+    }
 }
 
 fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<Place> {

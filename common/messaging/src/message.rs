@@ -1,6 +1,6 @@
 //! What is published: an event to the exchange, or a copy straight to a queue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use doorstep_event::{Event, EventId, EventType, headers};
@@ -98,6 +98,14 @@ impl Message {
             body,
             created: None,
         }
+    }
+
+    /// The message as one that the broker drops if nobody has taken it for so long.
+    #[must_use]
+    pub fn expiring(mut self, after: Duration) -> Self {
+        let milliseconds = after.as_millis().to_string();
+        self.properties = self.properties.with_expiration(milliseconds.into());
+        self
     }
 
     /// About how many bytes it takes in memory, for bounds.

@@ -39,6 +39,9 @@ pub struct Limits {
     pub held: UsageOf,
     /// The most rows and bytes of dead letters.
     pub dead: UsageOf,
+    /// How long the copy of a dead letter stays in its queue for the management UI. The dead letter itself stays in the store until it is
+    /// resolved.
+    pub dead_copy_ttl: Duration,
     /// The most seen ids.
     pub seen: UsageOf,
     /// The most rows and bytes that the outbox owes.
@@ -89,6 +92,7 @@ impl Default for Limits {
                 rows: 100_000,
                 bytes: 1024 * MIB,
             },
+            dead_copy_ttl: Duration::from_hours(24),
             seen: UsageOf {
                 rows: 10_000_000,
                 bytes: 1024 * MIB,

@@ -1,10 +1,10 @@
 //! Messages that no part of Doorstep would send: each becomes a dead letter once, with its reason, while the rest flows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use doorstep_store::DeadRow;
 use doorstep_tests::{
-    LEDGER, Taken, Wire, World,
+    LEDGER, RoleProcess, Taken, Wire, World,
     ledger::{Ledger, Move, event},
     wait_until,
 };
@@ -155,6 +155,30 @@ fn letter_of<'a>(dead: &'a [DeadRow], bad: &Bad) -> &'a DeadRow {
     letter
 }
 
+on_every_store! {
+    async fn copies_expire_and_dead_letters_stay(shelf) {
+        let world = World::new("expiring", &[LEDGER]).await;
+        let store = shelf.open();
+        let mut settings = world.run_settings();
+        settings.limits.dead_copy_ttl = Duration::from_secs(5);
+        let role = RoleProcess::start(Ledger, shelf.open(), settings);
+        role.taking(SOON).await;
+        let wire = world.wire().await;
+        let bad = bad_messages().remove(0);
+        send(&world, &wire, &bad).await;
+        let dead = dead_letters(&store, 1).await;
+        // Nothing that the role owes is left, so the copy went out, and the broker drops it by itself.
+        wait_until("the copy is confirmed", SOON, async || {
+            summary(&store).await.usage.outbox.rows == 0
+        })
+        .await;
+        let copies = world.namespace().dead_queue("ledger");
+        world.depth_is(&copies, 0, 0, SOON).await;
+        assert_eq!(dead_letters(&store, 1).await[0].id, dead[0].id);
+        role.stop().await.unwrap();
+    }
+}
+
 /// A copy says what the dead letter says.
 fn shows(copy: &Taken, letter: &DeadRow, bad: &Bad) {
     assert_eq!(copy.header("doorstep-role"), "ledger");
@@ -172,6 +196,8 @@ fn shows(copy: &Taken, letter: &DeadRow, bad: &Bad) {
     );
     assert_eq!(copy.body, bad.body);
     assert_eq!(*copy.properties.delivery_mode(), Some(2));
+    let expiration = copy.properties.expiration().as_ref().unwrap();
+    assert_eq!(expiration.as_str(), "86400000", "a day in milliseconds");
     if let Some(event) = &letter.event {
         assert_eq!(copy.header("cloudEvents:source"), event.source.as_str());
         assert_eq!(copy.header("cloudEvents:subject"), event.subject.as_str());

@@ -26,6 +26,8 @@ struct BrokerOutlet {
     events: EventMessages,
     /// `None` where nobody has declared one: then there is nowhere to copy dead letters to, and nothing is owed.
     dead_queue: Option<QueueName>,
+    /// How long a copy stays there.
+    copy_ttl: Duration,
     meters: Meters,
 }
 
@@ -49,7 +51,8 @@ impl Outlet for BrokerOutlet {
                 }
                 (OutboxKind::DeadCopy { id, headers, body }, Some(queue)) => {
                     let headers = headers.into_iter().collect();
-                    messages.push(Message::to_queue(queue.clone(), &id.0, headers, body));
+                    let copy = Message::to_queue(queue.clone(), &id.0, headers, body);
+                    messages.push(copy.expiring(self.copy_ttl));
                     Sent::Copy
                 }
                 (OutboxKind::DeadCopy { .. }, None) => Sent::Nowhere,
@@ -106,6 +109,7 @@ pub(super) async fn relay<S: Store>(
             publisher,
             events: EventMessages::default(),
             dead_queue,
+            copy_ttl: limits.dead_copy_ttl,
             meters,
         },
         limits,
