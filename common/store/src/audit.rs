@@ -36,11 +36,15 @@ pub enum AuditAction {
     RunEnded,
     /// Gave the queues of the role to this store.
     TakeOver,
+    /// Gave a restored store a source of its own.
+    MintSource,
+    /// Accepted that the store, or a source that it consumes, was restored.
+    AcceptRestored,
 }
 
 impl AuditAction {
     /// All of them, each at the place that its number in a table is counted from.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Replay,
         Self::Skip,
         Self::SkipGap,
@@ -49,6 +53,8 @@ impl AuditAction {
         Self::RunBegun,
         Self::RunEnded,
         Self::TakeOver,
+        Self::MintSource,
+        Self::AcceptRestored,
     ];
 }
 

@@ -9,6 +9,7 @@
 mod audit;
 mod columns;
 mod commit;
+mod copies;
 mod db;
 mod dead;
 mod epochs;
@@ -30,7 +31,10 @@ use std::path::{Path, PathBuf};
 
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
-pub use self::options::Options;
+pub use self::{
+    copies::{Backup, InPlace, RestoredFrom},
+    options::Options,
+};
 use self::{
     error::{Place, Stop},
     file::{Access, Opened},
@@ -53,6 +57,15 @@ pub struct SqliteStore {
     reader: Worker,
     place: Place,
     max_log_bytes: u64,
+}
+
+/// What is asked of the outbox of a store that gets a new source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldOutbox {
+    /// There must be no rows.
+    MustBeEmpty,
+    /// Its rows are published under the old source, as they are.
+    Keep,
 }
 
 /// How many overlooked events are made due in one transaction.
@@ -95,11 +108,57 @@ impl SqliteStore {
     /// Gives a store that was put back from a copy a source of its own, and returns it. The original has gone on numbering after the
     /// copy was made, so the same numbers under the same source would be other events. Sequences start again from 1 under the new
     /// source. Whoever has the store open can no longer write to it.
+    /// Rows of the outbox keep the old source. `record` is written in the same transaction.
     ///
     /// # Errors
     /// As [`SqliteStore::open_existing`].
-    pub fn mint_source(folder: &Path, role: &str, options: &Options) -> Result<Source, StoreError> {
-        file::mint_source(folder, role, options)
+    pub fn mint_source(
+        folder: &Path,
+        role: &str,
+        outbox: OldOutbox,
+        record: &Changes,
+        options: &Options,
+    ) -> Result<Source, StoreError> {
+        file::mint_source(folder, role, outbox, record, options)
+    }
+
+    /// Makes sure that no process has the store open. Blocks for a moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: one has. Otherwise as [`SqliteStore::open_existing`].
+    pub fn require_alone(folder: &Path, role: &str, options: &Options) -> Result<(), StoreError> {
+        copies::require_alone(folder, role, options)
+    }
+
+    /// Copies the store into a new file, readable by its owner alone, while roles go on using it: all of it as of one moment. Blocks until
+    /// the copy is on the disk and was read back whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`]: there is no store, `to` is there already or cannot be written, or the store is damaged.
+    /// [`StoreError::Unavailable`]: the disk is full or has failed. No file is left under the name `to`.
+    pub fn backup(
+        folder: &Path,
+        role: &str,
+        to: &Path,
+        options: &Options,
+    ) -> Result<Backup, StoreError> {
+        copies::backup(folder, role, to, options)
+    }
+
+    /// Puts a backup in the place of a role's store, marked as restored. Nothing is deleted. Blocks until it is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`]: `from` is no sound backup of this role, or a store is in the place and is not to be moved.
+    /// [`StoreError::Unavailable`]: a process has that store open, or the disk is full or has failed.
+    pub fn restore(
+        folder: &Path,
+        role: &str,
+        from: &Path,
+        in_place: InPlace,
+        now: Timestamp,
+        options: &Options,
+    ) -> Result<RestoredFrom, StoreError> {
+        copies::restore(folder, role, from, in_place, now, options)
     }
 
     /// Waits until the last clone is gone and the connections are closed, which carries the write-ahead log over into the file: a

@@ -1,5 +1,7 @@
 //! What can be typed after `consumers store`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use doorstep_program::args::BrokerArgs;
@@ -15,6 +17,95 @@ pub(crate) enum StoreCommand {
     /// meanwhile. Afterwards the other store is refused.
     #[command(after_help = TAKE_OVER_HELP)]
     TakeOver(TakeOverArgs),
+
+    /// Copy a store into a file while its role runs: all of it as of one moment, read back whole, never over a file that is there.
+    #[command(
+        after_help = "Examples:\n  consumers store backup orders --to /backups\n  consumers store backup orders --to orders.backup --json"
+    )]
+    Backup(BackupArgs),
+
+    /// Put a backup in the place of a role's store. Its role must not run.
+    ///
+    /// A restored store numbers anew what it had numbered since the backup. Consumers take such events for numbering conflicts, so run
+    /// `store restored` before the role is started.
+    #[command(
+        after_help = "Example:\n  consumers store restore orders --from /backups/orders-20261130T060000Z.sqlite3 --move-aside"
+    )]
+    Restore(RestoreArgs),
+
+    /// Give a store that was restored or copied a source of its own: its streams begin with 1 under it. Its role must not run.
+    #[command(
+        after_help = "Example:\n  consumers store restored orders --keep-outbox --reason 'back from the backup of 6:00'"
+    )]
+    Restored(RestoredArgs),
+
+    /// Accept that a role's store, or the store of a source that it consumes, was restored: the role is degraded by it no more.
+    #[command(
+        after_help = "Examples:\n  consumers store accept orders --reason 'gaps filled'\n  consumers store accept tracking --source orders/0198c --reason 'has a new source now'"
+    )]
+    Accept(AcceptArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    /// The file to write, or a folder for one that is named by role and time.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub(crate) to: PathBuf,
+
+    /// Print what was written as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+
+    /// Rename the store that is in its place, rather than refuse.
+    #[arg(long)]
+    pub(crate) move_aside: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoredArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    /// Publish the rows of the outbox under the old source, as they are: consumers drop what they have had as duplicates.
+    #[arg(long)]
+    pub(crate) keep_outbox: bool,
+
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcceptArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    /// A source whose store was restored, rather than the role's own store.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
 }
 
 const TAKE_OVER_HELP: &str = "\

@@ -138,6 +138,14 @@ pub(super) fn describe() {
             "doorstep_gaps",
             "Streams that hold events behind a missing one",
         ),
+        (
+            "doorstep_restored",
+            "1 while the store counts as restored from a backup or copied, until that is accepted",
+        ),
+        (
+            "doorstep_restored_sources",
+            "Sources found to be restored or copied, until that is accepted",
+        ),
         ("doorstep_entities", "Entities with a state"),
         ("doorstep_streams", "Streams"),
         (
@@ -333,6 +341,14 @@ pub(super) fn show_store(role: &'static str, summary: &Summary) {
         ("doorstep_dead_rows", summary.usage.dead.rows as f64),
         ("doorstep_blocked_streams", summary.blocked as f64),
         ("doorstep_gaps", summary.gaps as f64),
+        (
+            "doorstep_restored",
+            f64::from(u8::from(summary.restored.is_some())),
+        ),
+        (
+            "doorstep_restored_sources",
+            summary.restored_sources.len() as f64,
+        ),
         ("doorstep_entities", summary.entities as f64),
         ("doorstep_streams", summary.streams as f64),
         ("doorstep_dated_ahead_rows", summary.dated_ahead as f64),

@@ -6,6 +6,8 @@ use doorstep_messaging::{LinkState, Phase as LinkPhase};
 use doorstep_runtime::runner::Phase;
 use doorstep_telemetry::health::{RoleHealth, Standing};
 
+use doorstep_store::Summary;
+
 use super::look::{Counted, Looked};
 
 /// How long the broker's count may be unknown before that is worth a complaint.
@@ -133,6 +135,9 @@ fn reasons_not_to_consume(seen: &Seen) -> Vec<String> {
 /// What somebody should look at although the role works.
 fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
     let mut reasons = seen.degraded.clone();
+    if let Some(summary) = &seen.looked.summary {
+        reasons.extend(restored(summary, seen.role));
+    }
     if let Counted::Unknown { since, reason } = &seen.looked.consumers
         && since.elapsed() > COUNT_UNKNOWN
     {
@@ -158,6 +163,30 @@ fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
         ));
     }
     reasons
+}
+
+/// The most restored sources that are named.
+const MAX_NAMED: usize = 5;
+
+/// What was restored or copied and was not accepted yet.
+fn restored(summary: &Summary, role: &str) -> Vec<String> {
+    let own = summary.restored.iter().map(|mark| {
+        format!(
+            "the store counts as restored since {}: {}; `consumers store accept {role}` ends this",
+            mark.since, mark.detail
+        )
+    });
+    let sources = summary.restored_sources.iter().take(MAX_NAMED).map(|found| {
+        let source = &found.source;
+        format!(
+            "the store of {source} was restored or copied, found {}: {} of its events are dead letters by a numbering conflict; give it a \
+             new source by `store restored` there, then `consumers store accept {role} --source {source}`",
+            found.since, found.conflicts
+        )
+    });
+    let more = summary.restored_sources.len().saturating_sub(MAX_NAMED);
+    let rest = (more > 0).then(|| format!("{more} more sources were restored or copied"));
+    own.chain(sources).chain(rest).collect()
 }
 
 fn word(phase: &Phase) -> &'static str {

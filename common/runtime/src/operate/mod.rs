@@ -6,6 +6,7 @@
 mod edit;
 mod operator;
 mod replay;
+mod restored;
 mod run;
 mod skip;
 mod take_over;
@@ -20,6 +21,7 @@ pub use self::{
     edit::{Edit, edit},
     operator::{By, Operator, OperatorError},
     replay::{is_poison, replay, replayable},
+    restored::{accept_restored, record_of_new_source},
     run::{Run, begin_run, end_run},
     skip::{skip, skip_gap},
     take_over::record_take_over,

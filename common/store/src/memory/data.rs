@@ -6,8 +6,8 @@ use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Time
 use super::journaled::Journaled;
 use crate::{
     AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, NewReply, OutboxId, OutboxRow,
-    OwnEpoch, PrunedTo, Restored, RestoredSource, RowRef, SourceEpochs, StreamEpoch, Tally, Usage, UsageOf,
-    size,
+    OwnEpoch, PrunedTo, Restored, RestoredSource, RowRef, SourceEpochs, StreamEpoch, Tally, Usage,
+    UsageOf, size,
 };
 
 #[derive(Debug, Default)]

@@ -17,6 +17,7 @@ use doorstep_event::{EventId, Source, Timestamp};
 use rusqlite::{Transaction, params};
 
 use super::{
+    OldOutbox,
     columns::{nanos, signed},
     db::{Db, End},
     error::Stop,
@@ -61,6 +62,43 @@ pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
         Err(Stop::Conflict) => Ok(Commit::Conflict),
         Err(stop) => Err(stop),
     }
+}
+
+/// Gives the store another source, and writes the records of `changes` with that.
+pub(super) fn mint(
+    db: &mut Db,
+    source: &Source,
+    outbox: OldOutbox,
+    changes: &Changes,
+) -> Result<(), Stop> {
+    db.write(|tx, sources| {
+        let totals = Totals::read(tx)?;
+        let rows = totals.usage.outbox.rows;
+        if rows > 0 && outbox == OldOutbox::MustBeEmpty {
+            return Err(Stop::Unusable(format!(
+                "its outbox holds {rows} rows under the old source; repeat the command with --keep-outbox, and the role publishes them as \
+                 they are before all else: consumers drop what they have had as duplicates"
+            )));
+        }
+        let mut writer = Writer {
+            tx,
+            sources,
+            totals,
+            now: changes.now,
+            held_more: HashMap::new(),
+            originals: Originals::default(),
+            known_dead: HashSet::new(),
+        };
+        writer.write(changes)?;
+        writer.totals.commits += 1;
+        writer.totals.write(tx)?;
+        tx.execute(
+            "UPDATE store SET source = ?1, generation = generation + 1",
+            [source.as_str()],
+        )?;
+        tx.execute("DELETE FROM outgoing", [])?;
+        Ok(End::Commit(()))
+    })
 }
 
 /// A batch that is being written.

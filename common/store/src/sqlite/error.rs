@@ -115,6 +115,21 @@ impl Place {
         }
     }
 
+    /// What the end of a piece of work on a file means that is not a role's daily work.
+    pub(super) fn stopped(&self, stop: Stop) -> StoreError {
+        match stop {
+            Stop::Conflict => self.unavailable("it has changed meanwhile; try again"),
+            Stop::Sql(error) => self.not_opened(&error),
+            Stop::Unavailable(detail) => self.unavailable(detail),
+            Stop::Unusable(detail) => self.unusable(detail),
+        }
+    }
+
+    /// What a failure of the file system means.
+    pub(super) fn file_failed(&self, error: &std::io::Error) -> StoreError {
+        self.unusable(format!("the file cannot be read or written: {error}"))
+    }
+
     pub(super) fn foreign(&self) -> StoreError {
         self.unusable("it is not a Doorstep store; move that file away or name another folder")
     }

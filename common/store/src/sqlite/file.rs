@@ -12,6 +12,7 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, params,
 };
 
+use super::OldOutbox;
 use super::{
     columns::attribute,
     db::Db,
@@ -20,7 +21,7 @@ use super::{
     options::{Options, PAGE_BYTES},
     sources::Sources,
 };
-use crate::{StoreError, mint};
+use crate::{Changes, StoreError, mint};
 
 /// Marks a file as a Doorstep store: "Door".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
@@ -73,6 +74,35 @@ pub(super) fn place(folder: &Path, role: &str) -> Result<Place, StoreError> {
     Ok(place)
 }
 
+/// The file of a store that is there.
+pub(super) fn existing(folder: &Path, role: &str) -> Result<Place, StoreError> {
+    let place = place(folder, role)?;
+    if place.file.exists() {
+        return Ok(place);
+    }
+    Err(place.unusable(format!(
+        "there is no such file: the role {role} has not run yet, or keeps its store in another folder"
+    )))
+}
+
+/// A connection to a file of one of the forms that this program knows, which is only read: a backup.
+pub(super) fn connect_to_backup(place: &Place) -> Result<Connection, Stop> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(&place.file, flags)?;
+    if number(&conn, "application_id")? == APPLICATION_ID
+        && (1..FORM).contains(&number(&conn, "user_version")?)
+    {
+        return Ok(conn);
+    }
+    check(&conn, place)?;
+    Ok(conn)
+}
+
+/// The form of a file's tables.
+pub(super) fn form(conn: &Connection) -> rusqlite::Result<i32> {
+    number(conn, "user_version")
+}
+
 pub(super) fn open(
     folder: &Path,
     role: &str,
@@ -86,13 +116,7 @@ pub(super) fn open(
             left_alone(&place)?;
             create_file(&place);
         }
-        Access::Existing | Access::ReadOnly => {
-            if !place.file.exists() {
-                return Err(place.unusable(format!(
-                    "there is no such file: the role {role} has not run yet, or keeps its store in another folder"
-                )));
-            }
-        }
+        Access::Existing | Access::ReadOnly => drop(existing(folder, role)?),
     }
     let before = Identity::before_opening(&place.file);
     let conn = connect(&place, access, options).map_err(|e| place.not_opened(&e))?;
@@ -107,7 +131,7 @@ pub(super) fn open(
 }
 
 /// Makes the folder for its owner alone. One that is there is left as it is: whom to let in is its owner's decision.
-fn create_folder(folder: &Path, place: &Place) -> Result<(), StoreError> {
+pub(super) fn create_folder(folder: &Path, place: &Place) -> Result<(), StoreError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -147,7 +171,11 @@ fn create_file(place: &Place) {
     let _ = options.open(&place.file);
 }
 
-fn connect(place: &Place, access: Access, options: &Options) -> rusqlite::Result<Connection> {
+pub(super) fn connect(
+    place: &Place,
+    access: Access,
+    options: &Options,
+) -> rusqlite::Result<Connection> {
     // Also whoever only reads opens for writing where that is allowed, since reading beside a writer needs the shared index file;
     // SQLite falls back to reading by itself. That nothing is written is then a matter of `query_only`.
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -244,7 +272,7 @@ fn add_forms(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
 }
 
 /// Adds what a store of an older form lacks.
-fn bring_up_to_form(conn: &mut Connection) -> Result<(), Stop> {
+pub(super) fn bring_up_to_form(conn: &mut Connection) -> Result<(), Stop> {
     let older = |conn: &Connection| -> rusqlite::Result<Option<i32>> {
         let ours = number(conn, "application_id")? == APPLICATION_ID;
         let form = number(conn, "user_version")?;
@@ -262,7 +290,7 @@ fn bring_up_to_form(conn: &mut Connection) -> Result<(), Stop> {
     Ok(())
 }
 
-fn check(conn: &Connection, place: &Place) -> Result<(), Stop> {
+pub(super) fn check(conn: &Connection, place: &Place) -> Result<(), Stop> {
     if number(conn, "application_id")? != APPLICATION_ID {
         return match place.foreign() {
             StoreError::Unusable { detail, .. } | StoreError::Unavailable { detail, .. } => {
@@ -342,20 +370,14 @@ fn number(conn: &Connection, name: &str) -> rusqlite::Result<i32> {
 pub(super) fn mint_source(
     folder: &Path,
     role: &str,
+    outbox: OldOutbox,
+    record: &Changes,
     options: &Options,
 ) -> Result<Source, StoreError> {
     let mut opened = open(folder, role, Access::Existing, options)?;
     let place = opened.db.place.clone();
     let source = mint::source(role).map_err(|e| place.unusable(e.to_string()))?;
-    let minted = opened.db.write(|tx, _| {
-        tx.execute(
-            "UPDATE store SET source = ?1, generation = generation + 1",
-            [source.as_str()],
-        )?;
-        tx.execute("DELETE FROM outgoing", [])?;
-        tx.execute("UPDATE totals SET commits = commits + 1", [])?;
-        Ok(super::db::End::Commit(()))
-    });
+    let minted = super::commit::mint(&mut opened.db, &source, outbox, record);
     minted.map_err(|stop| opened.db.failed(stop))?;
     Ok(source)
 }

@@ -7,8 +7,8 @@ use doorstep_event::{
 use doorstep_store::{
     Ask, AuditFilter, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     DeadStatus, EntityChange, EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded,
-    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, PrunedTo, ReplyRow, RequestHash, SourceEpochs,
-    Store, StreamChange, StreamRow, StreamState, Summary, Written,
+    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, PrunedTo, ReplyRow, RequestHash,
+    SourceEpochs, Store, StreamChange, StreamRow, StreamState, Summary, Written,
 };
 
 /// So many seconds after the beginning of 2026.

@@ -5,7 +5,8 @@ use std::fs;
 use doorstep_event::Subject;
 use doorstep_store::{
     Ask, AuditFilter, AuditPage, Changes, NewDead, NewOutbox, OutboxKind, OutgoingChange,
-    SqliteStore, Store, StoreError, TrialChange, begin_epoch, sqlite::Options,
+    SqliteStore, Store, StoreError, TrialChange, begin_epoch,
+    sqlite::{OldOutbox, Options},
 };
 
 use crate::{fixtures::*, folder::Folder, open};
@@ -153,7 +154,13 @@ fn a_store_that_is_not_there_is_not_created_by_looking() {
         &says,
     );
     unusable(
-        SqliteStore::mint_source(folder.path(), "tracking", &options),
+        SqliteStore::mint_source(
+            folder.path(),
+            "tracking",
+            OldOutbox::Keep,
+            &Changes::at(at(1)),
+            &options,
+        ),
         &says,
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -269,7 +276,16 @@ async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
         kind: OutboxKind::Event(event("delivery/1", 7)),
     }];
     commit(&store, changes).await;
-    let minted = SqliteStore::mint_source(folder.path(), "tracking", &Options::default()).unwrap();
+    let minted = {
+        let (options, record) = (Options::default(), Changes::at(at(1)));
+        let mint =
+            |outbox| SqliteStore::mint_source(folder.path(), "tracking", outbox, &record, &options);
+        unusable(
+            mint(OldOutbox::MustBeEmpty),
+            &["holds 1 rows", "--keep-outbox"],
+        );
+        mint(OldOutbox::Keep).unwrap()
+    };
     assert_ne!(minted, *store.source());
 
     let last = async |store: &SqliteStore| {

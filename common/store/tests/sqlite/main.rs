@@ -14,6 +14,7 @@ mod fixtures;
 mod folder;
 
 mod beside;
+mod copies;
 mod files;
 mod form4;
 mod full;

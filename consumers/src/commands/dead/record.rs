@@ -63,6 +63,8 @@ pub(super) fn action(action: AuditAction) -> &'static str {
         AuditAction::RunBegun => "run begun",
         AuditAction::RunEnded => "run ended",
         AuditAction::TakeOver => "take over",
+        AuditAction::MintSource => "mint source",
+        AuditAction::AcceptRestored => "accept restored",
     }
 }
 

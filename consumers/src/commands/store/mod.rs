@@ -1,5 +1,6 @@
-//! `consumers store`: whose queues a store has.
+//! `consumers store`: whose queues a store has, and copies of it.
 
+mod copies;
 mod take_over;
 
 use doorstep_program::Failure;
@@ -12,6 +13,14 @@ use crate::settings::StoreJob;
 /// As each of the commands.
 pub(crate) async fn work(job: StoreJob) -> Result<(), Failure> {
     match job {
+        StoreJob::Backup { place, to, form } => copies::backup(&place, to, form).await,
+        StoreJob::Restore {
+            place,
+            from,
+            in_place,
+        } => copies::restore(&place, from, in_place).await,
+        StoreJob::Restored { place, outbox, by } => copies::restored(&place, outbox, by).await,
+        StoreJob::Accept { place, source, by } => copies::accept(&place, source, by).await,
         StoreJob::TakeOver { place, broker, by } => take_over::take_over(&place, &broker, by).await,
     }
 }

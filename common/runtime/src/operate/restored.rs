@@ -1,0 +1,62 @@
+//! Restored stores: accepted by an operator, and the record of a new source.
+
+use doorstep_event::Source;
+use doorstep_store::{
+    AuditAction, Changes, NewAudit, RestoredChange, RestoredSourceChange, Store, StoreError,
+};
+
+use super::operator::By;
+
+/// Accepts that the role's store was restored or, with `source`, that the store of a source was. Returns whether there was something to
+/// accept; otherwise nothing is written.
+///
+/// # Errors
+/// The store could not be used.
+pub async fn accept_restored<S: Store>(
+    store: &S,
+    source: Option<&Source>,
+    by: impl Into<By>,
+) -> Result<bool, StoreError> {
+    let by = by.into();
+    let summary = store.summary(by.at).await?;
+    let is_listed = match source {
+        None => summary.restored.is_some(),
+        Some(source) => summary.restored_sources.iter().any(|s| s.source == *source),
+    };
+    if !is_listed {
+        return Ok(false);
+    }
+    let about = source.map_or_else(|| "store".to_owned(), Source::to_string);
+    let mut changes = record_of(AuditAction::AcceptRestored, about, by);
+    match source {
+        None => changes.restored = Some(RestoredChange::Accept),
+        Some(source) => changes
+            .restored_sources
+            .push(RestoredSourceChange::Accept(source.clone())),
+    }
+    // It rests on nothing that was read, so it cannot meet a conflict.
+    store.commit(changes).await?;
+    Ok(true)
+}
+
+/// The record that a store gets a source of its own.
+#[must_use]
+pub fn record_of_new_source(by: impl Into<By>) -> Changes {
+    record_of(AuditAction::MintSource, "source".to_owned(), by.into())
+}
+
+fn record_of(action: AuditAction, about: String, by: By) -> Changes {
+    let mut changes = Changes::at(by.at);
+    changes.audit.push(NewAudit {
+        operator: by.operator.to_string(),
+        action,
+        about,
+        dead: None,
+        stream: None,
+        sequences: None,
+        reason: by.reason,
+        before: None,
+        after: None,
+    });
+    changes
+}

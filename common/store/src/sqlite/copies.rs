@@ -1,0 +1,280 @@
+//! Copies of a store: made of one in use, put in place of one, and what makes a copy a store of its own.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use doorstep_event::{Epoch, Source, Timestamp};
+use rusqlite::Connection;
+
+use super::{
+    columns::{attribute, nanos},
+    epochs::optional_epoch,
+    error::{Place, Stop},
+    file::{self, Access},
+    options::Options,
+};
+use crate::StoreError;
+
+/// What a backup holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The source of its store.
+    pub source: Source,
+    /// The latest epoch of its store.
+    pub epoch: Option<Epoch>,
+}
+
+/// What a restore has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoredFrom {
+    /// The store's file.
+    pub file: PathBuf,
+    /// Where the files lie now that were in its place.
+    pub aside: Vec<PathBuf>,
+    /// What the backup held.
+    pub backup: Backup,
+}
+
+/// What becomes of a store that is in the place of one to be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InPlace {
+    /// The restore is refused.
+    Refuse,
+    /// Its files are renamed: `ROLE.sqlite3.before-TIME` and the like.
+    MoveAside,
+}
+
+pub(super) fn backup(
+    folder: &Path,
+    role: &str,
+    to: &Path,
+    options: &Options,
+) -> Result<Backup, StoreError> {
+    let from = file::existing(folder, role)?;
+    let target = Place {
+        file: to.to_owned(),
+    };
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(target.unusable("it is there already; name a file that is not"));
+    }
+    let partial = Partial::create(to, "partial").map_err(|e| target.file_failed(&e))?;
+    let conn = file::connect(&from, Access::Existing, options).map_err(|e| from.not_opened(&e))?;
+    file::check(&conn, &from).map_err(|stop| from.stopped(stop))?;
+    // One read transaction: the copy is of one moment, and no writer waits for it.
+    let written = conn.execute("VACUUM INTO ?1", [partial.name(&target)?]);
+    written.map_err(|e| from.failed(&e))?;
+    let copied = Place {
+        file: partial.0.clone(),
+    };
+    let backup = verify(&copied, role)?;
+    partial.complete(to).map_err(|e| target.file_failed(&e))?;
+    Ok(backup)
+}
+
+/// Reads a whole backup.
+fn verify(place: &Place, role: &str) -> Result<Backup, StoreError> {
+    let refused = |e: &io::Error| place.file_failed(e);
+    let bytes = fs::metadata(&place.file).map_err(|e| refused(&e))?.len();
+    let read = file::connect_to_backup(place).and_then(|conn| contents(&conn, role, bytes));
+    read.map_err(|stop| place.stopped(stop))
+}
+
+fn contents(conn: &Connection, role: &str, bytes: u64) -> Result<Backup, Stop> {
+    let found: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(Stop::Unusable(format!(
+            "it is damaged ({found}); use another backup"
+        )));
+    }
+    let (of, source) = conn.query_row("SELECT role, source FROM store", [], |row| {
+        Ok((row.get::<_, String>(0)?, attribute(row, 1, Source::new)?))
+    })?;
+    if of != role {
+        return Err(Stop::Unusable(format!(
+            "it is a backup of the role {of}, not of {role}"
+        )));
+    }
+    // A backup of an older form has no epochs.
+    let has_epochs = file::form(conn)? >= 5;
+    let epoch = match has_epochs {
+        true => conn.query_row("SELECT epoch, epoch_random FROM store", [], |row| {
+            optional_epoch(row, 0)
+        })?,
+        false => None,
+    };
+    Ok(Backup {
+        bytes,
+        source,
+        epoch,
+    })
+}
+
+pub(super) fn restore(
+    folder: &Path,
+    role: &str,
+    from: &Path,
+    in_place: InPlace,
+    now: Timestamp,
+    options: &Options,
+) -> Result<RestoredFrom, StoreError> {
+    let place = file::place(folder, role)?;
+    let backup = verify(
+        &Place {
+            file: from.to_owned(),
+        },
+        role,
+    )?;
+    file::create_folder(folder, &place)?;
+    let there: Vec<PathBuf> = ["", "-wal", "-shm"]
+        .iter()
+        .map(|end| with_end(&place.file, end))
+        .filter(|path| fs::symlink_metadata(path).is_ok())
+        .collect();
+    if !there.is_empty() && in_place == InPlace::Refuse {
+        return Err(place.unusable(
+            "a store is there; stop its processes and move it away, or let this command move it aside (--move-aside)",
+        ));
+    }
+    if place.file.exists() {
+        // Also carries the log over into the file, so that what is moved aside is whole.
+        drop(alone(&place, options)?);
+    }
+    let partial = Partial::create(&place.file, "restoring").map_err(|e| place.file_failed(&e))?;
+    fs::copy(from, &partial.0).map_err(|e| place.file_failed(&e))?;
+    let copied = Place {
+        file: partial.0.clone(),
+    };
+    let detail = format!(
+        "it was restored from {} at {now}: what it had taken and numbered since that backup is not in it",
+        from.display()
+    );
+    mark(&copied, &detail, now, options)?;
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ");
+    let mut aside = Vec::new();
+    for path in there.iter().filter(|path| path.exists()) {
+        let moved = with_end(path, &format!(".before-{stamp}"));
+        if fs::symlink_metadata(&moved).is_ok() {
+            return Err(place.unusable(format!(
+                "{} is there already; move it away",
+                moved.display()
+            )));
+        }
+        fs::rename(path, &moved).map_err(|e| place.file_failed(&e))?;
+        aside.push(moved);
+    }
+    partial
+        .complete(&place.file)
+        .map_err(|e| place.file_failed(&e))?;
+    Ok(RestoredFrom {
+        file: place.file,
+        aside,
+        backup,
+    })
+}
+
+/// Marks a copy as restored before it is in its place.
+fn mark(place: &Place, detail: &str, now: Timestamp, options: &Options) -> Result<(), StoreError> {
+    let marked = || -> Result<(), Stop> {
+        let mut conn = file::connect(place, Access::Existing, options)?;
+        file::bring_up_to_form(&mut conn)?;
+        conn.execute(
+            "UPDATE store SET restored_since = ?1, restored_detail = ?2",
+            rusqlite::params![nanos(now), detail.chars().take(1_000).collect::<String>()],
+        )?;
+        Ok(())
+    };
+    marked().map_err(|stop| place.stopped(stop))
+}
+
+/// Makes sure that nobody has a store open.
+pub(super) fn require_alone(
+    folder: &Path,
+    role: &str,
+    options: &Options,
+) -> Result<(), StoreError> {
+    let place = file::existing(folder, role)?;
+    alone(&place, options).map(drop)
+}
+
+/// A connection beside which there is no other, in this process or another.
+fn alone(place: &Place, options: &Options) -> Result<Connection, StoreError> {
+    let opened = || -> Result<Connection, Stop> {
+        let mut conn = file::connect(place, Access::Existing, options)?;
+        conn.busy_timeout(std::time::Duration::ZERO)?;
+        file::bring_up_to_form(&mut conn)?;
+        file::check(&conn, place)?;
+        // Leaving the write-ahead log is possible for the only connection alone; whoever opens the store next begins a new one.
+        conn.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+        conn.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+        Ok(conn)
+    };
+    opened().map_err(|stop| match stop {
+        Stop::Sql(error)
+            if matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+            ) =>
+        {
+            place.unavailable("a process has it open; stop the role first, and end every other command on this store")
+        }
+        stop => place.stopped(stop),
+    })
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// A file that is written under another name beside its own, and removed unless it is complete.
+struct Partial(PathBuf);
+
+impl Partial {
+    /// Creates it, for its owner alone. What an interrupted command has left under that name is replaced.
+    fn create(target: &Path, end: &str) -> io::Result<Self> {
+        let path = with_end(target, &format!(".{end}"));
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&path)?;
+        Ok(Self(path))
+    }
+
+    fn name(&self, place: &Place) -> Result<&str, StoreError> {
+        self.0.to_str().ok_or_else(|| {
+            place.unusable("its name is not UTF-8, which SQLite cannot take; name another file")
+        })
+    }
+
+    /// Gives it its own name, which nothing may have, once all of it is on the disk.
+    fn complete(self, target: &Path) -> io::Result<()> {
+        fs::File::open(&self.0)?.sync_all()?;
+        fs::hard_link(&self.0, target)?;
+        fs::remove_file(&self.0)?;
+        let folder = target
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After its completion there is nothing to remove.
+        let _ = fs::remove_file(&self.0);
+        for end in ["-wal", "-shm", "-journal"] {
+            let _ = fs::remove_file(with_end(&self.0, end));
+        }
+    }
+}
