@@ -8,7 +8,10 @@ use doorstep_messaging::{
     BrokerSettings, ConnectErrorKind, OwnerRecord, Refusal, Topology, remove, take_over, verify,
 };
 use doorstep_runtime::runner::{Phase, RunError, RunSettings};
-use doorstep_store::{MemoryStore, SqliteStore, Store, sqlite::Options};
+use doorstep_store::{
+    Changes, MemoryStore, SqliteStore, Store,
+    sqlite::{OldOutbox, Options},
+};
 use doorstep_tests::{
     Ended, LEDGER, Program, RoleProcess, World,
     ledger::{Ledger, Move, entries, event},
@@ -182,7 +185,9 @@ async fn a_copy_is_refused_beside_its_original_and_is_degraded_as_restored_witho
     store.close().await;
 
     // Under a source of its own it is still the store that the record is of.
-    SqliteStore::mint_source(&copy, "ledger", &Options::default()).unwrap();
+    let record = Changes::at(Timestamp::now());
+    let outbox = OldOutbox::MustBeEmpty;
+    SqliteStore::mint_source(&copy, "ledger", outbox, &record, &Options::default()).unwrap();
     let renamed = world.start(Ledger, open(&copy));
     renamed.taking(SOON).await;
     renamed.stop().await.unwrap();
