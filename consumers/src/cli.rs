@@ -3,6 +3,7 @@
 //! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
 
 pub(crate) mod dead;
+pub(crate) mod sources;
 pub(crate) mod store;
 pub(crate) mod topology;
 
@@ -12,7 +13,7 @@ use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 use doorstep_program::args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs};
 use doorstep_runtime::Limits;
 
-use self::{dead::Dead, store::StoreCommand, topology::TopologyCommand};
+use self::{dead::Dead, sources::Sources, store::StoreCommand, topology::TopologyCommand};
 use crate::{exit_codes::EXIT_CODES, roles};
 
 /// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of those who look after them.
@@ -76,6 +77,10 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = EXIT_CODES)]
     Store(StoreCommand),
 
+    /// Look at and change the users of the broker that sources of events belong to.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Sources(Sources),
+
     /// Show what Doorstep declares, how the broker differs, and what users must be allowed to do.
     #[command(subcommand, after_help = EXIT_CODES)]
     Topology(TopologyCommand),
@@ -130,6 +135,15 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
+
+    /// The users of the broker whose requests the roles answer, separated by commas [default: all, and who sends no user id].
+    #[arg(
+        long,
+        env = "DOORSTEP_RPC_CALLERS",
+        value_name = "USERS",
+        value_delimiter = ','
+    )]
+    pub(crate) rpc_callers: Option<Vec<String>>,
 
     /// The most deliveries that the broker hands out before they are settled, from 1 to 2000.
     #[arg(

@@ -18,7 +18,9 @@ use doorstep_program::{Failure, start};
 
 use crate::{
     cli::Cli,
-    commands::{dead, export, health as health_command, run, show, status, store, topology},
+    commands::{
+        dead, export, health as health_command, run, show, sources, status, store, topology,
+    },
     settings::{Job, Settings},
 };
 
@@ -57,8 +59,20 @@ async fn work(job: Job) -> Result<(), Failure> {
         Job::Export { place, output } => export::export(&place, output).await,
         Job::Dead(job) => dead::work(*job).await,
         Job::Store(job) => store::work(job).await,
+        Job::SourcesList { place, form } => sources::list(&place, form).await,
+        Job::SourcesTransfer {
+            place,
+            source,
+            to,
+            former,
+            by,
+        } => sources::transfer(&place, &source, &to, former, &by).await,
         Job::TopologyShow { namespace, form } => topology::show(&namespace, form),
-        Job::TopologyDefinitions { namespace, vhost } => topology::definitions(&namespace, &vhost),
+        Job::TopologyDefinitions {
+            namespace,
+            vhost,
+            users_of,
+        } => topology::definitions(&namespace, &vhost, users_of.as_ref()),
         Job::TopologyVerify {
             roles,
             broker,

@@ -5,21 +5,24 @@ mod store;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use doorstep_event::{Sequence, StreamKey};
-use doorstep_messaging::{BrokerSettings, DeclaredBy, Namespace};
+use doorstep_event::{BrokerUser, Sequence, Source, StreamKey};
+use doorstep_messaging::{BrokerSettings, DeclaredBy, Namespace, UserId};
 use doorstep_program::{
     Failure, Wrong,
     args::TelemetrySettings,
     health::HealthSettings,
     read::{address, duration, number, window},
 };
-use doorstep_runtime::Limits;
+use doorstep_runtime::{
+    Limits,
+    operate::{By, Former},
+};
 use doorstep_telemetry::health::Question;
 
 use self::dead::DeadJob;
 pub(crate) use self::store::StoreJob;
 use crate::{
-    cli::{Cli, Command, RunArgs, topology::TopologyCommand},
+    cli::{Cli, Command, RunArgs, sources::Sources, topology::TopologyCommand},
     commands::topology::Asked,
     roles::{self, RoleEntry},
 };
@@ -78,6 +81,26 @@ pub(crate) enum Job {
     Dead(Box<DeadJob>),
     /// Look after a store.
     Store(StoreJob),
+    /// List the sources that a role knows.
+    SourcesList {
+        /// Where they are.
+        place: Place,
+        /// For whom.
+        form: Form,
+    },
+    /// Give a source to another user.
+    SourcesTransfer {
+        /// Where it is known.
+        place: Place,
+        /// The source.
+        source: Source,
+        /// The user.
+        to: BrokerUser,
+        /// What becomes of the owner before.
+        former: Former,
+        /// By whom.
+        by: By,
+    },
     /// Show what is declared.
     TopologyShow {
         /// Under which names.
@@ -91,6 +114,8 @@ pub(crate) enum Job {
         namespace: Namespace,
         /// In which virtual host.
         vhost: String,
+        /// The users whose rights to add.
+        users_of: Option<Asked>,
     },
     /// Show how the broker differs.
     TopologyVerify {
@@ -218,8 +243,43 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
         }),
         Command::Dead(command) => dead::dead(command, wrong).map(|job| Job::Dead(Box::new(job))),
         Command::Store(command) => store::store(command, wrong).map(Job::Store),
+        Command::Sources(command) => sources(command, wrong),
         Command::Topology(command) => topology(command, wrong),
     }
+}
+
+fn sources(command: Sources, wrong: &mut Wrong) -> Option<Job> {
+    Some(match command {
+        Sources::List(args) => Job::SourcesList {
+            place: place(args.place.role, args.place.store.folder, wrong)?,
+            form: form(args.json),
+        },
+        Sources::Transfer(args) => {
+            let place = place(args.place.role, args.place.store.folder, wrong);
+            let source = wrong.note("SOURCE", args.source.parse());
+            let to = wrong.note("--to", args.to.parse::<UserId>());
+            let by = dead::by(
+                args.record.who.operator,
+                args.record.reason.as_deref(),
+                wrong,
+            );
+            let to = match to? {
+                UserId::Named(user) => user,
+                UserId::OfAddress | UserId::Absent => BrokerUser::new(args.to),
+            };
+            Job::SourcesTransfer {
+                place: place?,
+                source: source?,
+                to,
+                former: if args.refuse_former {
+                    Former::Refused
+                } else {
+                    Former::Accepted
+                },
+                by: by?,
+            }
+        }
+    })
 }
 
 fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
@@ -227,9 +287,16 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
         TopologyCommand::Show(args) => {
             let namespace = args.namespace.check(wrong)?;
             if args.definitions {
+                let users_of = args.users.then(|| Asked {
+                    namespace: namespace.clone(),
+                    vhost: args.vhost.clone(),
+                    prefix: args.user.unwrap_or_else(|| namespace.to_string()),
+                    declared_by: DeclaredBy::Others,
+                });
                 Job::TopologyDefinitions {
                     namespace,
                     vhost: args.vhost,
+                    users_of,
                 }
             } else {
                 Job::TopologyShow {
@@ -301,6 +368,9 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         broker: BrokerSettings {
             prefetch: prefetch?,
             ack_timeout: ack_timeout?,
+            rpc_callers: args
+                .rpc_callers
+                .map(|users| users.into_iter().map(BrokerUser::new).collect()),
             ..broker?
         },
         limits: Limits {

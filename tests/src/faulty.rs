@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc};
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, Store, StoreError,
-    StreamRow, Summary, Usage,
+    EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, SourceRow, Store,
+    StoreError, StreamRow, Summary, Usage,
 };
 use tokio::sync::watch;
 
@@ -136,6 +136,7 @@ impl<S: Store> Store for FaultyStore<S> {
         fn usage(&self) -> Usage;
         fn summary(&self, now: Timestamp) -> Summary;
         fn epochs(&self) -> OwnEpochs;
+        fn sources(&self, after: Option<Source>, limit: usize) -> Vec<SourceRow>;
         fn streams(&self, after: Option<StreamKey>, limit: usize) -> Vec<StreamRow>;
     }
 }

@@ -64,6 +64,6 @@ pub use payment::{
 pub use position::{Position, PositionError};
 pub use reservation::{StockReleased, StockReserved};
 pub use returns::ReturnRecorded;
-pub use roles::{ROLES, RoleSpec};
+pub use roles::{FAMILIES, PUBLISHERS, PublisherSpec, ROLES, RoleSpec};
 pub use stock::{StockAdjusted, StockReason};
 pub use text::{TextError, check_text};

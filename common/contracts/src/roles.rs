@@ -12,7 +12,48 @@ pub struct RoleSpec {
     pub entities: &'static [&'static str],
     /// Whether it answers requests, over the queue `doorstep.rpc.NAME`.
     pub answers: bool,
+    /// The families of events that it publishes: the first words of their types.
+    pub emits: &'static [&'static str],
 }
+
+/// A program that publishes events and consumes none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublisherSpec {
+    /// The name, as of its user of the broker.
+    pub name: &'static str,
+    /// The command.
+    pub command: &'static str,
+    /// The families of events that it publishes.
+    pub emits: &'static [&'static str],
+}
+
+/// The families of all events.
+pub const FAMILIES: &[&str] = &["order", "return", "payment", "stock", "delivery"];
+
+/// All programs that publish events and consume none.
+pub const PUBLISHERS: &[PublisherSpec] = &[
+    PublisherSpec {
+        name: "gateway",
+        command: "producer serve",
+        emits: &["order", "stock", "delivery"],
+    },
+    PublisherSpec {
+        name: "retail",
+        command: "producer import retail",
+        emits: &["order", "return", "stock"],
+    },
+    PublisherSpec {
+        name: "pickups",
+        command: "producer import pickups",
+        emits: &["delivery"],
+    },
+    // Events of other programs, whatever they are about.
+    PublisherSpec {
+        name: "producer",
+        command: "producer publish",
+        emits: FAMILIES,
+    },
+];
 
 /// All roles.
 pub const ROLES: &[RoleSpec] = &[
@@ -21,35 +62,42 @@ pub const ROLES: &[RoleSpec] = &[
         subjects: &["order", "return", "payment"],
         entities: &["order", "return"],
         answers: true,
+        emits: &[],
     },
     RoleSpec {
         name: "inventory",
         subjects: &["stock"],
         entities: &["stock"],
         answers: false,
+        emits: &[],
     },
     RoleSpec {
         name: "tracking",
         subjects: &["delivery"],
         entities: &["delivery"],
         answers: true,
+        emits: &[],
     },
     RoleSpec {
         name: "restaurant",
         subjects: &["order"],
         entities: &["restaurant", "menu", "booking"],
         answers: true,
+        emits: &[],
     },
     RoleSpec {
         name: "payments",
         subjects: &["order"],
         entities: &["payment", "account"],
         answers: true,
+        emits: &["payment"],
     },
 ];
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use doorstep_event::EventType;
 
     use super::*;
@@ -71,6 +119,19 @@ mod tests {
                 told.iter().any(|t| t.subject_kind() == subject),
                 "{subject}"
             );
+        }
+    }
+
+    #[test]
+    fn every_family_of_the_contracts_can_be_published() {
+        let known: BTreeSet<_> = TYPES
+            .iter()
+            .map(|kind| kind.split('.').next().unwrap())
+            .collect();
+        assert_eq!(BTreeSet::from_iter(FAMILIES.iter().copied()), known);
+        let roles = ROLES.iter().flat_map(|role| role.emits);
+        for family in roles.chain(PUBLISHERS.iter().flat_map(|p| p.emits)) {
+            assert!(FAMILIES.contains(family), "{family}");
         }
     }
 

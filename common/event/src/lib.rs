@@ -20,6 +20,7 @@ pub mod headers;
 pub mod json;
 pub mod media;
 mod request;
+mod sender;
 pub mod time;
 
 pub use attributes::{
@@ -30,3 +31,4 @@ pub use epoch::{Epoch, MAX_EPOCH_BYTES};
 pub use event::{Event, MAX_DATA_BYTES};
 pub use jiff::Timestamp;
 pub use request::{Act, Answer, Refused, Repeats, Request, RequestContract};
+pub use sender::{BrokerUser, Sender};

@@ -152,6 +152,8 @@ impl Refused {
     /// The code of a request whose deadline was long over by the clock of whoever was to answer it, when the broker, which drops what is
     /// late, still had it: the clocks differ.
     pub const CLOCK_SKEW: &'static str = "clock_skew";
+    /// The code of a request from a user of the broker that may not send any.
+    pub const FORBIDDEN: &'static str = "forbidden";
     /// The code of a request on which the handler failed.
     pub const FAILED: &'static str = "failed";
 

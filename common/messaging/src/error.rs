@@ -41,6 +41,8 @@ pub enum Refusal {
     VirtualHost,
     /// The user may not do that to that exchange or queue.
     Permission,
+    /// The user id that messages carry is not the name of the connection's user.
+    UserId,
 }
 
 impl ConnectError {

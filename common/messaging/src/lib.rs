@@ -67,12 +67,12 @@ pub use owner::{OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwne
 pub use publish::{Outcome, Publisher};
 pub use raw::{RawMessage, RawPublisher, RawValue};
 pub use remove::remove;
-pub use rights::{DeclaredBy, Rights};
+pub use rights::{DeclaredBy, Rights, TopicRights};
 pub use rpc::{
     AnswerCounts, AnswerMeter, AnswerSettings, AskCounts, AskError, AskMeter, AskSettings, Asked,
     Cancelled, Replied, Reply, ReplyHandle, Requester, Responder,
 };
-pub use settings::{BrokerSettings, Namespace, SettingsError};
+pub use settings::{BrokerSettings, Namespace, SettingsError, UserId};
 pub use topology::{
     Argument, Binding, Exchange, ExchangeKind, Owner, Queue, QueuePurpose, RoleQueues, Topology,
 };

@@ -134,9 +134,19 @@ impl Message {
     }
 
     /// Takes it apart for the wire, leaving behind what a return is recognised by.
-    pub(crate) fn into_parts(self, events_exchange: &str) -> (Parts, Sent) {
+    pub(crate) fn into_parts(
+        mut self,
+        events_exchange: &str,
+        user_id: Option<&ShortString>,
+    ) -> (Parts, Sent) {
         let exchange = match &self.target {
-            Target::Events { .. } => short(events_exchange),
+            Target::Events { .. } => {
+                // Copies for people carry none: they are of what others have sent.
+                if let Some(user_id) = user_id {
+                    self.properties = self.properties.with_user_id(user_id.clone());
+                }
+                short(events_exchange)
+            }
             Target::Queue { .. } => ShortString::default(),
         };
         let parts = Parts {

@@ -8,6 +8,8 @@ use crate::settings::Namespace;
 
 /// What the name of a queue's mark ends with.
 pub(crate) const MARK: &str = ".mark";
+/// What the name of a net ends with.
+const NET: &str = "net";
 
 /// What the name of the record of a role's owner ends with.
 pub(crate) const OWNER: &str = ".owner";
@@ -35,6 +37,11 @@ impl QueueName {
     /// The exchange that is deleted together with the queue: `doorstep.tracking.0.mark`.
     pub(crate) fn mark(&self) -> String {
         format!("{self}{MARK}")
+    }
+
+    /// Of a net, what the names of its role's queues start with: `doorstep.tracking.`.
+    pub(crate) fn net_of(&self) -> Option<&str> {
+        self.0.strip_suffix(NET).filter(|role| role.ends_with('.'))
     }
 }
 
@@ -72,7 +79,7 @@ impl Namespace {
     /// Where the broker puts what a role's queue gave up on: `doorstep.tracking.net`.
     #[must_use]
     pub fn net_queue(&self, role: &str) -> QueueName {
-        QueueName::new(format!("{self}.{role}.net"))
+        QueueName::new(format!("{self}.{role}.{NET}"))
     }
 
     /// Where copies of a role's dead letters are shown: `doorstep.tracking.dead`.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lapin::{
     BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::{AMQPValue, FieldTable, LongString},
+    types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use tokio::time::timeout;
 
@@ -56,6 +56,8 @@ pub enum RawValue {
 pub struct RawPublisher {
     connection: Connection,
     channel: Channel,
+    /// Of what goes to an exchange by name.
+    user_id: Option<ShortString>,
     limit: Duration,
 }
 
@@ -83,6 +85,7 @@ impl RawPublisher {
         .await
         {
             Ok(Ok(())) => Ok(Self {
+                user_id: settings.user_id_at(connection.address()),
                 connection,
                 channel,
                 limit: settings.confirm_timeout,
@@ -105,6 +108,13 @@ impl RawPublisher {
         let mut properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_headers(table);
+        if let Some(user_id) = self
+            .user_id
+            .clone()
+            .filter(|_| !message.exchange.is_empty())
+        {
+            properties = properties.with_user_id(user_id);
+        }
         if let Some(id) = message.message_id {
             properties = properties.with_message_id(short(&id));
         }

@@ -20,6 +20,19 @@ pub struct Rights {
     pub write: String,
     /// Consume from; for whoever declares, also bind from.
     pub read: String,
+    /// Which events of the exchange of events. `None` where the user has no right to that exchange.
+    pub topics: Option<TopicRights>,
+}
+
+/// The patterns of routing keys of a topic exchange. RabbitMQ allows every key to a user that has none for the exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopicRights {
+    /// The exchange.
+    pub exchange: String,
+    /// Publish: the types of the families that the program emits.
+    pub write: String,
+    /// Bind.
+    pub read: String,
 }
 
 /// Who brings the topology about.
@@ -50,20 +63,30 @@ impl Rights {
         names.patterns(namespace)
     }
 
-    /// For publishing events, where this whole topology is to exist.
+    /// For publishing events of these families, where this whole topology is to exist.
     #[must_use]
-    pub fn to_produce(namespace: &Namespace, topology: &Topology, declared_by: DeclaredBy) -> Self {
+    pub fn to_produce(
+        namespace: &Namespace,
+        topology: &Topology,
+        declared_by: DeclaredBy,
+        emits: &[&str],
+    ) -> Self {
         let mut names = Names::to_declare(topology, declared_by);
-        names.publish(namespace);
+        names.publish(namespace, emits);
         names.patterns(namespace)
     }
 
-    /// For asking roles and publishing events, where this whole topology is to exist. To read a queue of requests is to be shown whether
+    /// For asking roles and publishing events of these families, where this whole topology is to exist. To read a queue of requests is to be shown whether
     /// anybody answers them.
     #[must_use]
-    pub fn to_ask(namespace: &Namespace, topology: &Topology, declared_by: DeclaredBy) -> Self {
+    pub fn to_ask(
+        namespace: &Namespace,
+        topology: &Topology,
+        declared_by: DeclaredBy,
+        emits: &[&str],
+    ) -> Self {
         let mut names = Names::to_declare(topology, declared_by);
-        names.publish(namespace);
+        names.publish(namespace, emits);
         names.write.insert(DEFAULT_EXCHANGE.to_owned());
         let cancel = topology.exchanges.iter().map(|e| e.name.clone());
         names.write.extend(cancel);
@@ -72,17 +95,18 @@ impl Rights {
         names.patterns(namespace)
     }
 
-    /// For working the queues of one role, or of all of `topology` if none is named; also for publishing what it emits and the copies of
-    /// its dead letters.
+    /// For working the queues of one role, or of all of `topology` if none is named; also for publishing the families that it emits and the
+    /// copies of its dead letters.
     #[must_use]
     pub fn to_consume(
         namespace: &Namespace,
         topology: &Topology,
         role: Option<&str>,
         declared_by: DeclaredBy,
+        emits: &[&str],
     ) -> Self {
         let mut names = Names::to_declare(topology, declared_by);
-        names.publish(namespace);
+        names.publish(namespace, emits);
         names.write.insert(DEFAULT_EXCHANGE.to_owned());
         let of_queue = |queue: &&Queue| {
             role.is_none_or(|role| {
@@ -125,6 +149,10 @@ impl Rights {
 /// The names for each right.
 #[derive(Default)]
 struct Names {
+    /// The families of events to publish.
+    emits: BTreeSet<String>,
+    /// The families of events to bind.
+    binds: BTreeSet<String>,
     configure: BTreeSet<String>,
     write: BTreeSet<String>,
     read: BTreeSet<String>,
@@ -145,6 +173,8 @@ impl Names {
             }
         }
         for binding in &topology.bindings {
+            let family = binding.routing_key.strip_suffix(".#");
+            names.binds.extend(family.map(str::to_owned));
             names.read.insert(binding.exchange.clone());
             names.write.insert(binding.queue.to_string());
         }
@@ -157,7 +187,12 @@ impl Names {
         self.configure.extend(exchanges.chain(queues));
     }
 
-    fn publish(&mut self, namespace: &Namespace) {
+    fn publish(&mut self, namespace: &Namespace, emits: &[&str]) {
+        if emits.is_empty() {
+            return;
+        }
+        self.emits
+            .extend(emits.iter().map(|family| (*family).to_owned()));
         self.write.insert(namespace.events_exchange());
     }
 
@@ -204,7 +239,18 @@ impl Names {
             configure: pattern(namespace, &self.configure),
             write: pattern(namespace, &self.write),
             read: pattern(namespace, &self.read),
+            topics: self.topics(namespace),
         }
+    }
+
+    fn topics(&self, namespace: &Namespace) -> Option<TopicRights> {
+        let exchange = namespace.events_exchange();
+        let is_used = self.write.contains(&exchange) || self.read.contains(&exchange);
+        is_used.then(|| TopicRights {
+            write: keys(&self.emits, ""),
+            read: keys(&self.binds, "#$"),
+            exchange,
+        })
     }
 }
 
@@ -248,6 +294,15 @@ fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
     }
 }
 
+/// The pattern of the keys of these families: `^(order|stock)\.`.
+fn keys(families: &BTreeSet<String>, rest: &str) -> String {
+    if families.is_empty() {
+        return "^$".to_owned();
+    }
+    let families = families.iter().map(|family| escaped(family)).collect();
+    format!("^{}\\.{rest}", either(families))
+}
+
 fn either(mut alternatives: Vec<String>) -> String {
     match alternatives.len() {
         1 => alternatives.remove(0),
@@ -286,11 +341,14 @@ mod tests {
         let namespace: Namespace = "shop.eu".parse().unwrap();
         let topology = topology(&namespace);
         let others = DeclaredBy::Others;
-        let producer = Rights::to_produce(&namespace, &topology, others);
+        let producer = Rights::to_produce(&namespace, &topology, others, &["stock", "order"]);
         assert_eq!(producer.configure, "^$");
         assert_eq!(producer.write, r"^shop\.eu\.events$");
         assert_eq!(producer.read, "^$");
-        let role = Rights::to_consume(&namespace, &topology, Some("orders"), others);
+        let topics = producer.topics.unwrap();
+        assert_eq!(topics.exchange, "shop.eu.events");
+        assert_eq!((&*topics.write, &*topics.read), (r"^(order|stock)\.", "^$"));
+        let role = Rights::to_consume(&namespace, &topology, Some("orders"), others, &["payment"]);
         // But for the marks of its queues and the record of their owner, which only it can make.
         assert_eq!(
             role.configure,
@@ -302,16 +360,23 @@ mod tests {
         );
         let read = r"^shop\.eu\.orders\.(0|0\.mark|net|net\.mark|owner)$";
         assert_eq!(role.read, read);
-        let all = Rights::to_consume(&namespace, &topology, None, others);
+        assert_eq!(role.topics.unwrap().write, r"^payment\.");
+        let all = Rights::to_consume(&namespace, &topology, None, others, &[]);
         let read = r"^shop\.eu\.(orders|stock)\.(0|0\.mark|net|net\.mark|owner)$";
         assert_eq!(all.read, read);
+        // Nothing to publish but copies.
+        assert_eq!(
+            all.write,
+            r"^(amq\.default|shop\.eu\.(orders|stock)\.(0|net))$"
+        );
+        assert_eq!(all.topics, None);
     }
 
     #[test]
     fn who_declares_needs_to_bind_and_to_dead_letter_too() {
         let namespace: Namespace = "shop".parse().unwrap();
         let topology = topology(&namespace);
-        let producer = Rights::to_produce(&namespace, &topology, DeclaredBy::Programs);
+        let producer = Rights::to_produce(&namespace, &topology, DeclaredBy::Programs, &["order"]);
         assert_eq!(
             producer.configure,
             r"^shop\.(events|(orders|stock)\.(0|dead|net))$"
@@ -321,7 +386,18 @@ mod tests {
             r"^(amq\.default|shop\.(events|(orders|stock)\.0))$"
         );
         assert_eq!(producer.read, r"^shop\.(events|(orders|stock)\.0)$");
-        let role = Rights::to_consume(&namespace, &topology, Some("stock"), DeclaredBy::Programs);
+        let topics = producer.topics.unwrap();
+        assert_eq!(
+            (&*topics.write, &*topics.read),
+            (r"^order\.", r"^(order|stock)\.#$")
+        );
+        let role = Rights::to_consume(
+            &namespace,
+            &topology,
+            Some("stock"),
+            DeclaredBy::Programs,
+            &["stock"],
+        );
         assert_eq!(
             role.configure,
             r"^shop\.(events|stock\.(0|0\.mark|dead|net|net\.mark|owner)|orders\.(0|dead|net))$"
@@ -361,8 +437,13 @@ mod tests {
     fn who_answers_hears_of_what_is_cancelled_by_a_queue_of_its_own() {
         let namespace: Namespace = "shop".parse().unwrap();
         let topology = with_requests(&namespace);
-        let rights =
-            Rights::to_consume(&namespace, &topology, Some("payments"), DeclaredBy::Others);
+        let rights = Rights::to_consume(
+            &namespace,
+            &topology,
+            Some("payments"),
+            DeclaredBy::Others,
+            &["payment"],
+        );
         assert_eq!(
             rights.configure,
             r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0\.mark|net\.mark|owner))$"
@@ -381,7 +462,7 @@ mod tests {
     fn who_asks_may_publish_requests_and_see_whether_anybody_answers() {
         let namespace: Namespace = "shop".parse().unwrap();
         let topology = with_requests(&namespace);
-        let rights = Rights::to_ask(&namespace, &topology, DeclaredBy::Others);
+        let rights = Rights::to_ask(&namespace, &topology, DeclaredBy::Others, &["order"]);
         assert_eq!(rights.configure, "^$");
         assert_eq!(
             rights.write,

@@ -2,11 +2,15 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
+use doorstep_event::BrokerUser;
 use doorstep_tls::TlsSettings;
+
+use lapin::types::ShortString;
 
 use crate::{
     address::{Address, AddressError},
     backoff::Backoff,
+    message::short,
 };
 
 /// How to reach the broker, and the bounds of everything that waits for it.
@@ -16,6 +20,10 @@ pub struct BrokerSettings {
     pub addresses: Vec<Address>,
     /// Which brokers to trust by amqps, and the certificate to show them.
     pub tls: TlsSettings,
+    /// The user id that published messages carry.
+    pub user_id: UserId,
+    /// The users of the broker whose requests a role answers; `None` for all, and for requests without a user id.
+    pub rpc_callers: Option<Vec<BrokerUser>>,
     /// What every name on the broker starts with.
     pub namespace: Namespace,
     /// The most that one address may take until the connection is open, and that one declaration may take.
@@ -64,6 +72,8 @@ impl BrokerSettings {
         Ok(Self {
             addresses,
             tls: TlsSettings::default(),
+            user_id: UserId::default(),
+            rpc_callers: None,
             namespace: namespace.parse()?,
             connect_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(10),
@@ -120,6 +130,17 @@ impl BrokerSettings {
         }
     }
 
+    /// The user id of messages that are published by a connection to this address.
+    pub(crate) fn user_id_at(&self, address: &Address) -> Option<ShortString> {
+        match &self.user_id {
+            // By a certificate, only the broker knows the user.
+            UserId::OfAddress if address.is_external() => None,
+            UserId::OfAddress => Some(short(address.user())),
+            UserId::Named(user) => Some(short(user.as_str())),
+            UserId::Absent => None,
+        }
+    }
+
     /// The same settings in another virtual host.
     #[must_use]
     pub fn with_vhost(mut self, vhost: &str) -> Self {
@@ -129,6 +150,35 @@ impl BrokerSettings {
         self
     }
 }
+
+/// The user id that published messages carry. RabbitMQ refuses any other than the name of the connection's user, so roles can rely on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum UserId {
+    /// The user of the address in use.
+    #[default]
+    OfAddress,
+    /// This one, where the broker knows the user by another name than the address does.
+    Named(BrokerUser),
+    /// None. Roles refuse events of a source whose earlier events carried one.
+    Absent,
+}
+
+impl FromStr for UserId {
+    type Err = SettingsError;
+
+    /// Reads `-` as none.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "-" => Ok(Self::Absent),
+            "" => Err(SettingsError::UserId),
+            name if name.len() > MAX_USER_ID_BYTES => Err(SettingsError::UserId),
+            name => Ok(Self::Named(BrokerUser::new(name))),
+        }
+    }
+}
+
+/// AMQP's short strings hold no more.
+const MAX_USER_ID_BYTES: usize = 255;
 
 /// What every exchange and queue of one Doorstep starts with, so that several can share a virtual host.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -190,6 +240,9 @@ pub enum SettingsError {
         /// What is wrong with it.
         error: AddressError,
     },
+    /// The user id does not fit a message.
+    #[error("a user id has 1 to 255 bytes; - stands for none")]
+    UserId,
     /// The namespace holds what a queue's name should not.
     #[error(
         "namespace {0:?} is not made of a-z, 0-9, dot, dash and underscore, starting with a letter or digit, at most 100 of them"

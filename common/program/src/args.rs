@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use doorstep_messaging::{BrokerSettings, ClientFiles, Namespace, TlsSettings, trace};
+use doorstep_messaging::{BrokerSettings, ClientFiles, Namespace, TlsSettings, UserId, trace};
 use doorstep_telemetry::{
     HttpUrl,
     log::{self, LogFormat, LogSettings},
@@ -54,6 +54,16 @@ pub struct BrokerArgs {
     #[command(flatten)]
     pub tls: TlsArgs,
 
+    /// The user id of what is published, where the broker knows the user by another name than the URL does; - for none [default: the
+    /// URL's user]. Roles accept events of a source only from the user that first used it.
+    #[arg(
+        long,
+        env = "DOORSTEP_USER_ID",
+        value_name = "NAME",
+        allow_hyphen_values = true
+    )]
+    pub user_id: Option<String>,
+
     /// What is Doorstep's there.
     #[command(flatten)]
     pub namespace: NamespaceArg,
@@ -93,8 +103,13 @@ impl BrokerArgs {
             );
             wrong.note("--amqp-url (DOORSTEP_AMQP_URL)", missing);
         }
+        let user_id = match &self.user_id {
+            None => Some(UserId::default()),
+            Some(text) => wrong.note("--user-id (DOORSTEP_USER_ID)", text.parse()),
+        };
         Some(BrokerSettings {
             namespace: namespace?,
+            user_id: user_id?,
             tls,
             ..settings
         })

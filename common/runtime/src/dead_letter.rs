@@ -32,6 +32,8 @@ pub(crate) mod reason {
     pub(crate) const PANIC: &str = "handler panicked";
     pub(crate) const AWAITED: &str = "awaited in vain";
     pub(crate) const CONFLICT: &str = "numbering conflict";
+    pub(crate) const FOREIGN_SOURCE: &str = "foreign source";
+    pub(crate) const BYPASS: &str = "not from the exchange";
     pub(crate) const POISON: &str = "poison";
     pub(crate) const TOO_OLD: &str = "too old to tell";
 }
@@ -91,7 +93,17 @@ pub(crate) fn of_event(
     now: Timestamp,
 ) -> NewDead {
     // A conflicting event may share all else with one that was refused for itself.
-    let name = name(event, cause.reason == reason::CONFLICT);
+    let name = match cause.reason {
+        reason::CONFLICT => name(event, true),
+        // Anybody can send these, so each that differs is one.
+        reason::FOREIGN_SOURCE | reason::BYPASS => digest([
+            name(event, true).as_bytes(),
+            cause.detail.as_bytes(),
+            event.kind.as_str().as_bytes(),
+            event.data.as_ref(),
+        ]),
+        _ => name(event, false),
+    };
     NewDead {
         row: DeadRow {
             id: DeadId(format!("{name}-{attempts}")),

@@ -31,6 +31,8 @@ pub struct Limits {
     pub seen_retention: Duration,
     /// How long replies to commands are kept: an older command is refused, since it may have been obeyed before.
     pub reply_retention: Duration,
+    /// How long events of a source's former owner are accepted after another has taken over: they may still be in a queue.
+    pub former_owner_grace: Duration,
     /// How many rows of streams, and how many of entities, are remembered between batches.
     pub remembered_rows: usize,
     /// How often a batch is worked again after conflicts before the store counts as unavailable.
@@ -85,6 +87,7 @@ impl Default for Limits {
             retry_longest: Duration::from_secs(60),
             seen_retention: Duration::from_hours(7 * 24),
             reply_retention: Duration::from_hours(24),
+            former_owner_grace: Duration::from_hours(24),
             remembered_rows: 20_000,
             conflicts: 1_000,
             held: Self::held_of(1_000_000),

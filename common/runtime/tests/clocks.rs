@@ -43,6 +43,7 @@ impl World {
         let incoming = Incoming::Event {
             event,
             defect: None,
+            sender: doorstep_event::Sender::Anonymous,
         };
         let mut batch = self.engine.read_batch(vec![incoming]);
         self.engine.work(&mut batch, at, 0.5).await.unwrap();

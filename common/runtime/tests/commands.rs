@@ -5,7 +5,7 @@ mod ledger;
 
 use std::time::Duration;
 
-use doorstep_event::{Refused, Repeats, Request, Timestamp};
+use doorstep_event::{Refused, Repeats, Request, Sender, Timestamp};
 use doorstep_runtime::{Decided, Engine, Incoming, Limits, Past, Worked};
 use doorstep_store::{
     Ask as Load, Changes, DeadFilter, EntityKey, MemoryStore, Store, TrialChange, Usage,
@@ -64,6 +64,7 @@ impl World {
         let batch = events.into_iter().map(|event| Incoming::Event {
             event,
             defect: None,
+            sender: Sender::Anonymous,
         });
         let mut batch = self.engine.read_batch(batch.collect());
         self.engine.work(&mut batch, now(), 0.5).await.unwrap()
@@ -310,6 +311,7 @@ async fn commands_and_events_are_one_commit_and_see_each_other() {
     let incoming = Incoming::Event {
         event: opens,
         defect: None,
+        sender: Sender::Anonymous,
     };
     let mut batch = world.engine.read_batch(vec![incoming]);
     let command = order("1", now(), "account/a", Bid::AfterOpen);

@@ -5,7 +5,7 @@ mod ledger;
 
 use std::time::Duration;
 
-use doorstep_event::{Sequence, Timestamp};
+use doorstep_event::{Sender, Sequence, Timestamp};
 use doorstep_runtime::{Engine, Incoming, Limits, operate};
 use doorstep_store::{DeadFilter, MemoryStore, Store};
 use ledger::{Ledger, Move, event, stream};
@@ -34,6 +34,7 @@ impl World {
             .map(|event| Incoming::Event {
                 event,
                 defect: None,
+                sender: Sender::Anonymous,
             })
             .collect();
         let mut batch = self.engine.read_batch(batch);
@@ -317,10 +318,12 @@ async fn a_dead_letter_whose_message_comes_again_after_its_id_was_forgotten_stop
         Incoming::Event {
             event: timeless,
             defect: None,
+            sender: Sender::Anonymous,
         },
         Incoming::Event {
             event: event("shop", "account/b", 1, &Move::Add(1)),
             defect: None,
+            sender: Sender::Anonymous,
         },
     ]);
     world.engine.work(&mut batch, now(), 0.5).await.unwrap();
@@ -377,6 +380,7 @@ async fn an_event_held_for_long_behind_a_gap_may_still_wait_for_another_stream()
     let mut batch = world.engine.read_batch(vec![Incoming::Event {
         event: event("pay", "account/a", 1, &Move::Add(1)),
         defect: None,
+        sender: Sender::Anonymous,
     }]);
     world.engine.work(&mut batch, at, 0.5).await.unwrap();
     for _ in 0..100 {
@@ -455,6 +459,7 @@ async fn a_spoiled_event_is_refused_when_it_is_next_and_not_before() {
     let mut batch = world.engine.read_batch(vec![Incoming::Event {
         event: spoiled,
         defect: Some("specversion".into()),
+        sender: Sender::Anonymous,
     }]);
     world.engine.work(&mut batch, now(), 0.5).await.unwrap();
     assert!(world.dead().await.is_empty());
@@ -547,10 +552,12 @@ async fn two_engines_on_one_store_apply_each_event_once() {
             Incoming::Event {
                 event: event("shop", "account/a", 2 * n - 1, &Move::Add(1)),
                 defect: None,
+                sender: Sender::Anonymous,
             },
             Incoming::Event {
                 event: event("shop", "account/a", 2 * n, &Move::Add(1)),
                 defect: None,
+                sender: Sender::Anonymous,
             },
         ]);
         let worked = two.work(&mut batch, now(), 0.5).await.unwrap();

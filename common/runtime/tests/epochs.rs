@@ -37,6 +37,7 @@ impl World {
         let incoming = |event| Incoming::Event {
             event,
             defect: None,
+            sender: doorstep_event::Sender::Anonymous,
         };
         let batch = events.into_iter().map(incoming).collect();
         let mut batch = self.engine.read_batch(batch);

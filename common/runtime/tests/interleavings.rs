@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use doorstep_event::{Event, Timestamp};
+use doorstep_event::{Event, Sender, Timestamp};
 use doorstep_runtime::{Engine, Incoming, Limits};
 use doorstep_store::{MemoryStore, SqliteStore, Store, sqlite::Options};
 use ledger::{Account, Ledger, Move, event};
@@ -146,6 +146,7 @@ fn incoming(events: &[Event]) -> Vec<Incoming> {
     let delivery = |event: &Event| Incoming::Event {
         event: event.clone(),
         defect: None,
+        sender: Sender::Anonymous,
     };
     events.iter().map(delivery).collect()
 }

@@ -6,7 +6,7 @@ mod ledger;
 
 use std::time::Duration;
 
-use doorstep_event::{Event, Timestamp};
+use doorstep_event::{Event, Sender, Timestamp};
 use doorstep_runtime::{
     Engine, Incoming, Limits, Rehearsal, Worked,
     operate::{self, By, Edit, OperateError, Operator},
@@ -36,6 +36,7 @@ impl Desk {
         let incoming = events.iter().map(|event| Incoming::Event {
             event: event.clone(),
             defect: None,
+            sender: Sender::Anonymous,
         });
         let mut batch = self.engine.read_batch(incoming.collect());
         self.engine.work(&mut batch, self.now, 0.5).await.unwrap()

@@ -40,11 +40,13 @@ pub enum AuditAction {
     MintSource,
     /// Accepted that the store, or a source that it consumes, was restored.
     AcceptRestored,
+    /// Gave a source to another user of the broker.
+    Transfer,
 }
 
 impl AuditAction {
     /// All of them, each at the place that its number in a table is counted from.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Replay,
         Self::Skip,
         Self::SkipGap,
@@ -55,6 +57,7 @@ impl AuditAction {
         Self::TakeOver,
         Self::MintSource,
         Self::AcceptRestored,
+        Self::Transfer,
     ];
 }
 

@@ -8,6 +8,7 @@ use doorstep_event::{
 use crate::{
     audit::{AUDIT_MOST, NewAudit},
     epochs::{LearnedEpoch, RestoredChange, RestoredSourceChange, StreamEpoch},
+    owners::OwnerChange,
     rows::{
         DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, HeldRow, OutboxId, OutboxKind,
         PrunedTo, RequestHash, RowRef, Tally, Usage, UsageOf,
@@ -23,6 +24,8 @@ pub struct Changes {
     pub streams: Vec<StreamChange>,
     /// Every entity that the batch has read.
     pub entities: Vec<EntityChange>,
+    /// Every source whose owner the batch has read.
+    pub owners: Vec<OwnerChange>,
     /// Events to hold.
     pub hold: Vec<NewHeld>,
     /// Held events that are done with. One that is no longer there is a conflict.
@@ -82,6 +85,7 @@ impl Changes {
             now,
             streams: Vec::new(),
             entities: Vec::new(),
+            owners: Vec::new(),
             hold: Vec::new(),
             release: Vec::new(),
             put_off: Vec::new(),
@@ -114,6 +118,7 @@ impl Changes {
         let entity = |c: &EntityChange| c.after.is_some() || c.expect.row.is_none();
         self.streams.iter().any(stream)
             || self.entities.iter().any(entity)
+            || self.owners.iter().any(|c| c.after.is_some())
             || !self.hold.is_empty()
             || !self.release.is_empty()
             || !self.put_off.is_empty()

@@ -2,7 +2,7 @@
 //!
 //! A store belongs to one role. It holds the role's **entities** (keyed state), its **streams** (a cursor each), what is **held**
 //! because it cannot be applied yet, the **dead** letters, the ids **seen** of events without a sequence, the **outgoing** sequences
-//! that the role has given, **trials** of events that a process may have died of, **replies** to commands, events that the role has
+//! that the role has given, the **owner** of each source, **trials** of events that a process may have died of, **replies** to commands, events that the role has
 //! **scheduled** to itself, and the **outbox**: what a commit still owes the world.
 //!
 //! Everything that one batch does is one [`Changes`], and a store writes it whole or not at all. Every stream and every entity is
@@ -17,6 +17,7 @@ mod epochs;
 pub mod memory;
 mod mint;
 mod originals;
+mod owners;
 mod rows;
 mod size;
 pub mod sqlite;
@@ -33,6 +34,7 @@ pub use epochs::{
     StreamEpoch, begin_epoch, stream_epoch,
 };
 pub use memory::MemoryStore;
+pub use owners::{FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow};
 pub use rows::{
     Ask, DeadFilter, DeadGroup, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId,
     HeldReason, HeldRow, KeptLog, Loaded, OutboxId, OutboxKind, OutboxRow, PrunedTo, ReplyRow,
@@ -204,6 +206,13 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn trim_log(&self) -> impl Future<Output = Result<Option<KeptLog>, StoreError>> + Send {
         async { Ok(None) }
     }
+
+    /// A page of the sources of which the store knows something, in byte order, after the given one, at most `limit`.
+    fn sources(
+        &self,
+        after: Option<Source>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<SourceRow>, StoreError>> + Send;
 
     /// All streams of which the store knows something, in pages by key, for tests and for looking things up.
     fn streams(

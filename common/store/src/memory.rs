@@ -16,8 +16,8 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use self::data::Data;
 use crate::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, OwnEpochs, Store, StoreError, StreamRow,
-    Summary, Usage, mint,
+    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, OwnEpochs, SourceRow, Store, StoreError,
+    StreamRow, Summary, Usage, mint,
 };
 
 /// A store in memory. Clones share it; it is gone with the last of them.
@@ -171,6 +171,14 @@ impl Store for MemoryStore {
 
     async fn epochs(&self) -> Result<OwnEpochs, StoreError> {
         Ok(self.data().epochs())
+    }
+
+    async fn sources(
+        &self,
+        after: Option<Source>,
+        limit: usize,
+    ) -> Result<Vec<SourceRow>, StoreError> {
+        Ok(self.data().sources(after, limit))
     }
 
     async fn streams(

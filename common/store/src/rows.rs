@@ -12,7 +12,7 @@ use doorstep_event::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Restored, RestoredSource, SourceEpochs, StreamEpoch};
+use crate::{OwnerRow, Restored, RestoredSource, SourceEpochs, StreamEpoch};
 
 /// A store's own handle on a row, so that writing it again needs no look-up. Means nothing to anyone else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +112,8 @@ pub struct Ask {
     pub epochs: Vec<Source>,
     /// Commands by caller and id, to tell what was replied to them.
     pub replies: Vec<(Source, RequestId)>,
+    /// Sources, to tell their owners.
+    pub owners: Vec<Source>,
 }
 
 /// What a batch has read. Vectors have the order of their [`Ask`].
@@ -135,6 +137,8 @@ pub struct Loaded {
     pub epochs: Vec<SourceEpochs>,
     /// What was replied to each command, `None` if nothing was, or not any more.
     pub replies: Vec<Option<ReplyRow>>,
+    /// The record of each source's owner.
+    pub owners: Vec<OwnerRow>,
     /// The times up to which seen ids and replies were pruned; only read where some are asked for.
     pub pruned_to: PrunedTo,
 }

@@ -21,6 +21,7 @@ mod identity;
 mod load;
 mod options;
 mod outbox;
+mod owners;
 mod prune;
 mod scan;
 mod sources;
@@ -43,8 +44,8 @@ use self::{
 };
 use crate::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, Store, StoreError,
-    StreamRow, Summary, Usage,
+    EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, SourceRow, Store,
+    StoreError, StreamRow, Summary, Usage,
 };
 
 /// A store in an SQLite file. Clones share its connections, which close with the last of them.
@@ -429,6 +430,16 @@ impl Store for SqliteStore {
 
     async fn epochs(&self) -> Result<OwnEpochs, StoreError> {
         self.reader.run(epochs::own_epochs).await
+    }
+
+    async fn sources(
+        &self,
+        after: Option<Source>,
+        limit: usize,
+    ) -> Result<Vec<SourceRow>, StoreError> {
+        self.reader
+            .run(move |db| owners::sources(db, after.as_ref(), limit))
+            .await
     }
 
     async fn streams(

@@ -22,7 +22,8 @@ pub(crate) enum TopologyCommand {
     /// Show the least rights of a user for each thing that Doorstep does; no broker is needed for it.
     ///
     /// RabbitMQ grants rights by patterns of names: to configure (declare and delete), to write (publish, bind to) and to read (consume,
-    /// bind from).
+    /// bind from). Topic permissions say by patterns of routing keys which events may be published to the exchange of events and bound to
+    /// it: each program may publish only the families that it emits.
     #[command(after_help = PERMISSIONS_HELP)]
     Permissions(TopologyPermissionsArgs),
 }
@@ -32,6 +33,7 @@ Examples:
   consumers topology show
   consumers topology show --json | jq '.queues[].name'
   consumers topology show --definitions --vhost shop > doorstep.json
+  consumers topology show --definitions --users > doorstep.json
   rabbitmqctl import_definitions doorstep.json";
 
 const VERIFY_HELP: &str = "\
@@ -54,6 +56,14 @@ pub(crate) struct TopologyShowArgs {
     /// A definitions file of RabbitMQ instead, for `rabbitmqctl import_definitions` or the management UI.
     #[arg(long, conflicts_with = "json")]
     pub(crate) definitions: bool,
+
+    /// Also the rights of the users that `topology permissions --declared` shows. The users must exist when they are imported.
+    #[arg(long, requires = "definitions")]
+    pub(crate) users: bool,
+
+    /// What the names of the users start with [default: the namespace].
+    #[arg(long, value_name = "PREFIX", requires = "users")]
+    pub(crate) user: Option<String>,
 
     /// The virtual host that the definitions are for; it must exist when they are imported.
     #[arg(

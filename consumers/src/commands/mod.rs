@@ -5,6 +5,7 @@ pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod run;
 pub(crate) mod show;
+pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod topology;

@@ -26,7 +26,7 @@ pub(crate) fn problem(refused: Refused) -> Problem {
         Refused::NOT_YET | "overloaded" => {
             return Problem::unavailable(code, detail, COME_AGAIN);
         }
-        Refused::FAILED | Refused::CLOCK_SKEW => {
+        Refused::FAILED | Refused::CLOCK_SKEW | Refused::FORBIDDEN => {
             tracing::error!(detail, "a role failed on a request");
             return Problem::internal();
         }

@@ -88,6 +88,33 @@ impl User {
     }
 }
 
+impl User {
+    /// Lets it publish to a topic exchange only by keys of the pattern `write`, and bind by those of `read`.
+    ///
+    /// # Errors
+    /// As [`Management::get`].
+    pub fn may_on_topics(
+        &self,
+        vhost: &Vhost,
+        exchange: &str,
+        write: &str,
+        read: &str,
+    ) -> Result<()> {
+        let path = format!(
+            "/api/topic-permissions/{}/{}",
+            percent_encoded(vhost.name()),
+            percent_encoded(&self.name)
+        );
+        let pattern = |text: &str| text.replace('\\', "\\\\");
+        let json = format!(
+            r#"{{"exchange":"{exchange}","write":"{}","read":"{}"}}"#,
+            pattern(write),
+            pattern(read)
+        );
+        self.management.put(&path, &json).map(drop)
+    }
+}
+
 impl Drop for User {
     fn drop(&mut self) {
         // The broker may be gone by now, and its users with it.

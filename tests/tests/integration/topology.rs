@@ -15,16 +15,16 @@ use crate::{
 };
 
 /// A virtual host with nothing in it, and where programs that work in it run.
-struct Place {
-    scratch: Scratch,
-    vhost: Vhost,
+pub(crate) struct Place {
+    pub(crate) scratch: Scratch,
+    pub(crate) vhost: Vhost,
 }
 
 /// The rights of the users that `topology permissions` names.
-struct Permitted(Value);
+pub(crate) struct Permitted(Value);
 
 impl Place {
-    fn new(hint: &str) -> Self {
+    pub(crate) fn new(hint: &str) -> Self {
         Self {
             scratch: Scratch::new(hint),
             vhost: block_in_place(|| shared().unwrap().new_vhost(hint)).unwrap(),
@@ -32,7 +32,7 @@ impl Place {
     }
 
     /// Runs a command of the consumers, as this user or as the administrator, to its end.
-    async fn ran(&self, user: Option<&User>, words: &[&str]) -> Ended {
+    pub(crate) async fn ran(&self, user: Option<&User>, words: &[&str]) -> Ended {
         self.consumers(user, words)
             .run(&self.scratch, Duration::from_secs(120))
             .await
@@ -46,7 +46,7 @@ impl Place {
     }
 
     /// What a command writes that ends well.
-    async fn told(&self, user: Option<&User>, words: &[&str]) -> String {
+    pub(crate) async fn told(&self, user: Option<&User>, words: &[&str]) -> String {
         let ended = self.ran(user, words).await;
         assert_eq!(
             ended.code,
@@ -59,7 +59,7 @@ impl Place {
     }
 
     /// Imports the definitions into this virtual host.
-    async fn import(&self) {
+    pub(crate) async fn import(&self) {
         let words = [
             "topology",
             "show",
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// The rights that users need who declare everything themselves, or with `--declared` those who do not.
-    async fn permitted(&self, options: &[&str]) -> Permitted {
+    pub(crate) async fn permitted(&self, options: &[&str]) -> Permitted {
         let words = [
             &["topology", "permissions", "--json", "--user", "u"],
             options,
@@ -86,7 +86,7 @@ impl Place {
     }
 
     /// A user with the rights of that name, changed by `change`.
-    fn user(
+    pub(crate) fn user(
         &self,
         permitted: &Permitted,
         name: &str,
@@ -101,7 +101,17 @@ impl Place {
             write: &write,
             read: &read,
         };
-        block_in_place(|| self.vhost.new_user(name, rights)).unwrap()
+        let topics = |right: &str| user["topics"][right].as_str();
+        block_in_place(|| {
+            let user = self.vhost.new_user(name, rights).unwrap();
+            if let (Some(exchange), Some(write), Some(read)) =
+                (topics("exchange"), topics("write"), topics("read"))
+            {
+                user.may_on_topics(&self.vhost, exchange, write, read)
+                    .unwrap();
+            }
+            user
+        })
     }
 
     /// Publishes the start of an order, the same again under the next number, which is refused, and a movement of stock.
@@ -154,7 +164,7 @@ impl Place {
 }
 
 /// As it is.
-fn same(_: &'static str, pattern: String) -> String {
+pub(crate) fn same(_: &'static str, pattern: String) -> String {
     pattern
 }
 

@@ -847,10 +847,11 @@ async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
         &topology,
         Some(ECHO.role),
         others,
+        &[],
     ))
     .await?;
     let responder = responder(&settings, AnswerSettings::default()).await?;
-    let (_asks, settings) = user(Rights::to_ask(namespace, &topology, others)).await?;
+    let (_asks, settings) = user(Rights::to_ask(namespace, &topology, others, &[])).await?;
     let requester = requester(&settings).await?;
     let call = ask(&requester, request("1", LONG));
     answer(take(&responder).await?);

@@ -116,9 +116,25 @@ pub(crate) fn unknown_kind(address: &Address, text: &str) -> Option<ConnectError
     ))
 }
 
+/// What it means that the broker refuses a message for its user id, if that is what this text says.
+pub(crate) fn wrong_user_id(address: &Address, text: &str) -> Option<ConnectError> {
+    if !text.contains("user_id property set to") {
+        return None;
+    }
+    Some(ConnectError::new(
+        ConnectErrorKind::Refused(Refusal::UserId),
+        format!(
+            "{address} knows the connection's user by another name than the user id of its messages ({text}): set --user-id              (DOORSTEP_USER_ID) to the broker's name of the user, or to - so that messages carry none"
+        ),
+    ))
+}
+
 /// A connection that was there and is of no more use, for this reason in the client's words. Where the broker has ended it for want of a
 /// right, that is the reason, with its remedy: it will be so again after the next attempt.
 pub(crate) fn broke(address: &Address, reason: &str) -> ConnectError {
+    if let Some(error) = wrong_user_id(address, reason) {
+        return error;
+    }
     if !reason.contains("ACCESS_REFUSED") {
         return ConnectError::new(
             ConnectErrorKind::Unreachable,

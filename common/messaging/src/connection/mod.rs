@@ -21,7 +21,7 @@ use tokio::{sync::watch, task::AbortHandle, time::timeout};
 use crate::{address::Address, error::ConnectError, settings::BrokerSettings};
 
 pub(crate) use dialer::Dialer;
-pub(crate) use failure::{broke, unknown_kind, words};
+pub(crate) use failure::{broke, unknown_kind, words, wrong_user_id};
 use failure::{failure, silence};
 pub(crate) use guard::Undecodable;
 pub(crate) use health::Health;

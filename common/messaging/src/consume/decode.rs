@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use doorstep_event::{
-    EventType,
+    EventType, Sender,
     headers::{CONTENT_TYPE, HEADER_TRACEPARENT, Raw, Read, Reader, Value as Attribute},
     json,
     media::{self, Mode},
@@ -25,9 +25,9 @@ use super::{
 use crate::connection::Undecodable;
 
 /// Decodes one message. Its body is moved, never copied, unless it is in structured mode.
-pub(super) fn decode(reader: &mut Reader, received: Received) -> Delivery {
+pub(super) fn decode(reader: &mut Reader, received: Received, sender: Sender) -> Delivery {
     if let Some(undecodable) = Undecodable::of(&received.properties) {
-        return spoiled(undecodable, received);
+        return spoiled(undecodable, received, sender);
     }
     let properties = &received.properties;
     let body = Bytes::from(received.data);
@@ -76,6 +76,7 @@ pub(super) fn decode(reader: &mut Reader, received: Received) -> Delivery {
         tag: received.delivery_tag,
         redelivered: received.redelivered,
         delivery_count,
+        sender,
         read,
         headers_json,
         id,
@@ -83,12 +84,13 @@ pub(super) fn decode(reader: &mut Reader, received: Received) -> Delivery {
 }
 
 /// A message that the client could not have read: it has no place in a stream, whatever its headers say.
-fn spoiled(undecodable: Undecodable, received: Received) -> Delivery {
+fn spoiled(undecodable: Undecodable, received: Received, sender: Sender) -> Delivery {
     let (exchange, routing_key) = (received.exchange.as_str(), received.routing_key.as_str());
     Delivery {
         tag: received.delivery_tag,
         redelivered: received.redelivered,
         delivery_count: None,
+        sender,
         headers_json: Some(undecodable.to_json(exchange, routing_key)),
         id: identity::of_parts(&undecodable.identity(), &received.data),
         read: Read::Unreadable {

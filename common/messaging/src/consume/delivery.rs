@@ -1,7 +1,7 @@
 //! What is consumed, and what becomes of it.
 
 use bytes::Bytes;
-use doorstep_event::{EventId, headers::Read};
+use doorstep_event::{EventId, Sender, headers::Read};
 
 use crate::names::QueueName;
 
@@ -43,6 +43,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How often it has come back to its queue, where the broker tells.
     pub delivery_count: Option<u64>,
+    /// The sender, as far as the broker vouches for it.
+    pub sender: Sender,
     /// The event that it carries, or what is wrong with it.
     pub read: Read,
     /// For those without a readable place in a stream: the headers and properties that could be read, as JSON.

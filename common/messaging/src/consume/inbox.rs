@@ -195,7 +195,7 @@ impl Inside {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use doorstep_event::headers::Read;
+    use doorstep_event::{Sender, headers::Read};
     use futures_util::FutureExt;
 
     use super::*;
@@ -205,6 +205,7 @@ mod tests {
             tag,
             redelivered: false,
             delivery_count: None,
+            sender: Sender::default(),
             read: Read::Unreadable {
                 defect: String::new(),
                 body: Bytes::from(vec![0; bytes]),

@@ -16,6 +16,7 @@ mod inbox;
 mod meter;
 mod pulse;
 mod pump;
+mod sender;
 mod task;
 mod value;
 

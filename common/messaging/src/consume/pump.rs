@@ -17,6 +17,7 @@ use super::{
     channels::{Channels, OpenChannel},
     decode::decode,
     inbox::Inbox,
+    sender::Senders,
 };
 use crate::names::QueueName;
 
@@ -32,6 +33,7 @@ pub(super) struct Pump {
     pub(super) channel: Generation,
     pub(super) open: Arc<OpenChannel>,
     pub(super) queue: QueueName,
+    pub(super) senders: Senders,
     pub(super) inbox: Arc<Inbox>,
     pub(super) emptied: Arc<Notify>,
     pub(super) channels: Arc<Channels>,
@@ -67,7 +69,10 @@ impl Pump {
             };
             while let Some(received) = next {
                 match received {
-                    Some(Ok(received)) => chunk.push(decode(&mut reader, received)),
+                    Some(Ok(received)) => {
+                        let sender = self.senders.read(&received);
+                        chunk.push(decode(&mut reader, received, sender));
+                    }
                     Some(Err(error)) => {
                         self.hand_on(&mut chunk);
                         let reason = crate::connection::words(&error);

@@ -22,6 +22,7 @@ use super::{
     inbox::Inbox,
     pulse::pulse,
     pump::{Pump, PumpEnd},
+    sender::Senders,
 };
 use crate::{
     connection::{Connection, Dialer, Health, broke},
@@ -190,6 +191,7 @@ impl Task {
                     consumer,
                     channel: generation,
                     open,
+                    senders: Senders::new(&self.dialer.settings().namespace, &queue.queue),
                     queue: queue.queue.clone(),
                     inbox: self.inbox.clone(),
                     emptied,

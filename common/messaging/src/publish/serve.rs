@@ -5,6 +5,7 @@ use std::time::Duration;
 use lapin::{
     Channel, PublisherConfirm,
     options::{BasicPublishOptions, BasicQosOptions},
+    types::ShortString,
 };
 use tokio::{
     sync::{
@@ -50,6 +51,7 @@ pub(super) struct Served<'a> {
     pub(super) stopped: &'a mut mpsc::Receiver<Duration>,
     pub(super) jobs: &'a mut Jobs,
     pub(super) events_exchange: &'a str,
+    pub(super) user_id: Option<&'a ShortString>,
 }
 
 /// A message under way.
@@ -105,7 +107,7 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
                 }
             }
             if let Some((place, message)) = served.jobs.next_message() {
-                let (parts, sent) = message.into_parts(served.events_exchange);
+                let (parts, sent) = message.into_parts(served.events_exchange, served.user_id);
                 let number = under_way.push(UnderWay {
                     place,
                     sent,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lapin::{Channel, options::ConfirmSelectOptions};
+use lapin::{Channel, options::ConfirmSelectOptions, types::ShortString};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
@@ -17,11 +17,12 @@ use crate::{
     connection::{Connection, Dialer, broke},
     counts::PublishCells,
     declare::declare,
-    error::{ConnectError, ConnectErrorKind},
+    error::{ConnectError, ConnectErrorKind, Refusal},
     link::LinkReport,
     names::QueueName,
+    rights::DEFAULT_EXCHANGE,
     topology::Topology,
-    verify::may_publish,
+    verify::{check_user_id, may_publish},
 };
 
 /// All that the task owns. When it ends, so does everything of it.
@@ -45,6 +46,8 @@ impl Drop for Task {
 struct Line {
     connection: Connection,
     channel: Channel,
+    /// Of the messages that it publishes.
+    user_id: Option<ShortString>,
     created: Vec<QueueName>,
 }
 
@@ -55,15 +58,23 @@ impl Task {
         let events_exchange = self.dialer.settings().namespace.events_exchange();
         let mut outage_began = Instant::now();
         let mut right = Right::Taken;
+        let mut is_checked = false;
         loop {
             let (settings, dialer, topology) =
                 (self.dialer.settings(), &self.dialer, &self.topology);
             let connecting = async {
                 settings.backoff_after(failures).await;
                 let line = connect(dialer, topology).await?;
-                if right == Right::Doubted {
+                if let Right::Doubted { exchange } = &right {
                     let limit = settings.connect_timeout;
-                    may_publish(&line.connection, &events_exchange, limit).await?;
+                    may_publish(&line.connection, exchange, limit).await?;
+                }
+                if !is_checked {
+                    let limit = settings.connect_timeout;
+                    let (connection, exchange) = (&line.connection, &events_exchange);
+                    if let Some(user_id) = &line.user_id {
+                        check_user_id(connection, topology, exchange, user_id, limit).await?;
+                    }
                 }
                 Ok(line)
             };
@@ -83,6 +94,7 @@ impl Task {
                 // Told to stop: without a connection there is nothing left to do.
                 None => break,
             };
+            is_checked = true;
             self.report.connected(std::mem::take(&mut line.created));
             let connected_at = Instant::now();
             let end = loop {
@@ -97,6 +109,7 @@ impl Task {
                     stopped: &mut self.stopped,
                     jobs: &mut jobs,
                     events_exchange: &events_exchange,
+                    user_id: line.user_id.as_ref(),
                 })
                 .await;
                 if !matches!(end, End::ChannelClosed) {
@@ -118,7 +131,19 @@ impl Task {
                         .failures_after(failures, connected_at.elapsed());
                     let error = broke(line.connection.address(), &reason);
                     right = match error.kind() {
-                        ConnectErrorKind::Refused(_) => Right::Doubted,
+                        ConnectErrorKind::Refused(Refusal::UserId) => {
+                            is_checked = false;
+                            Right::Taken
+                        }
+                        // Some programs publish to one of the two only.
+                        ConnectErrorKind::Refused(_) if reason.contains(DEFAULT_EXCHANGE) => {
+                            Right::Doubted {
+                                exchange: String::new(),
+                            }
+                        }
+                        ConnectErrorKind::Refused(_) => Right::Doubted {
+                            exchange: events_exchange.clone(),
+                        },
                         _ => Right::Taken,
                     };
                     self.report.lost(error);
@@ -138,13 +163,13 @@ impl Task {
     }
 }
 
-/// Whether the user may publish events.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether the user may publish.
 enum Right {
     /// Taken for granted: asking leaves a line in the broker's log.
     Taken,
-    /// The broker ended the last connection for want of a right. Connecting alone would be no progress then, only the next to be ended.
-    Doubted,
+    /// The broker ended the last connection for want of a right to this exchange. Connecting alone would be no progress then, only the
+    /// next to be ended.
+    Doubted { exchange: String },
 }
 
 async fn connect(dialer: &Dialer, topology: &Topology) -> Result<Line, ConnectError> {
@@ -153,6 +178,7 @@ async fn connect(dialer: &Dialer, topology: &Topology) -> Result<Line, ConnectEr
     let created = declare(&connection, topology, limit).await?;
     let channel = confirming(&connection, limit).await?;
     Ok(Line {
+        user_id: dialer.settings().user_id_at(connection.address()),
         connection,
         channel,
         created,

@@ -8,6 +8,7 @@ mod frames;
 mod look;
 mod plugins;
 mod rights;
+mod user_id;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -27,6 +28,7 @@ use compare::Presence;
 pub use finding::{Finding, Right};
 pub(crate) use frames::is_enough;
 use look::Look;
+pub(crate) use user_id::check_user_id;
 
 /// What a look at a broker has shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

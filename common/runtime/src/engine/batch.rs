@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use doorstep_event::{Event, EventId};
+use doorstep_event::{Event, EventId, Sender};
 
 use super::{prepared::Prepared, suspect::Suspect};
 
@@ -16,6 +16,8 @@ pub enum Incoming {
         event: Event,
         /// What is wrong with its message, if anything is.
         defect: Option<String>,
+        /// The sender, as far as the broker vouches for it.
+        sender: Sender,
     },
     /// A message that has no place in any stream.
     Unreadable {

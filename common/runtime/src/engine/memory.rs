@@ -6,8 +6,8 @@
 
 use std::hash::BuildHasher;
 
-use doorstep_event::{Event, EventId, StreamKey, Subject};
-use doorstep_store::{EntityKey, Expect, StreamEpoch};
+use doorstep_event::{Event, EventId, Source, StreamKey, Subject};
+use doorstep_store::{EntityKey, Expect, OwnerRow, StreamEpoch};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::epochs::KnownEpochs;
@@ -19,6 +19,12 @@ pub(super) struct KnownStream {
     pub(super) cursor: u64,
     pub(super) last_id: Option<EventId>,
     pub(super) epoch: Option<StreamEpoch>,
+}
+
+/// The owner of a source as it is remembered.
+pub(super) struct KnownOwner {
+    pub(super) source: Source,
+    pub(super) row: OwnerRow,
 }
 
 /// An entity as the engine works with it: its state read into the role's own type.
@@ -33,6 +39,7 @@ pub(super) struct Memory<S> {
     streams: Recent<KnownStream>,
     entities: Recent<KnownEntity<S>>,
     pub(super) epochs: KnownEpochs,
+    owners: Recent<KnownOwner>,
 }
 
 impl<S> Memory<S> {
@@ -42,6 +49,7 @@ impl<S> Memory<S> {
             streams: Recent::new(rows),
             entities: Recent::new(rows),
             epochs: KnownEpochs::default(),
+            owners: Recent::new(rows),
         }
     }
 
@@ -52,6 +60,18 @@ impl<S> Memory<S> {
 
     pub(super) fn hash_of_entity(&self, key: &EntityKey) -> u64 {
         self.hasher.hash_one(key.as_str())
+    }
+
+    pub(super) fn hash_of_source(&self, source: &Source) -> u64 {
+        self.hasher.hash_one(source.as_str())
+    }
+
+    pub(super) fn take_owner(&mut self, hash: u64, source: &Source) -> Option<KnownOwner> {
+        self.owners.take(hash, |known| known.source == *source)
+    }
+
+    pub(super) fn put_owner(&mut self, hash: u64, known: KnownOwner) {
+        self.owners.put(hash, known);
     }
 
     pub(super) fn take_stream(&mut self, hash: u64, event: &Event) -> Option<KnownStream> {

@@ -15,6 +15,7 @@ mod command;
 mod epochs;
 mod memory;
 mod obey;
+mod owners;
 mod plan;
 mod prepared;
 mod process;
@@ -252,9 +253,11 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// Has the role read a delivery.
     fn prepare(&self, incoming: Incoming) -> Prepared<R::Fact> {
         match incoming {
-            Incoming::Event { event, defect } => {
-                Prepared::event(&*self.role, event, defect, Origin::Delivery)
-            }
+            Incoming::Event {
+                event,
+                defect,
+                sender,
+            } => Prepared::event(&*self.role, event, defect, Origin::Delivery(sender)),
             Incoming::Unreadable {
                 body,
                 headers,

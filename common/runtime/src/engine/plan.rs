@@ -14,6 +14,7 @@ use doorstep_store::{
 };
 
 use super::{
+    owners::{self, judge},
     prepared::{Item, Origin, Prepared, Understood, panic_text, unreadable_source},
     slots::{Claim, Place, Slots, Waiting},
 };
@@ -143,11 +144,47 @@ impl<'a, R: Role> Plan<'a, R> {
                     prepared,
                     claim: self.slots.claim_of(index),
                 };
+                if let Some(cause) = self.sender_refused(case) {
+                    // Whatever its place: it takes none.
+                    self.bury_beside(case, cause);
+                    return;
+                }
                 match event.sequence {
                     Some(sequence) => self.numbered(index, case, sequence),
                     None => self.unnumbered(case),
                 }
             }
+        }
+    }
+
+    /// Decides whether a delivery may come from its sender. The first user of a source becomes its owner.
+    fn sender_refused(&mut self, case: Case<'_, R::Fact>) -> Option<Cause> {
+        let Origin::Delivery(sender) = &case.prepared.origin else {
+            return None;
+        };
+        let grace = self.limits.former_owner_grace;
+        let slot = self.slots.owner(case.claim);
+        let owner = slot.as_ref().and_then(|slot| slot.owner());
+        match judge(owner, sender, self.now, grace) {
+            owners::Verdict::Accepted => None,
+            owners::Verdict::Recorded(owner) => {
+                if let Some(slot) = slot {
+                    slot.record(owner);
+                }
+                None
+            }
+            owners::Verdict::Late => {
+                let cause = owners::foreign(case.event, owner, sender);
+                let sequence = case.event.sequence?;
+                // A copy of what was accepted in time changes nothing, and is no news.
+                let is_copy = self
+                    .slots
+                    .stream(case.claim)
+                    .is_some_and(|stream| sequence.get() < stream.next());
+                (!is_copy).then_some(cause)
+            }
+            owners::Verdict::Foreign => Some(owners::foreign(case.event, owner, sender)),
+            owners::Verdict::Bypass => Some(owners::bypass(sender)),
         }
     }
 
@@ -161,7 +198,7 @@ impl<'a, R: Role> Plan<'a, R> {
         };
         let next = slot.next();
         match &prepared.origin {
-            Origin::Delivery if sequence.get() < next => {
+            Origin::Delivery(_) if sequence.get() < next => {
                 let last = slot.after.last_id.as_ref();
                 let at_cursor = sequence.get() == slot.after.cursor;
                 let is_other = at_cursor && last.is_some_and(|last| *last != event.id);
@@ -171,7 +208,7 @@ impl<'a, R: Role> Plan<'a, R> {
                     self.changes.tally.duplicates += 1;
                 }
             }
-            Origin::Delivery => match slot.held_at(sequence) {
+            Origin::Delivery(_) => match slot.held_at(sequence) {
                 Some(held) if held.is_of(event) => self.changes.tally.duplicates += 1,
                 Some(_) => self.numbering_conflict(case),
                 None if sequence.get() == next
@@ -432,7 +469,7 @@ impl<'a, R: Role> Plan<'a, R> {
             event, prepared, ..
         } = case;
         match &prepared.origin {
-            Origin::Delivery => {
+            Origin::Delivery(_) => {
                 let due = self.next_try(1);
                 if let (Some(sequence), Some(slot)) =
                     (event.sequence, self.slots.stream(case.claim))
@@ -579,6 +616,11 @@ impl<'a, R: Role> Plan<'a, R> {
                 ),
             },
         );
+        self.bury_beside(case, cause);
+    }
+
+    /// Writes a dead letter of an event that has no place in its stream.
+    fn bury_beside(&mut self, case: Case<'_, R::Fact>, cause: Cause) {
         let dead = dead_letter::of_event(
             self.role.name(),
             case.event,
@@ -744,6 +786,7 @@ impl<'a, R: Role> Plan<'a, R> {
             .collect();
         self.changes.pruned_to = self.slots.pruned_to;
         (self.changes.streams, self.changes.entities) = self.slots.changes()?;
+        self.changes.owners = self.slots.owner_changes();
         Ok((self.changes, self.slots))
     }
 }

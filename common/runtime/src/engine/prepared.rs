@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use doorstep_event::{ContractError, Event, EventId, Source, Timestamp};
+use doorstep_event::{ContractError, Event, EventId, Sender, Source, Timestamp};
 use doorstep_store::{EntityKey, HeldId, HeldReason, HeldRow};
 
 use crate::{
@@ -27,7 +27,8 @@ pub(super) enum Item {
 
 /// Where an item comes from.
 pub(super) enum Origin {
-    Delivery,
+    /// A delivery of this sender.
+    Delivery(Sender),
     Held(Box<Held>),
 }
 
@@ -120,7 +121,7 @@ impl<F> Prepared<F> {
                 defect,
                 id,
             },
-            origin: Origin::Delivery,
+            origin: Origin::Delivery(Sender::Anonymous),
             understood: Understood::Ignored,
         }
     }
@@ -144,7 +145,7 @@ impl<F> Prepared<F> {
     /// How often a handler has been asked about it before.
     pub(super) fn attempts(&self) -> u32 {
         match &self.origin {
-            Origin::Delivery => 0,
+            Origin::Delivery(_) => 0,
             Origin::Held(held) => held.attempts,
         }
     }
@@ -158,7 +159,7 @@ impl<F> Prepared<F> {
     /// held, since its id was marked when it came.
     pub(super) fn seen_id(&self) -> Option<(Source, EventId)> {
         match (&self.item, &self.origin) {
-            (Item::Event { event, .. }, Origin::Delivery) if event.sequence.is_none() => {
+            (Item::Event { event, .. }, Origin::Delivery(_)) if event.sequence.is_none() => {
                 Some((event.source.clone(), event.id.clone()))
             }
             (Item::Unreadable { id, .. }, _) => Some((unreadable_source(), id.clone())),

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use doorstep_event::{Epoch, Event, EventId, Sequence, Source, StreamKey};
+use doorstep_event::{Epoch, Event, EventId, Sender, Sequence, Source, StreamKey};
 use doorstep_store::{
-    Ask, EntityChange, EntityKey, EntityRow, Expect, HeldRow, Loaded, PrunedTo, StoreError,
-    StreamChange, StreamRow, StreamState, Written,
+    Ask, EntityChange, EntityKey, EntityRow, Expect, HeldRow, Loaded, OwnerChange, OwnerRow,
+    PrunedTo, SourceOwner, StoreError, StreamChange, StreamRow, StreamState, Written,
 };
 use hashbrown::HashTable;
 
 use super::{
     command::{PreparedCommand, trial_key},
     epochs::{KnownEpochs, are_same},
-    memory::{KnownEntity, KnownStream, Memory, is_of},
-    prepared::{Item, Prepared},
+    memory::{KnownEntity, KnownOwner, KnownStream, Memory, is_of},
+    prepared::{Item, Origin, Prepared},
 };
 use crate::Role;
 
@@ -76,10 +76,22 @@ pub(super) struct EntitySlot<S> {
     needed: bool,
 }
 
+/// The owner of a source in this batch.
+pub(super) struct OwnerSlot {
+    hash: u64,
+    source: Source,
+    /// As it was read.
+    row: OwnerRow,
+    /// As it is becoming, if it changes.
+    after: Option<SourceOwner>,
+}
+
 /// Where an item's rows are: looked up once, when they are claimed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claim {
     stream: Option<usize>,
+    /// The owner of a delivery's source.
+    owner: Option<usize>,
     /// The item's entities are so many of [`Slots::claimed_entities`], from there.
     first_entity: usize,
     entities: usize,
@@ -93,11 +105,14 @@ pub(super) struct Slots<R: Role> {
     command_claims: Vec<Claim>,
     streams: Vec<StreamSlot<R::Fact>>,
     stream_of: HashTable<usize>,
+    owners: Vec<OwnerSlot>,
+    owner_of: HashTable<usize>,
     entities: Vec<EntitySlot<R::State>>,
     entity_of: HashTable<usize>,
     claimed_entities: Vec<usize>,
     /// The slots of what is being read, in the order of the [`Ask`].
     asked_streams: Vec<usize>,
+    asked_owners: Vec<usize>,
     asked_entities: Vec<usize>,
     seen: HashSet<(Source, EventId)>,
     /// The times up to which seen ids and replies were pruned.
@@ -108,6 +123,7 @@ pub(super) struct Slots<R: Role> {
 
 pub(super) fn is_empty(ask: &Ask) -> bool {
     ask.streams.is_empty()
+        && ask.owners.is_empty()
         && ask.entities.is_empty()
         && ask.seen.is_empty()
         && ask.held_at.is_empty()
@@ -129,10 +145,13 @@ impl<R: Role> Slots<R> {
             command_claims: Vec::with_capacity(commands.len()),
             streams: Vec::with_capacity(items.len()),
             stream_of: HashTable::with_capacity(items.len()),
+            owners: Vec::new(),
+            owner_of: HashTable::new(),
             entities: Vec::with_capacity(items.len()),
             entity_of: HashTable::with_capacity(items.len()),
             claimed_entities: Vec::with_capacity(items.len()),
             asked_streams: Vec::new(),
+            asked_owners: Vec::new(),
             asked_entities: Vec::new(),
             seen: HashSet::new(),
             pruned_to: PrunedTo::default(),
@@ -155,7 +174,15 @@ impl<R: Role> Slots<R> {
                 }
                 _ => None,
             };
-            let claim = slots.claim_entities(item.keys(), stream, memory, ask);
+            let owner = match (&item.item, &item.origin) {
+                (
+                    Item::Event { event, .. },
+                    Origin::Delivery(Sender::Anonymous | Sender::User(_)),
+                ) => Some(slots.claim_owner(&event.source, memory, ask)),
+                _ => None,
+            };
+            let entities = slots.claim_entities(item.keys(), stream, memory, ask);
+            let claim = Claim { owner, ..entities };
             slots.claims.push(claim);
             slots.rest_on(claim);
         }
@@ -230,6 +257,46 @@ impl<R: Role> Slots<R> {
         slot
     }
 
+    fn claim_owner(
+        &mut self,
+        source: &Source,
+        memory: &mut Memory<R::State>,
+        ask: &mut Ask,
+    ) -> usize {
+        // Events of one source mostly come one after the other.
+        if let Some(last) = self.claims.last().and_then(|claim| claim.owner)
+            && self.owners[last].source == *source
+        {
+            return last;
+        }
+        let hash = memory.hash_of_source(source);
+        let found = self
+            .owner_of
+            .find(hash, |slot| self.owners[*slot].source == *source);
+        if let Some(slot) = found {
+            return *slot;
+        }
+        let slot = self.owners.len();
+        let known = memory.take_owner(hash, source).unwrap_or_else(|| {
+            ask.owners.push(source.clone());
+            self.asked_owners.push(slot);
+            KnownOwner {
+                source: source.clone(),
+                row: OwnerRow::default(),
+            }
+        });
+        self.owners.push(OwnerSlot {
+            hash,
+            source: known.source,
+            row: known.row,
+            after: None,
+        });
+        let owners = &self.owners;
+        self.owner_of
+            .insert_unique(hash, slot, |slot| owners[*slot].hash);
+        slot
+    }
+
     fn stream_at(&self, hash: u64, event: &Event) -> Option<usize> {
         self.stream_of
             .find(hash, |slot| is_of(event, &self.streams[*slot].key))
@@ -250,6 +317,7 @@ impl<R: Role> Slots<R> {
         }
         Claim {
             stream,
+            owner: None,
             first_entity,
             entities: keys.len(),
         }
@@ -320,6 +388,9 @@ impl<R: Role> Slots<R> {
         }
         for (slot, row) in self.asked_entities.drain(..).zip(loaded.entities) {
             self.entities[slot].fill(&row)?;
+        }
+        for (slot, row) in self.asked_owners.drain(..).zip(loaded.owners) {
+            self.owners[slot].row = row;
         }
         for ((stream, sequence), id) in ask.held_at.iter().zip(loaded.held_at) {
             let hash = memory.hash_of_stream(&stream.subject);
@@ -397,6 +468,11 @@ impl<R: Role> Slots<R> {
         self.epochs.is_same(&event.source, stream, sequence, epoch)
     }
 
+    /// The owner of a delivery's source.
+    pub(super) fn owner(&mut self, claim: Claim) -> Option<&mut OwnerSlot> {
+        self.owners.get_mut(claim.owner?)
+    }
+
     /// The entities of an item, in the order of its keys.
     pub(super) fn entities(&self, claim: Claim) -> impl Iterator<Item = &EntitySlot<R::State>> {
         self.claimed_entities
@@ -446,6 +522,16 @@ impl<R: Role> Slots<R> {
         Ok((streams, entities))
     }
 
+    /// Every owner that was read, as a change: a transfer meanwhile is a conflict.
+    pub(super) fn owner_changes(&self) -> Vec<OwnerChange> {
+        let changes = self.owners.iter().map(|slot| OwnerChange {
+            source: slot.source.clone(),
+            expect: slot.row.version,
+            after: slot.after.clone(),
+        });
+        changes.collect()
+    }
+
     /// The streams of this batch.
     pub(super) fn streams_mut(&mut self) -> impl Iterator<Item = &mut StreamSlot<R::Fact>> {
         self.streams.iter_mut()
@@ -467,6 +553,20 @@ impl<R: Role> Slots<R> {
                 epoch: slot.after.epoch,
             };
             memory.put_stream(slot.hash, known);
+        }
+        for slot in self.owners {
+            let row = match slot.after {
+                None => slot.row,
+                Some(owner) => OwnerRow {
+                    version: slot.row.version + 1,
+                    owner: Some(owner),
+                },
+            };
+            // A source of which nothing was accepted is none of this store's.
+            if row.owner.is_some() {
+                let source = slot.source;
+                memory.put_owner(slot.hash, KnownOwner { source, row });
+            }
         }
         let checked = self.entities.into_iter().filter(EntitySlot::is_checked);
         for (slot, now) in checked.zip(&written.entities) {
@@ -506,6 +606,18 @@ const ABSENT: Expect = Expect {
     row: None,
     version: 0,
 };
+
+impl OwnerSlot {
+    /// The owner, as it is becoming.
+    pub(super) fn owner(&self) -> Option<&SourceOwner> {
+        self.after.as_ref().or(self.row.owner.as_ref())
+    }
+
+    /// Records another owner.
+    pub(super) fn record(&mut self, owner: SourceOwner) {
+        self.after = Some(owner);
+    }
+}
 
 impl<F> StreamSlot<F> {
     fn fill(&mut self, row: StreamRow) {

@@ -5,10 +5,14 @@
 //! counts. Where nothing is counted yet, events are tried together, so that a restart costs one commit more for each batch. Of those
 //! one may be the poison: from then on each is tried alone, until it is done or has used up its trials.
 
-use doorstep_event::{EventId, Source};
+use doorstep_event::{EventId, Source, Timestamp};
 use doorstep_store::{Ask, HeldRow, Loaded, TrialChange};
 
-use super::batch::{Incoming, Past};
+use super::{
+    batch::{Incoming, Past},
+    owners::{Verdict, judge},
+};
+use crate::Limits;
 
 /// An event that a process may have died of.
 pub(super) struct Suspect {
@@ -184,6 +188,7 @@ pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> Ask {
         if let Some(key) = suspect.key() {
             ask.trials.push(key.clone());
             if let Matter::Delivery(Incoming::Event { event, .. }) = &suspect.matter {
+                ask.owners.push(event.source.clone());
                 match event.sequence {
                     Some(sequence) => {
                         ask.streams.push(event.stream());
@@ -198,7 +203,13 @@ pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> Ask {
 }
 
 /// Takes in what was read for them.
-pub(super) fn look_up<'a>(suspects: impl IntoIterator<Item = &'a mut Suspect>, loaded: Loaded) {
+pub(super) fn look_up<'a>(
+    suspects: impl IntoIterator<Item = &'a mut Suspect>,
+    loaded: Loaded,
+    limits: &Limits,
+    now: Timestamp,
+) {
+    let mut owners = loaded.owners.into_iter();
     let mut trials = loaded.trials.into_iter();
     let mut streams = loaded.streams.into_iter().zip(loaded.held_at);
     let mut seen = loaded.seen.into_iter();
@@ -210,8 +221,10 @@ pub(super) fn look_up<'a>(suspects: impl IntoIterator<Item = &'a mut Suspect>, l
         suspect.standing = match &suspect.matter {
             Matter::Held(_) => Standing::Open(count()),
             Matter::Delivery(Incoming::Unreadable { .. }) => Standing::Settled(0),
-            Matter::Delivery(Incoming::Event { event, .. }) => {
+            Matter::Delivery(Incoming::Event { event, sender, .. }) => {
                 let count = count();
+                let owner = owners.next().unwrap_or_default().owner;
+                let verdict = judge(owner.as_ref(), sender, now, limits.former_owner_grace);
                 let is_settled = match event.sequence {
                     None => seen.next().unwrap_or_default(),
                     Some(sequence) => streams.next().is_some_and(|(stream, held)| {
@@ -221,7 +234,10 @@ pub(super) fn look_up<'a>(suspects: impl IntoIterator<Item = &'a mut Suspect>, l
                             || (stream.blocked.is_some() && sequence.get() == next)
                     }),
                 };
-                if is_settled {
+                if matches!(verdict, Verdict::Foreign | Verdict::Bypass) {
+                    // The trials are those of the owner's event of the same id.
+                    Standing::Settled(0)
+                } else if is_settled {
                     Standing::Settled(count)
                 } else {
                     Standing::Open(count)

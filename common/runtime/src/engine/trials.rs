@@ -109,9 +109,10 @@ impl<R: Role, S: Store> Engine<R, S> {
         let ask = suspect::ask(suspects.iter());
         if !(ask.trials.is_empty() && ask.streams.is_empty() && ask.seen.is_empty()) {
             let loaded = self.store.load(ask).await?;
-            suspect::look_up(suspects.iter_mut(), loaded);
+            suspect::look_up(suspects.iter_mut(), loaded, &self.limits, now);
         } else {
-            suspect::look_up(suspects.iter_mut(), doorstep_store::Loaded::default());
+            let nothing = doorstep_store::Loaded::default();
+            suspect::look_up(suspects.iter_mut(), nothing, &self.limits, now);
         }
         let meeting = suspect::meeting(suspects.iter(), self.limits.trials);
         let (count, company) = match meeting {
@@ -209,9 +210,15 @@ impl<R: Role, S: Store> Engine<R, S> {
         };
         let (event, defect, origin) = match &suspect.matter {
             Matter::Held(row) => Held::of(row.clone()),
-            Matter::Delivery(super::Incoming::Event { event, defect }) => {
-                (event.clone(), defect.clone(), Origin::Delivery)
-            }
+            Matter::Delivery(super::Incoming::Event {
+                event,
+                defect,
+                sender,
+            }) => (
+                event.clone(),
+                defect.clone(),
+                Origin::Delivery(sender.clone()),
+            ),
             Matter::Delivery(unreadable @ super::Incoming::Unreadable { .. }) => {
                 return self.prepare(unreadable.clone());
             }

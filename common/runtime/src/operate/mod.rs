@@ -10,8 +10,9 @@ mod restored;
 mod run;
 mod skip;
 mod take_over;
+mod transfer;
 
-use doorstep_event::{Event, StreamKey};
+use doorstep_event::{BrokerUser, Event, Source, StreamKey};
 use doorstep_store::{
     Ask, AuditAction, Changes, Commit, DeadFilter, DeadId, DeadRow, DeadStatus, Expect, NewAudit,
     Store, StoreError, StreamChange, StreamRow, StreamState,
@@ -25,6 +26,7 @@ pub use self::{
     run::{Run, begin_run, end_run},
     skip::{skip, skip_gap},
     take_over::record_take_over,
+    transfer::{Former, transfer},
 };
 
 /// How often a change is tried again because the role itself has changed the stream meanwhile.
@@ -58,6 +60,19 @@ pub enum OperateError {
         to: u64,
         /// Where the stream is.
         cursor: u64,
+    },
+    /// The store knows nothing of this source.
+    #[error(
+        "no event of source {0} was ever accepted here: look for the right one among `consumers sources list`"
+    )]
+    UnknownSource(Source),
+    /// Nothing would change.
+    #[error("source {source_name} belongs to user {user} already")]
+    OwnedAlready {
+        /// The source.
+        source_name: Source,
+        /// Its owner.
+        user: BrokerUser,
     },
     /// The stream is changed by others so often that the change found no moment.
     #[error("{0} is too busy just now, try again")]

@@ -548,14 +548,17 @@ async fn next_batch(intake: Option<Intake<'_>>, events: usize, bytes: usize) -> 
 }
 
 fn incoming(delivery: Delivery) -> Incoming {
+    let sender = delivery.sender;
     match delivery.read {
         Read::Event(event) => Incoming::Event {
             event,
             defect: None,
+            sender,
         },
         Read::Spoiled(event, defect) => Incoming::Event {
             event,
             defect: Some(defect),
+            sender,
         },
         Read::Unreadable { defect, body } => Incoming::Unreadable {
             body,

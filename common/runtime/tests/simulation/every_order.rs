@@ -1,6 +1,6 @@
 //! The scenes in which two programs meet on one stream, one dead letter, one entity - in every order of their steps.
 
-use doorstep_event::{Event, EventType};
+use doorstep_event::{Event, EventType, Sender};
 use doorstep_runtime::{
     Engine, Incoming, Limits,
     operate::{self, OperateError},
@@ -77,6 +77,7 @@ fn delivery(event: Event) -> Incoming {
     Incoming::Event {
         event,
         defect: None,
+        sender: Sender::Anonymous,
     }
 }
 
@@ -212,11 +213,13 @@ fn ends_blocked_until_skipped() -> Ending {
     })
 }
 
-/// Two owners who only look at an account that is there do not meet on it: the stream alone has to tell them of each other.
+/// Two owners who only look at an account that is there do not meet on it, nor on a source that is known: the stream alone has to tell
+/// them of each other.
 fn an_account_that_is_there() -> Setting {
     Box::new(|play| {
         let first = event("web", "account/a", 1, &Move::Add(1));
-        worked_before(play, vec![delivery(first)]);
+        let known = event("shop", "account/b", 1, &Move::Add(1));
+        worked_before(play, vec![delivery(first), delivery(known)]);
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use doorstep_event::{EventId, EventType, StreamKey, Timestamp};
+use doorstep_event::{EventId, EventType, Sender, StreamKey, Timestamp};
 use doorstep_runtime::Incoming;
 
 use super::dice::Dice;
@@ -139,6 +139,7 @@ impl Input {
             let incoming = Incoming::Event {
                 event,
                 defect: None,
+                sender: Sender::Anonymous,
             };
             line.push((dice.below(60), incoming));
         }
@@ -204,6 +205,7 @@ impl Meant {
         Incoming::Event {
             event,
             defect: (self.form == Form::Spoiled).then(|| "its version is wrong".to_owned()),
+            sender: Sender::Anonymous,
         }
     }
 }

@@ -6,7 +6,7 @@ use doorstep_runtime::Limits;
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, OwnEpochs, PrunedTo,
-    Store, StoreError, StreamRow, Summary, Usage,
+    SourceRow, Store, StoreError, StreamRow, Summary, Usage,
 };
 
 use super::{
@@ -355,6 +355,14 @@ impl<S: Store> Store for Stepped<S> {
 
     async fn epochs(&self) -> Result<OwnEpochs, StoreError> {
         self.stepped(self.store.epochs()).await
+    }
+
+    async fn sources(
+        &self,
+        after: Option<Source>,
+        limit: usize,
+    ) -> Result<Vec<SourceRow>, StoreError> {
+        self.stepped(self.store.sources(after, limit)).await
     }
 
     async fn streams(

@@ -5,6 +5,7 @@ mod dead;
 mod epochs;
 mod held;
 mod outbox;
+mod owners;
 mod replies;
 mod rows;
 mod scheduled;
@@ -46,6 +47,7 @@ impl Data {
         self.seen.accept();
         self.trials.accept();
         self.outgoing.accept();
+        self.owners.accept();
         self.replies.accept();
         self.outbox.accept();
         self.own_epochs.accept();
@@ -65,6 +67,7 @@ impl Data {
         self.seen.undo();
         self.trials.undo();
         self.outgoing.undo();
+        self.owners.undo();
         self.replies.undo();
         self.outbox.undo();
         self.own_epochs.undo();
@@ -93,6 +96,9 @@ impl Data {
         }
         for change in &changes.entities {
             written.entities.push(self.write_entity(change)?);
+        }
+        for change in changes.owners {
+            self.own(change)?;
         }
         for id in &changes.release {
             self.release(*id).ok_or(Conflict)?;

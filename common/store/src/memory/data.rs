@@ -6,8 +6,8 @@ use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Time
 use super::journaled::Journaled;
 use crate::{
     AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, NewReply, OutboxId, OutboxRow,
-    OwnEpoch, PrunedTo, Restored, RestoredSource, RowRef, SourceEpochs, StreamEpoch, Tally, Usage,
-    UsageOf, size,
+    OwnEpoch, OwnerRow, PrunedTo, Restored, RestoredSource, RowRef, SourceEpochs, StreamEpoch,
+    Tally, Usage, UsageOf, size,
 };
 
 #[derive(Debug, Default)]
@@ -26,6 +26,7 @@ pub(super) struct Data {
     /// How often, and when last.
     pub(super) trials: Journaled<(Source, EventId), (u32, Timestamp)>,
     pub(super) outgoing: Journaled<Subject, u64>,
+    pub(super) owners: Journaled<Source, OwnerRow>,
     pub(super) replies: Journaled<(Source, RequestId), NewReply>,
     pub(super) outbox: Journaled<OutboxId, Owed>,
     pub(super) source_epochs: Journaled<Source, SourceEpochs>,

@@ -1,13 +1,13 @@
 //! Reading from the store in memory.
 
-use std::ops::Bound;
+use std::{collections::BTreeMap, ops::Bound};
 
-use doorstep_event::{StreamKey, Timestamp};
+use doorstep_event::{Source, StreamKey, Timestamp};
 
 use super::data::{Data, Entity, Stream};
 use crate::{
     Ask, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow,
-    ReplyRow, StreamRow, Summary, Usage,
+    ReplyRow, SourceRow, StreamRow, Summary, Usage,
     rows::{age_ms, ahead_of, share_of_again},
     size::Allowance,
 };
@@ -54,6 +54,10 @@ impl Data {
         for source in &ask.epochs {
             let epochs = self.source_epochs.get(source).cloned();
             loaded.epochs.push(epochs.unwrap_or_default());
+        }
+        for source in &ask.owners {
+            let row = self.owners.get(source).cloned();
+            loaded.owners.push(row.unwrap_or_default());
         }
         for key in &ask.replies {
             let reply = self.replies.get(key).map(|reply| ReplyRow {
@@ -114,6 +118,27 @@ impl Data {
         untried
             .into_iter()
             .map(|(_, owed)| owed.row.clone())
+            .collect()
+    }
+
+    pub(super) fn sources(&self, after: Option<Source>, limit: usize) -> Vec<SourceRow> {
+        let mut rows: BTreeMap<&Source, SourceRow> = BTreeMap::new();
+        let known = self.owners.iter().map(|(source, row)| (source, Some(row)));
+        let streams = self.streams.iter().map(|(key, _)| (&key.source, None));
+        for (source, owned) in known.chain(streams) {
+            let row = rows.entry(source).or_insert_with(|| SourceRow {
+                source: source.clone(),
+                owner: None,
+                streams: 0,
+            });
+            match owned {
+                Some(owned) => row.owner.clone_from(&owned.owner),
+                None => row.streams += 1,
+            }
+        }
+        rows.into_values()
+            .filter(|row| after.as_ref().is_none_or(|after| row.source > *after))
+            .take(limit)
             .collect()
     }
 

@@ -6,6 +6,7 @@ mod entities;
 mod epochs;
 mod held;
 mod outbox;
+mod owners;
 mod replies;
 mod scheduled;
 mod streams;
@@ -128,6 +129,9 @@ impl Writer<'_> {
         }
         let ids = self.create_streams(&changes.streams)?;
         let entities = self.write_entities(&changes.entities)?;
+        for change in &changes.owners {
+            self.own(change)?;
+        }
         self.release(&changes.release)?;
         self.put_off(&changes.put_off)?;
         self.settle(&changes.settle)?;

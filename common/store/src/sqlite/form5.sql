@@ -45,3 +45,19 @@ CREATE TABLE restored_sources(
     epoch_random  INTEGER NOT NULL,
     conflicts     INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- The owner of each source: the user of the broker whose events are accepted. A source that is known from before belongs to nobody,
+-- since its events came without a user id.
+CREATE TABLE source_owners(
+    source_id    INTEGER PRIMARY KEY,
+    version      INTEGER NOT NULL,
+    -- NULL: nobody.
+    user         TEXT,
+    since        INTEGER NOT NULL,
+    -- 0: there was no owner before, 1: nobody, 2: the user in `former_user`.
+    former       INTEGER NOT NULL,
+    former_user  TEXT
+);
+INSERT INTO source_owners(source_id, version, user, since, former)
+    SELECT source_id, 1, NULL, CAST(strftime('%s', 'now') AS INTEGER) * 1000000000, 0
+    FROM (SELECT source_id FROM stream_keys UNION SELECT source_id FROM seen);

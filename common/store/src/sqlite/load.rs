@@ -11,6 +11,7 @@ use super::{
     epochs::{optional_epoch, source_epochs, stream_epoch},
     error::Stop,
     held::{held_bytes, held_columns, held_row},
+    owners::owner,
     sources::Sources,
 };
 use crate::{
@@ -41,6 +42,9 @@ pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
                 None => SourceEpochs::default(),
             };
             loaded.epochs.push(epochs);
+        }
+        for source in &ask.owners {
+            loaded.owners.push(owner(conn, sources, source)?);
         }
         for (caller, id) in &ask.replies {
             loaded.replies.push(reply(conn, caller, id)?);

@@ -1,11 +1,11 @@
 //! Whatever is done to a store, SQLite and memory answer alike and end with the same contents.
 
-use doorstep_event::{Event, EventId, Sequence, Source, StreamKey};
+use doorstep_event::{BrokerUser, Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
     Ask, AuditAction, Changes, Commit, DeadEdit, DeadFate, DeadId, DeadStatus, EntityChange,
     Expect, HeldId, HeldReason, HeldRetry, NewAudit, NewDead, NewHeld, NewOutbox, NewReply,
-    OutboxId, OutboxKind, OutboxRetry, OutgoingChange, Store, StreamChange, StreamState,
-    TrialChange,
+    OutboxId, OutboxKind, OutboxRetry, OutgoingChange, OwnerChange, SourceOwner, Store,
+    StreamChange, StreamState, TrialChange,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -74,6 +74,11 @@ enum Part {
         fresh: Fresh,
         after: u8,
     },
+    Owner {
+        which: u8,
+        fresh: Fresh,
+        after: Option<u8>,
+    },
     Outgoing {
         which: u8,
         fresh: Fresh,
@@ -141,6 +146,7 @@ fn part() -> impl Strategy<Value = Part> {
         1 => (0..4_u8, 0..9_u8).prop_map(|(which, most)| Part::Audit { which, most }),
         1 => (0..20_u8, 0..40_u8).prop_map(|(which, time)| Part::Seen { which, time }),
         2 => (0..6_u8, fresh(), 0..3_u8).prop_map(|(which, fresh, after)| Part::Trial { which, fresh, after }),
+        2 => (0..5_u8, fresh(), option::weighted(0.7, 0..3_u8)).prop_map(|(which, fresh, after)| Part::Owner { which, fresh, after }),
         2 => (0..3_u8, fresh(), 1..3_u8).prop_map(|(which, fresh, more)| Part::Outgoing { which, fresh, more }),
         1 => (0..12_u8, 0..40_u8).prop_map(|(which, time)| Part::Reply { which, time }),
         2 => (0..5_u8, 0..60_u8).prop_map(|(which, due)| Part::Schedule { which, due }),
@@ -218,6 +224,7 @@ fn everything() -> Ask {
             .map(|n| reply_of(n, 0))
             .map(|r| (r.caller, r.id))
             .collect(),
+        owners: (0..5).map(|which| key(which).source).collect(),
     }
 }
 
@@ -393,6 +400,31 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
                 id,
                 before: count + u32::from(fresh == Fresh::Stale),
                 after: after.into(),
+            });
+        }
+        Part::Owner {
+            which,
+            fresh,
+            after,
+        } => {
+            let source = key(which).source;
+            let ask = Ask {
+                owners: vec![source.clone()],
+                ..Ask::default()
+            };
+            let row = load(store, ask).await.owners.remove(0);
+            let after = after.map(|user| {
+                let user = BrokerUser::new(format!("user-{user}"));
+                match &row.owner {
+                    None if which % 2 == 0 => SourceOwner::first(None, changes.now),
+                    None => SourceOwner::first(Some(user), changes.now),
+                    Some(owner) => owner.succeeded_by(user, changes.now),
+                }
+            });
+            changes.owners.push(OwnerChange {
+                source,
+                expect: row.version + u64::from(fresh == Fresh::Stale),
+                after,
             });
         }
         Part::Outgoing { which, fresh, more } => {

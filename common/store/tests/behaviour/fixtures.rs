@@ -7,8 +7,9 @@ use doorstep_event::{
 use doorstep_store::{
     Ask, AuditFilter, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     DeadStatus, EntityChange, EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded,
-    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, PrunedTo, ReplyRow, RequestHash,
-    SourceEpochs, Store, StreamChange, StreamRow, StreamState, Summary, Written,
+    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, OwnerRow, PrunedTo, ReplyRow,
+    RequestHash, SourceEpochs, SourceRow, Store, StreamChange, StreamRow, StreamState, Summary,
+    Written,
 };
 
 /// So many seconds after the beginning of 2026.
@@ -252,6 +253,7 @@ pub struct Contents {
     pub outbox: Vec<OutboxRow>,
     pub due_outbox: Vec<OutboxRow>,
     pub gaps: Vec<Gap>,
+    pub sources: Vec<SourceRow>,
     pub summary: Summary,
     pub epochs: OwnEpochs,
 }
@@ -268,6 +270,7 @@ pub struct Loadable {
     pub epochs: Vec<SourceEpochs>,
     pub replies: Vec<Option<ReplyRow>>,
     pub pruned_to: PrunedTo,
+    pub owners: Vec<OwnerRow>,
 }
 
 /// Reads everything; of what can only be asked for by name, what `ask` names.
@@ -287,6 +290,7 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
             epochs: loaded.epochs,
             replies: loaded.replies,
             pruned_to: loaded.pruned_to,
+            owners: loaded.owners,
         },
         due: store.due(forever, 1_000, u64::MAX).await.unwrap(),
         next_due: store.next_due().await.unwrap(),
@@ -296,6 +300,7 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
         outbox: store.outbox(forever, 1_000).await.unwrap(),
         due_outbox: store.outbox(at(20), 1_000).await.unwrap(),
         gaps: store.gaps(forever, forever, 1_000).await.unwrap(),
+        sources: store.sources(None, 1_000).await.unwrap(),
         summary: Summary {
             // No promise, but a matter of the implementation.
             log_bytes: None,

@@ -13,6 +13,7 @@ mod fixtures;
 mod folder;
 mod held;
 mod outbox;
+mod owners;
 mod replies;
 mod scans;
 mod scheduled;
@@ -120,6 +121,11 @@ promises! {
         trials_are_counted_and_forgotten,
         trials_that_somebody_else_has_counted_are_a_conflict,
         old_trials_are_forgotten_a_page_at_a_time,
+    }
+    owners {
+        an_owner_is_read_back_as_it_was_written,
+        an_owner_that_has_changed_since_is_a_conflict,
+        sources_are_listed_with_their_owners_in_pages,
     }
     replies {
         a_reply_is_read_back_as_it_was_written,

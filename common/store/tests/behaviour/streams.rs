@@ -17,6 +17,7 @@ pub async fn what_was_never_written_is_read_as_absent(store: impl Store) {
         outgoing: vec![subject("order/1")],
         epochs: vec![],
         replies: vec![(source("gateway/1"), reply("a", 1, 1).id)],
+        owners: vec![source("shop/1")],
     };
     let loaded = load(&store, ask).await;
     let row = &loaded.streams[0];

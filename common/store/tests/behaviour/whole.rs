@@ -3,7 +3,8 @@
 use doorstep_event::{Sequence, Source};
 use doorstep_store::{
     Ask, Changes, DeadFate, DeadStatus, HeldId, HeldReason, HeldRetry, NewDead, NewOutbox,
-    OutboxKind, OutboxRetry, OutgoingChange, Store, TrialChange, Usage, Written,
+    OutboxKind, OutboxRetry, OutgoingChange, OwnerChange, SourceOwner, Store, TrialChange, Usage,
+    Written,
 };
 
 use crate::fixtures::*;
@@ -24,6 +25,7 @@ fn ask() -> Ask {
         replies: ["a", "b"]
             .map(|id| (source("gateway/1"), reply(id, 1, 1).id))
             .into(),
+        owners: vec![source("new/1")],
     }
 }
 
@@ -69,6 +71,11 @@ async fn everything(store: &impl Store) -> Changes {
         id,
         before: 0,
         after: 1,
+    }];
+    changes.owners = vec![OwnerChange {
+        source: source("new/1"),
+        expect: 0,
+        after: Some(SourceOwner::first(None, at(9))),
     }];
     changes.outgoing = vec![OutgoingChange {
         subject: subject("delivery/1"),
@@ -128,7 +135,7 @@ async fn prepare(store: &impl Store) {
 
 pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
     type Spoil = fn(&mut Changes);
-    let spoils: [(&str, Spoil); 16] = [
+    let spoils: [(&str, Spoil); 17] = [
         ("a changed stream's version", |c| {
             c.streams[0].expect.version += 1;
         }),
@@ -167,6 +174,7 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
             c.seen.push((from, id, at(9)));
         }),
         ("trials that were counted", |c| c.trials[0].before = 1),
+        ("an owner that has changed", |c| c.owners[0].expect = 1),
         ("a sequence that was given", |c| c.outgoing[0].before = 1),
         ("a command that was replied to", |c| {
             c.replies.push(reply("a", 1, 9));

@@ -16,6 +16,8 @@ mod show;
 mod skip;
 mod view;
 
+pub(super) use skip::failed;
+
 use crate::settings::dead::DeadJob;
 use doorstep_program::Failure;
 

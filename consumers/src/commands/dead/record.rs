@@ -65,6 +65,7 @@ pub(super) fn action(action: AuditAction) -> &'static str {
         AuditAction::TakeOver => "take over",
         AuditAction::MintSource => "mint source",
         AuditAction::AcceptRestored => "accept restored",
+        AuditAction::Transfer => "transfer",
     }
 }
 

@@ -50,7 +50,7 @@ fn tell(role: &str, done: Result<(), OperateError>, success: &str) -> Result<(),
 }
 
 /// What was not done, as an end of the program.
-pub(super) fn failed(role: &str, error: &OperateError) -> Failure {
+pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> Failure {
     match error {
         // One that never was looks the same as one that is gone.
         OperateError::AlreadySettled(_) => Failure::new(
@@ -62,6 +62,8 @@ pub(super) fn failed(role: &str, error: &OperateError) -> Failure {
             Reason::Settled,
             format!("{error}; `consumers status {role}` lists what is missing"),
         ),
+        OperateError::UnknownSource(_) => Failure::new(Reason::Missing, error.to_string()),
+        OperateError::OwnedAlready { .. } => Failure::new(Reason::Settled, error.to_string()),
         OperateError::NotReplayable { .. } => Failure::new(Reason::Data, error.to_string()),
         OperateError::Busy(_) => Failure::new(Reason::Busy, error.to_string()),
         OperateError::Store(e) => stores::failed(e),

@@ -1,5 +1,6 @@
 //! `consumers topology show --definitions`: the topology as a definitions file of RabbitMQ.
 //!
+//! With `--users` the rights of the users are in it, who must exist: a definitions file that is kept anywhere should hold no password.
 //! The virtual host itself is not in it: importing one that exists would overwrite its description. Nor are the records of owners: each
 //! store writes its own.
 
@@ -7,19 +8,53 @@ use doorstep_messaging::{Namespace, Topology};
 use doorstep_program::{Failure, output::print};
 use serde_json::{Value, json};
 
+use super::permissions::{Asked, users};
 use crate::roles;
 
 /// Prints what `rabbitmqctl import_definitions` and `POST /api/definitions` take.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn definitions(namespace: &Namespace, vhost: &str) -> Result<(), Failure> {
+pub(crate) fn definitions(
+    namespace: &Namespace,
+    vhost: &str,
+    users_of: Option<&Asked>,
+) -> Result<(), Failure> {
     let topology = Topology::of(namespace, &roles::queues());
-    let file = file(&topology, vhost);
+    let mut file = file(&topology, vhost);
+    if let Some(asked) = users_of {
+        add_rights(&mut file, asked);
+    }
     print(|out| {
         serde_json::to_writer_pretty(&mut *out, &file)?;
         out.write_all(b"\n")
     })
+}
+
+/// Adds the rights of the users that `topology permissions --declared` shows.
+fn add_rights(file: &mut Value, asked: &Asked) {
+    let (mut permissions, mut topic_permissions) = (Vec::new(), Vec::new());
+    for user in users(asked) {
+        let (name, vhost, rights) = (&user.user, &asked.vhost, &user.rights);
+        permissions.push(json!({
+            "user": name,
+            "vhost": vhost,
+            "configure": rights.configure,
+            "write": rights.write,
+            "read": rights.read,
+        }));
+        if let Some(topics) = &rights.topics {
+            topic_permissions.push(json!({
+                "user": name,
+                "vhost": vhost,
+                "exchange": topics.exchange,
+                "write": topics.write,
+                "read": topics.read,
+            }));
+        }
+    }
+    file["permissions"] = Value::Array(permissions);
+    file["topic_permissions"] = Value::Array(topic_permissions);
 }
 
 fn file(topology: &Topology, vhost: &str) -> Value {

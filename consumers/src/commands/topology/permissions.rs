@@ -1,5 +1,6 @@
 //! `consumers topology permissions`: the least rights of a user for each thing that Doorstep does.
 
+use doorstep_contracts::{PUBLISHERS, ROLES};
 use doorstep_messaging::{DeclaredBy, Namespace, Rights, Topology};
 use doorstep_program::{
     Failure,
@@ -24,12 +25,12 @@ pub(crate) struct Asked {
 
 /// A user and its rights.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct User {
-    user: String,
+pub(super) struct User {
+    pub(super) user: String,
     #[serde(rename = "for")]
     purpose: String,
     #[serde(flatten)]
-    rights: Rights,
+    pub(super) rights: Rights,
 }
 
 /// Shows a user for each purpose, with its rights.
@@ -51,10 +52,18 @@ pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
                 table.add_row([&*user.user, &*user.purpose, "configure", &*rights.configure]);
                 table.add_row(["", "", "write", &*rights.write]);
                 table.add_row(["", "", "read", &*rights.read]);
+                if let Some(topics) = &rights.topics {
+                    let keys = |keys: &str| format!("{keys} (keys of {})", topics.exchange);
+                    table.add_row(["", "", "publish", &*keys(&topics.write)]);
+                    table.add_row(["", "", "bind", &*keys(&topics.read)]);
+                }
             }
             writeln!(out, "{}\n", table.trim_fmt())?;
             for user in &users {
                 writeln!(out, "{}", command(&asked.vhost, user))?;
+                if let Some(command) = topic_command(&asked.vhost, user) {
+                    writeln!(out, "{command}")?;
+                }
             }
             let hint = match asked.declared_by {
                 DeclaredBy::Programs => {
@@ -69,7 +78,8 @@ pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
     }
 }
 
-fn users(asked: &Asked) -> Vec<User> {
+/// Every user with its rights.
+pub(super) fn users(asked: &Asked) -> Vec<User> {
     let queues = roles::queues();
     let topology = Topology::of(&asked.namespace, &queues);
     let (namespace, declared_by) = (&asked.namespace, asked.declared_by);
@@ -78,25 +88,35 @@ fn users(asked: &Asked) -> Vec<User> {
         purpose,
         rights,
     };
-    let mut users = vec![
-        user(
-            "producer",
-            "producer".to_owned(),
-            Rights::to_produce(namespace, &topology, declared_by),
-        ),
-        user(
-            "gateway",
-            "producer serve".to_owned(),
-            Rights::to_ask(namespace, &topology, declared_by),
-        ),
-    ];
-    let consume = |role| Rights::to_consume(namespace, &topology, role, declared_by);
-    users.push(user("consumers", "consumers run".to_owned(), consume(None)));
+    let mut users: Vec<_> = PUBLISHERS
+        .iter()
+        .map(|program| {
+            // The gateway is the one that calls roles.
+            let rights = match program.name {
+                "gateway" => Rights::to_ask,
+                _ => Rights::to_produce,
+            };
+            let rights = rights(namespace, &topology, declared_by, program.emits);
+            user(program.name, program.command.to_owned(), rights)
+        })
+        .collect();
+    let consume =
+        |role, emits: &[&str]| Rights::to_consume(namespace, &topology, role, declared_by, emits);
+    let all: Vec<&str> = ROLES.iter().flat_map(|role| role.emits).copied().collect();
+    users.push(user(
+        "consumers",
+        "consumers run".to_owned(),
+        consume(None, &all),
+    ));
     // A role that declares needs every role's queues, whichever it works.
     if declared_by == DeclaredBy::Others {
-        for queues in &queues {
-            let purpose = format!("consumers run {}", queues.role);
-            users.push(user(queues.role, purpose, consume(Some(queues.role))));
+        for role in ROLES {
+            let purpose = format!("consumers run {}", role.name);
+            users.push(user(
+                role.name,
+                purpose,
+                consume(Some(role.name), role.emits),
+            ));
         }
     }
     users.push(user(
@@ -117,12 +137,25 @@ fn command(vhost: &str, user: &User) -> String {
         configure,
         write,
         read,
+        topics: _,
     } = &user.rights;
     format!(
         "rabbitmqctl set_permissions -p {} {} '{configure}' '{write}' '{read}'",
         quoted(vhost),
         quoted(&user.user)
     )
+}
+
+fn topic_command(vhost: &str, user: &User) -> Option<String> {
+    let topics = user.rights.topics.as_ref()?;
+    Some(format!(
+        "rabbitmqctl set_topic_permissions -p {} {} {} '{}' '{}'",
+        quoted(vhost),
+        quoted(&user.user),
+        quoted(&topics.exchange),
+        topics.write,
+        topics.read
+    ))
 }
 
 /// A word for the shell, in quotes where it needs them.
@@ -156,8 +189,10 @@ mod tests {
         assert_eq!(
             names(DeclaredBy::Programs),
             [
-                "eu-producer",
                 "eu-gateway",
+                "eu-retail",
+                "eu-pickups",
+                "eu-producer",
                 "eu-consumers",
                 "eu-status",
                 "eu-verify"
@@ -170,8 +205,12 @@ mod tests {
     fn a_command_can_be_pasted_into_a_shell() {
         let asked = asked(DeclaredBy::Others);
         assert_eq!(
-            command(&asked.vhost, &users(&asked)[0]),
-            r"rabbitmqctl set_permissions -p 'it'\''s' eu-producer '^$' '^shop\.events$' '^$'"
+            command(&asked.vhost, &users(&asked)[1]),
+            r"rabbitmqctl set_permissions -p 'it'\''s' eu-retail '^$' '^shop\.events$' '^$'"
+        );
+        assert_eq!(
+            topic_command(&asked.vhost, &users(&asked)[1]).unwrap(),
+            r"rabbitmqctl set_topic_permissions -p 'it'\''s' eu-retail shop.events '^(order|return|stock)\.' '^$'"
         );
     }
 }

@@ -237,8 +237,13 @@ fn refused_or_abandoned(by: RefusedBy, role: &str, error: AskError) -> Outcome {
     match error {
         // What may help later is no answer to the customer who waits now, and neither is a handler that failed or a clock that is wrong.
         AskError::Refused(refused)
-            if ![Refused::NOT_YET, Refused::FAILED, Refused::CLOCK_SKEW]
-                .contains(&refused.code.as_str()) =>
+            if ![
+                Refused::NOT_YET,
+                Refused::FAILED,
+                Refused::CLOCK_SKEW,
+                Refused::FORBIDDEN,
+            ]
+            .contains(&refused.code.as_str()) =>
         {
             Outcome::Refused {
                 by,

@@ -2,7 +2,7 @@
 //! goes; a profile of the whole is mostly the client's.
 
 use anyhow::{Result, ensure};
-use doorstep_event::Timestamp;
+use doorstep_event::{Sender, Timestamp};
 use doorstep_runtime::{Engine, Incoming, Limits};
 use doorstep_store::sqlite::{Options, SqliteStore};
 
@@ -40,6 +40,7 @@ fn batches(generator: &Generator, args: &EngineArgs) -> Result<Vec<Vec<Incoming>
                     Ok(Incoming::Event {
                         event,
                         defect: None,
+                        sender: Sender::Anonymous,
                     })
                 })
                 .collect()

@@ -4,6 +4,7 @@
 //! - [`Responder`] is what a role holds: [`next`](Responder::next).
 //! - `asked` is what it hands out, and the way back.
 //! - `line` is one connection's channel, on which alone its requests can be answered.
+//! - `callers` rejects users of the broker that may not send requests.
 //! - `cancels` is who has gone away.
 //! - `inbox` is what lies between the two.
 //! - `pump` takes requests from the client, reads them and sheds what is too much.
@@ -11,6 +12,7 @@
 //! - `task` is the supervised task: it connects, declares, consumes, and connects again.
 
 mod asked;
+mod callers;
 mod cancels;
 mod inbox;
 mod line;

@@ -9,6 +9,7 @@ use lapin::{Consumer, message::Delivery as Received};
 use super::{
     AnswerSettings, Reply,
     asked::{Asked, Ended, ReplyHandle},
+    callers::Callers,
     cancels::Cancelled,
     inbox::Inbox,
     line::Line,
@@ -30,6 +31,8 @@ pub(super) struct Pump {
     pub(super) settings: AnswerSettings,
     pub(super) inbox: Arc<Inbox<Asked>>,
     pub(super) counts: Arc<AnswerCells>,
+    pub(super) callers: Callers,
+    pub(super) role: String,
     pub(super) skew: Skew,
 }
 
@@ -70,6 +73,9 @@ impl Pump {
             tracing::debug!(reason, "request that no client can decode");
             self.counts.malformed.add(1);
             return reply.forget();
+        }
+        if let Some(refused) = self.callers.reject(properties, &self.role) {
+            return self.refuse(reply, refused);
         }
         let mut request = match wire::read_request(&mut received) {
             Ok(request) => request,

@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     AnswerSettings, TO_SHED,
     asked::Asked,
+    callers::Callers,
     inbox::Inbox,
     line::Line,
     pump::{Pump, hear},
@@ -178,6 +179,8 @@ impl Task {
             settings: self.settings,
             inbox: self.inbox.clone(),
             counts: self.counts.clone(),
+            callers: Callers::new(settings.rpc_callers.clone()),
+            role: self.role.clone(),
             skew: Skew::default(),
         };
         pumps.spawn(pump.run());

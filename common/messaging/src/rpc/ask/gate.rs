@@ -24,7 +24,7 @@ use doorstep_event::{Act, Request};
 use futures_util::FutureExt;
 use lapin::{
     BasicProperties, Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage,
-    options::BasicPublishOptions,
+    options::BasicPublishOptions, types::ShortString,
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -66,6 +66,8 @@ pub(super) struct Channels {
     pub(super) confirmed: Channel,
     /// For queries.
     pub(super) plain: Channel,
+    /// Of the requests.
+    pub(super) user_id: Option<ShortString>,
 }
 
 struct Way {
@@ -155,7 +157,7 @@ impl Gate {
         number: u64,
         done: oneshot::Sender<Result<Bytes, AskError>>,
     ) -> Result<(), AskError> {
-        let properties = wire::request(request, &shared.waiting.correlation(number), left);
+        let mut properties = wire::request(request, &shared.waiting.correlation(number), left);
         let since = Instant::now();
         let waiter = Waiter {
             role: request.role().into(),
@@ -165,10 +167,15 @@ impl Gate {
         };
         let mut way = self.lock();
         let channel = match &way.state {
-            State::Open(channels) => match request.act {
-                Act::Command => channels.confirmed.clone(),
-                Act::Query => channels.plain.clone(),
-            },
+            State::Open(channels) => {
+                if let Some(user_id) = &channels.user_id {
+                    properties = properties.with_user_id(user_id.clone());
+                }
+                match request.act {
+                    Act::Command => channels.confirmed.clone(),
+                    Act::Query => channels.plain.clone(),
+                }
+            }
             State::Blocked(_, reason) => {
                 return Err(AskError::unreachable(format!(
                     "it takes nothing for now ({reason})"

@@ -124,6 +124,7 @@ impl Task {
         let channels = Channels {
             confirmed: connection.channel(limit).await?,
             plain: connection.channel(limit).await?,
+            user_id: self.dialer.settings().user_id_at(connection.address()),
         };
         let consume = async {
             let confirms = ConfirmSelectOptions::default();

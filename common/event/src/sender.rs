@@ -1,0 +1,64 @@
+//! The sender of a message, as far as the broker vouches for it.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a user of the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct BrokerUser(Arc<str>);
+
+impl BrokerUser {
+    /// A user of this name. The broker decides which names there are.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for BrokerUser {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<BrokerUser> for String {
+    fn from(user: BrokerUser) -> Self {
+        user.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for BrokerUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The sender of a delivery: RabbitMQ checks a message's user id against the connection that publishes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Sender {
+    /// Published over the exchange of events, without a user id.
+    #[default]
+    Anonymous,
+    /// Published over the exchange of events by this user.
+    User(BrokerUser),
+    /// Published another way, where no topic permission holds. Tells which, for people.
+    Bypass(Arc<str>),
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("a message without a user id"),
+            Self::User(user) => write!(f, "user {user:?}", user = user.as_str()),
+            Self::Bypass(way) => f.write_str(way),
+        }
+    }
+}

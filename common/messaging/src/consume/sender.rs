@@ -1,0 +1,136 @@
+//! The sender of a delivery: the exchange that it came over, and the user id that the broker has checked.
+
+use std::sync::Arc;
+
+use doorstep_event::{BrokerUser, Sender};
+use lapin::{
+    message::Delivery as Received,
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::{names::QueueName, settings::Namespace};
+
+/// Reads the senders of one queue's deliveries. A user is made once for all deliveries that follow each other.
+pub(super) struct Senders {
+    events_exchange: String,
+    /// Of a net, what the names of its role's queues start with.
+    net_of: Option<String>,
+    last: Option<BrokerUser>,
+}
+
+impl Senders {
+    pub(super) fn new(namespace: &Namespace, queue: &QueueName) -> Self {
+        Self {
+            events_exchange: namespace.events_exchange(),
+            net_of: queue.net_of().map(str::to_owned),
+            last: None,
+        }
+    }
+
+    /// The sender of a delivery.
+    pub(super) fn read(&mut self, received: &Received) -> Sender {
+        let exchange = received.exchange.as_str();
+        if exchange != self.events_exchange && !self.was_dead_lettered(received) {
+            return Sender::Bypass(way(exchange));
+        }
+        let Some(user) = received.properties.user_id() else {
+            return Sender::Anonymous;
+        };
+        let user = user.as_str();
+        Sender::User(match &self.last {
+            Some(last) if last.as_str() == user => last.clone(),
+            _ => self.last.insert(BrokerUser::new(user)).clone(),
+        })
+    }
+
+    /// Whether the broker has moved it to the net from its role's queue, to which it came over the exchange of events. The broker writes
+    /// these headers; a client can do so only in a message that it publishes to the net itself.
+    fn was_dead_lettered(&self, received: &Received) -> bool {
+        let (Some(net_of), "") = (&self.net_of, received.exchange.as_str()) else {
+            return false;
+        };
+        let headers = received.properties.headers().as_ref();
+        let header = |name| headers.and_then(|headers| text(headers, name));
+        header("x-first-death-exchange") == Some(&*self.events_exchange)
+            && header("x-first-death-queue").is_some_and(|queue| queue.starts_with(net_of))
+    }
+}
+
+fn way(exchange: &str) -> Arc<str> {
+    if exchange.is_empty() {
+        "the default exchange".into()
+    } else {
+        format!("exchange {exchange:?}").into()
+    }
+}
+
+fn text<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
+    match headers.inner().get(name)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::LongString;
+
+    use super::*;
+
+    fn received(exchange: &str, headers: &[(&str, &str)], user: Option<&str>) -> Received {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            let value = AMQPValue::LongString(LongString::from(*value));
+            table.insert((*name).into(), value);
+        }
+        let mut received = Received::mock(1, exchange.into(), "q".into(), false, Vec::new());
+        received.properties = received.properties.with_headers(table);
+        if let Some(user) = user {
+            received.properties = received.properties.with_user_id(user.into());
+        }
+        received
+    }
+
+    fn senders(queue: &str) -> Senders {
+        Senders::new(&"shop".parse().unwrap(), &QueueName::new(queue))
+    }
+
+    #[test]
+    fn only_what_came_over_the_exchange_of_events_has_a_sender() {
+        let mut senders = senders("shop.orders.0");
+        let user = |name| Sender::User(BrokerUser::new(name));
+        let mut read = |exchange, user| senders.read(&received(exchange, &[], user));
+        assert_eq!(read("shop.events", None), Sender::Anonymous);
+        assert_eq!(read("shop.events", Some("a")), user("a"));
+        assert_eq!(read("shop.events", Some("b")), user("b"));
+        assert_eq!(read("shop.events", Some("b")), user("b"));
+        for exchange in ["", "amq.topic", "shop.events.2"] {
+            let sender = read(exchange, Some("a"));
+            assert_eq!(sender, Sender::Bypass(way(exchange)));
+        }
+    }
+
+    #[test]
+    fn what_the_broker_has_moved_to_the_net_keeps_its_sender() {
+        let headers = [
+            ("x-first-death-exchange", "shop.events"),
+            ("x-first-death-queue", "shop.orders.0"),
+        ];
+        let moved = received("", &headers, Some("a"));
+        let user = Sender::User(BrokerUser::new("a"));
+        assert_eq!(senders("shop.orders.net").read(&moved), user);
+        let bypass = Sender::Bypass("the default exchange".into());
+        for queue in ["shop.orders.0", "shop.stock.net"] {
+            assert_eq!(senders(queue).read(&moved), bypass, "{queue}");
+        }
+        for (header, value) in [
+            ("x-first-death-exchange", ""),
+            ("x-first-death-queue", "shop.stock.0"),
+        ] {
+            let other = headers.map(|(name, own)| (name, if name == header { value } else { own }));
+            let other = received("", &other, Some("a"));
+            assert_eq!(senders("shop.orders.net").read(&other), bypass, "{header}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The check of a delivery's sender against the owner of its source.
+//!
+//! A source belongs to the user of the broker that first used it. Without that, any program that may publish could send events in the
+//! name of another: they would be applied, or take the sequences of the other's own events, which would then count as duplicates.
+//!
+//! A source whose events came without a user id belongs to nobody, and the first user that publishes with one becomes its owner. What was
+//! published before that may still be in a queue, or be redelivered. So the former owner, be it nobody, is accepted for
+//! [`Limits::former_owner_grace`](crate::Limits::former_owner_grace) more.
+
+use std::time::Duration;
+
+use doorstep_event::{Event, Sender, Timestamp};
+use doorstep_store::{FormerOwner, SourceOwner};
+
+use crate::dead_letter::{Cause, reason};
+
+/// What the owner of a source means for a delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The sender owns the source, or did so until a moment ago.
+    Accepted,
+    /// The delivery is accepted, and this is the owner from now on.
+    Recorded(SourceOwner),
+    /// The sender owned the source once. Only a copy of what was accepted before is no news.
+    Late,
+    /// The source belongs to another user.
+    Foreign,
+    /// The delivery did not come over the exchange of events.
+    Bypass,
+}
+
+/// Compares a sender with the owner of a source, `None` if there is none on record.
+pub(super) fn judge(
+    owner: Option<&SourceOwner>,
+    sender: &Sender,
+    now: Timestamp,
+    grace: Duration,
+) -> Verdict {
+    let user = match sender {
+        Sender::Bypass(_) => return Verdict::Bypass,
+        Sender::Anonymous => None,
+        Sender::User(user) => Some(user),
+    };
+    let Some(owner) = owner else {
+        return Verdict::Recorded(SourceOwner::first(user.cloned(), now));
+    };
+    match (&owner.user, user) {
+        (None, None) => return Verdict::Accepted,
+        (None, Some(user)) => return Verdict::Recorded(owner.succeeded_by(user.clone(), now)),
+        (Some(owner), Some(user)) if owner == user => return Verdict::Accepted,
+        (Some(_), _) => {}
+    }
+    let is_former = match (&owner.former, user) {
+        (Some(FormerOwner::Nobody), None) => true,
+        (Some(FormerOwner::User(former)), Some(user)) => former == user,
+        _ => false,
+    };
+    if !is_former {
+        return Verdict::Foreign;
+    }
+    let until = owner.since.checked_add(grace).unwrap_or(Timestamp::MAX);
+    if now <= until {
+        Verdict::Accepted
+    } else {
+        Verdict::Late
+    }
+}
+
+/// Why a delivery of another user's source is refused.
+pub(super) fn foreign(event: &Event, owner: Option<&SourceOwner>, sender: &Sender) -> Cause {
+    let user = owner.and_then(|owner| owner.user.as_ref());
+    let user = user.map_or("", |user| user.as_str());
+    Cause::new(
+        reason::FOREIGN_SOURCE,
+        format!(
+            "source {:?} belongs to user {user:?} and this comes from {sender}: if the program's user has changed, \
+             `consumers sources transfer` makes the new one the owner",
+            event.source.as_str()
+        ),
+    )
+}
+
+/// Why a delivery that did not come over the exchange of events is refused.
+pub(super) fn bypass(sender: &Sender) -> Cause {
+    Cause::new(
+        reason::BYPASS,
+        format!(
+            "it came by {sender}, where no topic permission holds: publish it to the exchange of events"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use doorstep_event::BrokerUser;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_hours(24);
+
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::from_second(1_767_225_600 + hour * 3_600).unwrap()
+    }
+
+    fn user(name: &str) -> Sender {
+        Sender::User(BrokerUser::new(name))
+    }
+
+    fn first(sender: Sender) -> SourceOwner {
+        match judge(None, &sender, at(0), GRACE) {
+            Verdict::Recorded(owner) => owner,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_source_belongs_to_the_user_that_first_used_it() {
+        let owner = first(user("shop"));
+        let judge = |sender| judge(Some(&owner), &sender, at(1), GRACE);
+        assert_eq!(judge(user("shop")), Verdict::Accepted);
+        assert_eq!(judge(user("thief")), Verdict::Foreign);
+        assert_eq!(judge(Sender::Anonymous), Verdict::Foreign);
+        let direct = Sender::Bypass("the default exchange".into());
+        assert_eq!(judge(direct), Verdict::Bypass);
+    }
+
+    #[test]
+    fn a_source_of_nobody_is_claimed_once_and_its_backlog_is_accepted() {
+        let nobody = first(Sender::Anonymous);
+        assert_eq!(
+            judge(Some(&nobody), &Sender::Anonymous, at(999), GRACE),
+            Verdict::Accepted
+        );
+        let Verdict::Recorded(claimed) = judge(Some(&nobody), &user("shop"), at(10), GRACE) else {
+            panic!("it was not claimed");
+        };
+        let judge = |sender, hour| judge(Some(&claimed), &sender, at(hour), GRACE);
+        assert_eq!(judge(user("shop"), 999), Verdict::Accepted);
+        assert_eq!(judge(user("thief"), 10), Verdict::Foreign);
+        assert_eq!(judge(Sender::Anonymous, 34), Verdict::Accepted);
+        assert_eq!(judge(Sender::Anonymous, 35), Verdict::Late);
+    }
+
+    #[test]
+    fn the_user_before_a_transfer_is_accepted_for_a_while() {
+        let owner = first(user("shop")).succeeded_by(BrokerUser::new("shop-eu"), at(10));
+        let judge = |sender, hour| judge(Some(&owner), &sender, at(hour), GRACE);
+        assert_eq!(judge(user("shop-eu"), 11), Verdict::Accepted);
+        assert_eq!(judge(user("shop"), 11), Verdict::Accepted);
+        assert_eq!(judge(user("shop"), 35), Verdict::Late);
+        assert_eq!(judge(Sender::Anonymous, 11), Verdict::Foreign);
+    }
+}

@@ -1,0 +1,72 @@
+//! Giving a source to another user of the broker, as after a program's user was renamed.
+
+use doorstep_event::{BrokerUser, Source};
+use doorstep_store::{Ask, AuditAction, Changes, NewAudit, OwnerChange, SourceOwner, Store};
+
+use super::{ATTEMPTS, By, OperateError, written};
+
+/// What becomes of the owner before a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Former {
+    /// Its events are accepted for [`Limits::former_owner_grace`](crate::Limits::former_owner_grace) more: they may be in a queue.
+    Accepted,
+    /// Its events are refused from now on.
+    Refused,
+}
+
+/// Makes a user the owner of a source. Returns the owner before it, if there was one.
+///
+/// # Errors
+/// [`OperateError::UnknownSource`] where the store knows nothing of the source; [`OperateError::OwnedAlready`] where nothing would change.
+pub async fn transfer<S: Store>(
+    store: &S,
+    source: &Source,
+    to: &BrokerUser,
+    former: Former,
+    by: impl Into<By>,
+) -> Result<Option<BrokerUser>, OperateError> {
+    let by = by.into();
+    for _ in 0..ATTEMPTS {
+        let ask = Ask {
+            owners: vec![source.clone()],
+            ..Ask::default()
+        };
+        let row = store.load(ask).await?.owners.pop().unwrap_or_default();
+        let Some(owner) = row.owner else {
+            return Err(OperateError::UnknownSource(source.clone()));
+        };
+        let is_owner = owner.user.as_ref() == Some(to);
+        if is_owner && (former == Former::Accepted || owner.former.is_none()) {
+            return Err(OperateError::OwnedAlready {
+                source_name: source.clone(),
+                user: to.clone(),
+            });
+        }
+        let before = owner.user.clone();
+        let after = match former {
+            Former::Accepted => owner.succeeded_by(to.clone(), by.at),
+            Former::Refused => SourceOwner::first(Some(to.clone()), by.at),
+        };
+        let mut changes = Changes::at(by.at);
+        changes.audit.push(NewAudit {
+            operator: by.operator.to_string(),
+            action: AuditAction::Transfer,
+            about: source.to_string(),
+            dead: None,
+            stream: None,
+            sequences: None,
+            reason: by.reason.clone(),
+            before: before.as_ref().map(|user| user.to_string().into()),
+            after: Some(to.to_string().into()),
+        });
+        changes.owners.push(OwnerChange {
+            source: source.clone(),
+            expect: row.version,
+            after: Some(after),
+        });
+        if written(store, changes).await? {
+            return Ok(before);
+        }
+    }
+    Err(OperateError::Busy(source.to_string()))
+}

@@ -1,0 +1,221 @@
+//! Events in the name of others: what the engine makes of them, on the store in memory.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod ledger;
+
+use doorstep_event::{BrokerUser, Event, Sender, Timestamp};
+use doorstep_runtime::{
+    Engine, Incoming, Limits, Past, Worked,
+    operate::{self, Former, OperateError},
+};
+use doorstep_store::{DeadFilter, DeadRow, FormerOwner, MemoryStore, SourceOwner, Store};
+use ledger::{Ledger, Move, event};
+
+fn at(hour: i64) -> Timestamp {
+    Timestamp::from_second(1_795_255_200 + hour * 3_600).unwrap()
+}
+
+struct World {
+    store: MemoryStore,
+    engine: Engine<Ledger, MemoryStore>,
+    hour: i64,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = MemoryStore::new("ledger");
+        Self {
+            engine: Engine::new(Ledger, store.clone(), Limits::default()),
+            store,
+            hour: 0,
+        }
+    }
+
+    /// Another process, which remembers nothing.
+    fn restarted(&mut self) {
+        self.engine = Engine::new(Ledger, self.store.clone(), Limits::default());
+    }
+
+    async fn deliver(&mut self, deliveries: Vec<(Event, Sender)>) -> Worked {
+        self.deliver_as(Past::First, deliveries).await
+    }
+
+    async fn deliver_as(&mut self, past: Past, deliveries: Vec<(Event, Sender)>) -> Worked {
+        let batch = deliveries.into_iter().map(|(event, sender)| {
+            let incoming = Incoming::Event {
+                event,
+                defect: None,
+                sender,
+            };
+            (incoming, past)
+        });
+        let mut batch = self.engine.read_deliveries(batch);
+        let mut worked = Worked::default();
+        while !batch.is_done() {
+            let step = self.engine.work(&mut batch, at(self.hour), 0.5).await;
+            let tally = step.unwrap().tally;
+            worked.tally.applied += tally.applied;
+            worked.tally.dead += tally.dead;
+            worked.tally.duplicates += tally.duplicates;
+        }
+        worked
+    }
+
+    async fn entries(&self) -> Vec<String> {
+        ledger::entries(&self.store, "account/a").await
+    }
+
+    async fn dead(&self) -> Vec<DeadRow> {
+        self.store.dead(DeadFilter::All, None, 100).await.unwrap()
+    }
+
+    async fn owner(&self, source: &str) -> Option<SourceOwner> {
+        let rows = self.store.sources(None, 100).await.unwrap();
+        let row = rows.into_iter().find(|row| row.source.as_str() == source);
+        row.and_then(|row| row.owner)
+    }
+}
+
+fn user(name: &str) -> Sender {
+    Sender::User(BrokerUser::new(name))
+}
+
+fn add(sequence: u64) -> Event {
+    event("shop", "account/a", sequence, &Move::Add(1))
+}
+
+/// The same place, with other data under another id.
+fn forged(sequence: u64) -> Event {
+    let mut event = event("shop", "account/a", sequence, &Move::Add(1_000));
+    event.id = format!("forged-{sequence}").parse().unwrap();
+    event
+}
+
+#[tokio::test]
+async fn an_event_in_the_name_of_another_is_refused_whatever_its_sequence() {
+    for thief in [user("thief"), Sender::Anonymous] {
+        let mut world = World::new();
+        world
+            .deliver(vec![(add(1), user("shop")), (add(2), user("shop"))])
+            .await;
+        // A past one, the last one, the next one, a later one, and one without a sequence.
+        let mut loose = forged(9);
+        loose.sequence = None;
+        loose.time = Some(at(0));
+        let forgeries = [forged(1), forged(2), forged(3), forged(5), loose];
+        let forgeries = forgeries.map(|event| (event, thief.clone())).into();
+        let worked = world.deliver(forgeries).await;
+        assert_eq!((worked.tally.dead, worked.tally.duplicates), (5, 0));
+        // The owner's own events go on as if nothing had been.
+        let own = [5, 3, 4].map(|n| (add(n), user("shop"))).into();
+        let worked = world.deliver(own).await;
+        assert_eq!((worked.tally.applied, worked.tally.duplicates), (3, 0));
+        let entries: Vec<String> = (1..=5).map(|n| format!("shop {n}")).collect();
+        assert_eq!(world.entries().await, entries);
+        for dead in world.dead().await {
+            assert_eq!((&*dead.reason, dead.blocks), ("foreign source", false));
+            assert!(dead.detail.contains("\"shop\""), "{}", dead.detail);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_forgeries_in_one_batch_each_that_differs_is_a_dead_letter() {
+    let mut world = World::new();
+    world.deliver(vec![(add(1), user("shop"))]).await;
+    let mut other = forged(2);
+    other.data = add(2).data;
+    let thief = user("thief");
+    let batch = [forged(2), other, forged(2)].map(|event| (event, thief.clone()));
+    let worked = world.deliver(batch.into()).await;
+    assert_eq!((worked.tally.dead, worked.tally.duplicates), (2, 1));
+}
+
+#[tokio::test]
+async fn a_redelivered_forgery_uses_up_no_trials_of_the_event_that_it_copies() {
+    let mut world = World::new();
+    world.deliver(vec![(add(1), user("shop"))]).await;
+    for past in [Past::Redelivered, Past::GivenUp] {
+        let worked = world.deliver_as(past, vec![(add(2), user("thief"))]).await;
+        assert_eq!(worked.tally.applied, 0);
+    }
+    let ask = doorstep_store::Ask {
+        trials: vec![(add(2).source, add(2).id)],
+        ..doorstep_store::Ask::default()
+    };
+    assert_eq!(world.store.load(ask).await.unwrap().trials, [0]);
+    world.deliver(vec![(add(2), user("shop"))]).await;
+    assert_eq!(world.entries().await, ["shop 1", "shop 2"]);
+}
+
+#[tokio::test]
+async fn what_did_not_come_over_the_exchange_is_refused_and_owns_nothing() {
+    let mut world = World::new();
+    let direct = || Sender::Bypass("the default exchange".into());
+    let worked = world.deliver(vec![(add(1), direct())]).await;
+    assert_eq!(worked.tally.dead, 1);
+    let dead = world.dead().await;
+    assert_eq!(dead[0].reason, "not from the exchange");
+    assert!(dead[0].detail.contains("the default exchange"));
+    assert_eq!(world.owner("shop").await, None);
+    world.deliver(vec![(add(1), user("shop"))]).await;
+    assert_eq!(world.entries().await, ["shop 1"]);
+}
+
+#[tokio::test]
+async fn a_backlog_without_user_ids_is_applied_before_and_after_its_source_is_claimed() {
+    let mut world = World::new();
+    let nobody = Sender::Anonymous;
+    world
+        .deliver(vec![(add(1), nobody.clone()), (add(3), nobody.clone())])
+        .await;
+    assert_eq!(world.owner("shop").await.unwrap().user, None);
+    // From here on the program sends its user id; what it sent before comes late, and again.
+    world.deliver(vec![(add(4), user("shop"))]).await;
+    let owner = world.owner("shop").await.unwrap();
+    assert_eq!(owner.former, Some(FormerOwner::Nobody));
+    world.restarted();
+    let late = [1, 2, 3].map(|n| (add(n), nobody.clone())).into();
+    let worked = world.deliver_as(Past::Redelivered, late).await;
+    assert_eq!((worked.tally.dead, worked.tally.duplicates), (0, 2));
+    while world.engine.work_due(at(0), 0.5).await.unwrap().is_some() {}
+    let all = ["shop 1", "shop 2", "shop 3", "shop 4"];
+    assert_eq!(world.entries().await, all);
+    // Long after that only copies are let pass.
+    world.hour = 25;
+    let worked = world.deliver(vec![(add(2), nobody.clone())]).await;
+    assert_eq!((worked.tally.dead, worked.tally.duplicates), (0, 1));
+    let worked = world.deliver(vec![(add(5), nobody)]).await;
+    assert_eq!((worked.tally.dead, worked.tally.applied), (1, 0));
+    world.deliver(vec![(add(5), user("shop"))]).await;
+    assert_eq!(world.entries().await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_transfer_makes_the_new_user_the_owner_at_once_also_for_who_remembers_the_old_one() {
+    let mut world = World::new();
+    world.deliver(vec![(add(1), user("shop"))]).await;
+    let source = add(1).source;
+    let to = BrokerUser::new("shop-eu");
+    let transfer = async |former| {
+        let store = world.store.clone();
+        operate::transfer(&store, &source, &to, former, at(0)).await
+    };
+    let before = transfer(Former::Accepted).await.unwrap();
+    assert_eq!(before, Some(BrokerUser::new("shop")));
+    let again = transfer(Former::Accepted).await;
+    assert!(matches!(again, Err(OperateError::OwnedAlready { .. })));
+    let batch = vec![(add(2), user("shop")), (add(3), user("shop-eu"))];
+    assert_eq!(world.deliver(batch).await.tally.applied, 2);
+    let transfer = operate::transfer(&world.store, &source, &to, Former::Refused, at(0));
+    transfer.await.unwrap();
+    let worked = world.deliver(vec![(add(4), user("shop"))]).await;
+    assert_eq!((worked.tally.applied, worked.tally.dead), (0, 1));
+    let worked = world.deliver(vec![(add(4), user("shop-eu"))]).await;
+    assert_eq!(worked.tally.applied, 1);
+    assert_eq!(world.entries().await.len(), 4);
+    let unknown = "mill".parse().unwrap();
+    let transfer = operate::transfer(&world.store, &unknown, &to, Former::Accepted, at(0));
+    let unknown = transfer.await;
+    assert!(matches!(unknown, Err(OperateError::UnknownSource(_))));
+}

@@ -1,0 +1,56 @@
+//! What can be typed after `consumers sources`.
+
+use clap::{Args, Subcommand};
+
+use super::dead::{PlaceArgs, RecordArgs};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sources {
+    /// List the sources whose events a role accepts, with the user of the broker that each belongs to.
+    ///
+    /// A source belongs to the first user that publishes events under it. Events under it from any other user become dead letters with
+    /// the reason `foreign source`. A source whose events carry no user id belongs to nobody until a user publishes under it.
+    #[command(
+        after_help = "Examples:\n  consumers sources list orders\n  consumers sources list orders --json | jq 'select(.user == null)'"
+    )]
+    List(SourcesListArgs),
+
+    /// Make another user of the broker the owner of a source, as after a program's user was renamed.
+    ///
+    /// Events of the former owner may still be in the queue, so they are accepted for 24 hours more. With --refuse-former they are refused
+    /// at once, as when the former owner has published in the name of another. May be used while the role runs and while it does not.
+    #[command(
+        after_help = "Examples:\n  consumers sources transfer orders shop/7f3a --to shop-eu --reason 'renamed'\n  consumers sources transfer orders shop/7f3a --to shop-eu --refuse-former"
+    )]
+    Transfer(SourcesTransferArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SourcesListArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    /// One JSON object a line instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SourcesTransferArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    /// The source, as `sources list` shows it.
+    pub(crate) source: String,
+
+    /// The user of the broker that becomes its owner.
+    #[arg(long, value_name = "USER")]
+    pub(crate) to: String,
+
+    /// Refuse the former owner's events from now on.
+    #[arg(long)]
+    pub(crate) refuse_former: bool,
+
+    #[command(flatten)]
+    pub(crate) record: RecordArgs,
+}

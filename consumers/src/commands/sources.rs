@@ -1,0 +1,126 @@
+//! `consumers sources`: the users of the broker that sources belong to.
+
+use doorstep_event::{BrokerUser, Source, Timestamp};
+use doorstep_program::{
+    Failure,
+    output::{print, print_json},
+};
+use doorstep_runtime::operate::{self, By, Former};
+use doorstep_store::{FormerOwner, SourceRow, Store};
+use serde::Serialize;
+
+use super::dead::failed;
+use crate::{
+    settings::{Form, Place},
+    stores,
+    text::{clean, table, time},
+};
+
+/// How many sources are read at a time.
+const PAGE: usize = 1_000;
+
+/// Lists the sources of a role.
+///
+/// # Errors
+/// There is no store, or it cannot be read.
+pub(crate) async fn list(place: &Place, form: Form) -> Result<(), Failure> {
+    let store = stores::look_at(place)?;
+    let mut table = table(&["SOURCE", "USER", "SINCE", "BEFORE", "STREAMS"], &[4]);
+    let mut after = None;
+    let mut is_empty = true;
+    loop {
+        let page = store.sources(after, PAGE).await;
+        let page = page.map_err(|e| stores::failed(&e))?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.source.clone());
+        is_empty = false;
+        for row in &page {
+            match form {
+                Form::Json => print_json(&View::from_row(row))?,
+                Form::Text => {
+                    table.add_row(cells(row));
+                }
+            }
+        }
+    }
+    if form == Form::Json {
+        return Ok(());
+    }
+    print(|out| {
+        if is_empty {
+            writeln!(out, "no event of any source was accepted yet")
+        } else {
+            writeln!(out, "{}", table.trim_fmt())
+        }
+    })
+}
+
+/// Makes a user the owner of a source.
+///
+/// # Errors
+/// The source is not known, belongs to the user already, or the store cannot be used.
+pub(crate) async fn transfer(
+    place: &Place,
+    source: &Source,
+    to: &BrokerUser,
+    former: Former,
+    by: &By,
+) -> Result<(), Failure> {
+    let store = stores::existing(place)?;
+    let done = operate::transfer(&store, source, to, former, by.at(Timestamp::now())).await;
+    let before = done.map_err(|e| failed(place.role.name, &e))?;
+    let before = before.map_or_else(|| "nobody".to_owned(), |user| clean(user.as_str()));
+    let rest = match former {
+        Former::Accepted => "events of the former owner are accepted for 24 hours more",
+        Former::Refused => "events of the former owner are refused from now on",
+    };
+    print(|out| {
+        writeln!(
+            out,
+            "{source} belongs to {} and no longer to {before}: {rest}",
+            clean(to.as_str())
+        )
+    })
+}
+
+fn cells(row: &SourceRow) -> [String; 5] {
+    let dash = || "-".to_owned();
+    let name = |user: &BrokerUser| clean(user.as_str());
+    let owner = row.owner.as_ref();
+    [
+        clean(row.source.as_str()),
+        owner
+            .and_then(|owner| owner.user.as_ref())
+            .map_or_else(dash, name),
+        owner.map_or_else(dash, |owner| time(owner.since)),
+        match owner.and_then(|owner| owner.former.as_ref()) {
+            None => dash(),
+            Some(FormerOwner::Nobody) => "nobody".to_owned(),
+            Some(FormerOwner::User(user)) => name(user),
+        },
+        row.streams.to_string(),
+    ]
+}
+
+/// A source for programs.
+#[derive(Serialize)]
+struct View<'a> {
+    source: &'a Source,
+    user: Option<&'a BrokerUser>,
+    since: Option<Timestamp>,
+    former: Option<&'a FormerOwner>,
+    streams: u64,
+}
+
+impl<'a> View<'a> {
+    fn from_row(row: &'a SourceRow) -> Self {
+        let owner = row.owner.as_ref();
+        Self {
+            source: &row.source,
+            user: owner.and_then(|owner| owner.user.as_ref()),
+            since: owner.map(|owner| owner.since),
+            former: owner.and_then(|owner| owner.former.as_ref()),
+            streams: row.streams,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Events in the name of others: the broker refuses them to users of the printed rights, and roles to whoever may publish anything.
+
+use std::time::Duration;
+
+use doorstep_broker::{Rights, User};
+use doorstep_contracts::{CancelledBy, Label, OrderCancelled};
+use doorstep_event::{Event, Sequence, json};
+use doorstep_messaging::{BrokerSettings, RawMessage, RawPublisher, RawValue};
+use doorstep_tests::{Ended, Program};
+use serde_json::Value;
+use tokio::task::block_in_place;
+
+use crate::{
+    operator::{moved, placed},
+    topology::{Place, same},
+};
+
+/// A cancellation that nobody has asked for, as the next event of the order's own source.
+fn cancelled(invoice: &str, sequence: u64) -> Event {
+    let order = placed(invoice, 1);
+    let fact = OrderCancelled {
+        by: CancelledBy::Customer,
+        reason: Label::new("forged").unwrap(),
+    };
+    let sequence = Sequence::new(sequence).unwrap();
+    let time = order.time.unwrap();
+    Event::of(&order.source, &order.subject, sequence, time, &fact).unwrap()
+}
+
+impl Place {
+    /// Publishes as this user, with these arguments.
+    async fn publish(&self, user: &User, options: &[&str], events: &[Event]) -> Ended {
+        let lines = events
+            .iter()
+            .map(|event| json::write(event).unwrap() + "\n");
+        let words = [&["publish", "--give-up-after", "2s"], options].concat();
+        Program::producer(&words)
+            .broker(user.amqp_url())
+            .input(lines.collect::<String>())
+            .run(&self.scratch, Duration::from_secs(120))
+            .await
+    }
+
+    async fn sent(&self, user: &User, options: &[&str], events: &[Event]) {
+        let ended = self.publish(user, options, events).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+
+    /// A user who may do everything.
+    fn mighty(&self, name: &str) -> User {
+        let rights = Rights {
+            configure: ".*",
+            write: ".*",
+            read: ".*",
+        };
+        block_in_place(|| self.vhost.new_user(name, rights)).unwrap()
+    }
+
+    /// Works what is there. Exit code 0, or 2 where dead letters are left.
+    async fn worked(&self, role: &str, code: i32) {
+        let ended = self.ran(None, &["run", role, "--until-idle", "1s"]).await;
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+    }
+
+    /// The reasons of the dead letters of a role, none of which may block anything.
+    async fn refused(&self, role: &str) -> Vec<String> {
+        let words = ["dead", "list", role, "--each", "--json"];
+        let lines = self.told(None, &words).await;
+        let rows = lines
+            .lines()
+            .map(|line| -> Value { serde_json::from_str(line).unwrap() });
+        rows.map(|row| {
+            assert_eq!(row["blocks"], false, "{row}");
+            row["reason"].as_str().unwrap().to_owned()
+        })
+        .collect()
+    }
+
+    async fn owner(&self, role: &str) -> Value {
+        let words = ["sources", "list", role, "--json"];
+        let line = self.told(None, &words).await;
+        serde_json::from_str(line.lines().next().unwrap()).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_printed_rights_let_each_program_publish_its_own_families_only() {
+    let place = Place::new("families");
+    place.import().await;
+    let permitted = place.permitted(&["--declared"]).await;
+    let pickups = place.user(&permitted, "u-pickups", same);
+    let retail = place.user(&permitted, "u-retail", same);
+    place.sent(&retail, &[], &[placed("1", 1)]).await;
+    for forged in [cancelled("1", 2), moved("A", 1, -3)] {
+        let ended = place.publish(&pickups, &[], &[forged]).await;
+        assert_eq!(ended.code, Some(69), "{}", ended.stderr);
+        for part in ["access to topic", "topology permissions"] {
+            assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+        }
+    }
+    place.worked("orders", 0).await;
+    let order = place.told(None, &["show", "orders", "order/1"]).await;
+    assert!(!order.contains("ancelled"), "{order}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_user_publishes_in_the_name_of_a_source_is_a_dead_letter() {
+    let place = Place::new("forged");
+    place.import().await;
+    let (shop, thief) = (place.mighty("shop"), place.mighty("thief"));
+    place
+        .sent(&shop, &[], &[placed("1", 1), moved("A", 1, -10)])
+        .await;
+    for role in ["orders", "inventory"] {
+        place.worked(role, 0).await;
+        assert_eq!(place.owner(role).await["user"], shop.name());
+    }
+    // The order is not cancelled, and the sequences of the stock stay its source's own.
+    let forged = [cancelled("1", 2), moved("A", 2, -1_000)];
+    place.sent(&thief, &[], &forged).await;
+    place
+        .sent(&shop, &["--user-id", "-"], &[moved("A", 3, -2_000)])
+        .await;
+    place.worked("orders", 2).await;
+    place.worked("inventory", 2).await;
+    assert_eq!(place.refused("orders").await, ["foreign source"]);
+    assert_eq!(place.refused("inventory").await, ["foreign source"; 2]);
+    let order = place.told(None, &["show", "orders", "order/1"]).await;
+    assert!(!order.contains("ancelled"), "{order}");
+    place
+        .sent(&shop, &[], &[moved("A", 2, -3), moved("A", 3, -3)])
+        .await;
+    place.worked("inventory", 2).await;
+    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    assert!(stock.contains("-16"), "{stock}");
+    assert_eq!(place.refused("inventory").await.len(), 2);
+
+    // The program goes on under another user once its source is given to it.
+    let renamed = place.mighty("renamed");
+    let source = place.owner("inventory").await["source"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let words = [
+        "sources",
+        "transfer",
+        "inventory",
+        &source,
+        "--to",
+        renamed.name(),
+    ];
+    place.told(None, &words).await;
+    let owner = place.owner("inventory").await;
+    assert_eq!(owner["user"], renamed.name());
+    assert_eq!(owner["former"]["user"], shop.name());
+    place.sent(&renamed, &[], &[moved("A", 4, -1)]).await;
+    place.worked("inventory", 2).await;
+    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    assert!(stock.contains("-17"), "{stock}");
+    let audit = place.told(None, &["dead", "audit", "inventory"]).await;
+    assert!(
+        audit.contains("transfer") && audit.contains(&source),
+        "{audit}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_by_another_way_than_the_exchange_is_a_dead_letter() {
+    let place = Place::new("bypass");
+    place.import().await;
+    let thief = place.mighty("thief");
+    let settings = BrokerSettings::new(thief.amqp_url(), "doorstep").unwrap();
+    let mut raw = RawPublisher::connect(&settings, "a test").await.unwrap();
+    let event = moved("A", 1, -1_000);
+    let headers: Vec<_> = doorstep_event::headers::write(&event)
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), RawValue::Text(value)))
+        .collect();
+    for queue in ["doorstep.inventory.0", "doorstep.inventory.net"] {
+        let message = RawMessage {
+            routing_key: queue.to_owned(),
+            headers: headers.clone(),
+            body: event.data.clone(),
+            ..RawMessage::default()
+        };
+        let outcome = raw.publish(message).await;
+        assert_eq!(outcome, doorstep_messaging::Outcome::Confirmed);
+    }
+    place.worked("inventory", 2).await;
+    // The same message by the same way.
+    assert_eq!(place.refused("inventory").await, ["not from the exchange"]);
+    let shop = place.mighty("shop");
+    place.sent(&shop, &[], &[moved("A", 1, -10)]).await;
+    place.worked("inventory", 2).await;
+    assert_eq!(place.owner("inventory").await["user"], shop.name());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_without_user_ids_outlives_the_upgrade_of_its_program() {
+    let place = Place::new("upgrade");
+    place.import().await;
+    let shop = place.mighty("shop");
+    let without: &[&str] = &["--user-id", "-"];
+    place
+        .sent(&shop, without, &[moved("A", 1, -10), moved("B", 1, -10)])
+        .await;
+    place.worked("inventory", 0).await;
+    assert_eq!(place.owner("inventory").await["user"], Value::Null);
+    // The backlog of the previous version, then the program's new one, then what comes late.
+    place
+        .sent(&shop, without, &[moved("A", 2, -1), moved("B", 3, -1)])
+        .await;
+    place.sent(&shop, &[], &[moved("A", 3, -1)]).await;
+    place.sent(&shop, without, &[moved("B", 2, -1)]).await;
+    place.worked("inventory", 0).await;
+    for subject in ["stock/A", "stock/B"] {
+        let stock = place.told(None, &["show", "inventory", subject]).await;
+        assert!(stock.contains("-12"), "{stock}");
+    }
+    assert_eq!(place.owner("inventory").await["user"], shop.name());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_user_id_ends_a_program_at_its_start_with_the_remedy() {
+    let place = Place::new("user-id");
+    place.import().await;
+    let shop = place.mighty("shop");
+    let ended = place
+        .publish(&shop, &["--user-id", "other"], &[placed("1", 1)])
+        .await;
+    assert_eq!(ended.code, Some(69), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("DOORSTEP_USER_ID"),
+        "{}",
+        ended.stderr
+    );
+    let words = ["run", "orders", "--user-id", "other"];
+    let ended = place.ran(Some(&shop), &words).await;
+    assert_eq!(ended.code, Some(69), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("DOORSTEP_USER_ID"),
+        "{}",
+        ended.stderr
+    );
+}
