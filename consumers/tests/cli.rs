@@ -68,6 +68,49 @@ fn every_wrong_variable_is_named_at_once() {
 }
 
 #[test]
+fn every_unusable_file_of_tls_and_passwords_is_named_at_once() {
+    let folder = Folder::new("tls");
+    let file = |name: &str, text: &str| {
+        let path = folder.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let damaged = "-----BEGIN CERTIFICATE-----\n%%%%\n-----END CERTIFICATE-----\n";
+    let certificate = file("certificate.pem", damaged);
+    let key = file("key.pem", "no key");
+    let password = file("password", "secret\nof two lines\n");
+    let missing = folder.0.join("missing.pem");
+    let wrong = [
+        ("DOORSTEP_TLS_CA_FILE", missing.to_str().unwrap()),
+        ("DOORSTEP_TLS_CERT_FILE", &certificate),
+        ("DOORSTEP_TLS_KEY_FILE", &key),
+        ("DOORSTEP_AMQP_PASSWORD_FILE", &password),
+        ("DOORSTEP_OTLP_ENDPOINT", "https://localhost"),
+    ];
+    let error = refused(&["topology", "verify"], &wrong, 64);
+    assert!(error.starts_with("error: 4 settings are wrong"), "{error}");
+    for (_, file) in &wrong[..4] {
+        assert!(error.contains(file), "{file} in {error}");
+    }
+    assert!(!error.contains("secret"), "{error}");
+
+    let alone = [("DOORSTEP_TLS_CERT_FILE", certificate.as_str())];
+    let error = refused(&["topology", "verify"], &alone, 64);
+    assert!(error.contains("DOORSTEP_TLS_KEY_FILE"), "{error}");
+    let external = [("DOORSTEP_AMQP_URL", "amqps://h?auth_mechanism=external")];
+    let error = refused(&["topology", "verify"], &external, 64);
+    assert!(error.contains("--tls-cert-file"), "{error}");
+    let password = file("password", "from file\n");
+    let two = [
+        ("DOORSTEP_AMQP_URL", "amqps://u:secret@h"),
+        ("DOORSTEP_AMQP_PASSWORD_FILE", password.as_str()),
+    ];
+    let error = refused(&["topology", "verify"], &two, 64);
+    assert!(error.contains("leave it out"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[test]
 fn a_variable_is_not_looked_at_by_a_command_that_does_not_need_it() {
     let wrong = [("DOORSTEP_AMQP_URL", "nowhere"), ("DOORSTEP_BATCH", "none")];
     let output = consumers(&["topology", "show"], &wrong);
