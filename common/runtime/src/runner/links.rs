@@ -151,7 +151,7 @@ async fn refused(refusals: &mut Option<watch::Receiver<Option<String>>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn look(link: &mut Option<watch::Receiver<LinkState>>) -> Option<LinkState> {
