@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// A role's queues belong to the store that first consumed from them. Any other store is refused with exit code 78, such as one that
     /// another folder has begun; `consumers store take-over` gives them to it.
     #[command(after_help = RUN_HELP)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
 
     /// Show for each role: queue, lag, what is held, blocked, missing, owed and dead.
     ///

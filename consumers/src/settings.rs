@@ -213,7 +213,7 @@ impl Settings {
 
 fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
     match command {
-        Command::Run(args) => run(args, wrong),
+        Command::Run(args) => run(*args, wrong),
         Command::Status(args) => Some(Job::Status {
             roles: roles::chosen(&args.roles),
             folder: args.store.folder,
