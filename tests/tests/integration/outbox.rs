@@ -185,7 +185,7 @@ on_every_store! {
         // May publish events, but not to queues by their name: for the copy of a dead letter the broker closes the channel.
         let rights = Rights {
             configure: ".*",
-            write: r"^doorstep\.",
+            write: r"^(doorstep\.|@)",
             read: ".*",
         };
         let user = world.user("mute", rights);
