@@ -264,11 +264,11 @@ impl Returns {
     }
 }
 
-/// Whether a message of the channel is the reason: its routing key, queue, user id or size. A user that may not publish to the exchange at
-/// all is no matter of a message.
+/// Whether a message of the channel is the reason: its routing key, queue or size. A user that may not publish to the exchange at all is
+/// no matter of a message, nor is a user id, which all messages of a connection share.
 fn is_over_message(error: &lapin::Error) -> bool {
     match broker_reply(error) {
-        Some((reply::PRECONDITION_FAILED, _)) => true,
+        Some((reply::PRECONDITION_FAILED, text)) => !text.contains("user_id property set to"),
         Some((reply::ACCESS_REFUSED, text)) => {
             text.contains("access to topic") || text.contains("exchange 'amq.default'")
         }
