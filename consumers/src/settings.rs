@@ -258,11 +258,7 @@ fn sources(command: Sources, wrong: &mut Wrong) -> Option<Job> {
             let place = place(args.place.role, args.place.store.folder, wrong);
             let source = wrong.note("SOURCE", args.source.parse());
             let to = wrong.note("--to", args.to.parse::<UserId>());
-            let by = dead::by(
-                args.record.who.operator,
-                args.record.reason.as_deref(),
-                wrong,
-            );
+            let by = args.record.by(wrong);
             let to = match to? {
                 UserId::Named(user) => user,
                 UserId::OfAddress | UserId::Absent => BrokerUser::new(args.to),

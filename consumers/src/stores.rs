@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use doorstep_program::{Failure, Reason};
-use doorstep_store::{SqliteStore, StoreError, sqlite::Options};
+pub(crate) use doorstep_program::copies::{store_failed as failed, store_reason as reason};
+use doorstep_program::{Failure, copies::no_store};
+use doorstep_store::{SqliteStore, sqlite::Options};
 
 use crate::settings::Place;
 
@@ -57,27 +58,6 @@ fn exists(folder: &Path, role: &str) -> bool {
 }
 
 fn missing(place: &Place) -> Failure {
-    let Place { role, folder } = place;
-    Failure::new(
-        Reason::Missing,
-        format!(
-            "there is no store of {name} in {folder}: `consumers run {name}` creates it; another folder is named by --store or \
-             DOORSTEP_STORE",
-            name = role.name,
-            folder = folder.display(),
-        ),
-    )
-}
-
-/// A store that failed, as an end of the program.
-pub(crate) fn failed(error: &StoreError) -> Failure {
-    Failure::new(reason(error), error.to_string())
-}
-
-/// Why a store's failure ends the program.
-pub(crate) fn reason(error: &StoreError) -> Reason {
-    match error {
-        StoreError::Unavailable { .. } => Reason::Io,
-        StoreError::Unusable { .. } => Reason::CannotCreate,
-    }
+    let name = place.role.name;
+    no_store(&place.folder, name, &format!("consumers run {name}"))
 }

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use doorstep_program::args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs};
+use doorstep_program::{
+    args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
+    copies,
+};
 
 use crate::{
     compare::{COMPARE_HELP, CompareArgs, CompareWorkArgs, WORK_COMMAND},
@@ -73,6 +76,10 @@ pub(crate) enum Command {
     /// HTTP, at /v1/users.
     #[command(subcommand)]
     User(User),
+
+    /// Look after the gateway's store: copies of it, and what a restored one needs.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Store(StoreCommand),
 }
 
 const SERVE_HELP: &str = "\
@@ -132,6 +139,34 @@ pub(crate) enum User {
     /// End all sessions of a user.
     #[command(after_help = USER_REVOKE_HELP)]
     Revoke(UserArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Copy the store into a file while the gateway runs: all of it as of one moment, read back whole, never over a file that is there.
+    #[command(
+        after_help = "Examples:\n  producer store backup --to /backups\n  producer store backup --to gateway.backup --json"
+    )]
+    Backup(StoreBackupArgs),
+
+    /// Put a backup in the place of the gateway's store. The gateway must not run.
+    ///
+    /// A restored store numbers anew what it had numbered since the backup. Consumers take such events for numbering conflicts, so run
+    /// `store restored` before the gateway is started. Users, passwords and ended sessions are those of the backup.
+    #[command(
+        after_help = "Example:\n  producer store restore --from /backups/gateway-20261130T060000Z.sqlite3 --move-aside"
+    )]
+    Restore(StoreRestoreArgs),
+
+    /// Give a store that was restored or copied a source of its own: its streams begin with 1 under it. The gateway must not run.
+    #[command(
+        after_help = "Example:\n  producer store restored --keep-outbox --reason 'back from the backup of 6:00'"
+    )]
+    Restored(StoreRestoredArgs),
+
+    /// Accept that the gateway's store was restored: the gateway is degraded by it no more.
+    #[command(after_help = "Example:\n  producer store accept --reason 'users told'")]
+    Accept(StoreAcceptArgs),
 }
 
 const DEMO_HELP: &str = "\
@@ -413,4 +448,40 @@ pub(crate) struct UserArgs {
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreBackupArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+
+    #[command(flatten)]
+    pub(crate) copy: copies::BackupArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreRestoreArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+
+    #[command(flatten)]
+    pub(crate) copy: copies::RestoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreRestoredArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+
+    #[command(flatten)]
+    pub(crate) copy: copies::RestoredArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreAcceptArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+
+    #[command(flatten)]
+    pub(crate) copy: copies::AcceptArgs,
 }

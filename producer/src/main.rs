@@ -65,5 +65,6 @@ async fn run(job: Job) -> Result<(), Failure> {
         Job::Serve(settings) => serve::run(*settings, stop).await,
         Job::OpenApi => serve::print_openapi(),
         Job::User(job) => serve::run_user(job).await,
+        Job::Store(folder, job) => serve::run_store(&folder, job).await,
     }
 }

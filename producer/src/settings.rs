@@ -11,12 +11,16 @@ use doorstep_contracts::{Label, RestaurantId, check_text};
 use doorstep_program::{
     Failure, Wrong,
     args::TelemetrySettings,
+    copies::CopyJob,
     read::{address, duration, number},
 };
 use jiff::tz::Offset;
 
 use crate::{
-    cli::{Cli, Command, Import, ImportArgs, ServeArgs, SinkArgs, User, UserAddArgs, UserArgs},
+    cli::{
+        Cli, Command, Import, ImportArgs, ServeArgs, SinkArgs, StoreCommand, User, UserAddArgs,
+        UserArgs,
+    },
     compare::{CompareSettings, WorkSettings},
     demo::DemoSettings,
     import::{
@@ -58,6 +62,8 @@ pub(crate) enum Job {
     OpenApi,
     /// Look after users.
     User(UserJob),
+    /// Look after the gateway's store in this folder.
+    Store(PathBuf, CopyJob),
 }
 
 /// The years that a calendar of real deliveries can have.
@@ -145,6 +151,7 @@ impl Settings {
             }
             Command::User(User::Enable(args)) => user_status(args, &mut wrong, UserStatus::Active),
             Command::User(User::Delete(args)) => user_status(args, &mut wrong, UserStatus::Deleted),
+            Command::Store(command) => store(command, &mut wrong),
         };
         wrong.finish((|| {
             Some(Self {
@@ -229,6 +236,16 @@ fn user_status(args: UserArgs, wrong: &mut Wrong, status: UserStatus) -> Option<
         name,
         status,
     })
+}
+
+fn store(command: StoreCommand, wrong: &mut Wrong) -> Option<Job> {
+    let (store, job) = match command {
+        StoreCommand::Backup(args) => (args.store, Some(args.copy.job())),
+        StoreCommand::Restore(args) => (args.store, Some(args.copy.job())),
+        StoreCommand::Restored(args) => (args.store, args.copy.check(wrong)),
+        StoreCommand::Accept(args) => (args.store, args.copy.check(None, wrong)),
+    };
+    Some(Job::Store(store.folder, job?))
 }
 
 fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {

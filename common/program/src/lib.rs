@@ -4,19 +4,24 @@
 //! - [`args`]: arguments that several programs take, each with what makes settings of it.
 //! - [`Wrong`] and [`read`]: checking what was typed, and telling everything that is wrong at once.
 //! - [`Failure`] and [`Reason`]: why a program ends without having done its work, and its exit code.
+//! - [`WhoArgs`]: who does it, for the record.
+//! - [`copies`]: copies of a store, made, put back and accepted.
 //! - [`health`]: how the running roles are, on an address of the process.
 //! - [`output`]: standard output, whose reader may have had enough.
 //! - [`Stop`]: the user's wish to stop.
 
 pub mod args;
+pub mod copies;
 mod failure;
 pub mod health;
 pub mod output;
 pub mod read;
 pub mod start;
 mod stop;
+mod who;
 mod wrong;
 
 pub use failure::{Failure, Reason};
 pub use stop::Stop;
+pub use who::WhoArgs;
 pub use wrong::Wrong;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use doorstep_program::args::StoreArgs;
+use doorstep_program::{WhoArgs, Wrong, args::StoreArgs};
+use doorstep_runtime::operate::By;
 
 use super::role_names;
 
@@ -269,15 +270,6 @@ pub(crate) struct DeadAuditArgs {
     pub(crate) limit: String,
 }
 
-/// Who is recorded as having done it.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Record")]
-pub(crate) struct WhoArgs {
-    /// Your name, for the record [default: user@host].
-    #[arg(long = "as", env = "DOORSTEP_OPERATOR", value_name = "NAME")]
-    pub(crate) operator: Option<String>,
-}
-
 /// A role and its store.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
@@ -298,4 +290,11 @@ pub(crate) struct RecordArgs {
 
     #[command(flatten)]
     pub(crate) who: WhoArgs,
+}
+
+impl RecordArgs {
+    /// Checks who does it and, where it is given, why.
+    pub(crate) fn by(self, wrong: &mut Wrong) -> Option<By> {
+        self.who.by(self.reason.as_deref(), wrong)
+    }
 }

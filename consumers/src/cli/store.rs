@@ -1,12 +1,9 @@
 //! What can be typed after `consumers store`.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
+use doorstep_program::{WhoArgs, args::BrokerArgs, copies};
 
-use doorstep_program::args::BrokerArgs;
-
-use super::dead::{PlaceArgs, WhoArgs};
+use super::dead::PlaceArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
@@ -51,13 +48,8 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// The file to write, or a folder for one that is named by role and time.
-    #[arg(long, value_name = "FILE|FOLDER")]
-    pub(crate) to: PathBuf,
-
-    /// Print what was written as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) copy: copies::BackupArgs,
 }
 
 #[derive(Debug, Args)]
@@ -65,13 +57,8 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// The backup.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) from: PathBuf,
-
-    /// Rename the store that is in its place, rather than refuse.
-    #[arg(long)]
-    pub(crate) move_aside: bool,
+    #[command(flatten)]
+    pub(crate) copy: copies::RestoreArgs,
 }
 
 #[derive(Debug, Args)]
@@ -79,16 +66,8 @@ pub(crate) struct RestoredArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// Publish the rows of the outbox under the old source, as they are: consumers drop what they have had as duplicates.
-    #[arg(long)]
-    pub(crate) keep_outbox: bool,
-
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
-
     #[command(flatten)]
-    pub(crate) who: WhoArgs,
+    pub(crate) copy: copies::RestoredArgs,
 }
 
 #[derive(Debug, Args)]
@@ -100,12 +79,8 @@ pub(crate) struct AcceptArgs {
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,
 
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
-
     #[command(flatten)]
-    pub(crate) who: WhoArgs,
+    pub(crate) accept: copies::AcceptArgs,
 }
 
 const TAKE_OVER_HELP: &str = "\

@@ -1,10 +1,10 @@
 //! What `consumers dead` is to do.
 
-use std::{env, fs, os::unix::fs::MetadataExt, path::PathBuf};
+use std::path::PathBuf;
 
-use doorstep_event::{Source, StreamKey, Subject, Timestamp};
+use doorstep_event::{Source, StreamKey, Subject};
 use doorstep_program::{Wrong, read::number};
-use doorstep_runtime::operate::{By, Operator};
+use doorstep_runtime::operate::By;
 use doorstep_store::DeadId;
 
 use super::{Form, GapRange, Place, form, place, range};
@@ -196,11 +196,7 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
             chosen: args.group.map_or(Chosen::All, Chosen::Group),
         }),
         Dead::Import(args) => {
-            let by = by(
-                args.record.who.operator,
-                args.record.reason.as_deref(),
-                wrong,
-            );
+            let by = args.record.by(wrong);
             Some(DeadJob::Import {
                 place: place(args.place.role, args.place.store.folder, wrong)?,
                 file: args.file,
@@ -217,11 +213,7 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
 }
 
 fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
-    let by = by(
-        args.record.who.operator,
-        args.record.reason.as_deref(),
-        wrong,
-    );
+    let by = args.record.by(wrong);
     let place = place(args.place.role, args.place.store.folder, wrong)?;
     let ids = args.id.map(DeadId).into_iter().collect();
     Some(DeadJob::Edit {
@@ -234,11 +226,7 @@ fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
 }
 
 fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
-    let by = by(
-        args.record.who.operator,
-        args.record.reason.as_deref(),
-        wrong,
-    );
+    let by = args.record.by(wrong);
     let rate = match args.rate {
         Some(text) => wrong.note("--rate", number(&text, 1..=MAX_RATE)).map(Some),
         None => Some(None),
@@ -266,7 +254,7 @@ fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
 }
 
 fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
-    let by = by(args.who.operator, Some(&args.reason), wrong);
+    let by = args.who.by(Some(&args.reason), wrong);
     let place = place(args.place.role, args.place.store.folder, wrong);
     let Some(gap) = args.gap else {
         let ids = args.what.into_iter().map(DeadId).collect();
@@ -297,35 +285,4 @@ fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
 
 fn mode(dry_run: bool) -> Mode {
     if dry_run { Mode::DryRun } else { Mode::Write }
-}
-
-pub(super) fn by(name: Option<String>, reason: Option<&str>, wrong: &mut Wrong) -> Option<By> {
-    let name = name.unwrap_or_else(user_at_host);
-    let operator = wrong.note("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
-    let now = Timestamp::now();
-    let known = operator.map(|operator| By::new(operator, now));
-    let Some(reason) = reason else {
-        return known;
-    };
-    // Checked whoever gives it, so that all that is wrong is told at once.
-    let is_known = known.is_some();
-    let by = known.unwrap_or_else(|| By::from(now));
-    wrong
-        .note("--reason", by.because(reason))
-        .filter(|_| is_known)
-}
-
-/// Who is at the keyboard, as far as the system tells.
-fn user_at_host() -> String {
-    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    let uid = || fs::metadata("/proc/self").map(|of| format!("uid {}", of.uid()));
-    let user = variable("USER")
-        .or_else(|| variable("LOGNAME"))
-        .or_else(|| uid().ok());
-    let file = |path| fs::read_to_string(path).ok();
-    let host = file("/proc/sys/kernel/hostname")
-        .or_else(|| file("/etc/hostname"))
-        .or_else(|| variable("HOSTNAME"));
-    let known = |name: Option<String>| name.unwrap_or_else(|| "unknown".to_owned());
-    format!("{}@{}", known(user), known(host).trim())
 }

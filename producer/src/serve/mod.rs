@@ -20,7 +20,7 @@ mod users;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +28,7 @@ use std::{
 use doorstep_messaging::{AskSettings, BrokerSettings, Requester};
 use doorstep_program::{
     Failure, Reason, Stop,
+    copies::{CopyJob, StorePlace, store_failed},
     health::{self, Asking, HealthSettings, STUCK_AFTER},
     output::print,
 };
@@ -35,7 +36,7 @@ use doorstep_runtime::{
     Limits, SharedProcess,
     runner::{self, Phase, RunSettings},
 };
-use doorstep_store::{SqliteStore, Store, StoreError, sqlite::Options};
+use doorstep_store::{SqliteStore, Store, sqlite::Options};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
@@ -202,15 +203,25 @@ pub(crate) fn print_openapi() -> Result<(), Failure> {
     print(|out| writeln!(out, "{text}"))
 }
 
+/// Does what is asked to copies of the gateway's store.
+///
+/// # Errors
+/// As [`StorePlace::work`].
+pub(crate) async fn run_store(folder: &Path, job: CopyJob) -> Result<(), Failure> {
+    let place = StorePlace {
+        folder,
+        role: role::NAME,
+        command: "producer store",
+        named: "",
+        created_by: "producer serve",
+        told_by: "/readyz at the gateway's --health-addr",
+    };
+    place.work(job).await
+}
+
 /// The gateway's store; created where there is none.
-fn open(folder: &std::path::Path) -> Result<SqliteStore, Failure> {
-    SqliteStore::open(folder, role::NAME, &Options::default()).map_err(|e| {
-        let reason = match e {
-            StoreError::Unavailable { .. } => Reason::Io,
-            StoreError::Unusable { .. } => Reason::CannotCreate,
-        };
-        Failure::new(reason, e.to_string())
-    })
+fn open(folder: &Path) -> Result<SqliteStore, Failure> {
+    SqliteStore::open(folder, role::NAME, &Options::default()).map_err(|e| store_failed(&e))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {

@@ -172,8 +172,10 @@ const MAX_NAMED: usize = 5;
 fn restored(summary: &Summary, role: &str) -> Vec<String> {
     let own = summary.restored.iter().map(|mark| {
         format!(
-            "the store counts as restored since {}: {}; `consumers store accept {role}` ends this",
-            mark.since, mark.detail
+            "the store counts as restored since {}: {}; `{}` ends this",
+            mark.since,
+            mark.detail,
+            accepted_by(role)
         )
     });
     let sources = summary.restored_sources.iter().take(MAX_NAMED).map(|found| {
@@ -187,6 +189,15 @@ fn restored(summary: &Summary, role: &str) -> Vec<String> {
     let more = summary.restored_sources.len().saturating_sub(MAX_NAMED);
     let rest = (more > 0).then(|| format!("{more} more sources were restored or copied"));
     own.chain(sources).chain(rest).collect()
+}
+
+/// The command that accepts that a store was restored.
+fn accepted_by(role: &str) -> String {
+    match role {
+        // Its store is the other program's.
+        "gateway" => "producer store accept".to_owned(),
+        role => format!("consumers store accept {role}"),
+    }
 }
 
 fn word(phase: &Phase) -> &'static str {

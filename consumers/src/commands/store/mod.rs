@@ -1,11 +1,10 @@
 //! `consumers store`: whose queues a store has, and copies of it.
 
-mod copies;
 mod take_over;
 
-use doorstep_program::Failure;
+use doorstep_program::{Failure, copies::StorePlace};
 
-use crate::settings::StoreJob;
+use crate::settings::{Place, StoreJob};
 
 /// Does what is asked.
 ///
@@ -13,14 +12,18 @@ use crate::settings::StoreJob;
 /// As each of the commands.
 pub(crate) async fn work(job: StoreJob) -> Result<(), Failure> {
     match job {
-        StoreJob::Backup { place, to, form } => copies::backup(&place, to, form).await,
-        StoreJob::Restore {
-            place,
-            from,
-            in_place,
-        } => copies::restore(&place, from, in_place).await,
-        StoreJob::Restored { place, outbox, by } => copies::restored(&place, outbox, by).await,
-        StoreJob::Accept { place, source, by } => copies::accept(&place, source, by).await,
+        StoreJob::Copy { place, job } => {
+            let Place { role, folder } = place;
+            let place = StorePlace {
+                folder: &folder,
+                role: role.name,
+                command: "consumers store",
+                named: &format!(" {}", role.name),
+                created_by: &format!("consumers run {}", role.name),
+                told_by: "`consumers health`",
+            };
+            place.work(job).await
+        }
         StoreJob::TakeOver { place, broker, by } => take_over::take_over(&place, &broker, by).await,
     }
 }

@@ -1,0 +1,340 @@
+//! The commands `store backup`, `restore`, `restored` and `accept`, which programs with stores have in common.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use doorstep_event::{Source, Timestamp};
+use doorstep_runtime::operate::{self, By};
+use doorstep_store::{
+    SqliteStore, StoreError,
+    sqlite::{InPlace, OldOutbox, Options},
+};
+use serde::Serialize;
+
+use crate::{
+    Failure, Reason, WhoArgs, Wrong,
+    output::{print, print_json},
+};
+
+/// Where to copy a store to.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to write, or a folder for one that is named by role and time.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    to: PathBuf,
+
+    /// Print what was written as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to put in the place of a store.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+
+    /// Rename the store that is in its place, rather than refuse.
+    #[arg(long)]
+    move_aside: bool,
+}
+
+/// How a store gets a source of its own.
+#[derive(Debug, Args)]
+pub struct RestoredArgs {
+    /// Publish the rows of the outbox under the old source, as they are: consumers drop what they have had as duplicates.
+    #[arg(long)]
+    keep_outbox: bool,
+
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+
+    #[command(flatten)]
+    who: WhoArgs,
+}
+
+/// Who accepts a restored store, and why.
+#[derive(Debug, Args)]
+pub struct AcceptArgs {
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+
+    #[command(flatten)]
+    who: WhoArgs,
+}
+
+/// What to do about copies of a store.
+#[derive(Debug)]
+pub enum CopyJob {
+    /// Copy it while it is in use.
+    Backup {
+        /// Into which file or folder.
+        to: PathBuf,
+        /// Whether to tell it as JSON.
+        json: bool,
+    },
+    /// Put a backup in its place.
+    Restore {
+        /// The backup.
+        from: PathBuf,
+        /// What becomes of the store that is there.
+        in_place: InPlace,
+    },
+    /// Give it a source of its own.
+    Restored {
+        /// What becomes of the rows of its outbox.
+        outbox: OldOutbox,
+        /// By whom.
+        by: By,
+    },
+    /// Accept that it, or the store of this source, was restored.
+    Accept {
+        /// The source, if it is another's store.
+        source: Option<Source>,
+        /// By whom.
+        by: By,
+    },
+}
+
+impl BackupArgs {
+    /// The job; there is nothing that can be wrong.
+    #[must_use]
+    pub fn job(self) -> CopyJob {
+        CopyJob::Backup {
+            to: self.to,
+            json: self.json,
+        }
+    }
+}
+
+impl RestoreArgs {
+    /// The job; there is nothing that can be wrong.
+    #[must_use]
+    pub fn job(self) -> CopyJob {
+        let in_place = if self.move_aside {
+            InPlace::MoveAside
+        } else {
+            InPlace::Refuse
+        };
+        CopyJob::Restore {
+            from: self.from,
+            in_place,
+        }
+    }
+}
+
+impl RestoredArgs {
+    /// Checks who gives the store a source and why.
+    pub fn check(self, wrong: &mut Wrong) -> Option<CopyJob> {
+        let outbox = if self.keep_outbox {
+            OldOutbox::Keep
+        } else {
+            OldOutbox::MustBeEmpty
+        };
+        let by = self.who.by(Some(&self.reason), wrong)?;
+        Some(CopyJob::Restored { outbox, by })
+    }
+}
+
+impl AcceptArgs {
+    /// Checks who accepts it and why. `source` is the source whose store was restored, unless it is the role's own store.
+    pub fn check(self, source: Option<&str>, wrong: &mut Wrong) -> Option<CopyJob> {
+        let by = self.who.by(Some(&self.reason), wrong);
+        // Absent is as good as readable.
+        let source = match source {
+            Some(text) => {
+                let source = Source::new(text).map_err(|e| e.to_string());
+                Some(wrong.note("--source", source)?)
+            }
+            None => None,
+        };
+        Some(CopyJob::Accept { source, by: by? })
+    }
+}
+
+/// A store, and how its program speaks of it.
+#[derive(Debug, Clone, Copy)]
+pub struct StorePlace<'a> {
+    /// The folder.
+    pub folder: &'a Path,
+    /// The role.
+    pub role: &'static str,
+    /// The command of which `backup` and the others are part, such as `consumers store`.
+    pub command: &'static str,
+    /// What is typed after them to name the role: its name with a blank before it, or nothing.
+    pub named: &'a str,
+    /// The command that creates such a store.
+    pub created_by: &'a str,
+    /// What tells that a store was restored.
+    pub told_by: &'static str,
+}
+
+impl StorePlace<'_> {
+    /// Does what is asked.
+    ///
+    /// # Errors
+    /// There is no store, a process has it open that may not, a file cannot be read or written, a backup is not sound, or nothing is to
+    /// be accepted.
+    pub async fn work(&self, job: CopyJob) -> Result<(), Failure> {
+        match job {
+            CopyJob::Backup { to, json } => self.backup(to, json).await,
+            CopyJob::Restore { from, in_place } => self.restore(from, in_place).await,
+            CopyJob::Restored { outbox, by } => self.restored(outbox, by).await,
+            CopyJob::Accept { source, by } => self.accept(source, by).await,
+        }
+    }
+
+    /// Makes sure that there is a store. Where that cannot be told, opening it will say why.
+    ///
+    /// # Errors
+    /// There is none.
+    fn require(&self) -> Result<(), Failure> {
+        let Self { folder, role, .. } = self;
+        if SqliteStore::path(folder, role).try_exists().unwrap_or(true) {
+            return Ok(());
+        }
+        Err(no_store(folder, role, self.created_by))
+    }
+
+    async fn backup(&self, to: PathBuf, json: bool) -> Result<(), Failure> {
+        self.require()?;
+        let (role, folder) = (self.role, self.folder.to_owned());
+        let to = if to.is_dir() {
+            let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+            to.join(format!("{role}-{stamp}.sqlite3"))
+        } else {
+            to
+        };
+        let file = to.clone();
+        let made =
+            blocking(move || SqliteStore::backup(&folder, role, &to, &Options::default())).await?;
+        if json {
+            return print_json(&BackupView {
+                role,
+                file,
+                bytes: made.bytes,
+                source: made.source.to_string(),
+                epoch: made.epoch.map(|epoch| epoch.to_string()),
+            });
+        }
+        print(|out| {
+            writeln!(
+                out,
+                "{role} is copied to {}: {} bytes, read back whole",
+                file.display(),
+                made.bytes
+            )
+        })
+    }
+
+    async fn restore(&self, from: PathBuf, in_place: InPlace) -> Result<(), Failure> {
+        let (role, folder) = (self.role, self.folder.to_owned());
+        let done = blocking(move || {
+            let now = Timestamp::now();
+            SqliteStore::restore(&folder, role, &from, in_place, now, &Options::default())
+        })
+        .await?;
+        let Self { command, named, .. } = self;
+        print(|out| {
+            for file in &done.aside {
+                writeln!(out, "moved aside: {}", file.display())?;
+            }
+            writeln!(
+                out,
+                "{} is restored. It numbers anew what it had numbered since the backup, so before it is started:\n  \
+                 {command} restored{named} --reason TEXT   gives it a source of its own\n\
+                 What it had applied since the backup does not come again by itself. When that is dealt with:\n  \
+                 {command} accept{named} --reason TEXT     ends its being degraded",
+                done.file.display()
+            )
+        })
+    }
+
+    async fn restored(&self, outbox: OldOutbox, by: By) -> Result<(), Failure> {
+        self.require()?;
+        let (role, folder) = (self.role, self.folder.to_owned());
+        let source = blocking(move || {
+            let options = Options::default();
+            SqliteStore::require_alone(&folder, role, &options)?;
+            let record = operate::record_of_new_source(by);
+            SqliteStore::mint_source(&folder, role, outbox, &record, &options)
+        })
+        .await?;
+        print(|out| {
+            writeln!(
+                out,
+                "{role} numbers under {source} from now on, each stream from 1"
+            )
+        })
+    }
+
+    async fn accept(&self, source: Option<Source>, by: By) -> Result<(), Failure> {
+        self.require()?;
+        let Self { role, folder, .. } = self;
+        let store = SqliteStore::open_existing(folder, role, &Options::default())
+            .map_err(|e| store_failed(&e))?;
+        let accepted = operate::accept_restored(&store, source.as_ref(), by).await;
+        let subject = source.map_or_else(
+            || format!("the store of {role}"),
+            |source| source.to_string(),
+        );
+        if accepted.map_err(|e| store_failed(&e))? {
+            return print(|out| writeln!(out, "{subject} is accepted"));
+        }
+        Err(Failure::new(
+            Reason::Missing,
+            format!(
+                "{subject} is not recorded as restored; {} tells what is",
+                self.told_by
+            ),
+        ))
+    }
+}
+
+#[derive(Serialize)]
+struct BackupView {
+    role: &'static str,
+    file: PathBuf,
+    bytes: u64,
+    source: String,
+    epoch: Option<String>,
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Failure::new(Reason::Internal, e.to_string()))?
+        .map_err(|e| store_failed(&e))
+}
+
+/// A store that is not there, as an end of the program, with the command that creates it.
+#[must_use]
+pub fn no_store(folder: &Path, role: &str, created_by: &str) -> Failure {
+    Failure::new(
+        Reason::Missing,
+        format!(
+            "there is no store of {role} in {}: `{created_by}` creates it; another folder is named by --store or DOORSTEP_STORE",
+            folder.display(),
+        ),
+    )
+}
+
+/// A store that failed, as an end of the program.
+#[must_use]
+pub fn store_failed(error: &StoreError) -> Failure {
+    Failure::new(store_reason(error), error.to_string())
+}
+
+/// Why a store's failure ends the program.
+#[must_use]
+pub fn store_reason(error: &StoreError) -> Reason {
+    match error {
+        StoreError::Unavailable { .. } => Reason::Io,
+        StoreError::Unusable { .. } => Reason::CannotCreate,
+    }
+}

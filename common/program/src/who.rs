@@ -1,0 +1,52 @@
+//! Who does something to a store, for its record.
+
+use std::{env, fs, os::unix::fs::MetadataExt};
+
+use clap::Args;
+use doorstep_event::Timestamp;
+use doorstep_runtime::operate::{By, Operator};
+
+use crate::Wrong;
+
+/// Who is recorded as having done it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Record")]
+pub struct WhoArgs {
+    /// Your name, for the record [default: user@host].
+    #[arg(long = "as", env = "DOORSTEP_OPERATOR", value_name = "NAME")]
+    operator: Option<String>,
+}
+
+impl WhoArgs {
+    /// Checks the name and, where one is given, the reason.
+    pub fn by(self, reason: Option<&str>, wrong: &mut Wrong) -> Option<By> {
+        let name = self.operator.unwrap_or_else(user_at_host);
+        let operator = wrong.note("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
+        let now = Timestamp::now();
+        let known = operator.map(|operator| By::new(operator, now));
+        let Some(reason) = reason else {
+            return known;
+        };
+        // Checked whoever gives it, so that all that is wrong is told at once.
+        let is_known = known.is_some();
+        let by = known.unwrap_or_else(|| By::from(now));
+        wrong
+            .note("--reason", by.because(reason))
+            .filter(|_| is_known)
+    }
+}
+
+/// Who is at the keyboard, as far as the system tells.
+fn user_at_host() -> String {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let uid = || fs::metadata("/proc/self").map(|of| format!("uid {}", of.uid()));
+    let user = variable("USER")
+        .or_else(|| variable("LOGNAME"))
+        .or_else(|| uid().ok());
+    let file = |path| fs::read_to_string(path).ok();
+    let host = file("/proc/sys/kernel/hostname")
+        .or_else(|| file("/etc/hostname"))
+        .or_else(|| variable("HOSTNAME"));
+    let known = |name: Option<String>| name.unwrap_or_else(|| "unknown".to_owned());
+    format!("{}@{}", known(user), known(host).trim())
+}
