@@ -18,6 +18,8 @@ use crate::{
 
 /// Where to copy a store to.
 #[derive(Debug, Args)]
+// The groups are those of the programs, whose types have these names, too.
+#[group(skip)]
 pub struct BackupArgs {
     /// The file to write, or a folder for one that is named by role and time.
     #[arg(long, value_name = "FILE|FOLDER")]
@@ -30,6 +32,7 @@ pub struct BackupArgs {
 
 /// What to put in the place of a store.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub struct RestoreArgs {
     /// The backup.
     #[arg(long, value_name = "FILE")]
@@ -42,6 +45,7 @@ pub struct RestoreArgs {
 
 /// How a store gets a source of its own.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub struct RestoredArgs {
     /// Publish the rows of the outbox under the old source, as they are: consumers drop what they have had as duplicates.
     #[arg(long)]
@@ -57,6 +61,7 @@ pub struct RestoredArgs {
 
 /// Who accepts a restored store, and why.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub struct AcceptArgs {
     /// Why, for the record.
     #[arg(long, value_name = "TEXT")]
