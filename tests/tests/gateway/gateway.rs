@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use doorstep_store::{SqliteStore, Store, sqlite::Options};
-use doorstep_tests::{Client, Program, RunningProgram, Scratch, wait_for};
+use doorstep_tests::{Client, Ended, Program, RunningProgram, Scratch, wait_for};
 use serde_json::{Value, json};
 
 use crate::SOON;
@@ -63,15 +63,20 @@ impl Gateway {
 
     /// Where it answers for itself, by its log.
     pub async fn health_address(&self) -> SocketAddr {
-        wait_for("the gateway answers for itself", SOON, async || {
-            let log = self.running.as_ref().unwrap().stderr();
-            let mut lines = log.split_inclusive('\n');
-            let said = lines.find(|line| line.contains("answering /livez"));
-            let said = said.and_then(|line| line.strip_suffix('\n')?.rsplit_once("address="));
-            let address = said.and_then(|(_, address)| address.parse().ok());
-            address.ok_or(log)
-        })
-        .await
+        address_said(self.running.as_ref().unwrap()).await
+    }
+
+    /// Runs a command of `producer` on its store.
+    pub async fn producer(&self, arguments: &[&str]) -> Ended {
+        let program = Program::producer(arguments).store(&store(&self.scratch));
+        program.run(&self.scratch, SOON).await
+    }
+
+    /// The source of its events, by its store.
+    pub fn source(&self) -> String {
+        let folder = store(&self.scratch);
+        let store = SqliteStore::open_read_only(&folder, "gateway", &Options::default()).unwrap();
+        store.source().to_string()
     }
 
     /// Waits until it has logged this.
@@ -154,6 +159,19 @@ impl Gateway {
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stderr
     }
+}
+
+/// Where a program answers for its roles, by its log.
+pub async fn address_said(running: &RunningProgram) -> SocketAddr {
+    wait_for("the program answers for itself", SOON, async || {
+        let log = running.stderr();
+        let mut lines = log.split_inclusive('\n');
+        let said = lines.find(|line| line.contains("answering /livez"));
+        let said = said.and_then(|line| line.strip_suffix('\n')?.rsplit_once("address="));
+        let address = said.and_then(|(_, address)| address.parse().ok());
+        address.ok_or(log)
+    })
+    .await
 }
 
 /// Where its store is.

@@ -12,6 +12,7 @@ mod guesses;
 mod health;
 mod orders;
 mod positions;
+mod restoring;
 mod rush;
 mod sessions;
 mod shop;

@@ -1,6 +1,6 @@
 //! A shop under test: a virtual host, all roles as two processes, a gateway, and a restaurant that is always open.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use doorstep_broker::{Signal, send_signal};
 use doorstep_contracts::{
@@ -10,13 +10,13 @@ use doorstep_contracts::{
 use doorstep_event::{Request, RequestContract, RequestId, Source, Timestamp};
 use doorstep_messaging::{AskError, AskSettings, BrokerSettings, Requester, RoleQueues, Topology};
 use doorstep_tests::{
-    Answer, Client, Program, RunningProgram, Scratch, World, never_closed, wait_for,
+    Answer, Client, Ended, Program, RunningProgram, Scratch, World, never_closed, wait_for,
 };
 use serde_json::{Value, json};
 
 use crate::{
     SOON,
-    gateway::{Gateway, ROOT},
+    gateway::{Gateway, ROOT, address_said},
 };
 
 /// How long one question to a role may take.
@@ -25,7 +25,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// A shop.
 pub struct Shop {
     pub gateway: Gateway,
-    _kitchen: RunningProgram,
+    kitchen: Option<RunningProgram>,
+    kitchen_program: Program,
     others: Option<RunningProgram>,
     program: Program,
     scratch: Scratch,
@@ -56,13 +57,16 @@ impl Shop {
             let program = Program::consumers(&all).broker(amqp_url);
             program.store(&scratch.join("roles"))
         };
-        let kitchen = run(&["restaurant"]).start(&scratch);
-        let program = run(&["orders", "payments", "inventory", "tracking"]);
+        let kitchen_program = run(&["restaurant"]);
+        let kitchen = kitchen_program.start(&scratch);
+        let others = ["orders", "payments", "inventory", "tracking"];
+        let program = run(&[&others[..], &["--health-addr", "127.0.0.1:0"]].concat());
         let others = program.start(&scratch);
         let gateway = Gateway::start_with(hint, amqp_url, arguments).await;
         let shop = Self {
             gateway,
-            _kitchen: kitchen,
+            kitchen: Some(kitchen),
+            kitchen_program,
             others: Some(others),
             program,
             scratch,
@@ -96,6 +100,39 @@ impl Shop {
             }
         })
         .await;
+    }
+
+    /// Stops all roles and the gateway in order.
+    pub async fn stop(&mut self) {
+        self.gateway.stop().await;
+        for roles in [self.kitchen.take(), self.others.take()] {
+            let roles = roles.unwrap();
+            roles.terminate();
+            let ended = roles.ended(SOON).await;
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        }
+    }
+
+    /// Starts them again, and waits until the gateway reaches those that answer.
+    pub async fn start(&mut self) {
+        self.kitchen = Some(self.kitchen_program.start(&self.scratch));
+        self.start_all_but_the_kitchen();
+        self.gateway.start_again().await;
+        all_answer(&self._world.as_ref().unwrap().amqp_url()).await;
+        self.configure(1000).await;
+    }
+
+    /// Runs a command of `consumers` on the stores of the roles.
+    pub async fn consumers(&self, arguments: &[&str]) -> Ended {
+        let amqp_url = self._world.as_ref().unwrap().amqp_url();
+        let program = Program::consumers(arguments).broker(&amqp_url);
+        let program = program.store(&self.scratch.join("roles"));
+        program.run(&self.scratch, SOON).await
+    }
+
+    /// Where all roles but `restaurant` answer for themselves, by their log.
+    pub async fn health_address(&self) -> SocketAddr {
+        address_said(self.others.as_ref().unwrap()).await
     }
 
     /// Kills all roles but `restaurant`.

@@ -1,0 +1,221 @@
+//! Stores that are lost and put back from backups: those of all roles and of the gateway, by the how-to, and the gateway's without it.
+
+use std::path::PathBuf;
+
+use doorstep_tests::{Client, Ended, wait_for};
+use serde_json::Value;
+
+use crate::{
+    SOON,
+    shop::{Shop, placed},
+};
+
+const ROLES: [&str; 5] = ["orders", "payments", "inventory", "tracking", "restaurant"];
+/// How many orders come before the backup, between it and the loss, and after the restore.
+const BEFORE: usize = 3;
+const LOST: usize = 4;
+const AFTER: usize = 3;
+/// The events of an order about the stock of each of its two codes: reserved, released, sold.
+const EVENTS_OF_STOCK: usize = 6;
+
+#[track_caller]
+fn went_well(ended: &Ended) {
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+}
+
+impl Shop {
+    async fn orders(&self, client: &Client, hint: &str, count: usize) {
+        for n in 0..count {
+            let _ = placed(client, &format!("{hint}-{n}")).await;
+        }
+    }
+
+    fn backup_of(&self, role: &str) -> PathBuf {
+        self.gateway.scratch.join(&format!("{role}.backup"))
+    }
+
+    /// Runs `store COMMAND` on a role's store or the gateway's.
+    async fn on_store(&self, role: &str, command: &str, arguments: &[&str]) -> Ended {
+        if role == "gateway" {
+            let all = [&["store", command][..], arguments].concat();
+            return self.gateway.producer(&all).await;
+        }
+        let all = [&["store", command, role][..], arguments].concat();
+        self.consumers(&all).await
+    }
+
+    async fn back_up(&self, role: &str) {
+        let file = self.backup_of(role);
+        let made = self
+            .on_store(role, "backup", &["--to", file.to_str().unwrap()])
+            .await;
+        went_well(&made);
+    }
+
+    async fn restore(&self, role: &str) {
+        let file = self.backup_of(role);
+        let from = ["--from", file.to_str().unwrap()];
+        // Not over the store that is there.
+        let refused = self.on_store(role, "restore", &from).await;
+        assert_eq!(refused.code, Some(73), "{}", refused.stderr);
+        let aside = [&from[..], &["--move-aside"]].concat();
+        went_well(&self.on_store(role, "restore", &aside).await);
+    }
+
+    /// Gives a store a source of its own.
+    async fn gets_a_new_source(&self, role: &str) {
+        let because = ["--keep-outbox", "--reason", "a test"];
+        went_well(&self.on_store(role, "restored", &because).await);
+    }
+
+    async fn dead(&self, role: &str) -> Vec<Value> {
+        let list = self
+            .consumers(&["dead", "list", role, "--each", "--json"])
+            .await;
+        went_well(&list);
+        let rows = list.stdout.lines();
+        rows.map(|row| serde_json::from_str(row).unwrap()).collect()
+    }
+
+    async fn has_sold(&self, count: usize) {
+        wait_for(format!("{count} are sold"), SOON, async || {
+            let stock = self.entities("inventory").await;
+            let of = &stock["stock/TIRAMISU"];
+            if of["sold"] == count && of["reserved"].as_i64().unwrap_or(0) == 0 {
+                Ok(())
+            } else {
+                Err(of.clone())
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shop_whose_stores_are_all_restored_by_the_how_to_gets_every_later_order_right() {
+    let mut shop = Shop::open("restore-all").await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    shop.orders(&ada, "before", BEFORE).await;
+    shop.all_is_settled(BEFORE).await;
+    for role in ROLES.iter().chain(&["gateway"]) {
+        shop.back_up(role).await;
+        // A store in use is not given a new source.
+        let refused = shop
+            .on_store(role, "restored", &["--reason", "a test"])
+            .await;
+        assert_eq!(refused.code, Some(74), "{role}: {}", refused.stderr);
+    }
+    shop.orders(&ada, "lost", LOST / 2).await;
+    // A start that the backups know nothing of, so that the queues belong to stores that are lost.
+    shop.stop().await;
+    shop.start().await;
+    let ada = shop.gateway.log_in("ada").await;
+    shop.orders(&ada, "lost-again", LOST - LOST / 2).await;
+    shop.all_is_settled(BEFORE + LOST).await;
+    shop.stop().await;
+
+    for role in ROLES.iter().chain(&["gateway"]) {
+        shop.restore(role).await;
+        shop.gets_a_new_source(role).await;
+    }
+    for role in ROLES {
+        let refused = shop.consumers(&["run", role, "--until-idle", "1s"]).await;
+        assert_eq!(refused.code, Some(78), "{role}: {}", refused.stderr);
+        let taken = shop
+            .on_store(role, "take-over", &["--reason", "a test"])
+            .await;
+        went_well(&taken);
+    }
+    shop.start().await;
+    for role in ROLES.iter().chain(&["gateway"]) {
+        let accept = ["--reason", "a test"];
+        went_well(&shop.on_store(role, "accept", &accept).await);
+        let again = shop.on_store(role, "accept", &accept).await;
+        assert_eq!(again.code, Some(66), "{role}: {}", again.stderr);
+    }
+
+    let ada = shop.gateway.log_in("ada").await;
+    shop.orders(&ada, "after", AFTER).await;
+    shop.all_is_settled(BEFORE + AFTER).await;
+    shop.has_sold(BEFORE + AFTER).await;
+    for role in ROLES {
+        assert_eq!(shop.dead(role).await, [] as [Value; 0], "{role}");
+    }
+    let health = Client::new(shop.health_address().await);
+    wait_for("no role is degraded", SOON, async || {
+        let ready = health.get("/readyz").await;
+        let roles = ready.json()["roles"].clone();
+        let roles = roles.as_array().unwrap();
+        if roles.iter().all(|role| role["status"] == "ready") {
+            Ok(())
+        } else {
+            Err(ready.text)
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_gateway_that_was_restored_without_a_new_source_are_dead_letters_and_none_is_dropped()
+ {
+    let mut shop = Shop::open("restore-careless").await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    shop.orders(&ada, "before", BEFORE).await;
+    shop.all_is_settled(BEFORE).await;
+    shop.back_up("gateway").await;
+    shop.orders(&ada, "lost", LOST).await;
+    shop.all_is_settled(BEFORE + LOST).await;
+    let source = shop.gateway.source();
+    shop.gateway.stop().await;
+    shop.restore("gateway").await;
+    shop.gateway.start_again().await;
+    shop.configure(1000).await;
+    assert_eq!(shop.gateway.source(), source);
+
+    // Fewer than were lost: each of their events about stock has a number that was used.
+    let ada = shop.gateway.log_in("ada").await;
+    shop.orders(&ada, "careless", AFTER).await;
+    let dead = wait_for("all are dead letters", SOON, async || {
+        let dead = shop.dead("inventory").await;
+        if dead.len() == AFTER * EVENTS_OF_STOCK {
+            Ok(dead)
+        } else {
+            Err(dead.len())
+        }
+    })
+    .await;
+    for letter in &dead {
+        assert_eq!(letter["reason"], "numbering conflict", "{letter}");
+    }
+    let health = Client::new(shop.health_address().await);
+    wait_for("the role names the source", SOON, async || {
+        let ready = health.get("/readyz").await;
+        let answer = ready.json();
+        let roles = answer["roles"].as_array().unwrap();
+        let inventory = roles.iter().find(|role| role["role"] == "inventory");
+        let inventory = inventory.unwrap();
+        let is_named = inventory.to_string().contains(&source);
+        if inventory["status"] == "degraded" && is_named {
+            Ok(())
+        } else {
+            Err(ready.text)
+        }
+    })
+    .await;
+    // The orders themselves are numbered by streams of their own.
+    let known = shop.entities("orders").await;
+    assert_eq!(known.len(), BEFORE + LOST + AFTER);
+    shop.has_sold(BEFORE + LOST).await;
+
+    // What the how-to says for those who have left it out.
+    shop.gateway.stop().await;
+    shop.gets_a_new_source("gateway").await;
+    shop.gateway.start_again().await;
+    shop.configure(1000).await;
+    let accept = ["--source", &source, "--reason", "a test"];
+    went_well(&shop.on_store("inventory", "accept", &accept).await);
+    let ada = shop.gateway.log_in("ada").await;
+    shop.orders(&ada, "mended", AFTER).await;
+    shop.has_sold(BEFORE + LOST + AFTER).await;
+    assert_eq!(shop.dead("inventory").await.len(), dead.len());
+}
