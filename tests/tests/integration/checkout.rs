@@ -15,13 +15,15 @@ use doorstep_contracts::{
 };
 use doorstep_event::{Contract, Event, Request, RequestContract, RequestId, Source, Timestamp};
 use doorstep_messaging::{AskError, AskSettings, Requester, Topology};
-use doorstep_tests::{RunningProgram, never_closed, wait_for};
+use doorstep_store::{SqliteStore, Store, sqlite::Options};
+use doorstep_tests::{Client, RunningProgram, never_closed, wait_for};
 use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::{
     SOON,
     operator::{Office, event, placed},
+    roles::summary,
 };
 
 /// The place of the roles, and whoever asks them.
@@ -301,4 +303,84 @@ async fn an_order_that_is_cancelled_gives_its_room_in_the_kitchen_to_the_next() 
         .await;
     // A refusal is not kept, so the very same question may be asked again.
     shop.ask("2", &confirm("2")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_a_role_that_was_restored_without_a_new_source_are_dead_letters_of_who_has_had_their_numbers()
+ {
+    let words = ["payments", "orders", "--health-addr", "127.0.0.1:0"];
+    let (shop, roles) = Shop::open("careless", &words).await;
+    let office = &shop.office;
+    let opened = |role| {
+        let folder = office.scratch.join("stores");
+        SqliteStore::open_read_only(&folder, role, &Options::default()).unwrap()
+    };
+    let has_applied = async |count: u64| {
+        wait_for(format!("{count} are applied"), SOON, async || {
+            let applied = summary(&opened("orders")).await.tally.applied;
+            if applied == count {
+                Ok(())
+            } else {
+                Err(applied)
+            }
+        })
+        .await;
+    };
+    shop.tell(&["1", "2", "3"].map(|no| placed(no, 1))).await;
+    let _ = shop.ask("a", &authorize("1", None)).await.unwrap();
+    has_applied(4).await;
+    let file = office.scratch.join("payments.backup");
+    let file = file.to_str().unwrap();
+    office
+        .told(&["store", "backup", "payments", "--to", file])
+        .await;
+    let _ = shop.ask("b", &authorize("2", None)).await.unwrap();
+    has_applied(5).await;
+    roles.terminate();
+    assert_eq!(roles.ended(SOON).await.code, Some(0));
+    let restore = ["store", "restore", "payments", "--from", file];
+    office
+        .told(&[&restore[..], &["--move-aside"]].concat())
+        .await;
+
+    let roles = office.consumers(&[&["run"], &words[..]].concat());
+    let roles = roles
+        .variable("DOORSTEP_LOG_FORMAT", "json")
+        .start(&office.scratch);
+    // It knows nothing of the second payment, and numbers it anew. The third has a stream of its own.
+    let _ = shop.ask("c", &authorize("2", None)).await.unwrap();
+    let _ = shop.ask("d", &authorize("3", None)).await.unwrap();
+    has_applied(6).await;
+    let dead = wait_for("there is a dead letter", SOON, async || {
+        let dead = office.dead("orders").await;
+        if dead.is_empty() { Err(()) } else { Ok(dead) }
+    })
+    .await;
+    let reasons: Vec<&str> = dead.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert_eq!(reasons, ["numbering conflict"]);
+    let source = opened("payments").source().to_string();
+    wait_for(
+        "both are degraded, and the source is named",
+        SOON,
+        async || {
+            let log = roles.stderr();
+            let said = log.lines().find(|line| line.contains("answering /livez"));
+            let line: Value = serde_json::from_str(said.ok_or(log.clone())?).map_err(|_| log)?;
+            let address = line["address"].as_str().unwrap_or_default();
+            let ready = Client::new(address.parse().unwrap()).get("/readyz").await;
+            let answer = ready.json();
+            let role = |name: &str| {
+                let mut all = answer["roles"].as_array().into_iter().flatten();
+                all.find(|role| role["role"] == name).cloned()
+            };
+            let (orders, payments) = (role("orders").unwrap(), role("payments").unwrap());
+            let degraded = orders["status"] == "degraded" && payments["status"] == "degraded";
+            if degraded && orders.to_string().contains(&source) {
+                Ok(())
+            } else {
+                Err(ready.text)
+            }
+        },
+    )
+    .await;
 }

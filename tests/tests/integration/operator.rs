@@ -88,7 +88,7 @@ impl Office {
     }
 
     /// The ids of the dead letters of a role, with their reasons.
-    async fn dead(&self, role: &str) -> Vec<(String, String)> {
+    pub(crate) async fn dead(&self, role: &str) -> Vec<(String, String)> {
         let list = self.told(&["dead", "list", role, "--each", "--json"]).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         list.lines()
