@@ -219,3 +219,46 @@ async fn events_of_a_gateway_that_was_restored_without_a_new_source_are_dead_let
     shop.has_sold(BEFORE + LOST + AFTER).await;
     assert_eq!(shop.dead("inventory").await.len(), dead.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_alone_was_restored_names_what_it_misses_and_goes_on_once_that_is_skipped()
+{
+    let mut shop = Shop::open("restore-one").await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    shop.orders(&ada, "before", BEFORE).await;
+    shop.has_sold(BEFORE).await;
+    shop.back_up("inventory").await;
+    shop.orders(&ada, "lost", LOST).await;
+    shop.has_sold(BEFORE + LOST).await;
+    shop.stop().await;
+    shop.restore("inventory").await;
+    shop.gets_a_new_source("inventory").await;
+    shop.start().await;
+
+    let ada = shop.gateway.log_in("ada").await;
+    shop.orders(&ada, "after", AFTER).await;
+    let missing = wait_for("it names what it misses", SOON, async || {
+        let status = shop.consumers(&["status", "inventory", "--json"]).await;
+        let seen: Value = serde_json::from_str(&status.stdout).unwrap();
+        let missing = seen["roles"][0]["missing"].as_array().cloned();
+        match missing {
+            Some(missing) if missing.len() == 2 => Ok(missing),
+            _ => Err(status.stdout),
+        }
+    })
+    .await;
+    shop.has_sold(BEFORE).await;
+    for gap in missing {
+        let range = format!("{}..{}", gap["from"], gap["to"]);
+        let of = |name: &str| gap[name].as_str().unwrap().to_owned();
+        let (subject, source) = (of("subject"), of("source"));
+        assert_eq!(source, shop.gateway.source());
+        let gap = ["--gap", &subject, "--source", &source];
+        let skip = ["dead", "skip", "inventory", &range, "--reason", "a test"];
+        went_well(&shop.consumers(&[&skip[..], &gap].concat()).await);
+    }
+    shop.has_sold(BEFORE + AFTER).await;
+    let accept = ["--reason", "skipped"];
+    went_well(&shop.on_store("inventory", "accept", &accept).await);
+    assert_eq!(shop.dead("inventory").await, [] as [Value; 0]);
+}
