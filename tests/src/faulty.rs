@@ -6,7 +6,7 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, SourceRow, Store,
-    StoreError, StreamRow, Summary, Usage,
+    StoreError, StreamRow, Streamless, Summary, Usage, UsageOf,
 };
 use tokio::sync::watch;
 
@@ -133,6 +133,7 @@ impl<S: Store> Store for FaultyStore<S> {
         fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_trials(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_replies(&self, older_than: Timestamp, limit: usize) -> u64;
+        fn streamless(&self, least: UsageOf, limit: usize) -> Streamless;
         fn usage(&self) -> Usage;
         fn summary(&self, now: Timestamp) -> Summary;
         fn epochs(&self) -> OwnEpochs;

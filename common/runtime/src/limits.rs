@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorstep_event::Timestamp;
-use doorstep_store::{Usage, UsageOf};
+use doorstep_store::{Streamless, StreamlessBounds, Usage, UsageOf};
 
 /// The bounds that a role runs within.
 #[derive(Debug, Clone)]
@@ -44,6 +44,14 @@ pub struct Limits {
     /// How long the copy of a dead letter stays in its queue for the management UI. The dead letter itself stays in the store until it is
     /// resolved.
     pub dead_copy_ttl: Duration,
+    /// The most rows and bytes of dead letters of one kind that belong to no stream: messages that cannot be read, and events without a
+    /// sequence that come and are refused. All kinds of them together take half of [`Limits::dead`] at most. Beyond either bound they go
+    /// to the overflow file.
+    pub dead_of_kind: UsageOf,
+    /// The most bytes of an overflow file.
+    pub overflow_file_bytes: u64,
+    /// The most overflow files: what the oldest of them holds is lost when another is begun.
+    pub overflow_files: u32,
     /// The most seen ids.
     pub seen: UsageOf,
     /// The most rows and bytes that the outbox owes.
@@ -96,6 +104,9 @@ impl Default for Limits {
                 bytes: 1024 * MIB,
             },
             dead_copy_ttl: Duration::from_hours(24),
+            dead_of_kind: StreamlessBounds::default().kind,
+            overflow_file_bytes: StreamlessBounds::default().file_bytes,
+            overflow_files: StreamlessBounds::default().files,
             seen: UsageOf {
                 rows: 10_000_000,
                 bytes: 1024 * MIB,
@@ -122,6 +133,17 @@ impl Default for Limits {
     }
 }
 
+fn four_fifths(most: UsageOf) -> UsageOf {
+    UsageOf {
+        rows: most.rows.saturating_mul(4) / 5,
+        bytes: most.bytes.saturating_mul(4) / 5,
+    }
+}
+
+fn is_at_least(used: UsageOf, least: UsageOf) -> bool {
+    used.rows >= least.rows || used.bytes >= least.bytes
+}
+
 /// How full the fullest bounded table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fullness {
@@ -140,6 +162,53 @@ impl Limits {
         UsageOf {
             rows,
             bytes: rows.saturating_mul(1024),
+        }
+    }
+
+    /// How much of dead letters that belong to no stream is kept.
+    #[must_use]
+    pub fn streamless(&self) -> StreamlessBounds {
+        StreamlessBounds {
+            kind: self.dead_of_kind,
+            all: UsageOf {
+                rows: self.dead.rows / 2,
+                bytes: self.dead.bytes / 2,
+            },
+            file_bytes: self.overflow_file_bytes,
+            files: self.overflow_files,
+        }
+    }
+
+    /// What of dead letters of no stream makes a role degraded: 80 % of a kind's bound or of the bound of all kinds.
+    #[must_use]
+    pub fn streamless_findings(&self, streamless: &Streamless) -> Vec<String> {
+        let bounds = self.streamless();
+        let mut findings: Vec<_> = streamless
+            .kinds
+            .iter()
+            .map(|kind| {
+                format!(
+                    "dead letters of the kind {} ({}) are at 80 % of their bound or more, further ones go to the overflow file",
+                    kind.fingerprint, kind.reason
+                )
+            })
+            .collect();
+        if is_at_least(streamless.usage, four_fifths(bounds.all)) {
+            findings.push(
+                "dead letters that belong to no stream are at 80 % of their bound or more, further ones go to the overflow file"
+                    .to_owned(),
+            );
+        }
+        findings
+    }
+
+    /// From how many rows or bytes on a kind of dead letters of no stream makes a role degraded.
+    #[must_use]
+    pub fn large_kind(&self) -> UsageOf {
+        let UsageOf { rows, bytes } = four_fifths(self.dead_of_kind);
+        UsageOf {
+            rows: rows.max(1),
+            bytes: bytes.max(1),
         }
     }
 

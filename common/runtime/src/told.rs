@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use doorstep_event::{Act, Answer, Refused};
 use doorstep_messaging::{Outcome, QueueName, Settled};
-use doorstep_store::{NewDead, StoreError};
+use doorstep_store::{DeadRow, StoreError};
 use jiff::SignedDuration;
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 
@@ -25,6 +25,7 @@ const BATCH_EVENTS: &str = "doorstep_batch_events";
 const CONFLICTS: &str = "doorstep_conflicts_total";
 const DEAD: &str = "doorstep_dead_total";
 const CLOCK_JUMPS: &str = "doorstep_clock_jumps_total";
+const OVERFLOWED: &str = "doorstep_dead_overflowed_total";
 const PAUSES: &str = "doorstep_pauses_total";
 
 /// Says what the metrics of a role mean, for whoever reads them. Once, after metrics are collected.
@@ -54,6 +55,10 @@ pub fn describe() {
             "Batches worked again because somebody else had changed what they had read",
         ),
         (DEAD, "Dead letters made, by reason"),
+        (
+            OVERFLOWED,
+            "Dead letters of no stream that went to the overflow file",
+        ),
         (REFUSED, "Commands and queries refused, by reason"),
         (
             CLOCK_JUMPS,
@@ -207,6 +212,8 @@ pub(crate) struct Committed<'a> {
     pub(crate) took: Duration,
     /// The dead letters in it.
     pub(crate) dead: Vec<Death>,
+    /// How many went to the overflow file instead.
+    pub(crate) overflowed: u64,
 }
 
 /// A dead letter, as far as it is told.
@@ -217,12 +224,12 @@ pub(crate) struct Death {
 
 impl Death {
     /// Of each of these; they are seldom, so that the usual commit makes nothing.
-    pub(crate) fn all(dead: &[NewDead]) -> Vec<Self> {
-        let of = |dead: &NewDead| Self {
-            id: dead.row.id.0.clone(),
-            reason: dead.row.reason.clone(),
-        };
-        dead.iter().map(of).collect()
+    pub(crate) fn all<'a>(dead: impl Iterator<Item = &'a DeadRow>) -> Vec<Self> {
+        dead.map(|row| Self {
+            id: row.id.0.clone(),
+            reason: row.reason.clone(),
+        })
+        .collect()
     }
 }
 
@@ -242,6 +249,14 @@ impl Committed<'_> {
                 reason = first.reason,
                 "refused for good, see `consumers dead list`"
             );
+        }
+        if self.overflowed > 0 {
+            tracing::debug!(
+                role = self.role,
+                count = self.overflowed,
+                "went to the overflow file, since the bound of their kind of dead letters is reached"
+            );
+            counter!(OVERFLOWED, "role" => self.role).increment(self.overflowed);
         }
         for death in self.dead {
             counter!(DEAD, "role" => self.role, "reason" => death.reason).increment(1);

@@ -37,6 +37,11 @@ pub struct Changes {
     /// Dead letters that may be there already and are then left as they are: those that block nothing and are named by what they hold.
     /// The store counts them in the tally, as dead if they are new and otherwise as duplicates, and owes copies of new ones only.
     pub dead_if_absent: Vec<NewDead>,
+    /// Dead letters that belong to no stream, likewise, as far as [`Changes::streamless_bounds`] lets them. The rest is appended to the
+    /// overflow file before the commit is written, and owes no copies.
+    pub streamless: Vec<NewStreamless>,
+    /// How much of these is kept.
+    pub streamless_bounds: StreamlessBounds,
     /// What becomes of dead letters. One that is no longer there, or not in the status expected, is a conflict. Settled before new
     /// ones are written.
     pub settle: Vec<(DeadId, DeadStatus, DeadFate)>,
@@ -91,6 +96,8 @@ impl Changes {
             put_off: Vec::new(),
             dead: Vec::new(),
             dead_if_absent: Vec::new(),
+            streamless: Vec::new(),
+            streamless_bounds: StreamlessBounds::default(),
             settle: Vec::new(),
             edit: Vec::new(),
             seen: Vec::new(),
@@ -124,6 +131,7 @@ impl Changes {
             || !self.put_off.is_empty()
             || !self.dead.is_empty()
             || !self.dead_if_absent.is_empty()
+            || !self.streamless.is_empty()
             || !self.settle.is_empty()
             || !self.edit.is_empty()
             || !self.seen.is_empty()
@@ -252,6 +260,58 @@ pub struct HeldRetry {
 pub struct NewDead {
     /// The row as it is to be; its status is [`DeadStatus::Open`].
     pub row: DeadRow,
+}
+
+/// A new dead letter that belongs to no stream.
+#[derive(Debug, Clone)]
+pub struct NewStreamless {
+    /// The row as it is to be; its status is [`DeadStatus::Open`].
+    pub row: DeadRow,
+    /// The id to remember, with its event's time, unless the dead letter goes to the overflow file. One that is there already is a
+    /// conflict.
+    pub seen: Option<(Source, EventId, Timestamp)>,
+}
+
+/// The bounds of dead letters that belong to no stream. Anyone who may publish can make any number of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamlessBounds {
+    /// The most rows and bytes of one kind. The first of a kind is kept however large it is.
+    pub kind: UsageOf,
+    /// The most rows and bytes of all kinds together.
+    pub all: UsageOf,
+    /// The most bytes of an overflow file, one commit more or less.
+    pub file_bytes: u64,
+    /// The most overflow files, from 1. The oldest is deleted.
+    pub files: u32,
+}
+
+impl Default for StreamlessBounds {
+    fn default() -> Self {
+        const MIB: u64 = 1024 * 1024;
+        Self {
+            kind: UsageOf {
+                rows: 1_000,
+                bytes: 16 * MIB,
+            },
+            all: UsageOf {
+                rows: 50_000,
+                bytes: 512 * MIB,
+            },
+            file_bytes: 64 * MIB,
+            files: 4,
+        }
+    }
+}
+
+impl StreamlessBounds {
+    /// Whether another dead letter of that many bytes is kept.
+    pub(crate) fn has_room(&self, kind: UsageOf, all: UsageOf, bytes: u64) -> bool {
+        let with = |used: UsageOf| UsageOf {
+            rows: used.rows.saturating_add(1),
+            bytes: used.bytes.saturating_add(bytes),
+        };
+        (kind.rows == 0 || !with(kind).is_above(self.kind)) && !with(all).is_above(self.all)
+    }
 }
 
 /// Other data for a dead letter. What came first is kept in [`DeadRow::body`].
@@ -395,8 +455,10 @@ pub struct Written {
     pub entities: Vec<Expect>,
     /// How full the bounded tables are now.
     pub usage: Usage,
-    /// How many of [`Changes::dead_if_absent`] were not there before.
+    /// How many of [`Changes::dead_if_absent`] and [`Changes::streamless`] were kept, and not there before.
     pub buried: u64,
+    /// How many of [`Changes::streamless`] went to the overflow file.
+    pub overflowed: u64,
     /// The epoch that was begun, if one was.
     pub epoch: Option<Epoch>,
 }

@@ -17,6 +17,7 @@ mod epochs;
 pub mod memory;
 mod mint;
 mod originals;
+mod overflow;
 mod owners;
 mod rows;
 mod size;
@@ -25,8 +26,8 @@ pub mod sqlite;
 pub use audit::{AUDIT_MOST, AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, NewAudit};
 pub use changes::{
     Changes, Commit, DeadEdit, DeadFate, EntityChange, Expect, HeldRetry, NewDead, NewHeld,
-    NewOutbox, NewReply, NewScheduled, OutboxRetry, OutgoingChange, StreamChange, StreamState,
-    TrialChange, Written,
+    NewOutbox, NewReply, NewScheduled, NewStreamless, OutboxRetry, OutgoingChange, StreamChange,
+    StreamState, StreamlessBounds, TrialChange, Written,
 };
 pub use epochs::{
     EpochStanding, LearnedEpoch, MAX_OWN_EPOCHS, MAX_RESTORED_SOURCES, MAX_SOURCE_EPOCHS, OwnEpoch,
@@ -38,7 +39,7 @@ pub use owners::{FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow};
 pub use rows::{
     Ask, DeadFilter, DeadGroup, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId,
     HeldReason, HeldRow, KeptLog, Loaded, OutboxId, OutboxKind, OutboxRow, PrunedTo, ReplyRow,
-    RequestHash, RowRef, StreamRow, Summary, Tally, Usage, UsageOf,
+    RequestHash, RowRef, StreamRow, Streamless, StreamlessKind, Summary, Tally, Usage, UsageOf,
 };
 pub use sqlite::SqliteStore;
 
@@ -191,6 +192,16 @@ pub trait Store: Clone + Send + Sync + 'static {
         older_than: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Counts dead letters that belong to no stream, with at most `limit` kinds that have as many rows, or as many bytes, as `least`.
+    ///
+    /// # Errors
+    /// The store could not be used.
+    fn streamless(
+        &self,
+        least: UsageOf,
+        limit: usize,
+    ) -> impl Future<Output = Result<Streamless, StoreError>> + Send;
 
     /// How full the bounded tables are, however much is in them.
     fn usage(&self) -> impl Future<Output = Result<Usage, StoreError>> + Send;

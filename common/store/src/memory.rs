@@ -17,7 +17,7 @@ use self::data::Data;
 use crate::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, OwnEpochs, SourceRow, Store, StoreError,
-    StreamRow, Summary, Usage, mint,
+    StreamRow, Streamless, Summary, Usage, UsageOf, mint,
 };
 
 /// A store in memory. Clones share it; it is gone with the last of them.
@@ -159,6 +159,10 @@ impl Store for MemoryStore {
 
     async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
         Ok(self.data().prune_replies(older_than, limit))
+    }
+
+    async fn streamless(&self, least: UsageOf, limit: usize) -> Result<Streamless, StoreError> {
+        Ok(self.data().streamless(least, limit))
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

@@ -440,6 +440,30 @@ impl Tally {
     }
 }
 
+/// Dead letters that belong to no stream, and those that went to the overflow file instead.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Streamless {
+    /// Those that are kept.
+    pub usage: UsageOf,
+    /// How many went to the overflow file since the store was created.
+    pub overflowed: u64,
+    /// How many of these are in no overflow file any more.
+    pub dropped: u64,
+    /// The kinds that were asked for, the largest first.
+    pub kinds: Vec<StreamlessKind>,
+}
+
+/// Dead letters of one kind that belong to no stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamlessKind {
+    /// [`DeadRow::fingerprint`].
+    pub fingerprint: String,
+    /// [`DeadRow::reason`].
+    pub reason: String,
+    /// How many there are.
+    pub usage: UsageOf,
+}
+
 /// Counts of everything in a store.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Summary {

@@ -21,6 +21,7 @@ mod identity;
 mod load;
 mod options;
 mod outbox;
+mod overflow;
 mod owners;
 mod prune;
 mod scan;
@@ -45,7 +46,7 @@ use self::{
 use crate::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, SourceRow, Store,
-    StoreError, StreamRow, Summary, Usage,
+    StoreError, StreamRow, Streamless, Summary, Usage, UsageOf,
 };
 
 /// A store in an SQLite file. Clones share its connections, which close with the last of them.
@@ -183,6 +184,14 @@ impl SqliteStore {
     #[must_use]
     pub fn path(folder: &Path, role: &str) -> PathBuf {
         file::path(folder, role)
+    }
+
+    /// The file beside a role's store to which dead letters of no stream go that it has no room for. There is none until then.
+    #[must_use]
+    pub fn overflow_path(folder: &Path, role: &str) -> PathBuf {
+        overflow::OverflowFile::beside(&file::path(folder, role))
+            .path()
+            .to_owned()
     }
 
     fn opened(
@@ -418,6 +427,12 @@ impl Store for SqliteStore {
             bytes,
             max_bytes,
         }))
+    }
+
+    async fn streamless(&self, least: UsageOf, limit: usize) -> Result<Streamless, StoreError> {
+        self.reader
+            .run(move |db| scan::streamless(db, least, limit))
+            .await
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

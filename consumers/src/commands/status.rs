@@ -13,7 +13,7 @@ use doorstep_runtime::{
     Limits,
     limits::{Fullness, HELD},
 };
-use doorstep_store::{Gap, Store, Summary};
+use doorstep_store::{Gap, Store, Streamless, Summary};
 use serde::Serialize;
 
 use super::trouble;
@@ -26,6 +26,8 @@ use crate::{
 
 /// How many gaps of a role are listed.
 const GAPS_LISTED: usize = 20;
+/// How many kinds of dead letters are named.
+const KINDS_NAMED: usize = 3;
 /// How long hanging up may take.
 const HANG_UP: Duration = Duration::from_secs(2);
 
@@ -59,6 +61,7 @@ struct RoleReport {
     /// Events that have arrived and are not applied: what is ready in both queues, and what is held.
     lag: Option<u64>,
     store: Option<Summary>,
+    streamless: Option<Streamless>,
     missing: Vec<GapReport>,
     /// What kept the rest of this from being known.
     notes: Vec<String>,
@@ -147,6 +150,7 @@ impl RoleReport {
             requests: None,
             lag: None,
             store: None,
+            streamless: None,
             missing: Vec::new(),
             notes: Vec::new(),
             gaps: Vec::new(),
@@ -180,6 +184,15 @@ impl RoleReport {
             Fullness::Fine => {}
         }
         self.store = Some(summary);
+        let limits = Limits::default();
+        let streamless = store
+            .streamless(limits.large_kind(), KINDS_NAMED)
+            .await
+            .map_err(failed)?;
+        self.notes.extend(limits.streamless_findings(&streamless));
+        self.notes
+            .extend(trouble::of_overflow(&streamless, folder, self.role));
+        self.streamless = Some(streamless);
         self.gaps = store.gaps(now, now, GAPS_LISTED).await.map_err(failed)?;
         self.missing = self.gaps.iter().map(GapReport::of).collect();
         Ok(())

@@ -1,9 +1,11 @@
 //! What is left to an operator once everything that could be worked is worked: blocked streams, missing events, dead letters, and stores
 //! that are full.
 
+use std::path::Path;
+
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason};
-use doorstep_store::{DeadFilter, DeadRow, Gap, Store};
+use doorstep_store::{DeadFilter, DeadRow, Gap, SqliteStore, Store, Streamless};
 
 use crate::{
     stores,
@@ -14,6 +16,21 @@ use crate::{
 const NAMED: usize = 10;
 /// How much of a dead letter's detail is told.
 const DETAIL_CHARS: usize = 200;
+
+/// Says how many dead letters went to the overflow file, if any did.
+pub(crate) fn of_overflow(streamless: &Streamless, folder: &Path, role: &str) -> Option<String> {
+    let Streamless {
+        overflowed,
+        dropped,
+        ..
+    } = streamless;
+    (*overflowed > 0).then(|| {
+        format!(
+            "{overflowed} dead letters that belong to no stream went to {}, {dropped} of them are gone from it",
+            SqliteStore::overflow_path(folder, role).display()
+        )
+    })
+}
 
 /// A role that takes nothing more, since a table of its store is full.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod deaths;
 mod displaced;
 mod end_to_end;
 mod faults;
+mod floods;
 mod forged;
 mod healing;
 mod health;

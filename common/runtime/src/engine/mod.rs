@@ -312,9 +312,10 @@ impl<R: Role, S: Store> Engine<R, S> {
         changes.trials = trials;
         let mut tally = changes.tally;
         let owed = changes.outbox.len();
-        let perhaps_known = changes.dead_if_absent.len() as u64;
-        let mut dead = Death::all(&changes.dead);
-        let perhaps_dead = Death::all(&changes.dead_if_absent);
+        let perhaps_known = (changes.dead_if_absent.len() + changes.streamless.len()) as u64;
+        let mut dead = Death::all(changes.dead.iter().map(|new| &new.row));
+        let mut perhaps_dead = Death::all(changes.dead_if_absent.iter().map(|new| &new.row));
+        perhaps_dead.extend(Death::all(changes.streamless.iter().map(|new| &new.row)));
         let began = Instant::now();
         match self.store.commit(changes).await? {
             Commit::Written(written) => {
@@ -324,11 +325,13 @@ impl<R: Role, S: Store> Engine<R, S> {
                     commit: &self.commit,
                     took: began.elapsed(),
                     dead,
+                    overflowed: written.overflowed,
                 }
                 .tell();
                 slots.remember(&written, &mut self.memory);
                 tally.dead += written.buried;
-                tally.duplicates += perhaps_known.saturating_sub(written.buried);
+                tally.duplicates +=
+                    perhaps_known.saturating_sub(written.buried + written.overflowed);
                 let worked = Worked {
                     tally,
                     usage: written.usage,

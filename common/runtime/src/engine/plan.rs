@@ -7,10 +7,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use doorstep_event::{Event, Sequence, Source, Subject, Timestamp};
+use doorstep_event::{Event, EventId, Sequence, Source, Subject, Timestamp};
 use doorstep_store::{
     Changes, DeadFate, DeadStatus, EntityKey, HeldReason, HeldRetry, NewDead, NewHeld, NewOutbox,
-    NewScheduled, OutboxKind, OutgoingChange, RestoredSourceChange, StoreError, stream_epoch,
+    NewScheduled, NewStreamless, OutboxKind, OutgoingChange, RestoredSourceChange, StoreError,
+    stream_epoch,
 };
 
 use super::{
@@ -89,7 +90,10 @@ impl<'a, R: Role> Plan<'a, R> {
             limits,
             items,
             slots,
-            changes: Changes::at(now),
+            changes: Changes {
+                streamless_bounds: limits.streamless(),
+                ..Changes::at(now)
+            },
             emitted: Vec::new(),
             scheduled: Vec::new(),
             states: States::new(Vec::new()),
@@ -125,18 +129,17 @@ impl<'a, R: Role> Plan<'a, R> {
                     self.changes.tally.duplicates += 1;
                     return;
                 }
-                self.changes
-                    .seen
-                    .push((unreadable_source(), id.clone(), self.now));
+                let seen = (unreadable_source(), id.clone(), self.now);
                 let cause = Cause::new(reason::UNREADABLE, defect.clone());
-                self.bury(dead_letter::of_body(
+                let dead = dead_letter::of_body(
                     self.role.name(),
                     id,
                     body.clone(),
                     headers,
                     cause,
                     self.now,
-                ));
+                );
+                self.bury_streamless(dead, Some(seen));
             }
             Item::Event { event, .. } => {
                 let case = Case {
@@ -585,7 +588,17 @@ impl<'a, R: Role> Plan<'a, R> {
             slot.held_changes |= case.prepared.is_held();
             slot.after.blocked = Some(dead.row.id.clone());
         }
-        self.bury(dead);
+        // What was tried again by an operator is kept in any case.
+        if blocks == Blocks::Nothing && !case.prepared.is_held() {
+            let event = case.event;
+            let is_seen = |seen: &mut (Source, EventId, Timestamp)| {
+                (&seen.0, &seen.1) == (&event.source, &event.id)
+            };
+            let seen = self.changes.seen.pop_if(is_seen);
+            self.bury_streamless(dead, seen);
+        } else {
+            self.bury(dead);
+        }
     }
 
     /// Keeps the epoch of an event that is applied or deferred; `forks` where it proves another lineage of its source.
@@ -661,6 +674,18 @@ impl<'a, R: Role> Plan<'a, R> {
             // counts, and whether its copy is owed, only the store can tell.
             self.changes.dead_if_absent.push(dead);
         }
+    }
+
+    /// Writes a dead letter that belongs to no stream as [`Plan::bury`] does, within the bound of its kind. `seen` is remembered with it:
+    /// of what goes to the overflow file nothing is, or a flood would fill one table instead of another.
+    fn bury_streamless(&mut self, dead: NewDead, seen: Option<(Source, EventId, Timestamp)>) {
+        self.changes
+            .outbox
+            .push(dead_letter::copy(self.role.name(), &dead.row));
+        self.changes.streamless.push(NewStreamless {
+            row: dead.row,
+            seen,
+        });
     }
 
     /// Settles the dead letter that a replay was made from, now that the replay has come to something.

@@ -38,6 +38,8 @@ const PRUNED_AT_A_TIME: usize = 10_000;
 const REPLY_PRUNINGS: usize = 10;
 /// How many gaps are named when a role is degraded by them.
 const GAPS_NAMED: usize = 3;
+/// How many kinds of dead letters are named as reasons.
+const KINDS_NAMED: usize = 3;
 
 pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) engine: Engine<R, S>,
@@ -378,10 +380,11 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 prune(store, &limits, now).await?;
             }
             let kept_log = store.trim_log().await?;
+            let streamless = store.streamless(limits.large_kind(), KINDS_NAMED).await?;
             let gaps = store.gaps(gaps_since, now, GAPS_NAMED + 1).await?;
-            Ok::<_, StoreError>((gaps, kept_log))
+            Ok::<_, StoreError>((gaps, kept_log, streamless))
         };
-        let Ok((gaps, kept_log)) = looked.await else {
+        let Ok((gaps, kept_log, streamless)) = looked.await else {
             return;
         };
         let mut degraded: Vec<String> = gaps
@@ -404,6 +407,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
         degraded.extend(kept_log.map(|log| log.to_string()));
         degraded.extend(self.wall.trouble());
+        degraded.extend(limits.streamless_findings(&streamless));
         self.findings = degraded;
         self.show_degraded();
     }

@@ -67,6 +67,10 @@ impl Book {
             let made = self.dead.entry(new.row.id.clone());
             made.or_insert_with(|| (new.row.clone(), 1));
         }
+        for new in &changes.streamless {
+            let made = self.dead.entry(new.row.id.clone());
+            made.or_insert_with(|| (new.row.clone(), 1));
+        }
         for _ in &changes.replies {
             let beside = changes.tally.applied > 0;
             self.count(if beside {
@@ -104,8 +108,10 @@ impl Book {
                 self.count("held without a sequence");
             }
         }
-        for new in changes.dead.iter().chain(&changes.dead_if_absent) {
-            self.count(&new.row.reason);
+        let dead = changes.dead.iter().chain(&changes.dead_if_absent);
+        let streamless = changes.streamless.iter().map(|new| &new.row);
+        for row in dead.map(|new| &new.row).chain(streamless) {
+            self.count(&row.reason);
         }
     }
 

@@ -6,7 +6,7 @@ use doorstep_runtime::Limits;
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, OwnEpochs, PrunedTo,
-    SourceRow, Store, StoreError, StreamRow, Summary, Usage,
+    SourceRow, Store, StoreError, StreamRow, Streamless, Summary, Usage, UsageOf,
 };
 
 use super::{
@@ -207,7 +207,9 @@ fn story(changes: &Changes, commit: &Commit) -> String {
         .dead
         .iter()
         .chain(&changes.dead_if_absent)
-        .map(|d| format!("{} {}", d.row.id, d.row.reason))
+        .map(|new| &new.row)
+        .chain(changes.streamless.iter().map(|new| &new.row))
+        .map(|row| format!("{} {}", row.id, row.reason))
         .collect();
     let what = match commit {
         Commit::Written(_) => "commits",
@@ -343,6 +345,10 @@ impl<S: Store> Store for Stepped<S> {
     async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
         self.stepped(self.store.prune_replies(older_than, limit))
             .await
+    }
+
+    async fn streamless(&self, least: UsageOf, limit: usize) -> Result<Streamless, StoreError> {
+        self.stepped(self.store.streamless(least, limit)).await
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

@@ -10,6 +10,7 @@ mod replies;
 mod rows;
 mod scheduled;
 mod seen;
+mod streamless;
 mod trials;
 
 use std::collections::HashSet;
@@ -44,6 +45,7 @@ impl Data {
         self.places.accept();
         self.dead.accept();
         self.dead_numbers.accept();
+        self.streamless.accept();
         self.seen.accept();
         self.trials.accept();
         self.outgoing.accept();
@@ -64,6 +66,8 @@ impl Data {
         self.places.undo();
         self.dead.undo();
         self.dead_numbers.undo();
+        self.streamless.undo();
+        self.overflow_new.clear();
         self.seen.undo();
         self.trials.undo();
         self.outgoing.undo();
@@ -129,6 +133,9 @@ impl Data {
                 known.insert(id);
             }
         }
+        for new in changes.streamless {
+            self.add_streamless(new, &changes.streamless_bounds, &mut written, &mut known)?;
+        }
         for new in changes.hold {
             self.hold(new)?;
         }
@@ -177,6 +184,7 @@ impl Data {
         for entry in changes.audit {
             self.record(entry, now, changes.audit_most);
         }
+        self.append_overflow(&changes.streamless_bounds);
         self.counters.commits += u64::from(writes);
         self.counters.tally.add(&changes.tally);
         written.usage = self.counters.usage;

@@ -1,5 +1,7 @@
 //! What a store in memory holds.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use bytes::Bytes;
 use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Timestamp};
 
@@ -22,6 +24,8 @@ pub(super) struct Data {
     /// By a number of their own, in the order in which they were made.
     pub(super) dead: Journaled<u64, DeadRow>,
     pub(super) dead_numbers: Journaled<DeadId, u64>,
+    /// The bytes of those dead letters that belong to no stream, by kind.
+    pub(super) streamless: Journaled<DeadId, (String, u64)>,
     pub(super) seen: Journaled<(Source, EventId), Timestamp>,
     /// How often, and when last.
     pub(super) trials: Journaled<(Source, EventId), (u32, Timestamp)>,
@@ -35,6 +39,10 @@ pub(super) struct Data {
     pub(super) own_epochs: Journaled<u64, OwnEpoch>,
     pub(super) audit: Journaled<AuditId, AuditRow>,
     pub(super) counters: Counters,
+    /// What an overflow file would hold, with what a commit adds to it.
+    pub(super) overflow: VecDeque<Vec<u8>>,
+    pub(super) overflow_bytes: u64,
+    pub(super) overflow_new: Vec<Vec<u8>>,
 }
 
 /// Small enough to be copied before each commit and put back after a conflict.
@@ -48,6 +56,10 @@ pub(super) struct Counters {
     pub(super) entities_with_state: u64,
     pub(super) commits: u64,
     pub(super) usage: Usage,
+    pub(super) streamless: UsageOf,
+    pub(super) kinds: BTreeMap<String, UsageOf>,
+    pub(super) overflowed: u64,
+    pub(super) dropped: u64,
     pub(super) tally: Tally,
     pub(super) last_audit: i64,
     pub(super) audit: UsageOf,

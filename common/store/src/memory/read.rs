@@ -7,7 +7,7 @@ use doorstep_event::{Source, StreamKey, Timestamp};
 use super::data::{Data, Entity, Stream};
 use crate::{
     Ask, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow,
-    ReplyRow, SourceRow, StreamRow, Summary, Usage,
+    ReplyRow, SourceRow, StreamRow, Streamless, StreamlessKind, Summary, Usage, UsageOf,
     rows::{age_ms, ahead_of, share_of_again},
     size::Allowance,
 };
@@ -140,6 +140,33 @@ impl Data {
             .filter(|row| after.as_ref().is_none_or(|after| row.source > *after))
             .take(limit)
             .collect()
+    }
+
+    pub(super) fn streamless(&self, least: UsageOf, limit: usize) -> Streamless {
+        let mut kinds: Vec<_> = self
+            .counters
+            .kinds
+            .iter()
+            .filter(|(_, usage)| usage.rows >= least.rows || usage.bytes >= least.bytes)
+            .map(|(fingerprint, usage)| StreamlessKind {
+                fingerprint: fingerprint.clone(),
+                reason: self
+                    .dead
+                    .iter()
+                    .find(|(_, row)| row.fingerprint == *fingerprint)
+                    .map(|(_, row)| row.reason.clone())
+                    .unwrap_or_default(),
+                usage: *usage,
+            })
+            .collect();
+        kinds.sort_by_key(|kind| std::cmp::Reverse(kind.usage.rows));
+        kinds.truncate(limit);
+        Streamless {
+            usage: self.counters.streamless,
+            overflowed: self.counters.overflowed,
+            dropped: self.counters.dropped,
+            kinds,
+        }
     }
 
     pub(super) fn usage(&self) -> Usage {

@@ -9,6 +9,7 @@ mod outbox;
 mod owners;
 mod replies;
 mod scheduled;
+mod streamless;
 mod streams;
 mod trials;
 
@@ -22,6 +23,7 @@ use super::{
     columns::{nanos, signed},
     db::{Db, End},
     error::Stop,
+    overflow::OverflowFile,
     sources::Sources,
     totals::Totals,
 };
@@ -32,6 +34,7 @@ use crate::{
 pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
     changes.check().map_err(Stop::Unusable)?;
     let generation = db.generation;
+    let overflow = OverflowFile::beside(&db.place.file);
     let written = db.write(|tx, sources| {
         let totals = Totals::read(tx)?;
         if totals.generation != generation {
@@ -50,8 +53,9 @@ pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
             held_more: HashMap::new(),
             originals: Originals::default(),
             known_dead: HashSet::new(),
+            overflowed: 0,
         };
-        let written = writer.write(changes)?;
+        let written = writer.write(changes, &overflow)?;
         if changes.writes() {
             writer.totals.commits += 1;
             writer.totals.write(tx)?;
@@ -72,6 +76,7 @@ pub(super) fn mint(
     outbox: OldOutbox,
     changes: &Changes,
 ) -> Result<(), Stop> {
+    let overflow = OverflowFile::beside(&db.place.file);
     db.write(|tx, sources| {
         let totals = Totals::read(tx)?;
         let rows = totals.usage.outbox.rows;
@@ -89,8 +94,9 @@ pub(super) fn mint(
             held_more: HashMap::new(),
             originals: Originals::default(),
             known_dead: HashSet::new(),
+            overflowed: 0,
         };
-        writer.write(changes)?;
+        writer.write(changes, &overflow)?;
         writer.totals.commits += 1;
         writer.totals.write(tx)?;
         tx.execute(
@@ -114,12 +120,14 @@ struct Writer<'a> {
     originals: Originals,
     /// Those dead letters of the batch that were there already.
     known_dead: HashSet<DeadId>,
+    /// How many dead letters of the batch go to the overflow file.
+    overflowed: u64,
 }
 
 impl Writer<'_> {
     /// The order matters where the parts of one batch meet: streams are there before events are held in them, what is released
     /// makes room for what is held, and only when all is held is it decided what loses its place and what is woken.
-    fn write(&mut self, changes: &Changes) -> Result<Written, Stop> {
+    fn write(&mut self, changes: &Changes, overflow: &OverflowFile) -> Result<Written, Stop> {
         let epoch = match changes.begin_epoch {
             Some(random) => Some(self.begin_epoch(random)?),
             None => None,
@@ -137,7 +145,10 @@ impl Writer<'_> {
         self.settle(&changes.settle)?;
         self.edit(&changes.edit)?;
         self.add_dead(&changes.dead)?;
-        let buried = self.add_dead_if_absent(&changes.dead_if_absent)?;
+        let mut buried = self.add_dead_if_absent(&changes.dead_if_absent)?;
+        let mut streamless =
+            self.add_streamless(&changes.streamless, &changes.streamless_bounds)?;
+        buried += streamless.kept;
         self.hold(&changes.hold, &changes.streams, &ids)?;
         let streams = self.write_streams(&changes.streams, &ids)?;
         self.wake(&changes.entities)?;
@@ -167,11 +178,14 @@ impl Writer<'_> {
         self.owe(&changes.outbox)?;
         self.record(&changes.audit, changes.audit_most)?;
         self.totals.tally.add(&changes.tally);
+        // Last, since nothing can be a conflict from here on.
+        self.append(&mut streamless, overflow, &changes.streamless_bounds)?;
         Ok(Written {
             streams,
             entities,
             usage: self.totals.usage,
             buried,
+            overflowed: self.overflowed,
             epoch,
         })
     }

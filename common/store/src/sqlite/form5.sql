@@ -61,3 +61,17 @@ CREATE TABLE source_owners(
 INSERT INTO source_owners(source_id, version, user, since, former)
     SELECT source_id, 1, NULL, CAST(strftime('%s', 'now') AS INTEGER) * 1000000000, 0
     FROM (SELECT source_id FROM stream_keys UNION SELECT source_id FROM seen);
+-- Dead letters that belong to no stream: their bytes as they are counted, 0 for all others; how many there are, and how many went to
+-- the overflow file, of which how many are gone with it.
+ALTER TABLE dead ADD COLUMN streamless INTEGER NOT NULL DEFAULT 0;
+UPDATE dead SET streamless = bytes WHERE blocks = 0 AND sequence IS NULL;
+CREATE INDEX dead_streamless ON dead(fingerprint, streamless) WHERE streamless > 0;
+CREATE TABLE streamless(
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    rows        INTEGER NOT NULL,
+    bytes       INTEGER NOT NULL,
+    overflowed  INTEGER NOT NULL DEFAULT 0,
+    dropped     INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO streamless(one, rows, bytes)
+    SELECT 1, count(*), coalesce(sum(streamless), 0) FROM dead WHERE streamless > 0;

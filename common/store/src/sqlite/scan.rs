@@ -1,7 +1,7 @@
 //! Listing and counting, on a connection of its own, in pages: a writer is never kept waiting.
 
 use doorstep_event::{Source, StreamKey, Subject, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::{
     columns::{attribute, nanos, signed, text, time, unsigned},
@@ -12,7 +12,7 @@ use super::{
     totals::Totals,
 };
 use crate::{
-    EntityKey, EntityRow, Gap, StreamRow, Summary, Usage,
+    EntityKey, EntityRow, Gap, StreamRow, Streamless, StreamlessKind, Summary, Usage, UsageOf,
     rows::{age_ms, ahead_of},
 };
 
@@ -149,6 +149,49 @@ pub(super) fn gaps(
             });
         }
         Ok(gaps)
+    })
+}
+
+pub(super) fn streamless(db: &mut Db, least: UsageOf, limit: usize) -> Result<Streamless, Stop> {
+    db.read(|conn, _| {
+        let of = |row: &Row<'_>, first| -> Result<UsageOf> {
+            Ok(UsageOf {
+                rows: unsigned(row, first)?,
+                bytes: unsigned(row, first + 1)?,
+            })
+        };
+        let mut streamless = conn
+            .prepare_cached("SELECT rows, bytes, overflowed, dropped FROM streamless")?
+            .query_row([], |row| {
+                Ok(Streamless {
+                    usage: of(row, 0)?,
+                    overflowed: unsigned(row, 2)?,
+                    dropped: unsigned(row, 3)?,
+                    kinds: Vec::new(),
+                })
+            })?;
+        // No kind is larger than all of them, and mostly there are few.
+        if streamless.usage.rows >= least.rows || streamless.usage.bytes >= least.bytes {
+            streamless.kinds = conn
+                .prepare_cached(
+                    "SELECT k.fingerprint, k.rows, k.bytes, (SELECT reason FROM dead WHERE fingerprint = k.fingerprint LIMIT 1)
+                     FROM (SELECT fingerprint, count(*) AS rows, sum(streamless) AS bytes FROM dead INDEXED BY dead_streamless
+                           WHERE streamless > 0 GROUP BY fingerprint) k
+                     WHERE k.rows >= ?1 OR k.bytes >= ?2 ORDER BY k.rows DESC, k.fingerprint LIMIT ?3",
+                )?
+                .query_map(
+                    [signed(least.rows), signed(least.bytes), signed(limit as u64)],
+                    |row| {
+                        Ok(StreamlessKind {
+                            fingerprint: row.get(0)?,
+                            usage: of(row, 1)?,
+                            reason: row.get(3)?,
+                        })
+                    },
+                )?
+                .collect::<Result<_>>()?;
+        }
+        Ok(streamless)
     })
 }
 

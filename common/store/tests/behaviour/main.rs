@@ -17,6 +17,7 @@ mod owners;
 mod replies;
 mod scans;
 mod scheduled;
+mod streamless;
 mod streams;
 mod trials;
 mod unsequenced;
@@ -76,6 +77,13 @@ promises! {
         an_entity_that_has_changed_since_is_a_conflict,
         an_entity_that_was_only_read_and_has_changed_since_is_a_conflict,
         an_entity_that_somebody_else_has_created_is_a_conflict,
+    }
+    streamless {
+        what_belongs_to_no_stream_is_kept_within_the_bound_of_its_kind,
+        all_kinds_together_have_a_bound_too,
+        the_first_of_a_kind_is_kept_however_large_it_is,
+        what_is_resolved_makes_room_again,
+        a_conflict_leaves_no_trace_of_what_would_have_overflowed,
     }
     epochs {
         each_start_begins_an_epoch,

@@ -204,6 +204,7 @@ pub async fn nothing_to_write_is_no_conflict(store: impl Store) {
         entities: vec![],
         usage: Usage::default(),
         buried: 0,
+        overflowed: 0,
         epoch: None,
     };
     assert_eq!(commit(&store, Changes::at(at(1))).await, nothing);

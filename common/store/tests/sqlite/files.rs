@@ -4,8 +4,8 @@ use std::fs;
 
 use doorstep_event::Subject;
 use doorstep_store::{
-    Ask, AuditFilter, AuditPage, Changes, NewDead, NewOutbox, OutboxKind, OutgoingChange,
-    SqliteStore, Store, StoreError, TrialChange, begin_epoch,
+    Ask, AuditFilter, AuditPage, Changes, NewDead, NewOutbox, NewStreamless, OutboxKind,
+    OutgoingChange, SqliteStore, Store, StoreError, TrialChange, UsageOf, begin_epoch,
     sqlite::{OldOutbox, Options},
 };
 
@@ -322,7 +322,8 @@ const WITHOUT_FORM_5: &str = "DROP TABLE source_owners; ALTER TABLE totals DROP 
     ALTER TABLE held DROP COLUMN epoch; ALTER TABLE held DROP COLUMN epoch_random;
     ALTER TABLE dead DROP COLUMN epoch; ALTER TABLE dead DROP COLUMN epoch_random;
     DROP TABLE source_epochs; DROP TABLE restored_sources; ALTER TABLE streams DROP COLUMN epoch;
-    ALTER TABLE streams DROP COLUMN epoch_random; ALTER TABLE streams DROP COLUMN epoch_from;";
+    ALTER TABLE streams DROP COLUMN epoch_random; ALTER TABLE streams DROP COLUMN epoch_from;
+    DROP TABLE streamless; DROP INDEX dead_streamless; ALTER TABLE dead DROP COLUMN streamless;";
 
 #[tokio::test]
 async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
@@ -336,7 +337,12 @@ async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
     }];
     let row = dead_letter("a-1", Some(event("order/3", 1)));
     changes.dead = vec![NewDead { row }];
+    let row = dead_letter("b-1", None);
+    changes.streamless = vec![NewStreamless { row, seen: None }];
     commit(&store, changes).await;
+    let least = UsageOf { rows: 1, bytes: 1 };
+    let streamless = store.streamless(least, 9).await.unwrap();
+    assert_eq!(streamless.usage.rows, 1);
     let mut before = contents(&store, Ask::default()).await;
     store.close().await;
     raw(&folder)
@@ -348,6 +354,7 @@ async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
     before.sources.clear();
     after.sources.clear();
     assert_eq!(after, before);
+    assert_eq!(store.streamless(least, 9).await.unwrap(), streamless);
     let epoch = begin_epoch(&store, at(2)).await.unwrap();
     assert_eq!(epoch.counter(), 1);
     assert!(store.epochs().await.unwrap().knows(epoch));

@@ -20,6 +20,7 @@ mod form4;
 mod full;
 mod log;
 mod moved;
+mod overflow;
 
 use doorstep_store::{SqliteStore, sqlite::Options};
 use folder::Folder;

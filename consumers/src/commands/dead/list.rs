@@ -7,11 +7,12 @@ use doorstep_program::{
     Failure,
     output::{print, print_json},
 };
-use doorstep_store::{DeadFilter, DeadGroup, DeadRow, DeadStatus, Store};
+use doorstep_store::{DeadFilter, DeadGroup, DeadRow, DeadStatus, Store, UsageOf};
 use serde::Serialize;
 
 use super::view::DeadView;
 use crate::{
+    commands::trouble,
     roles::RoleEntry,
     settings::{Form, dead::Listing},
     stores::{self, RoleStore},
@@ -72,6 +73,9 @@ async fn kinds(
         };
         let groups = store.dead_groups(most).await;
         let groups = groups.map_err(|e| stores::failed(&e))?;
+        let streamless = store.streamless(UsageOf::default(), 0).await;
+        let streamless = streamless.map_err(|e| stores::failed(&e))?;
+        left_off.extend(trouble::of_overflow(&streamless, folder, role.name));
         for group in &groups {
             match form {
                 Form::Json => print_json(&KindView {
@@ -97,9 +101,10 @@ async fn kinds(
 fn print_table(table: &Table, left_off: &[String]) -> Result<(), Failure> {
     print(|out| {
         if table.is_empty() {
-            return writeln!(out, "no dead letters");
+            writeln!(out, "no dead letters")?;
+        } else {
+            writeln!(out, "{}", table.trim_fmt())?;
         }
-        writeln!(out, "{}", table.trim_fmt())?;
         left_off.iter().try_for_each(|line| writeln!(out, "{line}"))
     })
 }

@@ -34,6 +34,7 @@ impl Data {
                 less(&mut self.counters.usage.dead, size::dead(&row));
                 self.dead.remove(&number);
                 self.dead_numbers.remove(id);
+                self.forget_streamless(id);
             }
         }
         Ok(())

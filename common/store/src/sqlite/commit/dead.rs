@@ -22,19 +22,22 @@ impl Writer<'_> {
                 DeadFate::Replaying => self.set_status(id, expected, DeadStatus::Replaying)?,
                 DeadFate::Awaiting => self.set_status(id, expected, DeadStatus::Awaiting)?,
                 DeadFate::Gone => {
-                    let (bytes, original) = self
+                    let (bytes, original, streamless) = self
                         .tx
                         .prepare_cached(
                             "DELETE FROM dead WHERE id = ?1 AND status = ?2
-                             RETURNING bytes, CASE WHEN data <> body THEN body END",
+                             RETURNING bytes, CASE WHEN data <> body THEN body END, streamless",
                         )?
                         .query_row(params![id.0, expected], |row| {
                             let original: Option<Vec<u8>> = row.get(1)?;
-                            Ok((unsigned(row, 0)?, original))
+                            Ok((unsigned(row, 0)?, original, unsigned(row, 2)?))
                         })
                         .optional()?
                         .ok_or(Stop::Conflict)?;
                     less(&mut self.totals.usage.dead, 1, bytes);
+                    if streamless > 0 {
+                        self.forget_streamless(streamless)?;
+                    }
                     if let Some(original) = original {
                         self.originals.keep(id, original.into());
                     }
@@ -103,7 +106,7 @@ impl Writer<'_> {
     }
 
     /// Adds a dead letter unless it is there already. Returns whether it was added.
-    fn add_dead_row(&mut self, row: &DeadRow) -> Result<bool, Stop> {
+    pub(super) fn add_dead_row(&mut self, row: &DeadRow) -> Result<bool, Stop> {
         let event: Option<&Event> = row.event.as_ref();
         let source = match event {
             Some(event) => Some(self.sources.find_or_add(self.tx, &event.source)?),

@@ -1,0 +1,165 @@
+//! Dead letters that belong to no stream, within their bounds.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Writer, less, more};
+use crate::{
+    NewStreamless, StreamlessBounds, UsageOf, overflow, size,
+    sqlite::{
+        columns::{signed, unsigned},
+        error::Stop,
+        overflow::OverflowFile,
+    },
+};
+
+/// What a commit does with dead letters that belong to no stream.
+#[derive(Default)]
+pub(super) struct Added {
+    /// How many are kept in the store.
+    pub(super) kept: u64,
+    /// The row of counts, read where there are such.
+    totals: Option<Totals>,
+    /// What goes to the overflow file.
+    lines: Vec<u8>,
+}
+
+struct Totals {
+    usage: UsageOf,
+    overflowed: u64,
+    dropped: u64,
+}
+
+impl Writer<'_> {
+    pub(super) fn add_streamless(
+        &mut self,
+        new: &[NewStreamless],
+        bounds: &StreamlessBounds,
+    ) -> Result<Added, Stop> {
+        let mut added = Added::default();
+        if new.is_empty() {
+            return Ok(added);
+        }
+        let mut totals = self.streamless_totals()?;
+        let mut kinds: HashMap<&str, UsageOf> = HashMap::new();
+        for NewStreamless { row, seen } in new {
+            if self.is_dead(&row.id.0)? {
+                self.totals.tally.duplicates += 1;
+                self.known_dead.insert(row.id.clone());
+            } else {
+                let fingerprint = row.fingerprint.as_str();
+                let kind = match kinds.get(fingerprint) {
+                    Some(kind) => *kind,
+                    None => self.streamless_of(fingerprint)?,
+                };
+                let bytes = size::dead(row);
+                if !bounds.has_room(kind, totals.usage, bytes) {
+                    totals.overflowed += 1;
+                    self.overflowed += 1;
+                    let line = overflow::line(totals.overflowed, row).map_err(Stop::Unusable)?;
+                    added.lines.extend(line);
+                    // It owes no copy either.
+                    self.known_dead.insert(row.id.clone());
+                    kinds.insert(fingerprint, kind);
+                    continue;
+                }
+                self.add_dead_row(row)?;
+                self.tx
+                    .prepare_cached("UPDATE dead SET streamless = ?2 WHERE id = ?1")?
+                    .execute(params![row.id.0, signed(bytes)])?;
+                self.totals.tally.dead += 1;
+                added.kept += 1;
+                more(&mut totals.usage, bytes);
+                let mut kind = kind;
+                more(&mut kind, bytes);
+                kinds.insert(fingerprint, kind);
+            }
+            if let Some((source, id, time)) = seen {
+                self.see(source, id, *time)?;
+            }
+        }
+        added.totals = Some(totals);
+        Ok(added)
+    }
+
+    /// Appends to the overflow file, which is on the disk when this returns, and writes the counts.
+    pub(super) fn append(
+        &self,
+        added: &mut Added,
+        file: &OverflowFile,
+        bounds: &StreamlessBounds,
+    ) -> Result<(), Stop> {
+        let Some(totals) = &mut added.totals else {
+            return Ok(());
+        };
+        if !added.lines.is_empty()
+            && let Some(oldest) = file.append(&added.lines, bounds)?
+        {
+            totals.dropped = oldest.saturating_sub(1);
+        }
+        self.tx
+            .prepare_cached(
+                "UPDATE streamless SET rows = ?1, bytes = ?2, overflowed = ?3, dropped = ?4",
+            )?
+            .execute([
+                signed(totals.usage.rows),
+                signed(totals.usage.bytes),
+                signed(totals.overflowed),
+                signed(totals.dropped),
+            ])?;
+        Ok(())
+    }
+
+    /// Counts out a dead letter that is gone.
+    pub(super) fn forget_streamless(&self, bytes: u64) -> Result<(), Stop> {
+        let mut totals = self.streamless_totals()?;
+        less(&mut totals.usage, 1, bytes);
+        self.tx
+            .prepare_cached("UPDATE streamless SET rows = ?1, bytes = ?2")?
+            .execute([signed(totals.usage.rows), signed(totals.usage.bytes)])?;
+        Ok(())
+    }
+
+    fn streamless_totals(&self) -> Result<Totals, Stop> {
+        let totals = self
+            .tx
+            .prepare_cached("SELECT rows, bytes, overflowed, dropped FROM streamless")?
+            .query_row([], |row| {
+                Ok(Totals {
+                    usage: UsageOf {
+                        rows: unsigned(row, 0)?,
+                        bytes: unsigned(row, 1)?,
+                    },
+                    overflowed: unsigned(row, 2)?,
+                    dropped: unsigned(row, 3)?,
+                })
+            })?;
+        Ok(totals)
+    }
+
+    fn streamless_of(&self, fingerprint: &str) -> Result<UsageOf, Stop> {
+        let usage = self
+            .tx
+            .prepare_cached(
+                "SELECT count(*), coalesce(sum(streamless), 0) FROM dead INDEXED BY dead_streamless
+                 WHERE fingerprint = ?1 AND streamless > 0",
+            )?
+            .query_row([fingerprint], |row| {
+                Ok(UsageOf {
+                    rows: unsigned(row, 0)?,
+                    bytes: unsigned(row, 1)?,
+                })
+            })?;
+        Ok(usage)
+    }
+
+    fn is_dead(&self, id: &str) -> Result<bool, Stop> {
+        let found = self
+            .tx
+            .prepare_cached("SELECT 1 FROM dead WHERE id = ?1")?
+            .query_row([id], |_| Ok(()))
+            .optional()?;
+        Ok(found.is_some())
+    }
+}
