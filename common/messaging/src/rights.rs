@@ -364,10 +364,10 @@ mod tests {
         let all = Rights::to_consume(&namespace, &topology, None, others, &[]);
         let read = r"^shop\.eu\.(orders|stock)\.(0|0\.mark|net|net\.mark|owner)$";
         assert_eq!(all.read, read);
-        // Nothing to publish but copies.
+        // Nothing to publish but copies, and the record of the owner.
         assert_eq!(
             all.write,
-            r"^(amq\.default|shop\.eu\.(orders|stock)\.(0|net))$"
+            r"^(@.*|amq\.default|shop\.eu\.(orders|stock)\.(0|net))$"
         );
         assert_eq!(all.topics, None);
     }

@@ -1,7 +1,8 @@
 //! The order of a stream, and streams beside each other.
 
-use doorstep_event::{Event, Sequence};
-use doorstep_store::Store;
+use doorstep_event::{Event, Sequence, Timestamp};
+use doorstep_messaging::{OwnerRecord, take_over};
+use doorstep_store::{Store, begin_epoch};
 use doorstep_tests::{
     LEDGER, World,
     ledger::{Ledger, Move, event},
@@ -92,6 +93,17 @@ on_every_store! {
         // Two ledgers, one after the other, each on a store of its own: both number `told/account/a` from 1.
         for source in ["shop/1", "shop/2"] {
             let lost = K::new("ledger");
+            // The queue is given to the store that has come after the lost one.
+            let (store, since) = (lost.open(), Timestamp::now());
+            let record = OwnerRecord {
+                store: store.source().clone(),
+                epoch: begin_epoch(&store, since).await.unwrap(),
+                since,
+            };
+            wait_for("nobody consumes any more", SOON, async || {
+                take_over(world.settings(), "ledger", &record).await.map(drop)
+            })
+            .await;
             let ledger = world.start(Ledger, lost.open());
             world.publish(&[event(source, "account/a", 1, &Move::Tell)]).await;
             entries_are(&lost.open(), "account/a", &[&format!("{source} 1")]).await;

@@ -926,7 +926,8 @@ async fn whoever_may_hear_of_cancelling_is_told_of_nothing_and_leaves_nothing_be
     assert!(!queues.contains(".cancel."), "{queues}");
 
     // All but the exchange where it is said.
-    user_rights.read = r"^test\.(rpc\.echo|echo\.(0|net)(\.mark)?|rpc\.echo\.cancel\.[^.]+)$";
+    user_rights.read =
+        r"^test\.(rpc\.echo|echo\.(owner|(0|net)(\.mark)?)|rpc\.echo\.cancel\.[^.]+)$";
     let deaf = world.user("deaf", user_rights).await?;
     let settings = crate::support::settings(deaf.amqp_url())?;
     let findings = verify(&settings, &topology).await?.findings;

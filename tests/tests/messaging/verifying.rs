@@ -218,6 +218,8 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
             name(Right::Configure, "test.orders.0.mark"),
             name(Right::Write, "test.orders.0"),
             name(Right::Write, "amq.default"),
+            name(Right::Configure, "test.orders.owner"),
+            name(Right::Write, "@.*"),
         ]
     );
     let vhost = world.vhost().to_owned();

@@ -55,17 +55,18 @@ pub(crate) async fn publish(world: &World, events: &Arc<[Event]>, dress: Dress) 
     .await??;
     let exchange: ShortString = world.exchange.as_str().into();
     let events = Arc::clone(events);
+    let user: ShortString = world.settings.addresses[0].user().into();
     // The client closes a channel whose last handle is dropped, and a connection does not take that well while it closes itself.
     let kept = channel.clone();
     let task = tokio::spawn(async move {
         let watch = Stopwatch::start()?;
         let channel = &channel;
-        let (exchange, events) = (&exchange, &events);
+        let (exchange, events, user) = (&exchange, &events, &user);
         let mut confirms = futures_util::stream::iter(0..events.len())
             .map(|number| async move {
                 let event = &events[number];
                 let properties = match dress {
-                    Dress::AsDoorstep => properties(event),
+                    Dress::AsDoorstep => properties(event).with_user_id(user.clone()),
                     Dress::Plain => BasicProperties::default().with_delivery_mode(PERSISTENT),
                 };
                 let mandatory = BasicPublishOptions {
@@ -97,7 +98,7 @@ pub(crate) async fn publish(world: &World, events: &Arc<[Event]>, dress: Dress) 
 }
 
 /// The same properties and headers as Doorstep's, made the short way.
-pub(crate) fn properties(event: &Event) -> BasicProperties {
+fn properties(event: &Event) -> BasicProperties {
     let mut table = FieldTable::default();
     for (name, value) in headers::write(event) {
         table.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
