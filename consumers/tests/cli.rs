@@ -301,6 +301,18 @@ fn definitions_and_permissions_need_no_broker() {
 }
 
 #[test]
+fn compose_imports_what_the_command_prints() {
+    let words = ["topology", "show", "--definitions", "--users"];
+    let printed = said(&consumers(&words, &[]).stdout);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rabbitmq-definitions.json");
+    let file = fs::read_to_string(path).unwrap();
+    assert_eq!(
+        file, printed,
+        "write it anew with consumers topology show --definitions --users"
+    );
+}
+
+#[test]
 fn the_default_of_a_batch_is_the_one_that_is_used() {
     let help = said(&consumers(&["run", "--help"], &[]).stdout);
     let batch = help.split("--batch").nth(1).unwrap();

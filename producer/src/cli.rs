@@ -297,7 +297,7 @@ pub(crate) struct PickupsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// The file to read; standard input if left out.
+    /// The file to read; standard input if left out, or for `-`.
     pub(crate) file: Option<PathBuf>,
 
     #[command(flatten)]

@@ -45,6 +45,8 @@ pub(crate) async fn run(
     output: Output,
     mut stop: Stop,
 ) -> Result<(), Failure> {
+    // As in other programs, a dash stands for standard input.
+    let file = file.filter(|file| file.as_os_str() != "-");
     let name = file
         .as_deref()
         .map_or_else(|| "standard input".to_owned(), |f| f.display().to_string());

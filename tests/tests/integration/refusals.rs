@@ -21,7 +21,7 @@ async fn all_ended(amqp_url: &str) -> Vec<Ended> {
     let run = Program::consumers(&["run"]).store(&scratch.join("stores"));
     let until_idle =
         Program::consumers(&["run", "orders", "--until-idle", "1s"]).store(&scratch.join("more"));
-    let publish = Program::producer(&["publish"]).input(line);
+    let publish = Program::producer(&["publish", "-"]).input(line);
     let [run, until_idle, publish] =
         [run, until_idle, publish].map(|program| program.broker(amqp_url));
     let (run, until_idle, publish) = tokio::join!(
