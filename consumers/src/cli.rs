@@ -154,7 +154,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) prefetch: String,
 
-    /// How long a delivery may go unacknowledged, as while the store is away, before its role suspends consuming and gives it back to
+    /// The time that a delivery may go unacknowledged, as while the store is away, before its role suspends consuming and gives it back to
     /// the queue. Keep it well below the broker's consumer_timeout, which is 30 minutes unless configured otherwise.
     #[arg(
         long,
@@ -195,7 +195,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) max_held: String,
 
-    /// How long the copy of a dead letter stays in its queue for the management UI and alerts, from 1m to 1176h. The dead letter itself stays
+    /// The time that the copy of a dead letter stays in its queue for the management UI and alerts, from 1m to 1176h. The dead letter itself stays
     /// in the role's store until it is resolved.
     #[arg(
         long,

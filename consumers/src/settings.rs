@@ -83,20 +83,20 @@ pub(crate) enum Job {
     Store(StoreJob),
     /// List the sources that a role knows.
     SourcesList {
-        /// Where they are.
+        /// The place of the stores.
         place: Place,
         /// For whom.
         form: Form,
     },
     /// Give a source to another user.
     SourcesTransfer {
-        /// Where it is known.
+        /// The role that knows it.
         place: Place,
         /// The source.
         source: Source,
         /// The user.
         to: BrokerUser,
-        /// What becomes of the owner before.
+        /// The fate of the owner before.
         former: Former,
         /// By whom.
         by: By,
@@ -148,7 +148,7 @@ pub(crate) struct RunJob {
     pub(crate) limits: Limits,
     /// How long a stop may take.
     pub(crate) grace: Duration,
-    /// Whether the owner of the queues has to be recorded at the broker.
+    /// True if the owner of the queues has to be recorded at the broker.
     pub(crate) requires_owner_record: bool,
     /// How long nothing may happen before the program stops by itself.
     pub(crate) until_idle: Option<Duration>,

@@ -219,12 +219,12 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: Option<String>,
 
-    /// What columns are called in this file, as KEY=NAME; retail has the keys invoice, sku, description, quantity, date, price, customer
+    /// The names of columns in this file, as KEY=NAME; retail has the keys invoice, sku, description, quantity, date, price, customer
     /// and country, pick-ups their usual names.
     #[arg(long, value_name = "KEY=NAME", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
 
-    /// What separates the columns: comma, semicolon, tab, pipe, or any other character of one byte [default: whichever of the four the
+    /// The separator of columns: comma, semicolon, tab, pipe, or any other character of one byte [default: whichever of the four the
     /// header is written with].
     #[arg(long, value_name = "SIGN")]
     pub(crate) delimiter: Option<String>,
@@ -254,11 +254,11 @@ pub(crate) struct RetailArgs {
     #[command(flatten)]
     pub(crate) import: ImportArgs,
 
-    /// What stands before the decimals of a number.
+    /// The sign before the decimals of a number.
     #[arg(long, value_parser = ["point", "comma"], default_value = "point")]
     pub(crate) decimal: String,
 
-    /// How a date such as 12/1/2010 is meant: us is month/day, eu is day/month. Without it such a date is refused; 2010-12-01 and 1.12.2010
+    /// The order in a date such as 12/1/2010: us is month/day, eu is day/month. Without it such a date is refused; 2010-12-01 and 1.12.2010
     /// are always read.
     #[arg(long, value_parser = ["us", "eu"])]
     pub(crate) dates: Option<String>,

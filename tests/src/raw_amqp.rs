@@ -14,7 +14,7 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const FRAME_END: u8 = 0xce;
-/// What the broker and this agree on, as most do.
+/// The frame size that the broker and this agree on, as most do.
 const FRAME_MAX: u32 = 131_072;
 
 /// The text properties, with their places among the flags.

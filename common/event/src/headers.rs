@@ -101,7 +101,7 @@ pub struct Raw<'a> {
     pub traceparent: Option<Cow<'a, str>>,
     /// The data where it is not the whole body: in structured mode.
     pub data: Option<Bytes>,
-    /// What else is wrong with the message.
+    /// A second fault of the message.
     pub defects: Vec<String>,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// What values of an attribute look like, for a message that refuses one.
+/// Describes values of an attribute, for a message that refuses one.
 #[must_use]
 pub fn form(attribute: &str) -> &'static str {
     match attribute {
@@ -145,7 +145,7 @@ pub fn form(attribute: &str) -> &'static str {
     }
 }
 
-/// Whether two texts of an attribute mean the same.
+/// Returns whether two texts of an attribute mean the same.
 fn same(attribute: &str, one: &str, other: &str) -> bool {
     one == other
         || match attribute {

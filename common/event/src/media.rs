@@ -1,4 +1,4 @@
-//! What a message's content type and content encoding say of its body.
+//! The meaning of a message's content type and content encoding for its body.
 
 use crate::attributes::shown;
 
@@ -7,7 +7,7 @@ pub const STRUCTURED: &str = "application/cloudevents+json";
 /// Media type of several CloudEvents in one message, which is not read.
 pub const BATCH: &str = "application/cloudevents-batch+json";
 
-/// Where a message carries its event.
+/// The place in a message that carries its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The attributes are headers, the body is the data.

@@ -13,7 +13,7 @@ pub struct Address {
     port: u16,
     user: String,
     password: String,
-    /// Whether the address itself has a password.
+    /// True if the address itself has a password.
     has_password: bool,
     external: bool,
     vhost: String,
@@ -108,7 +108,7 @@ impl Address {
         Ok(self)
     }
 
-    /// Whether the login is by the certificate of the TLS connection (SASL EXTERNAL) rather than by password.
+    /// Returns whether the login is by the certificate of the TLS connection (SASL EXTERNAL) rather than by password.
     #[must_use]
     pub fn is_external(&self) -> bool {
         self.external

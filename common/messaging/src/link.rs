@@ -175,7 +175,7 @@ impl LinkReport {
         });
     }
 
-    /// Whether the owner of the queues is recorded. That it is not is told once, until it is.
+    /// Returns whether the owner of the queues is recorded. That it is not is told once, until it is.
     pub(crate) fn claimed(&self, claimed: Claimed) {
         let unrecorded = match claimed {
             Claimed::Recorded => None,

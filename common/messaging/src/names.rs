@@ -8,10 +8,10 @@ use crate::settings::Namespace;
 
 /// What the name of a queue's mark ends with.
 pub(crate) const MARK: &str = ".mark";
-/// What the name of a net ends with.
+/// The end of a net's name.
 const NET: &str = "net";
 
-/// What the name of the record of a role's owner ends with.
+/// The end of the name of an owner's record.
 pub(crate) const OWNER: &str = ".owner";
 
 /// A queue's name on the broker.

@@ -23,7 +23,7 @@ use crate::{
     read::{address, window},
 };
 
-/// Where the broker's password is.
+/// The file with the broker's password.
 const PASSWORD_FILE: &str = "DOORSTEP_AMQP_PASSWORD_FILE";
 
 /// Where programs of all kinds look for a collector.
@@ -32,7 +32,7 @@ const USUAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// The most bytes of a password file.
 const MAX_PASSWORD_FILE: u64 = 4096;
 
-/// Where the broker is, and what is Doorstep's there. `Debug` leaves the addresses out, since they hold passwords.
+/// The broker's addresses, and the namespace there. `Debug` leaves the addresses out, since they hold passwords.
 #[derive(Args)]
 #[command(next_help_heading = "Broker")]
 pub struct BrokerArgs {

@@ -16,7 +16,7 @@ use crate::{
     output::{print, print_json},
 };
 
-/// Where to copy a store to.
+/// The target of a copy.
 #[derive(Debug, Args)]
 // The groups are those of the programs, whose types have these names, too.
 #[group(skip)]
@@ -30,7 +30,7 @@ pub struct BackupArgs {
     json: bool,
 }
 
-/// What to put in the place of a store.
+/// The backup to put in the place of a store.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct RestoreArgs {
@@ -43,7 +43,7 @@ pub struct RestoreArgs {
     move_aside: bool,
 }
 
-/// How a store gets a source of its own.
+/// The arguments with which a store gets a source of its own.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct RestoredArgs {
@@ -59,7 +59,7 @@ pub struct RestoredArgs {
     who: WhoArgs,
 }
 
-/// Who accepts a restored store, and why.
+/// The operator who accepts a restored store, and the reason.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct AcceptArgs {
@@ -71,26 +71,26 @@ pub struct AcceptArgs {
     who: WhoArgs,
 }
 
-/// What to do about copies of a store.
+/// A job on copies of a store.
 #[derive(Debug)]
 pub enum CopyJob {
     /// Copy it while it is in use.
     Backup {
         /// Into which file or folder.
         to: PathBuf,
-        /// Whether to tell it as JSON.
+        /// True for output as JSON.
         json: bool,
     },
     /// Put a backup in its place.
     Restore {
         /// The backup.
         from: PathBuf,
-        /// What becomes of the store that is there.
+        /// The fate of the store that is there.
         in_place: InPlace,
     },
     /// Give it a source of its own.
     Restored {
-        /// What becomes of the rows of its outbox.
+        /// The fate of the rows of its outbox.
         outbox: OldOutbox,
         /// By whom.
         by: By,
@@ -169,11 +169,11 @@ pub struct StorePlace<'a> {
     pub role: &'static str,
     /// The command of which `backup` and the others are part, such as `consumers store`.
     pub command: &'static str,
-    /// What is typed after them to name the role: its name with a blank before it, or nothing.
+    /// The words after them that name the role: its name with a blank before it, or nothing.
     pub named: &'a str,
     /// The command that creates such a store.
     pub created_by: &'a str,
-    /// What tells that a store was restored.
+    /// The mark of a restored store.
     pub told_by: &'static str,
 }
 

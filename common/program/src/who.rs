@@ -1,4 +1,4 @@
-//! Who does something to a store, for its record.
+//! The operator that a record of the store names.
 
 use std::{env, fs, os::unix::fs::MetadataExt};
 
@@ -8,7 +8,7 @@ use doorstep_runtime::operate::{By, Operator};
 
 use crate::Wrong;
 
-/// Who is recorded as having done it.
+/// The operator to record.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Record")]
 pub struct WhoArgs {
@@ -36,7 +36,7 @@ impl WhoArgs {
     }
 }
 
-/// Who is at the keyboard, as far as the system tells.
+/// Names the user at the keyboard, as far as the system tells.
 fn user_at_host() -> String {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let uid = || fs::metadata("/proc/self").map(|of| format!("uid {}", of.uid()));

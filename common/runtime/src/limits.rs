@@ -31,7 +31,7 @@ pub struct Limits {
     pub seen_retention: Duration,
     /// How long replies to commands are kept: an older command is refused, since it may have been obeyed before.
     pub reply_retention: Duration,
-    /// How long events of a source's former owner are accepted after another has taken over: they may still be in a queue.
+    /// The time that events of a source's former owner are accepted after another has taken over: they may still be in a queue.
     pub former_owner_grace: Duration,
     /// How many rows of streams, and how many of entities, are remembered between batches.
     pub remembered_rows: usize,
@@ -41,7 +41,7 @@ pub struct Limits {
     pub held: UsageOf,
     /// The most rows and bytes of dead letters.
     pub dead: UsageOf,
-    /// How long the copy of a dead letter stays in its queue for the management UI. The dead letter itself stays in the store until it is
+    /// The time that the copy of a dead letter stays in its queue for the management UI. The dead letter itself stays in the store until it is
     /// resolved.
     pub dead_copy_ttl: Duration,
     /// The most rows and bytes of dead letters of one kind that belong to no stream: messages that cannot be read, and events without a
@@ -165,7 +165,7 @@ impl Limits {
         }
     }
 
-    /// How much of dead letters that belong to no stream is kept.
+    /// The bounds of dead letters that belong to no stream.
     #[must_use]
     pub fn streamless(&self) -> StreamlessBounds {
         StreamlessBounds {
@@ -179,7 +179,7 @@ impl Limits {
         }
     }
 
-    /// What of dead letters of no stream makes a role degraded: 80 % of a kind's bound or of the bound of all kinds.
+    /// The level of dead letters of no stream that makes a role degraded: 80 % of a kind's bound or of the bound of all kinds.
     #[must_use]
     pub fn streamless_findings(&self, streamless: &Streamless) -> Vec<String> {
         let bounds = self.streamless();
@@ -246,7 +246,7 @@ impl Limits {
         now.checked_sub(kept).unwrap_or(Timestamp::MIN)
     }
 
-    /// Whether seen ids or replies take more than half of their bound.
+    /// Returns whether seen ids or replies take more than half of their bound.
     pub(crate) fn is_crowded(&self, usage: &Usage) -> bool {
         let above_half =
             |used: UsageOf, most: UsageOf| used.rows > most.rows / 2 || used.bytes > most.bytes / 2;

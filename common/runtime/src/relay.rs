@@ -26,13 +26,13 @@ const REFUSED_AT_A_TIME: usize = 8;
 pub struct RefusedRows(BTreeMap<OutboxId, Timestamp>);
 
 impl RefusedRows {
-    /// How many there are.
+    /// The number of them.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -194,7 +194,7 @@ fn parts(row: OutboxRow) -> ((OutboxId, u32), OutboxKind) {
     ((row.id, row.attempts), row.kind)
 }
 
-/// Whether the broker is the reason rather than the row.
+/// Returns whether the broker is the reason rather than the row.
 fn is_away(outcome: Outcome) -> bool {
     matches!(
         outcome,

@@ -212,7 +212,7 @@ pub(crate) struct Committed<'a> {
     pub(crate) took: Duration,
     /// The dead letters in it.
     pub(crate) dead: Vec<Death>,
-    /// How many went to the overflow file instead.
+    /// The number that went to the overflow file instead.
     pub(crate) overflowed: u64,
 }
 
@@ -324,7 +324,7 @@ fn remedy(table: &str) -> &'static str {
 /// The wall clock has jumped.
 pub(crate) struct ClockJumped {
     pub(crate) role: &'static str,
-    /// How far; back where it is negative.
+    /// The distance; negative if the clock went back.
     pub(crate) by: SignedDuration,
 }
 

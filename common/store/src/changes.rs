@@ -40,7 +40,7 @@ pub struct Changes {
     /// Dead letters that belong to no stream, likewise, as far as [`Changes::streamless_bounds`] lets them. The rest is appended to the
     /// overflow file before the commit is written, and owes no copies.
     pub streamless: Vec<NewStreamless>,
-    /// How much of these is kept.
+    /// The bounds of these.
     pub streamless_bounds: StreamlessBounds,
     /// What becomes of dead letters. One that is no longer there, or not in the status expected, is a conflict. Settled before new
     /// ones are written.
@@ -150,7 +150,7 @@ impl Changes {
             || !self.audit.is_empty()
     }
 
-    /// Whether the batch rests on what was pruned.
+    /// Returns whether the batch rests on what was pruned.
     pub(crate) fn rests_on_pruning(&self) -> bool {
         !self.seen.is_empty() || !self.replies.is_empty()
     }
@@ -304,7 +304,7 @@ impl Default for StreamlessBounds {
 }
 
 impl StreamlessBounds {
-    /// Whether another dead letter of that many bytes is kept.
+    /// Returns whether another dead letter of that many bytes is kept.
     pub(crate) fn has_room(&self, kind: UsageOf, all: UsageOf, bytes: u64) -> bool {
         let with = |used: UsageOf| UsageOf {
             rows: used.rows.saturating_add(1),
@@ -455,9 +455,9 @@ pub struct Written {
     pub entities: Vec<Expect>,
     /// How full the bounded tables are now.
     pub usage: Usage,
-    /// How many of [`Changes::dead_if_absent`] and [`Changes::streamless`] were kept, and not there before.
+    /// The number of [`Changes::dead_if_absent`] and [`Changes::streamless`] were kept, and not there before.
     pub buried: u64,
-    /// How many of [`Changes::streamless`] went to the overflow file.
+    /// The number of [`Changes::streamless`] went to the overflow file.
     pub overflowed: u64,
     /// The epoch that was begun, if one was.
     pub epoch: Option<Epoch>,

@@ -62,7 +62,7 @@ impl OwnEpochs {
 pub struct Restored {
     /// When this was found, or done.
     pub since: Timestamp,
-    /// How it was found: at most 1,000 characters.
+    /// The way in which it was found: at most 1,000 characters.
     pub detail: String,
 }
 
@@ -85,7 +85,7 @@ impl RestoredChange {
     }
 }
 
-/// How an epoch of a source relates to those that the source had before.
+/// The relation of a source's epoch to those that the source had before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochStanding {
     /// Newer than all that were known.
@@ -190,7 +190,7 @@ pub struct RestoredSource {
     /// The epoch of that event.
     #[serde(serialize_with = "as_text")]
     pub epoch: Epoch,
-    /// How many of its events are dead letters by a numbering conflict.
+    /// The number of its events are dead letters by a numbering conflict.
     pub conflicts: u64,
 }
 
@@ -205,7 +205,7 @@ pub struct LearnedEpoch {
     pub source: Source,
     /// Its epoch.
     pub epoch: Epoch,
-    /// Whether it is proven to be of another lineage than those before.
+    /// True if it is proven to be of another lineage than those before.
     pub forks: bool,
 }
 

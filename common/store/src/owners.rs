@@ -77,6 +77,6 @@ pub struct SourceRow {
     pub source: Source,
     /// Its owner. `None` if no delivery of it was accepted.
     pub owner: Option<SourceOwner>,
-    /// How many streams it has.
+    /// The number of its streams.
     pub streams: u64,
 }

@@ -445,9 +445,9 @@ impl Tally {
 pub struct Streamless {
     /// Those that are kept.
     pub usage: UsageOf,
-    /// How many went to the overflow file since the store was created.
+    /// The number that went to the overflow file since the store was created.
     pub overflowed: u64,
-    /// How many of these are in no overflow file any more.
+    /// The number of these are in no overflow file any more.
     pub dropped: u64,
     /// The kinds that were asked for, the largest first.
     pub kinds: Vec<StreamlessKind>,
@@ -460,7 +460,7 @@ pub struct StreamlessKind {
     pub fingerprint: String,
     /// [`DeadRow::reason`].
     pub reason: String,
-    /// How many there are.
+    /// The number of them.
     pub usage: UsageOf,
 }
 
@@ -536,7 +536,7 @@ pub(crate) fn share_of_again(limit: usize, again: usize, untried: usize) -> usiz
     again.min(limit - untried.min(limit / 2))
 }
 
-/// How far a row may be dated after the clock before it counts as dated ahead: clocks are corrected by small steps all the time.
+/// The time by which a row may be dated after the clock before it counts as dated ahead: clocks are corrected by small steps all the time.
 const AHEAD: Duration = Duration::from_secs(5);
 
 /// The time after which rows are dated ahead of `now`.

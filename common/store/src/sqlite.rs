@@ -61,7 +61,7 @@ pub struct SqliteStore {
     max_log_bytes: u64,
 }
 
-/// What is asked of the outbox of a store that gets a new source.
+/// The condition on the outbox of a store that gets a new source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldOutbox {
     /// There must be no rows.

@@ -72,7 +72,7 @@ impl fmt::Display for HttpUrl {
 }
 
 impl HttpUrl {
-    /// Whether it is https.
+    /// Returns whether it is https.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.tls.is_some()

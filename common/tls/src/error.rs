@@ -45,7 +45,7 @@ pub enum TlsErrorKind {
 }
 
 impl TlsErrorKind {
-    /// Whether only another setting, certificate or server can help.
+    /// Returns whether only another setting, certificate or server can help.
     #[must_use]
     pub fn is_permanent(self) -> bool {
         self != Self::Broken

@@ -1,4 +1,4 @@
-//! What can be typed after `consumers sources`.
+//! The arguments of `consumers sources`.
 
 use clap::{Args, Subcommand};
 

@@ -1,4 +1,4 @@
-//! What can be typed after `consumers store`.
+//! The arguments of `consumers store`.
 
 use clap::{Args, Subcommand};
 use doorstep_program::{WhoArgs, args::BrokerArgs, copies};

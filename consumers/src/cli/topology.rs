@@ -61,7 +61,7 @@ pub(crate) struct TopologyShowArgs {
     #[arg(long, requires = "definitions")]
     pub(crate) users: bool,
 
-    /// What the names of the users start with [default: the namespace].
+    /// The beginning of the users' names [default: the namespace].
     #[arg(long, value_name = "PREFIX", requires = "users")]
     pub(crate) user: Option<String>,
 

@@ -302,7 +302,7 @@ async fn look(
     Some(looks)
 }
 
-/// What there is to know of the connections by which a role consumes.
+/// The state of the connections by which a role consumes.
 struct Consuming {
     is_connected: bool,
     beside_others: bool,

@@ -16,7 +16,7 @@ use crate::{
     text::{clean, table, time},
 };
 
-/// How many sources are read at a time.
+/// The number of sources that are read at a time.
 const PAGE: usize = 1_000;
 
 /// Lists the sources of a role.

@@ -26,7 +26,7 @@ use crate::{
 
 /// How many gaps of a role are listed.
 const GAPS_LISTED: usize = 20;
-/// How many kinds of dead letters are named.
+/// The most kinds of dead letters that are named.
 const KINDS_NAMED: usize = 3;
 /// How long hanging up may take.
 const HANG_UP: Duration = Duration::from_secs(2);

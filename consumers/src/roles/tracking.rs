@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::not_handled;
 
-/// How far ahead of the time of its commit a fix may be dated to become the last one. Clocks of couriers differ by less; a fix beyond it would
+/// The time by which, ahead of its commit, a fix may be dated to become the last one. Clocks of couriers differ by less; a fix beyond it would
 /// hide every later one until its time has come.
 const MAX_AHEAD: Duration = Duration::from_mins(10);
 

@@ -1,4 +1,4 @@
-//! What `consumers store` is to do.
+//! The jobs of `consumers store`.
 
 use doorstep_messaging::BrokerSettings;
 use doorstep_program::{Wrong, copies::CopyJob};
@@ -7,7 +7,7 @@ use doorstep_runtime::operate::By;
 use super::{Place, place};
 use crate::cli::store::{StoreCommand, TakeOverArgs};
 
-/// What to do to a store.
+/// A job on a store.
 #[derive(Debug)]
 pub(crate) enum StoreJob {
     /// Make a copy of it, put one in its place, or deal with one that was put there.

@@ -58,7 +58,7 @@ pub(crate) struct CompareSettings {
     pub(crate) svg: Option<PathBuf>,
     /// The broker; the comparison's own namespaces begin with this one.
     pub(crate) broker: BrokerSettings,
-    /// How to reach it, for the process of the consumers.
+    /// The way to reach it, for the process of the consumers.
     pub(crate) variables: BrokerVariables,
 }
 

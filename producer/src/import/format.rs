@@ -6,7 +6,7 @@ use jiff::{
     tz::Offset,
 };
 
-/// How a file writes numbers and dates.
+/// The forms in which a file writes numbers and dates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Format {
     /// The sign before the decimals.

@@ -1,4 +1,4 @@
-//! What was imported before, so that the same rows are never booked twice: an import's sources with the digest of every row, by unit.
+//! The record of earlier imports, so that the same rows are never booked twice: an import's sources with the digest of every row, by unit.
 //!
 //! A file of JSON lines beside the stores. A line is written and synced before the first event of its source is sent, so an import that was
 //! killed finds its own line when it is run again. Without the file nothing is doubled for the same rows, since sources are named after
@@ -40,7 +40,7 @@ pub(crate) struct Run {
     pub(crate) file: String,
     /// The number of its units.
     pub(crate) units: usize,
-    /// Whether all of its events have arrived.
+    /// True if all of its events have arrived.
     pub(crate) is_done: bool,
 }
 

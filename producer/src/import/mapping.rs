@@ -1,4 +1,4 @@
-//! What one kind of file is to the import: its columns, which of its rows belong together, and which events they become.
+//! The part of an import that depends on the kind of file: its columns, which of its rows belong together, and which events they become.
 
 use std::collections::HashMap;
 

@@ -67,7 +67,7 @@ pub(crate) struct ImportSettings {
     pub(crate) history: Option<PathBuf>,
 }
 
-/// What came of the rows.
+/// The result of the rows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Rows {
     refused: u64,
@@ -191,7 +191,7 @@ pub(crate) async fn run<M: Mapping>(
     Ok(())
 }
 
-/// What the user is told of each source.
+/// Describes each source for the user.
 fn notes<M>(survey: &Survey<M>, history: Option<&History>) -> Vec<String> {
     let mut rows = vec![0_u64; survey.parts.len()];
     for part in survey.part_of.values() {

@@ -38,7 +38,7 @@ pub(crate) struct Retail {
 /// The options that decide what a row says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// How numbers and dates are written.
+    /// The forms of numbers and dates.
     pub(crate) format: Format,
     /// The country of a row that names none.
     pub(crate) country: Option<Label>,

@@ -23,7 +23,7 @@ const MAX_REASONS: usize = 100;
 /// The part that each unit is in, by its place among the parts.
 type PartOf = HashMap<Box<[u8]>, usize>;
 
-/// What the first reading found out.
+/// The result of the first reading.
 pub(crate) struct Survey<M> {
     /// The number of rows.
     pub(crate) rows: u64,
@@ -55,9 +55,9 @@ pub(crate) enum Part<M> {
     Sent {
         /// The source.
         source: Source,
-        /// What makes the events.
+        /// The mapping that makes the events.
         mapping: M,
-        /// Whether an earlier import has sent the same, at least in part.
+        /// True if an earlier import has sent the same, at least in part.
         is_known: bool,
     },
     /// Rows that an earlier import has sent among others that this file lacks, so that they cannot be numbered again.
@@ -67,7 +67,7 @@ pub(crate) enum Part<M> {
     },
 }
 
-/// What is known of a unit while the file is read.
+/// The knowledge of a unit while the file is read.
 #[derive(Default)]
 struct Seen {
     rows: u64,
@@ -75,7 +75,7 @@ struct Seen {
     run: Option<usize>,
 }
 
-/// What decides over a file as a whole.
+/// The terms on which a file as a whole is accepted.
 pub(crate) struct Terms<'a> {
     /// The name of a data set that grows, if the file is one.
     pub(crate) dataset: Option<&'a str>,

@@ -22,11 +22,11 @@ pub(crate) struct Column {
     pub(crate) key: &'static str,
     /// The name in the header, unless an option says another.
     pub(crate) name: &'static str,
-    /// Whether a file without the column is refused; otherwise its fields are empty.
+    /// True if a file without the column is refused; otherwise its fields are empty.
     pub(crate) is_required: bool,
 }
 
-/// How the file at hand writes its table.
+/// The form in which the file at hand writes its table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layout {
     /// The delimiter; found by the header if `None`.

@@ -17,7 +17,7 @@ use super::{
     users::Users,
 };
 
-/// How often a session may guess the old password in a second and at once: one that was stolen must not find it out.
+/// The rate at which a session may guess the old password in a second and at once: one that was stolen must not find it out.
 const OLD_PER_SECOND: f64 = 0.02;
 const OLD_AT_ONCE: f64 = 5.0;
 
@@ -47,7 +47,7 @@ pub(crate) struct App {
     pub(crate) tokens: Tokens,
     /// How often a user may ask.
     pub(crate) user_rate: Rate<UserName>,
-    /// How often a user may give a wrong old password for a new one.
+    /// The rate at which a user may give a wrong old password for a new one.
     pub(crate) old_passwords: Rate<UserName>,
     /// How many requests a user may have under way.
     pub(crate) user_places: Shares<UserName>,

@@ -20,7 +20,7 @@ use super::{
 
 /// How long a command may take before nobody waits for it any more.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many users to look through at a time.
+/// The number of users to look through at a time.
 const PAGE: usize = 500;
 /// When to come again where the store is away.
 const COME_AGAIN: Duration = Duration::from_secs(2);

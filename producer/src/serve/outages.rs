@@ -14,9 +14,9 @@ use super::{app::App, routes::troubles};
 
 const OUTAGES: &str = "doorstep_outages_total";
 
-/// How often to look.
+/// The interval of looking.
 const EVERY: Duration = Duration::from_secs(1);
-/// How many looks in a row have to find an outage: a connection that is made takes a moment.
+/// The number of looks in a row that have to find an outage: a connection that is made takes a moment.
 const LOOKS: u32 = 3;
 
 /// Tells what the metrics mean.

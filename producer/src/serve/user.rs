@@ -43,14 +43,14 @@ pub(crate) enum UserJob {
     },
     /// List all.
     List {
-        /// Where the gateway's store is.
+        /// The place of the gateway's store.
         folder: PathBuf,
         /// As JSON, one object a line.
         json: bool,
     },
     /// Enable, disable or delete one.
     SetStatus {
-        /// Where the gateway's store is.
+        /// The place of the gateway's store.
         folder: PathBuf,
         /// Who.
         name: UserName,
@@ -59,14 +59,14 @@ pub(crate) enum UserJob {
     },
     /// Set another password.
     SetPassword {
-        /// Where the gateway's store is.
+        /// The place of the gateway's store.
         folder: PathBuf,
         /// Whose.
         name: UserName,
     },
 }
 
-/// How many users are read at a time.
+/// The number of users that are read at a time.
 const PAGE: usize = 500;
 
 /// Does it.
@@ -143,7 +143,7 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
     }
 }
 
-/// How soon another process hears of it.
+/// The time after which another process hears of it.
 const SOON: &str = "a running gateway notices within 5 s";
 
 /// Prints all users by name. Nothing is created where there is no store.

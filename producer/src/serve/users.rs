@@ -26,7 +26,7 @@ pub(crate) struct Users {
 #[derive(Debug, Default)]
 struct Known {
     users: HashMap<UserName, (Instant, User)>,
-    /// How often a user was changed. What was read before a change is not remembered after it.
+    /// The number of changes of a user. What was read before a change is not remembered after it.
     changes: u64,
 }
 

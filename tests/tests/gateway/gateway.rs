@@ -161,7 +161,7 @@ impl Gateway {
     }
 }
 
-/// Where a program answers for its roles, by its log.
+/// Finds the address at which a program answers for its roles, by its log.
 pub async fn address_said(running: &RunningProgram) -> SocketAddr {
     wait_for("the program answers for itself", SOON, async || {
         let log = running.stderr();

@@ -16,7 +16,7 @@ use crate::{
     gateway::{Gateway, NOWHERE, PASSWORD, ROOT},
 };
 
-/// How many addresses guess, and how long each waits between two guesses.
+/// The number of addresses that guess, and how long each waits between two guesses.
 const ADDRESSES: u8 = 40;
 const BETWEEN: Duration = Duration::from_millis(500);
 /// The longest wait of one who comes from a new address: a second for each that guesses, and some for those that were waited with.

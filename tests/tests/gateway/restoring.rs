@@ -11,7 +11,7 @@ use crate::{
 };
 
 const ROLES: [&str; 5] = ["orders", "payments", "inventory", "tracking", "restaurant"];
-/// How many orders come before the backup, between it and the loss, and after the restore.
+/// The numbers of orders that come before the backup, between it and the loss, and after the restore.
 const BEFORE: usize = 3;
 const LOST: usize = 4;
 const AFTER: usize = 3;

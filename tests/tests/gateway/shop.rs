@@ -130,7 +130,7 @@ impl Shop {
         program.run(&self.scratch, SOON).await
     }
 
-    /// Where all roles but `restaurant` answer for themselves, by their log.
+    /// Finds the address at which all roles but `restaurant` answer, by their log.
     pub async fn health_address(&self) -> SocketAddr {
         address_said(self.others.as_ref().unwrap()).await
     }

@@ -1,4 +1,4 @@
-//! What programs in other languages send: every form that the wire format allows is applied, whatever contradicts itself is refused by
+//! Messages as programs in other languages send them: every form that the wire format allows is applied, whatever contradicts itself is refused by
 //! its values, and no two messages are taken for one.
 
 use doorstep_messaging::QueueName;

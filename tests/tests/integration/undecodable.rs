@@ -21,9 +21,9 @@ struct Hostile {
     name: &'static str,
     routing_key: Vec<u8>,
     properties: RawProperties,
-    /// What its dead letter says.
+    /// The text of its dead letter.
     says: &'static str,
-    /// What of it is among the raw header, in hexadecimal digits.
+    /// The part of it in the raw header, in hexadecimal digits.
     holds: &'static str,
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn unknown_kind(address: &Address, text: &str) -> Option<ConnectError
     ))
 }
 
-/// What it means that the broker refuses a message for its user id, if that is what this text says.
+/// Describes the consequence if the broker refuses a message for its user id, if that is what this text says.
 pub(crate) fn wrong_user_id(address: &Address, text: &str) -> Option<ConnectError> {
     if !text.contains("user_id property set to") {
         return None;

@@ -63,7 +63,7 @@ pub(super) fn of_parts(parts: &[&[u8]], body: &[u8]) -> Option<EventId> {
     hash.id()
 }
 
-/// Whether a header is one that brokers add or take away.
+/// Returns whether a header is one that brokers add or take away.
 pub(crate) fn is_brokers_own(header: &str) -> bool {
     BROKERS_OWN.contains(&header)
         || BROKERS_PREFIXES

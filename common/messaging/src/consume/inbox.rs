@@ -16,7 +16,7 @@ pub(super) struct Inbox {
     inside: Mutex<Inside>,
     /// Wakes whoever waits for deliveries.
     arrived: Notify,
-    /// How many wait for deliveries.
+    /// The number of tasks that wait for deliveries.
     waiting: watch::Sender<usize>,
 }
 

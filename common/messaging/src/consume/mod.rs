@@ -165,7 +165,7 @@ impl Subscription {
         ConsumeMeter(self.channels.clone())
     }
 
-    /// Whether it consumes from this queue.
+    /// Returns whether it consumes from this queue.
     #[must_use]
     pub fn consumes(&self, queue: &QueueName) -> bool {
         self.queues.contains(queue)

@@ -43,7 +43,7 @@ impl Senders {
         })
     }
 
-    /// Whether the broker has moved it to the net from its role's queue, to which it came over the exchange of events. The broker writes
+    /// Returns whether the broker has moved it to the net from its role's queue, to which it came over the exchange of events. The broker writes
     /// these headers; a client can do so only in a message that it publishes to the net itself.
     fn was_dead_lettered(&self, received: &Received) -> bool {
         let (Some(net_of), "") = (&self.net_of, received.exchange.as_str()) else {

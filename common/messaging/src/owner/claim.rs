@@ -28,10 +28,10 @@ use crate::{
     settings::{BrokerSettings, Namespace},
 };
 
-/// How often a record is tried that others change at the same time, as when many processes of one store start.
+/// The most tries of a record that others change at the same time, as when many processes of one store start.
 const MAX_TRIES: u32 = 50;
 
-/// What a record that is there means for the store that claims the queues.
+/// The meaning of a present record for the store that claims the queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnerDecision {
     /// It stays: it is of the same store, by a process that has started later.
@@ -75,7 +75,7 @@ impl fmt::Debug for OwnerClaim {
     }
 }
 
-/// How a claim stands once nothing speaks against consuming.
+/// The state of a claim once nothing speaks against consuming.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Claimed {
     /// The record names the store.
@@ -280,7 +280,7 @@ pub(crate) async fn look(
     found
 }
 
-/// What stands in the place of a record.
+/// The content of the place of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
     /// No exchange.
@@ -407,7 +407,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Whether a consumer is active on the role's queue.
+    /// Returns whether a consumer is active on the role's queue.
     async fn is_consumed(&mut self) -> Result<bool, ConnectError> {
         let queue = short(self.queue.as_str());
         let look = async move |channel: Channel| {

@@ -264,7 +264,7 @@ impl Returns {
     }
 }
 
-/// Whether a message of the channel is the reason: its routing key, queue or size. A user that may not publish to the exchange at all is
+/// Returns whether a message of the channel is the reason: its routing key, queue or size. A user that may not publish to the exchange at all is
 /// no matter of a message, nor is a user id, which all messages of a connection share.
 fn is_over_message(error: &lapin::Error) -> bool {
     match broker_reply(error) {

@@ -163,7 +163,7 @@ impl Task {
     }
 }
 
-/// Whether the user may publish.
+/// True if the user may publish.
 enum Right {
     /// Taken for granted: asking leaves a line in the broker's log.
     Taken,

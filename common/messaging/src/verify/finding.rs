@@ -14,7 +14,7 @@ use crate::{
 /// What it means that a queue cannot be marked.
 const UNNOTICED: &str = "the loss of its queue would not be noticed";
 
-/// What it means that the owner of queues cannot be recorded.
+/// Describes the consequence if the owner of queues cannot be recorded.
 const UNRECORDED: &str = "roles do not start but with --without-owner-record";
 
 /// A difference between the broker and what Doorstep needs.

@@ -35,7 +35,7 @@ pub(crate) use user_id::check_user_id;
 pub struct Verified {
     /// Where that was, with the password masked.
     pub address: String,
-    /// What the broker calls itself; not known if it does not greet in time.
+    /// The broker's name; not known if it does not greet in time.
     pub broker: Option<Greeting>,
     /// How it differs, in the order of the topology.
     pub findings: Vec<Finding>,

@@ -253,7 +253,7 @@ fn show_link(role: &'static str, link: &'static str, state: &LinkState) {
         .absolute(state.connections.saturating_sub(1));
 }
 
-/// What has come by one of its queues.
+/// Shows the messages that came by one of its queues.
 fn show_received(
     role: &'static str,
     queue: &QueueName,
@@ -267,7 +267,7 @@ fn show_received(
         .absolute(counts.channels_ended);
 }
 
-/// What has become of what has come by all of its queues.
+/// Shows the fate of the messages that came by all of its queues.
 fn show_consumed(role: &'static str, counts: [&ConsumeCounts; 2]) {
     let sum = |count: fn(&ConsumeCounts) -> u64| counts.into_iter().map(count).sum::<u64>();
     for (name, count) in [

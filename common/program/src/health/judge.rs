@@ -168,7 +168,7 @@ fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
 /// The most restored sources that are named.
 const MAX_NAMED: usize = 5;
 
-/// What was restored or copied and was not accepted yet.
+/// Lists the stores and sources that were restored or copied and not accepted yet.
 fn restored(summary: &Summary, role: &str) -> Vec<String> {
     let own = summary.restored.iter().map(|mark| {
         format!(

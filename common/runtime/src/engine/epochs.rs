@@ -17,7 +17,7 @@ pub(super) struct KnownEpochs {
 }
 
 impl KnownEpochs {
-    /// Whether the source is known to have had this epoch. If not, the store has to be asked.
+    /// Returns whether the source is known to have had this epoch. If not, the store has to be asked.
     pub(super) fn has(&mut self, source: &Source, epoch: Epoch) -> bool {
         if let Some((recent, same)) = &self.recent
             && *same == epoch
@@ -65,7 +65,7 @@ impl KnownEpochs {
         known.and_then(|epochs| epochs.standing(epoch)) == Some(EpochStanding::InLine)
     }
 
-    /// Whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.
+    /// Returns whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.
     ///
     /// In one lineage the epochs of a stream never go back. So from `from` on all of it has the cursor's epoch, and before that an older
     /// one, which the source is known to have had since its event was applied.
@@ -91,7 +91,7 @@ impl KnownEpochs {
     }
 }
 
-/// Whether two events with one id at one place are the same, as far as epochs tell.
+/// Returns whether two events with one id at one place are the same, as far as epochs tell.
 pub(super) fn are_same(one: Option<Epoch>, other: Option<Epoch>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one == other,

@@ -14,7 +14,7 @@ use doorstep_store::{FormerOwner, SourceOwner};
 
 use crate::dead_letter::{Cause, reason};
 
-/// What the owner of a source means for a delivery.
+/// The consequence of a source's owner for a delivery.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The sender owns the source, or did so until a moment ago.

@@ -66,7 +66,7 @@ pub(super) struct Plan<'a, R: Role> {
     jitter: f64,
 }
 
-/// How far the clock is trusted.
+/// The trust in the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
     /// Waiting events may expire by it.

@@ -37,7 +37,7 @@ pub(super) struct StreamSlot<F> {
     pub(super) places: BTreeMap<Sequence, Place>,
 }
 
-/// What tells the event at a place from another one.
+/// The marks by which the event at a place is told from another one.
 pub(super) struct Place {
     id: EventId,
     epoch: Option<Epoch>,
@@ -51,7 +51,7 @@ impl Place {
         }
     }
 
-    /// Whether that event is this one.
+    /// Returns whether that event is this one.
     pub(super) fn is_of(&self, event: &Event) -> bool {
         self.id == event.id && are_same(self.epoch, event.epoch)
     }
@@ -459,7 +459,7 @@ impl<R: Role> Slots<R> {
         self.streams.get_mut(claim.stream?)
     }
 
-    /// Whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.
+    /// Returns whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.
     pub(super) fn is_same(&self, claim: Claim, event: &Event, sequence: Sequence) -> bool {
         let (Some(epoch), Some(slot)) = (event.epoch, claim.stream) else {
             return true;
@@ -639,7 +639,7 @@ impl<F> StreamSlot<F> {
         self.after.cursor + 1
     }
 
-    /// What is held at a place, in the store or in this batch.
+    /// The event held at a place, in the store or in this batch.
     pub(super) fn held_at(&self, sequence: Sequence) -> Option<&Place> {
         self.places.get(&sequence)
     }

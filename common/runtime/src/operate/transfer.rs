@@ -5,7 +5,7 @@ use doorstep_store::{Ask, AuditAction, Changes, NewAudit, OwnerChange, SourceOwn
 
 use super::{ATTEMPTS, By, OperateError, written};
 
-/// What becomes of the owner before a transfer.
+/// The fate of the owner before a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Former {
     /// Its events are accepted for [`Limits::former_owner_grace`](crate::Limits::former_owner_grace) more: they may be in a queue.

@@ -1,4 +1,4 @@
-//! What a role's connections have to say about how it is.
+//! The part of a role's status that its connections decide.
 
 use doorstep_messaging::{ConnectError, ConnectErrorKind, LinkState, Phase};
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ pub(super) struct Links {
     consuming: [Option<watch::Receiver<LinkState>>; 2],
     /// `None` where it answers no requests that come by the broker.
     answering: Option<watch::Receiver<LinkState>>,
-    /// What the broker refuses of the outbox; `None` until the relay runs.
+    /// The rows of the outbox that the broker refuses; `None` until the relay runs.
     refusals: Option<watch::Receiver<Option<String>>>,
     /// Whether the store has seen events before this start: only then is a queue that is new at the start a loss rather than a beginning.
     has_past: bool,

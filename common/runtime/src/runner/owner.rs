@@ -7,7 +7,7 @@ use doorstep_messaging::{
 use doorstep_store::{Changes, RestoredChange, Store, StoreError};
 use futures_util::future::{BoxFuture, FutureExt};
 
-/// How many of the store's earlier starts are compared with a record whose end is cut off.
+/// The number of the store's earlier starts that are compared with a record whose end is cut off.
 const MAX_EARLIER: usize = 50;
 
 /// Claims the queues of a role for a store in whose latest epoch, begun by this start, it runs.

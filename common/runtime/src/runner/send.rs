@@ -26,7 +26,7 @@ struct BrokerOutlet {
     events: EventMessages,
     /// `None` where nobody has declared one: then there is nowhere to copy dead letters to, and nothing is owed.
     dead_queue: Option<QueueName>,
-    /// How long a copy stays there.
+    /// The time that a copy stays there.
     copy_ttl: Duration,
     meters: Meters,
 }
@@ -174,7 +174,7 @@ struct Sender<S> {
     singly: usize,
     /// The rows for which it has closed it.
     refused: RefusedRows,
-    /// What they make the role: degraded, in words, while there are any.
+    /// Describes why the role is degraded while there are any.
     refusals: watch::Sender<Option<String>>,
 }
 

@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 
 use crate::limits::CLOCKS_APART;
 
-/// How far the two clocks may part before that counts as a jump. A few smaller ones together stay within [`CLOCKS_APART`].
+/// The time by which the two clocks may part before that counts as a jump. A few smaller ones together stay within [`CLOCKS_APART`].
 const JUMP: SignedDuration = SignedDuration::from_mins(10);
-/// How long the wall clock must have run evenly before something is pruned or expires by it.
+/// The time that the wall clock must have run evenly before something is pruned or expires by it.
 const STEADY: Duration = Duration::from_hours(1);
 /// The same where a table is half full. Longer than any command waits in its process for its reply.
 const STEADY_IF_CROWDED: Duration = Duration::from_mins(1);
@@ -56,12 +56,12 @@ impl WallClock {
         jump
     }
 
-    /// Whether waiting events may expire by it.
+    /// Returns whether waiting events may expire by it.
     pub(super) fn is_steady(&self) -> bool {
         self.steady_for() >= STEADY
     }
 
-    /// Whether seen ids and replies may be pruned by it: later if there is room for them.
+    /// Returns whether seen ids and replies may be pruned by it: later if there is room for them.
     pub(super) fn may_prune(&self, is_crowded: bool) -> bool {
         let least = if is_crowded {
             STEADY_IF_CROWDED

@@ -38,7 +38,7 @@ const PRUNED_AT_A_TIME: usize = 10_000;
 const REPLY_PRUNINGS: usize = 10;
 /// How many gaps are named when a role is degraded by them.
 const GAPS_NAMED: usize = 3;
-/// How many kinds of dead letters are named as reasons.
+/// The most kinds of dead letters that are named as reasons.
 const KINDS_NAMED: usize = 3;
 
 pub(super) struct Loop<'a, R: Role, S: Store> {

@@ -203,7 +203,7 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
 /// No backoff of the engine or the relay is longer.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Whether an operator replays a dead letter. Not one that may have been applied before its id was pruned.
+/// Returns whether an operator replays a dead letter. Not one that may have been applied before its id was pruned.
 pub fn may_replay(world: &Shared, dead: &DeadRow) -> bool {
     dead.reason != "too old to tell" || !with(world, |world| world.shape.jumps)
 }

@@ -16,7 +16,7 @@ pub type Shared = Arc<Mutex<World>>;
 
 pub struct World {
     pub clock: Timestamp,
-    /// How far the clock of the role's processes is ahead; callers and producers have the right time.
+    /// The time by which the clock of the role's processes is ahead; callers and producers have the right time.
     pub ahead: std::time::Duration,
     pub dice: Dice,
     pub shape: Shape,

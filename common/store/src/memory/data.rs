@@ -39,7 +39,7 @@ pub(super) struct Data {
     pub(super) own_epochs: Journaled<u64, OwnEpoch>,
     pub(super) audit: Journaled<AuditId, AuditRow>,
     pub(super) counters: Counters,
-    /// What an overflow file would hold, with what a commit adds to it.
+    /// The content of an overflow file, with what a commit adds to it.
     pub(super) overflow: VecDeque<Vec<u8>>,
     pub(super) overflow_bytes: u64,
     pub(super) overflow_new: Vec<Vec<u8>>,

@@ -120,7 +120,7 @@ struct Writer<'a> {
     originals: Originals,
     /// Those dead letters of the batch that were there already.
     known_dead: HashSet<DeadId>,
-    /// How many dead letters of the batch go to the overflow file.
+    /// The number of dead letters of the batch that go to the overflow file.
     overflowed: u64,
 }
 

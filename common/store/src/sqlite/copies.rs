@@ -17,7 +17,7 @@ use super::{
 };
 use crate::StoreError;
 
-/// What a backup holds.
+/// The content of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
     /// Its size in bytes.
@@ -28,18 +28,18 @@ pub struct Backup {
     pub epoch: Option<Epoch>,
 }
 
-/// What a restore has done.
+/// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredFrom {
     /// The store's file.
     pub file: PathBuf,
-    /// Where the files lie now that were in its place.
+    /// The present place of the files that were in its place.
     pub aside: Vec<PathBuf>,
-    /// What the backup held.
+    /// The content of the backup.
     pub backup: Backup,
 }
 
-/// What becomes of a store that is in the place of one to be restored.
+/// The fate of a store that is in the place of one to be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InPlace {
     /// The restore is refused.

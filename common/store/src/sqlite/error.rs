@@ -115,7 +115,7 @@ impl Place {
         }
     }
 
-    /// What the end of a piece of work on a file means that is not a role's daily work.
+    /// Names the meaning of an end of work on a file that is not a role's daily work.
     pub(super) fn stopped(&self, stop: Stop) -> StoreError {
         match stop {
             Stop::Conflict => self.unavailable("it has changed meanwhile; try again"),
@@ -125,7 +125,7 @@ impl Place {
         }
     }
 
-    /// What a failure of the file system means.
+    /// Names the meaning of a failure of the file system.
     pub(super) fn file_failed(&self, error: &std::io::Error) -> StoreError {
         self.unusable(format!("the file cannot be read or written: {error}"))
     }

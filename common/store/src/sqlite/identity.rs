@@ -33,7 +33,7 @@ pub(super) struct Identity {
     displaced: Arc<AtomicBool>,
 }
 
-/// How a path differs from what it was.
+/// The difference of a path from what it was.
 enum Displaced {
     /// Nothing is there.
     Gone,

@@ -11,7 +11,7 @@ use std::{
 use super::error::Stop;
 use crate::{StreamlessBounds, overflow};
 
-/// Where dead letters of no stream go that a store has no room for.
+/// The file for dead letters of no stream that a store has no room for.
 pub(super) struct OverflowFile {
     current: PathBuf,
 }
@@ -123,7 +123,7 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the last line was cut off, by a process that died while it wrote.
+/// Returns whether the last line was cut off, by a process that died while it wrote.
 fn ends_in_mid_line(file: &mut File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(false);

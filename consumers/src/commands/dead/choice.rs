@@ -108,7 +108,7 @@ impl<'s, S: Store> Pages<'s, S> {
     }
 }
 
-/// Whether a dead letter of this date is meant where those up to `until` are. One dated after now is as well: the clock was ahead.
+/// Returns whether a dead letter of this date is meant where those up to `until` are. One dated after now is as well: the clock was ahead.
 fn is_meant(since: Timestamp, until: Timestamp, now: Timestamp) -> bool {
     since <= until || since > now
 }

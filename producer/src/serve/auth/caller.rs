@@ -146,7 +146,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     }
 }
 
-/// Whether tokens of this generation are good.
+/// Returns whether tokens of this generation are good.
 fn is_good(user: &User, generation: u64) -> bool {
     user.generation == generation && user.status.is_active()
 }

@@ -27,7 +27,7 @@ struct Login {
 }
 
 impl KnownNetworks {
-    /// Whether this user has lately logged in from there.
+    /// Returns whether this user has lately logged in from there.
     pub(super) fn has(&self, name: &UserName, network: IpAddr, now: Instant) -> bool {
         let users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let logins = users.get(name).map_or(&[][..], Vec::as_slice);

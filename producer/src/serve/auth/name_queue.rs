@@ -19,7 +19,7 @@ const BURST: u32 = 200;
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// When to come again where the queue is longer: a slot may be free then.
 const COME_AGAIN: Duration = Duration::from_secs(10);
-/// How long a slot is kept for a network that does not come.
+/// The time that a slot is kept for a network that does not come.
 const HOLD: Duration = Duration::from_secs(60);
 /// The most slots that are kept. Beyond it no network waits until some are used or over.
 const MAX_SLOTS: usize = 20_000;
@@ -106,7 +106,7 @@ impl Queues {
         self.ends.get(name).map_or(now, |end| now.max(*end))
     }
 
-    /// Whether another slot can be kept.
+    /// Returns whether another slot can be kept.
     fn has_room(&mut self, now: Instant) -> bool {
         if self.slots.len() >= MAX_SLOTS {
             self.slots

@@ -85,7 +85,7 @@ impl Passwords {
             })
     }
 
-    /// Whether the password is the one with that hash; where there is no hash, it never is. A login from where its user has logged in before
+    /// Returns whether the password is the one with that hash; where there is no hash, it never is. A login from where its user has logged in before
     /// waits in places that other ones cannot take.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ pub(crate) struct Try<'a> {
     strangers: &'a Strangers,
     name: &'a UserName,
     address: IpAddr,
-    /// Whether the user has lately logged in from there.
+    /// True if the user has lately logged in from there.
     pub(crate) is_known: bool,
 }
 

@@ -34,10 +34,10 @@ const COME_AGAIN: Duration = Duration::from_secs(1);
 /// The most bytes of a request id that is taken over from the client.
 const MAX_ID: usize = 100;
 
-/// What no cache may keep, and no browser take for something else than it says.
+/// Headers against caches that keep a response, and browsers that take it for something else.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
-/// Where the description is, the same for everybody.
+/// The path of the description, the same for everybody.
 pub(crate) const DESCRIPTION: &str = "/openapi.json";
 
 /// What whoever watches over the process asks. They have places of their own: a gateway that is full is not dead.
@@ -45,7 +45,7 @@ const WATCHED: [&str; 2] = ["/livez", "/readyz"];
 /// How many of these may be under way; they wait for no body and for nobody else.
 const MOST_WATCHED: usize = 64;
 
-/// What every request needs before its handler is found.
+/// The checks of every request before its handler is found.
 #[derive(Debug, Clone)]
 pub(crate) struct Entrance {
     places: Places,

@@ -21,7 +21,7 @@ const LOGINS: &str = "doorstep_logins_total";
 
 /// For how long what repeats is only counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// How often to look for what is to be told of that.
+/// The interval at which repeated lines are looked for.
 const EVERY: Duration = Duration::from_secs(10);
 /// The most kinds of refusals that are remembered.
 const MAX_KINDS: usize = 1_000;
@@ -100,7 +100,7 @@ pub(crate) fn count_login(outcome: &'static str) {
     counter!(LOGINS, "outcome" => outcome).increment(1);
 }
 
-/// Whether refusals with this status are logged: those that tell of guesses, of a wrong role, of limits and of outages.
+/// Returns whether refusals with this status are logged: those that tell of guesses, of a wrong role, of limits and of outages.
 pub(crate) fn is_logged(status: StatusCode) -> bool {
     matches!(
         status,
@@ -150,7 +150,7 @@ impl RefusalLog {
         }
     }
 
-    /// Whether this is to be logged now; otherwise it is counted for later.
+    /// Returns whether this is to be logged now; otherwise it is counted for later.
     fn is_news(&self, refusal: &Refusal, now: Instant) -> bool {
         let mut told = self.lock();
         if let Some(repeats) = told.kinds.get_mut(refusal) {
@@ -167,7 +167,7 @@ impl RefusalLog {
         true
     }
 
-    /// What was repeated and is to be logged now, and how many could not be told apart.
+    /// The repeated lines to be logged now, and how many could not be told apart.
     fn take_repeated(&self, now: Instant) -> (Vec<(Refusal, u64)>, u64) {
         let mut told = self.lock();
         let told = &mut *told;

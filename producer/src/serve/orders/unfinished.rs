@@ -52,7 +52,7 @@ async fn abandon(books: &Books) -> Result<usize, BooksError> {
     Ok(count)
 }
 
-/// Whether the time of an order with this deadline is over.
+/// Returns whether the time of an order with this deadline is over.
 fn is_over(deadline: Timestamp, now: Timestamp) -> bool {
     let latest = now.checked_add(LATEST).unwrap_or(Timestamp::MAX);
     deadline < now || deadline > latest

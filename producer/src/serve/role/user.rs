@@ -136,7 +136,7 @@ pub(crate) enum UserStatus {
 }
 
 impl UserStatus {
-    /// Whether the user may log in.
+    /// Returns whether the user may log in.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
     pub(crate) fn is_active(&self) -> bool {
         *self == Self::Active
@@ -153,7 +153,7 @@ impl UserStatus {
 }
 
 impl User {
-    /// Whether the user may log in and is an operator.
+    /// Returns whether the user may log in and is an operator.
     pub(crate) fn is_active_operator(&self) -> bool {
         self.status.is_active() && self.standing == Standing::Operator
     }
@@ -241,7 +241,7 @@ pub(super) fn set_status(
     Obeyed::of::<SetUserStatus>(&Done {}, Effects::none())
 }
 
-/// Whether the operator named as the one who stays is another one, and may log in. It is read in the same commit, so that of two operators
+/// Returns whether the operator named as the one who stays is another one, and may log in. It is read in the same commit, so that of two operators
 /// who disable each other at once one stays.
 fn is_another_operator(states: &mut States<Entry>, asked: &SetUserStatus) -> bool {
     let other = asked.other_operator.as_ref();

@@ -81,7 +81,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     json(status, &readiness)
 }
 
-/// What is wrong now, by what is known without asking the store.
+/// Lists the present faults that are known without asking the store.
 pub(in crate::serve) fn troubles(app: &App) -> Vec<&'static str> {
     let keeping = app.keeper.now().trouble().map(|(_, reason)| reason);
     keeping.into_iter().chain(of_broker(app)).collect()

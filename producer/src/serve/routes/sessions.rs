@@ -39,7 +39,7 @@ pub(crate) struct Session {
     /// Until when it is good.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
-    /// What the user is.
+    /// The user's role.
     role: RoleName,
 }
 

@@ -74,13 +74,13 @@ pub(crate) struct UserBody {
     /// The user's name.
     #[schema(value_type = String, example = "ada")]
     name: UserName,
-    /// What the user is.
+    /// The user's role.
     role: RoleName,
     /// The restaurant that the user works for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     restaurant: Option<RestaurantId>,
-    /// Whether the user may log in.
+    /// The status: a disabled user may not log in.
     status: UserStatus,
     /// When the user was added.
     #[schema(value_type = String, format = DateTime)]
@@ -91,7 +91,7 @@ pub(crate) struct UserBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserPage {
     users: Vec<UserBody>,
-    /// Where there may be more: what to ask for as `after` next.
+    /// The next value of `after`, if there may be more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     next: Option<UserName>,
@@ -105,7 +105,7 @@ pub(crate) struct Page {
     /// Those whose names come after this one, which need not be there: `next` of the page before.
     #[param(value_type = Option<String>)]
     after: Option<UserName>,
-    /// How many at most; 100 unless said otherwise.
+    /// The most users of a page; 100 unless said otherwise.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
 }
@@ -114,7 +114,7 @@ pub(crate) struct Page {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserChange {
-    /// Whether the user is kept from logging in. Disabling ends all sessions of the user; enabling brings none back.
+    /// True if the user is kept from logging in. Disabling ends all sessions of the user; enabling brings none back.
     disabled: bool,
 }
 

@@ -25,7 +25,7 @@ pub struct NodeTls {
     pub certificate: String,
     /// Its key.
     pub key: String,
-    /// Whether a client without a certificate is refused. One that has a certificate is looked at in any case.
+    /// True if a client without a certificate is refused. One that has a certificate is looked at in any case.
     pub certificate_required: bool,
 }
 

@@ -286,7 +286,7 @@ impl Bench<'_> {
     }
 }
 
-/// What the broker calls itself, or that it could not be told.
+/// The broker's name, or that it could not be told.
 async fn broker(settings: &BrokerSettings) -> String {
     const LIMIT: Duration = Duration::from_secs(2);
     let greeting = match settings.addresses.first() {

@@ -38,12 +38,12 @@ pub(super) const PROPERTIES: [(&str, Form); 14] = [
     ("cluster_id", Form::Text),
 ];
 
-/// Whether the flags of a content header say that the property at this place is there.
+/// Returns whether the flags of a content header say that the property at this place is there.
 pub(super) fn is_set(flags: u16, place: usize) -> bool {
     flags & (1 << (15 - place)) != 0
 }
 
-/// What is left to read of a payload.
+/// The rest of a payload.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
@@ -234,7 +234,7 @@ fn layout(class: u16, method: u16) -> &'static [Part] {
     }
 }
 
-/// Whether content follows this method.
+/// Returns whether content follows this method.
 pub(super) fn has_content(class: u16, method: u16) -> bool {
     matches!((class, method), (60, 50 | 60 | 71))
 }

@@ -13,7 +13,7 @@ pub(super) enum Defect {
     UnknownType(u8),
     /// A length reaches beyond what it is part of.
     CutOff,
-    /// So many bytes follow the last property.
+    /// This number of bytes follows the last property.
     Surplus(usize),
 }
 

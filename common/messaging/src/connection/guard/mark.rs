@@ -121,7 +121,7 @@ impl Undecodable {
         })
     }
 
-    /// What tells it from others that the client could not have read.
+    /// The digest that tells it from other messages that the client could not have read.
     pub(crate) fn identity(&self) -> [&[u8]; 3] {
         let whole = self.whole.as_ref().map(|(_, sha256)| &**sha256);
         [
@@ -137,7 +137,7 @@ impl Undecodable {
         String::from_utf8(id.to_vec()).ok()
     }
 
-    /// What can be shown of it, as JSON: the properties and headers that can be read, with text that is not UTF-8 made readable, and
+    /// The readable part of it, as JSON: the properties and headers that can be read, with text that is not UTF-8 made readable, and
     /// all of it in hexadecimal digits.
     pub(crate) fn to_json(&self, exchange: &str, routing_key: &str) -> String {
         let mut shown: Map<String, Value> = show::properties(&self.original);

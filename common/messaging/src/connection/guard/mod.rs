@@ -53,10 +53,10 @@ struct Mended {
     text: Vec<u8>,
 }
 
-/// What becomes of the bytes that the guard was shown.
+/// The fate of the bytes that the guard was shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// So many may go on to the client; at least one.
+    /// This number may go on to the client; at least one.
     Pass(usize),
     /// All of them begin one frame, which needs so many bytes in all.
     Need(usize),

@@ -16,11 +16,11 @@ pub(in crate::connection) struct GuardedReader {
     guard: Guard,
     /// Bytes that were read and not passed on. Bounded by the client's buffer and the longest frame.
     held: Vec<u8>,
-    /// How many of them have been passed on.
+    /// The number of them that was passed on.
     passed: usize,
-    /// How many of them may be.
+    /// The number of them that may be.
     checked: usize,
-    /// How many bytes the frame needs that the held ones begin; 0 if they have not been looked at.
+    /// The number of bytes that the frame needs that the held ones begin; 0 if they have not been looked at.
     needed: usize,
     /// A frame to be passed on after the checked bytes, and how many of the held bytes it replaces.
     replacement: Option<Replacement>,

@@ -8,7 +8,7 @@ use crate::consume::is_brokers_own;
 
 /// Deeper tables and arrays are told of, not shown.
 const SHOWN_DEPTH: usize = 8;
-/// How many values are shown in all.
+/// The most values that are shown in all.
 const SHOWN_VALUES: usize = 500;
 /// The most bytes that are shown of a text.
 const SHOWN_TEXT: usize = 1024;

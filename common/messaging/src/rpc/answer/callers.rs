@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use doorstep_event::{BrokerUser, Refused};
 use lapin::BasicProperties;
 
-/// How often the log is told, at most.
+/// The shortest time between two lines of the log.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
 
 /// Checks the user id of requests, which the broker has compared with the connection's user.

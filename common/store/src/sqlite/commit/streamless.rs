@@ -14,14 +14,14 @@ use crate::{
     },
 };
 
-/// What a commit does with dead letters that belong to no stream.
+/// The part of a commit that writes dead letters of no stream.
 #[derive(Default)]
 pub(super) struct Added {
-    /// How many are kept in the store.
+    /// The number that is kept in the store.
     pub(super) kept: u64,
     /// The row of counts, read where there are such.
     totals: Option<Totals>,
-    /// What goes to the overflow file.
+    /// The dead letters that go to the overflow file.
     lines: Vec<u8>,
 }
 
