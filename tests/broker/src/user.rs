@@ -89,7 +89,8 @@ impl User {
 }
 
 impl User {
-    /// Lets it publish to a topic exchange only by keys of the pattern `write`, and bind by those of `read`.
+    /// Lets it publish to a topic exchange only by keys of the pattern `write`, and bind by those of `read`. Declares the exchange, since
+    /// RabbitMQ 4.3 takes no permissions for one that is not there.
     ///
     /// # Errors
     /// As [`Management::get`].
@@ -100,6 +101,11 @@ impl User {
         write: &str,
         read: &str,
     ) -> Result<()> {
+        let (vhost_name, exchange_name) =
+            (percent_encoded(vhost.name()), percent_encoded(exchange));
+        let path = format!("/api/exchanges/{vhost_name}/{exchange_name}");
+        let json = r#"{"type":"topic","durable":true}"#;
+        self.management.put(&path, json)?;
         let path = format!(
             "/api/topic-permissions/{}/{}",
             percent_encoded(vhost.name()),

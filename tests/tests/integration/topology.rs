@@ -23,6 +23,13 @@ pub(crate) struct Place {
 /// The rights of the users that `topology permissions` names.
 pub(crate) struct Permitted(Value);
 
+impl Permitted {
+    fn of(&self, name: &str) -> &Value {
+        let users = self.0["users"].as_array().unwrap();
+        users.iter().find(|user| user["user"] == name).unwrap()
+    }
+}
+
 impl Place {
     pub(crate) fn new(hint: &str) -> Self {
         Self {
@@ -85,15 +92,34 @@ impl Place {
         Permitted(serde_json::from_str(&json).unwrap())
     }
 
-    /// A user with the rights of that name, changed by `change`.
+    /// A user with the rights of that name, changed by `change`, and the topic permissions.
     pub(crate) fn user(
         &self,
         permitted: &Permitted,
         name: &str,
         change: impl Fn(&'static str, String) -> String,
     ) -> User {
-        let users = permitted.0["users"].as_array().unwrap();
-        let user = users.iter().find(|user| user["user"] == name).unwrap();
+        let user = self.user_of_rights(permitted, name, change);
+        let topics = |right: &str| permitted.of(name)["topics"][right].as_str();
+        if let (Some(exchange), Some(write), Some(read)) =
+            (topics("exchange"), topics("write"), topics("read"))
+        {
+            block_in_place(|| {
+                user.may_on_topics(&self.vhost, exchange, write, read)
+                    .unwrap();
+            });
+        }
+        user
+    }
+
+    /// A user with the rights of that name, changed by `change`, who may publish to every topic.
+    fn user_of_rights(
+        &self,
+        permitted: &Permitted,
+        name: &str,
+        change: impl Fn(&'static str, String) -> String,
+    ) -> User {
+        let user = permitted.of(name);
         let right = |right| change(right, user[right].as_str().unwrap().to_owned());
         let (configure, write, read) = (right("configure"), right("write"), right("read"));
         let rights = Rights {
@@ -101,17 +127,7 @@ impl Place {
             write: &write,
             read: &read,
         };
-        let topics = |right: &str| user["topics"][right].as_str();
-        block_in_place(|| {
-            let user = self.vhost.new_user(name, rights).unwrap();
-            if let (Some(exchange), Some(write), Some(read)) =
-                (topics("exchange"), topics("write"), topics("read"))
-            {
-                user.may_on_topics(&self.vhost, exchange, write, read)
-                    .unwrap();
-            }
-            user
-        })
+        block_in_place(|| self.vhost.new_user(name, rights).unwrap())
     }
 
     /// Publishes the start of an order, the same again under the next number, which is refused, and a movement of stock.
@@ -323,7 +339,7 @@ async fn one_right_less_fails_and_says_what_to_grant() {
         };
         // A place for each, since what one could make the next would find.
         let place = Place::new("lacking");
-        let user = place.user(&permitted, "u-consumers", less);
+        let user = place.user_of_rights(&permitted, "u-consumers", less);
         let ended = place.ran(Some(&user), &["run", "--until-idle", "1s"]).await;
         assert_eq!(ended.code, Some(69), "{right} {needed}: {}", ended.stderr);
         let remedy = "topology permissions";
