@@ -109,8 +109,8 @@ impl SqliteStore {
 
     /// Gives a store that was put back from a copy a source of its own, and returns it. The original has gone on numbering after the
     /// copy was made, so the same numbers under the same source would be other events. Sequences start again from 1 under the new
-    /// source. Whoever has the store open can no longer write to it.
-    /// Rows of the outbox keep the old source. `record` is written in the same transaction.
+    /// source. A process that has the store open can no longer write to it. Rows of the outbox keep the old source. `record` is written in
+    /// the same transaction.
     ///
     /// # Errors
     /// As [`SqliteStore::open_existing`].

@@ -198,7 +198,7 @@ impl History {
         units: &Units,
     ) -> Result<(), Failure> {
         let units = units.iter().filter(|(_, digests)| !digests.is_empty());
-        self.write(&Entry::Begun {
+        let entry = Entry::Begun {
             at: Timestamp::now(),
             file: file.display().to_string(),
             source: source.clone(),
@@ -208,17 +208,27 @@ impl History {
                     (String::from_utf8_lossy(unit).into_owned(), hex.collect())
                 })
                 .collect(),
-        })
+        };
+        self.write(&entry)?;
+        self.take(entry);
+        Ok(())
     }
 
-    /// Records that all events of a source have arrived.
+    /// Records that all events of a source have arrived, unless that is recorded already or nothing was begun under it.
     ///
     /// # Errors
     /// It cannot be written.
     pub(crate) fn done(&mut self, source: &Source) -> Result<(), Failure> {
-        self.write(&Entry::Done {
+        let mut runs = self.runs.iter();
+        if !runs.any(|run| run.source == *source && !run.is_done) {
+            return Ok(());
+        }
+        let entry = Entry::Done {
             source: source.clone(),
-        })
+        };
+        self.write(&entry)?;
+        self.take(entry);
+        Ok(())
     }
 
     fn write(&self, entry: &Entry) -> Result<(), Failure> {

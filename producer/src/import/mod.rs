@@ -152,10 +152,7 @@ pub(crate) async fn run<M: Mapping>(
     }
     if let Some(history) = &mut history {
         for source in &sources {
-            let mut runs = history.runs().iter();
-            if runs.any(|run| run.source == *source && !run.is_done) {
-                history.done(source)?;
-            }
+            history.done(source)?;
         }
     }
     let list = refused.finish()?;

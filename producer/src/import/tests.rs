@@ -401,6 +401,32 @@ fn a_data_set_grows_at_its_end_alone() {
 }
 
 #[test]
+fn an_import_is_done_once_its_events_have_arrived() {
+    let folder = Folder::new();
+    let source = doorstep_event::Source::new("import/retail/1").unwrap();
+    let units = [(b"1".as_slice().into(), vec![7])].into();
+    let open = || History::open::<Retail>(&folder.0, None).unwrap();
+    let is_done =
+        |history: &History| -> Vec<bool> { history.runs().iter().map(|run| run.is_done).collect() };
+    let mut history = open();
+    history.begin(&source, "x.csv".as_ref(), &units).unwrap();
+    // Known to the very process that has begun it, or it would never be done.
+    assert_eq!(is_done(&history), [false]);
+    drop(history);
+    let mut history = open();
+    assert_eq!(is_done(&history), [false]);
+    history.done(&source).unwrap();
+    assert_eq!(is_done(&history), [true]);
+    drop(history);
+    let path = folder.0.join("imports.retail.jsonl");
+    let written = fs::read(&path).unwrap();
+    let mut history = open();
+    assert_eq!(is_done(&history), [true]);
+    history.done(&source).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), written, "done twice");
+}
+
+#[test]
 fn the_history_survives_a_line_that_was_cut_off_and_no_other_damage() {
     let one = format!("{RETAIL_HEADER}\n{}", day(1, 3));
     let history = Folder::new();
