@@ -160,6 +160,22 @@ fn the_schedules_find_a_relay_that_deletes_what_was_not_confirmed() {
 }
 
 #[test]
+fn the_schedules_find_a_relay_that_takes_what_has_timed_out_for_confirmed() {
+    finds(|shape| Shape {
+        honesty: Honesty::TimedOutIsConfirmed,
+        ..shape
+    });
+}
+
+#[test]
+fn the_schedules_find_a_relay_that_takes_what_was_blocked_for_confirmed() {
+    finds(|shape| Shape {
+        honesty: Honesty::BlockedIsConfirmed,
+        ..shape
+    });
+}
+
+#[test]
 fn the_schedules_find_a_store_that_loses_cursors() {
     finds(|shape| Shape {
         bug: Bug::LosesCursors,

@@ -74,17 +74,21 @@ impl World {
     }
 }
 
-/// The way to the broker, which may confirm, lose the confirm, refuse, or find no queue.
+/// The way to the broker, which may confirm, lose the message or its confirm, refuse, block, or find no queue.
 pub struct SimulatedOutlet {
     pub world: Shared,
     pub honesty: Honesty,
 }
 
-/// Whether the relay is told the truth. Told that everything is confirmed, it deletes what the broker never got.
+/// The truth of the outcomes that the relay is told. Told that a lost message is confirmed, it deletes what the broker never got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Honesty {
     Honest,
     SaysConfirmed,
+    /// Only what has timed out is told as confirmed, as by a relay that takes the one for the other.
+    TimedOutIsConfirmed,
+    /// The same with what was blocked.
+    BlockedIsConfirmed,
 }
 
 impl Outlet for SimulatedOutlet {
@@ -93,17 +97,15 @@ impl Outlet for SimulatedOutlet {
         for row in rows {
             step().await;
             let outcome = with(&self.world, |world| {
-                let fate = if world.faulty && world.shape.unruly_broker {
-                    world.dice.below(10)
-                } else {
-                    9
-                };
+                let is_unruly = world.faulty && world.shape.unruly_broker;
+                let fate = if is_unruly { world.dice.below(10) } else { 9 };
+                // The last three say nothing of the message itself: it has arrived, or it is lost.
                 let (arrives, outcome) = match fate {
                     0 => (false, Outcome::Unroutable),
                     1 => (false, Outcome::Refused),
-                    2 => (false, Outcome::Disconnected),
-                    3 => (true, Outcome::TimedOut),
-                    4 => (true, Outcome::Disconnected),
+                    2 => (world.dice.one_in(2), Outcome::TimedOut),
+                    3 => (world.dice.one_in(2), Outcome::Blocked),
+                    4 => (world.dice.one_in(2), Outcome::Disconnected),
                     _ => (true, Outcome::Confirmed),
                 };
                 if arrives {
@@ -111,9 +113,11 @@ impl Outlet for SimulatedOutlet {
                 }
                 outcome
             });
-            outcomes.push(match self.honesty {
-                Honesty::Honest => outcome,
-                Honesty::SaysConfirmed => Outcome::Confirmed,
+            outcomes.push(match (self.honesty, outcome) {
+                (Honesty::SaysConfirmed, _)
+                | (Honesty::TimedOutIsConfirmed, Outcome::TimedOut)
+                | (Honesty::BlockedIsConfirmed, Outcome::Blocked) => Outcome::Confirmed,
+                _ => outcome,
             });
         }
         step().await;
