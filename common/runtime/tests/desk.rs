@@ -5,15 +5,15 @@ mod ledger;
 
 use std::time::Duration;
 
-use doorstep_event::{Refused, RequestContract, Timestamp};
+use doorstep_event::{Refused, RequestContract, Sender, Timestamp};
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_runtime::{
-    Limits, SharedProcess,
+    Engine, Incoming, Limits, SharedProcess,
     runner::{self, Desk, DeskError, Phase, RunSettings, RunningRole},
 };
-use doorstep_store::{Changes, MemoryStore, Store, UsageOf};
+use doorstep_store::{Changes, HeldReason, MemoryStore, NewHeld, Store, UsageOf};
 use futures_util::FutureExt;
-use ledger::{Ask, Bid, Ledger, Move, Standing, order, request};
+use ledger::{Ask, Bid, Ledger, Move, Standing, event, order, request};
 use tokio::time::{sleep, timeout};
 
 /// Enough for a machine that is busy with other tests.
@@ -150,6 +150,42 @@ async fn what_was_taken_before_a_stop_is_answered() {
         assert!(one.await.unwrap().is_ok());
     }
     timeout(SOON, role.join()).await.unwrap().unwrap();
+}
+
+/// Nothing but the net under the store finds it.
+#[tokio::test]
+async fn a_role_applies_what_it_held_and_was_never_made_due() {
+    let store = MemoryStore::new("ledger");
+    let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
+    let next = |sequence| event("shop", "account/a", sequence, &Move::Add(1));
+    let first = Incoming::Event {
+        event: next(1),
+        defect: None,
+        sender: Sender::Anonymous,
+    };
+    let mut batch = engine.read_batch(vec![first]);
+    engine
+        .work(&mut batch, Timestamp::now(), 0.5)
+        .await
+        .unwrap();
+    let mut changes = Changes::at(Timestamp::now());
+    changes.hold = vec![NewHeld {
+        event: next(2),
+        defect: None,
+        reason: HeldReason::Behind,
+        due: None,
+        attempts: 0,
+        since: Timestamp::now(),
+    }];
+    store.commit(changes).await.unwrap();
+    let role = start(&store, Limits::default());
+    let applied = async {
+        while ledger::entries(&store, "account/a").await.len() < 2 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, applied).await.unwrap();
+    stop(role).await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod owner;
 mod send;
 mod status;
 mod stop;
+mod upkeep;
 mod vitals;
 mod wall;
 mod work;

@@ -16,12 +16,11 @@ use tokio::{
 
 use super::{
     Phase, Pulse, RoleStatus, RunError, caller::Waiting, intake::Intake, links::Links, stop::Stop,
-    wall::WallClock,
+    upkeep::keep_up, wall::WallClock,
 };
 use crate::{
-    Commands, Engine, Incoming, Limits, Past, ReadBatch, Role, Worked,
+    Commands, Engine, Incoming, Past, ReadBatch, Role, Worked,
     limits::Fullness,
-    relay,
     told::{
         BatchSettled, BatchWorked, ClockJumped, Degraded, Filled, Meters, Paused, RequestMeters,
         Resumed,
@@ -32,10 +31,6 @@ use crate::{
 const DUE_TICK: Duration = Duration::from_millis(250);
 /// How often the rest is looked after: nets, retention, gaps.
 const HOUSEKEEPING_TICK: Duration = Duration::from_secs(15);
-/// How many ids are forgotten at a time, so that no commit waits for it for long.
-const PRUNED_AT_A_TIME: usize = 10_000;
-/// How often replies are forgotten at each turn, at most.
-const REPLY_PRUNINGS: usize = 10;
 /// How many gaps are named when a role is degraded by them.
 const GAPS_NAMED: usize = 3;
 /// The most kinds of dead letters that are named as reasons.
@@ -367,18 +362,10 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         let now = self.now();
         let limits = self.engine.limits().clone();
         let store = self.engine.store();
-        // No backoff of the engine or of the relay is longer, so the clock was ahead.
-        let latest_due = now
-            .checked_add(limits.retry_longest.max(relay::LONGEST_PAUSE))
-            .unwrap_or(Timestamp::MAX);
         let gaps_since = now.checked_sub(limits.gap_age).unwrap_or(Timestamp::MIN);
         let may_prune = self.wall.may_prune(limits.is_crowded(usage));
         let looked = async {
-            store.sweep(now).await?;
-            store.bring_forward(now, latest_due).await?;
-            if may_prune {
-                prune(store, &limits, now).await?;
-            }
+            keep_up(store, &limits, may_prune, now).await?;
             let kept_log = store.trim_log().await?;
             let streamless = store.streamless(limits.large_kind(), KINDS_NAMED).await?;
             let gaps = store.gaps(gaps_since, now, GAPS_NAMED + 1).await?;
@@ -512,21 +499,6 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     }
 }
 
-/// Prunes the memory of what can be told to be too old, a little at a time.
-async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<(), StoreError> {
-    let oldest_seen = limits.oldest_seen(now);
-    store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
-    store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
-    let oldest_reply = limits.oldest_reply(now);
-    // They may come faster than anything else that is kept for a time only.
-    for _ in 0..REPLY_PRUNINGS {
-        if store.prune_replies(oldest_reply, PRUNED_AT_A_TIME).await? < PRUNED_AT_A_TIME as u64 {
-            break;
-        }
-    }
-    Ok(())
-}
-
 enum Next {
     Stop,
     Links,
@@ -572,3 +544,6 @@ fn incoming(delivery: Delivery) -> Incoming {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

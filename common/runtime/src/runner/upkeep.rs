@@ -1,0 +1,240 @@
+//! The upkeep of a role's store between batches: the nets under what falls due, and retention.
+
+use doorstep_event::Timestamp;
+use doorstep_store::{Store, StoreError};
+
+use crate::{Limits, relay};
+
+/// How many ids are forgotten at a time, so that no commit waits for it for long.
+const PRUNED_AT_A_TIME: usize = 10_000;
+/// How often replies are forgotten at each turn, at most.
+const REPLY_PRUNINGS: usize = 10;
+
+/// Makes due what was overlooked or put off too far, and prunes what can be told to be too old if the clock `may_prune`.
+///
+/// # Errors
+/// The store could not be used.
+pub(super) async fn keep_up<S: Store>(
+    store: &S,
+    limits: &Limits,
+    may_prune: bool,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    store.sweep(now).await?;
+    // No backoff of the engine or of the relay is longer, so the clock was ahead.
+    let latest_due = now
+        .checked_add(limits.retry_longest.max(relay::LONGEST_PAUSE))
+        .unwrap_or(Timestamp::MAX);
+    store.bring_forward(now, latest_due).await?;
+    if may_prune {
+        prune(store, limits, now).await?;
+    }
+    Ok(())
+}
+
+/// Prunes the memory of what can be told to be too old, a little at a time.
+async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<(), StoreError> {
+    let oldest_seen = limits.oldest_seen(now);
+    store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
+    store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
+    let oldest_reply = limits.oldest_reply(now);
+    // They may come faster than anything else that is kept for a time only.
+    for _ in 0..REPLY_PRUNINGS {
+        if store.prune_replies(oldest_reply, PRUNED_AT_A_TIME).await? < PRUNED_AT_A_TIME as u64 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use doorstep_event::{
+        Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject,
+    };
+    use doorstep_store::{
+        Ask, Changes, Commit, Expect, HeldReason, MemoryStore, NewHeld, NewReply, RequestHash,
+        StreamChange, StreamState, TrialChange,
+    };
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn source() -> Source {
+        Source::new("shop").unwrap()
+    }
+
+    /// The event after the first of its stream.
+    fn next_of(subject: &str) -> Event {
+        Event {
+            id: EventId::new(format!("{subject}#2")).unwrap(),
+            source: source(),
+            kind: EventType::new("account.moved.v1").unwrap(),
+            subject: Subject::new(subject).unwrap(),
+            time: None,
+            sequence: Sequence::new(2),
+            epoch: None,
+            traceparent: None,
+            data: Bytes::from_static(b"{}"),
+        }
+    }
+
+    async fn write(store: &MemoryStore, changes: Changes) {
+        let commit = store.commit(changes).await.unwrap();
+        assert!(matches!(commit, Commit::Written(_)), "{commit:?}");
+    }
+
+    /// Remembers something of each kind under this name, as of that time.
+    pub(in crate::runner) async fn remember(store: &MemoryStore, name: &str, time: Timestamp) {
+        let mut changes = Changes::at(time);
+        let id = EventId::new(name).unwrap();
+        changes.seen = vec![(source(), id.clone(), time)];
+        changes.trials = vec![TrialChange {
+            source: source(),
+            id,
+            before: 0,
+            after: 1,
+        }];
+        changes.replies = vec![NewReply {
+            caller: source(),
+            id: RequestId::new(name).unwrap(),
+            hash: RequestHash([0; 32]),
+            reply: Bytes::from_static(b"{}"),
+            time,
+        }];
+        write(store, changes).await;
+    }
+
+    /// Returns whether the seen id, the trial and the reply of this name are remembered.
+    pub(in crate::runner) async fn remembered(store: &MemoryStore, name: &str) -> [bool; 3] {
+        let id = EventId::new(name).unwrap();
+        let ask = Ask {
+            seen: vec![(source(), id.clone())],
+            trials: vec![(source(), id)],
+            replies: vec![(source(), RequestId::new(name).unwrap())],
+            ..Ask::default()
+        };
+        let loaded = store.load(ask).await.unwrap();
+        [
+            loaded.seen[0],
+            loaded.trials[0] > 0,
+            loaded.replies[0].is_some(),
+        ]
+    }
+
+    /// Defers the next event of a stream whose first one was applied. Nothing makes it due but a sweep, if it has no due time.
+    pub(in crate::runner) async fn defer(
+        store: &MemoryStore,
+        subject: &str,
+        due: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let event = next_of(subject);
+        let mut changes = Changes::at(now);
+        changes.streams = vec![StreamChange {
+            key: StreamKey {
+                source: source(),
+                subject: event.subject.clone(),
+            },
+            expect: Expect {
+                row: None,
+                version: 0,
+            },
+            after: Some(StreamState {
+                cursor: 1,
+                last_id: Some(EventId::new(format!("{subject}#1")).unwrap()),
+                blocked: None,
+                epoch: None,
+            }),
+        }];
+        write(store, changes).await;
+        let mut changes = Changes::at(now);
+        changes.hold = vec![NewHeld {
+            event,
+            defect: None,
+            reason: HeldReason::Behind,
+            due,
+            attempts: 0,
+            since: now,
+        }];
+        write(store, changes).await;
+    }
+
+    /// Returns the subjects of the events that are due.
+    pub(in crate::runner) async fn due(store: &MemoryStore, now: Timestamp) -> Vec<String> {
+        let due = store.due(now, 10, u64::MAX).await.unwrap();
+        let mut due: Vec<_> = due
+            .into_iter()
+            .map(|row| row.event.subject.to_string())
+            .collect();
+        due.sort();
+        due
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-23T10:00:00Z".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_overlooked_or_put_off_beyond_any_backoff_is_made_due() {
+        let store = MemoryStore::new("ledger");
+        let limits = Limits::default();
+        let longest = now().checked_add(limits.retry_longest).unwrap();
+        defer(&store, "account/overlooked", None, now()).await;
+        defer(&store, "account/in-time", Some(longest), now()).await;
+        let beyond = longest.checked_add(SECOND).unwrap();
+        defer(&store, "account/too-far", Some(beyond), now()).await;
+        assert!(due(&store, now()).await.is_empty());
+        keep_up(&store, &limits, false, now()).await.unwrap();
+        let made_due = ["account/overlooked", "account/too-far"];
+        assert_eq!(due(&store, now()).await, made_due);
+    }
+
+    #[tokio::test]
+    async fn each_table_is_pruned_by_its_own_retention_and_only_if_the_clock_may_be_trusted() {
+        let store = MemoryStore::new("ledger");
+        let limits = Limits::default();
+        let hours = |hours| now().checked_sub(Duration::from_hours(hours)).unwrap();
+        // Kept by default for a week and for a day, and an hour longer, as clocks may be apart.
+        let (week, day) = (7 * 24 + 1, 24 + 1);
+        remember(
+            &store,
+            "over-a-week",
+            hours(week).checked_sub(SECOND).unwrap(),
+        )
+        .await;
+        remember(
+            &store,
+            "under-a-week",
+            hours(week).checked_add(SECOND).unwrap(),
+        )
+        .await;
+        remember(
+            &store,
+            "over-a-day",
+            hours(day).checked_sub(SECOND).unwrap(),
+        )
+        .await;
+        remember(
+            &store,
+            "under-a-day",
+            hours(day).checked_add(SECOND).unwrap(),
+        )
+        .await;
+        keep_up(&store, &limits, false, now()).await.unwrap();
+        assert_eq!(remembered(&store, "over-a-week").await, [true; 3]);
+        keep_up(&store, &limits, true, now()).await.unwrap();
+        for (name, wanted) in [
+            ("over-a-week", [false, false, false]),
+            ("under-a-week", [true, true, false]),
+            ("over-a-day", [true, true, false]),
+            ("under-a-day", [true, true, true]),
+        ] {
+            assert_eq!(remembered(&store, name).await, wanted, "{name}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The wiring of the loop: what it does at which time, on a store in memory and without a broker.
+
+use std::time::Duration;
+
+use doorstep_event::{ContractError, Event};
+use doorstep_messaging::{BrokerSettings, Publisher, Topology};
+use doorstep_store::{EntityKey, MemoryStore};
+
+use super::*;
+use crate::{
+    Effects, Limits, NoRequest, Reading, Refusal, States,
+    runner::{
+        Vitals,
+        stop::Stopper,
+        upkeep::tests::{defer, due, remember, remembered},
+    },
+};
+
+/// A role that handles nothing.
+struct Idle;
+
+impl Role for Idle {
+    type Fact = ();
+    type Command = NoRequest;
+    type Query = NoRequest;
+    type State = ();
+
+    fn name(&self) -> &'static str {
+        "idle"
+    }
+
+    fn read(&self, _: &Event) -> Result<Reading<()>, ContractError> {
+        Ok(Reading::Ignored)
+    }
+
+    fn keys(&self, event: &Event, (): &()) -> Vec<EntityKey> {
+        vec![EntityKey::from(&event.subject)]
+    }
+
+    fn handle(
+        &self,
+        _: &mut States<()>,
+        _: &Event,
+        (): &(),
+        _: Timestamp,
+    ) -> Result<Effects, Refusal> {
+        Ok(Effects::none())
+    }
+}
+
+/// A loop on this store does its housekeeping once, in a process whose clock has run evenly for so long.
+async fn housekeeping(store: &MemoryStore, steady_for: Duration) {
+    // Nothing listens there.
+    let broker = BrokerSettings::new("amqp://127.0.0.1:1", "test").unwrap();
+    let namespace = broker.namespace.clone();
+    let publisher = Publisher::start(&broker, "idle", Topology::none());
+    let (status, _watch) = watch::channel(RoleStatus::starting());
+    let (_stopper, stop) = Stopper::new(Duration::ZERO);
+    let (_commands, waiting) = mpsc::channel(1);
+    let vitals = Vitals::new();
+    let queue = namespace.role_queue("idle", 0);
+    let meters = Meters::of("idle", &queue, &namespace.events_exchange());
+    let started = Timestamp::now().checked_sub(steady_for).unwrap();
+    let started_at = Instant::now().checked_sub(steady_for).unwrap();
+    let mut looped = Loop {
+        engine: Engine::new(Idle, store.clone(), Limits::default()),
+        intake: None,
+        commands: waiting,
+        status: &status,
+        owed: &Arc::default(),
+        net: namespace.net_queue("idle"),
+        pulse: &vitals.engine,
+        meters: &meters,
+        requests: &RequestMeters::of("idle"),
+        stop,
+        links: Links::new(publisher.state(), [None, None], None, false),
+        findings: Vec::new(),
+        wall: WallClock::new(started, started_at),
+    };
+    looped.housekeeping(&Usage::default()).await;
+}
+
+#[tokio::test]
+async fn housekeeping_prunes_once_the_clock_has_run_evenly_for_an_hour() {
+    let store = MemoryStore::new("idle");
+    let long_ago = Timestamp::now()
+        .checked_sub(Duration::from_hours(30 * 24))
+        .unwrap();
+    remember(&store, "1", long_ago).await;
+    housekeeping(&store, Duration::from_mins(50)).await;
+    assert_eq!(remembered(&store, "1").await, [true; 3]);
+    housekeeping(&store, Duration::from_mins(61)).await;
+    assert_eq!(remembered(&store, "1").await, [false; 3]);
+}
+
+#[tokio::test]
+async fn housekeeping_makes_due_what_was_overlooked_or_put_off_by_a_clock_that_was_ahead() {
+    let store = MemoryStore::new("idle");
+    let now = Timestamp::now();
+    let next_year = now.checked_add(Duration::from_hours(365 * 24)).unwrap();
+    defer(&store, "account/overlooked", None, now).await;
+    defer(&store, "account/too-far", Some(next_year), now).await;
+    housekeeping(&store, Duration::ZERO).await;
+    let made_due = ["account/overlooked", "account/too-far"];
+    assert_eq!(due(&store, Timestamp::now()).await, made_due);
+}
