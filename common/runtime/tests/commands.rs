@@ -350,6 +350,22 @@ async fn of_two_processes_that_have_the_same_command_one_obeys_and_both_reply() 
     assert_eq!(one.obey(refusal).await, refused("short"));
 }
 
+/// A refused command changes nothing, so only the check of the row that it has looked at can tell that it is out of date.
+#[tokio::test]
+async fn no_command_is_refused_by_what_another_process_has_changed_since() {
+    for past in [Past::First, Past::Redelivered] {
+        let mut one = World::new();
+        let mut two = World::on(one.store.clone());
+        assert_eq!(two.obey(deposit("1", 1)).await, standing(1, 1));
+        assert_eq!(one.obey(deposit("2", 99)).await, standing(100, 2));
+        // The second process remembers an account with 1.
+        let withdraw = order("3", now(), "account/a", Bid::Withdraw(50));
+        let decided = two.decide(now(), vec![(withdraw, past)]).await;
+        let replies: Vec<_> = decided.into_iter().map(answer).collect();
+        assert_eq!(replies, [standing(50, 3)], "{past:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
     let world = World::new();

@@ -215,6 +215,21 @@ async fn an_event_that_awaits_in_vain_becomes_a_dead_letter_that_says_so() {
     assert!(dead[0].detail.contains("account/a"), "{}", dead[0].detail);
 }
 
+/// The commit checks the versions of named entities only, so a change of another one could be missed, and the event would wait in vain.
+#[tokio::test]
+async fn an_event_that_awaits_an_entity_that_keys_does_not_name_is_a_dead_letter_at_once() {
+    let mut world = World::new();
+    let other = "account/other".to_owned();
+    let awaits = event("shop", "account/a", 1, &Move::AwaitUnnamed(other));
+    let worked = world.deliver(vec![awaits]).await;
+    assert_eq!((worked.tally.dead, worked.tally.held), (1, 0));
+    let dead = world.dead().await;
+    assert_eq!((dead.len(), dead[0].blocks), (1, true));
+    assert_eq!(dead[0].reason, "handler panicked");
+    let detail = "the handler awaits account/other, which keys() does not name";
+    assert_eq!(dead[0].detail, detail);
+}
+
 #[tokio::test]
 async fn a_handler_that_panics_makes_a_dead_letter_and_the_rest_flows() {
     let mut world = World::new();

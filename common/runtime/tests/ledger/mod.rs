@@ -23,6 +23,8 @@ pub enum Move {
     Open,
     /// Waits until the account is open.
     AfterOpen,
+    /// Waits for that account, which `keys` does not name.
+    AwaitUnnamed(String),
     /// Is refused always.
     Poison,
     /// Is refused until the account has seen [`Move::Fix`].
@@ -188,6 +190,9 @@ impl Role for Ledger {
             Move::Open => account.open = true,
             Move::AfterOpen if !account.open => return Err(Refusal::NotYet(key)),
             Move::AfterOpen => {}
+            Move::AwaitUnnamed(other) => {
+                return Err(Refusal::NotYet(EntityKey::new(other.as_str())));
+            }
             Move::Poison => return Err(Refusal::never("poison")),
             Move::PoisonUntilFixed if !account.fixed => return Err(Refusal::never("not fixed")),
             Move::PoisonUntilFixed => {}
