@@ -386,3 +386,26 @@ pub(super) fn mint_source(
 pub(super) fn path(folder: &Path, role: &str) -> PathBuf {
     folder.join(format!("{role}.sqlite3"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A commit that was answered survives a loss of power only if the log is flushed with each.
+    #[test]
+    fn every_connection_that_writes_flushes_each_commit_to_the_disk() {
+        const FULL: i32 = 2;
+        let folder = std::env::temp_dir().join(format!("doorstep-flush-{}", std::process::id()));
+        let options = Options::default();
+        for access in [Access::Create, Access::Create, Access::Existing] {
+            let opened = open(&folder, "ledger", access, &options).unwrap();
+            let conn = opened.db.conn;
+            assert_eq!(number(&conn, "synchronous").unwrap(), FULL, "{access:?}");
+            let mode: String = conn
+                .pragma_query_value(None, "journal_mode", |row| row.get(0))
+                .unwrap();
+            assert_eq!(mode, "wal", "{access:?}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
