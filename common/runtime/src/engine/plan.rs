@@ -634,6 +634,7 @@ impl<'a, R: Role> Plan<'a, R> {
 
     /// Writes a dead letter of an event that has no place in its stream.
     fn bury_beside(&mut self, case: Case<'_, R::Fact>, cause: Cause) {
+        let is_conflict = cause.reason == reason::CONFLICT;
         let dead = dead_letter::of_event(
             self.role.name(),
             case.event,
@@ -649,7 +650,8 @@ impl<'a, R: Role> Plan<'a, R> {
             self.changes.tally.duplicates += 1;
             return;
         }
-        if let Some(epoch) = case.event.epoch {
+        // A forgery tells nothing of the source's store.
+        if is_conflict && let Some(epoch) = case.event.epoch {
             self.changes
                 .restored_sources
                 .push(RestoredSourceChange::Found {
