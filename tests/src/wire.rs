@@ -167,6 +167,22 @@ impl Wire {
             .unwrap();
     }
 
+    /// Takes a binding of a queue away.
+    ///
+    /// # Panics
+    /// If the broker does not let it.
+    pub async fn unbind(&self, queue: &str, exchange: &str, routing_key: &str) {
+        self.channel
+            .queue_unbind(
+                queue.into(),
+                exchange.into(),
+                routing_key.into(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+    }
+
     /// Takes the next message of a queue away, if there is one.
     ///
     /// # Panics

@@ -39,6 +39,8 @@ pub struct BrokerSettings {
     /// The most that a delivery may go without its acknowledgement, as while a store is away, before consuming is suspended and the
     /// delivery goes back to its queue. Has to be well below the broker's `consumer_timeout`, 30 minutes by default.
     pub ack_timeout: Duration,
+    /// The mean time after which a subscription binds its queues again, in case somebody has deleted a binding.
+    pub rebind_interval: Duration,
     /// The most messages that are published and not yet confirmed.
     pub publish_window: usize,
     /// The most deliveries of a queue that are not yet settled. Quorum queues give no more than 2,000.
@@ -81,6 +83,7 @@ impl BrokerSettings {
             outage_timeout: Duration::from_secs(5),
             settle_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_mins(5),
+            rebind_interval: Duration::from_mins(1),
             publish_window: 1000,
             prefetch: 2000,
             start_timeout: Duration::from_secs(30),

@@ -18,6 +18,8 @@ pub enum Point {
     DeclareOk,
     /// The broker has taken a consumer on.
     ConsumeOk,
+    /// The client binds a queue.
+    Bind,
     /// The client publishes.
     Publish,
     /// The broker confirms.
@@ -34,7 +36,7 @@ impl Point {
             Self::OpenOk | Self::DeclareOk | Self::ConsumeOk | Self::Confirm | Self::Deliver => {
                 Direction::ToClient
             }
-            Self::Publish | Self::Ack => Direction::ToBroker,
+            Self::Bind | Self::Publish | Self::Ack => Direction::ToBroker,
         }
     }
 
@@ -43,6 +45,7 @@ impl Point {
         match self {
             Self::OpenOk => (10, 41),
             Self::DeclareOk => (50, 11),
+            Self::Bind => (50, 20),
             Self::ConsumeOk => (60, 21),
             Self::Publish => (60, 40),
             Self::Deliver => (60, 60),

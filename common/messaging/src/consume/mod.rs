@@ -3,6 +3,7 @@
 //! - [`Subscription`] is what the engine holds: [`next_batch`](Subscription::next_batch) and [`settle`](Subscription::settle).
 //! - `task` is the supervised task: it connects, declares, consumes, and connects again.
 //! - `pump` takes deliveries from the client and decodes them, next to the engine's work.
+//! - `rebind` restores bindings that somebody has deleted.
 //! - `pulse` makes sure that a quiet connection is not a dead one.
 //! - `inbox` is what lies between, bounded by the prefetch.
 //! - `channels` are the open channels, which alone can be settled on.
@@ -16,6 +17,7 @@ mod inbox;
 mod meter;
 mod pulse;
 mod pump;
+mod rebind;
 mod sender;
 mod task;
 mod value;

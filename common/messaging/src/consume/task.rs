@@ -22,6 +22,7 @@ use super::{
     inbox::Inbox,
     pulse::pulse,
     pump::{Pump, PumpEnd},
+    rebind::{bindings_of, rebind_for_ever},
     sender::Senders,
 };
 use crate::{
@@ -230,11 +231,15 @@ impl Task {
         let mut pulse = std::pin::pin!(pulse);
         let overdue = self.overdue();
         let mut overdue = std::pin::pin!(overdue);
+        let own = bindings_of(&self.topology, self.queues.iter().map(|queue| &queue.queue));
+        let rebinding = rebind_for_ever(&line.connection, &own, self.dialer.settings());
+        let mut rebinding = std::pin::pin!(rebinding);
         loop {
             // Every arm only waits for something that stays true or stays in its channel; what is pinned goes on where it was.
             tokio::select! {
                 reason = &mut pulse => return End::Lost(reason),
                 unacked_for = &mut overdue => return End::Overdue(unacked_for),
+                never = &mut rebinding => match never {},
                 Some(ended) = line.pumps.join_next() => {
                     return End::Lost(match ended {
                         Ok(end) => self.counted(end),

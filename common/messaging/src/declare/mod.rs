@@ -41,13 +41,7 @@ pub(crate) async fn declare(
     topology: &Topology,
     limit: Duration,
 ) -> Result<Vec<QueueName>, ConnectError> {
-    let mut declarer = Declarer {
-        asker: Asker::new(connection, limit),
-        verifying: Verifying::Everything,
-        created: Vec::new(),
-        makes: false,
-        not_verified: 0,
-    };
+    let mut declarer = Declarer::new(connection, limit);
     if !is_enough(connection.frame_max()) {
         let bytes = connection.frame_max();
         tracing::warn!("{}", Finding::SmallFrames { bytes });
@@ -73,6 +67,55 @@ pub(crate) async fn declare(
     declarer.asker.finish().await;
     tell(connection.address(), &declarer.created);
     Ok(declarer.created)
+}
+
+/// What came of binding again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BoundAgain {
+    /// Everything is bound.
+    All,
+    /// The user may not bind, for this reason.
+    Forbidden(String),
+}
+
+/// Binds again what somebody may have unbound. A binding that is there stays as it is, so in the usual case the broker writes nothing down.
+/// An exchange that is gone is declared again. Cancel-safe: every step may be the last.
+///
+/// # Errors
+/// As [`declare`]; also if the broker does not answer.
+pub(crate) async fn bind_again(
+    connection: &Connection,
+    topology: &Topology,
+    limit: Duration,
+) -> Result<BoundAgain, ConnectError> {
+    let mut declarer = Declarer::new(connection, limit);
+    for binding in &topology.bindings {
+        let mut answer = declarer.ask_to_bind(binding).await?;
+        if let Answer::No(reply::NOT_FOUND, _) = answer {
+            let of_binding = |exchange: &&Exchange| exchange.name == binding.exchange;
+            for exchange in topology.exchanges.iter().filter(of_binding) {
+                declarer.exchange(exchange).await?;
+            }
+            answer = declarer.ask_to_bind(binding).await?;
+        }
+        let queue = binding.queue.as_str();
+        match answer {
+            Answer::Yes(()) => {}
+            Answer::No(reply::ACCESS_REFUSED, reason) => return Ok(BoundAgain::Forbidden(reason)),
+            Answer::No(code, text) => {
+                return Err(declarer.other("binding of queue", queue, code, &text));
+            }
+            Answer::Silence => return Err(declarer.silence("binding of queue", queue)),
+        }
+    }
+    if declarer.makes {
+        tracing::warn!(
+            address = %connection.address(),
+            "an exchange was gone and is declared again: what was published meanwhile was refused"
+        );
+    }
+    declarer.asker.finish().await;
+    Ok(BoundAgain::All)
 }
 
 /// Tells of queues that were created, each once a process: where several connections declare at once, one's view of who was first is
@@ -121,7 +164,17 @@ enum Existence {
     Created,
 }
 
-impl Declarer<'_> {
+impl<'a> Declarer<'a> {
+    fn new(connection: &'a Connection, limit: Duration) -> Self {
+        Self {
+            asker: Asker::new(connection, limit),
+            verifying: Verifying::Everything,
+            created: Vec::new(),
+            makes: false,
+            not_verified: 0,
+        }
+    }
+
     async fn exchange(&mut self, exchange: &Exchange) -> Result<(), ConnectError> {
         let name = exchange.name.as_str();
         let request = |passive| {
@@ -239,22 +292,24 @@ impl Declarer<'_> {
         taken
     }
 
+    async fn ask_to_bind(&mut self, binding: &Binding) -> Result<Answer<()>, ConnectError> {
+        let request = async move |channel: Channel| {
+            channel
+                .queue_bind(
+                    binding.queue.as_str().into(),
+                    binding.exchange.as_str().into(),
+                    binding.routing_key.as_str().into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+        };
+        self.asker.ask(request).await
+    }
+
     async fn bind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
         let answer = match self.verifying {
-            Verifying::Everything => {
-                let request = async move |channel: Channel| {
-                    channel
-                        .queue_bind(
-                            binding.queue.as_str().into(),
-                            binding.exchange.as_str().into(),
-                            binding.routing_key.as_str().into(),
-                            QueueBindOptions::default(),
-                            FieldTable::default(),
-                        )
-                        .await
-                };
-                self.asker.ask(request).await?
-            }
+            Verifying::Everything => self.ask_to_bind(binding).await?,
             Verifying::Nothing => Answer::Silence,
         };
         let reason = match answer {
@@ -272,8 +327,8 @@ impl Declarer<'_> {
                 "no answer".to_owned()
             }
         };
-        // Bindings cannot be looked at. Exchange and queue are there, so whoever made them has most likely bound them; and if not,
-        // publishing says so, for everything is published mandatory.
+        // Bindings cannot be looked at over AMQP. Exchange and queue are there, so whoever made them has most likely bound them; and if
+        // not, `consumers topology verify` says so where it may ask the management API.
         let Binding {
             exchange,
             queue,
