@@ -10,7 +10,10 @@ pub(crate) mod topology;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
-use doorstep_program::args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs};
+use doorstep_program::{
+    args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
+    management::ManagementArgs,
+};
 use doorstep_runtime::Limits;
 
 use self::{dead::Dead, sources::Sources, store::StoreCommand, topology::TopologyCommand};
@@ -135,6 +138,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
+
+    #[command(flatten)]
+    pub(crate) management: ManagementArgs,
 
     /// The users of the broker whose requests the roles answer, separated by commas [default: all, and who sends no user id].
     #[arg(

@@ -73,11 +73,7 @@ async fn work(job: Job) -> Result<(), Failure> {
             vhost,
             users_of,
         } => topology::definitions(&namespace, &vhost, users_of.as_ref()),
-        Job::TopologyVerify {
-            roles,
-            broker,
-            form,
-        } => topology::verify(&roles, &broker, form).await,
+        Job::TopologyVerify(job) => topology::verify(&job).await,
         Job::TopologyPermissions { asked, form } => topology::permissions(&asked, form),
     }
 }

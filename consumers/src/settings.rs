@@ -11,6 +11,7 @@ use doorstep_program::{
     Failure, Wrong,
     args::TelemetrySettings,
     health::HealthSettings,
+    management::Management,
     read::{address, duration, number, window},
 };
 use doorstep_runtime::{
@@ -118,14 +119,7 @@ pub(crate) enum Job {
         users_of: Option<Asked>,
     },
     /// Show how the broker differs.
-    TopologyVerify {
-        /// For which roles.
-        roles: Vec<RoleEntry>,
-        /// The broker.
-        broker: Box<BrokerSettings>,
-        /// For whom.
-        form: Form,
-    },
+    TopologyVerify(Box<VerifyJob>),
     /// Show what users must be allowed to do.
     TopologyPermissions {
         /// Whose rights.
@@ -144,6 +138,8 @@ pub(crate) struct RunJob {
     pub(crate) folder: PathBuf,
     /// The broker.
     pub(crate) broker: BrokerSettings,
+    /// The broker's management API, if it may be asked.
+    pub(crate) management: Option<Management>,
     /// The roles' bounds.
     pub(crate) limits: Limits,
     /// How long a stop may take.
@@ -154,6 +150,21 @@ pub(crate) struct RunJob {
     pub(crate) until_idle: Option<Duration>,
     /// Where to answer for how it is, if anywhere.
     pub(crate) health: Option<HealthSettings>,
+}
+
+/// What to compare with what.
+#[derive(Debug)]
+pub(crate) struct VerifyJob {
+    /// The roles.
+    pub(crate) roles: Vec<RoleEntry>,
+    /// The broker.
+    pub(crate) broker: BrokerSettings,
+    /// The broker's management API, if it may be asked.
+    pub(crate) management: Option<Management>,
+    /// The beginning of the users' names.
+    pub(crate) prefix: String,
+    /// For whom.
+    pub(crate) form: Form,
 }
 
 /// A role and the folder with its store.
@@ -301,11 +312,18 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
                 }
             }
         }
-        TopologyCommand::Verify(args) => Job::TopologyVerify {
-            roles: roles::chosen(&args.roles),
-            broker: Box::new(args.broker.check(wrong)?),
-            form: form(args.json),
-        },
+        TopologyCommand::Verify(args) => {
+            let broker = args.broker.check(wrong);
+            let management = args.management.check(wrong, broker.as_ref());
+            let (broker, management) = (broker?, management?);
+            Job::TopologyVerify(Box::new(VerifyJob {
+                roles: roles::chosen(&args.roles),
+                prefix: args.user.unwrap_or_else(|| broker.namespace.to_string()),
+                broker,
+                management,
+                form: form(args.json),
+            }))
+        }
         TopologyCommand::Permissions(args) => {
             let namespace = args.namespace.check(wrong)?;
             Job::TopologyPermissions {
@@ -350,6 +368,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         None => Some(None),
     };
     let health = args.health.check(wrong);
+    let management = args.management.check(wrong, broker.as_ref());
     let max_held = wrong.note(
         "--max-held (DOORSTEP_MAX_HELD)",
         number(&args.max_held, 1_000..=1_000_000_000),
@@ -369,6 +388,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
                 .map(|users| users.into_iter().map(BrokerUser::new).collect()),
             ..broker?
         },
+        management: management?,
         limits: Limits {
             batch_events: batch?,
             trials: trials?,
@@ -489,12 +509,14 @@ mod tests {
             "9100",
             "--stuck-after",
             "0s",
+            "--management-url",
+            "http://ops:secret@",
         ])
         .unwrap_err();
         assert_eq!(failure.reason, Reason::Settings);
         let said = failure.to_string();
         for name in [
-            "13 settings are wrong",
+            "14 settings are wrong",
             "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
             "--health-addr (DOORSTEP_HEALTH_ADDR)",
             "--stuck-after (DOORSTEP_STUCK_AFTER)",
@@ -508,6 +530,7 @@ mod tests {
             "--trials (DOORSTEP_TRIALS)",
             "--grace",
             "--until-idle",
+            "--management-url (DOORSTEP_MANAGEMENT_URL)",
         ] {
             assert!(said.contains(name), "{name} in {said}");
         }

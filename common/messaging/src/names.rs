@@ -35,7 +35,8 @@ impl QueueName {
 
 impl QueueName {
     /// The exchange that is deleted together with the queue: `doorstep.tracking.0.mark`.
-    pub(crate) fn mark(&self) -> String {
+    #[must_use]
+    pub fn mark(&self) -> String {
         format!("{self}{MARK}")
     }
 

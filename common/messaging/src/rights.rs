@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     names::MARK,
@@ -25,7 +25,7 @@ pub struct Rights {
 }
 
 /// The patterns of routing keys of a topic exchange. RabbitMQ allows every key to a user that has none for the exchange.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicRights {
     /// The exchange.
     pub exchange: String,

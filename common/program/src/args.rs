@@ -1,11 +1,6 @@
 //! Arguments that several programs take, and the settings that they lead to.
 
-use std::{
-    env,
-    ffi::OsString,
-    fmt, fs, io,
-    path::{Path, PathBuf},
-};
+use std::{env, ffi::OsString, fmt, path::PathBuf};
 
 use clap::Args;
 use doorstep_messaging::{BrokerSettings, ClientFiles, Namespace, TlsSettings, UserId, trace};
@@ -20,7 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::{
     Wrong,
     health::HealthSettings,
-    read::{address, window},
+    read::{address, password, window},
 };
 
 /// The file with the broker's password.
@@ -28,9 +23,6 @@ const PASSWORD_FILE: &str = "DOORSTEP_AMQP_PASSWORD_FILE";
 
 /// Where programs of all kinds look for a collector.
 const USUAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-
-/// The most bytes of a password file.
-const MAX_PASSWORD_FILE: u64 = 4096;
 
 /// The broker's addresses, and the namespace there. `Debug` leaves the addresses out, since they hold passwords.
 #[derive(Args)]
@@ -156,32 +148,6 @@ impl fmt::Debug for BrokerVariables {
             .entries(self.0.iter().map(|(name, _)| name))
             .finish()
     }
-}
-
-/// Reads a password from a file: all of its text but for the end of the last line.
-fn password(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let unreadable = |e: io::Error| {
-        format!("{shown} cannot be read ({e}): correct the path, or let this user read it")
-    };
-    let length = fs::metadata(path).map_err(unreadable)?.len();
-    if length > MAX_PASSWORD_FILE {
-        return Err(format!(
-            "{shown} has {length} bytes, at most {MAX_PASSWORD_FILE} are read: name a file with nothing but the password"
-        ));
-    }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    if text.is_empty() {
-        return Err(format!("{shown} is empty: write the password into it"));
-    }
-    if text.contains('\n') {
-        return Err(format!(
-            "{shown} has several lines: leave nothing but the password in it"
-        ));
-    }
-    Ok(text.to_owned())
 }
 
 /// Which servers to trust, and the certificate to show them.

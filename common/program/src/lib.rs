@@ -7,6 +7,7 @@
 //! - [`WhoArgs`]: who does it, for the record.
 //! - [`copies`]: copies of a store, made, put back and accepted.
 //! - [`health`]: how the running roles are, on an address of the process.
+//! - [`management`]: the broker's management API, read only.
 //! - [`output`]: standard output, whose reader may have had enough.
 //! - [`Stop`]: the user's wish to stop.
 
@@ -14,6 +15,7 @@ pub mod args;
 pub mod copies;
 mod failure;
 pub mod health;
+pub mod management;
 pub mod output;
 pub mod read;
 pub mod start;

@@ -1,8 +1,14 @@
 //! Values as people type them.
 
-use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    fmt::Display, fs, io, net::SocketAddr, ops::RangeInclusive, path::Path, str::FromStr,
+    time::Duration,
+};
 
 use jiff::SignedDuration;
+
+/// The most bytes of a password file.
+const MAX_PASSWORD_FILE: u64 = 4096;
 
 /// A whole number within bounds, in digits alone.
 ///
@@ -57,6 +63,35 @@ pub fn window(text: &str) -> Result<Duration, String> {
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:9100"))
+}
+
+/// Reads a password from a file: all of its text but for the end of the last line.
+///
+/// # Errors
+/// The file cannot be read, or is not one of a single line.
+pub fn password(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let unreadable = |e: io::Error| {
+        format!("{shown} cannot be read ({e}): correct the path, or let this user read it")
+    };
+    let length = fs::metadata(path).map_err(unreadable)?.len();
+    if length > MAX_PASSWORD_FILE {
+        return Err(format!(
+            "{shown} has {length} bytes, at most {MAX_PASSWORD_FILE} are read: name a file with nothing but the password"
+        ));
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(format!("{shown} is empty: write the password into it"));
+    }
+    if text.contains('\n') {
+        return Err(format!(
+            "{shown} has several lines: leave nothing but the password in it"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]

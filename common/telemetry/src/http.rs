@@ -1,6 +1,7 @@
-//! The least of HTTP that a program needs which asks for its health or hands spans to a collector: one request, one answer, one
-//! connection, all within a limit.
+//! The least of HTTP that a program needs which asks for its health, hands spans to a collector or reads the broker's management API: one
+//! request, one answer, one connection, all within a limit.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use doorstep_tls::TlsSettings;
 use std::{
     fmt,
@@ -21,6 +22,23 @@ pub struct HttpUrl {
     path: String,
     /// For https.
     tls: Option<TlsSettings>,
+}
+
+/// A user and password for HTTP's basic authentication. `Debug` leaves the password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpLogin {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for HttpLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpLogin")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is wrong with an address.
@@ -86,7 +104,8 @@ impl HttpUrl {
     }
 
     /// The same address with this path behind its own.
-    pub(crate) fn join(mut self, path: &str) -> Self {
+    #[must_use]
+    pub fn join(mut self, path: &str) -> Self {
         self.path.push_str(path);
         self
     }
@@ -97,6 +116,16 @@ impl HttpUrl {
     /// Nobody answers in time, or not by HTTP.
     pub fn ask(&self, limit: Duration) -> io::Result<(u16, String)> {
         self.exchange("GET", "", &[], limit)
+    }
+
+    /// Asks as this user; else as [`ask`](Self::ask) does.
+    ///
+    /// # Errors
+    /// Nobody answers in time, or not by HTTP.
+    pub fn ask_as(&self, login: &HttpLogin, limit: Duration) -> io::Result<(u16, String)> {
+        let login = STANDARD.encode(format!("{}:{}", login.user, login.password));
+        let header = format!("Authorization: Basic {login}\r\n");
+        self.exchange("GET", &header, &[], limit)
     }
 
     /// Hands over a body. Returns the status and the body of the answer.
@@ -128,7 +157,9 @@ impl HttpUrl {
                 let stream = tls
                     .connect_blocking(self.bare_host(), socket)
                     .map_err(io::Error::other)?;
+                // A server refuses a client's certificate only after the handshake.
                 self.exchange_on(stream, method, headers, body)
+                    .map_err(|error| tls.explain(&error).map_or(error, io::Error::other))
             }
         }
     }
@@ -170,8 +201,7 @@ impl HttpUrl {
                 return Err(io::Error::other("the answer is too long"));
             }
         }
-        read_answer(&String::from_utf8_lossy(&answer))
-            .ok_or_else(|| io::Error::other("the answer is not HTTP"))
+        read_answer(&answer).ok_or_else(|| io::Error::other("the answer is not HTTP, or not whole"))
     }
 
     fn bare_host(&self) -> &str {
@@ -223,10 +253,37 @@ fn left(until: Instant) -> io::Result<Duration> {
     Ok(left)
 }
 
-fn read_answer(text: &str) -> Option<(u16, String)> {
-    let (head, body) = text.split_once("\r\n\r\n")?;
+fn read_answer(answer: &[u8]) -> Option<(u16, String)> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let (head, body) = (str::from_utf8(&answer[..end]).ok()?, &answer[end + 4..]);
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
-    Some((status.parse().ok()?, body.to_owned()))
+    let mut headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let is_chunked = headers.any(|(name, value)| {
+        name.eq_ignore_ascii_case("transfer-encoding")
+            && value.trim().eq_ignore_ascii_case("chunked")
+    });
+    let body = if is_chunked {
+        String::from_utf8_lossy(&joined(body)?).into_owned()
+    } else {
+        String::from_utf8_lossy(body).into_owned()
+    };
+    Some((status.parse().ok()?, body))
+}
+
+/// Joins the chunks of a body that the server, or a proxy before it, sent in pieces. Trailers do not count.
+fn joined(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n")?;
+        let size = str::from_utf8(&chunks[..end]).ok()?.split(';').next()?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        let rest = &chunks[end + 2..];
+        body.extend_from_slice(rest.get(..size)?);
+        chunks = rest.get(size..)?.strip_prefix(b"\r\n")?;
+    }
 }
 
 #[cfg(test)]
@@ -257,8 +314,26 @@ mod tests {
 
     #[test]
     fn an_answer_has_a_status_and_a_body() {
-        let answer = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
         assert_eq!(read_answer(answer), Some((503, "no".to_owned())));
-        assert_eq!(read_answer("SSH-2.0"), None);
+        assert_eq!(read_answer(b"SSH-2.0"), None);
+    }
+
+    #[test]
+    fn a_body_in_chunks_is_joined_and_none_may_be_missing() {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let read = |body: &str| read_answer(format!("{head}{body}").as_bytes());
+        let whole = read("4;a=b\r\n[1,2\r\nA\r\n,\r\n3,4,5,6\r\n1\r\n]\r\n0\r\n\r\n");
+        assert_eq!(whole, Some((200, "[1,2,\r\n3,4,5,6]".to_owned())));
+        for cut in [
+            "",
+            "4",
+            "4\r\n[1",
+            "4\r\n[1,2\r\n",
+            "fffffffffffffff\r\n[1",
+            "x\r\n",
+        ] {
+            assert_eq!(read(cut), None, "{cut:?}");
+        }
     }
 }

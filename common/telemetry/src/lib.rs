@@ -14,4 +14,4 @@ pub mod log;
 pub mod metrics;
 pub mod trace;
 
-pub use http::{HttpUrl, HttpUrlError};
+pub use http::{HttpLogin, HttpUrl, HttpUrlError};

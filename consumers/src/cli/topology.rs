@@ -2,7 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use doorstep_program::args::{BrokerArgs, NamespaceArg};
+use doorstep_program::{
+    args::{BrokerArgs, NamespaceArg},
+    management::ManagementArgs,
+};
 
 use super::role_names;
 
@@ -12,10 +15,12 @@ pub(crate) enum TopologyCommand {
     #[command(after_help = SHOW_HELP)]
     Show(TopologyShowArgs),
 
-    /// List every way in which the broker differs: version, exchanges, queues, arguments, rights.
+    /// List every way in which the broker differs: version, exchanges, queues, arguments, rights; with the management API also bindings,
+    /// policies that can lose something, and topic permissions.
     ///
     /// Changes nothing, publishes and consumes nothing; works beside running roles. Exit code 0 if nothing differs, 2 if anything does,
-    /// 69 without a broker. Give it a user with all rights, or the one that `topology permissions` calls verify.
+    /// 69 without a broker. Give it a user with all rights, or the one that `topology permissions` calls verify. What could not be compared
+    /// is listed with the reason, and changes no exit code. Topic permissions are shown to administrators of RabbitMQ only.
     #[command(after_help = VERIFY_HELP)]
     Verify(TopologyVerifyArgs),
 
@@ -39,6 +44,7 @@ Examples:
 const VERIFY_HELP: &str = "\
 Examples:
   consumers topology verify
+  consumers topology verify --management-url https://ops@broker.example --management-password-file ops.password
   consumers topology verify orders --json | jq -r '.findings[].text'";
 
 const PERMISSIONS_HELP: &str = "\
@@ -88,8 +94,15 @@ pub(crate) struct TopologyVerifyArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
+    /// The beginning of the names of the users whose topic permissions are compared, as of `topology permissions` [default: the namespace].
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) user: Option<String>,
+
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
+
+    #[command(flatten)]
+    pub(crate) management: ManagementArgs,
 }
 
 #[derive(Debug, Args)]

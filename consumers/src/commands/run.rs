@@ -68,7 +68,14 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     let endpoint = match collected {
         Some(collected) => {
             let roles = crew.iter().map(|m| (&m.running, m.store.clone()));
-            Some(health::answer(collected, &job.broker, roles, None)?)
+            let management = job.management.clone();
+            Some(health::answer(
+                collected,
+                &job.broker,
+                management,
+                roles,
+                None,
+            )?)
         }
         None => None,
     };

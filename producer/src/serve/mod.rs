@@ -124,7 +124,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         Some(collected) => {
             let role = std::iter::once((&gateway, store.clone()));
             let broker = &settings.broker;
-            Some(health::answer(collected, broker, role, Some(asking))?)
+            Some(health::answer(collected, broker, None, role, Some(asking))?)
         }
         None => None,
     };

@@ -178,7 +178,8 @@ impl ContainerNode {
                 options
                     .tls
                     .iter()
-                    .flat_map(|tls| ["--publish".to_owned(), publish(tls.port, 5671)]),
+                    .flat_map(|tls| [(tls.port, 5671), (tls.management_port, 15671)])
+                    .flat_map(|(port, inside)| ["--publish".to_owned(), publish(port, inside)]),
             )
             // By their names alone, so that the password is on nobody's command line.
             .args([
@@ -202,7 +203,7 @@ impl ContainerNode {
         }
         settings.push('\n');
         if let Some(tls) = &options.tls {
-            settings.push_str(&tls.settings("5671", FILES_FOLDER));
+            settings.push_str(&tls.settings("5671", ("0.0.0.0", 15671), FILES_FOLDER));
         }
         ran(create.arg(image), CREATE_BOUND)?;
         self.put_in(&settings, SETTINGS_FILE)?;

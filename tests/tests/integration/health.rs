@@ -31,14 +31,14 @@ use crate::{
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Roles that run and answer.
-struct Answering {
-    running: RunningProgram,
+pub(crate) struct Answering {
+    pub(crate) running: RunningProgram,
     address: SocketAddr,
 }
 
 impl Office {
     /// Runs the role `inventory`, by this broker, and waits until it answers.
-    async fn answering(&self, amqp_url: &str, arguments: &[&str]) -> Answering {
+    pub(crate) async fn answering(&self, amqp_url: &str, arguments: &[&str]) -> Answering {
         let usual = ["run", "inventory", "--health-addr", "127.0.0.1:0"];
         let arguments = [&usual[..], arguments].concat();
         let running = self
@@ -60,7 +60,7 @@ impl Office {
 }
 
 impl Answering {
-    fn readiness(&self) -> (bool, Readiness) {
+    pub(crate) fn readiness(&self) -> (bool, Readiness) {
         let (is_good, answer) =
             block_in_place(|| ask(self.address, Question::Ready, ANSWER)).unwrap();
         (is_good, serde_json::from_str(&answer).unwrap())
@@ -72,7 +72,7 @@ impl Answering {
         (is_good, serde_json::from_str(&answer).unwrap())
     }
 
-    async fn is_ready(&self) -> Readiness {
+    pub(crate) async fn is_ready(&self) -> Readiness {
         wait_for("the role is ready", SOON, async || {
             match self.readiness() {
                 // Not before the broker was asked for its own count.

@@ -6,6 +6,7 @@
 
 mod bad_messages;
 mod bench;
+mod bindings;
 mod broker_away;
 mod calls;
 mod checkout;
@@ -26,6 +27,7 @@ mod other_publishers;
 mod outbox;
 mod owner;
 mod poison;
+mod policies;
 mod processes;
 mod refusals;
 mod requests;

@@ -8,6 +8,7 @@ use super::frames;
 use crate::{
     names::{MARK, OWNER, QueueName},
     owner::MARKER,
+    rights::TopicRights,
     topology::QueuePurpose,
 };
 
@@ -81,6 +82,56 @@ pub enum Finding {
         /// The value that it should have.
         wanted: String,
         /// Its virtual host.
+        vhost: String,
+    },
+    /// A binding of a queue is not there.
+    BindingMissing {
+        /// The queue.
+        queue: QueueName,
+        /// The exchange.
+        exchange: String,
+        /// The routing key.
+        routing_key: String,
+        /// The virtual host.
+        vhost: String,
+    },
+    /// A queue has a binding that Doorstep does not make.
+    BindingSurplus {
+        /// The queue.
+        queue: QueueName,
+        /// The exchange.
+        exchange: String,
+        /// The routing key.
+        routing_key: String,
+        /// The virtual host.
+        vhost: String,
+    },
+    /// A policy, or an operator policy, can lose messages of a queue.
+    PolicyLoses {
+        /// The queue.
+        queue: QueueName,
+        /// The purpose of the queue.
+        purpose: QueuePurpose,
+        /// The kind and name of the policy, of both kinds where the queue has both.
+        policy: String,
+        /// The key of its definition.
+        key: String,
+        /// The value.
+        value: String,
+        /// The effect on the queue.
+        effect: &'static str,
+        /// The virtual host.
+        vhost: String,
+    },
+    /// A user has other topic permissions than its program needs.
+    TopicsDiffer {
+        /// The user.
+        user: String,
+        /// The topic permissions; `None` if there are none, so that every key is allowed.
+        there: Option<TopicRights>,
+        /// The topic permissions that are wanted.
+        wanted: TopicRights,
+        /// The virtual host.
         vhost: String,
     },
     /// A queue or exchange could not be compared to the end.
@@ -172,6 +223,64 @@ impl fmt::Display for Finding {
                 f,
                 "queue {queue} differs: {argument} is {there} there and {wanted} is wanted; let it run empty and delete it with rabbitmqctl delete_queue -p {vhost} {queue}, or choose another namespace"
             ),
+            Self::BindingMissing {
+                queue,
+                exchange,
+                routing_key,
+                vhost,
+            } => write!(
+                f,
+                "queue {queue} is not bound to exchange {exchange} by {routing_key} in virtual host {vhost}, so its role gets none of these events: a role that may bind does so again within two minutes; else import `consumers topology show --definitions`, and publish again what was missed"
+            ),
+            Self::BindingSurplus {
+                queue,
+                exchange,
+                routing_key,
+                vhost,
+            } => write!(
+                f,
+                "queue {queue} is bound to exchange {exchange} by {routing_key:?} in virtual host {vhost}, which Doorstep does not do, so its role is sent what it does not want: remove it in the management UI"
+            ),
+            Self::PolicyLoses {
+                queue,
+                purpose,
+                policy,
+                key,
+                value,
+                effect,
+                vhost,
+            } => write!(
+                f,
+                "{policy} sets {key} = {value} on queue {queue} ({}): {effect}; change it or its pattern (rabbitmqctl list_policies -p {vhost}, list_operator_policies -p {vhost})",
+                purpose.words()
+            ),
+            Self::TopicsDiffer {
+                user,
+                there,
+                wanted:
+                    TopicRights {
+                        exchange,
+                        write,
+                        read,
+                    },
+                vhost,
+            } => {
+                match there {
+                    None => write!(
+                        f,
+                        "user {user} has no topic permissions for exchange {exchange}, so it may publish every event"
+                    )?,
+                    Some(there) => write!(
+                        f,
+                        "user {user} may publish {} and bind {} at exchange {exchange}, and {write} and {read} are wanted",
+                        there.write, there.read
+                    )?,
+                }
+                write!(
+                    f,
+                    ": rabbitmqctl set_topic_permissions -p {vhost} {user} {exchange} '{write}' '{read}'"
+                )
+            }
             Self::NotCompared { what, name, answer } => write!(
                 f,
                 "{what} {name} could not be compared to the end, since the broker answers: {answer}; look at it in the management UI"

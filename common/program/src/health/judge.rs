@@ -26,6 +26,8 @@ pub(super) struct Seen {
     pub(super) unsettled: u64,
     pub(super) oldest_unsettled: Option<Duration>,
     pub(super) looked: Looked,
+    /// The policies that can lose something.
+    pub(super) policies: Vec<String>,
 }
 
 /// The connection that a role consumes by, as far as it matters here.
@@ -135,6 +137,7 @@ fn reasons_not_to_consume(seen: &Seen) -> Vec<String> {
 /// What somebody should look at although the role works.
 fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
     let mut reasons = seen.degraded.clone();
+    reasons.extend_from_slice(&seen.policies);
     if let Some(summary) = &seen.looked.summary {
         reasons.extend(restored(summary, seen.role));
     }
@@ -236,6 +239,7 @@ mod tests {
                 consumers: Counted::Known { queue: 1, net: 1 },
                 ..Looked::nothing_yet()
             },
+            policies: Vec::new(),
         }
     }
 
@@ -282,6 +286,8 @@ mod tests {
     fn what_somebody_should_look_at_makes_it_degraded() {
         let mut gap = well();
         gap.degraded.push("missing 3..4".to_owned());
+        let mut policy = well();
+        policy.policies.push("policy p sets expires".to_owned());
         let mut unknown = well();
         unknown.looked.consumers = Counted::Unknown {
             since: Instant::now().checked_sub(COUNT_UNKNOWN * 2).unwrap(),
@@ -303,6 +309,7 @@ mod tests {
             (unknown, "not known"),
             (owed, "owes"),
             (gap, "missing"),
+            (policy, "policy p"),
             (ahead, "3 rows of the store are dated ahead"),
             (slow, "settled"),
         ] {

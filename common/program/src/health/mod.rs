@@ -1,12 +1,13 @@
 //! How the running roles of a process are: looked at every few seconds, and answered for on `--health-addr`.
 //!
-//! - `look` asks the broker and the stores, on the endpoint's own thread.
+//! - `look` asks the broker and the stores, on the endpoint's own thread, and `policies` the management API.
 //! - `judge` decides what that means for a role, as a pure function.
 //! - `gauges` brings it into the metrics.
 
 mod gauges;
 mod judge;
 mod look;
+mod policies;
 
 use std::{
     net::SocketAddr,
@@ -32,9 +33,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{Failure, Reason};
+use crate::{Failure, Reason, management::Management};
 use judge::{Seen, Way, judge};
 use look::Looked;
+use policies::Policies;
 
 /// How often the program's own runtime shows that it still runs tasks.
 const BEAT: Duration = Duration::from_millis(500);
@@ -58,6 +60,7 @@ struct Watched {
     status: watch::Receiver<RoleStatus>,
     vitals: Arc<Vitals>,
     looked: Mutex<Looked>,
+    policies: Mutex<Policies>,
 }
 
 impl Watched {
@@ -90,11 +93,16 @@ impl Watched {
                 .min()
                 .map(|since| since.elapsed()),
             looked: self.looked().clone(),
+            policies: self.policies().reasons(),
         }
     }
 
     fn looked(&self) -> std::sync::MutexGuard<'_, Looked> {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn policies(&self) -> std::sync::MutexGuard<'_, Policies> {
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -227,13 +235,14 @@ pub fn collect(
 }
 
 /// Answers for these roles until it is dropped; where the process asks others by a connection of its own, also for that, in the name of
-/// its first role.
+/// its first role. With `management` a policy that can lose something on a role's queue makes it degraded.
 ///
 /// # Errors
 /// The address cannot be listened on.
 pub fn answer<'a>(
     (settings, metrics): (HealthSettings, Metrics),
     broker: &BrokerSettings,
+    management: Option<Management>,
     roles: impl Iterator<Item = (&'a RunningRole, SqliteStore)>,
     asking: Option<Asking>,
 ) -> Result<Endpoint, Failure> {
@@ -244,6 +253,7 @@ pub fn answer<'a>(
             status: role.watch(),
             vitals: role.vitals(),
             looked: Mutex::new(Looked::nothing_yet()),
+            policies: Mutex::default(),
         })
         .collect();
     gauges::describe();
@@ -255,7 +265,13 @@ pub fn answer<'a>(
         stuck_after: settings.stuck_after,
         heart: Heart::start(),
     });
-    let looking = look::look_for_ever(Arc::clone(&crew), broker.clone());
+    let looking = {
+        let look = look::look_for_ever(Arc::clone(&crew), broker.clone());
+        let policies = policies::look_for_ever(Arc::clone(&crew), management);
+        async {
+            tokio::join!(look, policies);
+        }
+    };
     let endpoint = Endpoint::start(settings.address, metrics, crew, looking).map_err(|e| {
         Failure::new(
             Reason::Failed,

@@ -1,6 +1,7 @@
 //! `consumers topology`: what Doorstep declares on the broker, how the broker differs, and what users must be allowed to do.
 
 mod definitions;
+mod managed;
 mod permissions;
 mod show;
 mod verify;

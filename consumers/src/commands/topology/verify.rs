@@ -2,36 +2,40 @@
 
 use std::fmt::Write;
 
-use doorstep_messaging::{BrokerSettings, Finding, QueuesOf, Topology, Verified, verify as look};
+use doorstep_messaging::{Finding, QueuesOf, Topology, Verified, verify as look};
 use doorstep_program::{
     Failure, Reason,
     output::{print, print_json},
 };
 use serde::Serialize;
 
+use super::managed::{self, Managed, NotCompared};
 use crate::{
-    roles::{self, RoleEntry},
-    settings::Form,
+    roles,
+    settings::{Form, VerifyJob},
 };
 
 /// Lists all differences that concern these roles.
 ///
 /// # Errors
 /// Something differs, the broker cannot be asked, or standard output cannot be written.
-pub(crate) async fn verify(
-    chosen: &[RoleEntry],
-    broker: &BrokerSettings,
-    form: Form,
-) -> Result<(), Failure> {
+pub(crate) async fn verify(job: &VerifyJob) -> Result<(), Failure> {
     let mut queues = roles::queues();
-    queues.retain(|queues| chosen.iter().any(|role| role.name == queues.role));
-    let topology = Topology::of(&broker.namespace, &queues);
-    let verified = look(broker, &topology)
+    queues.retain(|queues| job.roles.iter().any(|role| role.name == queues.role));
+    let topology = Topology::of(&job.broker.namespace, &queues);
+    let mut verified = look(&job.broker, &topology)
         .await
         .map_err(|e| Failure::new(Reason::Broker, e.to_string()))?;
-    match form {
-        Form::Json => print_json(&Report::of(&verified))?,
-        Form::Text => print(|out| out.write_all(text(&verified).as_bytes()))?,
+    let Managed {
+        findings,
+        compared,
+        not_compared,
+    } = managed::look(job, &topology).await;
+    verified.findings.extend(findings);
+    let report = Report::of(&verified, &not_compared);
+    match job.form {
+        Form::Json => print_json(&report)?,
+        Form::Text => print(|out| out.write_all(text(&verified, &compared, &report).as_bytes()))?,
     }
     match verified.findings.len() {
         0 => Ok(()),
@@ -50,6 +54,7 @@ struct Report<'a> {
     broker: Option<Broker<'a>>,
     findings: Vec<Row<'a>>,
     owners: &'a [QueuesOf],
+    not_compared: &'a [NotCompared],
     notes: Vec<&'static str>,
 }
 
@@ -67,7 +72,7 @@ struct Row<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn of(verified: &'a Verified) -> Self {
+    fn of(verified: &'a Verified, not_compared: &'a [NotCompared]) -> Self {
         Self {
             address: &verified.address,
             broker: verified.broker.as_ref().map(|greeting| Broker {
@@ -83,12 +88,13 @@ impl<'a> Report<'a> {
                 })
                 .collect(),
             owners: &verified.owners,
+            not_compared,
             notes: verified.notes(),
         }
     }
 }
 
-fn text(verified: &Verified) -> String {
+fn text(verified: &Verified, compared: &[&str], report: &Report<'_>) -> String {
     let mut text = String::new();
     let broker = match &verified.broker {
         Some(greeting) => greeting.to_string(),
@@ -99,7 +105,11 @@ fn text(verified: &Verified) -> String {
         let _ = writeln!(text, "- {finding}");
     }
     if verified.findings.is_empty() {
-        text.push_str("All exchanges, queues, arguments and rights are as they should be.\n");
+        let mut all = vec!["exchanges", "queues", "arguments", "rights"];
+        all.extend(compared);
+        let last = all.pop().unwrap_or_default();
+        let all = all.join(", ");
+        let _ = writeln!(text, "All {all} and {last} are as they should be.");
     }
     for QueuesOf { role, owner } in &verified.owners {
         let owner = owner.as_ref().map_or_else(
@@ -108,12 +118,12 @@ fn text(verified: &Verified) -> String {
         );
         let _ = writeln!(text, "The queues of {role} belong {owner}.");
     }
-    for note in verified.notes() {
+    for note in &report.notes {
         let _ = writeln!(text, "{note}.");
     }
-    text.push_str(
-        "Bindings cannot be looked at over AMQP: what no binding takes is reported as unroutable when it is published.\n",
-    );
+    for NotCompared { what, reason } in report.not_compared {
+        let _ = writeln!(text, "{what} not compared: {reason}.");
+    }
     text
 }
 
@@ -123,6 +133,10 @@ mod tests {
 
     use super::*;
 
+    fn told(verified: &Verified) -> String {
+        text(verified, &[], &Report::of(verified, &[]))
+    }
+
     #[test]
     fn a_broker_of_unknown_version_is_said_to_be_so() {
         let verified = Verified {
@@ -131,10 +145,29 @@ mod tests {
             findings: Vec::new(),
             owners: Vec::new(),
         };
-        let text = text(&verified);
+        let text = told(&verified);
         assert!(text.contains("does not tell its version"), "{text}");
-        assert!(text.contains("Bindings cannot be looked at"), "{text}");
         assert!(!text.contains("stream_queue"), "{text}");
+        let all = "All exchanges, queues, arguments and rights are as they should be.";
+        assert!(text.contains(all), "{text}");
+    }
+
+    #[test]
+    fn what_could_not_be_compared_is_said_with_its_reason() {
+        let verified = Verified {
+            address: "amqps://shop".to_owned(),
+            broker: None,
+            findings: Vec::new(),
+            owners: Vec::new(),
+        };
+        let not_compared = [NotCompared {
+            what: "bindings",
+            reason: "away".to_owned(),
+        }];
+        let report = Report::of(&verified, &not_compared);
+        let text = text(&verified, &["policies"], &report);
+        assert!(text.contains("bindings not compared: away."), "{text}");
+        assert!(text.contains("rights and policies are as"), "{text}");
     }
 
     #[test]
@@ -155,10 +188,11 @@ mod tests {
             ("4.0.1", false),
         ] {
             let verified = verified(version);
-            let text = text(&verified);
+            let text = told(&verified);
             let remedy = "rabbitmqctl enable_feature_flag stream_queue";
             assert_eq!(text.contains(remedy), is_said, "{text}");
-            assert_eq!(Report::of(&verified).notes.len(), usize::from(is_said));
+            let notes = Report::of(&verified, &[]).notes;
+            assert_eq!(notes.len(), usize::from(is_said));
         }
     }
 }

@@ -190,7 +190,8 @@ impl Launch<'_> {
         }
         if let Some(tls) = &self.options.tls {
             let listen = format!("127.0.0.1:{}", tls.port);
-            settings.push_str(&tls.settings(&listen, &self.folder.to_string_lossy()));
+            let management = ("127.0.0.1", tls.management_port);
+            settings.push_str(&tls.settings(&listen, management, &self.folder.to_string_lossy()));
         }
         for line in &self.options.settings {
             settings.push_str(line);

@@ -14,11 +14,13 @@ pub struct NodeOptions {
     pub(crate) tls: Option<NodeTls>,
 }
 
-/// A second listener, over TLS, with its certificates as PEM.
+/// Further listeners, over TLS, of AMQP and of the management API, with their certificates as PEM.
 #[derive(Debug, Clone)]
 pub struct NodeTls {
     /// The port on 127.0.0.1.
     pub port: u16,
+    /// The port of the management API over TLS, on 127.0.0.1 as well.
+    pub management_port: u16,
     /// The authority of the clients' certificates.
     pub authority: String,
     /// The node's certificate.
@@ -39,16 +41,26 @@ impl NodeTls {
         ]
     }
 
-    /// The lines of `rabbitmq.conf` for a listener at this place, with its files in this folder.
-    pub(crate) fn settings(&self, listen: &str, folder: &str) -> String {
+    /// The lines of `rabbitmq.conf` for listeners at these places, AMQP's and the management API's, with their files in this folder.
+    pub(crate) fn settings(&self, amqp: &str, management: (&str, u16), folder: &str) -> String {
+        let (ip, port) = management;
+        let files = |listener: &str| {
+            format!(
+                "{listener}.cacertfile = {folder}/tls-authority.pem\n\
+                 {listener}.certfile = {folder}/{TLS_CERTIFICATE}\n\
+                 {listener}.keyfile = {folder}/{TLS_KEY}\n\
+                 {listener}.verify = verify_peer\n\
+                 {listener}.fail_if_no_peer_cert = {}\n",
+                self.certificate_required
+            )
+        };
         format!(
-            "listeners.ssl.1 = {listen}\n\
-             ssl_options.cacertfile = {folder}/tls-authority.pem\n\
-             ssl_options.certfile = {folder}/{TLS_CERTIFICATE}\n\
-             ssl_options.keyfile = {folder}/{TLS_KEY}\n\
-             ssl_options.verify = verify_peer\n\
-             ssl_options.fail_if_no_peer_cert = {}\n",
-            self.certificate_required
+            "listeners.ssl.1 = {amqp}\n\
+             management.ssl.ip = {ip}\n\
+             management.ssl.port = {port}\n\
+             {}{}",
+            files("ssl_options"),
+            files("management.ssl"),
         )
     }
 }

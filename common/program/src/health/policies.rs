@@ -1,0 +1,154 @@
+//! Looks at the effective policies on the roles' queues, if the management API may be asked. Without it they are unknown, which is no reason
+//! to complain.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use doorstep_messaging::{Namespace, QueuePurpose, RoleQueues, Topology};
+use tokio::time::sleep;
+
+use super::Crew;
+use crate::management::{
+    Management, ManagementError,
+    policies::{Effective, look},
+};
+
+/// The wait between two looks.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// The wait where the node has no statistics yet, which it gathers every few seconds.
+const UNTIL_SHOWN: Duration = Duration::from_secs(5);
+/// The time for which the API may be away before that is worth a complaint.
+const MAX_UNKNOWN: Duration = Duration::from_mins(5);
+
+/// The policies on a role's queues, as of the last look.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    losing: Vec<String>,
+    unknown: Option<(Instant, String)>,
+}
+
+impl Policies {
+    /// Lists the policies that can lose something. If the API was to be asked and has not answered for long, that is listed, too.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let unknown = self
+            .unknown
+            .iter()
+            .filter(|(since, _)| since.elapsed() > MAX_UNKNOWN)
+            .map(|(_, reason)| format!("the policies on its queues are not known: {reason}"));
+        self.losing.iter().cloned().chain(unknown).collect()
+    }
+
+    fn note(&mut self, role: &str, seen: Seen) {
+        match seen {
+            Seen::All(losing) => {
+                for reason in losing.iter().filter(|line| !self.losing.contains(line)) {
+                    tracing::warn!(role, reason, "a policy can lose messages");
+                }
+                if losing.is_empty() && !self.losing.is_empty() {
+                    tracing::info!(role, "no policy can lose messages any more");
+                }
+                self.losing = losing;
+                self.unknown = None;
+            }
+            Seen::Unknown(reason) => {
+                let since = self
+                    .unknown
+                    .take()
+                    .map_or_else(Instant::now, |(since, _)| since);
+                self.unknown = Some((since, reason));
+            }
+        }
+    }
+}
+
+/// What a look has shown.
+#[derive(Debug)]
+enum Seen {
+    /// Every policy that can lose something.
+    All(Vec<String>),
+    Unknown(String),
+}
+
+/// Looks at the policies of all roles again and again.
+pub(super) async fn look_for_ever(crew: Arc<Crew>, management: Option<Management>) {
+    let Some(management) = management else {
+        return;
+    };
+    // Told once for all roles, and again if it changes.
+    let mut told: Option<ManagementError> = None;
+    loop {
+        let mut pause = INTERVAL;
+        for role in &crew.roles {
+            let seen = match of_role(&management, &crew.namespace, role.name).await {
+                Ok(Some(losing)) => {
+                    told = None;
+                    Seen::All(losing)
+                }
+                Ok(None) => {
+                    pause = UNTIL_SHOWN;
+                    Seen::Unknown("the broker has no statistics of them".to_owned())
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    if told.as_ref() != Some(&error) {
+                        tracing::warn!(reason, "the policies on the queues are not known");
+                        told = Some(error);
+                    }
+                    Seen::Unknown(reason)
+                }
+            };
+            role.policies().note(role.name, seen);
+        }
+        sleep(pause).await;
+    }
+}
+
+/// Lists the policies on a role's queues that can lose something; `None` where the broker does not show those of each queue.
+async fn of_role(
+    management: &Management,
+    namespace: &Namespace,
+    role: &'static str,
+) -> Result<Option<Vec<String>>, ManagementError> {
+    let role = RoleQueues {
+        role,
+        subjects: &[],
+        answers: true,
+    };
+    let mut losing = Vec::new();
+    for queue in &Topology::of(namespace, &[role]).queues {
+        if queue.purpose == QueuePurpose::Dead {
+            continue;
+        }
+        match look(management, queue).await? {
+            Effective::Known(findings) => losing.extend(findings.iter().map(ToString::to_string)),
+            Effective::NotShown => return Ok(None),
+            // A role that answers nothing has no queue of requests, and one that is missing is told by others.
+            Effective::NoQueue => {}
+        }
+    }
+    Ok(Some(losing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_that_is_away_for_long_is_a_reason_and_hides_no_policy() {
+        let mut policies = Policies::default();
+        assert_eq!(policies.reasons(), [""; 0]);
+        policies.note("orders", Seen::All(vec!["policy p".to_owned()]));
+        policies.note("orders", Seen::Unknown("away".to_owned()));
+        assert_eq!(policies.reasons(), ["policy p"]);
+        let long_ago = Instant::now().checked_sub(MAX_UNKNOWN * 2);
+        policies.unknown = Some((long_ago.unwrap(), "away".to_owned()));
+        policies.note("orders", Seen::Unknown("still away".to_owned()));
+        let reasons = policies.reasons();
+        assert_eq!(reasons.len(), 2, "{reasons:?}");
+        assert!(reasons[1].contains("still away"), "{reasons:?}");
+        policies.note("orders", Seen::All(Vec::new()));
+        assert_eq!(policies.reasons(), [""; 0]);
+    }
+}

@@ -1,0 +1,203 @@
+//! The broker's management API, read only: for what AMQP does not show. Optional everywhere; nothing rests on it but the words of operators'
+//! commands and of `/readyz`.
+//!
+//! - [`ManagementArgs`]: the address and the login.
+//! - [`bindings`]: missing and surplus bindings of Doorstep's queues.
+//! - [`policies`]: effective policies that can lose something.
+//! - [`granted`]: the rights of users, for administrators.
+
+mod args;
+pub mod bindings;
+pub mod granted;
+pub mod policies;
+
+use std::{fmt, time::Duration};
+
+use doorstep_messaging::QueueName;
+use doorstep_telemetry::{HttpLogin, HttpUrl};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use tokio::task::spawn_blocking;
+
+pub use args::ManagementArgs;
+
+/// The most that one answer may take. A broker under load answers this API last.
+const LIMIT: Duration = Duration::from_secs(15);
+/// The most of a broker's own words that an error repeats, in characters.
+const MAX_WORDS: usize = 200;
+/// All but what RFC 3986 leaves as it is.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A login to the management API, for one virtual host. Each request is a connection of its own. `Debug` leaves the password out.
+#[derive(Debug, Clone)]
+pub struct Management {
+    url: HttpUrl,
+    login: HttpLogin,
+    vhost: String,
+}
+
+/// A failed request to the management API. The text has the address, the reason and the remedy, and no password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManagementError {
+    /// No answer by HTTP.
+    #[error(
+        "the management API at {0} does not answer ({1}): check --management-url (DOORSTEP_MANAGEMENT_URL), and that the plugin rabbitmq_management is enabled"
+    )]
+    Unreachable(String, String),
+    /// The login, or its tags, are not enough.
+    #[error(
+        "the management API at {url} refuses user {user} ({words}): check its password, and give it the tag {tag} and a permission in virtual host {vhost} (rabbitmqctl set_user_tags {user} {tag})"
+    )]
+    Refused {
+        /// The address.
+        url: String,
+        /// The user.
+        user: String,
+        /// The virtual host.
+        vhost: String,
+        /// The API's words.
+        words: String,
+        /// The least tag that is enough.
+        tag: &'static str,
+    },
+    /// Another answer than expected.
+    #[error("the management API at {0} answers with {1}: is this RabbitMQ's management API?")]
+    Unexpected(String, String),
+}
+
+/// The least of RabbitMQ's user tags that a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tag {
+    Management,
+    Administrator,
+}
+
+impl Tag {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Management => "management",
+            Self::Administrator => "administrator",
+        }
+    }
+}
+
+impl Management {
+    /// Creates a client for this virtual host. Sends nothing yet.
+    #[must_use]
+    pub fn new(url: HttpUrl, login: HttpLogin, vhost: &str) -> Self {
+        Self {
+            url,
+            login,
+            vhost: vhost.to_owned(),
+        }
+    }
+
+    /// The virtual host.
+    #[must_use]
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
+    /// Reads what is there about a queue: `None` if there is no such queue. `part` is what follows its name in the path.
+    async fn of_queue<T: DeserializeOwned + Send + 'static>(
+        &self,
+        queue: &QueueName,
+        part: &str,
+    ) -> Result<Option<T>, ManagementError> {
+        let (vhost, queue) = (encoded(&self.vhost), encoded(queue.as_str()));
+        let path = format!("/api/queues/{vhost}/{queue}{part}");
+        self.get(path, Tag::Management).await
+    }
+
+    /// Reads a list of the virtual host, which only administrators may see.
+    async fn of_vhost<T: DeserializeOwned + Send + 'static>(
+        &self,
+        list: &str,
+    ) -> Result<Vec<T>, ManagementError> {
+        let path = format!("/api/vhosts/{}/{list}", encoded(&self.vhost));
+        Ok(self
+            .get(path, Tag::Administrator)
+            .await?
+            .unwrap_or_default())
+    }
+
+    /// Reads what is at a path; `None` if nothing is there. Cancel-safe: the request ends by its limit.
+    async fn get<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: String,
+        tag: Tag,
+    ) -> Result<Option<T>, ManagementError> {
+        let (url, login) = (self.url.clone().join(&path), self.login.clone());
+        let shown = self.url.to_string();
+        let asked = spawn_blocking(move || url.ask_as(&login, LIMIT)).await;
+        let (status, body) = match asked {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                return Err(ManagementError::Unreachable(shown, error.to_string()));
+            }
+            Err(error) => return Err(ManagementError::Unreachable(shown, error.to_string())),
+        };
+        match status {
+            200..=299 => serde_json::from_str(&body)
+                .map(Some)
+                .map_err(|error| ManagementError::Unexpected(shown, error.to_string())),
+            404 => Ok(None),
+            401 | 403 => Err(ManagementError::Refused {
+                url: shown,
+                user: self.login.user.clone(),
+                vhost: self.vhost.clone(),
+                words: words(&body),
+                tag: tag.as_str(),
+            }),
+            status => Err(ManagementError::Unexpected(
+                shown,
+                format!("status {status} ({})", words(&body)),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Management {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
+}
+
+/// Returns the API's own reason, or the beginning of what it says instead.
+fn words(body: &str) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let reason = json.as_ref().and_then(|json| json["reason"].as_str());
+    let text = reason.unwrap_or(body).trim();
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_WORDS)
+        .collect()
+}
+
+fn encoded(segment: &str) -> String {
+    utf8_percent_encode(segment, ENCODED).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_of_a_path_keeps_nothing_that_means_something_in_a_path() {
+        assert_eq!(encoded("/"), "%2F");
+        assert_eq!(encoded("a/b c%?#"), "a%2Fb%20c%25%3F%23");
+        assert_eq!(encoded("doorstep.orders.0"), "doorstep.orders.0");
+    }
+
+    #[test]
+    fn the_reason_of_a_refusal_is_shown_and_nothing_long() {
+        let told = r#"{"error":"not_authorised","reason":"Not administrator user"}"#;
+        assert_eq!(words(told), "Not administrator user");
+        assert_eq!(words("<html>\n"), "<html>");
+        assert_eq!(words(&"x".repeat(1000)).len(), MAX_WORDS);
+    }
+}

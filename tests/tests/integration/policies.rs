@@ -1,0 +1,130 @@
+//! Policies on Doorstep's queues: those that can lose something are named, by `topology verify` and by a running role.
+
+use std::time::Duration;
+
+use doorstep_broker::percent_encoded;
+use doorstep_telemetry::health::Standing;
+use doorstep_tests::wait_for;
+use tokio::task::block_in_place;
+
+use crate::{SOON, bindings::findings, operator::Office};
+
+/// The statistics that show policies are some seconds old, and roles look every half minute.
+const LATER: Duration = Duration::from_secs(180);
+
+impl Office {
+    /// Sets a policy, or with `operator-policies` an operator policy; without a definition it is removed.
+    fn policy(&self, kind: &str, name: &str, definition: Option<&str>) {
+        let vhost = percent_encoded(&self.world.broker().address().vhost);
+        let path = format!("/api/{kind}/{vhost}/{name}");
+        let management = self.world.broker().management().unwrap();
+        block_in_place(|| match definition {
+            Some(definition) => {
+                let json = format!(
+                    r#"{{"pattern":"^doorstep\\.inventory\\.","apply-to":"queues","definition":{definition}}}"#
+                );
+                management.put(&path, &json).unwrap();
+            }
+            None => management.delete(&path).unwrap(),
+        });
+    }
+
+    /// Waits until verifying finds these keys of policies, each with its queue, and nothing else.
+    async fn policies_are(&self, expected: &[(&str, &str)]) -> Vec<String> {
+        let management = self.management_url();
+        wait_for(format!("found: {expected:?}"), LATER, async || {
+            let ended = self.verified(&management, &["--json"]).await;
+            let report: serde_json::Value = serde_json::from_str(&ended.stdout)
+                .map_err(|e| format!("{e}: {}", ended.stderr))?;
+            let not_compared = report["not_compared"].as_array().unwrap();
+            if not_compared.iter().any(|line| line["what"] == "policies") {
+                return Err(format!("{not_compared:?}"));
+            }
+            let found = findings(&ended);
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let keys: Vec<_> = found
+                .iter()
+                .map(|f| (text(&f["queue"]), text(&f["key"])))
+                .collect();
+            let is_so = keys
+                .iter()
+                .map(|(queue, key)| (queue.as_str(), key.as_str()))
+                .eq(expected.iter().copied());
+            if !is_so {
+                return Err(format!("{keys:?}"));
+            }
+            assert_eq!(ended.code, Some(if keys.is_empty() { 0 } else { 2 }));
+            Ok(found.iter().map(|f| text(&f["text"])).collect())
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_can_lose_something_is_named_by_verify_and_by_the_role() {
+    let office = Office::new("policies").await;
+    let management = office.management_url();
+    let url = office.world.amqp_url();
+    office.policies_are(&[]).await;
+    let (role_queue, net) = ("doorstep.inventory.0", "doorstep.inventory.net");
+    // Neither a longer bound than a queue's own nor a dead-letter exchange where an argument names one is any harm.
+    let sweep = r#"{"message-ttl":86400000,"overflow":"drop-head","delivery-limit":7,"dead-letter-exchange":"dlx","max-length":9000000}"#;
+    office.policy("policies", "sweep", Some(sweep));
+    let texts = office
+        .policies_are(&[
+            (net, "dead-letter-exchange"),
+            (net, "delivery-limit"),
+            (net, "message-ttl"),
+            (net, "overflow"),
+            (role_queue, "delivery-limit"),
+            (role_queue, "message-ttl"),
+            (role_queue, "overflow"),
+        ])
+        .await;
+    let told = "policy sweep sets message-ttl = 86400000 on queue doorstep.inventory.0";
+    assert!(texts[5].contains(told), "{texts:#?}");
+
+    // Without the API that is unknown, and nothing is wrong.
+    let unknowing = office.answering(&url, &[]).await;
+    let ready = unknowing.is_ready().await;
+    assert_eq!(ready.status, Standing::Ready, "{ready:?}");
+    unknowing.running.terminate();
+    assert_eq!(unknowing.running.ended(SOON).await.code, Some(0));
+
+    let knowing = office
+        .answering(&url, &["--management-url", &management])
+        .await;
+    wait_for("the role names the policy", LATER, async || {
+        let (is_good, readiness) = knowing.readiness();
+        let role = &readiness.roles[0];
+        let is_named = role.reasons.iter().any(|reason| reason.contains(told));
+        if is_good && is_named && role.status == Standing::Degraded {
+            Ok(())
+        } else {
+            Err(readiness)
+        }
+    })
+    .await;
+
+    office.policy("policies", "sweep", None);
+    office.policy("operator-policies", "cap", Some(r#"{"expires":86400000}"#));
+    let texts = office
+        .policies_are(&[(net, "expires"), (role_queue, "expires")])
+        .await;
+    assert!(
+        texts[1].starts_with("operator policy cap sets expires = 86400000"),
+        "{texts:#?}"
+    );
+    office.policy("operator-policies", "cap", None);
+    wait_for("the role is ready again", LATER, async || {
+        let (_, readiness) = knowing.readiness();
+        if readiness.status == Standing::Ready {
+            Ok(())
+        } else {
+            Err(readiness)
+        }
+    })
+    .await;
+    knowing.running.terminate();
+    assert_eq!(knowing.running.ended(SOON).await.code, Some(0));
+}
