@@ -1,12 +1,16 @@
 //! What can be seen from outside of a publisher or subscription: how its connection is, and what had to be created.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
     error::{ConnectError, ConnectErrorKind},
     names::QueueName,
+    outage::OutageReasons,
     owner::Claimed,
 };
 
@@ -97,6 +101,10 @@ impl LinkState {
 pub(crate) struct LinkReport {
     name: String,
     state: watch::Sender<LinkState>,
+    /// Why there is no connection.
+    losses: Mutex<OutageReasons>,
+    /// Why the broker takes no message.
+    refusals: Mutex<OutageReasons>,
 }
 
 impl LinkReport {
@@ -105,6 +113,8 @@ impl LinkReport {
         let report = Self {
             name: name.to_owned(),
             state,
+            losses: Mutex::default(),
+            refusals: Mutex::default(),
         };
         (report, receiver)
     }
@@ -113,6 +123,10 @@ impl LinkReport {
         let connections = self.state.borrow().connections + 1;
         if connections > 1 {
             tracing::info!(connection = %self.name, "connection is back");
+        }
+        for reasons in [&self.losses, &self.refusals] {
+            let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
+            reasons.clear();
         }
         self.state.send_modify(|state| {
             state.phase = Phase::Connected;
@@ -197,13 +211,12 @@ impl LinkReport {
         });
     }
 
-    /// Told once per outage; further failed attempts only change the state.
+    /// Each kind of reason is told once per outage; further failed attempts only change the state.
     pub(crate) fn lost(&self, error: ConnectError) {
-        let already = self.state.borrow().last_error.is_some();
-        if already {
-            tracing::debug!(connection = %self.name, reason = %error, "still no connection");
-        } else {
+        if is_new(&self.losses, &error.to_string()) {
             tracing::warn!(connection = %self.name, reason = %error, "no connection");
+        } else {
+            tracing::debug!(connection = %self.name, reason = %error, "still no connection");
         }
         self.state.send_modify(|state| {
             if state.phase != Phase::Connecting {
@@ -214,15 +227,18 @@ impl LinkReport {
         });
     }
 
-    /// The broker has closed the channel over a single message. Each reason is logged once as long as no other comes.
+    /// The broker has closed the channel over a single message. Each kind of reason is logged once for each connection.
     pub(crate) fn unpublishable(&self, reason: &str) {
-        let is_known = self.state.borrow().last_refusal.as_deref() == Some(reason);
-        if is_known {
-            return;
+        if is_new(&self.refusals, reason) {
+            tracing::warn!(connection = %self.name, reason, "the broker refuses a message");
         }
-        tracing::warn!(connection = %self.name, reason, "the broker refuses a message");
-        self.state
-            .send_modify(|state| state.last_refusal = Some(reason.to_owned()));
+        self.state.send_if_modified(|state| {
+            let is_known = state.last_refusal.as_deref() == Some(reason);
+            if !is_known {
+                state.last_refusal = Some(reason.to_owned());
+            }
+            !is_known
+        });
     }
 
     pub(crate) fn blocked(&self, reason: String) {
@@ -264,6 +280,11 @@ impl LinkReport {
     pub(crate) fn closed(&self) {
         self.state.send_modify(|state| state.phase = Phase::Closed);
     }
+}
+
+fn is_new(reasons: &Mutex<OutageReasons>, reason: &str) -> bool {
+    let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
+    reasons.is_new(reason)
 }
 
 /// Waits for the first connection.

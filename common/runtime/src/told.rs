@@ -281,6 +281,22 @@ impl Paused<'_> {
     }
 }
 
+/// The store still cannot be used, for another reason than before.
+pub(crate) struct StillPaused<'a> {
+    pub(crate) role: &'static str,
+    pub(crate) error: &'a StoreError,
+}
+
+impl StillPaused<'_> {
+    pub(crate) fn tell(self) {
+        tracing::error!(
+            role = self.role,
+            "still paused, and the reason has changed: {}",
+            self.error
+        );
+    }
+}
+
 /// The store can be used again.
 pub(crate) struct Resumed {
     pub(crate) role: &'static str,

@@ -25,8 +25,8 @@ use std::{
 
 use doorstep_event::{Epoch, Timestamp};
 use doorstep_messaging::{
-    AnswerSettings, BrokerSettings, ConnectError, Publisher, QueueName, QueueSubscription,
-    Responder, Subscription, Topology,
+    AnswerSettings, BrokerSettings, ConnectError, OutageReasons, Publisher, QueueName,
+    QueueSubscription, Responder, Subscription, Topology,
 };
 use doorstep_store::{Store, StoreError, Summary, Usage, begin_epoch};
 use tokio::{
@@ -238,13 +238,16 @@ impl<R: Role, S: Store> Run<R, S> {
     /// Begins an epoch of the store, and tries again for as long as the store is away. Returns `None` if it is asked to stop first.
     async fn begin_epoch(&self) -> Result<Option<Epoch>, RunError> {
         let mut stop = self.stop.clone();
+        let mut reasons = OutageReasons::default();
         loop {
             let error = match begin_epoch(self.engine.store(), Timestamp::now()).await {
                 Ok(epoch) => return Ok(Some(epoch)),
                 Err(error @ StoreError::Unavailable { .. }) => error,
                 Err(error) => return Err(error.into()),
             };
-            tracing::warn!(role = self.name(), %error, "no epoch could be begun; the role tries again before it starts");
+            if reasons.is_new(&error.to_string()) {
+                tracing::warn!(role = self.name(), %error, "no epoch could be begun; the role tries again before it starts");
+            }
             tokio::select! {
                 () = tokio::time::sleep(BEFORE_NEXT_TRY) => {}
                 () = stop.asked() => return Ok(None),
@@ -448,6 +451,7 @@ impl<R: Role, S: Store> Run<R, S> {
             stop: self.stop,
             links,
             findings: Vec::new(),
+            store_outage: OutageReasons::default(),
             wall: wall::WallClock::new(Timestamp::now(), Instant::now()),
         }
         .run(usage);

@@ -114,7 +114,10 @@ pub(super) async fn relay<S: Store>(
         },
         limits,
         vitals,
-        trouble: Trouble { role, told: None },
+        trouble: Trouble {
+            role,
+            told: Vec::new(),
+        },
         put_off: None,
         singly: 0,
         refused: RefusedRows::default(),
@@ -269,15 +272,15 @@ impl<S> Sender<S> {
     }
 }
 
-/// Rows that cannot be sent: told when it begins and when it ends, not with every try.
+/// Rows that cannot be sent: each outcome is told once until the outbox flows again, not with every try.
 struct Trouble {
     role: &'static str,
-    told: Option<Outcome>,
+    told: Vec<Outcome>,
 }
 
 impl Trouble {
     fn hindered(&mut self, rows: usize, outcome: Outcome) {
-        if self.told != Some(outcome) {
+        if !self.told.contains(&outcome) {
             let role = self.role;
             OutboxHindered {
                 role,
@@ -285,12 +288,12 @@ impl Trouble {
                 outcome,
             }
             .tell();
-            self.told = Some(outcome);
+            self.told.push(outcome);
         }
     }
 
     fn over(&mut self) {
-        if self.told.take().is_some() {
+        if !std::mem::take(&mut self.told).is_empty() {
             OutboxFlows { role: self.role }.tell();
         }
     }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use doorstep_event::{Timestamp, headers::Read};
-use doorstep_messaging::{Batch, Delivery, Generation, QueueName, trace::ProcessSpan};
+use doorstep_messaging::{
+    Batch, Delivery, Generation, OutageReasons, QueueName, trace::ProcessSpan,
+};
 use doorstep_store::{Store, StoreError, Usage};
 use futures_util::FutureExt;
 use tokio::{
@@ -23,7 +25,7 @@ use crate::{
     limits::Fullness,
     told::{
         BatchSettled, BatchWorked, ClockJumped, Degraded, Filled, Meters, Paused, RequestMeters,
-        Resumed,
+        Resumed, StillPaused,
     },
 };
 
@@ -53,6 +55,8 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) links: Links,
     /// What the last housekeeping found wrong with the store.
     pub(super) findings: Vec<String>,
+    /// Why the store cannot be used, as far as it was told.
+    pub(super) store_outage: OutageReasons,
     pub(super) wall: WallClock,
 }
 
@@ -460,21 +464,20 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         });
     }
 
-    /// The store cannot be used: told once, until it can.
-    fn pause(&self, error: StoreError) -> Result<(), RunError> {
+    /// The store cannot be used: each kind of reason is told once, until it can.
+    fn pause(&mut self, error: StoreError) -> Result<(), RunError> {
         let role = self.engine.role().name();
         match error {
             StoreError::Unusable { .. } => Err(error.into()),
             StoreError::Unavailable { .. } => {
                 self.status.send_if_modified(|status| {
                     let reason = error.to_string();
-                    let news = !matches!(status.phase, Phase::Paused { .. });
-                    if news {
-                        Paused {
-                            role,
-                            error: &error,
-                        }
-                        .tell();
+                    let error = &error;
+                    let is_new = self.store_outage.is_new(&reason);
+                    match status.phase {
+                        Phase::Paused { .. } if is_new => StillPaused { role, error }.tell(),
+                        Phase::Paused { .. } => {}
+                        _ => Paused { role, error }.tell(),
                     }
                     status.phase = Phase::Paused { reason };
                     true
@@ -484,7 +487,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
     }
 
-    fn resume(&self) {
+    fn resume(&mut self) {
+        self.store_outage.clear();
         self.status.send_if_modified(|status| {
             let paused = matches!(status.phase, Phase::Paused { .. });
             if paused {

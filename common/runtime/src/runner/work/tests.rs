@@ -75,6 +75,7 @@ async fn housekeeping(store: &MemoryStore, steady_for: Duration) {
         stop,
         links: Links::new(publisher.state(), [None, None], None, false),
         findings: Vec::new(),
+        store_outage: OutageReasons::default(),
         wall: WallClock::new(started, started_at),
     };
     looped.housekeeping(&Usage::default()).await;
