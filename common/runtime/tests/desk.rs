@@ -3,23 +3,40 @@
 
 mod ledger;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
-use doorstep_event::{Refused, RequestContract, Sender, Timestamp};
+use doorstep_event::{ContractError, Event, Refused, Request, RequestContract, Sender, Timestamp};
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_runtime::{
-    Engine, Incoming, Limits, SharedProcess,
+    Effects, Engine, Incoming, Limits, Obeyed, Reading, Refusal, Role, SharedProcess, States,
+    operate,
     runner::{self, Desk, DeskError, Phase, RunSettings, RunningRole},
 };
-use doorstep_store::{Changes, HeldReason, MemoryStore, NewHeld, Store, UsageOf};
+use doorstep_store::{
+    Changes, DeadFilter, EntityKey, HeldReason, MemoryStore, NewHeld, Store, UsageOf,
+};
 use futures_util::FutureExt;
-use ledger::{Ask, Bid, Ledger, Move, Standing, event, order, request};
-use tokio::time::{sleep, timeout};
+use ledger::{Account, Ask, Bid, Ledger, Move, Order, Standing, event, order, request};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 /// Enough for a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(30);
 
 fn start(store: &MemoryStore, limits: Limits) -> RunningRole {
+    start_role(Ledger, store, limits)
+}
+
+fn start_role<R: Role>(role: R, store: &MemoryStore, limits: Limits) -> RunningRole {
     // Nobody listens there.
     let broker = BrokerSettings::new("amqp://127.0.0.1:1", "doorstep").unwrap();
     let settings = RunSettings {
@@ -30,7 +47,7 @@ fn start(store: &MemoryStore, limits: Limits) -> RunningRole {
         grace: Duration::from_millis(100),
         requires_owner_record: true,
     };
-    runner::start_without_queue(Ledger, store.clone(), settings)
+    runner::start_without_queue(role, store.clone(), settings)
 }
 
 fn deposit(id: &str, amount: i64) -> doorstep_event::Request {
@@ -228,4 +245,197 @@ async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
     timeout(SOON, room).await.unwrap();
     assert_eq!(role.status().phase, Phase::Taking);
     stop(role).await;
+}
+
+/// The ledger, whose first replayed event waits until the gate is opened.
+struct Gated(Arc<Gate>);
+
+struct Gate {
+    replayed: AtomicUsize,
+    has_begun: Notify,
+    opened: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Role for Gated {
+    type Fact = Move;
+    type Command = Order;
+    type Query = Ask;
+    type State = Account;
+
+    fn name(&self) -> &'static str {
+        Ledger.name()
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<Move>, ContractError> {
+        Ledger.read(event)
+    }
+
+    fn keys(&self, event: &Event, fact: &Move) -> Vec<EntityKey> {
+        Ledger.keys(event, fact)
+    }
+
+    fn handle(
+        &self,
+        states: &mut States<Account>,
+        event: &Event,
+        fact: &Move,
+        now: Timestamp,
+    ) -> Result<Effects, Refusal> {
+        let effects = Ledger.handle(states, event, fact, now)?;
+        let gate = &self.0;
+        if *fact == Move::PoisonUntilFixed && gate.replayed.fetch_add(1, Ordering::SeqCst) == 0 {
+            gate.has_begun.notify_one();
+            let _ = gate.opened.lock().unwrap().recv();
+        }
+        Ok(effects)
+    }
+
+    fn read_command(&self, request: &Request) -> Result<Order, ContractError> {
+        Ledger.read_command(request)
+    }
+
+    fn command_keys(&self, request: &Request, order: &Order) -> Vec<EntityKey> {
+        Ledger.command_keys(request, order)
+    }
+
+    fn obey(
+        &self,
+        states: &mut States<Account>,
+        request: &Request,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<Obeyed, Refused> {
+        Ledger.obey(states, request, order, now)
+    }
+}
+
+/// Dead letters that are to be replayed: many slices of them.
+const LETTERS: usize = 3_000;
+
+fn in_slices() -> Limits {
+    Limits {
+        due_events: 100,
+        batch_commands: 1,
+        ..Limits::default()
+    }
+}
+
+/// A store with a large replay to do.
+async fn store_with_replay() -> MemoryStore {
+    let store = MemoryStore::new("ledger");
+    // Each from a source of its own, so that none waits for another, and all on one account, which writes down their order.
+    let poison = &Move::PoisonUntilFixed;
+    let refused = (0..LETTERS).map(|n| ledger::event(&format!("shop/{n}"), "account/a", 1, poison));
+    let fixed = ledger::event("fix", "account/a", 1, &Move::Fix);
+    let mut engine = Engine::new(Ledger, store.clone(), in_slices());
+    for events in [refused.collect(), vec![fixed]] {
+        let incoming = events.into_iter().map(|event| Incoming::Event {
+            event,
+            defect: None,
+            sender: Sender::Anonymous,
+        });
+        let mut batch = engine.read_batch(incoming.collect());
+        let worked = engine.work(&mut batch, Timestamp::now(), 0.5).await;
+        assert!(worked.is_ok() && batch.is_done());
+    }
+    let dead = store.dead(DeadFilter::All, None, LETTERS + 1).await;
+    let dead = dead.unwrap();
+    assert_eq!(dead.len(), LETTERS);
+    for letter in &dead {
+        let replayed = operate::replay(&store, &letter.id, Timestamp::now()).await;
+        replayed.unwrap();
+    }
+    store
+}
+
+/// A role that is amid the first slice of its replay, and goes on once the gate is opened.
+async fn amid_replay(store: &MemoryStore) -> (RunningRole, mpsc::Sender<()>) {
+    let (open, opened) = mpsc::channel();
+    let gate = Arc::new(Gate {
+        replayed: AtomicUsize::new(0),
+        has_begun: Notify::new(),
+        opened: Mutex::new(opened),
+    });
+    let role = start_role(Gated(Arc::clone(&gate)), store, in_slices());
+    timeout(SOON, gate.has_begun.notified()).await.unwrap();
+    (role, open)
+}
+
+async fn to_be_replayed(store: &MemoryStore) -> u64 {
+    let summary = store.summary(Timestamp::now()).await.unwrap();
+    summary.usage.dead.rows
+}
+
+fn patient(id: &str) -> doorstep_event::Request {
+    let mut order = deposit(id, 1);
+    order.deadline = Timestamp::now() + 10 * SOON;
+    order
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_is_answered_while_a_large_replay_is_under_way() {
+    let store = store_with_replay().await;
+    let (role, open) = amid_replay(&store).await;
+    let desk = role.desk();
+    let mut answer = Box::pin(obey(&desk, patient("1")));
+    assert!(answer.as_mut().now_or_never().is_none());
+    open.send(()).unwrap();
+    assert_eq!(answer.await.unwrap().balance, 1);
+    let over = async {
+        while to_be_replayed(&store).await > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(10 * SOON, over).await.unwrap();
+    let entries = ledger::entries(&store, "account/a").await;
+    assert_eq!(entries.len(), LETTERS + 2);
+    let place = entries.iter().position(|entry| entry == "gateway/1 1");
+    let replayed_before = place.unwrap() - 1;
+    assert!((1..LETTERS).contains(&replayed_before), "{replayed_before}");
+    stop(role).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_goes_on_while_callers_ask_without_a_pause() {
+    const CALLERS: usize = 4;
+    let store = store_with_replay().await;
+    let (role, open) = amid_replay(&store).await;
+    let desk = role.desk();
+    // More wait than a slice takes, so that there is always one.
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let desk = desk.clone();
+            tokio::spawn(async move {
+                for n in 0_u64.. {
+                    let answer = obey(&desk, patient(&format!("{caller}-{n}"))).await;
+                    if answer.is_err() {
+                        return answer;
+                    }
+                }
+                unreachable!("callers ask until they are aborted")
+            })
+        })
+        .collect();
+    open.send(()).unwrap();
+    let over = async {
+        while to_be_replayed(&store).await > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(10 * SOON, over).await.unwrap();
+    for caller in &callers {
+        assert!(!caller.is_finished(), "a caller was not answered");
+        caller.abort();
+    }
+    stop(role).await;
+    // A slice of the replay comes after each slice of commands, which is one here.
+    let entries = ledger::entries(&store, "account/a").await;
+    let last = entries.iter().rposition(|entry| entry.starts_with("shop/"));
+    let before = entries.iter().take(last.unwrap());
+    let commands = before.filter(|entry| entry.starts_with("gateway/")).count();
+    let slices = LETTERS / in_slices().due_events;
+    assert!(
+        commands <= 2 * slices,
+        "{commands} commands, {slices} slices"
+    );
 }

@@ -1,6 +1,7 @@
 //! The loop of a role: take, work, commit, settle; and in between, what is due.
 
 use std::{
+    future::ready,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -72,6 +73,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         for timer in [&mut due, &mut housekeeping] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
+        let mut turn = Turn::Unknown { soon: false };
         loop {
             let full = self.show_fullness(&usage);
             let mut commands = Vec::new();
@@ -85,13 +87,15 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                     Ok(()) => Next::Links,
                     Err(_) => return Err(RunError::Broken(self.engine.role().name())),
                 },
-                _ = due.tick() => Next::Due,
+                _ = due.tick(), if matches!(turn, Turn::Unknown { .. }) => Next::Due,
+                () = ready(()), if turn == Turn::Due => Next::Due,
                 1.. = self.commands.recv_many(&mut commands, limits.batch_commands) => Next::Commands,
                 batch = next_batch(intake, events, bytes), if !full => match batch {
                     Some(batch) => Next::Batch(batch),
                     // Nobody has closed it.
                     None => return Err(RunError::Broken(self.engine.role().name())),
                 },
+                () = ready(()), if matches!(turn, Turn::Others | Turn::Unknown { soon: true }) => Next::Due,
             };
             let worked = match next {
                 Next::Stop => return self.obey_the_last().await,
@@ -111,12 +115,19 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 Next::Due => {
                     let worked = self.work_due(&mut usage).await?;
                     due.reset();
+                    // Where neither store nor broker is waited for, such as in memory, others would have to wait for the end of a replay.
+                    tokio::task::consume_budget().await;
+                    turn = match worked {
+                        Some(_) => Turn::Others,
+                        None => Turn::Unknown { soon: false },
+                    };
                     worked
                 }
                 Next::Commands if full => {
                     for command in commands {
                         command.caller.shed(limits.retry_after);
                     }
+                    turn = turn.after_others(false);
                     continue;
                 }
                 Next::Commands => {
@@ -126,6 +137,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                     let Some(worked) = self.take(batch, commands, usage).await? else {
                         return Ok(());
                     };
+                    turn = turn.after_others(worked.usage.held.rows > 0);
                     Some(worked)
                 }
                 Next::Batch(batch) => {
@@ -133,16 +145,13 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                     let Some(worked) = self.take(Some(batch), commands, usage).await? else {
                         return Ok(());
                     };
+                    turn = turn.after_others(worked.usage.held.rows > 0);
                     Some(worked)
                 }
             };
             let Some(worked) = worked else { continue };
             usage = worked.usage;
             self.note(&worked);
-            // A batch may have made held events next, or changed what they await: they follow at once rather than at the next tick.
-            if worked.usage.held.rows > 0 {
-                due.reset_immediately();
-            }
         }
     }
 
@@ -500,6 +509,31 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             }
             paused
         });
+    }
+}
+
+/// The kind of work that comes first, so that neither waits for the end of the other: a replay of thousands takes many slices, and callers
+/// may ask without a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Commands and deliveries, if there are any: due work has just had a slice, and there may be more of it.
+    Others,
+    /// Due work: the others have had a slice since.
+    Due,
+    /// Whatever comes. Due work is looked for at each tick; and `soon`, if there is nothing else to do.
+    Unknown {
+        /// A batch may have made held events next, or changed what they await.
+        soon: bool,
+    },
+}
+
+impl Turn {
+    /// Returns the turn after commands and deliveries have had a slice. `holds`: the store holds events.
+    fn after_others(self, holds: bool) -> Self {
+        match self {
+            Self::Others | Self::Due => Self::Due,
+            Self::Unknown { .. } => Self::Unknown { soon: holds },
+        }
     }
 }
 
