@@ -489,6 +489,8 @@ pub struct Summary {
     pub oldest_outbox_ms: Option<u64>,
     /// Age of the oldest held event in milliseconds.
     pub oldest_held_ms: Option<u64>,
+    /// Age of the oldest dead letter in milliseconds.
+    pub oldest_dead_ms: Option<u64>,
     /// The mark of a store that was restored from a backup or copied; `null` otherwise.
     pub restored: Option<Restored>,
     /// Sources found to be restored or copied that no operator has accepted, the longest first, at most
@@ -500,6 +502,9 @@ pub struct Summary {
     /// When the oldest held event was held.
     #[serde(skip)]
     pub oldest_held: Option<Timestamp>,
+    /// When the oldest dead letter was made.
+    #[serde(skip)]
+    pub oldest_dead: Option<Timestamp>,
     /// Rows dated after the clock, so that their age is unknown: held events, and the oldest outbox row. The clock was ahead when they were
     /// written, or is behind now.
     pub dated_ahead: u64,

@@ -2,7 +2,9 @@
 //! loop that is stuck.
 
 use std::{
+    fs,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Condvar, Mutex, PoisonError},
     time::Duration,
 };
@@ -186,7 +188,7 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
         ("doorstep_consumers", &[inventory], 1.0),
         (
             "doorstep_role_status",
-            &[inventory, ("status", "ready")],
+            &[inventory, ("status", "degraded")],
             1.0,
         ),
         ("doorstep_connected", &[inventory, ("link", "consume")], 1.0),
@@ -232,6 +234,45 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
     );
     assert!(text.contains("# HELP doorstep_held_age_seconds"), "{text}");
     assert!(count("doorstep_held_age_seconds", &[inventory]) > 0.0);
+    assert!(count("doorstep_dead_age_seconds", &[inventory]) > 0.0);
+
+    let (is_good, ready) = role.readiness();
+    let health = &ready.roles[0];
+    assert!(is_good && health.status == Standing::Degraded, "{health:?}");
+    assert_eq!(
+        (health.dead_letters, health.blocked_streams),
+        (Some(1), Some(1))
+    );
+    assert!(health.oldest_dead_letter_ms > Some(0), "{health:?}");
+    let told = "1 dead letter awaits an operator, the oldest for";
+    let reason = health
+        .reasons
+        .iter()
+        .find(|reason| reason.starts_with(told));
+    assert!(
+        reason.is_some_and(|reason| reason.contains("; 1 stream is blocked")),
+        "{:?}",
+        health.reasons
+    );
+    let address = role.address.to_string();
+    let said = office.told(&["health", "--health-addr", &address]).await;
+    assert!(said.starts_with("inventory: degraded, taking\n"), "{said}");
+    assert!(said.contains(told), "{said}");
+    // Stepping over the event resolves its dead letter and frees its stream.
+    office.skip_all("inventory").await;
+    wait_for("no dead letter is left", SOON, async || {
+        let (_, ready) = role.readiness();
+        let health = &ready.roles[0];
+        let is_told = health
+            .reasons
+            .iter()
+            .any(|reason| reason.contains("dead letter"));
+        match (health.dead_letters, health.blocked_streams, is_told) {
+            (Some(0), Some(0), false) => Ok(()),
+            _ => Err(health.clone()),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -307,20 +348,18 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
     let role = office.answering(&office.world.amqp_url(), &[]).await;
     let publishing = [("role", "inventory"), ("link", "publish")];
     let blocked = |role: &Answering| role.value("doorstep_blocked_by_broker", &publishing);
-    let degraded = wait_for("health is degraded", SOON, async || {
+    let tells_of_alarm = |ready: &Readiness| {
+        let mut reasons = ready.roles[0].reasons.iter();
+        reasons.any(|reason| reason.contains("takes no messages for now"))
+    };
+    let degraded = wait_for("health tells of the alarm", SOON, async || {
         match role.readiness() {
-            (true, ready) if ready.status == Standing::Degraded => Ok(ready),
+            (true, ready) if tells_of_alarm(&ready) => Ok(ready),
             (_, other) => Err(other),
         }
     })
     .await;
-    let reasons = &degraded.roles[0].reasons;
-    assert!(
-        reasons
-            .iter()
-            .any(|r| r.contains("takes no messages for now")),
-        "{reasons:?}"
-    );
+    assert_eq!(degraded.status, Standing::Degraded);
     wait_for("the metric says so", SOON, async || match blocked(&role) {
         Some(1.0) => Ok(()),
         other => Err(other),
@@ -341,9 +380,11 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
     .await;
 
     block_in_place(|| node.unblock_publishers()).unwrap();
-    wait_for("health is well", SOON, async || match role.readiness() {
-        (true, ready) if ready.status == Standing::Ready => Ok(()),
-        (_, other) => Err(other),
+    wait_for("health tells of no alarm", SOON, async || {
+        match role.readiness() {
+            (true, ready) if !tells_of_alarm(&ready) => Ok(()),
+            (_, other) => Err(other),
+        }
     })
     .await;
     wait_for(
@@ -554,4 +595,53 @@ async fn of_two_consumers_on_a_roles_queue_the_broker_counts_those_that_it_knows
     first.crash();
     world.depth_is(&queue, 0, 1, SOON).await;
     second.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_reason_of_an_outage_is_logged_and_one_that_alternates_is_not_logged_again() {
+    let office = Office::new("reasons").await;
+    let role = office.answering(&office.world.amqp_url(), &[]).await;
+    role.is_ready().await;
+    let stores = office.scratch.join("stores");
+    let [database, log] = ["", "-wal"].map(|end| stores.join(format!("inventory.sqlite3{end}")));
+    let aside = |file: &Path| PathBuf::from(format!("{}.aside", file.display()));
+    let moved_aside = |file: &Path| fs::rename(file, aside(file)).unwrap();
+    let put_back = |file: &Path| fs::rename(aside(file), file).unwrap();
+    let is_missed = async |file: &Path| {
+        let told = format!("paused: the store {}", database.display());
+        let missed = format!("{} was moved away", file.display());
+        wait_for("the role is paused by that", SOON, async || {
+            let (_, ready) = role.readiness();
+            let mut reasons = ready.roles[0].reasons.iter();
+            match reasons.any(|reason| reason.contains(&told) && reason.contains(&missed)) {
+                true => Ok(()),
+                false => Err(ready),
+            }
+        })
+        .await;
+    };
+    // One of them is away all the time, so that it is one outage.
+    moved_aside(&database);
+    is_missed(&database).await;
+    for _ in 0..3 {
+        moved_aside(&log);
+        put_back(&database);
+        is_missed(&log).await;
+        moved_aside(&database);
+        put_back(&log);
+        is_missed(&database).await;
+    }
+    put_back(&database);
+    role.is_ready().await;
+
+    let stderr = role.running.stderr();
+    let logged = |file: &Path| {
+        let missed = format!("{} was moved away", file.display());
+        stderr.lines().filter(|line| line.contains(&missed)).count()
+    };
+    assert_eq!((logged(&database), logged(&log)), (1, 1), "{stderr}");
+    assert_eq!(
+        role.value("doorstep_pauses_total", &[("role", "inventory")]),
+        Some(1.0)
+    );
 }

@@ -72,7 +72,7 @@ impl Office {
     }
 
     /// Skips all dead letters of a role.
-    async fn skip_all(&self, role: &str) {
+    pub(crate) async fn skip_all(&self, role: &str) {
         let dead = self.dead(role).await;
         let ids = dead.iter().map(|(id, _)| id.as_str());
         let words = ["dead", "skip", role, "--reason", "a test"];

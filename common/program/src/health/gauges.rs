@@ -130,6 +130,7 @@ pub(super) fn describe() {
             "doorstep_dead_rows",
             "Dead letters that wait for an operator",
         ),
+        ("doorstep_dead_age_seconds", "Age of the oldest dead letter"),
         (
             "doorstep_blocked_streams",
             "Streams whose next event is a dead letter",
@@ -339,6 +340,7 @@ pub(super) fn show_store(role: &'static str, summary: &Summary) {
         ),
         ("doorstep_replies_rows", summary.usage.replies.rows as f64),
         ("doorstep_dead_rows", summary.usage.dead.rows as f64),
+        ("doorstep_dead_age_seconds", age(summary.oldest_dead_ms)),
         ("doorstep_blocked_streams", summary.blocked as f64),
         ("doorstep_gaps", summary.gaps as f64),
         (

@@ -101,6 +101,9 @@ pub(super) fn judge(seen: Seen) -> RoleHealth {
         oldest_unsettled_ms: seen.oldest_unsettled.map(milliseconds),
         oldest_outbox_ms,
         oldest_held_ms,
+        dead_letters: summary.map(|s| s.usage.dead.rows),
+        oldest_dead_letter_ms: summary.and_then(|s| s.oldest_dead_ms),
+        blocked_streams: summary.map(|s| s.blocked),
     }
 }
 
@@ -140,6 +143,7 @@ fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
     reasons.extend_from_slice(&seen.policies);
     if let Some(summary) = &seen.looked.summary {
         reasons.extend(restored(summary, seen.role));
+        reasons.extend(dead_letters(summary, seen.role));
     }
     if let Counted::Unknown { since, reason } = &seen.looked.consumers
         && since.elapsed() > COUNT_UNKNOWN
@@ -166,6 +170,25 @@ fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
         ));
     }
     reasons
+}
+
+/// Counts the dead letters that await an operator and the streams that they block.
+fn dead_letters(summary: &Summary, role: &str) -> Option<String> {
+    let count = summary.usage.dead.rows;
+    let await_operator = match count {
+        0 => return None,
+        1 => "1 dead letter awaits".to_owned(),
+        count => format!("{count} dead letters await"),
+    };
+    let oldest = Duration::from_millis(summary.oldest_dead_ms.unwrap_or(0));
+    let streams = match summary.blocked {
+        0 => "no stream is blocked".to_owned(),
+        1 => "1 stream is blocked".to_owned(),
+        blocked => format!("{blocked} streams are blocked"),
+    };
+    Some(format!(
+        "{await_operator} an operator, the oldest for {oldest:.0?}; {streams}: `consumers dead list {role}` shows why"
+    ))
 }
 
 /// The most restored sources that are named.
@@ -303,6 +326,14 @@ mod tests {
             dated_ahead: 3,
             ..Summary::default()
         });
+        let mut dead = well();
+        let mut summary = Summary {
+            blocked: 2,
+            oldest_dead_ms: Some(90_000),
+            ..Summary::default()
+        };
+        summary.usage.dead.rows = 3;
+        dead.looked.summary = Some(summary);
         let mut slow = well();
         slow.oldest_unsettled = Some(OLD * 2);
         for (seen, word) in [
@@ -311,6 +342,10 @@ mod tests {
             (gap, "missing"),
             (policy, "policy p"),
             (ahead, "3 rows of the store are dated ahead"),
+            (
+                dead,
+                "3 dead letters await an operator, the oldest for 90s; 2 streams are blocked",
+            ),
             (slow, "settled"),
         ] {
             let health = judge(seen);

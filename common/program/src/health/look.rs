@@ -35,6 +35,7 @@ pub(super) struct Ages {
     outbox: Known,
     held: Known,
     ahead: Known,
+    dead: Known,
 }
 
 /// Rows of one date, and since when they have been known.
@@ -64,6 +65,8 @@ impl Ages {
         let ahead = (summary.dated_ahead > 0).then_some(Timestamp::MIN);
         let ahead = self.ahead.age_ms(ahead, now).filter(|_| held.is_some());
         summary.oldest_held_ms = summary.oldest_held_ms.max(held).max(ahead);
+        let dead = self.dead.age_ms(summary.oldest_dead, now);
+        summary.oldest_dead_ms = summary.oldest_dead_ms.max(dead);
     }
 }
 
@@ -212,5 +215,21 @@ mod tests {
         assert_eq!(told(first, second, 0, 95), (Some(5_000), Some(5_000)));
         // Something else has begun to wait.
         assert_eq!(told(second, first, 0, 99), (Some(0), Some(3_000)));
+    }
+
+    #[test]
+    fn the_oldest_dead_letter_grows_older_also_if_the_clock_goes_back() {
+        let (mut ages, start) = (Ages::default(), Instant::now());
+        let mut told = |oldest_dead_ms, seconds| {
+            let mut summary = Summary {
+                oldest_dead_ms: Some(oldest_dead_ms),
+                oldest_dead: Some(Timestamp::UNIX_EPOCH),
+                ..Summary::default()
+            };
+            ages.correct(&mut summary, start + Duration::from_secs(seconds));
+            summary.oldest_dead_ms
+        };
+        assert_eq!(told(7_000, 0), Some(7_000));
+        assert_eq!(told(0, 60), Some(60_000));
     }
 }

@@ -249,6 +249,7 @@ impl Data {
     pub(super) fn summary(&self, now: Timestamp) -> Summary {
         let oldest_outbox = self.outbox.iter().map(|(_, owed)| owed.row.since).next();
         let oldest_held = self.held.iter().map(|(_, held)| held.row.since).min();
+        let oldest_dead = self.dead.iter().map(|(_, dead)| dead.since).next();
         let ahead = ahead_of(now);
         let held_ahead = self.held.iter().filter(|(_, h)| h.row.since > ahead);
         let blocked = self.streams.iter().filter(|(_, s)| s.blocked.is_some());
@@ -268,9 +269,11 @@ impl Data {
             commits: self.counters.commits,
             oldest_outbox_ms: oldest_outbox.map(|since| age_ms(since, now)),
             oldest_held_ms: oldest_held.map(|since| age_ms(since, now)),
+            oldest_dead_ms: oldest_dead.map(|since| age_ms(since, now)),
             restored: self.counters.restored.clone(),
             oldest_outbox,
             oldest_held,
+            oldest_dead,
             dated_ahead: held_ahead.count() as u64
                 + u64::from(oldest_outbox.is_some_and(|since| since > ahead)),
             log_bytes: None,

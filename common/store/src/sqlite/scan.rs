@@ -214,6 +214,8 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
         };
         let oldest_outbox = first("SELECT since FROM outbox ORDER BY id LIMIT 1")?;
         let oldest_held = first("SELECT since FROM held ORDER BY since LIMIT 1")?;
+        // They are numbered in the order in which they are made.
+        let oldest_dead = first("SELECT since FROM dead ORDER BY number LIMIT 1")?;
         let ahead = ahead_of(now);
         let held_ahead = conn
             .prepare_cached("SELECT count(*) FROM held INDEXED BY held_since WHERE since > ?1")?
@@ -236,8 +238,10 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
             commits: totals.commits,
             oldest_outbox_ms: oldest_outbox.map(|since| age_ms(since, now)),
             oldest_held_ms: oldest_held.map(|since| age_ms(since, now)),
+            oldest_dead_ms: oldest_dead.map(|since| age_ms(since, now)),
             oldest_outbox,
             oldest_held,
+            oldest_dead,
             dated_ahead: held_ahead + u64::from(oldest_outbox.is_some_and(|since| since > ahead)),
             log_bytes,
             restored: epochs::restored(conn)?,

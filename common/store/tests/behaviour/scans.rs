@@ -157,6 +157,7 @@ pub async fn the_summary_counts_everything(store: impl Store) {
     let empty = store.summary(at(0)).await.unwrap();
     assert_eq!(empty.usage, Usage::default());
     assert_eq!((empty.oldest_outbox_ms, empty.oldest_held_ms), (None, None));
+    assert_eq!(empty.oldest_dead_ms, None);
 
     let mut changes = Changes::at(at(10));
     changes.streams = vec![
@@ -205,6 +206,7 @@ pub async fn the_summary_counts_everything(store: impl Store) {
     assert_eq!(rows(summary.usage.outbox), (1, true));
     assert_eq!(summary.oldest_outbox_ms, Some(2_000));
     assert_eq!(summary.oldest_held_ms, Some(11_000));
+    assert_eq!(summary.oldest_dead_ms, Some(7_000));
     // A clock that has gone back makes nothing older than new.
     assert_eq!(store.summary(at(0)).await.unwrap().oldest_held_ms, Some(0));
 }

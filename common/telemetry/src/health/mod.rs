@@ -47,6 +47,12 @@ pub struct RoleHealth {
     pub oldest_outbox_ms: Option<u64>,
     /// Age of the oldest held event, in milliseconds.
     pub oldest_held_ms: Option<u64>,
+    /// Dead letters that no operator has resolved; `None` before the store was read.
+    pub dead_letters: Option<u64>,
+    /// Age of the oldest of them, in milliseconds.
+    pub oldest_dead_letter_ms: Option<u64>,
+    /// Streams whose next event is a dead letter; `None` before the store was read.
+    pub blocked_streams: Option<u64>,
 }
 
 /// What `/readyz` answers.
