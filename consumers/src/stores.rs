@@ -3,10 +3,10 @@
 use std::path::Path;
 
 pub(crate) use doorstep_program::copies::{store_failed as failed, store_reason as reason};
-use doorstep_program::{Failure, copies::no_store};
+use doorstep_program::{Failure, Reason, copies::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
-use crate::settings::Place;
+use crate::{roles::RoleEntry, settings::Place};
 
 /// The store that roles run on.
 pub(crate) type RoleStore = SqliteStore;
@@ -50,6 +50,25 @@ pub(crate) fn look(folder: &Path, role: &str) -> Result<Option<RoleStore>, Failu
 /// There is none, or it cannot be opened.
 pub(crate) fn look_at(place: &Place) -> Result<RoleStore, Failure> {
     look(&place.folder, place.role.name)?.ok_or_else(|| missing(place))
+}
+
+/// Makes sure that the folder has a store of at least one of these roles: an empty answer would look like one of a role without events.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), Failure> {
+    if roles.iter().any(|role| exists(folder, role.name)) {
+        return Ok(());
+    }
+    let names: Vec<&str> = roles.iter().map(|role| role.name).collect();
+    Err(Failure::new(
+        Reason::Missing,
+        format!(
+            "no store here: {} has none of {}; `consumers run` creates them, and another folder is named by --store or DOORSTEP_STORE",
+            folder.display(),
+            names.join(", ")
+        ),
+    ))
 }
 
 /// Whether there is a store. Where that cannot be told, opening it will say why.

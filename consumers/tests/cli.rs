@@ -166,8 +166,19 @@ fn a_store_that_is_not_there_is_named_with_the_remedy() {
             "{error}"
         );
     }
-    let listed = consumers(&["dead", "list"], &variables);
-    assert_eq!(said(&listed.stdout), "no dead letters\n");
+    for words in [
+        &["dead", "list"][..],
+        &["dead", "list", "orders", "--each", "--json"],
+    ] {
+        let output = consumers(words, &variables);
+        let error = said(&output.stderr);
+        assert_eq!(output.status.code(), Some(66), "{error}");
+        assert_eq!(said(&output.stdout), "");
+        assert!(
+            error.contains("no store here") && error.contains(store) && error.contains("--store"),
+            "{error}"
+        );
+    }
     assert_eq!(
         fs::read_dir(&folder.0).unwrap().count(),
         0,

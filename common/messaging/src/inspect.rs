@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
+use lapin::{
+    Channel,
+    options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
+    asker::{Answer, Asker},
     connection::{Connection, Dialer, Health},
     error::{ConnectError, ConnectErrorKind, broker_reply, reply},
     message::short,
@@ -28,6 +33,11 @@ pub enum InspectError {
     /// There is no such queue.
     #[error("queue {0} does not exist, it is declared by the role that works it")]
     Missing(QueueName),
+    /// The broker has the queue, and the queue does not answer: it has lost its majority or its leader.
+    #[error(
+        "queue {0} exists and does not answer, so what is in it is unknown: it has lost its majority or its leader, see `rabbitmq-queues quorum_status`"
+    )]
+    Unreadable(QueueName),
     /// There is no connection, or the broker does not let us.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -123,6 +133,55 @@ impl Inspector {
                 ),
             )
             .into()),
+        }
+    }
+
+    /// Returns how full a queue of a role is, if the queue answers. [`Inspector::queue_depth`] cannot tell a quorum queue without a leader
+    /// from an empty one without consumers, since the broker reports both as 0. Such a queue is asked itself, by a request that every
+    /// queue with a single active consumer refuses once it has a leader.
+    ///
+    /// # Errors
+    /// As [`Inspector::queue_depth`], and [`InspectError::Unreadable`].
+    pub async fn certain_depth(&self, queue: &QueueName) -> Result<Depth, InspectError> {
+        let depth = self.queue_depth(queue).await?;
+        if depth.ready == 0 && depth.consumers == 0 && !self.answers(queue).await? {
+            return Err(InspectError::Unreadable(queue.clone()));
+        }
+        Ok(depth)
+    }
+
+    async fn answers(&self, queue: &QueueName) -> Result<bool, InspectError> {
+        let limit = self.dialer.settings().connect_timeout;
+        let mut held = self.line.lock().await;
+        let line = match held.take() {
+            Some(line) if *line.connection.health().borrow() == Health::Open => line,
+            _ => Line {
+                connection: self.dialer.open().await?,
+                channel: None,
+            },
+        };
+        let mut asker = Asker::new(&line.connection, limit);
+        let get = async |channel: Channel| {
+            let options = BasicGetOptions { no_ack: false };
+            let Some(got) = channel.basic_get(short(queue.as_str()), options).await? else {
+                return Ok(());
+            };
+            // Only a queue that is not a role's gives out a message here; it gets the message back.
+            let back = BasicNackOptions {
+                multiple: false,
+                requeue: true,
+            };
+            got.nack(back).await.map(drop)
+        };
+        match asker.ask(get).await {
+            // A user without the right to read learns no more.
+            Ok(Answer::Yes(()) | Answer::No(..)) => {
+                asker.finish().await;
+                *held = Some(line);
+                Ok(true)
+            }
+            // The broker ends the connection, or says nothing, if the queue has no leader.
+            Ok(Answer::Silence) | Err(_) => Ok(false),
         }
     }
 

@@ -339,8 +339,8 @@ impl Consuming {
 async fn ready(inspector: &Inspector, broker: &BrokerSettings, role: &str) -> Option<u64> {
     let queue = broker.namespace.role_queue(role, 0);
     let net = broker.namespace.net_queue(role);
-    let queue = inspector.queue_depth(&queue).await.ok()?;
-    let net = inspector.queue_depth(&net).await.ok()?;
+    let queue = inspector.certain_depth(&queue).await.ok()?;
+    let net = inspector.certain_depth(&net).await.ok()?;
     Some(queue.ready + net.ready)
 }
 

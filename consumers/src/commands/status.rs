@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use comfy_table::Table;
 use doorstep_event::Timestamp;
-use doorstep_messaging::{BrokerSettings, Inspector, Namespace, QueueName};
+use doorstep_messaging::{BrokerSettings, Depth, InspectError, Inspector, Namespace, QueueName};
 use doorstep_program::{
     Failure, Reason,
     output::{print, print_json},
@@ -52,7 +52,7 @@ struct BrokerReport {
 #[derive(Debug, Serialize)]
 struct RoleReport {
     role: &'static str,
-    /// `null` where it could not be looked at.
+    /// `null` where there is none.
     queue: Option<QueueReport>,
     net: Option<QueueReport>,
     /// Its queue of requests; left out for a role that answers none.
@@ -72,8 +72,9 @@ struct RoleReport {
 #[derive(Debug, Serialize)]
 struct QueueReport {
     name: QueueName,
-    ready: u64,
-    consumers: u64,
+    /// `null` where the queue could not be read; a note has the reason.
+    ready: Option<u64>,
+    consumers: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,7 +90,7 @@ struct GapReport {
 /// Shows how these roles are.
 ///
 /// # Errors
-/// The broker cannot be reached or a store cannot be read; everything else is shown all the same.
+/// The broker cannot be reached, a store cannot be read, or there is no store; everything else is shown all the same.
 pub(crate) async fn status(
     roles: &[RoleEntry],
     folder: &Path,
@@ -106,8 +107,9 @@ pub(crate) async fn status(
             report.notes.push(e.to_string());
             failure.get_or_insert(e);
         }
-        if let Ok(inspector) = &inspector {
-            report.look_at_queues(inspector, &broker.namespace).await;
+        match &inspector {
+            Ok(inspector) => report.look_at_queues(inspector, &broker.namespace).await,
+            Err(_) => report.knows_no_queue(&broker.namespace),
         }
         reports.push(report);
     }
@@ -136,7 +138,7 @@ pub(crate) async fn status(
             Reason::Broker,
             format!("only the stores could be looked at: {error}"),
         )),
-        (None, None) => Ok(()),
+        (None, None) => stores::require_any(roles, folder),
     }
 }
 
@@ -208,12 +210,22 @@ impl RoleReport {
                 .look_at_queue(inspector, namespace.net_queue(self.role))
                 .await;
             if answers(self.role) {
-                self.requests = self
-                    .look_at_queue(inspector, namespace.rpc_queue(self.role))
-                    .await;
+                let requests = namespace.rpc_queue(self.role);
+                // A classic queue, which has no majority to lose; asking it itself would take a request out of it.
+                let depth = inspector.queue_depth(&requests).await;
+                self.requests = self.report_of(requests, depth);
             }
         }
         self.lag = self.lag();
+    }
+
+    /// Notes that no queue could be read, since there is no broker.
+    fn knows_no_queue(&mut self, namespace: &Namespace) {
+        self.queue = Some(QueueReport::unknown(namespace.role_queue(self.role, 0)));
+        self.net = Some(QueueReport::unknown(namespace.net_queue(self.role)));
+        if answers(self.role) {
+            self.requests = Some(QueueReport::unknown(namespace.rpc_queue(self.role)));
+        }
     }
 
     async fn look_at_queue(
@@ -221,15 +233,25 @@ impl RoleReport {
         inspector: &Inspector,
         name: QueueName,
     ) -> Option<QueueReport> {
-        match inspector.queue_depth(&name).await {
+        let depth = inspector.certain_depth(&name).await;
+        self.report_of(name, depth)
+    }
+
+    fn report_of(
+        &mut self,
+        name: QueueName,
+        depth: Result<Depth, InspectError>,
+    ) -> Option<QueueReport> {
+        match depth {
             Ok(depth) => Some(QueueReport {
                 name,
-                ready: depth.ready,
-                consumers: depth.consumers,
+                ready: Some(depth.ready),
+                consumers: Some(depth.consumers),
             }),
             Err(e) => {
                 self.notes.push(e.to_string());
-                None
+                let is_missing = matches!(e, InspectError::Missing(_));
+                (!is_missing).then(|| QueueReport::unknown(name))
             }
         }
     }
@@ -237,7 +259,17 @@ impl RoleReport {
     fn lag(&self) -> Option<u64> {
         // A role that has no store yet holds nothing.
         let held = self.store.as_ref().map_or(0, |store| store.usage.held.rows);
-        Some(self.queue.as_ref()?.ready + self.net.as_ref()?.ready + held)
+        Some(self.queue.as_ref()?.ready? + self.net.as_ref()?.ready? + held)
+    }
+}
+
+impl QueueReport {
+    fn unknown(name: QueueName) -> Self {
+        Self {
+            name,
+            ready: None,
+            consumers: None,
+        }
     }
 }
 
@@ -294,7 +326,15 @@ fn rows(report: &Report) -> Table {
         "DUPLICATES",
     ];
     let mut table = table(&header, &(1..header.len()).collect::<Vec<_>>());
-    let dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let or = |otherwise: &str, value: Option<u64>| {
+        value.map_or_else(|| otherwise.to_owned(), |n| n.to_string())
+    };
+    let dash = |value| or("-", value);
+    let of_queue = |queue: Option<&QueueReport>, count: fn(&QueueReport) -> Option<u64>| match queue
+    {
+        None => dash(None),
+        Some(queue) => or("?", count(queue)),
+    };
     for role in &report.roles {
         let store = role.store.as_ref();
         let stored = |count: fn(&Summary) -> u64| dash(store.map(count));
@@ -310,11 +350,11 @@ fn rows(report: &Report) -> Table {
         };
         table.add_row([
             role.role.to_owned(),
-            dash(role.queue.as_ref().map(|queue| queue.ready)),
-            dash(role.net.as_ref().map(|net| net.ready)),
-            dash(role.queue.as_ref().map(|queue| queue.consumers)),
-            dash(role.requests.as_ref().map(|requests| requests.ready)),
-            dash(role.lag),
+            of_queue(role.queue.as_ref(), |queue| queue.ready),
+            of_queue(role.net.as_ref(), |net| net.ready),
+            of_queue(role.queue.as_ref(), |queue| queue.consumers),
+            of_queue(role.requests.as_ref(), |requests| requests.ready),
+            or(if role.queue.is_some() { "?" } else { "-" }, role.lag),
             aged(|s| s.usage.held.rows, |s| s.oldest_held_ms),
             stored(|s| s.blocked),
             stored(|s| s.gaps),
@@ -342,18 +382,18 @@ mod tests {
         store.oldest_held_ms = Some(180_000);
         let queue = QueueReport {
             name: QueueName::new("doorstep.orders.0"),
-            ready: 30,
-            consumers: 1,
+            ready: Some(30),
+            consumers: Some(1),
         };
         let net = QueueReport {
             name: QueueName::new("doorstep.orders.net"),
-            ready: 2,
-            consumers: 1,
+            ready: Some(2),
+            consumers: Some(1),
         };
         let requests = QueueReport {
             name: QueueName::new("doorstep.rpc.orders"),
-            ready: 7,
-            consumers: 1,
+            ready: Some(7),
+            consumers: Some(1),
         };
         let mut with = RoleReport {
             queue: Some(queue),
@@ -397,6 +437,36 @@ mod tests {
         assert_eq!(lines[2][..6], ["tracking", "-", "-", "-", "-", "-"]);
         assert!(
             text.ends_with("tracking: no store in ./doorstep-data yet\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_queue_that_could_not_be_read_is_unknown_rather_than_empty() {
+        let mut role = RoleReport::of("orders");
+        let name = QueueName::new("doorstep.orders.0");
+        let error = InspectError::Unreadable(name.clone());
+        role.queue = role.report_of(name, Err(error));
+        role.lag = role.lag();
+        let missing = QueueName::new("doorstep.orders.net");
+        let error = InspectError::Missing(missing.clone());
+        role.net = role.report_of(missing, Err(error));
+        let json = serde_json::to_value(&role).unwrap();
+        assert_eq!(json["queue"]["ready"], serde_json::Value::Null);
+        assert_eq!(json["queue"]["name"], "doorstep.orders.0");
+        assert_eq!(json["net"], serde_json::Value::Null);
+        assert_eq!(json["lag"], serde_json::Value::Null);
+        let report = Report {
+            roles: vec![role],
+            ..report()
+        };
+        let mut out = Vec::new();
+        write_text(&mut out, &report).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(cells[..6], ["orders", "?", "-", "?", "-", "?"], "{text}");
+        assert!(
+            text.contains("orders: queue doorstep.orders.0 exists and does not answer"),
             "{text}"
         );
     }

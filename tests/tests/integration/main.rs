@@ -43,6 +43,7 @@ mod traces;
 mod trouble;
 mod ui;
 mod undecodable;
+mod unreadable;
 mod workbench;
 
 use std::time::Duration;

@@ -182,7 +182,7 @@ async fn consumers(inspector: &Inspector, queue: &QueueName) -> Result<u64, Stri
         Ok(depth) => Ok(depth.consumers),
         // Nobody can consume from what is not there.
         Err(InspectError::Missing(_)) => Ok(0),
-        Err(InspectError::Connect(e)) => Err(e.to_string()),
+        Err(e @ (InspectError::Connect(_) | InspectError::Unreadable(_))) => Err(e.to_string()),
     }
 }
 

@@ -27,7 +27,7 @@ const DETAIL_CHARS: usize = 100;
 /// Lists the dead letters of these roles. A role without a store has none.
 ///
 /// # Errors
-/// A store cannot be opened or read.
+/// There is no store of any of them, or a store cannot be opened or read.
 pub(crate) async fn list(
     roles: &[RoleEntry],
     folder: &Path,
@@ -35,6 +35,7 @@ pub(crate) async fn list(
     limit: usize,
     form: Form,
 ) -> Result<(), Failure> {
+    stores::require_any(roles, folder)?;
     match listing {
         Listing::Kinds => kinds(roles, folder, limit, form).await,
         Listing::Each => each(roles, folder, limit, form).await,
