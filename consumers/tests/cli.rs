@@ -118,6 +118,25 @@ fn a_variable_is_not_looked_at_by_a_command_that_does_not_need_it() {
 }
 
 #[test]
+fn a_variable_that_nothing_reads_is_warned_of_with_the_nearest_name() {
+    let slip = concat!("DOORSTEP", "_AMPQ_URL");
+    let variables = [
+        (slip, "amqp://user:secret@host"),
+        // Of the other program, of compose, and of a test.
+        ("DOORSTEP_LISTEN", "127.0.0.1:1"),
+        ("DOORSTEP_ORDERS_PASSWORD", "x"),
+        ("DOORSTEP_TEST_IMAGE", "x"),
+    ];
+    let output = consumers(&["topology", "show"], &variables);
+    let error = said(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains(slip), "{error}");
+    assert!(error.contains("did you mean DOORSTEP_AMQP_URL?"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_typed_is_a_wrong_usage() {
     let error = refused(&["run", "nobody"], &[], 64);
     assert!(

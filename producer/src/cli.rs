@@ -485,3 +485,18 @@ pub(crate) struct StoreAcceptArgs {
     #[command(flatten)]
     pub(crate) copy: copies::AcceptArgs,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+    use doorstep_program::variables::unknown_to_warnings;
+
+    use super::*;
+
+    #[test]
+    fn every_variable_of_an_argument_is_known_to_the_warnings() {
+        assert_eq!(unknown_to_warnings(&Cli::command()), BTreeSet::new());
+    }
+}

@@ -16,6 +16,7 @@ use crate::{
     Wrong,
     health::HealthSettings,
     read::{address, password, window},
+    variables,
 };
 
 /// The file with the broker's password.
@@ -348,12 +349,13 @@ pub struct TelemetrySettings {
 }
 
 impl TelemetrySettings {
-    /// Starts to log, and to hand over spans in the name of `service` until what is returned is dropped.
+    /// Starts to log, warns of variables that nothing reads, and starts to hand over spans in the name of `service` until what is returned is dropped.
     pub fn start<W>(self, service: &'static str, log_to: W) -> Option<Tracing>
     where
         W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
     {
         log::start(self.log, log_to);
+        variables::warn_of_unread();
         self.collector.map(|collector| {
             let tracing = Tracing::start(collector, service);
             trace::start();

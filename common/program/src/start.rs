@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, error::Error};
+use doorstep_telemetry::log;
 use tokio::runtime::Runtime;
 
 use crate::{Failure, Reason};
@@ -42,6 +43,7 @@ pub fn run(
 
 /// Tells how the program ended, on standard error if it failed.
 pub fn ended(result: Result<(), Failure>) -> ExitCode {
+    log::end();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

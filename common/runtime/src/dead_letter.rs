@@ -60,8 +60,9 @@ pub(crate) fn body_digest(body: &[u8]) -> String {
         .collect()
 }
 
-/// Two details are of one shape if they differ in numbers and quoted values only.
-fn shape(detail: &str) -> String {
+/// Returns what a text says apart from numbers and quoted values, by which messages about the same cause are told to be alike.
+#[must_use]
+pub fn shape(detail: &str) -> String {
     let mut shape = String::with_capacity(detail.len());
     let mut quoted = false;
     for c in detail.chars() {

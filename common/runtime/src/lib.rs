@@ -17,6 +17,7 @@ pub mod role;
 pub mod runner;
 pub mod told;
 
+pub use dead_letter::shape;
 pub use engine::{
     Commands, Decided, Engine, Incoming, Past, Queries, ReadBatch, Rehearsal, SharedProcess, Worked,
 };

@@ -12,6 +12,7 @@ pub mod health;
 mod http;
 pub mod log;
 pub mod metrics;
+mod process;
 pub mod trace;
 
 pub use http::{HttpLogin, HttpUrl, HttpUrlError};

@@ -1,4 +1,4 @@
-//! The log: on standard error, filtered, as text or as JSON. Panics come as one line of it.
+//! The log: on standard error, filtered, as text or as JSON. Panics come as one line of it; warnings that repeat are counted.
 
 use std::{
     io::{self, IsTerminal},
@@ -6,7 +6,17 @@ use std::{
     str::FromStr,
 };
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        MakeWriter,
+        format::{JsonFields, format},
+    },
+};
+
+mod repeats;
+
+use repeats::Seldom;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +88,7 @@ pub fn filter(text: &str) -> Result<EnvFilter, LogError> {
     Ok(filter.add_directive(lapin))
 }
 
-/// Starts to log with this writer, panics included. For once at the start of a program.
+/// Starts to log with this writer, panics included. Warnings that repeat are counted, see [`end`]. For once at the start of a program.
 ///
 /// # Panics
 /// If there is a log already.
@@ -91,11 +101,19 @@ where
         .with_ansi(io::stderr().is_terminal())
         .with_writer(writer);
     match settings.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.event_format(Seldom(format())).init(),
+        LogFormat::Json => builder
+            .fmt_fields(JsonFields::new())
+            .event_format(Seldom(format().json().flatten_event(true)))
+            .init(),
     }
     // The engine makes a dead letter of an event whose handler panics; what it panicked with belongs in the log all the same.
     panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs the counts of warnings that were repeated and not logged yet. For the end of a program.
+pub fn end() {
+    repeats::log_counts();
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {

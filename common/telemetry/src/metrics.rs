@@ -3,7 +3,10 @@
 //! Without [`Metrics::install`] the facade's counters lead nowhere and cost next to nothing. A handle that a crate has made before
 //! leads nowhere for ever, so a program installs first and starts its roles afterwards.
 
+use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::process;
 
 /// The bounds that the messaging conventions recommend for durations, and some below: a commit takes less than a millisecond.
 const SECONDS: &[f64] = &[
@@ -15,7 +18,11 @@ const EVENTS: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0,
 ];
 
-/// All metrics of this process.
+/// The version and the kind of the build, with the value 1.
+const BUILD_INFO: &str = "doorstep_build_info";
+
+/// All metrics of this process: what is counted in it, its processor time, memory and open files by the names that Prometheus has for
+/// them, and its build.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
@@ -29,12 +36,21 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
             .set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), EVENTS)?
             .install_recorder()?;
+        process::describe();
+        describe_gauge!(BUILD_INFO, "1, with the version and kind of the build");
+        let profile = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        };
+        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "profile" => profile).set(1.0);
         Ok(Self(handle))
     }
 
     /// All of them, as Prometheus reads them.
     #[must_use]
     pub fn render(&self) -> String {
+        process::show();
         self.0.render()
     }
 
@@ -55,3 +71,32 @@ impl std::fmt::Debug for Metrics {
 #[derive(Debug, thiserror::Error)]
 #[error("metrics cannot be collected: {0}")]
 pub struct MetricsError(#[from] BuildError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_and_its_build_are_told_by_their_usual_names() {
+        let text = Metrics::install().unwrap().render();
+        let value = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name));
+            let line = line.unwrap_or_else(|| panic!("{name} is not in {text}"));
+            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+        };
+        for name in [
+            "process_resident_memory_bytes ",
+            "process_open_fds ",
+            "process_max_fds ",
+            "process_start_time_seconds ",
+        ] {
+            assert!(value(name) > 0.0, "{name} in {text}");
+        }
+        // It may have taken less than a tick so far.
+        assert!(value("process_cpu_seconds_total ") >= 0.0);
+        assert!(value("process_max_fds ") >= value("process_open_fds "));
+        let info = format!("{BUILD_INFO}{{version=\"{}\",", env!("CARGO_PKG_VERSION"));
+        assert!((value(&info) - 1.0).abs() < f64::EPSILON, "{text}");
+    }
+}

@@ -234,6 +234,14 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
     );
     assert!(text.contains("# HELP doorstep_held_age_seconds"), "{text}");
     assert!(count("doorstep_held_age_seconds", &[inventory]) > 0.0);
+    for name in [
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(count(name, &[]) > 0.0, "{text}");
+    }
+    assert_eq!(count("doorstep_build_info", &[]), 1.0);
     assert!(count("doorstep_dead_age_seconds", &[inventory]) > 0.0);
 
     let (is_good, ready) = role.readiness();

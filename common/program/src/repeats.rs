@@ -1,0 +1,132 @@
+//! Messages of which many may be alike: the first ones are told, and the others counted.
+
+use std::collections::BTreeMap;
+
+use doorstep_runtime::shape;
+
+/// The messages of one cause that are told one by one.
+const TOLD: u64 = 3;
+/// The most causes that are told apart.
+const MAX_CAUSES: usize = 100;
+
+/// Tells messages of each cause a few times and counts the rest. Messages that differ only in ids, numbers and quoted values have one cause.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    causes: BTreeMap<String, Cause>,
+    /// Messages of causes beyond the bound.
+    beyond: u64,
+}
+
+#[derive(Debug)]
+struct Cause {
+    count: u64,
+    last: String,
+}
+
+impl Repeats {
+    /// Takes a message. Returns it to be told, unless enough of its cause are told.
+    pub fn add(&mut self, message: String) -> Option<String> {
+        let cause = cause_of(&message);
+        let is_full = self.causes.len() >= MAX_CAUSES;
+        match self.causes.get_mut(&cause) {
+            Some(cause) => {
+                cause.count += 1;
+                if cause.count > TOLD {
+                    cause.last = message;
+                    return None;
+                }
+            }
+            None if is_full => {
+                self.beyond += 1;
+                return None;
+            }
+            None => {
+                let first = Cause {
+                    count: 1,
+                    last: String::new(),
+                };
+                self.causes.insert(cause, first);
+            }
+        }
+        Some(message)
+    }
+
+    /// Takes the counts of what was not told, a line for each cause.
+    pub fn rest(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for Cause { count, last } in std::mem::take(&mut self.causes).into_values() {
+            match count.saturating_sub(TOLD) {
+                0 => {}
+                1 => lines.push(last),
+                untold => lines.push(format!("{untold} more of this kind, the last is {last}")),
+            }
+        }
+        let beyond = std::mem::take(&mut self.beyond);
+        if beyond > 0 {
+            lines.push(format!("{beyond} more of other kinds"));
+        }
+        lines
+    }
+}
+
+/// A message without what differs from one of its cause to the next.
+fn cause_of(message: &str) -> String {
+    let shape = shape(message);
+    let words = shape.split(' ').map(|word| {
+        // An id has letters as well.
+        if word.contains('0') { "0" } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_of_one_cause_are_a_few_lines_and_a_count() {
+        let mut repeats = Repeats::default();
+        let mut told = Vec::new();
+        for line in 1..=4_925 {
+            told.extend(repeats.add(format!(
+                "line {line}: a sale cannot add {line} to \"A{line}\""
+            )));
+        }
+        told.extend(repeats.add("line 9999: not UTF-8".to_owned()));
+        told.extend(repeats.rest());
+        assert_eq!(
+            told,
+            [
+                "line 1: a sale cannot add 1 to \"A1\"",
+                "line 2: a sale cannot add 2 to \"A2\"",
+                "line 3: a sale cannot add 3 to \"A3\"",
+                "line 9999: not UTF-8",
+                "4922 more of this kind, the last is line 4925: a sale cannot add 4925 to \"A4925\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn messages_that_differ_in_ids_have_one_cause() {
+        let told = |id: &str| cause_of(&format!("already settled: {id} was replayed"));
+        assert_eq!(told("3f2a9c0e51b7d846-1"), told("9c0e51b7d8463f2a-12"));
+        assert_ne!(cause_of("a is missing"), cause_of("a is wrong"));
+    }
+
+    #[test]
+    fn what_is_told_of_ever_new_causes_is_bounded() {
+        let mut repeats = Repeats::default();
+        let told = (0..1_000).filter_map(|n| repeats.add("x".repeat(n)));
+        assert_eq!(told.count(), MAX_CAUSES);
+        assert_eq!(repeats.rest(), ["900 more of other kinds"]);
+    }
+
+    #[test]
+    fn a_single_one_that_was_not_told_is_told_in_the_end() {
+        let mut repeats = Repeats::default();
+        for line in 1..=4 {
+            repeats.add(format!("line {line}: empty"));
+        }
+        assert_eq!(repeats.rest(), ["line 4: empty"]);
+    }
+}

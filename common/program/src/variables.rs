@@ -1,0 +1,242 @@
+//! Variables of the environment that nothing reads: a slip of the pen in a name would otherwise be a setting that silently does not hold.
+
+use std::{collections::BTreeSet, env};
+
+use clap::Command;
+
+/// The prefix of Doorstep's variables.
+const PREFIX: &str = "DOORSTEP_";
+
+/// The least likeness of a name that is suggested, of 1.
+const LIKE: f64 = 0.8;
+
+/// All variables that something of Doorstep reads: its programs, docker-compose.yml, the tests and `cargo xtask`. A test compares them with the
+/// sources, and each program has one that compares them with its arguments.
+const KNOWN: &[&str] = &[
+    "DOORSTEP_ACK_TIMEOUT",
+    "DOORSTEP_AMQP_PASSWORD_FILE",
+    "DOORSTEP_AMQP_PORT",
+    "DOORSTEP_AMQP_URL",
+    "DOORSTEP_ANSWER_WITHIN",
+    "DOORSTEP_BATCH",
+    "DOORSTEP_CONSUMERS_PASSWORD",
+    "DOORSTEP_DEAD_COPY_TTL",
+    "DOORSTEP_GATEWAY_PASSWORD",
+    "DOORSTEP_GATEWAY_PORT",
+    "DOORSTEP_GIVE_UP_AFTER",
+    "DOORSTEP_HEALTH_ADDR",
+    "DOORSTEP_INVENTORY_PASSWORD",
+    "DOORSTEP_LISTEN",
+    "DOORSTEP_LOG",
+    "DOORSTEP_LOG_FORMAT",
+    "DOORSTEP_MANAGEMENT_PASSWORD",
+    "DOORSTEP_MANAGEMENT_PASSWORD_FILE",
+    "DOORSTEP_MANAGEMENT_PORT",
+    "DOORSTEP_MANAGEMENT_URL",
+    "DOORSTEP_MAX_HELD",
+    "DOORSTEP_NAMESPACE",
+    "DOORSTEP_OPERATOR",
+    "DOORSTEP_OPERATOR_PASSWORD",
+    "DOORSTEP_ORDERS_PASSWORD",
+    "DOORSTEP_OTLP_ENDPOINT",
+    "DOORSTEP_PASSWORD",
+    "DOORSTEP_PAYMENTS_PASSWORD",
+    "DOORSTEP_PICKUPS_PASSWORD",
+    "DOORSTEP_PREFETCH",
+    "DOORSTEP_PRODUCER_PASSWORD",
+    "DOORSTEP_PROXY",
+    "DOORSTEP_RATE",
+    "DOORSTEP_REQUESTS",
+    "DOORSTEP_RESTAURANT_PASSWORD",
+    "DOORSTEP_RETAIL_PASSWORD",
+    "DOORSTEP_RPC_CALLERS",
+    "DOORSTEP_SESSION",
+    "DOORSTEP_SIMULATION_SCHEDULES",
+    "DOORSTEP_SIMULATION_SEED",
+    "DOORSTEP_STATUS_PASSWORD",
+    "DOORSTEP_STORE",
+    "DOORSTEP_STUCK_AFTER",
+    "DOORSTEP_TEST_AMQP_URL",
+    "DOORSTEP_TEST_COMMIT_UNTIL_KILLED",
+    "DOORSTEP_TEST_IMAGE",
+    "DOORSTEP_TEST_MANAGEMENT_URL",
+    "DOORSTEP_TLS_CA_FILE",
+    "DOORSTEP_TLS_CERT_FILE",
+    "DOORSTEP_TLS_KEY_FILE",
+    "DOORSTEP_TRACKING_PASSWORD",
+    "DOORSTEP_TRIALS",
+    "DOORSTEP_USER_ID",
+    "DOORSTEP_USER_PASSWORD",
+    "DOORSTEP_UTC_OFFSET",
+    "DOORSTEP_VERIFY_PASSWORD",
+    "DOORSTEP_WITHOUT_OWNER_RECORD",
+    "DOORSTEP_YEAR",
+];
+
+/// Warns of each variable of the environment that begins like Doorstep's and that nothing reads, with the nearest name. Values are not
+/// shown. The log has to be started before.
+pub(crate) fn warn_of_unread() {
+    let variables = env::vars_os().filter_map(|(name, value)| {
+        let value = value.into_string().unwrap_or_default();
+        Some((name.into_string().ok()?, value))
+    });
+    for (variable, nearest) in unread(variables) {
+        match nearest {
+            Some(nearest) => {
+                tracing::warn!(
+                    variable,
+                    "nothing reads this variable: did you mean {nearest}?"
+                );
+            }
+            None => tracing::warn!(
+                variable,
+                "nothing reads this variable: --help of a command names those that it reads"
+            ),
+        }
+    }
+}
+
+/// The variables that nothing reads, in order, each with the known name that is most like it.
+fn unread(
+    variables: impl Iterator<Item = (String, String)>,
+) -> Vec<(String, Option<&'static str>)> {
+    let mut unread: Vec<_> = variables
+        .filter(|(name, value)| {
+            name.starts_with(PREFIX)
+                && !KNOWN.contains(&name.as_str())
+                && !is_of_kubernetes(name, value)
+        })
+        .map(|(name, _)| {
+            let nearest = nearest(&name);
+            (name, nearest)
+        })
+        .collect();
+    unread.sort();
+    unread
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    let bare = |name: &'static str| name.strip_prefix(PREFIX).unwrap_or(name);
+    let typed = name.strip_prefix(PREFIX)?;
+    KNOWN
+        .iter()
+        .map(|known| (strsim::jaro_winkler(typed, bare(known)), *known))
+        .filter(|(likeness, _)| *likeness >= LIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
+}
+
+/// True of what Kubernetes sets in each container for a service of a name such as doorstep-gateway.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let is_address = ["tcp://", "udp://", "sctp://"]
+        .iter()
+        .any(|scheme| value.starts_with(scheme));
+    let part_of_address = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || (name.ends_with("_PORT") && is_address)
+        || name
+            .split_once("_PORT_")
+            .is_some_and(|(_, rest)| part_of_address(rest))
+}
+
+/// The variables that the arguments of a program name and that are not known, for the test of that program.
+#[must_use]
+pub fn unknown_to_warnings(command: &Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|arg| arg.get_env());
+    let own = own.map(|name| name.to_string_lossy().into_owned());
+    let mut unknown: BTreeSet<_> = own
+        .filter(|name| name.starts_with(PREFIX) && !KNOWN.contains(&name.as_str()))
+        .collect();
+    for command in command.get_subcommands() {
+        unknown.extend(unknown_to_warnings(command));
+    }
+    unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    use super::*;
+
+    fn warned(variables: &[(&str, &str)]) -> Vec<(String, Option<&'static str>)> {
+        let owned = |(name, value): &(&str, &str)| (format!("{PREFIX}{name}"), value.to_string());
+        unread(variables.iter().map(owned))
+    }
+
+    #[test]
+    fn a_slip_in_a_name_is_told_with_the_nearest_one() {
+        for (slip, meant) in [
+            ("AMPQ_URL", Some("DOORSTEP_AMQP_URL")),
+            ("STORE_DIR", Some("DOORSTEP_STORE")),
+            ("PREFECTH", Some("DOORSTEP_PREFETCH")),
+            ("TLS_CAFILE", Some("DOORSTEP_TLS_CA_FILE")),
+            ("ZZZ", None),
+        ] {
+            assert_eq!(warned(&[(slip, "x")]), [(format!("{PREFIX}{slip}"), meant)]);
+        }
+    }
+
+    #[test]
+    fn what_others_read_or_set_is_not_told() {
+        let others = [
+            ("YEAR", "2022"),
+            ("ORDERS_PASSWORD", "x"),
+            ("TEST_IMAGE", "rabbitmq"),
+            ("GATEWAY_SERVICE_HOST", "10.0.0.1"),
+            ("GATEWAY_SERVICE_PORT_HTTP", "8080"),
+            ("WEB_PORT", "tcp://10.0.0.1:8080"),
+            ("GATEWAY_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ];
+        assert_eq!(warned(&others), []);
+        let other_prefix = [("OTHER_URL".to_owned(), String::new())];
+        assert_eq!(unread(other_prefix.into_iter()), []);
+    }
+
+    /// The files in which variables are named.
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            if entry.file_type().unwrap().is_dir() {
+                if !name.starts_with('.') && name != "target" {
+                    sources(&path, found);
+                }
+            } else if name != "variables.rs"
+                && (name == "Dockerfile" || name.ends_with(".rs") || name.ends_with(".yml"))
+            {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn all_that_is_read_anywhere_is_known_and_all_that_is_known_is_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut files = Vec::new();
+        sources(&root, &mut files);
+        let mut named = BTreeSet::new();
+        for file in files {
+            let text = fs::read_to_string(file).unwrap();
+            for (at, _) in text.match_indices(PREFIX) {
+                let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+                let name = &text[at..];
+                let end = name.find(|c| !is_part(c)).unwrap_or(name.len());
+                // The beginning of several names.
+                if !name[..end].ends_with('_') {
+                    named.insert(name[..end].to_owned());
+                }
+            }
+        }
+        let known: BTreeSet<String> = KNOWN.iter().map(ToString::to_string).collect();
+        let missing: Vec<_> = named.difference(&known).collect();
+        assert!(missing.is_empty(), "add to KNOWN: {missing:?}");
+        let gone: Vec<_> = known.difference(&named).collect();
+        assert!(gone.is_empty(), "remove from KNOWN: {gone:?}");
+    }
+}
