@@ -294,3 +294,69 @@ pub(crate) struct ExportArgs {
 fn role_names() -> PossibleValuesParser {
     PossibleValuesParser::new(roles::ALL.iter().map(|role| role.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::{Command as Clap, CommandFactory};
+    use doorstep_program::variables::unknown_to_warnings;
+
+    use super::*;
+
+    #[test]
+    fn every_variable_of_an_argument_is_known_to_the_warnings() {
+        assert_eq!(unknown_to_warnings(&Cli::command()), BTreeSet::new());
+    }
+
+    /// A word in the place of a placeholder.
+    fn sample(placeholder: &str) -> &str {
+        match placeholder {
+            "ROLE" => "orders",
+            "FROM..TO" => "1..2",
+            "SUBJECT" => "order/1",
+            _ => "x",
+        }
+    }
+
+    /// Types each usage line of a command as it is written, without what is optional.
+    fn type_usage(command: &mut Clap, tried: &mut usize) {
+        let usage = command.render_usage().to_string();
+        let usage = usage.strip_prefix("Usage: ").unwrap();
+        for line in usage.lines() {
+            let words: Vec<&str> = line
+                .split_whitespace()
+                .filter(|word| !word.starts_with('['))
+                .map(|word| {
+                    let bare = word.trim_end_matches("...");
+                    let placeholder = bare.strip_prefix('<').and_then(|b| b.strip_suffix('>'));
+                    placeholder.map_or(word, sample)
+                })
+                .collect();
+            let typed = Cli::try_parse_from(&words);
+            assert!(typed.is_ok(), "{line}\n{words:?}\n{}", typed.unwrap_err());
+            *tried += 1;
+        }
+    }
+
+    fn all_usages(command: &mut Clap, tried: &mut usize) {
+        if command.has_subcommands() {
+            for sub in command.get_subcommands_mut() {
+                if sub.get_name() != "help" {
+                    all_usages(sub, tried);
+                }
+            }
+        } else {
+            type_usage(command, tried);
+        }
+    }
+
+    #[test]
+    fn usage_lines_work_as_they_are_written() {
+        let mut command = Cli::command();
+        command.build();
+        let mut tried = 0;
+        all_usages(&mut command, &mut tried);
+        assert!(tried > 20, "{tried}");
+    }
+}

@@ -1,33 +1,8 @@
-//! Texts for people: what comes from outside made safe for a terminal, times and tables readable.
+//! Texts for people: what comes from outside made safe for a terminal, JSON and times readable.
 
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use doorstep_event::Timestamp;
-
-/// An empty table without lines, so that it reads as well in a pipe as on a terminal. Wraps where a terminal is too narrow.
-pub(crate) fn table(header: &[&str], right: &[usize]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(if table_is_read_by_a_person() {
-            ContentArrangement::Dynamic
-        } else {
-            ContentArrangement::Disabled
-        })
-        .set_header(header.iter().copied());
-    for index in right {
-        if let Some(column) = table.column_mut(*index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-fn table_is_read_by_a_person() -> bool {
-    use std::io::IsTerminal;
-    std::io::stdout().is_terminal()
-}
 
 /// A text from outside with everything escaped that a terminal would obey rather than show.
 pub(crate) fn clean(text: &str) -> String {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 
 use anyhow::{Context, Result};
+use doorstep_table::{Column, Table};
 use serde_json::Value;
 
 use crate::stage::Stage;
@@ -126,31 +127,21 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sent_width = self
-            .rows
-            .iter()
-            .map(|row| row.sent.len())
-            .max()
-            .unwrap_or(0);
-        let became_width = self
-            .rows
-            .iter()
-            .map(|row| row.became.len())
-            .max()
-            .unwrap_or(0);
-        writeln!(
-            f,
-            "{:>7}  {:sent_width$}  {:became_width$}  {:>7}",
-            "sent", "", "what became of it", "found"
-        )?;
+        let mut table = Table::new([
+            Column::number("SENT"),
+            Column::number("FOUND"),
+            Column::text("WHAT"),
+            Column::text("WHAT BECAME OF IT"),
+        ]);
         for row in &self.rows {
-            writeln!(
-                f,
-                "{:>7}  {:sent_width$}  {:became_width$}  {:>7}",
-                row.expected, row.sent, row.became, row.found
-            )?;
+            table.add_row([
+                row.expected.to_string(),
+                row.found.to_string(),
+                row.sent.clone(),
+                row.became.clone(),
+            ]);
         }
-        Ok(())
+        writeln!(f, "{table}")
     }
 }
 

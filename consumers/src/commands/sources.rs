@@ -7,13 +7,14 @@ use doorstep_program::{
 };
 use doorstep_runtime::operate::{self, By, Former};
 use doorstep_store::{FormerOwner, SourceRow, Store};
+use doorstep_table::{Column, Table};
 use serde::Serialize;
 
 use super::dead::failed;
 use crate::{
     settings::{Form, Place},
     stores,
-    text::{clean, table, time},
+    text::{clean, time},
 };
 
 /// The number of sources that are read at a time.
@@ -25,7 +26,13 @@ const PAGE: usize = 1_000;
 /// There is no store, or it cannot be read.
 pub(crate) async fn list(place: &Place, form: Form) -> Result<(), Failure> {
     let store = stores::look_at(place)?;
-    let mut table = table(&["SOURCE", "USER", "SINCE", "BEFORE", "STREAMS"], &[4]);
+    let mut table = Table::new([
+        Column::text("SOURCE"),
+        Column::text("USER"),
+        Column::text("SINCE").optional(),
+        Column::text("BEFORE").optional(),
+        Column::number("STREAMS").optional(),
+    ]);
     let mut after = None;
     let mut is_empty = true;
     loop {
@@ -50,7 +57,7 @@ pub(crate) async fn list(place: &Place, form: Form) -> Result<(), Failure> {
         if is_empty {
             writeln!(out, "no event of any source was accepted yet")
         } else {
-            writeln!(out, "{}", table.trim_fmt())
+            writeln!(out, "{table}")
         }
     })
 }

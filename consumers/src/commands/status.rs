@@ -2,7 +2,6 @@
 
 use std::{path::Path, time::Duration};
 
-use comfy_table::Table;
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Depth, InspectError, Inspector, Namespace, QueueName};
 use doorstep_program::{
@@ -14,6 +13,7 @@ use doorstep_runtime::{
     limits::{Fullness, HELD},
 };
 use doorstep_store::{Gap, Store, Streamless, Summary};
+use doorstep_table::{Column, Table, terminal_width, wrapped};
 use serde::Serialize;
 
 use super::trouble;
@@ -21,7 +21,7 @@ use crate::{
     roles::{RoleEntry, answers},
     settings::Form,
     stores,
-    text::{age, table},
+    text::age,
 };
 
 /// How many gaps of a role are listed.
@@ -130,7 +130,7 @@ pub(crate) async fn status(
     };
     match form {
         Form::Json => print_json(&report)?,
-        Form::Text => print(|out| write_text(out, &report))?,
+        Form::Text => print(|out| write_text(out, &report, terminal_width()))?,
     }
     match (failure, broker_error) {
         (Some(failure), _) => Err(failure),
@@ -286,8 +286,12 @@ impl GapReport {
     }
 }
 
-fn write_text(out: &mut dyn std::io::Write, report: &Report) -> std::io::Result<()> {
-    writeln!(out, "{}", rows(report).trim_fmt())?;
+fn write_text(
+    out: &mut dyn std::io::Write,
+    report: &Report,
+    width: Option<usize>,
+) -> std::io::Result<()> {
+    writeln!(out, "{}", rows(report).fitted(width))?;
     let mut lines = Vec::new();
     for role in &report.roles {
         lines.extend(role.gaps.iter().map(|gap| trouble::of_gap(role.role, gap)));
@@ -304,12 +308,13 @@ fn write_text(out: &mut dyn std::io::Write, report: &Report) -> std::io::Result<
     if !lines.is_empty() {
         writeln!(out)?;
     }
-    lines.iter().try_for_each(|line| writeln!(out, "{line}"))
+    lines
+        .iter()
+        .try_for_each(|line| writeln!(out, "{}", wrapped(line, width, "  ")))
 }
 
 fn rows(report: &Report) -> Table {
-    let header = [
-        "ROLE",
+    let numbers = [
         "READY",
         "NET",
         "CONSUMERS",
@@ -325,7 +330,8 @@ fn rows(report: &Report) -> Table {
         "APPLIED",
         "DUPLICATES",
     ];
-    let mut table = table(&header, &(1..header.len()).collect::<Vec<_>>());
+    let numbers = numbers.into_iter().map(Column::number);
+    let mut table = Table::new(std::iter::once(Column::text("ROLE")).chain(numbers));
     let or = |otherwise: &str, value: Option<u64>| {
         value.map_or_else(|| otherwise.to_owned(), |n| n.to_string())
     };
@@ -426,7 +432,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_a_dash_and_notes_follow_the_table() {
         let mut out = Vec::new();
-        write_text(&mut out, &report()).unwrap();
+        write_text(&mut out, &report(), None).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<Vec<&str>> = text
             .lines()
@@ -461,7 +467,7 @@ mod tests {
             ..report()
         };
         let mut out = Vec::new();
-        write_text(&mut out, &report).unwrap();
+        write_text(&mut out, &report, None).unwrap();
         let text = String::from_utf8(out).unwrap();
         let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(cells[..6], ["orders", "?", "-", "?", "-", "?"], "{text}");

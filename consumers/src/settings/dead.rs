@@ -70,6 +70,8 @@ pub(crate) enum DeadJob {
         chosen: Chosen,
         /// By whom.
         by: By,
+        /// Whether to write.
+        mode: Mode,
     },
     /// Step over missing events.
     SkipGap {
@@ -79,6 +81,8 @@ pub(crate) enum DeadJob {
         gap: GapRange,
         /// By whom.
         by: By,
+        /// Whether to write.
+        mode: Mode,
     },
     /// Write them as lines.
     Export {
@@ -254,7 +258,8 @@ fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
 }
 
 fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
-    let by = args.who.by(Some(&args.reason), wrong);
+    let by = args.who.by(args.reason.as_deref(), wrong);
+    let mode = mode(args.dry_run);
     let place = place(args.place.role, args.place.store.folder, wrong);
     let Some(gap) = args.gap else {
         let ids = args.what.into_iter().map(DeadId).collect();
@@ -262,6 +267,7 @@ fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
             place: place?,
             chosen: args.group.map_or(Chosen::Ids(ids), Chosen::Group),
             by: by?,
+            mode,
         });
     };
     let subject = wrong.note("--gap", gap.parse::<Subject>());
@@ -280,6 +286,7 @@ fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
             to,
         },
         by: by?,
+        mode,
     })
 }
 

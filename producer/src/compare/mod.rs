@@ -34,6 +34,7 @@ use doorstep_program::{
     args::BrokerVariables,
     output::{cannot_write, print},
 };
+use doorstep_table::terminal_width;
 
 pub(crate) use args::{COMPARE_HELP, CompareArgs, CompareWorkArgs, WORK_COMMAND};
 pub(crate) use inside::{WorkSettings, work};
@@ -103,7 +104,10 @@ pub(crate) async fn run(settings: CompareSettings, mut stop: Stop) -> Result<(),
             .map_err(|e| cannot_write(&format!("the picture {}", path.display()), &e))?;
     }
     match settings.form {
-        Form::Text => print(|out| out.write_all(table::text(&report).as_bytes()))?,
+        Form::Text => {
+            let text = table::text(&report, terminal_width());
+            print(|out| out.write_all(text.as_bytes()))?;
+        }
         Form::Json => {
             let json = report.json()?;
             print(|out| writeln!(out, "{json}"))?;

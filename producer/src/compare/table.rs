@@ -1,8 +1,8 @@
-//! The comparison for people: two tables, what users heard and what came of it, and the verdict. At most 100 wide.
+//! The comparison for people: two tables, what users heard and what came of it, and the verdict. Paragraphs are at most 100 wide.
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table, presets};
+use doorstep_table::{Column, Table};
 
 use super::{
     figures::{Cell, Figures, Spread},
@@ -12,14 +12,15 @@ use super::{
     verdict::{Verdict, time},
 };
 
-/// How wide lines of text are at most.
+/// The widest line of text.
 const WIDTH: usize = 100;
 
-/// All of it.
-pub(super) fn text(report: &Report) -> String {
+/// Writes all of it for a terminal of this width; `None` where there is no terminal.
+pub(super) fn text(report: &Report, width: Option<usize>) -> String {
+    let wrapped = |text: &str, indent: &str| wrapped(text, width, indent);
     let mut text = format!(
         "What users heard, from the moment at which they wanted something\n\n{}\n\n",
-        heard(&report.cells)
+        heard(&report.cells).fitted(width)
     );
     for line in failures(&report.cells) {
         text += &wrapped(&line, "  ");
@@ -27,7 +28,7 @@ pub(super) fn text(report: &Report) -> String {
     let _ = write!(
         text,
         "\nWhat came of it, by the consumers' own stores\n\n{}\n\n",
-        done(&report.cells)
+        done(&report.cells).fitted(width)
     );
     text += &wrapped(
         "unsure: the user was told an error, and it was done all the same; lost: the user was answered well, and it was never done; done after: from the moment at which it was wanted",
@@ -44,7 +45,7 @@ pub(super) fn text(report: &Report) -> String {
     }
     if let Some(verdict) = &report.verdict {
         text.push('\n');
-        text += &findings(verdict);
+        text += &findings(verdict, width);
         text.push('\n');
         text += &wrapped(&verdict.advice, "");
     }
@@ -52,17 +53,17 @@ pub(super) fn text(report: &Report) -> String {
 }
 
 fn heard(cells: &[Cell]) -> Table {
-    let mut table = table(&[
-        "consumers",
-        "what",
-        "way",
-        "offered",
-        "answered",
-        "per s",
-        "failed",
-        "p50",
-        "p99",
-        "max",
+    let mut table = Table::new([
+        Column::text("consumers"),
+        Column::text("what"),
+        Column::text("way"),
+        Column::number("offered"),
+        Column::number("answered"),
+        Column::number("per s").optional(),
+        Column::number("failed"),
+        Column::number("p50"),
+        Column::number("p99"),
+        Column::number("max").optional(),
     ]);
     for (cell, want, figures, first) in rows(cells) {
         let spread = Times::of(figures.response);
@@ -83,17 +84,17 @@ fn heard(cells: &[Cell]) -> Table {
 }
 
 fn done(cells: &[Cell]) -> Table {
-    let mut table = table(&[
-        "consumers",
-        "what",
-        "way",
-        "done",
-        "not done",
-        "unsure",
-        "lost",
-        "done after p50",
-        "max",
-        "later than 1 s",
+    let mut table = Table::new([
+        Column::text("consumers"),
+        Column::text("what"),
+        Column::text("way"),
+        Column::number("done"),
+        Column::number("not done"),
+        Column::number("unsure"),
+        Column::number("lost"),
+        Column::number("done after p50"),
+        Column::number("max").optional(),
+        Column::number("later than 1 s").optional(),
     ]);
     for (cell, want, figures, first) in rows(cells) {
         let spread = Times::of(figures.done_after);
@@ -146,7 +147,7 @@ fn failures(cells: &[Cell]) -> Vec<String> {
     cells.iter().filter_map(of).collect()
 }
 
-fn findings(verdict: &Verdict) -> String {
+fn findings(verdict: &Verdict, width: Option<usize>) -> String {
     let mut text = "What is said of the two ways, and whether these figures show it\n\n".to_owned();
     for finding in &verdict.findings {
         let way = match finding.way {
@@ -159,23 +160,9 @@ fn findings(verdict: &Verdict) -> String {
             finding.shown.words(),
             finding.because
         );
-        text += &wrapped(&line, "  ");
+        text += &wrapped(&line, width, "  ");
     }
     text
-}
-
-/// A table without lines, so that it reads as well in a pipe as on a terminal. All columns but the first three hold numbers.
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(header.iter().copied());
-    for index in 3..header.len() {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }
 
 /// A spread in words.
@@ -197,7 +184,7 @@ impl Times {
 }
 
 /// A paragraph in lines; all but the first are indented. A number stays with its unit.
-fn wrapped(text: &str, indent: &str) -> String {
+fn wrapped(text: &str, width: Option<usize>, indent: &str) -> String {
     const GLUE: &str = "\u{a0}";
     let mut text = text.to_owned();
     for unit in ["ms", "s"] {
@@ -205,24 +192,8 @@ fn wrapped(text: &str, indent: &str) -> String {
             text = text.replace(&format!(" {unit}{end}"), &format!("{GLUE}{unit}{end}"));
         }
     }
-    let mut lines = String::new();
-    let mut width = 0;
-    for word in text.split(' ') {
-        let word = word.replace(GLUE, " ");
-        let length = word.chars().count();
-        if width > 0 && width + 1 + length > WIDTH {
-            lines.push('\n');
-            lines.push_str(indent);
-            width = indent.len();
-        } else if width > 0 {
-            lines.push(' ');
-            width += 1;
-        }
-        lines.push_str(&word);
-        width += length;
-    }
-    lines.push('\n');
-    lines
+    let width = width.map_or(WIDTH, |width| width.min(WIDTH));
+    doorstep_table::wrapped(&text, Some(width), indent) + "\n"
 }
 
 #[cfg(test)]
@@ -230,23 +201,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_paragraph_is_broken_between_words_and_loses_none() {
-        let text = "word ".repeat(60);
-        let wrapped = wrapped(text.trim(), "  ");
-        assert!(wrapped.lines().all(|line| line.chars().count() <= WIDTH));
-        assert!(
-            wrapped
-                .lines()
-                .skip(1)
-                .all(|line| line.starts_with("  word"))
-        );
-        assert_eq!(wrapped.split_whitespace().count(), 60);
-    }
-
-    #[test]
     fn a_number_stays_with_its_unit() {
         let text = "it took 85 ms, then 1.2 s and no more; ".repeat(20);
-        for line in wrapped(&text, "").lines() {
+        for line in wrapped(&text, None, "").lines() {
             assert!(!line.starts_with("ms") && !line.starts_with("s "), "{line}");
         }
     }

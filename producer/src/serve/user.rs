@@ -6,8 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{Failure, Reason, output::print};
+use doorstep_program::{
+    Failure, Reason,
+    output::{print, print_json},
+};
 use doorstep_store::{SqliteStore, sqlite::Options};
+use doorstep_table::{Column, Table};
 
 use super::{
     auth::{MAX_CHARS, Password, hash},
@@ -151,41 +155,53 @@ async fn list(folder: &Path, json: bool) -> Result<(), Failure> {
     let store = SqliteStore::open_read_only(folder, role::NAME, &Options::default())
         .map_err(|e| Failure::new(Reason::Missing, e.to_string()))?;
     let mut after: Option<UserName> = None;
+    let mut table = Table::new([
+        Column::text("NAME"),
+        Column::text("ROLE"),
+        Column::text("STATUS"),
+        Column::text("SINCE").optional(),
+        Column::text("RESTAURANT").optional(),
+    ]);
     loop {
         let page = books::users(&store, after.as_ref(), PAGE).await;
         let page = page.map_err(failed)?;
         let is_last = page.len() < PAGE;
         after = page.last().map(|(name, _)| name.clone());
-        print(|out| {
-            for (name, user) in page {
-                if json {
-                    let body = UserBody::new(name, user);
-                    // Text and times always have a form in JSON.
-                    let line = serde_json::to_string(&body).unwrap_or_default();
-                    writeln!(out, "{line}")?;
-                } else {
-                    writeln!(out, "{}", line_of(&name, &user))?;
-                }
+        for (name, user) in page {
+            if json {
+                print_json(&UserBody::new(name, user))?;
+            } else {
+                table.add_row(cells(&name, &user));
             }
-            Ok(())
-        })?;
+        }
         if is_last {
-            return Ok(());
+            break;
         }
     }
+    if json {
+        return Ok(());
+    }
+    print(|out| {
+        if table.is_empty() {
+            writeln!(out, "no users yet")
+        } else {
+            writeln!(out, "{table}")
+        }
+    })
 }
 
-/// `NAME ROLE STATUS SINCE`, and the restaurant where there is one.
-fn line_of(name: &UserName, user: &User) -> String {
-    let role = RoleName::of(&user.standing).as_str();
-    let status = user.status.as_str();
-    let added_at = user.added_at.strftime("%Y-%m-%d");
-    let mut line = format!("{:<20} {role:<10} {status:<8} {added_at}", name.as_str());
-    if let Standing::Restaurant { restaurant } = &user.standing {
-        // As a literal: it may have been named before the rule for names.
-        line.push_str(&format!(" {restaurant:?}"));
-    }
-    line
+fn cells(name: &UserName, user: &User) -> [String; 5] {
+    [
+        name.to_string(),
+        RoleName::of(&user.standing).as_str().to_owned(),
+        user.status.as_str().to_owned(),
+        user.added_at.strftime("%Y-%m-%d").to_string(),
+        match &user.standing {
+            // As a literal: it may have been named before the rule for names.
+            Standing::Restaurant { restaurant } => format!("{restaurant:?}"),
+            _ => "-".to_owned(),
+        },
+    ]
 }
 
 /// The password: from the environment, or a line of standard input. Never an argument, which other users of the machine can read.

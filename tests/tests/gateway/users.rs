@@ -213,9 +213,10 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
         .lines()
         .map(|l| l.split_whitespace().collect())
         .collect();
-    assert_eq!(lines.len(), 2, "{}", listed.stdout);
-    assert_eq!(lines[0][..3], ["ada", "customer", "active"]);
-    assert_eq!(lines[1][..3], ["root", "operator", "active"]);
+    assert_eq!(lines.len(), 3, "{}", listed.stdout);
+    assert_eq!(lines[0][..3], ["NAME", "ROLE", "STATUS"]);
+    assert_eq!(lines[1][..3], ["ada", "customer", "active"]);
+    assert_eq!(lines[2][..3], ["root", "operator", "active"]);
 
     assert_eq!(run(&["password", "ada"]).await.code, Some(0));
     wait_for("the running gateway hears of it", SOON, async || {

@@ -1,7 +1,7 @@
 //! What an operator does: replay, skip and edit, as transactions on the role's store, each with a record of who did it.
 //!
 //! Each is conditional on what it is about being still as it was seen: of two at once the first wins, any other hears
-//! [`OperateError::AlreadySettled`]. They may run in any process beside a running role, or while none runs.
+//! [`OperateError::AlreadySettled`] or [`OperateError::RefusedAnew`]. They may run in any process beside a running role, or while none runs.
 
 mod edit;
 mod operator;
@@ -24,7 +24,7 @@ pub use self::{
     replay::{is_poison, replay, replayable},
     restored::{accept_restored, record_of_new_source},
     run::{Run, begin_run, end_run},
-    skip::{skip, skip_gap},
+    skip::{missing, skip, skip_gap},
     take_over::record_take_over,
     transfer::{Former, transfer},
 };
@@ -38,6 +38,14 @@ pub enum OperateError {
     /// There is no such dead letter any more, or a replay of it is under way: somebody else was first.
     #[error("already settled: {0} was replayed or skipped by somebody else, or is being replayed")]
     AlreadySettled(DeadId),
+    /// It was tried again and is another dead letter now.
+    #[error("already settled: {id} was tried again and refused anew, it is {now} now")]
+    RefusedAnew {
+        /// The id that was given.
+        id: DeadId,
+        /// The id of the same event's dead letter.
+        now: DeadId,
+    },
     /// What is there cannot be tried again.
     #[error("{id} cannot be tried again: {why}; skip it instead")]
     NotReplayable {
@@ -90,9 +98,27 @@ async fn found<S: Store>(
 ) -> Result<DeadRow, OperateError> {
     let found = store.dead(DeadFilter::Id(id.clone()), None, 1).await?;
     match found.into_iter().next() {
-        Some(dead) if statuses.contains(&dead.status) => Ok(dead),
-        _ => Err(OperateError::AlreadySettled(id.clone())),
+        Some(dead) if statuses.contains(&dead.status) => return Ok(dead),
+        Some(_) => return Err(OperateError::AlreadySettled(id.clone())),
+        None => {}
     }
+    Err(match refused_anew(store, id).await? {
+        Some(now) => OperateError::RefusedAnew {
+            id: id.clone(),
+            now,
+        },
+        None => OperateError::AlreadySettled(id.clone()),
+    })
+}
+
+/// Returns the id that a dead letter has now, where it was tried again and refused anew.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn refused_anew<S: Store>(store: &S, id: &DeadId) -> Result<Option<DeadId>, StoreError> {
+    let same_event = DeadFilter::Letter(id.letter().to_owned());
+    let found = store.dead(same_event, None, 1).await?.into_iter().next();
+    Ok(found.map(|dead| dead.id).filter(|now| now != id))
 }
 
 async fn load<S: Store>(store: &S, key: &StreamKey) -> Result<StreamRow, OperateError> {

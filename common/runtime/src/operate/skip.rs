@@ -2,7 +2,8 @@
 
 use doorstep_event::{StreamKey, Timestamp};
 use doorstep_store::{
-    AuditAction, Changes, DeadFate, DeadId, DeadStatus, NewAudit, Store, StreamState, stream_epoch,
+    AuditAction, Changes, DeadFate, DeadId, DeadStatus, NewAudit, Store, StreamRow, StreamState,
+    stream_epoch,
 };
 
 use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, load, record, written};
@@ -69,28 +70,7 @@ pub async fn skip_gap<S: Store>(
 ) -> Result<(), OperateError> {
     let by = by.into();
     for _ in 0..ATTEMPTS {
-        let row = load(store, stream).await?;
-        let no_such_gap = || OperateError::NoSuchGap {
-            stream: stream.clone(),
-            from,
-            to,
-            cursor: row.cursor,
-        };
-        if row.blocked.is_some()
-            || row.cursor + 1 != from
-            || to < from
-            || i64::try_from(to).is_err()
-        {
-            return Err(no_such_gap());
-        }
-        let missing = store
-            .gaps(Timestamp::MAX, Timestamp::MAX, usize::MAX)
-            .await?
-            .into_iter()
-            .any(|gap| gap.stream == *stream && gap.from == from && gap.to == to);
-        if !missing {
-            return Err(no_such_gap());
-        }
+        let row = missing(store, stream, from, to).await?;
         let mut changes = Changes::at(by.at);
         changes.streams.push(changed(
             &row,
@@ -118,4 +98,36 @@ pub async fn skip_gap<S: Store>(
         }
     }
     Err(OperateError::Busy(stream.to_string()))
+}
+
+/// Returns the stream, provided that it misses exactly these events.
+///
+/// # Errors
+/// [`OperateError::NoSuchGap`], or the store cannot be read.
+pub async fn missing<S: Store>(
+    store: &S,
+    stream: &StreamKey,
+    from: u64,
+    to: u64,
+) -> Result<StreamRow, OperateError> {
+    let row = load(store, stream).await?;
+    let no_such_gap = || OperateError::NoSuchGap {
+        stream: stream.clone(),
+        from,
+        to,
+        cursor: row.cursor,
+    };
+    if row.blocked.is_some() || row.cursor + 1 != from || to < from || i64::try_from(to).is_err() {
+        return Err(no_such_gap());
+    }
+    let is_missing = store
+        .gaps(Timestamp::MAX, Timestamp::MAX, usize::MAX)
+        .await?
+        .into_iter()
+        .any(|gap| gap.stream == *stream && gap.from == from && gap.to == to);
+    if is_missing {
+        Ok(row)
+    } else {
+        Err(no_such_gap())
+    }
 }

@@ -5,18 +5,17 @@ use doorstep_program::{
     output::{print, print_json},
 };
 use doorstep_store::{AuditFilter, AuditId, AuditPage, AuditRow, Store};
+use doorstep_table::{Column, Table};
 
 use super::record::{RecordView, action};
 use crate::{
     settings::{Form, Place},
     stores,
-    text::{clean, shortened, table, time},
+    text::{clean, time},
 };
 
 /// How many records are read at a time: each may carry data twice.
 const PAGE: usize = 100;
-/// How much of a reason a table shows.
-const REASON_CHARS: usize = 60;
 
 /// Lists what operators have done, the newest first.
 ///
@@ -28,18 +27,15 @@ pub(crate) async fn audit(place: &Place, limit: usize, form: Form) -> Result<(),
         Form::Json => usize::MAX,
         Form::Text => limit,
     };
-    let mut table = table(
-        &[
-            "WHEN",
-            "WHO",
-            "WHAT",
-            "DEAD LETTER",
-            "STREAM",
-            "SEQUENCE",
-            "REASON",
-        ],
-        &[5],
-    );
+    let mut table = Table::new([
+        Column::text("WHEN"),
+        Column::text("WHAT"),
+        Column::text("DEAD LETTER"),
+        Column::text("WHO").optional(),
+        Column::number("SEQUENCE").optional(),
+        Column::text("STREAM").optional(),
+        Column::prose("REASON").optional(),
+    ]);
     let mut shown = 0;
     let mut page = read(&store, None, PAGE.min(most)).await?;
     let (kept, forgotten) = (page.kept.rows, page.forgotten);
@@ -66,7 +62,7 @@ pub(crate) async fn audit(place: &Place, limit: usize, form: Form) -> Result<(),
         if shown == 0 {
             writeln!(out, "no operator has changed anything")?;
         } else {
-            writeln!(out, "{}", table.trim_fmt())?;
+            writeln!(out, "{table}")?;
         }
         let more = kept.saturating_sub(shown as u64);
         if more > 0 {
@@ -99,13 +95,12 @@ fn cells(row: &AuditRow) -> [String; 7] {
     let stream = entry.stream.as_ref().map(|s| clean(&s.to_string()));
     [
         time(row.at),
-        clean(&entry.operator),
         action(entry.action).to_owned(),
         match &stream {
             Some(_) => dead.unwrap_or_else(dash),
             None => dead.unwrap_or_else(|| clean(&entry.about)),
         },
-        stream.unwrap_or_else(dash),
+        clean(&entry.operator),
         entry.sequences.map_or_else(dash, |(from, to)| {
             if from == to {
                 from.to_string()
@@ -113,9 +108,7 @@ fn cells(row: &AuditRow) -> [String; 7] {
                 format!("{from}..{to}")
             }
         }),
-        entry
-            .reason
-            .as_deref()
-            .map_or_else(dash, |reason| shortened(reason, REASON_CHARS)),
+        stream.unwrap_or_else(dash),
+        entry.reason.as_deref().map_or_else(dash, clean),
     ]
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason};
+use doorstep_runtime::operate;
 use doorstep_store::{DeadFilter, DeadId, DeadRow, DeadStatus, Store};
 
 use crate::{settings::dead::Chosen, stores};
@@ -46,15 +47,21 @@ pub(super) async fn open_ids<S: Store>(
 pub(super) async fn one<S: Store>(store: &S, role: &str, id: &DeadId) -> Result<DeadRow, Failure> {
     let found = store.dead(DeadFilter::Id(id.clone()), None, 1).await;
     let found = found.map_err(|e| stores::failed(&e))?;
-    found.into_iter().next().ok_or_else(|| {
-        Failure::new(
-            Reason::Missing,
-            format!(
-                "{role} has no dead letter {:?}: it was settled, or never was; see `consumers dead list {role} --each`",
-                id.0
-            ),
-        )
-    })
+    if let Some(row) = found.into_iter().next() {
+        return Ok(row);
+    }
+    let anew = operate::refused_anew(store, id).await;
+    let text = match anew.map_err(|e| stores::failed(&e))? {
+        Some(now) => format!(
+            "{role} has no dead letter {:?} any more: it was tried again and refused anew, and is {now} now",
+            id.0
+        ),
+        None => format!(
+            "{role} has no dead letter {:?}: it was settled, or never was; see `consumers dead list {role} --each`",
+            id.0
+        ),
+    };
+    Err(Failure::new(Reason::Missing, text))
 }
 
 /// What is meant, in the same words whenever it is the same.

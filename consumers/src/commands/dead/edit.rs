@@ -1,7 +1,7 @@
 //! `consumers dead edit`: other data for one dead letter or for all of a kind, stored only if the role would take it.
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason, output::print};
+use doorstep_program::{Failure, Reason, Repeats, output::print};
 use doorstep_runtime::operate::{self, By, Edit, OperateError};
 use doorstep_store::{DeadId, DeadRow};
 
@@ -204,11 +204,12 @@ impl Desk<'_> {
         }
     }
 
-    /// Edits all of a kind, each checked by itself, and tells of those that do not pass.
+    /// Edits all of a kind, each checked by itself, and tells of those that do not pass: of each cause a few, and how many.
     async fn group(&self, chosen: &Chosen, patch: &Patch) -> Result<(), Failure> {
         let ids = open_ids(&self.store, chosen, Timestamp::now()).await?;
         let mut progress = Progress::new("edited", ids.len() as u64);
         let mut tally = Tally::default();
+        let mut repeats = Repeats::default();
         for id in &ids {
             let dead = match one(&self.store, self.role.name, id).await {
                 Ok(dead) => dead,
@@ -232,11 +233,16 @@ impl Desk<'_> {
                 }
                 Err(refused) => {
                     let failure = refused.into_failure(id);
-                    progress.note(&failure.to_string());
+                    if let Some(line) = repeats.add(failure.to_string()) {
+                        progress.note(&line);
+                    }
                     tally.refused(failure);
                 }
             }
             progress.advance();
+        }
+        for line in repeats.rest() {
+            progress.note(&line);
         }
         progress.finish();
         tally.sum_up(self.mode)

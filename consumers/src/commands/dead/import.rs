@@ -7,7 +7,7 @@ use std::{
 };
 
 use doorstep_event::{Event, Sequence};
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{Failure, Reason, Repeats};
 use doorstep_runtime::operate::{By, Edit};
 use doorstep_store::{DeadId, DeadRow, DeadStatus};
 use serde::Deserialize;
@@ -84,6 +84,7 @@ pub(crate) async fn import(place: &Place, file: &Path, by: &By, mode: Mode) -> R
         Box::new(BufReader::new(File::open(file).map_err(failed)?))
     };
     let mut tally = Tally::default();
+    let mut repeats = Repeats::default();
     for number in 1_u64.. {
         let mut line = String::new();
         let read = (&mut input).take(MOST_BYTES).read_line(&mut line);
@@ -105,10 +106,16 @@ pub(crate) async fn import(place: &Place, file: &Path, by: &By, mode: Mode) -> R
                     NotEdited::Refused(why) => (Reason::Data, why),
                     NotEdited::Failed(failure) => (failure.reason, failure.to_string()),
                 };
-                eprintln!("line {number} is refused: {}", clean(&why));
+                let line = format!("line {number} is refused: {}", clean(&why));
+                if let Some(line) = repeats.add(line) {
+                    eprintln!("{line}");
+                }
                 tally.refused(Failure::new(reason, why));
             }
         }
+    }
+    for line in repeats.rest() {
+        eprintln!("{line}");
     }
     tally.sum_up(mode)
 }

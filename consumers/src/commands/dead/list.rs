@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use comfy_table::Table;
 use doorstep_program::{
     Failure,
     output::{print, print_json},
 };
 use doorstep_store::{DeadFilter, DeadGroup, DeadRow, DeadStatus, Store, UsageOf};
+use doorstep_table::{Column, Table, terminal_width, wrapped};
 use serde::Serialize;
 
 use super::view::DeadView;
@@ -16,13 +16,11 @@ use crate::{
     roles::RoleEntry,
     settings::{Form, dead::Listing},
     stores::{self, RoleStore},
-    text::{shortened, table, time},
+    text::{clean, time},
 };
 
 /// How many dead letters are read at a time.
 const PAGE: usize = 500;
-/// How much of a detail a table shows.
-const DETAIL_CHARS: usize = 100;
 
 /// Lists the dead letters of these roles. A role without a store has none.
 ///
@@ -56,13 +54,7 @@ async fn kinds(
     limit: usize,
     form: Form,
 ) -> Result<(), Failure> {
-    let mut table = table(
-        &[
-            "ROLE", "GROUP", "COUNT", "OPEN", "REASON", "TYPE", "FIRST", "LAST", "EXAMPLE",
-            "DETAIL",
-        ],
-        &[2, 3],
-    );
+    let mut table = kind_table();
     let mut left_off = Vec::new();
     for role in roles {
         let Some(store) = stores::look(folder, role.name)? else {
@@ -83,7 +75,7 @@ async fn kinds(
                     role: role.name,
                     group,
                 })?,
-                Form::Text if table.row_count() < limit => {
+                Form::Text if table.len() < limit => {
                     table.add_row(kind_cells(role.name, group));
                 }
                 Form::Text => {
@@ -104,10 +96,27 @@ fn print_table(table: &Table, left_off: &[String]) -> Result<(), Failure> {
         if table.is_empty() {
             writeln!(out, "no dead letters")?;
         } else {
-            writeln!(out, "{}", table.trim_fmt())?;
+            writeln!(out, "{table}")?;
         }
-        left_off.iter().try_for_each(|line| writeln!(out, "{line}"))
+        left_off
+            .iter()
+            .try_for_each(|line| writeln!(out, "{}", wrapped(line, terminal_width(), "")))
     })
+}
+
+fn kind_table() -> Table {
+    Table::new([
+        Column::text("ROLE"),
+        Column::text("GROUP"),
+        Column::number("COUNT"),
+        Column::number("OPEN"),
+        Column::text("REASON"),
+        Column::text("EXAMPLE").optional(),
+        Column::text("TYPE").optional(),
+        Column::text("LAST").optional(),
+        Column::text("FIRST").optional(),
+        Column::prose("DETAIL").optional(),
+    ])
 }
 
 fn kind_cells(role: &str, group: &DeadGroup) -> [String; 10] {
@@ -117,25 +126,19 @@ fn kind_cells(role: &str, group: &DeadGroup) -> [String; 10] {
         group.count.to_string(),
         group.open.to_string(),
         group.reason.clone(),
+        group.example.0.clone(),
         group
             .kind
             .as_ref()
             .map_or_else(|| "-".to_owned(), ToString::to_string),
-        time(group.first),
         time(group.last),
-        group.example.0.clone(),
-        shortened(&group.detail, DETAIL_CHARS),
+        time(group.first),
+        clean(&group.detail),
     ]
 }
 
 async fn each(roles: &[RoleEntry], folder: &Path, limit: usize, form: Form) -> Result<(), Failure> {
-    let mut table = table(
-        &[
-            "ROLE", "ID", "TYPE", "SUBJECT", "SEQUENCE", "REASON", "DETAIL", "ATTEMPTS", "SINCE",
-            "STATE",
-        ],
-        &[4, 7],
-    );
+    let mut table = each_table();
     let mut left_off = Vec::new();
     for role in roles {
         let Some(store) = stores::look(folder, role.name)? else {
@@ -189,22 +192,37 @@ async fn page(
     read.map_err(|e| stores::failed(&e))
 }
 
+fn each_table() -> Table {
+    Table::new([
+        Column::text("ROLE"),
+        Column::text("ID"),
+        Column::text("REASON"),
+        Column::text("SUBJECT").optional(),
+        Column::number("SEQUENCE").optional(),
+        Column::text("STATE").optional(),
+        Column::text("TYPE").optional(),
+        Column::text("SINCE").optional(),
+        Column::number("ATTEMPTS").optional(),
+        Column::prose("DETAIL").optional(),
+    ])
+}
+
 fn cells(role: &str, row: &DeadRow) -> [String; 10] {
     let event = row.event.as_ref();
     let dash = || "-".to_owned();
     [
         role.to_owned(),
         row.id.0.clone(),
-        event.map_or_else(dash, |e| e.kind.to_string()),
-        event.map_or_else(dash, |e| shortened(e.subject.as_str(), 40)),
+        row.reason.clone(),
+        event.map_or_else(dash, |e| clean(e.subject.as_str())),
         event
             .and_then(|e| e.sequence)
             .map_or_else(dash, |sequence| sequence.to_string()),
-        row.reason.clone(),
-        shortened(&row.detail, DETAIL_CHARS),
-        row.attempts.to_string(),
-        time(row.since),
         state(row).to_owned(),
+        event.map_or_else(dash, |e| e.kind.to_string()),
+        time(row.since),
+        row.attempts.to_string(),
+        clean(&row.detail),
     ]
 }
 

@@ -48,8 +48,18 @@ pub(crate) async fn work(job: DeadJob) -> Result<(), Failure> {
             by,
             mode,
         } => replay::replay(&place, &replay, &by, mode).await,
-        DeadJob::Skip { place, chosen, by } => skip::skip(&place, &chosen, &by).await,
-        DeadJob::SkipGap { place, gap, by } => skip::skip_gap(&place, &gap, &by).await,
+        DeadJob::Skip {
+            place,
+            chosen,
+            by,
+            mode,
+        } => skip::skip(&place, &chosen, &by, mode).await,
+        DeadJob::SkipGap {
+            place,
+            gap,
+            by,
+            mode,
+        } => skip::skip_gap(&place, &gap, &by, mode).await,
         DeadJob::Export { place, chosen } => export::export(&place, &chosen).await,
         DeadJob::Import {
             place,

@@ -3,12 +3,19 @@
 //! Each replay is one conditional transaction, so that none is done twice however often this is started. That it is not done again for
 //! what was refused anew meanwhile is the business of the run, see [`operate::begin_run`].
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    time::Duration,
+};
 
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason, Stop, output::print};
-use doorstep_runtime::operate::{self, By, OperateError, Run};
+use doorstep_runtime::{
+    operate::{self, By, OperateError, Run},
+    shape,
+};
 use doorstep_store::{DeadFilter, DeadId, DeadStatus, Store};
+use doorstep_table::{Column, Table};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
@@ -101,7 +108,9 @@ pub(crate) async fn replay(
             }
             Err(e) => {
                 match e {
-                    OperateError::AlreadySettled(_) => outcomes.settled += 1,
+                    OperateError::AlreadySettled(_) | OperateError::RefusedAnew { .. } => {
+                        outcomes.settled += 1;
+                    }
                     _ => outcomes.not_replayable += 1,
                 }
                 if matches!(chosen, Chosen::Ids(_)) {
@@ -257,14 +266,17 @@ fn ended(failures: Vec<Failure>, outcomes: &Outcomes, role: &str) -> Result<(), 
     Ok(())
 }
 
-/// Tells what would become of them.
+/// Tells what would become of them: of each that was named, of others by outcome.
 async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
     let store = stores::look_at(place)?;
     let (mut good, mut bad, mut untried) = (0_u64, 0_u64, 0_u64);
-    for id in open_ids(&store, chosen, Timestamp::MAX).await? {
+    let ids = open_ids(&store, chosen, Timestamp::MAX).await?;
+    let mut told = Told::new(chosen);
+    let mut progress = Progress::new("rehearsed", ids.len() as u64);
+    for id in ids {
         let dead = one(&store, place.role.name, &id).await?;
         let data = dead.event.as_ref().map_or(&dead.body, |event| &event.data);
-        let told = match check(&place.role, &store, &dead, data.clone()).await? {
+        let outcome = match check(&place.role, &store, &dead, data.clone()).await? {
             Checked::Taken(told) => {
                 good += 1;
                 told
@@ -278,8 +290,11 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
                 clean(&why)
             }
         };
-        print(|out| writeln!(out, "{id} {told}"))?;
+        told.add(&id, outcome)?;
+        progress.advance();
     }
+    progress.finish();
+    told.finish()?;
     print(|out| {
         let unknown = match untried {
             0 => String::new(),
@@ -291,4 +306,65 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
             good + bad + untried
         )
     })
+}
+
+/// The most outcomes that are told apart.
+const MAX_OUTCOMES: usize = 50;
+
+/// What is told of a rehearsal.
+enum Told {
+    /// A line for each.
+    Each,
+    /// A row for each outcome, under its shape: how many, an example, and its words.
+    ByOutcome(BTreeMap<String, (u64, DeadId, String)>, u64),
+}
+
+impl Told {
+    fn new(chosen: &Chosen) -> Self {
+        match chosen {
+            Chosen::Ids(_) => Self::Each,
+            Chosen::Group(_) | Chosen::All => Self::ByOutcome(BTreeMap::new(), 0),
+        }
+    }
+
+    fn add(&mut self, id: &DeadId, outcome: String) -> Result<(), Failure> {
+        let (outcomes, beyond) = match self {
+            Self::Each => return print(|out| writeln!(out, "{id} {outcome}")),
+            Self::ByOutcome(outcomes, beyond) => (outcomes, beyond),
+        };
+        let is_full = outcomes.len() >= MAX_OUTCOMES;
+        match outcomes.entry(shape(&outcome)) {
+            Entry::Occupied(mut known) => known.get_mut().0 += 1,
+            Entry::Vacant(_) if is_full => *beyond += 1,
+            Entry::Vacant(new) => {
+                new.insert((1, id.clone(), outcome));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let Self::ByOutcome(outcomes, beyond) = self else {
+            return Ok(());
+        };
+        let mut rows: Vec<_> = outcomes.into_values().collect();
+        rows.sort_by_key(|(count, _, _)| std::cmp::Reverse(*count));
+        let mut table = Table::new([
+            Column::number("COUNT"),
+            Column::text("EXAMPLE"),
+            Column::prose("OUTCOME"),
+        ]);
+        for (count, example, outcome) in rows {
+            table.add_row([count.to_string(), example.0, outcome]);
+        }
+        print(|out| {
+            if !table.is_empty() {
+                writeln!(out, "{table}")?;
+            }
+            if beyond > 0 {
+                writeln!(out, "{beyond} with other outcomes")?;
+            }
+            Ok(())
+        })
+    }
 }

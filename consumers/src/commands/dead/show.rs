@@ -8,6 +8,7 @@ use doorstep_program::{
     output::{print, print_json},
 };
 use doorstep_store::{Ask, AuditAction, AuditFilter, AuditRow, DeadId, DeadRow, Store};
+use doorstep_table::{fields, terminal_width};
 use serde::Serialize;
 
 use super::{
@@ -73,16 +74,16 @@ pub(crate) async fn show(place: &Place, id: DeadId, form: Form) -> Result<(), Fa
             edits: records.iter().map(RecordView::of).collect(),
         }),
         Form::Text => print(|out| {
-            for (name, value) in members(role, &row) {
-                writeln!(out, "{name:<12} {}", clean(&value))?;
-            }
+            let mut members = members(role, &row);
             if row.blocks {
-                writeln!(out, "{:<12} {}", "holds back", told(&holds_back))?;
+                members.push(("holds back", told(&holds_back)));
             }
-            for record in &records {
-                writeln!(out, "{:<12} {}", "so far", so_far(record))?;
+            members.extend(records.iter().map(|record| ("so far", so_far(record))));
+            for (_, value) in &mut members {
+                *value = clean(value);
             }
-            writeln!(out, "\n{}", readable(body(&row)))?;
+            writeln!(out, "{}", fields(&members, terminal_width()))?;
+            writeln!(out, "{}", readable(body(&row)))?;
             if row.is_edited() {
                 writeln!(out, "\nas it first came:\n{}", readable(&row.body))?;
             }
@@ -115,12 +116,12 @@ fn so_far(record: &AuditRow) -> String {
     let entry = &record.entry;
     let reason = entry.reason.as_deref().unwrap_or_default();
     let colon = if reason.is_empty() { "" } else { ": " };
-    clean(&format!(
+    format!(
         "{} {} by {}{colon}{reason}",
         time(record.at),
         action(entry.action),
         entry.operator
-    ))
+    )
 }
 
 /// What operators have done to a dead letter and to those that it follows, the oldest first.
@@ -139,6 +140,14 @@ pub(super) async fn edits<S: Store>(store: &S, row: &DeadRow) -> Result<Vec<Audi
     });
     records.reverse();
     Ok(records)
+}
+
+/// The number of events that a dead letter holds back.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) async fn held_behind<S: Store>(store: &S, row: &DeadRow) -> Result<u64, Failure> {
+    Ok(holds_back(store, row).await?.count)
 }
 
 async fn holds_back<S: Store>(store: &S, row: &DeadRow) -> Result<HoldsBack, Failure> {

@@ -1,27 +1,108 @@
 //! `consumers dead skip`: transactions on the role's store, whether the role runs or not.
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason, output::print};
+use doorstep_program::{Failure, Reason, Repeats, output::print};
 use doorstep_runtime::operate::{self, By, OperateError};
+use doorstep_store::DeadStatus;
 
-use super::choice::open_ids;
+use super::{
+    choice::{one, open_ids},
+    show::held_behind,
+};
 use crate::{
-    settings::{GapRange, Place, dead::Chosen},
+    progress::Progress,
+    settings::{
+        GapRange, Place,
+        dead::{Chosen, Mode},
+    },
     stores,
+    text::clean,
 };
 
-/// Steps over dead letters.
+/// Steps over dead letters: tells of each that was named, and of a whole kind how many.
 ///
 /// # Errors
-/// At least one of them could not be stepped over; the others are.
-pub(crate) async fn skip(place: &Place, chosen: &Chosen, by: &By) -> Result<(), Failure> {
+/// At least one of those that were named could not be stepped over; the others are. Or the store cannot be used.
+pub(crate) async fn skip(
+    place: &Place,
+    chosen: &Chosen,
+    by: &By,
+    mode: Mode,
+) -> Result<(), Failure> {
+    if mode == Mode::DryRun {
+        return rehearse(place, chosen).await;
+    }
     let store = stores::existing(place)?;
     let role = place.role.name;
+    let ids = open_ids(&store, chosen, Timestamp::now()).await?;
+    let is_named = matches!(chosen, Chosen::Ids(_));
+    let mut progress = Progress::new("stepped over", ids.len() as u64);
     let mut ended = Vec::new();
-    for id in open_ids(&store, chosen, Timestamp::now()).await? {
-        let done = operate::skip(&store, &id, by.at(Timestamp::now())).await;
-        let next = format!("{id} is skipped: {role} applies what is held behind it {WHEN}");
-        ended.push(tell(role, done, &next));
+    let (mut skipped, mut settled) = (0_u64, 0_u64);
+    for id in ids {
+        match operate::skip(&store, &id, by.at(Timestamp::now())).await {
+            Ok(()) => {
+                skipped += 1;
+                if is_named {
+                    print(|out| {
+                        writeln!(
+                            out,
+                            "{id} is skipped: {role} applies what is held behind it {WHEN}"
+                        )
+                    })?;
+                }
+            }
+            Err(e @ OperateError::Store(_)) => {
+                progress.finish();
+                return Err(failed(role, &e));
+            }
+            Err(OperateError::AlreadySettled(_) | OperateError::RefusedAnew { .. })
+                if !is_named =>
+            {
+                settled += 1;
+            }
+            Err(e) => ended.push(Err(failed(role, &e))),
+        }
+        progress.advance();
+    }
+    progress.finish();
+    if !is_named {
+        print(|out| {
+            writeln!(
+                out,
+                "{skipped} are skipped, {settled} were already settled: {role} applies what is held behind them {WHEN}"
+            )
+        })?;
+    }
+    summed_up(&ended)
+}
+
+/// Tells what would be stepped over.
+async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
+    const NOTHING: &str = "nothing was written, this is a dry run";
+    let store = stores::look_at(place)?;
+    let role = place.role.name;
+    let ids = open_ids(&store, chosen, Timestamp::now()).await?;
+    let Chosen::Ids(_) = chosen else {
+        let count = ids.len();
+        return print(|out| writeln!(out, "{count} would be skipped; {NOTHING}"));
+    };
+    let mut ended = Vec::new();
+    for id in ids {
+        let row = one(&store, role, &id).await?;
+        if row.status == DeadStatus::Replaying {
+            ended.push(Err(failed(role, &OperateError::AlreadySettled(id))));
+            continue;
+        }
+        let what = match &row.event {
+            Some(event) if row.blocks => format!(
+                "its stream {} would go on, {} held behind it",
+                event.stream(),
+                held_behind(&store, &row).await?
+            ),
+            _ => "it blocks nothing".to_owned(),
+        };
+        print(|out| writeln!(out, "{id} would be skipped: {}; {NOTHING}", clean(&what)))?;
     }
     summed_up(&ended)
 }
@@ -30,24 +111,36 @@ pub(crate) async fn skip(place: &Place, chosen: &Chosen, by: &By) -> Result<(), 
 ///
 /// # Errors
 /// They are not what the stream misses, or the store cannot be used.
-pub(crate) async fn skip_gap(place: &Place, gap: &GapRange, by: &By) -> Result<(), Failure> {
-    let store = stores::existing(place)?;
+pub(crate) async fn skip_gap(
+    place: &Place,
+    gap: &GapRange,
+    by: &By,
+    mode: Mode,
+) -> Result<(), Failure> {
     let role = place.role.name;
     let GapRange { stream, from, to } = gap;
-    let done = operate::skip_gap(&store, stream, *from, *to, by.at(Timestamp::now())).await;
-    let next = format!(
-        "{from}..{to} of {stream} are skipped: {role} applies what is held behind them {WHEN}"
-    );
-    tell(role, done, &next)
+    let (done, sentence) = if mode == Mode::DryRun {
+        let store = stores::look_at(place)?;
+        let done = operate::missing(&store, stream, *from, *to).await;
+        let sentence = format!(
+            "{from}..{to} of {stream} would be skipped; nothing was written, this is a dry run"
+        );
+        (done.map(|_| ()), sentence)
+    } else {
+        let store = stores::existing(place)?;
+        let by = by.at(Timestamp::now());
+        let done = operate::skip_gap(&store, stream, *from, *to, by).await;
+        let sentence = format!(
+            "{from}..{to} of {stream} are skipped: {role} applies what is held behind them {WHEN}"
+        );
+        (done, sentence)
+    };
+    done.map_err(|e| failed(role, &e))?;
+    print(|out| writeln!(out, "{sentence}"))
 }
 
 /// When a role takes up what was changed in its store.
 pub(super) const WHEN: &str = "within a moment if it runs, otherwise when it is started";
-
-fn tell(role: &str, done: Result<(), OperateError>, success: &str) -> Result<(), Failure> {
-    done.map_err(|e| failed(role, &e))?;
-    print(|out| writeln!(out, "{success}"))
-}
 
 /// What was not done, as an end of the program.
 pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> Failure {
@@ -56,6 +149,10 @@ pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> Failure {
         OperateError::AlreadySettled(_) => Failure::new(
             Reason::Settled,
             format!("{error}; `consumers dead list {role} --each` lists what is there"),
+        ),
+        OperateError::RefusedAnew { now, .. } => Failure::new(
+            Reason::Settled,
+            format!("{error}; `consumers dead show {role} {now}` shows it"),
         ),
         OperateError::EditedMeanwhile(_) => Failure::new(Reason::Settled, error.to_string()),
         OperateError::NoSuchGap { .. } => Failure::new(
@@ -70,7 +167,7 @@ pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> Failure {
     }
 }
 
-/// The end of several: the first failure decides the exit code, and all are told.
+/// The end of several: the first failure decides the exit code, and all are told, of each kind a few and the number of the others.
 pub(super) fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
     let failures: Vec<&Failure> = ended
         .iter()
@@ -79,7 +176,12 @@ pub(super) fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
     let Some(first) = failures.first() else {
         return Ok(());
     };
-    let texts: Vec<String> = failures.iter().map(|failure| failure.to_string()).collect();
+    let mut repeats = Repeats::default();
+    let mut texts: Vec<String> = failures
+        .iter()
+        .filter_map(|failure| repeats.add(failure.to_string()))
+        .collect();
+    texts.extend(repeats.rest());
     Err(Failure::new(first.reason, texts.join("\n       ")))
 }
 

@@ -6,9 +6,10 @@ use doorstep_program::{
     Failure,
     output::{print, print_json},
 };
+use doorstep_table::{fields, terminal_width, wrapped};
 use serde::Serialize;
 
-use crate::{roles, settings::Form, text::table};
+use crate::{roles, settings::Form};
 
 /// Whose rights, where.
 #[derive(Debug)]
@@ -46,19 +47,22 @@ pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
             "users": users,
         })),
         Form::Text => print(|out| {
-            let mut table = table(&["USER", "FOR", "RIGHT", "ON"], &[]);
             for user in &users {
+                writeln!(out, "{}, for {}", user.user, user.purpose)?;
                 let rights = &user.rights;
-                table.add_row([&*user.user, &*user.purpose, "configure", &*rights.configure]);
-                table.add_row(["", "", "write", &*rights.write]);
-                table.add_row(["", "", "read", &*rights.read]);
+                let mut lines = vec![
+                    ("  configure", rights.configure.clone()),
+                    ("  write", rights.write.clone()),
+                    ("  read", rights.read.clone()),
+                ];
                 if let Some(topics) = &rights.topics {
                     let keys = |keys: &str| format!("{keys} (keys of {})", topics.exchange);
-                    table.add_row(["", "", "publish", &*keys(&topics.write)]);
-                    table.add_row(["", "", "bind", &*keys(&topics.read)]);
+                    lines.push(("  publish", keys(&topics.write)));
+                    lines.push(("  bind", keys(&topics.read)));
                 }
+                // A pattern is copied as a whole, so it is never broken.
+                writeln!(out, "{}", fields(&lines, None))?;
             }
-            writeln!(out, "{}\n", table.trim_fmt())?;
             for user in &users {
                 writeln!(out, "{}", command(&asked.vhost, user))?;
                 if let Some(command) = topic_command(&asked.vhost, user) {
@@ -73,7 +77,7 @@ pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
                     "Import `consumers topology show --definitions` before: these users can declare nothing but what marks the queues that they consume from, records their owner, and hears of cancelled requests."
                 }
             };
-            writeln!(out, "\n{hint}")
+            writeln!(out, "\n{}", wrapped(hint, terminal_width(), ""))
         }),
     }
 }

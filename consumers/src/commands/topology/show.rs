@@ -5,8 +5,9 @@ use doorstep_program::{
     Failure,
     output::{print, print_json},
 };
+use doorstep_table::{Column, Table, terminal_width, wrapped};
 
-use crate::{roles, settings::Form, text::table};
+use crate::{roles, settings::Form};
 
 /// Shows the topology of all roles in this namespace.
 ///
@@ -21,25 +22,23 @@ pub(crate) fn show(namespace: &Namespace, form: Form) -> Result<(), Failure> {
             writeln!(out, "{}\n", queues(&topology))?;
             writeln!(out, "{}\n", bindings(&topology))?;
             writeln!(out, "{}\n", owners(&topology))?;
-            writeln!(
-                out,
-                "All exchanges and queues are durable. A queue's arguments cannot be changed: to change them, drain and delete it. The record of an \
-                 owner is written by the role's store when it starts; `consumers topology verify` shows it."
-            )
+            let note = "All exchanges and queues are durable. A queue's arguments cannot be changed: to change them, drain and delete it. The record of an \
+                        owner is written by the role's store when it starts; `consumers topology verify` shows it.";
+            writeln!(out, "{}", wrapped(note, terminal_width(), ""))
         }),
     }
 }
 
-fn exchanges(topology: &Topology) -> String {
-    let mut table = table(&["EXCHANGE", "KIND"], &[]);
+fn exchanges(topology: &Topology) -> Table {
+    let mut table = Table::new(["EXCHANGE", "KIND"].map(Column::text));
     for exchange in &topology.exchanges {
         table.add_row([exchange.name.as_str(), exchange.kind.as_str()]);
     }
-    table.trim_fmt()
+    table
 }
 
-fn queues(topology: &Topology) -> String {
-    let mut table = table(&["QUEUE", "FOR", "ARGUMENTS"], &[]);
+fn queues(topology: &Topology) -> Table {
+    let mut table = Table::new(["QUEUE", "FOR", "ARGUMENTS"].map(Column::text));
     for queue in &topology.queues {
         let arguments: Vec<String> = queue
             .arguments
@@ -52,7 +51,7 @@ fn queues(topology: &Topology) -> String {
             &arguments.join("\n"),
         ]);
     }
-    table.trim_fmt()
+    table
 }
 
 fn written(value: &Argument) -> String {
@@ -64,8 +63,8 @@ fn written(value: &Argument) -> String {
     }
 }
 
-fn bindings(topology: &Topology) -> String {
-    let mut table = table(&["FROM EXCHANGE", "ROUTING KEY", "TO QUEUE"], &[]);
+fn bindings(topology: &Topology) -> Table {
+    let mut table = Table::new(["FROM EXCHANGE", "ROUTING KEY", "TO QUEUE"].map(Column::text));
     for binding in &topology.bindings {
         table.add_row([
             binding.exchange.as_str(),
@@ -73,13 +72,13 @@ fn bindings(topology: &Topology) -> String {
             binding.queue.as_str(),
         ]);
     }
-    table.trim_fmt()
+    table
 }
 
-fn owners(topology: &Topology) -> String {
-    let mut table = table(&["RECORD OF THE OWNER", "OF THE QUEUES OF ROLE"], &[]);
+fn owners(topology: &Topology) -> Table {
+    let mut table = Table::new(["RECORD OF THE OWNER", "OF THE QUEUES OF ROLE"].map(Column::text));
     for owner in &topology.owners {
         table.add_row([owner.exchange.as_str(), owner.role.as_str()]);
     }
-    table.trim_fmt()
+    table
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::Path};
 
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, Table, presets};
+use doorstep_table::{Column, Table};
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,12 +21,11 @@ const MEMORY_AIM_MB: f64 = 100.0;
 
 /// The figures to read.
 pub(crate) fn table(figures: &Figures, options: &Options) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["shape", "events/s", "processor s\nper million events"]);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let mut table = Table::new([
+        Column::text("SHAPE"),
+        Column::number("EVENTS/S"),
+        Column::number("PROCESSOR S/MILLION"),
+    ]);
     for (shape, rounds) in shapes(figures) {
         let rate = median(rounds.iter().map(|f| f.events_per_second)).unwrap_or_default();
         let processor =
@@ -44,7 +43,7 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
         ]);
     }
     let mut text = format!(
-        "{}, {} cores, quorum queue, {} events of 300 bytes over {} streams, medians of {} rounds\n{table}\n",
+        "{}, {} cores, quorum queue, {} events of 300 bytes over {} streams, medians of {} rounds\n\n{table}\n\n",
         figures.broker,
         cores(),
         thousands(options.events as f64),
@@ -54,7 +53,7 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
     if let Some(table) = round_trips(figures) {
         let _ = writeln!(
             text,
-            "round trips of 300 bytes, answered by another process\n{table}"
+            "round trips of 300 bytes, answered by another process\n\n{table}\n"
         );
     }
     let mut line = |name: &str, value: String, aim: String| {
@@ -100,21 +99,14 @@ fn round_trips(figures: &Figures) -> Option<Table> {
     if medians.is_empty() {
         return None;
     }
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header([
-        "in flight",
-        "way",
-        "p50 us",
-        "p99 us",
-        "per second",
-        "p50, of bare",
+    let mut table = Table::new([
+        Column::number("IN FLIGHT"),
+        Column::text("WAY"),
+        Column::number("P50 US"),
+        Column::number("P99 US"),
+        Column::number("PER SECOND"),
+        Column::number("P50, OF BARE"),
     ]);
-    for column in [0, 2, 3, 4, 5] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
     for trips in medians {
         table.add_row([
             trips.in_flight.to_string(),
