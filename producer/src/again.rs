@@ -1,13 +1,18 @@
 //! What was not confirmed and is sent again: in order, after a pause that grows, until the time to give up.
+//!
+//! Where the broker closes the channel over one of several events, they are sent in ever smaller parts until that one is alone: then the
+//! publisher tells that it cannot be published, and the others go on.
 
 use std::time::{Duration, Instant};
 
-use doorstep_event::Event;
 use doorstep_messaging::Outcome;
 use doorstep_program::{Failure, Reason};
 use rand::RngExt;
 
-use crate::{chunk::Chunk, tally::Tally};
+use crate::{
+    chunk::{Chunk, LineEvent},
+    tally::Tally,
+};
 
 /// The first and the longest pause before events are sent again. Pauses double, and each is drawn at random below that, since after an
 /// outage everyone comes back at once.
@@ -16,9 +21,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The events to be sent again.
 pub(crate) struct Again {
-    events: Vec<Event>,
+    events: Vec<LineEvent>,
+    /// Those behind the part that is under way.
+    rest: Vec<LineEvent>,
+    /// The most events of a part while one that cannot be published is looked for.
+    part: Option<usize>,
+    /// True if the next part need not wait, since the last one was settled or has led to a smaller one.
+    is_at_once: bool,
     give_up_after: Duration,
     trouble: Option<Trouble>,
+}
+
+/// The fate of a chunk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Settled {
+    /// The number of its events.
+    pub(crate) sent: usize,
+    /// The number of those that are confirmed, or found to be refused for good.
+    pub(crate) done: usize,
+    /// True if the broker has closed the channel meanwhile.
+    pub(crate) channel_closed: bool,
 }
 
 /// A time in which not everything is confirmed.
@@ -34,6 +56,8 @@ struct Trouble {
     connection: Option<String>,
     /// What the user was told.
     told: Option<Outcome>,
+    /// True if the user was told that an event is looked for.
+    search_told: bool,
 }
 
 impl Again {
@@ -41,6 +65,9 @@ impl Again {
     pub(crate) fn new(give_up_after: Duration) -> Self {
         Self {
             events: Vec::new(),
+            rest: Vec::new(),
+            part: None,
+            is_at_once: false,
             give_up_after,
             trouble: None,
         }
@@ -57,7 +84,8 @@ impl Again {
     }
 
     /// Keeps an event that was not confirmed. Called in the order of the events.
-    pub(crate) fn add(&mut self, event: Event, outcome: Outcome) {
+    pub(crate) fn add(&mut self, item: LineEvent, outcome: Outcome) {
+        let event = &item.event;
         match &mut self.trouble {
             Some(trouble) => trouble.outcome = outcome,
             None => {
@@ -68,6 +96,7 @@ impl Again {
                     kind: event.kind.to_string(),
                     connection: None,
                     told: None,
+                    search_told: false,
                 });
             }
         }
@@ -76,24 +105,46 @@ impl Again {
         {
             trouble.kind = event.kind.to_string();
         }
-        self.events.push(event);
+        self.events.push(item);
     }
 
     /// Takes note that a chunk has been settled, and of why there is no connection, if there is none. Returns what the user should hear,
     /// once for each kind of trouble.
     pub(crate) fn note_settled(
         &mut self,
-        confirmed: u64,
+        settled: Settled,
         connection: impl FnOnce() -> Option<String>,
     ) -> Option<String> {
+        let Settled {
+            sent,
+            done,
+            channel_closed,
+        } = settled;
+        self.events.append(&mut self.rest);
+        if channel_closed {
+            self.part = Some((sent / 2).max(1));
+        } else if sent == done {
+            self.part = self.part.map(|part| part.saturating_mul(2));
+        }
+        self.is_at_once = sent == done || (channel_closed && sent > 1);
         let trouble = self.trouble.as_mut()?;
-        if confirmed > 0 {
+        if done > 0 {
             trouble.since = Instant::now();
             trouble.failures = 0;
         }
         if self.events.is_empty() {
             self.trouble = None;
-            return Some("all confirmed again, going on".to_owned());
+            self.part = None;
+            return Some("all others are confirmed, going on".to_owned());
+        }
+        if self.part.is_some() {
+            let is_told = std::mem::replace(&mut trouble.search_told, true);
+            return (!is_told).then(|| {
+                format!(
+                    "the broker closed the channel over one of {} events, which are sent in smaller parts until it is found",
+                    self.events.len()
+                )
+            });
         }
         trouble.connection = connection();
         if trouble.told == Some(trouble.outcome) {
@@ -107,19 +158,23 @@ impl Again {
         ))
     }
 
-    /// Takes all events to send them again.
+    /// Takes the events to send again: all, or the first part of them.
     pub(crate) fn take(&mut self) -> Chunk {
         if let Some(trouble) = &mut self.trouble {
             trouble.failures += 1;
         }
-        Chunk {
-            events: std::mem::take(&mut self.events),
-            rows: 0,
+        let mut events = std::mem::take(&mut self.events);
+        if let Some(part) = self.part {
+            self.rest = events.split_off(part.min(events.len()));
         }
+        Chunk { events, rows: 0 }
     }
 
-    /// Waits before all is sent again. Cancel-safe.
+    /// Waits before events are sent again. Cancel-safe.
     pub(crate) async fn pause(&self) {
+        if self.is_at_once {
+            return;
+        }
         let failures = self.trouble.as_ref().map_or(0, |t| t.failures);
         let longest = FIRST_PAUSE
             .saturating_mul(1 << failures.min(16))
@@ -160,7 +215,7 @@ impl Trouble {
                 "the queue for events of type {kind} refuses them, perhaps it is full; see that its consumer runs"
             ),
             Outcome::Unpublishable => format!(
-                "the broker lets this user not publish events of type {kind}, or they are too large; see the log, and grant the right with rabbitmqctl set_topic_permissions"
+                "the broker does not let this user publish events of type {kind}, or they are too large; see the log, and grant the right with rabbitmqctl set_topic_permissions"
             ),
             Outcome::TimedOut => "the broker does not confirm in time; see whether it is overloaded or has lost its majority".to_owned(),
             Outcome::Disconnected => match &self.connection {
@@ -174,13 +229,13 @@ impl Trouble {
 
 #[cfg(test)]
 mod tests {
-    use doorstep_event::{EventId, EventType, Source, Subject};
+    use doorstep_event::{Event, EventId, EventType, Source, Subject};
 
     use super::*;
 
-    fn event(id: &str) -> Event {
-        Event {
-            id: EventId::new(id).unwrap(),
+    fn event(line: u64) -> LineEvent {
+        let event = Event {
+            id: EventId::new(line.to_string()).unwrap(),
             source: Source::new("test").unwrap(),
             kind: EventType::new("order.placed.v1").unwrap(),
             subject: Subject::new("order/1").unwrap(),
@@ -189,54 +244,134 @@ mod tests {
             epoch: None,
             traceparent: None,
             data: "{}".into(),
+        };
+        LineEvent { line, event }
+    }
+
+    fn settled(sent: usize, done: usize) -> Settled {
+        Settled {
+            sent,
+            done,
+            channel_closed: false,
         }
+    }
+
+    fn lines(chunk: &Chunk) -> Vec<u64> {
+        chunk.events.iter().map(|item| item.line).collect()
     }
 
     #[test]
     fn events_are_sent_again_in_order_until_all_are_confirmed() {
         let mut again = Again::new(Duration::from_secs(60));
-        assert_eq!(again.note_settled(3, || None), None);
-        again.add(event("1"), Outcome::Disconnected);
-        again.add(event("2"), Outcome::Disconnected);
+        assert_eq!(again.note_settled(settled(3, 3), || None), None);
+        again.add(event(1), Outcome::Disconnected);
+        again.add(event(2), Outcome::Disconnected);
         let note = again
-            .note_settled(0, || Some("host away".to_owned()))
+            .note_settled(settled(2, 0), || Some("host away".to_owned()))
             .unwrap();
         assert!(note.contains("2 events are not confirmed"), "{note}");
         assert!(note.contains("host away"), "{note}");
-        assert_eq!(again.note_settled(0, || None), None, "said once");
+        let twice = again.note_settled(settled(2, 0), || None);
+        assert_eq!(twice, None, "said once");
 
-        let ids = |chunk: &Chunk| {
-            chunk
-                .events
-                .iter()
-                .map(|e| e.id.to_string())
-                .collect::<Vec<_>>()
-        };
         let chunk = again.take();
-        assert_eq!(ids(&chunk), ["1", "2"]);
+        assert_eq!(lines(&chunk), [1, 2]);
         assert!(again.is_recovering() && !again.is_waiting());
 
-        again.add(event("2"), Outcome::Blocked);
-        let note = again.note_settled(1, || None).unwrap();
+        again.add(event(2), Outcome::Blocked);
+        let note = again.note_settled(settled(2, 1), || None).unwrap();
         assert!(
             note.contains("alarms"),
             "another trouble is told, too: {note}"
         );
-        assert_eq!(ids(&again.take()), ["2"]);
-        assert!(
-            again
-                .note_settled(1, || None)
-                .unwrap()
-                .contains("all confirmed")
-        );
+        assert_eq!(lines(&again.take()), [2]);
+        let note = again.note_settled(settled(1, 1), || None).unwrap();
+        assert!(note.contains("are confirmed"), "{note}");
         assert!(!again.is_recovering());
+    }
+
+    /// Plays a broker that closes the channel over some lines: what comes before the first of them in a chunk is confirmed, or not, and
+    /// what comes behind it is not. Returns the refused lines, the confirmed ones in order, and the number of chunks.
+    fn play(
+        again: &mut Again,
+        bad: impl Fn(u64) -> bool,
+        before_is_confirmed: bool,
+    ) -> (Vec<u64>, Vec<u64>, usize) {
+        let (mut refused, mut confirmed, mut chunks) = (Vec::new(), Vec::new(), 0);
+        while again.is_waiting() {
+            let chunk = again.take();
+            chunks += 1;
+            let sent = chunk.events.len();
+            let first_bad = chunk.events.iter().position(|item| bad(item.line));
+            let mut done = 0;
+            for (place, item) in chunk.events.into_iter().enumerate() {
+                match first_bad {
+                    Some(_) if sent == 1 => {
+                        refused.push(item.line);
+                        done += 1;
+                    }
+                    Some(first) if !before_is_confirmed || place >= first => {
+                        again.add(item, Outcome::Disconnected);
+                    }
+                    _ => {
+                        confirmed.push(item.line);
+                        done += 1;
+                    }
+                }
+            }
+            let settled = Settled {
+                sent,
+                done,
+                channel_closed: first_bad.is_some(),
+            };
+            again.note_settled(settled, || None);
+        }
+        (refused, confirmed, chunks)
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_published_is_found_in_few_parts_and_the_others_go_in_order() {
+        for before_is_confirmed in [false, true] {
+            for bad in [1, 2, 777, 1_999, 2_000] {
+                let mut again = Again::new(Duration::from_secs(60));
+                for line in 1..=2_000 {
+                    again.add(event(line), Outcome::Disconnected);
+                }
+                let closed = Settled {
+                    sent: 500,
+                    done: 0,
+                    channel_closed: true,
+                };
+                let note = again.note_settled(closed, || None).unwrap();
+                assert!(note.contains("one of 2000 events"), "{note}");
+                let (refused, confirmed, chunks) =
+                    play(&mut again, |line| line == bad, before_is_confirmed);
+                assert_eq!(refused, [bad]);
+                let others: Vec<u64> = (1..=2_000).filter(|line| *line != bad).collect();
+                assert_eq!(confirmed, others);
+                assert!(chunks < 80, "{bad}: {chunks} chunks");
+                assert!(!again.is_recovering());
+            }
+        }
+    }
+
+    #[test]
+    fn several_events_that_cannot_be_published_are_all_found() {
+        let mut again = Again::new(Duration::from_secs(60));
+        for line in 1..=100 {
+            again.add(event(line), Outcome::Disconnected);
+        }
+        let (refused, confirmed, _) = play(&mut again, |line| line % 10 == 0, false);
+        assert_eq!(refused, (1..=10).map(|n| n * 10).collect::<Vec<u64>>());
+        assert_eq!(confirmed.len(), 90);
+        assert!(confirmed.is_sorted());
     }
 
     #[test]
     fn without_any_confirm_there_is_an_end_that_says_why() {
         let mut again = Again::new(Duration::ZERO);
         assert!(again.give_up(&Tally::default()).is_none());
-        again.add(event("1"), Outcome::Unroutable);
+        again.add(event(1), Outcome::Unroutable);
         let failure = again.give_up(&Tally::default()).unwrap();
         assert_eq!(failure.reason, Reason::Broker);
         let said = failure.to_string();
@@ -246,7 +381,7 @@ mod tests {
         );
 
         let mut patient = Again::new(Duration::from_secs(60));
-        patient.add(event("1"), Outcome::Unroutable);
+        patient.add(event(1), Outcome::Unroutable);
         assert!(patient.give_up(&Tally::default()).is_none());
     }
 }

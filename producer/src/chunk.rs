@@ -13,11 +13,20 @@ const FULL_BYTES: usize = 1024 * 1024;
 /// The most chunks that wait to be sent.
 const WAITING_CHUNKS: usize = 4;
 
+/// An event with its place in the input.
+#[derive(Debug, Clone)]
+pub(crate) struct LineEvent {
+    /// The number of its line, from 1.
+    pub(crate) line: u64,
+    /// The event.
+    pub(crate) event: Event,
+}
+
 /// Some events in order, and how much of the input they complete.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
     /// The events.
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<LineEvent>,
     /// How many rows or lines of the input were read for this chunk.
     pub(crate) rows: u64,
 }
@@ -45,13 +54,14 @@ impl Chunks {
         (chunks, receiver)
     }
 
-    /// Adds the events of one row; empties `events`. Blocks while the channel is full.
+    /// Adds the events of the row at this line; empties `events`. Blocks while the channel is full.
     ///
     /// # Errors
     /// Nobody takes chunks any more.
-    pub(crate) fn add(&mut self, events: &mut Vec<Event>) -> Result<(), Closed> {
+    pub(crate) fn add(&mut self, line: u64, events: &mut Vec<Event>) -> Result<(), Closed> {
         self.bytes += events.iter().map(Event::size).sum::<usize>();
-        self.chunk.events.append(events);
+        let events = events.drain(..).map(|event| LineEvent { line, event });
+        self.chunk.events.extend(events);
         self.chunk.rows += 1;
         if self.chunk.events.len() >= MAX_EVENTS || self.bytes >= FULL_BYTES {
             self.hand_over()?;

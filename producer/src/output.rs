@@ -7,7 +7,7 @@ use doorstep_program::{Failure, Reason, Stop};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
-    chunk::Chunk,
+    chunk::{Chunk, LineEvent},
     progress::Progress,
     send::{BrokerSink, Sender},
     stop::nothing_sent,
@@ -109,7 +109,7 @@ fn write_lines(mut chunks: mpsc::Receiver<Chunk>) -> Result<Tally, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut tally = Tally::default();
     while let Some(chunk) = chunks.blocking_recv() {
-        for event in &chunk.events {
+        for LineEvent { event, .. } in &chunk.events {
             let line = json::write(event)
                 .map_err(|e| Failure::new(Reason::Failed, format!("event {}: {e}", event.id)))?;
             writeln!(out, "{line}").map_err(failed)?;

@@ -1,7 +1,7 @@
 //! `publish`: CloudEvents, one JSON object a line, from a file or standard input to the broker.
 //!
 //! Every line is checked before anything of it is sent: form, attributes, contract. A line that is wrong is told by its number and
-//! left out, the others go on. Input that comes slowly flows: what is there is sent, without waiting for more.
+//! left out, the others go on; of many lines with one cause a few are told, and their number. Input that comes slowly flows: what is there is sent, without waiting for more.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use std::{
 
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES, json};
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{Failure, Reason, Repeats, Stop};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -39,7 +39,7 @@ struct Counts {
 /// Publishes all lines of the file, or of standard input. Returns once every event is confirmed.
 ///
 /// # Errors
-/// At least one line was refused; the input cannot be read; the events do not get through; the user wants to stop.
+/// At least one line was refused, here or by the broker; the input cannot be read; the events do not get through; the user wants to stop.
 pub(crate) async fn run(
     file: Option<PathBuf>,
     output: Output,
@@ -74,9 +74,15 @@ pub(crate) async fn run(
             BufReader::with_capacity(BUFFER_BYTES, input),
             MAX_LINE_BYTES,
         );
+        let mut repeats = Repeats::default();
         let counts = check_all(&mut lines, &mut chunks, |number, reason| {
-            eprintln!("line {number}: {reason}");
+            if let Some(line) = repeats.add(format!("line {number}: {reason}")) {
+                eprintln!("{line}");
+            }
         });
+        for line in repeats.rest() {
+            eprintln!("{line}");
+        }
         drop(chunks);
         // Nobody listens only when sending has failed, and then that is what the user hears.
         let _ = end.send(counts);
@@ -100,6 +106,7 @@ pub(crate) async fn run(
     })?;
 
     let published = tally.total();
+    let refused = refused + tally.refused();
     voice.say(&format!(
         "{read} read = {published} published + {refused} refused"
     ));
@@ -120,7 +127,9 @@ pub(crate) async fn run(
     if refused > 0 {
         return Err(Failure::new(
             Reason::Data,
-            format!("{refused} lines of {name} were refused, see above; nothing of them was sent"),
+            format!(
+                "{refused} lines of {name} were refused, see above; none of their events is there"
+            ),
         ));
     }
     Ok(())
@@ -154,7 +163,7 @@ fn check_all<R: io::BufRead + Buffered>(
             Ok(Some(event)) => {
                 counts.read += 1;
                 events.push(event);
-                if chunks.add(&mut events).is_err() {
+                if chunks.add(number, &mut events).is_err() {
                     return Ok(counts);
                 }
             }
@@ -239,7 +248,7 @@ mod tests {
         }
         let mut sent = Vec::new();
         while let Some(chunk) = receiver.blocking_recv() {
-            sent.extend(chunk.events.iter().map(|e| e.id.to_string()));
+            sent.extend(chunk.events.iter().map(|e| e.event.id.to_string()));
         }
         assert_eq!(sent, ["1", "2"]);
     }
@@ -271,7 +280,7 @@ mod tests {
         assert_eq!(chunk.events.len(), 1);
         pipe.send(format!("{}\n", &line(2, -6)[1..])).unwrap();
         let chunk = receiver.blocking_recv().unwrap();
-        assert_eq!(chunk.events[0].id.as_str(), "2");
+        assert_eq!(chunk.events[0].event.id.as_str(), "2");
         drop(pipe);
         let counts = reading.join().unwrap().unwrap();
         assert_eq!(

@@ -2,7 +2,8 @@
 //!
 //! Several chunks are on their way at a time. What is not confirmed is sent again, under the same id, after a pause that grows; new
 //! chunks wait until all of it is confirmed, so that the events of a stream stay in order where that is possible and memory stays flat.
-//! An event may so arrive twice, which consumers recognise; none is ever left out.
+//! An event may so arrive twice, which consumers recognise; none is ever left out but those that the broker refuses for good, each of which
+//! is told with its line.
 
 use std::time::Duration;
 
@@ -18,12 +19,20 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::{again::Again, chunk::Chunk, progress::Progress, stop::interrupted, tally::Tally};
+use crate::{
+    again::{Again, Settled},
+    chunk::{Chunk, LineEvent},
+    progress::Progress,
+    stop::interrupted,
+    tally::Tally,
+};
 
 /// The most chunks on their way: enough that the broker's confirms of one overlap with the making of the next.
 const CHUNKS_UNDER_WAY: usize = 4;
 /// How long the program waits for confirms when the user wants to stop, and for the connection to close.
 const GRACE: Duration = Duration::from_secs(5);
+/// The most events that the broker may refuse for good: each costs some channels, and beyond that it is no matter of single events.
+const MAX_REFUSED: u64 = 100;
 /// How often the progress is looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -97,10 +106,10 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Sends all chunks. Returns, once every event is confirmed, how many of each type.
+    /// Sends all chunks. Returns, once every event is confirmed or refused by the broker for good, how many of each type.
     ///
     /// # Errors
-    /// Nothing was confirmed for the time after which to give up, or the user wants to stop. What was confirmed stays.
+    /// The broker refuses too many, nothing was confirmed for the time after which to give up, or the user wants to stop. What was confirmed stays.
     pub(crate) async fn send_all(
         self,
         mut chunks: mpsc::Receiver<Chunk>,
@@ -113,7 +122,11 @@ impl Sender {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_open = true;
+        let mut channels_refused = 0;
         let result = loop {
+            if tally.refused() > MAX_REFUSED {
+                break Err(self.too_many_refused(&tally));
+            }
             if under_way.is_empty() {
                 if again.is_waiting() {
                     if let Some(failure) = again.give_up(&tally) {
@@ -132,7 +145,7 @@ impl Sender {
             // Each arm may be dropped for another: a chunk not received stays in its channel, a chunk under way stays in its list.
             tokio::select! {
                 Some(done) = under_way.next(), if !under_way.is_empty() => {
-                    self.settle(done, &mut again, &mut tally, progress);
+                    self.settle(done, &mut again, &mut tally, &mut channels_refused, progress);
                 }
                 chunk = chunks.recv(), if is_open && has_room => match chunk {
                     Some(chunk) => under_way.push_back(self.publish(chunk)),
@@ -143,7 +156,7 @@ impl Sender {
                     // What is under way gets its chance to arrive, in bounded time.
                     let _ = timeout(GRACE, async {
                         while let Some(done) = under_way.next().await {
-                            self.settle(done, &mut again, &mut tally, progress);
+                            self.settle(done, &mut again, &mut tally, &mut channels_refused, progress);
                         }
                     })
                     .await;
@@ -158,29 +171,53 @@ impl Sender {
 
     /// Publishes a chunk. The publisher takes chunks one after the other in the order in which these futures are first polled.
     async fn publish(&self, chunk: Chunk) -> (Chunk, Vec<Outcome>) {
-        let messages = chunk.events.iter().map(|e| self.events.of(e)).collect();
+        let events = chunk.events.iter();
+        let messages = events.map(|item| self.events.of(&item.event)).collect();
         let outcomes = self.publisher.publish_all(messages).await;
         (chunk, outcomes)
     }
 
-    /// Counts what is confirmed of a chunk, and keeps the rest to be sent again.
+    /// Counts what is confirmed of a chunk, tells of what the broker refuses for good, and keeps the rest to be sent again.
     fn settle(
         &self,
         (chunk, outcomes): (Chunk, Vec<Outcome>),
         again: &mut Again,
         tally: &mut Tally,
+        channels_refused: &mut u64,
         progress: &mut Progress,
     ) {
-        let mut confirmed = 0;
-        for (event, outcome) in chunk.events.into_iter().zip(outcomes) {
-            if outcome == Outcome::Confirmed {
-                self.events.confirmed(&event);
-                tally.add(&event);
-                confirmed += 1;
-            } else {
-                again.add(event, outcome);
+        let sent = chunk.events.len();
+        let (mut confirmed, mut refused) = (0, 0);
+        for (item, outcome) in chunk.events.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Confirmed => {
+                    self.events.confirmed(&item.event);
+                    tally.add(&item.event);
+                    confirmed += 1;
+                }
+                Outcome::Unpublishable => {
+                    let LineEvent { line, event } = &item;
+                    progress.note(&format!(
+                        "line {line}: the broker refuses {} of {} ({}): grant the right with rabbitmqctl set_topic_permissions, or send less in it",
+                        event.kind,
+                        event.subject,
+                        self.refusal()
+                    ));
+                    tally.refuse(event);
+                    refused += 1;
+                }
+                _ => again.add(item, outcome),
             }
         }
+        let before = std::mem::replace(
+            channels_refused,
+            self.publisher.meter().read().channels_refused,
+        );
+        let settled = Settled {
+            sent,
+            done: confirmed + refused,
+            channel_closed: before != *channels_refused,
+        };
         let connection = || {
             Some(
                 self.publisher
@@ -191,10 +228,30 @@ impl Sender {
                     .to_string(),
             )
         };
-        if let Some(note) = again.note_settled(confirmed, connection) {
+        if let Some(note) = again.note_settled(settled, connection) {
             progress.note(&note);
         }
-        progress.advance(chunk.rows, confirmed);
+        progress.advance(chunk.rows, confirmed as u64);
+    }
+
+    /// The broker's words when it last refused an event.
+    fn refusal(&self) -> String {
+        let state = self.publisher.state();
+        let words = state.borrow().last_refusal.clone();
+        words.unwrap_or_else(|| "it has not said why".to_owned())
+    }
+
+    fn too_many_refused(&self, tally: &Tally) -> Failure {
+        Failure::new(
+            Reason::Broker,
+            format!(
+                "the broker refuses these events, {} of {} so far, so the rest was not sent ({}): grant the user the right, or correct what it names; the same \
+                 command sends all of them again, and what is there already changes nothing",
+                tally.refused(),
+                tally.total() + tally.refused(),
+                self.refusal()
+            ),
+        )
     }
 }
 

@@ -1,4 +1,4 @@
-//! How many events of each type have arrived where they should.
+//! How many events of each type have arrived where they should, and how many the broker refuses.
 
 use std::{fmt, time::Duration};
 
@@ -6,11 +6,10 @@ use doorstep_event::{Event, EventType};
 
 /// Counts by type, in the order of first appearance.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(Vec<(EventType, u64)>);
+struct Counts(Vec<(EventType, u64)>);
 
-impl Tally {
-    /// Counts an event.
-    pub(crate) fn add(&mut self, event: &Event) {
+impl Counts {
+    fn add(&mut self, event: &Event) {
         // A handful of types: looking through them costs less than hashing.
         match self.0.iter_mut().find(|(kind, _)| *kind == event.kind) {
             Some((_, count)) => *count += 1,
@@ -18,21 +17,58 @@ impl Tally {
         }
     }
 
-    /// How many there are of one type.
-    pub(crate) fn of(&self, kind: &str) -> u64 {
+    fn of(&self, kind: &str) -> u64 {
         let found = self.0.iter().find(|(k, _)| k.as_str() == kind);
         found.map_or(0, |(_, count)| *count)
     }
 
-    /// How many there are of all types.
-    pub(crate) fn total(&self) -> u64 {
+    fn total(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// The events that have arrived, and those that the broker refuses.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    arrived: Counts,
+    refused: Counts,
+}
+
+impl Tally {
+    /// Counts an event that has arrived.
+    pub(crate) fn add(&mut self, event: &Event) {
+        self.arrived.add(event);
+    }
+
+    /// Counts an event that the broker refuses.
+    pub(crate) fn refuse(&mut self, event: &Event) {
+        self.refused.add(event);
+    }
+
+    /// How many of one type have arrived.
+    pub(crate) fn of(&self, kind: &str) -> u64 {
+        self.arrived.of(kind)
+    }
+
+    /// How many of all types have arrived.
+    pub(crate) fn total(&self) -> u64 {
+        self.arrived.total()
+    }
+
+    /// How many of one type the broker refuses.
+    pub(crate) fn refused_of(&self, kind: &str) -> u64 {
+        self.refused.of(kind)
+    }
+
+    /// How many of all types the broker refuses.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.total()
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (kind, count)) in self.0.iter().enumerate() {
+        for (i, (kind, count)) in self.arrived.0.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{count} {kind}")?;
         }

@@ -29,6 +29,8 @@ pub struct PublishCounts {
     pub blocked: u64,
     /// Channels that the broker has closed while their connection stayed.
     pub channels_ended: u64,
+    /// Those of them that it has closed over one of their messages: the connection stays in use.
+    pub channels_refused: u64,
     /// Messages that are published and not yet confirmed, now.
     pub outstanding: u64,
     /// When the oldest of them was handed to the client.
@@ -75,6 +77,7 @@ impl PublishMeter {
             disconnected: cells.disconnected.get(),
             blocked: cells.blocked.get(),
             channels_ended: cells.channels_ended.get(),
+            channels_refused: cells.channels_refused.get(),
             outstanding: cells.outstanding.get(),
             oldest_outstanding: cells.oldest_outstanding.get(cells.base),
         }
@@ -92,6 +95,7 @@ pub(crate) struct PublishCells {
     disconnected: Count,
     blocked: Count,
     pub(crate) channels_ended: Count,
+    pub(crate) channels_refused: Count,
     outstanding: Count,
     oldest_outstanding: Moment,
 }
@@ -107,6 +111,7 @@ impl PublishCells {
             disconnected: Count::default(),
             blocked: Count::default(),
             channels_ended: Count::default(),
+            channels_refused: Count::default(),
             outstanding: Count::default(),
             oldest_outstanding: Moment::default(),
         })

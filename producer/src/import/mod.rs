@@ -139,9 +139,10 @@ pub(crate) async fn run<M: Mapping>(
 
     let imported = tally.of(M::ONE_PER_ROW);
     let Rows {
-        refused: refused_rows,
+        refused: listed,
         kept,
     } = of_rows;
+    let refused_rows = listed + tally.refused_of(M::ONE_PER_ROW);
     if rows != imported + refused_rows + kept {
         return Err(Failure::new(
             Reason::Failed,
@@ -150,7 +151,8 @@ pub(crate) async fn run<M: Mapping>(
             ),
         ));
     }
-    if let Some(history) = &mut history {
+    let is_whole = tally.refused() == 0;
+    if let Some(history) = history.as_mut().filter(|_| is_whole) {
         for source in &sources {
             history.done(source)?;
         }
@@ -178,6 +180,16 @@ pub(crate) async fn run<M: Mapping>(
     }
     if let Some(list) = list {
         voice.say(&format!("refused rows are listed in {}", list.display()));
+    }
+    if !is_whole {
+        return Err(Failure::new(
+            Reason::Data,
+            format!(
+                "the broker refuses {} events, see above: grant the user the right, or correct what it names, and run the import again; what is there \
+                 already changes nothing",
+                tally.refused()
+            ),
+        ));
     }
     if imported + kept == 0 && rows > 0 {
         return Err(Failure::new(
@@ -254,7 +266,7 @@ fn make_events<M: Mapping>(
                 }
             }
         }
-        if chunks.add(&mut events).is_err() {
+        if chunks.add(row.line, &mut events).is_err() {
             return Ok((refused, rows));
         }
     }

@@ -15,6 +15,7 @@ use flate2::{Compression, write::GzEncoder};
 use jiff::tz::Offset;
 
 use super::*;
+use crate::chunk::LineEvent;
 
 const RETAIL: &str = include_str!("fixtures/retail.csv");
 const PICKUPS: &str = include_str!("fixtures/pickups.csv");
@@ -112,7 +113,7 @@ impl<'a> Job<'a> {
         let reading = thread::spawn(move || make_events(&input, &layout, survey, refused, chunks));
         let mut events = Vec::new();
         while let Some(chunk) = receiver.blocking_recv() {
-            for event in &chunk.events {
+            for LineEvent { event, .. } in &chunk.events {
                 registry::check(event).unwrap();
                 events.push(json::write(event).unwrap());
             }

@@ -94,7 +94,7 @@ async fn the_printed_rights_let_each_program_publish_its_own_families_only() {
     for forged in [cancelled("1", 2), moved("A", 1, -3)] {
         let kind = forged.kind.to_string();
         let ended = place.publish(&pickups, &[], &[forged]).await;
-        assert_eq!(ended.code, Some(69), "{}", ended.stderr);
+        assert_eq!(ended.code, Some(65), "{}", ended.stderr);
         for part in [&*kind, "rabbitmqctl set_topic_permissions"] {
             assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
         }

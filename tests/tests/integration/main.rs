@@ -43,6 +43,7 @@ mod traces;
 mod trouble;
 mod ui;
 mod undecodable;
+mod unpublishable;
 mod unreadable;
 mod workbench;
 

@@ -150,6 +150,9 @@ pub(super) async fn serve(mut served: Served<'_>) -> End {
             if ended_by != Ended::Connection {
                 served.counts.channels_ended.add(1);
             }
+            if ended_by == Ended::OverMessage {
+                served.counts.channels_refused.add(1);
+            }
             // A message that was alone on the channel is the reason. Among several it cannot be told.
             let was_alone =
                 broken_places.len() == 1 && under_way.is_empty() && confirms.pending() == 0;

@@ -1,0 +1,121 @@
+//! Events that the broker lets no one publish under this user: each is told with its line, and the others arrive.
+
+use std::{fs, time::Duration};
+
+use doorstep_broker::User;
+use doorstep_event::json;
+use doorstep_tests::Program;
+use tokio::task::block_in_place;
+
+use crate::{
+    operator::{moved, placed},
+    topology::{Place, same},
+};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A user who publishes events of these topics only.
+async fn user_of(place: &Place, topics: &str) -> User {
+    place.import().await;
+    let permitted = place.permitted(&["--declared"]).await;
+    let user = place.user(&permitted, "u-producer", same);
+    permit(place, &user, topics);
+    user
+}
+
+fn permit(place: &Place, user: &User, topics: &str) {
+    let set = || user.may_on_topics(&place.vhost, "doorstep.events", topics, ".*");
+    block_in_place(set).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_cannot_be_published_are_told_by_line_and_all_others_arrive() {
+    const LINES: u64 = 1_500;
+    let place = Place::new("unpublishable");
+    let user = user_of(&place, "^stock[.]").await;
+    // At the beginning, side by side, and at the end.
+    let bad = [1, 700, 701, LINES];
+    let mut text = String::new();
+    let mut sequence = 0;
+    for line in 1..=LINES {
+        let event = if bad.contains(&line) {
+            placed(&line.to_string(), 1)
+        } else {
+            sequence += 1;
+            moved("A", sequence, -1)
+        };
+        text += &(json::write(&event).unwrap() + "\n");
+    }
+    let ended = Program::producer(&["publish"])
+        .broker(user.amqp_url())
+        .input(text)
+        .run(&place.scratch, LIMIT)
+        .await;
+    assert_eq!(ended.code, Some(65), "{}", ended.stderr);
+    let sum = "1500 read = 1496 published + 4 refused";
+    assert!(ended.stdout.contains(sum), "{}", ended.stdout);
+    let told: Vec<&str> = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains("the broker refuses order.placed.v1"))
+        .collect();
+    assert_eq!(told.len(), bad.len(), "{}", ended.stderr);
+    for (line, number) in told.iter().zip(bad) {
+        let begin =
+            format!("line {number}: the broker refuses order.placed.v1 of order/{number} (");
+        assert!(line.starts_with(&begin), "{line}");
+        assert!(line.contains("ACCESS_REFUSED"), "{line}");
+    }
+    let words = ["run", "inventory", "--until-idle", "1s"];
+    let ended = place.ran(None, &words).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    assert!(stock.contains("-1496"), "{stock}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_whose_events_are_refused_in_part_goes_on_and_is_completed_by_another_one() {
+    let place = Place::new("unpublishable-import");
+    let user = user_of(&place, "^stock[.]").await;
+    let file = place.scratch.join("sales.csv");
+    let mut text =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+            .to_owned();
+    for invoice in 1..=3 {
+        for _ in 0..4 {
+            text +=
+                &format!("{invoice},85123A,A LANTERN,1,2010-12-01 08:26:00,2.55,17850,France\n");
+        }
+    }
+    fs::write(&file, text).unwrap();
+    let import = async || {
+        Program::producer(&["import", "retail"])
+            .arg(&file)
+            .broker(user.amqp_url())
+            .store(&place.scratch.join("stores"))
+            .run(&place.scratch, LIMIT)
+            .await
+    };
+    let ended = import().await;
+    assert_eq!(ended.code, Some(65), "{}", ended.stderr);
+    let sum = "12 read = 12 imported + 0 refused";
+    assert!(ended.stdout.contains(sum), "{}", ended.stdout);
+    let end = "the broker refuses 3 events";
+    assert!(ended.stderr.contains(end), "{}", ended.stderr);
+    for line in [5, 9, 13] {
+        let told = format!("line {line}: the broker refuses order.placed.v1 of order/");
+        assert!(ended.stderr.contains(&told), "{told}: {}", ended.stderr);
+    }
+
+    permit(&place, &user, "^(order|stock)[.]");
+    let ended = import().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let ended = place.ran(None, &["run", "--until-idle", "1s"]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let stock = place
+        .told(None, &["show", "inventory", "stock/85123A"])
+        .await;
+    assert!(stock.contains("-12"), "{stock}");
+    let orders = place.told(None, &["export", "orders"]).await;
+    assert_eq!(orders.lines().count(), 3, "{orders}");
+}
