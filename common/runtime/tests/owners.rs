@@ -3,9 +3,9 @@
 
 mod ledger;
 
-use doorstep_event::{BrokerUser, Event, Sender, Timestamp};
+use doorstep_event::{BrokerUser, Epoch, Event, Sender, Sequence, Timestamp};
 use doorstep_runtime::{
-    Engine, Incoming, Limits, Past, Worked,
+    Engine, Incoming, Limits, Past, Rehearsal, Worked,
     operate::{self, Former, OperateError},
 };
 use doorstep_store::{DeadFilter, DeadRow, FormerOwner, MemoryStore, SourceOwner, Store};
@@ -218,4 +218,69 @@ async fn a_transfer_makes_the_new_user_the_owner_at_once_also_for_who_remembers_
     let transfer = operate::transfer(&world.store, &unknown, &to, Former::Accepted, at(0));
     let unknown = transfer.await;
     assert!(matches!(unknown, Err(OperateError::UnknownSource(_))));
+}
+
+#[tokio::test]
+async fn a_forgery_does_not_report_its_source_as_restored() {
+    let mut world = World::new();
+    world.deliver(vec![(add(1), user("shop"))]).await;
+    let mut forged = forged(1);
+    forged.epoch = Epoch::new(7, 7);
+    world.deliver(vec![(forged, user("thief"))]).await;
+    assert_eq!(world.dead().await.len(), 1);
+    let summary = world.store.summary(at(0)).await.unwrap();
+    assert_eq!(summary.restored_sources, []);
+}
+
+#[tokio::test]
+async fn what_was_refused_takes_its_place_by_a_replay_once_its_source_belongs_to_its_sender() {
+    let mut world = World::new();
+    world.deliver(vec![(add(1), user("shop"))]).await;
+    // The program goes on as another user, before anybody has given its source to that one; and a thief sends something, too.
+    let renamed = [3, 2].map(|n| (add(n), user("shop-eu"))).into();
+    assert_eq!(world.deliver(renamed).await.tally.dead, 2);
+    world.deliver(vec![(forged(4), user("thief"))]).await;
+    let replayed = async |world: &World| {
+        let mut refused = 0;
+        for dead in world.dead().await {
+            match operate::replay(&world.store, &dead.id, at(0)).await {
+                Ok(()) => {}
+                Err(OperateError::Foreign { .. }) => refused += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        refused
+    };
+    assert_eq!(replayed(&world).await, 3);
+    let (source, to) = (add(1).source, BrokerUser::new("shop-eu"));
+    operate::transfer(&world.store, &source, &to, Former::Accepted, at(0))
+        .await
+        .unwrap();
+    for dead in world.dead().await {
+        let event = dead.event.clone().unwrap();
+        let wanted = match event.sequence.map(Sequence::get) {
+            Some(2) => Rehearsal::Applied { emitted: 0 },
+            Some(3) => Rehearsal::Behind,
+            _ => Rehearsal::Refused {
+                reason: dead.reason.clone(),
+                detail: dead.detail.clone(),
+            },
+        };
+        let rehearsal = world.engine.rehearse(&dead, event, at(0)).await.unwrap();
+        assert_eq!(rehearsal, wanted);
+    }
+    assert_eq!(replayed(&world).await, 1);
+    while world.engine.work_due(at(0), 0.5).await.unwrap().is_some() {}
+    assert_eq!(world.entries().await, ["shop 1", "shop 2", "shop 3"]);
+    world.deliver(vec![(add(4), user("shop-eu"))]).await;
+    assert_eq!(world.entries().await.len(), 4);
+    let dead = world.dead().await;
+    assert_eq!(dead.len(), 1);
+    // The same number was used since, so there is no place for it, whoever owns the source.
+    let to = BrokerUser::new("thief");
+    operate::transfer(&world.store, &source, &to, Former::Accepted, at(0))
+        .await
+        .unwrap();
+    let taken = operate::replay(&world.store, &dead[0].id, at(0)).await;
+    assert!(matches!(taken, Err(OperateError::NotReplayable { .. })));
 }

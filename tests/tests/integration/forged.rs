@@ -158,6 +158,45 @@ async fn what_another_user_publishes_in_the_name_of_a_source_is_a_dead_letter() 
     place.worked("inventory", 2).await;
     let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-17"), "{stock}");
+
+    // What it has sent under yet another user before that is refused, and takes its place once the source belongs to that one.
+    let moved_on = place.mighty("moved-on");
+    place.sent(&moved_on, &[], &[moved("A", 5, -1)]).await;
+    place.worked("inventory", 2).await;
+    let words = ["dead", "list", "inventory", "--each", "--json"];
+    let rows = place.told(None, &words).await;
+    let mut rows = rows
+        .lines()
+        .map(|line| -> Value { serde_json::from_str(line).unwrap() });
+    let is_of = |row: &Value| row["detail"].as_str().unwrap().contains(moved_on.name());
+    let row = rows.find(is_of).unwrap();
+    let replay = [
+        "dead",
+        "replay",
+        "inventory",
+        row["id"].as_str().unwrap(),
+        "--no-wait",
+    ];
+    let refused = place.ran(None, &replay).await;
+    assert_eq!(refused.code, Some(65), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("sources transfer"),
+        "{}",
+        refused.stderr
+    );
+    let words = [
+        "sources",
+        "transfer",
+        "inventory",
+        &source,
+        "--to",
+        moved_on.name(),
+    ];
+    place.told(None, &words).await;
+    place.told(None, &replay).await;
+    place.worked("inventory", 2).await;
+    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    assert!(stock.contains("-18"), "{stock}");
     let audit = place.told(None, &["dead", "audit", "inventory"]).await;
     assert!(
         audit.contains("transfer") && audit.contains(&source),

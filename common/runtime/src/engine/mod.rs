@@ -26,6 +26,7 @@ mod suspect;
 mod trials;
 
 pub use command::{Commands, Decided, trial_key};
+pub(crate) use owners::{is_foreign, is_from_owner};
 pub use query::Queries;
 pub use rehearse::Rehearsal;
 

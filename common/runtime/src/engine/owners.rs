@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use doorstep_event::{Event, Sender, Timestamp};
-use doorstep_store::{FormerOwner, SourceOwner};
+use doorstep_store::{DeadRow, FormerOwner, SourceOwner};
 
 use crate::dead_letter::{Cause, reason};
 
@@ -73,11 +73,29 @@ pub(super) fn foreign(event: &Event, owner: Option<&SourceOwner>, sender: &Sende
     Cause::new(
         reason::FOREIGN_SOURCE,
         format!(
-            "source {:?} belongs to user {user:?} and this comes from {sender}: if the program's user has changed, \
-             `consumers sources transfer` makes the new one the owner",
-            event.source.as_str()
+            "source {:?} belongs to user {user:?} and {}",
+            event.source.as_str(),
+            comes_from(sender)
         ),
     )
+}
+
+/// The end of the detail, which names the sender. Names are quoted with their own quotes escaped, so no name passes for another one.
+fn comes_from(sender: &Sender) -> String {
+    format!(
+        "this comes from {sender}: if the program's user has changed, `consumers sources transfer` makes the new one the owner"
+    )
+}
+
+/// Returns whether a dead letter is an event of another user's source.
+pub(crate) fn is_foreign(dead: &DeadRow) -> bool {
+    dead.reason == reason::FOREIGN_SOURCE
+}
+
+/// Returns whether such a dead letter was sent by the present owner of its source.
+pub(crate) fn is_from_owner(dead: &DeadRow, owner: Option<&SourceOwner>) -> bool {
+    let user = owner.and_then(|owner| owner.user.clone());
+    user.is_some_and(|user| dead.detail.ends_with(&comes_from(&Sender::User(user))))
 }
 
 /// Why a delivery that did not come over the exchange of events is refused.

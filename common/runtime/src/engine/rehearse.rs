@@ -1,14 +1,18 @@
 //! A dry run of a dead letter: planned like any batch, on the states as they are now, and never written.
 
 use doorstep_event::{Event, Timestamp};
-use doorstep_store::{Changes, DeadRow, EntityKey, HeldId, HeldReason, Store, StoreError};
+use doorstep_store::{Ask, Changes, DeadRow, EntityKey, HeldId, HeldReason, Store, StoreError};
 
 use super::{
     Company, Engine,
+    owners::{is_foreign, is_from_owner},
     plan::Plan,
     prepared::{Held, Origin, Prepared},
 };
-use crate::Role;
+use crate::{
+    Role,
+    operate::{Place, place},
+};
 
 /// What would become of a dead letter if it were replayed now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub enum Rehearsal {
         /// With the values.
         detail: String,
     },
+    /// It would wait for what is missing before it in its stream.
+    Behind,
     /// It is no longer what its stream waits for.
     NotNext,
 }
@@ -48,6 +54,11 @@ impl<R: Role, S: Store> Engine<R, S> {
         event: Event,
         now: Timestamp,
     ) -> Result<Rehearsal, StoreError> {
+        if is_foreign(dead)
+            && let Some(rehearsal) = self.rehearse_foreign(dead, &event).await?
+        {
+            return Ok(rehearsal);
+        }
         let origin = Origin::Held(Box::new(Held {
             id: NOT_HELD,
             reason: HeldReason::Replay(dead.id.clone()),
@@ -67,6 +78,38 @@ impl<R: Role, S: Store> Engine<R, S> {
         );
         let (changes, _) = self.number(plan).await?;
         Ok(outcome(&changes, &event))
+    }
+}
+
+impl<R: Role, S: Store> Engine<R, S> {
+    /// Tells what keeps the replay of an event of another user's source from its handler, if anything does.
+    async fn rehearse_foreign(
+        &self,
+        dead: &DeadRow,
+        event: &Event,
+    ) -> Result<Option<Rehearsal>, StoreError> {
+        let ask = Ask {
+            owners: vec![event.source.clone()],
+            ..Ask::default()
+        };
+        let row = self.store.load(ask).await?.owners.pop().unwrap_or_default();
+        if !is_from_owner(dead, row.owner.as_ref()) {
+            return Ok(Some(Rehearsal::Refused {
+                reason: dead.reason.clone(),
+                detail: dead.detail.clone(),
+            }));
+        }
+        let Some(sequence) = event.sequence else {
+            return Ok(None);
+        };
+        let Place { stream, is_free } = place(&self.store, event, sequence).await?;
+        Ok(if !is_free {
+            Some(Rehearsal::NotNext)
+        } else if sequence.get() > stream.cursor + 1 {
+            Some(Rehearsal::Behind)
+        } else {
+            None
+        })
     }
 }
 

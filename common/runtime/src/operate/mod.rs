@@ -18,6 +18,7 @@ use doorstep_store::{
     Store, StoreError, StreamChange, StreamRow, StreamState,
 };
 
+pub(crate) use self::replay::{Place, place};
 pub use self::{
     edit::{Edit, edit},
     operator::{By, Operator, OperatorError},
@@ -53,6 +54,17 @@ pub enum OperateError {
         id: DeadId,
         /// Why.
         why: &'static str,
+    },
+    /// Another user of the broker has sent it than the present owner of its source.
+    #[error(
+        "{id} cannot be tried again while its source {source_name} belongs to another user than its sender: if the sender is the right one, \
+         give the source to it with consumers sources transfer, or else skip it"
+    )]
+    Foreign {
+        /// The dead letter.
+        id: DeadId,
+        /// The source.
+        source_name: Source,
     },
     /// What was looked at is no longer what is there.
     #[error("{0} was edited by somebody else meanwhile, look at it again")]

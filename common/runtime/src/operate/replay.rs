@@ -1,15 +1,21 @@
 //! Trying a dead letter again.
 
-use doorstep_event::Event;
+use doorstep_event::{Event, Sequence};
 use doorstep_store::{
-    AuditAction, Changes, DeadFate, DeadId, DeadRow, DeadStatus, HeldReason, NewHeld, Store,
-    StreamState,
+    Ask, AuditAction, Changes, DeadFate, DeadId, DeadRow, DeadStatus, HeldReason, LearnedEpoch,
+    NewHeld, OwnerChange, Store, StoreError, StreamChange, StreamRow, StreamState,
 };
 
 use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, record, written};
-use crate::dead_letter::reason;
+use crate::{
+    dead_letter::reason,
+    engine::{is_foreign, is_from_owner},
+};
 
 /// Makes a dead letter due again: the role will try it, and what follows it in its stream, within moments.
+///
+/// An event of another user's source is tried only if the source belongs to its sender by now. It then takes its place in its stream as
+/// if it were delivered only now, and waits there for what is missing before it.
 ///
 /// # Errors
 /// See [`OperateError`].
@@ -24,19 +30,21 @@ pub async fn replay<S: Store>(
         let dead = found(store, id, &[DeadStatus::Open]).await?;
         let event = replayable(&dead)?.clone();
         let mut changes = Changes::at(now);
+        changes.audit.push(record(&by, AuditAction::Replay, &dead));
+        if is_foreign(&dead) {
+            check_owner(store, &dead, &event, &mut changes).await?;
+            if let Some(sequence) = event.sequence {
+                take_place(store, &dead, event, sequence, &mut changes).await?;
+                if written(store, changes).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+        }
         if dead.blocks {
             let stream = blocked_stream(store, &dead, &event).await?;
-            changes.streams.push(changed(
-                &stream,
-                StreamState {
-                    cursor: stream.cursor,
-                    last_id: stream.last_id.clone(),
-                    blocked: stream.blocked.clone(),
-                    epoch: stream.epoch,
-                },
-            ));
+            changes.streams.push(raised(&stream));
         }
-        changes.audit.push(record(&by, AuditAction::Replay, &dead));
         changes.hold.push(NewHeld {
             event,
             defect: dead.defect.clone(),
@@ -53,6 +61,111 @@ pub async fn replay<S: Store>(
         }
     }
     Err(OperateError::Busy(id.to_string()))
+}
+
+/// The version of a stream is raised, and nothing else of it changes.
+fn raised(stream: &StreamRow) -> StreamChange {
+    let after = StreamState {
+        cursor: stream.cursor,
+        last_id: stream.last_id.clone(),
+        blocked: stream.blocked.clone(),
+        epoch: stream.epoch,
+    };
+    changed(stream, after)
+}
+
+/// Rests the changes on the source's owner, which has to be the event's sender.
+async fn check_owner<S: Store>(
+    store: &S,
+    dead: &DeadRow,
+    event: &Event,
+    changes: &mut Changes,
+) -> Result<(), OperateError> {
+    let ask = Ask {
+        owners: vec![event.source.clone()],
+        ..Ask::default()
+    };
+    let row = store.load(ask).await?.owners.pop().unwrap_or_default();
+    if !is_from_owner(dead, row.owner.as_ref()) {
+        return Err(OperateError::Foreign {
+            id: dead.id.clone(),
+            source_name: event.source.clone(),
+        });
+    }
+    changes.owners.push(OwnerChange {
+        source: event.source.clone(),
+        expect: row.version,
+        after: None,
+    });
+    Ok(())
+}
+
+/// Defers an event that had no place in its stream until now at its place, and resolves its dead letter.
+async fn take_place<S: Store>(
+    store: &S,
+    dead: &DeadRow,
+    event: Event,
+    sequence: Sequence,
+    changes: &mut Changes,
+) -> Result<(), OperateError> {
+    let Place { stream, is_free } = place(store, &event, sequence).await?;
+    if !is_free {
+        return Err(OperateError::NotReplayable {
+            id: dead.id.clone(),
+            why: "another event has taken its number",
+        });
+    }
+    let is_next = sequence.get() == stream.cursor + 1;
+    let now = changes.now;
+    changes.streams.push(raised(&stream));
+    if let Some(epoch) = event.epoch {
+        changes.learned.push(LearnedEpoch {
+            source: event.source.clone(),
+            epoch,
+            forks: false,
+        });
+    }
+    changes.hold.push(NewHeld {
+        event,
+        defect: dead.defect.clone(),
+        reason: HeldReason::Behind,
+        due: is_next.then_some(now),
+        attempts: 0,
+        since: now,
+    });
+    changes
+        .settle
+        .push((dead.id.clone(), DeadStatus::Open, DeadFate::Gone));
+    Ok(())
+}
+
+/// The place of an event in its stream.
+pub(crate) struct Place {
+    pub(crate) stream: StreamRow,
+    /// True if no other event has it.
+    pub(crate) is_free: bool,
+}
+
+/// Looks at the place of an event.
+pub(crate) async fn place<S: Store>(
+    store: &S,
+    event: &Event,
+    sequence: Sequence,
+) -> Result<Place, StoreError> {
+    let ask = Ask {
+        streams: vec![event.stream()],
+        held_at: vec![(event.stream(), sequence)],
+        ..Ask::default()
+    };
+    let mut loaded = store.load(ask).await?;
+    let held = loaded.held_at.pop().flatten();
+    let stream = loaded.streams.pop().ok_or_else(|| StoreError::Unusable {
+        store: store.source().to_string(),
+        detail: format!("it tells nothing of the stream {}", event.stream()),
+    })?;
+    let is_blocker = stream.blocked.is_some() && sequence.get() == stream.cursor + 1;
+    let is_free = sequence.get() > stream.cursor && held.is_none() && !is_blocker;
+    Ok(Place { stream, is_free })
 }
 
 /// Whether processes have died of it, rather than that a handler has refused it. A role tries such a thing under a trial; in any other
@@ -73,7 +186,7 @@ pub fn replayable(dead: &DeadRow) -> Result<&Event, OperateError> {
     };
     match &dead.event {
         None => Err(not("it could not be read as an event")),
-        Some(event) if !dead.blocks && event.sequence.is_some() => {
+        Some(event) if !dead.blocks && event.sequence.is_some() && !is_foreign(dead) => {
             Err(not("another event has taken its number"))
         }
         Some(event) => Ok(event),

@@ -71,6 +71,9 @@ fn told(rehearsal: &Rehearsal) -> Checked {
             Checked::Taken(format!("would be applied and emit {emitted} events"))
         }
         Rehearsal::Ignored => Checked::Taken("would be passed by".to_owned()),
+        Rehearsal::Behind => {
+            Checked::Taken("would wait for what is missing before it in its stream".to_owned())
+        }
         Rehearsal::Awaits(entity) => Checked::Taken(format!("would wait for {entity}")),
         Rehearsal::Refused { reason, detail } => {
             Checked::Refused(format!("it would be refused: {reason}: {detail}"))

@@ -161,7 +161,9 @@ pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> Failure {
         ),
         OperateError::UnknownSource(_) => Failure::new(Reason::Missing, error.to_string()),
         OperateError::OwnedAlready { .. } => Failure::new(Reason::Settled, error.to_string()),
-        OperateError::NotReplayable { .. } => Failure::new(Reason::Data, error.to_string()),
+        OperateError::NotReplayable { .. } | OperateError::Foreign { .. } => {
+            Failure::new(Reason::Data, error.to_string())
+        }
         OperateError::Busy(_) => Failure::new(Reason::Busy, error.to_string()),
         OperateError::Store(e) => stores::failed(e),
     }
