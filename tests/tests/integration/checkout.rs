@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use doorstep_broker::{Rights, User};
 use doorstep_contracts::{
     CancelledBy, CustomerId, InvoiceNo, Label, Money, OrderCancelled, OrderConfirmed, OrderRefused,
     PaymentMethod, RefusedBy, RestaurantId,
@@ -14,9 +15,9 @@ use doorstep_contracts::{
     },
 };
 use doorstep_event::{Contract, Event, Request, RequestContract, RequestId, Source, Timestamp};
-use doorstep_messaging::{AskError, AskSettings, Requester, Topology};
+use doorstep_messaging::{AskError, AskSettings, Message, Outcome, Publisher, Requester, Topology};
 use doorstep_store::{SqliteStore, Store, sqlite::Options};
-use doorstep_tests::{Client, RunningProgram, never_closed, wait_for};
+use doorstep_tests::{Client, RunningProgram, never_closed, run_settings, wait_for};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -24,6 +25,12 @@ use crate::{
     SOON,
     operator::{Office, event, placed},
     roles::summary,
+};
+
+const EVERYTHING: Rights<'static> = Rights {
+    configure: ".*",
+    write: ".*",
+    read: ".*",
 };
 
 /// The place of the roles, and whoever asks them.
@@ -382,5 +389,120 @@ async fn events_of_a_role_that_was_restored_without_a_new_source_are_dead_letter
             }
         },
     )
+    .await;
+}
+
+/// Waits until a role has this many dead letters, all of another user's source.
+async fn foreign(office: &Office, role: &str, count: usize) {
+    wait_for(
+        format!("{role} has {count} dead letters"),
+        SOON,
+        async || {
+            let dead = office.dead(role).await;
+            let foreign = dead.iter().filter(|(_, reason)| reason == "foreign source");
+            if (foreign.count(), dead.len()) == (count, count) {
+                Ok(())
+            } else {
+                Err(dead)
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_that_another_user_forges_refunds_nothing() {
+    let (shop, _roles) = Shop::open("refund", &["payments", "orders"]).await;
+    let office = &shop.office;
+    let thief = office.world.user("thief", EVERYTHING);
+    shop.ask("a", &authorize("1", None)).await.unwrap();
+    shop.tell(&[placed("1", 1), about("1", 2, &confirmed())])
+        .await;
+    let payment = ReadPayment { order: order("1") };
+    let captured = is_payment(PaymentStatus::Captured);
+    shop.shows("it is captured", &payment, &captured).await;
+    let asked = ReadOrder { order: order("1") };
+    let is_confirmed = |view: &OrderView| view.status == OrderStatus::Confirmed;
+    shop.shows("it is confirmed", &asked, is_confirmed).await;
+
+    // The next event of the order's own source, and one far ahead.
+    let settings = run_settings(thief.amqp_url(), &crate::operator::ROLES);
+    let publisher = Publisher::start(&settings.broker, "test: forge", settings.topology);
+    publisher.ready(SOON).await.unwrap();
+    for sequence in [3, 7] {
+        let forged = Message::event(&about("1", sequence, &cancelled()));
+        assert_eq!(publisher.publish(forged).await, Outcome::Confirmed);
+    }
+    for role in ["orders", "payments"] {
+        foreign(office, role, 2).await;
+    }
+    assert!(captured(&shop.ask("b", &payment).await.unwrap()));
+    assert!(is_confirmed(&shop.ask("c", &asked).await.unwrap()));
+    assert_eq!(shop.accounts().await["sales"].0, "2.51");
+
+    // The owner's own one is the next, as if nothing had been.
+    shop.tell(&[about("1", 3, &cancelled())]).await;
+    let refunded = is_payment(PaymentStatus::Refunded);
+    shop.shows("it is refunded", &payment, refunded).await;
+    assert_eq!(shop.accounts().await["sales"].0, "0.00");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_by_a_user_that_is_not_named_is_rejected_told_and_counted() {
+    let office = Office::new("callers").await;
+    let gateway = office.world.user("gateway", EVERYTHING);
+    let thief = office.world.user("thief", EVERYTHING);
+    let requester = async |user: &User| {
+        let settings = run_settings(user.amqp_url(), &crate::operator::ROLES);
+        let asks = AskSettings::default();
+        let requester = Requester::start(&settings.broker, "test: ask", settings.topology, asks);
+        requester.ready(SOON).await.unwrap();
+        requester
+    };
+    let words = ["run", "payments", "--health-addr", "127.0.0.1:0"];
+    let words = [&words[..], &["--rpc-callers", gateway.name()]].concat();
+    let roles = office
+        .consumers(&words)
+        .variable("DOORSTEP_LOG_FORMAT", "json")
+        .start(&office.scratch);
+    let shop = Shop {
+        requester: requester(&thief).await,
+        office,
+    };
+    for id in ["a", "b"] {
+        let refused = shop.ask(id, &authorize("1", None)).await.unwrap_err();
+        let says = refused.to_string();
+        assert!(
+            matches!(&refused, AskError::Refused(r) if r.code == "forbidden"),
+            "{says}"
+        );
+        assert!(says.contains(thief.name()), "{says}");
+    }
+    let shop = Shop {
+        requester: requester(&gateway).await,
+        office: shop.office,
+    };
+    // Nothing was done, so the id is free.
+    shop.ask("a", &authorize("1", None)).await.unwrap();
+    assert_eq!(shop.accounts().await["held"], ("2.51".to_owned(), 1));
+    let log = roles.stderr();
+    let told = log.lines().filter(|line| line.contains("--rpc-callers"));
+    let told: Vec<_> = told.collect();
+    assert!(
+        told.len() == 1 && told[0].contains(thief.name()),
+        "once a minute: {told:?}"
+    );
+    let counted = r#"doorstep_requests_forbidden_total{role="payments"} 2"#;
+    wait_for("they are counted", SOON, async || {
+        let said = log.lines().find(|line| line.contains("answering /livez"));
+        let line: Value = serde_json::from_str(said.ok_or("no address")?).map_err(|_| "no JSON")?;
+        let address = line["address"].as_str().unwrap_or_default();
+        let metrics = Client::new(address.parse().unwrap()).get("/metrics").await;
+        if metrics.text.contains(counted) {
+            Ok(())
+        } else {
+            Err("not counted")
+        }
+    })
     .await;
 }

@@ -42,6 +42,8 @@ pub struct AnswerCounts {
     pub answered: u64,
     /// Replies that were sent with a refusal.
     pub refused: u64,
+    /// Those of them that were rejected since their user of the broker may not send requests.
+    pub forbidden: u64,
     /// Requests that were answered with the word that there is too much to do.
     pub shed: u64,
     /// Requests that came after their deadline, or were reached after it.
@@ -129,6 +131,7 @@ impl AnswerMeter {
             delivered: cells.consumed.delivered.get(),
             answered: cells.answered.get(),
             refused: cells.refused.get(),
+            forbidden: cells.forbidden.get(),
             shed: cells.shed.get(),
             expired: cells.expired.get(),
             skewed: cells.skewed.get(),
@@ -147,6 +150,7 @@ pub(super) struct AnswerCells {
     pub(super) consumed: ConsumeCells,
     pub(super) answered: Count,
     pub(super) refused: Count,
+    pub(super) forbidden: Count,
     pub(super) shed: Count,
     pub(super) expired: Count,
     pub(super) skewed: Count,
@@ -165,6 +169,7 @@ impl AnswerCells {
             consumed: ConsumeCells::new(),
             answered: Count::default(),
             refused: Count::default(),
+            forbidden: Count::default(),
             shed: Count::default(),
             expired: Count::default(),
             skewed: Count::default(),

@@ -50,6 +50,10 @@ pub(super) fn describe() {
         ),
         ("doorstep_obeyed_total", "Commands obeyed, each once"),
         (
+            "doorstep_requests_forbidden_total",
+            "Requests rejected since their user of the broker is none of --rpc-callers",
+        ),
+        (
             "doorstep_requests_skewed_total",
             "Requests that were late when they first came: clocks differ, or the machine was held up",
         ),
@@ -240,6 +244,7 @@ fn show_answered(role: &'static str, counts: &AnswerCounts) {
     ] {
         counter!("doorstep_requests_total", "role" => role, "end" => end).absolute(count);
     }
+    counter!("doorstep_requests_forbidden_total", "role" => role).absolute(counts.forbidden);
     counter!("doorstep_requests_skewed_total", "role" => role).absolute(counts.skewed);
     gauge!("doorstep_requests_held", "role" => role).set(counts.held as f64);
 }

@@ -75,6 +75,7 @@ impl Pump {
             return reply.forget();
         }
         if let Some(refused) = self.callers.reject(properties, &self.role) {
+            self.counts.forbidden.add(1);
             return self.refuse(reply, refused);
         }
         let mut request = match wire::read_request(&mut received) {
