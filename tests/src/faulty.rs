@@ -1,8 +1,11 @@
 //! A store with faults that a test switches on and off.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
+use doorstep_event::{EventId, Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
     Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
     EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, SourceRow, Store,
@@ -29,6 +32,7 @@ pub struct FaultyStore<S> {
     inner: S,
     fault: Arc<watch::Sender<Fault>>,
     hanging: Arc<watch::Sender<u64>>,
+    tried: Arc<Mutex<Vec<EventId>>>,
 }
 
 impl<S: Store> FaultyStore<S> {
@@ -39,6 +43,7 @@ impl<S: Store> FaultyStore<S> {
             inner,
             fault: Arc::new(watch::Sender::new(Fault::None)),
             hanging: Arc::new(watch::Sender::new(0)),
+            tried: Arc::default(),
         }
     }
 
@@ -57,6 +62,13 @@ impl<S: Store> FaultyStore<S> {
     #[must_use]
     pub fn hung(&self) -> u64 {
         *self.hanging.borrow()
+    }
+
+    /// The ids of the events of which a trial was counted, in the order of the commits.
+    #[must_use]
+    pub fn tried(&self) -> Vec<EventId> {
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.clone()
     }
 
     /// A call that is cut off by the end of its role stays where it hangs, as a process does that is killed there.
@@ -108,7 +120,14 @@ impl<S: Store> Store for FaultyStore<S> {
             self.hang(Fault::HangsBeforeCommit).await;
             self.usable()?;
         }
+        let trials = changes.trials.iter();
+        let counted = trials.filter(|trial| trial.after > trial.before);
+        let counted: Vec<_> = counted.map(|trial| trial.id.clone()).collect();
         let commit = self.inner.commit(changes).await?;
+        if matches!(commit, Commit::Written(_)) {
+            let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+            tried.extend(counted);
+        }
         if of_a_batch {
             self.hang(Fault::HangsAfterCommit).await;
         }

@@ -9,6 +9,8 @@ use doorstep_messaging::{
     Inspector, Message, Outcome, Phase, Publisher, QueueName, RawMessage, RawPublisher, RawValue,
 };
 
+use doorstep_tests::{Point, Wire, WireFault};
+use lapin::types::FieldTable;
 use tokio::task::block_in_place;
 
 use crate::support::{
@@ -207,6 +209,40 @@ async fn more_than_the_window_holds_goes_out_in_order() -> Result<()> {
     Ok(())
 }
 
+/// The bound of what a broker that does not confirm makes a process keep, and send again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_than_the_window_is_under_way_however_many_wait() -> Result<()> {
+    const WINDOW: usize = 7;
+    let world = World::new("bounded").await?;
+    let proxy = world.proxy().await;
+    let mut settings = world.settings_by(&proxy)?;
+    settings.publish_window = WINDOW;
+    settings.confirm_timeout = LONG;
+    settings.heartbeat = LONG;
+    let publisher = publisher(&settings, "bounded").await?;
+    // From here on nothing is confirmed.
+    proxy.at(Point::Confirm, WireFault::Stall);
+    let messages = (1..=500).map(|n| Message::event(&event("1", n))).collect();
+    let call = tokio::spawn({
+        let publisher = publisher.clone();
+        async move { publisher.publish_all(messages).await }
+    });
+    let meter = publisher.meter();
+    until("some are under way", async || {
+        Ok(meter.read().outstanding > 0)
+    })
+    .await?;
+    let mut sprung = proxy.sprung();
+    within(LONG, "a confirm", sprung.wait_for(|times| *times == 1)).await??;
+    assert_eq!(meter.read().outstanding, WINDOW as u64);
+    proxy.cut();
+    call.abort();
+    let inspector = Inspector::connect(&world.settings, "bounded").await?;
+    let depth = inspector.queue_depth(&world.queue()).await?;
+    assert!(depth.ready <= WINDOW as u64, "{depth:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn closing_waits_for_what_is_under_way_and_takes_nothing_new() -> Result<()> {
     let world = World::new("close").await?;
@@ -244,6 +280,28 @@ async fn an_abandoned_call_is_published_all_the_same_and_harms_no_other() -> Res
         Ok(inspector.queue_depth(&world.queue()).await?.ready == 101)
     })
     .await
+}
+
+/// Any queue that somebody has bound keeps it, also one whose messages live on disk only if they ask for it.
+#[tokio::test]
+async fn what_is_published_asks_to_outlive_a_restart_of_the_broker() -> Result<()> {
+    const PERSISTENT: u8 = 2;
+    let world = World::new("persistent").await?;
+    let publisher = world.publisher("persistent").await?;
+    let wire = Wire::open(&world.amqp_url()).await;
+    wire.declare("kept", FieldTable::default()).await;
+    let exchange = world.namespace().events_exchange();
+    wire.bind("kept", &exchange, "#").await;
+    let queue = QueueName::new("kept");
+    let copy = Message::to_queue(queue, "copy", Vec::new(), Bytes::from_static(b"copy"));
+    let expiring = copy.clone().expiring(LONG);
+    let messages = vec![Message::event(&event("1", 1)), copy, expiring];
+    all_confirmed(&publisher.publish_all(messages).await);
+    for taken in wire.take_many("kept", 3, LONG).await {
+        let mode = *taken.properties.delivery_mode();
+        assert_eq!(mode, Some(PERSISTENT), "{:?}", taken.properties);
+    }
+    Ok(())
 }
 
 #[tokio::test]
