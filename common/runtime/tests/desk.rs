@@ -205,6 +205,38 @@ async fn a_role_applies_what_it_held_and_was_never_made_due() {
     stop(role).await;
 }
 
+/// Nothing tells a process that has just started whether its clock is right.
+#[tokio::test]
+async fn no_waiting_event_expires_soon_after_a_start() {
+    let store = MemoryStore::new("ledger");
+    let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
+    let long_ago = Timestamp::now() - Limits::default().await_limit * 2;
+    let waiting = Incoming::Event {
+        event: event("shop", "account/a", 1, &Move::AfterOpen),
+        defect: None,
+        sender: Sender::Anonymous,
+    };
+    let mut batch = engine.read_batch(vec![waiting]);
+    engine.work(&mut batch, long_ago, 0.5).await.unwrap();
+    let role = start(&store, Limits::default());
+    let tried_again = async {
+        loop {
+            let held = store.due(Timestamp::MAX, 10, u64::MAX).await.unwrap();
+            let is_tried = held.first().is_none_or(|held| held.attempts > 1);
+            if is_tried {
+                return held.len();
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert_eq!(
+        timeout(SOON, tried_again).await.unwrap(),
+        1,
+        "it has expired"
+    );
+    stop(role).await;
+}
+
 #[tokio::test]
 async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
     let store = MemoryStore::new("ledger");

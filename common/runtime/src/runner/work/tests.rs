@@ -48,8 +48,14 @@ impl Role for Idle {
     }
 }
 
-/// A loop on this store does its housekeeping once, in a process whose clock has run evenly for so long.
-async fn housekeeping(store: &MemoryStore, steady_for: Duration) {
+/// A loop on this store does its housekeeping once, in a process whose clock has run evenly for so long. Returns what degrades the role.
+async fn housekeeping(store: &MemoryStore, steady_for: Duration) -> Vec<String> {
+    let started = Timestamp::now().checked_sub(steady_for).unwrap();
+    let started_at = Instant::now().checked_sub(steady_for).unwrap();
+    housekeeping_by(store, WallClock::new(started, started_at)).await
+}
+
+async fn housekeeping_by(store: &MemoryStore, wall: WallClock) -> Vec<String> {
     // Nothing listens there.
     let broker = BrokerSettings::new("amqp://127.0.0.1:1", "test").unwrap();
     let namespace = broker.namespace.clone();
@@ -60,8 +66,6 @@ async fn housekeeping(store: &MemoryStore, steady_for: Duration) {
     let vitals = Vitals::new();
     let queue = namespace.role_queue("idle", 0);
     let meters = Meters::of("idle", &queue, &namespace.events_exchange());
-    let started = Timestamp::now().checked_sub(steady_for).unwrap();
-    let started_at = Instant::now().checked_sub(steady_for).unwrap();
     let mut looped = Loop {
         engine: Engine::new(Idle, store.clone(), Limits::default()),
         intake: None,
@@ -76,9 +80,10 @@ async fn housekeeping(store: &MemoryStore, steady_for: Duration) {
         links: Links::new(publisher.state(), [None, None], None, false),
         findings: Vec::new(),
         store_outage: OutageReasons::default(),
-        wall: WallClock::new(started, started_at),
+        wall,
     };
     looped.housekeeping(&Usage::default()).await;
+    status.borrow().degraded.clone()
 }
 
 #[tokio::test]
@@ -104,4 +109,25 @@ async fn housekeeping_makes_due_what_was_overlooked_or_put_off_by_a_clock_that_w
     housekeeping(&store, Duration::ZERO).await;
     let made_due = ["account/overlooked", "account/too-far"];
     assert_eq!(due(&store, Timestamp::now()).await, made_due);
+}
+
+#[tokio::test]
+async fn a_clock_that_has_jumped_prunes_nothing_and_degrades_the_role() {
+    let store = MemoryStore::new("idle");
+    let long_ago = Timestamp::now()
+        .checked_sub(Duration::from_hours(30 * 24))
+        .unwrap();
+    remember(&store, "1", long_ago).await;
+    let jumped = |days: u64| {
+        let yesterday = Timestamp::now().checked_sub(Duration::from_hours(24 * days));
+        WallClock::new(yesterday.unwrap(), Instant::now())
+    };
+    let degraded = housekeeping_by(&store, jumped(10)).await;
+    assert!(
+        degraded
+            .iter()
+            .any(|reason| reason.contains("jumped ahead by 240 h")),
+        "{degraded:?}"
+    );
+    assert_eq!(remembered(&store, "1").await, [true; 3]);
 }
