@@ -11,7 +11,7 @@ use super::{
     feeds::Feeds,
     http::{rate::Rate, shares::Shares},
     keeping::Keeper,
-    orders::{Flow, UnderWay},
+    orders::{Flow, LeftOrders, UnderWay},
     role::UserName,
     roles::Roles,
     users::Users,
@@ -35,6 +35,8 @@ pub(crate) struct App {
     pub(crate) stuck_after: Duration,
     /// Places orders.
     pub(crate) flow: Flow,
+    /// The orders that wait for an operator.
+    pub(crate) left: LeftOrders,
     /// The Idempotency-Keys that are under way.
     pub(crate) under_way: UnderWay,
     /// Which feeds there may be.
@@ -63,6 +65,8 @@ pub(crate) struct Parts {
     pub(crate) roles: Roles,
     /// What can be kept now.
     pub(crate) keeper: Keeper,
+    /// The orders that wait for an operator.
+    pub(crate) left: LeftOrders,
     /// The signs of life of the gateway's own role.
     pub(crate) vitals: Arc<Vitals>,
     /// How long one of its steps may take.
@@ -94,6 +98,7 @@ impl App {
             books: parts.books,
             roles: parts.roles,
             keeper: parts.keeper,
+            left: parts.left,
             vitals: parts.vitals,
             stuck_after: parts.stuck_after,
             under_way: UnderWay::new(parts.most_requests),

@@ -49,7 +49,7 @@ use self::{
         refusal_log::{self, RefusalLog},
     },
     keeping::Keeper,
-    orders::abandon_unfinished,
+    orders::{LeftOrders, abandon_unfinished, leave_open},
     role::Gateway,
     roles::Roles,
 };
@@ -129,10 +129,12 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         None => None,
     };
     let books = Books::running(store, gateway.desk());
+    let left = LeftOrders::default();
     let app = App::new(Parts {
         books: books.clone(),
         roles: roles.clone(),
         keeper: Keeper::new(gateway.watch(), limits),
+        left: left.clone(),
         vitals: gateway.vitals(),
         stuck_after: settings.health.map_or(STUCK_AFTER, |h| h.stuck_after),
         passwords,
@@ -161,7 +163,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     let entrance = Entrance::new(settings.requests, settings.proxy, refusals.clone());
     let router = routes::router(Arc::clone(&app), entrance);
     let aside = [
-        tokio::spawn(abandon_unfinished(books)),
+        tokio::spawn(abandon_unfinished(books, roles.clone(), left)),
         tokio::spawn(refusals.clone().tell_repeated()),
         tokio::spawn(outages::tell(app)),
     ];
@@ -216,7 +218,31 @@ pub(crate) async fn run_store(folder: &Path, job: CopyJob) -> Result<(), Failure
         created_by: "producer serve",
         told_by: "/readyz at the gateway's --health-addr",
     };
-    place.work(job).await
+    let is_of_copy = matches!(job, CopyJob::Restore { .. } | CopyJob::Restored { .. });
+    place.work(job).await?;
+    if is_of_copy {
+        leave(folder).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Leaves the orders that are open in a restored copy of the store, and names them.
+async fn leave(folder: &Path) -> Result<(), Failure> {
+    let left = leave_open(&Books::alone(open(folder)?)).await;
+    let left = left.map_err(|e| Failure::new(Reason::Io, e.to_string()))?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    print(|out| {
+        writeln!(
+            out,
+            "{} orders were open in the copy. The gateway asks the role orders for their outcomes and leaves the rest to an operator:",
+            left.len()
+        )?;
+        left.iter()
+            .try_for_each(|number| writeln!(out, "  {number}"))
+    })
 }
 
 /// The gateway's store; created where there is none.

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use doorstep_tests::{Client, Ended, wait_for};
-use serde_json::Value;
+use doorstep_tests::{Client, Ended, wait_for, wait_until};
+use serde_json::{Value, json};
 
 use crate::{
     SOON,
-    shop::{Shop, placed},
+    gateway::ROOT,
+    shop::{Shop, dinner, place, placed, placed_at_last},
 };
 
 const ROLES: [&str; 5] = ["orders", "payments", "inventory", "tracking", "restaurant"];
@@ -261,4 +262,113 @@ async fn a_consumer_that_alone_was_restored_names_what_it_misses_and_goes_on_onc
     let accept = ["--reason", "skipped"];
     went_well(&shop.on_store("inventory", "accept", &accept).await);
     assert_eq!(shop.dead("inventory").await, [] as [Value; 0]);
+}
+
+impl Shop {
+    /// The number and the status of the only order, by the role `orders`.
+    async fn only_order(&self) -> (String, String) {
+        wait_for("the role orders has the order", SOON, async || {
+            let orders = self.entities("orders").await;
+            let mut all = orders.iter().map(|(key, order)| {
+                let number = key.strip_prefix("order/").unwrap();
+                (
+                    number.to_owned(),
+                    order["status"].as_str().unwrap().to_owned(),
+                )
+            });
+            all.next().ok_or(())
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_open_at_the_backup_keeps_the_outcome_that_it_has_got_since() {
+    let mut shop = Shop::open_with("restore-ended", &["--answer-within", "20s"]).await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    // The roles that are asked answer only once the backup is made.
+    shop.freeze_all_but_the_kitchen();
+    let order = tokio::spawn(async move { place(&ada, "k", &dinner("card/visa")).await });
+    wait_until("the order is begun", SOON, async || {
+        shop.gateway.open_orders().await == 1
+    })
+    .await;
+    shop.back_up("gateway").await;
+    shop.thaw_all_but_the_kitchen();
+    // Confirmed; or abandoned, on a machine that is too slow to ask in time.
+    assert!([201, 503].contains(&order.await.unwrap().status));
+    shop.all_is_settled(1).await;
+    let (number, status) = shop.only_order().await;
+    shop.gateway.stop().await;
+    shop.restore("gateway").await;
+    shop.gets_a_new_source("gateway").await;
+    let accept = ["--reason", "a test"];
+    went_well(&shop.on_store("gateway", "accept", &accept).await);
+    assert_eq!(shop.gateway.open_orders().await, 1);
+    shop.gateway.start_again().await;
+
+    let ada = shop.gateway.log_in("ada").await;
+    let path = format!("/v1/orders/{number}");
+    wait_for("the order has its outcome", SOON, async || {
+        // Which needs the connection by which roles are asked.
+        let shown = ada.get(&path).await;
+        match (shop.gateway.open_orders().await, shown.status) {
+            (0, 200) if shown.json()["status"] == status.as_str() => Ok(()),
+            (open, _) => Err((open, shown.text)),
+        }
+    })
+    .await;
+    // What the gateway has told since comes before this, as its outbox is sent in order.
+    shop.configure(1000).await;
+    let abandoned = placed_at_last(&ada, "after", SOON).await;
+    shop.all_is_settled(2 + abandoned).await;
+    assert_eq!(
+        shop.entities("orders").await[&format!("order/{number}")]["status"],
+        status.as_str()
+    );
+    for role in ROLES {
+        assert_eq!(shop.dead(role).await, [] as [Value; 0], "{role}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_open_at_the_backup_and_never_ended_waits_for_an_operator() {
+    let mut shop = Shop::open_with("restore-open", &["--answer-within", "20s"]).await;
+    let ada = shop.gateway.user("ada", "customer").await;
+    shop.freeze_all_but_the_kitchen();
+    let order = tokio::spawn(async move { place(&ada, "k", &dinner("card/visa")).await });
+    wait_until("the order is begun", SOON, async || {
+        shop.gateway.open_orders().await == 1
+    })
+    .await;
+    shop.back_up("gateway").await;
+    shop.gateway.kill();
+    assert!(order.await.is_err(), "a killed gateway has answered");
+    shop.thaw_all_but_the_kitchen();
+    shop.restore("gateway").await;
+    shop.gets_a_new_source("gateway").await;
+    shop.gateway.start_again().await;
+    shop.configure(1000).await;
+    let is_left = async || {
+        let ready = shop.gateway.nobody().get("/readyz").await.expect(200);
+        let reasons = ready["reasons"].to_string();
+        reasons.contains("open when the store was copied")
+    };
+    wait_until("the gateway tells of it", SOON, &is_left).await;
+    let (number, _) = shop.only_order().await;
+    // Later orders come and go meanwhile.
+    let ada = shop.gateway.log_in("ada").await;
+    let abandoned = placed_at_last(&ada, "after", SOON).await;
+    assert_eq!(shop.gateway.open_orders().await, 1);
+
+    let path = format!("/v1/orders/{number}/cancellation");
+    let because = json!({"reason": "never ended"});
+    ada.post(&path, &because)
+        .await
+        .is_problem(409, "not_confirmed");
+    let root = shop.gateway.log_in(ROOT).await;
+    let ended = root.post(&path, &because).await.expect(200);
+    assert_eq!(ended["status"], "abandoned");
+    wait_until("nothing is told any more", SOON, async || !is_left().await).await;
+    shop.all_is_settled(2 + abandoned).await;
 }

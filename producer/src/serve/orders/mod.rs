@@ -6,4 +6,4 @@ mod unfinished;
 
 pub(crate) use flow::{Flow, Wanted, longest_order};
 pub(crate) use under_way::UnderWay;
-pub(crate) use unfinished::abandon_unfinished;
+pub(crate) use unfinished::{LeftOrders, abandon_unfinished, leave_open};

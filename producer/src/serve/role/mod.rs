@@ -6,7 +6,7 @@
 //! | `user/NAME` | who may log in, and as what |
 //! | `intent/CUSTOMER/KEY` | which order an Idempotency-Key stands for |
 //! | `order/NUMBER` | an order, from the moment at which it is meant |
-//! | `open/DIGIT` | the orders whose outcome is not known yet, in sixteen parts |
+//! | `open/DIGIT` | the orders whose outcome is not known yet, in sixteen parts; those of a restored copy apart |
 //! | `delivery/NUMBER` | who delivers an order |
 
 mod delivery;
@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use delivery::{Delivery, Fix, Step};
 pub(crate) use order::{Intent, Open, Order, OrderNames, Outcome, Stage, label, part_keys};
 pub(crate) use requests::{
-    AddUser, AssignCourier, BeginOrder, CancelOrder, EndOrder, RecordPositions, RevokeTokens,
-    SetPassword, SetUserStatus, TakeStep,
+    AddUser, AdoptOutcome, AssignCourier, BeginOrder, CancelOrder, EndOrder, LeaveOpen,
+    RecordPositions, RevokeTokens, SetPassword, SetUserStatus, TakeStep,
 };
 pub(crate) use user::{Standing, User, UserName, UserStatus};
 
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     SetPassword(SetPassword),
     Begin(Box<BeginOrder>),
     End(EndOrder),
+    Leave(LeaveOpen),
+    Adopt(AdoptOutcome),
     Cancel(CancelOrder),
     Assign(AssignCourier),
     Step(TakeStep),
@@ -122,6 +124,8 @@ impl Role for Gateway {
             SetPassword::TYPE => Command::SetPassword(SetPassword::read(request)?),
             BeginOrder::TYPE => Command::Begin(BeginOrder::read(request)?.into()),
             EndOrder::TYPE => Command::End(EndOrder::read(request)?),
+            LeaveOpen::TYPE => Command::Leave(LeaveOpen::read(request)?),
+            AdoptOutcome::TYPE => Command::Adopt(AdoptOutcome::read(request)?),
             CancelOrder::TYPE => Command::Cancel(CancelOrder::read(request)?),
             AssignCourier::TYPE => Command::Assign(AssignCourier::read(request)?),
             TakeStep::TYPE => Command::Step(TakeStep::read(request)?),
@@ -138,6 +142,8 @@ impl Role for Gateway {
             Command::SetPassword(asked) => vec![asked.name.entity()],
             Command::Begin(asked) => order::begin_keys(asked),
             Command::End(asked) => order::end_keys(asked),
+            Command::Leave(LeaveOpen {}) => part_keys(),
+            Command::Adopt(asked) => order::adopt_keys(asked),
             Command::Cancel(asked) => order::cancel_keys(asked),
             Command::Assign(asked) => delivery::assign_keys(asked),
             Command::Step(asked) => delivery::step_keys(asked),
@@ -159,6 +165,8 @@ impl Role for Gateway {
             Command::SetPassword(asked) => user::set_password(states, asked),
             Command::Begin(asked) => order::begin(states, asked, now),
             Command::End(asked) => order::end(states, asked),
+            Command::Leave(asked) => order::leave(states, asked),
+            Command::Adopt(asked) => order::adopt(states, asked),
             Command::Cancel(asked) => order::cancel(states, asked),
             Command::Assign(asked) => delivery::assign(states, asked, now),
             Command::Step(asked) => delivery::step(states, asked),

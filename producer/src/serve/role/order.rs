@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Entry, refused,
-    requests::{BeginOrder, CancelOrder, Done, EndOrder},
+    requests::{AdoptOutcome, BeginOrder, CancelOrder, Done, EndOrder, LeaveOpen},
 };
 
 /// How many parts the list of open orders has: each commit writes the parts that it touches anew, so that they should be small.
@@ -116,6 +116,10 @@ pub(crate) enum Outcome {
 pub(crate) struct Open {
     /// By number.
     pub(crate) orders: BTreeMap<String, Timestamp>,
+    /// Those that were open in a copy of the store that was put in its place. They are not abandoned, since the lost store may have ended
+    /// them and released their stock.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) left: BTreeMap<String, Timestamp>,
 }
 
 /// The entities that an order's number names.
@@ -194,7 +198,7 @@ pub(super) fn begin(
         ));
     }
     let mut open = open_part(states, order);
-    if open.orders.len() >= MOST_IN_PART {
+    if open.orders.len() + open.left.len() >= MOST_IN_PART {
         return Err(refused("overloaded", "too many orders are under way"));
     }
     open.orders.insert(order.to_string(), asked.deadline);
@@ -242,13 +246,52 @@ pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
 /// Records what has become of an order, unless something has already: the first outcome stays, and is what is replied.
 pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed, Refused> {
     let number = &asked.order;
-    let mut order = known(states, number)?;
+    let order = known(states, number)?;
     if order.stage != Stage::Open {
         return Obeyed::of::<EndOrder>(&order.stage, Effects::none());
     }
+    let effects = effects_of_end(number, &order, &asked.outcome)?;
+    let stage = close(states, number, order, &asked.outcome);
+    Obeyed::of::<EndOrder>(&stage, effects)
+}
+
+/// Leaves the orders that are open to an operator.
+pub(super) fn leave(states: &mut States<Entry>, _: &LeaveOpen) -> Result<Obeyed, Refused> {
+    for part in part_keys() {
+        let open = states.get(&part).and_then(Entry::open);
+        let Some(mut open) = open.filter(|open| !open.orders.is_empty()).cloned() else {
+            continue;
+        };
+        open.left.append(&mut open.orders);
+        states.put(&part, Entry::Open(open));
+    }
+    Obeyed::of::<LeaveOpen>(&Done {}, Effects::none())
+}
+
+pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
+    vec![asked.order.order_key(), asked.order.part_key()]
+}
+
+/// Records an outcome that was published by the store that is lost, so that nothing is published again.
+pub(super) fn adopt(states: &mut States<Entry>, asked: &AdoptOutcome) -> Result<Obeyed, Refused> {
+    let number = &asked.order;
+    let order = known(states, number)?;
+    if !open_part(states, number).left.contains_key(number.as_str()) {
+        return Obeyed::of::<AdoptOutcome>(&order.stage, Effects::none());
+    }
+    let stage = close(states, number, order, &asked.outcome);
+    Obeyed::of::<AdoptOutcome>(&stage, Effects::none())
+}
+
+/// The events that an outcome brings about.
+fn effects_of_end(
+    number: &InvoiceNo,
+    order: &Order,
+    outcome: &Outcome,
+) -> Result<Effects, Refused> {
     let mut effects = Effects::none();
     let subject = number.order_subject();
-    match &asked.outcome {
+    match outcome {
         Outcome::Confirmed { promised_at } => effects.emit(
             &subject,
             &OrderConfirmed {
@@ -277,30 +320,46 @@ pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed
             reference: subject.clone(),
         };
         effects.emit(&stock, &released)?;
-        if matches!(asked.outcome, Outcome::Confirmed { .. }) {
+        if matches!(outcome, Outcome::Confirmed { .. }) {
             effects.emit(
                 &stock,
                 &adjusted(-line.quantity, StockReason::Sale, &subject),
             )?;
         }
     }
-    order.stage = asked.outcome.clone().into();
+    Ok(effects)
+}
+
+/// Gives an open order its outcome.
+fn close(
+    states: &mut States<Entry>,
+    number: &InvoiceNo,
+    mut order: Order,
+    outcome: &Outcome,
+) -> Stage {
+    order.stage = outcome.clone().into();
     if !matches!(order.stage, Stage::Confirmed { .. }) {
         order.lines = Vec::new();
     }
     let mut open = open_part(states, number);
     open.orders.remove(number.as_str());
+    open.left.remove(number.as_str());
     states.put(&number.part_key(), Entry::Open(open));
     let stage = order.stage.clone();
     states.put(&number.order_key(), Entry::Order(order.into()));
-    Obeyed::of::<EndOrder>(&stage, effects)
+    stage
 }
 
 pub(super) fn cancel_keys(asked: &CancelOrder) -> Vec<EntityKey> {
-    vec![asked.order.order_key(), asked.order.delivery_key()]
+    vec![
+        asked.order.order_key(),
+        asked.order.delivery_key(),
+        asked.order.part_key(),
+    ]
 }
 
-/// Calls a confirmed order off: what was sold goes back. One that is called off already stays as it is.
+/// Calls a confirmed order off: what was sold goes back. One that is called off already stays as it is. An order that a restored copy of the
+/// store has left is abandoned by an operator, who knows by then that it was never ended.
 pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<Obeyed, Refused> {
     let number = &asked.order;
     let mut order = known(states, number)?;
@@ -308,6 +367,17 @@ pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<
         Stage::Confirmed { promised_at } => *promised_at,
         stage @ Stage::Cancelled { .. } => {
             return Obeyed::of::<CancelOrder>(stage, Effects::none());
+        }
+        Stage::Open
+            if asked.by == CancelledBy::Operator
+                && open_part(states, number).left.contains_key(number.as_str()) =>
+        {
+            let outcome = Outcome::Abandoned {
+                reason: asked.reason.clone(),
+            };
+            let effects = effects_of_end(number, &order, &outcome)?;
+            let stage = close(states, number, order, &outcome);
+            return Obeyed::of::<CancelOrder>(&stage, effects);
         }
         other => {
             return Err(refused(

@@ -71,6 +71,17 @@ pub(crate) struct EndOrder {
     pub(crate) outcome: Outcome,
 }
 
+/// Leaves the orders that are open in a copy of the store to an operator: what has become of them since is not in the copy.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LeaveOpen {}
+
+/// Records what the role `orders` knows of an order that was left, whose events another copy of the store has published.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AdoptOutcome {
+    pub(crate) order: InvoiceNo,
+    pub(crate) outcome: Outcome,
+}
+
 /// Calls a confirmed order off.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CancelOrder {
@@ -124,6 +135,8 @@ commands! {
     BeginOrder = "gateway.begin_order.v1" -> Done,
     // What has become of it may be another outcome: the first one stays.
     EndOrder = "gateway.end_order.v1" -> Stage,
+    LeaveOpen = "gateway.leave_open.v1" -> Done,
+    AdoptOutcome = "gateway.adopt_outcome.v1" -> Stage,
     CancelOrder = "gateway.cancel_order.v1" -> Stage,
     AssignCourier = "gateway.assign_courier.v1" -> Done,
     TakeStep = "gateway.take_step.v1" -> Done,

@@ -194,6 +194,52 @@ fn a_confirmed_order_has_sold_what_it_reserved() {
 }
 
 #[test]
+fn an_order_that_a_restored_copy_has_left_is_ended_by_what_roles_know_or_by_an_operator() {
+    let mut world = World::default();
+    for (order, key) in [("1", "k"), ("2", "l")] {
+        world.obey(&begin(order, key)).unwrap();
+    }
+    for _ in 0..2 {
+        world.obey(&LeaveOpen {}).unwrap();
+        assert!(world.open().is_empty());
+    }
+    // The lost store may have published its end.
+    let adopted = AdoptOutcome {
+        order: number("1"),
+        outcome: confirmed(),
+    };
+    for _ in 0..2 {
+        let stage = world.obey(&adopted).unwrap();
+        assert_eq!(stage, Stage::Confirmed { promised_at: now() });
+    }
+    assert_eq!(world.told("order/1"), ["order.placed.v1"]);
+    assert_eq!(world.stock("order/1"), (6, 0));
+    world.obey(&cancel("1")).unwrap();
+    assert_eq!(world.stock("order/1"), (6, -6), "what was sold comes back");
+
+    // That it was never ended only an operator can say.
+    assert_eq!(code(world.obey(&cancel("2"))), "not_confirmed");
+    let by_operator = CancelOrder {
+        by: CancelledBy::Operator,
+        ..cancel("2")
+    };
+    let stage = world.obey(&by_operator).unwrap();
+    assert!(matches!(stage, Stage::Abandoned { .. }), "{stage:?}");
+    assert_eq!(
+        world.told("order/2"),
+        ["order.placed.v1", "order.abandoned.v1"]
+    );
+    assert_eq!(world.stock("order/2"), (0, 0));
+    // An order that is open as usual is no operator's.
+    world.obey(&begin("3", "m")).unwrap();
+    let by_operator = CancelOrder {
+        by: CancelledBy::Operator,
+        ..cancel("3")
+    };
+    assert_eq!(code(world.obey(&by_operator)), "not_confirmed");
+}
+
+#[test]
 fn a_refused_and_an_abandoned_order_leave_nothing_reserved() {
     let mut world = World::default();
     world.obey(&begin("1", "k")).unwrap();

@@ -23,7 +23,7 @@ use crate::serve::{
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "tells the form of the answer")]
 struct Ready {
-    /// `ready`; `degraded` while the broker is away or takes nothing, or the store is nearly full; `unready` while nothing can be kept.
+    /// `ready`; `degraded` while the broker is away or takes nothing, the store is nearly full, or orders wait for an operator; `unready` while nothing can be kept.
     #[schema(example = "ready")]
     status: String,
     /// What keeps it from being ready.
@@ -73,7 +73,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         tracing::warn!(%reason, "the gateway's store cannot be read");
         keeping = Keeping::Nothing("the store cannot be read");
     }
-    let readiness = readiness(keeping, of_broker(&app));
+    let readiness = readiness(keeping, of_broker(&app), app.left.trouble());
     let status = match readiness.status {
         Standing::Unready => StatusCode::SERVICE_UNAVAILABLE,
         Standing::Ready | Standing::Degraded => StatusCode::OK,
@@ -84,7 +84,8 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 /// Lists the present faults that are known without asking the store.
 pub(in crate::serve) fn troubles(app: &App) -> Vec<&'static str> {
     let keeping = app.keeper.now().trouble().map(|(_, reason)| reason);
-    keeping.into_iter().chain(of_broker(app)).collect()
+    let others = of_broker(app).into_iter().chain(app.left.trouble());
+    keeping.into_iter().chain(others).collect()
 }
 
 fn of_broker(app: &App) -> Option<&'static str> {
@@ -109,10 +110,15 @@ fn broker_trouble<'a>(links: impl Iterator<Item = &'a LinkState>) -> Option<&'st
     troubles.min_by_key(|trouble| *trouble != "the broker is away")
 }
 
-fn readiness(keeping: Keeping, broker: Option<&'static str>) -> Readiness {
-    let broker = broker.map(|trouble| (Standing::Degraded, trouble));
+fn readiness(
+    keeping: Keeping,
+    broker: Option<&'static str>,
+    orders: Option<&'static str>,
+) -> Readiness {
+    let others = broker.into_iter().chain(orders);
+    let others = others.map(|trouble| (Standing::Degraded, trouble));
     let mut readiness = Readiness::of(Vec::new());
-    for (standing, reason) in keeping.trouble().into_iter().chain(broker) {
+    for (standing, reason) in keeping.trouble().into_iter().chain(others) {
         readiness.status = readiness.status.max(standing);
         readiness.reasons.push(reason.to_owned());
     }

@@ -346,7 +346,8 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &body))
 }
 
-/// Call a confirmed order off, before its courier has it; for its customer, its restaurant and operators. Again changes nothing.
+/// Call a confirmed order off, before its courier has it; for its customer, its restaurant and operators. Again changes nothing. An order
+/// whose outcome a restored gateway does not know is abandoned by operators.
 #[utoipa::path(post, operation_id = "cancel_order", path = "/v1/orders/{order}/cancellation", tag = "orders", security(("token" = [])), request_body = Cancellation,
     params(("order" = String, Path, description = "The order's number.")),
     responses(
@@ -375,12 +376,12 @@ pub(super) async fn cancel(
         by,
         reason: cancellation.reason,
     };
-    app.books.obey(&cancel).await?;
-    app.feeds.ring(&order);
-    let body = CancelledOrder {
-        order,
-        status: "cancelled",
+    let status = match app.books.obey(&cancel).await? {
+        Stage::Abandoned { .. } => "abandoned",
+        _ => "cancelled",
     };
+    app.feeds.ring(&order);
+    let body = CancelledOrder { order, status };
     Ok(json(StatusCode::OK, &body))
 }
 
@@ -390,7 +391,7 @@ pub(crate) struct CancelledOrder {
     /// Its number.
     #[schema(value_type = String)]
     order: InvoiceNo,
-    /// Always `cancelled`.
+    /// `cancelled`; or `abandoned`, if it was never confirmed.
     #[schema(value_type = String, example = "cancelled")]
     status: &'static str,
 }
