@@ -1,6 +1,9 @@
 //! The commands `store backup`, `restore`, `restored` and `accept`, which programs with stores have in common.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use doorstep_event::{Source, Timestamp};
@@ -9,7 +12,9 @@ use doorstep_store::{
     SqliteStore, StoreError,
     sqlite::{InPlace, OldOutbox, Options},
 };
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tokio::time::interval;
 
 use crate::{
     Failure, Reason, WhoArgs, Wrong,
@@ -214,8 +219,9 @@ impl StorePlace<'_> {
             to
         };
         let file = to.clone();
-        let made =
-            blocking(move || SqliteStore::backup(&folder, role, &to, &Options::default())).await?;
+        let bar = copying(role, SqliteStore::size(&folder, role));
+        let copied = blocking(move || SqliteStore::backup(&folder, role, &to, &Options::default()));
+        let made = shown(&bar, &file, copied).await?;
         if json {
             return print_json(&BackupView {
                 role,
@@ -296,6 +302,41 @@ impl StorePlace<'_> {
                 self.told_by
             ),
         ))
+    }
+}
+
+/// How often the progress of a copy is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A bar on standard error, if that is a terminal. A copy has no free pages, so that it is smaller than its store.
+fn copying(role: &str, at_most: u64) -> ProgressBar {
+    let bar = ProgressBar::new(at_most);
+    if let Ok(style) = ProgressStyle::with_template(
+        "{spinner} {prefix} [{bar:30}] {bytes} of at most {total_bytes} copied, then read back",
+    ) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_prefix(role.to_owned());
+    bar
+}
+
+/// Shows the size of a copy until it is made.
+async fn shown<T>(bar: &ProgressBar, to: &Path, copied: impl Future<Output = T>) -> T {
+    let mut timer = interval(LOOK_EVERY);
+    let mut copied = std::pin::pin!(copied);
+    loop {
+        // The timer may be dropped at any time.
+        tokio::select! {
+            biased;
+            made = &mut copied => {
+                bar.finish_and_clear();
+                return made;
+            }
+            _ = timer.tick() => {
+                bar.set_position(SqliteStore::backup_written(to));
+                bar.tick();
+            }
+        }
     }
 }
 

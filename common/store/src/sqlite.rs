@@ -147,6 +147,18 @@ impl SqliteStore {
         copies::backup(folder, role, to, options)
     }
 
+    /// Returns how many bytes of a backup to this file are written, 0 before and after; at most what the store's files take.
+    #[must_use]
+    pub fn backup_written(to: &Path) -> u64 {
+        copies::written(to)
+    }
+
+    /// Returns how many bytes a store's files take, 0 where there are none.
+    #[must_use]
+    pub fn size(folder: &Path, role: &str) -> u64 {
+        copies::size(&file::path(folder, role))
+    }
+
     /// Puts a backup in the place of a role's store, marked as restored. Nothing is deleted. Blocks until it is on the disk.
     ///
     /// # Errors

@@ -48,6 +48,9 @@ pub enum InPlace {
     MoveAside,
 }
 
+/// The end of a backup's name until it is complete.
+const PARTIAL: &str = "partial";
+
 pub(super) fn backup(
     folder: &Path,
     role: &str,
@@ -61,10 +64,11 @@ pub(super) fn backup(
     if fs::symlink_metadata(to).is_ok() {
         return Err(target.unusable("it is there already; name a file that is not"));
     }
-    let partial = Partial::create(to, "partial").map_err(|e| target.file_failed(&e))?;
+    let partial = Partial::create(to, PARTIAL).map_err(|e| target.file_failed(&e))?;
     let conn = file::connect(&from, Access::Existing, options).map_err(|e| from.not_opened(&e))?;
     file::check(&conn, &from).map_err(|stop| from.stopped(stop))?;
-    // One read transaction: the copy is of one moment, and no writer waits for it.
+    // One read transaction: the copy is of one moment, and no writer waits for it. SQLite's online backup would begin anew with each commit
+    // of another connection unless it kept such a transaction open, too.
     let written = conn.execute("VACUUM INTO ?1", [partial.name(&target)?]);
     written.map_err(|e| from.failed(&e))?;
     let copied = Place {
@@ -73,6 +77,17 @@ pub(super) fn backup(
     let backup = verify(&copied, role)?;
     partial.complete(to).map_err(|e| target.file_failed(&e))?;
     Ok(backup)
+}
+
+/// The size of a backup that is being written.
+pub(super) fn written(to: &Path) -> u64 {
+    fs::metadata(with_end(to, &format!(".{PARTIAL}"))).map_or(0, |file| file.len())
+}
+
+/// The size of a database and its log.
+pub(super) fn size(file: &Path) -> u64 {
+    let all = ["", "-wal"].map(|end| fs::metadata(with_end(file, end)));
+    all.into_iter().flatten().map(|file| file.len()).sum()
 }
 
 /// Reads a whole backup.
@@ -276,5 +291,25 @@ impl Drop for Partial {
         for end in ["-wal", "-shm", "-journal"] {
             let _ = fs::remove_file(with_end(&self.0, end));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_an_unfinished_backup_is_that_of_its_partial_file() {
+        let folder = std::env::temp_dir().join(format!("doorstep-written-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let to = folder.join("orders.backup");
+        assert_eq!(written(&to), 0);
+        let partial = Partial::create(&to, PARTIAL).unwrap();
+        fs::write(&partial.0, "seven b").unwrap();
+        assert_eq!(written(&to), 7);
+        partial.complete(&to).unwrap();
+        assert_eq!(written(&to), 0);
+        assert_eq!(size(&to), 7);
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
