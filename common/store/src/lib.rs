@@ -178,7 +178,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Forgets trials that were last counted before `older_than`, at most `limit` of them: their events have never come again.
-    /// Returns how many.
+    /// Returns how many. No mark of it is kept, since trials never tell a duplicate: one that is pruned too early lets an event that
+    /// ends its process end a few more.
     fn prune_trials(
         &self,
         older_than: Timestamp,

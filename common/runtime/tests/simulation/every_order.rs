@@ -2,7 +2,7 @@
 
 use doorstep_event::{Event, EventType, Sender};
 use doorstep_runtime::{
-    Engine, Incoming, Limits,
+    Engine, Incoming, Limits, Past,
     operate::{self, OperateError},
 };
 use doorstep_store::{DeadFilter, Store};
@@ -548,4 +548,54 @@ fn an_event_that_comes_again_while_its_id_is_pruned_is_applied_once() {
     };
     println!("{} orders", scene(Bug::None).play_all().unwrap());
     scene(Bug::ForgetsPruning).play_all().unwrap_err();
+}
+
+/// An owner that works events that a process may have died of, and whose clock is then ten days ahead and prunes trials by that.
+fn works_suspects_and_prunes(batch: Vec<Incoming>) -> Role {
+    Box::new(move |play| {
+        let mut engine = Engine::new(Ledger, play.store.clone(), limits());
+        let suspects = batch
+            .iter()
+            .cloned()
+            .map(|event| (event, Past::Redelivered));
+        let mut batch = engine.read_deliveries(suspects);
+        let store = play.store.clone();
+        Box::pin(async move {
+            while !batch.is_done() {
+                engine.work(&mut batch, at(), 0.5).await.unwrap();
+            }
+            let days = std::time::Duration::from_hours(240);
+            let ahead = at().checked_add(days).unwrap();
+            let pruned = store.prune_trials(limits().oldest_seen(ahead), 9);
+            pruned.await.unwrap();
+        })
+    })
+}
+
+#[test]
+fn an_event_whose_trials_are_pruned_while_it_is_tried_is_applied_once() {
+    let loose = || {
+        let mut event = event("shop", "account/a", 1, &Move::Add(1));
+        event.sequence = None;
+        event.time = Some(at());
+        vec![delivery(event)]
+    };
+    let scene = Scene {
+        set: nothing(),
+        actors: vec![
+            works_suspects_and_prunes(loose()),
+            works_suspects_and_prunes(loose()),
+        ],
+        end: Box::new(|play| {
+            let entries = finish(ledger::entries(&play.memory, "account/a"));
+            match entries.len() {
+                1 => Ok(()),
+                times => Err(format!("applied {times} times")),
+            }
+        }),
+        crashes: 0,
+        steps: Steps::Before,
+        bug: Bug::None,
+    };
+    println!("{} orders", scene.play_all().unwrap());
 }
