@@ -1,7 +1,5 @@
 //! Tables with content as operators see it, at the widths of their terminals.
 
-#![expect(clippy::unwrap_used, reason = "all of this is tests")]
-
 use super::*;
 
 const WIDTHS: [usize; 3] = [80, 120, 200];

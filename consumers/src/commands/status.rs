@@ -478,6 +478,21 @@ mod tests {
     }
 
     #[test]
+    fn numbers_stay_with_their_roles_at_every_width() {
+        for width in [80, 120, 200] {
+            let text = rows(&report()).fitted(Some(width));
+            assert!(
+                text.lines().all(|line| line.chars().count() <= width),
+                "{text}"
+            );
+            assert!(text.contains("12 (3 min)"), "{text}");
+            for name in ["orders", "tracking", "DUPLICATES"] {
+                assert!(text.contains(name), "{name} at {width}: {text}");
+            }
+        }
+    }
+
+    #[test]
     fn programs_get_the_same_as_people() {
         let json = serde_json::to_value(report()).unwrap();
         assert_eq!(json["roles"][0]["queue"]["ready"], 30);

@@ -183,7 +183,6 @@ impl Repeats {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "all of this is tests")]
 mod tests {
     use std::{io, sync::Arc};
 

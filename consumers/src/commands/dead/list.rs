@@ -235,3 +235,77 @@ pub(super) fn state(row: &DeadRow) -> &'static str {
         (DeadStatus::Open, false) => "blocks nothing",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use doorstep_contracts::{StockAdjusted, StockReason};
+    use doorstep_store::DeadId;
+
+    use super::*;
+    use crate::roles::testing::event;
+
+    const ID: &str = "9c0e51b7d8463f2a-4925";
+    const DETAIL: &str =
+        "a sale cannot add 25904 pieces to stock/0199f2c4-7b1e-7f2a-9c0e-51b7d8460001";
+
+    /// Every word of these cells that is shown is shown whole, and no line is too wide.
+    #[track_caller]
+    fn are_whole(table: &Table, cells: &[String], must: &[&str]) {
+        for width in [80, 120, 200] {
+            let text = table.fitted(Some(width));
+            let row = text.lines().nth(1).unwrap();
+            assert!(row.chars().count() <= width, "{width}: {row}");
+            for word in row.split_whitespace().filter(|word| *word != "…") {
+                let is_part = |cell: &String| cell.split_whitespace().any(|part| part == word);
+                assert!(cells.iter().any(is_part), "{word:?} at {width}: {text}");
+            }
+            for must in must {
+                assert!(row.contains(must), "{must} at {width}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_and_numbers_are_whole_at_every_width() {
+        let since = "2026-11-23T09:00:01Z".parse().unwrap();
+        let group = DeadGroup {
+            fingerprint: "5206b5616521ecaa".to_owned(),
+            reason: "numbering conflict".to_owned(),
+            kind: "stock.adjusted.v1".parse().ok(),
+            count: 25_904,
+            open: 25_904,
+            first: since,
+            last: since,
+            example: DeadId(ID.into()),
+            detail: DETAIL.to_owned(),
+        };
+        let cells_of_group = kind_cells("restaurant", &group);
+        let mut kinds = kind_table();
+        kinds.add_row(cells_of_group.clone());
+        are_whole(&kinds, &cells_of_group, &["5206b5616521ecaa", "25904"]);
+
+        let fact = StockAdjusted {
+            delta: -25_904,
+            reason: StockReason::Sale,
+            reference: "order/1".parse().unwrap(),
+        };
+        let event = event("stock/0199f2c4-7b1e-7f2a-9c0e-51b7d8460001", 41, &fact);
+        let row = DeadRow {
+            id: DeadId(ID.into()),
+            body: event.data.clone(),
+            event: Some(event),
+            blocks: true,
+            reason: "numbering conflict".into(),
+            detail: DETAIL.into(),
+            fingerprint: "77".into(),
+            attempts: 1,
+            since,
+            status: DeadStatus::Open,
+            defect: None,
+        };
+        let cells_of_row = cells("restaurant", &row);
+        let mut each = each_table();
+        each.add_row(cells_of_row.clone());
+        are_whole(&each, &cells_of_row, &[ID]);
+    }
+}
