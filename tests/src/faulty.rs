@@ -33,6 +33,7 @@ pub struct FaultyStore<S> {
     fault: Arc<watch::Sender<Fault>>,
     hanging: Arc<watch::Sender<u64>>,
     tried: Arc<Mutex<Vec<EventId>>>,
+    kept_log: Arc<Mutex<Option<KeptLog>>>,
 }
 
 impl<S: Store> FaultyStore<S> {
@@ -44,6 +45,7 @@ impl<S: Store> FaultyStore<S> {
             fault: Arc::new(watch::Sender::new(Fault::None)),
             hanging: Arc::new(watch::Sender::new(0)),
             tried: Arc::default(),
+            kept_log: Arc::default(),
         }
     }
 
@@ -69,6 +71,12 @@ impl<S: Store> FaultyStore<S> {
     pub fn tried(&self) -> Vec<EventId> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         tried.clone()
+    }
+
+    /// From now on a reader keeps its write-ahead log, as it says.
+    pub fn keep_log(&self, kept: KeptLog) {
+        let mut log = self.kept_log.lock().unwrap_or_else(PoisonError::into_inner);
+        *log = Some(kept);
     }
 
     /// A call that is cut off by the end of its role stays where it hangs, as a process does that is killed there.
@@ -114,8 +122,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
         self.usable()?;
-        // The relay commits as well, but reads no stream and obeys no command.
-        let of_a_batch = !changes.streams.is_empty() || !changes.replies.is_empty();
+        // The relay commits as well, but reads no stream, obeys no command and buries nothing.
+        let of_a_batch = !changes.streams.is_empty()
+            || !changes.replies.is_empty()
+            || !changes.streamless.is_empty();
         if of_a_batch {
             self.hang(Fault::HangsBeforeCommit).await;
             self.usable()?;
@@ -134,6 +144,18 @@ impl<S: Store> Store for FaultyStore<S> {
         Ok(commit)
     }
 
+    async fn trim_log(&self) -> Result<Option<KeptLog>, StoreError> {
+        self.usable()?;
+        let kept = {
+            let log = self.kept_log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.clone()
+        };
+        match kept {
+            Some(kept) => Ok(Some(kept)),
+            None => self.inner.trim_log().await,
+        }
+    }
+
     handed_on! {
         fn load(&self, ask: Ask) -> Loaded;
         fn look(&self, entities: Vec<EntityKey>) -> Vec<EntityRow>;
@@ -148,7 +170,6 @@ impl<S: Store> Store for FaultyStore<S> {
         fn held_of(&self, stream: StreamKey, after: u64, limit: usize) -> Vec<Sequence>;
         fn audit(&self, filter: AuditFilter, before: Option<AuditId>, limit: usize) -> AuditPage;
         fn gaps(&self, older_than: Timestamp, now: Timestamp, limit: usize) -> Vec<Gap>;
-        fn trim_log(&self) -> Option<KeptLog>;
         fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_trials(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_replies(&self, older_than: Timestamp, limit: usize) -> u64;

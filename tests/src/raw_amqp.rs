@@ -66,10 +66,11 @@ impl RawProperties {
     }
 
     fn written(&self) -> Vec<u8> {
-        let mut flags = 1 << DELIVERY_MODE | 1 << HEADERS;
+        let mut flags = 1 << DELIVERY_MODE;
         let mut values = Vec::new();
         for bit in (0..=15).rev() {
-            if bit == HEADERS {
+            if bit == HEADERS && !self.fields.is_empty() {
+                flags |= 1 << HEADERS;
                 values.extend((self.fields.len() as u32).to_be_bytes());
                 values.extend(&self.fields);
             } else if bit == DELIVERY_MODE {

@@ -4,7 +4,7 @@ use doorstep_messaging::LinkState;
 use doorstep_runtime::runner::RoleLinks;
 use doorstep_store::{DeadRow, SqliteStore, sqlite::Options};
 use doorstep_tests::{
-    ASKED, LEDGER, Program, RawAmqp, RawProperties, Scratch, World,
+    ASKED, Fault, FaultyStore, LEDGER, Program, RawAmqp, RawProperties, Scratch, World,
     ledger::{Bid, Ledger, Move, Order, event, order},
     nested_arrays, nested_tables, wait_for, wait_until,
 };
@@ -368,5 +368,40 @@ async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue
         let store = SqliteStore::open(&scratch.join("stores"), role, &Options::default()).unwrap();
         // The same messages by its queue and its quarantine are the same dead letters.
         all_are_there(&dead(&store).await, &hostile());
+    }
+}
+
+on_every_store! {
+    async fn undecodable_messages_that_share_a_body_are_each_one_dead_letter_also_after_a_crash(shelf) {
+        let world = World::new("undecodable-bodies", &[LEDGER]).await;
+        let queue = world.namespace().role_queue("ledger", 0);
+        let mut raw = RawAmqp::open(&world.amqp_url()).await;
+        let exchange = world.namespace().events_exchange();
+        let without_headers = RawProperties::default();
+        // The broker adds a header when it delivers them again, and sorts them all.
+        for properties in [sound(0), sound(1), without_headers] {
+            let properties = properties.text("message_id", LATIN1);
+            raw.publish(&exchange, b"account.moved.v1", &properties, b"{}").await;
+        }
+        raw.confirmed().await;
+        let store = FaultyStore::new(shelf.open());
+        store.set(Fault::HangsAfterCommit);
+        let role = world.start(Ledger, store.clone());
+        wait_until("some are dead letters", SOON, async || store.hung() == 1).await;
+        role.crash();
+        world.depth_is(&queue, 3, 0, SOON).await;
+
+        let store = shelf.open();
+        let before = summary(&store).await.tally.dead;
+        assert!(before > 0, "nothing was written");
+        let role = world.start(Ledger, shelf.open());
+        wait_until("all have come again", SOON, async || {
+            let tally = summary(&store).await.tally;
+            tally.dead + tally.duplicates >= 3 + before
+        })
+        .await;
+        assert_eq!(dead_letters(&store, 3).await.len(), 3);
+        assert_eq!(summary(&store).await.tally.duplicates, before);
+        role.stop().await.unwrap();
     }
 }

@@ -149,8 +149,8 @@ fn text(bytes: &[u8]) -> Value {
     format!("{beginning}… ({} bytes)", bytes.len()).into()
 }
 
-/// The payload without the headers that brokers add, other ones at each delivery: without them a message that comes again is the
-/// same. One whose headers cannot be told apart is returned as it is.
+/// The payload without the headers that brokers add, other ones at each delivery, and with the others in the order of their names, in which
+/// a broker puts them that adds one: so a message that comes again is the same. One whose headers cannot be told apart is returned as it is.
 pub(super) fn without_broker_headers(payload: &[u8]) -> Vec<u8> {
     strip(payload).unwrap_or_else(|| payload.to_vec())
 }
@@ -172,7 +172,7 @@ fn strip(payload: &[u8]) -> Option<Vec<u8>> {
     }
     let from = payload.len() - left.0.len();
     let mut fields = Bytes(left.long_string()?);
-    let mut kept: Vec<u8> = Vec::with_capacity(fields.0.len());
+    let mut kept: Vec<(&[u8], &[u8])> = Vec::new();
     while !fields.0.is_empty() {
         let field = fields.0;
         let name = fields.short_string()?;
@@ -183,12 +183,20 @@ fn strip(payload: &[u8]) -> Option<Vec<u8>> {
             None => return None,
         };
         if !std::str::from_utf8(name).is_ok_and(is_brokers_own) {
-            kept.extend(&field[..field.len() - fields.0.len()]);
+            kept.push((name, &field[..field.len() - fields.0.len()]));
         }
     }
+    kept.sort_by_key(|(name, _)| *name);
+    let kept: Vec<u8> = kept.iter().flat_map(|(_, field)| *field).copied().collect();
     let mut stripped = payload[..from].to_vec();
-    stripped.extend(u32::try_from(kept.len()).ok()?.to_be_bytes());
-    stripped.extend(kept);
+    if kept.is_empty() {
+        // A broker that adds one also adds the table.
+        let without = flags & !(1 << (15 - headers));
+        stripped[BEFORE_PROPERTIES..BEFORE_PROPERTIES + 2].copy_from_slice(&without.to_be_bytes());
+    } else {
+        stripped.extend(u32::try_from(kept.len()).ok()?.to_be_bytes());
+        stripped.extend(kept);
+    }
     stripped.extend(left.0);
     Some(stripped)
 }

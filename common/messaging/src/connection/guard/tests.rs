@@ -480,6 +480,31 @@ fn a_message_is_the_same_however_often_it_was_delivered() {
     assert_eq!(payload_after(None), payload_after(Some(3)));
 }
 
+/// A broker that adds a header sorts all of them by their names, and adds the table if there was none.
+#[test]
+fn a_message_is_the_same_in_whatever_order_its_headers_come_again() {
+    let header = |name: &str| [&[1][..], name.as_bytes(), b"V"].concat();
+    let count = b"\x10x-delivery-countl\0\0\0\0\0\0\0\x01".to_vec();
+    let identity_of = |fields: Option<Vec<u8>>| {
+        let mut payload = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let headers = u16::from(fields.is_some()) << 13;
+        payload.extend((headers | 1 << 7).to_be_bytes());
+        if let Some(fields) = fields {
+            payload.extend((fields.len() as u32).to_be_bytes());
+            payload.extend(fields);
+        }
+        payload.extend(b"\x01\xe9");
+        let mark = mark_of(&read(&header_frame(&payload))[0]);
+        mark.identity().concat()
+    };
+    let (a, b) = (header("a"), header("b"));
+    let first = identity_of(Some([b.clone(), a.clone()].concat()));
+    let again = identity_of(Some([a.clone(), b, count.clone()].concat()));
+    assert_eq!(first, again);
+    assert_ne!(first, identity_of(Some(a)));
+    assert_eq!(identity_of(None), identity_of(Some(count)));
+}
+
 #[test]
 fn nobody_else_can_mark_a_message() {
     let forged = [
