@@ -241,6 +241,7 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
     ] {
         assert!(count(name, &[]) > 0.0, "{text}");
     }
+    assert!(count("doorstep_store_log_bytes", &[inventory]) > 0.0);
     assert_eq!(count("doorstep_build_info", &[]), 1.0);
     assert!(count("doorstep_dead_age_seconds", &[inventory]) > 0.0);
 

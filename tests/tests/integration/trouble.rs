@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use doorstep_messaging::{Argument, Phase as LinkPhase};
 use doorstep_runtime::runner::Phase;
+use doorstep_store::KeptLog;
 use doorstep_tests::{
     Fault, FaultyStore, LEDGER, RoleProcess, World,
     ledger::{Ledger, Move, event},
@@ -182,5 +183,25 @@ on_every_store! {
         world.depth_is(&net, 0, 0, SOON).await;
         world.depth_is(&queue, 0, 0, SOON).await;
         assert!(dead(&store).await.is_empty());
+    }
+}
+
+on_every_store! {
+    async fn a_write_ahead_log_that_a_reader_keeps_degrades_its_role(shelf) {
+        let world = World::new("kept-log", &[LEDGER]).await;
+        let store = FaultyStore::new(shelf.open());
+        let kept = KeptLog {
+            file: "ledger.sqlite3".into(),
+            bytes: 200 << 20,
+            max_bytes: 128 << 20,
+        };
+        store.keep_log(kept.clone());
+        let role = world.start(Ledger, store);
+        wait_for("the role is degraded", SOON, async || {
+            let degraded = role.status().degraded;
+            if degraded.contains(&kept.to_string()) { Ok(()) } else { Err(degraded) }
+        })
+        .await;
+        role.stop().await.unwrap();
     }
 }

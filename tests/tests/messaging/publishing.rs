@@ -297,9 +297,14 @@ async fn what_is_published_asks_to_outlive_a_restart_of_the_broker() -> Result<(
     let expiring = copy.clone().expiring(LONG);
     let messages = vec![Message::event(&event("1", 1)), copy, expiring];
     all_confirmed(&publisher.publish_all(messages).await);
+    let user = world.settings.addresses[0].user();
     for taken in wire.take_many("kept", 3, LONG).await {
         let mode = *taken.properties.delivery_mode();
         assert_eq!(mode, Some(PERSISTENT), "{:?}", taken.properties);
+        // A copy is of what another program has published.
+        let id = taken.properties.user_id().as_ref().map(|id| id.as_str());
+        let wanted = (taken.body != b"copy").then_some(user);
+        assert_eq!(id, wanted, "{:?}", taken.properties);
     }
     Ok(())
 }

@@ -1,0 +1,73 @@
+//! The relay on the store in memory: which rows it sends together.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod ledger;
+
+use std::time::Duration;
+
+use doorstep_event::{Sender, Timestamp};
+use doorstep_messaging::Outcome;
+use doorstep_runtime::{
+    Engine, Incoming, Limits,
+    relay::{self, Outlet, RefusedRows, Relayed, Share},
+};
+use doorstep_store::{MemoryStore, OutboxKind, Store};
+use ledger::{Ledger, Move, event};
+
+const REFUSED: &str = "told/account/refused";
+
+fn at(seconds: u64) -> Timestamp {
+    let start: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+    start + Duration::from_secs(seconds)
+}
+
+/// A broker that closes the channel over one kind of message: alone on it, the message is known as the reason, and among others all of
+/// them are without an answer.
+struct Strict;
+
+impl Outlet for Strict {
+    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
+        let is_refused = |row: &OutboxKind| matches!(row, OutboxKind::Event(event) if event.subject.as_str() == REFUSED);
+        let outcome = match (rows.iter().any(is_refused), rows.len()) {
+            (false, _) => Outcome::Confirmed,
+            (true, 1) => Outcome::Unpublishable,
+            (true, _) => Outcome::Disconnected,
+        };
+        vec![outcome; rows.len()]
+    }
+}
+
+#[tokio::test]
+async fn a_row_over_which_the_channel_was_closed_is_never_sent_among_others_again() {
+    let store = MemoryStore::new("ledger");
+    let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
+    let mut refused = RefusedRows::default();
+    let mut tell = async |account: &str, seconds| {
+        let incoming = Incoming::Event {
+            event: event("shop", account, 1, &Move::Tell),
+            defect: None,
+            sender: Sender::Anonymous,
+        };
+        let mut batch = engine.read_batch(vec![incoming]);
+        engine.work(&mut batch, at(seconds), 0.5).await.unwrap();
+    };
+    let mut turn = async |rows, seconds| {
+        let rows = Share::Rows(rows);
+        let turn = relay::turn(&store, &Strict, rows, &mut refused, || at(seconds));
+        turn.await.unwrap()
+    };
+    tell("account/refused", 0).await;
+    let found = turn(1, 0).await;
+    assert_eq!(found.trouble, Some(Outcome::Unpublishable));
+    // Due once more, together with another one.
+    tell("account/a", 60).await;
+    let wanted = Relayed {
+        paid: 1,
+        unpaid: 1,
+        trouble: Some(Outcome::Unpublishable),
+        ..Relayed::default()
+    };
+    assert_eq!(turn(10, 60).await, wanted);
+    let left = store.outbox(Timestamp::MAX, 10).await.unwrap();
+    assert_eq!(left.len(), 1);
+}
