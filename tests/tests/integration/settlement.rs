@@ -1,12 +1,18 @@
 //! Settlements: an acknowledgement never reaches another channel than its own.
 
+use doorstep_event::Timestamp;
 use doorstep_tests::{
-    Fault, FaultyStore, LEDGER, World,
-    ledger::{Ledger, Move, event},
+    ASKED, Fault, FaultyStore, LEDGER, World,
+    ledger::{Bid, Ledger, Move, Order, event, order},
     wait_for, wait_until,
 };
+use futures_util::StreamExt;
+use lapin::{
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
 
-use crate::{SOON, roles::entries_are, shelf::on_every_store};
+use crate::{SOON, requests::requester, roles::entries_are, shelf::on_every_store};
 
 /// How the role loses its connection.
 #[derive(Clone, Copy)]
@@ -90,5 +96,58 @@ on_every_store! {
 on_every_store! {
     async fn an_ack_never_reaches_the_channel_that_follows_a_closed_connection(shelf) {
         no_ack_reaches_the_new_channel(&shelf, Loss::ClosedByAdministrator).await;
+    }
+}
+
+on_every_store! {
+    async fn nothing_is_acknowledged_before_its_own_commit(shelf) {
+        let world = World::new("settle", &[ASKED]).await;
+        let queue = world.namespace().role_queue("ledger", 0);
+        let requester = requester(&world).await;
+        let e = |n| event("shop", "account/a", n, &Move::Add(1));
+        // Another consumer has three deliveries when the role starts, which consumes only after it is gone.
+        let wire = world.wire().await;
+        let channel = wire.channel();
+        channel.basic_qos(3, BasicQosOptions::default()).await.unwrap();
+        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+        let mut consumer = channel
+            .basic_consume(queue.as_str().into(), "before".into(), options, none)
+            .await
+            .unwrap();
+        let store = FaultyStore::new(shelf.open());
+        let role = world.start(Ledger, store.clone());
+        role.taking(SOON).await;
+        // The role is held up by a command, so that all deliveries come before it takes any: they are one batch.
+        store.set(Fault::HangsBeforeCommit);
+        let mut command = order("1", Timestamp::now(), "account/b", Bid::Deposit(1));
+        command.deadline = Timestamp::now() + SOON;
+        let asked = tokio::spawn(async move { requester.ask_as::<Order>(command).await });
+        wait_until("the command is at its commit", SOON, async || store.hung() == 1).await;
+        world.publish(&(1..=5).map(e).collect::<Vec<_>>()).await;
+        for _ in 0..3 {
+            consumer.next().await.unwrap().unwrap();
+        }
+        channel.close(200, "OK".into()).await.unwrap();
+        wait_until("the role has all five", SOON, async || {
+            let vitals = role.vitals();
+            let consumed = vitals.links().and_then(|links| links.consumed.as_ref());
+            consumed.is_some_and(|meter| meter.read().delivered == 5)
+        })
+        .await;
+        // A process may have died of the first three, so they are worked apart from the others: two commits.
+        for written in 1..=2 {
+            store.set(Fault::HangsAfterCommit);
+            wait_until("it is written", SOON, async || store.hung() == 2 * written).await;
+            store.set(Fault::HangsBeforeCommit);
+            wait_until("the next is at its commit", SOON, async || store.hung() == 2 * written + 1).await;
+        }
+        assert!(asked.await.unwrap().is_ok());
+        role.crash();
+        world.depth_is(&queue, 2, 0, SOON).await;
+
+        let role = world.start(Ledger, shelf.open());
+        let all = ["shop 1", "shop 2", "shop 3", "shop 4", "shop 5"];
+        entries_are(&shelf.open(), "account/a", &all).await;
+        role.stop().await.unwrap();
     }
 }
