@@ -13,6 +13,7 @@ mod checkout;
 #[path = "../collector/mod.rs"]
 mod collector;
 mod compare;
+mod consumer_timeout;
 mod crash;
 mod deaths;
 mod displaced;
