@@ -1,4 +1,4 @@
-//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `check-data`, `broker`.
+//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `soak`, `check-data`, `broker`.
 //!
 //! It is the first thing that a newcomer compiles, so it depends on next to nothing of the workspace: what needs the
 //! rest is built by Cargo and run as a program of its own.
@@ -10,6 +10,7 @@ mod checkout;
 mod demo;
 mod report;
 mod rush;
+mod soak;
 mod stage;
 mod summary;
 mod test;
@@ -37,6 +38,7 @@ enum Command {
     Bench(bench::Bench),
     CheckData(check_data::CheckData),
     Rush(rush::Rush),
+    Soak(soak::Soak),
     #[command(subcommand)]
     Broker(broker::Command),
 }
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::CheckData(check) => check.run(),
         Command::Rush(rush) => rush.run(),
+        Command::Soak(soak) => soak.run(),
         Command::Broker(command) => command.run(),
     };
     done.unwrap_or_else(|error| {

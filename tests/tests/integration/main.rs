@@ -36,6 +36,7 @@ mod roles;
 mod settlement;
 mod shared_store;
 mod shelf;
+mod soak;
 mod stopping;
 mod stream;
 mod tls;

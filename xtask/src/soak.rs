@@ -1,0 +1,76 @@
+//! `cargo xtask soak`: foreign messages between very many events, while the consumers are killed, and a check of the books.
+
+use std::path::{PathBuf, absolute};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use doorstep_broker::{Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL};
+
+use crate::checkout::{Profile, build, find_broker, program};
+
+/// Send what foreign programs send, well or badly, between sound events while the consumers are killed, and check the books.
+///
+/// Deeply nested headers, ids that are not UTF-8, contradictions, times far ahead, forgeries and more, each shuffled ROUNDS times
+/// between the sound events. At the end every sound event must be applied once, and every other one be a dead letter, once. Everything
+/// is in a virtual host of its own. Exit code 1 if anything differs. With the defaults it takes less than a minute.
+///
+/// Example: cargo xtask soak
+///          cargo xtask soak --events 100000 --rounds 20 --json target/soak.json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Soak {
+    /// The number of sound events.
+    #[arg(long, default_value_t = 2_000)]
+    events: usize,
+    /// How often each foreign program sends its messages.
+    #[arg(long, default_value_t = 2)]
+    rounds: usize,
+    /// How often the consumers are killed.
+    #[arg(long, default_value_t = 5)]
+    kills: usize,
+    /// The same seed sends the same in the same order; when the kills strike is left to chance.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The longest time without progress that is no difference, in seconds; not counted from before a kill.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    max_stall: u64,
+    /// Write the report to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Soak {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let packages = ["doorstep-consumers", "doorstep-tests"];
+        let mut arguments: Vec<&str> = packages.iter().flat_map(|p| ["--package", p]).collect();
+        arguments.push("--bins");
+        build(&arguments)?;
+        let found = find_broker("soak", Footprint::Full)?;
+        let Ok(management) = found.broker().management() else {
+            bail!(
+                "the broker's management API is needed for a virtual host and a user of its own: name it in DOORSTEP_MANAGEMENT_URL"
+            );
+        };
+        let mut soak = program(Profile::Dev, "doorstep-soak")?;
+        soak.env(TEST_AMQP_URL, found.broker().amqp_url())
+            .env(TEST_MANAGEMENT_URL, management.url_with_login())
+            .args(["--events", &self.events.to_string()])
+            .args(["--rounds", &self.rounds.to_string()])
+            .args(["--kills", &self.kills.to_string()])
+            .args(["--seed", &self.seed.to_string()])
+            .args(["--max-stall", &self.max_stall.to_string()]);
+        if let Some(file) = &self.json {
+            // The program runs in another folder than this.
+            let file = absolute(file).context("the folder for --json is unknown")?;
+            soak.arg("--json").arg(file);
+        }
+        let status = soak.status().context("cannot run doorstep-soak")?;
+        // What differs is told by then.
+        Ok(if status.success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
