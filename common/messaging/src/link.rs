@@ -140,7 +140,8 @@ impl LinkReport {
         });
     }
 
-    /// A queue is not the one that was consumed from before. Told before the connection counts as made.
+    /// A queue is not the one that was consumed from before. Told before the connection counts as made; of one that counts already, as by
+    /// the next: a queue that was made again under its consumer is a loss also for a role without a past.
     pub(crate) fn possible_loss(&self, queue: &QueueName) {
         let connection = self.state.borrow().connections + 1;
         // Only who knows of a past can say whether that is worth a warning.

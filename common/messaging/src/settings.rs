@@ -39,7 +39,7 @@ pub struct BrokerSettings {
     /// The most that a delivery may go without its acknowledgement, as while a store is away, before consuming is suspended and the
     /// delivery goes back to its queue. Has to be well below the broker's `consumer_timeout`, 30 minutes by default.
     pub ack_timeout: Duration,
-    /// The mean time after which a subscription binds its queues again, in case somebody has deleted a binding.
+    /// The mean time after which a subscription binds its queues again, in case somebody has deleted a binding, and looks for their marks.
     pub rebind_interval: Duration,
     /// The most messages that are published and not yet confirmed.
     pub publish_window: usize,

@@ -203,6 +203,8 @@ impl ContainerNode {
         }
         settings.push('\n');
         if let Some(tls) = &options.tls {
+            // With a listener over TLS, the management API has a plain one only if that is set, too.
+            settings.push_str("management.tcp.port = 15672\n");
             settings.push_str(&tls.settings("5671", ("0.0.0.0", 15671), FILES_FOLDER));
         }
         ran(create.arg(image), CREATE_BOUND)?;

@@ -20,6 +20,8 @@ pub enum Point {
     ConsumeOk,
     /// The client binds a queue.
     Bind,
+    /// The broker has bound a queue, or found it bound.
+    BindOk,
     /// The client publishes.
     Publish,
     /// The broker confirms.
@@ -33,9 +35,12 @@ pub enum Point {
 impl Point {
     pub(super) fn direction(self) -> Direction {
         match self {
-            Self::OpenOk | Self::DeclareOk | Self::ConsumeOk | Self::Confirm | Self::Deliver => {
-                Direction::ToClient
-            }
+            Self::OpenOk
+            | Self::DeclareOk
+            | Self::BindOk
+            | Self::ConsumeOk
+            | Self::Confirm
+            | Self::Deliver => Direction::ToClient,
             Self::Bind | Self::Publish | Self::Ack => Direction::ToBroker,
         }
     }
@@ -46,6 +51,7 @@ impl Point {
             Self::OpenOk => (10, 41),
             Self::DeclareOk => (50, 11),
             Self::Bind => (50, 20),
+            Self::BindOk => (50, 21),
             Self::ConsumeOk => (60, 21),
             Self::Publish => (60, 40),
             Self::Deliver => (60, 60),

@@ -10,10 +10,13 @@ use doorstep_store::MemoryStore;
 use doorstep_tests::{
     Ended, LEDGER, Point, RoleProcess, WireFault, World,
     ledger::{Ledger, Move, entries, event},
-    wait_for,
+    wait_for, wait_until,
 };
 use serde_json::Value;
-use tokio::{task::block_in_place, time::sleep};
+use tokio::{
+    task::block_in_place,
+    time::{sleep, timeout},
+};
 
 use crate::{SOON, operator::Office};
 
@@ -104,10 +107,10 @@ fn added(n: u64) -> Event {
     event("shop", "account/a", n, &Move::Add(1))
 }
 
-/// The settings of a role that binds again often, by this address.
-fn binding_often(world: &World, broker: BrokerSettings) -> RunSettings {
+/// The settings of a role that binds again after such times, by this address.
+fn binding_every(interval: Duration, world: &World, broker: BrokerSettings) -> RunSettings {
     let broker = BrokerSettings {
-        rebind_interval: OFTEN,
+        rebind_interval: interval,
         ..broker
     };
     RunSettings {
@@ -129,10 +132,10 @@ async fn applied(store: &MemoryStore, upto: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_gets_events_again_after_its_binding_or_the_exchange_was_deleted() {
+async fn a_role_gets_events_again_after_its_binding_was_deleted() {
     let world = World::new("unbound", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
-    let settings = binding_often(&world, world.settings().clone());
+    let settings = binding_every(OFTEN, &world, world.settings().clone());
     let role = RoleProcess::start(Ledger, store.clone(), settings);
     role.taking(SOON).await;
     world.publish(&[added(1)]).await;
@@ -143,13 +146,51 @@ async fn a_role_gets_events_again_after_its_binding_or_the_exchange_was_deleted(
         .await;
     world.publish_at_last(&[added(2)], SOON).await;
     applied(&store, 2).await;
+    role.stop().await.unwrap();
+}
 
-    wire.channel()
-        .exchange_delete("doorstep.events".into(), Default::default())
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_of_events_that_was_deleted_is_declared_and_bound_again() {
+    let world = World::new("no-exchange", &[LEDGER]).await;
+    let proxy = world.proxy().await;
+    let store = MemoryStore::new("ledger");
+    let seldom = Duration::from_secs(2);
+    let settings = binding_every(seldom, &world, world.settings_by(&proxy));
+    let role = RoleProcess::start(Ledger, store.clone(), settings);
+    role.taking(SOON).await;
+    // All that its connections declare is behind them.
+    wait_until("every connection is there", SOON, async || {
+        let vitals = role.vitals();
+        let links = vitals.links().unwrap();
+        let others = [&links.consume, &links.quarantine].into_iter().flatten();
+        let mut all = others.chain([&links.publish]);
+        all.all(|link| link.borrow().is_connected())
+    })
+    .await;
+    // Right after the role has bound. RabbitMQ 4.3 may list a binding and not route by it if the exchange is deleted and declared again
+    // in the same moment.
+    let mut bound = proxy.sprung();
+    proxy.at(Point::BindOk, WireFault::Slow(u32::MAX));
+    timeout(SOON, bound.wait_for(|count| *count == 1))
         .await
+        .expect("it binds again")
         .unwrap();
-    world.publish_at_last(&[added(3)], SOON).await;
-    applied(&store, 3).await;
+    let wire = world.wire().await;
+    let deleted = wire
+        .channel()
+        .exchange_delete("doorstep.events".into(), Default::default());
+    deleted.await.unwrap();
+    // Nobody else declares it: the test publishes only once it is there.
+    let view = world.view();
+    wait_for("the exchange is there again", SOON, async || {
+        match view.exchanges() {
+            names if names.iter().any(|name| name == "doorstep.events") => Ok(()),
+            names => Err(names),
+        }
+    })
+    .await;
+    world.publish_at_last(&[added(1)], SOON).await;
+    applied(&store, 1).await;
     role.stop().await.unwrap();
 }
 
@@ -173,7 +214,7 @@ async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consumin
     let vhost = percent_encoded(address.vhost());
     broker.addresses = vec![format!("{login}@{place}/{vhost}").parse().unwrap()];
     let store = MemoryStore::new("ledger");
-    let role = RoleProcess::start(Ledger, store.clone(), binding_often(&world, broker));
+    let role = RoleProcess::start(Ledger, store.clone(), binding_every(OFTEN, &world, broker));
     role.taking(SOON).await;
     // Each time the first to bind is counted, and nothing else happens to it. The one that is refused may come in any of these times.
     let counted = proxy.sprung();
@@ -190,4 +231,40 @@ async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consumin
     assert_eq!(consume.borrow().connections, 1);
     role.stop().await.unwrap();
     block_in_place(|| drop(user));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_was_made_again_under_its_consumer_is_told_as_possible_loss() {
+    let world = World::new("made-again", &[LEDGER]).await;
+    let store = MemoryStore::new("ledger");
+    let settings = binding_every(OFTEN, &world, world.settings().clone());
+    let role = RoleProcess::start(Ledger, store.clone(), settings);
+    role.taking(SOON).await;
+    assert!(role.status().degraded.is_empty());
+    // The broker deletes it together with the queue. Whether it lets the consumer go on with the new queue is a matter of milliseconds.
+    let wire = world.wire().await;
+    let deleted = wire
+        .channel()
+        .exchange_delete("doorstep.ledger.0.mark".into(), Default::default());
+    deleted.await.unwrap();
+    wait_for("the loss is told", SOON, async || {
+        let degraded = role.status().degraded;
+        let told = "queue doorstep.ledger.0 was created again";
+        if degraded.iter().any(|line| line.contains(told)) {
+            Ok(())
+        } else {
+            Err(degraded)
+        }
+    })
+    .await;
+    let view = world.view();
+    wait_until("the queue is marked again", SOON, async || {
+        let mark = "doorstep.ledger.0.mark".to_owned();
+        view.exchanges().contains(&mark)
+    })
+    .await;
+    let vitals = role.vitals();
+    let consume = vitals.links().unwrap().consume.clone().unwrap();
+    assert_eq!(consume.borrow().connections, 1);
+    role.stop().await.unwrap();
 }

@@ -3,6 +3,7 @@
 //! - [`Subscription`] is what the engine holds: [`next_batch`](Subscription::next_batch) and [`settle`](Subscription::settle).
 //! - `task` is the supervised task: it connects, declares, consumes, and connects again.
 //! - `pump` takes deliveries from the client and decodes them, next to the engine's work.
+//! - `marks` notices that a queue was made again under its consumer.
 //! - `rebind` restores bindings that somebody has deleted.
 //! - `pulse` makes sure that a quiet connection is not a dead one.
 //! - `inbox` is what lies between, bounded by the prefetch.
@@ -14,6 +15,8 @@ mod decode;
 mod delivery;
 mod identity;
 mod inbox;
+mod jitter;
+mod marks;
 mod meter;
 mod pulse;
 mod pump;

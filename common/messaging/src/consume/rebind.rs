@@ -3,11 +3,11 @@
 //! A binding that somebody has deleted is no error to anybody: its role gets nothing, and publishers hear of it only where no other queue takes
 //! the event. Over AMQP bindings cannot be looked at, but to bind what is bound changes nothing.
 
-use std::{convert::Infallible, future::pending, time::Duration};
+use std::{convert::Infallible, future::pending};
 
-use rand::RngExt;
 use tokio::time::sleep;
 
+use super::jitter::jittered;
 use crate::{
     connection::Connection,
     declare::{BoundAgain, bind_again},
@@ -74,11 +74,6 @@ pub(super) async fn rebind_for_ever(
         }
         logged = failure;
     }
-}
-
-/// Returns a time from three to five quarters of this one, so that processes that started together do not ask together.
-fn jittered(interval: Duration) -> Duration {
-    interval.mul_f64(rand::rng().random_range(0.75..=1.25))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::{
     QueueSubscription,
     channels::Channels,
     inbox::Inbox,
+    marks::watch_marks,
     pulse::pulse,
     pump::{Pump, PumpEnd},
     rebind::{bindings_of, rebind_for_ever},
@@ -64,6 +65,8 @@ struct Line {
     pulse: Channel,
     pumps: JoinSet<PumpEnd>,
     created: Vec<QueueName>,
+    /// The queues that were marked when consuming began.
+    marked: Vec<QueueName>,
 }
 
 /// Why it ended.
@@ -142,6 +145,7 @@ impl Task {
             self.report.claimed(claimed);
         }
         let mut consumed = Vec::new();
+        let mut marked = Vec::new();
         let mut pumps = JoinSet::new();
         let mut beside_others = false;
         for queue in &self.queues {
@@ -202,7 +206,10 @@ impl Task {
             );
             let missing = || self.report.possible_loss(&queue.queue);
             match check_mark(&connection, &queue.queue, limit, missing).await? {
-                Marked::Yes => self.report.marked(&queue.queue),
+                Marked::Yes => {
+                    self.report.marked(&queue.queue);
+                    marked.push(queue.queue.clone());
+                }
                 Marked::Forbidden(reason) => self.report.unmarked(&queue.queue, &reason),
                 Marked::Unknown => {}
             }
@@ -216,6 +223,7 @@ impl Task {
             pulse,
             pumps,
             created,
+            marked,
         })
     }
 
@@ -234,12 +242,21 @@ impl Task {
         let own = bindings_of(&self.topology, self.queues.iter().map(|queue| &queue.queue));
         let rebinding = rebind_for_ever(&line.connection, &own, self.dialer.settings());
         let mut rebinding = std::pin::pin!(rebinding);
+        let marked = std::mem::take(&mut line.marked);
+        let marks = watch_marks(
+            &line.connection,
+            marked,
+            self.dialer.settings(),
+            &self.report,
+        );
+        let mut marks = std::pin::pin!(marks);
         loop {
             // Every arm only waits for something that stays true or stays in its channel; what is pinned goes on where it was.
             tokio::select! {
                 reason = &mut pulse => return End::Lost(reason),
                 unacked_for = &mut overdue => return End::Overdue(unacked_for),
                 never = &mut rebinding => match never {},
+                never = &mut marks => match never {},
                 Some(ended) = line.pumps.join_next() => {
                     return End::Lost(match ended {
                         Ok(end) => self.counted(end),
