@@ -330,6 +330,8 @@ async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue
         .all(|wanted| queues.iter().any(|queue| queue.ends_with(wanted)))
     })
     .await;
+    // A busy broker may have ended a connection while ten of them declared the same queues.
+    let before = running.stderr().len();
     let mut raw = RawAmqp::open(&world.amqp_url()).await;
     let worked: Vec<_> = queues
         .iter()
@@ -359,7 +361,7 @@ async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue
     }
     assert!(running.is_running(), "{}", running.stderr());
     let log = running.stderr();
-    assert!(!log.contains("no connection"), "{log}");
+    assert!(!log[before..].contains("no connection"), "{log}");
     running.terminate();
     let ended = running.ended(SOON).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
