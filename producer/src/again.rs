@@ -28,6 +28,8 @@ pub(crate) struct Again {
     part: Option<usize>,
     /// True if the next part need not wait, since the last one was settled or has led to a smaller one.
     is_at_once: bool,
+    /// True if the user was told that an event is looked for, which may be the case many times.
+    search_told: bool,
     give_up_after: Duration,
     trouble: Option<Trouble>,
 }
@@ -56,8 +58,8 @@ struct Trouble {
     connection: Option<String>,
     /// What the user was told.
     told: Option<Outcome>,
-    /// True if the user was told that an event is looked for.
-    search_told: bool,
+    /// True if the user was told anything, and is told of the end as well.
+    is_told: bool,
 }
 
 impl Again {
@@ -68,6 +70,7 @@ impl Again {
             rest: Vec::new(),
             part: None,
             is_at_once: false,
+            search_told: false,
             give_up_after,
             trouble: None,
         }
@@ -96,7 +99,7 @@ impl Again {
                     kind: event.kind.to_string(),
                     connection: None,
                     told: None,
-                    search_told: false,
+                    is_told: false,
                 });
             }
         }
@@ -133,24 +136,26 @@ impl Again {
             trouble.failures = 0;
         }
         if self.events.is_empty() {
-            self.trouble = None;
             self.part = None;
-            return Some("all others are confirmed, going on".to_owned());
+            let is_told = self.trouble.take().is_some_and(|trouble| trouble.is_told);
+            return is_told.then(|| "all others are confirmed, going on".to_owned());
         }
         if self.part.is_some() {
-            let is_told = std::mem::replace(&mut trouble.search_told, true);
-            return (!is_told).then(|| {
-                format!(
-                    "the broker closed the channel over one of {} events, which are sent in smaller parts until it is found",
-                    self.events.len()
-                )
-            });
+            if std::mem::replace(&mut self.search_told, true) {
+                return None;
+            }
+            trouble.is_told = true;
+            return Some(format!(
+                "the broker closed the channel over one of {} events, which are sent in smaller parts until it is found",
+                self.events.len()
+            ));
         }
         trouble.connection = connection();
         if trouble.told == Some(trouble.outcome) {
             return None;
         }
         trouble.told = Some(trouble.outcome);
+        trouble.is_told = true;
         Some(format!(
             "{} events are not confirmed and are sent again until they are: {}",
             self.events.len(),

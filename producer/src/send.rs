@@ -197,11 +197,12 @@ impl Sender {
                 }
                 Outcome::Unpublishable => {
                     let LineEvent { line, event } = &item;
+                    let words = self.refusal();
                     progress.note(&format!(
-                        "line {line}: the broker refuses {} of {} ({}): grant the right with rabbitmqctl set_topic_permissions, or send less in it",
+                        "line {line}: the broker refuses {} of {} ({words}): {}",
                         event.kind,
                         event.subject,
-                        self.refusal()
+                        remedy(&words)
                     ));
                     tally.refuse(event);
                     refused += 1;
@@ -252,6 +253,15 @@ impl Sender {
                 self.refusal()
             ),
         )
+    }
+}
+
+/// The remedy for an event that the broker refuses with these words.
+fn remedy(words: &str) -> &'static str {
+    if words.contains("message size") {
+        "make it smaller, or raise max_message_size on the broker"
+    } else {
+        "grant the right with rabbitmqctl set_topic_permissions"
     }
 }
 

@@ -119,3 +119,23 @@ async fn an_import_whose_events_are_refused_in_part_goes_on_and_is_completed_by_
     let orders = place.told(None, &["export", "orders"]).await;
     assert_eq!(orders.lines().count(), 3, "{orders}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_whose_events_are_all_refused_hears_so_soon() {
+    let place = Place::new("unpublishable-all");
+    let user = user_of(&place, "^stock[.]").await;
+    let lines = (1..=300).map(|line| json::write(&placed(&line.to_string(), 1)).unwrap() + "\n");
+    let ended = Program::producer(&["publish"])
+        .broker(user.amqp_url())
+        .input(lines.collect::<String>())
+        .run(&place.scratch, LIMIT)
+        .await;
+    assert_eq!(ended.code, Some(69), "{}", ended.stderr);
+    let told = ended
+        .stderr
+        .matches(": the broker refuses order.placed.v1")
+        .count();
+    assert_eq!(told, 101, "{}", ended.stderr);
+    let end = "the broker refuses these events, 101 of 101 so far, so the rest was not sent";
+    assert!(ended.stderr.contains(end), "{}", ended.stderr);
+}
