@@ -237,9 +237,6 @@ async fn what_is_imported_is_worked_by_users_who_may_declare_nothing() {
     let permitted = place.permitted(&["--declared"]).await;
     let verify = place.user(&permitted, "u-verify", same);
     place.told(Some(&verify), &["topology", "verify"]).await;
-    let status = place.user(&permitted, "u-status", same);
-    place.told(Some(&status), &["status"]).await;
-
     let producer = place.user(&permitted, "u-producer", same);
     let ended = place.published(&producer).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -259,6 +256,9 @@ async fn what_is_imported_is_worked_by_users_who_may_declare_nothing() {
     place.told(Some(&others), &words).await;
     let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-3"), "{stock}");
+    let status = place.user(&permitted, "u-status", same);
+    let words = ["status", "orders", "inventory", "tracking"];
+    place.told(Some(&status), &words).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
