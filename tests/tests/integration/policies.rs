@@ -37,8 +37,10 @@ impl Office {
             let report: serde_json::Value = serde_json::from_str(&ended.stdout)
                 .map_err(|e| format!("{e}: {}", ended.stderr))?;
             let not_compared = report["not_compared"].as_array().unwrap();
-            if not_compared.iter().any(|line| line["what"] == "policies") {
-                return Err(format!("{not_compared:?}"));
+            if let Some(line) = not_compared.iter().find(|l| l["what"] == "policies") {
+                let reason = line["reason"].as_str().unwrap();
+                assert!(reason.contains("has no statistics"), "{reason}");
+                return Err(reason.to_owned());
             }
             let found = findings(&ended);
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();

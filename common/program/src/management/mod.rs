@@ -65,7 +65,9 @@ pub enum ManagementError {
         tag: &'static str,
     },
     /// Another answer than expected.
-    #[error("the management API at {0} answers with {1}: is this RabbitMQ's management API?")]
+    #[error(
+        "the management API at {0} answers with {1}: check that this is the address of RabbitMQ's management API"
+    )]
     Unexpected(String, String),
 }
 

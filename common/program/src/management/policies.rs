@@ -30,7 +30,8 @@ pub enum Effective {
     NoQueue,
 }
 
-const COLUMNS: &str = "?columns=policy,operator_policy,effective_policy_definition";
+/// With the name there is always something: RabbitMQ writes an object without any of the columns as an empty list.
+const COLUMNS: &str = "?columns=name,policy,operator_policy,effective_policy_definition";
 
 /// Reads the policies of a queue, and tells those that can lose something.
 ///
