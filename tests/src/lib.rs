@@ -10,7 +10,7 @@
 //! - [`RawAmqp`]: AMQP with any octets, for messages that no client library writes.
 //! - [`retail`]: sales in the form of the real file, and what they must come to.
 //! - [`rush`]: very many orders by way of the gateway while everything is killed, and whether the books are right afterwards.
-//! - [`soak`]: what foreign programs send between very many events while the consumers are killed, and whether the stores are right afterwards.
+//! - [`soak`]: what other publishers send between very many events while the consumers are killed, and whether the stores are right afterwards.
 //! - [`ledger`]: a role whose events bring every kind of trouble.
 //! - [`wait_until`] and [`wait_for`]: the only places here that sleep.
 //! - [`Watchdog`]: how much of a time the runtime itself was there.

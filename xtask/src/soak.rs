@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: foreign messages between very many events, while the consumers are killed, and a check of the books.
+//! `cargo xtask soak`: what other publishers send between very many events, while the consumers are killed, and a check of the books.
 
 use std::path::{PathBuf, absolute};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use doorstep_broker::{Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL};
 
 use crate::checkout::{Profile, build, find_broker, program};
 
-/// Send what foreign programs send, well or badly, between sound events while the consumers are killed, and check the books.
+/// Send what other publishers send, well or badly, between sound events while the consumers are killed, and check the books.
 ///
 /// Deeply nested headers, ids that are not UTF-8, contradictions, times far ahead, forgeries and more, each shuffled ROUNDS times
 /// between the sound events. At the end every sound event must be applied once, and every other one be a dead letter, once. Everything
@@ -23,10 +23,10 @@ pub(crate) struct Soak {
     /// The number of sound events.
     #[arg(long, default_value_t = 2_000)]
     events: usize,
-    /// How often each foreign program sends its messages.
+    /// The number of times that each other publisher sends its messages.
     #[arg(long, default_value_t = 2)]
     rounds: usize,
-    /// How often the consumers are killed.
+    /// The number of times that the consumers are killed.
     #[arg(long, default_value_t = 5)]
     kills: usize,
     /// The same seed sends the same in the same order; when the kills strike is left to chance.

@@ -1,4 +1,4 @@
-//! What the stores hold at the end of a soak, and how that differs from what must be true.
+//! The content of the stores at the end of a soak, and its differences from what must be true.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -12,7 +12,7 @@ const PAGE: usize = 1_000;
 /// The most differences of one kind that are named.
 const MAX_NAMED: usize = 5;
 
-/// What must be true.
+/// The sums that must be true.
 pub(super) struct Expected {
     /// The number of sound events by their stock code.
     pub(super) sold: BTreeMap<String, u64>,
@@ -73,7 +73,7 @@ impl Books {
         wrong
     }
 
-    /// Every sound event is applied once, and so is every foreign one that is sound.
+    /// Every sound event is applied once, and so is every one of other publishers that is sound.
     fn wrong_stock(&self, expected: &Expected) -> Vec<String> {
         let mut wanted = expected.sold.clone();
         for case in &expected.cases {

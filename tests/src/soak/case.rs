@@ -1,4 +1,4 @@
-//! What foreign programs send, well or badly, and what must become of it.
+//! Messages of other publishers, sound and bad, and what must become of each.
 
 use std::time::Duration;
 
@@ -122,8 +122,8 @@ pub(super) const DELIVERY_EVENTS: u64 = 5;
 pub(super) const FAR_AHEAD: &str = "2046";
 const SALES: &str = "stock.adjusted.v1";
 
-/// The connections by which foreign programs publish.
-pub(super) struct Foreign {
+/// The connections by which other publishers publish.
+pub(super) struct Others {
     /// By hand, for what no client library writes, and without a user id.
     pub(super) raw: RawAmqp,
     /// As a user of its own, which may publish the family of stock only.
@@ -135,7 +135,7 @@ pub(super) struct Foreign {
     pub(super) now: Timestamp,
 }
 
-impl Foreign {
+impl Others {
     /// Sends the messages of this case, and waits for what the broker says of them. Returns what is wrong with that.
     pub(super) async fn send(&mut self, case: Case) -> Option<String> {
         let outcome = match case {
@@ -258,7 +258,7 @@ impl Foreign {
     }
 }
 
-/// The attributes of an event of a foreign program but for its sequence.
+/// The attributes of an event of another publisher but for its sequence.
 fn attributes(id: &str, subject: &str, kind: &str) -> RawProperties {
     attributes_of(&format!("till/{id}"), id, subject, kind)
 }

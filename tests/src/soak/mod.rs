@@ -1,8 +1,8 @@
-//! A soak: what foreign programs send, well or badly, shuffled between very many sound events, while the consumers are killed. Then every sound
+//! A soak: messages of other publishers, sound and bad, shuffled between very many sound events, while the consumers are killed. Then every sound
 //! event must be applied once, and every other one be a dead letter, once.
 //!
-//! - `case`: what foreign programs send.
-//! - `pace`: how the sound events get on.
+//! - `case`: the messages of other publishers.
+//! - `pace`: the progress of the sound events.
 //! - `books`: what the stores hold at the end, and what must be true of it.
 
 mod books;
@@ -26,7 +26,7 @@ use tokio::task::block_in_place;
 
 use self::{
     books::{Books, Expected},
-    case::{Case, Foreign, sale},
+    case::{Case, Others, sale},
     pace::Pace,
 };
 use crate::{Client, Program, RawAmqp, RunningProgram, Scratch, random_moment, wait_for};
@@ -47,9 +47,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Size {
     /// The number of sound events.
     pub events: usize,
-    /// How often each foreign program sends its messages.
+    /// The number of times that each other publisher sends its messages.
     pub rounds: usize,
-    /// How often the consumers are killed.
+    /// The number of times that the consumers are killed.
     pub kills: usize,
     /// The same seed sends the same in the same order. When the kills strike is not part of it.
     pub seed: u64,
@@ -62,8 +62,8 @@ pub struct Size {
 pub struct Report {
     /// Sound events that were sent.
     pub events: usize,
-    /// Sendings of foreign programs.
-    pub foreign: usize,
+    /// Sendings of other publishers.
+    pub others: usize,
     /// Processes that were killed.
     pub kills: usize,
     /// Events that the inventory has applied.
@@ -84,14 +84,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             events,
-            foreign,
+            others,
             kills,
             applied,
             ..
         } = self;
         writeln!(
             f,
-            "{events} sound events and {foreign} sendings of foreign programs in {:.0} s, consumers killed {kills} times",
+            "{events} sound events and {others} sendings of other publishers in {:.0} s, consumers killed {kills} times",
             self.seconds
         )?;
         writeln!(f, "applied by the inventory: {applied}")?;
@@ -134,7 +134,7 @@ pub async fn soak(vhost: &Vhost, size: Size, mut progress: impl FnMut(usize)) ->
         // As many as are due by now, so that they are spread evenly.
         soak.send_sound(size.events * (step + 1) / steps).await;
         if let Some(case) = todo.get(step) {
-            let wrong = soak.foreign.send(*case).await;
+            let wrong = soak.others.send(*case).await;
             soak.differences.extend(wrong);
         }
         while let Some(due) = kills.iter().position(|kill| *kill == step) {
@@ -155,7 +155,7 @@ struct Soak<'a> {
     scratch: Scratch,
     consumers: Option<RunningProgram>,
     publisher: Publisher,
-    foreign: Foreign,
+    others: Others,
     pace: Pace,
     source: Source,
     now: Timestamp,
@@ -177,7 +177,7 @@ impl<'a> Soak<'a> {
         let stranger = block_in_place(|| stranger(vhost, &exchange));
         let source = Source::new("till/sound").unwrap();
         let now = Timestamp::now();
-        let foreign = Foreign {
+        let others = Others {
             raw: RawAmqp::open(&vhost.amqp_url()).await,
             stranger: self::publisher(&self::settings(stranger.amqp_url()), "soak: forge").await,
             exchange,
@@ -199,7 +199,7 @@ impl<'a> Soak<'a> {
             size,
             consumers: Some(consumers),
             publisher,
-            foreign,
+            others,
             pace,
             source,
             now,
@@ -287,13 +287,13 @@ impl<'a> Soak<'a> {
             self.differences.push(wrong);
         }
         let books = Books::read(&self.scratch.join("stores"), &ROLES).await;
-        let foreign = self.size.rounds * Case::ALL.len();
+        let others = self.size.rounds * Case::ALL.len();
         let sold = std::mem::take(&mut self.sold);
         let expected = Expected { sold, cases };
         self.differences.extend(books.differences(&expected));
         Report {
             events: self.sent,
-            foreign,
+            others,
             kills: self.kills,
             applied,
             dead_letters: books.reasons(),

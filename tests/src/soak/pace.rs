@@ -1,4 +1,4 @@
-//! How the sound events get on: looked at in the store of a role, beside its process.
+//! The progress of the sound events: looked at in the store of a role, beside its process.
 
 use std::{
     path::Path,
@@ -15,7 +15,7 @@ use tokio::{task::JoinHandle, time::interval};
 
 use crate::wait_for;
 
-/// How often the store is looked at.
+/// The interval between two looks at the store.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The time that the first start of a role may take.
 const START_LIMIT: Duration = Duration::from_secs(120);

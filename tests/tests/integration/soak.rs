@@ -1,4 +1,4 @@
-//! A small soak: what foreign programs send between sound events while the consumers are killed.
+//! A small soak: messages of other publishers between sound events while the consumers are killed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What foreign programs send, shuffled between very many sound events, while the consumers are killed. Run by `cargo xtask soak`.
+//! Messages of other publishers, sound and bad, shuffled between very many sound events, while the consumers are killed. Run by `cargo xtask soak`.
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -9,16 +9,16 @@ use doorstep_tests::soak::{Size, soak};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::block_in_place;
 
-/// Sends foreign messages between sound events while the consumers are killed, and checks the books.
+/// Sends messages of other publishers between sound events while the consumers are killed, and checks the books.
 #[derive(Debug, Parser)]
 struct Cli {
     /// The number of sound events.
     #[arg(long)]
     events: usize,
-    /// How often each foreign program sends its messages.
+    /// The number of times that each other publisher sends its messages.
     #[arg(long)]
     rounds: usize,
-    /// How often the consumers are killed.
+    /// The number of times that the consumers are killed.
     #[arg(long)]
     kills: usize,
     /// The same seed sends the same in the same order.
