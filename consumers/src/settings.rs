@@ -152,7 +152,7 @@ pub(crate) struct RunJob {
     pub(crate) health: Option<HealthSettings>,
 }
 
-/// What to compare with what.
+/// The two sides of a comparison.
 #[derive(Debug)]
 pub(crate) struct VerifyJob {
     /// The roles.

@@ -1,6 +1,6 @@
 //! What was not confirmed and is sent again: in order, after a pause that grows, until the time to give up.
 //!
-//! Where the broker closes the channel over one of several events, they are sent in ever smaller parts until that one is alone: then the
+//! If the broker closes the channel over one of several events, they are sent in ever smaller parts until that one is alone: then the
 //! publisher tells that it cannot be published, and the others go on.
 
 use std::time::{Duration, Instant};

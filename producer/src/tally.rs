@@ -1,4 +1,4 @@
-//! How many events of each type have arrived where they should, and how many the broker refuses.
+//! The number of events of each type that have arrived, and of those that the broker refuses.
 
 use std::{fmt, time::Duration};
 
@@ -45,22 +45,22 @@ impl Tally {
         self.refused.add(event);
     }
 
-    /// How many of one type have arrived.
+    /// The number of one type that have arrived.
     pub(crate) fn of(&self, kind: &str) -> u64 {
         self.arrived.of(kind)
     }
 
-    /// How many of all types have arrived.
+    /// The number of all types that have arrived.
     pub(crate) fn total(&self) -> u64 {
         self.arrived.total()
     }
 
-    /// How many of one type the broker refuses.
+    /// The number of one type that the broker refuses.
     pub(crate) fn refused_of(&self, kind: &str) -> u64 {
         self.refused.of(kind)
     }
 
-    /// How many of all types the broker refuses.
+    /// The number of all types that the broker refuses.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.total()
     }

@@ -305,7 +305,7 @@ impl StorePlace<'_> {
     }
 }
 
-/// How often the progress of a copy is looked at.
+/// The time between two looks at the progress of a copy.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A bar on standard error, if that is a terminal. A copy has no free pages, so that it is smaller than its store.

@@ -48,7 +48,7 @@ pub(crate) enum DeadJob {
         change: ChangeBy,
         /// By whom.
         by: By,
-        /// Whether to write.
+        /// Dry run, or for good.
         mode: Mode,
     },
     /// Try again.
@@ -59,7 +59,7 @@ pub(crate) enum DeadJob {
         replay: Replay,
         /// By whom.
         by: By,
-        /// Whether to write.
+        /// Dry run, or for good.
         mode: Mode,
     },
     /// Step over dead letters.
@@ -70,7 +70,7 @@ pub(crate) enum DeadJob {
         chosen: Chosen,
         /// By whom.
         by: By,
-        /// Whether to write.
+        /// Dry run, or for good.
         mode: Mode,
     },
     /// Step over missing events.
@@ -81,7 +81,7 @@ pub(crate) enum DeadJob {
         gap: GapRange,
         /// By whom.
         by: By,
-        /// Whether to write.
+        /// Dry run, or for good.
         mode: Mode,
     },
     /// Write them as lines.
@@ -99,7 +99,7 @@ pub(crate) enum DeadJob {
         file: PathBuf,
         /// By whom.
         by: By,
-        /// Whether to write.
+        /// Dry run, or for good.
         mode: Mode,
     },
     /// List what was done.

@@ -18,7 +18,7 @@ pub(super) enum Case {
     LatinApp,
     /// A header of 30 tables within each other, which is read.
     Deep30,
-    /// So many that a parser that recurses overflows its stack.
+    /// A header of 2,000 tables within each other, at which a parser that recurses overflows its stack.
     Deep2000,
     /// Nearly as many as fit a frame.
     Deep12000,

@@ -55,7 +55,7 @@ impl Pace {
         }
     }
 
-    /// So many sound events were sent by now.
+    /// The number of sound events that were sent by now.
     pub(super) fn sent(&self, events: usize) {
         self.shared.sent.store(events as u64, Ordering::Relaxed);
     }

@@ -69,7 +69,7 @@ pub(crate) async fn declare(
     Ok(declarer.created)
 }
 
-/// What came of binding again.
+/// The outcome of binding again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BoundAgain {
     /// Everything is bound.

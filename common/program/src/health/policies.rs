@@ -63,7 +63,7 @@ impl Policies {
     }
 }
 
-/// What a look has shown.
+/// The findings of one look.
 #[derive(Debug)]
 enum Seen {
     /// Every policy that can lose something.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{Management, ManagementError};
 
-/// What the API shows about the policies of a queue.
+/// A queue's policies as the API shows them.
 #[derive(Debug, Deserialize)]
 struct Shown {
     policy: Option<String>,

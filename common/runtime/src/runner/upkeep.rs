@@ -5,9 +5,9 @@ use doorstep_store::{Store, StoreError};
 
 use crate::{Limits, relay};
 
-/// How many ids are forgotten at a time, so that no commit waits for it for long.
+/// The most ids that are forgotten at a time, so that no commit waits for it for long.
 const PRUNED_AT_A_TIME: usize = 10_000;
-/// How often replies are forgotten at each turn, at most.
+/// The most times that replies are forgotten at each turn.
 const REPLY_PRUNINGS: usize = 10;
 
 /// Makes due what was overlooked or put off too far, and prunes what can be told to be too old if the clock `may_prune`.

@@ -520,7 +520,7 @@ enum Turn {
     Others,
     /// Due work: the others have had a slice since.
     Due,
-    /// Whatever comes. Due work is looked for at each tick; and `soon`, if there is nothing else to do.
+    /// Anything that comes. Due work is looked for at each tick; and `soon`, if there is nothing else to do.
     Unknown {
         /// A batch may have made held events next, or changed what they await.
         soon: bool,

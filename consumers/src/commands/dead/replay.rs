@@ -311,7 +311,7 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
 /// The most outcomes that are told apart.
 const MAX_OUTCOMES: usize = 50;
 
-/// What is told of a rehearsal.
+/// The words for a rehearsal.
 enum Told {
     /// A line for each.
     Each,

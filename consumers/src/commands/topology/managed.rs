@@ -19,16 +19,16 @@ const BINDINGS: &str = "bindings";
 const POLICIES: &str = "policies";
 const TOPICS: &str = "topic permissions";
 
-/// What the management API has shown.
+/// The management API's findings.
 #[derive(Debug, Default)]
 pub(super) struct Managed {
     pub(super) findings: Vec<Finding>,
-    /// What was compared as a whole.
+    /// The areas that were compared as a whole.
     pub(super) compared: Vec<&'static str>,
     pub(super) not_compared: Vec<NotCompared>,
 }
 
-/// What could not be compared.
+/// An area that could not be compared.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct NotCompared {
     pub(super) what: &'static str,

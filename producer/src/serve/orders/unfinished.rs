@@ -31,7 +31,7 @@ use crate::serve::{
 
 /// How often to look, the first time at once.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often to ask about orders of a restored copy, the first time at once.
+/// The time between two questions about orders of a restored copy; the first is asked at once.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// The most orders that are ended, or asked about, side by side.
 const AT_A_TIME: usize = 32;
