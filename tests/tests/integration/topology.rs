@@ -300,9 +300,10 @@ async fn with_no_more_rights_than_are_said_a_role_notices_that_its_queue_was_del
         let running = place
             .consumers(Some(&user), &["run", "orders"])
             .start(&place.scratch);
+        // A role that may not declare its queue ends if that is gone before it has started, and waits for it from then on.
+        running.says("taking deliveries", SOON).await;
         place.is_marked(QUEUE).await;
         place.delete_queue(QUEUE);
-        // Who may not declare it waits for somebody who does.
         if is_declared {
             place.import().await;
         }

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures_util::future::try_join;
 use lapin::{BasicProperties, Channel, options::BasicPublishOptions, types::ShortString};
 
 use crate::{
@@ -39,10 +40,11 @@ pub(crate) async fn check_user_id(
             channel.tx_select().await?;
             let properties = BasicProperties::default().with_user_id(user_id.clone());
             let options = BasicPublishOptions::default();
+            // Begun together: a refusal of the message may close the channel before a rollback that is begun later, which then fails
+            // without the reason.
             let publish =
                 channel.basic_publish(short(exchange), short(&key), options, &[], properties);
-            publish.await?;
-            channel.tx_rollback().await?;
+            try_join(publish, channel.tx_rollback()).await?;
             channel.close(200, "OK".into()).await
         };
         match asker.ask(request).await? {
