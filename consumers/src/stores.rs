@@ -25,7 +25,7 @@ pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, Failure> {
 /// There is none, or it cannot be opened.
 pub(crate) fn existing(place: &Place) -> Result<RoleStore, Failure> {
     let Place { role, folder } = place;
-    if !exists(folder, role.name) {
+    if !SqliteStore::exists(folder, role.name) {
         return Err(missing(place));
     }
     SqliteStore::open_existing(folder, role.name, &Options::default()).map_err(|e| failed(&e))
@@ -36,7 +36,7 @@ pub(crate) fn existing(place: &Place) -> Result<RoleStore, Failure> {
 /// # Errors
 /// It cannot be opened.
 pub(crate) fn look(folder: &Path, role: &str) -> Result<Option<RoleStore>, Failure> {
-    if !exists(folder, role) {
+    if !SqliteStore::exists(folder, role) {
         return Ok(None);
     }
     SqliteStore::open_read_only(folder, role, &Options::default())
@@ -57,7 +57,10 @@ pub(crate) fn look_at(place: &Place) -> Result<RoleStore, Failure> {
 /// # Errors
 /// There is none.
 pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), Failure> {
-    if roles.iter().any(|role| exists(folder, role.name)) {
+    if roles
+        .iter()
+        .any(|role| SqliteStore::exists(folder, role.name))
+    {
         return Ok(());
     }
     let names: Vec<&str> = roles.iter().map(|role| role.name).collect();
@@ -69,11 +72,6 @@ pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), Fail
             names.join(", ")
         ),
     ))
-}
-
-/// Whether there is a store. Where that cannot be told, opening it will say why.
-fn exists(folder: &Path, role: &str) -> bool {
-    SqliteStore::path(folder, role).try_exists().unwrap_or(true)
 }
 
 fn missing(place: &Place) -> Failure {

@@ -197,13 +197,13 @@ impl StorePlace<'_> {
         }
     }
 
-    /// Makes sure that there is a store. Where that cannot be told, opening it will say why.
+    /// Makes sure that there is a store.
     ///
     /// # Errors
     /// There is none.
     fn require(&self) -> Result<(), Failure> {
         let Self { folder, role, .. } = self;
-        if SqliteStore::path(folder, role).try_exists().unwrap_or(true) {
+        if SqliteStore::exists(folder, role) {
             return Ok(());
         }
         Err(no_store(folder, role, self.created_by))

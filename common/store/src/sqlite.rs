@@ -198,6 +198,13 @@ impl SqliteStore {
         file::path(folder, role)
     }
 
+    /// Returns whether there is a store. A file that a role has only begun to create is none yet; if it cannot be told, opening the store
+    /// will say why. Blocks for a moment.
+    #[must_use]
+    pub fn exists(folder: &Path, role: &str) -> bool {
+        file::exists(folder, role)
+    }
+
     /// The file beside a role's store to which dead letters of no stream go that it has no room for. There is none until then.
     #[must_use]
     pub fn overflow_path(folder: &Path, role: &str) -> PathBuf {

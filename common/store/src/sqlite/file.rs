@@ -233,6 +233,17 @@ fn prepare(
     })
 }
 
+/// Returns whether there is a store, or may be one.
+pub(super) fn exists(folder: &Path, role: &str) -> bool {
+    let file = path(folder, role);
+    if matches!(file.try_exists(), Ok(false)) {
+        return false;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let blank = Connection::open_with_flags(&file, flags).and_then(|conn| is_blank(&conn));
+    !blank.unwrap_or(false)
+}
+
 /// Whether nothing was ever written to the file.
 fn is_blank(conn: &Connection) -> rusqlite::Result<bool> {
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;

@@ -140,6 +140,26 @@ fn a_folder_in_the_place_of_the_file_is_named() {
 }
 
 #[test]
+fn a_file_that_a_role_has_only_begun_to_create_is_no_store_yet() {
+    let folder = Folder::new();
+    let exists = || SqliteStore::exists(folder.path(), "tracking");
+    assert!(!exists());
+    let file = SqliteStore::path(folder.path(), "tracking");
+    fs::write(&file, "").unwrap();
+    assert!(!exists());
+    // As far as it comes before the transaction that makes the tables.
+    let conn = rusqlite::Connection::open(&file).unwrap();
+    conn.pragma_update(None, "journal_mode", "WAL").unwrap();
+    assert!(!exists());
+    drop(conn);
+    drop(SqliteStore::open(folder.path(), "tracking", &Options::default()).unwrap());
+    assert!(exists());
+    // What it is, if not a store, is for opening it to say.
+    fs::write(&file, "something else").unwrap();
+    assert!(exists());
+}
+
+#[test]
 fn a_store_that_is_not_there_is_not_created_by_looking() {
     let folder = Folder::new();
     let file = SqliteStore::path(folder.path(), "tracking");
