@@ -3,8 +3,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures_util::future::try_join;
-use lapin::{BasicProperties, Channel, options::BasicPublishOptions, types::ShortString};
+use lapin::{
+    BasicProperties, Channel, ErrorKind, options::BasicPublishOptions, types::ShortString,
+};
 
 use crate::{
     asker::{Answer, Asker},
@@ -13,6 +14,9 @@ use crate::{
     message::short,
     topology::Topology,
 };
+
+/// The most tries to hear of one routing key what the broker says.
+const MAX_TRIES: usize = 10;
 
 /// Checks the user id on this connection. Where the user may publish nothing that the topology binds, the broker tells nothing of it,
 /// and nothing is wrong.
@@ -26,35 +30,60 @@ pub(crate) async fn check_user_id(
     user_id: &ShortString,
     limit: Duration,
 ) -> Result<(), ConnectError> {
-    let mut asker = Asker::new(connection, limit);
     // Topic permissions are looked at before the user id, so a family is wanted that the user may publish.
     let bindings = topology.bindings.iter();
     let families: BTreeSet<&str> = bindings
         .filter(|binding| binding.exchange == exchange)
         .filter_map(|binding| binding.routing_key.split('.').next())
         .collect();
-    let mut found = Ok(());
     for family in families {
         let key = format!("{family}.user-id");
-        let request = async |channel: Channel| {
-            channel.tx_select().await?;
-            let properties = BasicProperties::default().with_user_id(user_id.clone());
-            let options = BasicPublishOptions::default();
-            // Begun together: a refusal of the message may close the channel before a rollback that is begun later, which then fails
-            // without the reason.
-            let publish =
-                channel.basic_publish(short(exchange), short(&key), options, &[], properties);
-            try_join(publish, channel.tx_rollback()).await?;
-            channel.close(200, "OK".into()).await
-        };
-        match asker.ask(request).await? {
+        match try_to_publish(connection, exchange, &key, user_id, limit).await? {
             Answer::No(reply::ACCESS_REFUSED, text) if text.contains("access to topic") => {}
             Answer::No(reply::PRECONDITION_FAILED, text) => {
-                found = wrong_user_id(connection.address(), &text).map_or(Ok(()), Err);
-                break;
+                return wrong_user_id(connection.address(), &text).map_or(Ok(()), Err);
             }
             Answer::Yes(()) | Answer::No(..) | Answer::Silence => break,
         }
     }
-    found
+    Ok(())
+}
+
+/// Returns the broker's answer to a message that is rolled back.
+async fn try_to_publish(
+    connection: &Connection,
+    exchange: &str,
+    key: &str,
+    user_id: &ShortString,
+    limit: Duration,
+) -> Result<Answer<()>, ConnectError> {
+    for _ in 0..MAX_TRIES {
+        let request = async |channel: Channel| {
+            channel.tx_select().await?;
+            let properties = BasicProperties::default().with_user_id(user_id.clone());
+            let options = BasicPublishOptions::default();
+            let publish =
+                channel.basic_publish(short(exchange), short(key), options, &[], properties);
+            publish.await?;
+            match channel.tx_rollback().await {
+                // The broker has refused the message before the rollback was sent, and the client keeps its reason for a request that
+                // waits. It cannot be sent together with the message, since the client sends requests first.
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) => {
+                    Ok(false)
+                }
+                rolled_back => {
+                    rolled_back?;
+                    channel.close(200, "OK".into()).await?;
+                    Ok(true)
+                }
+            }
+        };
+        match Asker::new(connection, limit).ask(request).await? {
+            Answer::Yes(false) => {}
+            Answer::Yes(true) => return Ok(Answer::Yes(())),
+            Answer::No(code, text) => return Ok(Answer::No(code, text)),
+            Answer::Silence => break,
+        }
+    }
+    Ok(Answer::Silence)
 }
