@@ -10,6 +10,7 @@ use crate::apt;
 use crate::broker::{Broker, greets};
 use crate::compose::Compose;
 use crate::container::ContainerNode;
+use crate::dead_lettering::outlive_worker_crashes;
 use crate::installed::Installed;
 use crate::management::Management;
 use crate::node::{Footprint, InstalledNode, NodeOptions};
@@ -138,6 +139,7 @@ impl Found {
         (options.say)("starting a private RabbitMQ (some seconds)");
         let node = NodeOptions::named(&options.name).footprint(options.footprint);
         let node = InstalledNode::start(node)?;
+        outlive_worker_crashes(|arguments| node.ctl(arguments))?;
         Ok(Self {
             broker: node.broker(),
             source: Source::Installed { _node: node },
@@ -164,6 +166,7 @@ pub fn start_image(image: &str, options: &Options) -> Result<Found> {
     ));
     let node = NodeOptions::named(&options.name).footprint(options.footprint);
     let node = ContainerNode::start(image, &node)?;
+    outlive_worker_crashes(|arguments| node.ctl(arguments))?;
     Ok(Found {
         broker: node.broker(),
         source: Source::Image { _node: node },

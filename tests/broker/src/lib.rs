@@ -18,6 +18,7 @@ mod broker;
 mod command;
 mod compose;
 mod container;
+mod dead_lettering;
 mod find;
 mod folder;
 mod guard;
@@ -36,6 +37,7 @@ mod wait;
 
 pub use address::{AmqpAddress, percent_encoded};
 pub use broker::{Broker, Vhost};
+pub use dead_lettering::outlive_worker_crashes;
 pub use find::{Found, Options, Way, find_or_start, install_if_possible, start_image};
 pub use folder::target_folder;
 pub use guard::Guard;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use doorstep_broker::{
-    InstalledNode, Management, NodeOptions, PrivateNode, UpNode, percent_encoded, until,
+    InstalledNode, Management, NodeOptions, PrivateNode, UpNode, outlive_worker_crashes,
+    percent_encoded, until,
 };
 
 /// The limit of waits for what takes a moment.
@@ -41,6 +42,28 @@ fn a_killed_and_a_stopped_node_come_back_with_their_durable_data() -> Result<()>
     node.restart()?;
     assert_eq!(payload(&management, &queue)?, "still here");
     assert!(node.start_again().is_err(), "it runs already");
+    Ok(())
+}
+
+#[test]
+fn dead_lettering_survives_crashes_of_its_workers() -> Result<()> {
+    let node = PrivateNode::start(NodeOptions::named("crashing-workers"))?;
+    outlive_worker_crashes(|arguments| node.ctl(arguments))?;
+    let vhost = node.broker().new_vhost("crashing-workers")?;
+    node.management().put(
+        &format!("/api/queues/{}/source", percent_encoded(vhost.name())),
+        r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-dead-letter-exchange":"amq.fanout",
+            "x-dead-letter-strategy":"at-least-once","x-overflow":"reject-publish"}}"#,
+    )?;
+    // Kills a worker as soon as it has replaced the killed one, more often than any version's supervisor allows.
+    let crash = "Worker = fun Worker(_, 0) -> exit(no_worker); \
+                 Worker(Former, Left) -> \
+                 case supervisor:which_children(rabbit_fifo_dlx_sup) of \
+                 [{_, Pid, _, _}] when is_pid(Pid), Pid =/= Former -> Pid; \
+                 _ -> timer:sleep(2), Worker(Former, Left - 1) end end, \
+                 Crash = fun(_, Former) -> Pid = Worker(Former, 10000), exit(Pid, kill), Pid end, \
+                 is_pid(Worker(lists:foldl(Crash, none, lists:seq(1, 120)), 10000)).";
+    assert_eq!(node.ctl(&["eval", crash])?.trim(), "true");
     Ok(())
 }
 
