@@ -125,7 +125,7 @@ fn event(letter: &str) -> Event {
     Event {
         id: EventId::new(format!("stock/{letter}#1")).unwrap(),
         source: Source::new("shop/1").unwrap(),
-        kind: EventType::new("stock.adjusted.v1").unwrap(),
+        event_type: EventType::new("stock.adjusted.v1").unwrap(),
         subject: Subject::new(format!("stock/{letter}")).unwrap(),
         time: None,
         sequence: Sequence::new(1),

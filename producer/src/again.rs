@@ -96,7 +96,7 @@ impl Again {
                     since: Instant::now(),
                     failures: 0,
                     outcome,
-                    kind: event.kind.to_string(),
+                    kind: event.event_type.to_string(),
                     connection: None,
                     told: None,
                     is_told: false,
@@ -104,9 +104,9 @@ impl Again {
             }
         }
         if let Some(trouble) = &mut self.trouble
-            && trouble.kind != event.kind.as_str()
+            && trouble.kind != event.event_type.as_str()
         {
-            trouble.kind = event.kind.to_string();
+            trouble.kind = event.event_type.to_string();
         }
         self.events.push(item);
     }
@@ -242,7 +242,7 @@ mod tests {
         let event = Event {
             id: EventId::new(line.to_string()).unwrap(),
             source: Source::new("test").unwrap(),
-            kind: EventType::new("order.placed.v1").unwrap(),
+            event_type: EventType::new("order.placed.v1").unwrap(),
             subject: Subject::new("order/1").unwrap(),
             time: None,
             sequence: None,

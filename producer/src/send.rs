@@ -200,7 +200,7 @@ impl Sender {
                     let words = self.refusal();
                     progress.note(&format!(
                         "line {line}: the broker refuses {} of {} ({words}): {}",
-                        event.kind,
+                        event.event_type,
                         event.subject,
                         remedy(&words)
                     ));

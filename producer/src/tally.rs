@@ -11,9 +11,13 @@ struct Counts(Vec<(EventType, u64)>);
 impl Counts {
     fn add(&mut self, event: &Event) {
         // A handful of types: looking through them costs less than hashing.
-        match self.0.iter_mut().find(|(kind, _)| *kind == event.kind) {
+        match self
+            .0
+            .iter_mut()
+            .find(|(kind, _)| *kind == event.event_type)
+        {
             Some((_, count)) => *count += 1,
-            None => self.0.push((event.kind.clone(), 1)),
+            None => self.0.push((event.event_type.clone(), 1)),
         }
     }
 

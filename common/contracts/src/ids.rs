@@ -219,7 +219,7 @@ mod tests {
     fn the_longest_name_still_makes_a_subject_and_an_id() {
         let longest = DeliveryId::new(&"x".repeat(MAX_BYTES)).unwrap();
         let last = Sequence::new(i64::MAX.unsigned_abs()).unwrap();
-        assert!(Event::numbered_id(&longest.subject(), last).is_ok());
+        assert!(Event::id_for(&longest.subject(), last).is_ok());
         assert!(DeliveryId::new(&"x".repeat(MAX_BYTES + 1)).is_err());
     }
 

@@ -19,7 +19,7 @@ macro_rules! contracts {
         /// # Errors
         /// Says how the event breaks its contract; [`ContractError::UnknownType`] where there is none of that type and version.
         pub fn check(event: &Event) -> Result<(), ContractError> {
-            match event.kind.as_str() {
+            match event.event_type.as_str() {
                 $(<$contract as Contract>::TYPE => <$contract as Contract>::read(event).map(drop),)+
                 unknown => Err(ContractError::UnknownType(unknown.to_owned())),
             }
@@ -77,7 +77,7 @@ mod tests {
         Event {
             id: EventId::new("1").unwrap(),
             source: Source::new("test").unwrap(),
-            kind,
+            event_type: kind,
             subject,
             time: None,
             sequence: Some(Sequence::FIRST),

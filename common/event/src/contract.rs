@@ -36,10 +36,10 @@ pub trait Contract: Serialize + DeserializeOwned {
     /// # Errors
     /// Says in which of these the event breaks the contract.
     fn read(event: &Event) -> Result<Self, ContractError> {
-        if event.kind.as_str() != Self::TYPE {
-            return Err(ContractError::OtherType(event.kind.to_string()));
+        if event.event_type.as_str() != Self::TYPE {
+            return Err(ContractError::OtherType(event.event_type.to_string()));
         }
-        event.kind.check_subject(&event.subject)?;
+        event.event_type.check_subject(&event.subject)?;
         if Self::REQUIRES_SEQUENCE && event.sequence.is_none() {
             return Err(ContractError::NoSequence(Self::TYPE));
         }

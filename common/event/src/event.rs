@@ -19,7 +19,7 @@ pub struct Event {
     /// Who numbered it.
     pub source: Source,
     /// Its versioned type.
-    pub kind: EventType,
+    pub event_type: EventType,
     /// What it is about.
     pub subject: Subject,
     /// When the fact happened, as its source knows it.
@@ -39,7 +39,7 @@ impl Event {
     ///
     /// # Errors
     /// The contract's own rules are broken, its type is about another kind of subject, or its data exceeds 1 MiB.
-    pub fn of<C: Contract>(
+    pub fn from_contract<C: Contract>(
         source: &Source,
         subject: &Subject,
         sequence: Sequence,
@@ -54,9 +54,9 @@ impl Event {
             return Err(ContractError::TooLarge(data.len()));
         }
         Ok(Self {
-            id: Self::numbered_id(subject, sequence)?,
+            id: Self::id_for(subject, sequence)?,
             source: source.clone(),
-            kind,
+            event_type: kind,
             subject: subject.clone(),
             time: Some(time),
             sequence: Some(sequence),
@@ -70,7 +70,7 @@ impl Event {
     ///
     /// # Errors
     /// The subject is so long that the id does not fit 255 bytes.
-    pub fn numbered_id(subject: &Subject, sequence: Sequence) -> Result<EventId, AttributeError> {
+    pub fn id_for(subject: &Subject, sequence: Sequence) -> Result<EventId, AttributeError> {
         EventId::new(format!("{subject}#{sequence}"))
     }
 
@@ -89,7 +89,7 @@ impl Event {
         self.data.len()
             + self.id.as_str().len()
             + self.source.as_str().len()
-            + self.kind.as_str().len()
+            + self.event_type.as_str().len()
             + self.subject.as_str().len()
             + 64
     }

@@ -44,7 +44,7 @@ pub fn write(event: &Event) -> Vec<(&'static str, String)> {
         (HEADER_SPEC_VERSION, SPEC_VERSION.to_owned()),
         (HEADER_ID, event.id.to_string()),
         (HEADER_SOURCE, event.source.to_string()),
-        (HEADER_TYPE, event.kind.to_string()),
+        (HEADER_TYPE, event.event_type.to_string()),
         (HEADER_SUBJECT, event.subject.to_string()),
         (
             HEADER_PARTITION_KEY,
@@ -80,7 +80,7 @@ pub enum Value<'a> {
 
 /// The attributes as they stood in a message, not yet looked at.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Raw<'a> {
+pub struct RawHeaders<'a> {
     /// [`HEADER_SPEC_VERSION`].
     pub spec_version: Value<'a>,
     /// [`HEADER_ID`].
@@ -105,7 +105,7 @@ pub struct Raw<'a> {
     pub defects: Vec<String>,
 }
 
-impl<'a> Raw<'a> {
+impl<'a> RawHeaders<'a> {
     /// Adds a value of the attribute of this CloudEvents name; names that Doorstep does not read are ignored. Two different values of
     /// one attribute are [`Value::Wrong`] from then on.
     pub fn put(&mut self, attribute: &str, value: Value<'a>) {
@@ -159,14 +159,14 @@ fn same(attribute: &str, one: &str, other: &str) -> bool {
 
 /// What came out of reading a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read {
+pub enum Decoded {
     /// An event. Its data has not been looked at: that is its contract's business.
-    Event(Event),
+    Valid(Event),
     /// Source, subject, sequence and id can be read, so the message has a place in a stream, but it is wrong in another way: it
     /// will be refused when it is next there. What could not be read is filled in by a stand-in ([`UNREADABLE_TYPE`]).
-    Spoiled(Event, String),
+    Invalid(Event, String),
     /// Without a place in a stream: nothing follows it, nothing waits for it.
-    Unreadable {
+    Undecodable {
         /// What is wrong with it.
         defect: String,
         /// Its body.
@@ -179,49 +179,49 @@ pub const UNREADABLE_TYPE: &str = "unreadable.type.v1";
 
 /// Reads messages, one after the other. What one message has the next mostly has as well, and is then not made again.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct Decoder {
     source: Option<Source>,
     kind: Option<EventType>,
 }
 
 /// Reads a single message's headers and body.
 #[must_use]
-pub fn read(raw: Raw<'_>, body: Bytes) -> Read {
-    Reader::default().read(raw, body)
+pub fn read(raw: RawHeaders<'_>, body: Bytes) -> Decoded {
+    Decoder::default().read(raw, body)
 }
 
-impl Reader {
+impl Decoder {
     /// Reads a message's headers and body.
     #[must_use]
-    pub fn read(&mut self, raw: Raw<'_>, body: Bytes) -> Read {
+    pub fn read(&mut self, raw: RawHeaders<'_>, body: Bytes) -> Decoded {
         let mut defects = raw.defects;
         let place = if raw.data.is_some() {
             ""
         } else {
             "header cloudEvents:"
         };
-        let id = take(&mut defects, place, "id", raw.id, str::parse::<EventId>);
-        let source = take(&mut defects, place, "source", raw.source, |text| {
-            again(&mut self.source, text, Source::as_str, str::parse::<Source>)
+        let id = parse_header(&mut defects, place, "id", raw.id, str::parse::<EventId>);
+        let source = parse_header(&mut defects, place, "source", raw.source, |text| {
+            reuse_or_parse(&mut self.source, text, Source::as_str, str::parse::<Source>)
         });
-        let subject = take(
+        let subject = parse_header(
             &mut defects,
             place,
             "subject",
             raw.subject,
             str::parse::<Subject>,
         );
-        let kind = take(&mut defects, place, "type", raw.kind, |text| {
-            again(
+        let kind = parse_header(&mut defects, place, "type", raw.kind, |text| {
+            reuse_or_parse(
                 &mut self.kind,
                 text,
                 EventType::as_str,
                 str::parse::<EventType>,
             )
         });
-        let sequence = take_if_there(&mut defects, raw.sequence, str::parse::<Sequence>);
-        let epoch = take_if_there(&mut defects, raw.epoch, str::parse::<Epoch>);
-        let time = take_if_there(&mut defects, raw.time, time::parse);
+        let sequence = parse_optional(&mut defects, raw.sequence, str::parse::<Sequence>);
+        let epoch = parse_optional(&mut defects, raw.epoch, str::parse::<Epoch>);
+        let time = parse_optional(&mut defects, raw.time, time::parse);
         match raw.spec_version {
             Value::Text(version) if version == SPEC_VERSION => {}
             Value::Text(other) => {
@@ -248,12 +248,12 @@ impl Reader {
             (id, source, subject, is_sound || sequence.is_some())
         else {
             let defect = defects.join("; ");
-            return Read::Unreadable { defect, body };
+            return Decoded::Undecodable { defect, body };
         };
         let event = Event {
             id,
             source,
-            kind: kind.unwrap_or_else(unreadable_type),
+            event_type: kind.unwrap_or_else(unreadable_type),
             subject,
             time,
             sequence,
@@ -262,15 +262,15 @@ impl Reader {
             data: raw.data.unwrap_or(body),
         };
         if is_sound {
-            Read::Event(event)
+            Decoded::Valid(event)
         } else {
-            Read::Spoiled(event, defects.join("; "))
+            Decoded::Invalid(event, defects.join("; "))
         }
     }
 }
 
 /// Parses an attribute that must be there, and notes what is wrong with it.
-fn take<T>(
+fn parse_header<T>(
     defects: &mut Vec<String>,
     place: &str,
     name: &str,
@@ -280,11 +280,11 @@ fn take<T>(
     if value == Value::Absent {
         defects.push(format!("{place}{name} is missing"));
     }
-    take_if_there(defects, value, parse)
+    parse_optional(defects, value, parse)
 }
 
 /// Parses an attribute that may be absent, and notes what is wrong with it.
-fn take_if_there<T>(
+fn parse_optional<T>(
     defects: &mut Vec<String>,
     value: Value<'_>,
     parse: impl FnOnce(&str) -> Result<T, AttributeError>,
@@ -302,7 +302,7 @@ fn take_if_there<T>(
 }
 
 /// The value that the last message had, if this one's is the same; otherwise a new one, which is kept for the next.
-fn again<T: Clone>(
+fn reuse_or_parse<T: Clone>(
     last: &mut Option<T>,
     text: &str,
     as_str: impl Fn(&T) -> &str,
@@ -327,7 +327,7 @@ mod tests {
         Event {
             id: EventId::new("order/1#7").unwrap(),
             source: Source::new("shop/1").unwrap(),
-            kind: EventType::new("order.placed.v1").unwrap(),
+            event_type: EventType::new("order.placed.v1").unwrap(),
             subject: Subject::new("order/1").unwrap(),
             time: Some("2026-11-23T10:00:00.25Z".parse().unwrap()),
             sequence: Sequence::new(7),
@@ -337,8 +337,8 @@ mod tests {
         }
     }
 
-    fn raw(event: &Event) -> Raw<'static> {
-        let mut raw = Raw::default();
+    fn raw(event: &Event) -> RawHeaders<'static> {
+        let mut raw = RawHeaders::default();
         for (name, value) in write(event) {
             match name.strip_prefix("cloudEvents:") {
                 Some(attribute) => raw.put(attribute, Value::Text(value.into())),
@@ -350,19 +350,19 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        assert_eq!(read(raw(&event()), event().data), Read::Event(event()));
+        assert_eq!(read(raw(&event()), event().data), Decoded::Valid(event()));
     }
 
     #[test]
     fn what_the_last_message_had_is_not_taken_for_what_this_one_has() {
-        let mut reader = Reader::default();
+        let mut reader = Decoder::default();
         let mut other = event();
         other.source = Source::new("shop/2").unwrap();
-        other.kind = EventType::new("order.cancelled.v1").unwrap();
+        other.event_type = EventType::new("order.cancelled.v1").unwrap();
         for event in [event(), other, event()] {
             assert_eq!(
                 reader.read(raw(&event), event.data.clone()),
-                Read::Event(event)
+                Decoded::Valid(event)
             );
         }
     }
@@ -379,7 +379,7 @@ mod tests {
         off_epoch.epoch = Value::Text("3".into());
         for raw in [without_type, with_other_version, off_subject, off_epoch] {
             match read(raw, event().data) {
-                Read::Spoiled(spoiled, defect) => {
+                Decoded::Invalid(spoiled, defect) => {
                     assert_eq!(spoiled.stream(), event().stream());
                     assert_eq!(spoiled.sequence, event().sequence);
                     assert!(!defect.is_empty());
@@ -388,22 +388,25 @@ mod tests {
             }
         }
         let large = Bytes::from(vec![b' '; MAX_DATA_BYTES + 1]);
-        assert!(matches!(read(raw(&event()), large), Read::Spoiled(..)));
+        assert!(matches!(read(raw(&event()), large), Decoded::Invalid(..)));
     }
 
     #[test]
     fn a_message_without_a_place_is_unreadable() {
         for spoil in [
-            |r: &mut Raw<'_>| r.source = Value::Absent,
-            |r: &mut Raw<'_>| r.subject = Value::Text("order".into()),
-            |r: &mut Raw<'_>| r.sequence = Value::Text("0".into()),
-            |r: &mut Raw<'_>| r.id = Value::Text(Cow::Borrowed("")),
+            |r: &mut RawHeaders<'_>| r.source = Value::Absent,
+            |r: &mut RawHeaders<'_>| r.subject = Value::Text("order".into()),
+            |r: &mut RawHeaders<'_>| r.sequence = Value::Text("0".into()),
+            |r: &mut RawHeaders<'_>| r.id = Value::Text(Cow::Borrowed("")),
         ] {
             let mut raw = raw(&event());
             spoil(&mut raw);
-            assert!(matches!(read(raw, event().data), Read::Unreadable { .. }));
+            assert!(matches!(
+                read(raw, event().data),
+                Decoded::Undecodable { .. }
+            ));
         }
-        let Read::Unreadable { defect, .. } = read(Raw::default(), Bytes::new()) else {
+        let Decoded::Undecodable { defect, .. } = read(RawHeaders::default(), Bytes::new()) else {
             panic!("nothing was readable")
         };
         assert!(defect.contains("cloudEvents:id is missing"), "{defect}");
@@ -423,7 +426,7 @@ mod tests {
         ] {
             let mut raw = raw(&event());
             raw.put(attribute, Value::Text(other.into()));
-            let (Read::Unreadable { defect, .. } | Read::Spoiled(_, defect)) =
+            let (Decoded::Undecodable { defect, .. } | Decoded::Invalid(_, defect)) =
                 read(raw, event().data)
             else {
                 panic!("{attribute} was guessed")
@@ -442,6 +445,6 @@ mod tests {
         ] {
             equal.put(attribute, Value::Text(value.into()));
         }
-        assert_eq!(read(equal, event().data), Read::Event(event()));
+        assert_eq!(read(equal, event().data), Decoded::Valid(event()));
     }
 }

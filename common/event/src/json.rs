@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::{
     Event, EventId, EventType, Source, Subject,
     attributes::shown,
-    headers::{self, Raw, Read, SPEC_VERSION, Value},
+    headers::{self, Decoded, RawHeaders, SPEC_VERSION, Value},
     media,
 };
 
@@ -47,7 +47,7 @@ const MEMBERS: [&str; 12] = [
 /// Adds what an event in structured mode says of itself to what its headers say. What the two do not agree about, and whatever stands
 /// twice with different values, is [`Value::Wrong`].
 #[must_use]
-pub fn add<'a>(mut raw: Raw<'a>, body: &'a [u8]) -> Raw<'a> {
+pub fn add<'a>(mut raw: RawHeaders<'a>, body: &'a [u8]) -> RawHeaders<'a> {
     let members = match members(body) {
         Ok(members) => members,
         Err(e) => {
@@ -181,20 +181,20 @@ impl<'de> Visitor<'de> for Members {
 /// # Errors
 /// [`JsonError::Defect`] says what is wrong with the line; unknown members are ignored, as CloudEvents asks for extensions.
 pub fn read(line: &str) -> Result<Event, JsonError> {
-    let raw = add(Raw::default(), line.as_bytes());
+    let raw = add(RawHeaders::default(), line.as_bytes());
     match headers::read(raw, Bytes::new()) {
-        Read::Event(event) if event.data.is_empty() => {
+        Decoded::Valid(event) if event.data.is_empty() => {
             Err(JsonError::Defect("data is missing".to_owned()))
         }
-        Read::Event(event) => Ok(event),
-        Read::Spoiled(_, defect) | Read::Unreadable { defect, .. } => {
+        Decoded::Valid(event) => Ok(event),
+        Decoded::Invalid(_, defect) | Decoded::Undecodable { defect, .. } => {
             Err(JsonError::Defect(defect))
         }
     }
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct CloudEventJson<'a> {
     specversion: &'static str,
     id: &'a EventId,
     source: &'a Source,
@@ -218,11 +218,11 @@ struct Line<'a> {
 /// [`JsonError::Data`]: the event's data is not JSON.
 pub fn write(event: &Event) -> Result<String, JsonError> {
     let data: &RawValue = serde_json::from_slice(&event.data)?;
-    Ok(serde_json::to_string(&Line {
+    Ok(serde_json::to_string(&CloudEventJson {
         specversion: SPEC_VERSION,
         id: &event.id,
         source: &event.source,
-        kind: &event.kind,
+        kind: &event.event_type,
         subject: &event.subject,
         time: event.time,
         sequence: event.sequence.map(|n| format!("{:020}", n.get())),
@@ -329,12 +329,12 @@ mod tests {
     #[test]
     fn headers_that_agree_with_the_body_change_nothing_and_others_are_refused() {
         let with = |id: &'static str| {
-            let mut raw = Raw::default();
+            let mut raw = RawHeaders::default();
             raw.put("id", Value::Text(id.into()));
             headers::read(add(raw, LINE.as_bytes()), Bytes::new())
         };
-        assert_eq!(with("a"), Read::Event(read(LINE).unwrap()));
-        let Read::Unreadable { defect, .. } = with("b") else {
+        assert_eq!(with("a"), Decoded::Valid(read(LINE).unwrap()));
+        let Decoded::Undecodable { defect, .. } = with("b") else {
             panic!("the id was guessed")
         };
         assert_eq!(defect, r#"id is both "b" and "a""#);

@@ -30,5 +30,5 @@ pub use contract::{Contract, ContractError};
 pub use epoch::{Epoch, MAX_EPOCH_BYTES};
 pub use event::{Event, MAX_DATA_BYTES};
 pub use jiff::Timestamp;
-pub use request::{Act, Answer, Refused, Repeats, Request, RequestContract};
+pub use request::{Idempotency, Rejection, Request, RequestContract, RequestKind, RequestResult};
 pub use sender::{BrokerUser, Sender};

@@ -9,7 +9,7 @@ use crate::{AttributeError, ContractError, EventType, MAX_DATA_BYTES, RequestId,
 /// Whether a request changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Act {
+pub enum RequestKind {
     /// It changes state, once: a retry under the same id is answered from the reply that was stored with the change.
     Command,
     /// It only reads.
@@ -18,12 +18,12 @@ pub enum Act {
 
 /// Whether the same request may come again under its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Repeats {
+pub enum Idempotency {
     /// It may, so that the reply to a command is kept for the whole retention.
-    Possible,
+    Retryable,
     /// Its id was made for this one time and is known to nobody else: the reply to a command is kept only for as long as whoever
     /// obeys it may be in doubt about its own commit.
-    Never,
+    OneShot,
 }
 
 /// A published form of a request and of its reply. Once published, a version never changes.
@@ -32,7 +32,7 @@ pub trait RequestContract: Serialize + DeserializeOwned {
     const TYPE: &'static str;
 
     /// Whether it changes anything.
-    const ACT: Act;
+    const ACT: RequestKind;
 
     /// What is answered.
     type Reply: Serialize + DeserializeOwned;
@@ -80,13 +80,13 @@ pub struct Request {
     /// Its versioned type.
     pub kind: EventType,
     /// Whether it changes anything.
-    pub act: Act,
+    pub act: RequestKind,
     /// When it was first asked: a command older than replies are kept is refused.
     pub time: Timestamp,
     /// After this nobody waits for the reply, and work on it is not begun.
     pub deadline: Timestamp,
     /// Whether it may come again. It is not on the wire: what comes over the broker always may.
-    pub repeats: Repeats,
+    pub idempotency: Idempotency,
     /// W3C trace context, handed through unread.
     pub traceparent: Option<String>,
     /// What is asked, in JSON.
@@ -98,7 +98,7 @@ impl Request {
     ///
     /// # Errors
     /// The request breaks its own rules, or its data exceeds 1 MiB.
-    pub fn of<C: RequestContract>(
+    pub fn from_contract<C: RequestContract>(
         caller: &Source,
         id: RequestId,
         time: Timestamp,
@@ -117,7 +117,7 @@ impl Request {
             act: C::ACT,
             time,
             deadline,
-            repeats: Repeats::Possible,
+            idempotency: Idempotency::Retryable,
             traceparent: None,
             data: data.into(),
         })
@@ -133,14 +133,14 @@ impl Request {
 /// A role will not do what was asked, and says why. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{detail} ({code})")]
-pub struct Refused {
+pub struct Rejection {
     /// A word for programs, such as `card_declined`; part of the contract.
     pub code: String,
     /// A sentence for people.
     pub detail: String,
 }
 
-impl Refused {
+impl Rejection {
     /// The code of requests that break their contract or are in none.
     pub const BAD_REQUEST: &'static str = "bad_request";
     /// The code of a command that comes under the id of another one.
@@ -166,17 +166,17 @@ impl Refused {
     }
 }
 
-impl From<ContractError> for Refused {
+impl From<ContractError> for Rejection {
     fn from(error: ContractError) -> Self {
         Self::new(Self::BAD_REQUEST, error.to_string())
     }
 }
 
-impl From<AttributeError> for Refused {
+impl From<AttributeError> for Rejection {
     fn from(error: AttributeError) -> Self {
         Self::new(Self::BAD_REQUEST, error.to_string())
     }
 }
 
 /// What comes back: the reply in JSON, or why there is none.
-pub type Answer = Result<Bytes, Refused>;
+pub type RequestResult = Result<Bytes, Rejection>;

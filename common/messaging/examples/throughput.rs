@@ -126,7 +126,7 @@ fn event(number: usize) -> Anything<Event> {
     Ok(Event {
         id: EventId::new(format!("{subject}#{sequence}"))?,
         source: Source::new("throughput/5e3b6c2c-1f0e-4d38-9d0a-4f2d6a1f7c11")?,
-        kind: EventType::new("order.placed.v1")?,
+        event_type: EventType::new("order.placed.v1")?,
         subject,
         time: Some("2026-11-23T10:00:00.25Z".parse()?),
         sequence: Some(sequence),
@@ -186,7 +186,7 @@ fn our_consume(
                 .ok_or("closed")?;
             seen += batch.deliveries.len();
             for delivery in &batch.deliveries {
-                if !matches!(delivery.read, headers::Read::Event(_)) {
+                if !matches!(delivery.read, headers::Decoded::Valid(_)) {
                     return Err("not an event".into());
                 }
             }
@@ -247,7 +247,7 @@ fn bare_publish(
                     .with_content_type("application/json".into())
                     .with_delivery_mode(2)
                     .with_message_id(event.id.as_str().into())
-                    .with_type(event.kind.as_str().into())
+                    .with_type(event.event_type.as_str().into())
                     .with_timestamp(1)
                     .with_headers(table);
                 let mandatory = BasicPublishOptions {
@@ -257,7 +257,7 @@ fn bare_publish(
                 channel
                     .basic_publish(
                         exchange,
-                        event.kind.as_str().into(),
+                        event.event_type.as_str().into(),
                         mandatory,
                         &event.data,
                         properties,

@@ -79,7 +79,7 @@ mod tests {
         Event {
             id: EventId::new(id.to_string()).unwrap(),
             source: Source::new("test/1").unwrap(),
-            kind: EventType::new("order.placed.v1").unwrap(),
+            event_type: EventType::new("order.placed.v1").unwrap(),
             subject: Subject::new("order/1").unwrap(),
             time: None,
             sequence: None,

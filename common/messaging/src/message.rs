@@ -55,7 +55,7 @@ impl Message {
             .with_content_type(short(headers::CONTENT_TYPE))
             .with_delivery_mode(PERSISTENT)
             .with_message_id(short(event.id.as_str()))
-            .with_type(short(event.kind.as_str()))
+            .with_type(short(event.event_type.as_str()))
             .with_headers(table);
         // AMQP's timestamp counts whole seconds from 1970; the exact time is in its header.
         if let Some(seconds) = event.time.and_then(|t| u64::try_from(t.as_second()).ok()) {
@@ -64,7 +64,7 @@ impl Message {
         Self {
             target: Target::Events {
                 id: event.id.clone(),
-                kind: event.kind.clone(),
+                kind: event.event_type.clone(),
             },
             properties,
             body: event.data.clone(),

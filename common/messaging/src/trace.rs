@@ -8,7 +8,7 @@
 
 use std::sync::OnceLock;
 
-use doorstep_event::{Event, Request, headers::Read};
+use doorstep_event::{Event, Request, headers::Decoded};
 use opentelemetry::{
     Context, KeyValue,
     global::{self, BoxedSpan, BoxedTracer},
@@ -43,7 +43,7 @@ pub(crate) fn create(event: &Event) -> Option<SpanContext> {
     let parent = cause.map_or_else(Context::new, |cause| {
         Context::new().with_remote_span_context(cause)
     });
-    let kind = event.kind.as_str();
+    let kind = event.event_type.as_str();
     let span = begin(
         tracer,
         format!("create {kind}"),
@@ -104,8 +104,8 @@ impl ProcessSpan {
         let span = TRACER.get().map(|tracer| {
             let queue = batch.queue.as_str();
             let events = batch.deliveries.iter().filter_map(|d| match &d.read {
-                Read::Event(event) | Read::Spoiled(event, _) => event.traceparent.as_deref(),
-                Read::Unreadable { .. } => None,
+                Decoded::Valid(event) | Decoded::Invalid(event, _) => event.traceparent.as_deref(),
+                Decoded::Undecodable { .. } => None,
             });
             begin(
                 tracer,

@@ -100,7 +100,7 @@ pub(crate) fn of_event(
         reason::FOREIGN_SOURCE | reason::BYPASS => digest([
             name(event, true).as_bytes(),
             cause.detail.as_bytes(),
-            event.kind.as_str().as_bytes(),
+            event.event_type.as_str().as_bytes(),
             event.data.as_ref(),
         ]),
         _ => name(event, false),
@@ -113,7 +113,7 @@ pub(crate) fn of_event(
             blocks: blocks == Blocks::Stream,
             fingerprint: digest([
                 role.as_bytes(),
-                event.kind.as_str().as_bytes(),
+                event.event_type.as_str().as_bytes(),
                 cause.reason.as_bytes(),
                 shape(&cause.detail).as_bytes(),
             ]),

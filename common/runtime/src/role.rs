@@ -2,7 +2,7 @@
 //! batch it, retry it and replay it at will.
 
 use doorstep_event::{
-    Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Refused, Request, RequestContract,
+    Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Rejection, Request, RequestContract,
     Sequence, Subject, Timestamp,
 };
 use doorstep_store::EntityKey;
@@ -69,7 +69,7 @@ pub trait Role: Send + Sync + 'static {
         request: &Request,
         _command: &Self::Command,
         _now: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         Err(ContractError::UnknownType(request.kind.to_string()).into())
     }
 
@@ -96,7 +96,7 @@ pub trait Role: Send + Sync + 'static {
         request: &Request,
         _query: &Self::Query,
         _now: Timestamp,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Rejection> {
         Err(ContractError::UnknownType(request.kind.to_string()).into())
     }
 }
@@ -119,7 +119,7 @@ impl Obeyed {
     ///
     /// # Errors
     /// See [`reply`].
-    pub fn of<C: RequestContract>(answer: &C::Reply, effects: Effects) -> Result<Self, Refused> {
+    pub fn of<C: RequestContract>(answer: &C::Reply, effects: Effects) -> Result<Self, Rejection> {
         Ok(Self {
             reply: reply::<C>(answer)?,
             effects,
@@ -131,8 +131,8 @@ impl Obeyed {
 ///
 /// # Errors
 /// It has no form in JSON, or exceeds 1 MiB.
-pub fn reply<C: RequestContract>(answer: &C::Reply) -> Result<Vec<u8>, Refused> {
-    let failed = |detail: String| Refused::new(Refused::FAILED, detail);
+pub fn reply<C: RequestContract>(answer: &C::Reply) -> Result<Vec<u8>, Rejection> {
+    let failed = |detail: String| Rejection::new(Rejection::FAILED, detail);
     let reply = serde_json::to_vec(answer).map_err(|e| failed(e.to_string()))?;
     if reply.len() > MAX_DATA_BYTES {
         return Err(failed(ContractError::TooLarge(reply.len()).to_string()));
@@ -241,7 +241,7 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for Refused {
+impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotYet(entity) => {
@@ -292,7 +292,7 @@ impl Emit {
         // Its id is made of subject and sequence, and has to fit however far the stream gets: found out in the commit, it would stop
         // the role rather than the event.
         Sequence::new(i64::MAX.unsigned_abs())
-            .map_or(Ok(()), |last| Event::numbered_id(subject, last).map(drop))
+            .map_or(Ok(()), |last| Event::id_for(subject, last).map(drop))
             .map_err(|e| refused(e.into()))?;
         let data =
             serde_json::to_vec(fact).map_err(|e| refused(ContractError::Data(e.to_string())))?;

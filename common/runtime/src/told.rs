@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use doorstep_event::{Act, Answer, Refused};
+use doorstep_event::{Rejection, RequestKind, RequestResult};
 use doorstep_messaging::{Outcome, QueueName, Settled};
 use doorstep_store::{DeadRow, StoreError};
 use jiff::SignedDuration;
@@ -84,24 +84,24 @@ impl RequestMeters {
         let of = |act| histogram!(REQUEST_DURATION, "rpc_system_name" => "doorstep", "rpc_method" => act, "role" => role);
         Self {
             role,
-            obeyed: of(word(Act::Command)),
-            answered: of(word(Act::Query)),
+            obeyed: of(word(RequestKind::Command)),
+            answered: of(word(RequestKind::Query)),
         }
     }
 }
 
-fn word(act: Act) -> &'static str {
+fn word(act: RequestKind) -> &'static str {
     match act {
-        Act::Command => "command",
-        Act::Query => "query",
+        RequestKind::Command => "command",
+        RequestKind::Query => "query",
     }
 }
 
 /// A command or query was answered.
 pub(crate) struct RequestEnded<'a> {
     pub(crate) meters: &'a RequestMeters,
-    pub(crate) act: Act,
-    pub(crate) answer: &'a Answer,
+    pub(crate) act: RequestKind,
+    pub(crate) answer: &'a RequestResult,
     /// From when it came in until its answer was durable.
     pub(crate) took: Duration,
 }
@@ -109,13 +109,13 @@ pub(crate) struct RequestEnded<'a> {
 impl RequestEnded<'_> {
     pub(crate) fn tell(self) {
         let meter = match self.act {
-            Act::Command => &self.meters.obeyed,
-            Act::Query => &self.meters.answered,
+            RequestKind::Command => &self.meters.obeyed,
+            RequestKind::Query => &self.meters.answered,
         };
         meter.record(self.took);
         let Err(refused) = self.answer else { return };
         let role = self.meters.role;
-        if refused.code == Refused::FAILED {
+        if refused.code == Rejection::FAILED {
             tracing::error!(role, act = word(self.act), "a request failed: {refused}");
         }
         // Codes are part of the roles' contracts, so there are few.

@@ -5,7 +5,7 @@ mod ledger;
 
 use std::time::Duration;
 
-use doorstep_event::{Event, Refused, Timestamp};
+use doorstep_event::{Event, Rejection, Timestamp};
 use doorstep_messaging::Outcome;
 use doorstep_runtime::{
     Decided, Engine, Incoming, Limits, Past,
@@ -149,7 +149,7 @@ async fn a_command_whose_reply_was_pruned_by_a_clock_that_was_ahead_is_not_execu
     assert_eq!(world.execute("1", now(), now()).await, Ok(()));
     world.prune(later(2 * DAY)).await;
     let right = later(SECOND);
-    let too_old = Err(Refused::TOO_OLD.to_owned());
+    let too_old = Err(Rejection::TOO_OLD.to_owned());
     assert_eq!(world.execute("1", now(), right).await, too_old);
     assert_eq!(world.entries().await, 1);
     assert_eq!(world.execute("2", right, right).await, Ok(()));

@@ -5,7 +5,7 @@ mod ledger;
 
 use std::time::Duration;
 
-use doorstep_event::{Refused, Repeats, Request, Sender, Timestamp};
+use doorstep_event::{Idempotency, Rejection, Request, Sender, Timestamp};
 use doorstep_runtime::{Decided, Engine, Incoming, Limits, Past, Worked};
 use doorstep_store::{
     Ask as Load, Changes, DeadFilter, EntityKey, MemoryStore, Store, TrialChange, Usage,
@@ -98,7 +98,7 @@ fn answer(decided: Decided) -> Result<Standing, String> {
     }
 }
 
-fn read(answer: doorstep_event::Answer) -> Result<Standing, String> {
+fn read(answer: doorstep_event::RequestResult) -> Result<Standing, String> {
     let reply = answer.map_err(|refused| refused.code)?;
     Ok(serde_json::from_slice(&reply).unwrap())
 }
@@ -137,7 +137,7 @@ async fn a_command_is_obeyed_once_and_a_retry_gets_the_same_reply() {
 async fn the_reply_to_a_command_that_cannot_come_again_is_kept_for_less_time() {
     let mut world = World::new();
     let once = Request {
-        repeats: Repeats::Never,
+        idempotency: Idempotency::OneShot,
         ..deposit("1", 5)
     };
     assert_eq!(world.obey(once.clone()).await, standing(5, 1));
@@ -159,7 +159,7 @@ async fn the_same_command_twice_in_one_batch_is_obeyed_once() {
     let commands = vec![deposit("1", 5), deposit("1", 5), deposit("1", 6)];
     let answers = world.obey_all(commands).await;
     assert_eq!(answers[..2], [standing(5, 1), standing(5, 1)]);
-    assert_eq!(answers[2], refused(Refused::ID_REUSED));
+    assert_eq!(answers[2], refused(Rejection::ID_REUSED));
     assert_eq!(world.entries("account/a").await.len(), 1);
 }
 
@@ -169,7 +169,7 @@ async fn another_command_under_a_known_id_is_refused() {
     world.obey(deposit("1", 5)).await.unwrap();
     assert_eq!(
         world.obey(deposit("1", 6)).await,
-        refused(Refused::ID_REUSED)
+        refused(Rejection::ID_REUSED)
     );
     // The same id of another caller is another command.
     let mut another = deposit("1", 6);
@@ -183,12 +183,12 @@ async fn a_refusal_changes_nothing_and_the_same_command_may_be_obeyed_later() {
     let withdraw = order("1", now(), "account/a", Bid::Withdraw(5));
     assert_eq!(world.obey(withdraw.clone()).await, refused("short"));
     let early = order("2", now(), "account/a", Bid::AfterOpen);
-    assert_eq!(world.obey(early).await, refused(Refused::NOT_YET));
+    assert_eq!(world.obey(early).await, refused(Rejection::NOT_YET));
     let panics = order("3", now(), "account/a", Bid::Panic);
-    assert_eq!(world.obey(panics).await, refused(Refused::FAILED));
+    assert_eq!(world.obey(panics).await, refused(Rejection::FAILED));
     let mut spoiled = deposit("4", 5);
     spoiled.data = bytes::Bytes::from_static(br#"{"account":"account/a","bid":{"Deposit":-1}}"#);
-    assert_eq!(world.obey(spoiled).await, refused(Refused::BAD_REQUEST));
+    assert_eq!(world.obey(spoiled).await, refused(Rejection::BAD_REQUEST));
     // Also not a row of what is not there: whoever asks for what does not exist fills no store.
     let summary = world.store.summary(now()).await.unwrap();
     assert_eq!((summary.usage, summary.commits), (Usage::default(), 0));
@@ -198,7 +198,7 @@ async fn a_refusal_changes_nothing_and_the_same_command_may_be_obeyed_later() {
     world.obey(deposit("5", 9)).await.unwrap();
     assert_eq!(world.obey(withdraw).await, standing(4, 2));
     let removes = order("6", now(), "account/a", Bid::Remove);
-    assert_eq!(world.obey(removes).await, refused(Refused::FAILED));
+    assert_eq!(world.obey(removes).await, refused(Rejection::FAILED));
     assert_eq!(world.ask("account/a").await, standing(4, 2));
 }
 
@@ -215,7 +215,7 @@ async fn what_is_refused_does_not_take_its_neighbours_along() {
     let expected = [
         refused("short"),
         standing(3, 1),
-        refused(Refused::FAILED),
+        refused(Rejection::FAILED),
         standing(1, 2),
     ];
     assert_eq!(world.obey_all(commands).await, expected);
@@ -285,9 +285,9 @@ async fn a_command_that_is_older_than_replies_are_kept_is_refused() {
     assert!(world.obey(from("1", just)).await.is_ok());
     let older = just - Duration::from_secs(1);
     let too_old = world.obey(from("2", older)).await;
-    assert_eq!(too_old, refused(Refused::TOO_OLD));
+    assert_eq!(too_old, refused(Rejection::TOO_OLD));
     let ahead = world.obey(from("3", after(3_601))).await;
-    assert_eq!(ahead, refused(Refused::BAD_REQUEST));
+    assert_eq!(ahead, refused(Rejection::BAD_REQUEST));
     // As long as it is not too old, its reply is there.
     let limits = Limits::default();
     for command in [from("4", after(3_000)), from("5", now())] {
@@ -392,7 +392,7 @@ async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
         world.store.commit(changes).await.unwrap();
     };
     count(0, limit).await;
-    assert_eq!(counted(&poison).await, [refused(Refused::FAILED)]);
+    assert_eq!(counted(&poison).await, [refused(Rejection::FAILED)]);
     // Asked again, as if it were new, it is not tried again either, and its neighbours do not suffer.
     let mut fresh = World::on(world.store.clone());
     let answers = fresh
@@ -403,7 +403,7 @@ async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
         ])
         .await;
     assert_eq!(answers[0], standing(1, 1));
-    assert_eq!(answers[1], refused(Refused::FAILED));
+    assert_eq!(answers[1], refused(Rejection::FAILED));
     assert_eq!(answers[2], standing(3, 2));
     // One trial less, and it is tried; what has come of it forgets its trials.
     count(limit, limit - 1).await;
@@ -430,12 +430,12 @@ async fn queries_read_what_is_there_and_change_nothing() {
         .answer(&unknown, now())
         .await
         .unwrap();
-    assert_eq!(read(answered), refused(Refused::BAD_REQUEST));
+    assert_eq!(read(answered), refused(Rejection::BAD_REQUEST));
     for (sequence, fact) in [(1, Move::Open), (2, Move::Fix)] {
         let event = event("shop", "account/b", sequence, &fact);
         world.deliver(vec![event]).await;
     }
-    assert_eq!(world.ask("account/b").await, refused(Refused::FAILED));
+    assert_eq!(world.ask("account/b").await, refused(Rejection::FAILED));
     let summary = world.store.summary(now()).await.unwrap();
     assert_eq!(summary.tally.obeyed, before.tally.obeyed);
     assert_eq!(summary.usage.replies, before.usage.replies);

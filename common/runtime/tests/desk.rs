@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use doorstep_event::{ContractError, Event, Refused, Request, RequestContract, Sender, Timestamp};
+use doorstep_event::{
+    ContractError, Event, Rejection, Request, RequestContract, Sender, Timestamp,
+};
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_runtime::{
     Effects, Engine, Incoming, Limits, Obeyed, Reading, Refusal, Role, SharedProcess, States,
@@ -89,7 +91,7 @@ async fn a_role_without_a_queue_obeys_and_answers_while_there_is_no_broker() {
     let mut spoiled = deposit("4", 1);
     spoiled.kind = Ask::request_type();
     let refused = obey(&desk, spoiled).await;
-    assert_eq!(refused, Err(Refused::BAD_REQUEST.to_owned()));
+    assert_eq!(refused, Err(Rejection::BAD_REQUEST.to_owned()));
 
     let later = Bid::Later(0, Move::Add(100));
     let later = order("5", Timestamp::now(), "account/a", later);
@@ -336,7 +338,7 @@ impl Role for Gated {
         request: &Request,
         order: &Order,
         now: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         Ledger.obey(states, request, order, now)
     }
 }

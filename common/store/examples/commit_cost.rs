@@ -175,9 +175,9 @@ fn stream(number: usize) -> Result<StreamKey> {
 fn event(stream: StreamKey, sequence: u64) -> Result<Event> {
     let sequence = Sequence::new(sequence).context("sequences begin with 1")?;
     Ok(Event {
-        id: Event::numbered_id(&stream.subject, sequence)?,
+        id: Event::id_for(&stream.subject, sequence)?,
         source: stream.source,
-        kind: EventType::new("order.placed.v1")?,
+        event_type: EventType::new("order.placed.v1")?,
         subject: stream.subject,
         time: Some(now()?),
         sequence: Some(sequence),

@@ -405,7 +405,7 @@ impl NewScheduled {
             event: Event {
                 id: event_id,
                 source: self.source,
-                kind: self.kind,
+                event_type: self.kind,
                 subject: self.subject,
                 time: Some(self.due),
                 sequence: None,

@@ -51,7 +51,7 @@ pub(crate) fn line(number: u64, row: &DeadRow) -> Result<Vec<u8>, String> {
         event: row.event.as_ref().map(|event| Attributes {
             id: event.id.as_str(),
             source: event.source.as_str(),
-            kind: event.kind.as_str(),
+            kind: event.event_type.as_str(),
             subject: event.subject.as_str(),
             time: event.time,
             traceparent: event.traceparent.as_deref(),

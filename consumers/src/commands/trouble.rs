@@ -125,7 +125,7 @@ fn of_dead(role: &str, row: &DeadRow) -> String {
             let sequence = event
                 .sequence
                 .map_or(String::new(), |n| format!(" number {n}"));
-            format!("{}{sequence} of {}", event.kind, event.stream())
+            format!("{}{sequence} of {}", event.event_type, event.stream())
         },
     );
     format!(

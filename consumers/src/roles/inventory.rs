@@ -63,7 +63,7 @@ impl Role for Inventory {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<Fact>, ContractError> {
-        let fact = match event.kind.as_str() {
+        let fact = match event.event_type.as_str() {
             StockAdjusted::TYPE => Fact::Adjusted(StockAdjusted::read(event)?),
             StockReserved::TYPE => Fact::Reserved(StockReserved::read(event)?.quantity),
             // Quantities are above zero, so there is a negative of each.

@@ -96,10 +96,10 @@ pub(crate) fn queues() -> Vec<RoleQueues> {
 
 /// What a role says of a type that it does not handle: known ones pass by, others are in no contract.
 fn not_handled<F>(event: &Event) -> Result<Reading<F>, ContractError> {
-    if registry::TYPES.contains(&event.kind.as_str()) {
+    if registry::TYPES.contains(&event.event_type.as_str()) {
         Ok(Reading::Ignored)
     } else {
-        Err(ContractError::UnknownType(event.kind.to_string()))
+        Err(ContractError::UnknownType(event.event_type.to_string()))
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
         };
         let mut event = event("delivery/1", 1, &delivered);
         assert!(matches!(orders::Orders.read(&event), Ok(Reading::Ignored)));
-        event.kind = EventType::new("delivery.delivered.v2").unwrap();
+        event.event_type = EventType::new("delivery.delivered.v2").unwrap();
         assert!(matches!(
             tracking::Tracking.read(&event),
             Err(ContractError::UnknownType(kind)) if kind == "delivery.delivered.v2"
@@ -161,7 +161,7 @@ mod tests {
                 .unwrap();
             let mut event = event("order/1", 1, &Anything {});
             event.subject = format!("{subject}/1").parse().unwrap();
-            event.kind = kind;
+            event.event_type = kind;
             // Empty data keeps no contract: whoever reads it complains, whoever passes it by does not.
             let complains = match role.name {
                 "orders" => orders::Orders.read(&event).is_err(),
@@ -169,7 +169,11 @@ mod tests {
                 "tracking" => tracking::Tracking.read(&event).is_err(),
                 other => panic!("{other} is not among the tested roles"),
             };
-            assert!(complains, "{} is not handled by {}", event.kind, role.name);
+            assert!(
+                complains,
+                "{} is not handled by {}",
+                event.event_type, role.name
+            );
         }
     }
 

@@ -14,7 +14,7 @@ use doorstep_contracts::{
     requests::{HistoryEntry, HistoryKind, OrderStatus, OrderView, PaymentStatus, ReadOrder},
 };
 use doorstep_event::{
-    Contract, ContractError, Event, Refused, Request, RequestContract, Timestamp,
+    Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
 };
 use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States, reply};
 use doorstep_store::EntityKey;
@@ -123,7 +123,7 @@ impl Role for Orders {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<Fact>, ContractError> {
-        let fact = match event.kind.as_str() {
+        let fact = match event.event_type.as_str() {
             OrderPlaced::TYPE => Fact::Placed(OrderPlaced::read(event)?),
             ReturnRecorded::TYPE => Fact::Returned(ReturnRecorded::read(event)?),
             OrderConfirmed::TYPE => Fact::Outcome(Outcome::Confirmed(OrderConfirmed::read(event)?)),
@@ -166,7 +166,7 @@ impl Role for Orders {
             (Fact::Outcome(_), None) => {
                 return Err(Refusal::Never(format!(
                     "{subject} was not placed yet, which has to come before {}",
-                    event.kind
+                    event.event_type
                 )));
             }
             (Fact::Paid(paid), None) => return Err(Refusal::NotYet(paid.order.clone())),
@@ -208,14 +208,14 @@ impl Role for Orders {
         _request: &Request,
         query: &ReadOrder,
         _now: Timestamp,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Rejection> {
         let ReadOrder { order: number } = query;
         let Some(Invoice::Order(order)) = states
             .get(&EntityKey::from(&number.order_subject()))
             .cloned()
         else {
             let detail = format!("order {number} is not known, or not known yet");
-            return Err(Refused::new("unknown_order", detail));
+            return Err(Rejection::new("unknown_order", detail));
         };
         let history = match order.history.is_empty() {
             true => vec![order.placing()],
@@ -239,7 +239,7 @@ impl Role for Orders {
 
 impl Paid {
     fn read(event: &Event) -> Result<Self, ContractError> {
-        let (status, what, detail) = match event.kind.as_str() {
+        let (status, what, detail) = match event.event_type.as_str() {
             PaymentAuthorized::TYPE => {
                 let amount = PaymentAuthorized::read(event)?.amount.to_string();
                 let what = HistoryKind::PaymentAuthorized;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use doorstep_contracts::registry;
 use doorstep_event::{
-    Contract, Event, EventId, Refused, Repeats, Request, RequestContract, RequestId, Sequence,
-    Source, Subject, Timestamp,
+    Contract, Event, EventId, Idempotency, Rejection, Request, RequestContract, RequestId,
+    Sequence, Source, Subject, Timestamp,
 };
 use doorstep_runtime::{Effects, Emit, Reading, Refusal, Role, Scheduled, States};
 use doorstep_store::EntityKey;
@@ -20,7 +20,7 @@ pub(crate) fn event<C: Contract>(subject: &str, sequence: u64, fact: &C) -> Even
     let subject = Subject::new(subject).unwrap();
     let time: Timestamp = format!("2026-11-23T09:00:{sequence:02}Z").parse().unwrap();
     let sequence = Sequence::new(sequence).unwrap();
-    Event::of(&source, &subject, sequence, time, fact).unwrap()
+    Event::from_contract(&source, &subject, sequence, time, fact).unwrap()
 }
 
 #[track_caller]
@@ -30,7 +30,7 @@ fn handled<R: Role>(
     event: &Event,
 ) -> (Result<(), Refusal>, Option<R::State>) {
     let Reading::Fact(fact) = role.read(event).unwrap() else {
-        panic!("{} is not handled", event.kind);
+        panic!("{} is not handled", event.event_type);
     };
     let keys = role.keys(event, &fact);
     let [key] = keys.as_slice() else {
@@ -149,7 +149,7 @@ impl<R: Role> Bench<R> {
 
     /// Commands something.
     #[track_caller]
-    pub(crate) fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Refused> {
+    pub(crate) fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Rejection> {
         let request = self.request(asked);
         let command = self.role.read_command(&request)?;
         let keys = self.role.command_keys(&request, &command);
@@ -162,7 +162,7 @@ impl<R: Role> Bench<R> {
 
     /// Asks something.
     #[track_caller]
-    pub(crate) fn ask<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, Refused> {
+    pub(crate) fn ask<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, Rejection> {
         let request = self.request(asked);
         let query = self.role.read_query(&request)?;
         let keys = self.role.query_keys(&request, &query);
@@ -180,7 +180,7 @@ impl<R: Role> Bench<R> {
             act: C::ACT,
             time: self.now,
             deadline: self.now,
-            repeats: Repeats::Possible,
+            idempotency: Idempotency::Retryable,
             traceparent: None,
             data: serde_json::to_vec(asked).unwrap().into(),
         }
@@ -220,7 +220,7 @@ fn unnumbered(emitted: &Emit, sequence: Option<Sequence>, time: Timestamp) -> Ev
     Event {
         id: EventId::new("scheduled").unwrap(),
         source: Source::new("role").unwrap(),
-        kind: emitted.kind().clone(),
+        event_type: emitted.kind().clone(),
         subject: emitted.subject().clone(),
         time: Some(time),
         sequence,

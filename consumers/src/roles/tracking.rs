@@ -15,7 +15,7 @@ use doorstep_contracts::{
     requests::{DeliveryStatus, DeliveryView, Fix, ReadDelivery},
 };
 use doorstep_event::{
-    Contract, ContractError, Event, Refused, Request, RequestContract, Timestamp,
+    Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
 };
 use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States, reply};
 use doorstep_store::EntityKey;
@@ -84,7 +84,7 @@ impl Role for Tracking {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<Fact>, ContractError> {
-        let fact = match event.kind.as_str() {
+        let fact = match event.event_type.as_str() {
             DeliveryAssigned::TYPE => Fact::Assigned(DeliveryAssigned::read(event)?.into()),
             DeliveryPositionRecorded::TYPE => {
                 Fact::Position(DeliveryPositionRecorded::read(event)?)
@@ -120,7 +120,7 @@ impl Role for Tracking {
             (_, None) => {
                 return refuse(format!(
                     "was not assigned yet, which has to come before {}",
-                    event.kind
+                    event.event_type
                 ));
             }
             (Fact::Position(fact), Some(delivery)) => delivery.record(fact, now),
@@ -160,13 +160,13 @@ impl Role for Tracking {
         _request: &Request,
         query: &ReadDelivery,
         _now: Timestamp,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Rejection> {
         let ReadDelivery { order } = query;
         let delivery = states
             .get(&EntityKey::from(&order.subject()))
             .ok_or_else(|| {
                 let detail = format!("no courier has taken the delivery of order {order} on yet");
-                Refused::new("unknown_delivery", detail)
+                Rejection::new("unknown_delivery", detail)
             })?
             .clone();
         reply::<ReadDelivery>(&DeliveryView {

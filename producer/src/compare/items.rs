@@ -132,8 +132,8 @@ impl Item {
         let subject = &self.subject();
         let first = Sequence::FIRST;
         match &self.fact {
-            Fact::Checkout(_, placed) => Event::of(source, subject, first, now, placed),
-            Fact::Update(_, fix) => Event::of(source, subject, first, now, fix),
+            Fact::Checkout(_, placed) => Event::from_contract(source, subject, first, now, placed),
+            Fact::Update(_, fix) => Event::from_contract(source, subject, first, now, fix),
         }
     }
 
@@ -154,14 +154,14 @@ impl Item {
                     order: order.clone(),
                     placed: placed.clone(),
                 };
-                Request::of(caller, id, now, deadline, &asked)
+                Request::from_contract(caller, id, now, deadline, &asked)
             }
             Fact::Update(delivery, fix) => {
                 let asked = RecordPosition {
                     delivery: delivery.clone(),
                     fix: fix.clone(),
                 };
-                Request::of(caller, id, now, deadline, &asked)
+                Request::from_contract(caller, id, now, deadline, &asked)
             }
         }
     }

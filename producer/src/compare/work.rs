@@ -5,7 +5,8 @@ use std::{marker::PhantomData, time::Duration};
 
 use doorstep_contracts::{DeliveryId, DeliveryPositionRecorded, InvoiceNo, OrderPlaced};
 use doorstep_event::{
-    Act, Contract, ContractError, Event, Refused, Request, RequestContract, Subject, Timestamp,
+    Contract, ContractError, Event, Rejection, Request, RequestContract, RequestKind, Subject,
+    Timestamp,
 };
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States};
@@ -43,7 +44,7 @@ pub(super) struct PlaceOrder {
 
 impl RequestContract for PlaceOrder {
     const TYPE: &'static str = "checkouts.place.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = Done;
 
     fn check(&self) -> Result<(), String> {
@@ -61,7 +62,7 @@ pub(super) struct RecordPosition {
 
 impl RequestContract for RecordPosition {
     const TYPE: &'static str = "positions.record.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = Done;
 }
 
@@ -190,7 +191,7 @@ impl<T: Trade> Role for Worker<T> {
         _request: &Request,
         command: &T::Command,
         _now: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         let applied_at = self.work(states, T::told(command).1);
         Obeyed::of::<T::Command>(&Done { applied_at }, Effects::none())
     }
@@ -213,13 +214,13 @@ mod tests {
         let delivery = DeliveryId::new("7").unwrap();
         let worker = Worker::<Positions>::new(Duration::ZERO);
         let first = Sequence::new(1).unwrap();
-        let event = Event::of(&source, &delivery.subject(), first, now, &fix).unwrap();
+        let event = Event::from_contract(&source, &delivery.subject(), first, now, &fix).unwrap();
         let command = RecordPosition {
             delivery,
             fix: fix.clone(),
         };
         let id = RequestId::new("1").unwrap();
-        let request = Request::of(&source, id, now, now, &command).unwrap();
+        let request = Request::from_contract(&source, id, now, now, &command).unwrap();
 
         let command = worker.read_command(&request).unwrap();
         let keys = worker.keys(&event, &fix);

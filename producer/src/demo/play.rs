@@ -230,7 +230,7 @@ impl<'a> Shop<'a> {
         at: f64,
         fact: &C,
     ) -> Result<Event, Mistake> {
-        Event::of(self.source, subject, sequence, self.time(at), fact).map_err(text)
+        Event::from_contract(self.source, subject, sequence, self.time(at), fact).map_err(text)
     }
 }
 

@@ -118,7 +118,7 @@ impl Mapping for Pickups {
         };
         for event in delivery(&fields, &source, &id)? {
             form.extend_from_slice(event.id.as_str().as_bytes());
-            form.extend_from_slice(event.kind.as_str().as_bytes());
+            form.extend_from_slice(event.event_type.as_str().as_bytes());
             form.extend_from_slice(&event.data);
         }
         Ok(())
@@ -211,7 +211,7 @@ impl Stream<'_> {
     fn tell<C: Contract>(&mut self, time: Timestamp, fact: &C) -> Result<(), String> {
         let number = self.events.len() as u64 + 1;
         let sequence = Sequence::new(number).unwrap_or(Sequence::FIRST);
-        let event = Event::of(self.source, &self.subject, sequence, time, fact);
+        let event = Event::from_contract(self.source, &self.subject, sequence, time, fact);
         self.events.push(event.map_err(|e| e.to_string())?);
         Ok(())
     }

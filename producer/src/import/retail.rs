@@ -210,8 +210,8 @@ impl Retail {
             .stock
             .entry(line.sku.clone())
             .or_insert_with(|| (line.sku.subject(), Sequence::FIRST));
-        let event =
-            Event::of(source, subject, *sequence, at, &adjusted).map_err(|e| e.to_string())?;
+        let event = Event::from_contract(source, subject, *sequence, at, &adjusted)
+            .map_err(|e| e.to_string())?;
 
         // Nothing can fail from here on.
         *sequence = next(*sequence);
@@ -264,7 +264,7 @@ impl OpenInvoice {
                 lines,
                 total,
             };
-            Event::of(source, &no.return_subject(), sequence, at, &fact)
+            Event::from_contract(source, &no.return_subject(), sequence, at, &fact)
         } else {
             let fact = OrderPlaced {
                 placed_at: at,
@@ -273,7 +273,7 @@ impl OpenInvoice {
                 lines,
                 total,
             };
-            Event::of(source, &no.order_subject(), sequence, at, &fact)
+            Event::from_contract(source, &no.order_subject(), sequence, at, &fact)
         };
         event.map_err(|e| e.to_string())
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use doorstep_event::{Refused, Repeats, Request, RequestContract, RequestId, Timestamp};
+use doorstep_event::{Idempotency, Rejection, Request, RequestContract, RequestId, Timestamp};
 use doorstep_runtime::{
     Decided, Engine, Limits, Past,
     runner::{Desk, DeskError},
@@ -46,7 +46,7 @@ enum Hand {
 pub(crate) enum BooksError {
     /// The role refuses.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] Rejection),
     /// There is too much to do. Nothing was begun, unless the same was asked before under the same id: of that it says nothing.
     #[error("too much is to be written at once")]
     Overloaded {
@@ -149,8 +149,9 @@ impl Books {
     /// # Errors
     /// The role refuses, or the store is away: then it may have been obeyed all the same.
     pub(crate) async fn obey<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, BooksError> {
-        let id = RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Refused::from)?;
-        self.ask(id, Timestamp::now(), Repeats::Never, asked).await
+        let id = RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Rejection::from)?;
+        self.ask(id, Timestamp::now(), Idempotency::OneShot, asked)
+            .await
     }
 
     /// Obeys a command under that id: the same again is answered as before and changes nothing. Replies are not kept for ever, so `time` must
@@ -164,22 +165,23 @@ impl Books {
         time: Timestamp,
         asked: &C,
     ) -> Result<C::Reply, BooksError> {
-        self.ask(id, time, Repeats::Possible, asked).await
+        self.ask(id, time, Idempotency::Retryable, asked).await
     }
 
     async fn ask<C: RequestContract>(
         &self,
         id: RequestId,
         time: Timestamp,
-        repeats: Repeats,
+        repeats: Idempotency,
         asked: &C,
     ) -> Result<C::Reply, BooksError> {
         let deadline = Timestamp::now()
             .checked_add(PATIENCE)
             .unwrap_or(Timestamp::MAX);
         let request = Request {
-            repeats,
-            ..Request::of(self.store.source(), id, time, deadline, asked).map_err(Refused::from)?
+            idempotency: repeats,
+            ..Request::from_contract(self.store.source(), id, time, deadline, asked)
+                .map_err(Rejection::from)?
         };
         let reply = match &self.hand {
             Hand::Running(desk) => desk.obey(request).await??,

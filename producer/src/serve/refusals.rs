@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use doorstep_event::Refused;
+use doorstep_event::Rejection;
 
 use super::http::Problem;
 
@@ -11,22 +11,22 @@ use super::http::Problem;
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// A refusal as a problem: its code stays, and decides the status.
-pub(crate) fn problem(refused: Refused) -> Problem {
-    let Refused { code, detail } = refused;
+pub(crate) fn problem(refused: Rejection) -> Problem {
+    let Rejection { code, detail } = refused;
     let status = match code.as_str() {
         "card_declined" | "insufficient_funds" | "unknown_method" => StatusCode::PAYMENT_REQUIRED,
         "unknown_sku"
         | "bad_quantity"
         | "bad_amount"
-        | Refused::BAD_REQUEST
-        | Refused::ID_REUSED
-        | Refused::TOO_OLD => StatusCode::UNPROCESSABLE_ENTITY,
+        | Rejection::BAD_REQUEST
+        | Rejection::ID_REUSED
+        | Rejection::TOO_OLD => StatusCode::UNPROCESSABLE_ENTITY,
         "unknown_restaurant" | "unknown_order" | "unknown_delivery" | "unknown_user"
         | "unknown_payment" => StatusCode::NOT_FOUND,
-        Refused::NOT_YET | "overloaded" => {
+        Rejection::NOT_YET | "overloaded" => {
             return Problem::unavailable(code, detail, COME_AGAIN);
         }
-        Refused::FAILED | Refused::CLOCK_SKEW | Refused::FORBIDDEN => {
+        Rejection::FAILED | Rejection::CLOCK_SKEW | Rejection::FORBIDDEN => {
             tracing::error!(detail, "a role failed on a request");
             return Problem::internal();
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorstep_event::{Refused, Request, RequestContract, RequestId, Source, Timestamp};
+use doorstep_event::{Rejection, Request, RequestContract, RequestId, Source, Timestamp};
 use doorstep_messaging::{AskError, LinkState, Requester};
 use uuid::Uuid;
 
@@ -51,10 +51,10 @@ impl Roles {
     ) -> Result<C::Reply, AskError> {
         let id = match id {
             Some(id) => id,
-            None => RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Refused::from)?,
+            None => RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Rejection::from)?,
         };
-        let request = Request::of(&self.caller, id, Timestamp::now(), deadline, asked)
-            .map_err(Refused::from)?;
+        let request = Request::from_contract(&self.caller, id, Timestamp::now(), deadline, asked)
+            .map_err(Rejection::from)?;
         self.requester.ask_as::<C>(request).await
     }
 

@@ -246,7 +246,7 @@ impl Others {
         let event = Event {
             id: EventId::new(case.name()).unwrap(),
             source: self.source.clone(),
-            kind: EventType::new(kind).unwrap(),
+            event_type: EventType::new(kind).unwrap(),
             subject: Subject::new(subject).unwrap(),
             time: Some(self.now),
             sequence: Sequence::new(1),

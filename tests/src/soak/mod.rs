@@ -364,7 +364,7 @@ fn sound(source: &Source, stock: usize, number: u64, now: Timestamp) -> Event {
     Event {
         id: EventId::new(format!("{stock}-{number}")).unwrap(),
         source: source.clone(),
-        kind: EventType::new("stock.adjusted.v1").unwrap(),
+        event_type: EventType::new("stock.adjusted.v1").unwrap(),
         subject,
         time: Some(now),
         sequence: Sequence::new(number),

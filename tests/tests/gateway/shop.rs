@@ -250,7 +250,7 @@ async fn all_answer(amqp_url: &str) {
 async fn refuses<C: RequestContract>(requester: &Requester, asked: &C, code: &str) {
     wait_for(format!("{} is answered", C::TYPE), SOON, async || {
         let now = Timestamp::now();
-        let request = Request::of(
+        let request = Request::from_contract(
             &Source::new("test/1").unwrap(),
             RequestId::new("a query").unwrap(),
             now,

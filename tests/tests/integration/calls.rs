@@ -7,7 +7,7 @@ use std::{
 };
 
 use doorstep_broker::{NodeOptions, PrivateNode};
-use doorstep_event::{Refused, Request, Timestamp};
+use doorstep_event::{Rejection, Request, Timestamp};
 use doorstep_messaging::{AskError, Requester};
 use doorstep_store::{SqliteStore, sqlite::Options};
 use doorstep_tests::{
@@ -309,7 +309,7 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
         match &ended.answer {
             Ok(_) => assert!(!is_refused(ended.n), "{}", ended.n),
             // Where the whole machine was held up, a request comes so late that clocks are blamed, and nobody waits any more.
-            Err(AskError::Refused(refused)) if refused.code == Refused::CLOCK_SKEW => {
+            Err(AskError::Refused(refused)) if refused.code == Rejection::CLOCK_SKEW => {
                 assert!(ended.at >= ended.deadline, "{}: {refused}", ended.n);
             }
             Err(AskError::Refused(refused)) => {

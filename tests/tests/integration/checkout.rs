@@ -54,7 +54,7 @@ impl Shop {
     /// Asks, again and again while nobody answers, under one id.
     async fn ask<C: RequestContract>(&self, id: &str, asked: &C) -> Result<C::Reply, AskError> {
         let now = Timestamp::now();
-        let request = Request::of(
+        let request = Request::from_contract(
             &Source::new("test/1").unwrap(),
             RequestId::new(id).unwrap(),
             now,

@@ -24,7 +24,7 @@ fn cancelled(invoice: &str, sequence: u64) -> Event {
     };
     let sequence = Sequence::new(sequence).unwrap();
     let time = order.time.unwrap();
-    Event::of(&order.source, &order.subject, sequence, time, &fact).unwrap()
+    Event::from_contract(&order.source, &order.subject, sequence, time, &fact).unwrap()
 }
 
 impl Place {
@@ -92,7 +92,7 @@ async fn the_printed_rights_let_each_program_publish_its_own_families_only() {
     let retail = place.user(&permitted, "u-retail", same);
     place.sent(&retail, &[], &[placed("1", 1)]).await;
     for forged in [cancelled("1", 2), moved("A", 1, -3)] {
-        let kind = forged.kind.to_string();
+        let kind = forged.event_type.to_string();
         let ended = place.publish(&pickups, &[], &[forged]).await;
         assert_eq!(ended.code, Some(65), "{}", ended.stderr);
         for part in [&*kind, "rabbitmqctl set_topic_permissions"] {

@@ -139,7 +139,7 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
     events.push(moved("1", 20, -1));
     events.push(moved("2", 3, -1));
     let mut refused = moved("3", 1, -1);
-    refused.kind = EventType::new("stock.adjusted.v9").unwrap();
+    refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
     events.push(refused);
     office.world.publish(&events).await;
 
@@ -351,7 +351,7 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
     };
     // The broker blocks who publishes: here the role, the copy of a dead letter.
     let mut refused = moved("1", 1, -1);
-    refused.kind = EventType::new("stock.adjusted.v9").unwrap();
+    refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
     office.world.publish(&[refused, moved("2", 1, -1)]).await;
     block_in_place(|| node.block_publishers()).unwrap();
     let role = office.answering(&office.world.amqp_url(), &[]).await;
@@ -497,7 +497,7 @@ async fn a_loop_that_does_not_finish_its_step_makes_the_process_not_alive() {
     wait_until("the process is alive", SOON, async || role.liveness().0).await;
     // What is owed goes into a wire that is silent, and neither arrives nor fails.
     let mut refused = moved("1", 1, -1);
-    refused.kind = EventType::new("stock.adjusted.v9").unwrap();
+    refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
     proxy.stall(Direction::ToBroker);
     office.world.publish(&[refused]).await;
     // On a busy machine other things may have been stuck for a moment before.

@@ -128,7 +128,7 @@ pub(crate) fn placed(no: &str, sequence: u64) -> Event {
 }
 
 pub(crate) fn event<C: Contract>(subject: &str, sequence: u64, fact: &C) -> Event {
-    Event::of(
+    Event::from_contract(
         &Source::new("shop/1").unwrap(),
         &subject.parse().unwrap(),
         Sequence::new(sequence).unwrap(),
@@ -185,7 +185,7 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
     let office = Office::new("idle").await;
     // An order that is placed again blocks its stream; a stock movement is missing; one message is unreadable; types unknown.
     let unknown = |no: &str, kind: &str| Event {
-        kind: EventType::new(kind).unwrap(),
+        event_type: EventType::new(kind).unwrap(),
         ..placed(no, 1)
     };
     office

@@ -199,7 +199,7 @@ on_every_store! {
 
         let mut all: Vec<_> = (1..=HEARD).map(|n| asked(n, &Asked::Heard)).collect();
         let unknown = Event {
-            kind: "cry.asked.v9".parse().unwrap(),
+            event_type: "cry.asked.v9".parse().unwrap(),
             subject: "cry/b".parse().unwrap(),
             ..asked(1, &Asked::Heard)
         };
@@ -281,7 +281,7 @@ on_every_store! {
 }
 
 fn asked(sequence: u64, fact: &Asked) -> Event {
-    Event::of(
+    Event::from_contract(
         &"town".parse().unwrap(),
         &"cry/a".parse().unwrap(),
         doorstep_event::Sequence::new(sequence).unwrap(),

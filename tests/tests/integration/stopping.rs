@@ -49,7 +49,7 @@ async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_
     // Each is refused for good, so that the role owes a copy of it, which a broker without memory does not take.
     let refused: Vec<Event> = (1..=OWED)
         .map(|n| Event {
-            kind: EventType::new("stock.adjusted.v9").unwrap(),
+            event_type: EventType::new("stock.adjusted.v9").unwrap(),
             ..moved(&n.to_string(), 1, -1)
         })
         .collect();

@@ -51,7 +51,7 @@ impl Role for Inventory {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<StockAdjusted>, ContractError> {
-        match event.kind.as_str() {
+        match event.event_type.as_str() {
             StockAdjusted::TYPE => StockAdjusted::read(event).map(Reading::Fact),
             unknown => Err(ContractError::UnknownType(unknown.to_owned())),
         }
@@ -139,7 +139,7 @@ fn event(stream: u64, sequence: u64) -> Event {
             event.data = r#"{"delta":-1,"reason":"theft","reference":"order/1"}"#.into();
         }
         Kind::Unknown => {
-            event.kind = doorstep_event::EventType::new("stock.adjusted.v2").unwrap();
+            event.event_type = doorstep_event::EventType::new("stock.adjusted.v2").unwrap();
         }
     }
     event

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::Result;
 use bytes::Bytes;
 use doorstep_broker::percent_encoded;
-use doorstep_event::headers::{HEADER_ID, HEADER_TYPE, Read, write};
+use doorstep_event::headers::{Decoded, HEADER_ID, HEADER_TYPE, write};
 use doorstep_messaging::{Inspector, RawMessage, RawPublisher, RawValue, Settled, Subscription};
 
 use crate::support::{LONG, World, consume, event, publish, take, until, within};
@@ -32,7 +32,7 @@ async fn an_event_is_read_as_it_was_published() -> Result<()> {
     let taken = take(&subscription, 3, async |_| {}).await?;
     for (delivery, event) in taken.iter().zip(sent) {
         assert_eq!(delivery.body(), &event.data);
-        assert_eq!(delivery.read, Read::Event(event));
+        assert_eq!(delivery.read, Decoded::Valid(event));
         assert!(!delivery.redelivered);
         assert_eq!(delivery.headers_json, None);
     }
@@ -97,7 +97,7 @@ async fn what_is_not_settled_comes_again_marked_and_in_order() -> Result<()> {
     let sequences: Vec<_> = again
         .iter()
         .map(|d| match &d.read {
-            Read::Event(event) => event.sequence.map(|s| s.get()),
+            Decoded::Valid(event) => event.sequence.map(|s| s.get()),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -302,7 +302,7 @@ async fn other_libraries_headers_are_read_and_bad_messages_keep_what_can_be_read
         exchange: world.namespace().events_exchange(),
         routing_key: "order.placed.v1".to_owned(),
         message_id: Some(event.id.to_string()),
-        kind: Some(event.kind.to_string()),
+        kind: Some(event.event_type.to_string()),
         headers,
         body: event.data.clone(),
         ..RawMessage::default()
@@ -332,16 +332,20 @@ async fn other_libraries_headers_are_read_and_bad_messages_keep_what_can_be_read
     let subscription = world.subscription("foreign").await?;
     let taken = take(&subscription, 5, async |_| {}).await?;
     for (index, delivery) in taken[..3].iter().enumerate() {
-        assert_eq!(delivery.read, Read::Event(event.clone()), "message {index}");
+        assert_eq!(
+            delivery.read,
+            Decoded::Valid(event.clone()),
+            "message {index}"
+        );
     }
     match &taken[3].read {
-        Read::Spoiled(spoiled, defect) => {
+        Decoded::Invalid(spoiled, defect) => {
             assert_eq!(spoiled.stream(), event.stream());
             assert!(defect.contains("0.3"), "{defect}");
         }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(&taken[4].read, Read::Unreadable { .. }));
+    assert!(matches!(&taken[4].read, Decoded::Undecodable { .. }));
     assert_eq!(taken[4].body(), &event.data);
     let json = taken[4].headers_json.as_deref().unwrap_or_default();
     let json: serde_json::Value = serde_json::from_str(json)?;

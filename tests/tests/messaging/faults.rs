@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use doorstep_broker::percent_encoded;
-use doorstep_event::headers::Read;
+use doorstep_event::headers::Decoded;
 use doorstep_messaging::{Backoff, BrokerSettings, Message, Outcome, Publisher, Subscription};
 use doorstep_tests::{Direction, Point, Proxy, WireFault};
 use futures_util::future::try_join_all;
@@ -328,8 +328,8 @@ async fn a_subscription_comes_back_from_each_fault_while_consuming_begins() -> R
 }
 
 /// The order that an event is about, and its number.
-fn stream(read: &Read) -> Result<(String, u64)> {
-    let Read::Event(event) = read else {
+fn stream(read: &Decoded) -> Result<(String, u64)> {
+    let Decoded::Valid(event) = read else {
         anyhow::bail!("{read:?}");
     };
     let order = event

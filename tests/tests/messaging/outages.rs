@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
-use doorstep_event::headers::Read;
+use doorstep_event::headers::Decoded;
 use doorstep_messaging::{Message, Outcome, Phase, Settled};
 
 use crate::support::{
@@ -70,7 +70,7 @@ async fn what_was_confirmed_survives_a_kill_and_all_comes_back_by_itself() -> Re
         while let Some(batch) = subscription.next_batch(1000, usize::MAX).await {
             let mut last = false;
             for delivery in &batch.deliveries {
-                if let Read::Event(event) = &delivery.read {
+                if let Decoded::Valid(event) = &delivery.read {
                     match event.subject.as_str() {
                         "order/1" => seen.extend(event.sequence.map(|s| s.get())),
                         "order/3" => last = true,

@@ -199,7 +199,9 @@ async fn more_than_the_window_holds_goes_out_in_order() -> Result<()> {
         let sequences: Vec<_> = taken
             .iter()
             .filter_map(|d| match &d.read {
-                doorstep_event::headers::Read::Event(e) if e.subject.as_str() == key => e.sequence,
+                doorstep_event::headers::Decoded::Valid(e) if e.subject.as_str() == key => {
+                    e.sequence
+                }
                 _ => None,
             })
             .map(|s| s.get())

@@ -10,7 +10,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use doorstep_broker::percent_encoded;
-use doorstep_event::{Act, EventType, Refused, Repeats, Request, RequestId, Source, Timestamp};
+use doorstep_event::{
+    EventType, Idempotency, Rejection, Request, RequestId, RequestKind, Source, Timestamp,
+};
 use doorstep_messaging::{
     AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Finding, Inspector,
     Phase, Replied, Reply, Requester, Responder, Right, Rights, RoleQueues, Topology, verify,
@@ -44,10 +46,10 @@ pub fn request(id: impl ToString, patience: Duration) -> Request {
         id: RequestId::new(id.to_string()).unwrap(),
         caller: Source::new("test/1").unwrap(),
         kind: EventType::new("echo.say.v1").unwrap(),
-        act: Act::Query,
+        act: RequestKind::Query,
         time: now,
         deadline: now.checked_add(patience).unwrap(),
-        repeats: Repeats::Possible,
+        idempotency: Idempotency::Retryable,
         traceparent: None,
         data: Bytes::from(id.to_string()),
     }
@@ -56,7 +58,7 @@ pub fn request(id: impl ToString, patience: Duration) -> Request {
 /// A request to the echo that says it changes something, and that the broker therefore confirms.
 pub fn command(id: impl ToString, patience: Duration) -> Request {
     Request {
-        act: Act::Command,
+        act: RequestKind::Command,
         ..request(id, patience)
     }
 }
@@ -148,7 +150,7 @@ async fn a_role_without_a_queue_and_one_without_a_server_are_told_apart_from_a_s
     };
     assert_eq!(requester.ask(to_nobody.clone()).await, Err(role()));
     // The broker returns queries and commands alike: whoever waits for less time than it takes to ask about the queue hears of it, too.
-    for act in [Act::Query, Act::Command] {
+    for act in [RequestKind::Query, RequestKind::Command] {
         until("it is returned", async || {
             let deadline = Timestamp::now().checked_add(Duration::from_millis(900))?;
             let brief = Request {
@@ -207,7 +209,7 @@ async fn a_refusal_comes_back_with_its_code_and_its_words() -> Result<()> {
     let responder = idle(&world, 10).await?;
     let requester = requester(&world.settings).await?;
     let call = ask(&requester, request("1", LONG));
-    let refused = Refused::new("card_declined", "the card was declined: täglich");
+    let refused = Rejection::new("card_declined", "the card was declined: täglich");
     let asked = take(&responder).await?;
     assert!(!asked.redelivered);
     assert_eq!(
@@ -226,7 +228,7 @@ async fn a_request_arrives_as_it_was_asked() -> Result<()> {
     let responder = idle(&world, 10).await?;
     let requester = requester(&world.settings).await?;
     let mut sent = request("ä-1", LONG);
-    sent.act = Act::Command;
+    sent.act = RequestKind::Command;
     sent.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
     let call = ask(&requester, sent.clone());
     let asked = take(&responder).await?;
@@ -590,7 +592,7 @@ async fn a_request_that_is_dropped_is_given_out_once_more_and_then_refused() -> 
     drop(again);
     let refused = call.await?;
     assert!(
-        matches!(&refused, Err(AskError::Refused(refused)) if refused.code == Refused::FAILED),
+        matches!(&refused, Err(AskError::Refused(refused)) if refused.code == Rejection::FAILED),
         "{refused:?}"
     );
     // A reply arrives a moment before its request is let go of.
@@ -622,8 +624,8 @@ async fn nobody_hears_that_a_command_was_not_begun_which_another_server_had_befo
     };
     let retry_after = RETRY_AFTER;
     let not_begun = Err(AskError::Overloaded { retry_after });
-    assert_eq!(shed("1", Act::Query).await?, not_begun);
-    let in_doubt = shed("2", Act::Command).await?;
+    assert_eq!(shed("1", RequestKind::Query).await?, not_begun);
+    let in_doubt = shed("2", RequestKind::Command).await?;
     assert!(
         matches!(in_doubt, Err(AskError::Unreachable { .. })),
         "{in_doubt:?}"
@@ -766,8 +768,8 @@ async fn a_malformed_request_is_refused_where_there_is_a_way_back() -> Result<()
     }
     let reply = within(LONG, "the reply", replies.next()).await?;
     let reply = reply.context("the consumer has ended")??;
-    let refused: Refused = serde_json::from_slice(&reply.data)?;
-    assert_eq!(refused.code, Refused::BAD_REQUEST);
+    let refused: Rejection = serde_json::from_slice(&reply.data)?;
+    assert_eq!(refused.code, Rejection::BAD_REQUEST);
     assert!(refused.detail.contains("type"), "{}", refused.detail);
     // A reply arrives a moment before its request is let go of.
     let meter = responder.meter();
@@ -817,8 +819,8 @@ async fn whoever_asks_by_another_clock_is_told_so() -> Result<()> {
         .await?;
     let reply = within(LONG, "the reply", replies.next()).await?;
     let reply = reply.context("the consumer has ended")??;
-    let refused: Refused = serde_json::from_slice(&reply.data)?;
-    assert_eq!(refused.code, Refused::CLOCK_SKEW, "{refused:?}");
+    let refused: Rejection = serde_json::from_slice(&reply.data)?;
+    assert_eq!(refused.code, Rejection::CLOCK_SKEW, "{refused:?}");
     let counts = responder.meter().read();
     assert_eq!((counts.expired, counts.skewed), (1, 1));
     Ok(())

@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use doorstep_event::{Act, Request};
+use doorstep_event::{Request, RequestKind};
 use doorstep_messaging::{AnswerSettings, AskError, Backoff, BrokerSettings, Requester};
 use doorstep_tests::{Direction, Point, Proxy, WireFault};
 use futures_util::future::try_join_all;
@@ -143,9 +143,9 @@ async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_under
     let server = responder(&world.settings, AnswerSettings::default()).await?;
     let echo = echo(&server);
     for (point, act) in [
-        (Point::Confirm, Act::Command),
-        (Point::Deliver, Act::Command),
-        (Point::Deliver, Act::Query),
+        (Point::Confirm, RequestKind::Command),
+        (Point::Deliver, RequestKind::Command),
+        (Point::Deliver, RequestKind::Query),
     ] {
         let proxy = world.proxy().await;
         let requester = requester(&hasty(world.settings_by(&proxy)?)).await?;

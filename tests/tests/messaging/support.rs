@@ -188,7 +188,7 @@ pub fn kind_of_event(kind: &str, key: &str, sequence: u64) -> Event {
     Event {
         id: EventId::new(format!("{subject}#{sequence}")).unwrap(),
         source: Source::new("test/1").unwrap(),
-        kind: EventType::new(format!("{kind}.placed.v1")).unwrap(),
+        event_type: EventType::new(format!("{kind}.placed.v1")).unwrap(),
         subject,
         time: Some("2026-11-23T10:00:00.25Z".parse().unwrap()),
         sequence: Some(sequence),

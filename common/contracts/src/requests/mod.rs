@@ -23,7 +23,7 @@ mod payments;
 mod restaurant;
 mod tracking;
 
-use doorstep_event::{Act, ContractError, Request, RequestContract};
+use doorstep_event::{ContractError, Request, RequestContract, RequestKind};
 
 pub use orders::{HistoryEntry, HistoryKind, OrderStatus, OrderView, ReadOrder};
 pub use payments::{
@@ -42,7 +42,7 @@ pub struct RequestSpec {
     /// Its versioned type.
     pub kind: &'static str,
     /// Whether it changes anything.
-    pub act: Act,
+    pub act: RequestKind,
     /// An example of what is asked, in JSON.
     pub request: &'static str,
     /// An example of what is replied, in JSON.
@@ -133,11 +133,11 @@ requests![
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    use doorstep_event::{EventType, Repeats, RequestId, Source, Timestamp};
+    use doorstep_event::{EventType, Idempotency, RequestId, Source, Timestamp};
 
     use super::*;
 
-    fn request(kind: &str, act: Act, data: &str) -> Request {
+    fn request(kind: &str, act: RequestKind, data: &str) -> Request {
         Request {
             id: RequestId::new("1").unwrap(),
             caller: Source::new("test").unwrap(),
@@ -145,7 +145,7 @@ mod tests {
             act,
             time: Timestamp::UNIX_EPOCH,
             deadline: Timestamp::UNIX_EPOCH,
-            repeats: Repeats::Possible,
+            idempotency: Idempotency::Retryable,
             traceparent: None,
             data: data.to_owned().into(),
         }

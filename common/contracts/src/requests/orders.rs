@@ -1,6 +1,6 @@
 //! What is asked of the role `orders`: how far an order has come.
 
-use doorstep_event::{Act, RequestContract, Timestamp};
+use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{PaymentStatus, Refusal};
@@ -16,7 +16,7 @@ pub struct ReadOrder {
 
 impl RequestContract for ReadOrder {
     const TYPE: &'static str = "orders.order.v1";
-    const ACT: Act = Act::Query;
+    const ACT: RequestKind = RequestKind::Query;
     type Reply = OrderView;
 }
 

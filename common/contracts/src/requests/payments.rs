@@ -1,6 +1,6 @@
 //! What is asked of the role `payments`: to hold money for an order, to take it, and to give it back.
 
-use doorstep_event::{Act, RequestContract, Timestamp};
+use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
@@ -43,7 +43,7 @@ pub struct PaymentAuthorization {
 
 impl RequestContract for AuthorizePayment {
     const TYPE: &'static str = "payments.authorize.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = PaymentAuthorization;
 
     fn check(&self) -> Result<(), String> {
@@ -67,7 +67,7 @@ pub struct CapturePayment {
 
 impl RequestContract for CapturePayment {
     const TYPE: &'static str = "payments.capture.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = PaymentView;
 }
 
@@ -84,7 +84,7 @@ pub struct VoidPayment {
 
 impl RequestContract for VoidPayment {
     const TYPE: &'static str = "payments.void.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = PaymentView;
 }
 
@@ -101,7 +101,7 @@ pub struct RefundPayment {
 
 impl RequestContract for RefundPayment {
     const TYPE: &'static str = "payments.refund.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = PaymentView;
 }
 
@@ -115,7 +115,7 @@ pub struct ReadPayment {
 
 impl RequestContract for ReadPayment {
     const TYPE: &'static str = "payments.payment.v1";
-    const ACT: Act = Act::Query;
+    const ACT: RequestKind = RequestKind::Query;
     type Reply = PaymentView;
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use doorstep_event::{Act, RequestContract, Timestamp};
+use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
@@ -63,7 +63,7 @@ impl ConfigureRestaurant {
 
 impl RequestContract for ConfigureRestaurant {
     const TYPE: &'static str = "restaurant.configure.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = RestaurantConfigured;
 
     fn check(&self) -> Result<(), String> {
@@ -150,7 +150,7 @@ impl QuoteOrder {
 
 impl RequestContract for QuoteOrder {
     const TYPE: &'static str = "restaurant.quote.v1";
-    const ACT: Act = Act::Query;
+    const ACT: RequestKind = RequestKind::Query;
     type Reply = OrderQuote;
 
     fn check(&self) -> Result<(), String> {
@@ -184,7 +184,7 @@ pub struct RestaurantPromise {
 
 impl RequestContract for ConfirmOrder {
     const TYPE: &'static str = "restaurant.confirm.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = RestaurantPromise;
 
     fn check(&self) -> Result<(), String> {
@@ -229,7 +229,7 @@ pub struct Menu {
 
 impl RequestContract for ReadMenu {
     const TYPE: &'static str = "restaurant.menu.v1";
-    const ACT: Act = Act::Query;
+    const ACT: RequestKind = RequestKind::Query;
     type Reply = Menu;
 }
 

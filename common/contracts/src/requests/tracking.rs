@@ -1,6 +1,6 @@
 //! What is asked of the role `tracking`: where a delivery is.
 
-use doorstep_event::{Act, RequestContract, Timestamp};
+use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
@@ -16,7 +16,7 @@ pub struct ReadDelivery {
 
 impl RequestContract for ReadDelivery {
     const TYPE: &'static str = "tracking.delivery.v1";
-    const ACT: Act = Act::Query;
+    const ACT: RequestKind = RequestKind::Query;
     type Reply = DeliveryView;
 }
 

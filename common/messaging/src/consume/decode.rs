@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use doorstep_event::{
     EventType, Sender,
-    headers::{CONTENT_TYPE, HEADER_TRACEPARENT, Raw, Read, Reader, Value as Attribute},
+    headers::{CONTENT_TYPE, Decoded, Decoder, HEADER_TRACEPARENT, RawHeaders, Value as Attribute},
     json,
     media::{self, Mode},
 };
@@ -25,7 +25,7 @@ use super::{
 use crate::connection::Undecodable;
 
 /// Decodes one message. Its body is moved, never copied, unless it is in structured mode.
-pub(super) fn decode(reader: &mut Reader, received: Received, sender: Sender) -> Delivery {
+pub(super) fn decode(reader: &mut Decoder, received: Received, sender: Sender) -> Delivery {
     if let Some(undecodable) = Undecodable::of(&received.properties) {
         return spoiled(undecodable, received, sender);
     }
@@ -33,7 +33,7 @@ pub(super) fn decode(reader: &mut Reader, received: Received, sender: Sender) ->
     let body = Bytes::from(received.data);
     // Borrowed from for as long as the attributes are.
     let mut structured = None;
-    let mut raw = Raw::default();
+    let mut raw = RawHeaders::default();
     let mut delivery_count = None;
     for (name, value) in properties.headers().iter().flatten() {
         let name = name.as_str();
@@ -66,11 +66,11 @@ pub(super) fn decode(reader: &mut Reader, received: Received, sender: Sender) ->
     let read = reader.read(raw, body);
     let routing_key = received.routing_key.as_str();
     let (headers_json, id) = match &read {
-        Read::Unreadable { body, .. } => (
+        Decoded::Undecodable { body, .. } => (
             Some(to_json(properties, received.exchange.as_str(), routing_key)),
             identity::of(properties, routing_key, body),
         ),
-        Read::Event(_) | Read::Spoiled(..) => (None, None),
+        Decoded::Valid(_) | Decoded::Invalid(..) => (None, None),
     };
     Delivery {
         tag: received.delivery_tag,
@@ -93,7 +93,7 @@ fn spoiled(undecodable: Undecodable, received: Received, sender: Sender) -> Deli
         sender,
         headers_json: Some(undecodable.to_json(exchange, routing_key)),
         id: identity::of_parts(&undecodable.identity(), &received.data),
-        read: Read::Unreadable {
+        read: Decoded::Undecodable {
             defect: undecodable.reason,
             body: Bytes::from(received.data),
         },
@@ -108,7 +108,7 @@ fn attribute(header: &str) -> Option<&str> {
 ///
 /// Neither is a CloudEvents attribute, and other programs use them for their own purposes, so an attribute that is there wins. Only a
 /// type property in the form of an event type claims to be one, and may not contradict it.
-fn add_properties<'a>(raw: &mut Raw<'a>, properties: &'a BasicProperties) {
+fn add_properties<'a>(raw: &mut RawHeaders<'a>, properties: &'a BasicProperties) {
     if raw.id == Attribute::Absent
         && let Some(id) = properties.message_id()
     {

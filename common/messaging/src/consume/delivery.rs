@@ -1,7 +1,7 @@
 //! What is consumed, and what becomes of it.
 
 use bytes::Bytes;
-use doorstep_event::{EventId, Sender, headers::Read};
+use doorstep_event::{EventId, Sender, headers::Decoded};
 
 use crate::names::QueueName;
 
@@ -46,7 +46,7 @@ pub struct Delivery {
     /// The sender, as far as the broker vouches for it.
     pub sender: Sender,
     /// The event that it carries, or what is wrong with it.
-    pub read: Read,
+    pub read: Decoded,
     /// For those without a readable place in a stream: the headers and properties that could be read, as JSON.
     pub headers_json: Option<String>,
     /// For the same: its name, a digest of all that its publisher has sent, the same whenever it comes again.
@@ -58,8 +58,8 @@ impl Delivery {
     #[must_use]
     pub fn body(&self) -> &Bytes {
         match &self.read {
-            Read::Event(event) | Read::Spoiled(event, _) => &event.data,
-            Read::Unreadable { body, .. } => body,
+            Decoded::Valid(event) | Decoded::Invalid(event, _) => &event.data,
+            Decoded::Undecodable { body, .. } => body,
         }
     }
 
@@ -67,9 +67,9 @@ impl Delivery {
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.read {
-            Read::Event(event) => event.size(),
-            Read::Spoiled(event, defect) => event.size() + defect.len(),
-            Read::Unreadable { defect, body } => {
+            Decoded::Valid(event) => event.size(),
+            Decoded::Invalid(event, defect) => event.size() + defect.len(),
+            Decoded::Undecodable { defect, body } => {
                 body.len() + defect.len() + self.headers_json.as_ref().map_or(0, String::len)
             }
         }

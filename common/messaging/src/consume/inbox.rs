@@ -195,7 +195,7 @@ impl Inside {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use doorstep_event::{Sender, headers::Read};
+    use doorstep_event::{Sender, headers::Decoded};
     use futures_util::FutureExt;
 
     use super::*;
@@ -206,7 +206,7 @@ mod tests {
             redelivered: false,
             delivery_count: None,
             sender: Sender::default(),
-            read: Read::Unreadable {
+            read: Decoded::Undecodable {
                 defect: String::new(),
                 body: Bytes::from(vec![0; bytes]),
             },

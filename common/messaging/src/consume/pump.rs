@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use doorstep_event::headers::Reader;
+use doorstep_event::headers::Decoder;
 use futures_util::{FutureExt, StreamExt};
 use lapin::Consumer;
 use tokio::{sync::Notify, time::timeout};
@@ -53,7 +53,7 @@ impl Pump {
     /// Runs until the consumer ends, which it never should, and says why it did.
     pub(super) async fn run(mut self) -> PumpEnd {
         let mut chunk: Vec<Delivery> = Vec::with_capacity(CHUNK);
-        let mut reader = Reader::default();
+        let mut reader = Decoder::default();
         let mut pause = SOON;
         loop {
             let mut next = if self.inbox.holds(self.channel) {

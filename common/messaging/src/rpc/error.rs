@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorstep_event::Refused;
+use doorstep_event::Rejection;
 
 /// Why there is no reply. After everything but [`Refused`](Self::Refused) and [`Overloaded`](Self::Overloaded) a command may have been
 /// obeyed all the same, or may yet be: asking again under the same id tells, and does nothing twice.
@@ -10,7 +10,7 @@ use doorstep_event::Refused;
 pub enum AskError {
     /// The role will not do it, and says why. Nothing was changed; the same request will be refused again.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] Rejection),
     /// Nobody answers for that role now: it has no queue, or nobody consumes from it.
     #[error("nobody answers for {role}, is it running?")]
     NoResponder {
@@ -89,7 +89,7 @@ mod tests {
             role: "payments".to_owned(),
         };
         let lost = || AskError::unreachable("the connection broke");
-        let refused = || AskError::from(Refused::new("card_declined", "the card was declined"));
+        let refused = || AskError::from(Rejection::new("card_declined", "the card was declined"));
         for (doubt, last, says) in [
             (None, overloaded(), overloaded()),
             (Some(lost()), overloaded(), lost()),

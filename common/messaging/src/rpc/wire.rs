@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use doorstep_event::{
-    Act, AttributeError, EventType, MAX_DATA_BYTES, Refused, Repeats, Request, RequestId, Source,
-    Timestamp,
+    AttributeError, EventType, Idempotency, MAX_DATA_BYTES, Rejection, Request, RequestId,
+    RequestKind, Source, Timestamp,
     headers::{CONTENT_TYPE, HEADER_TRACEPARENT},
 };
 use lapin::{
@@ -48,8 +48,8 @@ pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> B
         headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
     };
     let act = match request.act {
-        Act::Command => COMMAND,
-        Act::Query => QUERY,
+        RequestKind::Command => COMMAND,
+        RequestKind::Query => QUERY,
     };
     let (time, deadline) = (request.time, request.deadline);
     put(
@@ -73,7 +73,7 @@ pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> B
 }
 
 /// Reads a request.
-pub(super) fn read_request(received: &mut Received) -> Result<Request, Refused> {
+pub(super) fn read_request(received: &mut Received) -> Result<Request, Rejection> {
     let data = Bytes::from(std::mem::take(&mut received.data));
     if data.len() > MAX_DATA_BYTES {
         return Err(doorstep_event::ContractError::TooLarge(data.len()).into());
@@ -90,7 +90,7 @@ pub(super) fn read_request(received: &mut Received) -> Result<Request, Refused> 
         act,
         time,
         deadline,
-        repeats: Repeats::Possible,
+        idempotency: Idempotency::Retryable,
         traceparent: header(properties, HEADER_TRACEPARENT)
             .ok()
             .map(str::to_owned),
@@ -98,21 +98,21 @@ pub(super) fn read_request(received: &mut Received) -> Result<Request, Refused> 
     })
 }
 
-fn bad(detail: String) -> Refused {
-    Refused::new(Refused::BAD_REQUEST, detail)
+fn bad(detail: String) -> Rejection {
+    Rejection::new(Rejection::BAD_REQUEST, detail)
 }
 
 fn text_of<'a>(
     property: &'a Option<lapin::types::ShortString>,
     name: &'static str,
-) -> Result<&'a str, Refused> {
+) -> Result<&'a str, Rejection> {
     match property {
         Some(text) => Ok(text.as_str()),
         None => Err(AttributeError::Empty(name).into()),
     }
 }
 
-fn header<'a>(properties: &'a BasicProperties, name: &str) -> Result<&'a str, Refused> {
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Result<&'a str, Rejection> {
     let value = properties
         .headers()
         .as_ref()
@@ -127,7 +127,7 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Result<&'a str, Re
 }
 
 /// Reads what is asked for, when, and until when.
-fn terms(text: &str) -> Result<(Act, Timestamp, Timestamp), Refused> {
+fn terms(text: &str) -> Result<(RequestKind, Timestamp, Timestamp), Rejection> {
     let wrong = || {
         bad(format!(
             "{HEADER_REQUEST} {text:?} is not of the form {QUERY} asked TIME until TIME, with times as in RFC 3339"
@@ -138,8 +138,8 @@ fn terms(text: &str) -> Result<(Act, Timestamp, Timestamp), Refused> {
         return Err(wrong());
     };
     let act = match act {
-        COMMAND => Act::Command,
-        QUERY => Act::Query,
+        COMMAND => RequestKind::Command,
+        QUERY => RequestKind::Query,
         _ => return Err(wrong()),
     };
     let read = |time: &str| time.parse().map_err(|_| wrong());
@@ -150,7 +150,7 @@ fn terms(text: &str) -> Result<(Act, Timestamp, Timestamp), Refused> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// What was asked for, or why it is refused.
-    Answer(doorstep_event::Answer),
+    Answer(doorstep_event::RequestResult),
     /// There is too much to do: the request is not begun here. Where it is a command that a server which is gone was given before, its
     /// caller hears [`AskError::Unreachable`] instead, for that one may have obeyed it.
     Shed {
@@ -169,10 +169,10 @@ pub(super) enum Before {
 }
 
 impl Before {
-    pub(super) fn of(act: Act, redelivered: bool) -> Self {
+    pub(super) fn of(act: RequestKind, redelivered: bool) -> Self {
         match (act, redelivered) {
-            (Act::Command, true) => Self::PerhapsBegun,
-            (Act::Command, false) | (Act::Query, _) => Self::Nothing,
+            (RequestKind::Command, true) => Self::PerhapsBegun,
+            (RequestKind::Command, false) | (RequestKind::Query, _) => Self::Nothing,
         }
     }
 }
@@ -216,7 +216,7 @@ pub(super) fn read_reply(properties: &BasicProperties, body: Vec<u8>) -> Result<
     let kind = properties.kind().as_ref().map_or("", |kind| kind.as_str());
     match kind {
         KIND_REPLY => Ok(body.into()),
-        KIND_REFUSED => Err(match serde_json::from_slice::<Refused>(&body) {
+        KIND_REFUSED => Err(match serde_json::from_slice::<Rejection>(&body) {
             Ok(refused) => refused.into(),
             Err(e) => AskError::Malformed(format!("a refusal without its reason: {e}")),
         }),
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn each_reply_is_read_as_it_was_written() {
-        let refused = Refused::new("card_declined", "the card was declined");
+        let refused = Rejection::new("card_declined", "the card was declined");
         let retry_after = Duration::from_millis(250);
         for (sent, read) in [
             (
@@ -273,9 +273,9 @@ mod tests {
             read_reply(&properties, body.to_vec()).unwrap_err()
         };
         let not_begun = |error| matches!(error, AskError::Overloaded { .. });
-        assert!(not_begun(read(Act::Command, false)));
-        assert!(not_begun(read(Act::Query, true)));
-        let unsure = read(Act::Command, true);
+        assert!(not_begun(read(RequestKind::Command, false)));
+        assert!(not_begun(read(RequestKind::Query, true)));
+        let unsure = read(RequestKind::Command, true);
         assert!(
             matches!(&unsure, AskError::Unreachable { reason } if reason.contains("may have begun")),
             "{unsure:?}"
@@ -297,10 +297,10 @@ mod tests {
             id: RequestId::new("r-1").unwrap(),
             caller: Source::new("shop/1").unwrap(),
             kind: EventType::new("payments.authorize.v1").unwrap(),
-            act: Act::Command,
+            act: RequestKind::Command,
             time: "2026-11-23T10:00:00Z".parse().unwrap(),
             deadline: "2026-11-23T10:00:05.25Z".parse().unwrap(),
-            repeats: Repeats::Possible,
+            idempotency: Idempotency::Retryable,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
             data: Bytes::from_static(b"{}"),
         };
@@ -329,7 +329,7 @@ mod tests {
             "ask asked 2026-11-23T10:00:00Z until 2026-11-23T10:00:00Z",
             "query asked now until then",
         ] {
-            assert_eq!(terms(wrong).unwrap_err().code, Refused::BAD_REQUEST);
+            assert_eq!(terms(wrong).unwrap_err().code, Rejection::BAD_REQUEST);
         }
     }
 }

@@ -53,7 +53,7 @@ mod tests {
         let event = Event {
             id: EventId::new(long("")).unwrap(),
             source: Source::new(long("s/")).unwrap(),
-            kind: EventType::new(format!("order.{}.v1", "x".repeat(TEXT - 9))).unwrap(),
+            event_type: EventType::new(format!("order.{}.v1", "x".repeat(TEXT - 9))).unwrap(),
             subject: Subject::new(long("order/")).unwrap(),
             time: Some("2026-11-23T10:00:00.123456789Z".parse().unwrap()),
             sequence: Some(Sequence::new(u64::MAX / 2).unwrap()),

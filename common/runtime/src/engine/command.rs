@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use doorstep_event::{Answer, EventId, Refused, Request, RequestId, Source};
+use doorstep_event::{EventId, Rejection, Request, RequestId, RequestResult, Source};
 use doorstep_store::{EntityKey, RequestHash};
 use sha2::{Digest, Sha256};
 
@@ -16,7 +16,7 @@ use crate::Role;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decided {
     /// It is answered: obeyed, and durably so, now or before; or refused, and nothing was changed.
-    Answer(Answer),
+    Answer(RequestResult),
     /// Its deadline had passed before it was begun: nobody waits, and nothing was done.
     Expired,
 }
@@ -37,7 +37,7 @@ pub(super) struct PreparedCommand<C> {
     pub(super) request: Request,
     pub(super) hash: RequestHash,
     /// What it is, with the entities that it touches; `None` before the role has read it.
-    pub(super) understood: Option<Result<(C, Vec<EntityKey>), Refused>>,
+    pub(super) understood: Option<Result<(C, Vec<EntityKey>), Rejection>>,
 }
 
 /// A command that a process may have died of.
@@ -205,9 +205,9 @@ pub(super) fn hash_of(request: &Request) -> RequestHash {
 }
 
 /// What is said of a request on which the role's code has panicked.
-pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Refused {
-    Refused::new(
-        Refused::FAILED,
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Rejection {
+    Rejection::new(
+        Rejection::FAILED,
         format!("the handler panicked: {}", panic_text(panic)),
     )
 }

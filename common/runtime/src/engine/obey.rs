@@ -1,6 +1,6 @@
 //! How the engine works commands: beside events in one commit, or alone where a process may have died of them.
 
-use doorstep_event::{Refused, Request, Timestamp};
+use doorstep_event::{Rejection, Request, Timestamp};
 use doorstep_store::{Ask, Changes, Commit, Store, StoreError, TrialChange};
 
 use super::{
@@ -145,7 +145,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         if former >= self.limits.trials {
             // The trials stay, so that it is not tried again whenever it is asked again.
             let detail = format!("the process ended {former} times while it was doing this");
-            let refused = Refused::new(Refused::FAILED, detail);
+            let refused = Rejection::new(Rejection::FAILED, detail);
             let written = self.attempt(&[], &[], Company::Nobody, Vec::new(), now, jitter);
             let decided = Decided::Answer(Err(refused));
             return Ok(written.await?.map(|(worked, _)| (worked, decided)));

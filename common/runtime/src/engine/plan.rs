@@ -769,7 +769,7 @@ impl<'a, R: Role> Plan<'a, R> {
             let last = given.entry(emit.subject.clone()).or_default();
             *last += 1;
             let sequence = Sequence::new(*last);
-            let id = sequence.and_then(|sequence| Event::numbered_id(&emit.subject, sequence).ok());
+            let id = sequence.and_then(|sequence| Event::id_for(&emit.subject, sequence).ok());
             let Some(id) = id else {
                 return Err(StoreError::Unusable {
                     store: source.to_string(),
@@ -780,7 +780,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 kind: OutboxKind::Event(Event {
                     id,
                     source: source.clone(),
-                    kind: emit.kind,
+                    event_type: emit.kind,
                     subject: emit.subject,
                     time: Some(self.now),
                     sequence,

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use doorstep_event::{Answer, Request, Timestamp};
+use doorstep_event::{Request, RequestResult, Timestamp};
 use doorstep_store::{EntityRow, Store, StoreError};
 
 use super::{Engine, SharedProcess, command::panicked, slots::state_of};
@@ -46,7 +46,11 @@ impl<R: Role, S: Store> Queries<R, S> {
     ///
     /// # Errors
     /// The store could not be used.
-    pub async fn answer(&self, request: &Request, now: Timestamp) -> Result<Answer, StoreError> {
+    pub async fn answer(
+        &self,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<RequestResult, StoreError> {
         let read = {
             let _together = self.process.together().await;
             catch_unwind(AssertUnwindSafe(|| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorstep_event::Act;
+use doorstep_event::RequestKind;
 use doorstep_messaging::{Asked, Reply, Responder};
 use futures_util::FutureExt;
 
@@ -24,8 +24,8 @@ pub(super) async fn answering(responder: Arc<Responder>, desk: Desk, mut stop: S
         };
         let Some(asked) = asked else { break };
         match asked.request.act {
-            Act::Command => obey(&desk, asked),
-            Act::Query => {
+            RequestKind::Command => obey(&desk, asked),
+            RequestKind::Query => {
                 // Most are answered from what is in memory, and not even a task is worth it then.
                 let mut query = Box::pin(query(desk.clone(), asked));
                 if (&mut query).now_or_never().is_none() {

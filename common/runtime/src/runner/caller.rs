@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorstep_event::{Act, Answer, Request};
+use doorstep_event::{Request, RequestKind, RequestResult};
 use doorstep_messaging::{Cancelled, Reply, ReplyHandle};
 use tokio::sync::oneshot;
 
@@ -15,7 +15,7 @@ use crate::{
 /// The way back.
 pub(super) enum Caller {
     /// Somebody in this process.
-    Desk(oneshot::Sender<Result<Answer, DeskError>>),
+    Desk(oneshot::Sender<Result<RequestResult, DeskError>>),
     /// Somebody behind the broker.
     Rpc(ReplyHandle, Cancelled),
 }
@@ -68,7 +68,7 @@ impl Called {
             (caller, Decided::Answer(answer)) => {
                 RequestEnded {
                     meters,
-                    act: Act::Command,
+                    act: RequestKind::Command,
                     answer: &answer,
                     took: self.since.elapsed(),
                 }
@@ -119,7 +119,7 @@ impl Drop for Called {
 }
 
 impl Caller {
-    fn answer(self, answer: Answer) {
+    fn answer(self, answer: RequestResult) {
         match self {
             // Whoever has gone away does not hear it.
             Self::Desk(sender) => drop(sender.send(Ok(answer))),

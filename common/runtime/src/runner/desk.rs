@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
-use doorstep_event::{Act, Answer, Request, Timestamp};
+use doorstep_event::{Request, RequestKind, RequestResult, Timestamp};
 use doorstep_store::{Store, StoreError};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -44,7 +44,7 @@ pub enum DeskError {
     },
 }
 
-type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send + 'a>>;
+type Answering<'a> = Pin<Box<dyn Future<Output = Result<RequestResult, StoreError>> + Send + 'a>>;
 
 /// [`Queries`] of any role on any store.
 trait Answers: Send + Sync {
@@ -93,10 +93,10 @@ impl Desk {
     ///
     /// # Errors
     /// See [`DeskError`]. A refusal is an answer.
-    pub async fn ask(&self, request: Request) -> Result<Answer, DeskError> {
+    pub async fn ask(&self, request: Request) -> Result<RequestResult, DeskError> {
         match request.act {
-            Act::Command => self.obey(request).await,
-            Act::Query => self.query(request).await,
+            RequestKind::Command => self.obey(request).await,
+            RequestKind::Query => self.query(request).await,
         }
     }
 
@@ -106,7 +106,7 @@ impl Desk {
     ///
     /// # Errors
     /// See [`DeskError`]. A refusal is an answer.
-    pub async fn obey(&self, request: Request) -> Result<Answer, DeskError> {
+    pub async fn obey(&self, request: Request) -> Result<RequestResult, DeskError> {
         let left = left(&request)?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting::new(request, Past::First, Caller::Desk(answer));
@@ -122,7 +122,7 @@ impl Desk {
     ///
     /// # Errors
     /// See [`DeskError`]. A refusal is an answer.
-    pub async fn query(&self, request: Request) -> Result<Answer, DeskError> {
+    pub async fn query(&self, request: Request) -> Result<RequestResult, DeskError> {
         let left = left(&request)?;
         let began = Instant::now();
         let counter = &self.0;
@@ -136,7 +136,7 @@ impl Desk {
         })?;
         RequestEnded {
             meters: &counter.meters,
-            act: Act::Query,
+            act: RequestKind::Query,
             answer: &answer,
             took: began.elapsed(),
         }

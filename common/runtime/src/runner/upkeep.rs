@@ -73,7 +73,7 @@ pub(super) mod tests {
         Event {
             id: EventId::new(format!("{subject}#2")).unwrap(),
             source: source(),
-            kind: EventType::new("account.moved.v1").unwrap(),
+            event_type: EventType::new("account.moved.v1").unwrap(),
             subject: Subject::new(subject).unwrap(),
             time: None,
             sequence: Sequence::new(2),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_event::{Timestamp, headers::Read};
+use doorstep_event::{Timestamp, headers::Decoded};
 use doorstep_messaging::{
     Batch, Delivery, Generation, OutageReasons, QueueName, trace::ProcessSpan,
 };
@@ -564,17 +564,17 @@ async fn next_batch(intake: Option<Intake<'_>>, events: usize, bytes: usize) -> 
 fn incoming(delivery: Delivery) -> Incoming {
     let sender = delivery.sender;
     match delivery.read {
-        Read::Event(event) => Incoming::Event {
+        Decoded::Valid(event) => Incoming::Event {
             event,
             defect: None,
             sender,
         },
-        Read::Spoiled(event, defect) => Incoming::Event {
+        Decoded::Invalid(event, defect) => Incoming::Event {
             event,
             defect: Some(defect),
             sender,
         },
-        Read::Unreadable { defect, body } => Incoming::Unreadable {
+        Decoded::Undecodable { defect, body } => Incoming::Unreadable {
             body,
             headers: delivery.headers_json.unwrap_or_default(),
             id: delivery.id,

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use doorstep_event::{
-    Act, Contract, ContractError, Event, Refused, Request, RequestContract, RequestId, Sequence,
-    Source, StreamKey, Subject, Timestamp,
+    Contract, ContractError, Event, Rejection, Request, RequestContract, RequestId, RequestKind,
+    Sequence, Source, StreamKey, Subject, Timestamp,
 };
 use doorstep_runtime::{Effects, Emit, Obeyed, Reading, Refusal, Role, States, reply};
 use doorstep_store::{EntityKey, Store};
@@ -94,7 +94,7 @@ pub struct Order {
 
 impl RequestContract for Order {
     const TYPE: &'static str = "ledger.order.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = Standing;
 
     fn check(&self) -> Result<(), String> {
@@ -114,7 +114,7 @@ pub struct Ask {
 
 impl RequestContract for Ask {
     const TYPE: &'static str = "ledger.ask.v1";
-    const ACT: Act = Act::Query;
+    const ACT: RequestKind = RequestKind::Query;
     type Reply = Standing;
 }
 
@@ -154,7 +154,7 @@ impl Role for Ledger {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<Move>, ContractError> {
-        if event.kind.as_str() == "account.ignored.v1" {
+        if event.event_type.as_str() == "account.ignored.v1" {
             return Ok(Reading::Ignored);
         }
         Move::read(event).map(Reading::Fact)
@@ -245,7 +245,7 @@ impl Role for Ledger {
         request: &Request,
         order: &Order,
         now: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         let key = EntityKey::new(order.account.as_str());
         let subject = Subject::new(order.account.as_str())?;
         let mut account = states.get(&key).cloned().unwrap_or_default();
@@ -259,7 +259,7 @@ impl Role for Ledger {
             }
             Bid::Withdraw(amount) if *amount > account.balance => {
                 let detail = format!("{} is less than {amount}", account.balance);
-                return Err(Refused::new("short", detail));
+                return Err(Rejection::new("short", detail));
             }
             Bid::Withdraw(amount) => account.balance -= amount,
             Bid::AfterOpen if !account.open => return Err(Refusal::NotYet(key).into()),
@@ -296,9 +296,9 @@ impl Role for Ledger {
         _: &Request,
         ask: &Ask,
         _: Timestamp,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Rejection> {
         match states.get(&EntityKey::new(ask.account.as_str())) {
-            None => Err(Refused::new("unknown_account", ask.account.clone())),
+            None => Err(Rejection::new("unknown_account", ask.account.clone())),
             Some(account) if account.open && account.fixed => panic!("this query makes it panic"),
             Some(account) => reply::<Ask>(&standing(account)),
         }
@@ -315,7 +315,7 @@ fn standing(account: &Account) -> Standing {
 /// A request under this id, first asked at that time, and to be answered within ten seconds.
 #[track_caller]
 pub fn request<C: RequestContract>(caller: &str, id: &str, time: Timestamp, asked: &C) -> Request {
-    Request::of(
+    Request::from_contract(
         &Source::new(caller).unwrap(),
         RequestId::new(id).unwrap(),
         time,
@@ -335,7 +335,7 @@ pub fn order(id: &str, time: Timestamp, account: &str, bid: Bid) -> Request {
 /// An event with this number from this source.
 #[track_caller]
 pub fn event(source: &str, subject: &str, sequence: u64, fact: &Move) -> Event {
-    Event::of(
+    Event::from_contract(
         &Source::new(source).unwrap(),
         &Subject::new(subject).unwrap(),
         Sequence::new(sequence).unwrap(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorstep_event::Refused;
+use doorstep_event::Rejection;
 use doorstep_runtime::{
     Commands, Decided, Engine, Limits, Past, ReadBatch,
     operate::{self, OperateError},
@@ -152,10 +152,10 @@ pub fn answer(world: &Shared, given: &Given, decided: Decided) {
         match &decided {
             Decided::Expired => world.book.count("expired"),
             Decided::Answer(Ok(_)) => world.book.count("replied anew"),
-            Decided::Answer(Err(refused)) if refused.code == Refused::ID_REUSED => {
+            Decided::Answer(Err(refused)) if refused.code == Rejection::ID_REUSED => {
                 world.book.count("id reused");
             }
-            Decided::Answer(Err(refused)) if refused.code == Refused::TOO_OLD => {
+            Decided::Answer(Err(refused)) if refused.code == Rejection::TOO_OLD => {
                 world.book.count("command too old");
             }
             Decided::Answer(Err(_)) => world.book.count("refused"),

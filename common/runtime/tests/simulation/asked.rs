@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use doorstep_event::{Answer, Request, Timestamp};
+use doorstep_event::{Request, RequestResult, Timestamp};
 use doorstep_runtime::Decided;
 
 use super::{dice::Dice, input::ACCOUNTS};
@@ -31,9 +31,9 @@ pub struct Desk {
     /// Those that were not asked yet.
     to_ask: VecDeque<usize>,
     /// What has come back, for each.
-    pub answers: BTreeMap<usize, Vec<Answer>>,
+    pub answers: BTreeMap<usize, Vec<RequestResult>>,
     /// Replies from before everything was asked for once more.
-    pub replies: BTreeMap<usize, Vec<Answer>>,
+    pub replies: BTreeMap<usize, Vec<RequestResult>>,
     ready: VecDeque<Given>,
     given: Vec<(usize, Given)>,
     channels: [u64; 2],

@@ -175,7 +175,7 @@ fn a_holds_the_successor_while_b_applies_the_predecessor_of_a_stream_that_is_kno
 #[test]
 fn a_holds_the_successor_while_b_passes_a_predecessor_that_touches_no_entity() {
     let mut ignored = event("shop", "account/a", 1, &Move::Add(1));
-    ignored.kind = EventType::new("account.ignored.v1").unwrap();
+    ignored.event_type = EventType::new("account.ignored.v1").unwrap();
     play(
         vec![
             works(vec![shop(2, Move::Add(1))]),

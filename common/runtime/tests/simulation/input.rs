@@ -200,7 +200,7 @@ impl Meant {
             &self.fact,
         );
         if self.form == Form::Ignored {
-            event.kind = EventType::new("account.ignored.v1").unwrap();
+            event.event_type = EventType::new("account.ignored.v1").unwrap();
         }
         Incoming::Event {
             event,

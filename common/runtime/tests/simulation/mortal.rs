@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use doorstep_event::{ContractError, Event, Refused, Request, Timestamp};
+use doorstep_event::{ContractError, Event, Rejection, Request, Timestamp};
 use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States};
 use doorstep_store::EntityKey;
 
@@ -76,10 +76,10 @@ impl Role for Mortal {
         request: &Request,
         order: &Order,
         now: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         if order.bid == Bid::Kill {
             DEAD.set(LETHAL.get());
-            return Err(Refused::new(Refused::FAILED, "it would kill"));
+            return Err(Rejection::new(Rejection::FAILED, "it would kill"));
         }
         Ledger.obey(states, request, order, now)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use doorstep_event::{Answer, Refused};
+use doorstep_event::{Rejection, RequestResult};
 use doorstep_store::{Ask, Store};
 
 use super::{asked::Given, executor::finish, world::World};
@@ -14,7 +14,7 @@ type Accounts = BTreeMap<String, Account>;
 pub const CALLER: &str = "gateway/1 ";
 
 /// Nothing is replied before it is in the store.
-pub fn replied(world: &mut World, given: &Given, answer: &Answer) {
+pub fn replied(world: &mut World, given: &Given, answer: &RequestResult) {
     let Ok(reply) = answer else { return };
     let request = &given.request;
     let ask = Ask {
@@ -49,7 +49,7 @@ pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
         for answer in before.chain(answers) {
             match answer {
                 Ok(reply) => replies.push((number, reply)),
-                Err(refused) if refused.code == Refused::FAILED => {
+                Err(refused) if refused.code == Rejection::FAILED => {
                     // Under its id alone a command is known to kill.
                     let kills = world.desk.is_under_one_id_with(number, &Bid::Kill);
                     let blamed = bid == Bid::Panic || kills;
@@ -58,7 +58,7 @@ pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
                         wrong.push(format!("innocent, and yet refused: {request:?}"));
                     }
                 }
-                Err(refused) if refused.code == Refused::TOO_OLD && world.shape.jumps => {
+                Err(refused) if refused.code == Rejection::TOO_OLD && world.shape.jumps => {
                     untold.insert(request.id.as_str());
                 }
                 Err(_) => {}

@@ -50,7 +50,7 @@ impl Data {
                     first: row.since,
                     last: row.since,
                     reason: row.reason.clone(),
-                    kind: row.event.as_ref().map(|e| e.kind.clone()),
+                    kind: row.event.as_ref().map(|e| e.event_type.clone()),
                     example: row.id.clone(),
                     detail: row.detail.clone(),
                 });

@@ -153,7 +153,7 @@ pub(super) fn read_last_id(
         ValueRef::Null => Ok(None),
         ValueRef::Integer(_) => Sequence::new(cursor)
             .ok_or_else(|| damaged(row, column, FromSqlError::InvalidType))
-            .and_then(|n| Event::numbered_id(subject, n).map_err(|e| damaged(row, column, e)))
+            .and_then(|n| Event::id_for(subject, n).map_err(|e| damaged(row, column, e)))
             .map(Some),
         _ => attribute(row, column, EventId::new).map(Some),
     }
@@ -172,7 +172,7 @@ pub(super) fn event(row: &Row<'_>, first: usize, source: Source) -> Result<Event
     Ok(Event {
         id: attribute(row, first, EventId::new)?,
         source,
-        kind: attribute(row, first + 2, EventType::new)?,
+        event_type: attribute(row, first + 2, EventType::new)?,
         subject: attribute(row, first + 3, Subject::new)?,
         time: optional_time(row, first + 4)?,
         sequence: optional_sequence(row, first + 5)?,

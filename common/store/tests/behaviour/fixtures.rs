@@ -43,7 +43,7 @@ pub fn event(about: &str, sequence: u64) -> Event {
     Event {
         id: EventId::new(format!("{about}#{}", sequence.map_or(0, Sequence::get))).unwrap(),
         source: source("shop/1"),
-        kind: EventType::new("order.placed.v1").unwrap(),
+        event_type: EventType::new("order.placed.v1").unwrap(),
         subject: subject(about),
         time: Some(at(0)),
         sequence,
@@ -71,7 +71,7 @@ pub fn scheduled(about: &str, due: i64) -> NewScheduled {
     NewScheduled {
         due: at(due),
         source: source("tracking/1"),
-        kind: event.kind,
+        kind: event.event_type,
         subject: event.subject,
         traceparent: Some("00-1-2-01".into()),
         data: event.data,

@@ -51,7 +51,7 @@ pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: i
     assert_eq!((row.event.sequence, row.defect.as_ref()), (None, None));
     let as_scheduled = scheduled("order/1", 10);
     assert_eq!(row.event.source, as_scheduled.source);
-    assert_eq!(row.event.kind, as_scheduled.kind);
+    assert_eq!(row.event.event_type, as_scheduled.kind);
     assert_eq!(row.event.traceparent, as_scheduled.traceparent);
     assert_eq!(row.event.data, as_scheduled.data);
     // No two have the same id, also once one of them is gone.

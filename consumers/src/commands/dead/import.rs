@@ -53,7 +53,7 @@ impl Attributes {
         Self {
             id: event.id.to_string(),
             source: event.source.to_string(),
-            kind: event.kind.to_string(),
+            kind: event.event_type.to_string(),
             subject: event.subject.to_string(),
             sequence: event.sequence.map(Sequence::get),
         }

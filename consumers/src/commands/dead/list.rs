@@ -219,7 +219,7 @@ fn cells(role: &str, row: &DeadRow) -> [String; 10] {
             .and_then(|e| e.sequence)
             .map_or_else(dash, |sequence| sequence.to_string()),
         state(row).to_owned(),
-        event.map_or_else(dash, |e| e.kind.to_string()),
+        event.map_or_else(dash, |e| e.event_type.to_string()),
         time(row.since),
         row.attempts.to_string(),
         clean(&row.detail),

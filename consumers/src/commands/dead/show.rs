@@ -202,7 +202,7 @@ fn members(role: &str, row: &DeadRow) -> Vec<(&'static str, String)> {
     if let Some(event) = &row.event {
         let dash = || "-".to_owned();
         members.extend([
-            ("type", event.kind.to_string()),
+            ("type", event.event_type.to_string()),
             ("subject", event.subject.to_string()),
             ("source", event.source.to_string()),
             (

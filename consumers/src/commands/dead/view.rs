@@ -93,7 +93,7 @@ impl<'a> EventView<'a> {
         Self {
             id: event.id.as_str(),
             source: event.source.as_str(),
-            kind: event.kind.as_str(),
+            kind: event.event_type.as_str(),
             subject: event.subject.as_str(),
             sequence: event.sequence.map(Sequence::get),
             epoch: event.epoch.map(|epoch| epoch.to_string()),

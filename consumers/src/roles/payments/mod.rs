@@ -21,7 +21,7 @@ use doorstep_contracts::{
     },
 };
 use doorstep_event::{
-    Contract, ContractError, Event, Refused, Request, RequestContract, Timestamp,
+    Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
 };
 use doorstep_runtime::{Effects, Obeyed, Reading, Refusal, Role, States, reply};
 use doorstep_store::EntityKey;
@@ -128,7 +128,7 @@ impl Role for Payments {
 
     fn read(&self, event: &Event) -> Result<Reading<Fact>, ContractError> {
         let what =
-            match event.kind.as_str() {
+            match event.event_type.as_str() {
                 OrderConfirmed::TYPE => OrderConfirmed::read(event).map(|_| What::Confirmed)?,
                 OrderRefused::TYPE => {
                     OrderRefused::read(event).map(|_| What::Ended(ReversalReason::OrderRefused))?
@@ -184,7 +184,7 @@ impl Role for Payments {
         _request: &Request,
         command: &Command,
         now: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         let order = command.order();
         let mut work = Work::on(states, order, now);
         match command {
@@ -224,11 +224,11 @@ impl Role for Payments {
         _request: &Request,
         query: &ReadPayment,
         _now: Timestamp,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Rejection> {
         let ReadPayment { order } = query;
         match states.get(&key(order)) {
             Some(Book::Payment(payment)) => reply::<ReadPayment>(&payment.view(order)),
-            Some(Book::Account(_)) | None => Err(Refused::new(
+            Some(Book::Account(_)) | None => Err(Rejection::new(
                 "unknown_payment",
                 format!("nothing is known of a payment for order {order}"),
             )),

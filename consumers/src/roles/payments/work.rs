@@ -19,7 +19,7 @@ use doorstep_contracts::{
     PaymentVoided, ReversalReason,
     requests::{AuthorizePayment, PaidOrder, PaymentAuthorization},
 };
-use doorstep_event::{Refused, Timestamp};
+use doorstep_event::{Rejection, Timestamp};
 use doorstep_runtime::{Effects, Refusal, States};
 use jiff::SignedDuration;
 
@@ -75,7 +75,7 @@ impl<'a> Work<'a> {
     pub(super) fn authorize(
         &mut self,
         asked: &AuthorizePayment,
-    ) -> Result<PaymentAuthorization, Refused> {
+    ) -> Result<PaymentAuthorization, Rejection> {
         let known = self.known();
         match known.map(|p| p.payment) {
             None | Some(Stage::Awaited) => {}
@@ -118,7 +118,7 @@ impl<'a> Work<'a> {
     }
 
     /// Stands for the company behind the card, which this role has no contract with.
-    fn ask_the_card(&self, method: &PaymentMethod) -> Result<(), Refused> {
+    fn ask_the_card(&self, method: &PaymentMethod) -> Result<(), Rejection> {
         match method.as_str().split_once('/') {
             Some(("card", "declined")) => Err(self.refuse("card_declined", "the card is declined")),
             Some(("card", "insufficient_funds")) => {
@@ -133,7 +133,7 @@ impl<'a> Work<'a> {
     }
 
     /// Takes what is held.
-    pub(super) fn capture(&mut self) -> Result<Payment, Refused> {
+    pub(super) fn capture(&mut self) -> Result<Payment, Rejection> {
         match self.known() {
             Some(Payment {
                 order_status,
@@ -153,7 +153,7 @@ impl<'a> Work<'a> {
     }
 
     /// Lets go of what is held; sees to it that nothing will be where nothing is.
-    pub(super) fn void(&mut self, words: Option<&Label>) -> Result<Payment, Refused> {
+    pub(super) fn void(&mut self, words: Option<&Label>) -> Result<Payment, Rejection> {
         let order_status = self.order_status();
         match self.known().map(|p| p.payment) {
             None | Some(Stage::Awaited) => Ok(self.put(order_status, Stage::Barred)),
@@ -173,7 +173,7 @@ impl<'a> Work<'a> {
     }
 
     /// Gives back what was captured.
-    pub(super) fn refund(&mut self, words: Option<&Label>) -> Result<Payment, Refused> {
+    pub(super) fn refund(&mut self, words: Option<&Label>) -> Result<Payment, Rejection> {
         let order_status = self.order_status();
         match self.known().map(|p| p.payment) {
             None | Some(Stage::Awaited) => Err(self.is_not_authorized()),
@@ -323,19 +323,19 @@ impl<'a> Work<'a> {
         self.effects.emit(&self.order.payment_subject(), &fact)
     }
 
-    fn refuse(&self, code: &'static str, why: impl std::fmt::Display) -> Refused {
-        Refused::new(code, format!("order {}: {why}", self.order))
+    fn refuse(&self, code: &'static str, why: impl std::fmt::Display) -> Rejection {
+        Rejection::new(code, format!("order {}: {why}", self.order))
     }
 
-    fn is_voided(&self) -> Refused {
+    fn is_voided(&self) -> Rejection {
         self.refuse("voided", "the payment was voided, or has lapsed")
     }
 
-    fn is_refunded(&self) -> Refused {
+    fn is_refunded(&self) -> Rejection {
         self.refuse("refunded", "the payment was refunded")
     }
 
-    fn is_not_authorized(&self) -> Refused {
+    fn is_not_authorized(&self) -> Rejection {
         self.refuse("not_authorized", "nothing is held")
     }
 }

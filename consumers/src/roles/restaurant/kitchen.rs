@@ -7,7 +7,7 @@ use doorstep_contracts::{
         ConfigureRestaurant, ConfirmOrder, OrderQuote, QuoteOrder, RestaurantPromise, WantedLine,
     },
 };
-use doorstep_event::{Refused, Timestamp};
+use doorstep_event::{Rejection, Timestamp};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
@@ -61,12 +61,16 @@ impl Kitchen {
     }
 
     /// Whether it takes orders now.
-    pub(super) fn is_open(&self, restaurant: &RestaurantId, now: Timestamp) -> Result<(), Refused> {
+    pub(super) fn is_open(
+        &self,
+        restaurant: &RestaurantId,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
         if is_open(&self.opening_hours, &self.time_zone, now) {
             return Ok(());
         }
         let detail = format!("restaurant {restaurant} takes no orders now");
-        Err(Refused::new("closed", detail))
+        Err(Rejection::new("closed", detail))
     }
 
     /// Takes an order on.
@@ -74,7 +78,7 @@ impl Kitchen {
         mut self,
         asked: &ConfirmOrder,
         now: Timestamp,
-    ) -> Result<(Self, Booking, RestaurantPromise), Refused> {
+    ) -> Result<(Self, Booking, RestaurantPromise), Rejection> {
         let ConfirmOrder {
             restaurant, pieces, ..
         } = asked;
@@ -90,11 +94,11 @@ impl Kitchen {
                 let detail = format!(
                     "restaurant {restaurant} has {taken} of {capacity} pieces in hand, and no room for {pieces}"
                 );
-                Refused::new("at_capacity", detail)
+                Rejection::new("at_capacity", detail)
             })?;
         let promised_at = now
             .checked_add(SignedDuration::from_mins(self.minutes_to_prepare.into()))
-            .map_err(|e| Refused::new(Refused::FAILED, e.to_string()))?;
+            .map_err(|e| Rejection::new(Rejection::FAILED, e.to_string()))?;
         let booking = Booking::Taken(Promised {
             restaurant: restaurant.clone(),
             pieces: *pieces,
@@ -114,7 +118,7 @@ impl Kitchen {
 
 impl Booking {
     /// What is said to the same question again.
-    pub(super) fn said_before(&self, asked: &ConfirmOrder) -> Result<RestaurantPromise, Refused> {
+    pub(super) fn said_before(&self, asked: &ConfirmOrder) -> Result<RestaurantPromise, Rejection> {
         let order: &InvoiceNo = &asked.order;
         match self {
             Self::Taken(promised) | Self::Ready(promised)
@@ -129,13 +133,13 @@ impl Booking {
             })
             | Self::Ready(Promised {
                 restaurant, pieces, ..
-            }) => Err(Refused::new(
+            }) => Err(Rejection::new(
                 "already_confirmed",
                 format!("order {order} was confirmed by {restaurant} with {pieces} pieces"),
             )),
             Self::Ending(_) | Self::Ended => {
                 let detail = format!("order {order} has ended");
-                Err(Refused::new("order_ended", detail))
+                Err(Rejection::new("order_ended", detail))
             }
         }
     }
@@ -167,7 +171,7 @@ impl Booking {
 
 impl Card {
     /// What an order costs.
-    pub(super) fn quote(&self, asked: &QuoteOrder) -> Result<OrderQuote, Refused> {
+    pub(super) fn quote(&self, asked: &QuoteOrder) -> Result<OrderQuote, Rejection> {
         let lines: Vec<Line> = asked
             .lines
             .iter()
@@ -184,23 +188,23 @@ impl Card {
         })
     }
 
-    fn priced(&self, restaurant: &RestaurantId, wanted: &WantedLine) -> Result<Line, Refused> {
+    fn priced(&self, restaurant: &RestaurantId, wanted: &WantedLine) -> Result<Line, Rejection> {
         let WantedLine { sku, quantity } = wanted;
         let dish = self.menu.iter().find(|dish| dish.sku == *sku);
         let dish = dish.ok_or_else(|| {
             let detail = format!("restaurant {restaurant} does not sell {sku}");
-            Refused::new("unknown_sku", detail)
+            Rejection::new("unknown_sku", detail)
         })?;
         let most = QuoteOrder::MOST_PIECES;
         if !(1..=most).contains(quantity) {
             let detail = format!("{quantity} pieces of {sku} are not within 1 to {most}");
-            return Err(Refused::new("bad_quantity", detail));
+            return Err(Rejection::new("bad_quantity", detail));
         }
         let name = Some(dish.name.to_string());
         Line::new(sku.clone(), name, *quantity, dish.price).map_err(too_much)
     }
 }
 
-fn too_much(error: MoneyError) -> Refused {
-    Refused::new("bad_amount", error.to_string())
+fn too_much(error: MoneyError) -> Rejection {
+    Rejection::new("bad_amount", error.to_string())
 }

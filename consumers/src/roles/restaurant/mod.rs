@@ -16,7 +16,7 @@ use doorstep_contracts::{
     },
 };
 use doorstep_event::{
-    Contract, ContractError, Event, Refused, Request, RequestContract, Timestamp,
+    Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
 };
 use doorstep_runtime::{Effects, Obeyed, Reading, Refusal, Role, States, reply};
 use doorstep_store::EntityKey;
@@ -95,7 +95,7 @@ impl Role for Restaurant {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<Fact>, ContractError> {
-        match event.kind.as_str() {
+        match event.event_type.as_str() {
             OrderRefused::TYPE => OrderRefused::read(event).map(drop)?,
             OrderAbandoned::TYPE => OrderAbandoned::read(event).map(drop)?,
             OrderCancelled::TYPE => OrderCancelled::read(event).map(drop)?,
@@ -182,7 +182,7 @@ impl Role for Restaurant {
         _request: &Request,
         command: &Command,
         now: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         match command {
             Command::Configure(asked) => {
                 let key = kitchen_key(&asked.restaurant);
@@ -223,7 +223,7 @@ impl Role for Restaurant {
         _request: &Request,
         query: &Query,
         now: Timestamp,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Rejection> {
         let (Query::Quote(QuoteOrder { restaurant, .. }) | Query::Menu(ReadMenu { restaurant })) =
             query;
         let (Some(kitchen), Some(Record::Menu(card))) = (
@@ -257,7 +257,7 @@ fn confirm(
     states: &mut States<Record>,
     asked: &ConfirmOrder,
     now: Timestamp,
-) -> Result<Obeyed, Refused> {
+) -> Result<Obeyed, Rejection> {
     let [key, at] = [booking_key(&asked.order), kitchen_key(&asked.restaurant)];
     if let Some(booking) = booking(states, &key) {
         let promise = booking.said_before(asked)?;
@@ -288,8 +288,8 @@ fn kitchen(states: &States<Record>, key: &EntityKey) -> Option<Kitchen> {
     }
 }
 
-fn unknown(restaurant: &RestaurantId) -> Refused {
-    Refused::new(
+fn unknown(restaurant: &RestaurantId) -> Rejection {
+    Rejection::new(
         "unknown_restaurant",
         format!("there is no restaurant {restaurant}"),
     )

@@ -7,7 +7,7 @@ use doorstep_contracts::{
     CustomerId, InvoiceNo, Label, Money, PaymentMethod, RefusedBy, RestaurantId,
     requests::{AuthorizePayment, ConfirmOrder, OrderQuote, QuoteOrder, WantedLine},
 };
-use doorstep_event::{Refused, RequestId, Timestamp};
+use doorstep_event::{Rejection, RequestId, Timestamp};
 use doorstep_messaging::AskError;
 use rand::RngExt;
 use tokio::time::sleep;
@@ -177,7 +177,7 @@ impl Flow {
         until: Timestamp,
         asked: &C,
     ) -> Result<C::Reply, AskError> {
-        let id = RequestId::new(format!("{number}/{what}")).map_err(Refused::from)?;
+        let id = RequestId::new(format!("{number}/{what}")).map_err(Rejection::from)?;
         self.roles.command(Some(id), until, asked).await
     }
 
@@ -204,7 +204,7 @@ fn can_be_paid(total: Money) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!("an order costs more than 0 and at most {most}, and this one {total}");
-    Err(refusals::problem(Refused::new("bad_amount", detail)))
+    Err(refusals::problem(Rejection::new("bad_amount", detail)))
 }
 
 /// Tries again what could not be recorded, until the deadline is near: after that somebody else abandons the order, and says so. The outcome
@@ -238,10 +238,10 @@ fn refused_or_abandoned(by: RefusedBy, role: &str, error: AskError) -> Outcome {
         // What may help later is no answer to the customer who waits now, and neither is a handler that failed or a clock that is wrong.
         AskError::Refused(refused)
             if ![
-                Refused::NOT_YET,
-                Refused::FAILED,
-                Refused::CLOCK_SKEW,
-                Refused::FORBIDDEN,
+                Rejection::NOT_YET,
+                Rejection::FAILED,
+                Rejection::CLOCK_SKEW,
+                Rejection::FORBIDDEN,
             ]
             .contains(&refused.code.as_str()) =>
         {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     fn refused() -> BooksError {
-        Refused::new("unknown_order", "there is no such order").into()
+        Rejection::new("unknown_order", "there is no such order").into()
     }
 
     #[test]

@@ -230,7 +230,7 @@ fn known_outcome(view: &OrderView) -> Option<Outcome> {
 
 fn invoice_no(number: &str) -> Result<InvoiceNo, BooksError> {
     InvoiceNo::new(number)
-        .map_err(|e| doorstep_event::Refused::new("bad_number", e.to_string()).into())
+        .map_err(|e| doorstep_event::Rejection::new("bad_number", e.to_string()).into())
 }
 
 /// Returns whether the time of an order with this deadline is over.

@@ -5,7 +5,7 @@ use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
     InvoiceNo, Position,
 };
-use doorstep_event::{Refused, Timestamp};
+use doorstep_event::{Rejection, Timestamp};
 use doorstep_runtime::{Effects, Obeyed, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ pub(super) fn assign(
     states: &mut States<Entry>,
     asked: &AssignCourier,
     now: Timestamp,
-) -> Result<Obeyed, Refused> {
+) -> Result<Obeyed, Rejection> {
     let AssignCourier { order, courier } = asked;
     order::is_confirmed(states, order)?;
     let key = order.delivery_key();
@@ -99,7 +99,7 @@ pub(super) fn step_keys(asked: &TakeStep) -> Vec<EntityKey> {
 }
 
 /// Records a step; one that was taken before changes nothing. What was called off is not picked up any more.
-pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeyed, Refused> {
+pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeyed, Rejection> {
     let TakeStep {
         order,
         courier,
@@ -138,7 +138,7 @@ pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
 pub(super) fn positions(
     states: &mut States<Entry>,
     asked: &RecordPositions,
-) -> Result<Obeyed, Refused> {
+) -> Result<Obeyed, Rejection> {
     let mut effects = Effects::none();
     for fix in &asked.fixes {
         theirs(states, &fix.order.delivery_key(), &asked.courier)?;
@@ -157,7 +157,7 @@ fn theirs(
     states: &mut States<Entry>,
     key: &EntityKey,
     courier: &CourierId,
-) -> Result<Delivery, Refused> {
+) -> Result<Delivery, Rejection> {
     let delivery = states.get(key).and_then(Entry::delivery);
     delivery
         .filter(|delivery| &delivery.courier == courier)

@@ -16,7 +16,7 @@ mod requests;
 mod tests;
 mod user;
 
-use doorstep_event::{ContractError, Event, Refused, Request, RequestContract, Timestamp};
+use doorstep_event::{ContractError, Event, Rejection, Request, RequestContract, Timestamp};
 use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
@@ -157,7 +157,7 @@ impl Role for Gateway {
         _request: &Request,
         command: &Command,
         now: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         match command {
             Command::AddUser(asked) => user::add(states, asked, now),
             Command::RevokeTokens(asked) => user::revoke(states, asked),
@@ -176,6 +176,6 @@ impl Role for Gateway {
 }
 
 /// A refusal of this role.
-fn refused(code: &'static str, detail: impl Into<String>) -> Refused {
-    Refused::new(code, detail)
+fn refused(code: &'static str, detail: impl Into<String>) -> Rejection {
+    Rejection::new(code, detail)
 }

@@ -9,7 +9,7 @@ use doorstep_contracts::{
     OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefused, RefusedBy, RestaurantId,
     StockAdjusted, StockReason, StockReleased, StockReserved, requests::OrderStatus,
 };
-use doorstep_event::{Refused, Subject, Timestamp};
+use doorstep_event::{Rejection, Subject, Timestamp};
 use doorstep_runtime::{Effects, Obeyed, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
@@ -185,7 +185,7 @@ pub(super) fn begin(
     states: &mut States<Entry>,
     asked: &BeginOrder,
     now: Timestamp,
-) -> Result<Obeyed, Refused> {
+) -> Result<Obeyed, Rejection> {
     let BeginOrder { order, .. } = asked;
     let intent = Intent::entity(&asked.customer, &asked.key);
     if states.get(&intent).is_some() {
@@ -244,7 +244,7 @@ pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
 }
 
 /// Records what has become of an order, unless something has already: the first outcome stays, and is what is replied.
-pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed, Refused> {
+pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed, Rejection> {
     let number = &asked.order;
     let order = known(states, number)?;
     if order.stage != Stage::Open {
@@ -256,7 +256,7 @@ pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed
 }
 
 /// Leaves the orders that are open to an operator.
-pub(super) fn leave(states: &mut States<Entry>, _: &LeaveOpen) -> Result<Obeyed, Refused> {
+pub(super) fn leave(states: &mut States<Entry>, _: &LeaveOpen) -> Result<Obeyed, Rejection> {
     for part in part_keys() {
         let open = states.get(&part).and_then(Entry::open);
         let Some(mut open) = open.filter(|open| !open.orders.is_empty()).cloned() else {
@@ -273,7 +273,7 @@ pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
 }
 
 /// Records an outcome that was published by the store that is lost, so that nothing is published again.
-pub(super) fn adopt(states: &mut States<Entry>, asked: &AdoptOutcome) -> Result<Obeyed, Refused> {
+pub(super) fn adopt(states: &mut States<Entry>, asked: &AdoptOutcome) -> Result<Obeyed, Rejection> {
     let number = &asked.order;
     let order = known(states, number)?;
     if !open_part(states, number).left.contains_key(number.as_str()) {
@@ -288,7 +288,7 @@ fn effects_of_end(
     number: &InvoiceNo,
     order: &Order,
     outcome: &Outcome,
-) -> Result<Effects, Refused> {
+) -> Result<Effects, Rejection> {
     let mut effects = Effects::none();
     let subject = number.order_subject();
     match outcome {
@@ -360,7 +360,7 @@ pub(super) fn cancel_keys(asked: &CancelOrder) -> Vec<EntityKey> {
 
 /// Calls a confirmed order off: what was sold goes back. One that is called off already stays as it is. An order that a restored copy of the
 /// store has left is abandoned by an operator, who knows by then that it was never ended.
-pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<Obeyed, Refused> {
+pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<Obeyed, Rejection> {
     let number = &asked.order;
     let mut order = known(states, number)?;
     let promised_at = match &order.stage {
@@ -429,7 +429,7 @@ fn adjusted(delta: i64, reason: StockReason, order: &Subject) -> StockAdjusted {
 }
 
 /// The order of that number.
-pub(super) fn known(states: &mut States<Entry>, number: &InvoiceNo) -> Result<Order, Refused> {
+pub(super) fn known(states: &mut States<Entry>, number: &InvoiceNo) -> Result<Order, Rejection> {
     let order = states.get(&number.order_key()).and_then(Entry::order);
     order
         .cloned()
@@ -437,7 +437,10 @@ pub(super) fn known(states: &mut States<Entry>, number: &InvoiceNo) -> Result<Or
 }
 
 /// That the order of that number is to be delivered.
-pub(super) fn is_confirmed(states: &mut States<Entry>, number: &InvoiceNo) -> Result<(), Refused> {
+pub(super) fn is_confirmed(
+    states: &mut States<Entry>,
+    number: &InvoiceNo,
+) -> Result<(), Rejection> {
     let order = states.get(&number.order_key()).and_then(Entry::order);
     let order = order.ok_or_else(|| refused("unknown_order", "there is no such order"))?;
     match &order.stage {

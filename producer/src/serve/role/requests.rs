@@ -4,7 +4,7 @@
 use doorstep_contracts::{
     CancelledBy, CourierId, CustomerId, InvoiceNo, Label, Line, Money, RestaurantId,
 };
-use doorstep_event::{Act, RequestContract, Timestamp};
+use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -121,7 +121,7 @@ macro_rules! commands {
     ($($name:ident = $kind:literal -> $reply:ty),+ $(,)?) => {
         $(impl RequestContract for $name {
             const TYPE: &'static str = $kind;
-            const ACT: Act = Act::Command;
+            const ACT: RequestKind = RequestKind::Command;
             type Reply = $reply;
         })+
     };

@@ -17,10 +17,10 @@ struct World {
 }
 
 impl World {
-    fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Refused> {
+    fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Rejection> {
         let id = RequestId::new("1").unwrap();
         let source = Source::new("gateway/test").unwrap();
-        let request = Request::of(&source, id, now(), now(), asked).unwrap();
+        let request = Request::from_contract(&source, id, now(), now(), asked).unwrap();
         let command = Gateway.read_command(&request).unwrap();
         let keys = Gateway.command_keys(&request, &command);
         let before = keys
@@ -173,7 +173,7 @@ fn positions(courier: &str, orders: &[&str]) -> RecordPositions {
 }
 
 #[track_caller]
-fn code<T: std::fmt::Debug>(result: Result<T, Refused>) -> String {
+fn code<T: std::fmt::Debug>(result: Result<T, Rejection>) -> String {
     result.unwrap_err().code
 }
 
@@ -437,7 +437,7 @@ impl World {
 }
 
 #[track_caller]
-fn refused_as<T: std::fmt::Debug>(answer: Result<T, Refused>, code: &str) {
+fn refused_as<T: std::fmt::Debug>(answer: Result<T, Rejection>, code: &str) {
     assert_eq!(answer.unwrap_err().code, code);
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use doorstep_contracts::{CourierId, CustomerId, RestaurantId};
-use doorstep_event::{Refused, Timestamp};
+use doorstep_event::{Rejection, Timestamp};
 use doorstep_runtime::{Effects, Obeyed, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
@@ -164,7 +164,7 @@ pub(super) fn add(
     states: &mut States<Entry>,
     asked: &AddUser,
     now: Timestamp,
-) -> Result<Obeyed, Refused> {
+) -> Result<Obeyed, Rejection> {
     let AddUser { name, .. } = asked;
     let key = name.entity();
     match states.get(&key).and_then(Entry::user) {
@@ -196,7 +196,10 @@ pub(super) fn add(
 }
 
 /// Raises the generation of the user's tokens.
-pub(super) fn revoke(states: &mut States<Entry>, asked: &RevokeTokens) -> Result<Obeyed, Refused> {
+pub(super) fn revoke(
+    states: &mut States<Entry>,
+    asked: &RevokeTokens,
+) -> Result<Obeyed, Rejection> {
     let mut user = known(states, &asked.name)?;
     user.generation += 1;
     states.put(&asked.name.entity(), Entry::User(user));
@@ -217,7 +220,7 @@ pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
 pub(super) fn set_status(
     states: &mut States<Entry>,
     asked: &SetUserStatus,
-) -> Result<Obeyed, Refused> {
+) -> Result<Obeyed, Rejection> {
     let SetUserStatus { name, status, .. } = asked;
     let mut user = known(states, name)?;
     if user.status == *status {
@@ -256,7 +259,7 @@ fn is_another_operator(states: &mut States<Entry>, asked: &SetUserStatus) -> boo
 pub(super) fn set_password(
     states: &mut States<Entry>,
     asked: &SetPassword,
-) -> Result<Obeyed, Refused> {
+) -> Result<Obeyed, Rejection> {
     let SetPassword { name, .. } = asked;
     let mut user = known(states, name)?;
     not_deleted(&user, name)?;
@@ -272,12 +275,12 @@ pub(super) fn set_password(
     Obeyed::of::<SetPassword>(&Done {}, Effects::none())
 }
 
-fn known(states: &mut States<Entry>, name: &UserName) -> Result<User, Refused> {
+fn known(states: &mut States<Entry>, name: &UserName) -> Result<User, Rejection> {
     let user = states.get(&name.entity()).and_then(Entry::user).cloned();
     user.ok_or_else(|| refused("unknown_user", format!("there is no user {name}")))
 }
 
-fn not_deleted(user: &User, name: &UserName) -> Result<(), Refused> {
+fn not_deleted(user: &User, name: &UserName) -> Result<(), Rejection> {
     if user.status == UserStatus::Deleted {
         return Err(refused("user_deleted", format!("{name} was deleted")));
     }

@@ -73,7 +73,7 @@ pub(crate) async fn publish(world: &World, events: &Arc<[Event]>, dress: Dress) 
                     mandatory: true,
                     ..BasicPublishOptions::default()
                 };
-                let kind = event.kind.as_str().into();
+                let kind = event.event_type.as_str().into();
                 channel
                     .basic_publish(exchange.clone(), kind, mandatory, &event.data, properties)
                     .await?
@@ -107,7 +107,7 @@ fn properties(event: &Event) -> BasicProperties {
         .with_content_type(headers::CONTENT_TYPE.into())
         .with_delivery_mode(PERSISTENT)
         .with_message_id(event.id.as_str().into())
-        .with_type(event.kind.as_str().into())
+        .with_type(event.event_type.as_str().into())
         .with_headers(table);
     match event
         .time

@@ -62,7 +62,7 @@ impl Generator {
             .take(DATA_BYTES.saturating_sub(bytes))
             .collect();
         let sequence = Sequence::new(sequence as u64).unwrap_or(Sequence::FIRST);
-        Ok(Event::of(
+        Ok(Event::from_contract(
             &self.source,
             &subject,
             sequence,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use doorstep_event::{Refused, Request, Timestamp};
+use doorstep_event::{Rejection, Request, Timestamp};
 
 use super::{Reply, cancels::Cancelled, line::Line};
 use crate::{
@@ -145,7 +145,7 @@ impl Drop for ReplyHandle {
                 self.reply_with(Reply::Shed { retry_after: SOON });
             } else if self.redelivered {
                 let detail = "the request was begun twice and not answered";
-                let refused = Refused::new(Refused::FAILED, detail);
+                let refused = Rejection::new(Rejection::FAILED, detail);
                 self.reply_with(Reply::Answer(Err(refused)));
             } else {
                 self.counts.put_back.add(1);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorstep_event::{BrokerUser, Refused};
+use doorstep_event::{BrokerUser, Rejection};
 use lapin::BasicProperties;
 
 /// The shortest time between two lines of the log.
@@ -28,7 +28,7 @@ impl Callers {
     }
 
     /// Why a request is rejected for its user, if it is.
-    pub(super) fn reject(&mut self, properties: &BasicProperties, role: &str) -> Option<Refused> {
+    pub(super) fn reject(&mut self, properties: &BasicProperties, role: &str) -> Option<Rejection> {
         let allowed = self.allowed.as_ref()?;
         let user = properties.user_id().as_ref().map(|user| user.as_str());
         if user.is_some_and(|user| allowed.iter().any(|allowed| allowed.as_str() == user)) {
@@ -49,8 +49,8 @@ impl Callers {
             Some(user) => format!("user {user:?}"),
             None => "a program that sends no user id".to_owned(),
         };
-        Some(Refused::new(
-            Refused::FORBIDDEN,
+        Some(Rejection::new(
+            Rejection::FORBIDDEN,
             format!("{user} may not send requests to this role: name it in DOORSTEP_RPC_CALLERS"),
         ))
     }
@@ -72,7 +72,7 @@ mod tests {
         assert!(callers.reject(&by(Some("gateway")), "payments").is_none());
         for other in [None, Some("thief"), Some("")] {
             let refused = callers.reject(&by(other), "payments").unwrap();
-            assert_eq!(refused.code, Refused::FORBIDDEN);
+            assert_eq!(refused.code, Rejection::FORBIDDEN);
             assert!(refused.detail.contains("DOORSTEP_RPC_CALLERS"));
         }
     }

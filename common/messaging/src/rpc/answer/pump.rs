@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use doorstep_event::{Refused, Timestamp};
+use doorstep_event::{Rejection, Timestamp};
 use futures_util::StreamExt;
 use lapin::{Consumer, message::Delivery as Received};
 
@@ -135,7 +135,7 @@ impl Pump {
         self.line.cancels.begin(correlation)
     }
 
-    fn refuse(&self, reply: ReplyHandle, refused: Refused) {
+    fn refuse(&self, reply: ReplyHandle, refused: Rejection) {
         if reply.reply_to.is_empty() {
             return reply.forget();
         }

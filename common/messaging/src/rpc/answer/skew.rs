@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorstep_event::{Refused, Request, Timestamp};
+use doorstep_event::{Rejection, Request, Timestamp};
 
 /// How late a request may come without a doubt about the clocks: the broker drops what is late, by the time that is left, but a message
 /// may be under way for a moment.
@@ -23,7 +23,7 @@ pub(super) enum Late {
     /// Nobody waits for it any more.
     Expired,
     /// Its caller may well wait, and is told this.
-    Skewed(Refused),
+    Skewed(Rejection),
 }
 
 impl Skew {
@@ -49,13 +49,13 @@ impl Skew {
         let detail = format!(
             "its deadline, {deadline}, was over when it came, at {now} by the clock of whoever was to answer: set the clocks"
         );
-        Late::Skewed(Refused::new(Refused::CLOCK_SKEW, detail))
+        Late::Skewed(Rejection::new(Rejection::CLOCK_SKEW, detail))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use doorstep_event::{Act, EventType, Repeats, RequestId, Source};
+    use doorstep_event::{EventType, Idempotency, RequestId, RequestKind, Source};
 
     use super::*;
 
@@ -66,10 +66,10 @@ mod tests {
             id: RequestId::new("1").unwrap(),
             caller: Source::new("shop/1").unwrap(),
             kind: EventType::new("payments.authorize.v1").unwrap(),
-            act: Act::Command,
+            act: RequestKind::Command,
             time: deadline,
             deadline,
-            repeats: Repeats::Possible,
+            idempotency: Idempotency::Retryable,
             traceparent: None,
             data: "{}".into(),
         };
@@ -83,7 +83,7 @@ mod tests {
         let Late::Skewed(refused) = skew.judge(&request, false, long) else {
             panic!("not noticed");
         };
-        assert_eq!(refused.code, Refused::CLOCK_SKEW);
+        assert_eq!(refused.code, Rejection::CLOCK_SKEW);
         for time in [deadline, long] {
             assert!(
                 refused.detail.contains(&time.to_string()),

@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use doorstep_event::{Act, Request};
+use doorstep_event::{Request, RequestKind};
 use futures_util::FutureExt;
 use lapin::{
     BasicProperties, Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage,
@@ -172,8 +172,8 @@ impl Gate {
                     properties = properties.with_user_id(user_id.clone());
                 }
                 match request.act {
-                    Act::Command => channels.confirmed.clone(),
-                    Act::Query => channels.plain.clone(),
+                    RequestKind::Command => channels.confirmed.clone(),
+                    RequestKind::Query => channels.plain.clone(),
                 }
             }
             State::Blocked(_, reason) => {
@@ -209,7 +209,7 @@ impl Gate {
             stage,
         });
         way.bytes += bytes;
-        if request.act == Act::Query {
+        if request.act == RequestKind::Query {
             way.last_query = Some(since);
         }
         if way.swept == Swept::NotUntilStirred {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use doorstep_event::Act;
+use doorstep_event::RequestKind;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::rpc::error::AskError;
@@ -23,7 +23,7 @@ pub(super) struct Waiting {
 /// Somebody who waits.
 pub(super) struct Waiter {
     pub(super) role: Box<str>,
-    pub(super) act: Act,
+    pub(super) act: RequestKind,
     pub(super) since: Instant,
     pub(super) done: oneshot::Sender<Result<Bytes, AskError>>,
 }
@@ -75,7 +75,7 @@ impl Waiting {
     /// Ends all queries to this role.
     pub(super) fn end_queries(&self, role: &str, error: &AskError) {
         self.end_those(error, |waiter| {
-            *waiter.role == *role && waiter.act == Act::Query
+            *waiter.role == *role && waiter.act == RequestKind::Query
         });
     }
 

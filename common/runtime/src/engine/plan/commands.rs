@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use doorstep_event::{Answer, Refused, Repeats, RequestId, Source};
+use doorstep_event::{Idempotency, Rejection, RequestId, RequestResult, Source};
 use doorstep_store::{EntityKey, NewReply, ReplyRow, RequestHash};
 
 use super::{super::slots::Claim, Plan, back, forth};
@@ -80,7 +80,7 @@ impl<R: Role> Plan<'_, R> {
         outcomes
     }
 
-    fn obey(&mut self, index: usize, command: &PreparedCommand<R::Command>) -> Answer {
+    fn obey(&mut self, index: usize, command: &PreparedCommand<R::Command>) -> RequestResult {
         let request = &command.request;
         let oldest = back(self.now, self.limits.reply_retention);
         if request.time < oldest {
@@ -89,7 +89,7 @@ impl<R: Role> Plan<'_, R> {
                 request.time,
                 self.limits.reply_retention.as_secs() / 3600
             );
-            return Err(Refused::new(Refused::TOO_OLD, detail));
+            return Err(Rejection::new(Rejection::TOO_OLD, detail));
         }
         if let Some(pruned_to) = self.slots.pruned_to.replies
             && request.time <= pruned_to
@@ -99,19 +99,19 @@ impl<R: Role> Plan<'_, R> {
                  be told",
                 request.time
             );
-            return Err(Refused::new(Refused::TOO_OLD, detail));
+            return Err(Rejection::new(Rejection::TOO_OLD, detail));
         }
         if request.time > forth(self.now, CLOCKS_APART) {
             let detail = format!(
                 "it is from {}, which has not come yet: set the clock of {}",
                 request.time, request.caller
             );
-            return Err(Refused::new(Refused::BAD_REQUEST, detail));
+            return Err(Rejection::new(Rejection::BAD_REQUEST, detail));
         }
         let (asked, keys) = match &command.understood {
             Some(Ok(understood)) => (&understood.0, &understood.1),
             Some(Err(refused)) => return Err(refused.clone()),
-            None => return Err(Refused::new(Refused::FAILED, "it was not read")),
+            None => return Err(Rejection::new(Rejection::FAILED, "it was not read")),
         };
         let claim = self.slots.claim_of_command(index);
         let Obeyed { reply, effects } = self.ask_about(command, asked, keys, claim)?;
@@ -124,11 +124,11 @@ impl<R: Role> Plan<'_, R> {
             id: request.id.clone(),
             hash: command.hash,
             reply: reply.clone(),
-            time: match request.repeats {
+            time: match request.idempotency {
                 // Kept no shorter than until it can be told that the command is too old.
-                Repeats::Possible => request.time.max(self.now),
+                Idempotency::Retryable => request.time.max(self.now),
                 // Kept for [`CLOCKS_APART`], so that what was committed in doubt is found when it is tried again.
-                Repeats::Never => back(self.now, self.limits.reply_retention),
+                Idempotency::OneShot => back(self.now, self.limits.reply_retention),
             },
         });
         Ok(reply)
@@ -141,7 +141,7 @@ impl<R: Role> Plan<'_, R> {
         asked: &R::Command,
         keys: &[EntityKey],
         claim: Claim,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         let slots = &self.slots;
         let states = &mut self.states;
         states.fill(keys, slots.entities(claim).map(|slot| &slot.state));
@@ -153,15 +153,15 @@ impl<R: Role> Plan<'_, R> {
             None => Ok(obeyed),
             Some(removed) => {
                 let detail = format!("the handler removes the state of {removed}");
-                Err(Refused::new(Refused::FAILED, detail))
+                Err(Rejection::new(Rejection::FAILED, detail))
             }
         }
     }
 }
 
-fn reused(id: &RequestId) -> Refused {
-    Refused::new(
-        Refused::ID_REUSED,
+fn reused(id: &RequestId) -> Rejection {
+    Rejection::new(
+        Rejection::ID_REUSED,
         format!("another command was obeyed under the id {id}: use a new id"),
     )
 }

@@ -137,7 +137,7 @@ impl Writer<'_> {
                 &body[..],
                 event.map(|e| e.id.as_str()),
                 source,
-                event.map(|e| e.kind.as_str()),
+                event.map(|e| e.event_type.as_str()),
                 event.map(|e| e.subject.as_str()),
                 event.and_then(|e| e.time).map(exact_time),
                 event.and_then(|e| e.sequence).map(Sequence::get).map(signed),

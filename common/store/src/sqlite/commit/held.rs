@@ -102,7 +102,7 @@ impl Writer<'_> {
                 held.defect,
                 event.id.as_str(),
                 source,
-                event.kind.as_str(),
+                event.event_type.as_str(),
                 event.subject.as_str(),
                 event.time.map(exact_time),
                 event.traceparent,

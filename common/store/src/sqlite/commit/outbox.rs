@@ -62,7 +62,7 @@ impl Writer<'_> {
                 signed(bytes),
                 event.id.as_str(),
                 source,
-                event.kind.as_str(),
+                event.event_type.as_str(),
                 event.subject.as_str(),
                 event.time.map(exact_time),
                 event.sequence.map(Sequence::get).map(signed),

@@ -31,7 +31,7 @@ impl Writer<'_> {
                 nanos(self.now),
                 signed(bytes),
                 source,
-                event.kind.as_str(),
+                event.event_type.as_str(),
                 event.subject.as_str(),
                 event.time.map(exact_time),
                 event.traceparent,

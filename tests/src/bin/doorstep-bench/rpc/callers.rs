@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use doorstep_event::{
-    Act, EventType, Repeats, Request, RequestContract, RequestId, Source, Timestamp,
+    EventType, Idempotency, Request, RequestContract, RequestId, RequestKind, Source, Timestamp,
 };
 use doorstep_messaging::{AskSettings, Requester};
 use serde::Serialize;
@@ -52,10 +52,10 @@ impl Way {
     ];
 
     /// What Doorstep asks in this way, if it is one of Doorstep's.
-    fn asked(self) -> Result<Option<(EventType, Act)>> {
+    fn asked(self) -> Result<Option<(EventType, RequestKind)>> {
         Ok(match self {
             Self::Bare | Self::Http => None,
-            Self::Echo => Some((EventType::new("counter.read.v1")?, Act::Query)),
+            Self::Echo => Some((EventType::new("counter.read.v1")?, RequestKind::Query)),
             Self::Query => Some((ReadParcel::request_type(), ReadParcel::ACT)),
             Self::Command => Some((Weigh::request_type(), Weigh::ACT)),
         })
@@ -105,11 +105,11 @@ struct Asker {
     /// New for every measurement: a command with a known id would be answered from the reply that was stored with it.
     source: Source,
     kind: EventType,
-    act: Act,
+    act: RequestKind,
 }
 
 impl Asker {
-    async fn connect(world: &World, kind: EventType, act: Act) -> Result<Self> {
+    async fn connect(world: &World, kind: EventType, act: RequestKind) -> Result<Self> {
         let name = format!("{}: ask", world.settings.namespace);
         let topology = world.topology.clone();
         let requester = Requester::start(&world.settings, &name, topology, AskSettings::default());
@@ -131,7 +131,7 @@ impl Asker {
             act: self.act,
             time: now,
             deadline: now.checked_add(DEADLINE)?,
-            repeats: Repeats::Possible,
+            idempotency: Idempotency::Retryable,
             traceparent: None,
             data: body.clone(),
         };

@@ -3,7 +3,7 @@
 //! Both send 300 bytes and bring 300 bytes back, as the other ways do: what differs is the work.
 
 use doorstep_event::{
-    Act, ContractError, Event, Refused, Request, RequestContract, Subject, Timestamp,
+    ContractError, Event, Rejection, Request, RequestContract, RequestKind, Subject, Timestamp,
 };
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States, reply};
@@ -26,7 +26,7 @@ pub(super) struct Weigh(ParcelWeighed);
 
 impl RequestContract for Weigh {
     const TYPE: &'static str = "depot.weigh.v1";
-    const ACT: Act = Act::Command;
+    const ACT: RequestKind = RequestKind::Command;
     type Reply = ParcelWeighed;
 }
 
@@ -37,7 +37,7 @@ pub(super) struct ReadParcel(ParcelWeighed);
 
 impl RequestContract for ReadParcel {
     const TYPE: &'static str = "depot.parcel.v1";
-    const ACT: Act = Act::Query;
+    const ACT: RequestKind = RequestKind::Query;
     type Reply = ParcelWeighed;
 }
 
@@ -62,7 +62,7 @@ impl Role for Depot {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<NoRequest>, ContractError> {
-        Err(ContractError::UnknownType(event.kind.to_string()))
+        Err(ContractError::UnknownType(event.event_type.to_string()))
     }
 
     fn keys(&self, _: &Event, fact: &NoRequest) -> Vec<EntityKey> {
@@ -95,7 +95,7 @@ impl Role for Depot {
         _: &Request,
         command: &Weigh,
         _: Timestamp,
-    ) -> Result<Obeyed, Refused> {
+    ) -> Result<Obeyed, Rejection> {
         let parcel = states.first_mut();
         *parcel = Some(Parcel {
             weighed: parcel.as_ref().map_or(0, |p| p.weighed) + 1,
@@ -120,11 +120,14 @@ impl Role for Depot {
         _: &Request,
         query: &ReadParcel,
         _: Timestamp,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Rejection> {
         let parcel = &query.0.parcel;
         let known = key(&query.0).first().and_then(|key| states.get(key));
         let known = known.ok_or_else(|| {
-            Refused::new(Refused::BAD_REQUEST, format!("{parcel} was never weighed"))
+            Rejection::new(
+                Rejection::BAD_REQUEST,
+                format!("{parcel} was never weighed"),
+            )
         })?;
         reply::<ReadParcel>(&known.last)
     }
