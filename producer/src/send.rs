@@ -82,7 +82,7 @@ pub(crate) fn topology(namespace: &Namespace) -> Topology {
         .map(|role| RoleQueues {
             role: role.name,
             subjects: role.subjects,
-            answers: role.answers,
+            answers: role.handles_requests,
         })
         .collect();
     Topology::of(namespace, &roles)

@@ -30,11 +30,11 @@
 
 mod delivery;
 mod ids;
-mod line;
 mod money;
-mod opening;
+mod opening_hours;
 mod order;
-mod outcome;
+mod order_line;
+mod order_outcome;
 mod payment;
 mod position;
 pub mod registry;
@@ -51,11 +51,11 @@ pub use delivery::{
 pub use ids::{
     CourierId, CustomerId, DeliveryId, IdError, InvoiceNo, Label, PaymentMethod, RestaurantId, Sku,
 };
-pub use line::Line;
 pub use money::{Money, MoneyError};
-pub use opening::{HourMinute, Opening, OpeningError, Weekday, ZoneName, is_open};
+pub use opening_hours::{HourMinute, OpeningError, OpeningHours, Weekday, ZoneName, is_open};
 pub use order::OrderPlaced;
-pub use outcome::{
+pub use order_line::OrderLine;
+pub use order_outcome::{
     CancelledBy, OrderAbandoned, OrderCancelled, OrderConfirmed, OrderRefused, RefusedBy,
 };
 pub use payment::{

@@ -65,7 +65,7 @@ impl Money {
     ///
     /// # Errors
     /// The sum reaches 10^15 in size.
-    pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
+    pub fn checked_add(self, other: Self) -> Result<Self, MoneyError> {
         // Both have at most 24 digits on the same nine decimals, so the sum fits a `Decimal` and nothing is rounded.
         Self::new(self.0 + other.0)
     }
@@ -74,7 +74,7 @@ impl Money {
     ///
     /// # Errors
     /// The amount reaches 10^15 in size.
-    pub fn times(self, pieces: i64) -> Result<Self, MoneyError> {
+    pub fn checked_mul(self, pieces: i64) -> Result<Self, MoneyError> {
         // Decimal's own product may round where it does not fit, hence the digits as an integer: 24 and 19 digits can overflow, and
         // then the amount is too large for certain.
         self.0
@@ -90,7 +90,7 @@ impl Money {
     /// # Errors
     /// A partial sum reaches 10^15 in size.
     pub fn sum(amounts: impl IntoIterator<Item = Self>) -> Result<Self, MoneyError> {
-        amounts.into_iter().try_fold(Self::ZERO, Self::plus)
+        amounts.into_iter().try_fold(Self::ZERO, Self::checked_add)
     }
 }
 
@@ -207,14 +207,17 @@ mod tests {
             Money::sum([tenth, tenth, tenth]).unwrap().to_string(),
             "0.30"
         );
-        assert_eq!(money("0.001").times(-7).unwrap().to_string(), "-0.007");
-        assert_eq!(money("1.255").times(0).unwrap().to_string(), "0.00");
-        let most = money("999999999999999.999999999");
-        assert!(most.plus(money("0.000000001")).is_err());
-        assert!(most.times(2).is_err());
-        assert!(most.times(i64::MIN).is_err());
         assert_eq!(
-            most.plus(money("-0.000000001")).unwrap().to_string(),
+            money("0.001").checked_mul(-7).unwrap().to_string(),
+            "-0.007"
+        );
+        assert_eq!(money("1.255").checked_mul(0).unwrap().to_string(), "0.00");
+        let most = money("999999999999999.999999999");
+        assert!(most.checked_add(money("0.000000001")).is_err());
+        assert!(most.checked_mul(2).is_err());
+        assert!(most.checked_mul(i64::MIN).is_err());
+        assert_eq!(
+            most.checked_add(money("-0.000000001")).unwrap().to_string(),
             "999999999999999.999999998"
         );
     }

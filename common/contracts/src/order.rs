@@ -3,7 +3,7 @@
 use doorstep_event::{Contract, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{CustomerId, Label, Line, Money, line};
+use crate::{CustomerId, Label, Money, OrderLine, order_line};
 
 /// `order.placed.v1`: an order with all its lines.
 ///
@@ -19,7 +19,7 @@ pub struct OrderPlaced {
     /// Where the order came from.
     pub country: Label,
     /// What was ordered, in the order of the invoice; one line at least.
-    pub lines: Vec<Line>,
+    pub lines: Vec<OrderLine>,
     /// The sum of the lines' amounts.
     pub total: Money,
 }
@@ -29,7 +29,7 @@ impl Contract for OrderPlaced {
     const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
-        line::check_all(&self.lines, self.total)
+        order_line::check_all(&self.lines, self.total)
     }
 }
 
@@ -70,7 +70,7 @@ mod tests {
     fn a_zero_price_is_fine_and_a_negative_one_is_not() {
         let with_price = |price: &str| {
             let sku = order().lines[0].sku.clone();
-            let line = Line::new(sku, None, 3, price.parse().unwrap()).unwrap();
+            let line = OrderLine::new(sku, None, 3, price.parse().unwrap()).unwrap();
             OrderPlaced {
                 total: line.amount,
                 lines: vec![line],

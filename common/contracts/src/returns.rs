@@ -3,7 +3,7 @@
 use doorstep_event::{Contract, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{CustomerId, Label, Line, Money, line};
+use crate::{CustomerId, Label, Money, OrderLine, order_line};
 
 /// `return.recorded.v1`: goods that came back, with all lines; quantities and total are zero or negative.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct ReturnRecorded {
     /// Where the goods came from.
     pub country: Label,
     /// What came back, in the order of the invoice; one line at least.
-    pub lines: Vec<Line>,
+    pub lines: Vec<OrderLine>,
     /// The sum of the lines' amounts.
     pub total: Money,
 }
@@ -27,7 +27,7 @@ impl Contract for ReturnRecorded {
     const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
-        line::check_all(&self.lines, self.total)?;
+        order_line::check_all(&self.lines, self.total)?;
         // With prices of zero or more, this makes the total zero or negative, too.
         match self.lines.iter().find(|line| line.quantity > 0) {
             Some(line) => Err(format!(
@@ -49,14 +49,14 @@ mod tests {
             serde_json::from_str(include_str!("../golden/return.recorded.v1.json")).unwrap();
         assert_eq!(recorded.check(), Ok(()));
         assert!(recorded.total.is_negative());
-        let sold = Line::new(
+        let sold = OrderLine::new(
             recorded.lines[0].sku.clone(),
             None,
             1,
             "0.01".parse().unwrap(),
         );
         recorded.lines.push(sold.unwrap());
-        recorded.total = recorded.total.plus("0.01".parse().unwrap()).unwrap();
+        recorded.total = recorded.total.checked_add("0.01".parse().unwrap()).unwrap();
         let said = recorded.check().unwrap_err();
         assert!(said.contains("positive in a return"), "{said}");
     }

@@ -11,7 +11,7 @@ pub struct RoleSpec {
     /// The first segments of its entities' keys.
     pub entities: &'static [&'static str],
     /// Whether it answers requests, over the queue `doorstep.rpc.NAME`.
-    pub answers: bool,
+    pub handles_requests: bool,
     /// The families of events that it publishes: the first words of their types.
     pub emits: &'static [&'static str],
 }
@@ -61,35 +61,35 @@ pub const ROLES: &[RoleSpec] = &[
         name: "orders",
         subjects: &["order", "return", "payment"],
         entities: &["order", "return"],
-        answers: true,
+        handles_requests: true,
         emits: &[],
     },
     RoleSpec {
         name: "inventory",
         subjects: &["stock"],
         entities: &["stock"],
-        answers: false,
+        handles_requests: false,
         emits: &[],
     },
     RoleSpec {
         name: "tracking",
         subjects: &["delivery"],
         entities: &["delivery"],
-        answers: true,
+        handles_requests: true,
         emits: &[],
     },
     RoleSpec {
         name: "restaurant",
         subjects: &["order"],
         entities: &["restaurant", "menu", "booking"],
-        answers: true,
+        handles_requests: true,
         emits: &[],
     },
     RoleSpec {
         name: "payments",
         subjects: &["order"],
         entities: &["payment", "account"],
-        answers: true,
+        handles_requests: true,
         emits: &["payment"],
     },
 ];
@@ -139,7 +139,7 @@ mod tests {
     fn a_role_answers_where_a_request_names_it() {
         for role in ROLES {
             let is_asked = REQUESTS.iter().any(|r| r.role() == role.name);
-            assert_eq!(role.answers, is_asked, "{}", role.name);
+            assert_eq!(role.handles_requests, is_asked, "{}", role.name);
         }
         for request in REQUESTS {
             let role = request.role();

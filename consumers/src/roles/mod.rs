@@ -79,7 +79,9 @@ pub(crate) fn chosen(names: &[String]) -> Vec<RoleEntry> {
 
 /// Whether the role of this name answers requests, and so has a queue for them.
 pub(crate) fn answers(name: &str) -> bool {
-    ROLES.iter().any(|spec| spec.name == name && spec.answers)
+    ROLES
+        .iter()
+        .any(|spec| spec.name == name && spec.handles_requests)
 }
 
 /// The queues of all roles, which both sides declare: whoever runs one role only must not leave the others' events unroutable.
@@ -89,7 +91,7 @@ pub(crate) fn queues() -> Vec<RoleQueues> {
         .map(|spec| RoleQueues {
             role: spec.name,
             subjects: spec.subjects,
-            answers: spec.answers,
+            answers: spec.handles_requests,
         })
         .collect()
 }

@@ -8,9 +8,9 @@
 //! good. Payments are another stream, which may be ahead: they wait for the order.
 
 use doorstep_contracts::{
-    CustomerId, Label, Line, Money, OrderAbandoned, OrderCancelled, OrderConfirmed, OrderPlaced,
-    OrderRefused, PaymentAuthorized, PaymentCaptured, PaymentRefunded, PaymentVoided, RestaurantId,
-    ReturnRecorded, ReversalReason,
+    CustomerId, Label, Money, OrderAbandoned, OrderCancelled, OrderConfirmed, OrderLine,
+    OrderPlaced, OrderRefused, PaymentAuthorized, PaymentCaptured, PaymentRefunded, PaymentVoided,
+    RestaurantId, ReturnRecorded, ReversalReason,
     requests::{HistoryEntry, HistoryKind, OrderStatus, OrderView, PaymentStatus, ReadOrder},
 };
 use doorstep_event::{
@@ -387,7 +387,7 @@ impl Return {
     }
 }
 
-fn count(lines: &[Line]) -> u64 {
+fn count(lines: &[OrderLine]) -> u64 {
     lines.len() as u64
 }
 

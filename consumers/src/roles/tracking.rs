@@ -12,7 +12,7 @@ use std::time::Duration;
 use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
     Label, Position, TimeWindow,
-    requests::{DeliveryStatus, DeliveryView, Fix, ReadDelivery},
+    requests::{DeliveryStatus, DeliveryView, GpsFix, ReadDelivery},
 };
 use doorstep_event::{
     Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
@@ -56,7 +56,7 @@ pub(crate) struct Delivery {
     fixes: u64,
     /// The fix with the latest time of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    last_fix: Option<Fix>,
+    last_fix: Option<GpsFix>,
     /// Where the parcel waits for the courier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pick_up_position: Option<Position>,
@@ -213,9 +213,9 @@ impl Delivery {
         } = *fact;
         self.fixes += 1;
         let latest = now.checked_add(MAX_AHEAD).unwrap_or(Timestamp::MAX);
-        let is_later = |last: Fix| last.recorded_at <= recorded_at || last.recorded_at > latest;
+        let is_later = |last: GpsFix| last.recorded_at <= recorded_at || last.recorded_at > latest;
         if recorded_at <= latest && self.last_fix.is_none_or(is_later) {
-            self.last_fix = Some(Fix {
+            self.last_fix = Some(GpsFix {
                 position,
                 recorded_at,
             });
@@ -317,7 +317,7 @@ mod tests {
         delivery.record(&fix(&soon.to_string(), 2.0), ten());
         assert_eq!(delivery.last_fix.unwrap().position.longitude(), 2.0);
         // One that was kept before gives way, also to an earlier one.
-        delivery.last_fix = Some(Fix {
+        delivery.last_fix = Some(GpsFix {
             recorded_at: "2046-07-16T00:00:00Z".parse().unwrap(),
             ..delivery.last_fix.unwrap()
         });

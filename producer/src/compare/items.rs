@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use doorstep_contracts::{
-    DeliveryId, DeliveryPositionRecorded, InvoiceNo, Label, Line, Money, OrderPlaced, Position, Sku,
+    DeliveryId, DeliveryPositionRecorded, InvoiceNo, Label, Money, OrderLine, OrderPlaced,
+    Position, Sku,
 };
 use doorstep_event::{
     ContractError, Event, Request, RequestId, Sequence, Source, Subject, Timestamp,
@@ -177,7 +178,7 @@ fn checkout(rng: &mut StdRng, number: u64, placed_at: Timestamp) -> Result<Fact,
             rng.random_range(1..100)
         );
         let price = price.parse::<Money>().map_err(text)?;
-        lines.push(Line::new(sku, None, rng.random_range(1..=6), price).map_err(text)?);
+        lines.push(OrderLine::new(sku, None, rng.random_range(1..=6), price).map_err(text)?);
     }
     let placed = OrderPlaced {
         placed_at,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
-    Label, Line, Money, OrderPlaced, Position, Sku, StockAdjusted, StockReason,
+    Label, Money, OrderLine, OrderPlaced, Position, Sku, StockAdjusted, StockReason,
 };
 use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
 use jiff::SignedDuration;
@@ -131,7 +131,8 @@ impl<'a> Shop<'a> {
             .parse::<Money>()
             .map_err(text)?;
             lines.push(
-                Line::new(Sku::new(&sku).map_err(text)?, None, quantity, price).map_err(text)?,
+                OrderLine::new(Sku::new(&sku).map_err(text)?, None, quantity, price)
+                    .map_err(text)?,
             );
             let adjusted = StockAdjusted {
                 delta: -quantity,

@@ -11,8 +11,8 @@
 use std::{collections::HashMap, fmt};
 
 use doorstep_contracts::{
-    CustomerId, InvoiceNo, Label, Line, Money, OrderPlaced, ReturnRecorded, Sku, StockAdjusted,
-    StockReason,
+    CustomerId, InvoiceNo, Label, Money, OrderLine, OrderPlaced, ReturnRecorded, Sku,
+    StockAdjusted, StockReason,
 };
 use doorstep_event::{Contract, Event, MAX_DATA_BYTES, Sequence, Source, Subject, Timestamp};
 
@@ -84,7 +84,7 @@ struct OpenInvoice {
     at: Timestamp,
     customer: Option<CustomerId>,
     country: Label,
-    lines: Vec<Line>,
+    lines: Vec<OrderLine>,
     total: Money,
     bytes: usize,
 }
@@ -95,7 +95,7 @@ struct Sale {
     at: Timestamp,
     customer: Option<CustomerId>,
     country: Label,
-    line: Line,
+    line: OrderLine,
 }
 
 impl Mapping for Retail {
@@ -199,7 +199,7 @@ impl Retail {
             Some(open) => (open.total, open.bytes),
             None => (Money::ZERO, HEAD_BYTES),
         };
-        let total = total.plus(line.amount).map_err(|e| e.to_string())?;
+        let total = total.checked_add(line.amount).map_err(|e| e.to_string())?;
         let bytes = bytes + line_bytes;
         if bytes > MAX_DATA_BYTES {
             return Err(format!("invoice {no} with this row would be above 1 MiB"));
@@ -320,7 +320,7 @@ impl Reading {
         let quantity = quantity.map_err(|e| named(column::QUANTITY, &e))?;
         let price = self.format.number(row.field(column::PRICE)?);
         let price = price.map_err(|e| named(column::PRICE, &e))?;
-        let line = Line::new(
+        let line = OrderLine::new(
             Sku::new(row.field(column::SKU)?).map_err(|e| e.to_string())?,
             optional(column::DESCRIPTION)?.map(str::to_owned),
             quantity,

@@ -227,7 +227,7 @@ async fn all_answer(amqp_url: &str) {
         .map(|role| RoleQueues {
             role: role.name,
             subjects: role.subjects,
-            answers: role.answers,
+            answers: role.handles_requests,
         })
         .collect();
     let topology = Topology::of(&settings.namespace, &roles);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use doorstep_contracts::{InvoiceNo, Line, Money, OrderPlaced, Sku, StockAdjusted, StockReason};
+use doorstep_contracts::{
+    InvoiceNo, Money, OrderLine, OrderPlaced, Sku, StockAdjusted, StockReason,
+};
 use doorstep_event::{Contract, Event, EventType, Sequence, Source, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::Limits;
@@ -109,7 +111,7 @@ pub(crate) fn moved(code: &str, sequence: u64, delta: i64) -> Event {
 }
 
 pub(crate) fn placed(no: &str, sequence: u64) -> Event {
-    let line = Line::new(
+    let line = OrderLine::new(
         Sku::new("85123A").unwrap(),
         None,
         2,

@@ -31,10 +31,10 @@ pub use payments::{
     ReadPayment, RefundPayment, VoidPayment,
 };
 pub use restaurant::{
-    ConfigureRestaurant, ConfirmOrder, Dish, Menu, OrderQuote, QuoteOrder, ReadMenu,
-    RestaurantConfigured, RestaurantPromise, WantedLine,
+    ConfigureRestaurant, ConfirmOrder, Dish, Menu, OrderConfirmation, OrderQuote, QuoteOrder,
+    ReadMenu, RequestedLine, RestaurantConfigured,
 };
-pub use tracking::{DeliveryStatus, DeliveryView, Fix, ReadDelivery};
+pub use tracking::{DeliveryStatus, DeliveryView, GpsFix, ReadDelivery};
 
 /// A kind of request, for whoever lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct RequestSpec {
     /// An example of what is replied, in JSON.
     pub reply: &'static str,
     /// Why it may be refused.
-    pub refusals: &'static [Refusal],
+    pub refusals: &'static [ErrorCode],
 }
 
 impl RequestSpec {
@@ -63,14 +63,14 @@ impl RequestSpec {
 
 /// Why a request may be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ErrorCode {
     /// The word for programs.
     pub code: &'static str,
     /// What it means.
     pub means: &'static str,
 }
 
-impl Refusal {
+impl ErrorCode {
     const fn new(code: &'static str, means: &'static str) -> Self {
         Self { code, means }
     }

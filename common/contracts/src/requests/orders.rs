@@ -3,7 +3,7 @@
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{PaymentStatus, Refusal};
+use super::{ErrorCode, PaymentStatus};
 use crate::{CustomerId, InvoiceNo, Label, Money, RestaurantId};
 
 /// `orders.order.v1`: how far has an order come?
@@ -109,7 +109,7 @@ pub enum HistoryKind {
 }
 
 /// Why an order cannot be shown.
-pub(super) const READ: &[Refusal] = &[Refusal::new(
+pub(super) const READ: &[ErrorCode] = &[ErrorCode::new(
     "unknown_order",
     "there is no such order, or it is not known yet",
 )];

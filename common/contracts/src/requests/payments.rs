@@ -3,7 +3,7 @@
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
+use super::ErrorCode;
 use crate::{CustomerId, InvoiceNo, Label, Money, PaymentMethod};
 
 /// `payments.authorize.v1`: hold money for an order. For one order money is held once: the same terms again change nothing.
@@ -18,19 +18,19 @@ pub struct AuthorizePayment {
     pub amount: Money,
     /// How; see [`PaymentMethod`] for those that tests use.
     pub method: PaymentMethod,
-    /// For how long, in seconds, at most [`AuthorizePayment::LONGEST`]; [`AuthorizePayment::USUAL`] where nothing is said.
+    /// For how long, in seconds, at most [`AuthorizePayment::LONGEST`]; [`AuthorizePayment::DEFAULT_HOLD`] where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_seconds: Option<u32>,
 }
 
 impl AuthorizePayment {
     /// The most that one payment may be of, in whole units: a hundred thousand.
-    pub const MOST: i64 = 100_000;
+    pub const MAX_AMOUNT: i64 = 100_000;
     /// How long money is held where nothing is said, in seconds: a day. Longer than any outage behind which an order's confirmation should
     /// wait.
-    pub const USUAL: u32 = 24 * 60 * 60;
+    pub const DEFAULT_HOLD: u32 = 24 * 60 * 60;
     /// The longest that money may be held, in seconds: seven days.
-    pub const LONGEST: u32 = 7 * 24 * 60 * 60;
+    pub const MAX_HOLD: u32 = 7 * 24 * 60 * 60;
 }
 
 /// Until when money is held.
@@ -48,9 +48,9 @@ impl RequestContract for AuthorizePayment {
 
     fn check(&self) -> Result<(), String> {
         match self.hold_seconds {
-            Some(seconds) if seconds == 0 || seconds > Self::LONGEST => Err(format!(
+            Some(seconds) if seconds == 0 || seconds > Self::MAX_HOLD => Err(format!(
                 "hold of {seconds} s is not within 1 to {} s",
-                Self::LONGEST
+                Self::MAX_HOLD
             )),
             _ => Ok(()),
         }
@@ -170,51 +170,51 @@ pub enum PaidOrder {
 }
 
 /// Why money cannot be held.
-pub(super) const AUTHORIZE: &[Refusal] = &[
-    Refusal::new("card_declined", "the card is declined"),
-    Refusal::new("insufficient_funds", "the card has not enough money"),
-    Refusal::new("unknown_method", "nobody takes this way to pay"),
-    Refusal::new(
+pub(super) const AUTHORIZE: &[ErrorCode] = &[
+    ErrorCode::new("card_declined", "the card is declined"),
+    ErrorCode::new("insufficient_funds", "the card has not enough money"),
+    ErrorCode::new("unknown_method", "nobody takes this way to pay"),
+    ErrorCode::new(
         "bad_amount",
         "the amount is not above zero and at most 100000",
     ),
-    Refusal::new(
+    ErrorCode::new(
         "already_authorized",
         "money is held for this order on other terms",
     ),
-    Refusal::new("voided", "the payment was voided, or has lapsed"),
-    Refusal::new("refunded", "the payment was refunded"),
-    Refusal::new(
+    ErrorCode::new("voided", "the payment was voided, or has lapsed"),
+    ErrorCode::new("refunded", "the payment was refunded"),
+    ErrorCode::new(
         "order_ended",
         "the order was refused, abandoned or cancelled",
     ),
 ];
 
 /// Why money cannot be taken.
-pub(super) const CAPTURE: &[Refusal] = &[
-    Refusal::new("not_authorized", "nothing is held for this order"),
-    Refusal::new("voided", "the payment was voided, or has lapsed"),
-    Refusal::new("refunded", "the payment was refunded"),
+pub(super) const CAPTURE: &[ErrorCode] = &[
+    ErrorCode::new("not_authorized", "nothing is held for this order"),
+    ErrorCode::new("voided", "the payment was voided, or has lapsed"),
+    ErrorCode::new("refunded", "the payment was refunded"),
 ];
 
 /// Why money cannot be let go.
-pub(super) const VOID: &[Refusal] = &[
-    Refusal::new("captured", "the payment was captured, ask for a refund"),
-    Refusal::new("refunded", "the payment was refunded"),
+pub(super) const VOID: &[ErrorCode] = &[
+    ErrorCode::new("captured", "the payment was captured, ask for a refund"),
+    ErrorCode::new("refunded", "the payment was refunded"),
 ];
 
 /// Why money cannot be given back.
-pub(super) const REFUND: &[Refusal] = &[
-    Refusal::new("not_authorized", "nothing is held for this order"),
-    Refusal::new(
+pub(super) const REFUND: &[ErrorCode] = &[
+    ErrorCode::new("not_authorized", "nothing is held for this order"),
+    ErrorCode::new(
         "not_captured",
         "the payment is authorized only, ask for a void",
     ),
-    Refusal::new("voided", "the payment was voided, or has lapsed"),
+    ErrorCode::new("voided", "the payment was voided, or has lapsed"),
 ];
 
 /// Why a payment cannot be shown.
-pub(super) const READ: &[Refusal] = &[Refusal::new(
+pub(super) const READ: &[ErrorCode] = &[ErrorCode::new(
     "unknown_payment",
     "nothing is known of a payment for this order",
 )];

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
-use crate::{InvoiceNo, Label, Line, Money, Opening, RestaurantId, Sku, ZoneName, check_text};
+use super::ErrorCode;
+use crate::{
+    InvoiceNo, Label, Money, OpeningHours, OrderLine, RestaurantId, Sku, ZoneName, check_text,
+};
 
 /// `restaurant.configure.v1`: open a restaurant, or change all about it. What it has already confirmed stays confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +21,7 @@ pub struct ConfigureRestaurant {
     /// Whose clock its hours are on.
     pub time_zone: ZoneName,
     /// When it takes orders; never, where there are none.
-    pub opening_hours: Vec<Opening>,
+    pub opening_hours: Vec<OpeningHours>,
     /// How many pieces it can have in hand at once.
     pub capacity: u32,
     /// How long it takes from an order to its being ready.
@@ -52,13 +54,13 @@ pub struct RestaurantConfigured {
 
 impl ConfigureRestaurant {
     /// The most opening hours of a week.
-    pub const MOST_HOURS: usize = 50;
+    pub const MAX_HOURS: usize = 50;
     /// The most dishes on a menu.
     pub const MOST_DISHES: usize = 500;
     /// The most pieces at once.
-    pub const MOST_PIECES: u32 = 100_000;
+    pub const MAX_QUANTITY: u32 = 100_000;
     /// The most minutes that may be needed: a day.
-    pub const MOST_MINUTES: u16 = 24 * 60;
+    pub const MAX_MINUTES: u16 = 24 * 60;
 }
 
 impl RequestContract for ConfigureRestaurant {
@@ -67,21 +69,21 @@ impl RequestContract for ConfigureRestaurant {
     type Reply = RestaurantConfigured;
 
     fn check(&self) -> Result<(), String> {
-        within("opening hours", self.opening_hours.len(), Self::MOST_HOURS)?;
+        within("opening hours", self.opening_hours.len(), Self::MAX_HOURS)?;
         within("dishes", self.menu.len(), Self::MOST_DISHES)?;
         let Self {
             capacity,
             minutes_to_prepare: minutes,
             ..
         } = *self;
-        if !(1..=Self::MOST_PIECES).contains(&capacity) {
-            let most = Self::MOST_PIECES;
+        if !(1..=Self::MAX_QUANTITY).contains(&capacity) {
+            let most = Self::MAX_QUANTITY;
             return Err(format!(
                 "capacity {capacity} is not within 1 to {most} pieces"
             ));
         }
-        if !(1..=Self::MOST_MINUTES).contains(&minutes) {
-            let most = Self::MOST_MINUTES;
+        if !(1..=Self::MAX_MINUTES).contains(&minutes) {
+            let most = Self::MAX_MINUTES;
             return Err(format!(
                 "{minutes} minutes to prepare are not within 1 to {most}"
             ));
@@ -114,13 +116,13 @@ pub struct QuoteOrder {
     /// Who is to make it.
     pub restaurant: RestaurantId,
     /// What is wanted; one line at least.
-    pub lines: Vec<WantedLine>,
+    pub lines: Vec<RequestedLine>,
 }
 
 /// So many pieces of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WantedLine {
+pub struct RequestedLine {
     /// What.
     pub sku: Sku,
     /// How many pieces: 1 to [`QuoteOrder::MOST_PIECES`], else refused as `bad_quantity`.
@@ -134,7 +136,7 @@ pub struct OrderQuote {
     /// Who would make it.
     pub restaurant: RestaurantId,
     /// The lines with their prices, as an order has them.
-    pub lines: Vec<Line>,
+    pub lines: Vec<OrderLine>,
     /// How many pieces these are together.
     pub pieces: u32,
     /// What they cost together.
@@ -143,7 +145,7 @@ pub struct OrderQuote {
 
 impl QuoteOrder {
     /// The most lines of an order.
-    pub const MOST_LINES: usize = 100;
+    pub const MAX_LINES: usize = 100;
     /// The most pieces of a line.
     pub const MOST_PIECES: i64 = 1_000;
 }
@@ -157,7 +159,7 @@ impl RequestContract for QuoteOrder {
         if self.lines.is_empty() {
             return Err("there is no line".to_owned());
         }
-        within("lines", self.lines.len(), Self::MOST_LINES)
+        within("lines", self.lines.len(), Self::MAX_LINES)
     }
 }
 
@@ -177,7 +179,7 @@ pub struct ConfirmOrder {
 /// A restaurant's yes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RestaurantPromise {
+pub struct OrderConfirmation {
     /// When it will be ready.
     pub promised_at: Timestamp,
 }
@@ -185,7 +187,7 @@ pub struct RestaurantPromise {
 impl RequestContract for ConfirmOrder {
     const TYPE: &'static str = "restaurant.confirm.v1";
     const ACT: RequestKind = RequestKind::Command;
-    type Reply = RestaurantPromise;
+    type Reply = OrderConfirmation;
 
     fn check(&self) -> Result<(), String> {
         if self.pieces == 0 {
@@ -214,7 +216,7 @@ pub struct Menu {
     /// Whose clock its hours are on.
     pub time_zone: ZoneName,
     /// When it takes orders.
-    pub opening_hours: Vec<Opening>,
+    pub opening_hours: Vec<OpeningHours>,
     /// Whether it takes orders now.
     pub is_open: bool,
     /// How many pieces it can have in hand at once.
@@ -240,35 +242,35 @@ fn within(what: &str, count: usize, most: usize) -> Result<(), String> {
     Ok(())
 }
 
-const UNKNOWN: Refusal = Refusal::new("unknown_restaurant", "there is no such restaurant");
-const CLOSED: Refusal = Refusal::new("closed", "the restaurant takes no orders now");
+const UNKNOWN: ErrorCode = ErrorCode::new("unknown_restaurant", "there is no such restaurant");
+const CLOSED: ErrorCode = ErrorCode::new("closed", "the restaurant takes no orders now");
 
 /// Why there is no price.
-pub(super) const QUOTE: &[Refusal] = &[
+pub(super) const QUOTE: &[ErrorCode] = &[
     UNKNOWN,
     CLOSED,
-    Refusal::new("unknown_sku", "the restaurant does not sell that"),
-    Refusal::new("bad_quantity", "a line is not of 1 to 1000 pieces"),
-    Refusal::new("bad_amount", "the order costs more than can be counted"),
+    ErrorCode::new("unknown_sku", "the restaurant does not sell that"),
+    ErrorCode::new("bad_quantity", "a line is not of 1 to 1000 pieces"),
+    ErrorCode::new("bad_amount", "the order costs more than can be counted"),
 ];
 
 /// Why an order is not made.
-pub(super) const CONFIRM: &[Refusal] = &[
+pub(super) const CONFIRM: &[ErrorCode] = &[
     UNKNOWN,
     CLOSED,
-    Refusal::new("at_capacity", "the restaurant has too much in hand"),
-    Refusal::new(
+    ErrorCode::new("at_capacity", "the restaurant has too much in hand"),
+    ErrorCode::new(
         "already_confirmed",
         "the order was confirmed, but not in this way",
     ),
-    Refusal::new(
+    ErrorCode::new(
         "order_ended",
         "the order was refused, abandoned or cancelled",
     ),
 ];
 
 /// Why there is no menu.
-pub(super) const MENU: &[Refusal] = &[UNKNOWN];
+pub(super) const MENU: &[ErrorCode] = &[UNKNOWN];
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
+use super::ErrorCode;
 use crate::{CourierId, DeliveryId, Label, Position, TimeWindow};
 
 /// `tracking.delivery.v1`: where is the delivery of an order?
@@ -42,7 +42,7 @@ pub struct DeliveryView {
     pub fixes: u64,
     /// The latest fix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_fix: Option<Fix>,
+    pub last_fix: Option<GpsFix>,
     /// Where the parcel waits for the courier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pick_up_position: Option<Position>,
@@ -69,7 +69,7 @@ pub enum DeliveryStatus {
 /// Where the courier was, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fix {
+pub struct GpsFix {
     /// Where.
     pub position: Position,
     /// When.
@@ -77,7 +77,7 @@ pub struct Fix {
 }
 
 /// Why a delivery cannot be shown.
-pub(super) const READ: &[Refusal] = &[Refusal::new(
+pub(super) const READ: &[ErrorCode] = &[ErrorCode::new(
     "unknown_delivery",
     "no courier has taken it on yet",
 )];

@@ -6,16 +6,16 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use super::*;
 use crate::roles::testing::{Bench, applied, event, exported, refused};
 
-fn line(quantity: i64, unit_price: &str) -> Line {
+fn line(quantity: i64, unit_price: &str) -> OrderLine {
     let sku = Sku::new("85123A").unwrap();
-    Line::new(sku, None, quantity, unit_price.parse().unwrap()).unwrap()
+    OrderLine::new(sku, None, quantity, unit_price.parse().unwrap()).unwrap()
 }
 
-fn total(lines: &[Line]) -> Money {
+fn total(lines: &[OrderLine]) -> Money {
     Money::sum(lines.iter().map(|line| line.amount)).unwrap()
 }
 
-fn placed(lines: Vec<Line>) -> OrderPlaced {
+fn placed(lines: Vec<OrderLine>) -> OrderPlaced {
     OrderPlaced {
         placed_at: "2010-12-01T08:26:00Z".parse().unwrap(),
         customer: Some(CustomerId::new("17850").unwrap()),
@@ -25,7 +25,7 @@ fn placed(lines: Vec<Line>) -> OrderPlaced {
     }
 }
 
-fn recorded(lines: Vec<Line>) -> ReturnRecorded {
+fn recorded(lines: Vec<OrderLine>) -> ReturnRecorded {
     ReturnRecorded {
         recorded_at: "2010-12-01T09:41:00Z".parse().unwrap(),
         customer: None,

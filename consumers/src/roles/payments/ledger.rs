@@ -54,7 +54,7 @@ pub(super) fn post(
     amount: Money,
 ) -> Result<(), Refusal> {
     let uncounted = |e: MoneyError| Refusal::Never(format!("the ledger cannot count on: {e}"));
-    let less = amount.times(-1).map_err(uncounted)?;
+    let less = amount.checked_mul(-1).map_err(uncounted)?;
     for (account, change) in [(from, less), (to, amount)] {
         let key = account.key();
         let before = match states.get(&key) {
@@ -62,7 +62,7 @@ pub(super) fn post(
             Some(Book::Payment(_)) | None => Balance::default(),
         };
         let after = Balance {
-            balance: before.balance.plus(change).map_err(uncounted)?,
+            balance: before.balance.checked_add(change).map_err(uncounted)?,
             postings: before.postings + 1,
         };
         states.put(&key, Book::Account(after));

@@ -96,8 +96,10 @@ impl<'a> Work<'a> {
             Some(Stage::Voided(_) | Stage::Barred) => return Err(self.is_voided()),
             Some(Stage::Refunded(_)) => return Err(self.is_refunded()),
         }
-        if asked.amount <= Money::ZERO || asked.amount.decimal() > AuthorizePayment::MOST.into() {
-            let most = AuthorizePayment::MOST;
+        if asked.amount <= Money::ZERO
+            || asked.amount.decimal() > AuthorizePayment::MAX_AMOUNT.into()
+        {
+            let most = AuthorizePayment::MAX_AMOUNT;
             let detail = format!("{} is not above zero and at most {most}", asked.amount);
             return Err(self.refuse("bad_amount", detail));
         }
@@ -265,7 +267,7 @@ impl<'a> Work<'a> {
     }
 
     fn hold(&mut self, asked: &AuthorizePayment) -> Result<Terms, Refusal> {
-        let seconds = asked.hold_seconds.unwrap_or(AuthorizePayment::USUAL);
+        let seconds = asked.hold_seconds.unwrap_or(AuthorizePayment::DEFAULT_HOLD);
         let authorized_until = self.after(seconds)?;
         let terms = Terms {
             customer: asked.customer.clone(),

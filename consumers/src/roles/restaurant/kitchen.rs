@@ -2,9 +2,9 @@
 //! one does.
 
 use doorstep_contracts::{
-    InvoiceNo, Line, Money, MoneyError, Opening, RestaurantId, ZoneName, is_open,
+    InvoiceNo, Money, MoneyError, OpeningHours, OrderLine, RestaurantId, ZoneName, is_open,
     requests::{
-        ConfigureRestaurant, ConfirmOrder, OrderQuote, QuoteOrder, RestaurantPromise, WantedLine,
+        ConfigureRestaurant, ConfirmOrder, OrderConfirmation, OrderQuote, QuoteOrder, RequestedLine,
     },
 };
 use doorstep_event::{Rejection, Timestamp};
@@ -18,7 +18,7 @@ use super::Card;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kitchen {
     pub(super) time_zone: ZoneName,
-    pub(super) opening_hours: Vec<Opening>,
+    pub(super) opening_hours: Vec<OpeningHours>,
     /// How many pieces it can have in hand at once.
     pub(super) capacity: u32,
     /// How many it has in hand. Above the capacity only where that was lowered meanwhile.
@@ -78,7 +78,7 @@ impl Kitchen {
         mut self,
         asked: &ConfirmOrder,
         now: Timestamp,
-    ) -> Result<(Self, Booking, RestaurantPromise), Rejection> {
+    ) -> Result<(Self, Booking, OrderConfirmation), Rejection> {
         let ConfirmOrder {
             restaurant, pieces, ..
         } = asked;
@@ -104,7 +104,7 @@ impl Kitchen {
             pieces: *pieces,
             promised_at,
         });
-        Ok((self, booking, RestaurantPromise { promised_at }))
+        Ok((self, booking, OrderConfirmation { promised_at }))
     }
 
     /// The kitchen after so many pieces have left it.
@@ -118,13 +118,13 @@ impl Kitchen {
 
 impl Booking {
     /// What is said to the same question again.
-    pub(super) fn said_before(&self, asked: &ConfirmOrder) -> Result<RestaurantPromise, Rejection> {
+    pub(super) fn said_before(&self, asked: &ConfirmOrder) -> Result<OrderConfirmation, Rejection> {
         let order: &InvoiceNo = &asked.order;
         match self {
             Self::Taken(promised) | Self::Ready(promised)
                 if (&promised.restaurant, promised.pieces) == (&asked.restaurant, asked.pieces) =>
             {
-                Ok(RestaurantPromise {
+                Ok(OrderConfirmation {
                     promised_at: promised.promised_at,
                 })
             }
@@ -172,7 +172,7 @@ impl Booking {
 impl Card {
     /// What an order costs.
     pub(super) fn quote(&self, asked: &QuoteOrder) -> Result<OrderQuote, Rejection> {
-        let lines: Vec<Line> = asked
+        let lines: Vec<OrderLine> = asked
             .lines
             .iter()
             .map(|wanted| self.priced(&asked.restaurant, wanted))
@@ -188,8 +188,12 @@ impl Card {
         })
     }
 
-    fn priced(&self, restaurant: &RestaurantId, wanted: &WantedLine) -> Result<Line, Rejection> {
-        let WantedLine { sku, quantity } = wanted;
+    fn priced(
+        &self,
+        restaurant: &RestaurantId,
+        wanted: &RequestedLine,
+    ) -> Result<OrderLine, Rejection> {
+        let RequestedLine { sku, quantity } = wanted;
         let dish = self.menu.iter().find(|dish| dish.sku == *sku);
         let dish = dish.ok_or_else(|| {
             let detail = format!("restaurant {restaurant} does not sell {sku}");
@@ -201,7 +205,7 @@ impl Card {
             return Err(Rejection::new("bad_quantity", detail));
         }
         let name = Some(dish.name.to_string());
-        Line::new(sku.clone(), name, *quantity, dish.price).map_err(too_much)
+        OrderLine::new(sku.clone(), name, *quantity, dish.price).map_err(too_much)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must hold of every restaurant: single steps, and any steps in any order.
 
-use doorstep_contracts::{CancelledBy, Label, RefusedBy, Sku, requests::WantedLine};
+use doorstep_contracts::{CancelledBy, Label, RefusedBy, Sku, requests::RequestedLine};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
@@ -42,7 +42,7 @@ fn confirm(number: usize, pieces: u32) -> ConfirmOrder {
 }
 
 fn quote(lines: &[(&str, i64)]) -> QuoteOrder {
-    let wanted = |(sku, quantity): &(&str, i64)| WantedLine {
+    let wanted = |(sku, quantity): &(&str, i64)| RequestedLine {
         sku: Sku::new(sku).unwrap(),
         quantity: *quantity,
     };

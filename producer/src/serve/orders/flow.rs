@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use doorstep_contracts::{
     CustomerId, InvoiceNo, Label, Money, PaymentMethod, RefusedBy, RestaurantId,
-    requests::{AuthorizePayment, ConfirmOrder, OrderQuote, QuoteOrder, WantedLine},
+    requests::{AuthorizePayment, ConfirmOrder, OrderQuote, QuoteOrder, RequestedLine},
 };
 use doorstep_event::{Rejection, RequestId, Timestamp};
 use doorstep_messaging::AskError;
@@ -40,7 +40,7 @@ pub(crate) struct Wanted {
     /// Who is to make it.
     pub(crate) restaurant: RestaurantId,
     /// What.
-    pub(crate) lines: Vec<WantedLine>,
+    pub(crate) lines: Vec<RequestedLine>,
     /// How it is paid for.
     pub(crate) method: PaymentMethod,
     /// Where the order comes from.
@@ -199,7 +199,7 @@ pub(crate) fn longest_order(answer_within: Duration) -> Duration {
 
 /// What nobody would hold the money for is no order, and leaves none behind.
 fn can_be_paid(total: Money) -> Result<(), Problem> {
-    let most = AuthorizePayment::MOST;
+    let most = AuthorizePayment::MAX_AMOUNT;
     if total > Money::ZERO && total.decimal() <= most.into() {
         return Ok(());
     }

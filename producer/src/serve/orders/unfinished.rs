@@ -243,7 +243,7 @@ fn is_over(deadline: Timestamp, now: Timestamp) -> bool {
 mod tests {
     use std::path::PathBuf;
 
-    use doorstep_contracts::{CustomerId, Line, RestaurantId, Sku};
+    use doorstep_contracts::{CustomerId, OrderLine, RestaurantId, Sku};
     use doorstep_store::{
         Changes, Commit, EntityChange, Expect, SqliteStore, Store, sqlite::Options,
     };
@@ -287,7 +287,7 @@ mod tests {
     async fn begin(books: &Books, number: &str) -> InvoiceNo {
         let order = InvoiceNo::new(number).unwrap();
         let price = "2.50".parse().unwrap();
-        let line = Line::new(Sku::new("MARGHERITA").unwrap(), None, 2, price).unwrap();
+        let line = OrderLine::new(Sku::new("MARGHERITA").unwrap(), None, 2, price).unwrap();
         let begin = BeginOrder {
             order: order.clone(),
             customer: CustomerId::new("ada").unwrap(),

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use doorstep_contracts::{
-    CancelledBy, CustomerId, DeliveryId, InvoiceNo, Label, Line, Money, OrderAbandoned,
-    OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefused, RefusedBy, RestaurantId,
-    StockAdjusted, StockReason, StockReleased, StockReserved, requests::OrderStatus,
+    CancelledBy, CustomerId, DeliveryId, InvoiceNo, Label, Money, OrderAbandoned, OrderCancelled,
+    OrderConfirmed, OrderLine, OrderPlaced, OrderRefused, RefusedBy, RestaurantId, StockAdjusted,
+    StockReason, StockReleased, StockReserved, requests::OrderStatus,
 };
 use doorstep_event::{Rejection, Subject, Timestamp};
 use doorstep_runtime::{Effects, Obeyed, States};
@@ -41,7 +41,7 @@ pub(crate) struct Order {
     /// Who is to make it.
     pub(crate) restaurant: RestaurantId,
     /// What was ordered; empty once nothing can come of it any more, since orders stay and this is most of one.
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<OrderLine>,
     /// What it costs.
     pub(crate) total: Money,
     /// When it was begun.

@@ -2,7 +2,7 @@
 //! behind.
 
 use doorstep_contracts::{
-    CancelledBy, CourierId, CustomerId, InvoiceNo, Label, Line, Money, RestaurantId,
+    CancelledBy, CourierId, CustomerId, InvoiceNo, Label, Money, OrderLine, RestaurantId,
 };
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ pub(crate) struct BeginOrder {
     pub(crate) fingerprint: String,
     pub(crate) restaurant: RestaurantId,
     pub(crate) country: Label,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<OrderLine>,
     pub(crate) total: Money,
     /// After this it is abandoned, whoever is still at it.
     pub(crate) deadline: Timestamp,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use doorstep_contracts::{CancelledBy, Line, Money, Position, RefusedBy, RestaurantId, Sku};
+use doorstep_contracts::{CancelledBy, Money, OrderLine, Position, RefusedBy, RestaurantId, Sku};
 use doorstep_event::{RequestId, Source};
 use doorstep_runtime::Emit;
 use proptest::prelude::*;
@@ -89,7 +89,7 @@ fn number(text: &str) -> doorstep_contracts::InvoiceNo {
 fn begin(order: &str, key: &str) -> BeginOrder {
     let line = |sku: &str, quantity| {
         let sku = Sku::new(sku).unwrap();
-        Line::new(sku, None, quantity, "2.50".parse().unwrap()).unwrap()
+        OrderLine::new(sku, None, quantity, "2.50".parse().unwrap()).unwrap()
     };
     let lines = vec![
         line("MARGHERITA", 2),

@@ -11,7 +11,7 @@ use doorstep_contracts::{
     CancelledBy, CustomerId, InvoiceNo, Label, Money, PaymentMethod, RestaurantId, Sku,
     requests::{
         HistoryEntry, HistoryKind, OrderStatus, OrderView, PaymentStatus, QuoteOrder, ReadOrder,
-        WantedLine,
+        RequestedLine,
     },
 };
 use doorstep_event::Timestamp;
@@ -214,7 +214,7 @@ pub(super) async fn place(
         lines: order
             .lines
             .into_iter()
-            .map(|line| WantedLine {
+            .map(|line| RequestedLine {
                 sku: line.sku,
                 quantity: line.quantity,
             })
@@ -269,8 +269,8 @@ pub(super) fn optional_key(headers: &HeaderMap) -> Result<Option<String>, Proble
 /// What can be told without asking anybody.
 fn check(order: &NewOrder) -> Result<(), Problem> {
     let lines = order.lines.len();
-    if !(1..=QuoteOrder::MOST_LINES).contains(&lines) {
-        let most = QuoteOrder::MOST_LINES;
+    if !(1..=QuoteOrder::MAX_LINES).contains(&lines) {
+        let most = QuoteOrder::MAX_LINES;
         return Err(Problem::invalid(format!(
             "an order has 1 to {most} lines, and this one {lines}"
         )));

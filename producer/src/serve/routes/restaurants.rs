@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use doorstep_contracts::{
-    Label, Money, Opening, RestaurantId, Sku, ZoneName,
+    Label, Money, OpeningHours, RestaurantId, Sku, ZoneName,
     requests::{ConfigureRestaurant, Dish, Menu, ReadMenu},
 };
 use doorstep_event::RequestContract;
@@ -35,7 +35,7 @@ pub(crate) struct NewRestaurant {
     time_zone: ZoneName,
     /// When it takes orders; never, where there are none.
     #[schema(value_type = Vec<OpeningBody>, max_items = 50)]
-    opening_hours: Vec<Opening>,
+    opening_hours: Vec<OpeningHours>,
     /// How many pieces it can have in hand at once.
     #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 100_000, example = 40)]
@@ -63,7 +63,7 @@ pub(crate) struct RestaurantBody {
     time_zone: ZoneName,
     /// When it takes orders.
     #[schema(value_type = Vec<OpeningBody>)]
-    opening_hours: Vec<Opening>,
+    opening_hours: Vec<OpeningHours>,
     /// Whether it takes orders now.
     is_open: bool,
     /// How many pieces it can have in hand at once.

@@ -7,7 +7,7 @@ use crate::{Money, MoneyError, Sku};
 /// One line: so many pieces of one thing at one price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Line {
+pub struct OrderLine {
     /// What is sold.
     pub sku: Sku,
     /// What the shop calls it, as it was written.
@@ -21,7 +21,7 @@ pub struct Line {
     pub amount: Money,
 }
 
-impl Line {
+impl OrderLine {
     /// A line with its amount.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Line {
             description,
             quantity,
             unit_price,
-            amount: unit_price.times(quantity)?,
+            amount: unit_price.checked_mul(quantity)?,
         })
     }
 
@@ -56,7 +56,9 @@ impl Line {
         if unit_price.is_negative() {
             return Err(format!("unit price {unit_price} of {sku} is negative"));
         }
-        let product = unit_price.times(*quantity).map_err(|e| e.to_string())?;
+        let product = unit_price
+            .checked_mul(*quantity)
+            .map_err(|e| e.to_string())?;
         if product != *amount {
             return Err(format!(
                 "amount {amount} of {sku} is not {quantity} x {unit_price}, which is {product}"
@@ -67,11 +69,11 @@ impl Line {
 }
 
 /// The rules of all lines together: there is one at least, each keeps its own rules, and the total is their sum.
-pub(crate) fn check_all(lines: &[Line], total: Money) -> Result<(), String> {
+pub(crate) fn check_all(lines: &[OrderLine], total: Money) -> Result<(), String> {
     if lines.is_empty() {
         return Err("there is no line".to_owned());
     }
-    lines.iter().try_for_each(Line::check)?;
+    lines.iter().try_for_each(OrderLine::check)?;
     let sum = Money::sum(lines.iter().map(|line| line.amount)).map_err(|e| e.to_string())?;
     if sum != total {
         return Err(format!(

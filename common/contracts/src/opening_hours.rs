@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The hours of one day. Hours that end at or before their start run past midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Opening {
+pub struct OpeningHours {
     /// The day on which they begin.
     pub day: Weekday,
     /// The first minute in which orders are taken.
@@ -132,7 +132,7 @@ impl fmt::Display for ZoneName {
 
 /// Whether these hours are open in this zone at that moment.
 #[must_use]
-pub fn is_open(hours: &[Opening], zone: &ZoneName, at: Timestamp) -> bool {
+pub fn is_open(hours: &[OpeningHours], zone: &ZoneName, at: Timestamp) -> bool {
     // The name was checked when it was read; a zone that is gone from a later database is read as UTC.
     let zone = TimeZone::get(zone.as_str()).unwrap_or(TimeZone::UTC);
     let local = zone.to_datetime(at);
@@ -168,8 +168,8 @@ impl From<Weekday> for jiff::civil::Weekday {
 mod tests {
     use super::*;
 
-    fn hours(day: Weekday, opens: &str, closes: &str) -> Opening {
-        Opening {
+    fn hours(day: Weekday, opens: &str, closes: &str) -> OpeningHours {
+        OpeningHours {
             day,
             opens: opens.parse().unwrap(),
             closes: closes.parse().unwrap(),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn open(hours: &[Opening], zone: &str, at: &str) -> bool {
+    fn open(hours: &[OpeningHours], zone: &str, at: &str) -> bool {
         let zone = ZoneName::new(zone).unwrap();
         is_open(hours, &zone, at.parse().unwrap())
     }
