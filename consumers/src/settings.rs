@@ -6,7 +6,7 @@ mod store;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use doorstep_event::{BrokerUser, Sequence, Source, StreamKey};
-use doorstep_messaging::{BrokerSettings, DeclaredBy, Namespace, UserId};
+use doorstep_messaging::{BrokerSettings, Namespace, TopologyOwner, UserId};
 use doorstep_program::{
     Failure, Wrong,
     args::TelemetrySettings,
@@ -298,7 +298,7 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
                     namespace: namespace.clone(),
                     vhost: args.vhost.clone(),
                     prefix: args.user.unwrap_or_else(|| namespace.to_string()),
-                    declared_by: DeclaredBy::Others,
+                    declared_by: TopologyOwner::Others,
                 });
                 Job::TopologyDefinitions {
                     namespace,
@@ -332,9 +332,9 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
                     namespace,
                     vhost: args.vhost,
                     declared_by: if args.declared {
-                        DeclaredBy::Others
+                        TopologyOwner::Others
                     } else {
-                        DeclaredBy::Programs
+                        TopologyOwner::Programs
                     },
                 },
                 form: form(args.json),

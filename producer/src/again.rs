@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorstep_messaging::Outcome;
+use doorstep_messaging::PublishOutcome;
 use doorstep_program::{Failure, Reason};
 use rand::RngExt;
 
@@ -52,12 +52,12 @@ struct Trouble {
     /// How often all was sent again without any of it being confirmed.
     failures: u32,
     /// What the broker said last, and of which event.
-    outcome: Outcome,
+    outcome: PublishOutcome,
     kind: String,
     /// Why there is no connection, if there is none.
     connection: Option<String>,
     /// What the user was told.
-    told: Option<Outcome>,
+    told: Option<PublishOutcome>,
     /// True if the user was told anything, and is told of the end as well.
     is_told: bool,
 }
@@ -87,7 +87,7 @@ impl Again {
     }
 
     /// Keeps an event that was not confirmed. Called in the order of the events.
-    pub(crate) fn add(&mut self, item: LineEvent, outcome: Outcome) {
+    pub(crate) fn add(&mut self, item: LineEvent, outcome: PublishOutcome) {
         let event = &item.event;
         match &mut self.trouble {
             Some(trouble) => trouble.outcome = outcome,
@@ -212,22 +212,22 @@ impl Trouble {
     fn words(&self) -> String {
         let kind = &self.kind;
         match self.outcome {
-            Outcome::Confirmed => "they are confirmed".to_owned(),
-            Outcome::Unroutable => format!(
+            PublishOutcome::Confirmed => "they are confirmed".to_owned(),
+            PublishOutcome::Unroutable => format!(
                 "no queue takes events of type {kind}; if it was deleted, `consumers run` or a new start of this program declares it again"
             ),
-            Outcome::Refused => format!(
+            PublishOutcome::Refused => format!(
                 "the queue for events of type {kind} refuses them, perhaps it is full; see that its consumer runs"
             ),
-            Outcome::Unpublishable => format!(
+            PublishOutcome::Unpublishable => format!(
                 "the broker does not let this user publish events of type {kind}, or they are too large; see the log, and grant the right with rabbitmqctl set_topic_permissions"
             ),
-            Outcome::TimedOut => "the broker does not confirm in time; see whether it is overloaded or has lost its majority".to_owned(),
-            Outcome::Disconnected => match &self.connection {
+            PublishOutcome::TimedOut => "the broker does not confirm in time; see whether it is overloaded or has lost its majority".to_owned(),
+            PublishOutcome::Disconnected => match &self.connection {
                 Some(reason) => format!("the connection to the broker is away: {reason}"),
                 None => "the connection to the broker is away".to_owned(),
             },
-            Outcome::Blocked => "the broker takes no events, usually for want of memory or disk; see its alarms with `rabbitmq-diagnostics alarms`".to_owned(),
+            PublishOutcome::Blocked => "the broker takes no events, usually for want of memory or disk; see its alarms with `rabbitmq-diagnostics alarms`".to_owned(),
         }
     }
 }
@@ -269,8 +269,8 @@ mod tests {
     fn events_are_sent_again_in_order_until_all_are_confirmed() {
         let mut again = Again::new(Duration::from_secs(60));
         assert_eq!(again.note_settled(settled(3, 3), || None), None);
-        again.add(event(1), Outcome::Disconnected);
-        again.add(event(2), Outcome::Disconnected);
+        again.add(event(1), PublishOutcome::Disconnected);
+        again.add(event(2), PublishOutcome::Disconnected);
         let note = again
             .note_settled(settled(2, 0), || Some("host away".to_owned()))
             .unwrap();
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(lines(&chunk), [1, 2]);
         assert!(again.is_recovering() && !again.is_waiting());
 
-        again.add(event(2), Outcome::Blocked);
+        again.add(event(2), PublishOutcome::Blocked);
         let note = again.note_settled(settled(2, 1), || None).unwrap();
         assert!(
             note.contains("alarms"),
@@ -316,7 +316,7 @@ mod tests {
                         done += 1;
                     }
                     Some(first) if !before_is_confirmed || place >= first => {
-                        again.add(item, Outcome::Disconnected);
+                        again.add(item, PublishOutcome::Disconnected);
                     }
                     _ => {
                         confirmed.push(item.line);
@@ -340,7 +340,7 @@ mod tests {
             for bad in [1, 2, 777, 1_999, 2_000] {
                 let mut again = Again::new(Duration::from_secs(60));
                 for line in 1..=2_000 {
-                    again.add(event(line), Outcome::Disconnected);
+                    again.add(event(line), PublishOutcome::Disconnected);
                 }
                 let closed = Settled {
                     sent: 500,
@@ -364,7 +364,7 @@ mod tests {
     fn several_events_that_cannot_be_published_are_all_found() {
         let mut again = Again::new(Duration::from_secs(60));
         for line in 1..=100 {
-            again.add(event(line), Outcome::Disconnected);
+            again.add(event(line), PublishOutcome::Disconnected);
         }
         let (refused, confirmed, _) = play(&mut again, |line| line % 10 == 0, false);
         assert_eq!(refused, (1..=10).map(|n| n * 10).collect::<Vec<u64>>());
@@ -376,7 +376,7 @@ mod tests {
     fn without_any_confirm_there_is_an_end_that_says_why() {
         let mut again = Again::new(Duration::ZERO);
         assert!(again.give_up(&Tally::default()).is_none());
-        again.add(event(1), Outcome::Unroutable);
+        again.add(event(1), PublishOutcome::Unroutable);
         let failure = again.give_up(&Tally::default()).unwrap();
         assert_eq!(failure.reason, Reason::Broker);
         let said = failure.to_string();
@@ -386,7 +386,7 @@ mod tests {
         );
 
         let mut patient = Again::new(Duration::from_secs(60));
-        patient.add(event(1), Outcome::Unroutable);
+        patient.add(event(1), PublishOutcome::Unroutable);
         assert!(patient.give_up(&Tally::default()).is_none());
     }
 }

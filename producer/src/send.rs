@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use doorstep_contracts::ROLES;
 use doorstep_messaging::{
-    BrokerSettings, EventMessages, LinkState, Namespace, Outcome, Publisher, RoleQueues, Topology,
-    old_broker,
+    BrokerSettings, ConnectionStatus, EncodedEvents, Namespace, PublishOutcome, Publisher,
+    RoleQueues, Topology, check_version,
 };
 use doorstep_program::{Failure, Reason, Stop};
 use futures_util::{StreamExt, stream::FuturesOrdered};
@@ -63,13 +63,13 @@ impl BrokerSink {
         }
         // Whatever else differs the publisher says itself, since it declares it. Nothing waits for this.
         tokio::spawn(async move {
-            if let Some(finding) = old_broker(&self.settings).await {
+            if let Some(finding) = check_version(&self.settings).await {
                 eprintln!("warning: {finding}");
             }
         });
         Ok(Sender {
             publisher,
-            events: EventMessages::default(),
+            events: EncodedEvents::default(),
             give_up_after: self.give_up_after,
         })
     }
@@ -82,14 +82,14 @@ pub(crate) fn topology(namespace: &Namespace) -> Topology {
         .map(|role| RoleQueues {
             role: role.name,
             subjects: role.subjects,
-            answers: role.handles_requests,
+            handles_requests: role.handles_requests,
         })
         .collect();
     Topology::of(namespace, &roles)
 }
 
 /// Tells once why there is no connection yet, so that nobody wonders what the program waits for.
-async fn tell_trouble(state: &mut watch::Receiver<LinkState>) {
+async fn tell_trouble(state: &mut watch::Receiver<ConnectionStatus>) {
     if let Ok(state) = state.wait_for(|state| state.last_error.is_some()).await
         && let Some(error) = state.last_error.as_ref().filter(|e| !e.is_permanent())
     {
@@ -101,7 +101,7 @@ async fn tell_trouble(state: &mut watch::Receiver<LinkState>) {
 /// A connection on which events can be sent.
 pub(crate) struct Sender {
     publisher: Publisher,
-    events: EventMessages,
+    events: EncodedEvents,
     give_up_after: Duration,
 }
 
@@ -170,7 +170,7 @@ impl Sender {
     }
 
     /// Publishes a chunk. The publisher takes chunks one after the other in the order in which these futures are first polled.
-    async fn publish(&self, chunk: Chunk) -> (Chunk, Vec<Outcome>) {
+    async fn publish(&self, chunk: Chunk) -> (Chunk, Vec<PublishOutcome>) {
         let events = chunk.events.iter();
         let messages = events.map(|item| self.events.of(&item.event)).collect();
         let outcomes = self.publisher.publish_all(messages).await;
@@ -180,7 +180,7 @@ impl Sender {
     /// Counts what is confirmed of a chunk, tells of what the broker refuses for good, and keeps the rest to be sent again.
     fn settle(
         &self,
-        (chunk, outcomes): (Chunk, Vec<Outcome>),
+        (chunk, outcomes): (Chunk, Vec<PublishOutcome>),
         again: &mut Again,
         tally: &mut Tally,
         channels_refused: &mut u64,
@@ -190,12 +190,12 @@ impl Sender {
         let (mut confirmed, mut refused) = (0, 0);
         for (item, outcome) in chunk.events.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Confirmed => {
+                PublishOutcome::Confirmed => {
                     self.events.confirmed(&item.event);
                     tally.add(&item.event);
                     confirmed += 1;
                 }
-                Outcome::Unpublishable => {
+                PublishOutcome::Unpublishable => {
                     let LineEvent { line, event } = &item;
                     let words = self.refusal();
                     progress.note(&format!(

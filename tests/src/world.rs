@@ -5,8 +5,8 @@ use std::{env, time::Duration};
 use doorstep_broker::{Broker, Rights, TEST_AMQP_URL, TEST_MANAGEMENT_URL, User, Vhost};
 use doorstep_event::Event;
 use doorstep_messaging::{
-    Backoff, BrokerSettings, Depth, Inspector, Message, Namespace, Outcome, Publisher, QueueName,
-    RoleQueues, Topology,
+    Backoff, BrokerSettings, Depth, Inspector, Message, Namespace, PublishOutcome, Publisher,
+    QueueName, RoleQueues, Topology,
 };
 use doorstep_runtime::{Limits, Role, SharedProcess, runner::RunSettings};
 use doorstep_store::Store;
@@ -18,12 +18,12 @@ use crate::{Proxy, RoleProcess, View, Wire, wait_for};
 pub const LEDGER: RoleQueues = RoleQueues {
     role: "ledger",
     subjects: &["account"],
-    answers: false,
+    handles_requests: false,
 };
 
 /// The same, asked.
 pub const ASKED: RoleQueues = RoleQueues {
-    answers: true,
+    handles_requests: true,
     ..LEDGER
 };
 
@@ -193,7 +193,7 @@ impl World {
     pub async fn publish(&self, events: &[Event]) {
         let outcomes = self.try_publish(events).await;
         assert!(
-            outcomes.iter().all(|o| *o == Outcome::Confirmed),
+            outcomes.iter().all(|o| *o == PublishOutcome::Confirmed),
             "{outcomes:?}"
         );
     }
@@ -207,7 +207,7 @@ impl World {
         wait_for("every event is confirmed", limit, async || {
             let outcomes = self.try_publish(&left).await;
             let mut outcomes = outcomes.into_iter();
-            left.retain(|_| outcomes.next() != Some(Outcome::Confirmed));
+            left.retain(|_| outcomes.next() != Some(PublishOutcome::Confirmed));
             if left.is_empty() {
                 Ok(())
             } else {
@@ -292,7 +292,7 @@ impl World {
         .await;
     }
 
-    async fn try_publish(&self, events: &[Event]) -> Vec<Outcome> {
+    async fn try_publish(&self, events: &[Event]) -> Vec<PublishOutcome> {
         let messages = events.iter().map(Message::event).collect();
         self.publisher.publish_all(messages).await
     }

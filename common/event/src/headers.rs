@@ -22,7 +22,7 @@ pub const HEADER_SPEC_VERSION: &str = "cloudEvents:specversion";
 pub const HEADER_ID: &str = "cloudEvents:id";
 /// Header of [`Event::source`].
 pub const HEADER_SOURCE: &str = "cloudEvents:source";
-/// Header of [`Event::kind`].
+/// Header of [`Event::event_type`].
 pub const HEADER_TYPE: &str = "cloudEvents:type";
 /// Header of [`Event::subject`].
 pub const HEADER_SUBJECT: &str = "cloudEvents:subject";

@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject, headers};
 use doorstep_messaging::{
-    BrokerSettings, Message, Outcome, Publisher, QueueSubscription, RoleQueues, Subscription,
-    Topology,
+    BrokerSettings, Message, PublishOutcome, Publisher, QueueSubscription, RoleQueues,
+    Subscription, Topology,
 };
 use futures_util::StreamExt;
 use lapin::{
@@ -30,7 +30,7 @@ type Anything<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 const ROLE: RoleQueues = RoleQueues {
     role: "throughput",
     subjects: &["order"],
-    answers: false,
+    handles_requests: false,
 };
 
 #[tokio::main]
@@ -146,7 +146,7 @@ async fn our_publish_all(publisher: Publisher, events: Vec<Event>) -> Anything<(
     }))
     .buffered(4);
     while let Some(outcomes) = under_way.next().await {
-        if !outcomes.iter().all(|o| *o == Outcome::Confirmed) {
+        if !outcomes.iter().all(|o| *o == PublishOutcome::Confirmed) {
             return Err("not all confirmed".into());
         }
     }
@@ -190,7 +190,7 @@ fn our_consume(
                     return Err("not an event".into());
                 }
             }
-            subscription.settle(batch.channel, batch.last_tag).await;
+            subscription.ack_up_to(batch.channel, batch.last_tag).await;
         }
         subscription.close(Duration::from_secs(5)).await;
         Ok(())

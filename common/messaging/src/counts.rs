@@ -1,6 +1,6 @@
 //! What a publisher and a subscription count of themselves: cheap enough to be always on, for status pages and metrics to read.
 //!
-//! How often a connection was made is in [`LinkState`](crate::LinkState). Counts only grow; what is a state of the moment is said to be so.
+//! How often a connection was made is in [`ConnectionStatus`](crate::ConnectionStatus). Counts only grow; what is a state of the moment is said to be so.
 
 use std::{
     sync::{
@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::publish::Outcome;
+use crate::publisher::PublishOutcome;
 
 /// What a publisher has done since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PublishCounts {
+pub struct PublisherTotals {
     /// Messages that the broker has confirmed.
     pub confirmed: u64,
     /// Messages that came back because no queue wants them.
@@ -39,7 +39,7 @@ pub struct PublishCounts {
 
 /// What a subscription has done since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ConsumeCounts {
+pub struct ConsumerTotals {
     /// Deliveries that came, those included that came again.
     pub delivered: u64,
     /// Deliveries whose acknowledgement was handed to the client.
@@ -62,14 +62,14 @@ pub struct ConsumeCounts {
 
 /// Reads a publisher's counts, also after the publisher has ended. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct PublishMeter(pub(crate) Arc<PublishCells>);
+pub struct PublisherStats(pub(crate) Arc<PublisherCounters>);
 
-impl PublishMeter {
+impl PublisherStats {
     /// The counts as they are now. Each is right by itself; they are not taken at one instant.
     #[must_use]
-    pub fn read(&self) -> PublishCounts {
+    pub fn read(&self) -> PublisherTotals {
         let cells = &self.0;
-        PublishCounts {
+        PublisherTotals {
             confirmed: cells.confirmed.get(),
             returned: cells.returned.get(),
             refused: cells.refused.get(),
@@ -84,9 +84,9 @@ impl PublishMeter {
     }
 }
 
-/// The writing end of a [`PublishMeter`].
+/// The writing end of a [`PublisherStats`].
 #[derive(Debug)]
-pub(crate) struct PublishCells {
+pub(crate) struct PublisherCounters {
     base: Instant,
     confirmed: Count,
     returned: Count,
@@ -97,10 +97,10 @@ pub(crate) struct PublishCells {
     pub(crate) channels_ended: Count,
     pub(crate) channels_refused: Count,
     outstanding: Count,
-    oldest_outstanding: Moment,
+    oldest_outstanding: AtomicInstant,
 }
 
-impl PublishCells {
+impl PublisherCounters {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             base: Instant::now(),
@@ -113,18 +113,18 @@ impl PublishCells {
             channels_ended: Count::default(),
             channels_refused: Count::default(),
             outstanding: Count::default(),
-            oldest_outstanding: Moment::default(),
+            oldest_outstanding: AtomicInstant::default(),
         })
     }
 
-    pub(crate) fn resolved(&self, outcome: Outcome) {
+    pub(crate) fn resolved(&self, outcome: PublishOutcome) {
         let count = match outcome {
-            Outcome::Confirmed => &self.confirmed,
-            Outcome::Unroutable => &self.returned,
-            Outcome::Refused | Outcome::Unpublishable => &self.refused,
-            Outcome::TimedOut => &self.timed_out,
-            Outcome::Disconnected => &self.disconnected,
-            Outcome::Blocked => &self.blocked,
+            PublishOutcome::Confirmed => &self.confirmed,
+            PublishOutcome::Unroutable => &self.returned,
+            PublishOutcome::Refused | PublishOutcome::Unpublishable => &self.refused,
+            PublishOutcome::TimedOut => &self.timed_out,
+            PublishOutcome::Disconnected => &self.disconnected,
+            PublishOutcome::Blocked => &self.blocked,
         };
         count.add(1);
     }
@@ -138,18 +138,18 @@ impl PublishCells {
 
 /// The writing end of what a subscription counts; what is of the moment is asked of the open channels.
 #[derive(Debug)]
-pub(crate) struct ConsumeCells {
+pub(crate) struct ConsumerCounters {
     base: Instant,
     pub(crate) delivered: Count,
     pub(crate) settled: Count,
     pub(crate) discarded: Count,
     pub(crate) consumers_cancelled: Count,
     pub(crate) channels_ended: Count,
-    last_delivery: Moment,
-    last_settle: Moment,
+    last_delivery: AtomicInstant,
+    last_settle: AtomicInstant,
 }
 
-impl ConsumeCells {
+impl ConsumerCounters {
     pub(crate) fn new() -> Self {
         Self {
             base: Instant::now(),
@@ -158,8 +158,8 @@ impl ConsumeCells {
             discarded: Count::default(),
             consumers_cancelled: Count::default(),
             channels_ended: Count::default(),
-            last_delivery: Moment::default(),
-            last_settle: Moment::default(),
+            last_delivery: AtomicInstant::default(),
+            last_settle: AtomicInstant::default(),
         }
     }
 
@@ -202,9 +202,9 @@ impl Count {
 
 /// A moment that many may read while it is written: nanoseconds from a base, counted from 1 so that 0 is none.
 #[derive(Debug, Default)]
-struct Moment(AtomicU64);
+struct AtomicInstant(AtomicU64);
 
-impl Moment {
+impl AtomicInstant {
     fn set(&self, base: Instant, at: Option<Instant>) {
         let value = at.map_or(0, |at| {
             let passed = at.saturating_duration_since(base).as_nanos();
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_moment_is_read_as_it_was_written() {
         let base = Instant::now();
-        let moment = Moment::default();
+        let moment = AtomicInstant::default();
         assert_eq!(moment.get(base), None);
         for at in [base, base + Duration::from_millis(7)] {
             moment.set(base, Some(at));
@@ -238,21 +238,21 @@ mod tests {
 
     #[test]
     fn every_outcome_has_a_count_of_its_own() {
-        let cells = PublishCells::new();
+        let cells = PublisherCounters::new();
         for (times, outcome) in [
-            Outcome::Confirmed,
-            Outcome::Unroutable,
-            Outcome::Refused,
-            Outcome::TimedOut,
-            Outcome::Disconnected,
-            Outcome::Blocked,
+            PublishOutcome::Confirmed,
+            PublishOutcome::Unroutable,
+            PublishOutcome::Refused,
+            PublishOutcome::TimedOut,
+            PublishOutcome::Disconnected,
+            PublishOutcome::Blocked,
         ]
         .into_iter()
         .enumerate()
         {
             (0..=times).for_each(|_| cells.resolved(outcome));
         }
-        let counts = PublishMeter(cells).read();
+        let counts = PublisherStats(cells).read();
         let counted = [
             counts.confirmed,
             counts.returned,

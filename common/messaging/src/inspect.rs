@@ -10,11 +10,11 @@ use lapin::{
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    asker::{Answer, Asker},
     connection::{Connection, Dialer, Health},
     error::{ConnectError, ConnectErrorKind, broker_reply, reply},
-    message::short,
+    message::short_string,
     names::QueueName,
+    probe_channel::{ProbeChannel, ProbeResult},
     settings::BrokerSettings,
 };
 
@@ -103,7 +103,8 @@ impl Inspector {
             durable: true,
             ..QueueDeclareOptions::default()
         };
-        let look = channel.queue_declare(short(queue.as_str()), passive, FieldTable::default());
+        let look =
+            channel.queue_declare(short_string(queue.as_str()), passive, FieldTable::default());
         match timeout(limit, look).await {
             Ok(Ok(found)) => {
                 line.channel = Some(channel);
@@ -160,10 +161,13 @@ impl Inspector {
                 channel: None,
             },
         };
-        let mut asker = Asker::new(&line.connection, limit);
+        let mut asker = ProbeChannel::new(&line.connection, limit);
         let get = async |channel: Channel| {
             let options = BasicGetOptions { no_ack: false };
-            let Some(got) = channel.basic_get(short(queue.as_str()), options).await? else {
+            let Some(got) = channel
+                .basic_get(short_string(queue.as_str()), options)
+                .await?
+            else {
                 return Ok(());
             };
             // Only a queue that is not a role's gives out a message here; it gets the message back.
@@ -173,15 +177,15 @@ impl Inspector {
             };
             got.nack(back).await.map(drop)
         };
-        match asker.ask(get).await {
+        match asker.try_method(get).await {
             // A user without the right to read learns no more.
-            Ok(Answer::Yes(()) | Answer::No(..)) => {
-                asker.finish().await;
+            Ok(ProbeResult::Yes(()) | ProbeResult::No(..)) => {
+                asker.close().await;
                 *held = Some(line);
                 Ok(true)
             }
             // The broker ends the connection, or says nothing, if the queue has no leader.
-            Ok(Answer::Silence) | Err(_) => Ok(false),
+            Ok(ProbeResult::Silence) | Err(_) => Ok(false),
         }
     }
 

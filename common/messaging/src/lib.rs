@@ -3,17 +3,17 @@
 //!
 //! - [`BrokerSettings`], [`Address`], [`Namespace`]: what is to be known about the broker.
 //! - [`Topology`]: what is to exist on it, as data.
-//! - [`Publisher`], [`Message`], [`Outcome`]: publishing, confirmed, with the outcome as a type; [`EventMessages`] for what is sent until it
+//! - [`Publisher`], [`Message`], [`PublishOutcome`]: publishing, confirmed, with the outcome as a type; [`EncodedEvents`] for what is sent until it
 //!   is confirmed.
 //! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, settled on their own channel or not at all.
-//! - [`PublishCounts`], [`ConsumeCounts`]: what they have done, to be read at any time by a [`PublishMeter`] or [`ConsumeMeter`].
-//! - [`Requester`], [`Responder`]: asking roles what cannot wait, and answering.
+//! - [`PublisherTotals`], [`ConsumerTotals`]: what they have done, to be read at any time by a [`PublisherStats`] or [`ConsumerStats`].
+//! - [`RpcClient`], [`RpcServer`]: asking roles what cannot wait, and answering.
 //! - [`OwnerClaim`], [`OwnerRecord`]: which store a role's queues belong to, recorded at the broker.
 //! - [`Inspector`]: how full a queue is.
 //! - [`verify`], [`Finding`]: how the broker differs from what is needed, without changing anything.
-//! - [`remove`]: taking away what was declared.
-//! - [`Rights`]: the least that a user must be allowed to do.
-//! - [`RawPublisher`]: messages that are wrong on purpose.
+//! - [`delete`]: deletes a topology.
+//! - [`Permissions`]: the least that a user must be allowed to do.
+//! - [`UncheckedPublisher`]: messages that are wrong on purpose.
 //!
 //! What holds everywhere:
 //! - Publishing and consuming have connections of their own, each with a supervisor that rebuilds everything from its description
@@ -24,58 +24,59 @@
 //!   crate in its own words. A program sets the filter of its log to `lapin=off`.
 
 mod address;
-mod again;
-mod asker;
 mod backoff;
 mod connection;
-mod consume;
+mod connection_status;
+mod consumer;
 mod counts;
 mod declare;
-mod difference;
+mod delete;
 mod error;
-mod greeting;
 mod inspect;
-mod link;
 mod message;
 mod names;
 mod outage;
 mod owner;
-mod publish;
-mod raw;
-mod remove;
-mod rights;
+mod permissions;
+mod precondition_failed;
+mod probe_channel;
+mod publisher;
 mod rpc;
+mod server_properties;
 mod settings;
 mod topology;
 pub mod trace;
+mod trace_context_cache;
+mod unchecked;
 mod verify;
 
 pub use address::{Address, AddressError};
-pub use again::EventMessages;
 pub use backoff::{Backoff, BackoffError};
-pub use consume::{
-    Batch, ConsumeMeter, Delivery, Generation, QueueSubscription, Settled, Subscription,
+pub use connection_status::{ConnectionPhase, ConnectionStatus, PossibleLoss};
+pub use consumer::{
+    AckOutcome, Batch, ChannelId, ConsumerStats, Delivery, QueueSubscription, Subscription,
 };
-pub use counts::{ConsumeCounts, PublishCounts, PublishMeter};
+pub use counts::{ConsumerTotals, PublisherStats, PublisherTotals};
+pub use delete::delete;
 pub use doorstep_tls::{ClientFiles, TlsErrorKind, TlsSettings};
 pub use error::{ConnectError, ConnectErrorKind, Refusal};
-pub use greeting::Greeting;
 pub use inspect::{Depth, InspectError, Inspector};
-pub use link::{LinkState, Phase, PossibleLoss};
 pub use message::Message;
 pub use names::QueueName;
 pub use outage::OutageReasons;
 pub use owner::{OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwner, take_over};
-pub use publish::{Outcome, Publisher};
-pub use raw::{RawMessage, RawPublisher, RawValue};
-pub use remove::remove;
-pub use rights::{DeclaredBy, Rights, TopicRights};
+pub use permissions::{Permissions, TopicPermissions, TopologyOwner};
+pub use publisher::{PublishOutcome, Publisher};
 pub use rpc::{
-    AnswerCounts, AnswerMeter, AnswerSettings, AskCounts, AskError, AskMeter, AskSettings, Asked,
-    Cancelled, Replied, Reply, ReplyHandle, Requester, Responder,
+    CallError, Cancelled, IncomingRequest, Reply, ReplyHandle, ReplyOutcome, RpcClient,
+    RpcClientSettings, RpcClientStats, RpcClientTotals, RpcServer, RpcServerSettings,
+    RpcServerStats, RpcServerTotals,
 };
+pub use server_properties::ServerProperties;
 pub use settings::{BrokerSettings, Namespace, SettingsError, UserId};
 pub use topology::{
     Argument, Binding, Exchange, ExchangeKind, Owner, Queue, QueuePurpose, RoleQueues, Topology,
 };
-pub use verify::{Finding, QueuesOf, Right, Verified, old_broker, verify};
+pub use trace_context_cache::EncodedEvents;
+pub use unchecked::{RawMessage, RawValue, UncheckedPublisher};
+pub use verify::{Finding, Permission, QueuesOf, Verified, check_version, verify};

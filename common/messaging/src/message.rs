@@ -37,25 +37,30 @@ impl Message {
     /// An event, to everyone who has bound its subject: routed by its type, its attributes as headers and properties.
     #[must_use]
     pub fn event(event: &Event) -> Self {
-        Self::of_event(event, trace::create(event))
+        Self::of_event(event, trace::start_create_span(event))
     }
 
     /// An event that travels under this, if spans are made.
     pub(crate) fn of_event(event: &Event, created: Option<SpanContext>) -> Self {
         let mut fields = headers::write(event)
             .into_iter()
-            .map(|(name, value)| (short(name), AMQPValue::LongString(LongString::from(value))))
+            .map(|(name, value)| {
+                (
+                    short_string(name),
+                    AMQPValue::LongString(LongString::from(value)),
+                )
+            })
             .collect::<std::collections::BTreeMap<_, _>>();
         if let Some(context) = &created {
             let travelling = AMQPValue::LongString(LongString::from(trace::write(context)));
-            fields.insert(short(headers::HEADER_TRACEPARENT), travelling);
+            fields.insert(short_string(headers::HEADER_TRACEPARENT), travelling);
         }
         let table: FieldTable = fields.into();
         let mut properties = BasicProperties::default()
-            .with_content_type(short(headers::CONTENT_TYPE))
+            .with_content_type(short_string(headers::CONTENT_TYPE))
             .with_delivery_mode(PERSISTENT)
-            .with_message_id(short(event.id.as_str()))
-            .with_type(short(event.event_type.as_str()))
+            .with_message_id(short_string(event.id.as_str()))
+            .with_type(short_string(event.event_type.as_str()))
             .with_headers(table);
         // AMQP's timestamp counts whole seconds from 1970; the exact time is in its header.
         if let Some(seconds) = event.time.and_then(|t| u64::try_from(t.as_second()).ok()) {
@@ -81,10 +86,13 @@ impl Message {
         headers: Vec<(String, String)>,
         body: Bytes,
     ) -> Self {
-        let id = short(message_id);
+        let id = short_string(message_id);
         let mut table = FieldTable::default();
         for (name, value) in headers {
-            table.insert(short(&name), AMQPValue::LongString(LongString::from(value)));
+            table.insert(
+                short_string(&name),
+                AMQPValue::LongString(LongString::from(value)),
+            );
         }
         Self {
             target: Target::Queue {
@@ -145,13 +153,13 @@ impl Message {
                 if let Some(user_id) = user_id {
                     self.properties = self.properties.with_user_id(user_id.clone());
                 }
-                short(events_exchange)
+                short_string(events_exchange)
             }
             Target::Queue { .. } => ShortString::default(),
         };
         let parts = Parts {
             exchange,
-            routing_key: short(self.routing_key()),
+            routing_key: short_string(self.routing_key()),
             properties: self.properties,
             body: self.body,
         };
@@ -206,7 +214,7 @@ pub(crate) struct Returned {
 }
 
 /// Text for where AMQP has no room for more than 255 bytes; the client would panic on a longer one.
-pub(crate) fn short(text: &str) -> ShortString {
+pub(crate) fn short_string(text: &str) -> ShortString {
     const MAX_BYTES: usize = 255;
     let mut end = text.len().min(MAX_BYTES);
     while !text.is_char_boundary(end) {

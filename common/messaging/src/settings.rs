@@ -10,7 +10,7 @@ use lapin::types::ShortString;
 use crate::{
     address::{Address, AddressError},
     backoff::Backoff,
-    message::short,
+    message::short_string,
 };
 
 /// How to reach the broker, and the bounds of everything that waits for it.
@@ -30,7 +30,7 @@ pub struct BrokerSettings {
     pub connect_timeout: Duration,
     /// How often each side gives a sign of life, unless an address says otherwise; a peer that is silent for twice as long is dead.
     pub heartbeat: Duration,
-    /// The most that a confirm may take before its message is [`TimedOut`](crate::Outcome::TimedOut).
+    /// The most that a confirm may take before its message is [`TimedOut`](crate::PublishOutcome::TimedOut).
     pub confirm_timeout: Duration,
     /// The most that a publish waits for a broker that is away or has blocked us before it resolves with the reason.
     pub outage_timeout: Duration,
@@ -138,8 +138,8 @@ impl BrokerSettings {
         match &self.user_id {
             // By a certificate, only the broker knows the user.
             UserId::OfAddress if address.is_external() => None,
-            UserId::OfAddress => Some(short(address.user())),
-            UserId::Named(user) => Some(short(user.as_str())),
+            UserId::OfAddress => Some(short_string(address.user())),
+            UserId::Named(user) => Some(short_string(user.as_str())),
             UserId::Absent => None,
         }
     }

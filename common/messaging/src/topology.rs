@@ -101,7 +101,7 @@ pub enum QueuePurpose {
 impl QueuePurpose {
     /// What it is for, for people.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub fn describe(self) -> &'static str {
         match self {
             Self::Role => "a role's events",
             Self::Net => "what the broker gave up on",
@@ -111,7 +111,7 @@ impl QueuePurpose {
     }
 
     /// Whether it matters that the queue had to be created: copies are of the past, and who asks hears of it by itself.
-    pub(crate) fn keeps_what_must_not_be_lost(self) -> bool {
+    pub(crate) fn is_durable_work(self) -> bool {
         match self {
             Self::Role | Self::Net => true,
             Self::Dead | Self::Rpc => false,
@@ -150,7 +150,7 @@ pub struct RoleQueues {
     /// The first segments of its subjects: `order` for `order/536365`.
     pub subjects: &'static [&'static str],
     /// Whether it answers requests, and so has a queue for them.
-    pub answers: bool,
+    pub handles_requests: bool,
 }
 
 /// How often a message may be given out again before the broker takes it out of a role's queue and puts it into the net.
@@ -171,7 +171,7 @@ pub(crate) const RPC_MAX_LENGTH: u32 = 10_000;
 const RPC_MAX_BYTES: i64 = 256 * 1024 * 1024;
 /// The longest that a request waits for a role, whatever it says of itself. Without it, one whose bytes no client can read, and which
 /// therefore ends the connection of every server that is given it, would go back to the head of the queue and end the next, for ever.
-pub(crate) const RPC_LONGEST_WAIT: Duration = Duration::from_mins(10);
+pub(crate) const RPC_MAX_WAIT: Duration = Duration::from_mins(10);
 
 impl Topology {
     /// What these roles need in this namespace. Producers declare it too, so that nothing is published before there is a queue for it.
@@ -206,7 +206,7 @@ impl Topology {
                     routing_key: format!("{subject}.#"),
                 });
             }
-            if role.answers {
+            if role.handles_requests {
                 topology
                     .queues
                     .push(rpc_queue(namespace.rpc_queue(role.role)));
@@ -289,7 +289,7 @@ fn rpc_queue(name: QueueName) -> Queue {
             ("x-max-length", Argument::Number(RPC_MAX_LENGTH.into())),
             ("x-max-length-bytes", Argument::Number(RPC_MAX_BYTES)),
             ("x-overflow", text("reject-publish")),
-            ("x-message-ttl", milliseconds(RPC_LONGEST_WAIT)),
+            ("x-message-ttl", milliseconds(RPC_MAX_WAIT)),
         ]),
     }
 }
@@ -314,7 +314,7 @@ mod tests {
             &[RoleQueues {
                 role: "orders",
                 subjects: &["order", "return"],
-                answers: false,
+                handles_requests: false,
             }],
         );
         let json = serde_json::to_value(&topology).unwrap();
@@ -344,7 +344,7 @@ mod tests {
         let role = RoleQueues {
             role: "payments",
             subjects: &["order"],
-            answers: true,
+            handles_requests: true,
         };
         let json = serde_json::to_value(Topology::of(&namespace, &[role])).unwrap();
         assert_eq!(json["queues"][3]["name"], "shop.rpc.payments");

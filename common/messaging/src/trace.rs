@@ -18,7 +18,7 @@ use opentelemetry::{
     },
 };
 
-use crate::{consume::Batch, message::Message, publish::Outcome, rpc::AskError};
+use crate::{consumer::Batch, message::Message, publisher::PublishOutcome, rpc::CallError};
 
 /// The most events that a span is linked to.
 const MAX_LINKS: usize = 128;
@@ -32,12 +32,12 @@ pub fn start() {
 }
 
 /// Whether spans are made.
-pub(crate) fn is_on() -> bool {
+pub(crate) fn enabled() -> bool {
     TRACER.get().is_some()
 }
 
 /// A span for an event that is about to be published; returns what it travels under. `None` where no spans are made.
-pub(crate) fn create(event: &Event) -> Option<SpanContext> {
+pub(crate) fn start_create_span(event: &Event) -> Option<SpanContext> {
     let tracer = TRACER.get()?;
     let cause = event.traceparent.as_deref().and_then(read);
     let parent = cause.map_or_else(Context::new, |cause| {
@@ -84,12 +84,12 @@ impl SendSpan {
     }
 
     /// What became of them.
-    pub(crate) fn end(mut self, outcomes: &[Outcome]) {
+    pub(crate) fn end(mut self, outcomes: &[PublishOutcome]) {
         let Some(span) = &mut self.0 else { return };
-        let failed = outcomes.iter().find(|o| **o != Outcome::Confirmed);
+        let failed = outcomes.iter().find(|o| **o != PublishOutcome::Confirmed);
         if let Some(outcome) = failed {
-            span.set_attribute(KeyValue::new("error.type", word(*outcome)));
-            span.set_status(Status::error(word(*outcome)));
+            span.set_attribute(KeyValue::new("error.type", outcome_label(*outcome)));
+            span.set_status(Status::error(outcome_label(*outcome)));
         }
     }
 }
@@ -136,23 +136,23 @@ impl std::fmt::Debug for ProcessSpan {
 }
 
 /// A request that somebody waits for.
-pub(crate) struct AskSpan(Option<BoxedSpan>);
+pub(crate) struct ClientSpan(Option<BoxedSpan>);
 
-impl AskSpan {
+impl ClientSpan {
     /// Begins, and has the request continue it.
     pub(crate) fn begin(request: &mut Request) -> Self {
         Self(of_request(request, SpanKind::Client, "ask"))
     }
 
-    pub(crate) fn end(mut self, error: Option<&AskError>) {
+    pub(crate) fn end(mut self, error: Option<&CallError>) {
         if let (Some(span), Some(error)) = (&mut self.0, error) {
             let word = match error {
-                AskError::Refused(refused) => refused.code.clone(),
-                AskError::NoResponder { .. } => "no_responder".to_owned(),
-                AskError::TimedOut => "timed_out".to_owned(),
-                AskError::Overloaded { .. } => "overloaded".to_owned(),
-                AskError::Unreachable { .. } => "unreachable".to_owned(),
-                AskError::Malformed(_) => "malformed".to_owned(),
+                CallError::Refused(refused) => refused.code.clone(),
+                CallError::NoResponder { .. } => "no_responder".to_owned(),
+                CallError::TimedOut => "timed_out".to_owned(),
+                CallError::Overloaded { .. } => "overloaded".to_owned(),
+                CallError::Unreachable { .. } => "unreachable".to_owned(),
+                CallError::Malformed(_) => "malformed".to_owned(),
             };
             span.set_attribute(KeyValue::new("error.type", word.clone()));
             span.set_status(Status::error(word));
@@ -161,9 +161,9 @@ impl AskSpan {
 }
 
 /// A request that is being answered. Ends when it is dropped.
-pub(crate) struct AnswerSpan(Option<BoxedSpan>);
+pub(crate) struct ServerSpan(Option<BoxedSpan>);
 
-impl AnswerSpan {
+impl ServerSpan {
     /// Begins, and has what the request causes continue it.
     pub(crate) fn begin(request: &mut Request) -> Self {
         Self(of_request(request, SpanKind::Server, "answer"))
@@ -280,15 +280,15 @@ fn links(contexts: impl Iterator<Item = SpanContext>) -> Vec<Link> {
         .collect()
 }
 
-fn word(outcome: Outcome) -> &'static str {
+fn outcome_label(outcome: PublishOutcome) -> &'static str {
     match outcome {
-        Outcome::Confirmed => "confirmed",
-        Outcome::Unroutable => "unroutable",
-        Outcome::Refused => "refused",
-        Outcome::TimedOut => "timed_out",
-        Outcome::Disconnected => "disconnected",
-        Outcome::Blocked => "blocked",
-        Outcome::Unpublishable => "unpublishable",
+        PublishOutcome::Confirmed => "confirmed",
+        PublishOutcome::Unroutable => "unroutable",
+        PublishOutcome::Refused => "refused",
+        PublishOutcome::TimedOut => "timed_out",
+        PublishOutcome::Disconnected => "disconnected",
+        PublishOutcome::Blocked => "blocked",
+        PublishOutcome::Unpublishable => "unpublishable",
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use doorstep_event::Timestamp;
-use doorstep_messaging::Outcome;
+use doorstep_messaging::PublishOutcome;
 use doorstep_store::{Changes, OutboxId, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError};
 
 /// The longest pause before a row that could not be routed or was refused is tried again.
@@ -60,7 +60,7 @@ impl RefusedRows {
 /// Where outbox rows are sent to: the broker, or a simulation of it.
 pub trait Outlet: Send {
     /// Sends all of these, in order. Returns one outcome for each.
-    fn send(&self, rows: Vec<OutboxKind>) -> impl Future<Output = Vec<Outcome>> + Send;
+    fn send(&self, rows: Vec<OutboxKind>) -> impl Future<Output = Vec<PublishOutcome>> + Send;
 }
 
 /// What a turn of the relay sends.
@@ -96,7 +96,7 @@ pub struct Relayed {
     /// Whether the connection broke, or its channel, while they were sent.
     pub broke: bool,
     /// The outcome of the first row that is still owed.
-    pub trouble: Option<Outcome>,
+    pub trouble: Option<PublishOutcome>,
 }
 
 impl Relayed {
@@ -147,9 +147,11 @@ pub async fn turn<S: Store, O: Outlet>(
             Some(away) => away,
             None if number < REFUSED_AT_A_TIME => {
                 let sent = outlet.send(vec![kind]).await;
-                sent.first().copied().unwrap_or(Outcome::Disconnected)
+                sent.first()
+                    .copied()
+                    .unwrap_or(PublishOutcome::Disconnected)
             }
-            None => Outcome::Unpublishable,
+            None => PublishOutcome::Unpublishable,
         };
         kept.push(row);
         outcomes.push(outcome);
@@ -160,15 +162,20 @@ pub async fn turn<S: Store, O: Outlet>(
     let mut changes = Changes::at(now);
     let mut relayed = Relayed::default();
     for ((id, attempts), outcome) in kept.into_iter().zip(outcomes) {
-        if outcome == Outcome::Confirmed {
+        if outcome == PublishOutcome::Confirmed {
             refused.0.remove(&id);
             changes.paid.push(id);
             relayed.paid += 1;
             continue;
         }
         let pause = match (outcome, share) {
-            (Outcome::Unroutable | Outcome::Refused | Outcome::Unpublishable, _)
-            | (Outcome::Disconnected, Share::Suspect) => SHORT_PAUSE
+            (
+                PublishOutcome::Unroutable
+                | PublishOutcome::Refused
+                | PublishOutcome::Unpublishable,
+                _,
+            )
+            | (PublishOutcome::Disconnected, Share::Suspect) => SHORT_PAUSE
                 .saturating_mul(1_u32.checked_shl(attempts).unwrap_or(u32::MAX))
                 .min(LONGEST_PAUSE),
             _ => {
@@ -177,12 +184,12 @@ pub async fn turn<S: Store, O: Outlet>(
             }
         };
         let due = now.checked_add(pause).unwrap_or(Timestamp::MAX);
-        if outcome == Outcome::Unpublishable {
+        if outcome == PublishOutcome::Unpublishable {
             refused.note(id, due);
         }
         changes.unpaid.push(OutboxRetry { id, due });
         relayed.unpaid += 1;
-        relayed.broke |= outcome == Outcome::Disconnected;
+        relayed.broke |= outcome == PublishOutcome::Disconnected;
         relayed.trouble.get_or_insert(outcome);
     }
     // No versions are read, so there is nothing to conflict with.
@@ -195,9 +202,9 @@ fn parts(row: OutboxRow) -> ((OutboxId, u32), OutboxKind) {
 }
 
 /// Returns whether the broker is the reason rather than the row.
-fn is_away(outcome: Outcome) -> bool {
+fn is_away(outcome: PublishOutcome) -> bool {
     matches!(
         outcome,
-        Outcome::Disconnected | Outcome::Blocked | Outcome::TimedOut
+        PublishOutcome::Disconnected | PublishOutcome::Blocked | PublishOutcome::TimedOut
     )
 }

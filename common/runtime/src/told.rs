@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use doorstep_event::{Rejection, RequestKind, RequestResult};
-use doorstep_messaging::{Outcome, QueueName, Settled};
+use doorstep_messaging::{AckOutcome, PublishOutcome, QueueName};
 use doorstep_store::{DeadRow, StoreError};
 use jiff::SignedDuration;
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
@@ -175,15 +175,15 @@ impl BatchWorked<'_> {
 pub(crate) struct BatchSettled<'a> {
     pub(crate) role: &'static str,
     pub(crate) meters: &'a Meters,
-    pub(crate) settled: Settled,
+    pub(crate) settled: AckOutcome,
     pub(crate) took: Duration,
 }
 
 impl BatchSettled<'_> {
     pub(crate) fn tell(self) {
         match self.settled {
-            Settled::Settled => self.meters.settled.record(self.took),
-            Settled::Discarded => {
+            AckOutcome::Acked => self.meters.settled.record(self.took),
+            AckOutcome::ChannelGone => {
                 tracing::debug!(
                     role = self.role,
                     "a settlement was discarded with its channel"
@@ -372,7 +372,7 @@ impl Degraded<'_> {
 pub(crate) struct OutboxHindered {
     pub(crate) role: &'static str,
     pub(crate) rows: usize,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: PublishOutcome,
 }
 
 impl OutboxHindered {

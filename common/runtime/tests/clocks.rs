@@ -6,7 +6,7 @@ mod ledger;
 use std::time::Duration;
 
 use doorstep_event::{Event, Rejection, Timestamp};
-use doorstep_messaging::Outcome;
+use doorstep_messaging::PublishOutcome;
 use doorstep_runtime::{
     Decided, Engine, Incoming, Limits, Past,
     relay::{self, Outlet, Share},
@@ -89,10 +89,10 @@ fn loose(number: u64, time: Timestamp) -> Event {
 }
 
 /// A broker that says the same of everything.
-struct Says(Outcome);
+struct Says(PublishOutcome);
 
 impl Outlet for Says {
-    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
+    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         rows.iter().map(|_| self.0).collect()
     }
 }
@@ -106,7 +106,7 @@ async fn rows_put_off_by_a_clock_that_was_ahead_go_out_soon_after_it_is_set_righ
     let mut known = relay::RefusedRows::default();
     let refused = relay::turn(
         &world.store,
-        &Says(Outcome::Refused),
+        &Says(PublishOutcome::Refused),
         rows,
         &mut known,
         || later(365 * DAY),
@@ -117,7 +117,7 @@ async fn rows_put_off_by_a_clock_that_was_ahead_go_out_soon_after_it_is_set_righ
     world.store.bring_forward(right, beyond).await.unwrap();
     let confirmed = relay::turn(
         &world.store,
-        &Says(Outcome::Confirmed),
+        &Says(PublishOutcome::Confirmed),
         rows,
         &mut known,
         || right,

@@ -6,7 +6,7 @@ mod ledger;
 use std::time::Duration;
 
 use doorstep_event::{Sender, Timestamp};
-use doorstep_messaging::Outcome;
+use doorstep_messaging::PublishOutcome;
 use doorstep_runtime::{
     Engine, Incoming, Limits,
     relay::{self, Outlet, RefusedRows, Relayed, Share},
@@ -26,12 +26,12 @@ fn at(seconds: u64) -> Timestamp {
 struct Strict;
 
 impl Outlet for Strict {
-    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
+    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         let is_refused = |row: &OutboxKind| matches!(row, OutboxKind::Event(event) if event.subject.as_str() == REFUSED);
         let outcome = match (rows.iter().any(is_refused), rows.len()) {
-            (false, _) => Outcome::Confirmed,
-            (true, 1) => Outcome::Unpublishable,
-            (true, _) => Outcome::Disconnected,
+            (false, _) => PublishOutcome::Confirmed,
+            (true, 1) => PublishOutcome::Unpublishable,
+            (true, _) => PublishOutcome::Disconnected,
         };
         vec![outcome; rows.len()]
     }
@@ -58,13 +58,13 @@ async fn a_row_over_which_the_channel_was_closed_is_never_sent_among_others_agai
     };
     tell("account/refused", 0).await;
     let found = turn(1, 0).await;
-    assert_eq!(found.trouble, Some(Outcome::Unpublishable));
+    assert_eq!(found.trouble, Some(PublishOutcome::Unpublishable));
     // Due once more, together with another one.
     tell("account/a", 60).await;
     let wanted = Relayed {
         paid: 1,
         unpaid: 1,
-        trouble: Some(Outcome::Unpublishable),
+        trouble: Some(PublishOutcome::Unpublishable),
         ..Relayed::default()
     };
     assert_eq!(turn(10, 60).await, wanted);

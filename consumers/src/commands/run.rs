@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::Timestamp;
-use doorstep_messaging::{BrokerSettings, ConnectErrorKind, Inspector, Topology, old_broker};
+use doorstep_messaging::{BrokerSettings, ConnectErrorKind, Inspector, Topology, check_version};
 use doorstep_program::{Failure, Reason, Stop, health};
 use doorstep_runtime::{
     SharedProcess,
@@ -187,7 +187,7 @@ async fn tell_if_unsuited(broker: BrokerSettings, mut status: watch::Receiver<Ro
     if taking.await.is_err() {
         return;
     }
-    if let Some(finding) = old_broker(&broker).await {
+    if let Some(finding) = check_version(&broker).await {
         tracing::warn!("{finding}");
     }
 }
@@ -329,7 +329,7 @@ impl Consuming {
         for link in states {
             let link = link.borrow();
             consuming.is_connected &= link.is_connected();
-            consuming.beside_others |= link.beside_others;
+            consuming.beside_others |= link.shares_queue;
         }
         consuming
     }

@@ -91,7 +91,7 @@ pub(crate) fn queues() -> Vec<RoleQueues> {
         .map(|spec| RoleQueues {
             role: spec.name,
             subjects: spec.subjects,
-            answers: spec.handles_requests,
+            handles_requests: spec.handles_requests,
         })
         .collect()
 }

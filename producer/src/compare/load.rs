@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use doorstep_event::{Request, Source, Timestamp};
-use doorstep_messaging::{AskError, Message, Publisher, Requester};
+use doorstep_messaging::{CallError, Message, Publisher, RpcClient};
 use doorstep_program::{Failure, Reason};
 use tokio::{
     task::JoinSet,
@@ -21,7 +21,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) enum Counter {
     /// By a command.
-    Sync(Requester),
+    Sync(RpcClient),
     /// By an event.
     Async(Publisher),
 }
@@ -81,7 +81,7 @@ async fn serve(
     let end = match counter {
         Counter::Sync(requester) => {
             let request = request(source, item).map_err(mistake)?;
-            requester.ask(request).await.map(drop).map_err(trouble)
+            requester.call_raw(request).await.map(drop).map_err(trouble)
         }
         Counter::Async(publisher) => {
             let event = item.event(source, Timestamp::now());
@@ -108,14 +108,14 @@ fn request(source: &Source, item: &Item) -> Result<Request, String> {
 }
 
 /// What an error means to whoever asked.
-fn trouble(error: AskError) -> Trouble {
+fn trouble(error: CallError) -> Trouble {
     match error {
-        AskError::Refused(_) => Trouble::Refused,
-        AskError::NoResponder { .. } => Trouble::NoResponder,
-        AskError::TimedOut => Trouble::TimedOut,
-        AskError::Overloaded { .. } => Trouble::Overloaded,
-        AskError::Unreachable { .. } => Trouble::Unreachable,
-        AskError::Malformed(_) => Trouble::Malformed,
+        CallError::Refused(_) => Trouble::Refused,
+        CallError::NoResponder { .. } => Trouble::NoResponder,
+        CallError::TimedOut => Trouble::TimedOut,
+        CallError::Overloaded { .. } => Trouble::Overloaded,
+        CallError::Unreachable { .. } => Trouble::Unreachable,
+        CallError::Malformed(_) => Trouble::Malformed,
     }
 }
 

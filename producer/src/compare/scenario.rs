@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorstep_messaging::Outcome;
+use doorstep_messaging::PublishOutcome;
 use serde::Serialize;
 
 use super::items::{Load, UPDATES_FOR_A_CHECKOUT, Want};
@@ -87,14 +87,14 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// What an outcome means to whoever published; `None` where all is well.
-    pub(super) fn of_outcome(outcome: Outcome) -> Option<Self> {
+    pub(super) fn of_outcome(outcome: PublishOutcome) -> Option<Self> {
         match outcome {
-            Outcome::Confirmed => None,
-            Outcome::Unroutable => Some(Self::Unroutable),
-            Outcome::Refused | Outcome::Unpublishable => Some(Self::Full),
-            Outcome::TimedOut => Some(Self::Unconfirmed),
-            Outcome::Disconnected => Some(Self::Unreachable),
-            Outcome::Blocked => Some(Self::Blocked),
+            PublishOutcome::Confirmed => None,
+            PublishOutcome::Unroutable => Some(Self::Unroutable),
+            PublishOutcome::Refused | PublishOutcome::Unpublishable => Some(Self::Full),
+            PublishOutcome::TimedOut => Some(Self::Unconfirmed),
+            PublishOutcome::Disconnected => Some(Self::Unreachable),
+            PublishOutcome::Blocked => Some(Self::Blocked),
         }
     }
 

@@ -5,8 +5,8 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use doorstep_event::Source;
 use doorstep_messaging::{
-    AskSettings, BrokerSettings, ConnectError, ConnectErrorKind, Publisher, Refusal, Requester,
-    Topology, remove,
+    BrokerSettings, ConnectError, ConnectErrorKind, Publisher, Refusal, RpcClient,
+    RpcClientSettings, Topology, delete,
 };
 use doorstep_program::{Failure, Reason, Stop};
 
@@ -163,7 +163,7 @@ impl<'a> Stage<'a> {
 
     /// Deletes all that was declared.
     async fn clean_broker(&self) {
-        if let Err(error) = remove(&self.broker, &self.topology).await {
+        if let Err(error) = delete(&self.broker, &self.topology).await {
             eprintln!(
                 "warning: what begins with {}. is left on the broker, delete it by hand: {error}",
                 self.broker.namespace
@@ -182,7 +182,7 @@ impl<'a> Stage<'a> {
 /// The users' side of the broker.
 struct Users {
     publisher: Publisher,
-    requester: Requester,
+    requester: RpcClient,
 }
 
 impl Users {
@@ -191,7 +191,12 @@ impl Users {
         let (publish, ask) = (name("publish"), name("ask"));
         Self {
             publisher: Publisher::start(broker, &publish, topology.clone()),
-            requester: Requester::start(broker, &ask, topology.clone(), AskSettings::default()),
+            requester: RpcClient::start(
+                broker,
+                &ask,
+                topology.clone(),
+                RpcClientSettings::default(),
+            ),
         }
     }
 

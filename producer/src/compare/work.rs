@@ -73,7 +73,7 @@ impl Trade for Checkouts {
     const QUEUES: RoleQueues = RoleQueues {
         role: "checkouts",
         subjects: &["order"],
-        answers: true,
+        handles_requests: true,
     };
     type Fact = OrderPlaced;
     type Command = PlaceOrder;
@@ -90,7 +90,7 @@ impl Trade for Positions {
     const QUEUES: RoleQueues = RoleQueues {
         role: "positions",
         subjects: &["delivery"],
-        answers: true,
+        handles_requests: true,
     };
     type Fact = DeliveryPositionRecorded;
     type Command = RecordPosition;

@@ -7,7 +7,7 @@ mod play;
 use std::{path::PathBuf, time::Duration};
 
 use doorstep_event::{Source, Timestamp};
-use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, RawPublisher};
+use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, UncheckedPublisher};
 use doorstep_program::{Failure, Reason, Stop};
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
@@ -77,7 +77,7 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Fa
         .await
         .ok_or_else(nothing_sent)?
         .map_err(broker)?;
-    let mut raw = RawPublisher::connect(
+    let mut raw = UncheckedPublisher::connect(
         &settings.broker,
         &format!("{} producer demo, bad messages", settings.broker.namespace),
     )
@@ -171,12 +171,14 @@ async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), Failu
         let outcomes = publisher.publish_all(left.clone()).await;
         let trouble = outcomes
             .iter()
-            .find(|outcome| **outcome != Outcome::Confirmed)
+            .find(|outcome| **outcome != PublishOutcome::Confirmed)
             .copied();
         left = left
             .into_iter()
             .zip(outcomes)
-            .filter_map(|(message, outcome)| (outcome != Outcome::Confirmed).then_some(message))
+            .filter_map(|(message, outcome)| {
+                (outcome != PublishOutcome::Confirmed).then_some(message)
+            })
             .collect();
         match trouble {
             None => return Ok(()),
@@ -187,9 +189,9 @@ async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), Failu
     }
 }
 
-fn confirmed(outcome: Outcome, what: &str) -> Result<(), Failure> {
+fn confirmed(outcome: PublishOutcome, what: &str) -> Result<(), Failure> {
     match outcome {
-        Outcome::Confirmed => Ok(()),
+        PublishOutcome::Confirmed => Ok(()),
         other => Err(Failure::new(
             Reason::Broker,
             format!(

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use doorstep_messaging::{AskSettings, BrokerSettings, Requester};
+use doorstep_messaging::{BrokerSettings, RpcClient, RpcClientSettings};
 use doorstep_program::{
     Failure, Reason, Stop,
     copies::{CopyJob, StorePlace, store_failed},
@@ -95,11 +95,11 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     let passwords = Passwords::new().map_err(|e| Failure::new(Reason::Failed, e))?;
     let (stopping, is_stopping) = watch::channel(false);
     let namespace = &settings.broker.namespace;
-    let requester = Requester::start(
+    let requester = RpcClient::start(
         &settings.broker,
         &format!("{namespace} {}: ask", role::NAME),
         topology(namespace),
-        AskSettings::default(),
+        RpcClientSettings::default(),
     );
     let asking = Asking {
         link: requester.state(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorstep_event::{Rejection, Request, RequestContract, RequestId, Source, Timestamp};
-use doorstep_messaging::{AskError, LinkState, Requester};
+use doorstep_messaging::{CallError, ConnectionStatus, RpcClient};
 use uuid::Uuid;
 
 use super::{http::Problem, refusals};
@@ -16,18 +16,18 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 /// Asks roles in the name of this gateway. Clones share one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Roles {
-    requester: Requester,
+    requester: RpcClient,
     caller: Source,
 }
 
 impl Roles {
     /// Asks by this requester, in the name of the gateway with this source.
-    pub(crate) fn new(requester: Requester, caller: Source) -> Self {
+    pub(crate) fn new(requester: RpcClient, caller: Source) -> Self {
         Self { requester, caller }
     }
 
     /// How the connection is.
-    pub(crate) fn link(&self) -> LinkState {
+    pub(crate) fn link(&self) -> ConnectionStatus {
         self.requester.state().borrow().clone()
     }
 
@@ -35,7 +35,7 @@ impl Roles {
     ///
     /// # Errors
     /// There is no reply.
-    pub(crate) async fn query<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, AskError> {
+    pub(crate) async fn query<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, CallError> {
         self.command(None, after(QUERY_TIME), asked).await
     }
 
@@ -48,14 +48,14 @@ impl Roles {
         id: Option<RequestId>,
         deadline: Timestamp,
         asked: &C,
-    ) -> Result<C::Reply, AskError> {
+    ) -> Result<C::Reply, CallError> {
         let id = match id {
             Some(id) => id,
             None => RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Rejection::from)?,
         };
         let request = Request::from_contract(&self.caller, id, Timestamp::now(), deadline, asked)
             .map_err(Rejection::from)?;
-        self.requester.ask_as::<C>(request).await
+        self.requester.call::<C>(request).await
     }
 
     /// Closes the connection.
@@ -69,22 +69,22 @@ pub(crate) fn after(time: Duration) -> Timestamp {
     Timestamp::now().checked_add(time).unwrap_or(Timestamp::MAX)
 }
 
-impl From<AskError> for Problem {
-    fn from(error: AskError) -> Self {
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
         let detail = error.to_string();
         match error {
-            AskError::Refused(refused) => refusals::problem(refused),
-            AskError::NoResponder { .. } => Self::unavailable("no_responder", detail, COME_AGAIN),
-            AskError::TimedOut => Self::unavailable("timed_out", detail, COME_AGAIN),
-            AskError::Overloaded { retry_after } => {
+            CallError::Refused(refused) => refusals::problem(refused),
+            CallError::NoResponder { .. } => Self::unavailable("no_responder", detail, COME_AGAIN),
+            CallError::TimedOut => Self::unavailable("timed_out", detail, COME_AGAIN),
+            CallError::Overloaded { retry_after } => {
                 Self::unavailable("overloaded", detail, retry_after)
             }
             // What is known of the broker is for the log.
-            AskError::Unreachable { reason } => {
+            CallError::Unreachable { reason } => {
                 tracing::debug!(reason, "a role could not be asked");
                 Self::unavailable("broker_away", "the broker is away", COME_AGAIN)
             }
-            AskError::Malformed(reason) => {
+            CallError::Malformed(reason) => {
                 tracing::error!(reason, "a role's answer is malformed");
                 Self::internal()
             }

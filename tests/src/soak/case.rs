@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject, Timestamp};
-use doorstep_messaging::{Message, Outcome, Publisher};
+use doorstep_messaging::{Message, PublishOutcome, Publisher};
 
 use crate::{RawAmqp, RawProperties, nested_tables};
 
@@ -151,8 +151,8 @@ impl Others {
             }
         };
         let right = match case {
-            Case::ForgedFamily => Outcome::Unpublishable,
-            _ => Outcome::Confirmed,
+            Case::ForgedFamily => PublishOutcome::Unpublishable,
+            _ => PublishOutcome::Confirmed,
         };
         (outcome != right).then(|| format!("{}: the broker said {outcome:?}", case.name()))
     }
@@ -242,7 +242,7 @@ impl Others {
     }
 
     /// Publishes as the stranger, in the name of the sound events' source.
-    async fn forge(&self, kind: &str, subject: &str, body: &[u8], case: Case) -> Outcome {
+    async fn forge(&self, kind: &str, subject: &str, body: &[u8], case: Case) -> PublishOutcome {
         let event = Event {
             id: EventId::new(case.name()).unwrap(),
             source: self.source.clone(),

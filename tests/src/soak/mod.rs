@@ -18,7 +18,7 @@ use std::{
 
 use doorstep_broker::{Rights, User, Vhost};
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject, Timestamp};
-use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, Topology};
+use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, Topology};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use serde_json::Value;
@@ -188,7 +188,7 @@ impl<'a> Soak<'a> {
         let first = sound(&source, 0, 1, now);
         wait_for("the queues are there", SOON, async || {
             match publisher.publish(Message::event(&first)).await {
-                Outcome::Confirmed => Ok(()),
+                PublishOutcome::Confirmed => Ok(()),
                 other => Err(other),
             }
         })
@@ -228,7 +228,7 @@ impl<'a> Soak<'a> {
             wait_for("they are confirmed", SOON, async || {
                 let messages = left.iter().map(Message::event).collect();
                 let mut outcomes = self.publisher.publish_all(messages).await.into_iter();
-                left.retain(|_| outcomes.next() != Some(Outcome::Confirmed));
+                left.retain(|_| outcomes.next() != Some(PublishOutcome::Confirmed));
                 if left.is_empty() {
                     Ok(())
                 } else {

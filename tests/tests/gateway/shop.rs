@@ -8,7 +8,9 @@ use doorstep_contracts::{
     requests::{ReadDelivery, ReadOrder, ReadPayment},
 };
 use doorstep_event::{Request, RequestContract, RequestId, Source, Timestamp};
-use doorstep_messaging::{AskError, AskSettings, BrokerSettings, Requester, RoleQueues, Topology};
+use doorstep_messaging::{
+    BrokerSettings, CallError, RoleQueues, RpcClient, RpcClientSettings, Topology,
+};
 use doorstep_tests::{
     Answer, Client, Ended, Program, RunningProgram, Scratch, World, never_closed, wait_for,
 };
@@ -227,11 +229,16 @@ async fn all_answer(amqp_url: &str) {
         .map(|role| RoleQueues {
             role: role.name,
             subjects: role.subjects,
-            answers: role.handles_requests,
+            handles_requests: role.handles_requests,
         })
         .collect();
     let topology = Topology::of(&settings.namespace, &roles);
-    let requester = Requester::start(&settings, "a test asks", topology, AskSettings::default());
+    let requester = RpcClient::start(
+        &settings,
+        "a test asks",
+        topology,
+        RpcClientSettings::default(),
+    );
     requester.ready(SOON).await.unwrap();
     let order = InvoiceNo::new("unheard-of").unwrap();
     let payment = ReadPayment {
@@ -247,7 +254,7 @@ async fn all_answer(amqp_url: &str) {
 }
 
 /// Waits until this is refused with that code.
-async fn refuses<C: RequestContract>(requester: &Requester, asked: &C, code: &str) {
+async fn refuses<C: RequestContract>(requester: &RpcClient, asked: &C, code: &str) {
     wait_for(format!("{} is answered", C::TYPE), SOON, async || {
         let now = Timestamp::now();
         let request = Request::from_contract(
@@ -257,8 +264,8 @@ async fn refuses<C: RequestContract>(requester: &Requester, asked: &C, code: &st
             now + ANSWER,
             asked,
         );
-        match requester.ask(request.unwrap()).await {
-            Err(AskError::Refused(refused)) if refused.code == code => Ok(()),
+        match requester.call_raw(request.unwrap()).await {
+            Err(CallError::Refused(refused)) if refused.code == code => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })

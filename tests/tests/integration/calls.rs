@@ -8,7 +8,7 @@ use std::{
 
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_event::{Rejection, Request, Timestamp};
-use doorstep_messaging::{AskError, Requester};
+use doorstep_messaging::{CallError, RpcClient};
 use doorstep_store::{SqliteStore, sqlite::Options};
 use doorstep_tests::{
     ASKED, Program, RunningProgram, Scratch, Watchdog, World,
@@ -42,7 +42,7 @@ const FIRST: &str = "account/first";
 /// A call that has ended.
 struct Ended {
     n: usize,
-    answer: Result<Standing, AskError>,
+    answer: Result<Standing, CallError>,
     /// When it had to be over, and when it was.
     deadline: Instant,
     at: Instant,
@@ -68,9 +68,9 @@ fn command(n: usize, within: Duration) -> Request {
     command
 }
 
-async fn call(requester: Arc<Requester>, n: usize, within: Duration) -> Ended {
+async fn call(requester: Arc<RpcClient>, n: usize, within: Duration) -> Ended {
     let (deadline, command) = (Instant::now() + within, command(n, within));
-    let answer = requester.ask_again_as::<Order>(command).await;
+    let answer = requester.call_with_retry::<Order>(command).await;
     let at = Instant::now();
     Ended {
         n,
@@ -86,7 +86,7 @@ struct Service {
     scratch: Scratch,
     store: SqliteStore,
     servers: [Option<RunningProgram>; 2],
-    requester: Arc<Requester>,
+    requester: Arc<RpcClient>,
     calls: JoinSet<Ended>,
     made: usize,
     ended: Vec<Ended>,
@@ -123,7 +123,10 @@ impl Service {
     async fn answers(&self) {
         let mut first = order("first", Timestamp::now(), FIRST, Bid::Deposit(1));
         first.deadline = Timestamp::now() + LONG;
-        self.requester.ask_again_as::<Order>(first).await.unwrap();
+        self.requester
+            .call_with_retry::<Order>(first)
+            .await
+            .unwrap();
     }
 
     /// What every supervisor does.
@@ -255,15 +258,15 @@ fn is_applied(applied: &HashMap<String, Vec<String>>, n: usize, reply: &Standing
     assert_eq!(reply.balance, DEPOSIT * reply.entries as i64);
 }
 
-fn word(answer: &Result<Standing, AskError>) -> &'static str {
+fn word(answer: &Result<Standing, CallError>) -> &'static str {
     match answer {
         Ok(_) => "answered",
-        Err(AskError::Refused(_)) => "refused",
-        Err(AskError::NoResponder { .. }) => "no responder",
-        Err(AskError::TimedOut) => "timed out",
-        Err(AskError::Overloaded { .. }) => "overloaded",
-        Err(AskError::Unreachable { .. }) => "unreachable",
-        Err(AskError::Malformed(_)) => "malformed",
+        Err(CallError::Refused(_)) => "refused",
+        Err(CallError::NoResponder { .. }) => "no responder",
+        Err(CallError::TimedOut) => "timed out",
+        Err(CallError::Overloaded { .. }) => "overloaded",
+        Err(CallError::Unreachable { .. }) => "unreachable",
+        Err(CallError::Malformed(_)) => "malformed",
     }
 }
 
@@ -309,14 +312,14 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
         match &ended.answer {
             Ok(_) => assert!(!is_refused(ended.n), "{}", ended.n),
             // Where the whole machine was held up, a request comes so late that clocks are blamed, and nobody waits any more.
-            Err(AskError::Refused(refused)) if refused.code == Rejection::CLOCK_SKEW => {
+            Err(CallError::Refused(refused)) if refused.code == Rejection::CLOCK_SKEW => {
                 assert!(ended.at >= ended.deadline, "{}: {refused}", ended.n);
             }
-            Err(AskError::Refused(refused)) => {
+            Err(CallError::Refused(refused)) => {
                 assert!(is_refused(ended.n), "{}: {refused}", ended.n);
                 assert_eq!(refused.code, "short");
             }
-            Err(AskError::Malformed(what)) => panic!("{}: {what}", ended.n),
+            Err(CallError::Malformed(what)) => panic!("{}: {what}", ended.n),
             Err(_) => {}
         }
     }
@@ -358,7 +361,7 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
                 is_applied(&applied, ended.n, reply);
                 replies.insert(ended.n, reply);
             }
-            Err(AskError::Refused(_)) if is_refused(ended.n) => {}
+            Err(CallError::Refused(_)) if is_refused(ended.n) => {}
             other => panic!("{}: {other:?}", ended.n),
         }
     }

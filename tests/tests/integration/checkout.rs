@@ -15,7 +15,9 @@ use doorstep_contracts::{
     },
 };
 use doorstep_event::{Contract, Event, Request, RequestContract, RequestId, Source, Timestamp};
-use doorstep_messaging::{AskError, AskSettings, Message, Outcome, Publisher, Requester, Topology};
+use doorstep_messaging::{
+    CallError, Message, PublishOutcome, Publisher, RpcClient, RpcClientSettings, Topology,
+};
 use doorstep_store::{SqliteStore, Store, sqlite::Options};
 use doorstep_tests::{Client, RunningProgram, never_closed, run_settings, wait_for};
 use serde_json::Value;
@@ -36,7 +38,7 @@ const EVERYTHING: Rights<'static> = Rights {
 /// The place of the roles, and whoever asks them.
 struct Shop {
     office: Office,
-    requester: Requester,
+    requester: RpcClient,
 }
 
 impl Shop {
@@ -44,7 +46,12 @@ impl Shop {
         let office = Office::new(hint).await;
         let settings = office.world.settings();
         let topology = Topology::of(&settings.namespace, &crate::operator::ROLES);
-        let requester = Requester::start(settings, "test: ask", topology, AskSettings::default());
+        let requester = RpcClient::start(
+            settings,
+            "test: ask",
+            topology,
+            RpcClientSettings::default(),
+        );
         requester.ready(SOON).await.unwrap();
         let words: Vec<&str> = ["run"].iter().chain(roles).copied().collect();
         let roles = office.consumers(&words).start(&office.scratch);
@@ -52,7 +59,7 @@ impl Shop {
     }
 
     /// Asks, again and again while nobody answers, under one id.
-    async fn ask<C: RequestContract>(&self, id: &str, asked: &C) -> Result<C::Reply, AskError> {
+    async fn ask<C: RequestContract>(&self, id: &str, asked: &C) -> Result<C::Reply, CallError> {
         let now = Timestamp::now();
         let request = Request::from_contract(
             &Source::new("test/1").unwrap(),
@@ -61,7 +68,7 @@ impl Shop {
             now.checked_add(SOON).unwrap(),
             asked,
         );
-        self.requester.ask_again_as::<C>(request.unwrap()).await
+        self.requester.call_with_retry::<C>(request.unwrap()).await
     }
 
     /// Asks until the answer is as it should be.
@@ -181,7 +188,7 @@ async fn an_authorization_that_is_asked_for_again_and_again_through_a_kill_holds
     assert_eq!(shop.ask("a", &authorize("1", None)).await.unwrap(), first);
     let other = shop.ask("a", &authorize("9", None)).await.unwrap_err();
     assert!(
-        matches!(&other, AskError::Refused(r) if r.code == "id_reused"),
+        matches!(&other, CallError::Refused(r) if r.code == "id_reused"),
         "{other}"
     );
     let accounts = shop.accounts().await;
@@ -238,7 +245,7 @@ async fn an_order_that_is_refused_before_or_after_its_authorization_is_charged_n
     }
     let late = shop.ask("b", &authorize("2", None)).await.unwrap_err();
     assert!(
-        matches!(&late, AskError::Refused(r) if r.code == "order_ended"),
+        matches!(&late, CallError::Refused(r) if r.code == "order_ended"),
         "{late}"
     );
     // A confirmed one is captured, and refunded where it is cancelled.
@@ -294,7 +301,7 @@ async fn an_order_that_is_cancelled_gives_its_room_in_the_kitchen_to_the_next() 
     assert_eq!(shop.ask("1", &confirm("1")).await.unwrap(), promise);
     let full = shop.ask("2", &confirm("2")).await.unwrap_err();
     assert!(
-        matches!(&full, AskError::Refused(r) if r.code == "at_capacity"),
+        matches!(&full, CallError::Refused(r) if r.code == "at_capacity"),
         "{full}"
     );
     shop.tell(&[
@@ -431,7 +438,7 @@ async fn a_cancellation_that_another_user_forges_refunds_nothing() {
     publisher.ready(SOON).await.unwrap();
     for sequence in [3, 7] {
         let forged = Message::event(&about("1", sequence, &cancelled()));
-        assert_eq!(publisher.publish(forged).await, Outcome::Confirmed);
+        assert_eq!(publisher.publish(forged).await, PublishOutcome::Confirmed);
     }
     for role in ["orders", "payments"] {
         foreign(office, role, 2).await;
@@ -454,8 +461,8 @@ async fn a_request_by_a_user_that_is_not_named_is_rejected_told_and_counted() {
     let thief = office.world.user("thief", EVERYTHING);
     let requester = async |user: &User| {
         let settings = run_settings(user.amqp_url(), &crate::operator::ROLES);
-        let asks = AskSettings::default();
-        let requester = Requester::start(&settings.broker, "test: ask", settings.topology, asks);
+        let asks = RpcClientSettings::default();
+        let requester = RpcClient::start(&settings.broker, "test: ask", settings.topology, asks);
         requester.ready(SOON).await.unwrap();
         requester
     };
@@ -473,7 +480,7 @@ async fn a_request_by_a_user_that_is_not_named_is_rejected_told_and_counted() {
         let refused = shop.ask(id, &authorize("1", None)).await.unwrap_err();
         let says = refused.to_string();
         assert!(
-            matches!(&refused, AskError::Refused(r) if r.code == "forbidden"),
+            matches!(&refused, CallError::Refused(r) if r.code == "forbidden"),
             "{says}"
         );
         assert!(says.contains(thief.name()), "{says}");

@@ -55,7 +55,12 @@ async fn comes_back(node: &PrivateNode, fault: Fault, ack_timeout: Duration) -> 
         let counts = meter.read();
         let ended = counts.channels_ended + counts.consumers_cancelled > 0;
         let now = state.borrow().clone();
-        if ended || matches!(now.phase, doorstep_messaging::Phase::Suspended { .. }) {
+        if ended
+            || matches!(
+                now.phase,
+                doorstep_messaging::ConnectionPhase::Suspended { .. }
+            )
+        {
             Ok(ended)
         } else {
             Err(now)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorstep_broker::{Rights, User};
 use doorstep_contracts::{CancelledBy, Label, OrderCancelled};
 use doorstep_event::{Event, Sequence, json};
-use doorstep_messaging::{BrokerSettings, RawMessage, RawPublisher, RawValue};
+use doorstep_messaging::{BrokerSettings, RawMessage, RawValue, UncheckedPublisher};
 use doorstep_tests::{Ended, Program};
 use serde_json::Value;
 use tokio::task::block_in_place;
@@ -210,7 +210,9 @@ async fn what_comes_by_another_way_than_the_exchange_is_a_dead_letter() {
     place.import().await;
     let thief = place.mighty("thief");
     let settings = BrokerSettings::new(thief.amqp_url(), "doorstep").unwrap();
-    let mut raw = RawPublisher::connect(&settings, "a test").await.unwrap();
+    let mut raw = UncheckedPublisher::connect(&settings, "a test")
+        .await
+        .unwrap();
     let event = moved("A", 1, -1_000);
     let headers: Vec<_> = doorstep_event::headers::write(&event)
         .into_iter()
@@ -224,7 +226,7 @@ async fn what_comes_by_another_way_than_the_exchange_is_a_dead_letter() {
             ..RawMessage::default()
         };
         let outcome = raw.publish(message).await;
-        assert_eq!(outcome, doorstep_messaging::Outcome::Confirmed);
+        assert_eq!(outcome, doorstep_messaging::PublishOutcome::Confirmed);
     }
     place.worked("inventory", 2).await;
     // The same message by the same way.

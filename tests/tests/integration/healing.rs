@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_event::{Event, Timestamp};
-use doorstep_messaging::{Message, Outcome, Phase, Publisher, Topology};
+use doorstep_messaging::{ConnectionPhase, Message, PublishOutcome, Publisher, Topology};
 use doorstep_store::{MemoryStore, Store};
 use doorstep_tests::{
     Fault, FaultyStore, LEDGER, RoleProcess, World,
@@ -230,10 +230,10 @@ async fn a_memory_alarm_is_shown_by_type_and_by_the_role_and_all_that_is_owed_go
     applied(store.inner(), "a", COUNT).await;
     degraded(&role, "the broker takes no messages for now").await;
     let outcome = publisher.publish(Message::event(&tells[0])).await;
-    assert_eq!(outcome, Outcome::Blocked);
+    assert_eq!(outcome, PublishOutcome::Blocked);
     assert!(matches!(
         publisher.state().borrow().phase,
-        Phase::Blocked(_)
+        ConnectionPhase::Blocked(_)
     ));
     assert_eq!(publisher.meter().read().blocked, 1);
     // Consuming goes on, and what is owed is kept.
@@ -263,7 +263,7 @@ async fn a_memory_alarm_is_shown_by_type_and_by_the_role_and_all_that_is_owed_go
     .await;
     assert_eq!(
         publisher.publish(Message::event(&tells[0])).await,
-        Outcome::Confirmed
+        PublishOutcome::Confirmed
     );
     publisher.close(Duration::from_secs(5)).await;
     role.stop().await.unwrap();

@@ -22,27 +22,27 @@ pub(crate) const ROLES: [RoleQueues; 5] = [
     RoleQueues {
         role: "orders",
         subjects: &["order", "return", "payment"],
-        answers: true,
+        handles_requests: true,
     },
     RoleQueues {
         role: "inventory",
         subjects: &["stock"],
-        answers: false,
+        handles_requests: false,
     },
     RoleQueues {
         role: "tracking",
         subjects: &["delivery"],
-        answers: true,
+        handles_requests: true,
     },
     RoleQueues {
         role: "restaurant",
         subjects: &["order"],
-        answers: true,
+        handles_requests: true,
     },
     RoleQueues {
         role: "payments",
         subjects: &["order"],
-        answers: true,
+        handles_requests: true,
     },
 ];
 

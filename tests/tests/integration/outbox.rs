@@ -54,7 +54,7 @@ struct Crier;
 const CRIER: RoleQueues = RoleQueues {
     role: "ledger",
     subjects: &["cry"],
-    answers: false,
+    handles_requests: false,
 };
 
 impl Role for Crier {

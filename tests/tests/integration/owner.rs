@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use doorstep_broker::Rights;
 use doorstep_event::{Epoch, Event, Timestamp};
 use doorstep_messaging::{
-    BrokerSettings, ConnectErrorKind, OwnerRecord, Refusal, Topology, remove, take_over, verify,
+    BrokerSettings, ConnectErrorKind, OwnerRecord, Refusal, Topology, delete, take_over, verify,
 };
 use doorstep_runtime::runner::{Phase, RunError, RunSettings};
 use doorstep_store::{
@@ -345,11 +345,11 @@ async fn a_record_that_the_broker_cuts_off_is_still_told_from_another_stores() {
         let error = other_store(other.ended(SOON).await);
         assert!(error.contains("take-over ledger"), "{error}");
         // With all else, the record goes too: the queues are nobody's again.
-        remove(&broker, &topology).await.unwrap();
+        delete(&broker, &topology).await.unwrap();
         let other = RoleProcess::start(Ledger, MemoryStore::new("ledger"), settings());
         other.taking(SOON).await;
         assert_eq!(other.status().phase, Phase::Taking);
         other.stop().await.unwrap();
-        remove(&broker, &topology).await.unwrap();
+        delete(&broker, &topology).await.unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use doorstep_event::{Request, Timestamp};
-use doorstep_messaging::{AskError, AskSettings, Requester};
+use doorstep_messaging::{CallError, RpcClient, RpcClientSettings};
 use doorstep_store::Store;
 use doorstep_tests::{
     ASKED, Fault, FaultyStore, World,
@@ -14,9 +14,14 @@ use tokio::task::JoinSet;
 
 use crate::{SOON, roles::summary, shelf::on_every_store};
 
-pub(crate) async fn requester(world: &World) -> Arc<Requester> {
+pub(crate) async fn requester(world: &World) -> Arc<RpcClient> {
     let (settings, topology) = (world.settings(), world.topology().clone());
-    let asks = Requester::start(settings, "a test asks", topology, AskSettings::default());
+    let asks = RpcClient::start(
+        settings,
+        "a test asks",
+        topology,
+        RpcClientSettings::default(),
+    );
     asks.ready(SOON).await.unwrap();
     Arc::new(asks)
 }
@@ -33,10 +38,10 @@ fn deposit(id: &str, account: &str) -> Request {
     patient(order(id, Timestamp::now(), account, Bid::Deposit(5)))
 }
 
-async fn ask(requester: &Requester, account: &str) -> Result<Standing, AskError> {
+async fn ask(requester: &RpcClient, account: &str) -> Result<Standing, CallError> {
     let account = account.to_owned();
     let query = request("gateway/1", "query", Timestamp::now(), &Ask { account });
-    requester.ask_again_as::<Ask>(patient(query)).await
+    requester.call_with_retry::<Ask>(patient(query)).await
 }
 
 on_every_store! {
@@ -50,19 +55,19 @@ on_every_store! {
         let asked = tokio::spawn({
             let requester = Arc::clone(&requester);
             // Again, should the next process take so long to come that nobody is there to answer.
-            async move { requester.ask_again_as::<Order>(deposit("1", "account/a")).await }
+            async move { requester.call_with_retry::<Order>(deposit("1", "account/a")).await }
         });
         wait_until("it is written", SOON, async || store.hung() == 1).await;
         role.crash();
 
         let role = world.start(Ledger, shelf.open());
         assert_eq!(asked.await.unwrap(), Ok(Standing { balance: 5, entries: 1 }));
-        let again = requester.ask_as::<Order>(deposit("1", "account/a")).await;
+        let again = requester.call::<Order>(deposit("1", "account/a")).await;
         assert_eq!(again, Ok(Standing { balance: 5, entries: 1 }));
         assert_eq!(ask(&requester, "account/a").await.unwrap().entries, 1);
         let short = order("2", Timestamp::now(), "account/a", Bid::Withdraw(9));
-        match requester.ask(patient(short)).await {
-            Err(AskError::Refused(refused)) => assert_eq!(refused.code, "short"),
+        match requester.call_raw(patient(short)).await {
+            Err(CallError::Refused(refused)) => assert_eq!(refused.code, "short"),
             other => panic!("it was not refused: {other:?}"),
         }
         role.stop().await.unwrap();
@@ -81,7 +86,7 @@ on_every_store! {
             let requester = Arc::clone(&requester);
             asked.spawn(async move {
                 let command = deposit(&n.to_string(), &format!("account/{}", n % 7));
-                let answer = requester.ask_again_as::<Order>(command).await;
+                let answer = requester.call_with_retry::<Order>(command).await;
                 (n, answer)
             });
         }
@@ -121,14 +126,14 @@ async fn a_query_that_meets_no_store_is_not_refused_but_may_be_asked_again() {
     store.set(Fault::Fails);
     let account = "account/a".to_owned();
     let query = request("gateway/1", "query", Timestamp::now(), &Ask { account });
-    let answer = requester.ask_as::<Ask>(patient(query)).await;
+    let answer = requester.call::<Ask>(patient(query)).await;
     assert!(
-        matches!(answer, Err(AskError::Overloaded { .. })),
+        matches!(answer, Err(CallError::Overloaded { .. })),
         "{answer:?}"
     );
     store.set(Fault::None);
     requester
-        .ask_again_as::<Order>(deposit("1", "account/a"))
+        .call_with_retry::<Order>(deposit("1", "account/a"))
         .await
         .unwrap();
     assert_eq!(ask(&requester, "account/a").await.unwrap().entries, 1);
@@ -143,15 +148,15 @@ async fn nobody_waits_in_vain_for_a_role_that_has_stopped() {
     let role = world.start(Ledger, doorstep_store::MemoryStore::new("ledger"));
     role.taking(SOON).await;
     requester
-        .ask_as::<Order>(deposit("1", "account/a"))
+        .call::<Order>(deposit("1", "account/a"))
         .await
         .unwrap();
     role.stop().await.unwrap();
     let mut late = deposit("2", "account/a");
     late.deadline = Timestamp::now() + Duration::from_secs(30);
-    let answer = requester.ask(late).await;
+    let answer = requester.call_raw(late).await;
     assert!(
-        matches!(answer, Err(AskError::NoResponder { .. })),
+        matches!(answer, Err(CallError::NoResponder { .. })),
         "{answer:?}"
     );
 }

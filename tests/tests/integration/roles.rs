@@ -19,7 +19,7 @@ pub(crate) struct Listener;
 pub(crate) const LISTENER: RoleQueues = RoleQueues {
     role: "listener",
     subjects: &["told"],
-    answers: false,
+    handles_requests: false,
 };
 
 /// What the listener has heard about one subject, in order.

@@ -121,7 +121,7 @@ on_every_store! {
         store.set(Fault::HangsBeforeCommit);
         let mut command = order("1", Timestamp::now(), "account/b", Bid::Deposit(1));
         command.deadline = Timestamp::now() + SOON;
-        let asked = tokio::spawn(async move { requester.ask_as::<Order>(command).await });
+        let asked = tokio::spawn(async move { requester.call::<Order>(command).await });
         wait_until("the command is at its commit", SOON, async || store.hung() == 1).await;
         world.publish(&(1..=5).map(e).collect::<Vec<_>>()).await;
         for _ in 0..3 {

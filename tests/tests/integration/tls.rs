@@ -4,8 +4,8 @@ use std::{net::TcpListener, path::PathBuf, time::Duration};
 
 use doorstep_broker::{NodeOptions, NodeTls, PrivateNode, percent_encoded};
 use doorstep_messaging::{
-    Address, BrokerSettings, ClientFiles, ConnectError, ConnectErrorKind, Greeting, Publisher,
-    Refusal, TlsErrorKind, TlsSettings, Topology,
+    Address, BrokerSettings, ClientFiles, ConnectError, ConnectErrorKind, Publisher, Refusal,
+    ServerProperties, TlsErrorKind, TlsSettings, Topology,
 };
 use doorstep_tests::{Ended, Program, Scratch, wait_for};
 use rcgen::{
@@ -203,7 +203,7 @@ impl World {
         let publisher = Publisher::start(&settings, "tls", Topology::none());
         let ready = publisher.ready(LIMIT).await;
         if ready.is_ok() {
-            let greeting = Greeting::of(&settings.addresses[0], &settings.tls, SOON).await;
+            let greeting = ServerProperties::of(&settings.addresses[0], &settings.tls, SOON).await;
             assert_eq!(greeting.unwrap().product, "RabbitMQ");
         }
         publisher.close(SOON).await;

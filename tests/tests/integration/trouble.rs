@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorstep_messaging::{Argument, Phase as LinkPhase};
+use doorstep_messaging::{Argument, ConnectionPhase as LinkPhase};
 use doorstep_runtime::runner::Phase;
 use doorstep_store::KeptLog;
 use doorstep_tests::{

@@ -1,6 +1,6 @@
 //! Messages that no client can decode: each is one dead letter with its raw header, and no connection, queue or neighbour notices.
 
-use doorstep_messaging::LinkState;
+use doorstep_messaging::ConnectionStatus;
 use doorstep_runtime::runner::RoleLinks;
 use doorstep_store::{DeadRow, SqliteStore, sqlite::Options};
 use doorstep_tests::{
@@ -181,7 +181,7 @@ fn nothing_was_lost(links: &RoleLinks) {
         links.answer.as_ref(),
     ];
     for state in states.into_iter().flatten() {
-        let LinkState {
+        let ConnectionStatus {
             connections,
             last_loss,
             ..
@@ -289,7 +289,7 @@ on_every_store! {
             let now = doorstep_event::Timestamp::now();
             let mut deposit = order(&n.to_string(), now, "account/a", Bid::Deposit(1));
             deposit.deadline = now + SOON;
-            let standing = asks.ask_as::<Order>(deposit).await.unwrap();
+            let standing = asks.call::<Order>(deposit).await.unwrap();
             assert_eq!(standing.entries, n + 1);
         }
         let vitals = role.vitals();

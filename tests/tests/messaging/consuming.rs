@@ -6,7 +6,9 @@ use anyhow::Result;
 use bytes::Bytes;
 use doorstep_broker::percent_encoded;
 use doorstep_event::headers::{Decoded, HEADER_ID, HEADER_TYPE, write};
-use doorstep_messaging::{Inspector, RawMessage, RawPublisher, RawValue, Settled, Subscription};
+use doorstep_messaging::{
+    AckOutcome, Inspector, RawMessage, RawValue, Subscription, UncheckedPublisher,
+};
 
 use crate::support::{LONG, World, consume, event, publish, take, until, within};
 
@@ -48,8 +50,8 @@ async fn what_is_settled_before_closing_never_comes_again() -> Result<()> {
     publish(&publisher, (1..=3000).map(|n| event("1", n))).await;
     let subscription = world.subscription("settle").await?;
     take(&subscription, 2000, async |batch| {
-        let settled = subscription.settle(batch.channel, batch.last_tag).await;
-        assert_eq!(settled, Settled::Settled);
+        let settled = subscription.ack_up_to(batch.channel, batch.last_tag).await;
+        assert_eq!(settled, AckOutcome::Acked);
     })
     .await?;
     within(LONG, "closing", subscription.close(LONG)).await?;
@@ -64,15 +66,15 @@ async fn what_is_settled_before_closing_never_comes_again() -> Result<()> {
 async fn a_subscription_knows_whether_somebody_else_worked_its_queue_when_it_came() -> Result<()> {
     let world = World::new("beside").await?;
     let first = world.subscription("first").await?;
-    assert!(!first.state().borrow().beside_others);
+    assert!(!first.state().borrow().shares_queue);
     let second = world.subscription("second").await?;
-    assert!(second.state().borrow().beside_others);
+    assert!(second.state().borrow().shares_queue);
     first.close(LONG).await;
     second.close(LONG).await;
     // The broker may need a moment to see that they are gone.
     until("one comes that is alone", async || {
         let next = world.subscription("next").await?;
-        let alone = !next.state().borrow().beside_others;
+        let alone = !next.state().borrow().shares_queue;
         next.close(LONG).await;
         Ok(alone)
     })
@@ -88,9 +90,9 @@ async fn what_is_not_settled_comes_again_marked_and_in_order() -> Result<()> {
     let mut channel = None;
     take(&first, 10, async |batch| channel = Some(batch.channel)).await?;
     let channel = channel.expect("a batch came");
-    assert_eq!(first.unsettled(), 10);
-    assert_eq!(first.settle(channel, 4).await, Settled::Settled);
-    assert_eq!(first.unsettled(), 6);
+    assert_eq!(first.unacked(), 10);
+    assert_eq!(first.ack_up_to(channel, 4).await, AckOutcome::Acked);
+    assert_eq!(first.unacked(), 6);
     first.close(LONG).await;
     let second = world.subscription("again").await?;
     let again = take(&second, 6, async |_| {}).await?;
@@ -121,7 +123,7 @@ async fn no_more_is_unsettled_than_the_prefetch_and_the_connection_stays() -> Re
     // Deliveries may come a moment before the subscription calls itself connected.
     subscription.ready(LONG).await?;
     until("the prefetch is full", async || {
-        Ok(subscription.unsettled() == 20)
+        Ok(subscription.unacked() == 20)
     })
     .await?;
     // Longer than a peer that shows no sign of life would be kept: nobody takes anything, and the heart beats.
@@ -134,14 +136,14 @@ async fn no_more_is_unsettled_than_the_prefetch_and_the_connection_stays() -> Re
         .await
         .expect("deliveries wait");
     assert_eq!(batch.deliveries.len(), 20);
-    assert_eq!(subscription.unsettled(), 20);
+    assert_eq!(subscription.unacked(), 20);
     assert_eq!(
-        subscription.settle(batch.channel, batch.last_tag).await,
-        Settled::Settled
+        subscription.ack_up_to(batch.channel, batch.last_tag).await,
+        AckOutcome::Acked
     );
     take(&subscription, 480, async |batch| {
-        assert!(subscription.unsettled() <= 20);
-        subscription.settle(batch.channel, batch.last_tag).await;
+        assert!(subscription.unacked() <= 20);
+        subscription.ack_up_to(batch.channel, batch.last_tag).await;
     })
     .await?;
     Ok(())
@@ -155,13 +157,13 @@ async fn a_tag_that_was_never_delivered_costs_the_channel_but_not_the_subscripti
     let subscription = world.subscription("wrong tag").await?;
     let batch = subscription.next_batch(1, 1).await.expect("one is there");
     assert_eq!(
-        subscription.settle(batch.channel, 99).await,
-        Settled::Discarded
+        subscription.ack_up_to(batch.channel, 99).await,
+        AckOutcome::ChannelGone
     );
     let again = take(&subscription, 1, async |again| {
         assert_ne!(again.channel, batch.channel);
-        let settled = subscription.settle(again.channel, again.last_tag).await;
-        assert_eq!(settled, Settled::Settled);
+        let settled = subscription.ack_up_to(again.channel, again.last_tag).await;
+        assert_eq!(settled, AckOutcome::Acked);
     })
     .await?;
     assert!(again[0].redelivered);
@@ -184,16 +186,12 @@ async fn a_settlement_never_reaches_a_rebuilt_channel() -> Result<()> {
     // The new channel has delivered as many, so the old tag would be one of its own.
     let mut state = subscription.state();
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
-    until(
-        "delivered again",
-        async || Ok(subscription.unsettled() == 5),
-    )
-    .await?;
+    until("delivered again", async || Ok(subscription.unacked() == 5)).await?;
     assert_eq!(
-        subscription.settle(channel, last_tag).await,
-        Settled::Discarded
+        subscription.ack_up_to(channel, last_tag).await,
+        AckOutcome::ChannelGone
     );
-    assert_eq!(subscription.unsettled(), 5);
+    assert_eq!(subscription.unacked(), 5);
     let again = take(&subscription, 5, async |batch| {
         assert_ne!(batch.channel, channel);
     })
@@ -269,7 +267,7 @@ async fn several_queues_are_consumed_side_by_side() -> Result<()> {
         let copy = doorstep_messaging::Message::to_queue(net.clone(), &id, Vec::new(), body);
         assert_eq!(
             publisher.publish(copy).await,
-            doorstep_messaging::Outcome::Confirmed
+            doorstep_messaging::PublishOutcome::Confirmed
         );
     }
     let mut seen = BTreeSet::new();
@@ -278,7 +276,7 @@ async fn several_queues_are_consumed_side_by_side() -> Result<()> {
             assert_eq!(batch.deliveries.len(), 1);
         }
         seen.insert((batch.queue.to_string(), batch.channel));
-        subscription.settle(batch.channel, batch.last_tag).await;
+        subscription.ack_up_to(batch.channel, batch.last_tag).await;
     })
     .await?;
     assert_eq!(seen.len(), 2, "{seen:?}");
@@ -289,7 +287,7 @@ async fn several_queues_are_consumed_side_by_side() -> Result<()> {
 async fn other_libraries_headers_are_read_and_bad_messages_keep_what_can_be_read() -> Result<()> {
     let world = World::new("foreign").await?;
     world.publisher("topology").await?;
-    let mut raw = RawPublisher::connect(&world.settings, "foreign").await?;
+    let mut raw = UncheckedPublisher::connect(&world.settings, "foreign").await?;
     let event = event("1", 7);
     let headers = |change: &dyn Fn(&str, String) -> Option<Header>| {
         write(&event)
@@ -327,7 +325,7 @@ async fn other_libraries_headers_are_read_and_bad_messages_keep_what_can_be_read
     ];
     for headers in [underscores, from_properties, number, spoiled, unreadable] {
         let outcome = raw.publish(message(headers)).await;
-        assert_eq!(outcome, doorstep_messaging::Outcome::Confirmed);
+        assert_eq!(outcome, doorstep_messaging::PublishOutcome::Confirmed);
     }
     let subscription = world.subscription("foreign").await?;
     let taken = take(&subscription, 5, async |_| {}).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use doorstep_broker::percent_encoded;
 use doorstep_messaging::{
-    ConnectErrorKind, InspectError, Inspector, Publisher, QueueName, Refusal, Topology, remove,
+    ConnectErrorKind, InspectError, Inspector, Publisher, QueueName, Refusal, Topology, delete,
 };
 use doorstep_tests::wait_for;
 
@@ -143,7 +143,7 @@ async fn who_may_not_declare_works_with_what_is_there_and_else_hears_what_to_gra
     let consumer = subscription(&settings, "worker").await?;
     take(&consumer, 1, async |_| {}).await?;
     assert_eq!(consumer.state().borrow().possible_loss, []);
-    assert_eq!(consumer.state().borrow().unmarked, [world.queue()]);
+    assert_eq!(consumer.state().borrow().marker_missing, [world.queue()]);
     consumer.close(LONG).await;
     worker.close(LONG).await;
     refused.close(LONG).await;
@@ -188,14 +188,14 @@ async fn what_was_declared_is_removed_with_its_marks_and_nothing_else() -> Resul
     subscription.close(LONG).await;
     ours.close(LONG).await;
 
-    remove(&world.settings, &world.topology()).await?;
+    delete(&world.settings, &world.topology()).await?;
     let kept = Topology::of(&other.namespace, &[ROLE]);
     let mut queues: Vec<_> = kept.queues.iter().map(|q| q.name.to_string()).collect();
     queues.sort();
     assert_eq!(names(&world, "queues").await?, queues);
     assert_eq!(names(&world, "exchanges").await?, ["test2.events"]);
     // Once more is no mistake: it may have been broken off the first time.
-    remove(&world.settings, &world.topology()).await?;
+    delete(&world.settings, &world.topology()).await?;
     theirs.close(LONG).await;
     Ok(())
 }

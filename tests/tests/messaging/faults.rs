@@ -8,7 +8,9 @@ use std::{
 use anyhow::{Result, ensure};
 use doorstep_broker::percent_encoded;
 use doorstep_event::headers::Decoded;
-use doorstep_messaging::{Backoff, BrokerSettings, Message, Outcome, Publisher, Subscription};
+use doorstep_messaging::{
+    Backoff, BrokerSettings, Message, PublishOutcome, Publisher, Subscription,
+};
 use doorstep_tests::{Direction, Point, Proxy, WireFault};
 use futures_util::future::try_join_all;
 
@@ -34,16 +36,16 @@ fn seen(fault: WireFault) -> Seen {
 }
 
 /// What may become of messages that are on their way when it happens.
-fn outcomes(point: Point, fault: WireFault) -> &'static [Outcome] {
+fn outcomes(point: Point, fault: WireFault) -> &'static [PublishOutcome] {
     match (point, fault) {
-        (_, WireFault::Slow(_)) => &[Outcome::Confirmed],
+        (_, WireFault::Slow(_)) => &[PublishOutcome::Confirmed],
         // The word itself and others behind it still arrive, until the broker hangs up in turn.
         (Point::Confirm, WireFault::HalfClose(Direction::ToBroker)) => {
-            &[Outcome::Confirmed, Outcome::Disconnected]
+            &[PublishOutcome::Confirmed, PublishOutcome::Disconnected]
         }
         // Noticed by the missing heartbeat or the missing confirm, whichever is first.
-        (_, WireFault::Stall) => &[Outcome::Disconnected, Outcome::TimedOut],
-        _ => &[Outcome::Disconnected],
+        (_, WireFault::Stall) => &[PublishOutcome::Disconnected, PublishOutcome::TimedOut],
+        _ => &[PublishOutcome::Disconnected],
     }
 }
 
@@ -98,10 +100,12 @@ async fn publisher_meets(
         }
     }
     let mut reports = reported.iter();
-    left.retain(|_| reports.next() != Some(&Outcome::Confirmed));
+    left.retain(|_| reports.next() != Some(&PublishOutcome::Confirmed));
     let again = send(&left).await?;
     ensure!(
-        again.iter().all(|outcome| *outcome == Outcome::Confirmed),
+        again
+            .iter()
+            .all(|outcome| *outcome == PublishOutcome::Confirmed),
         "{name}: {again:?}"
     );
     let counts = publisher.meter().read();
@@ -139,7 +143,7 @@ async fn a_publisher_tells_of_each_fault_by_type_and_loses_nothing() -> Result<(
             for delivery in &batch.deliveries {
                 missing.remove(&stream(&delivery.read)?);
             }
-            subscription.settle(batch.channel, batch.last_tag).await;
+            subscription.ack_up_to(batch.channel, batch.last_tag).await;
         }
         Ok(missing.is_empty())
     })
@@ -163,7 +167,7 @@ async fn a_fault_while_connecting_or_declaring_costs_another_attempt_and_nothing
             publisher.publish(Message::event(&event("1", 1))),
         )
         .await?;
-        ensure!(outcome == Outcome::Confirmed, "{name}: {outcome:?}");
+        ensure!(outcome == PublishOutcome::Confirmed, "{name}: {outcome:?}");
         ensure!(*proxy.sprung().borrow() == 1, "{name} did not happen");
         let attempts = match seen(fault) {
             Seen::Nothing => 1,
@@ -195,7 +199,7 @@ async fn a_stalled_wire_with_a_slow_heart_is_noticed_by_the_time_that_a_confirm_
     publisher.ready(LONG).await?;
     proxy.at(Point::Confirm, WireFault::Stall);
     let outcome = publisher.publish(Message::event(&event("1", 1))).await;
-    assert_eq!(outcome, Outcome::TimedOut);
+    assert_eq!(outcome, PublishOutcome::TimedOut);
     let mut state = publisher.state();
     within(LONG, "coming back", state.wait_for(|s| s.connections >= 2)).await??;
     publish(&publisher, [event("1", 1)]).await;
@@ -215,7 +219,7 @@ async fn take_all(subscription: &Subscription, order: &str, connections: u64) ->
             let there = given.len() as u64 == COUNT
                 && state.borrow().connections >= connections
                 && state.borrow().is_connected()
-                && subscription.unsettled() == 0;
+                && subscription.unacked() == 0;
             if there {
                 return anyhow::Ok(());
             }
@@ -234,7 +238,7 @@ async fn take_all(subscription: &Subscription, order: &str, connections: u64) ->
                 }
             }
             // Whether it arrives or not is what this is about.
-            let _ = subscription.settle(batch.channel, batch.last_tag).await;
+            let _ = subscription.ack_up_to(batch.channel, batch.last_tag).await;
         }
     })
     .await??;

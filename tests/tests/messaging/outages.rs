@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use doorstep_event::headers::Decoded;
-use doorstep_messaging::{Message, Outcome, Phase, Settled};
+use doorstep_messaging::{AckOutcome, ConnectionPhase, Message, PublishOutcome};
 
 use crate::support::{
     LONG, event, on_node, private_node, publish, publisher, settings, subscription, take, within,
@@ -42,22 +42,25 @@ async fn what_was_confirmed_survives_a_kill_and_all_comes_back_by_itself() -> Re
             numbers
                 .iter()
                 .zip(&outcomes)
-                .filter(|(_, outcome)| **outcome == Outcome::Confirmed)
+                .filter(|(_, outcome)| **outcome == PublishOutcome::Confirmed)
                 .map(|(number, _)| *number),
         );
-        if let Some(other) = outcomes.iter().find(|o| **o != Outcome::Confirmed) {
+        if let Some(other) = outcomes.iter().find(|o| **o != PublishOutcome::Confirmed) {
             break *other;
         }
     };
-    assert_eq!(cut, Outcome::Disconnected);
+    assert_eq!(cut, PublishOutcome::Disconnected);
     let killing = killing.expect("it was killed");
     let (node, ()) = killing.await??;
 
     // While it is away, a publish resolves within the bound rather than hang.
     let publishing = publisher.publish(Message::event(&event("2", 1)));
     let outcome = within(LONG, "the outcome", publishing).await?;
-    assert_eq!(outcome, Outcome::Disconnected);
-    assert_eq!(publisher.state().borrow().phase, Phase::Connecting);
+    assert_eq!(outcome, PublishOutcome::Disconnected);
+    assert_eq!(
+        publisher.state().borrow().phase,
+        ConnectionPhase::Connecting
+    );
 
     let (_node, ()) = on_node(node, |node| node.start_again()).await?;
     let mut state = publisher.state();
@@ -78,7 +81,7 @@ async fn what_was_confirmed_survives_a_kill_and_all_comes_back_by_itself() -> Re
                     }
                 }
             }
-            subscription.settle(batch.channel, batch.last_tag).await;
+            subscription.ack_up_to(batch.channel, batch.last_tag).await;
             if last {
                 break;
             }
@@ -111,9 +114,9 @@ async fn a_frozen_broker_is_noticed_by_its_missing_heartbeat() -> Result<()> {
 
     let publishing = publisher.publish(Message::event(&event("1", 2)));
     let outcome = within(LONG, "noticing", publishing).await?;
-    assert_eq!(outcome, Outcome::Disconnected);
+    assert_eq!(outcome, PublishOutcome::Disconnected);
     // A settlement comes back whatever becomes of it.
-    let settled = subscription.settle(batch.channel, batch.last_tag);
+    let settled = subscription.ack_up_to(batch.channel, batch.last_tag);
     within(LONG, "settling", settled).await?;
     let mut state = subscription.state();
     within(LONG, "noticing", state.wait_for(|s| !s.is_connected())).await??;
@@ -146,7 +149,7 @@ async fn closing_a_frozen_broker_keeps_to_the_grace() -> Result<()> {
     let grace = Duration::from_secs(2);
     let closing = async { tokio::join!(publisher.close(grace), subscription.close(grace)) };
     within(LONG, "closing", closing).await?;
-    assert_eq!(call.await?, Outcome::Disconnected);
+    assert_eq!(call.await?, PublishOutcome::Disconnected);
     let (_node, ()) = on_node(node, |node| node.thaw()).await?;
     Ok(())
 }
@@ -164,22 +167,22 @@ async fn a_broker_short_of_memory_blocks_publishing_and_not_consuming() -> Resul
     // The broker tells us when it sees the next publish.
     let publishing = publisher.publish(Message::event(&event("1", 4)));
     let outcome = within(LONG, "the outcome", publishing).await?;
-    assert_eq!(outcome, Outcome::Blocked);
+    assert_eq!(outcome, PublishOutcome::Blocked);
     assert!(matches!(
         publisher.state().borrow().phase,
-        Phase::Blocked(_)
+        ConnectionPhase::Blocked(_)
     ));
     // The next ones do not wait as long as that one did, or a hundred of them would take a quarter of an hour.
     let at_once = async {
         for n in 5..105 {
             let outcome = publisher.publish(Message::event(&event("1", n))).await;
-            assert_eq!(outcome, Outcome::Blocked);
+            assert_eq!(outcome, PublishOutcome::Blocked);
         }
     };
     within(LONG, "a hundred outcomes", at_once).await?;
     take(&subscription, 3, async |batch| {
-        let settled = subscription.settle(batch.channel, batch.last_tag).await;
-        assert_eq!(settled, Settled::Settled);
+        let settled = subscription.ack_up_to(batch.channel, batch.last_tag).await;
+        assert_eq!(settled, AckOutcome::Acked);
     })
     .await?;
 
@@ -195,6 +198,9 @@ async fn a_broker_short_of_memory_blocks_publishing_and_not_consuming() -> Resul
     within(LONG, "blocking", state.wait_for(|s| !s.is_connected())).await??;
     let closing = publisher.close(Duration::from_secs(1));
     within(LONG, "closing", closing).await?;
-    assert_ne!(within(LONG, "the call", call).await??, Outcome::Confirmed);
+    assert_ne!(
+        within(LONG, "the call", call).await??,
+        PublishOutcome::Confirmed
+    );
     Ok(())
 }

@@ -6,7 +6,8 @@ use anyhow::Result;
 use bytes::Bytes;
 use doorstep_broker::{NodeOptions, PrivateNode, percent_encoded};
 use doorstep_messaging::{
-    Inspector, Message, Outcome, Phase, Publisher, QueueName, RawMessage, RawPublisher, RawValue,
+    ConnectionPhase, Inspector, Message, PublishOutcome, Publisher, QueueName, RawMessage,
+    RawValue, UncheckedPublisher,
 };
 
 use doorstep_tests::{Point, Wire, WireFault};
@@ -49,7 +50,7 @@ async fn every_single_outcome_is_right_in_a_flood_of_which_a_third_is_unroutable
             let (message, outcome) = match dice.roll(6) {
                 0 => (
                     Message::event(&kind_of_event("parcel", &key, number)),
-                    Outcome::Unroutable,
+                    PublishOutcome::Unroutable,
                 ),
                 1 => (
                     Message::to_queue(
@@ -58,9 +59,12 @@ async fn every_single_outcome_is_right_in_a_flood_of_which_a_third_is_unroutable
                         Vec::new(),
                         Bytes::from_static(b"copy"),
                     ),
-                    Outcome::Unroutable,
+                    PublishOutcome::Unroutable,
                 ),
-                _ => (Message::event(&event(&key, number)), Outcome::Confirmed),
+                _ => (
+                    Message::event(&event(&key, number)),
+                    PublishOutcome::Confirmed,
+                ),
             };
             messages.push(message);
             expected.push(outcome);
@@ -94,7 +98,11 @@ async fn the_same_id_is_told_apart_by_where_it_went() -> Result<()> {
             .await;
         assert_eq!(
             outcomes,
-            [Outcome::Unroutable, Outcome::Confirmed, Outcome::Confirmed]
+            [
+                PublishOutcome::Unroutable,
+                PublishOutcome::Confirmed,
+                PublishOutcome::Confirmed
+            ]
         );
     }
     Ok(())
@@ -119,8 +127,8 @@ async fn single_calls_from_many_tasks_all_get_their_own_outcome() -> Result<()> 
     for call in calls {
         let (number, outcome) = within(LONG, "a call", call).await??;
         let expected = match number % 3 {
-            0 => Outcome::Unroutable,
-            _ => Outcome::Confirmed,
+            0 => PublishOutcome::Unroutable,
+            _ => PublishOutcome::Confirmed,
         };
         assert_eq!(outcome, expected, "message {number}");
     }
@@ -134,19 +142,19 @@ async fn what_was_unroutable_goes_out_once_a_queue_is_bound() -> Result<()> {
     let event = kind_of_event("parcel", "1", 1);
     assert_eq!(
         publisher.publish(Message::event(&event)).await,
-        Outcome::Unroutable
+        PublishOutcome::Unroutable
     );
     let roles = [doorstep_messaging::RoleQueues {
         role: "parcels",
         subjects: &["parcel"],
-        answers: false,
+        handles_requests: false,
     }];
     let topology = doorstep_messaging::Topology::of(world.namespace(), &roles);
     let other = Publisher::start(&world.settings, "parcels", topology);
     other.ready(LONG).await?;
     assert_eq!(
         publisher.publish(Message::event(&event)).await,
-        Outcome::Confirmed
+        PublishOutcome::Confirmed
     );
     Ok(())
 }
@@ -165,7 +173,7 @@ async fn a_full_queue_refuses() -> Result<()> {
     let mut number = 0;
     until("the queue is full", async || {
         number += 1;
-        Ok(publisher.publish(one(number)).await == Outcome::Refused)
+        Ok(publisher.publish(one(number)).await == PublishOutcome::Refused)
     })
     .await?;
     let event = event("1", 1);
@@ -174,7 +182,11 @@ async fn a_full_queue_refuses() -> Result<()> {
         .await;
     assert_eq!(
         outcomes,
-        [Outcome::Refused, Outcome::Confirmed, Outcome::Refused]
+        [
+            PublishOutcome::Refused,
+            PublishOutcome::Confirmed,
+            PublishOutcome::Refused
+        ]
     );
     Ok(())
 }
@@ -192,7 +204,7 @@ async fn more_than_the_window_holds_goes_out_in_order() -> Result<()> {
     all_confirmed(&second);
     let subscription = world.subscription("window").await?;
     let taken = take(&subscription, 1000, async |batch| {
-        subscription.settle(batch.channel, batch.last_tag).await;
+        subscription.ack_up_to(batch.channel, batch.last_tag).await;
     })
     .await?;
     for key in ["order/a", "order/b"] {
@@ -257,10 +269,10 @@ async fn closing_waits_for_what_is_under_way_and_takes_nothing_new() -> Result<(
     let state = last_words.state();
     let (outcomes, ()) = tokio::join!(under_way, last_words.clone().close(LONG));
     all_confirmed(&outcomes);
-    assert_eq!(state.borrow().phase, Phase::Closed);
+    assert_eq!(state.borrow().phase, ConnectionPhase::Closed);
     assert_eq!(
         last_words.publish(Message::event(&event("2", 1))).await,
-        Outcome::Disconnected
+        PublishOutcome::Disconnected
     );
     let inspector = Inspector::connect(&world.settings, "close").await?;
     assert_eq!(inspector.queue_depth(&world.queue()).await?.ready, 5000);
@@ -315,7 +327,7 @@ async fn what_is_published_asks_to_outlive_a_restart_of_the_broker() -> Result<(
 async fn a_raw_message_hears_its_outcome_too() -> Result<()> {
     let world = World::new("raw").await?;
     world.publisher("topology").await?;
-    let mut raw = RawPublisher::connect(&world.settings, "raw").await?;
+    let mut raw = UncheckedPublisher::connect(&world.settings, "raw").await?;
     let mut message = RawMessage {
         exchange: world.namespace().events_exchange(),
         routing_key: "order.placed.v1".to_owned(),
@@ -323,9 +335,12 @@ async fn a_raw_message_hears_its_outcome_too() -> Result<()> {
         body: Bytes::from_static(&[0xff, 0x00]),
         ..RawMessage::default()
     };
-    assert_eq!(raw.publish(message.clone()).await, Outcome::Confirmed);
+    assert_eq!(
+        raw.publish(message.clone()).await,
+        PublishOutcome::Confirmed
+    );
     message.routing_key = "parcel.placed.v1".to_owned();
-    assert_eq!(raw.publish(message).await, Outcome::Unroutable);
+    assert_eq!(raw.publish(message).await, PublishOutcome::Unroutable);
     raw.close(Duration::from_secs(5)).await;
     Ok(())
 }
@@ -348,7 +363,7 @@ async fn a_channel_that_the_broker_closes_is_counted_and_everything_is_declared_
         .await?;
     // The broker closes the channel for publishing to what is not there, and keeps the connection.
     let outcome = publisher.publish(Message::event(&event("1", 2))).await;
-    assert_eq!(outcome, Outcome::Disconnected);
+    assert_eq!(outcome, PublishOutcome::Disconnected);
     assert_eq!(publisher.meter().read().channels_ended, 1);
     let loss = publisher.state().borrow().last_loss.clone();
     let loss = loss.map_or_else(String::new, |loss| loss.to_string());
@@ -356,7 +371,7 @@ async fn a_channel_that_the_broker_closes_is_counted_and_everything_is_declared_
     publish(&publisher, [event("1", 2)]).await;
     assert_eq!(publisher.state().borrow().connections, 2);
     let outcome = publisher.publish(Message::event(&kind_of_event("parcel", "1", 1)));
-    assert_eq!(outcome.await, Outcome::Unroutable);
+    assert_eq!(outcome.await, PublishOutcome::Unroutable);
     assert_eq!(publisher.meter().read().returned, 1);
     Ok(())
 }
@@ -375,14 +390,17 @@ async fn a_message_that_is_too_large_is_found_alone_and_costs_only_a_channel() -
     let mixed = vec![message("1", 10), message("2", 200_000), message("3", 10)];
     // Whatever comes behind the culprit cannot be told from it.
     let outcomes = publisher.publish_all(mixed).await;
-    assert!(!outcomes.contains(&Outcome::Unpublishable), "{outcomes:?}");
-    assert_eq!(outcomes[2], Outcome::Disconnected, "{outcomes:?}");
+    assert!(
+        !outcomes.contains(&PublishOutcome::Unpublishable),
+        "{outcomes:?}"
+    );
+    assert_eq!(outcomes[2], PublishOutcome::Disconnected, "{outcomes:?}");
     for _ in 0..3 {
         let alone = publisher.publish(message("2", 200_000)).await;
-        assert_eq!(alone, Outcome::Unpublishable);
+        assert_eq!(alone, PublishOutcome::Unpublishable);
         assert_eq!(
             publisher.publish(message("3", 10)).await,
-            Outcome::Confirmed
+            PublishOutcome::Confirmed
         );
     }
     let state = publisher.state().borrow().clone();

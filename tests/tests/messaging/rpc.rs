@@ -14,8 +14,9 @@ use doorstep_event::{
     EventType, Idempotency, Rejection, Request, RequestId, RequestKind, Source, Timestamp,
 };
 use doorstep_messaging::{
-    AnswerSettings, AskError, AskSettings, Asked, BrokerSettings, DeclaredBy, Finding, Inspector,
-    Phase, Replied, Reply, Requester, Responder, Right, Rights, RoleQueues, Topology, verify,
+    BrokerSettings, CallError, ConnectionPhase, Finding, IncomingRequest, Inspector, Permission,
+    Permissions, Reply, ReplyOutcome, RoleQueues, RpcClient, RpcClientSettings, RpcServer,
+    RpcServerSettings, Topology, TopologyOwner, verify,
 };
 use doorstep_tests::Direction;
 use futures_util::{StreamExt, future::join_all};
@@ -32,7 +33,7 @@ use crate::support::{LONG, World, begin, until, within};
 pub const ECHO: RoleQueues = RoleQueues {
     role: "echo",
     subjects: &["echo"],
-    answers: true,
+    handles_requests: true,
 };
 
 fn topology(settings: &BrokerSettings) -> Topology {
@@ -63,12 +64,12 @@ pub fn command(id: impl ToString, patience: Duration) -> Request {
     }
 }
 
-pub async fn requester(settings: &BrokerSettings) -> Result<Requester> {
-    let requester = Requester::start(
+pub async fn requester(settings: &BrokerSettings) -> Result<RpcClient> {
+    let requester = RpcClient::start(
         settings,
         "test: ask",
         topology(settings),
-        AskSettings::default(),
+        RpcClientSettings::default(),
     );
     requester.ready(LONG).await?;
     Ok(requester)
@@ -76,9 +77,9 @@ pub async fn requester(settings: &BrokerSettings) -> Result<Requester> {
 
 pub async fn responder(
     settings: &BrokerSettings,
-    answers: AnswerSettings,
-) -> Result<Arc<Responder>> {
-    let responder = Responder::start(
+    answers: RpcServerSettings,
+) -> Result<Arc<RpcServer>> {
+    let responder = RpcServer::start(
         settings,
         "test: answer",
         topology(settings),
@@ -90,7 +91,7 @@ pub async fn responder(
 }
 
 /// Answers all requests with what they bring.
-pub fn echo(responder: &Arc<Responder>) -> JoinHandle<()> {
+pub fn echo(responder: &Arc<RpcServer>) -> JoinHandle<()> {
     let responder = responder.clone();
     tokio::spawn(async move {
         while let Some(asked) = responder.next().await {
@@ -99,7 +100,7 @@ pub fn echo(responder: &Arc<Responder>) -> JoinHandle<()> {
     })
 }
 
-fn answer(asked: Asked) {
+fn answer(asked: IncomingRequest) {
     let data = asked.request.data.clone();
     asked.reply.send(Reply::Answer(Ok(data)));
 }
@@ -108,9 +109,9 @@ fn answer(asked: Asked) {
 async fn thousands_of_requests_at_once_each_get_their_own_reply() -> Result<()> {
     const COUNT: usize = 5000;
     let world = World::new("rpc-echo").await?;
-    let answers = AnswerSettings {
-        bound: u16::MAX,
-        ..AnswerSettings::default()
+    let answers = RpcServerSettings {
+        max_in_flight: u16::MAX,
+        ..RpcServerSettings::default()
     };
     let responder = responder(&world.settings, answers).await?;
     let echo = echo(&responder);
@@ -118,7 +119,7 @@ async fn thousands_of_requests_at_once_each_get_their_own_reply() -> Result<()> 
     let calls: Vec<_> = (0..COUNT)
         .map(|n| {
             let requester = requester.clone();
-            tokio::spawn(async move { requester.ask(request(n, LONG)).await })
+            tokio::spawn(async move { requester.call_raw(request(n, LONG)).await })
         })
         .collect();
     for (n, call) in calls.into_iter().enumerate() {
@@ -145,10 +146,10 @@ async fn a_role_without_a_queue_and_one_without_a_server_are_told_apart_from_a_s
     let requester = requester(&world.settings).await?;
     let mut to_nobody = request("1", LONG);
     to_nobody.kind = EventType::new("nobody.say.v1")?;
-    let role = || AskError::NoResponder {
+    let role = || CallError::NoResponder {
         role: "nobody".to_owned(),
     };
-    assert_eq!(requester.ask(to_nobody.clone()).await, Err(role()));
+    assert_eq!(requester.call_raw(to_nobody.clone()).await, Err(role()));
     // The broker returns queries and commands alike: whoever waits for less time than it takes to ask about the queue hears of it, too.
     for act in [RequestKind::Query, RequestKind::Command] {
         until("it is returned", async || {
@@ -158,23 +159,23 @@ async fn a_role_without_a_queue_and_one_without_a_server_are_told_apart_from_a_s
                 deadline,
                 ..to_nobody.clone()
             };
-            Ok(requester.ask(brief).await == Err(role()))
+            Ok(requester.call_raw(brief).await == Err(role()))
         })
         .await?;
     }
     // This one has a queue from which nobody consumes.
-    let answer = requester.ask(request("2", LONG)).await;
+    let answer = requester.call_raw(request("2", LONG)).await;
     let role = ECHO.role.to_owned();
-    assert_eq!(answer, Err(AskError::NoResponder { role }));
+    assert_eq!(answer, Err(CallError::NoResponder { role }));
     Ok(())
 }
 
 /// A server that answers nothing by itself: a test takes what it wants.
-async fn idle(world: &World, bound: u16) -> Result<Arc<Responder>> {
-    let answers = AnswerSettings {
-        bound,
+async fn idle(world: &World, bound: u16) -> Result<Arc<RpcServer>> {
+    let answers = RpcServerSettings {
+        max_in_flight: bound,
         retry_after: RETRY_AFTER,
-        ..AnswerSettings::default()
+        ..RpcServerSettings::default()
     };
     responder(&world.settings, answers).await
 }
@@ -186,19 +187,19 @@ const SHORT: Duration = Duration::from_millis(300);
 /// A patience that ends, and not before a request has come to a server on a busy machine.
 const BRIEF: Duration = Duration::from_secs(5);
 
-async fn take(responder: &Responder) -> Result<Asked> {
+async fn take(responder: &RpcServer) -> Result<IncomingRequest> {
     let asked = within(LONG, "a request", responder.next()).await?;
     asked.context("the responder has ended")
 }
 
 /// Asks in a task of its own.
-pub fn ask(requester: &Requester, request: Request) -> JoinHandle<Result<Bytes, AskError>> {
+pub fn ask(requester: &RpcClient, request: Request) -> JoinHandle<Result<Bytes, CallError>> {
     let requester = requester.clone();
-    tokio::spawn(async move { requester.ask(request).await })
+    tokio::spawn(async move { requester.call_raw(request).await })
 }
 
-pub fn no_responder() -> AskError {
-    AskError::NoResponder {
+pub fn no_responder() -> CallError {
+    CallError::NoResponder {
         role: ECHO.role.to_owned(),
     }
 }
@@ -214,9 +215,9 @@ async fn a_refusal_comes_back_with_its_code_and_its_words() -> Result<()> {
     assert!(!asked.redelivered);
     assert_eq!(
         asked.reply.send(Reply::Answer(Err(refused.clone()))),
-        Replied::Sent
+        ReplyOutcome::Sent
     );
-    assert_eq!(call.await?, Err(AskError::Refused(refused)));
+    assert_eq!(call.await?, Err(CallError::Refused(refused)));
     assert_eq!(responder.meter().read().refused, 1);
     assert_eq!(requester.meter().read().refused, 1);
     Ok(())
@@ -242,8 +243,8 @@ async fn a_request_arrives_as_it_was_asked() -> Result<()> {
 async fn the_broker_drops_a_request_whose_deadline_is_over() -> Result<()> {
     let world = World::new("rpc-expired").await?;
     let requester = requester(&world.settings).await?;
-    let answer = requester.ask(request("1", SHORT)).await;
-    assert_eq!(answer, Err(AskError::TimedOut));
+    let answer = requester.call_raw(request("1", SHORT)).await;
+    assert_eq!(answer, Err(CallError::TimedOut));
     // Its time runs from its arrival there, which may be a moment later.
     let inspector = Inspector::connect(&world.settings, "expired").await?;
     let queue = world.namespace().rpc_queue(ECHO.role);
@@ -272,7 +273,7 @@ async fn a_server_does_not_begin_what_nobody_waits_for_any_more() -> Result<()> 
         Ok(responder.meter().read().held == 2)
     })
     .await?;
-    assert_eq!(expiring.await?, Err(AskError::TimedOut));
+    assert_eq!(expiring.await?, Err(CallError::TimedOut));
     cancelling.abort();
     assert!(cancelling.await.is_err_and(|e| e.is_cancelled()));
     until("the cancelling is counted", async || {
@@ -329,7 +330,7 @@ async fn a_reply_after_the_deadline_is_counted_and_given_to_nobody() -> Result<(
     let requester = requester(&world.settings).await?;
     let call = ask(&requester, request("1", BRIEF));
     let asked = take(&responder).await?;
-    assert_eq!(call.await?, Err(AskError::TimedOut));
+    assert_eq!(call.await?, Err(CallError::TimedOut));
     answer(asked);
     until("the late reply is counted", async || {
         Ok(requester.meter().read().late == 1)
@@ -342,7 +343,7 @@ async fn a_reply_after_the_deadline_is_counted_and_given_to_nobody() -> Result<(
         deadline: Timestamp::now().checked_sub(SHORT)?,
         ..request("2", LONG)
     };
-    assert_eq!(requester.ask(past).await, Err(AskError::TimedOut));
+    assert_eq!(requester.call_raw(past).await, Err(CallError::TimedOut));
     assert_eq!(responder.meter().read().delivered, 1);
     Ok(())
 }
@@ -355,8 +356,8 @@ async fn what_exceeds_a_bound_is_shed_at_once_wherever_the_bound_is() -> Result<
     let calls: Vec<_> = (0..2).map(|n| ask(&requester, request(n, LONG))).collect();
     let held = [take(&responder).await?, take(&responder).await?];
     // The server's.
-    let third = requester.ask(request("3", LONG)).await;
-    let overloaded = |retry_after| Err(AskError::Overloaded { retry_after });
+    let third = requester.call_raw(request("3", LONG)).await;
+    let overloaded = |retry_after| Err(CallError::Overloaded { retry_after });
     assert_eq!(third, overloaded(RETRY_AFTER));
     // A reply is counted a moment after it is handed over.
     until("it is counted", async || {
@@ -368,12 +369,12 @@ async fn what_exceeds_a_bound_is_shed_at_once_wherever_the_bound_is() -> Result<
         assert!(call.await?.is_ok());
     }
     // The caller's own.
-    let settings = AskSettings {
+    let settings = RpcClientSettings {
         max_in_flight: 1,
         retry_after: SHORT,
-        ..AskSettings::default()
+        ..RpcClientSettings::default()
     };
-    let bounded = Requester::start(
+    let bounded = RpcClient::start(
         &world.settings,
         "test: ask one",
         topology(&world.settings),
@@ -382,7 +383,10 @@ async fn what_exceeds_a_bound_is_shed_at_once_wherever_the_bound_is() -> Result<
     bounded.ready(LONG).await?;
     let first = ask(&bounded, request("4", LONG));
     let asked = take(&responder).await?;
-    assert_eq!(bounded.ask(request("5", LONG)).await, overloaded(SHORT));
+    assert_eq!(
+        bounded.call_raw(request("5", LONG)).await,
+        overloaded(SHORT)
+    );
     answer(asked);
     assert!(first.await?.is_ok());
     Ok(())
@@ -391,19 +395,19 @@ async fn what_exceeds_a_bound_is_shed_at_once_wherever_the_bound_is() -> Result<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_exceeds_a_bound_of_bytes_is_shed_at_once_wherever_the_bound_is() -> Result<()> {
     let world = World::new("rpc-bytes").await?;
-    let answers = AnswerSettings {
+    let answers = RpcServerSettings {
         max_bytes: 10,
         retry_after: RETRY_AFTER,
-        ..AnswerSettings::default()
+        ..RpcServerSettings::default()
     };
-    let overloaded = |retry_after| Err(AskError::Overloaded { retry_after });
+    let overloaded = |retry_after| Err(CallError::Overloaded { retry_after });
     let responder = responder(&world.settings, answers).await?;
     let generous = requester(&world.settings).await?;
     // Each request brings its id. One that is larger than the bound is handed out all the same if it is alone.
     for (first, second) in [("a123", "b123456"), ("c12345678901", "d")] {
         let call = ask(&generous, request(first, LONG));
         let asked = take(&responder).await?;
-        let shed = generous.ask(request(second, LONG)).await;
+        let shed = generous.call_raw(request(second, LONG)).await;
         assert_eq!(shed, overloaded(RETRY_AFTER));
         answer(asked);
         assert!(call.await?.is_ok());
@@ -414,23 +418,23 @@ async fn what_exceeds_a_bound_of_bytes_is_shed_at_once_wherever_the_bound_is() -
     // The caller's own: what the broker has not confirmed.
     let echo = echo(&responder);
     let proxy = world.proxy().await;
-    let settings = AskSettings {
+    let settings = RpcClientSettings {
         max_bytes: 10,
         retry_after: SHORT,
-        ..AskSettings::default()
+        ..RpcClientSettings::default()
     };
     let broker = world.settings_by(&proxy)?;
-    let bounded = Requester::start(&broker, "test: ask", topology(&broker), settings);
+    let bounded = RpcClient::start(&broker, "test: ask", topology(&broker), settings);
     bounded.ready(LONG).await?;
     proxy.stall(Direction::ToBroker);
-    let mut call = std::pin::pin!(bounded.ask(command("e123", LONG)));
+    let mut call = std::pin::pin!(bounded.call_raw(command("e123", LONG)));
     begin(call.as_mut()).await;
-    let shed = bounded.ask(command("f123456", LONG)).await;
+    let shed = bounded.call_raw(command("f123456", LONG)).await;
     assert_eq!(shed, overloaded(SHORT));
     proxy.restore();
     assert!(call.await.is_ok());
     until("there is room again", async || {
-        Ok(bounded.ask(command("f123456", LONG)).await.is_ok())
+        Ok(bounded.call_raw(command("f123456", LONG)).await.is_ok())
     })
     .await?;
     echo.abort();
@@ -443,22 +447,22 @@ async fn a_full_queue_refuses_commands_at_once() -> Result<()> {
     let small = r#"{"durable":true,"arguments":{"x-queue-type":"classic","x-max-length":1,"x-overflow":"reject-publish"}}"#;
     let queue = world.namespace().rpc_queue(ECHO.role);
     world.put_queue(queue.as_str(), small).await?;
-    let requester = Requester::start(
+    let requester = RpcClient::start(
         &world.settings,
         "test: ask",
         Topology::none(),
-        AskSettings::default(),
+        RpcClientSettings::default(),
     );
     requester.ready(LONG).await?;
     // Nobody consumes. The broker refuses what is beyond the bound, or a little later.
     let calls = (0..50).map(|n| {
         let requester = requester.clone();
-        async move { requester.ask(command(n, LONG)).await }
+        async move { requester.call_raw(command(n, LONG)).await }
     });
     let answers = within(LONG, "an answer for each", join_all(calls)).await?;
     let overloaded = answers
         .iter()
-        .filter(|answer| matches!(answer, Err(AskError::Overloaded { .. })));
+        .filter(|answer| matches!(answer, Err(CallError::Overloaded { .. })));
     assert!(overloaded.count() > 10, "{answers:?}");
     assert!(answers.contains(&Err(no_responder())), "{answers:?}");
     Ok(())
@@ -497,15 +501,25 @@ async fn queries_to_a_full_queue_are_ended_long_before_their_deadline() -> Resul
         Ok(inspector.queue_depth(&queue).await?.ready == FULL)
     })
     .await?;
-    let answer = within(LONG, "the query", requester.ask(request("1", LONG * 10))).await?;
+    let answer = within(
+        LONG,
+        "the query",
+        requester.call_raw(request("1", LONG * 10)),
+    )
+    .await?;
     assert!(
-        matches!(answer, Err(AskError::Overloaded { .. })),
+        matches!(answer, Err(CallError::Overloaded { .. })),
         "{answer:?}"
     );
     // What became of a command is known at once.
-    let answer = within(LONG, "the command", requester.ask(command("2", LONG * 10))).await?;
+    let answer = within(
+        LONG,
+        "the command",
+        requester.call_raw(command("2", LONG * 10)),
+    )
+    .await?;
     assert!(
-        matches!(answer, Err(AskError::Overloaded { .. })),
+        matches!(answer, Err(CallError::Overloaded { .. })),
         "{answer:?}"
     );
     Ok(())
@@ -522,12 +536,12 @@ async fn without_a_broker_a_call_ends_at_once_and_says_why() -> Result<()> {
     proxy.refuse();
     let answer_1 = within(LONG, "the call", under_way).await??;
     assert!(
-        matches!(&answer_1, Err(AskError::Unreachable { reason }) if reason.contains("broke")),
+        matches!(&answer_1, Err(CallError::Unreachable { reason }) if reason.contains("broke")),
         "{answer_1:?}"
     );
-    let answer_2 = requester.ask(request("2", LONG)).await;
+    let answer_2 = requester.call_raw(request("2", LONG)).await;
     assert!(
-        matches!(answer_2, Err(AskError::Unreachable { .. })),
+        matches!(answer_2, Err(CallError::Unreachable { .. })),
         "{answer_2:?}"
     );
     // With patience it is asked again, and answered once the broker is back.
@@ -535,7 +549,7 @@ async fn without_a_broker_a_call_ends_at_once_and_says_why() -> Result<()> {
     let echo = echo(&responder);
     let again = tokio::spawn({
         let requester = requester.clone();
-        async move { requester.ask_again(request("3", LONG)).await }
+        async move { requester.call_raw_with_retry(request("3", LONG)).await }
     });
     proxy.restore();
     assert_eq!(
@@ -551,7 +565,7 @@ async fn the_requests_of_a_server_that_dies_are_answered_by_another() -> Result<
     const COUNT: usize = 100;
     let world = World::new("rpc-dies").await?;
     let proxy = world.proxy().await;
-    let answers = AnswerSettings::default();
+    let answers = RpcServerSettings::default();
     let mortal = responder(&world.settings_by(&proxy)?, answers).await?;
     let requester = requester(&world.settings).await?;
     let calls: Vec<_> = (0..COUNT)
@@ -567,7 +581,7 @@ async fn the_requests_of_a_server_that_dies_are_answered_by_another() -> Result<
     for asked in begun {
         within(LONG, "the word", asked.cancelled.cancelled()).await?;
         let replied = asked.reply.send(Reply::Answer(Ok(Bytes::new())));
-        assert_eq!(replied, Replied::Discarded);
+        assert_eq!(replied, ReplyOutcome::ConnectionLost);
     }
     for _ in 0..COUNT {
         let asked = take(&other).await?;
@@ -592,7 +606,7 @@ async fn a_request_that_is_dropped_is_given_out_once_more_and_then_refused() -> 
     drop(again);
     let refused = call.await?;
     assert!(
-        matches!(&refused, Err(AskError::Refused(refused)) if refused.code == Rejection::FAILED),
+        matches!(&refused, Err(CallError::Refused(refused)) if refused.code == Rejection::FAILED),
         "{refused:?}"
     );
     // A reply arrives a moment before its request is let go of.
@@ -619,15 +633,15 @@ async fn nobody_hears_that_a_command_was_not_begun_which_another_server_had_befo
         let again = take(&responder).await?;
         assert!(again.redelivered);
         let retry_after = RETRY_AFTER;
-        again.reply.send(Reply::Shed { retry_after });
+        again.reply.send(Reply::Overloaded { retry_after });
         anyhow::Ok(call.await?)
     };
     let retry_after = RETRY_AFTER;
-    let not_begun = Err(AskError::Overloaded { retry_after });
+    let not_begun = Err(CallError::Overloaded { retry_after });
     assert_eq!(shed("1", RequestKind::Query).await?, not_begun);
     let in_doubt = shed("2", RequestKind::Command).await?;
     assert!(
-        matches!(in_doubt, Err(AskError::Unreachable { .. })),
+        matches!(in_doubt, Err(CallError::Unreachable { .. })),
         "{in_doubt:?}"
     );
     Ok(())
@@ -655,7 +669,7 @@ async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> 
     within(
         LONG,
         "closing",
-        state.wait_for(|s| s.phase == Phase::Draining),
+        state.wait_for(|s| s.phase == ConnectionPhase::Draining),
     )
     .await??;
     assert!(within(LONG, "the end", responder_1.next()).await?.is_none());
@@ -665,7 +679,7 @@ async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> 
     assert!(waits.await?.is_ok());
     assert_eq!(
         asked.reply.send(Reply::Answer(Ok(Bytes::new()))),
-        Replied::Sent
+        ReplyOutcome::Sent
     );
     assert!(handed_out.await?.is_ok());
     within(LONG, "closing", closing).await??;
@@ -677,11 +691,11 @@ async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> 
     within(
         LONG,
         "closing",
-        state.wait_for(|s| s.phase == Phase::Draining),
+        state.wait_for(|s| s.phase == ConnectionPhase::Draining),
     )
     .await??;
-    let refused = requester.ask(request("4", LONG)).await;
-    assert!(matches!(refused, Err(AskError::Unreachable { .. })));
+    let refused = requester.call_raw(request("4", LONG)).await;
+    assert!(matches!(refused, Err(CallError::Unreachable { .. })));
     answer(asked);
     assert!(last.await?.is_ok());
     within(LONG, "closing", closing).await??;
@@ -730,7 +744,7 @@ async fn what_comes_back_from_a_stranger_is_malformed() -> Result<()> {
     }
     let answer = call.await?;
     assert!(
-        matches!(&answer, Err(AskError::Malformed(words)) if words.contains("greeting")),
+        matches!(&answer, Err(CallError::Malformed(words)) if words.contains("greeting")),
         "{answer:?}"
     );
     assert_eq!(requester.meter().read().late, 1);
@@ -832,7 +846,7 @@ async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
     // Somebody declares before them.
     let owner = requester(&world.settings).await?;
     let topology = topology(&world.settings);
-    let user = async |rights: Rights| {
+    let user = async |rights: Permissions| {
         let fixed = |pattern: String| -> &'static str { pattern.leak() };
         let rights = doorstep_broker::Rights {
             configure: fixed(rights.configure),
@@ -843,8 +857,8 @@ async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
         let settings = crate::support::settings(user.amqp_url())?;
         anyhow::Ok((user, settings))
     };
-    let (namespace, others) = (world.namespace(), DeclaredBy::Others);
-    let (_answers, settings) = user(Rights::to_consume(
+    let (namespace, others) = (world.namespace(), TopologyOwner::Others);
+    let (_answers, settings) = user(Permissions::for_consumer(
         namespace,
         &topology,
         Some(ECHO.role),
@@ -852,8 +866,14 @@ async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
         &[],
     ))
     .await?;
-    let responder = responder(&settings, AnswerSettings::default()).await?;
-    let (_asks, settings) = user(Rights::to_ask(namespace, &topology, others, &[])).await?;
+    let responder = responder(&settings, RpcServerSettings::default()).await?;
+    let (_asks, settings) = user(Permissions::for_rpc_client(
+        namespace,
+        &topology,
+        others,
+        &[],
+    ))
+    .await?;
     let requester = requester(&settings).await?;
     let call = ask(&requester, request("1", LONG));
     answer(take(&responder).await?);
@@ -865,7 +885,7 @@ async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
     // Also that nobody is there is known to whoever may only ask.
     asked.reply.send(Reply::Answer(Ok(Bytes::new())));
     responder.close(LONG).await;
-    let answer = requester.ask(request("3", LONG)).await;
+    let answer = requester.call_raw(request("3", LONG)).await;
     assert_eq!(answer, Err(no_responder()));
     owner.close(LONG).await;
     Ok(())
@@ -882,7 +902,7 @@ async fn who_may_not_hear_of_cancelling_answers_all_the_same() -> Result<()> {
     };
     let user = world.user("rpc", rights).await?;
     let settings = crate::support::settings(user.amqp_url())?;
-    let responder = responder(&settings, AnswerSettings::default()).await?;
+    let responder = responder(&settings, RpcServerSettings::default()).await?;
     let call = ask(&requester, request("1", LONG));
     answer(take(&responder).await?);
     assert_eq!(call.await?, Ok(Bytes::from("1")));
@@ -892,13 +912,13 @@ async fn who_may_not_hear_of_cancelling_answers_all_the_same() -> Result<()> {
         let is_told = |f: &Finding| matches!(f, Finding::Forbidden { right: r, name: n, .. } if *r == right && n == name);
         verified.findings.iter().any(is_told)
     };
-    for right in [Right::Configure, Right::Write, Right::Read] {
+    for right in [Permission::Configure, Permission::Write, Permission::Read] {
         assert!(
             told(right, "test.rpc.echo.cancel.verify"),
             "{right:?}: {verified:#?}"
         );
     }
-    assert!(!told(Right::Read, "test.rpc.echo"), "{verified:#?}");
+    assert!(!told(Permission::Read, "test.rpc.echo"), "{verified:#?}");
     Ok(())
 }
 
@@ -908,7 +928,7 @@ async fn whoever_may_hear_of_cancelling_is_told_of_nothing_and_leaves_nothing_be
     let world = World::new("rpc-hears").await?;
     let _owner = requester(&world.settings).await?;
     let topology = topology(&world.settings);
-    let rights = Rights::to_verify(world.namespace(), &topology);
+    let rights = Permissions::for_verifier(world.namespace(), &topology);
     let fixed = |pattern: String| -> &'static str { pattern.leak() };
     let read = fixed(rights.read);
     let mut user_rights = doorstep_broker::Rights {

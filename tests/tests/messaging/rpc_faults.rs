@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use doorstep_event::{Request, RequestKind};
-use doorstep_messaging::{AnswerSettings, AskError, Backoff, BrokerSettings, Requester};
+use doorstep_messaging::{Backoff, BrokerSettings, CallError, RpcClient, RpcServerSettings};
 use doorstep_tests::{Direction, Point, Proxy, WireFault};
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -63,12 +63,12 @@ fn hasty(mut settings: BrokerSettings) -> BrokerSettings {
 }
 
 /// Calls one after the other until one is answered.
-async fn answered(requester: &Requester, name: &str) -> Result<()> {
+async fn answered(requester: &RpcClient, name: &str) -> Result<()> {
     let mut number = 0;
     until(name, async || {
         number += 1;
         let id = format!("{name} again {number}");
-        let answer = requester.ask(request(&id, LONG)).await;
+        let answer = requester.call_raw(request(&id, LONG)).await;
         Ok(answer == Ok(Bytes::from(id)))
     })
     .await
@@ -99,7 +99,7 @@ async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<(
         ensure!(
             matches!(
                 answer,
-                Ok(_) | Err(AskError::Unreachable { .. } | AskError::TimedOut)
+                Ok(_) | Err(CallError::Unreachable { .. } | CallError::TimedOut)
             ),
             "{name}: {answer:?}"
         );
@@ -109,7 +109,7 @@ async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<(
     }
     if fault == WireFault::Cut {
         ensure!(
-            answers.iter().any(Result::is_err) && !answers.contains(&Err(AskError::TimedOut)),
+            answers.iter().any(Result::is_err) && !answers.contains(&Err(CallError::TimedOut)),
             "a cut is not heard of at once: {answers:?}"
         );
     }
@@ -123,7 +123,7 @@ async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_end_in_time_whatever_becomes_of_the_callers_wire() -> Result<()> {
     let world = World::new("rpc-faults").await?;
-    let server = responder(&world.settings, AnswerSettings::default()).await?;
+    let server = responder(&world.settings, RpcServerSettings::default()).await?;
     let echo = echo(&server);
     let mut rows = Vec::new();
     for point in [Point::Publish, Point::Confirm, Point::Deliver] {
@@ -140,7 +140,7 @@ async fn calls_end_in_time_whatever_becomes_of_the_callers_wire() -> Result<()> 
 async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_understood_any_more()
 -> Result<()> {
     let world = World::new("rpc-brief").await?;
-    let server = responder(&world.settings, AnswerSettings::default()).await?;
+    let server = responder(&world.settings, RpcServerSettings::default()).await?;
     let echo = echo(&server);
     for (point, act) in [
         (Point::Confirm, RequestKind::Command),
@@ -160,7 +160,7 @@ async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_under
                 act,
                 ..request(number, brief)
             };
-            requester.ask(request).await
+            requester.call_raw(request).await
         };
         until("it has happened", async || {
             let _ = call().await;
@@ -183,7 +183,7 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     let proxy = world.proxy().await;
     let server = responder(
         &hasty(world.settings_by(&proxy)?),
-        AnswerSettings::default(),
+        RpcServerSettings::default(),
     )
     .await?;
     let echo = echo(&server);
@@ -205,7 +205,7 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     within(LONG, &name, sprung.wait_for(|times| *times == 1)).await??;
     for answer in &answers {
         let ended =
-            matches!(answer, Ok(_) | Err(AskError::TimedOut)) || *answer == Err(no_responder());
+            matches!(answer, Ok(_) | Err(CallError::TimedOut)) || *answer == Err(no_responder());
         ensure!(ended, "{name}: {answer:?}");
     }
     let is_well = answers.iter().all(Result::is_ok);
@@ -213,7 +213,7 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
         ensure!(is_well, "{name}: {answers:?}");
     }
     if fault == WireFault::Cut && !is_well {
-        ensure!(!answers.contains(&Err(AskError::TimedOut)), "{name}");
+        ensure!(!answers.contains(&Err(CallError::TimedOut)), "{name}");
         // On a busy machine it may take its time to come back, and is then taken for one that is not there.
         let away = within(LONG, &name, away).await???;
         ensure!(away >= MOMENT, "{name}: away for {away:?}: {answers:?}");
@@ -244,15 +244,15 @@ struct Ends {
 }
 
 impl Ends {
-    fn note(&self, patience: Duration, took: Duration, answer: &Result<Bytes, AskError>) {
+    fn note(&self, patience: Duration, took: Duration, answer: &Result<Bytes, CallError>) {
         let kind = match answer {
             Ok(_) => "answered",
-            Err(AskError::Refused(_)) => "refused",
-            Err(AskError::NoResponder { .. }) => "no responder",
-            Err(AskError::TimedOut) => "timed out",
-            Err(AskError::Overloaded { .. }) => "overloaded",
-            Err(AskError::Unreachable { .. }) => "unreachable",
-            Err(AskError::Malformed(_)) => "malformed",
+            Err(CallError::Refused(_)) => "refused",
+            Err(CallError::NoResponder { .. }) => "no responder",
+            Err(CallError::TimedOut) => "timed out",
+            Err(CallError::Overloaded { .. }) => "overloaded",
+            Err(CallError::Unreachable { .. }) => "unreachable",
+            Err(CallError::Malformed(_)) => "malformed",
         };
         *self.by_kind.lock().unwrap().entry(kind).or_default() += 1;
         let mut longest = self.longest_over.lock().unwrap();
@@ -267,9 +267,9 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
     const CALL: Duration = Duration::from_secs(2);
     let node = private_node("rpc-restart").await?;
     let broker = hasty(settings(&node.amqp_url())?);
-    let answers = AnswerSettings {
-        bound: 3000,
-        ..AnswerSettings::default()
+    let answers = RpcServerSettings {
+        max_in_flight: 3000,
+        ..RpcServerSettings::default()
     };
     let lasting = responder(&broker, answers).await?;
     let echo_1 = echo(&lasting);
@@ -293,7 +293,7 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
                     let number = ends.asked.fetch_add(1, Ordering::Relaxed);
                     let began = Instant::now();
                     let answer = requester
-                        .ask(request(format!("{worker}-{number}"), CALL))
+                        .call_raw(request(format!("{worker}-{number}"), CALL))
                         .await;
                     ends.note(CALL, began.elapsed(), &answer);
                     pause.tick().await;
@@ -346,7 +346,7 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
 async fn while_the_broker_is_short_of_memory_a_call_ends_at_once() -> Result<()> {
     let node = private_node("rpc-blocked").await?;
     let broker = hasty(settings(&node.amqp_url())?);
-    let server = responder(&broker, AnswerSettings::default()).await?;
+    let server = responder(&broker, RpcServerSettings::default()).await?;
     let echo = echo(&server);
     let requester = requester(&broker).await?;
     answered(&requester, "before").await?;
@@ -355,9 +355,9 @@ async fn while_the_broker_is_short_of_memory_a_call_ends_at_once() -> Result<()>
     let mut state = requester.state();
     let first = ask(&requester, request("first", LONG));
     within(LONG, "being blocked", state.wait_for(|s| !s.is_connected())).await??;
-    let second = requester.ask(request("second", LONG)).await;
+    let second = requester.call_raw(request("second", LONG)).await;
     ensure!(
-        matches!(&second, Err(AskError::Unreachable { reason }) if reason.contains("nothing for now")),
+        matches!(&second, Err(CallError::Unreachable { reason }) if reason.contains("nothing for now")),
         "{second:?}"
     );
     let (_node, ()) = on_node(node, |node| node.unblock_publishers()).await?;

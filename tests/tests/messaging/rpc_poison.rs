@@ -7,7 +7,7 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use doorstep_messaging::AskError;
+use doorstep_messaging::CallError;
 use doorstep_tests::{RawAmqp, RawProperties, nested_tables};
 use futures_util::StreamExt;
 use lapin::{
@@ -59,7 +59,7 @@ async fn a_reply_that_no_client_can_decode_ends_its_own_call_alone() -> Result<(
     for (n, why) in [(1, "app_id is not UTF-8"), (2, "nested more than")] {
         let asked = tokio::spawn({
             let asks = asks.clone();
-            async move { asks.ask(request(n, LONG)).await }
+            async move { asks.call_raw(request(n, LONG)).await }
         });
         let (to, mark) = taken(&mut requests).await?;
         let spoiled = match n {
@@ -68,14 +68,14 @@ async fn a_reply_that_no_client_can_decode_ends_its_own_call_alone() -> Result<(
         };
         raw.publish("", to.as_bytes(), &spoiled, b"{}").await;
         match asked.await? {
-            Err(AskError::Malformed(reason)) => assert!(reason.contains(why), "{reason}"),
+            Err(CallError::Malformed(reason)) => assert!(reason.contains(why), "{reason}"),
             other => panic!("{other:?}"),
         }
     }
 
     let asked = tokio::spawn({
         let asks = asks.clone();
-        async move { asks.ask(request(3, LONG)).await }
+        async move { asks.call_raw(request(3, LONG)).await }
     });
     let (to, mark) = taken(&mut requests).await?;
     let unmarked = RawProperties::default().text("correlation_id", b"caf\xe9");

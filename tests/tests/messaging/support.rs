@@ -13,8 +13,8 @@ use doorstep_broker::{
 };
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject};
 use doorstep_messaging::{
-    Batch, BrokerSettings, Message, Namespace, Outcome, Publisher, QueueName, QueueSubscription,
-    RoleQueues, Subscription, Topology,
+    Batch, BrokerSettings, Message, Namespace, PublishOutcome, Publisher, QueueName,
+    QueueSubscription, RoleQueues, Subscription, Topology,
 };
 use doorstep_tests::Proxy;
 use tokio::task::spawn_blocking;
@@ -26,7 +26,7 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub const ROLE: RoleQueues = RoleQueues {
     role: "orders",
     subjects: &["order"],
-    answers: false,
+    handles_requests: false,
 };
 
 /// A virtual host and the settings to use it.
@@ -200,8 +200,10 @@ pub fn kind_of_event(kind: &str, key: &str, sequence: u64) -> Event {
 
 /// Publishes and insists on the confirms.
 #[track_caller]
-pub fn all_confirmed(outcomes: &[Outcome]) {
-    let other = outcomes.iter().position(|o| *o != Outcome::Confirmed);
+pub fn all_confirmed(outcomes: &[PublishOutcome]) {
+    let other = outcomes
+        .iter()
+        .position(|o| *o != PublishOutcome::Confirmed);
     assert_eq!(other, None, "{:?}", other.map(|i| outcomes[i]));
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use doorstep_broker::{Rights, percent_encoded};
 use doorstep_messaging::{
-    Address, BrokerSettings, ConnectErrorKind, Exchange, ExchangeKind, Finding, Greeting,
-    Inspector, Publisher, QueueName, Right, TlsSettings, old_broker, verify,
+    Address, BrokerSettings, ConnectErrorKind, Exchange, ExchangeKind, Finding, Inspector,
+    Permission, Publisher, QueueName, ServerProperties, TlsSettings, check_version, verify,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -194,7 +194,7 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
     };
     let user = world.user("verify", nothing).await?;
     let settings = settings(user.amqp_url())?;
-    let lacking = async || -> Result<Vec<(Right, String)>> {
+    let lacking = async || -> Result<Vec<(Permission, String)>> {
         let findings = verify(&settings, &world.topology()).await?.findings;
         let lacking = findings.iter().map(|finding| match finding {
             Finding::Forbidden { right, name, .. } => (*right, name.clone()),
@@ -206,20 +206,20 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
     assert_eq!(
         lacking().await?,
         [
-            name(Right::Configure, "test.events"),
-            name(Right::Write, "test.events"),
-            name(Right::Configure, "test.orders.dead"),
-            name(Right::Configure, "test.orders.net"),
-            name(Right::Read, "test.orders.net"),
-            name(Right::Configure, "test.orders.net.mark"),
-            name(Right::Write, "test.orders.net"),
-            name(Right::Configure, "test.orders.0"),
-            name(Right::Read, "test.orders.0"),
-            name(Right::Configure, "test.orders.0.mark"),
-            name(Right::Write, "test.orders.0"),
-            name(Right::Write, "amq.default"),
-            name(Right::Configure, "test.orders.owner"),
-            name(Right::Write, "@.*"),
+            name(Permission::Configure, "test.events"),
+            name(Permission::Write, "test.events"),
+            name(Permission::Configure, "test.orders.dead"),
+            name(Permission::Configure, "test.orders.net"),
+            name(Permission::Read, "test.orders.net"),
+            name(Permission::Configure, "test.orders.net.mark"),
+            name(Permission::Write, "test.orders.net"),
+            name(Permission::Configure, "test.orders.0"),
+            name(Permission::Read, "test.orders.0"),
+            name(Permission::Configure, "test.orders.0.mark"),
+            name(Permission::Write, "test.orders.0"),
+            name(Permission::Write, "amq.default"),
+            name(Permission::Configure, "test.orders.owner"),
+            name(Permission::Write, "@.*"),
         ]
     );
     let vhost = world.vhost().to_owned();
@@ -333,20 +333,23 @@ async fn greeter(product: &str, version: &str) -> Result<BrokerSettings> {
 
 #[tokio::test]
 async fn an_old_broker_and_another_product_are_known_by_their_greeting() -> Result<()> {
-    let old = old_broker(&greeter("RabbitMQ", "3.9.27").await?).await;
+    let old = check_version(&greeter("RabbitMQ", "3.9.27").await?).await;
     let text = old.expect("it is too old").to_string();
     assert!(
         text.contains("3.9.27") && text.contains("upgrade it to 3.10"),
         "{text}"
     );
-    let other = old_broker(&greeter("LavinMQ", "2.4.0").await?).await;
+    let other = check_version(&greeter("LavinMQ", "2.4.0").await?).await;
     let text = other.expect("it is another").to_string();
     assert!(text.contains("LavinMQ 2.4.0"), "{text}");
     assert_eq!(
-        old_broker(&greeter("RabbitMQ", "3.10.0").await?).await,
+        check_version(&greeter("RabbitMQ", "3.10.0").await?).await,
         None
     );
-    assert_eq!(old_broker(&greeter("RabbitMQ", "4.3.6").await?).await, None);
+    assert_eq!(
+        check_version(&greeter("RabbitMQ", "4.3.6").await?).await,
+        None
+    );
     Ok(())
 }
 
@@ -355,7 +358,7 @@ async fn who_does_not_greet_is_waited_for_within_the_bound() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address: Address = format!("amqp://{}", listener.local_addr()?).parse()?;
     let tls = TlsSettings::default();
-    let greeting = Greeting::of(&address, &tls, Duration::from_millis(200));
+    let greeting = ServerProperties::of(&address, &tls, Duration::from_millis(200));
     assert_eq!(within(LONG, "a greeting", greeting).await?, None);
     Ok(())
 }

@@ -41,7 +41,7 @@ impl Dialer {
     pub(crate) async fn open(&self) -> Result<Connection, ConnectError> {
         let addresses = &self.settings.addresses;
         let mut reasons: Vec<ConnectError> = Vec::new();
-        for index in turns(self.worked_last.load(Ordering::Relaxed), addresses.len()) {
+        for index in rotation(self.worked_last.load(Ordering::Relaxed), addresses.len()) {
             match Connection::open(&self.settings, &addresses[index], &self.name).await {
                 Ok(connection) => {
                     self.worked_last.store(index, Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Dialer {
 }
 
 /// The order in which so many addresses are tried.
-fn turns(first: usize, count: usize) -> impl Iterator<Item = usize> {
+fn rotation(first: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (first + turn) % count)
 }
 
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn every_address_is_tried_once_beginning_with_the_one_that_worked() {
-        assert_eq!(turns(0, 3).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(turns(2, 3).collect::<Vec<_>>(), [2, 0, 1]);
-        assert_eq!(turns(0, 0).count(), 0);
+        assert_eq!(rotation(0, 3).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(rotation(2, 3).collect::<Vec<_>>(), [2, 0, 1]);
+        assert_eq!(rotation(0, 0).count(), 0);
     }
 }

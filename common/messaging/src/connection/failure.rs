@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use doorstep_tls::TlsError;
 
-use super::wire::Wire;
+use super::socket_guard::SocketHandle;
 use crate::{
     address::Address,
     error::{ConnectError, ConnectErrorKind, Refusal, broker_reply, reply},
     topology::ExchangeKind,
 };
 
-pub(super) fn silence(address: &Address, limit: Duration) -> ConnectError {
+pub(super) fn timeout_error(address: &Address, limit: Duration) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Silent,
         format!(
@@ -21,7 +21,11 @@ pub(super) fn silence(address: &Address, limit: Duration) -> ConnectError {
 }
 
 /// Puts one of the client's errors in our own words.
-pub(super) fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> ConnectError {
+pub(super) fn failure(
+    address: &Address,
+    wire: &SocketHandle,
+    error: &lapin::Error,
+) -> ConnectError {
     use ConnectErrorKind::{Protocol, Refused, Unreachable};
     if let Some(error) = tls_error(error) {
         return ConnectError::new(
@@ -32,7 +36,7 @@ pub(super) fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> C
     let (user, vhost) = (address.user(), address.vhost());
     let Some((code, text)) = broker_reply(error) else {
         return match error.kind() {
-            lapin::ErrorKind::IOError(io) if !wire.is_held() => ConnectError::new(
+            lapin::ErrorKind::IOError(io) if !wire.has_socket() => ConnectError::new(
                 Unreachable,
                 format!(
                     "{address} cannot be reached ({io}): is the broker running there, and is the address right?"
@@ -41,14 +45,14 @@ pub(super) fn failure(address: &Address, wire: &Wire, error: &lapin::Error) -> C
             lapin::ErrorKind::IOError(_) | lapin::ErrorKind::MissingHeartbeatError => {
                 ConnectError::new(
                     Unreachable,
-                    format!("the connection to {address} broke ({})", words(error)),
+                    format!("the connection to {address} broke ({})", describe(error)),
                 )
             }
             _ => ConnectError::new(
                 Protocol,
                 format!(
                     "{address} does not answer as RabbitMQ would ({})",
-                    words(error)
+                    describe(error)
                 ),
             ),
         };
@@ -131,7 +135,7 @@ pub(crate) fn wrong_user_id(address: &Address, text: &str) -> Option<ConnectErro
 
 /// A connection that was there and is of no more use, for this reason in the client's words. Where the broker has ended it for want of a
 /// right, that is the reason, with its remedy: it will be so again after the next attempt.
-pub(crate) fn broke(address: &Address, reason: &str) -> ConnectError {
+pub(crate) fn connection_lost(address: &Address, reason: &str) -> ConnectError {
     if let Some(error) = wrong_user_id(address, reason) {
         return error;
     }
@@ -151,7 +155,7 @@ pub(crate) fn broke(address: &Address, reason: &str) -> ConnectError {
 }
 
 /// The client's words for an error, in lower case as all of ours.
-pub(crate) fn words(error: &lapin::Error) -> String {
+pub(crate) fn describe(error: &lapin::Error) -> String {
     match (broker_reply(error), error.kind()) {
         (Some((code, text)), _) => format!("{text} ({code})"),
         (None, lapin::ErrorKind::IOError(io)) => io.to_string(),

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::words;
+use super::describe;
 
 /// How a connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) fn listen(connection: &lapin::Connection) -> (AbortHandle, watch::Rec
                 // The end of a channel, such as the answer to asking for a queue that does not exist. Whoever uses the channel hears
                 // of it there.
                 lapin::Event::Error(error) if error.is_amqp_soft_error() => continue,
-                lapin::Event::Error(error) => Health::Lost(words(&error)),
+                lapin::Event::Error(error) => Health::Lost(describe(&error)),
                 _ => continue,
             };
             // What is lost stays lost.

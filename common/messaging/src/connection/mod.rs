@@ -7,8 +7,8 @@ mod dialer;
 mod failure;
 mod guard;
 mod health;
+mod socket_guard;
 mod transport;
-mod wire;
 
 use std::{io, time::Duration};
 
@@ -21,19 +21,19 @@ use tokio::{sync::watch, task::AbortHandle, time::timeout};
 use crate::{address::Address, error::ConnectError, settings::BrokerSettings};
 
 pub(crate) use dialer::Dialer;
-pub(crate) use failure::{broke, unknown_kind, words, wrong_user_id};
-use failure::{failure, silence};
+pub(crate) use failure::{connection_lost, describe, unknown_kind, wrong_user_id};
+use failure::{failure, timeout_error};
 pub(crate) use guard::Undecodable;
 pub(crate) use health::Health;
 use health::listen;
+pub(crate) use socket_guard::ShutdownOnDrop;
 pub(crate) use transport::Transport;
 use transport::{ClientRuntime, ClientStream, client_runtime};
-pub(crate) use wire::CutOnDrop;
 
 /// An open connection. Dropping it cuts the wire, so that nothing is left waiting on it.
 pub(crate) struct Connection {
     // Goes before the client's own handle does, which may want to say something.
-    wire: CutOnDrop,
+    wire: ShutdownOnDrop,
     inner: lapin::Connection,
     health: watch::Receiver<Health>,
     listener: AbortHandle,
@@ -48,7 +48,7 @@ impl Connection {
         name: &str,
     ) -> Result<Self, ConnectError> {
         // Whoever opens may go away at any moment, and nothing then hangs up but this.
-        let wire = CutOnDrop::default();
+        let wire = ShutdownOnDrop::default();
         let limit = settings.connect_timeout;
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into())
@@ -76,7 +76,7 @@ impl Connection {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(failure(address, &wire.0, &error)),
             // Nobody says anything: if the wire were not cut, the client's thread would wait for a word for good.
-            Err(_) => return Err(silence(address, limit)),
+            Err(_) => return Err(timeout_error(address, limit)),
         };
         let (listener, health) = listen(&inner);
         Ok(Self {
@@ -111,7 +111,7 @@ impl Connection {
         match timeout(limit, self.inner.create_channel()).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => Err(self.failure(&error)),
-            Err(_) => Err(silence(&self.address, limit)),
+            Err(_) => Err(timeout_error(&self.address, limit)),
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{guard::GuardedReader, wire::Wire};
+use super::{guard::GuardedReader, socket_guard::SocketHandle};
 use crate::address::Address;
 
 /// The first byte of a TLS alert, with which a TLS server answers what is no TLS. No frame of AMQP begins with it.
@@ -51,12 +51,12 @@ impl Transport {
     pub(crate) async fn connect(
         address: &Address,
         tls: &TlsSettings,
-        wire: &Wire,
+        wire: &SocketHandle,
     ) -> io::Result<Self> {
         let socket = TcpStream::connect((address.host(), address.port())).await?;
         // An acknowledgement is a small frame that nothing follows for a while; it should not wait for company.
         socket.set_nodelay(true)?;
-        wire.hold(&socket)?;
+        wire.set_socket(&socket)?;
         if !address.uses_tls() {
             return Ok(Self::plain(socket));
         }

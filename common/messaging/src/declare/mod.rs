@@ -4,7 +4,7 @@
 //! past means possible loss. And what is there already is enough: for a user who may not declare, and for a broker that has lost its
 //! majority and can write nothing down, but still passes messages. A declaration of what is there only verifies its arguments.
 
-mod mark;
+mod marker;
 
 use std::{
     collections::BTreeSet,
@@ -20,16 +20,16 @@ use lapin::{
 
 use crate::{
     address::Address,
-    asker::{Answer, Asker},
     connection::{Connection, unknown_kind},
-    difference::{Difference, Told},
     error::{ConnectError, ConnectErrorKind, Refusal, reply},
     names::QueueName,
+    precondition_failed::{ArgumentValue, PreconditionFailed},
+    probe_channel::{ProbeChannel, ProbeResult},
     topology::{Argument, Binding, Exchange, Queue, QueuePurpose, Topology},
     verify::{Finding, is_enough},
 };
 
-pub(crate) use mark::{Marked, check_mark};
+pub(crate) use marker::{MarkerState, check_marker};
 
 /// Declares everything and returns the queues that had to be created, without those of which nothing can be lost that matters.
 ///
@@ -51,7 +51,7 @@ pub(crate) async fn declare(
     }
     for queue in &topology.queues {
         let existence = declarer.queue(queue).await?;
-        if existence == Existence::Created && queue.purpose.keeps_what_must_not_be_lost() {
+        if existence == Existence::Created && queue.purpose.is_durable_work() {
             declarer.created.push(queue.name.clone());
         }
     }
@@ -64,14 +64,14 @@ pub(crate) async fn declare(
             "bindings or queues not verified, since this user may not or the broker does not answer; they are taken to be there"
         );
     }
-    declarer.asker.finish().await;
-    tell(connection.address(), &declarer.created);
+    declarer.asker.close().await;
+    log_created_once(connection.address(), &declarer.created);
     Ok(declarer.created)
 }
 
 /// The outcome of binding again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BoundAgain {
+pub(crate) enum Rebound {
     /// Everything is bound.
     All,
     /// The user may not bind, for this reason.
@@ -83,15 +83,15 @@ pub(crate) enum BoundAgain {
 ///
 /// # Errors
 /// As [`declare`]; also if the broker does not answer.
-pub(crate) async fn bind_again(
+pub(crate) async fn rebind(
     connection: &Connection,
     topology: &Topology,
     limit: Duration,
-) -> Result<BoundAgain, ConnectError> {
+) -> Result<Rebound, ConnectError> {
     let mut declarer = Declarer::new(connection, limit);
     for binding in &topology.bindings {
         let mut answer = declarer.ask_to_bind(binding).await?;
-        if let Answer::No(reply::NOT_FOUND, _) = answer {
+        if let ProbeResult::No(reply::NOT_FOUND, _) = answer {
             let of_binding = |exchange: &&Exchange| exchange.name == binding.exchange;
             for exchange in topology.exchanges.iter().filter(of_binding) {
                 declarer.exchange(exchange).await?;
@@ -100,12 +100,14 @@ pub(crate) async fn bind_again(
         }
         let queue = binding.queue.as_str();
         match answer {
-            Answer::Yes(()) => {}
-            Answer::No(reply::ACCESS_REFUSED, reason) => return Ok(BoundAgain::Forbidden(reason)),
-            Answer::No(code, text) => {
+            ProbeResult::Yes(()) => {}
+            ProbeResult::No(reply::ACCESS_REFUSED, reason) => {
+                return Ok(Rebound::Forbidden(reason));
+            }
+            ProbeResult::No(code, text) => {
                 return Err(declarer.other("binding of queue", queue, code, &text));
             }
-            Answer::Silence => return Err(declarer.silence("binding of queue", queue)),
+            ProbeResult::Silence => return Err(declarer.silence("binding of queue", queue)),
         }
     }
     if declarer.makes {
@@ -114,18 +116,18 @@ pub(crate) async fn bind_again(
             "an exchange was gone and is declared again: what was published meanwhile was refused"
         );
     }
-    declarer.asker.finish().await;
-    Ok(BoundAgain::All)
+    declarer.asker.close().await;
+    Ok(Rebound::All)
 }
 
 /// Tells of queues that were created, each once a process: where several connections declare at once, one's view of who was first is
 /// not worth a line of its own.
-fn tell(address: &Address, created: &[QueueName]) {
+fn log_created_once(address: &Address, created: &[QueueName]) {
     /// More than any process declares; whatever is beyond is told again.
-    const REMEMBERED: usize = 10_000;
-    static TOLD: Mutex<BTreeSet<(String, QueueName)>> = Mutex::new(BTreeSet::new());
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.len() > REMEMBERED {
+    const MAX_LOGGED: usize = 10_000;
+    static LOGGED: Mutex<BTreeSet<(String, QueueName)>> = Mutex::new(BTreeSet::new());
+    let mut told = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() > MAX_LOGGED {
         told.clear();
     }
     let place = address.to_string();
@@ -139,7 +141,7 @@ fn tell(address: &Address, created: &[QueueName]) {
 }
 
 struct Declarer<'a> {
-    asker: Asker<'a>,
+    asker: ProbeChannel<'a>,
     verifying: Verifying,
     /// Queues that were not there, without those that only show copies.
     created: Vec<QueueName>,
@@ -167,7 +169,7 @@ enum Existence {
 impl<'a> Declarer<'a> {
     fn new(connection: &'a Connection, limit: Duration) -> Self {
         Self {
-            asker: Asker::new(connection, limit),
+            asker: ProbeChannel::new(connection, limit),
             verifying: Verifying::Everything,
             created: Vec::new(),
             makes: false,
@@ -191,31 +193,33 @@ impl<'a> Declarer<'a> {
             }
         };
         let mut hidden = false;
-        let found = match self.asker.ask(request(true)).await? {
-            Answer::Yes(()) => true,
-            Answer::No(code, _) => {
+        let found = match self.asker.try_method(request(true)).await? {
+            ProbeResult::Yes(()) => true,
+            ProbeResult::No(code, _) => {
                 hidden = code == reply::ACCESS_REFUSED;
                 false
             }
-            Answer::Silence => return Err(self.silence("exchange", name)),
+            ProbeResult::Silence => return Err(self.silence("exchange", name)),
         };
         if found && self.verifying == Verifying::Nothing {
             return Ok(());
         }
-        match self.asker.ask(request(false)).await? {
-            Answer::Yes(()) => {
+        match self.asker.try_method(request(false)).await? {
+            ProbeResult::Yes(()) => {
                 self.makes |= !found;
                 Ok(())
             }
-            Answer::No(reply::ACCESS_REFUSED, _) if found || self.is_taken_to_be_there(hidden) => {
+            ProbeResult::No(reply::ACCESS_REFUSED, _) if found || self.assume_exists(hidden) => {
                 Ok(())
             }
-            Answer::Silence if found => {
+            ProbeResult::Silence if found => {
                 self.verifying = Verifying::Nothing;
                 Ok(())
             }
-            Answer::No(reply::ACCESS_REFUSED, text) => Err(self.forbidden("exchange", name, &text)),
-            Answer::No(reply::PRECONDITION_FAILED, text) => {
+            ProbeResult::No(reply::ACCESS_REFUSED, text) => {
+                Err(self.forbidden("exchange", name, &text))
+            }
+            ProbeResult::No(reply::PRECONDITION_FAILED, text) => {
                 let address = self.asker.connection().address();
                 Err(unknown_kind(address, &text).unwrap_or_else(|| ConnectError::new(
                     ConnectErrorKind::Mismatch,
@@ -224,8 +228,8 @@ impl<'a> Declarer<'a> {
                     ),
                 )))
             }
-            Answer::No(code, text) => Err(self.other("exchange", name, code, &text)),
-            Answer::Silence => Err(self.silence("exchange", name)),
+            ProbeResult::No(code, text) => Err(self.other("exchange", name, code, &text)),
+            ProbeResult::Silence => Err(self.silence("exchange", name)),
         }
     }
 
@@ -242,57 +246,63 @@ impl<'a> Declarer<'a> {
             }
         };
         let mut hidden = false;
-        let found = match self.asker.ask(request(true, FieldTable::default())).await? {
-            Answer::Yes(_) => true,
+        let found = match self
+            .asker
+            .try_method(request(true, FieldTable::default()))
+            .await?
+        {
+            ProbeResult::Yes(_) => true,
             // Also if we may not look: the declaration says whether we may make it.
-            Answer::No(code @ (reply::NOT_FOUND | reply::ACCESS_REFUSED), _) => {
+            ProbeResult::No(code @ (reply::NOT_FOUND | reply::ACCESS_REFUSED), _) => {
                 hidden = code == reply::ACCESS_REFUSED;
                 false
             }
-            Answer::No(code, text) => return Err(self.other("queue", name, code, &text)),
-            Answer::Silence => return Err(self.silence("queue", name)),
+            ProbeResult::No(code, text) => return Err(self.other("queue", name, code, &text)),
+            ProbeResult::Silence => return Err(self.silence("queue", name)),
         };
         if found && self.verifying == Verifying::Nothing {
             return Ok(Existence::Found);
         }
-        match self.asker.ask(request(false, table(queue))).await? {
-            Answer::Yes(_) if found => Ok(Existence::Found),
-            Answer::Yes(_) => {
+        match self.asker.try_method(request(false, table(queue))).await? {
+            ProbeResult::Yes(_) if found => Ok(Existence::Found),
+            ProbeResult::Yes(_) => {
                 self.makes = true;
                 Ok(Existence::Created)
             }
-            Answer::No(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
+            ProbeResult::No(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
                 Err(self.mismatch(queue, &text))
             }
-            Answer::No(reply::ACCESS_REFUSED, _) if found || self.is_taken_to_be_there(hidden) => {
+            ProbeResult::No(reply::ACCESS_REFUSED, _) if found || self.assume_exists(hidden) => {
                 Ok(Existence::Found)
             }
-            Answer::Silence if found => {
+            ProbeResult::Silence if found => {
                 self.verifying = Verifying::Nothing;
                 Ok(Existence::Found)
             }
-            Answer::No(reply::ACCESS_REFUSED, text) => Err(self.forbidden("queue", name, &text)),
+            ProbeResult::No(reply::ACCESS_REFUSED, text) => {
+                Err(self.forbidden("queue", name, &text))
+            }
             // To a declaration this means that the queue is there, on a node of the cluster that is away. It is a classic one, so
             // requests to one role have to wait for that node, and nothing else has.
-            Answer::No(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
+            ProbeResult::No(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
                 tracing::warn!(queue = %queue.name, reason = text, "a queue of requests is out of reach");
                 self.not_verified += 1;
                 Ok(Existence::Found)
             }
-            Answer::No(code, text) => Err(self.other("queue", name, code, &text)),
-            Answer::Silence => Err(self.silence("queue", name)),
+            ProbeResult::No(code, text) => Err(self.other("queue", name, code, &text)),
+            ProbeResult::Silence => Err(self.silence("queue", name)),
         }
     }
 
     /// Whether something that we may neither look at nor make is to be taken for what somebody else has made. Newer brokers hide what a
     /// user has no right to at all, as a producer has none to the queues. Who has just made one part is meant to make the others, too.
-    fn is_taken_to_be_there(&mut self, hidden: bool) -> bool {
+    fn assume_exists(&mut self, hidden: bool) -> bool {
         let taken = hidden && !self.makes;
         self.not_verified += u32::from(taken);
         taken
     }
 
-    async fn ask_to_bind(&mut self, binding: &Binding) -> Result<Answer<()>, ConnectError> {
+    async fn ask_to_bind(&mut self, binding: &Binding) -> Result<ProbeResult<()>, ConnectError> {
         let request = async move |channel: Channel| {
             channel
                 .queue_bind(
@@ -304,25 +314,27 @@ impl<'a> Declarer<'a> {
                 )
                 .await
         };
-        self.asker.ask(request).await
+        self.asker.try_method(request).await
     }
 
     async fn bind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
         let answer = match self.verifying {
             Verifying::Everything => self.ask_to_bind(binding).await?,
-            Verifying::Nothing => Answer::Silence,
+            Verifying::Nothing => ProbeResult::Silence,
         };
         let reason = match answer {
-            Answer::Yes(()) => return Ok(()),
+            ProbeResult::Yes(()) => return Ok(()),
             // What has just been created has no bindings yet.
-            Answer::No(reply::ACCESS_REFUSED, text) if self.created.contains(&binding.queue) => {
+            ProbeResult::No(reply::ACCESS_REFUSED, text)
+                if self.created.contains(&binding.queue) =>
+            {
                 return Err(self.forbidden("binding of queue", binding.queue.as_str(), &text));
             }
-            Answer::No(reply::ACCESS_REFUSED, text) => text,
-            Answer::No(code, text) => {
+            ProbeResult::No(reply::ACCESS_REFUSED, text) => text,
+            ProbeResult::No(code, text) => {
                 return Err(self.other("binding of queue", binding.queue.as_str(), code, &text));
             }
-            Answer::Silence => {
+            ProbeResult::Silence => {
                 self.verifying = Verifying::Nothing;
                 "no answer".to_owned()
             }
@@ -341,12 +353,12 @@ impl<'a> Declarer<'a> {
 
     fn mismatch(&self, queue: &Queue, text: &str) -> ConnectError {
         let name = &queue.name;
-        let what = match Difference::read(text) {
-            Some(Difference {
+        let what = match PreconditionFailed::read(text) {
+            Some(PreconditionFailed {
                 argument,
                 there,
                 wanted,
-            }) if !matches!(there, Told::CutOff(_)) => {
+            }) if !matches!(there, ArgumentValue::CutOff(_)) => {
                 format!("{argument} is {there} there and {wanted} is wanted")
             }
             _ => text.to_owned(),

@@ -19,12 +19,12 @@ use tokio::sync::Mutex;
 
 use super::record::{OwnerRecord, PresentOwner};
 use crate::{
-    asker::{Answer, Asker},
     connection::{Connection, Dialer},
-    difference::{Difference, Told},
     error::{ConnectError, ConnectErrorKind, Refusal, reply},
-    message::short,
+    message::short_string,
     names::QueueName,
+    precondition_failed::{ArgumentValue, PreconditionFailed},
+    probe_channel::{ProbeChannel, ProbeResult},
     settings::{BrokerSettings, Namespace},
 };
 
@@ -118,7 +118,7 @@ impl OwnerClaim {
         let _turn = self.0.turn.lock().await;
         let mut records = Records::new(connection, namespace, &self.0.role, limit);
         let claimed = self.settle(&mut records).await;
-        records.asker.finish().await;
+        records.asker.close().await;
         match claimed? {
             Claimed::Forbidden(reason) if self.0.is_required => {
                 Err(forbidden(connection, namespace, &self.0.role, &reason))
@@ -217,7 +217,7 @@ pub async fn take_over(
     let connection = Dialer::new(settings, &name).open().await?;
     let mut records = Records::new(&connection, namespace, role, limit);
     let taken = replace(&mut records, record).await;
-    records.asker.finish().await;
+    records.asker.close().await;
     connection.close(limit).await;
     taken
 }
@@ -276,7 +276,7 @@ pub(crate) async fn look(
 ) -> Result<Found, ConnectError> {
     let mut records = Records::new(connection, namespace, role, limit);
     let found = records.read().await;
-    records.asker.finish().await;
+    records.asker.close().await;
     found
 }
 
@@ -303,7 +303,7 @@ enum Declared {
 
 /// The way to a role's record.
 struct Records<'a> {
-    asker: Asker<'a>,
+    asker: ProbeChannel<'a>,
     role: &'a str,
     exchange: String,
     queue: QueueName,
@@ -317,7 +317,7 @@ impl<'a> Records<'a> {
         limit: Duration,
     ) -> Self {
         Self {
-            asker: Asker::new(connection, limit),
+            asker: ProbeChannel::new(connection, limit),
             role,
             exchange: namespace.owner_exchange(role),
             queue: namespace.role_queue(role, 0),
@@ -329,22 +329,22 @@ impl<'a> Records<'a> {
     async fn read(&mut self) -> Result<Found, ConnectError> {
         let answer = self.ask(AMQPValue::ShortShortInt(1)).await?;
         let text = match answer {
-            Answer::Yes(()) => return Ok(Found::NoRecord),
-            Answer::No(reply::ACCESS_REFUSED, text) => return Ok(Found::Forbidden(text)),
-            Answer::No(reply::PRECONDITION_FAILED, text) => text,
-            Answer::No(code, text) => return Err(self.other(code, &text)),
-            Answer::Silence => return Err(self.silence()),
+            ProbeResult::Yes(()) => return Ok(Found::NoRecord),
+            ProbeResult::No(reply::ACCESS_REFUSED, text) => return Ok(Found::Forbidden(text)),
+            ProbeResult::No(reply::PRECONDITION_FAILED, text) => text,
+            ProbeResult::No(code, text) => return Err(self.other(code, &text)),
+            ProbeResult::Silence => return Err(self.silence()),
         };
-        let Some(difference) = Difference::read(&text) else {
+        let Some(difference) = PreconditionFailed::read(&text) else {
             return Ok(Found::Nothing);
         };
         if difference.argument != ALTERNATE {
             return Err(self.mismatch(&text));
         }
         let (text, is_cut_off) = match difference.there {
-            Told::NotSet => return Ok(Found::NoRecord),
-            Told::Value { text, .. } => (text, false),
-            Told::CutOff(visible) => (visible, true),
+            ArgumentValue::NotSet => return Ok(Found::NoRecord),
+            ArgumentValue::Value { text, .. } => (text, false),
+            ArgumentValue::CutOff(visible) => (visible, true),
         };
         // Of a value that is cut off before it begins nothing is known, not even whether it is a record.
         if is_cut_off && text.is_empty() {
@@ -361,18 +361,18 @@ impl<'a> Records<'a> {
     async fn declare(&mut self, text: &str) -> Result<Declared, ConnectError> {
         let value = AMQPValue::LongString(LongString::from(text));
         Ok(match self.ask(value).await? {
-            Answer::Yes(()) => Declared::Yes,
-            Answer::No(reply::PRECONDITION_FAILED, _) => Declared::Differs,
-            Answer::No(reply::ACCESS_REFUSED, text) => Declared::No(Claimed::Forbidden(text)),
-            Answer::No(code, text) => return Err(self.other(code, &text)),
-            Answer::Silence => Declared::No(Claimed::Silent(self.silence().to_string())),
+            ProbeResult::Yes(()) => Declared::Yes,
+            ProbeResult::No(reply::PRECONDITION_FAILED, _) => Declared::Differs,
+            ProbeResult::No(reply::ACCESS_REFUSED, text) => Declared::No(Claimed::Forbidden(text)),
+            ProbeResult::No(code, text) => return Err(self.other(code, &text)),
+            ProbeResult::Silence => Declared::No(Claimed::Silent(self.silence().to_string())),
         })
     }
 
-    async fn ask(&mut self, alternate: AMQPValue) -> Result<Answer<()>, ConnectError> {
-        let exchange = short(&self.exchange);
+    async fn ask(&mut self, alternate: AMQPValue) -> Result<ProbeResult<()>, ConnectError> {
+        let exchange = short_string(&self.exchange);
         self.asker
-            .ask(async move |channel: Channel| {
+            .try_method(async move |channel: Channel| {
                 let mut arguments = FieldTable::default();
                 arguments.insert(ALTERNATE.into(), alternate);
                 let options = ExchangeDeclareOptions {
@@ -389,7 +389,7 @@ impl<'a> Records<'a> {
 
     /// Deletes the record. Returns how the claim stands if it cannot be deleted.
     async fn delete(&mut self) -> Result<Option<Claimed>, ConnectError> {
-        let exchange = short(&self.exchange);
+        let exchange = short_string(&self.exchange);
         let delete = async move |channel: Channel| {
             let options = ExchangeDeleteOptions {
                 if_unused: true,
@@ -397,19 +397,19 @@ impl<'a> Records<'a> {
             };
             channel.exchange_delete(exchange, options).await
         };
-        match self.asker.ask(delete).await? {
+        match self.asker.try_method(delete).await? {
             // Another process of the store may have been quicker.
-            Answer::Yes(()) | Answer::No(reply::NOT_FOUND, _) => Ok(None),
-            Answer::No(reply::ACCESS_REFUSED, text) => Ok(Some(Claimed::Forbidden(text))),
-            Answer::No(reply::PRECONDITION_FAILED, text) => Err(self.mismatch(&text)),
-            Answer::No(code, text) => Err(self.other(code, &text)),
-            Answer::Silence => Ok(Some(Claimed::Silent(self.silence().to_string()))),
+            ProbeResult::Yes(()) | ProbeResult::No(reply::NOT_FOUND, _) => Ok(None),
+            ProbeResult::No(reply::ACCESS_REFUSED, text) => Ok(Some(Claimed::Forbidden(text))),
+            ProbeResult::No(reply::PRECONDITION_FAILED, text) => Err(self.mismatch(&text)),
+            ProbeResult::No(code, text) => Err(self.other(code, &text)),
+            ProbeResult::Silence => Ok(Some(Claimed::Silent(self.silence().to_string()))),
         }
     }
 
     /// Returns whether a consumer is active on the role's queue.
     async fn is_consumed(&mut self) -> Result<bool, ConnectError> {
-        let queue = short(self.queue.as_str());
+        let queue = short_string(self.queue.as_str());
         let look = async move |channel: Channel| {
             let passive = QueueDeclareOptions {
                 passive: true,
@@ -420,9 +420,9 @@ impl<'a> Records<'a> {
                 .queue_declare(queue, passive, FieldTable::default())
                 .await
         };
-        Ok(match self.asker.ask(look).await? {
-            Answer::Yes(queue) => queue.consumer_count() > 0,
-            Answer::No(..) | Answer::Silence => false,
+        Ok(match self.asker.try_method(look).await? {
+            ProbeResult::Yes(queue) => queue.consumer_count() > 0,
+            ProbeResult::No(..) | ProbeResult::Silence => false,
         })
     }
 

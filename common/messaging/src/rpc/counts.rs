@@ -5,12 +5,12 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::error::AskError;
-use crate::counts::{ConsumeCells, Count};
+use super::error::CallError;
+use crate::counts::{ConsumerCounters, Count};
 
 /// What a requester has done since its start. Every request that was asked is in one of them, or under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AskCounts {
+pub struct RpcClientTotals {
     /// Requests that were replied to.
     pub answered: u64,
     /// Requests that a role has refused.
@@ -35,7 +35,7 @@ pub struct AskCounts {
 
 /// What a responder has done since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AnswerCounts {
+pub struct RpcServerTotals {
     /// Requests that came, those included that came again.
     pub delivered: u64,
     /// Replies that were sent with what was asked for.
@@ -65,14 +65,14 @@ pub struct AnswerCounts {
 
 /// Reads a requester's counts, also after it has ended. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct AskMeter(pub(super) Arc<AskCells>);
+pub struct RpcClientStats(pub(super) Arc<RpcClientCounters>);
 
-impl AskMeter {
+impl RpcClientStats {
     /// The counts as they are now. Each is right by itself; they are not taken at one instant.
     #[must_use]
-    pub fn read(&self) -> AskCounts {
+    pub fn read(&self) -> RpcClientTotals {
         let cells = &self.0;
-        AskCounts {
+        RpcClientTotals {
             answered: cells.answered.get(),
             refused: cells.refused.get(),
             no_responder: cells.no_responder.get(),
@@ -88,7 +88,7 @@ impl AskMeter {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct AskCells {
+pub(super) struct RpcClientCounters {
     answered: Count,
     refused: Count,
     no_responder: Count,
@@ -103,16 +103,16 @@ pub(super) struct AskCells {
     pub(super) in_flight: AtomicUsize,
 }
 
-impl AskCells {
-    pub(super) fn ended<T>(&self, answer: &Result<T, AskError>) {
+impl RpcClientCounters {
+    pub(super) fn ended<T>(&self, answer: &Result<T, CallError>) {
         let count = match answer {
             Ok(_) => &self.answered,
-            Err(AskError::Refused(_)) => &self.refused,
-            Err(AskError::NoResponder { .. }) => &self.no_responder,
-            Err(AskError::TimedOut) => &self.timed_out,
-            Err(AskError::Overloaded { .. }) => &self.overloaded,
-            Err(AskError::Unreachable { .. }) => &self.unreachable,
-            Err(AskError::Malformed(_)) => &self.malformed,
+            Err(CallError::Refused(_)) => &self.refused,
+            Err(CallError::NoResponder { .. }) => &self.no_responder,
+            Err(CallError::TimedOut) => &self.timed_out,
+            Err(CallError::Overloaded { .. }) => &self.overloaded,
+            Err(CallError::Unreachable { .. }) => &self.unreachable,
+            Err(CallError::Malformed(_)) => &self.malformed,
         };
         count.add(1);
     }
@@ -120,14 +120,14 @@ impl AskCells {
 
 /// Reads a responder's counts, also after it has ended. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct AnswerMeter(pub(super) Arc<AnswerCells>);
+pub struct RpcServerStats(pub(super) Arc<RpcServerCounters>);
 
-impl AnswerMeter {
+impl RpcServerStats {
     /// The counts as they are now. Each is right by itself; they are not taken at one instant.
     #[must_use]
-    pub fn read(&self) -> AnswerCounts {
+    pub fn read(&self) -> RpcServerTotals {
         let cells = &self.0;
-        AnswerCounts {
+        RpcServerTotals {
             delivered: cells.consumed.delivered.get(),
             answered: cells.answered.get(),
             refused: cells.refused.get(),
@@ -145,9 +145,9 @@ impl AnswerMeter {
 }
 
 #[derive(Debug)]
-pub(super) struct AnswerCells {
+pub(super) struct RpcServerCounters {
     /// What the watch over a quiet connection goes by.
-    pub(super) consumed: ConsumeCells,
+    pub(super) consumed: ConsumerCounters,
     pub(super) answered: Count,
     pub(super) refused: Count,
     pub(super) forbidden: Count,
@@ -163,10 +163,10 @@ pub(super) struct AnswerCells {
     pub(super) held_bytes: AtomicUsize,
 }
 
-impl AnswerCells {
+impl RpcServerCounters {
     pub(super) fn new() -> Self {
         Self {
-            consumed: ConsumeCells::new(),
+            consumed: ConsumerCounters::new(),
             answered: Count::default(),
             refused: Count::default(),
             forbidden: Count::default(),

@@ -7,7 +7,7 @@ use doorstep_event::Rejection;
 /// Why there is no reply. After everything but [`Refused`](Self::Refused) and [`Overloaded`](Self::Overloaded) a command may have been
 /// obeyed all the same, or may yet be: asking again under the same id tells, and does nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
+pub enum CallError {
     /// The role will not do it, and says why. Nothing was changed; the same request will be refused again.
     #[error(transparent)]
     Refused(#[from] Rejection),
@@ -39,7 +39,7 @@ pub enum AskError {
     Malformed(String),
 }
 
-impl AskError {
+impl CallError {
     /// Whether the same request, under the same id, may soon be answered.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -52,7 +52,7 @@ impl AskError {
 
     /// What to say of a command that was asked more than once, of which this is the last word: what was in doubt stays in doubt, until
     /// somebody says what became of it.
-    pub(crate) fn after(self, doubt: Option<Self>) -> Self {
+    pub(crate) fn prefer_ambiguous(self, doubt: Option<Self>) -> Self {
         match (self, doubt) {
             (Self::Overloaded { .. } | Self::NoResponder { .. }, Some(doubt)) => doubt,
             (error, _) => error,
@@ -60,7 +60,7 @@ impl AskError {
     }
 
     /// Whether the command may have been begun all the same, or may yet be.
-    pub(crate) fn is_doubt(&self) -> bool {
+    pub(crate) fn may_have_executed(&self) -> bool {
         match self {
             Self::NoResponder { .. }
             | Self::TimedOut
@@ -84,22 +84,26 @@ mod tests {
     #[test]
     fn what_was_in_doubt_stays_so_until_somebody_says_what_became_of_it() {
         let retry_after = Duration::from_secs(1);
-        let overloaded = || AskError::Overloaded { retry_after };
-        let nobody = || AskError::NoResponder {
+        let overloaded = || CallError::Overloaded { retry_after };
+        let nobody = || CallError::NoResponder {
             role: "payments".to_owned(),
         };
-        let lost = || AskError::unreachable("the connection broke");
-        let refused = || AskError::from(Rejection::new("card_declined", "the card was declined"));
+        let lost = || CallError::unreachable("the connection broke");
+        let refused = || CallError::from(Rejection::new("card_declined", "the card was declined"));
         for (doubt, last, says) in [
             (None, overloaded(), overloaded()),
             (Some(lost()), overloaded(), lost()),
             (Some(lost()), nobody(), lost()),
             (Some(nobody()), overloaded(), nobody()),
-            (Some(lost()), AskError::TimedOut, AskError::TimedOut),
+            (Some(lost()), CallError::TimedOut, CallError::TimedOut),
             (Some(lost()), refused(), refused()),
         ] {
-            assert_eq!(last.after(doubt), says);
+            assert_eq!(last.prefer_ambiguous(doubt), says);
         }
-        assert!(lost().is_doubt() && nobody().is_doubt() && !overloaded().is_doubt());
+        assert!(
+            lost().may_have_executed()
+                && nobody().may_have_executed()
+                && !overloaded().may_have_executed()
+        );
     }
 }

@@ -10,18 +10,18 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString},
 };
 
-use super::{finding::Finding, finding::Right, look::Look};
+use super::{finding::Finding, finding::Permission, verifier::Verifier};
 use crate::{
-    asker::Answer,
     declare::table,
-    difference::{Difference, Told},
     error::{ConnectError, reply},
-    message::short,
+    message::short_string,
+    precondition_failed::{ArgumentValue, PreconditionFailed},
+    probe_channel::ProbeResult,
     topology::{Exchange, Queue},
 };
 
 /// The most differences of one exchange or queue: far more than there are arguments.
-const MOST: usize = 64;
+const MAX_DIFFERENCES: usize = 64;
 
 /// What is declared again.
 #[derive(Clone)]
@@ -34,17 +34,17 @@ struct Declared {
 }
 
 /// What came of declaring it again.
-enum Again {
+enum Redeclare {
     Equal,
     Gone,
     Forbidden,
-    Differs(Difference),
+    Differs(PreconditionFailed),
     Other(String),
 }
 
 /// Whether an exchange is there, after noting how it differs.
 pub(super) async fn exchange(
-    look: &mut Look<'_>,
+    look: &mut Verifier<'_>,
     exchange: &Exchange,
 ) -> Result<Presence, ConnectError> {
     let mut declared = Declared::new(exchange.kind.as_str(), FieldTable::default());
@@ -68,7 +68,10 @@ pub(super) async fn exchange(
 }
 
 /// Whether a queue is there, after noting how it differs.
-pub(super) async fn queue(look: &mut Look<'_>, queue: &Queue) -> Result<Presence, ConnectError> {
+pub(super) async fn queue(
+    look: &mut Verifier<'_>,
+    queue: &Queue,
+) -> Result<Presence, ConnectError> {
     let mut declared = Declared::new("", table(queue));
     let name = queue.name.as_str();
     let mut noted = Vec::new();
@@ -98,36 +101,36 @@ pub(super) enum Presence {
 }
 
 async fn compare(
-    look: &mut Look<'_>,
+    look: &mut Verifier<'_>,
     what: &'static str,
     name: &str,
     declared: &mut Declared,
-    noted: &mut Vec<Difference>,
+    noted: &mut Vec<PreconditionFailed>,
 ) -> Result<Presence, ConnectError> {
     // What to show as wanted, of an argument that was left out to make room in the broker's answer.
-    let mut left_out: Option<Told> = None;
-    for _ in 0..MOST {
-        let answer = match declared.again(look, what, name).await? {
-            Again::Equal => return Ok(Presence::There),
+    let mut left_out: Option<ArgumentValue> = None;
+    for _ in 0..MAX_DIFFERENCES {
+        let answer = match declared.redeclare(look, what, name).await? {
+            Redeclare::Equal => return Ok(Presence::There),
             // Deleted after a first look, which is a finding as well.
-            Again::Gone => return Ok(Presence::Missing),
-            Again::Forbidden => {
-                look.forbidden(Right::Configure, what, name);
+            Redeclare::Gone => return Ok(Presence::Missing),
+            Redeclare::Forbidden => {
+                look.forbidden(Permission::Configure, what, name);
                 return Ok(Presence::There);
             }
-            Again::Other(answer) => answer,
-            Again::Differs(mut difference) => {
+            Redeclare::Other(answer) => answer,
+            Redeclare::Differs(mut difference) => {
                 let argument = difference.argument.clone();
                 if let Some(wanted) = left_out.take() {
                     difference.wanted = wanted;
-                } else if matches!(difference.there, Told::CutOff(_))
-                    && let Some(wanted) = declared.leave_out(&argument)
+                } else if matches!(difference.there, ArgumentValue::CutOff(_))
+                    && let Some(wanted) = declared.drop_argument(&argument)
                 {
                     left_out = Some(wanted);
                     continue;
                 }
                 let again = noted.iter().any(|n| n.argument == argument);
-                let taken_over = !again && declared.take_over(&argument, &difference.there);
+                let taken_over = !again && declared.adopt_argument(&argument, &difference.there);
                 if !again {
                     noted.push(difference);
                 }
@@ -159,31 +162,31 @@ impl Declared {
     }
 
     /// Declares it once more, if it is there.
-    async fn again(
+    async fn redeclare(
         &self,
-        look: &mut Look<'_>,
+        look: &mut Verifier<'_>,
         what: &'static str,
         name: &str,
-    ) -> Result<Again, ConnectError> {
+    ) -> Result<Redeclare, ConnectError> {
         let declared = self.clone();
         let look_for = async move |channel: Channel| declared.send(channel, what, name, true).await;
         match look.ask(what, name, look_for).await? {
-            Answer::Yes(()) => {}
-            Answer::No(reply::NOT_FOUND, _) => return Ok(Again::Gone),
-            Answer::No(reply::ACCESS_REFUSED, _) => return Ok(Again::Forbidden),
-            Answer::No(code, text) => return Ok(Again::Other(format!("{text} ({code})"))),
-            Answer::Silence => return Err(look.silence(what, name)),
+            ProbeResult::Yes(()) => {}
+            ProbeResult::No(reply::NOT_FOUND, _) => return Ok(Redeclare::Gone),
+            ProbeResult::No(reply::ACCESS_REFUSED, _) => return Ok(Redeclare::Forbidden),
+            ProbeResult::No(code, text) => return Ok(Redeclare::Other(format!("{text} ({code})"))),
+            ProbeResult::Silence => return Err(look.silence(what, name)),
         }
         let declared = self.clone();
         let declare = async move |channel: Channel| declared.send(channel, what, name, false).await;
         Ok(match look.ask(what, name, declare).await? {
-            Answer::Yes(()) => Again::Equal,
-            Answer::No(reply::ACCESS_REFUSED, _) => Again::Forbidden,
-            Answer::No(code, text) => match Difference::read(&text) {
-                Some(difference) => Again::Differs(difference),
-                None => Again::Other(format!("{text} ({code})")),
+            ProbeResult::Yes(()) => Redeclare::Equal,
+            ProbeResult::No(reply::ACCESS_REFUSED, _) => Redeclare::Forbidden,
+            ProbeResult::No(code, text) => match PreconditionFailed::read(&text) {
+                Some(difference) => Redeclare::Differs(difference),
+                None => Redeclare::Other(format!("{text} ({code})")),
             },
-            Answer::Silence => return Err(look.silence(what, name)),
+            ProbeResult::Silence => return Err(look.silence(what, name)),
         })
     }
 
@@ -204,7 +207,7 @@ impl Declared {
             };
             let kind = lapin::ExchangeKind::Custom(self.kind);
             return channel
-                .exchange_declare(short(name), kind, options, self.arguments)
+                .exchange_declare(short_string(name), kind, options, self.arguments)
                 .await;
         }
         let options = QueueDeclareOptions {
@@ -214,12 +217,12 @@ impl Declared {
             exclusive: false,
             nowait: false,
         };
-        let declared = channel.queue_declare(short(name), options, self.arguments);
+        let declared = channel.queue_declare(short_string(name), options, self.arguments);
         declared.await.map(drop)
     }
 
     /// Leaves an argument out, so that the broker's answer has more room for the value that is there. Returns what it was.
-    fn leave_out(&mut self, argument: &str) -> Option<Told> {
+    fn drop_argument(&mut self, argument: &str) -> Option<ArgumentValue> {
         let mut wanted = None;
         let rest = self.arguments.inner().iter().filter_map(|(name, value)| {
             if name.as_str() == argument {
@@ -233,11 +236,11 @@ impl Declared {
     }
 
     /// Declares this argument as it is there from now on; false if it cannot be.
-    fn take_over(&mut self, argument: &str, there: &Told) -> bool {
+    fn adopt_argument(&mut self, argument: &str, there: &ArgumentValue) -> bool {
         let (text, kind) = match there {
-            Told::NotSet => return self.leave_out(argument).is_some(),
-            Told::CutOff(_) => return false,
-            Told::Value { text, kind } => (text.as_str(), kind.as_deref()),
+            ArgumentValue::NotSet => return self.drop_argument(argument).is_some(),
+            ArgumentValue::CutOff(_) => return false,
+            ArgumentValue::Value { text, kind } => (text.as_str(), kind.as_deref()),
         };
         let flag = text == "true";
         match argument {
@@ -283,12 +286,12 @@ fn value(text: &str, kind: Option<&str>, ours: Option<&AMQPValue>) -> Option<AMQ
 }
 
 /// A value of ours as the broker would write it.
-fn told(value: &AMQPValue) -> Told {
+fn told(value: &AMQPValue) -> ArgumentValue {
     let text = match value {
         AMQPValue::LongString(text) => text.to_string(),
         AMQPValue::LongLongInt(number) => number.to_string(),
         AMQPValue::Boolean(flag) => flag.to_string(),
         other => format!("{other:?}"),
     };
-    Told::Value { text, kind: None }
+    ArgumentValue::Value { text, kind: None }
 }

@@ -8,12 +8,12 @@ use super::frames;
 use crate::{
     names::{MARK, OWNER, QueueName},
     owner::MARKER,
-    rights::TopicRights,
+    permissions::TopicPermissions,
     topology::QueuePurpose,
 };
 
 /// What it means that a queue cannot be marked.
-const UNNOTICED: &str = "the loss of its queue would not be noticed";
+const LOSS_UNDETECTED: &str = "the loss of its queue would not be noticed";
 
 /// Describes the consequence if the owner of queues cannot be recorded.
 const UNRECORDED: &str = "roles do not start but with --without-owner-record";
@@ -128,9 +128,9 @@ pub enum Finding {
         /// The user.
         user: String,
         /// The topic permissions; `None` if there are none, so that every key is allowed.
-        there: Option<TopicRights>,
+        there: Option<TopicPermissions>,
         /// The topic permissions that are wanted.
-        wanted: TopicRights,
+        wanted: TopicPermissions,
         /// The virtual host.
         vhost: String,
     },
@@ -146,7 +146,7 @@ pub enum Finding {
     /// The user may not do something.
     Forbidden {
         /// What.
-        right: Right,
+        right: Permission,
         /// `queue` or `exchange`.
         what: &'static str,
         /// With which; the default exchange is called as in permissions, `amq.default`.
@@ -161,7 +161,7 @@ pub enum Finding {
 /// One of a user's three rights in a virtual host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Right {
+pub enum Permission {
     /// Declare and delete.
     Configure,
     /// Publish to.
@@ -211,7 +211,7 @@ impl fmt::Display for Finding {
             Self::QueueMissing { queue, purpose } => write!(
                 f,
                 "queue {queue} ({}) is missing: start a role or a producer that may declare it, or import `consumers topology show --definitions`",
-                purpose.words()
+                purpose.describe()
             ),
             Self::QueueDiffers {
                 queue,
@@ -252,13 +252,13 @@ impl fmt::Display for Finding {
             } => write!(
                 f,
                 "{policy} sets {key} = {value} on queue {queue} ({}): {effect}; change it or its pattern (rabbitmqctl list_policies -p {vhost}, list_operator_policies -p {vhost})",
-                purpose.words()
+                purpose.describe()
             ),
             Self::TopicsDiffer {
                 user,
                 there,
                 wanted:
-                    TopicRights {
+                    TopicPermissions {
                         exchange,
                         write,
                         read,
@@ -295,19 +295,19 @@ impl fmt::Display for Finding {
                 let is_mark = name.ends_with(MARK);
                 let is_record = name.ends_with(OWNER) || name.starts_with(MARKER);
                 let (may_not, meaning) = match (right, *what) {
-                    (Right::Configure, _) if is_mark => ("configure", UNNOTICED),
-                    (Right::Read, _) if is_mark => ("read from", UNNOTICED),
-                    (Right::Configure, _) if is_record => ("configure", UNRECORDED),
-                    (Right::Write, _) if is_record => ("write to", UNRECORDED),
-                    (Right::Read, _) if is_record => ("read from", UNRECORDED),
-                    (Right::Configure, _) => (
+                    (Permission::Configure, _) if is_mark => ("configure", LOSS_UNDETECTED),
+                    (Permission::Read, _) if is_mark => ("read from", LOSS_UNDETECTED),
+                    (Permission::Configure, _) if is_record => ("configure", UNRECORDED),
+                    (Permission::Write, _) if is_record => ("write to", UNRECORDED),
+                    (Permission::Read, _) if is_record => ("read from", UNRECORDED),
+                    (Permission::Configure, _) => (
                         "configure",
                         "it can neither be declared nor compared by this user",
                     ),
                     // Messages come to queues by exchanges.
-                    (Right::Write, "queue") => ("write to", "it cannot be bound by this user"),
-                    (Right::Write, _) => ("write to", "nothing can be published to it"),
-                    (Right::Read, _) => ("read from", "nothing can be consumed from it"),
+                    (Permission::Write, "queue") => ("write to", "it cannot be bound by this user"),
+                    (Permission::Write, _) => ("write to", "nothing can be published to it"),
+                    (Permission::Read, _) => ("read from", "nothing can be consumed from it"),
                 };
                 write!(
                     f,

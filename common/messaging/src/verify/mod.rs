@@ -5,30 +5,30 @@
 mod compare;
 mod finding;
 mod frames;
-mod look;
+mod permissions;
 mod plugins;
-mod rights;
 mod user_id;
+mod verifier;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
-    asker::Asker,
     connection::{Connection, Dialer},
     error::{ConnectError, ConnectErrorKind, Refusal},
-    greeting::Greeting,
     owner::{self, Found, PresentOwner},
+    probe_channel::ProbeChannel,
+    server_properties::ServerProperties,
     settings::BrokerSettings,
     topology::{Owner, QueuePurpose, Topology},
 };
 
 use compare::Presence;
-pub use finding::{Finding, Right};
+pub use finding::{Finding, Permission};
 pub(crate) use frames::is_enough;
-use look::Look;
 pub(crate) use user_id::check_user_id;
+use verifier::Verifier;
 
 /// What a look at a broker has shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,7 +36,7 @@ pub struct Verified {
     /// Where that was, with the password masked.
     pub address: String,
     /// The broker's name; not known if it does not greet in time.
-    pub broker: Option<Greeting>,
+    pub broker: Option<ServerProperties>,
     /// How it differs, in the order of the topology.
     pub findings: Vec<Finding>,
     /// Which stores the queues of the roles belong to.
@@ -53,19 +53,21 @@ pub struct QueuesOf {
 }
 
 /// The first release that dead-letters at least once.
-const LEAST: (u32, u32) = (3, 10);
+const MIN_VERSION: (u32, u32) = (3, 10);
 /// The first release that does so whatever it was upgraded from.
-const WITHOUT_FLAG: (u32, u32) = (4, 0);
+const STREAM_QUEUE_BUILTIN: (u32, u32) = (4, 0);
 /// What has to be so on releases before that.
-const FLAG: &str = "RabbitMQ 3 dead-letters at least once only where its feature flag stream_queue is enabled, which an upgrade may have left off and which cannot be looked at over AMQP: rabbitmqctl enable_feature_flag stream_queue does no harm where it is";
+const STREAM_QUEUE_HINT: &str = "RabbitMQ 3 dead-letters at least once only where its feature flag stream_queue is enabled, which an upgrade may have left off and which cannot be looked at over AMQP: rabbitmqctl enable_feature_flag stream_queue does no harm where it is";
 
 impl Verified {
     /// What matters on this broker and cannot be looked at over AMQP, with the remedy.
     #[must_use]
     pub fn notes(&self) -> Vec<&'static str> {
-        let release = self.broker.as_ref().and_then(Greeting::release);
+        let release = self.broker.as_ref().and_then(ServerProperties::release);
         match release {
-            Some(release) if (LEAST..WITHOUT_FLAG).contains(&release) => vec![FLAG],
+            Some(release) if (MIN_VERSION..STREAM_QUEUE_BUILTIN).contains(&release) => {
+                vec![STREAM_QUEUE_HINT]
+            }
             // An older one is a finding, and what cannot be told is no reason to complain.
             Some(_) | None => Vec::new(),
         }
@@ -87,9 +89,10 @@ pub async fn verify(
     let name = format!("{} topology verify", settings.namespace);
     let connection = Dialer::new(settings, &name).open().await?;
     let address = connection.address().clone();
-    let broker = Greeting::of(&address, &settings.tls, limit).await;
-    let mut look = Look::new(Asker::new(&connection, limit));
-    look.findings.extend(broker.as_ref().and_then(unsuited));
+    let broker = ServerProperties::of(&address, &settings.tls, limit).await;
+    let mut look = Verifier::new(ProbeChannel::new(&connection, limit));
+    look.findings
+        .extend(broker.as_ref().and_then(unsupported_version));
     let frame_max = connection.frame_max();
     if !is_enough(frame_max) {
         look.findings
@@ -98,7 +101,7 @@ pub async fn verify(
     let mut missing = Vec::new();
     for exchange in &topology.exchanges {
         match compare::exchange(&mut look, exchange).await? {
-            Presence::There => rights::write(&mut look, &exchange.name).await?,
+            Presence::There => permissions::write(&mut look, &exchange.name).await?,
             Presence::Missing => missing.push(exchange),
         }
     }
@@ -106,25 +109,25 @@ pub async fn verify(
         let presence = compare::queue(&mut look, queue).await?;
         // Copies of dead letters are for people to look at; no role reads them.
         if presence == Presence::There && queue.purpose != QueuePurpose::Dead {
-            rights::read(&mut look, &queue.name).await?;
+            permissions::read(&mut look, &queue.name).await?;
         }
-        if presence == Presence::There && queue.purpose.keeps_what_must_not_be_lost() {
-            rights::mark(&mut look, &queue.name).await?;
+        if presence == Presence::There && queue.purpose.is_durable_work() {
+            permissions::check_marker(&mut look, &queue.name).await?;
         }
         if presence == Presence::There && queue.purpose == QueuePurpose::Rpc {
-            rights::hear(&mut look, &queue.name).await?;
+            permissions::check_cancel_binding(&mut look, &queue.name).await?;
         }
     }
     if !topology.queues.is_empty() {
-        rights::write(&mut look, "").await?;
+        permissions::write(&mut look, "").await?;
     }
     let mut owners = Vec::new();
     for Owner { role, exchange } in &topology.owners {
         let found = owner::look(&connection, &settings.namespace, role, limit).await?;
         if matches!(found, Found::Forbidden(_)) {
-            look.forbidden(Right::Configure, "exchange", exchange);
+            look.forbidden(Permission::Configure, "exchange", exchange);
         }
-        rights::own(&mut look, exchange).await?;
+        permissions::own(&mut look, exchange).await?;
         let owner = match found {
             Found::Record(owner) => Some(owner),
             Found::Nothing | Found::NoRecord | Found::Forbidden(_) => None,
@@ -140,10 +143,10 @@ pub async fn verify(
             break;
         }
     }
-    let Look {
+    let Verifier {
         asker, findings, ..
     } = look;
-    asker.finish().await;
+    asker.close().await;
     connection.close(limit).await;
     Ok(Verified {
         address: address.to_string(),
@@ -154,11 +157,12 @@ pub async fn verify(
 }
 
 /// Looks at the version only, for a program that starts: `None` if it is recent enough, or cannot be told. Cancel-safe.
-pub async fn old_broker(settings: &BrokerSettings) -> Option<Finding> {
+pub async fn check_version(settings: &BrokerSettings) -> Option<Finding> {
     for address in &settings.addresses {
-        if let Some(greeting) = Greeting::of(address, &settings.tls, settings.connect_timeout).await
+        if let Some(greeting) =
+            ServerProperties::of(address, &settings.tls, settings.connect_timeout).await
         {
-            return unsuited(&greeting);
+            return unsupported_version(&greeting);
         }
     }
     None
@@ -173,12 +177,12 @@ pub(crate) async fn may_publish(
     exchange: &str,
     limit: Duration,
 ) -> Result<(), ConnectError> {
-    let mut look = Look::new(Asker::new(connection, limit));
-    rights::write(&mut look, exchange).await?;
-    let Look {
+    let mut look = Verifier::new(ProbeChannel::new(connection, limit));
+    permissions::write(&mut look, exchange).await?;
+    let Verifier {
         asker, findings, ..
     } = look;
-    asker.finish().await;
+    asker.close().await;
     match findings.first() {
         None => Ok(()),
         Some(finding) => Err(ConnectError::new(
@@ -188,14 +192,14 @@ pub(crate) async fn may_publish(
     }
 }
 
-fn unsuited(greeting: &Greeting) -> Option<Finding> {
+fn unsupported_version(greeting: &ServerProperties) -> Option<Finding> {
     if greeting.product != "RabbitMQ" {
         return Some(Finding::OtherProduct {
             product: greeting.to_string(),
         });
     }
     match greeting.release() {
-        Some(release) if release < LEAST => Some(Finding::OldVersion {
+        Some(release) if release < MIN_VERSION => Some(Finding::OldVersion {
             version: greeting.version.clone(),
         }),
         // A version that does not read as one is no reason to complain.

@@ -6,19 +6,22 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use super::{finding::Finding, look::Look};
+use super::{finding::Finding, verifier::Verifier};
 use crate::{
     error::{ConnectError, broker_reply},
     topology::Exchange,
 };
 
 /// An exchange that every broker has and nobody can create or change.
-const EXISTING: &str = "amq.topic";
+const PROBE_EXCHANGE: &str = "amq.topic";
 
 /// Notes it if the broker does not know this exchange's kind. Asks last of all: a broker that does not know it hangs up.
 ///
 /// What is declared with the kind in question is an exchange that exists as another: the broker looks at the kind first.
-pub(super) async fn plugin(look: &mut Look<'_>, exchange: &Exchange) -> Result<bool, ConnectError> {
+pub(super) async fn plugin(
+    look: &mut Verifier<'_>,
+    exchange: &Exchange,
+) -> Result<bool, ConnectError> {
     let Some(plugin) = exchange.kind.plugin() else {
         return Ok(true);
     };
@@ -29,11 +32,11 @@ pub(super) async fn plugin(look: &mut Look<'_>, exchange: &Exchange) -> Result<b
         durable: true,
         ..ExchangeDeclareOptions::default()
     };
-    let name = ShortString::from(EXISTING);
+    let name = ShortString::from(PROBE_EXCHANGE);
     let request = channel.exchange_declare(name, kind, options, FieldTable::default());
     let answer = timeout(limit, request)
         .await
-        .map_err(|_| look.silence("exchange", EXISTING))?;
+        .map_err(|_| look.silence("exchange", PROBE_EXCHANGE))?;
     if let Err(error) = answer
         && broker_reply(&error).is_some_and(|(_, text)| text.contains("unknown exchange type"))
     {

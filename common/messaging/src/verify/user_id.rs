@@ -8,10 +8,10 @@ use lapin::{
 };
 
 use crate::{
-    asker::{Answer, Asker},
     connection::{Connection, wrong_user_id},
     error::{ConnectError, reply},
-    message::short,
+    message::short_string,
+    probe_channel::{ProbeChannel, ProbeResult},
     topology::Topology,
 };
 
@@ -39,11 +39,11 @@ pub(crate) async fn check_user_id(
     for family in families {
         let key = format!("{family}.user-id");
         match try_to_publish(connection, exchange, &key, user_id, limit).await? {
-            Answer::No(reply::ACCESS_REFUSED, text) if text.contains("access to topic") => {}
-            Answer::No(reply::PRECONDITION_FAILED, text) => {
+            ProbeResult::No(reply::ACCESS_REFUSED, text) if text.contains("access to topic") => {}
+            ProbeResult::No(reply::PRECONDITION_FAILED, text) => {
                 return wrong_user_id(connection.address(), &text).map_or(Ok(()), Err);
             }
-            Answer::Yes(()) | Answer::No(..) | Answer::Silence => break,
+            ProbeResult::Yes(()) | ProbeResult::No(..) | ProbeResult::Silence => break,
         }
     }
     Ok(())
@@ -56,14 +56,19 @@ async fn try_to_publish(
     key: &str,
     user_id: &ShortString,
     limit: Duration,
-) -> Result<Answer<()>, ConnectError> {
+) -> Result<ProbeResult<()>, ConnectError> {
     for _ in 0..MAX_TRIES {
         let request = async |channel: Channel| {
             channel.tx_select().await?;
             let properties = BasicProperties::default().with_user_id(user_id.clone());
             let options = BasicPublishOptions::default();
-            let publish =
-                channel.basic_publish(short(exchange), short(key), options, &[], properties);
+            let publish = channel.basic_publish(
+                short_string(exchange),
+                short_string(key),
+                options,
+                &[],
+                properties,
+            );
             publish.await?;
             match channel.tx_rollback().await {
                 // The broker has refused the message before the rollback was sent, and the client keeps its reason for a request that
@@ -78,12 +83,15 @@ async fn try_to_publish(
                 }
             }
         };
-        match Asker::new(connection, limit).ask(request).await? {
-            Answer::Yes(false) => {}
-            Answer::Yes(true) => return Ok(Answer::Yes(())),
-            Answer::No(code, text) => return Ok(Answer::No(code, text)),
-            Answer::Silence => break,
+        match ProbeChannel::new(connection, limit)
+            .try_method(request)
+            .await?
+        {
+            ProbeResult::Yes(false) => {}
+            ProbeResult::Yes(true) => return Ok(ProbeResult::Yes(())),
+            ProbeResult::No(code, text) => return Ok(ProbeResult::No(code, text)),
+            ProbeResult::Silence => break,
         }
     }
-    Ok(Answer::Silence)
+    Ok(ProbeResult::Silence)
 }

@@ -9,7 +9,7 @@ mod made_up;
 use std::time::Duration;
 
 use bytes::Bytes;
-use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, QueueName, Topology};
+use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, QueueName, Topology};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{net::TcpListener, time::timeout};
 
@@ -35,9 +35,9 @@ async fn every_outcome_is_right_however_returns_and_confirms_are_mixed() {
         let mut expected = Vec::new();
         for number in 0..WINDOW {
             let (queue, outcome) = if dice.random_ratio(1, 3) {
-                (NOWHERE, Outcome::Unroutable)
+                (NOWHERE, PublishOutcome::Unroutable)
             } else {
-                ("somewhere", Outcome::Confirmed)
+                ("somewhere", PublishOutcome::Confirmed)
             };
             messages.push(Message::to_queue(
                 QueueName::new(queue),
@@ -87,13 +87,16 @@ async fn what_is_never_confirmed_times_out_and_the_connection_is_made_again() {
         Message::to_queue(queue, "1", Vec::new(), Bytes::from_static(b"body"))
     };
     let outcome = timeout(Duration::from_secs(30), publisher.publish(message()));
-    assert_eq!(outcome.await.unwrap(), Outcome::TimedOut);
+    assert_eq!(outcome.await.unwrap(), PublishOutcome::TimedOut);
     let mut state = publisher.state();
     let again = state.wait_for(|s| s.connections == 2);
     timeout(Duration::from_secs(30), again)
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(publisher.publish(message()).await, Outcome::Confirmed);
+    assert_eq!(
+        publisher.publish(message()).await,
+        PublishOutcome::Confirmed
+    );
     broker.await.unwrap();
 }

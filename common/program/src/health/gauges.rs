@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use doorstep_messaging::{
-    AnswerCounts, ConsumeCounts, LinkState, Namespace, Phase, PublishCounts, QueueName,
+    ConnectionPhase, ConnectionStatus, ConsumerTotals, Namespace, PublisherTotals, QueueName,
+    RpcServerTotals,
 };
 use doorstep_runtime::runner::RoleLinks;
 use doorstep_store::{Summary, Tally};
@@ -231,7 +232,7 @@ pub(super) fn show_waiting(role: &'static str, waiting: u64) {
     gauge!("doorstep_requests_waiting", "role" => role).set(waiting as f64);
 }
 
-fn show_answered(role: &'static str, counts: &AnswerCounts) {
+fn show_answered(role: &'static str, counts: &RpcServerTotals) {
     for (end, count) in [
         ("answered", counts.answered),
         ("refused", counts.refused),
@@ -249,11 +250,11 @@ fn show_answered(role: &'static str, counts: &AnswerCounts) {
     gauge!("doorstep_requests_held", "role" => role).set(counts.held as f64);
 }
 
-fn show_link(role: &'static str, link: &'static str, state: &LinkState) {
+fn show_link(role: &'static str, link: &'static str, state: &ConnectionStatus) {
     let is = |yes: bool| f64::from(u8::from(yes));
-    let blocked = matches!(state.phase, Phase::Blocked(_));
+    let blocked = matches!(state.phase, ConnectionPhase::Blocked(_));
     gauge!("doorstep_connected", "role" => role, "link" => link)
-        .set(is(blocked || state.phase == Phase::Connected));
+        .set(is(blocked || state.phase == ConnectionPhase::Connected));
     gauge!("doorstep_blocked_by_broker", "role" => role, "link" => link).set(is(blocked));
     counter!("doorstep_reconnects_total", "role" => role, "link" => link)
         .absolute(state.connections.saturating_sub(1));
@@ -264,7 +265,7 @@ fn show_received(
     role: &'static str,
     queue: &QueueName,
     link: &'static str,
-    counts: &ConsumeCounts,
+    counts: &ConsumerTotals,
 ) {
     counter!(CONSUMED, "messaging_system" => "rabbitmq", "messaging_operation_name" => "receive",
         "messaging_destination_name" => queue.to_string(), "role" => role)
@@ -274,8 +275,8 @@ fn show_received(
 }
 
 /// Shows the fate of the messages that came by all of its queues.
-fn show_consumed(role: &'static str, counts: [&ConsumeCounts; 2]) {
-    let sum = |count: fn(&ConsumeCounts) -> u64| counts.into_iter().map(count).sum::<u64>();
+fn show_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
+    let sum = |count: fn(&ConsumerTotals) -> u64| counts.into_iter().map(count).sum::<u64>();
     for (name, count) in [
         ("doorstep_settled_total", sum(|c| c.settled)),
         ("doorstep_settlements_discarded_total", sum(|c| c.discarded)),
@@ -292,14 +293,14 @@ fn show_consumed(role: &'static str, counts: [&ConsumeCounts; 2]) {
     gauge!("doorstep_unsettled_age_seconds", "role" => role).set(seconds(age));
 }
 
-fn show_published(role: &'static str, namespace: &Namespace, counts: &PublishCounts) {
+fn show_published(role: &'static str, namespace: &Namespace, counts: &PublisherTotals) {
     show_sent(role, &namespace.events_exchange(), counts);
     counter!("doorstep_channels_ended_total", "role" => role, "link" => "publish")
         .absolute(counts.channels_ended);
     gauge!("doorstep_unconfirmed", "role" => role).set(counts.outstanding as f64);
 }
 
-fn show_sent(role: &'static str, exchange: &str, counts: &PublishCounts) {
+fn show_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
     counter!(SENT, "messaging_system" => "rabbitmq", "messaging_operation_name" => "send",
         "messaging_destination_name" => exchange.to_owned(), "role" => role)
     .absolute(counts.confirmed);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorstep_messaging::{LinkState, Phase as LinkPhase};
+use doorstep_messaging::{ConnectionPhase as LinkPhase, ConnectionStatus};
 use doorstep_runtime::runner::Phase;
 use doorstep_telemetry::health::{RoleHealth, Standing};
 
@@ -42,7 +42,7 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) fn of(link: &LinkState) -> Self {
+    pub(super) fn of(link: &ConnectionStatus) -> Self {
         match &link.phase {
             // What a broker that blocks means for the role is among what makes it degraded.
             LinkPhase::Connected | LinkPhase::Blocked(_) => Self::Open,
@@ -65,7 +65,7 @@ impl Way {
 }
 
 /// What keeps a process from asking others, which makes it degraded: what needs no answer is done all the same.
-pub(super) fn trouble_to_ask(link: &LinkState) -> Option<String> {
+pub(super) fn trouble_to_ask(link: &ConnectionStatus) -> Option<String> {
     match (&link.phase, Way::of(link)) {
         (LinkPhase::Blocked(reason), _) => Some(format!(
             "the broker takes no requests to others for now ({reason})"

@@ -18,7 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_messaging::{AskMeter, BrokerSettings, ConsumeMeter, LinkState, Namespace};
+use doorstep_messaging::{
+    BrokerSettings, ConnectionStatus, ConsumerStats, Namespace, RpcClientStats,
+};
 use doorstep_runtime::{
     runner::{Pulse, RoleLinks, RoleStatus, RunningRole, Vitals},
     told,
@@ -72,9 +74,10 @@ impl Watched {
             .into_iter()
             .flatten()
             .flatten()
-            .map(ConsumeMeter::read)
+            .map(ConsumerStats::read)
             .collect();
-        let way = |way: fn(&RoleLinks) -> Option<&watch::Receiver<LinkState>>| match links.map(way)
+        let way = |way: fn(&RoleLinks) -> Option<&watch::Receiver<ConnectionStatus>>| match links
+            .map(way)
         {
             None => Way::not_begun(),
             Some(None) => Way::NoQueue,
@@ -110,9 +113,9 @@ impl Watched {
 #[derive(Debug, Clone)]
 pub struct Asking {
     /// Its state.
-    pub link: watch::Receiver<LinkState>,
+    pub link: watch::Receiver<ConnectionStatus>,
     /// What was asked by it.
-    pub asked: AskMeter,
+    pub asked: RpcClientStats,
 }
 
 /// All that is known of the process.

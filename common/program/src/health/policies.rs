@@ -114,7 +114,7 @@ async fn of_role(
     let role = RoleQueues {
         role,
         subjects: &[],
-        answers: true,
+        handles_requests: true,
     };
     let mut losing = Vec::new();
     for queue in &Topology::of(namespace, &[role]).queues {

@@ -82,7 +82,7 @@ mod tests {
         let role = RoleQueues {
             role: "orders",
             subjects: &["order", "return"],
-            answers: false,
+            handles_requests: false,
         };
         let topology = Topology::of(&"shop".parse().unwrap(), &[role]);
         let queue = topology.queues.last().unwrap();

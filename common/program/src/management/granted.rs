@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use doorstep_messaging::{Finding, TopicRights};
+use doorstep_messaging::{Finding, TopicPermissions};
 use serde::Deserialize;
 
 use super::{Management, ManagementError};
@@ -24,7 +24,7 @@ struct User {
 struct Topics {
     user: String,
     #[serde(flatten)]
-    rights: TopicRights,
+    rights: TopicPermissions,
 }
 
 /// Reads the users with any permission in the virtual host, and their topic permissions.
@@ -50,7 +50,7 @@ impl Granted {
     /// Returns the difference between the topic permissions of a user and the wanted ones, of which one is enough. A user that is not there
     /// has none.
     #[must_use]
-    pub fn compare(&self, user: &str, wanted: &[TopicRights]) -> Option<Finding> {
+    pub fn compare(&self, user: &str, wanted: &[TopicPermissions]) -> Option<Finding> {
         let first = wanted.first().filter(|_| self.users.contains(user))?;
         let there = self
             .topics
@@ -73,8 +73,8 @@ impl Granted {
 mod tests {
     use super::*;
 
-    fn rights(write: &str, read: &str) -> TopicRights {
-        TopicRights {
+    fn rights(write: &str, read: &str) -> TopicPermissions {
+        TopicPermissions {
             exchange: "shop.events".to_owned(),
             write: write.to_owned(),
             read: read.to_owned(),

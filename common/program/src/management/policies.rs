@@ -171,7 +171,7 @@ mod tests {
         let role = RoleQueues {
             role: "orders",
             subjects: &["order"],
-            answers: true,
+            handles_requests: true,
         };
         let topology = Topology::of(&"shop".parse().unwrap(), &[role]);
         let mut queues = topology.queues.iter();
@@ -265,7 +265,7 @@ mod tests {
             &[RoleQueues {
                 role: "orders",
                 subjects: &[],
-                answers: false,
+                handles_requests: false,
             }],
         )
         .queues[2];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use doorstep_event::RequestKind;
-use doorstep_messaging::{Asked, Reply, Responder};
+use doorstep_messaging::{IncomingRequest, Reply, RpcServer};
 use futures_util::FutureExt;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::Past;
 
 /// Hands out requests until the role stops; then waits for the replies to what was handed out, within the grace period, and closes.
-pub(super) async fn answering(responder: Arc<Responder>, desk: Desk, mut stop: Stop) {
+pub(super) async fn answering(responder: Arc<RpcServer>, desk: Desk, mut stop: Stop) {
     loop {
         // Both may be cancelled: a request leaves the responder only when its arm wins.
         let asked = tokio::select! {
@@ -37,7 +37,7 @@ pub(super) async fn answering(responder: Arc<Responder>, desk: Desk, mut stop: S
     responder.close(stop.left()).await;
 }
 
-fn obey(desk: &Desk, asked: Asked) {
+fn obey(desk: &Desk, asked: IncomingRequest) {
     let past = if asked.redelivered {
         Past::Redelivered
     } else {
@@ -51,8 +51,8 @@ fn obey(desk: &Desk, asked: Asked) {
 }
 
 /// The responder's bound is that of these tasks.
-async fn query(desk: Desk, asked: Asked) {
-    let Asked {
+async fn query(desk: Desk, asked: IncomingRequest) {
+    let IncomingRequest {
         request,
         redelivered,
         cancelled,
@@ -62,21 +62,21 @@ async fn query(desk: Desk, asked: Asked) {
     let answer = tokio::select! {
         biased;
         answer = desk.query(request) => answer,
-        () = cancelled.cancelled() => return reply.forget(),
+        () = cancelled.cancelled() => return reply.ack_without_reply(),
     };
     match answer {
         Ok(answer) => {
             reply.send(Reply::Answer(answer));
         }
         Err(DeskError::Overloaded { retry_after }) => {
-            reply.send(Reply::Shed { retry_after });
+            reply.send(Reply::Overloaded { retry_after });
         }
         // Its caller has noticed by itself.
-        Err(DeskError::TimedOut) => reply.forget(),
+        Err(DeskError::TimedOut) => reply.ack_without_reply(),
         // Perhaps no server can read now. It is no fault of the query's, so it is not refused but may be asked again.
         Err(DeskError::Closed | DeskError::Unavailable { .. }) if redelivered => {
             let retry_after = desk.retry_after();
-            reply.send(Reply::Shed { retry_after });
+            reply.send(Reply::Overloaded { retry_after });
         }
         // Another server may answer it.
         Err(DeskError::Closed | DeskError::Unavailable { .. }) => drop(reply),

@@ -78,14 +78,14 @@ impl Called {
             (Caller::Desk(answer), Decided::Expired) => {
                 drop(answer.send(Err(DeskError::TimedOut)));
             }
-            (Caller::Rpc(reply, _), Decided::Expired) => reply.forget(),
+            (Caller::Rpc(reply, _), Decided::Expired) => reply.ack_without_reply(),
         }
     }
 
     /// Nobody waits for it, so it is not begun.
     pub(super) fn forget(mut self) {
         if let Some(Caller::Rpc(reply, _)) = self.caller.take() {
-            reply.forget();
+            reply.ack_without_reply();
         }
     }
 
@@ -97,7 +97,7 @@ impl Called {
                 drop(answer.send(Err(DeskError::Overloaded { retry_after })));
             }
             Some(Caller::Rpc(reply, _)) => {
-                reply.send(Reply::Shed { retry_after });
+                reply.send(Reply::Overloaded { retry_after });
             }
             None => {}
         }
@@ -111,7 +111,7 @@ impl Drop for Called {
         const SOON: Duration = Duration::from_millis(250);
         match self.caller.take() {
             Some(Caller::Rpc(reply, _)) if self.past != Past::First => {
-                reply.send(Reply::Shed { retry_after: SOON });
+                reply.send(Reply::Overloaded { retry_after: SOON });
             }
             other => drop(other),
         }

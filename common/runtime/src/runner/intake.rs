@@ -1,6 +1,6 @@
 //! The queues of a role, each on a connection of its own: nothing that goes wrong with the quarantine's deliveries may hold up the rest.
 
-use doorstep_messaging::{Batch, Generation, QueueName, Settled, Subscription};
+use doorstep_messaging::{AckOutcome, Batch, ChannelId, QueueName, Subscription};
 
 /// The subscriptions of a role.
 #[derive(Clone, Copy)]
@@ -22,18 +22,18 @@ impl Intake<'_> {
     pub(super) async fn settle(
         self,
         queue: &QueueName,
-        channel: Generation,
+        channel: ChannelId,
         up_to_tag: u64,
-    ) -> Settled {
+    ) -> AckOutcome {
         let from = if self.quarantine.consumes(queue) {
             self.quarantine
         } else {
             self.queue
         };
-        from.settle(channel, up_to_tag).await
+        from.ack_up_to(channel, up_to_tag).await
     }
 
     pub(super) fn unsettled(self) -> usize {
-        self.queue.unsettled() + self.quarantine.unsettled()
+        self.queue.unacked() + self.quarantine.unacked()
     }
 }

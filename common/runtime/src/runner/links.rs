@@ -1,15 +1,15 @@
 //! The part of a role's status that its connections decide.
 
-use doorstep_messaging::{ConnectError, ConnectErrorKind, LinkState, Phase};
+use doorstep_messaging::{ConnectError, ConnectErrorKind, ConnectionPhase, ConnectionStatus};
 use tokio::sync::watch;
 
 /// The states of a role's connections, and whether its store has a past.
 pub(super) struct Links {
-    publishing: watch::Receiver<LinkState>,
+    publishing: watch::Receiver<ConnectionStatus>,
     /// Those of the queue and of the quarantine; `None` where the role has no queue.
-    consuming: [Option<watch::Receiver<LinkState>>; 2],
+    consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
     /// `None` where it answers no requests that come by the broker.
-    answering: Option<watch::Receiver<LinkState>>,
+    answering: Option<watch::Receiver<ConnectionStatus>>,
     /// The rows of the outbox that the broker refuses; `None` until the relay runs.
     refusals: Option<watch::Receiver<Option<String>>>,
     /// Whether the store has seen events before this start: only then is a queue that is new at the start a loss rather than a beginning.
@@ -18,9 +18,9 @@ pub(super) struct Links {
 
 impl Links {
     pub(super) fn new(
-        publishing: watch::Receiver<LinkState>,
-        consuming: [Option<watch::Receiver<LinkState>>; 2],
-        answering: Option<watch::Receiver<LinkState>>,
+        publishing: watch::Receiver<ConnectionStatus>,
+        consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
+        answering: Option<watch::Receiver<ConnectionStatus>>,
         has_past: bool,
     ) -> Self {
         Self {
@@ -61,34 +61,37 @@ impl Links {
             troubles.extend(refusals.borrow_and_update().clone());
         }
         match &publishing.phase {
-            Phase::Blocked(reason) => troubles.push(format!(
+            ConnectionPhase::Blocked(reason) => troubles.push(format!(
                 "the broker takes no messages for now ({reason}): the outbox keeps what is owed"
             )),
-            Phase::Connecting => troubles.push(format!(
+            ConnectionPhase::Connecting => troubles.push(format!(
                 "no connection to publish ({}): the outbox keeps what is owed",
                 reason(&publishing)
             )),
-            Phase::Connected | Phase::Suspended { .. } | Phase::Draining | Phase::Closed => {}
+            ConnectionPhase::Connected
+            | ConnectionPhase::Suspended { .. }
+            | ConnectionPhase::Draining
+            | ConnectionPhase::Closed => {}
         }
         for consuming in self.consuming.iter_mut().filter_map(look) {
             match &consuming.phase {
-                Phase::Blocked(reason) => troubles.push(format!(
+                ConnectionPhase::Blocked(reason) => troubles.push(format!(
                     "the broker takes nothing from the consumers for now ({reason}): what is worked is not settled"
                 )),
-                Phase::Connecting => {
+                ConnectionPhase::Connecting => {
                     troubles.push(format!("no connection to consume ({})", reason(&consuming)));
                 }
-                Phase::Suspended { unacked_for } => troubles.push(format!(
+                ConnectionPhase::Suspended { unacked_for } => troubles.push(format!(
                     "consuming is suspended, since deliveries could not be acknowledged for {unacked_for:.0?}: they are back in their queue, and come again once the role can take them"
                 )),
-                Phase::Connected | Phase::Draining | Phase::Closed => {}
+                ConnectionPhase::Connected | ConnectionPhase::Draining | ConnectionPhase::Closed => {}
             }
             troubles.extend(consuming.unrecorded.iter().map(|reason| {
                 format!(
                     "it is not recorded which store the queues belong to, so another store could take their events ({reason})"
                 )
             }));
-            troubles.extend(consuming.unmarked.iter().map(|queue| {
+            troubles.extend(consuming.marker_missing.iter().map(|queue| {
                 format!(
                     "the loss of queue {queue} would not be noticed, since the user may not mark it: `consumers topology permissions` shows what to grant"
                 )
@@ -96,13 +99,16 @@ impl Links {
         }
         if let Some(answering) = look(&mut self.answering) {
             match &answering.phase {
-                Phase::Blocked(reason) => troubles.push(format!(
+                ConnectionPhase::Blocked(reason) => troubles.push(format!(
                     "the broker takes no replies for now ({reason}): requests wait"
                 )),
-                Phase::Connecting => {
+                ConnectionPhase::Connecting => {
                     troubles.push(format!("no connection to answer ({})", reason(&answering)));
                 }
-                Phase::Connected | Phase::Suspended { .. } | Phase::Draining | Phase::Closed => {}
+                ConnectionPhase::Connected
+                | ConnectionPhase::Suspended { .. }
+                | ConnectionPhase::Draining
+                | ConnectionPhase::Closed => {}
             }
         }
         troubles
@@ -136,7 +142,7 @@ impl Links {
 
 /// Waits for a change of a connection, for ever where there is none.
 async fn changed(
-    link: &mut Option<watch::Receiver<LinkState>>,
+    link: &mut Option<watch::Receiver<ConnectionStatus>>,
 ) -> Result<(), watch::error::RecvError> {
     match link {
         Some(link) => link.changed().await,
@@ -154,11 +160,11 @@ async fn refused(refusals: &mut Option<watch::Receiver<Option<String>>>) {
     std::future::pending::<()>().await;
 }
 
-fn look(link: &mut Option<watch::Receiver<LinkState>>) -> Option<LinkState> {
+fn look(link: &mut Option<watch::Receiver<ConnectionStatus>>) -> Option<ConnectionStatus> {
     Some(link.as_mut()?.borrow_and_update().clone())
 }
 
-fn reason(state: &LinkState) -> String {
+fn reason(state: &ConnectionStatus) -> String {
     let reason = state.last_error.as_ref().map(ConnectError::to_string);
     reason.unwrap_or_else(|| "not made yet".to_owned())
 }

@@ -25,8 +25,8 @@ use std::{
 
 use doorstep_event::{Epoch, Timestamp};
 use doorstep_messaging::{
-    AnswerSettings, BrokerSettings, ConnectError, OutageReasons, Publisher, QueueName,
-    QueueSubscription, Responder, Subscription, Topology,
+    BrokerSettings, ConnectError, OutageReasons, Publisher, QueueName, QueueSubscription,
+    RpcServer, RpcServerSettings, Subscription, Topology,
 };
 use doorstep_store::{Store, StoreError, Summary, Usage, begin_epoch};
 use tokio::{
@@ -311,8 +311,8 @@ impl<R: Role, S: Store> Run<R, S> {
         let responder = self.answers().then(|| {
             let connection = format!("{namespace} {name}: answer");
             let topology = settings.topology.clone();
-            let bounds = AnswerSettings::default();
-            Arc::new(Responder::start_claiming(
+            let bounds = RpcServerSettings::default();
+            Arc::new(RpcServer::start_claiming(
                 &settings.broker,
                 &connection,
                 topology,
@@ -405,7 +405,7 @@ impl<R: Role, S: Store> Run<R, S> {
         usage: Usage,
         publisher: &Publisher,
         intake: Option<Intake<'_>>,
-        responder: Option<Arc<Responder>>,
+        responder: Option<Arc<RpcServer>>,
         links: links::Links,
     ) -> Result<(), RunError> {
         let name = self.name();

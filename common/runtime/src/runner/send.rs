@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use doorstep_event::{Event, Timestamp};
-use doorstep_messaging::{EventMessages, Message, Outcome, Publisher, QueueName};
+use doorstep_messaging::{EncodedEvents, Message, PublishOutcome, Publisher, QueueName};
 use doorstep_store::{OutboxKind, Store, StoreError};
 use tokio::{
     sync::{Notify, watch},
@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// The broker as an outlet.
 struct BrokerOutlet {
     publisher: Publisher,
-    events: EventMessages,
+    events: EncodedEvents,
     /// `None` where nobody has declared one: then there is nowhere to copy dead letters to, and nothing is owed.
     dead_queue: Option<QueueName>,
     /// The time that a copy stays there.
@@ -40,7 +40,7 @@ enum Sent {
 }
 
 impl Outlet for BrokerOutlet {
-    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
+    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         let mut sent = Vec::with_capacity(rows.len());
         let mut messages = Vec::with_capacity(rows.len());
         for row in rows {
@@ -60,19 +60,19 @@ impl Outlet for BrokerOutlet {
         }
         let began = Instant::now();
         let mut outcomes = self.publisher.publish_all(messages).await.into_iter();
-        let mut next = || outcomes.next().unwrap_or(Outcome::Disconnected);
+        let mut next = || outcomes.next().unwrap_or(PublishOutcome::Disconnected);
         let outcomes = sent
             .iter()
             .map(|sent| match sent {
                 Sent::Event(event) => {
                     let outcome = next();
-                    if outcome == Outcome::Confirmed {
+                    if outcome == PublishOutcome::Confirmed {
                         self.events.confirmed(event);
                     }
                     outcome
                 }
                 Sent::Copy => next(),
-                Sent::Nowhere => Outcome::Confirmed,
+                Sent::Nowhere => PublishOutcome::Confirmed,
             })
             .collect();
         OutboxSent {
@@ -107,7 +107,7 @@ pub(super) async fn relay<S: Store>(
         store,
         outlet: BrokerOutlet {
             publisher,
-            events: EventMessages::default(),
+            events: EncodedEvents::default(),
             dead_queue,
             copy_ttl: limits.dead_copy_ttl,
             meters,
@@ -275,11 +275,11 @@ impl<S> Sender<S> {
 /// Rows that cannot be sent: each outcome is told once until the outbox flows again, not with every try.
 struct Trouble {
     role: &'static str,
-    told: Vec<Outcome>,
+    told: Vec<PublishOutcome>,
 }
 
 impl Trouble {
-    fn hindered(&mut self, rows: usize, outcome: Outcome) {
+    fn hindered(&mut self, rows: usize, outcome: PublishOutcome) {
         if !self.told.contains(&outcome) {
             let role = self.role;
             OutboxHindered {

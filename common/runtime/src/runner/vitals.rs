@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_messaging::{AnswerMeter, ConsumeMeter, LinkState, PublishMeter};
+use doorstep_messaging::{ConnectionStatus, ConsumerStats, PublisherStats, RpcServerStats};
 use tokio::sync::watch;
 
 /// The signs of life of one role.
@@ -29,21 +29,21 @@ pub struct Vitals {
 #[derive(Debug, Clone)]
 pub struct RoleLinks {
     /// The connection that publishes.
-    pub publish: watch::Receiver<LinkState>,
+    pub publish: watch::Receiver<ConnectionStatus>,
     /// The connection that consumes, where the role has a queue.
-    pub consume: Option<watch::Receiver<LinkState>>,
+    pub consume: Option<watch::Receiver<ConnectionStatus>>,
     /// The connection that consumes from the quarantine, where the role has a queue.
-    pub quarantine: Option<watch::Receiver<LinkState>>,
+    pub quarantine: Option<watch::Receiver<ConnectionStatus>>,
     /// The connection that answers requests, where it has one.
-    pub answer: Option<watch::Receiver<LinkState>>,
+    pub answer: Option<watch::Receiver<ConnectionStatus>>,
     /// What has been published.
-    pub published: PublishMeter,
+    pub published: PublisherStats,
     /// What has been delivered and settled, where the role has a queue.
-    pub consumed: Option<ConsumeMeter>,
+    pub consumed: Option<ConsumerStats>,
     /// The same of the quarantine.
-    pub quarantined: Option<ConsumeMeter>,
+    pub quarantined: Option<ConsumerStats>,
     /// What has been asked and answered, where it answers.
-    pub answered: Option<AnswerMeter>,
+    pub answered: Option<RpcServerStats>,
 }
 
 impl Vitals {

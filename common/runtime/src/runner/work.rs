@@ -8,7 +8,7 @@ use std::{
 
 use doorstep_event::{Timestamp, headers::Decoded};
 use doorstep_messaging::{
-    Batch, Delivery, Generation, OutageReasons, QueueName, trace::ProcessSpan,
+    Batch, ChannelId, Delivery, OutageReasons, QueueName, trace::ProcessSpan,
 };
 use doorstep_store::{Store, StoreError, Usage};
 use futures_util::FutureExt;
@@ -549,7 +549,7 @@ enum Next {
 /// The deliveries of a batch, as far as settling needs them.
 #[derive(Default)]
 struct Delivered {
-    by: Option<(QueueName, Generation)>,
+    by: Option<(QueueName, ChannelId)>,
     tags: Vec<u64>,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use doorstep_event::Timestamp;
-use doorstep_messaging::Outcome;
+use doorstep_messaging::PublishOutcome;
 use doorstep_runtime::relay::Outlet;
 use doorstep_store::{MemoryStore, OutboxKind};
 
@@ -92,7 +92,7 @@ pub enum Honesty {
 }
 
 impl Outlet for SimulatedOutlet {
-    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<Outcome> {
+    async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         let mut outcomes = Vec::with_capacity(rows.len());
         for row in rows {
             step().await;
@@ -101,12 +101,12 @@ impl Outlet for SimulatedOutlet {
                 let fate = if is_unruly { world.dice.below(10) } else { 9 };
                 // The last three say nothing of the message itself: it has arrived, or it is lost.
                 let (arrives, outcome) = match fate {
-                    0 => (false, Outcome::Unroutable),
-                    1 => (false, Outcome::Refused),
-                    2 => (world.dice.one_in(2), Outcome::TimedOut),
-                    3 => (world.dice.one_in(2), Outcome::Blocked),
-                    4 => (world.dice.one_in(2), Outcome::Disconnected),
-                    _ => (true, Outcome::Confirmed),
+                    0 => (false, PublishOutcome::Unroutable),
+                    1 => (false, PublishOutcome::Refused),
+                    2 => (world.dice.one_in(2), PublishOutcome::TimedOut),
+                    3 => (world.dice.one_in(2), PublishOutcome::Blocked),
+                    4 => (world.dice.one_in(2), PublishOutcome::Disconnected),
+                    _ => (true, PublishOutcome::Confirmed),
                 };
                 if arrives {
                     world.published.push(row);
@@ -115,8 +115,10 @@ impl Outlet for SimulatedOutlet {
             });
             outcomes.push(match (self.honesty, outcome) {
                 (Honesty::SaysConfirmed, _)
-                | (Honesty::TimedOutIsConfirmed, Outcome::TimedOut)
-                | (Honesty::BlockedIsConfirmed, Outcome::Blocked) => Outcome::Confirmed,
+                | (Honesty::TimedOutIsConfirmed, PublishOutcome::TimedOut)
+                | (Honesty::BlockedIsConfirmed, PublishOutcome::Blocked) => {
+                    PublishOutcome::Confirmed
+                }
                 _ => outcome,
             });
         }

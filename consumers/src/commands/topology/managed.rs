@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use doorstep_messaging::{DeclaredBy, Finding, TopicRights, Topology};
+use doorstep_messaging::{Finding, TopicPermissions, Topology, TopologyOwner};
 use doorstep_program::management::{
     Management, ManagementError, bindings, granted,
     policies::{self, Effective},
@@ -138,15 +138,15 @@ async fn look_at_topics(
 
 /// Lists the users of `topology permissions` with the topic permissions that they need where the programs declare everything, and where it was
 /// declared before.
-fn wanted(job: &VerifyJob, vhost: &str) -> Vec<(String, Vec<TopicRights>)> {
+fn wanted(job: &VerifyJob, vhost: &str) -> Vec<(String, Vec<TopicPermissions>)> {
     let asked = |declared_by| Asked {
         namespace: job.broker.namespace.clone(),
         vhost: vhost.to_owned(),
         prefix: job.prefix.clone(),
         declared_by,
     };
-    let mut wanted: Vec<(String, Vec<TopicRights>)> = Vec::new();
-    for declared_by in [DeclaredBy::Others, DeclaredBy::Programs] {
+    let mut wanted: Vec<(String, Vec<TopicPermissions>)> = Vec::new();
+    for declared_by in [TopologyOwner::Others, TopologyOwner::Programs] {
         for user in users(&asked(declared_by)) {
             let topics = user.rights.topics;
             match wanted.iter_mut().find(|(name, _)| *name == user.user) {

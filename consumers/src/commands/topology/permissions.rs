@@ -1,7 +1,7 @@
 //! `consumers topology permissions`: the least rights of a user for each thing that Doorstep does.
 
 use doorstep_contracts::{PUBLISHERS, ROLES};
-use doorstep_messaging::{DeclaredBy, Namespace, Rights, Topology};
+use doorstep_messaging::{Namespace, Permissions, Topology, TopologyOwner};
 use doorstep_program::{
     Failure,
     output::{print, print_json},
@@ -21,7 +21,7 @@ pub(crate) struct Asked {
     /// What the users' names start with.
     pub(crate) prefix: String,
     /// Who declares the exchanges and queues.
-    pub(crate) declared_by: DeclaredBy,
+    pub(crate) declared_by: TopologyOwner,
 }
 
 /// A user and its rights.
@@ -31,7 +31,7 @@ pub(super) struct User {
     #[serde(rename = "for")]
     purpose: String,
     #[serde(flatten)]
-    pub(super) rights: Rights,
+    pub(super) rights: Permissions,
 }
 
 /// Shows a user for each purpose, with its rights.
@@ -43,7 +43,7 @@ pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
     match form {
         Form::Json => print_json(&serde_json::json!({
             "vhost": asked.vhost,
-            "declared": asked.declared_by == DeclaredBy::Others,
+            "declared": asked.declared_by == TopologyOwner::Others,
             "users": users,
         })),
         Form::Text => print(|out| {
@@ -70,10 +70,10 @@ pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
                 }
             }
             let hint = match asked.declared_by {
-                DeclaredBy::Programs => {
+                TopologyOwner::Programs => {
                     "The programs declare exchanges and queues by themselves; with --declared they need far less."
                 }
-                DeclaredBy::Others => {
+                TopologyOwner::Others => {
                     "Import `consumers topology show --definitions` before: these users can declare nothing but what marks the queues that they consume from, records their owner, and hears of cancelled requests."
                 }
             };
@@ -97,15 +97,16 @@ pub(super) fn users(asked: &Asked) -> Vec<User> {
         .map(|program| {
             // The gateway is the one that calls roles.
             let rights = match program.name {
-                "gateway" => Rights::to_ask,
-                _ => Rights::to_produce,
+                "gateway" => Permissions::for_rpc_client,
+                _ => Permissions::for_publisher,
             };
             let rights = rights(namespace, &topology, declared_by, program.emits);
             user(program.name, program.command.to_owned(), rights)
         })
         .collect();
-    let consume =
-        |role, emits: &[&str]| Rights::to_consume(namespace, &topology, role, declared_by, emits);
+    let consume = |role, emits: &[&str]| {
+        Permissions::for_consumer(namespace, &topology, role, declared_by, emits)
+    };
     let all: Vec<&str> = ROLES.iter().flat_map(|role| role.emits).copied().collect();
     users.push(user(
         "consumers",
@@ -113,7 +114,7 @@ pub(super) fn users(asked: &Asked) -> Vec<User> {
         consume(None, &all),
     ));
     // A role that declares needs every role's queues, whichever it works.
-    if declared_by == DeclaredBy::Others {
+    if declared_by == TopologyOwner::Others {
         for role in ROLES {
             let purpose = format!("consumers run {}", role.name);
             users.push(user(
@@ -126,18 +127,18 @@ pub(super) fn users(asked: &Asked) -> Vec<User> {
     users.push(user(
         "status",
         "consumers status".to_owned(),
-        Rights::to_look(namespace, &topology),
+        Permissions::for_monitoring(namespace, &topology),
     ));
     users.push(user(
         "verify",
         "consumers topology verify".to_owned(),
-        Rights::to_verify(namespace, &topology),
+        Permissions::for_verifier(namespace, &topology),
     ));
     users
 }
 
 fn command(vhost: &str, user: &User) -> String {
-    let Rights {
+    let Permissions {
         configure,
         write,
         read,
@@ -175,7 +176,7 @@ fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn asked(declared_by: DeclaredBy) -> Asked {
+    fn asked(declared_by: TopologyOwner) -> Asked {
         Asked {
             namespace: "shop".parse().unwrap(),
             vhost: "it's".to_owned(),
@@ -191,7 +192,7 @@ mod tests {
             users.into_iter().map(|user| user.user).collect()
         };
         assert_eq!(
-            names(DeclaredBy::Programs),
+            names(TopologyOwner::Programs),
             [
                 "eu-gateway",
                 "eu-retail",
@@ -202,12 +203,12 @@ mod tests {
                 "eu-verify"
             ]
         );
-        assert!(names(DeclaredBy::Others).contains(&"eu-tracking".to_owned()));
+        assert!(names(TopologyOwner::Others).contains(&"eu-tracking".to_owned()));
     }
 
     #[test]
     fn a_command_can_be_pasted_into_a_shell() {
-        let asked = asked(DeclaredBy::Others);
+        let asked = asked(TopologyOwner::Others);
         assert_eq!(
             command(&asked.vhost, &users(&asked)[1]),
             r"rabbitmqctl set_permissions -p 'it'\''s' eu-retail '^$' '^shop\.events$' '^$'"

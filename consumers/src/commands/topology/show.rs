@@ -47,7 +47,7 @@ fn queues(topology: &Topology) -> Table {
             .collect();
         table.add_row([
             queue.name.as_str(),
-            queue.purpose.words(),
+            queue.purpose.describe(),
             &arguments.join("\n"),
         ]);
     }

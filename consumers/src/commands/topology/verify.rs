@@ -129,7 +129,7 @@ fn text(verified: &Verified, compared: &[&str], report: &Report<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use doorstep_messaging::Greeting;
+    use doorstep_messaging::ServerProperties;
 
     use super::*;
 
@@ -174,7 +174,7 @@ mod tests {
     fn what_cannot_be_looked_at_is_said_where_it_matters() {
         let verified = |version: &str| Verified {
             address: "amqp://shop".to_owned(),
-            broker: Some(Greeting {
+            broker: Some(ServerProperties {
                 product: "RabbitMQ".to_owned(),
                 version: version.to_owned(),
             }),

@@ -8,7 +8,7 @@ use doorstep_contracts::{
     requests::{AuthorizePayment, ConfirmOrder, OrderQuote, QuoteOrder, RequestedLine},
 };
 use doorstep_event::{Rejection, RequestId, Timestamp};
-use doorstep_messaging::AskError;
+use doorstep_messaging::CallError;
 use rand::RngExt;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -176,7 +176,7 @@ impl Flow {
         what: &str,
         until: Timestamp,
         asked: &C,
-    ) -> Result<C::Reply, AskError> {
+    ) -> Result<C::Reply, CallError> {
         let id = RequestId::new(format!("{number}/{what}")).map_err(Rejection::from)?;
         self.roles.command(Some(id), until, asked).await
     }
@@ -233,10 +233,10 @@ where
     }
 }
 
-fn refused_or_abandoned(by: RefusedBy, role: &str, error: AskError) -> Outcome {
+fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> Outcome {
     match error {
         // What may help later is no answer to the customer who waits now, and neither is a handler that failed or a clock that is wrong.
-        AskError::Refused(refused)
+        CallError::Refused(refused)
             if ![
                 Rejection::NOT_YET,
                 Rejection::FAILED,

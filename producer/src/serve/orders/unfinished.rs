@@ -19,7 +19,7 @@ use doorstep_contracts::{
     requests::{OrderStatus, OrderView, ReadOrder},
 };
 use doorstep_event::Timestamp;
-use doorstep_messaging::{AskError, OutageReasons};
+use doorstep_messaging::{CallError, OutageReasons};
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -194,7 +194,7 @@ async fn adopt_one(books: &Books, roles: &Roles, number: &str) -> Result<(), Str
     };
     let view = match roles.query(&asked).await {
         Ok(view) => view,
-        Err(AskError::Refused(refused)) if refused.code == "unknown_order" => return Ok(()),
+        Err(CallError::Refused(refused)) if refused.code == "unknown_order" => return Ok(()),
         Err(e) => return Err(e.to_string()),
     };
     let Some(outcome) = known_outcome(&view) else {

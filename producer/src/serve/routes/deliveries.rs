@@ -15,7 +15,7 @@ use doorstep_contracts::{
     requests::{DeliveryStatus, DeliveryView, ReadDelivery},
 };
 use doorstep_event::{RequestId, Timestamp};
-use doorstep_messaging::AskError;
+use doorstep_messaging::CallError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -353,7 +353,7 @@ async fn view(app: &App, order: &InvoiceNo) -> Result<Option<DeliveryView>, Prob
     let order = DeliveryId::new(order.as_str()).map_err(|_| Problem::not_found("delivery"))?;
     match app.roles.query(&ReadDelivery { order }).await {
         Ok(view) => Ok(Some(view)),
-        Err(AskError::Refused(refused)) if refused.code == "unknown_delivery" => Ok(None),
+        Err(CallError::Refused(refused)) if refused.code == "unknown_delivery" => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use doorstep_messaging::{LinkState, Phase};
+use doorstep_messaging::{ConnectionPhase, ConnectionStatus};
 use doorstep_program::health::stuck_loops;
 use doorstep_telemetry::health::{Liveness, Readiness, Standing};
 use serde::Serialize;
@@ -98,13 +98,14 @@ fn of_broker(app: &App) -> Option<&'static str> {
 }
 
 /// What is wrong with the ways to the broker. More is in the log: whoever asks need not have logged in.
-fn broker_trouble<'a>(links: impl Iterator<Item = &'a LinkState>) -> Option<&'static str> {
+fn broker_trouble<'a>(links: impl Iterator<Item = &'a ConnectionStatus>) -> Option<&'static str> {
     let troubles = links.filter_map(|link| match link.phase {
-        Phase::Connected => None,
-        Phase::Blocked(_) => Some("the broker takes nothing for now"),
-        Phase::Connecting | Phase::Suspended { .. } | Phase::Draining | Phase::Closed => {
-            Some("the broker is away")
-        }
+        ConnectionPhase::Connected => None,
+        ConnectionPhase::Blocked(_) => Some("the broker takes nothing for now"),
+        ConnectionPhase::Connecting
+        | ConnectionPhase::Suspended { .. }
+        | ConnectionPhase::Draining
+        | ConnectionPhase::Closed => Some("the broker is away"),
     });
     // Being away says more.
     troubles.min_by_key(|trouble| *trouble != "the broker is away")

@@ -15,7 +15,7 @@ use doorstep_contracts::{
     },
 };
 use doorstep_event::Timestamp;
-use doorstep_messaging::AskError;
+use doorstep_messaging::CallError;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -438,7 +438,7 @@ pub(super) async fn view(app: &App, number: &InvoiceNo) -> Result<Option<OrderVi
     };
     match app.roles.query(&asked).await {
         Ok(view) => Ok(Some(view)),
-        Err(AskError::Refused(refused)) if refused.code == "unknown_order" => Ok(None),
+        Err(CallError::Refused(refused)) if refused.code == "unknown_order" => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

@@ -18,7 +18,7 @@ use crate::events::{Generator, ParcelWeighed, SUBJECT_KIND, grams};
 pub(crate) const QUEUES: RoleQueues = RoleQueues {
     role: "counter",
     subjects: &[SUBJECT_KIND],
-    answers: true,
+    handles_requests: true,
 };
 
 /// Counts events.

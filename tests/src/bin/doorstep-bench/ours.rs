@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use doorstep_event::Event;
-use doorstep_messaging::{BrokerSettings, Message, Outcome, Publisher, Topology};
+use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, Topology};
 use doorstep_runtime::{
     Limits, SharedProcess,
     runner::{self, RunSettings},
@@ -90,10 +90,10 @@ async fn connected(world: &World) -> Result<Publisher> {
     Ok(publisher)
 }
 
-fn confirmed(outcomes: &[Outcome]) -> Result<()> {
+fn confirmed(outcomes: &[PublishOutcome]) -> Result<()> {
     match outcomes
         .iter()
-        .find(|outcome| **outcome != Outcome::Confirmed)
+        .find(|outcome| **outcome != PublishOutcome::Confirmed)
     {
         None => Ok(()),
         Some(outcome) => anyhow::bail!("a message was not confirmed but {outcome:?}"),

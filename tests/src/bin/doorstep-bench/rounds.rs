@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use doorstep_event::Event;
-use doorstep_messaging::{BrokerSettings, Greeting};
+use doorstep_messaging::{BrokerSettings, ServerProperties};
 use serde::Serialize;
 
 use crate::{
@@ -290,7 +290,7 @@ impl Bench<'_> {
 async fn broker(settings: &BrokerSettings) -> String {
     const LIMIT: Duration = Duration::from_secs(2);
     let greeting = match settings.addresses.first() {
-        Some(address) => Greeting::of(address, &settings.tls, LIMIT).await,
+        Some(address) => ServerProperties::of(address, &settings.tls, LIMIT).await,
         None => None,
     };
     greeting.map_or_else(|| "unknown broker".to_owned(), |g| g.to_string())

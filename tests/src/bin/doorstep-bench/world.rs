@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use doorstep_messaging::{BrokerSettings, Publisher, Topology, remove};
+use doorstep_messaging::{BrokerSettings, Publisher, Topology, delete};
 use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
@@ -143,7 +143,7 @@ impl World {
     pub(crate) async fn delete(self) {
         // Whatever becomes of it, the measurement is over.
         let _ = tokio::time::timeout(PATIENCE, self.control.close(200, "OK".into())).await;
-        if let Err(error) = remove(&self.settings, &self.topology).await {
+        if let Err(error) = delete(&self.settings, &self.topology).await {
             eprintln!(
                 "warning: what begins with {}. is left on the broker, delete it by hand: {error}",
                 self.settings.namespace

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::check::{BEFORE_PROPERTIES, Bytes, Form, PROPERTIES, fixed, is_set};
-use crate::consume::is_brokers_own;
+use crate::consumer::is_brokers_own;
 
 /// Deeper tables and arrays are told of, not shown.
 const SHOWN_DEPTH: usize = 8;

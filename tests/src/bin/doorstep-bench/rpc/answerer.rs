@@ -3,7 +3,7 @@
 use std::{process::Stdio, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use doorstep_messaging::{AnswerSettings, BrokerSettings, Reply, Responder, Topology};
+use doorstep_messaging::{BrokerSettings, Reply, RpcServer, RpcServerSettings, Topology};
 use doorstep_runtime::{
     Limits, SharedProcess,
     runner::{self, Phase, RunSettings},
@@ -87,12 +87,12 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
     let settings = BrokerSettings::new(&args.url, &args.namespace)?;
     let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);
     let name = format!("{}: answer", settings.namespace);
-    let responder = Responder::start(
+    let responder = RpcServer::start(
         &settings,
         &name,
         topology.clone(),
         QUEUES.role,
-        AnswerSettings::default(),
+        RpcServerSettings::default(),
     );
     responder.ready(PATIENCE).await?;
     let depot = runner::start(

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use doorstep_event::{
     EventType, Idempotency, Request, RequestContract, RequestId, RequestKind, Source, Timestamp,
 };
-use doorstep_messaging::{AskSettings, Requester};
+use doorstep_messaging::{RpcClient, RpcClientSettings};
 use serde::Serialize;
 
 use super::{
@@ -101,7 +101,7 @@ enum LineKind {
 /// Asks as Doorstep does.
 #[derive(Clone)]
 struct Asker {
-    requester: Requester,
+    requester: RpcClient,
     /// New for every measurement: a command with a known id would be answered from the reply that was stored with it.
     source: Source,
     kind: EventType,
@@ -112,7 +112,12 @@ impl Asker {
     async fn connect(world: &World, kind: EventType, act: RequestKind) -> Result<Self> {
         let name = format!("{}: ask", world.settings.namespace);
         let topology = world.topology.clone();
-        let requester = Requester::start(&world.settings, &name, topology, AskSettings::default());
+        let requester = RpcClient::start(
+            &world.settings,
+            &name,
+            topology,
+            RpcClientSettings::default(),
+        );
         requester.ready(PATIENCE).await?;
         Ok(Self {
             requester,
@@ -135,7 +140,7 @@ impl Asker {
             traceparent: None,
             data: body.clone(),
         };
-        Ok(self.requester.ask(request).await?)
+        Ok(self.requester.call_raw(request).await?)
     }
 }
 

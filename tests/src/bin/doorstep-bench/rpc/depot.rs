@@ -16,7 +16,7 @@ use crate::events::ParcelWeighed;
 pub(crate) const DEPOT: RoleQueues = RoleQueues {
     role: "depot",
     subjects: &["depot"],
-    answers: true,
+    handles_requests: true,
 };
 
 /// `depot.weigh.v1`: keep what the scale says.

@@ -1,0 +1,29 @@
+//! Reads what a subscription has done.
+
+use std::sync::Arc;
+
+use super::channels::Channels;
+use crate::counts::ConsumerTotals;
+
+/// Reads a subscription's counts, also after the subscription has ended. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ConsumerStats(pub(super) Arc<Channels>);
+
+impl ConsumerStats {
+    /// The counts as they are now. Each is right by itself; they are not taken at one instant.
+    #[must_use]
+    pub fn read(&self) -> ConsumerTotals {
+        let cells = self.0.counts();
+        ConsumerTotals {
+            delivered: cells.delivered.get(),
+            settled: cells.settled.get(),
+            discarded: cells.discarded.get(),
+            consumers_cancelled: cells.consumers_cancelled.get(),
+            channels_ended: cells.channels_ended.get(),
+            unsettled: self.0.unacked() as u64,
+            oldest_unsettled: self.0.oldest_unacked(),
+            last_delivery: cells.last_delivery(),
+            last_settle: cells.last_settle(),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What the broker tells about an argument that differs.
+
+use std::fmt;
+
+/// The argument, and its two values.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PreconditionFailed {
+    pub(crate) argument: String,
+    pub(crate) there: ArgumentValue,
+    pub(crate) wanted: ArgumentValue,
+}
+
+/// A value as the broker writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ArgumentValue {
+    /// There is none.
+    NotSet,
+    /// A value, with the broker's name for its type where it tells that.
+    Value { text: String, kind: Option<String> },
+    /// There is one, of which the broker has cut off all but this: its answers have 255 bytes at most.
+    CutOff(String),
+}
+
+impl PreconditionFailed {
+    /// Reads `inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '5' but current is '7'`.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (_, rest) = text.split_once("inequivalent arg '")?;
+        let (argument, rest) = rest.split_once('\'')?;
+        let (wanted, there) = match rest.split_once("received ") {
+            None => (ArgumentValue::nothing(), ArgumentValue::nothing()),
+            Some((_, values)) => match values.split_once(" but current is ") {
+                None => (ArgumentValue::nothing(), ArgumentValue::nothing()),
+                Some((received, current)) => {
+                    (ArgumentValue::read(received), ArgumentValue::read(current))
+                }
+            },
+        };
+        Some(Self {
+            argument: argument.to_owned(),
+            there,
+            wanted,
+        })
+    }
+}
+
+impl ArgumentValue {
+    /// Reads `none`, `the value 'quorum' of type 'longstr'`, or only `'quorum'`.
+    fn read(text: &str) -> Self {
+        let text = text.trim();
+        if text == "none" {
+            return Self::NotSet;
+        }
+        let whole = |text: &str| -> Option<(String, Option<String>)> {
+            if let Some(rest) = text.strip_prefix("the value '") {
+                let (value, kind) = rest.strip_suffix('\'')?.rsplit_once("' of type '")?;
+                return Some((value.to_owned(), Some(kind.to_owned())));
+            }
+            let value = text.strip_prefix('\'')?.strip_suffix('\'')?;
+            Some((value.to_owned(), None))
+        };
+        match whole(text) {
+            Some((text, kind)) => Self::Value { text, kind },
+            None => Self::cut_off(text),
+        }
+    }
+
+    fn nothing() -> Self {
+        Self::CutOff(String::new())
+    }
+
+    fn cut_off(text: &str) -> Self {
+        let text = text.strip_suffix("...").unwrap_or(text);
+        let text = text.strip_prefix("the value ").unwrap_or(text);
+        Self::CutOff(text.strip_prefix('\'').unwrap_or_default().to_owned())
+    }
+}
+
+impl fmt::Display for ArgumentValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSet => f.write_str("not set"),
+            Self::CutOff(_) => f.write_str("something else"),
+            Self::Value { text, .. } if text.is_empty() => f.write_str("empty"),
+            Self::Value { text, .. } => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_read_from_the_brokers_words() {
+        let text = "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '5' of type 'long' but current is none";
+        let difference = PreconditionFailed::read(text).unwrap();
+        assert_eq!(difference.argument, "x-max-length");
+        assert_eq!(difference.wanted.to_string(), "5");
+        assert_eq!(difference.there, ArgumentValue::NotSet);
+        let text = "inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the value '' of type 'longstr' but current is the value 'it's' of type 'longstr'";
+        let difference = PreconditionFailed::read(text).unwrap();
+        assert_eq!(difference.wanted.to_string(), "empty");
+        assert_eq!(
+            difference.there,
+            ArgumentValue::Value {
+                text: "it's".to_owned(),
+                kind: Some("longstr".to_owned())
+            }
+        );
+        let text =
+            "inequivalent arg 'durable' for queue 'q': received 'true' but current is 'false'";
+        assert_eq!(
+            PreconditionFailed::read(text).unwrap().there.to_string(),
+            "false"
+        );
+        assert_eq!(PreconditionFailed::read("something else"), None);
+    }
+
+    #[test]
+    fn a_value_that_was_cut_off_is_not_taken_for_the_value() {
+        for (cut, visible) in [
+            ("the value 'dead.or...", "dead.or"),
+            ("the value 'a' of ty", "a' of ty"),
+            ("'quo...", "quo"),
+            ("'...", ""),
+            ("no", ""),
+        ] {
+            let text =
+                format!("inequivalent arg 'a' for queue 'q': received none but current is {cut}");
+            let there = PreconditionFailed::read(&text).unwrap().there;
+            assert_eq!(there, ArgumentValue::CutOff(visible.to_owned()));
+        }
+        let text = "inequivalent arg 'a' for queue 'q': received the val";
+        assert_eq!(
+            PreconditionFailed::read(text).unwrap().there,
+            ArgumentValue::nothing()
+        );
+    }
+}

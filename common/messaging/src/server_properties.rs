@@ -1,0 +1,118 @@
+//! Which broker answers: its product and version, as it greets whoever connects.
+//!
+//! The client library keeps what the broker says of itself, so this asks by a connection of its own, which ends before anybody has
+//! logged in.
+
+use std::{fmt, time::Duration};
+
+use doorstep_tls::TlsSettings;
+use serde::Serialize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use crate::{
+    address::Address,
+    connection::{ShutdownOnDrop, Transport},
+};
+
+/// What a broker calls itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServerProperties {
+    /// `RabbitMQ`, or one of those that speak its protocol.
+    pub product: String,
+    /// Such as `4.3.5`.
+    pub version: String,
+}
+
+/// The client's first words: the protocol and its version.
+const PROTOCOL: &[u8] = b"AMQP\x00\x00\x09\x01";
+/// The most bytes of a greeting; RabbitMQ's has about 500.
+const MAX_BYTES: u32 = 64 * 1024;
+
+impl ServerProperties {
+    /// Asks the broker at this address, over TLS if it is amqps. `None` if nothing that reads as a greeting comes within the limit; a
+    /// connection tells the reason. Cancel-safe.
+    pub async fn of(address: &Address, tls: &TlsSettings, limit: Duration) -> Option<Self> {
+        let start = timeout(limit, start(address, tls)).await.ok()??;
+        Some(Self {
+            product: field(&start, "product")?,
+            version: field(&start, "version")?,
+        })
+    }
+
+    /// The first two numbers of the version: `(3, 10)` of `3.10.8`.
+    #[must_use]
+    pub fn release(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.version.split(|c: char| !c.is_ascii_digit());
+        let mut next = || numbers.next()?.parse().ok();
+        Some((next()?, next()?))
+    }
+}
+
+impl fmt::Display for ServerProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.product, self.version)
+    }
+}
+
+/// The broker's `connection.start`.
+async fn start(address: &Address, tls: &TlsSettings) -> Option<Vec<u8>> {
+    let wire = ShutdownOnDrop::default();
+    let mut stream = Transport::connect(address, tls, &wire.0).await.ok()?;
+    stream.write_all(PROTOCOL).await.ok()?;
+    stream.flush().await.ok()?;
+    // A frame: type, channel, length, then as many bytes.
+    let mut header = [0; 7];
+    stream.read_exact(&mut header).await.ok()?;
+    let length = u32::from_be_bytes([header[3], header[4], header[5], header[6]]);
+    let mut start = Vec::new();
+    stream
+        .take(u64::from(length.min(MAX_BYTES)))
+        .read_to_end(&mut start)
+        .await
+        .ok()?;
+    Some(start)
+}
+
+/// The text of a field in a table: its name after a byte of length, `S`, and the text after four bytes of length.
+fn field(table: &[u8], name: &str) -> Option<String> {
+    let mut needle = vec![u8::try_from(name.len()).ok()?];
+    needle.extend(name.as_bytes());
+    needle.push(b'S');
+    let at = table
+        .windows(needle.len())
+        .position(|window| window == needle)?
+        + needle.len();
+    let length = u32::from_be_bytes(table.get(at..at + 4)?.try_into().ok()?);
+    let text = table.get(at + 4..at + 4 + usize::try_from(length).ok()?)?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_by_its_name() {
+        let table = b"\x07productS\x00\x00\x00\x08RabbitMQ\x07versionS\x00\x00\x00\x054.0.5";
+        assert_eq!(field(table, "version").as_deref(), Some("4.0.5"));
+        assert_eq!(field(table, "platform"), None);
+        assert_eq!(field(b"\x07versionS\x00\x00\x00\x10cut", "version"), None);
+    }
+
+    #[test]
+    fn a_release_is_read_from_the_version() {
+        let release = |version: &str| {
+            let greeting = ServerProperties {
+                product: "RabbitMQ".to_owned(),
+                version: version.to_owned(),
+            };
+            greeting.release()
+        };
+        assert_eq!(release("3.9.27"), Some((3, 9)));
+        assert_eq!(release("4.3.0-rc.1"), Some((4, 3)));
+        assert_eq!(release("unknown"), None);
+    }
+}
