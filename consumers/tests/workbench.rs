@@ -10,8 +10,8 @@ use std::{
 
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject, Timestamp};
 use doorstep_store::{
-    AuditFilter, Changes, Commit, DeadId, DeadRow, DeadStatus, Expect, NewDead, SqliteStore, Store,
-    StreamChange, StreamState, sqlite::Options,
+    AuditFilter, Commit, DeadLetter, DeadLetterId, DeadLetterStatus, ExpectedVersion,
+    NewDeadLetter, SqliteStore, Store, StreamChange, StreamState, WriteSet, sqlite::Options,
 };
 use serde_json::Value;
 
@@ -33,13 +33,13 @@ impl Desk {
             .join(format!("workbench-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         let store = SqliteStore::open(&path, "inventory", &Options::default()).unwrap();
-        let mut changes = Changes::at(Timestamp::now());
+        let mut changes = WriteSet::at(Timestamp::now());
         for letter in letters {
             let event = event(letter);
-            let id = DeadId(format!("{letter}-1"));
+            let id = DeadLetterId(format!("{letter}-1"));
             changes.streams.push(StreamChange {
                 key: event.stream(),
-                expect: Expect {
+                expect: ExpectedVersion {
                     row: None,
                     version: 0,
                 },
@@ -50,8 +50,8 @@ impl Desk {
                     epoch: None,
                 }),
             });
-            changes.dead.push(NewDead {
-                row: DeadRow {
+            changes.dead_letters.push(NewDeadLetter {
+                row: DeadLetter {
                     id,
                     body: event.data.clone(),
                     event: Some(event),
@@ -61,7 +61,7 @@ impl Desk {
                     fingerprint: "77".into(),
                     attempts: 1,
                     since: changes.now,
-                    status: DeadStatus::Open,
+                    status: DeadLetterStatus::Open,
                     defect: None,
                 },
             });

@@ -7,9 +7,10 @@ use std::{
 
 use doorstep_event::{EventId, Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
-    Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, SourceRow, Store,
-    StoreError, StreamRow, Streamless, Summary, Usage, UsageOf,
+    AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
+    DeadLetterId, DeferredEvent, EntityKey, EntityRow, KeptLog, OutboxRow, OwnEpochs, ReadResult,
+    ReadSet, SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
+    TableUsage, WriteSet,
 };
 use tokio::sync::watch;
 
@@ -120,7 +121,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.inner.source()
     }
 
-    async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
+    async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
         self.usable()?;
         // The relay commits as well, but reads no stream, obeys no command and buries nothing.
         let of_a_batch = !changes.streams.is_empty()
@@ -130,7 +131,7 @@ impl<S: Store> Store for FaultyStore<S> {
             self.hang(Fault::HangsBeforeCommit).await;
             self.usable()?;
         }
-        let trials = changes.trials.iter();
+        let trials = changes.crash_counts.iter();
         let counted = trials.filter(|trial| trial.after > trial.before);
         let counted: Vec<_> = counted.map(|trial| trial.id.clone()).collect();
         let commit = self.inner.commit(changes).await?;
@@ -157,24 +158,24 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     handed_on! {
-        fn load(&self, ask: Ask) -> Loaded;
-        fn look(&self, entities: Vec<EntityKey>) -> Vec<EntityRow>;
-        fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<HeldRow>;
-        fn sweep(&self, now: Timestamp) -> u64;
-        fn bring_forward(&self, now: Timestamp, beyond: Timestamp) -> u64;
+        fn load(&self, ask: ReadSet) -> ReadResult;
+        fn read_entities(&self, entities: Vec<EntityKey>) -> Vec<EntityRow>;
+        fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<DeferredEvent>;
+        fn repair_due(&self, now: Timestamp) -> u64;
+        fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> u64;
         fn next_due(&self) -> Option<Timestamp>;
         fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow>;
         fn entities(&self, after: Option<EntityKey>, limit: usize) -> Vec<EntityRow>;
-        fn dead(&self, filter: DeadFilter, after: Option<DeadId>, limit: usize) -> Vec<DeadRow>;
-        fn dead_groups(&self, limit: usize) -> Vec<DeadGroup>;
-        fn held_of(&self, stream: StreamKey, after: u64, limit: usize) -> Vec<Sequence>;
+        fn dead_letters(&self, filter: DeadLetterFilter, after: Option<DeadLetterId>, limit: usize) -> Vec<DeadLetter>;
+        fn dead_letter_groups(&self, limit: usize) -> Vec<DeadLetterGroup>;
+        fn deferred_sequences(&self, stream: StreamKey, after: u64, limit: usize) -> Vec<Sequence>;
         fn audit(&self, filter: AuditFilter, before: Option<AuditId>, limit: usize) -> AuditPage;
-        fn gaps(&self, older_than: Timestamp, now: Timestamp, limit: usize) -> Vec<Gap>;
+        fn gaps(&self, older_than: Timestamp, now: Timestamp, limit: usize) -> Vec<SequenceGap>;
         fn prune_seen(&self, older_than: Timestamp, limit: usize) -> u64;
-        fn prune_trials(&self, older_than: Timestamp, limit: usize) -> u64;
+        fn prune_crash_counts(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_replies(&self, older_than: Timestamp, limit: usize) -> u64;
-        fn streamless(&self, least: UsageOf, limit: usize) -> Streamless;
-        fn usage(&self) -> Usage;
+        fn streamless(&self, least: TableUsage, limit: usize) -> Streamless;
+        fn usage(&self) -> StoreUsage;
         fn summary(&self, now: Timestamp) -> Summary;
         fn epochs(&self) -> OwnEpochs;
         fn sources(&self, after: Option<Source>, limit: usize) -> Vec<SourceRow>;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use doorstep_event::{Event, EventId, Timestamp};
-use doorstep_store::{DeadId, DeadRow, DeadStatus, NewDead, NewOutbox, OutboxKind};
+use doorstep_store::{
+    DeadLetter, DeadLetterId, DeadLetterStatus, NewDeadLetter, NewOutbox, OutboxKind,
+};
 use sha2::{Digest, Sha256};
 
 /// Why something is a dead letter: a few words that are the same for all of a kind, and the detail with the values.
@@ -92,7 +94,7 @@ pub(crate) fn of_event(
     attempts: u32,
     blocks: Blocks,
     now: Timestamp,
-) -> NewDead {
+) -> NewDeadLetter {
     // A conflicting event may share all else with one that was refused for itself.
     let name = match cause.reason {
         reason::CONFLICT => name(event, true),
@@ -105,9 +107,9 @@ pub(crate) fn of_event(
         ]),
         _ => name(event, false),
     };
-    NewDead {
-        row: DeadRow {
-            id: DeadId(format!("{name}-{attempts}")),
+    NewDeadLetter {
+        row: DeadLetter {
+            id: DeadLetterId(format!("{name}-{attempts}")),
             event: Some(event.clone()),
             body: event.data.clone(),
             blocks: blocks == Blocks::Stream,
@@ -121,14 +123,14 @@ pub(crate) fn of_event(
             detail: cause.detail,
             attempts,
             since: now,
-            status: DeadStatus::Open,
+            status: DeadLetterStatus::Open,
             defect,
         },
     }
 }
 
 /// Whether this is a dead letter of that very event, refused for itself.
-pub(crate) fn is_of(dead: &DeadId, event: &Event) -> bool {
+pub(crate) fn is_of(dead: &DeadLetterId, event: &Event) -> bool {
     let of = dead.0.rsplit_once('-').map(|(of, _)| of);
     of.is_some_and(|of| of == name(event, false))
 }
@@ -167,11 +169,11 @@ pub(crate) fn of_body(
     headers: &str,
     cause: Cause,
     now: Timestamp,
-) -> NewDead {
+) -> NewDeadLetter {
     let name = digest([id.as_str().as_bytes()]);
-    NewDead {
-        row: DeadRow {
-            id: DeadId(format!("{name}-1")),
+    NewDeadLetter {
+        row: DeadLetter {
+            id: DeadLetterId(format!("{name}-1")),
             event: None,
             body,
             blocks: false,
@@ -188,14 +190,14 @@ pub(crate) fn of_body(
             },
             attempts: 1,
             since: now,
-            status: DeadStatus::Open,
+            status: DeadLetterStatus::Open,
             defect: None,
         },
     }
 }
 
 /// The copy of a dead letter that goes to the role's `.dead` queue. Nothing reads it back.
-pub(crate) fn copy(role: &str, dead: &DeadRow) -> NewOutbox {
+pub(crate) fn copy(role: &str, dead: &DeadLetter) -> NewOutbox {
     let mut headers = BTreeMap::from([
         ("doorstep-role".to_owned(), role.to_owned()),
         ("doorstep-reason".to_owned(), dead.reason.clone()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorstep_event::Timestamp;
-use doorstep_store::{Streamless, StreamlessBounds, Usage, UsageOf};
+use doorstep_store::{StoreUsage, Streamless, StreamlessBounds, TableUsage};
 
 /// The bounds that a role runs within.
 #[derive(Debug, Clone)]
@@ -38,28 +38,28 @@ pub struct Limits {
     /// How often a batch is worked again after conflicts before the store counts as unavailable.
     pub conflicts: usize,
     /// The most rows and bytes that are held.
-    pub held: UsageOf,
+    pub held: TableUsage,
     /// The most rows and bytes of dead letters.
-    pub dead: UsageOf,
+    pub dead: TableUsage,
     /// The time that the copy of a dead letter stays in its queue for the management UI. The dead letter itself stays in the store until it is
     /// resolved.
     pub dead_copy_ttl: Duration,
     /// The most rows and bytes of dead letters of one kind that belong to no stream: messages that cannot be read, and events without a
     /// sequence that come and are refused. All kinds of them together take half of [`Limits::dead`] at most. Beyond either bound they go
     /// to the overflow file.
-    pub dead_of_kind: UsageOf,
+    pub dead_of_kind: TableUsage,
     /// The most bytes of an overflow file.
     pub overflow_file_bytes: u64,
     /// The most overflow files: what the oldest of them holds is lost when another is begun.
     pub overflow_files: u32,
     /// The most seen ids.
-    pub seen: UsageOf,
+    pub seen: TableUsage,
     /// The most rows and bytes that the outbox owes.
-    pub outbox: UsageOf,
+    pub outbox: TableUsage,
     /// The most rows and bytes of replies to commands.
-    pub replies: UsageOf,
+    pub replies: TableUsage,
     /// The most rows and bytes that are scheduled.
-    pub scheduled: UsageOf,
+    pub scheduled: TableUsage,
     /// The most commands that a batch takes along.
     pub batch_commands: usize,
     /// How many commands may wait for the loop; whoever is one too many hears that it is too much.
@@ -99,7 +99,7 @@ impl Default for Limits {
             remembered_rows: 20_000,
             conflicts: 1_000,
             held: Self::held_of(1_000_000),
-            dead: UsageOf {
+            dead: TableUsage {
                 rows: 100_000,
                 bytes: 1024 * MIB,
             },
@@ -107,19 +107,19 @@ impl Default for Limits {
             dead_of_kind: StreamlessBounds::default().kind,
             overflow_file_bytes: StreamlessBounds::default().file_bytes,
             overflow_files: StreamlessBounds::default().files,
-            seen: UsageOf {
+            seen: TableUsage {
                 rows: 10_000_000,
                 bytes: 1024 * MIB,
             },
-            outbox: UsageOf {
+            outbox: TableUsage {
                 rows: 1_000_000,
                 bytes: 1024 * MIB,
             },
-            replies: UsageOf {
+            replies: TableUsage {
                 rows: 10_000_000,
                 bytes: 4 * 1024 * MIB,
             },
-            scheduled: UsageOf {
+            scheduled: TableUsage {
                 rows: 1_000_000,
                 bytes: 1024 * MIB,
             },
@@ -133,14 +133,14 @@ impl Default for Limits {
     }
 }
 
-fn four_fifths(most: UsageOf) -> UsageOf {
-    UsageOf {
+fn four_fifths(most: TableUsage) -> TableUsage {
+    TableUsage {
         rows: most.rows.saturating_mul(4) / 5,
         bytes: most.bytes.saturating_mul(4) / 5,
     }
 }
 
-fn is_at_least(used: UsageOf, least: UsageOf) -> bool {
+fn is_at_least(used: TableUsage, least: TableUsage) -> bool {
     used.rows >= least.rows || used.bytes >= least.bytes
 }
 
@@ -158,8 +158,8 @@ pub enum Fullness {
 impl Limits {
     /// The bound of so many held events, of 1 KiB each on average.
     #[must_use]
-    pub fn held_of(rows: u64) -> UsageOf {
-        UsageOf {
+    pub fn held_of(rows: u64) -> TableUsage {
+        TableUsage {
             rows,
             bytes: rows.saturating_mul(1024),
         }
@@ -170,7 +170,7 @@ impl Limits {
     pub fn streamless(&self) -> StreamlessBounds {
         StreamlessBounds {
             kind: self.dead_of_kind,
-            all: UsageOf {
+            all: TableUsage {
                 rows: self.dead.rows / 2,
                 bytes: self.dead.bytes / 2,
             },
@@ -204,9 +204,9 @@ impl Limits {
 
     /// From how many rows or bytes on a kind of dead letters of no stream makes a role degraded.
     #[must_use]
-    pub fn large_kind(&self) -> UsageOf {
-        let UsageOf { rows, bytes } = four_fifths(self.dead_of_kind);
-        UsageOf {
+    pub fn large_kind(&self) -> TableUsage {
+        let TableUsage { rows, bytes } = four_fifths(self.dead_of_kind);
+        TableUsage {
             rows: rows.max(1),
             bytes: bytes.max(1),
         }
@@ -214,7 +214,7 @@ impl Limits {
 
     /// How full the fullest bounded table is.
     #[must_use]
-    pub fn fullness(&self, usage: &Usage) -> Fullness {
+    pub fn fullness(&self, usage: &StoreUsage) -> Fullness {
         let tables = [
             (HELD, usage.held, self.held),
             ("dead letters", usage.dead, self.dead),
@@ -223,7 +223,7 @@ impl Limits {
             ("replies", usage.replies, self.replies),
             ("scheduled events", usage.scheduled, self.scheduled),
         ];
-        let share = |used: UsageOf, most: UsageOf| {
+        let share = |used: TableUsage, most: TableUsage| {
             let rows = used.rows.saturating_mul(100) / most.rows.max(1);
             let bytes = used.bytes.saturating_mul(100) / most.bytes.max(1);
             rows.max(bytes)
@@ -247,9 +247,10 @@ impl Limits {
     }
 
     /// Returns whether seen ids or replies take more than half of their bound.
-    pub(crate) fn is_crowded(&self, usage: &Usage) -> bool {
-        let above_half =
-            |used: UsageOf, most: UsageOf| used.rows > most.rows / 2 || used.bytes > most.bytes / 2;
+    pub(crate) fn is_crowded(&self, usage: &StoreUsage) -> bool {
+        let above_half = |used: TableUsage, most: TableUsage| {
+            used.rows > most.rows / 2 || used.bytes > most.bytes / 2
+        };
         above_half(usage.seen, self.seen) || above_half(usage.replies, self.replies)
     }
 

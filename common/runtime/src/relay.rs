@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::PublishOutcome;
-use doorstep_store::{Changes, OutboxId, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError};
+use doorstep_store::{OutboxId, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError, WriteSet};
 
 /// The longest pause before a row that could not be routed or was refused is tried again.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -159,12 +159,12 @@ pub async fn turn<S: Store, O: Outlet>(
     // Sending may have taken longer than any pause.
     let now = clock();
     refused.forget_gone(now);
-    let mut changes = Changes::at(now);
+    let mut changes = WriteSet::at(now);
     let mut relayed = Relayed::default();
     for ((id, attempts), outcome) in kept.into_iter().zip(outcomes) {
         if outcome == PublishOutcome::Confirmed {
             refused.0.remove(&id);
-            changes.paid.push(id);
+            changes.published.push(id);
             relayed.paid += 1;
             continue;
         }
@@ -187,7 +187,7 @@ pub async fn turn<S: Store, O: Outlet>(
         if outcome == PublishOutcome::Unpublishable {
             refused.note(id, due);
         }
-        changes.unpaid.push(OutboxRetry { id, due });
+        changes.postponed.push(OutboxRetry { id, due });
         relayed.unpaid += 1;
         relayed.broke |= outcome == PublishOutcome::Disconnected;
         relayed.trouble.get_or_insert(outcome);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use doorstep_event::{Rejection, RequestKind, RequestResult};
 use doorstep_messaging::{AckOutcome, PublishOutcome, QueueName};
-use doorstep_store::{DeadRow, StoreError};
+use doorstep_store::{DeadLetter, StoreError};
 use jiff::SignedDuration;
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 
@@ -224,7 +224,7 @@ pub(crate) struct Death {
 
 impl Death {
     /// Of each of these; they are seldom, so that the usual commit makes nothing.
-    pub(crate) fn all<'a>(dead: impl Iterator<Item = &'a DeadRow>) -> Vec<Self> {
+    pub(crate) fn all<'a>(dead: impl Iterator<Item = &'a DeadLetter>) -> Vec<Self> {
         dead.map(|row| Self {
             id: row.id.0.clone(),
             reason: row.reason.clone(),

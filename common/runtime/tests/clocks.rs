@@ -11,7 +11,7 @@ use doorstep_runtime::{
     Decided, Engine, Incoming, Limits, Past,
     relay::{self, Outlet, Share},
 };
-use doorstep_store::{DeadFilter, MemoryStore, OutboxKind, Store};
+use doorstep_store::{DeadLetterFilter, MemoryStore, OutboxKind, Store};
 use ledger::{Bid, Ledger, Move, event, order};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -75,7 +75,11 @@ impl World {
 
     /// The reasons of the dead letters.
     async fn dead(&self) -> Vec<String> {
-        let dead = self.store.dead(DeadFilter::All, None, 100).await.unwrap();
+        let dead = self
+            .store
+            .dead_letters(DeadLetterFilter::All, None, 100)
+            .await
+            .unwrap();
         dead.into_iter().map(|row| row.reason).collect()
     }
 }
@@ -114,7 +118,7 @@ async fn rows_put_off_by_a_clock_that_was_ahead_go_out_soon_after_it_is_set_righ
     assert_eq!(refused.await.unwrap().unpaid, 1);
     let right = later(60 * SECOND);
     let beyond = right.checked_add(60 * SECOND).unwrap();
-    world.store.bring_forward(right, beyond).await.unwrap();
+    world.store.clamp_due_times(right, beyond).await.unwrap();
     let confirmed = relay::turn(
         &world.store,
         &Says(PublishOutcome::Confirmed),
@@ -195,7 +199,7 @@ async fn an_event_that_a_clock_ahead_has_deferred_waits_no_longer_than_others() 
         .await;
     assert_eq!(world.store.summary(now()).await.unwrap().dated_ahead, 1);
     let beyond = later(60 * SECOND);
-    assert_eq!(world.store.bring_forward(now(), beyond).await.unwrap(), 1);
+    assert_eq!(world.store.clamp_due_times(now(), beyond).await.unwrap(), 1);
     world.engine.work_due(now(), 0.5).await.unwrap().unwrap();
     assert_eq!(world.store.summary(now()).await.unwrap().dated_ahead, 0);
     let limit = later(Limits::default().await_limit + SECOND);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use doorstep_event::{Idempotency, Rejection, Request, Sender, Timestamp};
 use doorstep_runtime::{Decided, Engine, Incoming, Limits, Past, Worked};
 use doorstep_store::{
-    Ask as Load, Changes, DeadFilter, EntityKey, MemoryStore, Store, TrialChange, Usage,
+    CrashCountChange, DeadLetterFilter, EntityKey, MemoryStore, ReadSet as Load, Store, StoreUsage,
+    WriteSet,
 };
 use ledger::{Ask, Bid, Ledger, Move, Standing, event, order, request};
 
@@ -78,7 +79,7 @@ impl World {
         ledger::entries(&self.store, account).await
     }
 
-    async fn usage(&self) -> Usage {
+    async fn usage(&self) -> StoreUsage {
         self.store.summary(now()).await.unwrap().usage
     }
 
@@ -191,8 +192,11 @@ async fn a_refusal_changes_nothing_and_the_same_command_may_be_obeyed_later() {
     assert_eq!(world.obey(spoiled).await, refused(Rejection::BAD_REQUEST));
     // Also not a row of what is not there: whoever asks for what does not exist fills no store.
     let summary = world.store.summary(now()).await.unwrap();
-    assert_eq!((summary.usage, summary.commits), (Usage::default(), 0));
-    let loaded = world.store.look(vec![EntityKey::new("account/a")]).await;
+    assert_eq!((summary.usage, summary.commits), (StoreUsage::default(), 0));
+    let loaded = world
+        .store
+        .read_entities(vec![EntityKey::new("account/a")])
+        .await;
     assert_eq!(loaded.unwrap()[0].row, None);
 
     world.obey(deposit("5", 9)).await.unwrap();
@@ -233,7 +237,7 @@ async fn a_command_whose_deadline_has_passed_is_not_begun() {
         .decide(late.deadline, vec![(late, Past::Redelivered)])
         .await;
     assert_eq!(decided, [Decided::Expired]);
-    assert_eq!(world.usage().await, Usage::default());
+    assert_eq!(world.usage().await, StoreUsage::default());
 }
 
 #[tokio::test]
@@ -246,7 +250,7 @@ async fn a_command_whose_deadline_comes_while_others_and_the_store_are_waited_fo
         let decided = world.decide(now(), vec![(almost_late.clone(), past)]).await;
         assert_eq!(decided, [Decided::Expired]);
     }
-    assert_eq!(world.usage().await, Usage::default());
+    assert_eq!(world.usage().await, StoreUsage::default());
     // Where the clock stands still, it is in time.
     let limits = Limits::default();
     let mut still = Engine::new(Ledger, world.store.clone(), limits).with_still_clock();
@@ -381,9 +385,9 @@ async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
     let poison = deposit("poison", 5);
     let key = doorstep_runtime::engine::trial_key(&poison);
     let count = async |before, after| {
-        let mut changes = Changes::at(now());
+        let mut changes = WriteSet::at(now());
         let (source, id) = key.clone();
-        changes.trials = vec![TrialChange {
+        changes.crash_counts = vec![CrashCountChange {
             source,
             id,
             before,
@@ -474,7 +478,11 @@ async fn a_scheduled_event_that_is_refused_is_a_dead_letter_that_blocks_nothing(
         .unwrap();
     world.obey(later("2", Move::AfterOpen)).await.unwrap();
     world.work_due(after(1)).await;
-    let dead = world.store.dead(DeadFilter::All, None, 9).await.unwrap();
+    let dead = world
+        .store
+        .dead_letters(DeadLetterFilter::All, None, 9)
+        .await
+        .unwrap();
     assert_eq!((dead.len(), dead[0].blocks), (1, false));
     // The other one waits like any event.
     let usage = world.usage().await;

@@ -22,7 +22,7 @@ use doorstep_runtime::{
     runner::{self, Desk, DeskError, Phase, RunSettings, RunningRole},
 };
 use doorstep_store::{
-    Changes, DeadFilter, EntityKey, HeldReason, MemoryStore, NewHeld, Store, UsageOf,
+    DeadLetterFilter, DeferReason, EntityKey, MemoryStore, NewDeferred, Store, TableUsage, WriteSet,
 };
 use futures_util::FutureExt;
 use ledger::{Account, Ask, Bid, Ledger, Move, Order, Standing, event, order, request};
@@ -187,11 +187,11 @@ async fn a_role_applies_what_it_held_and_was_never_made_due() {
         .work(&mut batch, Timestamp::now(), 0.5)
         .await
         .unwrap();
-    let mut changes = Changes::at(Timestamp::now());
-    changes.hold = vec![NewHeld {
+    let mut changes = WriteSet::at(Timestamp::now());
+    changes.defer = vec![NewDeferred {
         event: next(2),
         defect: None,
-        reason: HeldReason::Behind,
+        reason: DeferReason::OutOfOrder,
         due: None,
         attempts: 0,
         since: Timestamp::now(),
@@ -243,7 +243,7 @@ async fn no_waiting_event_expires_soon_after_a_start() {
 async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
     let store = MemoryStore::new("ledger");
     let limits = Limits {
-        outbox: UsageOf {
+        outbox: TableUsage {
             rows: 2,
             bytes: 1_000_000,
         },
@@ -265,10 +265,10 @@ async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
     let now = Timestamp::now();
     // Also what the role has put off meanwhile, there being no broker.
     let owed = store.outbox(Timestamp::MAX, 10).await.unwrap();
-    let paid = owed.into_iter().map(|row| row.id).collect();
-    let changes = Changes {
-        paid,
-        ..Changes::at(now)
+    let published = owed.into_iter().map(|row| row.id).collect();
+    let changes = WriteSet {
+        published,
+        ..WriteSet::at(now)
     };
     store.commit(changes).await.unwrap();
     let room = async {
@@ -372,7 +372,9 @@ async fn store_with_replay() -> MemoryStore {
         let worked = engine.work(&mut batch, Timestamp::now(), 0.5).await;
         assert!(worked.is_ok() && batch.is_done());
     }
-    let dead = store.dead(DeadFilter::All, None, LETTERS + 1).await;
+    let dead = store
+        .dead_letters(DeadLetterFilter::All, None, LETTERS + 1)
+        .await;
     let dead = dead.unwrap();
     assert_eq!(dead.len(), LETTERS);
     for letter in &dead {

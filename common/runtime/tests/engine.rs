@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use doorstep_event::{Sender, Sequence, Timestamp};
 use doorstep_runtime::{Engine, Incoming, Limits, operate};
-use doorstep_store::{DeadFilter, MemoryStore, Store};
+use doorstep_store::{DeadLetterFilter, MemoryStore, Store};
 use ledger::{Ledger, Move, event, stream};
 
 fn now() -> Timestamp {
@@ -49,8 +49,11 @@ impl World {
         ledger::entries(&self.store, account).await
     }
 
-    async fn dead(&self) -> Vec<doorstep_store::DeadRow> {
-        self.store.dead(DeadFilter::All, None, 100).await.unwrap()
+    async fn dead(&self) -> Vec<doorstep_store::DeadLetter> {
+        self.store
+            .dead_letters(DeadLetterFilter::All, None, 100)
+            .await
+            .unwrap()
     }
 }
 

@@ -6,8 +6,8 @@ mod ledger;
 use doorstep_event::{Epoch, Event, Timestamp};
 use doorstep_runtime::{Engine, Incoming, Limits, Worked, operate};
 use doorstep_store::{
-    Changes, DeadFilter, DeadRow, MemoryStore, OutboxKind, RestoredSource, RestoredSourceChange,
-    Store, Tally, begin_epoch,
+    DeadLetter, DeadLetterFilter, EventCounts, MemoryStore, OutboxKind, RestoredSource,
+    RestoredSourceChange, Store, WriteSet, begin_epoch,
 };
 use ledger::{Ledger, Move, event, stream};
 
@@ -45,8 +45,8 @@ impl World {
     }
 
     /// Delivers one event after the other, each a batch.
-    async fn deliver_each(&mut self, events: impl IntoIterator<Item = Event>) -> Tally {
-        let mut tally = Tally::default();
+    async fn deliver_each(&mut self, events: impl IntoIterator<Item = Event>) -> EventCounts {
+        let mut tally = EventCounts::default();
         for event in events {
             let one = self.deliver([event]).await.tally;
             tally.applied += one.applied;
@@ -63,8 +63,11 @@ impl World {
         found.map_or(0, |(_, account)| account.balance)
     }
 
-    async fn dead(&self) -> Vec<DeadRow> {
-        self.store.dead(DeadFilter::All, None, 100).await.unwrap()
+    async fn dead(&self) -> Vec<DeadLetter> {
+        self.store
+            .dead_letters(DeadLetterFilter::All, None, 100)
+            .await
+            .unwrap()
     }
 
     async fn restored(&self) -> Vec<RestoredSource> {
@@ -182,9 +185,9 @@ async fn two_lineages_are_listed_also_where_no_number_conflicts() {
     let restored = world.restored().await;
     assert_eq!((restored.len(), restored[0].conflicts), (1, 0));
     // An operator accepts it; more of the same is nothing new.
-    let accept = Changes {
+    let accept = WriteSet {
         restored_sources: vec![RestoredSourceChange::Accept(restored[0].source.clone())],
-        ..Changes::at(now())
+        ..WriteSet::at(now())
     };
     world.store.commit(accept).await.unwrap();
     world.deliver([adds(B, 2, epoch(2, 7), 1)]).await;

@@ -8,7 +8,7 @@ use doorstep_runtime::{
     Engine, Incoming, Limits, Past, Rehearsal, Worked,
     operate::{self, Former, OperateError},
 };
-use doorstep_store::{DeadFilter, DeadRow, FormerOwner, MemoryStore, SourceOwner, Store};
+use doorstep_store::{DeadLetter, DeadLetterFilter, FormerOwner, MemoryStore, SourceOwner, Store};
 use ledger::{Ledger, Move, event};
 
 fn at(hour: i64) -> Timestamp {
@@ -65,8 +65,11 @@ impl World {
         ledger::entries(&self.store, "account/a").await
     }
 
-    async fn dead(&self) -> Vec<DeadRow> {
-        self.store.dead(DeadFilter::All, None, 100).await.unwrap()
+    async fn dead(&self) -> Vec<DeadLetter> {
+        self.store
+            .dead_letters(DeadLetterFilter::All, None, 100)
+            .await
+            .unwrap()
     }
 
     async fn owner(&self, source: &str) -> Option<SourceOwner> {
@@ -139,9 +142,9 @@ async fn a_redelivered_forgery_uses_up_no_trials_of_the_event_that_it_copies() {
         let worked = world.deliver_as(past, vec![(add(2), user("thief"))]).await;
         assert_eq!(worked.tally.applied, 0);
     }
-    let ask = doorstep_store::Ask {
+    let ask = doorstep_store::ReadSet {
         trials: vec![(add(2).source, add(2).id)],
-        ..doorstep_store::Ask::default()
+        ..doorstep_store::ReadSet::default()
     };
     assert_eq!(world.store.load(ask).await.unwrap().trials, [0]);
     world.deliver(vec![(add(2), user("shop"))]).await;

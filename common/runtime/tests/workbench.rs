@@ -12,7 +12,8 @@ use doorstep_runtime::{
     operate::{self, By, Edit, OperateError, Operator},
 };
 use doorstep_store::{
-    AuditAction, AuditFilter, AuditRow, DeadFilter, DeadRow, DeadStatus, MemoryStore, Store,
+    AuditAction, AuditFilter, AuditRow, DeadLetter, DeadLetterFilter, DeadLetterStatus,
+    MemoryStore, Store,
 };
 use ledger::{Ledger, Move, event};
 
@@ -50,17 +51,20 @@ impl Desk {
         self.now = self.now.checked_add(Duration::from_hours(hours)).unwrap();
     }
 
-    async fn dead(&self) -> Vec<DeadRow> {
-        self.store.dead(DeadFilter::All, None, 100).await.unwrap()
+    async fn dead(&self) -> Vec<DeadLetter> {
+        self.store
+            .dead_letters(DeadLetterFilter::All, None, 100)
+            .await
+            .unwrap()
     }
 
-    async fn only_dead(&self) -> DeadRow {
+    async fn only_dead(&self) -> DeadLetter {
         let mut dead = self.dead().await;
         assert_eq!(dead.len(), 1);
         dead.remove(0)
     }
 
-    async fn rehearsed(&mut self, dead: &DeadRow, fact: &Move) -> Rehearsal {
+    async fn rehearsed(&mut self, dead: &DeadLetter, fact: &Move) -> Rehearsal {
         let event = Event {
             data: data(fact),
             ..dead.event.clone().unwrap()
@@ -92,7 +96,7 @@ fn e(sequence: u64, fact: Move) -> Event {
 }
 
 /// A dead letter that waited for its account to be opened until that was given up.
-async fn awaited_in_vain() -> (Desk, DeadRow) {
+async fn awaited_in_vain() -> (Desk, DeadLetter) {
     let mut desk = Desk::new();
     desk.deliver(&[
         e(1, Move::Add(1)),
@@ -114,7 +118,7 @@ async fn a_replay_that_is_put_off_is_tried_when_what_it_awaits_comes() {
         .await
         .unwrap();
     desk.work_due().await;
-    assert_eq!(desk.only_dead().await.status, DeadStatus::Awaiting);
+    assert_eq!(desk.only_dead().await.status, DeadLetterStatus::Awaiting);
     assert_eq!(
         desk.deliver(&[e(2, Move::AfterOpen)])
             .await
@@ -170,15 +174,15 @@ async fn a_replay_that_awaits_in_vain_is_a_dead_letter_anew() {
     desk.work_due().await;
     desk.later(23);
     desk.work_due().await;
-    assert_eq!(desk.only_dead().await.status, DeadStatus::Awaiting);
+    assert_eq!(desk.only_dead().await.status, DeadLetterStatus::Awaiting);
     desk.later(2);
     desk.work_due().await;
     let again = desk.only_dead().await;
     assert_eq!(
         (again.status, &again.reason[..]),
-        (DeadStatus::Open, "awaited in vain")
+        (DeadLetterStatus::Open, "awaited in vain")
     );
-    assert_eq!(again.id.letter(), dead.id.letter());
+    assert_eq!(again.id.event_digest(), dead.id.event_digest());
     assert_ne!(again.id, dead.id);
 }
 
@@ -276,7 +280,7 @@ async fn an_edit_is_replayed_once_and_what_first_came_is_kept() {
     let records = desk.records().await;
     let told: Vec<_> = records
         .iter()
-        .map(|row| (row.entry.action, row.entry.about == dead.id.letter()))
+        .map(|row| (row.entry.action, row.entry.about == dead.id.event_digest()))
         .collect();
     use AuditAction::{Import, Replay};
     let expected = [AuditAction::Edit, Replay, Import, Replay].map(|action| (action, true));

@@ -15,8 +15,9 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, StreamKey, Subject, Timestamp};
 use doorstep_store::{
-    Ask, Changes, Commit, EntityChange, EntityKey, Expect, HeldReason, Loaded, NewHeld, NewOutbox,
-    OutboxKind, SqliteStore, Store, StreamChange, StreamState, sqlite::Options,
+    Commit, DeferReason, EntityChange, EntityKey, ExpectedVersion, NewDeferred, NewOutbox,
+    OutboxKind, ReadResult, ReadSet, SqliteStore, Store, StreamChange, StreamState, WriteSet,
+    sqlite::Options,
 };
 
 const BATCH: usize = 600;
@@ -101,8 +102,8 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
         commit(&store, changes(&all, &loaded)?).await?;
     }
     if with == With::OneHeld {
-        let mut one = Changes::at(now()?);
-        one.hold = vec![held(stream(streams)?, 9)?];
+        let mut one = WriteSet::at(now()?);
+        one.defer = vec![held(stream(streams)?, 9)?];
         commit(&store, one).await?;
     }
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
@@ -126,7 +127,7 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
             With::Nothing | With::OneHeld => {}
             With::Outbox => {
                 let owed = store.outbox(Timestamp::MAX, BATCH).await?;
-                written.paid = owed.iter().map(|row| row.id).collect();
+                written.published = owed.iter().map(|row| row.id).collect();
                 for (number, change) in written.streams.iter().enumerate() {
                     let kind = OutboxKind::Event(event(change.key.clone(), number as u64 + 1)?);
                     written.outbox.push(NewOutbox { kind });
@@ -137,7 +138,7 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
                 written.release = due.iter().map(|row| row.id).collect();
                 for change in &written.streams {
                     let sequence = change.after.as_ref().map_or(0, |after| after.cursor) + 5;
-                    written.hold.push(held(change.key.clone(), sequence)?);
+                    written.defer.push(held(change.key.clone(), sequence)?);
                 }
             }
         }
@@ -187,20 +188,20 @@ fn event(stream: StreamKey, sequence: u64) -> Result<Event> {
     })
 }
 
-fn held(stream: StreamKey, sequence: u64) -> Result<NewHeld> {
-    Ok(NewHeld {
+fn held(stream: StreamKey, sequence: u64) -> Result<NewDeferred> {
+    Ok(NewDeferred {
         event: event(stream, sequence)?,
         defect: None,
-        reason: HeldReason::Behind,
+        reason: DeferReason::OutOfOrder,
         due: Some(now()?),
         attempts: 0,
         since: now()?,
     })
 }
 
-fn ask(numbers: &[usize]) -> Ask {
+fn ask(numbers: &[usize]) -> ReadSet {
     let streams: Vec<StreamKey> = numbers.iter().filter_map(|n| stream(*n).ok()).collect();
-    Ask {
+    ReadSet {
         entities: streams
             .iter()
             .map(|s| EntityKey::from(&s.subject))
@@ -208,19 +209,19 @@ fn ask(numbers: &[usize]) -> Ask {
         streams,
         held_per_stream: 64,
         held_bytes: u64::MAX,
-        ..Ask::default()
+        ..ReadSet::default()
     }
 }
 
 /// The next event of each stream, applied.
-fn changes(numbers: &[usize], loaded: &Loaded) -> Result<Changes> {
-    let mut changes = Changes::at(now()?);
-    changes.tally.applied = numbers.len() as u64;
+fn changes(numbers: &[usize], loaded: &ReadResult) -> Result<WriteSet> {
+    let mut changes = WriteSet::at(now()?);
+    changes.counts.applied = numbers.len() as u64;
     for (stream, entity) in loaded.streams.iter().zip(&loaded.entities) {
         let cursor = stream.cursor + 1;
         changes.streams.push(StreamChange {
             key: stream.key.clone(),
-            expect: Expect {
+            expect: ExpectedVersion {
                 row: stream.row,
                 version: stream.version,
             },
@@ -234,7 +235,7 @@ fn changes(numbers: &[usize], loaded: &Loaded) -> Result<Changes> {
         let state = format!(r#"{{"lines":{cursor},"note":"{:-<100}"}}"#, "");
         changes.entities.push(EntityChange {
             key: entity.key.clone(),
-            expect: Expect {
+            expect: ExpectedVersion {
                 row: entity.row,
                 version: entity.version,
             },
@@ -244,7 +245,7 @@ fn changes(numbers: &[usize], loaded: &Loaded) -> Result<Changes> {
     Ok(changes)
 }
 
-async fn commit(store: &SqliteStore, changes: Changes) -> Result<()> {
+async fn commit(store: &SqliteStore, changes: WriteSet) -> Result<()> {
     match store.commit(changes).await? {
         Commit::Written(_) => Ok(()),
         Commit::Conflict => bail!("nobody else writes here"),

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use doorstep_event::{StreamKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{DeadId, UsageOf};
+use crate::{DeadLetterId, TableUsage};
 
 /// How many records are kept unless told otherwise, and how many bytes of them: above either the oldest go.
-pub const AUDIT_MOST: UsageOf = UsageOf {
+pub const MAX_AUDIT: TableUsage = TableUsage {
     rows: 100_000,
     bytes: 256 * 1024 * 1024,
 };
@@ -68,10 +68,10 @@ pub struct NewAudit {
     pub operator: String,
     /// What was done.
     pub action: AuditAction,
-    /// What it was done to, under a name that stays the same: [`DeadId::letter`], a stream, or what a run has chosen.
+    /// What it was done to, under a name that stays the same: [`DeadLetterId::event_digest`], a stream, or what a run has chosen.
     pub about: String,
     /// The dead letter.
-    pub dead: Option<DeadId>,
+    pub dead: Option<DeadLetterId>,
     /// Its stream, or the one with the gap.
     pub stream: Option<StreamKey>,
     /// Which of the stream's sequences, the first and the last.
@@ -111,7 +111,7 @@ pub struct AuditPage {
     /// The page, the newest first.
     pub rows: Vec<AuditRow>,
     /// All that are kept.
-    pub kept: UsageOf,
+    pub kept: TableUsage,
     /// How many older ones had to go.
     pub forgotten: u64,
 }

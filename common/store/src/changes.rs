@@ -6,18 +6,19 @@ use doorstep_event::{
 };
 
 use crate::{
-    audit::{AUDIT_MOST, NewAudit},
+    audit::{MAX_AUDIT, NewAudit},
     epochs::{LearnedEpoch, RestoredChange, RestoredSourceChange, StreamEpoch},
     owners::OwnerChange,
     rows::{
-        DeadId, DeadRow, DeadStatus, EntityKey, HeldId, HeldReason, HeldRow, OutboxId, OutboxKind,
-        PrunedTo, RequestHash, RowRef, Tally, Usage, UsageOf,
+        DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, DeferredEvent, DeferredId,
+        EntityKey, EventCounts, OutboxId, OutboxKind, PrunedTo, RequestHash, RowRef, StoreUsage,
+        TableUsage,
     },
 };
 
 /// All that one batch does. Written whole, or not at all.
 #[derive(Debug, Clone)]
-pub struct Changes {
+pub struct WriteSet {
     /// The time that is recorded with the commit.
     pub now: Timestamp,
     /// Every stream that the batch has read.
@@ -27,45 +28,45 @@ pub struct Changes {
     /// Every source whose owner the batch has read.
     pub owners: Vec<OwnerChange>,
     /// Events to hold.
-    pub hold: Vec<NewHeld>,
+    pub defer: Vec<NewDeferred>,
     /// Held events that are done with. One that is no longer there is a conflict.
-    pub release: Vec<HeldId>,
+    pub release: Vec<DeferredId>,
     /// Held events that were put off again. One that is no longer there is a conflict.
-    pub put_off: Vec<HeldRetry>,
+    pub reschedule: Vec<DeferredRetry>,
     /// Dead letters. One that is there already is a conflict, unless the same changes settle it.
-    pub dead: Vec<NewDead>,
+    pub dead_letters: Vec<NewDeadLetter>,
     /// Dead letters that may be there already and are then left as they are: those that block nothing and are named by what they hold.
     /// The store counts them in the tally, as dead if they are new and otherwise as duplicates, and owes copies of new ones only.
-    pub dead_if_absent: Vec<NewDead>,
-    /// Dead letters that belong to no stream, likewise, as far as [`Changes::streamless_bounds`] lets them. The rest is appended to the
+    pub dead_letters_if_absent: Vec<NewDeadLetter>,
+    /// Dead letters that belong to no stream, likewise, as far as [`WriteSet::streamless_bounds`] lets them. The rest is appended to the
     /// overflow file before the commit is written, and owes no copies.
     pub streamless: Vec<NewStreamless>,
     /// The bounds of these.
     pub streamless_bounds: StreamlessBounds,
     /// What becomes of dead letters. One that is no longer there, or not in the status expected, is a conflict. Settled before new
     /// ones are written.
-    pub settle: Vec<(DeadId, DeadStatus, DeadFate)>,
+    pub resolve: Vec<(DeadLetterId, DeadLetterStatus, Resolution)>,
     /// Other data for dead letters. One that is no longer there, or not open, or whose data is another than expected, is a conflict.
-    pub edit: Vec<DeadEdit>,
+    pub edit: Vec<DeadLetterEdit>,
     /// Ids of events without a sequence, with their event's time. One that is there already is a conflict.
     pub seen: Vec<(Source, EventId, Timestamp)>,
     /// Trials of events that a process may have died of. A count that is no longer as it was read is a conflict.
-    pub trials: Vec<TrialChange>,
+    pub crash_counts: Vec<CrashCountChange>,
     /// Sequences given on subjects that the role emits on.
-    pub outgoing: Vec<OutgoingChange>,
+    pub emitted_sequences: Vec<EmittedSequence>,
     /// Replies to commands. One that is there already is a conflict, whatever it says.
     pub replies: Vec<NewReply>,
     /// The times up to which seen ids and replies were pruned, as read. Other times are a conflict if an id is seen or a reply kept: the
     /// batch may have taken a pruned id for a new one.
     pub pruned_to: PrunedTo,
     /// Events of the role to itself.
-    pub schedule: Vec<NewScheduled>,
+    pub timers: Vec<NewTimer>,
     /// What the commit owes the world, in order.
     pub outbox: Vec<NewOutbox>,
     /// Outbox rows that are paid. One that is no longer there is no conflict: two relays may have published it.
-    pub paid: Vec<OutboxId>,
+    pub published: Vec<OutboxId>,
     /// Outbox rows that could not be paid yet. One that is no longer there is no conflict.
-    pub unpaid: Vec<OutboxRetry>,
+    pub postponed: Vec<OutboxRetry>,
     /// Begins an epoch of the store, with this random part: see [`crate::begin_epoch`].
     pub begin_epoch: Option<u64>,
     /// Marks the store as restored, or removes the mark.
@@ -75,14 +76,14 @@ pub struct Changes {
     /// Changes of the list of restored sources.
     pub restored_sources: Vec<RestoredSourceChange>,
     /// What to add to the tally.
-    pub tally: Tally,
+    pub counts: EventCounts,
     /// Records of what operators have done.
     pub audit: Vec<NewAudit>,
     /// How many records are kept from now on; the newest always is.
-    pub audit_most: UsageOf,
+    pub audit_bounds: TableUsage,
 }
 
-impl Changes {
+impl WriteSet {
     /// Changes that change nothing yet.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
@@ -91,31 +92,31 @@ impl Changes {
             streams: Vec::new(),
             entities: Vec::new(),
             owners: Vec::new(),
-            hold: Vec::new(),
+            defer: Vec::new(),
             release: Vec::new(),
-            put_off: Vec::new(),
-            dead: Vec::new(),
-            dead_if_absent: Vec::new(),
+            reschedule: Vec::new(),
+            dead_letters: Vec::new(),
+            dead_letters_if_absent: Vec::new(),
             streamless: Vec::new(),
             streamless_bounds: StreamlessBounds::default(),
-            settle: Vec::new(),
+            resolve: Vec::new(),
             edit: Vec::new(),
             seen: Vec::new(),
-            trials: Vec::new(),
-            outgoing: Vec::new(),
+            crash_counts: Vec::new(),
+            emitted_sequences: Vec::new(),
             replies: Vec::new(),
             pruned_to: PrunedTo::default(),
-            schedule: Vec::new(),
+            timers: Vec::new(),
             outbox: Vec::new(),
-            paid: Vec::new(),
-            unpaid: Vec::new(),
+            published: Vec::new(),
+            postponed: Vec::new(),
             begin_epoch: None,
             restored: None,
             learned: Vec::new(),
             restored_sources: Vec::new(),
-            tally: Tally::default(),
+            counts: EventCounts::default(),
             audit: Vec::new(),
-            audit_most: AUDIT_MOST,
+            audit_bounds: MAX_AUDIT,
         }
     }
 
@@ -126,27 +127,27 @@ impl Changes {
         self.streams.iter().any(stream)
             || self.entities.iter().any(entity)
             || self.owners.iter().any(|c| c.after.is_some())
-            || !self.hold.is_empty()
+            || !self.defer.is_empty()
             || !self.release.is_empty()
-            || !self.put_off.is_empty()
-            || !self.dead.is_empty()
-            || !self.dead_if_absent.is_empty()
+            || !self.reschedule.is_empty()
+            || !self.dead_letters.is_empty()
+            || !self.dead_letters_if_absent.is_empty()
             || !self.streamless.is_empty()
-            || !self.settle.is_empty()
+            || !self.resolve.is_empty()
             || !self.edit.is_empty()
             || !self.seen.is_empty()
-            || !self.trials.is_empty()
-            || !self.outgoing.is_empty()
+            || !self.crash_counts.is_empty()
+            || !self.emitted_sequences.is_empty()
             || !self.replies.is_empty()
-            || !self.schedule.is_empty()
+            || !self.timers.is_empty()
             || !self.outbox.is_empty()
-            || !self.paid.is_empty()
-            || !self.unpaid.is_empty()
+            || !self.published.is_empty()
+            || !self.postponed.is_empty()
             || self.begin_epoch.is_some()
             || self.restored.is_some()
             || !self.learned.is_empty()
             || !self.restored_sources.is_empty()
-            || self.tally != Tally::default()
+            || self.counts != EventCounts::default()
             || !self.audit.is_empty()
     }
 
@@ -157,13 +158,16 @@ impl Changes {
 
     /// Sequences end where signed 64-bit integers end, and so must what counts them; and what is scheduled is so from the beginning.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let put_off = self.put_off.iter().map(|retry| &retry.reason);
-        let mut reasons = self.hold.iter().map(|new| &new.reason).chain(put_off);
-        if reasons.any(|reason| *reason == HeldReason::Scheduled) {
+        let put_off = self.reschedule.iter().map(|retry| &retry.reason);
+        let mut reasons = self.defer.iter().map(|new| &new.reason).chain(put_off);
+        if reasons.any(|reason| *reason == DeferReason::Scheduled) {
             return Err("an event that is held cannot become a scheduled one".to_owned());
         }
         let cursors = self.streams.iter().filter_map(|c| c.after.as_ref());
-        let outgoing = self.outgoing.iter().flat_map(|c| [c.before, c.after]);
+        let outgoing = self
+            .emitted_sequences
+            .iter()
+            .flat_map(|c| [c.before, c.after]);
         match cursors
             .map(|after| after.cursor)
             .chain(outgoing)
@@ -180,7 +184,7 @@ impl Changes {
 
 /// Which row the batch has read, and in which version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expect {
+pub struct ExpectedVersion {
     /// The row, `None` if there was none: it is created now, and it is a conflict if somebody else has created it.
     pub row: Option<RowRef>,
     /// The version read, 0 if there was no row.
@@ -193,7 +197,7 @@ pub struct StreamChange {
     /// Which stream.
     pub key: StreamKey,
     /// What was read.
-    pub expect: Expect,
+    pub expect: ExpectedVersion,
     /// What it becomes. `None` where it was only read: the version is checked and stays, and an absent row is created.
     /// `Some` always raises the version, so holding, blocking and skipping are seen by everybody who has read the row.
     pub after: Option<StreamState>,
@@ -207,7 +211,7 @@ pub struct StreamState {
     /// The id of the event at the cursor.
     pub last_id: Option<EventId>,
     /// The dead letter that blocks it.
-    pub blocked: Option<DeadId>,
+    pub blocked: Option<DeadLetterId>,
     /// The epoch of the event at the cursor.
     pub epoch: Option<StreamEpoch>,
 }
@@ -218,20 +222,20 @@ pub struct EntityChange {
     /// Which entity.
     pub key: EntityKey,
     /// What was read.
-    pub expect: Expect,
+    pub expect: ExpectedVersion,
     /// Its new state in JSON. `None` where it was only read: the version is checked and stays, and an absent row is created.
     pub after: Option<Vec<u8>>,
 }
 
 /// An event to hold.
 #[derive(Debug, Clone)]
-pub struct NewHeld {
+pub struct NewDeferred {
     /// The event.
     pub event: Event,
     /// Why no handler will be asked.
     pub defect: Option<String>,
     /// Why it is held.
-    pub reason: HeldReason,
+    pub reason: DeferReason,
     /// When to try it; `None`: when its predecessor is applied.
     pub due: Option<Timestamp>,
     /// How often a handler has put it off.
@@ -242,11 +246,11 @@ pub struct NewHeld {
 
 /// A held event that was put off again.
 #[derive(Debug, Clone)]
-pub struct HeldRetry {
+pub struct DeferredRetry {
     /// Which one.
-    pub id: HeldId,
+    pub id: DeferredId,
     /// What it waits for now.
-    pub reason: HeldReason,
+    pub reason: DeferReason,
     /// When to try it next; `None`: when its predecessor is applied.
     pub due: Option<Timestamp>,
     /// How often a handler has put it off.
@@ -257,16 +261,16 @@ pub struct HeldRetry {
 
 /// A new dead letter.
 #[derive(Debug, Clone)]
-pub struct NewDead {
-    /// The row as it is to be; its status is [`DeadStatus::Open`].
-    pub row: DeadRow,
+pub struct NewDeadLetter {
+    /// The row as it is to be; its status is [`DeadLetterStatus::Open`].
+    pub row: DeadLetter,
 }
 
 /// A new dead letter that belongs to no stream.
 #[derive(Debug, Clone)]
 pub struct NewStreamless {
-    /// The row as it is to be; its status is [`DeadStatus::Open`].
-    pub row: DeadRow,
+    /// The row as it is to be; its status is [`DeadLetterStatus::Open`].
+    pub row: DeadLetter,
     /// The id to remember, with its event's time, unless the dead letter goes to the overflow file. One that is there already is a
     /// conflict.
     pub seen: Option<(Source, EventId, Timestamp)>,
@@ -276,9 +280,9 @@ pub struct NewStreamless {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamlessBounds {
     /// The most rows and bytes of one kind. The first of a kind is kept however large it is.
-    pub kind: UsageOf,
+    pub kind: TableUsage,
     /// The most rows and bytes of all kinds together.
-    pub all: UsageOf,
+    pub all: TableUsage,
     /// The most bytes of an overflow file, one commit more or less.
     pub file_bytes: u64,
     /// The most overflow files, from 1. The oldest is deleted.
@@ -289,11 +293,11 @@ impl Default for StreamlessBounds {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;
         Self {
-            kind: UsageOf {
+            kind: TableUsage {
                 rows: 1_000,
                 bytes: 16 * MIB,
             },
-            all: UsageOf {
+            all: TableUsage {
                 rows: 50_000,
                 bytes: 512 * MIB,
             },
@@ -305,8 +309,8 @@ impl Default for StreamlessBounds {
 
 impl StreamlessBounds {
     /// Returns whether another dead letter of that many bytes is kept.
-    pub(crate) fn has_room(&self, kind: UsageOf, all: UsageOf, bytes: u64) -> bool {
-        let with = |used: UsageOf| UsageOf {
+    pub(crate) fn has_room(&self, kind: TableUsage, all: TableUsage, bytes: u64) -> bool {
+        let with = |used: TableUsage| TableUsage {
             rows: used.rows.saturating_add(1),
             bytes: used.bytes.saturating_add(bytes),
         };
@@ -314,11 +318,11 @@ impl StreamlessBounds {
     }
 }
 
-/// Other data for a dead letter. What came first is kept in [`DeadRow::body`].
+/// Other data for a dead letter. What came first is kept in [`DeadLetter::body`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadEdit {
+pub struct DeadLetterEdit {
     /// Which dead letter.
-    pub id: DeadId,
+    pub id: DeadLetterId,
     /// The data that was looked at.
     pub before: Bytes,
     /// The data in its place. Whatever was wrong with the message counts as mended by it.
@@ -327,10 +331,10 @@ pub struct DeadEdit {
 
 /// What becomes of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadFate {
-    /// It was asked to be tried again: its status becomes [`DeadStatus::Replaying`].
+pub enum Resolution {
+    /// It was asked to be tried again: its status becomes [`DeadLetterStatus::Replaying`].
     Replaying,
-    /// It was tried again and waits for another stream: its status becomes [`DeadStatus::Awaiting`].
+    /// It was tried again and waits for another stream: its status becomes [`DeadLetterStatus::Awaiting`].
     Awaiting,
     /// It is gone: applied, stepped over, or refused anew under another id.
     Gone,
@@ -338,7 +342,7 @@ pub enum DeadFate {
 
 /// How often a process was about to ask the handler about an event that a process may have died of before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrialChange {
+pub struct CrashCountChange {
     /// The event's source.
     pub source: Source,
     /// The event's id.
@@ -351,7 +355,7 @@ pub struct TrialChange {
 
 /// A sequence given on a subject that the role emits on.
 #[derive(Debug, Clone)]
-pub struct OutgoingChange {
+pub struct EmittedSequence {
     /// The subject.
     pub subject: Subject,
     /// The last sequence given as read, 0 if none was; another one there now is a conflict.
@@ -375,9 +379,9 @@ pub struct NewReply {
     pub time: Timestamp,
 }
 
-/// An event of the role to itself. The store gives it its id, which no other event of the store has: see [`HeldRow::event`].
+/// An event of the role to itself. The store gives it its id, which no other event of the store has: see [`DeferredEvent::event`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewScheduled {
+pub struct NewTimer {
     /// When it falls due, and the event's time.
     pub due: Timestamp,
     /// The event's source: the role's own.
@@ -392,15 +396,15 @@ pub struct NewScheduled {
     pub data: Bytes,
 }
 
-impl NewScheduled {
+impl NewTimer {
     /// The event as it will be handed out, under the number that the store gives it.
-    pub(crate) fn into_row(self, id: HeldId, now: Timestamp) -> HeldRow {
+    pub(crate) fn into_row(self, id: DeferredId, now: Timestamp) -> DeferredEvent {
         #[expect(
             clippy::expect_used,
             reason = "a word and a number are a well-formed id"
         )]
         let event_id = EventId::new(format!("scheduled-{}", id.0)).expect("a number is an id");
-        HeldRow {
+        DeferredEvent {
             id,
             event: Event {
                 id: event_id,
@@ -414,7 +418,7 @@ impl NewScheduled {
                 data: self.data,
             },
             defect: None,
-            reason: HeldReason::Scheduled,
+            reason: DeferReason::Scheduled,
             since: now,
             attempts: 0,
         }
@@ -441,23 +445,23 @@ pub struct OutboxRetry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Commit {
     /// Everything was written.
-    Written(Written),
+    Written(CommitReceipt),
     /// Something that the batch had read has changed since: nothing was written, read afresh.
     Conflict,
 }
 
 /// What a commit tells of the rows that it wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Written {
-    /// The rows of [`Changes::streams`], in their order, each with the version that it has now.
-    pub streams: Vec<Expect>,
-    /// The rows of [`Changes::entities`], likewise.
-    pub entities: Vec<Expect>,
+pub struct CommitReceipt {
+    /// The rows of [`WriteSet::streams`], in their order, each with the version that it has now.
+    pub streams: Vec<ExpectedVersion>,
+    /// The rows of [`WriteSet::entities`], likewise.
+    pub entities: Vec<ExpectedVersion>,
     /// How full the bounded tables are now.
-    pub usage: Usage,
-    /// The number of [`Changes::dead_if_absent`] and [`Changes::streamless`] were kept, and not there before.
-    pub buried: u64,
-    /// The number of [`Changes::streamless`] went to the overflow file.
+    pub usage: StoreUsage,
+    /// The number of [`WriteSet::dead_letters_if_absent`] and [`WriteSet::streamless`] were kept, and not there before.
+    pub dead_lettered: u64,
+    /// The number of [`WriteSet::streamless`] went to the overflow file.
     pub overflowed: u64,
     /// The epoch that was begun, if one was.
     pub epoch: Option<Epoch>,

@@ -6,7 +6,7 @@ use doorstep_event::{Epoch, EventId, Source, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Changes, Commit, Store, StoreError};
+use crate::{Commit, Store, StoreError, WriteSet};
 
 /// The number of its own epochs that a store keeps: the newest.
 pub const MAX_OWN_EPOCHS: usize = 1_000;
@@ -87,7 +87,7 @@ impl RestoredChange {
 
 /// The relation of a source's epoch to those that the source had before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EpochStanding {
+pub enum EpochStatus {
     /// Newer than all that were known.
     InLine,
     /// Older than the newest that was known. A delayed event of one lineage looks like that, and so may one of a restored store.
@@ -98,29 +98,29 @@ pub enum EpochStanding {
 
 /// The epochs that a source has had, as far as a role has applied or deferred their events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SourceEpochs(BTreeMap<Epoch, EpochStanding>);
+pub struct SourceEpochs(BTreeMap<Epoch, EpochStatus>);
 
 impl SourceEpochs {
     /// Returns the standing of an epoch, `None` if the source has not had it. One older than all that are kept counts as in line.
     #[must_use]
-    pub fn standing(&self, epoch: Epoch) -> Option<EpochStanding> {
+    pub fn standing(&self, epoch: Epoch) -> Option<EpochStatus> {
         let older = || {
             let oldest = self.0.keys().next()?;
             let forgotten = self.0.len() >= MAX_SOURCE_EPOCHS && epoch < *oldest;
-            forgotten.then_some(EpochStanding::InLine)
+            forgotten.then_some(EpochStatus::InLine)
         };
         self.0.get(&epoch).copied().or_else(older)
     }
 
     /// Takes in an epoch, `forks` if it is proven to be of another lineage. Returns its standing if that is new.
-    pub fn learn(&mut self, epoch: Epoch, forks: bool) -> Option<EpochStanding> {
+    pub fn learn(&mut self, epoch: Epoch, forks: bool) -> Option<EpochStatus> {
         let standing = match self.standing(epoch) {
-            None if forks || self.has_another(epoch) => EpochStanding::Fork,
+            None if forks || self.has_another(epoch) => EpochStatus::Fork,
             None => match self.0.keys().next_back() {
-                Some(newest) if epoch < *newest => EpochStanding::Late,
-                _ => EpochStanding::InLine,
+                Some(newest) if epoch < *newest => EpochStatus::Late,
+                _ => EpochStatus::InLine,
             },
-            Some(EpochStanding::InLine | EpochStanding::Late) if forks => EpochStanding::Fork,
+            Some(EpochStatus::InLine | EpochStatus::Late) if forks => EpochStatus::Fork,
             Some(_) => return None,
         };
         self.put(epoch, standing);
@@ -138,7 +138,7 @@ impl SourceEpochs {
         self.0.range(first..=last).any(|(other, _)| *other != epoch)
     }
 
-    pub(crate) fn put(&mut self, epoch: Epoch, standing: EpochStanding) {
+    pub(crate) fn put(&mut self, epoch: Epoch, standing: EpochStatus) {
         self.0.insert(epoch, standing);
         if self.0.len() > MAX_SOURCE_EPOCHS {
             self.0.pop_first();
@@ -219,7 +219,7 @@ pub enum RestoredSourceChange {
         /// The event's epoch.
         epoch: Epoch,
         /// The event's dead letter, of the same changes.
-        dead: crate::DeadId,
+        dead: crate::DeadLetterId,
     },
     /// An operator has accepted it.
     Accept(Source),
@@ -236,9 +236,9 @@ pub async fn begin_epoch<S: Store>(store: &S, now: Timestamp) -> Result<Epoch, S
     let (high, low) = Uuid::new_v4().as_u64_pair();
     // Each half has fixed bits; turned, they meet random ones.
     let random = high ^ low.rotate_left(32);
-    let changes = Changes {
+    let changes = WriteSet {
         begin_epoch: Some(random),
-        ..Changes::at(now)
+        ..WriteSet::at(now)
     };
     if let Commit::Written(written) = store.commit(changes).await?
         && let Some(epoch) = written.epoch
@@ -265,14 +265,14 @@ mod tests {
     fn two_epochs_of_one_counter_are_a_fork() {
         let epoch = |counter, random| Epoch::new(counter, random).unwrap();
         let mut had = SourceEpochs::default();
-        assert_eq!(had.learn(epoch(3, 1), false), Some(EpochStanding::InLine));
+        assert_eq!(had.learn(epoch(3, 1), false), Some(EpochStatus::InLine));
         assert_eq!(had.learn(epoch(3, 1), false), None);
-        assert_eq!(had.learn(epoch(2, 9), false), Some(EpochStanding::Late));
-        assert_eq!(had.learn(epoch(4, 1), false), Some(EpochStanding::InLine));
-        assert_eq!(had.learn(epoch(3, 2), false), Some(EpochStanding::Fork));
+        assert_eq!(had.learn(epoch(2, 9), false), Some(EpochStatus::Late));
+        assert_eq!(had.learn(epoch(4, 1), false), Some(EpochStatus::InLine));
+        assert_eq!(had.learn(epoch(3, 2), false), Some(EpochStatus::Fork));
         assert_eq!(had.learn(epoch(3, 2), true), None);
-        assert_eq!(had.learn(epoch(2, 9), true), Some(EpochStanding::Fork));
-        assert_eq!(had.standing(epoch(2, 9)), Some(EpochStanding::Fork));
+        assert_eq!(had.learn(epoch(2, 9), true), Some(EpochStatus::Fork));
+        assert_eq!(had.standing(epoch(2, 9)), Some(EpochStatus::Fork));
         assert_eq!(had.standing(epoch(1, 1)), None);
     }
 
@@ -285,7 +285,7 @@ mod tests {
             had.learn(epoch(counter), false);
         }
         assert_eq!(had.0.len(), MAX_SOURCE_EPOCHS);
-        assert_eq!(had.standing(epoch(1)), Some(EpochStanding::InLine));
+        assert_eq!(had.standing(epoch(1)), Some(EpochStatus::InLine));
         assert_eq!(had.learn(epoch(1), false), None);
         let other = Epoch::new(last, 2).unwrap();
         assert_eq!(had.standing(other), None);

@@ -5,7 +5,7 @@
 //! that the role has given, the **owner** of each source, **trials** of events that a process may have died of, **replies** to commands, events that the role has
 //! **scheduled** to itself, and the **outbox**: what a commit still owes the world.
 //!
-//! Everything that one batch does is one [`Changes`], and a store writes it whole or not at all. Every stream and every entity is
+//! Everything that one batch does is one [`WriteSet`], and a store writes it whole or not at all. Every stream and every entity is
 //! a row with a version. A batch says which versions it has read; unless each is unchanged, nothing is written and the answer is
 //! [`Commit::Conflict`]. That is what lets several processes share a store: correctness never rests on there being one owner.
 //!
@@ -23,23 +23,24 @@ mod rows;
 mod size;
 pub mod sqlite;
 
-pub use audit::{AUDIT_MOST, AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, NewAudit};
+pub use audit::{AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, MAX_AUDIT, NewAudit};
 pub use changes::{
-    Changes, Commit, DeadEdit, DeadFate, EntityChange, Expect, HeldRetry, NewDead, NewHeld,
-    NewOutbox, NewReply, NewScheduled, NewStreamless, OutboxRetry, OutgoingChange, StreamChange,
-    StreamState, StreamlessBounds, TrialChange, Written,
+    Commit, CommitReceipt, CrashCountChange, DeadLetterEdit, DeferredRetry, EmittedSequence,
+    EntityChange, ExpectedVersion, NewDeadLetter, NewDeferred, NewOutbox, NewReply, NewStreamless,
+    NewTimer, OutboxRetry, Resolution, StreamChange, StreamState, StreamlessBounds, WriteSet,
 };
 pub use epochs::{
-    EpochStanding, LearnedEpoch, MAX_OWN_EPOCHS, MAX_RESTORED_SOURCES, MAX_SOURCE_EPOCHS, OwnEpoch,
+    EpochStatus, LearnedEpoch, MAX_OWN_EPOCHS, MAX_RESTORED_SOURCES, MAX_SOURCE_EPOCHS, OwnEpoch,
     OwnEpochs, Restored, RestoredChange, RestoredSource, RestoredSourceChange, SourceEpochs,
     StreamEpoch, begin_epoch, stream_epoch,
 };
 pub use memory::MemoryStore;
 pub use owners::{FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow};
 pub use rows::{
-    Ask, DeadFilter, DeadGroup, DeadId, DeadRow, DeadStatus, EntityKey, EntityRow, Gap, HeldId,
-    HeldReason, HeldRow, KeptLog, Loaded, OutboxId, OutboxKind, OutboxRow, PrunedTo, ReplyRow,
-    RequestHash, RowRef, StreamRow, Streamless, StreamlessKind, Summary, Tally, Usage, UsageOf,
+    DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterId, DeadLetterStatus, DeferReason,
+    DeferredEvent, DeferredId, EntityKey, EntityRow, EventCounts, KeptLog, OutboxId, OutboxKind,
+    OutboxRow, PrunedTo, ReadResult, ReadSet, ReplyRow, RequestHash, RowRef, SequenceGap,
+    StoreUsage, StreamRow, Streamless, StreamlessKind, Summary, TableUsage,
 };
 pub use sqlite::SqliteStore;
 
@@ -61,11 +62,11 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Reads all that a batch is about to touch, in one consistent read. What does not exist comes back as an absent row
     /// (no [`RowRef`], version 0).
-    fn load(&self, ask: Ask) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
+    fn load(&self, ask: ReadSet) -> impl Future<Output = Result<ReadResult, StoreError>> + Send;
 
     /// Reads entities beside whoever writes: all of them at one moment, at which every commit that has returned is there. Nothing that is
     /// written may rest on it, since it waits for no writer and keeps none waiting.
-    fn look(
+    fn read_entities(
         &self,
         entities: Vec<EntityKey>,
     ) -> impl Future<Output = Result<Vec<EntityRow>, StoreError>> + Send;
@@ -75,11 +76,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Rules that the store keeps by itself, in the same transaction, after all else in it:
     /// - a stream that is changed loses what is held at or below its cursor (dead letters are not touched); a cursor that would fall
     ///   is a conflict;
-    /// - a stream that is changed, not blocked, and holds its next event (`cursor + 1`) gets that one due at [`Changes::now`], unless
+    /// - a stream that is changed, not blocked, and holds its next event (`cursor + 1`) gets that one due at [`WriteSet::now`], unless
     ///   that one has a due time of its own: a backoff stays what it is;
-    /// - an entity whose state changes makes every held event that awaits it due at [`Changes::now`], also those that the same changes
+    /// - an entity whose state changes makes every held event that awaits it due at [`WriteSet::now`], also those that the same changes
     ///   hold or put off;
-    /// - [`StreamRow::held`] and [`Usage`] are kept exact; an event without a sequence has no place, and counts in no stream;
+    /// - [`StreamRow::held`] and [`StoreUsage`] are kept exact; an event without a sequence has no place, and counts in no stream;
     /// - something held under a (stream, sequence) that is there already, a seen id that is there already, and a reply under a (caller,
     ///   request id) that is there already, are a conflict. What the same changes release makes room first;
     /// - what is scheduled is released and put off like what is held; put off, it is held from then on;
@@ -87,8 +88,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// - an epoch of a source that proves two lineages of it lists the source as restored;
     /// - an epoch that is begun is the latest one already for what the same changes number;
     /// - an event of the outbox that has a sequence and no epoch gets the latest epoch;
-    /// - when more is recorded than [`Changes::audit_most`] allows, the oldest records go.
-    fn commit(&self, changes: Changes) -> impl Future<Output = Result<Commit, StoreError>> + Send;
+    /// - when more is recorded than [`WriteSet::audit_bounds`] allows, the oldest records go.
+    fn commit(&self, changes: WriteSet) -> impl Future<Output = Result<Commit, StoreError>> + Send;
 
     /// Held and scheduled events that are due by `now`, the longest due first: at most `limit`, and, from the second on, only as many
     /// as are together within `max_bytes`.
@@ -97,15 +98,15 @@ pub trait Store: Clone + Send + Sync + 'static {
         now: Timestamp,
         limit: usize,
         max_bytes: u64,
-    ) -> impl Future<Output = Result<Vec<HeldRow>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<DeferredEvent>, StoreError>> + Send;
 
     /// The net under [`Store::due`]: makes due what is held as next (`cursor + 1`) of a stream that is not blocked and has no
     /// due time of its own. Returns how many there were; in a sound store none.
-    fn sweep(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn repair_due(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Makes due held events and outbox rows that are put off until after `beyond`, longer than any backoff: the clock has been set back
     /// since. Scheduled events keep their time. Returns the number of rows.
-    fn bring_forward(
+    fn clamp_due_times(
         &self,
         now: Timestamp,
         beyond: Timestamp,
@@ -131,21 +132,21 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// A page of dead letters that the filter lets through, oldest first, after the given one, at most `limit`. Where the given one
     /// is gone, the page begins with the oldest.
-    fn dead(
+    fn dead_letters(
         &self,
-        filter: DeadFilter,
-        after: Option<DeadId>,
+        filter: DeadLetterFilter,
+        after: Option<DeadLetterId>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<DeadRow>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
     /// The kinds of dead letters there are, by the oldest of each, at most `limit`.
-    fn dead_groups(
+    fn dead_letter_groups(
         &self,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<DeadGroup>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<DeadLetterGroup>, StoreError>> + Send;
 
     /// The sequences that are held of a stream above `after`, in their order, at most `limit`.
-    fn held_of(
+    fn deferred_sequences(
         &self,
         stream: StreamKey,
         after: u64,
@@ -167,7 +168,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         older_than: Timestamp,
         now: Timestamp,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Gap>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<SequenceGap>, StoreError>> + Send;
 
     /// Prunes seen ids from before `older_than`, at most `limit` of them, the oldest first. Raises [`PrunedTo::seen`] to the latest of
     /// them in the same transaction. Returns their number.
@@ -180,7 +181,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Forgets trials that were last counted before `older_than`, at most `limit` of them: their events have never come again.
     /// Returns how many. No mark of it is kept, since trials never tell a duplicate: one that is pruned too early lets an event that
     /// ends its process end a few more.
-    fn prune_trials(
+    fn prune_crash_counts(
         &self,
         older_than: Timestamp,
         limit: usize,
@@ -200,12 +201,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The store could not be used.
     fn streamless(
         &self,
-        least: UsageOf,
+        least: TableUsage,
         limit: usize,
     ) -> impl Future<Output = Result<Streamless, StoreError>> + Send;
 
     /// How full the bounded tables are, however much is in them.
-    fn usage(&self) -> impl Future<Output = Result<Usage, StoreError>> + Send;
+    fn usage(&self) -> impl Future<Output = Result<StoreUsage, StoreError>> + Send;
 
     /// Counts of everything, for status and for deciding whether a role is idle.
     fn summary(&self, now: Timestamp) -> impl Future<Output = Result<Summary, StoreError>> + Send;

@@ -15,9 +15,10 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 use self::data::Data;
 use crate::{
-    Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow, OwnEpochs, SourceRow, Store, StoreError,
-    StreamRow, Streamless, Summary, Usage, UsageOf, mint,
+    AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
+    DeadLetterId, DeferredEvent, EntityKey, EntityRow, OutboxRow, OwnEpochs, ReadResult, ReadSet,
+    SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
+    TableUsage, WriteSet, mint,
 };
 
 /// A store in memory. Clones share it; it is gone with the last of them.
@@ -59,15 +60,15 @@ impl Store for MemoryStore {
         &self.source
     }
 
-    async fn load(&self, ask: Ask) -> Result<Loaded, StoreError> {
+    async fn load(&self, ask: ReadSet) -> Result<ReadResult, StoreError> {
         Ok(self.data().load(&ask))
     }
 
-    async fn look(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+    async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
         Ok(self.data().look(&entities))
     }
 
-    async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
+    async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
         changes.check().map_err(|detail| StoreError::Unusable {
             store: format!("{} in memory", self.source),
             detail,
@@ -80,15 +81,15 @@ impl Store for MemoryStore {
         now: Timestamp,
         limit: usize,
         max_bytes: u64,
-    ) -> Result<Vec<HeldRow>, StoreError> {
+    ) -> Result<Vec<DeferredEvent>, StoreError> {
         Ok(self.data().due(now, limit, max_bytes))
     }
 
-    async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn repair_due(&self, now: Timestamp) -> Result<u64, StoreError> {
         Ok(self.data().sweep(now))
     }
 
-    async fn bring_forward(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+    async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
         Ok(self.data().bring_forward(now, beyond))
     }
 
@@ -108,20 +109,20 @@ impl Store for MemoryStore {
         Ok(self.data().entities(after, limit))
     }
 
-    async fn dead(
+    async fn dead_letters(
         &self,
-        filter: DeadFilter,
-        after: Option<DeadId>,
+        filter: DeadLetterFilter,
+        after: Option<DeadLetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadRow>, StoreError> {
+    ) -> Result<Vec<DeadLetter>, StoreError> {
         Ok(self.data().dead(&filter, after.as_ref(), limit))
     }
 
-    async fn dead_groups(&self, limit: usize) -> Result<Vec<DeadGroup>, StoreError> {
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, StoreError> {
         Ok(self.data().dead_groups(limit))
     }
 
-    async fn held_of(
+    async fn deferred_sequences(
         &self,
         stream: StreamKey,
         after: u64,
@@ -144,7 +145,7 @@ impl Store for MemoryStore {
         older_than: Timestamp,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Gap>, StoreError> {
+    ) -> Result<Vec<SequenceGap>, StoreError> {
         let told = |since| since < older_than || since > now;
         Ok(self.data().gaps(told, limit))
     }
@@ -153,7 +154,11 @@ impl Store for MemoryStore {
         Ok(self.data().prune_seen(older_than, limit))
     }
 
-    async fn prune_trials(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn prune_crash_counts(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
         Ok(self.data().prune_trials(older_than, limit))
     }
 
@@ -161,11 +166,11 @@ impl Store for MemoryStore {
         Ok(self.data().prune_replies(older_than, limit))
     }
 
-    async fn streamless(&self, least: UsageOf, limit: usize) -> Result<Streamless, StoreError> {
+    async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless, StoreError> {
         Ok(self.data().streamless(least, limit))
     }
 
-    async fn usage(&self) -> Result<Usage, StoreError> {
+    async fn usage(&self) -> Result<StoreUsage, StoreError> {
         Ok(self.data().usage())
     }
 

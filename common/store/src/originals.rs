@@ -4,27 +4,27 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::{DeadId, DeadRow};
+use crate::{DeadLetter, DeadLetterId};
 
-/// The bodies of edited dead letters that are gone with the changes that are being written, by [`DeadId::letter`].
+/// The bodies of edited dead letters that are gone with the changes that are being written, by [`DeadLetterId::event_digest`].
 #[derive(Debug, Default)]
-pub(crate) struct Originals(HashMap<String, Bytes>);
+pub(crate) struct OriginalBodies(HashMap<String, Bytes>);
 
-impl Originals {
+impl OriginalBodies {
     /// Keeps the body of an edited dead letter that goes.
-    pub(crate) fn keep(&mut self, id: &DeadId, body: Bytes) {
-        self.0.insert(id.letter().to_owned(), body);
+    pub(crate) fn remember(&mut self, id: &DeadLetterId, body: Bytes) {
+        self.0.insert(id.event_digest().to_owned(), body);
     }
 
     /// The body that a dead letter takes over, if it follows one that was edited.
-    pub(crate) fn of(&self, id: &DeadId) -> Option<&Bytes> {
-        self.0.get(id.letter())
+    pub(crate) fn of(&self, id: &DeadLetterId) -> Option<&Bytes> {
+        self.0.get(id.event_digest())
     }
 
     /// The dead letter with the body that first came.
-    pub(crate) fn put_back(&self, row: DeadRow) -> DeadRow {
+    pub(crate) fn restore(&self, row: DeadLetter) -> DeadLetter {
         match self.of(&row.id) {
-            Some(body) => DeadRow {
+            Some(body) => DeadLetter {
                 body: body.clone(),
                 ..row
             },

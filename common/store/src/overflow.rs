@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use doorstep_event::Timestamp;
 use serde::Serialize;
 
-use crate::DeadRow;
+use crate::DeadLetter;
 
 /// A line of the overflow file. `number` comes first, where [`number_of`] finds it.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ enum Body<'a> {
 }
 
 /// Returns a dead letter as a line of JSON. Numbers count up in a store; one that stands twice is of a commit that was worked again.
-pub(crate) fn line(number: u64, row: &DeadRow) -> Result<Vec<u8>, String> {
+pub(crate) fn line(number: u64, row: &DeadLetter) -> Result<Vec<u8>, String> {
     let record = Record {
         number,
         id: &row.id.0,

@@ -63,19 +63,19 @@ impl fmt::Display for EntityKey {
 
 /// Names a dead letter: derived from what it is about, so that the same refusal met twice is the same dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct DeadId(pub String);
+pub struct DeadLetterId(pub String);
 
-impl DeadId {
+impl DeadLetterId {
     /// The part of it that stays the same however often the event is refused: what stands before its last `-`.
     #[must_use]
-    pub fn letter(&self) -> &str {
+    pub fn event_digest(&self) -> &str {
         self.0
             .rsplit_once('-')
             .map_or(&self.0, |(letter, _)| letter)
     }
 }
 
-impl fmt::Display for DeadId {
+impl fmt::Display for DeadLetterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -83,7 +83,7 @@ impl fmt::Display for DeadId {
 
 /// Numbers a held event within its store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HeldId(pub i64);
+pub struct DeferredId(pub i64);
 
 /// Numbers a row of the outbox within its store, in the order of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,7 +91,7 @@ pub struct OutboxId(pub i64);
 
 /// What a batch wants to read.
 #[derive(Debug, Default, Clone)]
-pub struct Ask {
+pub struct ReadSet {
     /// Streams, with what they hold next.
     pub streams: Vec<StreamKey>,
     /// How many held events to bring along for a stream: those right after its cursor, without a gap.
@@ -116,13 +116,13 @@ pub struct Ask {
     pub owners: Vec<Source>,
 }
 
-/// What a batch has read. Vectors have the order of their [`Ask`].
+/// What a batch has read. Vectors have the order of their [`ReadSet`].
 #[derive(Debug, Default, Clone)]
-pub struct Loaded {
+pub struct ReadResult {
     /// One row for each stream asked for.
     pub streams: Vec<StreamRow>,
     /// Held events right after the cursors, by stream and sequence.
-    pub held: Vec<HeldRow>,
+    pub held: Vec<DeferredEvent>,
     /// For each place asked for, the id and the epoch of the event that is held there.
     pub held_at: Vec<Option<(EventId, Option<Epoch>)>>,
     /// One row for each entity asked for.
@@ -179,7 +179,7 @@ pub struct StreamRow {
     /// The id of the event at the cursor, `None` at the start or where a gap was stepped over.
     pub last_id: Option<EventId>,
     /// The dead letter that blocks the stream: its event is the one after the cursor.
-    pub blocked: Option<DeadId>,
+    pub blocked: Option<DeadLetterId>,
     /// How many of its events are held.
     pub held: u64,
     /// The epoch of the event at the cursor.
@@ -201,28 +201,28 @@ pub struct EntityRow {
 
 /// Why an event is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeldReason {
+pub enum DeferReason {
     /// Its predecessor is missing, or blocked.
-    Behind,
+    OutOfOrder,
     /// It waits for what another stream will bring to this entity.
-    Awaits(EntityKey),
+    WaitingFor(EntityKey),
     /// It is this dead letter, to be tried again.
-    Replay(DeadId),
+    Replay(DeadLetterId),
     /// The role has scheduled it to itself: it waits for nothing but its time, and has no place in any stream.
     Scheduled,
 }
 
 /// A held event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldRow {
+pub struct DeferredEvent {
     /// Which row.
-    pub id: HeldId,
+    pub id: DeferredId,
     /// The event.
     pub event: Event,
     /// Why no handler will be asked: the event is there only for its place, and will be refused when it is next.
     pub defect: Option<String>,
     /// Why it is held.
-    pub reason: HeldReason,
+    pub reason: DeferReason,
     /// Since when it is held, or waits for what it waits for now.
     pub since: Timestamp,
     /// How often a handler has put it off.
@@ -232,7 +232,7 @@ pub struct HeldRow {
 /// What has become of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum DeadStatus {
+pub enum DeadLetterStatus {
     /// Nobody has decided yet.
     Open,
     /// A replay was asked for and has not been worked yet.
@@ -243,9 +243,9 @@ pub enum DeadStatus {
 
 /// A dead letter: an event, or something that was to be one, that was refused for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadRow {
+pub struct DeadLetter {
     /// Which dead letter.
-    pub id: DeadId,
+    pub id: DeadLetterId,
     /// The event, if the message could be read as one; its data is the message's body in any case.
     pub event: Option<Event>,
     /// The message's body as it first came. The event's data is another once it was edited.
@@ -263,12 +263,12 @@ pub struct DeadRow {
     /// When it died.
     pub since: Timestamp,
     /// What has become of it.
-    pub status: DeadStatus,
+    pub status: DeadLetterStatus,
     /// The defect that it was read with, if any.
     pub defect: Option<String>,
 }
 
-impl DeadRow {
+impl DeadLetter {
     /// Whether its event carries other data than its message did.
     #[must_use]
     pub fn is_edited(&self) -> bool {
@@ -278,7 +278,7 @@ impl DeadRow {
 
 /// Dead letters of one kind, summed up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeadGroup {
+pub struct DeadLetterGroup {
     /// What they have in common.
     pub fingerprint: String,
     /// How many there are.
@@ -295,28 +295,28 @@ pub struct DeadGroup {
     #[serde(rename = "type")]
     pub kind: Option<EventType>,
     /// The oldest of them.
-    pub example: DeadId,
+    pub example: DeadLetterId,
     /// The detail of the oldest.
     pub detail: String,
 }
 
 /// Which dead letters to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum DeadFilter {
+pub enum DeadLetterFilter {
     /// All of them.
     #[default]
     All,
     /// This one.
-    Id(DeadId),
+    Id(DeadLetterId),
     /// Those of one kind.
     Fingerprint(String),
-    /// Those of one event, however often it was refused: whose ids are [`DeadId::letter`] and a number.
+    /// Those of one event, however often it was refused: whose ids are [`DeadLetterId::event_digest`] and a number.
     Letter(String),
 }
 
 /// Events that a stream misses: `from..=to` are not there, what follows is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
+pub struct SequenceGap {
     /// Which stream.
     pub stream: StreamKey,
     /// The first one missing.
@@ -337,7 +337,7 @@ pub enum OutboxKind {
     /// A copy of a dead letter, for the management UI, alerts and other tools.
     DeadCopy {
         /// Which dead letter.
-        id: DeadId,
+        id: DeadLetterId,
         /// What goes into the copy's headers.
         headers: BTreeMap<String, String>,
         /// The body.
@@ -347,7 +347,7 @@ pub enum OutboxKind {
 
 impl OutboxKind {
     /// Whether it is a copy of one of these dead letters.
-    pub(crate) fn copies_one_of(&self, dead: &HashSet<DeadId>) -> bool {
+    pub(crate) fn copies_one_of(&self, dead: &HashSet<DeadLetterId>) -> bool {
         match self {
             Self::Event(_) => false,
             Self::DeadCopy { id, .. } => dead.contains(id),
@@ -370,14 +370,14 @@ pub struct OutboxRow {
 
 /// Rows and bytes of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct UsageOf {
+pub struct TableUsage {
     /// Rows.
     pub rows: u64,
     /// Bytes of their events, about.
     pub bytes: u64,
 }
 
-impl UsageOf {
+impl TableUsage {
     /// Whether there are more rows or bytes than these.
     pub(crate) fn is_above(self, most: Self) -> bool {
         self.rows > most.rows || self.bytes > most.bytes
@@ -386,24 +386,24 @@ impl UsageOf {
 
 /// How full the tables are that must not grow without bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Usage {
+pub struct StoreUsage {
     /// Held events.
-    pub held: UsageOf,
+    pub held: TableUsage,
     /// Dead letters.
-    pub dead: UsageOf,
+    pub dead: TableUsage,
     /// Seen ids.
-    pub seen: UsageOf,
+    pub seen: TableUsage,
     /// The outbox.
-    pub outbox: UsageOf,
+    pub outbox: TableUsage,
     /// Replies to commands.
-    pub replies: UsageOf,
+    pub replies: TableUsage,
     /// Events that the role has scheduled to itself.
-    pub scheduled: UsageOf,
+    pub scheduled: TableUsage,
 }
 
 /// What a role has done with deliveries since its store was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Tally {
+pub struct EventCounts {
     /// Events applied.
     pub applied: u64,
     /// Known events of types that the role does not handle: their cursor moved, nothing else.
@@ -422,7 +422,7 @@ pub struct Tally {
     pub obeyed: u64,
 }
 
-impl Tally {
+impl EventCounts {
     pub(crate) fn add(&mut self, more: &Self) {
         let counts = [
             (&mut self.applied, more.applied),
@@ -444,7 +444,7 @@ impl Tally {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Streamless {
     /// Those that are kept.
-    pub usage: UsageOf,
+    pub usage: TableUsage,
     /// The number that went to the overflow file since the store was created.
     pub overflowed: u64,
     /// The number of these are in no overflow file any more.
@@ -456,12 +456,12 @@ pub struct Streamless {
 /// Dead letters of one kind that belong to no stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamlessKind {
-    /// [`DeadRow::fingerprint`].
+    /// [`DeadLetter::fingerprint`].
     pub fingerprint: String,
-    /// [`DeadRow::reason`].
+    /// [`DeadLetter::reason`].
     pub reason: String,
     /// The number of them.
-    pub usage: UsageOf,
+    pub usage: TableUsage,
 }
 
 /// Counts of everything in a store.
@@ -477,12 +477,12 @@ pub struct Summary {
     pub gaps: u64,
     /// Held events whose time has come or will come by itself: put off by a handler, or to be replayed.
     pub held_due: u64,
-    /// Scheduled events whose time has come and that were not worked yet; all of them are in [`Usage::scheduled`].
+    /// Scheduled events whose time has come and that were not worked yet; all of them are in [`StoreUsage::scheduled`].
     pub scheduled_due: u64,
     /// Rows and bytes.
-    pub usage: Usage,
+    pub usage: StoreUsage,
     /// What was done.
-    pub tally: Tally,
+    pub tally: EventCounts,
     /// Changes with every commit by anyone: two equal readings mean that nothing was written between them.
     pub commits: u64,
     /// Age of the oldest outbox row in milliseconds.
@@ -542,11 +542,11 @@ pub(crate) fn share_of_again(limit: usize, again: usize, untried: usize) -> usiz
 }
 
 /// The time by which a row may be dated after the clock before it counts as dated ahead: clocks are corrected by small steps all the time.
-const AHEAD: Duration = Duration::from_secs(5);
+const MAX_CLOCK_AHEAD: Duration = Duration::from_secs(5);
 
 /// The time after which rows are dated ahead of `now`.
 pub(crate) fn ahead_of(now: Timestamp) -> Timestamp {
-    now.checked_add(AHEAD).unwrap_or(Timestamp::MAX)
+    now.checked_add(MAX_CLOCK_AHEAD).unwrap_or(Timestamp::MAX)
 }
 
 /// How long ago something was, 0 where the clock has gone back since.

@@ -5,7 +5,7 @@ use doorstep_event::{Event, EventId, Source};
 use crate::{
     NewReply,
     audit::NewAudit,
-    rows::{DeadRow, OutboxKind},
+    rows::{DeadLetter, OutboxKind},
 };
 
 fn add(lengths: impl IntoIterator<Item = usize>) -> u64 {
@@ -16,9 +16,9 @@ fn add(lengths: impl IntoIterator<Item = usize>) -> u64 {
 
 /// How many bytes may still be read at a time. Once something was too much nothing more is taken, so that nothing is left out between.
 #[derive(Debug)]
-pub(crate) struct Allowance(Option<u64>);
+pub(crate) struct ByteBudget(Option<u64>);
 
-impl Allowance {
+impl ByteBudget {
     pub(crate) fn of(bytes: u64) -> Self {
         Self(Some(bytes))
     }
@@ -36,7 +36,7 @@ pub(crate) fn held(event: &Event, defect: Option<&str>) -> u64 {
 }
 
 /// Of a dead letter.
-pub(crate) fn dead(row: &DeadRow) -> u64 {
+pub(crate) fn dead(row: &DeadLetter) -> u64 {
     add([
         row.event.as_ref().map_or(0, Event::size),
         row.body.len(),

@@ -12,12 +12,12 @@ mod commit;
 mod copies;
 mod db;
 mod dead;
+mod deferred;
 mod epochs;
 mod error;
 mod file;
-mod glance;
-mod held;
 mod identity;
+mod inline_reader;
 mod load;
 mod options;
 mod outbox;
@@ -38,15 +38,16 @@ pub use self::{
     options::Options,
 };
 use self::{
-    error::{Place, Stop},
+    error::{SqliteError, StorePath},
     file::{Access, Opened},
-    glance::Glance,
+    inline_reader::InlineReader,
     thread::Worker,
 };
 use crate::{
-    Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Gap, HeldRow, KeptLog, Loaded, OutboxRow, OwnEpochs, SourceRow, Store,
-    StoreError, StreamRow, Streamless, Summary, Usage, UsageOf,
+    AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
+    DeadLetterId, DeferredEvent, EntityKey, EntityRow, KeptLog, OutboxRow, OwnEpochs, ReadResult,
+    ReadSet, SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
+    TableUsage, WriteSet,
 };
 
 /// A store in an SQLite file. Clones share its connections, which close with the last of them.
@@ -54,10 +55,10 @@ use crate::{
 pub struct SqliteStore {
     source: Source,
     access: Access,
-    glance: Glance,
+    glance: InlineReader,
     writer: Worker,
     reader: Worker,
-    place: Place,
+    place: StorePath,
     max_log_bytes: u64,
 }
 
@@ -73,7 +74,7 @@ pub enum OldOutbox {
 /// How many overlooked events are made due in one transaction.
 const SWEEP: usize = 1_000;
 /// The most entities that are looked at where they are asked for.
-const GLANCE: usize = 8;
+const INLINE_READ: usize = 8;
 
 impl SqliteStore {
     /// Opens the store of a role, `FOLDER/ROLE.sqlite3`, and creates it if it is not there: with a source of its own, that no other
@@ -118,7 +119,7 @@ impl SqliteStore {
         folder: &Path,
         role: &str,
         outbox: OldOutbox,
-        record: &Changes,
+        record: &WriteSet,
         options: &Options,
     ) -> Result<Source, StoreError> {
         file::mint_source(folder, role, outbox, record, options)
@@ -234,7 +235,7 @@ impl SqliteStore {
         Ok(Self {
             source,
             access,
-            glance: Glance::with(glance.db).map_err(|e| place.not_opened(&e))?,
+            glance: InlineReader::with(glance.db).map_err(|e| place.not_opened(&e))?,
             writer: Worker::start(format!("{role} store"), db)?,
             reader: Worker::start(format!("{role} scan"), reader.db)?,
             place,
@@ -242,10 +243,12 @@ impl SqliteStore {
         })
     }
 
-    fn may_write(&self) -> Result<(), Stop> {
+    fn may_write(&self) -> Result<(), SqliteError> {
         match self.access {
             Access::Create | Access::Existing => Ok(()),
-            Access::ReadOnly => Err(Stop::Unusable("it was opened for reading only".into())),
+            Access::ReadOnly => Err(SqliteError::Unusable(
+                "it was opened for reading only".into(),
+            )),
         }
     }
 }
@@ -255,12 +258,12 @@ impl Store for SqliteStore {
         &self.source
     }
 
-    async fn load(&self, ask: Ask) -> Result<Loaded, StoreError> {
+    async fn load(&self, ask: ReadSet) -> Result<ReadResult, StoreError> {
         self.writer.run(move |db| load::load(db, &ask)).await
     }
 
-    async fn look(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
-        if entities.len() <= GLANCE
+    async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+        if entities.len() <= INLINE_READ
             && let Some(rows) = self.glance.read(|db| load::look(db, &entities))
         {
             return Ok(rows);
@@ -268,7 +271,7 @@ impl Store for SqliteStore {
         self.reader.run(move |db| load::look(db, &entities)).await
     }
 
-    async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
+    async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
         let may_write = self.may_write();
         self.writer
             .run(move |db| {
@@ -283,19 +286,22 @@ impl Store for SqliteStore {
         now: Timestamp,
         limit: usize,
         max_bytes: u64,
-    ) -> Result<Vec<HeldRow>, StoreError> {
+    ) -> Result<Vec<DeferredEvent>, StoreError> {
         self.writer
             .run(move |db| {
                 db.identity.check()?;
-                held::due(db, now, limit, max_bytes)
+                deferred::due(db, now, limit, max_bytes)
             })
             .await
     }
 
-    async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn repair_due(&self, now: Timestamp) -> Result<u64, StoreError> {
         let mut made_due = 0;
         loop {
-            let ids = self.reader.run(|db| held::overlooked(db, SWEEP)).await?;
+            let ids = self
+                .reader
+                .run(|db| deferred::missed_due(db, SWEEP))
+                .await?;
             if ids.is_empty() {
                 return Ok(made_due);
             }
@@ -304,7 +310,7 @@ impl Store for SqliteStore {
                 .writer
                 .run(move |db| {
                     may_write?;
-                    held::make_due(db, &ids, now)
+                    deferred::make_due(db, &ids, now)
                 })
                 .await?;
             if now_due == 0 {
@@ -314,18 +320,18 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn bring_forward(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+    async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
         let may_write = self.may_write();
         self.writer
             .run(move |db| {
                 may_write?;
-                held::bring_forward(db, now, beyond)
+                deferred::bring_forward(db, now, beyond)
             })
             .await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.writer.run(held::next_due).await
+        self.writer.run(deferred::next_due).await
     }
 
     async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
@@ -348,24 +354,24 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn dead(
+    async fn dead_letters(
         &self,
-        filter: DeadFilter,
-        after: Option<DeadId>,
+        filter: DeadLetterFilter,
+        after: Option<DeadLetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadRow>, StoreError> {
+    ) -> Result<Vec<DeadLetter>, StoreError> {
         self.reader
             .run(move |db| dead::dead(db, &filter, after.as_ref(), limit))
             .await
     }
 
-    async fn dead_groups(&self, limit: usize) -> Result<Vec<DeadGroup>, StoreError> {
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, StoreError> {
         self.reader
             .run(move |db| audit::dead_groups(db, limit))
             .await
     }
 
-    async fn held_of(
+    async fn deferred_sequences(
         &self,
         stream: StreamKey,
         after: u64,
@@ -392,7 +398,7 @@ impl Store for SqliteStore {
         older_than: Timestamp,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Gap>, StoreError> {
+    ) -> Result<Vec<SequenceGap>, StoreError> {
         self.reader
             .run(move |db| scan::gaps(db, older_than, now, limit))
             .await
@@ -408,7 +414,11 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn prune_trials(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn prune_crash_counts(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
         let may_write = self.may_write();
         self.writer
             .run(move |db| {
@@ -430,7 +440,7 @@ impl Store for SqliteStore {
 
     async fn trim_log(&self) -> Result<Option<KeptLog>, StoreError> {
         let (file, max_bytes) = (self.place.file.clone(), self.max_log_bytes);
-        let above = |place: &Place| place.log_bytes().filter(|bytes| *bytes > max_bytes);
+        let above = |place: &StorePath| place.log_bytes().filter(|bytes| *bytes > max_bytes);
         if above(&self.place).is_none() {
             return Ok(None);
         }
@@ -448,13 +458,13 @@ impl Store for SqliteStore {
         }))
     }
 
-    async fn streamless(&self, least: UsageOf, limit: usize) -> Result<Streamless, StoreError> {
+    async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless, StoreError> {
         self.reader
             .run(move |db| scan::streamless(db, least, limit))
             .await
     }
 
-    async fn usage(&self) -> Result<Usage, StoreError> {
+    async fn usage(&self) -> Result<StoreUsage, StoreError> {
         self.reader.run(scan::usage).await
     }
 

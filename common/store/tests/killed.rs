@@ -20,7 +20,8 @@ use std::{
 };
 
 use doorstep_store::{
-    Changes, DeadFilter, NewDead, NewOutbox, OutboxKind, SqliteStore, Store, sqlite::Options,
+    DeadLetterFilter, NewDeadLetter, NewOutbox, OutboxKind, SqliteStore, Store, WriteSet,
+    sqlite::Options,
 };
 use fixtures::*;
 
@@ -109,7 +110,7 @@ async fn commit_until_killed(folder: &Path) {
     let mut number = stream_row(&store, &stream("order/0")).await.cursor;
     loop {
         number += 1;
-        let mut changes = Changes::at(at(1));
+        let mut changes = WriteSet::at(at(1));
         for n in 0..STREAMS {
             let about = format!("order/{n}");
             changes
@@ -119,14 +120,14 @@ async fn commit_until_killed(folder: &Path) {
                 .entities
                 .push(change_entity(&store, &about, Some(&number.to_string())).await);
         }
-        changes.hold = vec![held(event("stock/1", number + 1))];
-        changes.dead = vec![NewDead {
+        changes.defer = vec![held(event("stock/1", number + 1))];
+        changes.dead_letters = vec![NewDeadLetter {
             row: dead_letter(&format!("d{number}"), None),
         }];
         changes.outbox = vec![NewOutbox {
             kind: OutboxKind::Event(event("delivery/1", number)),
         }];
-        changes.tally.applied = STREAMS;
+        changes.counts.applied = STREAMS;
         commit(&store, changes).await;
         let mut out = std::io::stdout();
         if writeln!(out, "{number}")
@@ -159,7 +160,7 @@ async fn whole_commits(folder: &Path) -> u64 {
     );
     assert_eq!(
         store
-            .dead(DeadFilter::All, None, 100_000)
+            .dead_letters(DeadLetterFilter::All, None, 100_000)
             .await
             .unwrap()
             .len() as u64,

@@ -140,18 +140,18 @@ pub(crate) fn write_line(out: &mut dyn Write, row: &EntityRow) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use doorstep_event::Timestamp;
-    use doorstep_store::{Changes, Commit, EntityChange, EntityKey, Expect, MemoryStore};
+    use doorstep_store::{Commit, EntityChange, EntityKey, ExpectedVersion, MemoryStore, WriteSet};
 
     use super::*;
 
     async fn store_with(keys: &[String]) -> MemoryStore {
         let store = MemoryStore::new("inventory");
-        let mut changes = Changes::at(Timestamp::UNIX_EPOCH);
+        let mut changes = WriteSet::at(Timestamp::UNIX_EPOCH);
         changes.entities = keys
             .iter()
             .map(|key| EntityChange {
                 key: EntityKey::new(key.as_str()),
-                expect: Expect {
+                expect: ExpectedVersion {
                     row: None,
                     version: 0,
                 },

@@ -2,7 +2,7 @@
 
 use doorstep_contracts::ROLES;
 use doorstep_program::{Failure, Reason, output::print};
-use doorstep_store::{Ask, EntityKey, Store};
+use doorstep_store::{EntityKey, ReadSet, Store};
 
 use super::export::write_line;
 use crate::{
@@ -17,9 +17,9 @@ use crate::{
 /// There is no store or no such entity, or the store cannot be read.
 pub(crate) async fn show(place: &Place, key: &str, form: Form) -> Result<(), Failure> {
     let store = stores::look_at(place)?;
-    let ask = Ask {
+    let ask = ReadSet {
         entities: vec![EntityKey::new(key)],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let loaded = store.load(ask).await.map_err(|e| stores::failed(&e))?;
     let found = loaded.entities.into_iter().next();

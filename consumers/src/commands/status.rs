@@ -12,7 +12,7 @@ use doorstep_runtime::{
     Limits,
     limits::{Fullness, HELD},
 };
-use doorstep_store::{Gap, Store, Streamless, Summary};
+use doorstep_store::{SequenceGap, Store, Streamless, Summary};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 use serde::Serialize;
 
@@ -66,7 +66,7 @@ struct RoleReport {
     /// What kept the rest of this from being known.
     notes: Vec<String>,
     #[serde(skip)]
-    gaps: Vec<Gap>,
+    gaps: Vec<SequenceGap>,
 }
 
 #[derive(Debug, Serialize)]
@@ -274,7 +274,7 @@ impl QueueReport {
 }
 
 impl GapReport {
-    fn of(gap: &Gap) -> Self {
+    fn of(gap: &SequenceGap) -> Self {
         Self {
             subject: gap.stream.subject.to_string(),
             source: gap.stream.source.to_string(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason};
-use doorstep_store::{DeadFilter, DeadRow, Gap, SqliteStore, Store, Streamless};
+use doorstep_store::{DeadLetter, DeadLetterFilter, SequenceGap, SqliteStore, Store, Streamless};
 
 use crate::{
     stores,
@@ -70,7 +70,7 @@ async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, Failure
     let now = Timestamp::now();
     let summary = store.summary(now).await.map_err(failed)?;
     let dead = store
-        .dead(DeadFilter::All, None, NAMED)
+        .dead_letters(DeadLetterFilter::All, None, NAMED)
         .await
         .map_err(failed)?;
     let gaps = store.gaps(now, now, NAMED).await.map_err(failed)?;
@@ -118,7 +118,7 @@ fn of_full(full: &FullRole) -> String {
     )
 }
 
-fn of_dead(role: &str, row: &DeadRow) -> String {
+fn of_dead(role: &str, row: &DeadLetter) -> String {
     let what = row.event.as_ref().map_or_else(
         || "an unreadable message".to_owned(),
         |event| {
@@ -138,7 +138,7 @@ fn of_dead(role: &str, row: &DeadRow) -> String {
 }
 
 /// A gap in words, as `status` lists it, too.
-pub(crate) fn of_gap(role: &str, gap: &Gap) -> String {
+pub(crate) fn of_gap(role: &str, gap: &SequenceGap) -> String {
     format!(
         "{role}: missing {}..{} of {}, {} held behind it since {}",
         gap.from,
@@ -165,8 +165,8 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 mod tests {
     use doorstep_event::{Source, StreamKey, Subject};
     use doorstep_store::{
-        Changes, Commit, DeadId, DeadStatus, Expect, MemoryStore, NewDead, StreamChange,
-        StreamState,
+        Commit, DeadLetterId, DeadLetterStatus, ExpectedVersion, MemoryStore, NewDeadLetter,
+        StreamChange, StreamState, WriteSet,
     };
 
     use super::*;
@@ -179,17 +179,17 @@ mod tests {
         }
     }
 
-    async fn commit(store: &MemoryStore, changes: Changes) {
+    async fn commit(store: &MemoryStore, changes: WriteSet) {
         assert!(matches!(
             store.commit(changes).await,
             Ok(Commit::Written(_))
         ));
     }
 
-    fn changed(subject: &str, blocked: Option<DeadId>) -> StreamChange {
+    fn changed(subject: &str, blocked: Option<DeadLetterId>) -> StreamChange {
         StreamChange {
             key: stream(subject),
-            expect: Expect {
+            expect: ExpectedVersion {
                 row: None,
                 version: 0,
             },
@@ -242,13 +242,13 @@ mod tests {
     #[tokio::test]
     async fn dead_letters_gaps_and_blocked_streams_are_listed() {
         let store = MemoryStore::new("tracking");
-        let mut changes = Changes::at(Timestamp::UNIX_EPOCH);
-        let id = DeadId("3f2a-1".into());
+        let mut changes = WriteSet::at(Timestamp::UNIX_EPOCH);
+        let id = DeadLetterId("3f2a-1".into());
         changes
             .streams
             .push(changed("delivery/1", Some(id.clone())));
-        changes.dead.push(NewDead {
-            row: doorstep_store::DeadRow {
+        changes.dead_letters.push(NewDeadLetter {
+            row: doorstep_store::DeadLetter {
                 id,
                 event: Some(event("delivery/1", 1, &delivered())),
                 body: "{}".into(),
@@ -258,15 +258,15 @@ mod tests {
                 fingerprint: "77".into(),
                 attempts: 1,
                 since: Timestamp::UNIX_EPOCH,
-                status: DeadStatus::Open,
+                status: DeadLetterStatus::Open,
                 defect: None,
             },
         });
         changes.streams.push(changed("delivery/2", None));
-        changes.hold.push(doorstep_store::NewHeld {
+        changes.defer.push(doorstep_store::NewDeferred {
             event: event("delivery/2", 4, &delivered()),
             defect: None,
-            reason: doorstep_store::HeldReason::Behind,
+            reason: doorstep_store::DeferReason::OutOfOrder,
             due: None,
             attempts: 0,
             since: Timestamp::UNIX_EPOCH,

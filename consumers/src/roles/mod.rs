@@ -17,7 +17,7 @@ use doorstep_runtime::{
     Engine, Limits, Reading, Rehearsal, Role,
     runner::{self, RunSettings, RunningRole},
 };
-use doorstep_store::{DeadRow, StoreError};
+use doorstep_store::{DeadLetter, StoreError};
 
 use crate::stores::RoleStore;
 
@@ -29,7 +29,7 @@ pub(crate) struct RoleEntry {
     /// Starts it on a store.
     pub(crate) start: fn(RoleStore, RunSettings) -> RunningRole,
     /// Tells what would become of a dead letter with this event in place of its own. Writes nothing.
-    pub(crate) rehearse: fn(RoleStore, DeadRow, Event) -> Rehearsing,
+    pub(crate) rehearse: fn(RoleStore, DeadLetter, Event) -> Rehearsing,
 }
 
 /// A rehearsal that is under way.
@@ -38,7 +38,7 @@ pub(crate) type Rehearsing = Pin<Box<dyn Future<Output = Result<Rehearsal, Store
 async fn rehearse<R: Role>(
     role: R,
     store: RoleStore,
-    dead: DeadRow,
+    dead: DeadLetter,
     event: Event,
 ) -> Result<Rehearsal, StoreError> {
     let mut engine = Engine::new(role, store, Limits::default());

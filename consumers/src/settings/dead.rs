@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use doorstep_event::{Source, StreamKey, Subject};
 use doorstep_program::{Wrong, read::number};
 use doorstep_runtime::operate::By;
-use doorstep_store::DeadId;
+use doorstep_store::DeadLetterId;
 
 use super::{Form, GapRange, Place, form, place, range};
 use crate::{
@@ -34,7 +34,7 @@ pub(crate) enum DeadJob {
         /// Where it is.
         place: Place,
         /// Which.
-        id: DeadId,
+        id: DeadLetterId,
         /// For whom.
         form: Form,
     },
@@ -126,7 +126,7 @@ pub(crate) enum Listing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Chosen {
     /// These.
-    Ids(Vec<DeadId>),
+    Ids(Vec<DeadLetterId>),
     /// Those of one kind.
     Group(String),
     /// All of them.
@@ -189,7 +189,7 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
         }),
         Dead::Show(args) => Some(DeadJob::Show {
             place: place(args.place.role, args.place.store.folder, wrong)?,
-            id: DeadId(args.id),
+            id: DeadLetterId(args.id),
             form: form(args.json),
         }),
         Dead::Edit(args) => edit(args, wrong),
@@ -219,7 +219,7 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
 fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
     let by = args.record.by(wrong);
     let place = place(args.place.role, args.place.store.folder, wrong)?;
-    let ids = args.id.map(DeadId).into_iter().collect();
+    let ids = args.id.map(DeadLetterId).into_iter().collect();
     Some(DeadJob::Edit {
         place,
         chosen: args.group.map_or(Chosen::Ids(ids), Chosen::Group),
@@ -239,7 +239,7 @@ fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
     let chosen = match (args.group, args.all) {
         (Some(group), _) => Chosen::Group(group),
         (None, true) => Chosen::All,
-        (None, false) => Chosen::Ids(args.ids.into_iter().map(DeadId).collect()),
+        (None, false) => Chosen::Ids(args.ids.into_iter().map(DeadLetterId).collect()),
     };
     Some(DeadJob::Replay {
         place,
@@ -262,7 +262,7 @@ fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
     let mode = mode(args.dry_run);
     let place = place(args.place.role, args.place.store.folder, wrong);
     let Some(gap) = args.gap else {
-        let ids = args.what.into_iter().map(DeadId).collect();
+        let ids = args.what.into_iter().map(DeadLetterId).collect();
         return Some(DeadJob::Skip {
             place: place?,
             chosen: args.group.map_or(Chosen::Ids(ids), Chosen::Group),

@@ -8,7 +8,7 @@ use doorstep_runtime::{
     Decided, Engine, Limits, Past,
     runner::{Desk, DeskError},
 };
-use doorstep_store::{Ask, EntityKey, SqliteStore, Store, StoreError};
+use doorstep_store::{EntityKey, ReadSet, SqliteStore, Store, StoreError};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -102,9 +102,9 @@ impl Books {
         &self,
         keys: Vec<EntityKey>,
     ) -> Result<Vec<Option<Entry>>, BooksError> {
-        let ask = Ask {
+        let ask = ReadSet {
             entities: keys,
-            ..Ask::default()
+            ..ReadSet::default()
         };
         let loaded = self.store.load(ask).await?;
         let states = loaded.entities.into_iter().map(|row| row.state);

@@ -89,13 +89,13 @@ impl Keeping {
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
-    use doorstep_store::{Tally, Usage, UsageOf};
+    use doorstep_store::{EventCounts, StoreUsage, TableUsage};
 
     use super::*;
 
     fn keeper(phase: Phase, owed: u64) -> Keeper {
         let limits = Limits::default();
-        let outbox = UsageOf {
+        let outbox = TableUsage {
             rows: limits.outbox.rows * owed / 100,
             bytes: 0,
         };
@@ -103,11 +103,11 @@ mod tests {
             phase,
             degraded: Vec::new(),
             unsettled: 0,
-            usage: Usage {
+            usage: StoreUsage {
                 outbox,
-                ..Usage::default()
+                ..StoreUsage::default()
             },
-            done: Tally::default(),
+            done: EventCounts::default(),
         };
         Keeper::new(watch::channel(status).1, limits)
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use doorstep_store::{DeadFilter, DeadRow, SqliteStore, Store, sqlite::Options};
+use doorstep_store::{DeadLetter, DeadLetterFilter, SqliteStore, Store, sqlite::Options};
 use serde_json::Value;
 
 use super::case::{Case, DELIVERY, DELIVERY_EVENTS, FAR_AHEAD};
@@ -28,7 +28,7 @@ pub(super) struct Books {
     pub(super) delivery: Option<Value>,
     /// The subjects that `orders` knows.
     pub(super) orders: Vec<String>,
-    pub(super) dead: Vec<DeadRow>,
+    pub(super) dead: Vec<DeadLetter>,
     /// Events that some role has deferred.
     pub(super) held: u64,
 }
@@ -176,11 +176,14 @@ async fn entities(store: &SqliteStore) -> Vec<(String, Value)> {
     }
 }
 
-async fn dead(store: &SqliteStore) -> Vec<DeadRow> {
+async fn dead(store: &SqliteStore) -> Vec<DeadLetter> {
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let page = store.dead(DeadFilter::All, after, PAGE).await.unwrap();
+        let page = store
+            .dead_letters(DeadLetterFilter::All, after, PAGE)
+            .await
+            .unwrap();
         let Some(last) = page.last() else {
             return all;
         };
@@ -192,14 +195,14 @@ async fn dead(store: &SqliteStore) -> Vec<DeadRow> {
 #[cfg(test)]
 mod tests {
     use doorstep_event::Timestamp;
-    use doorstep_store::{DeadId, DeadStatus};
+    use doorstep_store::{DeadLetterId, DeadLetterStatus};
     use serde_json::json;
 
     use super::{super::case::sale, *};
 
-    fn letter(case: Case, number: usize, reason: &str) -> DeadRow {
-        DeadRow {
-            id: DeadId(format!("{}-{number}", case.name())),
+    fn letter(case: Case, number: usize, reason: &str) -> DeadLetter {
+        DeadLetter {
+            id: DeadLetterId(format!("{}-{number}", case.name())),
             event: None,
             body: sale(case.name()).into(),
             blocks: false,
@@ -208,7 +211,7 @@ mod tests {
             fingerprint: String::new(),
             attempts: 1,
             since: Timestamp::UNIX_EPOCH,
-            status: DeadStatus::Open,
+            status: DeadLetterStatus::Open,
             defect: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use doorstep_store::DeadRow;
+use doorstep_store::DeadLetter;
 use doorstep_tests::{
     LEDGER, RoleProcess, Taken, Wire, World,
     ledger::{Ledger, Move, event},
@@ -140,7 +140,7 @@ on_every_store! {
     }
 }
 
-fn letter_of<'a>(dead: &'a [DeadRow], bad: &Bad) -> &'a DeadRow {
+fn letter_of<'a>(dead: &'a [DeadLetter], bad: &Bad) -> &'a DeadLetter {
     let mut same = dead.iter().filter(|letter| letter.body == bad.body);
     let letter = same
         .next()
@@ -180,7 +180,7 @@ on_every_store! {
 }
 
 /// A copy says what the dead letter says.
-fn shows(copy: &Taken, letter: &DeadRow, bad: &Bad) {
+fn shows(copy: &Taken, letter: &DeadLetter, bad: &Bad) {
     assert_eq!(copy.header("doorstep-role"), "ledger");
     assert_eq!(copy.header("doorstep-reason"), letter.reason);
     assert!(copy.header("doorstep-detail").contains(bad.detail));

@@ -183,7 +183,7 @@ fn poisoned(account: &str) -> Vec<doorstep_event::Event> {
 }
 
 /// The poison's dead letter. If the first batch ended before the poison, crashes go on until a batch has it.
-async fn poison_of<S: Store>(world: &World, store: &S) -> doorstep_store::DeadId {
+async fn poison_of<S: Store>(world: &World, store: &S) -> doorstep_store::DeadLetterId {
     for _ in 0..3 {
         if let Some(dead) = dead(store).await.first() {
             return dead.id.clone();

@@ -2,7 +2,7 @@
 
 use doorstep_event::{Event, Timestamp};
 use doorstep_runtime::operate;
-use doorstep_store::{DeadRow, SqliteStore, sqlite::Options};
+use doorstep_store::{DeadLetter, SqliteStore, sqlite::Options};
 use doorstep_tests::{
     LEDGER, Program, RunningProgram, Scratch, World,
     ledger::{Move, accounts, entries, event},
@@ -80,7 +80,7 @@ impl Service {
         self.deaths - before
     }
 
-    async fn only_dead_letter(&self) -> DeadRow {
+    async fn only_dead_letter(&self) -> DeadLetter {
         let mut dead = dead(&self.store).await;
         assert_eq!(dead.len(), 1, "{dead:?}");
         let dead = dead.remove(0);

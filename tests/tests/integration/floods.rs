@@ -1,6 +1,6 @@
 //! More messages that cannot be read than a store may keep: sound events are applied all the same, and nothing is lost unsaid.
 
-use doorstep_store::{Store, UsageOf};
+use doorstep_store::{Store, TableUsage};
 use doorstep_tests::{
     LEDGER, RoleProcess, World,
     ledger::{Ledger, Move, event},
@@ -43,7 +43,7 @@ on_every_store! {
         })
         .await;
         world.all_is_settled(&role, "ledger", SOON).await;
-        let any = UsageOf { rows: 1, bytes: 1 };
+        let any = TableUsage { rows: 1, bytes: 1 };
         let streamless = store.streamless(any, 9).await.unwrap();
         let all = ROUNDS * JUNK_A_ROUND;
         assert_eq!(streamless.usage.rows, OF_KIND);

@@ -9,7 +9,8 @@ use doorstep_event::{Contract, Event, EventType, Sequence, Source, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::Limits;
 use doorstep_store::{
-    Changes, Commit, DeadId, DeadRow, DeadStatus, NewDead, SqliteStore, Store, sqlite::Options,
+    Commit, DeadLetter, DeadLetterId, DeadLetterStatus, NewDeadLetter, SqliteStore, Store,
+    WriteSet, sqlite::Options,
 };
 use doorstep_tests::{Ended, Program, Scratch, World, random_moment, retail::Stock, wait_until};
 use lapin::BasicProperties;
@@ -301,10 +302,10 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
 }
 
 /// A dead letter that blocks nothing.
-fn unreadable(number: u32) -> NewDead {
-    NewDead {
-        row: DeadRow {
-            id: DeadId(format!("{number:016x}")),
+fn unreadable(number: u32) -> NewDeadLetter {
+    NewDeadLetter {
+        row: DeadLetter {
+            id: DeadLetterId(format!("{number:016x}")),
             event: None,
             body: "x".into(),
             blocks: false,
@@ -313,7 +314,7 @@ fn unreadable(number: u32) -> NewDead {
             fingerprint: "1".to_owned(),
             attempts: 0,
             since: Timestamp::UNIX_EPOCH,
-            status: DeadStatus::Open,
+            status: DeadLetterStatus::Open,
             defect: None,
         },
     }
@@ -324,9 +325,9 @@ async fn a_run_until_idle_ends_with_2_and_names_the_table_that_is_full() {
     let office = Office::new("full").await;
     let stores = office.scratch.join("stores");
     let store = SqliteStore::open(&stores, "inventory", &Options::default()).unwrap();
-    let mut changes = Changes::at(Timestamp::UNIX_EPOCH);
+    let mut changes = WriteSet::at(Timestamp::UNIX_EPOCH);
     let most = u32::try_from(Limits::default().dead.rows).unwrap();
-    changes.dead = (0..most).map(unreadable).collect();
+    changes.dead_letters = (0..most).map(unreadable).collect();
     let written = store.commit(changes).await.unwrap();
     assert!(matches!(written, Commit::Written(_)));
     store.close().await;

@@ -2,7 +2,7 @@
 //! its values, and no two messages are taken for one.
 
 use doorstep_messaging::QueueName;
-use doorstep_store::{DeadRow, EntityKey, Store};
+use doorstep_store::{DeadLetter, EntityKey, Store};
 use doorstep_tests::{
     LEDGER, Wire, World,
     ledger::{Ledger, Move},
@@ -93,7 +93,7 @@ on_every_store! {
             .send(properties, event(4, &format!(r#","sequence":"4","data":{data}"#)).as_bytes())
             .await;
         entries_are(&store, "account/a", &["till 1", "till 2", "till 3", "till 4"]).await;
-        let state = store.look(vec![EntityKey::new("account/a")]).await.unwrap();
+        let state = store.read_entities(vec![EntityKey::new("account/a")]).await.unwrap();
         let state: serde_json::Value =
             serde_json::from_slice(state[0].state.as_ref().unwrap()).unwrap();
         assert_eq!(state["balance"], 4, "{state}");
@@ -286,7 +286,7 @@ async fn drained(world: &World, queue: &QueueName) {
     world.depth_is(queue, 0, 1, SOON).await;
 }
 
-fn saying(dead: &[DeadRow], says: &str) -> usize {
+fn saying(dead: &[DeadLetter], says: &str) -> usize {
     dead.iter()
         .filter(|dead| dead.detail.contains(says))
         .count()

@@ -9,7 +9,7 @@ use doorstep_messaging::{
 };
 use doorstep_runtime::runner::{Phase, RunError, RunSettings};
 use doorstep_store::{
-    Changes, MemoryStore, SqliteStore, Store,
+    MemoryStore, SqliteStore, Store, WriteSet,
     sqlite::{OldOutbox, Options},
 };
 use doorstep_tests::{
@@ -185,7 +185,7 @@ async fn a_copy_is_refused_beside_its_original_and_is_degraded_as_restored_witho
     store.close().await;
 
     // Under a source of its own it is still the store that the record is of.
-    let record = Changes::at(Timestamp::now());
+    let record = WriteSet::at(Timestamp::now());
     let outbox = OldOutbox::MustBeEmpty;
     SqliteStore::mint_source(&copy, "ledger", outbox, &record, &Options::default()).unwrap();
     let renamed = world.start(Ledger, open(&copy));

@@ -3,7 +3,7 @@
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
-use doorstep_store::{DeadFilter, DeadRow, EntityKey, Store, Summary};
+use doorstep_store::{DeadLetter, DeadLetterFilter, EntityKey, Store, Summary};
 use doorstep_tests::{
     ledger::{self, Told},
     wait_for,
@@ -82,7 +82,7 @@ pub(crate) fn entries_are<S: Store>(
 pub(crate) fn dead_letters<S: Store>(
     store: &S,
     count: usize,
-) -> impl Future<Output = Vec<DeadRow>> {
+) -> impl Future<Output = Vec<DeadLetter>> {
     wait_for(
         format!("there are {count} dead letters"),
         SOON,
@@ -99,8 +99,11 @@ pub(crate) fn dead_letters<S: Store>(
 }
 
 /// All dead letters.
-pub(crate) async fn dead<S: Store>(store: &S) -> Vec<DeadRow> {
-    store.dead(DeadFilter::All, None, 100_000).await.unwrap()
+pub(crate) async fn dead<S: Store>(store: &S) -> Vec<DeadLetter> {
+    store
+        .dead_letters(DeadLetterFilter::All, None, 100_000)
+        .await
+        .unwrap()
 }
 
 /// The store's counts.

@@ -2,7 +2,7 @@
 
 use doorstep_messaging::ConnectionStatus;
 use doorstep_runtime::runner::RoleLinks;
-use doorstep_store::{DeadRow, SqliteStore, sqlite::Options};
+use doorstep_store::{DeadLetter, SqliteStore, sqlite::Options};
 use doorstep_tests::{
     ASKED, Fault, FaultyStore, LEDGER, Program, RawAmqp, RawProperties, Scratch, World,
     ledger::{Bid, Ledger, Move, Order, event, order},
@@ -136,11 +136,11 @@ fn hostile_by_exchange() -> Vec<Hostile> {
     all
 }
 
-fn is_of(letter: &DeadRow, hostile: &Hostile) -> bool {
+fn is_of(letter: &DeadLetter, hostile: &Hostile) -> bool {
     letter.body == hostile.name.as_bytes()
 }
 
-fn all_are_there(dead: &[DeadRow], sent: &[Hostile]) {
+fn all_are_there(dead: &[DeadLetter], sent: &[Hostile]) {
     for hostile in sent {
         let letters: Vec<_> = dead
             .iter()

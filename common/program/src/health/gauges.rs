@@ -11,7 +11,7 @@ use doorstep_messaging::{
     RpcServerTotals,
 };
 use doorstep_runtime::runner::RoleLinks;
-use doorstep_store::{Summary, Tally};
+use doorstep_store::{EventCounts, Summary};
 use doorstep_telemetry::health::{RoleHealth, Standing};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
@@ -318,7 +318,7 @@ fn show_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
 }
 
 /// What it has done since it was started.
-pub(super) fn show_done(role: &'static str, done: &Tally) {
+pub(super) fn show_done(role: &'static str, done: &EventCounts) {
     for (name, count) in [
         ("doorstep_applied_total", done.applied),
         ("doorstep_ignored_total", done.ignored),

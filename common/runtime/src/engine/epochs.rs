@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use doorstep_event::{Epoch, Sequence, Source};
-use doorstep_store::{EpochStanding, LearnedEpoch, SourceEpochs, StreamState};
+use doorstep_store::{EpochStatus, LearnedEpoch, SourceEpochs, StreamState};
 
 /// The number of sources whose epochs are remembered; beyond, all are forgotten and read again.
 const MAX_SOURCES: usize = 1_000;
@@ -62,7 +62,7 @@ impl KnownEpochs {
 
     fn is_in_line(&self, source: &Source, epoch: Epoch) -> bool {
         let known = self.sources.get(source);
-        known.and_then(|epochs| epochs.standing(epoch)) == Some(EpochStanding::InLine)
+        known.and_then(|epochs| epochs.standing(epoch)) == Some(EpochStatus::InLine)
     }
 
     /// Returns whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.

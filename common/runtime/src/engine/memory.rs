@@ -7,7 +7,7 @@
 use std::hash::BuildHasher;
 
 use doorstep_event::{Event, EventId, Source, StreamKey, Subject};
-use doorstep_store::{EntityKey, Expect, OwnerRow, StreamEpoch};
+use doorstep_store::{EntityKey, ExpectedVersion, OwnerRow, StreamEpoch};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::epochs::KnownEpochs;
@@ -15,7 +15,7 @@ use super::epochs::KnownEpochs;
 /// A stream as it is remembered: only one that is not blocked and holds nothing.
 pub(super) struct KnownStream {
     pub(super) key: StreamKey,
-    pub(super) expect: Expect,
+    pub(super) expect: ExpectedVersion,
     pub(super) cursor: u64,
     pub(super) last_id: Option<EventId>,
     pub(super) epoch: Option<StreamEpoch>,
@@ -30,7 +30,7 @@ pub(super) struct KnownOwner {
 /// An entity as the engine works with it: its state read into the role's own type.
 pub(super) struct KnownEntity<S> {
     pub(super) key: EntityKey,
-    pub(super) expect: Expect,
+    pub(super) expect: ExpectedVersion,
     pub(super) state: Option<S>,
 }
 

@@ -33,7 +33,9 @@ pub use rehearse::Rehearsal;
 use std::{sync::Arc, time::Instant};
 
 use doorstep_event::Timestamp;
-use doorstep_store::{Ask, Commit, HeldRow, Store, StoreError, Tally, TrialChange, Usage};
+use doorstep_store::{
+    Commit, CrashCountChange, DeferredEvent, EventCounts, ReadSet, Store, StoreError, StoreUsage,
+};
 
 use crate::{
     Limits, Role,
@@ -54,9 +56,9 @@ use trials::Start;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Worked {
     /// What became of its events.
-    pub tally: Tally,
+    pub tally: EventCounts,
     /// How full the store's bounded tables are now.
-    pub usage: Usage,
+    pub usage: StoreUsage,
     /// Outbox rows that the commit has added, or a few less.
     pub owed: usize,
     /// How often it had to be worked again because somebody else had changed what it had read.
@@ -246,7 +248,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         Err(self.contended())
     }
 
-    async fn due(&self, by: Timestamp) -> Result<Vec<HeldRow>, StoreError> {
+    async fn due(&self, by: Timestamp) -> Result<Vec<DeferredEvent>, StoreError> {
         let bytes = self.limits.batch_bytes as u64;
         self.store.due(by, self.limits.due_events, bytes).await
     }
@@ -268,7 +270,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
     }
 
-    fn prepare_held(&self, held: HeldRow) -> Prepared<R::Fact> {
+    fn prepare_held(&self, held: DeferredEvent) -> Prepared<R::Fact> {
         let (event, defect, origin) = Held::of(held);
         Prepared::event(&*self.role, event, defect, origin)
     }
@@ -279,7 +281,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         items: &[Prepared<R::Fact>],
         commands: &[PreparedCommand<R::Command>],
         company: Company,
-        trials: Vec<TrialChange>,
+        trials: Vec<CrashCountChange>,
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<(Worked, Vec<Outcome>)>, StoreError> {
@@ -310,17 +312,23 @@ impl<R: Role, S: Store> Engine<R, S> {
             return Ok(None);
         }
         let (mut changes, slots) = self.number(plan).await?;
-        changes.trials = trials;
-        let mut tally = changes.tally;
+        changes.crash_counts = trials;
+        let mut tally = changes.counts;
         let owed = changes.outbox.len();
-        let perhaps_known = (changes.dead_if_absent.len() + changes.streamless.len()) as u64;
-        let mut dead = Death::all(changes.dead.iter().map(|new| &new.row));
-        let mut perhaps_dead = Death::all(changes.dead_if_absent.iter().map(|new| &new.row));
+        let perhaps_known =
+            (changes.dead_letters_if_absent.len() + changes.streamless.len()) as u64;
+        let mut dead = Death::all(changes.dead_letters.iter().map(|new| &new.row));
+        let mut perhaps_dead =
+            Death::all(changes.dead_letters_if_absent.iter().map(|new| &new.row));
         perhaps_dead.extend(Death::all(changes.streamless.iter().map(|new| &new.row)));
         let began = Instant::now();
         match self.store.commit(changes).await? {
             Commit::Written(written) => {
-                dead.extend(perhaps_dead.into_iter().take(written.buried as usize));
+                dead.extend(
+                    perhaps_dead
+                        .into_iter()
+                        .take(written.dead_lettered as usize),
+                );
                 Committed {
                     role: self.role.name(),
                     commit: &self.commit,
@@ -330,9 +338,9 @@ impl<R: Role, S: Store> Engine<R, S> {
                 }
                 .tell();
                 slots.remember(&written, &mut self.memory);
-                tally.dead += written.buried;
+                tally.dead += written.dead_lettered;
                 tally.duplicates +=
-                    perhaps_known.saturating_sub(written.buried + written.overflowed);
+                    perhaps_known.saturating_sub(written.dead_lettered + written.overflowed);
                 let worked = Worked {
                     tally,
                     usage: written.usage,
@@ -365,7 +373,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         company: Company,
     ) -> Result<(Slots<R>, Known), StoreError> {
         let mut known = Known::default();
-        let mut ask = Ask::default();
+        let mut ask = ReadSet::default();
         let mut slots = Slots::claim(items, commands, &mut self.memory, &mut ask);
         // What is held comes along within the batch's bound: little of each where there are many streams.
         let share = self.limits.batch_events / ask.streams.len().max(1);
@@ -381,7 +389,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
         // What is held next came along with the streams; the entities that it touches are known only now. Reading them a moment
         // later than their streams does no harm: the commit checks every version.
-        let mut ask = Ask::default();
+        let mut ask = ReadSet::default();
         let held: Vec<_> = slots
             .take_loaded_held()
             .into_iter()
@@ -404,10 +412,10 @@ impl<R: Role, S: Store> Engine<R, S> {
     async fn number(
         &self,
         plan: Plan<'_, R>,
-    ) -> Result<(doorstep_store::Changes, Slots<R>), StoreError> {
-        let ask = Ask {
+    ) -> Result<(doorstep_store::WriteSet, Slots<R>), StoreError> {
+        let ask = ReadSet {
             outgoing: plan.emitted_subjects(),
-            ..Ask::default()
+            ..ReadSet::default()
         };
         let subjects = ask.outgoing.clone();
         let last = if subjects.is_empty() {

@@ -1,7 +1,7 @@
 //! How the engine works commands: beside events in one commit, or alone where a process may have died of them.
 
 use doorstep_event::{Rejection, Request, Timestamp};
-use doorstep_store::{Ask, Changes, Commit, Store, StoreError, TrialChange};
+use doorstep_store::{Commit, CrashCountChange, ReadSet, Store, StoreError, WriteSet};
 
 use super::{
     Company, Engine, Part, Past, ReadBatch, Worked,
@@ -117,10 +117,10 @@ impl<R: Role, S: Store> Engine<R, S> {
             return Ok(None);
         };
         let (source, id) = trial_key(&suspect.request);
-        let ask = Ask {
+        let ask = ReadSet {
             trials: vec![(source.clone(), id.clone())],
             replies: vec![name_of(&suspect.request)],
-            ..Ask::default()
+            ..ReadSet::default()
         };
         // From before the trial is counted until it is forgotten, so that it cannot be another's handler that ends the process.
         let process = self.process.clone();
@@ -128,7 +128,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         let mut loaded = self.store.load(ask).await?;
         let mut count = loaded.trials.pop().unwrap_or_default();
         let stored = loaded.replies.pop().flatten().is_some();
-        let trial = |before, after| TrialChange {
+        let trial = |before, after| CrashCountChange {
             source: source.clone(),
             id: id.clone(),
             before,
@@ -151,8 +151,8 @@ impl<R: Role, S: Store> Engine<R, S> {
             return Ok(written.await?.map(|(worked, _)| (worked, decided)));
         }
         if !has_begun {
-            let mut changes = Changes::at(now);
-            changes.trials = vec![trial(count, count.saturating_add(1))];
+            let mut changes = WriteSet::at(now);
+            changes.crash_counts = vec![trial(count, count.saturating_add(1))];
             count = count.saturating_add(1);
             // It may be written also where the answer is lost.
             suspect.begun = Some(count);
@@ -170,7 +170,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     async fn attempt_alone(
         &mut self,
         command: &[PreparedCommand<R::Command>],
-        ends: Option<TrialChange>,
+        ends: Option<CrashCountChange>,
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<(Worked, Decided)>, StoreError> {

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use doorstep_event::{Event, Sender, Timestamp};
-use doorstep_store::{DeadRow, FormerOwner, SourceOwner};
+use doorstep_store::{DeadLetter, FormerOwner, SourceOwner};
 
 use crate::dead_letter::{Cause, reason};
 
@@ -88,12 +88,12 @@ fn comes_from(sender: &Sender) -> String {
 }
 
 /// Returns whether a dead letter is an event of another user's source.
-pub(crate) fn is_foreign(dead: &DeadRow) -> bool {
+pub(crate) fn is_foreign(dead: &DeadLetter) -> bool {
     dead.reason == reason::FOREIGN_SOURCE
 }
 
 /// Returns whether such a dead letter was sent by the present owner of its source.
-pub(crate) fn is_from_owner(dead: &DeadRow, owner: Option<&SourceOwner>) -> bool {
+pub(crate) fn is_from_owner(dead: &DeadLetter, owner: Option<&SourceOwner>) -> bool {
     let user = owner.and_then(|owner| owner.user.clone());
     user.is_some_and(|user| dead.detail.ends_with(&comes_from(&Sender::User(user))))
 }

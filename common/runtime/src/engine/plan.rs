@@ -9,9 +9,9 @@ use std::{
 
 use doorstep_event::{Event, EventId, Sequence, Source, Subject, Timestamp};
 use doorstep_store::{
-    Changes, DeadFate, DeadStatus, EntityKey, HeldReason, HeldRetry, NewDead, NewHeld, NewOutbox,
-    NewScheduled, NewStreamless, OutboxKind, OutgoingChange, RestoredSourceChange, StoreError,
-    stream_epoch,
+    DeadLetterStatus, DeferReason, DeferredRetry, EmittedSequence, EntityKey, NewDeadLetter,
+    NewDeferred, NewOutbox, NewStreamless, NewTimer, OutboxKind, Resolution, RestoredSourceChange,
+    StoreError, WriteSet, stream_epoch,
 };
 
 use super::{
@@ -55,7 +55,7 @@ pub(super) struct Plan<'a, R: Role> {
     limits: &'a Limits,
     items: &'a [Prepared<R::Fact>],
     slots: Slots<R>,
-    changes: Changes,
+    changes: WriteSet,
     emitted: Vec<(Emit, Option<String>)>,
     scheduled: Vec<(Scheduled, Option<String>)>,
     /// What a handler is given, used again for each.
@@ -90,9 +90,9 @@ impl<'a, R: Role> Plan<'a, R> {
             limits,
             items,
             slots,
-            changes: Changes {
+            changes: WriteSet {
                 streamless_bounds: limits.streamless(),
-                ..Changes::at(now)
+                ..WriteSet::at(now)
             },
             emitted: Vec::new(),
             scheduled: Vec::new(),
@@ -126,7 +126,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 id,
             } => {
                 if self.slots.see(&(unreadable_source(), id.clone())) {
-                    self.changes.tally.duplicates += 1;
+                    self.changes.counts.duplicates += 1;
                     return;
                 }
                 let seen = (unreadable_source(), id.clone(), self.now);
@@ -208,17 +208,17 @@ impl<'a, R: Role> Plan<'a, R> {
                 if is_other || !self.slots.is_same(case.claim, event, sequence) {
                     self.numbering_conflict(case);
                 } else {
-                    self.changes.tally.duplicates += 1;
+                    self.changes.counts.duplicates += 1;
                 }
             }
             Origin::Delivery(_) => match slot.held_at(sequence) {
-                Some(held) if held.is_of(event) => self.changes.tally.duplicates += 1,
+                Some(held) if held.is_of(event) => self.changes.counts.duplicates += 1,
                 Some(_) => self.numbering_conflict(case),
                 None if sequence.get() == next
                     && let Some(blocker) = &slot.after.blocked =>
                 {
                     if dead_letter::is_of(blocker, event) {
-                        self.changes.tally.duplicates += 1;
+                        self.changes.counts.duplicates += 1;
                     } else {
                         self.numbering_conflict(case);
                     }
@@ -242,9 +242,9 @@ impl<'a, R: Role> Plan<'a, R> {
                 // stream: a delivery of that event is a duplicate and never held.
                 let may_go = sequence.get() == next
                     && match (&slot.after.blocked, &held.reason) {
-                        (None, _) | (Some(_), HeldReason::Awaits(_)) => true,
-                        (Some(blocker), HeldReason::Replay(dead)) => dead == blocker,
-                        (Some(_), HeldReason::Behind | HeldReason::Scheduled) => false,
+                        (None, _) | (Some(_), DeferReason::WaitingFor(_)) => true,
+                        (Some(blocker), DeferReason::Replay(dead)) => dead == blocker,
+                        (Some(_), DeferReason::OutOfOrder | DeferReason::Scheduled) => false,
                     };
                 if may_go {
                     slot.waiting.remove(&sequence);
@@ -302,7 +302,7 @@ impl<'a, R: Role> Plan<'a, R> {
         match verdict {
             Verdict::Applied(_) | Verdict::Ignored => {
                 let replayed = self.settle_replay(case);
-                let tally = &mut self.changes.tally;
+                let tally = &mut self.changes.counts;
                 if let Verdict::Applied(effects) = verdict {
                     tally.applied += 1;
                     tally.replayed += u64::from(replayed);
@@ -347,7 +347,7 @@ impl<'a, R: Role> Plan<'a, R> {
         } = case;
         if let Some(id) = prepared.seen_id() {
             if self.slots.see(&id) {
-                self.changes.tally.duplicates += 1;
+                self.changes.counts.duplicates += 1;
                 return;
             }
             let oldest = back(self.now, self.limits.seen_retention);
@@ -380,14 +380,14 @@ impl<'a, R: Role> Plan<'a, R> {
         match self.ask(case) {
             Verdict::Applied(effects) => {
                 let replayed = self.settle_replay(case);
-                self.changes.tally.applied += 1;
-                self.changes.tally.replayed += u64::from(replayed);
+                self.changes.counts.applied += 1;
+                self.changes.counts.replayed += u64::from(replayed);
                 self.bring_about(effects, event.traceparent.as_ref());
                 self.release(prepared);
             }
             Verdict::Ignored => {
                 self.settle_replay(case);
-                self.changes.tally.ignored += 1;
+                self.changes.counts.ignored += 1;
                 self.release(prepared);
             }
             Verdict::NotYet(entity) => self.wait_for(case, entity),
@@ -481,11 +481,11 @@ impl<'a, R: Role> Plan<'a, R> {
                     slot.held_changes = true;
                     slot.places.insert(sequence, Place::of(event));
                 }
-                self.changes.tally.held += 1;
-                self.changes.hold.push(NewHeld {
+                self.changes.counts.held += 1;
+                self.changes.defer.push(NewDeferred {
                     event: event.clone(),
                     defect: None,
-                    reason: HeldReason::Awaits(entity),
+                    reason: DeferReason::WaitingFor(entity),
                     due: Some(due),
                     attempts: 1,
                     since: self.now,
@@ -493,7 +493,7 @@ impl<'a, R: Role> Plan<'a, R> {
             }
             Origin::Held(held) => {
                 let waited_before =
-                    held.attempts > 0 && !matches!(held.reason, HeldReason::Replay(_));
+                    held.attempts > 0 && !matches!(held.reason, DeferReason::Replay(_));
                 let waited_too_long = self.trust == Trust::Full
                     && waited_before
                     && held.since <= back(self.now, self.limits.await_limit);
@@ -530,24 +530,24 @@ impl<'a, R: Role> Plan<'a, R> {
         }
         // A replay that waits for another stream waits like anything else. Its dead letter goes on blocking its stream, and can be
         // stepped over; one that blocks nothing has nothing left to do.
-        if let (HeldReason::Replay(dead), Some(_)) = (&held.reason, &awaits) {
+        if let (DeferReason::Replay(dead), Some(_)) = (&held.reason, &awaits) {
             let fate = if has_place {
-                DeadFate::Awaiting
+                Resolution::Awaiting
             } else {
-                DeadFate::Gone
+                Resolution::Gone
             };
             self.changes
-                .settle
-                .push((dead.clone(), DeadStatus::Replaying, fate));
+                .resolve
+                .push((dead.clone(), DeadLetterStatus::Replaying, fate));
         }
         // A replay starts to wait with its first try, however often it was refused before.
-        let is_first = held.attempts == 0 || matches!(held.reason, HeldReason::Replay(_));
+        let is_first = held.attempts == 0 || matches!(held.reason, DeferReason::Replay(_));
         let waits_from_now = is_first && awaits.is_some();
         let tries = held.attempts + u32::from(awaits.is_some());
-        self.changes.put_off.push(HeldRetry {
+        self.changes.reschedule.push(DeferredRetry {
             id: held.id,
             reason: match (&held.reason, awaits) {
-                (_, Some(entity)) => HeldReason::Awaits(entity),
+                (_, Some(entity)) => DeferReason::WaitingFor(entity),
                 (reason, None) => reason.clone(),
             },
             due,
@@ -645,9 +645,9 @@ impl<'a, R: Role> Plan<'a, R> {
             self.now,
         );
         // The same message may come twice in one batch.
-        let buried = &self.changes.dead_if_absent;
+        let buried = &self.changes.dead_letters_if_absent;
         if buried.iter().any(|other| other.row.id == dead.row.id) {
-            self.changes.tally.duplicates += 1;
+            self.changes.counts.duplicates += 1;
             return;
         }
         // A forgery tells nothing of the source's store.
@@ -664,23 +664,23 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     /// Writes a dead letter, and owes the world a copy of it.
-    fn bury(&mut self, dead: NewDead) {
+    fn bury(&mut self, dead: NewDeadLetter) {
         self.changes
             .outbox
             .push(dead_letter::copy(self.role.name(), &dead.row));
         if dead.row.blocks {
-            self.changes.tally.dead += 1;
-            self.changes.dead.push(dead);
+            self.changes.counts.dead += 1;
+            self.changes.dead_letters.push(dead);
         } else {
             // Without a place in a stream it may be there already: its message came again after its id was forgotten. Whether it
             // counts, and whether its copy is owed, only the store can tell.
-            self.changes.dead_if_absent.push(dead);
+            self.changes.dead_letters_if_absent.push(dead);
         }
     }
 
     /// Writes a dead letter that belongs to no stream as [`Plan::bury`] does, within the bound of its kind. `seen` is remembered with it:
     /// of what goes to the overflow file nothing is, or a flood would fill one table instead of another.
-    fn bury_streamless(&mut self, dead: NewDead, seen: Option<(Source, EventId, Timestamp)>) {
+    fn bury_streamless(&mut self, dead: NewDeadLetter, seen: Option<(Source, EventId, Timestamp)>) {
         self.changes
             .outbox
             .push(dead_letter::copy(self.role.name(), &dead.row));
@@ -696,17 +696,17 @@ impl<'a, R: Role> Plan<'a, R> {
             return false;
         };
         let (dead, status) = match &held.reason {
-            HeldReason::Replay(dead) => (dead.clone(), DeadStatus::Replaying),
-            HeldReason::Awaits(_) => {
+            DeferReason::Replay(dead) => (dead.clone(), DeadLetterStatus::Replaying),
+            DeferReason::WaitingFor(_) => {
                 let slot = self.slots.stream(case.claim);
                 let Some(blocker) = slot.and_then(|slot| slot.after.blocked.clone()) else {
                     return false;
                 };
-                (blocker, DeadStatus::Awaiting)
+                (blocker, DeadLetterStatus::Awaiting)
             }
-            HeldReason::Behind | HeldReason::Scheduled => return false,
+            DeferReason::OutOfOrder | DeferReason::Scheduled => return false,
         };
-        self.changes.settle.push((dead, status, DeadFate::Gone));
+        self.changes.resolve.push((dead, status, Resolution::Gone));
         true
     }
 
@@ -727,11 +727,11 @@ impl<'a, R: Role> Plan<'a, R> {
                 let Item::Event { event, defect } = &self.items[index].item else {
                     continue;
                 };
-                self.changes.tally.held += 1;
-                self.changes.hold.push(NewHeld {
+                self.changes.counts.held += 1;
+                self.changes.defer.push(NewDeferred {
                     event: event.clone(),
                     defect: defect.clone(),
-                    reason: HeldReason::Behind,
+                    reason: DeferReason::OutOfOrder,
                     due: None,
                     attempts: 0,
                     since: self.now,
@@ -761,7 +761,7 @@ impl<'a, R: Role> Plan<'a, R> {
         source: &Source,
         subjects: Vec<Subject>,
         last: Vec<u64>,
-    ) -> Result<(Changes, Slots<R>), StoreError> {
+    ) -> Result<(WriteSet, Slots<R>), StoreError> {
         let before: HashMap<Subject, u64> = subjects.into_iter().zip(last).collect();
         let mut given = before.clone();
         let mut events = Vec::with_capacity(self.emitted.len());
@@ -793,8 +793,8 @@ impl<'a, R: Role> Plan<'a, R> {
         events.append(&mut self.changes.outbox);
         self.changes.outbox = events;
         let scheduled = self.scheduled.into_iter();
-        self.changes.schedule = scheduled
-            .map(|(Scheduled { due, event }, traceparent)| NewScheduled {
+        self.changes.timers = scheduled
+            .map(|(Scheduled { due, event }, traceparent)| NewTimer {
                 due,
                 source: source.clone(),
                 kind: event.kind,
@@ -803,9 +803,9 @@ impl<'a, R: Role> Plan<'a, R> {
                 data: event.data.into(),
             })
             .collect();
-        self.changes.outgoing = given
+        self.changes.emitted_sequences = given
             .into_iter()
-            .map(|(subject, after)| OutgoingChange {
+            .map(|(subject, after)| EmittedSequence {
                 before: before.get(&subject).copied().unwrap_or_default(),
                 subject,
                 after,

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use doorstep_event::{ContractError, Event, EventId, Sender, Source, Timestamp};
-use doorstep_store::{EntityKey, HeldId, HeldReason, HeldRow};
+use doorstep_store::{DeferReason, DeferredEvent, DeferredId, EntityKey};
 
 use crate::{
     Reading, Role,
@@ -34,15 +34,15 @@ pub(super) enum Origin {
 
 /// What is known of an item that is held.
 pub(super) struct Held {
-    pub(super) id: HeldId,
-    pub(super) reason: HeldReason,
+    pub(super) id: DeferredId,
+    pub(super) reason: DeferReason,
     pub(super) since: Timestamp,
     pub(super) attempts: u32,
 }
 
 impl Held {
     /// Takes a held event apart.
-    pub(super) fn of(row: HeldRow) -> (Event, Option<String>, Origin) {
+    pub(super) fn of(row: DeferredEvent) -> (Event, Option<String>, Origin) {
         let held = Self {
             id: row.id,
             reason: row.reason,

@@ -63,7 +63,7 @@ impl<R: Role, S: Store> Queries<R, S> {
             Ok(read) => read,
             Err(refused) => return Ok(Err(refused)),
         };
-        let rows = self.store.look(keys).await?;
+        let rows = self.store.read_entities(keys).await?;
         let entries = rows
             .into_iter()
             .map(|row: EntityRow| Ok((row.key.clone(), state_of(&row)?)))

@@ -1,7 +1,9 @@
 //! A dry run of a dead letter: planned like any batch, on the states as they are now, and never written.
 
 use doorstep_event::{Event, Timestamp};
-use doorstep_store::{Ask, Changes, DeadRow, EntityKey, HeldId, HeldReason, Store, StoreError};
+use doorstep_store::{
+    DeadLetter, DeferReason, DeferredId, EntityKey, ReadSet, Store, StoreError, WriteSet,
+};
 
 use super::{
     Company, Engine,
@@ -40,7 +42,7 @@ pub enum Rehearsal {
 }
 
 /// Names the row in which the event is held as far as the plan knows. Real rows are numbered from 1.
-const NOT_HELD: HeldId = HeldId(0);
+const NOT_HELD: DeferredId = DeferredId(0);
 
 impl<R: Role, S: Store> Engine<R, S> {
     /// Plays the replay of a dead letter with this event in place of its own, on the states as they are. Writes nothing, and may be
@@ -50,7 +52,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// The store could not be read.
     pub async fn rehearse(
         &mut self,
-        dead: &DeadRow,
+        dead: &DeadLetter,
         event: Event,
         now: Timestamp,
     ) -> Result<Rehearsal, StoreError> {
@@ -61,7 +63,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
         let origin = Origin::Held(Box::new(Held {
             id: NOT_HELD,
-            reason: HeldReason::Replay(dead.id.clone()),
+            reason: DeferReason::Replay(dead.id.clone()),
             since: now,
             attempts: dead.attempts,
         }));
@@ -85,12 +87,12 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// Tells what keeps the replay of an event of another user's source from its handler, if anything does.
     async fn rehearse_foreign(
         &self,
-        dead: &DeadRow,
+        dead: &DeadLetter,
         event: &Event,
     ) -> Result<Option<Rehearsal>, StoreError> {
-        let ask = Ask {
+        let ask = ReadSet {
             owners: vec![event.source.clone()],
-            ..Ask::default()
+            ..ReadSet::default()
         };
         let row = self.store.load(ask).await?.owners.pop().unwrap_or_default();
         if !is_from_owner(dead, row.owner.as_ref()) {
@@ -114,38 +116,41 @@ impl<R: Role, S: Store> Engine<R, S> {
 }
 
 /// Reads off the changes what becomes of the event.
-fn outcome(changes: &Changes, event: &Event) -> Rehearsal {
+fn outcome(changes: &WriteSet, event: &Event) -> Rehearsal {
     let is_it = |other: &Event| {
         other.source == event.source
             && other.subject == event.subject
             && other.sequence == event.sequence
             && other.id == event.id
     };
-    let mut refused = changes.dead.iter().chain(&changes.dead_if_absent);
+    let mut refused = changes
+        .dead_letters
+        .iter()
+        .chain(&changes.dead_letters_if_absent);
     if let Some(dead) = refused.find(|dead| dead.row.event.as_ref().is_some_and(is_it)) {
         return Rehearsal::Refused {
             reason: dead.row.reason.clone(),
             detail: dead.row.detail.clone(),
         };
     }
-    if let Some(retry) = changes.put_off.iter().find(|retry| retry.id == NOT_HELD) {
+    if let Some(retry) = changes.reschedule.iter().find(|retry| retry.id == NOT_HELD) {
         return match &retry.reason {
-            HeldReason::Awaits(entity) => Rehearsal::Awaits(entity.clone()),
-            HeldReason::Behind | HeldReason::Replay(_) | HeldReason::Scheduled => {
+            DeferReason::WaitingFor(entity) => Rehearsal::Awaits(entity.clone()),
+            DeferReason::OutOfOrder | DeferReason::Replay(_) | DeferReason::Scheduled => {
                 Rehearsal::NotNext
             }
         };
     }
     // Whatever else the batch does follows from its being applied.
-    match (changes.settle.is_empty(), changes.tally.replayed) {
+    match (changes.resolve.is_empty(), changes.counts.replayed) {
         (true, _) => Rehearsal::NotNext,
         (false, 0) => Rehearsal::Ignored,
         (false, _) => Rehearsal::Applied {
-            emitted: changes.outgoing.iter().map(given).sum(),
+            emitted: changes.emitted_sequences.iter().map(given).sum(),
         },
     }
 }
 
-fn given(change: &doorstep_store::OutgoingChange) -> usize {
+fn given(change: &doorstep_store::EmittedSequence) -> usize {
     usize::try_from(change.after.saturating_sub(change.before)).unwrap_or(usize::MAX)
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use doorstep_event::{Epoch, Event, EventId, Sender, Sequence, Source, StreamKey};
 use doorstep_store::{
-    Ask, EntityChange, EntityKey, EntityRow, Expect, HeldRow, Loaded, OwnerChange, OwnerRow,
-    PrunedTo, SourceOwner, StoreError, StreamChange, StreamRow, StreamState, Written,
+    CommitReceipt, DeferredEvent, EntityChange, EntityKey, EntityRow, ExpectedVersion, OwnerChange,
+    OwnerRow, PrunedTo, ReadResult, ReadSet, SourceOwner, StoreError, StreamChange, StreamRow,
+    StreamState,
 };
 use hashbrown::HashTable;
 
@@ -22,7 +23,7 @@ pub(super) struct StreamSlot<F> {
     hash: u64,
     pub(super) key: StreamKey,
     /// As it was read.
-    expect: Expect,
+    expect: ExpectedVersion,
     /// How many events it held when it was read.
     held: u64,
     /// As it is becoming.
@@ -69,7 +70,7 @@ pub(super) enum Waiting<F> {
 pub(super) struct EntitySlot<S> {
     hash: u64,
     key: EntityKey,
-    expect: Expect,
+    expect: ExpectedVersion,
     pub(super) state: Option<S>,
     pub(super) written: bool,
     /// Whether the commit rests on it. What only a refused command has looked at, and is not there, is not created for that.
@@ -118,10 +119,10 @@ pub(super) struct Slots<R: Role> {
     /// The times up to which seen ids and replies were pruned.
     pub(super) pruned_to: PrunedTo,
     pub(super) epochs: KnownEpochs,
-    loaded_held: Vec<HeldRow>,
+    loaded_held: Vec<DeferredEvent>,
 }
 
-pub(super) fn is_empty(ask: &Ask) -> bool {
+pub(super) fn is_empty(ask: &ReadSet) -> bool {
     ask.streams.is_empty()
         && ask.owners.is_empty()
         && ask.entities.is_empty()
@@ -138,7 +139,7 @@ impl<R: Role> Slots<R> {
         items: &[Prepared<R::Fact>],
         commands: &[PreparedCommand<R::Command>],
         memory: &mut Memory<R::State>,
-        ask: &mut Ask,
+        ask: &mut ReadSet,
     ) -> Self {
         let mut slots = Self {
             claims: Vec::with_capacity(items.len()),
@@ -200,7 +201,7 @@ impl<R: Role> Slots<R> {
         &mut self,
         held: &Prepared<R::Fact>,
         memory: &mut Memory<R::State>,
-        ask: &mut Ask,
+        ask: &mut ReadSet,
     ) -> Claim {
         let stream = match &held.item {
             Item::Event { event, .. } => {
@@ -217,7 +218,7 @@ impl<R: Role> Slots<R> {
         &mut self,
         event: &Event,
         memory: &mut Memory<R::State>,
-        ask: &mut Ask,
+        ask: &mut ReadSet,
     ) -> usize {
         let hash = memory.hash_of_stream(&event.subject);
         if let Some(slot) = self.stream_at(hash, event) {
@@ -261,7 +262,7 @@ impl<R: Role> Slots<R> {
         &mut self,
         source: &Source,
         memory: &mut Memory<R::State>,
-        ask: &mut Ask,
+        ask: &mut ReadSet,
     ) -> usize {
         // Events of one source mostly come one after the other.
         if let Some(last) = self.claims.last().and_then(|claim| claim.owner)
@@ -308,7 +309,7 @@ impl<R: Role> Slots<R> {
         keys: &[EntityKey],
         stream: Option<usize>,
         memory: &mut Memory<R::State>,
-        ask: &mut Ask,
+        ask: &mut ReadSet,
     ) -> Claim {
         let first_entity = self.claimed_entities.len();
         for key in keys {
@@ -327,7 +328,7 @@ impl<R: Role> Slots<R> {
         &mut self,
         key: &EntityKey,
         memory: &mut Memory<R::State>,
-        ask: &mut Ask,
+        ask: &mut ReadSet,
     ) -> usize {
         let hash = memory.hash_of_entity(key);
         let found = self
@@ -361,7 +362,7 @@ impl<R: Role> Slots<R> {
     }
 
     /// Asks for the ids at places of streams that hold something: they tell a duplicate from a numbering conflict.
-    pub(super) fn ask_places(&self, items: &[Prepared<R::Fact>], ask: &mut Ask) {
+    pub(super) fn ask_places(&self, items: &[Prepared<R::Fact>], ask: &mut ReadSet) {
         for (item, claim) in items.iter().zip(&self.claims) {
             if let Item::Event { event, .. } = &item.item
                 && let Some(sequence) = event.sequence
@@ -379,8 +380,8 @@ impl<R: Role> Slots<R> {
     /// A state cannot be read as this role's type: the store was written by another version.
     pub(super) fn fill(
         &mut self,
-        ask: &Ask,
-        loaded: Loaded,
+        ask: &ReadSet,
+        loaded: ReadResult,
         memory: &Memory<R::State>,
     ) -> Result<(), StoreError> {
         for (slot, row) in self.asked_streams.drain(..).zip(loaded.streams) {
@@ -417,7 +418,7 @@ impl<R: Role> Slots<R> {
         Ok(())
     }
 
-    pub(super) fn take_loaded_held(&mut self) -> Vec<HeldRow> {
+    pub(super) fn take_loaded_held(&mut self) -> Vec<DeferredEvent> {
         std::mem::take(&mut self.loaded_held)
     }
 
@@ -538,7 +539,7 @@ impl<R: Role> Slots<R> {
     }
 
     /// Remembers the rows as they stand after the commit.
-    pub(super) fn remember(self, written: &Written, memory: &mut Memory<R::State>) {
+    pub(super) fn remember(self, written: &CommitReceipt, memory: &mut Memory<R::State>) {
         memory.epochs = self.epochs;
         for (slot, now) in self.streams.into_iter().zip(&written.streams) {
             // How many events a stream holds is counted by the store; where that may have changed it is to be read again.
@@ -602,7 +603,7 @@ pub(super) fn state_of<S: serde::de::DeserializeOwned>(
 }
 
 /// What is expected of a row that is not there.
-const ABSENT: Expect = Expect {
+const ABSENT: ExpectedVersion = ExpectedVersion {
     row: None,
     version: 0,
 };
@@ -621,7 +622,7 @@ impl OwnerSlot {
 
 impl<F> StreamSlot<F> {
     fn fill(&mut self, row: StreamRow) {
-        self.expect = Expect {
+        self.expect = ExpectedVersion {
             row: row.row,
             version: row.version,
         };
@@ -654,7 +655,7 @@ impl<S> EntitySlot<S> {
 
 impl<S: serde::Serialize + serde::de::DeserializeOwned> EntitySlot<S> {
     fn fill(&mut self, row: &EntityRow) -> Result<(), StoreError> {
-        self.expect = Expect {
+        self.expect = ExpectedVersion {
             row: row.row,
             version: row.version,
         };

@@ -6,7 +6,7 @@
 //! one may be the poison: from then on each is tried alone, until it is done or has used up its trials.
 
 use doorstep_event::{EventId, Source, Timestamp};
-use doorstep_store::{Ask, HeldRow, Loaded, TrialChange};
+use doorstep_store::{CrashCountChange, DeferredEvent, ReadResult, ReadSet};
 
 use super::{
     batch::{Incoming, Past},
@@ -26,7 +26,7 @@ pub(super) struct Suspect {
 /// Where a suspect comes from.
 pub(super) enum Matter {
     Delivery(Incoming),
-    Held(HeldRow),
+    Held(DeferredEvent),
 }
 
 /// What the store says of a suspect.
@@ -62,7 +62,7 @@ impl Suspect {
     }
 
     /// A held event, which this process may have begun to try before.
-    pub(super) fn held(row: HeldRow, begun: Option<u32>) -> Self {
+    pub(super) fn held(row: DeferredEvent, begun: Option<u32>) -> Self {
         Self {
             matter: Matter::Held(row),
             past: Past::Redelivered,
@@ -104,14 +104,14 @@ impl Suspect {
     }
 
     /// Counts a trial, unless this process has done so already.
-    pub(super) fn begin(&mut self) -> Option<TrialChange> {
+    pub(super) fn begin(&mut self) -> Option<CrashCountChange> {
         let (Standing::Open(before), false) = (self.standing, self.has_begun()) else {
             return None;
         };
         let (source, id) = self.key()?;
         let after = before.saturating_add(1);
         self.begun = Some(after);
-        Some(TrialChange {
+        Some(CrashCountChange {
             source,
             id,
             before,
@@ -134,13 +134,13 @@ impl Suspect {
     }
 
     /// Forgets the trials, with the commit of what has come of it.
-    pub(super) fn end(&self) -> Option<TrialChange> {
+    pub(super) fn end(&self) -> Option<CrashCountChange> {
         let before = match self.standing {
             Standing::Open(count) | Standing::Settled(count) if count > 0 => count,
             _ => return None,
         };
         let (source, id) = self.key()?;
-        Some(TrialChange {
+        Some(CrashCountChange {
             source,
             id,
             before,
@@ -179,8 +179,8 @@ pub(super) fn meeting<'a>(suspects: impl IntoIterator<Item = &'a Suspect>, limit
 }
 
 /// Asks for what tells whether a handler may be asked about those that were not looked up, and how often they were tried.
-pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> Ask {
-    let mut ask = Ask::default();
+pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> ReadSet {
+    let mut ask = ReadSet::default();
     let unknown = suspects
         .into_iter()
         .filter(|suspect| suspect.standing == Standing::Unknown);
@@ -205,7 +205,7 @@ pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> Ask {
 /// Takes in what was read for them.
 pub(super) fn look_up<'a>(
     suspects: impl IntoIterator<Item = &'a mut Suspect>,
-    loaded: Loaded,
+    loaded: ReadResult,
     limits: &Limits,
     now: Timestamp,
 ) {

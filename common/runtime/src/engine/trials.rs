@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use doorstep_event::Timestamp;
-use doorstep_store::{Changes, Commit, HeldId, Store, StoreError, TrialChange};
+use doorstep_store::{Commit, CrashCountChange, DeferredId, Store, StoreError, WriteSet};
 
 use super::{
     Company, Engine, Worked,
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Start {
     at: Option<Timestamp>,
     /// The trials that this process has counted, or may have counted, of rows that it has not done with.
-    begun: HashMap<HeldId, u32>,
+    begun: HashMap<DeferredId, u32>,
 }
 
 impl Start {
@@ -111,7 +111,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             let loaded = self.store.load(ask).await?;
             suspect::look_up(suspects.iter_mut(), loaded, &self.limits, now);
         } else {
-            let nothing = doorstep_store::Loaded::default();
+            let nothing = doorstep_store::ReadResult::default();
             suspect::look_up(suspects.iter_mut(), nothing, &self.limits, now);
         }
         let meeting = suspect::meeting(suspects.iter(), self.limits.trials);
@@ -154,17 +154,17 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     /// Takes trials back, as well as it can be.
-    async fn take_back(&self, counted: Vec<TrialChange>, now: Timestamp) {
-        let mut changes = Changes::at(now);
-        changes.trials = counted
+    async fn take_back(&self, counted: Vec<CrashCountChange>, now: Timestamp) {
+        let mut changes = WriteSet::at(now);
+        changes.crash_counts = counted
             .into_iter()
-            .map(|change| TrialChange {
+            .map(|change| CrashCountChange {
                 before: change.after,
                 after: change.before,
                 ..change
             })
             .collect();
-        if !changes.trials.is_empty() {
+        if !changes.crash_counts.is_empty() {
             let _ = self.store.commit(changes).await;
         }
     }
@@ -174,10 +174,10 @@ impl<R: Role, S: Store> Engine<R, S> {
         &self,
         suspects: &mut [Suspect],
         now: Timestamp,
-    ) -> Result<Option<Vec<TrialChange>>, StoreError> {
-        let mut changes = Changes::at(now);
-        changes.trials = suspects.iter_mut().filter_map(Suspect::begin).collect();
-        let counted = changes.trials.clone();
+    ) -> Result<Option<Vec<CrashCountChange>>, StoreError> {
+        let mut changes = WriteSet::at(now);
+        changes.crash_counts = suspects.iter_mut().filter_map(Suspect::begin).collect();
+        let counted = changes.crash_counts.clone();
         if counted.is_empty() {
             return Ok(Some(counted));
         }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use doorstep_event::MAX_DATA_BYTES;
-use doorstep_store::{AuditAction, Changes, DeadEdit, DeadRow, DeadStatus, NewAudit, Store};
+use doorstep_store::{
+    AuditAction, DeadLetter, DeadLetterEdit, DeadLetterStatus, NewAudit, Store, WriteSet,
+};
 
 use super::{ATTEMPTS, By, OperateError, found, record, replayable, written};
 
@@ -22,7 +24,7 @@ pub enum Edit {
 /// See [`OperateError`]; [`OperateError::EditedMeanwhile`] where the data is no longer what was looked at.
 pub async fn edit<S: Store>(
     store: &S,
-    dead: &DeadRow,
+    dead: &DeadLetter,
     after: Bytes,
     how: Edit,
     by: impl Into<By>,
@@ -40,12 +42,12 @@ pub async fn edit<S: Store>(
         Edit::Import => AuditAction::Import,
     };
     for _ in 0..ATTEMPTS {
-        let now = found(store, &dead.id, &[DeadStatus::Open]).await?;
+        let now = found(store, &dead.id, &[DeadLetterStatus::Open]).await?;
         if replayable(&now)?.data != before {
             return Err(OperateError::EditedMeanwhile(dead.id.clone()));
         }
-        let mut changes = Changes::at(by.at);
-        changes.edit.push(DeadEdit {
+        let mut changes = WriteSet::at(by.at);
+        changes.edit.push(DeadLetterEdit {
             id: dead.id.clone(),
             before: before.clone(),
             after: after.clone(),

@@ -14,8 +14,9 @@ mod transfer;
 
 use doorstep_event::{BrokerUser, Event, Source, StreamKey};
 use doorstep_store::{
-    Ask, AuditAction, Changes, Commit, DeadFilter, DeadId, DeadRow, DeadStatus, Expect, NewAudit,
-    Store, StoreError, StreamChange, StreamRow, StreamState,
+    AuditAction, Commit, DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus,
+    ExpectedVersion, NewAudit, ReadSet, Store, StoreError, StreamChange, StreamRow, StreamState,
+    WriteSet,
 };
 
 pub(crate) use self::replay::{Place, place};
@@ -38,20 +39,20 @@ const ATTEMPTS: usize = 100;
 pub enum OperateError {
     /// There is no such dead letter any more, or a replay of it is under way: somebody else was first.
     #[error("already settled: {0} was replayed or skipped by somebody else, or is being replayed")]
-    AlreadySettled(DeadId),
+    AlreadySettled(DeadLetterId),
     /// It was tried again and is another dead letter now.
     #[error("already settled: {id} was tried again and refused anew, it is {now} now")]
     RefusedAnew {
         /// The id that was given.
-        id: DeadId,
+        id: DeadLetterId,
         /// The id of the same event's dead letter.
-        now: DeadId,
+        now: DeadLetterId,
     },
     /// What is there cannot be tried again.
     #[error("{id} cannot be tried again: {why}; skip it instead")]
     NotReplayable {
         /// Which dead letter.
-        id: DeadId,
+        id: DeadLetterId,
         /// Why.
         why: &'static str,
     },
@@ -62,13 +63,13 @@ pub enum OperateError {
     )]
     Foreign {
         /// The dead letter.
-        id: DeadId,
+        id: DeadLetterId,
         /// The source.
         source_name: Source,
     },
     /// What was looked at is no longer what is there.
     #[error("{0} was edited by somebody else meanwhile, look at it again")]
-    EditedMeanwhile(DeadId),
+    EditedMeanwhile(DeadLetterId),
     /// The stream does not miss these events, or no longer.
     #[error("already settled: {stream} does not miss {from}..{to} (its cursor is at {cursor})")]
     NoSuchGap {
@@ -105,10 +106,12 @@ pub enum OperateError {
 /// The dead letter, provided that it has one of these statuses.
 async fn found<S: Store>(
     store: &S,
-    id: &DeadId,
-    statuses: &[DeadStatus],
-) -> Result<DeadRow, OperateError> {
-    let found = store.dead(DeadFilter::Id(id.clone()), None, 1).await?;
+    id: &DeadLetterId,
+    statuses: &[DeadLetterStatus],
+) -> Result<DeadLetter, OperateError> {
+    let found = store
+        .dead_letters(DeadLetterFilter::Id(id.clone()), None, 1)
+        .await?;
     match found.into_iter().next() {
         Some(dead) if statuses.contains(&dead.status) => return Ok(dead),
         Some(_) => return Err(OperateError::AlreadySettled(id.clone())),
@@ -127,16 +130,23 @@ async fn found<S: Store>(
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn refused_anew<S: Store>(store: &S, id: &DeadId) -> Result<Option<DeadId>, StoreError> {
-    let same_event = DeadFilter::Letter(id.letter().to_owned());
-    let found = store.dead(same_event, None, 1).await?.into_iter().next();
+pub async fn refused_anew<S: Store>(
+    store: &S,
+    id: &DeadLetterId,
+) -> Result<Option<DeadLetterId>, StoreError> {
+    let same_event = DeadLetterFilter::Letter(id.event_digest().to_owned());
+    let found = store
+        .dead_letters(same_event, None, 1)
+        .await?
+        .into_iter()
+        .next();
     Ok(found.map(|dead| dead.id).filter(|now| now != id))
 }
 
 async fn load<S: Store>(store: &S, key: &StreamKey) -> Result<StreamRow, OperateError> {
-    let ask = Ask {
+    let ask = ReadSet {
         streams: vec![key.clone()],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let row = store.load(ask).await?.streams.into_iter().next();
     row.ok_or_else(|| OperateError::Busy(key.to_string()))
@@ -145,7 +155,7 @@ async fn load<S: Store>(store: &S, key: &StreamKey) -> Result<StreamRow, Operate
 /// The stream that a dead letter blocks, provided that it still does.
 async fn blocked_stream<S: Store>(
     store: &S,
-    dead: &DeadRow,
+    dead: &DeadLetter,
     event: &Event,
 ) -> Result<StreamRow, OperateError> {
     let row = load(store, &event.stream()).await?;
@@ -162,7 +172,7 @@ async fn blocked_stream<S: Store>(
 fn changed(row: &StreamRow, after: StreamState) -> StreamChange {
     StreamChange {
         key: row.key.clone(),
-        expect: Expect {
+        expect: ExpectedVersion {
             row: row.row,
             version: row.version,
         },
@@ -171,12 +181,12 @@ fn changed(row: &StreamRow, after: StreamState) -> StreamChange {
 }
 
 /// The record of what is done to a dead letter.
-fn record(by: &By, action: AuditAction, dead: &DeadRow) -> NewAudit {
+fn record(by: &By, action: AuditAction, dead: &DeadLetter) -> NewAudit {
     let event = dead.event.as_ref();
     NewAudit {
         operator: by.operator.to_string(),
         action,
-        about: dead.id.letter().to_owned(),
+        about: dead.id.event_digest().to_owned(),
         dead: Some(dead.id.clone()),
         stream: event.map(Event::stream),
         sequences: event
@@ -188,6 +198,6 @@ fn record(by: &By, action: AuditAction, dead: &DeadRow) -> NewAudit {
     }
 }
 
-async fn written<S: Store>(store: &S, changes: Changes) -> Result<bool, StoreError> {
+async fn written<S: Store>(store: &S, changes: WriteSet) -> Result<bool, StoreError> {
     Ok(matches!(store.commit(changes).await?, Commit::Written(_)))
 }

@@ -2,8 +2,9 @@
 
 use doorstep_event::{Event, Sequence};
 use doorstep_store::{
-    Ask, AuditAction, Changes, DeadFate, DeadId, DeadRow, DeadStatus, HeldReason, LearnedEpoch,
-    NewHeld, OwnerChange, Store, StoreError, StreamChange, StreamRow, StreamState,
+    AuditAction, DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, LearnedEpoch,
+    NewDeferred, OwnerChange, ReadSet, Resolution, Store, StoreError, StreamChange, StreamRow,
+    StreamState, WriteSet,
 };
 
 use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, record, written};
@@ -21,15 +22,15 @@ use crate::{
 /// See [`OperateError`].
 pub async fn replay<S: Store>(
     store: &S,
-    id: &DeadId,
+    id: &DeadLetterId,
     by: impl Into<By>,
 ) -> Result<(), OperateError> {
     let by = by.into();
     let now = by.at;
     for _ in 0..ATTEMPTS {
-        let dead = found(store, id, &[DeadStatus::Open]).await?;
+        let dead = found(store, id, &[DeadLetterStatus::Open]).await?;
         let event = replayable(&dead)?.clone();
-        let mut changes = Changes::at(now);
+        let mut changes = WriteSet::at(now);
         changes.audit.push(record(&by, AuditAction::Replay, &dead));
         if is_foreign(&dead) {
             check_owner(store, &dead, &event, &mut changes).await?;
@@ -45,17 +46,17 @@ pub async fn replay<S: Store>(
             let stream = blocked_stream(store, &dead, &event).await?;
             changes.streams.push(raised(&stream));
         }
-        changes.hold.push(NewHeld {
+        changes.defer.push(NewDeferred {
             event,
             defect: dead.defect.clone(),
-            reason: HeldReason::Replay(id.clone()),
+            reason: DeferReason::Replay(id.clone()),
             due: Some(now),
             attempts: dead.attempts,
             since: now,
         });
         changes
-            .settle
-            .push((id.clone(), DeadStatus::Open, DeadFate::Replaying));
+            .resolve
+            .push((id.clone(), DeadLetterStatus::Open, Resolution::Replaying));
         if written(store, changes).await? {
             return Ok(());
         }
@@ -77,13 +78,13 @@ fn raised(stream: &StreamRow) -> StreamChange {
 /// Rests the changes on the source's owner, which has to be the event's sender.
 async fn check_owner<S: Store>(
     store: &S,
-    dead: &DeadRow,
+    dead: &DeadLetter,
     event: &Event,
-    changes: &mut Changes,
+    changes: &mut WriteSet,
 ) -> Result<(), OperateError> {
-    let ask = Ask {
+    let ask = ReadSet {
         owners: vec![event.source.clone()],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let row = store.load(ask).await?.owners.pop().unwrap_or_default();
     if !is_from_owner(dead, row.owner.as_ref()) {
@@ -103,10 +104,10 @@ async fn check_owner<S: Store>(
 /// Defers an event that had no place in its stream until now at its place, and resolves its dead letter.
 async fn take_place<S: Store>(
     store: &S,
-    dead: &DeadRow,
+    dead: &DeadLetter,
     event: Event,
     sequence: Sequence,
-    changes: &mut Changes,
+    changes: &mut WriteSet,
 ) -> Result<(), OperateError> {
     let Place { stream, is_free } = place(store, &event, sequence).await?;
     if !is_free {
@@ -125,17 +126,17 @@ async fn take_place<S: Store>(
             forks: false,
         });
     }
-    changes.hold.push(NewHeld {
+    changes.defer.push(NewDeferred {
         event,
         defect: dead.defect.clone(),
-        reason: HeldReason::Behind,
+        reason: DeferReason::OutOfOrder,
         due: is_next.then_some(now),
         attempts: 0,
         since: now,
     });
     changes
-        .settle
-        .push((dead.id.clone(), DeadStatus::Open, DeadFate::Gone));
+        .resolve
+        .push((dead.id.clone(), DeadLetterStatus::Open, Resolution::Gone));
     Ok(())
 }
 
@@ -152,10 +153,10 @@ pub(crate) async fn place<S: Store>(
     event: &Event,
     sequence: Sequence,
 ) -> Result<Place, StoreError> {
-    let ask = Ask {
+    let ask = ReadSet {
         streams: vec![event.stream()],
         held_at: vec![(event.stream(), sequence)],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let mut loaded = store.load(ask).await?;
     let held = loaded.held_at.pop().flatten();
@@ -171,7 +172,7 @@ pub(crate) async fn place<S: Store>(
 /// Whether processes have died of it, rather than that a handler has refused it. A role tries such a thing under a trial; in any other
 /// process it may end that process.
 #[must_use]
-pub fn is_poison(dead: &DeadRow) -> bool {
+pub fn is_poison(dead: &DeadLetter) -> bool {
     dead.reason == reason::POISON
 }
 
@@ -179,7 +180,7 @@ pub fn is_poison(dead: &DeadRow) -> bool {
 ///
 /// # Errors
 /// [`OperateError::NotReplayable`] where there is none, or where it has no place any more.
-pub fn replayable(dead: &DeadRow) -> Result<&Event, OperateError> {
+pub fn replayable(dead: &DeadLetter) -> Result<&Event, OperateError> {
     let not = |why| OperateError::NotReplayable {
         id: dead.id.clone(),
         why,

@@ -2,7 +2,7 @@
 
 use doorstep_event::Source;
 use doorstep_store::{
-    AuditAction, Changes, NewAudit, RestoredChange, RestoredSourceChange, Store, StoreError,
+    AuditAction, NewAudit, RestoredChange, RestoredSourceChange, Store, StoreError, WriteSet,
 };
 
 use super::operator::By;
@@ -41,12 +41,12 @@ pub async fn accept_restored<S: Store>(
 
 /// The record that a store gets a source of its own.
 #[must_use]
-pub fn record_of_new_source(by: impl Into<By>) -> Changes {
+pub fn record_of_new_source(by: impl Into<By>) -> WriteSet {
     record_of(AuditAction::MintSource, "source".to_owned(), by.into())
 }
 
-fn record_of(action: AuditAction, about: String, by: By) -> Changes {
-    let mut changes = Changes::at(by.at);
+fn record_of(action: AuditAction, about: String, by: By) -> WriteSet {
+    let mut changes = WriteSet::at(by.at);
     changes.audit.push(NewAudit {
         operator: by.operator.to_string(),
         action,

@@ -4,7 +4,7 @@
 //! beginning is therefore all that it takes to replay each at most once, in however many pieces the run is done.
 
 use doorstep_event::Timestamp;
-use doorstep_store::{AuditAction, AuditFilter, Changes, NewAudit, Store, StoreError};
+use doorstep_store::{AuditAction, AuditFilter, NewAudit, Store, StoreError, WriteSet};
 
 use super::By;
 
@@ -63,7 +63,7 @@ async fn mark<S: Store>(
     action: AuditAction,
     by: &By,
 ) -> Result<(), StoreError> {
-    let mut changes = Changes::at(by.at);
+    let mut changes = WriteSet::at(by.at);
     changes.audit.push(NewAudit {
         operator: by.operator.to_string(),
         action,

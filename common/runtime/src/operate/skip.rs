@@ -2,8 +2,8 @@
 
 use doorstep_event::{StreamKey, Timestamp};
 use doorstep_store::{
-    AuditAction, Changes, DeadFate, DeadId, DeadStatus, NewAudit, Store, StreamRow, StreamState,
-    stream_epoch,
+    AuditAction, DeadLetterId, DeadLetterStatus, NewAudit, Resolution, Store, StreamRow,
+    StreamState, WriteSet, stream_epoch,
 };
 
 use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, load, record, written};
@@ -12,11 +12,20 @@ use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, load, re
 ///
 /// # Errors
 /// See [`OperateError`].
-pub async fn skip<S: Store>(store: &S, id: &DeadId, by: impl Into<By>) -> Result<(), OperateError> {
+pub async fn skip<S: Store>(
+    store: &S,
+    id: &DeadLetterId,
+    by: impl Into<By>,
+) -> Result<(), OperateError> {
     let by = by.into();
     for _ in 0..ATTEMPTS {
-        let dead = found(store, id, &[DeadStatus::Open, DeadStatus::Awaiting]).await?;
-        let mut changes = Changes::at(by.at);
+        let dead = found(
+            store,
+            id,
+            &[DeadLetterStatus::Open, DeadLetterStatus::Awaiting],
+        )
+        .await?;
+        let mut changes = WriteSet::at(by.at);
         if dead.blocks
             && let Some(event) = &dead.event
         {
@@ -37,8 +46,8 @@ pub async fn skip<S: Store>(store: &S, id: &DeadId, by: impl Into<By>) -> Result
             ));
         }
         changes
-            .settle
-            .push((id.clone(), dead.status, DeadFate::Gone));
+            .resolve
+            .push((id.clone(), dead.status, Resolution::Gone));
         // What is stepped over is nowhere else once it is gone from the dead letters.
         changes.audit.push(NewAudit {
             before: Some(
@@ -49,7 +58,7 @@ pub async fn skip<S: Store>(store: &S, id: &DeadId, by: impl Into<By>) -> Result
             ),
             ..record(&by, AuditAction::Skip, &dead)
         });
-        changes.tally.skipped = 1;
+        changes.counts.skipped = 1;
         if written(store, changes).await? {
             return Ok(());
         }
@@ -71,7 +80,7 @@ pub async fn skip_gap<S: Store>(
     let by = by.into();
     for _ in 0..ATTEMPTS {
         let row = missing(store, stream, from, to).await?;
-        let mut changes = Changes::at(by.at);
+        let mut changes = WriteSet::at(by.at);
         changes.streams.push(changed(
             &row,
             StreamState {
@@ -92,7 +101,7 @@ pub async fn skip_gap<S: Store>(
             before: None,
             after: None,
         });
-        changes.tally.skipped = 1;
+        changes.counts.skipped = 1;
         if written(store, changes).await? {
             return Ok(());
         }

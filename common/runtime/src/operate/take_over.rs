@@ -1,7 +1,7 @@
 //! Recording that the queues of a role were given to its store.
 
 use bytes::Bytes;
-use doorstep_store::{AuditAction, Changes, NewAudit, Store, StoreError};
+use doorstep_store::{AuditAction, NewAudit, Store, StoreError, WriteSet};
 
 use super::operator::By;
 
@@ -18,7 +18,7 @@ pub async fn record_take_over<S: Store>(
     by: impl Into<By>,
 ) -> Result<(), StoreError> {
     let by = by.into();
-    let mut changes = Changes::at(by.at);
+    let mut changes = WriteSet::at(by.at);
     changes.audit.push(NewAudit {
         operator: by.operator.to_string(),
         action: AuditAction::TakeOver,

@@ -1,7 +1,7 @@
 //! Giving a source to another user of the broker, as after a program's user was renamed.
 
 use doorstep_event::{BrokerUser, Source};
-use doorstep_store::{Ask, AuditAction, Changes, NewAudit, OwnerChange, SourceOwner, Store};
+use doorstep_store::{AuditAction, NewAudit, OwnerChange, ReadSet, SourceOwner, Store, WriteSet};
 
 use super::{ATTEMPTS, By, OperateError, written};
 
@@ -27,9 +27,9 @@ pub async fn transfer<S: Store>(
 ) -> Result<Option<BrokerUser>, OperateError> {
     let by = by.into();
     for _ in 0..ATTEMPTS {
-        let ask = Ask {
+        let ask = ReadSet {
             owners: vec![source.clone()],
-            ..Ask::default()
+            ..ReadSet::default()
         };
         let row = store.load(ask).await?.owners.pop().unwrap_or_default();
         let Some(owner) = row.owner else {
@@ -47,7 +47,7 @@ pub async fn transfer<S: Store>(
             Former::Accepted => owner.succeeded_by(to.clone(), by.at),
             Former::Refused => SourceOwner::first(Some(to.clone()), by.at),
         };
-        let mut changes = Changes::at(by.at);
+        let mut changes = WriteSet::at(by.at);
         changes.audit.push(NewAudit {
             operator: by.operator.to_string(),
             action: AuditAction::Transfer,

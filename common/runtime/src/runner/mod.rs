@@ -28,7 +28,7 @@ use doorstep_messaging::{
     BrokerSettings, ConnectError, OutageReasons, Publisher, QueueName, QueueSubscription,
     RpcServer, RpcServerSettings, Subscription, Topology,
 };
-use doorstep_store::{Store, StoreError, Summary, Usage, begin_epoch};
+use doorstep_store::{Store, StoreError, StoreUsage, Summary, begin_epoch};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::{JoinHandle, JoinSet},
@@ -402,7 +402,7 @@ impl<R: Role, S: Store> Run<R, S> {
     async fn work(
         self,
         status: &watch::Sender<RoleStatus>,
-        usage: Usage,
+        usage: StoreUsage,
         publisher: &Publisher,
         intake: Option<Intake<'_>>,
         responder: Option<Arc<RpcServer>>,

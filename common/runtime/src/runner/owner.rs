@@ -4,7 +4,7 @@ use doorstep_event::{Epoch, Timestamp};
 use doorstep_messaging::{
     Namespace, OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwner,
 };
-use doorstep_store::{Changes, RestoredChange, Store, StoreError};
+use doorstep_store::{RestoredChange, Store, StoreError, WriteSet};
 use futures_util::future::{BoxFuture, FutureExt};
 
 /// The number of the store's earlier starts that are compared with a record whose end is cut off.
@@ -101,9 +101,9 @@ impl<S: Store> StorePolicy<S> {
             "queue {} belongs {present}: that start is not one of this copy's, so what was acknowledged since it was made may be missing in it",
             self.queue
         );
-        let changes = Changes {
+        let changes = WriteSet {
             restored: Some(RestoredChange::Mark(detail)),
-            ..Changes::at(Timestamp::now())
+            ..WriteSet::at(Timestamp::now())
         };
         // It rests on nothing that was read, so it cannot meet a conflict.
         self.store.commit(changes).await.map(drop)

@@ -1,6 +1,6 @@
 //! How a role is, as far as anybody outside has to know.
 
-use doorstep_store::{Tally, Usage};
+use doorstep_store::{EventCounts, StoreUsage};
 
 /// Where a role is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +35,9 @@ pub struct RoleStatus {
     /// Deliveries taken from the broker and not settled yet.
     pub unsettled: usize,
     /// How full its store is.
-    pub usage: Usage,
+    pub usage: StoreUsage,
     /// What it has done since it was started.
-    pub done: Tally,
+    pub done: EventCounts,
 }
 
 impl RoleStatus {
@@ -46,12 +46,12 @@ impl RoleStatus {
             phase: Phase::Starting,
             degraded: Vec::new(),
             unsettled: 0,
-            usage: Usage::default(),
-            done: Tally::default(),
+            usage: StoreUsage::default(),
+            done: EventCounts::default(),
         }
     }
 
-    pub(super) fn add(&mut self, done: &Tally) {
+    pub(super) fn add(&mut self, done: &EventCounts) {
         let sum = &mut self.done;
         sum.applied += done.applied;
         sum.ignored += done.ignored;

@@ -20,12 +20,12 @@ pub(super) async fn keep_up<S: Store>(
     may_prune: bool,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    store.sweep(now).await?;
+    store.repair_due(now).await?;
     // No backoff of the engine or of the relay is longer, so the clock was ahead.
     let latest_due = now
         .checked_add(limits.retry_longest.max(relay::LONGEST_PAUSE))
         .unwrap_or(Timestamp::MAX);
-    store.bring_forward(now, latest_due).await?;
+    store.clamp_due_times(now, latest_due).await?;
     if may_prune {
         prune(store, limits, now).await?;
     }
@@ -36,7 +36,9 @@ pub(super) async fn keep_up<S: Store>(
 async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<(), StoreError> {
     let oldest_seen = limits.oldest_seen(now);
     store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
-    store.prune_trials(oldest_seen, PRUNED_AT_A_TIME).await?;
+    store
+        .prune_crash_counts(oldest_seen, PRUNED_AT_A_TIME)
+        .await?;
     let oldest_reply = limits.oldest_reply(now);
     // They may come faster than anything else that is kept for a time only.
     for _ in 0..REPLY_PRUNINGS {
@@ -56,8 +58,8 @@ pub(super) mod tests {
         Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject,
     };
     use doorstep_store::{
-        Ask, Changes, Commit, Expect, HeldReason, MemoryStore, NewHeld, NewReply, RequestHash,
-        StreamChange, StreamState, TrialChange,
+        Commit, CrashCountChange, DeferReason, ExpectedVersion, MemoryStore, NewDeferred, NewReply,
+        ReadSet, RequestHash, StreamChange, StreamState, WriteSet,
     };
 
     use super::*;
@@ -83,17 +85,17 @@ pub(super) mod tests {
         }
     }
 
-    async fn write(store: &MemoryStore, changes: Changes) {
+    async fn write(store: &MemoryStore, changes: WriteSet) {
         let commit = store.commit(changes).await.unwrap();
         assert!(matches!(commit, Commit::Written(_)), "{commit:?}");
     }
 
     /// Remembers something of each kind under this name, as of that time.
     pub(in crate::runner) async fn remember(store: &MemoryStore, name: &str, time: Timestamp) {
-        let mut changes = Changes::at(time);
+        let mut changes = WriteSet::at(time);
         let id = EventId::new(name).unwrap();
         changes.seen = vec![(source(), id.clone(), time)];
-        changes.trials = vec![TrialChange {
+        changes.crash_counts = vec![CrashCountChange {
             source: source(),
             id,
             before: 0,
@@ -112,11 +114,11 @@ pub(super) mod tests {
     /// Returns whether the seen id, the trial and the reply of this name are remembered.
     pub(in crate::runner) async fn remembered(store: &MemoryStore, name: &str) -> [bool; 3] {
         let id = EventId::new(name).unwrap();
-        let ask = Ask {
+        let ask = ReadSet {
             seen: vec![(source(), id.clone())],
             trials: vec![(source(), id)],
             replies: vec![(source(), RequestId::new(name).unwrap())],
-            ..Ask::default()
+            ..ReadSet::default()
         };
         let loaded = store.load(ask).await.unwrap();
         [
@@ -134,13 +136,13 @@ pub(super) mod tests {
         now: Timestamp,
     ) {
         let event = next_of(subject);
-        let mut changes = Changes::at(now);
+        let mut changes = WriteSet::at(now);
         changes.streams = vec![StreamChange {
             key: StreamKey {
                 source: source(),
                 subject: event.subject.clone(),
             },
-            expect: Expect {
+            expect: ExpectedVersion {
                 row: None,
                 version: 0,
             },
@@ -152,11 +154,11 @@ pub(super) mod tests {
             }),
         }];
         write(store, changes).await;
-        let mut changes = Changes::at(now);
-        changes.hold = vec![NewHeld {
+        let mut changes = WriteSet::at(now);
+        changes.defer = vec![NewDeferred {
             event,
             defect: None,
-            reason: HeldReason::Behind,
+            reason: DeferReason::OutOfOrder,
             due,
             attempts: 0,
             since: now,

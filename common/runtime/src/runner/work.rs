@@ -10,7 +10,7 @@ use doorstep_event::{Timestamp, headers::Decoded};
 use doorstep_messaging::{
     Batch, ChannelId, Delivery, OutageReasons, QueueName, trace::ProcessSpan,
 };
-use doorstep_store::{Store, StoreError, Usage};
+use doorstep_store::{Store, StoreError, StoreUsage};
 use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -63,7 +63,7 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
 
 impl<R: Role, S: Store> Loop<'_, R, S> {
     /// Runs until it is asked to stop. Whatever was taken by then is worked and settled, unless the store cannot be used.
-    pub(super) async fn run(mut self, mut usage: Usage) -> Result<(), RunError> {
+    pub(super) async fn run(mut self, mut usage: StoreUsage) -> Result<(), RunError> {
         let limits = self.engine.limits().clone();
         let (events, bytes) = (limits.batch_events, limits.batch_bytes);
         // A copy of the references, so that what waits for deliveries does not keep the loop.
@@ -174,7 +174,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             if commands.is_empty() {
                 return Ok(());
             }
-            let usage = Usage::default();
+            let usage = StoreUsage::default();
             if self.take(None, commands, usage).await?.is_none() {
                 return Ok(());
             }
@@ -187,7 +187,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         &mut self,
         batch: Option<Batch>,
         commands: Vec<Waiting>,
-        usage: Usage,
+        usage: StoreUsage,
     ) -> Result<Option<Worked>, RunError> {
         let mut span = batch.as_ref().map(ProcessSpan::begin);
         let role = self.engine.role().name();
@@ -336,7 +336,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         Ok(None)
     }
 
-    async fn work_due(&mut self, usage: &mut Usage) -> Result<Option<Worked>, RunError> {
+    async fn work_due(&mut self, usage: &mut StoreUsage) -> Result<Option<Worked>, RunError> {
         let step = self.pulse.step();
         let now = self.now();
         let worked = self.engine.work_due(now, rand::random()).await;
@@ -344,7 +344,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         match worked {
             Ok(worked) => {
                 self.resume();
-                if worked.is_none() && *usage != Usage::default() {
+                if worked.is_none() && *usage != StoreUsage::default() {
                     // Another process may have replayed, skipped or relayed: fullness is what the store says, not what we remember.
                     if let Ok(now) = self.engine.store().usage().await {
                         *usage = now;
@@ -371,7 +371,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     }
 
     /// Nets, retention and gaps. Nothing here is needed for a batch to be right, so a failure is left to the next turn.
-    async fn housekeeping(&mut self, usage: &Usage) {
+    async fn housekeeping(&mut self, usage: &StoreUsage) {
         let now = self.now();
         let limits = self.engine.limits().clone();
         let store = self.engine.store();
@@ -437,7 +437,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     }
 
     /// Shows how full the store is. Returns whether deliveries must wait.
-    fn show_fullness(&self, usage: &Usage) -> bool {
+    fn show_fullness(&self, usage: &StoreUsage) -> bool {
         let fullness = self.engine.limits().fullness(usage);
         self.status.send_if_modified(|status| {
             // Also where nothing is worked, since what others have sent or released makes room.

@@ -8,7 +8,7 @@ use doorstep_runtime::{
     operate::{self, OperateError},
     relay::{self, Share},
 };
-use doorstep_store::{DeadFilter, DeadRow, MemoryStore, Store, StoreError};
+use doorstep_store::{DeadLetter, DeadLetterFilter, MemoryStore, Store, StoreError};
 
 use super::{
     asked::Given,
@@ -204,7 +204,7 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Returns whether an operator replays a dead letter. Not one that may have been applied before its id was pruned.
-pub fn may_replay(world: &Shared, dead: &DeadRow) -> bool {
+pub fn may_replay(world: &Shared, dead: &DeadLetter) -> bool {
     dead.reason != "too old to tell" || !with(world, |world| world.shape.jumps)
 }
 
@@ -218,7 +218,7 @@ pub fn housekeeper(world: Shared, store: SimulatedStore) -> Actor {
             let _ = store.prune_seen(limits.oldest_seen(at), 3).await;
             let _ = store.prune_replies(limits.oldest_reply(at), 3).await;
             let beyond = at.checked_add(LONGEST_BACKOFF).unwrap();
-            let _ = store.bring_forward(at, beyond).await;
+            let _ = store.clamp_due_times(at, beyond).await;
         }
     })
 }
@@ -233,7 +233,7 @@ pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
                 let _ = step_over_a_gap(&world, &store).await;
                 continue;
             }
-            let Ok(dead) = store.dead(DeadFilter::All, None, 8).await else {
+            let Ok(dead) = store.dead_letters(DeadLetterFilter::All, None, 8).await else {
                 continue;
             };
             if dead.is_empty() {
@@ -260,7 +260,7 @@ async fn step_over_a_gap(world: &Shared, store: &SimulatedStore) -> Result<(), O
 }
 
 /// Replay and skip at once: exactly one wins, and the other is told that it was settled already.
-async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadRow, dice: super::dice::Dice) {
+async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadLetter, dice: super::dice::Dice) {
     let at = now(world);
     let replay: Actor<Result<(), OperateError>> = Box::pin({
         let (store, id) = (store.clone(), dead.id.clone());
@@ -270,7 +270,7 @@ async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadRow, dice: supe
         let (store, id) = (store.clone(), dead.id.clone());
         async move { operate::skip(&store, &id, at).await }
     });
-    let was_open = dead.status == doorstep_store::DeadStatus::Open;
+    let was_open = dead.status == doorstep_store::DeadLetterStatus::Open;
     let (replay, skip) = race(dice, replay, skip).await;
     with(world, |world| {
         world.book.count("replay against skip");

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use doorstep_event::{Event, EventId, StreamKey};
 use doorstep_store::{
-    Changes, Commit, DeadFate, DeadId, DeadRow, DeadStatus, HeldReason, Loaded, Tally,
+    Commit, DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, EventCounts, ReadResult,
+    Resolution, WriteSet,
 };
 
 #[derive(Debug, Default)]
@@ -16,9 +17,9 @@ pub struct Book {
     /// The events of those dead letters.
     pub skipped_events: Vec<Event>,
     /// Every dead letter ever made, and how often it was made.
-    pub dead: BTreeMap<DeadId, (DeadRow, usize)>,
+    pub dead: BTreeMap<DeadLetterId, (DeadLetter, usize)>,
     /// The tallies of all commits, summed up.
-    pub tally: Tally,
+    pub tally: EventCounts,
     /// What must not have happened, and did.
     pub violations: Vec<String>,
     /// How often each thing happened that a schedule is to bring about.
@@ -33,9 +34,9 @@ impl Book {
     /// Notes a commit.
     pub fn committed(
         &mut self,
-        changes: &Changes,
-        before: &Loaded,
-        settled: Vec<(DeadRow, DeadFate)>,
+        changes: &WriteSet,
+        before: &ReadResult,
+        settled: Vec<(DeadLetter, Resolution)>,
         commit: &Commit,
     ) {
         if *commit == Commit::Conflict {
@@ -44,13 +45,13 @@ impl Book {
         }
         for (dead, fate) in settled {
             // Only an operator settles what is open, and only an operator counts something as skipped.
-            let by_operator = dead.status == DeadStatus::Open || changes.tally.skipped > 0;
-            if fate == DeadFate::Gone && by_operator {
+            let by_operator = dead.status == DeadLetterStatus::Open || changes.counts.skipped > 0;
+            if fate == Resolution::Gone && by_operator {
                 self.count("skip");
                 self.stepped_over(&dead);
             }
         }
-        if changes.tally.skipped > 0 && changes.settle.is_empty() {
+        if changes.counts.skipped > 0 && changes.resolve.is_empty() {
             self.count("gap skipped");
             for (change, row) in changes.streams.iter().zip(&before.streams) {
                 let to = change.after.as_ref().map_or(0, |after| after.cursor);
@@ -59,11 +60,11 @@ impl Book {
             }
         }
         self.count_all(changes);
-        for new in &changes.dead {
+        for new in &changes.dead_letters {
             let made = self.dead.entry(new.row.id.clone());
             made.or_insert_with(|| (new.row.clone(), 0)).1 += 1;
         }
-        for new in &changes.dead_if_absent {
+        for new in &changes.dead_letters_if_absent {
             let made = self.dead.entry(new.row.id.clone());
             made.or_insert_with(|| (new.row.clone(), 1));
         }
@@ -72,50 +73,53 @@ impl Book {
             made.or_insert_with(|| (new.row.clone(), 1));
         }
         for _ in &changes.replies {
-            let beside = changes.tally.applied > 0;
+            let beside = changes.counts.applied > 0;
             self.count(if beside {
                 "obeyed beside events"
             } else {
                 "obeyed"
             });
         }
-        for _ in &changes.schedule {
+        for _ in &changes.timers {
             self.count("scheduled");
         }
-        self.tally.applied += changes.tally.applied;
-        self.tally.obeyed += changes.tally.obeyed;
-        self.tally.skipped += changes.tally.skipped;
-        self.tally.replayed += changes.tally.replayed;
+        self.tally.applied += changes.counts.applied;
+        self.tally.obeyed += changes.counts.obeyed;
+        self.tally.skipped += changes.counts.skipped;
+        self.tally.replayed += changes.counts.replayed;
     }
 
     /// Counts what a schedule is to bring about, so that a test can see that it does.
-    fn count_all(&mut self, changes: &Changes) {
-        for (_, _, fate) in &changes.settle {
-            if *fate == DeadFate::Awaiting {
+    fn count_all(&mut self, changes: &WriteSet) {
+        for (_, _, fate) in &changes.resolve {
+            if *fate == Resolution::Awaiting {
                 self.count("replay put off");
             }
         }
-        for retry in &changes.put_off {
+        for retry in &changes.reschedule {
             match retry.reason {
-                HeldReason::Awaits(_) => self.count("await put off"),
-                HeldReason::Replay(_) | HeldReason::Behind | HeldReason::Scheduled => {
+                DeferReason::WaitingFor(_) => self.count("await put off"),
+                DeferReason::Replay(_) | DeferReason::OutOfOrder | DeferReason::Scheduled => {
                     self.count("put off behind its predecessor");
                 }
             }
         }
-        for held in &changes.hold {
+        for held in &changes.defer {
             if held.event.sequence.is_none() {
                 self.count("held without a sequence");
             }
         }
-        let dead = changes.dead.iter().chain(&changes.dead_if_absent);
+        let dead = changes
+            .dead_letters
+            .iter()
+            .chain(&changes.dead_letters_if_absent);
         let streamless = changes.streamless.iter().map(|new| &new.row);
         for row in dead.map(|new| &new.row).chain(streamless) {
             self.count(&row.reason);
         }
     }
 
-    fn stepped_over(&mut self, dead: &DeadRow) {
+    fn stepped_over(&mut self, dead: &DeadLetter) {
         let Some(event) = &dead.event else {
             return;
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use doorstep_event::{Event, Sequence, StreamKey};
 use doorstep_runtime::Incoming;
-use doorstep_store::{Ask, DeadFilter, OutboxKind, Store};
+use doorstep_store::{DeadLetterFilter, OutboxKind, ReadSet, Store};
 
 use super::{
     executor::finish,
@@ -43,9 +43,9 @@ fn durable(world: &World, incoming: &Incoming) -> Result<(), String> {
         }
     };
     let Some(sequence) = event.sequence else {
-        let ask = Ask {
+        let ask = ReadSet {
             seen: vec![(event.source.clone(), event.id.clone())],
-            ..Ask::default()
+            ..ReadSet::default()
         };
         let loaded = finish(world.store.load(ask)).unwrap();
         let pruned = world.shape.jumps && loaded.pruned_to.seen.is_some();
@@ -55,10 +55,10 @@ fn durable(world: &World, incoming: &Incoming) -> Result<(), String> {
             Err("its id is not marked as seen".into())
         };
     };
-    let ask = Ask {
+    let ask = ReadSet {
         streams: vec![event.stream()],
         held_at: vec![(event.stream(), sequence)],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let loaded = finish(world.store.load(ask)).unwrap();
     let stream = &loaded.streams[0];
@@ -82,10 +82,14 @@ fn durable(world: &World, incoming: &Incoming) -> Result<(), String> {
 fn is_dead(world: &World, event: &Event) -> bool {
     let key = (event.source.to_string(), event.id.clone());
     world.book.skipped_ids.contains(&key)
-        || finish(world.store.dead(DeadFilter::All, None, usize::MAX))
-            .unwrap()
-            .iter()
-            .any(|dead| dead.event.as_ref().is_some_and(|e| e.id == event.id))
+        || finish(
+            world
+                .store
+                .dead_letters(DeadLetterFilter::All, None, usize::MAX),
+        )
+        .unwrap()
+        .iter()
+        .any(|dead| dead.event.as_ref().is_some_and(|e| e.id == event.id))
 }
 
 /// Everything is drained: whatever happened, this is how it must have ended.
@@ -120,7 +124,7 @@ fn leftovers(world: &World) -> Vec<String> {
         ("in the queue", u64::from(!world.queue.is_empty())),
         (
             "made due by the sweep",
-            finish(world.store.sweep(world.clock)).unwrap(),
+            finish(world.store.repair_due(world.clock)).unwrap(),
         ),
     ]
     .into_iter()
@@ -178,9 +182,9 @@ fn kills_or_poisons(fact: &Move) -> bool {
 }
 
 fn cursor(world: &World, key: &StreamKey, length: u64) -> Option<String> {
-    let ask = Ask {
+    let ask = ReadSet {
         streams: vec![key.clone()],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let row = finish(world.store.load(ask)).unwrap().streams.remove(0);
     (row.cursor != length).then(|| format!("{key}: the cursor is at {} of {length}", row.cursor))

@@ -5,7 +5,7 @@ use doorstep_runtime::{
     Engine, Incoming, Limits, Past,
     operate::{self, OperateError},
 };
-use doorstep_store::{DeadFilter, Store};
+use doorstep_store::{DeadLetterFilter, Store};
 
 use super::{
     executor::finish,
@@ -66,11 +66,12 @@ fn skips(name: &'static str) -> Role {
 }
 
 /// The id of the one dead letter, or that of one which is gone: an operator who starts anew names the one he has always meant.
-fn dead_id(play: &Play) -> doorstep_store::DeadId {
-    let dead = finish(play.memory.dead(DeadFilter::All, None, 2)).unwrap();
-    dead.into_iter()
-        .next()
-        .map_or_else(|| doorstep_store::DeadId("gone".into()), |dead| dead.id)
+fn dead_id(play: &Play) -> doorstep_store::DeadLetterId {
+    let dead = finish(play.memory.dead_letters(DeadLetterFilter::All, None, 2)).unwrap();
+    dead.into_iter().next().map_or_else(
+        || doorstep_store::DeadLetterId("gone".into()),
+        |dead| dead.id,
+    )
 }
 
 fn delivery(event: Event) -> Incoming {
@@ -301,7 +302,7 @@ fn two_owners_bury_the_same_deliveries() {
         }),
         Box::new(|play| {
             work_what_is_due(play);
-            let dead = finish(play.memory.dead(DeadFilter::All, None, 10)).unwrap();
+            let dead = finish(play.memory.dead_letters(DeadLetterFilter::All, None, 10)).unwrap();
             if dead.len() != 3 {
                 return Err(format!("{dead:?}"));
             }
@@ -566,7 +567,7 @@ fn works_suspects_and_prunes(batch: Vec<Incoming>) -> Role {
             }
             let days = std::time::Duration::from_hours(240);
             let ahead = at().checked_add(days).unwrap();
-            let pruned = store.prune_trials(limits().oldest_seen(ahead), 9);
+            let pruned = store.prune_crash_counts(limits().oldest_seen(ahead), 9);
             pruned.await.unwrap();
         })
     })

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use doorstep_event::{Rejection, RequestResult};
-use doorstep_store::{Ask, Store};
+use doorstep_store::{ReadSet, Store};
 
 use super::{asked::Given, executor::finish, world::World};
 use crate::ledger::{Account, Bid, Move};
@@ -17,9 +17,9 @@ pub const CALLER: &str = "gateway/1 ";
 pub fn replied(world: &mut World, given: &Given, answer: &RequestResult) {
     let Ok(reply) = answer else { return };
     let request = &given.request;
-    let ask = Ask {
+    let ask = ReadSet {
         replies: vec![(request.caller.clone(), request.id.clone())],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let mut loaded = finish(world.store.load(ask)).unwrap();
     let stored = loaded.replies.remove(0);

@@ -13,7 +13,7 @@ use doorstep_runtime::{
     operate::{self, OperateError},
     relay::{self, Share},
 };
-use doorstep_store::{DeadFilter, MemoryStore, Store};
+use doorstep_store::{DeadLetterFilter, MemoryStore, Store};
 
 use super::{
     actors,
@@ -247,7 +247,7 @@ fn drain(world: &Shared) -> Result<(), String> {
     let store = store(world);
     let right = now(world);
     let beyond = right.checked_add(actors::LONGEST_BACKOFF).unwrap();
-    finish(store.bring_forward(right, beyond)).map_err(|e| e.to_string())?;
+    finish(store.clamp_due_times(right, beyond)).map_err(|e| e.to_string())?;
     let mut drain = Drain {
         engine: actors::engine(world, store.clone(), actors::limits(world)),
         limits: actors::limits(world),
@@ -377,8 +377,8 @@ impl Drain {
 
     /// Each dead letter gets one more try, now that everything has come; what dies again is skipped.
     fn settle_the_dead(&mut self) -> Result<(), OperateError> {
-        for dead in finish(self.store.dead(DeadFilter::All, None, 1_000))? {
-            if dead.status != doorstep_store::DeadStatus::Open {
+        for dead in finish(self.store.dead_letters(DeadLetterFilter::All, None, 1_000))? {
+            if dead.status != doorstep_store::DeadLetterStatus::Open {
                 continue;
             }
             let event = dead.event.as_ref();

@@ -4,9 +4,10 @@
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_runtime::Limits;
 use doorstep_store::{
-    Ask, AuditFilter, AuditId, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded, OutboxRow, OwnEpochs, PrunedTo,
-    SourceRow, Store, StoreError, StreamRow, Streamless, Summary, Usage, UsageOf,
+    AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
+    DeadLetterId, DeferReason, DeferredEvent, EntityKey, EntityRow, ExpectedVersion, OutboxRow,
+    OwnEpochs, PrunedTo, ReadResult, ReadSet, SequenceGap, SourceRow, Store, StoreError,
+    StoreUsage, StreamRow, Streamless, Summary, TableUsage, WriteSet,
 };
 
 use super::{
@@ -96,28 +97,31 @@ impl<S: Store> Stepped<S> {
         Ok(result)
     }
 
-    async fn commit_and_note(&self, mut changes: Changes) -> Result<Commit, StoreError> {
+    async fn commit_and_note(&self, mut changes: WriteSet) -> Result<Commit, StoreError> {
         let before = self.current(&changes).await?;
         self.spoil(&mut changes, &before);
         if self.bug == Bug::KeepsScheduled {
             let all = self.store.due(Timestamp::MAX, usize::MAX, u64::MAX).await?;
             let scheduled = |id| {
                 all.iter()
-                    .any(|row| row.id == id && row.reason == HeldReason::Scheduled)
+                    .any(|row| row.id == id && row.reason == DeferReason::Scheduled)
             };
             if with(&self.world, |world| world.faulty && world.dice.one_in(2)) {
                 changes.release.retain(|id| !scheduled(*id));
             }
         }
         if self.bug == Bug::WritesLate && !changes.replies.is_empty() {
-            let nothing = self.store.commit(Changes::at(changes.now)).await?;
+            let nothing = self.store.commit(WriteSet::at(changes.now)).await?;
             if with(&self.world, |world| world.faulty && world.dice.one_in(3)) {
                 return Ok(nothing);
             }
         }
         let mut settled = Vec::new();
-        for (id, _, fate) in &changes.settle {
-            let found = self.store.dead(DeadFilter::Id(id.clone()), None, 1).await?;
+        for (id, _, fate) in &changes.resolve {
+            let found = self
+                .store
+                .dead_letters(DeadLetterFilter::Id(id.clone()), None, 1)
+                .await?;
             settled.extend(found.into_iter().map(|dead| (dead, *fate)));
         }
         let commit = self.store.commit(changes.clone()).await?;
@@ -129,9 +133,9 @@ impl<S: Store> Stepped<S> {
     }
 
     /// The rows that the changes are about, as they are now.
-    async fn current(&self, changes: &Changes) -> Result<Loaded, StoreError> {
+    async fn current(&self, changes: &WriteSet) -> Result<ReadResult, StoreError> {
         self.store
-            .load(Ask {
+            .load(ReadSet {
                 streams: changes.streams.iter().map(|c| c.key.clone()).collect(),
                 entities: changes.entities.iter().map(|c| c.key.clone()).collect(),
                 seen: changes
@@ -144,16 +148,16 @@ impl<S: Store> Stepped<S> {
                     .iter()
                     .map(|r| (r.caller.clone(), r.id.clone()))
                     .collect(),
-                ..Ask::default()
+                ..ReadSet::default()
             })
             .await
     }
 
-    fn spoil(&self, changes: &mut Changes, now: &Loaded) {
+    fn spoil(&self, changes: &mut WriteSet, now: &ReadResult) {
         match self.bug {
             Bug::IgnoresStreamVersions => {
                 for (change, now) in changes.streams.iter_mut().zip(&now.streams) {
-                    change.expect = Expect {
+                    change.expect = ExpectedVersion {
                         row: now.row,
                         version: now.version,
                     };
@@ -161,7 +165,7 @@ impl<S: Store> Stepped<S> {
             }
             Bug::IgnoresEntityVersions => {
                 for (change, now) in changes.entities.iter_mut().zip(&now.entities) {
-                    change.expect = Expect {
+                    change.expect = ExpectedVersion {
                         row: now.row,
                         version: now.version,
                     };
@@ -189,7 +193,7 @@ impl<S: Store> Stepped<S> {
 }
 
 /// A commit in a line, for whoever reads a trace.
-fn story(changes: &Changes, commit: &Commit) -> String {
+fn story(changes: &WriteSet, commit: &Commit) -> String {
     let streams: Vec<_> = changes
         .streams
         .iter()
@@ -199,14 +203,14 @@ fn story(changes: &Changes, commit: &Commit) -> String {
         })
         .collect();
     let held: Vec<_> = changes
-        .hold
+        .defer
         .iter()
         .map(|h| format!("{} {:?} until {:?}", h.event.id, h.reason, h.due))
         .collect();
     let dead: Vec<_> = changes
-        .dead
+        .dead_letters
         .iter()
-        .chain(&changes.dead_if_absent)
+        .chain(&changes.dead_letters_if_absent)
         .map(|new| &new.row)
         .chain(changes.streamless.iter().map(|new| &new.row))
         .map(|row| format!("{} {}", row.id, row.reason))
@@ -218,9 +222,9 @@ fn story(changes: &Changes, commit: &Commit) -> String {
     format!(
         "{what} streams {streams:?}, holds {held:?}, releases {:?}, puts off {:?}, buries {dead:?}, settles {:?}, pays {}, owes {}",
         changes.release,
-        changes.put_off,
-        changes.settle,
-        changes.paid.len(),
+        changes.reschedule,
+        changes.resolve,
+        changes.published.len(),
         changes.outbox.len(),
     )
 }
@@ -230,7 +234,7 @@ impl<S: Store> Store for Stepped<S> {
         self.store.source()
     }
 
-    async fn load(&self, ask: Ask) -> Result<Loaded, StoreError> {
+    async fn load(&self, ask: ReadSet) -> Result<ReadResult, StoreError> {
         let mut loaded = self.stepped(self.store.load(ask)).await?;
         if self.bug == Bug::ForgetsPruning {
             loaded.pruned_to = PrunedTo::default();
@@ -238,11 +242,11 @@ impl<S: Store> Store for Stepped<S> {
         Ok(loaded)
     }
 
-    async fn look(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
-        self.stepped(self.store.look(entities)).await
+    async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+        self.stepped(self.store.read_entities(entities)).await
     }
 
-    async fn commit(&self, changes: Changes) -> Result<Commit, StoreError> {
+    async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
         self.stepped(self.commit_and_note(changes)).await
     }
 
@@ -251,15 +255,15 @@ impl<S: Store> Store for Stepped<S> {
         now: Timestamp,
         limit: usize,
         max_bytes: u64,
-    ) -> Result<Vec<HeldRow>, StoreError> {
+    ) -> Result<Vec<DeferredEvent>, StoreError> {
         let due = self.store.due(now, usize::MAX, max_bytes);
         let mut due = self.stepped(due).await?;
         match self.bug {
-            Bug::ForgetsNextHeld => due.retain(|held| held.reason != HeldReason::Behind),
+            Bug::ForgetsNextHeld => due.retain(|held| held.reason != DeferReason::OutOfOrder),
             Bug::ForgetsAwaiting => {
                 let longest = Limits::default().retry_first;
                 due.retain(|held| {
-                    !matches!(held.reason, HeldReason::Awaits(_))
+                    !matches!(held.reason, DeferReason::WaitingFor(_))
                         || held.since.checked_add(longest).is_ok_and(|due| due <= now)
                 });
             }
@@ -269,12 +273,12 @@ impl<S: Store> Store for Stepped<S> {
         Ok(due)
     }
 
-    async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.stepped(self.store.sweep(now)).await
+    async fn repair_due(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.stepped(self.store.repair_due(now)).await
     }
 
-    async fn bring_forward(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
-        self.stepped(self.store.bring_forward(now, beyond)).await
+    async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+        self.stepped(self.store.clamp_due_times(now, beyond)).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -293,26 +297,28 @@ impl<S: Store> Store for Stepped<S> {
         self.stepped(self.store.entities(after, limit)).await
     }
 
-    async fn dead(
+    async fn dead_letters(
         &self,
-        filter: DeadFilter,
-        after: Option<DeadId>,
+        filter: DeadLetterFilter,
+        after: Option<DeadLetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadRow>, StoreError> {
-        self.stepped(self.store.dead(filter, after, limit)).await
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.stepped(self.store.dead_letters(filter, after, limit))
+            .await
     }
 
-    async fn dead_groups(&self, limit: usize) -> Result<Vec<DeadGroup>, StoreError> {
-        self.stepped(self.store.dead_groups(limit)).await
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, StoreError> {
+        self.stepped(self.store.dead_letter_groups(limit)).await
     }
 
-    async fn held_of(
+    async fn deferred_sequences(
         &self,
         stream: StreamKey,
         after: u64,
         limit: usize,
     ) -> Result<Vec<Sequence>, StoreError> {
-        self.stepped(self.store.held_of(stream, after, limit)).await
+        self.stepped(self.store.deferred_sequences(stream, after, limit))
+            .await
     }
 
     async fn audit(
@@ -329,7 +335,7 @@ impl<S: Store> Store for Stepped<S> {
         older_than: Timestamp,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Gap>, StoreError> {
+    ) -> Result<Vec<SequenceGap>, StoreError> {
         self.stepped(self.store.gaps(older_than, now, limit)).await
     }
 
@@ -337,8 +343,12 @@ impl<S: Store> Store for Stepped<S> {
         self.stepped(self.store.prune_seen(older_than, limit)).await
     }
 
-    async fn prune_trials(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.stepped(self.store.prune_trials(older_than, limit))
+    async fn prune_crash_counts(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.stepped(self.store.prune_crash_counts(older_than, limit))
             .await
     }
 
@@ -347,11 +357,11 @@ impl<S: Store> Store for Stepped<S> {
             .await
     }
 
-    async fn streamless(&self, least: UsageOf, limit: usize) -> Result<Streamless, StoreError> {
+    async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless, StoreError> {
         self.stepped(self.store.streamless(least, limit)).await
     }
 
-    async fn usage(&self) -> Result<Usage, StoreError> {
+    async fn usage(&self) -> Result<StoreUsage, StoreError> {
         self.stepped(self.store.usage()).await
     }
 

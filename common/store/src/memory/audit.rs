@@ -3,7 +3,7 @@
 use doorstep_event::{Sequence, StreamKey};
 
 use super::data::Data;
-use crate::{AuditFilter, AuditId, AuditPage, DeadGroup, DeadStatus};
+use crate::{AuditFilter, AuditId, AuditPage, DeadLetterGroup, DeadLetterStatus};
 
 impl Data {
     pub(super) fn audit(
@@ -32,10 +32,10 @@ impl Data {
         }
     }
 
-    pub(super) fn dead_groups(&self, limit: usize) -> Vec<DeadGroup> {
-        let mut groups: Vec<DeadGroup> = Vec::new();
+    pub(super) fn dead_groups(&self, limit: usize) -> Vec<DeadLetterGroup> {
+        let mut groups: Vec<DeadLetterGroup> = Vec::new();
         for (_, row) in self.dead.iter() {
-            let open = u64::from(row.status == DeadStatus::Open);
+            let open = u64::from(row.status == DeadLetterStatus::Open);
             let known = groups.iter_mut().find(|g| g.fingerprint == row.fingerprint);
             if let Some(group) = known {
                 group.count += 1;
@@ -43,7 +43,7 @@ impl Data {
                 group.first = group.first.min(row.since);
                 group.last = group.last.max(row.since);
             } else {
-                groups.push(DeadGroup {
+                groups.push(DeadLetterGroup {
                     fingerprint: row.fingerprint.clone(),
                     count: 1,
                     open,

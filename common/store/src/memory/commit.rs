@@ -16,13 +16,13 @@ mod trials;
 use std::collections::HashSet;
 
 use super::data::Data;
-use crate::{Changes, Commit, UsageOf, Written, originals::Originals};
+use crate::{Commit, CommitReceipt, TableUsage, WriteSet, originals::OriginalBodies};
 
 /// Somebody else was there first.
 pub(super) struct Conflict;
 
 impl Data {
-    pub(super) fn commit(&mut self, changes: Changes) -> Commit {
+    pub(super) fn commit(&mut self, changes: WriteSet) -> Commit {
         let before = self.counters.clone();
         match self.write(changes) {
             Ok(written) => {
@@ -82,13 +82,13 @@ impl Data {
 
     /// The order matters where the parts of one commit meet: what is released makes room for what is held, and only when all is
     /// held is it decided what loses its place and what is woken.
-    fn write(&mut self, changes: Changes) -> Result<Written, Conflict> {
+    fn write(&mut self, changes: WriteSet) -> Result<CommitReceipt, Conflict> {
         if changes.rests_on_pruning() && self.counters.pruned_to != changes.pruned_to {
             return Err(Conflict);
         }
         let now = changes.now;
         let writes = changes.writes();
-        let mut written = Written::default();
+        let mut written = CommitReceipt::default();
         if let Some(random) = changes.begin_epoch {
             written.epoch = Some(self.begin_epoch(random, now)?);
         }
@@ -107,26 +107,26 @@ impl Data {
         for id in &changes.release {
             self.release(*id).ok_or(Conflict)?;
         }
-        for retry in changes.put_off {
+        for retry in changes.reschedule {
             self.put_off(retry)?;
         }
-        let mut originals = Originals::default();
-        for (id, expected, fate) in &changes.settle {
+        let mut originals = OriginalBodies::default();
+        for (id, expected, fate) in &changes.resolve {
             self.settle(id, *expected, *fate, &mut originals)?;
         }
         for edit in &changes.edit {
             self.edit(edit)?;
         }
-        for new in changes.dead {
-            if !self.add_dead(originals.put_back(new.row)) {
+        for new in changes.dead_letters {
+            if !self.add_dead(originals.restore(new.row)) {
                 return Err(Conflict);
             }
         }
         let mut known = HashSet::new();
-        for new in changes.dead_if_absent {
+        for new in changes.dead_letters_if_absent {
             let id = new.row.id.clone();
-            if self.add_dead(originals.put_back(new.row)) {
-                written.buried += 1;
+            if self.add_dead(originals.restore(new.row)) {
+                written.dead_lettered += 1;
                 self.counters.tally.dead += 1;
             } else {
                 self.counters.tally.duplicates += 1;
@@ -136,17 +136,17 @@ impl Data {
         for new in changes.streamless {
             self.add_streamless(new, &changes.streamless_bounds, &mut written, &mut known)?;
         }
-        for new in changes.hold {
+        for new in changes.defer {
             self.hold(new)?;
         }
         for change in &changes.streams {
             if change.after.is_some() {
-                self.move_on(&change.key, now);
+                self.advance_cursor(&change.key, now);
             }
         }
         for change in &changes.entities {
             if change.after.is_some() {
-                self.wake(&change.key, now);
+                self.wake_waiting(&change.key, now);
             }
         }
         for learned in changes.learned {
@@ -158,46 +158,46 @@ impl Data {
         for (source, id, time) in changes.seen {
             self.see(source, id, time)?;
         }
-        for change in changes.trials {
+        for change in changes.crash_counts {
             self.try_event(change, now)?;
         }
-        for change in changes.outgoing {
+        for change in changes.emitted_sequences {
             self.number(change)?;
         }
         for new in changes.replies {
             self.keep_reply(new)?;
         }
-        for new in changes.schedule {
+        for new in changes.timers {
             self.schedule(new, now);
         }
-        for id in &changes.paid {
-            self.pay(*id);
+        for id in &changes.published {
+            self.mark_published(*id);
         }
-        for retry in &changes.unpaid {
-            self.put_off_payment(retry);
+        for retry in &changes.postponed {
+            self.postpone(retry);
         }
         for new in changes.outbox {
             if !new.kind.copies_one_of(&known) {
-                self.owe(new, now);
+                self.enqueue(new, now);
             }
         }
         for entry in changes.audit {
-            self.record(entry, now, changes.audit_most);
+            self.record(entry, now, changes.audit_bounds);
         }
         self.append_overflow(&changes.streamless_bounds);
         self.counters.commits += u64::from(writes);
-        self.counters.tally.add(&changes.tally);
+        self.counters.tally.add(&changes.counts);
         written.usage = self.counters.usage;
         Ok(written)
     }
 }
 
-fn more(usage: &mut UsageOf, bytes: u64) {
+fn more(usage: &mut TableUsage, bytes: u64) {
     usage.rows += 1;
     usage.bytes += bytes;
 }
 
-fn less(usage: &mut UsageOf, bytes: u64) {
+fn less(usage: &mut TableUsage, bytes: u64) {
     usage.rows = usage.rows.saturating_sub(1);
     usage.bytes = usage.bytes.saturating_sub(bytes);
 }

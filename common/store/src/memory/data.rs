@@ -5,39 +5,39 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Timestamp};
 
-use super::journaled::Journaled;
+use super::journaled::UndoMap;
 use crate::{
-    AuditId, AuditRow, DeadId, DeadRow, EntityKey, HeldId, HeldRow, NewReply, OutboxId, OutboxRow,
-    OwnEpoch, OwnerRow, PrunedTo, Restored, RestoredSource, RowRef, SourceEpochs, StreamEpoch,
-    Tally, Usage, UsageOf, size,
+    AuditId, AuditRow, DeadLetter, DeadLetterId, DeferredEvent, DeferredId, EntityKey, EventCounts,
+    NewReply, OutboxId, OutboxRow, OwnEpoch, OwnerRow, PrunedTo, Restored, RestoredSource, RowRef,
+    SourceEpochs, StoreUsage, StreamEpoch, TableUsage, size,
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Data {
-    pub(super) streams: Journaled<StreamKey, Stream>,
-    pub(super) entities: Journaled<EntityKey, Entity>,
-    pub(super) held: Journaled<HeldId, Held>,
+    pub(super) streams: UndoMap<StreamKey, Stream>,
+    pub(super) entities: UndoMap<EntityKey, Entity>,
+    pub(super) held: UndoMap<DeferredId, Held>,
     /// Numbered together with what is held.
-    pub(super) scheduled: Journaled<HeldId, Held>,
+    pub(super) scheduled: UndoMap<DeferredId, Held>,
     /// Where each held event with a sequence is.
-    pub(super) places: Journaled<(StreamKey, u64), HeldId>,
+    pub(super) places: UndoMap<(StreamKey, u64), DeferredId>,
     /// By a number of their own, in the order in which they were made.
-    pub(super) dead: Journaled<u64, DeadRow>,
-    pub(super) dead_numbers: Journaled<DeadId, u64>,
+    pub(super) dead: UndoMap<u64, DeadLetter>,
+    pub(super) dead_numbers: UndoMap<DeadLetterId, u64>,
     /// The bytes of those dead letters that belong to no stream, by kind.
-    pub(super) streamless: Journaled<DeadId, (String, u64)>,
-    pub(super) seen: Journaled<(Source, EventId), Timestamp>,
+    pub(super) streamless: UndoMap<DeadLetterId, (String, u64)>,
+    pub(super) seen: UndoMap<(Source, EventId), Timestamp>,
     /// How often, and when last.
-    pub(super) trials: Journaled<(Source, EventId), (u32, Timestamp)>,
-    pub(super) outgoing: Journaled<Subject, u64>,
-    pub(super) owners: Journaled<Source, OwnerRow>,
-    pub(super) replies: Journaled<(Source, RequestId), NewReply>,
-    pub(super) outbox: Journaled<OutboxId, Owed>,
-    pub(super) source_epochs: Journaled<Source, SourceEpochs>,
-    pub(super) restored_sources: Journaled<Source, RestoredSource>,
+    pub(super) trials: UndoMap<(Source, EventId), (u32, Timestamp)>,
+    pub(super) outgoing: UndoMap<Subject, u64>,
+    pub(super) owners: UndoMap<Source, OwnerRow>,
+    pub(super) replies: UndoMap<(Source, RequestId), NewReply>,
+    pub(super) outbox: UndoMap<OutboxId, PendingMessage>,
+    pub(super) source_epochs: UndoMap<Source, SourceEpochs>,
+    pub(super) restored_sources: UndoMap<Source, RestoredSource>,
     /// By their counters.
-    pub(super) own_epochs: Journaled<u64, OwnEpoch>,
-    pub(super) audit: Journaled<AuditId, AuditRow>,
+    pub(super) own_epochs: UndoMap<u64, OwnEpoch>,
+    pub(super) audit: UndoMap<AuditId, AuditRow>,
     pub(super) counters: Counters,
     /// The content of an overflow file, with what a commit adds to it.
     pub(super) overflow: VecDeque<Vec<u8>>,
@@ -55,14 +55,14 @@ pub(super) struct Counters {
     pub(super) last_outbox: i64,
     pub(super) entities_with_state: u64,
     pub(super) commits: u64,
-    pub(super) usage: Usage,
-    pub(super) streamless: UsageOf,
-    pub(super) kinds: BTreeMap<String, UsageOf>,
+    pub(super) usage: StoreUsage,
+    pub(super) streamless: TableUsage,
+    pub(super) kinds: BTreeMap<String, TableUsage>,
     pub(super) overflowed: u64,
     pub(super) dropped: u64,
-    pub(super) tally: Tally,
+    pub(super) tally: EventCounts,
     pub(super) last_audit: i64,
-    pub(super) audit: UsageOf,
+    pub(super) audit: TableUsage,
     pub(super) audit_forgotten: u64,
     pub(super) epoch: Option<Epoch>,
     pub(super) restored: Option<Restored>,
@@ -75,7 +75,7 @@ pub(super) struct Stream {
     pub(super) version: u64,
     pub(super) cursor: u64,
     pub(super) last_id: Option<EventId>,
-    pub(super) blocked: Option<DeadId>,
+    pub(super) blocked: Option<DeadLetterId>,
     pub(super) epoch: Option<StreamEpoch>,
     pub(super) held: u64,
 }
@@ -89,12 +89,12 @@ pub(super) struct Entity {
 
 #[derive(Debug, Clone)]
 pub(super) struct Held {
-    pub(super) row: HeldRow,
+    pub(super) row: DeferredEvent,
     pub(super) due: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Owed {
+pub(super) struct PendingMessage {
     pub(super) row: OutboxRow,
     /// `None`: at once.
     pub(super) due: Option<Timestamp>,

@@ -5,14 +5,14 @@ use std::{
     ops::RangeBounds,
 };
 
-/// A map whose changes since the last [`Journaled::accept`] can be undone.
+/// A map whose changes since the last [`UndoMap::accept`] can be undone.
 #[derive(Debug)]
-pub(super) struct Journaled<K, V> {
+pub(super) struct UndoMap<K, V> {
     rows: BTreeMap<K, V>,
     before: Vec<(K, Option<V>)>,
 }
 
-impl<K, V> Default for Journaled<K, V> {
+impl<K, V> Default for UndoMap<K, V> {
     fn default() -> Self {
         Self {
             rows: BTreeMap::new(),
@@ -21,7 +21,7 @@ impl<K, V> Default for Journaled<K, V> {
     }
 }
 
-impl<K: Ord + Clone, V: Clone> Journaled<K, V> {
+impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.rows.get(key)
     }

@@ -6,16 +6,17 @@ use doorstep_event::{Source, StreamKey, Timestamp};
 
 use super::data::{Data, Entity, Stream};
 use crate::{
-    Ask, DeadFilter, DeadId, DeadRow, EntityKey, EntityRow, Gap, HeldRow, Loaded, OutboxRow,
-    ReplyRow, SourceRow, StreamRow, Streamless, StreamlessKind, Summary, Usage, UsageOf,
+    DeadLetter, DeadLetterFilter, DeadLetterId, DeferredEvent, EntityKey, EntityRow, OutboxRow,
+    ReadResult, ReadSet, ReplyRow, SequenceGap, SourceRow, StoreUsage, StreamRow, Streamless,
+    StreamlessKind, Summary, TableUsage,
     rows::{age_ms, ahead_of, share_of_again},
-    size::Allowance,
+    size::ByteBudget,
 };
 
 impl Data {
-    pub(super) fn load(&self, ask: &Ask) -> Loaded {
-        let mut loaded = Loaded::default();
-        let mut bytes = Allowance::of(ask.held_bytes);
+    pub(super) fn load(&self, ask: &ReadSet) -> ReadResult {
+        let mut loaded = ReadResult::default();
+        let mut bytes = ByteBudget::of(ask.held_bytes);
         for key in &ask.streams {
             let row = stream_row(key, self.streams.get(key));
             let first = row.cursor.saturating_add(1);
@@ -78,7 +79,7 @@ impl Data {
             .collect()
     }
 
-    pub(super) fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<HeldRow> {
+    pub(super) fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<DeferredEvent> {
         let mut due: Vec<_> = self
             .held
             .iter()
@@ -87,7 +88,7 @@ impl Data {
             .filter(|(due, ..)| *due <= now)
             .collect();
         due.sort_by_key(|(due, id, _)| (*due, *id));
-        let mut bytes = Allowance::of(max_bytes);
+        let mut bytes = ByteBudget::of(max_bytes);
         due.into_iter()
             .take(limit)
             .enumerate()
@@ -142,7 +143,7 @@ impl Data {
             .collect()
     }
 
-    pub(super) fn streamless(&self, least: UsageOf, limit: usize) -> Streamless {
+    pub(super) fn streamless(&self, least: TableUsage, limit: usize) -> Streamless {
         let mut kinds: Vec<_> = self
             .counters
             .kinds
@@ -169,7 +170,7 @@ impl Data {
         }
     }
 
-    pub(super) fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> StoreUsage {
         self.counters.usage
     }
 
@@ -187,10 +188,10 @@ impl Data {
 
     pub(super) fn dead(
         &self,
-        filter: &DeadFilter,
-        after: Option<&DeadId>,
+        filter: &DeadLetterFilter,
+        after: Option<&DeadLetterId>,
         limit: usize,
-    ) -> Vec<DeadRow> {
+    ) -> Vec<DeadLetter> {
         let after = after.and_then(|id| self.dead_numbers.get(id)).copied();
         self.dead
             .range((
@@ -199,10 +200,10 @@ impl Data {
             ))
             .map(|(_, row)| row)
             .filter(|row| match filter {
-                DeadFilter::All => true,
-                DeadFilter::Id(id) => row.id == *id,
-                DeadFilter::Fingerprint(fingerprint) => row.fingerprint == *fingerprint,
-                DeadFilter::Letter(letter) => row
+                DeadLetterFilter::All => true,
+                DeadLetterFilter::Id(id) => row.id == *id,
+                DeadLetterFilter::Fingerprint(fingerprint) => row.fingerprint == *fingerprint,
+                DeadLetterFilter::Letter(letter) => row
                     .id
                     .0
                     .rsplit_once('-')
@@ -214,7 +215,7 @@ impl Data {
     }
 
     /// Gaps since a time that the caller wants told, of the streams that were met first.
-    pub(super) fn gaps(&self, told: impl Fn(Timestamp) -> bool, limit: usize) -> Vec<Gap> {
+    pub(super) fn gaps(&self, told: impl Fn(Timestamp) -> bool, limit: usize) -> Vec<SequenceGap> {
         let mut gaps: Vec<_> = self
             .streams
             .iter()
@@ -226,7 +227,7 @@ impl Data {
         gaps.into_iter().take(limit).map(|(_, gap)| gap).collect()
     }
 
-    fn gap(&self, key: &StreamKey, stream: &Stream) -> Option<Gap> {
+    fn gap(&self, key: &StreamKey, stream: &Stream) -> Option<SequenceGap> {
         let from = stream.cursor.checked_add(1)?;
         let held = || {
             self.places
@@ -237,7 +238,7 @@ impl Data {
             return None;
         }
         let since = held().filter_map(|(_, id)| Some(self.held.get(id)?.row.since));
-        Some(Gap {
+        Some(SequenceGap {
             stream: key.clone(),
             from,
             to: first.1 - 1,

@@ -6,10 +6,11 @@ use rusqlite::{Result, Row, params, types::Type};
 use super::{
     columns::{attribute, bytes, optional_text, signed, text, time, unsigned},
     db::Db,
-    error::Stop,
+    error::SqliteError,
 };
 use crate::{
-    AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, DeadGroup, DeadId, NewAudit, UsageOf,
+    AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, DeadLetterGroup, DeadLetterId,
+    NewAudit, TableUsage,
 };
 
 /// A page of records for which a condition holds, as one constant.
@@ -29,7 +30,7 @@ pub(super) fn audit(
     filter: &AuditFilter,
     before: Option<AuditId>,
     limit: usize,
-) -> Result<AuditPage, Stop> {
+) -> Result<AuditPage, SqliteError> {
     db.read(|conn, _| {
         let (sql, about) = match filter {
             AuditFilter::All => (page!("?2 IS NULL"), None),
@@ -39,7 +40,7 @@ pub(super) fn audit(
         let (kept, forgotten) = conn
             .prepare_cached("SELECT rows, bytes, forgotten FROM audit_totals")?
             .query_row([], |row| {
-                let kept = UsageOf {
+                let kept = TableUsage {
                     rows: unsigned(row, 0)?,
                     bytes: unsigned(row, 1)?,
                 };
@@ -90,7 +91,7 @@ fn audit_row(row: &Row<'_>) -> Result<AuditRow> {
                 rusqlite::Error::InvalidColumnType(3, "action".into(), Type::Integer)
             })?,
             about: text(row, 4)?.to_owned(),
-            dead: optional_text(row, 5)?.map(DeadId),
+            dead: optional_text(row, 5)?.map(DeadLetterId),
             stream,
             sequences,
             reason: optional_text(row, 10)?,
@@ -100,7 +101,7 @@ fn audit_row(row: &Row<'_>) -> Result<AuditRow> {
     })
 }
 
-pub(super) fn dead_groups(db: &mut Db, limit: usize) -> Result<Vec<DeadGroup>, Stop> {
+pub(super) fn dead_groups(db: &mut Db, limit: usize) -> Result<Vec<DeadLetterGroup>, SqliteError> {
     let mut groups = db.conn.prepare_cached(
         "SELECT g.fingerprint, g.count, g.open, g.first, g.last, d.reason, d.type, d.id, d.detail
          FROM (SELECT fingerprint, count(*) AS count, sum(status = 0) AS open, min(since) AS first, max(since) AS last,
@@ -113,7 +114,7 @@ pub(super) fn dead_groups(db: &mut Db, limit: usize) -> Result<Vec<DeadGroup>, S
             Type::Null => None,
             _ => Some(attribute(row, 6, EventType::new)?),
         };
-        Ok(DeadGroup {
+        Ok(DeadLetterGroup {
             fingerprint: text(row, 0)?.to_owned(),
             count: unsigned(row, 1)?,
             open: unsigned(row, 2)?,
@@ -121,7 +122,7 @@ pub(super) fn dead_groups(db: &mut Db, limit: usize) -> Result<Vec<DeadGroup>, S
             last: time(row, 4)?,
             reason: text(row, 5)?.to_owned(),
             kind,
-            example: DeadId(text(row, 7)?.to_owned()),
+            example: DeadLetterId(text(row, 7)?.to_owned()),
             detail: text(row, 8)?.to_owned(),
         })
     })?;
@@ -133,7 +134,7 @@ pub(super) fn held_of(
     stream: &StreamKey,
     after: u64,
     limit: usize,
-) -> Result<Vec<Sequence>, Stop> {
+) -> Result<Vec<Sequence>, SqliteError> {
     let mut held = db.conn.prepare_cached(
         "SELECT h.sequence FROM sources s
          JOIN stream_keys k ON k.source_id = s.id AND k.subject = ?2

@@ -23,7 +23,7 @@ pub(super) fn exact_time(time: Timestamp) -> Value {
         .map_or_else(|_| Value::Text(time.to_string()), Value::Integer)
 }
 
-/// Numbers above what SQLite keeps are refused before they get here, see `Changes::check`.
+/// Numbers above what SQLite keeps are refused before they get here, see `WriteSet::check`.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -21,29 +21,30 @@ use rusqlite::{Transaction, params};
 use super::{
     OldOutbox,
     columns::{nanos, signed},
-    db::{Db, End},
-    error::Stop,
+    db::{Db, TxEnd},
+    error::SqliteError,
     overflow::OverflowFile,
     sources::Sources,
     totals::Totals,
 };
 use crate::{
-    Changes, Commit, DeadId, OutgoingChange, UsageOf, Written, originals::Originals, size,
+    Commit, CommitReceipt, DeadLetterId, EmittedSequence, TableUsage, WriteSet,
+    originals::OriginalBodies, size,
 };
 
-pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
-    changes.check().map_err(Stop::Unusable)?;
+pub(super) fn commit(db: &mut Db, changes: &WriteSet) -> Result<Commit, SqliteError> {
+    changes.check().map_err(SqliteError::Unusable)?;
     let generation = db.generation;
     let overflow = OverflowFile::beside(&db.place.file);
     let written = db.write(|tx, sources| {
         let totals = Totals::read(tx)?;
         if totals.generation != generation {
-            return Err(Stop::Unusable(
+            return Err(SqliteError::Unusable(
                 "it was given a new source since it was opened; start again".into(),
             ));
         }
         if changes.rests_on_pruning() && totals.pruned_to != changes.pruned_to {
-            return Err(Stop::Conflict);
+            return Err(SqliteError::Conflict);
         }
         let mut writer = Writer {
             tx,
@@ -51,7 +52,7 @@ pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
             totals,
             now: changes.now,
             held_more: HashMap::new(),
-            originals: Originals::default(),
+            originals: OriginalBodies::default(),
             known_dead: HashSet::new(),
             overflowed: 0,
         };
@@ -60,11 +61,11 @@ pub(super) fn commit(db: &mut Db, changes: &Changes) -> Result<Commit, Stop> {
             writer.totals.commits += 1;
             writer.totals.write(tx)?;
         }
-        Ok(End::Commit(written))
+        Ok(TxEnd::Commit(written))
     });
     match written {
         Ok(written) => Ok(Commit::Written(written)),
-        Err(Stop::Conflict) => Ok(Commit::Conflict),
+        Err(SqliteError::Conflict) => Ok(Commit::Conflict),
         Err(stop) => Err(stop),
     }
 }
@@ -74,14 +75,14 @@ pub(super) fn mint(
     db: &mut Db,
     source: &Source,
     outbox: OldOutbox,
-    changes: &Changes,
-) -> Result<(), Stop> {
+    changes: &WriteSet,
+) -> Result<(), SqliteError> {
     let overflow = OverflowFile::beside(&db.place.file);
     db.write(|tx, sources| {
         let totals = Totals::read(tx)?;
         let rows = totals.usage.outbox.rows;
         if rows > 0 && outbox == OldOutbox::MustBeEmpty {
-            return Err(Stop::Unusable(format!(
+            return Err(SqliteError::Unusable(format!(
                 "its outbox holds {rows} rows under the old source; repeat the command with --keep-outbox, and the role publishes them as \
                  they are before all else: consumers drop what they have had as duplicates"
             )));
@@ -92,7 +93,7 @@ pub(super) fn mint(
             totals,
             now: changes.now,
             held_more: HashMap::new(),
-            originals: Originals::default(),
+            originals: OriginalBodies::default(),
             known_dead: HashSet::new(),
             overflowed: 0,
         };
@@ -104,7 +105,7 @@ pub(super) fn mint(
             [source.as_str()],
         )?;
         tx.execute("DELETE FROM outgoing", [])?;
-        Ok(End::Commit(()))
+        Ok(TxEnd::Commit(()))
     })
 }
 
@@ -117,9 +118,9 @@ struct Writer<'a> {
     now: Timestamp,
     /// How many more events each stream holds than before the batch.
     held_more: HashMap<i64, i64>,
-    originals: Originals,
+    originals: OriginalBodies,
     /// Those dead letters of the batch that were there already.
-    known_dead: HashSet<DeadId>,
+    known_dead: HashSet<DeadLetterId>,
     /// The number of dead letters of the batch that go to the overflow file.
     overflowed: u64,
 }
@@ -127,7 +128,11 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// The order matters where the parts of one batch meet: streams are there before events are held in them, what is released
     /// makes room for what is held, and only when all is held is it decided what loses its place and what is woken.
-    fn write(&mut self, changes: &Changes, overflow: &OverflowFile) -> Result<Written, Stop> {
+    fn write(
+        &mut self,
+        changes: &WriteSet,
+        overflow: &OverflowFile,
+    ) -> Result<CommitReceipt, SqliteError> {
         let epoch = match changes.begin_epoch {
             Some(random) => Some(self.begin_epoch(random)?),
             None => None,
@@ -141,15 +146,15 @@ impl Writer<'_> {
             self.own(change)?;
         }
         self.release(&changes.release)?;
-        self.put_off(&changes.put_off)?;
-        self.settle(&changes.settle)?;
+        self.put_off(&changes.reschedule)?;
+        self.settle(&changes.resolve)?;
         self.edit(&changes.edit)?;
-        self.add_dead(&changes.dead)?;
-        let mut buried = self.add_dead_if_absent(&changes.dead_if_absent)?;
+        self.add_dead(&changes.dead_letters)?;
+        let mut buried = self.add_dead_if_absent(&changes.dead_letters_if_absent)?;
         let mut streamless =
             self.add_streamless(&changes.streamless, &changes.streamless_bounds)?;
         buried += streamless.kept;
-        self.hold(&changes.hold, &changes.streams, &ids)?;
+        self.hold(&changes.defer, &changes.streams, &ids)?;
         let streams = self.write_streams(&changes.streams, &ids)?;
         self.wake(&changes.entities)?;
         for learned in &changes.learned {
@@ -161,36 +166,36 @@ impl Writer<'_> {
         for (source, id, time) in &changes.seen {
             self.see(source, id, *time)?;
         }
-        for change in &changes.trials {
+        for change in &changes.crash_counts {
             self.try_event(change)?;
         }
-        for change in &changes.outgoing {
+        for change in &changes.emitted_sequences {
             self.number(change)?;
         }
         for new in &changes.replies {
             self.keep_reply(new)?;
         }
-        for new in &changes.schedule {
+        for new in &changes.timers {
             self.schedule(new)?;
         }
-        self.pay(&changes.paid)?;
-        self.put_off_payment(&changes.unpaid)?;
+        self.pay(&changes.published)?;
+        self.put_off_payment(&changes.postponed)?;
         self.owe(&changes.outbox)?;
-        self.record(&changes.audit, changes.audit_most)?;
-        self.totals.tally.add(&changes.tally);
+        self.record(&changes.audit, changes.audit_bounds)?;
+        self.totals.tally.add(&changes.counts);
         // Last, since nothing can be a conflict from here on.
         self.append(&mut streamless, overflow, &changes.streamless_bounds)?;
-        Ok(Written {
+        Ok(CommitReceipt {
             streams,
             entities,
             usage: self.totals.usage,
-            buried,
+            dead_lettered: buried,
             overflowed: self.overflowed,
             epoch,
         })
     }
 
-    fn see(&mut self, source: &Source, id: &EventId, time: Timestamp) -> Result<(), Stop> {
+    fn see(&mut self, source: &Source, id: &EventId, time: Timestamp) -> Result<(), SqliteError> {
         let number = self.sources.find_or_add(self.tx, source)?;
         let added = self
             .tx
@@ -204,7 +209,7 @@ impl Writer<'_> {
     }
 
     /// Keeps the last sequence that was given on a subject.
-    fn number(&mut self, change: &OutgoingChange) -> Result<(), Stop> {
+    fn number(&mut self, change: &EmittedSequence) -> Result<(), SqliteError> {
         let subject = change.subject.as_str();
         let (before, after) = (signed(change.before), signed(change.after));
         let moved = if change.before == 0 {
@@ -224,20 +229,20 @@ impl Writer<'_> {
 }
 
 /// Statements that name one row and the version it must have change one row, or somebody else was there first.
-fn one_or_conflict(rows: usize) -> Result<(), Stop> {
+fn one_or_conflict(rows: usize) -> Result<(), SqliteError> {
     if rows == 1 {
         Ok(())
     } else {
-        Err(Stop::Conflict)
+        Err(SqliteError::Conflict)
     }
 }
 
-fn more(usage: &mut UsageOf, bytes: u64) {
+fn more(usage: &mut TableUsage, bytes: u64) {
     usage.rows += 1;
     usage.bytes += bytes;
 }
 
-fn less(usage: &mut UsageOf, rows: u64, bytes: u64) {
+fn less(usage: &mut TableUsage, rows: u64, bytes: u64) {
     usage.rows = usage.rows.saturating_sub(rows);
     usage.bytes = usage.bytes.saturating_sub(bytes);
 }

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::{
     columns::{attribute, nanos},
     epochs::optional_epoch,
-    error::{Place, Stop},
+    error::{SqliteError, StorePath},
     file::{self, Access},
     options::Options,
 };
@@ -58,7 +58,7 @@ pub(super) fn backup(
     options: &Options,
 ) -> Result<Backup, StoreError> {
     let from = file::existing(folder, role)?;
-    let target = Place {
+    let target = StorePath {
         file: to.to_owned(),
     };
     if fs::symlink_metadata(to).is_ok() {
@@ -71,7 +71,7 @@ pub(super) fn backup(
     // of another connection unless it kept such a transaction open, too.
     let written = conn.execute("VACUUM INTO ?1", [partial.name(&target)?]);
     written.map_err(|e| from.failed(&e))?;
-    let copied = Place {
+    let copied = StorePath {
         file: partial.0.clone(),
     };
     let backup = verify(&copied, role)?;
@@ -91,17 +91,17 @@ pub(super) fn size(file: &Path) -> u64 {
 }
 
 /// Reads a whole backup.
-fn verify(place: &Place, role: &str) -> Result<Backup, StoreError> {
+fn verify(place: &StorePath, role: &str) -> Result<Backup, StoreError> {
     let refused = |e: &io::Error| place.file_failed(e);
     let bytes = fs::metadata(&place.file).map_err(|e| refused(&e))?.len();
     let read = file::connect_to_backup(place).and_then(|conn| contents(&conn, role, bytes));
     read.map_err(|stop| place.stopped(stop))
 }
 
-fn contents(conn: &Connection, role: &str, bytes: u64) -> Result<Backup, Stop> {
+fn contents(conn: &Connection, role: &str, bytes: u64) -> Result<Backup, SqliteError> {
     let found: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
-        return Err(Stop::Unusable(format!(
+        return Err(SqliteError::Unusable(format!(
             "it is damaged ({found}); use another backup"
         )));
     }
@@ -109,7 +109,7 @@ fn contents(conn: &Connection, role: &str, bytes: u64) -> Result<Backup, Stop> {
         Ok((row.get::<_, String>(0)?, attribute(row, 1, Source::new)?))
     })?;
     if of != role {
-        return Err(Stop::Unusable(format!(
+        return Err(SqliteError::Unusable(format!(
             "it is a backup of the role {of}, not of {role}"
         )));
     }
@@ -138,7 +138,7 @@ pub(super) fn restore(
 ) -> Result<RestoredFrom, StoreError> {
     let place = file::place(folder, role)?;
     let backup = verify(
-        &Place {
+        &StorePath {
             file: from.to_owned(),
         },
         role,
@@ -160,7 +160,7 @@ pub(super) fn restore(
     }
     let partial = Partial::create(&place.file, "restoring").map_err(|e| place.file_failed(&e))?;
     fs::copy(from, &partial.0).map_err(|e| place.file_failed(&e))?;
-    let copied = Place {
+    let copied = StorePath {
         file: partial.0.clone(),
     };
     let detail = format!(
@@ -192,10 +192,15 @@ pub(super) fn restore(
 }
 
 /// Marks a copy as restored before it is in its place.
-fn mark(place: &Place, detail: &str, now: Timestamp, options: &Options) -> Result<(), StoreError> {
-    let marked = || -> Result<(), Stop> {
+fn mark(
+    place: &StorePath,
+    detail: &str,
+    now: Timestamp,
+    options: &Options,
+) -> Result<(), StoreError> {
+    let marked = || -> Result<(), SqliteError> {
         let mut conn = file::connect(place, Access::Existing, options)?;
-        file::bring_up_to_form(&mut conn)?;
+        file::migrate(&mut conn)?;
         conn.execute(
             "UPDATE store SET restored_since = ?1, restored_detail = ?2",
             rusqlite::params![nanos(now), detail.chars().take(1_000).collect::<String>()],
@@ -216,11 +221,11 @@ pub(super) fn require_alone(
 }
 
 /// A connection beside which there is no other, in this process or another.
-fn alone(place: &Place, options: &Options) -> Result<Connection, StoreError> {
-    let opened = || -> Result<Connection, Stop> {
+fn alone(place: &StorePath, options: &Options) -> Result<Connection, StoreError> {
+    let opened = || -> Result<Connection, SqliteError> {
         let mut conn = file::connect(place, Access::Existing, options)?;
         conn.busy_timeout(std::time::Duration::ZERO)?;
-        file::bring_up_to_form(&mut conn)?;
+        file::migrate(&mut conn)?;
         file::check(&conn, place)?;
         // Leaving the write-ahead log is possible for the only connection alone; whoever opens the store next begins a new one.
         conn.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
@@ -228,7 +233,7 @@ fn alone(place: &Place, options: &Options) -> Result<Connection, StoreError> {
         Ok(conn)
     };
     opened().map_err(|stop| match stop {
-        Stop::Sql(error)
+        SqliteError::Sql(error)
             if matches!(
                 error.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
@@ -265,7 +270,7 @@ impl Partial {
         Ok(Self(path))
     }
 
-    fn name(&self, place: &Place) -> Result<&str, StoreError> {
+    fn name(&self, place: &StorePath) -> Result<&str, StoreError> {
         self.0.to_str().ok_or_else(|| {
             place.unusable("its name is not UTF-8, which SQLite cannot take; name another file")
         })

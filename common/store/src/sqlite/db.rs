@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::{
-    error::{Place, Stop},
+    error::{SqliteError, StorePath},
     identity::Identity,
     sources::Sources,
 };
@@ -20,12 +20,12 @@ pub(super) struct Db {
     pub(super) generation: i64,
     /// No row of the outbox below this one was never tried, and none ever will be: what was tried in vain is passed over once.
     pub(super) outbox_untried_from: i64,
-    pub(super) place: Place,
+    pub(super) place: StorePath,
     pub(super) identity: Identity,
 }
 
 /// How a transaction that did not fail ends.
-pub(super) enum End<T> {
+pub(super) enum TxEnd<T> {
     Commit(T),
     Rollback(T),
 }
@@ -34,21 +34,21 @@ impl Db {
     /// A transaction that writes. It holds the store's one write lock from its beginning, so nothing that it reads can change.
     pub(super) fn write<T>(
         &mut self,
-        body: impl FnOnce(&Transaction<'_>, &mut Sources) -> Result<End<T>, Stop>,
-    ) -> Result<T, Stop> {
+        body: impl FnOnce(&Transaction<'_>, &mut Sources) -> Result<TxEnd<T>, SqliteError>,
+    ) -> Result<T, SqliteError> {
         self.identity.check_again()?;
-        self.leave_no_transaction();
+        self.rollback_if_open();
         let sources = &mut self.sources;
         let result = (|| {
             let tx = self
                 .conn
                 .transaction_with_behavior(TransactionBehavior::Immediate)?;
             match body(&tx, sources)? {
-                End::Commit(value) => {
+                TxEnd::Commit(value) => {
                     tx.commit()?;
                     Ok((value, true))
                 }
-                End::Rollback(value) => {
+                TxEnd::Rollback(value) => {
                     tx.rollback()?;
                     Ok((value, false))
                 }
@@ -75,10 +75,10 @@ impl Db {
     /// A transaction that reads: all of it sees the same moment.
     pub(super) fn read<T>(
         &mut self,
-        body: impl FnOnce(&Connection, &mut Sources) -> Result<T, Stop>,
-    ) -> Result<T, Stop> {
+        body: impl FnOnce(&Connection, &mut Sources) -> Result<T, SqliteError>,
+    ) -> Result<T, SqliteError> {
         self.identity.check_again()?;
-        self.leave_no_transaction();
+        self.rollback_if_open();
         // From the cache, both: to prepare them would cost as much as most of what is read.
         self.conn.prepare_cached("BEGIN DEFERRED")?.execute([])?;
         let read = body(&self.conn, &mut self.sources);
@@ -93,8 +93,8 @@ impl Db {
     }
 
     /// Carries the write-ahead log over into the file and empties it, as far as no other connection reads from it; waits for none.
-    pub(super) fn trim_log(&mut self) -> Result<(), Stop> {
-        self.leave_no_transaction();
+    pub(super) fn trim_log(&mut self) -> Result<(), SqliteError> {
+        self.rollback_if_open();
         let busy_timeout: i64 = self
             .conn
             .pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
@@ -112,7 +112,7 @@ impl Db {
     }
 
     /// A roll-back that has itself failed leaves its transaction open, and the next one could not begin.
-    fn leave_no_transaction(&self) {
+    fn rollback_if_open(&self) {
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
         {
@@ -120,15 +120,15 @@ impl Db {
         }
     }
 
-    pub(super) fn failed(&self, stop: Stop) -> StoreError {
+    pub(super) fn failed(&self, stop: SqliteError) -> StoreError {
         match stop {
             // A conflict is an answer, and has been given as one where it can occur.
-            Stop::Conflict => self
+            SqliteError::Conflict => self
                 .place
                 .unavailable("it has changed meanwhile; try again"),
-            Stop::Sql(error) => self.place.failed(&error),
-            Stop::Unavailable(detail) => self.place.unavailable(detail),
-            Stop::Unusable(detail) => self.place.unusable(detail),
+            SqliteError::Sql(error) => self.place.failed(&error),
+            SqliteError::Unavailable(detail) => self.place.unavailable(detail),
+            SqliteError::Unusable(detail) => self.place.unusable(detail),
         }
     }
 }

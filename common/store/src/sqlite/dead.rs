@@ -5,15 +5,15 @@ use rusqlite::{OptionalExtension, Result, Row, params, types::ValueRef};
 use super::{
     columns::{self, bytes, event_columns, optional_text, signed, small, text},
     db::Db,
-    error::Stop,
+    error::SqliteError,
 };
-use crate::{DeadFilter, DeadId, DeadRow, DeadStatus};
+use crate::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus};
 
-pub(super) fn status_column(status: DeadStatus) -> i64 {
+pub(super) fn status_column(status: DeadLetterStatus) -> i64 {
     match status {
-        DeadStatus::Open => 0,
-        DeadStatus::Replaying => 1,
-        DeadStatus::Awaiting => 2,
+        DeadLetterStatus::Open => 0,
+        DeadLetterStatus::Replaying => 1,
+        DeadLetterStatus::Awaiting => 2,
     }
 }
 
@@ -32,10 +32,10 @@ macro_rules! page {
 
 pub(super) fn dead(
     db: &mut Db,
-    filter: &DeadFilter,
-    after: Option<&DeadId>,
+    filter: &DeadLetterFilter,
+    after: Option<&DeadLetterId>,
     limit: usize,
-) -> Result<Vec<DeadRow>, Stop> {
+) -> Result<Vec<DeadLetter>, SqliteError> {
     db.read(|conn, sources| {
         let after: Option<i64> = match after {
             None => None,
@@ -45,11 +45,13 @@ pub(super) fn dead(
                 .optional()?,
         };
         let (sql, value) = match filter {
-            DeadFilter::All => (page!("?2 IS NULL"), None),
-            DeadFilter::Id(id) => (page!("id = ?2"), Some(&id.0)),
-            DeadFilter::Fingerprint(fingerprint) => (page!("fingerprint = ?2"), Some(fingerprint)),
+            DeadLetterFilter::All => (page!("?2 IS NULL"), None),
+            DeadLetterFilter::Id(id) => (page!("id = ?2"), Some(&id.0)),
+            DeadLetterFilter::Fingerprint(fingerprint) => {
+                (page!("fingerprint = ?2"), Some(fingerprint))
+            }
             // `.` comes right after `-`, and what stands behind that is a number.
-            DeadFilter::Letter(letter) => (
+            DeadLetterFilter::Letter(letter) => (
                 page!(
                     "number IN (SELECT number FROM dead WHERE id > ?2 || '-' AND id < ?2 || '.'
                                 AND instr(substr(id, length(?2) + 2), '-') = 0)"
@@ -68,7 +70,7 @@ pub(super) fn dead(
                     Some(columns::event(row, FIRST_OF_EVENT, source)?)
                 }
             };
-            dead.push(DeadRow {
+            dead.push(DeadLetter {
                 event,
                 ..dead_row(row)?
             });
@@ -80,10 +82,10 @@ pub(super) fn dead(
 const FIRST_OF_EVENT: usize = 10;
 
 /// All but the event.
-fn dead_row(row: &Row<'_>) -> Result<DeadRow> {
+fn dead_row(row: &Row<'_>) -> Result<DeadLetter> {
     let owned = |column| text(row, column).map(ToOwned::to_owned);
-    Ok(DeadRow {
-        id: DeadId(owned(0)?),
+    Ok(DeadLetter {
+        id: DeadLetterId(owned(0)?),
         event: None,
         body: bytes(row, 9)?,
         blocks: row.get(2)?,
@@ -93,9 +95,9 @@ fn dead_row(row: &Row<'_>) -> Result<DeadRow> {
         attempts: small(row, 3)?,
         since: columns::time(row, 4)?,
         status: match row.get(1)? {
-            0_i64 => DeadStatus::Open,
-            1 => DeadStatus::Replaying,
-            _ => DeadStatus::Awaiting,
+            0_i64 => DeadLetterStatus::Open,
+            1 => DeadLetterStatus::Replaying,
+            _ => DeadLetterStatus::Awaiting,
         },
         defect: optional_text(row, 8)?,
     })

@@ -9,10 +9,10 @@ use rusqlite::{
 use super::{
     columns::{attribute, signed, time, unsigned},
     db::Db,
-    error::Stop,
+    error::SqliteError,
 };
 use crate::{
-    EpochStanding, OwnEpoch, OwnEpochs, Restored, RestoredSource, SourceEpochs, StreamEpoch,
+    EpochStatus, OwnEpoch, OwnEpochs, Restored, RestoredSource, SourceEpochs, StreamEpoch,
 };
 
 /// Reads an epoch whose columns, counter and random part, begin at `first`.
@@ -39,7 +39,7 @@ pub(super) fn epoch_columns(epoch: Option<Epoch>) -> (Option<i64>, Option<i64>) 
     )
 }
 
-pub(super) fn own_epochs(db: &mut Db) -> Result<OwnEpochs, Stop> {
+pub(super) fn own_epochs(db: &mut Db) -> Result<OwnEpochs, SqliteError> {
     let mut newest = db
         .conn
         .prepare_cached("SELECT counter, random, since FROM own_epochs ORDER BY counter DESC")?;
@@ -92,11 +92,11 @@ pub(super) fn stream_epoch_columns(
     (counter, random, from)
 }
 
-pub(super) fn standing_column(standing: EpochStanding) -> i64 {
+pub(super) fn standing_column(standing: EpochStatus) -> i64 {
     match standing {
-        EpochStanding::InLine => 0,
-        EpochStanding::Late => 1,
-        EpochStanding::Fork => 2,
+        EpochStatus::InLine => 0,
+        EpochStatus::Late => 1,
+        EpochStatus::Fork => 2,
     }
 }
 
@@ -109,9 +109,9 @@ pub(super) fn source_epochs(conn: &Connection, source_id: i64) -> Result<SourceE
     let mut rows = found.query([source_id])?;
     while let Some(row) = rows.next()? {
         let standing = match row.get(2)? {
-            0_i64 => EpochStanding::InLine,
-            1 => EpochStanding::Late,
-            _ => EpochStanding::Fork,
+            0_i64 => EpochStatus::InLine,
+            1 => EpochStatus::Late,
+            _ => EpochStatus::Fork,
         };
         if let Some(epoch) = optional_epoch(row, 0)? {
             epochs.put(epoch, standing);

@@ -8,7 +8,7 @@ use crate::StoreError;
 
 /// Why a transaction stopped.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum SqliteError {
     /// Something that the batch had read has changed.
     Conflict,
     /// SQLite has failed.
@@ -19,7 +19,7 @@ pub(super) enum Stop {
     Unusable(String),
 }
 
-impl From<rusqlite::Error> for Stop {
+impl From<rusqlite::Error> for SqliteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
@@ -27,11 +27,11 @@ impl From<rusqlite::Error> for Stop {
 
 /// The file of a store, as errors name it.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct StorePath {
     pub(super) file: PathBuf,
 }
 
-impl Place {
+impl StorePath {
     fn name(&self) -> String {
         self.file.display().to_string()
     }
@@ -97,7 +97,7 @@ impl Place {
                 "it cannot be opened ({error}); check that {} is a folder that this user may write, and the limit of open files",
                 self.folder()
             )),
-            ErrorCode::NotADatabase => self.foreign(),
+            ErrorCode::NotADatabase => self.not_a_store(),
             ErrorCode::DatabaseCorrupt | ErrorCode::TypeMismatch => self.damaged(error),
             ErrorCode::OutOfMemory => self.unavailable(format!("memory is short ({error})")),
             _ => self.unusable(format!("SQLite has failed unexpectedly: {error}")),
@@ -116,12 +116,12 @@ impl Place {
     }
 
     /// Names the meaning of an end of work on a file that is not a role's daily work.
-    pub(super) fn stopped(&self, stop: Stop) -> StoreError {
+    pub(super) fn stopped(&self, stop: SqliteError) -> StoreError {
         match stop {
-            Stop::Conflict => self.unavailable("it has changed meanwhile; try again"),
-            Stop::Sql(error) => self.not_opened(&error),
-            Stop::Unavailable(detail) => self.unavailable(detail),
-            Stop::Unusable(detail) => self.unusable(detail),
+            SqliteError::Conflict => self.unavailable("it has changed meanwhile; try again"),
+            SqliteError::Sql(error) => self.not_opened(&error),
+            SqliteError::Unavailable(detail) => self.unavailable(detail),
+            SqliteError::Unusable(detail) => self.unusable(detail),
         }
     }
 
@@ -130,7 +130,7 @@ impl Place {
         self.unusable(format!("the file cannot be read or written: {error}"))
     }
 
-    pub(super) fn foreign(&self) -> StoreError {
+    pub(super) fn not_a_store(&self) -> StoreError {
         self.unusable("it is not a Doorstep store; move that file away or name another folder")
     }
 

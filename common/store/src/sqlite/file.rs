@@ -16,19 +16,19 @@ use super::OldOutbox;
 use super::{
     columns::attribute,
     db::Db,
-    error::{Place, Stop},
+    error::{SqliteError, StorePath},
     identity::{FileId, Identity},
     options::{Options, PAGE_BYTES},
     sources::Sources,
 };
-use crate::{Changes, StoreError, mint};
+use crate::{StoreError, WriteSet, mint};
 
 /// Marks a file as a Doorstep store: "Door".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
 
 /// What each form of the tables has added to the one before. A file of an older form is brought up to date by whoever opens it for
 /// writing, one of a newer form is refused rather than misread.
-const ADDED: [&str; 4] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("form2.sql"),
     include_str!("form3.sql"),
     include_str!("form4.sql"),
@@ -36,13 +36,13 @@ const ADDED: [&str; 4] = [
 ];
 
 /// The form of the tables that this program writes.
-const FORM: i32 = 1 + ADDED.len() as i32;
+const SCHEMA_VERSION: i32 = 1 + MIGRATIONS.len() as i32;
 
 /// How many prepared statements a connection keeps: more than there are.
 const STATEMENTS: usize = 128;
 
 /// How long a store that others are opening is left to them before it is tried again.
-const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+const RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// What is to be done with the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +61,8 @@ pub(super) struct Opened {
     pub(super) source: Source,
 }
 
-pub(super) fn place(folder: &Path, role: &str) -> Result<Place, StoreError> {
-    let place = Place {
+pub(super) fn place(folder: &Path, role: &str) -> Result<StorePath, StoreError> {
+    let place = StorePath {
         file: folder.join(format!("{role}.sqlite3")),
     };
     let ordinary = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
@@ -75,7 +75,7 @@ pub(super) fn place(folder: &Path, role: &str) -> Result<Place, StoreError> {
 }
 
 /// The file of a store that is there.
-pub(super) fn existing(folder: &Path, role: &str) -> Result<Place, StoreError> {
+pub(super) fn existing(folder: &Path, role: &str) -> Result<StorePath, StoreError> {
     let place = place(folder, role)?;
     if place.file.exists() {
         return Ok(place);
@@ -86,11 +86,11 @@ pub(super) fn existing(folder: &Path, role: &str) -> Result<Place, StoreError> {
 }
 
 /// A connection to a file of one of the forms that this program knows, which is only read: a backup.
-pub(super) fn connect_to_backup(place: &Place) -> Result<Connection, Stop> {
+pub(super) fn connect_to_backup(place: &StorePath) -> Result<Connection, SqliteError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&place.file, flags)?;
     if number(&conn, "application_id")? == APPLICATION_ID
-        && (1..FORM).contains(&number(&conn, "user_version")?)
+        && (1..SCHEMA_VERSION).contains(&number(&conn, "user_version")?)
     {
         return Ok(conn);
     }
@@ -122,16 +122,16 @@ pub(super) fn open(
     let conn = connect(&place, access, options).map_err(|e| place.not_opened(&e))?;
     let opened =
         prepare(conn, &place, role, access, options, before).map_err(|stop| match stop {
-            Stop::Sql(error) => place.not_opened(&error),
-            Stop::Unavailable(detail) => place.unavailable(detail),
-            Stop::Unusable(detail) => place.unusable(detail),
-            Stop::Conflict => place.unavailable("another process is creating it; try again"),
+            SqliteError::Sql(error) => place.not_opened(&error),
+            SqliteError::Unavailable(detail) => place.unavailable(detail),
+            SqliteError::Unusable(detail) => place.unusable(detail),
+            SqliteError::Conflict => place.unavailable("another process is creating it; try again"),
         })?;
     Ok(opened)
 }
 
 /// Makes the folder for its owner alone. One that is there is left as it is: whom to let in is its owner's decision.
-pub(super) fn create_folder(folder: &Path, place: &Place) -> Result<(), StoreError> {
+pub(super) fn create_folder(folder: &Path, place: &StorePath) -> Result<(), StoreError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -146,7 +146,7 @@ pub(super) fn create_folder(folder: &Path, place: &Place) -> Result<(), StoreErr
 
 /// Refuses to create a store beside the log of another: SQLite would delete that log, and with it the last commits of a store that was
 /// moved away without it.
-fn left_alone(place: &Place) -> Result<(), StoreError> {
+fn left_alone(place: &StorePath) -> Result<(), StoreError> {
     let mut log = place.file.clone().into_os_string();
     log.push("-wal");
     let log = PathBuf::from(log);
@@ -163,7 +163,7 @@ fn left_alone(place: &Place) -> Result<(), StoreError> {
 
 /// Makes the file for its owner alone, since states may hold what others must not read, such as hashes of passwords. SQLite gives its
 /// companions the same rights. One that is there is left as it is, and what cannot be made is told by SQLite, which tries next.
-fn create_file(place: &Place) {
+fn create_file(place: &StorePath) {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -172,7 +172,7 @@ fn create_file(place: &Place) {
 }
 
 pub(super) fn connect(
-    place: &Place,
+    place: &StorePath,
     access: Access,
     options: &Options,
 ) -> rusqlite::Result<Connection> {
@@ -192,17 +192,17 @@ pub(super) fn connect(
 
 fn prepare(
     mut conn: Connection,
-    place: &Place,
+    place: &StorePath,
     role: &str,
     access: Access,
     options: &Options,
     before: Option<FileId>,
-) -> Result<Opened, Stop> {
+) -> Result<Opened, SqliteError> {
     if access == Access::Create && is_blank(&conn)? {
         create(&mut conn, role, options)?;
     }
     if access != Access::ReadOnly {
-        bring_up_to_form(&mut conn)?;
+        migrate(&mut conn)?;
     }
     check(&conn, place)?;
     settings(&conn, access, options)?;
@@ -211,12 +211,12 @@ fn prepare(
             Ok((row.get(0)?, attribute(row, 1, Source::new)?, row.get(2)?))
         })?;
     if of != role {
-        return Err(Stop::Unusable(format!(
+        return Err(SqliteError::Unusable(format!(
             "it belongs to the role {of}, not to {role}; name it {of}.sqlite3 again, or move it away"
         )));
     }
     let identity = Identity::of(&conn, &place.file, before).map_err(|e| {
-        Stop::Unavailable(format!(
+        SqliteError::Unavailable(format!(
             "it cannot be told which file it is: {e}; try again"
         ))
     })?;
@@ -250,8 +250,8 @@ fn is_blank(conn: &Connection) -> rusqlite::Result<bool> {
     Ok(tables == 0 && number(conn, "application_id")? == 0)
 }
 
-fn create(conn: &mut Connection, role: &str, options: &Options) -> Result<(), Stop> {
-    let source = mint::source(role).map_err(|e| Stop::Unusable(e.to_string()))?;
+fn create(conn: &mut Connection, role: &str, options: &Options) -> Result<(), SqliteError> {
+    let source = mint::source(role).map_err(|e| SqliteError::Unusable(e.to_string()))?;
     // These two cannot be part of a transaction. A file that is left with nothing but them is still blank.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     write_ahead(conn, options)?;
@@ -273,7 +273,7 @@ fn create(conn: &mut Connection, role: &str, options: &Options) -> Result<(), St
 
 /// Adds what the forms after this one have added.
 fn add_forms(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
-    for (form, added) in (2..).zip(ADDED) {
+    for (form, added) in (2..).zip(MIGRATIONS) {
         if form > from {
             tx.execute_batch(added)?;
             tx.pragma_update(None, "user_version", form)?;
@@ -283,11 +283,11 @@ fn add_forms(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
 }
 
 /// Adds what a store of an older form lacks.
-pub(super) fn bring_up_to_form(conn: &mut Connection) -> Result<(), Stop> {
+pub(super) fn migrate(conn: &mut Connection) -> Result<(), SqliteError> {
     let older = |conn: &Connection| -> rusqlite::Result<Option<i32>> {
         let ours = number(conn, "application_id")? == APPLICATION_ID;
         let form = number(conn, "user_version")?;
-        Ok(Some(form).filter(|form| ours && (1..FORM).contains(form)))
+        Ok(Some(form).filter(|form| ours && (1..SCHEMA_VERSION).contains(form)))
     };
     if older(conn)?.is_none() {
         return Ok(());
@@ -301,29 +301,29 @@ pub(super) fn bring_up_to_form(conn: &mut Connection) -> Result<(), Stop> {
     Ok(())
 }
 
-pub(super) fn check(conn: &Connection, place: &Place) -> Result<(), Stop> {
+pub(super) fn check(conn: &Connection, place: &StorePath) -> Result<(), SqliteError> {
     if number(conn, "application_id")? != APPLICATION_ID {
-        return match place.foreign() {
+        return match place.not_a_store() {
             StoreError::Unusable { detail, .. } | StoreError::Unavailable { detail, .. } => {
-                Err(Stop::Unusable(detail))
+                Err(SqliteError::Unusable(detail))
             }
         };
     }
     match number(conn, "user_version")? {
-        FORM => Ok(()),
-        newer if newer > FORM => Err(Stop::Unusable(format!(
-            "it was written by a newer Doorstep (form {newer}, this one knows {FORM}); use that version, or name another folder"
+        SCHEMA_VERSION => Ok(()),
+        newer if newer > SCHEMA_VERSION => Err(SqliteError::Unusable(format!(
+            "it was written by a newer Doorstep (form {newer}, this one knows {SCHEMA_VERSION}); use that version, or name another folder"
         ))),
-        older @ 1..FORM => Err(Stop::Unusable(format!(
-            "it has form {older} and is brought to form {FORM} by whoever opens it for writing: run the role once"
+        older @ 1..SCHEMA_VERSION => Err(SqliteError::Unusable(format!(
+            "it has form {older} and is brought to form {SCHEMA_VERSION} by whoever opens it for writing: run the role once"
         ))),
-        older => Err(Stop::Unusable(format!(
-            "it has form {older}, which this version (form {FORM}) no longer reads; open it with the version that wrote it"
+        older => Err(SqliteError::Unusable(format!(
+            "it has form {older}, which this version (form {SCHEMA_VERSION}) no longer reads; open it with the version that wrote it"
         ))),
     }
 }
 
-fn settings(conn: &Connection, access: Access, options: &Options) -> Result<(), Stop> {
+fn settings(conn: &Connection, access: Access, options: &Options) -> Result<(), SqliteError> {
     if access == Access::ReadOnly {
         conn.pragma_update(None, "query_only", true)?;
     } else {
@@ -345,7 +345,7 @@ fn settings(conn: &Connection, access: Access, options: &Options) -> Result<(), 
     Ok(())
 }
 
-fn write_ahead(conn: &Connection, options: &Options) -> Result<(), Stop> {
+fn write_ahead(conn: &Connection, options: &Options) -> Result<(), SqliteError> {
     let until = Instant::now() + options.busy_timeout;
     // Where several begin it at once, SQLite tells all but one at once that the file is locked: each has read the file already, and would
     // wait for the others for ever. The busy timeout does not apply to that.
@@ -355,7 +355,7 @@ fn write_ahead(conn: &Connection, options: &Options) -> Result<(), Stop> {
                 if Instant::now() >= until {
                     return Err(e.into());
                 }
-                thread::sleep(BETWEEN_TRIES);
+                thread::sleep(RETRY_DELAY);
             }
             done => break done?,
         }
@@ -363,7 +363,7 @@ fn write_ahead(conn: &Connection, options: &Options) -> Result<(), Stop> {
     if mode.eq_ignore_ascii_case("wal") {
         return Ok(());
     }
-    Err(Stop::Unusable(format!(
+    Err(SqliteError::Unusable(format!(
         "its file system does not support a write-ahead log (journal mode {mode:?}); use a folder on a local disk"
     )))
 }
@@ -382,7 +382,7 @@ pub(super) fn mint_source(
     folder: &Path,
     role: &str,
     outbox: OldOutbox,
-    record: &Changes,
+    record: &WriteSet,
     options: &Options,
 ) -> Result<Source, StoreError> {
     let mut opened = open(folder, role, Access::Existing, options)?;

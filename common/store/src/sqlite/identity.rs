@@ -19,7 +19,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::error::Stop;
+use super::error::SqliteError;
 
 /// Device and inode of a file.
 pub(super) type FileId = (u64, u64);
@@ -91,7 +91,7 @@ impl Identity {
     }
 
     /// Checks the files if they were found displaced before. Costs next to nothing otherwise.
-    pub(super) fn check_again(&self) -> Result<(), Stop> {
+    pub(super) fn check_again(&self) -> Result<(), SqliteError> {
         if self.displaced.load(Ordering::Relaxed) {
             self.check()
         } else {
@@ -100,7 +100,7 @@ impl Identity {
     }
 
     /// Checks that the path still leads to the files.
-    pub(super) fn check(&self) -> Result<(), Stop> {
+    pub(super) fn check(&self) -> Result<(), SqliteError> {
         let of_database = self.database.iter().map(|file| (file, true));
         let of_companions = self.companions.iter().map(|file| (file, false));
         let checked = of_database
@@ -123,23 +123,23 @@ fn compare(path: &Path, id: FileId) -> Result<(), Displaced> {
 }
 
 impl Displaced {
-    fn told(self, path: &Path, is_database: bool) -> Stop {
+    fn told(self, path: &Path, is_database: bool) -> SqliteError {
         const MEANING: &str = "nothing more is committed or acknowledged";
         let shown = path.display();
         match self {
             // The next start opens what is there now, so waiting is of no use.
-            Self::Replaced => Stop::Unusable(format!(
+            Self::Replaced => SqliteError::Unusable(format!(
                 "{shown} was replaced by another file under this process, so {MEANING}: start again to use the new one"
             )),
-            Self::Gone if is_database => Stop::Unavailable(format!(
+            Self::Gone if is_database => SqliteError::Unavailable(format!(
                 "{shown} was moved away or deleted under this process, so {MEANING}: put it back in its place, or stop this process \
                  before you restore a backup"
             )),
-            Self::Gone => Stop::Unavailable(format!(
+            Self::Gone => SqliteError::Unavailable(format!(
                 "{shown} was moved away or deleted under this process, so {MEANING}: put it back in its place, or stop this process, \
                  which carries over what is in it"
             )),
-            Self::Hidden(error) => Stop::Unavailable(format!(
+            Self::Hidden(error) => SqliteError::Unavailable(format!(
                 "{shown} cannot be looked at ({error}) and may have been moved away, so {MEANING}: let this user read its folder again"
             )),
         }

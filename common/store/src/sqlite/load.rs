@@ -8,20 +8,20 @@ use super::{
         attribute, bytes, optional_text, optional_time, read_last_id, signed, small, unsigned,
     },
     db::Db,
+    deferred::{held_bytes, held_columns, held_row},
     epochs::{optional_epoch, source_epochs, stream_epoch},
-    error::Stop,
-    held::{held_bytes, held_columns, held_row},
+    error::SqliteError,
     owners::owner,
     sources::Sources,
 };
 use crate::{
-    Ask, DeadId, EntityKey, EntityRow, HeldRow, Loaded, PrunedTo, ReplyRow, RequestHash, RowRef,
-    SourceEpochs, StreamRow, size::Allowance,
+    DeadLetterId, DeferredEvent, EntityKey, EntityRow, PrunedTo, ReadResult, ReadSet, ReplyRow,
+    RequestHash, RowRef, SourceEpochs, StreamRow, size::ByteBudget,
 };
 
-pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
+pub(super) fn load(db: &mut Db, ask: &ReadSet) -> Result<ReadResult, SqliteError> {
     db.read(|conn, sources| {
-        let mut loaded = Loaded::default();
+        let mut loaded = ReadResult::default();
         load_streams(conn, sources, ask, &mut loaded)?;
         load_entities(conn, &ask.entities, &mut loaded.entities)?;
         for (key, sequence) in &ask.held_at {
@@ -57,7 +57,7 @@ pub(super) fn load(db: &mut Db, ask: &Ask) -> Result<Loaded, Stop> {
 }
 
 /// Reads entities at one moment.
-pub(super) fn look(db: &mut Db, keys: &[EntityKey]) -> Result<Vec<EntityRow>, Stop> {
+pub(super) fn look(db: &mut Db, keys: &[EntityKey]) -> Result<Vec<EntityRow>, SqliteError> {
     db.read(|conn, _| {
         let mut rows = Vec::new();
         load_entities(conn, keys, &mut rows)?;
@@ -68,15 +68,15 @@ pub(super) fn look(db: &mut Db, keys: &[EntityKey]) -> Result<Vec<EntityRow>, St
 fn load_streams(
     conn: &Connection,
     sources: &mut Sources,
-    ask: &Ask,
-    loaded: &mut Loaded,
+    ask: &ReadSet,
+    loaded: &mut ReadResult,
 ) -> Result<()> {
     let mut found = conn.prepare_cached(
         "SELECT s.id, s.version, s.cursor, s.held, s.last_id, s.blocked, s.epoch, s.epoch_random, s.epoch_from
          FROM stream_keys k CROSS JOIN streams s ON s.id = k.id WHERE k.source_id = ?1 AND k.subject = ?2",
     )?;
     loaded.streams.reserve(ask.streams.len());
-    let mut allowance = Allowance::of(ask.held_bytes);
+    let mut allowance = ByteBudget::of(ask.held_bytes);
     for key in &ask.streams {
         let source = sources.find(conn, &key.source)?;
         let row = match source {
@@ -114,7 +114,7 @@ pub(super) fn stream_row(row: &Row<'_>, first: usize, key: &StreamKey) -> Result
         version: unsigned(row, first + 1)?,
         cursor,
         last_id: read_last_id(row, first + 4, &key.subject, cursor)?,
-        blocked: optional_text(row, first + 5)?.map(DeadId),
+        blocked: optional_text(row, first + 5)?.map(DeadLetterId),
         held: unsigned(row, first + 3)?,
         epoch: stream_epoch(row, first + 6)?,
     })
@@ -140,8 +140,8 @@ fn held_next(
     stream: RowRef,
     cursor: u64,
     most: usize,
-    allowance: &mut Allowance,
-    into: &mut Vec<HeldRow>,
+    allowance: &mut ByteBudget,
+    into: &mut Vec<DeferredEvent>,
 ) -> Result<()> {
     let mut places = conn.prepare_cached(
         "SELECT id, sequence FROM held INDEXED BY held_place WHERE stream_id = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",

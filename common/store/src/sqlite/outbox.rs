@@ -8,14 +8,18 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::Type};
 use super::{
     columns::{self, bytes, event_columns, nanos, optional_text, signed, small, text},
     db::Db,
-    error::Stop,
+    error::SqliteError,
     sources::Sources,
 };
-use crate::{DeadId, OutboxId, OutboxKind, OutboxRow, rows::share_of_again};
+use crate::{DeadLetterId, OutboxId, OutboxKind, OutboxRow, rows::share_of_again};
 
 /// Rows that are due, in the order of writing. What was tried in vain and what was never tried are looked for apart, so that any
 /// number of rows that wait for their next try costs the others nothing.
-pub(super) fn outbox(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, Stop> {
+pub(super) fn outbox(
+    db: &mut Db,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<OutboxRow>, SqliteError> {
     let from = db.outbox_untried_from;
     let (rows, untried_from) = db.read(|conn, sources| {
         let mut again = numbers(
@@ -87,7 +91,7 @@ fn kind(row: &Row<'_>, conn: &Connection, sources: &mut Sources) -> Result<Outbo
     let headers: BTreeMap<String, String> = serde_json::from_str(text(row, 4)?)
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(4, Type::Text, Box::new(e)))?;
     Ok(OutboxKind::DeadCopy {
-        id: DeadId(dead),
+        id: DeadLetterId(dead),
         headers,
         body: bytes(row, 12)?,
     })

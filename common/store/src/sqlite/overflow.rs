@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::error::Stop;
+use super::error::SqliteError;
 use crate::{StreamlessBounds, overflow};
 
 /// The file for dead letters of no stream that a store has no room for.
@@ -35,9 +35,9 @@ impl OverflowFile {
         &self,
         lines: &[u8],
         bounds: &StreamlessBounds,
-    ) -> Result<Option<u64>, Stop> {
+    ) -> Result<Option<u64>, SqliteError> {
         self.try_append(lines, bounds).map_err(|e| {
-            Stop::Unavailable(format!(
+            SqliteError::Unavailable(format!(
                 "the overflow file {} cannot be written ({e}); free space, or make it and its folder writable for this user",
                 self.current.display()
             ))

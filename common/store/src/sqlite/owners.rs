@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row};
 use super::{
     columns::{attribute, optional_text, signed, time, unsigned},
     db::Db,
-    error::Stop,
+    error::SqliteError,
     sources::Sources,
 };
 use crate::{FormerOwner, OwnerRow, SourceOwner, SourceRow};
@@ -53,7 +53,7 @@ pub(super) fn sources(
     db: &mut Db,
     after: Option<&Source>,
     limit: usize,
-) -> std::result::Result<Vec<SourceRow>, Stop> {
+) -> std::result::Result<Vec<SourceRow>, SqliteError> {
     db.read(|conn, _| {
         let mut found = conn.prepare_cached(
             "SELECT s.source, o.version, o.user, o.since, o.former, o.former_user, k.streams

@@ -5,13 +5,17 @@ use rusqlite::{Result, Transaction, params};
 
 use super::{
     columns::{attribute, nanos, signed, unsigned},
-    db::{Db, End},
-    error::Stop,
+    db::{Db, TxEnd},
+    error::SqliteError,
     totals::Totals,
 };
 use crate::size;
 
-pub(super) fn prune_trials(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<u64, Stop> {
+pub(super) fn prune_trials(
+    db: &mut Db,
+    older_than: Timestamp,
+    limit: usize,
+) -> Result<u64, SqliteError> {
     db.write(|tx, _| {
         let forgotten = tx
             .prepare_cached(
@@ -20,15 +24,19 @@ pub(super) fn prune_trials(db: &mut Db, older_than: Timestamp, limit: usize) -> 
             )?
             .execute(params![nanos(older_than), signed(limit as u64)])?;
         if forgotten == 0 {
-            return Ok(End::Rollback(0));
+            return Ok(TxEnd::Rollback(0));
         }
         tx.prepare_cached("UPDATE totals SET commits = commits + 1")?
             .execute([])?;
-        Ok(End::Commit(forgotten as u64))
+        Ok(TxEnd::Commit(forgotten as u64))
     })
 }
 
-pub(super) fn prune_replies(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<u64, Stop> {
+pub(super) fn prune_replies(
+    db: &mut Db,
+    older_than: Timestamp,
+    limit: usize,
+) -> Result<u64, SqliteError> {
     db.write(|tx, _| {
         let mut forget = tx.prepare_cached(
             "DELETE FROM replies WHERE number IN (
@@ -41,7 +49,7 @@ pub(super) fn prune_replies(db: &mut Db, older_than: Timestamp, limit: usize) ->
             })?
             .collect::<Result<Vec<_>>>()?;
         let Some(latest) = forgotten.iter().map(|(_, time)| *time).max() else {
-            return Ok(End::Rollback(0));
+            return Ok(TxEnd::Rollback(0));
         };
         raise(tx, "replies_pruned_to", latest)?;
         let mut totals = Totals::read(tx)?;
@@ -50,11 +58,15 @@ pub(super) fn prune_replies(db: &mut Db, older_than: Timestamp, limit: usize) ->
         replies.bytes = replies.bytes.saturating_sub(forgotten.iter().map(|(bytes, _)| *bytes).sum());
         totals.commits += 1;
         totals.write(tx)?;
-        Ok(End::Commit(forgotten.len() as u64))
+        Ok(TxEnd::Commit(forgotten.len() as u64))
     })
 }
 
-pub(super) fn prune_seen(db: &mut Db, older_than: Timestamp, limit: usize) -> Result<u64, Stop> {
+pub(super) fn prune_seen(
+    db: &mut Db,
+    older_than: Timestamp,
+    limit: usize,
+) -> Result<u64, SqliteError> {
     db.write(|tx, sources| {
         let mut old = tx.prepare_cached(
             "SELECT source_id, event_id, time FROM seen INDEXED BY seen_time WHERE time < ?1 ORDER BY time LIMIT ?2",
@@ -66,7 +78,7 @@ pub(super) fn prune_seen(db: &mut Db, older_than: Timestamp, limit: usize) -> Re
             })?
             .collect::<Result<Vec<_>>>()?;
         let Some((_, _, latest)) = ids.last() else {
-            return Ok(End::Rollback(0));
+            return Ok(TxEnd::Rollback(0));
         };
         raise(tx, "seen_pruned_to", *latest)?;
         let mut totals = Totals::read(tx)?;
@@ -81,7 +93,7 @@ pub(super) fn prune_seen(db: &mut Db, older_than: Timestamp, limit: usize) -> Re
         }
         totals.commits += 1;
         totals.write(tx)?;
-        Ok(End::Commit(ids.len() as u64))
+        Ok(TxEnd::Commit(ids.len() as u64))
     })
 }
 

@@ -7,12 +7,13 @@ use super::{
     columns::{attribute, nanos, signed, text, time, unsigned},
     db::Db,
     epochs,
-    error::Stop,
+    error::SqliteError,
     load::{entity_row, stream_row},
     totals::Totals,
 };
 use crate::{
-    EntityKey, EntityRow, Gap, StreamRow, Streamless, StreamlessKind, Summary, Usage, UsageOf,
+    EntityKey, EntityRow, SequenceGap, StoreUsage, StreamRow, Streamless, StreamlessKind, Summary,
+    TableUsage,
     rows::{age_ms, ahead_of},
 };
 
@@ -20,7 +21,7 @@ pub(super) fn entities(
     db: &mut Db,
     after: Option<&EntityKey>,
     limit: usize,
-) -> Result<Vec<EntityRow>, Stop> {
+) -> Result<Vec<EntityRow>, SqliteError> {
     let mut page = db.conn.prepare_cached(
         "SELECT e.id, e.version, e.state, k.key FROM entity_keys k CROSS JOIN entities e ON e.id = k.id
          WHERE k.key > ?1 AND e.state IS NOT NULL ORDER BY k.key LIMIT ?2",
@@ -47,7 +48,7 @@ pub(super) fn streams(
     db: &mut Db,
     after: Option<&StreamKey>,
     limit: usize,
-) -> Result<Vec<StreamRow>, Stop> {
+) -> Result<Vec<StreamRow>, SqliteError> {
     db.read(|conn, _| {
         let mut streams = Vec::new();
         let mut next = match after {
@@ -123,7 +124,7 @@ pub(super) fn gaps(
     older_than: Timestamp,
     now: Timestamp,
     limit: usize,
-) -> Result<Vec<Gap>, Stop> {
+) -> Result<Vec<SequenceGap>, SqliteError> {
     db.read(|conn, sources| {
         // The stream's key stands in each event that it holds.
         let mut found = conn.prepare_cached(&format!(
@@ -137,7 +138,7 @@ pub(super) fn gaps(
         let mut rows = found.query(params![nanos(older_than), nanos(now), signed(limit as u64)])?;
         let mut gaps = Vec::new();
         while let Some(row) = rows.next()? {
-            gaps.push(Gap {
+            gaps.push(SequenceGap {
                 stream: StreamKey {
                     source: sources.name(conn, row.get(0)?)?,
                     subject: attribute(row, 1, Subject::new)?,
@@ -152,10 +153,14 @@ pub(super) fn gaps(
     })
 }
 
-pub(super) fn streamless(db: &mut Db, least: UsageOf, limit: usize) -> Result<Streamless, Stop> {
+pub(super) fn streamless(
+    db: &mut Db,
+    least: TableUsage,
+    limit: usize,
+) -> Result<Streamless, SqliteError> {
     db.read(|conn, _| {
-        let of = |row: &Row<'_>, first| -> Result<UsageOf> {
-            Ok(UsageOf {
+        let of = |row: &Row<'_>, first| -> Result<TableUsage> {
+            Ok(TableUsage {
                 rows: unsigned(row, first)?,
                 bytes: unsigned(row, first + 1)?,
             })
@@ -195,11 +200,11 @@ pub(super) fn streamless(db: &mut Db, least: UsageOf, limit: usize) -> Result<St
     })
 }
 
-pub(super) fn usage(db: &mut Db) -> Result<Usage, Stop> {
+pub(super) fn usage(db: &mut Db) -> Result<StoreUsage, SqliteError> {
     db.read(|conn, _| Ok(Totals::read(conn)?.usage))
 }
 
-pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, Stop> {
+pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, SqliteError> {
     let log_bytes = db.place.log_bytes();
     db.read(|conn, _| {
         let totals = Totals::read(conn)?;

@@ -6,12 +6,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     db::Db,
-    error::{Place, Stop},
+    error::{SqliteError, StorePath},
 };
 use crate::StoreError;
 
 /// How many calls may wait for the thread. Each belongs to a task that waits, so more only wait one step earlier.
-const WAITING: usize = 64;
+const MAX_QUEUED: usize = 64;
 
 type Job = Box<dyn FnOnce(&mut Db) + Send>;
 
@@ -20,13 +20,13 @@ type Job = Box<dyn FnOnce(&mut Db) + Send>;
 pub(super) struct Worker {
     jobs: mpsc::Sender<Job>,
     closed: watch::Receiver<()>,
-    place: Place,
+    place: StorePath,
 }
 
 impl Worker {
     pub(super) fn start(name: String, mut db: Db) -> Result<Self, StoreError> {
         let place = db.place.clone();
-        let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING);
+        let (jobs, mut waiting) = mpsc::channel::<Job>(MAX_QUEUED);
         let (open, closed) = watch::channel(());
         thread::Builder::new()
             .name(name)
@@ -59,7 +59,7 @@ impl Worker {
     /// Runs a call on the thread. If the caller goes away before it has begun, it never begins; afterwards it runs to its end.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        body: impl FnOnce(&mut Db) -> Result<T, Stop> + Send + 'static,
+        body: impl FnOnce(&mut Db) -> Result<T, SqliteError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |db| {

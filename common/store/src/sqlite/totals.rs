@@ -7,7 +7,7 @@ use super::{
     columns::{optional_time, signed, unsigned},
     epochs::optional_epoch,
 };
-use crate::{PrunedTo, Tally, Usage, UsageOf};
+use crate::{EventCounts, PrunedTo, StoreUsage, TableUsage};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Totals {
@@ -25,8 +25,8 @@ pub(super) struct Totals {
     pub(super) entities: u64,
     /// Held events that await an entity. While there are none, nothing needs to be looked for when an entity changes.
     pub(super) awaiting: u64,
-    pub(super) usage: Usage,
-    pub(super) tally: Tally,
+    pub(super) usage: StoreUsage,
+    pub(super) tally: EventCounts,
     pub(super) pruned_to: PrunedTo,
 }
 
@@ -40,8 +40,8 @@ impl Totals {
              FROM totals, store",
         )?
         .query_row([], |row| {
-            let of = |first| -> Result<UsageOf> {
-                Ok(UsageOf {
+            let of = |first| -> Result<TableUsage> {
+                Ok(TableUsage {
                     rows: unsigned(row, first)?,
                     bytes: unsigned(row, first + 1)?,
                 })
@@ -57,7 +57,7 @@ impl Totals {
                 streams: unsigned(row, 6)?,
                 entities: unsigned(row, 7)?,
                 awaiting: unsigned(row, 8)?,
-                usage: Usage {
+                usage: StoreUsage {
                     held: of(9)?,
                     dead: of(11)?,
                     seen: of(13)?,
@@ -65,7 +65,7 @@ impl Totals {
                     replies: of(24)?,
                     scheduled: of(26)?,
                 },
-                tally: Tally {
+                tally: EventCounts {
                     applied: unsigned(row, 17)?,
                     ignored: unsigned(row, 18)?,
                     duplicates: unsigned(row, 19)?,
@@ -84,7 +84,7 @@ impl Totals {
     }
 
     pub(super) fn write(&self, conn: &Connection) -> Result<()> {
-        let Usage {
+        let StoreUsage {
             held,
             dead,
             seen,

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use doorstep_store::{
-    AuditAction, AuditFilter, AuditRow, Changes, DeadFate, DeadStatus, NewAudit, NewDead, Store,
-    UsageOf,
+    AuditAction, AuditFilter, AuditRow, DeadLetterStatus, NewAudit, NewDeadLetter, Resolution,
+    Store, TableUsage, WriteSet,
 };
 
 use crate::fixtures::*;
@@ -22,8 +22,8 @@ fn entry(about: &str) -> NewAudit {
     }
 }
 
-fn recorded(second: i64, entries: Vec<NewAudit>) -> Changes {
-    let mut changes = Changes::at(at(second));
+fn recorded(second: i64, entries: Vec<NewAudit>) -> WriteSet {
+    let mut changes = WriteSet::at(at(second));
     changes.audit = entries;
     changes
 }
@@ -66,12 +66,12 @@ pub async fn a_record_is_read_back_as_it_was_written(store: impl Store) {
 pub async fn a_record_is_written_with_its_change_or_not_at_all(store: impl Store) {
     let skip = |about| {
         let mut changes = recorded(6, vec![entry(about)]);
-        changes.settle = vec![(dead_id("d-1"), DeadStatus::Open, DeadFate::Gone)];
+        changes.resolve = vec![(dead_id("d-1"), DeadLetterStatus::Open, Resolution::Gone)];
         changes
     };
     conflict(&store, skip("early")).await;
-    let mut died = Changes::at(at(5));
-    died.dead = vec![NewDead {
+    let mut died = WriteSet::at(at(5));
+    died.dead_letters = vec![NewDeadLetter {
         row: dead_letter("d-1", None),
     }];
     commit(&store, died).await;
@@ -106,7 +106,7 @@ pub async fn records_are_listed_the_newest_first_in_pages(store: impl Store) {
 pub async fn above_its_bounds_the_oldest_records_go_and_that_is_told(store: impl Store) {
     let bounded = |about: &str, rows, bytes| {
         let mut changes = recorded(5, vec![entry(about)]);
-        changes.audit_most = UsageOf { rows, bytes };
+        changes.audit_bounds = TableUsage { rows, bytes };
         changes
     };
     for about in ["a", "b", "c"] {

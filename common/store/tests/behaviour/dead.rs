@@ -1,29 +1,32 @@
 //! Dead letters: made once, settled once.
 
 use doorstep_store::{
-    Changes, DeadEdit, DeadFate, DeadFilter, DeadRow, DeadStatus, NewDead, NewOutbox, OutboxKind,
-    Store,
+    DeadLetter, DeadLetterEdit, DeadLetterFilter, DeadLetterStatus, NewDeadLetter, NewOutbox,
+    OutboxKind, Resolution, Store, WriteSet,
 };
 
 use crate::fixtures::*;
 
-fn die(rows: Vec<DeadRow>) -> Changes {
-    let mut changes = Changes::at(at(5));
-    changes.dead = rows.into_iter().map(|row| NewDead { row }).collect();
+fn die(rows: Vec<DeadLetter>) -> WriteSet {
+    let mut changes = WriteSet::at(at(5));
+    changes.dead_letters = rows.into_iter().map(|row| NewDeadLetter { row }).collect();
     changes
 }
 
-fn settle(id: &str, expected: DeadStatus, fate: DeadFate) -> Changes {
-    let mut changes = Changes::at(at(6));
-    changes.settle = vec![(dead_id(id), expected, fate)];
+fn settle(id: &str, expected: DeadLetterStatus, fate: Resolution) -> WriteSet {
+    let mut changes = WriteSet::at(at(6));
+    changes.resolve = vec![(dead_id(id), expected, fate)];
     changes
 }
 
-async fn all(store: &impl Store) -> Vec<DeadRow> {
-    store.dead(DeadFilter::All, None, 100).await.unwrap()
+async fn all(store: &impl Store) -> Vec<DeadLetter> {
+    store
+        .dead_letters(DeadLetterFilter::All, None, 100)
+        .await
+        .unwrap()
 }
 
-fn ids(rows: &[DeadRow]) -> Vec<&str> {
+fn ids(rows: &[DeadLetter]) -> Vec<&str> {
     rows.iter().map(|row| row.id.0.as_str()).collect()
 }
 
@@ -31,7 +34,7 @@ pub async fn a_dead_letter_is_read_back_as_it_was(store: impl Store) {
     let mut odd = event("order/1", 7);
     odd.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
     odd.time = None;
-    let row = DeadRow {
+    let row = DeadLetter {
         defect: Some("type is missing".into()),
         attempts: 12,
         ..dead_letter("d1", Some(odd))
@@ -42,7 +45,7 @@ pub async fn a_dead_letter_is_read_back_as_it_was(store: impl Store) {
 }
 
 pub async fn an_unreadable_message_is_read_back_as_it_was(store: impl Store) {
-    let row = DeadRow {
+    let row = DeadLetter {
         body: vec![0, 255, 128].into(),
         ..dead_letter("d1", None)
     };
@@ -64,14 +67,14 @@ pub async fn a_dead_letter_that_is_there_already_is_a_conflict(store: impl Store
 
 pub async fn a_dead_letter_that_may_be_there_is_left_as_it_is(store: impl Store) {
     commit(&store, die(vec![dead_letter("d1", None)])).await;
-    let again = |id| NewDead {
-        row: DeadRow {
+    let again = |id| NewDeadLetter {
+        row: DeadLetter {
             attempts: 9,
             ..dead_letter(id, None)
         },
     };
     let mut changes = die(vec![dead_letter("d2", None)]);
-    changes.dead_if_absent = vec![again("d1"), again("d2"), again("d3"), again("d3")];
+    changes.dead_letters_if_absent = vec![again("d1"), again("d2"), again("d3"), again("d3")];
     commit(&store, changes).await;
     let rows = all(&store).await;
     assert_eq!(ids(&rows), ["d1", "d2", "d3"]);
@@ -81,34 +84,38 @@ pub async fn a_dead_letter_that_may_be_there_is_left_as_it_is(store: impl Store)
 }
 
 pub async fn of_a_replay_and_a_skip_the_first_wins(store: impl Store) {
-    use DeadFate::{Gone, Replaying};
+    use Resolution::{Gone, Replaying};
     commit(
         &store,
         die(vec![dead_letter("d1", None), dead_letter("d2", None)]),
     )
     .await;
-    commit(&store, settle("d1", DeadStatus::Open, Replaying)).await;
-    assert_eq!(all(&store).await[0].status, DeadStatus::Replaying);
-    conflict(&store, settle("d1", DeadStatus::Open, Gone)).await;
-    conflict(&store, settle("d1", DeadStatus::Open, Replaying)).await;
-    commit(&store, settle("d1", DeadStatus::Replaying, Gone)).await;
-    conflict(&store, settle("d1", DeadStatus::Replaying, Gone)).await;
+    commit(&store, settle("d1", DeadLetterStatus::Open, Replaying)).await;
+    assert_eq!(all(&store).await[0].status, DeadLetterStatus::Replaying);
+    conflict(&store, settle("d1", DeadLetterStatus::Open, Gone)).await;
+    conflict(&store, settle("d1", DeadLetterStatus::Open, Replaying)).await;
+    commit(&store, settle("d1", DeadLetterStatus::Replaying, Gone)).await;
+    conflict(&store, settle("d1", DeadLetterStatus::Replaying, Gone)).await;
 
-    conflict(&store, settle("d2", DeadStatus::Replaying, Gone)).await;
-    commit(&store, settle("d2", DeadStatus::Open, Gone)).await;
-    conflict(&store, settle("d2", DeadStatus::Open, Replaying)).await;
+    conflict(&store, settle("d2", DeadLetterStatus::Replaying, Gone)).await;
+    commit(&store, settle("d2", DeadLetterStatus::Open, Gone)).await;
+    conflict(&store, settle("d2", DeadLetterStatus::Open, Replaying)).await;
     assert_eq!(all(&store).await, []);
 }
 
 pub async fn a_refusal_anew_may_have_the_id_of_the_one_that_it_settles(store: impl Store) {
     commit(&store, die(vec![dead_letter("d1", None)])).await;
-    commit(&store, settle("d1", DeadStatus::Open, DeadFate::Replaying)).await;
-    let mut changes = settle("d1", DeadStatus::Replaying, DeadFate::Gone);
-    let anew = DeadRow {
+    commit(
+        &store,
+        settle("d1", DeadLetterStatus::Open, Resolution::Replaying),
+    )
+    .await;
+    let mut changes = settle("d1", DeadLetterStatus::Replaying, Resolution::Gone);
+    let anew = DeadLetter {
         attempts: 2,
         ..dead_letter("d1", None)
     };
-    changes.dead = vec![NewDead { row: anew.clone() }];
+    changes.dead_letters = vec![NewDeadLetter { row: anew.clone() }];
     commit(&store, changes).await;
     assert_eq!(all(&store).await, [anew]);
 }
@@ -118,7 +125,9 @@ pub async fn dead_letters_are_listed_in_pages_the_oldest_first(store: impl Store
         commit(&store, die(vec![dead_letter(id, None)])).await;
     }
     let page = async |after: Option<&str>| {
-        let rows = store.dead(DeadFilter::All, after.map(dead_id), 2).await;
+        let rows = store
+            .dead_letters(DeadLetterFilter::All, after.map(dead_id), 2)
+            .await;
         let rows = rows.unwrap();
         ids(&rows).join(" ")
     };
@@ -129,7 +138,7 @@ pub async fn dead_letters_are_listed_in_pages_the_oldest_first(store: impl Store
 }
 
 pub async fn dead_letters_are_found_by_id_and_by_fingerprint(store: impl Store) {
-    let other = |id| DeadRow {
+    let other = |id| DeadLetter {
         fingerprint: "other".into(),
         ..dead_letter(id, None)
     };
@@ -140,27 +149,30 @@ pub async fn dead_letters_are_found_by_id_and_by_fingerprint(store: impl Store) 
         other("d4"),
     ];
     commit(&store, die(rows)).await;
-    let find = async |filter: DeadFilter, after: Option<&str>| {
-        let rows = store.dead(filter, after.map(dead_id), 2).await.unwrap();
+    let find = async |filter: DeadLetterFilter, after: Option<&str>| {
+        let rows = store
+            .dead_letters(filter, after.map(dead_id), 2)
+            .await
+            .unwrap();
         ids(&rows).join(" ")
     };
-    let kind = |name: &str| DeadFilter::Fingerprint(name.into());
+    let kind = |name: &str| DeadLetterFilter::Fingerprint(name.into());
     assert_eq!(find(kind("other"), None).await, "d1 d3");
     assert_eq!(find(kind("other"), Some("d3")).await, "d4");
     assert_eq!(find(kind("none"), None).await, "");
-    assert_eq!(find(DeadFilter::Id(dead_id("d2")), None).await, "d2");
-    assert_eq!(find(DeadFilter::Id(dead_id("d9")), None).await, "");
+    assert_eq!(find(DeadLetterFilter::Id(dead_id("d2")), None).await, "d2");
+    assert_eq!(find(DeadLetterFilter::Id(dead_id("d9")), None).await, "");
 }
 
 pub async fn a_dead_letter_waits_for_another_stream_until_it_is_settled(store: impl Store) {
-    use DeadFate::{Awaiting, Gone, Replaying};
+    use Resolution::{Awaiting, Gone, Replaying};
     commit(&store, die(vec![dead_letter("d1", None)])).await;
-    conflict(&store, settle("d1", DeadStatus::Awaiting, Gone)).await;
-    commit(&store, settle("d1", DeadStatus::Open, Replaying)).await;
-    commit(&store, settle("d1", DeadStatus::Replaying, Awaiting)).await;
-    assert_eq!(all(&store).await[0].status, DeadStatus::Awaiting);
-    conflict(&store, settle("d1", DeadStatus::Open, Replaying)).await;
-    commit(&store, settle("d1", DeadStatus::Awaiting, Gone)).await;
+    conflict(&store, settle("d1", DeadLetterStatus::Awaiting, Gone)).await;
+    commit(&store, settle("d1", DeadLetterStatus::Open, Replaying)).await;
+    commit(&store, settle("d1", DeadLetterStatus::Replaying, Awaiting)).await;
+    assert_eq!(all(&store).await[0].status, DeadLetterStatus::Awaiting);
+    conflict(&store, settle("d1", DeadLetterStatus::Open, Replaying)).await;
+    commit(&store, settle("d1", DeadLetterStatus::Awaiting, Gone)).await;
     assert_eq!(all(&store).await, []);
 }
 
@@ -168,8 +180,8 @@ pub async fn the_dead_letters_of_one_event_are_found_by_what_their_ids_share(sto
     let rows = ["ab-1", "ab-10", "abc-1", "ab-1-1", "a-1", "ab.1", "ab"];
     commit(&store, die(rows.map(|id| dead_letter(id, None)).into())).await;
     let find = async |letter: &str| {
-        let filter = DeadFilter::Letter(letter.into());
-        let rows = store.dead(filter, None, 10).await.unwrap();
+        let filter = DeadLetterFilter::Letter(letter.into());
+        let rows = store.dead_letters(filter, None, 10).await.unwrap();
         ids(&rows).join(" ")
     };
     assert_eq!(find("ab").await, "ab-1 ab-10");
@@ -177,9 +189,9 @@ pub async fn the_dead_letters_of_one_event_are_found_by_what_their_ids_share(sto
     assert_eq!(find("abcd").await, "");
 }
 
-fn edited(id: &str, before: &'static str, after: &'static str) -> Changes {
-    let mut changes = Changes::at(at(7));
-    changes.edit = vec![DeadEdit {
+fn edited(id: &str, before: &'static str, after: &'static str) -> WriteSet {
+    let mut changes = WriteSet::at(at(7));
+    changes.edit = vec![DeadLetterEdit {
         id: dead_id(id),
         before: before.into(),
         after: after.into(),
@@ -188,9 +200,9 @@ fn edited(id: &str, before: &'static str, after: &'static str) -> Changes {
 }
 
 /// A dead letter of an event whose message carried the very data of the event.
-fn refused(id: &str) -> DeadRow {
+fn refused(id: &str) -> DeadLetter {
     let event = event("order/1", 7);
-    DeadRow {
+    DeadLetter {
         body: event.data.clone(),
         defect: Some("not of its form".into()),
         ..dead_letter(id, Some(event))
@@ -216,7 +228,11 @@ pub async fn an_edit_changes_the_data_and_keeps_what_first_came(store: impl Stor
     assert_eq!(bytes().await, before - less as u64);
     commit(&store, edited("d-1", "{}", DATA)).await;
     assert!(!all(&store).await[0].is_edited());
-    commit(&store, settle("d-1", DeadStatus::Open, DeadFate::Gone)).await;
+    commit(
+        &store,
+        settle("d-1", DeadLetterStatus::Open, Resolution::Gone),
+    )
+    .await;
     assert_eq!(bytes().await, 0);
 }
 
@@ -225,7 +241,11 @@ pub async fn an_edit_of_what_has_changed_meanwhile_is_a_conflict(store: impl Sto
     conflict(&store, edited("d-9", DATA, "{}")).await;
     conflict(&store, edited("d-2", "", "{}")).await;
     conflict(&store, edited("d-1", "{}", "{}")).await;
-    commit(&store, settle("d-1", DeadStatus::Open, DeadFate::Replaying)).await;
+    commit(
+        &store,
+        settle("d-1", DeadLetterStatus::Open, Resolution::Replaying),
+    )
+    .await;
     conflict(&store, edited("d-1", DATA, "{}")).await;
     assert!(!all(&store).await[0].is_edited());
 }
@@ -233,21 +253,25 @@ pub async fn an_edit_of_what_has_changed_meanwhile_is_a_conflict(store: impl Sto
 pub async fn what_first_came_is_handed_on_to_a_refusal_anew(store: impl Store) {
     commit(&store, die(vec![refused("d-1")])).await;
     commit(&store, edited("d-1", DATA, "{}")).await;
-    commit(&store, settle("d-1", DeadStatus::Open, DeadFate::Replaying)).await;
-    let mut changes = settle("d-1", DeadStatus::Replaying, DeadFate::Gone);
+    commit(
+        &store,
+        settle("d-1", DeadLetterStatus::Open, Resolution::Replaying),
+    )
+    .await;
+    let mut changes = settle("d-1", DeadLetterStatus::Replaying, Resolution::Gone);
     let mut anew = refused("d-2");
     anew.event.as_mut().unwrap().data = "{}".into();
     anew.body = "{}".into();
-    let another = DeadRow {
+    let another = DeadLetter {
         id: dead_id("e-2"),
         ..anew.clone()
     };
-    changes.dead = [anew, another].map(|row| NewDead { row }).into();
+    changes.dead_letters = [anew, another].map(|row| NewDeadLetter { row }).into();
     commit(&store, changes).await;
     let bodies: Vec<_> = all(&store).await.into_iter().map(|row| row.body).collect();
     assert_eq!(bodies, [DATA, "{}"]);
     for id in ["d-2", "e-2"] {
-        commit(&store, settle(id, DeadStatus::Open, DeadFate::Gone)).await;
+        commit(&store, settle(id, DeadLetterStatus::Open, Resolution::Gone)).await;
     }
     assert_eq!(store.summary(at(9)).await.unwrap().usage.dead.bytes, 0);
 }
@@ -256,7 +280,7 @@ pub async fn a_dead_letter_that_was_there_counts_as_a_duplicate_and_owes_no_copy
     store: impl Store,
 ) {
     let again = |ids: &[&str]| {
-        let mut changes = Changes::at(at(5));
+        let mut changes = WriteSet::at(at(5));
         for id in ids {
             let row = dead_letter(id, None);
             changes.outbox.push(NewOutbox {
@@ -266,19 +290,19 @@ pub async fn a_dead_letter_that_was_there_counts_as_a_duplicate_and_owes_no_copy
                     body: row.body.clone(),
                 },
             });
-            changes.dead_if_absent.push(NewDead { row });
+            changes.dead_letters_if_absent.push(NewDeadLetter { row });
         }
         changes
     };
-    assert_eq!(commit(&store, again(&["d1"])).await.buried, 1);
-    assert_eq!(commit(&store, again(&["d1", "d2"])).await.buried, 1);
+    assert_eq!(commit(&store, again(&["d1"])).await.dead_lettered, 1);
+    assert_eq!(commit(&store, again(&["d1", "d2"])).await.dead_lettered, 1);
     let summary = store.summary(at(5)).await.unwrap();
     assert_eq!((summary.tally.dead, summary.tally.duplicates), (2, 1));
     assert_eq!(summary.usage.outbox.rows, 2);
 }
 
 pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
-    let row = |id, fingerprint: &str, second| DeadRow {
+    let row = |id, fingerprint: &str, second| DeadLetter {
         fingerprint: fingerprint.into(),
         since: at(second),
         detail: format!("of {id}"),
@@ -293,8 +317,12 @@ pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
         ]),
     )
     .await;
-    commit(&store, settle("d1", DeadStatus::Open, DeadFate::Replaying)).await;
-    let groups = store.dead_groups(10).await.unwrap();
+    commit(
+        &store,
+        settle("d1", DeadLetterStatus::Open, Resolution::Replaying),
+    )
+    .await;
+    let groups = store.dead_letter_groups(10).await.unwrap();
     let told: Vec<_> = groups
         .iter()
         .map(|g| {
@@ -318,16 +346,19 @@ pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
     assert_eq!((groups[0].first, groups[0].last), (at(3), at(5)));
     assert_eq!(groups[0].example, dead_id("d1"));
     assert_eq!(groups[0].reason, "broken rule");
-    assert_eq!(store.dead_groups(1).await.unwrap().len(), 1);
+    assert_eq!(store.dead_letter_groups(1).await.unwrap().len(), 1);
 }
 
 pub async fn what_a_stream_holds_back_is_listed_by_sequence(store: impl Store) {
-    let mut changes = Changes::at(at(1));
-    changes.hold = [5, 3, 9].map(|n| held(event("order/1", n))).into();
-    changes.hold.push(held(event("order/2", 4)));
+    let mut changes = WriteSet::at(at(1));
+    changes.defer = [5, 3, 9].map(|n| held(event("order/1", n))).into();
+    changes.defer.push(held(event("order/2", 4)));
     commit(&store, changes).await;
     let held = async |about: &str, after, limit| {
-        let held = store.held_of(stream(about), after, limit).await.unwrap();
+        let held = store
+            .deferred_sequences(stream(about), after, limit)
+            .await
+            .unwrap();
         held.into_iter().map(|n| n.get()).collect::<Vec<_>>()
     };
     assert_eq!(held("order/1", 0, 9).await, [3, 5, 9]);

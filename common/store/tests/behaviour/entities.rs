@@ -1,11 +1,11 @@
 //! Entities: states under versions.
 
-use doorstep_store::{Changes, Expect, Store};
+use doorstep_store::{ExpectedVersion, Store, WriteSet};
 
 use crate::fixtures::*;
 
-async fn put(store: &impl Store, second: i64, key: &str, state: &str) -> Expect {
-    let mut changes = Changes::at(at(second));
+async fn put(store: &impl Store, second: i64, key: &str, state: &str) -> ExpectedVersion {
+    let mut changes = WriteSet::at(at(second));
     changes.entities = vec![change_entity(store, key, Some(state)).await];
     commit(store, changes).await.entities.remove(0)
 }
@@ -24,7 +24,7 @@ pub async fn a_state_is_read_back_as_it_was_written(store: impl Store) {
 
 pub async fn an_entity_that_is_only_read_has_no_state(store: impl Store) {
     for _ in 0..2 {
-        let mut changes = Changes::at(at(1));
+        let mut changes = WriteSet::at(at(1));
         changes.entities = vec![change_entity(&store, "order/1", None).await];
         let told = commit(&store, changes).await.entities;
         let row = entity_row(&store, "order/1").await;
@@ -43,7 +43,7 @@ pub async fn an_entity_that_has_changed_since_is_a_conflict(store: impl Store) {
     put(&store, 1, "order/1", "1").await;
     let stale = change_entity(&store, "order/1", Some("3")).await;
     put(&store, 2, "order/1", "2").await;
-    let mut changes = Changes::at(at(3));
+    let mut changes = WriteSet::at(at(3));
     changes.entities = vec![stale];
     conflict(&store, changes).await;
     assert_eq!(
@@ -54,7 +54,7 @@ pub async fn an_entity_that_has_changed_since_is_a_conflict(store: impl Store) {
 
 pub async fn an_entity_that_was_only_read_and_has_changed_since_is_a_conflict(store: impl Store) {
     put(&store, 1, "order/1", "1").await;
-    let mut changes = Changes::at(at(3));
+    let mut changes = WriteSet::at(at(3));
     changes.entities = vec![change_entity(&store, "order/1", None).await];
     put(&store, 2, "order/1", "2").await;
     conflict(&store, changes).await;
@@ -65,7 +65,7 @@ pub async fn an_entity_that_somebody_else_has_created_is_a_conflict(store: impl 
     let only_read = change_entity(&store, "order/1", None).await;
     put(&store, 1, "order/1", "1").await;
     for stale in [changed, only_read] {
-        let mut changes = Changes::at(at(2));
+        let mut changes = WriteSet::at(at(2));
         changes.entities = vec![stale];
         conflict(&store, changes).await;
     }
@@ -73,7 +73,7 @@ pub async fn an_entity_that_somebody_else_has_created_is_a_conflict(store: impl 
 
 pub async fn a_look_shows_what_every_commit_before_it_has_written(store: impl Store) {
     for n in 0..20 {
-        let mut changes = Changes::at(at(n));
+        let mut changes = WriteSet::at(at(n));
         let state = n.to_string();
         changes.entities = vec![
             change_entity(&store, "order/2", None).await,
@@ -81,7 +81,7 @@ pub async fn a_look_shows_what_every_commit_before_it_has_written(store: impl St
         ];
         commit(&store, changes).await;
         let keys = ["order/1", "order/3", "order/2"].map(entity);
-        let rows = store.look(keys.to_vec()).await.unwrap();
+        let rows = store.read_entities(keys.to_vec()).await.unwrap();
         let loaded = entity_row(&store, "order/1").await;
         assert_eq!(rows[0], loaded);
         assert_eq!(rows[0].state.as_deref(), Some(state.as_bytes()));

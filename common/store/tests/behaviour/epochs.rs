@@ -2,9 +2,9 @@
 
 use doorstep_event::{Epoch, Event};
 use doorstep_store::{
-    Ask, Changes, DeadFilter, EpochStanding, LearnedEpoch, MAX_OWN_EPOCHS, MAX_RESTORED_SOURCES,
-    NewDead, NewOutbox, OutboxKind, OwnEpoch, RestoredChange, RestoredSource, RestoredSourceChange,
-    Store, StreamEpoch, StreamState, begin_epoch,
+    DeadLetterFilter, EpochStatus, LearnedEpoch, MAX_OWN_EPOCHS, MAX_RESTORED_SOURCES,
+    NewDeadLetter, NewOutbox, OutboxKind, OwnEpoch, ReadSet, RestoredChange, RestoredSource,
+    RestoredSourceChange, Store, StreamEpoch, StreamState, WriteSet, begin_epoch,
 };
 
 use crate::fixtures::*;
@@ -13,20 +13,20 @@ fn epoch(counter: u64, random: u64) -> Epoch {
     Epoch::new(counter, random).unwrap()
 }
 
-fn begins(second: i64, random: u64) -> Changes {
-    Changes {
+fn begins(second: i64, random: u64) -> WriteSet {
+    WriteSet {
         begin_epoch: Some(random),
-        ..Changes::at(at(second))
+        ..WriteSet::at(at(second))
     }
 }
 
-fn publishes(second: i64, events: impl IntoIterator<Item = Event>) -> Changes {
+fn publishes(second: i64, events: impl IntoIterator<Item = Event>) -> WriteSet {
     let new = |event| NewOutbox {
         kind: OutboxKind::Event(event),
     };
-    Changes {
+    WriteSet {
         outbox: events.into_iter().map(new).collect(),
-        ..Changes::at(at(second))
+        ..WriteSet::at(at(second))
     }
 }
 
@@ -44,7 +44,7 @@ pub async fn each_start_begins_an_epoch(store: impl Store) {
     assert_eq!(store.epochs().await.unwrap().latest(), None);
     let first = commit(&store, begins(1, u64::MAX)).await.epoch;
     assert_eq!(first, Some(epoch(1, u64::MAX)));
-    assert_eq!(commit(&store, Changes::at(at(2))).await.epoch, None);
+    assert_eq!(commit(&store, WriteSet::at(at(2))).await.epoch, None);
     let second = commit(&store, begins(3, 7)).await.epoch;
     assert_eq!(second, Some(epoch(2, 7)));
     let own = |epoch, second| OwnEpoch {
@@ -70,7 +70,7 @@ pub async fn what_is_numbered_carries_the_latest_epoch(store: impl Store) {
         epoch: Some(epoch(9, 9)),
         ..event("order/2", 1)
     };
-    let both = Changes {
+    let both = WriteSet {
         outbox: publishes(4, [event("order/1", 3), other]).outbox,
         ..begins(4, 6)
     };
@@ -91,12 +91,12 @@ pub async fn epochs_of_events_are_read_back_as_they_were(store: impl Store) {
         epoch: Some(epoch(i64::MAX as u64, u64::MAX - 1)),
         ..event(about, sequence)
     };
-    let mut changes = Changes::at(at(2));
-    changes.hold = vec![held(of("order/1", 2)), held(event("order/2", 2))];
+    let mut changes = WriteSet::at(at(2));
+    changes.defer = vec![held(of("order/1", 2)), held(event("order/2", 2))];
     let row = dead_letter("a-1", Some(of("order/3", 1)));
-    changes.dead = vec![NewDead { row: row.clone() }];
+    changes.dead_letters = vec![NewDeadLetter { row: row.clone() }];
     commit(&store, changes).await;
-    store.sweep(at(3)).await.unwrap();
+    store.repair_due(at(3)).await.unwrap();
     for (about, expected) in [
         ("order/1", of("order/1", 2)),
         ("order/2", event("order/2", 2)),
@@ -105,7 +105,10 @@ pub async fn epochs_of_events_are_read_back_as_they_were(store: impl Store) {
         let due = store.due(at(9), 10, u64::MAX).await.unwrap();
         assert!(due.iter().any(|held| held.event == expected), "{due:?}");
     }
-    let dead = store.dead(DeadFilter::All, None, 10).await.unwrap();
+    let dead = store
+        .dead_letters(DeadLetterFilter::All, None, 10)
+        .await
+        .unwrap();
     assert_eq!(dead, [row]);
 }
 
@@ -123,9 +126,9 @@ pub async fn old_epochs_are_forgotten(store: impl Store) {
 
 pub async fn the_mark_of_a_restored_store_stays_until_it_is_accepted(store: impl Store) {
     let restored = async || store.summary(at(1_000)).await.unwrap().restored;
-    let change = |second, restored| Changes {
+    let change = |second, restored| WriteSet {
         restored: Some(restored),
-        ..Changes::at(at(second))
+        ..WriteSet::at(at(second))
     };
     assert_eq!(restored().await, None);
     let mark = |text: &str| RestoredChange::Mark(text.to_owned());
@@ -171,22 +174,22 @@ async fn restored(store: &impl Store) -> Vec<RestoredSource> {
     store.summary(at(1_000)).await.unwrap().restored_sources
 }
 
-fn learns(second: i64, about: &str, epoch: Epoch, forks: bool) -> Changes {
-    Changes {
+fn learns(second: i64, about: &str, epoch: Epoch, forks: bool) -> WriteSet {
+    WriteSet {
         learned: vec![LearnedEpoch {
             source: source(about),
             epoch,
             forks,
         }],
-        ..Changes::at(at(second))
+        ..WriteSet::at(at(second))
     }
 }
 
 pub async fn two_lineages_list_their_source_until_it_is_accepted(store: impl Store) {
     let standings = async |of: [Epoch; 3]| {
-        let ask = Ask {
+        let ask = ReadSet {
             epochs: vec![source("shop/1"), source("shop/9")],
-            ..Ask::default()
+            ..ReadSet::default()
         };
         let loaded = load(&store, ask).await.epochs;
         assert_eq!(loaded[1].standing(of[0]), None);
@@ -196,7 +199,7 @@ pub async fn two_lineages_list_their_source_until_it_is_accepted(store: impl Sto
     for (second, epoch) in (1..).zip(of) {
         commit(&store, learns(second, "shop/1", epoch, false)).await;
     }
-    use EpochStanding::{Fork, InLine, Late};
+    use EpochStatus::{Fork, InLine, Late};
     assert_eq!(standings(of).await, [Some(InLine), Some(Late), Some(Fork)]);
     let row = RestoredSource {
         source: source("shop/1"),
@@ -206,9 +209,9 @@ pub async fn two_lineages_list_their_source_until_it_is_accepted(store: impl Sto
         conflicts: 0,
     };
     assert_eq!(restored(&store).await, [row]);
-    let accept = Changes {
+    let accept = WriteSet {
         restored_sources: vec![RestoredSourceChange::Accept(source("shop/1"))],
-        ..Changes::at(at(4))
+        ..WriteSet::at(at(4))
     };
     commit(&store, accept).await;
     commit(&store, learns(5, "shop/1", of[2], true)).await;
@@ -221,14 +224,14 @@ pub async fn two_lineages_list_their_source_until_it_is_accepted(store: impl Sto
 
 pub async fn a_conflict_lists_its_source_once(store: impl Store) {
     let conflict = |second, of: &str, dead: &str| {
-        let mut changes = Changes::at(at(second));
+        let mut changes = WriteSet::at(at(second));
         changes.restored_sources = vec![RestoredSourceChange::Found {
             source: source(of),
             epoch: epoch(2, 2),
             dead: dead_id(dead),
         }];
         let row = dead_letter(dead, None);
-        changes.dead_if_absent = vec![NewDead { row }];
+        changes.dead_letters_if_absent = vec![NewDeadLetter { row }];
         changes
     };
     commit(&store, conflict(1, "shop/1", "a-1")).await;

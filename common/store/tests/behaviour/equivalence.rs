@@ -2,10 +2,10 @@
 
 use doorstep_event::{BrokerUser, Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
-    Ask, AuditAction, Changes, Commit, DeadEdit, DeadFate, DeadId, DeadStatus, EntityChange,
-    Expect, HeldId, HeldReason, HeldRetry, NewAudit, NewDead, NewHeld, NewOutbox, NewReply,
-    OutboxId, OutboxKind, OutboxRetry, OutgoingChange, OwnerChange, SourceOwner, Store,
-    StreamChange, StreamState, TrialChange,
+    AuditAction, Commit, CrashCountChange, DeadLetterEdit, DeadLetterId, DeadLetterStatus,
+    DeferReason, DeferredId, DeferredRetry, EmittedSequence, EntityChange, ExpectedVersion,
+    NewAudit, NewDeadLetter, NewDeferred, NewOutbox, NewReply, OutboxId, OutboxKind, OutboxRetry,
+    OwnerChange, ReadSet, Resolution, SourceOwner, Store, StreamChange, StreamState, WriteSet,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -199,18 +199,18 @@ fn reply_of(which: u8, time: u8) -> NewReply {
     reply(&format!("request {which}"), which % 3, time.into())
 }
 
-fn reason(number: u8, which: u8) -> HeldReason {
+fn reason(number: u8, which: u8) -> DeferReason {
     match number {
-        0 => HeldReason::Behind,
-        1 => HeldReason::Awaits(entity(&entity_of(which % 4))),
-        _ => HeldReason::Replay(DeadId(format!("d{which}"))),
+        0 => DeferReason::OutOfOrder,
+        1 => DeferReason::WaitingFor(entity(&entity_of(which % 4))),
+        _ => DeferReason::Replay(DeadLetterId(format!("d{which}"))),
     }
 }
 
-fn everything() -> Ask {
+fn everything() -> ReadSet {
     let places =
         (0..5).flat_map(|which| (1..9).map(move |n| (key(which), Sequence::new(n).unwrap())));
-    Ask {
+    ReadSet {
         streams: (0..5).map(key).collect(),
         held_per_stream: 3,
         held_bytes: 150,
@@ -230,15 +230,15 @@ fn everything() -> Ask {
 
 /// What is there for parts to choose from.
 struct Known {
-    held: Vec<HeldId>,
+    held: Vec<DeferredId>,
     outbox: Vec<OutboxId>,
 }
 
 impl Known {
-    fn held(&self, which: u8) -> HeldId {
+    fn held(&self, which: u8) -> DeferredId {
         let there = usize::from(which) % (self.held.len() + 1);
         // Mostly one that is there, and sometimes one that never was.
-        self.held.get(there).copied().unwrap_or(HeldId(100_000))
+        self.held.get(there).copied().unwrap_or(DeferredId(100_000))
     }
 
     fn owed(&self, which: u8) -> OutboxId {
@@ -247,21 +247,21 @@ impl Known {
     }
 }
 
-fn expect(row: Option<doorstep_store::RowRef>, version: u64, fresh: Fresh) -> Expect {
+fn expect(row: Option<doorstep_store::RowRef>, version: u64, fresh: Fresh) -> ExpectedVersion {
     match (row, fresh) {
-        (Some(_), Fresh::Stale) if version.is_multiple_of(2) => Expect {
+        (Some(_), Fresh::Stale) if version.is_multiple_of(2) => ExpectedVersion {
             row: None,
             version: 0,
         },
-        (Some(_), Fresh::Stale) => Expect {
+        (Some(_), Fresh::Stale) => ExpectedVersion {
             row,
             version: version - 1,
         },
-        _ => Expect { row, version },
+        _ => ExpectedVersion { row, version },
     }
 }
 
-async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Part) {
+async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Part) {
     match part {
         Part::Stream {
             which,
@@ -308,7 +308,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             sequence,
             reason: number,
             due,
-        } => changes.hold.push(NewHeld {
+        } => changes.defer.push(NewDeferred {
             reason: reason(number, which),
             due: due.map(|second| at(second.into())),
             defect: (which == 0).then(|| "defect".to_owned()),
@@ -320,7 +320,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             which,
             reason: number,
             due,
-        } => changes.put_off.push(HeldRetry {
+        } => changes.reschedule.push(DeferredRetry {
             id: known.held(which),
             reason: reason(number, which),
             due: due.map(|second| at(second.into())),
@@ -335,24 +335,28 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             let event = event.then(|| event_of(which, 1));
             let row = dead_letter(&format!("d{which}"), event);
             let dead = if certain {
-                &mut changes.dead
+                &mut changes.dead_letters
             } else {
-                &mut changes.dead_if_absent
+                &mut changes.dead_letters_if_absent
             };
-            dead.push(NewDead { row });
+            dead.push(NewDeadLetter { row });
         }
         Part::Settle {
             which,
             status,
             fate,
         } => {
-            use DeadStatus::{Awaiting, Open, Replaying};
+            use DeadLetterStatus::{Awaiting, Open, Replaying};
             let status = [Open, Replaying, Awaiting][usize::from(status)];
-            let fates = [DeadFate::Gone, DeadFate::Replaying, DeadFate::Awaiting];
+            let fates = [
+                Resolution::Gone,
+                Resolution::Replaying,
+                Resolution::Awaiting,
+            ];
             let fate = fates[usize::from(fate)];
             changes
-                .settle
-                .push((DeadId(format!("d{which}")), status, fate));
+                .resolve
+                .push((DeadLetterId(format!("d{which}")), status, fate));
         }
         Part::Edit {
             which,
@@ -360,8 +364,8 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             after,
         } => {
             let data = |which: u8| ["{}", r#"{"total":"1.10"}"#][usize::from(which)];
-            changes.edit.push(DeadEdit {
-                id: DeadId(format!("d{which}")),
+            changes.edit.push(DeadLetterEdit {
+                id: DeadLetterId(format!("d{which}")),
                 before: data(before).into(),
                 after: data(after).into(),
             });
@@ -371,14 +375,14 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
                 operator: "ada".into(),
                 action: AuditAction::ALL[usize::from(which)],
                 about: format!("d{which}"),
-                dead: (which > 0).then(|| DeadId(format!("d{which}"))),
+                dead: (which > 0).then(|| DeadLetterId(format!("d{which}"))),
                 stream: (which > 1).then(|| key(which)),
                 sequences: (which > 2).then_some((1, which.into())),
                 reason: None,
                 before: (which > 2).then(|| vec![which; 3].into()),
                 after: None,
             });
-            changes.audit_most.rows = most.into();
+            changes.audit_bounds.rows = most.into();
         }
         Part::Seen { which, time } => {
             let (from, id) = seen_id(which);
@@ -390,12 +394,12 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             after,
         } => {
             let (source, id) = seen_id(which);
-            let ask = Ask {
+            let ask = ReadSet {
                 trials: vec![(source.clone(), id.clone())],
-                ..Ask::default()
+                ..ReadSet::default()
             };
             let count = load(store, ask).await.trials[0];
-            changes.trials.push(TrialChange {
+            changes.crash_counts.push(CrashCountChange {
                 source,
                 id,
                 before: count + u32::from(fresh == Fresh::Stale),
@@ -408,9 +412,9 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             after,
         } => {
             let source = key(which).source;
-            let ask = Ask {
+            let ask = ReadSet {
                 owners: vec![source.clone()],
-                ..Ask::default()
+                ..ReadSet::default()
             };
             let row = load(store, ask).await.owners.remove(0);
             let after = after.map(|user| {
@@ -429,9 +433,9 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
         }
         Part::Outgoing { which, fresh, more } => {
             let subject = subject(&format!("delivery/{which}"));
-            let ask = Ask {
+            let ask = ReadSet {
                 outgoing: vec![subject.clone()],
-                ..Ask::default()
+                ..ReadSet::default()
             };
             let last = load(store, ask).await.outgoing[0];
             let before = if fresh == Fresh::Stale {
@@ -440,7 +444,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
                 last
             };
             let after = before + u64::from(more);
-            changes.outgoing.push(OutgoingChange {
+            changes.emitted_sequences.push(EmittedSequence {
                 subject,
                 before,
                 after,
@@ -449,12 +453,12 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
         Part::Reply { which, time } => changes.replies.push(reply_of(which, time)),
         Part::Schedule { which, due } => {
             let about = key(which).subject;
-            changes.schedule.push(scheduled(about.as_str(), due.into()));
+            changes.timers.push(scheduled(about.as_str(), due.into()));
         }
         Part::Owe { which, copy } => {
             let kind = if copy {
                 OutboxKind::DeadCopy {
-                    id: DeadId(format!("d{which}")),
+                    id: DeadLetterId(format!("d{which}")),
                     headers: [("n".to_owned(), which.to_string())].into(),
                     body: vec![which; 3].into(),
                 }
@@ -463,12 +467,12 @@ async fn add(store: &impl Store, known: &Known, changes: &mut Changes, part: Par
             };
             changes.outbox.push(NewOutbox { kind });
         }
-        Part::Pay(which) => changes.paid.push(known.owed(which)),
-        Part::Unpaid { which, due } => changes.unpaid.push(OutboxRetry {
+        Part::Pay(which) => changes.published.push(known.owed(which)),
+        Part::Unpaid { which, due } => changes.postponed.push(OutboxRetry {
             id: known.owed(which),
             due: at(due.into()),
         }),
-        Part::Tally => changes.tally.applied += 1,
+        Part::Tally => changes.counts.applied += 1,
     }
 }
 
@@ -479,18 +483,21 @@ enum Answer {
     Rows(u64),
 }
 
-async fn answer(store: &impl Store, second: i64, step: &Step, changes: &Changes) -> Answer {
+async fn answer(store: &impl Store, second: i64, step: &Step, changes: &WriteSet) -> Answer {
     match step {
         Step::Commit(_) => Answer::Commit(store.commit(changes.clone()).await.unwrap()),
-        Step::Sweep => Answer::Rows(store.sweep(at(second)).await.unwrap()),
+        Step::Sweep => Answer::Rows(store.repair_due(at(second)).await.unwrap()),
         Step::BringForward(beyond) => {
             let beyond = at(second + beyond);
-            Answer::Rows(store.bring_forward(at(second), beyond).await.unwrap())
+            Answer::Rows(store.clamp_due_times(at(second), beyond).await.unwrap())
         }
         // Which of several ids of one moment are forgotten first is open, so a page is all of them or none.
-        Step::PruneTrials(n) => {
-            Answer::Rows(store.prune_trials(at(*n as i64 * 10), 1_000).await.unwrap())
-        }
+        Step::PruneTrials(n) => Answer::Rows(
+            store
+                .prune_crash_counts(at(*n as i64 * 10), 1_000)
+                .await
+                .unwrap(),
+        ),
         Step::PruneReplies(n) => Answer::Rows(
             store
                 .prune_replies(at(*n as i64 * 10), 1_000)
@@ -506,7 +513,7 @@ async fn run(steps: Vec<Step>) -> (usize, usize) {
     let (memory, sqlite) = (crate::memory(), crate::sqlite(&folder));
     let (mut commits, mut conflicts) = (0, 0);
     for (second, step) in (0_i64..).zip(steps) {
-        let mut changes = Changes::at(at(second));
+        let mut changes = WriteSet::at(at(second));
         let mut known = Known {
             held: Vec::new(),
             outbox: memory

@@ -5,11 +5,11 @@ use doorstep_event::{
     Epoch, Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject, Timestamp,
 };
 use doorstep_store::{
-    Ask, AuditFilter, AuditPage, Changes, Commit, DeadFilter, DeadGroup, DeadId, DeadRow,
-    DeadStatus, EntityChange, EntityKey, EntityRow, Expect, Gap, HeldReason, HeldRow, Loaded,
-    NewHeld, NewReply, NewScheduled, OutboxRow, OwnEpochs, OwnerRow, PrunedTo, ReplyRow,
-    RequestHash, SourceEpochs, SourceRow, Store, StreamChange, StreamRow, StreamState, Summary,
-    Written,
+    AuditFilter, AuditPage, Commit, CommitReceipt, DeadLetter, DeadLetterFilter, DeadLetterGroup,
+    DeadLetterId, DeadLetterStatus, DeferReason, DeferredEvent, EntityChange, EntityKey, EntityRow,
+    ExpectedVersion, NewDeferred, NewReply, NewTimer, OutboxRow, OwnEpochs, OwnerRow, PrunedTo,
+    ReadResult, ReadSet, ReplyRow, RequestHash, SequenceGap, SourceEpochs, SourceRow, Store,
+    StreamChange, StreamRow, StreamState, Summary, WriteSet,
 };
 
 /// So many seconds after the beginning of 2026.
@@ -54,11 +54,11 @@ pub fn event(about: &str, sequence: u64) -> Event {
 }
 
 /// That event, held behind its predecessor since second 1.
-pub fn held(event: Event) -> NewHeld {
-    NewHeld {
+pub fn held(event: Event) -> NewDeferred {
+    NewDeferred {
         event,
         defect: None,
-        reason: HeldReason::Behind,
+        reason: DeferReason::OutOfOrder,
         due: None,
         attempts: 0,
         since: at(1),
@@ -66,9 +66,9 @@ pub fn held(event: Event) -> NewHeld {
 }
 
 /// An event about a subject that the role has scheduled to itself.
-pub fn scheduled(about: &str, due: i64) -> NewScheduled {
+pub fn scheduled(about: &str, due: i64) -> NewTimer {
     let event = event(about, 0);
-    NewScheduled {
+    NewTimer {
         due: at(due),
         source: source("tracking/1"),
         kind: event.event_type,
@@ -89,12 +89,12 @@ pub fn reply(id: &str, hash: u8, second: i64) -> NewReply {
     }
 }
 
-pub fn dead_id(text: &str) -> DeadId {
-    DeadId(text.to_owned())
+pub fn dead_id(text: &str) -> DeadLetterId {
+    DeadLetterId(text.to_owned())
 }
 
-pub fn dead_letter(id: &str, event: Option<Event>) -> DeadRow {
-    DeadRow {
+pub fn dead_letter(id: &str, event: Option<Event>) -> DeadLetter {
+    DeadLetter {
         id: dead_id(id),
         body: Bytes::from_static(b"what came"),
         blocks: event.is_some(),
@@ -104,7 +104,7 @@ pub fn dead_letter(id: &str, event: Option<Event>) -> DeadRow {
         fingerprint: "broken".into(),
         attempts: 1,
         since: at(5),
-        status: DeadStatus::Open,
+        status: DeadLetterStatus::Open,
         defect: None,
     }
 }
@@ -126,38 +126,38 @@ pub fn blocked(about: &str, at: u64, by: &str) -> StreamState {
     }
 }
 
-pub async fn load(store: &impl Store, ask: Ask) -> Loaded {
+pub async fn load(store: &impl Store, ask: ReadSet) -> ReadResult {
     store.load(ask).await.unwrap()
 }
 
 pub async fn stream_row(store: &impl Store, key: &StreamKey) -> StreamRow {
-    let ask = Ask {
+    let ask = ReadSet {
         streams: vec![key.clone()],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     load(store, ask).await.streams.remove(0)
 }
 
 pub async fn entity_row(store: &impl Store, key: &str) -> EntityRow {
-    let ask = Ask {
+    let ask = ReadSet {
         entities: vec![entity(key)],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     load(store, ask).await.entities.remove(0)
 }
 
-pub async fn held_next(store: &impl Store, about: &str, most: usize) -> Vec<HeldRow> {
-    let ask = Ask {
+pub async fn held_next(store: &impl Store, about: &str, most: usize) -> Vec<DeferredEvent> {
+    let ask = ReadSet {
         streams: vec![stream(about)],
         held_per_stream: most,
         held_bytes: u64::MAX,
-        ..Ask::default()
+        ..ReadSet::default()
     };
     load(store, ask).await.held
 }
 
 /// Sequences of held events.
-pub fn sequences(held: &[HeldRow]) -> Vec<u64> {
+pub fn sequences(held: &[DeferredEvent]) -> Vec<u64> {
     held.iter()
         .filter_map(|h| h.event.sequence.map(Sequence::get))
         .collect()
@@ -172,7 +172,7 @@ pub async fn change_stream(
     let row = stream_row(store, &stream(about)).await;
     StreamChange {
         key: stream(about),
-        expect: Expect {
+        expect: ExpectedVersion {
             row: row.row,
             version: row.version,
         },
@@ -185,7 +185,7 @@ pub async fn change_entity(store: &impl Store, key: &str, after: Option<&str>) -
     let row = entity_row(store, key).await;
     EntityChange {
         key: entity(key),
-        expect: Expect {
+        expect: ExpectedVersion {
             row: row.row,
             version: row.version,
         },
@@ -195,24 +195,24 @@ pub async fn change_entity(store: &impl Store, key: &str, after: Option<&str>) -
 
 /// Commits what must not conflict.
 #[track_caller]
-pub fn written(commit: Commit) -> Written {
+pub fn written(commit: Commit) -> CommitReceipt {
     match commit {
         Commit::Written(written) => written,
         Commit::Conflict => panic!("a conflict where there is none"),
     }
 }
 
-pub async fn commit(store: &impl Store, changes: Changes) -> Written {
+pub async fn commit(store: &impl Store, changes: WriteSet) -> CommitReceipt {
     written(store.commit(changes).await.unwrap())
 }
 
-pub async fn conflict(store: &impl Store, changes: Changes) {
+pub async fn conflict(store: &impl Store, changes: WriteSet) {
     assert_eq!(store.commit(changes).await.unwrap(), Commit::Conflict);
 }
 
 /// Holds events, each in its stream, which is changed but stays where it is.
-pub async fn hold(store: &impl Store, second: i64, events: Vec<NewHeld>) {
-    let mut changes = Changes::at(at(second));
+pub async fn hold(store: &impl Store, second: i64, events: Vec<NewDeferred>) {
+    let mut changes = WriteSet::at(at(second));
     for new in &events {
         let about = new.event.subject.as_str();
         let there = |c: &StreamChange| c.key.subject.as_str() == about;
@@ -228,13 +228,13 @@ pub async fn hold(store: &impl Store, second: i64, events: Vec<NewHeld>) {
             changes.streams.push(change);
         }
     }
-    changes.hold = events;
+    changes.defer = events;
     commit(store, changes).await;
 }
 
 /// Moves a stream on.
 pub async fn advance(store: &impl Store, second: i64, about: &str, state: StreamState) {
-    let mut changes = Changes::at(at(second));
+    let mut changes = WriteSet::at(at(second));
     changes.streams = vec![change_stream(store, about, Some(state)).await];
     commit(store, changes).await;
 }
@@ -245,23 +245,23 @@ pub struct Contents {
     pub streams: Vec<StreamRow>,
     pub entities: Vec<EntityRow>,
     pub loaded: Loadable,
-    pub due: Vec<HeldRow>,
+    pub due: Vec<DeferredEvent>,
     pub next_due: Option<Timestamp>,
-    pub dead: Vec<DeadRow>,
-    pub dead_groups: Vec<DeadGroup>,
+    pub dead: Vec<DeadLetter>,
+    pub dead_groups: Vec<DeadLetterGroup>,
     pub audit: AuditPage,
     pub outbox: Vec<OutboxRow>,
     pub due_outbox: Vec<OutboxRow>,
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<SequenceGap>,
     pub sources: Vec<SourceRow>,
     pub summary: Summary,
     pub epochs: OwnEpochs,
 }
 
-/// [`Loaded`] so that it can be compared.
+/// [`ReadResult`] so that it can be compared.
 #[derive(Debug, PartialEq)]
 pub struct Loadable {
-    pub held: Vec<HeldRow>,
+    pub held: Vec<DeferredEvent>,
     pub held_at: Vec<Option<(EventId, Option<Epoch>)>>,
     pub entities: Vec<EntityRow>,
     pub seen: Vec<bool>,
@@ -274,7 +274,7 @@ pub struct Loadable {
 }
 
 /// Reads everything; of what can only be asked for by name, what `ask` names.
-pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
+pub async fn contents(store: &impl Store, ask: ReadSet) -> Contents {
     let forever = Timestamp::MAX;
     let loaded = load(store, ask).await;
     Contents {
@@ -294,8 +294,11 @@ pub async fn contents(store: &impl Store, ask: Ask) -> Contents {
         },
         due: store.due(forever, 1_000, u64::MAX).await.unwrap(),
         next_due: store.next_due().await.unwrap(),
-        dead: store.dead(DeadFilter::All, None, 1_000).await.unwrap(),
-        dead_groups: store.dead_groups(1_000).await.unwrap(),
+        dead: store
+            .dead_letters(DeadLetterFilter::All, None, 1_000)
+            .await
+            .unwrap(),
+        dead_groups: store.dead_letter_groups(1_000).await.unwrap(),
         audit: store.audit(AuditFilter::All, None, 1_000).await.unwrap(),
         outbox: store.outbox(forever, 1_000).await.unwrap(),
         due_outbox: store.outbox(at(20), 1_000).await.unwrap(),

@@ -1,13 +1,15 @@
 //! What is held: places, due times, and who wakes whom.
 
 use doorstep_event::{Sequence, Timestamp};
-use doorstep_store::{Ask, Changes, HeldId, HeldReason, HeldRetry, NewHeld, Store};
+use doorstep_store::{
+    DeferReason, DeferredId, DeferredRetry, NewDeferred, ReadSet, Store, WriteSet,
+};
 
 use crate::fixtures::*;
 
-fn awaiting(about: &str, sequence: u64, key: &str, due: Option<Timestamp>) -> NewHeld {
-    NewHeld {
-        reason: HeldReason::Awaits(entity(key)),
+fn awaiting(about: &str, sequence: u64, key: &str, due: Option<Timestamp>) -> NewDeferred {
+    NewDeferred {
+        reason: DeferReason::WaitingFor(entity(key)),
         due,
         attempts: 1,
         ..held(event(about, sequence))
@@ -34,11 +36,11 @@ pub async fn what_is_held_next_comes_with_its_stream(store: impl Store) {
     assert_eq!(row.held, 5);
 
     advance(&store, 3, "order/2", cursor("order/2", 1)).await;
-    let ask = Ask {
+    let ask = ReadSet {
         streams: vec![stream("order/2"), stream("order/9"), stream("order/1")],
         held_per_stream: 8,
         held_bytes: u64::MAX,
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let loaded = load(&store, ask).await;
     assert_eq!(sequences(&loaded.held), [2, 2, 3, 4]);
@@ -53,11 +55,11 @@ pub async fn what_is_held_next_comes_within_its_bytes(store: impl Store) {
     }
     let one = event("order/1", 2).size() as u64;
     let brought = async |bytes| {
-        let ask = Ask {
+        let ask = ReadSet {
             streams: vec![stream("order/1"), stream("order/2")],
             held_per_stream: 8,
             held_bytes: bytes,
-            ..Ask::default()
+            ..ReadSet::default()
         };
         sequences(&load(&store, ask).await.held)
     };
@@ -70,7 +72,7 @@ pub async fn what_is_held_next_comes_within_its_bytes(store: impl Store) {
 
 pub async fn what_is_due_comes_within_its_bytes_but_always_one(store: impl Store) {
     let one = event("order/1", 2).size() as u64;
-    let events = [2, 3, 4].map(|n| NewHeld {
+    let events = [2, 3, 4].map(|n| NewDeferred {
         due: Some(at(n as i64)),
         ..held(event("order/1", n))
     });
@@ -90,15 +92,15 @@ pub async fn a_blocked_stream_brings_its_replay(store: impl Store) {
     advance(&store, 1, "order/1", blocked("order/1", 3, "d1")).await;
     hold(&store, 2, vec![held(event("order/1", 5))]).await;
     assert_eq!(held_next(&store, "order/1", 8).await, []);
-    let replay = NewHeld {
-        reason: HeldReason::Replay(dead_id("d1")),
+    let replay = NewDeferred {
+        reason: DeferReason::Replay(dead_id("d1")),
         due: Some(at(3)),
         ..held(event("order/1", 4))
     };
     hold(&store, 3, vec![replay]).await;
     let next = held_next(&store, "order/1", 8).await;
     assert_eq!(sequences(&next), [4, 5]);
-    assert_eq!(next[0].reason, HeldReason::Replay(dead_id("d1")));
+    assert_eq!(next[0].reason, DeferReason::Replay(dead_id("d1")));
     assert_eq!(due_at(&store, 3).await, [4]);
 }
 
@@ -113,10 +115,10 @@ pub async fn a_held_event_is_read_back_as_it_was(store: impl Store) {
     timeless.time = None;
     let all = [event("order/1", i64::MAX as u64), odd, late, timeless];
     for event in all {
-        let new = NewHeld {
+        let new = NewDeferred {
             event: event.clone(),
             defect: Some("type is missing".into()),
-            reason: HeldReason::Awaits(entity("stock/1")),
+            reason: DeferReason::WaitingFor(entity("stock/1")),
             due: Some(at(9)),
             attempts: u32::MAX,
             since: at(4),
@@ -134,13 +136,13 @@ pub async fn a_held_event_is_read_back_as_it_was(store: impl Store) {
 pub async fn places_tell_which_event_is_held_there(store: impl Store) {
     hold(&store, 1, vec![held(event("order/1", 5))]).await;
     let place = |about, n| (stream(about), Sequence::new(n).unwrap());
-    let ask = Ask {
+    let ask = ReadSet {
         held_at: vec![
             place("order/1", 4),
             place("order/1", 5),
             place("order/2", 5),
         ],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let there = load(&store, ask).await.held_at;
     assert_eq!(there, [None, Some((event("order/1", 5).id, None)), None]);
@@ -148,11 +150,11 @@ pub async fn places_tell_which_event_is_held_there(store: impl Store) {
 
 pub async fn a_place_that_is_taken_is_a_conflict(store: impl Store) {
     hold(&store, 1, vec![held(event("order/1", 5))]).await;
-    let mut changes = Changes::at(at(2));
-    changes.hold = vec![held(event("order/1", 5))];
+    let mut changes = WriteSet::at(at(2));
+    changes.defer = vec![held(event("order/1", 5))];
     conflict(&store, changes).await;
-    let mut twice = Changes::at(at(2));
-    twice.hold = vec![held(event("order/1", 6)), held(event("order/1", 6))];
+    let mut twice = WriteSet::at(at(2));
+    twice.defer = vec![held(event("order/1", 6)), held(event("order/1", 6))];
     conflict(&store, twice).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
 }
@@ -161,9 +163,9 @@ pub async fn what_is_released_makes_room_in_the_same_changes(store: impl Store) 
     advance(&store, 1, "order/1", cursor("order/1", 4)).await;
     hold(&store, 1, vec![held(event("order/1", 5))]).await;
     let before = held_next(&store, "order/1", 1).await.remove(0);
-    let mut changes = Changes::at(at(2));
+    let mut changes = WriteSet::at(at(2));
     changes.release = vec![before.id];
-    changes.hold = vec![NewHeld {
+    changes.defer = vec![NewDeferred {
         attempts: 3,
         ..held(event("order/1", 5))
     }];
@@ -178,18 +180,18 @@ pub async fn what_is_no_longer_held_cannot_be_released_or_put_off(store: impl St
     advance(&store, 1, "order/1", cursor("order/1", 4)).await;
     hold(&store, 1, vec![held(event("order/1", 5))]).await;
     let id = held_next(&store, "order/1", 1).await.remove(0).id;
-    let release = |ids: &[HeldId]| {
-        let mut changes = Changes::at(at(2));
+    let release = |ids: &[DeferredId]| {
+        let mut changes = WriteSet::at(at(2));
         changes.release = ids.into();
         changes
     };
     conflict(&store, release(&[id, id])).await;
     commit(&store, release(&[id])).await;
     conflict(&store, release(&[id])).await;
-    let mut changes = Changes::at(at(3));
-    changes.put_off = vec![HeldRetry {
+    let mut changes = WriteSet::at(at(3));
+    changes.reschedule = vec![DeferredRetry {
         id,
-        reason: HeldReason::Behind,
+        reason: DeferReason::OutOfOrder,
         due: None,
         attempts: 1,
         since: at(3),
@@ -239,7 +241,7 @@ pub async fn what_is_next_keeps_a_due_time_of_its_own(store: impl Store) {
     .await;
     advance(&store, 2, "order/1", cursor("order/1", 0)).await;
     assert_eq!(store.next_due().await.unwrap(), Some(at(60)));
-    assert_eq!(store.sweep(at(3)).await.unwrap(), 0);
+    assert_eq!(store.repair_due(at(3)).await.unwrap(), 0);
     assert_eq!(due_at(&store, 59).await, NONE);
     assert_eq!(due_at(&store, 60).await, [1]);
 }
@@ -248,7 +250,7 @@ pub async fn what_is_behind_a_blocked_stream_does_not_become_due(store: impl Sto
     hold(&store, 1, vec![held(event("order/1", 2))]).await;
     advance(&store, 2, "order/1", blocked("order/1", 1, "d1")).await;
     assert_eq!(store.next_due().await.unwrap(), None);
-    assert_eq!(store.sweep(at(3)).await.unwrap(), 0);
+    assert_eq!(store.repair_due(at(3)).await.unwrap(), 0);
     assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
     advance(&store, 4, "order/1", cursor("order/1", 1)).await;
     assert_eq!(due_at(&store, 4).await, [2]);
@@ -262,35 +264,35 @@ pub async fn what_awaits_an_entity_becomes_due_when_that_changes(store: impl Sto
         awaiting("order/3", 0, "stock/1", None),
     ];
     hold(&store, 1, new).await;
-    let mut read = Changes::at(at(2));
+    let mut read = WriteSet::at(at(2));
     read.entities = vec![change_entity(&store, "stock/1", None).await];
     commit(&store, read).await;
     assert_eq!(store.due(at(2), 10, u64::MAX).await.unwrap(), []);
-    let mut changed = Changes::at(at(3));
+    let mut changed = WriteSet::at(at(3));
     changed.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
     commit(&store, changed).await;
     let due = store.due(at(3), 10, u64::MAX).await.unwrap();
     let about: Vec<_> = due.iter().map(|h| h.event.subject.as_str()).collect();
     assert_eq!(about, ["order/1", "order/3"]);
     // What is due already stays due since then.
-    let mut later = Changes::at(at(9));
+    let mut later = WriteSet::at(at(9));
     later.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
     commit(&store, later).await;
     assert_eq!(store.next_due().await.unwrap(), Some(at(3)));
 }
 
 pub async fn what_is_held_together_with_the_change_that_it_awaits_becomes_due(store: impl Store) {
-    let mut changes = Changes::at(at(3));
+    let mut changes = WriteSet::at(at(3));
     changes.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
-    changes.hold = vec![awaiting("order/1", 1, "stock/1", Some(at(60)))];
+    changes.defer = vec![awaiting("order/1", 1, "stock/1", Some(at(60)))];
     commit(&store, changes).await;
     assert_eq!(due_at(&store, 3).await, [1]);
     let id = store.due(at(3), 1, u64::MAX).await.unwrap().remove(0).id;
-    let mut again = Changes::at(at(4));
+    let mut again = WriteSet::at(at(4));
     again.entities = vec![change_entity(&store, "stock/1", Some("[]")).await];
-    again.put_off = vec![HeldRetry {
+    again.reschedule = vec![DeferredRetry {
         id,
-        reason: HeldReason::Awaits(entity("stock/1")),
+        reason: DeferReason::WaitingFor(entity("stock/1")),
         due: Some(at(60)),
         attempts: 2,
         since: at(2),
@@ -307,20 +309,20 @@ pub async fn what_was_put_off_awaits_something_else(store: impl Store) {
     )
     .await;
     let before = store.due(at(2), 1, u64::MAX).await.unwrap().remove(0);
-    let mut changes = Changes::at(at(2));
-    changes.put_off = vec![HeldRetry {
+    let mut changes = WriteSet::at(at(2));
+    changes.reschedule = vec![DeferredRetry {
         id: before.id,
-        reason: HeldReason::Awaits(entity("stock/2")),
+        reason: DeferReason::WaitingFor(entity("stock/2")),
         due: Some(at(60)),
         attempts: 2,
         since: at(2),
     }];
     commit(&store, changes).await;
-    let mut other = Changes::at(at(3));
+    let mut other = WriteSet::at(at(3));
     other.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
     commit(&store, other).await;
     assert_eq!(due_at(&store, 3).await, NONE);
-    let mut awaited = Changes::at(at(4));
+    let mut awaited = WriteSet::at(at(4));
     awaited.entities = vec![change_entity(&store, "stock/2", Some("{}")).await];
     commit(&store, awaited).await;
     let after = store.due(at(4), 1, u64::MAX).await.unwrap().remove(0);
@@ -328,17 +330,17 @@ pub async fn what_was_put_off_awaits_something_else(store: impl Store) {
     assert_eq!((after.since, after.event), (at(2), before.event));
 
     // Put off without a time, it waits for nothing but its stream or its entity.
-    let mut behind = Changes::at(at(5));
-    behind.put_off = vec![HeldRetry {
+    let mut behind = WriteSet::at(at(5));
+    behind.reschedule = vec![DeferredRetry {
         id: before.id,
-        reason: HeldReason::Behind,
+        reason: DeferReason::OutOfOrder,
         due: None,
         attempts: 2,
         since: at(2),
     }];
     commit(&store, behind).await;
     assert_eq!(store.next_due().await.unwrap(), None);
-    let mut no_more = Changes::at(at(6));
+    let mut no_more = WriteSet::at(at(6));
     no_more.entities = vec![change_entity(&store, "stock/2", Some("[]")).await];
     commit(&store, no_more).await;
     assert_eq!(store.next_due().await.unwrap(), None);
@@ -368,39 +370,39 @@ pub async fn a_sweep_finds_what_was_overlooked(store: impl Store) {
         advance(&store, 1, about, cursor(about, 0)).await;
     }
     advance(&store, 1, "order/2", blocked("order/2", 0, "d1")).await;
-    let mut changes = Changes::at(at(2));
-    changes.hold = vec![
+    let mut changes = WriteSet::at(at(2));
+    changes.defer = vec![
         held(event("order/1", 1)),
         held(event("order/2", 1)),
         held(event("order/3", 2)),
     ];
     commit(&store, changes).await;
     assert_eq!(store.next_due().await.unwrap(), None);
-    assert_eq!(store.sweep(at(7)).await.unwrap(), 1);
-    assert_eq!(store.sweep(at(8)).await.unwrap(), 0);
+    assert_eq!(store.repair_due(at(7)).await.unwrap(), 1);
+    assert_eq!(store.repair_due(at(8)).await.unwrap(), 0);
     let due = store.due(at(7), 10, u64::MAX).await.unwrap();
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].event, event("order/1", 1));
 }
 
 pub async fn what_was_put_off_by_a_clock_that_was_fast_is_brought_forward(store: impl Store) {
-    let mut changes = Changes::at(at(500));
-    let put_off = |about, until| NewHeld {
+    let mut changes = WriteSet::at(at(500));
+    let put_off = |about, until| NewDeferred {
         due: Some(at(until)),
         ..held(event(about, 2))
     };
-    changes.hold = vec![
+    changes.defer = vec![
         put_off("order/1", 560),
         put_off("order/2", 70),
         held(event("order/3", 2)),
     ];
-    changes.schedule = vec![scheduled("order/4", 900)];
+    changes.timers = vec![scheduled("order/4", 900)];
     commit(&store, changes).await;
     // The clock is at 10 again, and nothing is put off for more than a minute.
-    assert_eq!(store.bring_forward(at(10), at(70)).await.unwrap(), 1);
+    assert_eq!(store.clamp_due_times(at(10), at(70)).await.unwrap(), 1);
     let due = store.due(at(10), 10, u64::MAX).await.unwrap();
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].event, event("order/1", 2));
-    assert_eq!(store.bring_forward(at(10), at(70)).await.unwrap(), 0);
+    assert_eq!(store.clamp_due_times(at(10), at(70)).await.unwrap(), 0);
     assert_eq!(store.due(at(899), 10, u64::MAX).await.unwrap().len(), 2);
 }

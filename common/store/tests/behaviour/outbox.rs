@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use doorstep_store::{Changes, NewOutbox, OutboxId, OutboxKind, OutboxRetry, Store};
+use doorstep_store::{NewOutbox, OutboxId, OutboxKind, OutboxRetry, Store, WriteSet};
 
 use crate::fixtures::*;
 
@@ -14,8 +14,8 @@ fn copy(id: &str) -> OutboxKind {
     }
 }
 
-fn owe(second: i64, kinds: Vec<OutboxKind>) -> Changes {
-    let mut changes = Changes::at(at(second));
+fn owe(second: i64, kinds: Vec<OutboxKind>) -> WriteSet {
+    let mut changes = WriteSet::at(at(second));
     changes.outbox = kinds.into_iter().map(|kind| NewOutbox { kind }).collect();
     changes
 }
@@ -30,15 +30,15 @@ async fn owed(store: &impl Store, second: i64) -> Vec<OutboxId> {
     rows.into_iter().map(|row| row.id).collect()
 }
 
-fn pay(ids: &[OutboxId]) -> Changes {
-    let mut changes = Changes::at(at(3));
-    changes.paid = ids.into();
+fn pay(ids: &[OutboxId]) -> WriteSet {
+    let mut changes = WriteSet::at(at(3));
+    changes.published = ids.into();
     changes
 }
 
-fn put_off(id: OutboxId, until: i64) -> Changes {
-    let mut changes = Changes::at(at(3));
-    changes.unpaid = vec![OutboxRetry { id, due: at(until) }];
+fn put_off(id: OutboxId, until: i64) -> WriteSet {
+    let mut changes = WriteSet::at(at(3));
+    changes.postponed = vec![OutboxRetry { id, due: at(until) }];
     changes
 }
 
@@ -140,8 +140,8 @@ pub async fn what_was_put_off_by_a_clock_that_was_ahead_is_brought_forward(store
     commit(&store, put_off(ids[0], 86_400)).await;
     commit(&store, put_off(ids[1], 40)).await;
     // The clock is at 10, and nothing is put off for more than a minute.
-    assert_eq!(store.bring_forward(at(10), at(70)).await.unwrap(), 1);
+    assert_eq!(store.clamp_due_times(at(10), at(70)).await.unwrap(), 1);
     assert_eq!(owed(&store, 10).await, [ids[0], ids[2]]);
-    assert_eq!(store.bring_forward(at(10), at(70)).await.unwrap(), 0);
+    assert_eq!(store.clamp_due_times(at(10), at(70)).await.unwrap(), 0);
     assert_eq!(owed(&store, 40).await, ids);
 }

@@ -2,7 +2,7 @@
 
 use doorstep_event::{BrokerUser, Source};
 use doorstep_store::{
-    Ask, Changes, FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow, Store,
+    FormerOwner, OwnerChange, OwnerRow, ReadSet, SourceOwner, SourceRow, Store, WriteSet,
 };
 
 use crate::fixtures::*;
@@ -12,9 +12,9 @@ fn user(name: &str) -> BrokerUser {
 }
 
 async fn read(store: &impl Store, from: &str) -> OwnerRow {
-    let ask = Ask {
+    let ask = ReadSet {
         owners: vec![source("unknown/1"), source(from)],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let mut rows = load(store, ask).await.owners;
     assert_eq!(rows.len(), 2);
@@ -22,8 +22,8 @@ async fn read(store: &impl Store, from: &str) -> OwnerRow {
     rows.remove(1)
 }
 
-fn change(from: &str, expect: u64, after: Option<SourceOwner>) -> Changes {
-    let mut changes = Changes::at(at(1));
+fn change(from: &str, expect: u64, after: Option<SourceOwner>) -> WriteSet {
+    let mut changes = WriteSet::at(at(1));
     changes.owners = vec![OwnerChange {
         source: source(from),
         expect,

@@ -1,20 +1,20 @@
 //! Replies to commands.
 
 use doorstep_event::RequestId;
-use doorstep_store::{Ask, Changes, NewReply, ReplyRow, RequestHash, Store};
+use doorstep_store::{NewReply, ReadSet, ReplyRow, RequestHash, Store, WriteSet};
 
 use crate::fixtures::*;
 
-fn replies(second: i64, new: Vec<NewReply>) -> Changes {
-    let mut changes = Changes::at(at(second));
+fn replies(second: i64, new: Vec<NewReply>) -> WriteSet {
+    let mut changes = WriteSet::at(at(second));
     changes.replies = new;
     changes
 }
 
 async fn replied(store: &impl Store, caller: &str, id: &str) -> Option<ReplyRow> {
-    let ask = Ask {
+    let ask = ReadSet {
         replies: vec![(source(caller), RequestId::new(id).unwrap())],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     load(store, ask).await.replies.remove(0)
 }
@@ -62,13 +62,13 @@ pub async fn old_replies_are_forgotten_a_page_at_a_time(store: impl Store) {
     assert_eq!(store.prune_replies(at(3), 2).await.unwrap(), 1);
     assert_eq!(store.prune_replies(at(9), 2).await.unwrap(), 1);
     let usage = store.summary(at(9)).await.unwrap().usage;
-    assert_eq!(usage.replies, doorstep_store::UsageOf::default());
+    assert_eq!(usage.replies, doorstep_store::TableUsage::default());
     // The latest time of what is gone is kept; a batch that does not know of it has not looked at all that there was.
     let again = || vec![reply("a", 2, 9)];
     conflict(&store, replies(9, again())).await;
-    let ask = Ask {
+    let ask = ReadSet {
         replies: vec![(source("gateway/1"), RequestId::new("a").unwrap())],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let pruned_to = load(&store, ask).await.pruned_to;
     assert_eq!((pruned_to.seen, pruned_to.replies), (None, Some(at(3))));

@@ -2,8 +2,8 @@
 
 use doorstep_event::StreamKey;
 use doorstep_store::{
-    Changes, DeadFate, DeadStatus, Expect, NewDead, NewHeld, NewOutbox, OutboxKind, Store,
-    StreamChange, Tally, Usage,
+    DeadLetterStatus, EventCounts, ExpectedVersion, NewDeadLetter, NewDeferred, NewOutbox,
+    OutboxKind, Resolution, Store, StoreUsage, StreamChange, WriteSet,
 };
 
 use crate::fixtures::*;
@@ -12,7 +12,7 @@ pub async fn entities_are_listed_by_key_in_pages(store: impl Store) {
     let keys = [
         "stock/b", "stock/B", "order/10", "order/9", "stock/ü", "stock/a",
     ];
-    let mut changes = Changes::at(at(1));
+    let mut changes = WriteSet::at(at(1));
     for key in keys {
         let change = change_entity(&store, key, Some(key)).await;
         changes.entities.push(change);
@@ -57,12 +57,12 @@ pub async fn streams_are_listed_by_source_and_subject_in_pages(store: impl Store
         key("shop/10", "order/1"),
         key("a", "z/z"),
     ];
-    let mut changes = Changes::at(at(1));
+    let mut changes = WriteSet::at(at(1));
     changes.streams = keys
         .iter()
         .map(|key| StreamChange {
             key: key.clone(),
-            expect: Expect {
+            expect: ExpectedVersion {
                 row: None,
                 version: 0,
             },
@@ -94,7 +94,7 @@ pub async fn streams_are_listed_by_source_and_subject_in_pages(store: impl Store
 }
 
 pub async fn gaps_are_listed_with_what_is_missing(store: impl Store) {
-    let since = |about: &str, n, second| NewHeld {
+    let since = |about: &str, n, second| NewDeferred {
         since: at(second),
         ..held(event(about, n))
     };
@@ -131,7 +131,7 @@ pub async fn gaps_are_listed_with_what_is_missing(store: impl Store) {
 }
 
 pub async fn rows_of_a_clock_that_was_ahead_are_counted(store: impl Store) {
-    let since = |about: &str, second| NewHeld {
+    let since = |about: &str, second| NewDeferred {
         since: at(second),
         ..held(event(about, 2))
     };
@@ -141,7 +141,7 @@ pub async fn rows_of_a_clock_that_was_ahead_are_counted(store: impl Store) {
     // Clocks are corrected by a little all the time.
     assert_eq!(ahead(899).await, 0);
     for second in [800, 20] {
-        let mut changes = Changes::at(at(second));
+        let mut changes = WriteSet::at(at(second));
         changes.outbox = vec![NewOutbox {
             kind: OutboxKind::Event(event("order/1", 1)),
         }];
@@ -155,11 +155,11 @@ pub async fn rows_of_a_clock_that_was_ahead_are_counted(store: impl Store) {
 
 pub async fn the_summary_counts_everything(store: impl Store) {
     let empty = store.summary(at(0)).await.unwrap();
-    assert_eq!(empty.usage, Usage::default());
+    assert_eq!(empty.usage, StoreUsage::default());
     assert_eq!((empty.oldest_outbox_ms, empty.oldest_held_ms), (None, None));
     assert_eq!(empty.oldest_dead_ms, None);
 
-    let mut changes = Changes::at(at(10));
+    let mut changes = WriteSet::at(at(10));
     changes.streams = vec![
         change_stream(&store, "order/1", Some(cursor("order/1", 1))).await,
         change_stream(&store, "order/2", Some(blocked("order/2", 0, "d1"))).await,
@@ -169,19 +169,19 @@ pub async fn the_summary_counts_everything(store: impl Store) {
         change_entity(&store, "order/1", Some("{}")).await,
         change_entity(&store, "order/2", None).await,
     ];
-    changes.hold = vec![
+    changes.defer = vec![
         held(event("order/1", 2)),
         held(event("order/2", 2)),
         held(event("order/1", 4)),
     ];
-    changes.dead = vec![NewDead {
+    changes.dead_letters = vec![NewDeadLetter {
         row: dead_letter("d1", Some(event("order/2", 1))),
     }];
     changes.seen = vec![(source("shop/1"), event("order/9", 0).id, at(1))];
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("order/1", 1)),
     }];
-    changes.tally = Tally {
+    changes.counts = EventCounts {
         applied: 1,
         ignored: 2,
         duplicates: 3,
@@ -191,7 +191,7 @@ pub async fn the_summary_counts_everything(store: impl Store) {
         skipped: 7,
         obeyed: 8,
     };
-    let tally = changes.tally;
+    let tally = changes.counts;
     let told = commit(&store, changes).await;
     let summary = store.summary(at(12)).await.unwrap();
     assert_eq!((summary.streams, summary.entities), (3, 1));
@@ -199,7 +199,7 @@ pub async fn the_summary_counts_everything(store: impl Store) {
     assert_eq!(summary.held_due, 1);
     assert_eq!(summary.tally, tally);
     assert_eq!(summary.usage, told.usage);
-    let rows = |of: doorstep_store::UsageOf| (of.rows, of.bytes > 0);
+    let rows = |of: doorstep_store::TableUsage| (of.rows, of.bytes > 0);
     assert_eq!(rows(summary.usage.held), (3, true));
     assert_eq!(rows(summary.usage.dead), (1, true));
     assert_eq!(rows(summary.usage.seen), (1, true));
@@ -218,34 +218,34 @@ pub async fn the_count_of_commits_moves_with_every_write_and_with_nothing_else(s
     let written = count().await;
     assert_ne!(written, start);
 
-    let mut read = Changes::at(at(2));
+    let mut read = WriteSet::at(at(2));
     read.streams = vec![change_stream(&store, "order/1", None).await];
     commit(&store, read).await;
-    commit(&store, Changes::at(at(2))).await;
-    let mut stale = Changes::at(at(2));
+    commit(&store, WriteSet::at(at(2))).await;
+    let mut stale = WriteSet::at(at(2));
     stale.streams = vec![StreamChange {
         key: stream("order/1"),
-        expect: Expect {
+        expect: ExpectedVersion {
             row: None,
             version: 0,
         },
         after: Some(cursor("order/1", 1)),
     }];
     conflict(&store, stale).await;
-    store.sweep(at(3)).await.unwrap();
+    store.repair_due(at(3)).await.unwrap();
     store.prune_seen(at(3), 10).await.unwrap();
     store.prune_replies(at(3), 10).await.unwrap();
     assert_eq!(count().await, written);
 
-    let mut tally = Changes::at(at(3));
-    tally.tally.duplicates = 1;
+    let mut tally = WriteSet::at(at(3));
+    tally.counts.duplicates = 1;
     commit(&store, tally).await;
     assert_ne!(count().await, written);
 }
 
 pub async fn usage_ends_where_it_began(store: impl Store) {
-    let awaiting = NewHeld {
-        reason: doorstep_store::HeldReason::Awaits(entity("stock/1")),
+    let awaiting = NewDeferred {
+        reason: doorstep_store::DeferReason::WaitingFor(entity("stock/1")),
         due: Some(at(1)),
         defect: Some("type is missing".into()),
         ..held(event("order/1", 0))
@@ -260,8 +260,8 @@ pub async fn usage_ends_where_it_began(store: impl Store) {
         ],
     )
     .await;
-    let mut changes = Changes::at(at(1));
-    changes.dead = vec![NewDead {
+    let mut changes = WriteSet::at(at(1));
+    changes.dead_letters = vec![NewDeadLetter {
         row: dead_letter("d1", Some(event("order/2", 1))),
     }];
     changes.seen = vec![(source("shop/1"), event("order/9", 0).id, at(1))];
@@ -279,7 +279,7 @@ pub async fn usage_ends_where_it_began(store: impl Store) {
     ];
     commit(&store, changes).await;
 
-    let mut end = Changes::at(at(2));
+    let mut end = WriteSet::at(at(2));
     end.release = store
         .due(at(2), 9, u64::MAX)
         .await
@@ -289,8 +289,8 @@ pub async fn usage_ends_where_it_began(store: impl Store) {
         .collect();
     assert_eq!(end.release.len(), 2);
     end.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", 3))).await];
-    end.settle = vec![(dead_id("d1"), DeadStatus::Open, DeadFate::Gone)];
-    end.paid = store
+    end.resolve = vec![(dead_id("d1"), DeadLetterStatus::Open, Resolution::Gone)];
+    end.published = store
         .outbox(at(2), 9)
         .await
         .unwrap()
@@ -299,5 +299,8 @@ pub async fn usage_ends_where_it_began(store: impl Store) {
         .collect();
     commit(&store, end).await;
     store.prune_seen(at(2), 9).await.unwrap();
-    assert_eq!(store.summary(at(2)).await.unwrap().usage, Usage::default());
+    assert_eq!(
+        store.summary(at(2)).await.unwrap().usage,
+        StoreUsage::default()
+    );
 }

@@ -1,22 +1,23 @@
 //! Events that a role has scheduled to itself.
 
 use doorstep_store::{
-    Changes, HeldReason, HeldRetry, HeldRow, NewHeld, NewScheduled, Store, StoreError, Usage,
+    DeferReason, DeferredEvent, DeferredRetry, NewDeferred, NewTimer, Store, StoreError,
+    StoreUsage, WriteSet,
 };
 
 use crate::fixtures::*;
 
-async fn schedule(store: &impl Store, second: i64, new: Vec<NewScheduled>) {
-    let mut changes = Changes::at(at(second));
-    changes.schedule = new;
+async fn schedule(store: &impl Store, second: i64, new: Vec<NewTimer>) {
+    let mut changes = WriteSet::at(at(second));
+    changes.timers = new;
     commit(store, changes).await;
 }
 
-async fn due(store: &impl Store, second: i64) -> Vec<HeldRow> {
+async fn due(store: &impl Store, second: i64) -> Vec<DeferredEvent> {
     store.due(at(second), 10, u64::MAX).await.unwrap()
 }
 
-fn subjects(rows: &[HeldRow]) -> Vec<&str> {
+fn subjects(rows: &[DeferredEvent]) -> Vec<&str> {
     rows.iter().map(|row| row.event.subject.as_str()).collect()
 }
 
@@ -28,7 +29,7 @@ pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: i
         vec![scheduled("order/1", 10), scheduled("order/2", 10)],
     )
     .await;
-    let tried = |about: &str, second| NewHeld {
+    let tried = |about: &str, second| NewDeferred {
         due: Some(at(second)),
         ..held(event(about, 0))
     };
@@ -45,7 +46,7 @@ pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: i
     let row = &all[0];
     assert_eq!(
         (row.reason.clone(), row.attempts),
-        (HeldReason::Scheduled, 0)
+        (DeferReason::Scheduled, 0)
     );
     assert_eq!((row.since, row.event.time), (at(2), Some(at(10))));
     assert_eq!((row.event.sequence, row.defect.as_ref()), (None, None));
@@ -57,9 +58,9 @@ pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: i
     // No two have the same id, also once one of them is gone.
     assert_ne!(all[0].event.id, all[1].event.id);
     let last = all[4].event.id.clone();
-    let mut changes = Changes::at(at(31));
+    let mut changes = WriteSet::at(at(31));
     changes.release = vec![all[4].id];
-    changes.schedule = vec![scheduled("order/3", 30)];
+    changes.timers = vec![scheduled("order/3", 30)];
     commit(&store, changes).await;
     let again = due(&store, 30).await;
     assert_eq!(subjects(&again), expected);
@@ -69,10 +70,10 @@ pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: i
 pub async fn what_is_scheduled_is_released_once(store: impl Store) {
     schedule(&store, 1, vec![scheduled("order/1", 10)]).await;
     let id = due(&store, 10).await[0].id;
-    let mut changes = Changes::at(at(10));
+    let mut changes = WriteSet::at(at(10));
     changes.release = vec![id];
     let written = commit(&store, changes.clone()).await;
-    assert_eq!(written.usage, Usage::default());
+    assert_eq!(written.usage, StoreUsage::default());
     conflict(&store, changes).await;
     assert_eq!(due(&store, 99).await, []);
     assert_eq!(store.next_due().await.unwrap(), None);
@@ -81,10 +82,10 @@ pub async fn what_is_scheduled_is_released_once(store: impl Store) {
 pub async fn what_is_scheduled_and_put_off_is_held_from_then_on(store: impl Store) {
     schedule(&store, 1, vec![scheduled("order/1", 10)]).await;
     let before = due(&store, 10).await.remove(0);
-    let mut changes = Changes::at(at(11));
-    changes.put_off = vec![HeldRetry {
+    let mut changes = WriteSet::at(at(11));
+    changes.reschedule = vec![DeferredRetry {
         id: before.id,
-        reason: HeldReason::Awaits(entity("stock/1")),
+        reason: DeferReason::WaitingFor(entity("stock/1")),
         due: Some(at(60)),
         attempts: 1,
         since: at(11),
@@ -94,16 +95,16 @@ pub async fn what_is_scheduled_and_put_off_is_held_from_then_on(store: impl Stor
     assert_eq!(usage.scheduled.bytes, 0);
     assert_eq!(due(&store, 59).await, []);
     // What it waits for makes it due like anything else that is held.
-    let mut changes = Changes::at(at(20));
+    let mut changes = WriteSet::at(at(20));
     changes.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
     commit(&store, changes).await;
     let after = due(&store, 20).await.remove(0);
     assert_eq!((after.id, after.event), (before.id, before.event));
     assert_eq!((after.attempts, after.since), (1, at(11)));
-    assert_eq!(after.reason, HeldReason::Awaits(entity("stock/1")));
-    let mut end = Changes::at(at(21));
+    assert_eq!(after.reason, DeferReason::WaitingFor(entity("stock/1")));
+    let mut end = WriteSet::at(at(21));
     end.release = vec![after.id];
-    assert_eq!(commit(&store, end).await.usage, Usage::default());
+    assert_eq!(commit(&store, end).await.usage, StoreUsage::default());
 }
 
 pub async fn what_is_scheduled_is_no_gap_and_blocks_nothing(store: impl Store) {
@@ -111,7 +112,7 @@ pub async fn what_is_scheduled_is_no_gap_and_blocks_nothing(store: impl Store) {
     schedule(&store, 1, vec![distant, scheduled("order/1", 10)]).await;
     assert_eq!(store.streams(None, 10).await.unwrap(), []);
     assert_eq!(store.gaps(at(999), at(999), 10).await.unwrap(), []);
-    assert_eq!(store.sweep(at(999)).await.unwrap(), 0);
+    assert_eq!(store.repair_due(at(999)).await.unwrap(), 0);
     let summary = store.summary(at(10)).await.unwrap();
     assert_eq!((summary.held_due, summary.gaps, summary.blocked), (0, 0, 0));
     assert_eq!((summary.scheduled_due, summary.oldest_held_ms), (1, None));
@@ -121,9 +122,9 @@ pub async fn what_is_scheduled_is_no_gap_and_blocks_nothing(store: impl Store) {
 }
 
 pub async fn what_is_held_cannot_become_scheduled(store: impl Store) {
-    let mut changes = Changes::at(at(1));
-    changes.hold = vec![NewHeld {
-        reason: HeldReason::Scheduled,
+    let mut changes = WriteSet::at(at(1));
+    changes.defer = vec![NewDeferred {
+        reason: DeferReason::Scheduled,
         ..held(event("order/1", 0))
     }];
     let refused = store.commit(changes).await.unwrap_err();

@@ -2,16 +2,16 @@
 
 use doorstep_event::EventId;
 use doorstep_store::{
-    Ask, Changes, DeadFate, DeadFilter, DeadRow, DeadStatus, NewOutbox, NewStreamless, OutboxKind,
-    Store, StreamlessBounds, UsageOf,
+    DeadLetter, DeadLetterFilter, DeadLetterStatus, NewOutbox, NewStreamless, OutboxKind, ReadSet,
+    Resolution, Store, StreamlessBounds, TableUsage, WriteSet,
 };
 
 use crate::fixtures::*;
 
-const ANY: UsageOf = UsageOf { rows: 1, bytes: 1 };
+const ANY: TableUsage = TableUsage { rows: 1, bytes: 1 };
 
 fn bounds(kind: u64, all: u64) -> StreamlessBounds {
-    let rows = |rows| UsageOf {
+    let rows = |rows| TableUsage {
         rows,
         bytes: u64::MAX,
     };
@@ -22,16 +22,16 @@ fn bounds(kind: u64, all: u64) -> StreamlessBounds {
     }
 }
 
-fn of_kind(id: &str, kind: &str) -> DeadRow {
-    DeadRow {
+fn of_kind(id: &str, kind: &str) -> DeadLetter {
+    DeadLetter {
         fingerprint: kind.into(),
         ..dead_letter(id, None)
     }
 }
 
 /// Dead letters with their copies, each seen under its own id.
-fn junk(rows: Vec<DeadRow>, bounds: StreamlessBounds) -> Changes {
-    let mut changes = Changes::at(at(5));
+fn junk(rows: Vec<DeadLetter>, bounds: StreamlessBounds) -> WriteSet {
+    let mut changes = WriteSet::at(at(5));
     changes.streamless_bounds = bounds;
     for row in rows {
         changes.outbox.push(NewOutbox {
@@ -51,17 +51,20 @@ fn junk(rows: Vec<DeadRow>, bounds: StreamlessBounds) -> Changes {
 }
 
 async fn ids(store: &impl Store) -> Vec<String> {
-    let dead = store.dead(DeadFilter::All, None, 100).await.unwrap();
+    let dead = store
+        .dead_letters(DeadLetterFilter::All, None, 100)
+        .await
+        .unwrap();
     dead.into_iter().map(|row| row.id.0).collect()
 }
 
 async fn seen(store: &impl Store, ids: &[&str]) -> Vec<bool> {
-    let ask = Ask {
+    let ask = ReadSet {
         seen: ids
             .iter()
             .map(|id| (source("shop"), EventId::new(*id).unwrap()))
             .collect(),
-        ..Ask::default()
+        ..ReadSet::default()
     };
     store.load(ask).await.unwrap().seen
 }
@@ -74,7 +77,7 @@ pub async fn what_belongs_to_no_stream_is_kept_within_the_bound_of_its_kind(stor
         of_kind("b1", "b"),
     ];
     let written = commit(&store, junk(rows, bounds(2, 100))).await;
-    assert_eq!((written.buried, written.overflowed), (3, 1));
+    assert_eq!((written.dead_lettered, written.overflowed), (3, 1));
     assert_eq!(ids(&store).await, ["a1", "a2", "b1"]);
     assert_eq!(seen(&store, &["a2", "a3", "b1"]).await, [true, false, true]);
     let summary = store.summary(at(5)).await.unwrap();
@@ -85,7 +88,7 @@ pub async fn what_belongs_to_no_stream_is_kept_within_the_bound_of_its_kind(stor
     store.prune_seen(at(9), 100).await.unwrap();
     let again = vec![of_kind("a1", "a"), of_kind("a4", "a")];
     let written = commit(&store, junk(again, bounds(2, 100))).await;
-    assert_eq!((written.buried, written.overflowed), (0, 1));
+    assert_eq!((written.dead_lettered, written.overflowed), (0, 1));
     let summary = store.summary(at(5)).await.unwrap();
     assert_eq!(
         (summary.tally.duplicates, summary.usage.outbox.rows),
@@ -101,7 +104,7 @@ pub async fn what_belongs_to_no_stream_is_kept_within_the_bound_of_its_kind(stor
         .map(|kind| (&*kind.fingerprint, &*kind.reason, kind.usage.rows))
         .collect();
     assert_eq!(kinds, [("a", "broken rule", 2), ("b", "broken rule", 1)]);
-    let large = UsageOf {
+    let large = TableUsage {
         rows: 2,
         bytes: u64::MAX >> 1,
     };
@@ -112,7 +115,7 @@ pub async fn what_belongs_to_no_stream_is_kept_within_the_bound_of_its_kind(stor
 pub async fn all_kinds_together_have_a_bound_too(store: impl Store) {
     let rows = ["a", "b", "c"].map(|kind| of_kind(kind, kind)).into();
     let written = commit(&store, junk(rows, bounds(2, 2))).await;
-    assert_eq!((written.buried, written.overflowed), (2, 1));
+    assert_eq!((written.dead_lettered, written.overflowed), (2, 1));
 }
 
 pub async fn the_first_of_a_kind_is_kept_however_large_it_is(store: impl Store) {
@@ -121,22 +124,22 @@ pub async fn the_first_of_a_kind_is_kept_however_large_it_is(store: impl Store) 
     let mut bounds = bounds(9, 9);
     bounds.kind.bytes = 500;
     let written = commit(&store, junk(vec![large, of_kind("a2", "a")], bounds)).await;
-    assert_eq!((written.buried, written.overflowed), (1, 1));
+    assert_eq!((written.dead_lettered, written.overflowed), (1, 1));
     assert_eq!(ids(&store).await, ["a1"]);
 }
 
 pub async fn what_is_resolved_makes_room_again(store: impl Store) {
     commit(&store, junk(vec![of_kind("a1", "a")], bounds(1, 9))).await;
-    let mut resolve = Changes::at(at(6));
-    resolve.settle = vec![(dead_id("a1"), DeadStatus::Open, DeadFate::Gone)];
+    let mut resolve = WriteSet::at(at(6));
+    resolve.resolve = vec![(dead_id("a1"), DeadLetterStatus::Open, Resolution::Gone)];
     commit(&store, resolve).await;
     let streamless = store.streamless(ANY, 9).await.unwrap();
     assert_eq!(
         (streamless.usage, streamless.kinds),
-        (UsageOf::default(), vec![])
+        (TableUsage::default(), vec![])
     );
     let written = commit(&store, junk(vec![of_kind("a2", "a")], bounds(1, 9))).await;
-    assert_eq!((written.buried, written.overflowed), (1, 0));
+    assert_eq!((written.dead_lettered, written.overflowed), (1, 0));
 }
 
 pub async fn a_conflict_leaves_no_trace_of_what_would_have_overflowed(store: impl Store) {

@@ -1,12 +1,14 @@
 //! Streams: cursors under versions.
 
 use doorstep_event::{EventId, StreamKey};
-use doorstep_store::{Ask, Changes, Expect, Store, StoreError, StreamChange, StreamState};
+use doorstep_store::{
+    ExpectedVersion, ReadSet, Store, StoreError, StreamChange, StreamState, WriteSet,
+};
 
 use crate::fixtures::*;
 
 pub async fn what_was_never_written_is_read_as_absent(store: impl Store) {
-    let ask = Ask {
+    let ask = ReadSet {
         streams: vec![stream("order/1")],
         held_per_stream: 8,
         held_bytes: u64::MAX,
@@ -39,7 +41,7 @@ pub async fn what_was_never_written_is_read_as_absent(store: impl Store) {
 }
 
 pub async fn a_stream_is_read_back_as_it_was_written(store: impl Store) {
-    let mut changes = Changes::at(at(1));
+    let mut changes = WriteSet::at(at(1));
     changes.streams = vec![
         change_stream(&store, "order/1", Some(cursor("order/1", 3))).await,
         change_stream(&store, "order/2", Some(blocked("order/2", 0, "d1"))).await,
@@ -90,12 +92,12 @@ pub async fn an_id_of_another_form_is_read_back_as_well(store: impl Store) {
 
 pub async fn a_stream_that_is_only_read_is_created_and_keeps_its_version(store: impl Store) {
     for _ in 0..3 {
-        let mut changes = Changes::at(at(1));
+        let mut changes = WriteSet::at(at(1));
         changes.streams = vec![change_stream(&store, "order/1", None).await];
         let told = commit(&store, changes).await.streams;
         let row = stream_row(&store, &stream("order/1")).await;
         assert_eq!((row.version, row.cursor), (1, 0));
-        let now = Expect {
+        let now = ExpectedVersion {
             row: row.row,
             version: 1,
         };
@@ -108,7 +110,7 @@ pub async fn a_stream_that_has_changed_since_is_a_conflict(store: impl Store) {
     let stale = change_stream(&store, "order/1", Some(cursor("order/1", 2))).await;
     // Also what moves no cursor, such as holding something, is a change.
     advance(&store, 2, "order/1", cursor("order/1", 1)).await;
-    let mut changes = Changes::at(at(3));
+    let mut changes = WriteSet::at(at(3));
     changes.streams = vec![stale];
     conflict(&store, changes).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 1);
@@ -116,7 +118,7 @@ pub async fn a_stream_that_has_changed_since_is_a_conflict(store: impl Store) {
 
 pub async fn a_stream_that_was_only_read_and_has_changed_since_is_a_conflict(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 1)).await;
-    let mut changes = Changes::at(at(3));
+    let mut changes = WriteSet::at(at(3));
     changes.streams = vec![change_stream(&store, "order/1", None).await];
     advance(&store, 2, "order/1", cursor("order/1", 2)).await;
     conflict(&store, changes).await;
@@ -127,7 +129,7 @@ pub async fn a_stream_that_somebody_else_has_created_is_a_conflict(store: impl S
     let only_read = change_stream(&store, "order/1", None).await;
     advance(&store, 1, "order/1", cursor("order/1", 1)).await;
     for stale in [changed, only_read] {
-        let mut changes = Changes::at(at(2));
+        let mut changes = WriteSet::at(at(2));
         changes.streams = vec![stale];
         conflict(&store, changes).await;
     }
@@ -136,7 +138,7 @@ pub async fn a_stream_that_somebody_else_has_created_is_a_conflict(store: impl S
 
 pub async fn a_cursor_that_would_fall_is_a_conflict(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 5)).await;
-    let mut changes = Changes::at(at(2));
+    let mut changes = WriteSet::at(at(2));
     changes.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", 4))).await];
     conflict(&store, changes).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 5);
@@ -149,10 +151,10 @@ pub async fn the_same_subject_of_another_source_is_another_stream(store: impl St
     };
     advance(&store, 1, "order/1", cursor("order/1", 5)).await;
     assert_eq!(stream_row(&store, &other).await.row, None);
-    let mut changes = Changes::at(at(2));
+    let mut changes = WriteSet::at(at(2));
     changes.streams = vec![StreamChange {
         key: other.clone(),
-        expect: Expect {
+        expect: ExpectedVersion {
             row: None,
             version: 0,
         },
@@ -174,9 +176,9 @@ pub async fn sequences_up_to_the_last_are_kept_and_beyond_are_refused(store: imp
     let row = stream_row(&store, &stream("order/1")).await;
     assert_eq!((row.cursor, row.held), (last, 0));
     assert_eq!(row.last_id, Some(event("order/1", last).id));
-    assert_eq!(store.sweep(at(4)).await.unwrap(), 0);
+    assert_eq!(store.repair_due(at(4)).await.unwrap(), 0);
 
-    let mut beyond = Changes::at(at(5));
+    let mut beyond = WriteSet::at(at(5));
     let state = StreamState {
         cursor: last + 1,
         last_id: None,

@@ -1,12 +1,12 @@
 //! Trials of events that a process may have died of.
 
 use doorstep_event::EventId;
-use doorstep_store::{Ask, Changes, Store, TrialChange};
+use doorstep_store::{CrashCountChange, ReadSet, Store, WriteSet};
 
 use crate::fixtures::*;
 
-fn trial(from: &str, id: &str, before: u32, after: u32) -> TrialChange {
-    TrialChange {
+fn trial(from: &str, id: &str, before: u32, after: u32) -> CrashCountChange {
+    CrashCountChange {
         source: source(from),
         id: EventId::new(id).unwrap(),
         before,
@@ -14,19 +14,19 @@ fn trial(from: &str, id: &str, before: u32, after: u32) -> TrialChange {
     }
 }
 
-fn trials(second: i64, changed: Vec<TrialChange>) -> Changes {
-    let mut changes = Changes::at(at(second));
-    changes.trials = changed;
+fn trials(second: i64, changed: Vec<CrashCountChange>) -> WriteSet {
+    let mut changes = WriteSet::at(at(second));
+    changes.crash_counts = changed;
     changes
 }
 
 async fn counted(store: &impl Store, of: &[(&str, &str)]) -> Vec<u32> {
-    let ask = Ask {
+    let ask = ReadSet {
         trials: of
             .iter()
             .map(|(from, id)| (source(from), EventId::new(*id).unwrap()))
             .collect(),
-        ..Ask::default()
+        ..ReadSet::default()
     };
     load(store, ask).await.trials
 }
@@ -66,10 +66,10 @@ pub async fn old_trials_are_forgotten_a_page_at_a_time(store: impl Store) {
     }
     // Counted again, it is young again.
     commit(&store, trials(9, vec![trial("shop/1", "a", 1, 2)])).await;
-    assert_eq!(store.prune_trials(at(1), 10).await.unwrap(), 0);
-    assert_eq!(store.prune_trials(at(9), 2).await.unwrap(), 2);
+    assert_eq!(store.prune_crash_counts(at(1), 10).await.unwrap(), 0);
+    assert_eq!(store.prune_crash_counts(at(9), 2).await.unwrap(), 2);
     let all = ["a", "b", "c", "d"].map(|id| ("shop/1", id));
     assert_eq!(counted(&store, &all).await, [2, 0, 0, 1]);
-    assert_eq!(store.prune_trials(at(9), 2).await.unwrap(), 1);
+    assert_eq!(store.prune_crash_counts(at(9), 2).await.unwrap(), 1);
     assert_eq!(counted(&store, &all).await, [2, 0, 0, 0]);
 }

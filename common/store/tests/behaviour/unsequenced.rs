@@ -1,13 +1,15 @@
 //! Events without a sequence, ids that were seen, and the sequences that a role gives itself.
 
 use doorstep_event::EventId;
-use doorstep_store::{Ask, Changes, HeldReason, NewHeld, OutgoingChange, PrunedTo, Store};
+use doorstep_store::{
+    DeferReason, EmittedSequence, NewDeferred, PrunedTo, ReadSet, Store, WriteSet,
+};
 
 use crate::fixtures::*;
 
 pub async fn an_event_without_a_sequence_has_no_place(store: impl Store) {
-    let loose = || NewHeld {
-        reason: HeldReason::Awaits(entity("stock/1")),
+    let loose = || NewDeferred {
+        reason: DeferReason::WaitingFor(entity("stock/1")),
         due: Some(at(2)),
         ..held(event("order/1", 0))
     };
@@ -19,14 +21,14 @@ pub async fn an_event_without_a_sequence_has_no_place(store: impl Store) {
     assert_eq!(store.gaps(at(100), at(999), 10).await.unwrap(), []);
     assert_eq!(store.summary(at(2)).await.unwrap().usage.held.rows, 2);
     let id = store.due(at(2), 1, u64::MAX).await.unwrap().remove(0).id;
-    let mut changes = Changes::at(at(3));
+    let mut changes = WriteSet::at(at(3));
     changes.release = vec![id];
     commit(&store, changes).await;
     assert_eq!(store.due(at(3), 10, u64::MAX).await.unwrap().len(), 1);
 }
 
-fn seen(ids: &[(&str, &str)], second: i64) -> Changes {
-    let mut changes = Changes::at(at(second));
+fn seen(ids: &[(&str, &str)], second: i64) -> WriteSet {
+    let mut changes = WriteSet::at(at(second));
     changes.seen = ids
         .iter()
         .map(|(from, id)| (source(from), EventId::new(*id).unwrap(), at(second)))
@@ -35,9 +37,9 @@ fn seen(ids: &[(&str, &str)], second: i64) -> Changes {
 }
 
 async fn was_seen(store: &impl Store, from: &str, id: &str) -> bool {
-    let ask = Ask {
+    let ask = ReadSet {
         seen: vec![(source(from), EventId::new(id).unwrap())],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     load(store, ask).await.seen.remove(0)
 }
@@ -75,9 +77,9 @@ pub async fn old_ids_are_forgotten_a_page_at_a_time(store: impl Store) {
 }
 
 async fn pruned_to(store: &impl Store) -> PrunedTo {
-    let ask = Ask {
+    let ask = ReadSet {
         seen: vec![(source("shop/1"), EventId::new("x").unwrap())],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     load(store, ask).await.pruned_to
 }
@@ -121,8 +123,8 @@ pub async fn a_batch_that_was_read_before_pruning_is_a_conflict(store: impl Stor
 
 pub async fn sequences_are_given_once(store: impl Store) {
     let given = |about: &str, before, after| {
-        let mut changes = Changes::at(at(1));
-        changes.outgoing = vec![OutgoingChange {
+        let mut changes = WriteSet::at(at(1));
+        changes.emitted_sequences = vec![EmittedSequence {
             subject: subject(about),
             before,
             after,
@@ -134,9 +136,9 @@ pub async fn sequences_are_given_once(store: impl Store) {
     conflict(&store, given("delivery/1", 2, 4)).await;
     conflict(&store, given("delivery/2", 1, 2)).await;
     commit(&store, given("delivery/1", 3, i64::MAX as u64)).await;
-    let ask = Ask {
+    let ask = ReadSet {
         outgoing: vec![subject("delivery/2"), subject("delivery/1")],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     assert_eq!(load(&store, ask).await.outgoing, [0, i64::MAX as u64]);
 }

@@ -2,17 +2,17 @@
 
 use doorstep_event::{Sequence, Source};
 use doorstep_store::{
-    Ask, Changes, DeadFate, DeadStatus, HeldId, HeldReason, HeldRetry, NewDead, NewOutbox,
-    OutboxKind, OutboxRetry, OutgoingChange, OwnerChange, SourceOwner, Store, TrialChange, Usage,
-    Written,
+    CommitReceipt, CrashCountChange, DeadLetterStatus, DeferReason, DeferredId, DeferredRetry,
+    EmittedSequence, NewDeadLetter, NewOutbox, OutboxKind, OutboxRetry, OwnerChange, ReadSet,
+    Resolution, SourceOwner, Store, StoreUsage, WriteSet,
 };
 
 use crate::fixtures::*;
 
 /// What could be seen of a conflict's beginning.
-fn ask() -> Ask {
+fn ask() -> ReadSet {
     let place = |n| (stream("order/1"), Sequence::new(n).unwrap());
-    Ask {
+    ReadSet {
         streams: vec![stream("order/1"), stream("order/2"), stream("order/7")],
         held_per_stream: 10,
         held_bytes: u64::MAX,
@@ -34,8 +34,8 @@ fn seen_id(id: &str) -> (Source, doorstep_event::EventId) {
 }
 
 /// Changes of every kind, without a conflict in them.
-async fn everything(store: &impl Store) -> Changes {
-    let mut changes = Changes::at(at(9));
+async fn everything(store: &impl Store) -> WriteSet {
+    let mut changes = WriteSet::at(at(9));
     let due = store.due(at(9), 10, u64::MAX).await.unwrap();
     let owed = store.outbox(at(9), 10).await.unwrap();
     changes.streams = vec![
@@ -48,25 +48,25 @@ async fn everything(store: &impl Store) -> Changes {
         change_entity(store, "order/2", None).await,
         change_entity(store, "order/7", Some("new")).await,
     ];
-    changes.hold = vec![held(event("order/7", 3))];
+    changes.defer = vec![held(event("order/7", 3))];
     changes.release = vec![due[0].id];
-    changes.put_off = vec![HeldRetry {
+    changes.reschedule = vec![DeferredRetry {
         id: due[1].id,
-        reason: HeldReason::Behind,
+        reason: DeferReason::OutOfOrder,
         due: None,
         attempts: 9,
         since: at(9),
     }];
-    changes.settle = vec![
-        (dead_id("d1"), DeadStatus::Open, DeadFate::Gone),
-        (dead_id("d2"), DeadStatus::Open, DeadFate::Replaying),
+    changes.resolve = vec![
+        (dead_id("d1"), DeadLetterStatus::Open, Resolution::Gone),
+        (dead_id("d2"), DeadLetterStatus::Open, Resolution::Replaying),
     ];
-    changes.dead = vec![NewDead {
+    changes.dead_letters = vec![NewDeadLetter {
         row: dead_letter("d3", None),
     }];
     let (from, id) = seen_id("b");
     changes.seen = vec![(from.clone(), id.clone(), at(9))];
-    changes.trials = vec![TrialChange {
+    changes.crash_counts = vec![CrashCountChange {
         source: from,
         id,
         before: 0,
@@ -77,27 +77,27 @@ async fn everything(store: &impl Store) -> Changes {
         expect: 0,
         after: Some(SourceOwner::first(None, at(9))),
     }];
-    changes.outgoing = vec![OutgoingChange {
+    changes.emitted_sequences = vec![EmittedSequence {
         subject: subject("delivery/1"),
         before: 2,
         after: 5,
     }];
     changes.replies = vec![reply("b", 1, 9)];
-    changes.schedule = vec![scheduled("order/7", 90)];
+    changes.timers = vec![scheduled("order/7", 90)];
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("order/7", 1)),
     }];
-    changes.paid = vec![owed[0].id];
-    changes.unpaid = vec![OutboxRetry {
+    changes.published = vec![owed[0].id];
+    changes.postponed = vec![OutboxRetry {
         id: owed[1].id,
         due: at(90),
     }];
-    changes.tally.applied = 5;
+    changes.counts.applied = 5;
     changes
 }
 
 async fn prepare(store: &impl Store) {
-    let mut changes = Changes::at(at(1));
+    let mut changes = WriteSet::at(at(1));
     changes.streams = vec![
         change_stream(store, "order/1", Some(cursor("order/1", 3))).await,
         change_stream(store, "order/2", Some(cursor("order/2", 3))).await,
@@ -106,25 +106,27 @@ async fn prepare(store: &impl Store) {
         change_entity(store, "order/1", Some("old")).await,
         change_entity(store, "order/2", Some("old")).await,
     ];
-    changes.hold = [4, 5, 7].map(|n| held(event("order/1", n))).into();
-    changes.hold.extend([0, 0].map(|n| doorstep_store::NewHeld {
-        due: Some(at(1)),
-        ..held(event("order/5", n))
-    }));
-    changes.dead = ["d1", "d2"]
-        .map(|id| NewDead {
+    changes.defer = [4, 5, 7].map(|n| held(event("order/1", n))).into();
+    changes
+        .defer
+        .extend([0, 0].map(|n| doorstep_store::NewDeferred {
+            due: Some(at(1)),
+            ..held(event("order/5", n))
+        }));
+    changes.dead_letters = ["d1", "d2"]
+        .map(|id| NewDeadLetter {
             row: dead_letter(id, None),
         })
         .into();
     let (from, id) = seen_id("a");
     changes.seen = vec![(from, id, at(1))];
-    changes.outgoing = vec![OutgoingChange {
+    changes.emitted_sequences = vec![EmittedSequence {
         subject: subject("delivery/1"),
         before: 0,
         after: 2,
     }];
     changes.replies = vec![reply("a", 1, 1)];
-    changes.schedule = vec![scheduled("order/1", 99)];
+    changes.timers = vec![scheduled("order/1", 99)];
     changes.outbox = [1, 2]
         .map(|n| NewOutbox {
             kind: OutboxKind::Event(event("order/1", n)),
@@ -134,7 +136,7 @@ async fn prepare(store: &impl Store) {
 }
 
 pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
-    type Spoil = fn(&mut Changes);
+    type Spoil = fn(&mut WriteSet);
     let spoils: [(&str, Spoil); 17] = [
         ("a changed stream's version", |c| {
             c.streams[0].expect.version += 1;
@@ -159,23 +161,27 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
         ("a falling cursor", |c| {
             c.streams[0].after.as_mut().unwrap().cursor = 2;
         }),
-        ("a taken place", |c| c.hold.push(held(event("order/1", 7)))),
-        ("a released event", |c| c.release.push(HeldId(1_000))),
-        ("a put-off event", |c| c.put_off[0].id = HeldId(1_000)),
+        ("a taken place", |c| c.defer.push(held(event("order/1", 7)))),
+        ("a released event", |c| c.release.push(DeferredId(1_000))),
+        ("a put-off event", |c| {
+            c.reschedule[0].id = DeferredId(1_000)
+        }),
         ("a dead letter's status", |c| {
-            c.settle[1].1 = DeadStatus::Replaying;
+            c.resolve[1].1 = DeadLetterStatus::Replaying;
         }),
         ("a dead letter that is there", |c| {
             let row = dead_letter("d2", None);
-            c.dead.push(NewDead { row });
+            c.dead_letters.push(NewDeadLetter { row });
         }),
         ("an id that was seen", |c| {
             let (from, id) = seen_id("a");
             c.seen.push((from, id, at(9)));
         }),
-        ("trials that were counted", |c| c.trials[0].before = 1),
+        ("trials that were counted", |c| c.crash_counts[0].before = 1),
         ("an owner that has changed", |c| c.owners[0].expect = 1),
-        ("a sequence that was given", |c| c.outgoing[0].before = 1),
+        ("a sequence that was given", |c| {
+            c.emitted_sequences[0].before = 1
+        }),
         ("a command that was replied to", |c| {
             c.replies.push(reply("a", 1, 9));
         }),
@@ -199,13 +205,13 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
 }
 
 pub async fn nothing_to_write_is_no_conflict(store: impl Store) {
-    let nothing = Written {
+    let nothing = CommitReceipt {
         streams: vec![],
         entities: vec![],
-        usage: Usage::default(),
-        buried: 0,
+        usage: StoreUsage::default(),
+        dead_lettered: 0,
         overflowed: 0,
         epoch: None,
     };
-    assert_eq!(commit(&store, Changes::at(at(1))).await, nothing);
+    assert_eq!(commit(&store, WriteSet::at(at(1))).await, nothing);
 }

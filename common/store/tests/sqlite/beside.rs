@@ -3,7 +3,8 @@
 use std::{thread, time::Duration};
 
 use doorstep_store::{
-    Changes, Commit, EntityChange, Expect, SqliteStore, Store, StoreError, sqlite::Options,
+    Commit, EntityChange, ExpectedVersion, SqliteStore, Store, StoreError, WriteSet,
+    sqlite::Options,
 };
 
 use crate::{fixtures::*, folder::Folder, open};
@@ -25,12 +26,12 @@ async fn count_up(store: &SqliteStore) -> u32 {
             .as_deref()
             .map_or("0", |s| std::str::from_utf8(s).unwrap());
         let count: u64 = state.parse().unwrap();
-        let mut changes = Changes::at(at(1));
+        let mut changes = WriteSet::at(at(1));
         changes.streams =
             vec![change_stream(store, "order/1", Some(cursor("order/1", count + 1))).await];
         changes.entities = vec![EntityChange {
             key: row.key,
-            expect: Expect {
+            expect: ExpectedVersion {
                 row: row.row,
                 version: row.version,
             },
@@ -89,8 +90,8 @@ async fn a_store_that_is_kept_locked_is_unavailable_until_it_is_free() {
     let store = SqliteStore::open(folder.path(), "tracking", &options).unwrap();
     let other = rusqlite::Connection::open(SqliteStore::path(folder.path(), "tracking")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut changes = Changes::at(at(1));
-    changes.tally.applied = 1;
+    let mut changes = WriteSet::at(at(1));
+    changes.counts.applied = 1;
     let error = store.commit(changes.clone()).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("locked"), "{error}");
@@ -113,8 +114,8 @@ async fn who_only_reads_sees_each_commit_and_cannot_write() {
         assert_eq!(stream_row(&reader, &stream("order/1")).await.cursor, n);
         assert_eq!(reader.streams(None, 9).await.unwrap()[0].cursor, n);
     }
-    let mut changes = Changes::at(at(1));
-    changes.tally.applied = 1;
+    let mut changes = WriteSet::at(at(1));
+    changes.counts.applied = 1;
     let refusals = [
         reader.commit(changes).await.map(|_| ()),
         reader.prune_seen(at(1), 1).await.map(|_| ()),
@@ -139,7 +140,7 @@ fn many_that_look_at_once_see_each_what_was_committed_before() {
                     let before = entity_row(&store, "counter").await;
                     let mut keys = vec![entity("counter")];
                     keys.extend((0..more).map(|n| entity(&format!("none/{n}"))));
-                    let seen = store.look(keys).await.unwrap();
+                    let seen = store.read_entities(keys).await.unwrap();
                     assert_eq!(seen.len() as u64, 1 + more);
                     assert!(seen[0].version >= before.version);
                 }
@@ -155,7 +156,7 @@ fn many_that_look_at_once_see_each_what_was_committed_before() {
             look.join().unwrap();
         }
     });
-    let seen = blocking(store.look(vec![entity("counter")])).unwrap();
+    let seen = blocking(store.read_entities(vec![entity("counter")])).unwrap();
     assert_eq!(seen[0].state, Some(EACH.to_string().into_bytes().into()));
 }
 
@@ -168,7 +169,7 @@ async fn an_operator_writes_beside_the_role() {
         SqliteStore::open_existing(folder.path(), "tracking", &Options::default()).unwrap();
     let stale = change_stream(&store, "order/1", Some(cursor("order/1", 3))).await;
     advance(&operator, 2, "order/1", cursor("order/1", 4)).await;
-    let mut changes = Changes::at(at(3));
+    let mut changes = WriteSet::at(at(3));
     changes.streams = vec![stale];
     conflict(&store, changes).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 4);
@@ -180,7 +181,7 @@ fn an_export_beside_a_writer_lists_in_order_what_was_there_throughout() {
     let store = open(&folder);
     let key = |n: u32| format!("order/{n:04}");
     let put = async |store: &SqliteStore, numbers: &mut dyn Iterator<Item = u32>| {
-        let mut changes = Changes::at(at(1));
+        let mut changes = WriteSet::at(at(1));
         for n in numbers {
             let change = change_entity(store, &key(n), Some("{}")).await;
             changes.entities.push(change);
@@ -237,7 +238,7 @@ async fn a_call_that_is_given_up_does_all_or_nothing() {
     let folder = Folder::new();
     let store = open(&folder);
     for n in 1..=50 {
-        let mut changes = Changes::at(at(1));
+        let mut changes = WriteSet::at(at(1));
         changes.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", n))).await];
         changes.entities = vec![change_entity(&store, "order/1", Some(&n.to_string())).await];
         // Given up after it was polled once: mostly that is while the thread is at it.

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use doorstep_store::{
-    Changes, NewOutbox, OutboxKind, SqliteStore, StoreError, begin_epoch,
+    NewOutbox, OutboxKind, SqliteStore, StoreError, WriteSet, begin_epoch,
     sqlite::{InPlace, Options},
 };
 
@@ -20,15 +20,15 @@ async fn a_store_in_use_is_copied_as_of_one_moment_and_put_back_as_restored() {
     let store = open(&folder);
     let epoch = begin_epoch(&store, at(1)).await.unwrap();
     advance(&store, 1, "order/1", cursor("order/1", 3)).await;
-    let outbox = |sequence| Changes {
+    let outbox = |sequence| WriteSet {
         outbox: vec![NewOutbox {
             kind: OutboxKind::Event(event("delivery/1", sequence)),
         }],
-        ..Changes::at(at(2))
+        ..WriteSet::at(at(2))
     };
     commit(&store, outbox(1)).await;
     let copy = backup(&folder, "copy").unwrap();
-    let before = contents(&store, doorstep_store::Ask::default()).await;
+    let before = contents(&store, doorstep_store::ReadSet::default()).await;
     advance(&store, 3, "order/1", cursor("order/1", 4)).await;
     #[cfg(unix)]
     {
@@ -60,7 +60,7 @@ async fn a_store_in_use_is_copied_as_of_one_moment_and_put_back_as_restored() {
     assert_eq!(done.backup.epoch, Some(epoch));
     assert!(done.aside.iter().all(|file| file.exists()) && !done.aside.is_empty());
     let again = open(&folder);
-    let mut after = contents(&again, doorstep_store::Ask::default()).await;
+    let mut after = contents(&again, doorstep_store::ReadSet::default()).await;
     let mark = after.summary.restored.take().unwrap();
     assert_eq!(mark.since, at(9));
     after.summary.log_bytes = before.summary.log_bytes;

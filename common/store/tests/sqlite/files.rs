@@ -4,8 +4,9 @@ use std::fs;
 
 use doorstep_event::Subject;
 use doorstep_store::{
-    Ask, AuditFilter, AuditPage, Changes, NewDead, NewOutbox, NewStreamless, OutboxKind,
-    OutgoingChange, SqliteStore, Store, StoreError, TrialChange, UsageOf, begin_epoch,
+    AuditFilter, AuditPage, CrashCountChange, EmittedSequence, NewDeadLetter, NewOutbox,
+    NewStreamless, OutboxKind, ReadSet, SqliteStore, Store, StoreError, TableUsage, WriteSet,
+    begin_epoch,
     sqlite::{OldOutbox, Options},
 };
 
@@ -37,17 +38,17 @@ async fn a_store_is_found_again_as_it_was_left() {
     let folder = Folder::new();
     let store = open(&folder);
     advance(&store, 1, "order/1", cursor("order/1", 3)).await;
-    let mut changes = Changes::at(at(2));
+    let mut changes = WriteSet::at(at(2));
     changes.entities = vec![change_entity(&store, "order/1", Some("{}")).await];
-    changes.hold = vec![held(event("order/1", 9))];
-    changes.tally.applied = 3;
+    changes.defer = vec![held(event("order/1", 9))];
+    changes.counts.applied = 3;
     commit(&store, changes).await;
-    let before = contents(&store, Ask::default()).await;
+    let before = contents(&store, ReadSet::default()).await;
     let source = store.source().clone();
     assert!(source.as_str().starts_with("tracking/"), "{source}");
     drop(store);
     let again = open(&folder);
-    assert_eq!(contents(&again, Ask::default()).await, before);
+    assert_eq!(contents(&again, ReadSet::default()).await, before);
     assert_eq!(*again.source(), source);
     let other = Folder::new();
     assert_ne!(open(&other).source(), again.source());
@@ -93,12 +94,12 @@ async fn a_closed_store_leaves_one_file_with_everything_in_it() {
     let clone = store.clone();
     let closing = tokio::spawn(store.close());
     // A clone is as good as the first handle for as long as it lives.
-    let before = contents(&clone, Ask::default()).await;
+    let before = contents(&clone, ReadSet::default()).await;
     assert!(!closing.is_finished());
     drop(clone);
     closing.await.unwrap();
     assert_eq!(files(), 1);
-    assert_eq!(contents(&open(&folder), Ask::default()).await, before);
+    assert_eq!(contents(&open(&folder), ReadSet::default()).await, before);
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn a_store_that_is_not_there_is_not_created_by_looking() {
             folder.path(),
             "tracking",
             OldOutbox::Keep,
-            &Changes::at(at(1)),
+            &WriteSet::at(at(1)),
             &options,
         ),
         &says,
@@ -285,9 +286,9 @@ async fn a_damaged_file_is_told_apart_from_a_busy_one() {
 async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
     let folder = Folder::new();
     let store = open(&folder);
-    let mut changes = Changes::at(at(1));
+    let mut changes = WriteSet::at(at(1));
     changes.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", 3))).await];
-    changes.outgoing = vec![OutgoingChange {
+    changes.emitted_sequences = vec![EmittedSequence {
         subject: subject("delivery/1"),
         before: 0,
         after: 7,
@@ -297,7 +298,7 @@ async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
     }];
     commit(&store, changes).await;
     let minted = {
-        let (options, record) = (Options::default(), Changes::at(at(1)));
+        let (options, record) = (Options::default(), WriteSet::at(at(1)));
         let mint =
             |outbox| SqliteStore::mint_source(folder.path(), "tracking", outbox, &record, &options);
         unusable(
@@ -310,9 +311,9 @@ async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
 
     let last = async |store: &SqliteStore| {
         let outgoing = vec![Subject::new("delivery/1").unwrap()];
-        let ask = Ask {
+        let ask = ReadSet {
             outgoing,
-            ..Ask::default()
+            ..ReadSet::default()
         };
         load(store, ask).await.outgoing[0]
     };
@@ -322,8 +323,8 @@ async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
     assert_eq!(stream_row(&again, &stream("order/1")).await.cursor, 3);
     assert_eq!(again.outbox(at(1), 9).await.unwrap().len(), 1);
     // Whoever has had it open would number under the old source.
-    let mut late = Changes::at(at(2));
-    late.tally.applied = 1;
+    let mut late = WriteSet::at(at(2));
+    late.counts.applied = 1;
     unusable(store.commit(late.clone()).await, &["new source"]);
     commit(&again, late).await;
 }
@@ -349,27 +350,27 @@ const WITHOUT_FORM_5: &str = "DROP TABLE source_owners; ALTER TABLE totals DROP 
 async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
     let folder = Folder::new();
     let store = open(&folder);
-    let mut changes = Changes::at(at(1));
+    let mut changes = WriteSet::at(at(1));
     changes.streams = vec![change_stream(&store, "order/4", Some(cursor("order/4", 3))).await];
-    changes.hold = vec![held(event("order/1", 2))];
+    changes.defer = vec![held(event("order/1", 2))];
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("order/2", 1)),
     }];
     let row = dead_letter("a-1", Some(event("order/3", 1)));
-    changes.dead = vec![NewDead { row }];
+    changes.dead_letters = vec![NewDeadLetter { row }];
     let row = dead_letter("b-1", None);
     changes.streamless = vec![NewStreamless { row, seen: None }];
     commit(&store, changes).await;
-    let least = UsageOf { rows: 1, bytes: 1 };
+    let least = TableUsage { rows: 1, bytes: 1 };
     let streamless = store.streamless(least, 9).await.unwrap();
     assert_eq!(streamless.usage.rows, 1);
-    let mut before = contents(&store, Ask::default()).await;
+    let mut before = contents(&store, ReadSet::default()).await;
     store.close().await;
     raw(&folder)
         .execute_batch(&format!("{WITHOUT_FORM_5} PRAGMA user_version = 4"))
         .unwrap();
     let store = open(&folder);
-    let mut after = contents(&store, Ask::default()).await;
+    let mut after = contents(&store, ReadSet::default()).await;
     // The sources belong to nobody from now on.
     before.sources.clear();
     after.sources.clear();
@@ -385,7 +386,7 @@ async fn a_store_of_form_3_keeps_what_it_has_and_takes_replies_from_then_on() {
     let folder = Folder::new();
     let store = open(&folder);
     advance(&store, 1, "order/1", cursor("order/1", 3)).await;
-    let mut before = contents(&store, Ask::default()).await;
+    let mut before = contents(&store, ReadSet::default()).await;
     store.close().await;
     raw(&folder)
         .execute_batch(&format!(
@@ -393,7 +394,7 @@ async fn a_store_of_form_3_keeps_what_it_has_and_takes_replies_from_then_on() {
         ))
         .unwrap();
     let store = open(&folder);
-    let mut after = contents(&store, Ask::default()).await;
+    let mut after = contents(&store, ReadSet::default()).await;
     // Its events came without a user id.
     let known = std::mem::take(&mut after.sources);
     let owner = known[0].owner.as_ref().unwrap();
@@ -401,10 +402,10 @@ async fn a_store_of_form_3_keeps_what_it_has_and_takes_replies_from_then_on() {
     assert_eq!((known.len(), known[0].streams), (1, 1));
     before.sources.clear();
     assert_eq!(after, before);
-    let mut changes = Changes::at(at(2));
+    let mut changes = WriteSet::at(at(2));
     changes.replies = vec![reply("a", 1, 2)];
-    changes.schedule = vec![scheduled("order/1", 9)];
-    changes.tally.obeyed = 1;
+    changes.timers = vec![scheduled("order/1", 9)];
+    changes.counts.obeyed = 1;
     commit(&store, changes).await;
     store.close().await;
     let summary = open(&folder).summary(at(9)).await.unwrap();
@@ -429,8 +430,8 @@ async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
     let store = open(&folder);
     let page = store.audit(AuditFilter::All, None, 1).await.unwrap();
     assert_eq!(page, AuditPage::default());
-    let mut changes = Changes::at(at(2));
-    changes.trials = vec![TrialChange {
+    let mut changes = WriteSet::at(at(2));
+    changes.crash_counts = vec![CrashCountChange {
         source: source("shop/1"),
         id: event("order/1", 4).id,
         before: 0,
@@ -443,6 +444,6 @@ async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
             "DROP TABLE trials; {WITHOUT_FORM_5} {WITHOUT_FORM_4} PRAGMA user_version = 2"
         ))
         .unwrap();
-    commit(&open(&folder), Changes::at(at(3))).await;
+    commit(&open(&folder), WriteSet::at(at(3))).await;
     SqliteStore::open_read_only(folder.path(), "tracking", &Options::default()).unwrap();
 }

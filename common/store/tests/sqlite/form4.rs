@@ -2,8 +2,8 @@
 
 use doorstep_event::{EventId, RequestId, Source, StreamKey, Timestamp};
 use doorstep_store::{
-    Ask, AuditFilter, Changes, DeadFilter, EntityKey, HeldReason, NewOutbox, OutboxKind,
-    SqliteStore, Store, TrialChange, sqlite::Options,
+    AuditFilter, CrashCountChange, DeadLetterFilter, DeferReason, EntityKey, NewOutbox, OutboxKind,
+    ReadSet, SqliteStore, Store, WriteSet, sqlite::Options,
 };
 
 use crate::{fixtures::*, folder::Folder};
@@ -29,7 +29,7 @@ async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
     assert!(store.source().as_str().starts_with("payments/01a22b30"));
 
     let lab = || source("lab");
-    let loaded = store.load(Ask {
+    let loaded = store.load(ReadSet {
         streams: vec![
             stream(GATEWAY, "order/01a22b30ad3577a5862115109987add9"),
             stream("lab", "order/gap"),
@@ -47,7 +47,7 @@ async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
             source(GATEWAY),
             RequestId::new("01a22b30ad3577a5862115109987add9/authorize").unwrap(),
         )],
-        ..Ask::default()
+        ..ReadSet::default()
     });
     let loaded = loaded.await.unwrap();
     let cursors: Vec<_> = loaded.streams.iter().map(|s| (s.cursor, s.held)).collect();
@@ -60,14 +60,17 @@ async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
     assert!(loaded.replies[0].is_some());
     assert_eq!(loaded.pruned_to, doorstep_store::PrunedTo::default());
 
-    let dead = store.dead(DeadFilter::All, None, 9).await.unwrap();
+    let dead = store
+        .dead_letters(DeadLetterFilter::All, None, 9)
+        .await
+        .unwrap();
     let reasons: Vec<_> = dead.iter().map(|row| &row.reason[..]).collect();
     assert_eq!(reasons, ["breaks its contract", "unreadable"]);
     assert!(dead[0].blocks && dead[0].event.is_some());
     let due = store.due(Timestamp::MAX, 9, u64::MAX).await.unwrap();
     let reasons: Vec<_> = due.into_iter().map(|row| row.reason).collect();
-    let awaits = HeldReason::Awaits(EntityKey::new("payment/gap"));
-    assert_eq!(reasons, [awaits, HeldReason::Scheduled]);
+    let awaits = DeferReason::WaitingFor(EntityKey::new("payment/gap"));
+    assert_eq!(reasons, [awaits, DeferReason::Scheduled]);
     let gaps = store.gaps(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap();
     assert_eq!((gaps.len(), gaps[0].from, gaps[0].to), (1, 2, 2));
     let outbox = store.outbox(Timestamp::MAX, 9).await.unwrap();
@@ -78,8 +81,8 @@ async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
     assert_eq!(audit[0].entry.operator, "ada@shop");
 
     // It goes on from there, and what comes to its end leaves nothing behind.
-    let mut changes = Changes::at(at(1));
-    changes.trials = vec![TrialChange {
+    let mut changes = WriteSet::at(at(1));
+    changes.crash_counts = vec![CrashCountChange {
         source: lab(),
         id: EventId::new("order/gap#1").unwrap(),
         before: 2,
@@ -92,7 +95,7 @@ async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
         .iter()
         .map(|row| row.id)
         .collect();
-    changes.paid = outbox.iter().map(|row| row.id).collect();
+    changes.published = outbox.iter().map(|row| row.id).collect();
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("payment/x", 1)),
     }];
@@ -100,7 +103,7 @@ async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
     store.prune_seen(Timestamp::MAX, 9).await.unwrap();
     store.prune_replies(Timestamp::MAX, 9).await.unwrap();
     let usage = store.usage().await.unwrap();
-    let empty = doorstep_store::UsageOf::default();
+    let empty = doorstep_store::TableUsage::default();
     assert_eq!(
         (usage.seen, usage.replies, usage.scheduled),
         (empty, empty, empty)

@@ -1,13 +1,13 @@
 //! Bounds of the disk.
 
 use doorstep_store::{
-    Ask, Changes, NewOutbox, OutboxKind, SqliteStore, Store, StoreError, sqlite::Options,
+    NewOutbox, OutboxKind, ReadSet, SqliteStore, Store, StoreError, WriteSet, sqlite::Options,
 };
 
 use crate::{fixtures::*, folder::Folder};
 
-fn owe(bytes: usize) -> Changes {
-    let mut changes = Changes::at(at(1));
+fn owe(bytes: usize) -> WriteSet {
+    let mut changes = WriteSet::at(at(1));
     let mut event = event("order/1", 1);
     event.data = vec![b'x'; bytes].into();
     changes.outbox = vec![NewOutbox {
@@ -26,12 +26,12 @@ async fn a_full_disk_makes_the_store_unavailable_until_there_is_space() {
     let store = SqliteStore::open(folder.path(), "tracking", &options).unwrap();
     let full = async || {
         for _ in 0..100 {
-            let before = contents(&store, Ask::default()).await;
+            let before = contents(&store, ReadSet::default()).await;
             let mut changes = owe(50_000);
             changes.streams =
                 vec![change_stream(&store, "order/1", Some(cursor("order/1", 1))).await];
             if let Err(error) = store.commit(changes).await {
-                assert_eq!(contents(&store, Ask::default()).await, before);
+                assert_eq!(contents(&store, ReadSet::default()).await, before);
                 return error;
             }
         }
@@ -46,8 +46,8 @@ async fn a_full_disk_makes_the_store_unavailable_until_there_is_space() {
             "{text}"
         );
         // What a role does about it, such as paying what it owes, makes space.
-        let mut paid = Changes::at(at(2));
-        paid.paid = store
+        let mut paid = WriteSet::at(at(2));
+        paid.published = store
             .outbox(at(2), 99)
             .await
             .unwrap()
@@ -73,8 +73,8 @@ async fn the_log_stays_bounded_however_much_is_written() {
     for _ in 0..100 {
         commit(&store, owe(40_000)).await;
         let paid = store.outbox(at(2), 99).await.unwrap();
-        let mut changes = Changes::at(at(2));
-        changes.paid = paid.iter().map(|row| row.id).collect();
+        let mut changes = WriteSet::at(at(2));
+        changes.published = paid.iter().map(|row| row.id).collect();
         commit(&store, changes).await;
         largest = largest.max(std::fs::metadata(&log).unwrap().len());
     }

@@ -15,7 +15,7 @@ async fn a_log_that_a_reader_keeps_is_told_of_and_cut_back_when_the_reader_is_go
     let write = async |count| {
         for n in 0..count {
             let state = "x".repeat(20_000);
-            let mut changes = doorstep_store::Changes::at(at(1));
+            let mut changes = doorstep_store::WriteSet::at(at(1));
             let name = format!("order/{n}");
             changes.entities = vec![change_entity(&store, &name, Some(&state)).await];
             commit(&store, changes).await;

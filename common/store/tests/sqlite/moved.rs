@@ -4,18 +4,18 @@
 use std::{fs, path::PathBuf};
 
 use doorstep_store::{
-    Ask, Changes, Commit, EntityChange, Expect, NewOutbox, OutboxKind, SqliteStore, Store,
-    StoreError,
+    Commit, EntityChange, ExpectedVersion, NewOutbox, OutboxKind, ReadSet, SqliteStore, Store,
+    StoreError, WriteSet,
 };
 
 use crate::{fixtures::*, folder::Folder, open};
 
 /// A change that writes one entity anew.
-fn new_entity(key: &str) -> Changes {
-    let mut changes = Changes::at(at(1));
+fn new_entity(key: &str) -> WriteSet {
+    let mut changes = WriteSet::at(at(1));
     changes.entities = vec![EntityChange {
         key: entity(key),
-        expect: Expect {
+        expect: ExpectedVersion {
             row: None,
             version: 0,
         },
@@ -72,15 +72,15 @@ async fn a_store_that_is_moved_away_works_again_once_it_is_back() {
     is_unavailable(store.outbox(at(1), 9).await, said);
     is_unavailable(store.commit(new_entity("b")).await, said);
     // Nor is anything read that could answer a query or count as a duplicate.
-    is_unavailable(store.load(Ask::default()).await, said);
-    is_unavailable(store.look(vec![entity("a")]).await, said);
+    is_unavailable(store.load(ReadSet::default()).await, said);
+    is_unavailable(store.read_entities(vec![entity("a")]).await, said);
     is_unavailable(store.summary(at(1)).await, said);
 
     fs::rename(&away, &place).unwrap();
     commit(&store, new_entity("b")).await;
     assert_eq!(store.outbox(at(1), 9).await.unwrap().len(), 1);
     assert!(
-        store.look(vec![entity("a")]).await.unwrap()[0]
+        store.read_entities(vec![entity("a")]).await.unwrap()[0]
             .state
             .is_some()
     );

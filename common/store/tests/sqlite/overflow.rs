@@ -7,17 +7,18 @@ use std::{
 };
 
 use doorstep_store::{
-    Changes, DeadRow, NewStreamless, SqliteStore, Store, StoreError, StreamlessBounds, UsageOf,
+    DeadLetter, NewStreamless, SqliteStore, Store, StoreError, StreamlessBounds, TableUsage,
+    WriteSet,
 };
 use serde_json::Value;
 
 use crate::{fixtures::*, folder::Folder, open};
 
 /// One of a kind is kept; the rest goes to files of that size.
-fn junk(ids: &[&str], file_bytes: u64, files: u32) -> Changes {
-    let mut changes = Changes::at(at(5));
+fn junk(ids: &[&str], file_bytes: u64, files: u32) -> WriteSet {
+    let mut changes = WriteSet::at(at(5));
     changes.streamless_bounds = StreamlessBounds {
-        kind: UsageOf {
+        kind: TableUsage {
             rows: 0,
             bytes: u64::MAX,
         },
@@ -26,7 +27,7 @@ fn junk(ids: &[&str], file_bytes: u64, files: u32) -> Changes {
         ..StreamlessBounds::default()
     };
     for id in ids {
-        let row = DeadRow {
+        let row = DeadLetter {
             body: vec![0xff, 0xfe].into(),
             ..dead_letter(id, None)
         };
@@ -94,7 +95,7 @@ async fn files_are_rotated_within_their_bound_and_what_is_dropped_is_counted() {
         (vec!["4".into()], vec!["3".into()])
     );
     assert!(!older(3).exists());
-    let streamless = store.streamless(UsageOf::default(), 0).await.unwrap();
+    let streamless = store.streamless(TableUsage::default(), 0).await.unwrap();
     assert_eq!((streamless.overflowed, streamless.dropped), (5, 2));
 }
 
@@ -126,7 +127,7 @@ async fn without_a_file_to_write_to_nothing_is_committed() {
     }
     fs::remove_dir(current(&folder)).unwrap();
     commit(&store, junk(&["1"], 1_000_000, 2)).await;
-    let streamless = store.streamless(UsageOf::default(), 0).await.unwrap();
+    let streamless = store.streamless(TableUsage::default(), 0).await.unwrap();
     assert_eq!(streamless.overflowed, 1);
     assert_eq!(ids(&current(&folder)), ["1"]);
 }

@@ -6,7 +6,7 @@ use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES};
 use doorstep_program::Failure;
 use doorstep_runtime::{Rehearsal, operate};
-use doorstep_store::DeadRow;
+use doorstep_store::DeadLetter;
 
 use crate::{
     roles::RoleEntry,
@@ -35,7 +35,7 @@ pub(super) const UNTRIED: &str =
 pub(super) async fn check(
     role: &RoleEntry,
     store: &RoleStore,
-    dead: &DeadRow,
+    dead: &DeadLetter,
     data: Bytes,
 ) -> Result<Checked, Failure> {
     let event = match operate::replayable(dead) {

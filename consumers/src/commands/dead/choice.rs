@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason};
 use doorstep_runtime::operate;
-use doorstep_store::{DeadFilter, DeadId, DeadRow, DeadStatus, Store};
+use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
 
 use crate::{settings::dead::Chosen, stores};
 
@@ -21,7 +21,7 @@ pub(super) async fn open_ids<S: Store>(
     store: &S,
     chosen: &Chosen,
     until: Timestamp,
-) -> Result<Vec<DeadId>, Failure> {
+) -> Result<Vec<DeadLetterId>, Failure> {
     if let Chosen::Ids(ids) = chosen {
         return Ok(ids.clone());
     }
@@ -31,7 +31,7 @@ pub(super) async fn open_ids<S: Store>(
     while let Some(page) = pages.next().await? {
         let open = page
             .into_iter()
-            .filter(|row| row.status == DeadStatus::Open && is_meant(row.since, until, now))
+            .filter(|row| row.status == DeadLetterStatus::Open && is_meant(row.since, until, now))
             .map(|row| row.id)
             // The list begins anew where the last of a page is settled meanwhile.
             .filter(|id| known.insert(id.clone()));
@@ -44,8 +44,14 @@ pub(super) async fn open_ids<S: Store>(
 ///
 /// # Errors
 /// It is not there, or the store cannot be read.
-pub(super) async fn one<S: Store>(store: &S, role: &str, id: &DeadId) -> Result<DeadRow, Failure> {
-    let found = store.dead(DeadFilter::Id(id.clone()), None, 1).await;
+pub(super) async fn one<S: Store>(
+    store: &S,
+    role: &str,
+    id: &DeadLetterId,
+) -> Result<DeadLetter, Failure> {
+    let found = store
+        .dead_letters(DeadLetterFilter::Id(id.clone()), None, 1)
+        .await;
     let found = found.map_err(|e| stores::failed(&e))?;
     if let Some(row) = found.into_iter().next() {
         return Ok(row);
@@ -76,8 +82,8 @@ pub(super) fn label(chosen: &Chosen) -> String {
 /// Pages of what is chosen, oldest first.
 pub(super) struct Pages<'s, S> {
     store: &'s S,
-    filter: DeadFilter,
-    after: Option<DeadId>,
+    filter: DeadLetterFilter,
+    after: Option<DeadLetterId>,
     at_end: bool,
 }
 
@@ -85,8 +91,8 @@ impl<'s, S: Store> Pages<'s, S> {
     /// From the oldest on. Of named ones there is nothing to page through.
     pub(super) fn new(store: &'s S, chosen: &Chosen) -> Self {
         let filter = match chosen {
-            Chosen::Group(fingerprint) => DeadFilter::Fingerprint(fingerprint.clone()),
-            Chosen::Ids(_) | Chosen::All => DeadFilter::All,
+            Chosen::Group(fingerprint) => DeadLetterFilter::Fingerprint(fingerprint.clone()),
+            Chosen::Ids(_) | Chosen::All => DeadLetterFilter::All,
         };
         Self {
             store,
@@ -100,13 +106,13 @@ impl<'s, S: Store> Pages<'s, S> {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<DeadRow>>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<DeadLetter>>, Failure> {
         if self.at_end {
             return Ok(None);
         }
         let page = self
             .store
-            .dead(self.filter.clone(), self.after.take(), PAGE)
+            .dead_letters(self.filter.clone(), self.after.take(), PAGE)
             .await
             .map_err(|e| stores::failed(&e))?;
         self.at_end = page.len() < PAGE;

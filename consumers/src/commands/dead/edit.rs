@@ -3,7 +3,7 @@
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason, Repeats, output::print};
 use doorstep_runtime::operate::{self, By, Edit, OperateError};
-use doorstep_store::{DeadId, DeadRow};
+use doorstep_store::{DeadLetter, DeadLetterId};
 
 use super::{
     change::{self, Changed, Patch},
@@ -102,7 +102,7 @@ pub(super) enum NotEdited {
 }
 
 impl NotEdited {
-    pub(super) fn into_failure(self, id: &DeadId) -> Failure {
+    pub(super) fn into_failure(self, id: &DeadLetterId) -> Failure {
         match self {
             Self::Refused(why) => Failure::new(
                 Reason::Data,
@@ -123,7 +123,7 @@ impl Desk<'_> {
     /// Checks and stores other data for a dead letter.
     pub(super) async fn store(
         &self,
-        dead: &DeadRow,
+        dead: &DeadLetter,
         changed: &Changed,
     ) -> Result<Edited, NotEdited> {
         if !changed.is_change() {
@@ -149,7 +149,7 @@ impl Desk<'_> {
     /// Edits one and tells all of it.
     async fn of_one(
         &self,
-        dead: &DeadRow,
+        dead: &DeadLetter,
         change: impl FnOnce(&[u8]) -> Result<Changed, String>,
     ) -> Result<(), NotEdited> {
         let event = operate::replayable(dead).map_err(|e| NotEdited::Refused(e.to_string()))?;
@@ -176,7 +176,7 @@ impl Desk<'_> {
         Ok(())
     }
 
-    async fn by_hand(&self, id: &DeadId) -> Result<(), Failure> {
+    async fn by_hand(&self, id: &DeadLetterId) -> Result<(), Failure> {
         let dead = one(&self.store, self.role.name, id).await?;
         let event = operate::replayable(&dead)
             .map_err(|e| NotEdited::Refused(e.to_string()).into_failure(id))?;

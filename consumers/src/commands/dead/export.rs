@@ -1,7 +1,7 @@
 //! `consumers dead export`: dead letters as JSON lines, complete, so that they can be looked at, edited and taken back.
 
 use doorstep_program::{Failure, output::print_json};
-use doorstep_store::{DeadRow, Store};
+use doorstep_store::{DeadLetter, Store};
 use serde::Serialize;
 
 use super::{
@@ -42,7 +42,7 @@ pub(crate) async fn export(place: &Place, chosen: &Chosen) -> Result<(), Failure
     Ok(())
 }
 
-async fn write<S: Store>(store: &S, role: &str, row: &DeadRow) -> Result<(), Failure> {
+async fn write<S: Store>(store: &S, role: &str, row: &DeadLetter) -> Result<(), Failure> {
     let records = edits(store, row).await?;
     print_json(&Line {
         letter: DeadInFull::of(role, row),

@@ -9,7 +9,7 @@ use std::{
 use doorstep_event::{Event, Sequence};
 use doorstep_program::{Failure, Reason, Repeats};
 use doorstep_runtime::operate::{By, Edit};
-use doorstep_store::{DeadId, DeadRow, DeadStatus};
+use doorstep_store::{DeadLetter, DeadLetterId, DeadLetterStatus};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -31,7 +31,7 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Deserialize)]
 struct Line<'a> {
     role: String,
-    id: DeadId,
+    id: DeadLetterId,
     event: Option<Attributes>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
@@ -134,7 +134,7 @@ async fn take(desk: &Desk<'_>, line: &str) -> Result<Edited, NotEdited> {
         return Ok(Edited::Same);
     };
     let changed = change::written(&event.data, data.get()).map_err(NotEdited::Refused)?;
-    if changed.is_change() && dead.status != DeadStatus::Open {
+    if changed.is_change() && dead.status != DeadLetterStatus::Open {
         let why = format!("{} is being replayed", dead.id);
         return Err(NotEdited::Refused(why));
     }
@@ -142,7 +142,7 @@ async fn take(desk: &Desk<'_>, line: &str) -> Result<Edited, NotEdited> {
 }
 
 /// Source, subject, sequence, id and type cannot be changed.
-fn same_identity(line: &Line<'_>, dead: &DeadRow) -> Result<(), String> {
+fn same_identity(line: &Line<'_>, dead: &DeadLetter) -> Result<(), String> {
     let expected = dead.event.as_ref().map(Attributes::of);
     let (Some(found), Some(expected)) = (&line.event, &expected) else {
         return match (&line.event, &expected) {
@@ -176,15 +176,15 @@ mod tests {
     use super::*;
     use crate::roles::testing::event;
 
-    fn dead() -> DeadRow {
+    fn dead() -> DeadLetter {
         let fact = StockAdjusted {
             delta: -1,
             reason: StockReason::Sale,
             reference: "order/1".parse().unwrap(),
         };
         let event = event("stock/A", 3, &fact);
-        DeadRow {
-            id: DeadId("ab-1".into()),
+        DeadLetter {
+            id: DeadLetterId("ab-1".into()),
             body: event.data.clone(),
             event: Some(event),
             blocks: true,
@@ -193,7 +193,7 @@ mod tests {
             fingerprint: "77".into(),
             attempts: 1,
             since: "2026-11-23T09:00:00Z".parse().unwrap(),
-            status: DeadStatus::Open,
+            status: DeadLetterStatus::Open,
             defect: None,
         }
     }

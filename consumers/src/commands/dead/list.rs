@@ -6,7 +6,9 @@ use doorstep_program::{
     Failure,
     output::{print, print_json},
 };
-use doorstep_store::{DeadFilter, DeadGroup, DeadRow, DeadStatus, Store, UsageOf};
+use doorstep_store::{
+    DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterStatus, Store, TableUsage,
+};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 use serde::Serialize;
 
@@ -45,7 +47,7 @@ pub(crate) async fn list(
 struct KindView<'a> {
     role: &'a str,
     #[serde(flatten)]
-    group: &'a DeadGroup,
+    group: &'a DeadLetterGroup,
 }
 
 async fn kinds(
@@ -64,9 +66,9 @@ async fn kinds(
             Form::Json => usize::MAX,
             Form::Text => limit.saturating_add(1),
         };
-        let groups = store.dead_groups(most).await;
+        let groups = store.dead_letter_groups(most).await;
         let groups = groups.map_err(|e| stores::failed(&e))?;
-        let streamless = store.streamless(UsageOf::default(), 0).await;
+        let streamless = store.streamless(TableUsage::default(), 0).await;
         let streamless = streamless.map_err(|e| stores::failed(&e))?;
         left_off.extend(trouble::of_overflow(&streamless, folder, role.name));
         for group in &groups {
@@ -119,7 +121,7 @@ fn kind_table() -> Table {
     ])
 }
 
-fn kind_cells(role: &str, group: &DeadGroup) -> [String; 10] {
+fn kind_cells(role: &str, group: &DeadLetterGroup) -> [String; 10] {
     [
         role.to_owned(),
         group.fingerprint.clone(),
@@ -185,10 +187,12 @@ async fn each(roles: &[RoleEntry], folder: &Path, limit: usize, form: Form) -> R
 
 async fn page(
     store: &RoleStore,
-    after: Option<doorstep_store::DeadId>,
+    after: Option<doorstep_store::DeadLetterId>,
     limit: usize,
-) -> Result<Vec<DeadRow>, Failure> {
-    let read = store.dead(DeadFilter::All, after, limit).await;
+) -> Result<Vec<DeadLetter>, Failure> {
+    let read = store
+        .dead_letters(DeadLetterFilter::All, after, limit)
+        .await;
     read.map_err(|e| stores::failed(&e))
 }
 
@@ -207,7 +211,7 @@ fn each_table() -> Table {
     ])
 }
 
-fn cells(role: &str, row: &DeadRow) -> [String; 10] {
+fn cells(role: &str, row: &DeadLetter) -> [String; 10] {
     let event = row.event.as_ref();
     let dash = || "-".to_owned();
     [
@@ -227,19 +231,19 @@ fn cells(role: &str, row: &DeadRow) -> [String; 10] {
 }
 
 /// What has become of a dead letter, in words.
-pub(super) fn state(row: &DeadRow) -> &'static str {
+pub(super) fn state(row: &DeadLetter) -> &'static str {
     match (row.status, row.blocks) {
-        (DeadStatus::Replaying, _) => "to be tried again",
-        (DeadStatus::Awaiting, _) => "waits for another stream",
-        (DeadStatus::Open, true) => "blocks its stream",
-        (DeadStatus::Open, false) => "blocks nothing",
+        (DeadLetterStatus::Replaying, _) => "to be tried again",
+        (DeadLetterStatus::Awaiting, _) => "waits for another stream",
+        (DeadLetterStatus::Open, true) => "blocks its stream",
+        (DeadLetterStatus::Open, false) => "blocks nothing",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use doorstep_contracts::{StockAdjusted, StockReason};
-    use doorstep_store::DeadId;
+    use doorstep_store::DeadLetterId;
 
     use super::*;
     use crate::roles::testing::event;
@@ -268,7 +272,7 @@ mod tests {
     #[test]
     fn ids_and_numbers_are_whole_at_every_width() {
         let since = "2026-11-23T09:00:01Z".parse().unwrap();
-        let group = DeadGroup {
+        let group = DeadLetterGroup {
             fingerprint: "5206b5616521ecaa".to_owned(),
             reason: "numbering conflict".to_owned(),
             kind: "stock.adjusted.v1".parse().ok(),
@@ -276,7 +280,7 @@ mod tests {
             open: 25_904,
             first: since,
             last: since,
-            example: DeadId(ID.into()),
+            example: DeadLetterId(ID.into()),
             detail: DETAIL.to_owned(),
         };
         let cells_of_group = kind_cells("restaurant", &group);
@@ -290,8 +294,8 @@ mod tests {
             reference: "order/1".parse().unwrap(),
         };
         let event = event("stock/0199f2c4-7b1e-7f2a-9c0e-51b7d8460001", 41, &fact);
-        let row = DeadRow {
-            id: DeadId(ID.into()),
+        let row = DeadLetter {
+            id: DeadLetterId(ID.into()),
             body: event.data.clone(),
             event: Some(event),
             blocks: true,
@@ -300,7 +304,7 @@ mod tests {
             fingerprint: "77".into(),
             attempts: 1,
             since,
-            status: DeadStatus::Open,
+            status: DeadLetterStatus::Open,
             defect: None,
         };
         let cells_of_row = cells("restaurant", &row);

@@ -14,7 +14,7 @@ use doorstep_runtime::{
     operate::{self, By, OperateError, Run},
     shape,
 };
-use doorstep_store::{DeadFilter, DeadId, DeadStatus, Store};
+use doorstep_store::{DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
 use doorstep_table::{Column, Table};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
@@ -169,7 +169,7 @@ async fn next(pace: &mut Option<Interval>) {
 /// Looks what becomes of them, for as long as something does.
 async fn watch<S: Store>(
     store: &S,
-    mut asked: VecDeque<DeadId>,
+    mut asked: VecDeque<DeadLetterId>,
     outcomes: &mut Outcomes,
     stop: &mut Stop,
 ) -> Result<(), Failure> {
@@ -204,17 +204,21 @@ async fn watch<S: Store>(
 }
 
 /// Whether something has become of one.
-async fn look<S: Store>(store: &S, id: &DeadId, outcomes: &mut Outcomes) -> Result<bool, Failure> {
-    let filter = DeadFilter::Letter(id.letter().to_owned());
-    let found = store.dead(filter, None, 1).await;
+async fn look<S: Store>(
+    store: &S,
+    id: &DeadLetterId,
+    outcomes: &mut Outcomes,
+) -> Result<bool, Failure> {
+    let filter = DeadLetterFilter::Letter(id.event_digest().to_owned());
+    let found = store.dead_letters(filter, None, 1).await;
     let found = found.map_err(|e| stores::failed(&e))?;
     let count = match found.first() {
         None => &mut outcomes.applied,
         Some(row) if row.id != *id => &mut outcomes.dead_again,
         Some(row) => match row.status {
-            DeadStatus::Replaying => return Ok(false),
-            DeadStatus::Awaiting => &mut outcomes.awaiting,
-            DeadStatus::Open => &mut outcomes.dead_again,
+            DeadLetterStatus::Replaying => return Ok(false),
+            DeadLetterStatus::Awaiting => &mut outcomes.awaiting,
+            DeadLetterStatus::Open => &mut outcomes.dead_again,
         },
     };
     *count += 1;
@@ -316,7 +320,7 @@ enum Told {
     /// A line for each.
     Each,
     /// A row for each outcome, under its shape: how many, an example, and its words.
-    ByOutcome(BTreeMap<String, (u64, DeadId, String)>, u64),
+    ByOutcome(BTreeMap<String, (u64, DeadLetterId, String)>, u64),
 }
 
 impl Told {
@@ -327,7 +331,7 @@ impl Told {
         }
     }
 
-    fn add(&mut self, id: &DeadId, outcome: String) -> Result<(), Failure> {
+    fn add(&mut self, id: &DeadLetterId, outcome: String) -> Result<(), Failure> {
         let (outcomes, beyond) = match self {
             Self::Each => return print(|out| writeln!(out, "{id} {outcome}")),
             Self::ByOutcome(outcomes, beyond) => (outcomes, beyond),

@@ -7,7 +7,9 @@ use doorstep_program::{
     Failure,
     output::{print, print_json},
 };
-use doorstep_store::{Ask, AuditAction, AuditFilter, AuditRow, DeadId, DeadRow, Store};
+use doorstep_store::{
+    AuditAction, AuditFilter, AuditRow, DeadLetter, DeadLetterId, ReadSet, Store,
+};
 use doorstep_table::{fields, terminal_width};
 use serde::Serialize;
 
@@ -55,7 +57,7 @@ struct All<'a> {
 ///
 /// # Errors
 /// There is no store or no such dead letter, or the store cannot be read.
-pub(crate) async fn show(place: &Place, id: DeadId, form: Form) -> Result<(), Failure> {
+pub(crate) async fn show(place: &Place, id: DeadLetterId, form: Form) -> Result<(), Failure> {
     let store = stores::look_at(place)?;
     let role = place.role.name;
     let row = one(&store, role, &id).await?;
@@ -128,8 +130,8 @@ fn so_far(record: &AuditRow) -> String {
 ///
 /// # Errors
 /// The store cannot be read.
-pub(super) async fn edits<S: Store>(store: &S, row: &DeadRow) -> Result<Vec<AuditRow>, Failure> {
-    let about = AuditFilter::About(row.id.letter().to_owned());
+pub(super) async fn edits<S: Store>(store: &S, row: &DeadLetter) -> Result<Vec<AuditRow>, Failure> {
+    let about = AuditFilter::About(row.id.event_digest().to_owned());
     let page = store.audit(about, None, MOST_RECORDS).await;
     let mut records = page.map_err(|e| stores::failed(&e))?.rows;
     records.retain(|record| {
@@ -146,16 +148,18 @@ pub(super) async fn edits<S: Store>(store: &S, row: &DeadRow) -> Result<Vec<Audi
 ///
 /// # Errors
 /// The store cannot be read.
-pub(super) async fn held_behind<S: Store>(store: &S, row: &DeadRow) -> Result<u64, Failure> {
+pub(super) async fn held_behind<S: Store>(store: &S, row: &DeadLetter) -> Result<u64, Failure> {
     Ok(holds_back(store, row).await?.count)
 }
 
-async fn holds_back<S: Store>(store: &S, row: &DeadRow) -> Result<HoldsBack, Failure> {
+async fn holds_back<S: Store>(store: &S, row: &DeadLetter) -> Result<HoldsBack, Failure> {
     let Some(event) = row.event.as_ref().filter(|_| row.blocks) else {
         return Ok(HoldsBack::default());
     };
     let number = event.sequence.map_or(0, Sequence::get);
-    let held = store.held_of(event.stream(), number, MOST_HELD).await;
+    let held = store
+        .deferred_sequences(event.stream(), number, MOST_HELD)
+        .await;
     let held = held.map_err(|e| stores::failed(&e))?;
     let mut count = held.len() as u64;
     if held.len() == MOST_HELD {
@@ -168,9 +172,9 @@ async fn holds_back<S: Store>(store: &S, row: &DeadRow) -> Result<HoldsBack, Fai
 }
 
 async fn held_in_all<S: Store>(store: &S, event: &Event) -> Result<u64, Failure> {
-    let ask = Ask {
+    let ask = ReadSet {
         streams: vec![event.stream()],
-        ..Ask::default()
+        ..ReadSet::default()
     };
     let loaded = store.load(ask).await.map_err(|e| stores::failed(&e))?;
     Ok(loaded.streams.first().map_or(0, |stream| stream.held))
@@ -188,7 +192,7 @@ fn ranges(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
     ranges
 }
 
-fn members(role: &str, row: &DeadRow) -> Vec<(&'static str, String)> {
+fn members(role: &str, row: &DeadLetter) -> Vec<(&'static str, String)> {
     let mut members = vec![
         ("role", role.to_owned()),
         ("id", row.id.0.clone()),

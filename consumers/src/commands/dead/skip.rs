@@ -3,7 +3,7 @@
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason, Repeats, output::print};
 use doorstep_runtime::operate::{self, By, OperateError};
-use doorstep_store::DeadStatus;
+use doorstep_store::DeadLetterStatus;
 
 use super::{
     choice::{one, open_ids},
@@ -90,7 +90,7 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
     let mut ended = Vec::new();
     for id in ids {
         let row = one(&store, role, &id).await?;
-        if row.status == DeadStatus::Replaying {
+        if row.status == DeadLetterStatus::Replaying {
             ended.push(Err(failed(role, &OperateError::AlreadySettled(id))));
             continue;
         }
@@ -189,14 +189,14 @@ pub(super) fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use doorstep_store::DeadId;
+    use doorstep_store::DeadLetterId;
 
     use super::*;
 
     #[test]
     fn all_failures_are_told_and_the_first_decides_the_exit_code() {
         assert!(summed_up(&[Ok(()), Ok(())]).is_ok());
-        let settled = OperateError::AlreadySettled(DeadId("a-1".into()));
+        let settled = OperateError::AlreadySettled(DeadLetterId("a-1".into()));
         let busy = OperateError::Busy("b-1".into());
         let ended = [
             Ok(()),

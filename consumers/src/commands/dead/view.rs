@@ -1,7 +1,7 @@
 //! A dead letter as programs see it.
 
 use doorstep_event::{Event, Sequence, Timestamp};
-use doorstep_store::{DeadRow, DeadStatus};
+use doorstep_store::{DeadLetter, DeadLetterStatus};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 pub(crate) struct DeadView<'a> {
     role: &'a str,
     id: &'a str,
-    status: DeadStatus,
+    status: DeadLetterStatus,
     /// Whether a stream is blocked by it.
     blocks: bool,
     reason: &'a str,
@@ -64,7 +64,7 @@ pub(super) struct Original<'a> {
 }
 
 impl<'a> Original<'a> {
-    pub(super) fn of(row: &'a DeadRow) -> Option<Self> {
+    pub(super) fn of(row: &'a DeadLetter) -> Option<Self> {
         row.is_edited().then(|| Self {
             original: Body::of(&row.body),
         })
@@ -72,7 +72,7 @@ impl<'a> Original<'a> {
 }
 
 impl<'a> DeadView<'a> {
-    pub(super) fn of(role: &'a str, row: &'a DeadRow) -> Self {
+    pub(super) fn of(role: &'a str, row: &'a DeadLetter) -> Self {
         Self {
             role,
             id: &row.id.0,
@@ -104,7 +104,7 @@ impl<'a> EventView<'a> {
 }
 
 impl<'a> DeadInFull<'a> {
-    pub(super) fn of(role: &'a str, row: &'a DeadRow) -> Self {
+    pub(super) fn of(role: &'a str, row: &'a DeadLetter) -> Self {
         Self {
             letter: DeadView::of(role, row),
             body: Body::of(body(row)),
@@ -123,7 +123,7 @@ impl<'a> Body<'a> {
 }
 
 /// The message's body, event or not.
-pub(super) fn body(row: &DeadRow) -> &[u8] {
+pub(super) fn body(row: &DeadLetter) -> &[u8] {
     match &row.event {
         Some(event) => &event.data,
         None => &row.body,
@@ -132,13 +132,13 @@ pub(super) fn body(row: &DeadRow) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use doorstep_store::DeadId;
+    use doorstep_store::DeadLetterId;
 
     use super::*;
 
-    fn dead(body: &[u8]) -> DeadRow {
-        DeadRow {
-            id: DeadId("3f2a-1".into()),
+    fn dead(body: &[u8]) -> DeadLetter {
+        DeadLetter {
+            id: DeadLetterId("3f2a-1".into()),
             event: None,
             body: body.to_vec().into(),
             blocks: false,
@@ -147,7 +147,7 @@ mod tests {
             fingerprint: "77".into(),
             attempts: 1,
             since: "2026-11-23T09:00:00Z".parse().unwrap(),
-            status: DeadStatus::Open,
+            status: DeadLetterStatus::Open,
             defect: None,
         }
     }

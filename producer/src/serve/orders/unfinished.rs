@@ -245,7 +245,7 @@ mod tests {
 
     use doorstep_contracts::{CustomerId, OrderLine, RestaurantId, Sku};
     use doorstep_store::{
-        Changes, Commit, EntityChange, Expect, SqliteStore, Store, sqlite::Options,
+        Commit, EntityChange, ExpectedVersion, SqliteStore, Store, WriteSet, sqlite::Options,
     };
 
     use super::*;
@@ -317,7 +317,7 @@ mod tests {
         let folder = Folder::new();
         let store = folder.store();
         // More of them than are ended side by side, in every part, and before the sound one in each order.
-        let mut changes = Changes::at(Timestamp::now());
+        let mut changes = WriteSet::at(Timestamp::now());
         let unknown: Vec<String> = (0..3).map(|n| format!("0000-{n}")).collect();
         for key in part_keys() {
             let deadlines = unknown.iter().map(|n| (n.clone(), Timestamp::UNIX_EPOCH));
@@ -327,7 +327,7 @@ mod tests {
             });
             changes.entities.push(EntityChange {
                 key,
-                expect: Expect {
+                expect: ExpectedVersion {
                     row: None,
                     version: 0,
                 },

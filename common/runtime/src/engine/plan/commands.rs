@@ -118,7 +118,7 @@ impl<R: Role> Plan<'_, R> {
         self.slots.rest_on(claim);
         self.bring_about(effects, request.traceparent.as_ref());
         let reply = bytes::Bytes::from(reply);
-        self.changes.tally.obeyed += 1;
+        self.changes.counts.obeyed += 1;
         self.changes.replies.push(NewReply {
             caller: request.caller.clone(),
             id: request.id.clone(),

@@ -82,7 +82,7 @@ async fn housekeeping_by(store: &MemoryStore, wall: WallClock) -> Vec<String> {
         store_outage: OutageReasons::default(),
         wall,
     };
-    looped.housekeeping(&Usage::default()).await;
+    looped.housekeeping(&StoreUsage::default()).await;
     status.borrow().degraded.clone()
 }
 

@@ -3,10 +3,10 @@
 use doorstep_event::Timestamp;
 
 use super::{less, more};
-use crate::{AuditId, AuditRow, NewAudit, UsageOf, memory::data::Data, size};
+use crate::{AuditId, AuditRow, NewAudit, TableUsage, memory::data::Data, size};
 
 impl Data {
-    pub(super) fn record(&mut self, entry: NewAudit, at: Timestamp, most: UsageOf) {
+    pub(super) fn record(&mut self, entry: NewAudit, at: Timestamp, most: TableUsage) {
         self.counters.last_audit += 1;
         let id = AuditId(self.counters.last_audit);
         more(&mut self.counters.audit, size::audit(&entry));

@@ -2,16 +2,17 @@
 
 use super::{Conflict, less, more};
 use crate::{
-    DeadEdit, DeadFate, DeadId, DeadRow, DeadStatus, memory::data::Data, originals::Originals, size,
+    DeadLetter, DeadLetterEdit, DeadLetterId, DeadLetterStatus, Resolution, memory::data::Data,
+    originals::OriginalBodies, size,
 };
 
 impl Data {
     pub(super) fn settle(
         &mut self,
-        id: &DeadId,
-        expected: DeadStatus,
-        fate: DeadFate,
-        originals: &mut Originals,
+        id: &DeadLetterId,
+        expected: DeadLetterStatus,
+        fate: Resolution,
+        originals: &mut OriginalBodies,
     ) -> Result<(), Conflict> {
         let number = *self.dead_numbers.get(id).ok_or(Conflict)?;
         let mut row = self.dead.get(&number).ok_or(Conflict)?.clone();
@@ -19,17 +20,17 @@ impl Data {
             return Err(Conflict);
         }
         match fate {
-            DeadFate::Replaying => {
-                row.status = DeadStatus::Replaying;
+            Resolution::Replaying => {
+                row.status = DeadLetterStatus::Replaying;
                 self.dead.put(number, row);
             }
-            DeadFate::Awaiting => {
-                row.status = DeadStatus::Awaiting;
+            Resolution::Awaiting => {
+                row.status = DeadLetterStatus::Awaiting;
                 self.dead.put(number, row);
             }
-            DeadFate::Gone => {
+            Resolution::Gone => {
                 if row.is_edited() {
-                    originals.keep(id, row.body.clone());
+                    originals.remember(id, row.body.clone());
                 }
                 less(&mut self.counters.usage.dead, size::dead(&row));
                 self.dead.remove(&number);
@@ -40,12 +41,12 @@ impl Data {
         Ok(())
     }
 
-    pub(super) fn edit(&mut self, edit: &DeadEdit) -> Result<(), Conflict> {
+    pub(super) fn edit(&mut self, edit: &DeadLetterEdit) -> Result<(), Conflict> {
         let number = *self.dead_numbers.get(&edit.id).ok_or(Conflict)?;
         let mut row = self.dead.get(&number).ok_or(Conflict)?.clone();
         less(&mut self.counters.usage.dead, size::dead(&row));
         let event = row.event.as_mut().ok_or(Conflict)?;
-        if row.status != DeadStatus::Open || event.data != edit.before {
+        if row.status != DeadLetterStatus::Open || event.data != edit.before {
             return Err(Conflict);
         }
         event.data = edit.after.clone();
@@ -56,7 +57,7 @@ impl Data {
     }
 
     /// Adds a dead letter unless it is there already. Returns whether it was added.
-    pub(super) fn add_dead(&mut self, row: DeadRow) -> bool {
+    pub(super) fn add_dead(&mut self, row: DeadLetter) -> bool {
         let number = self.counters.last_dead + 1;
         if !self.dead_numbers.insert(row.id.clone(), number) {
             return false;

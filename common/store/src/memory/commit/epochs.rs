@@ -6,7 +6,7 @@ use doorstep_event::{Epoch, Source, Timestamp};
 
 use super::Conflict;
 use crate::{
-    DeadId, EpochStanding, LearnedEpoch, MAX_RESTORED_SOURCES, OwnEpoch, OwnEpochs, Restored,
+    DeadLetterId, EpochStatus, LearnedEpoch, MAX_RESTORED_SOURCES, OwnEpoch, OwnEpochs, Restored,
     RestoredChange, RestoredSource, RestoredSourceChange,
     epochs::{MAX_OWN_EPOCHS, next},
     memory::data::Data,
@@ -51,7 +51,7 @@ impl Data {
         if standing.is_some() {
             self.source_epochs.put(source.clone(), epochs);
         }
-        if standing == Some(EpochStanding::Fork) {
+        if standing == Some(EpochStatus::Fork) {
             self.list_restored(source, epoch, 0, now);
         }
     }
@@ -59,7 +59,7 @@ impl Data {
     pub(super) fn change_restored_source(
         &mut self,
         change: RestoredSourceChange,
-        known_dead: &HashSet<DeadId>,
+        known_dead: &HashSet<DeadLetterId>,
         now: Timestamp,
     ) {
         match change {

@@ -4,21 +4,22 @@ use doorstep_event::{StreamKey, Timestamp};
 
 use super::{Conflict, less, more};
 use crate::{
-    EntityKey, HeldId, HeldReason, HeldRetry, HeldRow, NewHeld, OutboxId, RowRef,
-    memory::data::{Data, Held, Owed, Stream},
+    DeferReason, DeferredEvent, DeferredId, DeferredRetry, EntityKey, NewDeferred, OutboxId,
+    RowRef,
+    memory::data::{Data, Held, PendingMessage, Stream},
     size,
 };
 
 impl Data {
-    pub(super) fn hold(&mut self, new: NewHeld) -> Result<(), Conflict> {
+    pub(super) fn hold(&mut self, new: NewDeferred) -> Result<(), Conflict> {
         self.counters.last_held += 1;
-        let id = HeldId(self.counters.last_held);
+        let id = DeferredId(self.counters.last_held);
         more(
             &mut self.counters.usage.held,
             size::held(&new.event, new.defect.as_deref()),
         );
         let held = Held {
-            row: HeldRow {
+            row: DeferredEvent {
                 id,
                 event: new.event,
                 defect: new.defect,
@@ -43,7 +44,7 @@ impl Data {
         Ok(())
     }
 
-    pub(super) fn release(&mut self, id: HeldId) -> Option<()> {
+    pub(super) fn release(&mut self, id: DeferredId) -> Option<()> {
         let Some(held) = self.held.remove(&id) else {
             return self.unschedule(id).map(drop);
         };
@@ -61,7 +62,7 @@ impl Data {
         Some(())
     }
 
-    pub(super) fn put_off(&mut self, retry: HeldRetry) -> Result<(), Conflict> {
+    pub(super) fn put_off(&mut self, retry: DeferredRetry) -> Result<(), Conflict> {
         let mut held = match self.held.get(&retry.id) {
             Some(held) => held.clone(),
             None => self.hold_scheduled(retry.id).ok_or(Conflict)?,
@@ -75,14 +76,14 @@ impl Data {
     }
 
     /// Drops what is held at or below the cursor, and makes due what is held right above it.
-    pub(super) fn move_on(&mut self, key: &StreamKey, now: Timestamp) {
+    pub(super) fn advance_cursor(&mut self, key: &StreamKey, now: Timestamp) {
         let Some(stream) = self.streams.get(key).cloned() else {
             return;
         };
         if stream.held == 0 {
             return;
         }
-        let passed: Vec<HeldId> = self
+        let passed: Vec<DeferredId> = self
             .places
             .range((key.clone(), 0)..=(key.clone(), stream.cursor))
             .map(|(_, id)| *id)
@@ -91,12 +92,12 @@ impl Data {
             self.release(id);
         }
         if stream.blocked.is_none() {
-            self.make_next_due(key, stream.cursor, now);
+            self.release_next(key, stream.cursor, now);
         }
     }
 
     /// Makes due what is held right above the cursor, unless it has a due time already. Returns whether there was such.
-    fn make_next_due(&mut self, key: &StreamKey, cursor: u64, now: Timestamp) -> bool {
+    fn release_next(&mut self, key: &StreamKey, cursor: u64, now: Timestamp) -> bool {
         let Some(next) = cursor.checked_add(1) else {
             return false;
         };
@@ -116,12 +117,12 @@ impl Data {
     }
 
     /// Makes due what awaits an entity that has changed.
-    pub(super) fn wake(&mut self, entity: &EntityKey, now: Timestamp) {
-        let waiting: Vec<HeldId> = self
+    pub(super) fn wake_waiting(&mut self, entity: &EntityKey, now: Timestamp) {
+        let waiting: Vec<DeferredId> = self
             .held
             .iter()
             .filter(|(_, held)| {
-                matches!(&held.row.reason, HeldReason::Awaits(key) if key == entity)
+                matches!(&held.row.reason, DeferReason::WaitingFor(key) if key == entity)
                     && held.due.is_none_or(|due| due > now)
             })
             .map(|(id, _)| *id)
@@ -136,7 +137,7 @@ impl Data {
 
     /// Makes due held events and outbox rows that are due only after `beyond`. Returns how many there were.
     pub(in crate::memory) fn bring_forward(&mut self, now: Timestamp, beyond: Timestamp) -> u64 {
-        let late: Vec<HeldId> = self
+        let late: Vec<DeferredId> = self
             .held
             .iter()
             .filter(|(_, held)| held.due.is_some_and(|due| due > beyond))
@@ -159,7 +160,7 @@ impl Data {
         for id in late {
             if let Some(row) = self.outbox.get(&id).cloned() {
                 let due = Some(now);
-                self.outbox.put(id, Owed { due, ..row });
+                self.outbox.put(id, PendingMessage { due, ..row });
             }
         }
         self.counters.commits += u64::from(brought > 0);
@@ -177,7 +178,7 @@ impl Data {
             .collect();
         let mut made_due = 0;
         for (key, cursor) in streams {
-            made_due += u64::from(self.make_next_due(&key, cursor, now));
+            made_due += u64::from(self.release_next(&key, cursor, now));
         }
         self.counters.commits += u64::from(made_due > 0);
         self.accept();

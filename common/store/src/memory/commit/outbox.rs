@@ -5,20 +5,20 @@ use doorstep_event::Timestamp;
 use super::{less, more};
 use crate::{
     NewOutbox, OutboxId, OutboxKind, OutboxRetry, OutboxRow,
-    memory::data::{Data, Owed},
+    memory::data::{Data, PendingMessage},
     size,
 };
 
 impl Data {
     /// What is no longer there was paid by another relay.
-    pub(super) fn pay(&mut self, id: OutboxId) {
+    pub(super) fn mark_published(&mut self, id: OutboxId) {
         if let Some(owed) = self.outbox.remove(&id) {
             let bytes = size::outbox(&owed.row.kind);
             less(&mut self.counters.usage.outbox, bytes);
         }
     }
 
-    pub(super) fn put_off_payment(&mut self, retry: &OutboxRetry) {
+    pub(super) fn postpone(&mut self, retry: &OutboxRetry) {
         if let Some(mut owed) = self.outbox.get(&retry.id).cloned() {
             owed.row.attempts = owed.row.attempts.saturating_add(1);
             owed.due = Some(retry.due);
@@ -26,7 +26,7 @@ impl Data {
         }
     }
 
-    pub(super) fn owe(&mut self, mut new: NewOutbox, now: Timestamp) {
+    pub(super) fn enqueue(&mut self, mut new: NewOutbox, now: Timestamp) {
         if let OutboxKind::Event(event) = &mut new.kind
             && event.epoch.is_none()
         {
@@ -41,6 +41,6 @@ impl Data {
             attempts: 0,
             since: now,
         };
-        self.outbox.put(id, Owed { row, due: None });
+        self.outbox.put(id, PendingMessage { row, due: None });
     }
 }

@@ -4,12 +4,15 @@ use bytes::Bytes;
 
 use super::Conflict;
 use crate::{
-    EntityChange, Expect, RowRef, StreamChange,
+    EntityChange, ExpectedVersion, RowRef, StreamChange,
     memory::data::{Data, Entity, Stream},
 };
 
 impl Data {
-    pub(super) fn write_stream(&mut self, change: &StreamChange) -> Result<Expect, Conflict> {
+    pub(super) fn write_stream(
+        &mut self,
+        change: &StreamChange,
+    ) -> Result<ExpectedVersion, Conflict> {
         let mut stream = match (change.expect.row, self.streams.get(&change.key)) {
             (None, None) => {
                 self.counters.last_stream += 1;
@@ -35,7 +38,7 @@ impl Data {
             stream.blocked.clone_from(&after.blocked);
             stream.epoch = after.epoch;
         }
-        let now = Expect {
+        let now = ExpectedVersion {
             row: Some(stream.row),
             version: stream.version,
         };
@@ -43,7 +46,10 @@ impl Data {
         Ok(now)
     }
 
-    pub(super) fn write_entity(&mut self, change: &EntityChange) -> Result<Expect, Conflict> {
+    pub(super) fn write_entity(
+        &mut self,
+        change: &EntityChange,
+    ) -> Result<ExpectedVersion, Conflict> {
         let mut entity = match (change.expect.row, self.entities.get(&change.key)) {
             (None, None) => {
                 self.counters.last_entity += 1;
@@ -67,7 +73,7 @@ impl Data {
             entity.version += 1;
             entity.state = Some(Bytes::copy_from_slice(state));
         }
-        let now = Expect {
+        let now = ExpectedVersion {
             row: Some(entity.row),
             version: entity.version,
         };

@@ -4,14 +4,14 @@ use doorstep_event::Timestamp;
 
 use super::{less, more};
 use crate::{
-    HeldId, NewScheduled,
+    DeferredId, NewTimer,
     memory::data::{Data, Held},
 };
 
 impl Data {
-    pub(super) fn schedule(&mut self, new: NewScheduled, now: Timestamp) {
+    pub(super) fn schedule(&mut self, new: NewTimer, now: Timestamp) {
         self.counters.last_held += 1;
-        let id = HeldId(self.counters.last_held);
+        let id = DeferredId(self.counters.last_held);
         let held = Held {
             due: Some(new.due),
             row: new.into_row(id, now),
@@ -21,14 +21,14 @@ impl Data {
     }
 
     /// Takes one out, if it is there.
-    pub(super) fn unschedule(&mut self, id: HeldId) -> Option<Held> {
+    pub(super) fn unschedule(&mut self, id: DeferredId) -> Option<Held> {
         let held = self.scheduled.remove(&id)?;
         less(&mut self.counters.usage.scheduled, held.bytes());
         Some(held)
     }
 
     /// From now on it is held like any other, under the number that it has.
-    pub(super) fn hold_scheduled(&mut self, id: HeldId) -> Option<Held> {
+    pub(super) fn hold_scheduled(&mut self, id: DeferredId) -> Option<Held> {
         let held = self.unschedule(id)?;
         more(&mut self.counters.usage.held, held.bytes());
         Some(held)

@@ -3,7 +3,7 @@
 use doorstep_event::{EventId, Source, Timestamp};
 
 use super::{Conflict, less, more};
-use crate::{OutgoingChange, memory::data::Data, size};
+use crate::{EmittedSequence, memory::data::Data, size};
 
 impl Data {
     pub(super) fn see(
@@ -21,7 +21,7 @@ impl Data {
     }
 
     /// Keeps the last sequence that was given on a subject.
-    pub(super) fn number(&mut self, change: OutgoingChange) -> Result<(), Conflict> {
+    pub(super) fn number(&mut self, change: EmittedSequence) -> Result<(), Conflict> {
         if self.outgoing.get(&change.subject).copied().unwrap_or(0) != change.before {
             return Err(Conflict);
         }

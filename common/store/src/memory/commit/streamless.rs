@@ -3,15 +3,18 @@
 use std::collections::HashSet;
 
 use super::{Conflict, less, more};
-use crate::{DeadId, NewStreamless, StreamlessBounds, Written, memory::data::Data, overflow, size};
+use crate::{
+    CommitReceipt, DeadLetterId, NewStreamless, StreamlessBounds, memory::data::Data, overflow,
+    size,
+};
 
 impl Data {
     pub(super) fn add_streamless(
         &mut self,
         new: NewStreamless,
         bounds: &StreamlessBounds,
-        written: &mut Written,
-        known: &mut HashSet<DeadId>,
+        written: &mut CommitReceipt,
+        known: &mut HashSet<DeadLetterId>,
     ) -> Result<(), Conflict> {
         let NewStreamless { row, seen } = new;
         let (id, kind, bytes) = (row.id.clone(), row.fingerprint.clone(), size::dead(&row));
@@ -31,7 +34,7 @@ impl Data {
                 return Ok(());
             }
             self.add_dead(row);
-            written.buried += 1;
+            written.dead_lettered += 1;
             self.counters.tally.dead += 1;
             more(&mut self.counters.streamless, bytes);
             more(self.counters.kinds.entry(kind.clone()).or_default(), bytes);
@@ -43,7 +46,7 @@ impl Data {
         }
     }
 
-    pub(super) fn forget_streamless(&mut self, id: &DeadId) {
+    pub(super) fn forget_streamless(&mut self, id: &DeadLetterId) {
         let Some((kind, bytes)) = self.streamless.remove(id) else {
             return;
         };

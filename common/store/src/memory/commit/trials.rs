@@ -3,12 +3,12 @@
 use doorstep_event::Timestamp;
 
 use super::Conflict;
-use crate::{TrialChange, memory::data::Data};
+use crate::{CrashCountChange, memory::data::Data};
 
 impl Data {
     pub(super) fn try_event(
         &mut self,
-        change: TrialChange,
+        change: CrashCountChange,
         now: Timestamp,
     ) -> Result<(), Conflict> {
         let key = (change.source, change.id);

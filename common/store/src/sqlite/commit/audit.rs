@@ -4,17 +4,21 @@ use rusqlite::params;
 
 use super::{Writer, less, more};
 use crate::{
-    NewAudit, UsageOf, size,
+    NewAudit, TableUsage, size,
     sqlite::{
         audit::action_column,
         columns::{nanos, signed, unsigned},
-        error::Stop,
+        error::SqliteError,
     },
 };
 
 impl Writer<'_> {
     /// The totals of the records stand in a row of their own, which batches of a role neither read nor write.
-    pub(super) fn record(&mut self, entries: &[NewAudit], most: UsageOf) -> Result<(), Stop> {
+    pub(super) fn record(
+        &mut self,
+        entries: &[NewAudit],
+        most: TableUsage,
+    ) -> Result<(), SqliteError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -22,7 +26,7 @@ impl Writer<'_> {
             .tx
             .prepare_cached("SELECT rows, bytes, forgotten FROM audit_totals")?
             .query_row([], |row| {
-                let kept = UsageOf {
+                let kept = TableUsage {
                     rows: unsigned(row, 0)?,
                     bytes: unsigned(row, 1)?,
                 };
@@ -49,7 +53,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn insert_record(&self, entry: &NewAudit, bytes: u64) -> Result<(), Stop> {
+    fn insert_record(&self, entry: &NewAudit, bytes: u64) -> Result<(), SqliteError> {
         let stream = entry.stream.as_ref();
         self.tx
             .prepare_cached(

@@ -5,23 +5,30 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{Writer, less, more, one_or_conflict};
 use crate::{
-    DeadEdit, DeadFate, DeadId, DeadRow, DeadStatus, NewDead, size,
+    DeadLetter, DeadLetterEdit, DeadLetterId, DeadLetterStatus, NewDeadLetter, Resolution, size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
         dead::status_column,
         epochs::epoch_columns,
-        error::Stop,
+        error::SqliteError,
     },
 };
 
 impl Writer<'_> {
-    pub(super) fn settle(&mut self, fates: &[(DeadId, DeadStatus, DeadFate)]) -> Result<(), Stop> {
+    pub(super) fn settle(
+        &mut self,
+        fates: &[(DeadLetterId, DeadLetterStatus, Resolution)],
+    ) -> Result<(), SqliteError> {
         for (id, expected, fate) in fates {
             let expected = status_column(*expected);
             match fate {
-                DeadFate::Replaying => self.set_status(id, expected, DeadStatus::Replaying)?,
-                DeadFate::Awaiting => self.set_status(id, expected, DeadStatus::Awaiting)?,
-                DeadFate::Gone => {
+                Resolution::Replaying => {
+                    self.set_status(id, expected, DeadLetterStatus::Replaying)?
+                }
+                Resolution::Awaiting => {
+                    self.set_status(id, expected, DeadLetterStatus::Awaiting)?
+                }
+                Resolution::Gone => {
                     let (bytes, original, streamless) = self
                         .tx
                         .prepare_cached(
@@ -33,13 +40,13 @@ impl Writer<'_> {
                             Ok((unsigned(row, 0)?, original, unsigned(row, 2)?))
                         })
                         .optional()?
-                        .ok_or(Stop::Conflict)?;
+                        .ok_or(SqliteError::Conflict)?;
                     less(&mut self.totals.usage.dead, 1, bytes);
                     if streamless > 0 {
                         self.forget_streamless(streamless)?;
                     }
                     if let Some(original) = original {
-                        self.originals.keep(id, original.into());
+                        self.originals.remember(id, original.into());
                     }
                 }
             }
@@ -47,7 +54,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn set_status(&self, id: &DeadId, expected: i64, status: DeadStatus) -> Result<(), Stop> {
+    fn set_status(
+        &self,
+        id: &DeadLetterId,
+        expected: i64,
+        status: DeadLetterStatus,
+    ) -> Result<(), SqliteError> {
         let changed = self
             .tx
             .prepare_cached("UPDATE dead SET status = ?3 WHERE id = ?1 AND status = ?2")?
@@ -55,19 +67,19 @@ impl Writer<'_> {
         one_or_conflict(changed)
     }
 
-    pub(super) fn edit(&mut self, edits: &[DeadEdit]) -> Result<(), Stop> {
-        for DeadEdit { id, before, after } in edits {
+    pub(super) fn edit(&mut self, edits: &[DeadLetterEdit]) -> Result<(), SqliteError> {
+        for DeadLetterEdit { id, before, after } in edits {
             let (bytes_before, defect) = self
                 .tx
                 .prepare_cached(
                     "SELECT bytes, coalesce(length(CAST(defect AS BLOB)), 0) FROM dead WHERE id = ?1 AND status = ?2 AND data = ?3",
                 )?
                 .query_row(
-                    params![id.0, status_column(DeadStatus::Open), &before[..]],
+                    params![id.0, status_column(DeadLetterStatus::Open), &before[..]],
                     |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)),
                 )
                 .optional()?
-                .ok_or(Stop::Conflict)?;
+                .ok_or(SqliteError::Conflict)?;
             let without = bytes_before.saturating_sub(defect + before.len() as u64);
             let bytes = without + after.len() as u64;
             self.tx
@@ -81,19 +93,19 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn add_dead(&mut self, new: &[NewDead]) -> Result<(), Stop> {
-        for NewDead { row } in new {
+    pub(super) fn add_dead(&mut self, new: &[NewDeadLetter]) -> Result<(), SqliteError> {
+        for NewDeadLetter { row } in new {
             if !self.add_dead_row(row)? {
-                return Err(Stop::Conflict);
+                return Err(SqliteError::Conflict);
             }
         }
         Ok(())
     }
 
     /// Returns how many of them were not there.
-    pub(super) fn add_dead_if_absent(&mut self, new: &[NewDead]) -> Result<u64, Stop> {
+    pub(super) fn add_dead_if_absent(&mut self, new: &[NewDeadLetter]) -> Result<u64, SqliteError> {
         let mut buried = 0;
-        for NewDead { row } in new {
+        for NewDeadLetter { row } in new {
             if self.add_dead_row(row)? {
                 buried += 1;
                 self.totals.tally.dead += 1;
@@ -106,7 +118,7 @@ impl Writer<'_> {
     }
 
     /// Adds a dead letter unless it is there already. Returns whether it was added.
-    pub(super) fn add_dead_row(&mut self, row: &DeadRow) -> Result<bool, Stop> {
+    pub(super) fn add_dead_row(&mut self, row: &DeadLetter) -> Result<bool, SqliteError> {
         let event: Option<&Event> = row.event.as_ref();
         let source = match event {
             Some(event) => Some(self.sources.find_or_add(self.tx, &event.source)?),

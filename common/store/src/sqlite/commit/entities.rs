@@ -4,10 +4,10 @@ use rusqlite::{Statement, params};
 
 use super::{Writer, one_or_conflict};
 use crate::{
-    EntityChange, Expect, RowRef,
+    EntityChange, ExpectedVersion, RowRef,
     sqlite::{
         columns::{nanos, signed},
-        error::Stop,
+        error::SqliteError,
     },
 };
 
@@ -16,7 +16,10 @@ use crate::{
 const WITHOUT_STATE: u64 = 1;
 
 impl Writer<'_> {
-    pub(super) fn write_entities(&mut self, changes: &[EntityChange]) -> Result<Vec<Expect>, Stop> {
+    pub(super) fn write_entities(
+        &mut self,
+        changes: &[EntityChange],
+    ) -> Result<Vec<ExpectedVersion>, SqliteError> {
         let tx = self.tx;
         // Taken once, since a batch has hundreds of these.
         let mut update = tx.prepare_cached(
@@ -34,7 +37,7 @@ impl Writer<'_> {
             .collect()
     }
 
-    fn create_entity(&mut self, change: &EntityChange) -> Result<Expect, Stop> {
+    fn create_entity(&mut self, change: &EntityChange) -> Result<ExpectedVersion, SqliteError> {
         let id = self.totals.last_entity + 1;
         let created = self
             .tx
@@ -49,21 +52,21 @@ impl Writer<'_> {
             .execute(params![id, signed(version), change.after.as_deref()])?;
         self.totals.last_entity = id;
         self.totals.entities += u64::from(change.after.is_some());
-        Ok(Expect {
+        Ok(ExpectedVersion {
             row: Some(RowRef(id)),
             version,
         })
     }
 
-    fn check_entity(&mut self, row: RowRef, version: u64) -> Result<Expect, Stop> {
+    fn check_entity(&mut self, row: RowRef, version: u64) -> Result<ExpectedVersion, SqliteError> {
         let same = self
             .tx
             .prepare_cached("SELECT 1 FROM entities WHERE id = ?1 AND version = ?2")?
             .exists(params![row.0, signed(version)])?;
         if !same {
-            return Err(Stop::Conflict);
+            return Err(SqliteError::Conflict);
         }
-        Ok(Expect {
+        Ok(ExpectedVersion {
             row: Some(row),
             version,
         })
@@ -75,18 +78,18 @@ impl Writer<'_> {
         row: RowRef,
         version: u64,
         state: &[u8],
-    ) -> Result<Expect, Stop> {
+    ) -> Result<ExpectedVersion, SqliteError> {
         let changed = update.execute(params![row.0, signed(version), state])?;
         one_or_conflict(changed)?;
         self.totals.entities += u64::from(version == WITHOUT_STATE);
-        Ok(Expect {
+        Ok(ExpectedVersion {
             row: Some(row),
             version: version + 1,
         })
     }
 
     /// Makes due what awaits an entity that has changed.
-    pub(super) fn wake(&mut self, changes: &[EntityChange]) -> Result<(), Stop> {
+    pub(super) fn wake(&mut self, changes: &[EntityChange]) -> Result<(), SqliteError> {
         if self.totals.awaiting == 0 {
             return Ok(());
         }

@@ -5,20 +5,20 @@ use rusqlite::params;
 
 use super::Writer;
 use crate::{
-    EpochStanding, LearnedEpoch, MAX_RESTORED_SOURCES, MAX_SOURCE_EPOCHS, RestoredChange,
+    EpochStatus, LearnedEpoch, MAX_RESTORED_SOURCES, MAX_SOURCE_EPOCHS, RestoredChange,
     RestoredSourceChange,
     epochs::{MAX_OWN_EPOCHS, next},
     sqlite::{
         columns::{nanos, signed},
         epochs::{epoch_columns, source_epochs, standing_column},
-        error::Stop,
+        error::SqliteError,
     },
 };
 
 impl Writer<'_> {
-    pub(super) fn begin_epoch(&mut self, random: u64) -> Result<Epoch, Stop> {
+    pub(super) fn begin_epoch(&mut self, random: u64) -> Result<Epoch, SqliteError> {
         let epoch = next(self.totals.epoch, random).ok_or_else(|| {
-            Stop::Unusable("it has begun as many epochs as can be counted".to_owned())
+            SqliteError::Unusable("it has begun as many epochs as can be counted".to_owned())
         })?;
         let (counter, random) = epoch_columns(Some(epoch));
         self.tx.execute(
@@ -37,7 +37,7 @@ impl Writer<'_> {
         Ok(epoch)
     }
 
-    pub(super) fn mark_restored(&self, change: &RestoredChange) -> Result<(), Stop> {
+    pub(super) fn mark_restored(&self, change: &RestoredChange) -> Result<(), SqliteError> {
         match change.detail() {
             Some(detail) => self.tx.execute(
                 "UPDATE store SET restored_since = ?1, restored_detail = ?2 WHERE restored_since IS NULL",
@@ -52,7 +52,7 @@ impl Writer<'_> {
     }
 
     /// Keeps an epoch of a source. Seldom: once for each start of a source's store.
-    pub(super) fn learn(&mut self, learned: &LearnedEpoch) -> Result<(), Stop> {
+    pub(super) fn learn(&mut self, learned: &LearnedEpoch) -> Result<(), SqliteError> {
         let LearnedEpoch {
             source,
             epoch,
@@ -78,13 +78,16 @@ impl Writer<'_> {
                      ORDER BY counter DESC, random DESC LIMIT -1 OFFSET ?2)",
             )?
             .execute(params![source_id, signed(MAX_SOURCE_EPOCHS as u64)])?;
-        if standing == EpochStanding::Fork {
+        if standing == EpochStatus::Fork {
             self.list_restored(source, *epoch, 0)?;
         }
         Ok(())
     }
 
-    pub(super) fn change_restored_source(&self, change: &RestoredSourceChange) -> Result<(), Stop> {
+    pub(super) fn change_restored_source(
+        &self,
+        change: &RestoredSourceChange,
+    ) -> Result<(), SqliteError> {
         match change {
             RestoredSourceChange::Found {
                 source,
@@ -102,7 +105,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn list_restored(&self, source: &Source, epoch: Epoch, conflicts: u64) -> Result<(), Stop> {
+    fn list_restored(
+        &self,
+        source: &Source,
+        epoch: Epoch,
+        conflicts: u64,
+    ) -> Result<(), SqliteError> {
         let (counter, random) = epoch_columns(Some(epoch));
         self.tx
             .prepare_cached(

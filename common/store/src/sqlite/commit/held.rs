@@ -7,12 +7,12 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{Writer, less, more, one_or_conflict};
 use crate::{
-    HeldId, HeldReason, HeldRetry, NewHeld, StreamChange, size,
+    DeferReason, DeferredId, DeferredRetry, NewDeferred, StreamChange, size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
+        deferred::{WAITING_FOR, reason_columns},
         epochs::epoch_columns,
-        error::Stop,
-        held::{AWAITS, reason_columns},
+        error::SqliteError,
         totals::Totals,
     },
 };
@@ -27,10 +27,10 @@ impl Totals {
 impl Writer<'_> {
     pub(super) fn hold(
         &mut self,
-        new: &[NewHeld],
+        new: &[NewDeferred],
         changes: &[StreamChange],
         ids: &[i64],
-    ) -> Result<(), Stop> {
+    ) -> Result<(), SqliteError> {
         if new.is_empty() {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Writer<'_> {
         &mut self,
         key: StreamKey,
         known: &mut HashMap<StreamKey, i64>,
-    ) -> Result<i64, Stop> {
+    ) -> Result<i64, SqliteError> {
         if let Some(id) = known.get(&key) {
             return Ok(*id);
         }
@@ -70,13 +70,18 @@ impl Writer<'_> {
         Ok(id)
     }
 
-    fn hold_one(&mut self, held: &NewHeld, stream: Option<i64>) -> Result<(), Stop> {
+    fn hold_one(&mut self, held: &NewDeferred, stream: Option<i64>) -> Result<(), SqliteError> {
         self.totals.last_held += 1;
-        self.hold_under(HeldId(self.totals.last_held), held, stream)
+        self.hold_under(DeferredId(self.totals.last_held), held, stream)
     }
 
     /// Holds an event under this number.
-    fn hold_under(&mut self, id: HeldId, held: &NewHeld, stream: Option<i64>) -> Result<(), Stop> {
+    fn hold_under(
+        &mut self,
+        id: DeferredId,
+        held: &NewDeferred,
+        stream: Option<i64>,
+    ) -> Result<(), SqliteError> {
         let event = &held.event;
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let (reason, about) = reason_columns(&held.reason);
@@ -115,11 +120,11 @@ impl Writer<'_> {
             *self.held_more.entry(stream).or_default() += 1;
         }
         more(&mut self.totals.usage.held, bytes);
-        self.totals.awaiting += u64::from(matches!(held.reason, HeldReason::Awaits(_)));
+        self.totals.awaiting += u64::from(matches!(held.reason, DeferReason::WaitingFor(_)));
         Ok(())
     }
 
-    pub(super) fn release(&mut self, ids: &[HeldId]) -> Result<(), Stop> {
+    pub(super) fn release(&mut self, ids: &[DeferredId]) -> Result<(), SqliteError> {
         for id in ids {
             let held = self
                 .tx
@@ -129,12 +134,12 @@ impl Writer<'_> {
                 .query_row([id.0], |row| {
                     let stream: Option<i64> = row.get(0)?;
                     let reason: i64 = row.get(2)?;
-                    Ok((stream, unsigned(row, 1)?, reason == AWAITS))
+                    Ok((stream, unsigned(row, 1)?, reason == WAITING_FOR))
                 })
                 .optional()?;
             let Some((stream, bytes, awaits)) = held else {
                 if !self.unschedule(*id)? {
-                    return Err(Stop::Conflict);
+                    return Err(SqliteError::Conflict);
                 }
                 continue;
             };
@@ -146,7 +151,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn put_off(&mut self, retries: &[HeldRetry]) -> Result<(), Stop> {
+    pub(super) fn put_off(&mut self, retries: &[DeferredRetry]) -> Result<(), SqliteError> {
         for retry in retries {
             let awaited: Option<i64> = self
                 .tx
@@ -170,16 +175,18 @@ impl Writer<'_> {
                     retry.attempts,
                     nanos(retry.since),
                 ])?;
-            let awaiting = self.totals.awaiting + u64::from(reason == AWAITS);
-            self.totals.awaiting = awaiting.saturating_sub(u64::from(awaited == AWAITS));
+            let awaiting = self.totals.awaiting + u64::from(reason == WAITING_FOR);
+            self.totals.awaiting = awaiting.saturating_sub(u64::from(awaited == WAITING_FOR));
         }
         Ok(())
     }
 
     /// Holds what was scheduled and could not be applied when its time came.
-    fn hold_scheduled(&mut self, retry: &HeldRetry) -> Result<(), Stop> {
-        let row = self.take_scheduled(retry.id)?.ok_or(Stop::Conflict)?;
-        let held = NewHeld {
+    fn hold_scheduled(&mut self, retry: &DeferredRetry) -> Result<(), SqliteError> {
+        let row = self
+            .take_scheduled(retry.id)?
+            .ok_or(SqliteError::Conflict)?;
+        let held = NewDeferred {
             event: row.event,
             defect: row.defect,
             reason: retry.reason.clone(),

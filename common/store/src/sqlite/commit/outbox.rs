@@ -9,12 +9,12 @@ use crate::{
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
         epochs::epoch_columns,
-        error::Stop,
+        error::SqliteError,
     },
 };
 
 impl Writer<'_> {
-    pub(super) fn owe(&mut self, new: &[NewOutbox]) -> Result<(), Stop> {
+    pub(super) fn owe(&mut self, new: &[NewOutbox]) -> Result<(), SqliteError> {
         for NewOutbox { kind } in new {
             if kind.copies_one_of(&self.known_dead) {
                 continue;
@@ -24,8 +24,9 @@ impl Writer<'_> {
             match kind {
                 OutboxKind::Event(event) => self.owe_event(event, bytes)?,
                 OutboxKind::DeadCopy { id, headers, body } => {
-                    let headers = serde_json::to_string(headers)
-                        .map_err(|e| Stop::Unusable(format!("headers cannot be written: {e}")))?;
+                    let headers = serde_json::to_string(headers).map_err(|e| {
+                        SqliteError::Unusable(format!("headers cannot be written: {e}"))
+                    })?;
                     self.tx
                         .prepare_cached(
                             "INSERT INTO outbox(id, attempts, since, bytes, dead_id, headers, data)
@@ -46,7 +47,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn owe_event(&mut self, event: &Event, bytes: u64) -> Result<(), Stop> {
+    fn owe_event(&mut self, event: &Event, bytes: u64) -> Result<(), SqliteError> {
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let numbered_now = event.sequence.and(self.totals.epoch);
         let (epoch, epoch_random) = epoch_columns(event.epoch.or(numbered_now));
@@ -75,7 +76,7 @@ impl Writer<'_> {
     }
 
     /// Deletes what is paid. What is no longer there was paid by another relay.
-    pub(super) fn pay(&mut self, ids: &[OutboxId]) -> Result<(), Stop> {
+    pub(super) fn pay(&mut self, ids: &[OutboxId]) -> Result<(), SqliteError> {
         // A relay pays mostly what was written in one go: a run of numbers is two statements, however long it is.
         for run in ids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -97,7 +98,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn put_off_payment(&mut self, retries: &[OutboxRetry]) -> Result<(), Stop> {
+    pub(super) fn put_off_payment(&mut self, retries: &[OutboxRetry]) -> Result<(), SqliteError> {
         for retry in retries {
             self.tx
                 .prepare_cached(

@@ -7,13 +7,13 @@ use crate::{
     FormerOwner, OwnerChange,
     sqlite::{
         columns::{nanos, signed},
-        error::Stop,
+        error::SqliteError,
         owners::{FORMER_NOBODY, FORMER_NONE, FORMER_USER},
     },
 };
 
 impl Writer<'_> {
-    pub(super) fn own(&mut self, change: &OwnerChange) -> Result<(), Stop> {
+    pub(super) fn own(&mut self, change: &OwnerChange) -> Result<(), SqliteError> {
         let Some(after) = &change.after else {
             return self.check_owner(change);
         };
@@ -50,7 +50,7 @@ impl Writer<'_> {
     }
 
     /// A record that is not there has version 0.
-    fn check_owner(&mut self, change: &OwnerChange) -> Result<(), Stop> {
+    fn check_owner(&mut self, change: &OwnerChange) -> Result<(), SqliteError> {
         let there = match self.sources.find(self.tx, &change.source)? {
             None => false,
             Some(source) => self

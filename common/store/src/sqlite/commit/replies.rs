@@ -7,12 +7,12 @@ use crate::{
     NewReply, size,
     sqlite::{
         columns::{nanos, signed},
-        error::Stop,
+        error::SqliteError,
     },
 };
 
 impl Writer<'_> {
-    pub(super) fn keep_reply(&mut self, new: &NewReply) -> Result<(), Stop> {
+    pub(super) fn keep_reply(&mut self, new: &NewReply) -> Result<(), SqliteError> {
         let bytes = size::reply(new);
         let added = self
             .tx

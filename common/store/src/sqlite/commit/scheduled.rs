@@ -4,20 +4,20 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{Writer, less, more};
 use crate::{
-    HeldId, HeldRow, NewScheduled, size,
+    DeferredEvent, DeferredId, NewTimer, size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
-        error::Stop,
-        held::{held_row, scheduled_columns},
+        deferred::{held_row, scheduled_columns},
+        error::SqliteError,
     },
 };
 
 impl Writer<'_> {
-    pub(super) fn schedule(&mut self, new: &NewScheduled) -> Result<(), Stop> {
+    pub(super) fn schedule(&mut self, new: &NewTimer) -> Result<(), SqliteError> {
         self.totals.last_held += 1;
-        let HeldRow { id, event, .. } = new
+        let DeferredEvent { id, event, .. } = new
             .clone()
-            .into_row(HeldId(self.totals.last_held), self.now);
+            .into_row(DeferredId(self.totals.last_held), self.now);
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let bytes = size::held(&event, None);
         self.tx
@@ -42,7 +42,7 @@ impl Writer<'_> {
     }
 
     /// Takes one out, if it is there. Returns whether it was.
-    pub(super) fn unschedule(&mut self, id: HeldId) -> Result<bool, Stop> {
+    pub(super) fn unschedule(&mut self, id: DeferredId) -> Result<bool, SqliteError> {
         let bytes = self
             .tx
             .prepare_cached("DELETE FROM scheduled WHERE id = ?1 RETURNING bytes")?
@@ -55,7 +55,10 @@ impl Writer<'_> {
     }
 
     /// Takes one out to be held like any other from now on.
-    pub(super) fn take_scheduled(&mut self, id: HeldId) -> Result<Option<HeldRow>, Stop> {
+    pub(super) fn take_scheduled(
+        &mut self,
+        id: DeferredId,
+    ) -> Result<Option<DeferredEvent>, SqliteError> {
         let row = {
             let mut found = self.tx.prepare_cached(concat!(
                 "SELECT ",

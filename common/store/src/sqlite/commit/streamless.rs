@@ -6,10 +6,10 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{Writer, less, more};
 use crate::{
-    NewStreamless, StreamlessBounds, UsageOf, overflow, size,
+    NewStreamless, StreamlessBounds, TableUsage, overflow, size,
     sqlite::{
         columns::{signed, unsigned},
-        error::Stop,
+        error::SqliteError,
         overflow::OverflowFile,
     },
 };
@@ -26,7 +26,7 @@ pub(super) struct Added {
 }
 
 struct Totals {
-    usage: UsageOf,
+    usage: TableUsage,
     overflowed: u64,
     dropped: u64,
 }
@@ -36,13 +36,13 @@ impl Writer<'_> {
         &mut self,
         new: &[NewStreamless],
         bounds: &StreamlessBounds,
-    ) -> Result<Added, Stop> {
+    ) -> Result<Added, SqliteError> {
         let mut added = Added::default();
         if new.is_empty() {
             return Ok(added);
         }
         let mut totals = self.streamless_totals()?;
-        let mut kinds: HashMap<&str, UsageOf> = HashMap::new();
+        let mut kinds: HashMap<&str, TableUsage> = HashMap::new();
         for NewStreamless { row, seen } in new {
             if self.is_dead(&row.id.0)? {
                 self.totals.tally.duplicates += 1;
@@ -57,7 +57,8 @@ impl Writer<'_> {
                 if !bounds.has_room(kind, totals.usage, bytes) {
                     totals.overflowed += 1;
                     self.overflowed += 1;
-                    let line = overflow::line(totals.overflowed, row).map_err(Stop::Unusable)?;
+                    let line =
+                        overflow::line(totals.overflowed, row).map_err(SqliteError::Unusable)?;
                     added.lines.extend(line);
                     // It owes no copy either.
                     self.known_dead.insert(row.id.clone());
@@ -89,7 +90,7 @@ impl Writer<'_> {
         added: &mut Added,
         file: &OverflowFile,
         bounds: &StreamlessBounds,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), SqliteError> {
         let Some(totals) = &mut added.totals else {
             return Ok(());
         };
@@ -112,7 +113,7 @@ impl Writer<'_> {
     }
 
     /// Counts out a dead letter that is gone.
-    pub(super) fn forget_streamless(&self, bytes: u64) -> Result<(), Stop> {
+    pub(super) fn forget_streamless(&self, bytes: u64) -> Result<(), SqliteError> {
         let mut totals = self.streamless_totals()?;
         less(&mut totals.usage, 1, bytes);
         self.tx
@@ -121,13 +122,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn streamless_totals(&self) -> Result<Totals, Stop> {
+    fn streamless_totals(&self) -> Result<Totals, SqliteError> {
         let totals = self
             .tx
             .prepare_cached("SELECT rows, bytes, overflowed, dropped FROM streamless")?
             .query_row([], |row| {
                 Ok(Totals {
-                    usage: UsageOf {
+                    usage: TableUsage {
                         rows: unsigned(row, 0)?,
                         bytes: unsigned(row, 1)?,
                     },
@@ -138,7 +139,7 @@ impl Writer<'_> {
         Ok(totals)
     }
 
-    fn streamless_of(&self, fingerprint: &str) -> Result<UsageOf, Stop> {
+    fn streamless_of(&self, fingerprint: &str) -> Result<TableUsage, SqliteError> {
         let usage = self
             .tx
             .prepare_cached(
@@ -146,7 +147,7 @@ impl Writer<'_> {
                  WHERE fingerprint = ?1 AND streamless > 0",
             )?
             .query_row([fingerprint], |row| {
-                Ok(UsageOf {
+                Ok(TableUsage {
                     rows: unsigned(row, 0)?,
                     bytes: unsigned(row, 1)?,
                 })
@@ -154,7 +155,7 @@ impl Writer<'_> {
         Ok(usage)
     }
 
-    fn is_dead(&self, id: &str) -> Result<bool, Stop> {
+    fn is_dead(&self, id: &str) -> Result<bool, SqliteError> {
         let found = self
             .tx
             .prepare_cached("SELECT 1 FROM dead WHERE id = ?1")?

@@ -5,12 +5,12 @@ use rusqlite::{Statement, params};
 
 use super::{Writer, one_or_conflict};
 use crate::{
-    Expect, RowRef, StreamChange, StreamState,
+    ExpectedVersion, RowRef, StreamChange, StreamState,
     sqlite::{
         columns::{last_id, nanos, signed, unsigned},
+        deferred::WAITING_FOR,
         epochs::stream_epoch_columns,
-        error::Stop,
-        held::AWAITS,
+        error::SqliteError,
     },
 };
 
@@ -19,14 +19,17 @@ const FIRST_VERSION: u64 = 1;
 
 impl Writer<'_> {
     /// Creates the streams that were not there, as they are to be. Returns the row of each stream.
-    pub(super) fn create_streams(&mut self, changes: &[StreamChange]) -> Result<Vec<i64>, Stop> {
+    pub(super) fn create_streams(
+        &mut self,
+        changes: &[StreamChange],
+    ) -> Result<Vec<i64>, SqliteError> {
         changes
             .iter()
             .map(|change| match change.expect.row {
                 Some(row) => Ok(row.0),
                 None => self
                     .create_stream(&change.key, change.after.as_ref())?
-                    .ok_or(Stop::Conflict),
+                    .ok_or(SqliteError::Conflict),
             })
             .collect()
     }
@@ -36,7 +39,7 @@ impl Writer<'_> {
         &mut self,
         key: &StreamKey,
         state: Option<&StreamState>,
-    ) -> Result<Option<i64>, Stop> {
+    ) -> Result<Option<i64>, SqliteError> {
         let source = self.sources.find_or_add(self.tx, &key.source)?;
         let id = self.totals.last_stream + 1;
         let created = self
@@ -75,7 +78,7 @@ impl Writer<'_> {
         &mut self,
         changes: &[StreamChange],
         ids: &[i64],
-    ) -> Result<Vec<Expect>, Stop> {
+    ) -> Result<Vec<ExpectedVersion>, SqliteError> {
         let tx = self.tx;
         // Taken once, since a batch has hundreds of these.
         let mut update = tx.prepare_cached(
@@ -90,7 +93,7 @@ impl Writer<'_> {
                 (Some(_), None) => self.check_stream(*id, change.expect.version)?,
                 (Some(_), Some(after)) => update_stream(&mut update, *id, change, after)?,
             };
-            written.push(Expect {
+            written.push(ExpectedVersion {
                 row: Some(RowRef(*id)),
                 version,
             });
@@ -109,7 +112,7 @@ impl Writer<'_> {
         Ok(written)
     }
 
-    fn check_stream(&mut self, id: i64, version: u64) -> Result<u64, Stop> {
+    fn check_stream(&mut self, id: i64, version: u64) -> Result<u64, SqliteError> {
         let same = self
             .tx
             .prepare_cached("SELECT 1 FROM streams WHERE id = ?1 AND version = ?2")?
@@ -117,11 +120,11 @@ impl Writer<'_> {
         if same {
             Ok(version)
         } else {
-            Err(Stop::Conflict)
+            Err(SqliteError::Conflict)
         }
     }
 
-    fn add_held(&mut self, id: i64, more: i64) -> Result<(), Stop> {
+    fn add_held(&mut self, id: i64, more: i64) -> Result<(), SqliteError> {
         if more != 0 {
             self.tx
                 .prepare_cached("UPDATE streams SET held = held + ?2 WHERE id = ?1")?
@@ -131,7 +134,7 @@ impl Writer<'_> {
     }
 
     /// Drops what is held at or below the cursor, and makes due what is held right above it.
-    fn move_on(&mut self, id: i64, after: &StreamState) -> Result<(), Stop> {
+    fn move_on(&mut self, id: i64, after: &StreamState) -> Result<(), SqliteError> {
         let holds = self
             .tx
             .prepare_cached("SELECT 1 FROM streams WHERE id = ?1 AND held > 0")?
@@ -149,7 +152,7 @@ impl Writer<'_> {
                 let reason: i64 = row.get(1)?;
                 dropped += 1;
                 self.totals
-                    .count_held_out(unsigned(row, 0)?, reason == AWAITS);
+                    .count_held_out(unsigned(row, 0)?, reason == WAITING_FOR);
             }
         }
         self.add_held(id, -dropped)?;
@@ -169,7 +172,7 @@ fn update_stream(
     id: i64,
     change: &StreamChange,
     after: &StreamState,
-) -> Result<u64, Stop> {
+) -> Result<u64, SqliteError> {
     let (epoch, epoch_random, epoch_from) = stream_epoch_columns(after.epoch);
     let changed = update.execute(params![
         id,

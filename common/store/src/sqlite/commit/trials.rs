@@ -4,12 +4,12 @@ use rusqlite::params;
 
 use super::{Writer, one_or_conflict};
 use crate::{
-    TrialChange,
-    sqlite::{columns::nanos, error::Stop},
+    CrashCountChange,
+    sqlite::{columns::nanos, error::SqliteError},
 };
 
 impl Writer<'_> {
-    pub(super) fn try_event(&mut self, change: &TrialChange) -> Result<(), Stop> {
+    pub(super) fn try_event(&mut self, change: &CrashCountChange) -> Result<(), SqliteError> {
         let source = self.sources.find_or_add(self.tx, &change.source)?;
         let id = change.id.as_str();
         let now = nanos(self.now);

@@ -5,11 +5,11 @@ use rusqlite::{Connection, Result, Row, params, types::Type};
 
 use super::{
     columns::{self, nanos, optional_text, optional_time, signed, small, text},
-    db::{Db, End},
-    error::Stop,
+    db::{Db, TxEnd},
+    error::SqliteError,
     sources::Sources,
 };
-use crate::{DeadId, EntityKey, HeldId, HeldReason, HeldRow, size::Allowance};
+use crate::{DeadLetterId, DeferReason, DeferredEvent, DeferredId, EntityKey, size::ByteBudget};
 
 /// What [`held_row`] reads. A macro, so that a statement is one constant.
 macro_rules! held_columns {
@@ -27,13 +27,17 @@ macro_rules! scheduled_columns {
 }
 pub(super) use scheduled_columns;
 
-pub(super) fn held_row(row: &Row<'_>, conn: &Connection, sources: &mut Sources) -> Result<HeldRow> {
+pub(super) fn held_row(
+    row: &Row<'_>,
+    conn: &Connection,
+    sources: &mut Sources,
+) -> Result<DeferredEvent> {
     let about = || text(row, 4).map(ToOwned::to_owned);
     let reason = match row.get(3)? {
-        BEHIND => HeldReason::Behind,
-        AWAITS => HeldReason::Awaits(EntityKey::new(about()?)),
-        REPLAY => HeldReason::Replay(DeadId(about()?)),
-        SCHEDULED => HeldReason::Scheduled,
+        OUT_OF_ORDER => DeferReason::OutOfOrder,
+        WAITING_FOR => DeferReason::WaitingFor(EntityKey::new(about()?)),
+        REPLAY => DeferReason::Replay(DeadLetterId(about()?)),
+        SCHEDULED => DeferReason::Scheduled,
         _ => {
             return Err(rusqlite::Error::InvalidColumnType(
                 3,
@@ -42,8 +46,8 @@ pub(super) fn held_row(row: &Row<'_>, conn: &Connection, sources: &mut Sources) 
             ));
         }
     };
-    Ok(HeldRow {
-        id: HeldId(row.get(0)?),
+    Ok(DeferredEvent {
+        id: DeferredId(row.get(0)?),
         event: columns::event(row, 6, sources.name(conn, row.get(7)?)?)?,
         defect: optional_text(row, 5)?,
         reason,
@@ -52,19 +56,19 @@ pub(super) fn held_row(row: &Row<'_>, conn: &Connection, sources: &mut Sources) 
     })
 }
 
-const BEHIND: i64 = 0;
-pub(super) const AWAITS: i64 = 1;
+const OUT_OF_ORDER: i64 = 0;
+pub(super) const WAITING_FOR: i64 = 1;
 const REPLAY: i64 = 2;
 /// Never in a row of `held`: stands for the rows of `scheduled`.
 const SCHEDULED: i64 = 3;
 
 /// The columns `reason` and `about`.
-pub(super) fn reason_columns(reason: &HeldReason) -> (i64, Option<&str>) {
+pub(super) fn reason_columns(reason: &DeferReason) -> (i64, Option<&str>) {
     match reason {
-        HeldReason::Behind => (BEHIND, None),
-        HeldReason::Awaits(entity) => (AWAITS, Some(entity.as_str())),
-        HeldReason::Replay(dead) => (REPLAY, Some(&dead.0)),
-        HeldReason::Scheduled => (SCHEDULED, None),
+        DeferReason::OutOfOrder => (OUT_OF_ORDER, None),
+        DeferReason::WaitingFor(entity) => (WAITING_FOR, Some(entity.as_str())),
+        DeferReason::Replay(dead) => (REPLAY, Some(&dead.0)),
+        DeferReason::Scheduled => (SCHEDULED, None),
     }
 }
 
@@ -78,9 +82,9 @@ pub(super) fn due(
     now: Timestamp,
     limit: usize,
     max_bytes: u64,
-) -> Result<Vec<HeldRow>, Stop> {
+) -> Result<Vec<DeferredEvent>, SqliteError> {
     db.read(|conn, sources| {
-        let mut bytes = Allowance::of(max_bytes);
+        let mut bytes = ByteBudget::of(max_bytes);
         let mut due = conn.prepare_cached(concat!(
             "SELECT ",
             held_columns!(),
@@ -100,7 +104,7 @@ pub(super) fn due(
     })
 }
 
-pub(super) fn next_due(db: &mut Db) -> Result<Option<Timestamp>, Stop> {
+pub(super) fn next_due(db: &mut Db) -> Result<Option<Timestamp>, SqliteError> {
     let due = db
         .conn
         .prepare_cached(
@@ -115,18 +119,22 @@ pub(super) fn next_due(db: &mut Db) -> Result<Option<Timestamp>, Stop> {
 
 /// Held events that should have been made due and were not, at most `limit`. In a sound store there are none, so that looking for
 /// them must cost the writer nothing.
-pub(super) fn overlooked(db: &mut Db, limit: usize) -> Result<Vec<HeldId>, Stop> {
+pub(super) fn missed_due(db: &mut Db, limit: usize) -> Result<Vec<DeferredId>, SqliteError> {
     let mut overlooked = db.conn.prepare_cached(
         "SELECT h.id FROM streams s INDEXED BY streams_holding CROSS JOIN held h INDEXED BY held_place
              ON h.stream_id = s.id AND h.sequence = s.cursor + 1
          WHERE s.held > 0 AND s.blocked IS NULL AND h.due IS NULL LIMIT ?1",
     )?;
-    let ids = overlooked.query_map([signed(limit as u64)], |row| row.get(0).map(HeldId))?;
+    let ids = overlooked.query_map([signed(limit as u64)], |row| row.get(0).map(DeferredId))?;
     Ok(ids.collect::<Result<_>>()?)
 }
 
 /// Makes due those of these that still should be.
-pub(super) fn make_due(db: &mut Db, ids: &[HeldId], now: Timestamp) -> Result<u64, Stop> {
+pub(super) fn make_due(
+    db: &mut Db,
+    ids: &[DeferredId],
+    now: Timestamp,
+) -> Result<u64, SqliteError> {
     db.write(|tx, _| {
         let mut made_due = 0;
         for id in ids {
@@ -139,16 +147,20 @@ pub(super) fn make_due(db: &mut Db, ids: &[HeldId], now: Timestamp) -> Result<u6
                 .execute(params![id.0, nanos(now)])?;
         }
         if made_due == 0 {
-            return Ok(End::Rollback(0));
+            return Ok(TxEnd::Rollback(0));
         }
         tx.prepare_cached("UPDATE totals SET commits = commits + 1")?
             .execute([])?;
-        Ok(End::Commit(made_due as u64))
+        Ok(TxEnd::Commit(made_due as u64))
     })
 }
 
 /// Makes due held events and outbox rows that are due only after `beyond`.
-pub(super) fn bring_forward(db: &mut Db, now: Timestamp, beyond: Timestamp) -> Result<u64, Stop> {
+pub(super) fn bring_forward(
+    db: &mut Db,
+    now: Timestamp,
+    beyond: Timestamp,
+) -> Result<u64, SqliteError> {
     db.write(|tx, _| {
         let mut brought = 0;
         for late in [
@@ -160,10 +172,10 @@ pub(super) fn bring_forward(db: &mut Db, now: Timestamp, beyond: Timestamp) -> R
                 .execute(params![nanos(now), nanos(beyond)])?;
         }
         if brought == 0 {
-            return Ok(End::Rollback(0));
+            return Ok(TxEnd::Rollback(0));
         }
         tx.prepare_cached("UPDATE totals SET commits = commits + 1")?
             .execute([])?;
-        Ok(End::Commit(brought as u64))
+        Ok(TxEnd::Commit(brought as u64))
     })
 }

@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{db::Db, error::Stop};
+use super::{db::Db, error::SqliteError};
 
 /// A read that has taken longer has waited for the disk, during which nothing else could run on its thread.
-const SHORT: Duration = Duration::from_millis(1);
+const SLOW_READ: Duration = Duration::from_millis(1);
 /// For how many reads it is left to a thread to wait for the disk, once one here had to.
 const LEFT_TO_THREAD: u32 = 200;
 
 /// The connection. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Glance(Arc<Shared>);
+pub(super) struct InlineReader(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -26,7 +26,7 @@ struct Shared {
     passed_on: AtomicU32,
 }
 
-impl Glance {
+impl InlineReader {
     /// Makes a connection one that waits for nobody, and reads with it.
     pub(super) fn with(db: Db) -> rusqlite::Result<Self> {
         db.conn.busy_timeout(Duration::ZERO)?;
@@ -38,7 +38,10 @@ impl Glance {
 
     /// Reads at once. There is no answer here if somebody else reads just now, if the disk has been slow, or if it fails for any reason:
     /// then the read is for a thread that can wait, and that says what is wrong.
-    pub(super) fn read<T>(&self, body: impl FnOnce(&mut Db) -> Result<T, Stop>) -> Option<T> {
+    pub(super) fn read<T>(
+        &self,
+        body: impl FnOnce(&mut Db) -> Result<T, SqliteError>,
+    ) -> Option<T> {
         let Shared { db, passed_on } = &*self.0;
         let fewer = |left: u32| left.checked_sub(1);
         let is_slow = passed_on.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
@@ -48,7 +51,7 @@ impl Glance {
         let mut db = db.try_lock().ok()?;
         let began = Instant::now();
         let read = body(&mut db);
-        if began.elapsed() > SHORT {
+        if began.elapsed() > SLOW_READ {
             passed_on.store(LEFT_TO_THREAD, Ordering::Relaxed);
         }
         read.ok()
