@@ -21,7 +21,6 @@ pub struct OpeningHours {
 /// A day of the week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "everybody knows the days of the week")]
 pub enum Weekday {
     Monday,
     Tuesday,
