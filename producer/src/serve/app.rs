@@ -6,15 +6,15 @@ use doorstep_runtime::runner::Vitals;
 use tokio::sync::watch;
 
 use super::{
-    auth::{self, Passwords, Strangers, Tokens},
-    books::Books,
-    feeds::Feeds,
-    http::{rate::Rate, shares::Shares},
-    keeping::Keeper,
-    orders::{Flow, LeftOrders, UnderWay},
-    role::UserName,
-    roles::Roles,
-    users::Users,
+    admission::AdmissionControl,
+    auth::{self, LoginThrottle, PasswordPool, Tokens},
+    backends::Backends,
+    checkout::{CheckoutSaga, InFlightKeys, LeftOrders},
+    domain::UserName,
+    feeds::OrderFeeds,
+    http::{keyed_semaphore::KeyedSemaphore, rate_limiter::RateLimiter},
+    repository::GatewayStore,
+    user_cache::UserCache,
 };
 
 /// The rate at which a session may guess the old password in a second and at once: one that was stolen must not find it out.
@@ -22,49 +22,49 @@ const OLD_PER_SECOND: f64 = 0.02;
 const OLD_AT_ONCE: f64 = 5.0;
 
 /// All that handlers share.
-pub(crate) struct App {
+pub(crate) struct AppState {
     /// What is kept.
-    pub(crate) books: Books,
+    pub(crate) books: GatewayStore,
     /// Who is asked.
-    pub(crate) roles: Roles,
+    pub(crate) roles: Backends,
     /// What can be kept now.
-    pub(crate) keeper: Keeper,
+    pub(crate) keeper: AdmissionControl,
     /// The signs of life of the gateway's own role.
     pub(crate) vitals: Arc<Vitals>,
     /// How long one of its steps may take.
     pub(crate) stuck_after: Duration,
     /// Places orders.
-    pub(crate) flow: Flow,
+    pub(crate) flow: CheckoutSaga,
     /// The orders that wait for an operator.
     pub(crate) left: LeftOrders,
     /// The Idempotency-Keys that are under way.
-    pub(crate) under_way: UnderWay,
+    pub(crate) under_way: InFlightKeys,
     /// Which feeds there may be.
-    pub(crate) feeds: Feeds,
+    pub(crate) feeds: OrderFeeds,
     /// Users as they are now.
-    pub(crate) users: Users,
+    pub(crate) users: UserCache,
     /// Hashes passwords.
-    pub(crate) passwords: Passwords,
+    pub(crate) passwords: PasswordPool,
     /// Signs tokens.
     pub(crate) tokens: Tokens,
     /// How often a user may ask.
-    pub(crate) user_rate: Rate<UserName>,
+    pub(crate) user_rate: RateLimiter<UserName>,
     /// The rate at which a user may give a wrong old password for a new one.
-    pub(crate) old_passwords: Rate<UserName>,
+    pub(crate) old_passwords: RateLimiter<UserName>,
     /// How many requests a user may have under way.
-    pub(crate) user_places: Shares<UserName>,
+    pub(crate) user_places: KeyedSemaphore<UserName>,
     /// Those who have not logged in yet.
-    pub(crate) strangers: Strangers,
+    pub(crate) strangers: LoginThrottle,
 }
 
-/// What an [`App`] is made of, and its bounds.
+/// What an [`AppState`] is made of, and its bounds.
 pub(crate) struct Parts {
     /// What is kept.
-    pub(crate) books: Books,
+    pub(crate) books: GatewayStore,
     /// Who is asked.
-    pub(crate) roles: Roles,
+    pub(crate) roles: Backends,
     /// What can be kept now.
-    pub(crate) keeper: Keeper,
+    pub(crate) keeper: AdmissionControl,
     /// The orders that wait for an operator.
     pub(crate) left: LeftOrders,
     /// The signs of life of the gateway's own role.
@@ -72,7 +72,7 @@ pub(crate) struct Parts {
     /// How long one of its steps may take.
     pub(crate) stuck_after: Duration,
     /// Hashes passwords.
-    pub(crate) passwords: Passwords,
+    pub(crate) passwords: PasswordPool,
     /// Signs tokens.
     pub(crate) tokens: Tokens,
     /// Whether the gateway is to stop.
@@ -85,12 +85,12 @@ pub(crate) struct Parts {
     pub(crate) answer_within: Duration,
 }
 
-impl App {
+impl AppState {
     /// Joins these.
     pub(crate) fn new(parts: Parts) -> Self {
         let per_second = f64::from(parts.per_second);
         Self {
-            flow: Flow {
+            flow: CheckoutSaga {
                 books: parts.books.clone(),
                 roles: parts.roles.clone(),
                 answer_within: parts.answer_within,
@@ -101,15 +101,15 @@ impl App {
             left: parts.left,
             vitals: parts.vitals,
             stuck_after: parts.stuck_after,
-            under_way: UnderWay::new(parts.most_requests),
-            feeds: Feeds::new(parts.stopping),
-            users: Users::default(),
+            under_way: InFlightKeys::new(parts.most_requests),
+            feeds: OrderFeeds::new(parts.stopping),
+            users: UserCache::default(),
             passwords: parts.passwords,
             tokens: parts.tokens,
-            user_rate: Rate::new(per_second, per_second * 4.0),
-            old_passwords: Rate::new(OLD_PER_SECOND, OLD_AT_ONCE),
-            user_places: auth::under_way(parts.most_requests),
-            strangers: Strangers::new(parts.most_requests),
+            user_rate: RateLimiter::new(per_second, per_second * 4.0),
+            old_passwords: RateLimiter::new(OLD_PER_SECOND, OLD_AT_ONCE),
+            user_places: auth::user_concurrency(parts.most_requests),
+            strangers: LoginThrottle::new(parts.most_requests),
         }
     }
 }

@@ -1,21 +1,21 @@
 //! The HTTP gateway: what a user cannot wait for is asked of roles over RPC; what can wait goes out as events, in the same commit in which
 //! the gateway promises it.
 
+mod admission;
 mod app;
 mod auth;
-mod books;
-mod docs;
+mod backends;
+mod checkout;
+mod domain;
+mod error_mapping;
 mod feeds;
 mod http;
-mod keeping;
-mod orders;
+mod openapi;
 mod outages;
-mod refusals;
-mod role;
-mod roles;
+mod repository;
 mod routes;
 mod user;
-mod users;
+mod user_cache;
 
 use std::{
     io,
@@ -40,22 +40,22 @@ use doorstep_store::{SqliteStore, Store, sqlite::Options};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    app::{App, Parts},
-    auth::{Key, Passwords, Tokens},
-    books::Books,
+    admission::AdmissionControl,
+    app::{AppState, Parts},
+    auth::{PasswordPool, SigningKey, Tokens},
+    backends::Backends,
+    checkout::{LeftOrders, abandon_expired, leave_open},
+    domain::GatewayRole,
     http::{
-        layers::Entrance,
-        listen::Bounds,
+        middleware::Entrance,
         refusal_log::{self, RefusalLog},
+        server::ConnectionLimits,
     },
-    keeping::Keeper,
-    orders::{LeftOrders, abandon_unfinished, leave_open},
-    role::Gateway,
-    roles::Roles,
+    repository::GatewayStore,
 };
 use crate::send::topology;
-pub(crate) use orders::longest_order;
-pub(crate) use role::{UserName, UserStatus};
+pub(crate) use checkout::longest_order;
+pub(crate) use domain::{UserName, UserStatus};
 pub(crate) use routes::RoleName;
 pub(crate) use user::{UserJob, run as run_user};
 
@@ -91,13 +91,13 @@ pub(crate) struct ServeSettings {
 pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), Failure> {
     let collected = health::collect(settings.health)?;
     let store = open(&settings.folder)?;
-    let key = Key::in_folder(&settings.folder)?;
-    let passwords = Passwords::new().map_err(|e| Failure::new(Reason::Failed, e))?;
+    let key = SigningKey::in_folder(&settings.folder)?;
+    let passwords = PasswordPool::new().map_err(|e| Failure::new(Reason::Failed, e))?;
     let (stopping, is_stopping) = watch::channel(false);
     let namespace = &settings.broker.namespace;
     let requester = RpcClient::start(
         &settings.broker,
-        &format!("{namespace} {}: ask", role::NAME),
+        &format!("{namespace} {}: ask", domain::NAME),
         topology(namespace),
         RpcClientSettings::default(),
     );
@@ -105,10 +105,10 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         link: requester.state(),
         asked: requester.meter(),
     };
-    let roles = Roles::new(requester, store.source().clone());
+    let roles = Backends::new(requester, store.source().clone());
     let limits = Limits::default();
     let gateway = runner::start_without_queue(
-        Gateway,
+        GatewayRole,
         store.clone(),
         RunSettings {
             topology: topology(namespace),
@@ -128,12 +128,12 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         }
         None => None,
     };
-    let books = Books::running(store, gateway.desk());
+    let books = GatewayStore::running(store, gateway.desk());
     let left = LeftOrders::default();
-    let app = App::new(Parts {
+    let app = AppState::new(Parts {
         books: books.clone(),
         roles: roles.clone(),
-        keeper: Keeper::new(gateway.watch(), limits),
+        keeper: AdmissionControl::new(gateway.watch(), limits),
         left: left.clone(),
         vitals: gateway.vitals(),
         stuck_after: settings.health.map_or(STUCK_AFTER, |h| h.stuck_after),
@@ -163,7 +163,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     let entrance = Entrance::new(settings.requests, settings.proxy, refusals.clone());
     let router = routes::router(Arc::clone(&app), entrance);
     let aside = [
-        tokio::spawn(abandon_unfinished(books, roles.clone(), left)),
+        tokio::spawn(abandon_expired(books, roles.clone(), left)),
         tokio::spawn(refusals.clone().tell_repeated()),
         tokio::spawn(outages::tell(app)),
     ];
@@ -180,8 +180,8 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     if settings.grace < longest_order(settings.answer_within) {
         tracing::warn!("a stop may cut off orders: --grace is shorter than one may take");
     }
-    let bounds = Bounds::of_this_process(settings.proxy);
-    http::listen::serve(listener, router, bounds, stopped, settings.grace, refusals).await;
+    let bounds = ConnectionLimits::of_this_process(settings.proxy);
+    http::server::serve(listener, router, bounds, stopped, settings.grace, refusals).await;
     for task in aside {
         task.abort();
     }
@@ -212,7 +212,7 @@ pub(crate) fn print_openapi() -> Result<(), Failure> {
 pub(crate) async fn run_store(folder: &Path, job: CopyJob) -> Result<(), Failure> {
     let place = StorePlace {
         folder,
-        role: role::NAME,
+        role: domain::NAME,
         command: "producer store",
         named: "",
         created_by: "producer serve",
@@ -229,7 +229,7 @@ pub(crate) async fn run_store(folder: &Path, job: CopyJob) -> Result<(), Failure
 
 /// Leaves the orders that are open in a restored copy of the store, and names them.
 async fn leave(folder: &Path) -> Result<(), Failure> {
-    let left = leave_open(&Books::alone(open(folder)?)).await;
+    let left = leave_open(&GatewayStore::alone(open(folder)?)).await;
     let left = left.map_err(|e| Failure::new(Reason::Io, e.to_string()))?;
     if left.is_empty() {
         return Ok(());
@@ -247,7 +247,7 @@ async fn leave(folder: &Path) -> Result<(), Failure> {
 
 /// The gateway's store; created where there is none.
 fn open(folder: &Path) -> Result<SqliteStore, Failure> {
-    SqliteStore::open(folder, role::NAME, &Options::default()).map_err(|e| store_failed(&e))
+    SqliteStore::open(folder, domain::NAME, &Options::default()).map_err(|e| store_failed(&e))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {

@@ -10,7 +10,7 @@ use std::{
 use metrics::{counter, describe_counter};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{app::App, routes::troubles};
+use super::{app::AppState, routes::troubles};
 
 const OUTAGES: &str = "doorstep_outages_total";
 
@@ -34,7 +34,7 @@ struct Outage {
 }
 
 /// Logs outages as they begin and end, for ever.
-pub(super) async fn tell(app: Arc<App>) {
+pub(super) async fn tell(app: Arc<AppState>) {
     let mut timer = interval(EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut outages = BTreeMap::new();

@@ -15,11 +15,11 @@ use doorstep_table::{Column, Table};
 
 use super::{
     auth::{MAX_CHARS, Password, hash},
-    books::{self, Books, BooksError},
-    role::{
-        self, AddUser, RevokeTokens, SetPassword, SetUserStatus, Standing, User, UserName,
+    domain::{
+        self, AddUser, RevokeTokens, SetPassword, SetUserStatus, User, UserName, UserRole,
         UserStatus,
     },
+    repository::{self, GatewayStore, GatewayStoreError},
     routes::{RoleName, UserBody},
 };
 
@@ -36,7 +36,7 @@ pub(crate) enum UserJob {
         /// Who.
         name: UserName,
         /// As what.
-        standing: Standing,
+        standing: UserRole,
     },
     /// End all sessions of one.
     Revoke {
@@ -90,14 +90,14 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
                 standing,
                 hash,
             };
-            let books = Books::alone(super::open(&folder)?);
-            books.obey(&add).await.map_err(failed)?;
+            let books = GatewayStore::alone(super::open(&folder)?);
+            books.execute(&add).await.map_err(failed)?;
             print(|out| writeln!(out, "{name} may log in"))
         }
         UserJob::Revoke { folder, name } => {
-            let books = Books::alone(super::open(&folder)?);
+            let books = GatewayStore::alone(super::open(&folder)?);
             let revoke = RevokeTokens { name: name.clone() };
-            books.obey(&revoke).await.map_err(failed)?;
+            books.execute(&revoke).await.map_err(failed)?;
             print(|out| writeln!(out, "no token of {name} is good any more; {SOON}"))
         }
         UserJob::List { folder, json } => list(&folder, json).await,
@@ -106,14 +106,14 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
             name,
             status,
         } => {
-            let books = Books::alone(super::open(&folder)?);
+            let books = GatewayStore::alone(super::open(&folder)?);
             let other_operator = books.other_operator(&name).await.map_err(failed)?;
             let set = SetUserStatus {
                 name: name.clone(),
                 status,
                 other_operator,
             };
-            books.obey(&set).await.map_err(failed)?;
+            books.execute(&set).await.map_err(failed)?;
             print(|out| match status {
                 UserStatus::Active => writeln!(out, "{name} may log in"),
                 UserStatus::Disabled => {
@@ -135,8 +135,8 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
                 hash,
                 replaces: None,
             };
-            let books = Books::alone(super::open(&folder)?);
-            books.obey(&set).await.map_err(failed)?;
+            let books = GatewayStore::alone(super::open(&folder)?);
+            books.execute(&set).await.map_err(failed)?;
             print(|out| {
                 writeln!(
                     out,
@@ -152,7 +152,7 @@ const SOON: &str = "a running gateway notices within 5 s";
 
 /// Prints all users by name. Nothing is created where there is no store.
 async fn list(folder: &Path, json: bool) -> Result<(), Failure> {
-    let store = SqliteStore::open_read_only(folder, role::NAME, &Options::default())
+    let store = SqliteStore::open_read_only(folder, domain::NAME, &Options::default())
         .map_err(|e| Failure::new(Reason::Missing, e.to_string()))?;
     let mut after: Option<UserName> = None;
     let mut table = Table::new([
@@ -163,7 +163,7 @@ async fn list(folder: &Path, json: bool) -> Result<(), Failure> {
         Column::text("RESTAURANT").optional(),
     ]);
     loop {
-        let page = books::users(&store, after.as_ref(), PAGE).await;
+        let page = repository::users(&store, after.as_ref(), PAGE).await;
         let page = page.map_err(failed)?;
         let is_last = page.len() < PAGE;
         after = page.last().map(|(name, _)| name.clone());
@@ -198,7 +198,7 @@ fn cells(name: &UserName, user: &User) -> [String; 5] {
         user.added_at.strftime("%Y-%m-%d").to_string(),
         match &user.standing {
             // As a literal: it may have been named before the rule for names.
-            Standing::Restaurant { restaurant } => format!("{restaurant:?}"),
+            UserRole::Restaurant { restaurant } => format!("{restaurant:?}"),
             _ => "-".to_owned(),
         },
     ]
@@ -235,10 +235,10 @@ fn line() -> Result<String, Failure> {
     Ok(line)
 }
 
-fn failed(error: BooksError) -> Failure {
+fn failed(error: GatewayStoreError) -> Failure {
     match error {
-        BooksError::Refused(refused) => Failure::new(Reason::Settled, refused.detail),
-        error @ (BooksError::Overloaded { .. } | BooksError::Away(_)) => {
+        GatewayStoreError::Refused(refused) => Failure::new(Reason::Settled, refused.detail),
+        error @ (GatewayStoreError::Overloaded { .. } | GatewayStoreError::Unavailable(_)) => {
             Failure::new(Reason::Io, error.to_string())
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve::role::UserName;
+use crate::serve::domain::UserName;
 
 /// For how long a network is remembered after a login.
 const MEMORY: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -1,15 +1,15 @@
 //! Who somebody is: passwords, tokens, and the caller of a request.
 
-mod caller;
-mod key;
+mod authenticated_user;
 mod known_networks;
+mod login_throttle;
 mod name_queue;
 mod password;
-mod strangers;
+mod signing_key;
 mod token;
 
-pub(crate) use caller::{Caller, under_way};
-pub(crate) use key::Key;
-pub(crate) use password::{MAX_CHARS, Password, Passwords, hash};
-pub(crate) use strangers::{Stranger, Strangers};
+pub(crate) use authenticated_user::{AuthenticatedUser, user_concurrency};
+pub(crate) use login_throttle::{LoginAttempt, LoginThrottle};
+pub(crate) use password::{MAX_CHARS, Password, PasswordPool, hash};
+pub(crate) use signing_key::SigningKey;
 pub(crate) use token::Tokens;

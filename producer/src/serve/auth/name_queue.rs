@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve::role::UserName;
+use crate::serve::domain::UserName;
 
 /// The time between two slots of a name, and how many slots may be used at once after a quiet time.
 const SLOT: Duration = Duration::from_secs(1);

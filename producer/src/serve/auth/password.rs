@@ -16,7 +16,7 @@ use crate::serve::http::Problem;
 const MIN_CHARS: usize = 8;
 pub(crate) const MAX_CHARS: usize = 1024;
 /// How many may wait for their turn; the next one is sent away.
-const WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 /// When to come again where too many wait.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
@@ -48,7 +48,7 @@ impl fmt::Debug for Password {
 
 /// Hashes and verifies.
 #[derive(Debug, Clone)]
-pub(crate) struct Passwords {
+pub(crate) struct PasswordPool {
     turns: Arc<Semaphore>,
     places: Arc<Semaphore>,
     /// Places of logins that others cannot use up.
@@ -57,7 +57,7 @@ pub(crate) struct Passwords {
     decoy: Arc<str>,
 }
 
-impl Passwords {
+impl PasswordPool {
     /// Makes ready; takes as long as hashing one password.
     ///
     /// # Errors
@@ -66,8 +66,8 @@ impl Passwords {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             turns: Arc::new(Semaphore::new(cores)),
-            places: Arc::new(Semaphore::new(cores + WAITING)),
-            kept_places: Arc::new(Semaphore::new(cores + WAITING)),
+            places: Arc::new(Semaphore::new(cores + MAX_WAITING)),
+            kept_places: Arc::new(Semaphore::new(cores + MAX_WAITING)),
             decoy: hash(&Password("there is no such user".into()))?.into(),
         })
     }
@@ -77,7 +77,7 @@ impl Passwords {
     /// # Errors
     /// Too many wait already.
     pub(crate) async fn hash(&self, password: Password) -> Result<String, Problem> {
-        self.in_turn(&self.kept_places, move || hash(&password))
+        self.run_blocking_limited(&self.kept_places, move || hash(&password))
             .await?
             .map_err(|reason| {
                 tracing::error!(reason, "a password could not be hashed");
@@ -101,14 +101,14 @@ impl Passwords {
             true => &self.kept_places,
             false => &self.places,
         };
-        self.in_turn(places, move || {
-            let is_right = is_right(&password, hash.as_deref().unwrap_or(&decoy));
+        self.run_blocking_limited(places, move || {
+            let is_right = matches_hash(&password, hash.as_deref().unwrap_or(&decoy));
             is_right && hash.is_some()
         })
         .await
     }
 
-    async fn in_turn<T: Send + 'static>(
+    async fn run_blocking_limited<T: Send + 'static>(
         &self,
         places: &Arc<Semaphore>,
         work: impl FnOnce() -> T + Send + 'static,
@@ -140,7 +140,7 @@ pub(crate) fn hash(password: &Password) -> Result<String, String> {
         .map_err(|e| format!("the password cannot be hashed: {e}"))
 }
 
-fn is_right(password: &Password, hash: &str) -> bool {
+fn matches_hash(password: &Password, hash: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| {
         Argon2::default()
             .verify_password(password.0.as_bytes(), &hash)
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_right_password_of_a_user_is_right() {
-        let passwords = Passwords::new().unwrap();
+        let passwords = PasswordPool::new().unwrap();
         let hash = passwords.hash(password("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$"), "{hash}");
         let verify = async |typed: &str, hash: Option<&str>| {
@@ -173,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_take_no_place_of_those_who_are_known() {
-        let passwords = Passwords::new().unwrap();
+        let passwords = PasswordPool::new().unwrap();
         let all = u32::try_from(passwords.places.available_permits()).unwrap();
         let places = Arc::clone(&passwords.places);
         let _taken = places.try_acquire_many_owned(all).unwrap();

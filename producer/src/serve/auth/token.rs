@@ -8,21 +8,21 @@ use doorstep_runtime::limits::CLOCKS_APART;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::key::{Key, hex, to_hex};
-use crate::serve::role::UserName;
+use super::signing_key::{SigningKey, hex, to_hex};
+use crate::serve::domain::UserName;
 
 /// What is signed beside the token itself, so that the key signs nothing else by mistake.
 const PURPOSE: &[u8] = b"doorstep gateway token v1\n";
 
 /// Gives tokens and reads them.
 pub(crate) struct Tokens {
-    key: Key,
+    key: SigningKey,
     lifetime: Duration,
 }
 
 /// What a good token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ticket {
+pub(crate) struct Claims {
     /// Whose it is.
     pub(crate) name: UserName,
     /// Of which generation of that user's tokens.
@@ -33,20 +33,20 @@ pub(crate) struct Ticket {
 
 impl Tokens {
     /// Signs with this key tokens that are good for so long.
-    pub(crate) fn new(key: Key, lifetime: Duration) -> Self {
+    pub(crate) fn new(key: SigningKey, lifetime: Duration) -> Self {
         Self { key, lifetime }
     }
 
     /// A new token and what it says.
-    pub(crate) fn give(
+    pub(crate) fn issue(
         &self,
         name: &UserName,
         generation: u64,
         now: Timestamp,
-    ) -> (String, Ticket) {
+    ) -> (String, Claims) {
         let seconds = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
         let end = now.as_second().saturating_add(seconds);
-        let ticket = Ticket {
+        let ticket = Claims {
             name: name.clone(),
             generation,
             expires: Timestamp::from_second(end).unwrap_or(Timestamp::MAX),
@@ -57,12 +57,12 @@ impl Tokens {
     }
 
     /// What a token says, `None` if it is not one of ours or has expired. Takes the same time for every wrong signature.
-    pub(crate) fn read(&self, token: &str, now: Timestamp) -> Option<Ticket> {
+    pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Option<Claims> {
         let (said, signature) = token.rsplit_once('.')?;
         self.sign(said).verify_slice(&hex(signature)?).ok()?;
         let (rest, expires) = said.rsplit_once('.')?;
         let (name, generation) = rest.rsplit_once('.')?;
-        let ticket = Ticket {
+        let ticket = Claims {
             name: name.parse().ok()?,
             generation: generation.parse().ok()?,
             expires: Timestamp::from_second(expires.parse().ok()?).ok()?,
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn tokens() -> Tokens {
-        Tokens::new(Key::random(), Duration::from_secs(60))
+        Tokens::new(SigningKey::random(), Duration::from_secs(60))
     }
 
     fn now() -> Timestamp {
@@ -98,12 +98,12 @@ mod tests {
     fn a_token_is_good_until_it_expires() {
         let tokens = tokens();
         let name: UserName = "ada".parse().unwrap();
-        let (token, ticket) = tokens.give(&name, 7, now());
-        assert_eq!(tokens.read(&token, now()), Some(ticket.clone()));
+        let (token, ticket) = tokens.issue(&name, 7, now());
+        assert_eq!(tokens.verify(&token, now()), Some(ticket.clone()));
         assert_eq!((ticket.name, ticket.generation), (name, 7));
         let last = "2026-11-24T12:00:59.9Z".parse().unwrap();
-        assert!(tokens.read(&token, last).is_some());
-        assert_eq!(tokens.read(&token, ticket.expires), None);
+        assert!(tokens.verify(&token, last).is_some());
+        assert_eq!(tokens.verify(&token, ticket.expires), None);
     }
 
     #[test]
@@ -111,26 +111,26 @@ mod tests {
         let tokens = tokens();
         let given = |minutes| {
             let ahead = now().checked_add(Duration::from_mins(minutes)).unwrap();
-            tokens.give(&"ada".parse().unwrap(), 7, ahead).0
+            tokens.issue(&"ada".parse().unwrap(), 7, ahead).0
         };
-        assert_eq!(tokens.read(&given(61), now()), None);
+        assert_eq!(tokens.verify(&given(61), now()), None);
         // Clocks of several gateways may be apart by a little.
-        assert!(tokens.read(&given(59), now()).is_some());
+        assert!(tokens.verify(&given(59), now()).is_some());
     }
 
     #[test]
     fn a_token_that_was_changed_anywhere_is_none() {
         let tokens = tokens();
-        let (token, _) = tokens.give(&"ada".parse().unwrap(), 7, now());
+        let (token, _) = tokens.issue(&"ada".parse().unwrap(), 7, now());
         for at in 0..token.len() {
             let mut changed = token.clone().into_bytes();
             changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
             let changed = String::from_utf8(changed).unwrap();
-            assert_eq!(tokens.read(&changed, now()), None, "{changed}");
+            assert_eq!(tokens.verify(&changed, now()), None, "{changed}");
         }
-        assert_eq!(self::tokens().read(&token, now()), None, "another key");
+        assert_eq!(self::tokens().verify(&token, now()), None, "another key");
         for bad in ["", ".", "...", "ada", "ada.1.2", "ada.1.2.zz"] {
-            assert_eq!(tokens.read(bad, now()), None);
+            assert_eq!(tokens.verify(bad, now()), None);
         }
     }
 }

@@ -129,7 +129,7 @@ pub(crate) fn is_presentable(text: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// It is none, or not of the form that the type asks for.
-pub(crate) fn short<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn bounded_str<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err: Display>,
     D: Deserializer<'de>,
@@ -154,11 +154,11 @@ where
     text.parse().map_err(D::Error::custom)
 }
 
-/// [`short`], where there may be none.
+/// [`bounded_str`], where there may be none.
 ///
 /// # Errors
-/// There is one, and [`short`] says why it is none.
-pub(crate) fn short_if_any<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+/// There is one, and [`bounded_str`] says why it is none.
+pub(crate) fn bounded_str_opt<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: FromStr<Err: Display>,
     D: Deserializer<'de>,
@@ -174,7 +174,7 @@ where
 ///
 /// # Errors
 /// It is none, or not one of the type's.
-pub(crate) fn whole<'de, N, D>(deserializer: D) -> Result<N, D::Error>
+pub(crate) fn whole_number<'de, N, D>(deserializer: D) -> Result<N, D::Error>
 where
     N: TryFrom<i64>,
     D: Deserializer<'de>,
@@ -190,9 +190,9 @@ where
 }
 
 /// The one name in a path, as a type that checks it. What cannot be a name names nothing: 404.
-pub(crate) struct Named<T>(pub(crate) T);
+pub(crate) struct PathParam<T>(pub(crate) T);
 
-impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Named<T> {
+impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PathParam<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -212,19 +212,19 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     struct Body {
-        #[serde(deserialize_with = "short")]
+        #[serde(deserialize_with = "bounded_str")]
         text: Label,
     }
 
     #[derive(Debug, Deserialize)]
     struct Perhaps {
-        #[serde(default, deserialize_with = "short_if_any")]
+        #[serde(default, deserialize_with = "bounded_str_opt")]
         text: Option<Label>,
     }
 
     #[derive(Debug, Deserialize)]
     struct Count {
-        #[serde(deserialize_with = "whole")]
+        #[serde(deserialize_with = "whole_number")]
         count: u16,
     }
 

@@ -1,14 +1,16 @@
 //! What has to do with HTTP and with nothing else: connections, bodies, problem documents, limits.
 
 pub(crate) mod body;
-pub(crate) mod layers;
-pub(crate) mod listen;
+pub(crate) mod keyed_semaphore;
+pub(crate) mod middleware;
 pub(crate) mod origin;
-mod patient;
 pub(crate) mod problem;
-pub(crate) mod rate;
+pub(crate) mod rate_limiter;
 pub(crate) mod refusal_log;
-pub(crate) mod shares;
+pub(crate) mod server;
+mod write_timeout;
 
-pub(crate) use body::{Named, Unread, is_presentable, is_short, known, short, short_if_any, whole};
+pub(crate) use body::{
+    PathParam, Unread, bounded_str, bounded_str_opt, is_presentable, is_short, known, whole_number,
+};
 pub(crate) use problem::Problem;

@@ -13,8 +13,8 @@ use axum::http::StatusCode;
 use metrics::{counter, describe_counter};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::rate::Rate;
-use crate::serve::role::UserName;
+use super::rate_limiter::RateLimiter;
+use crate::serve::domain::UserName;
 
 const REFUSED: &str = "doorstep_http_refused_total";
 const LOGINS: &str = "doorstep_logins_total";
@@ -66,7 +66,7 @@ pub(crate) struct RefusalLog(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     told: Mutex<Told>,
-    lines: Rate<()>,
+    lines: RateLimiter<()>,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ impl RefusalLog {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             told: Mutex::default(),
-            lines: Rate::new(LINES, LINES_AT_ONCE),
+            lines: RateLimiter::new(LINES, LINES_AT_ONCE),
         }))
     }
 
@@ -157,7 +157,7 @@ impl RefusalLog {
             repeats.count += 1;
             return false;
         }
-        if told.kinds.len() >= MAX_KINDS || self.0.lines.take((), now).is_err() {
+        if told.kinds.len() >= MAX_KINDS || self.0.lines.acquire((), now).is_err() {
             told.untold += 1;
             return false;
         }
@@ -179,7 +179,7 @@ impl RefusalLog {
             if repeats.count == 0 {
                 return false;
             }
-            if self.0.lines.take((), now).is_err() {
+            if self.0.lines.acquire((), now).is_err() {
                 told.untold += repeats.count;
                 return false;
             }

@@ -21,22 +21,22 @@ use utoipa::ToSchema;
 
 use super::{health::json, orders};
 use crate::serve::{
-    app::App,
-    auth::Caller,
-    books::BooksError,
-    http::{Named, Problem, Unread, known},
-    role::{
-        AssignCourier, Entry, Fix, OrderNames, RecordPositions, Standing, Step, TakeStep, User,
-        UserName,
+    app::AppState,
+    auth::AuthenticatedUser,
+    domain::{
+        AdvanceDelivery, AssignCourier, Entity, Fix, OrderNames, RecordPositions, Step, User,
+        UserName, UserRole,
     },
+    http::{PathParam, Problem, Unread, known},
+    repository::GatewayStoreError,
 };
 
 /// The most positions in a batch.
-const MOST_POSITIONS: usize = 500;
+const MAX_POSITIONS: usize = 500;
 /// How many positions weigh as much as one more request.
-const PER_REQUEST: f64 = 10.0;
+const POSITIONS_PER_TOKEN: f64 = 10.0;
 /// How far a courier's clock may be ahead.
-const AHEAD: Duration = Duration::from_secs(60);
+const MAX_CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
 /// Who is to deliver.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -133,29 +133,29 @@ pub(crate) struct AcceptedPositions {
     (status = 422, description = "The body is not of the form asked for; or no courier is named, or there is no such courier."),
 ))]
 pub(super) async fn assign(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(order): Named<InvoiceNo>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(order): PathParam<InvoiceNo>,
     body: Unread,
 ) -> Result<StatusCode, Problem> {
-    if caller.standing != Standing::Courier {
+    if caller.standing != UserRole::Courier {
         orders::seen(&app, &caller, &order).await?;
     }
-    if caller.standing == Standing::Customer {
+    if caller.standing == UserRole::Customer {
         return Err(Problem::forbidden("customers do not deliver"));
     }
     let assignment: Assignment = body.json().await?;
     let courier = match (&caller.standing, assignment.courier) {
-        (Standing::Courier, None) => caller.name.courier(),
-        (Standing::Courier, Some(named)) if named == caller.name => named.courier(),
-        (Standing::Courier, Some(_)) => {
+        (UserRole::Courier, None) => caller.name.courier(),
+        (UserRole::Courier, Some(named)) if named == caller.name => named.courier(),
+        (UserRole::Courier, Some(_)) => {
             return Err(Problem::forbidden("couriers take on for themselves alone"));
         }
         (_, named) => {
             let named = named.ok_or_else(|| Problem::invalid("name the courier"))?;
-            let user = app.users.current(&app.books, &named).await?;
+            let user = app.users.get(&app.books, &named).await?;
             let is_courier =
-                |user: User| user.standing == Standing::Courier && user.status.is_active();
+                |user: User| user.standing == UserRole::Courier && user.status.is_active();
             if !user.is_some_and(is_courier) {
                 return Err(Problem::invalid("there is no such courier"));
             }
@@ -166,14 +166,14 @@ pub(super) async fn assign(
         order: order.clone(),
         courier,
     };
-    let assigned = app.books.obey(&assign).await;
-    let is_refused = matches!(assigned, Err(BooksError::Refused(_)));
-    if is_refused && caller.standing == Standing::Courier {
+    let assigned = app.books.execute(&assign).await;
+    let is_refused = matches!(assigned, Err(GatewayStoreError::Refused(_)));
+    if is_refused && caller.standing == UserRole::Courier {
         // A courier may take on what is to be delivered and is nobody's; of other orders none learns anything, not even that they are there.
         orders::seen(&app, &caller, &order).await?;
     }
     assigned?;
-    app.feeds.ring(&order);
+    app.feeds.notify(&order);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -186,9 +186,9 @@ pub(super) async fn assign(
     (status = 409, description = "`not_confirmed`: the order was called off."),
 ))]
 pub(super) async fn pick_up(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(order): Named<InvoiceNo>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(order): PathParam<InvoiceNo>,
 ) -> Result<StatusCode, Problem> {
     take(&app, &caller, order, Step::PickedUp).await
 }
@@ -202,16 +202,16 @@ pub(super) async fn pick_up(
     (status = 409, description = "`not_picked_up`: not yet; or `not_confirmed`: the order was called off."),
 ))]
 pub(super) async fn hand_over(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(order): Named<InvoiceNo>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(order): PathParam<InvoiceNo>,
 ) -> Result<StatusCode, Problem> {
     take(&app, &caller, order, Step::Delivered).await
 }
 
 async fn take(
-    app: &App,
-    caller: &Caller,
+    app: &AppState,
+    caller: &AuthenticatedUser,
     order: InvoiceNo,
     step: Step,
 ) -> Result<StatusCode, Problem> {
@@ -223,14 +223,14 @@ async fn take(
             return Err(forbidden);
         }
     };
-    let take = TakeStep {
+    let take = AdvanceDelivery {
         order: order.clone(),
         courier,
         step,
         at: Timestamp::now(),
     };
-    app.books.obey(&take).await?;
-    app.feeds.ring(&order);
+    app.books.execute(&take).await?;
+    app.feeds.notify(&order);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -242,9 +242,9 @@ async fn take(
     (status = 404, description = "There is no such delivery yet, or it is somebody else's."),
 ))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(order): Named<InvoiceNo>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(order): PathParam<InvoiceNo>,
 ) -> Result<Response, Problem> {
     orders::seen(&app, &caller, &order).await?;
     let view = view(&app, &order).await?;
@@ -267,8 +267,8 @@ pub(super) async fn show(
     (status = 503, description = "`store_filling`: the broker has been away for so long that what room is left is for orders; or it cannot be done now. Nothing is kept; Retry-After says when to ask again."),
 ))]
 pub(super) async fn record(
-    State(app): State<Arc<App>>,
-    caller: Caller,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
     headers: HeaderMap,
     body: Unread,
 ) -> Result<Response, Problem> {
@@ -276,18 +276,18 @@ pub(super) async fn record(
     let key = orders::optional_key(&headers)?;
     let batch: Positions = body.json().await?;
     let count = batch.positions.len();
-    if !(1..=MOST_POSITIONS).contains(&count) {
+    if !(1..=MAX_POSITIONS).contains(&count) {
         return Err(Problem::invalid(format!(
-            "a batch has 1 to {MOST_POSITIONS} positions, and this one {count}"
+            "a batch has 1 to {MAX_POSITIONS} positions, and this one {count}"
         )));
     }
-    app.keeper.keeps_positions()?;
-    let weight = count as f64 / PER_REQUEST;
+    app.keeper.admit_positions()?;
+    let weight = count as f64 / POSITIONS_PER_TOKEN;
     app.user_rate
-        .take_more(caller.name.clone(), weight, Instant::now())
+        .acquire_n(caller.name.clone(), weight, Instant::now())
         .map_err(|after| Problem::too_many("you send too many positions", after))?;
     let latest = Timestamp::now()
-        .checked_add(AHEAD)
+        .checked_add(MAX_CLOCK_AHEAD)
         .unwrap_or(Timestamp::MAX);
     let fixes = batch.positions.into_iter().map(|new| fix(new, latest));
     let record = RecordPositions {
@@ -302,14 +302,14 @@ pub(super) async fn record(
             // The same however often it comes, so that a batch that comes again after its reply was forgotten is told from a new one.
             let oldest = record.fixes.iter().map(|fix| fix.recorded_at).min();
             let time = oldest.unwrap_or_else(Timestamp::now);
-            app.books.obey_as(id, time, &record).await?;
+            app.books.execute_idempotent(id, time, &record).await?;
         }
         None => {
-            app.books.obey(&record).await?;
+            app.books.execute(&record).await?;
         }
     }
     for fix in &record.fixes {
-        app.feeds.ring(&fix.order);
+        app.feeds.notify(&fix.order);
     }
     Ok(json(
         StatusCode::ACCEPTED,
@@ -339,17 +339,17 @@ fn fix(new: NewPosition, latest: Timestamp) -> Result<Fix, Problem> {
 /// # Errors
 /// It does not answer.
 pub(super) async fn assigned_view(
-    app: &App,
+    app: &AppState,
     order: &InvoiceNo,
 ) -> Result<Option<DeliveryView>, Problem> {
-    let entry = app.books.entry(order.delivery_key()).await?;
-    match entry.as_ref().and_then(Entry::delivery) {
+    let entry = app.books.get(order.delivery_key()).await?;
+    match entry.as_ref().and_then(Entity::delivery) {
         Some(_) => view(app, order).await,
         None => Ok(None),
     }
 }
 
-async fn view(app: &App, order: &InvoiceNo) -> Result<Option<DeliveryView>, Problem> {
+async fn view(app: &AppState, order: &InvoiceNo) -> Result<Option<DeliveryView>, Problem> {
     let order = DeliveryId::new(order.as_str()).map_err(|_| Problem::not_found("delivery"))?;
     match app.roles.query(&ReadDelivery { order }).await {
         Ok(view) => Ok(Some(view)),

@@ -20,10 +20,10 @@ use super::{
     orders::{self, HistoryBody},
 };
 use crate::serve::{
-    app::App,
-    auth::Caller,
-    feeds::{Seat, Woken},
-    http::{Named, Problem},
+    app::AppState,
+    auth::AuthenticatedUser,
+    feeds::{FeedEvent, FeedPermit},
+    http::{PathParam, Problem},
 };
 
 /// A comment goes out where nothing else does, so that both ends notice a connection that is gone, and no proxy in between takes it for idle.
@@ -54,9 +54,9 @@ const PAUSES: [Duration; 4] = [
     (status = 429, description = "The user asks too often, or has too many requests under way, or 8 live feeds already."),
 ))]
 pub(super) async fn feed(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(order): Named<InvoiceNo>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(order): PathParam<InvoiceNo>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let last = last_seen(&headers)?;
@@ -73,7 +73,7 @@ pub(super) async fn feed(
         app,
         end: end.min(caller.expires),
         // Feeds are counted by themselves.
-        caller: caller.uncounted(),
+        caller: caller.without_permit(),
         order,
         last,
         delivery: None,
@@ -99,9 +99,9 @@ fn last_seen(headers: &HeaderMap) -> Result<u64, Problem> {
 
 /// A feed under way.
 struct Feed {
-    app: Arc<App>,
+    app: Arc<AppState>,
     /// Who reads it.
-    caller: Caller,
+    caller: AuthenticatedUser,
     order: InvoiceNo,
     /// The number of the last entry sent.
     last: u64,
@@ -109,7 +109,7 @@ struct Feed {
     delivery: Option<String>,
     /// What is to be sent.
     ready: VecDeque<Event>,
-    seat: Seat,
+    seat: FeedPermit,
     /// Looks since the last news.
     looks: usize,
     is_first: bool,
@@ -127,9 +127,9 @@ impl Feed {
             } else {
                 let pause = PAUSES[self.looks.min(PAUSES.len() - 1)];
                 match self.seat.wait(pause).await {
-                    Woken::Stop => return None,
-                    Woken::News => self.looks = 0,
-                    Woken::Time => self.looks += 1,
+                    FeedEvent::Stop => return None,
+                    FeedEvent::News => self.looks = 0,
+                    FeedEvent::Time => self.looks += 1,
                 }
                 if Timestamp::now() >= self.end {
                     return None;

@@ -14,9 +14,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::serve::{
-    app::App,
-    keeping::Keeping,
-    role::{self, UserName},
+    admission::Admission,
+    app::AppState,
+    domain::{self, UserName},
 };
 
 /// How the process is.
@@ -47,8 +47,8 @@ struct Alive {
     (status = 200, description = "It runs.", body = Alive),
     (status = 503, description = "Something makes no progress: start it again.", body = Alive, content_type = "application/json"),
 ))]
-pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
-    let stuck = stuck_loops(role::NAME, &app.vitals, app.stuck_after);
+pub(super) async fn livez(State(app): State<Arc<AppState>>) -> Response {
+    let stuck = stuck_loops(domain::NAME, &app.vitals, app.stuck_after);
     let (status, alive) = match stuck.is_empty() {
         true => (StatusCode::OK, true),
         false => (StatusCode::SERVICE_UNAVAILABLE, false),
@@ -61,17 +61,17 @@ pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
     (status = 200, description = "It is ready, or degraded.", body = Ready),
     (status = 503, description = "It cannot keep anything now.", body = Ready, content_type = "application/json"),
 ))]
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     // Any read tells whether the store can be read.
     let read = match "nobody".parse::<UserName>() {
-        Ok(nobody) => app.books.entry(nobody.entity()).await.map(drop),
+        Ok(nobody) => app.books.get(nobody.entity()).await.map(drop),
         Err(_) => Ok(()),
     };
     let mut keeping = app.keeper.now();
     if let Err(reason) = read {
         // Whoever asks need not have logged in, and so learns nothing of files.
         tracing::warn!(%reason, "the gateway's store cannot be read");
-        keeping = Keeping::Nothing("the store cannot be read");
+        keeping = Admission::Nothing("the store cannot be read");
     }
     let readiness = readiness(keeping, of_broker(&app), app.left.trouble());
     let status = match readiness.status {
@@ -82,13 +82,13 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 /// Lists the present faults that are known without asking the store.
-pub(in crate::serve) fn troubles(app: &App) -> Vec<&'static str> {
+pub(in crate::serve) fn troubles(app: &AppState) -> Vec<&'static str> {
     let keeping = app.keeper.now().trouble().map(|(_, reason)| reason);
     let others = of_broker(app).into_iter().chain(app.left.trouble());
     keeping.into_iter().chain(others).collect()
 }
 
-fn of_broker(app: &App) -> Option<&'static str> {
+fn of_broker(app: &AppState) -> Option<&'static str> {
     let publishing = app
         .vitals
         .links()
@@ -112,7 +112,7 @@ fn broker_trouble<'a>(links: impl Iterator<Item = &'a ConnectionStatus>) -> Opti
 }
 
 fn readiness(
-    keeping: Keeping,
+    keeping: Admission,
     broker: Option<&'static str>,
     orders: Option<&'static str>,
 ) -> Readiness {

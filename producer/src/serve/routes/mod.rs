@@ -10,7 +10,8 @@ mod users;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware, response::Response, routing::get};
+use axum::middleware::from_fn_with_state;
+use axum::{Router, response::Response, routing::get};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -18,17 +19,17 @@ pub(super) use health::troubles;
 pub(crate) use users::{RoleName, UserBody};
 
 use super::{
-    app::App,
-    docs,
+    app::AppState,
     http::{
         Problem,
-        layers::{self, DESCRIPTION, Entrance},
+        middleware::{self, DESCRIPTION, Entrance},
     },
+    openapi,
 };
 
 /// The routes and their document.
-fn documented() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(docs::head())
+fn documented() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(sessions::log_in, sessions::log_out))
@@ -49,27 +50,27 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 
 /// The document alone.
 pub(crate) fn document() -> OpenApi {
-    docs::finish(documented().into_openapi())
+    openapi::finish(documented().into_openapi())
 }
 
 /// All routes, ready to be served.
-pub(crate) fn router(app: Arc<App>, entrance: Entrance) -> Router {
+pub(crate) fn router(app: Arc<AppState>, entrance: Entrance) -> Router {
     let (router, document) = documented().split_for_parts();
-    let document = docs::Served::new(&docs::finish(document));
+    let document = openapi::CachedDocument::new(&openapi::finish(document));
     router
         .route(DESCRIPTION, get(async move || document.answer()))
-        .fallback(nowhere)
-        .method_not_allowed_fallback(not_so)
-        .layer(middleware::from_fn_with_state(entrance, layers::lead))
+        .fallback(fallback_404)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(entrance, middleware::handle))
         .with_state(app)
 }
 
-async fn nowhere() -> Problem {
+async fn fallback_404() -> Problem {
     Problem::not_found("path")
 }
 
-async fn not_so() -> Response {
-    layers::method_not_allowed()
+async fn method_not_allowed() -> Response {
+    middleware::method_not_allowed()
 }
 
 #[cfg(test)]

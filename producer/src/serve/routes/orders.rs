@@ -22,12 +22,12 @@ use utoipa::ToSchema;
 
 use super::health::json;
 use crate::serve::{
-    app::App,
-    auth::Caller,
-    http::{Named, Problem, Unread, known, short, short_if_any, whole},
-    orders::Wanted,
-    refusals,
-    role::{CancelOrder, Entry, Order, OrderNames, Stage, Standing, label},
+    app::AppState,
+    auth::AuthenticatedUser,
+    checkout::OrderRequest,
+    domain::{CancelOrder, Entity, Order, OrderNames, OrderState, UserRole, label},
+    error_mapping,
+    http::{PathParam, Problem, Unread, bounded_str, bounded_str_opt, known, whole_number},
 };
 
 /// The key under which a retry is recognised.
@@ -54,7 +54,7 @@ pub(crate) struct NewOrder {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "short_if_any"
+        deserialize_with = "bounded_str_opt"
     )]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Italy")]
     country: Option<Label>,
@@ -69,7 +69,7 @@ pub(crate) struct NewLine {
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
     sku: Sku,
     /// How many pieces.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 1000, example = 2)]
     quantity: i64,
 }
@@ -154,14 +154,14 @@ pub(crate) struct HistoryBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cancellation {
     /// In the caller's words.
-    #[serde(deserialize_with = "short")]
+    #[serde(deserialize_with = "bounded_str")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "changed my mind")]
     reason: Label,
 }
 
 /// Reads a way to pay: only cards are taken.
 fn card<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PaymentMethod, D::Error> {
-    let method: PaymentMethod = short(deserializer)?;
+    let method: PaymentMethod = bounded_str(deserializer)?;
     let name = method.as_str().strip_prefix("card/");
     if name.is_none_or(str::is_empty) {
         return Err(D::Error::custom("a way to pay is card/NAME"));
@@ -197,8 +197,8 @@ impl From<HistoryEntry> for HistoryBody {
     (status = 503, description = "`order_abandoned`: an order was begun and could not be decided on in time, nothing is charged, and another one needs another key; or nobody could be asked, and nothing was begun. Retry-After says when to ask again."),
 ))]
 pub(super) async fn place(
-    State(app): State<Arc<App>>,
-    caller: Caller,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
     headers: HeaderMap,
     body: Unread,
 ) -> Result<Response, Problem> {
@@ -206,7 +206,7 @@ pub(super) async fn place(
     let key = idempotency_key(&headers)?;
     let order: NewOrder = body.json().await?;
     check(&order)?;
-    let wanted = Wanted {
+    let wanted = OrderRequest {
         fingerprint: fingerprint(&order),
         customer,
         key,
@@ -223,7 +223,7 @@ pub(super) async fn place(
         country: order.country.unwrap_or_else(|| label("unspecified")),
     };
     let place = app.under_way.enter(&wanted.customer, &wanted.key)?;
-    if let Some((number, order)) = app.flow.earlier(&wanted).await? {
+    if let Some((number, order)) = app.flow.replay_idempotent(&wanted).await? {
         return placed(number, order);
     }
     // In a task of its own: it goes on if the customer goes away now, and counts as the customer's until it is done.
@@ -306,12 +306,14 @@ fn fingerprint(order: &NewOrder) -> String {
 /// The answer to whoever has placed an order; always the same for the same order.
 fn placed(number: InvoiceNo, order: Order) -> Result<Response, Problem> {
     let promised_at = match order.stage {
-        Stage::Confirmed { promised_at } | Stage::Cancelled { promised_at, .. } => promised_at,
-        Stage::Refused { code, detail, .. } => {
-            return Err(refusals::of_order(code, detail));
+        OrderState::Confirmed { promised_at } | OrderState::Cancelled { promised_at, .. } => {
+            promised_at
         }
-        Stage::Abandoned { reason } => return Err(refusals::abandoned(reason.as_str())),
-        Stage::Open => return Err(Problem::internal()),
+        OrderState::Refused { code, detail, .. } => {
+            return Err(error_mapping::of_order(code, detail));
+        }
+        OrderState::Abandoned { reason } => return Err(error_mapping::abandoned(reason.as_str())),
+        OrderState::Open => return Err(Problem::internal()),
     };
     let location = HeaderValue::from_str(&format!("/v1/orders/{number}"));
     let body = PlacedOrder {
@@ -337,9 +339,9 @@ fn placed(number: InvoiceNo, order: Order) -> Result<Response, Problem> {
     (status = 404, description = "There is no such order, or it is somebody else's."),
 ))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(number): Named<InvoiceNo>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(number): PathParam<InvoiceNo>,
 ) -> Result<Response, Problem> {
     let own = seen(&app, &caller, &number).await?;
     let body = read(&app, number, own).await?;
@@ -356,17 +358,17 @@ pub(super) async fn show(
     (status = 409, description = "It is not confirmed, or on its way already."),
 ))]
 pub(super) async fn cancel(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(order): Named<InvoiceNo>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(order): PathParam<InvoiceNo>,
     body: Unread,
 ) -> Result<Response, Problem> {
     let own = seen(&app, &caller, &order).await?;
     let by = match caller.standing {
-        Standing::Customer => CancelledBy::Customer,
-        Standing::Restaurant { .. } => CancelledBy::Restaurant,
-        Standing::Operator => CancelledBy::Operator,
-        Standing::Courier => return Err(Problem::forbidden("couriers cannot cancel")),
+        UserRole::Customer => CancelledBy::Customer,
+        UserRole::Restaurant { .. } => CancelledBy::Restaurant,
+        UserRole::Operator => CancelledBy::Operator,
+        UserRole::Courier => return Err(Problem::forbidden("couriers cannot cancel")),
     };
     // An operator sees orders of other programs, too, and this is none of them.
     own.ok_or_else(|| Problem::not_found("order"))?;
@@ -376,11 +378,11 @@ pub(super) async fn cancel(
         by,
         reason: cancellation.reason,
     };
-    let status = match app.books.obey(&cancel).await? {
-        Stage::Abandoned { .. } => "abandoned",
+    let status = match app.books.execute(&cancel).await? {
+        OrderState::Abandoned { .. } => "abandoned",
         _ => "cancelled",
     };
-    app.feeds.ring(&order);
+    app.feeds.notify(&order);
     let body = CancelledOrder { order, status };
     Ok(json(StatusCode::OK, &body))
 }
@@ -401,8 +403,8 @@ pub(crate) struct CancelledOrder {
 /// # Errors
 /// There is none for this caller.
 pub(super) async fn seen(
-    app: &App,
-    caller: &Caller,
+    app: &AppState,
+    caller: &AuthenticatedUser,
     number: &InvoiceNo,
 ) -> Result<Option<Order>, Problem> {
     let keys = vec![number.order_key(), number.delivery_key()];
@@ -410,15 +412,15 @@ pub(super) async fn seen(
     let mut entries = entries.into_iter();
     let order = entries.next().flatten();
     let delivery = entries.next().flatten();
-    let order = order.as_ref().and_then(Entry::order).cloned();
+    let order = order.as_ref().and_then(Entity::order).cloned();
     let may_see = match (&caller.standing, &order) {
-        (Standing::Operator, _) => true,
+        (UserRole::Operator, _) => true,
         (_, None) => false,
-        (Standing::Customer, Some(order)) => order.customer == caller.name.customer(),
-        (Standing::Restaurant { .. }, Some(order)) => caller.looks_after(&order.restaurant),
-        (Standing::Courier, Some(_)) => delivery
+        (UserRole::Customer, Some(order)) => order.customer == caller.name.customer(),
+        (UserRole::Restaurant { .. }, Some(order)) => caller.manages(&order.restaurant),
+        (UserRole::Courier, Some(_)) => delivery
             .as_ref()
-            .and_then(Entry::delivery)
+            .and_then(Entity::delivery)
             .is_some_and(|delivery| delivery.courier == caller.name.courier()),
     };
     if may_see {
@@ -432,7 +434,7 @@ pub(super) async fn seen(
 ///
 /// # Errors
 /// It does not answer.
-pub(super) async fn view(app: &App, number: &InvoiceNo) -> Result<Option<OrderView>, Problem> {
+pub(super) async fn view(app: &AppState, number: &InvoiceNo) -> Result<Option<OrderView>, Problem> {
     let asked = ReadOrder {
         order: number.clone(),
     };
@@ -443,7 +445,7 @@ pub(super) async fn view(app: &App, number: &InvoiceNo) -> Result<Option<OrderVi
     }
 }
 
-async fn read(app: &App, number: InvoiceNo, own: Option<Order>) -> Result<OrderBody, Problem> {
+async fn read(app: &AppState, number: InvoiceNo, own: Option<Order>) -> Result<OrderBody, Problem> {
     let view = view(app, &number).await?;
     let own = own.map(|order| OrderBody {
         order: number.clone(),

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 
 use super::health::json;
 use crate::serve::{
-    app::App,
-    auth::Caller,
-    http::{Named, Problem, Unread, is_presentable, short, whole},
-    roles::after,
+    app::AppState,
+    auth::AuthenticatedUser,
+    backends::after,
+    http::{PathParam, Problem, Unread, bounded_str, is_presentable, whole_number},
 };
 
 /// How long a change may take.
@@ -27,7 +27,7 @@ const CHANGE_TIME: std::time::Duration = std::time::Duration::from_secs(4);
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRestaurant {
     /// What it is called.
-    #[serde(deserialize_with = "short")]
+    #[serde(deserialize_with = "bounded_str")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Da Luigi")]
     name: Label,
     /// Whose clock its hours are on.
@@ -37,11 +37,11 @@ pub(crate) struct NewRestaurant {
     #[schema(value_type = Vec<OpeningBody>, max_items = 50)]
     opening_hours: Vec<OpeningHours>,
     /// How many pieces it can have in hand at once.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 100_000, example = 40)]
     capacity: u32,
     /// How long it takes from an order to its being ready.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 1440, example = 25)]
     minutes_to_prepare: u16,
     /// What it sells, each once.
@@ -113,11 +113,11 @@ enum DayBody {
 #[schema(as = Dish)]
 pub(crate) struct DishBody {
     /// Its stock code.
-    #[serde(deserialize_with = "short")]
+    #[serde(deserialize_with = "bounded_str")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
     sku: Sku,
     /// What it is called.
-    #[serde(deserialize_with = "short")]
+    #[serde(deserialize_with = "bounded_str")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Pizza Margherita")]
     name: Label,
     /// What one piece costs: more than nothing.
@@ -174,12 +174,12 @@ fn check_prices(menu: &[Dish]) -> Result<(), Problem> {
     (status = 422, description = "The body is not of the form asked for, or breaks a rule: a dish costs nothing or is there twice, or a name is too long or holds characters that nobody can see."),
 ))]
 pub(super) async fn configure(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(restaurant): Named<RestaurantId>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(restaurant): PathParam<RestaurantId>,
     body: Unread,
 ) -> Result<StatusCode, Problem> {
-    if !caller.looks_after(&restaurant) {
+    if !caller.manages(&restaurant) {
         return Err(Problem::forbidden(
             "only its own people and operators may change a restaurant",
         ));
@@ -211,9 +211,9 @@ pub(super) async fn configure(
     (status = 404, description = "There is no such restaurant."),
 ))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    _caller: Caller,
-    Named(restaurant): Named<RestaurantId>,
+    State(app): State<Arc<AppState>>,
+    _caller: AuthenticatedUser,
+    PathParam(restaurant): PathParam<RestaurantId>,
 ) -> Result<Response, Problem> {
     let Menu {
         restaurant,

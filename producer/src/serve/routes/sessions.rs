@@ -9,14 +9,14 @@ use utoipa::ToSchema;
 
 use super::{health::json, users::RoleName};
 use crate::serve::{
-    app::App,
-    auth::{Caller, Password, Stranger},
+    app::AppState,
+    auth::{AuthenticatedUser, LoginAttempt, Password},
+    domain::{RevokeTokens, UserName, UserStatus},
     http::{
         Problem, Unread,
         refusal_log::{self, AskedAs},
     },
-    role::{RevokeTokens, UserName, UserStatus},
-    users::Users,
+    user_cache::UserCache,
 };
 
 /// Who wants to log in.
@@ -50,20 +50,20 @@ pub(crate) struct Session {
     (status = 429, description = "Too many tries from this address, or too many wrong passwords for this name, from there, or from so many others that one from which the user has not logged in lately has to wait; whether there is such a user or not. Retry-After says when it is its turn."),
 ))]
 pub(super) async fn log_in(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Extension(asked_as): Extension<AskedAs>,
-    stranger: Stranger,
+    stranger: LoginAttempt,
     body: Unread,
 ) -> Result<Response, Problem> {
     let login: Login = body.json().await?;
     // The body is there: what follows has bounds of its own.
-    let address = stranger.leave();
+    let address = stranger.release();
     asked_as.set(&login.name);
     let attempt = app
         .strangers
-        .try_name(&login.name, address, Instant::now())?;
+        .check_name(&login.name, address, Instant::now())?;
     // As it is kept now, since another program may have changed the password a moment ago.
-    let user = match Users::as_kept(&app.books, &login.name).await {
+    let user = match UserCache::as_kept(&app.books, &login.name).await {
         Ok(user) => user.filter(|user| user.status != UserStatus::Deleted),
         Err(e) => {
             attempt.was_none(Instant::now());
@@ -96,7 +96,7 @@ pub(super) async fn log_in(
     refusal_log::count_login("right");
     let (token, ticket) = app
         .tokens
-        .give(&login.name, user.generation, Timestamp::now());
+        .issue(&login.name, user.generation, Timestamp::now());
     let session = Session {
         token,
         expires_at: ticket.expires,
@@ -110,13 +110,13 @@ pub(super) async fn log_in(
     (status = 204, description = "No token of the user is good any more."),
 ))]
 pub(super) async fn log_out(
-    State(app): State<Arc<App>>,
-    caller: Caller,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
 ) -> Result<StatusCode, Problem> {
     let revoke = RevokeTokens {
         name: caller.name.clone(),
     };
-    app.books.obey(&revoke).await?;
+    app.books.execute(&revoke).await?;
     app.users.forget(&caller.name);
     Ok(StatusCode::NO_CONTENT)
 }

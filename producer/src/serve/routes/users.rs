@@ -14,11 +14,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::health::json;
 use crate::serve::{
-    app::App,
-    auth::{Caller, Password},
-    http::{Named, Problem, Unread, is_short, short_if_any},
-    role::{AddUser, SetPassword, SetUserStatus, Standing, User, UserName, UserStatus},
-    users::Users,
+    app::AppState,
+    auth::{AuthenticatedUser, Password},
+    domain::{AddUser, SetPassword, SetUserStatus, User, UserName, UserRole, UserStatus},
+    http::{PathParam, Problem, Unread, bounded_str_opt, is_short},
+    user_cache::UserCache,
 };
 
 /// The most users of a page, and how many there are unless said otherwise.
@@ -35,7 +35,7 @@ pub(crate) struct NewUser {
     /// What the user is.
     role: RoleName,
     /// Which restaurant the user works for; for the role `restaurant`, which has to have one, and for no other.
-    #[serde(default, deserialize_with = "short_if_any")]
+    #[serde(default, deserialize_with = "bounded_str_opt")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
     restaurant: Option<RestaurantId>,
     /// The first password.
@@ -135,13 +135,13 @@ impl RoleName {
     ///
     /// # Errors
     /// A restaurant is missing, or named where none belongs, or by a name that none can have.
-    pub(crate) fn at(self, restaurant: Option<RestaurantId>) -> Result<Standing, &'static str> {
+    pub(crate) fn at(self, restaurant: Option<RestaurantId>) -> Result<UserRole, &'static str> {
         match (self, restaurant) {
-            (Self::Customer, None) => Ok(Standing::Customer),
-            (Self::Courier, None) => Ok(Standing::Courier),
-            (Self::Operator, None) => Ok(Standing::Operator),
+            (Self::Customer, None) => Ok(UserRole::Customer),
+            (Self::Courier, None) => Ok(UserRole::Courier),
+            (Self::Operator, None) => Ok(UserRole::Operator),
             (Self::Restaurant, Some(restaurant)) => match is_short(restaurant.as_str()) {
-                Ok(()) => Ok(Standing::Restaurant { restaurant }),
+                Ok(()) => Ok(UserRole::Restaurant { restaurant }),
                 Err(_) => Err("no restaurant has a name of more than 50 characters"),
             },
             (Self::Restaurant, None) => Err("name the restaurant that the user works for"),
@@ -150,12 +150,12 @@ impl RoleName {
     }
 
     /// The role of this standing.
-    pub(crate) fn of(standing: &Standing) -> Self {
+    pub(crate) fn of(standing: &UserRole) -> Self {
         match standing {
-            Standing::Customer => Self::Customer,
-            Standing::Courier => Self::Courier,
-            Standing::Restaurant { .. } => Self::Restaurant,
-            Standing::Operator => Self::Operator,
+            UserRole::Customer => Self::Customer,
+            UserRole::Courier => Self::Courier,
+            UserRole::Restaurant { .. } => Self::Restaurant,
+            UserRole::Operator => Self::Operator,
         }
     }
 
@@ -177,8 +177,8 @@ impl UserBody {
             name,
             role: RoleName::of(&user.standing),
             restaurant: match user.standing {
-                Standing::Restaurant { restaurant } => Some(restaurant),
-                Standing::Customer | Standing::Courier | Standing::Operator => None,
+                UserRole::Restaurant { restaurant } => Some(restaurant),
+                UserRole::Customer | UserRole::Courier | UserRole::Operator => None,
             },
             status: user.status,
             added_at: user.added_at,
@@ -193,8 +193,8 @@ impl UserBody {
     (status = 422, description = "The body is not of the form asked for, or a restaurant is missing for the role `restaurant`, or named for another one."),
 ))]
 pub(super) async fn add_user(
-    State(app): State<Arc<App>>,
-    caller: Caller,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
     body: Unread,
 ) -> Result<Response, Problem> {
     caller.operator()?;
@@ -205,7 +205,7 @@ pub(super) async fn add_user(
         standing,
         hash: app.passwords.hash(user.password).await?,
     };
-    app.books.obey(&add).await?;
+    app.books.execute(&add).await?;
     app.users.forget(&user.name);
     let added = AddedUser {
         name: user.name,
@@ -220,8 +220,8 @@ pub(super) async fn add_user(
     (status = 400, description = "A parameter is not of the form that it should have."),
 ))]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     caller.operator()?;
@@ -252,9 +252,9 @@ pub(super) async fn list(
     (status = 404, description = "There is no such user, or it is somebody else."),
 ))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(name): Named<UserName>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(name): PathParam<UserName>,
 ) -> Result<Response, Problem> {
     may_see(&caller, &name)?;
     shown(&app, name).await
@@ -270,9 +270,9 @@ pub(super) async fn show(
     (status = 409, description = "`last_operator`: no other operator could log in; or `user_deleted`."),
 ))]
 pub(super) async fn change(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(name): Named<UserName>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(name): PathParam<UserName>,
     body: Unread,
 ) -> Result<Response, Problem> {
     may_see(&caller, &name)?;
@@ -296,9 +296,9 @@ pub(super) async fn change(
     (status = 409, description = "`last_operator`: no other operator could log in."),
 ))]
 pub(super) async fn delete(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(name): Named<UserName>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(name): PathParam<UserName>,
 ) -> Result<StatusCode, Problem> {
     may_see(&caller, &name)?;
     caller.operator()?;
@@ -318,9 +318,9 @@ pub(super) async fn delete(
     (status = 429, description = "The user asks too often, has too many requests under way, or has given wrong old passwords too often."),
 ))]
 pub(super) async fn set_password(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Named(name): Named<UserName>,
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(name): PathParam<UserName>,
     body: Unread,
 ) -> Result<StatusCode, Problem> {
     may_see(&caller, &name)?;
@@ -334,14 +334,14 @@ pub(super) async fn set_password(
         hash: app.passwords.hash(change.password).await?,
         replaces,
     };
-    let done = app.books.obey(&set).await;
+    let done = app.books.execute(&set).await;
     app.users.forget(&name);
     done.map(|_| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
 /// The hash of this old password, which has to be right.
 async fn verified_hash(
-    app: &App,
+    app: &AppState,
     name: &UserName,
     old: Option<Password>,
 ) -> Result<String, Problem> {
@@ -353,9 +353,9 @@ async fn verified_hash(
         )
     })?;
     app.old_passwords
-        .take(name.clone(), Instant::now())
+        .acquire(name.clone(), Instant::now())
         .map_err(|after| Problem::too_many("wrong old passwords were given too often", after))?;
-    let user = Users::as_kept(&app.books, name).await?;
+    let user = UserCache::as_kept(&app.books, name).await?;
     let hash = user.map(|user| user.hash);
     let verified = app.passwords.verify(old, hash.clone(), true).await;
     if !matches!(verified, Ok(false)) {
@@ -372,17 +372,17 @@ async fn verified_hash(
 }
 
 /// That the caller may see this user. Who may not learns nothing of whether there is one.
-fn may_see(caller: &Caller, name: &UserName) -> Result<(), Problem> {
+fn may_see(caller: &AuthenticatedUser, name: &UserName) -> Result<(), Problem> {
     match caller.standing {
-        Standing::Operator => Ok(()),
+        UserRole::Operator => Ok(()),
         _ if caller.name == *name => Ok(()),
         _ => Err(Problem::not_found("user")),
     }
 }
 
 async fn set_status(
-    app: &App,
-    caller: &Caller,
+    app: &AppState,
+    caller: &AuthenticatedUser,
     name: &UserName,
     status: UserStatus,
 ) -> Result<(), Problem> {
@@ -395,14 +395,14 @@ async fn set_status(
         status,
         other_operator,
     };
-    let done = app.books.obey(&set).await;
+    let done = app.books.execute(&set).await;
     // Also after an error it may have been obeyed.
     app.users.forget(name);
     done.map(drop).map_err(Problem::from)
 }
 
-async fn shown(app: &App, name: UserName) -> Result<Response, Problem> {
-    let user = Users::as_kept(&app.books, &name).await?;
+async fn shown(app: &AppState, name: UserName) -> Result<Response, Problem> {
+    let user = UserCache::as_kept(&app.books, &name).await?;
     let user = user.ok_or_else(|| Problem::not_found("user"))?;
     Ok(json(StatusCode::OK, &UserBody::new(name, user)))
 }

@@ -17,19 +17,19 @@ type Key = (CustomerId, String);
 
 /// Which they are; bounded, since each stands for an order that is being asked about.
 #[derive(Debug, Clone)]
-pub(crate) struct UnderWay {
+pub(crate) struct InFlightKeys {
     keys: Arc<Mutex<HashSet<Key>>>,
     most: usize,
 }
 
 /// A place among them, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct KeyGuard {
     keys: Arc<Mutex<HashSet<Key>>>,
     key: Key,
 }
 
-impl UnderWay {
+impl InFlightKeys {
     /// At most so many.
     pub(crate) fn new(most: usize) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl UnderWay {
     ///
     /// # Errors
     /// It has one already, or there is no room.
-    pub(crate) fn enter(&self, customer: &CustomerId, key: &str) -> Result<Place, Problem> {
+    pub(crate) fn enter(&self, customer: &CustomerId, key: &str) -> Result<KeyGuard, Problem> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= self.most {
             return Err(Problem::unavailable(
@@ -55,14 +55,14 @@ impl UnderWay {
         if !keys.insert(key.clone()) {
             return Err(in_progress());
         }
-        Ok(Place {
+        Ok(KeyGuard {
             keys: Arc::clone(&self.keys),
             key,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for KeyGuard {
     fn drop(&mut self) {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.remove(&self.key);
@@ -86,9 +86,9 @@ mod tests {
 
     #[test]
     fn a_key_is_under_way_once_and_until_it_is_answered() {
-        let under_way = UnderWay::new(2);
+        let under_way = InFlightKeys::new(2);
         let [ada, bob] = ["ada", "bob"].map(|name| CustomerId::new(name).unwrap());
-        let status = |result: Result<Place, Problem>| result.unwrap_err().status();
+        let status = |result: Result<KeyGuard, Problem>| result.unwrap_err().status();
         let first = under_way.enter(&ada, "k").unwrap();
         assert_eq!(status(under_way.enter(&ada, "k")), StatusCode::CONFLICT);
         let _second = under_way.enter(&bob, "k").unwrap();

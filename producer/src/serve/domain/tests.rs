@@ -12,7 +12,7 @@ use super::{order::label, *};
 /// A store of the least kind.
 #[derive(Default)]
 struct World {
-    states: BTreeMap<EntityKey, Entry>,
+    states: BTreeMap<EntityKey, Entity>,
     events: Vec<Emit>,
 }
 
@@ -21,13 +21,13 @@ impl World {
         let id = RequestId::new("1").unwrap();
         let source = Source::new("gateway/test").unwrap();
         let request = Request::from_contract(&source, id, now(), now(), asked).unwrap();
-        let command = Gateway.read_command(&request).unwrap();
-        let keys = Gateway.command_keys(&request, &command);
+        let command = GatewayRole.read_command(&request).unwrap();
+        let keys = GatewayRole.command_keys(&request, &command);
         let before = keys
             .iter()
             .map(|key| (key.clone(), self.states.get(key).cloned()));
         let mut states = States::new(before.collect());
-        let obeyed = Gateway.obey(&mut states, &request, &command, now())?;
+        let obeyed = GatewayRole.obey(&mut states, &request, &command, now())?;
         for key in keys {
             if let Some(state) = states.get(&key) {
                 self.states.insert(key, state.clone());
@@ -67,8 +67,8 @@ impl World {
 
     fn is_confirmed(&self, order: u8) -> bool {
         let order = self.states.get(&number(&order.to_string()).order_key());
-        let order = order.and_then(Entry::order);
-        order.is_some_and(|order| matches!(order.stage, Stage::Confirmed { .. }))
+        let order = order.and_then(Entity::order);
+        order.is_some_and(|order| matches!(order.stage, OrderState::Confirmed { .. }))
     }
 
     fn open(&self) -> Vec<String> {
@@ -109,27 +109,27 @@ fn begin(order: &str, key: &str) -> BeginOrder {
     }
 }
 
-fn end(order: &str, outcome: Outcome) -> EndOrder {
+fn end(order: &str, outcome: OrderDecision) -> EndOrder {
     EndOrder {
         order: number(order),
         outcome,
     }
 }
 
-fn confirmed() -> Outcome {
-    Outcome::Confirmed { promised_at: now() }
+fn confirmed() -> OrderDecision {
+    OrderDecision::Confirmed { promised_at: now() }
 }
 
-fn declined() -> Outcome {
-    Outcome::Refused {
+fn declined() -> OrderDecision {
+    OrderDecision::Refused {
         by: RefusedBy::Payment,
         code: "card_declined".to_owned(),
         detail: "the card is declined".to_owned(),
     }
 }
 
-fn abandoned() -> Outcome {
-    Outcome::Abandoned {
+fn abandoned() -> OrderDecision {
+    OrderDecision::Abandoned {
         reason: label("nobody answered"),
     }
 }
@@ -149,8 +149,8 @@ fn assign(order: &str, courier: &str) -> AssignCourier {
     }
 }
 
-fn step(order: &str, courier: &str, step: Step) -> TakeStep {
-    TakeStep {
+fn step(order: &str, courier: &str, step: Step) -> AdvanceDelivery {
+    AdvanceDelivery {
         order: number(order),
         courier: courier.parse::<UserName>().unwrap().courier(),
         step,
@@ -184,7 +184,7 @@ fn a_confirmed_order_has_sold_what_it_reserved() {
     assert_eq!(world.stock("order/1"), (6, 0));
     assert_eq!(world.open(), ["1"]);
     let stage = world.obey(&end("1", confirmed())).unwrap();
-    assert_eq!(stage, Stage::Confirmed { promised_at: now() });
+    assert_eq!(stage, OrderState::Confirmed { promised_at: now() });
     assert_eq!(world.stock("order/1"), (0, 6));
     assert_eq!(
         world.told("order/1"),
@@ -210,7 +210,7 @@ fn an_order_that_a_restored_copy_has_left_is_ended_by_what_roles_know_or_by_an_o
     };
     for _ in 0..2 {
         let stage = world.obey(&adopted).unwrap();
-        assert_eq!(stage, Stage::Confirmed { promised_at: now() });
+        assert_eq!(stage, OrderState::Confirmed { promised_at: now() });
     }
     assert_eq!(world.told("order/1"), ["order.placed.v1"]);
     assert_eq!(world.stock("order/1"), (6, 0));
@@ -224,7 +224,7 @@ fn an_order_that_a_restored_copy_has_left_is_ended_by_what_roles_know_or_by_an_o
         ..cancel("2")
     };
     let stage = world.obey(&by_operator).unwrap();
-    assert!(matches!(stage, Stage::Abandoned { .. }), "{stage:?}");
+    assert!(matches!(stage, OrderState::Abandoned { .. }), "{stage:?}");
     assert_eq!(
         world.told("order/2"),
         ["order.placed.v1", "order.abandoned.v1"]
@@ -282,7 +282,7 @@ fn the_first_outcome_stays_and_a_key_begins_one_order() {
     assert_eq!(code(world.obey(&begin("2", "k"))), "key_used");
     world.obey(&end("1", abandoned())).unwrap();
     let stage = world.obey(&end("1", confirmed())).unwrap();
-    assert!(matches!(stage, Stage::Abandoned { .. }), "{stage:?}");
+    assert!(matches!(stage, OrderState::Abandoned { .. }), "{stage:?}");
     assert_eq!(
         world.told("order/1"),
         ["order.placed.v1", "order.abandoned.v1"]
@@ -371,7 +371,7 @@ fn a_user_is_added_once_and_a_revocation_raises_the_generation() {
     let mut world = World::default();
     let add = AddUser {
         name: "ada".parse().unwrap(),
-        standing: Standing::Customer,
+        standing: UserRole::Customer,
         hash: "hash".to_owned(),
     };
     world.obey(&add).unwrap();
@@ -413,7 +413,7 @@ fn any_do() -> impl Strategy<Value = Do> {
     ]
 }
 
-fn add(name: &str, standing: Standing) -> AddUser {
+fn add(name: &str, standing: UserRole) -> AddUser {
     AddUser {
         name: name.parse().unwrap(),
         standing,
@@ -444,7 +444,7 @@ fn refused_as<T: std::fmt::Debug>(answer: Result<T, Rejection>, code: &str) {
 #[test]
 fn a_disabled_user_has_no_session_and_may_be_enabled_again() {
     let mut world = World::default();
-    world.obey(&add("ada", Standing::Customer)).unwrap();
+    world.obey(&add("ada", UserRole::Customer)).unwrap();
     let before = world.user("ada").clone();
     for _ in 0..2 {
         world.obey(&set("ada", UserStatus::Disabled, None)).unwrap();
@@ -468,13 +468,13 @@ fn a_disabled_user_has_no_session_and_may_be_enabled_again() {
 #[test]
 fn a_deleted_name_is_never_given_again_and_nothing_is_left_of_its_password() {
     let mut world = World::default();
-    world.obey(&add("ada", Standing::Customer)).unwrap();
+    world.obey(&add("ada", UserRole::Customer)).unwrap();
     for _ in 0..2 {
         world.obey(&set("ada", UserStatus::Deleted, None)).unwrap();
     }
-    let kept = serde_json::to_string(&Entry::User(world.user("ada").clone())).unwrap();
+    let kept = serde_json::to_string(&Entity::User(world.user("ada").clone())).unwrap();
     assert!(!kept.contains("hash of ada"), "{kept}");
-    refused_as(world.obey(&add("ada", Standing::Customer)), "name_retired");
+    refused_as(world.obey(&add("ada", UserRole::Customer)), "name_retired");
     refused_as(
         world.obey(&set("ada", UserStatus::Active, None)),
         "user_deleted",
@@ -493,7 +493,7 @@ fn password(name: &str, replaces: Option<&str>) -> SetPassword {
 #[test]
 fn a_new_password_ends_sessions_and_replaces_the_one_that_was_meant() {
     let mut world = World::default();
-    world.obey(&add("ada", Standing::Customer)).unwrap();
+    world.obey(&add("ada", UserRole::Customer)).unwrap();
     world.obey(&password("ada", Some("hash of ada"))).unwrap();
     assert_eq!(world.user("ada").generation, 2);
     refused_as(
@@ -508,9 +508,9 @@ fn a_new_password_ends_sessions_and_replaces_the_one_that_was_meant() {
 fn the_last_operator_stays_whoever_is_named_as_the_other_one() {
     let mut world = World::default();
     for (name, standing) in [
-        ("root", Standing::Operator),
-        ("ben", Standing::Operator),
-        ("ada", Standing::Customer),
+        ("root", UserRole::Operator),
+        ("ben", UserRole::Operator),
+        ("ada", UserRole::Customer),
     ] {
         world.obey(&add(name, standing)).unwrap();
     }

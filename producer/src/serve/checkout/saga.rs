@@ -13,24 +13,26 @@ use rand::RngExt;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::under_way::{self, Place};
+use super::idempotency::{self, KeyGuard};
 use crate::serve::{
-    books::{Books, BooksError},
+    backends::{Backends, QUERY_TIME, after},
+    domain::{
+        BeginOrder, EndOrder, Entity, IdempotencyRecord, Order, OrderDecision, OrderNames, label,
+    },
+    error_mapping,
     http::Problem,
-    refusals,
-    role::{BeginOrder, EndOrder, Entry, Intent, Order, OrderNames, Outcome, label},
-    roles::{QUERY_TIME, Roles, after},
+    repository::{GatewayStore, GatewayStoreError},
 };
 
 /// What is left of the time for recording the outcome when money and kitchen have had theirs.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const RECORD_MARGIN: Duration = Duration::from_secs(1);
 /// The pauses between tries to record an outcome: the first one, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
 /// What a customer wants.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct OrderRequest {
     /// Who.
     pub(crate) customer: CustomerId,
     /// The Idempotency-Key.
@@ -49,27 +51,27 @@ pub(crate) struct Wanted {
 
 /// Places orders.
 #[derive(Clone)]
-pub(crate) struct Flow {
+pub(crate) struct CheckoutSaga {
     /// What is kept.
-    pub(crate) books: Books,
+    pub(crate) books: GatewayStore,
     /// Who is asked.
-    pub(crate) roles: Roles,
+    pub(crate) roles: Backends,
     /// How long money and kitchen may take together.
     pub(crate) answer_within: Duration,
 }
 
-impl Flow {
+impl CheckoutSaga {
     /// The order that this key stands for and that has its outcome, if there is one.
     ///
     /// # Errors
     /// The key came with something else, or its order has no outcome yet, or the store is away.
-    pub(crate) async fn earlier(
+    pub(crate) async fn replay_idempotent(
         &self,
-        wanted: &Wanted,
+        wanted: &OrderRequest,
     ) -> Result<Option<(InvoiceNo, Order)>, Problem> {
-        let key = Intent::entity(&wanted.customer, &wanted.key);
-        let entry = self.books.entry(key).await?;
-        let Some(intent) = entry.as_ref().and_then(Entry::intent) else {
+        let key = IdempotencyRecord::entity(&wanted.customer, &wanted.key);
+        let entry = self.books.get(key).await?;
+        let Some(intent) = entry.as_ref().and_then(Entity::intent) else {
             return Ok(None);
         };
         if intent.fingerprint != wanted.fingerprint {
@@ -79,7 +81,7 @@ impl Flow {
                 "this Idempotency-Key came with another order before",
             ));
         }
-        let order = self.decided(&intent.order).await?;
+        let order = self.get_decided(&intent.order).await?;
         Ok(Some((intent.order.clone(), order)))
     }
 
@@ -89,8 +91,8 @@ impl Flow {
     /// It was not begun, or its outcome could not be recorded; then it is abandoned soon.
     pub(crate) async fn place(
         &self,
-        wanted: Wanted,
-        place: Place,
+        wanted: OrderRequest,
+        place: KeyGuard,
     ) -> Result<(InvoiceNo, Order), Problem> {
         let quote = QuoteOrder {
             restaurant: wanted.restaurant.clone(),
@@ -103,7 +105,7 @@ impl Flow {
             Problem::internal()
         })?;
         let until = after(self.answer_within);
-        let deadline = after(self.answer_within + LAST_WORDS);
+        let deadline = after(self.answer_within + RECORD_MARGIN);
         let begin = BeginOrder {
             order: number.clone(),
             customer: wanted.customer.clone(),
@@ -115,14 +117,14 @@ impl Flow {
             total: quote.total,
             deadline,
         };
-        match self.books.obey(&begin).await {
+        match self.books.execute(&begin).await {
             Ok(_) => {}
             // Another process on this store was faster with the same key.
-            Err(BooksError::Refused(refused)) if refused.code == "key_used" => {
+            Err(GatewayStoreError::Refused(refused)) if refused.code == "key_used" => {
                 return self
-                    .earlier(&wanted)
+                    .replay_idempotent(&wanted)
                     .await?
-                    .ok_or_else(under_way::in_progress);
+                    .ok_or_else(idempotency::in_progress);
             }
             Err(e) => return Err(e.into()),
         }
@@ -131,8 +133,8 @@ impl Flow {
             order: number.clone(),
             outcome,
         };
-        again_until(deadline, || self.books.obey(&end)).await?;
-        let order = self.decided(&number).await;
+        retry_until(deadline, || self.books.execute(&end)).await?;
+        let order = self.get_decided(&number).await;
         drop(place);
         Ok((number, order?))
     }
@@ -141,10 +143,10 @@ impl Flow {
     async fn ask(
         &self,
         number: &InvoiceNo,
-        wanted: &Wanted,
+        wanted: &OrderRequest,
         quote: &OrderQuote,
         until: Timestamp,
-    ) -> Outcome {
+    ) -> OrderDecision {
         let authorize = AuthorizePayment {
             order: number.clone(),
             customer: wanted.customer.clone(),
@@ -152,7 +154,9 @@ impl Flow {
             method: wanted.method.clone(),
             hold_seconds: None,
         };
-        let asked = self.named(number, "authorize", until, &authorize).await;
+        let asked = self
+            .call_idempotent(number, "authorize", until, &authorize)
+            .await;
         if let Err(e) = asked {
             return refused_or_abandoned(RefusedBy::Payment, "payments", e);
         }
@@ -161,8 +165,11 @@ impl Flow {
             restaurant: wanted.restaurant.clone(),
             pieces: quote.pieces,
         };
-        match self.named(number, "confirm", until, &confirm).await {
-            Ok(promise) => Outcome::Confirmed {
+        match self
+            .call_idempotent(number, "confirm", until, &confirm)
+            .await
+        {
+            Ok(promise) => OrderDecision::Confirmed {
                 promised_at: promise.promised_at,
             },
             Err(e) => refused_or_abandoned(RefusedBy::Restaurant, "restaurant", e),
@@ -170,7 +177,7 @@ impl Flow {
     }
 
     /// Asks under an id that the order's number leads to, so that the same is never done twice for one order.
-    async fn named<C: doorstep_event::RequestContract>(
+    async fn call_idempotent<C: doorstep_event::RequestContract>(
         &self,
         number: &InvoiceNo,
         what: &str,
@@ -182,19 +189,19 @@ impl Flow {
     }
 
     /// The order, if it has its outcome.
-    async fn decided(&self, number: &InvoiceNo) -> Result<Order, Problem> {
-        let entry = self.books.entry(number.order_key()).await?;
-        let order = entry.as_ref().and_then(Entry::order);
+    async fn get_decided(&self, number: &InvoiceNo) -> Result<Order, Problem> {
+        let entry = self.books.get(number.order_key()).await?;
+        let order = entry.as_ref().and_then(Entity::order);
         order
             .filter(|order| order.stage.is_decided())
             .cloned()
-            .ok_or_else(under_way::in_progress)
+            .ok_or_else(idempotency::in_progress)
     }
 }
 
 /// How long an order may take until it is answered where money and kitchen have so much time.
 pub(crate) fn longest_order(answer_within: Duration) -> Duration {
-    QUERY_TIME + answer_within + LAST_WORDS
+    QUERY_TIME + answer_within + RECORD_MARGIN
 }
 
 /// What nobody would hold the money for is no order, and leaves none behind.
@@ -204,22 +211,22 @@ fn can_be_paid(total: Money) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!("an order costs more than 0 and at most {most}, and this one {total}");
-    Err(refusals::problem(Rejection::new("bad_amount", detail)))
+    Err(error_mapping::problem(Rejection::new("bad_amount", detail)))
 }
 
 /// Tries again what could not be recorded, until the deadline is near: after that somebody else abandons the order, and says so. The outcome
 /// is recorded once however often it is tried, since the first one stays.
-async fn again_until<T, F>(
+async fn retry_until<T, F>(
     deadline: Timestamp,
     mut attempt: impl FnMut() -> F,
-) -> Result<T, BooksError>
+) -> Result<T, GatewayStoreError>
 where
-    F: Future<Output = Result<T, BooksError>>,
+    F: Future<Output = Result<T, GatewayStoreError>>,
 {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = INITIAL_BACKOFF;
     loop {
         let error = match attempt().await {
-            Err(error) if error.may_pass() => error,
+            Err(error) if error.is_transient() => error,
             ended => return ended,
         };
         // Those that wait for the same store do not all come back at once.
@@ -229,11 +236,11 @@ where
         }
         tracing::debug!(reason = %error, "an order's outcome could not be recorded yet");
         sleep(jittered).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_BACKOFF);
     }
 }
 
-fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> Outcome {
+fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> OrderDecision {
     match error {
         // What may help later is no answer to the customer who waits now, and neither is a handler that failed or a clock that is wrong.
         CallError::Refused(refused)
@@ -245,7 +252,7 @@ fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> Outcome 
             ]
             .contains(&refused.code.as_str()) =>
         {
-            Outcome::Refused {
+            OrderDecision::Refused {
                 by,
                 code: refused.code,
                 detail: refused.detail,
@@ -253,7 +260,7 @@ fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> Outcome 
         }
         error => {
             tracing::info!(role, reason = %error, "an order is abandoned");
-            Outcome::Abandoned {
+            OrderDecision::Abandoned {
                 reason: label(&format!("{role}: {error}")),
             }
         }
@@ -272,10 +279,10 @@ mod tests {
     async fn tried(
         time: Duration,
         failures: usize,
-        error: fn() -> BooksError,
-    ) -> (Result<(), BooksError>, usize) {
+        error: fn() -> GatewayStoreError,
+    ) -> (Result<(), GatewayStoreError>, usize) {
         let attempts = Cell::new(0);
-        let ended = again_until(after(time), || {
+        let ended = retry_until(after(time), || {
             attempts.set(attempts.get() + 1);
             let failed = attempts.get() <= failures;
             async move { if failed { Err(error()) } else { Ok(()) } }
@@ -284,17 +291,17 @@ mod tests {
         (ended, attempts.get())
     }
 
-    fn overloaded() -> BooksError {
-        BooksError::Overloaded {
+    fn overloaded() -> GatewayStoreError {
+        GatewayStoreError::Overloaded {
             retry_after: Duration::from_secs(1),
         }
     }
 
-    fn away() -> BooksError {
-        BooksError::Away("the disk is away".to_owned())
+    fn away() -> GatewayStoreError {
+        GatewayStoreError::Unavailable("the disk is away".to_owned())
     }
 
-    fn refused() -> BooksError {
+    fn refused() -> GatewayStoreError {
         Rejection::new("unknown_order", "there is no such order").into()
     }
 
@@ -323,10 +330,16 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_for_good_and_the_deadline_is_the_end() {
         let (ended, attempts) = tried(Duration::from_secs(600), 9, refused).await;
-        assert!(matches!(ended, Err(BooksError::Refused(_))), "{ended:?}");
+        assert!(
+            matches!(ended, Err(GatewayStoreError::Refused(_))),
+            "{ended:?}"
+        );
         assert_eq!(attempts, 1);
         let (ended, attempts) = tried(Duration::ZERO, 9, away).await;
-        assert!(matches!(ended, Err(BooksError::Away(_))), "{ended:?}");
+        assert!(
+            matches!(ended, Err(GatewayStoreError::Unavailable(_))),
+            "{ended:?}"
+        );
         assert_eq!(attempts, 1);
         // Long beside the first pause, so that there is a second attempt also on a machine that lets nobody on for a moment.
         let (ended, attempts) = tried(Duration::from_secs(2), usize::MAX, away).await;

@@ -15,18 +15,18 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry, refused,
-    requests::{AdoptOutcome, BeginOrder, CancelOrder, Done, EndOrder, LeaveOpen},
+    Entity, refused,
+    requests::{Ack, AdoptOutcome, BeginOrder, CancelOrder, EndOrder, LeaveOpen},
 };
 
 /// How many parts the list of open orders has: each commit writes the parts that it touches anew, so that they should be small.
 const PARTS: u32 = 16;
 /// The most open orders in a part.
-const MOST_IN_PART: usize = 256;
+const MAX_IN_PART: usize = 256;
 
 /// Which order an Idempotency-Key stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Intent {
+pub(crate) struct IdempotencyRecord {
     /// The order.
     pub(crate) order: InvoiceNo,
     /// Of what came with the key.
@@ -47,13 +47,13 @@ pub(crate) struct Order {
     /// When it was begun.
     pub(crate) placed_at: Timestamp,
     /// How far it has come.
-    pub(crate) stage: Stage,
+    pub(crate) stage: OrderState,
 }
 
 /// How far an order has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
-pub(crate) enum Stage {
+pub(crate) enum OrderState {
     /// Payment and restaurant are being asked.
     Open,
     /// All have agreed.
@@ -89,7 +89,7 @@ pub(crate) enum Stage {
 /// What may become of an open order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Outcome {
+pub(crate) enum OrderDecision {
     /// All have agreed.
     Confirmed {
         /// When it will be ready.
@@ -113,7 +113,7 @@ pub(crate) enum Outcome {
 
 /// Open orders with the times after which they are abandoned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Open {
+pub(crate) struct OpenOrders {
     /// By number.
     pub(crate) orders: BTreeMap<String, Timestamp>,
     /// Those that were open in a copy of the store that was put in its place. They are not abandoned, since the lost store may have ended
@@ -165,7 +165,7 @@ pub(crate) fn part_keys() -> Vec<EntityKey> {
     (0..PARTS).map(part_key).collect()
 }
 
-impl Intent {
+impl IdempotencyRecord {
     /// The entity of a customer's Idempotency-Key.
     pub(crate) fn entity(customer: &CustomerId, key: &str) -> EntityKey {
         EntityKey::new(format!("intent/{customer}/{key}"))
@@ -175,19 +175,19 @@ impl Intent {
 pub(super) fn begin_keys(asked: &BeginOrder) -> Vec<EntityKey> {
     vec![
         asked.order.order_key(),
-        Intent::entity(&asked.customer, &asked.key),
+        IdempotencyRecord::entity(&asked.customer, &asked.key),
         asked.order.part_key(),
     ]
 }
 
 /// Records that an order is meant: it is placed, and what it needs is reserved.
 pub(super) fn begin(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     asked: &BeginOrder,
     now: Timestamp,
 ) -> Result<Obeyed, Rejection> {
     let BeginOrder { order, .. } = asked;
-    let intent = Intent::entity(&asked.customer, &asked.key);
+    let intent = IdempotencyRecord::entity(&asked.customer, &asked.key);
     if states.get(&intent).is_some() {
         return Err(refused("key_used", "the Idempotency-Key was used before"));
     }
@@ -198,7 +198,7 @@ pub(super) fn begin(
         ));
     }
     let mut open = open_part(states, order);
-    if open.orders.len() + open.left.len() >= MOST_IN_PART {
+    if open.orders.len() + open.left.len() >= MAX_IN_PART {
         return Err(refused("overloaded", "too many orders are under way"));
     }
     open.orders.insert(order.to_string(), asked.deadline);
@@ -219,10 +219,10 @@ pub(super) fn begin(
         };
         effects.emit(&line.sku.subject(), &reserved)?;
     }
-    states.put(&order.part_key(), Entry::Open(open));
+    states.put(&order.part_key(), Entity::Open(open));
     states.put(
         &intent,
-        Entry::Intent(Intent {
+        Entity::Intent(IdempotencyRecord {
             order: order.clone(),
             fingerprint: asked.fingerprint.clone(),
         }),
@@ -233,10 +233,10 @@ pub(super) fn begin(
         lines: asked.lines.clone(),
         total: asked.total,
         placed_at: now,
-        stage: Stage::Open,
+        stage: OrderState::Open,
     };
-    states.put(&order.order_key(), Entry::Order(begun.into()));
-    Obeyed::of::<BeginOrder>(&Done {}, effects)
+    states.put(&order.order_key(), Entity::Order(begun.into()));
+    Obeyed::of::<BeginOrder>(&Ack {}, effects)
 }
 
 pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
@@ -244,10 +244,10 @@ pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
 }
 
 /// Records what has become of an order, unless something has already: the first outcome stays, and is what is replied.
-pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed, Rejection> {
+pub(super) fn end(states: &mut States<Entity>, asked: &EndOrder) -> Result<Obeyed, Rejection> {
     let number = &asked.order;
     let order = known(states, number)?;
-    if order.stage != Stage::Open {
+    if order.stage != OrderState::Open {
         return Obeyed::of::<EndOrder>(&order.stage, Effects::none());
     }
     let effects = effects_of_end(number, &order, &asked.outcome)?;
@@ -256,16 +256,16 @@ pub(super) fn end(states: &mut States<Entry>, asked: &EndOrder) -> Result<Obeyed
 }
 
 /// Leaves the orders that are open to an operator.
-pub(super) fn leave(states: &mut States<Entry>, _: &LeaveOpen) -> Result<Obeyed, Rejection> {
+pub(super) fn leave(states: &mut States<Entity>, _: &LeaveOpen) -> Result<Obeyed, Rejection> {
     for part in part_keys() {
-        let open = states.get(&part).and_then(Entry::open);
+        let open = states.get(&part).and_then(Entity::open);
         let Some(mut open) = open.filter(|open| !open.orders.is_empty()).cloned() else {
             continue;
         };
         open.left.append(&mut open.orders);
-        states.put(&part, Entry::Open(open));
+        states.put(&part, Entity::Open(open));
     }
-    Obeyed::of::<LeaveOpen>(&Done {}, Effects::none())
+    Obeyed::of::<LeaveOpen>(&Ack {}, Effects::none())
 }
 
 pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
@@ -273,7 +273,10 @@ pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
 }
 
 /// Records an outcome that was published by the store that is lost, so that nothing is published again.
-pub(super) fn adopt(states: &mut States<Entry>, asked: &AdoptOutcome) -> Result<Obeyed, Rejection> {
+pub(super) fn adopt(
+    states: &mut States<Entity>,
+    asked: &AdoptOutcome,
+) -> Result<Obeyed, Rejection> {
     let number = &asked.order;
     let order = known(states, number)?;
     if !open_part(states, number).left.contains_key(number.as_str()) {
@@ -287,26 +290,26 @@ pub(super) fn adopt(states: &mut States<Entry>, asked: &AdoptOutcome) -> Result<
 fn effects_of_end(
     number: &InvoiceNo,
     order: &Order,
-    outcome: &Outcome,
+    outcome: &OrderDecision,
 ) -> Result<Effects, Rejection> {
     let mut effects = Effects::none();
     let subject = number.order_subject();
     match outcome {
-        Outcome::Confirmed { promised_at } => effects.emit(
+        OrderDecision::Confirmed { promised_at } => effects.emit(
             &subject,
             &OrderConfirmed {
                 restaurant: order.restaurant.clone(),
                 promised_at: *promised_at,
             },
         )?,
-        Outcome::Refused { by, code, .. } => effects.emit(
+        OrderDecision::Refused { by, code, .. } => effects.emit(
             &subject,
             &OrderRefused {
                 by: *by,
                 reason: label(code),
             },
         )?,
-        Outcome::Abandoned { reason } => effects.emit(
+        OrderDecision::Abandoned { reason } => effects.emit(
             &subject,
             &OrderAbandoned {
                 reason: reason.clone(),
@@ -320,7 +323,7 @@ fn effects_of_end(
             reference: subject.clone(),
         };
         effects.emit(&stock, &released)?;
-        if matches!(outcome, Outcome::Confirmed { .. }) {
+        if matches!(outcome, OrderDecision::Confirmed { .. }) {
             effects.emit(
                 &stock,
                 &adjusted(-line.quantity, StockReason::Sale, &subject),
@@ -332,21 +335,21 @@ fn effects_of_end(
 
 /// Gives an open order its outcome.
 fn close(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     number: &InvoiceNo,
     mut order: Order,
-    outcome: &Outcome,
-) -> Stage {
+    outcome: &OrderDecision,
+) -> OrderState {
     order.stage = outcome.clone().into();
-    if !matches!(order.stage, Stage::Confirmed { .. }) {
+    if !matches!(order.stage, OrderState::Confirmed { .. }) {
         order.lines = Vec::new();
     }
     let mut open = open_part(states, number);
     open.orders.remove(number.as_str());
     open.left.remove(number.as_str());
-    states.put(&number.part_key(), Entry::Open(open));
+    states.put(&number.part_key(), Entity::Open(open));
     let stage = order.stage.clone();
-    states.put(&number.order_key(), Entry::Order(order.into()));
+    states.put(&number.order_key(), Entity::Order(order.into()));
     stage
 }
 
@@ -360,19 +363,22 @@ pub(super) fn cancel_keys(asked: &CancelOrder) -> Vec<EntityKey> {
 
 /// Calls a confirmed order off: what was sold goes back. One that is called off already stays as it is. An order that a restored copy of the
 /// store has left is abandoned by an operator, who knows by then that it was never ended.
-pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<Obeyed, Rejection> {
+pub(super) fn cancel(
+    states: &mut States<Entity>,
+    asked: &CancelOrder,
+) -> Result<Obeyed, Rejection> {
     let number = &asked.order;
     let mut order = known(states, number)?;
     let promised_at = match &order.stage {
-        Stage::Confirmed { promised_at } => *promised_at,
-        stage @ Stage::Cancelled { .. } => {
+        OrderState::Confirmed { promised_at } => *promised_at,
+        stage @ OrderState::Cancelled { .. } => {
             return Obeyed::of::<CancelOrder>(stage, Effects::none());
         }
-        Stage::Open
+        OrderState::Open
             if asked.by == CancelledBy::Operator
                 && open_part(states, number).left.contains_key(number.as_str()) =>
         {
-            let outcome = Outcome::Abandoned {
+            let outcome = OrderDecision::Abandoned {
                 reason: asked.reason.clone(),
             };
             let effects = effects_of_end(number, &order, &outcome)?;
@@ -389,7 +395,9 @@ pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<
             ));
         }
     };
-    let delivery = states.get(&number.delivery_key()).and_then(Entry::delivery);
+    let delivery = states
+        .get(&number.delivery_key())
+        .and_then(Entity::delivery);
     if delivery.is_some_and(super::Delivery::is_picked_up) {
         return Err(refused(
             "picked_up",
@@ -410,13 +418,13 @@ pub(super) fn cancel(states: &mut States<Entry>, asked: &CancelOrder) -> Result<
         effects.emit(&line.sku.subject(), &returned)?;
     }
     order.lines = Vec::new();
-    order.stage = Stage::Cancelled {
+    order.stage = OrderState::Cancelled {
         promised_at,
         by: asked.by,
         reason: asked.reason.clone(),
     };
     let stage = order.stage.clone();
-    states.put(&number.order_key(), Entry::Order(order.into()));
+    states.put(&number.order_key(), Entity::Order(order.into()));
     Obeyed::of::<CancelOrder>(&stage, effects)
 }
 
@@ -429,8 +437,8 @@ fn adjusted(delta: i64, reason: StockReason, order: &Subject) -> StockAdjusted {
 }
 
 /// The order of that number.
-pub(super) fn known(states: &mut States<Entry>, number: &InvoiceNo) -> Result<Order, Rejection> {
-    let order = states.get(&number.order_key()).and_then(Entry::order);
+pub(super) fn known(states: &mut States<Entity>, number: &InvoiceNo) -> Result<Order, Rejection> {
+    let order = states.get(&number.order_key()).and_then(Entity::order);
     order
         .cloned()
         .ok_or_else(|| refused("unknown_order", "there is no such order"))
@@ -438,13 +446,13 @@ pub(super) fn known(states: &mut States<Entry>, number: &InvoiceNo) -> Result<Or
 
 /// That the order of that number is to be delivered.
 pub(super) fn is_confirmed(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     number: &InvoiceNo,
 ) -> Result<(), Rejection> {
-    let order = states.get(&number.order_key()).and_then(Entry::order);
+    let order = states.get(&number.order_key()).and_then(Entity::order);
     let order = order.ok_or_else(|| refused("unknown_order", "there is no such order"))?;
     match &order.stage {
-        Stage::Confirmed { .. } => Ok(()),
+        OrderState::Confirmed { .. } => Ok(()),
         other => Err(refused(
             "not_confirmed",
             format!(
@@ -455,8 +463,8 @@ pub(super) fn is_confirmed(
     }
 }
 
-fn open_part(states: &mut States<Entry>, number: &InvoiceNo) -> Open {
-    let part = states.get(&number.part_key()).and_then(Entry::open);
+fn open_part(states: &mut States<Entity>, number: &InvoiceNo) -> OpenOrders {
+    let part = states.get(&number.part_key()).and_then(Entity::open);
     part.cloned().unwrap_or_default()
 }
 
@@ -469,7 +477,7 @@ pub(crate) fn label(text: &str) -> Label {
     })
 }
 
-impl Stage {
+impl OrderState {
     /// Whether it has its outcome.
     pub(crate) fn is_decided(&self) -> bool {
         *self != Self::Open
@@ -508,12 +516,12 @@ impl Stage {
     }
 }
 
-impl From<Outcome> for Stage {
-    fn from(outcome: Outcome) -> Self {
+impl From<OrderDecision> for OrderState {
+    fn from(outcome: OrderDecision) -> Self {
         match outcome {
-            Outcome::Confirmed { promised_at } => Self::Confirmed { promised_at },
-            Outcome::Refused { by, code, detail } => Self::Refused { by, code, detail },
-            Outcome::Abandoned { reason } => Self::Abandoned { reason },
+            OrderDecision::Confirmed { promised_at } => Self::Confirmed { promised_at },
+            OrderDecision::Refused { by, code, detail } => Self::Refused { by, code, detail },
+            OrderDecision::Abandoned { reason } => Self::Abandoned { reason },
         }
     }
 }

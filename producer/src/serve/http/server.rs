@@ -22,9 +22,9 @@ use tokio::{
 };
 
 use super::{
-    patient::Patient,
+    keyed_semaphore::{KeyedPermit, KeyedSemaphore},
     refusal_log::{Refusal, RefusalLog},
-    shares::{Share, Shares},
+    write_timeout::WriteTimeout,
 };
 
 /// The most connections at a time: the next ones wait in the system's own queue.
@@ -35,7 +35,7 @@ const OTHER_FILES: usize = 128;
 const SHARE: usize = 4;
 const LEAST: usize = 8;
 /// How long a client may leave unread what it has asked for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a head may take to come. A connection that is kept alive waits for its next head as long.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// The most bytes that a connection keeps of what came and was not read.
@@ -47,7 +47,7 @@ const SYSTEM_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct ConnectInfo(pub(crate) SocketAddr);
 
 /// What counts as one address: of IPv6 all that a customer is usually given.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
@@ -69,7 +69,7 @@ fn prefix(address: IpAddr, bits: u32) -> IpAddr {
 
 /// What connections are bounded by.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct ConnectionLimits {
     /// The most at a time.
     all: usize,
     /// The most of one address.
@@ -80,7 +80,7 @@ pub(crate) struct Bounds {
     proxy: Option<IpAddr>,
 }
 
-impl Bounds {
+impl ConnectionLimits {
     /// As many as the system lets the process have, up to the most; with this proxy in front, if with any.
     pub(crate) fn of_this_process(proxy: Option<IpAddr>) -> Self {
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -93,7 +93,7 @@ impl Bounds {
         Self {
             all,
             of_one: (all / SHARE).max(LEAST),
-            patience: PATIENCE,
+            patience: WRITE_TIMEOUT,
             proxy,
         }
     }
@@ -112,20 +112,20 @@ fn open_files(limits: &str) -> Option<usize> {
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    bounds: Bounds,
+    bounds: ConnectionLimits,
     stop: impl Future<Output = ()>,
     grace: Duration,
     refusals: RefusalLog,
 ) {
     let room = Arc::new(Semaphore::new(bounds.all));
-    let shares = Shares::new(bounds.of_one);
+    let shares = KeyedSemaphore::new(bounds.of_one);
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         // Either arm may be dropped: what waits has taken nothing yet, since a place that is dropped is given back.
         let (stream, peer, place) = tokio::select! {
             () = &mut stop => break,
-            taken = take(&listener, &room) => match taken {
+            taken = accept(&listener, &room) => match taken {
                 Some(taken) => taken,
                 None => {
                     sleep(SYSTEM_PAUSE).await;
@@ -133,7 +133,7 @@ pub(crate) async fn serve(
                 }
             },
         };
-        let Ok(share) = share(&shares, peer, bounds.proxy) else {
+        let Ok(share) = acquire_ip_permit(&shares, peer, bounds.proxy) else {
             // Nobody reads what it asks, so that it costs no more than this.
             refusals.tell(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -146,14 +146,14 @@ pub(crate) async fn serve(
             );
             continue;
         };
-        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
+        let service = TowerToHyperService::new(router.clone().layer(Extension(ConnectInfo(peer))));
         let mut server = http1::Builder::new();
         server
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .max_headers(HEADERS)
             .max_buf_size(BUFFER);
-        let stream = Patient::new(stream, bounds.patience, (share, place));
+        let stream = WriteTimeout::new(stream, bounds.patience, (share, place));
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
@@ -173,18 +173,18 @@ pub(crate) async fn serve(
 ///
 /// # Errors
 /// There is as much as one address may have.
-fn share(
-    shares: &Shares<IpAddr>,
+fn acquire_ip_permit(
+    shares: &KeyedSemaphore<IpAddr>,
     peer: SocketAddr,
     proxy: Option<IpAddr>,
-) -> Result<Option<Share<IpAddr>>, ()> {
+) -> Result<Option<KeyedPermit<IpAddr>>, ()> {
     if proxy == Some(peer.ip().to_canonical()) {
         return Ok(None);
     }
     shares.take(network(peer.ip())).map(Some).ok_or(())
 }
 
-async fn take(
+async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
 ) -> Option<(
@@ -229,7 +229,7 @@ mod tests {
         task: JoinHandle<()>,
     }
 
-    async fn server(bounds: Bounds) -> Server {
+    async fn server(bounds: ConnectionLimits) -> Server {
         let router = Router::new()
             .route("/", get(async || "here"))
             .route("/huge", get(async || vec![b'x'; HUGE]));
@@ -280,8 +280,8 @@ mod tests {
         }
     }
 
-    fn bounds(all: usize, of_one: usize) -> Bounds {
-        Bounds {
+    fn bounds(all: usize, of_one: usize) -> ConnectionLimits {
+        ConnectionLimits {
             all,
             of_one,
             patience: SOON,
@@ -306,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_proxy_has_as_many_as_there_are() {
-        let proxied = Bounds {
+        let proxied = ConnectionLimits {
             proxy: Some([127, 0, 0, 1].into()),
             ..bounds(100, 2)
         };
@@ -322,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_read_what_was_asked_for_loses_the_connection_to_the_next_one() {
-        let impatient = Bounds {
+        let impatient = ConnectionLimits {
             patience: Duration::from_millis(200),
             ..bounds(1, 1)
         };
@@ -347,7 +347,8 @@ mod tests {
             )
         };
         let within = |soft: &str| {
-            let Bounds { all, of_one, .. } = Bounds::within(open_files(&limits(soft)), None);
+            let ConnectionLimits { all, of_one, .. } =
+                ConnectionLimits::within(open_files(&limits(soft)), None);
             (all, of_one)
         };
         assert_eq!(within("1024"), (896, 224));

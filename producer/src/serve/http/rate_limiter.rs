@@ -13,7 +13,7 @@ const CALLERS: usize = 10_000;
 
 /// Buckets by caller.
 #[derive(Debug)]
-pub(crate) struct Rate<K> {
+pub(crate) struct RateLimiter<K> {
     per_second: f64,
     burst: f64,
     buckets: Mutex<HashMap<K, Bucket>>,
@@ -25,7 +25,7 @@ struct Bucket {
     at: Instant,
 }
 
-impl<K: Hash + Eq> Rate<K> {
+impl<K: Hash + Eq> RateLimiter<K> {
     /// So many in a second for each caller, and a burst of so many at once.
     pub(crate) fn new(per_second: f64, burst: f64) -> Self {
         Self {
@@ -39,8 +39,8 @@ impl<K: Hash + Eq> Rate<K> {
     ///
     /// # Errors
     /// There is none; the next one comes after that time.
-    pub(crate) fn take(&self, caller: K, now: Instant) -> Result<(), Duration> {
-        self.take_where(caller, now, 1.0, 1.0, 1.0)
+    pub(crate) fn acquire(&self, caller: K, now: Instant) -> Result<(), Duration> {
+        self.acquire_inner(caller, now, 1.0, 1.0, 1.0)
     }
 
     /// Takes so many more of the caller's tokens, for a request that has taken one and turns out to be a large one. Half a burst is
@@ -48,9 +48,9 @@ impl<K: Hash + Eq> Rate<K> {
     ///
     /// # Errors
     /// There are too few; after that time there are enough, also for the one token of another try.
-    pub(crate) fn take_more(&self, caller: K, more: f64, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn acquire_n(&self, caller: K, more: f64, now: Instant) -> Result<(), Duration> {
         let least = more.min(self.burst / 2.0);
-        self.take_where(caller, now, more, least, least + 1.0)
+        self.acquire_inner(caller, now, more, least, least + 1.0)
     }
 
     /// Gives back one of the caller's tokens.
@@ -64,7 +64,7 @@ impl<K: Hash + Eq> Rate<K> {
     }
 
     /// Takes so many where there are at least so many; otherwise tells when there are as many as it is worth waiting for.
-    fn take_where(
+    fn acquire_inner(
         &self,
         caller: K,
         now: Instant,
@@ -112,56 +112,56 @@ mod tests {
 
     #[test]
     fn a_burst_is_taken_at_once_and_what_follows_at_the_rate() {
-        let rate = Rate::new(2.0, 3.0);
+        let rate = RateLimiter::new(2.0, 3.0);
         let start = Instant::now();
         for _ in 0..3 {
-            assert_eq!(rate.take("ada", start), Ok(()));
+            assert_eq!(rate.acquire("ada", start), Ok(()));
         }
-        assert_eq!(rate.take("ada", start), Err(Duration::from_millis(500)));
-        assert_eq!(rate.take("bob", start), Ok(()));
+        assert_eq!(rate.acquire("ada", start), Err(Duration::from_millis(500)));
+        assert_eq!(rate.acquire("bob", start), Ok(()));
         let later = start + Duration::from_millis(500);
-        assert_eq!(rate.take("ada", later), Ok(()));
-        assert!(rate.take("ada", later).is_err());
+        assert_eq!(rate.acquire("ada", later), Ok(()));
+        assert!(rate.acquire("ada", later).is_err());
     }
 
     #[test]
     fn a_large_request_takes_more_and_never_waits_in_vain() {
-        let rate = Rate::new(2.0, 8.0);
+        let rate = RateLimiter::new(2.0, 8.0);
         let start = Instant::now();
-        assert_eq!(rate.take("ada", start), Ok(()));
-        assert_eq!(rate.take_more("ada", 5.0, start), Ok(()));
-        assert_eq!(rate.take("ada", start), Ok(()));
+        assert_eq!(rate.acquire("ada", start), Ok(()));
+        assert_eq!(rate.acquire_n("ada", 5.0, start), Ok(()));
+        assert_eq!(rate.acquire("ada", start), Ok(()));
         // One token is left, and half a burst and one are worth waiting for.
-        let wait = rate.take_more("ada", 5.0, start).unwrap_err();
+        let wait = rate.acquire_n("ada", 5.0, start).unwrap_err();
         assert_eq!(wait, Duration::from_secs(2));
         let later = start + wait;
-        assert_eq!(rate.take("ada", later), Ok(()));
+        assert_eq!(rate.acquire("ada", later), Ok(()));
         // More than there ever is; it is owed.
-        assert_eq!(rate.take_more("ada", 50.0, later), Ok(()));
-        let wait = rate.take("ada", later).unwrap_err();
+        assert_eq!(rate.acquire_n("ada", 50.0, later), Ok(()));
+        let wait = rate.acquire("ada", later).unwrap_err();
         assert_eq!(wait, Duration::from_millis(23_500));
-        assert_eq!(rate.take("ada", later + wait), Ok(()));
+        assert_eq!(rate.acquire("ada", later + wait), Ok(()));
     }
 
     #[test]
     fn who_has_an_empty_bucket_is_not_forgotten_for_others() {
-        let rate = Rate::new(0.001, 2.0);
+        let rate = RateLimiter::new(0.001, 2.0);
         let now = Instant::now();
         for _ in 0..2 {
-            assert_eq!(rate.take(usize::MAX, now), Ok(()));
+            assert_eq!(rate.acquire(usize::MAX, now), Ok(()));
         }
         for caller in 0..CALLERS * 3 {
-            assert_eq!(rate.take(caller, now), Ok(()));
+            assert_eq!(rate.acquire(caller, now), Ok(()));
         }
-        assert!(rate.take(usize::MAX, now).is_err());
+        assert!(rate.acquire(usize::MAX, now).is_err());
     }
 
     #[test]
     fn no_more_callers_are_remembered_than_the_bound() {
-        let rate = Rate::new(1.0, 1.0);
+        let rate = RateLimiter::new(1.0, 1.0);
         let now = Instant::now();
         for caller in 0..=CALLERS {
-            assert_eq!(rate.take(caller, now), Ok(()));
+            assert_eq!(rate.acquire(caller, now), Ok(()));
         }
         assert!(rate.buckets.lock().unwrap().len() <= CALLERS);
     }

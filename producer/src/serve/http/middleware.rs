@@ -19,10 +19,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    listen::Peer,
     origin::Origin,
     problem::{Code, Problem},
     refusal_log::{self, AskedAs, Refusal, RefusalLog},
+    server::ConnectInfo,
 };
 
 /// Where the request id travels, both ways.
@@ -41,14 +41,14 @@ const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
 pub(crate) const DESCRIPTION: &str = "/openapi.json";
 
 /// What whoever watches over the process asks. They have places of their own: a gateway that is full is not dead.
-const WATCHED: [&str; 2] = ["/livez", "/readyz"];
+const PROBE_PATHS: [&str; 2] = ["/livez", "/readyz"];
 /// How many of these may be under way; they wait for no body and for nobody else.
-const MOST_WATCHED: usize = 64;
+const MAX_PROBES: usize = 64;
 
 /// The checks of every request before its handler is found.
 #[derive(Debug, Clone)]
 pub(crate) struct Entrance {
-    places: Places,
+    places: ConcurrencyLimit,
     proxy: Option<IpAddr>,
     refusals: RefusalLog,
 }
@@ -57,7 +57,7 @@ impl Entrance {
     /// With so many requests under way at most, behind this proxy if behind any.
     pub(crate) fn new(most: usize, proxy: Option<IpAddr>, refusals: RefusalLog) -> Self {
         Self {
-            places: Places::new(most),
+            places: ConcurrencyLimit::new(most),
             proxy,
             refusals,
         }
@@ -66,22 +66,22 @@ impl Entrance {
 
 /// The requests under way.
 #[derive(Debug, Clone)]
-struct Places {
+struct ConcurrencyLimit {
     all: Arc<Semaphore>,
     watched: Arc<Semaphore>,
 }
 
-impl Places {
+impl ConcurrencyLimit {
     /// So many at a time.
     fn new(most: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(most)),
-            watched: Arc::new(Semaphore::new(MOST_WATCHED)),
+            watched: Arc::new(Semaphore::new(MAX_PROBES)),
         }
     }
 
     fn of(&self, route: &str) -> &Semaphore {
-        if WATCHED.contains(&route) {
+        if PROBE_PATHS.contains(&route) {
             &self.watched
         } else {
             &self.all
@@ -90,9 +90,9 @@ impl Places {
 }
 
 /// Leads a request to its handler and its answer back.
-pub(crate) async fn lead(
+pub(crate) async fn handle(
     State(entrance): State<Entrance>,
-    Extension(Peer(peer)): Extension<Peer>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -114,9 +114,9 @@ pub(crate) async fn lead(
         .instrument(span.clone())
         .await;
     span.in_scope(|| {
-        told(&method, &route, response.status(), began.elapsed());
+        log_response(&method, &route, response.status(), began.elapsed());
         // Who watches is not refused, but told how it is.
-        if refusal_log::is_logged(response.status()) && !WATCHED.contains(&route.as_str()) {
+        if refusal_log::is_logged(response.status()) && !PROBE_PATHS.contains(&route.as_str()) {
             let code = response.extensions().get::<Code>();
             let refusal = Refusal {
                 code: code.map_or("none".into(), |Code(code)| code.clone()),
@@ -178,7 +178,7 @@ fn request_id(request: &Request) -> HeaderValue {
     })
 }
 
-fn told(method: &Method, route: &str, status: StatusCode, took: Duration) {
+fn log_response(method: &Method, route: &str, status: StatusCode, took: Duration) {
     let took_ms = took.as_secs_f64() * 1000.0;
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(%method, route, status = status.as_u16(), took_ms, "answered");

@@ -17,13 +17,13 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::shares::Share;
+use super::keyed_semaphore::KeyedPermit;
 
 /// A connection's place among those of its address, where they are counted, and then among all: given back in this order.
-pub(super) type Place = (Option<Share<IpAddr>>, OwnedSemaphorePermit);
+pub(super) type Place = (Option<KeyedPermit<IpAddr>>, OwnedSemaphorePermit);
 
 /// A client's connection, and its place among the others.
-pub(crate) struct Patient {
+pub(crate) struct WriteTimeout {
     stream: TcpStream,
     /// How long a write may make no progress.
     patience: Duration,
@@ -32,7 +32,7 @@ pub(crate) struct Patient {
     _place: Place,
 }
 
-impl Patient {
+impl WriteTimeout {
     /// Takes a connection and its place, with so much patience.
     pub(super) fn new(stream: TcpStream, patience: Duration, place: Place) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Patient {
     }
 
     /// What a write has led to, or the end of the patience with it.
-    fn within_patience<T>(
+    fn poll_with_timeout<T>(
         &mut self,
         written: Poll<io::Result<T>>,
         context: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -74,14 +74,14 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.within_patience(written, context)
+        self.poll_with_timeout(written, context)
     }
 
     fn poll_write_vectored(
@@ -90,7 +90,7 @@ impl AsyncWrite for Patient {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.within_patience(written, context)
+        self.poll_with_timeout(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -99,12 +99,12 @@ impl AsyncWrite for Patient {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.within_patience(flushed, context)
+        self.poll_with_timeout(flushed, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.within_patience(shut, context)
+        self.poll_with_timeout(shut, context)
     }
 }
 
@@ -124,14 +124,14 @@ mod tests {
     const HUGE: usize = 64 * 1024 * 1024;
 
     /// A connection whose server has so much patience, and its client.
-    async fn pair(patience: Duration) -> (Patient, TcpStream) {
+    async fn pair(patience: Duration) -> (WriteTimeout, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (stream, _) = listener.accept().await.unwrap();
         let room = Arc::new(Semaphore::new(1));
         let place = room.try_acquire_owned().unwrap();
         let place = (None, place);
-        (Patient::new(stream, patience, place), client.unwrap())
+        (WriteTimeout::new(stream, patience, place), client.unwrap())
     }
 
     #[tokio::test]

@@ -7,19 +7,19 @@ use std::{
 };
 
 use super::{
-    books::Books,
+    domain::{Entity, User, UserName},
     http::Problem,
-    role::{Entry, User, UserName},
+    repository::GatewayStore,
 };
 
 /// For how long a user is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5);
 /// The most users that are remembered. Beyond it all are forgotten, and read again.
-const MOST: usize = 10_000;
+const MAX_USERS: usize = 10_000;
 
 /// Users who were asked about.
 #[derive(Debug, Default)]
-pub(crate) struct Users {
+pub(crate) struct UserCache {
     known: Mutex<Known>,
 }
 
@@ -30,14 +30,14 @@ struct Known {
     changes: u64,
 }
 
-impl Users {
+impl UserCache {
     /// The user of that name, `None` if there is none.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) async fn current(
+    pub(crate) async fn get(
         &self,
-        books: &Books,
+        books: &GatewayStore,
         name: &UserName,
     ) -> Result<Option<User>, Problem> {
         let now = Instant::now();
@@ -49,7 +49,7 @@ impl Users {
         if let Some(user) = &user {
             let mut known = self.lock();
             if known.changes == changes {
-                if known.users.len() >= MOST {
+                if known.users.len() >= MAX_USERS {
                     known.users.clear();
                 }
                 known.users.insert(name.clone(), (now, user.clone()));
@@ -62,9 +62,12 @@ impl Users {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) async fn as_kept(books: &Books, name: &UserName) -> Result<Option<User>, Problem> {
-        let entry = books.entry(name.entity()).await?;
-        Ok(entry.as_ref().and_then(Entry::user).cloned())
+    pub(crate) async fn as_kept(
+        books: &GatewayStore,
+        name: &UserName,
+    ) -> Result<Option<User>, Problem> {
+        let entry = books.get(name.entity()).await?;
+        Ok(entry.as_ref().and_then(Entity::user).cloned())
     }
 
     /// Forgets a user who was changed.

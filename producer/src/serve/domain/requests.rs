@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     delivery::{Fix, Step},
-    order::{Outcome, Stage},
-    user::{Standing, UserName, UserStatus},
+    order::{OrderDecision, OrderState},
+    user::{UserName, UserRole, UserStatus},
 };
 
 /// Lets somebody log in.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AddUser {
     pub(crate) name: UserName,
-    pub(crate) standing: Standing,
+    pub(crate) standing: UserRole,
     /// The password's hash.
     pub(crate) hash: String,
 }
@@ -68,7 +68,7 @@ pub(crate) struct BeginOrder {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EndOrder {
     pub(crate) order: InvoiceNo,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: OrderDecision,
 }
 
 /// Leaves the orders that are open in a copy of the store to an operator: what has become of them since is not in the copy.
@@ -79,7 +79,7 @@ pub(crate) struct LeaveOpen {}
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AdoptOutcome {
     pub(crate) order: InvoiceNo,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: OrderDecision,
 }
 
 /// Calls a confirmed order off.
@@ -99,7 +99,7 @@ pub(crate) struct AssignCourier {
 
 /// Records that a courier has picked a parcel up, or delivered it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct TakeStep {
+pub(crate) struct AdvanceDelivery {
     pub(crate) order: InvoiceNo,
     pub(crate) courier: CourierId,
     pub(crate) step: Step,
@@ -115,7 +115,7 @@ pub(crate) struct RecordPositions {
 
 /// Done, and nothing to say about it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Done {}
+pub(crate) struct Ack {}
 
 macro_rules! commands {
     ($($name:ident = $kind:literal -> $reply:ty),+ $(,)?) => {
@@ -128,17 +128,17 @@ macro_rules! commands {
 }
 
 commands! {
-    AddUser = "gateway.add_user.v1" -> Done,
-    RevokeTokens = "gateway.revoke_tokens.v1" -> Done,
-    SetUserStatus = "gateway.set_user_status.v1" -> Done,
-    SetPassword = "gateway.set_password.v1" -> Done,
-    BeginOrder = "gateway.begin_order.v1" -> Done,
+    AddUser = "gateway.add_user.v1" -> Ack,
+    RevokeTokens = "gateway.revoke_tokens.v1" -> Ack,
+    SetUserStatus = "gateway.set_user_status.v1" -> Ack,
+    SetPassword = "gateway.set_password.v1" -> Ack,
+    BeginOrder = "gateway.begin_order.v1" -> Ack,
     // What has become of it may be another outcome: the first one stays.
-    EndOrder = "gateway.end_order.v1" -> Stage,
-    LeaveOpen = "gateway.leave_open.v1" -> Done,
-    AdoptOutcome = "gateway.adopt_outcome.v1" -> Stage,
-    CancelOrder = "gateway.cancel_order.v1" -> Stage,
-    AssignCourier = "gateway.assign_courier.v1" -> Done,
-    TakeStep = "gateway.take_step.v1" -> Done,
-    RecordPositions = "gateway.record_positions.v1" -> Done,
+    EndOrder = "gateway.end_order.v1" -> OrderState,
+    LeaveOpen = "gateway.leave_open.v1" -> Ack,
+    AdoptOutcome = "gateway.adopt_outcome.v1" -> OrderState,
+    CancelOrder = "gateway.cancel_order.v1" -> OrderState,
+    AssignCourier = "gateway.assign_courier.v1" -> Ack,
+    AdvanceDelivery = "gateway.take_step.v1" -> Ack,
+    RecordPositions = "gateway.record_positions.v1" -> Ack,
 }

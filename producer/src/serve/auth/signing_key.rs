@@ -14,9 +14,9 @@ const NAME: &str = "gateway.key";
 const BYTES: usize = 32;
 
 /// A key. Never printed.
-pub(crate) struct Key([u8; BYTES]);
+pub(crate) struct SigningKey([u8; BYTES]);
 
-impl Key {
+impl SigningKey {
     /// The key in this folder, made where there is none.
     ///
     /// # Errors
@@ -26,7 +26,7 @@ impl Key {
         match fs::read_to_string(&path) {
             Ok(text) => Self::read(&text, &path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                make(&path).map_err(|e| failed(&path, &e))?;
+                create(&path).map_err(|e| failed(&path, &e))?;
                 let text = fs::read_to_string(&path).map_err(|e| failed(&path, &e))?;
                 Self::read(&text, &path)
             }
@@ -59,7 +59,7 @@ impl Key {
 }
 
 /// Makes a key, whole before it has its name: of several processes that do so at once, the first one's stays.
-fn make(path: &Path) -> io::Result<()> {
+fn create(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -71,7 +71,7 @@ fn make(path: &Path) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&draft)?;
-    file.write_all(to_hex(Key::random().bytes()).as_bytes())?;
+    file.write_all(to_hex(SigningKey::random().bytes()).as_bytes())?;
     file.sync_all()?;
     let named = match fs::hard_link(&draft, path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -112,15 +112,15 @@ mod tests {
     #[test]
     fn a_key_is_made_once_for_its_owner_alone_and_found_again() {
         let folder = std::env::temp_dir().join(format!("doorstep-key-{}", uuid::Uuid::new_v4()));
-        let made = Key::in_folder(&folder).unwrap();
-        let found = Key::in_folder(&folder).unwrap();
+        let made = SigningKey::in_folder(&folder).unwrap();
+        let found = SigningKey::in_folder(&folder).unwrap();
         assert_eq!(made.bytes(), found.bytes());
         let path = folder.join(NAME);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::write(&path, "abc").unwrap();
-        let said = Key::in_folder(&folder).err().unwrap().to_string();
+        let said = SigningKey::in_folder(&folder).err().unwrap().to_string();
         assert!(said.contains("take it away"), "{said}");
         fs::remove_dir_all(folder).unwrap();
     }

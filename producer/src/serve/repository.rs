@@ -13,13 +13,13 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{
+    domain::{Entity, GatewayRole, User, UserName},
+    error_mapping,
     http::Problem,
-    refusals,
-    role::{Entry, Gateway, User, UserName},
 };
 
 /// How long a command may take before nobody waits for it any more.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of users to look through at a time.
 const PAGE: usize = 500;
 /// When to come again where the store is away.
@@ -27,23 +27,23 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 
 /// A handle on the books. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Books {
+pub(crate) struct GatewayStore {
     store: SqliteStore,
-    hand: Hand,
+    hand: Writer,
 }
 
 /// Who writes.
 #[derive(Clone)]
-enum Hand {
+enum Writer {
     /// The role as it runs, many commands in one commit; it publishes what they bring about.
-    Running(Desk),
+    Role(Desk),
     /// The role's engine alone, for commands that bring nothing about.
-    Alone(Arc<Mutex<Engine<Gateway, SqliteStore>>>),
+    Engine(Arc<Mutex<Engine<GatewayRole, SqliteStore>>>),
 }
 
 /// Why the books were not changed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BooksError {
+pub(crate) enum GatewayStoreError {
     /// The role refuses.
     #[error(transparent)]
     Refused(#[from] Rejection),
@@ -55,34 +55,34 @@ pub(crate) enum BooksError {
     },
     /// The store cannot be used now. A change may have been written all the same.
     #[error("{0}")]
-    Away(String),
+    Unavailable(String),
 }
 
-impl BooksError {
+impl GatewayStoreError {
     /// Whether the same may be obeyed a moment later.
-    pub(crate) fn may_pass(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Refused(_) => false,
-            Self::Overloaded { .. } | Self::Away(_) => true,
+            Self::Overloaded { .. } | Self::Unavailable(_) => true,
         }
     }
 }
 
-impl Books {
+impl GatewayStore {
     /// The books of a role that runs on this store.
     pub(crate) fn running(store: SqliteStore, desk: Desk) -> Self {
         Self {
             store,
-            hand: Hand::Running(desk),
+            hand: Writer::Role(desk),
         }
     }
 
     /// The books in this store, for a program that only changes users.
     pub(crate) fn alone(store: SqliteStore) -> Self {
-        let engine = Engine::new(Gateway, store.clone(), Limits::default());
+        let engine = Engine::new(GatewayRole, store.clone(), Limits::default());
         Self {
             store,
-            hand: Hand::Alone(Arc::new(Mutex::new(engine))),
+            hand: Writer::Engine(Arc::new(Mutex::new(engine))),
         }
     }
 
@@ -90,7 +90,7 @@ impl Books {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) async fn entry(&self, key: EntityKey) -> Result<Option<Entry>, BooksError> {
+    pub(crate) async fn get(&self, key: EntityKey) -> Result<Option<Entity>, GatewayStoreError> {
         Ok(self.entries(vec![key]).await?.pop().flatten())
     }
 
@@ -101,7 +101,7 @@ impl Books {
     pub(crate) async fn entries(
         &self,
         keys: Vec<EntityKey>,
-    ) -> Result<Vec<Option<Entry>>, BooksError> {
+    ) -> Result<Vec<Option<Entity>>, GatewayStoreError> {
         let ask = ReadSet {
             entities: keys,
             ..ReadSet::default()
@@ -119,7 +119,7 @@ impl Books {
         &self,
         after: Option<&UserName>,
         limit: usize,
-    ) -> Result<Vec<(UserName, User)>, BooksError> {
+    ) -> Result<Vec<(UserName, User)>, GatewayStoreError> {
         users(&self.store, after, limit).await
     }
 
@@ -130,7 +130,7 @@ impl Books {
     pub(crate) async fn other_operator(
         &self,
         name: &UserName,
-    ) -> Result<Option<UserName>, BooksError> {
+    ) -> Result<Option<UserName>, GatewayStoreError> {
         let mut after = None;
         loop {
             let page = self.users(after.as_ref(), PAGE).await?;
@@ -148,7 +148,10 @@ impl Books {
     ///
     /// # Errors
     /// The role refuses, or the store is away: then it may have been obeyed all the same.
-    pub(crate) async fn obey<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, BooksError> {
+    pub(crate) async fn execute<C: RequestContract>(
+        &self,
+        asked: &C,
+    ) -> Result<C::Reply, GatewayStoreError> {
         let id = RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Rejection::from)?;
         self.ask(id, Timestamp::now(), Idempotency::OneShot, asked)
             .await
@@ -158,13 +161,13 @@ impl Books {
     /// be the same however often it comes, and no later than it came first: what is too old to tell is refused.
     ///
     /// # Errors
-    /// See [`Books::obey`].
-    pub(crate) async fn obey_as<C: RequestContract>(
+    /// See [`Books::execute`].
+    pub(crate) async fn execute_idempotent<C: RequestContract>(
         &self,
         id: RequestId,
         time: Timestamp,
         asked: &C,
-    ) -> Result<C::Reply, BooksError> {
+    ) -> Result<C::Reply, GatewayStoreError> {
         self.ask(id, time, Idempotency::Retryable, asked).await
     }
 
@@ -174,9 +177,9 @@ impl Books {
         time: Timestamp,
         repeats: Idempotency,
         asked: &C,
-    ) -> Result<C::Reply, BooksError> {
+    ) -> Result<C::Reply, GatewayStoreError> {
         let deadline = Timestamp::now()
-            .checked_add(PATIENCE)
+            .checked_add(TIMEOUT)
             .unwrap_or(Timestamp::MAX);
         let request = Request {
             idempotency: repeats,
@@ -184,8 +187,10 @@ impl Books {
                 .map_err(Rejection::from)?
         };
         let reply = match &self.hand {
-            Hand::Running(desk) => desk.obey(request).await??,
-            Hand::Alone(engine) => obey_alone(&mut *engine.lock().await, request).await?,
+            Writer::Role(desk) => desk.obey(request).await??,
+            Writer::Engine(engine) => {
+                execute_with_engine(&mut *engine.lock().await, request).await?
+            }
         };
         read(reply)
     }
@@ -199,7 +204,7 @@ pub(crate) async fn users(
     store: &SqliteStore,
     after: Option<&UserName>,
     limit: usize,
-) -> Result<Vec<(UserName, User)>, BooksError> {
+) -> Result<Vec<(UserName, User)>, GatewayStoreError> {
     let after = after.map_or_else(UserName::before_all, UserName::entity);
     let rows = store.entities(Some(after), limit).await?;
     let mut users = Vec::with_capacity(rows.len());
@@ -208,18 +213,18 @@ pub(crate) async fn users(
         let Some(name) = UserName::of_entity(&row.key) else {
             break;
         };
-        let state = row.state.map(read::<Entry>).transpose()?;
-        if let Some(Entry::User(user)) = state {
+        let state = row.state.map(read::<Entity>).transpose()?;
+        if let Some(Entity::User(user)) = state {
             users.push((name, user));
         }
     }
     Ok(users)
 }
 
-async fn obey_alone(
-    engine: &mut Engine<Gateway, SqliteStore>,
+async fn execute_with_engine(
+    engine: &mut Engine<GatewayRole, SqliteStore>,
     request: Request,
-) -> Result<Bytes, BooksError> {
+) -> Result<Bytes, GatewayStoreError> {
     let mut commands = engine.read_commands([(request, Past::First)]);
     while !commands.is_done() {
         engine.obey(&mut commands, Timestamp::now(), 0.0).await?;
@@ -230,35 +235,35 @@ async fn obey_alone(
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(bytes: Bytes) -> Result<T, BooksError> {
-    serde_json::from_slice(&bytes).map_err(|e| BooksError::Away(e.to_string()))
+fn read<T: serde::de::DeserializeOwned>(bytes: Bytes) -> Result<T, GatewayStoreError> {
+    serde_json::from_slice(&bytes).map_err(|e| GatewayStoreError::Unavailable(e.to_string()))
 }
 
-impl From<StoreError> for BooksError {
+impl From<StoreError> for GatewayStoreError {
     fn from(error: StoreError) -> Self {
-        Self::Away(error.to_string())
+        Self::Unavailable(error.to_string())
     }
 }
 
-impl From<DeskError> for BooksError {
+impl From<DeskError> for GatewayStoreError {
     fn from(error: DeskError) -> Self {
         match error {
             DeskError::Overloaded { retry_after } => Self::Overloaded { retry_after },
-            error => Self::Away(error.to_string()),
+            error => Self::Unavailable(error.to_string()),
         }
     }
 }
 
-impl From<BooksError> for Problem {
-    fn from(error: BooksError) -> Self {
+impl From<GatewayStoreError> for Problem {
+    fn from(error: GatewayStoreError) -> Self {
         match error {
-            BooksError::Refused(refused) => refusals::problem(refused),
-            BooksError::Overloaded { retry_after } => Self::unavailable(
+            GatewayStoreError::Refused(refused) => error_mapping::problem(refused),
+            GatewayStoreError::Overloaded { retry_after } => Self::unavailable(
                 "overloaded",
                 "too much is to be written at once",
                 retry_after,
             ),
-            BooksError::Away(reason) => {
+            GatewayStoreError::Unavailable(reason) => {
                 tracing::warn!(reason, "the gateway's store cannot be used");
                 let detail = "the gateway cannot keep anything now";
                 Self::unavailable("store_away", detail, COME_AGAIN)

@@ -16,14 +16,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{known_networks::KnownNetworks, name_queue::NameQueues};
 use crate::serve::{
-    app::App,
+    app::AppState,
+    domain::UserName,
     http::{
         Problem,
-        listen::{network, site},
         origin::Origin,
-        rate::Rate,
+        rate_limiter::RateLimiter,
+        server::{network, site},
     },
-    role::UserName,
 };
 
 /// What one address may try in a second and at once.
@@ -39,10 +39,10 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 
 /// All of them.
 #[derive(Debug)]
-pub(crate) struct Strangers {
-    tries: Rate<IpAddr>,
+pub(crate) struct LoginThrottle {
+    tries: RateLimiter<IpAddr>,
     /// Of names from one network, whether there is such a user or not, so that it tells nothing.
-    wrong: Rate<(UserName, IpAddr)>,
+    wrong: RateLimiter<(UserName, IpAddr)>,
     known: KnownNetworks,
     queues: NameQueues,
     places: Arc<Semaphore>,
@@ -51,7 +51,7 @@ pub(crate) struct Strangers {
 /// One who may be heard: the place is held until it is dropped. Comes before the body in a handler's arguments, so that nobody waits for the
 /// body of whoever may not be heard.
 #[derive(Debug)]
-pub(crate) struct Stranger {
+pub(crate) struct LoginAttempt {
     address: IpAddr,
     _place: OwnedSemaphorePermit,
 }
@@ -59,26 +59,26 @@ pub(crate) struct Stranger {
 /// A try to log in under a name that is let through to the check of its password.
 #[derive(Debug)]
 pub(crate) struct Try<'a> {
-    strangers: &'a Strangers,
+    strangers: &'a LoginThrottle,
     name: &'a UserName,
     address: IpAddr,
     /// True if the user has lately logged in from there.
     pub(crate) is_known: bool,
 }
 
-impl Stranger {
+impl LoginAttempt {
     /// The client's address, which is all that is known after the place was given back.
-    pub(crate) fn leave(self) -> IpAddr {
+    pub(crate) fn release(self) -> IpAddr {
         self.address
     }
 }
 
-impl Strangers {
+impl LoginThrottle {
     /// Strangers at a gateway with so many places.
     pub(crate) fn new(most_requests: usize) -> Self {
         Self {
-            tries: Rate::new(PER_SECOND, AT_ONCE),
-            wrong: Rate::new(WRONG_PER_SECOND, WRONG_AT_ONCE),
+            tries: RateLimiter::new(PER_SECOND, AT_ONCE),
+            wrong: RateLimiter::new(WRONG_PER_SECOND, WRONG_AT_ONCE),
             known: KnownNetworks::default(),
             queues: NameQueues::default(),
             places: Arc::new(Semaphore::new((most_requests / SHARE).max(1))),
@@ -89,14 +89,14 @@ impl Strangers {
     ///
     /// # Errors
     /// It tries too often, or too many are heard.
-    pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Result<Stranger, Problem> {
+    pub(crate) fn admit(&self, address: IpAddr, now: Instant) -> Result<LoginAttempt, Problem> {
         self.tries
-            .take(network(address), now)
+            .acquire(network(address), now)
             .map_err(|after| Problem::too_many("too many tries to log in", after))?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN)
         })?;
-        Ok(Stranger {
+        Ok(LoginAttempt {
             address,
             _place: place,
         })
@@ -106,7 +106,7 @@ impl Strangers {
     ///
     /// # Errors
     /// It was tried in vain too often.
-    pub(crate) fn try_name<'a>(
+    pub(crate) fn check_name<'a>(
         &'a self,
         name: &'a UserName,
         address: IpAddr,
@@ -116,7 +116,7 @@ impl Strangers {
             |after| Problem::too_many("this name was tried with wrong passwords too often", after);
         let network = network(address);
         let here = (name.clone(), network);
-        self.wrong.take(here.clone(), now).map_err(too_often)?;
+        self.wrong.acquire(here.clone(), now).map_err(too_often)?;
         let is_known = self.known.has(name, network, now);
         if !is_known {
             self.queues
@@ -164,13 +164,13 @@ impl Try<'_> {
     }
 }
 
-impl FromRequestParts<Arc<App>> for Stranger {
+impl FromRequestParts<Arc<AppState>> for LoginAttempt {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
         let origin = Extension::<Origin>::from_request_parts(parts, app).await;
         let Extension(Origin(address)) = origin.map_err(|_| Problem::internal())?;
-        app.strangers.enter(address, Instant::now())
+        app.strangers.admit(address, Instant::now())
     }
 }
 
@@ -186,35 +186,35 @@ mod tests {
 
     #[test]
     fn few_strangers_are_heard_at_a_time_wherever_they_are() {
-        let strangers = Strangers::new(40);
+        let strangers = LoginThrottle::new(40);
         let now = Instant::now();
-        let enter = |n: u8| strangers.enter(address(n), now);
-        let heard: Vec<Stranger> = (0..10).map(|n| enter(n).unwrap()).collect();
+        let enter = |n: u8| strangers.admit(address(n), now);
+        let heard: Vec<LoginAttempt> = (0..10).map(|n| enter(n).unwrap()).collect();
         let refused = enter(10).unwrap_err();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         drop(heard);
         assert!(enter(10).is_ok());
         // There is always a place for one.
-        let narrow = Strangers::new(1);
-        assert!(narrow.enter(address(1), now).is_ok());
+        let narrow = LoginThrottle::new(1);
+        assert!(narrow.admit(address(1), now).is_ok());
     }
 
     #[test]
     fn one_address_may_try_only_so_often() {
-        let strangers = Strangers::new(1000);
+        let strangers = LoginThrottle::new(1000);
         let now = Instant::now();
-        let tries = (0..100).map(|_| strangers.enter(address(1), now));
+        let tries = (0..100).map(|_| strangers.admit(address(1), now));
         let told: Vec<_> = tries.filter_map(Result::err).collect();
         assert_eq!(told.len(), 80);
         assert_eq!(told[0].status(), StatusCode::TOO_MANY_REQUESTS);
-        assert!(strangers.enter(address(2), now).is_ok());
+        assert!(strangers.admit(address(2), now).is_ok());
     }
 
     #[test]
     fn whoever_has_a_whole_network_has_one_address() {
-        let strangers = Strangers::new(1000);
+        let strangers = LoginThrottle::new(1000);
         let now = Instant::now();
-        let enter = |text: &str| strangers.enter(text.parse().unwrap(), now).map(drop);
+        let enter = |text: &str| strangers.admit(text.parse().unwrap(), now).map(drop);
         for n in 0..20 {
             enter(&format!("2001:db8:0:1::{n:x}")).unwrap();
         }
@@ -229,41 +229,44 @@ mod tests {
 
     #[test]
     fn a_name_may_be_tried_in_vain_only_so_often_and_rightly_as_often_as_one_likes() {
-        let strangers = Strangers::new(1000);
+        let strangers = LoginThrottle::new(1000);
         let now = Instant::now();
         let [ada, bob] = ["ada", "bob"].map(|name| name.parse::<UserName>().unwrap());
         let here = address(1);
         for _ in 0..300 {
-            strangers.try_name(&ada, here, now).unwrap().was_right(now);
-            strangers.try_name(&bob, here, now).unwrap().was_none(now);
+            strangers
+                .check_name(&ada, here, now)
+                .unwrap()
+                .was_right(now);
+            strangers.check_name(&bob, here, now).unwrap().was_none(now);
         }
         for _ in 0..20 {
-            strangers.try_name(&ada, here, now).unwrap();
+            strangers.check_name(&ada, here, now).unwrap();
         }
-        let refused = strangers.try_name(&ada, here, now).unwrap_err();
+        let refused = strangers.check_name(&ada, here, now).unwrap_err();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-        assert!(strangers.try_name(&bob, here, now).is_ok());
+        assert!(strangers.check_name(&bob, here, now).is_ok());
         let later = now + Duration::from_secs(10);
-        assert!(strangers.try_name(&ada, here, later).is_ok());
+        assert!(strangers.check_name(&ada, here, later).is_ok());
     }
 
     /// Forty networks guess twice a second each, and go on after every refusal; returns how many guesses were let through.
-    fn guess(strangers: &Strangers, name: &UserName, then: Instant) -> usize {
+    fn guess(strangers: &LoginThrottle, name: &UserName, then: Instant) -> usize {
         let guesses = (0..80).filter(|n| {
             let there = [198, 51, 100, n % 40].into();
-            strangers.enter(there, then).is_ok() && strangers.try_name(name, there, then).is_ok()
+            strangers.admit(there, then).is_ok() && strangers.check_name(name, there, then).is_ok()
         });
         guesses.count()
     }
 
     #[test]
     fn guesses_from_many_networks_keep_a_user_out_of_no_known_one_and_a_while_out_of_a_new_one() {
-        let strangers = Strangers::new(1000);
+        let strangers = LoginThrottle::new(1000);
         let start = Instant::now();
         let ada: UserName = "ada".parse().unwrap();
         let home = address(1);
         strangers
-            .try_name(&ada, home, start)
+            .check_name(&ada, home, start)
             .unwrap()
             .was_right(start);
         let mut guessed = 0;
@@ -273,12 +276,12 @@ mod tests {
         for second in 0..3600 {
             let now = start + Duration::from_secs(second);
             guessed += guess(&strangers, &ada, now);
-            let known = strangers.try_name(&ada, home, now).unwrap();
+            let known = strangers.check_name(&ada, home, now).unwrap();
             assert!(known.is_known);
             known.was_right(now);
             let (place, when) = away;
             if now >= when {
-                match strangers.try_name(&ada, place, now) {
+                match strangers.check_name(&ada, place, now) {
                     Ok(away_from_home) => {
                         assert!(!away_from_home.is_known);
                         logins += 1;
@@ -300,24 +303,26 @@ mod tests {
 
     #[test]
     fn whoever_has_many_networks_of_one_site_waits_for_one_slot() {
-        let strangers = Strangers::new(1000);
+        let strangers = LoginThrottle::new(1000);
         let now = Instant::now();
         let ada: UserName = "ada".parse().unwrap();
         for n in 0..10_000 {
             let there: IpAddr = format!("2001:db8:1:{n:x}::1").parse().unwrap();
-            let _ = strangers.try_name(&ada, there, now);
+            let _ = strangers.check_name(&ada, there, now);
         }
-        let refused = strangers.try_name(&ada, address(1), now).unwrap_err();
+        let refused = strangers.check_name(&ada, address(1), now).unwrap_err();
         assert_eq!(refused.wait(), Some(Duration::from_secs(2)));
     }
 
     #[test]
     fn guesses_tell_nothing_of_whether_there_is_such_a_user() {
         // Nothing in here knows of users but by their logins, and those count only where they came from.
-        let [one, other] = [(); 2].map(|()| Strangers::new(1000));
+        let [one, other] = [(); 2].map(|()| LoginThrottle::new(1000));
         let now = Instant::now();
         let ada: UserName = "ada".parse().unwrap();
-        one.try_name(&ada, address(1), now).unwrap().was_right(now);
+        one.check_name(&ada, address(1), now)
+            .unwrap()
+            .was_right(now);
         for second in 0..100 {
             let then = now + Duration::from_secs(second);
             assert_eq!(guess(&one, &ada, then), guess(&other, &ada, then));

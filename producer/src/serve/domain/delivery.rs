@@ -11,10 +11,10 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Entry,
+    Entity,
     order::{self, OrderNames},
     refused,
-    requests::{AssignCourier, Done, RecordPositions, TakeStep},
+    requests::{Ack, AdvanceDelivery, AssignCourier, RecordPositions},
 };
 
 /// Who delivers an order, and how far that has come.
@@ -61,16 +61,16 @@ pub(super) fn assign_keys(asked: &AssignCourier) -> Vec<EntityKey> {
 
 /// Gives a confirmed order to a courier; to the same one again changes nothing, as long as the order is to be delivered.
 pub(super) fn assign(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     asked: &AssignCourier,
     now: Timestamp,
 ) -> Result<Obeyed, Rejection> {
     let AssignCourier { order, courier } = asked;
     order::is_confirmed(states, order)?;
     let key = order.delivery_key();
-    if let Some(delivery) = states.get(&key).and_then(Entry::delivery) {
+    if let Some(delivery) = states.get(&key).and_then(Entity::delivery) {
         if &delivery.courier == courier {
-            return Obeyed::of::<AssignCourier>(&Done {}, Effects::none());
+            return Obeyed::of::<AssignCourier>(&Ack {}, Effects::none());
         }
         return Err(refused("assigned", "another courier has it already"));
     }
@@ -90,17 +90,20 @@ pub(super) fn assign(
         courier: courier.clone(),
         step: None,
     };
-    states.put(&key, Entry::Delivery(delivery));
-    Obeyed::of::<AssignCourier>(&Done {}, effects)
+    states.put(&key, Entity::Delivery(delivery));
+    Obeyed::of::<AssignCourier>(&Ack {}, effects)
 }
 
-pub(super) fn step_keys(asked: &TakeStep) -> Vec<EntityKey> {
+pub(super) fn step_keys(asked: &AdvanceDelivery) -> Vec<EntityKey> {
     vec![asked.order.delivery_key(), asked.order.order_key()]
 }
 
 /// Records a step; one that was taken before changes nothing. What was called off is not picked up any more.
-pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeyed, Rejection> {
-    let TakeStep {
+pub(super) fn step(
+    states: &mut States<Entity>,
+    asked: &AdvanceDelivery,
+) -> Result<Obeyed, Rejection> {
+    let AdvanceDelivery {
         order,
         courier,
         step,
@@ -111,7 +114,7 @@ pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeye
     order::is_confirmed(states, order)?;
     let mut effects = Effects::none();
     if delivery.step >= Some(*step) {
-        return Obeyed::of::<TakeStep>(&Done {}, effects);
+        return Obeyed::of::<AdvanceDelivery>(&Ack {}, effects);
     }
     let subject = order.delivery_subject();
     match step {
@@ -122,8 +125,8 @@ pub(super) fn step(states: &mut States<Entry>, asked: &TakeStep) -> Result<Obeye
         Step::Delivered => return Err(refused("not_picked_up", "it was not picked up yet")),
     }
     delivery.step = Some(*step);
-    states.put(&key, Entry::Delivery(delivery));
-    Obeyed::of::<TakeStep>(&Done {}, effects)
+    states.put(&key, Entity::Delivery(delivery));
+    Obeyed::of::<AdvanceDelivery>(&Ack {}, effects)
 }
 
 pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
@@ -136,7 +139,7 @@ pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
 
 /// Records where a courier was, all or nothing.
 pub(super) fn positions(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     asked: &RecordPositions,
 ) -> Result<Obeyed, Rejection> {
     let mut effects = Effects::none();
@@ -149,16 +152,16 @@ pub(super) fn positions(
         };
         effects.emit(&fix.order.delivery_subject(), &recorded)?;
     }
-    Obeyed::of::<RecordPositions>(&Done {}, effects)
+    Obeyed::of::<RecordPositions>(&Ack {}, effects)
 }
 
 /// The delivery, if it is this courier's: nobody learns whether there are others.
 fn theirs(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     key: &EntityKey,
     courier: &CourierId,
 ) -> Result<Delivery, Rejection> {
-    let delivery = states.get(key).and_then(Entry::delivery);
+    let delivery = states.get(key).and_then(Entity::delivery);
     delivery
         .filter(|delivery| &delivery.courier == courier)
         .cloned()

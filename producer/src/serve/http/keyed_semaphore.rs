@@ -8,19 +8,19 @@ use std::{
 
 /// Shares by holder. Who holds nothing is not remembered, so there are no more holders than there are shares.
 #[derive(Debug)]
-pub(crate) struct Shares<K> {
+pub(crate) struct KeyedSemaphore<K> {
     held: Arc<Mutex<HashMap<K, usize>>>,
     most: usize,
 }
 
 /// A share, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Share<K: Hash + Eq> {
+pub(crate) struct KeyedPermit<K: Hash + Eq> {
     holder: K,
     held: Arc<Mutex<HashMap<K, usize>>>,
 }
 
-impl<K: Hash + Eq + Clone> Shares<K> {
+impl<K: Hash + Eq + Clone> KeyedSemaphore<K> {
     /// At most so many for each.
     pub(crate) fn new(most: usize) -> Self {
         Self {
@@ -30,21 +30,21 @@ impl<K: Hash + Eq + Clone> Shares<K> {
     }
 
     /// One more for this holder; `None` where it has as many as one may have.
-    pub(crate) fn take(&self, holder: K) -> Option<Share<K>> {
+    pub(crate) fn take(&self, holder: K) -> Option<KeyedPermit<K>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let count = held.get(&holder).copied().unwrap_or_default();
         if count >= self.most {
             return None;
         }
         held.insert(holder.clone(), count + 1);
-        Some(Share {
+        Some(KeyedPermit {
             holder,
             held: Arc::clone(&self.held),
         })
     }
 }
 
-impl<K: Hash + Eq> Drop for Share<K> {
+impl<K: Hash + Eq> Drop for KeyedPermit<K> {
     fn drop(&mut self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = held.get_mut(&self.holder) {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn each_has_so_many_and_no_more_whatever_others_have() {
-        let shares = Shares::new(2);
+        let shares = KeyedSemaphore::new(2);
         let first = shares.take("ada").unwrap();
         let _second = shares.take("ada").unwrap();
         assert!(shares.take("ada").is_none());
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn who_holds_nothing_is_forgotten() {
-        let shares = Shares::new(2);
+        let shares = KeyedSemaphore::new(2);
         drop([1, 2, 2].map(|holder| shares.take(holder).unwrap()));
         assert!(shares.held.lock().unwrap().is_empty());
     }

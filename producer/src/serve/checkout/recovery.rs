@@ -24,17 +24,17 @@ use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::serve::{
-    books::{Books, BooksError},
-    role::{AdoptOutcome, EndOrder, Entry, LeaveOpen, Outcome, label, part_keys},
-    roles::Roles,
+    backends::Backends,
+    domain::{AdoptOutcome, EndOrder, Entity, LeaveOpen, OrderDecision, label, part_keys},
+    repository::{GatewayStore, GatewayStoreError},
 };
 
 /// How often to look, the first time at once.
-const EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The time between two questions about orders of a restored copy; the first is asked at once.
-const ASK_EVERY: Duration = Duration::from_secs(10);
+const QUERY_INTERVAL: Duration = Duration::from_secs(10);
 /// The most orders that are ended, or asked about, side by side.
-const AT_A_TIME: usize = 32;
+const PAGE: usize = 32;
 
 /// No order is begun with a later deadline, unless the clock was ahead.
 const LATEST: Duration = Duration::from_hours(2);
@@ -56,14 +56,14 @@ impl LeftOrders {
 ///
 /// # Errors
 /// The store cannot be used.
-pub(crate) async fn leave_open(books: &Books) -> Result<Vec<String>, BooksError> {
-    books.obey(&LeaveOpen {}).await?;
+pub(crate) async fn leave_open(books: &GatewayStore) -> Result<Vec<String>, GatewayStoreError> {
+    books.execute(&LeaveOpen {}).await?;
     Ok(unfinished(books, Timestamp::now()).await?.left)
 }
 
 /// Abandons what is to be abandoned, now and for ever.
-pub(crate) async fn abandon_unfinished(books: Books, roles: Roles, left: LeftOrders) {
-    let mut timer = interval(EVERY);
+pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: LeftOrders) {
+    let mut timer = interval(CHECK_INTERVAL);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut failing, mut store_outage) = (Failing::default(), OutageReasons::default());
     let (mut asked, mut role_outage) = (None::<Instant>, OutageReasons::default());
@@ -80,7 +80,7 @@ pub(crate) async fn abandon_unfinished(books: Books, roles: Roles, left: LeftOrd
         };
         store_outage.clear();
         left.0.store(unfinished.left.len(), Ordering::Relaxed);
-        if unfinished.left.is_empty() || asked.is_some_and(|at| at.elapsed() < ASK_EVERY) {
+        if unfinished.left.is_empty() || asked.is_some_and(|at| at.elapsed() < QUERY_INTERVAL) {
             continue;
         }
         match adopt(&books, &roles, &unfinished.left).await {
@@ -126,10 +126,10 @@ impl Failing {
     }
 }
 
-async fn unfinished(books: &Books, now: Timestamp) -> Result<Unfinished, BooksError> {
+async fn unfinished(books: &GatewayStore, now: Timestamp) -> Result<Unfinished, GatewayStoreError> {
     let parts = books.entries(part_keys()).await?;
     let mut unfinished = Unfinished::default();
-    for open in parts.iter().flatten().filter_map(Entry::open) {
+    for open in parts.iter().flatten().filter_map(Entity::open) {
         let late = open.orders.iter().filter(|(_, by)| is_over(**by, now));
         unfinished
             .late
@@ -143,15 +143,18 @@ async fn unfinished(books: &Books, now: Timestamp) -> Result<Unfinished, BooksEr
 ///
 /// # Errors
 /// The store cannot be used.
-async fn abandon(books: &Books, failing: &mut Failing) -> Result<Unfinished, BooksError> {
+async fn abandon(
+    books: &GatewayStore,
+    failing: &mut Failing,
+) -> Result<Unfinished, GatewayStoreError> {
     let found = unfinished(books, Timestamp::now()).await?;
     let (mut count, mut failed) = (0, Vec::new());
-    for some in found.late.chunks(AT_A_TIME) {
+    for some in found.late.chunks(PAGE) {
         let ended = join_all(some.iter().map(|number| abandon_one(books, number))).await;
         // If none gets through, the store is away, for the others as well.
         let is_away = ended
             .iter()
-            .all(|end| matches!(end, Err(e) if e.may_pass()));
+            .all(|end| matches!(end, Err(e) if e.is_transient()));
         for (number, end) in some.iter().zip(ended) {
             match end {
                 Ok(()) => count += 1,
@@ -167,27 +170,27 @@ async fn abandon(books: &Books, failing: &mut Failing) -> Result<Unfinished, Boo
     Ok(found)
 }
 
-async fn abandon_one(books: &Books, number: &str) -> Result<(), BooksError> {
+async fn abandon_one(books: &GatewayStore, number: &str) -> Result<(), GatewayStoreError> {
     let order = invoice_no(number)?;
-    let outcome = Outcome::Abandoned {
+    let outcome = OrderDecision::Abandoned {
         reason: label("not finished in time"),
     };
-    books.obey(&EndOrder { order, outcome }).await.map(drop)
+    books.execute(&EndOrder { order, outcome }).await.map(drop)
 }
 
 /// Asks what has become of the orders of a restored copy, and records what is known.
 ///
 /// # Errors
 /// The role or the store cannot be used, in words.
-async fn adopt(books: &Books, roles: &Roles, left: &[String]) -> Result<(), String> {
-    for some in left.chunks(AT_A_TIME) {
+async fn adopt(books: &GatewayStore, roles: &Backends, left: &[String]) -> Result<(), String> {
+    for some in left.chunks(PAGE) {
         let adopted = join_all(some.iter().map(|number| adopt_one(books, roles, number))).await;
         adopted.into_iter().collect::<Result<(), _>>()?;
     }
     Ok(())
 }
 
-async fn adopt_one(books: &Books, roles: &Roles, number: &str) -> Result<(), String> {
+async fn adopt_one(books: &GatewayStore, roles: &Backends, number: &str) -> Result<(), String> {
     let order = invoice_no(number).map_err(|e| e.to_string())?;
     let asked = ReadOrder {
         order: order.clone(),
@@ -200,7 +203,7 @@ async fn adopt_one(books: &Books, roles: &Roles, number: &str) -> Result<(), Str
     let Some(outcome) = known_outcome(&view) else {
         return Ok(());
     };
-    let adopted = books.obey(&AdoptOutcome { order, outcome }).await;
+    let adopted = books.execute(&AdoptOutcome { order, outcome }).await;
     let stage = adopted.map_err(|e| e.to_string())?;
     tracing::info!(
         order = number,
@@ -211,9 +214,9 @@ async fn adopt_one(books: &Books, roles: &Roles, number: &str) -> Result<(), Str
 }
 
 /// The outcome of an order by the books of the role `orders`; `None` while it is placed only.
-fn known_outcome(view: &OrderView) -> Option<Outcome> {
+fn known_outcome(view: &OrderView) -> Option<OrderDecision> {
     let ended = |how: &str| {
-        Some(Outcome::Abandoned {
+        Some(OrderDecision::Abandoned {
             reason: label(&format!("{how} before the store was restored")),
         })
     };
@@ -221,14 +224,14 @@ fn known_outcome(view: &OrderView) -> Option<Outcome> {
         OrderStatus::Placed => None,
         OrderStatus::Confirmed => view
             .promised_at
-            .map(|promised_at| Outcome::Confirmed { promised_at }),
+            .map(|promised_at| OrderDecision::Confirmed { promised_at }),
         OrderStatus::Refused => ended("refused"),
         OrderStatus::Abandoned => ended("abandoned"),
         OrderStatus::Cancelled => ended("cancelled"),
     }
 }
 
-fn invoice_no(number: &str) -> Result<InvoiceNo, BooksError> {
+fn invoice_no(number: &str) -> Result<InvoiceNo, GatewayStoreError> {
     InvoiceNo::new(number)
         .map_err(|e| doorstep_event::Rejection::new("bad_number", e.to_string()).into())
 }
@@ -249,7 +252,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::serve::role::{BeginOrder, Open, OrderNames, Stage};
+    use crate::serve::domain::{BeginOrder, OpenOrders, OrderNames, OrderState};
 
     #[test]
     fn the_time_of_an_order_is_over_after_its_deadline_and_if_a_clock_ahead_has_begun_it() {
@@ -284,7 +287,7 @@ mod tests {
         }
     }
 
-    async fn begin(books: &Books, number: &str) -> InvoiceNo {
+    async fn begin(books: &GatewayStore, number: &str) -> InvoiceNo {
         let order = InvoiceNo::new(number).unwrap();
         let price = "2.50".parse().unwrap();
         let line = OrderLine::new(Sku::new("MARGHERITA").unwrap(), None, 2, price).unwrap();
@@ -299,12 +302,12 @@ mod tests {
             lines: vec![line],
             deadline: Timestamp::now() - Duration::from_secs(60),
         };
-        books.obey(&begin).await.unwrap();
+        books.execute(&begin).await.unwrap();
         order
     }
 
-    async fn stage(books: &Books, order: &InvoiceNo) -> Stage {
-        let entry = books.entry(order.order_key()).await.unwrap().unwrap();
+    async fn stage(books: &GatewayStore, order: &InvoiceNo) -> OrderState {
+        let entry = books.get(order.order_key()).await.unwrap().unwrap();
         entry.order().unwrap().stage.clone()
     }
 
@@ -321,9 +324,9 @@ mod tests {
         let unknown: Vec<String> = (0..3).map(|n| format!("0000-{n}")).collect();
         for key in part_keys() {
             let deadlines = unknown.iter().map(|n| (n.clone(), Timestamp::UNIX_EPOCH));
-            let open = Entry::Open(Open {
+            let open = Entity::Open(OpenOrders {
                 orders: deadlines.collect(),
-                ..Open::default()
+                ..OpenOrders::default()
             });
             changes.entities.push(EntityChange {
                 key,
@@ -334,10 +337,10 @@ mod tests {
                 after: Some(serde_json::to_vec(&open).unwrap()),
             });
         }
-        assert!(3 * part_keys().len() > AT_A_TIME);
+        assert!(3 * part_keys().len() > PAGE);
         let written = store.commit(changes).await.unwrap();
         assert!(matches!(written, Commit::Written(_)));
-        let books = Books::alone(store);
+        let books = GatewayStore::alone(store);
         let sound = begin(&books, "9").await;
 
         let mut failing = Failing::default();
@@ -345,7 +348,7 @@ mod tests {
         assert_eq!(found.late.len(), 3 * part_keys().len() + 1);
         assert!(matches!(
             stage(&books, &sound).await,
-            Stage::Abandoned { .. }
+            OrderState::Abandoned { .. }
         ));
         // Those that fail are told, each once.
         let told: HashSet<String> = unknown.into_iter().collect();
@@ -358,23 +361,23 @@ mod tests {
     async fn an_order_that_a_restored_copy_has_left_open_is_neither_abandoned_nor_released() {
         let folder = Folder::new();
         let store = folder.store();
-        let books = Books::alone(store.clone());
+        let books = GatewayStore::alone(store.clone());
         let [confirmed, unknown] = [begin(&books, "1").await, begin(&books, "2").await];
         let before = outbox(&store).await;
         assert_eq!(leave_open(&books).await.unwrap().len(), 2);
         let found = abandon(&books, &mut Failing::default()).await.unwrap();
         assert_eq!((found.late.len(), found.left.len()), (0, 2));
-        assert_eq!(stage(&books, &confirmed).await, Stage::Open);
+        assert_eq!(stage(&books, &confirmed).await, OrderState::Open);
 
         let promised_at = Timestamp::now();
         let adopted = AdoptOutcome {
             order: confirmed.clone(),
-            outcome: Outcome::Confirmed { promised_at },
+            outcome: OrderDecision::Confirmed { promised_at },
         };
         for _ in 0..2 {
-            books.obey(&adopted).await.unwrap();
+            books.execute(&adopted).await.unwrap();
             let stage = stage(&books, &confirmed).await;
-            assert_eq!(stage, Stage::Confirmed { promised_at });
+            assert_eq!(stage, OrderState::Confirmed { promised_at });
         }
         // The lost store has published it.
         assert_eq!(outbox(&store).await, before);

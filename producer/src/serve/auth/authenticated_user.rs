@@ -13,46 +13,46 @@ use doorstep_contracts::{CourierId, CustomerId, RestaurantId};
 use doorstep_event::Timestamp;
 
 use crate::serve::{
-    app::App,
+    app::AppState,
+    domain::{User, UserName, UserRole},
     http::{
         Problem,
+        keyed_semaphore::{KeyedPermit, KeyedSemaphore},
         refusal_log::AskedAs,
-        shares::{Share, Shares},
     },
-    role::{Standing, User, UserName},
 };
 
 /// One user has no more requests under way than one in so many of all places, and this many at least.
 const SHARE: usize = 8;
-const LEAST: usize = 8;
+const MIN_REQUESTS: usize = 8;
 /// When to come again where a user has that many.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// What users have under way, at a gateway with so many places.
-pub(crate) fn under_way(most_requests: usize) -> Shares<UserName> {
-    Shares::new((most_requests / SHARE).max(LEAST))
+pub(crate) fn user_concurrency(most_requests: usize) -> KeyedSemaphore<UserName> {
+    KeyedSemaphore::new((most_requests / SHARE).max(MIN_REQUESTS))
 }
 
 /// A user who is logged in, asks no more often than users may, and has no more under way: the request counts as long as this is kept. Comes
 /// before the body in a handler's arguments, so that nobody waits for the body of a user who has too much under way; a handler reads the body
 /// once it knows that the caller may do what is asked.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub(crate) struct AuthenticatedUser {
     /// Who.
     pub(crate) name: UserName,
     /// As what.
-    pub(crate) standing: Standing,
+    pub(crate) standing: UserRole,
     /// Of which generation of the user's tokens this one is.
     generation: u64,
     /// Until when the token is good.
     pub(crate) expires: Timestamp,
     /// Of what the user may have under way.
-    _share: Option<Share<UserName>>,
+    _share: Option<KeyedPermit<UserName>>,
 }
 
-impl Caller {
+impl AuthenticatedUser {
     /// The caller as one who goes on without counting as a request: for what has a bound of its own.
-    pub(crate) fn uncounted(self) -> Self {
+    pub(crate) fn without_permit(self) -> Self {
         Self {
             _share: None,
             ..self
@@ -65,7 +65,7 @@ impl Caller {
     /// The caller is none.
     pub(crate) fn customer(&self) -> Result<CustomerId, Problem> {
         match self.standing {
-            Standing::Customer => Ok(self.name.customer()),
+            UserRole::Customer => Ok(self.name.customer()),
             _ => Err(Problem::forbidden("only customers may do this")),
         }
     }
@@ -76,7 +76,7 @@ impl Caller {
     /// The caller is none.
     pub(crate) fn courier(&self) -> Result<CourierId, Problem> {
         match self.standing {
-            Standing::Courier => Ok(self.name.courier()),
+            UserRole::Courier => Ok(self.name.courier()),
             _ => Err(Problem::forbidden("only couriers may do this")),
         }
     }
@@ -87,7 +87,7 @@ impl Caller {
     /// The caller is none.
     pub(crate) fn operator(&self) -> Result<(), Problem> {
         match self.standing {
-            Standing::Operator => Ok(()),
+            UserRole::Operator => Ok(()),
             _ => Err(Problem::forbidden("only operators may do this")),
         }
     }
@@ -96,39 +96,42 @@ impl Caller {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) async fn is_logged_in(&self, app: &App) -> Result<bool, Problem> {
-        let user = app.users.current(&app.books, &self.name).await?;
+    pub(crate) async fn is_logged_in(&self, app: &AppState) -> Result<bool, Problem> {
+        let user = app.users.get(&app.books, &self.name).await?;
         let is_of_now = user.is_some_and(|user| is_good(&user, self.generation));
         Ok(is_of_now && Timestamp::now() < self.expires)
     }
 
     /// Whether the caller looks after this restaurant.
-    pub(crate) fn looks_after(&self, its: &RestaurantId) -> bool {
+    pub(crate) fn manages(&self, its: &RestaurantId) -> bool {
         match &self.standing {
-            Standing::Operator => true,
-            Standing::Restaurant { restaurant } => restaurant == its,
-            Standing::Customer | Standing::Courier => false,
+            UserRole::Operator => true,
+            UserRole::Restaurant { restaurant } => restaurant == its,
+            UserRole::Customer | UserRole::Courier => false,
         }
     }
 }
 
-impl FromRequestParts<Arc<App>> for Caller {
+impl FromRequestParts<Arc<AppState>> for AuthenticatedUser {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
         let token = bearer(parts).ok_or_else(|| {
             Problem::unauthorized("log in first, and send the token as Authorization: Bearer TOKEN")
         })?;
         let gone = || Problem::unauthorized("the token is not good any more, log in again");
-        let ticket = app.tokens.read(token, Timestamp::now()).ok_or_else(gone)?;
-        let user = app.users.current(&app.books, &ticket.name).await?;
+        let ticket = app
+            .tokens
+            .verify(token, Timestamp::now())
+            .ok_or_else(gone)?;
+        let user = app.users.get(&app.books, &ticket.name).await?;
         let user = user.filter(|user| is_good(user, ticket.generation));
         let user = user.ok_or_else(gone)?;
         if let Some(asked_as) = parts.extensions.get::<AskedAs>() {
             asked_as.set(&ticket.name);
         }
         app.user_rate
-            .take(ticket.name.clone(), Instant::now())
+            .acquire(ticket.name.clone(), Instant::now())
             .map_err(|after| Problem::too_many("you ask too often", after))?;
         let share = app.user_places.take(ticket.name.clone()).ok_or_else(|| {
             Problem::too_many(

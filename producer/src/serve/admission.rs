@@ -18,7 +18,7 @@ const COME_AGAIN: Duration = Duration::from_secs(10);
 
 /// What can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeping {
+pub(crate) enum Admission {
     /// All that comes.
     All,
     /// No positions any more: what is left of the store is for orders.
@@ -29,28 +29,28 @@ pub(crate) enum Keeping {
 
 /// Who knows.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct AdmissionControl {
     status: watch::Receiver<RoleStatus>,
     limits: Limits,
 }
 
-impl Keeper {
+impl AdmissionControl {
     /// Knows it from a role that runs within these limits.
     pub(crate) fn new(status: watch::Receiver<RoleStatus>, limits: Limits) -> Self {
         Self { status, limits }
     }
 
     /// What can be kept now.
-    pub(crate) fn now(&self) -> Keeping {
+    pub(crate) fn now(&self) -> Admission {
         let status = self.status.borrow();
         match &status.phase {
             // What the store has said is in the log.
-            Phase::Paused { .. } => Keeping::Nothing("the store cannot be used"),
-            Phase::Full { .. } => Keeping::Nothing("the store is full"),
-            Phase::Stopping | Phase::Stopped => Keeping::Nothing("the gateway stops"),
+            Phase::Paused { .. } => Admission::Nothing("the store cannot be used"),
+            Phase::Full { .. } => Admission::Nothing("the store is full"),
+            Phase::Stopping | Phase::Stopped => Admission::Nothing("the gateway stops"),
             Phase::Starting | Phase::Taking => match self.limits.fullness(&status.usage) {
-                Fullness::Fine => Keeping::All,
-                Fullness::High(_) | Fullness::Full(_) => Keeping::NoPositions,
+                Fullness::Fine => Admission::All,
+                Fullness::High(_) | Fullness::Full(_) => Admission::NoPositions,
             },
         }
     }
@@ -59,11 +59,11 @@ impl Keeper {
     ///
     /// # Errors
     /// What is left of the store is for orders.
-    pub(crate) fn keeps_positions(&self) -> Result<(), Problem> {
+    pub(crate) fn admit_positions(&self) -> Result<(), Problem> {
         match self.now() {
             // Where nothing can be kept the role says so itself, or can again in a moment.
-            Keeping::All | Keeping::Nothing(_) => Ok(()),
-            Keeping::NoPositions => Err(Problem::unavailable(
+            Admission::All | Admission::Nothing(_) => Ok(()),
+            Admission::NoPositions => Err(Problem::unavailable(
                 "store_filling",
                 "the store is nearly full, and what room is left is for orders",
                 COME_AGAIN,
@@ -72,7 +72,7 @@ impl Keeper {
     }
 }
 
-impl Keeping {
+impl Admission {
     /// What is wrong, and how bad that is.
     pub(crate) fn trouble(self) -> Option<(Standing, &'static str)> {
         match self {
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    fn keeper(phase: Phase, owed: u64) -> Keeper {
+    fn keeper(phase: Phase, owed: u64) -> AdmissionControl {
         let limits = Limits::default();
         let outbox = TableUsage {
             rows: limits.outbox.rows * owed / 100,
@@ -109,17 +109,17 @@ mod tests {
             },
             done: EventCounts::default(),
         };
-        Keeper::new(watch::channel(status).1, limits)
+        AdmissionControl::new(watch::channel(status).1, limits)
     }
 
     #[test]
     fn the_last_room_is_kept_for_orders() {
         let roomy = keeper(Phase::Taking, 79);
-        assert_eq!(roomy.now(), Keeping::All);
-        assert_eq!(roomy.keeps_positions(), Ok(()));
+        assert_eq!(roomy.now(), Admission::All);
+        assert_eq!(roomy.admit_positions(), Ok(()));
         let filling = keeper(Phase::Taking, 80);
-        assert_eq!(filling.now(), Keeping::NoPositions);
-        let refused = filling.keeps_positions().unwrap_err();
+        assert_eq!(filling.now(), Admission::NoPositions);
+        let refused = filling.admit_positions().unwrap_err();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 

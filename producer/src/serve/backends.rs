@@ -6,7 +6,7 @@ use doorstep_event::{Rejection, Request, RequestContract, RequestId, Source, Tim
 use doorstep_messaging::{CallError, ConnectionStatus, RpcClient};
 use uuid::Uuid;
 
-use super::{http::Problem, refusals};
+use super::{error_mapping, http::Problem};
 
 /// How long a query may take.
 pub(crate) const QUERY_TIME: Duration = Duration::from_secs(4);
@@ -15,12 +15,12 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 
 /// Asks roles in the name of this gateway. Clones share one connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Roles {
+pub(crate) struct Backends {
     requester: RpcClient,
     caller: Source,
 }
 
-impl Roles {
+impl Backends {
     /// Asks by this requester, in the name of the gateway with this source.
     pub(crate) fn new(requester: RpcClient, caller: Source) -> Self {
         Self { requester, caller }
@@ -73,7 +73,7 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let detail = error.to_string();
         match error {
-            CallError::Refused(refused) => refusals::problem(refused),
+            CallError::Refused(refused) => error_mapping::problem(refused),
             CallError::NoResponder { .. } => Self::unavailable("no_responder", detail, COME_AGAIN),
             CallError::TimedOut => Self::unavailable("timed_out", detail, COME_AGAIN),
             CallError::Overloaded { retry_after } => {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Entry, refused,
-    requests::{AddUser, Done, RevokeTokens, SetPassword, SetUserStatus},
+    Entity, refused,
+    requests::{Ack, AddUser, RevokeTokens, SetPassword, SetUserStatus},
 };
 
 /// A user's name: also the customer's or courier's own in events.
@@ -94,7 +94,7 @@ impl fmt::Display for UserName {
 /// What a user is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
-pub(crate) enum Standing {
+pub(crate) enum UserRole {
     /// Orders.
     Customer,
     /// Delivers.
@@ -112,7 +112,7 @@ pub(crate) enum Standing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct User {
     /// What the user is.
-    pub(crate) standing: Standing,
+    pub(crate) standing: UserRole,
     /// The password's hash; empty for a deleted user.
     pub(crate) hash: String,
     /// Of the tokens that are good.
@@ -155,19 +155,19 @@ impl UserStatus {
 impl User {
     /// Returns whether the user may log in and is an operator.
     pub(crate) fn is_active_operator(&self) -> bool {
-        self.status.is_active() && self.standing == Standing::Operator
+        self.status.is_active() && self.standing == UserRole::Operator
     }
 }
 
 /// Adds a user who is not there yet, and never was.
 pub(super) fn add(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     asked: &AddUser,
     now: Timestamp,
 ) -> Result<Obeyed, Rejection> {
     let AddUser { name, .. } = asked;
     let key = name.entity();
-    match states.get(&key).and_then(Entry::user) {
+    match states.get(&key).and_then(Entity::user) {
         None => {}
         Some(user) if user.status == UserStatus::Deleted => {
             return Err(refused(
@@ -191,19 +191,19 @@ pub(super) fn add(
         added_at: now,
         status: UserStatus::Active,
     };
-    states.put(&key, Entry::User(user));
-    Obeyed::of::<AddUser>(&Done {}, Effects::none())
+    states.put(&key, Entity::User(user));
+    Obeyed::of::<AddUser>(&Ack {}, Effects::none())
 }
 
 /// Raises the generation of the user's tokens.
 pub(super) fn revoke(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     asked: &RevokeTokens,
 ) -> Result<Obeyed, Rejection> {
     let mut user = known(states, &asked.name)?;
     user.generation += 1;
-    states.put(&asked.name.entity(), Entry::User(user));
-    Obeyed::of::<RevokeTokens>(&Done {}, Effects::none())
+    states.put(&asked.name.entity(), Entity::User(user));
+    Obeyed::of::<RevokeTokens>(&Ack {}, Effects::none())
 }
 
 pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
@@ -218,13 +218,13 @@ pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
 /// Enables, disables or deletes a user. The last two end all sessions, and are refused for the last operator. The same again changes
 /// nothing.
 pub(super) fn set_status(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     asked: &SetUserStatus,
 ) -> Result<Obeyed, Rejection> {
     let SetUserStatus { name, status, .. } = asked;
     let mut user = known(states, name)?;
     if user.status == *status {
-        return Obeyed::of::<SetUserStatus>(&Done {}, Effects::none());
+        return Obeyed::of::<SetUserStatus>(&Ack {}, Effects::none());
     }
     not_deleted(&user, name)?;
     if !status.is_active() {
@@ -240,24 +240,24 @@ pub(super) fn set_status(
         user.hash = String::new();
     }
     user.status = *status;
-    states.put(&name.entity(), Entry::User(user));
-    Obeyed::of::<SetUserStatus>(&Done {}, Effects::none())
+    states.put(&name.entity(), Entity::User(user));
+    Obeyed::of::<SetUserStatus>(&Ack {}, Effects::none())
 }
 
 /// Returns whether the operator named as the one who stays is another one, and may log in. It is read in the same commit, so that of two operators
 /// who disable each other at once one stays.
-fn is_another_operator(states: &mut States<Entry>, asked: &SetUserStatus) -> bool {
+fn is_another_operator(states: &mut States<Entity>, asked: &SetUserStatus) -> bool {
     let other = asked.other_operator.as_ref();
     let Some(other) = other.filter(|other| **other != asked.name) else {
         return false;
     };
-    let other = states.get(&other.entity()).and_then(Entry::user);
+    let other = states.get(&other.entity()).and_then(Entity::user);
     other.is_some_and(User::is_active_operator)
 }
 
 /// Sets another password and ends all sessions.
 pub(super) fn set_password(
-    states: &mut States<Entry>,
+    states: &mut States<Entity>,
     asked: &SetPassword,
 ) -> Result<Obeyed, Rejection> {
     let SetPassword { name, .. } = asked;
@@ -271,12 +271,12 @@ pub(super) fn set_password(
     }
     user.hash = asked.hash.clone();
     user.generation += 1;
-    states.put(&name.entity(), Entry::User(user));
-    Obeyed::of::<SetPassword>(&Done {}, Effects::none())
+    states.put(&name.entity(), Entity::User(user));
+    Obeyed::of::<SetPassword>(&Ack {}, Effects::none())
 }
 
-fn known(states: &mut States<Entry>, name: &UserName) -> Result<User, Rejection> {
-    let user = states.get(&name.entity()).and_then(Entry::user).cloned();
+fn known(states: &mut States<Entity>, name: &UserName) -> Result<User, Rejection> {
+    let user = states.get(&name.entity()).and_then(Entity::user).cloned();
     user.ok_or_else(|| refused("unknown_user", format!("there is no user {name}")))
 }
 

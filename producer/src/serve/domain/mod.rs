@@ -22,18 +22,20 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use delivery::{Delivery, Fix, Step};
-pub(crate) use order::{Intent, Open, Order, OrderNames, Outcome, Stage, label, part_keys};
-pub(crate) use requests::{
-    AddUser, AdoptOutcome, AssignCourier, BeginOrder, CancelOrder, EndOrder, LeaveOpen,
-    RecordPositions, RevokeTokens, SetPassword, SetUserStatus, TakeStep,
+pub(crate) use order::{
+    IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState, label, part_keys,
 };
-pub(crate) use user::{Standing, User, UserName, UserStatus};
+pub(crate) use requests::{
+    AddUser, AdoptOutcome, AdvanceDelivery, AssignCourier, BeginOrder, CancelOrder, EndOrder,
+    LeaveOpen, RecordPositions, RevokeTokens, SetPassword, SetUserStatus,
+};
+pub(crate) use user::{User, UserName, UserRole, UserStatus};
 
 /// Its name: of its store and of its source.
 pub(crate) const NAME: &str = "gateway";
 
 /// The role.
-pub(crate) struct Gateway;
+pub(crate) struct GatewayRole;
 
 /// A command, read and checked.
 pub(crate) enum Command {
@@ -47,29 +49,29 @@ pub(crate) enum Command {
     Adopt(AdoptOutcome),
     Cancel(CancelOrder),
     Assign(AssignCourier),
-    Step(TakeStep),
+    Step(AdvanceDelivery),
     Positions(RecordPositions),
 }
 
 /// The state of one entity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
-pub(crate) enum Entry {
+pub(crate) enum Entity {
     /// Of `user/`.
     User(User),
     /// Of `intent/`.
-    Intent(Intent),
+    Intent(IdempotencyRecord),
     /// Of `order/`.
     Order(Box<Order>),
     /// Of `open/`.
-    Open(Open),
+    Open(OpenOrders),
     /// Of `delivery/`.
     Delivery(Delivery),
 }
 
 macro_rules! entries {
     ($($read:ident: $variant:ident($type:ty)),+ $(,)?) => {
-        impl Entry {
+        impl Entity {
             $(pub(crate) fn $read(&self) -> Option<&$type> {
                 match self {
                     Self::$variant(it) => Some(it),
@@ -82,17 +84,17 @@ macro_rules! entries {
 
 entries! {
     user: User(User),
-    intent: Intent(Intent),
+    intent: Intent(IdempotencyRecord),
     order: Order(Order),
-    open: Open(Open),
+    open: Open(OpenOrders),
     delivery: Delivery(Delivery),
 }
 
-impl Role for Gateway {
+impl Role for GatewayRole {
     type Fact = ();
     type Command = Command;
     type Query = NoRequest;
-    type State = Entry;
+    type State = Entity;
 
     fn name(&self) -> &'static str {
         NAME
@@ -108,7 +110,7 @@ impl Role for Gateway {
 
     fn handle(
         &self,
-        _states: &mut States<Entry>,
+        _states: &mut States<Entity>,
         _event: &Event,
         (): &(),
         _now: Timestamp,
@@ -128,7 +130,7 @@ impl Role for Gateway {
             AdoptOutcome::TYPE => Command::Adopt(AdoptOutcome::read(request)?),
             CancelOrder::TYPE => Command::Cancel(CancelOrder::read(request)?),
             AssignCourier::TYPE => Command::Assign(AssignCourier::read(request)?),
-            TakeStep::TYPE => Command::Step(TakeStep::read(request)?),
+            AdvanceDelivery::TYPE => Command::Step(AdvanceDelivery::read(request)?),
             RecordPositions::TYPE => Command::Positions(RecordPositions::read(request)?),
             other => return Err(ContractError::UnknownType(other.to_owned())),
         })
@@ -153,7 +155,7 @@ impl Role for Gateway {
 
     fn obey(
         &self,
-        states: &mut States<Entry>,
+        states: &mut States<Entity>,
         _request: &Request,
         command: &Command,
         now: Timestamp,

@@ -33,11 +33,11 @@ use super::http::problem::{Document, MEDIA_TYPE};
     ),
     components(schemas(Document<'static>)),
 )]
-struct Head;
+struct ApiInfo;
 
 /// The document without its routes.
 pub(super) fn head() -> OpenApi {
-    let mut document = Head::openapi();
+    let mut document = ApiInfo::openapi();
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("The token of a session."))
@@ -123,9 +123,9 @@ fn finish_operation(operation: &mut Operation, names_something: bool) {
 
 /// The document as it is served.
 #[derive(Clone)]
-pub(super) struct Served(Bytes);
+pub(super) struct CachedDocument(Bytes);
 
-impl Served {
+impl CachedDocument {
     pub(super) fn new(document: &OpenApi) -> Self {
         Self(document.to_json().unwrap_or_default().into())
     }
