@@ -24,7 +24,7 @@ pub(crate) struct LineEvent {
 
 /// Some events in order, and how much of the input they complete.
 #[derive(Debug, Default)]
-pub(crate) struct Chunk {
+pub(crate) struct EventBatch {
     /// The events.
     pub(crate) events: Vec<LineEvent>,
     /// How many rows or lines of the input were read for this chunk.
@@ -32,23 +32,23 @@ pub(crate) struct Chunk {
 }
 
 /// Fills chunks and hands them over.
-pub(crate) struct Chunks {
-    sender: mpsc::Sender<Chunk>,
-    chunk: Chunk,
+pub(crate) struct BatchSender {
+    sender: mpsc::Sender<EventBatch>,
+    chunk: EventBatch,
     bytes: usize,
 }
 
 /// Nobody takes chunks any more: the other end has failed or was stopped, and says itself why.
 #[derive(Debug)]
-pub(crate) struct Closed;
+pub(crate) struct ReceiverGone;
 
-impl Chunks {
+impl BatchSender {
     /// The two ends of a channel of chunks.
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<Chunk>) {
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<EventBatch>) {
         let (sender, receiver) = mpsc::channel(WAITING_CHUNKS);
         let chunks = Self {
             sender,
-            chunk: Chunk::default(),
+            chunk: EventBatch::default(),
             bytes: 0,
         };
         (chunks, receiver)
@@ -58,13 +58,13 @@ impl Chunks {
     ///
     /// # Errors
     /// Nobody takes chunks any more.
-    pub(crate) fn add(&mut self, line: u64, events: &mut Vec<Event>) -> Result<(), Closed> {
+    pub(crate) fn add(&mut self, line: u64, events: &mut Vec<Event>) -> Result<(), ReceiverGone> {
         self.bytes += events.iter().map(Event::size).sum::<usize>();
         let events = events.drain(..).map(|event| LineEvent { line, event });
         self.chunk.events.extend(events);
         self.chunk.rows += 1;
         if self.chunk.events.len() >= MAX_EVENTS || self.bytes >= FULL_BYTES {
-            self.hand_over()?;
+            self.flush()?;
         }
         Ok(())
     }
@@ -73,12 +73,12 @@ impl Chunks {
     ///
     /// # Errors
     /// Nobody takes chunks any more.
-    pub(crate) fn hand_over(&mut self) -> Result<(), Closed> {
+    pub(crate) fn flush(&mut self) -> Result<(), ReceiverGone> {
         self.bytes = 0;
         let chunk = std::mem::take(&mut self.chunk);
         if chunk.events.is_empty() && chunk.rows == 0 {
             return Ok(());
         }
-        self.sender.blocking_send(chunk).map_err(|_| Closed)
+        self.sender.blocking_send(chunk).map_err(|_| ReceiverGone)
     }
 }

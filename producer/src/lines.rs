@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 /// A line, without its line break.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line<'a> {
+pub(crate) enum InputLine<'a> {
     /// As it is.
     Whole(&'a [u8]),
     /// Above the bound. It has been read over.
@@ -12,14 +12,14 @@ pub(crate) enum Line<'a> {
 }
 
 /// Reads lines.
-pub(crate) struct Lines<R> {
+pub(crate) struct LineReader<R> {
     reader: R,
     most_bytes: usize,
     line: Vec<u8>,
     number: u64,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: BufRead> LineReader<R> {
     /// Reads lines of at most so many bytes.
     pub(crate) fn new(reader: R, most_bytes: usize) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// The input cannot be read.
-    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, InputLine<'_>)>> {
         self.line.clear();
         let mut is_too_long = false;
         let mut is_something = false;
@@ -67,15 +67,15 @@ impl<R: BufRead> Lines<R> {
         }
         self.number += 1;
         let line = if is_too_long {
-            Line::TooLong
+            InputLine::TooLong
         } else {
-            Line::Whole(self.line.strip_suffix(b"\r").unwrap_or(&self.line))
+            InputLine::Whole(self.line.strip_suffix(b"\r").unwrap_or(&self.line))
         };
         Ok(Some((self.number, line)))
     }
 
     /// Whether the next line may have to be waited for: no whole one has been read ahead.
-    pub(crate) fn may_wait(&self) -> bool
+    pub(crate) fn would_block(&self) -> bool
     where
         R: Buffered,
     {
@@ -103,12 +103,12 @@ mod tests {
     fn lines(text: &str, most_bytes: usize) -> Vec<String> {
         // A small buffer, so that lines span several.
         let reader = io::BufReader::with_capacity(3, text.as_bytes());
-        let mut lines = Lines::new(reader, most_bytes);
+        let mut lines = LineReader::new(reader, most_bytes);
         let mut found = Vec::new();
         while let Some((number, line)) = lines.next().unwrap() {
             found.push(match line {
-                Line::Whole(line) => format!("{number} {}", String::from_utf8_lossy(line)),
-                Line::TooLong => format!("{number} too long"),
+                InputLine::Whole(line) => format!("{number} {}", String::from_utf8_lossy(line)),
+                InputLine::TooLong => format!("{number} too long"),
             });
         }
         found

@@ -1,7 +1,6 @@
 //! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish`,
 //! `demo`, `serve` and `compare`.
 
-mod again;
 mod chunk;
 mod cli;
 mod compare;
@@ -12,7 +11,8 @@ mod lines;
 mod output;
 mod progress;
 mod publish;
-mod send;
+mod publish_pipeline;
+mod resend;
 mod serve;
 mod settings;
 mod stop;
@@ -45,7 +45,7 @@ fn begin(cli: Cli) -> Result<(), Failure> {
     // Lasts to the end, where the last spans are handed over.
     let _tracing = settings
         .telemetry
-        .start("doorstep-producer", progress::GivingWay);
+        .start("doorstep-producer", progress::SuspendBar);
     start::run(run(settings.job))
 }
 

@@ -7,40 +7,40 @@ use doorstep_program::{Failure, Reason, Stop};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
-    chunk::{Chunk, LineEvent},
+    chunk::{EventBatch, LineEvent},
     progress::Progress,
-    send::{BrokerSink, Sender},
+    publish_pipeline::{BrokerTarget, EventSender},
     stop::nothing_sent,
-    tally::Tally,
+    tally::EventCounts,
 };
 
 /// Where events are to go.
 #[derive(Debug)]
-pub(crate) enum Output {
+pub(crate) enum Target {
     /// To the broker, every event confirmed.
-    Broker(Box<BrokerSink>),
+    Broker(Box<BrokerTarget>),
     /// To standard output, one CloudEvents object a line.
     Lines,
 }
 
 /// An output that is ready.
-pub(crate) enum OpenOutput {
+pub(crate) enum OpenTarget {
     /// Connected.
-    Broker(Sender),
+    Broker(EventSender),
     /// Nothing to open.
     Lines,
 }
 
 /// Where the program talks to its user: not where the events are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Voice {
+pub(crate) enum Console {
     /// Standard output.
     Out,
     /// Standard error.
     Err,
 }
 
-impl Voice {
+impl Console {
     /// What has become of the events when all is done.
     pub(crate) fn arrived(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl Voice {
     }
 
     /// Says a line. Nobody listening is no reason to fail when the work is done.
-    pub(crate) fn say(self, text: &str) {
+    pub(crate) fn println(self, text: &str) {
         let _ = match self {
             Self::Out => writeln!(io::stdout(), "{text}"),
             Self::Err => writeln!(io::stderr(), "{text}"),
@@ -58,34 +58,34 @@ impl Voice {
     }
 }
 
-impl Output {
+impl Target {
     /// Connects where that is needed, in bounded time.
     ///
     /// # Errors
     /// The broker cannot be reached or refuses us.
-    pub(crate) async fn open(self) -> Result<OpenOutput, Failure> {
+    pub(crate) async fn open(self) -> Result<OpenTarget, Failure> {
         match self {
-            Self::Broker(sink) => Ok(OpenOutput::Broker(sink.connect().await?)),
-            Self::Lines => Ok(OpenOutput::Lines),
+            Self::Broker(sink) => Ok(OpenTarget::Broker(sink.connect().await?)),
+            Self::Lines => Ok(OpenTarget::Lines),
         }
     }
 }
 
-impl OpenOutput {
+impl OpenTarget {
     /// Takes all chunks. Returns, once every event of them has arrived, how many of each type did.
     ///
     /// # Errors
     /// The events do not get through, or the user wants to stop.
     pub(crate) async fn take(
         self,
-        chunks: mpsc::Receiver<Chunk>,
+        chunks: mpsc::Receiver<EventBatch>,
         progress: &mut Progress,
         mut stop: Stop,
-    ) -> Result<(Tally, Voice), Failure> {
+    ) -> Result<(EventCounts, Console), Failure> {
         match self {
             Self::Broker(sender) => {
                 let tally = sender.send_all(chunks, progress, stop).await?;
-                Ok((tally, Voice::Out))
+                Ok((tally, Console::Out))
             }
             Self::Lines => {
                 let writing = spawn_blocking(move || write_lines(chunks));
@@ -93,13 +93,13 @@ impl OpenOutput {
                 let tally = written.map_err(|e| {
                     Failure::new(Reason::Failed, format!("writing broke off: {e}"))
                 })??;
-                Ok((tally, Voice::Err))
+                Ok((tally, Console::Err))
             }
         }
     }
 }
 
-fn write_lines(mut chunks: mpsc::Receiver<Chunk>) -> Result<Tally, Failure> {
+fn write_lines(mut chunks: mpsc::Receiver<EventBatch>) -> Result<EventCounts, Failure> {
     let failed = |e: io::Error| {
         Failure::new(
             Reason::Io,
@@ -107,7 +107,7 @@ fn write_lines(mut chunks: mpsc::Receiver<Chunk>) -> Result<Tally, Failure> {
         )
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut tally = Tally::default();
+    let mut tally = EventCounts::default();
     while let Some(chunk) = chunks.blocking_recv() {
         for LineEvent { event, .. } in &chunk.events {
             let line = json::write(event)

@@ -83,7 +83,7 @@ impl Progress {
         self.done += done;
         self.events += events;
         self.is_told &= done + events == 0;
-        self.tick();
+        self.refresh();
     }
 
     /// So much is done in all.
@@ -92,11 +92,11 @@ impl Progress {
     }
 
     /// Writes what is due to be written.
-    pub(crate) fn tick(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         if !self.bar.is_hidden() {
             self.bar.set_position(self.done);
             if self.events > 0 {
-                self.bar.set_message(self.sentence());
+                self.bar.set_message(self.summary());
             }
             return;
         }
@@ -110,7 +110,7 @@ impl Progress {
         let of = self.total.map(|t| format!(" of {t}")).unwrap_or_default();
         let sentence = match self.events {
             0 => String::new(),
-            _ => format!(", {}", self.sentence()),
+            _ => format!(", {}", self.summary()),
         };
         let left = self
             .time_left()
@@ -123,7 +123,7 @@ impl Progress {
         );
     }
 
-    fn sentence(&self) -> String {
+    fn summary(&self) -> String {
         let rate = per_second(self.events, self.started.elapsed());
         format!("{} events sent, {rate} events/s", self.events)
     }
@@ -150,9 +150,9 @@ impl Progress {
 }
 
 /// Standard error for the log; on a terminal a progress bar that stands on the line gives way.
-pub(crate) struct GivingWay;
+pub(crate) struct SuspendBar;
 
-impl<'a> MakeWriter<'a> for GivingWay {
+impl<'a> MakeWriter<'a> for SuspendBar {
     type Writer = io::Stderr;
 
     fn make_writer(&'a self) -> Self::Writer {

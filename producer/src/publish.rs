@@ -16,10 +16,10 @@ use doorstep_program::{Failure, Reason, Repeats, Stop};
 use tokio::sync::oneshot;
 
 use crate::{
-    chunk::Chunks,
+    chunk::BatchSender,
     import::{open_packed, plain},
-    lines::{Buffered, Line, Lines},
-    output::Output,
+    lines::{Buffered, InputLine, LineReader},
+    output::Target,
     progress::{Progress, Unit},
     stop::nothing_sent,
     tally::per_second,
@@ -42,7 +42,7 @@ struct Counts {
 /// At least one line was refused, here or by the broker; the input cannot be read; the events do not get through; the user wants to stop.
 pub(crate) async fn run(
     file: Option<PathBuf>,
-    output: Output,
+    output: Target,
     mut stop: Stop,
 ) -> Result<(), Failure> {
     // As in other programs, a dash stands for standard input.
@@ -59,7 +59,7 @@ pub(crate) async fn run(
         .await
         .ok_or_else(nothing_sent)??;
 
-    let (mut chunks, receiver) = Chunks::channel();
+    let (mut chunks, receiver) = BatchSender::channel();
     let (end, ended) = oneshot::channel();
     // A thread of its own, that nobody waits for at the end: it may be waiting for a line that never comes.
     thread::spawn(move || {
@@ -70,7 +70,7 @@ pub(crate) async fn run(
                 return;
             }
         };
-        let mut lines = Lines::new(
+        let mut lines = LineReader::new(
             BufReader::with_capacity(BUFFER_BYTES, input),
             MAX_LINE_BYTES,
         );
@@ -107,11 +107,11 @@ pub(crate) async fn run(
 
     let published = tally.total();
     let refused = refused + tally.refused();
-    voice.say(&format!(
+    voice.println(&format!(
         "{read} read = {published} published + {refused} refused"
     ));
     if published > 0 {
-        voice.say(&format!(
+        voice.println(&format!(
             "{published} events {} in {:.1} s ({}/s): {tally}",
             voice.arrived(),
             elapsed.as_secs_f64(),
@@ -151,8 +151,8 @@ fn open(path: &Path) -> Result<File, Failure> {
 
 /// Checks every line and hands over the events, what there is whenever the input makes us wait.
 fn check_all<R: io::BufRead + Buffered>(
-    lines: &mut Lines<R>,
-    chunks: &mut Chunks,
+    lines: &mut LineReader<R>,
+    chunks: &mut BatchSender,
     mut refuse: impl FnMut(u64, &str),
 ) -> io::Result<Counts> {
     let mut counts = Counts::default();
@@ -173,18 +173,18 @@ fn check_all<R: io::BufRead + Buffered>(
                 counts.refused += 1;
             }
         }
-        if lines.may_wait() && chunks.hand_over().is_err() {
+        if lines.would_block() && chunks.flush().is_err() {
             return Ok(counts);
         }
     }
     // If nobody takes them any more, that end says why.
-    let _ = chunks.hand_over();
+    let _ = chunks.flush();
     Ok(counts)
 }
 
 /// The event on a line; `None` where there is nothing on it.
-fn check(line: &Line<'_>) -> Result<Option<Event>, String> {
-    let Line::Whole(bytes) = line else {
+fn check(line: &InputLine<'_>) -> Result<Option<Event>, String> {
+    let InputLine::Whole(bytes) = line else {
         return Err(format!(
             "the line is above {MAX_LINE_BYTES} bytes; an event's data may have 1 MiB at most, larger things travel by reference"
         ));
@@ -222,8 +222,8 @@ mod tests {
             line(2, -1),
         ]
         .join("\n");
-        let (mut chunks, mut receiver) = Chunks::channel();
-        let mut lines = Lines::new(BufReader::new(input.as_bytes()), MAX_LINE_BYTES);
+        let (mut chunks, mut receiver) = BatchSender::channel();
+        let mut lines = LineReader::new(BufReader::new(input.as_bytes()), MAX_LINE_BYTES);
         let mut refusals = Vec::new();
         let counts = check_all(&mut lines, &mut chunks, |number, reason| {
             refusals.push((number, reason.to_owned()));
@@ -269,9 +269,9 @@ mod tests {
     #[test]
     fn what_is_there_is_sent_without_waiting_for_more() {
         let (pipe, end) = mpsc::channel();
-        let (mut chunks, mut receiver) = Chunks::channel();
+        let (mut chunks, mut receiver) = BatchSender::channel();
         let reading = thread::spawn(move || {
-            let mut lines = Lines::new(BufReader::new(Pipe(end)), MAX_LINE_BYTES);
+            let mut lines = LineReader::new(BufReader::new(Pipe(end)), MAX_LINE_BYTES);
             check_all(&mut lines, &mut chunks, |_, _| {})
         });
         // The next line has begun, and stays so: that must not hold back the first.

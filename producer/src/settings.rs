@@ -24,11 +24,11 @@ use crate::{
     compare::{CompareSettings, WorkSettings},
     demo::DemoSettings,
     import::{
-        Calendar, Dates, Decimal, Format, ImportSettings, Layout, Mapping, Pickups, Reading,
-        Retail, default_refused_path,
+        Calendar, Dates, Decimal, Format, ImportSettings, Layout, Pickups, Reading, Retail,
+        RowMapper, default_refused_path,
     },
-    output::Output,
-    send::BrokerSink,
+    output::Target,
+    publish_pipeline::BrokerTarget,
     serve::{RoleName, ServeSettings, UserJob, UserName, UserStatus},
 };
 
@@ -45,11 +45,11 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) enum Job {
     /// Import sales.
-    Retail(ImportSettings, Reading, Output),
+    Retail(ImportSettings, Reading, Target),
     /// Import pick-ups.
-    Pickups(ImportSettings, Calendar, Output),
+    Pickups(ImportSettings, Calendar, Target),
     /// Publish lines.
-    Publish(Option<PathBuf>, Output),
+    Publish(Option<PathBuf>, Target),
     /// Play the demo.
     Demo(DemoSettings),
     /// Compare.
@@ -275,7 +275,7 @@ fn restaurant(text: &str) -> Result<RestaurantId, String> {
     RestaurantId::new(text).map_err(|e| e.to_string())
 }
 
-fn import<M: Mapping>(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {
+fn import<M: RowMapper>(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {
     let dataset = match args.dataset {
         Some(name) => wrong.note("--dataset", dataset(name)).map(Some),
         None => Some(None),
@@ -304,7 +304,7 @@ fn import<M: Mapping>(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSetti
 }
 
 /// Reads `invoice=Order`: a column by its place, and its name in the file.
-fn column<M: Mapping>(text: &str) -> Result<(usize, String), String> {
+fn column<M: RowMapper>(text: &str) -> Result<(usize, String), String> {
     let keys = || -> Vec<_> { M::COLUMNS.iter().map(|column| column.key).collect() };
     let (key, name) = text
         .split_once('=')
@@ -339,27 +339,27 @@ fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("{text:?} is not a number from 0 to 100"))
 }
 
-fn output(args: &ImportArgs, wrong: &mut Wrong) -> Option<Output> {
+fn output(args: &ImportArgs, wrong: &mut Wrong) -> Option<Target> {
     // The broker's settings are not looked at where no broker is needed.
     if args.to_stdout {
-        Some(Output::Lines)
+        Some(Target::Lines)
     } else {
         broker(&args.sink, wrong)
     }
 }
 
-fn broker(args: &SinkArgs, wrong: &mut Wrong) -> Option<Output> {
-    sink(args, wrong).map(|sink| Output::Broker(Box::new(sink)))
+fn broker(args: &SinkArgs, wrong: &mut Wrong) -> Option<Target> {
+    sink(args, wrong).map(|sink| Target::Broker(Box::new(sink)))
 }
 
-fn sink(args: &SinkArgs, wrong: &mut Wrong) -> Option<BrokerSink> {
+fn sink(args: &SinkArgs, wrong: &mut Wrong) -> Option<BrokerTarget> {
     // Each by itself, so that one that is wrong does not hide another.
     let settings = args.broker.check(wrong);
     let give_up_after = wrong.note(
         "--give-up-after (DOORSTEP_GIVE_UP_AFTER)",
         duration(&args.give_up_after),
     );
-    Some(BrokerSink {
+    Some(BrokerTarget {
         settings: settings?,
         give_up_after: give_up_after?,
     })
@@ -525,7 +525,7 @@ mod tests {
                     ..
                 },
                 _,
-                Output::Lines
+                Target::Lines
             )
         ));
     }

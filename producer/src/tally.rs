@@ -33,12 +33,12 @@ impl Counts {
 
 /// The events that have arrived, and those that the broker refuses.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct EventCounts {
     arrived: Counts,
     refused: Counts,
 }
 
-impl Tally {
+impl EventCounts {
     /// Counts an event that has arrived.
     pub(crate) fn add(&mut self, event: &Event) {
         self.arrived.add(event);
@@ -70,7 +70,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for EventCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (kind, count)) in self.arrived.0.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };

@@ -9,7 +9,7 @@ use doorstep_program::{
     read::{duration, number},
 };
 
-use super::{CompareSettings, Form, WorkSettings, scenario::Pace};
+use super::{CompareSettings, Form, WorkSettings, scenario::LoadProfile};
 
 /// The command by which this program starts itself as the consumers of a comparison.
 pub(crate) const WORK_COMMAND: &str = "compare-work";
@@ -83,7 +83,7 @@ impl CompareArgs {
         let delay = wrong.note("--delay", delay(&self.delay));
         let seed = wrong.note("--seed", number(&self.seed, 0..=u64::MAX));
         let pace = (|| {
-            let pace = Pace {
+            let pace = LoadProfile {
                 rate: rate?,
                 delay: delay?,
                 lasts: Duration::from_secs(seconds?),
@@ -136,7 +136,7 @@ fn delay(text: &str) -> Result<Duration, String> {
 }
 
 /// Refuses what slow consumers could not keep up with: that is what the overloaded ones are for.
-fn within_capacity(pace: Pace) -> Result<Pace, String> {
+fn within_capacity(pace: LoadProfile) -> Result<LoadProfile, String> {
     if pace.share_of_capacity() <= MOST_OF_CAPACITY {
         return Ok(pace);
     }

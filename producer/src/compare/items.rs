@@ -13,19 +13,19 @@ use doorstep_event::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 
-use super::work::{Checkouts, PlaceOrder, Positions, RecordPosition, Trade};
+use super::work::{Checkouts, PlaceOrder, Positions, RecordPosition, Workload};
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Want {
+pub(super) enum Operation {
     /// A customer buys.
     Checkout,
     /// A courier is somewhere.
     Update,
 }
 
-impl Want {
+impl Operation {
     /// Both, in the order of tables.
     pub(super) const ALL: [Self; 2] = [Self::Checkout, Self::Update];
 
@@ -53,7 +53,7 @@ const SKUS: u32 = 40;
 
 /// How much is offered.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Load {
+pub(super) struct LoadPlan {
     /// Checkouts in a second; of tracking updates there are [`UPDATES_FOR_A_CHECKOUT`] times as many.
     pub(super) checkouts_a_second: f64,
     /// For how long.
@@ -62,7 +62,7 @@ pub(super) struct Load {
 
 /// Something that somebody wants done.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Item {
+pub(super) struct WorkItem {
     /// When it is wanted, from the start of the load.
     pub(super) at: Duration,
     fact: Fact,
@@ -77,17 +77,17 @@ enum Fact {
 /// Why items could not be made: a mistake in them, since they keep every contract.
 pub(super) type Mistake = String;
 
-impl Item {
+impl WorkItem {
     /// The items of a load, by time. People come when they like, not in step: the pauses between them are drawn at random, and their
     /// mean is what was asked for. Times within the items are counted from `start`.
-    pub(super) fn draw(seed: u64, load: Load, start: Timestamp) -> Result<Vec<Self>, Mistake> {
+    pub(super) fn draw(seed: u64, load: LoadPlan, start: Timestamp) -> Result<Vec<Self>, Mistake> {
         let mut items = Vec::new();
-        for want in Want::ALL {
+        for want in Operation::ALL {
             // Each kind from a seed of its own, so that more of one changes nothing of the other.
             let mut rng = StdRng::seed_from_u64(seed ^ (want as u64) << 32);
             let rate = match want {
-                Want::Checkout => load.checkouts_a_second,
-                Want::Update => load.checkouts_a_second * f64::from(UPDATES_FOR_A_CHECKOUT),
+                Operation::Checkout => load.checkouts_a_second,
+                Operation::Update => load.checkouts_a_second * f64::from(UPDATES_FOR_A_CHECKOUT),
             };
             let mut at = 0.0;
             for number in 1.. {
@@ -99,8 +99,8 @@ impl Item {
                 let at = Duration::from_secs_f64(at);
                 let when = start.checked_add(at).map_err(text)?;
                 let fact = match want {
-                    Want::Checkout => checkout(&mut rng, number, when)?,
-                    Want::Update => update(&mut rng, number, when)?,
+                    Operation::Checkout => checkout(&mut rng, number, when)?,
+                    Operation::Update => update(&mut rng, number, when)?,
                 };
                 items.push(Self { at, fact });
             }
@@ -110,10 +110,10 @@ impl Item {
     }
 
     /// What is wanted.
-    pub(super) fn want(&self) -> Want {
+    pub(super) fn want(&self) -> Operation {
         match self.fact {
-            Fact::Checkout(..) => Want::Checkout,
-            Fact::Update(..) => Want::Update,
+            Fact::Checkout(..) => Operation::Checkout,
+            Fact::Update(..) => Operation::Update,
         }
     }
 
@@ -210,12 +210,12 @@ fn text<E: std::fmt::Display>(error: E) -> Mistake {
 mod tests {
     use super::*;
 
-    fn items(seed: u64, checkouts_a_second: f64) -> Vec<Item> {
-        let load = Load {
+    fn items(seed: u64, checkouts_a_second: f64) -> Vec<WorkItem> {
+        let load = LoadPlan {
             checkouts_a_second,
             lasts: Duration::from_secs(20),
         };
-        Item::draw(seed, load, "2026-11-23T12:00:00Z".parse().unwrap()).unwrap()
+        WorkItem::draw(seed, load, "2026-11-23T12:00:00Z".parse().unwrap()).unwrap()
     }
 
     #[test]
@@ -229,8 +229,8 @@ mod tests {
         let items = items(7, 20.0);
         assert!(items.is_sorted_by_key(|item| item.at));
         let count = |want| items.iter().filter(|item| item.want() == want).count();
-        assert!((320..480).contains(&count(Want::Checkout)));
-        assert!((1440..1760).contains(&count(Want::Update)));
+        assert!((320..480).contains(&count(Operation::Checkout)));
+        assert!((1440..1760).contains(&count(Operation::Update)));
     }
 
     #[test]

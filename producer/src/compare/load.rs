@@ -12,14 +12,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{figures::Heard, items::Item, scenario::Trouble, told::Told};
+use super::{items::WorkItem, progress::Progress, scenario::OperationFailure, stats::Response};
 
 /// How long a user waits for an answer over RPC. It is not tried again: what a retry would do for the user depends on the user.
 pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// By which way users are served.
 #[derive(Clone)]
-pub(super) enum Counter {
+pub(super) enum Transport {
     /// By a command.
     Sync(RpcClient),
     /// By an event.
@@ -30,12 +30,12 @@ pub(super) enum Counter {
 ///
 /// # Errors
 /// A mistake in this program.
-pub(super) async fn offer(
-    counter: &Counter,
+pub(super) async fn generate_load(
+    counter: &Transport,
     source: &Source,
-    items: Arc<[Item]>,
-    told: &Told,
-) -> Result<Vec<Heard>, Failure> {
+    items: Arc<[WorkItem]>,
+    told: &Progress,
+) -> Result<Vec<Response>, Failure> {
     let start = Start::now();
     let mut users = JoinSet::new();
     let mut heard = Vec::with_capacity(items.len());
@@ -72,26 +72,30 @@ impl Start {
 }
 
 async fn serve(
-    counter: &Counter,
+    counter: &Transport,
     source: &Source,
-    item: &Item,
+    item: &WorkItem,
     start: Start,
-) -> Result<Heard, Failure> {
+) -> Result<Response, Failure> {
     let mistake = |e: String| Failure::new(Reason::Internal, format!("an item is wrong: {e}"));
     let end = match counter {
-        Counter::Sync(requester) => {
+        Transport::Sync(requester) => {
             let request = request(source, item).map_err(mistake)?;
-            requester.call_raw(request).await.map(drop).map_err(trouble)
+            requester
+                .call_raw(request)
+                .await
+                .map(drop)
+                .map_err(classify)
         }
-        Counter::Async(publisher) => {
+        Transport::Async(publisher) => {
             let event = item.event(source, Timestamp::now());
             let event = event.map_err(|e| mistake(e.to_string()))?;
             let outcome = publisher.publish(Message::event(&event)).await;
-            Trouble::of_outcome(outcome).map_or(Ok(()), Err)
+            OperationFailure::of_outcome(outcome).map_or(Ok(()), Err)
         }
     };
     let wanted_at = start.time.saturating_add(item.at);
-    Ok(Heard {
+    Ok(Response {
         want: item.want(),
         subject: item.subject(),
         wanted_at: wanted_at.map_err(|e| mistake(e.to_string()))?,
@@ -100,7 +104,7 @@ async fn serve(
     })
 }
 
-fn request(source: &Source, item: &Item) -> Result<Request, String> {
+fn request(source: &Source, item: &WorkItem) -> Result<Request, String> {
     let now = Timestamp::now();
     let deadline = now.saturating_add(DEADLINE).map_err(|e| e.to_string())?;
     item.request(source, now, deadline)
@@ -108,17 +112,19 @@ fn request(source: &Source, item: &Item) -> Result<Request, String> {
 }
 
 /// What an error means to whoever asked.
-fn trouble(error: CallError) -> Trouble {
+fn classify(error: CallError) -> OperationFailure {
     match error {
-        CallError::Refused(_) => Trouble::Refused,
-        CallError::NoResponder { .. } => Trouble::NoResponder,
-        CallError::TimedOut => Trouble::TimedOut,
-        CallError::Overloaded { .. } => Trouble::Overloaded,
-        CallError::Unreachable { .. } => Trouble::Unreachable,
-        CallError::Malformed(_) => Trouble::Malformed,
+        CallError::Refused(_) => OperationFailure::Refused,
+        CallError::NoResponder { .. } => OperationFailure::NoResponder,
+        CallError::TimedOut => OperationFailure::TimedOut,
+        CallError::Overloaded { .. } => OperationFailure::Overloaded,
+        CallError::Unreachable { .. } => OperationFailure::Unreachable,
+        CallError::Malformed(_) => OperationFailure::Malformed,
     }
 }
 
-fn joined(done: Result<Result<Heard, Failure>, tokio::task::JoinError>) -> Result<Heard, Failure> {
+fn joined(
+    done: Result<Result<Response, Failure>, tokio::task::JoinError>,
+) -> Result<Response, Failure> {
     done.map_err(|e| Failure::new(Reason::Internal, format!("a user broke off: {e}")))?
 }

@@ -3,27 +3,27 @@
 //!
 //! - [`args`] is what can be typed.
 //! - [`items`] is what users want, and when; [`load`] lets them want it; [`scenario`] is what is compared.
-//! - [`work`] is the two roles, [`inside`] the process that runs them, and [`crew`] starts and kills it.
-//! - [`stage`] is where one part is measured, and [`books`] what the roles' stores say of it.
+//! - [`work`] is the two roles, [`worker`] the process that runs them, and [`consumer_process`] starts and kills it.
+//! - [`stage`] is where one part is measured, and [`completions`] what the roles' stores say of it.
 //! - [`figures`] and [`verdict`] are pure; [`report`], [`table`] and [`picture`] show them.
 //!
 //! All of it happens in a namespace of its own and in a temporary folder, and both are deleted in the end. The broker is only used.
 
 mod args;
-mod books;
-mod crew;
-mod figures;
-mod inside;
+mod chart;
+mod completions;
+mod consumer_process;
 mod items;
 mod load;
-mod picture;
+mod progress;
 mod report;
+mod run;
 mod scenario;
-mod stage;
+mod stats;
 mod table;
-mod told;
 mod verdict;
 mod work;
+mod worker;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -37,14 +37,14 @@ use doorstep_program::{
 use doorstep_table::terminal_width;
 
 pub(crate) use args::{COMPARE_HELP, CompareArgs, CompareWorkArgs, WORK_COMMAND};
-pub(crate) use inside::{WorkSettings, work};
+pub(crate) use worker::{WorkSettings, work};
 
-use figures::Cell;
-use items::Item;
+use items::WorkItem;
+use progress::Progress;
 use report::Report;
-use scenario::{Pace, Scenario, Way};
-use stage::Stage;
-use told::Told;
+use run::Run;
+use scenario::{LoadProfile, Mode, Scenario};
+use stats::Sample;
 
 /// What to compare, and how to show it.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(crate) struct CompareSettings {
     /// The same seed offers the same.
     pub(crate) seed: u64,
     /// How much is offered.
-    pace: Pace,
+    pace: LoadProfile,
     /// What is written to standard output.
     pub(crate) form: Form,
     /// Where to put a picture.
@@ -85,9 +85,9 @@ pub(crate) async fn run(settings: CompareSettings, mut stop: Stop) -> Result<(),
         .collect::<Result<Vec<_>, _>>()?;
     let users: usize = loads
         .iter()
-        .map(|(_, items)| items.len() * Way::ALL.len())
+        .map(|(_, items)| items.len() * Mode::ALL.len())
         .sum();
-    let told = Told::new(users as u64);
+    let told = Progress::new(users as u64);
     told.note(&format!(
         "on the broker, all that is used begins with {}.{run}.",
         settings.broker.namespace
@@ -99,7 +99,7 @@ pub(crate) async fn run(settings: CompareSettings, mut stop: Stop) -> Result<(),
     let report = Report::of(&settings, measured?);
     // Before anything is printed, whose reader may be gone.
     if let Some(path) = &settings.svg {
-        let svg = picture::svg(&report)?;
+        let svg = chart::svg(&report)?;
         fs::write(path, svg)
             .map_err(|e| cannot_write(&format!("the picture {}", path.display()), &e))?;
     }
@@ -119,14 +119,14 @@ pub(crate) async fn run(settings: CompareSettings, mut stop: Stop) -> Result<(),
 async fn measure(
     settings: &CompareSettings,
     run: &str,
-    loads: &[(Scenario, Arc<[Item]>)],
-    told: &Told,
+    loads: &[(Scenario, Arc<[WorkItem]>)],
+    told: &Progress,
     stop: &mut Stop,
-) -> Result<Vec<Cell>, Failure> {
-    let total = loads.len() * Way::ALL.len();
+) -> Result<Vec<Sample>, Failure> {
+    let total = loads.len() * Mode::ALL.len();
     let mut cells = Vec::with_capacity(total);
     for (scenario, items) in loads {
-        for way in Way::ALL {
+        for way in Mode::ALL {
             let number = cells.len() + 1;
             told.step(format!(
                 "{number} of {total}: consumers {}, {}, {} users in {:?}",
@@ -135,7 +135,7 @@ async fn measure(
                 items.len(),
                 settings.pace.lasts,
             ));
-            let stage = Stage::new(settings, run, number, *scenario, way)?;
+            let stage = Run::new(settings, run, number, *scenario, way)?;
             cells.push(stage.measure(items, told, stop).await?);
             told.part(items.len());
         }
@@ -143,9 +143,9 @@ async fn measure(
     Ok(cells)
 }
 
-fn items(settings: &CompareSettings, scenario: Scenario) -> Result<Arc<[Item]>, Failure> {
+fn items(settings: &CompareSettings, scenario: Scenario) -> Result<Arc<[WorkItem]>, Failure> {
     let load = settings.pace.load(scenario);
-    Item::draw(settings.seed, load, Timestamp::now())
+    WorkItem::draw(settings.seed, load, Timestamp::now())
         .map(Arc::from)
         .map_err(|mistake| Failure::new(Reason::Internal, format!("no items: {mistake}")))
 }

@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::{
     CompareSettings,
-    figures::Cell,
-    items::{Load, UPDATES_FOR_A_CHECKOUT},
+    items::{LoadPlan, UPDATES_FOR_A_CHECKOUT},
     scenario::Scenario,
+    stats::Sample,
     verdict::Verdict,
 };
 
@@ -20,7 +20,7 @@ pub(super) struct Report {
     deadline_ms: f64,
     /// How much was offered in each scenario.
     loads: Vec<Offered>,
-    pub(super) cells: Vec<Cell>,
+    pub(super) cells: Vec<Sample>,
     pub(super) verdict: Option<Verdict>,
 }
 
@@ -33,9 +33,9 @@ struct Offered {
 
 impl Report {
     /// Sums it up.
-    pub(super) fn of(settings: &CompareSettings, cells: Vec<Cell>) -> Self {
+    pub(super) fn of(settings: &CompareSettings, cells: Vec<Sample>) -> Self {
         let loads = Scenario::ALL.map(|scenario| {
-            let Load {
+            let LoadPlan {
                 checkouts_a_second, ..
             } = settings.pace.load(scenario);
             Offered {

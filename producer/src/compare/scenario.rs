@@ -5,14 +5,14 @@ use std::time::Duration;
 use doorstep_messaging::PublishOutcome;
 use serde::Serialize;
 
-use super::items::{Load, UPDATES_FOR_A_CHECKOUT, Want};
+use super::items::{LoadPlan, Operation, UPDATES_FOR_A_CHECKOUT};
 
 /// How the consumers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Scenario {
     /// They work without a pause.
-    Well,
+    Healthy,
     /// Each item takes them a while, and they keep up.
     Slow,
     /// Each item takes them a while, and several times as much is offered as they can do.
@@ -23,12 +23,12 @@ pub(super) enum Scenario {
 
 impl Scenario {
     /// All, in the order of tables.
-    pub(super) const ALL: [Self; 4] = [Self::Well, Self::Slow, Self::Overloaded, Self::Down];
+    pub(super) const ALL: [Self; 4] = [Self::Healthy, Self::Slow, Self::Overloaded, Self::Down];
 
     /// What it is called in tables.
     pub(super) fn words(self) -> &'static str {
         match self {
-            Self::Well => "well",
+            Self::Healthy => "well",
             Self::Slow => "slow",
             Self::Overloaded => "overloaded",
             Self::Down => "down",
@@ -39,14 +39,14 @@ impl Scenario {
 /// How something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Way {
+pub(super) enum Mode {
     /// The user is answered once it is done: a command over RPC.
     Sync,
     /// The user is answered once the broker keeps it: an event, published and confirmed.
     Async,
 }
 
-impl Way {
+impl Mode {
     /// Both, in the order of tables.
     pub(super) const ALL: [Self; 2] = [Self::Sync, Self::Async];
 
@@ -62,7 +62,7 @@ impl Way {
 /// Why a user was told an error. Some of it was done all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Trouble {
+pub(super) enum OperationFailure {
     /// The role said no.
     Refused,
     /// Nobody consumes what is asked.
@@ -85,7 +85,7 @@ pub(super) enum Trouble {
     Blocked,
 }
 
-impl Trouble {
+impl OperationFailure {
     /// What an outcome means to whoever published; `None` where all is well.
     pub(super) fn of_outcome(outcome: PublishOutcome) -> Option<Self> {
         match outcome {
@@ -117,7 +117,7 @@ impl Trouble {
 
 /// How much is offered, and how long it takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Pace {
+pub(super) struct LoadProfile {
     /// Checkouts in a second, where the consumers keep up.
     pub(super) rate: u32,
     /// What a checkout takes where the consumers are slow.
@@ -129,26 +129,26 @@ pub(super) struct Pace {
 /// How many times what they can do is offered to consumers that are overloaded.
 pub(super) const OVERLOAD: f64 = 3.0;
 
-impl Pace {
+impl LoadProfile {
     /// How much is offered.
-    pub(super) fn load(&self, scenario: Scenario) -> Load {
+    pub(super) fn load(&self, scenario: Scenario) -> LoadPlan {
         let capacity = 1.0 / self.delay.as_secs_f64();
         let checkouts_a_second = match scenario {
             Scenario::Overloaded => OVERLOAD * capacity,
-            Scenario::Well | Scenario::Slow | Scenario::Down => f64::from(self.rate),
+            Scenario::Healthy | Scenario::Slow | Scenario::Down => f64::from(self.rate),
         };
-        Load {
+        LoadPlan {
             checkouts_a_second,
             lasts: self.lasts,
         }
     }
 
     /// What an item takes. There are as many times more updates as each takes less, so both roles have the same to do.
-    pub(super) fn takes(&self, scenario: Scenario, want: Want) -> Duration {
+    pub(super) fn takes(&self, scenario: Scenario, want: Operation) -> Duration {
         match (scenario, want) {
-            (Scenario::Well | Scenario::Down, _) => Duration::ZERO,
-            (_, Want::Checkout) => self.delay,
-            (_, Want::Update) => self.delay / UPDATES_FOR_A_CHECKOUT,
+            (Scenario::Healthy | Scenario::Down, _) => Duration::ZERO,
+            (_, Operation::Checkout) => self.delay,
+            (_, Operation::Update) => self.delay / UPDATES_FOR_A_CHECKOUT,
         }
     }
 
@@ -164,15 +164,15 @@ mod tests {
 
     #[test]
     fn slow_consumers_keep_up_and_overloaded_ones_cannot() {
-        let pace = Pace {
+        let pace = LoadProfile {
             rate: 20,
             delay: Duration::from_millis(20),
             lasts: Duration::from_secs(8),
         };
-        for want in Want::ALL {
+        for want in Operation::ALL {
             let times = match want {
-                Want::Checkout => 1.0,
-                Want::Update => f64::from(UPDATES_FOR_A_CHECKOUT),
+                Operation::Checkout => 1.0,
+                Operation::Update => f64::from(UPDATES_FOR_A_CHECKOUT),
             };
             let share = |scenario| {
                 let takes = pace.takes(scenario, want).as_secs_f64();

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use doorstep_table::{Column, Table};
 
 use super::{
-    figures::{Cell, Figures, Spread},
-    items::Want,
+    items::Operation,
     report::Report,
-    scenario::Way,
+    scenario::Mode,
+    stats::{Figures, Percentiles, Sample},
     verdict::{Verdict, time},
 };
 
@@ -52,7 +52,7 @@ pub(super) fn text(report: &Report, width: Option<usize>) -> String {
     text
 }
 
-fn heard(cells: &[Cell]) -> Table {
+fn heard(cells: &[Sample]) -> Table {
     let mut table = Table::new([
         Column::text("consumers"),
         Column::text("what"),
@@ -83,7 +83,7 @@ fn heard(cells: &[Cell]) -> Table {
     table
 }
 
-fn done(cells: &[Cell]) -> Table {
+fn done(cells: &[Sample]) -> Table {
     let mut table = Table::new([
         Column::text("consumers"),
         Column::text("what"),
@@ -115,13 +115,13 @@ fn done(cells: &[Cell]) -> Table {
 }
 
 /// Which rows there are, in both tables; the scenario is named in its first row alone.
-fn rows(cells: &[Cell]) -> Vec<(&Cell, Want, &Figures, String)> {
+fn rows(cells: &[Sample]) -> Vec<(&Sample, Operation, &Figures, String)> {
     let mut rows = Vec::new();
     let mut before = None;
     let mut scenarios: Vec<_> = cells.iter().map(|cell| cell.scenario).collect();
     scenarios.dedup();
     for scenario in scenarios {
-        for want in Want::ALL {
+        for want in Operation::ALL {
             for cell in cells.iter().filter(|cell| cell.scenario == scenario) {
                 let is_first = before.replace(scenario) != Some(scenario);
                 let first = if is_first { scenario.words() } else { "" };
@@ -133,8 +133,8 @@ fn rows(cells: &[Cell]) -> Vec<(&Cell, Want, &Figures, String)> {
 }
 
 /// Which errors users were told.
-fn failures(cells: &[Cell]) -> Vec<String> {
-    let of = |cell: &Cell| {
+fn failures(cells: &[Sample]) -> Vec<String> {
+    let of = |cell: &Sample| {
         let told: Vec<String> = cell
             .all
             .failed
@@ -151,8 +151,8 @@ fn findings(verdict: &Verdict, width: Option<usize>) -> String {
     let mut text = "What is said of the two ways, and whether these figures show it\n\n".to_owned();
     for finding in &verdict.findings {
         let way = match finding.way {
-            Way::Sync => "sync: ",
-            Way::Async => "async:",
+            Mode::Sync => "sync: ",
+            Mode::Async => "async:",
         };
         let line = format!(
             "{way} {} - {}: {}",
@@ -173,8 +173,8 @@ struct Times {
 }
 
 impl Times {
-    fn of(spread: Option<Spread>) -> Self {
-        let told = |of: fn(Spread) -> f64| spread.map_or("-".to_owned(), |s| time(of(s)));
+    fn of(spread: Option<Percentiles>) -> Self {
+        let told = |of: fn(Percentiles) -> f64| spread.map_or("-".to_owned(), |s| time(of(s)));
         Self {
             p50: told(|s| s.p50_ms),
             p99: told(|s| s.p99_ms),

@@ -14,7 +14,7 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 /// One of the two kinds of work.
-pub(super) trait Trade: Send + Sync + 'static {
+pub(super) trait Workload: Send + Sync + 'static {
     /// The role that does it, and the subject whose events it takes.
     const QUEUES: RoleQueues;
     /// What it is told.
@@ -69,7 +69,7 @@ impl RequestContract for RecordPosition {
 /// Taking orders.
 pub(super) struct Checkouts;
 
-impl Trade for Checkouts {
+impl Workload for Checkouts {
     const QUEUES: RoleQueues = RoleQueues {
         role: "checkouts",
         subjects: &["order"],
@@ -86,7 +86,7 @@ impl Trade for Checkouts {
 /// Taking note of positions.
 pub(super) struct Positions;
 
-impl Trade for Positions {
+impl Workload for Positions {
     const QUEUES: RoleQueues = RoleQueues {
         role: "positions",
         subjects: &["delivery"],
@@ -115,12 +115,12 @@ pub(super) struct Effect<F> {
 }
 
 /// A role that takes its time for each item.
-pub(super) struct Worker<T> {
+pub(super) struct WorkloadRole<T> {
     takes: Duration,
     trade: PhantomData<fn() -> T>,
 }
 
-impl<T: Trade> Worker<T> {
+impl<T: Workload> WorkloadRole<T> {
     /// A role that takes so long for each item.
     pub(super) fn new(takes: Duration) -> Self {
         Self {
@@ -148,7 +148,7 @@ impl<T: Trade> Worker<T> {
     }
 }
 
-impl<T: Trade> Role for Worker<T> {
+impl<T: Workload> Role for WorkloadRole<T> {
     type Fact = T::Fact;
     type Command = T::Command;
     type Query = NoRequest;
@@ -212,7 +212,7 @@ mod tests {
             recorded_at: now,
         };
         let delivery = DeliveryId::new("7").unwrap();
-        let worker = Worker::<Positions>::new(Duration::ZERO);
+        let worker = WorkloadRole::<Positions>::new(Duration::ZERO);
         let first = Sequence::new(1).unwrap();
         let event = Event::from_contract(&source, &delivery.subject(), first, now, &fix).unwrap();
         let command = RecordPosition {

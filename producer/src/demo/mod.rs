@@ -1,8 +1,8 @@
 //! `demo`: plays some minutes of sales and deliveries against running consumers, with duplicates, disorder and bad messages, and
 //! writes down what it has sent, so that it can be compared with what became of it.
 
-mod bad;
-mod play;
+mod invalid_messages;
+mod scenario;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,14 +14,14 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     progress::{Progress, Unit},
-    send::topology,
+    publish_pipeline::topology,
     stop::{interrupted, nothing_sent},
 };
-use bad::Bad;
-use play::Play;
+use invalid_messages::InvalidMessage;
+use scenario::Scenario;
 
 /// How long an event is tried again before the demo gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long closing a connection may take.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -49,7 +49,7 @@ struct Report {
     events: u64,
     duplicates: u64,
     early: u64,
-    bad: Vec<Bad>,
+    bad: Vec<InvalidMessage>,
     held_behind: u64,
 }
 
@@ -63,9 +63,9 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Fa
     // A source of its own for each play: a second one is new sales, not duplicates of the first.
     let source = Source::new(format!("demo/{}/{}", settings.seed, start.as_millisecond()))
         .map_err(|e| mistake(e.to_string()))?;
-    let play = Play::make(settings.seed, &source, start, settings.minutes).map_err(mistake)?;
+    let play = Scenario::make(settings.seed, &source, start, settings.minutes).map_err(mistake)?;
     let exchange = settings.broker.namespace.events_exchange();
-    let bad = bad::messages(&source, &exchange, start);
+    let bad = invalid_messages::messages(&source, &exchange, start);
 
     let publisher = Publisher::start(
         &settings.broker,
@@ -114,13 +114,13 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Fa
             send(&publisher, std::mem::take(&mut batch)).await?;
             progress.advance(sent, sent);
         }
-        progress.tick();
+        progress.refresh();
     }
     for bad in bad_left {
         confirmed(raw.publish(bad.message.clone()).await, bad.what)?;
     }
     confirmed(
-        raw.publish(bad::held_behind(&source, &exchange, start))
+        raw.publish(invalid_messages::held_behind(&source, &exchange, start))
             .await,
         "an event behind a bad one",
     )?;
@@ -165,7 +165,7 @@ fn write(report: &Report, path: &PathBuf) -> Result<(), Failure> {
 
 /// Sends until every message is confirmed.
 async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), Failure> {
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     let mut left = messages;
     loop {
         let outcomes = publisher.publish_all(left.clone()).await;

@@ -15,7 +15,7 @@ use doorstep_event::{Source, Timestamp};
 use doorstep_program::{Failure, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{input::plain, mapping::Mapping};
+use super::{input::plain, mapping::RowMapper};
 
 /// The digest of a row, enough to tell it from any other.
 pub(crate) type RowDigest = u64;
@@ -65,7 +65,10 @@ impl History {
     ///
     /// # Errors
     /// The file cannot be made or read, or another import of the kind is running.
-    pub(crate) fn open<M: Mapping>(folder: &Path, dataset: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn open<M: RowMapper>(
+        folder: &Path,
+        dataset: Option<&str>,
+    ) -> Result<Self, Failure> {
         let kind = M::NAME;
         let name = match dataset {
             None => format!("imports.{kind}.jsonl"),

@@ -74,13 +74,13 @@ impl Input {
     /// # Errors
     /// The file cannot be read, or its name promises gzip and its content does not keep it.
     pub(crate) fn read(&self) -> Result<Bytes, Failure> {
-        let io = |e: io::Error| self.failed(&e, Packing::Plain);
+        let io = |e: io::Error| self.failed(&e, Compression::Plain);
         let mut file = self.file.try_clone().map_err(io)?;
         file.seek(SeekFrom::Start(0)).map_err(io)?;
         let position = Arc::new(AtomicU64::new(0));
         let mut raw = BufReader::with_capacity(
             BUFFER_BYTES,
-            Positioned {
+            CountingReader {
                 file,
                 position: Arc::clone(&position),
             },
@@ -102,16 +102,16 @@ impl Input {
             ));
         }
         let (packing, unpacked): (_, Box<dyn Read + Send>) = if is_gzip {
-            (Packing::Gzip, Box::new(MultiGzDecoder::new(raw)))
+            (Compression::Gzip, Box::new(MultiGzDecoder::new(raw)))
         } else {
-            (Packing::Plain, Box::new(raw))
+            (Compression::Plain, Box::new(raw))
         };
         Ok(Bytes {
             packing,
             position,
             reader: BufReader::with_capacity(
                 BUFFER_BYTES,
-                Hashed {
+                HashingReader {
                     reader: unpacked,
                     hash: Sha256::new(),
                 },
@@ -120,14 +120,14 @@ impl Input {
     }
 
     /// What an error while reading means for the user.
-    pub(crate) fn failed(&self, error: &io::Error, packing: Packing) -> Failure {
+    pub(crate) fn failed(&self, error: &io::Error, packing: Compression) -> Failure {
         let path = self.path.display();
         match (packing, error.kind()) {
-            (Packing::Gzip, ErrorKind::UnexpectedEof) => Failure::new(
+            (Compression::Gzip, ErrorKind::UnexpectedEof) => Failure::new(
                 Reason::Data,
                 format!("{path} is truncated, its gzip stream ends too early: fetch it again"),
             ),
-            (Packing::Gzip, ErrorKind::InvalidInput | ErrorKind::InvalidData) => Failure::new(
+            (Compression::Gzip, ErrorKind::InvalidInput | ErrorKind::InvalidData) => Failure::new(
                 Reason::Data,
                 format!("{path} is damaged ({error}): fetch it again"),
             ),
@@ -138,7 +138,7 @@ impl Input {
 
 /// How the bytes lie on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
+pub(crate) enum Compression {
     /// As they are.
     Plain,
     /// One or several gzip members.
@@ -147,14 +147,14 @@ pub(crate) enum Packing {
 
 /// The unpacked bytes of an input.
 pub(crate) struct Bytes {
-    packing: Packing,
+    packing: Compression,
     position: Arc<AtomicU64>,
-    reader: BufReader<Hashed>,
+    reader: BufReader<HashingReader>,
 }
 
 impl Bytes {
     /// How the bytes lie on disk.
-    pub(crate) fn packing(&self) -> Packing {
+    pub(crate) fn packing(&self) -> Compression {
         self.packing
     }
 
@@ -183,12 +183,12 @@ impl Bytes {
 }
 
 /// Counts what is read from disk.
-struct Positioned {
+struct CountingReader {
     file: File,
     position: Arc<AtomicU64>,
 }
 
-impl Read for Positioned {
+impl Read for CountingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.file.read(buffer)?;
         self.position.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -197,12 +197,12 @@ impl Read for Positioned {
 }
 
 /// Hashes what is unpacked.
-struct Hashed {
+struct HashingReader {
     reader: Box<dyn Read + Send>,
     hash: Sha256,
 }
 
-impl Read for Hashed {
+impl Read for HashingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.reader.read(buffer)?;
         self.hash.update(&buffer[..bytes]);

@@ -10,7 +10,7 @@ use super::table::{Column, Row};
 ///
 /// Rows belong to units that the file names, such as invoices. The same rows in the same order make the same events, with the same ids and
 /// sequences: that is what lets an import be killed and run again.
-pub(crate) trait Mapping: Send + 'static {
+pub(crate) trait RowMapper: Send + 'static {
     /// The kind of file, as it stands in the source.
     const NAME: &'static str;
     /// The word for a unit, for messages.
@@ -18,7 +18,7 @@ pub(crate) trait Mapping: Send + 'static {
     /// The columns; rows are asked for fields by these indices, wherever a column stands in the file.
     const COLUMNS: &'static [Column];
     /// The type of which an imported row becomes exactly one event: counted, it proves the import's sums.
-    const ONE_PER_ROW: &'static str;
+    const ROW_EVENT: &'static str;
 
     /// Returns the name of the unit that a row belongs to.
     ///
@@ -48,5 +48,5 @@ pub(crate) trait Mapping: Send + 'static {
     ) -> Result<(), String>;
 
     /// Returns the number of units that wait for rows: none at the end.
-    fn waiting(&self) -> usize;
+    fn pending(&self) -> usize;
 }

@@ -13,7 +13,7 @@ mod input;
 mod mapping;
 mod packing;
 mod pickups;
-mod refused;
+mod rejects;
 mod retail;
 mod source;
 mod survey;
@@ -28,23 +28,23 @@ use tokio::task::{JoinError, spawn_blocking};
 pub(crate) use self::{
     format::{Dates, Decimal, Format},
     input::plain,
-    mapping::Mapping,
+    mapping::RowMapper,
     packing::open as open_packed,
     pickups::{Calendar, Pickups},
-    refused::default_path as default_refused_path,
+    rejects::default_path as default_refused_path,
     retail::{Reading, Retail},
     table::Layout,
 };
 use self::{
     history::History,
     input::Input,
-    refused::RefusedRows,
+    rejects::RejectFile,
     survey::{Part, Survey, Terms, survey},
     table::Table,
 };
 use crate::{
-    chunk::Chunks,
-    output::Output,
+    chunk::BatchSender,
+    output::Target,
     progress::{Progress, Unit},
     stop::nothing_sent,
     tally::per_second,
@@ -80,10 +80,10 @@ struct Rows {
 /// # Errors
 /// The file is not what it should be, contradicts an earlier import, or changes while it is read; the events do not get through; a list
 /// cannot be written; the user wants to stop. The import can be run again after each of them.
-pub(crate) async fn run<M: Mapping>(
+pub(crate) async fn run<M: RowMapper>(
     mapping: M,
     settings: ImportSettings,
-    output: Output,
+    output: Target,
     mut stop: Stop,
 ) -> Result<(), Failure> {
     let ImportSettings {
@@ -127,9 +127,9 @@ pub(crate) async fn run<M: Mapping>(
         .await
         .ok_or_else(nothing_sent)??;
 
-    let refused = RefusedRows::new(refused);
-    let (chunks, receiver) = Chunks::channel();
-    let reading = spawn_blocking(move || make_events(&input, &layout, survey, refused, chunks));
+    let refused = RejectFile::new(refused);
+    let (chunks, receiver) = BatchSender::channel();
+    let reading = spawn_blocking(move || second_pass(&input, &layout, survey, refused, chunks));
     let mut progress = Progress::new("importing", Unit::Rows, Some(rows));
     let tally = output.take(receiver, &mut progress, stop).await;
     let elapsed = progress.finish();
@@ -137,12 +137,12 @@ pub(crate) async fn run<M: Mapping>(
     let (tally, voice) = tally?;
     let (refused, of_rows) = reading.await.map_err(broken)??;
 
-    let imported = tally.of(M::ONE_PER_ROW);
+    let imported = tally.of(M::ROW_EVENT);
     let Rows {
         refused: listed,
         kept,
     } = of_rows;
-    let refused_rows = listed + tally.refused_of(M::ONE_PER_ROW);
+    let refused_rows = listed + tally.refused_of(M::ROW_EVENT);
     if rows != imported + refused_rows + kept {
         return Err(Failure::new(
             Reason::Failed,
@@ -163,11 +163,11 @@ pub(crate) async fn run<M: Mapping>(
     } else {
         String::new()
     };
-    voice.say(&format!(
+    voice.println(&format!(
         "{rows} read = {imported} imported + {refused_rows} refused{known}"
     ));
     if tally.total() > 0 {
-        voice.say(&format!(
+        voice.println(&format!(
             "{} events {} in {:.1} s ({}/s): {tally}",
             tally.total(),
             voice.arrived(),
@@ -176,10 +176,10 @@ pub(crate) async fn run<M: Mapping>(
         ));
     }
     for note in notes {
-        voice.say(&note);
+        voice.println(&note);
     }
     if let Some(list) = list {
-        voice.say(&format!("refused rows are listed in {}", list.display()));
+        voice.println(&format!("refused rows are listed in {}", list.display()));
     }
     if !is_whole {
         return Err(Failure::new(
@@ -244,13 +244,13 @@ fn notes<M>(survey: &Survey<M>, history: Option<&History>) -> Vec<String> {
 }
 
 /// The second reading. Returns the refused rows once every event has been handed over.
-fn make_events<M: Mapping>(
+fn second_pass<M: RowMapper>(
     input: &Input,
     layout: &Layout,
     mut survey: Survey<M>,
-    mut refused: RefusedRows,
-    mut chunks: Chunks,
-) -> Result<(RefusedRows, Rows), Failure> {
+    mut refused: RejectFile,
+    mut chunks: BatchSender,
+) -> Result<(RejectFile, Rows), Failure> {
     let mut table = Table::open(input, M::COLUMNS, layout)?;
     let mut events = Vec::new();
     let mut rows = Rows::default();
@@ -274,7 +274,7 @@ fn make_events<M: Mapping>(
         return Err(changed(input.path()));
     }
     let waiting = survey.parts.iter().map(|part| match part {
-        Part::Sent { mapping, .. } => mapping.waiting(),
+        Part::Sent { mapping, .. } => mapping.pending(),
         Part::Kept { .. } => 0,
     });
     let waiting: usize = waiting.sum();
@@ -288,7 +288,7 @@ fn make_events<M: Mapping>(
     }
     rows.refused = refused.count();
     // Nobody takes the last chunk only if the other end has failed, and it says why.
-    let _ = chunks.hand_over();
+    let _ = chunks.flush();
     Ok((refused, rows))
 }
 

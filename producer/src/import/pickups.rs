@@ -16,7 +16,7 @@ use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
 use jiff::{civil::DateTime, tz::Offset};
 
 use super::{
-    mapping::Mapping,
+    mapping::RowMapper,
     table::{Column, Row},
 };
 
@@ -75,7 +75,7 @@ const fn named(name: &'static str) -> Column {
     }
 }
 
-impl Mapping for Pickups {
+impl RowMapper for Pickups {
     const NAME: &'static str = "pickups";
     const UNIT: &'static str = "delivery";
     const COLUMNS: &'static [Column] = &[
@@ -99,7 +99,7 @@ impl Mapping for Pickups {
         named("accept_gps_lat"),
         named("ds"),
     ];
-    const ONE_PER_ROW: &'static str = DeliveryAssigned::TYPE;
+    const ROW_EVENT: &'static str = DeliveryAssigned::TYPE;
 
     fn unit<'r>(&self, row: &'r Row<'_>) -> Result<&'r [u8], String> {
         match row.bytes(column::ORDER_ID)? {
@@ -151,7 +151,7 @@ impl Mapping for Pickups {
         Ok(())
     }
 
-    fn waiting(&self) -> usize {
+    fn pending(&self) -> usize {
         0
     }
 }

@@ -18,7 +18,7 @@ use doorstep_event::{Contract, Event, MAX_DATA_BYTES, Sequence, Source, Subject,
 
 use super::{
     format::Format,
-    mapping::Mapping,
+    mapping::RowMapper,
     table::{Column, Row},
 };
 
@@ -98,7 +98,7 @@ struct Sale {
     line: OrderLine,
 }
 
-impl Mapping for Retail {
+impl RowMapper for Retail {
     const NAME: &'static str = "retail";
     const UNIT: &'static str = "invoice";
     const COLUMNS: &'static [Column] = &[
@@ -111,7 +111,7 @@ impl Mapping for Retail {
         optional("customer", "CustomerID"),
         optional("country", "Country"),
     ];
-    const ONE_PER_ROW: &'static str = StockAdjusted::TYPE;
+    const ROW_EVENT: &'static str = StockAdjusted::TYPE;
 
     fn unit<'r>(&self, row: &'r Row<'_>) -> Result<&'r [u8], String> {
         match row.bytes(column::INVOICE)? {
@@ -166,7 +166,7 @@ impl Mapping for Retail {
         imported
     }
 
-    fn waiting(&self) -> usize {
+    fn pending(&self) -> usize {
         self.invoices.len()
     }
 }

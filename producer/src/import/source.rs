@@ -7,7 +7,7 @@
 use doorstep_event::{AttributeError, Source};
 use sha2::{Digest, Sha256};
 
-use super::mapping::Mapping;
+use super::mapping::RowMapper;
 
 /// Counts the ways in which rows became events. A new one makes other events, and so needs other sources.
 const MAPPING_VERSION: u32 = 2;
@@ -17,7 +17,7 @@ pub(crate) struct Rows(Sha256);
 
 impl Rows {
     /// No rows of that kind yet.
-    pub(crate) fn new<M: Mapping>() -> Self {
+    pub(crate) fn new<M: RowMapper>() -> Self {
         Self(Sha256::new().chain_update(format!("{} {MAPPING_VERSION}", M::NAME)))
     }
 
@@ -30,7 +30,7 @@ impl Rows {
     ///
     /// # Errors
     /// None in fact: the name always fits.
-    pub(crate) fn source<M: Mapping>(self) -> Result<Source, AttributeError> {
+    pub(crate) fn source<M: RowMapper>(self) -> Result<Source, AttributeError> {
         let hash: [u8; 32] = self.0.finalize().into();
         let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Source::new(format!("import/{}/{hex}", M::NAME))
@@ -41,6 +41,6 @@ impl Rows {
 ///
 /// # Errors
 /// The name does not fit a source.
-pub(crate) fn of_dataset<M: Mapping>(name: &str) -> Result<Source, AttributeError> {
+pub(crate) fn of_dataset<M: RowMapper>(name: &str) -> Result<Source, AttributeError> {
     Source::new(format!("import/{}/dataset/{name}", M::NAME))
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{
     history::{History, RowDigest, Run, Units},
     input::{Fingerprint, Input},
-    mapping::Mapping,
+    mapping::RowMapper,
     source::{self, Rows},
     table::{Layout, Row, Table},
 };
@@ -36,7 +36,7 @@ pub(crate) struct Survey<M> {
     mapping: M,
 }
 
-impl<M: Mapping> Survey<M> {
+impl<M: RowMapper> Survey<M> {
     /// Returns the part that a row is in.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ pub(crate) struct Terms<'a> {
 ///
 /// # Errors
 /// The file is not what it should be, contradicts what was imported before, or has too many rows that would be refused.
-pub(crate) fn survey<M: Mapping>(
+pub(crate) fn survey<M: RowMapper>(
     mapping: &M,
     input: &Input,
     layout: &Layout,
@@ -148,7 +148,7 @@ struct Reading<'a, M> {
     form: Vec<u8>,
 }
 
-impl<M: Mapping> Reading<'_, M> {
+impl<M: RowMapper> Reading<'_, M> {
     fn take(&mut self, row: &Row<'_>) -> Result<(), Failure> {
         let unit = match self.mapping.unit(row) {
             Ok(unit) => unit,
@@ -214,7 +214,7 @@ impl<M: Mapping> Reading<'_, M> {
 }
 
 /// Names the source of each unit.
-fn divide<M: Mapping>(
+fn divide<M: RowMapper>(
     mapping: &M,
     input: &Input,
     units: HashMap<Box<[u8]>, Seen>,

@@ -94,7 +94,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn run<M: Mapping>(self, mapping: M) -> Result<Made, Failure> {
+    fn run<M: RowMapper>(self, mapping: M) -> Result<Made, Failure> {
         let folder = Folder::new();
         let input = Input::open(&folder.write(self.name, self.content))?;
         let layout = self.layout;
@@ -108,9 +108,9 @@ impl<'a> Job<'a> {
         };
         let survey = survey(&mapping, &input, &layout, history.as_mut(), &terms)?;
         let rows = survey.rows;
-        let refused = RefusedRows::new(folder.0.join("refused.jsonl"));
-        let (chunks, mut receiver) = Chunks::channel();
-        let reading = thread::spawn(move || make_events(&input, &layout, survey, refused, chunks));
+        let refused = RejectFile::new(folder.0.join("refused.jsonl"));
+        let (chunks, mut receiver) = BatchSender::channel();
+        let reading = thread::spawn(move || second_pass(&input, &layout, survey, refused, chunks));
         let mut events = Vec::new();
         while let Some(chunk) = receiver.blocking_recv() {
             for LineEvent { event, .. } in &chunk.events {
@@ -132,7 +132,7 @@ impl<'a> Job<'a> {
     }
 }
 
-fn import_as<M: Mapping>(
+fn import_as<M: RowMapper>(
     mapping: M,
     name: &str,
     content: &[u8],
@@ -158,7 +158,7 @@ fn pickups_of(year: i16) -> Pickups {
 }
 
 #[track_caller]
-fn refusal<M: Mapping>(mapping: M, name: &str, content: &[u8]) -> String {
+fn refusal<M: RowMapper>(mapping: M, name: &str, content: &[u8]) -> String {
     let failure = import_as(mapping, name, content, None).unwrap_err();
     assert_eq!(failure.reason, Reason::Data, "{failure}");
     failure.to_string()
@@ -176,10 +176,7 @@ fn sales_become_these_events() {
     let golden = include_str!("fixtures/retail-events.jsonl");
     assert_eq!(made.events, golden.lines().collect::<Vec<_>>());
     assert_eq!(made.refused, include_str!("fixtures/retail-refused.jsonl"));
-    let adjustments = made
-        .events
-        .iter()
-        .filter(|e| e.contains(Retail::ONE_PER_ROW));
+    let adjustments = made.events.iter().filter(|e| e.contains(Retail::ROW_EVENT));
     let refused = made.refusals().len();
     assert_eq!(made.rows as usize, adjustments.count() + refused);
 }
@@ -289,7 +286,7 @@ fn applied<'a>(
     for event in made.into_iter().flat_map(|made| &made.events) {
         let event: serde_json::Value = serde_json::from_str(event).unwrap();
         let is_new = seen.insert(format!("{} {}", event["source"], event["id"]));
-        if is_new && event["type"] == Retail::ONE_PER_ROW {
+        if is_new && event["type"] == Retail::ROW_EVENT {
             let subject = event["subject"].as_str().unwrap().to_owned();
             *stock.entry(subject).or_default() += event["data"]["delta"].as_i64().unwrap();
         }
@@ -687,9 +684,9 @@ fn a_file_that_changes_between_its_two_readings_is_noticed() {
     let layout = Layout::default();
     let survey = survey(&Retail::default(), &input, &layout, None, &terms).unwrap();
     fs::write(&path, RETAIL.replace("2.55", "2.56")).unwrap();
-    let refused = RefusedRows::new(folder.0.join("refused.jsonl"));
-    let (chunks, receiver) = Chunks::channel();
-    let failure = make_events(&input, &layout, survey, refused, chunks)
+    let refused = RejectFile::new(folder.0.join("refused.jsonl"));
+    let (chunks, receiver) = BatchSender::channel();
+    let failure = second_pass(&input, &layout, survey, refused, chunks)
         .map(drop)
         .unwrap_err();
     assert!(
@@ -711,7 +708,7 @@ fn a_missing_file_a_folder_and_an_old_list_are_handled() {
     }
     // A run that refuses nothing leaves no list of an earlier run behind.
     let list = folder.write("refused.jsonl", b"old");
-    assert_eq!(RefusedRows::new(list.clone()).finish().unwrap(), None);
+    assert_eq!(RejectFile::new(list.clone()).finish().unwrap(), None);
     assert!(!list.exists());
 }
 
@@ -721,7 +718,7 @@ fn a_list_takes_the_place_of_no_device() {
     let folder = Folder::new();
     let device = folder.0.join("device");
     let _socket = std::os::unix::net::UnixListener::bind(&device).unwrap();
-    let failure = RefusedRows::new(device.clone()).finish().unwrap_err();
+    let failure = RejectFile::new(device.clone()).finish().unwrap_err();
     assert!(failure.to_string().contains("regular file"), "{failure}");
     assert!(device.exists());
 }

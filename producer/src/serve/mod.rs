@@ -53,7 +53,7 @@ use self::{
     },
     repository::GatewayStore,
 };
-use crate::send::topology;
+use crate::publish_pipeline::topology;
 pub(crate) use checkout::longest_order;
 pub(crate) use domain::{UserName, UserStatus};
 pub(crate) use routes::RoleName;

@@ -161,7 +161,7 @@ impl GatewayStore {
     /// be the same however often it comes, and no later than it came first: what is too old to tell is refused.
     ///
     /// # Errors
-    /// See [`Books::execute`].
+    /// See [`StoreReader::execute`].
     pub(crate) async fn execute_idempotent<C: RequestContract>(
         &self,
         id: RequestId,
@@ -196,7 +196,7 @@ impl GatewayStore {
     }
 }
 
-/// [`Books::users`] of a store.
+/// [`StoreReader::users`] of a store.
 ///
 /// # Errors
 /// The store cannot be read.

@@ -6,8 +6,8 @@ use super::{
     words::{failed, is_all_done, max, p50, p99, time},
 };
 use crate::compare::{
-    figures::{Figures, LATE},
-    scenario::Way,
+    scenario::Mode,
+    stats::{Figures, LATE},
 };
 
 /// Where people begin to think that something has not happened. What is done later than this counts as late, too.
@@ -18,7 +18,7 @@ const GROWN: f64 = 2.0;
 pub(super) fn immediate(seen: &Seen<'_>) -> Finding {
     let well = seen.sync.well;
     Finding {
-        way: Way::Sync,
+        way: Mode::Sync,
         claim: "the answer comes at once, and it is the result",
         shown: Shown::if_so(well.failures() == 0 && p99(well.response) <= AT_ONCE_MS),
         because: format!(
@@ -41,7 +41,7 @@ pub(super) fn waits_with_its_servers(seen: &Seen<'_>) -> Finding {
     let suffers = overloaded.failures() > 0 || p50(overloaded.response) >= AT_ONCE_MS;
     let fails = down.answered == 0;
     Finding {
-        way: Way::Sync,
+        way: Mode::Sync,
         claim: "it waits and fails with its servers",
         shown: Shown::if_so(waits && suffers && fails),
         because: format!(
@@ -61,7 +61,7 @@ pub(super) fn answers_at_once(seen: &Seen<'_>) -> Finding {
     let failures = told.sum(Figures::failures);
     let worst = told.worst_p99();
     Finding {
-        way: Way::Async,
+        way: Mode::Async,
         claim: "the answer comes at once, however the consumers are",
         shown: Shown::if_so(failures == 0 && worst <= AT_ONCE_MS),
         because: format!(
@@ -78,7 +78,7 @@ pub(super) fn nothing_lost(seen: &Seen<'_>) -> Finding {
     let lost = seen.told.sum(|f| f.lost);
     let twice = seen.told.sum(|f| f.twice);
     Finding {
-        way: Way::Async,
+        way: Mode::Async,
         claim: "nothing is lost while a component is down",
         shown: Shown::if_so(is_all_done(down) && lost == 0 && twice == 0),
         because: format!(
@@ -92,7 +92,7 @@ pub(super) fn levelled(seen: &Seen<'_>) -> Finding {
     let (told, sync) = (seen.told.overloaded, seen.sync.overloaded);
     let by_sync = sync.failures() > 0 || p50(sync.response) >= AT_ONCE_MS;
     Finding {
-        way: Way::Async,
+        way: Mode::Async,
         claim: "a peak of load is levelled",
         shown: Shown::if_so(is_all_done(told) && by_sync),
         because: format!(
@@ -110,7 +110,7 @@ pub(super) fn delayed(seen: &Seen<'_>) -> Finding {
     let told = seen.told;
     let longest = max(told.overloaded.done_after).max(max(told.down.done_after));
     Finding {
-        way: Way::Async,
+        way: Mode::Async,
         claim: "the result is known late",
         shown: Shown::if_so(longest >= AT_ONCE_MS),
         because: format!(
@@ -125,7 +125,7 @@ pub(super) fn delayed(seen: &Seen<'_>) -> Finding {
 /// Nothing here can tell how much there is to understand.
 pub(super) fn simple() -> Finding {
     Finding {
-        way: Way::Sync,
+        way: Mode::Sync,
         claim: "it is simpler",
         shown: Shown::NotMeasured,
         because: "no figure tells; what the answer means is simpler (done, or perhaps not), but deadlines, retries and turning users away are what it takes to live with it".to_owned(),

@@ -9,7 +9,7 @@ mod words;
 
 use serde::Serialize;
 
-use super::{figures::Cell, scenario::Way};
+use super::{scenario::Mode, stats::Sample};
 use seen::Seen;
 
 pub(super) use words::time;
@@ -25,7 +25,7 @@ pub(super) struct Verdict {
 /// One claim, held against the figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Finding {
-    pub(super) way: Way,
+    pub(super) way: Mode,
     pub(super) claim: &'static str,
     pub(super) shown: Shown,
     /// The figures that decided.
@@ -58,7 +58,7 @@ impl Shown {
 
 impl Verdict {
     /// What these figures say; `None` unless every scenario was measured in both ways.
-    pub(super) fn of(cells: &[Cell]) -> Option<Self> {
+    pub(super) fn of(cells: &[Sample]) -> Option<Self> {
         let seen = Seen::of(cells)?;
         let findings = vec![
             findings::immediate(&seen),

@@ -2,8 +2,8 @@
 
 use super::words::p99;
 use crate::compare::{
-    figures::{Cell, Figures},
-    scenario::{Scenario, Way},
+    scenario::{Mode, Scenario},
+    stats::{Figures, Sample},
 };
 
 /// The figures of all cells, checkouts and updates together.
@@ -22,7 +22,7 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of(cells: &'a [Cell], way: Way) -> Option<Self> {
+    fn of(cells: &'a [Sample], way: Mode) -> Option<Self> {
         let find = |scenario| {
             let cell = cells
                 .iter()
@@ -30,7 +30,7 @@ impl<'a> Row<'a> {
             Some(&cell.all)
         };
         Some(Self {
-            well: find(Scenario::Well)?,
+            well: find(Scenario::Healthy)?,
             slow: find(Scenario::Slow)?,
             overloaded: find(Scenario::Overloaded)?,
             down: find(Scenario::Down)?,
@@ -55,10 +55,10 @@ impl<'a> Row<'a> {
 }
 
 impl<'a> Seen<'a> {
-    pub(super) fn of(cells: &'a [Cell]) -> Option<Self> {
+    pub(super) fn of(cells: &'a [Sample]) -> Option<Self> {
         Some(Self {
-            sync: Row::of(cells, Way::Sync)?,
-            told: Row::of(cells, Way::Async)?,
+            sync: Row::of(cells, Mode::Sync)?,
+            told: Row::of(cells, Mode::Async)?,
         })
     }
 }

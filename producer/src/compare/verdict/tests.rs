@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::compare::{
-    figures::{Figures, Spread},
-    scenario::{Scenario, Trouble},
+    scenario::{OperationFailure, Scenario},
+    stats::{Figures, Percentiles},
 };
 
 const OFFERED: u64 = 1000;
 
-fn spread(p50_ms: f64, p99_ms: f64) -> Option<Spread> {
-    Some(Spread {
+fn spread(p50_ms: f64, p99_ms: f64) -> Option<Percentiles> {
+    Some(Percentiles {
         p50_ms,
         p99_ms,
         max_ms: p99_ms,
@@ -20,7 +20,7 @@ fn spread(p50_ms: f64, p99_ms: f64) -> Option<Spread> {
 
 /// Figures in which so many users waited for nothing.
 fn figures(response: (f64, f64), done_after: (f64, f64), failures: u64) -> Figures {
-    let failed = BTreeMap::from([(Trouble::TimedOut, failures)]);
+    let failed = BTreeMap::from([(OperationFailure::TimedOut, failures)]);
     let all_failed = failures == OFFERED;
     Figures {
         offered: OFFERED,
@@ -40,8 +40,8 @@ fn figures(response: (f64, f64), done_after: (f64, f64), failures: u64) -> Figur
     }
 }
 
-fn cell(scenario: Scenario, way: Way, all: Figures) -> Cell {
-    Cell {
+fn cell(scenario: Scenario, way: Mode, all: Figures) -> Sample {
+    Sample {
         scenario,
         way,
         drained: true,
@@ -52,19 +52,19 @@ fn cell(scenario: Scenario, way: Way, all: Figures) -> Cell {
 }
 
 /// What is usually seen.
-fn usual() -> Vec<Cell> {
-    use Scenario::{Down, Overloaded, Slow, Well};
+fn usual() -> Vec<Sample> {
+    use Scenario::{Down, Healthy, Overloaded, Slow};
     let sync = |scenario, response, failures| {
-        cell(scenario, Way::Sync, figures(response, response, failures))
+        cell(scenario, Mode::Sync, figures(response, response, failures))
     };
     let told =
-        |scenario, done_after| cell(scenario, Way::Async, figures((4.0, 20.0), done_after, 0));
+        |scenario, done_after| cell(scenario, Mode::Async, figures((4.0, 20.0), done_after, 0));
     vec![
-        sync(Well, (3.0, 12.0), 0),
+        sync(Healthy, (3.0, 12.0), 0),
         sync(Slow, (25.0, 80.0), 0),
         sync(Overloaded, (1900.0, 2000.0), 600),
         sync(Down, (2000.0, 2001.0), OFFERED),
-        told(Well, (6.0, 30.0)),
+        told(Healthy, (6.0, 30.0)),
         told(Slow, (26.0, 90.0)),
         told(Overloaded, (8000.0, 16_000.0)),
         told(Down, (5000.0, 9000.0)),
@@ -72,7 +72,7 @@ fn usual() -> Vec<Cell> {
 }
 
 #[track_caller]
-fn shown(cells: &[Cell], claim: &str) -> Shown {
+fn shown(cells: &[Sample], claim: &str) -> Shown {
     let verdict = Verdict::of(cells).unwrap();
     let finding = verdict.findings.iter().find(|f| f.claim.contains(claim));
     finding
@@ -80,7 +80,7 @@ fn shown(cells: &[Cell], claim: &str) -> Shown {
         .shown
 }
 
-fn with(scenario: Scenario, way: Way, change: impl FnOnce(&mut Figures)) -> Vec<Cell> {
+fn with(scenario: Scenario, way: Mode, change: impl FnOnce(&mut Figures)) -> Vec<Sample> {
     let mut cells = usual();
     let cell = cells
         .iter_mut()
@@ -116,7 +116,7 @@ fn without_all_cells_there_is_no_verdict() {
 
 #[test]
 fn what_is_answered_and_not_done_is_told() {
-    let cells = with(Scenario::Down, Way::Async, |figures| {
+    let cells = with(Scenario::Down, Mode::Async, |figures| {
         figures.applied -= 3;
         figures.lost = 3;
     });
@@ -128,21 +128,21 @@ fn what_is_answered_and_not_done_is_told() {
         "{advice}"
     );
     // Also where it is lost elsewhere.
-    let cells = with(Scenario::Slow, Way::Async, |figures| figures.lost = 1);
+    let cells = with(Scenario::Slow, Mode::Async, |figures| figures.lost = 1);
     assert_eq!(shown(&cells, "nothing is lost"), Shown::No);
-    let cells = with(Scenario::Well, Way::Async, |figures| figures.twice = 1);
+    let cells = with(Scenario::Healthy, Mode::Async, |figures| figures.twice = 1);
     assert_eq!(shown(&cells, "nothing is lost"), Shown::No);
 }
 
 #[test]
 fn a_slow_answer_is_not_called_immediate() {
-    let cells = with(Scenario::Well, Way::Sync, |f| {
+    let cells = with(Scenario::Healthy, Mode::Sync, |f| {
         f.response = spread(90.0, 1400.0);
     });
     assert_eq!(shown(&cells, "it is the result"), Shown::No);
     let advice = Verdict::of(&cells).unwrap().advice;
     assert!(advice.contains("has not shown"), "{advice}");
-    let cells = with(Scenario::Slow, Way::Async, |f| {
+    let cells = with(Scenario::Slow, Mode::Async, |f| {
         f.response = spread(90.0, 1400.0);
     });
     assert_eq!(shown(&cells, "however the consumers are"), Shown::No);
@@ -158,11 +158,11 @@ fn a_sync_that_does_not_suffer_leaves_its_claim_unshown() {
         (Scenario::Overloaded, figures((3.0, 12.0), (3.0, 12.0), 0)),
         (Scenario::Slow, figures((3.0, 12.0), (3.0, 12.0), 0)),
     ] {
-        let cells = with(scenario, Way::Sync, |f| *f = figures);
+        let cells = with(scenario, Mode::Sync, |f| *f = figures);
         assert_eq!(shown(&cells, "fails with its servers"), Shown::No);
     }
     // A peak that hurts nobody is not levelled.
-    let cells = with(Scenario::Overloaded, Way::Sync, |f| {
+    let cells = with(Scenario::Overloaded, Mode::Sync, |f| {
         *f = figures((3.0, 12.0), (3.0, 12.0), 0);
     });
     assert_eq!(shown(&cells, "levelled"), Shown::No);
@@ -170,7 +170,7 @@ fn a_sync_that_does_not_suffer_leaves_its_claim_unshown() {
 
 #[test]
 fn errors_that_were_wrong_are_told() {
-    let cells = with(Scenario::Overloaded, Way::Sync, |f| f.unsure = 7);
+    let cells = with(Scenario::Overloaded, Mode::Sync, |f| f.unsure = 7);
     let advice = Verdict::of(&cells).unwrap().advice;
     assert!(advice.contains("7 of those errors"), "{advice}");
 }

@@ -1,6 +1,6 @@
 //! Figures in words.
 
-use crate::compare::figures::{Figures, Spread};
+use crate::compare::stats::{Figures, Percentiles};
 
 /// Whether every item was answered well and done, once.
 pub(super) fn is_all_done(figures: &Figures) -> bool {
@@ -23,15 +23,15 @@ pub(super) fn percent(figures: &Figures) -> String {
     format!("{:.0}%", share * 100.0)
 }
 
-pub(super) fn p50(spread: Option<Spread>) -> f64 {
+pub(super) fn p50(spread: Option<Percentiles>) -> f64 {
     spread.map_or(0.0, |s| s.p50_ms)
 }
 
-pub(super) fn p99(spread: Option<Spread>) -> f64 {
+pub(super) fn p99(spread: Option<Percentiles>) -> f64 {
     spread.map_or(0.0, |s| s.p99_ms)
 }
 
-pub(super) fn max(spread: Option<Spread>) -> f64 {
+pub(super) fn max(spread: Option<Percentiles>) -> f64 {
     spread.map_or(0.0, |s| s.max_ms)
 }
 

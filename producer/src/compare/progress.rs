@@ -6,13 +6,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Tells how far the comparison is.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Progress {
     bar: ProgressBar,
     /// The users of the parts that are over.
     before: AtomicU64,
 }
 
-impl Told {
+impl Progress {
     /// Starts to tell; so many users will come in all.
     pub(super) fn new(users: u64) -> Self {
         // Drawn at most five times a second: more costs more than it shows.

@@ -32,7 +32,7 @@ pub(super) struct Step {
 
 /// A play, in the order of sending.
 #[derive(Debug)]
-pub(super) struct Play {
+pub(super) struct Scenario {
     pub(super) steps: Vec<Step>,
     /// Different events in it.
     pub(super) events: u64,
@@ -45,7 +45,7 @@ pub(super) struct Play {
 /// Why a play could not be made: a mistake in it, since it makes nothing that breaks a contract.
 pub(super) type Mistake = String;
 
-impl Play {
+impl Scenario {
     /// The same seed, source and start make the same play.
     pub(super) fn make(
         seed: u64,
@@ -54,7 +54,7 @@ impl Play {
         minutes: u32,
     ) -> Result<Self, Mistake> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut shop = Shop::new(source, start, minutes);
+        let mut shop = ShopSimulator::new(source, start, minutes);
         let seconds = f64::from(minutes) * 60.0;
         for number in 1..=i64::from(minutes) * ORDERS_A_MINUTE {
             let at = rng.random_range(0.0..seconds);
@@ -62,7 +62,7 @@ impl Play {
         }
         let mut steps = shop.in_order()?;
         let events = steps.len() as u64;
-        let duplicates = disturb(&mut rng, &mut steps);
+        let duplicates = inject_faults(&mut rng, &mut steps);
         steps.sort_by(|a, b| a.at.total_cmp(&b.at));
         Ok(Self {
             early: count_early(&steps),
@@ -74,7 +74,7 @@ impl Play {
 }
 
 /// Facts that wait to be numbered, since a stream's numbers follow the time of its facts.
-struct Shop<'a> {
+struct ShopSimulator<'a> {
     source: &'a Source,
     start: Timestamp,
     /// The shop's first moment.
@@ -91,7 +91,7 @@ enum Fact {
     Delivered(DeliveryDelivered),
 }
 
-impl<'a> Shop<'a> {
+impl<'a> ShopSimulator<'a> {
     fn new(source: &'a Source, start: Timestamp, minutes: u32) -> Self {
         // The shop's clock runs ahead of ours; all of it has been before the play, since nobody is anywhere in the future.
         let length = SignedDuration::from_mins(i64::from(minutes) + LAST_DELIVERY_MINUTES);
@@ -236,7 +236,7 @@ impl<'a> Shop<'a> {
 }
 
 /// Sends some events twice and lets others be overtaken. Returns how many are sent twice.
-fn disturb(rng: &mut StdRng, steps: &mut Vec<Step>) -> u64 {
+fn inject_faults(rng: &mut StdRng, steps: &mut Vec<Step>) -> u64 {
     let mut again = Vec::new();
     for step in steps.iter_mut() {
         if rng.random_ratio(1, LATE_ONE_IN) {
@@ -281,14 +281,14 @@ fn text<E: std::fmt::Display>(error: E) -> Mistake {
 mod tests {
     use super::*;
 
-    fn play(seed: u64) -> Play {
+    fn play(seed: u64) -> Scenario {
         let source = Source::new("demo/test").unwrap();
-        Play::make(seed, &source, "2026-11-23T12:00:00Z".parse().unwrap(), 3).unwrap()
+        Scenario::make(seed, &source, "2026-11-23T12:00:00Z".parse().unwrap(), 3).unwrap()
     }
 
     #[test]
     fn the_same_seed_plays_the_same() {
-        let ids = |play: Play| {
+        let ids = |play: Scenario| {
             play.steps
                 .into_iter()
                 .map(|s| (s.event.id, s.event.data))

@@ -9,8 +9,8 @@ use doorstep_event::{Subject, Timestamp};
 use serde::Serialize;
 
 use super::{
-    items::Want,
-    scenario::{Scenario, Trouble, Way},
+    items::Operation,
+    scenario::{Mode, OperationFailure, Scenario},
 };
 
 /// What is done later than this after it was wanted is late.
@@ -18,25 +18,25 @@ pub(super) const LATE: Duration = Duration::from_secs(1);
 
 /// What a user heard.
 #[derive(Debug, Clone)]
-pub(super) struct Heard {
-    pub(super) want: Want,
+pub(super) struct Response {
+    pub(super) want: Operation,
     pub(super) subject: Subject,
     /// The moment at which it was wanted, which is before it was sent wherever sending was late.
     pub(super) wanted_at: Timestamp,
     /// How long the user waited from then on.
     pub(super) waited: Duration,
-    pub(super) end: Result<(), Trouble>,
+    pub(super) end: Result<(), OperationFailure>,
 }
 
 /// What a role has done about something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Deed {
+pub(super) struct Completion {
     pub(super) applied_at: Timestamp,
     pub(super) times: u32,
 }
 
 /// Everything that was done, by what it was done about.
-pub(super) type Deeds = HashMap<String, Deed>;
+pub(super) type Deeds = HashMap<String, Completion>;
 
 /// What the roles' stores hold in the end.
 #[derive(Debug, Default)]
@@ -48,9 +48,9 @@ pub(super) struct Done {
 
 /// One way in one scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Cell {
+pub(super) struct Sample {
     pub(super) scenario: Scenario,
-    pub(super) way: Way,
+    pub(super) way: Mode,
     /// Whether the consumers came to the end of what they had to do before we ceased to wait for it.
     pub(super) drained: bool,
     /// Checkouts and updates together.
@@ -59,11 +59,11 @@ pub(super) struct Cell {
     pub(super) updates: Figures,
 }
 
-impl Cell {
+impl Sample {
     /// The figures of one way in one scenario.
-    pub(super) fn of(scenario: Scenario, way: Way, heard: &[Heard], done: &Done) -> Self {
+    pub(super) fn of(scenario: Scenario, way: Mode, heard: &[Response], done: &Done) -> Self {
         let Done { deeds, drained } = done;
-        let of = |want: Option<Want>| {
+        let of = |want: Option<Operation>| {
             let wanted = heard
                 .iter()
                 .filter(|heard| want.is_none_or(|want| heard.want == want));
@@ -74,16 +74,16 @@ impl Cell {
             way,
             drained: *drained,
             all: of(None),
-            checkouts: of(Some(Want::Checkout)),
-            updates: of(Some(Want::Update)),
+            checkouts: of(Some(Operation::Checkout)),
+            updates: of(Some(Operation::Update)),
         }
     }
 
     /// The figures of one kind of work.
-    pub(super) fn figures(&self, want: Want) -> &Figures {
+    pub(super) fn figures(&self, want: Operation) -> &Figures {
         match want {
-            Want::Checkout => &self.checkouts,
-            Want::Update => &self.updates,
+            Operation::Checkout => &self.checkouts,
+            Operation::Update => &self.updates,
         }
     }
 }
@@ -98,11 +98,11 @@ pub(super) struct Figures {
     /// The same a second, from the first moment that somebody wanted something to the last answer.
     pub(super) answered_a_second: f64,
     /// How many users were told an error, and which.
-    pub(super) failed: BTreeMap<Trouble, u64>,
+    pub(super) failed: BTreeMap<OperationFailure, u64>,
     /// How long users waited for whatever they were told.
-    pub(super) response: Option<Spread>,
+    pub(super) response: Option<Percentiles>,
     /// How long those waited who were answered well.
-    pub(super) good_response: Option<Spread>,
+    pub(super) good_response: Option<Percentiles>,
     /// How many were done in the end.
     pub(super) applied: u64,
     /// Answered well, and not done in the end.
@@ -114,13 +114,13 @@ pub(super) struct Figures {
     /// Done more than once.
     pub(super) twice: u64,
     /// How long after it was wanted something was done.
-    pub(super) done_after: Option<Spread>,
+    pub(super) done_after: Option<Percentiles>,
     /// How many were done later than a second after they were wanted.
     pub(super) late: u64,
 }
 
 impl Figures {
-    fn of<'a>(heard: impl Iterator<Item = &'a Heard>, deeds: &Deeds) -> Self {
+    fn of<'a>(heard: impl Iterator<Item = &'a Response>, deeds: &Deeds) -> Self {
         let mut figures = Self::default();
         let (mut waits, mut good_waits, mut delays) = (Vec::new(), Vec::new(), Vec::new());
         let mut first: Option<Timestamp> = None;
@@ -158,9 +158,9 @@ impl Figures {
             let seconds = last.duration_since(first).as_secs_f64();
             figures.answered_a_second = figures.answered as f64 / seconds.max(0.001);
         }
-        figures.response = Spread::of(waits);
-        figures.good_response = Spread::of(good_waits);
-        figures.done_after = Spread::of(delays);
+        figures.response = Percentiles::of(waits);
+        figures.good_response = Percentiles::of(good_waits);
+        figures.done_after = Percentiles::of(delays);
         figures
     }
 
@@ -172,13 +172,13 @@ impl Figures {
 
 /// How times are spread, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Spread {
+pub(super) struct Percentiles {
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
     pub(super) max_ms: f64,
 }
 
-impl Spread {
+impl Percentiles {
     /// Of these times; `None` where there are none.
     fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
@@ -211,10 +211,10 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn heard(name: &str, at: u64, waited: u64, end: Result<(), Trouble>) -> Heard {
+    fn heard(name: &str, at: u64, waited: u64, end: Result<(), OperationFailure>) -> Response {
         let start: Timestamp = START.parse().unwrap();
-        Heard {
-            want: Want::Checkout,
+        Response {
+            want: Operation::Checkout,
             subject: Subject::new(format!("order/{name}")).unwrap(),
             wanted_at: start.checked_add(ms(at)).unwrap(),
             waited: ms(waited),
@@ -222,10 +222,10 @@ mod tests {
         }
     }
 
-    fn done(name: &str, at: u64, times: u32) -> (String, Deed) {
+    fn done(name: &str, at: u64, times: u32) -> (String, Completion) {
         let start: Timestamp = START.parse().unwrap();
         let applied_at = start.checked_add(ms(at)).unwrap();
-        (format!("order/{name}"), Deed { applied_at, times })
+        (format!("order/{name}"), Completion { applied_at, times })
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(percentile(&times, 99), Some(ms(198)));
         assert_eq!(percentile(&[ms(7)], 99), Some(ms(7)));
         assert_eq!(percentile(&[], 50), None);
-        assert_eq!(Spread::of(Vec::new()), None);
+        assert_eq!(Percentiles::of(Vec::new()), None);
     }
 
     #[test]
@@ -243,8 +243,8 @@ mod tests {
         let heard = [
             heard("well", 0, 10, Ok(())),
             heard("lost", 100, 10, Ok(())),
-            heard("unsure", 200, 2000, Err(Trouble::TimedOut)),
-            heard("not-done", 300, 1700, Err(Trouble::NoResponder)),
+            heard("unsure", 200, 2000, Err(OperationFailure::TimedOut)),
+            heard("not-done", 300, 1700, Err(OperationFailure::NoResponder)),
             heard("late", 500, 20, Ok(())),
         ];
         let deeds = Deeds::from([
@@ -256,14 +256,14 @@ mod tests {
             deeds,
             drained: true,
         };
-        let cell = Cell::of(Scenario::Down, Way::Sync, &heard, &done);
+        let cell = Sample::of(Scenario::Down, Mode::Sync, &heard, &done);
         let figures = &cell.all;
         assert_eq!((figures.offered, figures.answered), (5, 3));
         assert_eq!((figures.applied, figures.lost), (3, 1));
         assert_eq!((figures.not_done, figures.unsure), (1, 1));
         assert_eq!((figures.late, figures.twice), (2, 1));
         assert_eq!(figures.failures(), 2);
-        assert_eq!(figures.failed[&Trouble::NoResponder], 1);
+        assert_eq!(figures.failed[&OperationFailure::NoResponder], 1);
         assert_eq!(figures.response.unwrap().max_ms, 2000.0);
         assert_eq!(figures.good_response.unwrap().max_ms, 20.0);
         assert_eq!(figures.done_after.unwrap().p50_ms, 1001.0);

@@ -13,8 +13,8 @@ use tokio::{
 
 use super::{
     WORK_COMMAND,
-    items::Want,
-    scenario::{Pace, Scenario},
+    items::Operation,
+    scenario::{LoadProfile, Scenario},
 };
 
 /// What the process writes once it takes both events and commands.
@@ -26,25 +26,25 @@ const COMPLAINT: usize = 2000;
 
 /// What is needed to start the consumers, again and again.
 #[derive(Debug)]
-pub(super) struct Crew<'a> {
+pub(super) struct ConsumerProcess<'a> {
     pub(super) broker: &'a BrokerSettings,
     pub(super) variables: &'a BrokerVariables,
     /// Where their stores are.
     pub(super) folder: &'a Path,
-    pub(super) pace: Pace,
+    pub(super) pace: LoadProfile,
     pub(super) scenario: Scenario,
 }
 
 /// Consumers that work. Dropping it kills them.
 #[derive(Debug)]
-pub(super) struct Working(Child);
+pub(super) struct Running(Child);
 
-impl Crew<'_> {
+impl ConsumerProcess<'_> {
     /// Starts them, and waits until they work.
     ///
     /// # Errors
     /// They do not start, with what they say of it.
-    pub(super) async fn start(&self) -> Result<Working, Failure> {
+    pub(super) async fn start(&self) -> Result<Running, Failure> {
         let failed =
             |e: io::Error| Failure::new(Reason::Failed, format!("cannot start the consumers: {e}"));
         let complaints = self.folder.join("consumers.log");
@@ -62,8 +62,8 @@ impl Crew<'_> {
             .arg(WORK_COMMAND)
             .arg("--store")
             .arg(self.folder)
-            .args(["--checkout-takes", &takes(Want::Checkout)])
-            .args(["--update-takes", &takes(Want::Update)])
+            .args(["--checkout-takes", &takes(Operation::Checkout)])
+            .args(["--update-takes", &takes(Operation::Update)])
             // By the environment, where nobody who lists processes sees the password.
             .envs(self.variables.as_slice().iter().cloned())
             .env("DOORSTEP_NAMESPACE", self.broker.namespace.to_string())
@@ -80,19 +80,19 @@ impl Crew<'_> {
         };
         let mut lines = BufReader::new(stdout).lines();
         match timeout(READY_WITHIN, lines.next_line()).await {
-            Ok(Ok(Some(line))) if line == READY => Ok(Working(child)),
+            Ok(Ok(Some(line))) if line == READY => Ok(Running(child)),
             _ => Err(Failure::new(
                 Reason::Broker,
                 format!(
                     "the consumers of the comparison have not started to work: {}",
-                    complaint(&complaints)
+                    stderr_tail(&complaints)
                 ),
             )),
         }
     }
 }
 
-impl Working {
+impl Running {
     /// Kills them by SIGKILL, and waits until they are gone.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Working {
 }
 
 /// The end of what they wrote.
-fn complaint(path: &Path) -> String {
+fn stderr_tail(path: &Path) -> String {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let text = text.trim();

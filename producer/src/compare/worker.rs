@@ -12,8 +12,8 @@ use doorstep_store::{SqliteStore, sqlite::Options};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
-    crew::READY,
-    work::{Checkouts, Positions, QUEUES, Trade, Worker},
+    consumer_process::READY,
+    work::{Checkouts, Positions, QUEUES, Workload, WorkloadRole},
 };
 
 /// How long the work of one batch may take, about. What was done is only certain with the commit at its end, so this is how far the
@@ -64,7 +64,7 @@ pub(crate) async fn work(settings: WorkSettings) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start<T: Trade>(
+fn start<T: Workload>(
     settings: &WorkSettings,
     takes: Duration,
     process: &SharedProcess,
@@ -79,7 +79,11 @@ fn start<T: Trade>(
         grace: GRACE,
         requires_owner_record: true,
     };
-    Ok(runner::start(Worker::<T>::new(takes), store, settings))
+    Ok(runner::start(
+        WorkloadRole::<T>::new(takes),
+        store,
+        settings,
+    ))
 }
 
 /// Batches that take no longer than they may.

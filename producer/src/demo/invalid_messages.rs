@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// A bad message and what is to become of it.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Bad {
+pub(super) struct InvalidMessage {
     /// What is wrong with it, for people.
     pub(super) what: &'static str,
     /// The role that it reaches.
@@ -21,7 +21,7 @@ pub(super) struct Bad {
 }
 
 /// All of them, and then a good event that has to wait behind one of them.
-pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<Bad> {
+pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<InvalidMessage> {
     let play = now.as_second();
     let make = |kind: &str, subject: &str, sequence: u64, body: Bytes| {
         let subject = &format!("{subject}-{play:X}");
@@ -42,7 +42,7 @@ pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<B
     let mut bare = make("order.placed.v1", "order/X1", 1, order("2.00"));
     bare.headers.clear();
     bare.message_id = None;
-    let bad = |what, role, reason, blocks, message| Bad {
+    let bad = |what, role, reason, blocks, message| InvalidMessage {
         what,
         role,
         reason,

@@ -20,15 +20,15 @@ use tokio::{
 };
 
 use crate::{
-    again::{Again, Settled},
-    chunk::{Chunk, LineEvent},
+    chunk::{EventBatch, LineEvent},
     progress::Progress,
+    resend::{ResendQueue, Settled},
     stop::interrupted,
-    tally::Tally,
+    tally::EventCounts,
 };
 
 /// The most chunks on their way: enough that the broker's confirms of one overlap with the making of the next.
-const CHUNKS_UNDER_WAY: usize = 4;
+const BATCHES_IN_FLIGHT: usize = 4;
 /// How long the program waits for confirms when the user wants to stop, and for the connection to close.
 const GRACE: Duration = Duration::from_secs(5);
 /// The most events that the broker may refuse for good: each costs some channels, and beyond that it is no matter of single events.
@@ -38,19 +38,19 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Which broker, and for how long to try.
 #[derive(Debug)]
-pub(crate) struct BrokerSink {
+pub(crate) struct BrokerTarget {
     /// How to reach the broker.
     pub(crate) settings: BrokerSettings,
     /// How long nothing may be confirmed before the program gives up.
     pub(crate) give_up_after: Duration,
 }
 
-impl BrokerSink {
+impl BrokerTarget {
     /// Connects and declares what every role needs, so that no event is sent before there is a queue for it.
     ///
     /// # Errors
     /// The broker cannot be reached in time, refuses us, or has other queues under our names.
-    pub(crate) async fn connect(self) -> Result<Sender, Failure> {
+    pub(crate) async fn connect(self) -> Result<EventSender, Failure> {
         let topology = topology(&self.settings.namespace);
         let publisher = Publisher::start(&self.settings, "doorstep producer", topology);
         let mut state = publisher.state();
@@ -67,7 +67,7 @@ impl BrokerSink {
                 eprintln!("warning: {finding}");
             }
         });
-        Ok(Sender {
+        Ok(EventSender {
             publisher,
             events: EncodedEvents::default(),
             give_up_after: self.give_up_after,
@@ -99,25 +99,25 @@ async fn tell_trouble(state: &mut watch::Receiver<ConnectionStatus>) {
 }
 
 /// A connection on which events can be sent.
-pub(crate) struct Sender {
+pub(crate) struct EventSender {
     publisher: Publisher,
     events: EncodedEvents,
     give_up_after: Duration,
 }
 
-impl Sender {
+impl EventSender {
     /// Sends all chunks. Returns, once every event is confirmed or refused by the broker for good, how many of each type.
     ///
     /// # Errors
     /// The broker refuses too many, nothing was confirmed for the time after which to give up, or the user wants to stop. What was confirmed stays.
     pub(crate) async fn send_all(
         self,
-        mut chunks: mpsc::Receiver<Chunk>,
+        mut chunks: mpsc::Receiver<EventBatch>,
         progress: &mut Progress,
         mut stop: Stop,
-    ) -> Result<Tally, Failure> {
-        let mut again = Again::new(self.give_up_after);
-        let mut tally = Tally::default();
+    ) -> Result<EventCounts, Failure> {
+        let mut again = ResendQueue::new(self.give_up_after);
+        let mut tally = EventCounts::default();
         let mut under_way = FuturesOrdered::new();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,7 +128,7 @@ impl Sender {
                 break Err(self.too_many_refused(&tally));
             }
             if under_way.is_empty() {
-                if again.is_waiting() {
+                if again.has_pending() {
                     if let Some(failure) = again.give_up(&tally) {
                         break Err(failure);
                     }
@@ -141,7 +141,7 @@ impl Sender {
                     break Ok(());
                 }
             }
-            let has_room = !again.is_recovering() && under_way.len() < CHUNKS_UNDER_WAY;
+            let has_room = !again.in_outage() && under_way.len() < BATCHES_IN_FLIGHT;
             // Each arm may be dropped for another: a chunk not received stays in its channel, a chunk under way stays in its list.
             tokio::select! {
                 Some(done) = under_way.next(), if !under_way.is_empty() => {
@@ -151,7 +151,7 @@ impl Sender {
                     Some(chunk) => under_way.push_back(self.publish(chunk)),
                     None => is_open = false,
                 },
-                _ = ticks.tick() => progress.tick(),
+                _ = ticks.tick() => progress.refresh(),
                 () = stop.wanted() => {
                     // What is under way gets its chance to arrive, in bounded time.
                     let _ = timeout(GRACE, async {
@@ -170,7 +170,7 @@ impl Sender {
     }
 
     /// Publishes a chunk. The publisher takes chunks one after the other in the order in which these futures are first polled.
-    async fn publish(&self, chunk: Chunk) -> (Chunk, Vec<PublishOutcome>) {
+    async fn publish(&self, chunk: EventBatch) -> (EventBatch, Vec<PublishOutcome>) {
         let events = chunk.events.iter();
         let messages = events.map(|item| self.events.of(&item.event)).collect();
         let outcomes = self.publisher.publish_all(messages).await;
@@ -180,9 +180,9 @@ impl Sender {
     /// Counts what is confirmed of a chunk, tells of what the broker refuses for good, and keeps the rest to be sent again.
     fn settle(
         &self,
-        (chunk, outcomes): (Chunk, Vec<PublishOutcome>),
-        again: &mut Again,
-        tally: &mut Tally,
+        (chunk, outcomes): (EventBatch, Vec<PublishOutcome>),
+        again: &mut ResendQueue,
+        tally: &mut EventCounts,
         channels_refused: &mut u64,
         progress: &mut Progress,
     ) {
@@ -229,7 +229,7 @@ impl Sender {
                     .to_string(),
             )
         };
-        if let Some(note) = again.note_settled(settled, connection) {
+        if let Some(note) = again.on_outcomes(settled, connection) {
             progress.note(&note);
         }
         progress.advance(chunk.rows, confirmed as u64);
@@ -242,7 +242,7 @@ impl Sender {
         words.unwrap_or_else(|| "it has not said why".to_owned())
     }
 
-    fn too_many_refused(&self, tally: &Tally) -> Failure {
+    fn too_many_refused(&self, tally: &EventCounts) -> Failure {
         Failure::new(
             Reason::Broker,
             format!(
@@ -266,7 +266,7 @@ fn remedy(words: &str) -> &'static str {
 }
 
 /// What an interrupted run has done.
-fn so_far(tally: &Tally) -> String {
+fn so_far(tally: &EventCounts) -> String {
     format!(
         "{} events are confirmed, and what was under way may have arrived, too; sending any of them again changes nothing",
         tally.total()

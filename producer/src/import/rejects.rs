@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The list while it is written.
-pub(crate) struct RefusedRows {
+pub(crate) struct RejectFile {
     path: PathBuf,
     partial: PathBuf,
     file: Option<BufWriter<File>>,
@@ -33,7 +33,7 @@ struct RefusedRow<'a> {
     row: Vec<String>,
 }
 
-impl RefusedRows {
+impl RejectFile {
     /// A list to be at that path. Nothing is written before there is something to write.
     pub(crate) fn new(path: PathBuf) -> Self {
         let mut partial = path.clone().into_os_string();
@@ -123,7 +123,7 @@ impl RefusedRows {
     }
 }
 
-impl Drop for RefusedRows {
+impl Drop for RejectFile {
     /// What was not finished tells nobody anything, since the next run writes the list anew.
     fn drop(&mut self) {
         if self.file.take().is_some() {

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    figures::{Deed, Deeds, Done, Heard},
-    items::Want,
+    items::Operation,
+    stats::{Completion, Deeds, Done, Response},
 };
 
 /// How many entities are read at a time.
@@ -21,12 +21,12 @@ const PAGE: usize = 1000;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long nothing more must be done before what users were told an error about counts as not done. Nothing is begun after its deadline,
 /// and what was begun takes a batch.
-const QUIET: Duration = Duration::from_secs(1);
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// How long nothing more must be done before consumers that still owe something count as having come to the end without it.
-const STALLED: Duration = Duration::from_secs(10);
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The stores of both roles, only to be read.
-pub(super) struct Books(Vec<SqliteStore>);
+pub(super) struct StoreReader(Vec<SqliteStore>);
 
 /// What is read of an entity.
 #[derive(Deserialize)]
@@ -35,17 +35,17 @@ struct Entry {
     times: u32,
 }
 
-impl Books {
+impl StoreReader {
     /// Opens the stores in this folder.
     ///
     /// # Errors
     /// They cannot be opened.
     pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
-        let open = |want: Want| {
+        let open = |want: Operation| {
             SqliteStore::open_read_only(folder, want.role(), &Options::default())
                 .map_err(|e| failed(&e))
         };
-        Want::ALL
+        Operation::ALL
             .into_iter()
             .map(open)
             .collect::<Result<_, _>>()
@@ -56,14 +56,18 @@ impl Books {
     ///
     /// # Errors
     /// A store cannot be read.
-    pub(super) async fn done(&self, heard: &[Heard], patience: Duration) -> Result<Done, Failure> {
+    pub(super) async fn done(
+        &self,
+        heard: &[Response],
+        patience: Duration,
+    ) -> Result<Done, Failure> {
         let began = Instant::now();
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut count, mut since) = (0, Instant::now());
         loop {
             looks.tick().await;
-            let deeds = self.deeds().await?;
+            let deeds = self.completions().await?;
             if deeds.len() != count {
                 (count, since) = (deeds.len(), Instant::now());
             }
@@ -72,7 +76,7 @@ impl Books {
                 .filter(|heard| heard.end.is_ok())
                 .any(|heard| !deeds.contains_key(heard.subject.as_str()));
             let is_all = count == heard.len();
-            let quiet = if owed { STALLED } else { QUIET };
+            let quiet = if owed { STALL_TIMEOUT } else { SETTLE_TIME };
             if is_all || since.elapsed() >= quiet {
                 return Ok(Done {
                     deeds,
@@ -88,7 +92,7 @@ impl Books {
         }
     }
 
-    async fn deeds(&self) -> Result<Deeds, Failure> {
+    async fn completions(&self) -> Result<Deeds, Failure> {
         let mut deeds = Deeds::new();
         for store in &self.0 {
             let mut after: Option<EntityKey> = None;
@@ -105,7 +109,7 @@ impl Books {
                             format!("{key} is not as it was written: {e}"),
                         )
                     })?;
-                    let deed = Deed {
+                    let deed = Completion {
                         applied_at: entry.applied_at,
                         times: entry.times,
                     };

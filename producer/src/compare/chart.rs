@@ -11,8 +11,8 @@ use plotters::{
 };
 
 use super::{
-    figures::{Cell, Figures},
     report::Report,
+    stats::{Figures, Sample},
     verdict::time,
 };
 
@@ -28,14 +28,14 @@ const TIMES: (f64, f64) = (1.0, 10_000.0);
 const FONT: &str = "sans-serif";
 
 /// The colours, each with its place taken in the dark. Those of the bars are told apart also by those who see fewer colours.
-const GROUND: RGBColor = RGBColor(255, 255, 255);
-const INK: RGBColor = RGBColor(31, 35, 40);
-const FAINT: RGBColor = RGBColor(216, 222, 228);
+const BACKGROUND: RGBColor = RGBColor(255, 255, 255);
+const FOREGROUND: RGBColor = RGBColor(31, 35, 40);
+const MUTED: RGBColor = RGBColor(216, 222, 228);
 const WAIT: RGBColor = RGBColor(140, 149, 159);
-const IN_THE_DARK: [(RGBColor, &str); 4] = [
-    (GROUND, "#0d1117"),
-    (INK, "#e6edf3"),
-    (FAINT, "#30363d"),
+const UNKNOWN: [(RGBColor, &str); 4] = [
+    (BACKGROUND, "#0d1117"),
+    (FOREGROUND, "#e6edf3"),
+    (MUTED, "#30363d"),
     (WAIT, "#7d8590"),
 ];
 
@@ -81,9 +81,9 @@ pub(super) fn svg(report: &Report) -> Result<String, Failure> {
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-fn draw(svg: &mut String, cells: &[Cell]) -> Drawn {
+fn draw(svg: &mut String, cells: &[Sample]) -> Drawn {
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    root.fill(&GROUND)?;
+    root.fill(&BACKGROUND)?;
     let (left, right) = root.split_horizontally(LEFT);
     waits(&left, cells)?;
     fates(&right, cells)?;
@@ -92,7 +92,7 @@ fn draw(svg: &mut String, cells: &[Cell]) -> Drawn {
 }
 
 /// How long users waited: a bar from the wait of half of them to that of 99 of 100.
-fn waits(area: &Area<'_>, cells: &[Cell]) -> Drawn {
+fn waits(area: &Area<'_>, cells: &[Sample]) -> Drawn {
     title(
         area,
         12,
@@ -112,8 +112,8 @@ fn waits(area: &Area<'_>, cells: &[Cell]) -> Drawn {
         .x_labels(5)
         .x_label_formatter(&|millis| tick(*millis))
         .label_style(words(12))
-        .axis_style(FAINT)
-        .bold_line_style(FAINT)
+        .axis_style(MUTED)
+        .bold_line_style(MUTED)
         .light_line_style(TRANSPARENT)
         .draw()?;
     for (index, cell) in cells.iter().enumerate() {
@@ -135,7 +135,7 @@ fn waits(area: &Area<'_>, cells: &[Cell]) -> Drawn {
         ))?;
         chart
             .plotting_area()
-            .draw(&Circle::new((from, row + 0.5), 5, INK.filled()))?;
+            .draw(&Circle::new((from, row + 0.5), 5, FOREGROUND.filled()))?;
         let told = format!("{} · {}", time(spread.p50_ms), time(spread.p99_ms));
         // Beside the bar, on the side where there is room.
         let is_far = to > 300.0;
@@ -151,7 +151,7 @@ fn waits(area: &Area<'_>, cells: &[Cell]) -> Drawn {
 }
 
 /// What came of what users wanted, in hundredths of it.
-fn fates(area: &Area<'_>, cells: &[Cell]) -> Drawn {
+fn fates(area: &Area<'_>, cells: &[Sample]) -> Drawn {
     title(area, 0, "What came of what they wanted", "")?;
     legend(area, cells)?;
     let mut chart = ChartBuilder::on(area)
@@ -166,8 +166,8 @@ fn fates(area: &Area<'_>, cells: &[Cell]) -> Drawn {
         .x_labels(5)
         .x_label_formatter(&|share| format!("{share:.0} %"))
         .label_style(words(12))
-        .axis_style(FAINT)
-        .bold_line_style(FAINT)
+        .axis_style(MUTED)
+        .bold_line_style(MUTED)
         .light_line_style(TRANSPARENT)
         .draw()?;
     for (index, cell) in cells.iter().enumerate() {
@@ -189,7 +189,7 @@ fn fates(area: &Area<'_>, cells: &[Cell]) -> Drawn {
 }
 
 /// The names of the colours that are used.
-fn legend(area: &Area<'_>, cells: &[Cell]) -> Drawn {
+fn legend(area: &Area<'_>, cells: &[Sample]) -> Drawn {
     let mut x = 0;
     for (what, colour, count) in FATES {
         if cells.iter().all(|cell| count(&cell.all) == 0) {
@@ -208,21 +208,27 @@ fn legend(area: &Area<'_>, cells: &[Cell]) -> Drawn {
 }
 
 fn title(area: &Area<'_>, x: i32, what: &str, more: &str) -> Drawn {
-    let bold = (FONT, 17).into_font().style(FontStyle::Bold).color(&INK);
+    let bold = (FONT, 17)
+        .into_font()
+        .style(FontStyle::Bold)
+        .color(&FOREGROUND);
     area.draw(&Text::new(what.to_owned(), (x, 14), bold))?;
     area.draw(&Text::new(more.to_owned(), (x, 38), words(12)))?;
     Ok(())
 }
 
 /// The name of a row; the scenario stands between the two rows of it.
-fn name(area: &Area<'_>, cells: &[Cell], index: usize, y: i32) -> Drawn {
+fn name(area: &Area<'_>, cells: &[Sample], index: usize, y: i32) -> Drawn {
     let cell = &cells[index];
     let right = Pos::new(HPos::Right, VPos::Center);
     let x = NAMES as i32 - 10;
     area.draw(&Text::new(cell.way.words(), (x, y), words(13).pos(right)))?;
     let is_first = index == 0 || cells[index - 1].scenario != cell.scenario;
     if is_first {
-        let bold = (FONT, 13).into_font().style(FontStyle::Bold).color(&INK);
+        let bold = (FONT, 13)
+            .into_font()
+            .style(FontStyle::Bold)
+            .color(&FOREGROUND);
         let left = bold.pos(Pos::new(HPos::Left, VPos::Center));
         area.draw(&Text::new(cell.scenario.words(), (12, y), left))?;
     }
@@ -230,15 +236,15 @@ fn name(area: &Area<'_>, cells: &[Cell], index: usize, y: i32) -> Drawn {
 }
 
 fn words(size: u32) -> TextStyle<'static> {
-    (FONT, size).into_font().color(&INK)
+    (FONT, size).into_font().color(&FOREGROUND)
 }
 
 /// Where a row begins, from the bottom: the first is at the top, and there is some room between scenarios.
-fn row(cells: &[Cell], index: usize) -> f64 {
+fn row(cells: &[Sample], index: usize) -> f64 {
     rows(cells) - 1.0 - from_the_top(index)
 }
 
-fn rows(cells: &[Cell]) -> f64 {
+fn rows(cells: &[Sample]) -> f64 {
     from_the_top(cells.len().saturating_sub(1)) + 1.0
 }
 
@@ -256,7 +262,7 @@ fn tick(millis: f64) -> String {
 /// With a style sheet that replaces the colours of ground and ink in the dark.
 fn with_style(svg: &str) -> String {
     let mut style = "<style>@media (prefers-color-scheme: dark) {".to_owned();
-    for (RGBColor(red, green, blue), dark) in IN_THE_DARK {
+    for (RGBColor(red, green, blue), dark) in UNKNOWN {
         let light = format!("#{red:02X}{green:02X}{blue:02X}");
         for attribute in ["fill", "stroke"] {
             style += &format!(" [{attribute}=\"{light}\"] {{ {attribute}: {dark} }}");
@@ -277,14 +283,14 @@ fn with_style(svg: &str) -> String {
 mod tests {
     use super::{
         super::{
-            figures::Spread,
-            scenario::{Scenario, Way},
+            scenario::{Mode, Scenario},
+            stats::Percentiles,
         },
         *,
     };
 
-    fn cell(scenario: Scenario, way: Way, all: Figures) -> Cell {
-        Cell {
+    fn cell(scenario: Scenario, way: Mode, all: Figures) -> Sample {
+        Sample {
             scenario,
             way,
             drained: true,
@@ -302,7 +308,7 @@ mod tests {
             unsure: 10,
             not_done: 25,
             lost: 5,
-            response: Some(Spread {
+            response: Some(Percentiles {
                 p50_ms: 0.2,
                 p99_ms: 99_000.0,
                 max_ms: 99_000.0,
@@ -328,9 +334,9 @@ mod tests {
 
     #[test]
     fn every_row_and_every_fate_is_drawn_and_nothing_outside() {
-        let cells: Vec<Cell> = Scenario::ALL
+        let cells: Vec<Sample> = Scenario::ALL
             .into_iter()
-            .flat_map(|scenario| Way::ALL.map(|way| cell(scenario, way, figures())))
+            .flat_map(|scenario| Mode::ALL.map(|way| cell(scenario, way, figures())))
             .collect();
         let mut svg = String::new();
         draw(&mut svg, &cells).unwrap();

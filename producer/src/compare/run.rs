@@ -12,13 +12,13 @@ use doorstep_program::{Failure, Reason, Stop};
 
 use super::{
     CompareSettings,
-    books::Books,
-    crew::Crew,
-    figures::Cell,
-    items::Item,
-    load::{Counter, offer},
-    scenario::{OVERLOAD, Scenario, Way},
-    told::Told,
+    completions::StoreReader,
+    consumer_process::ConsumerProcess,
+    items::WorkItem,
+    load::{Transport, generate_load},
+    progress::Progress,
+    scenario::{Mode, OVERLOAD, Scenario},
+    stats::Sample,
     work::QUEUES,
 };
 use crate::stop::interrupted;
@@ -29,17 +29,17 @@ const GRACE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One way in one scenario.
-pub(super) struct Stage<'a> {
+pub(super) struct Run<'a> {
     settings: &'a CompareSettings,
     broker: BrokerSettings,
     topology: Topology,
     folder: PathBuf,
     source: Source,
     scenario: Scenario,
-    way: Way,
+    way: Mode,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Run<'a> {
     /// A place to measure; `run` names the comparison and `number` the part of it.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl<'a> Stage<'a> {
         run: &str,
         number: usize,
         scenario: Scenario,
-        way: Way,
+        way: Mode,
     ) -> Result<Self, Failure> {
         let wrong = |e: String| Failure::new(Reason::Settings, e);
         let namespace = format!("{}.{run}.{number}", settings.broker.namespace);
@@ -81,15 +81,15 @@ impl<'a> Stage<'a> {
     /// not be cleaned up is told on standard error.
     pub(super) async fn measure(
         &self,
-        items: &Arc<[Item]>,
-        told: &Told,
+        items: &Arc<[WorkItem]>,
+        told: &Progress,
         stop: &mut Stop,
-    ) -> Result<Cell, Failure> {
+    ) -> Result<Sample, Failure> {
         fs::create_dir_all(&self.folder).map_err(|e| {
             let folder = self.folder.display();
             Failure::new(Reason::CannotCreate, format!("cannot create {folder}: {e}"))
         })?;
-        let users = Users::start(&self.broker, &self.topology);
+        let users = LoadClients::start(&self.broker, &self.topology);
         let ready = stop
             .unless_wanted(users.ready(self.broker.start_timeout))
             .await;
@@ -102,7 +102,7 @@ impl<'a> Stage<'a> {
             Some(Ok(())) | None => true,
         };
         let played = match ready {
-            Some(Ok(())) => stop.unless_wanted(self.play(&users, items, told)).await,
+            Some(Ok(())) => stop.unless_wanted(self.execute(&users, items, told)).await,
             Some(Err(error)) => Some(Err(Failure::new(Reason::Broker, error.to_string()))),
             None => None,
         };
@@ -117,8 +117,13 @@ impl<'a> Stage<'a> {
         played.unwrap_or_else(|| Err(interrupted("nothing of the comparison is kept")))
     }
 
-    async fn play(&self, users: &Users, items: &Arc<[Item]>, told: &Told) -> Result<Cell, Failure> {
-        let crew = Crew {
+    async fn execute(
+        &self,
+        users: &LoadClients,
+        items: &Arc<[WorkItem]>,
+        told: &Progress,
+    ) -> Result<Sample, Failure> {
+        let crew = ConsumerProcess {
             broker: &self.broker,
             variables: &self.settings.variables,
             folder: &self.folder,
@@ -126,13 +131,13 @@ impl<'a> Stage<'a> {
             scenario: self.scenario,
         };
         let mut working = Some(crew.start().await?);
-        let books = Books::open(&self.folder)?;
+        let books = StoreReader::open(&self.folder)?;
         if self.scenario == Scenario::Down
             && let Some(working) = working.take()
         {
             working.kill().await?;
         }
-        let heard = offer(
+        let heard = generate_load(
             &users.counter(self.way),
             &self.source,
             Arc::clone(items),
@@ -153,7 +158,7 @@ impl<'a> Stage<'a> {
         if let Some(working) = working {
             working.kill().await?;
         }
-        Ok(Cell::of(self.scenario, self.way, &heard, &done))
+        Ok(Sample::of(self.scenario, self.way, &heard, &done))
     }
 
     /// How long the consumers may take after the load.
@@ -180,12 +185,12 @@ impl<'a> Stage<'a> {
 }
 
 /// The users' side of the broker.
-struct Users {
+struct LoadClients {
     publisher: Publisher,
     requester: RpcClient,
 }
 
-impl Users {
+impl LoadClients {
     fn start(broker: &BrokerSettings, topology: &Topology) -> Self {
         let name = |what| format!("{} producer compare: {what}", broker.namespace);
         let (publish, ask) = (name("publish"), name("ask"));
@@ -205,10 +210,10 @@ impl Users {
         self.requester.ready(limit).await
     }
 
-    fn counter(&self, way: Way) -> Counter {
+    fn counter(&self, way: Mode) -> Transport {
         match way {
-            Way::Sync => Counter::Sync(self.requester.clone()),
-            Way::Async => Counter::Async(self.publisher.clone()),
+            Mode::Sync => Transport::Sync(self.requester.clone()),
+            Mode::Async => Transport::Async(self.publisher.clone()),
         }
     }
 

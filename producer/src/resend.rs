@@ -10,17 +10,17 @@ use doorstep_program::{Failure, Reason};
 use rand::RngExt;
 
 use crate::{
-    chunk::{Chunk, LineEvent},
-    tally::Tally,
+    chunk::{EventBatch, LineEvent},
+    tally::EventCounts,
 };
 
 /// The first and the longest pause before events are sent again. Pauses double, and each is drawn at random below that, since after an
 /// outage everyone comes back at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// The events to be sent again.
-pub(crate) struct Again {
+pub(crate) struct ResendQueue {
     events: Vec<LineEvent>,
     /// Those behind the part that is under way.
     rest: Vec<LineEvent>,
@@ -31,7 +31,7 @@ pub(crate) struct Again {
     /// True if the user was told that an event is looked for, which may be the case many times.
     search_told: bool,
     give_up_after: Duration,
-    trouble: Option<Trouble>,
+    trouble: Option<Outage>,
 }
 
 /// The fate of a chunk.
@@ -46,7 +46,7 @@ pub(crate) struct Settled {
 }
 
 /// A time in which not everything is confirmed.
-struct Trouble {
+struct Outage {
     /// When something was last confirmed, or when the trouble began.
     since: Instant,
     /// How often all was sent again without any of it being confirmed.
@@ -62,7 +62,7 @@ struct Trouble {
     is_told: bool,
 }
 
-impl Again {
+impl ResendQueue {
     /// Nothing yet.
     pub(crate) fn new(give_up_after: Duration) -> Self {
         Self {
@@ -77,12 +77,12 @@ impl Again {
     }
 
     /// Whether there is something to be sent again.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         !self.events.is_empty()
     }
 
     /// Whether something that was not confirmed at first is still not confirmed.
-    pub(crate) fn is_recovering(&self) -> bool {
+    pub(crate) fn in_outage(&self) -> bool {
         self.trouble.is_some()
     }
 
@@ -92,7 +92,7 @@ impl Again {
         match &mut self.trouble {
             Some(trouble) => trouble.outcome = outcome,
             None => {
-                self.trouble = Some(Trouble {
+                self.trouble = Some(Outage {
                     since: Instant::now(),
                     failures: 0,
                     outcome,
@@ -113,7 +113,7 @@ impl Again {
 
     /// Takes note that a chunk has been settled, and of why there is no connection, if there is none. Returns what the user should hear,
     /// once for each kind of trouble.
-    pub(crate) fn note_settled(
+    pub(crate) fn on_outcomes(
         &mut self,
         settled: Settled,
         connection: impl FnOnce() -> Option<String>,
@@ -159,12 +159,12 @@ impl Again {
         Some(format!(
             "{} events are not confirmed and are sent again until they are: {}",
             self.events.len(),
-            trouble.words()
+            trouble.describe()
         ))
     }
 
     /// Takes the events to send again: all, or the first part of them.
-    pub(crate) fn take(&mut self) -> Chunk {
+    pub(crate) fn take(&mut self) -> EventBatch {
         if let Some(trouble) = &mut self.trouble {
             trouble.failures += 1;
         }
@@ -172,7 +172,7 @@ impl Again {
         if let Some(part) = self.part {
             self.rest = events.split_off(part.min(events.len()));
         }
-        Chunk { events, rows: 0 }
+        EventBatch { events, rows: 0 }
     }
 
     /// Waits before events are sent again. Cancel-safe.
@@ -181,15 +181,15 @@ impl Again {
             return;
         }
         let failures = self.trouble.as_ref().map_or(0, |t| t.failures);
-        let longest = FIRST_PAUSE
+        let longest = INITIAL_BACKOFF
             .saturating_mul(1 << failures.min(16))
-            .min(LONGEST_PAUSE);
+            .min(MAX_BACKOFF);
         let pause = rand::rng().random_range(Duration::ZERO..=longest);
         tokio::time::sleep(pause).await;
     }
 
     /// The end, if nothing was confirmed for too long.
-    pub(crate) fn give_up(&self, tally: &Tally) -> Option<Failure> {
+    pub(crate) fn give_up(&self, tally: &EventCounts) -> Option<Failure> {
         let trouble = self.trouble.as_ref()?;
         if trouble.since.elapsed() < self.give_up_after {
             return None;
@@ -201,15 +201,15 @@ impl Again {
                 self.give_up_after,
                 tally.total(),
                 self.events.len(),
-                trouble.words()
+                trouble.describe()
             ),
         ))
     }
 }
 
-impl Trouble {
+impl Outage {
     /// What is the matter, and what to do about it.
-    fn words(&self) -> String {
+    fn describe(&self) -> String {
         let kind = &self.kind;
         match self.outcome {
             PublishOutcome::Confirmed => "they are confirmed".to_owned(),
@@ -261,49 +261,49 @@ mod tests {
         }
     }
 
-    fn lines(chunk: &Chunk) -> Vec<u64> {
+    fn lines(chunk: &EventBatch) -> Vec<u64> {
         chunk.events.iter().map(|item| item.line).collect()
     }
 
     #[test]
     fn events_are_sent_again_in_order_until_all_are_confirmed() {
-        let mut again = Again::new(Duration::from_secs(60));
-        assert_eq!(again.note_settled(settled(3, 3), || None), None);
+        let mut again = ResendQueue::new(Duration::from_secs(60));
+        assert_eq!(again.on_outcomes(settled(3, 3), || None), None);
         again.add(event(1), PublishOutcome::Disconnected);
         again.add(event(2), PublishOutcome::Disconnected);
         let note = again
-            .note_settled(settled(2, 0), || Some("host away".to_owned()))
+            .on_outcomes(settled(2, 0), || Some("host away".to_owned()))
             .unwrap();
         assert!(note.contains("2 events are not confirmed"), "{note}");
         assert!(note.contains("host away"), "{note}");
-        let twice = again.note_settled(settled(2, 0), || None);
+        let twice = again.on_outcomes(settled(2, 0), || None);
         assert_eq!(twice, None, "said once");
 
         let chunk = again.take();
         assert_eq!(lines(&chunk), [1, 2]);
-        assert!(again.is_recovering() && !again.is_waiting());
+        assert!(again.in_outage() && !again.has_pending());
 
         again.add(event(2), PublishOutcome::Blocked);
-        let note = again.note_settled(settled(2, 1), || None).unwrap();
+        let note = again.on_outcomes(settled(2, 1), || None).unwrap();
         assert!(
             note.contains("alarms"),
             "another trouble is told, too: {note}"
         );
         assert_eq!(lines(&again.take()), [2]);
-        let note = again.note_settled(settled(1, 1), || None).unwrap();
+        let note = again.on_outcomes(settled(1, 1), || None).unwrap();
         assert!(note.contains("are confirmed"), "{note}");
-        assert!(!again.is_recovering());
+        assert!(!again.in_outage());
     }
 
     /// Plays a broker that closes the channel over some lines: what comes before the first of them in a chunk is confirmed, or not, and
     /// what comes behind it is not. Returns the refused lines, the confirmed ones in order, and the number of chunks.
     fn play(
-        again: &mut Again,
+        again: &mut ResendQueue,
         bad: impl Fn(u64) -> bool,
         before_is_confirmed: bool,
     ) -> (Vec<u64>, Vec<u64>, usize) {
         let (mut refused, mut confirmed, mut chunks) = (Vec::new(), Vec::new(), 0);
-        while again.is_waiting() {
+        while again.has_pending() {
             let chunk = again.take();
             chunks += 1;
             let sent = chunk.events.len();
@@ -329,7 +329,7 @@ mod tests {
                 done,
                 channel_closed: first_bad.is_some(),
             };
-            again.note_settled(settled, || None);
+            again.on_outcomes(settled, || None);
         }
         (refused, confirmed, chunks)
     }
@@ -338,7 +338,7 @@ mod tests {
     fn an_event_that_cannot_be_published_is_found_in_few_parts_and_the_others_go_in_order() {
         for before_is_confirmed in [false, true] {
             for bad in [1, 2, 777, 1_999, 2_000] {
-                let mut again = Again::new(Duration::from_secs(60));
+                let mut again = ResendQueue::new(Duration::from_secs(60));
                 for line in 1..=2_000 {
                     again.add(event(line), PublishOutcome::Disconnected);
                 }
@@ -347,7 +347,7 @@ mod tests {
                     done: 0,
                     channel_closed: true,
                 };
-                let note = again.note_settled(closed, || None).unwrap();
+                let note = again.on_outcomes(closed, || None).unwrap();
                 assert!(note.contains("one of 2000 events"), "{note}");
                 let (refused, confirmed, chunks) =
                     play(&mut again, |line| line == bad, before_is_confirmed);
@@ -355,14 +355,14 @@ mod tests {
                 let others: Vec<u64> = (1..=2_000).filter(|line| *line != bad).collect();
                 assert_eq!(confirmed, others);
                 assert!(chunks < 80, "{bad}: {chunks} chunks");
-                assert!(!again.is_recovering());
+                assert!(!again.in_outage());
             }
         }
     }
 
     #[test]
     fn several_events_that_cannot_be_published_are_all_found() {
-        let mut again = Again::new(Duration::from_secs(60));
+        let mut again = ResendQueue::new(Duration::from_secs(60));
         for line in 1..=100 {
             again.add(event(line), PublishOutcome::Disconnected);
         }
@@ -374,10 +374,10 @@ mod tests {
 
     #[test]
     fn without_any_confirm_there_is_an_end_that_says_why() {
-        let mut again = Again::new(Duration::ZERO);
-        assert!(again.give_up(&Tally::default()).is_none());
+        let mut again = ResendQueue::new(Duration::ZERO);
+        assert!(again.give_up(&EventCounts::default()).is_none());
         again.add(event(1), PublishOutcome::Unroutable);
-        let failure = again.give_up(&Tally::default()).unwrap();
+        let failure = again.give_up(&EventCounts::default()).unwrap();
         assert_eq!(failure.reason, Reason::Broker);
         let said = failure.to_string();
         assert!(
@@ -385,8 +385,8 @@ mod tests {
             "{said}"
         );
 
-        let mut patient = Again::new(Duration::from_secs(60));
+        let mut patient = ResendQueue::new(Duration::from_secs(60));
         patient.add(event(1), PublishOutcome::Unroutable);
-        assert!(patient.give_up(&Tally::default()).is_none());
+        assert!(patient.give_up(&EventCounts::default()).is_none());
     }
 }
