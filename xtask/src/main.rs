@@ -1,4 +1,4 @@
-//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `soak`, `check-data`, `broker`.
+//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `soak`, `check-data`, `docs`, `broker`.
 //!
 //! It is the first thing that a newcomer compiles, so it depends on next to nothing of the workspace: what needs the
 //! rest is built by Cargo and run as a program of its own.
@@ -8,6 +8,7 @@ mod broker;
 mod check_data;
 mod checkout;
 mod demo;
+mod docs;
 mod report;
 mod rush;
 mod soak;
@@ -40,6 +41,8 @@ enum Command {
     Rush(rush::Rush),
     Soak(soak::Soak),
     #[command(subcommand)]
+    Docs(docs::Docs),
+    #[command(subcommand)]
     Broker(broker::Command),
 }
 
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::CheckData(check) => check.run(),
         Command::Rush(rush) => rush.run(),
         Command::Soak(soak) => soak.run(),
+        Command::Docs(docs) => docs.run(),
         Command::Broker(command) => command.run(),
     };
     done.unwrap_or_else(|error| {

@@ -1,0 +1,287 @@
+//! `cargo xtask docs`: the pages for people, checked without a network.
+//!
+//! Every relative link of a page has to lead to a file, its fragment to a heading of that file, and `docs/SUMMARY.md` has to list every
+//! page of the book.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs, io,
+    path::{Component, Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+use crate::checkout::{root, say, tell};
+
+const BOOK: &str = "docs";
+const SUMMARY: &str = "docs/SUMMARY.md";
+/// The pages outside the book.
+const PAGES: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "tests/README.md",
+];
+
+/// The pages for people: README.md, ARCHITECTURE.md, CHANGELOG.md and the book in docs/.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Docs {
+    /// Check that links lead to files and headings, and that docs/SUMMARY.md lists every page. Exit code 1 and a list if not.
+    ///
+    /// Example: cargo xtask docs check
+    Check,
+}
+
+impl Docs {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Check => {
+                let pages = Pages::read(&root())?;
+                let findings = pages.findings();
+                for finding in &findings {
+                    tell(finding);
+                }
+                say(&format!(
+                    "{} pages, {} links, {} findings",
+                    pages.pages.len(),
+                    pages.links(),
+                    findings.len()
+                ));
+                Ok(match findings.is_empty() {
+                    true => ExitCode::SUCCESS,
+                    false => ExitCode::FAILURE,
+                })
+            }
+        }
+    }
+}
+
+/// All pages of a checkout, by their path in it.
+struct Pages {
+    root: PathBuf,
+    pages: BTreeMap<PathBuf, Page>,
+}
+
+#[derive(Default)]
+struct Page {
+    /// The links, each with its line.
+    links: Vec<(usize, String)>,
+    /// The fragments that headings have on GitHub and in an mdBook.
+    anchors: BTreeSet<String>,
+}
+
+impl Pages {
+    fn read(root: &Path) -> Result<Self> {
+        let mut paths: Vec<PathBuf> = PAGES.iter().map(PathBuf::from).collect();
+        paths.retain(|path| root.join(path).exists());
+        find_pages(root, Path::new(BOOK), &mut paths)?;
+        let mut pages = BTreeMap::new();
+        for path in paths {
+            let text = fs::read_to_string(root.join(&path))
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            pages.insert(path, Page::parse(&text));
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            pages,
+        })
+    }
+
+    fn links(&self) -> usize {
+        self.pages.values().map(|page| page.links.len()).sum()
+    }
+
+    /// Lists every broken link and every page that the book leaves out, as `FILE:LINE: what`.
+    fn findings(&self) -> Vec<String> {
+        let mut findings = Vec::new();
+        for (path, page) in &self.pages {
+            for (line, link) in &page.links {
+                if let Err(what) = self.follow(path, link) {
+                    findings.push(format!("{}:{line}: {what}", path.display()));
+                }
+            }
+        }
+        findings.extend(self.unlisted());
+        findings
+    }
+
+    fn follow(&self, from: &Path, link: &str) -> Result<(), String> {
+        if link.contains("://") || link.starts_with("mailto:") {
+            return Ok(());
+        }
+        let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+        let folder = from.parent().unwrap_or(Path::new(""));
+        let target = match file {
+            "" => from.to_owned(),
+            file => normal(&folder.join(file))
+                .ok_or_else(|| format!("{link} leads out of the checkout"))?,
+        };
+        if !self.root.join(&target).exists() {
+            return Err(format!("{link} leads to no file"));
+        }
+        if fragment.is_empty() {
+            return Ok(());
+        }
+        match self.pages.get(&target) {
+            Some(page) if page.anchors.contains(fragment) => Ok(()),
+            Some(_) => Err(format!(
+                "{link}: {} has no heading #{fragment}",
+                target.display()
+            )),
+            None => Err(format!("{link}: {} is no page", target.display())),
+        }
+    }
+
+    /// Lists the pages of the book that its summary does not name exactly once.
+    fn unlisted(&self) -> Vec<String> {
+        let summary = Path::new(SUMMARY);
+        let Some(listed) = self.pages.get(summary) else {
+            return vec![format!("{SUMMARY} is missing")];
+        };
+        let mut times: HashMap<PathBuf, usize> = HashMap::new();
+        for (_, link) in &listed.links {
+            *times.entry(Path::new(BOOK).join(link)).or_default() += 1;
+        }
+        let pages = self.pages.keys();
+        pages
+            .filter(|page| page.starts_with(BOOK) && *page != summary)
+            .filter_map(|page| match times.get(page).copied().unwrap_or(0) {
+                0 => Some(format!("{SUMMARY}: {} is not listed", page.display())),
+                1 => None,
+                _ => Some(format!("{SUMMARY}: {} is listed twice", page.display())),
+            })
+            .collect()
+    }
+}
+
+impl Page {
+    fn parse(text: &str) -> Self {
+        let mut page = Self::default();
+        let mut heading: Option<String> = None;
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        let events = Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter();
+        for (event, range) in events {
+            match event {
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    let line = text[..range.start].matches('\n').count() + 1;
+                    page.links.push((line, dest_url.into_string()));
+                }
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::Text(words) | Event::Code(words) => {
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&words);
+                    }
+                }
+                Event::End(TagEnd::Heading(_)) => {
+                    let slug = slug(&heading.take().unwrap_or_default());
+                    let before = seen.entry(slug.clone()).or_default();
+                    page.anchors.insert(match *before {
+                        0 => slug,
+                        again => format!("{slug}-{again}"),
+                    });
+                    *before += 1;
+                }
+                _ => {}
+            }
+        }
+        page
+    }
+}
+
+/// Returns the fragment of a heading: small letters, hyphens for spaces, no other punctuation.
+fn slug(heading: &str) -> String {
+    heading
+        .to_lowercase()
+        .chars()
+        .filter_map(|c| match c {
+            ' ' => Some('-'),
+            c if c.is_alphanumeric() || matches!(c, '-' | '_') => Some(c),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Resolves `.` and `..` without asking the file system; `None` for a path that leaves the folder it begins in.
+fn normal(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if !normal.pop() {
+                    return None;
+                }
+            }
+            Component::Normal(name) => normal.push(name),
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(normal)
+}
+
+fn find_pages(root: &Path, folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let path = folder.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            find_pages(root, &path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages(texts: &[(&str, &str)]) -> Pages {
+        let pages = texts
+            .iter()
+            .map(|(path, text)| (PathBuf::from(path), Page::parse(text)));
+        Pages {
+            root: root(),
+            pages: pages.collect(),
+        }
+    }
+
+    #[test]
+    fn broken_links_are_found() {
+        let summary = "[a](how-to/tls.md)\n[b](how-to/tls.md)";
+        let readme = "# Top\n[no file](docs/none.md)\n[no heading](#bottom)\n[out](../x)\n`[code](none)`\n[web](https://example.org/none)";
+        let found = pages(&[
+            ("README.md", readme),
+            ("docs/SUMMARY.md", summary),
+            ("docs/how-to/tls.md", ""),
+            ("docs/how-to/users.md", ""),
+        ])
+        .findings();
+        assert_eq!(
+            found,
+            [
+                "README.md:2: docs/none.md leads to no file",
+                "README.md:3: #bottom: README.md has no heading #bottom",
+                "README.md:4: ../x leads out of the checkout",
+                "docs/SUMMARY.md: docs/how-to/tls.md is listed twice",
+                "docs/SUMMARY.md: docs/how-to/users.md is not listed",
+            ]
+        );
+    }
+
+    #[test]
+    fn headings_have_the_fragments_of_github() {
+        let page = Page::parse("# \"The queue\" of `a_b`: why?\n## Twice\n## Twice");
+        let expected = ["the-queue-of-a_b-why", "twice", "twice-1"];
+        assert_eq!(page.anchors, expected.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn pages_of_this_checkout_are_sound() {
+        let findings = Pages::read(&root()).unwrap().findings();
+        assert!(findings.is_empty(), "{}", findings.join("\n"));
+    }
+}
