@@ -4,9 +4,9 @@
 //! - [`RoleProcess`]: a role on a runtime of its own, so that it can be ended as a crash would end it.
 //! - [`Program`]: the real binaries, started, watched and killed.
 //! - [`Client`]: HTTP, also as no client should speak it.
-//! - [`Proxy`]: a wire that tests cut, stall, slow down, half-close and corrupt, at a chosen word of the conversation ([`Point`]).
+//! - [`ChaosProxy`]: a wire that tests cut, stall, slow down, half-close and corrupt, at a chosen word of the conversation ([`Point`]).
 //! - [`FaultyStore`]: a store that fails, or hangs between a commit and whatever should follow it.
-//! - [`Wire`]: bare AMQP, for messages that no part of Doorstep would send and for looking at what arrived.
+//! - [`RawAmqp`]: bare AMQP, for messages that no part of Doorstep would send and for looking at what arrived.
 //! - [`RawAmqp`]: AMQP with any octets, for messages that no client library writes.
 //! - [`retail`]: sales in the form of the real file, and what they must come to.
 //! - [`rush`]: very many orders by way of the gateway while everything is killed, and whether the books are right afterwards.
@@ -24,6 +24,7 @@ mod faulty;
 mod hours;
 #[path = "../../common/runtime/tests/ledger/mod.rs"]
 pub mod ledger;
+mod management_view;
 mod programs;
 mod proxy;
 mod raw_amqp;
@@ -32,22 +33,21 @@ mod role_process;
 pub mod rush;
 mod scratch;
 pub mod soak;
-mod view;
+mod test_channel;
+mod test_env;
 mod wait;
 mod watchdog;
-mod wire;
-mod world;
 
 pub use client::{Answer, Client};
 pub use faulty::{Fault, FaultyStore};
 pub use hours::never_closed;
+pub use management_view::ManagementView;
 pub use programs::{Ended, Program, RunningProgram};
-pub use proxy::{Direction, Point, Proxy, WireFault};
+pub use proxy::{ChaosProxy, Direction, Point, WireFault};
 pub use raw_amqp::{RawAmqp, RawProperties, nested_arrays, nested_tables};
 pub use role_process::RoleProcess;
-pub use scratch::Scratch;
-pub use view::View;
+pub use scratch::TempDir;
+pub use test_channel::{Taken, TestChannel};
+pub use test_env::{LEDGER, LEDGER_WITH_RPC, TestEnv, run_settings};
 pub use wait::{random_moment, wait_for, wait_until};
 pub use watchdog::Watchdog;
-pub use wire::{Taken, Wire};
-pub use world::{ASKED, LEDGER, World, run_settings};

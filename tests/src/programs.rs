@@ -15,7 +15,7 @@ use std::{
 
 use doorstep_broker::{Guard, Signal, send_signal};
 
-use crate::{Scratch, wait_for};
+use crate::{TempDir, wait_for};
 
 /// How to call a binary of this workspace.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ impl Program {
     /// # Panics
     /// If it cannot be started.
     #[must_use]
-    pub fn start(&self, scratch: &Scratch) -> RunningProgram {
+    pub fn start(&self, scratch: &TempDir) -> RunningProgram {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let file = |ending: &str| scratch.join(&format!("{}-{count}.{ending}", self.name));
@@ -138,7 +138,7 @@ impl Program {
     ///
     /// # Panics
     /// If it does not end within the limit.
-    pub async fn run(&self, scratch: &Scratch, limit: Duration) -> Ended {
+    pub async fn run(&self, scratch: &TempDir, limit: Duration) -> Ended {
         self.start(scratch).ended(limit).await
     }
 }

@@ -9,9 +9,9 @@ use std::{
 
 /// A folder under the target folder. It is deleted when dropped, but for a test that fails: then it stays, and is named.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct TempDir(PathBuf);
 
-impl Scratch {
+impl TempDir {
     /// Creates a folder of its own.
     ///
     /// # Panics
@@ -41,7 +41,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TempDir {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("kept for a look: {}", self.0.display());

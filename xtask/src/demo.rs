@@ -8,7 +8,7 @@ use clap::Args;
 use doorstep_broker::{Broker, Footprint};
 
 use crate::checkout::{build_programs, checked, find_broker, own_vhost, say};
-use crate::stage::Stage;
+use crate::sandbox::Sandbox;
 use crate::summary::Summary;
 
 /// Play some minutes of sales and deliveries and show what became of each event.
@@ -37,7 +37,7 @@ impl Demo {
         let found = find_broker("demo", Footprint::Full)?;
         build_programs()?;
         let broker = own_vhost(found.broker(), "demo")?;
-        let stage = Stage::new("demo", broker.clone())?;
+        let stage = Sandbox::new("demo", broker.clone())?;
 
         let roles = stage.start_roles()?;
         say(&format!(
@@ -72,7 +72,7 @@ impl Demo {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn play(&self, stage: &Stage) -> Result<()> {
+    fn play(&self, stage: &Sandbox) -> Result<()> {
         let status = stage
             .program("producer")?
             .arg("demo")

@@ -11,8 +11,8 @@ mod demo;
 mod docs;
 mod report;
 mod rush;
+mod sandbox;
 mod soak;
-mod stage;
 mod summary;
 mod test;
 

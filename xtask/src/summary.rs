@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use doorstep_table::{Column, Table};
 use serde_json::Value;
 
-use crate::stage::Stage;
+use crate::sandbox::Sandbox;
 
 /// The roles that keep what the demo plays, each kind of event in one of them. Others take orders, too, and let those of the demo pass by;
 /// what they have dropped or held would count an event twice.
@@ -50,7 +50,7 @@ impl Row {
 
 impl Summary {
     /// Reads what was sent, and what became of it.
-    pub(crate) fn of(stage: &Stage) -> Result<Self> {
+    pub(crate) fn of(stage: &Sandbox) -> Result<Self> {
         let sent = fs::read(stage.report()).context("the demo has left no report")?;
         let sent: Value = serde_json::from_slice(&sent).context("the demo's report")?;
         let status: Value = serde_json::from_str(&stage.output(&["status", "--json"])?)

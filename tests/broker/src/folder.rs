@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::state::{Keeper, NodeState};
+use crate::state::{NodeOwner, NodeState};
 use crate::wait;
 
 const LOCK_BOUND: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ impl Nodes {
             let state = NodeState::read(&folder)?;
             let stays = state
                 .as_ref()
-                .is_some_and(|state| state.keeper == Keeper::Nobody);
+                .is_some_and(|state| state.keeper == NodeOwner::Nobody);
             if stays {
                 continue;
             }
@@ -211,7 +211,7 @@ mod tests {
         let name = format!("kept-{}", std::process::id());
         let kept = nodes.own(&name).unwrap();
         let mut state = NodeState::new(&name, Ports::from_first(20_904)).unwrap();
-        state.keeper = Keeper::Nobody;
+        state.keeper = NodeOwner::Nobody;
         state.write(&kept.path).unwrap();
         drop(kept);
         nodes.sweep().unwrap();

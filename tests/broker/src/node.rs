@@ -21,7 +21,7 @@ use crate::installed::Installed;
 use crate::management::Management;
 use crate::ports::Ports;
 use crate::process::{Signal, send_signal};
-use crate::state::{Keeper, NodeState, private_file};
+use crate::state::{NodeOwner, NodeState, private_file};
 use crate::up::UpNode;
 use crate::wait;
 
@@ -194,7 +194,7 @@ impl InstalledNode {
     /// # Errors
     /// Where this cannot be written down; the node is ended then.
     pub fn leave_up(mut self) -> Result<UpNode> {
-        self.state.keeper = Keeper::Nobody;
+        self.state.keeper = NodeOwner::Nobody;
         self.write_state()?;
         let folder = self.folder.take().context("the node is gone")?;
         Ok(UpNode::new(&folder.path, self.state.clone()))
@@ -231,8 +231,8 @@ impl InstalledNode {
             }
         };
         state.keeper = match options.data {
-            Data::Kept => Keeper::Nobody,
-            Data::Deleted => Keeper::Owner,
+            Data::Kept => NodeOwner::Nobody,
+            Data::Deleted => NodeOwner::Owner,
         };
         match options.ports {
             Some(ports) => state.ports = ports,

@@ -23,7 +23,7 @@ const USER: &str = "doorstep";
 
 /// What becomes of a node whose owner is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeper {
+pub(crate) enum NodeOwner {
     /// It is a leftover: whoever finds it ends it and deletes its folder.
     Owner,
     /// It stays, up or down, until somebody asks for its end.
@@ -37,7 +37,7 @@ pub(crate) struct NodeState {
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) vhost: String,
-    pub(crate) keeper: Keeper,
+    pub(crate) keeper: NodeOwner,
     /// Whether it ever came up, and so has its user and virtual host. Half of a first start cannot be gone on with.
     pub(crate) came_up: bool,
     /// The process ids of the Erlang VM and of epmd, while they run.
@@ -53,7 +53,7 @@ impl NodeState {
             user: USER.to_owned(),
             password: secret()?,
             vhost: VHOST.to_owned(),
-            keeper: Keeper::Owner,
+            keeper: NodeOwner::Owner,
             came_up: false,
             vm: None,
             epmd: None,
@@ -143,8 +143,8 @@ impl NodeState {
         } = self.ports;
         let id = |pid: Option<u32>| pid.map_or_else(String::new, |pid| pid.to_string());
         let keeper = match self.keeper {
-            Keeper::Owner => "owner",
-            Keeper::Nobody => "nobody",
+            NodeOwner::Owner => "owner",
+            NodeOwner::Nobody => "nobody",
         };
         format!(
             "name={}\nports={amqp},{management},{distribution},{epmd}\nuser={}\npassword={}\nvhost={}\n\
@@ -183,8 +183,8 @@ impl NodeState {
             password: value("password")?.to_owned(),
             vhost: value("vhost")?.to_owned(),
             keeper: match value("keeper")? {
-                "owner" => Keeper::Owner,
-                "nobody" => Keeper::Nobody,
+                "owner" => NodeOwner::Owner,
+                "nobody" => NodeOwner::Nobody,
                 _ => return None,
             },
             came_up: value("came_up")?.parse().ok()?,
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(NodeState::parsed(&state.to_text()), Some(state.clone()));
         state.vm = Some(12);
         state.epmd = Some(13);
-        state.keeper = Keeper::Nobody;
+        state.keeper = NodeOwner::Nobody;
         state.came_up = true;
         assert_eq!(NodeState::parsed(&state.to_text()), Some(state));
     }

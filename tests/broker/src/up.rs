@@ -9,7 +9,7 @@ use crate::find::install_if_possible;
 use crate::folder::Nodes;
 use crate::management::Management;
 use crate::node::{Data, InstalledNode, NodeOptions};
-use crate::state::{Keeper, NodeState};
+use crate::state::{NodeOwner, NodeState};
 
 /// A node that nobody owns. It survives the end of every terminal and is found again by its name.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl UpNode {
         let folder = Nodes::locked()?.path_of(name);
         let state = NodeState::read(&folder)?;
         Ok(state
-            .filter(|state| state.keeper == Keeper::Nobody)
+            .filter(|state| state.keeper == NodeOwner::Nobody)
             .map(|state| Self { folder, state }))
     }
 

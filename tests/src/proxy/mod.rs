@@ -94,13 +94,13 @@ struct Shared {
 
 /// A TCP proxy. All connections go when it is dropped.
 #[derive(Debug)]
-pub struct Proxy {
+pub struct ChaosProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     listener: AbortHandle,
 }
 
-impl Proxy {
+impl ChaosProxy {
     /// Listens on a port of its own and leads to `host:port`.
     ///
     /// # Panics
@@ -144,7 +144,7 @@ impl Proxy {
         self.shared.switch.send_modify(|switch| switch.cuts += 1);
     }
 
-    /// Resets every connection that there is, and closes each new one as soon as it is made, until [`Proxy::restore`].
+    /// Resets every connection that there is, and closes each new one as soon as it is made, until [`ChaosProxy::restore`].
     pub fn refuse(&self) {
         self.shared.switch.send_modify(|switch| {
             switch.cuts += 1;
@@ -152,7 +152,7 @@ impl Proxy {
         });
     }
 
-    /// Carries nothing in that direction any more, on old and new connections, until [`Proxy::restore`]. Nothing is lost by it.
+    /// Carries nothing in that direction any more, on old and new connections, until [`ChaosProxy::restore`]. Nothing is lost by it.
     pub fn stall(&self, direction: Direction) {
         self.set(direction, Flow::Stalled);
     }
@@ -163,7 +163,7 @@ impl Proxy {
         self.set(direction, Flow::Ended);
     }
 
-    /// Lets new connections in, and lets everything flow that was stalled by [`Proxy::stall`].
+    /// Lets new connections in, and lets everything flow that was stalled by [`ChaosProxy::stall`].
     pub fn restore(&self) {
         self.shared.switch.send_modify(|switch| {
             switch.refuses = false;
@@ -180,9 +180,9 @@ impl Proxy {
         *self.shared.trap.lock().unwrap() = Some((point, fault));
     }
 
-    /// How often what [`Proxy::at`] asked for has come to pass, and every change of that.
+    /// How often what [`ChaosProxy::at`] asked for has come to pass, and every change of that.
     #[must_use]
-    pub fn sprung(&self) -> watch::Receiver<u64> {
+    pub fn triggered(&self) -> watch::Receiver<u64> {
         self.shared.sprung.subscribe()
     }
 
@@ -193,7 +193,7 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
+impl Drop for ChaosProxy {
     fn drop(&mut self) {
         self.listener.abort();
         self.cut();
@@ -205,13 +205,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         shared.accepted.fetch_add(1, Ordering::AcqRel);
         let now = *shared.switch.borrow();
         if !now.refuses {
-            tokio::spawn(carry(client, Arc::clone(&shared), now.cuts));
+            tokio::spawn(forward(client, Arc::clone(&shared), now.cuts));
         }
     }
 }
 
 /// Carries one connection until it is cut or both of its directions have ended.
-async fn carry(mut client: TcpStream, shared: Arc<Shared>, cuts: u64) -> io::Result<()> {
+async fn forward(mut client: TcpStream, shared: Arc<Shared>, cuts: u64) -> io::Result<()> {
     let mut broker = TcpStream::connect((shared.target.0.as_str(), shared.target.1)).await?;
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
@@ -276,7 +276,7 @@ impl Way<'_> {
             }
             frames.add(&buffer[..count]);
             while let Some(mut frame) = frames.next() {
-                if let Some(fault) = self.spring(&frame) {
+                if let Some(fault) = self.trigger(&frame) {
                     self.apply(fault, &mut frame);
                 }
                 // A stall concerns what was read meanwhile, too.
@@ -289,7 +289,7 @@ impl Way<'_> {
     }
 
     /// Takes the trap away if this frame is what it waits for.
-    fn spring(&self, frame: &Frame) -> Option<WireFault> {
+    fn trigger(&self, frame: &Frame) -> Option<WireFault> {
         let method = frame.method()?;
         let mut trap = self.shared.trap.lock().unwrap();
         let (_, fault) = trap.take_if(|(point, _)| {

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, watch};
 
 use super::plan::MENU;
-use crate::{Client, Program, RunningProgram, Scratch, never_closed, wait_for};
+use crate::{Client, Program, RunningProgram, TempDir, never_closed, wait_for};
 
 const SOON: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "correct horse battery staple";
@@ -44,7 +44,7 @@ impl Part {
 /// Everything that runs.
 pub(super) struct Shop {
     amqp_url: String,
-    scratch: Scratch,
+    scratch: TempDir,
     running: Mutex<Vec<(Part, RunningProgram)>>,
     /// Where the gateway listens, while it does.
     gateway: watch::Sender<Option<SocketAddr>>,
@@ -56,7 +56,7 @@ impl Shop {
     pub(super) async fn open(amqp_url: &str) -> Self {
         let mut shop = Self {
             amqp_url: amqp_url.to_owned(),
-            scratch: Scratch::new("rush"),
+            scratch: TempDir::new("rush"),
             running: Mutex::new(Vec::new()),
             gateway: watch::Sender::new(None),
             tokens: Vec::new(),

@@ -29,7 +29,7 @@ use self::{
     case::{Case, Others, sale},
     pace::Pace,
 };
-use crate::{Client, Program, RawAmqp, RunningProgram, Scratch, random_moment, wait_for};
+use crate::{Client, Program, RawAmqp, RunningProgram, TempDir, random_moment, wait_for};
 
 const NAMESPACE: &str = "doorstep";
 /// The roles that run.
@@ -152,7 +152,7 @@ pub async fn soak(vhost: &Vhost, size: Size, mut progress: impl FnMut(usize)) ->
 struct Soak<'a> {
     vhost: &'a Vhost,
     size: Size,
-    scratch: Scratch,
+    scratch: TempDir,
     consumers: Option<RunningProgram>,
     publisher: Publisher,
     others: Others,
@@ -169,7 +169,7 @@ struct Soak<'a> {
 
 impl<'a> Soak<'a> {
     async fn begin(vhost: &'a Vhost, size: Size) -> Self {
-        let scratch = Scratch::new("soak");
+        let scratch = TempDir::new("soak");
         let settings = settings(&vhost.amqp_url());
         let exchange = settings.namespace.events_exchange();
         let consumers = start(vhost, &scratch);
@@ -347,7 +347,7 @@ fn stranger(vhost: &Vhost, exchange: &str) -> User {
     stranger
 }
 
-fn start(vhost: &Vhost, scratch: &Scratch) -> RunningProgram {
+fn start(vhost: &Vhost, scratch: &TempDir) -> RunningProgram {
     Program::consumers(&["run", "--health-addr", "127.0.0.1:0"])
         .broker(&vhost.amqp_url())
         .store(&scratch.join("stores"))

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use doorstep_store::{SqliteStore, Store, sqlite::Options};
-use doorstep_tests::{Client, Ended, Program, RunningProgram, Scratch, wait_for};
+use doorstep_tests::{Client, Ended, Program, RunningProgram, TempDir, wait_for};
 use serde_json::{Value, json};
 
 use crate::SOON;
@@ -20,7 +20,7 @@ pub struct Gateway {
     program: Program,
     running: Option<RunningProgram>,
     client: Client,
-    pub scratch: Scratch,
+    pub scratch: TempDir,
 }
 
 impl Gateway {
@@ -31,7 +31,7 @@ impl Gateway {
 
     /// Starts one with more arguments.
     pub async fn start_with(hint: &str, amqp_url: &str, arguments: &[&str]) -> Self {
-        let scratch = Scratch::new(hint);
+        let scratch = TempDir::new(hint);
         let added = Program::producer(&["user", "add", ROOT, "--role", "operator"])
             .store(&store(&scratch))
             .input(format!("{PASSWORD}\n"))
@@ -175,11 +175,11 @@ pub async fn address_said(running: &RunningProgram) -> SocketAddr {
 }
 
 /// Where its store is.
-fn store(scratch: &Scratch) -> PathBuf {
+fn store(scratch: &TempDir) -> PathBuf {
     scratch.join("store")
 }
 
-async fn started(program: &Program, scratch: &Scratch) -> (RunningProgram, Client) {
+async fn started(program: &Program, scratch: &TempDir) -> (RunningProgram, Client) {
     let mut running = program.start(scratch);
     let address = wait_for("the gateway listens", SOON, async || {
         assert!(running.is_running(), "{}", running.stderr());

@@ -1,13 +1,13 @@
 //! Many orders while gateway, payments and restaurant are killed.
 
 use doorstep_tests::{
-    World,
+    TestEnv,
     rush::{Size, rush},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_books_agree_after_a_rush_in_which_everything_is_killed() {
-    let world = World::new("rush", &[]).await;
+    let world = TestEnv::new("rush", &[]).await;
     let size = Size {
         orders: 300,
         at_once: 16,

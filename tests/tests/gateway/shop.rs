@@ -12,7 +12,7 @@ use doorstep_messaging::{
     BrokerSettings, CallError, RoleQueues, RpcClient, RpcClientSettings, Topology,
 };
 use doorstep_tests::{
-    Answer, Client, Ended, Program, RunningProgram, Scratch, World, never_closed, wait_for,
+    Answer, Client, Ended, Program, RunningProgram, TempDir, TestEnv, never_closed, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -31,9 +31,9 @@ pub struct Shop {
     kitchen_program: Program,
     others: Option<RunningProgram>,
     program: Program,
-    scratch: Scratch,
+    scratch: TempDir,
     /// Last, so that it is deleted after everything in it.
-    _world: Option<World>,
+    _world: Option<TestEnv>,
 }
 
 impl Shop {
@@ -44,7 +44,7 @@ impl Shop {
 
     /// Opens one whose gateway has more arguments.
     pub async fn open_with(hint: &str, arguments: &[&str]) -> Self {
-        let world = World::new(hint, &[]).await;
+        let world = TestEnv::new(hint, &[]).await;
         let amqp_url = world.amqp_url();
         let mut shop = Self::on(hint, &amqp_url, arguments).await;
         shop._world = Some(world);
@@ -53,7 +53,7 @@ impl Shop {
 
     /// Opens one on this broker.
     pub async fn on(hint: &str, amqp_url: &str, arguments: &[&str]) -> Self {
-        let scratch = Scratch::new(hint);
+        let scratch = TempDir::new(hint);
         let run = |roles: &[&str]| {
             let all = [&["run"], roles].concat();
             let program = Program::consumers(&all).broker(amqp_url);

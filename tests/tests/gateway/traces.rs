@@ -1,6 +1,6 @@
 //! Spans of requests, as a collector receives them: from the gateway that asks through the broker to the role that answers.
 
-use doorstep_tests::{Program, Scratch, World, wait_for};
+use doorstep_tests::{Program, TempDir, TestEnv, wait_for};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 use serde_json::json;
 
@@ -15,8 +15,8 @@ const CONFIGURE: &str = "restaurant.configure.v1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_leads_from_whoever_asks_through_the_broker_to_whoever_answers() {
-    let world = World::new("ask-traces", &[]).await;
-    let scratch = Scratch::new("ask-traces");
+    let world = TestEnv::new("ask-traces", &[]).await;
+    let scratch = TempDir::new("ask-traces");
     let collector = Collector::default();
     let endpoint = collector.start().await;
     let amqp_url = world.amqp_url();

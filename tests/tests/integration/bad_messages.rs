@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use doorstep_store::DeadLetter;
 use doorstep_tests::{
-    LEDGER, RoleProcess, Taken, Wire, World,
+    LEDGER, RoleProcess, Taken, TestChannel, TestEnv,
     ledger::{Ledger, Move, event},
     wait_until,
 };
@@ -33,7 +33,7 @@ const MIB: usize = 1024 * 1024;
 
 on_every_store! {
     async fn every_bad_message_is_one_dead_letter_with_its_reason_while_the_rest_flows(shelf) {
-        let world = World::new("bad", &[LEDGER]).await;
+        let world = TestEnv::new("bad", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         role.taking(SOON).await;
@@ -79,7 +79,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_stream_goes_on_behind_a_message_that_could_not_be_read_once_it_is_skipped(shelf) {
-        let world = World::new("bad", &[LEDGER]).await;
+        let world = TestEnv::new("bad", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         role.taking(SOON).await;
@@ -110,7 +110,7 @@ on_every_store! {
 
 on_every_store! {
     async fn an_event_from_another_library_is_read_whatever_types_its_headers_have(shelf) {
-        let world = World::new("bad", &[LEDGER]).await;
+        let world = TestEnv::new("bad", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         role.taking(SOON).await;
@@ -157,7 +157,7 @@ fn letter_of<'a>(dead: &'a [DeadLetter], bad: &Bad) -> &'a DeadLetter {
 
 on_every_store! {
     async fn copies_expire_and_dead_letters_stay(shelf) {
-        let world = World::new("expiring", &[LEDGER]).await;
+        let world = TestEnv::new("expiring", &[LEDGER]).await;
         let store = shelf.open();
         let mut settings = world.run_settings();
         settings.limits.dead_copy_ttl = Duration::from_secs(5);
@@ -206,7 +206,7 @@ fn shows(copy: &Taken, letter: &DeadLetter, bad: &Bad) {
     }
 }
 
-async fn send(world: &World, wire: &Wire, bad: &Bad) {
+async fn send(world: &TestEnv, wire: &TestChannel, bad: &Bad) {
     let properties = BasicProperties::default().with_headers(bad.headers.clone());
     let exchange = world.namespace().events_exchange();
     wire.publish(&exchange, "account.moved.v1", properties, &bad.body)

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use doorstep_tests::{Scratch, World};
+use doorstep_tests::{TempDir, TestEnv};
 use serde_json::Value;
 use tokio::{task::spawn_blocking, time::timeout};
 
@@ -11,8 +11,8 @@ const LIMIT: Duration = Duration::from_secs(480);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quick_bench_measures_every_part_and_writes_what_others_read() {
-    let world = World::new("bench", &[]).await;
-    let scratch = Scratch::new("bench");
+    let world = TestEnv::new("bench", &[]).await;
+    let scratch = TempDir::new("bench");
     let json = scratch.join("bench.json");
     let mut bench = Command::new(env!("CARGO_BIN_EXE_doorstep-bench"));
     bench

@@ -8,7 +8,7 @@ use doorstep_messaging::BrokerSettings;
 use doorstep_runtime::runner::RunSettings;
 use doorstep_store::MemoryStore;
 use doorstep_tests::{
-    Ended, LEDGER, Point, RoleProcess, WireFault, World,
+    Ended, LEDGER, Point, RoleProcess, TestEnv, WireFault,
     ledger::{Ledger, Move, entries, event},
     wait_for, wait_until,
 };
@@ -108,7 +108,7 @@ fn added(n: u64) -> Event {
 }
 
 /// The settings of a role that binds again after such times, by this address.
-fn binding_every(interval: Duration, world: &World, broker: BrokerSettings) -> RunSettings {
+fn binding_every(interval: Duration, world: &TestEnv, broker: BrokerSettings) -> RunSettings {
     let broker = BrokerSettings {
         rebind_interval: interval,
         ..broker
@@ -133,7 +133,7 @@ async fn applied(store: &MemoryStore, upto: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_gets_events_again_after_its_binding_was_deleted() {
-    let world = World::new("unbound", &[LEDGER]).await;
+    let world = TestEnv::new("unbound", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
     let settings = binding_every(OFTEN, &world, world.settings().clone());
     let role = RoleProcess::start(Ledger, store.clone(), settings);
@@ -151,7 +151,7 @@ async fn a_role_gets_events_again_after_its_binding_was_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exchange_of_events_that_was_deleted_is_declared_and_bound_again() {
-    let world = World::new("no-exchange", &[LEDGER]).await;
+    let world = TestEnv::new("no-exchange", &[LEDGER]).await;
     let proxy = world.proxy().await;
     let store = MemoryStore::new("ledger");
     let seldom = Duration::from_secs(2);
@@ -169,7 +169,7 @@ async fn an_exchange_of_events_that_was_deleted_is_declared_and_bound_again() {
     .await;
     // Right after the role has bound. RabbitMQ 4.3 may list a binding and not route by it if the exchange is deleted and declared again
     // in the same moment.
-    let mut bound = proxy.sprung();
+    let mut bound = proxy.triggered();
     proxy.at(Point::BindOk, WireFault::Slow(u32::MAX));
     timeout(SOON, bound.wait_for(|count| *count == 1))
         .await
@@ -196,7 +196,7 @@ async fn an_exchange_of_events_that_was_deleted_is_declared_and_bound_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consuming() {
-    let world = World::new("may-not-bind", &[LEDGER]).await;
+    let world = TestEnv::new("may-not-bind", &[LEDGER]).await;
     let user = world.user(
         "reader",
         Rights {
@@ -217,7 +217,7 @@ async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consumin
     let role = RoleProcess::start(Ledger, store.clone(), binding_every(OFTEN, &world, broker));
     role.taking(SOON).await;
     // Each time the first to bind is counted, and nothing else happens to it. The one that is refused may come in any of these times.
-    let counted = proxy.sprung();
+    let counted = proxy.triggered();
     for _ in 0..3 {
         proxy.at(Point::Bind, WireFault::Slow(u32::MAX));
         sleep(OFTEN * 20).await;
@@ -235,7 +235,7 @@ async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consumin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_was_made_again_under_its_consumer_is_told_as_possible_loss() {
-    let world = World::new("made-again", &[LEDGER]).await;
+    let world = TestEnv::new("made-again", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
     let settings = binding_every(OFTEN, &world, world.settings().clone());
     let role = RoleProcess::start(Ledger, store.clone(), settings);

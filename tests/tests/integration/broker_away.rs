@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_event::Event;
 use doorstep_tests::{
-    Direction, LEDGER, RoleProcess, World,
+    Direction, LEDGER, RoleProcess, TestEnv,
     ledger::{Ledger, Move, entries, event},
     wait_until,
 };
@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(240);
 
 /// A role under load on a broker that is disturbed.
 struct Load<K: Shelf> {
-    world: World,
+    world: TestEnv,
     shelf: K,
     role: RoleProcess,
 }
@@ -31,7 +31,7 @@ const EVENTS: u64 = 1_500;
 
 impl<K: Shelf> Load<K> {
     async fn on(node: &PrivateNode) -> Self {
-        let world = World::on(&node.broker(), "load", &[LEDGER]).await;
+        let world = TestEnv::on(&node.broker(), "load", &[LEDGER]).await;
         let shelf = K::new("ledger");
         let role = world.start(Ledger, shelf.open());
         role.taking(LONG).await;
@@ -107,7 +107,7 @@ async fn a_role_and_its_publisher_heal_after_the_broker_was_killed_and_restarted
 
 on_every_store! {
     async fn a_role_heals_whatever_happens_to_its_wire(shelf) {
-        let world = World::new("wire", &[LEDGER]).await;
+        let world = TestEnv::new("wire", &[LEDGER]).await;
         let proxy = world.proxy().await;
         let mut settings = world.run_settings();
         settings.broker = world.settings_by(&proxy);

@@ -11,7 +11,7 @@ use doorstep_event::{Rejection, Request, Timestamp};
 use doorstep_messaging::{CallError, RpcClient};
 use doorstep_store::{SqliteStore, sqlite::Options};
 use doorstep_tests::{
-    ASKED, Program, RunningProgram, Scratch, Watchdog, World,
+    LEDGER_WITH_RPC, Program, RunningProgram, TempDir, TestEnv, Watchdog,
     ledger::{Bid, Order, Standing, accounts, order},
     wait_for,
 };
@@ -82,8 +82,8 @@ async fn call(requester: Arc<RpcClient>, n: usize, within: Duration) -> Ended {
 
 /// Calls under way, and the processes that answer them from one store.
 struct Service {
-    world: World,
-    scratch: Scratch,
+    world: TestEnv,
+    scratch: TempDir,
     store: SqliteStore,
     servers: [Option<RunningProgram>; 2],
     requester: Arc<RpcClient>,
@@ -96,11 +96,11 @@ struct Service {
 
 impl Service {
     async fn on(node: &PrivateNode) -> Self {
-        let scratch = Scratch::new("calls");
+        let scratch = TempDir::new("calls");
         let folder = scratch.join("stores");
-        let store = SqliteStore::open(&folder, ASKED.role, &Options::default()).unwrap();
+        let store = SqliteStore::open(&folder, LEDGER_WITH_RPC.role, &Options::default()).unwrap();
         // What the deposits tell has a queue to go to.
-        let world = World::on(&node.broker(), "calls", &[ASKED, LISTENER]).await;
+        let world = TestEnv::on(&node.broker(), "calls", &[LEDGER_WITH_RPC, LISTENER]).await;
         let requester = requester(&world).await;
         let mut service = Self {
             world,

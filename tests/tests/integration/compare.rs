@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use doorstep_tests::{Ended, Program, Scratch, World, wait_until};
+use doorstep_tests::{Ended, Program, TempDir, TestEnv, wait_until};
 use serde_json::Value;
 
 use crate::SOON;
@@ -12,15 +12,15 @@ const LIMIT: Duration = Duration::from_secs(480);
 
 /// A broker to compare on, with something on it that is none of the comparison's business, and a folder for what is temporary.
 struct Place {
-    world: World,
-    scratch: Scratch,
+    world: TestEnv,
+    scratch: TempDir,
 }
 
 impl Place {
     async fn new(hint: &str) -> Self {
         let place = Self {
-            world: World::new(hint, &[doorstep_tests::LEDGER]).await,
-            scratch: Scratch::new(hint),
+            world: TestEnv::new(hint, &[doorstep_tests::LEDGER]).await,
+            scratch: TempDir::new(hint),
         };
         fs::create_dir(place.scratch.join("tmp")).unwrap();
         place

@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_store::MemoryStore;
 use doorstep_tests::{
-    Fault, FaultyStore, LEDGER, RoleProcess, World,
+    Fault, FaultyStore, LEDGER, RoleProcess, TestEnv,
     ledger::{Ledger, Move, event},
     wait_for, wait_until,
 };
@@ -33,7 +33,7 @@ fn node() -> PrivateNode {
 /// A role whose store hangs or fails, which gives its deliveries back after so long by itself. Returns whether the broker has ended its
 /// channel or its consumer meanwhile.
 async fn comes_back(node: &PrivateNode, fault: Fault, ack_timeout: Duration) -> bool {
-    let world = World::on(&node.broker(), "consumer-timeout", &[LEDGER]).await;
+    let world = TestEnv::on(&node.broker(), "consumer-timeout", &[LEDGER]).await;
     let queue = world.namespace().role_queue("ledger", 0);
     let store = FaultyStore::new(MemoryStore::new("ledger"));
     let mut settings = world.run_settings();

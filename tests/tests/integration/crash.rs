@@ -6,7 +6,7 @@ use doorstep_event::Timestamp;
 use doorstep_runtime::operate;
 use doorstep_store::Store;
 use doorstep_tests::{
-    Fault, FaultyStore, LEDGER, RoleProcess, World,
+    Fault, FaultyStore, LEDGER, RoleProcess, TestEnv,
     ledger::{Ledger, Move, accounts, event},
     wait_until,
 };
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Runs the ledger until its first batch is written, and ends it before that can be acknowledged: all of these messages come again.
-async fn crash_after_the_commit<S: Store>(world: &World, store: S, messages: u64) {
+async fn crash_after_the_commit<S: Store>(world: &TestEnv, store: S, messages: u64) {
     let store = FaultyStore::new(store);
     store.set(Fault::HangsAfterCommit);
     let role: RoleProcess = world.start(Ledger, store.clone());
@@ -30,7 +30,7 @@ async fn crash_after_the_commit<S: Store>(world: &World, store: S, messages: u64
 }
 
 /// Stops the role, and sees that nothing is left to be done anywhere.
-async fn all_is_settled(world: &World, role: RoleProcess) {
+async fn all_is_settled(world: &TestEnv, role: RoleProcess) {
     world.all_is_settled(&role, "ledger", SOON).await;
     role.stop().await.unwrap();
     for queue in [
@@ -43,7 +43,7 @@ async fn all_is_settled(world: &World, role: RoleProcess) {
 
 on_every_store! {
     async fn a_crash_between_commit_and_ack_changes_nothing_twice(shelf) {
-        let world = World::new("crash", &[LEDGER]).await;
+        let world = TestEnv::new("crash", &[LEDGER]).await;
         let wire = world.wire().await;
         wire.declare("told", FieldTable::default()).await;
         wire.bind("told", &world.namespace().events_exchange(), "told.#").await;
@@ -95,7 +95,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_poisoned_original_that_comes_again_after_a_crash_stays_one_dead_letter(shelf) {
-        let world = World::new("crash", &[LEDGER]).await;
+        let world = TestEnv::new("crash", &[LEDGER]).await;
         world.publish(&poisoned("account/a")).await;
         crash_after_the_commit(&world, shelf.open(), 3).await;
 
@@ -119,7 +119,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_poisoned_original_that_comes_again_after_it_was_skipped_is_not_applied(shelf) {
-        let world = World::new("crash", &[LEDGER]).await;
+        let world = TestEnv::new("crash", &[LEDGER]).await;
         world.publish(&poisoned("account/a")).await;
         crash_after_the_commit(&world, shelf.open(), 3).await;
 
@@ -138,7 +138,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_poisoned_original_that_comes_again_after_its_replay_is_applied_once(shelf) {
-        let world = World::new("crash", &[LEDGER]).await;
+        let world = TestEnv::new("crash", &[LEDGER]).await;
         world.publish(&poisoned("account/a")).await;
         crash_after_the_commit(&world, shelf.open(), 3).await;
 
@@ -183,7 +183,7 @@ fn poisoned(account: &str) -> Vec<doorstep_event::Event> {
 }
 
 /// The poison's dead letter. If the first batch ended before the poison, crashes go on until a batch has it.
-async fn poison_of<S: Store>(world: &World, store: &S) -> doorstep_store::DeadLetterId {
+async fn poison_of<S: Store>(world: &TestEnv, store: &S) -> doorstep_store::DeadLetterId {
     for _ in 0..3 {
         if let Some(dead) = dead(store).await.first() {
             return dead.id.clone();

@@ -4,7 +4,7 @@ use doorstep_event::{Event, Timestamp};
 use doorstep_runtime::operate;
 use doorstep_store::{DeadLetter, SqliteStore, sqlite::Options};
 use doorstep_tests::{
-    LEDGER, Program, RunningProgram, Scratch, World,
+    LEDGER, Program, RunningProgram, TempDir, TestEnv,
     ledger::{Move, accounts, entries, event},
     wait_for, wait_until,
 };
@@ -20,8 +20,8 @@ const MOST_DEATHS: usize = 6;
 
 /// A role in a process that is started again whenever it has died.
 struct Service {
-    world: World,
-    scratch: Scratch,
+    world: TestEnv,
+    scratch: TempDir,
     store: SqliteStore,
     running: Option<RunningProgram>,
     deaths: usize,
@@ -29,11 +29,11 @@ struct Service {
 
 impl Service {
     async fn new(hint: &str) -> Self {
-        let scratch = Scratch::new(hint);
+        let scratch = TempDir::new(hint);
         let folder = scratch.join("stores");
         let store = SqliteStore::open(&folder, LEDGER.role, &Options::default()).unwrap();
         Self {
-            world: World::new(hint, &[LEDGER]).await,
+            world: TestEnv::new(hint, &[LEDGER]).await,
             scratch,
             store,
             running: None,

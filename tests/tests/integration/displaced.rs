@@ -6,7 +6,7 @@ use doorstep_event::Event;
 use doorstep_runtime::runner::{Phase, RunError};
 use doorstep_store::{SqliteStore, StoreError, sqlite::Options};
 use doorstep_tests::{
-    LEDGER, RoleProcess, Scratch, World,
+    LEDGER, RoleProcess, TempDir, TestEnv,
     ledger::{Ledger, Move, entries, event},
     wait_for,
 };
@@ -38,9 +38,9 @@ async fn is_paused(role: &RoleProcess, says: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_whose_store_is_moved_away_acknowledges_nothing_until_it_is_back() {
-    let world = World::new("displaced", &[LEDGER]).await;
+    let world = TestEnv::new("displaced", &[LEDGER]).await;
     let queue = world.namespace().role_queue("ledger", 0);
-    let scratch = Scratch::new("displaced");
+    let scratch = TempDir::new("displaced");
     let (place, away) = (scratch.join("place"), scratch.join("away"));
     let store = open(&place);
     let role = world.start(Ledger, store.clone());

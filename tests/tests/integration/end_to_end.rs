@@ -10,7 +10,7 @@ use std::{
 
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_tests::{
-    Program, Scratch, World,
+    Program, TempDir, TestEnv,
     retail::{Invoice, Sales, Stock},
     wait_for,
 };
@@ -24,14 +24,14 @@ const CONSUMER_KILLS: usize = 5;
 
 /// A shop's file, and the stores of its consumers.
 struct Shop {
-    scratch: Scratch,
+    scratch: TempDir,
     amqp_url: String,
     file: PathBuf,
 }
 
 impl Shop {
-    fn new(hint: &str, world: &World, sales: &Sales) -> Self {
-        let scratch = Scratch::new(hint);
+    fn new(hint: &str, world: &TestEnv, sales: &Sales) -> Self {
+        let scratch = TempDir::new(hint);
         let file = scratch.join("sales.csv.gz");
         sales.write(&file);
         Self {
@@ -91,7 +91,7 @@ async fn kills_and_restarts_at_random_moments_leave_what_an_undisturbed_import_l
     eprintln!("seed of the sales and of the disturbances: {seed}");
     let sales = Sales::generate(seed, 6_000);
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("end-to-end")));
-    let world = World::new("e2e", &[]).await;
+    let world = TestEnv::new("e2e", &[]).await;
     let calm = Shop::new("calm", &world, &sales);
     calm.import_all(&sales).await;
     let undisturbed = calm.exports_when_idle().await;
@@ -99,7 +99,7 @@ async fn kills_and_restarts_at_random_moments_leave_what_an_undisturbed_import_l
     assert_eq!(Invoice::read_all(&undisturbed[1]), sales.invoices());
 
     let node = node.await.unwrap().unwrap();
-    let world = World::on(&node.broker(), "e2e", &[]).await;
+    let world = TestEnv::on(&node.broker(), "e2e", &[]).await;
     let shop = Shop::new("storm", &world, &sales);
     // Once in peace, so that there are queues that a killed broker knows of.
     let _ = shop

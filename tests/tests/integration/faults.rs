@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorstep_store::{MemoryStore, Store};
 use doorstep_tests::{
-    LEDGER, Point, RoleProcess, WireFault, World,
+    LEDGER, Point, RoleProcess, TestEnv, WireFault,
     ledger::{Ledger, Move, entries, event},
     wait_for, wait_until,
 };
@@ -21,7 +21,7 @@ const TELLS: u64 = COUNT / 4;
 
 /// A role that tells another what it does, over a wire that has each fault once, always at the same word.
 async fn role_meets_all(point: Point) {
-    let world = World::new("faults", &[LEDGER, LISTENER]).await;
+    let world = TestEnv::new("faults", &[LEDGER, LISTENER]).await;
     let proxy = world.proxy().await;
     let mut settings = world.run_settings();
     settings.broker = world.settings_by(&proxy);
@@ -36,7 +36,7 @@ async fn role_meets_all(point: Point) {
     let heard = MemoryStore::new("listener");
     let listener = world.start(Listener, heard.clone());
     role.taking(SOON).await;
-    let mut sprung = proxy.sprung();
+    let mut sprung = proxy.triggered();
     for (number, fault) in WireFault::ALL.into_iter().enumerate() {
         let name = format!("{point:?} {fault:?}");
         let account = format!("account/{number}");

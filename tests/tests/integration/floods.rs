@@ -2,7 +2,7 @@
 
 use doorstep_store::{Store, TableUsage};
 use doorstep_tests::{
-    LEDGER, RoleProcess, World,
+    LEDGER, RoleProcess, TestEnv,
     ledger::{Ledger, Move, event},
     wait_until,
 };
@@ -20,7 +20,7 @@ const OF_KIND: u64 = 100;
 
 on_every_store! {
     async fn a_flood_of_junk_neither_stops_a_role_nor_keeps_a_sound_event_from_being_applied(shelf) {
-        let world = World::new("flood", &[LEDGER]).await;
+        let world = TestEnv::new("flood", &[LEDGER]).await;
         let store = shelf.open();
         let mut settings = world.run_settings();
         // So few that the flood alone would fill the dead letters twenty times over, and stop the role.

@@ -8,7 +8,7 @@ use doorstep_event::{Event, Timestamp};
 use doorstep_messaging::{ConnectionPhase, Message, PublishOutcome, Publisher, Topology};
 use doorstep_store::{MemoryStore, Store};
 use doorstep_tests::{
-    Fault, FaultyStore, LEDGER, RoleProcess, World,
+    Fault, FaultyStore, LEDGER, RoleProcess, TestEnv,
     ledger::{Ledger, Move, entries, event},
     wait_for, wait_until,
 };
@@ -72,7 +72,7 @@ async fn well(role: &RoleProcess) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_is_consuming_again_after_an_administrator_closed_its_connections() {
-    let world = World::new("closed", &[LEDGER]).await;
+    let world = TestEnv::new("closed", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
     let role = world.start(Ledger, store.clone());
     role.taking(SOON).await;
@@ -108,7 +108,7 @@ async fn a_role_is_consuming_again_after_an_administrator_closed_its_connections
 async fn a_role_is_consuming_again_within_moments_of_a_killed_brokers_return() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("healing")));
     let mut node = node.await.unwrap().unwrap();
-    let world = World::on(&node.broker(), "healing", &[LEDGER]).await;
+    let world = TestEnv::on(&node.broker(), "healing", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
     let role = world.start(Ledger, store.clone());
     role.taking(LONG).await;
@@ -149,7 +149,7 @@ async fn a_role_is_consuming_again_within_moments_of_a_killed_brokers_return() {
 on_every_store! {
     async fn a_deleted_queue_is_consumed_from_again_and_what_is_missing_is_listed_until_it_was_published_again(shelf) {
         const STREAMS: [&str; 4] = ["a", "b", "c", "d"];
-        let world = World::new("deleted", &[LEDGER]).await;
+        let world = TestEnv::new("deleted", &[LEDGER]).await;
         let store = FaultyStore::new(shelf.open());
         let mut settings = world.run_settings();
         settings.limits.gap_age = Duration::from_millis(100);
@@ -210,7 +210,7 @@ async fn a_memory_alarm_is_shown_by_type_and_by_the_role_and_all_that_is_owed_go
     const COUNT: u64 = 50;
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("alarm")));
     let node = node.await.unwrap().unwrap();
-    let world = World::on(&node.broker(), "alarm", &[LEDGER, LISTENER]).await;
+    let world = TestEnv::on(&node.broker(), "alarm", &[LEDGER, LISTENER]).await;
     let store = FaultyStore::new(MemoryStore::new("ledger"));
     let role = world.start(Ledger, store.clone());
     let heard = MemoryStore::new("listener");

@@ -18,7 +18,7 @@ use doorstep_telemetry::{
     health::{Liveness, Question, Readiness, Standing, ask},
 };
 use doorstep_tests::{
-    Direction, LEDGER, Point, Proxy, RoleProcess, RunningProgram, Scratch, WireFault, World,
+    ChaosProxy, Direction, LEDGER, Point, RoleProcess, RunningProgram, TempDir, TestEnv, WireFault,
     ledger::{Ledger, Move, event},
     wait_for, wait_until,
 };
@@ -121,7 +121,7 @@ impl Answering {
 }
 
 /// The address of a world by a proxy.
-fn by_proxy(world: &World, proxy: &Proxy) -> String {
+fn by_proxy(world: &TestEnv, proxy: &ChaosProxy) -> String {
     let own = world.broker().address();
     let place = format!("{}:{}", own.host, own.port);
     let url = world.amqp_url();
@@ -346,8 +346,8 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("alarm-health")));
     let node = node.await.unwrap().unwrap();
     let office = Office {
-        world: World::on(&node.broker(), "alarm-health", &ROLES).await,
-        scratch: Scratch::new("alarm-health"),
+        world: TestEnv::on(&node.broker(), "alarm-health", &ROLES).await,
+        scratch: TempDir::new("alarm-health"),
     };
     // The broker blocks who publishes: here the role, the copy of a dead letter.
     let mut refused = moved("1", 1, -1);
@@ -460,7 +460,7 @@ async fn a_channel_that_is_closed_and_a_consumer_that_is_cancelled_are_made_good
     proxy.at(Point::Ack, WireFault::UnknownTag);
     office.world.publish(&[moved("1", 1, -1)]).await;
     role.counts(channels.0, &channels.1, 1.0).await;
-    assert_eq!(*proxy.sprung().borrow(), 1);
+    assert_eq!(*proxy.triggered().borrow(), 1);
     let more: Vec<_> = (2..=20).map(|n| moved("1", n, -1)).collect();
     office.world.publish(&more).await;
     office.has_applied(20).await;
@@ -558,7 +558,7 @@ impl Role for Stubborn {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_does_not_return_shows_in_the_roles_signs_of_life() {
-    let world = World::new("stubborn", &[LEDGER]).await;
+    let world = TestEnv::new("stubborn", &[LEDGER]).await;
     let role = runner::start(Stubborn, MemoryStore::new("ledger"), world.run_settings());
     let vitals = role.vitals();
     world
@@ -583,7 +583,7 @@ async fn a_handler_that_does_not_return_shows_in_the_roles_signs_of_life() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_consumers_on_a_roles_queue_the_broker_counts_those_that_it_knows() {
-    let world = World::new("counted", &[LEDGER]).await;
+    let world = TestEnv::new("counted", &[LEDGER]).await;
     let queue = world.namespace().role_queue(LEDGER.role, 0);
     let store = MemoryStore::new("ledger");
     let first = RoleProcess::start(Ledger, store.clone(), world.run_settings());

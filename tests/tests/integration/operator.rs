@@ -12,7 +12,7 @@ use doorstep_store::{
     Commit, DeadLetter, DeadLetterId, DeadLetterStatus, NewDeadLetter, SqliteStore, Store,
     WriteSet, sqlite::Options,
 };
-use doorstep_tests::{Ended, Program, Scratch, World, random_moment, retail::Stock, wait_until};
+use doorstep_tests::{Ended, Program, TempDir, TestEnv, random_moment, retail::Stock, wait_until};
 use lapin::BasicProperties;
 use serde_json::Value;
 
@@ -49,15 +49,15 @@ pub(crate) const ROLES: [RoleQueues; 5] = [
 
 /// The binaries' place: a broker and a folder with stores.
 pub(crate) struct Office {
-    pub(crate) world: World,
-    pub(crate) scratch: Scratch,
+    pub(crate) world: TestEnv,
+    pub(crate) scratch: TempDir,
 }
 
 impl Office {
     pub(crate) async fn new(hint: &str) -> Self {
         Self {
-            world: World::new(hint, &ROLES).await,
-            scratch: Scratch::new(hint),
+            world: TestEnv::new(hint, &ROLES).await,
+            scratch: TempDir::new(hint),
         }
     }
 

@@ -4,7 +4,7 @@
 use doorstep_messaging::QueueName;
 use doorstep_store::{DeadLetter, EntityKey, Store};
 use doorstep_tests::{
-    LEDGER, Wire, World,
+    LEDGER, TestChannel, TestEnv,
     ledger::{Ledger, Move},
 };
 use lapin::{
@@ -23,12 +23,12 @@ const STRUCTURED: &str = "application/cloudevents+json";
 
 /// Sends messages to a role as another program would.
 struct Program {
-    wire: Wire,
+    wire: TestChannel,
     exchange: String,
 }
 
 impl Program {
-    async fn of(world: &World) -> Self {
+    async fn of(world: &TestEnv) -> Self {
         Self {
             wire: world.wire().await,
             exchange: world.namespace().events_exchange(),
@@ -49,7 +49,7 @@ impl Program {
 
 on_every_store! {
     async fn an_event_in_structured_mode_is_applied_as_one_in_binary_mode_is(shelf) {
-        let world = World::new("structured", &[LEDGER]).await;
+        let world = TestEnv::new("structured", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let program = Program::of(&world).await;
@@ -104,7 +104,7 @@ on_every_store! {
 
 on_every_store! {
     async fn an_event_in_structured_mode_that_is_wrong_says_what_is_wrong(shelf) {
-        let world = World::new("structured", &[LEDGER]).await;
+        let world = TestEnv::new("structured", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let program = Program::of(&world).await;
@@ -142,7 +142,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_message_that_contradicts_itself_is_refused_by_both_values(shelf) {
-        let world = World::new("contradictions", &[LEDGER]).await;
+        let world = TestEnv::new("contradictions", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let program = Program::of(&world).await;
@@ -189,7 +189,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_header_of_another_type_is_refused_as_what_it_is(shelf) {
-        let world = World::new("types", &[LEDGER]).await;
+        let world = TestEnv::new("types", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let program = Program::of(&world).await;
@@ -226,7 +226,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_time_is_read_however_finely_and_in_whatever_unit_it_is_written(shelf) {
-        let world = World::new("times", &[LEDGER]).await;
+        let world = TestEnv::new("times", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let program = Program::of(&world).await;
@@ -254,7 +254,7 @@ on_every_store! {
 
 on_every_store! {
     async fn messages_that_share_a_body_are_dead_letters_of_their_own_and_each_only_once(shelf) {
-        let world = World::new("same_bodies", &[LEDGER]).await;
+        let world = TestEnv::new("same_bodies", &[LEDGER]).await;
         let store = shelf.open();
         let program = Program::of(&world).await;
         let namespace = world.namespace();
@@ -282,7 +282,7 @@ on_every_store! {
     }
 }
 
-async fn drained(world: &World, queue: &QueueName) {
+async fn drained(world: &TestEnv, queue: &QueueName) {
     world.depth_is(queue, 0, 1, SOON).await;
 }
 

@@ -7,7 +7,7 @@ use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
 use doorstep_store::{EntityKey, Store};
-use doorstep_tests::{RoleProcess, World, run_settings, wait_until};
+use doorstep_tests::{RoleProcess, TestEnv, run_settings, wait_until};
 use lapin::types::FieldTable;
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +95,7 @@ impl Role for Crier {
 
 on_every_store! {
     async fn an_unroutable_event_holds_back_no_other_and_goes_out_once_a_queue_is_bound(shelf) {
-        let world = World::new("outbox", &[CRIER]).await;
+        let world = TestEnv::new("outbox", &[CRIER]).await;
         let store = shelf.open();
         let role = world.start(Crier, shelf.open());
         role.taking(SOON).await;
@@ -144,7 +144,7 @@ on_every_store! {
 on_every_store! {
     async fn a_role_that_stops_sends_all_that_it_owes_whatever_is_turned_away_before(shelf) {
         const OWED: u64 = 60;
-        let world = World::new("outbox-stop", &[CRIER]).await;
+        let world = TestEnv::new("outbox-stop", &[CRIER]).await;
         let store = shelf.open();
         let mut settings = world.run_settings();
         // Row by row, so that much is still owed when it stops, and what is turned away is a turn of its own.
@@ -180,7 +180,7 @@ on_every_store! {
 on_every_store! {
     async fn a_row_for_which_the_broker_closes_the_channel_holds_back_no_other(shelf) {
         const HEARD: u64 = 30;
-        let world = World::new("outbox-closing", &[CRIER]).await;
+        let world = TestEnv::new("outbox-closing", &[CRIER]).await;
         let store = shelf.open();
         // May publish events, but not to queues by their name: for the copy of a dead letter the broker closes the channel.
         let rights = Rights {
@@ -222,7 +222,7 @@ on_every_store! {
 on_every_store! {
     async fn rows_that_the_broker_refuses_degrade_the_role_and_hold_back_no_other(shelf) {
         const EACH: u64 = 20;
-        let world = World::new("outbox-topics", &[CRIER]).await;
+        let world = TestEnv::new("outbox-topics", &[CRIER]).await;
         let store = shelf.open();
         let rights = Rights { configure: ".*", write: ".*", read: ".*" };
         let user = world.user("half-mute", rights);

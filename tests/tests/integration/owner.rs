@@ -13,7 +13,7 @@ use doorstep_store::{
     sqlite::{OldOutbox, Options},
 };
 use doorstep_tests::{
-    Ended, LEDGER, Program, RoleProcess, World,
+    Ended, LEDGER, Program, RoleProcess, TestEnv,
     ledger::{Ledger, Move, entries, event},
     wait_for,
 };
@@ -155,8 +155,8 @@ fn copied(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_is_refused_beside_its_original_and_is_degraded_as_restored_without_it() {
-    let world = World::new("owner-copy", &[LEDGER]).await;
-    let scratch = doorstep_tests::Scratch::new("owner-copy");
+    let world = TestEnv::new("owner-copy", &[LEDGER]).await;
+    let scratch = doorstep_tests::TempDir::new("owner-copy");
     let open = |folder: &Path| SqliteStore::open(folder, "ledger", &Options::default()).unwrap();
     let (place, copy) = (scratch.join("place"), scratch.join("copy"));
     let store = open(&place);
@@ -205,7 +205,7 @@ fn other_store(ended: Result<(), RunError>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_role_ends_when_it_finds_that_another_store_has_taken_over() {
-    let world = World::new("owner-lost", &[LEDGER]).await;
+    let world = TestEnv::new("owner-lost", &[LEDGER]).await;
     let queue = world.namespace().role_queue("ledger", 0);
     let proxy = world.proxy().await;
     let settings = RunSettings {
@@ -234,7 +234,7 @@ async fn a_running_role_ends_when_it_finds_that_another_store_has_taken_over() {
 
 on_every_store! {
     async fn starts_of_one_store_side_by_side_never_refuse_each_other(shelf) {
-        let world = World::new("owner-pair", &[LEDGER]).await;
+        let world = TestEnv::new("owner-pair", &[LEDGER]).await;
         for round in 1..=6 {
             let pair = [0, 1].map(|_| world.start(Ledger, shelf.open()));
             world.publish(&[event("shop", "account/a", round, &Move::Add(1))]).await;
@@ -266,7 +266,7 @@ on_every_store! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_may_not_record_the_owner_consumes_only_if_told_to() {
-    let world = World::new("owner-rights", &[LEDGER]).await;
+    let world = TestEnv::new("owner-rights", &[LEDGER]).await;
     // RabbitMQ's patterns know what must not follow.
     let configure = r"^doorstep\.(?!ledger\.owner).*$";
     let user = world.user(
@@ -321,7 +321,7 @@ async fn a_user_who_may_not_record_the_owner_consumes_only_if_told_to() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_the_broker_cuts_off_is_still_told_from_another_stores() {
-    let world = World::new("owner-long", &[LEDGER]).await;
+    let world = TestEnv::new("owner-long", &[LEDGER]).await;
     // From a few bytes too long to nothing at all of the store's name.
     for long in [40, 60, 100] {
         let broker = BrokerSettings {

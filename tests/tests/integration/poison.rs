@@ -6,7 +6,7 @@ use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{self, OperateError};
 use doorstep_store::Store;
 use doorstep_tests::{
-    LEDGER, World,
+    LEDGER, TestEnv,
     ledger::{Ledger, Move, event},
     wait_until,
 };
@@ -23,7 +23,7 @@ const ROUNDS: usize = 40;
 
 on_every_store! {
     async fn a_poisoned_stream_stops_alone_and_replay_lets_it_and_all_it_held_through_in_order(shelf) {
-        let world = World::new("poison", &[LEDGER]).await;
+        let world = TestEnv::new("poison", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let poisoned = |n, fact: Move| event("shop", "account/a", n, &fact);
@@ -74,7 +74,7 @@ on_every_store! {
 
 on_every_store! {
     async fn skip_steps_over_a_dead_letter_and_the_rest_of_its_stream_goes_on(shelf) {
-        let world = World::new("poison", &[LEDGER]).await;
+        let world = TestEnv::new("poison", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         for (n, fact) in [Move::Poison, Move::Add(1), Move::Poison, Move::Add(1)].iter().enumerate() {
@@ -96,7 +96,7 @@ on_every_store! {
 
 on_every_store! {
     async fn of_a_replay_and_a_skip_at_once_exactly_one_wins_and_the_other_is_told(shelf) {
-        let world = World::new("poison", &[LEDGER]).await;
+        let world = TestEnv::new("poison", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let account = |round: usize| format!("account/{round:02}");
@@ -152,7 +152,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_gap_that_is_stepped_over_lets_what_is_behind_it_through(shelf) {
-        let world = World::new("poison", &[LEDGER]).await;
+        let world = TestEnv::new("poison", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let e = |n| event("shop", "account/a", n, &Move::Add(1));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorstep_broker::Broker;
 use doorstep_messaging::{Argument, Queue, Topology};
-use doorstep_tests::{Ended, Program, Scratch, World};
+use doorstep_tests::{Ended, Program, TempDir, TestEnv};
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -16,7 +16,7 @@ const PASSWORD: &str = "s3cret-of-the-test";
 
 /// Runs every program that needs a broker with this one, and returns how each has ended.
 async fn all_ended(amqp_url: &str) -> Vec<Ended> {
-    let scratch = Scratch::new("refused");
+    let scratch = TempDir::new("refused");
     let line = r#"{"specversion":"1.0","id":"1","source":"shop/1","type":"stock.adjusted.v1","subject":"stock/A","sequence":1,"data":{"delta":-6,"reason":"sale","reference":"order/1"}}"#;
     let run = Program::consumers(&["run"]).store(&scratch.join("stores"));
     let until_idle =
@@ -61,7 +61,7 @@ fn with_login(broker: &Broker, user: &str, password: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_is_told_with_the_user_and_not_with_the_password() {
-    let world = World::new("refused", &[]).await;
+    let world = TestEnv::new("refused", &[]).await;
     let user = world.broker().address().user.clone();
     let ended = all_ended(&with_login(world.broker(), &user, PASSWORD)).await;
     let said = format!("refuses user {user:?} with this password");
@@ -70,7 +70,7 @@ async fn a_wrong_password_is_told_with_the_user_and_not_with_the_password() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_virtual_host_that_does_not_exist_is_named() {
-    let world = World::new("refused", &[]).await;
+    let world = TestEnv::new("refused", &[]).await;
     let elsewhere = world.broker().with_vhost("no-such-vhost");
     let ended = all_ended(&elsewhere.amqp_url()).await;
     let password = &world.broker().address().password;
@@ -83,7 +83,7 @@ async fn a_virtual_host_that_does_not_exist_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_virtual_host_that_is_not_the_users_is_named_with_the_user() {
-    let world = World::new("refused", &[]).await;
+    let world = TestEnv::new("refused", &[]).await;
     let user = format!("stranger-of-{}", world.broker().address().vhost);
     let management = world.broker().management().unwrap();
     management.create_user(&user, PASSWORD, "").unwrap();
@@ -99,7 +99,7 @@ async fn a_virtual_host_that_is_not_the_users_is_named_with_the_user() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_with_other_arguments_is_named_with_the_argument() {
-    let world = World::new("refused", &[]).await;
+    let world = TestEnv::new("refused", &[]).await;
     // Right in everything but one argument, as an older version might have made it.
     let declared = Topology::of(world.namespace(), &ROLES);
     let is_it = |queue: &&Queue| queue.name.as_str() == "doorstep.orders.0";
@@ -128,7 +128,7 @@ async fn a_queue_with_other_arguments_is_named_with_the_argument() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_where_nobody_answers_is_named() {
-    let world = World::new("refused", &[]).await;
+    let world = TestEnv::new("refused", &[]).await;
     // One port at which nobody listens, kept so that no other test gets it meanwhile, and one behind which nobody ever says a word.
     let kept = TcpSocket::new_v4().unwrap();
     kept.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -154,7 +154,7 @@ async fn an_address_where_nobody_answers_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_wrong_settings_are_told_at_once() {
-    let scratch = Scratch::new("refused");
+    let scratch = TempDir::new("refused");
     let url = format!("amqp://shop:{PASSWORD}@host:port/");
     let run = Program::consumers(&[
         "run",

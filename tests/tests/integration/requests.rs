@@ -6,7 +6,7 @@ use doorstep_event::{Request, Timestamp};
 use doorstep_messaging::{CallError, RpcClient, RpcClientSettings};
 use doorstep_store::Store;
 use doorstep_tests::{
-    ASKED, Fault, FaultyStore, World,
+    Fault, FaultyStore, LEDGER_WITH_RPC, TestEnv,
     ledger::{Ask, Bid, Ledger, Order, Standing, accounts, entries, order, request},
     wait_until,
 };
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::{SOON, roles::summary, shelf::on_every_store};
 
-pub(crate) async fn requester(world: &World) -> Arc<RpcClient> {
+pub(crate) async fn requester(world: &TestEnv) -> Arc<RpcClient> {
     let (settings, topology) = (world.settings(), world.topology().clone());
     let asks = RpcClient::start(
         settings,
@@ -46,7 +46,7 @@ async fn ask(requester: &RpcClient, account: &str) -> Result<Standing, CallError
 
 on_every_store! {
     async fn a_command_whose_process_ends_before_the_reply_is_obeyed_once_and_answered(shelf) {
-        let world = World::new("requests", &[ASKED]).await;
+        let world = TestEnv::new("requests", &[LEDGER_WITH_RPC]).await;
         let requester = requester(&world).await;
         let store = FaultyStore::new(shelf.open());
         let role = world.start(Ledger, store.clone());
@@ -77,7 +77,7 @@ on_every_store! {
 on_every_store! {
     async fn many_commands_are_obeyed_once_each_while_their_processes_end(shelf) {
         const COMMANDS: usize = 200;
-        let world = World::new("many-requests", &[ASKED]).await;
+        let world = TestEnv::new("many-requests", &[LEDGER_WITH_RPC]).await;
         let requester = requester(&world).await;
         let store = shelf.open();
         let mut role = world.start(Ledger, shelf.open());
@@ -118,7 +118,7 @@ on_every_store! {
 /// Whoever asks then can tell it from an answer that will not change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_meets_no_store_is_not_refused_but_may_be_asked_again() {
-    let world = World::new("query-without-store", &[ASKED]).await;
+    let world = TestEnv::new("query-without-store", &[LEDGER_WITH_RPC]).await;
     let requester = requester(&world).await;
     let store = FaultyStore::new(doorstep_store::MemoryStore::new("ledger"));
     let role = world.start(Ledger, store.clone());
@@ -143,7 +143,7 @@ async fn a_query_that_meets_no_store_is_not_refused_but_may_be_asked_again() {
 /// A role that is asked to stop answers what it has taken, and whoever asks then hears that nobody is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_in_vain_for_a_role_that_has_stopped() {
-    let world = World::new("no-responder", &[ASKED]).await;
+    let world = TestEnv::new("no-responder", &[LEDGER_WITH_RPC]).await;
     let requester = requester(&world).await;
     let role = world.start(Ledger, doorstep_store::MemoryStore::new("ledger"));
     role.taking(SOON).await;

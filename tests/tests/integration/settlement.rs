@@ -2,7 +2,7 @@
 
 use doorstep_event::Timestamp;
 use doorstep_tests::{
-    ASKED, Fault, FaultyStore, LEDGER, World,
+    Fault, FaultyStore, LEDGER, LEDGER_WITH_RPC, TestEnv,
     ledger::{Bid, Ledger, Move, Order, event, order},
     wait_for, wait_until,
 };
@@ -24,7 +24,7 @@ enum Loss {
 /// Five deliveries are committed and not settled when their connection is lost; on the new one they come again, with five more, under
 /// the very same delivery tags. The settlement of the first five must not touch them.
 async fn no_ack_reaches_the_new_channel<K: crate::shelf::Shelf>(shelf: &K, loss: Loss) {
-    let world = World::new("settle", &[LEDGER]).await;
+    let world = TestEnv::new("settle", &[LEDGER]).await;
     let queue = world.namespace().role_queue("ledger", 0);
     let first: Vec<_> = (1..=5)
         .map(|n| event("shop", "account/a", n, &Move::Add(1)))
@@ -101,7 +101,7 @@ on_every_store! {
 
 on_every_store! {
     async fn nothing_is_acknowledged_before_its_own_commit(shelf) {
-        let world = World::new("settle", &[ASKED]).await;
+        let world = TestEnv::new("settle", &[LEDGER_WITH_RPC]).await;
         let queue = world.namespace().role_queue("ledger", 0);
         let requester = requester(&world).await;
         let e = |n| event("shop", "account/a", n, &Move::Add(1));

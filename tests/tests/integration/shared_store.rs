@@ -1,7 +1,7 @@
 //! Two owners of one role's store and queue.
 
 use doorstep_tests::{
-    LEDGER, World,
+    LEDGER, TestEnv,
     ledger::{Ledger, Move, entries, event},
     wait_until,
 };
@@ -10,7 +10,7 @@ use crate::{SOON, roles::summary, shelf::on_every_store};
 
 on_every_store! {
     async fn two_owners_of_a_store_apply_each_event_once_and_one_goes_on_when_the_other_crashes(shelf) {
-        let world = World::new("shared", &[LEDGER]).await;
+        let world = TestEnv::new("shared", &[LEDGER]).await;
         let queue = world.namespace().role_queue("ledger", 0);
         let store = shelf.open();
         let mut owners = vec![world.start(Ledger, shelf.open()), world.start(Ledger, shelf.open())];

@@ -1,7 +1,7 @@
 //! The kinds of store that a test runs on, and the macro that runs it on each.
 
 use doorstep_store::{MemoryStore, SqliteStore, Store, sqlite::Options};
-use doorstep_tests::Scratch;
+use doorstep_tests::TempDir;
 
 /// Where a test keeps the store of a role. Every opening is as by another process.
 pub(crate) trait Shelf {
@@ -33,7 +33,7 @@ impl Shelf for InMemory {
 /// Keeps a store in a file.
 pub(crate) struct InSqlite {
     role: &'static str,
-    folder: Scratch,
+    folder: TempDir,
 }
 
 impl Shelf for InSqlite {
@@ -42,7 +42,7 @@ impl Shelf for InSqlite {
     fn new(role: &'static str) -> Self {
         Self {
             role,
-            folder: Scratch::new(role),
+            folder: TempDir::new(role),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_event::{Event, EventType};
 use doorstep_store::{SqliteStore, sqlite::Options};
-use doorstep_tests::{RunningProgram, Scratch, World, wait_for, wait_until};
+use doorstep_tests::{RunningProgram, TempDir, TestEnv, wait_for, wait_until};
 use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::{
@@ -43,8 +43,8 @@ async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("stopping")));
     let node = node.await.unwrap().unwrap();
     let office = Office {
-        world: World::on(&node.broker(), "stopping", &ROLES).await,
-        scratch: Scratch::new("stopping"),
+        world: TestEnv::on(&node.broker(), "stopping", &ROLES).await,
+        scratch: TempDir::new("stopping"),
     };
     // Each is refused for good, so that the role owes a copy of it, which a broker without memory does not take.
     let refused: Vec<Event> = (1..=OWED)

@@ -4,7 +4,7 @@ use doorstep_event::{Event, Sequence, Timestamp};
 use doorstep_messaging::{OwnerRecord, take_over};
 use doorstep_store::{Store, begin_epoch};
 use doorstep_tests::{
-    LEDGER, World,
+    LEDGER, TestEnv,
     ledger::{Ledger, Move, event},
     wait_for, wait_until,
 };
@@ -17,7 +17,7 @@ use crate::{
 
 on_every_store! {
     async fn an_early_event_waits_for_its_predecessor_and_both_then_apply(shelf) {
-        let world = World::new("stream", &[LEDGER]).await;
+        let world = TestEnv::new("stream", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         role.taking(SOON).await;
@@ -48,7 +48,7 @@ on_every_store! {
 
 on_every_store! {
     async fn an_event_that_awaits_another_stream_is_applied_once_that_has_come(shelf) {
-        let world = World::new("stream", &[LEDGER]).await;
+        let world = TestEnv::new("stream", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         world
@@ -66,7 +66,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_second_source_that_numbers_the_same_subject_is_not_taken_for_duplicates(shelf) {
-        let world = World::new("stream", &[LEDGER]).await;
+        let world = TestEnv::new("stream", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let of = |source, n| event(source, "account/a", n, &Move::Add(1));
@@ -87,7 +87,7 @@ on_every_store! {
 
 on_every_store! {
     async fn what_a_role_emits_after_it_has_lost_its_store_is_not_taken_for_duplicates(shelf) {
-        let world = World::new("stream", &[LEDGER, LISTENER]).await;
+        let world = TestEnv::new("stream", &[LEDGER, LISTENER]).await;
         let heard = shelf.open();
         let listener = world.start(Listener, shelf.open());
         // Two ledgers, one after the other, each on a store of its own: both number `told/account/a` from 1.
@@ -125,7 +125,7 @@ on_every_store! {
 
 on_every_store! {
     async fn another_event_under_a_number_that_was_applied_is_a_numbering_conflict(shelf) {
-        let world = World::new("stream", &[LEDGER]).await;
+        let world = TestEnv::new("stream", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         let first = event("shop", "account/a", 1, &Move::Add(1));

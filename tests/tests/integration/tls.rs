@@ -7,7 +7,7 @@ use doorstep_messaging::{
     Address, BrokerSettings, ClientFiles, ConnectError, ConnectErrorKind, Publisher, Refusal,
     ServerProperties, TlsErrorKind, TlsSettings, Topology,
 };
-use doorstep_tests::{Ended, Program, Scratch, wait_for};
+use doorstep_tests::{Ended, Program, TempDir, wait_for};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, date_time_ymd,
@@ -89,7 +89,7 @@ struct World {
     port: u16,
     management_port: u16,
     authority: Authority,
-    scratch: Scratch,
+    scratch: TempDir,
 }
 
 impl World {
@@ -120,7 +120,7 @@ impl World {
             port,
             management_port,
             authority,
-            scratch: Scratch::new(hint),
+            scratch: TempDir::new(hint),
         };
         world.file("ca.pem", &world.authority.certificate);
         world

@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorstep_broker::{Rights, User, Vhost, percent_encoded, shared};
 use doorstep_event::json;
 use doorstep_messaging::{BrokerSettings, Inspector};
-use doorstep_tests::{Ended, Program, Scratch, wait_for};
+use doorstep_tests::{Ended, Program, TempDir, wait_for};
 use serde_json::Value;
 use tokio::task::block_in_place;
 
@@ -16,7 +16,7 @@ use crate::{
 
 /// A virtual host with nothing in it, and where programs that work in it run.
 pub(crate) struct Place {
-    pub(crate) scratch: Scratch,
+    pub(crate) scratch: TempDir,
     pub(crate) vhost: Vhost,
 }
 
@@ -33,7 +33,7 @@ impl Permitted {
 impl Place {
     pub(crate) fn new(hint: &str) -> Self {
         Self {
-            scratch: Scratch::new(hint),
+            scratch: TempDir::new(hint),
             vhost: block_in_place(|| shared().unwrap().new_vhost(hint)).unwrap(),
         }
     }

@@ -6,7 +6,7 @@ use doorstep_messaging::{Argument, ConnectionPhase as LinkPhase};
 use doorstep_runtime::runner::Phase;
 use doorstep_store::KeptLog;
 use doorstep_tests::{
-    Fault, FaultyStore, LEDGER, RoleProcess, World,
+    Fault, FaultyStore, LEDGER, RoleProcess, TestEnv,
     ledger::{Ledger, Move, event},
     wait_for, wait_until,
 };
@@ -19,7 +19,7 @@ use crate::{
 
 on_every_store! {
     async fn a_store_that_fails_pauses_the_role_which_goes_on_by_itself_and_loses_nothing(shelf) {
-        let world = World::new("trouble", &[LEDGER]).await;
+        let world = TestEnv::new("trouble", &[LEDGER]).await;
         let store = FaultyStore::new(shelf.open());
         let role = world.start(Ledger, store.clone());
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
@@ -50,7 +50,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_role_that_is_stopped_while_its_store_fails_gives_back_what_it_took(shelf) {
-        let world = World::new("trouble", &[LEDGER]).await;
+        let world = TestEnv::new("trouble", &[LEDGER]).await;
         let queue = world.namespace().role_queue("ledger", 0);
         let store = FaultyStore::new(shelf.open());
         let role = world.start(Ledger, store.clone());
@@ -73,7 +73,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_role_whose_store_is_away_for_long_gives_back_what_it_took_before_the_broker_takes_it(shelf) {
-        let world = World::with("away-for-long", &[LEDGER], |topology| {
+        let world = TestEnv::with("away-for-long", &[LEDGER], |topology| {
             for queue in &mut topology.queues {
                 // Brokers before 3.12 do not know it.
                 queue.arguments.insert("x-consumer-timeout", Argument::Number(60_000));
@@ -112,7 +112,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_full_role_holds_no_delivery_for_long_either(shelf) {
-        let world = World::new("full-for-long", &[LEDGER]).await;
+        let world = TestEnv::new("full-for-long", &[LEDGER]).await;
         let queue = world.namespace().role_queue("ledger", 0);
         let store = shelf.open();
         let mut settings = world.run_settings();
@@ -138,7 +138,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_handler_that_panics_does_not_stop_its_role(shelf) {
-        let world = World::new("trouble", &[LEDGER]).await;
+        let world = TestEnv::new("trouble", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         world
@@ -163,7 +163,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_message_that_the_broker_gave_up_on_is_worked_from_the_net(shelf) {
-        let world = World::new("trouble", &[LEDGER]).await;
+        let world = TestEnv::new("trouble", &[LEDGER]).await;
         let (queue, net) = (world.namespace().role_queue("ledger", 0), world.namespace().net_queue("ledger"));
         world.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
         // As by a process that dies of it again and again, until the broker takes it out of the queue.
@@ -188,7 +188,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_write_ahead_log_that_a_reader_keeps_degrades_its_role(shelf) {
-        let world = World::new("kept-log", &[LEDGER]).await;
+        let world = TestEnv::new("kept-log", &[LEDGER]).await;
         let store = FaultyStore::new(shelf.open());
         let kept = KeptLog {
             file: "ledger.sqlite3".into(),

@@ -1,13 +1,13 @@
 //! What the management UI shows: names that say what a thing is.
 
 use doorstep_store::MemoryStore;
-use doorstep_tests::{LEDGER, World, ledger::Ledger, wait_for};
+use doorstep_tests::{LEDGER, TestEnv, ledger::Ledger, wait_for};
 
 use crate::SOON;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_consumers_and_queues_have_names_that_say_what_they_are() {
-    let world = World::new("ui", &[LEDGER]).await;
+    let world = TestEnv::new("ui", &[LEDGER]).await;
     let role = world.start(Ledger, MemoryStore::new("ledger"));
     role.taking(SOON).await;
     let view = world.view();

@@ -4,7 +4,7 @@ use doorstep_messaging::ConnectionStatus;
 use doorstep_runtime::runner::RoleLinks;
 use doorstep_store::{DeadLetter, SqliteStore, sqlite::Options};
 use doorstep_tests::{
-    ASKED, Fault, FaultyStore, LEDGER, Program, RawAmqp, RawProperties, Scratch, World,
+    Fault, FaultyStore, LEDGER, LEDGER_WITH_RPC, Program, RawAmqp, RawProperties, TempDir, TestEnv,
     ledger::{Bid, Ledger, Move, Order, event, order},
     nested_arrays, nested_tables, wait_for, wait_until,
 };
@@ -192,7 +192,7 @@ fn nothing_was_lost(links: &RoleLinks) {
 
 on_every_store! {
     async fn what_no_client_can_decode_is_one_dead_letter_and_its_neighbours_never_notice(shelf) {
-        let world = World::new("undecodable", &[LEDGER]).await;
+        let world = TestEnv::new("undecodable", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         role.taking(SOON).await;
@@ -224,7 +224,7 @@ on_every_store! {
 
 on_every_store! {
     async fn the_quarantine_takes_what_no_client_can_decode_beside_a_queue_that_goes_on(shelf) {
-        let world = World::new("undecodable-net", &[LEDGER]).await;
+        let world = TestEnv::new("undecodable-net", &[LEDGER]).await;
         let store = shelf.open();
         let role = world.start(Ledger, shelf.open());
         role.taking(SOON).await;
@@ -247,7 +247,7 @@ on_every_store! {
 on_every_store! {
     async fn very_many_that_no_client_can_decode_stop_nothing(shelf) {
         const ROUNDS: u64 = 100;
-        let world = World::new("undecodable-many", &[LEDGER]).await;
+        let world = TestEnv::new("undecodable-many", &[LEDGER]).await;
         let store = shelf.open();
         let exchange = world.namespace().events_exchange();
         let mut raw = RawAmqp::open(&world.amqp_url()).await;
@@ -276,7 +276,7 @@ on_every_store! {
 
 on_every_store! {
     async fn a_role_goes_on_answering_among_requests_that_no_client_can_decode(shelf) {
-        let world = World::new("undecodable-rpc", &[ASKED]).await;
+        let world = TestEnv::new("undecodable-rpc", &[LEDGER_WITH_RPC]).await;
         let role = world.start(Ledger, shelf.open());
         role.taking(SOON).await;
         let asks = requester(&world).await;
@@ -307,8 +307,8 @@ on_every_store! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue() {
-    let world = World::new("undecodable-all", &[]).await;
-    let scratch = Scratch::new("undecodable-all");
+    let world = TestEnv::new("undecodable-all", &[]).await;
+    let scratch = TempDir::new("undecodable-all");
     let program = |arguments: &[&str]| {
         Program::consumers(arguments)
             .broker(&world.amqp_url())
@@ -375,7 +375,7 @@ async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue
 
 on_every_store! {
     async fn undecodable_messages_that_share_a_body_are_each_one_dead_letter_also_after_a_crash(shelf) {
-        let world = World::new("undecodable-bodies", &[LEDGER]).await;
+        let world = TestEnv::new("undecodable-bodies", &[LEDGER]).await;
         let queue = world.namespace().role_queue("ledger", 0);
         let mut raw = RawAmqp::open(&world.amqp_url()).await;
         let exchange = world.namespace().events_exchange();

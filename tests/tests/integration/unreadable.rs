@@ -2,7 +2,7 @@
 
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_messaging::QueueName;
-use doorstep_tests::{Scratch, World, wait_for};
+use doorstep_tests::{TempDir, TestEnv, wait_for};
 use serde_json::Value;
 use tokio::task::{block_in_place, spawn_blocking};
 
@@ -26,8 +26,8 @@ async fn the_depth_of_a_queue_without_a_leader_is_unknown_rather_than_0() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("leaderless")));
     let node = node.await.unwrap().unwrap();
     let office = Office {
-        world: World::on(&node.broker(), "leaderless", &ROLES).await,
-        scratch: Scratch::new("leaderless"),
+        world: TestEnv::on(&node.broker(), "leaderless", &ROLES).await,
+        scratch: TempDir::new("leaderless"),
     };
     office.world.publish(&[moved("1", 1, -1)]).await;
     let queue = office.world.namespace().role_queue("inventory", 0);

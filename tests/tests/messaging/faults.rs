@@ -11,7 +11,7 @@ use doorstep_event::headers::Decoded;
 use doorstep_messaging::{
     Backoff, BrokerSettings, Message, PublishOutcome, Publisher, Subscription,
 };
-use doorstep_tests::{Direction, Point, Proxy, WireFault};
+use doorstep_tests::{ChaosProxy, Direction, Point, WireFault};
 use futures_util::future::try_join_all;
 
 use crate::support::{LONG, World, consume, event, publish, until, within};
@@ -81,7 +81,7 @@ async fn publisher_meets(
         within(LONG, &name, publisher.publish_all(messages.collect())).await
     };
     let reported = send(&left).await?;
-    ensure!(*proxy.sprung().borrow() == 1, "{name} did not happen");
+    ensure!(*proxy.triggered().borrow() == 1, "{name} did not happen");
     let allowed = outcomes(point, fault);
     ensure!(
         reported.iter().all(|outcome| allowed.contains(outcome)),
@@ -168,7 +168,7 @@ async fn a_fault_while_connecting_or_declaring_costs_another_attempt_and_nothing
         )
         .await?;
         ensure!(outcome == PublishOutcome::Confirmed, "{name}: {outcome:?}");
-        ensure!(*proxy.sprung().borrow() == 1, "{name} did not happen");
+        ensure!(*proxy.triggered().borrow() == 1, "{name} did not happen");
         let attempts = match seen(fault) {
             Seen::Nothing => 1,
             Seen::Reconnect => 2,
@@ -248,7 +248,7 @@ async fn take_all(subscription: &Subscription, order: &str, connections: u64) ->
 async fn subscription_meets_all(point: Point) -> Result<()> {
     let world = World::new("consumer-faults").await?;
     let publisher = world.publisher("direct").await?;
-    let proxy: Proxy = world.proxy().await;
+    let proxy: ChaosProxy = world.proxy().await;
     let settings = hasty(world.settings_by(&proxy)?);
     let queues = vec![consume(world.queue(), 100)];
     let subscription = Subscription::start(&settings, "consumer", world.topology(), queues);
@@ -268,7 +268,7 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
             Seen::Nothing => before,
             Seen::Reconnect => before + 1,
         };
-        let mut sprung = proxy.sprung();
+        let mut sprung = proxy.triggered();
         let happened = async {
             sprung.wait_for(|times| *times == number as u64 + 1).await?;
             anyhow::Ok(())

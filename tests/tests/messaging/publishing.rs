@@ -10,7 +10,7 @@ use doorstep_messaging::{
     RawValue, UncheckedPublisher,
 };
 
-use doorstep_tests::{Point, Wire, WireFault};
+use doorstep_tests::{Point, TestChannel, WireFault};
 use lapin::types::FieldTable;
 use tokio::task::block_in_place;
 
@@ -246,7 +246,7 @@ async fn no_more_than_the_window_is_under_way_however_many_wait() -> Result<()> 
         Ok(meter.read().outstanding > 0)
     })
     .await?;
-    let mut sprung = proxy.sprung();
+    let mut sprung = proxy.triggered();
     within(LONG, "a confirm", sprung.wait_for(|times| *times == 1)).await??;
     assert_eq!(meter.read().outstanding, WINDOW as u64);
     proxy.cut();
@@ -302,7 +302,7 @@ async fn what_is_published_asks_to_outlive_a_restart_of_the_broker() -> Result<(
     const PERSISTENT: u8 = 2;
     let world = World::new("persistent").await?;
     let publisher = world.publisher("persistent").await?;
-    let wire = Wire::open(&world.amqp_url()).await;
+    let wire = TestChannel::open(&world.amqp_url()).await;
     wire.declare("kept", FieldTable::default()).await;
     let exchange = world.namespace().events_exchange();
     wire.bind("kept", &exchange, "#").await;

@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use doorstep_event::{Request, RequestKind};
 use doorstep_messaging::{Backoff, BrokerSettings, CallError, RpcClient, RpcServerSettings};
-use doorstep_tests::{Direction, Point, Proxy, WireFault};
+use doorstep_tests::{ChaosProxy, Direction, Point, WireFault};
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
@@ -93,7 +93,7 @@ async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<(
     });
     let answers = within(patience + HANGS, &name, try_join_all(calls)).await??;
     // A confirm may come behind the replies.
-    let mut sprung = proxy.sprung();
+    let mut sprung = proxy.triggered();
     within(LONG, &name, sprung.wait_for(|times| *times == 1)).await??;
     for answer in &answers {
         ensure!(
@@ -164,7 +164,7 @@ async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_under
         };
         until("it has happened", async || {
             let _ = call().await;
-            Ok(*proxy.sprung().borrow() == 1)
+            Ok(*proxy.triggered().borrow() == 1)
         })
         .await?;
         until("brief calls are answered again", async || {
@@ -201,7 +201,7 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     let calls = (0..20).map(|n| ask(&requester, request(format!("{name} {n}"), patience)));
     let answers = within(patience + HANGS, &name, try_join_all(calls)).await??;
     // An acknowledgement comes a moment after its reply.
-    let mut sprung = proxy.sprung();
+    let mut sprung = proxy.triggered();
     within(LONG, &name, sprung.wait_for(|times| *times == 1)).await??;
     for answer in &answers {
         let ended =
@@ -274,7 +274,7 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
     let lasting = responder(&broker, answers).await?;
     let echo_1 = echo(&lasting);
     let address = &broker.addresses[0];
-    let proxy = Proxy::start(address.host(), address.port()).await;
+    let proxy = ChaosProxy::start(address.host(), address.port()).await;
     let by_proxy = node.amqp_url().replace(
         &format!(":{}", address.port()),
         &format!(":{}", proxy.address().port()),

@@ -16,7 +16,7 @@ use doorstep_messaging::{
     Batch, BrokerSettings, Message, Namespace, PublishOutcome, Publisher, QueueName,
     QueueSubscription, RoleQueues, Subscription, Topology,
 };
-use doorstep_tests::Proxy;
+use doorstep_tests::ChaosProxy;
 use tokio::task::spawn_blocking;
 
 /// Generous, for a machine that compiles at the same time; nothing waits for it when all is well.
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// The same by that proxy.
-    pub fn settings_by(&self, proxy: &Proxy) -> Result<BrokerSettings> {
+    pub fn settings_by(&self, proxy: &ChaosProxy) -> Result<BrokerSettings> {
         let there = proxy.address();
         let address = self.vhost.broker().address();
         let by_proxy = doorstep_broker::AmqpAddress {
@@ -113,9 +113,9 @@ impl World {
     }
 
     /// A proxy to the broker.
-    pub async fn proxy(&self) -> Proxy {
+    pub async fn proxy(&self) -> ChaosProxy {
         let address = &self.settings.addresses[0];
-        Proxy::start(address.host(), address.port()).await
+        ChaosProxy::start(address.host(), address.port()).await
     }
 
     pub async fn publisher(&self, name: &str) -> Result<Publisher> {

@@ -12,7 +12,7 @@ use doorstep_broker::{PrivateNode, until};
 
 use super::{Exports, REFUSED, RETAIL_SUM, all_applied, import};
 use crate::checkout::{own_vhost, say};
-use crate::stage::{Roles, Stage};
+use crate::sandbox::{Roles, Sandbox};
 
 /// Each lands so often, in random order: on a process that was alive.
 const BLOWS: [(Blow, usize); 3] = [(Blow::Consumers, 6), (Blow::Producer, 3), (Blow::Broker, 2)];
@@ -39,7 +39,7 @@ enum Blow {
 
 /// Imports under blows, then once more in peace, and compares the exports with those of an undisturbed run.
 pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) -> Result<()> {
-    let stage = Stage::new("check-data", own_vhost(&node.broker(), "check-data")?)?;
+    let stage = Sandbox::new("check-data", own_vhost(&node.broker(), "check-data")?)?;
     let mut dice = Dice::new();
     let mut blows: Vec<Blow> = BLOWS
         .iter()
@@ -109,7 +109,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
 }
 
 /// Roles end when they are told to, and never by themselves, whatever becomes of the broker.
-fn still_run(roles: &mut Roles, stage: &Stage) -> Result<()> {
+fn still_run(roles: &mut Roles, stage: &Sandbox) -> Result<()> {
     match roles.ended()? {
         None => Ok(()),
         Some(status) => bail!(
@@ -121,14 +121,14 @@ fn still_run(roles: &mut Roles, stage: &Stage) -> Result<()> {
 
 /// The import, which is begun again whenever it has ended.
 struct Import<'a> {
-    stage: &'a Stage,
+    stage: &'a Sandbox,
     file: &'a Path,
     child: Child,
     unreachable: usize,
 }
 
 impl<'a> Import<'a> {
-    fn start(stage: &'a Stage, file: &'a Path) -> Result<Self> {
+    fn start(stage: &'a Sandbox, file: &'a Path) -> Result<Self> {
         Ok(Self {
             stage,
             file,
@@ -186,7 +186,7 @@ impl Drop for Import<'_> {
     }
 }
 
-fn spawn(stage: &Stage, file: &Path) -> Result<Child> {
+fn spawn(stage: &Sandbox, file: &Path) -> Result<Child> {
     stage
         .program("producer")?
         .args(["import", "retail"])

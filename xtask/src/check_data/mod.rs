@@ -14,7 +14,7 @@ use clap::Args;
 use doorstep_broker::{Broker, Footprint, NodeOptions, PrivateNode, install_if_possible};
 
 use crate::checkout::{build_programs, checked, own_vhost, say, seconds};
-use crate::stage::{Idle, Stage};
+use crate::sandbox::{Idle, Sandbox};
 use expected::Export;
 
 const RETAIL: &str = "online_retail.csv.gz";
@@ -84,7 +84,7 @@ struct Exports {
 }
 
 impl Exports {
-    fn of(stage: &Stage) -> Result<Self> {
+    fn of(stage: &Sandbox) -> Result<Self> {
         Ok(Self {
             inventory: stage.output(&["export", "inventory"])?,
             orders: stage.output(&["export", "orders"])?,
@@ -98,7 +98,7 @@ struct Undisturbed {
 
 impl Undisturbed {
     fn run(broker: Broker, file: &Path) -> Result<Self> {
-        let stage = Stage::new("check-data", broker)?;
+        let stage = Sandbox::new("check-data", broker)?;
         let roles = stage.start_roles()?;
         import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
         let refused =
@@ -137,7 +137,7 @@ impl Undisturbed {
 }
 
 fn check_pickups(broker: Broker, file: &Path) -> Result<()> {
-    let stage = Stage::new("check-data", broker)?;
+    let stage = Sandbox::new("check-data", broker)?;
     import(&stage, &["import", "pickups"], file, PICKUPS_SUM)?;
     all_applied(&stage)?;
     let text = stage.output(&["export", "tracking"])?;
@@ -152,7 +152,7 @@ fn check_pickups(broker: Broker, file: &Path) -> Result<()> {
 const REFUSED: &str = "refused.jsonl";
 
 /// Imports a file and checks the sum that is printed at the end.
-fn import(stage: &Stage, command: &[&str], file: &Path, sum: &str) -> Result<()> {
+fn import(stage: &Sandbox, command: &[&str], file: &Path, sum: &str) -> Result<()> {
     let output = stage
         .program("producer")?
         .args(command)
@@ -178,7 +178,7 @@ fn import(stage: &Stage, command: &[&str], file: &Path, sum: &str) -> Result<()>
     Ok(())
 }
 
-fn all_applied(stage: &Stage) -> Result<()> {
+fn all_applied(stage: &Sandbox) -> Result<()> {
     match stage.wait_until_idle()? {
         Idle::AllApplied => Ok(()),
         Idle::NotAllApplied => bail!(

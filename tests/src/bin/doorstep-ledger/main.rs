@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use doorstep_runtime::runner;
 use doorstep_store::{SqliteStore, sqlite::Options};
-use doorstep_tests::{ASKED, ledger::Ledger, run_settings};
+use doorstep_tests::{LEDGER_WITH_RPC, ledger::Ledger, run_settings};
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
@@ -15,8 +15,12 @@ fn main() -> Result<()> {
 async fn run() -> Result<()> {
     let variable = |name| std::env::var(name).context(name);
     let folder = variable("DOORSTEP_STORE")?;
-    let store = SqliteStore::open(Path::new(&folder), ASKED.role, &Options::default())?;
-    let settings = run_settings(&variable("DOORSTEP_AMQP_URL")?, &[ASKED]);
+    let store = SqliteStore::open(
+        Path::new(&folder),
+        LEDGER_WITH_RPC.role,
+        &Options::default(),
+    )?;
+    let settings = run_settings(&variable("DOORSTEP_AMQP_URL")?, &[LEDGER_WITH_RPC]);
     runner::start(Ledger, store, settings).join().await?;
     Ok(())
 }

@@ -21,7 +21,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection with one channel, in confirm mode.
-pub struct Wire {
+pub struct TestChannel {
     channel: Channel,
     /// Kept, since its end would be the channel's.
     _connection: Connection,
@@ -68,7 +68,7 @@ impl Taken {
     }
 }
 
-impl Wire {
+impl TestChannel {
     /// Connects.
     ///
     /// # Panics

@@ -12,7 +12,7 @@ use doorstep_runtime::{Limits, Role, SharedProcess, runner::RunSettings};
 use doorstep_store::Store;
 use tokio::{sync::OnceCell, task::block_in_place};
 
-use crate::{Proxy, RoleProcess, View, Wire, wait_for};
+use crate::{ChaosProxy, ManagementView, RoleProcess, TestChannel, wait_for};
 
 /// The role [`ledger::Ledger`](crate::ledger::Ledger) and what it takes.
 pub const LEDGER: RoleQueues = RoleQueues {
@@ -22,7 +22,7 @@ pub const LEDGER: RoleQueues = RoleQueues {
 };
 
 /// The same, asked.
-pub const ASKED: RoleQueues = RoleQueues {
+pub const LEDGER_WITH_RPC: RoleQueues = RoleQueues {
     handles_requests: true,
     ..LEDGER
 };
@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const QUIET_LOOKS: u32 = 10;
 
 /// A virtual host of its own, deleted in the end. Needs a multi-threaded runtime.
-pub struct World {
+pub struct TestEnv {
     settings: BrokerSettings,
     topology: Topology,
     publisher: Publisher,
@@ -45,7 +45,7 @@ pub struct World {
     vhost: Vhost,
 }
 
-impl World {
+impl TestEnv {
     /// A world on the broker that all tests share, with the queues of these roles. `hint` becomes part of its name.
     ///
     /// # Panics
@@ -112,7 +112,7 @@ impl World {
 
     /// How to reach it by a proxy.
     #[must_use]
-    pub fn settings_by(&self, proxy: &Proxy) -> BrokerSettings {
+    pub fn settings_by(&self, proxy: &ChaosProxy) -> BrokerSettings {
         let mut address = self.vhost.broker().address().clone();
         address.host = proxy.address().ip().to_string();
         address.port = proxy.address().port();
@@ -120,9 +120,9 @@ impl World {
     }
 
     /// A proxy to its broker.
-    pub async fn proxy(&self) -> Proxy {
+    pub async fn proxy(&self) -> ChaosProxy {
         let address = self.vhost.broker().address();
-        Proxy::start(&address.host, address.port).await
+        ChaosProxy::start(&address.host, address.port).await
     }
 
     /// Its address, with user and password.
@@ -163,16 +163,16 @@ impl World {
     /// # Panics
     /// If the broker has no management API.
     #[must_use]
-    pub fn view(&self) -> View {
-        View::new(
+    pub fn view(&self) -> ManagementView {
+        ManagementView::new(
             self.vhost.broker().management().unwrap().clone(),
             self.vhost.name(),
         )
     }
 
     /// Bare AMQP in it.
-    pub async fn wire(&self) -> Wire {
-        Wire::open(&self.amqp_url()).await
+    pub async fn wire(&self) -> TestChannel {
+        TestChannel::open(&self.amqp_url()).await
     }
 
     /// The settings for running a role in it.

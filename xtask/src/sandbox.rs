@@ -26,13 +26,13 @@ pub(crate) enum Idle {
 }
 
 /// A broker's virtual host and a folder of its own.
-pub(crate) struct Stage {
+pub(crate) struct Sandbox {
     broker: Broker,
     namespace: String,
     folder: PathBuf,
 }
 
-impl Stage {
+impl Sandbox {
     /// A stage with an empty folder, `target/NAME`; names on the broker begin with `doorstep-NAME`.
     pub(crate) fn new(name: &str, broker: Broker) -> Result<Self> {
         let folder = target_folder()?.join(name);

@@ -5,12 +5,12 @@ use serde_json::Value;
 
 /// A look at one virtual host by the management API. Every call blocks its thread for a moment, under a bound.
 #[derive(Debug)]
-pub struct View {
+pub struct ManagementView {
     management: Management,
     vhost: String,
 }
 
-impl View {
+impl ManagementView {
     pub(crate) fn new(management: Management, vhost: &str) -> Self {
         Self {
             management,
