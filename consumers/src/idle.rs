@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 /// What one look at a role has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RoleLook {
+pub(crate) struct RoleSample {
     /// Messages ready in the role's queues; `None` where they could not be looked at.
     pub(crate) ready: Option<u64>,
     /// Whether the role takes deliveries.
-    pub(crate) takes: Takes,
+    pub(crate) takes: Intake,
     /// Whether another process worked the role's queues when this one joined: what that has taken is known to nobody else.
     pub(crate) beside_others: bool,
     /// Deliveries that the role has taken and not settled.
@@ -23,7 +23,7 @@ pub(crate) struct RoleLook {
 
 /// Whether a role takes deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Takes {
+pub(crate) enum Intake {
     /// It does.
     Yes,
     /// It takes none until this table of its store has room. Whatever waits for it can wait for ever.
@@ -32,13 +32,13 @@ pub(crate) enum Takes {
     NotNow,
 }
 
-impl RoleLook {
+impl RoleSample {
     fn is_quiet(&self) -> bool {
         let deliveries = match self.takes {
-            Takes::Yes => self.ready == Some(0) && self.unsettled == 0,
+            Intake::Yes => self.ready == Some(0) && self.unsettled == 0,
             // Only what makes room by itself is waited for.
-            Takes::Full(_) => true,
-            Takes::NotNow => false,
+            Intake::Full(_) => true,
+            Intake::NotNow => false,
         };
         deliveries && self.owed == 0 && self.held_due == 0
     }
@@ -46,13 +46,13 @@ impl RoleLook {
 
 /// One look at all roles.
 #[derive(Debug, Clone)]
-pub(crate) struct Look {
+pub(crate) struct Sample {
     /// When it was begun.
     pub(crate) began: Instant,
     /// When it was done.
     pub(crate) ended: Instant,
     /// What it saw; `None` where a store could not be looked at.
-    pub(crate) roles: Option<Vec<RoleLook>>,
+    pub(crate) roles: Option<Vec<RoleSample>>,
 }
 
 /// How many heartbeats it takes until the broker has certainly given up a process that shows no sign of life, and what that had taken
@@ -64,11 +64,11 @@ const HEARTBEATS: u32 = 4;
 pub(crate) struct IdleWatch {
     window: Duration,
     window_beside_others: Duration,
-    quiet: Option<Quiet>,
+    quiet: Option<QuietSince>,
 }
 
 #[derive(Debug)]
-struct Quiet {
+struct QuietSince {
     since: Instant,
     commits: Vec<u64>,
 }
@@ -89,11 +89,11 @@ impl IdleWatch {
 
     /// Takes in a look. Returns whether all was quiet, and nothing was written, for the whole window: from the end of the first quiet
     /// look to the beginning of this one.
-    pub(crate) fn see(&mut self, look: &Look) -> bool {
+    pub(crate) fn observe(&mut self, look: &Sample) -> bool {
         let Some(roles) = look
             .roles
             .as_ref()
-            .filter(|roles| roles.iter().all(RoleLook::is_quiet))
+            .filter(|roles| roles.iter().all(RoleSample::is_quiet))
         else {
             self.quiet = None;
             return false;
@@ -109,7 +109,7 @@ impl IdleWatch {
                 look.began.saturating_duration_since(quiet.since) >= window
             }
             _ => {
-                self.quiet = Some(Quiet {
+                self.quiet = Some(QuietSince {
                     since: look.ended,
                     commits,
                 });
@@ -126,10 +126,10 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(3);
     const HEARTBEAT: Duration = Duration::from_secs(10);
 
-    fn quiet() -> RoleLook {
-        RoleLook {
+    fn quiet() -> RoleSample {
+        RoleSample {
             ready: Some(0),
-            takes: Takes::Yes,
+            takes: Intake::Yes,
             beside_others: false,
             unsettled: 0,
             owed: 0,
@@ -146,14 +146,14 @@ mod tests {
         }
 
         /// A look that is begun after so many seconds and takes a tenth of one.
-        fn see(&mut self, seconds: f64, roles: &[RoleLook]) -> bool {
+        fn see(&mut self, seconds: f64, roles: &[RoleSample]) -> bool {
             self.look(seconds, Some(roles.to_vec()))
         }
 
-        fn look(&mut self, seconds: f64, roles: Option<Vec<RoleLook>>) -> bool {
+        fn look(&mut self, seconds: f64, roles: Option<Vec<RoleSample>>) -> bool {
             let began = self.0 + Duration::from_secs_f64(seconds);
             let ended = began + Duration::from_millis(100);
-            self.1.see(&Look {
+            self.1.observe(&Sample {
                 began,
                 ended,
                 roles,
@@ -176,24 +176,24 @@ mod tests {
     #[test]
     fn whatever_is_still_to_be_done_begins_the_window_anew() {
         let busy = [
-            RoleLook {
+            RoleSample {
                 ready: Some(1),
                 ..quiet()
             },
-            RoleLook {
+            RoleSample {
                 ready: None,
                 ..quiet()
             },
-            RoleLook {
-                takes: Takes::NotNow,
+            RoleSample {
+                takes: Intake::NotNow,
                 ..quiet()
             },
-            RoleLook {
+            RoleSample {
                 unsettled: 1,
                 ..quiet()
             },
-            RoleLook { owed: 1, ..quiet() },
-            RoleLook {
+            RoleSample { owed: 1, ..quiet() },
+            RoleSample {
                 held_due: 1,
                 ..quiet()
             },
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn beside_others_it_has_to_be_quiet_until_the_broker_has_given_up_whoever_is_dead() {
-        let beside = RoleLook {
+        let beside = RoleSample {
             beside_others: true,
             ..quiet()
         };
@@ -223,18 +223,18 @@ mod tests {
 
     #[test]
     fn a_full_role_is_idle_once_nothing_makes_room_by_itself() {
-        let full = RoleLook {
+        let full = RoleSample {
             ready: Some(12),
-            takes: Takes::Full("dead letters"),
+            takes: Intake::Full("dead letters"),
             unsettled: 2_000,
             ..quiet()
         };
         for busy in [
-            RoleLook {
+            RoleSample {
                 owed: 1,
                 ..full.clone()
             },
-            RoleLook {
+            RoleSample {
                 held_due: 1,
                 ..full
             },
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_commit_by_anybody_begins_the_window_anew() {
         let mut clock = Clock::start();
-        let written = RoleLook {
+        let written = RoleSample {
             commits: 8,
             ..quiet()
         };

@@ -4,13 +4,13 @@
 mod cli;
 mod commands;
 mod exit_codes;
+mod format;
 mod idle;
 mod progress;
 mod roles;
 mod settings;
 mod stop;
 mod stores;
-mod text;
 
 use std::{io, process::ExitCode};
 
@@ -19,9 +19,9 @@ use doorstep_program::{Failure, start};
 use crate::{
     cli::Cli,
     commands::{
-        dead, export, health as health_command, run, show, sources, status, store, topology,
+        dead_letters, export, health as health_command, run, show, sources, status, store, topology,
     },
-    settings::{Job, Settings},
+    settings::{Action, Settings},
 };
 
 /// What is logged unless said otherwise.
@@ -41,39 +41,39 @@ fn begin(cli: Cli) -> Result<(), Failure> {
     start::run(work(settings.job))
 }
 
-async fn work(job: Job) -> Result<(), Failure> {
+async fn work(job: Action) -> Result<(), Failure> {
     match job {
-        Job::Run(job) => run::run(*job).await,
-        Job::Status {
+        Action::Run(job) => run::run(*job).await,
+        Action::Status {
             roles,
             folder,
             broker,
             form,
         } => status::status(&roles, &folder, &broker, form).await,
-        Job::Health {
+        Action::Health {
             address,
             question,
             form,
         } => health_command::health(address, question, form).await,
-        Job::Show { place, key, form } => show::show(&place, &key, form).await,
-        Job::Export { place, output } => export::export(&place, output).await,
-        Job::Dead(job) => dead::work(*job).await,
-        Job::Store(job) => store::work(job).await,
-        Job::SourcesList { place, form } => sources::list(&place, form).await,
-        Job::SourcesTransfer {
+        Action::Show { place, key, form } => show::show(&place, &key, form).await,
+        Action::Export { place, output } => export::export(&place, output).await,
+        Action::Dead(job) => dead_letters::work(*job).await,
+        Action::Store(job) => store::work(job).await,
+        Action::SourcesList { place, form } => sources::list(&place, form).await,
+        Action::SourcesTransfer {
             place,
             source,
             to,
             former,
             by,
         } => sources::transfer(&place, &source, &to, former, &by).await,
-        Job::TopologyShow { namespace, form } => topology::show(&namespace, form),
-        Job::TopologyDefinitions {
+        Action::TopologyShow { namespace, form } => topology::show(&namespace, form),
+        Action::TopologyDefinitions {
             namespace,
             vhost,
             users_of,
         } => topology::definitions(&namespace, &vhost, users_of.as_ref()),
-        Job::TopologyVerify(job) => topology::verify(&job).await,
-        Job::TopologyPermissions { asked, form } => topology::permissions(&asked, form),
+        Action::TopologyVerify(job) => topology::verify(&job).await,
+        Action::TopologyPermissions { asked, form } => topology::permissions(&asked, form),
     }
 }

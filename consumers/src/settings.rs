@@ -34,12 +34,12 @@ pub(crate) struct Settings {
     /// What to tell of itself.
     pub(crate) telemetry: TelemetrySettings,
     /// What to do.
-    pub(crate) job: Job,
+    pub(crate) job: Action,
 }
 
 /// What to do.
 #[derive(Debug)]
-pub(crate) enum Job {
+pub(crate) enum Action {
     /// Run roles.
     Run(Box<RunJob>),
     /// Show how roles are.
@@ -51,7 +51,7 @@ pub(crate) enum Job {
         /// The broker.
         broker: Box<BrokerSettings>,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
     /// Ask running roles how they are.
     Health {
@@ -60,21 +60,21 @@ pub(crate) enum Job {
         /// What to ask.
         question: Question,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
     /// Show one entity.
     Show {
         /// Where it is.
-        place: Place,
+        place: StoreLocation,
         /// Which.
         key: String,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
     /// Write all entities.
     Export {
         /// Where they are.
-        place: Place,
+        place: StoreLocation,
         /// The file to write, standard output if none.
         output: Option<PathBuf>,
     },
@@ -85,14 +85,14 @@ pub(crate) enum Job {
     /// List the sources that a role knows.
     SourcesList {
         /// The place of the stores.
-        place: Place,
+        place: StoreLocation,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
     /// Give a source to another user.
     SourcesTransfer {
         /// The role that knows it.
-        place: Place,
+        place: StoreLocation,
         /// The source.
         source: Source,
         /// The user.
@@ -107,7 +107,7 @@ pub(crate) enum Job {
         /// Under which names.
         namespace: Namespace,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
     /// Show what is declared as the broker imports it.
     TopologyDefinitions {
@@ -125,7 +125,7 @@ pub(crate) enum Job {
         /// Whose rights.
         asked: Asked,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
 }
 
@@ -164,12 +164,12 @@ pub(crate) struct VerifyJob {
     /// The beginning of the users' names.
     pub(crate) prefix: String,
     /// For whom.
-    pub(crate) form: Form,
+    pub(crate) form: OutputFormat,
 }
 
 /// A role and the folder with its store.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct StoreLocation {
     /// The role.
     pub(crate) role: RoleEntry,
     /// The folder.
@@ -178,7 +178,7 @@ pub(crate) struct Place {
 
 /// For whom something is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum OutputFormat {
     /// For people.
     Text,
     /// For programs.
@@ -222,16 +222,16 @@ impl Settings {
     }
 }
 
-fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
+fn job(command: Command, wrong: &mut Wrong) -> Option<Action> {
     match command {
         Command::Run(args) => run(*args, wrong),
-        Command::Status(args) => Some(Job::Status {
+        Command::Status(args) => Some(Action::Status {
             roles: roles::chosen(&args.roles),
             folder: args.store.folder,
             broker: Box::new(args.broker.check(wrong)?),
             form: form(args.json),
         }),
-        Command::Health(args) => Some(Job::Health {
+        Command::Health(args) => Some(Action::Health {
             address: wrong.note(
                 "--health-addr (DOORSTEP_HEALTH_ADDR)",
                 address(&args.health_addr),
@@ -243,25 +243,25 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Job> {
             },
             form: form(args.json),
         }),
-        Command::Show(args) => Some(Job::Show {
+        Command::Show(args) => Some(Action::Show {
             place: place(args.role, args.store.folder, wrong)?,
             key: args.key,
             form: form(args.json),
         }),
-        Command::Export(args) => Some(Job::Export {
+        Command::Export(args) => Some(Action::Export {
             place: place(args.role, args.store.folder, wrong)?,
             output: args.output,
         }),
-        Command::Dead(command) => dead::dead(command, wrong).map(|job| Job::Dead(Box::new(job))),
-        Command::Store(command) => store::store(command, wrong).map(Job::Store),
+        Command::Dead(command) => dead::dead(command, wrong).map(|job| Action::Dead(Box::new(job))),
+        Command::Store(command) => store::store(command, wrong).map(Action::Store),
         Command::Sources(command) => sources(command, wrong),
         Command::Topology(command) => topology(command, wrong),
     }
 }
 
-fn sources(command: Sources, wrong: &mut Wrong) -> Option<Job> {
+fn sources(command: Sources, wrong: &mut Wrong) -> Option<Action> {
     Some(match command {
-        Sources::List(args) => Job::SourcesList {
+        Sources::List(args) => Action::SourcesList {
             place: place(args.place.role, args.place.store.folder, wrong)?,
             form: form(args.json),
         },
@@ -274,7 +274,7 @@ fn sources(command: Sources, wrong: &mut Wrong) -> Option<Job> {
                 UserId::Named(user) => user,
                 UserId::OfAddress | UserId::Absent => BrokerUser::new(args.to),
             };
-            Job::SourcesTransfer {
+            Action::SourcesTransfer {
                 place: place?,
                 source: source?,
                 to,
@@ -289,7 +289,7 @@ fn sources(command: Sources, wrong: &mut Wrong) -> Option<Job> {
     })
 }
 
-fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
+fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Action> {
     Some(match command {
         TopologyCommand::Show(args) => {
             let namespace = args.namespace.check(wrong)?;
@@ -300,13 +300,13 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
                     prefix: args.user.unwrap_or_else(|| namespace.to_string()),
                     declared_by: TopologyOwner::Others,
                 });
-                Job::TopologyDefinitions {
+                Action::TopologyDefinitions {
                     namespace,
                     vhost: args.vhost,
                     users_of,
                 }
             } else {
-                Job::TopologyShow {
+                Action::TopologyShow {
                     namespace,
                     form: form(args.json),
                 }
@@ -316,7 +316,7 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
             let broker = args.broker.check(wrong);
             let management = args.management.check(wrong, broker.as_ref());
             let (broker, management) = (broker?, management?);
-            Job::TopologyVerify(Box::new(VerifyJob {
+            Action::TopologyVerify(Box::new(VerifyJob {
                 roles: roles::chosen(&args.roles),
                 prefix: args.user.unwrap_or_else(|| broker.namespace.to_string()),
                 broker,
@@ -326,7 +326,7 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
         }
         TopologyCommand::Permissions(args) => {
             let namespace = args.namespace.check(wrong)?;
-            Job::TopologyPermissions {
+            Action::TopologyPermissions {
                 asked: Asked {
                     prefix: args.user.unwrap_or_else(|| namespace.to_string()),
                     namespace,
@@ -343,7 +343,7 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Job> {
     })
 }
 
-fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
+fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Action> {
     // Each by itself, so that one that is wrong does not hide another.
     let broker = args.broker.check(wrong);
     let prefetch = wrong.note(
@@ -377,7 +377,7 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Job> {
         "--dead-copy-ttl (DOORSTEP_DEAD_COPY_TTL)",
         dead_copy_ttl(&args.dead_copy_ttl),
     );
-    Some(Job::Run(Box::new(RunJob {
+    Some(Action::Run(Box::new(RunJob {
         roles: roles::chosen(&args.roles),
         folder: args.store.folder,
         broker: BrokerSettings {
@@ -413,21 +413,25 @@ fn dead_copy_ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<Place> {
+fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<StoreLocation> {
     // Only names of the list can be typed.
     let role = roles::chosen(std::slice::from_ref(&name)).pop();
     let role = wrong.note(
         "ROLE",
         role.ok_or_else(|| format!("{name:?} is not a role")),
     );
-    Some(Place {
+    Some(StoreLocation {
         role: role?,
         folder,
     })
 }
 
-fn form(json: bool) -> Form {
-    if json { Form::Json } else { Form::Text }
+fn form(json: bool) -> OutputFormat {
+    if json {
+        OutputFormat::Json
+    } else {
+        OutputFormat::Text
+    }
 }
 
 /// Reads `3..5`, both ends included, or `3` for one alone.
@@ -539,12 +543,12 @@ mod tests {
 
     #[test]
     fn without_names_all_roles_are_run() {
-        let Job::Run(job) = check(&["run"]).unwrap().job else {
+        let Action::Run(job) = check(&["run"]).unwrap().job else {
             panic!("not a run");
         };
         assert_eq!(job.roles.len(), roles::ALL.len());
         assert_eq!(job.until_idle, None);
-        let Job::Run(job) = check(&["run", "orders", "--until-idle", "3s"]).unwrap().job else {
+        let Action::Run(job) = check(&["run", "orders", "--until-idle", "3s"]).unwrap().job else {
             panic!("not a run");
         };
         assert_eq!(job.roles.len(), 1);
@@ -565,7 +569,7 @@ mod tests {
             "--reason",
             "till 7 burnt",
         ];
-        let Job::Dead(job) = check(&words).unwrap().job else {
+        let Action::Dead(job) = check(&words).unwrap().job else {
             panic!("not about dead letters");
         };
         let DeadJob::SkipGap { gap, .. } = *job else {

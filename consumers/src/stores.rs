@@ -6,7 +6,7 @@ pub(crate) use doorstep_program::copies::{store_failed as failed, store_reason a
 use doorstep_program::{Failure, Reason, copies::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
-use crate::{roles::RoleEntry, settings::Place};
+use crate::{roles::RoleEntry, settings::StoreLocation};
 
 /// The store that roles run on.
 pub(crate) type RoleStore = SqliteStore;
@@ -23,8 +23,8 @@ pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, Failure> {
 ///
 /// # Errors
 /// There is none, or it cannot be opened.
-pub(crate) fn existing(place: &Place) -> Result<RoleStore, Failure> {
-    let Place { role, folder } = place;
+pub(crate) fn open_existing(place: &StoreLocation) -> Result<RoleStore, Failure> {
+    let StoreLocation { role, folder } = place;
     if !SqliteStore::exists(folder, role.name) {
         return Err(missing(place));
     }
@@ -35,7 +35,7 @@ pub(crate) fn existing(place: &Place) -> Result<RoleStore, Failure> {
 ///
 /// # Errors
 /// It cannot be opened.
-pub(crate) fn look(folder: &Path, role: &str) -> Result<Option<RoleStore>, Failure> {
+pub(crate) fn open_read_only(folder: &Path, role: &str) -> Result<Option<RoleStore>, Failure> {
     if !SqliteStore::exists(folder, role) {
         return Ok(None);
     }
@@ -48,8 +48,8 @@ pub(crate) fn look(folder: &Path, role: &str) -> Result<Option<RoleStore>, Failu
 ///
 /// # Errors
 /// There is none, or it cannot be opened.
-pub(crate) fn look_at(place: &Place) -> Result<RoleStore, Failure> {
-    look(&place.folder, place.role.name)?.ok_or_else(|| missing(place))
+pub(crate) fn try_open_read_only(place: &StoreLocation) -> Result<RoleStore, Failure> {
+    open_read_only(&place.folder, place.role.name)?.ok_or_else(|| missing(place))
 }
 
 /// Makes sure that the folder has a store of at least one of these roles: an empty answer would look like one of a role without events.
@@ -74,7 +74,7 @@ pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), Fail
     ))
 }
 
-fn missing(place: &Place) -> Failure {
+fn missing(place: &StoreLocation) -> Failure {
     let name = place.role.name;
     no_store(&place.folder, name, &format!("consumers run {name}"))
 }

@@ -9,7 +9,7 @@ use std::{
 use doorstep_program::{Failure, Reason, output::cannot_write};
 use doorstep_store::{EntityRow, Store};
 
-use crate::{settings::Place, stores};
+use crate::{settings::StoreLocation, stores};
 
 /// How many entities are read at a time: the store is not kept busy for longer than that takes.
 const PAGE: usize = 1_000;
@@ -18,8 +18,8 @@ const PAGE: usize = 1_000;
 ///
 /// # Errors
 /// There is no store, it cannot be read, or the output cannot be written.
-pub(crate) async fn export(place: &Place, output: Option<PathBuf>) -> Result<(), Failure> {
-    let store = stores::look_at(place)?;
+pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Result<(), Failure> {
+    let store = stores::try_open_read_only(place)?;
     let Some(path) = output else {
         return match write_all(&store, &mut io::stdout()).await {
             // A reader that has gone (`| head`) has had enough.

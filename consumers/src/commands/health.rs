@@ -7,7 +7,7 @@ use doorstep_telemetry::health::{Liveness, Question, Readiness, Standing, ask};
 use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
-use crate::{settings::Form, text::clean};
+use crate::{format::sanitize, settings::OutputFormat};
 
 /// How long the answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -19,15 +19,15 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) async fn health(
     address: SocketAddr,
     question: Question,
-    form: Form,
+    form: OutputFormat,
 ) -> Result<(), Failure> {
     let asked = spawn_blocking(move || ask(address, question, LIMIT)).await;
     let (is_good, answer) = asked
         .map_err(|e| Failure::new(Reason::Internal, format!("broke off: {e}")))?
         .map_err(|e| Failure::new(Reason::Missing, e.to_string()))?;
     match form {
-        Form::Json => print(|out| writeln!(out, "{}", answer.trim_end()))?,
-        Form::Text => {
+        OutputFormat::Json => print(|out| writeln!(out, "{}", answer.trim_end()))?,
+        OutputFormat::Text => {
             let lines = match question {
                 Question::Alive => alive(&read(&answer)?),
                 Question::Ready => ready(&read(&answer)?),
@@ -60,7 +60,7 @@ fn alive(liveness: &Liveness) -> Vec<String> {
     if liveness.alive {
         return vec!["alive".to_owned()];
     }
-    liveness.stuck.iter().map(|line| clean(line)).collect()
+    liveness.stuck.iter().map(|line| sanitize(line)).collect()
 }
 
 fn ready(readiness: &Readiness) -> Vec<String> {
@@ -73,11 +73,11 @@ fn ready(readiness: &Readiness) -> Vec<String> {
         };
         lines.push(format!(
             "{}: {status}, {}",
-            clean(&role.role),
-            clean(&role.phase)
+            sanitize(&role.role),
+            sanitize(&role.phase)
         ));
         let reasons = role.reasons.iter();
-        lines.extend(reasons.map(|reason| format!("  {}", clean(reason))));
+        lines.extend(reasons.map(|reason| format!("  {}", sanitize(reason))));
     }
     lines
 }

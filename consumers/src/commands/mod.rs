@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
-pub(crate) mod dead;
+pub(crate) mod attention;
+pub(crate) mod dead_letters;
 pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod run;
@@ -9,4 +10,3 @@ pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod topology;
-pub(crate) mod trouble;

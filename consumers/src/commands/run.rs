@@ -18,9 +18,9 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::trouble::{self, FullRole};
+use super::attention::{self, FullRole};
 use crate::{
-    idle::{IdleWatch, Look, RoleLook, Takes},
+    idle::{IdleWatch, Intake, RoleSample, Sample},
     roles::{self, RoleEntry},
     settings::RunJob,
     stop::ended_at_once,
@@ -28,23 +28,23 @@ use crate::{
 };
 
 /// How much longer than its grace period a role may take to end.
-const MARGIN: Duration = Duration::from_secs(10);
+const JOIN_MARGIN: Duration = Duration::from_secs(10);
 /// How long closing a store may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How often, at most, all roles are looked at for being idle.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How many looks fit a window, at least: what lasts a moment must not fall between two of them.
-const LOOKS_PER_WINDOW: u32 = 5;
+const POLLS_PER_WINDOW: u32 = 5;
 
 /// A role that was started, with its store.
-struct Member {
+struct RunningProcess {
     role: RoleEntry,
     store: RoleStore,
     running: RunningRole,
 }
 
 /// Why the roles are stopped.
-enum End {
+enum ExitCause {
     /// The user wants it.
     Wanted,
     /// A role has ended by itself, which none does unless it failed for good.
@@ -62,7 +62,10 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     let collected = health::collect(job.health)?;
     let crew = start(&job)?;
     if let Some(member) = crew.first() {
-        tokio::spawn(tell_if_unsuited(job.broker.clone(), member.running.watch()));
+        tokio::spawn(warn_if_unsupported(
+            job.broker.clone(),
+            member.running.watch(),
+        ));
     }
     // Answers to the very end: how a role stops is worth knowing, too.
     let endpoint = match collected {
@@ -81,11 +84,11 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     };
     // Each may be cancelled: they only watch.
     let end = tokio::select! {
-        () = stop.wanted() => End::Wanted,
-        () = first_end(&crew) => End::Failed,
-        full = all_idle(&crew, &job) => End::Idle(full),
+        () = stop.wanted() => ExitCause::Wanted,
+        () = any_stopped(&crew) => ExitCause::Failed,
+        full = all_idle(&crew, &job) => ExitCause::Idle(full),
     };
-    if matches!(end, End::Wanted) {
+    if matches!(end, ExitCause::Wanted) {
         tracing::info!(grace = ?job.grace, "stopping; a second signal ends at once");
     }
     for member in &crew {
@@ -94,7 +97,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     let mut failures = BTreeMap::new();
     let mut stores = Vec::new();
     for member in crew {
-        let Member {
+        let RunningProcess {
             role,
             store,
             running,
@@ -106,8 +109,8 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
         stores.push((role.name, store));
     }
     let trouble = match &end {
-        End::Idle(full) if failures.is_empty() => trouble::report(&stores, full).await,
-        End::Idle(_) | End::Wanted | End::Failed => Ok(()),
+        ExitCause::Idle(full) if failures.is_empty() => attention::report(&stores, full).await,
+        ExitCause::Idle(_) | ExitCause::Wanted | ExitCause::Failed => Ok(()),
     };
     // Holds on to the stores as well.
     drop(endpoint);
@@ -115,17 +118,17 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
         // The files are whole without it; with it they are also tidy.
         let _ = timeout(CLOSE_WITHIN, store.close()).await;
     }
-    if let Some(failure) = summed_up(&failures) {
+    if let Some(failure) = combine(&failures) {
         return Err(failure);
     }
     match end {
-        End::Idle(_) => trouble,
-        End::Wanted if job.until_idle.is_some() => Err(Failure::new(
+        ExitCause::Idle(_) => trouble,
+        ExitCause::Wanted if job.until_idle.is_some() => Err(Failure::new(
             Reason::Interrupted,
             "interrupted before all was worked; nothing is lost, what is left waits in the queues",
         )),
-        End::Wanted => Ok(()),
-        End::Failed => Err(Failure::new(
+        ExitCause::Wanted => Ok(()),
+        ExitCause::Failed => Err(Failure::new(
             Reason::Internal,
             "a role has ended without being asked to and without saying why: please report this with its log",
         )),
@@ -133,7 +136,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
 }
 
 /// Opens all stores, and only then starts the roles: where one store is wrong, nothing is begun.
-fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
+fn start(job: &RunJob) -> Result<Vec<RunningProcess>, Failure> {
     let topology = Topology::of(&job.broker.namespace, &roles::queues());
     let process = SharedProcess::default();
     let opened = job
@@ -160,8 +163,8 @@ fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
                 requires_owner_record: job.requires_owner_record,
             };
             let running = (role.start)(store.clone(), settings);
-            tokio::spawn(tell_when_taking(role.name, running.watch()));
-            Member {
+            tokio::spawn(log_when_consuming(role.name, running.watch()));
+            RunningProcess {
                 role,
                 store,
                 running,
@@ -171,7 +174,7 @@ fn start(job: &RunJob) -> Result<Vec<Member>, Failure> {
 }
 
 /// Says once that a role has got through to the broker. Ends with the role if that never happens.
-async fn tell_when_taking(role: &'static str, mut status: watch::Receiver<RoleStatus>) {
+async fn log_when_consuming(role: &'static str, mut status: watch::Receiver<RoleStatus>) {
     let taking = status
         .wait_for(|status| status.phase != Phase::Starting)
         .await;
@@ -181,7 +184,7 @@ async fn tell_when_taking(role: &'static str, mut status: watch::Receiver<RoleSt
 }
 
 /// Warns of a broker that lacks what the queues need. Whatever else differs the roles themselves say, since they declare it.
-async fn tell_if_unsuited(broker: BrokerSettings, mut status: watch::Receiver<RoleStatus>) {
+async fn warn_if_unsupported(broker: BrokerSettings, mut status: watch::Receiver<RoleStatus>) {
     // Before that there may be no broker to ask.
     let taking = status.wait_for(|status| status.phase != Phase::Starting);
     if taking.await.is_err() {
@@ -193,7 +196,7 @@ async fn tell_if_unsuited(broker: BrokerSettings, mut status: watch::Receiver<Ro
 }
 
 /// Waits until any role has ended. Cancel-safe.
-async fn first_end(crew: &[Member]) {
+async fn any_stopped(crew: &[RunningProcess]) {
     let mut watches: Vec<_> = crew.iter().map(|member| member.running.watch()).collect();
     let ends = watches.iter_mut().map(|watch| {
         Box::pin(async move {
@@ -221,61 +224,61 @@ async fn first<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
 
 /// Waits until all has been quiet for the whole window; for ever if that was not asked for. Returns the roles that are full then.
 /// Cancel-safe.
-async fn all_idle(crew: &[Member], job: &RunJob) -> Vec<FullRole> {
+async fn all_idle(crew: &[RunningProcess], job: &RunJob) -> Vec<FullRole> {
     let Some(window) = job.until_idle else {
         return std::future::pending().await;
     };
     let mut watch = IdleWatch::new(window, job.broker.longest_heartbeat());
     let mut inspector = None;
     let mut told = false;
-    let mut timer = interval((window / LOOKS_PER_WINDOW).min(LOOK_EVERY));
+    let mut timer = interval((window / POLLS_PER_WINDOW).min(POLL_INTERVAL));
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
         let began = Instant::now();
-        let seen = look(crew, &job.broker, &mut inspector).await;
+        let seen = sample(crew, &job.broker, &mut inspector).await;
         if !told && is_beside_others(seen.as_deref()) {
             told = true;
             tracing::info!(
                 "another process works these queues, too: all has to be quiet until it would be missed"
             );
         }
-        let look = Look {
+        let look = Sample {
             began,
             ended: Instant::now(),
             roles: seen,
         };
-        if watch.see(&look) {
+        if watch.observe(&look) {
             tracing::info!(window = ?window, "all is worked");
             return full(crew, look.roles.as_deref());
         }
     }
 }
 
-fn is_beside_others(seen: Option<&[RoleLook]>) -> bool {
+fn is_beside_others(seen: Option<&[RoleSample]>) -> bool {
     seen.is_some_and(|roles| roles.iter().any(|role| role.beside_others))
 }
 
 /// The roles that were seen to be full.
-fn full(crew: &[Member], seen: Option<&[RoleLook]>) -> Vec<FullRole> {
+fn full(crew: &[RunningProcess], seen: Option<&[RoleSample]>) -> Vec<FullRole> {
     let roles = crew.iter().zip(seen.unwrap_or_default());
     roles
         .filter_map(|(member, look)| match look.takes {
-            Takes::Full(table) => Some(FullRole {
+            Intake::Full(table) => Some(FullRole {
                 role: member.role.name,
                 table,
                 ready: look.ready,
             }),
-            Takes::Yes | Takes::NotNow => None,
+            Intake::Yes | Intake::NotNow => None,
         })
         .collect()
 }
 
-async fn look(
-    crew: &[Member],
+async fn sample(
+    crew: &[RunningProcess],
     broker: &BrokerSettings,
     inspector: &mut Option<Inspector>,
-) -> Option<Vec<RoleLook>> {
+) -> Option<Vec<RoleSample>> {
     if inspector.is_none() {
         // The roles themselves tell of a broker that is away.
         let name = format!("{} run: looks for idle queues", broker.namespace);
@@ -291,12 +294,12 @@ async fn look(
         let status = member.running.status();
         let link = Consuming::of(&member.running);
         let summary = member.store.summary(Timestamp::now()).await.ok()?;
-        looks.push(RoleLook {
+        looks.push(RoleSample {
             ready,
             takes: match status.phase {
-                Phase::Full { table } => Takes::Full(table),
-                Phase::Taking if link.is_connected => Takes::Yes,
-                _ => Takes::NotNow,
+                Phase::Full { table } => Intake::Full(table),
+                Phase::Taking if link.is_connected => Intake::Yes,
+                _ => Intake::NotNow,
             },
             beside_others: link.beside_others,
             unsettled: status.unsettled,
@@ -351,7 +354,7 @@ async fn ended(
     running: RunningRole,
 ) -> Result<(), (Reason, String)> {
     let watch = running.watch();
-    let ended = timeout(job.grace + MARGIN, running.join()).await;
+    let ended = timeout(job.grace + JOIN_MARGIN, running.join()).await;
     let done = watch.borrow().done;
     tracing::info!(
         role = role.name,
@@ -370,7 +373,7 @@ async fn ended(
             format!(
                 "{} did not end within {:?}; what it had not settled comes again",
                 role.name,
-                job.grace + MARGIN
+                job.grace + JOIN_MARGIN
             ),
         )),
     }
@@ -397,7 +400,7 @@ fn failed(error: &RunError, role: RoleEntry, job: &RunJob) -> (Reason, String) {
 }
 
 /// All that the roles failed of.
-fn summed_up(failures: &BTreeMap<String, Reason>) -> Option<Failure> {
+fn combine(failures: &BTreeMap<String, Reason>) -> Option<Failure> {
     let reason = *failures.values().next()?;
     let texts: Vec<&str> = failures.keys().map(String::as_str).collect();
     Some(Failure::new(reason, texts.join("\n       ")))

@@ -6,17 +6,21 @@ use doorstep_store::{EntityKey, ReadSet, Store};
 
 use super::export::write_line;
 use crate::{
-    settings::{Form, Place},
+    format::indented,
+    settings::{OutputFormat, StoreLocation},
     stores,
-    text::indented,
 };
 
 /// Shows the state of the entity with this key.
 ///
 /// # Errors
 /// There is no store or no such entity, or the store cannot be read.
-pub(crate) async fn show(place: &Place, key: &str, form: Form) -> Result<(), Failure> {
-    let store = stores::look_at(place)?;
+pub(crate) async fn show(
+    place: &StoreLocation,
+    key: &str,
+    form: OutputFormat,
+) -> Result<(), Failure> {
+    let store = stores::try_open_read_only(place)?;
     let ask = ReadSet {
         entities: vec![EntityKey::new(key)],
         ..ReadSet::default()
@@ -27,8 +31,8 @@ pub(crate) async fn show(place: &Place, key: &str, form: Form) -> Result<(), Fai
         .filter(|row| row.state.is_some())
         .ok_or_else(|| no_entity(place.role.name, key))?;
     print(|out| match form {
-        Form::Json => write_line(out, &row),
-        Form::Text => {
+        OutputFormat::Json => write_line(out, &row),
+        OutputFormat::Text => {
             let state = String::from_utf8_lossy(row.state.as_deref().unwrap_or(b"null"));
             writeln!(out, "{}", indented(&state))
         }

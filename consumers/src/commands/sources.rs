@@ -10,11 +10,11 @@ use doorstep_store::{FormerOwner, SourceRow, Store};
 use doorstep_table::{Column, Table};
 use serde::Serialize;
 
-use super::dead::failed;
+use super::dead_letters::failed;
 use crate::{
-    settings::{Form, Place},
+    format::{sanitize, time},
+    settings::{OutputFormat, StoreLocation},
     stores,
-    text::{clean, time},
 };
 
 /// The number of sources that are read at a time.
@@ -24,8 +24,8 @@ const PAGE: usize = 1_000;
 ///
 /// # Errors
 /// There is no store, or it cannot be read.
-pub(crate) async fn list(place: &Place, form: Form) -> Result<(), Failure> {
-    let store = stores::look_at(place)?;
+pub(crate) async fn list(place: &StoreLocation, form: OutputFormat) -> Result<(), Failure> {
+    let store = stores::try_open_read_only(place)?;
     let mut table = Table::new([
         Column::text("SOURCE"),
         Column::text("USER"),
@@ -43,14 +43,14 @@ pub(crate) async fn list(place: &Place, form: Form) -> Result<(), Failure> {
         is_empty = false;
         for row in &page {
             match form {
-                Form::Json => print_json(&View::from_row(row))?,
-                Form::Text => {
+                OutputFormat::Json => print_json(&View::from_row(row))?,
+                OutputFormat::Text => {
                     table.add_row(cells(row));
                 }
             }
         }
     }
-    if form == Form::Json {
+    if form == OutputFormat::Json {
         return Ok(());
     }
     print(|out| {
@@ -67,16 +67,16 @@ pub(crate) async fn list(place: &Place, form: Form) -> Result<(), Failure> {
 /// # Errors
 /// The source is not known, belongs to the user already, or the store cannot be used.
 pub(crate) async fn transfer(
-    place: &Place,
+    place: &StoreLocation,
     source: &Source,
     to: &BrokerUser,
     former: Former,
     by: &By,
 ) -> Result<(), Failure> {
-    let store = stores::existing(place)?;
+    let store = stores::open_existing(place)?;
     let done = operate::transfer(&store, source, to, former, by.at(Timestamp::now())).await;
     let before = done.map_err(|e| failed(place.role.name, &e))?;
-    let before = before.map_or_else(|| "nobody".to_owned(), |user| clean(user.as_str()));
+    let before = before.map_or_else(|| "nobody".to_owned(), |user| sanitize(user.as_str()));
     let rest = match former {
         Former::Accepted => "events of the former owner are accepted for 24 hours more",
         Former::Refused => "events of the former owner are refused from now on",
@@ -85,17 +85,17 @@ pub(crate) async fn transfer(
         writeln!(
             out,
             "{source} belongs to {} and no longer to {before}: {rest}",
-            clean(to.as_str())
+            sanitize(to.as_str())
         )
     })
 }
 
 fn cells(row: &SourceRow) -> [String; 5] {
     let dash = || "-".to_owned();
-    let name = |user: &BrokerUser| clean(user.as_str());
+    let name = |user: &BrokerUser| sanitize(user.as_str());
     let owner = row.owner.as_ref();
     [
-        clean(row.source.as_str()),
+        sanitize(row.source.as_str()),
         owner
             .and_then(|owner| owner.user.as_ref())
             .map_or_else(dash, name),

@@ -16,12 +16,12 @@ use doorstep_store::{SequenceGap, Store, Streamless, Summary};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 use serde::Serialize;
 
-use super::trouble;
+use super::attention;
 use crate::{
+    format::age,
     roles::{RoleEntry, answers},
-    settings::Form,
+    settings::OutputFormat,
     stores,
-    text::age,
 };
 
 /// How many gaps of a role are listed.
@@ -95,7 +95,7 @@ pub(crate) async fn status(
     roles: &[RoleEntry],
     folder: &Path,
     broker: &BrokerSettings,
-    form: Form,
+    form: OutputFormat,
 ) -> Result<(), Failure> {
     let mut failure = None;
     let name = format!("{} status", broker.namespace);
@@ -129,8 +129,8 @@ pub(crate) async fn status(
         roles: reports,
     };
     match form {
-        Form::Json => print_json(&report)?,
-        Form::Text => print(|out| write_text(out, &report, terminal_width()))?,
+        OutputFormat::Json => print_json(&report)?,
+        OutputFormat::Text => print(|out| write_text(out, &report, terminal_width()))?,
     }
     match (failure, broker_error) {
         (Some(failure), _) => Err(failure),
@@ -160,7 +160,7 @@ impl RoleReport {
     }
 
     async fn look_at_store(&mut self, folder: &Path) -> Result<(), Failure> {
-        let Some(store) = stores::look(folder, self.role)? else {
+        let Some(store) = stores::open_read_only(folder, self.role)? else {
             let note = format!("no store in {} yet", folder.display());
             self.notes.push(note);
             return Ok(());
@@ -193,7 +193,7 @@ impl RoleReport {
             .map_err(failed)?;
         self.notes.extend(limits.streamless_findings(&streamless));
         self.notes
-            .extend(trouble::of_overflow(&streamless, folder, self.role));
+            .extend(attention::of_overflow(&streamless, folder, self.role));
         self.streamless = Some(streamless);
         self.gaps = store.gaps(now, now, GAPS_LISTED).await.map_err(failed)?;
         self.missing = self.gaps.iter().map(GapReport::of).collect();
@@ -294,7 +294,11 @@ fn write_text(
     writeln!(out, "{}", rows(report).fitted(width))?;
     let mut lines = Vec::new();
     for role in &report.roles {
-        lines.extend(role.gaps.iter().map(|gap| trouble::of_gap(role.role, gap)));
+        lines.extend(
+            role.gaps
+                .iter()
+                .map(|gap| attention::of_gap(role.role, gap)),
+        );
         let all = role.store.as_ref().map_or(0, |store| store.gaps);
         if all > role.gaps.len() as u64 {
             lines.push(format!("{}: {all} streams miss events in all", role.role));

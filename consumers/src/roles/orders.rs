@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{not_handled, order_of};
 
 /// The most entries of an order's history that are kept.
-const MOST_HISTORY: usize = 50;
+const MAX_HISTORY: usize = 50;
 
 /// The role.
 pub(crate) struct Orders;
@@ -37,7 +37,7 @@ pub(crate) enum Fact {
     /// What has become of an order.
     Outcome(Outcome),
     /// How far the payment of an order has come.
-    Paid(Paid),
+    Paid(PaymentSummary),
 }
 
 /// What has become of an order.
@@ -49,7 +49,7 @@ pub(crate) enum Outcome {
 }
 
 /// How far a payment has come.
-pub(crate) struct Paid {
+pub(crate) struct PaymentSummary {
     order: EntityKey,
     status: PaymentStatus,
     what: HistoryKind,
@@ -133,7 +133,7 @@ impl Role for Orders {
             PaymentAuthorized::TYPE
             | PaymentCaptured::TYPE
             | PaymentVoided::TYPE
-            | PaymentRefunded::TYPE => Fact::Paid(Paid::read(event)?),
+            | PaymentRefunded::TYPE => Fact::Paid(PaymentSummary::read(event)?),
             _ => return not_handled(event),
         };
         Ok(Reading::Fact(fact))
@@ -171,7 +171,7 @@ impl Role for Orders {
             }
             (Fact::Paid(paid), None) => return Err(Refusal::NotYet(paid.order.clone())),
             (Fact::Outcome(outcome), Some(Invoice::Order(order))) => order
-                .go_on(outcome, at)
+                .apply_status(outcome, at)
                 .map_err(|why| Refusal::Never(format!("{subject} {why}")))?,
             (Fact::Paid(paid), Some(Invoice::Order(order))) => order.take_payment(paid, at),
             (Fact::Placed(_) | Fact::Returned(_), Some(Invoice::Order(order))) => {
@@ -237,7 +237,7 @@ impl Role for Orders {
     }
 }
 
-impl Paid {
+impl PaymentSummary {
     fn read(event: &Event) -> Result<Self, ContractError> {
         let (status, what, detail) = match event.event_type.as_str() {
             PaymentAuthorized::TYPE => {
@@ -295,7 +295,7 @@ impl Order {
     }
 
     /// Takes what has become of the order, or says why it contradicts what is known.
-    fn go_on(&mut self, outcome: &Outcome, at: Timestamp) -> Result<(), String> {
+    fn apply_status(&mut self, outcome: &Outcome, at: Timestamp) -> Result<(), String> {
         let (status, what, detail) = match outcome {
             Outcome::Confirmed(fact) => {
                 let maker = fact.restaurant.to_string();
@@ -330,12 +330,12 @@ impl Order {
             self.promised_at = Some(fact.promised_at);
         }
         self.status = status;
-        self.note(what, at, Some(detail));
+        self.record_history(what, at, Some(detail));
         Ok(())
     }
 
     /// Takes what has become of the payment. The same told again, by whatever stream, changes nothing: an order is paid for once.
-    fn take_payment(&mut self, paid: &Paid, at: Timestamp) {
+    fn take_payment(&mut self, paid: &PaymentSummary, at: Timestamp) {
         let is_same = |entry: &HistoryEntry| {
             entry.what == paid.what && entry.detail.as_ref() == Some(&paid.detail)
         };
@@ -343,7 +343,7 @@ impl Order {
             return;
         }
         self.payment = Some(paid.status);
-        self.note(paid.what, at, Some(paid.detail.clone()));
+        self.record_history(paid.what, at, Some(paid.detail.clone()));
     }
 
     /// The first entry of every history.
@@ -357,12 +357,12 @@ impl Order {
     }
 
     /// Writes the history on.
-    fn note(&mut self, what: HistoryKind, at: Timestamp, detail: Option<String>) {
+    fn record_history(&mut self, what: HistoryKind, at: Timestamp, detail: Option<String>) {
         if self.history.is_empty() {
             self.history.push(self.placing());
         }
         let number = self.history.last().map_or(1, |last| last.number + 1);
-        if self.history.len() >= MOST_HISTORY {
+        if self.history.len() >= MAX_HISTORY {
             self.history.remove(0);
         }
         self.history.push(HistoryEntry {

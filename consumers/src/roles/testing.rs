@@ -1,4 +1,4 @@
-//! Working a role in a test, without broker and store: single events on single entities, or a [`Bench`] that keeps all states between
+//! Working a role in a test, without broker and store: single events on single entities, or a [`RoleHarness`] that keeps all states between
 //! events, commands, queries and what the role has scheduled for itself.
 
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ pub(crate) fn exported<S: Serialize>(state: &S) -> String {
 }
 
 /// A role at work: what it was given, obeyed and has scheduled changes its states one after the other, as the engine would do it.
-pub(crate) struct Bench<R: Role> {
+pub(crate) struct RoleHarness<R: Role> {
     role: R,
     /// The time that the role is told.
     pub(crate) now: Timestamp,
@@ -84,7 +84,7 @@ pub(crate) struct Bench<R: Role> {
     pub(crate) scheduled: Vec<Scheduled>,
 }
 
-impl<R: Role> Bench<R> {
+impl<R: Role> RoleHarness<R> {
     pub(crate) fn new(role: R) -> Self {
         Self {
             role,
@@ -106,7 +106,7 @@ impl<R: Role> Bench<R> {
     }
 
     /// The types of what was published, in order.
-    pub(crate) fn told(&self) -> Vec<&str> {
+    pub(crate) fn emitted(&self) -> Vec<&str> {
         self.emitted.iter().map(|e| e.kind().as_str()).collect()
     }
 
@@ -188,7 +188,7 @@ impl<R: Role> Bench<R> {
 
     /// Lets the time come for what the role has scheduled, the earliest first, until nothing is left.
     #[track_caller]
-    pub(crate) fn let_all_come_due(&mut self) {
+    pub(crate) fn run_all_timers(&mut self) {
         while let Some(next) = (0..self.scheduled.len()).min_by_key(|i| self.scheduled[*i].due()) {
             let next = self.scheduled.remove(next);
             self.now = self.now.max(next.due());

@@ -226,7 +226,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles::testing::{Bench, applied, event, exported, refused, ten};
+    use crate::roles::testing::{RoleHarness, applied, event, exported, refused, ten};
 
     const KEY: &str = "delivery/3781637";
 
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn whoever_asks_hears_how_far_a_delivery_has_come() {
-        let mut bench = Bench::new(Tracking);
+        let mut bench = RoleHarness::new(Tracking);
         let order = || doorstep_contracts::DeliveryId::new("3781637").unwrap();
         let refused = bench.ask(&ReadDelivery { order: order() }).unwrap_err();
         assert_eq!(refused.code, "unknown_delivery");

@@ -7,7 +7,7 @@ use doorstep_program::{Wrong, read::number};
 use doorstep_runtime::operate::By;
 use doorstep_store::DeadLetterId;
 
-use super::{Form, GapRange, Place, form, place, range};
+use super::{GapRange, OutputFormat, StoreLocation, form, place, range};
 use crate::{
     cli::dead::{Dead, DeadEditArgs, DeadReplayArgs, DeadSkipArgs},
     roles::{self, RoleEntry},
@@ -23,29 +23,29 @@ pub(crate) enum DeadJob {
         /// Their stores.
         folder: PathBuf,
         /// By kind or one by one.
-        listing: Listing,
+        listing: ListMode,
         /// How many of each role a table shows.
         limit: usize,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
     /// Show one.
     Show {
         /// Where it is.
-        place: Place,
+        place: StoreLocation,
         /// Which.
         id: DeadLetterId,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
     /// Edit.
     Edit {
         /// Where they are.
-        place: Place,
+        place: StoreLocation,
         /// Which.
-        chosen: Chosen,
+        chosen: Selection,
         /// How.
-        change: ChangeBy,
+        change: EditSource,
         /// By whom.
         by: By,
         /// Dry run, or for good.
@@ -54,7 +54,7 @@ pub(crate) enum DeadJob {
     /// Try again.
     Replay {
         /// Where they are.
-        place: Place,
+        place: StoreLocation,
         /// Which, and how.
         replay: Replay,
         /// By whom.
@@ -65,9 +65,9 @@ pub(crate) enum DeadJob {
     /// Step over dead letters.
     Skip {
         /// Where they are.
-        place: Place,
+        place: StoreLocation,
         /// Which.
-        chosen: Chosen,
+        chosen: Selection,
         /// By whom.
         by: By,
         /// Dry run, or for good.
@@ -76,7 +76,7 @@ pub(crate) enum DeadJob {
     /// Step over missing events.
     SkipGap {
         /// Where they are missing.
-        place: Place,
+        place: StoreLocation,
         /// Which.
         gap: GapRange,
         /// By whom.
@@ -87,14 +87,14 @@ pub(crate) enum DeadJob {
     /// Write them as lines.
     Export {
         /// Where they are.
-        place: Place,
+        place: StoreLocation,
         /// Which.
-        chosen: Chosen,
+        chosen: Selection,
     },
     /// Take lines back.
     Import {
         /// Where they belong.
-        place: Place,
+        place: StoreLocation,
         /// The file, `-` for standard input.
         file: PathBuf,
         /// By whom.
@@ -105,17 +105,17 @@ pub(crate) enum DeadJob {
     /// List what was done.
     Audit {
         /// Where.
-        place: Place,
+        place: StoreLocation,
         /// How many a table shows.
         limit: usize,
         /// For whom.
-        form: Form,
+        form: OutputFormat,
     },
 }
 
 /// How dead letters are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listing {
+pub(crate) enum ListMode {
     /// One line for each kind.
     Kinds,
     /// One line for each.
@@ -124,7 +124,7 @@ pub(crate) enum Listing {
 
 /// Which dead letters are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Chosen {
+pub(crate) enum Selection {
     /// These.
     Ids(Vec<DeadLetterId>),
     /// Those of one kind.
@@ -135,7 +135,7 @@ pub(crate) enum Chosen {
 
 /// How data is to be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ChangeBy {
+pub(crate) enum EditSource {
     /// By the patch in this file, `-` for standard input.
     Patch(PathBuf),
     /// By hand.
@@ -146,16 +146,16 @@ pub(crate) enum ChangeBy {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Replay {
     /// Which.
-    pub(crate) chosen: Chosen,
+    pub(crate) chosen: Selection,
     /// At most so many a second.
     pub(crate) rate: Option<u32>,
     /// Whether to wait for what becomes of them.
-    pub(crate) wait: Wait,
+    pub(crate) wait: WaitMode,
 }
 
 /// Whether to wait for what the role makes of replays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub(crate) enum WaitMode {
     /// As long as something happens.
     ForTheRole,
     /// Not at all.
@@ -181,9 +181,9 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
             roles: roles::chosen(args.role.as_slice()),
             folder: args.store.folder,
             listing: if args.each {
-                Listing::Each
+                ListMode::Each
             } else {
-                Listing::Kinds
+                ListMode::Kinds
             },
             form: form(args.json),
         }),
@@ -197,7 +197,7 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
         Dead::Skip(args) => skip(args, wrong),
         Dead::Export(args) => Some(DeadJob::Export {
             place: place(args.place.role, args.place.store.folder, wrong)?,
-            chosen: args.group.map_or(Chosen::All, Chosen::Group),
+            chosen: args.group.map_or(Selection::All, Selection::Group),
         }),
         Dead::Import(args) => {
             let by = args.record.by(wrong);
@@ -222,8 +222,8 @@ fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
     let ids = args.id.map(DeadLetterId).into_iter().collect();
     Some(DeadJob::Edit {
         place,
-        chosen: args.group.map_or(Chosen::Ids(ids), Chosen::Group),
-        change: args.patch.map_or(ChangeBy::Editor, ChangeBy::Patch),
+        chosen: args.group.map_or(Selection::Ids(ids), Selection::Group),
+        change: args.patch.map_or(EditSource::Editor, EditSource::Patch),
         by: by?,
         mode: mode(args.dry_run),
     })
@@ -237,9 +237,9 @@ fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
     };
     let place = place(args.place.role, args.place.store.folder, wrong)?;
     let chosen = match (args.group, args.all) {
-        (Some(group), _) => Chosen::Group(group),
-        (None, true) => Chosen::All,
-        (None, false) => Chosen::Ids(args.ids.into_iter().map(DeadLetterId).collect()),
+        (Some(group), _) => Selection::Group(group),
+        (None, true) => Selection::All,
+        (None, false) => Selection::Ids(args.ids.into_iter().map(DeadLetterId).collect()),
     };
     Some(DeadJob::Replay {
         place,
@@ -247,9 +247,9 @@ fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
             chosen,
             rate: rate?,
             wait: if args.no_wait {
-                Wait::No
+                WaitMode::No
             } else {
-                Wait::ForTheRole
+                WaitMode::ForTheRole
             },
         },
         by: by?,
@@ -265,7 +265,7 @@ fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
         let ids = args.what.into_iter().map(DeadLetterId).collect();
         return Some(DeadJob::Skip {
             place: place?,
-            chosen: args.group.map_or(Chosen::Ids(ids), Chosen::Group),
+            chosen: args.group.map_or(Selection::Ids(ids), Selection::Group),
             by: by?,
             mode,
         });

@@ -4,17 +4,17 @@ use doorstep_messaging::BrokerSettings;
 use doorstep_program::{Wrong, copies::CopyJob};
 use doorstep_runtime::operate::By;
 
-use super::{Place, place};
+use super::{StoreLocation, place};
 use crate::cli::store::{StoreCommand, TakeOverArgs};
 
 /// A job on a store.
 #[derive(Debug)]
 pub(crate) enum StoreJob {
     /// Make a copy of it, put one in its place, or deal with one that was put there.
-    Copy { place: Place, job: CopyJob },
+    Copy { place: StoreLocation, job: CopyJob },
     /// Give the queues of its role to it.
     TakeOver {
-        place: Place,
+        place: StoreLocation,
         broker: Box<BrokerSettings>,
         by: By,
     },

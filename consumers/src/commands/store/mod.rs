@@ -4,7 +4,7 @@ mod take_over;
 
 use doorstep_program::{Failure, copies::StorePlace};
 
-use crate::settings::{Place, StoreJob};
+use crate::settings::{StoreJob, StoreLocation};
 
 /// Does what is asked.
 ///
@@ -13,7 +13,7 @@ use crate::settings::{Place, StoreJob};
 pub(crate) async fn work(job: StoreJob) -> Result<(), Failure> {
     match job {
         StoreJob::Copy { place, job } => {
-            let Place { role, folder } = place;
+            let StoreLocation { role, folder } = place;
             let place = StorePlace {
                 folder: &folder,
                 role: role.name,

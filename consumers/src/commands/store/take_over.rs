@@ -8,19 +8,19 @@ use doorstep_program::{Failure, Reason, output::print};
 use doorstep_runtime::operate::{By, record_take_over};
 use doorstep_store::{Store, begin_epoch};
 
-use crate::{settings::Place, stores};
+use crate::{settings::StoreLocation, stores};
 
 /// Records at the broker that the role's queues belong to this store, and in the store who did it.
 ///
 /// # Errors
 /// There is no such store or it cannot be written, something consumes from the queues, or the broker does not let us.
 pub(crate) async fn take_over(
-    place: &Place,
+    place: &StoreLocation,
     broker: &BrokerSettings,
     by: By,
 ) -> Result<(), Failure> {
     let role = place.role.name;
-    let store = stores::existing(place)?;
+    let store = stores::open_existing(place)?;
     // The record is of a start, and this counts as one.
     let since = Timestamp::now();
     let epoch = begin_epoch(&store, since)

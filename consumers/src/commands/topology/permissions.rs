@@ -9,7 +9,7 @@ use doorstep_program::{
 use doorstep_table::{fields, terminal_width, wrapped};
 use serde::Serialize;
 
-use crate::{roles, settings::Form};
+use crate::{roles, settings::OutputFormat};
 
 /// Whose rights, where.
 #[derive(Debug)]
@@ -38,15 +38,15 @@ pub(super) struct User {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn permissions(asked: &Asked, form: Form) -> Result<(), Failure> {
+pub(crate) fn permissions(asked: &Asked, form: OutputFormat) -> Result<(), Failure> {
     let users = users(asked);
     match form {
-        Form::Json => print_json(&serde_json::json!({
+        OutputFormat::Json => print_json(&serde_json::json!({
             "vhost": asked.vhost,
             "declared": asked.declared_by == TopologyOwner::Others,
             "users": users,
         })),
-        Form::Text => print(|out| {
+        OutputFormat::Text => print(|out| {
             for user in &users {
                 writeln!(out, "{}, for {}", user.user, user.purpose)?;
                 let rights = &user.rights;

@@ -7,17 +7,17 @@ use doorstep_program::{
 };
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 
-use crate::{roles, settings::Form};
+use crate::{roles, settings::OutputFormat};
 
 /// Shows the topology of all roles in this namespace.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn show(namespace: &Namespace, form: Form) -> Result<(), Failure> {
+pub(crate) fn show(namespace: &Namespace, form: OutputFormat) -> Result<(), Failure> {
     let topology = Topology::of(namespace, &roles::queues());
     match form {
-        Form::Json => print_json(&topology),
-        Form::Text => print(|out| {
+        OutputFormat::Json => print_json(&topology),
+        OutputFormat::Text => print(|out| {
             writeln!(out, "{}\n", exchanges(&topology))?;
             writeln!(out, "{}\n", queues(&topology))?;
             writeln!(out, "{}\n", bindings(&topology))?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::managed::{self, Managed, NotCompared};
 use crate::{
     roles,
-    settings::{Form, VerifyJob},
+    settings::{OutputFormat, VerifyJob},
 };
 
 /// Lists all differences that concern these roles.
@@ -34,8 +34,10 @@ pub(crate) async fn verify(job: &VerifyJob) -> Result<(), Failure> {
     verified.findings.extend(findings);
     let report = Report::of(&verified, &not_compared);
     match job.form {
-        Form::Json => print_json(&report)?,
-        Form::Text => print(|out| out.write_all(text(&verified, &compared, &report).as_bytes()))?,
+        OutputFormat::Json => print_json(&report)?,
+        OutputFormat::Text => {
+            print(|out| out.write_all(text(&verified, &compared, &report).as_bytes()))?
+        }
     }
     match verified.findings.len() {
         0 => Ok(()),

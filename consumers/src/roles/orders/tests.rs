@@ -4,7 +4,7 @@ use doorstep_contracts::{CancelledBy, InvoiceNo, RefusedBy, Sku};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
-use crate::roles::testing::{Bench, applied, event, exported, refused};
+use crate::roles::testing::{RoleHarness, applied, event, exported, refused};
 
 fn line(quantity: i64, unit_price: &str) -> OrderLine {
     let sku = Sku::new("85123A").unwrap();
@@ -116,14 +116,14 @@ fn payment_events() -> [Event; 3] {
     ]
 }
 
-fn view(bench: &Bench<Orders>) -> OrderView {
+fn view(bench: &RoleHarness<Orders>) -> OrderView {
     let order = InvoiceNo::new("536365").unwrap();
     bench.ask(&ReadOrder { order }).unwrap()
 }
 
 #[test]
 fn the_history_of_an_order_is_told_from_its_placing() {
-    let mut bench = Bench::new(Orders);
+    let mut bench = RoleHarness::new(Orders);
     let order = InvoiceNo::new("536365").unwrap();
     let unknown = bench.ask(&ReadOrder { order }).unwrap_err();
     assert_eq!(unknown.code, "unknown_order");
@@ -156,7 +156,7 @@ fn the_history_of_an_order_is_told_from_its_placing() {
 
 #[test]
 fn a_payment_that_is_told_twice_is_one_entry() {
-    let mut bench = Bench::new(Orders);
+    let mut bench = RoleHarness::new(Orders);
     let [placed, ..] = order_events();
     let [authorized, captured, refunded] = payment_events();
     for event in [
@@ -183,7 +183,7 @@ fn a_payment_that_is_told_twice_is_one_entry() {
 
 #[test]
 fn a_payment_waits_for_its_order() {
-    let mut bench = Bench::new(Orders);
+    let mut bench = RoleHarness::new(Orders);
     let [authorized, ..] = payment_events();
     assert_eq!(
         bench.give(&authorized),
@@ -254,17 +254,17 @@ fn what_contradicts_the_life_of_an_order_is_refused() {
 
 #[test]
 fn only_the_end_of_a_long_history_is_kept_and_its_numbers_go_on() {
-    let mut bench = Bench::new(Orders);
+    let mut bench = RoleHarness::new(Orders);
     let [placed, ..] = order_events();
     bench.give(&placed).unwrap();
-    for n in 1..=MOST_HISTORY + 7 {
+    for n in 1..=MAX_HISTORY + 7 {
         let amount = n.to_string().parse().unwrap();
         let captured = event("payment/536365", 1, &PaymentCaptured { amount });
         bench.give(&captured).unwrap();
     }
     let history = view(&bench).history;
     let numbers: Vec<u64> = history.iter().map(|entry| entry.number).collect();
-    let most = MOST_HISTORY as u64;
+    let most = MAX_HISTORY as u64;
     assert_eq!(numbers, (9..=most + 8).collect::<Vec<_>>());
 }
 
@@ -273,7 +273,7 @@ proptest! {
     fn an_order_and_its_payment_end_alike_in_any_order_of_their_streams(
         turns in vec(any::<Index>(), 40),
     ) {
-        let mut bench = Bench::new(Orders);
+        let mut bench = RoleHarness::new(Orders);
         let mut streams = [order_events().to_vec(), payment_events().to_vec()];
         let mut turns = turns.iter().cycle();
         while streams.iter().any(|stream| !stream.is_empty()) {

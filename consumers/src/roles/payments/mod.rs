@@ -8,9 +8,9 @@
 //! What is held is let go of by a scheduled event, unless it was captured by then.
 
 mod ledger;
+mod process;
 #[cfg(test)]
 mod tests;
-mod work;
 
 use doorstep_contracts::{
     CustomerId, InvoiceNo, Money, OrderAbandoned, OrderCancelled, OrderConfirmed, OrderRefused,
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     ledger::{Account, Balance},
-    work::Work,
+    process::PaymentProcess,
 };
 use super::{not_handled, order_of};
 
@@ -155,11 +155,11 @@ impl Role for Payments {
         fact: &Fact,
         now: Timestamp,
     ) -> Result<Effects, Refusal> {
-        let mut work = Work::on(states, &fact.order, now);
+        let mut work = PaymentProcess::on(states, &fact.order, now);
         match fact.what {
             What::Confirmed => work.order_confirmed()?,
             What::Ended(reason) => work.order_ended(reason)?,
-            What::LapseDue => work.lapse()?,
+            What::LapseDue => work.expire()?,
         }
         Ok(work.effects)
     }
@@ -186,7 +186,7 @@ impl Role for Payments {
         now: Timestamp,
     ) -> Result<Obeyed, Rejection> {
         let order = command.order();
-        let mut work = Work::on(states, order, now);
+        let mut work = PaymentProcess::on(states, order, now);
         match command {
             Command::Authorize(asked) => {
                 let authorization = work.authorize(asked)?;

@@ -6,7 +6,7 @@ use doorstep_contracts::{CancelledBy, Label, PaymentMethod, RefusedBy, Restauran
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
-use crate::roles::testing::{Bench, event, exported};
+use crate::roles::testing::{RoleHarness, event, exported};
 
 fn order(number: usize) -> InvoiceNo {
     InvoiceNo::new(&format!("{number}")).unwrap()
@@ -73,7 +73,7 @@ fn cancelled(number: usize, sequence: u64) -> Event {
     event(&format!("order/{number}"), sequence, &fact)
 }
 
-fn balances(bench: &Bench<Payments>) -> [Money; 3] {
+fn balances(bench: &RoleHarness<Payments>) -> [Money; 3] {
     Account::ALL.map(|account| match bench.state(account.key().as_str()) {
         Some(Book::Account(balance)) => balance.balance,
         Some(Book::Payment(_)) => panic!("an account is a payment"),
@@ -82,11 +82,11 @@ fn balances(bench: &Bench<Payments>) -> [Money; 3] {
 }
 
 #[track_caller]
-fn hold(bench: &Bench<Payments>, expected: [&str; 3]) {
+fn hold(bench: &RoleHarness<Payments>, expected: [&str; 3]) {
     assert_eq!(balances(bench).map(|b| b.to_string()), expected);
 }
 
-fn status(bench: &Bench<Payments>, number: usize) -> PaymentStatus {
+fn status(bench: &RoleHarness<Payments>, number: usize) -> PaymentStatus {
     let asked = ReadPayment {
         order: order(number),
     };
@@ -95,7 +95,7 @@ fn status(bench: &Bench<Payments>, number: usize) -> PaymentStatus {
 
 #[test]
 fn money_is_held_once_captured_once_and_given_back_once() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     for _ in 0..2 {
         let held = bench.obey(&authorize(1, "27.30", "card/visa")).unwrap();
         assert_eq!(held.authorized_until.to_string(), "2026-11-23T10:01:00Z");
@@ -111,9 +111,9 @@ fn money_is_held_once_captured_once_and_given_back_once() {
         assert_eq!(back.status, PaymentStatus::Refunded);
         hold(&bench, ["0.00", "0.00", "0.00"]);
     }
-    bench.let_all_come_due();
+    bench.run_all_timers();
     assert_eq!(
-        bench.told(),
+        bench.emitted(),
         [
             "payment.authorized.v1",
             "payment.captured.v1",
@@ -132,7 +132,7 @@ fn money_is_held_once_captured_once_and_given_back_once() {
 
 #[test]
 fn what_cannot_be_held_is_refused_by_its_code_and_changes_nothing() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     for (amount, method, code) in [
         ("1", "card/declined", "card_declined"),
         ("1", "card/insufficient_funds", "insufficient_funds"),
@@ -155,7 +155,7 @@ fn what_cannot_be_held_is_refused_by_its_code_and_changes_nothing() {
 
 #[test]
 fn money_is_held_for_a_day_unless_said_otherwise() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     let mut asked = authorize(1, "5", "card/visa");
     asked.hold_seconds = None;
     let held = bench.obey(&asked).unwrap();
@@ -164,7 +164,7 @@ fn money_is_held_for_a_day_unless_said_otherwise() {
 
 #[test]
 fn other_terms_for_the_same_order_are_refused() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     bench.obey(&authorize(1, "5", "card/visa")).unwrap();
     let refused = bench.obey(&authorize(1, "6", "card/visa")).unwrap_err();
     assert_eq!(refused.code, "already_authorized");
@@ -176,7 +176,7 @@ fn other_terms_for_the_same_order_are_refused() {
 
 #[test]
 fn a_confirmed_order_is_captured_also_where_it_is_confirmed_first() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     bench.obey(&authorize(1, "5", "card/visa")).unwrap();
     bench.give(&confirmed(1, 2)).unwrap();
     assert_eq!(status(&bench, 1), PaymentStatus::Captured);
@@ -186,7 +186,7 @@ fn a_confirmed_order_is_captured_also_where_it_is_confirmed_first() {
     bench.obey(&authorize(2, "7", "card/visa")).unwrap();
     assert_eq!(status(&bench, 2), PaymentStatus::Captured);
     hold(&bench, ["-12.00", "0.00", "12.00"]);
-    bench.let_all_come_due();
+    bench.run_all_timers();
     hold(&bench, ["-12.00", "0.00", "12.00"]);
 }
 
@@ -198,7 +198,7 @@ fn an_order_that_ends_gets_its_money_back_with_the_reason() {
         (cancelled(1, 2), "order_cancelled"),
     ] {
         for is_captured in [false, true] {
-            let mut bench = Bench::new(Payments);
+            let mut bench = RoleHarness::new(Payments);
             bench.obey(&authorize(1, "5", "card/visa")).unwrap();
             if is_captured {
                 bench.obey(&capture(1)).unwrap();
@@ -219,20 +219,20 @@ fn an_order_that_ends_gets_its_money_back_with_the_reason() {
 
 #[test]
 fn an_end_that_comes_before_its_authorization_refuses_it() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     bench.give(&abandoned(1, 2)).unwrap();
     let refused = bench.obey(&authorize(1, "5", "card/visa")).unwrap_err();
     assert_eq!(refused.code, "order_ended");
     bench.obey(&void(2)).unwrap();
     let refused = bench.obey(&authorize(2, "5", "card/visa")).unwrap_err();
     assert_eq!(refused.code, "voided");
-    assert_eq!(bench.told(), Vec::<&str>::new());
+    assert_eq!(bench.emitted(), Vec::<&str>::new());
     hold(&bench, ["0.00", "0.00", "0.00"]);
 }
 
 #[test]
 fn what_is_not_captured_lapses() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     bench.obey(&authorize(1, "5", "card/visa")).unwrap();
     bench.now = "2026-11-23T10:00:59Z".parse().unwrap();
     bench.let_come_due();
@@ -253,7 +253,7 @@ fn what_is_not_captured_lapses() {
 
 #[test]
 fn that_money_is_held_for_long_is_scheduled_only_where_it_still_is_after_a_while() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     for number in [1, 2] {
         let mut asked = authorize(number, "5", "card/visa");
         asked.hold_seconds = None;
@@ -275,7 +275,7 @@ fn that_money_is_held_for_long_is_scheduled_only_where_it_still_is_after_a_while
 
 #[test]
 fn what_does_not_follow_is_refused_by_its_code() {
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     assert_eq!(bench.obey(&refund(1)).unwrap_err().code, "not_authorized");
     bench.obey(&authorize(1, "5", "card/visa")).unwrap();
     assert_eq!(bench.obey(&refund(1)).unwrap_err().code, "not_captured");
@@ -294,7 +294,7 @@ fn what_does_not_follow_is_refused_by_its_code() {
 fn an_order_that_was_only_placed_leaves_nothing_here() {
     let golden = include_str!("../../../../common/contracts/golden/order.placed.v1.json");
     let placed: doorstep_contracts::OrderPlaced = serde_json::from_str(golden).unwrap();
-    let mut bench = Bench::new(Payments);
+    let mut bench = RoleHarness::new(Payments);
     bench.give(&event("order/1", 1, &placed)).unwrap();
     assert_eq!(bench.states().count(), 0);
 }
@@ -360,7 +360,7 @@ fn life() -> impl Strategy<Value = Life> {
 }
 
 /// What was published about one payment, counted up: authorized, captured, voided, refunded.
-fn published(bench: &Bench<Payments>) -> BTreeMap<String, [Money; 4]> {
+fn published(bench: &RoleHarness<Payments>) -> BTreeMap<String, [Money; 4]> {
     let mut sums = BTreeMap::<String, [Money; 4]>::new();
     for emitted in &bench.emitted {
         let data: serde_json::Value = serde_json::from_slice(emitted.data()).unwrap();
@@ -380,7 +380,7 @@ fn published(bench: &Bench<Payments>) -> BTreeMap<String, [Money; 4]> {
 }
 
 /// Gives an event that may only be refused for money that has lapsed.
-fn give(bench: &mut Bench<Payments>, event: &Event) {
+fn give(bench: &mut RoleHarness<Payments>, event: &Event) {
     if let Err(refusal) = bench.give(event) {
         assert!(format!("{refusal:?}").contains("has lapsed"), "{refusal:?}");
     }
@@ -392,7 +392,7 @@ proptest! {
         lives in vec(life(), 1..4),
         steps in vec((step(), any::<Index>(), any::<bool>()), 0..60),
     ) {
-        let mut bench = Bench::new(Payments);
+        let mut bench = RoleHarness::new(Payments);
         let mut streams: Vec<_> = lives.iter().enumerate().map(|(n, life)| life.stream(n).into_iter()).collect();
         for (step, which, again) in steps {
             let number = which.index(lives.len());
@@ -437,7 +437,7 @@ proptest! {
                 give(&mut bench, &event);
             }
         }
-        bench.let_all_come_due();
+        bench.run_all_timers();
         let [_, held, sales] = balances(&bench);
         prop_assert_eq!(Money::sum(balances(&bench)).unwrap(), Money::ZERO);
         prop_assert_eq!(held, Money::ZERO);

@@ -74,7 +74,7 @@ impl Kitchen {
     }
 
     /// Takes an order on.
-    pub(super) fn take_on(
+    pub(super) fn book(
         mut self,
         asked: &ConfirmOrder,
         now: Timestamp,
@@ -108,7 +108,7 @@ impl Kitchen {
     }
 
     /// The kitchen after so many pieces have left it.
-    pub(super) fn with_room_for(&self, pieces: u32) -> Self {
+    pub(super) fn can_fit(&self, pieces: u32) -> Self {
         Self {
             taken: self.taken.saturating_sub(pieces),
             ..self.clone()
@@ -118,7 +118,10 @@ impl Kitchen {
 
 impl Booking {
     /// What is said to the same question again.
-    pub(super) fn said_before(&self, asked: &ConfirmOrder) -> Result<OrderConfirmation, Rejection> {
+    pub(super) fn previous_confirmation(
+        &self,
+        asked: &ConfirmOrder,
+    ) -> Result<OrderConfirmation, Rejection> {
         let order: &InvoiceNo = &asked.order;
         match self {
             Self::Taken(promised) | Self::Ready(promised)
@@ -157,7 +160,7 @@ impl Booking {
     }
 
     /// The booking without its room, and how many pieces that was: once only.
-    pub(super) fn without_room(self) -> (Self, u32) {
+    pub(super) fn rejection(self) -> (Self, u32) {
         match self {
             Self::Taken(promised) => {
                 let pieces = promised.pieces;

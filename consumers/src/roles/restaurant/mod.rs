@@ -146,8 +146,8 @@ impl Role for Restaurant {
                 else {
                     return Ok(effects);
                 };
-                let (booking, pieces) = booking.without_room();
-                let kitchen = kitchen.with_room_for(pieces);
+                let (booking, pieces) = booking.rejection();
+                let kitchen = kitchen.can_fit(pieces);
                 states.put(&key, Record::Booking(booking));
                 states.put(&at, Record::Kitchen(kitchen));
             }
@@ -260,11 +260,11 @@ fn confirm(
 ) -> Result<Obeyed, Rejection> {
     let [key, at] = [booking_key(&asked.order), kitchen_key(&asked.restaurant)];
     if let Some(booking) = booking(states, &key) {
-        let promise = booking.said_before(asked)?;
+        let promise = booking.previous_confirmation(asked)?;
         return Obeyed::of::<ConfirmOrder>(&promise, Effects::none());
     }
     let kitchen = kitchen(states, &at).ok_or_else(|| unknown(&asked.restaurant))?;
-    let (kitchen, booking, promise) = kitchen.take_on(asked, now)?;
+    let (kitchen, booking, promise) = kitchen.book(asked, now)?;
     let mut effects = Effects::none();
     let order = asked.order.clone();
     let subject = asked.restaurant.subject();

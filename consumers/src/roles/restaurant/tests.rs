@@ -4,7 +4,7 @@ use doorstep_contracts::{CancelledBy, Label, RefusedBy, Sku, requests::Requested
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
-use crate::roles::testing::{Bench, event, exported};
+use crate::roles::testing::{RoleHarness, event, exported};
 
 fn name(text: &str) -> RestaurantId {
     RestaurantId::new(text).unwrap()
@@ -22,8 +22,8 @@ fn configure(capacity: u32) -> ConfigureRestaurant {
     asked
 }
 
-fn open(capacity: u32) -> Bench<Restaurant> {
-    let mut bench = Bench::new(Restaurant);
+fn open(capacity: u32) -> RoleHarness<Restaurant> {
+    let mut bench = RoleHarness::new(Restaurant);
     let done = bench.obey(&configure(capacity)).unwrap();
     assert_eq!((done.restaurant.as_str(), done.dishes), ("trattoria", 2));
     bench
@@ -52,7 +52,7 @@ fn quote(lines: &[(&str, i64)]) -> QuoteOrder {
     }
 }
 
-fn menu(bench: &Bench<Restaurant>) -> Menu {
+fn menu(bench: &RoleHarness<Restaurant>) -> Menu {
     let restaurant = name("trattoria");
     bench.ask(&ReadMenu { restaurant }).unwrap()
 }
@@ -158,7 +158,7 @@ fn an_order_that_ends_gives_its_room_back_once() {
         assert_eq!(menu(&bench).taken, 4);
         let refused = bench.obey(&confirm(1, 6)).unwrap_err();
         assert_eq!(refused.code, "order_ended");
-        bench.let_all_come_due();
+        bench.run_all_timers();
         assert_eq!(menu(&bench).taken, 0);
     }
 }
@@ -207,7 +207,7 @@ fn a_restaurant_that_is_configured_anew_keeps_what_it_has_in_hand() {
     assert_eq!((shown.taken, shown.capacity), (6, 5));
     let refused = bench.obey(&confirm(2, 1)).unwrap_err();
     assert_eq!(refused.code, "at_capacity");
-    bench.let_all_come_due();
+    bench.run_all_timers();
     assert_eq!(menu(&bench).taken, 0);
 }
 
@@ -267,13 +267,13 @@ proptest! {
             let taken: u32 = bench
                 .states()
                 .filter_map(|(_, state)| match state {
-                    Record::Booking(booking) => Some(booking.clone().without_room().1),
+                    Record::Booking(booking) => Some(booking.clone().rejection().1),
                     Record::Kitchen(_) | Record::Menu(_) => None,
                 })
                 .sum();
             prop_assert_eq!(menu(&bench).taken, taken);
         }
-        bench.let_all_come_due();
+        bench.run_all_timers();
         prop_assert_eq!(menu(&bench).taken, 0);
         for (key, state) in bench.states() {
             if let Record::Booking(booking) = state {

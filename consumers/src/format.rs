@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorstep_event::Timestamp;
 
 /// A text from outside with everything escaped that a terminal would obey rather than show.
-pub(crate) fn clean(text: &str) -> String {
+pub(crate) fn sanitize(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
@@ -19,7 +19,7 @@ pub(crate) fn clean(text: &str) -> String {
 
 /// A text of at most so many characters, made safe for a terminal.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
-    let clean = clean(text);
+    let clean = sanitize(text);
     if clean.chars().count() <= most {
         return clean;
     }
@@ -123,7 +123,10 @@ mod tests {
 
     #[test]
     fn a_text_from_outside_cannot_steer_the_terminal() {
-        assert_eq!(clean("a\u{1b}[2Jb\n\u{9b}c ä"), "a\\u{1b}[2Jb\\n\\u{9b}c ä");
+        assert_eq!(
+            sanitize("a\u{1b}[2Jb\n\u{9b}c ä"),
+            "a\\u{1b}[2Jb\\n\\u{9b}c ä"
+        );
     }
 
     #[test]

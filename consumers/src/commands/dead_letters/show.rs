@@ -14,25 +14,25 @@ use doorstep_table::{fields, terminal_width};
 use serde::Serialize;
 
 use super::{
-    choice::one,
+    audit_view::{RecordView, action},
     list::state,
-    record::{RecordView, action},
-    view::{DeadInFull, Original, body},
+    selection::one,
+    view::{DeadLetterDetail, Original, body},
 };
 use crate::{
-    settings::{Form, Place},
+    format::{indented, sanitize, time},
+    settings::{OutputFormat, StoreLocation},
     stores,
-    text::{clean, indented, time},
 };
 
 /// The most sequences that are told of what is held back; how many there are is told in any case.
-const MOST_HELD: usize = 10_000;
+const MAX_DEFERRED: usize = 10_000;
 /// The most records that are told of one dead letter.
-const MOST_RECORDS: usize = 1_000;
+const MAX_RECORDS: usize = 1_000;
 
 /// What a dead letter holds back.
 #[derive(Debug, Default, Serialize)]
-struct HoldsBack {
+struct BlockedEvents {
     /// How many events.
     count: u64,
     /// Which sequences, each from its first to its last.
@@ -43,12 +43,12 @@ struct HoldsBack {
 #[derive(Debug, Serialize)]
 struct All<'a> {
     #[serde(flatten)]
-    letter: DeadInFull<'a>,
+    letter: DeadLetterDetail<'a>,
     #[serde(flatten)]
     original: Option<Original<'a>>,
     /// The event's attributes as they travelled.
     headers: BTreeMap<&'a str, String>,
-    holds_back: HoldsBack,
+    holds_back: BlockedEvents,
     /// What was done to it so far, the oldest first.
     edits: Vec<RecordView<'a>>,
 }
@@ -57,15 +57,19 @@ struct All<'a> {
 ///
 /// # Errors
 /// There is no store or no such dead letter, or the store cannot be read.
-pub(crate) async fn show(place: &Place, id: DeadLetterId, form: Form) -> Result<(), Failure> {
-    let store = stores::look_at(place)?;
+pub(crate) async fn show(
+    place: &StoreLocation,
+    id: DeadLetterId,
+    form: OutputFormat,
+) -> Result<(), Failure> {
+    let store = stores::try_open_read_only(place)?;
     let role = place.role.name;
     let row = one(&store, role, &id).await?;
     let holds_back = holds_back(&store, &row).await?;
     let records = edits(&store, &row).await?;
     match form {
-        Form::Json => print_json(&All {
-            letter: DeadInFull::of(role, &row),
+        OutputFormat::Json => print_json(&All {
+            letter: DeadLetterDetail::of(role, &row),
             original: Original::of(&row),
             headers: row
                 .event
@@ -75,26 +79,26 @@ pub(crate) async fn show(place: &Place, id: DeadLetterId, form: Form) -> Result<
             holds_back,
             edits: records.iter().map(RecordView::of).collect(),
         }),
-        Form::Text => print(|out| {
-            let mut members = members(role, &row);
+        OutputFormat::Text => print(|out| {
+            let mut members = json_members(role, &row);
             if row.blocks {
                 members.push(("holds back", told(&holds_back)));
             }
-            members.extend(records.iter().map(|record| ("so far", so_far(record))));
+            members.extend(records.iter().map(|record| ("so far", history(record))));
             for (_, value) in &mut members {
-                *value = clean(value);
+                *value = sanitize(value);
             }
             writeln!(out, "{}", fields(&members, terminal_width()))?;
-            writeln!(out, "{}", readable(body(&row)))?;
+            writeln!(out, "{}", decode_body(body(&row)))?;
             if row.is_edited() {
-                writeln!(out, "\nas it first came:\n{}", readable(&row.body))?;
+                writeln!(out, "\nas it first came:\n{}", decode_body(&row.body))?;
             }
             Ok(())
         }),
     }
 }
 
-fn told(held: &HoldsBack) -> String {
+fn told(held: &BlockedEvents) -> String {
     let ranges: Vec<String> = held
         .sequences
         .iter()
@@ -114,7 +118,7 @@ fn told(held: &HoldsBack) -> String {
     }
 }
 
-fn so_far(record: &AuditRow) -> String {
+fn history(record: &AuditRow) -> String {
     let entry = &record.entry;
     let reason = entry.reason.as_deref().unwrap_or_default();
     let colon = if reason.is_empty() { "" } else { ": " };
@@ -132,7 +136,7 @@ fn so_far(record: &AuditRow) -> String {
 /// The store cannot be read.
 pub(super) async fn edits<S: Store>(store: &S, row: &DeadLetter) -> Result<Vec<AuditRow>, Failure> {
     let about = AuditFilter::About(row.id.event_digest().to_owned());
-    let page = store.audit(about, None, MOST_RECORDS).await;
+    let page = store.audit(about, None, MAX_RECORDS).await;
     let mut records = page.map_err(|e| stores::failed(&e))?.rows;
     records.retain(|record| {
         matches!(
@@ -152,20 +156,20 @@ pub(super) async fn held_behind<S: Store>(store: &S, row: &DeadLetter) -> Result
     Ok(holds_back(store, row).await?.count)
 }
 
-async fn holds_back<S: Store>(store: &S, row: &DeadLetter) -> Result<HoldsBack, Failure> {
+async fn holds_back<S: Store>(store: &S, row: &DeadLetter) -> Result<BlockedEvents, Failure> {
     let Some(event) = row.event.as_ref().filter(|_| row.blocks) else {
-        return Ok(HoldsBack::default());
+        return Ok(BlockedEvents::default());
     };
     let number = event.sequence.map_or(0, Sequence::get);
     let held = store
-        .deferred_sequences(event.stream(), number, MOST_HELD)
+        .deferred_sequences(event.stream(), number, MAX_DEFERRED)
         .await;
     let held = held.map_err(|e| stores::failed(&e))?;
     let mut count = held.len() as u64;
-    if held.len() == MOST_HELD {
+    if held.len() == MAX_DEFERRED {
         count = count.max(held_in_all(store, event).await?);
     }
-    Ok(HoldsBack {
+    Ok(BlockedEvents {
         count,
         sequences: ranges(held.into_iter().map(Sequence::get)),
     })
@@ -192,7 +196,7 @@ fn ranges(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
     ranges
 }
 
-fn members(role: &str, row: &DeadLetter) -> Vec<(&'static str, String)> {
+fn json_members(role: &str, row: &DeadLetter) -> Vec<(&'static str, String)> {
     let mut members = vec![
         ("role", role.to_owned()),
         ("id", row.id.0.clone()),
@@ -224,7 +228,7 @@ fn members(role: &str, row: &DeadLetter) -> Vec<(&'static str, String)> {
 }
 
 /// A body for people: JSON indented, anything else as the text that it may be.
-fn readable(body: &[u8]) -> String {
+fn decode_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     if body.is_empty() {
         return "(no data)".to_owned();
@@ -232,10 +236,10 @@ fn readable(body: &[u8]) -> String {
     match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
         Ok(_) => indented(&text)
             .lines()
-            .map(clean)
+            .map(sanitize)
             .collect::<Vec<_>>()
             .join("\n"),
-        Err(_) => clean(&text),
+        Err(_) => sanitize(&text),
     }
 }
 
@@ -245,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_is_held_back_is_told_in_runs() {
-        let held = |numbers: &[u64]| HoldsBack {
+        let held = |numbers: &[u64]| BlockedEvents {
             count: numbers.len() as u64,
             sequences: ranges(numbers.iter().copied()),
         };

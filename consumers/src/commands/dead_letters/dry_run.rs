@@ -18,14 +18,14 @@ use crate::{
 pub(super) enum Checked {
     /// It would be taken.
     Taken(String),
-    /// Its contract takes it; the handler was not asked, see [`UNTRIED`].
+    /// Its contract takes it; the handler was not asked, see [`NOT_RUN`].
     Untried,
     /// It would not.
     Refused(String),
 }
 
 /// What is said of what was not handed to its handler.
-pub(super) const UNTRIED: &str =
+pub(super) const NOT_RUN: &str =
     "keeps to its contract (its handler was not tried here, since processes have died of it)";
 
 /// Checks data in place of a dead letter's own. Nothing is written.

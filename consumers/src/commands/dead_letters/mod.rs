@@ -1,17 +1,17 @@
 //! `consumers dead`: what was refused for good, and what to do with it.
 
 mod audit;
-mod change;
-mod check;
-mod choice;
+mod audit_view;
 mod diff;
+mod dry_run;
 mod edit;
 mod editor;
 mod export;
 mod import;
 mod list;
-mod record;
+mod patch;
 mod replay;
+mod selection;
 mod show;
 mod skip;
 mod view;

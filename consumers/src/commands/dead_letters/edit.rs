@@ -6,22 +6,22 @@ use doorstep_runtime::operate::{self, By, Edit, OperateError};
 use doorstep_store::{DeadLetter, DeadLetterId};
 
 use super::{
-    change::{self, Changed, Patch},
-    check::{Checked, UNTRIED, check},
-    choice::{one, open_ids},
     diff::diff,
+    dry_run::{Checked, NOT_RUN, check},
     editor::Draft,
+    patch::{self, Patch, PatchedData},
+    selection::{one, open_ids},
     skip::failed,
 };
 use crate::{
+    format::sanitize,
     progress::Progress,
     roles::RoleEntry,
     settings::{
-        Place,
-        dead::{ChangeBy, Chosen, Mode},
+        StoreLocation,
+        dead::{EditSource, Mode, Selection},
     },
     stores::{self, RoleStore},
-    text::clean,
 };
 
 /// Edits.
@@ -29,17 +29,17 @@ use crate::{
 /// # Errors
 /// The new data would not be taken, or could not be stored; nothing of it is stored then. Of a whole kind, the others are.
 pub(crate) async fn edit(
-    place: &Place,
-    chosen: &Chosen,
-    change: &ChangeBy,
+    place: &StoreLocation,
+    chosen: &Selection,
+    change: &EditSource,
     by: &By,
     mode: Mode,
 ) -> Result<(), Failure> {
     let store = match mode {
-        Mode::Write => stores::existing(place)?,
-        Mode::DryRun => stores::look_at(place)?,
+        Mode::Write => stores::open_existing(place)?,
+        Mode::DryRun => stores::try_open_read_only(place)?,
     };
-    let desk = Desk {
+    let desk = EditSession {
         role: &place.role,
         store,
         by,
@@ -47,25 +47,25 @@ pub(crate) async fn edit(
         how: Edit::Edit,
     };
     match (chosen, change) {
-        (Chosen::Ids(ids), ChangeBy::Patch(path)) => {
+        (Selection::Ids(ids), EditSource::Patch(path)) => {
             let patch = Patch::read(path)?;
             for id in ids {
                 let dead = one(&desk.store, desk.role.name, id).await?;
-                let changed = desk.of_one(&dead, |data| patch.apply(data)).await;
+                let changed = desk.edit_one(&dead, |data| patch.apply(data)).await;
                 changed.map_err(|refused| refused.into_failure(id))?;
             }
             Ok(())
         }
-        (Chosen::Ids(ids), ChangeBy::Editor) => {
+        (Selection::Ids(ids), EditSource::Editor) => {
             for id in ids {
-                desk.by_hand(id).await?;
+                desk.edit_in_editor(id).await?;
             }
             Ok(())
         }
-        (Chosen::Group(_) | Chosen::All, ChangeBy::Patch(path)) => {
+        (Selection::Group(_) | Selection::All, EditSource::Patch(path)) => {
             desk.group(chosen, &Patch::read(path)?).await
         }
-        (Chosen::Group(_) | Chosen::All, ChangeBy::Editor) => Err(Failure::new(
+        (Selection::Group(_) | Selection::All, EditSource::Editor) => Err(Failure::new(
             Reason::Settings,
             "a whole kind is edited by --patch, the editor is for one dead letter",
         )),
@@ -73,7 +73,7 @@ pub(crate) async fn edit(
 }
 
 /// What an edit needs, whatever it is made by.
-pub(super) struct Desk<'a> {
+pub(super) struct EditSession<'a> {
     pub(super) role: &'a RoleEntry,
     pub(super) store: RoleStore,
     pub(super) by: &'a By,
@@ -94,43 +94,43 @@ pub(super) enum Edited {
 
 /// Why an edit was not made.
 #[derive(Debug)]
-pub(super) enum NotEdited {
+pub(super) enum EditError {
     /// The data would not do, in words.
     Refused(String),
     /// Somebody else was first, or the store failed.
     Failed(Failure),
 }
 
-impl NotEdited {
+impl EditError {
     pub(super) fn into_failure(self, id: &DeadLetterId) -> Failure {
         match self {
             Self::Refused(why) => Failure::new(
                 Reason::Data,
-                format!("{id}: {}; nothing was stored", clean(&why)),
+                format!("{id}: {}; nothing was stored", sanitize(&why)),
             ),
             Self::Failed(failure) => failure,
         }
     }
 }
 
-impl From<Failure> for NotEdited {
+impl From<Failure> for EditError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl Desk<'_> {
+impl EditSession<'_> {
     /// Checks and stores other data for a dead letter.
     pub(super) async fn store(
         &self,
         dead: &DeadLetter,
-        changed: &Changed,
-    ) -> Result<Edited, NotEdited> {
+        changed: &PatchedData,
+    ) -> Result<Edited, EditError> {
         if !changed.is_change() {
             return Ok(Edited::Same);
         }
         let edited = match check(self.role, &self.store, dead, changed.data.clone()).await? {
-            Checked::Refused(why) => return Err(NotEdited::Refused(why)),
+            Checked::Refused(why) => return Err(EditError::Refused(why)),
             Checked::Taken(told) => Edited::Stored(told),
             Checked::Untried => Edited::Untried,
         };
@@ -141,27 +141,30 @@ impl Desk<'_> {
         let data = changed.data.clone();
         match operate::edit(&self.store, dead, data, self.how, by).await {
             Ok(()) => Ok(edited),
-            Err(e @ OperateError::NotReplayable { .. }) => Err(NotEdited::Refused(e.to_string())),
-            Err(e) => Err(NotEdited::Failed(failed(self.role.name, &e))),
+            Err(e @ OperateError::NotReplayable { .. }) => Err(EditError::Refused(e.to_string())),
+            Err(e) => Err(EditError::Failed(failed(self.role.name, &e))),
         }
     }
 
     /// Edits one and tells all of it.
-    async fn of_one(
+    async fn edit_one(
         &self,
         dead: &DeadLetter,
-        change: impl FnOnce(&[u8]) -> Result<Changed, String>,
-    ) -> Result<(), NotEdited> {
-        let event = operate::replayable(dead).map_err(|e| NotEdited::Refused(e.to_string()))?;
-        let changed = change(&event.data).map_err(NotEdited::Refused)?;
+        change: impl FnOnce(&[u8]) -> Result<PatchedData, String>,
+    ) -> Result<(), EditError> {
+        let event = operate::replayable(dead).map_err(|e| EditError::Refused(e.to_string()))?;
+        let changed = change(&event.data).map_err(EditError::Refused)?;
         let difference = diff(&changed.shown_before, &changed.shown_after);
-        let difference: String = difference.lines().map(|line| clean(line) + "\n").collect();
+        let difference: String = difference
+            .lines()
+            .map(|line| sanitize(line) + "\n")
+            .collect();
         print(|out| out.write_all(difference.as_bytes()))?;
         let (id, role) = (&dead.id, self.role.name);
         let told = match self.store(dead, &changed).await? {
             Edited::Same => None,
             Edited::Stored(told) => Some(told),
-            Edited::Untried => Some(UNTRIED.to_owned()),
+            Edited::Untried => Some(NOT_RUN.to_owned()),
         };
         let sentence = match (told, self.mode) {
             (None, _) => format!("{id} is left as it is: nothing differs"),
@@ -176,15 +179,15 @@ impl Desk<'_> {
         Ok(())
     }
 
-    async fn by_hand(&self, id: &DeadLetterId) -> Result<(), Failure> {
+    async fn edit_in_editor(&self, id: &DeadLetterId) -> Result<(), Failure> {
         let dead = one(&self.store, self.role.name, id).await?;
         let event = operate::replayable(&dead)
-            .map_err(|e| NotEdited::Refused(e.to_string()).into_failure(id))?;
-        let shown = change::shown(&event.data);
+            .map_err(|e| EditError::Refused(e.to_string()).into_failure(id))?;
+        let shown = patch::pretty(&event.data);
         let draft = tokio::task::block_in_place(|| Draft::edited(&id.0, &shown))?;
         let text = draft.text()?;
         match self
-            .of_one(&dead, |data| change::written(data, &text))
+            .edit_one(&dead, |data| patch::to_json(data, &text))
             .await
         {
             Ok(()) => {
@@ -205,10 +208,10 @@ impl Desk<'_> {
     }
 
     /// Edits all of a kind, each checked by itself, and tells of those that do not pass: of each cause a few, and how many.
-    async fn group(&self, chosen: &Chosen, patch: &Patch) -> Result<(), Failure> {
+    async fn group(&self, chosen: &Selection, patch: &Patch) -> Result<(), Failure> {
         let ids = open_ids(&self.store, chosen, Timestamp::now()).await?;
         let mut progress = Progress::new("edited", ids.len() as u64);
-        let mut tally = Tally::default();
+        let mut tally = EditSummary::default();
         let mut repeats = Repeats::default();
         for id in &ids {
             let dead = match one(&self.store, self.role.name, id).await {
@@ -223,11 +226,11 @@ impl Desk<'_> {
                 .and_then(|event| patch.apply(&event.data));
             let stored = match changed {
                 Ok(changed) => self.store(&dead, &changed).await,
-                Err(why) => Err(NotEdited::Refused(why)),
+                Err(why) => Err(EditError::Refused(why)),
             };
             match stored {
                 Ok(edited) => tally.add(&edited),
-                Err(NotEdited::Failed(failure)) if failure.reason != Reason::Settled => {
+                Err(EditError::Failed(failure)) if failure.reason != Reason::Settled => {
                     progress.finish();
                     return Err(failure);
                 }
@@ -251,7 +254,7 @@ impl Desk<'_> {
 
 /// What became of several.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct EditSummary {
     edited: u64,
     untried: u64,
     same: u64,
@@ -259,7 +262,7 @@ pub(super) struct Tally {
     first: Option<Reason>,
 }
 
-impl Tally {
+impl EditSummary {
     pub(super) fn add(&mut self, edited: &Edited) {
         match edited {
             Edited::Same => self.same += 1,

@@ -12,13 +12,13 @@ use doorstep_store::{
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 use serde::Serialize;
 
-use super::view::DeadView;
+use super::view::DeadLetterView;
 use crate::{
-    commands::trouble,
+    commands::attention,
+    format::{sanitize, time},
     roles::RoleEntry,
-    settings::{Form, dead::Listing},
+    settings::{OutputFormat, dead::ListMode},
     stores::{self, RoleStore},
-    text::{clean, time},
 };
 
 /// How many dead letters are read at a time.
@@ -31,14 +31,14 @@ const PAGE: usize = 500;
 pub(crate) async fn list(
     roles: &[RoleEntry],
     folder: &Path,
-    listing: Listing,
+    listing: ListMode,
     limit: usize,
-    form: Form,
+    form: OutputFormat,
 ) -> Result<(), Failure> {
     stores::require_any(roles, folder)?;
     match listing {
-        Listing::Kinds => kinds(roles, folder, limit, form).await,
-        Listing::Each => each(roles, folder, limit, form).await,
+        ListMode::Kinds => kinds(roles, folder, limit, form).await,
+        ListMode::Each => each(roles, folder, limit, form).await,
     }
 }
 
@@ -54,33 +54,33 @@ async fn kinds(
     roles: &[RoleEntry],
     folder: &Path,
     limit: usize,
-    form: Form,
+    form: OutputFormat,
 ) -> Result<(), Failure> {
     let mut table = kind_table();
     let mut left_off = Vec::new();
     for role in roles {
-        let Some(store) = stores::look(folder, role.name)? else {
+        let Some(store) = stores::open_read_only(folder, role.name)? else {
             continue;
         };
         let most = match form {
-            Form::Json => usize::MAX,
-            Form::Text => limit.saturating_add(1),
+            OutputFormat::Json => usize::MAX,
+            OutputFormat::Text => limit.saturating_add(1),
         };
         let groups = store.dead_letter_groups(most).await;
         let groups = groups.map_err(|e| stores::failed(&e))?;
         let streamless = store.streamless(TableUsage::default(), 0).await;
         let streamless = streamless.map_err(|e| stores::failed(&e))?;
-        left_off.extend(trouble::of_overflow(&streamless, folder, role.name));
+        left_off.extend(attention::of_overflow(&streamless, folder, role.name));
         for group in &groups {
             match form {
-                Form::Json => print_json(&KindView {
+                OutputFormat::Json => print_json(&KindView {
                     role: role.name,
                     group,
                 })?,
-                Form::Text if table.len() < limit => {
+                OutputFormat::Text if table.len() < limit => {
                     table.add_row(kind_cells(role.name, group));
                 }
-                Form::Text => {
+                OutputFormat::Text => {
                     left_off.push(format!("more kinds of {}, see --limit", role.name));
                     break;
                 }
@@ -88,8 +88,8 @@ async fn kinds(
         }
     }
     match form {
-        Form::Json => Ok(()),
-        Form::Text => print_table(&table, &left_off),
+        OutputFormat::Json => Ok(()),
+        OutputFormat::Text => print_table(&table, &left_off),
     }
 }
 
@@ -135,20 +135,25 @@ fn kind_cells(role: &str, group: &DeadLetterGroup) -> [String; 10] {
             .map_or_else(|| "-".to_owned(), ToString::to_string),
         time(group.last),
         time(group.first),
-        clean(&group.detail),
+        sanitize(&group.detail),
     ]
 }
 
-async fn each(roles: &[RoleEntry], folder: &Path, limit: usize, form: Form) -> Result<(), Failure> {
+async fn each(
+    roles: &[RoleEntry],
+    folder: &Path,
+    limit: usize,
+    form: OutputFormat,
+) -> Result<(), Failure> {
     let mut table = each_table();
     let mut left_off = Vec::new();
     for role in roles {
-        let Some(store) = stores::look(folder, role.name)? else {
+        let Some(store) = stores::open_read_only(folder, role.name)? else {
             continue;
         };
         let most = match form {
-            Form::Json => usize::MAX,
-            Form::Text => limit,
+            OutputFormat::Json => usize::MAX,
+            OutputFormat::Text => limit,
         };
         let mut shown = 0;
         let mut after = None;
@@ -156,8 +161,8 @@ async fn each(roles: &[RoleEntry], folder: &Path, limit: usize, form: Form) -> R
             let page = page(&store, after.take(), PAGE.min(most - shown)).await?;
             for row in &page {
                 match form {
-                    Form::Json => print_json(&DeadView::of(role.name, row))?,
-                    Form::Text => {
+                    OutputFormat::Json => print_json(&DeadLetterView::of(role.name, row))?,
+                    OutputFormat::Text => {
                         table.add_row(cells(role.name, row));
                     }
                 }
@@ -168,7 +173,7 @@ async fn each(roles: &[RoleEntry], folder: &Path, limit: usize, form: Form) -> R
             };
             after = Some(last.id);
         }
-        if form == Form::Text && shown == limit {
+        if form == OutputFormat::Text && shown == limit {
             let summary = store
                 .summary(doorstep_event::Timestamp::now())
                 .await
@@ -180,8 +185,8 @@ async fn each(roles: &[RoleEntry], folder: &Path, limit: usize, form: Form) -> R
         }
     }
     match form {
-        Form::Json => Ok(()),
-        Form::Text => print_table(&table, &left_off),
+        OutputFormat::Json => Ok(()),
+        OutputFormat::Text => print_table(&table, &left_off),
     }
 }
 
@@ -218,7 +223,7 @@ fn cells(role: &str, row: &DeadLetter) -> [String; 10] {
         role.to_owned(),
         row.id.0.clone(),
         row.reason.clone(),
-        event.map_or_else(dash, |e| clean(e.subject.as_str())),
+        event.map_or_else(dash, |e| sanitize(e.subject.as_str())),
         event
             .and_then(|e| e.sequence)
             .map_or_else(dash, |sequence| sequence.to_string()),
@@ -226,7 +231,7 @@ fn cells(role: &str, row: &DeadLetter) -> [String; 10] {
         event.map_or_else(dash, |e| e.event_type.to_string()),
         time(row.since),
         row.attempts.to_string(),
-        clean(&row.detail),
+        sanitize(&row.detail),
     ]
 }
 

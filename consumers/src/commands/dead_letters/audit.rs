@@ -7,11 +7,11 @@ use doorstep_program::{
 use doorstep_store::{AuditFilter, AuditId, AuditPage, AuditRow, Store};
 use doorstep_table::{Column, Table};
 
-use super::record::{RecordView, action};
+use super::audit_view::{RecordView, action};
 use crate::{
-    settings::{Form, Place},
+    format::{sanitize, time},
+    settings::{OutputFormat, StoreLocation},
     stores,
-    text::{clean, time},
 };
 
 /// How many records are read at a time: each may carry data twice.
@@ -21,11 +21,15 @@ const PAGE: usize = 100;
 ///
 /// # Errors
 /// There is no store, or it cannot be read.
-pub(crate) async fn audit(place: &Place, limit: usize, form: Form) -> Result<(), Failure> {
-    let store = stores::look_at(place)?;
+pub(crate) async fn audit(
+    place: &StoreLocation,
+    limit: usize,
+    form: OutputFormat,
+) -> Result<(), Failure> {
+    let store = stores::try_open_read_only(place)?;
     let most = match form {
-        Form::Json => usize::MAX,
-        Form::Text => limit,
+        OutputFormat::Json => usize::MAX,
+        OutputFormat::Text => limit,
     };
     let mut table = Table::new([
         Column::text("WHEN"),
@@ -42,8 +46,8 @@ pub(crate) async fn audit(place: &Place, limit: usize, form: Form) -> Result<(),
     while !page.rows.is_empty() {
         for row in &page.rows {
             match form {
-                Form::Json => print_json(&RecordView::of(row))?,
-                Form::Text => {
+                OutputFormat::Json => print_json(&RecordView::of(row))?,
+                OutputFormat::Text => {
                     table.add_row(cells(row));
                 }
             }
@@ -52,7 +56,7 @@ pub(crate) async fn audit(place: &Place, limit: usize, form: Form) -> Result<(),
         let last = page.rows.last().map(|row| row.id);
         page = read(&store, last, PAGE.min(most - shown)).await?;
     }
-    if form == Form::Json {
+    if form == OutputFormat::Json {
         if forgotten > 0 {
             eprintln!("{}", gone(forgotten));
         }
@@ -92,15 +96,15 @@ fn cells(row: &AuditRow) -> [String; 7] {
     let entry = &row.entry;
     let dash = || "-".to_owned();
     let dead = entry.dead.as_ref().map(|id| id.0.clone());
-    let stream = entry.stream.as_ref().map(|s| clean(&s.to_string()));
+    let stream = entry.stream.as_ref().map(|s| sanitize(&s.to_string()));
     [
         time(row.at),
         action(entry.action).to_owned(),
         match &stream {
             Some(_) => dead.unwrap_or_else(dash),
-            None => dead.unwrap_or_else(|| clean(&entry.about)),
+            None => dead.unwrap_or_else(|| sanitize(&entry.about)),
         },
-        clean(&entry.operator),
+        sanitize(&entry.operator),
         entry.sequences.map_or_else(dash, |(from, to)| {
             if from == to {
                 from.to_string()
@@ -109,6 +113,6 @@ fn cells(row: &AuditRow) -> [String; 7] {
             }
         }),
         stream.unwrap_or_else(dash),
-        entry.reason.as_deref().map_or_else(dash, clean),
+        entry.reason.as_deref().map_or_else(dash, sanitize),
     ]
 }

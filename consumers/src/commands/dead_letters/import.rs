@@ -14,22 +14,22 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    change,
-    choice::one,
-    edit::{Desk, Edited, NotEdited, Tally},
+    edit::{EditError, EditSession, EditSummary, Edited},
+    patch,
+    selection::one,
 };
 use crate::{
-    settings::{Place, dead::Mode},
+    format::sanitize,
+    settings::{StoreLocation, dead::Mode},
     stores,
-    text::clean,
 };
 
 /// The longest line: data of 1 MiB several times over, with all that stands around it.
-const MOST_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What is read of a line.
 #[derive(Debug, Deserialize)]
-struct Line<'a> {
+struct ImportedEdit<'a> {
     role: String,
     id: DeadLetterId,
     event: Option<Attributes>,
@@ -64,12 +64,17 @@ impl Attributes {
 ///
 /// # Errors
 /// Lines were refused; the others were taken. Or the file or the store cannot be read.
-pub(crate) async fn import(place: &Place, file: &Path, by: &By, mode: Mode) -> Result<(), Failure> {
+pub(crate) async fn import(
+    place: &StoreLocation,
+    file: &Path,
+    by: &By,
+    mode: Mode,
+) -> Result<(), Failure> {
     let store = match mode {
-        Mode::Write => stores::existing(place)?,
-        Mode::DryRun => stores::look_at(place)?,
+        Mode::Write => stores::open_existing(place)?,
+        Mode::DryRun => stores::try_open_read_only(place)?,
     };
-    let desk = Desk {
+    let desk = EditSession {
         role: &place.role,
         store,
         by,
@@ -83,11 +88,11 @@ pub(crate) async fn import(place: &Place, file: &Path, by: &By, mode: Mode) -> R
     } else {
         Box::new(BufReader::new(File::open(file).map_err(failed)?))
     };
-    let mut tally = Tally::default();
+    let mut tally = EditSummary::default();
     let mut repeats = Repeats::default();
     for number in 1_u64.. {
         let mut line = String::new();
-        let read = (&mut input).take(MOST_BYTES).read_line(&mut line);
+        let read = (&mut input).take(MAX_BYTES).read_line(&mut line);
         if read.map_err(failed)? == 0 {
             break;
         }
@@ -96,17 +101,17 @@ pub(crate) async fn import(place: &Place, file: &Path, by: &By, mode: Mode) -> R
         }
         match take(&desk, &line).await {
             Ok(edited) => tally.add(&edited),
-            Err(NotEdited::Failed(failure))
+            Err(EditError::Failed(failure))
                 if !matches!(failure.reason, Reason::Settled | Reason::Missing) =>
             {
                 return Err(failure);
             }
             Err(refused) => {
                 let (reason, why) = match refused {
-                    NotEdited::Refused(why) => (Reason::Data, why),
-                    NotEdited::Failed(failure) => (failure.reason, failure.to_string()),
+                    EditError::Refused(why) => (Reason::Data, why),
+                    EditError::Failed(failure) => (failure.reason, failure.to_string()),
                 };
-                let line = format!("line {number} is refused: {}", clean(&why));
+                let line = format!("line {number} is refused: {}", sanitize(&why));
                 if let Some(line) = repeats.add(line) {
                     eprintln!("{line}");
                 }
@@ -120,29 +125,29 @@ pub(crate) async fn import(place: &Place, file: &Path, by: &By, mode: Mode) -> R
     tally.sum_up(mode)
 }
 
-async fn take(desk: &Desk<'_>, line: &str) -> Result<Edited, NotEdited> {
-    let line: Line<'_> = serde_json::from_str(line)
-        .map_err(|e| NotEdited::Refused(format!("it is no line of an export: {e}")))?;
+async fn take(desk: &EditSession<'_>, line: &str) -> Result<Edited, EditError> {
+    let line: ImportedEdit<'_> = serde_json::from_str(line)
+        .map_err(|e| EditError::Refused(format!("it is no line of an export: {e}")))?;
     let role = desk.role.name;
     if line.role != role {
         let why = format!("it belongs to the role {:?}, not to {role}", line.role);
-        return Err(NotEdited::Refused(why));
+        return Err(EditError::Refused(why));
     }
     let dead = one(&desk.store, role, &line.id).await?;
-    same_identity(&line, &dead).map_err(NotEdited::Refused)?;
+    same_identity(&line, &dead).map_err(EditError::Refused)?;
     let (Some(event), Some(data)) = (&dead.event, line.data) else {
         return Ok(Edited::Same);
     };
-    let changed = change::written(&event.data, data.get()).map_err(NotEdited::Refused)?;
+    let changed = patch::to_json(&event.data, data.get()).map_err(EditError::Refused)?;
     if changed.is_change() && dead.status != DeadLetterStatus::Open {
         let why = format!("{} is being replayed", dead.id);
-        return Err(NotEdited::Refused(why));
+        return Err(EditError::Refused(why));
     }
     desk.store(&dead, &changed).await
 }
 
 /// Source, subject, sequence, id and type cannot be changed.
-fn same_identity(line: &Line<'_>, dead: &DeadLetter) -> Result<(), String> {
+fn same_identity(line: &ImportedEdit<'_>, dead: &DeadLetter) -> Result<(), String> {
     let expected = dead.event.as_ref().map(Attributes::of);
     let (Some(found), Some(expected)) = (&line.event, &expected) else {
         return match (&line.event, &expected) {

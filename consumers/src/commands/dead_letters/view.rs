@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 /// A dead letter without its data.
 #[derive(Debug, Serialize)]
-pub(crate) struct DeadView<'a> {
+pub(crate) struct DeadLetterView<'a> {
     role: &'a str,
     id: &'a str,
     status: DeadLetterStatus,
@@ -38,9 +38,9 @@ struct EventView<'a> {
 
 /// A dead letter with its data.
 #[derive(Debug, Serialize)]
-pub(crate) struct DeadInFull<'a> {
+pub(crate) struct DeadLetterDetail<'a> {
     #[serde(flatten)]
-    letter: DeadView<'a>,
+    letter: DeadLetterView<'a>,
     #[serde(flatten)]
     body: Body<'a>,
 }
@@ -71,7 +71,7 @@ impl<'a> Original<'a> {
     }
 }
 
-impl<'a> DeadView<'a> {
+impl<'a> DeadLetterView<'a> {
     pub(super) fn of(role: &'a str, row: &'a DeadLetter) -> Self {
         Self {
             role,
@@ -103,10 +103,10 @@ impl<'a> EventView<'a> {
     }
 }
 
-impl<'a> DeadInFull<'a> {
+impl<'a> DeadLetterDetail<'a> {
     pub(super) fn of(role: &'a str, row: &'a DeadLetter) -> Self {
         Self {
-            letter: DeadView::of(role, row),
+            letter: DeadLetterView::of(role, row),
             body: Body::of(body(row)),
         }
     }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn json(body: &[u8]) -> serde_json::Value {
-        serde_json::to_value(DeadInFull::of("orders", &dead(body))).unwrap()
+        serde_json::to_value(DeadLetterDetail::of("orders", &dead(body))).unwrap()
     }
 
     #[test]

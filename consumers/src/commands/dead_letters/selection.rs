@@ -7,7 +7,7 @@ use doorstep_program::{Failure, Reason};
 use doorstep_runtime::operate;
 use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
 
-use crate::{settings::dead::Chosen, stores};
+use crate::{settings::dead::Selection, stores};
 
 /// How many dead letters are read at a time.
 const PAGE: usize = 500;
@@ -19,10 +19,10 @@ const PAGE: usize = 500;
 /// The store cannot be read.
 pub(super) async fn open_ids<S: Store>(
     store: &S,
-    chosen: &Chosen,
+    chosen: &Selection,
     until: Timestamp,
 ) -> Result<Vec<DeadLetterId>, Failure> {
-    if let Chosen::Ids(ids) = chosen {
+    if let Selection::Ids(ids) = chosen {
         return Ok(ids.clone());
     }
     let (mut ids, mut known) = (Vec::new(), HashSet::new());
@@ -71,11 +71,11 @@ pub(super) async fn one<S: Store>(
 }
 
 /// What is meant, in the same words whenever it is the same.
-pub(super) fn label(chosen: &Chosen) -> String {
+pub(super) fn label(chosen: &Selection) -> String {
     match chosen {
-        Chosen::Ids(ids) => format!("{} dead letters", ids.len()),
-        Chosen::Group(fingerprint) => format!("group {fingerprint}"),
-        Chosen::All => "all".to_owned(),
+        Selection::Ids(ids) => format!("{} dead letters", ids.len()),
+        Selection::Group(fingerprint) => format!("group {fingerprint}"),
+        Selection::All => "all".to_owned(),
     }
 }
 
@@ -89,16 +89,16 @@ pub(super) struct Pages<'s, S> {
 
 impl<'s, S: Store> Pages<'s, S> {
     /// From the oldest on. Of named ones there is nothing to page through.
-    pub(super) fn new(store: &'s S, chosen: &Chosen) -> Self {
+    pub(super) fn new(store: &'s S, chosen: &Selection) -> Self {
         let filter = match chosen {
-            Chosen::Group(fingerprint) => DeadLetterFilter::Fingerprint(fingerprint.clone()),
-            Chosen::Ids(_) | Chosen::All => DeadLetterFilter::All,
+            Selection::Group(fingerprint) => DeadLetterFilter::Fingerprint(fingerprint.clone()),
+            Selection::Ids(_) | Selection::All => DeadLetterFilter::All,
         };
         Self {
             store,
             filter,
             after: None,
-            at_end: matches!(chosen, Chosen::Ids(_)),
+            at_end: matches!(chosen, Selection::Ids(_)),
         }
     }
 

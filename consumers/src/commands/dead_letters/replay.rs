@@ -19,25 +19,25 @@ use doorstep_table::{Column, Table};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
-    check::{Checked, UNTRIED, check},
-    choice::{label, one, open_ids},
+    dry_run::{Checked, NOT_RUN, check},
+    selection::{label, one, open_ids},
     skip::{WHEN, failed},
 };
 use crate::{
+    format::{sanitize, time},
     progress::Progress,
     settings::{
-        Place,
-        dead::{Chosen, Mode, Replay, Wait},
+        StoreLocation,
+        dead::{Mode, Replay, Selection, WaitMode},
     },
     stop::ended_at_once,
     stores,
-    text::{clean, time},
 };
 
 /// How often it is looked what the role has made of the replays.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How long nothing may happen before it is taken that the role does not run.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What became of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,7 +55,7 @@ struct Outcomes {
 /// # Errors
 /// At least one of those that were named could not be replayed, or was refused anew; or the user stopped it.
 pub(crate) async fn replay(
-    place: &Place,
+    place: &StoreLocation,
     replay: &Replay,
     by: &By,
     mode: Mode,
@@ -63,7 +63,7 @@ pub(crate) async fn replay(
     if mode == Mode::DryRun {
         return rehearse(place, &replay.chosen).await;
     }
-    let store = stores::existing(place)?;
+    let store = stores::open_existing(place)?;
     let role = place.role.name;
     let mut stop = Stop::listen(ended_at_once)?;
     let chosen = &replay.chosen;
@@ -82,7 +82,7 @@ pub(crate) async fn replay(
     let mut failures = Vec::new();
     let mut asked = VecDeque::with_capacity(ids.len());
     let mut progress = Progress::new("asked to be tried again", ids.len() as u64);
-    let mut pace = replay.rate.map(pace);
+    let mut pace = replay.rate.map(rate_limit);
     for id in ids {
         // Either may be cancelled: a tick that is not taken comes again, and the wish to stop stays.
         let stopped = tokio::select! {
@@ -113,7 +113,7 @@ pub(crate) async fn replay(
                     }
                     _ => outcomes.not_replayable += 1,
                 }
-                if matches!(chosen, Chosen::Ids(_)) {
+                if matches!(chosen, Selection::Ids(_)) {
                     failures.push(failed(role, &e));
                 }
             }
@@ -125,16 +125,16 @@ pub(crate) async fn replay(
         end(&store, run, asked.len(), by).await?;
     }
     outcomes.untried = asked.len() as u64;
-    if replay.wait == Wait::ForTheRole {
+    if replay.wait == WaitMode::ForTheRole {
         watch(&store, asked, &mut outcomes, &mut stop).await?;
     }
-    tell(role, &outcomes)?;
+    print_outcomes(role, &outcomes)?;
     ended(failures, &outcomes, role)
 }
 
-async fn begin<S: Store>(store: &S, chosen: &Chosen, by: &By) -> Result<Option<Run>, Failure> {
+async fn begin<S: Store>(store: &S, chosen: &Selection, by: &By) -> Result<Option<Run>, Failure> {
     // Those that were named are what they are, whenever they are named again.
-    if matches!(chosen, Chosen::Ids(_)) {
+    if matches!(chosen, Selection::Ids(_)) {
         return Ok(None);
     }
     operate::begin_run(store, &label(chosen), by.at(Timestamp::now()))
@@ -154,7 +154,7 @@ async fn end<S: Store>(store: &S, run: &Run, asked: usize, by: &By) -> Result<()
 }
 
 /// Ticks so often a second. What was missed is not made up for: the rate is a bound.
-fn pace(rate: u32) -> Interval {
+fn rate_limit(rate: u32) -> Interval {
     let mut pace = interval(Duration::from_secs(1) / rate);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pace
@@ -174,9 +174,9 @@ async fn watch<S: Store>(
     stop: &mut Stop,
 ) -> Result<(), Failure> {
     let mut progress = Progress::new("tried", asked.len() as u64);
-    let mut looks = interval(LOOK_EVERY);
+    let mut looks = interval(POLL_INTERVAL);
     let mut last = Instant::now();
-    while !asked.is_empty() && last.elapsed() < PATIENCE {
+    while !asked.is_empty() && last.elapsed() < STALL_TIMEOUT {
         // Either may be cancelled: nothing was begun.
         tokio::select! {
             biased;
@@ -225,7 +225,7 @@ async fn look<S: Store>(
     Ok(true)
 }
 
-fn tell(role: &str, outcomes: &Outcomes) -> Result<(), Failure> {
+fn print_outcomes(role: &str, outcomes: &Outcomes) -> Result<(), Failure> {
     let Outcomes {
         applied,
         settled,
@@ -271,8 +271,8 @@ fn ended(failures: Vec<Failure>, outcomes: &Outcomes, role: &str) -> Result<(), 
 }
 
 /// Tells what would become of them: of each that was named, of others by outcome.
-async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
-    let store = stores::look_at(place)?;
+async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), Failure> {
+    let store = stores::try_open_read_only(place)?;
     let (mut good, mut bad, mut untried) = (0_u64, 0_u64, 0_u64);
     let ids = open_ids(&store, chosen, Timestamp::MAX).await?;
     let mut told = Told::new(chosen);
@@ -287,11 +287,11 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
             }
             Checked::Untried => {
                 untried += 1;
-                UNTRIED.to_owned()
+                NOT_RUN.to_owned()
             }
             Checked::Refused(why) => {
                 bad += 1;
-                clean(&why)
+                sanitize(&why)
             }
         };
         told.add(&id, outcome)?;
@@ -324,10 +324,10 @@ enum Told {
 }
 
 impl Told {
-    fn new(chosen: &Chosen) -> Self {
+    fn new(chosen: &Selection) -> Self {
         match chosen {
-            Chosen::Ids(_) => Self::Each,
-            Chosen::Group(_) | Chosen::All => Self::ByOutcome(BTreeMap::new(), 0),
+            Selection::Ids(_) => Self::Each,
+            Selection::Group(_) | Selection::All => Self::ByOutcome(BTreeMap::new(), 0),
         }
     }
 

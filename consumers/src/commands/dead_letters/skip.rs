@@ -6,17 +6,17 @@ use doorstep_runtime::operate::{self, By, OperateError};
 use doorstep_store::DeadLetterStatus;
 
 use super::{
-    choice::{one, open_ids},
+    selection::{one, open_ids},
     show::held_behind,
 };
 use crate::{
+    format::sanitize,
     progress::Progress,
     settings::{
-        GapRange, Place,
-        dead::{Chosen, Mode},
+        GapRange, StoreLocation,
+        dead::{Mode, Selection},
     },
     stores,
-    text::clean,
 };
 
 /// Steps over dead letters: tells of each that was named, and of a whole kind how many.
@@ -24,18 +24,18 @@ use crate::{
 /// # Errors
 /// At least one of those that were named could not be stepped over; the others are. Or the store cannot be used.
 pub(crate) async fn skip(
-    place: &Place,
-    chosen: &Chosen,
+    place: &StoreLocation,
+    chosen: &Selection,
     by: &By,
     mode: Mode,
 ) -> Result<(), Failure> {
     if mode == Mode::DryRun {
         return rehearse(place, chosen).await;
     }
-    let store = stores::existing(place)?;
+    let store = stores::open_existing(place)?;
     let role = place.role.name;
     let ids = open_ids(&store, chosen, Timestamp::now()).await?;
-    let is_named = matches!(chosen, Chosen::Ids(_));
+    let is_named = matches!(chosen, Selection::Ids(_));
     let mut progress = Progress::new("stepped over", ids.len() as u64);
     let mut ended = Vec::new();
     let (mut skipped, mut settled) = (0_u64, 0_u64);
@@ -78,12 +78,12 @@ pub(crate) async fn skip(
 }
 
 /// Tells what would be stepped over.
-async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
+async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), Failure> {
     const NOTHING: &str = "nothing was written, this is a dry run";
-    let store = stores::look_at(place)?;
+    let store = stores::try_open_read_only(place)?;
     let role = place.role.name;
     let ids = open_ids(&store, chosen, Timestamp::now()).await?;
-    let Chosen::Ids(_) = chosen else {
+    let Selection::Ids(_) = chosen else {
         let count = ids.len();
         return print(|out| writeln!(out, "{count} would be skipped; {NOTHING}"));
     };
@@ -102,7 +102,7 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
             ),
             _ => "it blocks nothing".to_owned(),
         };
-        print(|out| writeln!(out, "{id} would be skipped: {}; {NOTHING}", clean(&what)))?;
+        print(|out| writeln!(out, "{id} would be skipped: {}; {NOTHING}", sanitize(&what)))?;
     }
     summed_up(&ended)
 }
@@ -112,7 +112,7 @@ async fn rehearse(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
 /// # Errors
 /// They are not what the stream misses, or the store cannot be used.
 pub(crate) async fn skip_gap(
-    place: &Place,
+    place: &StoreLocation,
     gap: &GapRange,
     by: &By,
     mode: Mode,
@@ -120,14 +120,14 @@ pub(crate) async fn skip_gap(
     let role = place.role.name;
     let GapRange { stream, from, to } = gap;
     let (done, sentence) = if mode == Mode::DryRun {
-        let store = stores::look_at(place)?;
+        let store = stores::try_open_read_only(place)?;
         let done = operate::missing(&store, stream, *from, *to).await;
         let sentence = format!(
             "{from}..{to} of {stream} would be skipped; nothing was written, this is a dry run"
         );
         (done.map(|_| ()), sentence)
     } else {
-        let store = stores::existing(place)?;
+        let store = stores::open_existing(place)?;
         let by = by.at(Timestamp::now());
         let done = operate::skip_gap(&store, stream, *from, *to, by).await;
         let sentence = format!(

@@ -29,10 +29,10 @@ use super::{
 };
 
 /// When to see for the first time whether money is still held, in seconds: nearly every order is decided on by then.
-const FIRST_LOOK: u32 = 15 * 60;
+const FIRST_CHECK: u32 = 15 * 60;
 
 /// One payment that is worked on.
-pub(super) struct Work<'a> {
+pub(super) struct PaymentProcess<'a> {
     states: &'a mut States<Book>,
     order: &'a InvoiceNo,
     now: Timestamp,
@@ -40,7 +40,7 @@ pub(super) struct Work<'a> {
     pub(super) effects: Effects,
 }
 
-impl<'a> Work<'a> {
+impl<'a> PaymentProcess<'a> {
     pub(super) fn on(states: &'a mut States<Book>, order: &'a InvoiceNo, now: Timestamp) -> Self {
         Self {
             states,
@@ -103,7 +103,7 @@ impl<'a> Work<'a> {
             let detail = format!("{} is not above zero and at most {most}", asked.amount);
             return Err(self.refuse("bad_amount", detail));
         }
-        self.ask_the_card(&asked.method)?;
+        self.card_gateway(&asked.method)?;
         let terms = self.hold(asked)?;
         let authorized_until = terms.authorized_until;
         match self.order_status() {
@@ -112,7 +112,7 @@ impl<'a> Work<'a> {
                 self.put(PaidOrder::Confirmed, Stage::Captured(terms));
             }
             order_status => {
-                self.look_again(authorized_until.min(self.after(FIRST_LOOK)?))?;
+                self.recheck(authorized_until.min(self.after(FIRST_CHECK)?))?;
                 self.put(order_status, Stage::Authorized(terms));
             }
         }
@@ -120,7 +120,7 @@ impl<'a> Work<'a> {
     }
 
     /// Stands for the company behind the card, which this role has no contract with.
-    fn ask_the_card(&self, method: &PaymentMethod) -> Result<(), Rejection> {
+    fn card_gateway(&self, method: &PaymentMethod) -> Result<(), Rejection> {
         match method.as_str().split_once('/') {
             Some(("card", "declined")) => Err(self.refuse("card_declined", "the card is declined")),
             Some(("card", "insufficient_funds")) => {
@@ -160,7 +160,7 @@ impl<'a> Work<'a> {
         match self.known().map(|p| p.payment) {
             None | Some(Stage::Awaited) => Ok(self.put(order_status, Stage::Barred)),
             Some(Stage::Authorized(terms)) => {
-                self.let_go(&terms, ReversalReason::Requested, words)?;
+                self.void_hold(&terms, ReversalReason::Requested, words)?;
                 Ok(self.put(order_status, Stage::Voided(terms)))
             }
             Some(stage @ (Stage::Voided(_) | Stage::Barred)) => Ok(Payment {
@@ -184,7 +184,7 @@ impl<'a> Work<'a> {
                 "the payment is authorized only, ask for a void",
             )),
             Some(Stage::Captured(terms)) => {
-                self.give_back(&terms, ReversalReason::Requested, words)?;
+                self.refund_capture(&terms, ReversalReason::Requested, words)?;
                 Ok(self.put(order_status, Stage::Refunded(terms)))
             }
             Some(Stage::Voided(_) | Stage::Barred) => Err(self.is_voided()),
@@ -225,11 +225,11 @@ impl<'a> Work<'a> {
         let stage = match self.known().map(|p| p.payment) {
             None | Some(Stage::Awaited) => Stage::Barred,
             Some(Stage::Authorized(terms)) => {
-                self.let_go(&terms, reason, None)?;
+                self.void_hold(&terms, reason, None)?;
                 Stage::Voided(terms)
             }
             Some(Stage::Captured(terms)) => {
-                self.give_back(&terms, reason, None)?;
+                self.refund_capture(&terms, reason, None)?;
                 Stage::Refunded(terms)
             }
             Some(stage @ (Stage::Voided(_) | Stage::Barred | Stage::Refunded(_))) => stage,
@@ -239,23 +239,23 @@ impl<'a> Work<'a> {
     }
 
     /// The time has come to see whether money is still held. Nothing calls that off, so mostly it does not matter any more.
-    pub(super) fn lapse(&mut self) -> Result<(), Refusal> {
+    pub(super) fn expire(&mut self) -> Result<(), Refusal> {
         if let Some(Payment {
             order_status,
             payment: Stage::Authorized(terms),
         }) = self.known()
         {
             if self.now < terms.authorized_until {
-                return self.look_again(terms.authorized_until);
+                return self.recheck(terms.authorized_until);
             }
-            self.let_go(&terms, ReversalReason::Lapsed, None)?;
+            self.void_hold(&terms, ReversalReason::Lapsed, None)?;
             self.put(order_status, Stage::Voided(terms));
         }
         Ok(())
     }
 
     /// What is scheduled is bounded, and only orders that nobody decides on need it for as long as their money may be held.
-    fn look_again(&mut self, at: Timestamp) -> Result<(), Refusal> {
+    fn recheck(&mut self, at: Timestamp) -> Result<(), Refusal> {
         let subject = self.order.payment_subject();
         self.effects.schedule(at, &subject, &LapseDue {})
     }
@@ -291,7 +291,7 @@ impl<'a> Work<'a> {
         self.effects.emit(&self.order.payment_subject(), &fact)
     }
 
-    fn let_go(
+    fn void_hold(
         &mut self,
         terms: &Terms,
         reason: ReversalReason,
@@ -308,7 +308,7 @@ impl<'a> Work<'a> {
         self.effects.emit(&self.order.payment_subject(), &fact)
     }
 
-    fn give_back(
+    fn refund_capture(
         &mut self,
         terms: &Terms,
         reason: ReversalReason,

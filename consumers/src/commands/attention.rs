@@ -8,8 +8,8 @@ use doorstep_program::{Failure, Reason};
 use doorstep_store::{DeadLetter, DeadLetterFilter, SequenceGap, SqliteStore, Store, Streamless};
 
 use crate::{
+    format::{sanitize, shortened, time},
     stores,
-    text::{clean, shortened, time},
 };
 
 /// How many dead letters and how many gaps of a role are named.
@@ -131,7 +131,7 @@ fn of_dead(role: &str, row: &DeadLetter) -> String {
     format!(
         "{role}: dead {}: {}: {}: {}",
         row.id,
-        clean(&what),
+        sanitize(&what),
         row.reason,
         shortened(&row.detail, DETAIL_CHARS)
     )
@@ -143,7 +143,7 @@ pub(crate) fn of_gap(role: &str, gap: &SequenceGap) -> String {
         "{role}: missing {}..{} of {}, {} held behind it since {}",
         gap.from,
         gap.to,
-        clean(&gap.stream.to_string()),
+        sanitize(&gap.stream.to_string()),
         gap.held,
         time(gap.since)
     )

@@ -5,21 +5,21 @@ use doorstep_store::{DeadLetter, Store};
 use serde::Serialize;
 
 use super::{
-    choice::Pages,
-    record::RecordView,
+    audit_view::RecordView,
+    selection::Pages,
     show::edits,
-    view::{DeadInFull, Original},
+    view::{DeadLetterDetail, Original},
 };
 use crate::{
-    settings::{Place, dead::Chosen},
+    settings::{StoreLocation, dead::Selection},
     stores,
 };
 
 /// A line.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct ExportedDeadLetter<'a> {
     #[serde(flatten)]
-    letter: DeadInFull<'a>,
+    letter: DeadLetterDetail<'a>,
     /// What first came, where it was edited since.
     #[serde(flatten)]
     original: Option<Original<'a>>,
@@ -31,8 +31,8 @@ struct Line<'a> {
 ///
 /// # Errors
 /// There is no store, it cannot be read, or the output cannot be written.
-pub(crate) async fn export(place: &Place, chosen: &Chosen) -> Result<(), Failure> {
-    let store = stores::look_at(place)?;
+pub(crate) async fn export(place: &StoreLocation, chosen: &Selection) -> Result<(), Failure> {
+    let store = stores::try_open_read_only(place)?;
     let mut pages = Pages::new(&store, chosen);
     while let Some(page) = pages.next().await? {
         for row in &page {
@@ -44,8 +44,8 @@ pub(crate) async fn export(place: &Place, chosen: &Chosen) -> Result<(), Failure
 
 async fn write<S: Store>(store: &S, role: &str, row: &DeadLetter) -> Result<(), Failure> {
     let records = edits(store, row).await?;
-    print_json(&Line {
-        letter: DeadInFull::of(role, row),
+    print_json(&ExportedDeadLetter {
+        letter: DeadLetterDetail::of(role, row),
         original: Original::of(row),
         edits: records.iter().map(RecordView::of).collect(),
     })

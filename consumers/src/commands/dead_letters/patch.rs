@@ -10,20 +10,20 @@ use bytes::Bytes;
 use doorstep_program::{Failure, Reason};
 use serde_json::Value;
 
-use crate::text::{compacted, indented};
+use crate::format::{compacted, indented};
 
 /// The largest patch or text that is read: far more than an event may carry.
-const MOST_BYTES: u64 = 8 * 1024 * 1024;
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Data before and after a change, each as people read it, and as it is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Changed {
+pub(super) struct PatchedData {
     pub(super) shown_before: String,
     pub(super) shown_after: String,
     pub(super) data: Bytes,
 }
 
-impl Changed {
+impl PatchedData {
     /// Whether anything is different.
     pub(super) fn is_change(&self) -> bool {
         self.shown_before != self.shown_after
@@ -58,7 +58,7 @@ impl Patch {
     ///
     /// # Errors
     /// In words, why it cannot be.
-    pub(super) fn apply(&self, before: &[u8]) -> Result<Changed, String> {
+    pub(super) fn apply(&self, before: &[u8]) -> Result<PatchedData, String> {
         let mut value: Value = serde_json::from_slice(before)
             .map_err(|e| format!("its data is not JSON ({e}), edit it with --editor"))?;
         // Other numbers would come back rounded, changed where nobody meant to change anything.
@@ -71,7 +71,7 @@ impl Patch {
         json_patch::patch(&mut value, &self.0)
             .map_err(|e| format!("the patch does not fit: {e}"))?;
         let after = value.to_string();
-        Ok(Changed {
+        Ok(PatchedData {
             shown_before: indented(&shown_before),
             shown_after: indented(&after),
             data: after.into(),
@@ -119,17 +119,17 @@ fn numbers(json: &str) -> Vec<String> {
 ///
 /// # Errors
 /// In words, why it is no JSON.
-pub(super) fn written(before: &[u8], after: &str) -> Result<Changed, String> {
+pub(super) fn to_json(before: &[u8], after: &str) -> Result<PatchedData, String> {
     serde_json::from_str::<serde::de::IgnoredAny>(after).map_err(|e| format!("not JSON: {e}"))?;
-    Ok(Changed {
-        shown_before: shown(before),
+    Ok(PatchedData {
+        shown_before: pretty(before),
         shown_after: indented(after.trim()),
         data: compacted(after).into(),
     })
 }
 
 /// Data as people read it: indented if it is JSON, otherwise as it is.
-pub(super) fn shown(data: &[u8]) -> String {
+pub(super) fn pretty(data: &[u8]) -> String {
     let text = String::from_utf8_lossy(data);
     match serde_json::from_slice::<serde::de::IgnoredAny>(data) {
         Ok(_) => indented(text.trim()),
@@ -144,12 +144,9 @@ pub(super) fn shown(data: &[u8]) -> String {
 fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
-        io::stdin()
-            .lock()
-            .take(MOST_BYTES)
-            .read_to_string(&mut text)
+        io::stdin().lock().take(MAX_BYTES).read_to_string(&mut text)
     } else {
-        fs::File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text))
+        fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
     };
     match read {
         Ok(_) => Ok(text),
@@ -201,14 +198,14 @@ mod tests {
     #[test]
     fn what_was_written_by_hand_is_stored_compact_and_otherwise_as_it_was_written() {
         let changed =
-            written(b"{\"b\":1.50}", "{\n  \"b\": 1.500,\n  \"a\": \" x \"\n}\n").unwrap();
+            to_json(b"{\"b\":1.50}", "{\n  \"b\": 1.500,\n  \"a\": \" x \"\n}\n").unwrap();
         assert_eq!(changed.data, "{\"b\":1.500,\"a\":\" x \"}");
         assert!(changed.is_change());
         assert!(
-            !written(b"{\"b\":1.50}", "{ \"b\": 1.50 }\n")
+            !to_json(b"{\"b\":1.50}", "{ \"b\": 1.50 }\n")
                 .unwrap()
                 .is_change()
         );
-        assert!(written(b"{}", "{").is_err());
+        assert!(to_json(b"{}", "{").is_err());
     }
 }

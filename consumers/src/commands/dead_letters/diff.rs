@@ -3,7 +3,7 @@
 /// How many equal lines are shown around a difference.
 const AROUND: usize = 3;
 /// Above so many pairs of lines the differing middle is told whole: finding what is common in it would take too long.
-const MOST_PAIRS: usize = 4_000_000;
+const MAX_PAIRS: usize = 4_000_000;
 
 /// The lines that differ, `-` before and `+` after, with some equal ones around them. Empty where nothing differs.
 pub(super) fn diff(before: &str, after: &str) -> String {
@@ -27,7 +27,7 @@ pub(super) fn diff(before: &str, after: &str) -> String {
 fn middle<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<(char, &'a str)> {
     let gone = |line: &&'a str| ('-', *line);
     let come = |line: &&'a str| ('+', *line);
-    if old.len().saturating_mul(new.len()) > MOST_PAIRS {
+    if old.len().saturating_mul(new.len()) > MAX_PAIRS {
         return old.iter().map(gone).chain(new.iter().map(come)).collect();
     }
     // common[i][j]: how much the rest from there on has in common.
