@@ -3,6 +3,8 @@
 //! Every relative link of a page has to lead to a file, its fragment to a heading of that file, and `docs/SUMMARY.md` has to list every
 //! page of the book.
 
+mod snippets;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
@@ -29,15 +31,22 @@ const PAGES: &[&str] = &[
 /// The pages for people: README.md, ARCHITECTURE.md, CHANGELOG.md and the book in docs/.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Docs {
-    /// Check that links lead to files and headings, and that docs/SUMMARY.md lists every page. Exit code 1 and a list if not.
+    /// Check that links lead to files and headings, that docs/SUMMARY.md lists every page, and that shown code is what is compiled.
+    ///
+    /// Exit code 1 and a list if not.
     ///
     /// Example: cargo xtask docs check
     Check,
+    /// Write what is generated: code that pages show, and the reference pages.
+    ///
+    /// Example: cargo xtask docs write
+    Write,
 }
 
 impl Docs {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         match self {
+            Self::Write => write(),
             Self::Check => {
                 let pages = Pages::read(&root())?;
                 let findings = pages.findings();
@@ -59,6 +68,22 @@ impl Docs {
     }
 }
 
+/// Writes the code that pages show anew.
+fn write() -> Result<ExitCode> {
+    let root = root();
+    for path in Pages::read(&root)?.pages.keys() {
+        let file = root.join(path);
+        let text = fs::read_to_string(&file)?;
+        let shown = snippets::fill(&root, &text)
+            .with_context(|| format!("cannot fill {}", path.display()))?;
+        if shown != text {
+            fs::write(&file, shown).with_context(|| format!("cannot write {}", path.display()))?;
+            tell(&format!("wrote {}", path.display()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// All pages of a checkout, by their path in it.
 struct Pages {
     root: PathBuf,
@@ -71,6 +96,8 @@ struct Page {
     links: Vec<(usize, String)>,
     /// The fragments that headings have on GitHub and in an mdBook.
     anchors: BTreeSet<String>,
+    /// The reason why shown code is not what its file says now.
+    stale: Option<String>,
 }
 
 impl Pages {
@@ -82,7 +109,15 @@ impl Pages {
         for path in paths {
             let text = fs::read_to_string(root.join(&path))
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            pages.insert(path, Page::parse(&text));
+            let mut page = Page::parse(&text);
+            page.stale = match snippets::fill(root, &text) {
+                Ok(filled) if filled == text => None,
+                Ok(_) => {
+                    Some("shows other code than its file: run `cargo xtask docs write`".to_owned())
+                }
+                Err(error) => Some(format!("{error:#}")),
+            };
+            pages.insert(path, page);
         }
         Ok(Self {
             root: root.to_owned(),
@@ -103,6 +138,8 @@ impl Pages {
                     findings.push(format!("{}:{line}: {what}", path.display()));
                 }
             }
+            let stale = page.stale.iter();
+            findings.extend(stale.map(|what| format!("{}: {what}", path.display())));
         }
         findings.extend(self.unlisted());
         findings
