@@ -1,4 +1,5 @@
-//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `soak`, `check-data`, `docs`, `broker`.
+//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `soak`, `check-data`, `tidy`, `docs`,
+//! `broker`.
 //!
 //! It is the first thing that a newcomer compiles, so it depends on next to nothing of the workspace: what needs the
 //! rest is built by Cargo and run as a program of its own.
@@ -15,6 +16,7 @@ mod sandbox;
 mod soak;
 mod summary;
 mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,7 @@ enum Command {
     CheckData(check_data::CheckData),
     Rush(rush::Rush),
     Soak(soak::Soak),
+    Tidy(tidy::Tidy),
     #[command(subcommand)]
     Docs(docs::Docs),
     #[command(subcommand)]
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::CheckData(check) => check.run(),
         Command::Rush(rush) => rush.run(),
         Command::Soak(soak) => soak.run(),
+        Command::Tidy(tidy) => tidy.run(),
         Command::Docs(docs) => docs.run(),
         Command::Broker(command) => command.run(),
     };
