@@ -11,7 +11,7 @@ use crate::checkout::cargo;
 ///
 /// Prints each measure with its value, its ceiling and its goal. A value above its ceiling fails, with the worst places; so
 /// does one far below, with the ceiling to write. The ceilings are in xtask/tidy/src/ceilings.rs, the retired names in
-/// vocabulary.rs beside it.
+/// vocabulary.txt beside it.
 ///
 /// Example: cargo xtask tidy openings circles
 #[derive(Debug, Args)]

@@ -25,6 +25,7 @@ use anyhow::{Result, bail};
 use crate::ceilings::CEILINGS;
 use crate::report::Report;
 use crate::source::Sources;
+use crate::vocabulary::Vocabulary;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
@@ -43,7 +44,7 @@ fn run() -> Result<ExitCode> {
         }
     }
     let sources = Sources::read(Path::new("."))?;
-    let measured = measure::all(&sources);
+    let measured = measure::all(&sources, &Vocabulary::read()?);
     let report = Report::new(&measured, &listed);
     // A reader such as `head` may close standard output before the end.
     let _ = stdout().write_all(report.text.as_bytes());

@@ -7,6 +7,7 @@ use crate::finding::Finding;
 use crate::functions::Functions;
 use crate::names;
 use crate::source::Sources;
+use crate::vocabulary::Vocabulary;
 
 /// A value, and the findings that it counts.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(crate) struct Measured {
     pub(crate) findings: Vec<Finding>,
 }
 
-pub(crate) fn all(sources: &Sources) -> Vec<Measured> {
+pub(crate) fn all(sources: &Sources, vocabulary: &Vocabulary) -> Vec<Measured> {
     let prose = Prose::count(sources);
     let functions = Functions::find(sources);
     CEILINGS
@@ -30,8 +31,8 @@ pub(crate) fn all(sources: &Sources) -> Vec<Measured> {
                 "long-test-functions" => (functions.long_in_tests.clone(), 1.0),
                 "circles" => (circles::find(sources), 1.0),
                 "long-test-names" => (functions.long_test_names.clone(), 1.0),
-                "retired-names" => (names::identifiers(sources), 1.0),
-                "retired-texts" => (names::texts(sources), 1.0),
+                "retired-names" => (names::identifiers(sources, vocabulary), 1.0),
+                "retired-texts" => (names::texts(sources, vocabulary), 1.0),
                 unknown => unreachable!("the measure {unknown} is not taken"),
             };
             Measured {

@@ -7,17 +7,18 @@ use syn::{ImplItemFn, Item, TraitItemFn};
 use crate::finding::Finding;
 use crate::rust_file::RustFile;
 use crate::source::Sources;
-use crate::vocabulary::{FUNCTIONS, HISTORY, IDENTIFIERS, Retired, TEXTS, TYPES};
+use crate::vocabulary::{Vocabulary, Words};
 
-/// The source of the words themselves.
-const VOCABULARY: &str = "tidy/src/vocabulary.rs";
+/// The pages that name retired texts on purpose: they say what became of them.
+const HISTORY: [&str; 2] = ["CHANGELOG.md", "upgrade.md"];
 
 /// Finds retired words among all identifiers, and among the names of types, traits, modules and functions.
-pub(crate) fn identifiers(sources: &Sources) -> Vec<Finding> {
+pub(crate) fn identifiers(sources: &Sources, vocabulary: &Vocabulary) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in &sources.rust {
         let mut finder = Finder {
             file,
+            vocabulary,
             findings: &mut findings,
         };
         finder.in_tokens(file.tokens.clone());
@@ -27,40 +28,32 @@ pub(crate) fn identifiers(sources: &Sources) -> Vec<Finding> {
 }
 
 /// Finds retired names that users see, in sources outside tests and on pages.
-pub(crate) fn texts(sources: &Sources) -> Vec<Finding> {
+pub(crate) fn texts(sources: &Sources, vocabulary: &Vocabulary) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for file in &sources.rust {
-        if !file.path.ends_with(VOCABULARY) {
-            texts_of(
-                &file.path,
-                &file.text,
-                &|line| file.is_test_line(line),
-                &mut findings,
-            );
-        }
-    }
-    for page in &sources.pages {
-        if !HISTORY.iter().any(|name| page.path.ends_with(name)) {
-            texts_of(&page.path, &page.text, &|_| false, &mut findings);
-        }
-    }
-    findings
-}
-
-fn texts_of(
-    path: &str,
-    text: &str,
-    is_left_out: &dyn Fn(usize) -> bool,
-    findings: &mut Vec<Finding>,
-) {
-    for (index, line) in text.lines().enumerate() {
-        for (old, new) in TEXTS {
-            if holds(line, old) && !is_left_out(index + 1) {
+    let mut search = |path: &str, number: usize, line: &str| {
+        for (old, new) in &vocabulary.texts {
+            if holds(line, old) {
                 let text = format!("{old} -> {new}: {}", line.trim());
-                findings.push(Finding::new(path, index + 1, &text));
+                findings.push(Finding::new(path, number, &text));
+            }
+        }
+    };
+    for file in &sources.rust {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            if !file.is_test_line(number) {
+                search(&file.path, number, line);
             }
         }
     }
+    for page in &sources.pages {
+        if HISTORY.iter().any(|name| page.path.ends_with(name)) {
+            continue;
+        }
+        for (number, line) in (1..).zip(page.text.lines()) {
+            search(&page.path, number, line);
+        }
+    }
+    findings
 }
 
 /// Returns true for a line with this word, where it is no part of a longer one.
@@ -75,6 +68,7 @@ fn holds(line: &str, word: &str) -> bool {
 
 struct Finder<'a> {
     file: &'a RustFile,
+    vocabulary: &'a Vocabulary,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -83,52 +77,44 @@ impl Finder<'_> {
         for token in tokens {
             match token {
                 TokenTree::Group(group) => self.in_tokens(group.stream()),
-                TokenTree::Ident(ident) => self.check(&ident, IDENTIFIERS),
+                TokenTree::Ident(ident) => self.check(&ident, &self.vocabulary.identifiers),
                 TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             }
         }
     }
 
-    fn check(&mut self, ident: &Ident, retired: &[Retired]) {
+    fn check(&mut self, ident: &Ident, retired: &Words) {
         let name = ident.to_string();
-        if let Some((old, new)) = retired.iter().find(|(old, _)| matches(old, &name)) {
+        if let Some(new) = retired.instead_of(&name) {
             let line = ident.span().start().line;
-            let text = format!("{old} -> {new}: {}", self.file.line(line));
+            let text = format!("{name} -> {new}: {}", self.file.line(line));
             self.findings
                 .push(Finding::new(&self.file.path, line, &text));
         }
     }
 }
 
-/// Returns true if this word retires the name. A word that ends in `*` retires every name that begins with it.
-fn matches(old: &str, name: &str) -> bool {
-    match old.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => old == name,
-    }
-}
-
 impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_item(&mut self, item: &'ast Item) {
         match item {
-            Item::Enum(item) => self.check(&item.ident, TYPES),
-            Item::Fn(item) => self.check(&item.sig.ident, FUNCTIONS),
-            Item::Mod(item) => self.check(&item.ident, TYPES),
-            Item::Struct(item) => self.check(&item.ident, TYPES),
-            Item::Trait(item) => self.check(&item.ident, TYPES),
-            Item::Type(item) => self.check(&item.ident, TYPES),
+            Item::Enum(item) => self.check(&item.ident, &self.vocabulary.types),
+            Item::Fn(item) => self.check(&item.sig.ident, &self.vocabulary.functions),
+            Item::Mod(item) => self.check(&item.ident, &self.vocabulary.types),
+            Item::Struct(item) => self.check(&item.ident, &self.vocabulary.types),
+            Item::Trait(item) => self.check(&item.ident, &self.vocabulary.types),
+            Item::Type(item) => self.check(&item.ident, &self.vocabulary.types),
             _ => {}
         }
         visit::visit_item(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, function: &'ast ImplItemFn) {
-        self.check(&function.sig.ident, FUNCTIONS);
+        self.check(&function.sig.ident, &self.vocabulary.functions);
         visit::visit_impl_item_fn(self, function);
     }
 
     fn visit_trait_item_fn(&mut self, function: &'ast TraitItemFn) {
-        self.check(&function.sig.ident, FUNCTIONS);
+        self.check(&function.sig.ident, &self.vocabulary.functions);
         visit::visit_trait_item_fn(self, function);
     }
 }
@@ -138,6 +124,10 @@ mod tests {
     use super::*;
     use crate::source::tests::sources;
 
+    fn vocabulary() -> Vocabulary {
+        Vocabulary::read().expect("the vocabulary")
+    }
+
     fn lines(findings: &[Finding]) -> Vec<usize> {
         findings.iter().map(|finding| finding.line).collect()
     }
@@ -145,7 +135,7 @@ mod tests {
     #[test]
     fn finds_retired_identifiers_everywhere() {
         let text = "fn a() {\n    obey(\"obey\");\n    assert!(x == Desk::new());\n}\nconst MOST_BYTES: u8 = 1;\nstruct Desks;";
-        let findings = identifiers(&sources(&[("tests/a.rs", text)]));
+        let findings = identifiers(&sources(&[("tests/a.rs", text)]), &vocabulary());
         assert_eq!(lines(&findings), [2, 3, 5]);
         assert_eq!(findings[0].text, "obey -> execute: obey(\"obey\");");
     }
@@ -154,7 +144,10 @@ mod tests {
     fn words_with_other_uses_may_be_used() {
         let text = "enum Way { Line, Open }\nfn a() { x.of(Line); }\nimpl A { fn of() {} }";
         assert_eq!(
-            lines(&identifiers(&sources(&[("src/lib.rs", text)]))),
+            lines(&identifiers(
+                &sources(&[("src/lib.rs", text)]),
+                &vocabulary()
+            )),
             [1, 3]
         );
     }
@@ -167,7 +160,7 @@ mod tests {
             ("README.md", "Set\n`--max-held`."),
             ("CHANGELOG.md", "`--max-held` is `--max-deferred`."),
         ];
-        let findings = texts(&sources(&files));
+        let findings = texts(&sources(&files), &vocabulary());
         let found: Vec<(&str, usize)> =
             findings.iter().map(|p| (p.path.as_str(), p.line)).collect();
         assert_eq!(found, [("src/lib.rs", 1), ("README.md", 2)]);

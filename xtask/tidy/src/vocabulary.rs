@@ -1,362 +1,103 @@
-//! Doorstep's retired words, each with the one that is used instead.
-//!
-//! They were unclear, or one word meant several things. Words that are ordinary elsewhere (`look`, `take`) are not here.
+//! Doorstep's retired words, from `vocabulary.txt`.
 
-/// A word, and the word instead.
-pub(crate) type Retired = (&'static str, &'static str);
+use std::collections::HashMap;
 
-/// Words that stand nowhere as an identifier.
-pub(crate) const IDENTIFIERS: &[Retired] = &[
-    // In the messages, the roles and the engine.
-    ("Act", "RequestKind"),
-    ("Repeats", "Idempotency"),
-    ("WantedLine", "RequestedLine"),
-    ("RestaurantPromise", "OrderConfirmation"),
-    ("written_again", "round_trip"),
-    ("obey", "execute"),
-    ("obey_as", "execute_idempotent"),
-    ("obeyed", "executed"),
-    ("Obeyed", "CommandOutcome"),
-    ("NotYet", "Retry"),
-    ("NoRequest", "Unsupported"),
-    ("Fullness", "Capacity"),
-    ("CLOCKS_APART", "MAX_CLOCK_SKEW"),
-    ("Outlet", "OutboxSink"),
-    ("Relayed", "RelayReport"),
-    ("ReadBatch", "BatchCursor"),
-    ("Company", "Isolation"),
-    ("Worked", "BatchReport"),
-    ("work_together", "process_shared"),
-    ("work_beside", "process_with_commands"),
-    ("SharedProcess", "HandlerLock"),
-    ("Suspect", "PoisonCandidate"),
-    ("Meeting", "TrialPlan"),
-    ("Condemned", "Poison"),
-    ("former_trials", "previous_crashes"),
-    ("bury", "push_dead_letter"),
-    ("buried", "dead_lettered"),
-    ("hold_the_rest", "defer_remaining"),
-    ("bring_about", "collect_effects"),
-    ("has_met_unread", "needs_replan"),
-    ("Understood", "Interpretation"),
-    ("Rehearsal", "DryRun"),
-    ("rehearse", "dry_run"),
-    ("StandsStill", "Frozen"),
-    ("Desk", "LocalClient"),
-    ("DeskError", "LocalCallError"),
-    ("at_desk", "run_local"),
-    ("Vitals", "Liveness"),
-    ("hindered", "stalled"),
-    ("OutboxHindered", "OutboxStalled"),
-    ("OutboxFlows", "OutboxRecovered"),
-    ("obey_the_last", "drain_commands"),
-    ("Stopper", "ShutdownTrigger"),
-    ("A_LITTLE", "MIN_GRACE"),
-    // In the transport and its RPC.
-    ("Asker", "ProbeChannel"),
-    ("Greeting", "ServerProperties"),
-    ("LinkState", "ConnectionStatus"),
-    ("LinkReport", "StatusReporter"),
-    ("beside_others", "shares_queue"),
-    ("DeclaredBy", "TopologyOwner"),
-    ("hear_of_cancelling", "consume_cancellations"),
-    ("NOWHERE", "PROBE_PRIORITY"),
-    ("UNNOTICED", "LOSS_UNDETECTED"),
-    ("said_no", "refused"),
-    ("CutOnDrop", "ShutdownOnDrop"),
-    ("Arrivals", "UnackedTimes"),
-    ("TurnMutex", "tokio::sync::Mutex"),
-    ("Inbox", "DeliveryBuffer"),
-    ("came_meanwhile", "delivered_since"),
-    ("hand_on", "enqueue"),
-    ("hang_up", "close"),
-    ("PublishCells", "PublisherCounters"),
-    ("ConsumeCells", "ConsumerCounters"),
-    ("UnderWay", "InFlight"),
-    ("last_word", "last_response"),
-    ("keeps_what_must_not_be_lost", "is_durable_work"),
-    ("Requester", "RpcClient"),
-    ("Responder", "RpcServer"),
-    ("AskError", "CallError"),
-    ("ask_again", "call_with_retry"),
-    ("ask_again_as", "call_with_retry"),
-    ("is_doubt", "may_have_executed"),
-    ("Swept", "polling"),
-    ("NotUntilStirred", "polling"),
-    ("stirred", "work_available"),
-    ("hand_over", "send"),
-    ("Unheard", "ReplySilence"),
-    ("Asked", "IncomingRequest"),
-    ("unless_vain", "if_still_wanted"),
-    ("TOLD_EVERY", "LOG_INTERVAL"),
-    ("PerhapsBegun", "MaybeStarted"),
-    // In the stores of the roles.
-    ("HeldRow", "DeferredEvent"),
-    ("HeldReason", "DeferReason"),
-    ("HeldRetry", "DeferredRetry"),
-    ("NewHeld", "NewDeferred"),
-    ("DeadRow", "DeadLetter"),
-    ("DeadId", "DeadLetterId"),
-    ("DeadGroup", "DeadLetterGroup"),
-    ("DeadStatus", "DeadLetterStatus"),
-    ("DeadFilter", "DeadLetterFilter"),
-    ("DeadFate", "Resolution"),
-    ("NewDead", "NewDeadLetter"),
-    ("TrialChange", "CrashCountChange"),
-    ("OutgoingChange", "EmittedSequence"),
-    ("bring_forward", "clamp_due_times"),
-    ("put_off", "reschedule"),
-    ("put_off_payment", "postpone"),
-    ("UsageOf", "TableUsage"),
-    ("Allowance", "ByteBudget"),
-    ("Originals", "OriginalBodies"),
-    ("owe", "enqueue"),
-    ("owed", "pending"),
-    ("make_next_due", "release_next"),
-    ("Journaled", "UndoMap"),
-    ("Glance", "InlineReader"),
-    ("bring_up_to_form", "migrate"),
-    ("leave_no_transaction", "rollback_if_open"),
-    ("overlooked", "missed_due"),
-    // In the producer, the gateway and the consumers.
-    ("Wrong", "SettingsErrors"),
-    ("Bounded", "LimitedListener"),
-    ("TIDY_EVERY", "UPKEEP_INTERVAL"),
-    ("Crew", "ProcessHealth"),
-    ("Looked", "Polled"),
-    ("reasons_not_to_consume", "unready_reasons"),
-    ("reasons_to_look", "degraded_reasons"),
-    ("look_for_ever", "poll_loop"),
-    ("Books", "GatewayStore"),
-    ("BooksError", "GatewayStoreError"),
-    ("Keeping", "Admission"),
-    ("Keeper", "AdmissionControl"),
-    ("keeps_positions", "admit_positions"),
-    ("Bell", "Notifier"),
-    ("Seat", "FeedPermit"),
-    ("Strangers", "LoginThrottle"),
-    ("Stranger", "LoginAttempt"),
-    ("was_not_wrong", "refund"),
-    ("looks_after", "manages"),
-    ("Patient", "WriteTimeout"),
-    ("within_patience", "poll_with_timeout"),
-    ("again_until", "retry_until"),
-    ("LAST_WORDS", "RECORD_MARGIN"),
-    ("abandon_unfinished", "abandon_expired"),
-    ("TakeStep", "AdvanceDelivery"),
-    ("nowhere", "fallback_404"),
-    ("not_so", "method_not_allowed"),
-    ("BrokerSink", "BrokerTarget"),
-    ("OpenOutput", "OpenTarget"),
-    ("GivingWay", "SuspendBar"),
-    ("look_ahead", "first_pass"),
-    ("ONE_PER_ROW", "ROW_EVENT"),
-    ("RefusedRows", "RejectFile"),
-    ("Told", "Progress"),
-    ("Deed", "Completion"),
-    ("deeds", "completions"),
-    ("IN_THE_DARK", "UNKNOWN"),
-    ("first_end", "any_stopped"),
-    ("summed_up", "combine"),
-    ("tell_when_taking", "log_when_consuming"),
-    ("tell_if_unsuited", "warn_if_unsupported"),
-    ("RoleLook", "RoleSample"),
-    ("table_is_read_by_a_person", "stdout_is_terminal"),
-    ("UNTRIED", "NOT_RUN"),
-    ("DeadInFull", "DeadLetterDetail"),
-    ("HoldsBack", "BlockedEvents"),
-    ("let_go", "void_hold"),
-    ("ask_the_card", "card_gateway"),
-    ("said_before", "previous_confirmation"),
-    ("with_room_for", "can_fit"),
-    ("let_all_come_due", "run_all_timers"),
-    // In the tests and their tools.
-    ("Stepped", "YieldingStore"),
-    ("Dice", "SeededRng"),
-    ("Scratch", "TempDir"),
-    ("World", "TestEnv"),
-    ("mills", "thousandths"),
-    ("MISSES", "MAX_MISSED_KILLS"),
-    ("on_every_store", "for_each_store"),
-    // In the names of bounds and times.
-    ("COME_AGAIN", "RETRY_AFTER"),
-    ("PATIENCE", "TIMEOUT"),
-    ("LOOK_EVERY", "POLL_INTERVAL"),
-    ("FIRST_PAUSE", "INITIAL_BACKOFF"),
-    ("LONGEST_PAUSE", "MAX_BACKOFF"),
-    ("MOST_*", "MAX_"),
-    ("LONGEST_*", "MAX_"),
-    ("LEAST_*", "MIN_"),
-];
+use anyhow::{Context, Result, bail};
 
-/// Words that name no type, trait or module of ours. Some of them name variants.
-pub(crate) const TYPES: &[Retired] = &[
-    ("Answer", "RequestResult, or with a prefix"),
-    ("Ask", "ReadSet"),
-    ("Bad", "InvalidMessage"),
-    ("Doubt", "with a prefix"),
-    ("End", "with a prefix"),
-    ("Fix", "GpsFix"),
-    ("Form", "OutputFormat"),
-    ("Handed", "InFlight"),
-    ("Heart", "RuntimeHeartbeat"),
-    ("Job", "with a prefix"),
-    ("Line", "with a prefix"),
-    ("Look", "Sample, or with a prefix"),
-    ("Matter", "CandidateSource"),
-    ("Open", "with a prefix"),
-    ("Place", "Permit, Slot, Location, or with a prefix"),
-    ("Read", "Decoded"),
-    ("Refusal", "Rejection, ErrorCode"),
-    ("Refused", "Rejection"),
-    ("Right", "Permission"),
-    ("Rights", "Permissions"),
-    ("Seen", "Snapshot, or with a prefix"),
-    ("Stage", "Sandbox, or with a prefix"),
-    ("Standing", "with a prefix"),
-    ("Stop", "Shutdown, or with a prefix"),
-    ("Tally", "EventCounts, or with a prefix"),
-    ("Trouble", "Failure, Outage"),
-    ("Way", "with a prefix"),
-    ("Ways", "Transport"),
-    ("Wire", "RawAmqp, SocketHandle"),
-    ("Word", "CancelFlag"),
-    ("again", "resend, retry"),
-    ("answer", "server"),
-    ("ask", "client"),
-    ("asker", "probe_channel"),
-    ("bad", "invalid_messages"),
-    ("books", "with the field's word"),
-    ("crew", "consumer_process"),
-    ("desk", "local_client"),
-    ("greeting", "server_properties"),
-    ("judge", "readiness"),
-    ("keeping", "admission"),
-    ("look", "poller"),
-    ("obey", "command"),
-    ("patient", "write_timeout"),
-    ("strangers", "login_throttle"),
-    ("suspect", "poison"),
-    ("told", "telemetry, progress"),
-    ("trials", "crash_guard"),
-    ("trouble", "attention"),
-    ("under_way", "idempotency"),
-    ("vitals", "liveness"),
-    ("wrong", "validation"),
-];
+const TEXT: &str = include_str!("vocabulary.txt");
 
-/// Words that name no function of ours.
-pub(crate) const FUNCTIONS: &[Retired] = &[
-    ("again", "the verb that is done again"),
-    ("ask", "call"),
-    ("die", "dead_letter"),
-    ("left", "time_remaining"),
-    ("look", "poll, sample, read"),
-    ("of", "new, from_…, for_…"),
-    ("say", "print, log"),
-    ("settle", "ack, resolve"),
-    ("tell", "emit, print, log"),
-    ("told", "emitted, logged"),
-    ("word", "as_str"),
-    ("words", "describe"),
-];
+/// Retired words, each with the word instead. A word that ends in `*` retires every name that begins with it.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    whole: HashMap<&'static str, &'static str>,
+    prefixes: Vec<(&'static str, &'static str)>,
+}
 
-/// Names that users see, which stand neither in sources outside tests nor on pages.
-pub(crate) const TEXTS: &[Retired] = &[
-    ("--until-idle", "--exit-when-idle"),
-    ("--max-held", "--max-deferred"),
-    ("--trials", "--max-crashes"),
-    ("--grace", "--shutdown-timeout"),
-    ("consumers dead", "consumers dead-letters"),
-    ("producer serve", "gateway serve"),
-    ("producer compare", "compare"),
-    ("DOORSTEP_TRIALS", "DOORSTEP_MAX_CRASHES"),
-    ("DOORSTEP_BATCH", "DOORSTEP_BATCH_SIZE"),
-    ("DOORSTEP_MAX_HELD", "DOORSTEP_MAX_DEFERRED"),
-    ("DOORSTEP_STORE", "DOORSTEP_DATA_DIR"),
-    ("DOORSTEP_STUCK_AFTER", "DOORSTEP_LIVENESS_TIMEOUT"),
-    ("DOORSTEP_RATE", "DOORSTEP_RATE_LIMIT"),
-    ("DOORSTEP_REQUESTS", "DOORSTEP_MAX_CONCURRENT_REQUESTS"),
-    ("DOORSTEP_SESSION", "DOORSTEP_SESSION_TTL"),
-    ("DOORSTEP_PROXY", "DOORSTEP_TRUSTED_PROXY"),
-    ("DOORSTEP_ANSWER_WITHIN", "DOORSTEP_ORDER_TIMEOUT"),
-    ("DOORSTEP_GIVE_UP_AFTER", "DOORSTEP_PUBLISH_TIMEOUT"),
-    (
-        "doorstep-request",
-        "doorstep-kind, doorstep-sent-at, doorstep-deadline",
-    ),
-    ("doorstep_applied_total", "doorstep_events_applied_total"),
-    ("doorstep_ignored_total", "doorstep_events_ignored_total"),
-    (
-        "doorstep_duplicates_total",
-        "doorstep_duplicate_deliveries_total",
-    ),
-    ("doorstep_held_total", "doorstep_events_deferred_total"),
-    ("doorstep_held_rows", "doorstep_deferred_events"),
-    (
-        "doorstep_held_age_seconds",
-        "doorstep_oldest_deferred_age_seconds",
-    ),
-    (
-        "doorstep_replayed_total",
-        "doorstep_dead_letters_replayed_total",
-    ),
-    (
-        "doorstep_skipped_total",
-        "doorstep_dead_letters_skipped_total",
-    ),
-    ("doorstep_dead_total", "doorstep_dead_letters_total"),
-    ("doorstep_dead_rows", "doorstep_dead_letters_open"),
-    ("doorstep_obeyed_total", "doorstep_commands_executed_total"),
-    ("doorstep_refused_total", "doorstep_requests_rejected_total"),
-    ("doorstep_pauses_total", "doorstep_store_outages_total"),
-    (
-        "doorstep_conflicts_total",
-        "doorstep_commit_conflicts_total",
-    ),
-    ("doorstep_asked_total", "doorstep_rpc_client_requests_total"),
-    ("doorstep_asking", "doorstep_rpc_client_in_flight"),
-    (
-        "doorstep_requests_total",
-        "doorstep_rpc_server_requests_total",
-    ),
-    ("doorstep_requests_held", "doorstep_rpc_server_in_flight"),
-    ("doorstep_requests_waiting", "doorstep_rpc_queue_ready"),
-    (
-        "doorstep_requests_skewed_total",
-        "doorstep_rpc_clock_skew_total",
-    ),
-    (
-        "doorstep_replies_late_total",
-        "doorstep_rpc_late_replies_total",
-    ),
-    ("doorstep_settled_total", "doorstep_deliveries_acked_total"),
-    (
-        "doorstep_settlements_discarded_total",
-        "doorstep_stale_acks_total",
-    ),
-    ("doorstep_unsettled", "doorstep_deliveries_unacked"),
-    (
-        "doorstep_unsettled_age_seconds",
-        "doorstep_oldest_unacked_age_seconds",
-    ),
-    ("doorstep_unconfirmed", "doorstep_publishes_unconfirmed"),
-    (
-        "doorstep_channels_ended_total",
-        "doorstep_channels_closed_by_broker_total",
-    ),
-    ("doorstep_blocked_by_broker", "doorstep_connection_blocked"),
-    ("doorstep_connected", "doorstep_connection_up"),
-    ("doorstep_gaps", "doorstep_stream_gaps"),
-    ("took_ms", "duration_ms"),
-    ("store_away", "store_unavailable"),
-    ("broker_away", "broker_unavailable"),
-    ("store_filling", "store_nearly_full"),
-    ("bad_amount", "invalid_amount"),
-    ("bad_quantity", "invalid_quantity"),
-    ("key_used", "idempotency_key_in_use"),
-    ("order_ended", "order_closed"),
-];
+/// The sections of the text.
+#[derive(Debug, Default)]
+pub(crate) struct Vocabulary {
+    pub(crate) identifiers: Words,
+    pub(crate) types: Words,
+    pub(crate) functions: Words,
+    pub(crate) texts: Vec<(&'static str, &'static str)>,
+}
 
-/// Pages that name retired texts on purpose: they say what became of them.
-pub(crate) const HISTORY: &[&str] = &["CHANGELOG.md", "upgrade.md"];
+impl Words {
+    /// The word instead of this name, if it is retired.
+    pub(crate) fn instead_of(&self, name: &str) -> Option<&'static str> {
+        let begins = |prefix: &&(&str, &str)| name.starts_with(prefix.0);
+        let by_prefix = || self.prefixes.iter().find(begins).map(|(_, new)| *new);
+        self.whole.get(name).copied().or_else(by_prefix)
+    }
+
+    fn add(&mut self, old: &'static str, new: &'static str) {
+        match old.strip_suffix('*') {
+            Some(prefix) => self.prefixes.push((prefix, new)),
+            None => {
+                self.whole.insert(old, new);
+            }
+        }
+    }
+}
+
+impl Vocabulary {
+    /// Reads the project's vocabulary.
+    pub(crate) fn read() -> Result<Self> {
+        Self::parse(TEXT).context("cannot read xtask/tidy/src/vocabulary.txt")
+    }
+
+    fn parse(text: &'static str) -> Result<Self> {
+        let mut vocabulary = Self::default();
+        let mut section = "";
+        for (index, line) in text.lines().enumerate() {
+            let number = index + 1;
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.trim_end_matches(']');
+                continue;
+            }
+            let Some((old, new)) = line.split_once(" -> ") else {
+                bail!("line {number}: expected OLD -> NEW, found {line:?}");
+            };
+            match section {
+                "identifiers" => vocabulary.identifiers.add(old, new),
+                "types" => vocabulary.types.add(old, new),
+                "functions" => vocabulary.functions.add(old, new),
+                "texts" => vocabulary.texts.push((old, new)),
+                other => bail!("line {number}: there is no section {other:?}"),
+            }
+        }
+        Ok(vocabulary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_sections() {
+        let text = "# Words.\n[identifiers]\nobey -> execute\nMOST_* -> MAX_\n\n[texts]\n--grace -> --shutdown-timeout\n";
+        let read = Vocabulary::parse(text).expect("a vocabulary");
+        assert_eq!(read.identifiers.instead_of("obey"), Some("execute"));
+        assert_eq!(read.identifiers.instead_of("MOST_BYTES"), Some("MAX_"));
+        assert_eq!(read.identifiers.instead_of("obeyed"), None);
+        assert_eq!(read.texts, [("--grace", "--shutdown-timeout")]);
+    }
+
+    #[test]
+    fn names_the_line_that_is_wrong() {
+        let error = Vocabulary::parse("[types]\nWay\n").expect_err("no arrow");
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
+        let error = Vocabulary::parse("[shapes]\na -> b\n").expect_err("no section");
+        assert!(error.to_string().contains("shapes"), "{error}");
+    }
+
+    #[test]
+    fn project_vocabulary_is_read() {
+        let vocabulary = Vocabulary::read().expect("the vocabulary");
+        assert_eq!(vocabulary.types.instead_of("Way"), Some("with a prefix"));
+    }
+}
