@@ -175,7 +175,7 @@ pub(crate) struct RunArgs {
         long,
         env = "DOORSTEP_BATCH",
         value_name = "NUMBER",
-        default_value_t = Limits::default().batch_events.to_string()
+        default_value_t = Limits::default().batch_size.to_string()
     )]
     pub(crate) batch: String,
 

@@ -16,7 +16,7 @@ use doorstep_program::{
 };
 use doorstep_runtime::{
     Limits,
-    operate::{By, Former},
+    operate::{Attribution, Former},
 };
 use doorstep_telemetry::health::Question;
 
@@ -100,7 +100,7 @@ pub(crate) enum Action {
         /// The fate of the owner before.
         former: Former,
         /// By whom.
-        by: By,
+        by: Attribution,
     },
     /// Show what is declared.
     TopologyShow {
@@ -390,9 +390,9 @@ fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Action> {
         },
         management: management?,
         limits: Limits {
-            batch_events: batch?,
-            trials: trials?,
-            held: Limits::held_of(max_held?),
+            batch_size: batch?,
+            max_crashes: trials?,
+            held: Limits::max_deferred_of(max_held?),
             dead_copy_ttl: dead_copy_ttl?,
             ..Limits::default()
         },

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use doorstep_runtime::{
     Role,
-    runner::{self, Phase, RoleStatus, RunError, RunSettings, RunningRole, Vitals},
+    runner::{self, Liveness, Phase, RoleStatus, RunError, RunSettings, RunningRole},
 };
 use doorstep_store::Store;
 use tokio::{
@@ -61,8 +61,8 @@ impl RoleProcess {
     /// # Panics
     /// Never: it is there until it is stopped.
     #[must_use]
-    pub fn vitals(&self) -> Arc<Vitals> {
-        self.role.as_ref().unwrap().vitals()
+    pub fn vitals(&self) -> Arc<Liveness> {
+        self.role.as_ref().unwrap().liveness()
     }
 
     /// Waits until it takes deliveries.
@@ -72,7 +72,7 @@ impl RoleProcess {
     pub async fn taking(&self, limit: Duration) {
         wait_for("the role takes deliveries", limit, async || {
             match self.status().phase {
-                Phase::Taking => Ok(()),
+                Phase::Consuming => Ok(()),
                 other => Err(other),
             }
         })

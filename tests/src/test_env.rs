@@ -8,7 +8,7 @@ use doorstep_messaging::{
     Backoff, BrokerSettings, Depth, Inspector, Message, Namespace, PublishOutcome, Publisher,
     QueueName, RoleQueues, Topology,
 };
-use doorstep_runtime::{Limits, Role, SharedProcess, runner::RunSettings};
+use doorstep_runtime::{HandlerLock, Limits, Role, runner::RunSettings};
 use doorstep_store::Store;
 use tokio::{sync::OnceCell, task::block_in_place};
 
@@ -314,7 +314,7 @@ fn run_settings_of(broker: BrokerSettings, topology: Topology) -> RunSettings {
         broker,
         topology,
         limits: Limits::default(),
-        process: SharedProcess::default(),
+        process: HandlerLock::default(),
         grace: GRACE,
         requires_owner_record: true,
     }

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use doorstep_event::{Source, Timestamp};
-use doorstep_runtime::operate::{self, By};
+use doorstep_runtime::operate::{self, Attribution};
 use doorstep_store::{
     SqliteStore, StoreError,
     sqlite::{InPlace, OldOutbox, Options},
@@ -98,14 +98,14 @@ pub enum CopyJob {
         /// The fate of the rows of its outbox.
         outbox: OldOutbox,
         /// By whom.
-        by: By,
+        by: Attribution,
     },
     /// Accept that it, or the store of this source, was restored.
     Accept {
         /// The source, if it is another's store.
         source: Option<Source>,
         /// By whom.
-        by: By,
+        by: Attribution,
     },
 }
 
@@ -264,7 +264,7 @@ impl StorePlace<'_> {
         })
     }
 
-    async fn restored(&self, outbox: OldOutbox, by: By) -> Result<(), Failure> {
+    async fn restored(&self, outbox: OldOutbox, by: Attribution) -> Result<(), Failure> {
         self.require()?;
         let (role, folder) = (self.role, self.folder.to_owned());
         let source = blocking(move || {
@@ -282,7 +282,7 @@ impl StorePlace<'_> {
         })
     }
 
-    async fn accept(&self, source: Option<Source>, by: By) -> Result<(), Failure> {
+    async fn accept(&self, source: Option<Source>, by: Attribution) -> Result<(), Failure> {
         self.require()?;
         let Self { role, folder, .. } = self;
         let store = SqliteStore::open_existing(folder, role, &Options::default())

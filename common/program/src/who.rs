@@ -4,7 +4,7 @@ use std::{env, fs, os::unix::fs::MetadataExt};
 
 use clap::Args;
 use doorstep_event::Timestamp;
-use doorstep_runtime::operate::{By, Operator};
+use doorstep_runtime::operate::{Attribution, Operator};
 
 use crate::Wrong;
 
@@ -19,19 +19,19 @@ pub struct WhoArgs {
 
 impl WhoArgs {
     /// Checks the name and, where one is given, the reason.
-    pub fn by(self, reason: Option<&str>, wrong: &mut Wrong) -> Option<By> {
+    pub fn by(self, reason: Option<&str>, wrong: &mut Wrong) -> Option<Attribution> {
         let name = self.operator.unwrap_or_else(user_at_host);
         let operator = wrong.note("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
         let now = Timestamp::now();
-        let known = operator.map(|operator| By::new(operator, now));
+        let known = operator.map(|operator| Attribution::new(operator, now));
         let Some(reason) = reason else {
             return known;
         };
         // Checked whoever gives it, so that all that is wrong is told at once.
         let is_known = known.is_some();
-        let by = known.unwrap_or_else(|| By::from(now));
+        let by = known.unwrap_or_else(|| Attribution::from(now));
         wrong
-            .note("--reason", by.because(reason))
+            .note("--reason", by.with_reason(reason))
             .filter(|_| is_known)
     }
 }

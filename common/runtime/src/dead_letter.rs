@@ -30,9 +30,9 @@ pub(crate) mod reason {
     pub(crate) const UNREADABLE: &str = "unreadable";
     pub(crate) const UNKNOWN_TYPE: &str = "unknown type";
     pub(crate) const CONTRACT: &str = "breaks its contract";
-    pub(crate) const RULE: &str = "breaks a rule";
+    pub(crate) const REJECTED: &str = "breaks a rule";
     pub(crate) const PANIC: &str = "handler panicked";
-    pub(crate) const AWAITED: &str = "awaited in vain";
+    pub(crate) const WAIT_EXPIRED: &str = "awaited in vain";
     pub(crate) const CONFLICT: &str = "numbering conflict";
     pub(crate) const FOREIGN_SOURCE: &str = "foreign source";
     pub(crate) const BYPASS: &str = "not from the exchange";
@@ -92,7 +92,7 @@ pub(crate) fn of_event(
     defect: Option<String>,
     cause: Cause,
     attempts: u32,
-    blocks: Blocks,
+    blocks: Blocking,
     now: Timestamp,
 ) -> NewDeadLetter {
     // A conflicting event may share all else with one that was refused for itself.
@@ -112,7 +112,7 @@ pub(crate) fn of_event(
             id: DeadLetterId(format!("{name}-{attempts}")),
             event: Some(event.clone()),
             body: event.data.clone(),
-            blocks: blocks == Blocks::Stream,
+            blocks: blocks == Blocking::Stream,
             fingerprint: digest([
                 role.as_bytes(),
                 event.event_type.as_str().as_bytes(),
@@ -154,7 +154,7 @@ fn name(event: &Event, conflicts: bool) -> String {
 
 /// Whether a dead letter blocks its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blocks {
+pub(crate) enum Blocking {
     /// It is the next event of its stream.
     Stream,
     /// It has no place in a stream, or another event has taken it.

@@ -15,13 +15,15 @@ pub mod operate;
 pub mod relay;
 pub mod role;
 pub mod runner;
-pub mod told;
+pub mod telemetry;
 
 pub use dead_letter::shape;
 pub use engine::{
-    Commands, Decided, Engine, Incoming, Past, Queries, ReadBatch, Rehearsal, SharedProcess, Worked,
+    BatchCursor, BatchReport, CommandResult, Commands, DeliveryHistory, DryRun, Engine,
+    HandlerLock, InboundMessage, Queries,
 };
 pub use limits::Limits;
 pub use role::{
-    Effects, Emit, NoRequest, Obeyed, Reading, Refusal, Role, Scheduled, States, reply,
+    CommandOutcome, Effects, HandlerError, NewEvent, Reading, Role, Scheduled, States, Unsupported,
+    reply,
 };

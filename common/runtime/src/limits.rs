@@ -10,7 +10,7 @@ use doorstep_store::{StoreUsage, Streamless, StreamlessBounds, TableUsage};
 pub struct Limits {
     /// The most events in a batch. Larger ones make a commit cheaper for each event, smaller ones are settled sooner, so that the
     /// broker, which has at most 2,000 unsettled messages under way, does not run dry: measured, 500 is the better of the two.
-    pub batch_events: usize,
+    pub batch_size: usize,
     /// The most bytes in a batch, one event more or less; of held events it takes so many more at most.
     pub batch_bytes: usize,
     /// How many held events of a stream a batch takes along right after its predecessor was applied; more follow in later batches.
@@ -18,17 +18,17 @@ pub struct Limits {
     /// How many due events a batch takes.
     pub due_events: usize,
     /// How long an event may wait for another stream before it becomes a dead letter.
-    pub await_limit: Duration,
+    pub max_wait: Duration,
     /// How many processes may end while an event is tried before it becomes a dead letter without another try. At least 2: of the
     /// first trial nobody can tell yet which of several events was the reason.
-    pub trials: u32,
+    pub max_crashes: u32,
     /// The first pause before a put-off event is tried again; each further one is twice as long.
     pub retry_first: Duration,
     /// The longest pause before a put-off event is tried again.
     pub retry_longest: Duration,
     /// How long the ids of events without a sequence are kept: an older one is refused, since it could be a duplicate. Trials whose
     /// events have not come again are kept as long.
-    pub seen_retention: Duration,
+    pub dedup_retention: Duration,
     /// How long replies to commands are kept: an older command is refused, since it may have been obeyed before.
     pub reply_retention: Duration,
     /// The time that events of a source's former owner are accepted after another has taken over: they may still be in a queue.
@@ -75,9 +75,9 @@ pub struct Limits {
 }
 
 /// How far the clocks of processes may be apart.
-pub const CLOCKS_APART: Duration = Duration::from_hours(1);
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
 
-/// What [`Fullness`] calls what is held.
+/// What [`Capacity`] calls what is held.
 pub const HELD: &str = "held events";
 
 const MIB: u64 = 1024 * 1024;
@@ -85,20 +85,20 @@ const MIB: u64 = 1024 * 1024;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            batch_events: 500,
+            batch_size: 500,
             batch_bytes: 8 * MIB as usize,
             held_per_stream: 64,
             due_events: 500,
-            await_limit: Duration::from_hours(24),
-            trials: 3,
+            max_wait: Duration::from_hours(24),
+            max_crashes: 3,
             retry_first: Duration::from_millis(200),
             retry_longest: Duration::from_secs(60),
-            seen_retention: Duration::from_hours(7 * 24),
+            dedup_retention: Duration::from_hours(7 * 24),
             reply_retention: Duration::from_hours(24),
             former_owner_grace: Duration::from_hours(24),
             remembered_rows: 20_000,
             conflicts: 1_000,
-            held: Self::held_of(1_000_000),
+            held: Self::max_deferred_of(1_000_000),
             dead: TableUsage {
                 rows: 100_000,
                 bytes: 1024 * MIB,
@@ -146,11 +146,11 @@ fn is_at_least(used: TableUsage, least: TableUsage) -> bool {
 
 /// How full the fullest bounded table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fullness {
+pub enum Capacity {
     /// Below 80 %.
-    Fine,
+    Ok,
     /// At 80 % or more of this table: degraded.
-    High(&'static str),
+    NearLimit(&'static str),
     /// This table is full: no deliveries are taken, the backlog waits in the queue.
     Full(&'static str),
 }
@@ -158,7 +158,7 @@ pub enum Fullness {
 impl Limits {
     /// The bound of so many held events, of 1 KiB each on average.
     #[must_use]
-    pub fn held_of(rows: u64) -> TableUsage {
+    pub fn max_deferred_of(rows: u64) -> TableUsage {
         TableUsage {
             rows,
             bytes: rows.saturating_mul(1024),
@@ -214,7 +214,7 @@ impl Limits {
 
     /// How full the fullest bounded table is.
     #[must_use]
-    pub fn fullness(&self, usage: &StoreUsage) -> Fullness {
+    pub fn capacity(&self, usage: &StoreUsage) -> Capacity {
         let tables = [
             (HELD, usage.held, self.held),
             ("dead letters", usage.dead, self.dead),
@@ -233,16 +233,16 @@ impl Limits {
             .map(|(name, used, most)| (share(used, most), name))
             .max()
         {
-            Some((100.., name)) => Fullness::Full(name),
-            Some((80.., name)) => Fullness::High(name),
-            _ => Fullness::Fine,
+            Some((100.., name)) => Capacity::Full(name),
+            Some((80.., name)) => Capacity::NearLimit(name),
+            _ => Capacity::Ok,
         }
     }
 
     /// Seen ids older than this may be pruned. Younger by a margin than events that are rejected for their age, as replies are.
     #[must_use]
     pub fn oldest_seen(&self, now: Timestamp) -> Timestamp {
-        let kept = self.seen_retention.saturating_add(CLOCKS_APART);
+        let kept = self.dedup_retention.saturating_add(MAX_CLOCK_SKEW);
         now.checked_sub(kept).unwrap_or(Timestamp::MIN)
     }
 
@@ -258,14 +258,14 @@ impl Limits {
     /// whose clock is behind takes a command for a new one whose reply another has forgotten.
     #[must_use]
     pub fn oldest_reply(&self, now: Timestamp) -> Timestamp {
-        let kept = self.reply_retention.saturating_add(CLOCKS_APART);
+        let kept = self.reply_retention.saturating_add(MAX_CLOCK_SKEW);
         now.checked_sub(kept).unwrap_or(Timestamp::MIN)
     }
 
     /// The pause before the next try of an event that was put off `attempts` times, with full jitter from the second half on:
     /// `jitter` is a number from 0 to 1.
     #[must_use]
-    pub fn retry_pause(&self, attempts: u32, jitter: f64) -> Duration {
+    pub fn retry_backoff(&self, attempts: u32, jitter: f64) -> Duration {
         let doubled = self.retry_first.saturating_mul(
             1_u32
                 .checked_shl(attempts.saturating_sub(1))

@@ -11,14 +11,14 @@ use doorstep_messaging::PublishOutcome;
 use doorstep_store::{OutboxId, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError, WriteSet};
 
 /// The longest pause before a row that could not be routed or was refused is tried again.
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// The pause where nothing can be sent at all just now; the connection has a backoff of its own.
-pub(crate) const SHORT_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const MIN_BACKOFF: Duration = Duration::from_millis(250);
 
 /// The most rows that are remembered as refused by the end of a channel. Others are found again.
 const MAX_REFUSED: usize = 10_000;
 /// The most of them that are tried again in one turn, each by itself: every one costs a channel.
-const REFUSED_AT_A_TIME: usize = 8;
+const REFUSED_BATCH: usize = 8;
 
 /// The rows over which the broker has closed the channel, with the time of their next try. They are sent by themselves: among others they
 /// would hold those back each time.
@@ -51,21 +51,21 @@ impl RefusedRows {
     /// Forgets rows that are long due and have not come again: another relay has sent them.
     fn forget_gone(&mut self, now: Timestamp) {
         self.0.retain(|_, due| {
-            due.checked_add(LONGEST_PAUSE.saturating_mul(2))
+            due.checked_add(MAX_BACKOFF.saturating_mul(2))
                 .map_or(true, |gone| now < gone)
         });
     }
 }
 
 /// Where outbox rows are sent to: the broker, or a simulation of it.
-pub trait Outlet: Send {
+pub trait OutboxSink: Send {
     /// Sends all of these, in order. Returns one outcome for each.
     fn send(&self, rows: Vec<OutboxKind>) -> impl Future<Output = Vec<PublishOutcome>> + Send;
 }
 
 /// What a turn of the relay sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Share {
+pub enum RelayBatch {
     /// At most so many rows.
     Rows(usize),
     /// One, by a connection that is there and broke before: if it breaks again, that is the row's doing, such as a message that the broker
@@ -73,7 +73,7 @@ pub enum Share {
     Suspect,
 }
 
-impl Share {
+impl RelayBatch {
     /// The most rows of it.
     pub(crate) fn most(self) -> usize {
         match self {
@@ -85,28 +85,28 @@ impl Share {
 
 /// What one turn of the relay has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Relayed {
+pub struct RelayReport {
     /// Rows that are paid.
     pub paid: usize,
     /// Rows that are still owed, for whatever reason.
-    pub unpaid: usize,
+    pub postponed: usize,
     /// How many of them are owed because the broker is away, takes nothing for now, or has not said in time. All others were turned away
     /// for their own sake.
-    pub away: usize,
+    pub transient: usize,
     /// Whether the connection broke, or its channel, while they were sent.
     pub broke: bool,
     /// The outcome of the first row that is still owed.
-    pub trouble: Option<PublishOutcome>,
+    pub first_failure: Option<PublishOutcome>,
 }
 
-impl Relayed {
+impl RelayReport {
     /// Adds what the next turn has done.
     pub(crate) fn add(&mut self, next: &Self) {
         self.paid += next.paid;
-        self.unpaid += next.unpaid;
-        self.away += next.away;
+        self.postponed += next.postponed;
+        self.transient += next.transient;
         self.broke |= next.broke;
-        self.trouble = self.trouble.or(next.trouble);
+        self.first_failure = self.first_failure.or(next.first_failure);
     }
 }
 
@@ -116,17 +116,17 @@ impl Relayed {
 ///
 /// # Errors
 /// The store could not be used.
-pub async fn turn<S: Store, O: Outlet>(
+pub async fn relay_once<S: Store, O: OutboxSink>(
     store: &S,
     outlet: &O,
-    share: Share,
+    share: RelayBatch,
     refused: &mut RefusedRows,
     clock: impl Fn() -> Timestamp + Send,
-) -> Result<Relayed, StoreError> {
+) -> Result<RelayReport, StoreError> {
     let rows = store.outbox(clock(), share.most()).await?;
     if rows.is_empty() {
         refused.forget_gone(clock());
-        return Ok(Relayed::default());
+        return Ok(RelayReport::default());
     }
     let (known, rows) = if refused.is_empty() {
         (Vec::new(), rows)
@@ -142,10 +142,13 @@ pub async fn turn<S: Store, O: Outlet>(
     for (number, row) in known.into_iter().enumerate() {
         let (row, kind) = parts(row);
         // What is away for others is away for these, too.
-        let away = outcomes.iter().copied().find(|outcome| is_away(*outcome));
+        let away = outcomes
+            .iter()
+            .copied()
+            .find(|outcome| is_transient(*outcome));
         let outcome = match away {
             Some(away) => away,
-            None if number < REFUSED_AT_A_TIME => {
+            None if number < REFUSED_BATCH => {
                 let sent = outlet.send(vec![kind]).await;
                 sent.first()
                     .copied()
@@ -160,7 +163,7 @@ pub async fn turn<S: Store, O: Outlet>(
     let now = clock();
     refused.forget_gone(now);
     let mut changes = WriteSet::at(now);
-    let mut relayed = Relayed::default();
+    let mut relayed = RelayReport::default();
     for ((id, attempts), outcome) in kept.into_iter().zip(outcomes) {
         if outcome == PublishOutcome::Confirmed {
             refused.0.remove(&id);
@@ -175,12 +178,12 @@ pub async fn turn<S: Store, O: Outlet>(
                 | PublishOutcome::Unpublishable,
                 _,
             )
-            | (PublishOutcome::Disconnected, Share::Suspect) => SHORT_PAUSE
+            | (PublishOutcome::Disconnected, RelayBatch::Suspect) => MIN_BACKOFF
                 .saturating_mul(1_u32.checked_shl(attempts).unwrap_or(u32::MAX))
-                .min(LONGEST_PAUSE),
+                .min(MAX_BACKOFF),
             _ => {
-                relayed.away += 1;
-                SHORT_PAUSE
+                relayed.transient += 1;
+                MIN_BACKOFF
             }
         };
         let due = now.checked_add(pause).unwrap_or(Timestamp::MAX);
@@ -188,9 +191,9 @@ pub async fn turn<S: Store, O: Outlet>(
             refused.note(id, due);
         }
         changes.postponed.push(OutboxRetry { id, due });
-        relayed.unpaid += 1;
+        relayed.postponed += 1;
         relayed.broke |= outcome == PublishOutcome::Disconnected;
-        relayed.trouble.get_or_insert(outcome);
+        relayed.first_failure.get_or_insert(outcome);
     }
     // No versions are read, so there is nothing to conflict with.
     store.commit(changes).await?;
@@ -202,7 +205,7 @@ fn parts(row: OutboxRow) -> ((OutboxId, u32), OutboxKind) {
 }
 
 /// Returns whether the broker is the reason rather than the row.
-fn is_away(outcome: PublishOutcome) -> bool {
+fn is_transient(outcome: PublishOutcome) -> bool {
     matches!(
         outcome,
         PublishOutcome::Disconnected | PublishOutcome::Blocked | PublishOutcome::TimedOut

@@ -12,10 +12,10 @@ use serde::{Serialize, de::DeserializeOwned};
 /// commits is written.
 pub trait Role: Send + Sync + 'static {
     /// The events that the role handles, read and checked.
-    type Fact: Send + Sync;
-    /// The commands that the role obeys, read and checked; [`NoRequest`] where it takes none.
+    type Payload: Send + Sync;
+    /// The commands that the role obeys, read and checked; [`Unsupported`] where it takes none.
     type Command: Send + Sync;
-    /// The queries that the role answers, read and checked; [`NoRequest`] where it takes none.
+    /// The queries that the role answers, read and checked; [`Unsupported`] where it takes none.
     type Query: Send + Sync;
     /// The state of one entity. Holds times of events, or the `now` that it was given, and no clock of its own.
     type State: Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
@@ -27,22 +27,22 @@ pub trait Role: Send + Sync + 'static {
     ///
     /// # Errors
     /// The event breaks its contract, or is of a type that no contract knows: a dead letter.
-    fn read(&self, event: &Event) -> Result<Reading<Self::Fact>, ContractError>;
+    fn read(&self, event: &Event) -> Result<Reading<Self::Payload>, ContractError>;
 
     /// The entities that the event touches, at least one. The handler is given the states of these and of no others.
-    fn keys(&self, event: &Event, fact: &Self::Fact) -> Vec<EntityKey>;
+    fn keys(&self, event: &Event, fact: &Self::Payload) -> Vec<EntityKey>;
 
     /// Applies an event: changes states, and says what else it brings about.
     ///
     /// # Errors
-    /// A [`Refusal`]: nothing that was done to the states counts then. A panic counts as [`Refusal::Never`].
+    /// A [`HandlerError`]: nothing that was done to the states counts then. A panic counts as [`HandlerError::Reject`].
     fn handle(
         &self,
         states: &mut States<Self::State>,
         event: &Event,
-        fact: &Self::Fact,
+        fact: &Self::Payload,
         now: Timestamp,
-    ) -> Result<Effects, Refusal>;
+    ) -> Result<Effects, HandlerError>;
 
     /// Reads a command.
     ///
@@ -63,13 +63,13 @@ pub trait Role: Send + Sync + 'static {
     /// # Errors
     /// It will not: nothing that was done to the states counts then, and nothing is stored, so the same request may be asked again. A
     /// panic counts as a refusal, too.
-    fn obey(
+    fn execute(
         &self,
         _states: &mut States<Self::State>,
         request: &Request,
         _command: &Self::Command,
         _now: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
+    ) -> Result<CommandOutcome, Rejection> {
         Err(ContractError::UnknownType(request.kind.to_string()).into())
     }
 
@@ -90,7 +90,7 @@ pub trait Role: Send + Sync + 'static {
     ///
     /// # Errors
     /// There is no answer, and why.
-    fn answer(
+    fn query(
         &self,
         _states: &States<Self::State>,
         request: &Request,
@@ -103,18 +103,18 @@ pub trait Role: Send + Sync + 'static {
 
 /// Stands for the commands or queries of a role that takes none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoRequest {}
+pub enum Unsupported {}
 
 /// What a command has led to.
 #[derive(Debug)]
-pub struct Obeyed {
+pub struct CommandOutcome {
     /// The reply, in JSON.
     pub reply: Vec<u8>,
     /// What else it brings about.
     pub effects: Effects,
 }
 
-impl Obeyed {
+impl CommandOutcome {
     /// Writes down the reply to a command.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ pub fn reply<C: RequestContract>(answer: &C::Reply) -> Result<Vec<u8>, Rejection
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Events to publish, in order.
-    pub events: Vec<Emit>,
+    pub events: Vec<NewEvent>,
     /// Events to the role itself.
     pub scheduled: Vec<Scheduled>,
 }
@@ -154,7 +154,7 @@ pub struct Effects {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduled {
     pub(crate) due: Timestamp,
-    pub(crate) event: Emit,
+    pub(crate) event: NewEvent,
 }
 
 impl Scheduled {
@@ -166,7 +166,7 @@ impl Scheduled {
 
     /// What is to be handed over.
     #[must_use]
-    pub fn event(&self) -> &Emit {
+    pub fn event(&self) -> &NewEvent {
         &self.event
     }
 }
@@ -178,37 +178,41 @@ impl Effects {
         Self::default()
     }
 
-    /// Publishes a fact about a subject, see [`Emit::of`].
+    /// Publishes a fact about a subject, see [`NewEvent::of`].
     ///
     /// # Errors
-    /// See [`Emit::of`].
-    pub fn emit<C: Contract>(&mut self, subject: &Subject, fact: &C) -> Result<(), Refusal> {
-        self.events.push(Emit::of(subject, fact)?);
+    /// See [`NewEvent::of`].
+    pub fn publish<C: Contract>(
+        &mut self,
+        subject: &Subject,
+        fact: &C,
+    ) -> Result<(), HandlerError> {
+        self.events.push(NewEvent::of(subject, fact)?);
         Ok(())
     }
 
     /// Hands a fact about a subject to the role itself at that time, or soon after.
     ///
     /// # Errors
-    /// See [`Emit::of`]. Its contract must not require a sequence.
+    /// See [`NewEvent::of`]. Its contract must not require a sequence.
     pub fn schedule<C: Contract>(
         &mut self,
         due: Timestamp,
         subject: &Subject,
         fact: &C,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), HandlerError> {
         if C::REQUIRES_SEQUENCE {
             let detail = format!("cannot schedule {}: it requires a sequence", C::TYPE);
-            return Err(Refusal::Never(detail));
+            return Err(HandlerError::Reject(detail));
         }
-        let event = Emit::of(subject, fact)?;
+        let event = NewEvent::of(subject, fact)?;
         self.scheduled.push(Scheduled { due, event });
         Ok(())
     }
 }
 
-impl From<Vec<Emit>> for Effects {
-    fn from(events: Vec<Emit>) -> Self {
+impl From<Vec<NewEvent>> for Effects {
+    fn from(events: Vec<NewEvent>) -> Self {
         Self {
             events,
             scheduled: Vec::new(),
@@ -220,47 +224,47 @@ impl From<Vec<Emit>> for Effects {
 #[derive(Debug)]
 pub enum Reading<F> {
     /// The role handles it.
-    Fact(F),
+    Handled(F),
     /// A known type that the role does not handle: only its cursor moves.
     Ignored,
 }
 
 /// Why an event cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HandlerError {
     /// It waits for what another stream will bring to this entity: held, and tried again when the entity changes and by backoff.
-    NotYet(EntityKey),
+    Retry(EntityKey),
     /// It contradicts the rules, or could only be cured by a later event of its own stream: a dead letter.
-    Never(String),
+    Reject(String),
 }
 
-impl Refusal {
-    /// [`Refusal::Never`] with this reason.
+impl HandlerError {
+    /// [`HandlerError::Reject`] with this reason.
     pub fn never(reason: impl Into<String>) -> Self {
-        Self::Never(reason.into())
+        Self::Reject(reason.into())
     }
 }
 
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
+impl From<HandlerError> for Rejection {
+    fn from(refusal: HandlerError) -> Self {
         match refusal {
-            Refusal::NotYet(entity) => {
+            HandlerError::Retry(entity) => {
                 Self::new(Self::NOT_YET, format!("{entity} is not there yet"))
             }
-            Refusal::Never(reason) => Self::new(Self::FAILED, reason),
+            HandlerError::Reject(reason) => Self::new(Self::FAILED, reason),
         }
     }
 }
 
 /// An event that a handler emits. It gets its number, and with that its id, in the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Emit {
+pub struct NewEvent {
     pub(crate) kind: EventType,
     pub(crate) subject: Subject,
     pub(crate) data: Vec<u8>,
 }
 
-impl Emit {
+impl NewEvent {
     /// Its versioned type.
     #[must_use]
     pub fn kind(&self) -> &EventType {
@@ -282,10 +286,11 @@ impl Emit {
     /// A fact about a subject.
     ///
     /// # Errors
-    /// [`Refusal::Never`] if the fact breaks its own contract: the event that led to it is refused rather than something emitted that
+    /// [`HandlerError::Reject`] if the fact breaks its own contract: the event that led to it is refused rather than something emitted that
     /// nobody could read.
-    pub fn of<C: Contract>(subject: &Subject, fact: &C) -> Result<Self, Refusal> {
-        let refused = |e: ContractError| Refusal::Never(format!("cannot emit {}: {e}", C::TYPE));
+    pub fn of<C: Contract>(subject: &Subject, fact: &C) -> Result<Self, HandlerError> {
+        let refused =
+            |e: ContractError| HandlerError::Reject(format!("cannot emit {}: {e}", C::TYPE));
         fact.check().map_err(|e| refused(ContractError::Rule(e)))?;
         let kind = C::event_type();
         kind.check_subject(subject).map_err(|e| refused(e.into()))?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use doorstep_event::{Event, Rejection, Timestamp};
 use doorstep_messaging::PublishOutcome;
 use doorstep_runtime::{
-    Decided, Engine, Incoming, Limits, Past,
-    relay::{self, Outlet, Share},
+    CommandResult, DeliveryHistory, Engine, InboundMessage, Limits,
+    relay::{self, OutboxSink, RelayBatch},
 };
 use doorstep_store::{DeadLetterFilter, MemoryStore, OutboxKind, Store};
 use ledger::{Bid, Ledger, Move, event, order};
@@ -40,22 +40,26 @@ impl World {
     }
 
     async fn deliver(&mut self, event: Event, at: Timestamp) {
-        let incoming = Incoming::Event {
+        let incoming = InboundMessage::Event {
             event,
             defect: None,
             sender: doorstep_event::Sender::Anonymous,
         };
         let mut batch = self.engine.read_batch(vec![incoming]);
-        self.engine.work(&mut batch, at, 0.5).await.unwrap();
+        self.engine.process(&mut batch, at, 0.5).await.unwrap();
     }
 
     /// The code of the refusal, if it is refused.
     async fn execute(&mut self, id: &str, time: Timestamp, at: Timestamp) -> Result<(), String> {
         let request = order(id, time, "account/a", Bid::Deposit(5));
-        let mut commands = self.engine.read_commands([(request, Past::First)]);
-        self.engine.obey(&mut commands, at, 0.5).await.unwrap();
+        let mut commands = self
+            .engine
+            .read_commands([(request, DeliveryHistory::First)]);
+        self.engine.execute(&mut commands, at, 0.5).await.unwrap();
         match commands.take_decided().pop() {
-            Some((_, Decided::Answer(answer))) => answer.map(drop).map_err(|refused| refused.code),
+            Some((_, CommandResult::Answer(answer))) => {
+                answer.map(drop).map_err(|refused| refused.code)
+            }
             other => Err(format!("{other:?}")),
         }
     }
@@ -95,7 +99,7 @@ fn loose(number: u64, time: Timestamp) -> Event {
 /// A broker that says the same of everything.
 struct Says(PublishOutcome);
 
-impl Outlet for Says {
+impl OutboxSink for Says {
     async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         rows.iter().map(|_| self.0).collect()
     }
@@ -106,20 +110,20 @@ async fn rows_put_off_by_a_clock_that_was_ahead_go_out_soon_after_it_is_set_righ
     let mut world = World::new();
     let tells = event("shop", "account/a", 1, &Move::Tell);
     world.deliver(tells, now()).await;
-    let rows = Share::Rows(10);
+    let rows = RelayBatch::Rows(10);
     let mut known = relay::RefusedRows::default();
-    let refused = relay::turn(
+    let refused = relay::relay_once(
         &world.store,
         &Says(PublishOutcome::Refused),
         rows,
         &mut known,
         || later(365 * DAY),
     );
-    assert_eq!(refused.await.unwrap().unpaid, 1);
+    assert_eq!(refused.await.unwrap().postponed, 1);
     let right = later(60 * SECOND);
     let beyond = right.checked_add(60 * SECOND).unwrap();
     world.store.clamp_due_times(right, beyond).await.unwrap();
-    let confirmed = relay::turn(
+    let confirmed = relay::relay_once(
         &world.store,
         &Says(PublishOutcome::Confirmed),
         rows,
@@ -182,11 +186,11 @@ async fn a_waiting_event_expires_by_no_clock_that_may_be_wrong() {
         .await;
     let ahead = later(2 * DAY);
     world.engine.trust_clock(false);
-    world.engine.work_due(ahead, 0.5).await.unwrap().unwrap();
+    world.engine.process_due(ahead, 0.5).await.unwrap().unwrap();
     assert_eq!(world.dead().await, [""; 0]);
     world.engine.trust_clock(true);
     let ahead = ahead.checked_add(60 * SECOND).unwrap();
-    world.engine.work_due(ahead, 0.5).await.unwrap().unwrap();
+    world.engine.process_due(ahead, 0.5).await.unwrap().unwrap();
     assert_eq!(world.dead().await.len(), 1);
 }
 
@@ -200,9 +204,9 @@ async fn an_event_that_a_clock_ahead_has_deferred_waits_no_longer_than_others() 
     assert_eq!(world.store.summary(now()).await.unwrap().dated_ahead, 1);
     let beyond = later(60 * SECOND);
     assert_eq!(world.store.clamp_due_times(now(), beyond).await.unwrap(), 1);
-    world.engine.work_due(now(), 0.5).await.unwrap().unwrap();
+    world.engine.process_due(now(), 0.5).await.unwrap().unwrap();
     assert_eq!(world.store.summary(now()).await.unwrap().dated_ahead, 0);
-    let limit = later(Limits::default().await_limit + SECOND);
-    world.engine.work_due(limit, 0.5).await.unwrap().unwrap();
+    let limit = later(Limits::default().max_wait + SECOND);
+    world.engine.process_due(limit, 0.5).await.unwrap().unwrap();
     assert_eq!(world.dead().await.len(), 1);
 }

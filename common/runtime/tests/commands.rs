@@ -6,7 +6,9 @@ mod ledger;
 use std::time::Duration;
 
 use doorstep_event::{Idempotency, Rejection, Request, Sender, Timestamp};
-use doorstep_runtime::{Decided, Engine, Incoming, Limits, Past, Worked};
+use doorstep_runtime::{
+    BatchReport, CommandResult, DeliveryHistory, Engine, InboundMessage, Limits,
+};
 use doorstep_store::{
     CrashCountChange, DeadLetterFilter, EntityKey, MemoryStore, ReadSet as Load, Store, StoreUsage,
     WriteSet,
@@ -39,11 +41,15 @@ impl World {
         }
     }
 
-    async fn decide(&mut self, at: Timestamp, commands: Vec<(Request, Past)>) -> Vec<Decided> {
+    async fn decide(
+        &mut self,
+        at: Timestamp,
+        commands: Vec<(Request, DeliveryHistory)>,
+    ) -> Vec<CommandResult> {
         let mut decided: Vec<_> = commands.iter().map(|_| None).collect();
         let mut commands = self.engine.read_commands(commands);
         while !commands.is_done() {
-            self.engine.obey(&mut commands, at, 0.5).await.unwrap();
+            self.engine.execute(&mut commands, at, 0.5).await.unwrap();
             for (place, one) in commands.take_decided() {
                 assert!(decided[place].replace(one).is_none(), "decided twice");
             }
@@ -52,7 +58,10 @@ impl World {
     }
 
     async fn obey_all(&mut self, commands: Vec<Request>) -> Vec<Result<Standing, String>> {
-        let commands = commands.into_iter().map(|c| (c, Past::First)).collect();
+        let commands = commands
+            .into_iter()
+            .map(|c| (c, DeliveryHistory::First))
+            .collect();
         let decided = self.decide(now(), commands).await;
         decided.into_iter().map(answer).collect()
     }
@@ -61,18 +70,18 @@ impl World {
         self.obey_all(vec![command]).await.remove(0)
     }
 
-    async fn deliver(&mut self, events: Vec<doorstep_event::Event>) -> Worked {
-        let batch = events.into_iter().map(|event| Incoming::Event {
+    async fn deliver(&mut self, events: Vec<doorstep_event::Event>) -> BatchReport {
+        let batch = events.into_iter().map(|event| InboundMessage::Event {
             event,
             defect: None,
             sender: Sender::Anonymous,
         });
         let mut batch = self.engine.read_batch(batch.collect());
-        self.engine.work(&mut batch, now(), 0.5).await.unwrap()
+        self.engine.process(&mut batch, now(), 0.5).await.unwrap()
     }
 
     async fn work_due(&mut self, at: Timestamp) {
-        while self.engine.work_due(at, 0.5).await.unwrap().is_some() {}
+        while self.engine.process_due(at, 0.5).await.unwrap().is_some() {}
     }
 
     async fn entries(&self, account: &str) -> Vec<String> {
@@ -92,10 +101,10 @@ impl World {
 }
 
 /// The reply, or the code of the refusal.
-fn answer(decided: Decided) -> Result<Standing, String> {
+fn answer(decided: CommandResult) -> Result<Standing, String> {
     match decided {
-        Decided::Answer(answer) => read(answer),
-        Decided::Expired => Err("expired".to_owned()),
+        CommandResult::Answer(answer) => read(answer),
+        CommandResult::Expired => Err("expired".to_owned()),
     }
 }
 
@@ -230,13 +239,13 @@ async fn a_command_whose_deadline_has_passed_is_not_begun() {
     let mut world = World::new();
     let late = deposit("1", 5);
     let decided = world
-        .decide(late.deadline, vec![(late.clone(), Past::First)])
+        .decide(late.deadline, vec![(late.clone(), DeliveryHistory::First)])
         .await;
-    assert_eq!(decided, [Decided::Expired]);
+    assert_eq!(decided, [CommandResult::Expired]);
     let decided = world
-        .decide(late.deadline, vec![(late, Past::Redelivered)])
+        .decide(late.deadline, vec![(late, DeliveryHistory::Redelivered)])
         .await;
-    assert_eq!(decided, [Decided::Expired]);
+    assert_eq!(decided, [CommandResult::Expired]);
     assert_eq!(world.usage().await, StoreUsage::default());
 }
 
@@ -246,16 +255,16 @@ async fn a_command_whose_deadline_comes_while_others_and_the_store_are_waited_fo
     let mut almost_late = deposit("1", 5);
     // It takes longer than that to get to it.
     almost_late.deadline = now() + Duration::from_nanos(1);
-    for past in [Past::First, Past::Redelivered] {
+    for past in [DeliveryHistory::First, DeliveryHistory::Redelivered] {
         let decided = world.decide(now(), vec![(almost_late.clone(), past)]).await;
-        assert_eq!(decided, [Decided::Expired]);
+        assert_eq!(decided, [CommandResult::Expired]);
     }
     assert_eq!(world.usage().await, StoreUsage::default());
     // Where the clock stands still, it is in time.
     let limits = Limits::default();
-    let mut still = Engine::new(Ledger, world.store.clone(), limits).with_still_clock();
-    let mut commands = still.read_commands([(almost_late, Past::First)]);
-    still.obey(&mut commands, now(), 0.5).await.unwrap();
+    let mut still = Engine::new(Ledger, world.store.clone(), limits).with_frozen_clock();
+    let mut commands = still.read_commands([(almost_late, DeliveryHistory::First)]);
+    still.execute(&mut commands, now(), 0.5).await.unwrap();
     let decided = commands.take_decided().remove(0).1;
     assert_eq!(answer(decided), standing(5, 1));
 }
@@ -263,13 +272,21 @@ async fn a_command_whose_deadline_comes_while_others_and_the_store_are_waited_fo
 #[tokio::test]
 async fn what_nobody_waits_for_any_more_is_not_tried_alone() {
     let mut world = World::new();
-    let asked = ["1", "2", "3"].map(|id| (deposit(id, 1), Past::Redelivered));
+    let asked = ["1", "2", "3"].map(|id| (deposit(id, 1), DeliveryHistory::Redelivered));
     let mut commands = world.engine.read_commands(asked);
-    world.engine.obey(&mut commands, now(), 0.5).await.unwrap();
+    world
+        .engine
+        .execute(&mut commands, now(), 0.5)
+        .await
+        .unwrap();
     assert_eq!(commands.take_decided().len(), 1);
     assert_eq!(commands.give_up(|place| place < 2), [1]);
     assert!(!commands.is_done());
-    world.engine.obey(&mut commands, now(), 0.5).await.unwrap();
+    world
+        .engine
+        .execute(&mut commands, now(), 0.5)
+        .await
+        .unwrap();
     let (place, decided) = commands.take_decided().remove(0);
     assert_eq!((place, answer(decided)), (2, standing(2, 2)));
     assert!(commands.is_done());
@@ -302,7 +319,9 @@ async fn a_command_that_is_older_than_replies_are_kept_is_refused() {
         let mut again = command.clone();
         again.deadline = last + Duration::from_secs(1);
         let before = world.entries("account/a").await;
-        let decided = world.decide(last, vec![(again, Past::First)]).await;
+        let decided = world
+            .decide(last, vec![(again, DeliveryHistory::First)])
+            .await;
         assert!(answer(decided[0].clone()).is_ok());
         assert_eq!(world.entries("account/a").await, before);
     }
@@ -312,17 +331,19 @@ async fn a_command_that_is_older_than_replies_are_kept_is_refused() {
 async fn commands_and_events_are_one_commit_and_see_each_other() {
     let mut world = World::new();
     let opens = event("shop", "account/a", 1, &Move::Open);
-    let incoming = Incoming::Event {
+    let incoming = InboundMessage::Event {
         event: opens,
         defect: None,
         sender: Sender::Anonymous,
     };
     let mut batch = world.engine.read_batch(vec![incoming]);
     let command = order("1", now(), "account/a", Bid::AfterOpen);
-    let mut commands = world.engine.read_commands([(command, Past::First)]);
+    let mut commands = world
+        .engine
+        .read_commands([(command, DeliveryHistory::First)]);
     let worked = world
         .engine
-        .work_beside(&mut batch, &mut commands, now(), 0.5)
+        .process_with_commands(&mut batch, &mut commands, now(), 0.5)
         .await
         .unwrap();
     assert!(batch.is_done() && commands.is_done());
@@ -357,7 +378,7 @@ async fn of_two_processes_that_have_the_same_command_one_obeys_and_both_reply() 
 /// A refused command changes nothing, so only the check of the row that it has looked at can tell that it is out of date.
 #[tokio::test]
 async fn no_command_is_refused_by_what_another_process_has_changed_since() {
-    for past in [Past::First, Past::Redelivered] {
+    for past in [DeliveryHistory::First, DeliveryHistory::Redelivered] {
         let mut one = World::new();
         let mut two = World::on(one.store.clone());
         assert_eq!(two.obey(deposit("1", 1)).await, standing(1, 1));
@@ -373,17 +394,17 @@ async fn no_command_is_refused_by_what_another_process_has_changed_since() {
 #[tokio::test]
 async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
     let world = World::new();
-    let limit = Limits::default().trials;
+    let limit = Limits::default().max_crashes;
     // A process that dies is an engine that is never polled again: it has counted its trial, and nothing comes of it.
     let counted = async |command: &Request| {
         let mut dying = World::on(world.store.clone());
         let decided = dying
-            .decide(now(), vec![(command.clone(), Past::Redelivered)])
+            .decide(now(), vec![(command.clone(), DeliveryHistory::Redelivered)])
             .await;
         decided.into_iter().map(answer).collect::<Vec<_>>()
     };
     let poison = deposit("poison", 5);
-    let key = doorstep_runtime::engine::trial_key(&poison);
+    let key = doorstep_runtime::engine::crash_key(&poison);
     let count = async |before, after| {
         let mut changes = WriteSet::at(now());
         let (source, id) = key.clone();

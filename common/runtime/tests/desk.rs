@@ -17,9 +17,9 @@ use doorstep_event::{
 };
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_runtime::{
-    Effects, Engine, Incoming, Limits, Obeyed, Reading, Refusal, Role, SharedProcess, States,
-    operate,
-    runner::{self, Desk, DeskError, Phase, RunSettings, RunningRole},
+    CommandOutcome, Effects, Engine, HandlerError, HandlerLock, InboundMessage, Limits, Reading,
+    Role, States, operate,
+    runner::{self, LocalCallError, LocalClient, Phase, RunSettings, RunningRole},
 };
 use doorstep_store::{
     DeadLetterFilter, DeferReason, EntityKey, MemoryStore, NewDeferred, Store, TableUsage, WriteSet,
@@ -45,7 +45,7 @@ fn start_role<R: Role>(role: R, store: &MemoryStore, limits: Limits) -> RunningR
         topology: Topology::of(&broker.namespace, &[]),
         broker,
         limits,
-        process: SharedProcess::default(),
+        process: HandlerLock::default(),
         grace: Duration::from_millis(100),
         requires_owner_record: true,
     };
@@ -56,13 +56,13 @@ fn deposit(id: &str, amount: i64) -> doorstep_event::Request {
     order(id, Timestamp::now(), "account/a", Bid::Deposit(amount))
 }
 
-async fn obey(desk: &Desk, order: doorstep_event::Request) -> Result<Standing, String> {
+async fn obey(desk: &LocalClient, order: doorstep_event::Request) -> Result<Standing, String> {
     let answer = desk.ask(order).await.map_err(|error| error.to_string())?;
     let reply = answer.map_err(|refused| refused.code)?;
     Ok(serde_json::from_slice(&reply).unwrap())
 }
 
-async fn ask(desk: &Desk) -> Result<Standing, String> {
+async fn ask(desk: &LocalClient) -> Result<Standing, String> {
     let account = "account/a".to_owned();
     let query = request("gateway/1", "q", Timestamp::now(), &Ask { account });
     obey(desk, query).await
@@ -77,7 +77,7 @@ async fn stop(role: RunningRole) {
 async fn a_role_without_a_queue_obeys_and_answers_while_there_is_no_broker() {
     let store = MemoryStore::new("ledger");
     let role = start(&store, Limits::default());
-    let desk = role.desk();
+    let desk = role.local_client();
     let first = Standing {
         balance: 5,
         entries: 1,
@@ -102,14 +102,14 @@ async fn a_role_without_a_queue_obeys_and_answers_while_there_is_no_broker() {
         }
     };
     timeout(SOON, fired).await.unwrap();
-    assert_eq!(role.status().phase, Phase::Taking);
+    assert_eq!(role.status().phase, Phase::Consuming);
     // What it owes is kept until there is a broker.
     let summary = store.summary(Timestamp::now()).await.unwrap();
     assert_eq!(summary.usage.outbox.rows, 2);
     stop(role).await;
     assert_eq!(
-        desk.obey(deposit("6", 1)).await,
-        Err(DeskError::Closed),
+        desk.execute(deposit("6", 1)).await,
+        Err(LocalCallError::Closed),
         "after its end"
     );
 }
@@ -124,26 +124,26 @@ async fn whoever_is_one_too_many_hears_so_and_what_is_expired_is_not_begun() {
         ..Limits::default()
     };
     let role = start(&store, limits);
-    let desk = role.desk();
+    let desk = role.local_client();
     let retry_after = Duration::from_secs(7);
     // The loop has had no chance to take any of them yet.
-    let all = ["1", "2", "3"].map(|id| desk.obey(deposit(id, 1)));
+    let all = ["1", "2", "3"].map(|id| desk.execute(deposit(id, 1)));
     let [one, two, three] = all;
     let (one, two, three) = tokio::join!(one, two, three);
     assert!(one.unwrap().is_ok() && two.unwrap().is_ok());
-    assert_eq!(three, Err(DeskError::Overloaded { retry_after }));
+    assert_eq!(three, Err(LocalCallError::Overloaded { retry_after }));
     let query = Ask {
         account: "account/a".to_owned(),
     };
     let query = request("gateway/1", "q", Timestamp::now(), &query);
     let refused = desk.query(query).await;
-    assert_eq!(refused, Err(DeskError::Overloaded { retry_after }));
+    assert_eq!(refused, Err(LocalCallError::Overloaded { retry_after }));
 
     let mut late = deposit("4", 1);
     late.deadline = Timestamp::now();
-    assert_eq!(desk.obey(late).await, Err(DeskError::TimedOut));
+    assert_eq!(desk.execute(late).await, Err(LocalCallError::TimedOut));
     // Whoever goes away before a command was begun has it not begun.
-    let mut gone = Box::pin(desk.obey(deposit("5", 1)));
+    let mut gone = Box::pin(desk.execute(deposit("5", 1)));
     assert!(gone.as_mut().now_or_never().is_none());
     drop(gone);
     assert_eq!(obey(&desk, deposit("6", 1)).await.unwrap().balance, 3);
@@ -156,10 +156,10 @@ async fn whoever_is_one_too_many_hears_so_and_what_is_expired_is_not_begun() {
 async fn what_was_taken_before_a_stop_is_answered() {
     let store = MemoryStore::new("ledger");
     let role = start(&store, Limits::default());
-    let desk = role.desk();
+    let desk = role.local_client();
     obey(&desk, deposit("0", 1)).await.unwrap();
     let mut asked: Vec<_> = (1..50)
-        .map(|n| Box::pin(desk.obey(deposit(&n.to_string(), 1))))
+        .map(|n| Box::pin(desk.execute(deposit(&n.to_string(), 1))))
         .collect();
     for one in &mut asked {
         assert!(one.as_mut().now_or_never().is_none());
@@ -177,14 +177,14 @@ async fn a_role_applies_what_it_held_and_was_never_made_due() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let next = |sequence| event("shop", "account/a", sequence, &Move::Add(1));
-    let first = Incoming::Event {
+    let first = InboundMessage::Event {
         event: next(1),
         defect: None,
         sender: Sender::Anonymous,
     };
     let mut batch = engine.read_batch(vec![first]);
     engine
-        .work(&mut batch, Timestamp::now(), 0.5)
+        .process(&mut batch, Timestamp::now(), 0.5)
         .await
         .unwrap();
     let mut changes = WriteSet::at(Timestamp::now());
@@ -212,14 +212,14 @@ async fn a_role_applies_what_it_held_and_was_never_made_due() {
 async fn no_waiting_event_expires_soon_after_a_start() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
-    let long_ago = Timestamp::now() - Limits::default().await_limit * 2;
-    let waiting = Incoming::Event {
+    let long_ago = Timestamp::now() - Limits::default().max_wait * 2;
+    let waiting = InboundMessage::Event {
         event: event("shop", "account/a", 1, &Move::AfterOpen),
         defect: None,
         sender: Sender::Anonymous,
     };
     let mut batch = engine.read_batch(vec![waiting]);
-    engine.work(&mut batch, long_ago, 0.5).await.unwrap();
+    engine.process(&mut batch, long_ago, 0.5).await.unwrap();
     let role = start(&store, Limits::default());
     let tried_again = async {
         loop {
@@ -250,12 +250,12 @@ async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
         ..Limits::default()
     };
     let role = start(&store, limits);
-    let desk = role.desk();
+    let desk = role.local_client();
     obey(&desk, deposit("1", 1)).await.unwrap();
     obey(&desk, deposit("2", 1)).await.unwrap();
-    let shed = desk.obey(deposit("3", 1)).await;
+    let shed = desk.execute(deposit("3", 1)).await;
     assert!(
-        matches!(shed, Err(DeskError::Overloaded { .. })),
+        matches!(shed, Err(LocalCallError::Overloaded { .. })),
         "{shed:?}"
     );
     assert_eq!(ask(&desk).await.unwrap().balance, 2);
@@ -277,7 +277,7 @@ async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
         }
     };
     timeout(SOON, room).await.unwrap();
-    assert_eq!(role.status().phase, Phase::Taking);
+    assert_eq!(role.status().phase, Phase::Consuming);
     stop(role).await;
 }
 
@@ -291,7 +291,7 @@ struct Gate {
 }
 
 impl Role for Gated {
-    type Fact = Move;
+    type Payload = Move;
     type Command = Order;
     type Query = Ask;
     type State = Account;
@@ -314,7 +314,7 @@ impl Role for Gated {
         event: &Event,
         fact: &Move,
         now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let effects = Ledger.handle(states, event, fact, now)?;
         let gate = &self.0;
         if *fact == Move::PoisonUntilFixed && gate.replayed.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -332,14 +332,14 @@ impl Role for Gated {
         Ledger.command_keys(request, order)
     }
 
-    fn obey(
+    fn execute(
         &self,
         states: &mut States<Account>,
         request: &Request,
         order: &Order,
         now: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
-        Ledger.obey(states, request, order, now)
+    ) -> Result<CommandOutcome, Rejection> {
+        Ledger.execute(states, request, order, now)
     }
 }
 
@@ -363,13 +363,13 @@ async fn store_with_replay() -> MemoryStore {
     let fixed = ledger::event("fix", "account/a", 1, &Move::Fix);
     let mut engine = Engine::new(Ledger, store.clone(), in_slices());
     for events in [refused.collect(), vec![fixed]] {
-        let incoming = events.into_iter().map(|event| Incoming::Event {
+        let incoming = events.into_iter().map(|event| InboundMessage::Event {
             event,
             defect: None,
             sender: Sender::Anonymous,
         });
         let mut batch = engine.read_batch(incoming.collect());
-        let worked = engine.work(&mut batch, Timestamp::now(), 0.5).await;
+        let worked = engine.process(&mut batch, Timestamp::now(), 0.5).await;
         assert!(worked.is_ok() && batch.is_done());
     }
     let dead = store
@@ -412,7 +412,7 @@ fn patient(id: &str) -> doorstep_event::Request {
 async fn a_caller_is_answered_while_a_large_replay_is_under_way() {
     let store = store_with_replay().await;
     let (role, open) = amid_replay(&store).await;
-    let desk = role.desk();
+    let desk = role.local_client();
     let mut answer = Box::pin(obey(&desk, patient("1")));
     assert!(answer.as_mut().now_or_never().is_none());
     open.send(()).unwrap();
@@ -436,7 +436,7 @@ async fn a_replay_goes_on_while_callers_ask_without_a_pause() {
     const CALLERS: usize = 4;
     let store = store_with_replay().await;
     let (role, open) = amid_replay(&store).await;
-    let desk = role.desk();
+    let desk = role.local_client();
     // More wait than a slice takes, so that there is always one.
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {

@@ -6,7 +6,7 @@ mod ledger;
 use std::time::Duration;
 
 use doorstep_event::{Sender, Sequence, Timestamp};
-use doorstep_runtime::{Engine, Incoming, Limits, operate};
+use doorstep_runtime::{Engine, InboundMessage, Limits, operate};
 use doorstep_store::{DeadLetterFilter, MemoryStore, Store};
 use ledger::{Ledger, Move, event, stream};
 
@@ -28,21 +28,24 @@ impl World {
         }
     }
 
-    async fn deliver(&mut self, events: Vec<doorstep_event::Event>) -> doorstep_runtime::Worked {
+    async fn deliver(
+        &mut self,
+        events: Vec<doorstep_event::Event>,
+    ) -> doorstep_runtime::BatchReport {
         let batch = events
             .into_iter()
-            .map(|event| Incoming::Event {
+            .map(|event| InboundMessage::Event {
                 event,
                 defect: None,
                 sender: Sender::Anonymous,
             })
             .collect();
         let mut batch = self.engine.read_batch(batch);
-        self.engine.work(&mut batch, now(), 0.5).await.unwrap()
+        self.engine.process(&mut batch, now(), 0.5).await.unwrap()
     }
 
     async fn work_due(&mut self, at: Timestamp) {
-        while self.engine.work_due(at, 0.5).await.unwrap().is_some() {}
+        while self.engine.process_due(at, 0.5).await.unwrap().is_some() {}
     }
 
     async fn entries(&self, account: &str) -> Vec<String> {
@@ -327,29 +330,29 @@ async fn a_dead_letter_whose_message_comes_again_after_its_id_was_forgotten_stop
     timeless.sequence = None;
     timeless.time = None;
     let mut batch = world.engine.read_batch(vec![
-        Incoming::Unreadable {
+        InboundMessage::Unreadable {
             body: "rubbish".into(),
             headers: String::new(),
             defect: "header cloudEvents:id is missing".into(),
             id: None,
         },
-        Incoming::Event {
+        InboundMessage::Event {
             event: timeless,
             defect: None,
             sender: Sender::Anonymous,
         },
-        Incoming::Event {
+        InboundMessage::Event {
             event: event("shop", "account/b", 1, &Move::Add(1)),
             defect: None,
             sender: Sender::Anonymous,
         },
     ]);
-    world.engine.work(&mut batch, now(), 0.5).await.unwrap();
+    world.engine.process(&mut batch, now(), 0.5).await.unwrap();
     let later = now()
         .checked_add(std::time::Duration::from_hours(1))
         .unwrap();
     assert_eq!(world.store.prune_seen(later, 10).await.unwrap(), 2);
-    world.engine.work(&mut batch, later, 0.5).await.unwrap();
+    world.engine.process(&mut batch, later, 0.5).await.unwrap();
     assert_eq!(world.dead().await.len(), 2);
     assert_eq!(world.entries("account/b").await, ["shop 1"]);
 }
@@ -395,12 +398,12 @@ async fn an_event_held_for_long_behind_a_gap_may_still_wait_for_another_stream()
     let mut at = now()
         .checked_add(std::time::Duration::from_hours(48))
         .unwrap();
-    let mut batch = world.engine.read_batch(vec![Incoming::Event {
+    let mut batch = world.engine.read_batch(vec![InboundMessage::Event {
         event: event("pay", "account/a", 1, &Move::Add(1)),
         defect: None,
         sender: Sender::Anonymous,
     }]);
-    world.engine.work(&mut batch, at, 0.5).await.unwrap();
+    world.engine.process(&mut batch, at, 0.5).await.unwrap();
     for _ in 0..100 {
         at = at.checked_add(std::time::Duration::from_mins(1)).unwrap();
         world.work_due(at).await;
@@ -448,13 +451,13 @@ async fn events_without_a_sequence_are_told_apart_by_their_id() {
 async fn an_unreadable_message_is_a_dead_letter_once_and_blocks_nothing() {
     let mut world = World::new();
     for _ in 0..2 {
-        let mut batch = world.engine.read_batch(vec![Incoming::Unreadable {
+        let mut batch = world.engine.read_batch(vec![InboundMessage::Unreadable {
             body: "rubbish".into(),
             headers: String::new(),
             defect: "header cloudEvents:id is missing".into(),
             id: None,
         }]);
-        world.engine.work(&mut batch, now(), 0.5).await.unwrap();
+        world.engine.process(&mut batch, now(), 0.5).await.unwrap();
     }
     let dead = world.dead().await;
     assert_eq!(dead.len(), 1);
@@ -474,12 +477,12 @@ async fn an_unreadable_message_is_a_dead_letter_once_and_blocks_nothing() {
 async fn a_spoiled_event_is_refused_when_it_is_next_and_not_before() {
     let mut world = World::new();
     let spoiled = event("shop", "account/a", 2, &Move::Add(1));
-    let mut batch = world.engine.read_batch(vec![Incoming::Event {
+    let mut batch = world.engine.read_batch(vec![InboundMessage::Event {
         event: spoiled,
         defect: Some("specversion".into()),
         sender: Sender::Anonymous,
     }]);
-    world.engine.work(&mut batch, now(), 0.5).await.unwrap();
+    world.engine.process(&mut batch, now(), 0.5).await.unwrap();
     assert!(world.dead().await.is_empty());
     world
         .deliver(vec![event("shop", "account/a", 1, &Move::Add(1))])
@@ -567,18 +570,18 @@ async fn two_engines_on_one_store_apply_each_event_once() {
         one.deliver(vec![event("shop", "account/a", 2 * n - 1, &Move::Add(1))])
             .await;
         let mut batch = two.read_batch(vec![
-            Incoming::Event {
+            InboundMessage::Event {
                 event: event("shop", "account/a", 2 * n - 1, &Move::Add(1)),
                 defect: None,
                 sender: Sender::Anonymous,
             },
-            Incoming::Event {
+            InboundMessage::Event {
                 event: event("shop", "account/a", 2 * n, &Move::Add(1)),
                 defect: None,
                 sender: Sender::Anonymous,
             },
         ]);
-        let worked = two.work(&mut batch, now(), 0.5).await.unwrap();
+        let worked = two.process(&mut batch, now(), 0.5).await.unwrap();
         assert_eq!(worked.tally.applied, 1);
     }
     assert_eq!(one.entries("account/a").await.len(), 40);

@@ -4,7 +4,7 @@
 mod ledger;
 
 use doorstep_event::{Epoch, Event, Timestamp};
-use doorstep_runtime::{Engine, Incoming, Limits, Worked, operate};
+use doorstep_runtime::{BatchReport, Engine, InboundMessage, Limits, operate};
 use doorstep_store::{
     DeadLetter, DeadLetterFilter, EventCounts, MemoryStore, OutboxKind, RestoredSource,
     RestoredSourceChange, Store, WriteSet, begin_epoch,
@@ -33,15 +33,15 @@ impl World {
         }
     }
 
-    async fn deliver(&mut self, events: impl IntoIterator<Item = Event>) -> Worked {
-        let incoming = |event| Incoming::Event {
+    async fn deliver(&mut self, events: impl IntoIterator<Item = Event>) -> BatchReport {
+        let incoming = |event| InboundMessage::Event {
             event,
             defect: None,
             sender: doorstep_event::Sender::Anonymous,
         };
         let batch = events.into_iter().map(incoming).collect();
         let mut batch = self.engine.read_batch(batch);
-        self.engine.work(&mut batch, now(), 0.5).await.unwrap()
+        self.engine.process(&mut batch, now(), 0.5).await.unwrap()
     }
 
     /// Delivers one event after the other, each a batch.
@@ -277,7 +277,13 @@ async fn what_comes_late_of_a_gap_that_was_skipped_is_a_duplicate_as_before() {
     let late = |epoch| (2..=4).map(move |n| adds(A, n, epoch, 9));
     let tally = world.deliver(late(epoch(2, 0))).await.tally;
     assert_eq!((tally.duplicates, tally.dead), (3, 0));
-    while world.engine.work_due(now(), 0.5).await.unwrap().is_some() {}
+    while world
+        .engine
+        .process_due(now(), 0.5)
+        .await
+        .unwrap()
+        .is_some()
+    {}
     assert_eq!(world.balance(A).await, 2);
     for late_in in [epoch(1, 0), epoch(2, 0), epoch(3, 0)] {
         let tally = world.deliver(late(late_in)).await.tally;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use doorstep_event::{Event, Sender, Timestamp};
-use doorstep_runtime::{Engine, Incoming, Limits};
+use doorstep_runtime::{Engine, InboundMessage, Limits};
 use doorstep_store::{MemoryStore, SqliteStore, Store, sqlite::Options};
 use ledger::{Account, Ledger, Move, event};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -142,8 +142,8 @@ fn engine<S: Store>(store: &S) -> Engine<Ledger, S> {
     Engine::new(Ledger, store.clone(), limits)
 }
 
-fn incoming(events: &[Event]) -> Vec<Incoming> {
-    let delivery = |event: &Event| Incoming::Event {
+fn incoming(events: &[Event]) -> Vec<InboundMessage> {
+    let delivery = |event: &Event| InboundMessage::Event {
         event: event.clone(),
         defect: None,
         sender: Sender::Anonymous,
@@ -164,14 +164,14 @@ async fn worked<S: Store>(store: &S, case: &Case, events: &[Event]) -> BTreeMap<
         rest = later;
         let engine = &mut engines[turn % 2];
         let mut batch = engine.read_batch(incoming(batch));
-        engine.work(&mut batch, now(), 0.5).await.unwrap();
+        engine.process(&mut batch, now(), 0.5).await.unwrap();
         if case.due_after[turn % case.due_after.len()] {
             let other = &mut engines[(turn + 1) % 2];
-            other.work_due(now(), 0.5).await.unwrap();
+            other.process_due(now(), 0.5).await.unwrap();
         }
     }
     // The clock stands still and nobody sweeps: what is held must be due by itself.
-    while engines[0].work_due(now(), 0.5).await.unwrap().is_some() {}
+    while engines[0].process_due(now(), 0.5).await.unwrap().is_some() {}
     ledger::accounts(store).await.into_iter().collect()
 }
 

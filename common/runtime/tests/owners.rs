@@ -5,7 +5,7 @@ mod ledger;
 
 use doorstep_event::{BrokerUser, Epoch, Event, Sender, Sequence, Timestamp};
 use doorstep_runtime::{
-    Engine, Incoming, Limits, Past, Rehearsal, Worked,
+    BatchReport, DeliveryHistory, DryRun, Engine, InboundMessage, Limits,
     operate::{self, Former, OperateError},
 };
 use doorstep_store::{DeadLetter, DeadLetterFilter, FormerOwner, MemoryStore, SourceOwner, Store};
@@ -36,13 +36,17 @@ impl World {
         self.engine = Engine::new(Ledger, self.store.clone(), Limits::default());
     }
 
-    async fn deliver(&mut self, deliveries: Vec<(Event, Sender)>) -> Worked {
-        self.deliver_as(Past::First, deliveries).await
+    async fn deliver(&mut self, deliveries: Vec<(Event, Sender)>) -> BatchReport {
+        self.deliver_as(DeliveryHistory::First, deliveries).await
     }
 
-    async fn deliver_as(&mut self, past: Past, deliveries: Vec<(Event, Sender)>) -> Worked {
+    async fn deliver_as(
+        &mut self,
+        past: DeliveryHistory,
+        deliveries: Vec<(Event, Sender)>,
+    ) -> BatchReport {
         let batch = deliveries.into_iter().map(|(event, sender)| {
-            let incoming = Incoming::Event {
+            let incoming = InboundMessage::Event {
                 event,
                 defect: None,
                 sender,
@@ -50,9 +54,9 @@ impl World {
             (incoming, past)
         });
         let mut batch = self.engine.read_deliveries(batch);
-        let mut worked = Worked::default();
+        let mut worked = BatchReport::default();
         while !batch.is_done() {
-            let step = self.engine.work(&mut batch, at(self.hour), 0.5).await;
+            let step = self.engine.process(&mut batch, at(self.hour), 0.5).await;
             let tally = step.unwrap().tally;
             worked.tally.applied += tally.applied;
             worked.tally.dead += tally.dead;
@@ -138,7 +142,7 @@ async fn of_forgeries_in_one_batch_each_that_differs_is_a_dead_letter() {
 async fn a_redelivered_forgery_uses_up_no_trials_of_the_event_that_it_copies() {
     let mut world = World::new();
     world.deliver(vec![(add(1), user("shop"))]).await;
-    for past in [Past::Redelivered, Past::GivenUp] {
+    for past in [DeliveryHistory::Redelivered, DeliveryHistory::LimitExceeded] {
         let worked = world.deliver_as(past, vec![(add(2), user("thief"))]).await;
         assert_eq!(worked.tally.applied, 0);
     }
@@ -179,9 +183,15 @@ async fn a_backlog_without_user_ids_is_applied_before_and_after_its_source_is_cl
     assert_eq!(owner.former, Some(FormerOwner::Nobody));
     world.restarted();
     let late = [1, 2, 3].map(|n| (add(n), nobody.clone())).into();
-    let worked = world.deliver_as(Past::Redelivered, late).await;
+    let worked = world.deliver_as(DeliveryHistory::Redelivered, late).await;
     assert_eq!((worked.tally.dead, worked.tally.duplicates), (0, 2));
-    while world.engine.work_due(at(0), 0.5).await.unwrap().is_some() {}
+    while world
+        .engine
+        .process_due(at(0), 0.5)
+        .await
+        .unwrap()
+        .is_some()
+    {}
     let all = ["shop 1", "shop 2", "shop 3", "shop 4"];
     assert_eq!(world.entries().await, all);
     // Long after that only copies are let pass.
@@ -262,18 +272,24 @@ async fn what_was_refused_takes_its_place_by_a_replay_once_its_source_belongs_to
     for dead in world.dead().await {
         let event = dead.event.clone().unwrap();
         let wanted = match event.sequence.map(Sequence::get) {
-            Some(2) => Rehearsal::Applied { emitted: 0 },
-            Some(3) => Rehearsal::Behind,
-            _ => Rehearsal::Refused {
+            Some(2) => DryRun::Applied { emitted: 0 },
+            Some(3) => DryRun::Behind,
+            _ => DryRun::Refused {
                 reason: dead.reason.clone(),
                 detail: dead.detail.clone(),
             },
         };
-        let rehearsal = world.engine.rehearse(&dead, event, at(0)).await.unwrap();
+        let rehearsal = world.engine.dry_run(&dead, event, at(0)).await.unwrap();
         assert_eq!(rehearsal, wanted);
     }
     assert_eq!(replayed(&world).await, 1);
-    while world.engine.work_due(at(0), 0.5).await.unwrap().is_some() {}
+    while world
+        .engine
+        .process_due(at(0), 0.5)
+        .await
+        .unwrap()
+        .is_some()
+    {}
     assert_eq!(world.entries().await, ["shop 1", "shop 2", "shop 3"]);
     world.deliver(vec![(add(4), user("shop-eu"))]).await;
     assert_eq!(world.entries().await.len(), 4);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use doorstep_event::{Sender, Timestamp};
 use doorstep_messaging::PublishOutcome;
 use doorstep_runtime::{
-    Engine, Incoming, Limits,
-    relay::{self, Outlet, RefusedRows, Relayed, Share},
+    Engine, InboundMessage, Limits,
+    relay::{self, OutboxSink, RefusedRows, RelayBatch, RelayReport},
 };
 use doorstep_store::{MemoryStore, OutboxKind, Store};
 use ledger::{Ledger, Move, event};
@@ -25,7 +25,7 @@ fn at(seconds: u64) -> Timestamp {
 /// them are without an answer.
 struct Strict;
 
-impl Outlet for Strict {
+impl OutboxSink for Strict {
     async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         let is_refused = |row: &OutboxKind| matches!(row, OutboxKind::Event(event) if event.subject.as_str() == REFUSED);
         let outcome = match (rows.iter().any(is_refused), rows.len()) {
@@ -43,29 +43,29 @@ async fn a_row_over_which_the_channel_was_closed_is_never_sent_among_others_agai
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let mut refused = RefusedRows::default();
     let mut tell = async |account: &str, seconds| {
-        let incoming = Incoming::Event {
+        let incoming = InboundMessage::Event {
             event: event("shop", account, 1, &Move::Tell),
             defect: None,
             sender: Sender::Anonymous,
         };
         let mut batch = engine.read_batch(vec![incoming]);
-        engine.work(&mut batch, at(seconds), 0.5).await.unwrap();
+        engine.process(&mut batch, at(seconds), 0.5).await.unwrap();
     };
     let mut turn = async |rows, seconds| {
-        let rows = Share::Rows(rows);
-        let turn = relay::turn(&store, &Strict, rows, &mut refused, || at(seconds));
+        let rows = RelayBatch::Rows(rows);
+        let turn = relay::relay_once(&store, &Strict, rows, &mut refused, || at(seconds));
         turn.await.unwrap()
     };
     tell("account/refused", 0).await;
     let found = turn(1, 0).await;
-    assert_eq!(found.trouble, Some(PublishOutcome::Unpublishable));
+    assert_eq!(found.first_failure, Some(PublishOutcome::Unpublishable));
     // Due once more, together with another one.
     tell("account/a", 60).await;
-    let wanted = Relayed {
+    let wanted = RelayReport {
         paid: 1,
-        unpaid: 1,
-        trouble: Some(PublishOutcome::Unpublishable),
-        ..Relayed::default()
+        postponed: 1,
+        first_failure: Some(PublishOutcome::Unpublishable),
+        ..RelayReport::default()
     };
     assert_eq!(turn(10, 60).await, wanted);
     let left = store.outbox(Timestamp::MAX, 10).await.unwrap();

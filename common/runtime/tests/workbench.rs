@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use doorstep_event::{Event, Sender, Timestamp};
 use doorstep_runtime::{
-    Engine, Incoming, Limits, Rehearsal, Worked,
-    operate::{self, By, Edit, OperateError, Operator},
+    BatchReport, DryRun, Engine, InboundMessage, Limits,
+    operate::{self, Attribution, Edit, OperateError, Operator},
 };
 use doorstep_store::{
     AuditAction, AuditFilter, AuditRow, DeadLetter, DeadLetterFilter, DeadLetterStatus,
@@ -33,18 +33,27 @@ impl Desk {
         }
     }
 
-    async fn deliver(&mut self, events: &[Event]) -> Worked {
-        let incoming = events.iter().map(|event| Incoming::Event {
+    async fn deliver(&mut self, events: &[Event]) -> BatchReport {
+        let incoming = events.iter().map(|event| InboundMessage::Event {
             event: event.clone(),
             defect: None,
             sender: Sender::Anonymous,
         });
         let mut batch = self.engine.read_batch(incoming.collect());
-        self.engine.work(&mut batch, self.now, 0.5).await.unwrap()
+        self.engine
+            .process(&mut batch, self.now, 0.5)
+            .await
+            .unwrap()
     }
 
     async fn work_due(&mut self) {
-        while self.engine.work_due(self.now, 0.5).await.unwrap().is_some() {}
+        while self
+            .engine
+            .process_due(self.now, 0.5)
+            .await
+            .unwrap()
+            .is_some()
+        {}
     }
 
     fn later(&mut self, hours: u64) {
@@ -64,12 +73,12 @@ impl Desk {
         dead.remove(0)
     }
 
-    async fn rehearsed(&mut self, dead: &DeadLetter, fact: &Move) -> Rehearsal {
+    async fn rehearsed(&mut self, dead: &DeadLetter, fact: &Move) -> DryRun {
         let event = Event {
             data: data(fact),
             ..dead.event.clone().unwrap()
         };
-        self.engine.rehearse(dead, event, self.now).await.unwrap()
+        self.engine.dry_run(dead, event, self.now).await.unwrap()
     }
 
     async fn entries(&self, account: &str) -> Vec<String> {
@@ -81,9 +90,9 @@ impl Desk {
         page.rows.into_iter().rev().collect()
     }
 
-    fn by(&self, why: &str) -> By {
+    fn by(&self, why: &str) -> Attribution {
         let ada = Operator::new("ada@desk").unwrap();
-        By::new(ada, self.now).because(why).unwrap()
+        Attribution::new(ada, self.now).with_reason(why).unwrap()
     }
 }
 
@@ -209,30 +218,27 @@ async fn a_rehearsal_tells_what_a_replay_would_do_and_writes_nothing() {
     let dead = desk.only_dead().await;
     let before = desk.store.summary(desk.now).await.unwrap();
     let applied = desk.rehearsed(&dead, &Move::Add(1)).await;
-    assert_eq!(applied, Rehearsal::Applied { emitted: 0 });
+    assert_eq!(applied, DryRun::Applied { emitted: 0 });
     let telling = desk.rehearsed(&dead, &Move::Tell).await;
-    assert_eq!(telling, Rehearsal::Applied { emitted: 1 });
+    assert_eq!(telling, DryRun::Applied { emitted: 1 });
     let refused = desk.rehearsed(&dead, &Move::Poison).await;
-    assert!(matches!(refused, Rehearsal::Refused { reason, .. } if reason == "breaks a rule"));
+    assert!(matches!(refused, DryRun::Refused { reason, .. } if reason == "breaks a rule"));
     let panicked = desk.rehearsed(&dead, &Move::Panic).await;
-    assert!(matches!(panicked, Rehearsal::Refused { reason, .. } if reason == "handler panicked"));
+    assert!(matches!(panicked, DryRun::Refused { reason, .. } if reason == "handler panicked"));
     let waits = desk.rehearsed(&dead, &Move::AfterOpen).await;
-    assert!(matches!(waits, Rehearsal::Awaits(entity) if entity.as_str() == "account/a"));
+    assert!(matches!(waits, DryRun::Awaits(entity) if entity.as_str() == "account/a"));
     let unlike = Event {
         data: "{}".into(),
         ..dead.event.clone().unwrap()
     };
-    let unlike = desk.engine.rehearse(&dead, unlike, desk.now).await.unwrap();
-    assert!(matches!(unlike, Rehearsal::Refused { reason, .. } if reason == "breaks its contract"));
+    let unlike = desk.engine.dry_run(&dead, unlike, desk.now).await.unwrap();
+    assert!(matches!(unlike, DryRun::Refused { reason, .. } if reason == "breaks its contract"));
     assert_eq!(desk.store.summary(desk.now).await.unwrap(), before);
 
     operate::skip(&desk.store, &dead.id, desk.now)
         .await
         .unwrap();
-    assert_eq!(
-        desk.rehearsed(&dead, &Move::Add(1)).await,
-        Rehearsal::NotNext
-    );
+    assert_eq!(desk.rehearsed(&dead, &Move::Add(1)).await, DryRun::NotNext);
 }
 
 #[tokio::test]
@@ -294,16 +300,24 @@ async fn an_edit_is_replayed_once_and_what_first_came_is_kept() {
 async fn a_run_that_did_not_end_is_gone_on_with_and_one_that_did_is_not() {
     let mut desk = Desk::new();
     let store = desk.store.clone();
-    let begun = operate::begin_run(&store, "all", desk.now).await.unwrap();
+    let begun = operate::start_replay(&store, "all", desk.now)
+        .await
+        .unwrap();
     assert!(!begun.resumed);
     desk.later(1);
-    let resumed = operate::begin_run(&store, "all", desk.now).await.unwrap();
+    let resumed = operate::start_replay(&store, "all", desk.now)
+        .await
+        .unwrap();
     assert_eq!((resumed.resumed, resumed.begun), (true, begun.begun));
-    let other = operate::begin_run(&store, "group 1", desk.now)
+    let other = operate::start_replay(&store, "group 1", desk.now)
         .await
         .unwrap();
     assert_eq!((other.resumed, other.begun), (false, desk.now));
-    operate::end_run(&store, &resumed, desk.now).await.unwrap();
-    let anew = operate::begin_run(&store, "all", desk.now).await.unwrap();
+    operate::end_replay(&store, &resumed, desk.now)
+        .await
+        .unwrap();
+    let anew = operate::start_replay(&store, "all", desk.now)
+        .await
+        .unwrap();
     assert_eq!((anew.resumed, anew.begun), (false, desk.now));
 }

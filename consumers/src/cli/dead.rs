@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 
 use doorstep_program::{WhoArgs, Wrong, args::StoreArgs};
-use doorstep_runtime::operate::By;
+use doorstep_runtime::operate::Attribution;
 
 use super::role_names;
 
@@ -314,7 +314,7 @@ pub(crate) struct RecordArgs {
 
 impl RecordArgs {
     /// Checks who does it and, where it is given, why.
-    pub(crate) fn by(self, wrong: &mut Wrong) -> Option<By> {
+    pub(crate) fn by(self, wrong: &mut Wrong) -> Option<Attribution> {
         self.who.by(self.reason.as_deref(), wrong)
     }
 }

@@ -9,7 +9,7 @@ use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, ConnectErrorKind, Inspector, Topology, check_version};
 use doorstep_program::{Failure, Reason, Stop, health};
 use doorstep_runtime::{
-    SharedProcess,
+    HandlerLock,
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
 };
 use doorstep_store::{SqliteStore, Store};
@@ -138,7 +138,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
 /// Opens all stores, and only then starts the roles: where one store is wrong, nothing is begun.
 fn start(job: &RunJob) -> Result<Vec<RunningProcess>, Failure> {
     let topology = Topology::of(&job.broker.namespace, &roles::queues());
-    let process = SharedProcess::default();
+    let process = HandlerLock::default();
     let opened = job
         .roles
         .iter()
@@ -178,7 +178,7 @@ async fn log_when_consuming(role: &'static str, mut status: watch::Receiver<Role
     let taking = status
         .wait_for(|status| status.phase != Phase::Starting)
         .await;
-    if taking.is_ok_and(|status| status.phase == Phase::Taking) {
+    if taking.is_ok_and(|status| status.phase == Phase::Consuming) {
         tracing::info!(role, "taking deliveries");
     }
 }
@@ -298,7 +298,7 @@ async fn sample(
             ready,
             takes: match status.phase {
                 Phase::Full { table } => Intake::Full(table),
-                Phase::Taking if link.is_connected => Intake::Yes,
+                Phase::Consuming if link.is_connected => Intake::Yes,
                 _ => Intake::NotNow,
             },
             beside_others: link.beside_others,
@@ -320,7 +320,7 @@ struct Consuming {
 
 impl Consuming {
     fn of(running: &RunningRole) -> Self {
-        let vitals = running.vitals();
+        let vitals = running.liveness();
         let links = vitals
             .links()
             .map(|links| [&links.consume, &links.quarantine]);

@@ -5,7 +5,7 @@ use doorstep_program::{
     Failure,
     output::{print, print_json},
 };
-use doorstep_runtime::operate::{self, By, Former};
+use doorstep_runtime::operate::{self, Attribution, Former};
 use doorstep_store::{FormerOwner, SourceRow, Store};
 use doorstep_table::{Column, Table};
 use serde::Serialize;
@@ -71,7 +71,7 @@ pub(crate) async fn transfer(
     source: &Source,
     to: &BrokerUser,
     former: Former,
-    by: &By,
+    by: &Attribution,
 ) -> Result<(), Failure> {
     let store = stores::open_existing(place)?;
     let done = operate::transfer(&store, source, to, former, by.at(Timestamp::now())).await;

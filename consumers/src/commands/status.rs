@@ -10,7 +10,7 @@ use doorstep_program::{
 };
 use doorstep_runtime::{
     Limits,
-    limits::{Fullness, HELD},
+    limits::{Capacity, HELD},
 };
 use doorstep_store::{SequenceGap, Store, Streamless, Summary};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
@@ -169,21 +169,21 @@ impl RoleReport {
         let failed = |e| stores::failed(&e);
         let summary = store.summary(now).await.map_err(failed)?;
         // By the default bounds: a role that runs within others says so itself.
-        match Limits::default().fullness(&summary.usage) {
+        match Limits::default().capacity(&summary.usage) {
             // What is missing may wait in the queue, but nothing is taken from there any more.
-            Fullness::Full(HELD) => self.notes.push(
+            Capacity::Full(HELD) => self.notes.push(
                 "the store's held events are at their bound, unless the role runs with a higher --max-held: no deliveries are taken until \
                  there is room; settle the dead letters that block streams, let the role reach what is missing by a higher --max-held, or \
                  step over it by `consumers dead skip ROLE --gap`"
                     .to_owned(),
             ),
-            Fullness::Full(table) => self.notes.push(format!(
+            Capacity::Full(table) => self.notes.push(format!(
                 "the store's {table} are at their bound: no deliveries are taken until there is room"
             )),
-            Fullness::High(table) => self
+            Capacity::NearLimit(table) => self
                 .notes
                 .push(format!("the store's {table} are at 80 % of their bound or more")),
-            Fullness::Fine => {}
+            Capacity::Ok => {}
         }
         self.store = Some(summary);
         let limits = Limits::default();

@@ -6,7 +6,7 @@
 
 use doorstep_contracts::{StockAdjusted, StockReason, StockReleased, StockReserved};
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -53,9 +53,9 @@ fn is_nothing(pieces: &i64) -> bool {
 }
 
 impl Role for Inventory {
-    type Fact = Fact;
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Payload = Fact;
+    type Command = Unsupported;
+    type Query = Unsupported;
     type State = Stock;
 
     fn name(&self) -> &'static str {
@@ -70,7 +70,7 @@ impl Role for Inventory {
             StockReleased::TYPE => Fact::Reserved(-StockReleased::read(event)?.quantity),
             _ => return not_handled(event),
         };
-        Ok(Reading::Fact(fact))
+        Ok(Reading::Handled(fact))
     }
 
     fn keys(&self, event: &Event, _fact: &Fact) -> Vec<EntityKey> {
@@ -83,12 +83,12 @@ impl Role for Inventory {
         event: &Event,
         fact: &Fact,
         _now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let stock = states.first_or_default();
         match fact {
             Fact::Adjusted(fact) => {
                 stock.adjust(fact).ok_or_else(|| {
-                    Refusal::Never(format!(
+                    HandlerError::Reject(format!(
                         "moving {} by {} pieces leads beyond what can be counted, on hand are {}",
                         event.subject, fact.delta, stock.on_hand
                     ))
@@ -98,7 +98,7 @@ impl Role for Inventory {
             }
             Fact::Reserved(more) => {
                 stock.reserved = stock.reserved.checked_add(*more).ok_or_else(|| {
-                    Refusal::Never(format!(
+                    HandlerError::Reject(format!(
                         "reserving {more} pieces more of {} leads beyond what can be counted, reserved are {}",
                         event.subject, stock.reserved
                     ))

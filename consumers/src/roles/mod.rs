@@ -14,7 +14,7 @@ use doorstep_contracts::{InvoiceNo, ROLES, registry};
 use doorstep_event::{ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{
-    Engine, Limits, Reading, Rehearsal, Role,
+    DryRun, Engine, Limits, Reading, Role,
     runner::{self, RunSettings, RunningRole},
 };
 use doorstep_store::{DeadLetter, StoreError};
@@ -33,16 +33,16 @@ pub(crate) struct RoleEntry {
 }
 
 /// A rehearsal that is under way.
-pub(crate) type Rehearsing = Pin<Box<dyn Future<Output = Result<Rehearsal, StoreError>> + Send>>;
+pub(crate) type Rehearsing = Pin<Box<dyn Future<Output = Result<DryRun, StoreError>> + Send>>;
 
 async fn rehearse<R: Role>(
     role: R,
     store: RoleStore,
     dead: DeadLetter,
     event: Event,
-) -> Result<Rehearsal, StoreError> {
+) -> Result<DryRun, StoreError> {
     let mut engine = Engine::new(role, store, Limits::default());
-    engine.rehearse(&dead, event, Timestamp::now()).await
+    engine.dry_run(&dead, event, Timestamp::now()).await
 }
 
 macro_rules! roles {

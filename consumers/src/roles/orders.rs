@@ -16,7 +16,7 @@ use doorstep_contracts::{
 use doorstep_event::{
     Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
 };
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States, reply};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported, reply};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -113,8 +113,8 @@ pub(crate) enum ReturnStatus {
 }
 
 impl Role for Orders {
-    type Fact = Fact;
-    type Command = NoRequest;
+    type Payload = Fact;
+    type Command = Unsupported;
     type Query = ReadOrder;
     type State = Invoice;
 
@@ -136,7 +136,7 @@ impl Role for Orders {
             | PaymentRefunded::TYPE => Fact::Paid(PaymentSummary::read(event)?),
             _ => return not_handled(event),
         };
-        Ok(Reading::Fact(fact))
+        Ok(Reading::Handled(fact))
     }
 
     fn keys(&self, event: &Event, fact: &Fact) -> Vec<EntityKey> {
@@ -154,7 +154,7 @@ impl Role for Orders {
         event: &Event,
         fact: &Fact,
         now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let invoice = states.first_mut();
         let subject = &event.subject;
         let at = event.time.unwrap_or(now);
@@ -164,26 +164,26 @@ impl Role for Orders {
                 *invoice = Some(Return::recorded(returned));
             }
             (Fact::Outcome(_), None) => {
-                return Err(Refusal::Never(format!(
+                return Err(HandlerError::Reject(format!(
                     "{subject} was not placed yet, which has to come before {}",
                     event.event_type
                 )));
             }
-            (Fact::Paid(paid), None) => return Err(Refusal::NotYet(paid.order.clone())),
+            (Fact::Paid(paid), None) => return Err(HandlerError::Retry(paid.order.clone())),
             (Fact::Outcome(outcome), Some(Invoice::Order(order))) => order
                 .apply_status(outcome, at)
-                .map_err(|why| Refusal::Never(format!("{subject} {why}")))?,
+                .map_err(|why| HandlerError::Reject(format!("{subject} {why}")))?,
             (Fact::Paid(paid), Some(Invoice::Order(order))) => order.take_payment(paid, at),
             (Fact::Placed(_) | Fact::Returned(_), Some(Invoice::Order(order))) => {
                 let at = order.placed_at;
-                return Err(Refusal::Never(format!(
+                return Err(HandlerError::Reject(format!(
                     "{subject} was already placed at {at}"
                 )));
             }
             // A type belongs to its kind of subject, so nothing that an order meets comes to a return.
             (_, Some(Invoice::Return(returned))) => {
                 let at = returned.recorded_at;
-                return Err(Refusal::Never(format!(
+                return Err(HandlerError::Reject(format!(
                     "{subject} was already recorded at {at}"
                 )));
             }
@@ -202,7 +202,7 @@ impl Role for Orders {
         vec![EntityKey::from(&query.order.order_subject())]
     }
 
-    fn answer(
+    fn query(
         &self,
         states: &States<Invoice>,
         _request: &Request,

@@ -9,7 +9,7 @@ use doorstep_event::{
     Contract, Event, EventId, Idempotency, Rejection, Request, RequestContract, RequestId,
     Sequence, Source, Subject, Timestamp,
 };
-use doorstep_runtime::{Effects, Emit, Reading, Refusal, Role, Scheduled, States};
+use doorstep_runtime::{Effects, HandlerError, NewEvent, Reading, Role, Scheduled, States};
 use doorstep_store::EntityKey;
 use serde::Serialize;
 
@@ -28,8 +28,8 @@ fn handled<R: Role>(
     role: &R,
     before: Option<R::State>,
     event: &Event,
-) -> (Result<(), Refusal>, Option<R::State>) {
-    let Reading::Fact(fact) = role.read(event).unwrap() else {
+) -> (Result<(), HandlerError>, Option<R::State>) {
+    let Reading::Handled(fact) = role.read(event).unwrap() else {
         panic!("{} is not handled", event.event_type);
     };
     let keys = role.keys(event, &fact);
@@ -61,7 +61,7 @@ pub(crate) fn applied<R: Role>(role: &R, before: Option<R::State>, event: &Event
 #[track_caller]
 pub(crate) fn refused<R: Role>(role: &R, before: Option<R::State>, event: &Event) -> String {
     match handled(role, before, event).0 {
-        Err(Refusal::Never(reason)) => reason,
+        Err(HandlerError::Reject(reason)) => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -79,7 +79,7 @@ pub(crate) struct RoleHarness<R: Role> {
     pub(crate) now: Timestamp,
     states: BTreeMap<EntityKey, R::State>,
     /// What it has published.
-    pub(crate) emitted: Vec<Emit>,
+    pub(crate) emitted: Vec<NewEvent>,
     /// What it has scheduled and was not handed yet.
     pub(crate) scheduled: Vec<Scheduled>,
 }
@@ -135,8 +135,8 @@ impl<R: Role> RoleHarness<R> {
 
     /// Hands an event over.
     #[track_caller]
-    pub(crate) fn give(&mut self, event: &Event) -> Result<(), Refusal> {
-        let Reading::Fact(fact) = self.role.read(event).unwrap() else {
+    pub(crate) fn give(&mut self, event: &Event) -> Result<(), HandlerError> {
+        let Reading::Handled(fact) = self.role.read(event).unwrap() else {
             return Ok(());
         };
         let keys = self.role.keys(event, &fact);
@@ -155,7 +155,9 @@ impl<R: Role> RoleHarness<R> {
         let keys = self.role.command_keys(&request, &command);
         assert!(!keys.is_empty());
         let mut states = self.load(&keys);
-        let obeyed = self.role.obey(&mut states, &request, &command, self.now)?;
+        let obeyed = self
+            .role
+            .execute(&mut states, &request, &command, self.now)?;
         self.commit(&keys, &states, obeyed.effects);
         Ok(serde_json::from_slice(&obeyed.reply).unwrap())
     }
@@ -168,7 +170,7 @@ impl<R: Role> RoleHarness<R> {
         let keys = self.role.query_keys(&request, &query);
         assert!(!keys.is_empty());
         let states = self.load(&keys);
-        let reply = self.role.answer(&states, &request, &query, self.now)?;
+        let reply = self.role.query(&states, &request, &query, self.now)?;
         Ok(serde_json::from_slice(&reply).unwrap())
     }
 
@@ -216,7 +218,7 @@ impl<R: Role> RoleHarness<R> {
     }
 }
 
-fn unnumbered(emitted: &Emit, sequence: Option<Sequence>, time: Timestamp) -> Event {
+fn unnumbered(emitted: &NewEvent, sequence: Option<Sequence>, time: Timestamp) -> Event {
     Event {
         id: EventId::new("scheduled").unwrap(),
         source: Source::new("role").unwrap(),

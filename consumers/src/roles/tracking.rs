@@ -17,7 +17,7 @@ use doorstep_contracts::{
 use doorstep_event::{
     Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
 };
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States, reply};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported, reply};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -74,8 +74,8 @@ pub(crate) struct Delivery {
 }
 
 impl Role for Tracking {
-    type Fact = Fact;
-    type Command = NoRequest;
+    type Payload = Fact;
+    type Command = Unsupported;
     type Query = ReadDelivery;
     type State = Delivery;
 
@@ -93,7 +93,7 @@ impl Role for Tracking {
             DeliveryDelivered::TYPE => Fact::Delivered(DeliveryDelivered::read(event)?),
             _ => return not_handled(event),
         };
-        Ok(Reading::Fact(fact))
+        Ok(Reading::Handled(fact))
     }
 
     fn keys(&self, event: &Event, _fact: &Fact) -> Vec<EntityKey> {
@@ -106,9 +106,9 @@ impl Role for Tracking {
         event: &Event,
         fact: &Fact,
         now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let subject = &event.subject;
-        let refuse = |why: String| Err(Refusal::Never(format!("{subject} {why}")));
+        let refuse = |why: String| Err(HandlerError::Reject(format!("{subject} {why}")));
         match (fact, states.first_mut()) {
             (Fact::Assigned(fact), delivery @ None) => *delivery = Some(Delivery::assigned(fact)),
             (Fact::Assigned(fact), Some(delivery)) => {
@@ -154,7 +154,7 @@ impl Role for Tracking {
         vec![EntityKey::from(&query.order.subject())]
     }
 
-    fn answer(
+    fn query(
         &self,
         states: &States<Delivery>,
         _request: &Request,

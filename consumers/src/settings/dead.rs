@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use doorstep_event::{Source, StreamKey, Subject};
 use doorstep_program::{Wrong, read::number};
-use doorstep_runtime::operate::By;
+use doorstep_runtime::operate::Attribution;
 use doorstep_store::DeadLetterId;
 
 use super::{GapRange, OutputFormat, StoreLocation, form, place, range};
@@ -47,7 +47,7 @@ pub(crate) enum DeadJob {
         /// How.
         change: EditSource,
         /// By whom.
-        by: By,
+        by: Attribution,
         /// Dry run, or for good.
         mode: Mode,
     },
@@ -58,7 +58,7 @@ pub(crate) enum DeadJob {
         /// Which, and how.
         replay: Replay,
         /// By whom.
-        by: By,
+        by: Attribution,
         /// Dry run, or for good.
         mode: Mode,
     },
@@ -69,7 +69,7 @@ pub(crate) enum DeadJob {
         /// Which.
         chosen: Selection,
         /// By whom.
-        by: By,
+        by: Attribution,
         /// Dry run, or for good.
         mode: Mode,
     },
@@ -80,7 +80,7 @@ pub(crate) enum DeadJob {
         /// Which.
         gap: GapRange,
         /// By whom.
-        by: By,
+        by: Attribution,
         /// Dry run, or for good.
         mode: Mode,
     },
@@ -98,7 +98,7 @@ pub(crate) enum DeadJob {
         /// The file, `-` for standard input.
         file: PathBuf,
         /// By whom.
-        by: By,
+        by: Attribution,
         /// Dry run, or for good.
         mode: Mode,
     },

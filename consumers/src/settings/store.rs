@@ -2,7 +2,7 @@
 
 use doorstep_messaging::BrokerSettings;
 use doorstep_program::{Wrong, copies::CopyJob};
-use doorstep_runtime::operate::By;
+use doorstep_runtime::operate::Attribution;
 
 use super::{StoreLocation, place};
 use crate::cli::store::{StoreCommand, TakeOverArgs};
@@ -16,7 +16,7 @@ pub(crate) enum StoreJob {
     TakeOver {
         place: StoreLocation,
         broker: Box<BrokerSettings>,
-        by: By,
+        by: Attribution,
     },
 }
 

@@ -9,7 +9,7 @@ use doorstep_event::{
     Timestamp,
 };
 use doorstep_messaging::RoleQueues;
-use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States};
+use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -149,9 +149,9 @@ impl<T: Workload> WorkloadRole<T> {
 }
 
 impl<T: Workload> Role for WorkloadRole<T> {
-    type Fact = T::Fact;
+    type Payload = T::Fact;
     type Command = T::Command;
-    type Query = NoRequest;
+    type Query = Unsupported;
     type State = Effect<T::Fact>;
 
     fn name(&self) -> &'static str {
@@ -159,7 +159,7 @@ impl<T: Workload> Role for WorkloadRole<T> {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<T::Fact>, ContractError> {
-        T::Fact::read(event).map(Reading::Fact)
+        T::Fact::read(event).map(Reading::Handled)
     }
 
     fn keys(&self, event: &Event, _fact: &T::Fact) -> Vec<EntityKey> {
@@ -172,7 +172,7 @@ impl<T: Workload> Role for WorkloadRole<T> {
         _event: &Event,
         fact: &T::Fact,
         _now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         self.work(states, fact);
         Ok(Effects::none())
     }
@@ -185,15 +185,15 @@ impl<T: Workload> Role for WorkloadRole<T> {
         vec![EntityKey::from(&T::told(command).0)]
     }
 
-    fn obey(
+    fn execute(
         &self,
         states: &mut States<Self::State>,
         _request: &Request,
         command: &T::Command,
         _now: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
+    ) -> Result<CommandOutcome, Rejection> {
         let applied_at = self.work(states, T::told(command).1);
-        Obeyed::of::<T::Command>(&Done { applied_at }, Effects::none())
+        CommandOutcome::of::<T::Command>(&Done { applied_at }, Effects::none())
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
         let states = || States::new(vec![(keys[0].clone(), None)]);
         let (mut told, mut asked) = (states(), states());
         worker.handle(&mut told, &event, &fix, now).unwrap();
-        worker.obey(&mut asked, &request, &command, now).unwrap();
+        worker.execute(&mut asked, &request, &command, now).unwrap();
         for states in [&mut told, &mut asked] {
             let effect = states.get(&keys[0]).unwrap();
             assert_eq!((effect.times, &effect.fact), (1, &fix));

@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf, time::Duration};
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_program::{Failure, Reason};
 use doorstep_runtime::{
-    Limits, SharedProcess,
+    HandlerLock, Limits,
     runner::{self, RunSettings, RunningRole},
 };
 use doorstep_store::{SqliteStore, sqlite::Options};
@@ -40,7 +40,7 @@ pub(crate) struct WorkSettings {
 /// # Errors
 /// A store cannot be opened, or a role cannot go on.
 pub(crate) async fn work(settings: WorkSettings) -> Result<(), Failure> {
-    let process = SharedProcess::default();
+    let process = HandlerLock::default();
     let roles = [
         start::<Checkouts>(&settings, settings.checkout_takes, &process)?,
         start::<Positions>(&settings, settings.update_takes, &process)?,
@@ -67,7 +67,7 @@ pub(crate) async fn work(settings: WorkSettings) -> Result<(), Failure> {
 fn start<T: Workload>(
     settings: &WorkSettings,
     takes: Duration,
-    process: &SharedProcess,
+    process: &HandlerLock,
 ) -> Result<RunningRole, Failure> {
     let store = SqliteStore::open(&settings.folder, T::QUEUES.role, &Options::default())
         .map_err(|e| Failure::new(Reason::CannotCreate, e.to_string()))?;
@@ -92,7 +92,7 @@ fn limits(takes: Duration) -> Limits {
     let fit = BATCH_TAKES.as_micros() / takes.as_micros().max(1);
     let fit = usize::try_from(fit).unwrap_or(usize::MAX);
     Limits {
-        batch_events: fit.clamp(1, usual.batch_events),
+        batch_size: fit.clamp(1, usual.batch_size),
         batch_commands: fit.clamp(1, usual.batch_commands),
         ..usual
     }
@@ -102,14 +102,14 @@ fn limits(takes: Duration) -> Limits {
 async fn ready(role: &RunningRole) -> Result<(), Failure> {
     let mut status = role.watch();
     let working = status.wait_for(|status| match status.phase {
-        runner::Phase::Taking | runner::Phase::Stopped => true,
+        runner::Phase::Consuming | runner::Phase::Stopped => true,
         runner::Phase::Starting
         | runner::Phase::Paused { .. }
         | runner::Phase::Full { .. }
         | runner::Phase::Stopping => false,
     });
     match working.await.map(|status| status.phase.clone()) {
-        Ok(runner::Phase::Taking) => Ok(()),
+        Ok(runner::Phase::Consuming) => Ok(()),
         _ => Err(Failure::new(
             Reason::Broker,
             format!("role {} has not started", role.name()),
@@ -123,8 +123,8 @@ mod tests {
 
     #[test]
     fn a_batch_takes_no_longer_than_it_may() {
-        let events = |micros| limits(Duration::from_micros(micros)).batch_events;
-        assert_eq!(events(0), Limits::default().batch_events);
+        let events = |micros| limits(Duration::from_micros(micros)).batch_size;
+        assert_eq!(events(0), Limits::default().batch_size);
         assert_eq!(events(5_000), 20);
         assert_eq!(events(20_000), 5);
         assert_eq!(events(1_000_000), 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use doorstep_runtime::{
     Limits,
-    limits::Fullness,
+    limits::Capacity,
     runner::{Phase, RoleStatus},
 };
 use doorstep_telemetry::health::Standing;
@@ -48,9 +48,9 @@ impl AdmissionControl {
             Phase::Paused { .. } => Admission::Nothing("the store cannot be used"),
             Phase::Full { .. } => Admission::Nothing("the store is full"),
             Phase::Stopping | Phase::Stopped => Admission::Nothing("the gateway stops"),
-            Phase::Starting | Phase::Taking => match self.limits.fullness(&status.usage) {
-                Fullness::Fine => Admission::All,
-                Fullness::High(_) | Fullness::Full(_) => Admission::NoPositions,
+            Phase::Starting | Phase::Consuming => match self.limits.capacity(&status.usage) {
+                Capacity::Ok => Admission::All,
+                Capacity::NearLimit(_) | Capacity::Full(_) => Admission::NoPositions,
             },
         }
     }
@@ -114,10 +114,10 @@ mod tests {
 
     #[test]
     fn the_last_room_is_kept_for_orders() {
-        let roomy = keeper(Phase::Taking, 79);
+        let roomy = keeper(Phase::Consuming, 79);
         assert_eq!(roomy.now(), Admission::All);
         assert_eq!(roomy.admit_positions(), Ok(()));
-        let filling = keeper(Phase::Taking, 80);
+        let filling = keeper(Phase::Consuming, 80);
         assert_eq!(filling.now(), Admission::NoPositions);
         let refused = filling.admit_positions().unwrap_err();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -137,6 +137,6 @@ mod tests {
             assert_eq!(standing, Standing::Unready);
             assert!(!said.contains("sqlite"), "{said}");
         }
-        assert_eq!(keeper(Phase::Taking, 0).now().trouble(), None);
+        assert_eq!(keeper(Phase::Consuming, 0).now().trouble(), None);
     }
 }

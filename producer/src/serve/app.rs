@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use doorstep_runtime::runner::Vitals;
+use doorstep_runtime::runner::Liveness;
 use tokio::sync::watch;
 
 use super::{
@@ -30,7 +30,7 @@ pub(crate) struct AppState {
     /// What can be kept now.
     pub(crate) keeper: AdmissionControl,
     /// The signs of life of the gateway's own role.
-    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) vitals: Arc<Liveness>,
     /// How long one of its steps may take.
     pub(crate) stuck_after: Duration,
     /// Places orders.
@@ -68,7 +68,7 @@ pub(crate) struct Parts {
     /// The orders that wait for an operator.
     pub(crate) left: LeftOrders,
     /// The signs of life of the gateway's own role.
-    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) vitals: Arc<Liveness>,
     /// How long one of its steps may take.
     pub(crate) stuck_after: Duration,
     /// Hashes passwords.

@@ -33,7 +33,7 @@ use doorstep_program::{
     output::print,
 };
 use doorstep_runtime::{
-    Limits, SharedProcess,
+    HandlerLock, Limits,
     runner::{self, Phase, RunSettings},
 };
 use doorstep_store::{SqliteStore, Store, sqlite::Options};
@@ -114,7 +114,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
             topology: topology(namespace),
             broker: settings.broker.clone(),
             limits: limits.clone(),
-            process: SharedProcess::default(),
+            process: HandlerLock::default(),
             grace: settings.grace,
             requires_owner_record: true,
         },
@@ -128,14 +128,14 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         }
         None => None,
     };
-    let books = GatewayStore::running(store, gateway.desk());
+    let books = GatewayStore::running(store, gateway.local_client());
     let left = LeftOrders::default();
     let app = AppState::new(Parts {
         books: books.clone(),
         roles: roles.clone(),
         keeper: AdmissionControl::new(gateway.watch(), limits),
         left: left.clone(),
-        vitals: gateway.vitals(),
+        vitals: gateway.liveness(),
         stuck_after: settings.health.map_or(STUCK_AFTER, |h| h.stuck_after),
         passwords,
         tokens: Tokens::new(key, settings.session),

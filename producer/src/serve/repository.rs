@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use doorstep_event::{Idempotency, Rejection, Request, RequestContract, RequestId, Timestamp};
 use doorstep_runtime::{
-    Decided, Engine, Limits, Past,
-    runner::{Desk, DeskError},
+    CommandResult, DeliveryHistory, Engine, Limits,
+    runner::{LocalCallError, LocalClient},
 };
 use doorstep_store::{EntityKey, ReadSet, SqliteStore, Store, StoreError};
 use tokio::sync::Mutex;
@@ -36,7 +36,7 @@ pub(crate) struct GatewayStore {
 #[derive(Clone)]
 enum Writer {
     /// The role as it runs, many commands in one commit; it publishes what they bring about.
-    Role(Desk),
+    Role(LocalClient),
     /// The role's engine alone, for commands that bring nothing about.
     Engine(Arc<Mutex<Engine<GatewayRole, SqliteStore>>>),
 }
@@ -70,7 +70,7 @@ impl GatewayStoreError {
 
 impl GatewayStore {
     /// The books of a role that runs on this store.
-    pub(crate) fn running(store: SqliteStore, desk: Desk) -> Self {
+    pub(crate) fn running(store: SqliteStore, desk: LocalClient) -> Self {
         Self {
             store,
             hand: Writer::Role(desk),
@@ -187,7 +187,7 @@ impl GatewayStore {
                 .map_err(Rejection::from)?
         };
         let reply = match &self.hand {
-            Writer::Role(desk) => desk.obey(request).await??,
+            Writer::Role(desk) => desk.execute(request).await??,
             Writer::Engine(engine) => {
                 execute_with_engine(&mut *engine.lock().await, request).await?
             }
@@ -225,13 +225,13 @@ async fn execute_with_engine(
     engine: &mut Engine<GatewayRole, SqliteStore>,
     request: Request,
 ) -> Result<Bytes, GatewayStoreError> {
-    let mut commands = engine.read_commands([(request, Past::First)]);
+    let mut commands = engine.read_commands([(request, DeliveryHistory::First)]);
     while !commands.is_done() {
-        engine.obey(&mut commands, Timestamp::now(), 0.0).await?;
+        engine.execute(&mut commands, Timestamp::now(), 0.0).await?;
     }
     match commands.take_decided().pop() {
-        Some((_, Decided::Answer(answer))) => Ok(answer?),
-        Some((_, Decided::Expired)) | None => Err(DeskError::TimedOut.into()),
+        Some((_, CommandResult::Answer(answer))) => Ok(answer?),
+        Some((_, CommandResult::Expired)) | None => Err(LocalCallError::TimedOut.into()),
     }
 }
 
@@ -245,10 +245,10 @@ impl From<StoreError> for GatewayStoreError {
     }
 }
 
-impl From<DeskError> for GatewayStoreError {
-    fn from(error: DeskError) -> Self {
+impl From<LocalCallError> for GatewayStoreError {
+    fn from(error: LocalCallError) -> Self {
         match error {
-            DeskError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            LocalCallError::Overloaded { retry_after } => Self::Overloaded { retry_after },
             error => Self::Unavailable(error.to_string()),
         }
     }

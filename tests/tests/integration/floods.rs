@@ -58,7 +58,7 @@ on_every_store! {
             })
         })
         .await;
-        assert_eq!(role.status().phase, doorstep_runtime::runner::Phase::Taking);
+        assert_eq!(role.status().phase, doorstep_runtime::runner::Phase::Consuming);
         let usage = summary(&store).await.usage;
         assert_eq!((usage.seen.rows, usage.dead.rows), (OF_KIND, OF_KIND));
         role.stop().await.unwrap();

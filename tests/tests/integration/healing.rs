@@ -168,7 +168,7 @@ on_every_store! {
 
         store.set(Fault::Fails);
         world.publish(&each(4..=6)).await;
-        wait_until("the role holds what it can", SOON, async || role.status().phase != doorstep_runtime::runner::Phase::Taking).await;
+        wait_until("the role holds what it can", SOON, async || role.status().phase != doorstep_runtime::runner::Phase::Consuming).await;
         let view = world.view();
         let queue = world.namespace().role_queue("ledger", 0);
         view.delete_queue(queue.as_str());

@@ -11,7 +11,7 @@ use std::{
 
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_event::{Contract, ContractError, Event, EventType, Timestamp};
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States, runner};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported, runner};
 use doorstep_store::{EntityKey, MemoryStore};
 use doorstep_telemetry::{
     HttpUrl,
@@ -525,9 +525,9 @@ struct Stubborn;
 static LET_GO: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 impl Role for Stubborn {
-    type Fact = Move;
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Payload = Move;
+    type Command = Unsupported;
+    type Query = Unsupported;
     type State = u64;
 
     fn name(&self) -> &'static str {
@@ -535,7 +535,7 @@ impl Role for Stubborn {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<Move>, ContractError> {
-        Move::read(event).map(Reading::Fact)
+        Move::read(event).map(Reading::Handled)
     }
 
     fn keys(&self, event: &Event, _fact: &Move) -> Vec<EntityKey> {
@@ -548,7 +548,7 @@ impl Role for Stubborn {
         _event: &Event,
         _fact: &Move,
         _now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let held = LET_GO.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = LET_GO.1.wait_timeout_while(held, SOON, |free| !*free);
         drop(waited);
@@ -560,7 +560,7 @@ impl Role for Stubborn {
 async fn a_handler_that_does_not_return_shows_in_the_roles_signs_of_life() {
     let world = TestEnv::new("stubborn", &[LEDGER]).await;
     let role = runner::start(Stubborn, MemoryStore::new("ledger"), world.run_settings());
-    let vitals = role.vitals();
+    let vitals = role.liveness();
     world
         .publish(&[event("shop", "account/a", 1, &Move::Add(1))])
         .await;

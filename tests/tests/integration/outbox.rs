@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use doorstep_broker::{Rights, percent_encoded};
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::{EntityKey, Store};
 use doorstep_tests::{RoleProcess, TestEnv, run_settings, wait_until};
 use lapin::types::FieldTable;
@@ -58,9 +58,9 @@ const CRIER: RoleQueues = RoleQueues {
 };
 
 impl Role for Crier {
-    type Fact = Asked;
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Payload = Asked;
+    type Command = Unsupported;
+    type Query = Unsupported;
     type State = u64;
 
     fn name(&self) -> &'static str {
@@ -68,7 +68,7 @@ impl Role for Crier {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<Asked>, ContractError> {
-        Asked::read(event).map(Reading::Fact)
+        Asked::read(event).map(Reading::Handled)
     }
 
     fn keys(&self, event: &Event, _fact: &Asked) -> Vec<EntityKey> {
@@ -81,13 +81,13 @@ impl Role for Crier {
         _event: &Event,
         fact: &Asked,
         _now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         *states.first_or_default() += 1;
-        let wrong = |e: doorstep_event::AttributeError| Refusal::never(e.to_string());
+        let wrong = |e: doorstep_event::AttributeError| HandlerError::never(e.to_string());
         let mut effects = Effects::none();
         match fact {
-            Asked::Heard => effects.emit(&"heard/a".parse().map_err(wrong)?, &Heard {})?,
-            Asked::Unheard => effects.emit(&"unheard/a".parse().map_err(wrong)?, &Unheard {})?,
+            Asked::Heard => effects.publish(&"heard/a".parse().map_err(wrong)?, &Heard {})?,
+            Asked::Unheard => effects.publish(&"unheard/a".parse().map_err(wrong)?, &Unheard {})?,
         }
         Ok(effects)
     }

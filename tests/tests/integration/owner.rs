@@ -348,7 +348,7 @@ async fn a_record_that_the_broker_cuts_off_is_still_told_from_another_stores() {
         delete(&broker, &topology).await.unwrap();
         let other = RoleProcess::start(Ledger, MemoryStore::new("ledger"), settings());
         other.taking(SOON).await;
-        assert_eq!(other.status().phase, Phase::Taking);
+        assert_eq!(other.status().phase, Phase::Consuming);
         other.stop().await.unwrap();
         delete(&broker, &topology).await.unwrap();
     }

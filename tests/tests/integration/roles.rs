@@ -2,7 +2,7 @@
 
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::{DeadLetter, DeadLetterFilter, EntityKey, Store, Summary};
 use doorstep_tests::{
     ledger::{self, Told},
@@ -27,9 +27,9 @@ pub(crate) const LISTENER: RoleQueues = RoleQueues {
 pub(crate) struct Heard(pub(crate) Vec<String>);
 
 impl Role for Listener {
-    type Fact = Told;
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Payload = Told;
+    type Command = Unsupported;
+    type Query = Unsupported;
     type State = Heard;
 
     fn name(&self) -> &'static str {
@@ -37,7 +37,7 @@ impl Role for Listener {
     }
 
     fn read(&self, event: &Event) -> Result<Reading<Told>, ContractError> {
-        Told::read(event).map(Reading::Fact)
+        Told::read(event).map(Reading::Handled)
     }
 
     fn keys(&self, event: &Event, _fact: &Told) -> Vec<EntityKey> {
@@ -50,7 +50,7 @@ impl Role for Listener {
         _event: &Event,
         fact: &Told,
         _now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         states.first_or_default().0.push(fact.of.clone());
         Ok(Effects::none())
     }

@@ -156,7 +156,7 @@ on_every_store! {
         entries_are(&store, "account/b", &["shop 1"]).await;
         world.publish(&[event("shop", "account/b", 2, &Move::Add(1))]).await;
         entries_are(&store, "account/b", &["shop 1", "shop 2"]).await;
-        assert_eq!(role.status().phase, Phase::Taking);
+        assert_eq!(role.status().phase, Phase::Consuming);
         role.stop().await.unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Messages that no client can decode: each is one dead letter with its raw header, and no connection, queue or neighbour notices.
 
 use doorstep_messaging::ConnectionStatus;
-use doorstep_runtime::runner::RoleLinks;
+use doorstep_runtime::runner::RoleConnections;
 use doorstep_store::{DeadLetter, SqliteStore, sqlite::Options};
 use doorstep_tests::{
     Fault, FaultyStore, LEDGER, LEDGER_WITH_RPC, Program, RawAmqp, RawProperties, TempDir, TestEnv,
@@ -173,7 +173,7 @@ fn all_are_there(dead: &[DeadLetter], sent: &[Hostile]) {
 }
 
 /// The role's connections are those that it began with.
-fn nothing_was_lost(links: &RoleLinks) {
+fn nothing_was_lost(links: &RoleConnections) {
     let states = [
         Some(&links.publish),
         links.consume.as_ref(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use doorstep_contracts::StockAdjusted;
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::{
     AuditAction, AuditFilter, AuditRow, EntityKey, SqliteStore, Store, sqlite::Options,
 };
@@ -41,9 +41,9 @@ struct State {
 }
 
 impl Role for Inventory {
-    type Fact = StockAdjusted;
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Payload = StockAdjusted;
+    type Command = Unsupported;
+    type Query = Unsupported;
     type State = State;
 
     fn name(&self) -> &'static str {
@@ -52,7 +52,7 @@ impl Role for Inventory {
 
     fn read(&self, event: &Event) -> Result<Reading<StockAdjusted>, ContractError> {
         match event.event_type.as_str() {
-            StockAdjusted::TYPE => StockAdjusted::read(event).map(Reading::Fact),
+            StockAdjusted::TYPE => StockAdjusted::read(event).map(Reading::Handled),
             unknown => Err(ContractError::UnknownType(unknown.to_owned())),
         }
     }
@@ -67,7 +67,7 @@ impl Role for Inventory {
         event: &Event,
         fact: &StockAdjusted,
         _now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let state = states.first_or_default();
         state.on_hand += fact.delta;
         state.sold -= fact.delta;

@@ -10,7 +10,7 @@ use doorstep_messaging::{
     ConnectionPhase, ConnectionStatus, ConsumerTotals, Namespace, PublisherTotals, QueueName,
     RpcServerTotals,
 };
-use doorstep_runtime::runner::RoleLinks;
+use doorstep_runtime::runner::RoleConnections;
 use doorstep_store::{EventCounts, Summary};
 use doorstep_telemetry::health::{RoleHealth, Standing};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -184,7 +184,7 @@ pub(super) fn show_health(role: &'static str, health: &RoleHealth) {
 }
 
 /// What its connections have done.
-pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &RoleLinks) {
+pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &RoleConnections) {
     show_link(role, "publish", &links.publish.borrow());
     if let Some(consume) = &links.consume {
         show_link(role, "consume", &consume.borrow());

@@ -111,7 +111,7 @@ pub(super) fn judge(seen: Seen) -> RoleHealth {
 fn reasons_not_to_consume(seen: &Seen) -> Vec<String> {
     let mut reasons = Vec::new();
     match &seen.phase {
-        Phase::Taking => {}
+        Phase::Consuming => {}
         Phase::Starting => reasons.push("it has not got through to the broker yet".to_owned()),
         Phase::Paused { reason } => reasons.push(format!("paused: {reason}")),
         Phase::Full { table } => {
@@ -229,7 +229,7 @@ fn accepted_by(role: &str) -> String {
 fn word(phase: &Phase) -> &'static str {
     match phase {
         Phase::Starting => "starting",
-        Phase::Taking => "taking",
+        Phase::Consuming => "taking",
         Phase::Paused { .. } => "paused",
         Phase::Full { .. } => "full",
         Phase::Stopping => "stopping",
@@ -252,7 +252,7 @@ mod tests {
     fn well() -> Seen {
         Seen {
             role: "orders",
-            phase: Phase::Taking,
+            phase: Phase::Consuming,
             degraded: Vec::new(),
             consume: Way::Open,
             quarantine: Way::Open,

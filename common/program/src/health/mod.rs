@@ -22,8 +22,8 @@ use doorstep_messaging::{
     BrokerSettings, ConnectionStatus, ConsumerStats, Namespace, RpcClientStats,
 };
 use doorstep_runtime::{
-    runner::{Pulse, RoleLinks, RoleStatus, RunningRole, Vitals},
-    told,
+    runner::{Liveness, ProgressWatch, RoleConnections, RoleStatus, RunningRole},
+    telemetry,
 };
 use doorstep_store::SqliteStore;
 use doorstep_telemetry::{
@@ -60,7 +60,7 @@ struct Watched {
     name: &'static str,
     store: SqliteStore,
     status: watch::Receiver<RoleStatus>,
-    vitals: Arc<Vitals>,
+    vitals: Arc<Liveness>,
     looked: Mutex<Looked>,
     policies: Mutex<Policies>,
 }
@@ -76,13 +76,14 @@ impl Watched {
             .flatten()
             .map(ConsumerStats::read)
             .collect();
-        let way = |way: fn(&RoleLinks) -> Option<&watch::Receiver<ConnectionStatus>>| match links
-            .map(way)
-        {
-            None => Way::not_begun(),
-            Some(None) => Way::NoQueue,
-            Some(Some(link)) => Way::of(&link.borrow()),
-        };
+        let way =
+            |way: fn(&RoleConnections) -> Option<&watch::Receiver<ConnectionStatus>>| match links
+                .map(way)
+            {
+                None => Way::not_begun(),
+                Some(None) => Way::NoQueue,
+                Some(Some(link)) => Way::of(&link.borrow()),
+            };
         Seen {
             role: self.name,
             phase: status.phase,
@@ -175,8 +176,8 @@ impl Probe for Crew {
 
 /// The loops of a role that are amid a step for longer than that, in words.
 #[must_use]
-pub fn stuck_loops(role: &str, vitals: &Vitals, after: Duration) -> Vec<String> {
-    let loops: [(&str, &Pulse); 2] = [
+pub fn stuck_loops(role: &str, vitals: &Liveness, after: Duration) -> Vec<String> {
+    let loops: [(&str, &ProgressWatch); 2] = [
         ("a batch is being worked", &vitals.engine),
         ("the outbox is being sent", &vitals.relay),
     ];
@@ -254,13 +255,13 @@ pub fn answer<'a>(
             name: role.name(),
             store,
             status: role.watch(),
-            vitals: role.vitals(),
+            vitals: role.liveness(),
             looked: Mutex::new(Looked::nothing_yet()),
             policies: Mutex::default(),
         })
         .collect();
     gauges::describe();
-    told::describe();
+    telemetry::describe();
     let crew = Arc::new(Crew {
         roles,
         asking,

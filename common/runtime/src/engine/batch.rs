@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use doorstep_event::{Event, EventId, Sender};
 
-use super::{prepared::Prepared, suspect::Suspect};
+use super::{decoded_event::DecodedEvent, poison::PoisonCandidate};
 
 /// A delivery, read as far as it could be.
 #[derive(Debug, Clone)]
-pub enum Incoming {
+pub enum InboundMessage {
     /// An event. With a defect, it will be refused when it is next in its stream.
     Event {
         /// The event.
@@ -34,45 +34,47 @@ pub enum Incoming {
 
 /// What is known of a delivery's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Past {
+pub enum DeliveryHistory {
     /// Nobody was ever given it.
     First,
     /// Somebody was given it before and has not settled it: a process may have died of it.
     Redelivered,
     /// The broker has given up on it: it comes from the role's net.
-    GivenUp,
+    LimitExceeded,
 }
 
 /// Deliveries as a role takes them, worked step by step in their order. What is done stays done, whatever becomes of the rest.
-pub struct ReadBatch<F> {
-    pub(super) parts: VecDeque<Part<F>>,
+pub struct BatchCursor<F> {
+    pub(super) parts: VecDeque<Segment<F>>,
     /// How many deliveries are done.
     pub(super) done: usize,
 }
 
 /// Consecutive deliveries of one kind. Those that a process may have died of are never worked together with others.
-pub(super) enum Part<F> {
+pub(super) enum Segment<F> {
     /// Not read by the role yet.
-    Fresh(Vec<Incoming>),
+    Fresh(Vec<InboundMessage>),
     /// Read once, however often they have to be worked.
-    Read(Vec<Prepared<F>>),
+    Read(Vec<DecodedEvent<F>>),
     /// Read only after their trials are counted. Taken from the front.
-    Suspect(VecDeque<Suspect>),
+    Suspect(VecDeque<PoisonCandidate>),
 }
 
-impl<F> ReadBatch<F> {
-    pub(super) fn new(deliveries: impl IntoIterator<Item = (Incoming, Past)>) -> Self {
+impl<F> BatchCursor<F> {
+    pub(super) fn new(
+        deliveries: impl IntoIterator<Item = (InboundMessage, DeliveryHistory)>,
+    ) -> Self {
         let mut parts = VecDeque::new();
         for (incoming, past) in deliveries {
             match (past, parts.back_mut()) {
-                (Past::First, Some(Part::Fresh(fresh))) => fresh.push(incoming),
-                (Past::First, _) => parts.push_back(Part::Fresh(vec![incoming])),
-                (_, Some(Part::Suspect(suspects))) => {
-                    suspects.push_back(Suspect::delivery(incoming, past));
+                (DeliveryHistory::First, Some(Segment::Fresh(fresh))) => fresh.push(incoming),
+                (DeliveryHistory::First, _) => parts.push_back(Segment::Fresh(vec![incoming])),
+                (_, Some(Segment::Suspect(suspects))) => {
+                    suspects.push_back(PoisonCandidate::delivery(incoming, past));
                 }
                 _ => {
-                    let suspects = VecDeque::from([Suspect::delivery(incoming, past)]);
-                    parts.push_back(Part::Suspect(suspects));
+                    let suspects = VecDeque::from([PoisonCandidate::delivery(incoming, past)]);
+                    parts.push_back(Segment::Suspect(suspects));
                 }
             }
         }

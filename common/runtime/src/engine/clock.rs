@@ -8,15 +8,15 @@ use doorstep_event::Timestamp;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Clock {
     /// Time passes since then.
-    Since(Instant),
+    Running(Instant),
     /// Time passes only from one call to the next.
-    StandsStill,
+    Frozen,
 }
 
 impl Clock {
     /// A call begins.
     pub(super) fn start(&mut self) {
-        if let Self::Since(began) = self {
+        if let Self::Running(began) = self {
             *began = Instant::now();
         }
     }
@@ -24,8 +24,8 @@ impl Clock {
     /// What the time is, `now` being when the call has begun.
     pub(super) fn time(self, now: Timestamp) -> Timestamp {
         match self {
-            Self::Since(began) => now.checked_add(began.elapsed()).unwrap_or(Timestamp::MAX),
-            Self::StandsStill => now,
+            Self::Running(began) => now.checked_add(began.elapsed()).unwrap_or(Timestamp::MAX),
+            Self::Frozen => now,
         }
     }
 }

@@ -9,12 +9,12 @@ use doorstep_event::{EventId, Rejection, Request, RequestId, RequestResult, Sour
 use doorstep_store::{EntityKey, RequestHash};
 use sha2::{Digest, Sha256};
 
-use super::{batch::Past, prepared::panic_text};
+use super::{batch::DeliveryHistory, decoded_event::panic_text};
 use crate::Role;
 
 /// What has become of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decided {
+pub enum CommandResult {
     /// It is answered: obeyed, and durably so, now or before; or refused, and nothing was changed.
     Answer(RequestResult),
     /// Its deadline had passed before it was begun: nobody waits, and nothing was done.
@@ -26,8 +26,8 @@ pub struct Commands<C> {
     /// Not worked yet, and read once, however often they have to be worked.
     pub(super) fresh: Vec<PreparedCommand<C>>,
     /// Those that a process may have died of: each is worked alone, and read only after its trial is counted.
-    pub(super) suspects: VecDeque<SuspectCommand>,
-    decided: Vec<(usize, Decided)>,
+    pub(super) suspects: VecDeque<CandidateCommand>,
+    decided: Vec<(usize, CommandResult)>,
 }
 
 /// A command that was read.
@@ -41,7 +41,7 @@ pub(super) struct PreparedCommand<C> {
 }
 
 /// A command that a process may have died of.
-pub(super) struct SuspectCommand {
+pub(super) struct CandidateCommand {
     pub(super) place: usize,
     pub(super) request: Request,
     /// The count of trials that this process has written, or is not sure to have written: it has survived that one.
@@ -49,23 +49,25 @@ pub(super) struct SuspectCommand {
 }
 
 /// What a plan says of a command.
-pub(super) enum Outcome {
-    Decided(Decided),
+pub(super) enum PlannedCommand {
+    Decided(CommandResult),
     /// Trials of it are counted, so it must not be worked together with others.
     Suspect,
 }
 
 impl<C> Commands<C> {
-    pub(super) fn new(commands: impl IntoIterator<Item = (Request, Past)>) -> Self {
+    pub(super) fn new(commands: impl IntoIterator<Item = (Request, DeliveryHistory)>) -> Self {
         let mut new = Self::none();
         for (place, (request, past)) in commands.into_iter().enumerate() {
             match past {
-                Past::First => new.fresh.push(PreparedCommand::unread(place, request)),
-                Past::Redelivered | Past::GivenUp => new.suspects.push_back(SuspectCommand {
-                    place,
-                    request,
-                    begun: None,
-                }),
+                DeliveryHistory::First => new.fresh.push(PreparedCommand::unread(place, request)),
+                DeliveryHistory::Redelivered | DeliveryHistory::LimitExceeded => {
+                    new.suspects.push_back(CandidateCommand {
+                        place,
+                        request,
+                        begun: None,
+                    })
+                }
             }
         }
         new
@@ -86,7 +88,7 @@ impl<C> Commands<C> {
     }
 
     /// What has been decided since this was asked last, each with its place among those that came together, counted from 0.
-    pub fn take_decided(&mut self) -> Vec<(usize, Decided)> {
+    pub fn take_decided(&mut self) -> Vec<(usize, CommandResult)> {
         std::mem::take(&mut self.decided)
     }
 
@@ -105,11 +107,11 @@ impl<C> Commands<C> {
     }
 
     /// Takes in what a written plan says of those that are fresh.
-    pub(super) fn decide(&mut self, outcomes: Vec<Outcome>) {
+    pub(super) fn decide(&mut self, outcomes: Vec<PlannedCommand>) {
         for (command, outcome) in self.fresh.drain(..).zip(outcomes) {
             match outcome {
-                Outcome::Decided(decided) => self.decided.push((command.place, decided)),
-                Outcome::Suspect => self.suspects.push_back(SuspectCommand {
+                PlannedCommand::Decided(decided) => self.decided.push((command.place, decided)),
+                PlannedCommand::Suspect => self.suspects.push_back(CandidateCommand {
                     place: command.place,
                     request: command.request,
                     begun: None,
@@ -119,7 +121,7 @@ impl<C> Commands<C> {
     }
 
     /// Takes in what has become of the first suspect.
-    pub(super) fn decide_suspect(&mut self, decided: Decided) {
+    pub(super) fn decide_candidate(&mut self, decided: CommandResult) {
         if let Some(suspect) = self.suspects.pop_front() {
             self.decided.push((suspect.place, decided));
         }
@@ -137,7 +139,7 @@ impl<C> PreparedCommand<C> {
     }
 
     /// A suspect, not read yet.
-    pub(super) fn of_suspect(suspect: &SuspectCommand) -> Self {
+    pub(super) fn of_suspect(suspect: &CandidateCommand) -> Self {
         Self::unread(suspect.place, suspect.request.clone())
     }
 
@@ -164,17 +166,17 @@ impl<C> PreparedCommand<C> {
 
     /// Under what its reply is kept.
     pub(super) fn name(&self) -> (Source, RequestId) {
-        name_of(&self.request)
+        reply_key(&self.request)
     }
 }
 
 /// Under what the reply to a command is kept.
-pub(super) fn name_of(request: &Request) -> (Source, RequestId) {
+pub(super) fn reply_key(request: &Request) -> (Source, RequestId) {
     (request.caller.clone(), request.id.clone())
 }
 
 /// Under what the trials of a command are counted: apart from those of events, whose ids it may share.
-pub fn trial_key(request: &Request) -> (Source, EventId) {
+pub fn crash_key(request: &Request) -> (Source, EventId) {
     let mut hash = Sha256::new();
     hash.update((request.caller.as_str().len() as u64).to_be_bytes());
     hash.update(request.caller.as_str());

@@ -4,7 +4,7 @@
 //! - an event is applied once: its cursor and its effects are one commit;
 //! - the events of a stream are applied in their order: what comes early is held;
 //! - a command is obeyed once, whatever repeats it: its reply and its effects are one commit, and a refusal changes nothing;
-//! - after [`Engine::work`] has returned `Ok`, every event of the batch is applied, held, dead or dropped, durably, so the batch
+//! - after [`Engine::process`] has returned `Ok`, every event of the batch is applied, held, dead or dropped, durably, so the batch
 //!   may be settled; before that, nothing may be.
 //!
 //! What it does not do: it does not settle, does not publish, and never waits for anything but its store.
@@ -12,23 +12,23 @@
 mod batch;
 mod clock;
 mod command;
+mod crash_guard;
+mod decoded_event;
+mod dry_run;
 mod epochs;
-mod memory;
-mod obey;
+mod execute;
+mod handler_lock;
 mod owners;
 mod plan;
-mod prepared;
-mod process;
+mod poison;
 mod query;
-mod rehearse;
-mod slots;
-mod suspect;
-mod trials;
+mod row_cache;
+mod working_set;
 
-pub use command::{Commands, Decided, trial_key};
+pub use command::{CommandResult, Commands, crash_key};
+pub use dry_run::DryRun;
 pub(crate) use owners::{is_foreign, is_from_owner};
 pub use query::Queries;
-pub use rehearse::Rehearsal;
 
 use std::{sync::Arc, time::Instant};
 
@@ -39,22 +39,22 @@ use doorstep_store::{
 
 use crate::{
     Limits, Role,
-    told::{Committed, Death},
+    telemetry::{Committed, DeadLettered},
 };
-use batch::Part;
-pub use batch::{Incoming, Past, ReadBatch};
+use batch::Segment;
+pub use batch::{BatchCursor, DeliveryHistory, InboundMessage};
 use clock::Clock;
-use command::{Outcome, PreparedCommand};
-use memory::Memory;
+use command::{PlannedCommand, PreparedCommand};
+use crash_guard::StartupDue;
+use decoded_event::{DecodedEvent, DeferredItem, Origin};
+pub use handler_lock::HandlerLock;
 use plan::{Alone, Known, Plan, Trust};
-use prepared::{Held, Origin, Prepared};
-pub use process::SharedProcess;
-use slots::Slots;
-use trials::Start;
+use row_cache::RowCache;
+use working_set::WorkingSet;
 
 /// What a batch, or a part of one, has come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Worked {
+pub struct BatchReport {
     /// What became of its events.
     pub tally: EventCounts,
     /// How full the store's bounded tables are now.
@@ -70,9 +70,9 @@ pub struct Engine<R: Role, S: Store> {
     role: Arc<R>,
     store: S,
     limits: Limits,
-    memory: Memory<R::State>,
-    process: SharedProcess,
-    start: Start,
+    memory: RowCache<R::State>,
+    process: HandlerLock,
+    start: StartupDue,
     clock: Clock,
     trust: Trust,
     commit: metrics::Histogram,
@@ -80,34 +80,34 @@ pub struct Engine<R: Role, S: Store> {
 
 /// Who else's code may run while a batch is worked, and what comes along with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Company {
+enum Isolation {
     /// Handlers of others; what is held next comes along.
-    Anybody,
+    Shared,
     /// Handlers of others; nothing that is held: what is next is made due instead.
-    Others,
+    SharedNoDeferred,
     /// Nobody's and nothing.
-    Nobody,
+    Exclusive,
 }
 
 impl<R: Role, S: Store> Engine<R, S> {
     /// An engine for a role on its store.
     pub fn new(role: R, store: S, limits: Limits) -> Self {
         Self {
-            memory: Memory::new(limits.remembered_rows),
+            memory: RowCache::new(limits.remembered_rows),
             commit: Committed::meter(role.name()),
             role: Arc::new(role),
             store,
             limits,
-            process: SharedProcess::default(),
-            start: Start::default(),
-            clock: Clock::Since(Instant::now()),
+            process: HandlerLock::default(),
+            start: StartupDue::default(),
+            clock: Clock::Running(Instant::now()),
             trust: Trust::Full,
         }
     }
 
     /// Shares a process with other engines. Without this, it has one of its own.
     #[must_use]
-    pub fn sharing(mut self, process: SharedProcess) -> Self {
+    pub fn sharing(mut self, process: HandlerLock) -> Self {
         self.process = process;
         self
     }
@@ -116,14 +116,14 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// this, nothing held is suspected.
     #[must_use]
     pub fn started_at(mut self, started: Timestamp) -> Self {
-        self.start = Start::at(started);
+        self.start = StartupDue::at(started);
         self
     }
 
     /// Time passes only from one call to the next, and not while a call waits, so that what it comes to is a matter of what it is given.
     #[must_use]
-    pub fn with_still_clock(mut self) -> Self {
-        self.clock = Clock::StandsStill;
+    pub fn with_frozen_clock(mut self) -> Self {
+        self.clock = Clock::Frozen;
         self
     }
 
@@ -153,61 +153,65 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     /// Takes deliveries that nobody was given before.
-    pub fn read_batch(&self, batch: Vec<Incoming>) -> ReadBatch<R::Fact> {
-        self.read_deliveries(batch.into_iter().map(|incoming| (incoming, Past::First)))
+    pub fn read_batch(&self, batch: Vec<InboundMessage>) -> BatchCursor<R::Payload> {
+        self.read_deliveries(
+            batch
+                .into_iter()
+                .map(|incoming| (incoming, DeliveryHistory::First)),
+        )
     }
 
     /// Takes deliveries with what is known of their past.
     pub fn read_deliveries(
         &self,
-        batch: impl IntoIterator<Item = (Incoming, Past)>,
-    ) -> ReadBatch<R::Fact> {
-        ReadBatch::new(batch)
+        batch: impl IntoIterator<Item = (InboundMessage, DeliveryHistory)>,
+    ) -> BatchCursor<R::Payload> {
+        BatchCursor::new(batch)
     }
 
     /// Works the next of these deliveries, in their order: all of them at once unless a process may have died of some, see
-    /// [`ReadBatch::is_done`]. `jitter`, from 0 to 1, spreads the next tries of what is put off.
+    /// [`BatchCursor::is_done`]. `jitter`, from 0 to 1, spreads the next tries of what is put off.
     ///
     /// May be cancelled: what this call was about to do is then written whole or not at all, and must not be settled.
     ///
     /// # Errors
     /// The store could not be used; the same batch may be worked on.
-    pub async fn work(
+    pub async fn process(
         &mut self,
-        batch: &mut ReadBatch<R::Fact>,
+        batch: &mut BatchCursor<R::Payload>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Worked, StoreError> {
-        self.work_beside(batch, &mut Commands::none(), now, jitter)
+    ) -> Result<BatchReport, StoreError> {
+        self.process_with_commands(batch, &mut Commands::none(), now, jitter)
             .await
     }
 
     /// Works events and commands that nobody was given before, in one commit.
-    async fn work_together(
+    async fn process_shared(
         &mut self,
-        items: &[Prepared<R::Fact>],
+        items: &[DecodedEvent<R::Payload>],
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Worked, StoreError> {
+    ) -> Result<BatchReport, StoreError> {
         if !commands.fresh.is_empty() {
-            let _together = self.process.together().await;
+            let _together = self.process.shared().await;
             for command in &mut commands.fresh {
                 command.read(&*self.role);
             }
         }
         for conflicts in 0..=self.limits.conflicts {
             let fresh = &commands.fresh;
-            let attempt = self.attempt(items, fresh, Company::Anybody, Vec::new(), now, jitter);
+            let attempt = self.try_commit(items, fresh, Isolation::Shared, Vec::new(), now, jitter);
             if let Some((worked, outcomes)) = attempt.await? {
                 commands.decide(outcomes);
-                return Ok(Worked {
+                return Ok(BatchReport {
                     conflicts,
                     ..worked
                 });
             }
         }
-        Err(self.contended())
+        Err(self.too_many_conflicts())
     }
 
     /// Works held events that are due: those whose time has come, whose awaited entity has changed, whose predecessor was applied,
@@ -215,12 +219,12 @@ impl<R: Role, S: Store> Engine<R, S> {
     ///
     /// # Errors
     /// The store could not be used.
-    pub async fn work_due(
+    pub async fn process_due(
         &mut self,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<Worked>, StoreError> {
-        if let Some(worked) = self.work_due_at_start(now, jitter).await? {
+    ) -> Result<Option<BatchReport>, StoreError> {
+        if let Some(worked) = self.process_due_at_start(now, jitter).await? {
             return Ok(Some(worked));
         }
         for conflicts in 0..=self.limits.conflicts {
@@ -232,20 +236,20 @@ impl<R: Role, S: Store> Engine<R, S> {
             // In the order of each stream; the order between streams does not matter.
             due.sort_by_key(|held| held.event.sequence);
             let items: Vec<_> = {
-                let _together = self.process.together().await;
+                let _together = self.process.shared().await;
                 due.into_iter()
-                    .map(|held| self.prepare_held(held))
+                    .map(|held| self.prepare_deferred(held))
                     .collect()
             };
-            let attempt = self.attempt(&items, &[], Company::Anybody, Vec::new(), now, jitter);
+            let attempt = self.try_commit(&items, &[], Isolation::Shared, Vec::new(), now, jitter);
             if let Some((worked, _)) = attempt.await? {
-                return Ok(Some(Worked {
+                return Ok(Some(BatchReport {
                     conflicts,
                     ..worked
                 }));
             }
         }
-        Err(self.contended())
+        Err(self.too_many_conflicts())
     }
 
     async fn due(&self, by: Timestamp) -> Result<Vec<DeferredEvent>, StoreError> {
@@ -254,42 +258,42 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     /// Has the role read a delivery.
-    fn prepare(&self, incoming: Incoming) -> Prepared<R::Fact> {
+    fn prepare(&self, incoming: InboundMessage) -> DecodedEvent<R::Payload> {
         match incoming {
-            Incoming::Event {
+            InboundMessage::Event {
                 event,
                 defect,
                 sender,
-            } => Prepared::event(&*self.role, event, defect, Origin::Delivery(sender)),
-            Incoming::Unreadable {
+            } => DecodedEvent::event(&*self.role, event, defect, Origin::Delivery(sender)),
+            InboundMessage::Unreadable {
                 body,
                 headers,
                 defect,
                 id,
-            } => Prepared::unreadable(body, headers, defect, id),
+            } => DecodedEvent::unreadable(body, headers, defect, id),
         }
     }
 
-    fn prepare_held(&self, held: DeferredEvent) -> Prepared<R::Fact> {
-        let (event, defect, origin) = Held::of(held);
-        Prepared::event(&*self.role, event, defect, origin)
+    fn prepare_deferred(&self, held: DeferredEvent) -> DecodedEvent<R::Payload> {
+        let (event, defect, origin) = DeferredItem::of(held);
+        DecodedEvent::event(&*self.role, event, defect, origin)
     }
 
     /// Reads, decides and commits once. Returns `None` on a conflict: nothing was written.
-    async fn attempt(
+    async fn try_commit(
         &mut self,
-        items: &[Prepared<R::Fact>],
+        items: &[DecodedEvent<R::Payload>],
         commands: &[PreparedCommand<R::Command>],
-        company: Company,
+        company: Isolation,
         trials: Vec<CrashCountChange>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(Worked, Vec<Outcome>)>, StoreError> {
+    ) -> Result<Option<(BatchReport, Vec<PlannedCommand>)>, StoreError> {
         // From here to the end of the plan the role's own code runs, which may end the process.
         let process = self.process.clone();
         let together = match company {
-            Company::Anybody | Company::Others => Some(process.together().await),
-            Company::Nobody => None,
+            Isolation::Shared | Isolation::SharedNoDeferred => Some(process.shared().await),
+            Isolation::Exclusive => None,
         };
         let (slots, known) = self.read(items, commands, company).await?;
         // Pure from here to the commit: the same items over other rows give another plan, and nothing was done in between.
@@ -303,12 +307,12 @@ impl<R: Role, S: Store> Engine<R, S> {
             jitter,
         );
         let alone = match company {
-            Company::Anybody | Company::Others => Alone::No,
-            Company::Nobody => Alone::Yes,
+            Isolation::Shared | Isolation::SharedNoDeferred => Alone::No,
+            Isolation::Exclusive => Alone::Yes,
         };
-        let outcomes = plan.obey_all(commands, known, alone, self.clock);
+        let outcomes = plan.execute_all(commands, known, alone, self.clock);
         drop(together);
-        if plan.has_met_unread() {
+        if plan.needs_replan() {
             return Ok(None);
         }
         let (mut changes, slots) = self.number(plan).await?;
@@ -317,10 +321,12 @@ impl<R: Role, S: Store> Engine<R, S> {
         let owed = changes.outbox.len();
         let perhaps_known =
             (changes.dead_letters_if_absent.len() + changes.streamless.len()) as u64;
-        let mut dead = Death::all(changes.dead_letters.iter().map(|new| &new.row));
+        let mut dead = DeadLettered::all(changes.dead_letters.iter().map(|new| &new.row));
         let mut perhaps_dead =
-            Death::all(changes.dead_letters_if_absent.iter().map(|new| &new.row));
-        perhaps_dead.extend(Death::all(changes.streamless.iter().map(|new| &new.row)));
+            DeadLettered::all(changes.dead_letters_if_absent.iter().map(|new| &new.row));
+        perhaps_dead.extend(DeadLettered::all(
+            changes.streamless.iter().map(|new| &new.row),
+        ));
         let began = Instant::now();
         match self.store.commit(changes).await? {
             Commit::Written(written) => {
@@ -341,7 +347,7 @@ impl<R: Role, S: Store> Engine<R, S> {
                 tally.dead += written.dead_lettered;
                 tally.duplicates +=
                     perhaps_known.saturating_sub(written.dead_lettered + written.overflowed);
-                let worked = Worked {
+                let worked = BatchReport {
                     tally,
                     usage: written.usage,
                     owed,
@@ -355,7 +361,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
     }
 
-    fn contended(&self) -> StoreError {
+    fn too_many_conflicts(&self) -> StoreError {
         StoreError::Unavailable {
             store: self.role.name().to_owned(),
             detail: format!(
@@ -368,20 +374,20 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// Reads every row that the batch touches and that is not remembered, and what is known of its commands.
     async fn read(
         &mut self,
-        items: &[Prepared<R::Fact>],
+        items: &[DecodedEvent<R::Payload>],
         commands: &[PreparedCommand<R::Command>],
-        company: Company,
-    ) -> Result<(Slots<R>, Known), StoreError> {
+        company: Isolation,
+    ) -> Result<(WorkingSet<R>, Known), StoreError> {
         let mut known = Known::default();
         let mut ask = ReadSet::default();
-        let mut slots = Slots::claim(items, commands, &mut self.memory, &mut ask);
+        let mut slots = WorkingSet::reserve(items, commands, &mut self.memory, &mut ask);
         // What is held comes along within the batch's bound: little of each where there are many streams.
-        let share = self.limits.batch_events / ask.streams.len().max(1);
-        if company == Company::Anybody {
+        let share = self.limits.batch_size / ask.streams.len().max(1);
+        if company == Isolation::Shared {
             ask.held_per_stream = share.max(1).min(self.limits.held_per_stream);
             ask.held_bytes = self.limits.batch_bytes as u64;
         }
-        if !slots::is_empty(&ask) {
+        if !working_set::is_empty(&ask) {
             let mut loaded = self.store.load(ask.clone()).await?;
             known.replies = std::mem::take(&mut loaded.replies);
             known.trials = std::mem::take(&mut loaded.trials);
@@ -391,20 +397,20 @@ impl<R: Role, S: Store> Engine<R, S> {
         // later than their streams does no harm: the commit checks every version.
         let mut ask = ReadSet::default();
         let held: Vec<_> = slots
-            .take_loaded_held()
+            .take_loaded_deferred()
             .into_iter()
             .map(|row| {
-                let held = self.prepare_held(row);
-                let claim = slots.claim_held(&held, &mut self.memory, &mut ask);
+                let held = self.prepare_deferred(row);
+                let claim = slots.reserve_deferred(&held, &mut self.memory, &mut ask);
                 (held, claim)
             })
             .collect();
         slots.ask_places(items, &mut ask);
-        if !slots::is_empty(&ask) {
+        if !working_set::is_empty(&ask) {
             let loaded = self.store.load(ask.clone()).await?;
             slots.fill(&ask, loaded, &self.memory)?;
         }
-        slots.queue_held(held);
+        slots.queue_deferred(held);
         Ok((slots, known))
     }
 
@@ -412,7 +418,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     async fn number(
         &self,
         plan: Plan<'_, R>,
-    ) -> Result<(doorstep_store::WriteSet, Slots<R>), StoreError> {
+    ) -> Result<(doorstep_store::WriteSet, WorkingSet<R>), StoreError> {
         let ask = ReadSet {
             outgoing: plan.emitted_subjects(),
             ..ReadSet::default()

@@ -15,13 +15,13 @@ use doorstep_store::{
 };
 
 use super::{
+    decoded_event::{DecodedEvent, Interpretation, Item, Origin, panic_text, unreadable_source},
     owners::{self, judge},
-    prepared::{Item, Origin, Prepared, Understood, panic_text, unreadable_source},
-    slots::{Claim, Place, Slots, Waiting},
+    working_set::{Place, RowHandles, Waiting, WorkingSet},
 };
 use crate::{
-    Effects, Emit, Limits, Refusal, Role, Scheduled,
-    dead_letter::{self, Blocks, Cause, reason},
+    Effects, HandlerError, Limits, NewEvent, Role, Scheduled,
+    dead_letter::{self, Blocking, Cause, reason},
     role::States,
 };
 pub(super) use commands::{Alone, Known};
@@ -35,28 +35,28 @@ enum Verdict {
 }
 
 /// An event that is being decided.
-struct Case<'c, F> {
+struct EventInPlan<'c, F> {
     event: &'c Event,
-    prepared: &'c Prepared<F>,
-    claim: Claim,
+    prepared: &'c DecodedEvent<F>,
+    claim: RowHandles,
 }
 
-impl<F> Clone for Case<'_, F> {
+impl<F> Clone for EventInPlan<'_, F> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<F> Copy for Case<'_, F> {}
+impl<F> Copy for EventInPlan<'_, F> {}
 
 /// What a batch is going to do.
 pub(super) struct Plan<'a, R: Role> {
     role: &'a R,
     limits: &'a Limits,
-    items: &'a [Prepared<R::Fact>],
-    slots: Slots<R>,
+    items: &'a [DecodedEvent<R::Payload>],
+    slots: WorkingSet<R>,
     changes: WriteSet,
-    emitted: Vec<(Emit, Option<String>)>,
+    emitted: Vec<(NewEvent, Option<String>)>,
     scheduled: Vec<(Scheduled, Option<String>)>,
     /// What a handler is given, used again for each.
     states: States<R::State>,
@@ -79,8 +79,8 @@ impl<'a, R: Role> Plan<'a, R> {
     pub(super) fn make(
         role: &'a R,
         limits: &'a Limits,
-        slots: Slots<R>,
-        items: &'a [Prepared<R::Fact>],
+        slots: WorkingSet<R>,
+        items: &'a [DecodedEvent<R::Payload>],
         trust: Trust,
         now: Timestamp,
         jitter: f64,
@@ -103,19 +103,19 @@ impl<'a, R: Role> Plan<'a, R> {
             jitter,
         };
         for index in 0..items.len() {
-            plan.item(index);
+            plan.plan_item(index);
         }
-        plan.hold_the_rest();
+        plan.defer_remaining();
         plan
     }
 
     /// Whether an event came up for the handler that the role was not to read: somebody else has changed where it stands, and this
     /// plan must not be carried out.
-    pub(super) fn has_met_unread(&self) -> bool {
+    pub(super) fn needs_replan(&self) -> bool {
         self.met_unread
     }
 
-    fn item(&mut self, index: usize) {
+    fn plan_item(&mut self, index: usize) {
         let items = self.items;
         let prepared = &items[index];
         match &prepared.item {
@@ -139,29 +139,29 @@ impl<'a, R: Role> Plan<'a, R> {
                     cause,
                     self.now,
                 );
-                self.bury_streamless(dead, Some(seen));
+                self.push_streamless(dead, Some(seen));
             }
             Item::Event { event, .. } => {
-                let case = Case {
+                let case = EventInPlan {
                     event,
                     prepared,
-                    claim: self.slots.claim_of(index),
+                    claim: self.slots.handles_of(index),
                 };
-                if let Some(cause) = self.sender_refused(case) {
+                if let Some(cause) = self.reject_sender(case) {
                     // Whatever its place: it takes none.
-                    self.bury_beside(case, cause);
+                    self.push_dead_letter_beside(case, cause);
                     return;
                 }
                 match event.sequence {
-                    Some(sequence) => self.numbered(index, case, sequence),
-                    None => self.unnumbered(case),
+                    Some(sequence) => self.plan_sequenced(index, case, sequence),
+                    None => self.plan_unsequenced(case),
                 }
             }
         }
     }
 
     /// Decides whether a delivery may come from its sender. The first user of a source becomes its owner.
-    fn sender_refused(&mut self, case: Case<'_, R::Fact>) -> Option<Cause> {
+    fn reject_sender(&mut self, case: EventInPlan<'_, R::Payload>) -> Option<Cause> {
         let Origin::Delivery(sender) = &case.prepared.origin else {
             return None;
         };
@@ -192,8 +192,13 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     /// Step 4 of the loop: where does an event with a sequence stand in its stream?
-    fn numbered(&mut self, index: usize, case: Case<'_, R::Fact>, sequence: Sequence) {
-        let Case {
+    fn plan_sequenced(
+        &mut self,
+        index: usize,
+        case: EventInPlan<'_, R::Payload>,
+        sequence: Sequence,
+    ) {
+        let EventInPlan {
             event, prepared, ..
         } = case;
         let Some(slot) = self.slots.stream(case.claim) else {
@@ -211,7 +216,7 @@ impl<'a, R: Role> Plan<'a, R> {
                     self.changes.counts.duplicates += 1;
                 }
             }
-            Origin::Delivery(_) => match slot.held_at(sequence) {
+            Origin::Delivery(_) => match slot.deferred_at(sequence) {
                 Some(held) if held.is_of(event) => self.changes.counts.duplicates += 1,
                 Some(_) => self.numbering_conflict(case),
                 None if sequence.get() == next
@@ -224,9 +229,9 @@ impl<'a, R: Role> Plan<'a, R> {
                     }
                 }
                 None if slot.after.blocked.is_some() || sequence.get() > next => {
-                    slot.touched = true;
-                    slot.held_changes = true;
-                    slot.places.insert(sequence, Place::of(event));
+                    slot.dirty = true;
+                    slot.deferred_dirty = true;
+                    slot.deferred_ids.insert(sequence, Place::of(event));
                     slot.waiting.insert(sequence, Waiting::InBatch(index));
                     self.learn(event, false);
                 }
@@ -251,14 +256,14 @@ impl<'a, R: Role> Plan<'a, R> {
                     self.advance(case, sequence);
                 } else {
                     // It fell due although it is not its turn: its predecessor will make it due again.
-                    self.put_off(case, None, None);
+                    self.reschedule(case, None, None);
                 }
             }
         }
     }
 
     /// Applies the next event of a stream, and then what is held and has become next by that.
-    fn advance(&mut self, first: Case<'_, R::Fact>, sequence: Sequence) {
+    fn advance(&mut self, first: EventInPlan<'_, R::Payload>, sequence: Sequence) {
         if !self.apply(first, sequence) {
             return;
         }
@@ -279,12 +284,12 @@ impl<'a, R: Role> Plan<'a, R> {
             };
             let (prepared, claim) = match &waiting {
                 Waiting::Loaded(loaded) => (&loaded.0, loaded.1),
-                Waiting::InBatch(index) => (&items[*index], self.slots.claim_of(*index)),
+                Waiting::InBatch(index) => (&items[*index], self.slots.handles_of(*index)),
             };
             let Item::Event { event, .. } = &prepared.item else {
                 return;
             };
-            let case = Case {
+            let case = EventInPlan {
                 event,
                 prepared,
                 claim,
@@ -296,24 +301,24 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     /// Asks the handler about the next event of a stream. Returns whether the cursor has moved.
-    fn apply(&mut self, case: Case<'_, R::Fact>, sequence: Sequence) -> bool {
+    fn apply(&mut self, case: EventInPlan<'_, R::Payload>, sequence: Sequence) -> bool {
         let event = case.event;
-        let verdict = self.ask(case);
+        let verdict = self.call_handler(case);
         match verdict {
             Verdict::Applied(_) | Verdict::Ignored => {
-                let replayed = self.settle_replay(case);
+                let replayed = self.resolve_replay(case);
                 let tally = &mut self.changes.counts;
                 if let Verdict::Applied(effects) = verdict {
                     tally.applied += 1;
                     tally.replayed += u64::from(replayed);
-                    self.bring_about(effects, event.traceparent.as_ref());
+                    self.collect_effects(effects, event.traceparent.as_ref());
                 } else {
                     tally.ignored += 1;
                 }
                 let mut went_back = false;
                 if let Some(slot) = self.slots.stream(case.claim) {
-                    slot.touched = true;
-                    slot.held_changes |= case.prepared.is_held();
+                    slot.dirty = true;
+                    slot.deferred_dirty |= case.prepared.is_deferred();
                     let before = slot.after.epoch;
                     let (cursor, last) = (slot.after.cursor, slot.after.last_id.as_ref());
                     slot.after.epoch = stream_epoch(before, cursor, last, event.epoch);
@@ -330,19 +335,19 @@ impl<'a, R: Role> Plan<'a, R> {
                 true
             }
             Verdict::NotYet(entity) => {
-                self.wait_for(case, entity);
+                self.defer_until(case, entity);
                 false
             }
             Verdict::Dead(cause) => {
-                self.die(case, cause);
+                self.dead_letter_event(case, cause);
                 false
             }
         }
     }
 
     /// An event without a sequence: told apart by its id, applied in whatever order it comes.
-    fn unnumbered(&mut self, case: Case<'_, R::Fact>) {
-        let Case {
+    fn plan_unsequenced(&mut self, case: EventInPlan<'_, R::Payload>) {
+        let EventInPlan {
             event, prepared, ..
         } = case;
         if let Some(id) = prepared.seen_id() {
@@ -350,7 +355,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 self.changes.counts.duplicates += 1;
                 return;
             }
-            let oldest = back(self.now, self.limits.seen_retention);
+            let oldest = saturating_sub(self.now, self.limits.dedup_retention);
             let pruned_to = self.slots.pruned_to.seen;
             let known_since = event
                 .time
@@ -370,41 +375,41 @@ impl<'a, R: Role> Plan<'a, R> {
                     ),
                     Some(time) => format!(
                         "it has no sequence and its time {time} is beyond the {} h for which ids are kept",
-                        self.limits.seen_retention.as_secs() / 3600
+                        self.limits.dedup_retention.as_secs() / 3600
                     ),
                 };
-                self.die(case, Cause::new(reason::TOO_OLD, detail));
+                self.dead_letter_event(case, Cause::new(reason::TOO_OLD, detail));
                 return;
             }
         }
-        match self.ask(case) {
+        match self.call_handler(case) {
             Verdict::Applied(effects) => {
-                let replayed = self.settle_replay(case);
+                let replayed = self.resolve_replay(case);
                 self.changes.counts.applied += 1;
                 self.changes.counts.replayed += u64::from(replayed);
-                self.bring_about(effects, event.traceparent.as_ref());
+                self.collect_effects(effects, event.traceparent.as_ref());
                 self.release(prepared);
             }
             Verdict::Ignored => {
-                self.settle_replay(case);
+                self.resolve_replay(case);
                 self.changes.counts.ignored += 1;
                 self.release(prepared);
             }
-            Verdict::NotYet(entity) => self.wait_for(case, entity),
-            Verdict::Dead(cause) => self.die(case, cause),
+            Verdict::NotYet(entity) => self.defer_until(case, entity),
+            Verdict::Dead(cause) => self.dead_letter_event(case, cause),
         }
     }
 
     /// Calls the handler on copies of the states; they count only if it agrees.
-    fn ask(&mut self, case: Case<'_, R::Fact>) -> Verdict {
+    fn call_handler(&mut self, case: EventInPlan<'_, R::Payload>) -> Verdict {
         let (fact, keys) = match &case.prepared.understood {
-            Understood::Unread => {
+            Interpretation::Undecoded => {
                 self.met_unread = true;
                 return Verdict::Ignored;
             }
-            Understood::Ignored => return Verdict::Ignored,
-            Understood::Refused(cause) => return Verdict::Dead(cause.clone()),
-            Understood::Fact(fact, keys) => (fact, keys),
+            Interpretation::Ignored => return Verdict::Ignored,
+            Interpretation::Refused(cause) => return Verdict::Dead(cause.clone()),
+            Interpretation::Handled(fact, keys) => (fact, keys),
         };
         let slots = &self.slots;
         let states = &mut self.states;
@@ -414,13 +419,13 @@ impl<'a, R: Role> Plan<'a, R> {
         }));
         match answer {
             Ok(Ok(effects)) => {
-                if let Some(removed) = self.take_states(case.claim) {
+                if let Some(removed) = self.take_changed_states(case.claim) {
                     let detail = format!("the handler removes the state of {removed}");
                     return Verdict::Dead(Cause::new(reason::PANIC, detail));
                 }
                 Verdict::Applied(effects)
             }
-            Ok(Err(Refusal::NotYet(entity))) => {
+            Ok(Err(HandlerError::Retry(entity))) => {
                 // The awaited entity must be one whose version this commit checks, or its change could be missed.
                 if keys.contains(&entity) {
                     Verdict::NotYet(entity)
@@ -429,14 +434,16 @@ impl<'a, R: Role> Plan<'a, R> {
                     Verdict::Dead(Cause::new(reason::PANIC, detail))
                 }
             }
-            Ok(Err(Refusal::Never(detail))) => Verdict::Dead(Cause::new(reason::RULE, detail)),
+            Ok(Err(HandlerError::Reject(detail))) => {
+                Verdict::Dead(Cause::new(reason::REJECTED, detail))
+            }
             Err(panic) => Verdict::Dead(Cause::new(reason::PANIC, panic_text(panic.as_ref()))),
         }
     }
 
     /// Takes over the states that a handler has left. Takes none, and returns the entity, if it has taken one away: no store removes a
     /// state, and what is remembered must not differ from what is stored.
-    fn take_states(&mut self, claim: Claim) -> Option<EntityKey> {
+    fn take_changed_states(&mut self, claim: RowHandles) -> Option<EntityKey> {
         let entries = self.states.entries().iter();
         let removed = entries
             .zip(self.slots.entities(claim))
@@ -457,7 +464,7 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     /// Notes what a handler brings about, which continues the trace of what it was asked about.
-    fn bring_about(&mut self, effects: Effects, trace: Option<&String>) {
+    fn collect_effects(&mut self, effects: Effects, trace: Option<&String>) {
         let events = effects.events.into_iter();
         self.emitted
             .extend(events.map(|emit| (emit, trace.cloned())));
@@ -467,8 +474,8 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     /// Holds an event until an entity changes, or lets it die if it has waited for too long.
-    fn wait_for(&mut self, case: Case<'_, R::Fact>, entity: EntityKey) {
-        let Case {
+    fn defer_until(&mut self, case: EventInPlan<'_, R::Payload>, entity: EntityKey) {
+        let EventInPlan {
             event, prepared, ..
         } = case;
         match &prepared.origin {
@@ -477,9 +484,9 @@ impl<'a, R: Role> Plan<'a, R> {
                 if let (Some(sequence), Some(slot)) =
                     (event.sequence, self.slots.stream(case.claim))
                 {
-                    slot.touched = true;
-                    slot.held_changes = true;
-                    slot.places.insert(sequence, Place::of(event));
+                    slot.dirty = true;
+                    slot.deferred_dirty = true;
+                    slot.deferred_ids.insert(sequence, Place::of(event));
                 }
                 self.changes.counts.held += 1;
                 self.changes.defer.push(NewDeferred {
@@ -496,25 +503,25 @@ impl<'a, R: Role> Plan<'a, R> {
                     held.attempts > 0 && !matches!(held.reason, DeferReason::Replay(_));
                 let waited_too_long = self.trust == Trust::Full
                     && waited_before
-                    && held.since <= back(self.now, self.limits.await_limit);
+                    && held.since <= saturating_sub(self.now, self.limits.max_wait);
                 if waited_too_long {
                     let detail = format!(
                         "it waited for {entity} since {}, which did not bring what it needs",
                         held.since
                     );
-                    self.die(case, Cause::new(reason::AWAITED, detail));
+                    self.dead_letter_event(case, Cause::new(reason::WAIT_EXPIRED, detail));
                 } else {
                     let due = self.next_try(held.attempts + 1);
-                    self.put_off(case, Some(entity), Some(due));
+                    self.reschedule(case, Some(entity), Some(due));
                 }
             }
         }
     }
 
     /// Writes a held event back, to be tried later.
-    fn put_off(
+    fn reschedule(
         &mut self,
-        case: Case<'_, R::Fact>,
+        case: EventInPlan<'_, R::Payload>,
         awaits: Option<EntityKey>,
         due: Option<Timestamp>,
     ) {
@@ -524,8 +531,8 @@ impl<'a, R: Role> Plan<'a, R> {
         // The version has to rise: somebody else may be working the same row.
         let mut has_place = false;
         if let Some(slot) = self.slots.stream(case.claim) {
-            slot.touched = true;
-            slot.held_changes = true;
+            slot.dirty = true;
+            slot.deferred_dirty = true;
             has_place = true;
         }
         // A replay that waits for another stream waits like anything else. Its dead letter goes on blocking its stream, and can be
@@ -562,15 +569,15 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     fn next_try(&self, attempts: u32) -> Timestamp {
-        forth(self.now, self.limits.retry_pause(attempts, self.jitter))
+        saturating_add(self.now, self.limits.retry_backoff(attempts, self.jitter))
     }
 
     /// Makes an event a dead letter; if it has a place in a stream, the stream is blocked by it.
-    fn die(&mut self, case: Case<'_, R::Fact>, cause: Cause) {
+    fn dead_letter_event(&mut self, case: EventInPlan<'_, R::Payload>, cause: Cause) {
         let blocks = if case.event.sequence.is_some() {
-            Blocks::Stream
+            Blocking::Stream
         } else {
-            Blocks::Nothing
+            Blocking::Nothing
         };
         let dead = dead_letter::of_event(
             self.role.name(),
@@ -581,23 +588,23 @@ impl<'a, R: Role> Plan<'a, R> {
             blocks,
             self.now,
         );
-        self.settle_replay(case);
+        self.resolve_replay(case);
         self.release(case.prepared);
         if let Some(slot) = self.slots.stream(case.claim) {
-            slot.touched = true;
-            slot.held_changes |= case.prepared.is_held();
+            slot.dirty = true;
+            slot.deferred_dirty |= case.prepared.is_deferred();
             slot.after.blocked = Some(dead.row.id.clone());
         }
         // What was tried again by an operator is kept in any case.
-        if blocks == Blocks::Nothing && !case.prepared.is_held() {
+        if blocks == Blocking::Nothing && !case.prepared.is_deferred() {
             let event = case.event;
             let is_seen = |seen: &mut (Source, EventId, Timestamp)| {
                 (&seen.0, &seen.1) == (&event.source, &event.id)
             };
             let seen = self.changes.seen.pop_if(is_seen);
-            self.bury_streamless(dead, seen);
+            self.push_streamless(dead, seen);
         } else {
-            self.bury(dead);
+            self.push_dead_letter(dead);
         }
     }
 
@@ -612,7 +619,7 @@ impl<'a, R: Role> Plan<'a, R> {
 
     /// Another event has taken this one's number: a dead letter that blocks nothing. Its id is made of what it is, so the same
     /// message delivered again is the same dead letter.
-    fn numbering_conflict(&mut self, case: Case<'_, R::Fact>) {
+    fn numbering_conflict(&mut self, case: EventInPlan<'_, R::Payload>) {
         let cause = Cause::new(
             reason::CONFLICT,
             match case.event.epoch {
@@ -629,11 +636,11 @@ impl<'a, R: Role> Plan<'a, R> {
                 ),
             },
         );
-        self.bury_beside(case, cause);
+        self.push_dead_letter_beside(case, cause);
     }
 
     /// Writes a dead letter of an event that has no place in its stream.
-    fn bury_beside(&mut self, case: Case<'_, R::Fact>, cause: Cause) {
+    fn push_dead_letter_beside(&mut self, case: EventInPlan<'_, R::Payload>, cause: Cause) {
         let is_conflict = cause.reason == reason::CONFLICT;
         let dead = dead_letter::of_event(
             self.role.name(),
@@ -641,7 +648,7 @@ impl<'a, R: Role> Plan<'a, R> {
             case.prepared.defect().cloned(),
             cause,
             1,
-            Blocks::Nothing,
+            Blocking::Nothing,
             self.now,
         );
         // The same message may come twice in one batch.
@@ -660,11 +667,11 @@ impl<'a, R: Role> Plan<'a, R> {
                     dead: dead.row.id.clone(),
                 });
         }
-        self.bury(dead);
+        self.push_dead_letter(dead);
     }
 
     /// Writes a dead letter, and owes the world a copy of it.
-    fn bury(&mut self, dead: NewDeadLetter) {
+    fn push_dead_letter(&mut self, dead: NewDeadLetter) {
         self.changes
             .outbox
             .push(dead_letter::copy(self.role.name(), &dead.row));
@@ -678,9 +685,9 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// Writes a dead letter that belongs to no stream as [`Plan::bury`] does, within the bound of its kind. `seen` is remembered with it:
+    /// Writes a dead letter that belongs to no stream as [`Plan::push_dead_letter`] does, within the bound of its kind. `seen` is remembered with it:
     /// of what goes to the overflow file nothing is, or a flood would fill one table instead of another.
-    fn bury_streamless(&mut self, dead: NewDeadLetter, seen: Option<(Source, EventId, Timestamp)>) {
+    fn push_streamless(&mut self, dead: NewDeadLetter, seen: Option<(Source, EventId, Timestamp)>) {
         self.changes
             .outbox
             .push(dead_letter::copy(self.role.name(), &dead.row));
@@ -691,7 +698,7 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     /// Settles the dead letter that a replay was made from, now that the replay has come to something.
-    fn settle_replay(&mut self, case: Case<'_, R::Fact>) -> bool {
+    fn resolve_replay(&mut self, case: EventInPlan<'_, R::Payload>) -> bool {
         let Origin::Held(held) = &case.prepared.origin else {
             return false;
         };
@@ -711,14 +718,14 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 
     /// Deletes the row of a held event. Where a cursor rises the store does that by itself.
-    fn release(&mut self, prepared: &Prepared<R::Fact>) {
+    fn release(&mut self, prepared: &DecodedEvent<R::Payload>) {
         if let Origin::Held(held) = &prepared.origin {
             self.changes.release.push(held.id);
         }
     }
 
     /// What came with this batch and is not next by its end is held.
-    fn hold_the_rest(&mut self) {
+    fn defer_remaining(&mut self) {
         for slot in self.slots.streams_mut() {
             for waiting in std::mem::take(&mut slot.waiting).into_values() {
                 let Waiting::InBatch(index) = waiting else {
@@ -761,7 +768,7 @@ impl<'a, R: Role> Plan<'a, R> {
         source: &Source,
         subjects: Vec<Subject>,
         last: Vec<u64>,
-    ) -> Result<(WriteSet, Slots<R>), StoreError> {
+    ) -> Result<(WriteSet, WorkingSet<R>), StoreError> {
         let before: HashMap<Subject, u64> = subjects.into_iter().zip(last).collect();
         let mut given = before.clone();
         let mut events = Vec::with_capacity(self.emitted.len());
@@ -818,10 +825,10 @@ impl<'a, R: Role> Plan<'a, R> {
     }
 }
 
-fn back(now: Timestamp, by: std::time::Duration) -> Timestamp {
+fn saturating_sub(now: Timestamp, by: std::time::Duration) -> Timestamp {
     now.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
-fn forth(now: Timestamp, by: std::time::Duration) -> Timestamp {
+fn saturating_add(now: Timestamp, by: std::time::Duration) -> Timestamp {
     now.checked_add(by).unwrap_or(Timestamp::MAX)
 }

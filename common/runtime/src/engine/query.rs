@@ -8,14 +8,14 @@ use std::{
 use doorstep_event::{Request, RequestResult, Timestamp};
 use doorstep_store::{EntityRow, Store, StoreError};
 
-use super::{Engine, SharedProcess, command::panicked, slots::state_of};
+use super::{Engine, HandlerLock, command::panicked, working_set::state_of};
 use crate::{Role, States};
 
 /// Answers a role's queries. Clones are cheap, and may answer at once.
 pub struct Queries<R: Role, S: Store> {
     role: Arc<R>,
     store: S,
-    process: SharedProcess,
+    process: HandlerLock,
 }
 
 impl<R: Role, S: Store> Clone for Queries<R, S> {
@@ -52,7 +52,7 @@ impl<R: Role, S: Store> Queries<R, S> {
         now: Timestamp,
     ) -> Result<RequestResult, StoreError> {
         let read = {
-            let _together = self.process.together().await;
+            let _together = self.process.shared().await;
             catch_unwind(AssertUnwindSafe(|| {
                 let query = self.role.read_query(request)?;
                 let keys = self.role.query_keys(request, &query);
@@ -69,9 +69,9 @@ impl<R: Role, S: Store> Queries<R, S> {
             .map(|row: EntityRow| Ok((row.key.clone(), state_of(&row)?)))
             .collect::<Result<_, StoreError>>()?;
         let states = States::new(entries);
-        let _together = self.process.together().await;
+        let _together = self.process.shared().await;
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.role.answer(&states, request, &query, now)
+            self.role.query(&states, request, &query, now)
         }));
         let answer = answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
         Ok(answer.map(Into::into))

@@ -6,7 +6,7 @@ use doorstep_store::{
     AuditAction, DeadLetter, DeadLetterEdit, DeadLetterStatus, NewAudit, Store, WriteSet,
 };
 
-use super::{ATTEMPTS, By, OperateError, found, record, replayable, written};
+use super::{ATTEMPTS, Attribution, OperateError, found, record, replayable, written};
 
 /// How an edit is called in the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Edit {
 }
 
 /// Puts `after` in place of the data of a dead letter as it was looked at. Source, subject, sequence and id cannot be changed: they
-/// are not given. Whether a handler would take the data is told by [`crate::Engine::rehearse`], which is to be asked before.
+/// are not given. Whether a handler would take the data is told by [`crate::Engine::dry_run`], which is to be asked before.
 ///
 /// # Errors
 /// See [`OperateError`]; [`OperateError::EditedMeanwhile`] where the data is no longer what was looked at.
@@ -27,7 +27,7 @@ pub async fn edit<S: Store>(
     dead: &DeadLetter,
     after: Bytes,
     how: Edit,
-    by: impl Into<By>,
+    by: impl Into<Attribution>,
 ) -> Result<(), OperateError> {
     let by = by.into();
     let before = replayable(dead)?.data.clone();

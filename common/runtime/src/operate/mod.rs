@@ -19,13 +19,13 @@ use doorstep_store::{
     WriteSet,
 };
 
-pub(crate) use self::replay::{Place, place};
+pub(crate) use self::replay::{BlockedPosition, place};
 pub use self::{
     edit::{Edit, edit},
-    operator::{By, Operator, OperatorError},
+    operator::{Attribution, Operator, OperatorError},
     replay::{is_poison, replay, replayable},
     restored::{accept_restored, record_of_new_source},
-    run::{Run, begin_run, end_run},
+    run::{ReplayRun, end_replay, start_replay},
     skip::{missing, skip, skip_gap},
     take_over::record_take_over,
     transfer::{Former, transfer},
@@ -181,7 +181,7 @@ fn changed(row: &StreamRow, after: StreamState) -> StreamChange {
 }
 
 /// The record of what is done to a dead letter.
-fn record(by: &By, action: AuditAction, dead: &DeadLetter) -> NewAudit {
+fn record(by: &Attribution, action: AuditAction, dead: &DeadLetter) -> NewAudit {
     let event = dead.event.as_ref();
     NewAudit {
         operator: by.operator.to_string(),

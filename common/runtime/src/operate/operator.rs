@@ -5,7 +5,7 @@ use std::fmt;
 use doorstep_event::Timestamp;
 
 /// The longest name of an operator, and the longest reason, in bytes.
-const LONGEST: usize = 1_000;
+const MAX_NAME_BYTES: usize = 1_000;
 
 /// The name under which somebody changes things by hand. It is what they say of themselves, and proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,9 @@ pub struct Operator(String);
 
 /// Why a name or a reason cannot be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot be recorded: write 1 to {LONGEST} bytes of text without control characters")]
+#[error(
+    "{0:?} cannot be recorded: write 1 to {MAX_NAME_BYTES} bytes of text without control characters"
+)]
 pub struct OperatorError(String);
 
 impl Operator {
@@ -34,13 +36,13 @@ impl fmt::Display for Operator {
 
 /// By whom something is done, when and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct By {
+pub struct Attribution {
     pub(super) operator: Operator,
     pub(super) at: Timestamp,
     pub(super) reason: Option<String>,
 }
 
-impl By {
+impl Attribution {
     /// By this operator, at this time.
     #[must_use]
     pub fn new(operator: Operator, at: Timestamp) -> Self {
@@ -55,7 +57,7 @@ impl By {
     ///
     /// # Errors
     /// It is empty, too long, or has control characters in it.
-    pub fn because(self, reason: &str) -> Result<Self, OperatorError> {
+    pub fn with_reason(self, reason: &str) -> Result<Self, OperatorError> {
         Ok(Self {
             reason: Some(checked(reason)?),
             ..self
@@ -70,7 +72,7 @@ impl By {
 }
 
 /// What a program does of itself, without an operator.
-impl From<Timestamp> for By {
+impl From<Timestamp> for Attribution {
     fn from(at: Timestamp) -> Self {
         Self::new(Operator("a program".to_owned()), at)
     }
@@ -78,7 +80,7 @@ impl From<Timestamp> for By {
 
 fn checked(text: &str) -> Result<String, OperatorError> {
     let text = text.trim();
-    if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
+    if text.is_empty() || text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
         return Err(OperatorError(text.chars().take(100).collect()));
     }
     Ok(text.to_owned())

@@ -7,7 +7,7 @@ use doorstep_store::{
     StreamState, WriteSet,
 };
 
-use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, record, written};
+use super::{ATTEMPTS, Attribution, OperateError, blocked_stream, changed, found, record, written};
 use crate::{
     dead_letter::reason,
     engine::{is_foreign, is_from_owner},
@@ -23,7 +23,7 @@ use crate::{
 pub async fn replay<S: Store>(
     store: &S,
     id: &DeadLetterId,
-    by: impl Into<By>,
+    by: impl Into<Attribution>,
 ) -> Result<(), OperateError> {
     let by = by.into();
     let now = by.at;
@@ -109,7 +109,7 @@ async fn take_place<S: Store>(
     sequence: Sequence,
     changes: &mut WriteSet,
 ) -> Result<(), OperateError> {
-    let Place { stream, is_free } = place(store, &event, sequence).await?;
+    let BlockedPosition { stream, is_free } = place(store, &event, sequence).await?;
     if !is_free {
         return Err(OperateError::NotReplayable {
             id: dead.id.clone(),
@@ -141,7 +141,7 @@ async fn take_place<S: Store>(
 }
 
 /// The place of an event in its stream.
-pub(crate) struct Place {
+pub(crate) struct BlockedPosition {
     pub(crate) stream: StreamRow,
     /// True if no other event has it.
     pub(crate) is_free: bool,
@@ -152,7 +152,7 @@ pub(crate) async fn place<S: Store>(
     store: &S,
     event: &Event,
     sequence: Sequence,
-) -> Result<Place, StoreError> {
+) -> Result<BlockedPosition, StoreError> {
     let ask = ReadSet {
         streams: vec![event.stream()],
         held_at: vec![(event.stream(), sequence)],
@@ -166,7 +166,7 @@ pub(crate) async fn place<S: Store>(
     })?;
     let is_blocker = stream.blocked.is_some() && sequence.get() == stream.cursor + 1;
     let is_free = sequence.get() > stream.cursor && held.is_none() && !is_blocker;
-    Ok(Place { stream, is_free })
+    Ok(BlockedPosition { stream, is_free })
 }
 
 /// Whether processes have died of it, rather than that a handler has refused it. A role tries such a thing under a trial; in any other

@@ -5,7 +5,7 @@ use doorstep_store::{
     AuditAction, NewAudit, RestoredChange, RestoredSourceChange, Store, StoreError, WriteSet,
 };
 
-use super::operator::By;
+use super::operator::Attribution;
 
 /// Accepts that the role's store was restored or, with `source`, that the store of a source was. Returns whether there was something to
 /// accept; otherwise nothing is written.
@@ -15,7 +15,7 @@ use super::operator::By;
 pub async fn accept_restored<S: Store>(
     store: &S,
     source: Option<&Source>,
-    by: impl Into<By>,
+    by: impl Into<Attribution>,
 ) -> Result<bool, StoreError> {
     let by = by.into();
     let summary = store.summary(by.at).await?;
@@ -41,11 +41,11 @@ pub async fn accept_restored<S: Store>(
 
 /// The record that a store gets a source of its own.
 #[must_use]
-pub fn record_of_new_source(by: impl Into<By>) -> WriteSet {
+pub fn record_of_new_source(by: impl Into<Attribution>) -> WriteSet {
     record_of(AuditAction::MintSource, "source".to_owned(), by.into())
 }
 
-fn record_of(action: AuditAction, about: String, by: By) -> WriteSet {
+fn record_of(action: AuditAction, about: String, by: Attribution) -> WriteSet {
     let mut changes = WriteSet::at(by.at);
     changes.audit.push(NewAudit {
         operator: by.operator.to_string(),

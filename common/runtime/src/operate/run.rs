@@ -6,11 +6,11 @@
 use doorstep_event::Timestamp;
 use doorstep_store::{AuditAction, AuditFilter, NewAudit, Store, StoreError, WriteSet};
 
-use super::By;
+use super::Attribution;
 
 /// A run that was begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct ReplayRun {
     /// When. What died later is none of its business.
     pub begun: Timestamp,
     /// Whether it was begun before and is now gone on with.
@@ -23,11 +23,11 @@ pub struct Run {
 ///
 /// # Errors
 /// The store could not be used.
-pub async fn begin_run<S: Store>(
+pub async fn start_replay<S: Store>(
     store: &S,
     chosen: &str,
-    by: impl Into<By>,
-) -> Result<Run, StoreError> {
+    by: impl Into<Attribution>,
+) -> Result<ReplayRun, StoreError> {
     let by = by.into();
     let about = format!("run {chosen}");
     let filter = AuditFilter::About(about.clone());
@@ -35,14 +35,14 @@ pub async fn begin_run<S: Store>(
     if let Some(last) = last
         && last.entry.action == AuditAction::RunBegun
     {
-        return Ok(Run {
+        return Ok(ReplayRun {
             begun: last.at,
             resumed: true,
             about,
         });
     }
-    mark(store, &about, AuditAction::RunBegun, &by).await?;
-    Ok(Run {
+    audit_run(store, &about, AuditAction::RunBegun, &by).await?;
+    Ok(ReplayRun {
         begun: by.at,
         resumed: false,
         about,
@@ -53,15 +53,19 @@ pub async fn begin_run<S: Store>(
 ///
 /// # Errors
 /// The store could not be used.
-pub async fn end_run<S: Store>(store: &S, run: &Run, by: impl Into<By>) -> Result<(), StoreError> {
-    mark(store, &run.about, AuditAction::RunEnded, &by.into()).await
+pub async fn end_replay<S: Store>(
+    store: &S,
+    run: &ReplayRun,
+    by: impl Into<Attribution>,
+) -> Result<(), StoreError> {
+    audit_run(store, &run.about, AuditAction::RunEnded, &by.into()).await
 }
 
-async fn mark<S: Store>(
+async fn audit_run<S: Store>(
     store: &S,
     about: &str,
     action: AuditAction,
-    by: &By,
+    by: &Attribution,
 ) -> Result<(), StoreError> {
     let mut changes = WriteSet::at(by.at);
     changes.audit.push(NewAudit {

@@ -6,7 +6,9 @@ use doorstep_store::{
     StreamState, WriteSet, stream_epoch,
 };
 
-use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, load, record, written};
+use super::{
+    ATTEMPTS, Attribution, OperateError, blocked_stream, changed, found, load, record, written,
+};
 
 /// Steps over a dead letter: its stream goes on with the next event. Also over one that was replayed and waits for another stream.
 ///
@@ -15,7 +17,7 @@ use super::{ATTEMPTS, By, OperateError, blocked_stream, changed, found, load, re
 pub async fn skip<S: Store>(
     store: &S,
     id: &DeadLetterId,
-    by: impl Into<By>,
+    by: impl Into<Attribution>,
 ) -> Result<(), OperateError> {
     let by = by.into();
     for _ in 0..ATTEMPTS {
@@ -75,7 +77,7 @@ pub async fn skip_gap<S: Store>(
     stream: &StreamKey,
     from: u64,
     to: u64,
-    by: impl Into<By>,
+    by: impl Into<Attribution>,
 ) -> Result<(), OperateError> {
     let by = by.into();
     for _ in 0..ATTEMPTS {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use doorstep_store::{AuditAction, NewAudit, Store, StoreError, WriteSet};
 
-use super::operator::By;
+use super::operator::Attribution;
 
 /// Records in a store that it has got the queues of its role, with the owner before, if there was one, and the owner from now on, each in
 /// JSON.
@@ -15,7 +15,7 @@ pub async fn record_take_over<S: Store>(
     queue: &str,
     before: Option<Bytes>,
     after: Bytes,
-    by: impl Into<By>,
+    by: impl Into<Attribution>,
 ) -> Result<(), StoreError> {
     let by = by.into();
     let mut changes = WriteSet::at(by.at);

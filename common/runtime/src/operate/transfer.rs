@@ -3,7 +3,7 @@
 use doorstep_event::{BrokerUser, Source};
 use doorstep_store::{AuditAction, NewAudit, OwnerChange, ReadSet, SourceOwner, Store, WriteSet};
 
-use super::{ATTEMPTS, By, OperateError, written};
+use super::{ATTEMPTS, Attribution, OperateError, written};
 
 /// The fate of the owner before a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub async fn transfer<S: Store>(
     source: &Source,
     to: &BrokerUser,
     former: Former,
-    by: impl Into<By>,
+    by: impl Into<Attribution>,
 ) -> Result<Option<BrokerUser>, OperateError> {
     let by = by.into();
     for _ in 0..ATTEMPTS {

@@ -2,21 +2,21 @@
 //!
 //! Three tasks a role: the subscription's own, which delivers and settles; the loop in [`work`], which takes batches and commands, and
 //! works what is due; and the relay in [`send`]. They share nothing but the store and a [`RoleStatus`] that anybody may watch. A role
-//! that is asked has a [`Desk`]; what is asked by way of the broker comes to it through [`answer`].
+//! that is asked has a [`LocalClient`]; what is asked by way of the broker comes to it through [`serve_rpc`].
 
-mod answer;
-mod caller;
-mod desk;
+mod connections;
+mod event_loop;
 mod intake;
-mod links;
+mod liveness;
+mod local_client;
+mod outbox_publisher;
 mod owner;
-mod send;
+mod reply_to;
+mod serve_rpc;
+mod shutdown;
 mod status;
-mod stop;
 mod upkeep;
-mod vitals;
 mod wall;
-mod work;
 
 use std::{
     sync::Arc,
@@ -34,20 +34,20 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-pub use desk::{Desk, DeskError};
+pub use liveness::{Liveness, ProgressWatch, RoleConnections};
+pub use local_client::{LocalCallError, LocalClient};
 pub use status::{Phase, RoleStatus};
-pub use vitals::{Pulse, RoleLinks, Vitals};
 
 use crate::{
-    Engine, Limits, Role, SharedProcess,
-    told::{Meters, RequestMeters},
+    Engine, HandlerLock, Limits, Role,
+    telemetry::{BatchInstruments, RequestInstruments},
 };
-use caller::Waiting;
 use intake::Intake;
-use stop::{Stop, Stopper};
+use reply_to::QueuedCommand;
+use shutdown::{Shutdown, ShutdownTrigger};
 
 /// The wait between two tries to begin an epoch.
-const BEFORE_NEXT_TRY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What a role needs to run.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub struct RunSettings {
     /// The role's bounds.
     pub limits: Limits,
     /// The process that it shares with other roles: what kills one of them kills all.
-    pub process: SharedProcess,
+    pub process: HandlerLock,
     /// How long a stopping role may take to finish its batch and to send what it owes.
     pub grace: Duration,
     /// Refuses to consume where the user may not record at the broker which store the role's queues belong to.
@@ -85,9 +85,9 @@ pub enum RunError {
 pub struct RunningRole {
     name: &'static str,
     status: watch::Receiver<RoleStatus>,
-    vitals: Arc<Vitals>,
-    desk: Desk,
-    stop: Stopper,
+    vitals: Arc<Liveness>,
+    desk: LocalClient,
+    stop: ShutdownTrigger,
     task: JoinHandle<Result<(), RunError>>,
 }
 
@@ -121,13 +121,13 @@ impl RunningRole {
 
     /// Its signs of life. They stay good after it has ended.
     #[must_use]
-    pub fn vitals(&self) -> Arc<Vitals> {
+    pub fn liveness(&self) -> Arc<Liveness> {
         Arc::clone(&self.vitals)
     }
 
     /// Where it is asked in this process: also where it has no queue, and also while the broker is away.
     #[must_use]
-    pub fn desk(&self) -> Desk {
+    pub fn local_client(&self) -> LocalClient {
         self.desk.clone()
     }
 
@@ -149,36 +149,41 @@ impl RunningRole {
 /// Starts a role on the current Tokio runtime, on its queue; where the topology has a queue for requests to it, it answers them, too.
 /// Returns at once; how it goes is told by [`RunningRole::status`].
 pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> RunningRole {
-    begin(role, store, settings, Ways::Queues)
+    begin(role, store, settings, Transport::Queues)
 }
 
-/// Starts a role that has no queue: it is asked at its [`Desk`] alone, works what it has scheduled to itself, and publishes what it emits.
+/// Starts a role that has no queue: it is asked at its [`LocalClient`] alone, works what it has scheduled to itself, and publishes what it emits.
 /// It waits for no broker, and while there is none its outbox keeps what is owed.
 pub fn start_without_queue<R: Role, S: Store>(
     role: R,
     store: S,
     settings: RunSettings,
 ) -> RunningRole {
-    begin(role, store, settings, Ways::Desk)
+    begin(role, store, settings, Transport::Desk)
 }
 
 /// By which ways work comes to a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ways {
+enum Transport {
     /// By its queues and its desk.
     Queues,
     /// By its desk alone.
     Desk,
 }
 
-fn begin<R: Role, S: Store>(role: R, store: S, settings: RunSettings, ways: Ways) -> RunningRole {
+fn begin<R: Role, S: Store>(
+    role: R,
+    store: S,
+    settings: RunSettings,
+    ways: Transport,
+) -> RunningRole {
     let name = role.name();
     let (status, watch_status) = watch::channel(RoleStatus::starting());
-    let (stopper, stop) = Stopper::new(settings.grace);
-    let vitals = Arc::new(Vitals::new());
+    let (stopper, stop) = ShutdownTrigger::new(settings.grace);
+    let vitals = Arc::new(Liveness::new());
     let engine =
         Engine::new(role, store, settings.limits.clone()).sharing(settings.process.clone());
-    let (desk, commands) = Desk::new(engine.queries(), name, &settings.limits);
+    let (desk, commands) = LocalClient::new(engine.queries(), name, &settings.limits);
     let run = Run {
         engine,
         settings,
@@ -191,8 +196,8 @@ fn begin<R: Role, S: Store>(role: R, store: S, settings: RunSettings, ways: Ways
     let kept = stopper.clone();
     let task = tokio::spawn(async move {
         let ended = match ways {
-            Ways::Queues => run.on_queues(&status).await,
-            Ways::Desk => run.at_desk(&status).await,
+            Transport::Queues => run.run_with_queues(&status).await,
+            Transport::Desk => run.run_local(&status).await,
         };
         status.send_modify(|status| status.phase = Phase::Stopped);
         drop(kept);
@@ -212,10 +217,10 @@ fn begin<R: Role, S: Store>(role: R, store: S, settings: RunSettings, ways: Ways
 struct Run<R: Role, S: Store> {
     engine: Engine<R, S>,
     settings: RunSettings,
-    desk: Desk,
-    commands: mpsc::Receiver<Waiting>,
-    vitals: Arc<Vitals>,
-    stop: Stop,
+    desk: LocalClient,
+    commands: mpsc::Receiver<QueuedCommand>,
+    vitals: Arc<Liveness>,
+    stop: Shutdown,
 }
 
 impl<R: Role, S: Store> Run<R, S> {
@@ -249,20 +254,20 @@ impl<R: Role, S: Store> Run<R, S> {
                 tracing::warn!(role = self.name(), %error, "no epoch could be begun; the role tries again before it starts");
             }
             tokio::select! {
-                () = tokio::time::sleep(BEFORE_NEXT_TRY) => {}
+                () = tokio::time::sleep(RETRY_DELAY) => {}
                 () = stop.asked() => return Ok(None),
             }
         }
     }
 
     /// Runs without a queue.
-    async fn at_desk(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
+    async fn run_local(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
         let summary = self.summary(status).await?;
         let Some(_epoch) = self.begin_epoch().await? else {
             return Ok(());
         };
         let publisher = self.publisher();
-        self.vitals.linked(RoleLinks {
+        self.vitals.linked(RoleConnections {
             publish: publisher.state(),
             consume: None,
             quarantine: None,
@@ -273,16 +278,21 @@ impl<R: Role, S: Store> Run<R, S> {
             answered: None,
         });
         let stop = self.stop.clone();
-        let links = links::Links::new(publisher.state(), [None, None], None, summary.streams > 0);
+        let links = connections::ConnectionMonitor::new(
+            publisher.state(),
+            [None, None],
+            None,
+            summary.streams > 0,
+        );
         let result = self
             .work(status, summary.usage, &publisher, None, None, links)
             .await;
-        publisher.close(stop.left()).await;
+        publisher.close(stop.time_remaining()).await;
         result
     }
 
     /// Runs on the role's queues.
-    async fn on_queues(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
+    async fn run_with_queues(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
         let summary = self.summary(status).await?;
         let Some(epoch) = self.begin_epoch().await? else {
             return Ok(());
@@ -321,7 +331,7 @@ impl<R: Role, S: Store> Run<R, S> {
                 claim,
             ))
         });
-        self.vitals.linked(RoleLinks {
+        self.vitals.linked(RoleConnections {
             publish: publisher.state(),
             consume: Some(subscription.state()),
             quarantine: Some(quarantine.state()),
@@ -351,7 +361,7 @@ impl<R: Role, S: Store> Run<R, S> {
             Err(e) => Err(e.into()),
             Ok(false) => Ok(()),
             Ok(true) => {
-                let links = links::Links::new(
+                let links = connections::ConnectionMonitor::new(
                     publisher.state(),
                     [Some(subscription.state()), Some(quarantine.state())],
                     responder.as_ref().map(|r| r.state()),
@@ -372,7 +382,7 @@ impl<R: Role, S: Store> Run<R, S> {
             }
         };
         // Side by side: each of them may hang with the broker for as long as it is given.
-        let left = stop.left();
+        let left = stop.time_remaining();
         let answers_no_more = async {
             if let Some(responder) = &responder {
                 responder.close(left).await;
@@ -406,14 +416,14 @@ impl<R: Role, S: Store> Run<R, S> {
         publisher: &Publisher,
         intake: Option<Intake<'_>>,
         responder: Option<Arc<RpcServer>>,
-        links: links::Links,
+        links: connections::ConnectionMonitor,
     ) -> Result<(), RunError> {
         let name = self.name();
         let namespace = &self.settings.broker.namespace;
         let owed = Arc::new(Notify::new());
         let (at_its_end, ended) = watch::channel(false);
         let asked = self.stop.clone();
-        let meters = Meters::of(
+        let meters = BatchInstruments::of(
             name,
             &namespace.role_queue(name, 0),
             &namespace.events_exchange(),
@@ -421,7 +431,7 @@ impl<R: Role, S: Store> Run<R, S> {
         let (refusals, refused) = watch::channel(None);
         let links = links.with_refusals(refused);
         let mut beside = JoinSet::new();
-        beside.spawn(send::relay(
+        beside.spawn(outbox_publisher::relay(
             name,
             self.engine.store().clone(),
             publisher.clone(),
@@ -435,10 +445,14 @@ impl<R: Role, S: Store> Run<R, S> {
             refusals,
         ));
         if let Some(responder) = responder {
-            beside.spawn(answer::answering(responder, self.desk, self.stop.clone()));
+            beside.spawn(serve_rpc::serve_rpc(
+                responder,
+                self.desk,
+                self.stop.clone(),
+            ));
         }
-        let request_meters = RequestMeters::of(name);
-        let looped = work::Loop {
+        let request_meters = RequestInstruments::of(name);
+        let looped = event_loop::RoleLoop {
             engine: self.engine.started_at(Timestamp::now()),
             intake,
             commands: self.commands,
@@ -457,7 +471,7 @@ impl<R: Role, S: Store> Run<R, S> {
         .run(usage);
         let worked = tokio::select! {
             worked = looped => worked,
-            () = broken_off(&mut beside, &asked) => Err(RunError::Broken(name)),
+            () = task_panicked(&mut beside, &asked) => Err(RunError::Broken(name)),
         };
         status.send_modify(|status| status.phase = Phase::Stopping);
         // From here on nothing comes to the outbox any more.
@@ -478,7 +492,7 @@ impl<R: Role, S: Store> Run<R, S> {
 }
 
 /// Waits until something has ended that goes on until the role is asked to stop, or has broken off; for ever if nothing has.
-async fn broken_off(tasks: &mut JoinSet<()>, stop: &Stop) {
+async fn task_panicked(tasks: &mut JoinSet<()>, stop: &Shutdown) {
     while let Some(ended) = tasks.join_next().await {
         if ended.is_err() || !stop.is_asked() {
             return;

@@ -8,7 +8,7 @@ pub enum Phase {
     /// Waiting for the broker.
     Starting,
     /// Taking deliveries.
-    Taking,
+    Consuming,
     /// Not taking deliveries, because the store cannot be used; it tries again by itself.
     Paused {
         /// What the store has said.

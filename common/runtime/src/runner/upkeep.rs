@@ -23,7 +23,7 @@ pub(super) async fn keep_up<S: Store>(
     store.repair_due(now).await?;
     // No backoff of the engine or of the relay is longer, so the clock was ahead.
     let latest_due = now
-        .checked_add(limits.retry_longest.max(relay::LONGEST_PAUSE))
+        .checked_add(limits.retry_longest.max(relay::MAX_BACKOFF))
         .unwrap_or(Timestamp::MAX);
     store.clamp_due_times(now, latest_due).await?;
     if may_prune {

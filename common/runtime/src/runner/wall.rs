@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use doorstep_event::Timestamp;
 use jiff::SignedDuration;
 
-use crate::limits::CLOCKS_APART;
+use crate::limits::MAX_CLOCK_SKEW;
 
-/// The time by which the two clocks may part before that counts as a jump. A few smaller ones together stay within [`CLOCKS_APART`].
-const JUMP: SignedDuration = SignedDuration::from_mins(10);
+/// The time by which the two clocks may part before that counts as a jump. A few smaller ones together stay within [`MAX_CLOCK_SKEW`].
+const MIN_JUMP: SignedDuration = SignedDuration::from_mins(10);
 /// The time that the wall clock must have run evenly before something is pruned or expires by it.
 const STEADY: Duration = Duration::from_hours(1);
 /// The same where a table is half full. Longer than any command waits in its process for its reply.
@@ -42,12 +42,12 @@ impl WallClock {
         let elapsed = at.saturating_duration_since(self.anchor.1);
         let expected = self.anchor.0.checked_add(elapsed).unwrap_or(Timestamp::MAX);
         let off = now.duration_since(expected);
-        let jump = (off.abs() > JUMP).then_some(off);
+        let jump = (off.abs() > MIN_JUMP).then_some(off);
         if jump.is_some() {
             self.steady_since = at;
             self.jump = jump;
         }
-        if jump.is_some() || elapsed > CLOCKS_APART {
+        if jump.is_some() || elapsed > MAX_CLOCK_SKEW {
             self.anchor = (now, at);
         }
         if self.is_steady() {

@@ -6,7 +6,9 @@ use doorstep_event::{
     Contract, ContractError, Event, Rejection, Request, RequestContract, RequestId, RequestKind,
     Sequence, Source, StreamKey, Subject, Timestamp,
 };
-use doorstep_runtime::{Effects, Emit, Obeyed, Reading, Refusal, Role, States, reply};
+use doorstep_runtime::{
+    CommandOutcome, Effects, HandlerError, NewEvent, Reading, Role, States, reply,
+};
 use doorstep_store::{EntityKey, Store};
 use serde::{Deserialize, Serialize};
 
@@ -144,7 +146,7 @@ pub struct Account {
 pub struct Ledger;
 
 impl Role for Ledger {
-    type Fact = Move;
+    type Payload = Move;
     type Command = Order;
     type Query = Ask;
     type State = Account;
@@ -157,7 +159,7 @@ impl Role for Ledger {
         if event.event_type.as_str() == "account.ignored.v1" {
             return Ok(Reading::Ignored);
         }
-        Move::read(event).map(Reading::Fact)
+        Move::read(event).map(Reading::Handled)
     }
 
     fn keys(&self, event: &Event, fact: &Move) -> Vec<EntityKey> {
@@ -176,7 +178,7 @@ impl Role for Ledger {
         event: &Event,
         fact: &Move,
         now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let key = EntityKey::from(&event.subject);
         let mut account = states.get(&key).cloned().unwrap_or_default();
         let name = match event.sequence {
@@ -188,13 +190,15 @@ impl Role for Ledger {
         match fact {
             Move::Add(amount) => account.balance += amount,
             Move::Open => account.open = true,
-            Move::AfterOpen if !account.open => return Err(Refusal::NotYet(key)),
+            Move::AfterOpen if !account.open => return Err(HandlerError::Retry(key)),
             Move::AfterOpen => {}
             Move::AwaitUnnamed(other) => {
-                return Err(Refusal::NotYet(EntityKey::new(other.as_str())));
+                return Err(HandlerError::Retry(EntityKey::new(other.as_str())));
             }
-            Move::Poison => return Err(Refusal::never("poison")),
-            Move::PoisonUntilFixed if !account.fixed => return Err(Refusal::never("not fixed")),
+            Move::Poison => return Err(HandlerError::never("poison")),
+            Move::PoisonUntilFixed if !account.fixed => {
+                return Err(HandlerError::never("not fixed"));
+            }
             Move::PoisonUntilFixed => {}
             Move::Fix => account.fixed = true,
             Move::Remove => {
@@ -203,9 +207,9 @@ impl Role for Ledger {
             }
             Move::Kill => std::process::abort(),
             Move::Panic => panic!("this event makes the handler panic"),
-            Move::Tell => emits.push(Emit::of(
+            Move::Tell => emits.push(NewEvent::of(
                 &Subject::new(format!("told/{}", event.subject))
-                    .map_err(|e| Refusal::never(e.to_string()))?,
+                    .map_err(|e| HandlerError::never(e.to_string()))?,
                 &Told { of: name.clone() },
             )?),
             Move::Later(seconds, fact) => later.schedule(
@@ -239,13 +243,13 @@ impl Role for Ledger {
         vec![EntityKey::new(order.account.as_str())]
     }
 
-    fn obey(
+    fn execute(
         &self,
         states: &mut States<Account>,
         request: &Request,
         order: &Order,
         now: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
+    ) -> Result<CommandOutcome, Rejection> {
         let key = EntityKey::new(order.account.as_str());
         let subject = Subject::new(order.account.as_str())?;
         let mut account = states.get(&key).cloned().unwrap_or_default();
@@ -255,31 +259,31 @@ impl Role for Ledger {
             Bid::Deposit(amount) => {
                 account.balance += amount;
                 let told = Subject::new(format!("told/{subject}"))?;
-                effects.emit(&told, &Told { of: name.clone() })?;
+                effects.publish(&told, &Told { of: name.clone() })?;
             }
             Bid::Withdraw(amount) if *amount > account.balance => {
                 let detail = format!("{} is less than {amount}", account.balance);
                 return Err(Rejection::new("short", detail));
             }
             Bid::Withdraw(amount) => account.balance -= amount,
-            Bid::AfterOpen if !account.open => return Err(Refusal::NotYet(key).into()),
+            Bid::AfterOpen if !account.open => return Err(HandlerError::Retry(key).into()),
             Bid::AfterOpen => {}
             Bid::Later(seconds, fact) => {
                 let due = now + std::time::Duration::from_secs(*seconds);
                 effects.schedule(due, &subject, fact)?;
             }
-            Bid::Nothing => return Obeyed::of::<Order>(&standing(&account), effects),
+            Bid::Nothing => return CommandOutcome::of::<Order>(&standing(&account), effects),
             Bid::Panic => panic!("this command makes the handler panic"),
             Bid::Kill => std::process::abort(),
             Bid::Remove => {
                 *states.first_mut() = None;
-                return Obeyed::of::<Order>(&standing(&account), effects);
+                return CommandOutcome::of::<Order>(&standing(&account), effects);
             }
         }
         account.entries.push(name);
         let standing = standing(&account);
         states.put(&key, account);
-        Obeyed::of::<Order>(&standing, effects)
+        CommandOutcome::of::<Order>(&standing, effects)
     }
 
     fn read_query(&self, request: &Request) -> Result<Ask, ContractError> {
@@ -290,7 +294,7 @@ impl Role for Ledger {
         vec![EntityKey::new(ask.account.as_str())]
     }
 
-    fn answer(
+    fn query(
         &self,
         states: &States<Account>,
         _: &Request,

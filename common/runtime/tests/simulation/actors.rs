@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use doorstep_event::Rejection;
 use doorstep_runtime::{
-    Commands, Decided, Engine, Limits, Past, ReadBatch,
+    BatchCursor, CommandResult, Commands, DeliveryHistory, Engine, Limits,
     operate::{self, OperateError},
-    relay::{self, Share},
+    relay::{self, RelayBatch},
 };
 use doorstep_store::{DeadLetter, DeadLetterFilter, MemoryStore, Store, StoreError};
 
@@ -28,15 +28,15 @@ pub type SimulatedStore = Stepped<MemoryStore>;
 /// Bounds so small that each of them is met.
 pub fn limits(world: &Shared) -> Limits {
     with(world, |world| Limits {
-        batch_events: world.dice.between(1, 12),
+        batch_size: world.dice.between(1, 12),
         held_per_stream: world.dice.between(1, 4),
         due_events: world.dice.between(1, 6),
         remembered_rows: world.dice.between(1, 8),
         // Both owners may be gone at once, each in the middle of a trial of the same event.
-        trials: world.dice.between(3, 5) as u32,
+        max_crashes: world.dice.between(3, 5) as u32,
         relay_rows: world.dice.between(1, 5),
         retry_longest: Duration::from_secs(5),
-        await_limit: Duration::from_secs(30),
+        max_wait: Duration::from_secs(30),
         conflicts: 40,
         ..Limits::default()
     })
@@ -63,7 +63,7 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
                 })
             };
             if taken.is_none() && asked.is_empty() {
-                let worked = engine.work_due(now(&world), jitter).await;
+                let worked = engine.process_due(now(&world), jitter).await;
                 contended(&world, worked.err());
                 continue;
             }
@@ -84,7 +84,7 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
             }
             while !(batch.is_done() && commands.is_done()) {
                 let at = now(&world);
-                let worked = engine.work_beside(&mut batch, &mut commands, at, jitter);
+                let worked = engine.process_with_commands(&mut batch, &mut commands, at, jitter);
                 contended(&world, worked.await.err());
                 step().await;
                 for (place, decided) in commands.take_decided() {
@@ -106,7 +106,7 @@ pub fn engine(
     store: SimulatedStore,
     limits: Limits,
 ) -> Engine<Mortal, SimulatedStore> {
-    let engine = Engine::new(Mortal, store, limits).with_still_clock();
+    let engine = Engine::new(Mortal, store, limits).with_frozen_clock();
     match with(world, |world| world.shape.guard) {
         Guard::Told => engine.started_at(now(world)),
         Guard::NotTold => engine,
@@ -118,12 +118,12 @@ pub fn read(
     world: &Shared,
     engine: &Engine<Mortal, SimulatedStore>,
     messages: &[Message],
-) -> ReadBatch<Move> {
+) -> BatchCursor<Move> {
     let guard = with(world, |world| world.shape.guard);
     engine.read_deliveries(messages.iter().map(|message| {
         let past = match (guard, message.redelivered) {
-            (Guard::Told, true) => Past::Redelivered,
-            _ => Past::First,
+            (Guard::Told, true) => DeliveryHistory::Redelivered,
+            _ => DeliveryHistory::First,
         };
         (message.incoming.clone(), past)
     }))
@@ -138,29 +138,29 @@ pub fn read_commands(
     let guard = with(world, |world| world.shape.guard);
     engine.read_commands(asked.iter().map(|given| {
         let past = match (guard, given.redelivered) {
-            (Guard::Told, true) => Past::Redelivered,
-            _ => Past::First,
+            (Guard::Told, true) => DeliveryHistory::Redelivered,
+            _ => DeliveryHistory::First,
         };
         (given.request.clone(), past)
     }))
 }
 
 /// Tells the caller what has become of a command.
-pub fn answer(world: &Shared, given: &Given, decided: Decided) {
+pub fn answer(world: &Shared, given: &Given, decided: CommandResult) {
     with(world, |world| {
         world.note(|| format!("answers {} with {decided:?}", given.request.id));
         match &decided {
-            Decided::Expired => world.book.count("expired"),
-            Decided::Answer(Ok(_)) => world.book.count("replied anew"),
-            Decided::Answer(Err(refused)) if refused.code == Rejection::ID_REUSED => {
+            CommandResult::Expired => world.book.count("expired"),
+            CommandResult::Answer(Ok(_)) => world.book.count("replied anew"),
+            CommandResult::Answer(Err(refused)) if refused.code == Rejection::ID_REUSED => {
                 world.book.count("id reused");
             }
-            Decided::Answer(Err(refused)) if refused.code == Rejection::TOO_OLD => {
+            CommandResult::Answer(Err(refused)) if refused.code == Rejection::TOO_OLD => {
                 world.book.count("command too old");
             }
-            Decided::Answer(Err(_)) => world.book.count("refused"),
+            CommandResult::Answer(Err(_)) => world.book.count("refused"),
         }
-        if let Decided::Answer(answer) = &decided {
+        if let CommandResult::Answer(answer) = &decided {
             obeyed::replied(world, given, answer);
         }
         world.desk.answer(given, decided);
@@ -188,10 +188,10 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
         loop {
             step().await;
             // A store that fails is tried again.
-            let _ = relay::turn(
+            let _ = relay::relay_once(
                 &store,
                 &outlet,
-                Share::Rows(limits.relay_rows),
+                RelayBatch::Rows(limits.relay_rows),
                 &mut refused,
                 || now(&world),
             )

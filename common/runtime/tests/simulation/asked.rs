@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::{Request, RequestResult, Timestamp};
-use doorstep_runtime::Decided;
+use doorstep_runtime::CommandResult;
 
 use super::{dice::Dice, input::ACCOUNTS};
 use crate::ledger::{Bid, Move, Order, order};
@@ -121,7 +121,7 @@ impl Desk {
     }
 
     /// An owner answers. What its channel was given comes to somebody only while that channel lives.
-    pub fn answer(&mut self, given: &Given, decided: Decided) {
+    pub fn answer(&mut self, given: &Given, decided: CommandResult) {
         let is_it = |of: &Given| {
             of.channel == given.channel && of.request.deadline == given.request.deadline
         };
@@ -131,7 +131,7 @@ impl Desk {
             .position(|(_, of)| of.number == given.number && is_it(of));
         let Some(place) = place else { return };
         self.given.swap_remove(place);
-        if let Decided::Answer(answer) = decided {
+        if let CommandResult::Answer(answer) = decided {
             self.answers.entry(given.number).or_default().push(answer);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use doorstep_event::{Event, Sequence, StreamKey};
-use doorstep_runtime::Incoming;
+use doorstep_runtime::InboundMessage;
 use doorstep_store::{DeadLetterFilter, OutboxKind, ReadSet, Store};
 
 use super::{
@@ -27,10 +27,10 @@ pub fn settled(world: &mut World, messages: &[Message]) {
     }
 }
 
-fn durable(world: &World, incoming: &Incoming) -> Result<(), String> {
+fn durable(world: &World, incoming: &InboundMessage) -> Result<(), String> {
     let event = match incoming {
-        Incoming::Event { event, .. } => event,
-        Incoming::Unreadable { body, .. } => {
+        InboundMessage::Event { event, .. } => event,
+        InboundMessage::Unreadable { body, .. } => {
             let body = String::from_utf8_lossy(body);
             let made = world.book.dead.values();
             return match made

@@ -2,7 +2,7 @@
 
 use doorstep_event::{Event, EventType, Sender};
 use doorstep_runtime::{
-    Engine, Incoming, Limits, Past,
+    DeliveryHistory, Engine, InboundMessage, Limits,
     operate::{self, OperateError},
 };
 use doorstep_store::{DeadLetterFilter, Store};
@@ -23,12 +23,12 @@ fn limits() -> Limits {
 }
 
 /// An owner that works one batch.
-fn works(batch: Vec<Incoming>) -> Role {
+fn works(batch: Vec<InboundMessage>) -> Role {
     Box::new(move |play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
         let mut batch = engine.read_batch(batch.clone());
         Box::pin(async move {
-            engine.work(&mut batch, at(), 0.5).await.unwrap();
+            engine.process(&mut batch, at(), 0.5).await.unwrap();
         })
     })
 }
@@ -38,7 +38,7 @@ fn works_due() -> Role {
     Box::new(|play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
         Box::pin(async move {
-            engine.work_due(at(), 0.5).await.unwrap();
+            engine.process_due(at(), 0.5).await.unwrap();
         })
     })
 }
@@ -74,24 +74,24 @@ fn dead_id(play: &Play) -> doorstep_store::DeadLetterId {
     )
 }
 
-fn delivery(event: Event) -> Incoming {
-    Incoming::Event {
+fn delivery(event: Event) -> InboundMessage {
+    InboundMessage::Event {
         event,
         defect: None,
         sender: Sender::Anonymous,
     }
 }
 
-fn shop(sequence: u64, fact: Move) -> Incoming {
+fn shop(sequence: u64, fact: Move) -> InboundMessage {
     delivery(event("shop", "account/a", sequence, &fact))
 }
 
 /// Works a batch before the scene begins, an hour ago: what it puts off is due when the scene begins.
-fn worked_before(play: &Play, batch: Vec<Incoming>) {
+fn worked_before(play: &Play, batch: Vec<InboundMessage>) {
     let mut engine = Engine::new(Ledger, play.memory.clone(), limits());
     let mut batch = engine.read_batch(batch);
     let earlier = at().checked_sub(std::time::Duration::from_mins(1)).unwrap();
-    finish(engine.work(&mut batch, earlier, 0.5)).unwrap();
+    finish(engine.process(&mut batch, earlier, 0.5)).unwrap();
 }
 
 fn nothing() -> Setting {
@@ -102,7 +102,7 @@ fn nothing() -> Setting {
 fn work_what_is_due(play: &Play) {
     let mut engine = Engine::new(Ledger, play.store.clone(), limits());
     for _ in 0..100 {
-        if finish(engine.work_due(at(), 0.5)).unwrap().is_none() {
+        if finish(engine.process_due(at(), 0.5)).unwrap().is_none() {
             return;
         }
     }
@@ -280,7 +280,7 @@ fn two_owners_work_the_same_deliveries() {
 
 #[test]
 fn two_owners_bury_the_same_deliveries() {
-    let unreadable = Incoming::Unreadable {
+    let unreadable = InboundMessage::Unreadable {
         body: "rubbish".into(),
         headers: String::new(),
         defect: "it has no attributes".into(),
@@ -510,13 +510,13 @@ fn an_operator_wins_also_while_an_owner_works_the_stream() {
 }
 
 /// An owner that works one batch, and whose clock is then ten days ahead and prunes by that.
-fn works_and_prunes(batch: Vec<Incoming>) -> Role {
+fn works_and_prunes(batch: Vec<InboundMessage>) -> Role {
     Box::new(move |play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
         let mut batch = engine.read_batch(batch.clone());
         let store = play.store.clone();
         Box::pin(async move {
-            engine.work(&mut batch, at(), 0.5).await.unwrap();
+            engine.process(&mut batch, at(), 0.5).await.unwrap();
             let days = std::time::Duration::from_hours(240);
             let ahead = at().checked_add(days).unwrap();
             let pruned = store.prune_seen(limits().oldest_seen(ahead), 9);
@@ -552,18 +552,18 @@ fn an_event_that_comes_again_while_its_id_is_pruned_is_applied_once() {
 }
 
 /// An owner that works events that a process may have died of, and whose clock is then ten days ahead and prunes trials by that.
-fn works_suspects_and_prunes(batch: Vec<Incoming>) -> Role {
+fn works_suspects_and_prunes(batch: Vec<InboundMessage>) -> Role {
     Box::new(move |play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
         let suspects = batch
             .iter()
             .cloned()
-            .map(|event| (event, Past::Redelivered));
+            .map(|event| (event, DeliveryHistory::Redelivered));
         let mut batch = engine.read_deliveries(suspects);
         let store = play.store.clone();
         Box::pin(async move {
             while !batch.is_done() {
-                engine.work(&mut batch, at(), 0.5).await.unwrap();
+                engine.process(&mut batch, at(), 0.5).await.unwrap();
             }
             let days = std::time::Duration::from_hours(240);
             let ahead = at().checked_add(days).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use doorstep_event::{EventId, EventType, Sender, StreamKey, Timestamp};
-use doorstep_runtime::Incoming;
+use doorstep_runtime::InboundMessage;
 
 use super::dice::Dice;
 use crate::ledger::{self, Move};
@@ -41,7 +41,7 @@ pub struct Input {
     pub loose: Vec<Loose>,
     pub unreadable: Vec<String>,
     /// In the order of publishing; taken from the end.
-    pub to_publish: Vec<Incoming>,
+    pub to_publish: Vec<InboundMessage>,
 }
 
 impl Input {
@@ -54,7 +54,7 @@ impl Input {
         };
         input.fill_streams(dice, events);
         // Each message has a place on a line, and is published in the order of the places.
-        let mut line: Vec<(usize, Incoming)> = Vec::new();
+        let mut line: Vec<(usize, InboundMessage)> = Vec::new();
         input.numbered(dice, &mut line);
         input.unnumbered(dice, now, &mut line);
         let length = line.len() * 4;
@@ -99,7 +99,7 @@ impl Input {
         }
     }
 
-    fn numbered(&self, dice: &mut Dice, line: &mut Vec<(usize, Incoming)>) {
+    fn numbered(&self, dice: &mut Dice, line: &mut Vec<(usize, InboundMessage)>) {
         let disorder = *dice.pick(&[1, 4, 12, 40]);
         for (key, meant) in &self.streams {
             let mut place = dice.below(20);
@@ -121,7 +121,12 @@ impl Input {
         }
     }
 
-    fn unnumbered(&mut self, dice: &mut Dice, now: Timestamp, line: &mut Vec<(usize, Incoming)>) {
+    fn unnumbered(
+        &mut self,
+        dice: &mut Dice,
+        now: Timestamp,
+        line: &mut Vec<(usize, InboundMessage)>,
+    ) {
         for number in 0..dice.below(4) {
             let loose = Loose {
                 source: format!("loose-{number}"),
@@ -136,7 +141,7 @@ impl Input {
                 _ => Some(now),
             };
             self.loose.push(loose);
-            let incoming = Incoming::Event {
+            let incoming = InboundMessage::Event {
                 event,
                 defect: None,
                 sender: Sender::Anonymous,
@@ -146,7 +151,7 @@ impl Input {
         for number in 0..dice.below(3) {
             let body = format!("rubbish {number}");
             self.unreadable.push(body.clone());
-            let incoming = Incoming::Unreadable {
+            let incoming = InboundMessage::Unreadable {
                 body: body.into(),
                 headers: String::new(),
                 defect: "it has no attributes".into(),
@@ -158,8 +163,8 @@ impl Input {
 }
 
 /// Another event under the same number, as from a store that was restored without a new source.
-fn contender(mut incoming: Incoming) -> Incoming {
-    if let Incoming::Event { event, .. } = &mut incoming {
+fn contender(mut incoming: InboundMessage) -> InboundMessage {
+    if let InboundMessage::Event { event, .. } = &mut incoming {
         event.id = EventId::new(format!("{}-again", event.id)).unwrap();
     }
     incoming
@@ -192,7 +197,7 @@ impl Meant {
         Self { fact, form }
     }
 
-    fn incoming(&self, key: &StreamKey, sequence: u64) -> Incoming {
+    fn incoming(&self, key: &StreamKey, sequence: u64) -> InboundMessage {
         let mut event = ledger::event(
             key.source.as_str(),
             key.subject.as_str(),
@@ -202,7 +207,7 @@ impl Meant {
         if self.form == Form::Ignored {
             event.event_type = EventType::new("account.ignored.v1").unwrap();
         }
-        Incoming::Event {
+        InboundMessage::Event {
             event,
             defect: (self.form == Form::Spoiled).then(|| "its version is wrong".to_owned()),
             sender: Sender::Anonymous,

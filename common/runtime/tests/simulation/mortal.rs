@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use doorstep_event::{ContractError, Event, Rejection, Request, Timestamp};
-use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States};
+use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::EntityKey;
 
 use super::world::{Shared, with};
@@ -28,9 +28,9 @@ pub fn lethal(deaths: bool) {
 pub struct Mortal;
 
 impl Role for Mortal {
-    type Fact = Move;
+    type Payload = Move;
     type Command = Order;
-    type Query = NoRequest;
+    type Query = Unsupported;
     type State = Account;
 
     fn name(&self) -> &'static str {
@@ -51,9 +51,9 @@ impl Role for Mortal {
         event: &Event,
         fact: &Move,
         now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         if *fact == Move::Kill && !LETHAL.get() {
-            return Err(Refusal::never("it would kill"));
+            return Err(HandlerError::never("it would kill"));
         }
         if *fact == Move::Kill {
             DEAD.set(true);
@@ -70,18 +70,18 @@ impl Role for Mortal {
         Ledger.command_keys(request, order)
     }
 
-    fn obey(
+    fn execute(
         &self,
         states: &mut States<Account>,
         request: &Request,
         order: &Order,
         now: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
+    ) -> Result<CommandOutcome, Rejection> {
         if order.bid == Bid::Kill {
             DEAD.set(LETHAL.get());
             return Err(Rejection::new(Rejection::FAILED, "it would kill"));
         }
-        Ledger.obey(states, request, order, now)
+        Ledger.execute(states, request, order, now)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use doorstep_runtime::Incoming;
+use doorstep_runtime::InboundMessage;
 
 /// A message in the queue.
 #[derive(Debug, Clone)]
 pub struct Message {
-    pub incoming: Incoming,
+    pub incoming: InboundMessage,
     pub redelivered: bool,
 }
 
@@ -69,7 +69,7 @@ impl Queue {
         }
     }
 
-    pub fn publish(&mut self, incoming: Incoming) {
+    pub fn publish(&mut self, incoming: InboundMessage) {
         self.ready.push_back(Message {
             incoming,
             redelivered: false,

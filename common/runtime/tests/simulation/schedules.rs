@@ -11,7 +11,7 @@ use doorstep_event::EventId;
 use doorstep_runtime::{
     Engine, Limits,
     operate::{self, OperateError},
-    relay::{self, Share},
+    relay::{self, RelayBatch},
 };
 use doorstep_store::{DeadLetterFilter, MemoryStore, Store};
 
@@ -286,7 +286,7 @@ impl Drain {
             let mut batch = actors::read(&self.world, &self.engine, &messages);
             while !batch.is_done() {
                 let at = now(&self.world);
-                let Some(worked) = survive(&self.world, self.engine.work(&mut batch, at, 0.5))
+                let Some(worked) = survive(&self.world, self.engine.process(&mut batch, at, 0.5))
                 else {
                     self.start_again();
                     return Ok(false);
@@ -304,7 +304,7 @@ impl Drain {
         }
         for _ in 0..ROUNDS {
             let at = now(&self.world);
-            let Some(worked) = survive(&self.world, self.engine.work_due(at, 0.5)) else {
+            let Some(worked) = survive(&self.world, self.engine.process_due(at, 0.5)) else {
                 self.start_again();
                 return Ok(false);
             };
@@ -313,10 +313,10 @@ impl Drain {
             }
         }
         for _ in 0..ROUNDS {
-            let relayed = finish(relay::turn(
+            let relayed = finish(relay::relay_once(
                 &self.store,
                 &self.outlet,
-                Share::Rows(self.limits.relay_rows),
+                RelayBatch::Rows(self.limits.relay_rows),
                 &mut relay::RefusedRows::default(),
                 || now(&self.world),
             ))?;
@@ -352,7 +352,7 @@ impl Drain {
             let mut commands = actors::read_commands(&self.world, &self.engine, &asked);
             while !commands.is_done() {
                 let at = now(&self.world);
-                let worked = survive(&self.world, self.engine.obey(&mut commands, at, 0.5));
+                let worked = survive(&self.world, self.engine.execute(&mut commands, at, 0.5));
                 let Some(worked) = worked else {
                     self.start_again();
                     return Ok(false);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::PublishOutcome;
-use doorstep_runtime::relay::Outlet;
+use doorstep_runtime::relay::OutboxSink;
 use doorstep_store::{MemoryStore, OutboxKind};
 
 use super::{
@@ -91,7 +91,7 @@ pub enum Honesty {
     BlockedIsConfirmed,
 }
 
-impl Outlet for SimulatedOutlet {
+impl OutboxSink for SimulatedOutlet {
     async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         let mut outcomes = Vec::with_capacity(rows.len());
         for row in rows {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES};
 use doorstep_program::Failure;
-use doorstep_runtime::{Rehearsal, operate};
+use doorstep_runtime::{DryRun, operate};
 use doorstep_store::DeadLetter;
 
 use crate::{
@@ -64,21 +64,21 @@ pub(super) async fn check(
     Ok(told(&rehearsal.map_err(|e| stores::failed(&e))?))
 }
 
-fn told(rehearsal: &Rehearsal) -> Checked {
+fn told(rehearsal: &DryRun) -> Checked {
     match rehearsal {
-        Rehearsal::Applied { emitted: 0 } => Checked::Taken("would be applied".to_owned()),
-        Rehearsal::Applied { emitted } => {
+        DryRun::Applied { emitted: 0 } => Checked::Taken("would be applied".to_owned()),
+        DryRun::Applied { emitted } => {
             Checked::Taken(format!("would be applied and emit {emitted} events"))
         }
-        Rehearsal::Ignored => Checked::Taken("would be passed by".to_owned()),
-        Rehearsal::Behind => {
+        DryRun::Ignored => Checked::Taken("would be passed by".to_owned()),
+        DryRun::Behind => {
             Checked::Taken("would wait for what is missing before it in its stream".to_owned())
         }
-        Rehearsal::Awaits(entity) => Checked::Taken(format!("would wait for {entity}")),
-        Rehearsal::Refused { reason, detail } => {
+        DryRun::Awaits(entity) => Checked::Taken(format!("would wait for {entity}")),
+        DryRun::Refused { reason, detail } => {
             Checked::Refused(format!("it would be refused: {reason}: {detail}"))
         }
-        Rehearsal::NotNext => Checked::Refused(
+        DryRun::NotNext => Checked::Refused(
             "it is no longer what its stream waits for: it was settled meanwhile".to_owned(),
         ),
     }

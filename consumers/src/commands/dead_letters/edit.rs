@@ -2,7 +2,7 @@
 
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason, Repeats, output::print};
-use doorstep_runtime::operate::{self, By, Edit, OperateError};
+use doorstep_runtime::operate::{self, Attribution, Edit, OperateError};
 use doorstep_store::{DeadLetter, DeadLetterId};
 
 use super::{
@@ -32,7 +32,7 @@ pub(crate) async fn edit(
     place: &StoreLocation,
     chosen: &Selection,
     change: &EditSource,
-    by: &By,
+    by: &Attribution,
     mode: Mode,
 ) -> Result<(), Failure> {
     let store = match mode {
@@ -76,7 +76,7 @@ pub(crate) async fn edit(
 pub(super) struct EditSession<'a> {
     pub(super) role: &'a RoleEntry,
     pub(super) store: RoleStore,
-    pub(super) by: &'a By,
+    pub(super) by: &'a Attribution,
     pub(super) mode: Mode,
     pub(super) how: Edit,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use doorstep_event::{Event, Sequence};
 use doorstep_program::{Failure, Reason, Repeats};
-use doorstep_runtime::operate::{By, Edit};
+use doorstep_runtime::operate::{Attribution, Edit};
 use doorstep_store::{DeadLetter, DeadLetterId, DeadLetterStatus};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -67,7 +67,7 @@ impl Attributes {
 pub(crate) async fn import(
     place: &StoreLocation,
     file: &Path,
-    by: &By,
+    by: &Attribution,
     mode: Mode,
 ) -> Result<(), Failure> {
     let store = match mode {

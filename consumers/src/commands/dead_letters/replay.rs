@@ -11,7 +11,7 @@ use std::{
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason, Stop, output::print};
 use doorstep_runtime::{
-    operate::{self, By, OperateError, Run},
+    operate::{self, Attribution, OperateError, ReplayRun},
     shape,
 };
 use doorstep_store::{DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
@@ -57,7 +57,7 @@ struct Outcomes {
 pub(crate) async fn replay(
     place: &StoreLocation,
     replay: &Replay,
-    by: &By,
+    by: &Attribution,
     mode: Mode,
 ) -> Result<(), Failure> {
     if mode == Mode::DryRun {
@@ -132,23 +132,32 @@ pub(crate) async fn replay(
     ended(failures, &outcomes, role)
 }
 
-async fn begin<S: Store>(store: &S, chosen: &Selection, by: &By) -> Result<Option<Run>, Failure> {
+async fn begin<S: Store>(
+    store: &S,
+    chosen: &Selection,
+    by: &Attribution,
+) -> Result<Option<ReplayRun>, Failure> {
     // Those that were named are what they are, whenever they are named again.
     if matches!(chosen, Selection::Ids(_)) {
         return Ok(None);
     }
-    operate::begin_run(store, &label(chosen), by.at(Timestamp::now()))
+    operate::start_replay(store, &label(chosen), by.at(Timestamp::now()))
         .await
         .map(Some)
         .map_err(|e| stores::failed(&e))
 }
 
-async fn end<S: Store>(store: &S, run: &Run, asked: usize, by: &By) -> Result<(), Failure> {
+async fn end<S: Store>(
+    store: &S,
+    run: &ReplayRun,
+    asked: usize,
+    by: &Attribution,
+) -> Result<(), Failure> {
     let by = by.at(Timestamp::now());
     let summed_up = by
         .clone()
-        .because(&format!("the last {asked} of it were asked for"));
-    operate::end_run(store, run, summed_up.unwrap_or(by))
+        .with_reason(&format!("the last {asked} of it were asked for"));
+    operate::end_replay(store, run, summed_up.unwrap_or(by))
         .await
         .map_err(|e| stores::failed(&e))
 }

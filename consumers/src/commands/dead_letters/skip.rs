@@ -2,7 +2,7 @@
 
 use doorstep_event::Timestamp;
 use doorstep_program::{Failure, Reason, Repeats, output::print};
-use doorstep_runtime::operate::{self, By, OperateError};
+use doorstep_runtime::operate::{self, Attribution, OperateError};
 use doorstep_store::DeadLetterStatus;
 
 use super::{
@@ -26,7 +26,7 @@ use crate::{
 pub(crate) async fn skip(
     place: &StoreLocation,
     chosen: &Selection,
-    by: &By,
+    by: &Attribution,
     mode: Mode,
 ) -> Result<(), Failure> {
     if mode == Mode::DryRun {
@@ -114,7 +114,7 @@ async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), Failu
 pub(crate) async fn skip_gap(
     place: &StoreLocation,
     gap: &GapRange,
-    by: &By,
+    by: &Attribution,
     mode: Mode,
 ) -> Result<(), Failure> {
     let role = place.role.name;

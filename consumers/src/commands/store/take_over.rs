@@ -5,7 +5,7 @@ use doorstep_messaging::{
     BrokerSettings, ConnectError, ConnectErrorKind, OwnerRecord, PresentOwner, take_over as replace,
 };
 use doorstep_program::{Failure, Reason, output::print};
-use doorstep_runtime::operate::{By, record_take_over};
+use doorstep_runtime::operate::{Attribution, record_take_over};
 use doorstep_store::{Store, begin_epoch};
 
 use crate::{settings::StoreLocation, stores};
@@ -17,7 +17,7 @@ use crate::{settings::StoreLocation, stores};
 pub(crate) async fn take_over(
     place: &StoreLocation,
     broker: &BrokerSettings,
-    by: By,
+    by: Attribution,
 ) -> Result<(), Failure> {
     let role = place.role.name;
     let store = stores::open_existing(place)?;

@@ -187,7 +187,7 @@ fn a_payment_waits_for_its_order() {
     let [authorized, ..] = payment_events();
     assert_eq!(
         bench.give(&authorized),
-        Err(Refusal::NotYet(EntityKey::new(KEY)))
+        Err(HandlerError::Retry(EntityKey::new(KEY)))
     );
 }
 
@@ -286,7 +286,7 @@ proptest! {
                         streams[stream].remove(0);
                         break;
                     }
-                    Err(refusal) => prop_assert_eq!(refusal, Refusal::NotYet(EntityKey::new(KEY))),
+                    Err(refusal) => prop_assert_eq!(refusal, HandlerError::Retry(EntityKey::new(KEY))),
                 }
             }
         }

@@ -2,7 +2,7 @@
 //! over all accounts is always zero.
 
 use doorstep_contracts::{Money, MoneyError};
-use doorstep_runtime::{Refusal, States};
+use doorstep_runtime::{HandlerError, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +52,9 @@ pub(super) fn post(
     from: Account,
     to: Account,
     amount: Money,
-) -> Result<(), Refusal> {
-    let uncounted = |e: MoneyError| Refusal::Never(format!("the ledger cannot count on: {e}"));
+) -> Result<(), HandlerError> {
+    let uncounted =
+        |e: MoneyError| HandlerError::Reject(format!("the ledger cannot count on: {e}"));
     let less = amount.checked_mul(-1).map_err(uncounted)?;
     for (account, change) in [(from, less), (to, amount)] {
         let key = account.key();

@@ -23,7 +23,7 @@ use doorstep_contracts::{
 use doorstep_event::{
     Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
 };
-use doorstep_runtime::{Effects, Obeyed, Reading, Refusal, Role, States, reply};
+use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Reading, Role, States, reply};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -117,7 +117,7 @@ pub(crate) struct Terms {
 }
 
 impl Role for Payments {
-    type Fact = Fact;
+    type Payload = Fact;
     type Command = Command;
     type Query = ReadPayment;
     type State = Book;
@@ -141,7 +141,7 @@ impl Role for Payments {
                 _ => return not_handled(event),
             };
         let order = order_of(event)?;
-        Ok(Reading::Fact(Fact { order, what }))
+        Ok(Reading::Handled(Fact { order, what }))
     }
 
     fn keys(&self, _event: &Event, fact: &Fact) -> Vec<EntityKey> {
@@ -154,7 +154,7 @@ impl Role for Payments {
         _event: &Event,
         fact: &Fact,
         now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let mut work = PaymentProcess::on(states, &fact.order, now);
         match fact.what {
             What::Confirmed => work.order_confirmed()?,
@@ -178,31 +178,31 @@ impl Role for Payments {
         touched(command.order())
     }
 
-    fn obey(
+    fn execute(
         &self,
         states: &mut States<Book>,
         _request: &Request,
         command: &Command,
         now: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
+    ) -> Result<CommandOutcome, Rejection> {
         let order = command.order();
         let mut work = PaymentProcess::on(states, order, now);
         match command {
             Command::Authorize(asked) => {
                 let authorization = work.authorize(asked)?;
-                Obeyed::of::<AuthorizePayment>(&authorization, work.effects)
+                CommandOutcome::of::<AuthorizePayment>(&authorization, work.effects)
             }
             Command::Capture(_) => {
                 let payment = work.capture()?;
-                Obeyed::of::<CapturePayment>(&payment.view(order), work.effects)
+                CommandOutcome::of::<CapturePayment>(&payment.view(order), work.effects)
             }
             Command::Void(asked) => {
                 let payment = work.void(asked.reason.as_ref())?;
-                Obeyed::of::<VoidPayment>(&payment.view(order), work.effects)
+                CommandOutcome::of::<VoidPayment>(&payment.view(order), work.effects)
             }
             Command::Refund(asked) => {
                 let payment = work.refund(asked.reason.as_ref())?;
-                Obeyed::of::<RefundPayment>(&payment.view(order), work.effects)
+                CommandOutcome::of::<RefundPayment>(&payment.view(order), work.effects)
             }
         }
     }
@@ -218,7 +218,7 @@ impl Role for Payments {
         vec![key(&query.order)]
     }
 
-    fn answer(
+    fn query(
         &self,
         states: &States<Book>,
         _request: &Request,

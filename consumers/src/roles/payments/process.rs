@@ -20,7 +20,7 @@ use doorstep_contracts::{
     requests::{AuthorizePayment, PaidOrder, PaymentAuthorization},
 };
 use doorstep_event::{Rejection, Timestamp};
-use doorstep_runtime::{Effects, Refusal, States};
+use doorstep_runtime::{Effects, HandlerError, States};
 use jiff::SignedDuration;
 
 use super::{
@@ -196,7 +196,7 @@ impl<'a> PaymentProcess<'a> {
     }
 
     /// The order is confirmed: the shop takes what is held, now or as soon as it is.
-    pub(super) fn order_confirmed(&mut self) -> Result<(), Refusal> {
+    pub(super) fn order_confirmed(&mut self) -> Result<(), HandlerError> {
         if self.order_status() == PaidOrder::Ended {
             return Ok(());
         }
@@ -208,7 +208,7 @@ impl<'a> PaymentProcess<'a> {
             }
             // The card was told that the money is free, so somebody has to decide what becomes of an order that is not paid.
             Some(Stage::Voided(terms)) if terms.authorized_until <= self.now => {
-                return Err(Refusal::Never(format!(
+                return Err(HandlerError::Reject(format!(
                     "order {} is confirmed and was not paid: what was held for it has lapsed at {}",
                     self.order, terms.authorized_until
                 )));
@@ -221,7 +221,7 @@ impl<'a> PaymentProcess<'a> {
     }
 
     /// The order has come to nothing: so does its payment, also one that is still to be asked for.
-    pub(super) fn order_ended(&mut self, reason: ReversalReason) -> Result<(), Refusal> {
+    pub(super) fn order_ended(&mut self, reason: ReversalReason) -> Result<(), HandlerError> {
         let stage = match self.known().map(|p| p.payment) {
             None | Some(Stage::Awaited) => Stage::Barred,
             Some(Stage::Authorized(terms)) => {
@@ -239,7 +239,7 @@ impl<'a> PaymentProcess<'a> {
     }
 
     /// The time has come to see whether money is still held. Nothing calls that off, so mostly it does not matter any more.
-    pub(super) fn expire(&mut self) -> Result<(), Refusal> {
+    pub(super) fn expire(&mut self) -> Result<(), HandlerError> {
         if let Some(Payment {
             order_status,
             payment: Stage::Authorized(terms),
@@ -255,18 +255,18 @@ impl<'a> PaymentProcess<'a> {
     }
 
     /// What is scheduled is bounded, and only orders that nobody decides on need it for as long as their money may be held.
-    fn recheck(&mut self, at: Timestamp) -> Result<(), Refusal> {
+    fn recheck(&mut self, at: Timestamp) -> Result<(), HandlerError> {
         let subject = self.order.payment_subject();
         self.effects.schedule(at, &subject, &LapseDue {})
     }
 
-    fn after(&self, seconds: u32) -> Result<Timestamp, Refusal> {
+    fn after(&self, seconds: u32) -> Result<Timestamp, HandlerError> {
         self.now
             .checked_add(SignedDuration::from_secs(seconds.into()))
-            .map_err(|e| Refusal::Never(format!("{} and {seconds} s: {e}", self.now)))
+            .map_err(|e| HandlerError::Reject(format!("{} and {seconds} s: {e}", self.now)))
     }
 
-    fn hold(&mut self, asked: &AuthorizePayment) -> Result<Terms, Refusal> {
+    fn hold(&mut self, asked: &AuthorizePayment) -> Result<Terms, HandlerError> {
         let seconds = asked.hold_seconds.unwrap_or(AuthorizePayment::DEFAULT_HOLD);
         let authorized_until = self.after(seconds)?;
         let terms = Terms {
@@ -280,15 +280,15 @@ impl<'a> PaymentProcess<'a> {
             authorized_until,
         };
         post(self.states, Account::Cards, Account::Held, terms.amount)?;
-        self.effects.emit(&self.order.payment_subject(), &fact)?;
+        self.effects.publish(&self.order.payment_subject(), &fact)?;
         Ok(terms)
     }
 
-    fn take(&mut self, terms: &Terms) -> Result<(), Refusal> {
+    fn take(&mut self, terms: &Terms) -> Result<(), HandlerError> {
         let amount = terms.amount;
         post(self.states, Account::Held, Account::Sales, amount)?;
         let fact = PaymentCaptured { amount };
-        self.effects.emit(&self.order.payment_subject(), &fact)
+        self.effects.publish(&self.order.payment_subject(), &fact)
     }
 
     fn void_hold(
@@ -296,7 +296,7 @@ impl<'a> PaymentProcess<'a> {
         terms: &Terms,
         reason: ReversalReason,
         words: Option<&Label>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), HandlerError> {
         let amount = terms.amount;
         post(self.states, Account::Held, Account::Cards, amount)?;
         let detail = words.cloned();
@@ -305,7 +305,7 @@ impl<'a> PaymentProcess<'a> {
             reason,
             detail,
         };
-        self.effects.emit(&self.order.payment_subject(), &fact)
+        self.effects.publish(&self.order.payment_subject(), &fact)
     }
 
     fn refund_capture(
@@ -313,7 +313,7 @@ impl<'a> PaymentProcess<'a> {
         terms: &Terms,
         reason: ReversalReason,
         words: Option<&Label>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), HandlerError> {
         let amount = terms.amount;
         post(self.states, Account::Sales, Account::Cards, amount)?;
         let detail = words.cloned();
@@ -322,7 +322,7 @@ impl<'a> PaymentProcess<'a> {
             reason,
             detail,
         };
-        self.effects.emit(&self.order.payment_subject(), &fact)
+        self.effects.publish(&self.order.payment_subject(), &fact)
     }
 
     fn refuse(&self, code: &'static str, why: impl std::fmt::Display) -> Rejection {

@@ -243,7 +243,7 @@ fn what_is_not_captured_lapses() {
     let data = bench.emitted.last().unwrap().data();
     assert_eq!(data, br#"{"amount":"5.00","reason":"lapsed"}"#);
     // Late: the money is gone, nobody is charged behind their back, and somebody has to decide what becomes of the order.
-    let Err(Refusal::Never(reason)) = bench.give(&confirmed(1, 2)) else {
+    let Err(HandlerError::Reject(reason)) = bench.give(&confirmed(1, 2)) else {
         panic!("an order that will not be paid is confirmed in silence")
     };
     assert!(reason.contains("was not paid"), "{reason}");

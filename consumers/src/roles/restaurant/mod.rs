@@ -18,7 +18,7 @@ use doorstep_contracts::{
 use doorstep_event::{
     Contract, ContractError, Event, Rejection, Request, RequestContract, Timestamp,
 };
-use doorstep_runtime::{Effects, Obeyed, Reading, Refusal, Role, States, reply};
+use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Reading, Role, States, reply};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,7 @@ pub(crate) struct Card {
 }
 
 impl Role for Restaurant {
-    type Fact = Fact;
+    type Payload = Fact;
     type Command = Command;
     type Query = Query;
     type State = Record;
@@ -105,11 +105,11 @@ impl Role for Restaurant {
                 let (_, name) = subject.split_once('/').unwrap_or(("", subject));
                 let restaurant = RestaurantId::new(name)
                     .map_err(|e| ContractError::Rule(format!("subject {subject}: {e}")))?;
-                return Ok(Reading::Fact(Fact::RoomDue { restaurant, order }));
+                return Ok(Reading::Handled(Fact::RoomDue { restaurant, order }));
             }
             _ => return not_handled(event),
         }
-        order_of(event).map(Fact::Ended).map(Reading::Fact)
+        order_of(event).map(Fact::Ended).map(Reading::Handled)
     }
 
     fn keys(&self, _event: &Event, fact: &Fact) -> Vec<EntityKey> {
@@ -127,7 +127,7 @@ impl Role for Restaurant {
         _event: &Event,
         fact: &Fact,
         now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let mut effects = Effects::none();
         match fact {
             Fact::Ended(order) => {
@@ -176,13 +176,13 @@ impl Role for Restaurant {
         }
     }
 
-    fn obey(
+    fn execute(
         &self,
         states: &mut States<Record>,
         _request: &Request,
         command: &Command,
         now: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
+    ) -> Result<CommandOutcome, Rejection> {
         match command {
             Command::Configure(asked) => {
                 let key = kitchen_key(&asked.restaurant);
@@ -197,7 +197,7 @@ impl Role for Restaurant {
                 };
                 states.put(&key, Record::Kitchen(kitchen));
                 states.put(&menu_key(&asked.restaurant), Record::Menu(card));
-                Obeyed::of::<ConfigureRestaurant>(&configured, Effects::none())
+                CommandOutcome::of::<ConfigureRestaurant>(&configured, Effects::none())
             }
             Command::Confirm(asked) => confirm(states, asked, now),
         }
@@ -217,7 +217,7 @@ impl Role for Restaurant {
         vec![kitchen_key(restaurant), menu_key(restaurant)]
     }
 
-    fn answer(
+    fn query(
         &self,
         states: &States<Record>,
         _request: &Request,
@@ -257,11 +257,11 @@ fn confirm(
     states: &mut States<Record>,
     asked: &ConfirmOrder,
     now: Timestamp,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let [key, at] = [booking_key(&asked.order), kitchen_key(&asked.restaurant)];
     if let Some(booking) = booking(states, &key) {
         let promise = booking.previous_confirmation(asked)?;
-        return Obeyed::of::<ConfirmOrder>(&promise, Effects::none());
+        return CommandOutcome::of::<ConfirmOrder>(&promise, Effects::none());
     }
     let kitchen = kitchen(states, &at).ok_or_else(|| unknown(&asked.restaurant))?;
     let (kitchen, booking, promise) = kitchen.book(asked, now)?;
@@ -271,7 +271,7 @@ fn confirm(
     effects.schedule(promise.promised_at, &subject, &RoomDue { order })?;
     states.put(&key, Record::Booking(booking));
     states.put(&at, Record::Kitchen(kitchen));
-    Obeyed::of::<ConfirmOrder>(&promise, effects)
+    CommandOutcome::of::<ConfirmOrder>(&promise, effects)
 }
 
 fn booking(states: &States<Record>, key: &EntityKey) -> Option<Booking> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use doorstep_event::Timestamp;
-use doorstep_runtime::limits::CLOCKS_APART;
+use doorstep_runtime::limits::MAX_CLOCK_SKEW;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -68,7 +68,7 @@ impl Tokens {
             expires: Timestamp::from_second(expires.parse().ok()?).ok()?,
         };
         // One that is good for longer than any was given by a clock that was ahead, and would outlive its session.
-        let latest = self.lifetime.saturating_add(CLOCKS_APART);
+        let latest = self.lifetime.saturating_add(MAX_CLOCK_SKEW);
         let latest = now.checked_add(latest).unwrap_or(Timestamp::MAX);
         (now < ticket.expires && ticket.expires <= latest).then_some(ticket)
     }

@@ -6,7 +6,7 @@ use doorstep_contracts::{
     InvoiceNo, Position,
 };
 use doorstep_event::{Rejection, Timestamp};
-use doorstep_runtime::{Effects, Obeyed, States};
+use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -64,13 +64,13 @@ pub(super) fn assign(
     states: &mut States<Entity>,
     asked: &AssignCourier,
     now: Timestamp,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let AssignCourier { order, courier } = asked;
     order::is_confirmed(states, order)?;
     let key = order.delivery_key();
     if let Some(delivery) = states.get(&key).and_then(Entity::delivery) {
         if &delivery.courier == courier {
-            return Obeyed::of::<AssignCourier>(&Ack {}, Effects::none());
+            return CommandOutcome::of::<AssignCourier>(&Ack {}, Effects::none());
         }
         return Err(refused("assigned", "another courier has it already"));
     }
@@ -85,13 +85,13 @@ pub(super) fn assign(
         position: None,
         window: None,
     };
-    effects.emit(&order.delivery_subject(), &assigned)?;
+    effects.publish(&order.delivery_subject(), &assigned)?;
     let delivery = Delivery {
         courier: courier.clone(),
         step: None,
     };
     states.put(&key, Entity::Delivery(delivery));
-    Obeyed::of::<AssignCourier>(&Ack {}, effects)
+    CommandOutcome::of::<AssignCourier>(&Ack {}, effects)
 }
 
 pub(super) fn step_keys(asked: &AdvanceDelivery) -> Vec<EntityKey> {
@@ -102,7 +102,7 @@ pub(super) fn step_keys(asked: &AdvanceDelivery) -> Vec<EntityKey> {
 pub(super) fn step(
     states: &mut States<Entity>,
     asked: &AdvanceDelivery,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let AdvanceDelivery {
         order,
         courier,
@@ -114,19 +114,19 @@ pub(super) fn step(
     order::is_confirmed(states, order)?;
     let mut effects = Effects::none();
     if delivery.step >= Some(*step) {
-        return Obeyed::of::<AdvanceDelivery>(&Ack {}, effects);
+        return CommandOutcome::of::<AdvanceDelivery>(&Ack {}, effects);
     }
     let subject = order.delivery_subject();
     match step {
-        Step::PickedUp => effects.emit(&subject, &DeliveryPickedUp { picked_up_at: *at })?,
+        Step::PickedUp => effects.publish(&subject, &DeliveryPickedUp { picked_up_at: *at })?,
         Step::Delivered if delivery.is_picked_up() => {
-            effects.emit(&subject, &DeliveryDelivered { delivered_at: *at })?;
+            effects.publish(&subject, &DeliveryDelivered { delivered_at: *at })?;
         }
         Step::Delivered => return Err(refused("not_picked_up", "it was not picked up yet")),
     }
     delivery.step = Some(*step);
     states.put(&key, Entity::Delivery(delivery));
-    Obeyed::of::<AdvanceDelivery>(&Ack {}, effects)
+    CommandOutcome::of::<AdvanceDelivery>(&Ack {}, effects)
 }
 
 pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
@@ -141,7 +141,7 @@ pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
 pub(super) fn positions(
     states: &mut States<Entity>,
     asked: &RecordPositions,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let mut effects = Effects::none();
     for fix in &asked.fixes {
         theirs(states, &fix.order.delivery_key(), &asked.courier)?;
@@ -150,9 +150,9 @@ pub(super) fn positions(
             position: fix.position,
             recorded_at: fix.recorded_at,
         };
-        effects.emit(&fix.order.delivery_subject(), &recorded)?;
+        effects.publish(&fix.order.delivery_subject(), &recorded)?;
     }
-    Obeyed::of::<RecordPositions>(&Ack {}, effects)
+    CommandOutcome::of::<RecordPositions>(&Ack {}, effects)
 }
 
 /// The delivery, if it is this courier's: nobody learns whether there are others.

@@ -17,7 +17,7 @@ mod tests;
 mod user;
 
 use doorstep_event::{ContractError, Event, Rejection, Request, RequestContract, Timestamp};
-use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States};
+use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -91,9 +91,9 @@ entries! {
 }
 
 impl Role for GatewayRole {
-    type Fact = ();
+    type Payload = ();
     type Command = Command;
-    type Query = NoRequest;
+    type Query = Unsupported;
     type State = Entity;
 
     fn name(&self) -> &'static str {
@@ -114,7 +114,7 @@ impl Role for GatewayRole {
         _event: &Event,
         (): &(),
         _now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         Ok(Effects::none())
     }
 
@@ -153,13 +153,13 @@ impl Role for GatewayRole {
         }
     }
 
-    fn obey(
+    fn execute(
         &self,
         states: &mut States<Entity>,
         _request: &Request,
         command: &Command,
         now: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
+    ) -> Result<CommandOutcome, Rejection> {
         match command {
             Command::AddUser(asked) => user::add(states, asked, now),
             Command::RevokeTokens(asked) => user::revoke(states, asked),

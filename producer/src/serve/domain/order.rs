@@ -10,7 +10,7 @@ use doorstep_contracts::{
     StockReason, StockReleased, StockReserved, requests::OrderStatus,
 };
 use doorstep_event::{Rejection, Subject, Timestamp};
-use doorstep_runtime::{Effects, Obeyed, States};
+use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -185,7 +185,7 @@ pub(super) fn begin(
     states: &mut States<Entity>,
     asked: &BeginOrder,
     now: Timestamp,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let BeginOrder { order, .. } = asked;
     let intent = IdempotencyRecord::entity(&asked.customer, &asked.key);
     if states.get(&intent).is_some() {
@@ -211,13 +211,13 @@ pub(super) fn begin(
         lines: asked.lines.clone(),
         total: asked.total,
     };
-    effects.emit(&order.order_subject(), &placed)?;
+    effects.publish(&order.order_subject(), &placed)?;
     for line in &asked.lines {
         let reserved = StockReserved {
             quantity: line.quantity,
             reference: order.order_subject(),
         };
-        effects.emit(&line.sku.subject(), &reserved)?;
+        effects.publish(&line.sku.subject(), &reserved)?;
     }
     states.put(&order.part_key(), Entity::Open(open));
     states.put(
@@ -236,7 +236,7 @@ pub(super) fn begin(
         stage: OrderState::Open,
     };
     states.put(&order.order_key(), Entity::Order(begun.into()));
-    Obeyed::of::<BeginOrder>(&Ack {}, effects)
+    CommandOutcome::of::<BeginOrder>(&Ack {}, effects)
 }
 
 pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
@@ -244,19 +244,25 @@ pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
 }
 
 /// Records what has become of an order, unless something has already: the first outcome stays, and is what is replied.
-pub(super) fn end(states: &mut States<Entity>, asked: &EndOrder) -> Result<Obeyed, Rejection> {
+pub(super) fn end(
+    states: &mut States<Entity>,
+    asked: &EndOrder,
+) -> Result<CommandOutcome, Rejection> {
     let number = &asked.order;
     let order = known(states, number)?;
     if order.stage != OrderState::Open {
-        return Obeyed::of::<EndOrder>(&order.stage, Effects::none());
+        return CommandOutcome::of::<EndOrder>(&order.stage, Effects::none());
     }
     let effects = effects_of_end(number, &order, &asked.outcome)?;
     let stage = close(states, number, order, &asked.outcome);
-    Obeyed::of::<EndOrder>(&stage, effects)
+    CommandOutcome::of::<EndOrder>(&stage, effects)
 }
 
 /// Leaves the orders that are open to an operator.
-pub(super) fn leave(states: &mut States<Entity>, _: &LeaveOpen) -> Result<Obeyed, Rejection> {
+pub(super) fn leave(
+    states: &mut States<Entity>,
+    _: &LeaveOpen,
+) -> Result<CommandOutcome, Rejection> {
     for part in part_keys() {
         let open = states.get(&part).and_then(Entity::open);
         let Some(mut open) = open.filter(|open| !open.orders.is_empty()).cloned() else {
@@ -265,7 +271,7 @@ pub(super) fn leave(states: &mut States<Entity>, _: &LeaveOpen) -> Result<Obeyed
         open.left.append(&mut open.orders);
         states.put(&part, Entity::Open(open));
     }
-    Obeyed::of::<LeaveOpen>(&Ack {}, Effects::none())
+    CommandOutcome::of::<LeaveOpen>(&Ack {}, Effects::none())
 }
 
 pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
@@ -276,14 +282,14 @@ pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
 pub(super) fn adopt(
     states: &mut States<Entity>,
     asked: &AdoptOutcome,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let number = &asked.order;
     let order = known(states, number)?;
     if !open_part(states, number).left.contains_key(number.as_str()) {
-        return Obeyed::of::<AdoptOutcome>(&order.stage, Effects::none());
+        return CommandOutcome::of::<AdoptOutcome>(&order.stage, Effects::none());
     }
     let stage = close(states, number, order, &asked.outcome);
-    Obeyed::of::<AdoptOutcome>(&stage, Effects::none())
+    CommandOutcome::of::<AdoptOutcome>(&stage, Effects::none())
 }
 
 /// The events that an outcome brings about.
@@ -295,21 +301,21 @@ fn effects_of_end(
     let mut effects = Effects::none();
     let subject = number.order_subject();
     match outcome {
-        OrderDecision::Confirmed { promised_at } => effects.emit(
+        OrderDecision::Confirmed { promised_at } => effects.publish(
             &subject,
             &OrderConfirmed {
                 restaurant: order.restaurant.clone(),
                 promised_at: *promised_at,
             },
         )?,
-        OrderDecision::Refused { by, code, .. } => effects.emit(
+        OrderDecision::Refused { by, code, .. } => effects.publish(
             &subject,
             &OrderRefused {
                 by: *by,
                 reason: label(code),
             },
         )?,
-        OrderDecision::Abandoned { reason } => effects.emit(
+        OrderDecision::Abandoned { reason } => effects.publish(
             &subject,
             &OrderAbandoned {
                 reason: reason.clone(),
@@ -322,9 +328,9 @@ fn effects_of_end(
             quantity: line.quantity,
             reference: subject.clone(),
         };
-        effects.emit(&stock, &released)?;
+        effects.publish(&stock, &released)?;
         if matches!(outcome, OrderDecision::Confirmed { .. }) {
-            effects.emit(
+            effects.publish(
                 &stock,
                 &adjusted(-line.quantity, StockReason::Sale, &subject),
             )?;
@@ -366,13 +372,13 @@ pub(super) fn cancel_keys(asked: &CancelOrder) -> Vec<EntityKey> {
 pub(super) fn cancel(
     states: &mut States<Entity>,
     asked: &CancelOrder,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let number = &asked.order;
     let mut order = known(states, number)?;
     let promised_at = match &order.stage {
         OrderState::Confirmed { promised_at } => *promised_at,
         stage @ OrderState::Cancelled { .. } => {
-            return Obeyed::of::<CancelOrder>(stage, Effects::none());
+            return CommandOutcome::of::<CancelOrder>(stage, Effects::none());
         }
         OrderState::Open
             if asked.by == CancelledBy::Operator
@@ -383,7 +389,7 @@ pub(super) fn cancel(
             };
             let effects = effects_of_end(number, &order, &outcome)?;
             let stage = close(states, number, order, &outcome);
-            return Obeyed::of::<CancelOrder>(&stage, effects);
+            return CommandOutcome::of::<CancelOrder>(&stage, effects);
         }
         other => {
             return Err(refused(
@@ -406,7 +412,7 @@ pub(super) fn cancel(
     }
     let mut effects = Effects::none();
     let subject = number.order_subject();
-    effects.emit(
+    effects.publish(
         &subject,
         &OrderCancelled {
             by: asked.by,
@@ -415,7 +421,7 @@ pub(super) fn cancel(
     )?;
     for line in &order.lines {
         let returned = adjusted(line.quantity, StockReason::Return, &subject);
-        effects.emit(&line.sku.subject(), &returned)?;
+        effects.publish(&line.sku.subject(), &returned)?;
     }
     order.lines = Vec::new();
     order.stage = OrderState::Cancelled {
@@ -425,7 +431,7 @@ pub(super) fn cancel(
     };
     let stage = order.stage.clone();
     states.put(&number.order_key(), Entity::Order(order.into()));
-    Obeyed::of::<CancelOrder>(&stage, effects)
+    CommandOutcome::of::<CancelOrder>(&stage, effects)
 }
 
 fn adjusted(delta: i64, reason: StockReason, order: &Subject) -> StockAdjusted {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use doorstep_contracts::{CancelledBy, Money, OrderLine, Position, RefusedBy, RestaurantId, Sku};
 use doorstep_event::{RequestId, Source};
-use doorstep_runtime::Emit;
+use doorstep_runtime::NewEvent;
 use proptest::prelude::*;
 
 use super::{order::label, *};
@@ -13,7 +13,7 @@ use super::{order::label, *};
 #[derive(Default)]
 struct World {
     states: BTreeMap<EntityKey, Entity>,
-    events: Vec<Emit>,
+    events: Vec<NewEvent>,
 }
 
 impl World {
@@ -27,7 +27,7 @@ impl World {
             .iter()
             .map(|key| (key.clone(), self.states.get(key).cloned()));
         let mut states = States::new(before.collect());
-        let obeyed = GatewayRole.obey(&mut states, &request, &command, now())?;
+        let obeyed = GatewayRole.execute(&mut states, &request, &command, now())?;
         for key in keys {
             if let Some(state) = states.get(&key) {
                 self.states.insert(key, state.clone());

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use doorstep_contracts::{CourierId, CustomerId, RestaurantId};
 use doorstep_event::{Rejection, Timestamp};
-use doorstep_runtime::{Effects, Obeyed, States};
+use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -164,7 +164,7 @@ pub(super) fn add(
     states: &mut States<Entity>,
     asked: &AddUser,
     now: Timestamp,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let AddUser { name, .. } = asked;
     let key = name.entity();
     match states.get(&key).and_then(Entity::user) {
@@ -192,18 +192,18 @@ pub(super) fn add(
         status: UserStatus::Active,
     };
     states.put(&key, Entity::User(user));
-    Obeyed::of::<AddUser>(&Ack {}, Effects::none())
+    CommandOutcome::of::<AddUser>(&Ack {}, Effects::none())
 }
 
 /// Raises the generation of the user's tokens.
 pub(super) fn revoke(
     states: &mut States<Entity>,
     asked: &RevokeTokens,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let mut user = known(states, &asked.name)?;
     user.generation += 1;
     states.put(&asked.name.entity(), Entity::User(user));
-    Obeyed::of::<RevokeTokens>(&Ack {}, Effects::none())
+    CommandOutcome::of::<RevokeTokens>(&Ack {}, Effects::none())
 }
 
 pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
@@ -220,11 +220,11 @@ pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
 pub(super) fn set_status(
     states: &mut States<Entity>,
     asked: &SetUserStatus,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let SetUserStatus { name, status, .. } = asked;
     let mut user = known(states, name)?;
     if user.status == *status {
-        return Obeyed::of::<SetUserStatus>(&Ack {}, Effects::none());
+        return CommandOutcome::of::<SetUserStatus>(&Ack {}, Effects::none());
     }
     not_deleted(&user, name)?;
     if !status.is_active() {
@@ -241,7 +241,7 @@ pub(super) fn set_status(
     }
     user.status = *status;
     states.put(&name.entity(), Entity::User(user));
-    Obeyed::of::<SetUserStatus>(&Ack {}, Effects::none())
+    CommandOutcome::of::<SetUserStatus>(&Ack {}, Effects::none())
 }
 
 /// Returns whether the operator named as the one who stays is another one, and may log in. It is read in the same commit, so that of two operators
@@ -259,7 +259,7 @@ fn is_another_operator(states: &mut States<Entity>, asked: &SetUserStatus) -> bo
 pub(super) fn set_password(
     states: &mut States<Entity>,
     asked: &SetPassword,
-) -> Result<Obeyed, Rejection> {
+) -> Result<CommandOutcome, Rejection> {
     let SetPassword { name, .. } = asked;
     let mut user = known(states, name)?;
     not_deleted(&user, name)?;
@@ -272,7 +272,7 @@ pub(super) fn set_password(
     user.hash = asked.hash.clone();
     user.generation += 1;
     states.put(&name.entity(), Entity::User(user));
-    Obeyed::of::<SetPassword>(&Ack {}, Effects::none())
+    CommandOutcome::of::<SetPassword>(&Ack {}, Effects::none())
 }
 
 fn known(states: &mut States<Entity>, name: &UserName) -> Result<User, Rejection> {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use doorstep_event::{Contract, ContractError, Event, Sequence, Timestamp};
 use doorstep_messaging::RoleQueues;
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::{EntityKey, Store};
 use serde::{Deserialize, Serialize};
 
@@ -37,21 +37,21 @@ pub(crate) struct Count {
 }
 
 impl Role for Counter {
-    type Fact = ParcelWeighed;
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Payload = ParcelWeighed;
+    type Command = Unsupported;
+    type Query = Unsupported;
     type State = Count;
 
     fn name(&self) -> &'static str {
         QUEUES.role
     }
 
-    fn read(&self, event: &Event) -> Result<Reading<Self::Fact>, ContractError> {
+    fn read(&self, event: &Event) -> Result<Reading<Self::Payload>, ContractError> {
         self.first.get_or_init(Instant::now);
-        ParcelWeighed::read(event).map(Reading::Fact)
+        ParcelWeighed::read(event).map(Reading::Handled)
     }
 
-    fn keys(&self, event: &Event, _: &Self::Fact) -> Vec<EntityKey> {
+    fn keys(&self, event: &Event, _: &Self::Payload) -> Vec<EntityKey> {
         vec![EntityKey::from(&event.subject)]
     }
 
@@ -59,9 +59,9 @@ impl Role for Counter {
         &self,
         states: &mut States<Self::State>,
         event: &Event,
-        fact: &Self::Fact,
+        fact: &Self::Payload,
         _: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let state = states.first_or_default();
         state.count += 1;
         state.sum += fact.grams;

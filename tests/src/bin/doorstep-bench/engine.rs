@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use doorstep_event::{Sender, Timestamp};
-use doorstep_runtime::{Engine, Incoming, Limits};
+use doorstep_runtime::{Engine, InboundMessage, Limits};
 use doorstep_store::sqlite::{Options, SqliteStore};
 
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) async fn engine(args: EngineArgs) -> Result<()> {
     Ok(())
 }
 
-fn batches(generator: &Generator, args: &EngineArgs) -> Result<Vec<Vec<Incoming>>> {
+fn batches(generator: &Generator, args: &EngineArgs) -> Result<Vec<Vec<InboundMessage>>> {
     (0..args.events)
         .step_by(args.batch.max(1))
         .map(|from| {
@@ -37,7 +37,7 @@ fn batches(generator: &Generator, args: &EngineArgs) -> Result<Vec<Vec<Incoming>
             numbers
                 .map(|number| {
                     let event = generator.event(number)?;
-                    Ok(Incoming::Event {
+                    Ok(InboundMessage::Event {
                         event,
                         defect: None,
                         sender: Sender::Anonymous,
@@ -50,14 +50,14 @@ fn batches(generator: &Generator, args: &EngineArgs) -> Result<Vec<Vec<Incoming>
 
 async fn work(
     mut engine: Engine<Counter, SqliteStore>,
-    batches: Vec<Vec<Incoming>>,
+    batches: Vec<Vec<InboundMessage>>,
     events: usize,
 ) -> Result<Figure> {
     let watch = Stopwatch::start()?;
     let mut applied = 0;
     for batch in batches {
         let mut batch = engine.read_batch(batch);
-        let worked = engine.work(&mut batch, Timestamp::now(), 0.5).await?;
+        let worked = engine.process(&mut batch, Timestamp::now(), 0.5).await?;
         applied += worked.tally.applied;
     }
     ensure!(

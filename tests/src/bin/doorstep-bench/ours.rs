@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use doorstep_event::Event;
 use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, Topology};
 use doorstep_runtime::{
-    Limits, SharedProcess,
+    HandlerLock, Limits,
     runner::{self, RunSettings},
 };
 use doorstep_store::sqlite::{Options, SqliteStore};
@@ -129,7 +129,7 @@ async fn run(
         broker: settings.clone(),
         topology: topology.clone(),
         limits: Limits::default(),
-        process: SharedProcess::default(),
+        process: HandlerLock::default(),
         grace: PATIENCE,
         requires_owner_record: true,
     };

@@ -8,14 +8,14 @@ use std::{
 use doorstep_event::{Idempotency, Rejection, RequestId, RequestResult, Source};
 use doorstep_store::{EntityKey, NewReply, ReplyRow, RequestHash};
 
-use super::{super::slots::Claim, Plan, back, forth};
+use super::{super::working_set::RowHandles, Plan, saturating_add, saturating_sub};
 use crate::{
-    Obeyed, Role,
+    CommandOutcome, Role,
     engine::{
         clock::Clock,
-        command::{Decided, Outcome, PreparedCommand, panicked},
+        command::{CommandResult, PlannedCommand, PreparedCommand, panicked},
     },
-    limits::CLOCKS_APART,
+    limits::MAX_CLOCK_SKEW,
 };
 
 /// What the store knows of the commands of a batch, in their order.
@@ -36,13 +36,13 @@ pub(in crate::engine) enum Alone {
 
 impl<R: Role> Plan<'_, R> {
     /// Decides these, in order. What is refused leaves no trace, and what has waited here until its deadline is not begun.
-    pub(in crate::engine) fn obey_all(
+    pub(in crate::engine) fn execute_all(
         &mut self,
         commands: &[PreparedCommand<R::Command>],
         known: Known,
         alone: Alone,
         clock: Clock,
-    ) -> Vec<Outcome> {
+    ) -> Vec<PlannedCommand> {
         // The same command may be there twice: the second is answered by what the first has led to.
         let mut replied: HashMap<(&Source, &RequestId), (RequestHash, bytes::Bytes)> =
             HashMap::new();
@@ -52,7 +52,7 @@ impl<R: Role> Plan<'_, R> {
             let request = &command.request;
             let name = (&request.caller, &request.id);
             if request.deadline <= clock.time(self.now) {
-                outcomes.push(Outcome::Decided(Decided::Expired));
+                outcomes.push(PlannedCommand::Decided(CommandResult::Expired));
                 continue;
             }
             let stored = stored
@@ -62,27 +62,27 @@ impl<R: Role> Plan<'_, R> {
                 let answer = if hash == command.hash {
                     Ok(reply)
                 } else {
-                    Err(reused(&request.id))
+                    Err(id_reused(&request.id))
                 };
-                outcomes.push(Outcome::Decided(Decided::Answer(answer)));
+                outcomes.push(PlannedCommand::Decided(CommandResult::Answer(answer)));
                 continue;
             }
             if trials > 0 && alone == Alone::No {
-                outcomes.push(Outcome::Suspect);
+                outcomes.push(PlannedCommand::Suspect);
                 continue;
             }
-            let answer = self.obey(index, command);
+            let answer = self.execute(index, command);
             if let Ok(reply) = &answer {
                 replied.insert(name, (command.hash, reply.clone()));
             }
-            outcomes.push(Outcome::Decided(Decided::Answer(answer)));
+            outcomes.push(PlannedCommand::Decided(CommandResult::Answer(answer)));
         }
         outcomes
     }
 
-    fn obey(&mut self, index: usize, command: &PreparedCommand<R::Command>) -> RequestResult {
+    fn execute(&mut self, index: usize, command: &PreparedCommand<R::Command>) -> RequestResult {
         let request = &command.request;
-        let oldest = back(self.now, self.limits.reply_retention);
+        let oldest = saturating_sub(self.now, self.limits.reply_retention);
         if request.time < oldest {
             let detail = format!(
                 "it is from {}, and replies are kept for {} h: whether it was obeyed before cannot be told",
@@ -101,7 +101,7 @@ impl<R: Role> Plan<'_, R> {
             );
             return Err(Rejection::new(Rejection::TOO_OLD, detail));
         }
-        if request.time > forth(self.now, CLOCKS_APART) {
+        if request.time > saturating_add(self.now, MAX_CLOCK_SKEW) {
             let detail = format!(
                 "it is from {}, which has not come yet: set the clock of {}",
                 request.time, request.caller
@@ -113,10 +113,11 @@ impl<R: Role> Plan<'_, R> {
             Some(Err(refused)) => return Err(refused.clone()),
             None => return Err(Rejection::new(Rejection::FAILED, "it was not read")),
         };
-        let claim = self.slots.claim_of_command(index);
-        let Obeyed { reply, effects } = self.ask_about(command, asked, keys, claim)?;
-        self.slots.rest_on(claim);
-        self.bring_about(effects, request.traceparent.as_ref());
+        let claim = self.slots.handles_of_command(index);
+        let CommandOutcome { reply, effects } =
+            self.call_command_handler(command, asked, keys, claim)?;
+        self.slots.require_unchanged(claim);
+        self.collect_effects(effects, request.traceparent.as_ref());
         let reply = bytes::Bytes::from(reply);
         self.changes.counts.obeyed += 1;
         self.changes.replies.push(NewReply {
@@ -127,29 +128,29 @@ impl<R: Role> Plan<'_, R> {
             time: match request.idempotency {
                 // Kept no shorter than until it can be told that the command is too old.
                 Idempotency::Retryable => request.time.max(self.now),
-                // Kept for [`CLOCKS_APART`], so that what was committed in doubt is found when it is tried again.
-                Idempotency::OneShot => back(self.now, self.limits.reply_retention),
+                // Kept for [`MAX_CLOCK_SKEW`], so that what was committed in doubt is found when it is tried again.
+                Idempotency::OneShot => saturating_sub(self.now, self.limits.reply_retention),
             },
         });
         Ok(reply)
     }
 
     /// Calls the handler on copies of the states; they count only if it agrees.
-    fn ask_about(
+    fn call_command_handler(
         &mut self,
         command: &PreparedCommand<R::Command>,
         asked: &R::Command,
         keys: &[EntityKey],
-        claim: Claim,
-    ) -> Result<Obeyed, Rejection> {
+        claim: RowHandles,
+    ) -> Result<CommandOutcome, Rejection> {
         let slots = &self.slots;
         let states = &mut self.states;
         states.fill(keys, slots.entities(claim).map(|slot| &slot.state));
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.role.obey(states, &command.request, asked, self.now)
+            self.role.execute(states, &command.request, asked, self.now)
         }));
         let obeyed = answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
-        match self.take_states(claim) {
+        match self.take_changed_states(claim) {
             None => Ok(obeyed),
             Some(removed) => {
                 let detail = format!("the handler removes the state of {removed}");
@@ -159,7 +160,7 @@ impl<R: Role> Plan<'_, R> {
     }
 }
 
-fn reused(id: &RequestId) -> Rejection {
+fn id_reused(id: &RequestId) -> Rejection {
     Rejection::new(
         Rejection::ID_REUSED,
         format!("another command was obeyed under the id {id}: use a new id"),

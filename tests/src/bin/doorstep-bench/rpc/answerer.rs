@@ -5,7 +5,7 @@ use std::{process::Stdio, sync::Arc};
 use anyhow::{Context, Result, ensure};
 use doorstep_messaging::{BrokerSettings, Reply, RpcServer, RpcServerSettings, Topology};
 use doorstep_runtime::{
-    Limits, SharedProcess,
+    HandlerLock, Limits,
     runner::{self, Phase, RunSettings},
 };
 use doorstep_store::sqlite::{Options, SqliteStore};
@@ -102,13 +102,13 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
             broker: settings.clone(),
             topology,
             limits: Limits::default(),
-            process: SharedProcess::default(),
+            process: HandlerLock::default(),
             grace: PATIENCE,
             requires_owner_record: true,
         },
     );
     let mut status = depot.watch();
-    let taking = status.wait_for(|status| status.phase == Phase::Taking);
+    let taking = status.wait_for(|status| status.phase == Phase::Consuming);
     timeout(PATIENCE, taking)
         .await
         .context("the role that is asked does not start")??;

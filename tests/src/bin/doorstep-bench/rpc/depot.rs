@@ -6,7 +6,9 @@ use doorstep_event::{
     ContractError, Event, Rejection, Request, RequestContract, RequestKind, Subject, Timestamp,
 };
 use doorstep_messaging::RoleQueues;
-use doorstep_runtime::{Effects, NoRequest, Obeyed, Reading, Refusal, Role, States, reply};
+use doorstep_runtime::{
+    CommandOutcome, Effects, HandlerError, Reading, Role, States, Unsupported, reply,
+};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +54,7 @@ pub(super) struct Parcel {
 pub(super) struct Depot;
 
 impl Role for Depot {
-    type Fact = NoRequest;
+    type Payload = Unsupported;
     type Command = Weigh;
     type Query = ReadParcel;
     type State = Parcel;
@@ -61,11 +63,11 @@ impl Role for Depot {
         DEPOT.role
     }
 
-    fn read(&self, event: &Event) -> Result<Reading<NoRequest>, ContractError> {
+    fn read(&self, event: &Event) -> Result<Reading<Unsupported>, ContractError> {
         Err(ContractError::UnknownType(event.event_type.to_string()))
     }
 
-    fn keys(&self, _: &Event, fact: &NoRequest) -> Vec<EntityKey> {
+    fn keys(&self, _: &Event, fact: &Unsupported) -> Vec<EntityKey> {
         match *fact {}
     }
 
@@ -73,9 +75,9 @@ impl Role for Depot {
         &self,
         _: &mut States<Parcel>,
         _: &Event,
-        fact: &NoRequest,
+        fact: &Unsupported,
         _: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         match *fact {}
     }
 
@@ -89,19 +91,19 @@ impl Role for Depot {
         key(&command.0)
     }
 
-    fn obey(
+    fn execute(
         &self,
         states: &mut States<Parcel>,
         _: &Request,
         command: &Weigh,
         _: Timestamp,
-    ) -> Result<Obeyed, Rejection> {
+    ) -> Result<CommandOutcome, Rejection> {
         let parcel = states.first_mut();
         *parcel = Some(Parcel {
             weighed: parcel.as_ref().map_or(0, |p| p.weighed) + 1,
             last: command.0.clone(),
         });
-        Obeyed::of::<Weigh>(&command.0, Effects::none())
+        CommandOutcome::of::<Weigh>(&command.0, Effects::none())
     }
 
     fn read_query(&self, request: &Request) -> Result<ReadParcel, ContractError> {
@@ -114,7 +116,7 @@ impl Role for Depot {
         key(&query.0)
     }
 
-    fn answer(
+    fn query(
         &self,
         states: &States<Parcel>,
         _: &Request,

@@ -8,10 +8,10 @@ use doorstep_store::{EntityKey, MemoryStore};
 
 use super::*;
 use crate::{
-    Effects, Limits, NoRequest, Reading, Refusal, States,
+    Effects, HandlerError, Limits, Reading, States, Unsupported,
     runner::{
-        Vitals,
-        stop::Stopper,
+        Liveness,
+        shutdown::ShutdownTrigger,
         upkeep::tests::{defer, due, remember, remembered},
     },
 };
@@ -20,9 +20,9 @@ use crate::{
 struct Idle;
 
 impl Role for Idle {
-    type Fact = ();
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Payload = ();
+    type Command = Unsupported;
+    type Query = Unsupported;
     type State = ();
 
     fn name(&self) -> &'static str {
@@ -43,7 +43,7 @@ impl Role for Idle {
         _: &Event,
         (): &(),
         _: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         Ok(Effects::none())
     }
 }
@@ -61,12 +61,12 @@ async fn housekeeping_by(store: &MemoryStore, wall: WallClock) -> Vec<String> {
     let namespace = broker.namespace.clone();
     let publisher = Publisher::start(&broker, "idle", Topology::none());
     let (status, _watch) = watch::channel(RoleStatus::starting());
-    let (_stopper, stop) = Stopper::new(Duration::ZERO);
+    let (_stopper, stop) = ShutdownTrigger::new(Duration::ZERO);
     let (_commands, waiting) = mpsc::channel(1);
-    let vitals = Vitals::new();
+    let vitals = Liveness::new();
     let queue = namespace.role_queue("idle", 0);
-    let meters = Meters::of("idle", &queue, &namespace.events_exchange());
-    let mut looped = Loop {
+    let meters = BatchInstruments::of("idle", &queue, &namespace.events_exchange());
+    let mut looped = RoleLoop {
         engine: Engine::new(Idle, store.clone(), Limits::default()),
         intake: None,
         commands: waiting,
@@ -75,9 +75,9 @@ async fn housekeeping_by(store: &MemoryStore, wall: WallClock) -> Vec<String> {
         net: namespace.net_queue("idle"),
         pulse: &vitals.engine,
         meters: &meters,
-        requests: &RequestMeters::of("idle"),
+        requests: &RequestInstruments::of("idle"),
         stop,
-        links: Links::new(publisher.state(), [None, None], None, false),
+        links: ConnectionMonitor::new(publisher.state(), [None, None], None, false),
         findings: Vec::new(),
         store_outage: OutageReasons::default(),
         wall,

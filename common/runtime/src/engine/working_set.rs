@@ -11,10 +11,10 @@ use doorstep_store::{
 use hashbrown::HashTable;
 
 use super::{
-    command::{PreparedCommand, trial_key},
+    command::{PreparedCommand, crash_key},
+    decoded_event::{DecodedEvent, Item, Origin},
     epochs::{KnownEpochs, are_same},
-    memory::{KnownEntity, KnownOwner, KnownStream, Memory, is_of},
-    prepared::{Item, Origin, Prepared},
+    row_cache::{CachedEntity, CachedOwner, CachedStream, RowCache, is_of},
 };
 use crate::Role;
 
@@ -29,13 +29,13 @@ pub(super) struct StreamSlot<F> {
     /// As it is becoming.
     pub(super) after: StreamState,
     /// Whether anything is to be written, be it only that the version rises because something is held.
-    pub(super) touched: bool,
+    pub(super) dirty: bool,
     /// Held rows change with this batch, so what is known of them is not to be remembered.
-    pub(super) held_changes: bool,
+    pub(super) deferred_dirty: bool,
     /// Held events that will be next, by sequence: read with the stream, or held earlier in this very batch.
     pub(super) waiting: BTreeMap<Sequence, Waiting<F>>,
     /// Places at which something is held, in the store or in this batch, with the ids there.
-    pub(super) places: BTreeMap<Sequence, Place>,
+    pub(super) deferred_ids: BTreeMap<Sequence, Place>,
 }
 
 /// The marks by which the event at a place is told from another one.
@@ -61,7 +61,7 @@ impl Place {
 /// A held event that will be next.
 pub(super) enum Waiting<F> {
     /// It was read from the store.
-    Loaded(Box<(Prepared<F>, Claim)>),
+    Loaded(Box<(DecodedEvent<F>, RowHandles)>),
     /// It came with this batch, at this place in it.
     InBatch(usize),
 }
@@ -89,22 +89,22 @@ pub(super) struct OwnerSlot {
 
 /// Where an item's rows are: looked up once, when they are claimed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Claim {
+pub(super) struct RowHandles {
     stream: Option<usize>,
     /// The owner of a delivery's source.
     owner: Option<usize>,
-    /// The item's entities are so many of [`Slots::claimed_entities`], from there.
+    /// The item's entities are so many of [`WorkingSet::claimed_entities`], from there.
     first_entity: usize,
     entities: usize,
 }
 
 /// All rows of this batch.
-pub(super) struct Slots<R: Role> {
+pub(super) struct WorkingSet<R: Role> {
     /// Of the items, in their order.
-    claims: Vec<Claim>,
+    claims: Vec<RowHandles>,
     /// Of the commands, in theirs.
-    command_claims: Vec<Claim>,
-    streams: Vec<StreamSlot<R::Fact>>,
+    command_claims: Vec<RowHandles>,
+    streams: Vec<StreamSlot<R::Payload>>,
     stream_of: HashTable<usize>,
     owners: Vec<OwnerSlot>,
     owner_of: HashTable<usize>,
@@ -133,12 +133,12 @@ pub(super) fn is_empty(ask: &ReadSet) -> bool {
         && ask.epochs.is_empty()
 }
 
-impl<R: Role> Slots<R> {
+impl<R: Role> WorkingSet<R> {
     /// Makes room for the rows that the items and commands touch: from memory, or by asking for them.
-    pub(super) fn claim(
-        items: &[Prepared<R::Fact>],
+    pub(super) fn reserve(
+        items: &[DecodedEvent<R::Payload>],
         commands: &[PreparedCommand<R::Command>],
-        memory: &mut Memory<R::State>,
+        memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
     ) -> Self {
         let mut slots = Self {
@@ -171,7 +171,7 @@ impl<R: Role> Slots<R> {
                     {
                         ask.epochs.push(event.source.clone());
                     }
-                    Some(slots.claim_stream(event, memory, ask))
+                    Some(slots.reserve_stream(event, memory, ask))
                 }
                 _ => None,
             };
@@ -179,45 +179,45 @@ impl<R: Role> Slots<R> {
                 (
                     Item::Event { event, .. },
                     Origin::Delivery(Sender::Anonymous | Sender::User(_)),
-                ) => Some(slots.claim_owner(&event.source, memory, ask)),
+                ) => Some(slots.reserve_owner(&event.source, memory, ask)),
                 _ => None,
             };
-            let entities = slots.claim_entities(item.keys(), stream, memory, ask);
-            let claim = Claim { owner, ..entities };
+            let entities = slots.reserve_entities(item.keys(), stream, memory, ask);
+            let claim = RowHandles { owner, ..entities };
             slots.claims.push(claim);
-            slots.rest_on(claim);
+            slots.require_unchanged(claim);
         }
         for command in commands {
             ask.replies.push(command.name());
-            ask.trials.push(trial_key(&command.request));
-            let claim = slots.claim_entities(command.keys(), None, memory, ask);
+            ask.trials.push(crash_key(&command.request));
+            let claim = slots.reserve_entities(command.keys(), None, memory, ask);
             slots.command_claims.push(claim);
         }
         slots
     }
 
     /// Makes room for the entities that a held event touches, which was read with its stream.
-    pub(super) fn claim_held(
+    pub(super) fn reserve_deferred(
         &mut self,
-        held: &Prepared<R::Fact>,
-        memory: &mut Memory<R::State>,
+        held: &DecodedEvent<R::Payload>,
+        memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
-    ) -> Claim {
+    ) -> RowHandles {
         let stream = match &held.item {
             Item::Event { event, .. } => {
                 self.stream_at(memory.hash_of_stream(&event.subject), event)
             }
             Item::Unreadable { .. } => None,
         };
-        let claim = self.claim_entities(held.keys(), stream, memory, ask);
-        self.rest_on(claim);
+        let claim = self.reserve_entities(held.keys(), stream, memory, ask);
+        self.require_unchanged(claim);
         claim
     }
 
-    fn claim_stream(
+    fn reserve_stream(
         &mut self,
         event: &Event,
-        memory: &mut Memory<R::State>,
+        memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
     ) -> usize {
         let hash = memory.hash_of_stream(&event.subject);
@@ -228,7 +228,7 @@ impl<R: Role> Slots<R> {
         let known = memory.take_stream(hash, event).unwrap_or_else(|| {
             ask.streams.push(event.stream());
             self.asked_streams.push(slot);
-            KnownStream {
+            CachedStream {
                 key: event.stream(),
                 expect: ABSENT,
                 cursor: 0,
@@ -247,10 +247,10 @@ impl<R: Role> Slots<R> {
                 blocked: None,
                 epoch: known.epoch,
             },
-            touched: false,
-            held_changes: false,
+            dirty: false,
+            deferred_dirty: false,
             waiting: BTreeMap::new(),
-            places: BTreeMap::new(),
+            deferred_ids: BTreeMap::new(),
         });
         let streams = &self.streams;
         self.stream_of
@@ -258,10 +258,10 @@ impl<R: Role> Slots<R> {
         slot
     }
 
-    fn claim_owner(
+    fn reserve_owner(
         &mut self,
         source: &Source,
-        memory: &mut Memory<R::State>,
+        memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
     ) -> usize {
         // Events of one source mostly come one after the other.
@@ -281,7 +281,7 @@ impl<R: Role> Slots<R> {
         let known = memory.take_owner(hash, source).unwrap_or_else(|| {
             ask.owners.push(source.clone());
             self.asked_owners.push(slot);
-            KnownOwner {
+            CachedOwner {
                 source: source.clone(),
                 row: OwnerRow::default(),
             }
@@ -304,19 +304,19 @@ impl<R: Role> Slots<R> {
             .copied()
     }
 
-    fn claim_entities(
+    fn reserve_entities(
         &mut self,
         keys: &[EntityKey],
         stream: Option<usize>,
-        memory: &mut Memory<R::State>,
+        memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
-    ) -> Claim {
+    ) -> RowHandles {
         let first_entity = self.claimed_entities.len();
         for key in keys {
-            let slot = self.claim_entity(key, memory, ask);
+            let slot = self.reserve_entity(key, memory, ask);
             self.claimed_entities.push(slot);
         }
-        Claim {
+        RowHandles {
             stream,
             owner: None,
             first_entity,
@@ -324,10 +324,10 @@ impl<R: Role> Slots<R> {
         }
     }
 
-    fn claim_entity(
+    fn reserve_entity(
         &mut self,
         key: &EntityKey,
-        memory: &mut Memory<R::State>,
+        memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
     ) -> usize {
         let hash = memory.hash_of_entity(key);
@@ -341,7 +341,7 @@ impl<R: Role> Slots<R> {
         let known = memory.take_entity(hash, key).unwrap_or_else(|| {
             ask.entities.push(key.clone());
             self.asked_entities.push(slot);
-            KnownEntity {
+            CachedEntity {
                 key: key.clone(),
                 expect: ABSENT,
                 state: None,
@@ -362,7 +362,7 @@ impl<R: Role> Slots<R> {
     }
 
     /// Asks for the ids at places of streams that hold something: they tell a duplicate from a numbering conflict.
-    pub(super) fn ask_places(&self, items: &[Prepared<R::Fact>], ask: &mut ReadSet) {
+    pub(super) fn ask_places(&self, items: &[DecodedEvent<R::Payload>], ask: &mut ReadSet) {
         for (item, claim) in items.iter().zip(&self.claims) {
             if let Item::Event { event, .. } = &item.item
                 && let Some(sequence) = event.sequence
@@ -382,7 +382,7 @@ impl<R: Role> Slots<R> {
         &mut self,
         ask: &ReadSet,
         loaded: ReadResult,
-        memory: &Memory<R::State>,
+        memory: &RowCache<R::State>,
     ) -> Result<(), StoreError> {
         for (slot, row) in self.asked_streams.drain(..).zip(loaded.streams) {
             self.streams[slot].fill(row);
@@ -400,7 +400,7 @@ impl<R: Role> Slots<R> {
                 .find(hash, |slot| self.streams[*slot].key == *stream);
             if let (Some(&slot), Some((id, epoch))) = (slot, id) {
                 let place = Place { id, epoch };
-                self.streams[slot].places.insert(*sequence, place);
+                self.streams[slot].deferred_ids.insert(*sequence, place);
             }
         }
         for (id, seen) in ask.seen.iter().zip(loaded.seen) {
@@ -418,18 +418,18 @@ impl<R: Role> Slots<R> {
         Ok(())
     }
 
-    pub(super) fn take_loaded_held(&mut self) -> Vec<DeferredEvent> {
+    pub(super) fn take_loaded_deferred(&mut self) -> Vec<DeferredEvent> {
         std::mem::take(&mut self.loaded_held)
     }
 
     /// Puts what is held next beside its stream.
-    pub(super) fn queue_held(&mut self, held: Vec<(Prepared<R::Fact>, Claim)>) {
+    pub(super) fn queue_deferred(&mut self, held: Vec<(DecodedEvent<R::Payload>, RowHandles)>) {
         for (prepared, claim) in held {
             if let Item::Event { event, .. } = &prepared.item
                 && let Some(sequence) = event.sequence
                 && let Some(slot) = self.stream(claim)
             {
-                slot.places.insert(sequence, Place::of(event));
+                slot.deferred_ids.insert(sequence, Place::of(event));
                 slot.waiting
                     .insert(sequence, Waiting::Loaded(Box::new((prepared, claim))));
             }
@@ -437,17 +437,17 @@ impl<R: Role> Slots<R> {
     }
 
     /// What the item at this place in the batch has claimed.
-    pub(super) fn claim_of(&self, index: usize) -> Claim {
+    pub(super) fn handles_of(&self, index: usize) -> RowHandles {
         self.claims[index]
     }
 
     /// What the command at this place has claimed.
-    pub(super) fn claim_of_command(&self, index: usize) -> Claim {
+    pub(super) fn handles_of_command(&self, index: usize) -> RowHandles {
         self.command_claims[index]
     }
 
     /// The commit rests on these entities.
-    pub(super) fn rest_on(&mut self, claim: Claim) {
+    pub(super) fn require_unchanged(&mut self, claim: RowHandles) {
         for number in 0..claim.entities {
             if let Some(slot) = self.entity(claim, number) {
                 slot.needed = true;
@@ -456,12 +456,12 @@ impl<R: Role> Slots<R> {
     }
 
     /// The stream of an item, if it has a place in one.
-    pub(super) fn stream(&mut self, claim: Claim) -> Option<&mut StreamSlot<R::Fact>> {
+    pub(super) fn stream(&mut self, claim: RowHandles) -> Option<&mut StreamSlot<R::Payload>> {
         self.streams.get_mut(claim.stream?)
     }
 
     /// Returns whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.
-    pub(super) fn is_same(&self, claim: Claim, event: &Event, sequence: Sequence) -> bool {
+    pub(super) fn is_same(&self, claim: RowHandles, event: &Event, sequence: Sequence) -> bool {
         let (Some(epoch), Some(slot)) = (event.epoch, claim.stream) else {
             return true;
         };
@@ -470,12 +470,15 @@ impl<R: Role> Slots<R> {
     }
 
     /// The owner of a delivery's source.
-    pub(super) fn owner(&mut self, claim: Claim) -> Option<&mut OwnerSlot> {
+    pub(super) fn owner(&mut self, claim: RowHandles) -> Option<&mut OwnerSlot> {
         self.owners.get_mut(claim.owner?)
     }
 
     /// The entities of an item, in the order of its keys.
-    pub(super) fn entities(&self, claim: Claim) -> impl Iterator<Item = &EntitySlot<R::State>> {
+    pub(super) fn entities(
+        &self,
+        claim: RowHandles,
+    ) -> impl Iterator<Item = &EntitySlot<R::State>> {
         self.claimed_entities
             .iter()
             .skip(claim.first_entity)
@@ -486,7 +489,7 @@ impl<R: Role> Slots<R> {
     /// One of the entities of an item, counted from 0.
     pub(super) fn entity(
         &mut self,
-        claim: Claim,
+        claim: RowHandles,
         number: usize,
     ) -> Option<&mut EntitySlot<R::State>> {
         let slot = *self.claimed_entities.get(claim.first_entity + number)?;
@@ -509,7 +512,7 @@ impl<R: Role> Slots<R> {
             .map(|slot| StreamChange {
                 key: slot.key.clone(),
                 expect: slot.expect,
-                after: slot.touched.then(|| slot.after.clone()),
+                after: slot.dirty.then(|| slot.after.clone()),
             })
             .collect();
         let mut entities = Vec::with_capacity(self.entities.len());
@@ -534,19 +537,19 @@ impl<R: Role> Slots<R> {
     }
 
     /// The streams of this batch.
-    pub(super) fn streams_mut(&mut self) -> impl Iterator<Item = &mut StreamSlot<R::Fact>> {
+    pub(super) fn streams_mut(&mut self) -> impl Iterator<Item = &mut StreamSlot<R::Payload>> {
         self.streams.iter_mut()
     }
 
     /// Remembers the rows as they stand after the commit.
-    pub(super) fn remember(self, written: &CommitReceipt, memory: &mut Memory<R::State>) {
+    pub(super) fn remember(self, written: &CommitReceipt, memory: &mut RowCache<R::State>) {
         memory.epochs = self.epochs;
         for (slot, now) in self.streams.into_iter().zip(&written.streams) {
             // How many events a stream holds is counted by the store; where that may have changed it is to be read again.
-            if slot.held_changes || slot.held > 0 || slot.after.blocked.is_some() {
+            if slot.deferred_dirty || slot.held > 0 || slot.after.blocked.is_some() {
                 continue;
             }
-            let known = KnownStream {
+            let known = CachedStream {
                 key: slot.key,
                 expect: *now,
                 cursor: slot.after.cursor,
@@ -566,12 +569,12 @@ impl<R: Role> Slots<R> {
             // A source of which nothing was accepted is none of this store's.
             if row.owner.is_some() {
                 let source = slot.source;
-                memory.put_owner(slot.hash, KnownOwner { source, row });
+                memory.put_owner(slot.hash, CachedOwner { source, row });
             }
         }
         let checked = self.entities.into_iter().filter(EntitySlot::is_checked);
         for (slot, now) in checked.zip(&written.entities) {
-            let known = KnownEntity {
+            let known = CachedEntity {
                 key: slot.key,
                 expect: *now,
                 state: slot.state,
@@ -641,8 +644,8 @@ impl<F> StreamSlot<F> {
     }
 
     /// The event held at a place, in the store or in this batch.
-    pub(super) fn held_at(&self, sequence: Sequence) -> Option<&Place> {
-        self.places.get(&sequence)
+    pub(super) fn deferred_at(&self, sequence: Sequence) -> Option<&Place> {
+        self.deferred_ids.get(&sequence)
     }
 }
 

@@ -8,31 +8,31 @@ use tokio::{
 };
 
 /// What a part gets in any case for saying good-bye, however late it comes to that.
-const A_LITTLE: Duration = Duration::from_secs(1);
+const MIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Asks a role to stop.
 #[derive(Debug, Clone)]
-pub(super) struct Stopper {
+pub(super) struct ShutdownTrigger {
     deadline: Arc<watch::Sender<Option<Instant>>>,
     grace: Duration,
 }
 
 /// Whether a role was asked to stop.
 #[derive(Debug, Clone)]
-pub(super) struct Stop {
+pub(super) struct Shutdown {
     deadline: watch::Receiver<Option<Instant>>,
     grace: Duration,
 }
 
-impl Stopper {
+impl ShutdownTrigger {
     /// For a role that may take so long to stop. The signal holds for as long as any clone of the stopper is kept.
-    pub(super) fn new(grace: Duration) -> (Self, Stop) {
+    pub(super) fn new(grace: Duration) -> (Self, Shutdown) {
         let (sender, receiver) = watch::channel(None);
         let stopper = Self {
             deadline: Arc::new(sender),
             grace,
         };
-        let stop = Stop {
+        let stop = Shutdown {
             deadline: receiver,
             grace,
         };
@@ -51,7 +51,7 @@ impl Stopper {
     }
 }
 
-impl Stop {
+impl Shutdown {
     /// Whether it was asked.
     pub(super) fn is_asked(&self) -> bool {
         self.deadline.borrow().is_some()
@@ -76,10 +76,10 @@ impl Stop {
     }
 
     /// How much of its time is left, and a little in any case.
-    pub(super) fn left(&self) -> Duration {
+    pub(super) fn time_remaining(&self) -> Duration {
         self.deadline()
             .saturating_duration_since(Instant::now())
-            .max(A_LITTLE)
+            .max(MIN_GRACE)
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_part_has_the_same_deadline_however_late_it_comes_to_its_end() {
-        let (stopper, stop) = Stopper::new(Duration::from_secs(600));
+        let (stopper, stop) = ShutdownTrigger::new(Duration::from_secs(600));
         assert!(!stop.is_asked());
         stopper.stop();
         let deadline = stop.deadline();
@@ -97,15 +97,15 @@ mod tests {
         stopper.stop();
         assert!(stop.is_asked());
         assert_eq!(stop.deadline(), deadline);
-        assert!(stop.left() <= Duration::from_secs(600));
+        assert!(stop.time_remaining() <= Duration::from_secs(600));
     }
 
     #[tokio::test]
     async fn what_comes_too_late_still_gets_a_moment() {
-        let (stopper, mut stop) = Stopper::new(Duration::ZERO);
+        let (stopper, mut stop) = ShutdownTrigger::new(Duration::ZERO);
         stopper.stop();
         stop.asked().await;
         stop.is_over().await;
-        assert_eq!(stop.left(), A_LITTLE);
+        assert_eq!(stop.time_remaining(), MIN_GRACE);
     }
 }

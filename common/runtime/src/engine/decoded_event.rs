@@ -29,18 +29,18 @@ pub(super) enum Item {
 pub(super) enum Origin {
     /// A delivery of this sender.
     Delivery(Sender),
-    Held(Box<Held>),
+    Held(Box<DeferredItem>),
 }
 
 /// What is known of an item that is held.
-pub(super) struct Held {
+pub(super) struct DeferredItem {
     pub(super) id: DeferredId,
     pub(super) reason: DeferReason,
     pub(super) since: Timestamp,
     pub(super) attempts: u32,
 }
 
-impl Held {
+impl DeferredItem {
     /// Takes a held event apart.
     pub(super) fn of(row: DeferredEvent) -> (Event, Option<String>, Origin) {
         let held = Self {
@@ -54,31 +54,31 @@ impl Held {
 }
 
 /// What reading an event has led to, with the entities that it touches.
-pub(super) enum Understood<F> {
+pub(super) enum Interpretation<F> {
     /// The role has not read it, since its handler will not be asked; if it were to be, the batch is planned anew.
-    Unread,
-    Fact(F, Vec<EntityKey>),
+    Undecoded,
+    Handled(F, Vec<EntityKey>),
     Ignored,
     Refused(Cause),
 }
 
 /// An item, read once: a batch that meets a conflict is planned again without reading it again.
-pub(super) struct Prepared<F> {
+pub(super) struct DecodedEvent<F> {
     pub(super) item: Item,
     pub(super) origin: Origin,
-    pub(super) understood: Understood<F>,
+    pub(super) understood: Interpretation<F>,
 }
 
-impl<F> Prepared<F> {
-    pub(super) fn event<R: Role<Fact = F>>(
+impl<F> DecodedEvent<F> {
+    pub(super) fn event<R: Role<Payload = F>>(
         role: &R,
         event: Event,
         defect: Option<String>,
         origin: Origin,
     ) -> Self {
         let understood = match &defect {
-            Some(defect) => Understood::Refused(Cause::new(reason::UNREADABLE, defect.clone())),
-            None => understand(role, &event),
+            Some(defect) => Interpretation::Refused(Cause::new(reason::UNREADABLE, defect.clone())),
+            None => decode(role, &event),
         };
         Self {
             item: Item::Event { event, defect },
@@ -92,7 +92,7 @@ impl<F> Prepared<F> {
         event: Event,
         defect: Option<String>,
         origin: Origin,
-        understood: Understood<F>,
+        understood: Interpretation<F>,
     ) -> Self {
         Self {
             item: Item::Event { event, defect },
@@ -122,15 +122,15 @@ impl<F> Prepared<F> {
                 id,
             },
             origin: Origin::Delivery(Sender::Anonymous),
-            understood: Understood::Ignored,
+            understood: Interpretation::Ignored,
         }
     }
 
     /// The entities that it touches.
     pub(super) fn keys(&self) -> &[EntityKey] {
         match &self.understood {
-            Understood::Fact(_, keys) => keys,
-            Understood::Unread | Understood::Ignored | Understood::Refused(_) => &[],
+            Interpretation::Handled(_, keys) => keys,
+            Interpretation::Undecoded | Interpretation::Ignored | Interpretation::Refused(_) => &[],
         }
     }
 
@@ -151,7 +151,7 @@ impl<F> Prepared<F> {
     }
 
     /// Whether it is held in the store.
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn is_deferred(&self) -> bool {
         matches!(self.origin, Origin::Held(_))
     }
 
@@ -173,23 +173,25 @@ pub(super) fn unreadable_source() -> Source {
     Source::new("unreadable").expect("a well-formed source")
 }
 
-fn understand<R: Role>(role: &R, event: &Event) -> Understood<R::Fact> {
+fn decode<R: Role>(role: &R, event: &Event) -> Interpretation<R::Payload> {
     let read = catch_unwind(AssertUnwindSafe(|| {
         role.read(event).map(|reading| match reading {
-            Reading::Ignored => Understood::Ignored,
-            Reading::Fact(fact) => {
+            Reading::Ignored => Interpretation::Ignored,
+            Reading::Handled(fact) => {
                 let keys = role.keys(event, &fact);
-                Understood::Fact(fact, keys)
+                Interpretation::Handled(fact, keys)
             }
         })
     }));
     match read {
         Ok(Ok(understood)) => understood,
         Ok(Err(e @ ContractError::UnknownType(_))) => {
-            Understood::Refused(Cause::new(reason::UNKNOWN_TYPE, e.to_string()))
+            Interpretation::Refused(Cause::new(reason::UNKNOWN_TYPE, e.to_string()))
         }
-        Ok(Err(e)) => Understood::Refused(Cause::new(reason::CONTRACT, e.to_string())),
-        Err(panic) => Understood::Refused(Cause::new(reason::PANIC, panic_text(panic.as_ref()))),
+        Ok(Err(e)) => Interpretation::Refused(Cause::new(reason::CONTRACT, e.to_string())),
+        Err(panic) => {
+            Interpretation::Refused(Cause::new(reason::PANIC, panic_text(panic.as_ref())))
+        }
     }
 }
 

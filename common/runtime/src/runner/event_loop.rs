@@ -18,15 +18,15 @@ use tokio::{
 };
 
 use super::{
-    Phase, Pulse, RoleStatus, RunError, caller::Waiting, intake::Intake, links::Links, stop::Stop,
-    upkeep::keep_up, wall::WallClock,
+    Phase, ProgressWatch, RoleStatus, RunError, connections::ConnectionMonitor, intake::Intake,
+    reply_to::QueuedCommand, shutdown::Shutdown, upkeep::keep_up, wall::WallClock,
 };
 use crate::{
-    Commands, Engine, Incoming, Past, ReadBatch, Role, Worked,
-    limits::Fullness,
-    told::{
-        BatchSettled, BatchWorked, ClockJumped, Degraded, Filled, Meters, Paused, RequestMeters,
-        Resumed, StillPaused,
+    BatchCursor, BatchReport, Commands, DeliveryHistory, Engine, InboundMessage, Role,
+    limits::Capacity,
+    telemetry::{
+        BatchInstruments, BatchSettled, BatchWorked, ClockJumped, Degraded, RequestInstruments,
+        StoreFull, StoreRecovered, StoreStillUnavailable, StoreUnavailable,
     },
 };
 
@@ -39,21 +39,21 @@ const GAPS_NAMED: usize = 3;
 /// The most kinds of dead letters that are named as reasons.
 const KINDS_NAMED: usize = 3;
 
-pub(super) struct Loop<'a, R: Role, S: Store> {
+pub(super) struct RoleLoop<'a, R: Role, S: Store> {
     pub(super) engine: Engine<R, S>,
     /// `None` where the role has no queue.
     pub(super) intake: Option<Intake<'a>>,
     /// Commands, whoever they come from.
-    pub(super) commands: mpsc::Receiver<Waiting>,
+    pub(super) commands: mpsc::Receiver<QueuedCommand>,
     pub(super) status: &'a watch::Sender<RoleStatus>,
     pub(super) owed: &'a Arc<Notify>,
     /// The role's net, where the broker puts what it has given up on.
     pub(super) net: QueueName,
-    pub(super) pulse: &'a Pulse,
-    pub(super) meters: &'a Meters,
-    pub(super) requests: &'a RequestMeters,
-    pub(super) stop: Stop,
-    pub(super) links: Links,
+    pub(super) pulse: &'a ProgressWatch,
+    pub(super) meters: &'a BatchInstruments,
+    pub(super) requests: &'a RequestInstruments,
+    pub(super) stop: Shutdown,
+    pub(super) links: ConnectionMonitor,
     /// What the last housekeeping found wrong with the store.
     pub(super) findings: Vec<String>,
     /// Why the store cannot be used, as far as it was told.
@@ -61,11 +61,11 @@ pub(super) struct Loop<'a, R: Role, S: Store> {
     pub(super) wall: WallClock,
 }
 
-impl<R: Role, S: Store> Loop<'_, R, S> {
+impl<R: Role, S: Store> RoleLoop<'_, R, S> {
     /// Runs until it is asked to stop. Whatever was taken by then is worked and settled, unless the store cannot be used.
     pub(super) async fn run(mut self, mut usage: StoreUsage) -> Result<(), RunError> {
         let limits = self.engine.limits().clone();
-        let (events, bytes) = (limits.batch_events, limits.batch_bytes);
+        let (events, bytes) = (limits.batch_size, limits.batch_bytes);
         // A copy of the references, so that what waits for deliveries does not keep the loop.
         let intake = self.intake;
         let mut due = interval(DUE_TICK);
@@ -75,7 +75,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
         let mut turn = Turn::Unknown { soon: false };
         loop {
-            let full = self.show_fullness(&usage);
+            let full = self.publish_capacity(&usage);
             let mut commands = Vec::new();
             // Every arm may be cancelled: a batch leaves the subscription only when its arm wins, a tick and the stop signal are
             // kept by their timer and their channel.
@@ -98,12 +98,12 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 () = ready(()), if matches!(turn, Turn::Others | Turn::Unknown { soon: true }) => Next::Due,
             };
             let worked = match next {
-                Next::Stop => return self.obey_the_last().await,
+                Next::Stop => return self.drain_commands().await,
                 Next::Links => {
                     if let Some(error) = self.links.other_store() {
                         return Err(error.into());
                     }
-                    self.show_degraded();
+                    self.publish_degraded();
                     continue;
                 }
                 Next::Housekeeping => {
@@ -125,7 +125,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 }
                 Next::Commands if full => {
                     for command in commands {
-                        command.caller.shed(limits.retry_after);
+                        command.caller.reject_overloaded(limits.retry_after);
                     }
                     turn = turn.after_others(false);
                     continue;
@@ -134,7 +134,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                     // What was delivered meanwhile is worked in the same commit.
                     let batch = next_batch(intake, events, bytes);
                     let batch = batch.now_or_never().flatten();
-                    let Some(worked) = self.take(batch, commands, usage).await? else {
+                    let Some(worked) = self.process_batch(batch, commands, usage).await? else {
                         return Ok(());
                     };
                     turn = turn.after_others(worked.usage.held.rows > 0);
@@ -142,7 +142,8 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 }
                 Next::Batch(batch) => {
                     let commands = self.waiting_commands();
-                    let Some(worked) = self.take(Some(batch), commands, usage).await? else {
+                    let Some(worked) = self.process_batch(Some(batch), commands, usage).await?
+                    else {
                         return Ok(());
                     };
                     turn = turn.after_others(worked.usage.held.rows > 0);
@@ -151,12 +152,12 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             };
             let Some(worked) = worked else { continue };
             usage = worked.usage;
-            self.note(&worked);
+            self.record_progress(&worked);
         }
     }
 
     /// The commands that wait, as many as a batch takes along.
-    fn waiting_commands(&mut self) -> Vec<Waiting> {
+    fn waiting_commands(&mut self) -> Vec<QueuedCommand> {
         let mut commands = Vec::new();
         while commands.len() < self.engine.limits().batch_commands
             && let Ok(next) = self.commands.try_recv()
@@ -167,7 +168,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     }
 
     /// Takes no more commands, and obeys those that wait: whoever has sent them on counts on an answer.
-    async fn obey_the_last(&mut self) -> Result<(), RunError> {
+    async fn drain_commands(&mut self) -> Result<(), RunError> {
         self.commands.close();
         loop {
             let commands = self.waiting_commands();
@@ -175,7 +176,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 return Ok(());
             }
             let usage = StoreUsage::default();
-            if self.take(None, commands, usage).await?.is_none() {
+            if self.process_batch(None, commands, usage).await?.is_none() {
                 return Ok(());
             }
         }
@@ -183,12 +184,12 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
 
     /// Works a batch and commands, however often the store fails meanwhile; settles the batch, as far as it is done, and answers the
     /// commands. Returns `None` if a stop or an end came first. Where nothing is to be done, because nobody waits, the usage is the one given.
-    async fn take(
+    async fn process_batch(
         &mut self,
         batch: Option<Batch>,
-        commands: Vec<Waiting>,
+        commands: Vec<QueuedCommand>,
         usage: StoreUsage,
-    ) -> Result<Option<Worked>, RunError> {
+    ) -> Result<Option<BatchReport>, RunError> {
         let mut span = batch.as_ref().map(ProcessSpan::begin);
         let role = self.engine.role().name();
         let mut began = Instant::now();
@@ -202,9 +203,9 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 delivered.by = Some((batch.queue, batch.channel));
                 let deliveries = batch.deliveries.into_iter().map(|delivery| {
                     let past = match (given_up, delivery.redelivered) {
-                        (true, _) => Past::GivenUp,
-                        (false, true) => Past::Redelivered,
-                        (false, false) => Past::First,
+                        (true, _) => DeliveryHistory::LimitExceeded,
+                        (false, true) => DeliveryHistory::Redelivered,
+                        (false, false) => DeliveryHistory::First,
                     };
                     (incoming(delivery), past)
                 });
@@ -213,7 +214,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         };
         let mut callers = Vec::with_capacity(commands.len());
         let mut asked = Vec::with_capacity(commands.len());
-        for Waiting {
+        for QueuedCommand {
             request,
             past,
             caller,
@@ -228,9 +229,9 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         }
         let mut asked = self.engine.read_commands(asked);
         drop(reading);
-        let mut worked = Worked {
+        let mut worked = BatchReport {
             usage,
-            ..Worked::default()
+            ..BatchReport::default()
         };
         loop {
             // Each may take long, so that those who wait for the next go away.
@@ -257,7 +258,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             // What is told is durable by now.
             for (place, decided) in asked.take_decided() {
                 if let Some(caller) = callers.get_mut(place).and_then(Option::take) {
-                    caller.tell(decided, self.requests);
+                    caller.reply(decided, self.requests);
                 }
             }
             let committed = Instant::now();
@@ -275,7 +276,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             if read.is_done() && asked.is_done() {
                 return Ok(Some(worked));
             }
-            self.note(&worked);
+            self.record_progress(&worked);
             // What a process may have died of can take many steps; what is not begun goes back to the broker.
             if self.stop.is_asked() {
                 return Ok(None);
@@ -309,15 +310,15 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     /// Works the next step of a batch and commands.
     async fn work(
         &mut self,
-        read: &mut ReadBatch<R::Fact>,
+        read: &mut BatchCursor<R::Payload>,
         asked: &mut Commands<R::Command>,
-    ) -> Result<Option<Worked>, RunError> {
+    ) -> Result<Option<BatchReport>, RunError> {
         for failures in 1_u32.. {
             let step = self.pulse.step();
             let now = self.now();
             let worked = self
                 .engine
-                .work_beside(read, asked, now, rand::random())
+                .process_with_commands(read, asked, now, rand::random())
                 .await;
             drop(step);
             match worked {
@@ -329,17 +330,17 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             }
             // The batch stays taken and unsettled; no attempt is counted. A stop gives it back to the broker.
             tokio::select! {
-                () = sleep(self.engine.limits().retry_pause(failures, rand::random())) => {}
+                () = sleep(self.engine.limits().retry_backoff(failures, rand::random())) => {}
                 () = self.stop.asked() => return Ok(None),
             }
         }
         Ok(None)
     }
 
-    async fn work_due(&mut self, usage: &mut StoreUsage) -> Result<Option<Worked>, RunError> {
+    async fn work_due(&mut self, usage: &mut StoreUsage) -> Result<Option<BatchReport>, RunError> {
         let step = self.pulse.step();
         let now = self.now();
-        let worked = self.engine.work_due(now, rand::random()).await;
+        let worked = self.engine.process_due(now, rand::random()).await;
         drop(step);
         match worked {
             Ok(worked) => {
@@ -400,7 +401,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         if gaps.len() > GAPS_NAMED {
             degraded.push("further gaps".to_owned());
         }
-        if let Fullness::High(table) | Fullness::Full(table) = limits.fullness(usage) {
+        if let Capacity::NearLimit(table) | Capacity::Full(table) = limits.capacity(usage) {
             degraded.push(format!(
                 "the store's {table} are at 80 % of their bound or more"
             ));
@@ -409,12 +410,12 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         degraded.extend(self.wall.trouble());
         degraded.extend(limits.streamless_findings(&streamless));
         self.findings = degraded;
-        self.show_degraded();
+        self.publish_degraded();
     }
 
     /// Shows all that makes the role degraded. What has not been logged where it was noticed is logged once, when it comes.
-    fn show_degraded(&mut self) {
-        let mut degraded = self.links.losses();
+    fn publish_degraded(&mut self) {
+        let mut degraded = self.links.possible_losses();
         degraded.extend_from_slice(&self.findings);
         self.status.send_if_modified(|status| {
             for line in degraded
@@ -427,7 +428,7 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                 }
                 .tell();
             }
-            degraded.extend(self.links.troubles());
+            degraded.extend(self.links.issues());
             let changed = status.degraded != degraded;
             if changed {
                 status.degraded = degraded;
@@ -437,19 +438,19 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
     }
 
     /// Shows how full the store is. Returns whether deliveries must wait.
-    fn show_fullness(&self, usage: &StoreUsage) -> bool {
-        let fullness = self.engine.limits().fullness(usage);
+    fn publish_capacity(&self, usage: &StoreUsage) -> bool {
+        let fullness = self.engine.limits().capacity(usage);
         self.status.send_if_modified(|status| {
             // Also where nothing is worked, since what others have sent or released makes room.
             status.usage = *usage;
             let phase = match (&status.phase, fullness) {
                 (Phase::Paused { .. } | Phase::Stopping | Phase::Stopped, _) => return false,
-                (_, Fullness::Full(table)) => Phase::Full { table },
-                (_, Fullness::Fine | Fullness::High(_)) => Phase::Taking,
+                (_, Capacity::Full(table)) => Phase::Full { table },
+                (_, Capacity::Ok | Capacity::NearLimit(_)) => Phase::Consuming,
             };
             let changed = status.phase != phase;
             if changed && let Phase::Full { table } = &phase {
-                Filled {
+                StoreFull {
                     role: self.engine.role().name(),
                     table,
                 }
@@ -458,10 +459,10 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
             status.phase = phase;
             changed
         });
-        matches!(fullness, Fullness::Full(_))
+        matches!(fullness, Capacity::Full(_))
     }
 
-    fn note(&self, worked: &Worked) {
+    fn record_progress(&self, worked: &BatchReport) {
         if worked.owed > 0 {
             self.owed.notify_one();
         }
@@ -484,9 +485,11 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
                     let error = &error;
                     let is_new = self.store_outage.is_new(&reason);
                     match status.phase {
-                        Phase::Paused { .. } if is_new => StillPaused { role, error }.tell(),
+                        Phase::Paused { .. } if is_new => {
+                            StoreStillUnavailable { role, error }.tell()
+                        }
                         Phase::Paused { .. } => {}
-                        _ => Paused { role, error }.tell(),
+                        _ => StoreUnavailable { role, error }.tell(),
                     }
                     status.phase = Phase::Paused { reason };
                     true
@@ -501,11 +504,11 @@ impl<R: Role, S: Store> Loop<'_, R, S> {
         self.status.send_if_modified(|status| {
             let paused = matches!(status.phase, Phase::Paused { .. });
             if paused {
-                Resumed {
+                StoreRecovered {
                     role: self.engine.role().name(),
                 }
                 .tell();
-                status.phase = Phase::Taking;
+                status.phase = Phase::Consuming;
             }
             paused
         });
@@ -561,20 +564,20 @@ async fn next_batch(intake: Option<Intake<'_>>, events: usize, bytes: usize) -> 
     }
 }
 
-fn incoming(delivery: Delivery) -> Incoming {
+fn incoming(delivery: Delivery) -> InboundMessage {
     let sender = delivery.sender;
     match delivery.read {
-        Decoded::Valid(event) => Incoming::Event {
+        Decoded::Valid(event) => InboundMessage::Event {
             event,
             defect: None,
             sender,
         },
-        Decoded::Invalid(event, defect) => Incoming::Event {
+        Decoded::Invalid(event, defect) => InboundMessage::Event {
             event,
             defect: Some(defect),
             sender,
         },
-        Decoded::Undecodable { defect, body } => Incoming::Unreadable {
+        Decoded::Undecodable { defect, body } => InboundMessage::Unreadable {
             body,
             headers: delivery.headers_json.unwrap_or_default(),
             id: delivery.id,

@@ -6,19 +6,19 @@ use doorstep_store::{
 };
 
 use super::{
-    Company, Engine,
+    Engine, Isolation,
+    decoded_event::{DecodedEvent, DeferredItem, Origin},
     owners::{is_foreign, is_from_owner},
     plan::Plan,
-    prepared::{Held, Origin, Prepared},
 };
 use crate::{
     Role,
-    operate::{Place, place},
+    operate::{BlockedPosition, place},
 };
 
 /// What would become of a dead letter if it were replayed now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rehearsal {
+pub enum DryRun {
     /// It would be applied. What the handler emits would be sent then; nothing was.
     Applied {
         /// How many events would be emitted.
@@ -42,7 +42,7 @@ pub enum Rehearsal {
 }
 
 /// Names the row in which the event is held as far as the plan knows. Real rows are numbered from 1.
-const NOT_HELD: DeferredId = DeferredId(0);
+const NOT_DEFERRED: DeferredId = DeferredId(0);
 
 impl<R: Role, S: Store> Engine<R, S> {
     /// Plays the replay of a dead letter with this event in place of its own, on the states as they are. Writes nothing, and may be
@@ -50,25 +50,30 @@ impl<R: Role, S: Store> Engine<R, S> {
     ///
     /// # Errors
     /// The store could not be read.
-    pub async fn rehearse(
+    pub async fn dry_run(
         &mut self,
         dead: &DeadLetter,
         event: Event,
         now: Timestamp,
-    ) -> Result<Rehearsal, StoreError> {
+    ) -> Result<DryRun, StoreError> {
         if is_foreign(dead)
-            && let Some(rehearsal) = self.rehearse_foreign(dead, &event).await?
+            && let Some(rehearsal) = self.dry_run_foreign(dead, &event).await?
         {
             return Ok(rehearsal);
         }
-        let origin = Origin::Held(Box::new(Held {
-            id: NOT_HELD,
+        let origin = Origin::Held(Box::new(DeferredItem {
+            id: NOT_DEFERRED,
             reason: DeferReason::Replay(dead.id.clone()),
             since: now,
             attempts: dead.attempts,
         }));
-        let items = [Prepared::event(&*self.role, event.clone(), None, origin)];
-        let (slots, _) = self.read(&items, &[], Company::Anybody).await?;
+        let items = [DecodedEvent::event(
+            &*self.role,
+            event.clone(),
+            None,
+            origin,
+        )];
+        let (slots, _) = self.read(&items, &[], Isolation::Shared).await?;
         let plan = Plan::make(
             &*self.role,
             &self.limits,
@@ -85,18 +90,18 @@ impl<R: Role, S: Store> Engine<R, S> {
 
 impl<R: Role, S: Store> Engine<R, S> {
     /// Tells what keeps the replay of an event of another user's source from its handler, if anything does.
-    async fn rehearse_foreign(
+    async fn dry_run_foreign(
         &self,
         dead: &DeadLetter,
         event: &Event,
-    ) -> Result<Option<Rehearsal>, StoreError> {
+    ) -> Result<Option<DryRun>, StoreError> {
         let ask = ReadSet {
             owners: vec![event.source.clone()],
             ..ReadSet::default()
         };
         let row = self.store.load(ask).await?.owners.pop().unwrap_or_default();
         if !is_from_owner(dead, row.owner.as_ref()) {
-            return Ok(Some(Rehearsal::Refused {
+            return Ok(Some(DryRun::Refused {
                 reason: dead.reason.clone(),
                 detail: dead.detail.clone(),
             }));
@@ -104,11 +109,11 @@ impl<R: Role, S: Store> Engine<R, S> {
         let Some(sequence) = event.sequence else {
             return Ok(None);
         };
-        let Place { stream, is_free } = place(&self.store, event, sequence).await?;
+        let BlockedPosition { stream, is_free } = place(&self.store, event, sequence).await?;
         Ok(if !is_free {
-            Some(Rehearsal::NotNext)
+            Some(DryRun::NotNext)
         } else if sequence.get() > stream.cursor + 1 {
-            Some(Rehearsal::Behind)
+            Some(DryRun::Behind)
         } else {
             None
         })
@@ -116,7 +121,7 @@ impl<R: Role, S: Store> Engine<R, S> {
 }
 
 /// Reads off the changes what becomes of the event.
-fn outcome(changes: &WriteSet, event: &Event) -> Rehearsal {
+fn outcome(changes: &WriteSet, event: &Event) -> DryRun {
     let is_it = |other: &Event| {
         other.source == event.source
             && other.subject == event.subject
@@ -128,29 +133,33 @@ fn outcome(changes: &WriteSet, event: &Event) -> Rehearsal {
         .iter()
         .chain(&changes.dead_letters_if_absent);
     if let Some(dead) = refused.find(|dead| dead.row.event.as_ref().is_some_and(is_it)) {
-        return Rehearsal::Refused {
+        return DryRun::Refused {
             reason: dead.row.reason.clone(),
             detail: dead.row.detail.clone(),
         };
     }
-    if let Some(retry) = changes.reschedule.iter().find(|retry| retry.id == NOT_HELD) {
+    if let Some(retry) = changes
+        .reschedule
+        .iter()
+        .find(|retry| retry.id == NOT_DEFERRED)
+    {
         return match &retry.reason {
-            DeferReason::WaitingFor(entity) => Rehearsal::Awaits(entity.clone()),
+            DeferReason::WaitingFor(entity) => DryRun::Awaits(entity.clone()),
             DeferReason::OutOfOrder | DeferReason::Replay(_) | DeferReason::Scheduled => {
-                Rehearsal::NotNext
+                DryRun::NotNext
             }
         };
     }
     // Whatever else the batch does follows from its being applied.
     match (changes.resolve.is_empty(), changes.counts.replayed) {
-        (true, _) => Rehearsal::NotNext,
-        (false, 0) => Rehearsal::Ignored,
-        (false, _) => Rehearsal::Applied {
-            emitted: changes.emitted_sequences.iter().map(given).sum(),
+        (true, _) => DryRun::NotNext,
+        (false, 0) => DryRun::Ignored,
+        (false, _) => DryRun::Applied {
+            emitted: changes.emitted_sequences.iter().map(described).sum(),
         },
     }
 }
 
-fn given(change: &doorstep_store::EmittedSequence) -> usize {
+fn described(change: &doorstep_store::EmittedSequence) -> usize {
     usize::try_from(change.after.saturating_sub(change.before)).unwrap_or(usize::MAX)
 }

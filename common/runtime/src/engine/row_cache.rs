@@ -13,7 +13,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::epochs::KnownEpochs;
 
 /// A stream as it is remembered: only one that is not blocked and holds nothing.
-pub(super) struct KnownStream {
+pub(super) struct CachedStream {
     pub(super) key: StreamKey,
     pub(super) expect: ExpectedVersion,
     pub(super) cursor: u64,
@@ -22,34 +22,34 @@ pub(super) struct KnownStream {
 }
 
 /// The owner of a source as it is remembered.
-pub(super) struct KnownOwner {
+pub(super) struct CachedOwner {
     pub(super) source: Source,
     pub(super) row: OwnerRow,
 }
 
 /// An entity as the engine works with it: its state read into the role's own type.
-pub(super) struct KnownEntity<S> {
+pub(super) struct CachedEntity<S> {
     pub(super) key: EntityKey,
     pub(super) expect: ExpectedVersion,
     pub(super) state: Option<S>,
 }
 
-pub(super) struct Memory<S> {
+pub(super) struct RowCache<S> {
     hasher: DefaultHashBuilder,
-    streams: Recent<KnownStream>,
-    entities: Recent<KnownEntity<S>>,
+    streams: TwoGenerationCache<CachedStream>,
+    entities: TwoGenerationCache<CachedEntity<S>>,
     pub(super) epochs: KnownEpochs,
-    owners: Recent<KnownOwner>,
+    owners: TwoGenerationCache<CachedOwner>,
 }
 
-impl<S> Memory<S> {
+impl<S> RowCache<S> {
     pub(super) fn new(rows: usize) -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
-            streams: Recent::new(rows),
-            entities: Recent::new(rows),
+            streams: TwoGenerationCache::new(rows),
+            entities: TwoGenerationCache::new(rows),
             epochs: KnownEpochs::default(),
-            owners: Recent::new(rows),
+            owners: TwoGenerationCache::new(rows),
         }
     }
 
@@ -66,27 +66,27 @@ impl<S> Memory<S> {
         self.hasher.hash_one(source.as_str())
     }
 
-    pub(super) fn take_owner(&mut self, hash: u64, source: &Source) -> Option<KnownOwner> {
+    pub(super) fn take_owner(&mut self, hash: u64, source: &Source) -> Option<CachedOwner> {
         self.owners.take(hash, |known| known.source == *source)
     }
 
-    pub(super) fn put_owner(&mut self, hash: u64, known: KnownOwner) {
+    pub(super) fn put_owner(&mut self, hash: u64, known: CachedOwner) {
         self.owners.put(hash, known);
     }
 
-    pub(super) fn take_stream(&mut self, hash: u64, event: &Event) -> Option<KnownStream> {
+    pub(super) fn take_stream(&mut self, hash: u64, event: &Event) -> Option<CachedStream> {
         self.streams.take(hash, |known| is_of(event, &known.key))
     }
 
-    pub(super) fn take_entity(&mut self, hash: u64, key: &EntityKey) -> Option<KnownEntity<S>> {
+    pub(super) fn take_entity(&mut self, hash: u64, key: &EntityKey) -> Option<CachedEntity<S>> {
         self.entities.take(hash, |known| known.key == *key)
     }
 
-    pub(super) fn put_stream(&mut self, hash: u64, known: KnownStream) {
+    pub(super) fn put_stream(&mut self, hash: u64, known: CachedStream) {
         self.streams.put(hash, known);
     }
 
-    pub(super) fn put_entity(&mut self, hash: u64, known: KnownEntity<S>) {
+    pub(super) fn put_entity(&mut self, hash: u64, known: CachedEntity<S>) {
         self.entities.put(hash, known);
     }
 }
@@ -98,13 +98,13 @@ pub(super) fn is_of(event: &Event, stream: &StreamKey) -> bool {
 
 /// Things that were put in not too long ago. When the younger half of the room is full, the older half is forgotten whole: nothing has
 /// to be kept in the order of its use.
-struct Recent<T> {
+struct TwoGenerationCache<T> {
     half: usize,
     younger: HashTable<(u64, T)>,
     older: HashTable<(u64, T)>,
 }
 
-impl<T> Recent<T> {
+impl<T> TwoGenerationCache<T> {
     fn new(room: usize) -> Self {
         Self {
             half: room.div_ceil(2).max(1),
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_put_back_in_time_is_not_forgotten() {
-        let mut recent = Recent::new(4);
+        let mut recent = TwoGenerationCache::new(4);
         for number in 0..100_u64 {
             recent.put(number, number);
             // Of two numbers with one hash, each is itself.

@@ -4,7 +4,7 @@ use doorstep_messaging::{ConnectError, ConnectErrorKind, ConnectionPhase, Connec
 use tokio::sync::watch;
 
 /// The states of a role's connections, and whether its store has a past.
-pub(super) struct Links {
+pub(super) struct ConnectionMonitor {
     publishing: watch::Receiver<ConnectionStatus>,
     /// Those of the queue and of the quarantine; `None` where the role has no queue.
     consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
@@ -16,7 +16,7 @@ pub(super) struct Links {
     has_past: bool,
 }
 
-impl Links {
+impl ConnectionMonitor {
     pub(super) fn new(
         publishing: watch::Receiver<ConnectionStatus>,
         consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
@@ -54,7 +54,7 @@ impl Links {
     }
 
     /// What is wrong with them now. It was logged where it was noticed.
-    pub(super) fn troubles(&mut self) -> Vec<String> {
+    pub(super) fn issues(&mut self) -> Vec<String> {
         let publishing = self.publishing.borrow_and_update().clone();
         let mut troubles = Vec::new();
         if let Some(refusals) = &mut self.refusals {
@@ -125,7 +125,7 @@ impl Links {
     }
 
     /// What may have been lost with a queue that was created again.
-    pub(super) fn losses(&self) -> Vec<String> {
+    pub(super) fn possible_losses(&self) -> Vec<String> {
         let states = self.consuming.iter().flatten();
         let losses = states.flat_map(|state| state.borrow().possible_loss.clone());
         losses

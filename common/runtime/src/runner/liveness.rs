@@ -17,17 +17,17 @@ use tokio::sync::watch;
 
 /// The signs of life of one role.
 #[derive(Debug)]
-pub struct Vitals {
+pub struct Liveness {
     /// The loop that works batches.
-    pub engine: Pulse,
+    pub engine: ProgressWatch,
     /// The loop that sends the outbox.
-    pub relay: Pulse,
-    links: OnceLock<RoleLinks>,
+    pub relay: ProgressWatch,
+    links: OnceLock<RoleConnections>,
 }
 
 /// A role's ways to the broker.
 #[derive(Debug, Clone)]
-pub struct RoleLinks {
+pub struct RoleConnections {
     /// The connection that publishes.
     pub publish: watch::Receiver<ConnectionStatus>,
     /// The connection that consumes, where the role has a queue.
@@ -46,36 +46,36 @@ pub struct RoleLinks {
     pub answered: Option<RpcServerStats>,
 }
 
-impl Vitals {
+impl Liveness {
     pub(super) fn new() -> Self {
         Self {
-            engine: Pulse::new(),
-            relay: Pulse::new(),
+            engine: ProgressWatch::new(),
+            relay: ProgressWatch::new(),
             links: OnceLock::new(),
         }
     }
 
-    pub(super) fn linked(&self, links: RoleLinks) {
+    pub(super) fn linked(&self, links: RoleConnections) {
         // A role is run once.
         let _ = self.links.set(links);
     }
 
     /// Its ways to the broker, once it has begun to look for one.
     #[must_use]
-    pub fn links(&self) -> Option<&RoleLinks> {
+    pub fn links(&self) -> Option<&RoleConnections> {
         self.links.get()
     }
 }
 
 /// Whether a loop is amid a step, and since when.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct ProgressWatch {
     born: Instant,
     /// Milliseconds from birth to the beginning of the step, plus one; 0 between two steps.
     began: AtomicU64,
 }
 
-impl Pulse {
+impl ProgressWatch {
     fn new() -> Self {
         Self {
             born: Instant::now(),
@@ -95,18 +95,18 @@ impl Pulse {
     }
 
     /// Begins a step, which lasts until what is returned is dropped.
-    pub(super) fn step(&self) -> Step<'_> {
+    pub(super) fn step(&self) -> StepGuard<'_> {
         let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.began.store(now + 1, Ordering::Relaxed);
-        Step(self)
+        StepGuard(self)
     }
 }
 
 /// A step that is being done.
 #[derive(Debug)]
-pub(super) struct Step<'a>(&'a Pulse);
+pub(super) struct StepGuard<'a>(&'a ProgressWatch);
 
-impl Drop for Step<'_> {
+impl Drop for StepGuard<'_> {
     fn drop(&mut self) {
         self.0.began.store(0, Ordering::Relaxed);
     }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_loop_is_busy_from_the_beginning_of_a_step_to_its_end() {
-        let pulse = Pulse::new();
+        let pulse = ProgressWatch::new();
         assert_eq!(pulse.busy_for(), None);
         let step = pulse.step();
         assert!(pulse.busy_for().is_some());

@@ -7,14 +7,14 @@ use doorstep_messaging::{IncomingRequest, Reply, RpcServer};
 use futures_util::FutureExt;
 
 use super::{
-    caller::{Caller, Waiting},
-    desk::{Desk, DeskError},
-    stop::Stop,
+    local_client::{LocalCallError, LocalClient},
+    reply_to::{QueuedCommand, ReplyTo},
+    shutdown::Shutdown,
 };
-use crate::Past;
+use crate::DeliveryHistory;
 
 /// Hands out requests until the role stops; then waits for the replies to what was handed out, within the grace period, and closes.
-pub(super) async fn answering(responder: Arc<RpcServer>, desk: Desk, mut stop: Stop) {
+pub(super) async fn serve_rpc(responder: Arc<RpcServer>, desk: LocalClient, mut stop: Shutdown) {
     loop {
         // Both may be cancelled: a request leaves the responder only when its arm wins.
         let asked = tokio::select! {
@@ -24,7 +24,7 @@ pub(super) async fn answering(responder: Arc<RpcServer>, desk: Desk, mut stop: S
         };
         let Some(asked) = asked else { break };
         match asked.request.act {
-            RequestKind::Command => obey(&desk, asked),
+            RequestKind::Command => execute(&desk, asked),
             RequestKind::Query => {
                 // Most are answered from what is in memory, and not even a task is worth it then.
                 let mut query = Box::pin(query(desk.clone(), asked));
@@ -34,24 +34,24 @@ pub(super) async fn answering(responder: Arc<RpcServer>, desk: Desk, mut stop: S
             }
         }
     }
-    responder.close(stop.left()).await;
+    responder.close(stop.time_remaining()).await;
 }
 
-fn obey(desk: &Desk, asked: IncomingRequest) {
+fn execute(desk: &LocalClient, asked: IncomingRequest) {
     let past = if asked.redelivered {
-        Past::Redelivered
+        DeliveryHistory::Redelivered
     } else {
-        Past::First
+        DeliveryHistory::First
     };
-    let caller = Caller::Rpc(asked.reply, asked.cancelled);
-    let refused = desk.take(Waiting::new(asked.request, past, caller));
-    if let Err((waiting, DeskError::Overloaded { retry_after })) = refused {
-        waiting.caller.shed(retry_after);
+    let caller = ReplyTo::Rpc(asked.reply, asked.cancelled);
+    let refused = desk.take(QueuedCommand::new(asked.request, past, caller));
+    if let Err((waiting, LocalCallError::Overloaded { retry_after })) = refused {
+        waiting.caller.reject_overloaded(retry_after);
     }
 }
 
 /// The responder's bound is that of these tasks.
-async fn query(desk: Desk, asked: IncomingRequest) {
+async fn query(desk: LocalClient, asked: IncomingRequest) {
     let IncomingRequest {
         request,
         redelivered,
@@ -68,17 +68,17 @@ async fn query(desk: Desk, asked: IncomingRequest) {
         Ok(answer) => {
             reply.send(Reply::Answer(answer));
         }
-        Err(DeskError::Overloaded { retry_after }) => {
+        Err(LocalCallError::Overloaded { retry_after }) => {
             reply.send(Reply::Overloaded { retry_after });
         }
         // Its caller has noticed by itself.
-        Err(DeskError::TimedOut) => reply.ack_without_reply(),
+        Err(LocalCallError::TimedOut) => reply.ack_without_reply(),
         // Perhaps no server can read now. It is no fault of the query's, so it is not refused but may be asked again.
-        Err(DeskError::Closed | DeskError::Unavailable { .. }) if redelivered => {
+        Err(LocalCallError::Closed | LocalCallError::Unavailable { .. }) if redelivered => {
             let retry_after = desk.retry_after();
             reply.send(Reply::Overloaded { retry_after });
         }
         // Another server may answer it.
-        Err(DeskError::Closed | DeskError::Unavailable { .. }) => drop(reply),
+        Err(LocalCallError::Closed | LocalCallError::Unavailable { .. }) => drop(reply),
     }
 }

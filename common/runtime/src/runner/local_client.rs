@@ -9,20 +9,20 @@ use tokio::{
     time::timeout,
 };
 
-use super::caller::{Caller, Waiting};
+use super::reply_to::{QueuedCommand, ReplyTo};
 use crate::{
-    Limits, Past, Queries, Role,
-    told::{RequestEnded, RequestMeters},
+    DeliveryHistory, Limits, Queries, Role,
+    telemetry::{RequestEnded, RequestInstruments},
 };
 
-/// Asks a role in this very process. Cheap to clone; it stays usable, and says [`DeskError::Closed`], after the role has ended.
+/// Asks a role in this very process. Cheap to clone; it stays usable, and says [`LocalCallError::Closed`], after the role has ended.
 #[derive(Clone)]
-pub struct Desk(Arc<Counter>);
+pub struct LocalClient(Arc<Inner>);
 
-/// Why a request has no answer. After [`DeskError::TimedOut`] and [`DeskError::Closed`] a command may have been obeyed all the same, or
+/// Why a request has no answer. After [`LocalCallError::TimedOut`] and [`LocalCallError::Closed`] a command may have been obeyed all the same, or
 /// may yet be: asking again under the same id tells, and does nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DeskError {
+pub enum LocalCallError {
     /// There is more to do than can be done. The request was not begun, unless it was asked before under the same id: of that it says
     /// nothing.
     #[error("too much is asked of this role, try again in {retry_after:?}")]
@@ -57,45 +57,45 @@ impl<R: Role, S: Store> Answers for Queries<R, S> {
     }
 }
 
-struct Counter {
-    commands: mpsc::Sender<Waiting>,
+struct Inner {
+    commands: mpsc::Sender<QueuedCommand>,
     queries: Box<dyn Answers>,
     under_way: Semaphore,
     retry_after: std::time::Duration,
-    meters: RequestMeters,
+    meters: RequestInstruments,
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for LocalClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Desk").finish_non_exhaustive()
     }
 }
 
-impl Desk {
+impl LocalClient {
     /// A desk, and what its loop takes commands from.
     pub(super) fn new<R: Role, S: Store>(
         queries: Queries<R, S>,
         role: &'static str,
         limits: &Limits,
-    ) -> (Self, mpsc::Receiver<Waiting>) {
+    ) -> (Self, mpsc::Receiver<QueuedCommand>) {
         let (commands, waiting) = mpsc::channel(limits.waiting_commands.max(1));
-        let desk = Self(Arc::new(Counter {
+        let desk = Self(Arc::new(Inner {
             commands,
             queries: Box::new(queries),
             under_way: Semaphore::new(limits.queries),
             retry_after: limits.retry_after,
-            meters: RequestMeters::of(role),
+            meters: RequestInstruments::of(role),
         }));
         (desk, waiting)
     }
 
-    /// Asks: [`Desk::obey`] or [`Desk::query`], by what the request says of itself.
+    /// Asks: [`LocalClient::execute`] or [`LocalClient::query`], by what the request says of itself.
     ///
     /// # Errors
-    /// See [`DeskError`]. A refusal is an answer.
-    pub async fn ask(&self, request: Request) -> Result<RequestResult, DeskError> {
+    /// See [`LocalCallError`]. A refusal is an answer.
+    pub async fn ask(&self, request: Request) -> Result<RequestResult, LocalCallError> {
         match request.act {
-            RequestKind::Command => self.obey(request).await,
+            RequestKind::Command => self.execute(request).await,
             RequestKind::Query => self.query(request).await,
         }
     }
@@ -105,15 +105,15 @@ impl Desk {
     /// May be cancelled: a command that was not begun is then never begun.
     ///
     /// # Errors
-    /// See [`DeskError`]. A refusal is an answer.
-    pub async fn obey(&self, request: Request) -> Result<RequestResult, DeskError> {
-        let left = left(&request)?;
+    /// See [`LocalCallError`]. A refusal is an answer.
+    pub async fn execute(&self, request: Request) -> Result<RequestResult, LocalCallError> {
+        let left = time_remaining(&request)?;
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting::new(request, Past::First, Caller::Desk(answer));
+        let waiting = QueuedCommand::new(request, DeliveryHistory::First, ReplyTo::Desk(answer));
         self.take(waiting).map_err(|(_, error)| error)?;
         match timeout(left, answered).await {
-            Err(_) => Err(DeskError::TimedOut),
-            Ok(Err(_)) => Err(DeskError::Closed),
+            Err(_) => Err(LocalCallError::TimedOut),
+            Ok(Err(_)) => Err(LocalCallError::Closed),
             Ok(Ok(answer)) => answer,
         }
     }
@@ -121,17 +121,17 @@ impl Desk {
     /// Has a query answered, from states as they are now. May be cancelled.
     ///
     /// # Errors
-    /// See [`DeskError`]. A refusal is an answer.
-    pub async fn query(&self, request: Request) -> Result<RequestResult, DeskError> {
-        let left = left(&request)?;
+    /// See [`LocalCallError`]. A refusal is an answer.
+    pub async fn query(&self, request: Request) -> Result<RequestResult, LocalCallError> {
+        let left = time_remaining(&request)?;
         let began = Instant::now();
         let counter = &self.0;
         let Ok(_permit) = counter.under_way.try_acquire() else {
             return Err(self.overloaded());
         };
         let answer = timeout(left, counter.queries.answer(&request)).await;
-        let answer = answer.map_err(|_| DeskError::TimedOut)?;
-        let answer = answer.map_err(|error| DeskError::Unavailable {
+        let answer = answer.map_err(|_| LocalCallError::TimedOut)?;
+        let answer = answer.map_err(|error| LocalCallError::Unavailable {
             reason: error.to_string(),
         })?;
         RequestEnded {
@@ -145,20 +145,23 @@ impl Desk {
     }
 
     /// Hands a command on to the loop, or gives it back with the reason.
-    pub(super) fn take(&self, waiting: Waiting) -> Result<(), (Box<Waiting>, DeskError)> {
+    pub(super) fn take(
+        &self,
+        waiting: QueuedCommand,
+    ) -> Result<(), (Box<QueuedCommand>, LocalCallError)> {
         self.0
             .commands
             .try_send(waiting)
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(waiting) => (Box::new(waiting), self.overloaded()),
                 mpsc::error::TrySendError::Closed(waiting) => {
-                    (Box::new(waiting), DeskError::Closed)
+                    (Box::new(waiting), LocalCallError::Closed)
                 }
             })
     }
 
-    fn overloaded(&self) -> DeskError {
-        DeskError::Overloaded {
+    fn overloaded(&self) -> LocalCallError {
+        LocalCallError::Overloaded {
             retry_after: self.retry_after(),
         }
     }
@@ -170,10 +173,10 @@ impl Desk {
 }
 
 /// How long somebody will wait for the answer.
-fn left(request: &Request) -> Result<std::time::Duration, DeskError> {
+fn time_remaining(request: &Request) -> Result<std::time::Duration, LocalCallError> {
     let left = request.deadline.duration_since(Timestamp::now());
     match std::time::Duration::try_from(left) {
         Ok(left) if !left.is_zero() => Ok(left),
-        _ => Err(DeskError::TimedOut),
+        _ => Err(LocalCallError::TimedOut),
     }
 }

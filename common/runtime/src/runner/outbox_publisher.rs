@@ -10,25 +10,25 @@ use tokio::{
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
-use super::{Vitals, stop::Stop};
+use super::{Liveness, shutdown::Shutdown};
 use crate::{
     Limits,
-    relay::{Outlet, RefusedRows, Relayed, SHORT_PAUSE, Share, turn},
-    told::{Meters, OutboxFlows, OutboxHindered, OutboxSent},
+    relay::{MIN_BACKOFF, OutboxSink, RefusedRows, RelayBatch, RelayReport, relay_once},
+    telemetry::{BatchInstruments, OutboxRecovered, OutboxSent, OutboxStalled},
 };
 
 /// How often the outbox is looked at although nobody has said that something is owed: rows fall due again, other processes write.
-const TICK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The broker as an outlet.
-struct BrokerOutlet {
+struct BrokerSink {
     publisher: Publisher,
     events: EncodedEvents,
     /// `None` where nobody has declared one: then there is nowhere to copy dead letters to, and nothing is owed.
     dead_queue: Option<QueueName>,
     /// The time that a copy stays there.
     copy_ttl: Duration,
-    meters: Meters,
+    meters: BatchInstruments,
 }
 
 /// A row that was sent.
@@ -39,7 +39,7 @@ enum Sent {
     Nowhere,
 }
 
-impl Outlet for BrokerOutlet {
+impl OutboxSink for BrokerSink {
     async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         let mut sent = Vec::with_capacity(rows.len());
         let mut messages = Vec::with_capacity(rows.len());
@@ -97,15 +97,15 @@ pub(super) async fn relay<S: Store>(
     dead_queue: Option<QueueName>,
     limits: Limits,
     owed: Arc<Notify>,
-    vitals: Arc<Vitals>,
-    meters: Meters,
-    mut stop: Stop,
+    vitals: Arc<Liveness>,
+    meters: BatchInstruments,
+    mut stop: Shutdown,
     mut ended: watch::Receiver<bool>,
     refusals: watch::Sender<Option<String>>,
 ) {
-    let mut sender = Sender {
+    let mut sender = OutboxPublisher {
         store,
-        outlet: BrokerOutlet {
+        outlet: BrokerSink {
             publisher,
             events: EncodedEvents::default(),
             dead_queue,
@@ -114,7 +114,7 @@ pub(super) async fn relay<S: Store>(
         },
         limits,
         vitals,
-        trouble: Trouble {
+        outage: SendFailure {
             role,
             told: Vec::new(),
         },
@@ -130,7 +130,7 @@ pub(super) async fn relay<S: Store>(
             biased;
             () = stop.asked() => true,
             _ = ended.wait_for(|ended| *ended) => true,
-            _ = timeout(TICK, owed.notified()) => false,
+            _ = timeout(POLL_INTERVAL, owed.notified()) => false,
         };
         if stops {
             break;
@@ -154,7 +154,9 @@ pub(super) async fn relay<S: Store>(
         if has_ended && (sent.is_err() || sender.put_off.is_none()) {
             return;
         }
-        let next = sender.put_off.unwrap_or_else(|| Instant::now() + TICK);
+        let next = sender
+            .put_off
+            .unwrap_or_else(|| Instant::now() + POLL_INTERVAL);
         // Each may be cancelled, as above.
         tokio::select! {
             () = sleep_until(next.min(deadline)) => {}
@@ -165,12 +167,12 @@ pub(super) async fn relay<S: Store>(
 }
 
 /// What sends the outbox.
-struct Sender<S> {
+struct OutboxPublisher<S> {
     store: S,
-    outlet: BrokerOutlet,
+    outlet: BrokerSink,
     limits: Limits,
-    vitals: Arc<Vitals>,
-    trouble: Trouble,
+    vitals: Arc<Liveness>,
+    outage: SendFailure,
     /// Until when there may be rows that the broker has not taken for reasons of its own, and that are not due again yet.
     put_off: Option<Instant>,
     /// How many rows are still sent one by one, to find the one for which the broker closes the channel.
@@ -181,16 +183,16 @@ struct Sender<S> {
     refusals: watch::Sender<Option<String>>,
 }
 
-impl<S: Store> Sender<S> {
+impl<S: Store> OutboxPublisher<S> {
     /// Sends all that is due. May be cancelled: what was sent and not yet deleted is sent again.
     async fn send_all(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
-        let mut all = Relayed::default();
+        let mut all = RelayReport::default();
         let vitals = Arc::clone(&self.vitals);
         let done = loop {
             let _step = vitals.relay.step();
-            let share = self.share();
-            let turn = turn(
+            let share = self.batch();
+            let turn = relay_once(
                 &self.store,
                 &self.outlet,
                 share,
@@ -201,41 +203,41 @@ impl<S: Store> Sender<S> {
                 Ok(relayed) => relayed,
                 Err(error) => break Err(error),
             };
-            self.look_for_suspects(share, &relayed);
+            self.send_one_by_one(share, &relayed);
             all.add(&relayed);
-            if let Some(outcome) = relayed.trouble {
-                self.trouble.hindered(relayed.unpaid, outcome);
+            if let Some(outcome) = relayed.first_failure {
+                self.outage.stalled(relayed.postponed, outcome);
             }
             // A full turn is followed by the next at once, unless nothing gets through: rows that are turned away for their own sake hold
             // back no other.
-            let is_full = relayed.paid + relayed.unpaid >= share.most();
-            if relayed.away > 0 || !is_full {
+            let is_full = relayed.paid + relayed.postponed >= share.most();
+            if relayed.transient > 0 || !is_full {
                 break Ok(());
             }
         };
         self.show_refused();
-        if all.away > 0 {
-            self.put_off = Some(Instant::now() + SHORT_PAUSE);
+        if all.transient > 0 {
+            self.put_off = Some(Instant::now() + MIN_BACKOFF);
         } else if done.is_ok() {
             // Those that were due again by then have gone out.
             self.put_off = self.put_off.filter(|due| *due > began);
         }
-        if all.paid > 0 && all.unpaid == 0 {
-            self.trouble.over();
+        if all.paid > 0 && all.postponed == 0 {
+            self.outage.over();
         }
         done
     }
 }
 
-impl<S> Sender<S> {
-    fn share(&self) -> Share {
+impl<S> OutboxPublisher<S> {
+    fn batch(&self) -> RelayBatch {
         let link = self.outlet.publisher.state();
         let is_there = link.borrow().is_connected();
         match self.singly {
-            0 => Share::Rows(self.limits.relay_rows),
+            0 => RelayBatch::Rows(self.limits.relay_rows),
             // Where the connection is not there, that it does not work is nobody's fault.
-            _ if !is_there => Share::Rows(1),
-            _ => Share::Suspect,
+            _ if !is_there => RelayBatch::Rows(1),
+            _ => RelayBatch::Suspect,
         }
     }
 
@@ -263,26 +265,26 @@ impl<S> Sender<S> {
     }
 
     /// A connection that breaks while a batch is sent may do so because of one of its rows.
-    fn look_for_suspects(&mut self, share: Share, relayed: &Relayed) {
+    fn send_one_by_one(&mut self, share: RelayBatch, relayed: &RelayReport) {
         self.singly = match share {
-            Share::Rows(rows) if rows > 1 && relayed.broke => self.limits.relay_rows,
-            Share::Suspect if relayed.broke => 0,
-            _ => self.singly.saturating_sub(relayed.paid + relayed.unpaid),
+            RelayBatch::Rows(rows) if rows > 1 && relayed.broke => self.limits.relay_rows,
+            RelayBatch::Suspect if relayed.broke => 0,
+            _ => self.singly.saturating_sub(relayed.paid + relayed.postponed),
         };
     }
 }
 
 /// Rows that cannot be sent: each outcome is told once until the outbox flows again, not with every try.
-struct Trouble {
+struct SendFailure {
     role: &'static str,
     told: Vec<PublishOutcome>,
 }
 
-impl Trouble {
-    fn hindered(&mut self, rows: usize, outcome: PublishOutcome) {
+impl SendFailure {
+    fn stalled(&mut self, rows: usize, outcome: PublishOutcome) {
         if !self.told.contains(&outcome) {
             let role = self.role;
-            OutboxHindered {
+            OutboxStalled {
                 role,
                 rows,
                 outcome,
@@ -294,7 +296,7 @@ impl Trouble {
 
     fn over(&mut self) {
         if !std::mem::take(&mut self.told).is_empty() {
-            OutboxFlows { role: self.role }.tell();
+            OutboxRecovered { role: self.role }.tell();
         }
     }
 }

@@ -9,54 +9,54 @@ use doorstep_event::{EventId, Source, Timestamp};
 use doorstep_store::{CrashCountChange, DeferredEvent, ReadResult, ReadSet};
 
 use super::{
-    batch::{Incoming, Past},
+    batch::{DeliveryHistory, InboundMessage},
     owners::{Verdict, judge},
 };
 use crate::Limits;
 
 /// An event that a process may have died of.
-pub(super) struct Suspect {
-    pub(super) matter: Matter,
-    past: Past,
-    standing: Standing,
+pub(super) struct PoisonCandidate {
+    pub(super) matter: CandidateSource,
+    past: DeliveryHistory,
+    standing: CandidateState,
     /// The count that this process has written, or is not sure to have written: it has survived that trial.
     begun: Option<u32>,
 }
 
 /// Where a suspect comes from.
-pub(super) enum Matter {
-    Delivery(Incoming),
+pub(super) enum CandidateSource {
+    Delivery(InboundMessage),
     Held(DeferredEvent),
 }
 
 /// What the store says of a suspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum CandidateState {
     /// Not looked up yet, or no longer sure.
     Unknown,
     /// No handler will be asked: it is applied, held, dead or seen already, and that never ends. With its trials, which are forgotten.
-    Settled(u32),
+    Done(u32),
     /// A handler may be asked. With its trials.
-    Open(u32),
+    Pending(u32),
 }
 
 /// How the first of several suspects are to be met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meeting {
+pub(super) enum TrialPlan {
     /// So many of them together.
     Together(usize),
     /// The first alone.
     Alone,
     /// The first is a dead letter, without asking the handler: so many processes have ended while it was tried.
-    Condemned(u32),
+    Poison(u32),
 }
 
-impl Suspect {
-    pub(super) fn delivery(incoming: Incoming, past: Past) -> Self {
+impl PoisonCandidate {
+    pub(super) fn delivery(incoming: InboundMessage, past: DeliveryHistory) -> Self {
         Self {
-            matter: Matter::Delivery(incoming),
+            matter: CandidateSource::Delivery(incoming),
             past,
-            standing: Standing::Unknown,
+            standing: CandidateState::Unknown,
             begun: None,
         }
     }
@@ -64,48 +64,49 @@ impl Suspect {
     /// A held event, which this process may have begun to try before.
     pub(super) fn held(row: DeferredEvent, begun: Option<u32>) -> Self {
         Self {
-            matter: Matter::Held(row),
-            past: Past::Redelivered,
-            standing: Standing::Unknown,
+            matter: CandidateSource::Held(row),
+            past: DeliveryHistory::Redelivered,
+            standing: CandidateState::Unknown,
             begun,
         }
     }
 
     /// The count that this process has written, or may have written.
-    pub(super) fn begun(&self) -> Option<u32> {
+    pub(super) fn counted_by_us(&self) -> Option<u32> {
         self.begun
     }
 
     /// Whether a handler may be asked about it.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.standing, Standing::Open(_))
+        matches!(self.standing, CandidateState::Pending(_))
     }
 
     fn key(&self) -> Option<(Source, EventId)> {
         let event = match &self.matter {
-            Matter::Held(row) => &row.event,
-            Matter::Delivery(Incoming::Event { event, .. }) => event,
-            Matter::Delivery(Incoming::Unreadable { .. }) => return None,
+            CandidateSource::Held(row) => &row.event,
+            CandidateSource::Delivery(InboundMessage::Event { event, .. }) => event,
+            CandidateSource::Delivery(InboundMessage::Unreadable { .. }) => return None,
         };
         Some((event.source.clone(), event.id.clone()))
     }
 
     /// The trials that others have counted, or this process in a former life.
-    fn former_trials(&self) -> u32 {
+    fn previous_crashes(&self) -> u32 {
         match self.standing {
-            Standing::Open(count) if self.has_begun() => count - 1,
-            Standing::Open(count) | Standing::Settled(count) => count,
-            Standing::Unknown => 0,
+            CandidateState::Pending(count) if self.is_counted_by_us() => count - 1,
+            CandidateState::Pending(count) | CandidateState::Done(count) => count,
+            CandidateState::Unknown => 0,
         }
     }
 
-    fn has_begun(&self) -> bool {
-        matches!((self.standing, self.begun), (Standing::Open(count), Some(begun)) if count >= begun)
+    fn is_counted_by_us(&self) -> bool {
+        matches!((self.standing, self.begun), (CandidateState::Pending(count), Some(begun)) if count >= begun)
     }
 
     /// Counts a trial, unless this process has done so already.
     pub(super) fn begin(&mut self) -> Option<CrashCountChange> {
-        let (Standing::Open(before), false) = (self.standing, self.has_begun()) else {
+        let (CandidateState::Pending(before), false) = (self.standing, self.is_counted_by_us())
+        else {
             return None;
         };
         let (source, id) = self.key()?;
@@ -121,14 +122,14 @@ impl Suspect {
 
     /// The count that [`Suspect::begin`] asked for is written.
     pub(super) fn counted(&mut self) {
-        if let (Standing::Open(_), Some(begun)) = (self.standing, self.begun) {
-            self.standing = Standing::Open(begun);
+        if let (CandidateState::Pending(_), Some(begun)) = (self.standing, self.begun) {
+            self.standing = CandidateState::Pending(begun);
         }
     }
 
     /// It is certain that the count was not written.
     pub(super) fn not_counted(&mut self) {
-        if !self.has_begun() {
+        if !self.is_counted_by_us() {
             self.begun = None;
         }
     }
@@ -136,7 +137,7 @@ impl Suspect {
     /// Forgets the trials, with the commit of what has come of it.
     pub(super) fn end(&self) -> Option<CrashCountChange> {
         let before = match self.standing {
-            Standing::Open(count) | Standing::Settled(count) if count > 0 => count,
+            CandidateState::Pending(count) | CandidateState::Done(count) if count > 0 => count,
             _ => return None,
         };
         let (source, id) = self.key()?;
@@ -150,21 +151,24 @@ impl Suspect {
 
     /// What was looked up may have changed.
     pub(super) fn forget(&mut self) {
-        self.standing = Standing::Unknown;
+        self.standing = CandidateState::Unknown;
     }
 }
 
 /// How the first of these, which were looked up, are to be met.
-pub(super) fn meeting<'a>(suspects: impl IntoIterator<Item = &'a Suspect>, limit: u32) -> Meeting {
+pub(super) fn plan_trial<'a>(
+    suspects: impl IntoIterator<Item = &'a PoisonCandidate>,
+    limit: u32,
+) -> TrialPlan {
     let mut keys = std::collections::HashSet::new();
     let mut together = 0;
     for suspect in suspects {
-        let trials = suspect.former_trials();
+        let trials = suspect.previous_crashes();
         if suspect.is_open() {
-            let alone = trials > 0 || suspect.past == Past::GivenUp;
+            let alone = trials > 0 || suspect.past == DeliveryHistory::LimitExceeded;
             match (together, alone) {
-                (0, true) if trials >= limit => return Meeting::Condemned(trials),
-                (0, true) => return Meeting::Alone,
+                (0, true) if trials >= limit => return TrialPlan::Poison(trials),
+                (0, true) => return TrialPlan::Alone,
                 (_, true) => break,
                 (_, false) => {}
             }
@@ -175,19 +179,20 @@ pub(super) fn meeting<'a>(suspects: impl IntoIterator<Item = &'a Suspect>, limit
         }
         together += 1;
     }
-    Meeting::Together(together)
+    TrialPlan::Together(together)
 }
 
 /// Asks for what tells whether a handler may be asked about those that were not looked up, and how often they were tried.
-pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> ReadSet {
+pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a PoisonCandidate>) -> ReadSet {
     let mut ask = ReadSet::default();
     let unknown = suspects
         .into_iter()
-        .filter(|suspect| suspect.standing == Standing::Unknown);
+        .filter(|suspect| suspect.standing == CandidateState::Unknown);
     for suspect in unknown {
         if let Some(key) = suspect.key() {
             ask.trials.push(key.clone());
-            if let Matter::Delivery(Incoming::Event { event, .. }) = &suspect.matter {
+            if let CandidateSource::Delivery(InboundMessage::Event { event, .. }) = &suspect.matter
+            {
                 ask.owners.push(event.source.clone());
                 match event.sequence {
                     Some(sequence) => {
@@ -203,8 +208,8 @@ pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> ReadSe
 }
 
 /// Takes in what was read for them.
-pub(super) fn look_up<'a>(
-    suspects: impl IntoIterator<Item = &'a mut Suspect>,
+pub(super) fn apply_lookup<'a>(
+    suspects: impl IntoIterator<Item = &'a mut PoisonCandidate>,
     loaded: ReadResult,
     limits: &Limits,
     now: Timestamp,
@@ -215,13 +220,13 @@ pub(super) fn look_up<'a>(
     let mut seen = loaded.seen.into_iter();
     let unknown = suspects
         .into_iter()
-        .filter(|suspect| suspect.standing == Standing::Unknown);
+        .filter(|suspect| suspect.standing == CandidateState::Unknown);
     for suspect in unknown {
         let mut count = || trials.next().unwrap_or_default();
         suspect.standing = match &suspect.matter {
-            Matter::Held(_) => Standing::Open(count()),
-            Matter::Delivery(Incoming::Unreadable { .. }) => Standing::Settled(0),
-            Matter::Delivery(Incoming::Event { event, sender, .. }) => {
+            CandidateSource::Held(_) => CandidateState::Pending(count()),
+            CandidateSource::Delivery(InboundMessage::Unreadable { .. }) => CandidateState::Done(0),
+            CandidateSource::Delivery(InboundMessage::Event { event, sender, .. }) => {
                 let count = count();
                 let owner = owners.next().unwrap_or_default().owner;
                 let verdict = judge(owner.as_ref(), sender, now, limits.former_owner_grace);
@@ -236,11 +241,11 @@ pub(super) fn look_up<'a>(
                 };
                 if matches!(verdict, Verdict::Foreign | Verdict::Bypass) {
                     // The trials are those of the owner's event of the same id.
-                    Standing::Settled(0)
+                    CandidateState::Done(0)
                 } else if is_settled {
-                    Standing::Settled(count)
+                    CandidateState::Done(count)
                 } else {
-                    Standing::Open(count)
+                    CandidateState::Pending(count)
                 }
             }
         };

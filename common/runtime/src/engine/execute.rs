@@ -4,8 +4,8 @@ use doorstep_event::{Rejection, Request, Timestamp};
 use doorstep_store::{Commit, CrashCountChange, ReadSet, Store, StoreError, WriteSet};
 
 use super::{
-    Company, Engine, Part, Past, ReadBatch, Worked,
-    command::{Commands, Decided, Outcome, PreparedCommand, name_of, trial_key},
+    BatchCursor, BatchReport, DeliveryHistory, Engine, Isolation, Segment,
+    command::{CommandResult, Commands, PlannedCommand, PreparedCommand, crash_key, reply_key},
 };
 use crate::Role;
 
@@ -13,7 +13,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// Takes commands with what is known of their past.
     pub fn read_commands(
         &self,
-        commands: impl IntoIterator<Item = (Request, Past)>,
+        commands: impl IntoIterator<Item = (Request, DeliveryHistory)>,
     ) -> Commands<R::Command> {
         Commands::new(commands)
     }
@@ -24,47 +24,48 @@ impl<R: Role, S: Store> Engine<R, S> {
     ///
     /// # Errors
     /// The store could not be used; the same commands may be worked on.
-    pub async fn obey(
+    pub async fn execute(
         &mut self,
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Worked, StoreError> {
+    ) -> Result<BatchReport, StoreError> {
         self.clock.start();
         if !commands.fresh.is_empty() {
-            return self.work_together(&[], commands, now, jitter).await;
+            return self.process_shared(&[], commands, now, jitter).await;
         }
-        self.work_suspect_command(commands, now, jitter).await
+        self.process_candidate_command(commands, now, jitter).await
     }
 
-    /// Works the next of these deliveries, as [`Engine::work`] does, and these commands with them: in one commit where that may be.
+    /// Works the next of these deliveries, as [`Engine::process`] does, and these commands with them: in one commit where that may be.
     ///
     /// May be cancelled: what this call was about to do is then written whole or not at all, and must be neither settled nor answered.
     ///
     /// # Errors
     /// The store could not be used; the same batch and commands may be worked on.
-    pub async fn work_beside(
+    pub async fn process_with_commands(
         &mut self,
-        batch: &mut ReadBatch<R::Fact>,
+        batch: &mut BatchCursor<R::Payload>,
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Worked, StoreError> {
+    ) -> Result<BatchReport, StoreError> {
         self.clock.start();
         let Some(part) = batch.parts.front_mut() else {
-            return self.obey(commands, now, jitter).await;
+            return self.execute(commands, now, jitter).await;
         };
-        if !commands.is_done() && (matches!(part, Part::Suspect(_)) || commands.fresh.is_empty()) {
-            return self.obey(commands, now, jitter).await;
+        if !commands.is_done() && (matches!(part, Segment::Suspect(_)) || commands.fresh.is_empty())
+        {
+            return self.execute(commands, now, jitter).await;
         }
-        if let Part::Fresh(fresh) = part {
-            let _together = self.process.together().await;
+        if let Segment::Fresh(fresh) = part {
+            let _together = self.process.shared().await;
             let read = std::mem::take(fresh).into_iter();
-            *part = Part::Read(read.map(|incoming| self.prepare(incoming)).collect());
+            *part = Segment::Read(read.map(|incoming| self.prepare(incoming)).collect());
         }
         let worked = match part {
-            Part::Suspect(suspects) => {
-                let (worked, done) = self.work_suspects(suspects, now, jitter).await?;
+            Segment::Suspect(suspects) => {
+                let (worked, done) = self.process_candidates(suspects, now, jitter).await?;
                 suspects.drain(..done);
                 batch.done += done;
                 if !suspects.is_empty() {
@@ -72,59 +73,59 @@ impl<R: Role, S: Store> Engine<R, S> {
                 }
                 worked
             }
-            Part::Read(items) => {
-                let worked = self.work_together(items, commands, now, jitter).await?;
+            Segment::Read(items) => {
+                let worked = self.process_shared(items, commands, now, jitter).await?;
                 batch.done += items.len();
                 worked
             }
-            Part::Fresh(_) => Worked::default(),
+            Segment::Fresh(_) => BatchReport::default(),
         };
         batch.parts.pop_front();
         Ok(worked)
     }
 
     /// Works the first of the commands that a process may have died of, while no other handler of the process runs.
-    async fn work_suspect_command(
+    async fn process_candidate_command(
         &mut self,
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Worked, StoreError> {
+    ) -> Result<BatchReport, StoreError> {
         for conflicts in 0..=self.limits.conflicts {
             if commands.suspects.is_empty() {
-                return Ok(Worked::default());
+                return Ok(BatchReport::default());
             }
-            let tried = self.try_suspect_command(commands, now, jitter).await?;
+            let tried = self.try_candidate_command(commands, now, jitter).await?;
             if let Some((worked, decided)) = tried {
-                commands.decide_suspect(decided);
-                return Ok(Worked {
+                commands.decide_candidate(decided);
+                return Ok(BatchReport {
                     conflicts,
                     ..worked
                 });
             }
         }
-        Err(self.contended())
+        Err(self.too_many_conflicts())
     }
 
     /// Counts a trial, works, and forgets the trials with what has come of it. Returns `None` on a conflict.
-    async fn try_suspect_command(
+    async fn try_candidate_command(
         &mut self,
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(Worked, Decided)>, StoreError> {
+    ) -> Result<Option<(BatchReport, CommandResult)>, StoreError> {
         let Some(suspect) = commands.suspects.front_mut() else {
             return Ok(None);
         };
-        let (source, id) = trial_key(&suspect.request);
+        let (source, id) = crash_key(&suspect.request);
         let ask = ReadSet {
             trials: vec![(source.clone(), id.clone())],
-            replies: vec![name_of(&suspect.request)],
+            replies: vec![reply_key(&suspect.request)],
             ..ReadSet::default()
         };
         // From before the trial is counted until it is forgotten, so that it cannot be another's handler that ends the process.
         let process = self.process.clone();
-        let _alone = process.alone().await;
+        let _alone = process.exclusive().await;
         let mut loaded = self.store.load(ask).await?;
         let mut count = loaded.trials.pop().unwrap_or_default();
         let stored = loaded.replies.pop().flatten().is_some();
@@ -142,12 +143,12 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
         let has_begun = suspect.begun.is_some_and(|begun| count >= begun);
         let former = count.saturating_sub(u32::from(has_begun));
-        if former >= self.limits.trials {
+        if former >= self.limits.max_crashes {
             // The trials stay, so that it is not tried again whenever it is asked again.
             let detail = format!("the process ended {former} times while it was doing this");
             let refused = Rejection::new(Rejection::FAILED, detail);
-            let written = self.attempt(&[], &[], Company::Nobody, Vec::new(), now, jitter);
-            let decided = Decided::Answer(Err(refused));
+            let written = self.try_commit(&[], &[], Isolation::Exclusive, Vec::new(), now, jitter);
+            let decided = CommandResult::Answer(Err(refused));
             return Ok(written.await?.map(|(worked, _)| (worked, decided)));
         }
         if !has_begun {
@@ -173,14 +174,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         ends: Option<CrashCountChange>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(Worked, Decided)>, StoreError> {
+    ) -> Result<Option<(BatchReport, CommandResult)>, StoreError> {
         let ends = ends.into_iter().collect();
-        let attempt = self.attempt(&[], command, Company::Nobody, ends, now, jitter);
+        let attempt = self.try_commit(&[], command, Isolation::Exclusive, ends, now, jitter);
         Ok(attempt
             .await?
             .and_then(|(worked, outcomes)| match outcomes.into_iter().next() {
-                Some(Outcome::Decided(decided)) => Some((worked, decided)),
-                Some(Outcome::Suspect) | None => None,
+                Some(PlannedCommand::Decided(decided)) => Some((worked, decided)),
+                Some(PlannedCommand::Suspect) | None => None,
             }))
     }
 }

@@ -6,9 +6,9 @@ use doorstep_event::Timestamp;
 use doorstep_store::{Commit, CrashCountChange, DeferredId, Store, StoreError, WriteSet};
 
 use super::{
-    Company, Engine, Worked,
-    prepared::{Held, Origin, Prepared, Understood},
-    suspect::{self, Matter, Meeting, Suspect},
+    BatchReport, Engine, Isolation,
+    decoded_event::{DecodedEvent, DeferredItem, Interpretation, Origin},
+    poison::{self, CandidateSource, PoisonCandidate, TrialPlan},
 };
 use crate::{
     Role,
@@ -17,13 +17,13 @@ use crate::{
 
 /// What was due when the process started, until all of it is worked: a poison among what is held ends a process without any delivery.
 #[derive(Debug, Default)]
-pub(super) struct Start {
+pub(super) struct StartupDue {
     at: Option<Timestamp>,
     /// The trials that this process has counted, or may have counted, of rows that it has not done with.
     begun: HashMap<DeferredId, u32>,
 }
 
-impl Start {
+impl StartupDue {
     pub(super) fn at(started: Timestamp) -> Self {
         Self {
             at: Some(started),
@@ -34,16 +34,16 @@ impl Start {
 
 impl<R: Role, S: Store> Engine<R, S> {
     /// Works the first of these: together what was never tried before, or one alone. Returns how many.
-    pub(super) async fn work_suspects(
+    pub(super) async fn process_candidates(
         &mut self,
-        suspects: &mut VecDeque<Suspect>,
+        suspects: &mut VecDeque<PoisonCandidate>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<(Worked, usize), StoreError> {
+    ) -> Result<(BatchReport, usize), StoreError> {
         for conflicts in 0..=self.limits.conflicts {
             let suspects = suspects.make_contiguous();
-            if let Some((worked, done)) = self.try_suspects(suspects, now, jitter).await? {
-                let worked = Worked {
+            if let Some((worked, done)) = self.try_candidates(suspects, now, jitter).await? {
+                let worked = BatchReport {
                     conflicts,
                     ..worked
                 };
@@ -53,16 +53,16 @@ impl<R: Role, S: Store> Engine<R, S> {
                 suspect.forget();
             }
         }
-        Err(self.contended())
+        Err(self.too_many_conflicts())
     }
 
-    /// Works held events that were due when the process started, as [`Engine::work_suspects`] does. Returns `None` if there are none,
+    /// Works held events that were due when the process started, as [`Engine::process_candidates`] does. Returns `None` if there are none,
     /// or no more.
-    pub(super) async fn work_due_at_start(
+    pub(super) async fn process_due_at_start(
         &mut self,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<Worked>, StoreError> {
+    ) -> Result<Option<BatchReport>, StoreError> {
         let Some(started) = self.start.at else {
             return Ok(None);
         };
@@ -70,7 +70,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             // A clock that was set back meanwhile makes nothing due before its time.
             let mut due = self.due(started.min(now)).await?;
             if due.is_empty() {
-                self.start = Start::default();
+                self.start = StartupDue::default();
                 return Ok(None);
             }
             due.sort_by_key(|held| held.event.sequence);
@@ -78,58 +78,58 @@ impl<R: Role, S: Store> Engine<R, S> {
                 .into_iter()
                 .map(|row| {
                     let begun = self.start.begun.get(&row.id).copied();
-                    Suspect::held(row, begun)
+                    PoisonCandidate::held(row, begun)
                 })
                 .collect();
-            let tried = self.try_suspects(&mut suspects, now, jitter).await;
+            let tried = self.try_candidates(&mut suspects, now, jitter).await;
             self.start.begun = suspects
                 .iter()
                 .filter_map(|suspect| match &suspect.matter {
-                    Matter::Held(row) => Some((row.id, suspect.begun()?)),
-                    Matter::Delivery(_) => None,
+                    CandidateSource::Held(row) => Some((row.id, suspect.counted_by_us()?)),
+                    CandidateSource::Delivery(_) => None,
                 })
                 .collect();
             if let Some((worked, _)) = tried? {
-                return Ok(Some(Worked {
+                return Ok(Some(BatchReport {
                     conflicts,
                     ..worked
                 }));
             }
         }
-        Err(self.contended())
+        Err(self.too_many_conflicts())
     }
 
     /// Counts trials, works, and forgets the trials with what has come of them. Returns `None` on a conflict.
-    async fn try_suspects(
+    async fn try_candidates(
         &mut self,
-        suspects: &mut [Suspect],
+        suspects: &mut [PoisonCandidate],
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(Worked, usize)>, StoreError> {
-        let ask = suspect::ask(suspects.iter());
+    ) -> Result<Option<(BatchReport, usize)>, StoreError> {
+        let ask = poison::ask(suspects.iter());
         if !(ask.trials.is_empty() && ask.streams.is_empty() && ask.seen.is_empty()) {
             let loaded = self.store.load(ask).await?;
-            suspect::look_up(suspects.iter_mut(), loaded, &self.limits, now);
+            poison::apply_lookup(suspects.iter_mut(), loaded, &self.limits, now);
         } else {
             let nothing = doorstep_store::ReadResult::default();
-            suspect::look_up(suspects.iter_mut(), nothing, &self.limits, now);
+            poison::apply_lookup(suspects.iter_mut(), nothing, &self.limits, now);
         }
-        let meeting = suspect::meeting(suspects.iter(), self.limits.trials);
+        let meeting = poison::plan_trial(suspects.iter(), self.limits.max_crashes);
         let (count, company) = match meeting {
-            Meeting::Together(count) => (count, Company::Others),
-            Meeting::Alone | Meeting::Condemned(_) => (1, Company::Nobody),
+            TrialPlan::Together(count) => (count, Isolation::SharedNoDeferred),
+            TrialPlan::Alone | TrialPlan::Poison(_) => (1, Isolation::Exclusive),
         };
         let suspects = &mut suspects[..count];
         // From before the trial is counted until it is forgotten, so that it cannot be another's handler that ends the process.
         let process = self.process.clone();
         let _alone = match meeting {
-            Meeting::Alone => Some(process.alone().await),
-            Meeting::Together(_) | Meeting::Condemned(_) => None,
+            TrialPlan::Alone => Some(process.exclusive().await),
+            TrialPlan::Together(_) | TrialPlan::Poison(_) => None,
         };
         let counted = match meeting {
-            Meeting::Condemned(_) => Vec::new(),
-            Meeting::Together(_) | Meeting::Alone => {
-                let Some(counted) = self.count_trials(suspects, now).await? else {
+            TrialPlan::Poison(_) => Vec::new(),
+            TrialPlan::Together(_) | TrialPlan::Alone => {
+                let Some(counted) = self.count_crashes(suspects, now).await? else {
                     return Ok(None);
                 };
                 counted
@@ -137,24 +137,24 @@ impl<R: Role, S: Store> Engine<R, S> {
         };
         let items: Vec<_> = {
             let _together = match company {
-                Company::Anybody | Company::Others => Some(process.together().await),
-                Company::Nobody => None,
+                Isolation::Shared | Isolation::SharedNoDeferred => Some(process.shared().await),
+                Isolation::Exclusive => None,
             };
-            let prepared = suspects.iter().map(|s| self.prepare_suspect(s, meeting));
+            let prepared = suspects.iter().map(|s| self.prepare_candidate(s, meeting));
             prepared.collect()
         };
-        let ends = suspects.iter().filter_map(Suspect::end).collect();
-        let attempt = self.attempt(&items, &[], company, ends, now, jitter);
+        let ends = suspects.iter().filter_map(PoisonCandidate::end).collect();
+        let attempt = self.try_commit(&items, &[], company, ends, now, jitter);
         let worked = attempt.await;
         if matches!(worked, Err(StoreError::Unusable { .. })) {
             // The process ends, and not of an event: a state that cannot be read, for one, is no fault of what touches it.
-            self.take_back(counted, now).await;
+            self.rollback_counts(counted, now).await;
         }
         Ok(worked?.map(|(worked, _)| (worked, count)))
     }
 
     /// Takes trials back, as well as it can be.
-    async fn take_back(&self, counted: Vec<CrashCountChange>, now: Timestamp) {
+    async fn rollback_counts(&self, counted: Vec<CrashCountChange>, now: Timestamp) {
         let mut changes = WriteSet::at(now);
         changes.crash_counts = counted
             .into_iter()
@@ -170,13 +170,16 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     /// Counts a trial of each that a handler may be asked about. Returns what is written, `None` on a conflict.
-    async fn count_trials(
+    async fn count_crashes(
         &self,
-        suspects: &mut [Suspect],
+        suspects: &mut [PoisonCandidate],
         now: Timestamp,
     ) -> Result<Option<Vec<CrashCountChange>>, StoreError> {
         let mut changes = WriteSet::at(now);
-        changes.crash_counts = suspects.iter_mut().filter_map(Suspect::begin).collect();
+        changes.crash_counts = suspects
+            .iter_mut()
+            .filter_map(PoisonCandidate::begin)
+            .collect();
         let counted = changes.crash_counts.clone();
         if counted.is_empty() {
             return Ok(Some(counted));
@@ -194,23 +197,27 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     /// Has the role read a suspect, if it is to be asked about it.
-    fn prepare_suspect(&self, suspect: &Suspect, meeting: Meeting) -> Prepared<R::Fact> {
+    fn prepare_candidate(
+        &self,
+        suspect: &PoisonCandidate,
+        meeting: TrialPlan,
+    ) -> DecodedEvent<R::Payload> {
         let unread = match meeting {
-            Meeting::Condemned(trials) => Understood::Refused(Cause::new(
+            TrialPlan::Poison(trials) => Interpretation::Refused(Cause::new(
                 reason::POISON,
                 format!("the process ended {trials} times while it was working this event"),
             )),
-            Meeting::Together(_) | Meeting::Alone if suspect.is_open() => {
+            TrialPlan::Together(_) | TrialPlan::Alone if suspect.is_open() => {
                 return match &suspect.matter {
-                    Matter::Delivery(incoming) => self.prepare(incoming.clone()),
-                    Matter::Held(row) => self.prepare_held(row.clone()),
+                    CandidateSource::Delivery(incoming) => self.prepare(incoming.clone()),
+                    CandidateSource::Held(row) => self.prepare_deferred(row.clone()),
                 };
             }
-            Meeting::Together(_) | Meeting::Alone => Understood::Unread,
+            TrialPlan::Together(_) | TrialPlan::Alone => Interpretation::Undecoded,
         };
         let (event, defect, origin) = match &suspect.matter {
-            Matter::Held(row) => Held::of(row.clone()),
-            Matter::Delivery(super::Incoming::Event {
+            CandidateSource::Held(row) => DeferredItem::of(row.clone()),
+            CandidateSource::Delivery(super::InboundMessage::Event {
                 event,
                 defect,
                 sender,
@@ -219,10 +226,10 @@ impl<R: Role, S: Store> Engine<R, S> {
                 defect.clone(),
                 Origin::Delivery(sender.clone()),
             ),
-            Matter::Delivery(unreadable @ super::Incoming::Unreadable { .. }) => {
+            CandidateSource::Delivery(unreadable @ super::InboundMessage::Unreadable { .. }) => {
                 return self.prepare(unreadable.clone());
             }
         };
-        Prepared::unread(event, defect, origin, unread)
+        DecodedEvent::unread(event, defect, origin, unread)
     }
 }

@@ -19,14 +19,14 @@ const SYSTEM: (&str, &str) = ("messaging_system", "rabbitmq");
 const PROCESS_DURATION: &str = "messaging_process_duration_seconds";
 const OPERATION_DURATION: &str = "messaging_client_operation_duration_seconds";
 const REQUEST_DURATION: &str = "rpc_server_call_duration_seconds";
-const REFUSED: &str = "doorstep_refused_total";
+const REJECTED: &str = "doorstep_refused_total";
 const COMMIT_DURATION: &str = "doorstep_commit_duration_seconds";
 const BATCH_EVENTS: &str = "doorstep_batch_events";
 const CONFLICTS: &str = "doorstep_conflicts_total";
-const DEAD: &str = "doorstep_dead_total";
+const DEAD_LETTERS: &str = "doorstep_dead_total";
 const CLOCK_JUMPS: &str = "doorstep_clock_jumps_total";
 const OVERFLOWED: &str = "doorstep_dead_overflowed_total";
-const PAUSES: &str = "doorstep_pauses_total";
+const STORE_OUTAGES: &str = "doorstep_pauses_total";
 
 /// Says what the metrics of a role mean, for whoever reads them. Once, after metrics are collected.
 pub fn describe() {
@@ -54,17 +54,17 @@ pub fn describe() {
             CONFLICTS,
             "Batches worked again because somebody else had changed what they had read",
         ),
-        (DEAD, "Dead letters made, by reason"),
+        (DEAD_LETTERS, "Dead letters made, by reason"),
         (
             OVERFLOWED,
             "Dead letters of no stream that went to the overflow file",
         ),
-        (REFUSED, "Commands and queries refused, by reason"),
+        (REJECTED, "Commands and queries refused, by reason"),
         (
             CLOCK_JUMPS,
             "Jumps of the wall clock, or suspensions of the machine",
         ),
-        (PAUSES, "Times that the store could not be used"),
+        (STORE_OUTAGES, "Times that the store could not be used"),
     ];
     for (name, text) in counts {
         describe_counter!(name, Unit::Count, text);
@@ -73,13 +73,13 @@ pub fn describe() {
 
 /// What is measured with every request, looked up once.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestMeters {
+pub(crate) struct RequestInstruments {
     role: &'static str,
     obeyed: Histogram,
     answered: Histogram,
 }
 
-impl RequestMeters {
+impl RequestInstruments {
     pub(crate) fn of(role: &'static str) -> Self {
         let of = |act| histogram!(REQUEST_DURATION, "rpc_system_name" => "doorstep", "rpc_method" => act, "role" => role);
         Self {
@@ -99,7 +99,7 @@ fn word(act: RequestKind) -> &'static str {
 
 /// A command or query was answered.
 pub(crate) struct RequestEnded<'a> {
-    pub(crate) meters: &'a RequestMeters,
+    pub(crate) meters: &'a RequestInstruments,
     pub(crate) act: RequestKind,
     pub(crate) answer: &'a RequestResult,
     /// From when it came in until its answer was durable.
@@ -119,21 +119,21 @@ impl RequestEnded<'_> {
             tracing::error!(role, act = word(self.act), "a request failed: {refused}");
         }
         // Codes are part of the roles' contracts, so there are few.
-        counter!(REFUSED, "rpc_method" => word(self.act), "error_type" => refused.code.clone(), "role" => role)
+        counter!(REJECTED, "rpc_method" => word(self.act), "error_type" => refused.code.clone(), "role" => role)
             .increment(1);
     }
 }
 
 /// What is measured with every batch, looked up once.
 #[derive(Debug, Clone)]
-pub(crate) struct Meters {
+pub(crate) struct BatchInstruments {
     processed: Histogram,
     settled: Histogram,
     sent: Histogram,
     events: Histogram,
 }
 
-impl Meters {
+impl BatchInstruments {
     pub(crate) fn of(role: &'static str, queue: &QueueName, exchange: &str) -> Self {
         let operation = |name, kind, destination: &str| {
             histogram!(OPERATION_DURATION, SYSTEM.0 => SYSTEM.1, "messaging_operation_name" => name,
@@ -152,7 +152,7 @@ impl Meters {
 /// A batch was decided and committed.
 pub(crate) struct BatchWorked<'a> {
     pub(crate) role: &'static str,
-    pub(crate) meters: &'a Meters,
+    pub(crate) meters: &'a BatchInstruments,
     pub(crate) events: usize,
     pub(crate) conflicts: usize,
     pub(crate) took: Duration,
@@ -174,7 +174,7 @@ impl BatchWorked<'_> {
 /// A batch was settled, or its channel was gone.
 pub(crate) struct BatchSettled<'a> {
     pub(crate) role: &'static str,
-    pub(crate) meters: &'a Meters,
+    pub(crate) meters: &'a BatchInstruments,
     pub(crate) settled: AckOutcome,
     pub(crate) took: Duration,
 }
@@ -195,7 +195,7 @@ impl BatchSettled<'_> {
 
 /// Rows of the outbox were handed to the broker, which has said of each what became of it.
 pub(crate) struct OutboxSent<'a> {
-    pub(crate) meters: &'a Meters,
+    pub(crate) meters: &'a BatchInstruments,
     pub(crate) took: Duration,
 }
 
@@ -211,18 +211,18 @@ pub(crate) struct Committed<'a> {
     pub(crate) commit: &'a Histogram,
     pub(crate) took: Duration,
     /// The dead letters in it.
-    pub(crate) dead: Vec<Death>,
+    pub(crate) dead: Vec<DeadLettered>,
     /// The number that went to the overflow file instead.
     pub(crate) overflowed: u64,
 }
 
 /// A dead letter, as far as it is told.
-pub(crate) struct Death {
+pub(crate) struct DeadLettered {
     id: String,
     reason: String,
 }
 
-impl Death {
+impl DeadLettered {
     /// Of each of these; they are seldom, so that the usual commit makes nothing.
     pub(crate) fn all<'a>(dead: impl Iterator<Item = &'a DeadLetter>) -> Vec<Self> {
         dead.map(|row| Self {
@@ -259,35 +259,35 @@ impl Committed<'_> {
             counter!(OVERFLOWED, "role" => self.role).increment(self.overflowed);
         }
         for death in self.dead {
-            counter!(DEAD, "role" => self.role, "reason" => death.reason).increment(1);
+            counter!(DEAD_LETTERS, "role" => self.role, "reason" => death.reason).increment(1);
         }
     }
 }
 
 /// The store cannot be used, and deliveries wait.
-pub(crate) struct Paused<'a> {
+pub(crate) struct StoreUnavailable<'a> {
     pub(crate) role: &'static str,
     pub(crate) error: &'a StoreError,
 }
 
-impl Paused<'_> {
+impl StoreUnavailable<'_> {
     pub(crate) fn tell(self) {
         tracing::error!(
             role = self.role,
             "paused, no deliveries are taken until the store is back: {}",
             self.error
         );
-        counter!(PAUSES, "role" => self.role).increment(1);
+        counter!(STORE_OUTAGES, "role" => self.role).increment(1);
     }
 }
 
 /// The store still cannot be used, for another reason than before.
-pub(crate) struct StillPaused<'a> {
+pub(crate) struct StoreStillUnavailable<'a> {
     pub(crate) role: &'static str,
     pub(crate) error: &'a StoreError,
 }
 
-impl StillPaused<'_> {
+impl StoreStillUnavailable<'_> {
     pub(crate) fn tell(self) {
         tracing::error!(
             role = self.role,
@@ -298,11 +298,11 @@ impl StillPaused<'_> {
 }
 
 /// The store can be used again.
-pub(crate) struct Resumed {
+pub(crate) struct StoreRecovered {
     pub(crate) role: &'static str,
 }
 
-impl Resumed {
+impl StoreRecovered {
     pub(crate) fn tell(self) {
         tracing::warn!(
             role = self.role,
@@ -312,12 +312,12 @@ impl Resumed {
 }
 
 /// A bounded table is full, and deliveries wait.
-pub(crate) struct Filled {
+pub(crate) struct StoreFull {
     pub(crate) role: &'static str,
     pub(crate) table: &'static str,
 }
 
-impl Filled {
+impl StoreFull {
     pub(crate) fn tell(self) {
         tracing::error!(
             role = self.role,
@@ -369,13 +369,13 @@ impl Degraded<'_> {
 }
 
 /// Rows of the outbox cannot be sent.
-pub(crate) struct OutboxHindered {
+pub(crate) struct OutboxStalled {
     pub(crate) role: &'static str,
     pub(crate) rows: usize,
     pub(crate) outcome: PublishOutcome,
 }
 
-impl OutboxHindered {
+impl OutboxStalled {
     pub(crate) fn tell(self) {
         tracing::warn!(
             role = self.role,
@@ -387,11 +387,11 @@ impl OutboxHindered {
 }
 
 /// The outbox can be sent again.
-pub(crate) struct OutboxFlows {
+pub(crate) struct OutboxRecovered {
     pub(crate) role: &'static str,
 }
 
-impl OutboxFlows {
+impl OutboxRecovered {
     pub(crate) fn tell(self) {
         tracing::info!(role = self.role, "the outbox flows again");
     }
