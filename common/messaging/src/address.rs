@@ -1,11 +1,11 @@
-//! One broker's address: `amqp://user:password@host:port/vhost?heartbeat=10`.
+//! A broker's address: `amqp://user:password@host:port/vhost?heartbeat=10`.
 //!
-//! Read here rather than by the client: it would take an IPv6 address for localhost, an empty path for a virtual host without a
-//! name, and quietly pass over a parameter that is misspelt.
+//! Parsed here rather than by lapin, which takes an IPv6 address for localhost and an empty path for a nameless virtual host, and silently
+//! ignores misspelt parameters.
 
 use std::{fmt, str::FromStr};
 
-/// Where a broker is, who we are there, and in which virtual host. `Debug` and `Display` mask the password.
+/// A broker's host and port, the user and the virtual host. `Debug` and `Display` mask the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     tls: bool,
@@ -13,92 +13,87 @@ pub struct Address {
     port: u16,
     user: String,
     password: String,
-    /// True if the address itself has a password.
+    /// Whether the address itself contains a password.
     has_password: bool,
     external: bool,
     vhost: String,
     heartbeat_seconds: Option<u16>,
 }
 
-/// What is wrong with an address. The text never holds the address itself, which holds a password.
+/// An invalid address. The text never contains the address, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// There is nothing before `://`, or something other than amqp and amqps.
+    /// The scheme is missing, or neither amqp nor amqps.
     #[error(
         "an address starts with amqp:// or amqps://, such as amqp://user:password@localhost:5672/%2f"
     )]
     Scheme,
-    /// There is no host.
-    #[error("an address without a host, write it as in amqp://localhost")]
+    #[error("the address has no host: write it as in amqp://localhost")]
     Host,
-    /// The port is not a number from 1 to 65535.
     #[error("port {0:?} is not a number from 1 to 65535")]
     Port(String),
-    /// A `%` is not followed by two hexadecimal digits, or what comes out is not UTF-8.
-    #[error("{0} holds a % that does not stand for a character, write % itself as %25")]
+    /// A `%` is not followed by two hexadecimal digits, or the decoded text is not UTF-8.
+    #[error("{0} contains a % that does not encode a character: write % itself as %25")]
     Percent(&'static str),
-    /// An unescaped `/` in the virtual host.
-    #[error("virtual host {0:?} holds a /, write it as %2f")]
+    #[error("virtual host {0:?} contains a /: write it as %2f")]
     VirtualHost(String),
-    /// A parameter that nobody reads would be a setting that silently does nothing.
+    /// An unknown parameter. Ignoring it would silently drop a setting.
     #[error(
-        "parameter {0:?} is unknown, only heartbeat=SECONDS and auth_mechanism=plain|external can be given"
+        "parameter {0:?} is unknown: only heartbeat=SECONDS and auth_mechanism=plain|external are supported"
     )]
     Parameter(String),
-    /// The login is neither by password nor by certificate.
     #[error("auth_mechanism {0:?} is neither plain nor external")]
     Mechanism(String),
-    /// A certificate is shown only in a TLS handshake.
+    /// A client certificate is presented only in a TLS handshake.
     #[error(
-        "auth_mechanism=external logs in by the certificate of a TLS connection: write amqps://"
+        "auth_mechanism=external logs in with the client certificate of a TLS connection: write amqps://"
     )]
     ExternalWithoutTls,
     /// One of two passwords would be ignored.
     #[error(
-        "it has a password, and so has the password file: leave it out here, as in amqps://user@host"
+        "the address and the password file both give a password: leave it out here, as in amqps://user@host"
     )]
     TwoPasswords,
-    /// The heartbeat is not a number of seconds.
     #[error("heartbeat {0:?} is not a number of seconds from 1 to 65535")]
     Heartbeat(String),
 }
 
 impl Address {
-    /// The host's name or address, IPv6 without brackets.
+    /// Returns the host's name or address, IPv6 without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port: 5672, or 5671 for amqps, unless given.
+    /// Returns the port; by default 5672, or 5671 for amqps.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The user: guest unless given.
+    /// Returns the user; by default guest.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The virtual host: `/` unless given.
+    /// Returns the virtual host; by default `/`.
     #[must_use]
     pub fn vhost(&self) -> &str {
         &self.vhost
     }
 
-    /// The same address in another virtual host.
+    /// Returns the same address in another virtual host.
     #[must_use]
     pub fn with_vhost(mut self, vhost: impl Into<String>) -> Self {
         self.vhost = vhost.into();
         self
     }
 
-    /// The same address with this password.
+    /// Returns the same address with this password.
     ///
     /// # Errors
-    /// The address has another one already.
+    /// Fails if the address contains another password.
     pub fn with_password(mut self, password: &str) -> Result<Self, AddressError> {
         if self.has_password && self.password != password {
             return Err(AddressError::TwoPasswords);
@@ -108,7 +103,7 @@ impl Address {
         Ok(self)
     }
 
-    /// Returns whether the login is by the certificate of the TLS connection (SASL EXTERNAL) rather than by password.
+    /// Returns whether the login uses the client certificate (SASL EXTERNAL) rather than a password.
     #[must_use]
     pub fn is_external(&self) -> bool {
         self.external
@@ -139,9 +134,9 @@ impl FromStr for Address {
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (credentials, host_port) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-        let (host, port) = split_port(place);
+        let (host, port) = split_port(host_port);
         if host.is_empty() {
             return Err(AddressError::Host);
         }
@@ -158,7 +153,7 @@ impl FromStr for Address {
                 _ => return Err(AddressError::Port(port.to_owned())),
             },
         };
-        // `amqp://host/` and `amqp://host//` are both meant as the default virtual host, whose name is a slash.
+        // `amqp://host/` and `amqp://host//` both mean the default virtual host, whose name is a slash.
         let vhost = match path {
             "" | "/" => "/".to_owned(),
             path if path.contains('/') => return Err(AddressError::VirtualHost(path.to_owned())),
@@ -194,16 +189,16 @@ fn or_guest(user: String) -> String {
     }
 }
 
-/// Splits `host:port`, where the host may be `[::1]`.
-fn split_port(place: &str) -> (&str, Option<&str>) {
-    if let Some(rest) = place.strip_prefix('[')
+/// Splits `host:port`; the host may be `[::1]`.
+fn split_port(host_port: &str) -> (&str, Option<&str>) {
+    if let Some(rest) = host_port.strip_prefix('[')
         && let Some((host, port)) = rest.split_once(']')
     {
         return (host, port.strip_prefix(':'));
     }
-    match place.rsplit_once(':') {
+    match host_port.rsplit_once(':') {
         Some((host, port)) => (host, Some(port)),
-        None => (place, None),
+        None => (host_port, None),
     }
 }
 
@@ -214,15 +209,15 @@ struct Parameters {
 }
 
 fn parameters(query: &str) -> Result<Parameters, AddressError> {
-    let mut read = Parameters::default();
+    let mut parsed = Parameters::default();
     for parameter in query.split('&').filter(|p| !p.is_empty()) {
         match parameter.split_once('=') {
             Some(("heartbeat", seconds)) => match seconds.parse() {
-                Ok(seconds) if seconds > 0 => read.heartbeat_seconds = Some(seconds),
+                Ok(seconds) if seconds > 0 => parsed.heartbeat_seconds = Some(seconds),
                 _ => return Err(AddressError::Heartbeat(seconds.to_owned())),
             },
             Some(("auth_mechanism", mechanism)) => {
-                read.external = match mechanism.to_ascii_lowercase().as_str() {
+                parsed.external = match mechanism.to_ascii_lowercase().as_str() {
                     "plain" => false,
                     "external" => true,
                     _ => return Err(AddressError::Mechanism(mechanism.to_owned())),
@@ -231,11 +226,11 @@ fn parameters(query: &str) -> Result<Parameters, AddressError> {
             _ => return Err(AddressError::Parameter(parameter.to_owned())),
         }
     }
-    Ok(read)
+    Ok(parsed)
 }
 
-fn percent_decode(what: &'static str, text: &str) -> Result<String, AddressError> {
-    let wrong = || AddressError::Percent(what);
+fn percent_decode(part: &'static str, text: &str) -> Result<String, AddressError> {
+    let invalid = || AddressError::Percent(part);
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -244,11 +239,11 @@ fn percent_decode(what: &'static str, text: &str) -> Result<String, AddressError
             continue;
         }
         let mut digit = || (rest.next()? as char).to_digit(16);
-        let high = digit().ok_or_else(wrong)?;
-        let low = digit().ok_or_else(wrong)?;
+        let high = digit().ok_or_else(invalid)?;
+        let low = digit().ok_or_else(invalid)?;
         bytes.push((high * 16 + low) as u8);
     }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    String::from_utf8(bytes).map_err(|_| invalid())
 }
 
 impl fmt::Display for Address {
@@ -283,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_its_usual_value() {
+    fn omitted_parts_have_defaults() {
         let address = read("amqp://localhost");
         assert_eq!(
             (address.user(), address.password(), address.port()),
@@ -297,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_is_read() {
+    fn every_part_is_parsed() {
         let address = read("amqp://shop:p%40ss%2Fw@[::1]:5679/my%20shop?heartbeat=7");
         assert_eq!(address.user(), "shop");
         assert_eq!(address.password(), "p@ss/w");
@@ -308,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_by_certificate_takes_tls() {
+    fn certificate_login_requires_tls() {
         assert!(read("amqps://broker?auth_mechanism=external").is_external());
         assert!(!read("amqps://broker?auth_mechanism=PLAIN").is_external());
         let error = |text: &str| text.parse::<Address>().unwrap_err();
@@ -323,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_comes_from_one_place() {
+    fn a_password_has_one_source() {
         let with = |text: &str| read(text).with_password("from file");
         assert_eq!(with("amqp://shop@a").unwrap().password(), "from file");
         assert_eq!(with("amqp://a").unwrap().password(), "from file");
@@ -336,19 +331,19 @@ mod tests {
         let address = read("amqp://shop:secret@host/v");
         assert_eq!(address.to_string(), "amqp://shop:***@host:5672/v");
         assert!(!format!("{address:?}").contains("secret"));
-        for wrong in [
+        for invalid in [
             "http://u:secret@h",
             "amqp://u:secret@",
             "amqp://u:secret@h:x",
             "amqp://u:secret%@h",
         ] {
-            let error = wrong.parse::<Address>().unwrap_err();
+            let error = invalid.parse::<Address>().unwrap_err();
             assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn errors_name_the_invalid_part() {
         let error = |text: &str| text.parse::<Address>().unwrap_err();
         assert_eq!(error("localhost:5672"), AddressError::Scheme);
         assert_eq!(error("amqp://"), AddressError::Host);

@@ -1,4 +1,4 @@
-//! What can be seen from outside of a publisher or subscription: how its connection is, and what had to be created.
+//! The observable status of a publisher or subscription: its connection, and the queues it had to create.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -14,33 +14,31 @@ use crate::{
     owner::Claimed,
 };
 
-/// How the connection of a publisher or subscription is.
+/// The phase of a publisher's or subscription's connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionPhase {
-    /// Not there yet, or lost and on its way back.
+    /// The first attempt, or reconnecting after a loss.
     Connecting,
-    /// There, with everything declared.
+    /// Connected, with everything declared.
     Connected,
-    /// There, but the broker takes nothing for now, for this reason: usually a memory or disk alarm.
+    /// Connected, but the broker blocks publishing for this reason, usually a memory or disk alarm.
     Blocked(String),
-    /// Not there on purpose: deliveries were not acknowledged for so long that the broker would have ended the channel. It comes back
-    /// as soon as deliveries are taken again.
+    /// Closed on purpose: deliveries went unacked for so long that the broker would soon have closed the channel. Reconnects when the
+    /// program takes deliveries again.
     Suspended {
-        /// For how long they were not.
+        /// Age of the oldest unacked delivery.
         unacked_for: Duration,
     },
-    /// Finishing what was begun, taking nothing new.
+    /// Finishing work in progress, accepting nothing new.
     Draining,
-    /// Ended.
     Closed,
 }
 
-/// A queue that is not the one that its role has consumed from before, whoever has made it again.
+/// A queue other than the one the role consumed from before: it was deleted and created again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PossibleLoss {
-    /// The queue.
     pub queue: QueueName,
-    /// By which connection it was found so. By the first one it is a loss only for a role that already has a past: every queue is new
+    /// Number of the connection that found it. On the first connection it is a loss only for a role with a past, since every queue is new
     /// once.
     pub connection: u64,
 }
@@ -48,29 +46,27 @@ pub struct PossibleLoss {
 /// The state of a publisher or subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionStatus {
-    /// How its connection is.
     pub phase: ConnectionPhase,
-    /// Why there is no connection; `None` while there is one, and before the first attempt has ended.
+    /// Reason for having no connection. `None` while connected, and until the first attempt has ended.
     pub last_error: Option<ConnectError>,
-    /// Why the last connection that there was is lost, also when another has taken its place.
+    /// Reason for the loss of the latest connection. Kept after a reconnect.
     pub last_loss: Option<ConnectError>,
-    /// The broker's words when it last closed the channel over a single message.
+    /// The broker's text when it last closed the channel because of one message.
     pub last_refusal: Option<String>,
-    /// Queues of roles that were not there and had to be created here since the start. Whoever declares first creates them, which may
-    /// as well be the role's publisher as its subscription, or another process: whether anything can be lost by it is told by
-    /// `possible_loss`.
+    /// Role queues that this process has created since its start. Whichever process declares a queue first creates it: the role's
+    /// publisher, its subscription, or another process. `possible_loss` says whether messages may be lost.
     pub created: Vec<QueueName>,
-    /// Of a subscription, the queues that were found not to be those consumed from before: what waited in the old ones is gone. Each
-    /// once, with the latest time that it was found so.
+    /// Queues of a subscription that replaced the ones it consumed from before: messages waiting in the old queues are gone. One entry per
+    /// queue, with the latest connection that found it.
     pub possible_loss: Vec<PossibleLoss>,
-    /// Of a subscription, whether somebody else had messages of its queues, or was being given them, when its present connection began
-    /// to consume. Of queues with a single active consumer, whoever is not the first knows nothing of what the first has taken.
+    /// Whether another consumer was using the subscription's queues, or had unacked messages, when its connection began to consume. With a
+    /// single active consumer, a waiting consumer does not know what the active one has taken.
     pub shares_queue: bool,
-    /// Of a subscription, the queues that its user may not mark: were they lost, it would not be noticed.
+    /// Queues of a subscription that its user may not mark. Their loss would go unnoticed.
     pub marker_missing: Vec<QueueName>,
-    /// Why it is not recorded at the broker that the queues belong to the role's store; `None` while it is, or where nothing is claimed.
+    /// Reason why the broker has no record of the store that owns the queues. `None` if it is recorded, or nothing was claimed.
     pub unrecorded: Option<String>,
-    /// How often a connection was made: 1 is the first.
+    /// Connections made so far: 1 is the first.
     pub connections: u64,
 }
 
@@ -90,20 +86,20 @@ impl ConnectionStatus {
         }
     }
 
-    /// Whether messages can flow now.
+    /// Returns whether messages can flow now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.phase == ConnectionPhase::Connected
     }
 }
 
-/// The writing end, with the one log line for each change that is worth one.
+/// Writes the status, and logs each significant change once.
 pub(crate) struct StatusReporter {
     name: String,
     state: watch::Sender<ConnectionStatus>,
-    /// Why there is no connection.
+    /// Reasons for having no connection.
     losses: Mutex<OutageReasons>,
-    /// Why the broker takes no message.
+    /// Reasons for rejected messages.
     refusals: Mutex<OutageReasons>,
 }
 
@@ -122,7 +118,7 @@ impl StatusReporter {
     pub(crate) fn connected(&self, created: Vec<QueueName>) {
         let connections = self.state.borrow().connections + 1;
         if connections > 1 {
-            tracing::info!(connection = %self.name, "connection is back");
+            tracing::info!(connection = %self.name, "reconnected");
         }
         for reasons in [&self.losses, &self.refusals] {
             let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,12 +136,12 @@ impl StatusReporter {
         });
     }
 
-    /// A queue is not the one that was consumed from before. Told before the connection counts as made; of one that counts already, as by
-    /// the next: a queue that was made again under its consumer is a loss also for a role without a past.
+    /// Records that a queue is not the one consumed from before. Called before the connection counts as made. For a connection that already
+    /// counts, the loss belongs to the next one: a queue that was replaced under its consumer is a loss even for a role without a past.
     pub(crate) fn possible_loss(&self, queue: &QueueName) {
         let connection = self.state.borrow().connections + 1;
-        // Only who knows of a past can say whether that is worth a warning.
-        tracing::debug!(connection = %self.name, %queue, "the queue is not one that was consumed from before");
+        // Only the caller knows whether the role has a past, and so whether this deserves a warning.
+        tracing::debug!(connection = %self.name, %queue, "queue differs from the one consumed from before");
         let loss = PossibleLoss {
             queue: queue.clone(),
             connection,
@@ -156,7 +152,7 @@ impl StatusReporter {
         });
     }
 
-    /// Whether somebody else works the queues, too. Told before the connection counts as made.
+    /// Records whether other consumers use the queues. Called before the connection counts as made.
     pub(crate) fn shares_queue(&self, others: bool) {
         self.state.send_if_modified(|state| {
             let changed = state.shares_queue != others;
@@ -165,7 +161,7 @@ impl StatusReporter {
         });
     }
 
-    /// A queue cannot be marked for want of a right. Told once, until it can be.
+    /// Records that the user may not mark a queue. Logged once until it may.
     pub(crate) fn marker_missing(&self, queue: &QueueName, reason: &str) {
         if self.state.borrow().marker_missing.contains(queue) {
             return;
@@ -174,14 +170,14 @@ impl StatusReporter {
             connection = %self.name,
             %queue,
             reason,
-            "the loss of this queue would not be noticed, since the user may not mark it: grant configure and read on {} and write on the queue, `consumers topology permissions` shows how",
+            "the user may not mark this queue, so its loss would not be noticed: grant configure and read on {} and write on the queue, see `consumers topology permissions`",
             queue.mark()
         );
         self.state
             .send_modify(|state| state.marker_missing.push(queue.clone()));
     }
 
-    /// A queue is marked.
+    /// Records that a queue is marked.
     pub(crate) fn marker_found(&self, queue: &QueueName) {
         self.state.send_if_modified(|state| {
             let before = state.marker_missing.len();
@@ -190,7 +186,7 @@ impl StatusReporter {
         });
     }
 
-    /// Returns whether the owner of the queues is recorded. That it is not is told once, until it is.
+    /// Records the result of an owner claim. Logs a missing record once until it is made.
     pub(crate) fn claimed(&self, claimed: Claimed) {
         let unrecorded = match claimed {
             Claimed::Recorded => None,
@@ -202,7 +198,7 @@ impl StatusReporter {
             tracing::warn!(
                 connection = %self.name,
                 reason,
-                "it is not recorded which store these queues belong to, so another store could take their events"
+                "the broker has no record of the store that owns these queues, so another store could take their events"
             );
         }
         self.state.send_if_modified(|state| {
@@ -212,7 +208,8 @@ impl StatusReporter {
         });
     }
 
-    /// Each kind of reason is told once per outage; further failed attempts only change the state.
+    /// Records a lost connection or a failed attempt. Each kind of reason is logged once per outage; repeated failures only change the
+    /// status.
     pub(crate) fn lost(&self, error: ConnectError) {
         if is_new(&self.losses, &error.to_string()) {
             tracing::warn!(connection = %self.name, reason = %error, "no connection");
@@ -228,10 +225,10 @@ impl StatusReporter {
         });
     }
 
-    /// The broker has closed the channel over a single message. Each kind of reason is logged once for each connection.
+    /// Records that the broker closed the channel because of one message. Each kind of reason is logged once per connection.
     pub(crate) fn unpublishable(&self, reason: &str) {
         if is_new(&self.refusals, reason) {
-            tracing::warn!(connection = %self.name, reason, "the broker refuses a message");
+            tracing::warn!(connection = %self.name, reason, "broker rejects a message");
         }
         self.state.send_if_modified(|state| {
             let is_known = state.last_refusal.as_deref() == Some(reason);
@@ -244,16 +241,16 @@ impl StatusReporter {
 
     pub(crate) fn blocked(&self, reason: String) {
         tracing::warn!(connection = %self.name, reason, "blocked by the broker");
-        self.turn(ConnectionPhase::Blocked(reason));
+        self.set_phase(ConnectionPhase::Blocked(reason));
     }
 
     pub(crate) fn unblocked(&self) {
         tracing::info!(connection = %self.name, "no longer blocked by the broker");
-        self.turn(ConnectionPhase::Connected);
+        self.set_phase(ConnectionPhase::Connected);
     }
 
-    /// Another phase of a connection that is there. One that is being closed stays so, whatever the broker says meanwhile.
-    fn turn(&self, phase: ConnectionPhase) {
+    /// Changes the phase of an open connection. A connection that is closing stays so, even if the broker blocks or unblocks it meanwhile.
+    fn set_phase(&self, phase: ConnectionPhase) {
         self.state.send_if_modified(|state| {
             let is_over = matches!(
                 state.phase,
@@ -266,14 +263,14 @@ impl StatusReporter {
         });
     }
 
-    /// The connection is closed on purpose, until deliveries are taken again.
+    /// Records that the connection was closed on purpose, until deliveries are taken again.
     pub(crate) fn suspended(&self, unacked_for: Duration) {
         tracing::warn!(
             connection = %self.name,
             ?unacked_for,
-            "consuming is suspended: what was not acknowledged is back in its queue, and comes again once deliveries are taken"
+            "consuming suspended: unacked messages return to their queue, and are redelivered once deliveries are taken again"
         );
-        self.turn(ConnectionPhase::Suspended { unacked_for });
+        self.set_phase(ConnectionPhase::Suspended { unacked_for });
     }
 
     pub(crate) fn draining(&self) {
@@ -297,7 +294,7 @@ pub(crate) async fn ready(
     mut state: watch::Receiver<ConnectionStatus>,
     limit: Duration,
 ) -> Result<(), ConnectError> {
-    let settled = state.wait_for(|state| {
+    let outcome = state.wait_for(|state| {
         state.connections > 0
             || state.phase == ConnectionPhase::Closed
             || state
@@ -305,14 +302,14 @@ pub(crate) async fn ready(
                 .as_ref()
                 .is_some_and(ConnectError::is_permanent)
     });
-    // Only the copy of what was seen leaves the match: the guard would block the writer.
-    let seen = match timeout(limit, settled).await {
-        Ok(Ok(seen)) => Some(seen.clone()),
+    // Clones and drops the guard inside the match: the guard would block the writer.
+    let status = match timeout(limit, outcome).await {
+        Ok(Ok(status)) => Some(status.clone()),
         Ok(Err(_)) | Err(_) => None,
     };
-    let seen = seen.unwrap_or_else(|| state.borrow().clone());
-    match seen.last_error {
-        _ if seen.connections > 0 => Ok(()),
+    let status = status.unwrap_or_else(|| state.borrow().clone());
+    match status.last_error {
+        _ if status.connections > 0 => Ok(()),
         Some(error) => Err(error),
         None => Err(ConnectError::new(
             ConnectErrorKind::Unreachable,
@@ -321,7 +318,7 @@ pub(crate) async fn ready(
     }
 }
 
-/// Waits for the end, at most so long.
+/// Waits up to `limit` for the end.
 pub(crate) async fn closed(mut state: watch::Receiver<ConnectionStatus>, limit: Duration) {
     let _ = timeout(
         limit,
@@ -335,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_is_being_closed_stays_so_whatever_the_broker_says() {
+    fn a_closing_connection_ignores_broker_blocks() {
         let (report, state) = StatusReporter::new("test");
         report.connected(Vec::new());
         report.blocked("memory".to_owned());
@@ -356,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_cannot_be_marked_is_named_once_until_it_can_be() {
+    fn an_unmarked_queue_is_listed_once_until_marked() {
         let (report, state) = StatusReporter::new("test");
         let queue = QueueName::new("shop.orders.0");
         report.marker_missing(&queue, "no right");

@@ -1,4 +1,4 @@
-//! Taking away what was declared, for whoever has had a namespace for a while: a comparison, a trial.
+//! Deletes a declared topology, for a comparison or a test that used its own namespace.
 
 use lapin::{
     Channel,
@@ -14,22 +14,23 @@ use crate::{
     topology::Topology,
 };
 
-/// How often it is tried: RabbitMQ may close the connection over a quorum queue that is slow to go, and has deleted it by the next time.
+/// Attempts. RabbitMQ may close the connection while a quorum queue is slow to delete, and has deleted it by the next attempt.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// Deletes every queue of a topology, with all that is in it, and then every exchange and record of an owner; nothing else. What is not there is gone already.
-/// Where the broker ends the connection over it, that is tried again with the pauses of the settings, three times in all; each attempt tries
-/// every address once, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled, and called again for what is left.
+/// Deletes every queue of a topology with all its messages, then every exchange and owner record, and nothing else. Missing objects count
+/// as deleted. If the broker closes the connection, the deletion is retried with the backoff of the settings, three attempts in all. Each
+/// attempt tries every address once; each broker call is bounded by [`BrokerSettings::connect_timeout`]. May be cancelled, and called again
+/// for the rest.
 ///
 /// # Errors
-/// The broker cannot be reached, does not answer, or does not let us: says what is left.
+/// Fails if the broker is unreachable, does not respond, or denies permission. The error names the object that is left.
 pub async fn delete(settings: &BrokerSettings, topology: &Topology) -> Result<(), ConnectError> {
     let mut failures = 0;
     loop {
         settings.backoff_after(failures).await;
-        let removed = delete_once(settings, topology).await;
+        let deleted = delete_once(settings, topology).await;
         failures += 1;
-        match removed {
+        match deleted {
             Err(error) if error.kind() == ConnectErrorKind::Protocol && failures < MAX_ATTEMPTS => {
             }
             ended => return ended,
@@ -39,11 +40,11 @@ pub async fn delete(settings: &BrokerSettings, topology: &Topology) -> Result<()
 
 async fn delete_once(settings: &BrokerSettings, topology: &Topology) -> Result<(), ConnectError> {
     let limit = settings.connect_timeout;
-    let name = format!("{} removes what it declared", settings.namespace);
+    let name = format!("{} topology deletion", settings.namespace);
     let connection = Dialer::new(settings, &name).open().await?;
-    let removed = delete_on(&connection, settings, topology).await;
+    let deleted = delete_on(&connection, settings, topology).await;
     connection.close(limit).await;
-    removed
+    deleted
 }
 
 async fn delete_on(
@@ -51,8 +52,8 @@ async fn delete_on(
     settings: &BrokerSettings,
     topology: &Topology,
 ) -> Result<(), ConnectError> {
-    let mut asker = ProbeChannel::new(connection, settings.connect_timeout);
-    // Queues first: a mark goes with its queue, and nothing finds its exchange gone while it still has a queue.
+    let mut probe = ProbeChannel::new(connection, settings.connect_timeout);
+    // Queues first: a marker is deleted with its queue, and no queue is left without its exchange.
     for queue in &topology.queues {
         let delete = async |channel: Channel| {
             let options = QueueDeleteOptions::default();
@@ -61,11 +62,11 @@ async fn delete_on(
                 .await
                 .map(drop)
         };
-        let answer = asker.try_method(delete).await?;
-        done(connection, &format!("queue {}", queue.name), answer)?;
+        let result = probe.try_method(delete).await?;
+        check_deleted(connection, &format!("queue {}", queue.name), result)?;
     }
     let exchanges = topology.exchanges.iter().map(|exchange| &exchange.name);
-    // The records of owners go with their queues: whatever is declared under these names later is nobody's yet.
+    // Owner records are deleted with their queues: a queue declared under the same name later has no owner yet.
     for exchange in topology
         .owners
         .iter()
@@ -78,16 +79,20 @@ async fn delete_on(
                 .exchange_delete(short_string(exchange), options)
                 .await
         };
-        let answer = asker.try_method(delete).await?;
-        done(connection, &format!("exchange {exchange}"), answer)?;
+        let result = probe.try_method(delete).await?;
+        check_deleted(connection, &format!("exchange {exchange}"), result)?;
     }
-    asker.close().await;
+    probe.close().await;
     Ok(())
 }
 
-fn done(connection: &Connection, what: &str, answer: ProbeResult<()>) -> Result<(), ConnectError> {
+fn check_deleted(
+    connection: &Connection,
+    what: &str,
+    result: ProbeResult<()>,
+) -> Result<(), ConnectError> {
     let address = connection.address();
-    match answer {
+    match result {
         ProbeResult::Yes(()) => Ok(()),
         ProbeResult::No(_, reason) => Err(ConnectError::new(
             ConnectErrorKind::Refused(Refusal::Permission),
@@ -95,7 +100,9 @@ fn done(connection: &Connection, what: &str, answer: ProbeResult<()>) -> Result<
         )),
         ProbeResult::Silence => Err(ConnectError::new(
             ConnectErrorKind::Silent,
-            format!("{address} does not answer whether {what} is deleted"),
+            format!(
+                "{address} does not respond to the deletion of {what}: has its cluster lost its quorum?"
+            ),
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Looking at queues, for status and for knowing when everything has been worked.
+//! Inspects queues, for status and for detecting that all messages are processed.
 
 use std::time::Duration;
 
@@ -18,38 +18,36 @@ use crate::{
     settings::BrokerSettings,
 };
 
-/// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Depth {
-    /// Messages that no consumer has been given, or that have come back.
+    /// Messages ready for delivery, including requeued ones.
     pub ready: u64,
-    /// Consumers that are given messages: of several on a queue with a single active consumer, the active one alone.
+    /// Consumers that receive messages. On a queue with a single active consumer, only the active one counts.
     pub consumers: u64,
 }
 
-/// Why a queue could not be looked at.
+/// The reason why a queue cannot be inspected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InspectError {
-    /// There is no such queue.
-    #[error("queue {0} does not exist, it is declared by the role that works it")]
+    #[error("queue {0} does not exist: start the role that consumes it, which declares it")]
     Missing(QueueName),
-    /// The broker has the queue, and the queue does not answer: it has lost its majority or its leader.
+    /// The queue exists but does not respond: it has lost its quorum or its leader.
     #[error(
-        "queue {0} exists and does not answer, so what is in it is unknown: it has lost its majority or its leader, see `rabbitmq-queues quorum_status`"
+        "queue {0} exists but does not respond, so its depth is unknown: it has lost its quorum or its leader, see `rabbitmq-queues quorum_status`"
     )]
     Unreadable(QueueName),
-    /// There is no connection, or the broker does not let us.
+    /// The broker is unreachable, or denies permission.
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }
 
-/// A connection that only looks. It connects again by itself when it is asked after it was lost.
+/// A read-only connection. If it is lost, the next call reconnects.
 pub struct Inspector {
     dialer: Dialer,
-    line: Mutex<Option<Line>>,
+    open: Mutex<Option<OpenConnection>>,
 }
 
-struct Line {
+struct OpenConnection {
     connection: Connection,
     channel: Option<Channel>,
 }
@@ -63,52 +61,52 @@ impl std::fmt::Debug for Inspector {
 }
 
 impl Inspector {
-    /// Connects under this name.
+    /// Connects under this name. Tries each address once.
     ///
     /// # Errors
-    /// There is no connection to be had; one attempt is made on each address.
+    /// Fails if no address accepts a connection.
     pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
         let dialer = Dialer::new(settings, name);
         let connection = dialer.open().await?;
         Ok(Self {
             dialer,
-            line: Mutex::new(Some(Line {
+            open: Mutex::new(Some(OpenConnection {
                 connection,
                 channel: None,
             })),
         })
     }
 
-    /// How full a queue is. The broker's numbers may be a moment old.
+    /// Returns a queue's depth. The broker's numbers may be slightly old.
     ///
     /// # Errors
-    /// The queue does not exist, or the broker cannot be reached or does not answer.
+    /// Fails if the queue does not exist, or the broker is unreachable or does not respond.
     pub async fn queue_depth(&self, queue: &QueueName) -> Result<Depth, InspectError> {
         let limit = self.dialer.settings().connect_timeout;
-        let mut held = self.line.lock().await;
-        // Taken out, so that whatever goes wrong, or is cancelled, leaves nothing half-used behind.
-        let mut line = match held.take() {
-            Some(line) if *line.connection.health().borrow() == Health::Open => line,
-            _ => Line {
+        let mut guard = self.open.lock().await;
+        // Taken out of the mutex, so that an error or a cancellation leaves no half-used state behind.
+        let mut open = match guard.take() {
+            Some(open) if *open.connection.health().borrow() == Health::Open => open,
+            _ => OpenConnection {
                 connection: self.dialer.open().await?,
                 channel: None,
             },
         };
-        let channel = match line.channel.take() {
+        let channel = match open.channel.take() {
             Some(channel) => channel,
-            None => line.connection.channel(limit).await?,
+            None => open.connection.channel(limit).await?,
         };
         let passive = QueueDeclareOptions {
             passive: true,
             durable: true,
             ..QueueDeclareOptions::default()
         };
-        let look =
+        let declare =
             channel.queue_declare(short_string(queue.as_str()), passive, FieldTable::default());
-        match timeout(limit, look).await {
+        match timeout(limit, declare).await {
             Ok(Ok(found)) => {
-                line.channel = Some(channel);
-                *held = Some(line);
+                open.channel = Some(channel);
+                *guard = Some(open);
                 Ok(Depth {
                     ready: u64::from(found.message_count()),
                     consumers: u64::from(found.consumer_count()),
@@ -116,10 +114,10 @@ impl Inspector {
             }
             Ok(Err(error)) => {
                 let missing = broker_reply(&error).is_some_and(|(code, _)| code == reply::NOT_FOUND);
-                let failure = line.connection.failure(&error);
-                // The broker has closed the channel; the connection is as good as before.
+                let failure = open.connection.failure(&error);
+                // The broker closed only the channel; the connection is still usable.
                 if error.is_amqp_soft_error() {
-                    *held = Some(line);
+                    *guard = Some(open);
                 }
                 if missing {
                     return Err(InspectError::Missing(queue.clone()));
@@ -129,70 +127,70 @@ impl Inspector {
             Err(_) => Err(ConnectError::new(
                 ConnectErrorKind::Silent,
                 format!(
-                    "{} has not answered for {limit:?} about queue {queue}: has it lost its majority?",
-                    line.connection.address()
+                    "{} has not responded for {limit:?} about queue {queue}: has it lost its quorum?",
+                    open.connection.address()
                 ),
             )
             .into()),
         }
     }
 
-    /// Returns how full a queue of a role is, if the queue answers. [`Inspector::queue_depth`] cannot tell a quorum queue without a leader
-    /// from an empty one without consumers, since the broker reports both as 0. Such a queue is asked itself, by a request that every
-    /// queue with a single active consumer refuses once it has a leader.
+    /// Returns the depth of a role's queue if the queue responds. [`Inspector::queue_depth`] cannot distinguish a quorum queue without a
+    /// leader from an empty queue without consumers, because the broker reports 0 for both. So such a queue gets a `basic.get`, which every
+    /// queue with a single active consumer rejects once it has a leader.
     ///
     /// # Errors
     /// As [`Inspector::queue_depth`], and [`InspectError::Unreadable`].
     pub async fn certain_depth(&self, queue: &QueueName) -> Result<Depth, InspectError> {
         let depth = self.queue_depth(queue).await?;
-        if depth.ready == 0 && depth.consumers == 0 && !self.answers(queue).await? {
+        if depth.ready == 0 && depth.consumers == 0 && !self.has_leader(queue).await? {
             return Err(InspectError::Unreadable(queue.clone()));
         }
         Ok(depth)
     }
 
-    async fn answers(&self, queue: &QueueName) -> Result<bool, InspectError> {
+    async fn has_leader(&self, queue: &QueueName) -> Result<bool, InspectError> {
         let limit = self.dialer.settings().connect_timeout;
-        let mut held = self.line.lock().await;
-        let line = match held.take() {
-            Some(line) if *line.connection.health().borrow() == Health::Open => line,
-            _ => Line {
+        let mut guard = self.open.lock().await;
+        let open = match guard.take() {
+            Some(open) if *open.connection.health().borrow() == Health::Open => open,
+            _ => OpenConnection {
                 connection: self.dialer.open().await?,
                 channel: None,
             },
         };
-        let mut asker = ProbeChannel::new(&line.connection, limit);
+        let mut probe = ProbeChannel::new(&open.connection, limit);
         let get = async |channel: Channel| {
             let options = BasicGetOptions { no_ack: false };
-            let Some(got) = channel
+            let Some(message) = channel
                 .basic_get(short_string(queue.as_str()), options)
                 .await?
             else {
                 return Ok(());
             };
-            // Only a queue that is not a role's gives out a message here; it gets the message back.
-            let back = BasicNackOptions {
+            // Only a queue that belongs to no role returns a message here. The message is requeued.
+            let requeue = BasicNackOptions {
                 multiple: false,
                 requeue: true,
             };
-            got.nack(back).await.map(drop)
+            message.nack(requeue).await.map(drop)
         };
-        match asker.try_method(get).await {
-            // A user without the right to read learns no more.
+        match probe.try_method(get).await {
+            // Without read permission, nothing more can be learned.
             Ok(ProbeResult::Yes(()) | ProbeResult::No(..)) => {
-                asker.close().await;
-                *held = Some(line);
+                probe.close().await;
+                *guard = Some(open);
                 Ok(true)
             }
-            // The broker ends the connection, or says nothing, if the queue has no leader.
+            // If the queue has no leader, the broker closes the connection or does not respond.
             Ok(ProbeResult::Silence) | Err(_) => Ok(false),
         }
     }
 
-    /// Hangs up, within the limit.
+    /// Closes the connection within the limit.
     pub async fn close(self, limit: Duration) {
-        if let Some(line) = self.line.into_inner() {
-            line.connection.close(limit).await;
+        if let Some(open) = self.open.into_inner() {
+            open.connection.close(limit).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What things are called on the broker.
+//! Names of exchanges and queues at the broker.
 
 use std::{fmt, sync::Arc};
 
@@ -6,27 +6,25 @@ use serde::Serialize;
 
 use crate::settings::Namespace;
 
-/// What the name of a queue's mark ends with.
+/// Suffix of a queue marker's name.
 pub(crate) const MARK: &str = ".mark";
-/// The end of a net's name.
+/// Suffix of a quarantine queue's name.
 const NET: &str = "net";
 
-/// The end of the name of an owner's record.
+/// Suffix of an owner record's name.
 pub(crate) const OWNER: &str = ".owner";
 
-/// A queue's name on the broker.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(into = "String")]
 pub struct QueueName(Arc<str>);
 
 impl QueueName {
-    /// A queue of any name, also one that Doorstep did not give.
+    /// Creates any name, including names outside Doorstep's scheme.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -34,13 +32,13 @@ impl QueueName {
 }
 
 impl QueueName {
-    /// The exchange that is deleted together with the queue: `doorstep.tracking.0.mark`.
+    /// Returns the name of the queue's marker, an exchange that is deleted together with the queue: `doorstep.tracking.0.mark`.
     #[must_use]
     pub fn mark(&self) -> String {
         format!("{self}{MARK}")
     }
 
-    /// Of a net, what the names of its role's queues start with: `doorstep.tracking.`.
+    /// Returns the prefix of its role's queues if this is a quarantine queue: `doorstep.tracking.`.
     pub(crate) fn net_of(&self) -> Option<&str> {
         self.0.strip_suffix(NET).filter(|role| role.ends_with('.'))
     }
@@ -65,49 +63,50 @@ impl fmt::Debug for QueueName {
 }
 
 impl Namespace {
-    /// The topic exchange that every event goes through: `doorstep.events`.
+    /// Returns the topic exchange for all events: `doorstep.events`.
     #[must_use]
     pub fn events_exchange(&self) -> String {
         format!("{self}.events")
     }
 
-    /// A role's queue: `doorstep.tracking.0`.
+    /// Returns a role's queue: `doorstep.tracking.0`.
     #[must_use]
     pub fn role_queue(&self, role: &str, partition: u16) -> QueueName {
         QueueName::new(format!("{self}.{role}.{partition}"))
     }
 
-    /// Where the broker puts what a role's queue gave up on: `doorstep.tracking.net`.
+    /// Returns the quarantine queue, for messages that exceeded the delivery limit of a role's queue: `doorstep.tracking.net`.
     #[must_use]
     pub fn net_queue(&self, role: &str) -> QueueName {
         QueueName::new(format!("{self}.{role}.{NET}"))
     }
 
-    /// Where copies of a role's dead letters are shown: `doorstep.tracking.dead`.
+    /// Returns the queue for copies of a role's dead letters: `doorstep.tracking.dead`.
     #[must_use]
     pub fn dead_queue(&self, role: &str) -> QueueName {
         QueueName::new(format!("{self}.{role}.dead"))
     }
 
-    /// The exchange that records which store a role's queues belong to: `doorstep.tracking.owner`.
+    /// Returns the exchange that records which store owns a role's queues: `doorstep.tracking.owner`.
     #[must_use]
     pub fn owner_exchange(&self, role: &str) -> String {
         format!("{self}.{role}{OWNER}")
     }
 
-    /// Where requests to a role wait: `doorstep.rpc.payments`.
+    /// Returns the queue of requests to a role: `doorstep.rpc.payments`.
     #[must_use]
     pub fn rpc_queue(&self, role: &str) -> QueueName {
         QueueName::new(format!("{self}.rpc.{role}"))
     }
 
-    /// Where it is told that nobody waits for an answer any more: `doorstep.rpc.payments.cancel`.
+    /// Returns the exchange for cancellations, by which RPC clients report requests they no longer wait for:
+    /// `doorstep.rpc.payments.cancel`.
     #[must_use]
     pub fn cancel_exchange(&self, role: &str) -> String {
         format!("{self}.rpc.{role}.cancel")
     }
 
-    /// A server's own queue at that exchange, named by what tells servers apart: `doorstep.rpc.payments.cancel.8c1f`.
+    /// Returns a server's own queue at that exchange, named by the server's id: `doorstep.rpc.payments.cancel.8c1f`.
     pub(crate) fn cancel_queue(&self, role: &str, server: &str) -> QueueName {
         QueueName::new(format!("{self}.rpc.{role}.cancel.{server}"))
     }

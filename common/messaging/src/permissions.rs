@@ -1,4 +1,4 @@
-//! The least that a user must be allowed to do, as the patterns that RabbitMQ takes.
+//! The minimal permissions of a user, as the patterns that RabbitMQ takes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,51 +11,49 @@ use crate::{
     topology::{Owner, Queue, QueuePurpose, Topology},
 };
 
-/// The patterns of the names with which a user may do what; each is anchored at both ends.
+/// Patterns of resource names by kind of access, each anchored at both ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Permissions {
     /// Declare and delete.
     pub configure: String,
-    /// Publish to; for whoever declares, also bind to.
+    /// Publish to; for a program that declares the topology, also bind to.
     pub write: String,
-    /// Consume from; for whoever declares, also bind from.
+    /// Consume from; for a program that declares the topology, also bind from.
     pub read: String,
-    /// Which events of the exchange of events. `None` where the user has no right to that exchange.
+    /// Topic permissions on the events exchange. `None` if the user has no access to that exchange.
     pub topics: Option<TopicPermissions>,
 }
 
-/// The patterns of routing keys of a topic exchange. RabbitMQ allows every key to a user that has none for the exchange.
+/// Patterns of routing keys of a topic exchange. Without topic permissions on an exchange, RabbitMQ allows every key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicPermissions {
-    /// The exchange.
     pub exchange: String,
-    /// Publish: the types of the families that the program emits.
+    /// Publish: the families of event types that the program emits.
     pub write: String,
-    /// Bind.
     pub read: String,
 }
 
-/// Who brings the topology about.
+/// The party that declares the topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopologyOwner {
-    /// Every program for itself, when it connects.
+    /// Every program, when it connects.
     Programs,
-    /// Somebody before them, as by importing it. They only find it there.
+    /// A separate step before, for example an import of definitions. The programs only use the topology.
     Others,
 }
 
-/// The last word of a name that has any last word.
+/// Stands for any last word of a name.
 const ANY_WORD: &str = "*";
 
-/// All records of owners: no name of ours begins as they do.
+/// Stands for all owner records. No other Doorstep name begins with `@`.
 const ANY_RECORD: &str = "@*";
 
-/// How the default exchange is called in permissions.
+/// The default exchange's name in permissions.
 pub(crate) const DEFAULT_EXCHANGE: &str = "amq.default";
 
 impl Permissions {
-    /// For looking whether the queues that roles work are there, and how full they are. Older brokers show that to whoever is let into
-    /// the virtual host, newer ones to who has a right to the queue.
+    /// Permissions to monitor whether the roles' queues exist, and how full they are. Older brokers show that to any user of the virtual
+    /// host, newer ones only to users with a permission on the queue.
     #[must_use]
     pub fn for_monitoring(namespace: &Namespace, topology: &Topology) -> Self {
         let mut names = Names::default();
@@ -63,7 +61,7 @@ impl Permissions {
         names.patterns(namespace)
     }
 
-    /// For publishing events of these families, where this whole topology is to exist.
+    /// Permissions to publish events of these families, given the whole topology.
     #[must_use]
     pub fn for_publisher(
         namespace: &Namespace,
@@ -76,8 +74,8 @@ impl Permissions {
         names.patterns(namespace)
     }
 
-    /// For asking roles and publishing events of these families, where this whole topology is to exist. To read a queue of requests is to be shown whether
-    /// anybody answers them.
+    /// Permissions to call roles and publish events of these families, given the whole topology. Read access to a request queue shows
+    /// whether it has a consumer.
     #[must_use]
     pub fn for_rpc_client(
         namespace: &Namespace,
@@ -95,8 +93,8 @@ impl Permissions {
         names.patterns(namespace)
     }
 
-    /// For working the queues of one role, or of all of `topology` if none is named; also for publishing the families that it emits and the
-    /// copies of its dead letters.
+    /// Permissions to consume the queues of one role, or of all of `topology` if `role` is `None`. They include publishing the families
+    /// that the role emits, and the copies of its dead letters.
     #[must_use]
     pub fn for_consumer(
         namespace: &Namespace,
@@ -127,7 +125,7 @@ impl Permissions {
         names.patterns(namespace)
     }
 
-    /// For [`verify`](crate::verify), which compares everything and asks for every right.
+    /// Permissions for [`verify`](crate::verify), which compares everything and probes every permission.
     #[must_use]
     pub fn for_verifier(namespace: &Namespace, topology: &Topology) -> Self {
         let mut names = Names::default();
@@ -146,12 +144,12 @@ impl Permissions {
     }
 }
 
-/// The names for each right.
+/// The names for each kind of access.
 #[derive(Default)]
 struct Names {
-    /// The families of events to publish.
+    /// Families of events to publish.
     emits: BTreeSet<String>,
-    /// The families of events to bind.
+    /// Families of events to bind.
     binds: BTreeSet<String>,
     configure: BTreeSet<String>,
     write: BTreeSet<String>,
@@ -165,7 +163,7 @@ impl Names {
             return names;
         }
         names.configure(topology);
-        // Who creates a queue that dead-letters must be allowed to take from it, and to publish to where it dead-letters.
+        // To create a queue that dead-letters, a user needs to read from it and write to its dead-letter target.
         for queue in &topology.queues {
             if queue.arguments.contains_key("x-dead-letter-exchange") {
                 names.read.insert(queue.name.to_string());
@@ -196,7 +194,7 @@ impl Names {
         self.write.insert(namespace.events_exchange());
     }
 
-    /// Each server makes a queue of its own for that, and binds it.
+    /// Each server declares and binds its own queue for cancellations.
     fn consume_cancellations(&mut self, requests: &Queue) {
         let exchange = format!("{}.cancel", requests.name);
         let queue = format!("{exchange}.{ANY_WORD}");
@@ -206,8 +204,8 @@ impl Names {
         self.read.insert(queue);
     }
 
-    /// Whoever consumes from a queue makes its mark and binds the queue to it, also where all else was declared before: a mark that others
-    /// make would be there again with the next queue.
+    /// The consumer of a queue declares its marker and binds the queue to it, even if all else was declared before. A marker declared by
+    /// others would reappear with the next queue, and hide its loss.
     fn mark(&mut self, queue: &Queue) {
         if !queue.purpose.is_durable_work() {
             return;
@@ -218,8 +216,8 @@ impl Names {
         self.write.insert(queue.name.to_string());
     }
 
-    /// A role records the owner of its queues, also where all else was declared before: the record is the argument of an exchange, an
-    /// alternate exchange as far as the broker knows, which takes the right to read the one and to write to the other.
+    /// A role records the owner of its queues, even if all else was declared before. To the broker, the record is the alternate exchange of
+    /// an exchange: it takes read access to the exchange and write access to the alternate.
     fn own<'a>(&mut self, owners: impl Iterator<Item = &'a Owner>) {
         for owner in owners {
             self.configure.insert(owner.exchange.clone());
@@ -228,10 +226,10 @@ impl Names {
         }
     }
 
-    /// What holds copies of dead letters is for people to look at.
+    /// Leaves out the copies of dead letters, which are for people.
     fn consume<'a>(&mut self, queues: impl Iterator<Item = &'a Queue>) {
-        let worked = queues.filter(|q| q.purpose != QueuePurpose::Dead);
-        self.read.extend(worked.map(|q| q.name.to_string()));
+        let consumed = queues.filter(|q| q.purpose != QueuePurpose::Dead);
+        self.read.extend(consumed.map(|q| q.name.to_string()));
     }
 
     fn patterns(&self, namespace: &Namespace) -> Permissions {
@@ -254,7 +252,7 @@ impl Names {
     }
 }
 
-/// The pattern of exactly these names: `^(amq\.default|doorstep\.(events|(orders|tracking)\.(0|net)))$`.
+/// Builds a pattern of exactly these names: `^(amq\.default|doorstep\.(events|(orders|tracking)\.(0|net)))$`.
 fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
     let start = format!("{namespace}.");
     let mut others = Vec::new();
@@ -264,7 +262,7 @@ fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
         match name.strip_prefix(&start) {
             None => others.push(escaped(name)),
             Some(rest) => {
-                // A mark is named after its queue, so it stands beside it.
+                // A marker's name extends its queue's, so it is listed beside it.
                 let queue = rest.strip_suffix(MARK).unwrap_or(rest);
                 match queue.rfind('.') {
                     None => ours.push(escaped(rest)),
@@ -276,7 +274,7 @@ fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
             }
         }
     }
-    // Roles with the same queues share one alternative, for brevity.
+    // Roles with the same queues share one alternative, to keep the pattern short.
     let mut alike: BTreeMap<BTreeSet<&str>, Vec<String>> = BTreeMap::new();
     for (role, queues) in queues {
         alike.entry(queues).or_default().push(escaped(role));
@@ -294,7 +292,7 @@ fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
     }
 }
 
-/// The pattern of the keys of these families: `^(order|stock)\.`.
+/// Builds a pattern of the families' keys: `^(order|stock)\.`.
 fn keys(families: &BTreeSet<String>, rest: &str) -> String {
     if families.is_empty() {
         return "^$".to_owned();
@@ -310,7 +308,7 @@ fn either(mut alternatives: Vec<String>) -> String {
     }
 }
 
-/// Names are made of letters, digits, dashes, underscores and dots, of which only the dot means something in a pattern.
+/// Names consist of letters, digits, dashes, underscores and dots; only the dot needs escaping.
 fn escaped(name: &str) -> String {
     if name == ANY_WORD {
         return "[^.]+".to_owned();
@@ -337,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn who_declares_nothing_needs_only_what_it_uses() {
+    fn without_declaring_only_used_names_are_needed() {
         let namespace: Namespace = "shop.eu".parse().unwrap();
         let topology = topology(&namespace);
         let others = TopologyOwner::Others;
@@ -351,7 +349,7 @@ mod tests {
         assert_eq!((&*topics.write, &*topics.read), (r"^(order|stock)\.", "^$"));
         let role =
             Permissions::for_consumer(&namespace, &topology, Some("orders"), others, &["payment"]);
-        // But for the marks of its queues and the record of their owner, which only it can make.
+        // The exceptions are its queues' markers and its owner record, which only the role can create.
         assert_eq!(
             role.configure,
             r"^shop\.eu\.orders\.(0\.mark|net\.mark|owner)$"
@@ -366,7 +364,7 @@ mod tests {
         let all = Permissions::for_consumer(&namespace, &topology, None, others, &[]);
         let read = r"^shop\.eu\.(orders|stock)\.(0|0\.mark|net|net\.mark|owner)$";
         assert_eq!(all.read, read);
-        // Nothing to publish but copies, and the record of the owner.
+        // Publishes only copies of dead letters and the owner record.
         assert_eq!(
             all.write,
             r"^(@.*|amq\.default|shop\.eu\.(orders|stock)\.(0|net))$"
@@ -375,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn who_declares_needs_to_bind_and_to_dead_letter_too() {
+    fn declaring_needs_binding_and_dead_lettering() {
         let namespace: Namespace = "shop".parse().unwrap();
         let topology = topology(&namespace);
         let producer =
@@ -412,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn who_verifies_may_do_what_it_asks_for() {
+    fn a_verifier_may_probe_everything() {
         let namespace: Namespace = "shop".parse().unwrap();
         let rights = Permissions::for_verifier(&namespace, &topology(&namespace));
         assert_eq!(
@@ -428,16 +426,16 @@ mod tests {
     }
 
     fn with_requests(namespace: &Namespace) -> Topology {
-        let role = |role, answers| RoleQueues {
+        let role = |role, handles_requests| RoleQueues {
             role,
             subjects: &["order"],
-            handles_requests: answers,
+            handles_requests,
         };
         Topology::of(namespace, &[role("orders", false), role("payments", true)])
     }
 
     #[test]
-    fn who_answers_hears_of_what_is_cancelled_by_a_queue_of_its_own() {
+    fn an_rpc_server_declares_its_cancel_queue() {
         let namespace: Namespace = "shop".parse().unwrap();
         let topology = with_requests(&namespace);
         let rights = Permissions::for_consumer(
@@ -462,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_may_publish_requests_and_see_whether_anybody_answers() {
+    fn an_rpc_client_publishes_and_sees_consumers() {
         let namespace: Namespace = "shop".parse().unwrap();
         let topology = with_requests(&namespace);
         let rights =
@@ -476,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_may_only_read() {
+    fn monitoring_only_reads() {
         let namespace: Namespace = "shop".parse().unwrap();
         let rights = Permissions::for_monitoring(&namespace, &topology(&namespace));
         assert_eq!((&*rights.configure, &*rights.write), ("^$", "^$"));

@@ -1,8 +1,7 @@
-//! What the broker tells about an argument that differs.
+//! Parses the broker's text about an argument that differs.
 
 use std::fmt;
 
-/// The argument, and its two values.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PreconditionFailed {
     pub(crate) argument: String,
@@ -10,19 +9,21 @@ pub(crate) struct PreconditionFailed {
     pub(crate) wanted: ArgumentValue,
 }
 
-/// A value as the broker writes it.
+/// A value as the broker formats it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ArgumentValue {
-    /// There is none.
     NotSet,
-    /// A value, with the broker's name for its type where it tells that.
-    Value { text: String, kind: Option<String> },
-    /// There is one, of which the broker has cut off all but this: its answers have 255 bytes at most.
+    /// A value, with its type if the broker names it.
+    Value {
+        text: String,
+        kind: Option<String>,
+    },
+    /// The visible start of a value whose end is cut off. The broker's error texts have at most 255 bytes.
     CutOff(String),
 }
 
 impl PreconditionFailed {
-    /// Reads `inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '5' but current is '7'`.
+    /// Parses `inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '5' but current is '7'`.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let (_, rest) = text.split_once("inequivalent arg '")?;
         let (argument, rest) = rest.split_once('\'')?;
@@ -44,7 +45,7 @@ impl PreconditionFailed {
 }
 
 impl ArgumentValue {
-    /// Reads `none`, `the value 'quorum' of type 'longstr'`, or only `'quorum'`.
+    /// Parses `none`, `the value 'quorum' of type 'longstr'`, or only `'quorum'`.
     fn read(text: &str) -> Self {
         let text = text.trim();
         if text == "none" {
@@ -79,7 +80,7 @@ impl fmt::Display for ArgumentValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSet => f.write_str("not set"),
-            Self::CutOff(_) => f.write_str("something else"),
+            Self::CutOff(_) => f.write_str("different"),
             Self::Value { text, .. } if text.is_empty() => f.write_str("empty"),
             Self::Value { text, .. } => f.write_str(text),
         }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_read_from_the_brokers_words() {
+    fn a_difference_is_parsed_from_the_error() {
         let text = "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '5' of type 'long' but current is none";
         let difference = PreconditionFailed::read(text).unwrap();
         assert_eq!(difference.argument, "x-max-length");
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_was_cut_off_is_not_taken_for_the_value() {
+    fn a_truncated_value_is_not_the_value() {
         for (cut, visible) in [
             ("the value 'dead.or...", "dead.or"),
             ("the value 'a' of ty", "a' of ty"),

@@ -1,4 +1,4 @@
-//! Asking the broker for something that it may refuse: it closes the channel then, and the next question opens another.
+//! Sends requests that the broker may reject. A rejection closes the channel, and the next request opens another.
 
 use std::time::Duration;
 
@@ -10,19 +10,18 @@ use crate::{
     error::{ConnectError, broker_reply},
 };
 
-/// Asks one thing after the other.
+/// Sends one request at a time.
 pub(crate) struct ProbeChannel<'a> {
     connection: &'a Connection,
     channel: Option<Channel>,
     limit: Duration,
 }
 
-/// How one request went.
 pub(crate) enum ProbeResult<T> {
     Yes(T),
-    /// Refused with this code, in these words.
+    /// Rejected, with the broker's reply code and text.
     No(u16, String),
-    /// No answer within the limit. A broker whose cluster has lost its majority answers so to whatever it would have to write down.
+    /// No reply within the limit. A broker whose cluster has lost its quorum does not reply to requests that it would have to store.
     Silence,
 }
 
@@ -43,10 +42,10 @@ impl<'a> ProbeChannel<'a> {
         self.limit
     }
 
-    /// Asks on the open channel, or on a new one.
+    /// Sends a request on the open channel, or on a new one.
     ///
     /// # Errors
-    /// The connection is of no more use.
+    /// Fails if the connection is unusable.
     pub(crate) async fn try_method<T>(
         &mut self,
         request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
@@ -56,9 +55,9 @@ impl<'a> ProbeChannel<'a> {
             None => self.connection.channel(self.limit).await?,
         };
         match timeout(self.limit, request(channel.clone())).await {
-            Ok(Ok(answer)) => {
+            Ok(Ok(value)) => {
                 self.channel = Some(channel);
-                Ok(ProbeResult::Yes(answer))
+                Ok(ProbeResult::Yes(value))
             }
             Ok(Err(error)) => match broker_reply(&error) {
                 Some((code, text)) if error.is_amqp_soft_error() => {
@@ -70,7 +69,7 @@ impl<'a> ProbeChannel<'a> {
         }
     }
 
-    /// Closes the channel that is open, if one is.
+    /// Closes the channel if it is open.
     pub(crate) async fn close(self) {
         if let Some(channel) = self.channel {
             let _ = timeout(self.limit, channel.close(200, "OK".into())).await;

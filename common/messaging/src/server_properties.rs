@@ -1,7 +1,6 @@
-//! Which broker answers: its product and version, as it greets whoever connects.
+//! The broker's product and version, from its connection greeting.
 //!
-//! The client library keeps what the broker says of itself, so this asks by a connection of its own, which ends before anybody has
-//! logged in.
+//! lapin does not expose the server properties, so this opens its own connection, and closes it before logging in.
 
 use std::{fmt, time::Duration};
 
@@ -17,23 +16,22 @@ use crate::{
     connection::{ShutdownOnDrop, Transport},
 };
 
-/// What a broker calls itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerProperties {
-    /// `RabbitMQ`, or one of those that speak its protocol.
+    /// `RabbitMQ`, or another product that speaks AMQP 0-9-1.
     pub product: String,
-    /// Such as `4.3.5`.
+    /// For example `4.3.5`.
     pub version: String,
 }
 
-/// The client's first words: the protocol and its version.
+/// The client's protocol header.
 const PROTOCOL: &[u8] = b"AMQP\x00\x00\x09\x01";
-/// The most bytes of a greeting; RabbitMQ's has about 500.
+/// Maximum bytes of a greeting; RabbitMQ's has about 500.
 const MAX_BYTES: u32 = 64 * 1024;
 
 impl ServerProperties {
-    /// Asks the broker at this address, over TLS if it is amqps. `None` if nothing that reads as a greeting comes within the limit; a
-    /// connection tells the reason. Cancel-safe.
+    /// Reads the greeting of the broker at this address, over TLS for amqps. Returns `None` if no valid greeting arrives within the limit;
+    /// a regular connection reports the reason. Cancel-safe.
     pub async fn of(address: &Address, tls: &TlsSettings, limit: Duration) -> Option<Self> {
         let start = timeout(limit, start(address, tls)).await.ok()??;
         Some(Self {
@@ -42,7 +40,7 @@ impl ServerProperties {
         })
     }
 
-    /// The first two numbers of the version: `(3, 10)` of `3.10.8`.
+    /// Returns major and minor version: `(3, 10)` for `3.10.8`.
     #[must_use]
     pub fn release(&self) -> Option<(u32, u32)> {
         let mut numbers = self.version.split(|c: char| !c.is_ascii_digit());
@@ -57,13 +55,13 @@ impl fmt::Display for ServerProperties {
     }
 }
 
-/// The broker's `connection.start`.
+/// Reads the broker's `connection.start`.
 async fn start(address: &Address, tls: &TlsSettings) -> Option<Vec<u8>> {
-    let wire = ShutdownOnDrop::default();
-    let mut stream = Transport::connect(address, tls, &wire.0).await.ok()?;
+    let shutdown = ShutdownOnDrop::default();
+    let mut stream = Transport::connect(address, tls, &shutdown.0).await.ok()?;
     stream.write_all(PROTOCOL).await.ok()?;
     stream.flush().await.ok()?;
-    // A frame: type, channel, length, then as many bytes.
+    // An AMQP frame: type, channel, length, then that many bytes.
     let mut header = [0; 7];
     stream.read_exact(&mut header).await.ok()?;
     let length = u32::from_be_bytes([header[3], header[4], header[5], header[6]]);
@@ -76,7 +74,7 @@ async fn start(address: &Address, tls: &TlsSettings) -> Option<Vec<u8>> {
     Some(start)
 }
 
-/// The text of a field in a table: its name after a byte of length, `S`, and the text after four bytes of length.
+/// Returns a text field of a table. A field is a length byte, the name, `S`, four length bytes and the text.
 fn field(table: &[u8], name: &str) -> Option<String> {
     let mut needle = vec![u8::try_from(name.len()).ok()?];
     needle.extend(name.as_bytes());
@@ -105,11 +103,11 @@ mod tests {
     #[test]
     fn a_release_is_read_from_the_version() {
         let release = |version: &str| {
-            let greeting = ServerProperties {
+            let server = ServerProperties {
                 product: "RabbitMQ".to_owned(),
                 version: version.to_owned(),
             };
-            greeting.release()
+            server.release()
         };
         assert_eq!(release("3.9.27"), Some((3, 9)));
         assert_eq!(release("4.3.0-rc.1"), Some((4, 3)));

@@ -1,4 +1,4 @@
-//! What is to be known about the broker, checked once, with the defaults in one place.
+//! Broker settings: validated once, with their defaults.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -13,50 +13,50 @@ use crate::{
     message::short_string,
 };
 
-/// How to reach the broker, and the bounds of everything that waits for it.
+/// Settings of the connection to the broker, and bounds of every wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerSettings {
-    /// Tried in turn until one answers.
+    /// Tried in turn until one accepts.
     pub addresses: Vec<Address>,
-    /// Which brokers to trust by amqps, and the certificate to show them.
+    /// Trusted brokers for amqps, and the client certificate.
     pub tls: TlsSettings,
-    /// The user id that published messages carry.
+    /// User id of published messages.
     pub user_id: UserId,
-    /// The users of the broker whose requests a role answers; `None` for all, and for requests without a user id.
+    /// Broker users whose requests a role serves. `None` for all users, and for requests without a user id.
     pub rpc_callers: Option<Vec<BrokerUser>>,
-    /// What every name on the broker starts with.
+    /// Prefix of every name at the broker.
     pub namespace: Namespace,
-    /// The most that one address may take until the connection is open, and that one declaration may take.
+    /// Maximum time to open a connection to one address, and for one declaration.
     pub connect_timeout: Duration,
-    /// How often each side gives a sign of life, unless an address says otherwise; a peer that is silent for twice as long is dead.
+    /// Heartbeat interval of both sides, unless an address sets its own. A peer that is silent for twice as long counts as lost.
     pub heartbeat: Duration,
-    /// The most that a confirm may take before its message is [`TimedOut`](crate::PublishOutcome::TimedOut).
+    /// Maximum wait for a publisher confirm, then its message is [`TimedOut`](crate::PublishOutcome::TimedOut).
     pub confirm_timeout: Duration,
-    /// The most that a publish waits for a broker that is away or has blocked us before it resolves with the reason.
+    /// Maximum time that a publish waits for a broker that is unreachable or blocks publishing. Then it resolves with the reason.
     pub outage_timeout: Duration,
-    /// The most that an acknowledgement may take to be written before its connection is given up.
+    /// Maximum time to write an ack. Then its connection is dropped.
     pub settle_timeout: Duration,
-    /// The most that a delivery may go without its acknowledgement, as while a store is away, before consuming is suspended and the
-    /// delivery goes back to its queue. Has to be well below the broker's `consumer_timeout`, 30 minutes by default.
+    /// Maximum time that a delivery stays unacked, for example while a store is unavailable. Then consuming is suspended and the delivery
+    /// returns to its queue. Must be well below the broker's `consumer_timeout`, 30 minutes by default.
     pub ack_timeout: Duration,
-    /// The mean time after which a subscription binds its queues again, in case somebody has deleted a binding, and looks for their marks.
+    /// Mean interval at which a subscription binds its queues again, in case a binding was deleted, and checks their markers.
     pub rebind_interval: Duration,
-    /// The most messages that are published and not yet confirmed.
+    /// Maximum number of published, unconfirmed messages.
     pub publish_window: usize,
-    /// The most deliveries of a queue that are not yet settled. Quorum queues give no more than 2,000.
+    /// Maximum unacked deliveries per queue. Quorum queues allow at most 2,000.
     pub prefetch: u16,
-    /// The most that a program waits for its first connection when it starts.
+    /// Maximum wait for the first connection at startup.
     pub start_timeout: Duration,
-    /// The waits between two attempts to connect.
+    /// Waits between attempts to connect.
     pub backoff: Backoff,
 }
 
 impl BrokerSettings {
-    /// The settings for these addresses, separated by commas, and this namespace; everything else as by default.
+    /// Creates settings for comma-separated addresses and a namespace, with defaults for everything else.
     ///
     /// # Errors
-    /// Says which address or which part of the namespace is wrong and how it is written. An address is named by its place in the
-    /// list, never by its text, which may hold a password.
+    /// Names the invalid address or the invalid part of the namespace, and the correct form. An address is identified by its position in
+    /// the list, because its text may contain a password.
     pub fn new(url_list: &str, namespace: &str) -> Result<Self, SettingsError> {
         let mut addresses = Vec::new();
         for (index, text) in url_list.split(',').map(str::trim).enumerate() {
@@ -91,10 +91,10 @@ impl BrokerSettings {
         })
     }
 
-    /// The same settings with this password at every address.
+    /// Returns the same settings with this password at every address.
     ///
     /// # Errors
-    /// Names the address that has another password already.
+    /// Names the address that contains another password.
     pub fn with_password(mut self, password: &str) -> Result<Self, SettingsError> {
         for (index, address) in self.addresses.iter_mut().enumerate() {
             let with = address.clone().with_password(password);
@@ -106,7 +106,7 @@ impl BrokerSettings {
         Ok(self)
     }
 
-    /// The longest heartbeat of all addresses: a peer that shows no sign of life has been noticed everywhere after three of it.
+    /// Returns the longest heartbeat of all addresses. After three times that, every peer has noticed a silent one.
     #[must_use]
     pub fn longest_heartbeat(&self) -> Duration {
         let heartbeats = self.addresses.iter().map(|address| {
@@ -116,15 +116,15 @@ impl BrokerSettings {
         heartbeats.max().unwrap_or(self.heartbeat)
     }
 
-    /// Waits before trying again, not at all before the first time.
+    /// Waits before another attempt. Does not wait if there were no failures.
     pub(crate) async fn backoff_after(&self, failures: u32) {
         if let Some(repeats) = failures.checked_sub(1) {
             self.backoff.wait(repeats).await;
         }
     }
 
-    /// How often we have failed in a row, when a connection that lasted so long is lost: one that is lost as soon as it is there is no
-    /// success, and must not be tried again and again without a pause.
+    /// Returns the number of failures in a row after losing a connection that lasted this long. A connection that is lost at once is not a
+    /// success, so it must not reset the backoff.
     pub(crate) fn failures_after(&self, failures: u32, lasted: Duration) -> u32 {
         if lasted > self.backoff.ceiling(u32::MAX) {
             1
@@ -133,10 +133,10 @@ impl BrokerSettings {
         }
     }
 
-    /// The user id of messages that are published by a connection to this address.
+    /// Returns the user id of messages published over a connection to this address.
     pub(crate) fn user_id_at(&self, address: &Address) -> Option<ShortString> {
         match &self.user_id {
-            // By a certificate, only the broker knows the user.
+            // With a certificate, only the broker knows the user's name.
             UserId::OfAddress if address.is_external() => None,
             UserId::OfAddress => Some(short_string(address.user())),
             UserId::Named(user) => Some(short_string(user.as_str())),
@@ -144,7 +144,7 @@ impl BrokerSettings {
         }
     }
 
-    /// The same settings in another virtual host.
+    /// Returns the same settings in another virtual host.
     #[must_use]
     pub fn with_vhost(mut self, vhost: &str) -> Self {
         for address in &mut self.addresses {
@@ -154,22 +154,22 @@ impl BrokerSettings {
     }
 }
 
-/// The user id that published messages carry. RabbitMQ refuses any other than the name of the connection's user, so roles can rely on it.
+/// The user id of published messages. RabbitMQ rejects any other than the connection's user, so roles can rely on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum UserId {
-    /// The user of the address in use.
+    /// The user of the current address.
     #[default]
     OfAddress,
-    /// This one, where the broker knows the user by another name than the address does.
+    /// A given name, if the broker knows the user by another name than the address does.
     Named(BrokerUser),
-    /// None. Roles refuse events of a source whose earlier events carried one.
+    /// No user id. Roles reject events of a source whose earlier events carried one.
     Absent,
 }
 
 impl FromStr for UserId {
     type Err = SettingsError;
 
-    /// Reads `-` as none.
+    /// Parses a user id; `-` stands for none.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "-" => Ok(Self::Absent),
@@ -180,22 +180,21 @@ impl FromStr for UserId {
     }
 }
 
-/// AMQP's short strings hold no more.
+/// Limit of AMQP's short strings.
 const MAX_USER_ID_BYTES: usize = 255;
 
-/// What every exchange and queue of one Doorstep starts with, so that several can share a virtual host.
+/// Prefix of all exchanges and queues of one Doorstep, so that several can share a virtual host.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Namespace(Arc<str>);
 
 impl Namespace {
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The most bytes of a namespace: leaves room for a role's name in the 255 bytes of a queue's.
+/// Leaves room for a role's name within the 255 bytes of a queue's name.
 const MAX_NAMESPACE_BYTES: usize = 100;
 
 impl FromStr for Namespace {
@@ -203,15 +202,15 @@ impl FromStr for Namespace {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let wrong = || SettingsError::Namespace(text.to_owned());
+        let invalid = || SettingsError::Namespace(text.to_owned());
         if text.len() > MAX_NAMESPACE_BYTES || !text.bytes().next().is_some_and(plain) {
-            return Err(wrong());
+            return Err(invalid());
         }
         if !text
             .bytes()
             .all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
         {
-            return Err(wrong());
+            return Err(invalid());
         }
         Ok(Self(text.into()))
     }
@@ -229,26 +228,21 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// What is wrong with the broker's settings. Whoever read them puts the name of the flag or variable before it.
+/// An invalid setting. The caller prefixes the name of the flag or variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// The list holds no address.
-    #[error("no address, give at least one such as amqp://user:password@localhost:5672/%2f")]
+    #[error("no address: give at least one, such as amqp://user:password@localhost:5672/%2f")]
     NoAddress,
-    /// One of the addresses is wrong.
     #[error("address {number}: {error}")]
     Address {
-        /// Its place in the list, from 1.
+        /// Position in the list, from 1.
         number: usize,
-        /// What is wrong with it.
         error: AddressError,
     },
-    /// The user id does not fit a message.
-    #[error("a user id has 1 to 255 bytes; - stands for none")]
+    #[error("a user id has 1 to 255 bytes: shorten it, or write - for none")]
     UserId,
-    /// The namespace holds what a queue's name should not.
     #[error(
-        "namespace {0:?} is not made of a-z, 0-9, dot, dash and underscore, starting with a letter or digit, at most 100 of them"
+        "namespace {0:?} is invalid: use at most 100 of a-z, 0-9, dot, dash and underscore, and start with a letter or digit"
     )]
     Namespace(String),
 }
@@ -258,14 +252,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_addresses_are_read_in_order() {
+    fn addresses_keep_their_order() {
         let settings = BrokerSettings::new("amqp://a, amqp://b:5673/x", "doorstep").unwrap();
         let hosts: Vec<_> = settings.addresses.iter().map(Address::host).collect();
         assert_eq!(hosts, ["a", "b"]);
     }
 
     #[test]
-    fn the_longest_heartbeat_is_that_of_an_address_or_the_usual_one() {
+    fn longest_heartbeat_includes_addresses_and_default() {
         let longest = |url_list| {
             let settings = BrokerSettings::new(url_list, "doorstep").unwrap();
             settings.longest_heartbeat().as_secs()
@@ -276,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_is_named_by_its_place() {
+    fn an_invalid_address_is_named_by_position() {
         let error = BrokerSettings::new("amqp://a,amqp://u:secret@b:x", "doorstep").unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("address 2: port"), "{text}");
@@ -288,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_holds_only_what_a_queue_name_should() {
+    fn a_namespace_allows_only_queue_name_characters() {
         for good in ["doorstep", "a", "4shop", "team-a.shop_1"] {
             assert!(good.parse::<Namespace>().is_ok(), "{good}");
         }

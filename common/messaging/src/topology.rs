@@ -1,6 +1,6 @@
-//! What is to exist on the broker, as data: it can be printed, compared and declared.
+//! The topology at the broker as data: it can be printed, compared and declared.
 //!
-//! The arguments are those of a queue for good: the broker refuses to declare an existing queue with others.
+//! A queue's arguments are permanent: the broker rejects a redeclaration with other arguments.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,52 +8,45 @@ use serde::Serialize;
 
 use crate::{names::QueueName, settings::Namespace};
 
-/// Every exchange, queue and binding that a Doorstep needs.
+/// All exchanges, queues and bindings that Doorstep needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Topology {
-    /// Declared first.
     pub exchanges: Vec<Exchange>,
-    /// Declared next.
     pub queues: Vec<Queue>,
-    /// Bound last.
     pub bindings: Vec<Binding>,
-    /// Declared by each role's store that starts, see [`OwnerClaim`](crate::OwnerClaim); not with the rest.
+    /// Declared not with the rest, but by each role's store at its start, see [`OwnerClaim`](crate::OwnerClaim).
     pub owners: Vec<Owner>,
 }
 
-/// The exchange that records which store a role's queues belong to.
+/// The exchange that records which store owns a role's queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Owner {
-    /// The role.
     pub role: String,
-    /// The exchange.
     pub exchange: String,
 }
 
 /// An exchange, always durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exchange {
-    /// Its name.
     pub name: String,
-    /// How it routes.
     pub kind: ExchangeKind,
 }
 
-/// How an exchange routes.
+/// The routing algorithm of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExchangeKind {
-    /// By patterns over the words of the routing key.
+    /// Matches patterns against the words of the routing key.
     Topic,
-    /// To every queue that is bound.
+    /// Routes to every bound queue.
     Fanout,
-    /// By a hash of the routing key, evenly and always the same: for the partitions of a role.
+    /// Distributes by a hash of the routing key, evenly and deterministically: for the partitions of a role.
     #[serde(rename = "x-consistent-hash")]
     ConsistentHash,
 }
 
 impl ExchangeKind {
-    /// What the broker calls it.
+    /// Returns AMQP's name of the type.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,7 +56,7 @@ impl ExchangeKind {
         }
     }
 
-    /// The broker's plugin that brings it, unless the broker has it by itself.
+    /// Returns the broker plugin that provides the type; `None` if it is built in.
     #[must_use]
     pub fn plugin(self) -> Option<&'static str> {
         match self {
@@ -76,41 +69,40 @@ impl ExchangeKind {
 /// A queue, always durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Queue {
-    /// Its name.
     pub name: QueueName,
-    /// What it is for.
     pub purpose: QueuePurpose,
-    /// Its arguments, which cannot change later.
+    /// Cannot change later.
     pub arguments: BTreeMap<&'static str, Argument>,
 }
 
-/// What a queue is for.
+/// The purpose of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueuePurpose {
-    /// Holds a role's backlog: created again, it may have lost messages.
+    /// A role's backlog. If the queue is created again, messages may have been lost.
     Role,
-    /// Holds what the broker took out of a role's queue after too many attempts.
+    /// Quarantine: messages that the broker took out of a role's queue after too many deliveries.
     Net,
-    /// Shows copies of dead letters; nothing reads them back.
+    /// Copies of dead letters, for people to read. No program consumes them.
     Dead,
-    /// Holds requests until their deadline.
+    /// Requests, until their deadline.
     Rpc,
 }
 
 impl QueuePurpose {
-    /// What it is for, for people.
+    /// Describes the purpose for people.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
             Self::Role => "a role's events",
-            Self::Net => "what the broker gave up on",
+            Self::Net => "messages in quarantine",
             Self::Dead => "copies of dead letters",
             Self::Rpc => "requests",
         }
     }
 
-    /// Whether it matters that the queue had to be created: copies are of the past, and who asks hears of it by itself.
+    /// Returns whether a new queue may mean lost work. Copies of dead letters only show the past, and an RPC client notices a lost request
+    /// by itself.
     pub(crate) fn is_durable_work(self) -> bool {
         match self {
             Self::Role | Self::Net => true,
@@ -123,58 +115,53 @@ impl QueuePurpose {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Argument {
-    /// Text.
     Text(String),
-    /// A number, always sent as 64 bits: the broker compares values, not widths.
+    /// Always sent with 64 bits: the broker compares values, not widths.
     Number(i64),
-    /// Yes or no.
     Flag(bool),
 }
 
-/// A binding of a queue to an exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Binding {
-    /// Where messages come from.
     pub exchange: String,
-    /// Where they go.
     pub queue: QueueName,
-    /// Which of them.
     pub routing_key: String,
 }
 
-/// A role and the kinds of subject whose events it wants: whole subjects, since a filter would punch gaps into sequences.
+/// A role and the kinds of subject whose events it needs. It gets whole subjects, since a filter would leave gaps in sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoleQueues {
-    /// The role's name.
     pub role: &'static str,
-    /// The first segments of its subjects: `order` for `order/536365`.
+    /// First segments of its subjects: `order` for `order/536365`.
     pub subjects: &'static [&'static str],
-    /// Whether it answers requests, and so has a queue for them.
+    /// Whether the role handles requests, and so has a queue for them.
     pub handles_requests: bool,
 }
 
-/// How often a message may be given out again before the broker takes it out of a role's queue and puts it into the net.
+/// Deliveries of a message before the broker moves it from a role's queue to the quarantine queue.
 const DELIVERY_LIMIT: i64 = 100;
-/// The same of the net, behind which there is nothing: a number that is never reached, since what the broker takes out of the net is
-/// gone without a row in any store. Left out, it is 20 from RabbitMQ 4.0 on, and -1, which means none there, is refused by 3.x.
+/// Delivery limit of the quarantine queue, so high that it is never reached. Behind that queue there is none, so the broker would drop the
+/// message without a record in any store. Without a limit, RabbitMQ 4.0 uses 20; -1, which disables it there, is rejected by 3.x.
 const NET_DELIVERY_LIMIT: i64 = 2_147_483_647;
-/// The bounds of a role's backlog; at either the broker refuses to publish, and the outbox keeps what it refused.
+/// Bounds of a role's backlog. At either bound the broker rejects a publish, and the outbox keeps the event.
 const ROLE_MAX_LENGTH: i64 = 5_000_000;
 const ROLE_MAX_BYTES: i64 = 8 * 1024 * 1024 * 1024;
-/// The bound of what a process may die of again and again before someone looks.
+/// Bound of the messages in quarantine, which may have crashed a process repeatedly, until an operator looks at them.
 const NET_MAX_LENGTH: i64 = 100_000;
-/// The bounds of the shown copies, oldest dropped first.
+/// Bounds of the dead-letter copies. The oldest is dropped first.
 const DEAD_MAX_LENGTH: i64 = 10_000;
 const DEAD_MAX_BYTES: i64 = 256 * 1024 * 1024;
-/// The bounds of the requests that wait for a role; at either the broker takes no more, and whose command it was hears so at once.
+/// Bounds of the requests waiting for a role. At either bound the broker rejects a request, and the client learns at once that its command
+/// was not sent.
 pub(crate) const RPC_MAX_LENGTH: u32 = 10_000;
 const RPC_MAX_BYTES: i64 = 256 * 1024 * 1024;
-/// The longest that a request waits for a role, whatever it says of itself. Without it, one whose bytes no client can read, and which
-/// therefore ends the connection of every server that is given it, would go back to the head of the queue and end the next, for ever.
+/// Maximum time a request waits for a role, whatever its own expiration says. A request whose bytes no client can parse ends the connection
+/// of every server that receives it. Without this limit it would return to the head of the queue and end the next connection, forever.
 pub(crate) const RPC_MAX_WAIT: Duration = Duration::from_mins(10);
 
 impl Topology {
-    /// What these roles need in this namespace. Producers declare it too, so that nothing is published before there is a queue for it.
+    /// Builds the topology of these roles in this namespace. Producers and consumers both declare it, so no event is published before its
+    /// queue exists.
     #[must_use]
     pub fn of(namespace: &Namespace, roles: &[RoleQueues]) -> Self {
         let exchange = namespace.events_exchange();
@@ -191,7 +178,7 @@ impl Topology {
             let queue = namespace.role_queue(role.role, 0);
             let net = namespace.net_queue(role.role);
             let dead = namespace.dead_queue(role.role);
-            // Targets before sources: what is dead-lettered must find its queue, also in the moment between two declarations.
+            // Targets before sources: a dead-lettered message must find its queue, even between two declarations.
             topology.queues.push(dead_queue(dead));
             topology.queues.push(net_queue(net.clone()));
             topology.queues.push(role_queue(queue.clone(), &net));
@@ -219,7 +206,7 @@ impl Topology {
         topology
     }
 
-    /// Nothing at all, for those who only look.
+    /// Returns an empty topology, for read-only programs.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -232,9 +219,10 @@ impl Topology {
 }
 
 fn role_queue(name: QueueName, net: &QueueName) -> Queue {
-    let mut arguments = worked_queue(DELIVERY_LIMIT, ROLE_MAX_LENGTH);
+    let mut arguments = consumed_queue(DELIVERY_LIMIT, ROLE_MAX_LENGTH);
     arguments.insert("x-max-length-bytes", Argument::Number(ROLE_MAX_BYTES));
-    // The net is reached even if the broker fails on the way: the usual strategy can lose messages. It needs reject-publish.
+    // At-least-once dead-lettering survives a broker failure in between; the default strategy can lose messages. It requires
+    // reject-publish.
     arguments.insert("x-dead-letter-exchange", text(""));
     arguments.insert("x-dead-letter-routing-key", text(net.as_str()));
     arguments.insert("x-dead-letter-strategy", text("at-least-once"));
@@ -245,18 +233,18 @@ fn role_queue(name: QueueName, net: &QueueName) -> Queue {
     }
 }
 
-/// Has no next queue: however often a connection is lost, what is in the net stays until the role has worked it. What processes die of is
-/// counted in the store, where it becomes a dead letter after a few trials.
+/// Has no dead-letter target: a message stays in quarantine until the role has processed it, however often connections are lost. The store
+/// counts the crashes, and after a few attempts makes the message a dead letter.
 fn net_queue(name: QueueName) -> Queue {
     Queue {
         name,
         purpose: QueuePurpose::Net,
-        arguments: worked_queue(NET_DELIVERY_LIMIT, NET_MAX_LENGTH),
+        arguments: consumed_queue(NET_DELIVERY_LIMIT, NET_MAX_LENGTH),
     }
 }
 
-/// What a queue that a role works on has: one consumer at a time, and nothing dropped when it is full.
-fn worked_queue(delivery_limit: i64, max_length: i64) -> BTreeMap<&'static str, Argument> {
+/// Arguments shared by the queues that a role consumes: a single active consumer, and nothing dropped when full.
+fn consumed_queue(delivery_limit: i64, max_length: i64) -> BTreeMap<&'static str, Argument> {
     BTreeMap::from([
         ("x-queue-type", text("quorum")),
         ("x-single-active-consumer", Argument::Flag(true)),
@@ -279,7 +267,7 @@ fn dead_queue(name: QueueName) -> Queue {
     }
 }
 
-/// Requests are short-lived and of no use after a crash, so their queue is a classic one: there is no quicker.
+/// Requests are short-lived and useless after a crash, so they use a classic queue, the fastest type.
 fn rpc_queue(name: QueueName) -> Queue {
     Queue {
         name,
@@ -307,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_has_three_queues_and_a_binding_for_each_subject() {
+    fn a_role_gets_three_queues_and_its_bindings() {
         let namespace: Namespace = "shop".parse().unwrap();
         let topology = Topology::of(
             &namespace,
@@ -339,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_answers_has_a_queue_for_requests_and_an_exchange_for_cancelling_them() {
+    fn an_rpc_role_gets_request_queue_and_cancel_exchange() {
         let namespace: Namespace = "shop".parse().unwrap();
         let role = RoleQueues {
             role: "payments",

@@ -1,4 +1,4 @@
-//! Publishing what no publisher of Doorstep would: any bytes, headers and properties, for demos and tests of bad messages.
+//! Publishes arbitrary bytes, headers and properties without validation, for demos and tests of bad messages.
 
 use std::time::Duration;
 
@@ -18,37 +18,27 @@ use crate::{
     settings::BrokerSettings,
 };
 
-/// Any message.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RawMessage {
-    /// The exchange; empty for the default one, whose routing keys are the names of queues.
+    /// The exchange. Empty for the default exchange, whose routing keys are queue names.
     pub exchange: String,
-    /// The routing key.
     pub routing_key: String,
-    /// Headers as they are, whatever their names.
+    /// Headers, sent without validation.
     pub headers: Vec<(String, RawValue)>,
-    /// The message id.
     pub message_id: Option<String>,
-    /// The type.
     pub kind: Option<String>,
-    /// The content type.
     pub content_type: Option<String>,
-    /// The body.
     pub body: Bytes,
 }
 
-/// The value of a header.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RawValue {
-    /// Text.
     Text(String),
-    /// Bytes that need not be text.
+    /// Bytes, which need not be UTF-8.
     Bytes(Vec<u8>),
-    /// A number.
     Number(i64),
-    /// Yes or no.
     Flag(bool),
-    /// Seconds from 1970.
+    /// Unix time in seconds.
     Timestamp(u64),
 }
 
@@ -56,7 +46,7 @@ pub enum RawValue {
 pub struct UncheckedPublisher {
     connection: Connection,
     channel: Channel,
-    /// Of what goes to an exchange by name.
+    /// User id of messages to a named exchange.
     user_id: Option<ShortString>,
     limit: Duration,
 }
@@ -70,10 +60,10 @@ impl std::fmt::Debug for UncheckedPublisher {
 }
 
 impl UncheckedPublisher {
-    /// Connects under this name. Declares nothing.
+    /// Connects under this name. Declares nothing. Tries each address once.
     ///
     /// # Errors
-    /// There is no connection to be had; one attempt is made on each address.
+    /// Fails if no address accepts a connection.
     pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
         let limit = settings.connect_timeout;
         let connection = Dialer::new(settings, name).open().await?;
@@ -93,13 +83,13 @@ impl UncheckedPublisher {
             Ok(Err(error)) => Err(connection.failure(&error)),
             Err(_) => Err(ConnectError::new(
                 ConnectErrorKind::Silent,
-                format!("{} does not answer for {limit:?}", connection.address()),
+                format!("{} has not responded for {limit:?}", connection.address()),
             )),
         }
     }
 
-    /// Publishes a message, persistent and mandatory, and waits for its outcome. Takes `&mut self`: with one message under way, what
-    /// is returned can only be that one.
+    /// Publishes a persistent, mandatory message and waits for its outcome. It takes `&mut self`, so only one message is in flight, and a
+    /// returned message can only be that one.
     pub async fn publish(&mut self, message: RawMessage) -> PublishOutcome {
         let mut table = FieldTable::default();
         for (name, value) in message.headers {
@@ -149,7 +139,7 @@ impl UncheckedPublisher {
         }
     }
 
-    /// Hangs up, within the limit.
+    /// Closes the connection within the limit.
     pub async fn close(self, limit: Duration) {
         self.connection.close(limit).await;
     }

@@ -476,7 +476,7 @@ mod tests {
         let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(cells[..6], ["orders", "?", "-", "?", "-", "?"], "{text}");
         assert!(
-            text.contains("orders: queue doorstep.orders.0 exists and does not answer"),
+            text.contains("orders: queue doorstep.orders.0 exists but does not respond"),
             "{text}"
         );
     }

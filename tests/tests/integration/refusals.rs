@@ -120,7 +120,7 @@ async fn a_queue_with_other_arguments_is_named_with_the_argument() {
     let ended = all_ended(&world.amqp_url()).await;
     let parts = [
         "queue doorstep.orders.0 exists",
-        "x-delivery-limit is not set there and 100 is wanted",
+        "x-delivery-limit is not set, expected 100",
         "rabbitmqctl delete_queue",
     ];
     all_say(&ended, 69, &parts, &world.broker().address().password);

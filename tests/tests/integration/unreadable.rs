@@ -54,7 +54,7 @@ async fn the_depth_of_a_queue_without_a_leader_is_unknown_rather_than_0() {
     assert_eq!(role["queue"]["consumers"], Value::Null);
     assert_eq!(role["lag"], Value::Null);
     let notes = role["notes"].to_string();
-    assert!(notes.contains("exists and does not answer"), "{notes}");
+    assert!(notes.contains("exists but does not respond"), "{notes}");
     let shown = office.ran(&["status", "inventory"]).await.stdout;
     let line = shown.lines().find(|line| line.contains("inventory"));
     let cells: Vec<&str> = line.unwrap().split_whitespace().take(6).collect();

@@ -58,7 +58,7 @@ async fn a_queue_with_other_arguments_is_named_with_the_difference_and_the_remed
     for part in [
         "queue test.orders.dead exists",
         "x-max-length",
-        "is 7 there and 10000 is wanted",
+        "x-max-length is 7, expected 10000",
         "rabbitmqctl delete_queue -p",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
@@ -67,13 +67,13 @@ async fn a_queue_with_other_arguments_is_named_with_the_difference_and_the_remed
 }
 
 #[tokio::test]
-async fn an_argument_that_is_not_set_there_is_named() -> Result<()> {
+async fn an_unset_argument_is_named() -> Result<()> {
     let world = World::new("mismatch").await?;
     let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":10000}}"#;
     world.put_queue("test.orders.dead", json).await?;
     let publisher = Publisher::start(&world.settings, "mismatch", world.topology());
     let text = publisher.ready(LONG).await.unwrap_err().to_string();
-    assert!(text.contains("is not set there and"), "{text}");
+    assert!(text.contains("is not set, expected"), "{text}");
     Ok(())
 }
 

@@ -86,7 +86,7 @@ async fn what_is_missing_is_found_and_not_made() -> Result<()> {
     for (text, part) in texts.iter().zip([
         "exchange test.events is missing: ",
         "queue test.orders.dead (copies of dead letters) is missing: ",
-        "queue test.orders.net (what the broker gave up on) is missing: ",
+        "queue test.orders.net (messages in quarantine) is missing: ",
         "queue test.orders.0 (a role's events) is missing: ",
     ]) {
         assert!(text.starts_with(part), "{text}");

@@ -1,15 +1,14 @@
-//! Telling whether a queue is still the one that was consumed from before.
+//! Detects whether a queue is still the one consumed from before.
 //!
-//! A queue that was deleted and made again looks like the old one, whoever made it: the role's own connection, another role's, a
-//! producer in another process. So whoever consumes from a queue marks it, with something that the broker takes away together with the
-//! queue and that nobody else makes: an exchange that leads to that queue alone and is deleted with its last binding. Nothing is ever
-//! published to it.
+//! A queue that was deleted and created again looks like the old one, whether the role's own connection, another role or a producer created
+//! it. So the consumer of a queue marks it: with an exchange that is bound to that queue only and auto-deleted with its last binding. The
+//! broker deletes the marker together with the queue, and only a consumer creates it. Nothing is ever published to it.
 //!
-//! The mark is looked for once consuming has begun. If it is there then, this is the queue that was marked: had that one been deleted
-//! since consuming began, the broker would end the consumption, and before that, the mark would be gone.
+//! The marker is checked after consuming has begun. If it is present, the queue is the marked one. If that queue had been deleted later,
+//! the broker would have cancelled the consumer; if earlier, the marker would be gone.
 //!
-//! What cannot be told: that a queue was purged, or that it was restored together with its mark from exported definitions. And of several
-//! processes of one role, the one that looks first makes the mark again, and alone reports.
+//! Two cases go undetected: a purged queue, and a queue restored together with its marker from exported definitions. If a role runs in
+//! several processes, the first to check creates the marker again, and only that process reports the loss.
 
 use std::time::Duration;
 
@@ -27,30 +26,29 @@ use crate::{
     probe_channel::{ProbeChannel, ProbeResult},
 };
 
-/// Whether a queue's loss would be noticed from here on.
+/// Whether the loss of a queue would be detected from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MarkerState {
-    /// It would.
     Yes,
-    /// Not by this user, who may neither look for the mark nor make it, for this reason.
+    /// The user may neither check nor create the marker, for this reason.
     Forbidden(String),
-    /// The broker cannot say for now; it is asked again with the next connection.
+    /// The broker cannot say for now. The next connection checks again.
     Unknown,
 }
 
-/// Looks for a queue's mark, and makes it if it is missing. `missing` is called before it is made, so that whatever breaks after that,
-/// the loss was reported. It is not called where a mark cannot be made, for want of permission or of a majority: it would be missing
-/// each time.
+/// Checks a queue's marker, and creates it if it is missing. `missing` is called before the marker is complete, so the loss is reported
+/// even if a later step fails. It is not called if the marker cannot be created, for lack of permission or quorum: it would be missing each
+/// time.
 ///
 /// # Errors
-/// The connection is of no more use.
+/// Fails if the connection is unusable.
 pub(crate) async fn check_marker(
     connection: &Connection,
     queue: &QueueName,
     limit: Duration,
     missing: impl FnOnce(),
 ) -> Result<MarkerState, ConnectError> {
-    let mut asker = ProbeChannel::new(connection, limit);
+    let mut probe = ProbeChannel::new(connection, limit);
     let name = queue.mark();
     let declare = |passive| {
         let name = name.as_str().into();
@@ -68,28 +66,28 @@ pub(crate) async fn check_marker(
                 .await
         }
     };
-    let marked = match asker.try_method(declare(true)).await? {
-        // It is bound: the broker deletes it with its binding, and whoever makes it binds it at once.
+    let marked = match probe.try_method(declare(true)).await? {
+        // An existing marker is bound: the broker deletes it with its binding, and its creator binds it at once.
         ProbeResult::Yes(()) => MarkerState::Yes,
         ProbeResult::No(reply::NOT_FOUND, _) => {
-            missing_marker(&mut asker, &name, queue, declare(false), missing).await?
+            missing_marker(&mut probe, &name, queue, declare(false), missing).await?
         }
-        ProbeResult::No(code, reason) => refused(queue, code, reason),
+        ProbeResult::No(code, reason) => rejected(queue, code, reason),
         ProbeResult::Silence => timed_out(queue),
     };
-    asker.close().await;
+    probe.close().await;
     Ok(marked)
 }
 
 async fn missing_marker(
-    asker: &mut ProbeChannel<'_>,
+    probe: &mut ProbeChannel<'_>,
     name: &str,
     queue: &QueueName,
     declare: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
     missing: impl FnOnce(),
 ) -> Result<MarkerState, ConnectError> {
-    // Who may make the mark and not bind it would find it missing each time. Unbinding asks for the same rights as binding does, and
-    // there is nothing to unbind.
+    // A user who may create the marker but not bind it would find it missing each time. Unbinding needs the same permissions as binding,
+    // and here has nothing to unbind.
     let may_bind = async |channel: Channel| {
         channel
             .queue_unbind(
@@ -101,13 +99,13 @@ async fn missing_marker(
             .await
     };
     if let ProbeResult::No(code @ reply::ACCESS_REFUSED, reason) =
-        asker.try_method(may_bind).await?
+        probe.try_method(may_bind).await?
     {
-        return Ok(refused(queue, code, reason));
+        return Ok(rejected(queue, code, reason));
     }
-    match asker.try_method(declare).await? {
+    match probe.try_method(declare).await? {
         ProbeResult::Yes(()) => {}
-        ProbeResult::No(code, reason) => return Ok(refused(queue, code, reason)),
+        ProbeResult::No(code, reason) => return Ok(rejected(queue, code, reason)),
         ProbeResult::Silence => return Ok(timed_out(queue)),
     }
     missing();
@@ -122,30 +120,30 @@ async fn missing_marker(
             )
             .await
     };
-    let unbound = match asker.try_method(bind).await? {
+    let unbound = match probe.try_method(bind).await? {
         ProbeResult::Yes(()) => return Ok(MarkerState::Yes),
-        ProbeResult::No(code, reason) => refused(queue, code, reason),
+        ProbeResult::No(code, reason) => rejected(queue, code, reason),
         ProbeResult::Silence => timed_out(queue),
     };
-    // A mark that hangs on nothing would stay for good.
-    let unmake = async |channel: Channel| {
+    // A marker without a binding would never be auto-deleted.
+    let delete = async |channel: Channel| {
         channel
             .exchange_delete(short_string(name), ExchangeDeleteOptions::default())
             .await
     };
-    asker.try_method(unmake).await?;
+    probe.try_method(delete).await?;
     Ok(unbound)
 }
 
-fn refused(queue: &QueueName, code: u16, reason: String) -> MarkerState {
+fn rejected(queue: &QueueName, code: u16, reason: String) -> MarkerState {
     if code == reply::ACCESS_REFUSED {
         return MarkerState::Forbidden(reason);
     }
-    tracing::debug!(%queue, reason, "the queue cannot be marked for now");
+    tracing::debug!(%queue, reason, "queue cannot be marked for now");
     MarkerState::Unknown
 }
 
 fn timed_out(queue: &QueueName) -> MarkerState {
-    tracing::debug!(%queue, "no answer about the queue's mark");
+    tracing::debug!(%queue, "no response about the queue's marker");
     MarkerState::Unknown
 }

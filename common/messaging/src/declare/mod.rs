@@ -1,8 +1,8 @@
-//! Declaring a topology: quick, repeatable, and with an answer that says what had to be made.
+//! Declares a topology: fast, repeatable, and reporting what it created.
 //!
-//! Everything is looked for before it is declared. That tells whether a queue had to be created, which for a role that already has a
-//! past means possible loss. And what is there already is enough: for a user who may not declare, and for a broker that has lost its
-//! majority and can write nothing down, but still passes messages. A declaration of what is there only verifies its arguments.
+//! Each object is checked passively before it is declared. This shows whether a queue had to be created, which means possible loss for a
+//! role with a past. An existing object is enough for a user without the permission to declare, and for a broker without a quorum, which
+//! cannot store a declaration but still passes messages. Declaring an existing object only verifies its arguments.
 
 mod marker;
 
@@ -31,11 +31,11 @@ use crate::{
 
 pub(crate) use marker::{MarkerState, check_marker};
 
-/// Declares everything and returns the queues that had to be created, without those of which nothing can be lost that matters.
+/// Declares the topology. Returns the queues it created, except those that cannot lose relevant messages.
 ///
 /// # Errors
-/// Something exists with other arguments ([`ConnectErrorKind::Mismatch`]), is not there and may not be made
-/// ([`Refusal::Permission`]) or cannot be made for now ([`ConnectErrorKind::Silent`]), or the connection is lost.
+/// Fails if an object exists with other arguments ([`ConnectErrorKind::Mismatch`]), is missing and the user may not create it
+/// ([`Refusal::Permission`]) or the broker cannot create it for now ([`ConnectErrorKind::Silent`]), or the connection is lost.
 pub(crate) async fn declare(
     connection: &Connection,
     topology: &Topology,
@@ -61,28 +61,26 @@ pub(crate) async fn declare(
     if declarer.not_verified > 0 {
         tracing::info!(
             count = declarer.not_verified,
-            "bindings or queues not verified, since this user may not or the broker does not answer; they are taken to be there"
+            "bindings or queues not verified, because this user may not or the broker does not respond; assuming that they exist"
         );
     }
-    declarer.asker.close().await;
+    declarer.probe.close().await;
     log_created_once(connection.address(), &declarer.created);
     Ok(declarer.created)
 }
 
-/// The outcome of binding again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rebound {
-    /// Everything is bound.
     All,
     /// The user may not bind, for this reason.
     Forbidden(String),
 }
 
-/// Binds again what somebody may have unbound. A binding that is there stays as it is, so in the usual case the broker writes nothing down.
-/// An exchange that is gone is declared again. Cancel-safe: every step may be the last.
+/// Restores bindings that may have been removed. An existing binding stays as it is, so in the usual case the broker stores nothing. A
+/// missing exchange is declared again. Cancel-safe after every step.
 ///
 /// # Errors
-/// As [`declare`]; also if the broker does not answer.
+/// As [`declare`]; also fails if the broker does not respond.
 pub(crate) async fn rebind(
     connection: &Connection,
     topology: &Topology,
@@ -90,16 +88,16 @@ pub(crate) async fn rebind(
 ) -> Result<Rebound, ConnectError> {
     let mut declarer = Declarer::new(connection, limit);
     for binding in &topology.bindings {
-        let mut answer = declarer.ask_to_bind(binding).await?;
-        if let ProbeResult::No(reply::NOT_FOUND, _) = answer {
+        let mut result = declarer.try_bind(binding).await?;
+        if let ProbeResult::No(reply::NOT_FOUND, _) = result {
             let of_binding = |exchange: &&Exchange| exchange.name == binding.exchange;
             for exchange in topology.exchanges.iter().filter(of_binding) {
                 declarer.exchange(exchange).await?;
             }
-            answer = declarer.ask_to_bind(binding).await?;
+            result = declarer.try_bind(binding).await?;
         }
         let queue = binding.queue.as_str();
-        match answer {
+        match result {
             ProbeResult::Yes(()) => {}
             ProbeResult::No(reply::ACCESS_REFUSED, reason) => {
                 return Ok(Rebound::Forbidden(reason));
@@ -110,53 +108,52 @@ pub(crate) async fn rebind(
             ProbeResult::Silence => return Err(declarer.silence("binding of queue", queue)),
         }
     }
-    if declarer.makes {
+    if declarer.creates {
         tracing::warn!(
             address = %connection.address(),
-            "an exchange was gone and is declared again: what was published meanwhile was refused"
+            "a missing exchange was declared again: publishes in the meantime were rejected"
         );
     }
-    declarer.asker.close().await;
+    declarer.probe.close().await;
     Ok(Rebound::All)
 }
 
-/// Tells of queues that were created, each once a process: where several connections declare at once, one's view of who was first is
-/// not worth a line of its own.
+/// Logs created queues, each once per process: if several connections declare at once, each reports the creation.
 fn log_created_once(address: &Address, created: &[QueueName]) {
-    /// More than any process declares; whatever is beyond is told again.
+    /// More queues than any process declares. Beyond that, queues are logged again.
     const MAX_LOGGED: usize = 10_000;
     static LOGGED: Mutex<BTreeSet<(String, QueueName)>> = Mutex::new(BTreeSet::new());
-    let mut told = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.len() > MAX_LOGGED {
-        told.clear();
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if logged.len() > MAX_LOGGED {
+        logged.clear();
     }
-    let place = address.to_string();
-    let news: Vec<_> = created
+    let broker = address.to_string();
+    let new: Vec<_> = created
         .iter()
-        .filter(|queue| told.insert((place.clone(), QueueName::clone(queue))))
+        .filter(|queue| logged.insert((broker.clone(), QueueName::clone(queue))))
         .collect();
-    if !news.is_empty() {
-        tracing::info!(%address, queues = ?news, "queues created");
+    if !new.is_empty() {
+        tracing::info!(%address, queues = ?new, "queues created");
     }
 }
 
 struct Declarer<'a> {
-    asker: ProbeChannel<'a>,
+    probe: ProbeChannel<'a>,
     verifying: Verifying,
-    /// Queues that were not there, without those that only show copies.
+    /// Created queues, without those that only show copies.
     created: Vec<QueueName>,
-    /// Whether anything was made.
-    makes: bool,
-    /// Bindings, and what is hidden from this user, that could be neither made nor compared.
+    /// Whether anything was created.
+    creates: bool,
+    /// Bindings and hidden objects that could be neither created nor verified.
     not_verified: u32,
 }
 
-/// How much is asked for beyond what is needed.
+/// The amount of verification beyond what is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verifying {
-    /// Arguments of what is there, and bindings.
+    /// Arguments of existing objects, and bindings.
     Everything,
-    /// The broker has left such a question unanswered; another would cost as much time and be as vain.
+    /// The broker did not respond to a verification. Another one would also time out.
     Nothing,
 }
 
@@ -169,10 +166,10 @@ enum Existence {
 impl<'a> Declarer<'a> {
     fn new(connection: &'a Connection, limit: Duration) -> Self {
         Self {
-            asker: ProbeChannel::new(connection, limit),
+            probe: ProbeChannel::new(connection, limit),
             verifying: Verifying::Everything,
             created: Vec::new(),
-            makes: false,
+            creates: false,
             not_verified: 0,
         }
     }
@@ -193,7 +190,7 @@ impl<'a> Declarer<'a> {
             }
         };
         let mut hidden = false;
-        let found = match self.asker.try_method(request(true)).await? {
+        let found = match self.probe.try_method(request(true)).await? {
             ProbeResult::Yes(()) => true,
             ProbeResult::No(code, _) => {
                 hidden = code == reply::ACCESS_REFUSED;
@@ -204,9 +201,9 @@ impl<'a> Declarer<'a> {
         if found && self.verifying == Verifying::Nothing {
             return Ok(());
         }
-        match self.asker.try_method(request(false)).await? {
+        match self.probe.try_method(request(false)).await? {
             ProbeResult::Yes(()) => {
-                self.makes |= !found;
+                self.creates |= !found;
                 Ok(())
             }
             ProbeResult::No(reply::ACCESS_REFUSED, _) if found || self.assume_exists(hidden) => {
@@ -220,11 +217,11 @@ impl<'a> Declarer<'a> {
                 Err(self.forbidden("exchange", name, &text))
             }
             ProbeResult::No(reply::PRECONDITION_FAILED, text) => {
-                let address = self.asker.connection().address();
+                let address = self.probe.connection().address();
                 Err(unknown_kind(address, &text).unwrap_or_else(|| ConnectError::new(
                     ConnectErrorKind::Mismatch,
                     format!(
-                        "exchange {name} exists on {address} with other properties ({text}): delete it while nothing runs, or choose another namespace"
+                        "exchange {name} exists on {address} with other properties ({text}): stop all programs and delete it, or choose another namespace"
                     ),
                 )))
             }
@@ -247,12 +244,12 @@ impl<'a> Declarer<'a> {
         };
         let mut hidden = false;
         let found = match self
-            .asker
+            .probe
             .try_method(request(true, FieldTable::default()))
             .await?
         {
             ProbeResult::Yes(_) => true,
-            // Also if we may not look: the declaration says whether we may make it.
+            // Also if the user may not read: the declaration shows whether it may create.
             ProbeResult::No(code @ (reply::NOT_FOUND | reply::ACCESS_REFUSED), _) => {
                 hidden = code == reply::ACCESS_REFUSED;
                 false
@@ -263,10 +260,10 @@ impl<'a> Declarer<'a> {
         if found && self.verifying == Verifying::Nothing {
             return Ok(Existence::Found);
         }
-        match self.asker.try_method(request(false, table(queue))).await? {
+        match self.probe.try_method(request(false, table(queue))).await? {
             ProbeResult::Yes(_) if found => Ok(Existence::Found),
             ProbeResult::Yes(_) => {
-                self.makes = true;
+                self.creates = true;
                 Ok(Existence::Created)
             }
             ProbeResult::No(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
@@ -282,10 +279,10 @@ impl<'a> Declarer<'a> {
             ProbeResult::No(reply::ACCESS_REFUSED, text) => {
                 Err(self.forbidden("queue", name, &text))
             }
-            // To a declaration this means that the queue is there, on a node of the cluster that is away. It is a classic one, so
-            // requests to one role have to wait for that node, and nothing else has.
+            // For a declaration, this code means that the queue exists on a cluster node that is down. Only classic queues depend on one
+            // node. So requests to one role must wait for that node, and all else works.
             ProbeResult::No(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
-                tracing::warn!(queue = %queue.name, reason = text, "a queue of requests is out of reach");
+                tracing::warn!(queue = %queue.name, reason = text, "request queue is on an unavailable node");
                 self.not_verified += 1;
                 Ok(Existence::Found)
             }
@@ -294,15 +291,15 @@ impl<'a> Declarer<'a> {
         }
     }
 
-    /// Whether something that we may neither look at nor make is to be taken for what somebody else has made. Newer brokers hide what a
-    /// user has no right to at all, as a producer has none to the queues. Who has just made one part is meant to make the others, too.
+    /// Returns whether an object that the user may neither read nor create is assumed to exist. Newer brokers hide objects without any
+    /// permission, as the queues from a producer. A user who has just created one part is meant to create the others too.
     fn assume_exists(&mut self, hidden: bool) -> bool {
-        let taken = hidden && !self.makes;
-        self.not_verified += u32::from(taken);
-        taken
+        let assumed = hidden && !self.creates;
+        self.not_verified += u32::from(assumed);
+        assumed
     }
 
-    async fn ask_to_bind(&mut self, binding: &Binding) -> Result<ProbeResult<()>, ConnectError> {
+    async fn try_bind(&mut self, binding: &Binding) -> Result<ProbeResult<()>, ConnectError> {
         let request = async move |channel: Channel| {
             channel
                 .queue_bind(
@@ -314,17 +311,17 @@ impl<'a> Declarer<'a> {
                 )
                 .await
         };
-        self.asker.try_method(request).await
+        self.probe.try_method(request).await
     }
 
     async fn bind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
-        let answer = match self.verifying {
-            Verifying::Everything => self.ask_to_bind(binding).await?,
+        let result = match self.verifying {
+            Verifying::Everything => self.try_bind(binding).await?,
             Verifying::Nothing => ProbeResult::Silence,
         };
-        let reason = match answer {
+        let reason = match result {
             ProbeResult::Yes(()) => return Ok(()),
-            // What has just been created has no bindings yet.
+            // A queue just created has no bindings yet.
             ProbeResult::No(reply::ACCESS_REFUSED, text)
                 if self.created.contains(&binding.queue) =>
             {
@@ -336,11 +333,11 @@ impl<'a> Declarer<'a> {
             }
             ProbeResult::Silence => {
                 self.verifying = Verifying::Nothing;
-                "no answer".to_owned()
+                "no response".to_owned()
             }
         };
-        // Bindings cannot be looked at over AMQP. Exchange and queue are there, so whoever made them has most likely bound them; and if
-        // not, `consumers topology verify` says so where it may ask the management API.
+        // AMQP cannot list bindings. Exchange and queue exist, so their creator has most likely bound them. If not, `consumers topology
+        // verify` reports it where it may use the management API.
         let Binding {
             exchange,
             queue,
@@ -359,27 +356,27 @@ impl<'a> Declarer<'a> {
                 there,
                 wanted,
             }) if !matches!(there, ArgumentValue::CutOff(_)) => {
-                format!("{argument} is {there} there and {wanted} is wanted")
+                format!("{argument} is {there}, expected {wanted}")
             }
             _ => text.to_owned(),
         };
-        let address = self.asker.connection().address();
+        let address = self.probe.connection().address();
         ConnectError::new(
             ConnectErrorKind::Mismatch,
             format!(
-                "queue {name} exists on {address} with other arguments: {what}; let it run empty and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace (`consumers topology verify` lists all that differs)",
+                "queue {name} exists on {address} with other arguments: {what}; drain it and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace (`consumers topology verify` lists all differences)",
                 address.vhost(),
             ),
         )
     }
 
     fn forbidden(&self, what: &str, name: &str, text: &str) -> ConnectError {
-        let address = self.asker.connection().address();
+        let address = self.probe.connection().address();
         let (user, vhost) = (address.user(), address.vhost());
         ConnectError::new(
             ConnectErrorKind::Refused(Refusal::Permission),
             format!(
-                "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` shows",
+                "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints",
             ),
         )
     }
@@ -388,9 +385,9 @@ impl<'a> Declarer<'a> {
         ConnectError::new(
             ConnectErrorKind::Silent,
             format!(
-                "{} has not answered for {:?} about {what} {name}: has its cluster lost its majority?",
-                self.asker.connection().address(),
-                self.asker.limit(),
+                "{} has not responded for {:?} about {what} {name}: has its cluster lost its quorum?",
+                self.probe.connection().address(),
+                self.probe.limit(),
             ),
         )
     }
@@ -399,14 +396,14 @@ impl<'a> Declarer<'a> {
         ConnectError::new(
             ConnectErrorKind::Protocol,
             format!(
-                "{} answers to the declaration of {what} {name}: {text} ({code})",
-                self.asker.connection().address()
+                "{} rejects the declaration of {what} {name}: {text} ({code})",
+                self.probe.connection().address()
             ),
         )
     }
 }
 
-/// A queue's arguments in the client's form.
+/// Converts a queue's arguments to lapin's type.
 pub(crate) fn table(queue: &Queue) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in &queue.arguments {

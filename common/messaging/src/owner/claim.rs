@@ -1,11 +1,11 @@
-//! Recording at the broker which store a role's queues belong to, before anything is consumed from them.
+//! Records at the broker which store owns a role's queues, before anything is consumed from them.
 //!
-//! The record is the argument `alternate-exchange` of an exchange that nothing is published to. It is the one argument that the broker
-//! compares when the exchange is declared again, and whose present value its refusal tells. It need not name an exchange that exists.
+//! The record is the argument `alternate-exchange` of an exchange to which nothing is published. It is the only argument that the broker
+//! both compares on a redeclaration and quotes in its error. It need not name an existing exchange.
 //!
-//! An argument cannot be changed, so a newer record replaces an older one in two steps: delete and declare. In between there is none for
-//! the time of one round trip, or until the next start if the process dies there. A store that starts in that moment takes the queue, and
-//! the one that was replacing its record is refused by its declaration: never do both believe that they have recorded themselves.
+//! An argument cannot be changed, so replacing a record takes two steps: delete, then declare. In between there is no record: for one round
+//! trip, or until the next start if the process crashes there. A store that starts at that moment takes the queue, and the store that was
+//! replacing the record then fails to declare its own. So two stores never both believe that they are recorded.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -28,32 +28,32 @@ use crate::{
     settings::{BrokerSettings, Namespace},
 };
 
-/// The most tries of a record that others change at the same time, as when many processes of one store start.
+/// Attempts at recording while other processes change the record too, for example when many processes of one store start.
 const MAX_TRIES: u32 = 50;
 
-/// The meaning of a present record for the store that claims the queues.
+/// The decision of a claiming store about the record it found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnerDecision {
-    /// It stays: it is of the same store, by a process that has started later.
+    /// The record stays: it is from a later start of the same store.
     Keep,
-    /// It is replaced by the claim's own.
+    /// The claim's own record replaces it.
     Replace,
-    /// The queues belong to another store, in these words.
+    /// The queues belong to another store; the text says so.
     Refuse(String),
-    /// That cannot be told now, for this reason; it is asked again.
+    /// The decision is impossible for now, for this reason. The claim is tried again.
     Unknown(String),
 }
 
-/// Decides what the record of another start means, since only a store knows which starts were its own.
+/// Decides about records of other starts. Only a store knows which starts were its own.
 pub trait OwnerPolicy: Send + Sync + 'static {
-    /// Decides about a record that is there. `is_consumed` tells whether a consumer is active on the role's queue.
+    /// Decides about the present record. `is_consumed`: the role's queue has an active consumer.
     fn decide(&self, present: PresentOwner, is_consumed: bool) -> BoxFuture<'_, OwnerDecision>;
 
-    /// Lists records of earlier starts of the store, the newest first: compared one by one with a record whose end is cut off.
+    /// Lists the records of the store's earlier starts, newest first. Each is compared with a present record whose end is cut off.
     fn earlier(&self) -> BoxFuture<'_, Vec<OwnerRecord>>;
 }
 
-/// The claim of one start of a store to the queues of its role. Clones share it.
+/// A claim of a store's current start to its role's queues. Clones share it.
 #[derive(Clone)]
 pub struct OwnerClaim(Arc<Claim>);
 
@@ -62,7 +62,7 @@ struct Claim {
     record: OwnerRecord,
     policy: Box<dyn OwnerPolicy>,
     is_required: bool,
-    /// One connection of the process at a time.
+    /// Serializes claims: one connection of the process at a time.
     turn: Mutex<()>,
 }
 
@@ -75,19 +75,19 @@ impl fmt::Debug for OwnerClaim {
     }
 }
 
-/// The state of a claim once nothing speaks against consuming.
+/// The result of a claim that allows consuming.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Claimed {
-    /// The record names the store.
+    /// The record names this store.
     Recorded,
-    /// The user may not record anything, in the broker's words.
+    /// The user lacks the permission to record; the text is the broker's.
     Forbidden(String),
-    /// The broker does not answer for now, as without a majority: then it writes nothing down, and hands out messages all the same.
+    /// The broker does not respond, for example without a quorum. It then stores nothing, but still delivers messages.
     Silent(String),
 }
 
 impl OwnerClaim {
-    /// A claim to the queues of this role. Unless it is required, consuming begins also where the user may not record it.
+    /// Creates a claim to the role's queues. If `is_required` is false, consuming starts even if the user may not record the claim.
     #[must_use]
     pub fn new(
         role: &str,
@@ -104,11 +104,11 @@ impl OwnerClaim {
         }))
     }
 
-    /// Records the claim, or finds it recorded.
+    /// Records the claim, or verifies that it is recorded.
     ///
     /// # Errors
-    /// The queues belong to another store ([`ConnectErrorKind::OtherStore`]), the user may not record it and it is required
-    /// ([`Refusal::Permission`]), the broker does not answer, or the connection is lost.
+    /// Fails if the queues belong to another store ([`ConnectErrorKind::OtherStore`]), the user may not record a required claim
+    /// ([`Refusal::Permission`]), the broker does not respond, or the connection is lost.
     pub(crate) async fn check(
         &self,
         connection: &Connection,
@@ -117,8 +117,8 @@ impl OwnerClaim {
     ) -> Result<Claimed, ConnectError> {
         let _turn = self.0.turn.lock().await;
         let mut records = Records::new(connection, namespace, &self.0.role, limit);
-        let claimed = self.settle(&mut records).await;
-        records.asker.close().await;
+        let claimed = self.try_claim(&mut records).await;
+        records.probe.close().await;
         match claimed? {
             Claimed::Forbidden(reason) if self.0.is_required => {
                 Err(forbidden(connection, namespace, &self.0.role, &reason))
@@ -127,7 +127,7 @@ impl OwnerClaim {
         }
     }
 
-    async fn settle(&self, records: &mut Records<'_>) -> Result<Claimed, ConnectError> {
+    async fn try_claim(&self, records: &mut Records<'_>) -> Result<Claimed, ConnectError> {
         let Claim {
             role,
             record,
@@ -165,7 +165,7 @@ impl OwnerClaim {
             }
             match records.declare(&record.text(role)).await? {
                 Declared::Yes => {
-                    tracing::debug!(role, store = %record.store, epoch = %record.epoch, "owner of the queues recorded");
+                    tracing::debug!(role, store = %record.store, epoch = %record.epoch, "queue owner recorded");
                     return Ok(Claimed::Recorded);
                 }
                 Declared::Differs => {}
@@ -175,7 +175,7 @@ impl OwnerClaim {
         Err(records.unsteady())
     }
 
-    /// Finds out what is cut off of a record, if it is one of the store's own.
+    /// Completes a truncated record if it is one of the store's own.
     async fn completed(
         &self,
         records: &mut Records<'_>,
@@ -201,23 +201,23 @@ impl OwnerClaim {
     }
 }
 
-/// Gives the queues of a role to another store, whoever they belong to. Returns the record that was there. One attempt is made on each
-/// address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May be cancelled: it may then be done already.
+/// Gives a role's queues to another store, regardless of the current owner. Returns the previous record. Tries each address once; each
+/// broker call is bounded by [`BrokerSettings::connect_timeout`]. If cancelled, it may have taken effect.
 ///
 /// # Errors
-/// The queue is being consumed from ([`ConnectErrorKind::OtherStore`]), since whoever does so would go on until its connection ends; or
-/// the broker cannot be reached, does not answer, or does not let us.
+/// Fails if the queue has a consumer ([`ConnectErrorKind::OtherStore`]), because that consumer would continue until its connection ends.
+/// Also fails if the broker is unreachable, does not respond, or denies permission.
 pub async fn take_over(
     settings: &BrokerSettings,
     role: &str,
     record: &OwnerRecord,
 ) -> Result<Option<PresentOwner>, ConnectError> {
     let (namespace, limit) = (&settings.namespace, settings.connect_timeout);
-    let name = format!("{namespace} {role}: is taken over");
+    let name = format!("{namespace} {role}: take-over");
     let connection = Dialer::new(settings, &name).open().await?;
     let mut records = Records::new(&connection, namespace, role, limit);
     let taken = replace(&mut records, record).await;
-    records.asker.close().await;
+    records.probe.close().await;
     connection.close(limit).await;
     taken
 }
@@ -231,9 +231,9 @@ async fn replace(
         Claimed::Forbidden(reason) => ConnectError::new(
             ConnectErrorKind::Refused(Refusal::Permission),
             format!(
-                "exchange {} cannot be declared anew by user {:?} ({reason}): grant it as `consumers topology permissions` shows",
+                "exchange {} cannot be replaced by user {:?}: {reason}; grant the permissions that `consumers topology permissions` prints",
                 records.exchange,
-                records.asker.connection().address().user()
+                records.probe.connection().address().user()
             ),
         ),
     };
@@ -250,8 +250,8 @@ async fn replace(
             return Err(ConnectError::new(
                 ConnectErrorKind::OtherStore,
                 format!(
-                    "queue {queue} is being consumed from: stop every process that runs {role} first; if one has just crashed, wait until \
-                     the broker has noticed, a minute at most"
+                    "queue {queue} has an active consumer: stop every process that runs {role} first; if one has just crashed, wait until \
+                     the broker has noticed, at most a minute"
                 ),
             ));
         }
@@ -267,8 +267,8 @@ async fn replace(
     Err(records.unsteady())
 }
 
-/// Looks at the record of a role's owner without changing it.
-pub(crate) async fn look(
+/// Reads a role's owner record without changing it.
+pub(crate) async fn read_owner(
     connection: &Connection,
     namespace: &Namespace,
     role: &str,
@@ -276,34 +276,32 @@ pub(crate) async fn look(
 ) -> Result<Found, ConnectError> {
     let mut records = Records::new(connection, namespace, role, limit);
     let found = records.read().await;
-    records.asker.close().await;
+    records.probe.close().await;
     found
 }
 
 /// The content of the place of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// No exchange.
     Nothing,
     /// An exchange without a record.
     NoRecord,
-    /// A record, as far as the broker tells it.
+    /// A record, as much of it as the broker quotes.
     Record(PresentOwner),
-    /// The user may not look, in the broker's words.
+    /// The user may not read the record; the text is the broker's.
     Forbidden(String),
 }
 
 enum Declared {
     Yes,
-    /// Another record is there.
     Differs,
-    /// It cannot be made by this user, or for now.
+    /// The user may not declare it, or the broker does not respond.
     No(Claimed),
 }
 
-/// The way to a role's record.
+/// Reads and writes a role's owner record.
 struct Records<'a> {
-    asker: ProbeChannel<'a>,
+    probe: ProbeChannel<'a>,
     role: &'a str,
     exchange: String,
     queue: QueueName,
@@ -317,18 +315,18 @@ impl<'a> Records<'a> {
         limit: Duration,
     ) -> Self {
         Self {
-            asker: ProbeChannel::new(connection, limit),
+            probe: ProbeChannel::new(connection, limit),
             role,
             exchange: namespace.owner_exchange(role),
             queue: namespace.role_queue(role, 0),
         }
     }
 
-    /// Reads the record. Creates none: the broker refuses to create an exchange with a number for its alternate, and of one that is there
-    /// it tells the present value.
+    /// Reads the record without creating one. The broker rejects a number as alternate exchange for a new exchange; for an existing one it
+    /// quotes the present value.
     async fn read(&mut self) -> Result<Found, ConnectError> {
-        let answer = self.ask(AMQPValue::ShortShortInt(1)).await?;
-        let text = match answer {
+        let result = self.try_declare(AMQPValue::ShortShortInt(1)).await?;
+        let text = match result {
             ProbeResult::Yes(()) => return Ok(Found::NoRecord),
             ProbeResult::No(reply::ACCESS_REFUSED, text) => return Ok(Found::Forbidden(text)),
             ProbeResult::No(reply::PRECONDITION_FAILED, text) => text,
@@ -346,7 +344,7 @@ impl<'a> Records<'a> {
             ArgumentValue::Value { text, .. } => (text, false),
             ArgumentValue::CutOff(visible) => (visible, true),
         };
-        // Of a value that is cut off before it begins nothing is known, not even whether it is a record.
+        // If nothing of the value is left, it may not even be a record.
         if is_cut_off && text.is_empty() {
             return Ok(Found::Record(PresentOwner {
                 store: None,
@@ -360,7 +358,7 @@ impl<'a> Records<'a> {
 
     async fn declare(&mut self, text: &str) -> Result<Declared, ConnectError> {
         let value = AMQPValue::LongString(LongString::from(text));
-        Ok(match self.ask(value).await? {
+        Ok(match self.try_declare(value).await? {
             ProbeResult::Yes(()) => Declared::Yes,
             ProbeResult::No(reply::PRECONDITION_FAILED, _) => Declared::Differs,
             ProbeResult::No(reply::ACCESS_REFUSED, text) => Declared::No(Claimed::Forbidden(text)),
@@ -369,9 +367,9 @@ impl<'a> Records<'a> {
         })
     }
 
-    async fn ask(&mut self, alternate: AMQPValue) -> Result<ProbeResult<()>, ConnectError> {
+    async fn try_declare(&mut self, alternate: AMQPValue) -> Result<ProbeResult<()>, ConnectError> {
         let exchange = short_string(&self.exchange);
-        self.asker
+        self.probe
             .try_method(async move |channel: Channel| {
                 let mut arguments = FieldTable::default();
                 arguments.insert(ALTERNATE.into(), alternate);
@@ -387,7 +385,7 @@ impl<'a> Records<'a> {
             .await
     }
 
-    /// Deletes the record. Returns how the claim stands if it cannot be deleted.
+    /// Deletes the record. Returns the state of the claim if it cannot be deleted.
     async fn delete(&mut self) -> Result<Option<Claimed>, ConnectError> {
         let exchange = short_string(&self.exchange);
         let delete = async move |channel: Channel| {
@@ -397,8 +395,8 @@ impl<'a> Records<'a> {
             };
             channel.exchange_delete(exchange, options).await
         };
-        match self.asker.try_method(delete).await? {
-            // Another process of the store may have been quicker.
+        match self.probe.try_method(delete).await? {
+            // Another process of the store may have deleted it first.
             ProbeResult::Yes(()) | ProbeResult::No(reply::NOT_FOUND, _) => Ok(None),
             ProbeResult::No(reply::ACCESS_REFUSED, text) => Ok(Some(Claimed::Forbidden(text))),
             ProbeResult::No(reply::PRECONDITION_FAILED, text) => Err(self.mismatch(&text)),
@@ -407,10 +405,9 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Returns whether a consumer is active on the role's queue.
     async fn is_consumed(&mut self) -> Result<bool, ConnectError> {
         let queue = short_string(self.queue.as_str());
-        let look = async move |channel: Channel| {
+        let inspect = async move |channel: Channel| {
             let passive = QueueDeclareOptions {
                 passive: true,
                 durable: true,
@@ -420,7 +417,7 @@ impl<'a> Records<'a> {
                 .queue_declare(queue, passive, FieldTable::default())
                 .await
         };
-        Ok(match self.asker.try_method(look).await? {
+        Ok(match self.probe.try_method(inspect).await? {
             ProbeResult::Yes(queue) => queue.consumer_count() > 0,
             ProbeResult::No(..) | ProbeResult::Silence => false,
         })
@@ -430,17 +427,16 @@ impl<'a> Records<'a> {
         let Self {
             exchange, queue, ..
         } = self;
-        let address = self.asker.connection().address();
+        let address = self.probe.connection().address();
         ConnectError::new(
             ConnectErrorKind::Mismatch,
             format!(
-                "exchange {exchange} on {address} is to record which store queue {queue} belongs to, and is used for something else ({text}): \
+                "exchange {exchange} on {address} must record which store owns queue {queue}, but is used for something else ({text}): \
                  delete it, or choose another namespace"
             ),
         )
     }
 
-    /// The text of the store is not told at all.
     fn illegible(&self) -> ConnectError {
         let Self {
             role,
@@ -448,12 +444,12 @@ impl<'a> Records<'a> {
             queue,
             ..
         } = self;
-        let address = self.asker.connection().address();
+        let address = self.probe.connection().address();
         ConnectError::new(
             ConnectErrorKind::OtherStore,
             format!(
-                "queue {queue} on {address} belongs to a store whose name the broker does not tell, since namespace and virtual host are too \
-                 long; it is none of the last {MAX_TRIES} starts of this one. The alternate exchange of {exchange} names it in the management \
+                "queue {queue} on {address} belongs to a store whose name the broker cuts off, because the names of namespace and virtual host are too \
+                 long; it is not one of this store's last {MAX_TRIES} starts. The alternate exchange of {exchange} names it in the management \
                  UI; `consumers store take-over {role}` gives the queue to this store"
             ),
         )
@@ -463,7 +459,7 @@ impl<'a> Records<'a> {
         ConnectError::new(
             ConnectErrorKind::Protocol,
             format!(
-                "exchange {} is declared anew by others all the time",
+                "exchange {} is continually replaced by other processes",
                 self.exchange
             ),
         )
@@ -473,9 +469,9 @@ impl<'a> Records<'a> {
         ConnectError::new(
             ConnectErrorKind::Silent,
             format!(
-                "{} has not answered for {:?} about exchange {}: has its cluster lost its majority?",
-                self.asker.connection().address(),
-                self.asker.limit(),
+                "{} has not responded for {:?} about exchange {}: has its cluster lost its quorum?",
+                self.probe.connection().address(),
+                self.probe.limit(),
                 self.exchange
             ),
         )
@@ -485,15 +481,14 @@ impl<'a> Records<'a> {
         ConnectError::new(
             ConnectErrorKind::Protocol,
             format!(
-                "{} answers to the declaration of exchange {}: {text} ({code})",
-                self.asker.connection().address(),
+                "{} rejects the declaration of exchange {}: {text} ({code})",
+                self.probe.connection().address(),
                 self.exchange
             ),
         )
     }
 }
 
-/// The argument that holds the record.
 const ALTERNATE: &str = "alternate-exchange";
 
 fn forbidden(
@@ -509,8 +504,8 @@ fn forbidden(
     ConnectError::new(
         ConnectErrorKind::Refused(Refusal::Permission),
         format!(
-            "exchange {exchange} on {address} is to record which store queue {queue} belongs to, and user {user:?} cannot declare it \
-             ({reason}): grant it as `consumers topology permissions` shows, or start with --without-owner-record, and then nothing keeps \
+            "exchange {exchange} on {address} must record which store owns queue {queue}, but user {user:?} cannot declare it \
+             ({reason}): grant the permissions that `consumers topology permissions` prints, or start with --without-owner-record; then nothing keeps \
              another store from taking the queue's events"
         ),
     )

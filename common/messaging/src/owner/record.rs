@@ -1,33 +1,31 @@
-//! The record of a queue's owner, as text that fits into one argument of an exchange.
+//! The owner record of a queue, as text that fits into one argument of an exchange.
 
 use std::fmt;
 
 use doorstep_event::{Epoch, Source, Timestamp};
 use serde::Serialize;
 
-/// The first character of each record. It tells records from names of exchanges, in permissions too.
+/// First character of each record. It distinguishes records from exchange names, also in permissions.
 pub(crate) const MARKER: char = '@';
 
-/// The store that a role's queue belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerRecord {
-    /// The store, by its source.
     pub store: Source,
-    /// The latest epoch of the store, begun by its latest start.
+    /// The store's epoch at its latest start.
     pub epoch: Epoch,
-    /// When that epoch began, to the second.
+    /// Start of that epoch, to the second.
     pub since: Timestamp,
 }
 
-/// As much of a record as the broker tells: it cuts its answers off at 255 bytes, names and all.
+/// The part of a record that the broker quotes. It truncates its error texts, names included, at 255 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PresentOwner {
-    /// The store; `None` if even that is cut off.
+    /// `None` if cut off.
     pub store: Option<Source>,
-    /// Its latest epoch; `None` if that is cut off.
+    /// `None` if cut off.
     #[serde(serialize_with = "as_text")]
     pub epoch: Option<Epoch>,
-    /// When that epoch began; `None` if that is cut off.
+    /// Start of the epoch; `None` if cut off.
     pub since: Option<Timestamp>,
 }
 
@@ -36,8 +34,8 @@ fn as_text<S: serde::Serializer>(epoch: &Option<Epoch>, to: S) -> Result<S::Ok, 
 }
 
 impl OwnerRecord {
-    /// Writes `@0199a1b2-1111-7222-8333-444455556666 17-9f3a6c2b81d4e07a 2026-11-30T05:00:00Z`: without the name of the role, which is
-    /// that of the exchange, and with what matters most first, since the end may be cut off.
+    /// Formats the record as `@0199a1b2-1111-7222-8333-444455556666 17-9f3a6c2b81d4e07a 2026-11-30T05:00:00Z`. It omits the role, which is
+    /// part of the exchange's name. The end may be cut off, so the most important part comes first.
     pub(crate) fn text(&self, role: &str) -> String {
         let store = self.store.as_str();
         let id = store.strip_prefix(role).and_then(|id| id.strip_prefix('/'));
@@ -57,18 +55,18 @@ impl From<OwnerRecord> for PresentOwner {
 }
 
 impl PresentOwner {
-    /// Reads a record; `None` if the text is none, as where somebody has given the exchange an alternate.
+    /// Parses a record. Returns `None` if the text is not a record, for example because an operator gave the exchange an alternate.
     pub(crate) fn read(text: &str, role: &str, is_cut_off: bool) -> Option<Self> {
         let text = text.strip_prefix(MARKER)?;
         let mut words: Vec<&str> = text.split(' ').collect();
         if is_cut_off {
-            // The last word is not whole, or cannot be told to be.
+            // The last word may be incomplete.
             words.pop();
         }
         let mut words = words.into_iter();
         let id = words.next();
         let store = id.and_then(|id| {
-            // Stores that were minted have the role before a UUID, which has no slash.
+            // Generated store names are the role and a UUID, which contains no slash.
             let whole = if id.contains('/') {
                 id.to_owned()
             } else {
@@ -85,11 +83,11 @@ impl PresentOwner {
 }
 
 impl fmt::Display for PresentOwner {
-    /// Writes `to the store inventory/0199..., last started at 2026-11-30T05:00:00Z (epoch 17-9f3a6c2b81d4e07a)`.
+    /// Formats as `to the store inventory/0199..., last started at 2026-11-30T05:00:00Z (epoch 17-9f3a6c2b81d4e07a)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.store {
             Some(store) => write!(f, "to the store {store}")?,
-            None => f.write_str("to a store whose name the broker has cut off")?,
+            None => f.write_str("to a store whose name the broker cut off")?,
         }
         if let Some(since) = self.since {
             write!(f, ", last started at {since}")?;
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_read_as_it_is_written() {
+    fn a_record_round_trips() {
         assert_eq!(record().text("inventory"), TEXT);
         let read = PresentOwner::read(TEXT, "inventory", false).unwrap();
         let whole = OwnerRecord {
@@ -132,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_not_known_and_what_is_before_it_is() {
+    fn a_truncated_record_keeps_its_complete_parts() {
         let read = |bytes: usize| PresentOwner::read(&TEXT[..bytes], "inventory", true).unwrap();
         let full = read(TEXT.len());
         assert_eq!((full.store, full.since), (Some(record().store), None));
@@ -145,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_alternate_is_no_record() {
+    fn other_alternates_are_not_records() {
         for other in ["", "unrouted", "17-9f3a6c2b81d4e07a"] {
             assert_eq!(PresentOwner::read(other, "inventory", false), None);
         }

@@ -1,8 +1,8 @@
-//! Comparing an exchange or queue that is there, in everything that it was declared with.
+//! Compares an existing exchange or queue with every property it was declared with.
 //!
-//! The broker tells one difference a time. So what is there is declared again with that one difference taken over, until the broker
-//! agrees: a declaration of what exists changes nothing. Each is preceded by a look whether it still exists, for a declaration of
-//! what does not would create it.
+//! The broker reports one difference at a time. So the object is declared again with that difference adopted, until the broker agrees:
+//! declaring an existing object changes nothing. Before each declaration a passive one checks that the object still exists, because
+//! declaring a missing object would create it.
 
 use lapin::{
     Channel,
@@ -20,10 +20,10 @@ use crate::{
     topology::{Exchange, Queue},
 };
 
-/// The most differences of one exchange or queue: far more than there are arguments.
+/// Bound of differences per object, far more than there are arguments.
 const MAX_DIFFERENCES: usize = 64;
 
-/// What is declared again.
+/// The declaration to repeat.
 #[derive(Clone)]
 struct Declared {
     kind: String,
@@ -33,7 +33,6 @@ struct Declared {
     arguments: FieldTable,
 }
 
-/// What came of declaring it again.
 enum Redeclare {
     Equal,
     Gone,
@@ -42,50 +41,52 @@ enum Redeclare {
     Other(String),
 }
 
-/// Whether an exchange is there, after noting how it differs.
+/// Compares an exchange, records its differences, and returns whether it exists.
 pub(super) async fn exchange(
-    look: &mut Verifier<'_>,
+    verifier: &mut Verifier<'_>,
     exchange: &Exchange,
 ) -> Result<Presence, ConnectError> {
     let mut declared = Declared::new(exchange.kind.as_str(), FieldTable::default());
     let name = exchange.name.as_str();
-    let mut noted = Vec::new();
-    let presence = compare(look, "exchange", name, &mut declared, &mut noted).await?;
-    look.findings
-        .extend(noted.into_iter().map(|d| Finding::ExchangeDiffers {
+    let mut differences = Vec::new();
+    let presence = compare(verifier, "exchange", name, &mut declared, &mut differences).await?;
+    verifier
+        .findings
+        .extend(differences.into_iter().map(|d| Finding::ExchangeDiffers {
             exchange: name.to_owned(),
             property: d.argument,
             there: d.there.to_string(),
             wanted: d.wanted.to_string(),
-            vhost: look.vhost.clone(),
+            vhost: verifier.vhost.clone(),
         }));
     if presence == Presence::Missing {
-        look.findings.push(Finding::ExchangeMissing {
+        verifier.findings.push(Finding::ExchangeMissing {
             exchange: name.to_owned(),
         });
     }
     Ok(presence)
 }
 
-/// Whether a queue is there, after noting how it differs.
+/// Compares a queue, records its differences, and returns whether it exists.
 pub(super) async fn queue(
-    look: &mut Verifier<'_>,
+    verifier: &mut Verifier<'_>,
     queue: &Queue,
 ) -> Result<Presence, ConnectError> {
     let mut declared = Declared::new("", table(queue));
     let name = queue.name.as_str();
-    let mut noted = Vec::new();
-    let presence = compare(look, "queue", name, &mut declared, &mut noted).await?;
-    look.findings
-        .extend(noted.into_iter().map(|d| Finding::QueueDiffers {
+    let mut differences = Vec::new();
+    let presence = compare(verifier, "queue", name, &mut declared, &mut differences).await?;
+    verifier
+        .findings
+        .extend(differences.into_iter().map(|d| Finding::QueueDiffers {
             queue: queue.name.clone(),
             argument: d.argument,
             there: d.there.to_string(),
             wanted: d.wanted.to_string(),
-            vhost: look.vhost.clone(),
+            vhost: verifier.vhost.clone(),
         }));
     if presence == Presence::Missing {
-        look.findings.push(Finding::QueueMissing {
+        verifier.findings.push(Finding::QueueMissing {
             queue: queue.name.clone(),
             purpose: queue.purpose,
         });
@@ -93,7 +94,6 @@ pub(super) async fn queue(
     Ok(presence)
 }
 
-/// Whether something is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     There,
@@ -101,46 +101,46 @@ pub(super) enum Presence {
 }
 
 async fn compare(
-    look: &mut Verifier<'_>,
+    verifier: &mut Verifier<'_>,
     what: &'static str,
     name: &str,
     declared: &mut Declared,
-    noted: &mut Vec<PreconditionFailed>,
+    differences: &mut Vec<PreconditionFailed>,
 ) -> Result<Presence, ConnectError> {
-    // What to show as wanted, of an argument that was left out to make room in the broker's answer.
-    let mut left_out: Option<ArgumentValue> = None;
+    // The expected value of an argument that was dropped to make room in the broker's error text.
+    let mut dropped: Option<ArgumentValue> = None;
     for _ in 0..MAX_DIFFERENCES {
-        let answer = match declared.redeclare(look, what, name).await? {
+        let answer = match declared.redeclare(verifier, what, name).await? {
             Redeclare::Equal => return Ok(Presence::There),
-            // Deleted after a first look, which is a finding as well.
+            // Deleted since the first check, which is a finding as well.
             Redeclare::Gone => return Ok(Presence::Missing),
             Redeclare::Forbidden => {
-                look.forbidden(Permission::Configure, what, name);
+                verifier.forbidden(Permission::Configure, what, name);
                 return Ok(Presence::There);
             }
             Redeclare::Other(answer) => answer,
             Redeclare::Differs(mut difference) => {
                 let argument = difference.argument.clone();
-                if let Some(wanted) = left_out.take() {
+                if let Some(wanted) = dropped.take() {
                     difference.wanted = wanted;
                 } else if matches!(difference.there, ArgumentValue::CutOff(_))
                     && let Some(wanted) = declared.drop_argument(&argument)
                 {
-                    left_out = Some(wanted);
+                    dropped = Some(wanted);
                     continue;
                 }
-                let again = noted.iter().any(|n| n.argument == argument);
-                let taken_over = !again && declared.adopt_argument(&argument, &difference.there);
-                if !again {
-                    noted.push(difference);
+                let is_repeated = differences.iter().any(|n| n.argument == argument);
+                let adopted = !is_repeated && declared.adopt_argument(&argument, &difference.there);
+                if !is_repeated {
+                    differences.push(difference);
                 }
-                if taken_over {
+                if adopted {
                     continue;
                 }
-                format!("its {argument} is something that cannot be declared again")
+                format!("its {argument} has a value that cannot be declared")
             }
         };
-        look.findings.push(Finding::NotCompared {
+        verifier.findings.push(Finding::NotCompared {
             what,
             name: name.to_owned(),
             answer,
@@ -161,32 +161,32 @@ impl Declared {
         }
     }
 
-    /// Declares it once more, if it is there.
+    /// Declares the object again if it exists.
     async fn redeclare(
         &self,
-        look: &mut Verifier<'_>,
+        verifier: &mut Verifier<'_>,
         what: &'static str,
         name: &str,
     ) -> Result<Redeclare, ConnectError> {
         let declared = self.clone();
-        let look_for = async move |channel: Channel| declared.send(channel, what, name, true).await;
-        match look.ask(what, name, look_for).await? {
+        let check = async move |channel: Channel| declared.send(channel, what, name, true).await;
+        match verifier.try_method(what, name, check).await? {
             ProbeResult::Yes(()) => {}
             ProbeResult::No(reply::NOT_FOUND, _) => return Ok(Redeclare::Gone),
             ProbeResult::No(reply::ACCESS_REFUSED, _) => return Ok(Redeclare::Forbidden),
             ProbeResult::No(code, text) => return Ok(Redeclare::Other(format!("{text} ({code})"))),
-            ProbeResult::Silence => return Err(look.silence(what, name)),
+            ProbeResult::Silence => return Err(verifier.timed_out(what, name)),
         }
         let declared = self.clone();
         let declare = async move |channel: Channel| declared.send(channel, what, name, false).await;
-        Ok(match look.ask(what, name, declare).await? {
+        Ok(match verifier.try_method(what, name, declare).await? {
             ProbeResult::Yes(()) => Redeclare::Equal,
             ProbeResult::No(reply::ACCESS_REFUSED, _) => Redeclare::Forbidden,
             ProbeResult::No(code, text) => match PreconditionFailed::read(&text) {
                 Some(difference) => Redeclare::Differs(difference),
                 None => Redeclare::Other(format!("{text} ({code})")),
             },
-            ProbeResult::Silence => return Err(look.silence(what, name)),
+            ProbeResult::Silence => return Err(verifier.timed_out(what, name)),
         })
     }
 
@@ -221,12 +221,12 @@ impl Declared {
         declared.await.map(drop)
     }
 
-    /// Leaves an argument out, so that the broker's answer has more room for the value that is there. Returns what it was.
+    /// Drops an argument, so that the broker's error text has more room for the present value. Returns the dropped value.
     fn drop_argument(&mut self, argument: &str) -> Option<ArgumentValue> {
         let mut wanted = None;
         let rest = self.arguments.inner().iter().filter_map(|(name, value)| {
             if name.as_str() == argument {
-                wanted = Some(told(value));
+                wanted = Some(as_reported(value));
                 return None;
             }
             Some((name.clone(), value.clone()))
@@ -235,7 +235,7 @@ impl Declared {
         wanted
     }
 
-    /// Declares this argument as it is there from now on; false if it cannot be.
+    /// Adopts the present value for further declarations. Returns false if it cannot be declared.
     fn adopt_argument(&mut self, argument: &str, there: &ArgumentValue) -> bool {
         let (text, kind) = match there {
             ArgumentValue::NotSet => return self.drop_argument(argument).is_some(),
@@ -260,8 +260,8 @@ impl Declared {
     }
 }
 
-/// A value of the type that the broker names, or, where it names none, of the type of ours. The types are exact, for the broker does
-/// not take every width of a number for equal.
+/// Returns a value of the type that the broker names; if it names none, of our value's type. The type must be exact, because the broker
+/// distinguishes some integer widths.
 fn value(text: &str, kind: Option<&str>, ours: Option<&AMQPValue>) -> Option<AMQPValue> {
     let kind = kind.or(match ours {
         Some(AMQPValue::LongLongInt(_)) => Some("long"),
@@ -285,8 +285,8 @@ fn value(text: &str, kind: Option<&str>, ours: Option<&AMQPValue>) -> Option<AMQ
     })
 }
 
-/// A value of ours as the broker would write it.
-fn told(value: &AMQPValue) -> ArgumentValue {
+/// Formats one of our values as the broker would.
+fn as_reported(value: &AMQPValue) -> ArgumentValue {
     let text = match value {
         AMQPValue::LongString(text) => text.to_string(),
         AMQPValue::LongLongInt(number) => number.to_string(),

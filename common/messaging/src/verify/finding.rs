@@ -1,4 +1,4 @@
-//! What is found to differ on a broker, each with what it is, where, and the remedy.
+//! Differences found at a broker, each with its location and remedy.
 
 use std::fmt;
 
@@ -12,153 +12,116 @@ use crate::{
     topology::QueuePurpose,
 };
 
-/// What it means that a queue cannot be marked.
+/// Consequence of a queue that cannot be marked.
 const LOSS_UNDETECTED: &str = "the loss of its queue would not be noticed";
 
-/// Describes the consequence if the owner of queues cannot be recorded.
-const UNRECORDED: &str = "roles do not start but with --without-owner-record";
+/// Consequence of an owner that cannot be recorded.
+const UNRECORDED: &str = "roles start only with --without-owner-record";
 
-/// A difference between the broker and what Doorstep needs.
+/// A difference between the broker and Doorstep's needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "finding", rename_all = "snake_case")]
 pub enum Finding {
-    /// It speaks RabbitMQ's protocol and is another broker.
+    /// Another product that speaks AMQP 0-9-1.
     OtherProduct {
-        /// What it calls itself.
+        /// The product's own name.
         product: String,
     },
-    /// It does not yet have what the queues need.
+    /// A version without at-least-once dead-lettering.
     OldVersion {
-        /// Its version.
         version: String,
     },
-    /// Headers may not fit in a frame.
+    /// Headers may not fit into a frame.
     SmallFrames {
-        /// The most bytes of a frame.
+        /// Maximum bytes of a frame.
         bytes: u32,
     },
-    /// An exchange is not there.
     ExchangeMissing {
-        /// Which.
         exchange: String,
     },
-    /// An exchange is of another kind, or not durable.
+    /// An exchange has another type, or is not durable.
     ExchangeDiffers {
-        /// Which.
         exchange: String,
-        /// In which property.
         property: String,
-        /// The value that it has.
+        /// The present value.
         there: String,
-        /// The value that it should have.
+        /// The expected value.
         wanted: String,
-        /// Its virtual host.
         vhost: String,
     },
-    /// The broker does not know an exchange's kind.
+    /// The broker lacks the plugin for an exchange type.
     PluginMissing {
-        /// Which exchange.
         exchange: String,
-        /// Its kind.
+        /// The exchange type.
         kind: &'static str,
-        /// The plugin that brings it.
         plugin: &'static str,
     },
-    /// A queue is not there.
     QueueMissing {
-        /// Which.
         queue: QueueName,
-        /// What it is for.
         purpose: QueuePurpose,
     },
-    /// A queue has another argument.
     QueueDiffers {
-        /// Which.
         queue: QueueName,
-        /// In which argument.
         argument: String,
-        /// The value that it has.
+        /// The present value.
         there: String,
-        /// The value that it should have.
+        /// The expected value.
         wanted: String,
-        /// Its virtual host.
         vhost: String,
     },
-    /// A binding of a queue is not there.
     BindingMissing {
-        /// The queue.
         queue: QueueName,
-        /// The exchange.
         exchange: String,
-        /// The routing key.
         routing_key: String,
-        /// The virtual host.
         vhost: String,
     },
-    /// A queue has a binding that Doorstep does not make.
+    /// A queue has a binding outside Doorstep's topology.
     BindingSurplus {
-        /// The queue.
         queue: QueueName,
-        /// The exchange.
         exchange: String,
-        /// The routing key.
         routing_key: String,
-        /// The virtual host.
         vhost: String,
     },
     /// A policy, or an operator policy, can lose messages of a queue.
     PolicyLoses {
-        /// The queue.
         queue: QueueName,
-        /// The purpose of the queue.
         purpose: QueuePurpose,
-        /// The kind and name of the policy, of both kinds where the queue has both.
+        /// The kind and name of the policy, or of both if the queue has both kinds.
         policy: String,
-        /// The key of its definition.
+        /// Key of the policy's definition.
         key: String,
-        /// The value.
         value: String,
-        /// The effect on the queue.
         effect: &'static str,
-        /// The virtual host.
         vhost: String,
     },
-    /// A user has other topic permissions than its program needs.
+    /// A user's topic permissions differ from its program's needs.
     TopicsDiffer {
-        /// The user.
         user: String,
-        /// The topic permissions; `None` if there are none, so that every key is allowed.
+        /// The present topic permissions. `None` if there are none, which allows every key.
         there: Option<TopicPermissions>,
-        /// The topic permissions that are wanted.
+        /// The expected topic permissions.
         wanted: TopicPermissions,
-        /// The virtual host.
         vhost: String,
     },
-    /// A queue or exchange could not be compared to the end.
+    /// The comparison of a queue or exchange ended early.
     NotCompared {
-        /// `queue` or `exchange`.
         what: &'static str,
-        /// Which.
         name: String,
-        /// What the broker says.
+        /// The broker's reply.
         answer: String,
     },
-    /// The user may not do something.
+    /// The user lacks a permission.
     Forbidden {
-        /// What.
         right: Permission,
-        /// `queue` or `exchange`.
         what: &'static str,
-        /// With which; the default exchange is called as in permissions, `amq.default`.
+        /// The object; the default exchange is `amq.default`, as in permissions.
         name: String,
-        /// The user.
         user: String,
-        /// The virtual host.
         vhost: String,
     },
 }
 
-/// One of a user's three rights in a virtual host.
+/// One of a user's three permissions in a virtual host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Permission {
@@ -183,7 +146,7 @@ impl fmt::Display for Finding {
             ),
             Self::SmallFrames { bytes } => write!(
                 f,
-                "frames have {bytes} bytes at most and headers may need {}: set frame_max = 131072 in rabbitmq.conf",
+                "frames have at most {bytes} bytes, but headers may need {}: set frame_max = 131072 in rabbitmq.conf",
                 frames::NEEDED
             ),
             Self::ExchangeMissing { exchange } => write!(
@@ -198,7 +161,7 @@ impl fmt::Display for Finding {
                 vhost,
             } => write!(
                 f,
-                "exchange {exchange} differs: {property} is {there} there and {wanted} is wanted; stop all that uses it, delete it in virtual host {vhost}, and start again, or choose another namespace"
+                "exchange {exchange} differs: {property} is {there}, expected {wanted}; stop all programs, delete it in virtual host {vhost} and start again, or choose another namespace"
             ),
             Self::PluginMissing {
                 exchange,
@@ -206,7 +169,7 @@ impl fmt::Display for Finding {
                 plugin,
             } => write!(
                 f,
-                "exchange {exchange} needs the kind {kind}, which the broker does not know: enable it with rabbitmq-plugins enable {plugin}"
+                "exchange {exchange} has type {kind}, which the broker does not know: enable it with rabbitmq-plugins enable {plugin}"
             ),
             Self::QueueMissing { queue, purpose } => write!(
                 f,
@@ -221,7 +184,7 @@ impl fmt::Display for Finding {
                 vhost,
             } => write!(
                 f,
-                "queue {queue} differs: {argument} is {there} there and {wanted} is wanted; let it run empty and delete it with rabbitmqctl delete_queue -p {vhost} {queue}, or choose another namespace"
+                "queue {queue} differs: {argument} is {there}, expected {wanted}; drain it and delete it with rabbitmqctl delete_queue -p {vhost} {queue}, or choose another namespace"
             ),
             Self::BindingMissing {
                 queue,
@@ -230,7 +193,7 @@ impl fmt::Display for Finding {
                 vhost,
             } => write!(
                 f,
-                "queue {queue} is not bound to exchange {exchange} by {routing_key} in virtual host {vhost}, so its role gets none of these events: a role that may bind does so again within two minutes; else import `consumers topology show --definitions`, and publish again what was missed"
+                "queue {queue} is not bound to exchange {exchange} by {routing_key} in virtual host {vhost}, so its role gets none of these events: a running role with the permission binds it within two minutes, otherwise import `consumers topology show --definitions`; then republish the missed events"
             ),
             Self::BindingSurplus {
                 queue,
@@ -239,7 +202,7 @@ impl fmt::Display for Finding {
                 vhost,
             } => write!(
                 f,
-                "queue {queue} is bound to exchange {exchange} by {routing_key:?} in virtual host {vhost}, which Doorstep does not do, so its role is sent what it does not want: remove it in the management UI"
+                "queue {queue} is bound to exchange {exchange} by {routing_key:?} in virtual host {vhost}, which is no binding of Doorstep's, so its role gets unwanted messages: remove it in the management UI"
             ),
             Self::PolicyLoses {
                 queue,
@@ -272,7 +235,7 @@ impl fmt::Display for Finding {
                     )?,
                     Some(there) => write!(
                         f,
-                        "user {user} may publish {} and bind {} at exchange {exchange}, and {write} and {read} are wanted",
+                        "user {user} may publish {} and bind {} at exchange {exchange}, expected {write} and {read}",
                         there.write, there.read
                     )?,
                 }
@@ -283,7 +246,7 @@ impl fmt::Display for Finding {
             }
             Self::NotCompared { what, name, answer } => write!(
                 f,
-                "{what} {name} could not be compared to the end, since the broker answers: {answer}; look at it in the management UI"
+                "{what} {name} could not be compared completely, because the broker replies: {answer}; check it in the management UI"
             ),
             Self::Forbidden {
                 right,
@@ -300,18 +263,17 @@ impl fmt::Display for Finding {
                     (Permission::Configure, _) if is_record => ("configure", UNRECORDED),
                     (Permission::Write, _) if is_record => ("write to", UNRECORDED),
                     (Permission::Read, _) if is_record => ("read from", UNRECORDED),
-                    (Permission::Configure, _) => (
-                        "configure",
-                        "it can neither be declared nor compared by this user",
-                    ),
-                    // Messages come to queues by exchanges.
-                    (Permission::Write, "queue") => ("write to", "it cannot be bound by this user"),
-                    (Permission::Write, _) => ("write to", "nothing can be published to it"),
-                    (Permission::Read, _) => ("read from", "nothing can be consumed from it"),
+                    (Permission::Configure, _) => {
+                        ("configure", "this user can neither declare nor compare it")
+                    }
+                    // Messages reach queues through exchanges.
+                    (Permission::Write, "queue") => ("write to", "this user cannot bind it"),
+                    (Permission::Write, _) => ("write to", "this user cannot publish to it"),
+                    (Permission::Read, _) => ("read from", "this user cannot consume from it"),
                 };
                 write!(
                     f,
-                    "user {user} may not {may_not} {what} {name} in virtual host {vhost}, so {meaning}: grant it with rabbitmqctl set_permissions, `consumers topology permissions` shows how"
+                    "user {user} may not {may_not} {what} {name} in virtual host {vhost}, so {meaning}: grant it with rabbitmqctl set_permissions, see `consumers topology permissions`"
                 )
             }
         }

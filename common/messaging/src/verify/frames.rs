@@ -1,21 +1,21 @@
-//! How much of a frame the headers of our messages may take: unlike a body, they are not split over several.
+//! The frame size that message headers need. Unlike a body, headers are not split over several frames.
 
 use doorstep_event::{MAX_EPOCH_BYTES, headers};
 
-/// The most that any message's headers take, in a frame: those of a dead letter, which hold its event's headers and a few more.
+/// Maximum frame for any message's headers. The largest are those of a dead letter: its event's headers and a few more.
 pub(crate) const NEEDED: u32 = (FRAME + EVENT_HEADERS + DEAD_LETTER + BROKER) as u32;
 
-/// A frame's own bytes, and those of the properties that say again what the headers say: class, size, flags, content type, message id,
-/// type, timestamp, delivery mode and the length of the headers' table.
+/// Bytes of the frame itself and of the properties that repeat headers: class, size, flags, content type, message id, type, timestamp,
+/// delivery mode, and length of the header table.
 const FRAME: usize = 8 + 14 + 3 * (1 + TEXT) + 8 + 1 + 4;
-/// The most bytes of an attribute.
+/// Maximum bytes of an attribute.
 const TEXT: usize = 255;
-/// A time of RFC 3339 with nanoseconds, a sequence's digits, and a trace context.
+/// An RFC 3339 time with nanoseconds, the digits of a sequence, and a trace context.
 const TIME: usize = 35;
 const SEQUENCE: usize = 20;
 const TRACE: usize = 55;
 
-/// All headers of an event, each attribute as long as it may be.
+/// All headers of an event, each at its maximum length.
 const EVENT_HEADERS: usize = header(headers::HEADER_SPEC_VERSION, headers::SPEC_VERSION.len())
     + header(headers::HEADER_ID, TEXT)
     + header(headers::HEADER_SOURCE, TEXT)
@@ -26,17 +26,17 @@ const EVENT_HEADERS: usize = header(headers::HEADER_SPEC_VERSION, headers::SPEC_
     + header(headers::HEADER_SEQUENCE, SEQUENCE)
     + header(headers::HEADER_EPOCH, MAX_EPOCH_BYTES)
     + header(headers::HEADER_TRACEPARENT, TRACE);
-/// What a dead letter's copy says more: role, reason, attempts, fingerprint, time, and a detail of at most 1,000 characters.
+/// Additional headers of a dead letter's copy: role, reason, attempts, fingerprint, time, and a detail of at most 1,000 characters.
 const DEAD_LETTER: usize = 1_000 * 4 + 512;
-/// What the broker adds when it dead-letters: the names of queue, exchange and routing key, and how often.
+/// Headers that the broker adds when it dead-letters: queue, exchange, routing key and count.
 const BROKER: usize = 2_048;
 
-/// The bytes of a header: the lengths of name and value, the value's type, and both.
+/// Bytes of a header: length and text of the name, type, length and value.
 const fn header(name: &str, value: usize) -> usize {
     1 + name.len() + 1 + 4 + value
 }
 
-/// Whether such frames are large enough; 0 is no limit.
+/// Returns whether frames are large enough; 0 means no limit.
 pub(crate) fn is_enough(frame_max: u32) -> bool {
     frame_max == 0 || frame_max >= NEEDED
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_of_the_longest_attributes_fits_the_bound() {
+    fn an_event_with_longest_attributes_fits() {
         let long = |start: &str| format!("{start}{}", "x".repeat(TEXT - start.len()));
         let event = Event {
             id: EventId::new(long("")).unwrap(),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_frames_of_amqp_are_too_small_and_the_brokers_own_are_not() {
+    fn amqp_minimum_is_too_small_the_default_suffices() {
         assert!(!is_enough(4_096));
         assert!(is_enough(131_072) && is_enough(0));
         assert!((8_192..16_384).contains(&NEEDED), "{NEEDED}");

@@ -1,6 +1,6 @@
-//! Looking at how a broker differs from what Doorstep needs. Nothing is created, changed, published or consumed.
+//! Compares a broker with Doorstep's needs. Creates, changes, publishes and consumes nothing.
 //!
-//! Bindings cannot be looked at over AMQP; what is published without one is reported when it is published.
+//! AMQP cannot list bindings; a missing one is reported when a message is published.
 
 mod compare;
 mod finding;
@@ -30,37 +30,35 @@ pub(crate) use frames::is_enough;
 pub(crate) use user_id::check_user_id;
 use verifier::Verifier;
 
-/// What a look at a broker has shown.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// Where that was, with the password masked.
+    /// The broker's address, with the password masked.
     pub address: String,
-    /// The broker's name; not known if it does not greet in time.
+    /// The broker's product; `None` if it does not send its server in time.
     pub broker: Option<ServerProperties>,
-    /// How it differs, in the order of the topology.
+    /// Differences, in the order of the topology.
     pub findings: Vec<Finding>,
-    /// Which stores the queues of the roles belong to.
     pub owners: Vec<QueuesOf>,
 }
 
-/// Which store the queues of a role belong to.
+/// The store that owns a role's queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct QueuesOf {
-    /// The role.
     pub role: String,
-    /// The record; `None` if there is none, so that the next store that starts gets them, or if this user may not look.
+    /// The record. `None` if there is none, so the next store that starts gets the queues, or if this user may not read it.
     pub owner: Option<PresentOwner>,
 }
 
-/// The first release that dead-letters at least once.
+/// The first release with at-least-once dead-lettering.
 const MIN_VERSION: (u32, u32) = (3, 10);
-/// The first release that does so whatever it was upgraded from.
+/// The first release on which it never depends on a feature flag.
 const STREAM_QUEUE_BUILTIN: (u32, u32) = (4, 0);
-/// What has to be so on releases before that.
-const STREAM_QUEUE_HINT: &str = "RabbitMQ 3 dead-letters at least once only where its feature flag stream_queue is enabled, which an upgrade may have left off and which cannot be looked at over AMQP: rabbitmqctl enable_feature_flag stream_queue does no harm where it is";
+/// Requirement on releases before that.
+const STREAM_QUEUE_HINT: &str = "RabbitMQ 3 dead-letters at least once only if its feature flag stream_queue is enabled, which an upgrade may have left off and AMQP cannot show: run rabbitmqctl enable_feature_flag stream_queue, which is harmless if it is enabled";
 
 impl Verified {
-    /// What matters on this broker and cannot be looked at over AMQP, with the remedy.
+    /// Returns requirements on this broker that AMQP cannot verify, with the remedy.
     #[must_use]
     pub fn notes(&self) -> Vec<&'static str> {
         let release = self.broker.as_ref().and_then(ServerProperties::release);
@@ -68,19 +66,19 @@ impl Verified {
             Some(release) if (MIN_VERSION..STREAM_QUEUE_BUILTIN).contains(&release) => {
                 vec![STREAM_QUEUE_HINT]
             }
-            // An older one is a finding, and what cannot be told is no reason to complain.
+            // An older release is a finding. An unknown release is no reason to complain.
             Some(_) | None => Vec::new(),
         }
     }
 }
 
-/// Compares the first broker that answers with the topology, and its user's rights with what working with it takes: configuring all,
-/// publishing to its exchanges and to the default one, consuming from the queues that roles work, marking them and recording their owners, and hearing of requests
-/// that are cancelled. One attempt is made on each address, and each question has the bound of [`BrokerSettings::connect_timeout`]. May
-/// be cancelled: nothing it does stays.
+/// Compares the first responding broker with the topology, and its user's permissions with the needed ones. These are: configure
+/// everything, publish to its exchanges and the default exchange, consume the roles' queues, mark them, record their owners, and receive
+/// cancellations of requests. Tries each address once; each broker call is bounded by [`BrokerSettings::connect_timeout`]. If cancelled,
+/// nothing stays at the broker.
 ///
 /// # Errors
-/// There is no broker, it does not let us in, or it does not answer.
+/// Fails if no broker is reachable, it rejects the login, or does not respond.
 pub async fn verify(
     settings: &BrokerSettings,
     topology: &Topology,
@@ -90,44 +88,46 @@ pub async fn verify(
     let connection = Dialer::new(settings, &name).open().await?;
     let address = connection.address().clone();
     let broker = ServerProperties::of(&address, &settings.tls, limit).await;
-    let mut look = Verifier::new(ProbeChannel::new(&connection, limit));
-    look.findings
+    let mut verifier = Verifier::new(ProbeChannel::new(&connection, limit));
+    verifier
+        .findings
         .extend(broker.as_ref().and_then(unsupported_version));
     let frame_max = connection.frame_max();
     if !is_enough(frame_max) {
-        look.findings
+        verifier
+            .findings
             .push(Finding::SmallFrames { bytes: frame_max });
     }
     let mut missing = Vec::new();
     for exchange in &topology.exchanges {
-        match compare::exchange(&mut look, exchange).await? {
-            Presence::There => permissions::write(&mut look, &exchange.name).await?,
+        match compare::exchange(&mut verifier, exchange).await? {
+            Presence::There => permissions::write(&mut verifier, &exchange.name).await?,
             Presence::Missing => missing.push(exchange),
         }
     }
     for queue in &topology.queues {
-        let presence = compare::queue(&mut look, queue).await?;
-        // Copies of dead letters are for people to look at; no role reads them.
+        let presence = compare::queue(&mut verifier, queue).await?;
+        // Copies of dead letters are for people; no role consumes them.
         if presence == Presence::There && queue.purpose != QueuePurpose::Dead {
-            permissions::read(&mut look, &queue.name).await?;
+            permissions::read(&mut verifier, &queue.name).await?;
         }
         if presence == Presence::There && queue.purpose.is_durable_work() {
-            permissions::check_marker(&mut look, &queue.name).await?;
+            permissions::check_marker(&mut verifier, &queue.name).await?;
         }
         if presence == Presence::There && queue.purpose == QueuePurpose::Rpc {
-            permissions::check_cancel_binding(&mut look, &queue.name).await?;
+            permissions::check_cancel_binding(&mut verifier, &queue.name).await?;
         }
     }
     if !topology.queues.is_empty() {
-        permissions::write(&mut look, "").await?;
+        permissions::write(&mut verifier, "").await?;
     }
     let mut owners = Vec::new();
     for Owner { role, exchange } in &topology.owners {
-        let found = owner::look(&connection, &settings.namespace, role, limit).await?;
+        let found = owner::read_owner(&connection, &settings.namespace, role, limit).await?;
         if matches!(found, Found::Forbidden(_)) {
-            look.forbidden(Permission::Configure, "exchange", exchange);
+            verifier.forbidden(Permission::Configure, "exchange", exchange);
         }
-        permissions::own(&mut look, exchange).await?;
+        permissions::own(&mut verifier, exchange).await?;
         let owner = match found {
             Found::Record(owner) => Some(owner),
             Found::Nothing | Found::NoRecord | Found::Forbidden(_) => None,
@@ -139,14 +139,15 @@ pub async fn verify(
     }
     let mut known = BTreeSet::new();
     for exchange in missing {
-        if known.insert(exchange.kind.as_str()) && !plugins::plugin(&mut look, exchange).await? {
+        if known.insert(exchange.kind.as_str()) && !plugins::plugin(&mut verifier, exchange).await?
+        {
             break;
         }
     }
     let Verifier {
-        asker, findings, ..
-    } = look;
-    asker.close().await;
+        probe, findings, ..
+    } = verifier;
+    probe.close().await;
     connection.close(limit).await;
     Ok(Verified {
         address: address.to_string(),
@@ -156,33 +157,33 @@ pub async fn verify(
     })
 }
 
-/// Looks at the version only, for a program that starts: `None` if it is recent enough, or cannot be told. Cancel-safe.
+/// Checks only the version, for a program that starts. Returns `None` if it is recent enough or unknown. Cancel-safe.
 pub async fn check_version(settings: &BrokerSettings) -> Option<Finding> {
     for address in &settings.addresses {
-        if let Some(greeting) =
+        if let Some(server) =
             ServerProperties::of(address, &settings.tls, settings.connect_timeout).await
         {
-            return unsupported_version(&greeting);
+            return unsupported_version(&server);
         }
     }
     None
 }
 
-/// Whether the user may publish to this exchange.
+/// Checks that the user may publish to this exchange.
 ///
 /// # Errors
-/// It may not ([`Refusal::Permission`]), or the broker cannot be asked.
+/// Fails if it may not ([`Refusal::Permission`]), or the broker cannot be reached.
 pub(crate) async fn may_publish(
     connection: &Connection,
     exchange: &str,
     limit: Duration,
 ) -> Result<(), ConnectError> {
-    let mut look = Verifier::new(ProbeChannel::new(connection, limit));
-    permissions::write(&mut look, exchange).await?;
+    let mut verifier = Verifier::new(ProbeChannel::new(connection, limit));
+    permissions::write(&mut verifier, exchange).await?;
     let Verifier {
-        asker, findings, ..
-    } = look;
-    asker.close().await;
+        probe, findings, ..
+    } = verifier;
+    probe.close().await;
     match findings.first() {
         None => Ok(()),
         Some(finding) => Err(ConnectError::new(
@@ -192,17 +193,17 @@ pub(crate) async fn may_publish(
     }
 }
 
-fn unsupported_version(greeting: &ServerProperties) -> Option<Finding> {
-    if greeting.product != "RabbitMQ" {
+fn unsupported_version(server: &ServerProperties) -> Option<Finding> {
+    if server.product != "RabbitMQ" {
         return Some(Finding::OtherProduct {
-            product: greeting.to_string(),
+            product: server.to_string(),
         });
     }
-    match greeting.release() {
+    match server.release() {
         Some(release) if release < MIN_VERSION => Some(Finding::OldVersion {
-            version: greeting.version.clone(),
+            version: server.version.clone(),
         }),
-        // A version that does not read as one is no reason to complain.
+        // An unparseable version is no reason to complain.
         Some(_) | None => None,
     }
 }

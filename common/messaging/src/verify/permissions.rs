@@ -1,5 +1,5 @@
-//! Whether the user may write and read: asked by requests that the broker refuses in any case, but only after it has looked at the
-//! user's rights. So nothing is published, nothing is consumed, and nothing stays.
+//! Probes the user's write and read permissions with requests that the broker rejects in any case, but only after checking the permissions.
+//! So nothing is published or consumed, and nothing stays at the broker.
 
 use lapin::{
     BasicProperties, Channel, ExchangeKind,
@@ -21,11 +21,11 @@ use crate::{
     probe_channel::ProbeResult,
 };
 
-/// A routing key that no role binds, and no queue's name.
+/// A value that is no routing key of any role, no queue's name and no priority.
 const PROBE_PRIORITY: &str = "verify";
 
-/// Notes it if the user may not publish to this exchange, the default one if its name is empty.
-pub(super) async fn write(look: &mut Verifier<'_>, exchange: &str) -> Result<(), ConnectError> {
+/// Records it if the user may not publish to this exchange. An empty name is the default exchange.
+pub(super) async fn write(verifier: &mut Verifier<'_>, exchange: &str) -> Result<(), ConnectError> {
     let name = if exchange.is_empty() {
         DEFAULT_EXCHANGE
     } else {
@@ -40,7 +40,7 @@ pub(super) async fn write(look: &mut Verifier<'_>, exchange: &str) -> Result<(),
             mandatory: true,
             immediate: false,
         };
-        // No time at all: the broker refuses that, after it has looked at the rights and before it routes anything.
+        // An invalid expiration: the broker rejects it after checking permissions and before routing.
         let properties = BasicProperties::default().with_expiration(short_string("never"));
         let confirm = channel
             .basic_publish(
@@ -53,22 +53,25 @@ pub(super) async fn write(look: &mut Verifier<'_>, exchange: &str) -> Result<(),
             .await?;
         confirm.await.map(drop)
     };
-    let refused = match look.ask("exchange", name, request).await? {
+    let is_forbidden = match verifier.try_method("exchange", name, request).await? {
         ProbeResult::No(reply::ACCESS_REFUSED, text) => !text.contains("access to topic"),
-        // It may, or there is none, which is a finding by itself.
+        // The user may publish, or the exchange is missing, which is its own finding.
         ProbeResult::Yes(()) | ProbeResult::No(..) | ProbeResult::Silence => false,
     };
-    if refused {
-        look.forbidden(Permission::Write, "exchange", name);
+    if is_forbidden {
+        verifier.forbidden(Permission::Write, "exchange", name);
     }
     Ok(())
 }
 
-/// Notes it if the user may not consume from this queue.
-pub(super) async fn read(look: &mut Verifier<'_>, queue: &QueueName) -> Result<(), ConnectError> {
+/// Records it if the user may not consume from this queue.
+pub(super) async fn read(
+    verifier: &mut Verifier<'_>,
+    queue: &QueueName,
+) -> Result<(), ConnectError> {
     let name = queue.as_str();
     let request = async move |channel: Channel| {
-        // Should a broker let it pass after all, it holds one delivery for a moment.
+        // If a broker accepts the request after all, it delivers at most one message for a moment.
         channel
             .basic_qos(1, BasicQosOptions { global: false })
             .await?;
@@ -87,25 +90,26 @@ pub(super) async fn read(look: &mut Verifier<'_>, queue: &QueueName) -> Result<(
             .basic_cancel(short_string(PROBE_PRIORITY), BasicCancelOptions::default())
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, text) = look.ask("queue", name, request).await?
-        // A queue with an exclusive consumer refuses others with the same code.
+    if let ProbeResult::No(reply::ACCESS_REFUSED, text) = verifier.try_method("queue", name, request).await?
+        // A queue with an exclusive consumer rejects others with the same code.
         && !text.contains("exclusive")
     {
-        look.forbidden(Permission::Read, "queue", name);
+        verifier.forbidden(Permission::Read, "queue", name);
     }
     Ok(())
 }
 
-/// Notes it if the user may not hear of requests in this queue that are cancelled: by a queue of the server's own, made when it connects.
+/// Records it if the user may not receive cancellations of this queue's requests. A server receives them on its own queue, declared when it
+/// connects.
 pub(super) async fn check_cancel_binding(
-    look: &mut Verifier<'_>,
+    verifier: &mut Verifier<'_>,
     requests: &QueueName,
 ) -> Result<(), ConnectError> {
     let exchange = format!("{requests}.cancel");
     let own = QueueName::new(format!("{exchange}.{PROBE_PRIORITY}"));
     let name = own.as_str();
     let declare = async |channel: Channel| {
-        // No time at all: the broker refuses that, after it has looked at the rights.
+        // An invalid time: the broker rejects it after checking permissions.
         let mut arguments = FieldTable::default();
         let no_time = AMQPValue::LongString(LongString::from("never"));
         arguments.insert("x-expires".into(), no_time);
@@ -118,10 +122,12 @@ pub(super) async fn check_cancel_binding(
             .queue_declare(short_string(name), options, arguments)
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, _) = look.ask("queue", name, declare).await? {
-        look.forbidden(Permission::Configure, "queue", name);
+    if let ProbeResult::No(reply::ACCESS_REFUSED, _) =
+        verifier.try_method("queue", name, declare).await?
+    {
+        verifier.forbidden(Permission::Configure, "queue", name);
     }
-    // The queue is not there, which the broker finds only after it has looked at the rights to both ends.
+    // The queue does not exist, which the broker notices only after checking the permissions on both ends.
     let bind = async |channel: Channel| {
         let (key, options) = (short_string(PROBE_PRIORITY), QueueBindOptions::default());
         let nothing = FieldTable::default();
@@ -135,25 +141,27 @@ pub(super) async fn check_cancel_binding(
             )
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, text) = look.ask("queue", name, bind).await? {
+    if let ProbeResult::No(reply::ACCESS_REFUSED, text) =
+        verifier.try_method("queue", name, bind).await?
+    {
         if text.contains("access to exchange") {
-            look.forbidden(Permission::Read, "exchange", &exchange);
+            verifier.forbidden(Permission::Read, "exchange", &exchange);
         } else {
-            look.forbidden(Permission::Write, "queue", name);
+            verifier.forbidden(Permission::Write, "queue", name);
         }
     }
-    read(look, &own).await
+    read(verifier, &own).await
 }
 
-/// Notes it if the user may not mark this queue, so that its loss would not be noticed.
+/// Records it if the user may not mark this queue, so that its loss would go unnoticed.
 pub(super) async fn check_marker(
-    look: &mut Verifier<'_>,
+    verifier: &mut Verifier<'_>,
     queue: &QueueName,
 ) -> Result<(), ConnectError> {
     let mark = queue.mark();
     let name = mark.as_str();
     let declare = async |channel: Channel| {
-        // No name at all: the broker refuses that, after it has looked at the rights. Nor is any mark like this.
+        // An invalid exchange name: the broker rejects it after checking permissions. No real marker has these properties either.
         let mut arguments = FieldTable::default();
         arguments.insert("alternate-exchange".into(), AMQPValue::Boolean(true));
         let options = ExchangeDeclareOptions {
@@ -166,10 +174,12 @@ pub(super) async fn check_marker(
             .exchange_declare(short_string(name), ExchangeKind::Fanout, options, arguments)
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, _) = look.ask("exchange", name, declare).await? {
-        look.forbidden(Permission::Configure, "exchange", name);
+    if let ProbeResult::No(reply::ACCESS_REFUSED, _) =
+        verifier.try_method("exchange", name, declare).await?
+    {
+        verifier.forbidden(Permission::Configure, "exchange", name);
     }
-    // Unbinding asks for the same rights as binding. Nothing is bound by such a key, nor is the mark's own binding.
+    // Unbinding needs the same permissions as binding. No binding has this key, not even the marker's own.
     let unbind = async |channel: Channel| {
         channel
             .queue_unbind(
@@ -180,21 +190,22 @@ pub(super) async fn check_marker(
             )
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, text) = look.ask("exchange", name, unbind).await?
+    if let ProbeResult::No(reply::ACCESS_REFUSED, text) =
+        verifier.try_method("exchange", name, unbind).await?
     {
         if text.contains("access to exchange") {
-            look.forbidden(Permission::Read, "exchange", name);
+            verifier.forbidden(Permission::Read, "exchange", name);
         } else {
-            look.forbidden(Permission::Write, "queue", queue.as_str());
+            verifier.forbidden(Permission::Write, "queue", queue.as_str());
         }
     }
     Ok(())
 }
 
-/// Notes it if the user lacks a right that creating the record of an owner takes, beside configuring it.
-pub(super) async fn own(look: &mut Verifier<'_>, exchange: &str) -> Result<(), ConnectError> {
+/// Records it if the user lacks a permission, other than configure, to record an owner.
+pub(super) async fn own(verifier: &mut Verifier<'_>, exchange: &str) -> Result<(), ConnectError> {
     let record = format!("{MARKER}{PROBE_PRIORITY}");
-    // Unbinding asks for the right to read from the one exchange and to write to the other, and there is nothing to unbind.
+    // Unbinding needs read permission on one exchange and write permission on the other. There is nothing to unbind.
     let unbind = async |channel: Channel| {
         channel
             .exchange_unbind(
@@ -207,12 +218,12 @@ pub(super) async fn own(look: &mut Verifier<'_>, exchange: &str) -> Result<(), C
             .await
     };
     if let ProbeResult::No(reply::ACCESS_REFUSED, text) =
-        look.ask("exchange", exchange, unbind).await?
+        verifier.try_method("exchange", exchange, unbind).await?
     {
         if text.contains(&record) {
-            look.forbidden(Permission::Write, "exchange", &format!("{MARKER}.*"));
+            verifier.forbidden(Permission::Write, "exchange", &format!("{MARKER}.*"));
         } else {
-            look.forbidden(Permission::Read, "exchange", exchange);
+            verifier.forbidden(Permission::Read, "exchange", exchange);
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Whether the broker knows the kinds of exchanges that come by plugins.
+//! Checks whether the broker knows the exchange types that plugins provide.
 
 use lapin::{
     options::ExchangeDeclareOptions,
@@ -12,21 +12,22 @@ use crate::{
     topology::Exchange,
 };
 
-/// An exchange that every broker has and nobody can create or change.
+/// An exchange that every broker has and no user can create or change.
 const PROBE_EXCHANGE: &str = "amq.topic";
 
-/// Notes it if the broker does not know this exchange's kind. Asks last of all: a broker that does not know it hangs up.
+/// Records it if the broker does not know this exchange's type, and returns whether it does. Runs last, because a broker that does not know
+/// the type closes the connection.
 ///
-/// What is declared with the kind in question is an exchange that exists as another: the broker looks at the kind first.
+/// The probe declares an existing exchange with the type in question: the broker checks the type first.
 pub(super) async fn plugin(
-    look: &mut Verifier<'_>,
+    verifier: &mut Verifier<'_>,
     exchange: &Exchange,
 ) -> Result<bool, ConnectError> {
     let Some(plugin) = exchange.kind.plugin() else {
         return Ok(true);
     };
-    let limit = look.asker.limit();
-    let channel = look.connection().channel(limit).await?;
+    let limit = verifier.probe.limit();
+    let channel = verifier.connection().channel(limit).await?;
     let kind = lapin::ExchangeKind::Custom(exchange.kind.as_str().to_owned());
     let options = ExchangeDeclareOptions {
         durable: true,
@@ -34,13 +35,13 @@ pub(super) async fn plugin(
     };
     let name = ShortString::from(PROBE_EXCHANGE);
     let request = channel.exchange_declare(name, kind, options, FieldTable::default());
-    let answer = timeout(limit, request)
+    let result = timeout(limit, request)
         .await
-        .map_err(|_| look.silence("exchange", PROBE_EXCHANGE))?;
-    if let Err(error) = answer
+        .map_err(|_| verifier.timed_out("exchange", PROBE_EXCHANGE))?;
+    if let Err(error) = result
         && broker_reply(&error).is_some_and(|(_, text)| text.contains("unknown exchange type"))
     {
-        look.findings.push(Finding::PluginMissing {
+        verifier.findings.push(Finding::PluginMissing {
             exchange: exchange.name.clone(),
             kind: exchange.kind.as_str(),
             plugin,

@@ -1,5 +1,5 @@
-//! The check of the user id that a publisher's messages carry: RabbitMQ closes the channel for a message whose user id is not the name of
-//! the connection's user. Asked by a message in a transaction that is rolled back, so that nothing is published.
+//! Checks the user id of published messages. RabbitMQ closes the channel for a message whose user id is not the name of the connection's
+//! user. The probe publishes a message in a transaction that is rolled back, so nothing is published.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,14 +15,14 @@ use crate::{
     topology::Topology,
 };
 
-/// The most tries to hear of one routing key what the broker says.
+/// Attempts to get the broker's reply for one routing key.
 const MAX_TRIES: usize = 10;
 
-/// Checks the user id on this connection. Where the user may publish nothing that the topology binds, the broker tells nothing of it,
-/// and nothing is wrong.
+/// Checks the user id on this connection. If the user may publish none of the topology's bound keys, the broker gives no verdict, and the
+/// check passes.
 ///
 /// # Errors
-/// The broker knows the connection's user by another name, or cannot be asked.
+/// Fails if the broker knows the connection's user by another name, or cannot be reached.
 pub(crate) async fn check_user_id(
     connection: &Connection,
     topology: &Topology,
@@ -30,7 +30,7 @@ pub(crate) async fn check_user_id(
     user_id: &ShortString,
     limit: Duration,
 ) -> Result<(), ConnectError> {
-    // Topic permissions are looked at before the user id, so a family is wanted that the user may publish.
+    // The broker checks topic permissions before the user id, so this needs a family that the user may publish.
     let bindings = topology.bindings.iter();
     let families: BTreeSet<&str> = bindings
         .filter(|binding| binding.exchange == exchange)
@@ -49,7 +49,7 @@ pub(crate) async fn check_user_id(
     Ok(())
 }
 
-/// Returns the broker's answer to a message that is rolled back.
+/// Returns the broker's reply to a message that is rolled back.
 async fn try_to_publish(
     connection: &Connection,
     exchange: &str,
@@ -71,8 +71,8 @@ async fn try_to_publish(
             );
             publish.await?;
             match channel.tx_rollback().await {
-                // The broker has refused the message before the rollback was sent, and the client keeps its reason for a request that
-                // waits. It cannot be sent together with the message, since the client sends requests first.
+                // The broker rejected the message before the rollback was sent, and lapin reports its reason only to a pending request. The
+                // rollback cannot be sent together with the message, because lapin sends requests first.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) => {
                     Ok(false)
                 }

@@ -1,4 +1,4 @@
-//! A look at a broker: the way to ask it, and what was found so far.
+//! A running verification: its connection, and the findings so far.
 
 use lapin::Channel;
 
@@ -9,54 +9,54 @@ use crate::{
     probe_channel::{ProbeChannel, ProbeResult},
 };
 
-/// What every part of the verification has in common.
+/// State shared by all parts of the verification.
 pub(super) struct Verifier<'a> {
-    pub(super) asker: ProbeChannel<'a>,
+    pub(super) probe: ProbeChannel<'a>,
     pub(super) vhost: String,
     pub(super) findings: Vec<Finding>,
 }
 
 impl<'a> Verifier<'a> {
-    pub(super) fn new(asker: ProbeChannel<'a>) -> Self {
+    pub(super) fn new(probe: ProbeChannel<'a>) -> Self {
         Self {
-            vhost: asker.connection().address().vhost().to_owned(),
-            asker,
+            vhost: probe.connection().address().vhost().to_owned(),
+            probe,
             findings: Vec::new(),
         }
     }
 
     pub(super) fn connection(&self) -> &'a Connection {
-        self.asker.connection()
+        self.probe.connection()
     }
 
-    /// Asks, on the open channel or on a new one.
+    /// Tries a request on the open channel or a new one.
     ///
     /// # Errors
-    /// The connection is of no more use, or the broker does not answer.
-    pub(super) async fn ask<T>(
+    /// Fails if the connection is unusable, or the broker does not respond.
+    pub(super) async fn try_method<T>(
         &mut self,
         what: &str,
         name: &str,
         request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
     ) -> Result<ProbeResult<T>, ConnectError> {
-        match self.asker.try_method(request).await? {
-            ProbeResult::Silence => Err(self.silence(what, name)),
-            answer => Ok(answer),
+        match self.probe.try_method(request).await? {
+            ProbeResult::Silence => Err(self.timed_out(what, name)),
+            result => Ok(result),
         }
     }
 
-    pub(super) fn silence(&self, what: &str, name: &str) -> ConnectError {
+    pub(super) fn timed_out(&self, what: &str, name: &str) -> ConnectError {
         ConnectError::new(
             ConnectErrorKind::Silent,
             format!(
-                "{} has not answered for {:?} about {what} {name}: has its cluster lost its majority?",
+                "{} has not responded for {:?} about {what} {name}: has its cluster lost its quorum?",
                 self.connection().address(),
-                self.asker.limit(),
+                self.probe.limit(),
             ),
         )
     }
 
-    /// Notes a right that the user lacks.
+    /// Records a permission that the user lacks.
     pub(super) fn forbidden(&mut self, right: Permission, what: &'static str, name: &str) {
         let user = self.connection().address().user().to_owned();
         self.findings.push(Finding::Forbidden {
