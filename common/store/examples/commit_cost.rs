@@ -1,9 +1,9 @@
-//! What the store costs a role: loading and committing batches, with and without waiting for the disk.
+//! Measures the cost of the store: loading and committing batches, with and without waiting for the disk.
 //!
 //!     cargo run --release -p doorstep-store --example commit_cost [FOLDER]
 //!
-//! A batch is what a role does with a thousand events that come in on many streams: it reads and writes 600 streams and 600 entities
-//! with a state of 120 bytes. Processor time is that of the thread that owns the connection.
+//! A batch does the work for a thousand events on many streams: it reads and writes 600 streams and 600 entities with a
+//! state of 120 bytes. Processor time is that of the thread that owns the connection.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,7 +23,7 @@ use doorstep_store::{
 const BATCH: usize = 600;
 const ROUNDS: usize = 200;
 
-/// A store's thread outlives it for a moment, so that each measurement has a role of its own.
+/// A store's thread outlives the store for a moment, so each measurement uses another role.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 #[tokio::main(flavor = "current_thread")]
@@ -53,7 +53,7 @@ async fn main() -> Result<()> {
     }
     measure(
         &folder,
-        "1,000 streams, while one event is held",
+        "1,000 streams, while one event is deferred",
         1_000,
         Pick::Random,
         With::OneHeld,
@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
     .await?;
     measure(
         &folder,
-        "1,000 streams, 600 events emitted and paid",
+        "1,000 streams, 600 events emitted and published",
         1_000,
         Pick::Random,
         With::Outbox,
@@ -69,7 +69,7 @@ async fn main() -> Result<()> {
     .await?;
     measure(
         &folder,
-        "1,000 streams, 600 events held and released",
+        "1,000 streams, 600 events deferred and released",
         1_000,
         Pick::Random,
         With::Held,
@@ -126,8 +126,8 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
         match with {
             With::Nothing | With::OneHeld => {}
             With::Outbox => {
-                let owed = store.outbox(Timestamp::MAX, BATCH).await?;
-                written.published = owed.iter().map(|row| row.id).collect();
+                let pending = store.outbox(Timestamp::MAX, BATCH).await?;
+                written.published = pending.iter().map(|row| row.id).collect();
                 for (number, change) in written.streams.iter().enumerate() {
                     let kind = OutboxKind::Event(event(change.key.clone(), number as u64 + 1)?);
                     written.outbox.push(NewOutbox { kind });
@@ -252,7 +252,7 @@ async fn commit(store: &SqliteStore, changes: WriteSet) -> Result<()> {
     }
 }
 
-/// Processor time of the thread that owns the store's connection, from the system's own count.
+/// Processor time of the thread that owns the store's connection, as the operating system counts it.
 fn cpu(role: &str) -> Result<Duration> {
     for task in
         std::fs::read_dir("/proc/self/task").context("processor time is counted on Linux only")?

@@ -1,4 +1,4 @@
-//! Who has changed what by hand: a record of each change by an operator, written in the very transaction of the change.
+//! The audit log of operators' changes: each record is written in the transaction of its change.
 
 use bytes::Bytes;
 use doorstep_event::{StreamKey, Timestamp};
@@ -6,46 +6,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeadLetterId, TableUsage};
 
-/// How many records are kept unless told otherwise, and how many bytes of them: above either the oldest go.
+/// The default maximum of audit records and their bytes: above either, the oldest are deleted.
 pub const MAX_AUDIT: TableUsage = TableUsage {
     rows: 100_000,
     bytes: 256 * 1024 * 1024,
 };
 
-/// Numbers a record within its store, in the order of writing; never given again.
+/// The number of a record within its store, in the order of writing; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct AuditId(pub i64);
 
-/// What an operator has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditAction {
-    /// Had a dead letter tried again.
+    /// Replayed a dead letter.
     Replay,
-    /// Stepped over a dead letter.
+    /// Skipped a dead letter.
     Skip,
-    /// Stepped over events that a stream misses.
+    /// Skipped missing events of a stream.
     SkipGap,
-    /// Put other data in place of a dead letter's.
+    /// Replaced the data of a dead letter.
     Edit,
-    /// Did so by reading back what was exported.
+    /// Replaced it by importing an edited export.
     Import,
-    /// Began to replay many, so that whoever is interrupted can go on with the very same ones.
+    /// Began to replay many, so that an interrupted run can be resumed with exactly the same ones.
     RunBegun,
-    /// Came to the end of that.
+    /// Completed such a run.
     RunEnded,
-    /// Gave the queues of the role to this store.
+    /// Transferred the queues of the role to this store.
     TakeOver,
-    /// Gave a restored store a source of its own.
+    /// Gave a restored store a new source.
     MintSource,
     /// Accepted that the store, or a source that it consumes, was restored.
     AcceptRestored,
-    /// Gave a source to another user of the broker.
+    /// Transferred a source to another user of the broker.
     Transfer,
 }
 
 impl AuditAction {
-    /// All of them, each at the place that its number in a table is counted from.
+    /// All actions, each at its number in the table.
     pub const ALL: [Self; 11] = [
         Self::Replay,
         Self::Skip,
@@ -64,54 +63,49 @@ impl AuditAction {
 /// A record to write; its time is that of the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAudit {
-    /// Who, as they name themselves.
+    /// The operator's name, as the operator has given it.
     pub operator: String,
-    /// What was done.
     pub action: AuditAction,
-    /// What it was done to, under a name that stays the same: [`DeadLetterId::event_digest`], a stream, or what a run has chosen.
+    /// The subject of the action under a stable name: [`DeadLetterId::event_digest`], a stream, or the selection of a
+    /// run.
     pub about: String,
-    /// The dead letter.
     pub dead: Option<DeadLetterId>,
-    /// Its stream, or the one with the gap.
+    /// The dead letter's stream, or the stream with the gap.
     pub stream: Option<StreamKey>,
-    /// Which of the stream's sequences, the first and the last.
+    /// The first and the last of the stream's sequences that were changed.
     pub sequences: Option<(u64, u64)>,
-    /// Why, in the operator's words.
+    /// The reason in the operator's words.
     pub reason: Option<String>,
-    /// The data as it was.
+    /// The data before the change.
     pub before: Option<Bytes>,
-    /// The data as it is from now on.
+    /// The data after the change.
     pub after: Option<Bytes>,
 }
 
-/// A record as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
-    /// Which one.
     pub id: AuditId,
-    /// When.
+    /// The time of the commit.
     pub at: Timestamp,
-    /// The rest of it.
     pub entry: NewAudit,
 }
 
-/// Which records to list.
+/// Selects the records to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum AuditFilter {
-    /// All of them.
     #[default]
     All,
     /// Those about this: see [`NewAudit::about`].
     About(String),
 }
 
-/// A page of records, with how many there are.
+/// A page of records, with their total number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditPage {
-    /// The page, the newest first.
+    /// The page, newest first.
     pub rows: Vec<AuditRow>,
-    /// All that are kept.
+    /// The usage of all kept records.
     pub kept: TableUsage,
-    /// How many older ones had to go.
+    /// The number of older records deleted.
     pub forgotten: u64,
 }

@@ -1,4 +1,4 @@
-//! What is written to a store.
+//! Changes to write to a store.
 
 use bytes::Bytes;
 use doorstep_event::{
@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// All that one batch does. Written whole, or not at all.
+/// All changes of one batch, written in one transaction.
 #[derive(Debug, Clone)]
 pub struct WriteSet {
-    /// The time that is recorded with the commit.
+    /// The time recorded with the commit.
     pub now: Timestamp,
     /// Every stream that the batch has read.
     pub streams: Vec<StreamChange>,
@@ -27,64 +27,65 @@ pub struct WriteSet {
     pub entities: Vec<EntityChange>,
     /// Every source whose owner the batch has read.
     pub owners: Vec<OwnerChange>,
-    /// Events to hold.
     pub defer: Vec<NewDeferred>,
-    /// Held events that are done with. One that is no longer there is a conflict.
+    /// Deferred events to remove. A missing one is a conflict.
     pub release: Vec<DeferredId>,
-    /// Held events that were put off again. One that is no longer there is a conflict.
+    /// Deferred events to defer again. A missing one is a conflict.
     pub reschedule: Vec<DeferredRetry>,
-    /// Dead letters. One that is there already is a conflict, unless the same changes settle it.
+    /// New dead letters. An existing one is a conflict, unless the same changes resolve it.
     pub dead_letters: Vec<NewDeadLetter>,
-    /// Dead letters that may be there already and are then left as they are: those that block nothing and are named by what they hold.
-    /// The store counts them in the tally, as dead if they are new and otherwise as duplicates, and owes copies of new ones only.
+    /// Dead letters that may exist already and then stay as they are: those that block nothing and whose id follows
+    /// from their content. The store counts new ones as dead letters and the others as duplicates, and writes copies of
+    /// new ones only to the outbox.
     pub dead_letters_if_absent: Vec<NewDeadLetter>,
-    /// Dead letters that belong to no stream, likewise, as far as [`WriteSet::streamless_bounds`] lets them. The rest is appended to the
-    /// overflow file before the commit is written, and owes no copies.
+    /// Dead letters that belong to no stream, likewise, up to [`WriteSet::streamless_bounds`]. The rest is appended to
+    /// the overflow file before the commit, and gets no copies.
     pub streamless: Vec<NewStreamless>,
-    /// The bounds of these.
+    /// The bounds of `streamless`.
     pub streamless_bounds: StreamlessBounds,
-    /// What becomes of dead letters. One that is no longer there, or not in the status expected, is a conflict. Settled before new
-    /// ones are written.
+    /// Resolutions of dead letters. A missing one, or one not in the expected status, is a conflict. Resolutions are
+    /// written before new dead letters.
     pub resolve: Vec<(DeadLetterId, DeadLetterStatus, Resolution)>,
-    /// Other data for dead letters. One that is no longer there, or not open, or whose data is another than expected, is a conflict.
+    /// New data for dead letters. A missing one, one that is not open, or one with other data than expected is a
+    /// conflict.
     pub edit: Vec<DeadLetterEdit>,
-    /// Ids of events without a sequence, with their event's time. One that is there already is a conflict.
+    /// Ids of events without a sequence, with the event's time. An existing one is a conflict.
     pub seen: Vec<(Source, EventId, Timestamp)>,
-    /// Trials of events that a process may have died of. A count that is no longer as it was read is a conflict.
+    /// Crash counts of poison candidates. A count that differs from the one read is a conflict.
     pub crash_counts: Vec<CrashCountChange>,
-    /// Sequences given on subjects that the role emits on.
+    /// Sequences emitted on the role's own subjects.
     pub emitted_sequences: Vec<EmittedSequence>,
-    /// Replies to commands. One that is there already is a conflict, whatever it says.
+    /// Replies to commands. An existing one is a conflict, even with the same content.
     pub replies: Vec<NewReply>,
-    /// The times up to which seen ids and replies were pruned, as read. Other times are a conflict if an id is seen or a reply kept: the
-    /// batch may have taken a pruned id for a new one.
+    /// The times up to which seen ids and replies were pruned, as read. If the batch writes a seen id or a reply, other
+    /// times are a conflict: it may have taken a pruned id for a new one.
     pub pruned_to: PrunedTo,
-    /// Events of the role to itself.
+    /// Timers of the role.
     pub timers: Vec<NewTimer>,
-    /// What the commit owes the world, in order.
+    /// Rows to publish after the commit, in order.
     pub outbox: Vec<NewOutbox>,
-    /// Outbox rows that are paid. One that is no longer there is no conflict: two relays may have published it.
+    /// Outbox rows that were published. A missing one is no conflict: two relays may have published it.
     pub published: Vec<OutboxId>,
-    /// Outbox rows that could not be paid yet. One that is no longer there is no conflict.
+    /// Outbox rows that could not be published yet. A missing one is no conflict.
     pub postponed: Vec<OutboxRetry>,
-    /// Begins an epoch of the store, with this random part: see [`crate::begin_epoch`].
+    /// Begins an epoch of the store with this random part: see [`crate::begin_epoch`].
     pub begin_epoch: Option<u64>,
     /// Marks the store as restored, or removes the mark.
     pub restored: Option<RestoredChange>,
-    /// Epochs of sources. One that is known already is left as it is.
+    /// Epochs of sources. A known one stays as it is.
     pub learned: Vec<LearnedEpoch>,
-    /// Changes of the list of restored sources.
+    /// Changes to the list of restored sources.
     pub restored_sources: Vec<RestoredSourceChange>,
-    /// What to add to the tally.
+    /// Increments of the event counts.
     pub counts: EventCounts,
-    /// Records of what operators have done.
+    /// Audit records of operators' actions.
     pub audit: Vec<NewAudit>,
-    /// How many records are kept from now on; the newest always is.
+    /// The maximum of audit records kept from now on; the newest is always kept.
     pub audit_bounds: TableUsage,
 }
 
 impl WriteSet {
-    /// Changes that change nothing yet.
+    /// Returns an empty write set.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         Self {
@@ -120,7 +121,7 @@ impl WriteSet {
         }
     }
 
-    /// Whether anything is written if there is no conflict, rather than only versions looked at.
+    /// Returns true if a commit would write rows rather than only check versions.
     pub(crate) fn writes(&self) -> bool {
         let stream = |c: &StreamChange| c.after.is_some() || c.expect.row.is_none();
         let entity = |c: &EntityChange| c.after.is_some() || c.expect.row.is_none();
@@ -151,17 +152,17 @@ impl WriteSet {
             || !self.audit.is_empty()
     }
 
-    /// Returns whether the batch rests on what was pruned.
+    /// Returns true if the batch depends on what was pruned.
     pub(crate) fn rests_on_pruning(&self) -> bool {
         !self.seen.is_empty() || !self.replies.is_empty()
     }
 
-    /// Sequences end where signed 64-bit integers end, and so must what counts them; and what is scheduled is so from the beginning.
+    /// Checks that all sequences fit into signed 64-bit integers, and that no deferred event becomes a timer.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let put_off = self.reschedule.iter().map(|retry| &retry.reason);
-        let mut reasons = self.defer.iter().map(|new| &new.reason).chain(put_off);
+        let rescheduled = self.reschedule.iter().map(|retry| &retry.reason);
+        let mut reasons = self.defer.iter().map(|new| &new.reason).chain(rescheduled);
         if reasons.any(|reason| *reason == DeferReason::Scheduled) {
-            return Err("an event that is held cannot become a scheduled one".to_owned());
+            return Err("a deferred event cannot become a timer".to_owned());
         }
         let cursors = self.streams.iter().filter_map(|c| c.after.as_ref());
         let outgoing = self
@@ -175,17 +176,17 @@ impl WriteSet {
         {
             None => Ok(()),
             Some(number) => Err(format!(
-                "{number} is no sequence that can be kept, the last one is {}",
+                "sequence {number} is too large: the maximum is {}",
                 i64::MAX
             )),
         }
     }
 }
 
-/// Which row the batch has read, and in which version.
+/// The row and version that the batch has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpectedVersion {
-    /// The row, `None` if there was none: it is created now, and it is a conflict if somebody else has created it.
+    /// The row, `None` if there was none: it is created, and a row created meanwhile is a conflict.
     pub row: Option<RowRef>,
     /// The version read, 0 if there was no row.
     pub version: u64,
@@ -194,19 +195,18 @@ pub struct ExpectedVersion {
 /// A stream that the batch has read.
 #[derive(Debug, Clone)]
 pub struct StreamChange {
-    /// Which stream.
     pub key: StreamKey,
-    /// What was read.
     pub expect: ExpectedVersion,
-    /// What it becomes. `None` where it was only read: the version is checked and stays, and an absent row is created.
-    /// `Some` always raises the version, so holding, blocking and skipping are seen by everybody who has read the row.
+    /// The new state. `None` if the stream was only read: the version is checked and stays, and a missing row is
+    /// created. `Some` always raises the version, so every process that has read the row notices a deferral, block or
+    /// skip.
     pub after: Option<StreamState>,
 }
 
-/// What a stream becomes.
+/// The new state of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamState {
-    /// The last sequence applied or stepped over; never lower than before.
+    /// The last sequence applied or skipped; never lower than before.
     pub cursor: u64,
     /// The id of the event at the cursor.
     pub last_id: Option<EventId>,
@@ -219,73 +219,66 @@ pub struct StreamState {
 /// An entity that the batch has read.
 #[derive(Debug, Clone)]
 pub struct EntityChange {
-    /// Which entity.
     pub key: EntityKey,
-    /// What was read.
     pub expect: ExpectedVersion,
-    /// Its new state in JSON. `None` where it was only read: the version is checked and stays, and an absent row is created.
+    /// The new state in JSON. `None` if the entity was only read: the version is checked and stays, and a missing row
+    /// is created.
     pub after: Option<Vec<u8>>,
 }
 
-/// An event to hold.
 #[derive(Debug, Clone)]
 pub struct NewDeferred {
-    /// The event.
     pub event: Event,
-    /// Why no handler will be asked.
+    /// The reason why no handler gets the event.
     pub defect: Option<String>,
-    /// Why it is held.
     pub reason: DeferReason,
-    /// When to try it; `None`: when its predecessor is applied.
+    /// The time of the next attempt; `None`: when its predecessor is applied.
     pub due: Option<Timestamp>,
-    /// How often a handler has put it off.
+    /// The number of times that a handler has deferred it.
     pub attempts: u32,
-    /// Since when it is held: `now`, unless it was held before.
+    /// The start of the deferral: `now`, unless it was deferred before.
     pub since: Timestamp,
 }
 
-/// A held event that was put off again.
+/// A deferred event to defer again.
 #[derive(Debug, Clone)]
 pub struct DeferredRetry {
-    /// Which one.
     pub id: DeferredId,
-    /// What it waits for now.
     pub reason: DeferReason,
-    /// When to try it next; `None`: when its predecessor is applied.
+    /// The time of the next attempt; `None`: when its predecessor is applied.
     pub due: Option<Timestamp>,
-    /// How often a handler has put it off.
+    /// The number of times that a handler has deferred it.
     pub attempts: u32,
-    /// Since when it waits for what it waits for now.
+    /// The time from which it has been waiting for its present reason.
     pub since: Timestamp,
 }
 
-/// A new dead letter.
 #[derive(Debug, Clone)]
 pub struct NewDeadLetter {
-    /// The row as it is to be; its status is [`DeadLetterStatus::Open`].
+    /// The row to write; its status is [`DeadLetterStatus::Open`].
     pub row: DeadLetter,
 }
 
 /// A new dead letter that belongs to no stream.
 #[derive(Debug, Clone)]
 pub struct NewStreamless {
-    /// The row as it is to be; its status is [`DeadLetterStatus::Open`].
+    /// The row to write; its status is [`DeadLetterStatus::Open`].
     pub row: DeadLetter,
-    /// The id to remember, with its event's time, unless the dead letter goes to the overflow file. One that is there already is a
-    /// conflict.
+    /// The id to remember, with its event's time, unless the dead letter goes to the overflow file. An existing one is
+    /// a conflict.
     pub seen: Option<(Source, EventId, Timestamp)>,
 }
 
-/// The bounds of dead letters that belong to no stream. Anyone who may publish can make any number of them.
+/// The bounds of dead letters that belong to no stream. Any user who may publish can create any number of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamlessBounds {
-    /// The most rows and bytes of one kind. The first of a kind is kept however large it is.
+    /// The maximum rows and bytes of one kind. The first of a kind is kept whatever its size.
     pub kind: TableUsage,
-    /// The most rows and bytes of all kinds together.
+    /// The maximum rows and bytes of all kinds together.
     pub all: TableUsage,
-    /// The most bytes of an overflow file, one commit more or less.
+    /// The maximum bytes of an overflow file, exceeded by at most one commit.
     pub file_bytes: u64,
-    /// The most overflow files, from 1. The oldest is deleted.
+    /// The maximum number of overflow files, at least 1. The oldest is deleted.
     pub files: u32,
 }
 
@@ -308,7 +301,7 @@ impl Default for StreamlessBounds {
 }
 
 impl StreamlessBounds {
-    /// Returns whether another dead letter of that many bytes is kept.
+    /// Returns true if another dead letter of this many bytes is kept.
     pub(crate) fn has_room(&self, kind: TableUsage, all: TableUsage, bytes: u64) -> bool {
         let with = |used: TableUsage| TableUsage {
             rows: used.rows.saturating_add(1),
@@ -318,92 +311,80 @@ impl StreamlessBounds {
     }
 }
 
-/// Other data for a dead letter. What came first is kept in [`DeadLetter::body`].
+/// New data for a dead letter. The original stays in [`DeadLetter::body`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterEdit {
-    /// Which dead letter.
     pub id: DeadLetterId,
-    /// The data that was looked at.
+    /// The data that the operator has seen.
     pub before: Bytes,
-    /// The data in its place. Whatever was wrong with the message counts as mended by it.
+    /// The new data. The edit also clears the message's defect.
     pub after: Bytes,
 }
 
-/// What becomes of a dead letter.
+/// The resolution of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
-    /// It was asked to be tried again: its status becomes [`DeadLetterStatus::Replaying`].
+    /// A replay was requested: its status becomes [`DeadLetterStatus::Replaying`].
     Replaying,
-    /// It was tried again and waits for another stream: its status becomes [`DeadLetterStatus::Awaiting`].
+    /// It was replayed and waits for another stream: its status becomes [`DeadLetterStatus::Awaiting`].
     Awaiting,
-    /// It is gone: applied, stepped over, or refused anew under another id.
+    /// It is gone: applied, skipped, or rejected again under another id.
     Gone,
 }
 
-/// How often a process was about to ask the handler about an event that a process may have died of before.
+/// The crash count of a poison candidate: the number of times that a process was about to pass the event to its handler
+/// after a suspected crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrashCountChange {
-    /// The event's source.
     pub source: Source,
-    /// The event's id.
     pub id: EventId,
-    /// The trials as read, 0 if there were none.
+    /// The count as read, 0 if there was none.
     pub before: u32,
-    /// The trials from now on; 0 forgets them, since the event has come to something.
+    /// The new count; 0 removes it, since the event was resolved.
     pub after: u32,
 }
 
-/// A sequence given on a subject that the role emits on.
+/// A sequence emitted on a subject of the role.
 #[derive(Debug, Clone)]
 pub struct EmittedSequence {
-    /// The subject.
     pub subject: Subject,
-    /// The last sequence given as read, 0 if none was; another one there now is a conflict.
+    /// The last sequence as read, 0 if there was none; another one in the store is a conflict.
     pub before: u64,
-    /// The last sequence given from now on.
     pub after: u64,
 }
 
-/// A reply to a command, kept with the change that the command has made.
+/// A reply to a command, written together with the command's changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewReply {
-    /// Whose command it is.
+    /// The client that sent the command.
     pub caller: Source,
-    /// Its id.
     pub id: RequestId,
-    /// Tells it from another one under the same id.
+    /// Tells it from another command with the same id.
     pub hash: RequestHash,
-    /// The reply.
     pub reply: Bytes,
-    /// From when on its retention counts.
+    /// The start of its retention.
     pub time: Timestamp,
 }
 
-/// An event of the role to itself. The store gives it its id, which no other event of the store has: see [`DeferredEvent::event`].
+/// A timer: an event of the role to itself. The store assigns its id, which no other event of the store has: see
+/// [`DeferredEvent::event`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTimer {
-    /// When it falls due, and the event's time.
+    /// The time when it falls due, also the event's time.
     pub due: Timestamp,
-    /// The event's source: the role's own.
     pub source: Source,
-    /// Its type.
     pub kind: EventType,
-    /// What it is about.
     pub subject: Subject,
-    /// W3C trace context of what it was scheduled by.
+    /// W3C trace context of the message that scheduled it.
     pub traceparent: Option<String>,
-    /// Its data.
     pub data: Bytes,
 }
 
 impl NewTimer {
-    /// The event as it will be handed out, under the number that the store gives it.
+    /// The event as [`crate::Store::due`] returns it, under the number that the store has assigned.
     pub(crate) fn into_row(self, id: DeferredId, now: Timestamp) -> DeferredEvent {
-        #[expect(
-            clippy::expect_used,
-            reason = "a word and a number are a well-formed id"
-        )]
-        let event_id = EventId::new(format!("scheduled-{}", id.0)).expect("a number is an id");
+        #[expect(clippy::expect_used, reason = "a word and a number form a valid id")]
+        let event_id = EventId::new(format!("scheduled-{}", id.0)).expect("a valid id");
         DeferredEvent {
             id,
             event: Event {
@@ -425,44 +406,40 @@ impl NewTimer {
     }
 }
 
-/// What the commit owes the world.
 #[derive(Debug, Clone)]
 pub struct NewOutbox {
-    /// What.
     pub kind: OutboxKind,
 }
 
-/// An outbox row that could not be paid yet.
+/// An outbox row that could not be published yet.
 #[derive(Debug, Clone)]
 pub struct OutboxRetry {
-    /// Which row.
     pub id: OutboxId,
-    /// When to try it next.
+    /// The time of the next attempt.
     pub due: Timestamp,
 }
 
-/// How a commit ended.
+/// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Commit {
-    /// Everything was written.
     Written(CommitReceipt),
-    /// Something that the batch had read has changed since: nothing was written, read afresh.
+    /// A row that the batch had read has changed since. Nothing was written; read again.
     Conflict,
 }
 
-/// What a commit tells of the rows that it wrote.
+/// The new versions and counts after a commit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommitReceipt {
-    /// The rows of [`WriteSet::streams`], in their order, each with the version that it has now.
+    /// The rows of [`WriteSet::streams`], in the same order, each with its new version.
     pub streams: Vec<ExpectedVersion>,
     /// The rows of [`WriteSet::entities`], likewise.
     pub entities: Vec<ExpectedVersion>,
-    /// How full the bounded tables are now.
+    /// The new usage of the bounded tables.
     pub usage: StoreUsage,
-    /// The number of [`WriteSet::dead_letters_if_absent`] and [`WriteSet::streamless`] were kept, and not there before.
+    /// The number of new dead letters kept from [`WriteSet::dead_letters_if_absent`] and [`WriteSet::streamless`].
     pub dead_lettered: u64,
-    /// The number of [`WriteSet::streamless`] went to the overflow file.
+    /// The number of [`WriteSet::streamless`] that went to the overflow file.
     pub overflowed: u64,
-    /// The epoch that was begun, if one was.
+    /// The epoch that was begun, if any.
     pub epoch: Option<Epoch>,
 }

@@ -1,4 +1,4 @@
-//! Epochs: the store's own, one for each start of a role on it, and those that other stores have numbered under.
+//! Epochs: the store's own, one for each start of a role on it, and those of the sources that the role consumes.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,23 @@ use uuid::Uuid;
 
 use crate::{Commit, Store, StoreError, WriteSet};
 
-/// The number of its own epochs that a store keeps: the newest.
+/// The number of a store's own epochs that are kept: the newest.
 pub const MAX_OWN_EPOCHS: usize = 1_000;
 
-/// The number of epochs that a store keeps of each source that its role consumes: the newest.
+/// The number of epochs kept for each source that the role consumes: the newest.
 pub const MAX_SOURCE_EPOCHS: usize = 1_000;
 
-/// The number of sources that a store lists as restored or copied.
+/// The maximum number of sources listed as restored or copied.
 pub const MAX_RESTORED_SOURCES: usize = 100;
 
-/// The most characters of [`Restored::detail`] that are kept.
+/// The maximum of characters kept of [`Restored::detail`].
 const MAX_DETAIL: usize = 1_000;
 
 /// An epoch of the store itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnEpoch {
-    /// The epoch.
     pub epoch: Epoch,
-    /// When it began, by the clock of the process that began it.
+    /// The time when it began, by the clock of the process that began it.
     pub since: Timestamp,
 }
 
@@ -34,13 +33,13 @@ pub struct OwnEpoch {
 pub struct OwnEpochs(pub Vec<OwnEpoch>);
 
 impl OwnEpochs {
-    /// Returns the latest epoch: the one that is stored with what the next commit numbers.
+    /// Returns the latest epoch, which is stored with every sequence that the next commit emits.
     #[must_use]
     pub fn latest(&self) -> Option<Epoch> {
         self.0.first().map(|own| own.epoch)
     }
 
-    /// Tells whether an epoch is this store's. An epoch older than all that are kept is taken for one.
+    /// Returns true if an epoch is this store's. An epoch older than all kept ones is assumed to be.
     #[must_use]
     pub fn knows(&self, epoch: Epoch) -> bool {
         let same = |own: &OwnEpoch| own.epoch.counter() == epoch.counter();
@@ -57,26 +56,25 @@ impl OwnEpochs {
     }
 }
 
-/// The mark of a store that was restored from a backup or copied, until an operator accepts it.
+/// The mark of a store that was restored from a backup or copied. It stays until an operator accepts it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Restored {
-    /// When this was found, or done.
+    /// The time of the restore or of its detection.
     pub since: Timestamp,
-    /// The way in which it was found: at most 1,000 characters.
+    /// The evidence: at most 1,000 characters.
     pub detail: String,
 }
 
 /// A change of the mark [`Restored`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestoredChange {
-    /// Marks the store, for this reason. A store that is marked already keeps its first mark.
+    /// Marks the store with this evidence. A marked store keeps its first mark.
     Mark(String),
-    /// Removes the mark.
     Accept,
 }
 
 impl RestoredChange {
-    /// The reason in its bound, `None` if the mark is removed.
+    /// Returns the evidence, truncated to its maximum; `None` if the mark is removed.
     pub(crate) fn detail(&self) -> Option<String> {
         match self {
             Self::Mark(detail) => Some(detail.chars().take(MAX_DETAIL).collect()),
@@ -85,23 +83,24 @@ impl RestoredChange {
     }
 }
 
-/// The relation of a source's epoch to those that the source had before.
+/// The relation of an epoch to the earlier epochs of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochStatus {
-    /// Newer than all that were known.
+    /// Newer than all known epochs.
     InLine,
-    /// Older than the newest that was known. A delayed event of one lineage looks like that, and so may one of a restored store.
+    /// Older than the newest known epoch. A delayed event of one lineage looks like that, and so may an event of a
+    /// restored store.
     Late,
-    /// Of another lineage: there are two epochs of one counter, or a stream's epoch went back.
+    /// Of another lineage: the same counter has two epochs, or a stream's epoch went back.
     Fork,
 }
 
-/// The epochs that a source has had, as far as a role has applied or deferred their events.
+/// The known epochs of a source: those of its events that a role has applied or deferred.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceEpochs(BTreeMap<Epoch, EpochStatus>);
 
 impl SourceEpochs {
-    /// Returns the standing of an epoch, `None` if the source has not had it. One older than all that are kept counts as in line.
+    /// Returns the status of an epoch, `None` if it is unknown. One older than all kept ones counts as in line.
     #[must_use]
     pub fn standing(&self, epoch: Epoch) -> Option<EpochStatus> {
         let older = || {
@@ -112,7 +111,7 @@ impl SourceEpochs {
         self.0.get(&epoch).copied().or_else(older)
     }
 
-    /// Takes in an epoch, `forks` if it is proven to be of another lineage. Returns its standing if that is new.
+    /// Records an epoch; `forks` if it is proven to be of another lineage. Returns its status if that changed.
     pub fn learn(&mut self, epoch: Epoch, forks: bool) -> Option<EpochStatus> {
         let standing = match self.standing(epoch) {
             None if forks || self.has_another(epoch) => EpochStatus::Fork,
@@ -146,19 +145,20 @@ impl SourceEpochs {
     }
 }
 
-/// The epoch of a stream's last event.
+/// The epoch of the last event of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamEpoch {
     /// The epoch of the event at the cursor.
     pub epoch: Epoch,
-    /// The first sequence of the stream that was applied under it. Every later one up to the cursor was numbered under it, too.
+    /// The first sequence of the stream applied under this epoch. All later ones up to the cursor were numbered under
+    /// it, too.
     pub from: u64,
-    /// Events before `from` were stepped over without being seen, so their epochs are not known.
+    /// True if events before `from` were skipped unseen, so their epochs are unknown.
     pub after_gap: bool,
 }
 
-/// The epoch of a stream after its next event. `last_id` is `None` where a gap was stepped over, or nothing was applied yet. An event
-/// without an epoch leaves the stream without one.
+/// Returns the epoch of a stream after its next event. `last_id` is `None` if a gap was skipped or nothing was applied
+/// yet. An event without an epoch leaves the stream without one.
 #[must_use]
 pub fn stream_epoch(
     before: Option<StreamEpoch>,
@@ -178,19 +178,18 @@ pub fn stream_epoch(
     }
 }
 
-/// A source found to be restored from a backup or copied, until an operator accepts it.
+/// A source found to be restored from a backup or copied. It is listed until an operator accepts it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestoredSource {
-    /// The source.
     pub source: Source,
-    /// When this was found.
+    /// The time of the first detection.
     pub since: Timestamp,
-    /// When the last event was found that shows it.
+    /// The time of the last detection.
     pub last: Timestamp,
-    /// The epoch of that event.
+    /// The epoch of the event detected last.
     #[serde(serialize_with = "as_text")]
     pub epoch: Epoch,
-    /// The number of its events are dead letters by a numbering conflict.
+    /// The number of its events that were dead-lettered for a numbering conflict.
     pub conflicts: u64,
 }
 
@@ -198,43 +197,40 @@ fn as_text<S: serde::Serializer>(epoch: &Epoch, to: S) -> Result<S::Ok, S::Error
     to.collect_str(epoch)
 }
 
-/// An epoch of a source under which an event is applied or deferred.
+/// An epoch of a source under which an event was applied or deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LearnedEpoch {
-    /// The source.
     pub source: Source,
-    /// Its epoch.
     pub epoch: Epoch,
-    /// True if it is proven to be of another lineage than those before.
+    /// True if it is proven to be of another lineage than the earlier ones.
     pub forks: bool,
 }
 
-/// A change of the list of restored sources.
+/// A change to the list of restored sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestoredSourceChange {
-    /// An event of the source conflicts with its numbering. If its dead letter is there already, nothing is changed.
+    /// An event conflicts with the numbering of its source. No change if its dead letter exists already.
     Found {
-        /// The source.
         source: Source,
-        /// The event's epoch.
         epoch: Epoch,
-        /// The event's dead letter, of the same changes.
+        /// The event's dead letter, which the same changes write.
         dead: crate::DeadLetterId,
     },
     /// An operator has accepted it.
     Accept(Source),
 }
 
-/// Begins an epoch of the store. Each start of a role does so, before it numbers an event; a command that only reads or resolves does not.
+/// Begins an epoch of the store. Each start of a role does so before it numbers an event; a command that only reads or
+/// resolves does not.
 ///
-/// Every event that a commit numbers from then on carries it, whichever process commits. With several processes on one store the epochs
-/// of a stream therefore never go back.
+/// Every event numbered by a later commit carries this epoch, whichever process commits. So the epochs of a stream
+/// never go back, even with several processes on one store.
 ///
 /// # Errors
 /// As [`Store::commit`].
 pub async fn begin_epoch<S: Store>(store: &S, now: Timestamp) -> Result<Epoch, StoreError> {
     let (high, low) = Uuid::new_v4().as_u64_pair();
-    // Each half has fixed bits; turned, they meet random ones.
+    // Each half of a UUID has fixed bits; the rotation moves them onto random bits of the other half.
     let random = high ^ low.rotate_left(32);
     let changes = WriteSet {
         begin_epoch: Some(random),
@@ -251,7 +247,6 @@ pub async fn begin_epoch<S: Store>(store: &S, now: Timestamp) -> Result<Epoch, S
     })
 }
 
-/// The epoch that follows.
 pub(crate) fn next(latest: Option<Epoch>, random: u64) -> Option<Epoch> {
     let counter = latest.map_or(0, Epoch::counter).checked_add(1)?;
     Epoch::new(counter, random)
@@ -277,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_source_that_starts_again_and_again_the_newest_epochs_are_kept() {
+    fn the_newest_epochs_of_a_source_are_kept() {
         let epoch = |counter| Epoch::new(counter, 1).unwrap();
         let mut had = SourceEpochs::default();
         let last = 10 + MAX_SOURCE_EPOCHS as u64;
@@ -307,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_all_that_is_kept_counts_as_known() {
+    fn an_epoch_older_than_all_counts_as_known() {
         let own = |counters: std::ops::Range<u64>| {
             OwnEpochs(
                 counters

@@ -1,22 +1,31 @@
-//! Where a role keeps what it knows: one interface, [`Store`], and its implementations.
+//! The state of a role: one interface, [`Store`], and its implementations.
 //!
-//! A store belongs to one role. It holds the role's **entities** (keyed state), its **streams** (a cursor each), what is **held**
-//! because it cannot be applied yet, the **dead** letters, the ids **seen** of events without a sequence, the **outgoing** sequences
-//! that the role has given, the **owner** of each source, **trials** of events that a process may have died of, **replies** to commands, events that the role has
-//! **scheduled** to itself, and the **outbox**: what a commit still owes the world.
+//! A store belongs to one role. It contains:
+//! - **entities**: keyed state;
+//! - **streams**, with a cursor each;
+//! - **deferred** events, which cannot be applied yet, and **timers**, the role's events to itself;
+//! - **dead letters**;
+//! - **seen** ids of events without a sequence;
+//! - **emitted sequences**: the last one on each subject of the role;
+//! - **owners** of sources, and the **epochs** of each source;
+//! - **crash counts** of poison candidates;
+//! - **replies** to commands;
+//! - **outbox** rows, which were committed and are not published yet;
+//! - the **audit** records of operators' actions.
 //!
-//! Everything that one batch does is one [`WriteSet`], and a store writes it whole or not at all. Every stream and every entity is
-//! a row with a version. A batch says which versions it has read; unless each is unchanged, nothing is written and the answer is
-//! [`Commit::Conflict`]. That is what lets several processes share a store: correctness never rests on there being one owner.
+//! All changes of a batch are one [`WriteSet`], and a store writes it completely or not at all. Every stream and every
+//! entity is a row with a version. A batch names the versions that it has read; if any has changed, nothing is written
+//! and the result is [`Commit::Conflict`]. That lets several processes share a store: correctness never depends on a
+//! single owner.
 //!
-//! No SQL is named outside this crate, and nothing here knows RabbitMQ or an order.
+//! Only this crate contains SQL, and it knows neither RabbitMQ nor orders.
 
 mod audit;
 mod changes;
 mod epochs;
 pub mod memory;
 mod mint;
-mod originals;
+mod original_bodies;
 mod overflow;
 mod owners;
 mod rows;
@@ -48,51 +57,52 @@ use std::future::Future;
 
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
-/// What a role's engine, its relay and its operator's commands need of a store.
+/// The store operations that a role's engine, its relay and its operator's commands need.
 ///
-/// Handles are cheap to clone and share one store. Every method may be cancelled: a commit that was begun is then either written
-/// whole or not at all, and the caller does not know which, exactly as after a crash.
+/// Handles are cheap to clone and share one store. Every method may be cancelled: a commit in progress is then written
+/// completely or not at all, and the caller does not know which, exactly as after a crash.
 ///
 /// # Errors
-/// Every method fails with [`StoreError`] where the store cannot be reached, read or written. Nothing was written then, or, for
-/// [`Store::commit`], perhaps everything; trying again from fresh reads is always right.
+/// Every method fails with [`StoreError`] if the store cannot be reached, read or written. Nothing was written then,
+/// except that [`Store::commit`] may have written everything. A retry from fresh reads is always safe.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// The id that was minted when this store was created: the tail of the source that the role emits under.
+    /// The source under which the role emits. Its last part is an id minted when this store was created.
     fn source(&self) -> &Source;
 
-    /// Reads all that a batch is about to touch, in one consistent read. What does not exist comes back as an absent row
-    /// (no [`RowRef`], version 0).
+    /// Reads all rows that a batch may change, in one consistent read. A missing row is returned as an absent one (no
+    /// [`RowRef`], version 0).
     fn load(&self, ask: ReadSet) -> impl Future<Output = Result<ReadResult, StoreError>> + Send;
 
-    /// Reads entities beside whoever writes: all of them at one moment, at which every commit that has returned is there. Nothing that is
-    /// written may rest on it, since it waits for no writer and keeps none waiting.
+    /// Reads entities concurrently with writers. All of them are of one moment, and the read sees every commit that has
+    /// returned. Never base a write on it: it takes no part in conflict detection.
     fn read_entities(
         &self,
         entities: Vec<EntityKey>,
     ) -> impl Future<Output = Result<Vec<EntityRow>, StoreError>> + Send;
 
-    /// Writes a batch, whole or not at all.
+    /// Writes a batch, completely or not at all.
     ///
-    /// Rules that the store keeps by itself, in the same transaction, after all else in it:
-    /// - a stream that is changed loses what is held at or below its cursor (dead letters are not touched); a cursor that would fall
-    ///   is a conflict;
-    /// - a stream that is changed, not blocked, and holds its next event (`cursor + 1`) gets that one due at [`WriteSet::now`], unless
-    ///   that one has a due time of its own: a backoff stays what it is;
-    /// - an entity whose state changes makes every held event that awaits it due at [`WriteSet::now`], also those that the same changes
-    ///   hold or put off;
-    /// - [`StreamRow::held`] and [`StoreUsage`] are kept exact; an event without a sequence has no place, and counts in no stream;
-    /// - something held under a (stream, sequence) that is there already, a seen id that is there already, and a reply under a (caller,
-    ///   request id) that is there already, are a conflict. What the same changes release makes room first;
-    /// - what is scheduled is released and put off like what is held; put off, it is held from then on;
-    /// - a dead letter of an event whose dead letter the same changes settle as gone takes over the body that first came;
-    /// - an epoch of a source that proves two lineages of it lists the source as restored;
-    /// - an epoch that is begun is the latest one already for what the same changes number;
-    /// - an event of the outbox that has a sequence and no epoch gets the latest epoch;
-    /// - when more is recorded than [`WriteSet::audit_bounds`] allows, the oldest records go.
+    /// The store enforces these rules by itself, in the same transaction, after all other changes:
+    /// - a changed stream loses the events deferred at or below its cursor (dead letters stay); a cursor that would go
+    ///   back is a conflict;
+    /// - if a changed stream is not blocked and its next event (`cursor + 1`) is deferred, that event becomes due at
+    ///   [`WriteSet::now`]. If it has a due time already, that stays, since it is a backoff;
+    /// - an entity whose state changes makes every deferred event that waits for it due at [`WriteSet::now`], including
+    ///   those that the same changes defer;
+    /// - [`StreamRow::held`] and [`StoreUsage`] are exact; an event without a sequence counts in no stream;
+    /// - deferring an event under an occupied (stream, sequence), a known seen id, and a known (caller, request id) of
+    ///   a reply are conflicts. Releases of the same changes are applied first;
+    /// - a timer is released and deferred like a deferred event; once deferred, it is one;
+    /// - if the same changes resolve an event's dead letter as gone, its new dead letter takes over the body first
+    ///   received;
+    /// - an epoch of a source that proves two lineages lists the source as restored;
+    /// - an epoch that the changes begin applies to the sequences that they emit;
+    /// - an outbox event with a sequence and without an epoch gets the latest epoch;
+    /// - audit records beyond [`WriteSet::audit_bounds`] are deleted, the oldest first.
     fn commit(&self, changes: WriteSet) -> impl Future<Output = Result<Commit, StoreError>> + Send;
 
-    /// Held and scheduled events that are due by `now`, the longest due first: at most `limit`, and, from the second on, only as many
-    /// as are together within `max_bytes`.
+    /// Returns the deferred events and timers due by `now`, the longest due first: at most `limit`, and from the second
+    /// on only while their total stays within `max_bytes`.
     fn due(
         &self,
         now: Timestamp,
@@ -100,38 +110,38 @@ pub trait Store: Clone + Send + Sync + 'static {
         max_bytes: u64,
     ) -> impl Future<Output = Result<Vec<DeferredEvent>, StoreError>> + Send;
 
-    /// The net under [`Store::due`]: makes due what is held as next (`cursor + 1`) of a stream that is not blocked and has no
-    /// due time of its own. Returns how many there were; in a sound store none.
+    /// The safety net under [`Store::due`]: makes due the deferred next event (`cursor + 1`) of each unblocked stream
+    /// if it has no due time. Returns their number; in a sound store it is 0.
     fn repair_due(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Makes due held events and outbox rows that are put off until after `beyond`, longer than any backoff: the clock has been set back
-    /// since. Scheduled events keep their time. Returns the number of rows.
+    /// Makes due the deferred events and outbox rows whose due time is after `beyond`, which is later than any backoff:
+    /// the clock was set back. Timers keep their time. Returns the number of rows.
     fn clamp_due_times(
         &self,
         now: Timestamp,
         beyond: Timestamp,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// When the next held or scheduled event falls due, if any has a due time.
+    /// Returns the due time of the next deferred event or timer, if any has one.
     fn next_due(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
 
-    /// Outbox rows that are due by `now`, in the order in which they were written, at most `limit` rows. Where more are due, those that
-    /// were tried in vain before get at most half of the room that others want, so that they hold back nothing.
+    /// Returns the outbox rows due by `now` in the order of writing, at most `limit`. If more are due, rows after
+    /// failed attempts get at most half of the space that new rows need, so that they delay nothing.
     fn outbox(
         &self,
         now: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 
-    /// A page of entities that have a state, by key in byte order, after the given key, at most `limit`.
+    /// Returns a page of the entities with a state, by key in byte order, after the given key, at most `limit`.
     fn entities(
         &self,
         after: Option<EntityKey>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<EntityRow>, StoreError>> + Send;
 
-    /// A page of dead letters that the filter lets through, oldest first, after the given one, at most `limit`. Where the given one
-    /// is gone, the page begins with the oldest.
+    /// Returns a page of the dead letters that the filter selects, oldest first, after the given one, at most `limit`.
+    /// If the given one is gone, the page begins with the oldest.
     fn dead_letters(
         &self,
         filter: DeadLetterFilter,
@@ -139,13 +149,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
-    /// The kinds of dead letters there are, by the oldest of each, at most `limit`.
+    /// Returns the kinds of dead letters, ordered by the oldest of each, at most `limit`.
     fn dead_letter_groups(
         &self,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<DeadLetterGroup>, StoreError>> + Send;
 
-    /// The sequences that are held of a stream above `after`, in their order, at most `limit`.
+    /// Returns the deferred sequences of a stream above `after` in their order, at most `limit`.
     fn deferred_sequences(
         &self,
         stream: StreamKey,
@@ -153,7 +163,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Sequence>, StoreError>> + Send;
 
-    /// A page of the records that the filter lets through, the newest first, older than the given one, at most `limit`.
+    /// Returns a page of the audit records that the filter selects, newest first, older than the given one, at most
+    /// `limit`.
     fn audit(
         &self,
         filter: AuditFilter,
@@ -161,8 +172,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<AuditPage, StoreError>> + Send;
 
-    /// Streams that hold events behind a missing one since before `older_than`, at most `limit`. A gap from after `now` counts as old: the
-    /// clock was ahead when it was recorded.
+    /// Returns the gaps that have existed since before `older_than`, at most `limit`. A gap dated after `now` counts as
+    /// old: the clock was ahead when it was recorded.
     fn gaps(
         &self,
         older_than: Timestamp,
@@ -170,64 +181,65 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<SequenceGap>, StoreError>> + Send;
 
-    /// Prunes seen ids from before `older_than`, at most `limit` of them, the oldest first. Raises [`PrunedTo::seen`] to the latest of
-    /// them in the same transaction. Returns their number.
+    /// Prunes at most `limit` seen ids from before `older_than`, the oldest first. Raises [`PrunedTo::seen`] to the
+    /// latest of them in the same transaction. Returns their number.
     fn prune_seen(
         &self,
         older_than: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Forgets trials that were last counted before `older_than`, at most `limit` of them: their events have never come again.
-    /// Returns how many. No mark of it is kept, since trials never tell a duplicate: one that is pruned too early lets an event that
-    /// ends its process end a few more.
+    /// Prunes at most `limit` crash counts that were last raised before `older_than`: their events were never
+    /// redelivered. Returns their number. No mark is kept, since crash counts never detect duplicates. If one is pruned
+    /// too early, its poison event may crash a few more processes.
     fn prune_crash_counts(
         &self,
         older_than: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Prunes replies from before `older_than`, at most `limit` of them, the oldest first. Raises [`PrunedTo::replies`] to the latest of
-    /// them in the same transaction. Returns their number.
+    /// Prunes at most `limit` replies from before `older_than`, the oldest first. Raises [`PrunedTo::replies`] to the
+    /// latest of them in the same transaction. Returns their number.
     fn prune_replies(
         &self,
         older_than: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Counts dead letters that belong to no stream, with at most `limit` kinds that have as many rows, or as many bytes, as `least`.
+    /// Counts the dead letters that belong to no stream, with at most `limit` kinds that have as many rows, or as many
+    /// bytes, as `least`.
     ///
     /// # Errors
-    /// The store could not be used.
+    /// As all methods of [`Store`].
     fn streamless(
         &self,
         least: TableUsage,
         limit: usize,
     ) -> impl Future<Output = Result<Streamless, StoreError>> + Send;
 
-    /// How full the bounded tables are, however much is in them.
+    /// Returns the usage of the bounded tables, in constant time.
     fn usage(&self) -> impl Future<Output = Result<StoreUsage, StoreError>> + Send;
 
-    /// Counts of everything, for status and for deciding whether a role is idle.
+    /// Counts everything, for the status and to decide if a role is idle.
     fn summary(&self, now: Timestamp) -> impl Future<Output = Result<Summary, StoreError>> + Send;
 
-    /// The store's own epochs, the newest first.
+    /// Returns the store's own epochs, the newest first.
     fn epochs(&self) -> impl Future<Output = Result<OwnEpochs, StoreError>> + Send;
 
-    /// Cuts the write-ahead log back where it has outgrown its bound. Returns the log if a reader keeps it. Does nothing for a store without
-    /// such a log.
+    /// Truncates the write-ahead log if it has outgrown its bound. Returns the log if a reader prevents that. Does
+    /// nothing for a store without such a log.
     fn trim_log(&self) -> impl Future<Output = Result<Option<KeptLog>, StoreError>> + Send {
         async { Ok(None) }
     }
 
-    /// A page of the sources of which the store knows something, in byte order, after the given one, at most `limit`.
+    /// Returns a page of the known sources in byte order, after the given one, at most `limit`.
     fn sources(
         &self,
         after: Option<Source>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<SourceRow>, StoreError>> + Send;
 
-    /// All streams of which the store knows something, in pages by key, for tests and for looking things up.
+    /// Returns the known streams in pages by key, for tests and for diagnosis.
     fn streams(
         &self,
         after: Option<StreamKey>,
@@ -235,23 +247,20 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<StreamRow>, StoreError>> + Send;
 }
 
-/// A store could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The store cannot be written or read now (locked for too long, disk full, I/O error): waiting may help.
     #[error("the store {store} cannot be used now: {detail}")]
     Unavailable {
-        /// Which store.
         store: String,
-        /// What went wrong, with the remedy where one is known.
+        /// The cause, with the remedy if one is known.
         detail: String,
     },
-    /// The store is not one that this program can work with: waiting does not help.
+    /// The file is no store that this program can use: waiting does not help.
     #[error("the store {store} cannot be opened: {detail}")]
     Unusable {
-        /// Which store.
         store: String,
-        /// What is wrong, and the remedy.
+        /// The cause and the remedy.
         detail: String,
     },
 }

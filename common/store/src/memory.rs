@@ -1,13 +1,13 @@
 //! A store in memory, for unit tests and simulation.
 //!
-//! It keeps the very rules that [`Store::commit`] promises, under one lock. Every method resolves the first time it is polled and
-//! needs no runtime, so a simulation can run it on an executor of its own.
+//! It follows the same rules as [`Store::commit`] under one lock. Every method resolves at its first poll and needs no
+//! runtime, so a simulation can run it on its own executor.
 
 mod audit;
 mod commit;
 mod data;
-mod journaled;
 mod read;
+mod undo_map;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ use crate::{
     TableUsage, WriteSet, mint,
 };
 
-/// A store in memory. Clones share it; it is gone with the last of them.
+/// A store in memory. Clones share it; it is dropped with the last of them.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     source: Source,
@@ -29,18 +29,18 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// A new and empty store of a role, with a source of its own.
+    /// Creates an empty store for a role, with a new source.
     ///
     /// # Panics
-    /// Where the role's name cannot be part of a source: empty, with control characters, or above 200 bytes.
+    /// If the role's name cannot be part of a source: empty, with control characters, or above 200 bytes.
     #[must_use]
     pub fn new(role: &str) -> Self {
-        #[expect(clippy::expect_used, reason = "roles are named by the program")]
+        #[expect(clippy::expect_used, reason = "the program chooses the role names")]
         let source = mint::source(role).expect("a role's name can be part of a source");
         Self::with_source(source)
     }
 
-    /// A new and empty store that emits under this source, for simulations that must run alike each time.
+    /// Creates an empty store with this source, for simulations that must be reproducible.
     #[must_use]
     pub fn with_source(source: Source) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl MemoryStore {
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
-        // A commit that panicked half-way would be a mistake of this crate; the lock of others is not made unusable by it.
+        // A panic during a commit would be a bug in this crate; other holders of the lock go on.
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,7 +65,7 @@ impl Store for MemoryStore {
     }
 
     async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
-        Ok(self.data().look(&entities))
+        Ok(self.data().read_entities(&entities))
     }
 
     async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
@@ -86,11 +86,11 @@ impl Store for MemoryStore {
     }
 
     async fn repair_due(&self, now: Timestamp) -> Result<u64, StoreError> {
-        Ok(self.data().sweep(now))
+        Ok(self.data().repair_due(now))
     }
 
     async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
-        Ok(self.data().bring_forward(now, beyond))
+        Ok(self.data().clamp_due_times(now, beyond))
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -119,7 +119,7 @@ impl Store for MemoryStore {
     }
 
     async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, StoreError> {
-        Ok(self.data().dead_groups(limit))
+        Ok(self.data().dead_letter_groups(limit))
     }
 
     async fn deferred_sequences(
@@ -128,7 +128,7 @@ impl Store for MemoryStore {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Sequence>, StoreError> {
-        Ok(self.data().held_of(&stream, after, limit))
+        Ok(self.data().deferred_sequences(&stream, after, limit))
     }
 
     async fn audit(
@@ -146,8 +146,8 @@ impl Store for MemoryStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<SequenceGap>, StoreError> {
-        let told = |since| since < older_than || since > now;
-        Ok(self.data().gaps(told, limit))
+        let is_old = |since| since < older_than || since > now;
+        Ok(self.data().gaps(is_old, limit))
     }
 
     async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
@@ -159,7 +159,7 @@ impl Store for MemoryStore {
         older_than: Timestamp,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        Ok(self.data().prune_trials(older_than, limit))
+        Ok(self.data().prune_crash_counts(older_than, limit))
     }
 
     async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {

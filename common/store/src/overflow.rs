@@ -1,4 +1,4 @@
-//! A dead letter as it stands in the overflow file: one rule for every store.
+//! The JSON form of a dead letter in the overflow file: one rule for every store.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use doorstep_event::Timestamp;
@@ -39,7 +39,8 @@ enum Body<'a> {
     BodyBase64(String),
 }
 
-/// Returns a dead letter as a line of JSON. Numbers count up in a store; one that stands twice is of a commit that was worked again.
+/// Returns a dead letter as a line of JSON. Numbers increase within a store; a repeated one belongs to a commit that
+/// was retried.
 pub(crate) fn line(number: u64, row: &DeadLetter) -> Result<Vec<u8>, String> {
     let record = Record {
         number,
@@ -62,12 +63,12 @@ pub(crate) fn line(number: u64, row: &DeadLetter) -> Result<Vec<u8>, String> {
         },
     };
     let mut line = serde_json::to_vec(&record)
-        .map_err(|e| format!("a dead letter has no form in JSON: {e}"))?;
+        .map_err(|e| format!("a dead letter cannot be written as JSON: {e}"))?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// Returns the number that a line begins with.
+/// Returns the number at the beginning of a line.
 pub(crate) fn number_of(line: &[u8]) -> Option<u64> {
     let digits = line.strip_prefix(br#"{"number":"#)?;
     let end = digits.iter().position(|b| !b.is_ascii_digit())?;

@@ -1,4 +1,4 @@
-//! What is read from a store.
+//! Rows and results read from a store.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,23 +14,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{OwnerRow, Restored, RestoredSource, SourceEpochs, StreamEpoch};
 
-/// A store's own handle on a row, so that writing it again needs no look-up. Means nothing to anyone else.
+/// A store's own handle to a row, so that updating the row needs no lookup. Opaque outside the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowRef(pub(crate) i64);
 
-/// Names an entity within its role: mostly the subject that it is about.
+/// The key of an entity within its role, usually the subject of its events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct EntityKey(std::sync::Arc<str>);
 
 impl EntityKey {
-    /// Any text is a key; keys are compared as bytes.
+    /// Accepts any text; keys are compared as bytes.
     #[must_use]
     pub fn new(key: impl Into<std::sync::Arc<str>>) -> Self {
         Self(key.into())
     }
 
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -61,12 +60,12 @@ impl fmt::Display for EntityKey {
     }
 }
 
-/// Names a dead letter: derived from what it is about, so that the same refusal met twice is the same dead letter.
+/// The id of a dead letter, derived from the event, so that the same rejection met twice is the same dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeadLetterId(pub String);
 
 impl DeadLetterId {
-    /// The part of it that stays the same however often the event is refused: what stands before its last `-`.
+    /// Returns the part that stays the same however often the event is rejected: everything before the last `-`.
     #[must_use]
     pub fn event_digest(&self) -> &str {
         self.0
@@ -81,176 +80,164 @@ impl fmt::Display for DeadLetterId {
     }
 }
 
-/// Numbers a held event within its store.
+/// The number of a deferred event within its store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeferredId(pub i64);
 
-/// Numbers a row of the outbox within its store, in the order of writing.
+/// The number of an outbox row within its store, in the order of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OutboxId(pub i64);
 
-/// What a batch wants to read.
+/// The rows that a batch reads.
 #[derive(Debug, Default, Clone)]
 pub struct ReadSet {
-    /// Streams, with what they hold next.
+    /// Streams, each with the deferred events that follow its cursor.
     pub streams: Vec<StreamKey>,
-    /// How many held events to bring along for a stream: those right after its cursor, without a gap.
+    /// The maximum of deferred events to load for each stream: those right after its cursor, up to the first gap.
     pub held_per_stream: usize,
-    /// About how many bytes of held events to bring along for all streams together.
+    /// The approximate maximum of bytes of deferred events to load for all streams together.
     pub held_bytes: u64,
-    /// Held events at these very places, to tell a duplicate from a numbering conflict.
+    /// Deferred events at these exact sequences, to tell a duplicate from a numbering conflict.
     pub held_at: Vec<(StreamKey, Sequence)>,
-    /// Entities.
     pub entities: Vec<EntityKey>,
-    /// Ids of events without a sequence, to tell which were seen.
+    /// Ids of events without a sequence, to recognize duplicates.
     pub seen: Vec<(Source, EventId)>,
-    /// Ids of events that a process may have died of, to tell their trials.
+    /// Ids of poison candidates, to read their crash counts.
     pub trials: Vec<(Source, EventId)>,
-    /// Subjects on which the role emits, to tell the last sequence given.
+    /// Subjects on which the role emits, to read the last sequence emitted on each.
     pub outgoing: Vec<Subject>,
-    /// Sources, to tell the epochs that they have had.
+    /// Sources whose known epochs are read.
     pub epochs: Vec<Source>,
-    /// Commands by caller and id, to tell what was replied to them.
+    /// Commands by caller and id, to read their earlier replies.
     pub replies: Vec<(Source, RequestId)>,
-    /// Sources, to tell their owners.
+    /// Sources whose owners are read.
     pub owners: Vec<Source>,
 }
 
-/// What a batch has read. Vectors have the order of their [`ReadSet`].
+/// The rows that a batch has read. Vectors have the order of their [`ReadSet`].
 #[derive(Debug, Default, Clone)]
 pub struct ReadResult {
-    /// One row for each stream asked for.
+    /// One row for each requested stream.
     pub streams: Vec<StreamRow>,
-    /// Held events right after the cursors, by stream and sequence.
+    /// Deferred events right after the cursors, by stream and sequence.
     pub held: Vec<DeferredEvent>,
-    /// For each place asked for, the id and the epoch of the event that is held there.
+    /// For each requested sequence, the id and the epoch of the event deferred there.
     pub held_at: Vec<Option<(EventId, Option<Epoch>)>>,
-    /// One row for each entity asked for.
+    /// One row for each requested entity.
     pub entities: Vec<EntityRow>,
-    /// Whether each id was seen.
+    /// For each id, true if it was seen.
     pub seen: Vec<bool>,
-    /// The trials of each event, 0 if there were none.
+    /// The crash count of each event, 0 if none was recorded.
     pub trials: Vec<u32>,
-    /// The last sequence given on each subject, 0 if none was.
+    /// The last sequence emitted on each subject, 0 if there was none.
     pub outgoing: Vec<u64>,
-    /// The epochs that each source has had.
+    /// The known epochs of each source.
     pub epochs: Vec<SourceEpochs>,
-    /// What was replied to each command, `None` if nothing was, or not any more.
+    /// The reply to each command; `None` if it was never replied to or the reply was pruned.
     pub replies: Vec<Option<ReplyRow>>,
-    /// The record of each source's owner.
     pub owners: Vec<OwnerRow>,
-    /// The times up to which seen ids and replies were pruned; only read where some are asked for.
+    /// The times up to which seen ids and replies were pruned; read only if the batch asks for some.
     pub pruned_to: PrunedTo,
 }
 
-/// The latest times of what was pruned: the memory of everything at or before them may be gone. `None` where nothing was pruned yet.
+/// The latest times that pruning has reached: rows at or before them may be gone. `None` if nothing was pruned yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PrunedTo {
-    /// Of seen ids.
     pub seen: Option<Timestamp>,
-    /// Of replies.
     pub replies: Option<Timestamp>,
 }
 
-/// Tells one command from another that comes under the same id: SHA-256 of what is asked.
+/// Tells apart two commands with the same id: SHA-256 of the command's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestHash(pub [u8; 32]);
 
-/// What was replied to a command.
+/// A recorded reply to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyRow {
-    /// Of the command that it was replied to.
+    /// The hash of the command that was answered.
     pub hash: RequestHash,
-    /// The reply.
     pub reply: Bytes,
 }
 
-/// How far a role has got in a stream.
+/// The progress of a role in a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamRow {
-    /// Which stream.
     pub key: StreamKey,
-    /// Its row, `None` if there is none yet.
+    /// The row's handle, `None` if there is no row yet.
     pub row: Option<RowRef>,
-    /// Its version, 0 if there is no row yet.
+    /// The version, 0 if there is no row yet.
     pub version: u64,
-    /// The last sequence applied or stepped over, 0 at the start.
+    /// The last sequence applied or skipped, 0 at the start.
     pub cursor: u64,
-    /// The id of the event at the cursor, `None` at the start or where a gap was stepped over.
+    /// The id of the event at the cursor, `None` at the start or if a gap was skipped there.
     pub last_id: Option<EventId>,
     /// The dead letter that blocks the stream: its event is the one after the cursor.
     pub blocked: Option<DeadLetterId>,
-    /// How many of its events are held.
+    /// The number of its deferred events.
     pub held: u64,
-    /// The epoch of the event at the cursor.
     pub epoch: Option<StreamEpoch>,
 }
 
 /// The state of an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityRow {
-    /// Which entity.
     pub key: EntityKey,
-    /// Its row, `None` if there is none yet.
+    /// The row's handle, `None` if there is no row yet.
     pub row: Option<RowRef>,
-    /// Its version, 0 if there is no row yet.
+    /// The version, 0 if there is no row yet.
     pub version: u64,
-    /// Its state in JSON; `None` if nothing has been applied to it yet.
+    /// The state in JSON; `None` if no event was applied to the entity yet.
     pub state: Option<Bytes>,
 }
 
-/// Why an event is held.
+/// The reason why an event is deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeferReason {
-    /// Its predecessor is missing, or blocked.
+    /// Its predecessor is missing or blocked.
     OutOfOrder,
-    /// It waits for what another stream will bring to this entity.
+    /// It waits for an event of another stream to change this entity.
     WaitingFor(EntityKey),
-    /// It is this dead letter, to be tried again.
+    /// It replays this dead letter.
     Replay(DeadLetterId),
-    /// The role has scheduled it to itself: it waits for nothing but its time, and has no place in any stream.
+    /// It is a timer of the role: it waits only for its due time and belongs to no stream.
     Scheduled,
 }
 
-/// A held event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeferredEvent {
-    /// Which row.
     pub id: DeferredId,
-    /// The event.
     pub event: Event,
-    /// Why no handler will be asked: the event is there only for its place, and will be refused when it is next.
+    /// The reason why no handler gets the event: it only occupies its sequence, and becomes a dead letter when it is
+    /// next.
     pub defect: Option<String>,
-    /// Why it is held.
     pub reason: DeferReason,
-    /// Since when it is held, or waits for what it waits for now.
+    /// The time from which it has been waiting for its present reason.
     pub since: Timestamp,
-    /// How often a handler has put it off.
+    /// The number of times that a handler has deferred it.
     pub attempts: u32,
 }
 
-/// What has become of a dead letter.
+/// The status of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterStatus {
-    /// Nobody has decided yet.
+    /// No operator has decided yet.
     Open,
-    /// A replay was asked for and has not been worked yet.
+    /// A replay was requested and has not run yet.
     Replaying,
-    /// It was replayed and waits for what another stream will bring; its stream stays blocked by it.
+    /// It was replayed and waits for an event of another stream; its own stream stays blocked by it.
     Awaiting,
 }
 
-/// A dead letter: an event, or something that was to be one, that was refused for good.
+/// A dead letter: an event, or a message that should have been one, that was rejected for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Which dead letter.
     pub id: DeadLetterId,
-    /// The event, if the message could be read as one; its data is the message's body in any case.
+    /// The event, if the message could be decoded; its data is always the message's body.
     pub event: Option<Event>,
-    /// The message's body as it first came. The event's data is another once it was edited.
+    /// The message's body as first received. An edit changes the event's data, never this.
     pub body: Bytes,
-    /// Whether a stream is blocked by it.
+    /// True if it blocks a stream.
     pub blocks: bool,
     /// The reason in a few words, the same for all of a kind.
     pub reason: String,
@@ -258,95 +245,82 @@ pub struct DeadLetter {
     pub detail: String,
     /// Groups dead letters of one kind: a digest of role, type, reason and the shape of the detail.
     pub fingerprint: String,
-    /// How often a handler has seen it.
+    /// The number of times that a handler has tried it.
     pub attempts: u32,
-    /// When it died.
+    /// The time when it was dead-lettered.
     pub since: Timestamp,
-    /// What has become of it.
     pub status: DeadLetterStatus,
-    /// The defect that it was read with, if any.
+    /// The defect found when the message was decoded, if any.
     pub defect: Option<String>,
 }
 
 impl DeadLetter {
-    /// Whether its event carries other data than its message did.
+    /// Returns true if its event's data differs from the message's body.
     #[must_use]
     pub fn is_edited(&self) -> bool {
         self.event.as_ref().is_some_and(|e| e.data != self.body)
     }
 }
 
-/// Dead letters of one kind, summed up.
+/// A summary of the dead letters of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterGroup {
-    /// What they have in common.
+    /// The fingerprint that they share.
     pub fingerprint: String,
-    /// How many there are.
     pub count: u64,
-    /// How many of them nobody has decided about.
+    /// The number of those that await a decision.
     pub open: u64,
-    /// When the first of them died.
+    /// The time when the first of them was dead-lettered.
     pub first: Timestamp,
-    /// When the last of them died.
+    /// The time when the last of them was dead-lettered.
     pub last: Timestamp,
-    /// The reason that they share.
     pub reason: String,
-    /// The event type that they share; none where the messages could not be read as events.
+    /// Their common event type; `None` if the messages could not be decoded.
     #[serde(rename = "type")]
     pub kind: Option<EventType>,
-    /// The oldest of them.
     pub example: DeadLetterId,
     /// The detail of the oldest.
     pub detail: String,
 }
 
-/// Which dead letters to list.
+/// Selects the dead letters to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DeadLetterFilter {
-    /// All of them.
     #[default]
     All,
-    /// This one.
     Id(DeadLetterId),
     /// Those of one kind.
     Fingerprint(String),
-    /// Those of one event, however often it was refused: whose ids are [`DeadLetterId::event_digest`] and a number.
+    /// Those of one event, however often it was rejected: their ids are [`DeadLetterId::event_digest`] and a number.
     Letter(String),
 }
 
-/// Events that a stream misses: `from..=to` are not there, what follows is held.
+/// Missing events of a stream: `from..=to` are missing, later ones are deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceGap {
-    /// Which stream.
     pub stream: StreamKey,
-    /// The first one missing.
     pub from: u64,
-    /// The last one missing.
     pub to: u64,
-    /// How many are held behind the gap.
+    /// The number of events deferred behind the gap.
     pub held: u64,
-    /// Since when.
     pub since: Timestamp,
 }
 
-/// What an outbox row owes.
+/// The content of an outbox row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutboxKind {
-    /// An event to publish.
     Event(Event),
     /// A copy of a dead letter, for the management UI, alerts and other tools.
     DeadCopy {
-        /// Which dead letter.
         id: DeadLetterId,
-        /// What goes into the copy's headers.
+        /// The headers of the copy.
         headers: BTreeMap<String, String>,
-        /// The body.
         body: Bytes,
     },
 }
 
 impl OutboxKind {
-    /// Whether it is a copy of one of these dead letters.
+    /// Returns true if it is a copy of one of these dead letters.
     pub(crate) fn copies_one_of(&self, dead: &HashSet<DeadLetterId>) -> bool {
         match self {
             Self::Event(_) => false,
@@ -358,67 +332,57 @@ impl OutboxKind {
 /// A row of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {
-    /// Which row.
     pub id: OutboxId,
-    /// What it owes.
     pub kind: OutboxKind,
-    /// How often it was tried in vain.
+    /// The number of failed attempts to publish it.
     pub attempts: u32,
-    /// When it was written.
+    /// The time when it was written.
     pub since: Timestamp,
 }
 
 /// Rows and bytes of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct TableUsage {
-    /// Rows.
     pub rows: u64,
-    /// Bytes of their events, about.
+    /// The approximate bytes of their events.
     pub bytes: u64,
 }
 
 impl TableUsage {
-    /// Whether there are more rows or bytes than these.
+    /// Returns true if there are more rows or bytes than these.
     pub(crate) fn is_above(self, most: Self) -> bool {
         self.rows > most.rows || self.bytes > most.bytes
     }
 }
 
-/// How full the tables are that must not grow without bound.
+/// The usage of the tables whose growth is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct StoreUsage {
-    /// Held events.
     pub held: TableUsage,
-    /// Dead letters.
     pub dead: TableUsage,
-    /// Seen ids.
     pub seen: TableUsage,
-    /// The outbox.
     pub outbox: TableUsage,
-    /// Replies to commands.
     pub replies: TableUsage,
-    /// Events that the role has scheduled to itself.
+    /// Timers of the role.
     pub scheduled: TableUsage,
 }
 
-/// What a role has done with deliveries since its store was created.
+/// Counts of what a role did with deliveries since its store was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct EventCounts {
-    /// Events applied.
     pub applied: u64,
-    /// Known events of types that the role does not handle: their cursor moved, nothing else.
+    /// Known events of types that the role does not handle: only their cursor moved.
     pub ignored: u64,
-    /// Deliveries dropped because they had been applied, held or refused before.
+    /// Deliveries dropped because their event had been applied, deferred or dead-lettered before.
     pub duplicates: u64,
-    /// Events held when they came.
+    /// Events deferred on arrival.
     pub held: u64,
-    /// Dead letters made.
     pub dead: u64,
     /// Dead letters replayed and then applied.
     pub replayed: u64,
-    /// Dead letters and gaps stepped over.
+    /// Dead letters and gaps skipped.
     pub skipped: u64,
-    /// Commands obeyed, each once.
+    /// Commands executed, each once.
     pub obeyed: u64,
 }
 
@@ -440,27 +404,25 @@ impl EventCounts {
     }
 }
 
-/// Dead letters that belong to no stream, and those that went to the overflow file instead.
+/// Dead letters that belong to no stream: those kept, and those written to the overflow file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Streamless {
-    /// Those that are kept.
+    /// The dead letters kept in the store.
     pub usage: TableUsage,
-    /// The number that went to the overflow file since the store was created.
+    /// The number written to overflow files since the store was created.
     pub overflowed: u64,
-    /// The number of these are in no overflow file any more.
+    /// The number of those whose overflow file was deleted since.
     pub dropped: u64,
-    /// The kinds that were asked for, the largest first.
+    /// The requested kinds, the largest first.
     pub kinds: Vec<StreamlessKind>,
 }
 
 /// Dead letters of one kind that belong to no stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamlessKind {
-    /// [`DeadLetter::fingerprint`].
     pub fingerprint: String,
-    /// [`DeadLetter::reason`].
     pub reason: String,
-    /// The number of them.
+    /// Their number and bytes.
     pub usage: TableUsage,
 }
 
@@ -469,25 +431,23 @@ pub struct StreamlessKind {
 pub struct Summary {
     /// Entities with a state.
     pub entities: u64,
-    /// Streams.
     pub streams: u64,
-    /// Streams that are blocked.
     pub blocked: u64,
-    /// Streams that hold events behind a missing one.
+    /// Streams with events deferred behind a missing one.
     pub gaps: u64,
-    /// Held events whose time has come or will come by itself: put off by a handler, or to be replayed.
+    /// Deferred events that are due now or at a known time: deferred by a handler, or to be replayed.
     pub held_due: u64,
-    /// Scheduled events whose time has come and that were not worked yet; all of them are in [`StoreUsage::scheduled`].
+    /// Timers that are due and were not handled yet; [`StoreUsage::scheduled`] counts them, too.
     pub scheduled_due: u64,
-    /// Rows and bytes.
+    /// Rows and bytes of the bounded tables.
     pub usage: StoreUsage,
-    /// What was done.
+    /// Counts of the deliveries handled.
     pub tally: EventCounts,
-    /// Changes with every commit by anyone: two equal readings mean that nothing was written between them.
+    /// Changes with every commit of any process: two equal readings mean that nothing was written between them.
     pub commits: u64,
     /// Age of the oldest outbox row in milliseconds.
     pub oldest_outbox_ms: Option<u64>,
-    /// Age of the oldest held event in milliseconds.
+    /// Age of the oldest deferred event in milliseconds.
     pub oldest_held_ms: Option<u64>,
     /// Age of the oldest dead letter in milliseconds.
     pub oldest_dead_ms: Option<u64>,
@@ -496,28 +456,27 @@ pub struct Summary {
     /// Sources found to be restored or copied that no operator has accepted, the longest first, at most
     /// [`crate::MAX_RESTORED_SOURCES`].
     pub restored_sources: Vec<RestoredSource>,
-    /// When the oldest outbox row was written.
+    /// The time when the oldest outbox row was written.
     #[serde(skip)]
     pub oldest_outbox: Option<Timestamp>,
-    /// When the oldest held event was held.
+    /// The time when the oldest deferred event was deferred.
     #[serde(skip)]
     pub oldest_held: Option<Timestamp>,
-    /// When the oldest dead letter was made.
+    /// The time when the oldest dead letter was made.
     #[serde(skip)]
     pub oldest_dead: Option<Timestamp>,
-    /// Rows dated after the clock, so that their age is unknown: held events, and the oldest outbox row. The clock was ahead when they were
-    /// written, or is behind now.
+    /// Deferred events dated after the clock, plus the oldest outbox row if it is, too. Their age is unknown: the clock
+    /// was ahead when they were written, or is behind now.
     pub dated_ahead: u64,
-    /// Bytes of the write-ahead log, where the store has one.
+    /// Bytes of the write-ahead log, if the store has one.
     pub log_bytes: Option<u64>,
 }
 
-/// A write-ahead log above its bound, which a reader keeps from being cut back.
+/// A write-ahead log above its bound that a reader keeps from being truncated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptLog {
     /// The store's file; the log lies beside it.
     pub file: std::path::PathBuf,
-    /// Bytes of the log.
     pub bytes: u64,
     /// The bound in bytes.
     pub max_bytes: u64,
@@ -536,12 +495,13 @@ impl fmt::Display for KeptLog {
     }
 }
 
-/// How many outbox rows that were tried in vain before a turn of `limit` rows takes, where so many of them and of the others are due.
-pub(crate) fn share_of_again(limit: usize, again: usize, untried: usize) -> usize {
-    again.min(limit - untried.min(limit / 2))
+/// Returns the number of retried outbox rows in a page of `limit`, if this many retried and untried rows are due.
+/// Untried rows get at least half of the page.
+pub(crate) fn retry_share(limit: usize, retried: usize, untried: usize) -> usize {
+    retried.min(limit - untried.min(limit / 2))
 }
 
-/// The time by which a row may be dated after the clock before it counts as dated ahead: clocks are corrected by small steps all the time.
+/// The tolerance before a row counts as dated ahead: clocks are corrected by small steps all the time.
 const MAX_CLOCK_AHEAD: Duration = Duration::from_secs(5);
 
 /// The time after which rows are dated ahead of `now`.
@@ -549,8 +509,8 @@ pub(crate) fn ahead_of(now: Timestamp) -> Timestamp {
     now.checked_add(MAX_CLOCK_AHEAD).unwrap_or(Timestamp::MAX)
 }
 
-/// How long ago something was, 0 where the clock has gone back since.
-pub(crate) fn age_ms(since: Timestamp, now: Timestamp) -> u64 {
+/// Milliseconds since a time, 0 if the clock has gone back since.
+pub(crate) fn age_millis(since: Timestamp, now: Timestamp) -> u64 {
     let age = now.as_millisecond().saturating_sub(since.as_millisecond());
     u64::try_from(age).unwrap_or(0)
 }

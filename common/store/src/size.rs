@@ -1,4 +1,4 @@
-//! About how many bytes a row takes: one rule for every store, so that bounds mean the same in each.
+//! Approximate row sizes: one rule for every store, so that bounds mean the same in each.
 
 use doorstep_event::{Event, EventId, Source};
 
@@ -14,7 +14,7 @@ fn add(lengths: impl IntoIterator<Item = usize>) -> u64 {
         .fold(0, |sum, length| sum.saturating_add(length as u64))
 }
 
-/// How many bytes may still be read at a time. Once something was too much nothing more is taken, so that nothing is left out between.
+/// A budget of bytes for one read. Once it is exceeded, it takes nothing more, so that a read leaves no holes.
 #[derive(Debug)]
 pub(crate) struct ByteBudget(Option<u64>);
 
@@ -23,20 +23,20 @@ impl ByteBudget {
         Self(Some(bytes))
     }
 
-    /// Takes so many bytes, unless that is too much.
+    /// Takes bytes from the budget; returns false if it is exceeded.
     pub(crate) fn takes(&mut self, bytes: u64) -> bool {
         self.0 = self.0.and_then(|left| left.checked_sub(bytes));
         self.0.is_some()
     }
 }
 
-/// Of a held event.
-pub(crate) fn held(event: &Event, defect: Option<&str>) -> u64 {
+/// The size of a deferred event.
+pub(crate) fn deferred(event: &Event, defect: Option<&str>) -> u64 {
     add([event.size(), defect.map_or(0, str::len)])
 }
 
-/// Of a dead letter.
-pub(crate) fn dead(row: &DeadLetter) -> u64 {
+/// The size of a dead letter.
+pub(crate) fn dead_letter(row: &DeadLetter) -> u64 {
     add([
         row.event.as_ref().map_or(0, Event::size),
         row.body.len(),
@@ -48,7 +48,7 @@ pub(crate) fn dead(row: &DeadLetter) -> u64 {
     ])
 }
 
-/// Of a record of what an operator has done.
+/// The size of an audit record.
 pub(crate) fn audit(entry: &NewAudit) -> u64 {
     let stream = entry.stream.as_ref();
     add([
@@ -63,12 +63,12 @@ pub(crate) fn audit(entry: &NewAudit) -> u64 {
     ])
 }
 
-/// Of an id that was seen.
+/// The size of a seen id.
 pub(crate) fn seen(source: &Source, id: &EventId) -> u64 {
     add([source.as_str().len(), id.as_str().len()])
 }
 
-/// Of a reply to a command.
+/// The size of a reply to a command.
 pub(crate) fn reply(new: &NewReply) -> u64 {
     add([
         new.caller.as_str().len(),
@@ -78,7 +78,7 @@ pub(crate) fn reply(new: &NewReply) -> u64 {
     ])
 }
 
-/// Of what is owed.
+/// The size of an outbox row.
 pub(crate) fn outbox(kind: &OutboxKind) -> u64 {
     match kind {
         OutboxKind::Event(event) => add([event.size()]),

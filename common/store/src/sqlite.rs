@@ -1,17 +1,19 @@
-//! A store in an SQLite file, the default: one file for each role, with nothing else to install.
+//! A store in an SQLite file, the default: one file for each role and nothing else to install.
 //!
-//! Every write is one `BEGIN IMMEDIATE` transaction in a write-ahead log with `synchronous=FULL`: a commit that was answered is on
-//! the disk. A connection that only one thread uses writes, and reads what a batch needs; another one lists and counts, so that an
-//! export or a status never keeps a batch waiting; a third one looks at single entities, so that neither keeps a query waiting.
-//! Several processes may have the same file open; only on a local disk, since network file systems do not keep the locks that this
-//! rests on.
+//! Every write is one `BEGIN IMMEDIATE` transaction in a write-ahead log with `synchronous=FULL`: a commit that was
+//! answered is on disk. There are three connections. One belongs to a single thread, writes, and reads the rows of a
+//! batch. A second one lists and counts, so that an export or a status never delays a batch. A third one reads single
+//! entities, so that neither of the others delays a query.
+//!
+//! Several processes may have the same file open, but only on a local disk: network file systems do not keep the locks
+//! that this relies on.
 
 mod audit;
 mod columns;
 mod commit;
 mod copies;
 mod db;
-mod dead;
+mod dead_letters;
 mod deferred;
 mod epochs;
 mod error;
@@ -71,32 +73,33 @@ pub enum OldOutbox {
     Keep,
 }
 
-/// How many overlooked events are made due in one transaction.
-const SWEEP: usize = 1_000;
-/// The most entities that are looked at where they are asked for.
+/// The maximum of missed events that one transaction makes due.
+const REPAIR_PAGE: usize = 1_000;
+/// The maximum of entities to read inline, on the caller's thread.
 const INLINE_READ: usize = 8;
 
 impl SqliteStore {
-    /// Opens the store of a role, `FOLDER/ROLE.sqlite3`, and creates it if it is not there: with a source of its own, that no other
-    /// store has. Blocks while it reads and writes a few pages.
+    /// Opens the store of a role, `FOLDER/ROLE.sqlite3`. Creates a missing one with a new, unique source. Blocks while
+    /// it reads and writes a few pages.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`]: the folder cannot be made or written, or the file is not a store of this role in a form that this
-    /// program knows. [`StoreError::Unavailable`]: another process has kept the file locked, the disk is full or has failed.
+    /// [`StoreError::Unusable`]: the folder cannot be created or written, or the file is not a store of this role in a
+    /// schema version that this program knows. [`StoreError::Unavailable`]: another process has kept the file locked,
+    /// or the disk is full or has failed.
     pub fn open(folder: &Path, role: &str, options: &Options) -> Result<Self, StoreError> {
         Self::opened(folder, role, Access::Create, options)
     }
 
-    /// Opens the store of a role that has run before, for reading and writing: what an operator's command does beside the role.
+    /// Opens the existing store of a role for reading and writing, as an operator's command does beside the role.
     ///
     /// # Errors
-    /// As [`SqliteStore::open`], and [`StoreError::Unusable`] where there is no such file; none is created.
+    /// As [`SqliteStore::open`], and [`StoreError::Unusable`] if there is no such file; none is created.
     pub fn open_existing(folder: &Path, role: &str, options: &Options) -> Result<Self, StoreError> {
         Self::opened(folder, role, Access::Existing, options)
     }
 
-    /// Opens the store of a role that has run before, for reading: what status and export do beside the role. Whatever would write
-    /// fails with [`StoreError::Unusable`].
+    /// Opens the existing store of a role for reading, as status and export do beside the role. Every write fails with
+    /// [`StoreError::Unusable`].
     ///
     /// # Errors
     /// As [`SqliteStore::open_existing`].
@@ -108,10 +111,10 @@ impl SqliteStore {
         Self::opened(folder, role, Access::ReadOnly, options)
     }
 
-    /// Gives a store that was put back from a copy a source of its own, and returns it. The original has gone on numbering after the
-    /// copy was made, so the same numbers under the same source would be other events. Sequences start again from 1 under the new
-    /// source. A process that has the store open can no longer write to it. Rows of the outbox keep the old source. `record` is written in
-    /// the same transaction.
+    /// Gives a store that was restored from a copy a new source, and returns it. The original store has gone on
+    /// numbering after the copy was made, so the same sequences under the same source would name other events.
+    /// Sequences start again from 1 under the new source. A process that has the store open can no longer write to it.
+    /// Rows of the outbox keep the old source. `record` is written in the same transaction.
     ///
     /// # Errors
     /// As [`SqliteStore::open_existing`].
@@ -125,19 +128,19 @@ impl SqliteStore {
         file::mint_source(folder, role, outbox, record, options)
     }
 
-    /// Makes sure that no process has the store open. Blocks for a moment.
+    /// Checks that no process has the store open. Blocks for a moment.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: one has. Otherwise as [`SqliteStore::open_existing`].
+    /// [`StoreError::Unavailable`]: a process has it open. Otherwise as [`SqliteStore::open_existing`].
     pub fn require_alone(folder: &Path, role: &str, options: &Options) -> Result<(), StoreError> {
         copies::require_alone(folder, role, options)
     }
 
-    /// Copies the store into a new file, readable by its owner alone, while roles go on using it: all of it as of one moment. Blocks until
-    /// the copy is on the disk and was read back whole.
+    /// Copies the store into a new file, readable by its owner alone, while roles go on using it. The copy is of one
+    /// moment. Blocks until it is on disk and was read back completely.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`]: there is no store, `to` is there already or cannot be written, or the store is damaged.
+    /// [`StoreError::Unusable`]: there is no store, `to` exists already or cannot be written, or the store is damaged.
     /// [`StoreError::Unavailable`]: the disk is full or has failed. No file is left under the name `to`.
     pub fn backup(
         folder: &Path,
@@ -148,22 +151,24 @@ impl SqliteStore {
         copies::backup(folder, role, to, options)
     }
 
-    /// Returns how many bytes of a backup to this file are written, 0 before and after; at most what the store's files take.
+    /// Returns the bytes written so far of a backup to this file, 0 before and after; at most the size of the store's
+    /// files.
     #[must_use]
     pub fn backup_written(to: &Path) -> u64 {
         copies::written(to)
     }
 
-    /// Returns how many bytes a store's files take, 0 where there are none.
+    /// Returns the size of a store's files in bytes, 0 if there are none.
     #[must_use]
     pub fn size(folder: &Path, role: &str) -> u64 {
         copies::size(&file::path(folder, role))
     }
 
-    /// Puts a backup in the place of a role's store, marked as restored. Nothing is deleted. Blocks until it is on the disk.
+    /// Replaces a role's store by a backup, marked as restored. Nothing is deleted. Blocks until the new store is on
+    /// disk.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`]: `from` is no sound backup of this role, or a store is in the place and is not to be moved.
+    /// [`StoreError::Unusable`]: `from` is no sound backup of this role, or a store exists and is not to be moved.
     /// [`StoreError::Unavailable`]: a process has that store open, or the disk is full or has failed.
     pub fn restore(
         folder: &Path,
@@ -176,10 +181,12 @@ impl SqliteStore {
         copies::restore(folder, role, from, in_place, now, options)
     }
 
-    /// Waits until the last clone is gone and the connections are closed, which carries the write-ahead log over into the file: a
-    /// program that ends before that leaves a log behind, which does no harm but has to be copied along with the file.
+    /// Waits until the last clone is gone and the connections are closed, which checkpoints the write-ahead log into
+    /// the file. A program that ends earlier leaves a log behind: harmless, but it has to be copied along with the
+    /// file.
     ///
-    /// Waits for as long as there are clones, so give it a bound. May be cancelled; the connections close all the same.
+    /// Waits for as long as there are clones, so give it a timeout. May be cancelled; the connections close all the
+    /// same.
     pub async fn close(self) {
         let Self {
             glance,
@@ -188,25 +195,26 @@ impl SqliteStore {
             ..
         } = self;
         drop(glance);
-        // The last connection to close takes the log with it, so the one that may write comes last.
+        // The last connection to close also deletes the log, so the one that may write closes last.
         reader.close().await;
         writer.close().await;
     }
 
-    /// Where the file of a role's store is.
+    /// Returns the path of a role's store.
     #[must_use]
     pub fn path(folder: &Path, role: &str) -> PathBuf {
         file::path(folder, role)
     }
 
-    /// Returns whether there is a store. A file that a role has only begun to create is none yet; if it cannot be told, opening the store
-    /// will say why. Blocks for a moment.
+    /// Returns true if there is a store. A file that a role has only begun to create does not count. If the file cannot
+    /// be examined, the answer is true, so that opening it reports the cause. Blocks for a moment.
     #[must_use]
     pub fn exists(folder: &Path, role: &str) -> bool {
         file::exists(folder, role)
     }
 
-    /// The file beside a role's store to which dead letters of no stream go that it has no room for. There is none until then.
+    /// The file beside a role's store for dead letters of no stream that exceed the store's bounds. It is created on
+    /// first use.
     #[must_use]
     pub fn overflow_path(folder: &Path, role: &str) -> PathBuf {
         overflow::OverflowFile::beside(&file::path(folder, role))
@@ -264,11 +272,13 @@ impl Store for SqliteStore {
 
     async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
         if entities.len() <= INLINE_READ
-            && let Some(rows) = self.glance.read(|db| load::look(db, &entities))
+            && let Some(rows) = self.glance.read(|db| load::read_entities(db, &entities))
         {
             return Ok(rows);
         }
-        self.reader.run(move |db| load::look(db, &entities)).await
+        self.reader
+            .run(move |db| load::read_entities(db, &entities))
+            .await
     }
 
     async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
@@ -300,7 +310,7 @@ impl Store for SqliteStore {
         loop {
             let ids = self
                 .reader
-                .run(|db| deferred::missed_due(db, SWEEP))
+                .run(|db| deferred::missed_due(db, REPAIR_PAGE))
                 .await?;
             if ids.is_empty() {
                 return Ok(made_due);
@@ -325,7 +335,7 @@ impl Store for SqliteStore {
         self.writer
             .run(move |db| {
                 may_write?;
-                deferred::bring_forward(db, now, beyond)
+                deferred::clamp_due_times(db, now, beyond)
             })
             .await
     }
@@ -337,7 +347,7 @@ impl Store for SqliteStore {
     async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         self.writer
             .run(move |db| {
-                // What a store of the past owes may have been sent by its successor under other numbers.
+                // The outbox of a stale store may have been published by its successor under other sequences.
                 db.identity.check()?;
                 outbox::outbox(db, now, limit)
             })
@@ -361,13 +371,13 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         self.reader
-            .run(move |db| dead::dead(db, &filter, after.as_ref(), limit))
+            .run(move |db| dead_letters::dead(db, &filter, after.as_ref(), limit))
             .await
     }
 
     async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, StoreError> {
         self.reader
-            .run(move |db| audit::dead_groups(db, limit))
+            .run(move |db| audit::dead_letter_groups(db, limit))
             .await
     }
 
@@ -378,7 +388,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Sequence>, StoreError> {
         self.reader
-            .run(move |db| audit::held_of(db, &stream, after, limit))
+            .run(move |db| audit::deferred_sequences(db, &stream, after, limit))
             .await
     }
 
@@ -423,7 +433,7 @@ impl Store for SqliteStore {
         self.writer
             .run(move |db| {
                 may_write?;
-                prune::prune_trials(db, older_than, limit)
+                prune::prune_crash_counts(db, older_than, limit)
             })
             .await
     }

@@ -1,6 +1,6 @@
-//! A process that is killed in the middle of its commits leaves whole commits only, and all that it was told were written.
+//! A process killed during its commits leaves only complete commits, including every one that it was told was written.
 //!
-//! The test starts itself as the process to be killed, so it has a main function of its own.
+//! The test starts itself as the process to kill, so it has a main function of its own.
 #![allow(clippy::unwrap_used, reason = "this is a test")]
 
 #[path = "behaviour/fixtures.rs"]
@@ -25,7 +25,7 @@ use doorstep_store::{
 };
 use fixtures::*;
 
-/// Names the folder, for the process that is to be killed.
+/// Names the folder, for the process to be killed.
 const FOLDER: &str = "DOORSTEP_TEST_COMMIT_UNTIL_KILLED";
 const STREAMS: u64 = 30;
 const ROUNDS: u64 = 12;
@@ -37,7 +37,7 @@ fn main() {
     if let Some(folder) = env::var_os(FOLDER) {
         return runtime.block_on(commit_until_killed(Path::new(&folder)));
     }
-    // Told as the standard harness tells it, so that whoever counts tests counts this one.
+    // Printed in the standard harness's format, so that tools that count tests count this one.
     let filters: Vec<String> = env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
@@ -45,7 +45,7 @@ fn main() {
     let wanted = filters.is_empty() || filters.iter().any(|filter| NAME.contains(filter.as_str()));
     let start = std::time::Instant::now();
     if wanted {
-        runtime.block_on(killed_again_and_again());
+        runtime.block_on(killed_repeatedly());
         println!("test {NAME} ... ok");
     }
     println!(
@@ -58,25 +58,26 @@ fn main() {
 
 const NAME: &str = "a_process_that_is_killed_leaves_whole_commits_only";
 
-async fn killed_again_and_again() {
+async fn killed_repeatedly() {
     let folder = folder::Folder::new();
-    let mut told = 0;
+    let mut reported = 0;
     for round in 1..=ROUNDS {
         let last = kill_after(folder.path(), round * 3);
-        assert!(last > told, "round {round} has written nothing");
-        told = last;
+        assert!(last > reported, "round {round} has written nothing");
+        reported = last;
         let found = whole_commits(folder.path()).await;
-        // What was told is there; one more may be, whose answer was cut off.
+        // Reported commits are there; one more may be, whose answer was cut off.
         assert!(
-            found == told || found == told + 1,
-            "{found} commits, {told} were told"
+            found == reported || found == reported + 1,
+            "{found} commits, {reported} were reported"
         );
-        told = found;
+        reported = found;
     }
-    println!("killed {ROUNDS} times, {told} commits");
+    println!("killed {ROUNDS} times, {reported} commits");
 }
 
-/// Starts a process that commits, and kills it after it has told of so many commits. Returns the last number told.
+/// Starts a process that commits, and kills it after it has reported this many commits. Returns the last number
+/// reported.
 fn kill_after(folder: &Path, commits: u64) -> u64 {
     let mut child = Command::new(env::current_exe().unwrap())
         .env(FOLDER, folder)
@@ -89,7 +90,7 @@ fn kill_after(folder: &Path, commits: u64) -> u64 {
         last = lines.next().unwrap().unwrap().parse().unwrap();
     }
     child.kill().unwrap();
-    // What it said before it died.
+    // The reports before the kill.
     for line in lines.map_while(Result::ok) {
         last = line.parse().unwrap_or(last);
     }
@@ -120,7 +121,7 @@ async fn commit_until_killed(folder: &Path) {
                 .entities
                 .push(change_entity(&store, &about, Some(&number.to_string())).await);
         }
-        changes.defer = vec![held(event("stock/1", number + 1))];
+        changes.defer = vec![deferred(event("stock/1", number + 1))];
         changes.dead_letters = vec![NewDeadLetter {
             row: dead_letter(&format!("d{number}"), None),
         }];
@@ -139,7 +140,7 @@ async fn commit_until_killed(folder: &Path) {
     }
 }
 
-/// How many commits there are, after checking that each part of the store holds that many.
+/// Returns the number of commits after checking that each part of the store contains that many.
 async fn whole_commits(folder: &Path) -> u64 {
     let store = SqliteStore::open(folder, "tracking", &Options::default()).unwrap();
     let streams = store.streams(None, 1_000).await.unwrap();

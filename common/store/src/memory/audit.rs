@@ -1,4 +1,4 @@
-//! What operators have done and what there is for them to decide, read from the store in memory.
+//! Lists the audit records of operators' actions, and the dead letters and gaps that await a decision, in memory.
 
 use doorstep_event::{Sequence, StreamKey};
 
@@ -32,7 +32,7 @@ impl Data {
         }
     }
 
-    pub(super) fn dead_groups(&self, limit: usize) -> Vec<DeadLetterGroup> {
+    pub(super) fn dead_letter_groups(&self, limit: usize) -> Vec<DeadLetterGroup> {
         let mut groups: Vec<DeadLetterGroup> = Vec::new();
         for (_, row) in self.dead.iter() {
             let open = u64::from(row.status == DeadLetterStatus::Open);
@@ -60,7 +60,12 @@ impl Data {
         groups
     }
 
-    pub(super) fn held_of(&self, stream: &StreamKey, after: u64, limit: usize) -> Vec<Sequence> {
+    pub(super) fn deferred_sequences(
+        &self,
+        stream: &StreamKey,
+        after: u64,
+        limit: usize,
+    ) -> Vec<Sequence> {
         let first = after.saturating_add(1);
         self.places
             .range((stream.clone(), first)..=(stream.clone(), u64::MAX))

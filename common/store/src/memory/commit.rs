@@ -1,24 +1,24 @@
-//! Writing a batch to the store in memory, whole or not at all.
+//! Writes a batch to the store in memory, completely or not at all.
 
 mod audit;
-mod dead;
+mod crash_counts;
+mod dead_letters;
+mod deferred;
 mod epochs;
-mod held;
 mod outbox;
 mod owners;
 mod replies;
 mod rows;
-mod scheduled;
 mod seen;
 mod streamless;
-mod trials;
+mod timers;
 
 use std::collections::HashSet;
 
 use super::data::Data;
-use crate::{Commit, CommitReceipt, TableUsage, WriteSet, originals::OriginalBodies};
+use crate::{Commit, CommitReceipt, TableUsage, WriteSet, original_bodies::OriginalBodies};
 
-/// Somebody else was there first.
+/// A row that the batch has read was changed by another writer.
 pub(super) struct Conflict;
 
 impl Data {
@@ -80,8 +80,8 @@ impl Data {
         self.audit.undo();
     }
 
-    /// The order matters where the parts of one commit meet: what is released makes room for what is held, and only when all is
-    /// held is it decided what loses its place and what is woken.
+    /// Writes the parts of a commit in an order that matters where they meet. Releases make room for new deferrals.
+    /// After all deferrals, cursors drop the events that they have passed, and waiting events become due.
     fn write(&mut self, changes: WriteSet) -> Result<CommitReceipt, Conflict> {
         if changes.rests_on_pruning() && self.counters.pruned_to != changes.pruned_to {
             return Err(Conflict);
@@ -108,11 +108,11 @@ impl Data {
             self.release(*id).ok_or(Conflict)?;
         }
         for retry in changes.reschedule {
-            self.put_off(retry)?;
+            self.reschedule(retry)?;
         }
         let mut originals = OriginalBodies::default();
         for (id, expected, fate) in &changes.resolve {
-            self.settle(id, *expected, *fate, &mut originals)?;
+            self.resolve(id, *expected, *fate, &mut originals)?;
         }
         for edit in &changes.edit {
             self.edit(edit)?;
@@ -137,7 +137,7 @@ impl Data {
             self.add_streamless(new, &changes.streamless_bounds, &mut written, &mut known)?;
         }
         for new in changes.defer {
-            self.hold(new)?;
+            self.defer(new)?;
         }
         for change in &changes.streams {
             if change.after.is_some() {
@@ -159,13 +159,13 @@ impl Data {
             self.see(source, id, time)?;
         }
         for change in changes.crash_counts {
-            self.try_event(change, now)?;
+            self.set_crash_count(change, now)?;
         }
         for change in changes.emitted_sequences {
             self.number(change)?;
         }
         for new in changes.replies {
-            self.keep_reply(new)?;
+            self.add_reply(new)?;
         }
         for new in changes.timers {
             self.schedule(new, now);

@@ -1,11 +1,11 @@
-//! What a store in memory holds.
+//! The data of a store in memory.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Timestamp};
 
-use super::journaled::UndoMap;
+use super::undo_map::UndoMap;
 use crate::{
     AuditId, AuditRow, DeadLetter, DeadLetterId, DeferredEvent, DeferredId, EntityKey, EventCounts,
     NewReply, OutboxId, OutboxRow, OwnEpoch, OwnerRow, PrunedTo, Restored, RestoredSource, RowRef,
@@ -17,17 +17,17 @@ pub(super) struct Data {
     pub(super) streams: UndoMap<StreamKey, Stream>,
     pub(super) entities: UndoMap<EntityKey, Entity>,
     pub(super) held: UndoMap<DeferredId, Held>,
-    /// Numbered together with what is held.
+    /// Numbered in the same series as the deferred events.
     pub(super) scheduled: UndoMap<DeferredId, Held>,
-    /// Where each held event with a sequence is.
+    /// The number of each deferred event with a sequence.
     pub(super) places: UndoMap<(StreamKey, u64), DeferredId>,
-    /// By a number of their own, in the order in which they were made.
+    /// By number, in the order of creation.
     pub(super) dead: UndoMap<u64, DeadLetter>,
     pub(super) dead_numbers: UndoMap<DeadLetterId, u64>,
-    /// The bytes of those dead letters that belong to no stream, by kind.
+    /// The bytes of the dead letters that belong to no stream, by kind.
     pub(super) streamless: UndoMap<DeadLetterId, (String, u64)>,
     pub(super) seen: UndoMap<(Source, EventId), Timestamp>,
-    /// How often, and when last.
+    /// The count and the time of its last change.
     pub(super) trials: UndoMap<(Source, EventId), (u32, Timestamp)>,
     pub(super) outgoing: UndoMap<Subject, u64>,
     pub(super) owners: UndoMap<Source, OwnerRow>,
@@ -35,17 +35,17 @@ pub(super) struct Data {
     pub(super) outbox: UndoMap<OutboxId, PendingMessage>,
     pub(super) source_epochs: UndoMap<Source, SourceEpochs>,
     pub(super) restored_sources: UndoMap<Source, RestoredSource>,
-    /// By their counters.
+    /// By counter.
     pub(super) own_epochs: UndoMap<u64, OwnEpoch>,
     pub(super) audit: UndoMap<AuditId, AuditRow>,
     pub(super) counters: Counters,
-    /// The content of an overflow file, with what a commit adds to it.
+    /// The lines of an overflow file, including those that a commit adds.
     pub(super) overflow: VecDeque<Vec<u8>>,
     pub(super) overflow_bytes: u64,
     pub(super) overflow_new: Vec<Vec<u8>>,
 }
 
-/// Small enough to be copied before each commit and put back after a conflict.
+/// Small enough to copy before each commit and restore after a conflict.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Counters {
     pub(super) last_stream: i64,
@@ -101,12 +101,12 @@ pub(super) struct PendingMessage {
 }
 
 impl Held {
-    /// About how many bytes it takes.
+    /// The approximate bytes of the row.
     pub(super) fn bytes(&self) -> u64 {
-        size::held(&self.row.event, self.row.defect.as_deref())
+        size::deferred(&self.row.event, self.row.defect.as_deref())
     }
 
-    /// Where the event is held; without a sequence it has no place.
+    /// The stream and sequence of the event; `None` if it has no sequence.
     pub(super) fn place(&self) -> Option<(StreamKey, u64)> {
         let sequence = self.row.event.sequence?;
         Some((self.row.event.stream(), sequence.get()))

@@ -9,7 +9,7 @@ use crate::{
     DeadLetter, DeadLetterFilter, DeadLetterId, DeferredEvent, EntityKey, EntityRow, OutboxRow,
     ReadResult, ReadSet, ReplyRow, SequenceGap, SourceRow, StoreUsage, StreamRow, Streamless,
     StreamlessKind, Summary, TableUsage,
-    rows::{age_ms, ahead_of, share_of_again},
+    rows::{age_millis, ahead_of, retry_share},
     size::ByteBudget,
 };
 
@@ -73,7 +73,7 @@ impl Data {
         loaded
     }
 
-    pub(super) fn look(&self, keys: &[EntityKey]) -> Vec<EntityRow> {
+    pub(super) fn read_entities(&self, keys: &[EntityKey]) -> Vec<EntityRow> {
         keys.iter()
             .map(|key| entity_row(key, self.entities.get(key)))
             .collect()
@@ -104,21 +104,21 @@ impl Data {
 
     pub(super) fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow> {
         let due = || self.outbox.iter();
-        let mut again: Vec<_> = due()
-            .filter(|(_, owed)| owed.due.is_some_and(|due| due <= now))
+        let mut retried: Vec<_> = due()
+            .filter(|(_, pending)| pending.due.is_some_and(|due| due <= now))
             .take(limit)
             .collect();
         let mut untried: Vec<_> = due()
-            .filter(|(_, owed)| owed.due.is_none())
+            .filter(|(_, pending)| pending.due.is_none())
             .take(limit)
             .collect();
-        again.truncate(share_of_again(limit, again.len(), untried.len()));
-        untried.truncate(limit - again.len());
-        untried.extend(again);
+        retried.truncate(retry_share(limit, retried.len(), untried.len()));
+        untried.truncate(limit - retried.len());
+        untried.extend(retried);
         untried.sort_by_key(|(id, _)| **id);
         untried
             .into_iter()
-            .map(|(_, owed)| owed.row.clone())
+            .map(|(_, pending)| pending.row.clone())
             .collect()
     }
 
@@ -214,14 +214,18 @@ impl Data {
             .collect()
     }
 
-    /// Gaps since a time that the caller wants told, of the streams that were met first.
-    pub(super) fn gaps(&self, told: impl Fn(Timestamp) -> bool, limit: usize) -> Vec<SequenceGap> {
+    /// Returns the gaps whose age the filter accepts, those of the oldest streams first.
+    pub(super) fn gaps(
+        &self,
+        is_old: impl Fn(Timestamp) -> bool,
+        limit: usize,
+    ) -> Vec<SequenceGap> {
         let mut gaps: Vec<_> = self
             .streams
             .iter()
             .filter(|(_, stream)| stream.blocked.is_none() && stream.held > 0)
             .filter_map(|(key, stream)| Some((stream.row.0, self.gap(key, stream)?)))
-            .filter(|(_, gap)| told(gap.since))
+            .filter(|(_, gap)| is_old(gap.since))
             .collect();
         gaps.sort_by_key(|(row, _)| *row);
         gaps.into_iter().take(limit).map(|(_, gap)| gap).collect()
@@ -248,7 +252,11 @@ impl Data {
     }
 
     pub(super) fn summary(&self, now: Timestamp) -> Summary {
-        let oldest_outbox = self.outbox.iter().map(|(_, owed)| owed.row.since).next();
+        let oldest_outbox = self
+            .outbox
+            .iter()
+            .map(|(_, pending)| pending.row.since)
+            .next();
         let oldest_held = self.held.iter().map(|(_, held)| held.row.since).min();
         let oldest_dead = self.dead.iter().map(|(_, dead)| dead.since).next();
         let ahead = ahead_of(now);
@@ -268,9 +276,9 @@ impl Data {
             usage: self.counters.usage,
             tally: self.counters.tally,
             commits: self.counters.commits,
-            oldest_outbox_ms: oldest_outbox.map(|since| age_ms(since, now)),
-            oldest_held_ms: oldest_held.map(|since| age_ms(since, now)),
-            oldest_dead_ms: oldest_dead.map(|since| age_ms(since, now)),
+            oldest_outbox_ms: oldest_outbox.map(|since| age_millis(since, now)),
+            oldest_held_ms: oldest_held.map(|since| age_millis(since, now)),
+            oldest_dead_ms: oldest_dead.map(|since| age_millis(since, now)),
             restored: self.counters.restored.clone(),
             oldest_outbox,
             oldest_held,

@@ -1,4 +1,4 @@
-//! What operators have done and what there is for them to decide, listed.
+//! Lists the audit records of operators' actions, and the dead letters and gaps that await a decision.
 
 use doorstep_event::{EventType, Sequence, Source, StreamKey, Subject};
 use rusqlite::{Result, Row, params, types::Type};
@@ -13,7 +13,7 @@ use crate::{
     NewAudit, TableUsage,
 };
 
-/// A page of records for which a condition holds, as one constant.
+/// A page of the records that match a condition, as one constant.
 macro_rules! page {
     ($condition:literal) => {
         concat!(
@@ -58,7 +58,7 @@ pub(super) fn audit(
     })
 }
 
-/// The number by which an action stands in its column.
+/// The number of an action in its column.
 pub(super) fn action_column(action: AuditAction) -> i64 {
     let place = AuditAction::ALL.iter().position(|a| *a == action);
     place.map_or(-1, |place| signed(place as u64))
@@ -101,7 +101,10 @@ fn audit_row(row: &Row<'_>) -> Result<AuditRow> {
     })
 }
 
-pub(super) fn dead_groups(db: &mut Db, limit: usize) -> Result<Vec<DeadLetterGroup>, SqliteError> {
+pub(super) fn dead_letter_groups(
+    db: &mut Db,
+    limit: usize,
+) -> Result<Vec<DeadLetterGroup>, SqliteError> {
     let mut groups = db.conn.prepare_cached(
         "SELECT g.fingerprint, g.count, g.open, g.first, g.last, d.reason, d.type, d.id, d.detail
          FROM (SELECT fingerprint, count(*) AS count, sum(status = 0) AS open, min(since) AS first, max(since) AS last,
@@ -129,7 +132,7 @@ pub(super) fn dead_groups(db: &mut Db, limit: usize) -> Result<Vec<DeadLetterGro
     Ok(groups.collect::<Result<_>>()?)
 }
 
-pub(super) fn held_of(
+pub(super) fn deferred_sequences(
     db: &mut Db,
     stream: &StreamKey,
     after: u64,

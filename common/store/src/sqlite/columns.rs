@@ -1,4 +1,4 @@
-//! How values stand in columns.
+//! Conversions between values and columns.
 
 use std::sync::Arc;
 
@@ -11,19 +11,20 @@ use rusqlite::{
 
 use super::epochs::optional_epoch;
 
-/// A time in nanoseconds since 1970. What is beyond the years 1677 to 2262 becomes the nearest that fits: so times to compare with.
+/// Returns a time in nanoseconds since 1970, for comparisons. Times outside the years 1677 to 2262 become the nearest
+/// value that fits.
 pub(super) fn nanos(time: Timestamp) -> i64 {
     let nanos = time.as_nanosecond();
     i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// A time that must come back exactly as it was: as text where nanoseconds do not fit.
+/// Returns a time that can be read back exactly: as text if nanoseconds do not fit.
 pub(super) fn exact_time(time: Timestamp) -> Value {
     i64::try_from(time.as_nanosecond())
         .map_or_else(|_| Value::Text(time.to_string()), Value::Integer)
 }
 
-/// Numbers above what SQLite keeps are refused before they get here, see `WriteSet::check`.
+/// Converts a number. `WriteSet::check` has already rejected numbers above SQLite's range.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -37,7 +38,7 @@ fn damaged(
     rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(why))
 }
 
-/// A count or number that is never negative.
+/// Reads a count or number that is never negative.
 pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|e| damaged(row, column, e))
@@ -68,7 +69,7 @@ pub(super) fn bytes(row: &Row<'_>, column: usize) -> Result<Bytes> {
         .map_err(|e| damaged(row, column, e))
 }
 
-/// An attribute of an event, checked again: the file may have been changed by others.
+/// Reads an attribute of an event and validates it: another program may have changed the file.
 pub(super) fn attribute<T>(
     row: &Row<'_>,
     column: usize,
@@ -104,7 +105,7 @@ fn optional_sequence(row: &Row<'_>, column: usize) -> Result<Option<Sequence>> {
     }
 }
 
-/// The id at a stream's cursor. An id of the form that Doorstep's own sources give needs no more than a mark.
+/// The id at a stream's cursor. An id in the form of Doorstep's own sources is stored as a mark only.
 pub(super) fn last_id<'a>(id: Option<&'a EventId>, subject: &Subject, cursor: u64) -> LastId<'a> {
     match id {
         None => LastId::None,
@@ -117,7 +118,7 @@ fn is_numbered(id: &str, subject: &str, cursor: u64) -> bool {
     let number = id
         .strip_prefix(subject)
         .and_then(|rest| rest.strip_prefix('#'));
-    // Only the one way in which a number is written stands for it: no sign, no leading zero.
+    // Accepts only the canonical form of the number: no sign, no leading zero.
     number.is_some_and(|n| {
         n.as_bytes()
             .first()
@@ -126,7 +127,7 @@ fn is_numbered(id: &str, subject: &str, cursor: u64) -> bool {
     })
 }
 
-/// [`last_id`] in its column.
+/// The value of [`last_id`] in its column.
 pub(super) enum LastId<'a> {
     None,
     Numbered,
@@ -159,7 +160,8 @@ pub(super) fn read_last_id(
     }
 }
 
-/// The columns of an event, in the order in which [`event`] reads them. A macro, so that a statement is one constant.
+/// The columns of an event, in the order in which [`event`] reads them. A macro, so that each statement is one
+/// constant.
 macro_rules! event_columns {
     () => {
         "event_id, source_id, type, subject, time, sequence, traceparent, data, epoch, epoch_random"
@@ -167,7 +169,7 @@ macro_rules! event_columns {
 }
 pub(super) use event_columns;
 
-/// Reads an event whose columns, those of `event_columns`, begin at `first`.
+/// Reads an event from the columns of `event_columns`, which begin at `first`.
 pub(super) fn event(row: &Row<'_>, first: usize, source: Source) -> Result<Event> {
     Ok(Event {
         id: attribute(row, first, EventId::new)?,
@@ -187,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_very_numbered_id_is_marked() {
+    fn only_a_canonical_id_is_marked() {
         assert!(is_numbered("order/1#7", "order/1", 7));
         for id in [
             "order/1#07",

@@ -1,17 +1,17 @@
-//! Writing a batch, whole or not at all.
+//! Writes a batch, completely or not at all.
 
 mod audit;
-mod dead;
+mod crash_counts;
+mod dead_letters;
+mod deferred;
 mod entities;
 mod epochs;
-mod held;
 mod outbox;
 mod owners;
 mod replies;
-mod scheduled;
 mod streamless;
 mod streams;
-mod trials;
+mod timers;
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Commit, CommitReceipt, DeadLetterId, EmittedSequence, TableUsage, WriteSet,
-    originals::OriginalBodies, size,
+    original_bodies::OriginalBodies, size,
 };
 
 pub(super) fn commit(db: &mut Db, changes: &WriteSet) -> Result<Commit, SqliteError> {
@@ -51,9 +51,9 @@ pub(super) fn commit(db: &mut Db, changes: &WriteSet) -> Result<Commit, SqliteEr
             sources,
             totals,
             now: changes.now,
-            held_more: HashMap::new(),
+            deferred_more: HashMap::new(),
             originals: OriginalBodies::default(),
-            known_dead: HashSet::new(),
+            known_dead_letters: HashSet::new(),
             overflowed: 0,
         };
         let written = writer.write(changes, &overflow)?;
@@ -70,7 +70,7 @@ pub(super) fn commit(db: &mut Db, changes: &WriteSet) -> Result<Commit, SqliteEr
     }
 }
 
-/// Gives the store another source, and writes the records of `changes` with that.
+/// Gives the store a new source and writes the audit records of `changes` in the same transaction.
 pub(super) fn mint(
     db: &mut Db,
     source: &Source,
@@ -83,8 +83,8 @@ pub(super) fn mint(
         let rows = totals.usage.outbox.rows;
         if rows > 0 && outbox == OldOutbox::MustBeEmpty {
             return Err(SqliteError::Unusable(format!(
-                "its outbox holds {rows} rows under the old source; repeat the command with --keep-outbox, and the role publishes them as \
-                 they are before all else: consumers drop what they have had as duplicates"
+                "its outbox has {rows} rows under the old source; repeat the command with --keep-outbox, and the role publishes them \
+                 unchanged before any others: consumers drop duplicates"
             )));
         }
         let mut writer = Writer {
@@ -92,9 +92,9 @@ pub(super) fn mint(
             sources,
             totals,
             now: changes.now,
-            held_more: HashMap::new(),
+            deferred_more: HashMap::new(),
             originals: OriginalBodies::default(),
-            known_dead: HashSet::new(),
+            known_dead_letters: HashSet::new(),
             overflowed: 0,
         };
         writer.write(changes, &overflow)?;
@@ -109,25 +109,25 @@ pub(super) fn mint(
     })
 }
 
-/// A batch that is being written.
 struct Writer<'a> {
     tx: &'a Transaction<'a>,
     sources: &'a mut Sources,
-    /// As they will be after the batch.
+    /// The totals after the batch.
     totals: Totals,
     now: Timestamp,
-    /// How many more events each stream holds than before the batch.
-    held_more: HashMap<i64, i64>,
+    /// The change in the number of deferred events of each stream.
+    deferred_more: HashMap<i64, i64>,
     originals: OriginalBodies,
-    /// Those dead letters of the batch that were there already.
-    known_dead: HashSet<DeadLetterId>,
+    /// Dead letters of the batch that existed already.
+    known_dead_letters: HashSet<DeadLetterId>,
     /// The number of dead letters of the batch that go to the overflow file.
     overflowed: u64,
 }
 
 impl Writer<'_> {
-    /// The order matters where the parts of one batch meet: streams are there before events are held in them, what is released
-    /// makes room for what is held, and only when all is held is it decided what loses its place and what is woken.
+    /// Writes the parts of a batch in an order that matters where they meet. Streams exist before events are deferred
+    /// in them, and releases make room for new deferrals. After all deferrals, cursors drop the events that they have
+    /// passed, and waiting events become due.
     fn write(
         &mut self,
         changes: &WriteSet,
@@ -146,15 +146,15 @@ impl Writer<'_> {
             self.own(change)?;
         }
         self.release(&changes.release)?;
-        self.put_off(&changes.reschedule)?;
-        self.settle(&changes.resolve)?;
+        self.reschedule(&changes.reschedule)?;
+        self.resolve(&changes.resolve)?;
         self.edit(&changes.edit)?;
         self.add_dead(&changes.dead_letters)?;
-        let mut buried = self.add_dead_if_absent(&changes.dead_letters_if_absent)?;
+        let mut dead_lettered = self.add_dead_if_absent(&changes.dead_letters_if_absent)?;
         let mut streamless =
             self.add_streamless(&changes.streamless, &changes.streamless_bounds)?;
-        buried += streamless.kept;
-        self.hold(&changes.defer, &changes.streams, &ids)?;
+        dead_lettered += streamless.kept;
+        self.defer(&changes.defer, &changes.streams, &ids)?;
         let streams = self.write_streams(&changes.streams, &ids)?;
         self.wake(&changes.entities)?;
         for learned in &changes.learned {
@@ -167,29 +167,29 @@ impl Writer<'_> {
             self.see(source, id, *time)?;
         }
         for change in &changes.crash_counts {
-            self.try_event(change)?;
+            self.set_crash_count(change)?;
         }
         for change in &changes.emitted_sequences {
             self.number(change)?;
         }
         for new in &changes.replies {
-            self.keep_reply(new)?;
+            self.add_reply(new)?;
         }
         for new in &changes.timers {
             self.schedule(new)?;
         }
-        self.pay(&changes.published)?;
-        self.put_off_payment(&changes.postponed)?;
-        self.owe(&changes.outbox)?;
+        self.mark_published(&changes.published)?;
+        self.postpone(&changes.postponed)?;
+        self.enqueue(&changes.outbox)?;
         self.record(&changes.audit, changes.audit_bounds)?;
         self.totals.tally.add(&changes.counts);
-        // Last, since nothing can be a conflict from here on.
+        // Last, since no later step can be a conflict.
         self.append(&mut streamless, overflow, &changes.streamless_bounds)?;
         Ok(CommitReceipt {
             streams,
             entities,
             usage: self.totals.usage,
-            dead_lettered: buried,
+            dead_lettered,
             overflowed: self.overflowed,
             epoch,
         })
@@ -208,7 +208,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Keeps the last sequence that was given on a subject.
+    /// Records the last sequence emitted on a subject.
     fn number(&mut self, change: &EmittedSequence) -> Result<(), SqliteError> {
         let subject = change.subject.as_str();
         let (before, after) = (signed(change.before), signed(change.after));
@@ -228,7 +228,7 @@ impl Writer<'_> {
     }
 }
 
-/// Statements that name one row and the version it must have change one row, or somebody else was there first.
+/// Returns a conflict unless one row was changed: another writer has changed the row or its version.
 fn one_or_conflict(rows: usize) -> Result<(), SqliteError> {
     if rows == 1 {
         Ok(())

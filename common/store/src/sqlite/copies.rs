@@ -1,4 +1,4 @@
-//! Copies of a store: made of one in use, put in place of one, and what makes a copy a store of its own.
+//! Backup and restore: copies of a store in use, and restored copies that become stores of their own.
 
 use std::{
     fs, io,
@@ -17,10 +17,9 @@ use super::{
 };
 use crate::StoreError;
 
-/// The content of a backup.
+/// The contents of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
-    /// Its size in bytes.
     pub bytes: u64,
     /// The source of its store.
     pub source: Source,
@@ -31,24 +30,22 @@ pub struct Backup {
 /// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredFrom {
-    /// The store's file.
     pub file: PathBuf,
-    /// The present place of the files that were in its place.
+    /// The new paths of the files that it has replaced.
     pub aside: Vec<PathBuf>,
-    /// The content of the backup.
+    /// The contents of the backup.
     pub backup: Backup,
 }
 
-/// The fate of a store that is in the place of one to be restored.
+/// The treatment of an existing store when a backup is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InPlace {
-    /// The restore is refused.
     Refuse,
-    /// Its files are renamed: `ROLE.sqlite3.before-TIME` and the like.
+    /// Renames the files of the existing store: `ROLE.sqlite3.before-TIME` and the like.
     MoveAside,
 }
 
-/// The end of a backup's name until it is complete.
+/// The suffix of a backup's name until it is complete.
 const PARTIAL: &str = "partial";
 
 pub(super) fn backup(
@@ -62,13 +59,13 @@ pub(super) fn backup(
         file: to.to_owned(),
     };
     if fs::symlink_metadata(to).is_ok() {
-        return Err(target.unusable("it is there already; name a file that is not"));
+        return Err(target.unusable("the file exists already; name another one"));
     }
     let partial = Partial::create(to, PARTIAL).map_err(|e| target.file_failed(&e))?;
     let conn = file::connect(&from, Access::Existing, options).map_err(|e| from.not_opened(&e))?;
     file::check(&conn, &from).map_err(|stop| from.stopped(stop))?;
-    // One read transaction: the copy is of one moment, and no writer waits for it. SQLite's online backup would begin anew with each commit
-    // of another connection unless it kept such a transaction open, too.
+    // One read transaction: the copy is of one moment, and no writer waits for it. SQLite's online backup would restart
+    // with each commit of another connection unless it kept such a transaction open, too.
     let written = conn.execute("VACUUM INTO ?1", [partial.name(&target)?]);
     written.map_err(|e| from.failed(&e))?;
     let copied = StorePath {
@@ -79,18 +76,17 @@ pub(super) fn backup(
     Ok(backup)
 }
 
-/// The size of a backup that is being written.
+/// The bytes written so far of a backup.
 pub(super) fn written(to: &Path) -> u64 {
     fs::metadata(with_end(to, &format!(".{PARTIAL}"))).map_or(0, |file| file.len())
 }
 
-/// The size of a database and its log.
+/// The bytes of a database and its log.
 pub(super) fn size(file: &Path) -> u64 {
     let all = ["", "-wal"].map(|end| fs::metadata(with_end(file, end)));
     all.into_iter().flatten().map(|file| file.len()).sum()
 }
 
-/// Reads a whole backup.
 fn verify(place: &StorePath, role: &str) -> Result<Backup, StoreError> {
     let refused = |e: &io::Error| place.file_failed(e);
     let bytes = fs::metadata(&place.file).map_err(|e| refused(&e))?.len();
@@ -113,7 +109,7 @@ fn contents(conn: &Connection, role: &str, bytes: u64) -> Result<Backup, SqliteE
             "it is a backup of the role {of}, not of {role}"
         )));
     }
-    // A backup of an older form has no epochs.
+    // Backups before schema version 5 have no epochs.
     let has_epochs = file::form(conn)? >= 5;
     let epoch = match has_epochs {
         true => conn.query_row("SELECT epoch, epoch_random FROM store", [], |row| {
@@ -151,11 +147,11 @@ pub(super) fn restore(
         .collect();
     if !there.is_empty() && in_place == InPlace::Refuse {
         return Err(place.unusable(
-            "a store is there; stop its processes and move it away, or let this command move it aside (--move-aside)",
+            "a store exists already; stop its processes and move it away, or let this command move it aside (--move-aside)",
         ));
     }
     if place.file.exists() {
-        // Also carries the log over into the file, so that what is moved aside is whole.
+        // Also checkpoints the log, so that the files moved aside are complete.
         drop(alone(&place, options)?);
     }
     let partial = Partial::create(&place.file, "restoring").map_err(|e| place.file_failed(&e))?;
@@ -164,7 +160,7 @@ pub(super) fn restore(
         file: partial.0.clone(),
     };
     let detail = format!(
-        "it was restored from {} at {now}: what it had taken and numbered since that backup is not in it",
+        "it was restored from {} at {now}: events that it had received or emitted since that backup are missing",
         from.display()
     );
     mark(&copied, &detail, now, options)?;
@@ -173,10 +169,7 @@ pub(super) fn restore(
     for path in there.iter().filter(|path| path.exists()) {
         let moved = with_end(path, &format!(".before-{stamp}"));
         if fs::symlink_metadata(&moved).is_ok() {
-            return Err(place.unusable(format!(
-                "{} is there already; move it away",
-                moved.display()
-            )));
+            return Err(place.unusable(format!("{} exists already; move it away", moved.display())));
         }
         fs::rename(path, &moved).map_err(|e| place.file_failed(&e))?;
         aside.push(moved);
@@ -191,7 +184,7 @@ pub(super) fn restore(
     })
 }
 
-/// Marks a copy as restored before it is in its place.
+/// Marks a copy as restored before it replaces the store.
 fn mark(
     place: &StorePath,
     detail: &str,
@@ -210,7 +203,7 @@ fn mark(
     marked().map_err(|stop| place.stopped(stop))
 }
 
-/// Makes sure that nobody has a store open.
+/// Checks that no process has the store open.
 pub(super) fn require_alone(
     folder: &Path,
     role: &str,
@@ -220,14 +213,14 @@ pub(super) fn require_alone(
     alone(&place, options).map(drop)
 }
 
-/// A connection beside which there is no other, in this process or another.
+/// Connects to a store that no other connection of any process has open.
 fn alone(place: &StorePath, options: &Options) -> Result<Connection, StoreError> {
     let opened = || -> Result<Connection, SqliteError> {
         let mut conn = file::connect(place, Access::Existing, options)?;
         conn.busy_timeout(std::time::Duration::ZERO)?;
         file::migrate(&mut conn)?;
         file::check(&conn, place)?;
-        // Leaving the write-ahead log is possible for the only connection alone; whoever opens the store next begins a new one.
+        // Only the sole connection can leave the write-ahead log; the next one to open the store creates a new log.
         conn.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
         conn.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
         Ok(conn)
@@ -251,11 +244,11 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// A file that is written under another name beside its own, and removed unless it is complete.
+/// A file written under a temporary name in the same folder, and removed unless it is completed.
 struct Partial(PathBuf);
 
 impl Partial {
-    /// Creates it, for its owner alone. What an interrupted command has left under that name is replaced.
+    /// Creates the file with access for its owner alone. Replaces the leftover of an interrupted command.
     fn create(target: &Path, end: &str) -> io::Result<Self> {
         let path = with_end(target, &format!(".{end}"));
         match fs::remove_file(&path) {
@@ -276,7 +269,7 @@ impl Partial {
         })
     }
 
-    /// Gives it its own name, which nothing may have, once all of it is on the disk.
+    /// Flushes the file to disk and gives it its final name, which must be free.
     fn complete(self, target: &Path) -> io::Result<()> {
         fs::File::open(&self.0)?.sync_all()?;
         fs::hard_link(&self.0, target)?;
@@ -291,7 +284,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // After its completion there is nothing to remove.
+        // A completed file has nothing left to remove.
         let _ = fs::remove_file(&self.0);
         for end in ["-wal", "-shm", "-journal"] {
             let _ = fs::remove_file(with_end(&self.0, end));
@@ -304,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_of_an_unfinished_backup_is_that_of_its_partial_file() {
+    fn an_unfinished_backup_has_its_partial_size() {
         let folder = std::env::temp_dir().join(format!("doorstep-written-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let to = folder.join("orders.backup");

@@ -1,4 +1,4 @@
-//! A connection with what is remembered beside it, and its transactions.
+//! A connection with its cached values and its transactions.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use super::{
 };
 use crate::StoreError;
 
-/// A connection. One thread owns it.
+/// A connection, owned by one thread.
 #[derive(Debug)]
 pub(super) struct Db {
     pub(super) conn: Connection,
     pub(super) sources: Sources,
-    /// The generation of the store's source when it was opened: under another one this handle must not write.
+    /// The generation of the store's source when it was opened: after a change this handle must not write.
     pub(super) generation: i64,
-    /// No row of the outbox below this one was never tried, and none ever will be: what was tried in vain is passed over once.
+    /// Every untried row of the outbox has at least this number, so that a scan passes retried rows only once.
     pub(super) outbox_untried_from: i64,
     pub(super) place: StorePath,
     pub(super) identity: Identity,
 }
 
-/// How a transaction that did not fail ends.
+/// The end of a transaction that did not fail.
 pub(super) enum TxEnd<T> {
     Commit(T),
     Rollback(T),
 }
 
 impl Db {
-    /// A transaction that writes. It holds the store's one write lock from its beginning, so nothing that it reads can change.
+    /// Runs a write transaction. It takes the store's single write lock first, so nothing that it reads can change.
     pub(super) fn write<T>(
         &mut self,
         body: impl FnOnce(&Transaction<'_>, &mut Sources) -> Result<TxEnd<T>, SqliteError>,
@@ -57,7 +57,8 @@ impl Db {
         match result {
             Ok((value, true)) => {
                 self.sources.committed();
-                // A commit into files that nobody will find again is none. It stays in them, and is worked again as after a crash.
+                // A commit into files that no process will find again does not count: the batch is processed again as
+                // after a crash.
                 self.identity.check()?;
                 Ok(value)
             }
@@ -72,17 +73,17 @@ impl Db {
         }
     }
 
-    /// A transaction that reads: all of it sees the same moment.
+    /// Runs a read transaction: all reads see the same moment.
     pub(super) fn read<T>(
         &mut self,
         body: impl FnOnce(&Connection, &mut Sources) -> Result<T, SqliteError>,
     ) -> Result<T, SqliteError> {
         self.identity.check_again()?;
         self.rollback_if_open();
-        // From the cache, both: to prepare them would cost as much as most of what is read.
+        // Both statements come from the cache: preparing them would cost as much as most of the reads.
         self.conn.prepare_cached("BEGIN DEFERRED")?.execute([])?;
         let read = body(&self.conn, &mut self.sources);
-        // There is nothing to undo, so a read that has failed ends in the same way, and what it says comes first.
+        // A failed read has nothing to undo, so it ends the same way; its own error takes precedence.
         let ended = self
             .conn
             .prepare_cached("COMMIT")
@@ -92,7 +93,7 @@ impl Db {
         Ok(value)
     }
 
-    /// Carries the write-ahead log over into the file and empties it, as far as no other connection reads from it; waits for none.
+    /// Checkpoints the write-ahead log and truncates it, as far as no other connection reads from it; waits for none.
     pub(super) fn trim_log(&mut self) -> Result<(), SqliteError> {
         self.rollback_if_open();
         let busy_timeout: i64 = self
@@ -111,7 +112,7 @@ impl Db {
         }
     }
 
-    /// A roll-back that has itself failed leaves its transaction open, and the next one could not begin.
+    /// Rolls back a transaction left open by a failed rollback, so that the next one can begin.
     fn rollback_if_open(&self) {
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
@@ -122,7 +123,7 @@ impl Db {
 
     pub(super) fn failed(&self, stop: SqliteError) -> StoreError {
         match stop {
-            // A conflict is an answer, and has been given as one where it can occur.
+            // Callers that expect a conflict have already returned it as a result.
             SqliteError::Conflict => self
                 .place
                 .unavailable("it has changed meanwhile; try again"),

@@ -1,4 +1,4 @@
-//! Held events: their columns, and what is due.
+//! Deferred events: their columns and the due ones.
 
 use doorstep_event::Timestamp;
 use rusqlite::{Connection, Result, Row, params, types::Type};
@@ -11,23 +11,23 @@ use super::{
 };
 use crate::{DeadLetterId, DeferReason, DeferredEvent, DeferredId, EntityKey, size::ByteBudget};
 
-/// What [`held_row`] reads. A macro, so that a statement is one constant.
-macro_rules! held_columns {
+/// The columns that [`deferred_row`] reads. A macro, so that each statement is one constant.
+macro_rules! deferred_columns {
     () => {
         "id, since, attempts, reason, about, defect, event_id, source_id, type, subject, time, sequence, traceparent, data, epoch, epoch_random, bytes"
     };
 }
-pub(super) use held_columns;
+pub(super) use deferred_columns;
 
-/// The same of a scheduled event.
-macro_rules! scheduled_columns {
+/// The same columns of a timer.
+macro_rules! timer_columns {
     () => {
         "id, since, 0, 3, NULL, NULL, 'scheduled-' || id, source_id, type, subject, time, NULL, traceparent, data, NULL, NULL, bytes"
     };
 }
-pub(super) use scheduled_columns;
+pub(super) use timer_columns;
 
-pub(super) fn held_row(
+pub(super) fn deferred_row(
     row: &Row<'_>,
     conn: &Connection,
     sources: &mut Sources,
@@ -59,10 +59,9 @@ pub(super) fn held_row(
 const OUT_OF_ORDER: i64 = 0;
 pub(super) const WAITING_FOR: i64 = 1;
 const REPLAY: i64 = 2;
-/// Never in a row of `held`: stands for the rows of `scheduled`.
+/// Never in a row of `held`: denotes the rows of `scheduled`.
 const SCHEDULED: i64 = 3;
 
-/// The columns `reason` and `about`.
 pub(super) fn reason_columns(reason: &DeferReason) -> (i64, Option<&str>) {
     match reason {
         DeferReason::OutOfOrder => (OUT_OF_ORDER, None),
@@ -72,7 +71,7 @@ pub(super) fn reason_columns(reason: &DeferReason) -> (i64, Option<&str>) {
     }
 }
 
-/// About how many bytes the held event takes that [`held_row`] reads.
+/// The approximate bytes of the deferred event that [`deferred_row`] reads.
 pub(super) fn held_bytes(row: &Row<'_>) -> Result<u64> {
     columns::unsigned(row, 16)
 }
@@ -87,9 +86,9 @@ pub(super) fn due(
         let mut bytes = ByteBudget::of(max_bytes);
         let mut due = conn.prepare_cached(concat!(
             "SELECT ",
-            held_columns!(),
+            deferred_columns!(),
             ", due FROM held INDEXED BY held_due WHERE due <= ?1 UNION ALL SELECT ",
-            scheduled_columns!(),
+            timer_columns!(),
             ", due FROM scheduled INDEXED BY scheduled_due WHERE due <= ?1 ORDER BY due, id LIMIT ?2"
         ))?;
         let mut rows = due.query(params![nanos(now), signed(limit as u64)])?;
@@ -98,7 +97,7 @@ pub(super) fn due(
             if !bytes.takes(held_bytes(row)?) && !held.is_empty() {
                 break;
             }
-            held.push(held_row(row, conn, sources)?);
+            held.push(deferred_row(row, conn, sources)?);
         }
         Ok(held)
     })
@@ -117,19 +116,19 @@ pub(super) fn next_due(db: &mut Db) -> Result<Option<Timestamp>, SqliteError> {
     Ok(due.into_iter().flatten().min())
 }
 
-/// Held events that should have been made due and were not, at most `limit`. In a sound store there are none, so that looking for
-/// them must cost the writer nothing.
+/// Returns at most `limit` deferred events that should have become due and did not. A sound store has none, so the
+/// search must cost the writer nothing.
 pub(super) fn missed_due(db: &mut Db, limit: usize) -> Result<Vec<DeferredId>, SqliteError> {
-    let mut overlooked = db.conn.prepare_cached(
+    let mut missed = db.conn.prepare_cached(
         "SELECT h.id FROM streams s INDEXED BY streams_holding CROSS JOIN held h INDEXED BY held_place
              ON h.stream_id = s.id AND h.sequence = s.cursor + 1
          WHERE s.held > 0 AND s.blocked IS NULL AND h.due IS NULL LIMIT ?1",
     )?;
-    let ids = overlooked.query_map([signed(limit as u64)], |row| row.get(0).map(DeferredId))?;
+    let ids = missed.query_map([signed(limit as u64)], |row| row.get(0).map(DeferredId))?;
     Ok(ids.collect::<Result<_>>()?)
 }
 
-/// Makes due those of these that still should be.
+/// Makes due those of these events that still should be.
 pub(super) fn make_due(
     db: &mut Db,
     ids: &[DeferredId],
@@ -155,8 +154,8 @@ pub(super) fn make_due(
     })
 }
 
-/// Makes due held events and outbox rows that are due only after `beyond`.
-pub(super) fn bring_forward(
+/// Makes due the deferred events and outbox rows due after `beyond`.
+pub(super) fn clamp_due_times(
     db: &mut Db,
     now: Timestamp,
     beyond: Timestamp,

@@ -1,4 +1,4 @@
-//! The store's own epochs, and its mark of having been restored.
+//! The store's own epochs, and the mark of a restored store.
 
 use doorstep_event::{Epoch, Source};
 use rusqlite::{
@@ -100,7 +100,7 @@ pub(super) fn standing_column(standing: EpochStatus) -> i64 {
     }
 }
 
-/// The epochs that a source has had.
+/// Reads the known epochs of a source.
 pub(super) fn source_epochs(conn: &Connection, source_id: i64) -> Result<SourceEpochs> {
     let mut epochs = SourceEpochs::default();
     let mut found = conn.prepare_cached(

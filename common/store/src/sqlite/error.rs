@@ -1,4 +1,4 @@
-//! What SQLite's failures mean for a store, each with its remedy.
+//! Translates SQLite's errors into store errors, each with its remedy.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,15 @@ use rusqlite::ErrorCode;
 
 use crate::StoreError;
 
-/// Why a transaction stopped.
+/// The reason why a transaction stopped.
 #[derive(Debug)]
 pub(super) enum SqliteError {
-    /// Something that the batch had read has changed.
+    /// A row that the batch had read has changed.
     Conflict,
-    /// SQLite has failed.
     Sql(rusqlite::Error),
-    /// Waiting may help.
+    /// A condition that may pass.
     Unavailable(String),
-    /// Waiting does not help.
+    /// A condition that needs an operator.
     Unusable(String),
 }
 
@@ -36,7 +35,7 @@ impl StorePath {
         self.file.display().to_string()
     }
 
-    /// Bytes of the write-ahead log beside the file, 0 where there is none.
+    /// Bytes of the write-ahead log beside the file, 0 if there is none.
     pub(super) fn log_bytes(&self) -> Option<u64> {
         let mut log = self.file.clone().into_os_string();
         log.push("-wal");
@@ -69,7 +68,7 @@ impl StorePath {
         }
     }
 
-    /// What a failure in daily work means.
+    /// Translates a failure of an open store.
     pub(super) fn failed(&self, error: &rusqlite::Error) -> StoreError {
         let Some(code) = error.sqlite_error_code() else {
             return self.damaged(error);
@@ -104,7 +103,7 @@ impl StorePath {
         }
     }
 
-    /// What a failure to open means: what cannot be opened or written at all is not waited for.
+    /// Translates a failure to open a store: if the file cannot be opened or written at all, waiting does not help.
     pub(super) fn not_opened(&self, error: &rusqlite::Error) -> StoreError {
         match (error.sqlite_error_code(), self.failed(error)) {
             (
@@ -115,7 +114,7 @@ impl StorePath {
         }
     }
 
-    /// Names the meaning of an end of work on a file that is not a role's daily work.
+    /// Translates the end of a transaction outside a role's normal work.
     pub(super) fn stopped(&self, stop: SqliteError) -> StoreError {
         match stop {
             SqliteError::Conflict => self.unavailable("it has changed meanwhile; try again"),
@@ -125,7 +124,7 @@ impl StorePath {
         }
     }
 
-    /// Names the meaning of a failure of the file system.
+    /// Translates an error of the file system.
     pub(super) fn file_failed(&self, error: &std::io::Error) -> StoreError {
         self.unusable(format!("the file cannot be read or written: {error}"))
     }
@@ -136,7 +135,7 @@ impl StorePath {
 
     fn damaged(&self, error: &rusqlite::Error) -> StoreError {
         self.unusable(format!(
-            "it is damaged ({error}); put back a copy, or move the file away and publish the events again"
+            "it is damaged ({error}); restore a backup, or move the file away and publish the events again"
         ))
     }
 }

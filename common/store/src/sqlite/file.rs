@@ -1,4 +1,4 @@
-//! Opening the file of a store, creating it, and checking that it is one.
+//! Opens, creates and checks the file of a store.
 
 use std::{
     fs,
@@ -26,8 +26,8 @@ use crate::{StoreError, WriteSet, mint};
 /// Marks a file as a Doorstep store: "Door".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
 
-/// What each form of the tables has added to the one before. A file of an older form is brought up to date by whoever opens it for
-/// writing, one of a newer form is refused rather than misread.
+/// The statements that each schema version has added. Opening a file of an older version for writing migrates it; a
+/// file of a newer version is rejected rather than misread.
 const MIGRATIONS: [&str; 4] = [
     include_str!("form2.sql"),
     include_str!("form3.sql"),
@@ -35,27 +35,24 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("form5.sql"),
 ];
 
-/// The form of the tables that this program writes.
+/// The schema version that this program writes.
 const SCHEMA_VERSION: i32 = 1 + MIGRATIONS.len() as i32;
 
-/// How many prepared statements a connection keeps: more than there are.
+/// The capacity of a connection's statement cache, more than there are statements.
 const STATEMENTS: usize = 128;
 
-/// How long a store that others are opening is left to them before it is tried again.
+/// The delay before a retry while other processes are opening the store.
 const RETRY_DELAY: Duration = Duration::from_millis(5);
 
-/// What is to be done with the file.
+/// The access to the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Create it if it is not there.
     Create,
-    /// Read and write what is there.
+    /// Reads and writes an existing file.
     Existing,
-    /// Read what is there.
     ReadOnly,
 }
 
-/// An opened file.
 pub(super) struct Opened {
     pub(super) db: Db,
     pub(super) source: Source,
@@ -74,7 +71,7 @@ pub(super) fn place(folder: &Path, role: &str) -> Result<StorePath, StoreError> 
     Ok(place)
 }
 
-/// The file of a store that is there.
+/// Returns the path of an existing store.
 pub(super) fn existing(folder: &Path, role: &str) -> Result<StorePath, StoreError> {
     let place = place(folder, role)?;
     if place.file.exists() {
@@ -85,7 +82,7 @@ pub(super) fn existing(folder: &Path, role: &str) -> Result<StorePath, StoreErro
     )))
 }
 
-/// A connection to a file of one of the forms that this program knows, which is only read: a backup.
+/// Connects to a backup, in any schema version that this program knows, for reading only.
 pub(super) fn connect_to_backup(place: &StorePath) -> Result<Connection, SqliteError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&place.file, flags)?;
@@ -98,7 +95,7 @@ pub(super) fn connect_to_backup(place: &StorePath) -> Result<Connection, SqliteE
     Ok(conn)
 }
 
-/// The form of a file's tables.
+/// The schema version of a file.
 pub(super) fn form(conn: &Connection) -> rusqlite::Result<i32> {
     number(conn, "user_version")
 }
@@ -130,7 +127,8 @@ pub(super) fn open(
     Ok(opened)
 }
 
-/// Makes the folder for its owner alone. One that is there is left as it is: whom to let in is its owner's decision.
+/// Creates the folder with access for its owner alone. An existing folder keeps its permissions: they are its owner's
+/// decision.
 pub(super) fn create_folder(folder: &Path, place: &StorePath) -> Result<(), StoreError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -138,14 +136,14 @@ pub(super) fn create_folder(folder: &Path, place: &StorePath) -> Result<(), Stor
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).map_err(|e| {
         place.unusable(format!(
-            "the folder {} cannot be made ({e}); name a folder that this user may write",
+            "the folder {} cannot be created ({e}); name a folder that this user may write",
             folder.display()
         ))
     })
 }
 
-/// Refuses to create a store beside the log of another: SQLite would delete that log, and with it the last commits of a store that was
-/// moved away without it.
+/// Refuses to create a store beside the log of another. SQLite would delete that log, and with it the last commits of a
+/// store that was moved away without it.
 fn left_alone(place: &StorePath) -> Result<(), StoreError> {
     let mut log = place.file.clone().into_os_string();
     log.push("-wal");
@@ -153,16 +151,17 @@ fn left_alone(place: &StorePath) -> Result<(), StoreError> {
     let is_left = fs::metadata(&log).is_ok_and(|found| found.len() > 0);
     if is_left && matches!(place.file.try_exists(), Ok(false)) {
         return Err(place.unusable(format!(
-            "the file is gone and its log {} was left behind, with the last commits in it: put the file back beside it, or move the log \
-             away, too, to begin with a new store",
+            "the file is missing and its log {} was left behind with the last commits: put the file back beside it, or move the log away, \
+             too, to begin with a new store",
             log.display()
         )));
     }
     Ok(())
 }
 
-/// Makes the file for its owner alone, since states may hold what others must not read, such as hashes of passwords. SQLite gives its
-/// companions the same rights. One that is there is left as it is, and what cannot be made is told by SQLite, which tries next.
+/// Creates the file with access for its owner alone, since states may contain secrets such as password hashes. SQLite
+/// gives its companion files the same permissions. An existing file is left as it is. Errors are ignored, since SQLite
+/// opens the file next and reports them.
 fn create_file(place: &StorePath) {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -176,8 +175,8 @@ pub(super) fn connect(
     access: Access,
     options: &Options,
 ) -> rusqlite::Result<Connection> {
-    // Also whoever only reads opens for writing where that is allowed, since reading beside a writer needs the shared index file;
-    // SQLite falls back to reading by itself. That nothing is written is then a matter of `query_only`.
+    // Opens even a reader's connection for writing where that is permitted, since reading beside a writer needs the
+    // shared index file. SQLite falls back to read-only by itself, and `query_only` prevents writes.
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if access == Access::Create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
@@ -185,7 +184,8 @@ pub(super) fn connect(
     let conn = Connection::open_with_flags(&place.file, flags)?;
     conn.busy_timeout(options.busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Otherwise SQLite looks at the values of limits and bounds to choose a plan, and prepares a statement anew for each of them.
+    // Without this, SQLite uses the values of limits and bounds to choose a plan, and re-prepares a statement for each
+    // of them.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(conn)
 }
@@ -216,9 +216,7 @@ fn prepare(
         )));
     }
     let identity = Identity::of(&conn, &place.file, before).map_err(|e| {
-        SqliteError::Unavailable(format!(
-            "it cannot be told which file it is: {e}; try again"
-        ))
+        SqliteError::Unavailable(format!("its file cannot be identified: {e}; try again"))
     })?;
     Ok(Opened {
         db: Db {
@@ -233,7 +231,7 @@ fn prepare(
     })
 }
 
-/// Returns whether there is a store, or may be one.
+/// Returns true if there is a store, or may be one.
 pub(super) fn exists(folder: &Path, role: &str) -> bool {
     let file = path(folder, role);
     if matches!(file.try_exists(), Ok(false)) {
@@ -244,7 +242,7 @@ pub(super) fn exists(folder: &Path, role: &str) -> bool {
     !blank.unwrap_or(false)
 }
 
-/// Whether nothing was ever written to the file.
+/// Returns true if nothing was ever written to the file.
 fn is_blank(conn: &Connection) -> rusqlite::Result<bool> {
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(tables == 0 && number(conn, "application_id")? == 0)
@@ -252,11 +250,11 @@ fn is_blank(conn: &Connection) -> rusqlite::Result<bool> {
 
 fn create(conn: &mut Connection, role: &str, options: &Options) -> Result<(), SqliteError> {
     let source = mint::source(role).map_err(|e| SqliteError::Unusable(e.to_string()))?;
-    // These two cannot be part of a transaction. A file that is left with nothing but them is still blank.
+    // These two cannot be part of a transaction. A file that contains nothing else still counts as blank.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     write_ahead(conn, options)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Another process may have been quicker.
+    // Another process may have created it meanwhile.
     if is_blank(&tx)? {
         tx.execute_batch(include_str!("schema.sql"))?;
         tx.execute(
@@ -271,7 +269,7 @@ fn create(conn: &mut Connection, role: &str, options: &Options) -> Result<(), Sq
     Ok(())
 }
 
-/// Adds what the forms after this one have added.
+/// Applies the migrations that follow this schema version.
 fn add_forms(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
     for (form, added) in (2..).zip(MIGRATIONS) {
         if form > from {
@@ -282,7 +280,7 @@ fn add_forms(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Adds what a store of an older form lacks.
+/// Migrates a store of an older schema version.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), SqliteError> {
     let older = |conn: &Connection| -> rusqlite::Result<Option<i32>> {
         let ours = number(conn, "application_id")? == APPLICATION_ID;
@@ -293,7 +291,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), SqliteError> {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Another process may have been quicker.
+    // Another process may have migrated it meanwhile.
     if let Some(form) = older(&tx)? {
         add_forms(&tx, form)?;
     }
@@ -312,13 +310,13 @@ pub(super) fn check(conn: &Connection, place: &StorePath) -> Result<(), SqliteEr
     match number(conn, "user_version")? {
         SCHEMA_VERSION => Ok(()),
         newer if newer > SCHEMA_VERSION => Err(SqliteError::Unusable(format!(
-            "it was written by a newer Doorstep (form {newer}, this one knows {SCHEMA_VERSION}); use that version, or name another folder"
+            "it was written by a newer Doorstep (schema version {newer}, this one knows {SCHEMA_VERSION}); use that version, or name another folder"
         ))),
         older @ 1..SCHEMA_VERSION => Err(SqliteError::Unusable(format!(
-            "it has form {older} and is brought to form {SCHEMA_VERSION} by whoever opens it for writing: run the role once"
+            "it has schema version {older} and must be migrated to {SCHEMA_VERSION}: run the role once"
         ))),
         older => Err(SqliteError::Unusable(format!(
-            "it has form {older}, which this version (form {SCHEMA_VERSION}) no longer reads; open it with the version that wrote it"
+            "it has schema version {older}, which this version (schema {SCHEMA_VERSION}) no longer reads; open it with the version that wrote it"
         ))),
     }
 }
@@ -330,7 +328,7 @@ fn settings(conn: &Connection, access: Access, options: &Options) -> Result<(), 
         write_ahead(conn, options)?;
         conn.pragma_update(None, "synchronous", "FULL")?;
         conn.pragma_update(None, "wal_autocheckpoint", options.checkpoint_pages)?;
-        // After a time in which it could not be carried over, the log is cut back to twice its usual size.
+        // After a time in which checkpoints were blocked, the log is truncated to twice its usual size.
         let log_bytes = i64::from(options.checkpoint_pages) * i64::from(PAGE_BYTES) * 2;
         returning(conn, "journal_size_limit", log_bytes)?;
         if let Some(pages) = options.max_pages {
@@ -347,8 +345,8 @@ fn settings(conn: &Connection, access: Access, options: &Options) -> Result<(), 
 
 fn write_ahead(conn: &Connection, options: &Options) -> Result<(), SqliteError> {
     let until = Instant::now() + options.busy_timeout;
-    // Where several begin it at once, SQLite tells all but one at once that the file is locked: each has read the file already, and would
-    // wait for the others for ever. The busy timeout does not apply to that.
+    // If several connections switch to WAL at once, SQLite rejects all but one immediately as locked: each has read the
+    // file already, and they would wait for each other for ever. The busy timeout does not apply to this case.
     let mode: String = loop {
         match conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)) {
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
@@ -368,7 +366,7 @@ fn write_ahead(conn: &Connection, options: &Options) -> Result<(), SqliteError> 
     )))
 }
 
-/// Sets what answers with the value that it has taken, or with nothing.
+/// Sets a pragma that returns the value that it has set, or no row.
 fn returning(conn: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
     conn.pragma(None, name, value, |_| Ok(()))
 }
@@ -377,7 +375,7 @@ fn number(conn: &Connection, name: &str) -> rusqlite::Result<i32> {
     conn.pragma_query_value(None, name, |row| row.get(0))
 }
 
-/// Gives a store that was put back from a copy a source of its own: the original has gone on numbering under the old one.
+/// Gives a store that was restored from a copy a new source: the original has gone on numbering under the old one.
 pub(super) fn mint_source(
     folder: &Path,
     role: &str,
@@ -393,7 +391,7 @@ pub(super) fn mint_source(
     Ok(source)
 }
 
-/// Where the file of a role's store is.
+/// Returns the path of a role's store.
 pub(super) fn path(folder: &Path, role: &str) -> PathBuf {
     folder.join(format!("{role}.sqlite3"))
 }
@@ -402,9 +400,9 @@ pub(super) fn path(folder: &Path, role: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// A commit that was answered survives a loss of power only if the log is flushed with each.
+    /// Without a flush of the log, an answered commit does not survive a power failure.
     #[test]
-    fn every_connection_that_writes_flushes_each_commit_to_the_disk() {
+    fn each_commit_is_flushed_to_disk() {
         const FULL: i32 = 2;
         let folder = std::env::temp_dir().join(format!("doorstep-flush-{}", std::process::id()));
         let options = Options::default();

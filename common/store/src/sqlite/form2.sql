@@ -1,10 +1,10 @@
--- What form 2 of a role's store has that form 1 had not: records of what operators have done.
+-- Schema version 2: audit records of operators' actions.
 
 CREATE TABLE audit(
     number    INTEGER PRIMARY KEY AUTOINCREMENT,
     at        INTEGER NOT NULL,
     operator  TEXT NOT NULL,
-    -- The place in the list of actions, counted from 0.
+    -- The index in the list of actions, from 0.
     action    INTEGER NOT NULL,
     about     TEXT NOT NULL,
     dead_id   TEXT,

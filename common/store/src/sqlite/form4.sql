@@ -1,11 +1,11 @@
--- What form 4 of a role's store has that form 3 had not: replies to commands, and events that the role has scheduled to itself.
+-- Schema version 4: replies to commands, and timers.
 
--- In the order of writing, which is nearly that of their times; the caller is not numbered, since callers come and go.
+-- In the order of writing, which is nearly that of their times. The caller has no number, since callers come and go.
 CREATE TABLE replies(
     number      INTEGER PRIMARY KEY,
     caller      TEXT NOT NULL,
     request_id  TEXT NOT NULL,
-    -- SHA-256 of what was asked.
+    -- SHA-256 of the command's content.
     hash        BLOB NOT NULL,
     time        INTEGER NOT NULL,
     bytes       INTEGER NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE replies(
 );
 CREATE INDEX replies_time ON replies(time);
 
--- Numbered together with `held`. Its event has the id `scheduled-ID`, and no sequence.
+-- Timers, numbered in one series with `held`. The event has the id `scheduled-ID` and no sequence.
 CREATE TABLE scheduled(
     id           INTEGER PRIMARY KEY,
     due          INTEGER NOT NULL,

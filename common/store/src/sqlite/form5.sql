@@ -1,6 +1,6 @@
--- What form 5 of a role's store has that form 4 had not.
+-- Schema version 5: epochs, restored stores, pruning marks, owners of sources, bounds of dead letters without a stream.
 
--- Epochs. Of the store's own, the newest 1,000; the latest of them stands in `store`, which each commit reads.
+-- The newest 1,000 of the store's own epochs. `store`, which each commit reads, has a copy of the latest.
 CREATE TABLE own_epochs(
     counter  INTEGER PRIMARY KEY,
     -- 64 random bits.
@@ -9,10 +9,10 @@ CREATE TABLE own_epochs(
 );
 ALTER TABLE store ADD COLUMN epoch INTEGER;
 ALTER TABLE store ADD COLUMN epoch_random INTEGER;
--- Since when, and by what, the store counts as restored; NULL where it does not.
+-- Time and evidence of a restored store; NULL for others.
 ALTER TABLE store ADD COLUMN restored_since INTEGER;
 ALTER TABLE store ADD COLUMN restored_detail TEXT;
--- Of an event, NULL where it has none.
+-- The epoch of an event; NULL if it has none.
 ALTER TABLE outbox ADD COLUMN epoch INTEGER;
 ALTER TABLE outbox ADD COLUMN epoch_random INTEGER;
 ALTER TABLE held ADD COLUMN epoch INTEGER;
@@ -20,10 +20,10 @@ ALTER TABLE held ADD COLUMN epoch_random INTEGER;
 ALTER TABLE dead ADD COLUMN epoch INTEGER;
 ALTER TABLE dead ADD COLUMN epoch_random INTEGER;
 
--- The latest times of seen ids and of replies that were pruned; NULL where none were.
+-- The latest times of pruned seen ids and replies; NULL if none were pruned.
 ALTER TABLE totals ADD COLUMN seen_pruned_to INTEGER;
 ALTER TABLE totals ADD COLUMN replies_pruned_to INTEGER;
--- Of each source that the role consumes, the newest 1,000.
+-- The newest 1,000 epochs of each source that the role consumes.
 CREATE TABLE source_epochs(
     source_id  INTEGER NOT NULL,
     counter    INTEGER NOT NULL,
@@ -32,7 +32,7 @@ CREATE TABLE source_epochs(
     standing   INTEGER NOT NULL,
     PRIMARY KEY (source_id, counter, random)
 ) WITHOUT ROWID;
--- Of the event at the cursor, with the first sequence that was applied under it; negative where a gap before that was stepped over.
+-- The epoch of the event at the cursor, with the first sequence applied under it; negative if a gap before that was skipped.
 ALTER TABLE streams ADD COLUMN epoch INTEGER;
 ALTER TABLE streams ADD COLUMN epoch_random INTEGER;
 ALTER TABLE streams ADD COLUMN epoch_from INTEGER;
@@ -46,23 +46,23 @@ CREATE TABLE restored_sources(
     conflicts     INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- The owner of each source: the user of the broker whose events are accepted. A source that is known from before belongs to nobody,
--- since its events came without a user id.
+-- The owner of each source: the broker user whose events are accepted. A source known from before has no owner, since its events came
+-- without a user id.
 CREATE TABLE source_owners(
     source_id    INTEGER PRIMARY KEY,
     version      INTEGER NOT NULL,
-    -- NULL: nobody.
+    -- NULL: no owner.
     user         TEXT,
     since        INTEGER NOT NULL,
-    -- 0: there was no owner before, 1: nobody, 2: the user in `former_user`.
+    -- 0: there was no former owner, 1: its events came without a user id, 2: the user in `former_user`.
     former       INTEGER NOT NULL,
     former_user  TEXT
 );
 INSERT INTO source_owners(source_id, version, user, since, former)
     SELECT source_id, 1, NULL, CAST(strftime('%s', 'now') AS INTEGER) * 1000000000, 0
     FROM (SELECT source_id FROM stream_keys UNION SELECT source_id FROM seen);
--- Dead letters that belong to no stream: their bytes as they are counted, 0 for all others; how many there are, and how many went to
--- the overflow file, of which how many are gone with it.
+-- Dead letters that belong to no stream: their counted bytes (0 for all others), their number, the number written to overflow files, and
+-- the number of those whose file was deleted.
 ALTER TABLE dead ADD COLUMN streamless INTEGER NOT NULL DEFAULT 0;
 UPDATE dead SET streamless = bytes WHERE blocks = 0 AND sequence IS NULL;
 CREATE INDEX dead_streamless ON dead(fingerprint, streamless) WHERE streamless > 0;

@@ -1,10 +1,10 @@
-//! The identity of an open store's files: whether the path still leads to them.
+//! The identity of an open store's files: checks that the path still leads to them.
 //!
-//! An open file stays usable when it is moved or deleted, so SQLite goes on committing into files that no later process will find.
-//! Inode and device of the database file, its write-ahead log and its index are therefore compared after each commit, before it is
-//! answered. While the store is open none of the three changes: SQLite writes the log anew in place, and deletes it with the last
-//! connection, though never beside a database that has moved. Only `stat` looks at the files, since closing any descriptor of them
-//! would drop the locks of the whole process.
+//! An open file stays usable after it was moved or deleted, so SQLite would go on committing into files that no later
+//! process finds. So device and inode of the database file, its write-ahead log and its index are compared after each
+//! commit, before it is answered. None of the three changes while the store is open: SQLite overwrites the log in place
+//! and deletes it with the last connection, though never beside a database that has moved. Only `stat` examines the
+//! files, since closing any descriptor of them would drop the locks of the whole process.
 
 #[cfg(all(unix, not(target_os = "linux")))]
 use std::fs;
@@ -27,37 +27,37 @@ pub(super) type FileId = (u64, u64);
 /// The files of one connection, as they were when it was opened.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// `None` where the system tells no inodes.
+    /// `None` if the system has no inodes.
     database: Option<(PathBuf, FileId)>,
     /// The write-ahead log and its index.
     companions: Vec<(PathBuf, FileId)>,
-    /// Set while the files are not in their place; shared by all connections of a store.
+    /// Set while the files are displaced; shared by all connections of a store.
     displaced: Arc<AtomicBool>,
 }
 
-/// The difference of a path from what it was.
+/// The way in which a file is displaced.
 enum Displaced {
-    /// Nothing is there.
+    /// No file is at the path.
     Gone,
-    /// Another file is there.
+    /// Another file is at the path.
     Replaced,
-    /// It cannot be looked at.
+    /// The path cannot be examined.
     Hidden(io::Error),
 }
 
 impl Identity {
-    /// Returns the file that the path of a database leads to, to be compared with the one that was opened.
+    /// Returns the id of the file at a database's path, to compare it with the opened one.
     pub(super) fn before_opening(file: &Path) -> Option<FileId> {
         file_id(file).ok().flatten()
     }
 
-    /// Notes the files of a connection that has read from its database, so that all of them are there.
+    /// Records the files of a connection that has read from its database, so that all of them exist.
     ///
     /// # Errors
-    /// The database file was replaced while it was opened, or the files cannot be looked at: trying again may help.
+    /// The database file was replaced while it was opened, or the files cannot be examined: a retry may help.
     pub(super) fn of(conn: &Connection, file: &Path, before: Option<FileId>) -> io::Result<Self> {
-        // Absolute, since a working directory that is moved away takes relative paths along. SQLite follows links, the path does not:
-        // a link that leads elsewhere later is another file, too.
+        // Absolute, since a relative path follows a moved working directory. SQLite follows links and the path does
+        // not: if a link leads elsewhere later, that is another file, too.
         let path = std::path::absolute(file)?;
         let id = file_id(&path)?;
         if before.is_some() && before != id {
@@ -78,7 +78,7 @@ impl Identity {
         })
     }
 
-    /// Lets two connections of one store know of each other's findings.
+    /// Lets two connections of one store share their findings.
     ///
     /// # Errors
     /// They have opened different files.
@@ -90,7 +90,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Checks the files if they were found displaced before. Costs next to nothing otherwise.
+    /// Checks the files if they were found displaced before. Otherwise free.
     pub(super) fn check_again(&self) -> Result<(), SqliteError> {
         if self.displaced.load(Ordering::Relaxed) {
             self.check()
@@ -106,7 +106,7 @@ impl Identity {
         let checked = of_database
             .chain(of_companions)
             .try_for_each(|((path, id), is_database)| {
-                compare(path, *id).map_err(|how| how.told(path, is_database))
+                compare(path, *id).map_err(|displaced| displaced.into_error(path, is_database))
             });
         self.displaced.store(checked.is_err(), Ordering::Relaxed);
         checked
@@ -123,11 +123,11 @@ fn compare(path: &Path, id: FileId) -> Result<(), Displaced> {
 }
 
 impl Displaced {
-    fn told(self, path: &Path, is_database: bool) -> SqliteError {
+    fn into_error(self, path: &Path, is_database: bool) -> SqliteError {
         const MEANING: &str = "nothing more is committed or acknowledged";
         let shown = path.display();
         match self {
-            // The next start opens what is there now, so waiting is of no use.
+            // The next start opens the new file, so waiting does not help.
             Self::Replaced => SqliteError::Unusable(format!(
                 "{shown} was replaced by another file under this process, so {MEANING}: start again to use the new one"
             )),
@@ -137,17 +137,17 @@ impl Displaced {
             )),
             Self::Gone => SqliteError::Unavailable(format!(
                 "{shown} was moved away or deleted under this process, so {MEANING}: put it back in its place, or stop this process, \
-                 which carries over what is in it"
+                 which checkpoints it into the database"
             )),
             Self::Hidden(error) => SqliteError::Unavailable(format!(
-                "{shown} cannot be looked at ({error}) and may have been moved away, so {MEANING}: let this user read its folder again"
+                "{shown} cannot be examined ({error}) and may have been moved away, so {MEANING}: let this user read its folder again"
             )),
         }
     }
 }
 
-/// Asks for the inode alone. A look at the times, as `stat` takes it, makes Linux write finer times at the next change, with a journal
-/// commit for them at the next sync: one more wait on the disk for each commit.
+/// Requests the inode alone. `stat` also requests the times, which makes Linux write finer ones at the next change,
+/// with a journal commit at the next sync: one more disk wait for each commit.
 #[cfg(target_os = "linux")]
 fn file_id(path: &Path) -> io::Result<Option<FileId>> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
@@ -173,7 +173,7 @@ fn file_id(path: &Path) -> io::Result<Option<FileId>> {
     }
 }
 
-/// Other systems do not let an open file be moved or deleted.
+/// Other systems do not allow an open file to be moved or deleted.
 #[cfg(not(unix))]
 fn file_id(_: &Path) -> io::Result<Option<FileId>> {
     Ok(None)
@@ -181,7 +181,7 @@ fn file_id(_: &Path) -> io::Result<Option<FileId>> {
 
 #[cfg(unix)]
 fn is_gone(error: &io::Error) -> bool {
-    // The second where something else than a folder is in the place of one.
+    // The second kind occurs if a folder of the path was replaced by a file.
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory

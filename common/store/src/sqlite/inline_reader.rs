@@ -1,5 +1,5 @@
-//! A connection for reads of a few rows. They are done where they are asked for: from pages in memory, that takes less time than to hand
-//! them to a thread and to wake up for the answer.
+//! A connection for reads of a few rows, executed on the caller's thread. For cached pages that takes less time than a
+//! handover to another thread and back.
 
 use std::{
     sync::{
@@ -11,12 +11,11 @@ use std::{
 
 use super::{db::Db, error::SqliteError};
 
-/// A read that has taken longer has waited for the disk, during which nothing else could run on its thread.
+/// A slower read has waited for the disk and blocked its thread meanwhile.
 const SLOW_READ: Duration = Duration::from_millis(1);
-/// For how many reads it is left to a thread to wait for the disk, once one here had to.
+/// The number of reads left to the dedicated thread after a slow one.
 const LEFT_TO_THREAD: u32 = 200;
 
-/// The connection. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct InlineReader(Arc<Shared>);
 
@@ -27,7 +26,7 @@ struct Shared {
 }
 
 impl InlineReader {
-    /// Makes a connection one that waits for nobody, and reads with it.
+    /// Makes a connection that never waits for a lock, and reads with it.
     pub(super) fn with(db: Db) -> rusqlite::Result<Self> {
         db.conn.busy_timeout(Duration::ZERO)?;
         Ok(Self(Arc::new(Shared {
@@ -36,8 +35,8 @@ impl InlineReader {
         })))
     }
 
-    /// Reads at once. There is no answer here if somebody else reads just now, if the disk has been slow, or if it fails for any reason:
-    /// then the read is for a thread that can wait, and that says what is wrong.
+    /// Reads immediately. Returns `None` if another read is running, the disk was slow recently, or the read fails:
+    /// then the caller uses the dedicated thread, which can wait and reports the error.
     pub(super) fn read<T>(
         &self,
         body: impl FnOnce(&mut Db) -> Result<T, SqliteError>,

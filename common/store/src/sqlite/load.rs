@@ -1,4 +1,4 @@
-//! Reading all that a batch is about to touch.
+//! Reads all rows that a batch may change.
 
 use doorstep_event::{Epoch, EventId, RequestId, Sequence, Source, StreamKey, Subject};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -8,7 +8,7 @@ use super::{
         attribute, bytes, optional_text, optional_time, read_last_id, signed, small, unsigned,
     },
     db::Db,
-    deferred::{held_bytes, held_columns, held_row},
+    deferred::{deferred_columns, deferred_row, held_bytes},
     epochs::{optional_epoch, source_epochs, stream_epoch},
     error::SqliteError,
     owners::owner,
@@ -56,8 +56,11 @@ pub(super) fn load(db: &mut Db, ask: &ReadSet) -> Result<ReadResult, SqliteError
     })
 }
 
-/// Reads entities at one moment.
-pub(super) fn look(db: &mut Db, keys: &[EntityKey]) -> Result<Vec<EntityRow>, SqliteError> {
+/// Reads entities in one transaction.
+pub(super) fn read_entities(
+    db: &mut Db,
+    keys: &[EntityKey],
+) -> Result<Vec<EntityRow>, SqliteError> {
     db.read(|conn, _| {
         let mut rows = Vec::new();
         load_entities(conn, keys, &mut rows)?;
@@ -105,7 +108,8 @@ fn load_streams(
     Ok(())
 }
 
-/// A stream whose columns begin at `first`: id, version, cursor, held, last_id, blocked, and the three of its epoch.
+/// Reads a stream whose columns begin at `first`: id, version, cursor, held, last_id, blocked, and the three of its
+/// epoch.
 pub(super) fn stream_row(row: &Row<'_>, first: usize, key: &StreamKey) -> Result<StreamRow> {
     let cursor = unsigned(row, first + 2)?;
     Ok(StreamRow {
@@ -133,7 +137,7 @@ fn absent_stream(key: &StreamKey) -> StreamRow {
     }
 }
 
-/// What is held right after the cursor, up to the first gap.
+/// Reads the deferred events right after the cursor, up to the first gap.
 fn held_next(
     conn: &Connection,
     sources: &mut Sources,
@@ -148,14 +152,14 @@ fn held_next(
     )?;
     let mut events = conn.prepare_cached(concat!(
         "SELECT ",
-        held_columns!(),
+        deferred_columns!(),
         " FROM held WHERE id = ?1"
     ))?;
     let mut rows = places.query(params![stream.0, signed(cursor), signed(most as u64)])?;
     let mut next = cursor;
     while let Some(row) = rows.next()? {
         next = next.saturating_add(1);
-        // The index alone tells where the gap is: an event behind it is not read.
+        // The index alone shows the gap: the event behind it is not read.
         if unsigned(row, 1)? != next {
             break;
         }
@@ -165,7 +169,7 @@ fn held_next(
         if !allowance.takes(held_bytes(row)?) {
             break;
         }
-        into.push(held_row(row, conn, sources)?);
+        into.push(deferred_row(row, conn, sources)?);
     }
     Ok(())
 }
@@ -191,7 +195,7 @@ fn load_entities(conn: &Connection, keys: &[EntityKey], into: &mut Vec<EntityRow
     Ok(())
 }
 
-/// An entity whose columns are id, version, state.
+/// Reads an entity whose columns are id, version, state.
 pub(super) fn entity_row(row: &Row<'_>, key: EntityKey) -> Result<EntityRow> {
     let state = match row.get_ref(2)? {
         rusqlite::types::ValueRef::Null => None,

@@ -1,17 +1,18 @@
-//! How a store in SQLite uses its file.
+//! Settings of a store in SQLite.
 
 use std::time::Duration;
 
-/// How a store in SQLite uses its file. The defaults are what measuring has found best; see `examples/commit_cost.rs`.
+/// Settings of a store in SQLite. The defaults are the best measured values; see `examples/commit_cost.rs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// How long to wait for another process that writes before the store counts as unavailable.
+    /// The time to wait for another writing process before the store counts as unavailable.
     pub busy_timeout: Duration,
-    /// The most memory that is spent on pages of the file, in KiB.
+    /// The maximum size of the page cache, in KiB.
     pub cache_kib: u32,
-    /// After how many pages the write-ahead log is carried over into the file. More make that rarer, and the log larger.
+    /// The number of pages after which the write-ahead log is checkpointed. More make checkpoints rarer and the log
+    /// larger.
     pub checkpoint_pages: u32,
-    /// The most pages that the file may have, without which only the disk is the bound.
+    /// The maximum number of pages of the file; `None`: limited only by the disk.
     pub max_pages: Option<u32>,
 }
 
@@ -27,16 +28,17 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The bytes of the write-ahead log beyond which a reader must be keeping it from being carried over: four times as many as are carried
-    /// over at a time, 128 MiB by default.
+    /// Bytes of the write-ahead log above which a reader must be preventing checkpoints: four times as many as one
+    /// checkpoint covers, 128 MiB by default.
     #[must_use]
     pub fn max_log_bytes(&self) -> u64 {
         4 * u64::from(self.checkpoint_pages) * u64::from(PAGE_BYTES)
     }
 }
 
-/// Bytes of a page. Random updates of many small rows write whole pages, so that larger ones cost more than they save.
+/// The page size in bytes. Random updates of many small rows write whole pages, so that larger ones cost more than they
+/// save.
 pub(super) const PAGE_BYTES: u32 = 4096;
 
-/// What the connection that lists and counts may spend on pages, in KiB: it reads each page once.
+/// The page cache of the connection that lists and counts, in KiB: it reads each page once.
 pub(super) const READER_CACHE_KIB: u32 = 4 * 1024;

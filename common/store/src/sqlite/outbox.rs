@@ -1,4 +1,4 @@
-//! What is owed and due.
+//! Reads due outbox rows.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::{
     error::SqliteError,
     sources::Sources,
 };
-use crate::{DeadLetterId, OutboxId, OutboxKind, OutboxRow, rows::share_of_again};
+use crate::{DeadLetterId, OutboxId, OutboxKind, OutboxRow, rows::retry_share};
 
-/// Rows that are due, in the order of writing. What was tried in vain and what was never tried are looked for apart, so that any
-/// number of rows that wait for their next try costs the others nothing.
+/// Returns the due rows in the order of writing. Retried and untried rows are read separately, so that any number of
+/// rows waiting for a retry costs the others nothing.
 pub(super) fn outbox(
     db: &mut Db,
     now: Timestamp,
@@ -22,7 +22,7 @@ pub(super) fn outbox(
 ) -> Result<Vec<OutboxRow>, SqliteError> {
     let from = db.outbox_untried_from;
     let (rows, untried_from) = db.read(|conn, sources| {
-        let mut again = numbers(
+        let mut retried = numbers(
             conn,
             "SELECT id FROM outbox INDEXED BY outbox_again WHERE due <= ?1 ORDER BY id LIMIT ?2",
             nanos(now),
@@ -39,10 +39,10 @@ pub(super) fn outbox(
             None if limit == 0 => from,
             None => last_number(conn)?.map_or(from, |last| last.saturating_add(1).max(from)),
         };
-        again.truncate(share_of_again(limit, again.len(), untried.len()));
+        retried.truncate(retry_share(limit, retried.len(), untried.len()));
         let mut ids = untried;
-        ids.truncate(limit - again.len());
-        ids.extend(again);
+        ids.truncate(limit - retried.len());
+        ids.extend(retried);
         ids.sort_unstable();
         let rows = ids
             .into_iter()
@@ -60,7 +60,7 @@ fn numbers(conn: &Connection, sql: &str, bound: i64, limit: usize) -> Result<Vec
     ids.collect()
 }
 
-/// The last number that was given: what will be written later has a higher one.
+/// Returns the last number assigned: later rows have higher ones.
 fn last_number(conn: &Connection) -> Result<Option<i64>> {
     conn.prepare_cached("SELECT last_outbox FROM totals")?
         .query_row([], |row| row.get(0))

@@ -1,6 +1,6 @@
-//! The overflow file beside a store, `ROLE.overflow.jsonl`, with older ones `ROLE.overflow.1.jsonl` and so on.
+//! The overflow file beside a store, `ROLE.overflow.jsonl`, and its older files `ROLE.overflow.1.jsonl` and so on.
 //!
-//! Only a commit writes it, and holds the store's write lock meanwhile, so of several processes one writes at a time.
+//! Only a commit writes it, under the store's write lock, so only one process writes at a time.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,13 +11,13 @@ use std::{
 use super::error::SqliteError;
 use crate::{StreamlessBounds, overflow};
 
-/// The file for dead letters of no stream that a store has no room for.
+/// The file for dead letters of no stream that exceed the store's bounds.
 pub(super) struct OverflowFile {
     current: PathBuf,
 }
 
 impl OverflowFile {
-    /// The one beside a store's file.
+    /// The overflow file beside a store's file.
     pub(super) fn beside(store: &Path) -> Self {
         Self {
             current: store.with_extension("overflow.jsonl"),
@@ -29,8 +29,7 @@ impl OverflowFile {
         &self.current
     }
 
-    /// Appends lines, which are on the disk when this returns. If older lines were dropped for them, returns the number of the oldest
-    /// line that is left.
+    /// Appends lines and flushes them to disk. If older lines were dropped, returns the number of the oldest line left.
     pub(super) fn append(
         &self,
         lines: &[u8],
@@ -69,7 +68,7 @@ impl OverflowFile {
         if is_full || length == 0 {
             self.sync_folder()?;
         }
-        // What was rotated away with the last file leaves these lines as the oldest.
+        // The rotation has dropped older lines, so these are the oldest.
         Ok(match oldest {
             Some(None) => overflow::number_of(lines),
             Some(oldest) => oldest,
@@ -77,7 +76,7 @@ impl OverflowFile {
         })
     }
 
-    /// Makes room for a new file. Returns the number of the oldest line that is left, if a file was deleted.
+    /// Makes room for a new file. If a file was deleted, returns the number of the oldest line left.
     fn rotate(&self, files: u32) -> io::Result<Option<Option<u64>>> {
         let last = files.saturating_sub(1);
         let deletes = last == 0 || self.older(last).exists();
@@ -123,7 +122,7 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns whether the last line was cut off, by a process that died while it wrote.
+/// Returns true if the last line is incomplete: its writer crashed.
 fn ends_in_mid_line(file: &mut File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! Reading the owners of sources.
+//! Reads the owners of sources.
 
 use doorstep_event::{BrokerUser, Source};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
@@ -34,7 +34,7 @@ pub(super) fn owner(conn: &Connection, sources: &mut Sources, source: &Source) -
     Ok(row.unwrap_or_default())
 }
 
-/// An owner whose columns begin at `first`: user, since, former, former_user.
+/// Reads an owner whose columns begin at `first`: user, since, former, former_user.
 fn owner_from(row: &Row<'_>, first: usize) -> Result<SourceOwner> {
     let user = |column| optional_text(row, column).map(|name| name.map(BrokerUser::new));
     let former = match row.get::<_, i64>(first + 2)? {
@@ -62,7 +62,7 @@ pub(super) fn sources(
                  ON k.source_id = s.id
              WHERE s.source > ?1 AND (o.source_id IS NOT NULL OR k.streams > 0) ORDER BY s.source LIMIT ?2",
         )?;
-        // No source is empty, so all come after that.
+        // No source is empty, so all of them follow the empty one.
         let after = after.map_or("", Source::as_str);
         let rows = found.query_map((after, signed(limit as u64)), |row| {
             let is_recorded = row.get::<_, Option<i64>>(1)?.is_some();

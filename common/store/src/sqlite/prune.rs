@@ -1,4 +1,4 @@
-//! Forgetting ids whose retention has ended.
+//! Prunes rows whose retention has ended.
 
 use doorstep_event::{EventId, Timestamp};
 use rusqlite::{Result, Transaction, params};
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::size;
 
-pub(super) fn prune_trials(
+pub(super) fn prune_crash_counts(
     db: &mut Db,
     older_than: Timestamp,
     limit: usize,
@@ -97,7 +97,7 @@ pub(super) fn prune_seen(
     })
 }
 
-/// Raises the time up to which something was pruned.
+/// Raises the time up to which rows were pruned.
 fn raise(tx: &Transaction<'_>, column: &str, latest: i64) -> Result<()> {
     tx.prepare_cached(&format!(
         "UPDATE totals SET {column} = ?1 WHERE {column} IS NULL OR {column} < ?1"

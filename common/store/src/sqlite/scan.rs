@@ -1,4 +1,4 @@
-//! Listing and counting, on a connection of its own, in pages: a writer is never kept waiting.
+//! Lists and counts in pages, on a connection of its own, so that no writer waits.
 
 use doorstep_event::{Source, StreamKey, Subject, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     EntityKey, EntityRow, SequenceGap, StoreUsage, StreamRow, Streamless, StreamlessKind, Summary,
     TableUsage,
-    rows::{age_ms, ahead_of},
+    rows::{age_millis, ahead_of},
 };
 
 pub(super) fn entities(
@@ -43,7 +43,8 @@ pub(super) fn entities(
     Ok(entities)
 }
 
-/// By source and subject as bytes. Sources are numbered as they were met, so each is listed for itself, in the order of its name.
+/// Lists streams by source and subject in byte order. Source numbers follow the order of arrival, so each source is
+/// listed separately, in the order of its name.
 pub(super) fn streams(
     db: &mut Db,
     after: Option<&StreamKey>,
@@ -100,7 +101,7 @@ fn streams_of(
          WHERE k.source_id = ?1 AND k.subject > ?2 ORDER BY k.subject LIMIT ?3",
     )?;
     let rest = limit.saturating_sub(into.len()) as u64;
-    // No subject is empty, so all of them are behind the empty one.
+    // No subject is empty, so all of them follow the empty one.
     let mut rows = page.query(params![id, behind.unwrap_or(""), signed(rest)])?;
     while let Some(row) = rows.next()? {
         let key = StreamKey {
@@ -112,7 +113,7 @@ fn streams_of(
     Ok(())
 }
 
-/// Streams that hold, are not blocked, and do not hold what is next, each with the first sequence that it does hold.
+/// Unblocked streams with deferred events, but not the next one; each with its first deferred sequence.
 const GAPS: &str = "(SELECT s.id, s.cursor, s.held, (
              SELECT min(h.sequence) FROM held h INDEXED BY held_place
              WHERE h.stream_id = s.id AND h.sequence > s.cursor) AS first
@@ -126,7 +127,7 @@ pub(super) fn gaps(
     limit: usize,
 ) -> Result<Vec<SequenceGap>, SqliteError> {
     db.read(|conn, sources| {
-        // The stream's key stands in each event that it holds.
+        // The stream's key is in each of its deferred events.
         let mut found = conn.prepare_cached(&format!(
             "SELECT h.source_id, h.subject, g.cursor, g.first, g.held, g.since
              FROM (SELECT g.*, (SELECT min(h.since) FROM held h INDEXED BY held_place
@@ -175,7 +176,7 @@ pub(super) fn streamless(
                     kinds: Vec::new(),
                 })
             })?;
-        // No kind is larger than all of them, and mostly there are few.
+        // No kind exceeds the total, which is mostly below the bounds.
         if streamless.usage.rows >= least.rows || streamless.usage.bytes >= least.bytes {
             streamless.kinds = conn
                 .prepare_cached(
@@ -219,7 +220,7 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, SqliteErro
         };
         let oldest_outbox = first("SELECT since FROM outbox ORDER BY id LIMIT 1")?;
         let oldest_held = first("SELECT since FROM held ORDER BY since LIMIT 1")?;
-        // They are numbered in the order in which they are made.
+        // Numbers follow the order of creation.
         let oldest_dead = first("SELECT since FROM dead ORDER BY number LIMIT 1")?;
         let ahead = ahead_of(now);
         let held_ahead = conn
@@ -241,9 +242,9 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, SqliteErro
             usage: totals.usage,
             tally: totals.tally,
             commits: totals.commits,
-            oldest_outbox_ms: oldest_outbox.map(|since| age_ms(since, now)),
-            oldest_held_ms: oldest_held.map(|since| age_ms(since, now)),
-            oldest_dead_ms: oldest_dead.map(|since| age_ms(since, now)),
+            oldest_outbox_ms: oldest_outbox.map(|since| age_millis(since, now)),
+            oldest_held_ms: oldest_held.map(|since| age_millis(since, now)),
+            oldest_dead_ms: oldest_dead.map(|since| age_millis(since, now)),
             oldest_outbox,
             oldest_held,
             oldest_dead,

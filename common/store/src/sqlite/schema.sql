@@ -1,14 +1,14 @@
--- The tables of a role's store, as form 1 had them; the later forms' files add to them.
+-- Schema version 1 of a role's store; the files of later versions add to it.
 --
--- What an ordinary batch writes is kept narrow: streams and entities are updated by their row number, their keys stand in tables
--- of their own that are written once, and no index contains anything that an ordinary update changes. Row numbers are given by
--- `totals` and never again, so that a handle on a row that is gone can never mean another one.
+-- An ordinary batch writes little: streams and entities are updated by their row number, their keys are in tables of their own that are
+-- written once, and no index contains a column that an ordinary update changes. `totals` assigns row numbers and never reuses one, so
+-- that a handle to a deleted row can never denote another row.
 
 CREATE TABLE store(
     one         INTEGER PRIMARY KEY CHECK (one = 1),
     role        TEXT NOT NULL,
     source      TEXT NOT NULL,
-    -- Raised when a new source is minted: whoever had the store open before must not number under it.
+    -- Incremented when a new source is minted: a process that opened the store before must not number under it.
     generation  INTEGER NOT NULL
 );
 
@@ -57,7 +57,7 @@ CREATE TABLE streams(
     version  INTEGER NOT NULL,
     cursor   INTEGER NOT NULL,
     held     INTEGER NOT NULL,
-    -- 1 stands for SUBJECT#CURSOR, which most ids are.
+    -- 1 stands for SUBJECT#CURSOR, the form of most ids.
     last_id,
     blocked  TEXT
 );
@@ -69,24 +69,24 @@ CREATE TABLE entity_keys(
     id   INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- An entity without a state has version 1, and no other has.
+-- Version 1 means: an entity without a state.
 CREATE TABLE entities(
     id       INTEGER PRIMARY KEY,
     version  INTEGER NOT NULL,
     state    BLOB
 );
 
--- Times are nanoseconds since 1970, or text where they do not fit.
+-- Times are nanoseconds since 1970, or text if they do not fit.
 CREATE TABLE held(
     id           INTEGER PRIMARY KEY,
-    -- Only what has a sequence has a place in a stream.
+    -- Only an event with a sequence belongs to a stream.
     stream_id    INTEGER,
     sequence     INTEGER,
     due          INTEGER,
     since        INTEGER NOT NULL,
     attempts     INTEGER NOT NULL,
     bytes        INTEGER NOT NULL,
-    -- 0: behind its predecessor, 1: awaits the entity in `about`, 2: replays the dead letter in `about`.
+    -- 0: waits for its predecessor, 1: waits for the entity in `about`, 2: replays the dead letter in `about`.
     reason       INTEGER NOT NULL,
     about        TEXT,
     defect       TEXT,
@@ -117,7 +117,7 @@ CREATE TABLE dead(
     detail       TEXT NOT NULL,
     defect       TEXT,
     body         BLOB NOT NULL,
-    -- The event, all NULL where the message could not be read as one.
+    -- The event; all NULL if the message could not be decoded.
     event_id     TEXT,
     source_id    INTEGER,
     type         TEXT,
@@ -144,12 +144,12 @@ CREATE TABLE outgoing(
 
 CREATE TABLE outbox(
     id           INTEGER PRIMARY KEY,
-    -- NULL until it was tried in vain.
+    -- NULL until the first failed attempt.
     due          INTEGER,
     attempts     INTEGER NOT NULL,
     since        INTEGER NOT NULL,
     bytes        INTEGER NOT NULL,
-    -- The dead letter of which this is a copy, with the copy's headers in JSON and its body in `data`; otherwise an event.
+    -- The dead letter of which this is a copy, with the copy's headers in JSON and its body in `data`; NULL for an event.
     dead_id      TEXT,
     headers      TEXT,
     event_id     TEXT,

@@ -7,15 +7,15 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::columns::attribute;
 
-/// More sources than any role has; beyond, they are looked up again.
+/// The capacity of the cache, more sources than any role has; above it, sources are read again.
 const REMEMBERED: usize = 10_000;
 
-/// The sources of a connection, remembered. A number once committed never changes.
+/// The sources that a connection has cached. A committed number never changes.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     numbers: HashMap<Source, i64>,
     names: HashMap<i64, Source>,
-    /// Numbered in the transaction that is open: forgotten if it is not committed.
+    /// Numbered in the open transaction: dropped from the cache if it does not commit.
     fresh: Vec<Source>,
 }
 
@@ -58,7 +58,7 @@ impl Sources {
     }
 
     fn remember(&mut self, source: &Source, id: i64) {
-        // Those of the open transaction are kept, so that they can be told apart from the others at its end.
+        // Sources of the open transaction are kept, so that its end can tell them from the others.
         if self.numbers.len() >= REMEMBERED && self.fresh.is_empty() {
             self.numbers.clear();
             self.names.clear();

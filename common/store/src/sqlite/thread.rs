@@ -10,12 +10,12 @@ use super::{
 };
 use crate::StoreError;
 
-/// How many calls may wait for the thread. Each belongs to a task that waits, so more only wait one step earlier.
+/// The capacity of the queue. Each call belongs to a waiting task, so further ones only wait one step earlier.
 const MAX_QUEUED: usize = 64;
 
 type Job = Box<dyn FnOnce(&mut Db) + Send>;
 
-/// The way to a thread that owns a connection. The thread ends, and closes the connection, with the last clone.
+/// A handle to the thread that owns a connection. With the last clone the thread ends and closes the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     jobs: mpsc::Sender<Job>,
@@ -34,7 +34,7 @@ impl Worker {
                 while let Some(job) = waiting.blocking_recv() {
                     job(&mut db);
                 }
-                // Whoever waits for the end waits for the connection to be closed.
+                // Waiting for the thread's end includes closing the connection.
                 drop(db);
                 drop(open);
             })
@@ -46,17 +46,18 @@ impl Worker {
         })
     }
 
-    /// Lets go of the thread, and waits until it has closed its connection: until every clone has let go.
+    /// Drops this handle and waits until the thread has closed its connection, which takes until every clone is
+    /// dropped.
     pub(super) async fn close(self) {
         let Self {
             jobs, mut closed, ..
         } = self;
         drop(jobs);
-        // Nothing is ever sent, so the only change is that the sender is gone.
+        // No value is ever sent, so the only change is that the sender was dropped.
         while closed.changed().await.is_ok() {}
     }
 
-    /// Runs a call on the thread. If the caller goes away before it has begun, it never begins; afterwards it runs to its end.
+    /// Runs a call on the thread. A call cancelled before it begins never runs; once begun, it runs to its end.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         body: impl FnOnce(&mut Db) -> Result<T, SqliteError> + Send + 'static,
@@ -67,13 +68,10 @@ impl Worker {
                 return;
             }
             let result = body(db).map_err(|stop| db.failed(stop));
-            // Nobody waits any more: that is the caller's right.
+            // The caller may have been cancelled.
             drop(answer.send(result));
         });
-        let gone = || {
-            self.place
-                .unusable("its thread has ended, as it does only when it panics; start again")
-        };
+        let gone = || self.place.unusable("its thread has panicked; start again");
         self.jobs.send(job).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }

@@ -1,4 +1,4 @@
-//! The one row of counts, which each commit reads first and writes last.
+//! The single row of counts, which each commit reads first and writes last.
 
 use doorstep_event::Epoch;
 use rusqlite::{Connection, Result, params};
@@ -11,7 +11,7 @@ use crate::{EventCounts, PrunedTo, StoreUsage, TableUsage};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Totals {
-    /// Raised when a new source is minted.
+    /// Incremented when a new source is minted.
     pub(super) generation: i64,
     /// The latest epoch of the store.
     pub(super) epoch: Option<Epoch>,
@@ -23,7 +23,7 @@ pub(super) struct Totals {
     pub(super) streams: u64,
     /// Entities with a state.
     pub(super) entities: u64,
-    /// Held events that await an entity. While there are none, nothing needs to be looked for when an entity changes.
+    /// Deferred events that wait for an entity. While there are none, a change of an entity needs no search.
     pub(super) awaiting: u64,
     pub(super) usage: StoreUsage,
     pub(super) tally: EventCounts,

@@ -1,4 +1,4 @@
-//! Records of what operators have done: written with the change, bounded.
+//! Audit records: written with the change, bounded.
 
 use bytes::Bytes;
 use doorstep_store::{
@@ -38,7 +38,7 @@ fn abouts(rows: &[AuditRow]) -> String {
     abouts.join(" ")
 }
 
-pub async fn a_record_is_read_back_as_it_was_written(store: impl Store) {
+pub async fn a_written_record_is_read_back(store: impl Store) {
     let mut entries: Vec<_> = AuditAction::ALL
         .into_iter()
         .map(|action| NewAudit {
@@ -63,7 +63,7 @@ pub async fn a_record_is_read_back_as_it_was_written(store: impl Store) {
     assert_eq!(read, entries);
 }
 
-pub async fn a_record_is_written_with_its_change_or_not_at_all(store: impl Store) {
+pub async fn a_record_is_committed_with_its_change(store: impl Store) {
     let skip = |about| {
         let mut changes = recorded(6, vec![entry(about)]);
         changes.resolve = vec![(dead_id("d-1"), DeadLetterStatus::Open, Resolution::Gone)];
@@ -85,7 +85,7 @@ pub async fn a_record_is_written_with_its_change_or_not_at_all(store: impl Store
     assert_eq!(store.summary(at(9)).await.unwrap().commits, commits + 1);
 }
 
-pub async fn records_are_listed_the_newest_first_in_pages(store: impl Store) {
+pub async fn records_are_paged_newest_first(store: impl Store) {
     for about in ["a", "b", "a", "c", "a"] {
         commit(&store, recorded(5, vec![entry(about)])).await;
     }
@@ -103,7 +103,7 @@ pub async fn records_are_listed_the_newest_first_in_pages(store: impl Store) {
     assert_eq!(page(AuditFilter::About("z".into()), None).await, "");
 }
 
-pub async fn above_its_bounds_the_oldest_records_go_and_that_is_told(store: impl Store) {
+pub async fn the_oldest_records_are_deleted_and_counted(store: impl Store) {
     let bounded = |about: &str, rows, bytes| {
         let mut changes = recorded(5, vec![entry(about)]);
         changes.audit_bounds = TableUsage { rows, bytes };
@@ -120,7 +120,7 @@ pub async fn above_its_bounds_the_oldest_records_go_and_that_is_told(store: impl
     let page = store.audit(AuditFilter::All, None, 9).await.unwrap();
     assert_eq!(abouts(&page.rows), "d c");
     assert_eq!((page.kept.bytes, page.forgotten), (2 * each, 2));
-    // What has just been done is never among what goes.
+    // The newest record is never among the deleted ones.
     commit(&store, bounded("e", 0, 0)).await;
     let page = store.audit(AuditFilter::All, None, 9).await.unwrap();
     assert_eq!(abouts(&page.rows), "e");

@@ -10,27 +10,27 @@ async fn put(store: &impl Store, second: i64, key: &str, state: &str) -> Expecte
     commit(store, changes).await.entities.remove(0)
 }
 
-pub async fn a_state_is_read_back_as_it_was_written(store: impl Store) {
-    let told = put(&store, 1, "order/1", r#"{"lines":1}"#).await;
+pub async fn a_written_state_is_read_back(store: impl Store) {
+    let receipt = put(&store, 1, "order/1", r#"{"lines":1}"#).await;
     let row = entity_row(&store, "order/1").await;
     assert_eq!(row.state.as_deref(), Some(&br#"{"lines":1}"#[..]));
-    assert_eq!((row.row, row.version), (told.row, told.version));
-    let told = put(&store, 2, "order/1", "").await;
+    assert_eq!((row.row, row.version), (receipt.row, receipt.version));
+    let receipt = put(&store, 2, "order/1", "").await;
     let again = entity_row(&store, "order/1").await;
     assert_eq!(again.state.as_deref(), Some(&b""[..]));
     assert_eq!((again.row, again.version), (row.row, row.version + 1));
-    assert_eq!(again.version, told.version);
+    assert_eq!(again.version, receipt.version);
 }
 
-pub async fn an_entity_that_is_only_read_has_no_state(store: impl Store) {
+pub async fn a_read_entity_has_no_state(store: impl Store) {
     for _ in 0..2 {
         let mut changes = WriteSet::at(at(1));
         changes.entities = vec![change_entity(&store, "order/1", None).await];
-        let told = commit(&store, changes).await.entities;
+        let receipt = commit(&store, changes).await.entities;
         let row = entity_row(&store, "order/1").await;
         assert_eq!(row.state, None);
         assert!(row.row.is_some());
-        assert_eq!(told[0].version, row.version);
+        assert_eq!(receipt[0].version, row.version);
     }
     assert_eq!(store.entities(None, 10).await.unwrap(), []);
     assert_eq!(store.summary(at(1)).await.unwrap().entities, 0);
@@ -39,7 +39,7 @@ pub async fn an_entity_that_is_only_read_has_no_state(store: impl Store) {
     assert_eq!(store.summary(at(1)).await.unwrap().entities, 1);
 }
 
-pub async fn an_entity_that_has_changed_since_is_a_conflict(store: impl Store) {
+pub async fn an_entity_changed_since_is_a_conflict(store: impl Store) {
     put(&store, 1, "order/1", "1").await;
     let stale = change_entity(&store, "order/1", Some("3")).await;
     put(&store, 2, "order/1", "2").await;
@@ -52,7 +52,7 @@ pub async fn an_entity_that_has_changed_since_is_a_conflict(store: impl Store) {
     );
 }
 
-pub async fn an_entity_that_was_only_read_and_has_changed_since_is_a_conflict(store: impl Store) {
+pub async fn a_read_entity_changed_since_is_a_conflict(store: impl Store) {
     put(&store, 1, "order/1", "1").await;
     let mut changes = WriteSet::at(at(3));
     changes.entities = vec![change_entity(&store, "order/1", None).await];
@@ -60,7 +60,7 @@ pub async fn an_entity_that_was_only_read_and_has_changed_since_is_a_conflict(st
     conflict(&store, changes).await;
 }
 
-pub async fn an_entity_that_somebody_else_has_created_is_a_conflict(store: impl Store) {
+pub async fn an_entity_created_meanwhile_is_a_conflict(store: impl Store) {
     let changed = change_entity(&store, "order/1", Some("2")).await;
     let only_read = change_entity(&store, "order/1", None).await;
     put(&store, 1, "order/1", "1").await;
@@ -71,7 +71,7 @@ pub async fn an_entity_that_somebody_else_has_created_is_a_conflict(store: impl 
     }
 }
 
-pub async fn a_look_shows_what_every_commit_before_it_has_written(store: impl Store) {
+pub async fn a_read_shows_every_earlier_commit(store: impl Store) {
     for n in 0..20 {
         let mut changes = WriteSet::at(at(n));
         let state = n.to_string();

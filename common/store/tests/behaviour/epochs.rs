@@ -1,4 +1,4 @@
-//! Epochs of the store, and of what it keeps.
+//! Epochs of the store, and of the events that it keeps.
 
 use doorstep_event::{Epoch, Event};
 use doorstep_store::{
@@ -53,7 +53,7 @@ pub async fn each_start_begins_an_epoch(store: impl Store) {
     };
     let epochs = store.epochs().await.unwrap();
     assert_eq!(epochs.0, [own(epoch(2, 7), 3), own(epoch(1, u64::MAX), 1)]);
-    // Two starts never begin the same one.
+    // Two starts never begin the same epoch.
     let third = begin_epoch(&store, at(4)).await.unwrap();
     let fourth = begin_epoch(&store, at(5)).await.unwrap();
     assert_eq!((third.counter(), fourth.counter()), (3, 4));
@@ -61,7 +61,7 @@ pub async fn each_start_begins_an_epoch(store: impl Store) {
     assert_eq!(store.epochs().await.unwrap().latest(), Some(fourth));
 }
 
-pub async fn what_is_numbered_carries_the_latest_epoch(store: impl Store) {
+pub async fn emitted_events_carry_the_latest_epoch(store: impl Store) {
     commit(&store, publishes(1, [event("order/1", 1)])).await;
     commit(&store, begins(2, 5)).await;
     let unnumbered = event("order/1", 0);
@@ -85,14 +85,14 @@ pub async fn what_is_numbered_carries_the_latest_epoch(store: impl Store) {
     assert_eq!(published(&store).await, expected);
 }
 
-pub async fn epochs_of_events_are_read_back_as_they_were(store: impl Store) {
+pub async fn epochs_of_events_are_read_back(store: impl Store) {
     commit(&store, begins(1, 1)).await;
     let of = |about: &str, sequence| Event {
         epoch: Some(epoch(i64::MAX as u64, u64::MAX - 1)),
         ..event(about, sequence)
     };
     let mut changes = WriteSet::at(at(2));
-    changes.defer = vec![held(of("order/1", 2)), held(event("order/2", 2))];
+    changes.defer = vec![deferred(of("order/1", 2)), deferred(event("order/2", 2))];
     let row = dead_letter("a-1", Some(of("order/3", 1)));
     changes.dead_letters = vec![NewDeadLetter { row: row.clone() }];
     commit(&store, changes).await;
@@ -112,7 +112,7 @@ pub async fn epochs_of_events_are_read_back_as_they_were(store: impl Store) {
     assert_eq!(dead, [row]);
 }
 
-pub async fn old_epochs_are_forgotten(store: impl Store) {
+pub async fn old_epochs_are_pruned(store: impl Store) {
     let starts = MAX_OWN_EPOCHS as u64 + 5;
     for random in 1..=starts {
         commit(&store, begins(1, random)).await;
@@ -124,7 +124,7 @@ pub async fn old_epochs_are_forgotten(store: impl Store) {
     assert!(epochs.knows(epoch(5, 5)));
 }
 
-pub async fn the_mark_of_a_restored_store_stays_until_it_is_accepted(store: impl Store) {
+pub async fn a_restored_mark_stays_until_accepted(store: impl Store) {
     let restored = async || store.summary(at(1_000)).await.unwrap().restored;
     let change = |second, restored| WriteSet {
         restored: Some(restored),
@@ -185,7 +185,7 @@ fn learns(second: i64, about: &str, epoch: Epoch, forks: bool) -> WriteSet {
     }
 }
 
-pub async fn two_lineages_list_their_source_until_it_is_accepted(store: impl Store) {
+pub async fn two_lineages_list_their_source_until_accepted(store: impl Store) {
     let standings = async |of: [Epoch; 3]| {
         let ask = ReadSet {
             epochs: vec![source("shop/1"), source("shop/9")],
@@ -216,7 +216,7 @@ pub async fn two_lineages_list_their_source_until_it_is_accepted(store: impl Sto
     commit(&store, accept).await;
     commit(&store, learns(5, "shop/1", of[2], true)).await;
     assert_eq!(restored(&store).await, []);
-    // What came late turns out to be of another lineage.
+    // A late epoch turns out to be of another lineage.
     commit(&store, learns(6, "shop/1", of[1], true)).await;
     assert_eq!(standings(of).await, [Some(InLine), Some(Fork), Some(Fork)]);
     assert_eq!(restored(&store).await[0].since, at(6));

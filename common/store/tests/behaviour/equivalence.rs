@@ -1,4 +1,4 @@
-//! Whatever is done to a store, SQLite and memory answer alike and end with the same contents.
+//! Random changes: SQLite and memory return the same results and end with the same contents.
 
 use doorstep_event::{BrokerUser, Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
@@ -11,7 +11,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use crate::{fixtures::*, folder::Folder};
 
-/// One step: a commit, or upkeep. Small numbers choose among a few streams, entities and ids, so that steps meet.
+/// One step: a commit, or upkeep. Small numbers choose among a few streams, entities and ids, so that steps interact.
 #[derive(Debug, Clone)]
 enum Step {
     Commit(Vec<Part>),
@@ -104,7 +104,7 @@ enum Part {
     Tally,
 }
 
-/// Whether a part knows of what was written last.
+/// The freshness of a part's reads: before or after the last commit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fresh {
     Fresh,
@@ -228,20 +228,20 @@ fn everything() -> ReadSet {
     }
 }
 
-/// What is there for parts to choose from.
+/// Existing rows for parts to choose from.
 struct Known {
     held: Vec<DeferredId>,
     outbox: Vec<OutboxId>,
 }
 
 impl Known {
-    fn held(&self, which: u8) -> DeferredId {
+    fn deferred(&self, which: u8) -> DeferredId {
         let there = usize::from(which) % (self.held.len() + 1);
-        // Mostly one that is there, and sometimes one that never was.
+        // Mostly an existing id, and sometimes one that never existed.
         self.held.get(there).copied().unwrap_or(DeferredId(100_000))
     }
 
-    fn owed(&self, which: u8) -> OutboxId {
+    fn pending(&self, which: u8) -> OutboxId {
         let there = usize::from(which) % (self.outbox.len() + 1);
         self.outbox.get(there).copied().unwrap_or(OutboxId(100_000))
     }
@@ -313,15 +313,15 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             due: due.map(|second| at(second.into())),
             defect: (which == 0).then(|| "defect".to_owned()),
             since: at(sequence.into()),
-            ..held(event_of(which, sequence))
+            ..deferred(event_of(which, sequence))
         }),
-        Part::Release(which) => changes.release.push(known.held(which)),
+        Part::Release(which) => changes.release.push(known.deferred(which)),
         Part::PutOff {
             which,
             reason: number,
             due,
         } => changes.reschedule.push(DeferredRetry {
-            id: known.held(which),
+            id: known.deferred(which),
             reason: reason(number, which),
             due: due.map(|second| at(second.into())),
             attempts: which.into(),
@@ -467,16 +467,16 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             };
             changes.outbox.push(NewOutbox { kind });
         }
-        Part::Pay(which) => changes.published.push(known.owed(which)),
+        Part::Pay(which) => changes.published.push(known.pending(which)),
         Part::Unpaid { which, due } => changes.postponed.push(OutboxRetry {
-            id: known.owed(which),
+            id: known.pending(which),
             due: at(due.into()),
         }),
         Part::Tally => changes.counts.applied += 1,
     }
 }
 
-/// Answers of the commits and of the upkeep.
+/// Results of commits and upkeep.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Commit(Commit),
@@ -491,7 +491,7 @@ async fn answer(store: &impl Store, second: i64, step: &Step, changes: &WriteSet
             let beyond = at(second + beyond);
             Answer::Rows(store.clamp_due_times(at(second), beyond).await.unwrap())
         }
-        // Which of several ids of one moment are forgotten first is open, so a page is all of them or none.
+        // The order in which ids of the same time are pruned is unspecified, so a page takes all of them or none.
         Step::PruneTrials(n) => Answer::Rows(
             store
                 .prune_crash_counts(at(*n as i64 * 10), 1_000)
@@ -537,15 +537,15 @@ async fn run(steps: Vec<Step>) -> (usize, usize) {
                 add(&memory, &known, &mut changes, part.clone()).await;
             }
         }
-        let told = answer(&memory, second, &step, &changes).await;
-        match told {
+        let expected = answer(&memory, second, &step, &changes).await;
+        match expected {
             Answer::Commit(Commit::Written(_)) => commits += 1,
             Answer::Commit(Commit::Conflict) => conflicts += 1,
             Answer::Rows(_) => {}
         }
         assert_eq!(
             answer(&sqlite, second, &step, &changes).await,
-            told,
+            expected,
             "{changes:#?}"
         );
         let (expected, found) = (
@@ -567,9 +567,9 @@ proptest! {
     }
 }
 
-/// The test above would say nothing if nearly every commit conflicted, or none.
+/// The test above would prove nothing if nearly every commit conflicted, or none.
 #[test]
-fn random_changes_are_a_mixture_of_written_and_conflicting() {
+fn random_changes_both_commit_and_conflict() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
     let steps = vec(step(), 400).new_tree(&mut runner).unwrap().current();

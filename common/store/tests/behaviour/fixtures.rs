@@ -1,4 +1,4 @@
-//! What the promises have in common: events, and changes made from what is there.
+//! Fixtures: events, and changes based on the store's present rows.
 
 use bytes::Bytes;
 use doorstep_event::{
@@ -12,7 +12,7 @@ use doorstep_store::{
     StreamChange, StreamRow, StreamState, Summary, WriteSet,
 };
 
-/// So many seconds after the beginning of 2026.
+/// This many seconds after the beginning of 2026.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).unwrap()
 }
@@ -37,7 +37,7 @@ pub fn entity(key: &str) -> EntityKey {
     EntityKey::new(key)
 }
 
-/// The shop's event about a subject; `sequence` 0 is none.
+/// The shop's event about a subject; `sequence` 0 means none.
 pub fn event(about: &str, sequence: u64) -> Event {
     let sequence = Sequence::new(sequence);
     Event {
@@ -53,8 +53,8 @@ pub fn event(about: &str, sequence: u64) -> Event {
     }
 }
 
-/// That event, held behind its predecessor since second 1.
-pub fn held(event: Event) -> NewDeferred {
+/// That event, deferred behind its predecessor since second 1.
+pub fn deferred(event: Event) -> NewDeferred {
     NewDeferred {
         event,
         defect: None,
@@ -65,7 +65,7 @@ pub fn held(event: Event) -> NewDeferred {
     }
 }
 
-/// An event about a subject that the role has scheduled to itself.
+/// A timer of the role about a subject.
 pub fn scheduled(about: &str, due: i64) -> NewTimer {
     let event = event(about, 0);
     NewTimer {
@@ -109,7 +109,7 @@ pub fn dead_letter(id: &str, event: Option<Event>) -> DeadLetter {
     }
 }
 
-/// What a stream becomes: at a cursor with the id that the shop gives, not blocked.
+/// A stream's new state: at a cursor with the id in the shop's form, not blocked.
 pub fn cursor(about: &str, cursor: u64) -> StreamState {
     StreamState {
         cursor,
@@ -156,14 +156,14 @@ pub async fn held_next(store: &impl Store, about: &str, most: usize) -> Vec<Defe
     load(store, ask).await.held
 }
 
-/// Sequences of held events.
+/// Sequences of deferred events.
 pub fn sequences(held: &[DeferredEvent]) -> Vec<u64> {
     held.iter()
         .filter_map(|h| h.event.sequence.map(Sequence::get))
         .collect()
 }
 
-/// A change of a stream as it is now.
+/// A change of a stream in its present version.
 pub async fn change_stream(
     store: &impl Store,
     about: &str,
@@ -180,7 +180,7 @@ pub async fn change_stream(
     }
 }
 
-/// A change of an entity as it is now.
+/// A change of an entity in its present version.
 pub async fn change_entity(store: &impl Store, key: &str, after: Option<&str>) -> EntityChange {
     let row = entity_row(store, key).await;
     EntityChange {
@@ -193,7 +193,7 @@ pub async fn change_entity(store: &impl Store, key: &str, after: Option<&str>) -
     }
 }
 
-/// Commits what must not conflict.
+/// Unwraps a commit that must not conflict.
 #[track_caller]
 pub fn written(commit: Commit) -> CommitReceipt {
     match commit {
@@ -210,8 +210,8 @@ pub async fn conflict(store: &impl Store, changes: WriteSet) {
     assert_eq!(store.commit(changes).await.unwrap(), Commit::Conflict);
 }
 
-/// Holds events, each in its stream, which is changed but stays where it is.
-pub async fn hold(store: &impl Store, second: i64, events: Vec<NewDeferred>) {
+/// Defers events, each in its stream, whose cursor stays.
+pub async fn defer(store: &impl Store, second: i64, events: Vec<NewDeferred>) {
     let mut changes = WriteSet::at(at(second));
     for new in &events {
         let about = new.event.subject.as_str();
@@ -232,14 +232,14 @@ pub async fn hold(store: &impl Store, second: i64, events: Vec<NewDeferred>) {
     commit(store, changes).await;
 }
 
-/// Moves a stream on.
+/// Moves the cursor of a stream.
 pub async fn advance(store: &impl Store, second: i64, about: &str, state: StreamState) {
     let mut changes = WriteSet::at(at(second));
     changes.streams = vec![change_stream(store, about, Some(state)).await];
     commit(store, changes).await;
 }
 
-/// Everything that can be read of a store.
+/// The complete readable contents of a store.
 #[derive(Debug, PartialEq)]
 pub struct Contents {
     pub streams: Vec<StreamRow>,
@@ -248,7 +248,7 @@ pub struct Contents {
     pub due: Vec<DeferredEvent>,
     pub next_due: Option<Timestamp>,
     pub dead: Vec<DeadLetter>,
-    pub dead_groups: Vec<DeadLetterGroup>,
+    pub dead_letter_groups: Vec<DeadLetterGroup>,
     pub audit: AuditPage,
     pub outbox: Vec<OutboxRow>,
     pub due_outbox: Vec<OutboxRow>,
@@ -258,7 +258,7 @@ pub struct Contents {
     pub epochs: OwnEpochs,
 }
 
-/// [`ReadResult`] so that it can be compared.
+/// A comparable form of [`ReadResult`].
 #[derive(Debug, PartialEq)]
 pub struct Loadable {
     pub held: Vec<DeferredEvent>,
@@ -273,7 +273,7 @@ pub struct Loadable {
     pub owners: Vec<OwnerRow>,
 }
 
-/// Reads everything; of what can only be asked for by name, what `ask` names.
+/// Reads everything; of rows that can only be read by name, those that `ask` names.
 pub async fn contents(store: &impl Store, ask: ReadSet) -> Contents {
     let forever = Timestamp::MAX;
     let loaded = load(store, ask).await;
@@ -298,14 +298,14 @@ pub async fn contents(store: &impl Store, ask: ReadSet) -> Contents {
             .dead_letters(DeadLetterFilter::All, None, 1_000)
             .await
             .unwrap(),
-        dead_groups: store.dead_letter_groups(1_000).await.unwrap(),
+        dead_letter_groups: store.dead_letter_groups(1_000).await.unwrap(),
         audit: store.audit(AuditFilter::All, None, 1_000).await.unwrap(),
         outbox: store.outbox(forever, 1_000).await.unwrap(),
         due_outbox: store.outbox(at(20), 1_000).await.unwrap(),
         gaps: store.gaps(forever, forever, 1_000).await.unwrap(),
         sources: store.sources(None, 1_000).await.unwrap(),
         summary: Summary {
-            // No promise, but a matter of the implementation.
+            // Not a promise, but specific to the implementation.
             log_bytes: None,
             ..store.summary(at(1_000)).await.unwrap()
         },

@@ -1,4 +1,4 @@
-//! A folder of a test's own, gone when the test ends.
+//! A temporary folder of a test, deleted when the test ends.
 
 use std::{
     fs,
@@ -6,11 +6,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// A folder of a test's own.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// A new and empty one, below the build folder.
+    /// Creates an empty folder below the build folder.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -27,7 +26,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A folder that stays behind is swept away with the build folder.
+        // A folder left behind is deleted with the build folder.
         drop(fs::remove_dir_all(&self.0));
     }
 }

@@ -32,7 +32,7 @@ fn change(from: &str, expect: u64, after: Option<SourceOwner>) -> WriteSet {
     changes
 }
 
-pub async fn an_owner_is_read_back_as_it_was_written(store: impl Store) {
+pub async fn a_written_owner_is_read_back(store: impl Store) {
     let nobody = SourceOwner::first(None, at(1));
     let claimed = nobody.succeeded_by(user("shop"), at(2));
     let transferred = claimed.succeeded_by(user("shop-eu"), at(3));
@@ -43,13 +43,13 @@ pub async fn an_owner_is_read_back_as_it_was_written(store: impl Store) {
         commit(&store, change("shop/1", version, Some(owner.clone()))).await;
         let row = read(&store, "shop/1").await;
         assert_eq!((row.version, row.owner), (version + 1, Some(owner)));
-        // Looking at it changes nothing.
+        // A read changes nothing.
         commit(&store, change("shop/1", version + 1, None)).await;
     }
     assert_eq!(read(&store, "shop/1").await.version, 3);
 }
 
-pub async fn an_owner_that_has_changed_since_is_a_conflict(store: impl Store) {
+pub async fn an_owner_changed_since_is_a_conflict(store: impl Store) {
     let owner = |name| Some(SourceOwner::first(Some(user(name)), at(1)));
     for expect in [1, 2] {
         conflict(&store, change("shop/1", expect, None)).await;

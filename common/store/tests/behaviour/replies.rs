@@ -19,7 +19,7 @@ async fn replied(store: &impl Store, caller: &str, id: &str) -> Option<ReplyRow>
     load(store, ask).await.replies.remove(0)
 }
 
-pub async fn a_reply_is_read_back_as_it_was_written(store: impl Store) {
+pub async fn a_written_reply_is_read_back(store: impl Store) {
     commit(&store, replies(1, vec![reply("a", 1, 1), reply("b", 2, 1)])).await;
     let expected = ReplyRow {
         hash: RequestHash([2; 32]),
@@ -37,9 +37,9 @@ pub async fn a_reply_is_read_back_as_it_was_written(store: impl Store) {
     assert_eq!(written.usage.replies.rows, 3);
 }
 
-pub async fn of_two_replies_to_one_command_the_first_stays(store: impl Store) {
+pub async fn a_second_reply_is_a_conflict(store: impl Store) {
     commit(&store, replies(1, vec![reply("a", 1, 1)])).await;
-    // Whatever else the second would have done is not done either.
+    // The other changes of the second commit are not written either.
     let mut second = replies(2, vec![reply("b", 1, 2), reply("a", 1, 2)]);
     second.entities = vec![change_entity(&store, "order/1", Some("{}")).await];
     conflict(&store, second).await;
@@ -49,7 +49,7 @@ pub async fn of_two_replies_to_one_command_the_first_stays(store: impl Store) {
     assert_eq!(store.summary(at(3)).await.unwrap().usage.replies.rows, 1);
 }
 
-pub async fn old_replies_are_forgotten_a_page_at_a_time(store: impl Store) {
+pub async fn old_replies_are_pruned_in_pages(store: impl Store) {
     for (second, id) in (0..).zip(["a", "b", "c", "d"]) {
         commit(&store, replies(9, vec![reply(id, 1, second)])).await;
     }
@@ -63,7 +63,7 @@ pub async fn old_replies_are_forgotten_a_page_at_a_time(store: impl Store) {
     assert_eq!(store.prune_replies(at(9), 2).await.unwrap(), 1);
     let usage = store.summary(at(9)).await.unwrap().usage;
     assert_eq!(usage.replies, doorstep_store::TableUsage::default());
-    // The latest time of what is gone is kept; a batch that does not know of it has not looked at all that there was.
+    // The latest time of the pruned replies is kept. A batch that does not know it has missed replies.
     let again = || vec![reply("a", 2, 9)];
     conflict(&store, replies(9, again())).await;
     let ask = ReadSet {

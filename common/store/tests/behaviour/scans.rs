@@ -1,4 +1,4 @@
-//! Listing and counting.
+//! Lists and counts.
 
 use doorstep_event::StreamKey;
 use doorstep_store::{
@@ -93,27 +93,27 @@ pub async fn streams_are_listed_by_source_and_subject_in_pages(store: impl Store
     assert_eq!(store.streams(from_elsewhere, 9).await.unwrap().len(), 4);
 }
 
-pub async fn gaps_are_listed_with_what_is_missing(store: impl Store) {
+pub async fn gaps_are_listed_with_missing_sequences(store: impl Store) {
     let since = |about: &str, n, second| NewDeferred {
         since: at(second),
-        ..held(event(about, n))
+        ..deferred(event(about, n))
     };
     advance(&store, 1, "order/1", cursor("order/1", 3)).await;
-    hold(
+    defer(
         &store,
         1,
         vec![since("order/1", 9, 20), since("order/1", 7, 30)],
     )
     .await;
     advance(&store, 1, "order/2", blocked("order/2", 3, "d1")).await;
-    hold(&store, 1, vec![since("order/2", 9, 10)]).await;
-    hold(
+    defer(&store, 1, vec![since("order/2", 9, 10)]).await;
+    defer(
         &store,
         1,
         vec![since("order/3", 1, 10), since("order/3", 5, 10)],
     )
     .await;
-    hold(&store, 1, vec![since("order/4", 2, 40)]).await;
+    defer(&store, 1, vec![since("order/4", 2, 40)]).await;
 
     let gaps = store.gaps(at(100), at(999), 10).await.unwrap();
     assert_eq!(gaps.len(), 2);
@@ -126,19 +126,19 @@ pub async fn gaps_are_listed_with_what_is_missing(store: impl Store) {
     assert_eq!(store.gaps(at(20), at(999), 10).await.unwrap(), []);
     assert_eq!(store.gaps(at(100), at(999), 1).await.unwrap(), gaps[..1]);
     assert_eq!(store.summary(at(100)).await.unwrap().gaps, 2);
-    // The clock was at 40 and is at 30 now: that gap is as old as any.
+    // The clock was at 40 and is at 30 now: that gap counts as old.
     assert_eq!(store.gaps(at(5), at(30), 10).await.unwrap(), gaps[1..]);
 }
 
-pub async fn rows_of_a_clock_that_was_ahead_are_counted(store: impl Store) {
+pub async fn rows_dated_ahead_are_counted(store: impl Store) {
     let since = |about: &str, second| NewDeferred {
         since: at(second),
-        ..held(event(about, 2))
+        ..deferred(event(about, 2))
     };
-    hold(&store, 1, vec![since("order/1", 10), since("order/2", 900)]).await;
+    defer(&store, 1, vec![since("order/1", 10), since("order/2", 900)]).await;
     let ahead = async |second| store.summary(at(second)).await.unwrap().dated_ahead;
     assert_eq!((ahead(20).await, ahead(1).await), (1, 2));
-    // Clocks are corrected by a little all the time.
+    // Clocks are corrected by small steps all the time.
     assert_eq!(ahead(899).await, 0);
     for second in [800, 20] {
         let mut changes = WriteSet::at(at(second));
@@ -170,9 +170,9 @@ pub async fn the_summary_counts_everything(store: impl Store) {
         change_entity(&store, "order/2", None).await,
     ];
     changes.defer = vec![
-        held(event("order/1", 2)),
-        held(event("order/2", 2)),
-        held(event("order/1", 4)),
+        deferred(event("order/1", 2)),
+        deferred(event("order/2", 2)),
+        deferred(event("order/1", 4)),
     ];
     changes.dead_letters = vec![NewDeadLetter {
         row: dead_letter("d1", Some(event("order/2", 1))),
@@ -192,13 +192,13 @@ pub async fn the_summary_counts_everything(store: impl Store) {
         obeyed: 8,
     };
     let tally = changes.counts;
-    let told = commit(&store, changes).await;
+    let receipt = commit(&store, changes).await;
     let summary = store.summary(at(12)).await.unwrap();
     assert_eq!((summary.streams, summary.entities), (3, 1));
     assert_eq!((summary.blocked, summary.gaps), (1, 0));
     assert_eq!(summary.held_due, 1);
     assert_eq!(summary.tally, tally);
-    assert_eq!(summary.usage, told.usage);
+    assert_eq!(summary.usage, receipt.usage);
     let rows = |of: doorstep_store::TableUsage| (of.rows, of.bytes > 0);
     assert_eq!(rows(summary.usage.held), (3, true));
     assert_eq!(rows(summary.usage.dead), (1, true));
@@ -207,11 +207,11 @@ pub async fn the_summary_counts_everything(store: impl Store) {
     assert_eq!(summary.oldest_outbox_ms, Some(2_000));
     assert_eq!(summary.oldest_held_ms, Some(11_000));
     assert_eq!(summary.oldest_dead_ms, Some(7_000));
-    // A clock that has gone back makes nothing older than new.
+    // A clock that has gone back makes no age negative.
     assert_eq!(store.summary(at(0)).await.unwrap().oldest_held_ms, Some(0));
 }
 
-pub async fn the_count_of_commits_moves_with_every_write_and_with_nothing_else(store: impl Store) {
+pub async fn only_writes_raise_the_commit_count(store: impl Store) {
     let count = async || store.summary(at(0)).await.unwrap().commits;
     let start = count().await;
     advance(&store, 1, "order/1", cursor("order/1", 1)).await;
@@ -248,14 +248,14 @@ pub async fn usage_ends_where_it_began(store: impl Store) {
         reason: doorstep_store::DeferReason::WaitingFor(entity("stock/1")),
         due: Some(at(1)),
         defect: Some("type is missing".into()),
-        ..held(event("order/1", 0))
+        ..deferred(event("order/1", 0))
     };
-    hold(
+    defer(
         &store,
         1,
         vec![
-            held(event("order/1", 1)),
-            held(event("order/1", 3)),
+            deferred(event("order/1", 1)),
+            deferred(event("order/1", 3)),
             awaiting,
         ],
     )

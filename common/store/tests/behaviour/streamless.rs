@@ -1,4 +1,4 @@
-//! Dead letters that belong to no stream: bounded by kind, and counted where they go to the overflow file.
+//! Dead letters that belong to no stream: bounded by kind, and counted when they go to the overflow file.
 
 use doorstep_event::EventId;
 use doorstep_store::{
@@ -69,7 +69,7 @@ async fn seen(store: &impl Store, ids: &[&str]) -> Vec<bool> {
     store.load(ask).await.unwrap().seen
 }
 
-pub async fn what_belongs_to_no_stream_is_kept_within_the_bound_of_its_kind(store: impl Store) {
+pub async fn each_kind_is_bounded(store: impl Store) {
     let rows = vec![
         of_kind("a1", "a"),
         of_kind("a2", "a"),
@@ -84,7 +84,7 @@ pub async fn what_belongs_to_no_stream_is_kept_within_the_bound_of_its_kind(stor
     assert_eq!((summary.tally.dead, summary.usage.outbox.rows), (3, 3));
     assert_eq!(summary.usage.dead.rows, 3);
 
-    // What is there already is a duplicate, also where its id was forgotten, and also where its kind is full.
+    // An existing dead letter is a duplicate, even if its id was pruned and its kind is full.
     store.prune_seen(at(9), 100).await.unwrap();
     let again = vec![of_kind("a1", "a"), of_kind("a4", "a")];
     let written = commit(&store, junk(again, bounds(2, 100))).await;
@@ -112,13 +112,13 @@ pub async fn what_belongs_to_no_stream_is_kept_within_the_bound_of_its_kind(stor
     assert_eq!(store.streamless(ANY, 0).await.unwrap().kinds, []);
 }
 
-pub async fn all_kinds_together_have_a_bound_too(store: impl Store) {
+pub async fn all_kinds_together_are_bounded(store: impl Store) {
     let rows = ["a", "b", "c"].map(|kind| of_kind(kind, kind)).into();
     let written = commit(&store, junk(rows, bounds(2, 2))).await;
     assert_eq!((written.dead_lettered, written.overflowed), (2, 1));
 }
 
-pub async fn the_first_of_a_kind_is_kept_however_large_it_is(store: impl Store) {
+pub async fn the_first_of_a_kind_is_always_kept(store: impl Store) {
     let mut large = of_kind("a1", "a");
     large.body = vec![b'x'; 1_000].into();
     let mut bounds = bounds(9, 9);
@@ -128,7 +128,7 @@ pub async fn the_first_of_a_kind_is_kept_however_large_it_is(store: impl Store) 
     assert_eq!(ids(&store).await, ["a1"]);
 }
 
-pub async fn what_is_resolved_makes_room_again(store: impl Store) {
+pub async fn a_resolved_dead_letter_frees_its_space(store: impl Store) {
     commit(&store, junk(vec![of_kind("a1", "a")], bounds(1, 9))).await;
     let mut resolve = WriteSet::at(at(6));
     resolve.resolve = vec![(dead_id("a1"), DeadLetterStatus::Open, Resolution::Gone)];
@@ -142,7 +142,7 @@ pub async fn what_is_resolved_makes_room_again(store: impl Store) {
     assert_eq!((written.dead_lettered, written.overflowed), (1, 0));
 }
 
-pub async fn a_conflict_leaves_no_trace_of_what_would_have_overflowed(store: impl Store) {
+pub async fn a_conflict_leaves_no_overflow(store: impl Store) {
     commit(&store, junk(vec![of_kind("a1", "a")], bounds(1, 9))).await;
     let mut changes = junk(vec![of_kind("a2", "a")], bounds(1, 9));
     changes.seen = vec![(source("shop"), EventId::new("a1").unwrap(), at(5))];

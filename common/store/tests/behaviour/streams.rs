@@ -7,7 +7,7 @@ use doorstep_store::{
 
 use crate::fixtures::*;
 
-pub async fn what_was_never_written_is_read_as_absent(store: impl Store) {
+pub async fn an_unwritten_stream_reads_as_absent(store: impl Store) {
     let ask = ReadSet {
         streams: vec![stream("order/1")],
         held_per_stream: 8,
@@ -40,18 +40,21 @@ pub async fn what_was_never_written_is_read_as_absent(store: impl Store) {
     assert_eq!((loaded.trials, loaded.outgoing), (vec![0], vec![0]));
 }
 
-pub async fn a_stream_is_read_back_as_it_was_written(store: impl Store) {
+pub async fn a_written_stream_is_read_back(store: impl Store) {
     let mut changes = WriteSet::at(at(1));
     changes.streams = vec![
         change_stream(&store, "order/1", Some(cursor("order/1", 3))).await,
         change_stream(&store, "order/2", Some(blocked("order/2", 0, "d1"))).await,
     ];
-    let told = commit(&store, changes).await.streams;
+    let receipt = commit(&store, changes).await.streams;
     let first = stream_row(&store, &stream("order/1")).await;
     assert_eq!(first.cursor, 3);
     assert_eq!(first.last_id, Some(event("order/1", 3).id));
     assert_eq!(first.blocked, None);
-    assert_eq!((first.row, first.version), (told[0].row, told[0].version));
+    assert_eq!(
+        (first.row, first.version),
+        (receipt[0].row, receipt[0].version)
+    );
     let second = stream_row(&store, &stream("order/2")).await;
     assert_eq!(second.cursor, 0);
     assert_eq!(second.last_id, None);
@@ -64,7 +67,7 @@ pub async fn a_stream_is_read_back_as_it_was_written(store: impl Store) {
     assert_eq!(again.version, first.version + 1);
 }
 
-pub async fn an_id_of_another_form_is_read_back_as_well(store: impl Store) {
+pub async fn an_id_of_another_form_is_read_back(store: impl Store) {
     for (n, id) in ["order/1#02", "order/1#2", "order/2#2", "1", "order/1#"]
         .into_iter()
         .enumerate()
@@ -90,25 +93,25 @@ pub async fn an_id_of_another_form_is_read_back_as_well(store: impl Store) {
     assert_eq!(stream_row(&store, &stream("order/1")).await.last_id, None);
 }
 
-pub async fn a_stream_that_is_only_read_is_created_and_keeps_its_version(store: impl Store) {
+pub async fn a_stream_only_read_keeps_its_version(store: impl Store) {
     for _ in 0..3 {
         let mut changes = WriteSet::at(at(1));
         changes.streams = vec![change_stream(&store, "order/1", None).await];
-        let told = commit(&store, changes).await.streams;
+        let receipt = commit(&store, changes).await.streams;
         let row = stream_row(&store, &stream("order/1")).await;
         assert_eq!((row.version, row.cursor), (1, 0));
         let now = ExpectedVersion {
             row: row.row,
             version: 1,
         };
-        assert_eq!(told, [now]);
+        assert_eq!(receipt, [now]);
     }
 }
 
-pub async fn a_stream_that_has_changed_since_is_a_conflict(store: impl Store) {
+pub async fn a_stream_changed_since_is_a_conflict(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 1)).await;
     let stale = change_stream(&store, "order/1", Some(cursor("order/1", 2))).await;
-    // Also what moves no cursor, such as holding something, is a change.
+    // A change that moves no cursor, such as a deferral, counts as a change, too.
     advance(&store, 2, "order/1", cursor("order/1", 1)).await;
     let mut changes = WriteSet::at(at(3));
     changes.streams = vec![stale];
@@ -116,7 +119,7 @@ pub async fn a_stream_that_has_changed_since_is_a_conflict(store: impl Store) {
     assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 1);
 }
 
-pub async fn a_stream_that_was_only_read_and_has_changed_since_is_a_conflict(store: impl Store) {
+pub async fn a_read_stream_changed_since_is_a_conflict(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 1)).await;
     let mut changes = WriteSet::at(at(3));
     changes.streams = vec![change_stream(&store, "order/1", None).await];
@@ -124,7 +127,7 @@ pub async fn a_stream_that_was_only_read_and_has_changed_since_is_a_conflict(sto
     conflict(&store, changes).await;
 }
 
-pub async fn a_stream_that_somebody_else_has_created_is_a_conflict(store: impl Store) {
+pub async fn a_stream_created_meanwhile_is_a_conflict(store: impl Store) {
     let changed = change_stream(&store, "order/1", Some(cursor("order/1", 1))).await;
     let only_read = change_stream(&store, "order/1", None).await;
     advance(&store, 1, "order/1", cursor("order/1", 1)).await;
@@ -136,7 +139,7 @@ pub async fn a_stream_that_somebody_else_has_created_is_a_conflict(store: impl S
     assert_eq!(stream_row(&store, &stream("order/1")).await.version, 1);
 }
 
-pub async fn a_cursor_that_would_fall_is_a_conflict(store: impl Store) {
+pub async fn a_decreasing_cursor_is_a_conflict(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 5)).await;
     let mut changes = WriteSet::at(at(2));
     changes.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", 4))).await];
@@ -144,7 +147,7 @@ pub async fn a_cursor_that_would_fall_is_a_conflict(store: impl Store) {
     assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 5);
 }
 
-pub async fn the_same_subject_of_another_source_is_another_stream(store: impl Store) {
+pub async fn a_subject_of_another_source_is_another_stream(store: impl Store) {
     let other = StreamKey {
         source: source("shop/2"),
         subject: subject("order/1"),
@@ -165,9 +168,9 @@ pub async fn the_same_subject_of_another_source_is_another_stream(store: impl St
     assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 5);
 }
 
-pub async fn sequences_up_to_the_last_are_kept_and_beyond_are_refused(store: impl Store) {
+pub async fn sequences_above_the_maximum_are_rejected(store: impl Store) {
     let last = i64::MAX as u64;
-    hold(&store, 1, vec![held(event("order/1", last))]).await;
+    defer(&store, 1, vec![deferred(event("order/1", last))]).await;
     let gap = store.gaps(at(10), at(999), 10).await.unwrap().remove(0);
     assert_eq!((gap.from, gap.to), (1, last - 1));
     advance(&store, 2, "order/1", cursor("order/1", last - 1)).await;

@@ -1,4 +1,4 @@
-//! Events without a sequence, ids that were seen, and the sequences that a role gives itself.
+//! Events without a sequence, seen ids, and emitted sequences.
 
 use doorstep_event::EventId;
 use doorstep_store::{
@@ -7,13 +7,13 @@ use doorstep_store::{
 
 use crate::fixtures::*;
 
-pub async fn an_event_without_a_sequence_has_no_place(store: impl Store) {
+pub async fn an_event_without_a_sequence_has_no_stream(store: impl Store) {
     let loose = || NewDeferred {
         reason: DeferReason::WaitingFor(entity("stock/1")),
         due: Some(at(2)),
-        ..held(event("order/1", 0))
+        ..deferred(event("order/1", 0))
     };
-    hold(&store, 1, vec![loose(), loose()]).await;
+    defer(&store, 1, vec![loose(), loose()]).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.row, None);
     advance(&store, 2, "order/1", cursor("order/1", 5)).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.held, 0);
@@ -53,14 +53,14 @@ pub async fn an_id_is_seen_once(store: impl Store) {
     conflict(&store, seen(&[("shop/1", "c"), ("shop/1", "c")], 2)).await;
 }
 
-pub async fn the_same_id_of_another_source_was_not_seen(store: impl Store) {
+pub async fn an_id_of_another_source_is_unseen(store: impl Store) {
     commit(&store, seen(&[("shop/1", "a")], 1)).await;
     assert!(!was_seen(&store, "shop/2", "a").await);
     commit(&store, seen(&[("shop/2", "a")], 1)).await;
     assert!(was_seen(&store, "shop/2", "a").await);
 }
 
-pub async fn old_ids_are_forgotten_a_page_at_a_time(store: impl Store) {
+pub async fn old_ids_are_pruned_in_pages(store: impl Store) {
     for (n, id) in ["a", "b", "c", "d"].into_iter().enumerate() {
         commit(&store, seen(&[("shop/1", id)], n as i64)).await;
     }
@@ -84,13 +84,13 @@ async fn pruned_to(store: &impl Store) -> PrunedTo {
     load(store, ask).await.pruned_to
 }
 
-pub async fn the_latest_time_of_what_was_pruned_is_kept(store: impl Store) {
+pub async fn the_latest_pruned_time_is_kept(store: impl Store) {
     for (n, id) in ["a", "b", "c"].into_iter().enumerate() {
         commit(&store, seen(&[("shop/1", id)], n as i64)).await;
     }
     store.prune_seen(at(0), 10).await.unwrap();
     assert_eq!(pruned_to(&store).await, PrunedTo::default());
-    // Of what is gone, not of what was asked for.
+    // The time of the pruned ids counts, not the requested limit.
     store.prune_seen(at(900), 2).await.unwrap();
     let expected = PrunedTo {
         seen: Some(at(1)),
@@ -99,7 +99,7 @@ pub async fn the_latest_time_of_what_was_pruned_is_kept(store: impl Store) {
     assert_eq!(pruned_to(&store).await, expected);
     store.prune_seen(at(901), 9).await.unwrap();
     assert_eq!(pruned_to(&store).await.seen, Some(at(2)));
-    // It never falls, whatever is pruned later.
+    // It never goes back, even if older ids are pruned later.
     let mut older = seen(&[("shop/1", "d")], 1);
     older.pruned_to = pruned_to(&store).await;
     commit(&store, older).await;
@@ -107,21 +107,21 @@ pub async fn the_latest_time_of_what_was_pruned_is_kept(store: impl Store) {
     assert_eq!(pruned_to(&store).await.seen, Some(at(2)));
 }
 
-pub async fn a_batch_that_was_read_before_pruning_is_a_conflict(store: impl Store) {
+pub async fn a_batch_read_before_pruning_is_a_conflict(store: impl Store) {
     commit(&store, seen(&[("shop/1", "a")], 1)).await;
     let before = pruned_to(&store).await;
     store.prune_seen(at(9), 9).await.unwrap();
-    // To this batch the id looks new, since another process has both seen and pruned it meanwhile.
+    // To this batch the id looks new, since another process has both recorded and pruned it meanwhile.
     let mut again = seen(&[("shop/1", "a")], 2);
     again.pruned_to = before;
     conflict(&store, again.clone()).await;
     again.pruned_to = pruned_to(&store).await;
     commit(&store, again).await;
-    // A batch that sees nothing rests on nothing that was pruned.
+    // A batch without seen ids does not depend on pruning.
     advance(&store, 3, "order/1", cursor("order/1", 1)).await;
 }
 
-pub async fn sequences_are_given_once(store: impl Store) {
+pub async fn sequences_are_emitted_once(store: impl Store) {
     let given = |about: &str, before, after| {
         let mut changes = WriteSet::at(at(1));
         changes.emitted_sequences = vec![EmittedSequence {

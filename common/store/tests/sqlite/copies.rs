@@ -1,4 +1,4 @@
-//! Copies of a store in use, and stores put back from them.
+//! Copies of a store in use, and stores restored from them.
 
 use std::{fs, path::PathBuf};
 
@@ -15,7 +15,7 @@ fn backup(folder: &Folder, name: &str) -> Result<PathBuf, StoreError> {
 }
 
 #[tokio::test]
-async fn a_store_in_use_is_copied_as_of_one_moment_and_put_back_as_restored() {
+async fn a_store_in_use_is_backed_up() {
     let folder = Folder::new();
     let store = open(&folder);
     let epoch = begin_epoch(&store, at(1)).await.unwrap();
@@ -36,7 +36,7 @@ async fn a_store_in_use_is_copied_as_of_one_moment_and_put_back_as_restored() {
         let mode = fs::metadata(&copy).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    // A backup is never replaced, and what is no backup of this role is not put back.
+    // A backup is never overwritten, and only a backup of this role is restored.
     assert!(backup(&folder, "copy").is_err());
     let restore = |role: &str, from: &PathBuf, in_place| {
         let options = Options::default();
@@ -65,7 +65,7 @@ async fn a_store_in_use_is_copied_as_of_one_moment_and_put_back_as_restored() {
     assert_eq!(mark.since, at(9));
     after.summary.log_bytes = before.summary.log_bytes;
     assert_eq!(after, before);
-    // What was moved aside is whole.
+    // The files moved aside are complete.
     let moved = Folder::new();
     fs::copy(&done.aside[0], SqliteStore::path(moved.path(), "tracking")).unwrap();
     let old = open(&moved);

@@ -1,4 +1,4 @@
-//! Files: created, found again, refused.
+//! Files: created, opened again, rejected.
 
 use std::fs;
 
@@ -34,13 +34,13 @@ fn raw(folder: &Folder) -> rusqlite::Connection {
 }
 
 #[tokio::test]
-async fn a_store_is_found_again_as_it_was_left() {
+async fn a_reopened_store_is_unchanged() {
     let folder = Folder::new();
     let store = open(&folder);
     advance(&store, 1, "order/1", cursor("order/1", 3)).await;
     let mut changes = WriteSet::at(at(2));
     changes.entities = vec![change_entity(&store, "order/1", Some("{}")).await];
-    changes.defer = vec![held(event("order/1", 9))];
+    changes.defer = vec![deferred(event("order/1", 9))];
     changes.counts.applied = 3;
     commit(&store, changes).await;
     let before = contents(&store, ReadSet::default()).await;
@@ -56,7 +56,7 @@ async fn a_store_is_found_again_as_it_was_left() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn what_is_created_is_its_owners_alone_and_what_is_there_is_left_as_it_is() {
+async fn new_files_are_private_and_existing_ones_kept() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let rights = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -85,7 +85,7 @@ async fn what_is_created_is_its_owners_alone_and_what_is_there_is_left_as_it_is(
 }
 
 #[tokio::test]
-async fn a_closed_store_leaves_one_file_with_everything_in_it() {
+async fn a_closed_store_is_one_complete_file() {
     let folder = Folder::new();
     let store = open(&folder);
     let files = || fs::read_dir(folder.path()).unwrap().count();
@@ -93,7 +93,7 @@ async fn a_closed_store_leaves_one_file_with_everything_in_it() {
     assert!(files() > 1, "there is no log to carry over");
     let clone = store.clone();
     let closing = tokio::spawn(store.close());
-    // A clone is as good as the first handle for as long as it lives.
+    // A clone works as well as the first handle for as long as it lives.
     let before = contents(&clone, ReadSet::default()).await;
     assert!(!closing.is_finished());
     drop(clone);
@@ -103,7 +103,7 @@ async fn a_closed_store_leaves_one_file_with_everything_in_it() {
 }
 
 #[test]
-fn many_that_create_a_store_at_once_create_one() {
+fn concurrent_creations_create_one_store() {
     let folder = Folder::new();
     let sources: Vec<_> = std::thread::scope(|scope| {
         let openers: Vec<_> = (0..8)
@@ -118,19 +118,19 @@ fn many_that_create_a_store_at_once_create_one() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn an_uncreatable_folder_is_named() {
     let folder = Folder::new();
     let file = folder.path().join("file");
     fs::write(&file, "in the way").unwrap();
     let below = file.join("stores");
     let refused = SqliteStore::open(&below, "tracking", &Options::default());
-    unusable(refused, &[below.to_str().unwrap(), "cannot be made"]);
+    unusable(refused, &[below.to_str().unwrap(), "cannot be created"]);
     let refused = SqliteStore::open(&file, "tracking", &Options::default());
     unusable(refused, &[file.to_str().unwrap()]);
 }
 
 #[test]
-fn a_folder_in_the_place_of_the_file_is_named() {
+fn a_folder_at_the_files_path_is_named() {
     let folder = Folder::new();
     let file = SqliteStore::path(folder.path(), "tracking");
     fs::create_dir(&file).unwrap();
@@ -141,27 +141,27 @@ fn a_folder_in_the_place_of_the_file_is_named() {
 }
 
 #[test]
-fn a_file_that_a_role_has_only_begun_to_create_is_no_store_yet() {
+fn a_half_created_file_is_no_store() {
     let folder = Folder::new();
     let exists = || SqliteStore::exists(folder.path(), "tracking");
     assert!(!exists());
     let file = SqliteStore::path(folder.path(), "tracking");
     fs::write(&file, "").unwrap();
     assert!(!exists());
-    // As far as it comes before the transaction that makes the tables.
+    // A creation interrupted before the transaction that creates the tables.
     let conn = rusqlite::Connection::open(&file).unwrap();
     conn.pragma_update(None, "journal_mode", "WAL").unwrap();
     assert!(!exists());
     drop(conn);
     drop(SqliteStore::open(folder.path(), "tracking", &Options::default()).unwrap());
     assert!(exists());
-    // What it is, if not a store, is for opening it to say.
+    // Opening the file reports what else it is.
     fs::write(&file, "something else").unwrap();
     assert!(exists());
 }
 
 #[test]
-fn a_store_that_is_not_there_is_not_created_by_looking() {
+fn opening_an_existing_store_creates_none() {
     let folder = Folder::new();
     let file = SqliteStore::path(folder.path(), "tracking");
     let says = ["has not run yet", file.to_str().unwrap()];
@@ -188,7 +188,7 @@ fn a_store_that_is_not_there_is_not_created_by_looking() {
 }
 
 #[test]
-fn a_role_that_cannot_name_a_file_is_refused() {
+fn a_role_that_names_no_file_is_rejected() {
     let folder = Folder::new();
     for role in ["", "../tracking", "a/b", "a.b", "ü"] {
         let refused = SqliteStore::open(folder.path(), role, &Options::default());
@@ -224,7 +224,7 @@ fn a_file_of_another_program_is_left_alone() {
 }
 
 #[test]
-fn a_store_of_another_form_is_refused() {
+fn another_schema_version_is_rejected() {
     let folder = Folder::new();
     drop(open(&folder));
     raw(&folder)
@@ -234,11 +234,11 @@ fn a_store_of_another_form_is_refused() {
     raw(&folder)
         .execute_batch("PRAGMA user_version = 0")
         .unwrap();
-    unusable(try_open(&folder), &["form 0"]);
+    unusable(try_open(&folder), &["schema version 0"]);
 }
 
 #[test]
-fn a_store_of_another_role_is_refused() {
+fn a_store_of_another_role_is_rejected() {
     let folder = Folder::new();
     drop(open(&folder));
     let from = SqliteStore::path(folder.path(), "tracking");
@@ -252,7 +252,7 @@ fn a_store_of_another_role_is_refused() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_told_apart_from_a_busy_one() {
+async fn a_damaged_file_differs_from_a_locked_one() {
     let folder = Folder::new();
     let store = open(&folder);
     for n in 0..200 {
@@ -272,7 +272,7 @@ async fn a_damaged_file_is_told_apart_from_a_busy_one() {
     drop(conn);
     let damaged = Folder::new();
     let mut bytes = fs::read(file).unwrap();
-    // The first page says what the file is. All behind the second page, which says which store it is, is overwritten.
+    // The first page marks the file as a store and the second one names it. Everything after them is overwritten.
     bytes[4 * 4096..].fill(0xA5);
     fs::write(SqliteStore::path(damaged.path(), "tracking"), bytes).unwrap();
     let found = match try_open(&damaged) {
@@ -283,7 +283,7 @@ async fn a_damaged_file_is_told_apart_from_a_busy_one() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
+async fn a_restored_store_gets_a_new_source() {
     let folder = Folder::new();
     let store = open(&folder);
     let mut changes = WriteSet::at(at(1));
@@ -303,7 +303,7 @@ async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
             |outbox| SqliteStore::mint_source(folder.path(), "tracking", outbox, &record, &options);
         unusable(
             mint(OldOutbox::MustBeEmpty),
-            &["holds 1 rows", "--keep-outbox"],
+            &["has 1 rows", "--keep-outbox"],
         );
         mint(OldOutbox::Keep).unwrap()
     };
@@ -322,20 +322,20 @@ async fn a_store_that_was_put_back_gets_a_source_of_its_own() {
     assert_eq!(last(&again).await, 0);
     assert_eq!(stream_row(&again, &stream("order/1")).await.cursor, 3);
     assert_eq!(again.outbox(at(1), 9).await.unwrap().len(), 1);
-    // Whoever has had it open would number under the old source.
+    // A process that has opened the store before would number under the old source.
     let mut late = WriteSet::at(at(2));
     late.counts.applied = 1;
     unusable(store.commit(late.clone()).await, &["new source"]);
     commit(&again, late).await;
 }
 
-/// Takes away what form 4 has added.
+/// Removes the changes of schema version 4.
 const WITHOUT_FORM_4: &str =
     "DROP TABLE replies; DROP TABLE scheduled; ALTER TABLE totals DROP COLUMN replies_rows;
     ALTER TABLE totals DROP COLUMN replies_bytes; ALTER TABLE totals DROP COLUMN scheduled_rows;
     ALTER TABLE totals DROP COLUMN scheduled_bytes; ALTER TABLE totals DROP COLUMN obeyed;";
 
-/// Takes away what form 5 has added.
+/// Removes the changes of schema version 5.
 const WITHOUT_FORM_5: &str = "DROP TABLE source_owners; ALTER TABLE totals DROP COLUMN seen_pruned_to; ALTER TABLE totals DROP COLUMN replies_pruned_to;
     DROP TABLE own_epochs; ALTER TABLE store DROP COLUMN epoch; ALTER TABLE store DROP COLUMN epoch_random;
     ALTER TABLE store DROP COLUMN restored_since; ALTER TABLE store DROP COLUMN restored_detail;
@@ -347,12 +347,12 @@ const WITHOUT_FORM_5: &str = "DROP TABLE source_owners; ALTER TABLE totals DROP 
     DROP TABLE streamless; DROP INDEX dead_streamless; ALTER TABLE dead DROP COLUMN streamless;";
 
 #[tokio::test]
-async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
+async fn a_store_of_schema_4_is_migrated() {
     let folder = Folder::new();
     let store = open(&folder);
     let mut changes = WriteSet::at(at(1));
     changes.streams = vec![change_stream(&store, "order/4", Some(cursor("order/4", 3))).await];
-    changes.defer = vec![held(event("order/1", 2))];
+    changes.defer = vec![deferred(event("order/1", 2))];
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("order/2", 1)),
     }];
@@ -371,7 +371,7 @@ async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
         .unwrap();
     let store = open(&folder);
     let mut after = contents(&store, ReadSet::default()).await;
-    // The sources belong to nobody from now on.
+    // From now on the sources have no owner.
     before.sources.clear();
     after.sources.clear();
     assert_eq!(after, before);
@@ -382,7 +382,7 @@ async fn a_store_of_form_4_keeps_what_it_has_and_begins_epochs_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_store_of_form_3_keeps_what_it_has_and_takes_replies_from_then_on() {
+async fn a_store_of_schema_3_is_migrated() {
     let folder = Folder::new();
     let store = open(&folder);
     advance(&store, 1, "order/1", cursor("order/1", 3)).await;
@@ -414,7 +414,7 @@ async fn a_store_of_form_3_keeps_what_it_has_and_takes_replies_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_store_of_form_1_is_brought_up_to_date_by_whoever_may_write() {
+async fn schema_1_is_migrated_by_the_first_writer() {
     let folder = Folder::new();
     open(&folder).close().await;
     raw(&folder)

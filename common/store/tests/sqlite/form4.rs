@@ -1,4 +1,4 @@
-//! A store that a program of form 4 has written, taken over with everything in it.
+//! A store written by schema version 4, migrated with all of its rows.
 
 use doorstep_event::{EventId, RequestId, Source, StreamKey, Timestamp};
 use doorstep_store::{
@@ -19,7 +19,7 @@ fn stream(source: &str, about: &str) -> StreamKey {
 }
 
 #[tokio::test]
-async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
+async fn schema_4_is_migrated_with_all_rows() {
     let folder = Folder::new();
     let file = SqliteStore::path(folder.path(), "payments");
     let older = rusqlite::Connection::open(file).unwrap();
@@ -80,7 +80,7 @@ async fn a_store_of_form_4_is_taken_over_with_all_that_is_in_it() {
     let audit = store.audit(AuditFilter::All, None, 9).await.unwrap().rows;
     assert_eq!(audit[0].entry.operator, "ada@shop");
 
-    // It goes on from there, and what comes to its end leaves nothing behind.
+    // The role goes on from there, and resolved rows leave nothing behind.
     let mut changes = WriteSet::at(at(1));
     changes.crash_counts = vec![CrashCountChange {
         source: lab(),

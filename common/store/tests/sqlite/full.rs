@@ -1,4 +1,4 @@
-//! Bounds of the disk.
+//! A full disk and the bound of the log.
 
 use doorstep_store::{
     NewOutbox, OutboxKind, ReadSet, SqliteStore, Store, StoreError, WriteSet, sqlite::Options,
@@ -6,7 +6,7 @@ use doorstep_store::{
 
 use crate::{fixtures::*, folder::Folder};
 
-fn owe(bytes: usize) -> WriteSet {
+fn enqueue(bytes: usize) -> WriteSet {
     let mut changes = WriteSet::at(at(1));
     let mut event = event("order/1", 1);
     event.data = vec![b'x'; bytes].into();
@@ -17,7 +17,7 @@ fn owe(bytes: usize) -> WriteSet {
 }
 
 #[tokio::test]
-async fn a_full_disk_makes_the_store_unavailable_until_there_is_space() {
+async fn the_store_is_unavailable_until_there_is_space() {
     let folder = Folder::new();
     let options = Options {
         max_pages: Some(200),
@@ -27,7 +27,7 @@ async fn a_full_disk_makes_the_store_unavailable_until_there_is_space() {
     let full = async || {
         for _ in 0..100 {
             let before = contents(&store, ReadSet::default()).await;
-            let mut changes = owe(50_000);
+            let mut changes = enqueue(50_000);
             changes.streams =
                 vec![change_stream(&store, "order/1", Some(cursor("order/1", 1))).await];
             if let Err(error) = store.commit(changes).await {
@@ -45,23 +45,23 @@ async fn a_full_disk_makes_the_store_unavailable_until_there_is_space() {
             text.contains("no space") && text.contains(folder.path().to_str().unwrap()),
             "{text}"
         );
-        // What a role does about it, such as paying what it owes, makes space.
-        let mut paid = WriteSet::at(at(2));
-        paid.published = store
+        // A role makes space by publishing its outbox, for instance.
+        let mut pending = WriteSet::at(at(2));
+        pending.published = store
             .outbox(at(2), 99)
             .await
             .unwrap()
             .iter()
             .map(|row| row.id)
             .collect();
-        commit(&store, paid).await;
+        commit(&store, pending).await;
         assert_eq!(store.summary(at(2)).await.unwrap().usage.outbox.rows, 0);
-        commit(&store, owe(50_000)).await;
+        commit(&store, enqueue(50_000)).await;
     }
 }
 
 #[tokio::test]
-async fn the_log_stays_bounded_however_much_is_written() {
+async fn the_log_stays_bounded() {
     let folder = Folder::new();
     let options = Options {
         checkpoint_pages: 64,
@@ -71,13 +71,13 @@ async fn the_log_stays_bounded_however_much_is_written() {
     let log = folder.path().join("tracking.sqlite3-wal");
     let mut largest = 0;
     for _ in 0..100 {
-        commit(&store, owe(40_000)).await;
-        let paid = store.outbox(at(2), 99).await.unwrap();
+        commit(&store, enqueue(40_000)).await;
+        let pending = store.outbox(at(2), 99).await.unwrap();
         let mut changes = WriteSet::at(at(2));
-        changes.published = paid.iter().map(|row| row.id).collect();
+        changes.published = pending.iter().map(|row| row.id).collect();
         commit(&store, changes).await;
         largest = largest.max(std::fs::metadata(&log).unwrap().len());
     }
-    // 64 pages, and what the last commit before the limit was allowed to add.
+    // 64 pages, and the pages that the last commit before the limit could add.
     assert!(largest < 128 * 4096, "{largest} bytes");
 }

@@ -5,7 +5,7 @@ use doorstep_store::{Store, sqlite::Options, sqlite::SqliteStore};
 use crate::{fixtures::*, folder::Folder};
 
 #[tokio::test]
-async fn a_log_that_a_reader_keeps_is_told_of_and_cut_back_when_the_reader_is_gone() {
+async fn a_readers_log_is_reported_and_later_truncated() {
     let folder = Folder::new();
     let options = Options {
         checkpoint_pages: 20,
@@ -22,7 +22,7 @@ async fn a_log_that_a_reader_keeps_is_told_of_and_cut_back_when_the_reader_is_go
         }
     };
     let log_bytes = async || store.summary(at(1)).await.unwrap().log_bytes.unwrap();
-    // By itself it stays within its bound, however much is written.
+    // Without readers it stays within its bound, whatever is written.
     write(100).await;
     assert!(log_bytes().await <= options.max_log_bytes());
     assert_eq!(store.trim_log().await.unwrap(), None);
@@ -35,12 +35,12 @@ async fn a_log_that_a_reader_keeps_is_told_of_and_cut_back_when_the_reader_is_go
     let kept = store.trim_log().await.unwrap().unwrap();
     assert!(kept.bytes > options.max_log_bytes());
     assert_eq!(kept.bytes, log_bytes().await);
-    let told = kept.to_string();
+    let message = kept.to_string();
     for word in ["tracking.sqlite3", "MiB", "fuser -v", "lsof"] {
-        assert!(told.contains(word), "{told}");
+        assert!(message.contains(word), "{message}");
     }
 
-    // Nothing need be written for it to shrink.
+    // It shrinks without a further write.
     shell.execute_batch("COMMIT").unwrap();
     assert_eq!(store.trim_log().await.unwrap(), None);
     assert!(log_bytes().await <= options.max_log_bytes());

@@ -1,8 +1,5 @@
-//! What only a store in a file has to promise: other processes, full disks, foreign files, and being put back from a copy.
-#![allow(
-    clippy::unwrap_used,
-    reason = "these are tests, also where they are functions that tests call"
-)]
+//! Promises of a store in a file: other processes, full disks, files of other programs, and restores.
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like the tests")]
 
 #[path = "../behaviour/fixtures.rs"]
 #[expect(
@@ -13,13 +10,13 @@ mod fixtures;
 #[path = "../behaviour/folder.rs"]
 mod folder;
 
-mod beside;
+mod concurrent;
 mod copies;
+mod displaced;
 mod files;
 mod form4;
 mod full;
 mod log;
-mod moved;
 mod overflow;
 
 use doorstep_store::{SqliteStore, sqlite::Options};
@@ -29,7 +26,7 @@ fn open(folder: &Folder) -> SqliteStore {
     SqliteStore::open(folder.path(), "tracking", &Options::default()).unwrap()
 }
 
-/// Later versions only: earlier ones could lose commits when a write-ahead log was begun anew.
+/// Earlier versions could lose commits when a write-ahead log was restarted.
 #[test]
 fn the_bundled_sqlite_is_3_51_3_or_later() {
     assert!(

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{fixtures::*, folder::Folder, open};
 
-/// One of a kind is kept; the rest goes to files of that size.
+/// One of a kind is kept; the rest goes to files of this size.
 fn junk(ids: &[&str], file_bytes: u64, files: u32) -> WriteSet {
     let mut changes = WriteSet::at(at(5));
     changes.streamless_bounds = StreamlessBounds {
@@ -54,7 +54,7 @@ fn ids(path: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_overflows_stands_in_the_file_whole_and_is_its_owners_alone() {
+async fn overflowed_lines_are_complete_and_private() {
     let folder = Folder::new();
     let store = open(&folder);
     let mut changes = junk(&["first", "second"], 1_000_000, 2);
@@ -81,7 +81,7 @@ async fn what_overflows_stands_in_the_file_whole_and_is_its_owners_alone() {
 }
 
 #[tokio::test]
-async fn files_are_rotated_within_their_bound_and_what_is_dropped_is_counted() {
+async fn rotation_is_bounded_and_counts_dropped_lines() {
     let folder = Folder::new();
     let store = open(&folder);
     commit(&store, junk(&["kept"], 1, 3)).await;
@@ -100,7 +100,7 @@ async fn files_are_rotated_within_their_bound_and_what_is_dropped_is_counted() {
 }
 
 #[tokio::test]
-async fn a_line_that_a_crash_cut_off_spoils_no_other() {
+async fn a_truncated_line_spoils_no_other() {
     let folder = Folder::new();
     let store = open(&folder);
     commit(&store, junk(&["kept", "1"], 1_000_000, 2)).await;
@@ -114,7 +114,7 @@ async fn a_line_that_a_crash_cut_off_spoils_no_other() {
 }
 
 #[tokio::test]
-async fn without_a_file_to_write_to_nothing_is_committed() {
+async fn an_unwritable_file_prevents_the_commit() {
     let folder = Folder::new();
     let store = open(&folder);
     commit(&store, junk(&["kept"], 1_000_000, 2)).await;

@@ -1,4 +1,4 @@
-//! Records of what operators have done, within their bound.
+//! Writes audit records of operators' actions, within their bound.
 
 use doorstep_event::Timestamp;
 

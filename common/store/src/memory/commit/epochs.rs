@@ -1,4 +1,4 @@
-//! The store's own epochs and its mark of having been restored; the epochs of sources, and which of them were restored.
+//! The store's own epochs and the mark of a restored store; the epochs of sources, and the list of restored ones.
 
 use std::collections::HashSet;
 
@@ -59,7 +59,7 @@ impl Data {
     pub(super) fn change_restored_source(
         &mut self,
         change: RestoredSourceChange,
-        known_dead: &HashSet<DeadLetterId>,
+        known_dead_letters: &HashSet<DeadLetterId>,
         now: Timestamp,
     ) {
         match change {
@@ -67,7 +67,7 @@ impl Data {
                 source,
                 epoch,
                 dead,
-            } if !known_dead.contains(&dead) => self.list_restored(source, epoch, 1, now),
+            } if !known_dead_letters.contains(&dead) => self.list_restored(source, epoch, 1, now),
             RestoredSourceChange::Found { .. } => {}
             RestoredSourceChange::Accept(source) => {
                 self.restored_sources.remove(&source);

@@ -1,4 +1,4 @@
-//! What the commit owes, what is paid, and what could not be paid yet.
+//! Adds, deletes and postpones outbox rows.
 
 use doorstep_event::Timestamp;
 
@@ -10,19 +10,19 @@ use crate::{
 };
 
 impl Data {
-    /// What is no longer there was paid by another relay.
+    /// A missing row was published by another relay.
     pub(super) fn mark_published(&mut self, id: OutboxId) {
-        if let Some(owed) = self.outbox.remove(&id) {
-            let bytes = size::outbox(&owed.row.kind);
+        if let Some(pending) = self.outbox.remove(&id) {
+            let bytes = size::outbox(&pending.row.kind);
             less(&mut self.counters.usage.outbox, bytes);
         }
     }
 
     pub(super) fn postpone(&mut self, retry: &OutboxRetry) {
-        if let Some(mut owed) = self.outbox.get(&retry.id).cloned() {
-            owed.row.attempts = owed.row.attempts.saturating_add(1);
-            owed.due = Some(retry.due);
-            self.outbox.put(retry.id, owed);
+        if let Some(mut pending) = self.outbox.get(&retry.id).cloned() {
+            pending.row.attempts = pending.row.attempts.saturating_add(1);
+            pending.due = Some(retry.due);
+            self.outbox.put(retry.id, pending);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The owners of sources, under their versions.
+//! Writes the owners of sources, under their versions.
 
 use super::Conflict;
 use crate::{OwnerChange, OwnerRow, memory::data::Data};

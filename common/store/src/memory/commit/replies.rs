@@ -6,7 +6,7 @@ use super::{Conflict, less, more};
 use crate::{NewReply, memory::data::Data, size};
 
 impl Data {
-    pub(super) fn keep_reply(&mut self, new: NewReply) -> Result<(), Conflict> {
+    pub(super) fn add_reply(&mut self, new: NewReply) -> Result<(), Conflict> {
         let bytes = size::reply(&new);
         let key = (new.caller.clone(), new.id.clone());
         if !self.replies.insert(key, new) {
@@ -16,7 +16,7 @@ impl Data {
         Ok(())
     }
 
-    /// Forgets replies whose retention has ended. Returns how many.
+    /// Prunes replies whose retention has ended. Returns their number.
     pub(in crate::memory) fn prune_replies(&mut self, older_than: Timestamp, limit: usize) -> u64 {
         let mut old: Vec<_> = self
             .replies

@@ -83,7 +83,7 @@ impl Data {
 }
 
 impl Stream {
-    /// As it is before anything is applied to it.
+    /// A stream before its first event.
     pub(super) fn new(row: RowRef) -> Self {
         Self {
             row,

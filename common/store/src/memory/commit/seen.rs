@@ -1,4 +1,4 @@
-//! Ids that were seen, and sequences that were given.
+//! Seen ids and emitted sequences.
 
 use doorstep_event::{EventId, Source, Timestamp};
 
@@ -20,7 +20,7 @@ impl Data {
         Ok(())
     }
 
-    /// Keeps the last sequence that was given on a subject.
+    /// Records the last sequence emitted on a subject.
     pub(super) fn number(&mut self, change: EmittedSequence) -> Result<(), Conflict> {
         if self.outgoing.get(&change.subject).copied().unwrap_or(0) != change.before {
             return Err(Conflict);
@@ -29,7 +29,7 @@ impl Data {
         Ok(())
     }
 
-    /// Forgets ids whose retention has ended. Returns how many.
+    /// Prunes ids whose retention has ended. Returns their number.
     pub(in crate::memory) fn prune_seen(&mut self, older_than: Timestamp, limit: usize) -> u64 {
         let mut old: Vec<_> = self
             .seen

@@ -17,7 +17,11 @@ impl Data {
         known: &mut HashSet<DeadLetterId>,
     ) -> Result<(), Conflict> {
         let NewStreamless { row, seen } = new;
-        let (id, kind, bytes) = (row.id.clone(), row.fingerprint.clone(), size::dead(&row));
+        let (id, kind, bytes) = (
+            row.id.clone(),
+            row.fingerprint.clone(),
+            size::dead_letter(&row),
+        );
         if self.dead_numbers.get(&id).is_some() {
             self.counters.tally.duplicates += 1;
             known.insert(id);
@@ -26,7 +30,7 @@ impl Data {
             if !bounds.has_room(of_kind, self.counters.streamless, bytes) {
                 self.counters.overflowed += 1;
                 written.overflowed += 1;
-                // What has no form in JSON cannot come from a message.
+                // A value without a JSON form cannot come from a message.
                 if let Ok(line) = overflow::line(self.counters.overflowed, &row) {
                     self.overflow_new.push(line);
                 }
@@ -59,7 +63,7 @@ impl Data {
         }
     }
 
-    /// Appends what the commit adds, and drops the oldest beyond the bound.
+    /// Appends the lines of the commit and drops the oldest beyond the bound.
     pub(super) fn append_overflow(&mut self, bounds: &StreamlessBounds) {
         let most = bounds.file_bytes.saturating_mul(u64::from(bounds.files));
         for line in self.overflow_new.drain(..) {

@@ -1,4 +1,4 @@
-//! Records of what operators have done, within their bound.
+//! Writes audit records of operators' actions, within their bound.
 
 use rusqlite::params;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Writer<'_> {
-    /// The totals of the records stand in a row of their own, which batches of a role neither read nor write.
+    /// Totals of the records are in a row of their own, which batches of a role neither read nor write.
     pub(super) fn record(
         &mut self,
         entries: &[NewAudit],

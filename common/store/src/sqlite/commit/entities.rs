@@ -1,4 +1,4 @@
-//! Entities: created, checked, changed; and waking what awaits them.
+//! Creates, checks and changes entities, and makes events that wait for them due.
 
 use rusqlite::{Statement, params};
 
@@ -11,8 +11,8 @@ use crate::{
     },
 };
 
-/// Of a row that was created without a state. Its first state makes it 2, as does being created with one: so it is known from the
-/// version alone how many entities have a state.
+/// The version of a row created without a state. A row with a first state has version 2, so the version alone shows if
+/// an entity counts as one with a state.
 const WITHOUT_STATE: u64 = 1;
 
 impl Writer<'_> {
@@ -21,7 +21,7 @@ impl Writer<'_> {
         changes: &[EntityChange],
     ) -> Result<Vec<ExpectedVersion>, SqliteError> {
         let tx = self.tx;
-        // Taken once, since a batch has hundreds of these.
+        // Prepared once for the hundreds of entities of a batch.
         let mut update = tx.prepare_cached(
             "UPDATE entities SET version = version + 1, state = ?3 WHERE id = ?1 AND version = ?2",
         )?;
@@ -88,7 +88,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Makes due what awaits an entity that has changed.
+    /// Makes due the events that wait for an entity that has changed.
     pub(super) fn wake(&mut self, changes: &[EntityChange]) -> Result<(), SqliteError> {
         if self.totals.awaiting == 0 {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The store's own epochs and its mark of having been restored; the epochs of sources, and which of them were restored.
+//! The store's own epochs and the mark of a restored store; the epochs of sources, and the list of restored ones.
 
 use doorstep_event::{Epoch, Source};
 use rusqlite::params;
@@ -17,9 +17,8 @@ use crate::{
 
 impl Writer<'_> {
     pub(super) fn begin_epoch(&mut self, random: u64) -> Result<Epoch, SqliteError> {
-        let epoch = next(self.totals.epoch, random).ok_or_else(|| {
-            SqliteError::Unusable("it has begun as many epochs as can be counted".to_owned())
-        })?;
+        let epoch = next(self.totals.epoch, random)
+            .ok_or_else(|| SqliteError::Unusable("its epoch counter is exhausted".to_owned()))?;
         let (counter, random) = epoch_columns(Some(epoch));
         self.tx.execute(
             "INSERT INTO own_epochs(counter, random, since) VALUES (?1, ?2, ?3)",
@@ -51,7 +50,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Keeps an epoch of a source. Seldom: once for each start of a source's store.
+    /// Records an epoch of a source. Rare: once for each start of a source's store.
     pub(super) fn learn(&mut self, learned: &LearnedEpoch) -> Result<(), SqliteError> {
         let LearnedEpoch {
             source,
@@ -70,7 +69,7 @@ impl Writer<'_> {
                  ON CONFLICT DO UPDATE SET standing = excluded.standing",
             )?
             .execute(params![source_id, counter, random, standing_column(standing)])?;
-        // Random parts stand in their column as signed numbers, whose order does not matter here: the oldest counters go.
+        // Random parts are stored as signed numbers, whose order does not matter here: the oldest counters are deleted.
         self.tx
             .prepare_cached(
                 "DELETE FROM source_epochs WHERE source_id = ?1 AND (counter, random) IN (
@@ -93,7 +92,9 @@ impl Writer<'_> {
                 source,
                 epoch,
                 dead,
-            } if !self.known_dead.contains(dead) => self.list_restored(source, *epoch, 1)?,
+            } if !self.known_dead_letters.contains(dead) => {
+                self.list_restored(source, *epoch, 1)?
+            }
             RestoredSourceChange::Found { .. } => {}
             RestoredSourceChange::Accept(source) => {
                 self.tx.execute(

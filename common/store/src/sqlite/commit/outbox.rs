@@ -1,4 +1,4 @@
-//! What the commit owes, what is paid, and what could not be paid yet.
+//! Adds, deletes and postpones outbox rows.
 
 use doorstep_event::{Event, Sequence};
 use rusqlite::params;
@@ -14,15 +14,15 @@ use crate::{
 };
 
 impl Writer<'_> {
-    pub(super) fn owe(&mut self, new: &[NewOutbox]) -> Result<(), SqliteError> {
+    pub(super) fn enqueue(&mut self, new: &[NewOutbox]) -> Result<(), SqliteError> {
         for NewOutbox { kind } in new {
-            if kind.copies_one_of(&self.known_dead) {
+            if kind.copies_one_of(&self.known_dead_letters) {
                 continue;
             }
             let bytes = size::outbox(kind);
             self.totals.last_outbox += 1;
             match kind {
-                OutboxKind::Event(event) => self.owe_event(event, bytes)?,
+                OutboxKind::Event(event) => self.enqueue_event(event, bytes)?,
                 OutboxKind::DeadCopy { id, headers, body } => {
                     let headers = serde_json::to_string(headers).map_err(|e| {
                         SqliteError::Unusable(format!("headers cannot be written: {e}"))
@@ -47,7 +47,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn owe_event(&mut self, event: &Event, bytes: u64) -> Result<(), SqliteError> {
+    fn enqueue_event(&mut self, event: &Event, bytes: u64) -> Result<(), SqliteError> {
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let numbered_now = event.sequence.and(self.totals.epoch);
         let (epoch, epoch_random) = epoch_columns(event.epoch.or(numbered_now));
@@ -75,9 +75,10 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Deletes what is paid. What is no longer there was paid by another relay.
-    pub(super) fn pay(&mut self, ids: &[OutboxId]) -> Result<(), SqliteError> {
-        // A relay pays mostly what was written in one go: a run of numbers is two statements, however long it is.
+    /// Deletes published rows. A missing row was published by another relay.
+    pub(super) fn mark_published(&mut self, ids: &[OutboxId]) -> Result<(), SqliteError> {
+        // A relay mostly publishes rows that were written together: a run of numbers takes two statements, whatever its
+        // length.
         for run in ids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 continue;
@@ -98,7 +99,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn put_off_payment(&mut self, retries: &[OutboxRetry]) -> Result<(), SqliteError> {
+    pub(super) fn postpone(&mut self, retries: &[OutboxRetry]) -> Result<(), SqliteError> {
         for retry in retries {
             self.tx
                 .prepare_cached(

@@ -1,4 +1,4 @@
-//! The owners of sources, under their versions.
+//! Writes the owners of sources, under their versions.
 
 use rusqlite::params;
 
@@ -49,7 +49,7 @@ impl Writer<'_> {
         one_or_conflict(written)
     }
 
-    /// A record that is not there has version 0.
+    /// A missing row has version 0.
     fn check_owner(&mut self, change: &OwnerChange) -> Result<(), SqliteError> {
         let there = match self.sources.find(self.tx, &change.source)? {
             None => false,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Writer<'_> {
-    pub(super) fn keep_reply(&mut self, new: &NewReply) -> Result<(), SqliteError> {
+    pub(super) fn add_reply(&mut self, new: &NewReply) -> Result<(), SqliteError> {
         let bytes = size::reply(new);
         let added = self
             .tx

@@ -14,14 +14,14 @@ use crate::{
     },
 };
 
-/// The part of a commit that writes dead letters of no stream.
+/// The dead letters of no stream that a commit adds.
 #[derive(Default)]
 pub(super) struct Added {
-    /// The number that is kept in the store.
+    /// The number kept in the store.
     pub(super) kept: u64,
-    /// The row of counts, read where there are such.
+    /// The row of counts; `None` if the commit has no such dead letters.
     totals: Option<Totals>,
-    /// The dead letters that go to the overflow file.
+    /// The lines for the overflow file.
     lines: Vec<u8>,
 }
 
@@ -46,22 +46,22 @@ impl Writer<'_> {
         for NewStreamless { row, seen } in new {
             if self.is_dead(&row.id.0)? {
                 self.totals.tally.duplicates += 1;
-                self.known_dead.insert(row.id.clone());
+                self.known_dead_letters.insert(row.id.clone());
             } else {
                 let fingerprint = row.fingerprint.as_str();
                 let kind = match kinds.get(fingerprint) {
                     Some(kind) => *kind,
                     None => self.streamless_of(fingerprint)?,
                 };
-                let bytes = size::dead(row);
+                let bytes = size::dead_letter(row);
                 if !bounds.has_room(kind, totals.usage, bytes) {
                     totals.overflowed += 1;
                     self.overflowed += 1;
                     let line =
                         overflow::line(totals.overflowed, row).map_err(SqliteError::Unusable)?;
                     added.lines.extend(line);
-                    // It owes no copy either.
-                    self.known_dead.insert(row.id.clone());
+                    // An overflowed dead letter gets no copy.
+                    self.known_dead_letters.insert(row.id.clone());
                     kinds.insert(fingerprint, kind);
                     continue;
                 }
@@ -84,7 +84,7 @@ impl Writer<'_> {
         Ok(added)
     }
 
-    /// Appends to the overflow file, which is on the disk when this returns, and writes the counts.
+    /// Appends to the overflow file, flushes it to disk, and writes the counts.
     pub(super) fn append(
         &self,
         added: &mut Added,
@@ -112,7 +112,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Counts out a dead letter that is gone.
+    /// Removes a resolved dead letter from the counts.
     pub(super) fn forget_streamless(&self, bytes: u64) -> Result<(), SqliteError> {
         let mut totals = self.streamless_totals()?;
         less(&mut totals.usage, 1, bytes);

@@ -1,4 +1,4 @@
-//! Streams: created, checked, moved on.
+//! Creates, checks and changes streams.
 
 use doorstep_event::StreamKey;
 use rusqlite::{Statement, params};
@@ -14,11 +14,11 @@ use crate::{
     },
 };
 
-/// A row that was just created, or found.
+/// The version of a row that was just created.
 const FIRST_VERSION: u64 = 1;
 
 impl Writer<'_> {
-    /// Creates the streams that were not there, as they are to be. Returns the row of each stream.
+    /// Creates missing streams in their new state. Returns the row of each stream.
     pub(super) fn create_streams(
         &mut self,
         changes: &[StreamChange],
@@ -34,7 +34,7 @@ impl Writer<'_> {
             .collect()
     }
 
-    /// `None` if the stream was there already.
+    /// Returns `None` if the stream exists already.
     pub(super) fn create_stream(
         &mut self,
         key: &StreamKey,
@@ -80,7 +80,7 @@ impl Writer<'_> {
         ids: &[i64],
     ) -> Result<Vec<ExpectedVersion>, SqliteError> {
         let tx = self.tx;
-        // Taken once, since a batch has hundreds of these.
+        // Prepared once for the hundreds of streams of a batch.
         let mut update = tx.prepare_cached(
             "UPDATE streams SET version = version + 1, cursor = ?3, last_id = ?4, blocked = ?5,
                                 epoch = ?6, epoch_random = ?7, epoch_from = ?8
@@ -98,14 +98,14 @@ impl Writer<'_> {
                 version,
             });
         }
-        for (id, more) in std::mem::take(&mut self.held_more) {
+        for (id, more) in std::mem::take(&mut self.deferred_more) {
             self.add_held(id, more)?;
         }
-        // Where nothing at all is held, which is the ordinary case, no stream needs to be looked at again.
+        // Usually no event is deferred at all, and the streams need no second pass.
         if self.totals.usage.held.rows > 0 {
             for (change, id) in changes.iter().zip(ids) {
                 if let Some(after) = &change.after {
-                    self.move_on(*id, after)?;
+                    self.advance_cursor(*id, after)?;
                 }
             }
         }
@@ -133,8 +133,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Drops what is held at or below the cursor, and makes due what is held right above it.
-    fn move_on(&mut self, id: i64, after: &StreamState) -> Result<(), SqliteError> {
+    /// Drops the events deferred at or below the cursor and makes the next one due.
+    fn advance_cursor(&mut self, id: i64, after: &StreamState) -> Result<(), SqliteError> {
         let holds = self
             .tx
             .prepare_cached("SELECT 1 FROM streams WHERE id = ?1 AND held > 0")?
@@ -152,7 +152,7 @@ impl Writer<'_> {
                 let reason: i64 = row.get(1)?;
                 dropped += 1;
                 self.totals
-                    .count_held_out(unsigned(row, 0)?, reason == WAITING_FOR);
+                    .count_deferred_out(unsigned(row, 0)?, reason == WAITING_FOR);
             }
         }
         self.add_held(id, -dropped)?;

@@ -10,7 +10,7 @@ use doorstep_store::{
 
 use crate::{fixtures::*, folder::Folder, open};
 
-/// A change that writes one entity anew.
+/// A change that writes a new entity.
 fn new_entity(key: &str) -> WriteSet {
     let mut changes = WriteSet::at(at(1));
     changes.entities = vec![EntityChange {
@@ -40,7 +40,7 @@ fn is_unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>, says: &str)
 }
 
 #[tokio::test]
-async fn a_commit_to_a_deleted_file_is_not_answered_as_written() {
+async fn a_commit_to_a_deleted_file_fails() {
     let folder = Folder::new();
     let inner = folder.path().join("inner");
     let open = || SqliteStore::open(&inner, "tracking", &Default::default()).unwrap();
@@ -55,7 +55,7 @@ async fn a_commit_to_a_deleted_file_is_not_answered_as_written() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_moved_away_works_again_once_it_is_back() {
+async fn a_store_moved_back_works_again() {
     let folder = Folder::new();
     let (place, away) = (folder.path().join("place"), folder.path().join("away"));
     let open = || SqliteStore::open(&place, "tracking", &Default::default()).unwrap();
@@ -67,7 +67,7 @@ async fn a_store_that_is_moved_away_works_again_once_it_is_back() {
     commit(&store, owing).await;
     fs::rename(&place, &away).unwrap();
     let said = "moved away or deleted under this process";
-    // Before anything was committed, what is due and owed is not given out either.
+    // Before any commit, due events and outbox rows are not returned either.
     is_unavailable(store.due(at(1), 9, 1_000).await, said);
     is_unavailable(store.outbox(at(1), 9).await, said);
     is_unavailable(store.commit(new_entity("b")).await, said);
@@ -89,7 +89,7 @@ async fn a_store_that_is_moved_away_works_again_once_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_deleted_alone_is_carried_over_by_a_stop() {
+async fn a_stop_checkpoints_a_deleted_log() {
     let folder = Folder::new();
     let store = open(&folder);
     commit(&store, new_entity("a")).await;
@@ -112,7 +112,7 @@ async fn a_log_that_is_deleted_alone_is_carried_over_by_a_stop() {
     );
 }
 
-/// Copies a store with its log, as a backup of a running role by hand does.
+/// Copies a store with its log, as a manual backup of a running role does.
 fn copied(from: &Folder, to: &Folder) -> [PathBuf; 2] {
     ["", "-wal"].map(|ending| {
         let name = format!("tracking.sqlite3{ending}");
@@ -123,7 +123,7 @@ fn copied(from: &Folder, to: &Folder) -> [PathBuf; 2] {
 }
 
 #[tokio::test]
-async fn a_copy_put_in_the_place_of_an_open_store_ends_it_and_keeps_its_own_log() {
+async fn a_replacing_copy_stops_the_store() {
     let (folder, backup) = (Folder::new(), Folder::new());
     let store = open(&folder);
     commit(&store, new_entity("a")).await;
@@ -142,7 +142,7 @@ async fn a_copy_put_in_the_place_of_an_open_store_ends_it_and_keeps_its_own_log(
 }
 
 #[tokio::test]
-async fn a_link_that_leads_elsewhere_is_another_file() {
+async fn a_changed_link_is_another_file() {
     let (folder, other) = (Folder::new(), Folder::new());
     drop(open(&other));
     let link = folder.path().join("link");
@@ -156,7 +156,7 @@ async fn a_link_that_leads_elsewhere_is_another_file() {
 }
 
 #[tokio::test]
-async fn no_store_is_created_beside_the_log_of_one_that_was_moved_away() {
+async fn no_store_is_created_beside_an_orphaned_log() {
     let (folder, backup) = (Folder::new(), Folder::new());
     let store = open(&folder);
     commit(&store, new_entity("a")).await;

@@ -1,4 +1,4 @@
-//! Several that use one file at once.
+//! Several processes and threads that use one file at once.
 
 use std::{thread, time::Duration};
 
@@ -16,7 +16,8 @@ fn blocking<T>(body: impl Future<Output = T>) -> T {
     runtime.block_on(body)
 }
 
-/// Counts up an entity and a stream by one, from fresh reads until nobody else was quicker. Returns how often somebody was.
+/// Increments an entity and a stream by one, retrying from fresh reads after each conflict. Returns the number of
+/// conflicts.
 async fn count_up(store: &SqliteStore) -> u32 {
     let mut conflicts = 0;
     loop {
@@ -45,10 +46,10 @@ async fn count_up(store: &SqliteStore) -> u32 {
 }
 
 #[test]
-fn two_that_write_at_once_lose_nothing_and_apply_nothing_twice() {
+fn concurrent_writers_apply_each_change_once() {
     const EACH: u64 = 150;
     let folder = Folder::new();
-    // Side by side from round to round, also on a machine that has other things to do.
+    // Both start each round together, even on a busy machine.
     let together = std::sync::Barrier::new(2);
     let conflicts: u32 = thread::scope(|scope| {
         let one = || {
@@ -81,7 +82,7 @@ fn two_that_write_at_once_lose_nothing_and_apply_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_kept_locked_is_unavailable_until_it_is_free() {
+async fn a_locked_store_is_unavailable() {
     let folder = Folder::new();
     let options = Options {
         busy_timeout: Duration::from_millis(50),
@@ -95,7 +96,7 @@ async fn a_store_that_is_kept_locked_is_unavailable_until_it_is_free() {
     let error = store.commit(changes.clone()).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("locked"), "{error}");
-    // Reading goes on meanwhile.
+    // Reads continue meanwhile.
     assert_eq!(store.summary(at(1)).await.unwrap().tally.applied, 0);
     assert_eq!(stream_row(&store, &stream("order/1")).await.cursor, 0);
     other.execute_batch("ROLLBACK").unwrap();
@@ -103,7 +104,7 @@ async fn a_store_that_is_kept_locked_is_unavailable_until_it_is_free() {
 }
 
 #[tokio::test]
-async fn who_only_reads_sees_each_commit_and_cannot_write() {
+async fn a_reader_sees_each_commit_and_cannot_write() {
     let folder = Folder::new();
     let store = open(&folder);
     let reader =
@@ -127,15 +128,15 @@ async fn who_only_reads_sees_each_commit_and_cannot_write() {
 }
 
 #[test]
-fn many_that_look_at_once_see_each_what_was_committed_before() {
+fn concurrent_readers_see_earlier_commits() {
     const EACH: u64 = 100;
     let folder = Folder::new();
     let store = open(&folder);
     thread::scope(|scope| {
-        let look = || {
+        let read = || {
             let store = store.clone();
             blocking(async move {
-                // More than are looked at where they are asked for, and fewer.
+                // More than are read inline, and fewer.
                 for more in (0..2 * EACH).map(|n| n % 12) {
                     let before = entity_row(&store, "counter").await;
                     let mut keys = vec![entity("counter")];
@@ -146,14 +147,14 @@ fn many_that_look_at_once_see_each_what_was_committed_before() {
                 }
             });
         };
-        let looking: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+        let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
         blocking(async {
             for _ in 0..EACH {
                 count_up(&store).await;
             }
         });
-        for look in looking {
-            look.join().unwrap();
+        for read in readers {
+            read.join().unwrap();
         }
     });
     let seen = blocking(store.read_entities(vec![entity("counter")])).unwrap();
@@ -176,7 +177,7 @@ async fn an_operator_writes_beside_the_role() {
 }
 
 #[test]
-fn an_export_beside_a_writer_lists_in_order_what_was_there_throughout() {
+fn an_export_beside_a_writer_is_complete() {
     let folder = Folder::new();
     let store = open(&folder);
     let key = |n: u32| format!("order/{n:04}");
@@ -201,7 +202,7 @@ fn an_export_beside_a_writer_lists_in_order_what_was_there_throughout() {
             SqliteStore::open_read_only(folder.path(), "tracking", &Options::default()).unwrap();
         let exported = blocking(async {
             let (mut listed, mut pages) = (Vec::new(), 0);
-            // As long as the writer writes, and at least once.
+            // Repeats while the writer writes, and at least once.
             loop {
                 let last_time = writer.is_finished();
                 let mut after = None;
@@ -234,14 +235,14 @@ fn an_export_beside_a_writer_lists_in_order_what_was_there_throughout() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_given_up_does_all_or_nothing() {
+async fn a_cancelled_call_is_atomic() {
     let folder = Folder::new();
     let store = open(&folder);
     for n in 1..=50 {
         let mut changes = WriteSet::at(at(1));
         changes.streams = vec![change_stream(&store, "order/1", Some(cursor("order/1", n))).await];
         changes.entities = vec![change_entity(&store, "order/1", Some(&n.to_string())).await];
-        // Given up after it was polled once: mostly that is while the thread is at it.
+        // Cancelled after one poll, mostly while the thread is working on it.
         tokio::select! {
             biased;
             written = store.commit(changes) => drop(written.unwrap()),

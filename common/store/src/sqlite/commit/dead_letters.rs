@@ -1,4 +1,4 @@
-//! Dead letters: made and settled.
+//! Writes and resolves dead letters.
 
 use doorstep_event::{Event, Sequence};
 use rusqlite::{OptionalExtension, params};
@@ -8,14 +8,14 @@ use crate::{
     DeadLetter, DeadLetterEdit, DeadLetterId, DeadLetterStatus, NewDeadLetter, Resolution, size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
-        dead::status_column,
+        dead_letters::status_column,
         epochs::epoch_columns,
         error::SqliteError,
     },
 };
 
 impl Writer<'_> {
-    pub(super) fn settle(
+    pub(super) fn resolve(
         &mut self,
         fates: &[(DeadLetterId, DeadLetterStatus, Resolution)],
     ) -> Result<(), SqliteError> {
@@ -102,22 +102,22 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Returns how many of them were not there.
+    /// Returns the number of those that were new.
     pub(super) fn add_dead_if_absent(&mut self, new: &[NewDeadLetter]) -> Result<u64, SqliteError> {
-        let mut buried = 0;
+        let mut dead_lettered = 0;
         for NewDeadLetter { row } in new {
             if self.add_dead_row(row)? {
-                buried += 1;
+                dead_lettered += 1;
                 self.totals.tally.dead += 1;
             } else {
                 self.totals.tally.duplicates += 1;
-                self.known_dead.insert(row.id.clone());
+                self.known_dead_letters.insert(row.id.clone());
             }
         }
-        Ok(buried)
+        Ok(dead_lettered)
     }
 
-    /// Adds a dead letter unless it is there already. Returns whether it was added.
+    /// Adds a dead letter unless it exists already. Returns true if it was added.
     pub(super) fn add_dead_row(&mut self, row: &DeadLetter) -> Result<bool, SqliteError> {
         let event: Option<&Event> = row.event.as_ref();
         let source = match event {
@@ -126,7 +126,8 @@ impl Writer<'_> {
         };
         let (epoch, epoch_random) = epoch_columns(event.and_then(|e| e.epoch));
         let body = self.originals.of(&row.id).unwrap_or(&row.body).clone();
-        let bytes = size::dead(row).saturating_sub(row.body.len() as u64) + body.len() as u64;
+        let bytes =
+            size::dead_letter(row).saturating_sub(row.body.len() as u64) + body.len() as u64;
         let added = self
             .tx
             .prepare_cached(

@@ -1,4 +1,4 @@
-//! What is held: places, due times, and who wakes whom.
+//! Deferred events: sequences, due times, and the changes that make them due.
 
 use doorstep_event::{Sequence, Timestamp};
 use doorstep_store::{
@@ -12,7 +12,7 @@ fn awaiting(about: &str, sequence: u64, key: &str, due: Option<Timestamp>) -> Ne
         reason: DeferReason::WaitingFor(entity(key)),
         due,
         attempts: 1,
-        ..held(event(about, sequence))
+        ..deferred(event(about, sequence))
     }
 }
 
@@ -22,10 +22,10 @@ async fn due_at(store: &impl Store, second: i64) -> Vec<u64> {
     sequences(&store.due(at(second), 100, u64::MAX).await.unwrap())
 }
 
-pub async fn what_is_held_next_comes_with_its_stream(store: impl Store) {
-    let events = [2, 3, 4, 6, 7].map(|n| held(event("order/1", n)));
-    hold(&store, 1, events.into()).await;
-    hold(&store, 1, vec![held(event("order/2", 2))]).await;
+pub async fn the_next_events_load_with_their_stream(store: impl Store) {
+    let events = [2, 3, 4, 6, 7].map(|n| deferred(event("order/1", n)));
+    defer(&store, 1, events.into()).await;
+    defer(&store, 1, vec![deferred(event("order/2", 2))]).await;
     assert_eq!(held_next(&store, "order/1", 8).await, []);
     advance(&store, 2, "order/1", cursor("order/1", 1)).await;
     let next = held_next(&store, "order/1", 8).await;
@@ -47,10 +47,10 @@ pub async fn what_is_held_next_comes_with_its_stream(store: impl Store) {
     assert_eq!(loaded.held[0].event.subject, subject("order/2"));
 }
 
-pub async fn what_is_held_next_comes_within_its_bytes(store: impl Store) {
+pub async fn the_next_events_load_within_their_bytes(store: impl Store) {
     for about in ["order/1", "order/2"] {
-        let events = [2, 3, 4].map(|n| held(event(about, n)));
-        hold(&store, 1, events.into()).await;
+        let events = [2, 3, 4].map(|n| deferred(event(about, n)));
+        defer(&store, 1, events.into()).await;
         advance(&store, 2, about, cursor(about, 1)).await;
     }
     let one = event("order/1", 2).size() as u64;
@@ -66,17 +66,17 @@ pub async fn what_is_held_next_comes_within_its_bytes(store: impl Store) {
     assert_eq!(brought(one - 1).await, NONE);
     assert_eq!(brought(one * 2).await, [2, 3]);
     assert_eq!(brought(one * 4).await, [2, 3, 4, 2]);
-    // What did not fit is never left out for something behind it.
+    // An event that exceeds the budget is never left out in favour of a later one.
     assert_eq!(brought(one * 6 - 1).await, [2, 3, 4, 2, 3]);
 }
 
-pub async fn what_is_due_comes_within_its_bytes_but_always_one(store: impl Store) {
+pub async fn due_events_respect_the_byte_limit_except_one(store: impl Store) {
     let one = event("order/1", 2).size() as u64;
     let events = [2, 3, 4].map(|n| NewDeferred {
         due: Some(at(n as i64)),
-        ..held(event("order/1", n))
+        ..deferred(event("order/1", n))
     });
-    hold(&store, 1, events.into()).await;
+    defer(&store, 1, events.into()).await;
     for (bytes, expected) in [
         (0, &[2][..]),
         (one, &[2]),
@@ -88,23 +88,23 @@ pub async fn what_is_due_comes_within_its_bytes_but_always_one(store: impl Store
     }
 }
 
-pub async fn a_blocked_stream_brings_its_replay(store: impl Store) {
+pub async fn a_blocked_stream_loads_its_replay(store: impl Store) {
     advance(&store, 1, "order/1", blocked("order/1", 3, "d1")).await;
-    hold(&store, 2, vec![held(event("order/1", 5))]).await;
+    defer(&store, 2, vec![deferred(event("order/1", 5))]).await;
     assert_eq!(held_next(&store, "order/1", 8).await, []);
     let replay = NewDeferred {
         reason: DeferReason::Replay(dead_id("d1")),
         due: Some(at(3)),
-        ..held(event("order/1", 4))
+        ..deferred(event("order/1", 4))
     };
-    hold(&store, 3, vec![replay]).await;
+    defer(&store, 3, vec![replay]).await;
     let next = held_next(&store, "order/1", 8).await;
     assert_eq!(sequences(&next), [4, 5]);
     assert_eq!(next[0].reason, DeferReason::Replay(dead_id("d1")));
     assert_eq!(due_at(&store, 3).await, [4]);
 }
 
-pub async fn a_held_event_is_read_back_as_it_was(store: impl Store) {
+pub async fn a_deferred_event_is_read_back(store: impl Store) {
     let mut odd = event("order/2", 7);
     odd.time = Some(Timestamp::MIN);
     odd.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
@@ -123,7 +123,7 @@ pub async fn a_held_event_is_read_back_as_it_was(store: impl Store) {
             attempts: u32::MAX,
             since: at(4),
         };
-        hold(&store, 5, vec![new.clone()]).await;
+        defer(&store, 5, vec![new.clone()]).await;
         let rows = store.due(at(9), 10, u64::MAX).await.unwrap();
         let row = rows.into_iter().find(|row| row.event == event).unwrap();
         assert_eq!(row.defect, new.defect);
@@ -133,8 +133,8 @@ pub async fn a_held_event_is_read_back_as_it_was(store: impl Store) {
     }
 }
 
-pub async fn places_tell_which_event_is_held_there(store: impl Store) {
-    hold(&store, 1, vec![held(event("order/1", 5))]).await;
+pub async fn a_sequence_shows_its_deferred_event(store: impl Store) {
+    defer(&store, 1, vec![deferred(event("order/1", 5))]).await;
     let place = |about, n| (stream(about), Sequence::new(n).unwrap());
     let ask = ReadSet {
         held_at: vec![
@@ -148,26 +148,26 @@ pub async fn places_tell_which_event_is_held_there(store: impl Store) {
     assert_eq!(there, [None, Some((event("order/1", 5).id, None)), None]);
 }
 
-pub async fn a_place_that_is_taken_is_a_conflict(store: impl Store) {
-    hold(&store, 1, vec![held(event("order/1", 5))]).await;
+pub async fn an_occupied_sequence_is_a_conflict(store: impl Store) {
+    defer(&store, 1, vec![deferred(event("order/1", 5))]).await;
     let mut changes = WriteSet::at(at(2));
-    changes.defer = vec![held(event("order/1", 5))];
+    changes.defer = vec![deferred(event("order/1", 5))];
     conflict(&store, changes).await;
     let mut twice = WriteSet::at(at(2));
-    twice.defer = vec![held(event("order/1", 6)), held(event("order/1", 6))];
+    twice.defer = vec![deferred(event("order/1", 6)), deferred(event("order/1", 6))];
     conflict(&store, twice).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
 }
 
-pub async fn what_is_released_makes_room_in_the_same_changes(store: impl Store) {
+pub async fn a_release_makes_room_in_the_same_changes(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 4)).await;
-    hold(&store, 1, vec![held(event("order/1", 5))]).await;
+    defer(&store, 1, vec![deferred(event("order/1", 5))]).await;
     let before = held_next(&store, "order/1", 1).await.remove(0);
     let mut changes = WriteSet::at(at(2));
     changes.release = vec![before.id];
     changes.defer = vec![NewDeferred {
         attempts: 3,
-        ..held(event("order/1", 5))
+        ..deferred(event("order/1", 5))
     }];
     commit(&store, changes).await;
     let after = held_next(&store, "order/1", 1).await.remove(0);
@@ -176,9 +176,9 @@ pub async fn what_is_released_makes_room_in_the_same_changes(store: impl Store) 
     assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
 }
 
-pub async fn what_is_no_longer_held_cannot_be_released_or_put_off(store: impl Store) {
+pub async fn a_missing_event_cannot_be_released_or_rescheduled(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 4)).await;
-    hold(&store, 1, vec![held(event("order/1", 5))]).await;
+    defer(&store, 1, vec![deferred(event("order/1", 5))]).await;
     let id = held_next(&store, "order/1", 1).await.remove(0).id;
     let release = |ids: &[DeferredId]| {
         let mut changes = WriteSet::at(at(2));
@@ -197,15 +197,15 @@ pub async fn what_is_no_longer_held_cannot_be_released_or_put_off(store: impl St
         since: at(3),
     }];
     conflict(&store, changes).await;
-    // A number is never given again, so that it cannot come to mean another event.
-    hold(&store, 4, vec![held(event("order/1", 5))]).await;
+    // A number is never reused, so that it cannot come to denote another event.
+    defer(&store, 4, vec![deferred(event("order/1", 5))]).await;
     conflict(&store, release(&[id])).await;
 }
 
-pub async fn a_rising_cursor_drops_what_it_passes(store: impl Store) {
-    let events = [2, 3, 5, 9].map(|n| held(event("order/1", n)));
-    hold(&store, 1, events.into()).await;
-    hold(&store, 1, vec![held(event("order/2", 2))]).await;
+pub async fn a_cursor_drops_the_events_it_passes(store: impl Store) {
+    let events = [2, 3, 5, 9].map(|n| deferred(event("order/1", n)));
+    defer(&store, 1, events.into()).await;
+    defer(&store, 1, vec![deferred(event("order/2", 2))]).await;
     advance(&store, 2, "order/1", cursor("order/1", 5)).await;
     let row = stream_row(&store, &stream("order/1")).await;
     assert_eq!(row.held, 1);
@@ -215,11 +215,11 @@ pub async fn a_rising_cursor_drops_what_it_passes(store: impl Store) {
     assert_eq!(store.summary(at(2)).await.unwrap().usage.held.rows, 2);
 }
 
-pub async fn what_is_next_becomes_due_when_its_stream_changes(store: impl Store) {
-    hold(
+pub async fn the_next_event_becomes_due_with_its_stream(store: impl Store) {
+    defer(
         &store,
         1,
-        vec![held(event("order/1", 2)), held(event("order/1", 3))],
+        vec![deferred(event("order/1", 2)), deferred(event("order/1", 3))],
     )
     .await;
     assert_eq!(store.next_due().await.unwrap(), None);
@@ -227,13 +227,13 @@ pub async fn what_is_next_becomes_due_when_its_stream_changes(store: impl Store)
     assert_eq!(store.next_due().await.unwrap(), Some(at(5)));
     assert_eq!(due_at(&store, 4).await, NONE);
     assert_eq!(due_at(&store, 5).await, [2]);
-    // What is held as next in the very changes that make it so is due as well.
-    hold(&store, 7, vec![held(event("order/2", 1))]).await;
+    // An event deferred as the next one by the same changes becomes due as well.
+    defer(&store, 7, vec![deferred(event("order/2", 1))]).await;
     assert_eq!(due_at(&store, 7).await, [2, 1]);
 }
 
-pub async fn what_is_next_keeps_a_due_time_of_its_own(store: impl Store) {
-    hold(
+pub async fn the_next_event_keeps_its_own_due_time(store: impl Store) {
+    defer(
         &store,
         1,
         vec![awaiting("order/1", 1, "stock/1", Some(at(60)))],
@@ -246,8 +246,8 @@ pub async fn what_is_next_keeps_a_due_time_of_its_own(store: impl Store) {
     assert_eq!(due_at(&store, 60).await, [1]);
 }
 
-pub async fn what_is_behind_a_blocked_stream_does_not_become_due(store: impl Store) {
-    hold(&store, 1, vec![held(event("order/1", 2))]).await;
+pub async fn a_blocked_stream_makes_nothing_due(store: impl Store) {
+    defer(&store, 1, vec![deferred(event("order/1", 2))]).await;
     advance(&store, 2, "order/1", blocked("order/1", 1, "d1")).await;
     assert_eq!(store.next_due().await.unwrap(), None);
     assert_eq!(store.repair_due(at(3)).await.unwrap(), 0);
@@ -256,14 +256,14 @@ pub async fn what_is_behind_a_blocked_stream_does_not_become_due(store: impl Sto
     assert_eq!(due_at(&store, 4).await, [2]);
 }
 
-pub async fn what_awaits_an_entity_becomes_due_when_that_changes(store: impl Store) {
+pub async fn a_changed_entity_makes_waiting_events_due(store: impl Store) {
     let far = Some(at(3_600));
     let new = vec![
         awaiting("order/1", 1, "stock/1", far),
         awaiting("order/2", 1, "stock/2", far),
         awaiting("order/3", 0, "stock/1", None),
     ];
-    hold(&store, 1, new).await;
+    defer(&store, 1, new).await;
     let mut read = WriteSet::at(at(2));
     read.entities = vec![change_entity(&store, "stock/1", None).await];
     commit(&store, read).await;
@@ -274,14 +274,14 @@ pub async fn what_awaits_an_entity_becomes_due_when_that_changes(store: impl Sto
     let due = store.due(at(3), 10, u64::MAX).await.unwrap();
     let about: Vec<_> = due.iter().map(|h| h.event.subject.as_str()).collect();
     assert_eq!(about, ["order/1", "order/3"]);
-    // What is due already stays due since then.
+    // An event that is due already keeps its due time.
     let mut later = WriteSet::at(at(9));
     later.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
     commit(&store, later).await;
     assert_eq!(store.next_due().await.unwrap(), Some(at(3)));
 }
 
-pub async fn what_is_held_together_with_the_change_that_it_awaits_becomes_due(store: impl Store) {
+pub async fn deferring_beside_the_entity_change_makes_due(store: impl Store) {
     let mut changes = WriteSet::at(at(3));
     changes.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
     changes.defer = vec![awaiting("order/1", 1, "stock/1", Some(at(60)))];
@@ -301,8 +301,8 @@ pub async fn what_is_held_together_with_the_change_that_it_awaits_becomes_due(st
     assert_eq!(store.next_due().await.unwrap(), Some(at(4)));
 }
 
-pub async fn what_was_put_off_awaits_something_else(store: impl Store) {
-    hold(
+pub async fn a_rescheduled_event_waits_for_another_entity(store: impl Store) {
+    defer(
         &store,
         1,
         vec![awaiting("order/1", 1, "stock/1", Some(at(2)))],
@@ -329,7 +329,7 @@ pub async fn what_was_put_off_awaits_something_else(store: impl Store) {
     assert_eq!((after.id, after.attempts), (before.id, 2));
     assert_eq!((after.since, after.event), (at(2), before.event));
 
-    // Put off without a time, it waits for nothing but its stream or its entity.
+    // Deferred without a time, it waits only for its stream or its entity.
     let mut behind = WriteSet::at(at(5));
     behind.reschedule = vec![DeferredRetry {
         id: before.id,
@@ -350,7 +350,7 @@ pub async fn the_longest_due_comes_first(store: impl Store) {
     let new = [(1, 30), (2, 10), (3, 20), (4, 10)];
     for (order, due) in new {
         let about = format!("order/{order}");
-        hold(
+        defer(
             &store,
             1,
             vec![awaiting(&about, order, "stock/1", Some(at(due)))],
@@ -364,17 +364,17 @@ pub async fn the_longest_due_comes_first(store: impl Store) {
     assert_eq!(store.due(at(30), 0, u64::MAX).await.unwrap(), []);
 }
 
-pub async fn a_sweep_finds_what_was_overlooked(store: impl Store) {
-    // Held as next without a change of its stream: nothing has made it due.
+pub async fn a_repair_finds_missed_events(store: impl Store) {
+    // Deferred as next without a change of its stream, so no rule has made it due.
     for about in ["order/1", "order/2", "order/3"] {
         advance(&store, 1, about, cursor(about, 0)).await;
     }
     advance(&store, 1, "order/2", blocked("order/2", 0, "d1")).await;
     let mut changes = WriteSet::at(at(2));
     changes.defer = vec![
-        held(event("order/1", 1)),
-        held(event("order/2", 1)),
-        held(event("order/3", 2)),
+        deferred(event("order/1", 1)),
+        deferred(event("order/2", 1)),
+        deferred(event("order/3", 2)),
     ];
     commit(&store, changes).await;
     assert_eq!(store.next_due().await.unwrap(), None);
@@ -385,20 +385,20 @@ pub async fn a_sweep_finds_what_was_overlooked(store: impl Store) {
     assert_eq!(due[0].event, event("order/1", 1));
 }
 
-pub async fn what_was_put_off_by_a_clock_that_was_fast_is_brought_forward(store: impl Store) {
+pub async fn due_times_ahead_of_the_clock_are_clamped(store: impl Store) {
     let mut changes = WriteSet::at(at(500));
-    let put_off = |about, until| NewDeferred {
+    let rescheduled = |about, until| NewDeferred {
         due: Some(at(until)),
-        ..held(event(about, 2))
+        ..deferred(event(about, 2))
     };
     changes.defer = vec![
-        put_off("order/1", 560),
-        put_off("order/2", 70),
-        held(event("order/3", 2)),
+        rescheduled("order/1", 560),
+        rescheduled("order/2", 70),
+        deferred(event("order/3", 2)),
     ];
     changes.timers = vec![scheduled("order/4", 900)];
     commit(&store, changes).await;
-    // The clock is at 10 again, and nothing is put off for more than a minute.
+    // The clock is back at 10, and no backoff exceeds a minute.
     assert_eq!(store.clamp_due_times(at(10), at(70)).await.unwrap(), 1);
     let due = store.due(at(10), 10, u64::MAX).await.unwrap();
     assert_eq!(due.len(), 1);

@@ -1,4 +1,4 @@
-//! What edited dead letters first carried, handed on to those that follow them in the same changes: one rule for every store.
+//! Original bodies of edited dead letters, handed on to their successors in the same changes: one rule for every store.
 
 use std::collections::HashMap;
 
@@ -6,22 +6,22 @@ use bytes::Bytes;
 
 use crate::{DeadLetter, DeadLetterId};
 
-/// The bodies of edited dead letters that are gone with the changes that are being written, by [`DeadLetterId::event_digest`].
+/// The bodies of edited dead letters that the current changes delete, by [`DeadLetterId::event_digest`].
 #[derive(Debug, Default)]
 pub(crate) struct OriginalBodies(HashMap<String, Bytes>);
 
 impl OriginalBodies {
-    /// Keeps the body of an edited dead letter that goes.
+    /// Remembers the body of an edited dead letter that is deleted.
     pub(crate) fn remember(&mut self, id: &DeadLetterId, body: Bytes) {
         self.0.insert(id.event_digest().to_owned(), body);
     }
 
-    /// The body that a dead letter takes over, if it follows one that was edited.
+    /// Returns the body that a dead letter takes over if its predecessor was edited.
     pub(crate) fn of(&self, id: &DeadLetterId) -> Option<&Bytes> {
         self.0.get(id.event_digest())
     }
 
-    /// The dead letter with the body that first came.
+    /// Returns the dead letter with the body first received.
     pub(crate) fn restore(&self, row: DeadLetter) -> DeadLetter {
         match self.of(&row.id) {
             Some(body) => DeadLetter {

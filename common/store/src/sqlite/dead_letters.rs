@@ -1,4 +1,4 @@
-//! Dead letters, listed.
+//! Lists dead letters.
 
 use rusqlite::{OptionalExtension, Result, Row, params, types::ValueRef};
 
@@ -17,7 +17,7 @@ pub(super) fn status_column(status: DeadLetterStatus) -> i64 {
     }
 }
 
-/// A page of dead letters for which a condition holds, as one constant.
+/// A page of the dead letters that match a condition, as one constant.
 macro_rules! page {
     ($condition:literal) => {
         concat!(
@@ -50,7 +50,7 @@ pub(super) fn dead(
             DeadLetterFilter::Fingerprint(fingerprint) => {
                 (page!("fingerprint = ?2"), Some(fingerprint))
             }
-            // `.` comes right after `-`, and what stands behind that is a number.
+            // `.` is the character after `-`, so the range covers the event's digest with any number.
             DeadLetterFilter::Letter(letter) => (
                 page!(
                     "number IN (SELECT number FROM dead WHERE id > ?2 || '-' AND id < ?2 || '.'
@@ -81,7 +81,7 @@ pub(super) fn dead(
 
 const FIRST_OF_EVENT: usize = 10;
 
-/// All but the event.
+/// Reads all columns except the event's.
 fn dead_row(row: &Row<'_>) -> Result<DeadLetter> {
     let owned = |column| text(row, column).map(ToOwned::to_owned);
     Ok(DeadLetter {

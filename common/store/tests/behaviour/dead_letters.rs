@@ -1,4 +1,4 @@
-//! Dead letters: made once, settled once.
+//! Dead letters: written once, resolved once.
 
 use doorstep_store::{
     DeadLetter, DeadLetterEdit, DeadLetterFilter, DeadLetterStatus, NewDeadLetter, NewOutbox,
@@ -7,13 +7,13 @@ use doorstep_store::{
 
 use crate::fixtures::*;
 
-fn die(rows: Vec<DeadLetter>) -> WriteSet {
+fn add_dead_letters(rows: Vec<DeadLetter>) -> WriteSet {
     let mut changes = WriteSet::at(at(5));
     changes.dead_letters = rows.into_iter().map(|row| NewDeadLetter { row }).collect();
     changes
 }
 
-fn settle(id: &str, expected: DeadLetterStatus, fate: Resolution) -> WriteSet {
+fn resolve(id: &str, expected: DeadLetterStatus, fate: Resolution) -> WriteSet {
     let mut changes = WriteSet::at(at(6));
     changes.resolve = vec![(dead_id(id), expected, fate)];
     changes
@@ -30,7 +30,7 @@ fn ids(rows: &[DeadLetter]) -> Vec<&str> {
     rows.iter().map(|row| row.id.0.as_str()).collect()
 }
 
-pub async fn a_dead_letter_is_read_back_as_it_was(store: impl Store) {
+pub async fn a_written_dead_letter_is_read_back(store: impl Store) {
     let mut odd = event("order/1", 7);
     odd.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
     odd.time = None;
@@ -40,40 +40,40 @@ pub async fn a_dead_letter_is_read_back_as_it_was(store: impl Store) {
         ..dead_letter("d1", Some(odd))
     };
     let loose = dead_letter("d2", Some(event("order/2", 0)));
-    commit(&store, die(vec![row.clone(), loose.clone()])).await;
+    commit(&store, add_dead_letters(vec![row.clone(), loose.clone()])).await;
     assert_eq!(all(&store).await, [row, loose]);
 }
 
-pub async fn an_unreadable_message_is_read_back_as_it_was(store: impl Store) {
+pub async fn an_undecodable_message_is_read_back(store: impl Store) {
     let row = DeadLetter {
         body: vec![0, 255, 128].into(),
         ..dead_letter("d1", None)
     };
-    commit(&store, die(vec![row.clone()])).await;
+    commit(&store, add_dead_letters(vec![row.clone()])).await;
     assert_eq!(all(&store).await, [row]);
 }
 
-pub async fn a_dead_letter_that_is_there_already_is_a_conflict(store: impl Store) {
-    commit(&store, die(vec![dead_letter("d1", None)])).await;
+pub async fn an_existing_dead_letter_is_a_conflict(store: impl Store) {
+    commit(&store, add_dead_letters(vec![dead_letter("d1", None)])).await;
     let others = vec![dead_letter("d2", None), dead_letter("d1", None)];
-    conflict(&store, die(others)).await;
+    conflict(&store, add_dead_letters(others)).await;
     conflict(
         &store,
-        die(vec![dead_letter("d3", None), dead_letter("d3", None)]),
+        add_dead_letters(vec![dead_letter("d3", None), dead_letter("d3", None)]),
     )
     .await;
     assert_eq!(ids(&all(&store).await), ["d1"]);
 }
 
-pub async fn a_dead_letter_that_may_be_there_is_left_as_it_is(store: impl Store) {
-    commit(&store, die(vec![dead_letter("d1", None)])).await;
+pub async fn dead_letters_if_absent_keep_existing_ones(store: impl Store) {
+    commit(&store, add_dead_letters(vec![dead_letter("d1", None)])).await;
     let again = |id| NewDeadLetter {
         row: DeadLetter {
             attempts: 9,
             ..dead_letter(id, None)
         },
     };
-    let mut changes = die(vec![dead_letter("d2", None)]);
+    let mut changes = add_dead_letters(vec![dead_letter("d2", None)]);
     changes.dead_letters_if_absent = vec![again("d1"), again("d2"), again("d3"), again("d3")];
     commit(&store, changes).await;
     let rows = all(&store).await;
@@ -87,30 +87,30 @@ pub async fn of_a_replay_and_a_skip_the_first_wins(store: impl Store) {
     use Resolution::{Gone, Replaying};
     commit(
         &store,
-        die(vec![dead_letter("d1", None), dead_letter("d2", None)]),
+        add_dead_letters(vec![dead_letter("d1", None), dead_letter("d2", None)]),
     )
     .await;
-    commit(&store, settle("d1", DeadLetterStatus::Open, Replaying)).await;
+    commit(&store, resolve("d1", DeadLetterStatus::Open, Replaying)).await;
     assert_eq!(all(&store).await[0].status, DeadLetterStatus::Replaying);
-    conflict(&store, settle("d1", DeadLetterStatus::Open, Gone)).await;
-    conflict(&store, settle("d1", DeadLetterStatus::Open, Replaying)).await;
-    commit(&store, settle("d1", DeadLetterStatus::Replaying, Gone)).await;
-    conflict(&store, settle("d1", DeadLetterStatus::Replaying, Gone)).await;
+    conflict(&store, resolve("d1", DeadLetterStatus::Open, Gone)).await;
+    conflict(&store, resolve("d1", DeadLetterStatus::Open, Replaying)).await;
+    commit(&store, resolve("d1", DeadLetterStatus::Replaying, Gone)).await;
+    conflict(&store, resolve("d1", DeadLetterStatus::Replaying, Gone)).await;
 
-    conflict(&store, settle("d2", DeadLetterStatus::Replaying, Gone)).await;
-    commit(&store, settle("d2", DeadLetterStatus::Open, Gone)).await;
-    conflict(&store, settle("d2", DeadLetterStatus::Open, Replaying)).await;
+    conflict(&store, resolve("d2", DeadLetterStatus::Replaying, Gone)).await;
+    commit(&store, resolve("d2", DeadLetterStatus::Open, Gone)).await;
+    conflict(&store, resolve("d2", DeadLetterStatus::Open, Replaying)).await;
     assert_eq!(all(&store).await, []);
 }
 
-pub async fn a_refusal_anew_may_have_the_id_of_the_one_that_it_settles(store: impl Store) {
-    commit(&store, die(vec![dead_letter("d1", None)])).await;
+pub async fn a_new_rejection_may_reuse_the_resolved_id(store: impl Store) {
+    commit(&store, add_dead_letters(vec![dead_letter("d1", None)])).await;
     commit(
         &store,
-        settle("d1", DeadLetterStatus::Open, Resolution::Replaying),
+        resolve("d1", DeadLetterStatus::Open, Resolution::Replaying),
     )
     .await;
-    let mut changes = settle("d1", DeadLetterStatus::Replaying, Resolution::Gone);
+    let mut changes = resolve("d1", DeadLetterStatus::Replaying, Resolution::Gone);
     let anew = DeadLetter {
         attempts: 2,
         ..dead_letter("d1", None)
@@ -120,9 +120,9 @@ pub async fn a_refusal_anew_may_have_the_id_of_the_one_that_it_settles(store: im
     assert_eq!(all(&store).await, [anew]);
 }
 
-pub async fn dead_letters_are_listed_in_pages_the_oldest_first(store: impl Store) {
+pub async fn dead_letters_are_paged_oldest_first(store: impl Store) {
     for id in ["z", "a", "m", "b"] {
-        commit(&store, die(vec![dead_letter(id, None)])).await;
+        commit(&store, add_dead_letters(vec![dead_letter(id, None)])).await;
     }
     let page = async |after: Option<&str>| {
         let rows = store
@@ -148,7 +148,7 @@ pub async fn dead_letters_are_found_by_id_and_by_fingerprint(store: impl Store) 
         other("d3"),
         other("d4"),
     ];
-    commit(&store, die(rows)).await;
+    commit(&store, add_dead_letters(rows)).await;
     let find = async |filter: DeadLetterFilter, after: Option<&str>| {
         let rows = store
             .dead_letters(filter, after.map(dead_id), 2)
@@ -164,21 +164,25 @@ pub async fn dead_letters_are_found_by_id_and_by_fingerprint(store: impl Store) 
     assert_eq!(find(DeadLetterFilter::Id(dead_id("d9")), None).await, "");
 }
 
-pub async fn a_dead_letter_waits_for_another_stream_until_it_is_settled(store: impl Store) {
+pub async fn an_awaiting_dead_letter_stays_until_resolved(store: impl Store) {
     use Resolution::{Awaiting, Gone, Replaying};
-    commit(&store, die(vec![dead_letter("d1", None)])).await;
-    conflict(&store, settle("d1", DeadLetterStatus::Awaiting, Gone)).await;
-    commit(&store, settle("d1", DeadLetterStatus::Open, Replaying)).await;
-    commit(&store, settle("d1", DeadLetterStatus::Replaying, Awaiting)).await;
+    commit(&store, add_dead_letters(vec![dead_letter("d1", None)])).await;
+    conflict(&store, resolve("d1", DeadLetterStatus::Awaiting, Gone)).await;
+    commit(&store, resolve("d1", DeadLetterStatus::Open, Replaying)).await;
+    commit(&store, resolve("d1", DeadLetterStatus::Replaying, Awaiting)).await;
     assert_eq!(all(&store).await[0].status, DeadLetterStatus::Awaiting);
-    conflict(&store, settle("d1", DeadLetterStatus::Open, Replaying)).await;
-    commit(&store, settle("d1", DeadLetterStatus::Awaiting, Gone)).await;
+    conflict(&store, resolve("d1", DeadLetterStatus::Open, Replaying)).await;
+    commit(&store, resolve("d1", DeadLetterStatus::Awaiting, Gone)).await;
     assert_eq!(all(&store).await, []);
 }
 
-pub async fn the_dead_letters_of_one_event_are_found_by_what_their_ids_share(store: impl Store) {
+pub async fn dead_letters_are_found_by_event_digest(store: impl Store) {
     let rows = ["ab-1", "ab-10", "abc-1", "ab-1-1", "a-1", "ab.1", "ab"];
-    commit(&store, die(rows.map(|id| dead_letter(id, None)).into())).await;
+    commit(
+        &store,
+        add_dead_letters(rows.map(|id| dead_letter(id, None)).into()),
+    )
+    .await;
     let find = async |letter: &str| {
         let filter = DeadLetterFilter::Letter(letter.into());
         let rows = store.dead_letters(filter, None, 10).await.unwrap();
@@ -199,7 +203,7 @@ fn edited(id: &str, before: &'static str, after: &'static str) -> WriteSet {
     changes
 }
 
-/// A dead letter of an event whose message carried the very data of the event.
+/// A dead letter of an event whose message body equals the event's data.
 fn refused(id: &str) -> DeadLetter {
     let event = event("order/1", 7);
     DeadLetter {
@@ -211,8 +215,8 @@ fn refused(id: &str) -> DeadLetter {
 
 const DATA: &str = r#"{"total":"1.10"}"#;
 
-pub async fn an_edit_changes_the_data_and_keeps_what_first_came(store: impl Store) {
-    commit(&store, die(vec![refused("d-1")])).await;
+pub async fn an_edit_keeps_the_original_body(store: impl Store) {
+    commit(&store, add_dead_letters(vec![refused("d-1")])).await;
     let bytes = async || store.summary(at(9)).await.unwrap().usage.dead.bytes;
     let before = bytes().await;
     assert!(!all(&store).await[0].is_edited());
@@ -230,35 +234,39 @@ pub async fn an_edit_changes_the_data_and_keeps_what_first_came(store: impl Stor
     assert!(!all(&store).await[0].is_edited());
     commit(
         &store,
-        settle("d-1", DeadLetterStatus::Open, Resolution::Gone),
+        resolve("d-1", DeadLetterStatus::Open, Resolution::Gone),
     )
     .await;
     assert_eq!(bytes().await, 0);
 }
 
-pub async fn an_edit_of_what_has_changed_meanwhile_is_a_conflict(store: impl Store) {
-    commit(&store, die(vec![refused("d-1"), dead_letter("d-2", None)])).await;
+pub async fn an_edit_of_changed_data_is_a_conflict(store: impl Store) {
+    commit(
+        &store,
+        add_dead_letters(vec![refused("d-1"), dead_letter("d-2", None)]),
+    )
+    .await;
     conflict(&store, edited("d-9", DATA, "{}")).await;
     conflict(&store, edited("d-2", "", "{}")).await;
     conflict(&store, edited("d-1", "{}", "{}")).await;
     commit(
         &store,
-        settle("d-1", DeadLetterStatus::Open, Resolution::Replaying),
+        resolve("d-1", DeadLetterStatus::Open, Resolution::Replaying),
     )
     .await;
     conflict(&store, edited("d-1", DATA, "{}")).await;
     assert!(!all(&store).await[0].is_edited());
 }
 
-pub async fn what_first_came_is_handed_on_to_a_refusal_anew(store: impl Store) {
-    commit(&store, die(vec![refused("d-1")])).await;
+pub async fn a_new_rejection_keeps_the_original_body(store: impl Store) {
+    commit(&store, add_dead_letters(vec![refused("d-1")])).await;
     commit(&store, edited("d-1", DATA, "{}")).await;
     commit(
         &store,
-        settle("d-1", DeadLetterStatus::Open, Resolution::Replaying),
+        resolve("d-1", DeadLetterStatus::Open, Resolution::Replaying),
     )
     .await;
-    let mut changes = settle("d-1", DeadLetterStatus::Replaying, Resolution::Gone);
+    let mut changes = resolve("d-1", DeadLetterStatus::Replaying, Resolution::Gone);
     let mut anew = refused("d-2");
     anew.event.as_mut().unwrap().data = "{}".into();
     anew.body = "{}".into();
@@ -271,14 +279,16 @@ pub async fn what_first_came_is_handed_on_to_a_refusal_anew(store: impl Store) {
     let bodies: Vec<_> = all(&store).await.into_iter().map(|row| row.body).collect();
     assert_eq!(bodies, [DATA, "{}"]);
     for id in ["d-2", "e-2"] {
-        commit(&store, settle(id, DeadLetterStatus::Open, Resolution::Gone)).await;
+        commit(
+            &store,
+            resolve(id, DeadLetterStatus::Open, Resolution::Gone),
+        )
+        .await;
     }
     assert_eq!(store.summary(at(9)).await.unwrap().usage.dead.bytes, 0);
 }
 
-pub async fn a_dead_letter_that_was_there_counts_as_a_duplicate_and_owes_no_copy(
-    store: impl Store,
-) {
+pub async fn an_existing_dead_letter_gets_no_copy(store: impl Store) {
     let again = |ids: &[&str]| {
         let mut changes = WriteSet::at(at(5));
         for id in ids {
@@ -301,7 +311,7 @@ pub async fn a_dead_letter_that_was_there_counts_as_a_duplicate_and_owes_no_copy
     assert_eq!(summary.usage.outbox.rows, 2);
 }
 
-pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
+pub async fn kinds_are_ordered_by_their_oldest(store: impl Store) {
     let row = |id, fingerprint: &str, second| DeadLetter {
         fingerprint: fingerprint.into(),
         since: at(second),
@@ -310,7 +320,7 @@ pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
     };
     commit(
         &store,
-        die(vec![
+        add_dead_letters(vec![
             row("d1", "b", 5),
             row("d2", "a", 9),
             row("d3", "b", 3),
@@ -319,11 +329,11 @@ pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
     .await;
     commit(
         &store,
-        settle("d1", DeadLetterStatus::Open, Resolution::Replaying),
+        resolve("d1", DeadLetterStatus::Open, Resolution::Replaying),
     )
     .await;
     let groups = store.dead_letter_groups(10).await.unwrap();
-    let told: Vec<_> = groups
+    let listed: Vec<_> = groups
         .iter()
         .map(|g| {
             let kind = g.kind.as_ref().map(|kind| kind.as_str());
@@ -337,7 +347,7 @@ pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
         })
         .collect();
     assert_eq!(
-        told,
+        listed,
         [
             ("b", 2, 1, Some("order.placed.v1"), "of d1"),
             ("a", 1, 1, None, "of d2")
@@ -349,19 +359,19 @@ pub async fn kinds_are_summed_up_by_the_oldest_of_each(store: impl Store) {
     assert_eq!(store.dead_letter_groups(1).await.unwrap().len(), 1);
 }
 
-pub async fn what_a_stream_holds_back_is_listed_by_sequence(store: impl Store) {
+pub async fn blocked_events_are_listed_by_sequence(store: impl Store) {
     let mut changes = WriteSet::at(at(1));
-    changes.defer = [5, 3, 9].map(|n| held(event("order/1", n))).into();
-    changes.defer.push(held(event("order/2", 4)));
+    changes.defer = [5, 3, 9].map(|n| deferred(event("order/1", n))).into();
+    changes.defer.push(deferred(event("order/2", 4)));
     commit(&store, changes).await;
-    let held = async |about: &str, after, limit| {
+    let sequences_of = async |about: &str, after, limit| {
         let held = store
             .deferred_sequences(stream(about), after, limit)
             .await
             .unwrap();
         held.into_iter().map(|n| n.get()).collect::<Vec<_>>()
     };
-    assert_eq!(held("order/1", 0, 9).await, [3, 5, 9]);
-    assert_eq!(held("order/1", 3, 1).await, [5]);
-    assert_eq!(held("order/9", 0, 9).await, [0; 0]);
+    assert_eq!(sequences_of("order/1", 0, 9).await, [3, 5, 9]);
+    assert_eq!(sequences_of("order/1", 3, 1).await, [5]);
+    assert_eq!(sequences_of("order/9", 0, 9).await, [0; 0]);
 }

@@ -1,4 +1,4 @@
-//! Holding events, releasing them, putting them off.
+//! Defers, releases and reschedules events.
 
 use std::collections::HashMap;
 
@@ -18,14 +18,14 @@ use crate::{
 };
 
 impl Totals {
-    pub(super) fn count_held_out(&mut self, bytes: u64, awaits: bool) {
+    pub(super) fn count_deferred_out(&mut self, bytes: u64, awaits: bool) {
         less(&mut self.usage.held, 1, bytes);
         self.awaiting = self.awaiting.saturating_sub(u64::from(awaits));
     }
 }
 
 impl Writer<'_> {
-    pub(super) fn hold(
+    pub(super) fn defer(
         &mut self,
         new: &[NewDeferred],
         changes: &[StreamChange],
@@ -41,12 +41,12 @@ impl Writer<'_> {
                 None => None,
                 Some(_) => Some(self.stream_of(held.event.stream(), &mut known)?),
             };
-            self.hold_one(held, stream)?;
+            self.defer_one(held, stream)?;
         }
         Ok(())
     }
 
-    /// The row of a stream in which an event is held, created if absent.
+    /// Returns the row of a deferred event's stream and creates a missing one.
     fn stream_of(
         &mut self,
         key: StreamKey,
@@ -70,13 +70,13 @@ impl Writer<'_> {
         Ok(id)
     }
 
-    fn hold_one(&mut self, held: &NewDeferred, stream: Option<i64>) -> Result<(), SqliteError> {
+    fn defer_one(&mut self, held: &NewDeferred, stream: Option<i64>) -> Result<(), SqliteError> {
         self.totals.last_held += 1;
-        self.hold_under(DeferredId(self.totals.last_held), held, stream)
+        self.defer_as(DeferredId(self.totals.last_held), held, stream)
     }
 
-    /// Holds an event under this number.
-    fn hold_under(
+    /// Defers an event under this number.
+    fn defer_as(
         &mut self,
         id: DeferredId,
         held: &NewDeferred,
@@ -85,7 +85,7 @@ impl Writer<'_> {
         let event = &held.event;
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let (reason, about) = reason_columns(&held.reason);
-        let bytes = size::held(event, held.defect.as_deref());
+        let bytes = size::deferred(event, held.defect.as_deref());
         let (epoch, epoch_random) = epoch_columns(event.epoch);
         let added = self
             .tx
@@ -117,7 +117,7 @@ impl Writer<'_> {
             ])?;
         one_or_conflict(added)?;
         if let Some(stream) = stream {
-            *self.held_more.entry(stream).or_default() += 1;
+            *self.deferred_more.entry(stream).or_default() += 1;
         }
         more(&mut self.totals.usage.held, bytes);
         self.totals.awaiting += u64::from(matches!(held.reason, DeferReason::WaitingFor(_)));
@@ -138,20 +138,20 @@ impl Writer<'_> {
                 })
                 .optional()?;
             let Some((stream, bytes, awaits)) = held else {
-                if !self.unschedule(*id)? {
+                if !self.remove_timer(*id)? {
                     return Err(SqliteError::Conflict);
                 }
                 continue;
             };
             if let Some(stream) = stream {
-                *self.held_more.entry(stream).or_default() -= 1;
+                *self.deferred_more.entry(stream).or_default() -= 1;
             }
-            self.totals.count_held_out(bytes, awaits);
+            self.totals.count_deferred_out(bytes, awaits);
         }
         Ok(())
     }
 
-    pub(super) fn put_off(&mut self, retries: &[DeferredRetry]) -> Result<(), SqliteError> {
+    pub(super) fn reschedule(&mut self, retries: &[DeferredRetry]) -> Result<(), SqliteError> {
         for retry in retries {
             let awaited: Option<i64> = self
                 .tx
@@ -159,7 +159,7 @@ impl Writer<'_> {
                 .query_row([retry.id.0], |row| row.get(0))
                 .optional()?;
             let Some(awaited) = awaited else {
-                self.hold_scheduled(retry)?;
+                self.defer_timer(retry)?;
                 continue;
             };
             let (reason, about) = reason_columns(&retry.reason);
@@ -181,11 +181,9 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Holds what was scheduled and could not be applied when its time came.
-    fn hold_scheduled(&mut self, retry: &DeferredRetry) -> Result<(), SqliteError> {
-        let row = self
-            .take_scheduled(retry.id)?
-            .ok_or(SqliteError::Conflict)?;
+    /// Defers a timer that could not be applied when it fell due.
+    fn defer_timer(&mut self, retry: &DeferredRetry) -> Result<(), SqliteError> {
+        let row = self.take_timer(retry.id)?.ok_or(SqliteError::Conflict)?;
         let held = NewDeferred {
             event: row.event,
             defect: row.defect,
@@ -194,6 +192,6 @@ impl Writer<'_> {
             attempts: retry.attempts,
             since: retry.since,
         };
-        self.hold_under(retry.id, &held, None)
+        self.defer_as(retry.id, &held, None)
     }
 }

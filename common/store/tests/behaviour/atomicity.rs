@@ -1,4 +1,4 @@
-//! All of a commit, or nothing of it.
+//! Atomic commits: all changes or none.
 
 use doorstep_event::{Sequence, Source};
 use doorstep_store::{
@@ -9,8 +9,8 @@ use doorstep_store::{
 
 use crate::fixtures::*;
 
-/// What could be seen of a conflict's beginning.
-fn ask() -> ReadSet {
+/// Reads every row that a conflicting commit might have changed.
+fn read_set() -> ReadSet {
     let place = |n| (stream("order/1"), Sequence::new(n).unwrap());
     ReadSet {
         streams: vec![stream("order/1"), stream("order/2"), stream("order/7")],
@@ -33,11 +33,11 @@ fn seen_id(id: &str) -> (Source, doorstep_event::EventId) {
     (source("new/1"), doorstep_event::EventId::new(id).unwrap())
 }
 
-/// Changes of every kind, without a conflict in them.
+/// Changes of every kind, without a conflict.
 async fn everything(store: &impl Store) -> WriteSet {
     let mut changes = WriteSet::at(at(9));
     let due = store.due(at(9), 10, u64::MAX).await.unwrap();
-    let owed = store.outbox(at(9), 10).await.unwrap();
+    let pending = store.outbox(at(9), 10).await.unwrap();
     changes.streams = vec![
         change_stream(store, "order/1", Some(cursor("order/1", 4))).await,
         change_stream(store, "order/2", None).await,
@@ -48,7 +48,7 @@ async fn everything(store: &impl Store) -> WriteSet {
         change_entity(store, "order/2", None).await,
         change_entity(store, "order/7", Some("new")).await,
     ];
-    changes.defer = vec![held(event("order/7", 3))];
+    changes.defer = vec![deferred(event("order/7", 3))];
     changes.release = vec![due[0].id];
     changes.reschedule = vec![DeferredRetry {
         id: due[1].id,
@@ -87,9 +87,9 @@ async fn everything(store: &impl Store) -> WriteSet {
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("order/7", 1)),
     }];
-    changes.published = vec![owed[0].id];
+    changes.published = vec![pending[0].id];
     changes.postponed = vec![OutboxRetry {
-        id: owed[1].id,
+        id: pending[1].id,
         due: at(90),
     }];
     changes.counts.applied = 5;
@@ -106,12 +106,12 @@ async fn prepare(store: &impl Store) {
         change_entity(store, "order/1", Some("old")).await,
         change_entity(store, "order/2", Some("old")).await,
     ];
-    changes.defer = [4, 5, 7].map(|n| held(event("order/1", n))).into();
+    changes.defer = [4, 5, 7].map(|n| deferred(event("order/1", n))).into();
     changes
         .defer
         .extend([0, 0].map(|n| doorstep_store::NewDeferred {
             due: Some(at(1)),
-            ..held(event("order/5", n))
+            ..deferred(event("order/5", n))
         }));
     changes.dead_letters = ["d1", "d2"]
         .map(|id| NewDeadLetter {
@@ -135,7 +135,7 @@ async fn prepare(store: &impl Store) {
     commit(store, changes).await;
 }
 
-pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
+pub async fn a_conflicting_commit_writes_nothing(store: impl Store) {
     type Spoil = fn(&mut WriteSet);
     let spoils: [(&str, Spoil); 17] = [
         ("a changed stream's version", |c| {
@@ -144,7 +144,7 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
         ("a read stream's version", |c| {
             c.streams[1].expect.version += 1;
         }),
-        ("a stream that is there", |c| {
+        ("an existing stream", |c| {
             c.streams[1].expect.row = None;
             c.streams[1].expect.version = 0;
         }),
@@ -154,49 +154,49 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
         ("a read entity's version", |c| {
             c.entities[1].expect.version += 1;
         }),
-        ("an entity that is there", |c| {
+        ("an existing entity", |c| {
             c.entities[1].expect.row = None;
             c.entities[1].expect.version = 0;
         }),
-        ("a falling cursor", |c| {
+        ("a decreasing cursor", |c| {
             c.streams[0].after.as_mut().unwrap().cursor = 2;
         }),
-        ("a taken place", |c| c.defer.push(held(event("order/1", 7)))),
+        ("an occupied sequence", |c| {
+            c.defer.push(deferred(event("order/1", 7)))
+        }),
         ("a released event", |c| c.release.push(DeferredId(1_000))),
-        ("a put-off event", |c| {
+        ("a rescheduled event", |c| {
             c.reschedule[0].id = DeferredId(1_000)
         }),
         ("a dead letter's status", |c| {
             c.resolve[1].1 = DeadLetterStatus::Replaying;
         }),
-        ("a dead letter that is there", |c| {
+        ("an existing dead letter", |c| {
             let row = dead_letter("d2", None);
             c.dead_letters.push(NewDeadLetter { row });
         }),
-        ("an id that was seen", |c| {
+        ("a seen id", |c| {
             let (from, id) = seen_id("a");
             c.seen.push((from, id, at(9)));
         }),
-        ("trials that were counted", |c| c.crash_counts[0].before = 1),
-        ("an owner that has changed", |c| c.owners[0].expect = 1),
-        ("a sequence that was given", |c| {
-            c.emitted_sequences[0].before = 1
-        }),
-        ("a command that was replied to", |c| {
+        ("a changed crash count", |c| c.crash_counts[0].before = 1),
+        ("a changed owner", |c| c.owners[0].expect = 1),
+        ("an emitted sequence", |c| c.emitted_sequences[0].before = 1),
+        ("an answered command", |c| {
             c.replies.push(reply("a", 1, 9));
         }),
     ];
     prepare(&store).await;
-    let before = contents(&store, ask()).await;
+    let before = contents(&store, read_set()).await;
     for (what, spoil) in spoils {
         let mut changes = everything(&store).await;
         spoil(&mut changes);
         conflict(&store, changes).await;
-        assert_eq!(contents(&store, ask()).await, before, "after {what}");
+        assert_eq!(contents(&store, read_set()).await, before, "after {what}");
     }
     let whole = everything(&store).await;
     commit(&store, whole).await;
-    let after = contents(&store, ask()).await;
+    let after = contents(&store, read_set()).await;
     assert_eq!(after.streams.len(), 3);
     assert_eq!(after.loaded.seen, [true, true, false]);
     assert_eq!(after.loaded.trials, [0, 1]);
@@ -204,7 +204,7 @@ pub async fn a_commit_that_conflicts_writes_nothing_at_all(store: impl Store) {
     assert_eq!(after.summary.commits, before.summary.commits + 1);
 }
 
-pub async fn nothing_to_write_is_no_conflict(store: impl Store) {
+pub async fn an_empty_commit_is_no_conflict(store: impl Store) {
     let nothing = CommitReceipt {
         streams: vec![],
         entities: vec![],

@@ -1,4 +1,4 @@
-//! Events that the role has scheduled to itself.
+//! Timers: events that the role schedules for itself.
 
 use doorstep_event::Timestamp;
 
@@ -20,16 +20,16 @@ impl Data {
         self.scheduled.put(id, held);
     }
 
-    /// Takes one out, if it is there.
-    pub(super) fn unschedule(&mut self, id: DeferredId) -> Option<Held> {
+    /// Removes a timer if it exists.
+    pub(super) fn remove_timer(&mut self, id: DeferredId) -> Option<Held> {
         let held = self.scheduled.remove(&id)?;
         less(&mut self.counters.usage.scheduled, held.bytes());
         Some(held)
     }
 
-    /// From now on it is held like any other, under the number that it has.
-    pub(super) fn hold_scheduled(&mut self, id: DeferredId) -> Option<Held> {
-        let held = self.unschedule(id)?;
+    /// Turns a timer into a deferred event under the same number.
+    pub(super) fn defer_timer(&mut self, id: DeferredId) -> Option<Held> {
+        let held = self.remove_timer(id)?;
         more(&mut self.counters.usage.held, held.bytes());
         Some(held)
     }

@@ -1,4 +1,4 @@
-//! Trials of events that a process may have died of.
+//! Crash counts of poison candidates.
 
 use doorstep_event::Timestamp;
 
@@ -6,7 +6,7 @@ use super::Conflict;
 use crate::{CrashCountChange, memory::data::Data};
 
 impl Data {
-    pub(super) fn try_event(
+    pub(super) fn set_crash_count(
         &mut self,
         change: CrashCountChange,
         now: Timestamp,
@@ -23,8 +23,12 @@ impl Data {
         Ok(())
     }
 
-    /// Forgets trials that were last counted too long ago. Returns how many.
-    pub(in crate::memory) fn prune_trials(&mut self, older_than: Timestamp, limit: usize) -> u64 {
+    /// Prunes crash counts that were last raised too long ago. Returns their number.
+    pub(in crate::memory) fn prune_crash_counts(
+        &mut self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> u64 {
         let mut old: Vec<_> = self
             .trials
             .iter()

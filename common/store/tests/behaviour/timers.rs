@@ -1,4 +1,4 @@
-//! Events that a role has scheduled to itself.
+//! Timers of a role.
 
 use doorstep_store::{
     DeferReason, DeferredEvent, DeferredRetry, NewDeferred, NewTimer, Store, StoreError,
@@ -21,7 +21,7 @@ fn subjects(rows: &[DeferredEvent]) -> Vec<&str> {
     rows.iter().map(|row| row.event.subject.as_str()).collect()
 }
 
-pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: impl Store) {
+pub async fn timers_fall_due_among_deferred_events(store: impl Store) {
     schedule(&store, 1, vec![scheduled("order/3", 30)]).await;
     schedule(
         &store,
@@ -31,9 +31,9 @@ pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: i
     .await;
     let tried = |about: &str, second| NewDeferred {
         due: Some(at(second)),
-        ..held(event(about, 0))
+        ..deferred(event(about, 0))
     };
-    hold(&store, 3, vec![tried("order/4", 20), tried("order/5", 10)]).await;
+    defer(&store, 3, vec![tried("order/4", 20), tried("order/5", 10)]).await;
     assert_eq!(subjects(&due(&store, 9).await), Vec::<&str>::new());
     assert_eq!(store.next_due().await.unwrap(), Some(at(10)));
     let all = due(&store, 30).await;
@@ -55,7 +55,7 @@ pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: i
     assert_eq!(row.event.event_type, as_scheduled.kind);
     assert_eq!(row.event.traceparent, as_scheduled.traceparent);
     assert_eq!(row.event.data, as_scheduled.data);
-    // No two have the same id, also once one of them is gone.
+    // No two have the same id, even after one of them is gone.
     assert_ne!(all[0].event.id, all[1].event.id);
     let last = all[4].event.id.clone();
     let mut changes = WriteSet::at(at(31));
@@ -67,7 +67,7 @@ pub async fn what_is_scheduled_falls_due_at_its_time_among_what_is_held(store: i
     assert_ne!(again[4].event.id, last);
 }
 
-pub async fn what_is_scheduled_is_released_once(store: impl Store) {
+pub async fn a_timer_is_released_once(store: impl Store) {
     schedule(&store, 1, vec![scheduled("order/1", 10)]).await;
     let id = due(&store, 10).await[0].id;
     let mut changes = WriteSet::at(at(10));
@@ -79,7 +79,7 @@ pub async fn what_is_scheduled_is_released_once(store: impl Store) {
     assert_eq!(store.next_due().await.unwrap(), None);
 }
 
-pub async fn what_is_scheduled_and_put_off_is_held_from_then_on(store: impl Store) {
+pub async fn a_rescheduled_timer_becomes_a_deferred_event(store: impl Store) {
     schedule(&store, 1, vec![scheduled("order/1", 10)]).await;
     let before = due(&store, 10).await.remove(0);
     let mut changes = WriteSet::at(at(11));
@@ -94,7 +94,7 @@ pub async fn what_is_scheduled_and_put_off_is_held_from_then_on(store: impl Stor
     assert_eq!((usage.scheduled.rows, usage.held.rows), (0, 1));
     assert_eq!(usage.scheduled.bytes, 0);
     assert_eq!(due(&store, 59).await, []);
-    // What it waits for makes it due like anything else that is held.
+    // The entity that it waits for makes it due, like any other deferred event.
     let mut changes = WriteSet::at(at(20));
     changes.entities = vec![change_entity(&store, "stock/1", Some("{}")).await];
     commit(&store, changes).await;
@@ -107,7 +107,7 @@ pub async fn what_is_scheduled_and_put_off_is_held_from_then_on(store: impl Stor
     assert_eq!(commit(&store, end).await.usage, StoreUsage::default());
 }
 
-pub async fn what_is_scheduled_is_no_gap_and_blocks_nothing(store: impl Store) {
+pub async fn a_timer_is_no_gap_and_blocks_nothing(store: impl Store) {
     let distant = scheduled("order/1", 500);
     schedule(&store, 1, vec![distant, scheduled("order/1", 10)]).await;
     assert_eq!(store.streams(None, 10).await.unwrap(), []);
@@ -121,11 +121,11 @@ pub async fn what_is_scheduled_is_no_gap_and_blocks_nothing(store: impl Store) {
     assert_eq!(store.summary(at(9)).await.unwrap().scheduled_due, 0);
 }
 
-pub async fn what_is_held_cannot_become_scheduled(store: impl Store) {
+pub async fn a_deferred_event_cannot_become_a_timer(store: impl Store) {
     let mut changes = WriteSet::at(at(1));
     changes.defer = vec![NewDeferred {
         reason: DeferReason::Scheduled,
-        ..held(event("order/1", 0))
+        ..deferred(event("order/1", 0))
     }];
     let refused = store.commit(changes).await.unwrap_err();
     assert!(matches!(refused, StoreError::Unusable { .. }), "{refused}");

@@ -1,4 +1,4 @@
-//! Holding events, releasing them, and what makes them due.
+//! Defers and releases events, and makes them due.
 
 use doorstep_event::{StreamKey, Timestamp};
 
@@ -11,12 +11,12 @@ use crate::{
 };
 
 impl Data {
-    pub(super) fn hold(&mut self, new: NewDeferred) -> Result<(), Conflict> {
+    pub(super) fn defer(&mut self, new: NewDeferred) -> Result<(), Conflict> {
         self.counters.last_held += 1;
         let id = DeferredId(self.counters.last_held);
         more(
             &mut self.counters.usage.held,
-            size::held(&new.event, new.defect.as_deref()),
+            size::deferred(&new.event, new.defect.as_deref()),
         );
         let held = Held {
             row: DeferredEvent {
@@ -46,11 +46,11 @@ impl Data {
 
     pub(super) fn release(&mut self, id: DeferredId) -> Option<()> {
         let Some(held) = self.held.remove(&id) else {
-            return self.unschedule(id).map(drop);
+            return self.remove_timer(id).map(drop);
         };
         less(
             &mut self.counters.usage.held,
-            size::held(&held.row.event, held.row.defect.as_deref()),
+            size::deferred(&held.row.event, held.row.defect.as_deref()),
         );
         if let Some(place) = held.place() {
             self.places.remove(&place);
@@ -62,10 +62,10 @@ impl Data {
         Some(())
     }
 
-    pub(super) fn put_off(&mut self, retry: DeferredRetry) -> Result<(), Conflict> {
+    pub(super) fn reschedule(&mut self, retry: DeferredRetry) -> Result<(), Conflict> {
         let mut held = match self.held.get(&retry.id) {
             Some(held) => held.clone(),
-            None => self.hold_scheduled(retry.id).ok_or(Conflict)?,
+            None => self.defer_timer(retry.id).ok_or(Conflict)?,
         };
         held.row.reason = retry.reason;
         held.row.attempts = retry.attempts;
@@ -75,7 +75,7 @@ impl Data {
         Ok(())
     }
 
-    /// Drops what is held at or below the cursor, and makes due what is held right above it.
+    /// Drops the events deferred at or below the cursor and makes the next one due.
     pub(super) fn advance_cursor(&mut self, key: &StreamKey, now: Timestamp) {
         let Some(stream) = self.streams.get(key).cloned() else {
             return;
@@ -96,7 +96,7 @@ impl Data {
         }
     }
 
-    /// Makes due what is held right above the cursor, unless it has a due time already. Returns whether there was such.
+    /// Makes the event right above the cursor due, unless it has a due time already. Returns true if it did.
     fn release_next(&mut self, key: &StreamKey, cursor: u64, now: Timestamp) -> bool {
         let Some(next) = cursor.checked_add(1) else {
             return false;
@@ -116,7 +116,7 @@ impl Data {
         true
     }
 
-    /// Makes due what awaits an entity that has changed.
+    /// Makes due the events that wait for an entity that has changed.
     pub(super) fn wake_waiting(&mut self, entity: &EntityKey, now: Timestamp) {
         let waiting: Vec<DeferredId> = self
             .held
@@ -135,8 +135,8 @@ impl Data {
         }
     }
 
-    /// Makes due held events and outbox rows that are due only after `beyond`. Returns how many there were.
-    pub(in crate::memory) fn bring_forward(&mut self, now: Timestamp, beyond: Timestamp) -> u64 {
+    /// Makes due the deferred events and outbox rows due after `beyond`. Returns their number.
+    pub(in crate::memory) fn clamp_due_times(&mut self, now: Timestamp, beyond: Timestamp) -> u64 {
         let late: Vec<DeferredId> = self
             .held
             .iter()
@@ -168,8 +168,8 @@ impl Data {
         brought
     }
 
-    /// Makes due what should have been and was not. Returns how many there were.
-    pub(in crate::memory) fn sweep(&mut self, now: Timestamp) -> u64 {
+    /// Makes due the events that should have been due already. Returns their number.
+    pub(in crate::memory) fn repair_due(&mut self, now: Timestamp) -> u64 {
         let streams: Vec<_> = self
             .streams
             .iter()

@@ -1,13 +1,13 @@
-//! Dead letters: made and settled.
+//! Writes and resolves dead letters.
 
 use super::{Conflict, less, more};
 use crate::{
     DeadLetter, DeadLetterEdit, DeadLetterId, DeadLetterStatus, Resolution, memory::data::Data,
-    originals::OriginalBodies, size,
+    original_bodies::OriginalBodies, size,
 };
 
 impl Data {
-    pub(super) fn settle(
+    pub(super) fn resolve(
         &mut self,
         id: &DeadLetterId,
         expected: DeadLetterStatus,
@@ -32,7 +32,7 @@ impl Data {
                 if row.is_edited() {
                     originals.remember(id, row.body.clone());
                 }
-                less(&mut self.counters.usage.dead, size::dead(&row));
+                less(&mut self.counters.usage.dead, size::dead_letter(&row));
                 self.dead.remove(&number);
                 self.dead_numbers.remove(id);
                 self.forget_streamless(id);
@@ -44,26 +44,26 @@ impl Data {
     pub(super) fn edit(&mut self, edit: &DeadLetterEdit) -> Result<(), Conflict> {
         let number = *self.dead_numbers.get(&edit.id).ok_or(Conflict)?;
         let mut row = self.dead.get(&number).ok_or(Conflict)?.clone();
-        less(&mut self.counters.usage.dead, size::dead(&row));
+        less(&mut self.counters.usage.dead, size::dead_letter(&row));
         let event = row.event.as_mut().ok_or(Conflict)?;
         if row.status != DeadLetterStatus::Open || event.data != edit.before {
             return Err(Conflict);
         }
         event.data = edit.after.clone();
         row.defect = None;
-        more(&mut self.counters.usage.dead, size::dead(&row));
+        more(&mut self.counters.usage.dead, size::dead_letter(&row));
         self.dead.put(number, row);
         Ok(())
     }
 
-    /// Adds a dead letter unless it is there already. Returns whether it was added.
+    /// Adds a dead letter unless it exists already. Returns true if it was added.
     pub(super) fn add_dead(&mut self, row: DeadLetter) -> bool {
         let number = self.counters.last_dead + 1;
         if !self.dead_numbers.insert(row.id.clone(), number) {
             return false;
         }
         self.counters.last_dead = number;
-        more(&mut self.counters.usage.dead, size::dead(&row));
+        more(&mut self.counters.usage.dead, size::dead_letter(&row));
         self.dead.put(number, row);
         true
     }

@@ -1,4 +1,4 @@
-//! Events that the role has scheduled to itself.
+//! Timers: events that the role schedules for itself.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -7,7 +7,7 @@ use crate::{
     DeferredEvent, DeferredId, NewTimer, size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
-        deferred::{held_row, scheduled_columns},
+        deferred::{deferred_row, timer_columns},
         error::SqliteError,
     },
 };
@@ -19,7 +19,7 @@ impl Writer<'_> {
             .clone()
             .into_row(DeferredId(self.totals.last_held), self.now);
         let source = self.sources.find_or_add(self.tx, &event.source)?;
-        let bytes = size::held(&event, None);
+        let bytes = size::deferred(&event, None);
         self.tx
             .prepare_cached(
                 "INSERT INTO scheduled(id, due, since, bytes, source_id, type, subject, time, traceparent, data)
@@ -41,8 +41,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Takes one out, if it is there. Returns whether it was.
-    pub(super) fn unschedule(&mut self, id: DeferredId) -> Result<bool, SqliteError> {
+    /// Deletes a timer. Returns true if it existed.
+    pub(super) fn remove_timer(&mut self, id: DeferredId) -> Result<bool, SqliteError> {
         let bytes = self
             .tx
             .prepare_cached("DELETE FROM scheduled WHERE id = ?1 RETURNING bytes")?
@@ -54,24 +54,24 @@ impl Writer<'_> {
         Ok(bytes.is_some())
     }
 
-    /// Takes one out to be held like any other from now on.
-    pub(super) fn take_scheduled(
+    /// Takes a timer out of its table, to become a deferred event.
+    pub(super) fn take_timer(
         &mut self,
         id: DeferredId,
     ) -> Result<Option<DeferredEvent>, SqliteError> {
         let row = {
             let mut found = self.tx.prepare_cached(concat!(
                 "SELECT ",
-                scheduled_columns!(),
+                timer_columns!(),
                 " FROM scheduled WHERE id = ?1"
             ))?;
             let mut rows = found.query([id.0])?;
             match rows.next()? {
-                Some(row) => held_row(row, self.tx, self.sources)?,
+                Some(row) => deferred_row(row, self.tx, self.sources)?,
                 None => return Ok(None),
             }
         };
-        self.unschedule(id)?;
+        self.remove_timer(id)?;
         Ok(Some(row))
     }
 }

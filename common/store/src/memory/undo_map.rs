@@ -1,4 +1,4 @@
-//! A map that remembers what it was, so that a commit can be undone whole.
+//! A map with an undo log, so that a commit can be rolled back completely.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -38,7 +38,7 @@ impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
         self.rows.len()
     }
 
-    /// Inserts where nothing was. Returns whether nothing was there; otherwise nothing is changed.
+    /// Inserts into a free key. Returns false, without a change, if the key is occupied.
     pub(super) fn insert(&mut self, key: K, value: V) -> bool {
         if self.rows.contains_key(&key) {
             return false;

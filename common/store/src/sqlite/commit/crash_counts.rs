@@ -1,4 +1,4 @@
-//! Trials of events that a process may have died of.
+//! Crash counts of poison candidates.
 
 use rusqlite::params;
 
@@ -9,12 +9,12 @@ use crate::{
 };
 
 impl Writer<'_> {
-    pub(super) fn try_event(&mut self, change: &CrashCountChange) -> Result<(), SqliteError> {
+    pub(super) fn set_crash_count(&mut self, change: &CrashCountChange) -> Result<(), SqliteError> {
         let source = self.sources.find_or_add(self.tx, &change.source)?;
         let id = change.id.as_str();
         let now = nanos(self.now);
         let changed = match (change.before, change.after) {
-            // Nothing was there and nothing is to be: still a conflict if something is.
+            // No count was read and none is to be written: a count in the store is still a conflict.
             (0, 0) => {
                 let there = self
                     .tx
