@@ -1,72 +1,66 @@
-//! How long to wait before trying again: full jitter, bounded, and the only place in this crate that sleeps.
+//! Retry delays with full jitter and a bound. Only this module of the crate sleeps.
 
 use std::time::Duration;
 
 use rand::RngExt;
 
-/// A validated backoff: the n-th wait is a random time between nothing and `initial * 2^n`, at most `most`.
+/// A validated exponential backoff: the n-th delay is random between zero and `initial * 2^n`, at max `max`.
 ///
-/// Full jitter, because after a broker's restart everyone comes back at once, and whoever waits the same time comes back together.
+/// Full jitter, because after a broker's restart all clients reconnect at once, and equal delays would keep them synchronized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     initial: Duration,
-    most: Duration,
+    max: Duration,
 }
 
-/// What is wrong with a backoff's bounds.
+/// Invalid bounds of a backoff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BackoffError {
-    /// Without a first wait the retries would spin.
-    #[error("a backoff's first wait is zero, give it at least a millisecond")]
+    /// Without an initial delay, retries would spin.
+    #[error("the initial delay is below a millisecond: set at least 1ms")]
     Zero,
-    /// The upper bound is below the first wait.
-    #[error("a backoff's longest wait {most:?} is shorter than its first {initial:?}")]
-    Inverted {
-        /// The first wait.
-        initial: Duration,
-        /// The longest wait.
-        most: Duration,
-    },
+    #[error("the maximum delay {max:?} is below the initial delay {initial:?}: raise it")]
+    Inverted { initial: Duration, max: Duration },
 }
 
 impl Backoff {
-    /// A backoff whose waits start at up to `initial` and double up to `most`.
+    /// Creates a backoff whose delays start at up to `initial` and double up to `max`.
     ///
     /// # Errors
-    /// The first wait is below a millisecond, or the longest is shorter than the first.
-    pub const fn new(initial: Duration, most: Duration) -> Result<Self, BackoffError> {
+    /// Fails if `initial` is below a millisecond, or `max` is below `initial`.
+    pub const fn new(initial: Duration, max: Duration) -> Result<Self, BackoffError> {
         if initial.as_millis() == 0 {
             return Err(BackoffError::Zero);
         }
-        if most.as_millis() < initial.as_millis() {
-            return Err(BackoffError::Inverted { initial, most });
+        if max.as_millis() < initial.as_millis() {
+            return Err(BackoffError::Inverted { initial, max });
         }
-        Ok(Self { initial, most })
+        Ok(Self { initial, max })
     }
 
-    /// The longest that the wait after this many failures in a row may be.
+    /// Returns the maximum delay after this many consecutive failures.
     #[must_use]
     pub fn ceiling(&self, failures: u32) -> Duration {
         self.initial
             .saturating_mul(1_u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX))
-            .min(self.most)
+            .min(self.max)
     }
 
-    /// From 20 ms up to 1 s: for asking again while somebody waits.
+    /// From 20 ms up to 1 s: for retries while a caller waits.
     #[must_use]
     pub const fn quick() -> Self {
         Self {
             initial: Duration::from_millis(20),
-            most: Duration::from_secs(1),
+            max: Duration::from_secs(1),
         }
     }
 
-    /// Waits. Cancel-safe: dropping it ends the wait and nothing else.
+    /// Waits. Cancel-safe.
     pub(crate) async fn wait(&self, failures: u32) {
         self.wait_after(Duration::ZERO, failures).await;
     }
 
-    /// Waits so long, and then as [`wait`](Self::wait) does. Cancel-safe like it.
+    /// Waits `at_least`, then as [`wait`](Self::wait) does. Cancel-safe.
     pub(crate) async fn wait_after(&self, at_least: Duration, failures: u32) {
         let ceiling = self.ceiling(failures).as_micros().min(u128::from(u64::MAX)) as u64;
         let pause = rand::rng().random_range(0..=ceiling);
@@ -75,11 +69,11 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// From 200 ms up to 10 s: quick enough to be back before anyone looks, slow enough not to be a burden on a broker that starts.
+    /// From 200 ms up to 10 s: reconnects quickly, without burdening a starting broker.
     fn default() -> Self {
         Self {
             initial: Duration::from_millis(200),
-            most: Duration::from_secs(10),
+            max: Duration::from_secs(10),
         }
     }
 }
@@ -89,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_their_bound() {
+    fn delays_double_up_to_the_maximum() {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1)).unwrap();
         let ceilings: Vec<_> = (0..6).map(|n| backoff.ceiling(n).as_millis()).collect();
         assert_eq!(ceilings, [100, 200, 400, 800, 1000, 1000]);
@@ -97,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_that_make_no_sense_are_refused() {
+    fn invalid_bounds_are_rejected() {
         assert_eq!(
             Backoff::new(Duration::ZERO, Duration::from_secs(1)),
             Err(BackoffError::Zero)

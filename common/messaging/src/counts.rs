@@ -1,6 +1,6 @@
-//! What a publisher and a subscription count of themselves: cheap enough to be always on, for status pages and metrics to read.
+//! Counters of publishers and subscriptions, cheap enough to be always on, for status pages and metrics.
 //!
-//! How often a connection was made is in [`ConnectionStatus`](crate::ConnectionStatus). Counts only grow; what is a state of the moment is said to be so.
+//! The number of connections is in [`ConnectionStatus`](crate::ConnectionStatus). Counters only grow; gauges are marked as such.
 
 use std::{
     sync::{
@@ -12,60 +12,59 @@ use std::{
 
 use crate::publisher::PublishOutcome;
 
-/// What a publisher has done since its start.
+/// Counters of a publisher since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PublisherTotals {
-    /// Messages that the broker has confirmed.
     pub confirmed: u64,
-    /// Messages that came back because no queue wants them.
+    /// Messages returned as unroutable.
     pub returned: u64,
-    /// Messages that a queue refused.
+    /// Messages rejected by a queue.
     pub refused: u64,
-    /// Messages that were not confirmed in time.
+    /// Messages without a confirm in time.
     pub timed_out: u64,
-    /// Messages that met no connection, or lost it before they were confirmed.
+    /// Messages without a connection, or whose connection was lost before the confirm.
     pub disconnected: u64,
-    /// Messages that were given up while the broker blocked us.
+    /// Messages given up while the broker blocked publishing.
     pub blocked: u64,
-    /// Channels that the broker has closed while their connection stayed.
+    /// Channels closed by the broker while their connection stayed open.
     pub channels_ended: u64,
-    /// Those of them that it has closed over one of their messages: the connection stays in use.
+    /// Channels of these that were closed because of one of their messages.
     pub channels_refused: u64,
-    /// Messages that are published and not yet confirmed, now.
+    /// Gauge: published, unconfirmed messages.
     pub outstanding: u64,
-    /// When the oldest of them was handed to the client.
+    /// Gauge: time at which the oldest of them was published.
     pub oldest_outstanding: Option<Instant>,
 }
 
-/// What a subscription has done since its start.
+/// Counters of a subscription since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConsumerTotals {
-    /// Deliveries that came, those included that came again.
+    /// Deliveries received, including redeliveries.
     pub delivered: u64,
-    /// Deliveries whose acknowledgement was handed to the client.
+    /// Deliveries whose ack was handed to lapin.
     pub settled: u64,
-    /// Settlements that came too late for their channel; what they were for comes again.
+    /// Acks that came too late for their channel. Their deliveries are redelivered.
     pub discarded: u64,
-    /// Consumers that the broker has cancelled: their queue was deleted or has lost its leader, or we were too slow.
+    /// Consumers cancelled by the broker: the queue was deleted or lost its leader, or the consumer was too slow.
     pub consumers_cancelled: u64,
-    /// Channels that the broker has closed while their connection stayed.
+    /// Channels closed by the broker while their connection stayed open.
     pub channels_ended: u64,
-    /// Deliveries that came by the open channels and are not settled, now.
+    /// Gauge: unacked deliveries of the open channels.
     pub unsettled: u64,
-    /// When the oldest of them came.
+    /// Gauge: arrival of the oldest of them.
     pub oldest_unsettled: Option<Instant>,
-    /// When the last delivery came.
+    /// Time of the latest delivery.
     pub last_delivery: Option<Instant>,
-    /// When something was last settled.
+    /// Time of the latest ack.
     pub last_settle: Option<Instant>,
 }
 
-/// Reads a publisher's counts, also after the publisher has ended. Cheap to clone.
+/// Reads a publisher's counters, also after the publisher has ended. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PublisherStats(pub(crate) Arc<PublisherCounters>);
 
 impl PublisherStats {
-    /// The counts as they are now. Each is right by itself; they are not taken at one instant.
+    /// Returns the counters. Each is exact, but they are not read at one instant.
     #[must_use]
     pub fn read(&self) -> PublisherTotals {
         let cells = &self.0;
@@ -84,7 +83,7 @@ impl PublisherStats {
     }
 }
 
-/// The writing end of a [`PublisherStats`].
+/// The writer of a [`PublisherStats`].
 #[derive(Debug)]
 pub(crate) struct PublisherCounters {
     base: Instant,
@@ -129,14 +128,14 @@ impl PublisherCounters {
         count.add(1);
     }
 
-    /// Notes how many messages are on their way, and since when the oldest is.
+    /// Sets the number of unconfirmed messages, and the publishing time of the oldest.
     pub(crate) fn outstanding(&self, messages: usize, oldest: Option<Instant>) {
         self.outstanding.set(messages as u64);
         self.oldest_outstanding.set(self.base, oldest);
     }
 }
 
-/// The writing end of what a subscription counts; what is of the moment is asked of the open channels.
+/// The writer of a subscription's counters. Gauges are read from the open channels.
 #[derive(Debug)]
 pub(crate) struct ConsumerCounters {
     base: Instant,
@@ -182,7 +181,7 @@ impl ConsumerCounters {
     }
 }
 
-/// A number that many may read while it is written.
+/// A number that other threads may read while it is written.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -200,7 +199,7 @@ impl Count {
     }
 }
 
-/// A moment that many may read while it is written: nanoseconds from a base, counted from 1 so that 0 is none.
+/// An instant that other threads may read while it is written: nanoseconds since a base, plus 1, so that 0 means none.
 #[derive(Debug, Default)]
 struct AtomicInstant(AtomicU64);
 
@@ -224,20 +223,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_read_as_it_was_written() {
+    fn an_instant_round_trips() {
         let base = Instant::now();
-        let moment = AtomicInstant::default();
-        assert_eq!(moment.get(base), None);
+        let instant = AtomicInstant::default();
+        assert_eq!(instant.get(base), None);
         for at in [base, base + Duration::from_millis(7)] {
-            moment.set(base, Some(at));
-            assert_eq!(moment.get(base), Some(at));
+            instant.set(base, Some(at));
+            assert_eq!(instant.get(base), Some(at));
         }
-        moment.set(base, None);
-        assert_eq!(moment.get(base), None);
+        instant.set(base, None);
+        assert_eq!(instant.get(base), None);
     }
 
     #[test]
-    fn every_outcome_has_a_count_of_its_own() {
+    fn each_outcome_has_its_own_counter() {
         let cells = PublisherCounters::new();
         for (times, outcome) in [
             PublishOutcome::Confirmed,

@@ -1,47 +1,42 @@
-//! Why there is no connection to the broker, as a type that says whether waiting may help.
+//! Connection errors, with a kind that says whether waiting may help.
 
 use std::fmt;
 
 use doorstep_tls::TlsErrorKind;
 
-/// No connection, channel or topology, with the reason and, where there is one, the remedy.
+/// A failure to get a connection, channel or topology, with its reason and remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectError {
     kind: ConnectErrorKind,
     message: String,
 }
 
-/// What kind of reason it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectErrorKind {
-    /// Nobody answers there, or the connection broke.
+    /// No process accepts connections at the address, or the connection broke.
     Unreachable,
-    /// The broker answers and does not let us.
+    /// The broker rejects the login or denies a permission.
     Refused(Refusal),
-    /// A queue or exchange exists with other arguments.
     Mismatch,
-    /// The broker lacks a plugin.
     Plugin,
-    /// The role's queues belong to another store.
     OtherStore,
-    /// The address accepts connections and then says nothing.
+    /// The address accepts connections, but does not respond.
     Silent,
-    /// The TLS handshake fails, or would be needed.
+    /// The TLS handshake fails, or the broker requires TLS.
     Tls(TlsErrorKind),
-    /// The broker, or whatever it is, answers what does not fit the protocol, or ends the conversation.
+    /// The peer violates the protocol, or closes the connection.
     Protocol,
 }
 
-/// What the broker does not let us.
+/// The subject of a broker's rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// User and password do not fit.
     Credentials,
-    /// The virtual host does not exist, or is not ours.
+    /// The virtual host does not exist, or the user has no access to it.
     VirtualHost,
-    /// The user may not do that to that exchange or queue.
+    /// The user lacks a permission on an exchange or queue.
     Permission,
-    /// The user id that messages carry is not the name of the connection's user.
+    /// The messages' user id is not the name of the connection's user.
     UserId,
 }
 
@@ -53,14 +48,13 @@ impl ConnectError {
         }
     }
 
-    /// What kind of reason it is.
     #[must_use]
     pub fn kind(&self) -> ConnectErrorKind {
         self.kind
     }
 
-    /// Whether it stays so until somebody changes settings, permissions or queues. A program that starts gives up on these at
-    /// once; one that was already running keeps trying, since a broker that is being restored looks the same for a while.
+    /// Returns whether only a change of settings, permissions or queues can help. A starting program gives up on such errors at once. A
+    /// running program keeps trying, because a broker that is being restored looks the same for a while.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self.kind {
@@ -84,7 +78,7 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// The reply code of an error that the broker sent, and its words.
+/// Returns the code and text of an error sent by the broker.
 pub(crate) fn broker_reply(error: &lapin::Error) -> Option<(u16, &str)> {
     match error.kind() {
         lapin::ErrorKind::ProtocolError(reply) => {
@@ -94,7 +88,7 @@ pub(crate) fn broker_reply(error: &lapin::Error) -> Option<(u16, &str)> {
     }
 }
 
-/// AMQP's reply codes that we tell apart.
+/// The AMQP reply codes used here.
 pub(crate) mod reply {
     pub(crate) const ACCESS_REFUSED: u16 = 403;
     pub(crate) const NOT_FOUND: u16 = 404;

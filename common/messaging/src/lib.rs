@@ -1,27 +1,27 @@
-//! Everything that talks to RabbitMQ: connections, topology, publishing, subscriptions. The client library is named nowhere else, and
-//! none of its types is visible from outside.
+//! Communication with RabbitMQ: connections, topology, publishing, subscriptions, RPC. Only this crate uses lapin, and it exposes none of
+//! lapin's types.
 //!
-//! - [`BrokerSettings`], [`Address`], [`Namespace`]: what is to be known about the broker.
-//! - [`Topology`]: what is to exist on it, as data.
-//! - [`Publisher`], [`Message`], [`PublishOutcome`]: publishing, confirmed, with the outcome as a type; [`EncodedEvents`] for what is sent until it
-//!   is confirmed.
-//! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, settled on their own channel or not at all.
-//! - [`PublisherTotals`], [`ConsumerTotals`]: what they have done, to be read at any time by a [`PublisherStats`] or [`ConsumerStats`].
-//! - [`RpcClient`], [`RpcServer`]: asking roles what cannot wait, and answering.
-//! - [`OwnerClaim`], [`OwnerRecord`]: which store a role's queues belong to, recorded at the broker.
-//! - [`Inspector`]: how full a queue is.
-//! - [`verify`], [`Finding`]: how the broker differs from what is needed, without changing anything.
+//! - [`BrokerSettings`], [`Address`], [`Namespace`]: broker settings.
+//! - [`Topology`]: the exchanges, queues and bindings, as data.
+//! - [`Publisher`], [`Message`], [`PublishOutcome`]: publishing with confirms and typed outcomes; [`EncodedEvents`] for messages that are
+//!   resent until confirmed.
+//! - [`Subscription`], [`Batch`], [`Delivery`]: consuming in batches, which are acked on their own channel or not at all.
+//! - [`PublisherTotals`], [`ConsumerTotals`]: counters, readable at any time through [`PublisherStats`] or [`ConsumerStats`].
+//! - [`RpcClient`], [`RpcServer`]: calling roles and serving calls.
+//! - [`OwnerClaim`], [`OwnerRecord`]: the store that owns a role's queues, recorded at the broker.
+//! - [`Inspector`]: queue depths.
+//! - [`verify`], [`Finding`]: differences between the broker and the topology, found without changing anything.
 //! - [`delete`]: deletes a topology.
-//! - [`Permissions`]: the least that a user must be allowed to do.
-//! - [`UncheckedPublisher`]: messages that are wrong on purpose.
+//! - [`Permissions`]: the minimal permissions of a user.
+//! - [`UncheckedPublisher`]: invalid messages, for demos and tests.
 //!
-//! What holds everywhere:
-//! - Publishing and consuming have connections of their own, each with a supervisor that rebuilds everything from its description
-//!   after any error. The client's own recovery is off.
-//! - No wait is without a bound, and no buffer either.
-//! - The client's own log (target `lapin`) is not fit for users: at level warn it holds messages that the broker returned, payload
-//!   and all, and at level error every queue that was looked for and did not exist yet. Whatever matters of it is reported by this
-//!   crate in its own words. A program sets the filter of its log to `lapin=off`.
+//! Rules of this crate:
+//! - Publishing and consuming use separate connections. A supervisor of each rebuilds everything from its description after any error.
+//!   lapin's own recovery is off.
+//! - Every wait and every buffer is bounded.
+//! - lapin's own log (target `lapin`) is unsuitable for users: at level warn it contains returned messages with their payload, and at level
+//!   error every queue that was checked and did not exist yet. This crate logs the relevant parts itself. A program sets its log filter to
+//!   `lapin=off`.
 
 mod address;
 mod backoff;

@@ -1,4 +1,4 @@
-//! What is published: an event to the exchange, or a copy straight to a queue.
+//! Messages to publish: an event to the exchange, or a copy straight to a queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,34 +13,34 @@ use opentelemetry::trace::SpanContext;
 
 use crate::{names::QueueName, trace};
 
-/// A persistent message on its way out. Its properties are built by whoever makes it, so that the publisher's one task need not.
+/// A persistent message to publish. The caller's task builds its properties, which relieves the publisher's single task.
 #[derive(Debug, Clone)]
 pub struct Message {
     target: Target,
     properties: BasicProperties,
     body: Bytes,
-    /// What the event travels under, where spans are made.
+    /// The event's span context, if spans are recorded.
     created: Option<Box<SpanContext>>,
 }
 
-/// Where a message goes, and the id by which the broker returns it.
+/// The destination of a message, and the id by which a return is matched.
 #[derive(Debug, Clone)]
 enum Target {
     Events { id: EventId, kind: EventType },
     Queue { id: Arc<str>, queue: QueueName },
 }
 
-/// AMQP's delivery mode of messages that outlive a restart.
+/// AMQP's delivery mode for persistent messages.
 const PERSISTENT: u8 = 2;
 
 impl Message {
-    /// An event, to everyone who has bound its subject: routed by its type, its attributes as headers and properties.
+    /// Creates a message for an event, routed by its type, with its attributes as headers and properties.
     #[must_use]
     pub fn event(event: &Event) -> Self {
         Self::of_event(event, trace::start_create_span(event))
     }
 
-    /// An event that travels under this, if spans are made.
+    /// Creates a message for an event, with the span context to propagate.
     pub(crate) fn of_event(event: &Event, created: Option<SpanContext>) -> Self {
         let mut fields = headers::write(event)
             .into_iter()
@@ -52,8 +52,8 @@ impl Message {
             })
             .collect::<std::collections::BTreeMap<_, _>>();
         if let Some(context) = &created {
-            let travelling = AMQPValue::LongString(LongString::from(trace::write(context)));
-            fields.insert(short_string(headers::HEADER_TRACEPARENT), travelling);
+            let traceparent = AMQPValue::LongString(LongString::from(trace::write(context)));
+            fields.insert(short_string(headers::HEADER_TRACEPARENT), traceparent);
         }
         let table: FieldTable = fields.into();
         let mut properties = BasicProperties::default()
@@ -62,7 +62,7 @@ impl Message {
             .with_message_id(short_string(event.id.as_str()))
             .with_type(short_string(event.event_type.as_str()))
             .with_headers(table);
-        // AMQP's timestamp counts whole seconds from 1970; the exact time is in its header.
+        // AMQP's timestamp is whole Unix seconds; a header carries the exact time.
         if let Some(seconds) = event.time.and_then(|t| u64::try_from(t.as_second()).ok()) {
             properties = properties.with_timestamp(seconds);
         }
@@ -77,8 +77,7 @@ impl Message {
         }
     }
 
-    /// A message straight to a queue, by the default exchange. What exceeds AMQP's 255 bytes for an id or the name of a header is
-    /// cut there.
+    /// Creates a message straight to a queue, by the default exchange. An id or header name beyond AMQP's 255 bytes is truncated.
     #[must_use]
     pub fn to_queue(
         queue: QueueName,
@@ -108,7 +107,7 @@ impl Message {
         }
     }
 
-    /// The message as one that the broker drops if nobody has taken it for so long.
+    /// Sets an expiration: the broker drops the message if it is not consumed within `after`.
     #[must_use]
     pub fn expiring(mut self, after: Duration) -> Self {
         let milliseconds = after.as_millis().to_string();
@@ -116,10 +115,10 @@ impl Message {
         self
     }
 
-    /// About how many bytes it takes in memory, for bounds.
+    /// Returns the approximate size in memory in bytes, for bounds.
     #[must_use]
     pub fn size(&self) -> usize {
-        // Headers repeat what the id and the type say, with names of their own.
+        // Headers repeat id and type under names of their own.
         self.body.len() + 4 * (self.message_id().len() + self.routing_key().len()) + 512
     }
 
@@ -141,7 +140,7 @@ impl Message {
         }
     }
 
-    /// Takes it apart for the wire, leaving behind what a return is recognised by.
+    /// Splits the message for publishing. Keeps the part that matches a returned message.
     pub(crate) fn into_parts(
         mut self,
         events_exchange: &str,
@@ -149,7 +148,7 @@ impl Message {
     ) -> (Parts, Sent) {
         let exchange = match &self.target {
             Target::Events { .. } => {
-                // Copies for people carry none: they are of what others have sent.
+                // Copies for people carry no user id: their originals came from other users.
                 if let Some(user_id) = user_id {
                     self.properties = self.properties.with_user_id(user_id.clone());
                 }
@@ -167,7 +166,7 @@ impl Message {
     }
 }
 
-/// What the client publishes.
+/// The parts that lapin publishes.
 pub(crate) struct Parts {
     pub(crate) exchange: ShortString,
     pub(crate) routing_key: ShortString,
@@ -175,12 +174,13 @@ pub(crate) struct Parts {
     pub(crate) body: Bytes,
 }
 
-/// What is kept of a message until it is confirmed, and recognises it when it is returned.
+/// The part of a message that is kept until its confirm, to match a return.
 #[derive(Debug)]
 pub(crate) struct Sent(Target);
 
 impl Sent {
-    /// Whether a returned message is this one: by exchange, routing key and id, since a dead letter's copy has its event's id.
+    /// Returns whether a returned message is this one. Compares exchange, routing key and id, because a dead letter's copy has its event's
+    /// id.
     pub(crate) fn is(&self, returned: &Returned) -> bool {
         match &self.0 {
             Target::Events { id, kind } => {
@@ -196,7 +196,7 @@ impl Sent {
         }
     }
 
-    /// The id, to find returns by.
+    /// Returns the id, an index for returns.
     pub(crate) fn message_id(&self) -> &str {
         match &self.0 {
             Target::Events { id, .. } => id.as_str(),
@@ -205,7 +205,7 @@ impl Sent {
     }
 }
 
-/// What is known of a message that the broker returned.
+/// The known parts of a returned message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Returned {
     pub(crate) by_default_exchange: bool,
@@ -213,7 +213,7 @@ pub(crate) struct Returned {
     pub(crate) message_id: String,
 }
 
-/// Text for where AMQP has no room for more than 255 bytes; the client would panic on a longer one.
+/// Truncates text to AMQP's 255 bytes for short strings; lapin would panic on longer text.
 pub(crate) fn short_string(text: &str) -> ShortString {
     const MAX_BYTES: usize = 255;
     let mut end = text.len().min(MAX_BYTES);
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_id_is_cut_at_a_character() {
+    fn a_long_id_is_truncated_between_characters() {
         let text = "ä".repeat(200);
         let message = Message::to_queue(QueueName::new("q"), &text, Vec::new(), Bytes::new());
         assert_eq!(message.message_id(), "ä".repeat(127));

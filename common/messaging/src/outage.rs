@@ -1,17 +1,17 @@
-//! The reasons of an outage, as far as the log has them: a reason that changes is logged, one that alternates is not logged again.
+//! Outage reasons in the log: a new reason is logged, an alternating one is not repeated.
 
-/// The most kinds of reasons that are logged during one outage.
+/// Maximum kinds of reasons logged during one outage.
 const MAX_KINDS: usize = 8;
 
-/// The kinds of reasons that were logged since an outage began.
+/// The kinds of reasons logged since an outage began.
 #[derive(Debug, Default)]
 pub struct OutageReasons {
     kinds: Vec<String>,
 }
 
 impl OutageReasons {
-    /// Returns whether the log should have this reason: no reason of its kind was logged during this outage, and fewer than 8 kinds were.
-    /// Reasons that differ in their digits alone, such as ports and durations, are of one kind.
+    /// Returns whether to log this reason: its kind has not been logged during this outage, and fewer than 8 kinds have. Reasons that
+    /// differ only in digits, such as ports and durations, are of one kind.
     pub fn is_new(&mut self, reason: &str) -> bool {
         let kind: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
         if self.kinds.len() >= MAX_KINDS || self.kinds.contains(&kind) {
@@ -21,7 +21,7 @@ impl OutageReasons {
         true
     }
 
-    /// Ends the outage: the next one logs every kind anew.
+    /// Ends the outage: the next one logs every kind again.
     pub fn clear(&mut self) {
         self.kinds.clear();
     }
@@ -32,13 +32,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_reason_is_new_once_and_digits_make_no_other() {
+    fn a_new_reason_is_logged_once_ignoring_digits() {
         let mut reasons = OutageReasons::default();
-        assert!(reasons.is_new("no answer from 10.0.0.1 for 5s"));
-        assert!(!reasons.is_new("no answer from 10.0.0.2 for 10s"));
+        assert!(reasons.is_new("no reply from 10.0.0.1 for 5s"));
+        assert!(!reasons.is_new("no reply from 10.0.0.2 for 10s"));
         assert!(reasons.is_new("the password is wrong"));
         for _ in 0..3 {
-            assert!(!reasons.is_new("no answer from 10.0.0.1 for 5s"));
+            assert!(!reasons.is_new("no reply from 10.0.0.1 for 5s"));
             assert!(!reasons.is_new("the password is wrong"));
         }
         reasons.clear();
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_kinds_is_bounded() {
+    fn kinds_are_bounded() {
         let mut reasons = OutageReasons::default();
         let kinds = ('a'..='z').filter(|kind| reasons.is_new(&kind.to_string()));
         assert_eq!(kinds.count(), MAX_KINDS);

@@ -1,10 +1,8 @@
-//! Spans of what goes over the broker, by OpenTelemetry's messaging conventions. The context travels with each event, as W3C
-//! `traceparent`.
+//! Spans by OpenTelemetry's messaging conventions. The span context is propagated in each event, as W3C `traceparent`.
 //!
-//! An event that is made ready to be published is a `create` span, continuing the trace of what has caused it, and the event carries
-//! that span's context, also when it has to be sent again. Publishing a list is one `send` span, working a batch one `process` span;
-//! both are linked to the events in them, up to a bound. Until [`start`] is called none of it happens, and what is left is one look at
-//! a flag for each.
+//! Preparing an event for publishing is a `create` span that continues the trace of its cause. The event carries that span's context, also
+//! when it is resent. Publishing a list is one `send` span, processing a batch one `process` span; both have links to their events, up to a
+//! bound. Until [`start`] is called there are no spans, and each operation costs one check of a flag.
 
 use std::sync::OnceLock;
 
@@ -20,23 +18,22 @@ use opentelemetry::{
 
 use crate::{consumer::Batch, message::Message, publisher::PublishOutcome, rpc::CallError};
 
-/// The most events that a span is linked to.
+/// Maximum links of a span.
 const MAX_LINKS: usize = 128;
 
 static TRACER: OnceLock<BoxedTracer> = OnceLock::new();
 
-/// Makes spans from here on, by the tracer provider that the process has set. For programs that have somebody to hand them to.
+/// Starts recording spans with the process's global tracer provider. For programs that have an exporter.
 pub fn start() {
-    // Once started it stays so.
+    // A second call has no effect.
     let _ = TRACER.set(global::tracer("doorstep"));
 }
 
-/// Whether spans are made.
 pub(crate) fn enabled() -> bool {
     TRACER.get().is_some()
 }
 
-/// A span for an event that is about to be published; returns what it travels under. `None` where no spans are made.
+/// Records a span for an event to be published. Returns its context; `None` if spans are off.
 pub(crate) fn start_create_span(event: &Event) -> Option<SpanContext> {
     let tracer = TRACER.get()?;
     let cause = event.traceparent.as_deref().and_then(read);
@@ -62,7 +59,7 @@ pub(crate) fn start_create_span(event: &Event) -> Option<SpanContext> {
     Some(span.span_context().clone())
 }
 
-/// A list of messages on its way to the broker and back.
+/// A list of messages being published.
 pub(crate) struct SendSpan(Option<BoxedSpan>);
 
 impl SendSpan {
@@ -72,7 +69,7 @@ impl SendSpan {
             begin(
                 tracer,
                 format!("send {exchange}"),
-                // What the events travel under are their own spans, so this one produces nothing.
+                // The events carry their own spans' contexts, so this span is no producer.
                 SpanKind::Client,
                 "send",
                 destination(exchange, messages.len()),
@@ -83,7 +80,7 @@ impl SendSpan {
         Self(span)
     }
 
-    /// What became of them.
+    /// Ends the span with the outcomes.
     pub(crate) fn end(mut self, outcomes: &[PublishOutcome]) {
         let Some(span) = &mut self.0 else { return };
         let failed = outcomes.iter().find(|o| **o != PublishOutcome::Confirmed);
@@ -94,11 +91,11 @@ impl SendSpan {
     }
 }
 
-/// A batch that is being worked. Ends when it is dropped.
+/// A batch being processed. Ends on drop.
 pub struct ProcessSpan(Option<BoxedSpan>);
 
 impl ProcessSpan {
-    /// Begins with a batch that was taken.
+    /// Begins a span for a received batch.
     #[must_use]
     pub fn begin(batch: &Batch) -> Self {
         let span = TRACER.get().map(|tracer| {
@@ -120,7 +117,7 @@ impl ProcessSpan {
         Self(span)
     }
 
-    /// It came to nothing, for this reason in a word or two.
+    /// Marks the span as failed, with a short error type.
     pub fn failed(&mut self, error_type: &'static str) {
         if let Some(span) = &mut self.0 {
             span.set_attribute(KeyValue::new("error.type", error_type));
@@ -135,46 +132,46 @@ impl std::fmt::Debug for ProcessSpan {
     }
 }
 
-/// A request that somebody waits for.
+/// A call to a role, by the client.
 pub(crate) struct ClientSpan(Option<BoxedSpan>);
 
 impl ClientSpan {
-    /// Begins, and has the request continue it.
+    /// Begins a span, and makes the request its child.
     pub(crate) fn begin(request: &mut Request) -> Self {
         Self(of_request(request, SpanKind::Client, "ask"))
     }
 
     pub(crate) fn end(mut self, error: Option<&CallError>) {
         if let (Some(span), Some(error)) = (&mut self.0, error) {
-            let word = match error {
-                CallError::Refused(refused) => refused.code.clone(),
+            let error_type = match error {
+                CallError::Refused(rejection) => rejection.code.clone(),
                 CallError::NoResponder { .. } => "no_responder".to_owned(),
                 CallError::TimedOut => "timed_out".to_owned(),
                 CallError::Overloaded { .. } => "overloaded".to_owned(),
                 CallError::Unreachable { .. } => "unreachable".to_owned(),
                 CallError::Malformed(_) => "malformed".to_owned(),
             };
-            span.set_attribute(KeyValue::new("error.type", word.clone()));
-            span.set_status(Status::error(word));
+            span.set_attribute(KeyValue::new("error.type", error_type.clone()));
+            span.set_status(Status::error(error_type));
         }
     }
 }
 
-/// A request that is being answered. Ends when it is dropped.
+/// A request being served. Ends on drop.
 pub(crate) struct ServerSpan(Option<BoxedSpan>);
 
 impl ServerSpan {
-    /// Begins, and has what the request causes continue it.
+    /// Begins a span, and makes the request's consequences its children.
     pub(crate) fn begin(request: &mut Request) -> Self {
         Self(of_request(request, SpanKind::Server, "answer"))
     }
 
-    /// For requests of which nothing comes.
+    /// Creates no span, for requests that have no effect.
     pub(crate) fn none() -> Self {
         Self(None)
     }
 
-    /// It came to nothing, for this reason in a word or two.
+    /// Marks the span as failed, with a short error type.
     pub(crate) fn failed(&mut self, error_type: &str) {
         if let Some(span) = &mut self.0 {
             span.set_attribute(KeyValue::new("error.type", error_type.to_owned()));
@@ -208,7 +205,7 @@ fn of_request(request: &mut Request, kind: SpanKind, operation: &'static str) ->
     Some(span)
 }
 
-/// The context as it travels.
+/// Formats a context as `traceparent`.
 pub(crate) fn write(context: &SpanContext) -> String {
     format!(
         "00-{}-{}-{:02x}",
@@ -218,7 +215,7 @@ pub(crate) fn write(context: &SpanContext) -> String {
     )
 }
 
-/// Reads what has travelled; `None` where it is not in the form that the standard asks for.
+/// Parses a `traceparent`; `None` if it violates the standard.
 fn read(traceparent: &str) -> Option<SpanContext> {
     let parts: Vec<&str> = traceparent.split('-').collect();
     let [version, trace, span, flags, ..] = parts.as_slice() else {
@@ -228,7 +225,7 @@ fn read(traceparent: &str) -> Option<SpanContext> {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
     let sizes = is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
-    // A version of later days may say more, this one not.
+    // A later version may have more parts, version 00 may not.
     if !sizes || *version == "ff" || (*version == "00" && parts.len() > 4) {
         return None;
     }
@@ -265,7 +262,7 @@ fn begin(
 
 fn destination(name: &str, messages: usize) -> Vec<KeyValue> {
     let mut attributes = vec![KeyValue::new("messaging.destination.name", name.to_owned())];
-    // The conventions want it for batches only.
+    // The conventions require it only for batches.
     if messages > 1 {
         let count = i64::try_from(messages).unwrap_or(i64::MAX);
         attributes.push(KeyValue::new("messaging.batch.message_count", count));
@@ -297,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_context_is_read_as_it_was_written_and_nothing_else_is() {
+    fn a_context_round_trips_and_others_are_rejected() {
         let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(write(&read(text).unwrap()), text);
         for bad in [

@@ -1,5 +1,5 @@
-//! Messages of events that may have to be sent more than once. Each is made ready once: what is sent again travels under what it travelled
-//! under before, so that whoever follows a trace finds one span of its making, however often the broker was away.
+//! Messages of events that may be resent. A span context is created once per event and reused when it is resent, so a trace shows one
+//! `create` span however often the broker was unreachable.
 
 use std::{
     collections::BTreeMap,
@@ -11,18 +11,17 @@ use opentelemetry::trace::SpanContext;
 
 use crate::{message::Message, trace};
 
-/// The most events that are remembered. What is beyond is made ready anew when it is sent again, which only a trace shows.
+/// Maximum cached events. Beyond that, a resent event gets a new context, which is visible only in traces.
 const MAX_EVENTS: usize = 10_000;
 
-/// Makes messages of events, and remembers what they travel under until it is told that they are confirmed. Where no spans are made, it
-/// remembers nothing.
+/// Creates messages of events, and caches their span contexts until they are confirmed. Caches nothing if spans are off.
 #[derive(Debug, Default)]
 pub struct EncodedEvents {
     created: Mutex<BTreeMap<(Source, EventId), SpanContext>>,
 }
 
 impl EncodedEvents {
-    /// A message of this event, be it the first or not.
+    /// Creates a message of this event, reusing its span context.
     #[must_use]
     pub fn of(&self, event: &Event) -> Message {
         let created = if trace::enabled() {
@@ -33,7 +32,7 @@ impl EncodedEvents {
         Message::of_event(event, created)
     }
 
-    /// The event need not be sent again.
+    /// Forgets the event, which is not resent any more.
     pub fn confirmed(&self, event: &Event) {
         if trace::enabled() {
             self.forget(event);
@@ -45,25 +44,25 @@ impl EncodedEvents {
         event: &Event,
         create: impl FnOnce(&Event) -> Option<SpanContext>,
     ) -> Option<SpanContext> {
-        let mut kept = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.created.lock().unwrap_or_else(PoisonError::into_inner);
         let key = key(event);
-        if let Some(created) = kept.get(&key) {
+        if let Some(created) = cache.get(&key) {
             return Some(created.clone());
         }
         let created = create(event)?;
-        if kept.len() < MAX_EVENTS {
-            kept.insert(key, created.clone());
+        if cache.len() < MAX_EVENTS {
+            cache.insert(key, created.clone());
         }
         Some(created)
     }
 
     fn forget(&self, event: &Event) {
-        let mut kept = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.remove(&key(event));
+        let mut cache = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.remove(&key(event));
     }
 }
 
-/// What an event is recognised by, everywhere.
+/// Returns the global identity of an event.
 fn key(event: &Event) -> (Source, EventId) {
     (event.source.clone(), event.id.clone())
 }
@@ -100,23 +99,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_again_travels_under_what_it_was_made_under_until_it_is_confirmed() {
+    fn a_context_is_reused_until_the_confirm() {
         let messages = EncodedEvents::default();
         let made = |number: u8| move |_: &Event| Some(context(number));
         let first = messages.context(&event(1), made(1));
         assert_eq!(first, Some(context(1)));
         assert_eq!(messages.context(&event(2), made(2)), Some(context(2)));
-        // However often it is sent again, it is not made anew.
         for _ in 0..3 {
-            let again = messages.context(&event(1), |_| panic!("it was made before"));
-            assert_eq!(again, first);
+            let resent = messages.context(&event(1), |_| panic!("the context is cached"));
+            assert_eq!(resent, first);
         }
         messages.forget(&event(1));
         assert_eq!(messages.context(&event(1), made(3)), Some(context(3)));
     }
 
     #[test]
-    fn no_more_is_remembered_than_there_is_room_for() {
+    fn the_cache_is_bounded() {
         let messages = EncodedEvents::default();
         for id in 0..MAX_EVENTS + 10 {
             messages.context(&event(id), |_| Some(context(1)));

@@ -1,4 +1,4 @@
-//! Opens connections, over several addresses.
+//! Opens connections to one of several addresses.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,8 +8,8 @@ use crate::{
     settings::BrokerSettings,
 };
 
-/// Opens one connection after the other under the same name. It begins with the address that worked last: the first of the list may be
-/// dead for weeks, and would cost every reconnect the time that it takes to be sure of it.
+/// Opens successive connections under one name, beginning with the address that worked last. The first address of the list may be down for
+/// weeks, and would add its full timeout to every reconnect.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     settings: BrokerSettings,
@@ -37,7 +37,7 @@ impl Dialer {
     /// Tries every address once, each for at most [`BrokerSettings::connect_timeout`].
     ///
     /// # Errors
-    /// None of them works; the reason is the first permanent one, else the last.
+    /// Fails if no address works. The kind is that of the first permanent failure, else of the last failure.
     pub(crate) async fn open(&self) -> Result<Connection, ConnectError> {
         let addresses = &self.settings.addresses;
         let mut reasons: Vec<ConnectError> = Vec::new();
@@ -60,7 +60,7 @@ impl Dialer {
     }
 }
 
-/// The order in which so many addresses are tried.
+/// Returns the order in which the addresses are tried.
 fn rotation(first: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (first + turn) % count)
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_is_tried_once_beginning_with_the_one_that_worked() {
+    fn rotation_starts_at_the_last_working_address() {
         assert_eq!(rotation(0, 3).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(rotation(2, 3).collect::<Vec<_>>(), [2, 0, 1]);
         assert_eq!(rotation(0, 0).count(), 0);

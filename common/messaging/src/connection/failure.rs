@@ -1,4 +1,4 @@
-//! The client's errors in our own words, with what can be done about them.
+//! Translates lapin's errors into [`ConnectError`], each with its remedy.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ pub(super) fn timeout_error(address: &Address, limit: Duration) -> ConnectError 
     ConnectError::new(
         ConnectErrorKind::Silent,
         format!(
-            "{address} accepts connections but has said nothing for {limit:?}: is that a RabbitMQ, and does it still run?"
+            "{address} accepts connections but has said nothing for {limit:?}: is RabbitMQ listening there, and does it still run?"
         ),
     )
 }
 
-/// Puts one of the client's errors in our own words.
+/// Translates one of lapin's errors.
 pub(super) fn failure(
     address: &Address,
-    wire: &SocketHandle,
+    socket: &SocketHandle,
     error: &lapin::Error,
 ) -> ConnectError {
     use ConnectErrorKind::{Protocol, Refused, Unreachable};
@@ -36,7 +36,7 @@ pub(super) fn failure(
     let (user, vhost) = (address.user(), address.vhost());
     let Some((code, text)) = broker_reply(error) else {
         return match error.kind() {
-            lapin::ErrorKind::IOError(io) if !wire.has_socket() => ConnectError::new(
+            lapin::ErrorKind::IOError(io) if !socket.has_socket() => ConnectError::new(
                 Unreachable,
                 format!(
                     "{address} cannot be reached ({io}): is the broker running there, and is the address right?"
@@ -51,7 +51,7 @@ pub(super) fn failure(
             _ => ConnectError::new(
                 Protocol,
                 format!(
-                    "{address} does not answer as RabbitMQ would ({})",
+                    "{address} does not respond as RabbitMQ would ({})",
                     describe(error)
                 ),
             ),
@@ -62,7 +62,7 @@ pub(super) fn failure(
             ConnectError::new(
                 Refused(Refusal::Credentials),
                 format!(
-                    "{address} knows no user by this program's certificate ({text}): create the user under the certificate's name, as ssl_cert_login_from says, with rabbitmqctl add_user, and enable rabbitmq_auth_mechanism_ssl"
+                    "{address} knows no user for this program's certificate ({text}): create the user under the certificate's name, as ssl_cert_login_from defines it, with rabbitmqctl add_user, and enable rabbitmq_auth_mechanism_ssl"
                 ),
             )
         }
@@ -70,14 +70,14 @@ pub(super) fn failure(
             ConnectError::new(
                 Refused(Refusal::Credentials),
                 format!(
-                    "{address} refuses user {user:?} with this password: correct them, or create the user with rabbitmqctl add_user"
+                    "{address} rejects user {user:?} with this password: correct them, or create the user with rabbitmqctl add_user"
                 ),
             )
         }
         reply::ACCESS_REFUSED => ConnectError::new(
             Refused(Refusal::Permission),
             format!(
-                "{address} does not permit that to user {user:?} ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` shows"
+                "{address} denies user {user:?} a permission ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints"
             ),
         ),
         reply::NOT_ALLOWED if text.contains("not found") => ConnectError::new(
@@ -89,16 +89,16 @@ pub(super) fn failure(
         reply::NOT_ALLOWED if text.contains("refused for user") => ConnectError::new(
             Refused(Refusal::VirtualHost),
             format!(
-                "{address} lets user {user:?} not into virtual host {vhost}: grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+                "{address} denies user {user:?} access to virtual host {vhost}: grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
             ),
         ),
         _ => unknown_kind(address, text).unwrap_or_else(|| {
-            ConnectError::new(Protocol, format!("{address} says: {text} ({code})"))
+            ConnectError::new(Protocol, format!("{address} replies: {text} ({code})"))
         }),
     }
 }
 
-/// The reason, if it is one of TLS.
+/// Returns the error as a TLS error, if it is one.
 fn tls_error(error: &lapin::Error) -> Option<&TlsError> {
     match error.kind() {
         lapin::ErrorKind::IOError(io) => io.get_ref()?.downcast_ref(),
@@ -106,21 +106,21 @@ fn tls_error(error: &lapin::Error) -> Option<&TlsError> {
     }
 }
 
-/// What the broker says of an exchange whose kind it does not know, if that is what this text says. Older ones end the connection with
-/// it, newer ones the channel.
+/// Translates a text about an unknown exchange type; `None` for any other text. Older brokers close the connection with it, newer ones the
+/// channel.
 pub(crate) fn unknown_kind(address: &Address, text: &str) -> Option<ConnectError> {
     let (_, kind) = text.split_once("unknown exchange type")?;
     let plugin = ExchangeKind::ConsistentHash.plugin().unwrap_or_default();
     Some(ConnectError::new(
         ConnectErrorKind::Plugin,
         format!(
-            "{address} does not know exchanges of kind {}: enable it with rabbitmq-plugins enable {plugin}",
+            "{address} does not know exchanges of type {}: enable the plugin with rabbitmq-plugins enable {plugin}",
             kind.trim()
         ),
     ))
 }
 
-/// Describes the consequence if the broker refuses a message for its user id, if that is what this text says.
+/// Translates a text about a rejected user id; `None` for any other text.
 pub(crate) fn wrong_user_id(address: &Address, text: &str) -> Option<ConnectError> {
     if !text.contains("user_id property set to") {
         return None;
@@ -133,8 +133,8 @@ pub(crate) fn wrong_user_id(address: &Address, text: &str) -> Option<ConnectErro
     ))
 }
 
-/// A connection that was there and is of no more use, for this reason in the client's words. Where the broker has ended it for want of a
-/// right, that is the reason, with its remedy: it will be so again after the next attempt.
+/// Returns the error for a lost connection; `reason` is lapin's text. If the broker closed it for a missing permission, the error says so
+/// with its remedy, because the next attempt will fail too.
 pub(crate) fn connection_lost(address: &Address, reason: &str) -> ConnectError {
     if let Some(error) = wrong_user_id(address, reason) {
         return error;
@@ -148,13 +148,13 @@ pub(crate) fn connection_lost(address: &Address, reason: &str) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Refused(Refusal::Permission),
         format!(
-            "{address} does not permit that to user {:?} ({reason}): grant it with rabbitmqctl set_permissions, `consumers topology permissions` shows how",
+            "{address} denies user {:?} a permission ({reason}): grant it with rabbitmqctl set_permissions, see `consumers topology permissions`",
             address.user()
         ),
     )
 }
 
-/// The client's words for an error, in lower case as all of ours.
+/// Formats lapin's error in lower case, like all error texts here.
 pub(crate) fn describe(error: &lapin::Error) -> String {
     match (broker_reply(error), error.kind()) {
         (Some((code, text)), _) => format!("{text} ({code})"),

@@ -1,26 +1,24 @@
-//! How a connection is, for everyone who wants to know.
+//! The health of a connection, observable by several tasks.
 
 use futures_util::StreamExt;
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::describe;
 
-/// How a connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// It works.
     Open,
-    /// The broker takes nothing from it for now, for this reason.
+    /// The broker blocks publishing, for this reason.
     Blocked(String),
-    /// It is gone, for this reason.
+    /// The connection is lost, for this reason.
     Lost(String),
 }
 
-/// Starts the one listener that a connection has: the client's listeners compete for events rather than each hearing all.
+/// Starts the connection's only listener. lapin's listeners compete for events instead of each receiving all.
 pub(super) fn listen(connection: &lapin::Connection) -> (AbortHandle, watch::Receiver<Health>) {
     let mut events = Box::pin(connection.events_listener());
     let status = connection.status();
-    // Events from before there was a listener are not kept, so the state is looked at once it is there.
+    // lapin keeps no events from before there was a listener, so the state is read afterwards.
     let now = if !status.connected() {
         Health::Lost("the broker closed the connection".to_owned())
     } else if status.blocked() {
@@ -34,13 +32,12 @@ pub(super) fn listen(connection: &lapin::Connection) -> (AbortHandle, watch::Rec
             let health = match event {
                 lapin::Event::ConnectionBlocked(reason) => Health::Blocked(reason),
                 lapin::Event::ConnectionUnblocked => Health::Open,
-                // The end of a channel, such as the answer to asking for a queue that does not exist. Whoever uses the channel hears
-                // of it there.
+                // The broker closed one channel, for example because a queue does not exist. The channel's user gets the error there.
                 lapin::Event::Error(error) if error.is_amqp_soft_error() => continue,
                 lapin::Event::Error(error) => Health::Lost(describe(&error)),
                 _ => continue,
             };
-            // What is lost stays lost.
+            // A lost connection stays lost.
             sender.send_if_modified(|old| {
                 let change = !matches!(old, Health::Lost(_)) && *old != health;
                 if change {

@@ -1,7 +1,7 @@
-//! One connection to the broker: opened with a bound over the addresses in turn, watched, and closed with a bound.
+//! One connection to the broker: opened with a timeout to one of several addresses, monitored, and closed with a timeout.
 //!
-//! The client's own recovery stays off: it gives up silently, resends nothing and leaves half-recovered channels. Whoever holds a
-//! connection here drops it on any error and opens another.
+//! lapin's own recovery stays off: it gives up silently, resends nothing and leaves half-recovered channels. A user of a connection drops
+//! it on any error and opens another.
 
 mod dialer;
 mod failure;
@@ -30,10 +30,10 @@ pub(crate) use socket_guard::ShutdownOnDrop;
 pub(crate) use transport::Transport;
 use transport::{ClientRuntime, ClientStream, client_runtime};
 
-/// An open connection. Dropping it cuts the wire, so that nothing is left waiting on it.
+/// An open connection. Dropping it shuts the socket down, so that no task waits on it any longer.
 pub(crate) struct Connection {
-    // Goes before the client's own handle does, which may want to say something.
-    wire: ShutdownOnDrop,
+    // Must drop before lapin's own handle, which may try to send.
+    socket: ShutdownOnDrop,
     inner: lapin::Connection,
     health: watch::Receiver<Health>,
     listener: AbortHandle,
@@ -41,29 +41,29 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Opens one there, in at most [`BrokerSettings::connect_timeout`].
+    /// Opens a connection to this address within [`BrokerSettings::connect_timeout`].
     async fn open(
         settings: &BrokerSettings,
         address: &Address,
         name: &str,
     ) -> Result<Self, ConnectError> {
-        // Whoever opens may go away at any moment, and nothing then hangs up but this.
-        let wire = ShutdownOnDrop::default();
+        // The caller may be cancelled at any moment; then only this guard closes the socket.
+        let socket = ShutdownOnDrop::default();
         let limit = settings.connect_timeout;
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into())
             .with_client_property("product".into(), "Doorstep".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let uri = uri(address, settings.heartbeat);
-        let place = address.clone();
+        let target = address.clone();
         let tls = settings.tls.clone();
-        let connector_wire = wire.0.clone();
+        let connector_socket = socket.0.clone();
         let opening = lapin::Connection::connector(
             uri,
             client_runtime(),
-            // Runs on the client's thread, which would otherwise wait as long as the operating system does.
+            // Runs on lapin's thread, which would otherwise wait for the operating system's timeout.
             async move |_: AMQPUri, _: ClientRuntime| {
-                let connect = Transport::connect(&place, &tls, &connector_wire);
+                let connect = Transport::connect(&target, &tls, &connector_socket);
                 match timeout(limit, connect).await {
                     Ok(stream) => Ok(AsyncTcpStream::Plain(ClientStream::new(stream?))),
                     Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
@@ -71,16 +71,16 @@ impl Connection {
             },
             properties,
         );
-        // A little more than the connector has, so that its own, better reason comes first.
+        // Slightly longer than the connector's timeout, so that its more precise error comes first.
         let inner = match timeout(limit + Duration::from_millis(250), opening).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(failure(address, &wire.0, &error)),
-            // Nobody says anything: if the wire were not cut, the client's thread would wait for a word for good.
+            Ok(Err(error)) => return Err(failure(address, &socket.0, &error)),
+            // The peer is silent. Without shutting the socket down, lapin's thread would wait forever.
             Err(_) => return Err(timeout_error(address, limit)),
         };
         let (listener, health) = listen(&inner);
         Ok(Self {
-            wire,
+            socket,
             inner,
             health,
             listener,
@@ -88,17 +88,16 @@ impl Connection {
         })
     }
 
-    /// Where it leads, with the password masked.
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The most bytes of a frame that both sides have agreed on; 0 is no limit.
+    /// Returns the negotiated maximum bytes of a frame; 0 means no limit.
     pub(crate) fn frame_max(&self) -> u32 {
         self.inner.configuration().frame_max()
     }
 
-    /// How it is, from now on.
+    /// Returns a receiver of the connection's health.
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
     }
@@ -106,7 +105,7 @@ impl Connection {
     /// Opens a channel.
     ///
     /// # Errors
-    /// The connection is gone, or does not answer within the limit.
+    /// Fails if the connection is lost, or the broker does not respond within the limit.
     pub(crate) async fn channel(&self, limit: Duration) -> Result<Channel, ConnectError> {
         match timeout(limit, self.inner.create_channel()).await {
             Ok(Ok(channel)) => Ok(channel),
@@ -115,14 +114,14 @@ impl Connection {
         }
     }
 
-    /// An error of this connection in our own words.
+    /// Translates an error of this connection.
     pub(crate) fn failure(&self, error: &lapin::Error) -> ConnectError {
-        failure(&self.address, &self.wire.0, error)
+        failure(&self.address, &self.socket.0, error)
     }
 
-    /// Says good-bye, and hangs up after the limit at the latest.
+    /// Closes the connection, and shuts the socket down after the limit at the latest.
     pub(crate) async fn close(self, limit: Duration) {
-        // The answer does not matter: whatever happens, the wire is cut when `self` is dropped.
+        // The result does not matter: dropping `self` shuts the socket down.
         let _ = timeout(limit, self.inner.close(200, "OK".into())).await;
     }
 }

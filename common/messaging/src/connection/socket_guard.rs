@@ -1,4 +1,4 @@
-//! The way to hang up that always works.
+//! A reliable way to close a connection's socket.
 
 use std::{
     io,
@@ -7,18 +7,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// A second handle on the connection's socket. Blocked or half-dead connections cannot be closed politely, and the client offers no
-/// other way; once the socket is shut down its thread ends by itself.
+/// A second handle on the connection's socket. A blocked or half-dead connection cannot be closed by protocol, and lapin offers no other
+/// way. Once the socket is shut down, lapin's thread ends by itself.
 #[derive(Clone, Default)]
 pub(crate) struct SocketHandle(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     socket: Option<TcpStream>,
-    is_cut: bool,
+    is_shut_down: bool,
 }
 
-/// The wire in the hands of whoever needs it. With them it goes.
+/// Shuts the socket down when its owner is dropped.
 #[derive(Default)]
 pub(crate) struct ShutdownOnDrop(pub(crate) SocketHandle);
 
@@ -32,8 +32,8 @@ impl SocketHandle {
     pub(super) fn set_socket(&self, socket: &impl AsFd) -> io::Result<()> {
         let socket = TcpStream::from(socket.as_fd().try_clone_to_owned()?);
         let mut state = self.lock();
-        if state.is_cut {
-            // Whoever wanted it has gone away before it was there.
+        if state.is_shut_down {
+            // The owner was dropped before the socket was connected.
             let _ = socket.shutdown(Shutdown::Both);
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -41,16 +41,16 @@ impl SocketHandle {
         Ok(())
     }
 
-    /// Whether the address accepted the connection.
+    /// Returns whether the address accepted the connection.
     pub(super) fn has_socket(&self) -> bool {
         self.lock().socket.is_some()
     }
 
     fn shutdown(&self) {
         let mut state = self.lock();
-        state.is_cut = true;
+        state.is_shut_down = true;
         if let Some(socket) = state.socket.take() {
-            // Fails if the peer has hung up before, which is just as well.
+            // Fails if the peer has already closed the socket, which is fine.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }

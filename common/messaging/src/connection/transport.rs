@@ -1,5 +1,5 @@
-//! The stream to a broker: TCP, encrypted if and only if its address is amqps. The client library gets it as it is, so that each byte
-//! that the client reads passes through here.
+//! The stream to a broker: TCP, encrypted if and only if the address is amqps. lapin uses this stream directly, so each byte that it reads
+//! passes through here.
 
 use std::{
     io,
@@ -19,14 +19,13 @@ use tokio::{
 use super::{guard::GuardedReader, socket_guard::SocketHandle};
 use crate::address::Address;
 
-/// The first byte of a TLS alert, with which a TLS server answers what is no TLS. No frame of AMQP begins with it.
+/// First byte of a TLS alert, the reply of a TLS server to plain text. No AMQP frame begins with it.
 const TLS_ALERT: u8 = 0x15;
 
-/// A stream to a broker.
 #[derive(Debug)]
 pub(crate) struct Transport {
     stream: Layer,
-    /// Without TLS, whether the first byte of the broker has yet to come.
+    /// Without TLS: the broker's first byte has not arrived yet.
     awaits_first_byte: bool,
 }
 
@@ -43,20 +42,20 @@ struct Tls {
 }
 
 impl Transport {
-    /// Connects, and shakes hands if the address is amqps. Has no limit of its own; cancel-safe. Of a name with several addresses,
-    /// the first that accepts counts.
+    /// Connects, and performs the TLS handshake for amqps. Has no timeout of its own; cancel-safe. If a name has several addresses, the
+    /// first that accepts is used.
     ///
     /// # Errors
-    /// No address accepts, or the handshake fails: then the error is a [`TlsError`] inside.
+    /// Fails if no address accepts, or with a [`TlsError`] inside if the handshake fails.
     pub(crate) async fn connect(
         address: &Address,
         tls: &TlsSettings,
-        wire: &SocketHandle,
+        socket_handle: &SocketHandle,
     ) -> io::Result<Self> {
         let socket = TcpStream::connect((address.host(), address.port())).await?;
-        // An acknowledgement is a small frame that nothing follows for a while; it should not wait for company.
+        // An ack is a small frame with no other frame behind it, so Nagle's algorithm would delay it.
         socket.set_nodelay(true)?;
-        wire.set_socket(&socket)?;
+        socket_handle.set_socket(&socket)?;
         if !address.uses_tls() {
             return Ok(Self::plain(socket));
         }
@@ -77,7 +76,7 @@ impl Transport {
         }
     }
 
-    /// Checks what came first, if this is the first.
+    /// Checks the first byte received.
     fn check_first(&mut self, read: &[u8]) -> io::Result<()> {
         if self.awaits_first_byte && !read.is_empty() {
             self.awaits_first_byte = false;
@@ -88,9 +87,9 @@ impl Transport {
         Ok(())
     }
 
-    /// A write's result, with the reason if it failed. A server that refuses a client's certificate says so and hangs up, so that
-    /// the client may meet the closed connection before it has read the reason.
-    fn written<T>(
+    /// Returns a write's result, with the TLS reason if it failed. A server that rejects a client certificate sends a reason and closes the
+    /// connection, so the client may notice the close before it has read the reason.
+    fn write_result<T>(
         &mut self,
         cx: &mut Context<'_>,
         poll: Poll<io::Result<T>>,
@@ -149,7 +148,7 @@ impl AsyncWrite for Transport {
             Layer::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Layer::Tls(tls) => Pin::new(&mut tls.stream).poll_write(cx, bytes),
         };
-        self.written(cx, poll)
+        self.write_result(cx, poll)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -157,7 +156,7 @@ impl AsyncWrite for Transport {
             Layer::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Layer::Tls(tls) => Pin::new(&mut tls.stream).poll_flush(cx),
         };
-        self.written(cx, poll)
+        self.write_result(cx, poll)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -168,8 +167,7 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// The same stream by the traits that the client library reads and writes by. What the library could not read does not get through to
-/// it, see [`guard`](super::guard).
+/// The same stream by the traits that lapin uses. Content that lapin cannot parse does not reach it, see [`guard`](super::guard).
 #[derive(Debug)]
 pub(super) struct ClientStream {
     transport: Transport,
@@ -219,10 +217,10 @@ impl futures_io::AsyncWrite for ClientStream {
     }
 }
 
-/// The client library's runtime: Tokio's, but for the type of its streams.
+/// lapin's runtime: Tokio's, except for the stream type.
 pub(super) type ClientRuntime = Runtime<RuntimeParts<Tokio, ClientReactor>>;
 
-/// The current runtime, for the client library. Panics outside of one, as its own way to it does.
+/// Returns the current runtime for lapin. Panics outside of a runtime.
 pub(super) fn client_runtime() -> ClientRuntime {
     Runtime::new(RuntimeParts::new(
         Tokio::current(),
@@ -230,7 +228,7 @@ pub(super) fn client_runtime() -> ClientRuntime {
     ))
 }
 
-/// Tokio's reactor, but for the type of its streams.
+/// Tokio's reactor, except for the stream type.
 #[derive(Debug, Clone)]
 pub(super) struct ClientReactor(Tokio);
 

@@ -1,17 +1,17 @@
-//! The check of a content header and of the short strings of a method: everything that the client's parser would refuse, or recurse on.
+//! Checks a content header and a method's short strings for everything that lapin's parser would reject or recurse on.
 //!
-//! Nothing here recurses or allocates: nested tables and arrays lie on a stack of fixed depth.
+//! Nothing here recurses or allocates: nested tables and arrays use a stack of fixed depth.
 
 use super::defect::Defect;
 
-/// The most tables and arrays within each other, the headers themselves included. The client's parser and whatever walks its values
-/// later recurse: a stack of 2 MiB takes about a thousand levels, serde_json reads 128.
+/// Maximum nesting of tables and arrays, including the headers themselves. lapin's parser and later users of the values recurse: a stack of
+/// 2 MiB suffices for about a thousand levels, and serde_json reads 128.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// A content header's class, weight and body size, which stand before its properties.
+/// A content header's class, weight and body size, which precede its properties.
 pub(super) const BEFORE_PROPERTIES: usize = 12;
 
-/// The form of a property.
+/// The encoding of a property.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
@@ -20,7 +20,7 @@ pub(super) enum Form {
     Timestamp,
 }
 
-/// The properties of class basic in the order of their flags, from the highest bit on.
+/// The properties of class basic in the order of their flags, from the highest bit.
 pub(super) const PROPERTIES: [(&str, Form); 14] = [
     ("content_type", Form::Text),
     ("content_encoding", Form::Text),
@@ -38,12 +38,12 @@ pub(super) const PROPERTIES: [(&str, Form); 14] = [
     ("cluster_id", Form::Text),
 ];
 
-/// Returns whether the flags of a content header say that the property at this place is there.
-pub(super) fn is_set(flags: u16, place: usize) -> bool {
-    flags & (1 << (15 - place)) != 0
+/// Returns whether a content header's flags announce the property at this index.
+pub(super) fn is_set(flags: u16, index: usize) -> bool {
+    flags & (1 << (15 - index)) != 0
 }
 
-/// The rest of a payload.
+/// The unread rest of a payload.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
@@ -84,7 +84,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The bytes of a value of this type that has a fixed length.
+/// Returns the size of a value of this type, if it is fixed.
 pub(super) fn fixed(kind: u8) -> Option<usize> {
     Some(match kind {
         b'V' => 0,
@@ -97,14 +97,14 @@ pub(super) fn fixed(kind: u8) -> Option<usize> {
     })
 }
 
-/// A table or array that is being read.
+/// A table or array being read.
 #[derive(Debug, Clone, Copy)]
 struct Level {
     end: usize,
     has_names: bool,
 }
 
-/// The stack of a check, kept from one to the next.
+/// The stack of a check, reused for the next.
 #[derive(Debug, Default)]
 pub(super) struct Levels(Vec<Level>);
 
@@ -113,8 +113,8 @@ pub(super) fn content_header(payload: &[u8], levels: &mut Levels) -> Result<(), 
     let mut left = Bytes(payload);
     left.take(BEFORE_PROPERTIES).ok_or(Defect::CutOff)?;
     let flags = left.short().ok_or(Defect::CutOff)?;
-    for (place, (name, form)) in PROPERTIES.into_iter().enumerate() {
-        if !is_set(flags, place) {
+    for (index, (name, form)) in PROPERTIES.into_iter().enumerate() {
+        if !is_set(flags, index) {
             continue;
         }
         match form {
@@ -148,7 +148,7 @@ fn utf8(text: &[u8], what: &'static str) -> Result<(), Defect> {
     }
 }
 
-/// Checks the fields of a table and of all within it.
+/// Checks the fields of a table and of everything nested in it.
 fn table(fields: &[u8], levels: &mut Levels) -> Result<(), Defect> {
     let open = &mut levels.0;
     open.clear();
@@ -181,7 +181,7 @@ fn table(fields: &[u8], levels: &mut Levels) -> Result<(), Defect> {
                 at = level.end - left.0.len();
             }
             b'F' | b'A' => {
-                // With the present one, those that are open.
+                // The open levels and the current one.
                 if open.len() + 1 == MAX_DEPTH {
                     return Err(Defect::TooDeep);
                 }
@@ -199,14 +199,14 @@ fn table(fields: &[u8], levels: &mut Levels) -> Result<(), Defect> {
     }
 }
 
-/// A part of a method before and between its short strings.
+/// A part of a method before or between its short strings.
 #[derive(Clone, Copy)]
 enum Part {
     Skip(usize),
     Text(&'static str),
 }
 
-/// The layout of a method that carries text of others, up to its last short string, after class and method.
+/// Returns the layout of a method with text from other parties, after class and method id, up to its last short string.
 fn layout(class: u16, method: u16) -> &'static [Part] {
     use Part::{Skip, Text};
     match (class, method) {
@@ -239,9 +239,9 @@ pub(super) fn has_content(class: u16, method: u16) -> bool {
     matches!((class, method), (60, 50 | 60 | 71))
 }
 
-/// Replaces what is not UTF-8 in a method's short strings by question marks, in place. Returns the first such text as it was. A method
-/// that ends too early is left as it is: no publisher has made it.
-pub(super) fn mend_method(
+/// Replaces invalid UTF-8 in a method's short strings by question marks, in place. Returns the first such text before its change. A method
+/// that ends too early stays unchanged, because no publisher can cause that.
+pub(super) fn repair_method(
     class: u16,
     method: u16,
     arguments: &mut [u8],
@@ -257,7 +257,7 @@ pub(super) fn mend_method(
                 at += 1 + length;
                 if std::str::from_utf8(text).is_err() {
                     found.get_or_insert_with(|| (what, text.to_vec()));
-                    mend(text);
+                    repair(text);
                 }
             }
         }
@@ -265,7 +265,7 @@ pub(super) fn mend_method(
     found
 }
 
-fn mend(text: &mut [u8]) {
+fn repair(text: &mut [u8]) {
     let mut left = text;
     while let Err(error) = std::str::from_utf8(left) {
         let (from, length) = (error.valid_up_to(), error.error_len());

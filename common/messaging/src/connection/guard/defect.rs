@@ -1,19 +1,18 @@
-//! The reasons for which the client could not read a message.
+//! Reasons why lapin cannot parse a message.
 
 use std::fmt;
 
-/// A reason for which the client's parser would refuse a content header, or overflow its stack.
+/// A reason why lapin's parser would reject a content header or overflow its stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Defect {
-    /// This short string is not UTF-8.
     NotUtf8(&'static str),
-    /// Tables and arrays within each other, more than [`MAX_DEPTH`](super::check::MAX_DEPTH).
+    /// Nesting beyond [`MAX_DEPTH`](super::check::MAX_DEPTH).
     TooDeep,
-    /// A header's value is of a type that AMQP 0-9-1 as RabbitMQ speaks it does not have.
+    /// A header value of a type that RabbitMQ's AMQP 0-9-1 does not have.
     UnknownType(u8),
-    /// A length reaches beyond what it is part of.
+    /// A length exceeds its container.
     CutOff,
-    /// This number of bytes follows the last property.
+    /// Number of bytes after the last property.
     Surplus(usize),
 }
 

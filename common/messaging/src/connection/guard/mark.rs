@@ -1,4 +1,4 @@
-//! The content header that stands for one that the client could not read.
+//! The content header that replaces one that lapin cannot parse.
 
 use std::sync::LazyLock;
 
@@ -13,8 +13,7 @@ use super::{
     CONTENT_HEADER, FRAME_END, FRAME_HEADER, check::BEFORE_PROPERTIES, defect::Defect, show,
 };
 
-/// The only header of a replacement. Its random part is known to this process alone, so no publisher can make a message that looks
-/// like a replacement.
+/// The only header of a replacement. Its random part is known only to this process, so no publisher can forge a replacement.
 static HEADER: LazyLock<String> =
     LazyLock::new(|| format!("doorstep-undecodable-{:032x}", rand::random::<u128>()));
 
@@ -24,30 +23,30 @@ const ROUTING: &str = "routing";
 const LENGTH: &str = "length";
 const SHA256: &str = "sha256";
 
-/// The flag that says that headers are all there is.
+/// Property flags with only the headers set.
 const HEADERS_ONLY: u16 = 1 << 13;
-/// More than a replacement needs beside the reason, the short string and the original.
+/// Upper bound of a replacement's bytes besides the reason, the short string and the original.
 const OVERHEAD: usize = 256;
 
-/// Makes the frame of a replacement: the same channel, class and body size, and the original as far as it fits the limit.
+/// Builds the frame of a replacement: the same channel, class and body size, and as much of the original as the frame limit allows.
 pub(super) fn frame(
     channel: u16,
     payload: &[u8],
     defect: Defect,
-    mended: Option<Vec<u8>>,
+    repaired: Option<Vec<u8>>,
     frame_max: usize,
 ) -> Vec<u8> {
     let reason = defect.to_string();
     let original = show::without_broker_headers(payload);
-    let mended = mended.unwrap_or_default();
-    let room = frame_max.saturating_sub(OVERHEAD + reason.len() + mended.len());
+    let repaired = repaired.unwrap_or_default();
+    let room = frame_max.saturating_sub(OVERHEAD + reason.len() + repaired.len());
     let kept = &original[..original.len().min(room)];
 
     let mut fields = Vec::with_capacity(kept.len() + OVERHEAD);
     field(&mut fields, REASON, b'S', reason.as_bytes());
     field(&mut fields, ORIGINAL, b'x', kept);
-    if !mended.is_empty() {
-        field(&mut fields, ROUTING, b'x', &mended);
+    if !repaired.is_empty() {
+        field(&mut fields, ROUTING, b'x', &repaired);
     }
     if kept.len() < original.len() {
         let length = original.len().to_string();
@@ -61,7 +60,7 @@ pub(super) fn frame(
     replaced.push(CONTENT_HEADER);
     replaced.extend(channel.to_be_bytes());
     replaced.extend([0; 4]);
-    // One that is too short for these was made by no broker; the client says so.
+    // No broker sends a payload that is too short for these; lapin rejects it.
     replaced.extend(&payload[..payload.len().min(BEFORE_PROPERTIES)]);
     replaced.extend(HEADERS_ONLY.to_be_bytes());
     long_string(&mut replaced, &table);
@@ -71,7 +70,7 @@ pub(super) fn frame(
     replaced
 }
 
-/// Writes a field whose value has a length of four octets.
+/// Writes a field whose value has a four-byte length.
 fn field(fields: &mut Vec<u8>, name: &str, kind: u8, value: &[u8]) {
     fields.push(name.len() as u8);
     fields.extend(name.as_bytes());
@@ -88,24 +87,23 @@ fn long(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-/// A message whose content header the client could not have read, as the guard has replaced it.
+/// A message whose content header lapin cannot parse, as replaced by the guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Undecodable {
-    /// Why the client could not read it.
     pub(crate) reason: String,
-    /// The payload of its content header, without the headers that the broker adds at each delivery.
+    /// Payload of its content header, without the headers that the broker adds at each delivery.
     original: Vec<u8>,
-    /// The short string of the delivery that was not UTF-8, if that was it.
+    /// The delivery's short string that is not UTF-8, if that is the defect.
     routing: Option<Vec<u8>>,
-    /// The length and SHA-256 of the whole original, where it did not fit.
+    /// Length and SHA-256 of the whole original, if it did not fit.
     whole: Option<(String, Vec<u8>)>,
 }
 
 impl Undecodable {
-    /// Reads the mark of a replacement; `None` for any other message.
+    /// Parses a replacement; `None` for any other message.
     pub(crate) fn of(properties: &BasicProperties) -> Option<Self> {
         let headers = properties.headers().as_ref()?.inner();
-        // The length says so of nearly every message.
+        // A quick check that excludes nearly all messages.
         if headers.len() != 1 {
             return None;
         }
@@ -121,7 +119,7 @@ impl Undecodable {
         })
     }
 
-    /// The digest that tells it from other messages that the client could not have read.
+    /// Returns the bytes that distinguish it from other undecodable messages.
     pub(crate) fn identity(&self) -> [&[u8]; 3] {
         let whole = self.whole.as_ref().map(|(_, sha256)| &**sha256);
         [
@@ -131,14 +129,13 @@ impl Undecodable {
         ]
     }
 
-    /// The correlation id, if it can be read.
+    /// Returns the correlation id if it is readable.
     pub(crate) fn correlation_id(&self) -> Option<String> {
         let id = show::text_property(&self.original, "correlation_id")?;
         String::from_utf8(id.to_vec()).ok()
     }
 
-    /// The readable part of it, as JSON: the properties and headers that can be read, with text that is not UTF-8 made readable, and
-    /// all of it in hexadecimal digits.
+    /// Formats it as JSON: the readable properties and headers, with invalid UTF-8 replaced, and the whole payload in hexadecimal.
     pub(crate) fn to_json(&self, exchange: &str, routing_key: &str) -> String {
         let mut shown: Map<String, Value> = show::properties(&self.original);
         shown.insert("exchange".to_owned(), exchange.into());

@@ -1,15 +1,14 @@
-//! A guard over the bytes that the client reads from the broker.
+//! A guard over the bytes that lapin reads from the broker.
 //!
-//! Any publisher may send a message that the client cannot read: its parser recurses on nested tables, without a bound, until the stack
-//! of its thread overflows and the process aborts, and it ends the connection over a short string that is not UTF-8. The broker would
-//! deliver such a message again and again. So each content header is checked before the client sees it. One that the client could not
-//! read is replaced by a marked one ([`Undecodable`]) that carries the original, with the same body after it; the rest of the connection
-//! does not notice.
+//! Any publisher can send a message that lapin cannot parse. Its parser recurses on nested tables without a bound, until the stack of its
+//! thread overflows and the process aborts. It also ends the connection over a short string that is not UTF-8. The broker would redeliver
+//! such a message forever. So each content header is checked before lapin sees it. A header that lapin cannot parse is replaced by a marked
+//! one ([`Undecodable`]) that carries the original, and the body follows unchanged. The rest of the connection is not affected.
 //!
 //! - [`Guard`] follows the frames, in place and without I/O.
-//! - `check` decides what the client can read; `defect` is why not.
-//! - `mark` makes and reads the replacement, `show` shows the original to people.
-//! - [`GuardedReader`] lies between a stream and the client's read buffer.
+//! - `check` decides whether lapin can parse a header; `defect` is the reason if not.
+//! - `mark` builds and parses the replacement; `show` formats the original for people.
+//! - [`GuardedReader`] sits between a stream and lapin's read buffer.
 
 mod check;
 mod defect;
@@ -25,48 +24,48 @@ use defect::Defect;
 pub(crate) use mark::Undecodable;
 pub(super) use reader::GuardedReader;
 
-/// A frame's type, channel and length.
+/// Bytes of a frame's type, channel and length.
 const FRAME_HEADER: usize = 7;
-/// The octet that ends a frame.
+/// Last byte of every frame.
 const FRAME_END: u8 = 0xce;
-/// The longest frame of a method or content header before the broker has said how long frames are, and where it sets no limit.
-const FRAME_MAX_UNTOLD: usize = 1024 * 1024;
+/// Maximum frame of a method or content header before the broker has announced its limit, or if it has none.
+const DEFAULT_FRAME_MAX: usize = 1024 * 1024;
 
 const METHOD: u8 = 1;
 const CONTENT_HEADER: u8 = 2;
 
-/// Follows the frames of one connection, from the broker to the client.
+/// Follows the frames of one connection from broker to client.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// The bytes to come that pass without a look: of a body, mostly.
+    /// Bytes to come that need no inspection, mostly of a body.
     passing: usize,
     frame_max: usize,
-    /// The channels whose next content header belongs to a method that was mended.
-    mended: HashMap<u16, Mended>,
+    /// Channels whose next content header belongs to a repaired method.
+    repaired: HashMap<u16, Repaired>,
     levels: Levels,
 }
 
 /// A short string of a method that was not UTF-8.
 #[derive(Debug)]
-struct Mended {
+struct Repaired {
     what: &'static str,
     text: Vec<u8>,
 }
 
-/// The fate of the bytes that the guard was shown.
+/// The guard's decision about the inspected bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// This number may go on to the client; at least one.
+pub(super) enum Inspection {
+    /// This many bytes may pass to the client; at least one.
     Pass(usize),
-    /// All of them begin one frame, which needs so many bytes in all.
+    /// All bytes are the start of one frame, which needs this many bytes.
     Need(usize),
-    /// The first so many are a frame to be replaced by this one.
+    /// The first bytes, this many, are a frame to replace by this one.
     Replace(usize, Vec<u8>),
 }
 
-/// A method or content header that is longer than any may be.
+/// A method or content header longer than the frame limit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a frame of {length} bytes, where the broker's limit is {limit}")]
+#[error("a frame of {length} bytes exceeds the broker's limit of {limit}")]
 pub(super) struct TooLong {
     length: usize,
     limit: usize,
@@ -76,37 +75,43 @@ impl Guard {
     pub(super) fn new() -> Self {
         Self {
             passing: 0,
-            frame_max: FRAME_MAX_UNTOLD,
-            mended: HashMap::new(),
+            frame_max: DEFAULT_FRAME_MAX,
+            repaired: HashMap::new(),
             levels: Levels::default(),
         }
     }
 
-    /// Looks at bytes that follow those passed or replaced before. Bytes that it neither passes nor replaces must be shown again.
+    /// Inspects bytes that follow those passed or replaced before. Bytes that are neither passed nor replaced must be presented again.
     ///
     /// # Errors
-    /// A frame that has to be held until it is whole is longer than the broker and the client have agreed on.
-    pub(super) fn inspect(&mut self, bytes: &mut [u8]) -> Result<Seen, TooLong> {
+    /// Fails if a frame that must be buffered as a whole exceeds the negotiated limit.
+    pub(super) fn inspect(&mut self, bytes: &mut [u8]) -> Result<Inspection, TooLong> {
         let mut at = 0;
         loop {
             let left = &mut bytes[at..];
             if self.passing >= left.len() {
                 self.passing -= left.len();
-                return Ok(Seen::Pass(bytes.len()));
+                return Ok(Inspection::Pass(bytes.len()));
             }
             at += self.passing;
             let left = &mut left[self.passing..];
             self.passing = 0;
-            let pass_or = |seen| if at > 0 { Seen::Pass(at) } else { seen };
+            let pass_or = |inspection| {
+                if at > 0 {
+                    Inspection::Pass(at)
+                } else {
+                    inspection
+                }
+            };
             let Some((&mut [kind, c1, c0, l3, l2, l1, l0], rest)) = left.split_first_chunk_mut()
             else {
-                return Ok(pass_or(Seen::Need(FRAME_HEADER)));
+                return Ok(pass_or(Inspection::Need(FRAME_HEADER)));
             };
             let payload =
                 usize::try_from(u32::from_be_bytes([l3, l2, l1, l0])).unwrap_or(usize::MAX);
             let length = payload.saturating_add(FRAME_HEADER + 1);
             if !matches!(kind, METHOD | CONTENT_HEADER) {
-                // Bodies and heartbeats hold nothing to parse; of anything else the client ends the connection by itself.
+                // Bodies and heartbeats contain nothing to parse. lapin ends the connection for any other frame type.
                 self.passing = length;
                 continue;
             }
@@ -115,23 +120,23 @@ impl Guard {
                 return Err(TooLong { length, limit });
             }
             if rest.len() <= payload {
-                return Ok(pass_or(Seen::Need(length)));
+                return Ok(pass_or(Inspection::Need(length)));
             }
             let channel = u16::from_be_bytes([c1, c0]);
             let payload = &mut rest[..payload];
             if kind == METHOD {
                 self.method(channel, payload);
-            } else if let Err((defect, mended)) = self.content_header(channel, payload) {
+            } else if let Err((defect, repaired)) = self.content_header(channel, payload) {
                 if at > 0 {
-                    // Shown again, with nothing before it.
-                    if let Some(mended) = mended {
-                        self.mended.insert(channel, mended);
+                    // Presented again at the start of the bytes.
+                    if let Some(repaired) = repaired {
+                        self.repaired.insert(channel, repaired);
                     }
-                    return Ok(Seen::Pass(at));
+                    return Ok(Inspection::Pass(at));
                 }
-                let mended = mended.map(|mended| mended.text);
-                let frame = mark::frame(channel, payload, defect, mended, self.frame_max);
-                return Ok(Seen::Replace(length, frame));
+                let repaired = repaired.map(|repaired| repaired.text);
+                let frame = mark::frame(channel, payload, defect, repaired, self.frame_max);
+                return Ok(Inspection::Replace(length, frame));
             }
             at += length;
         }
@@ -142,24 +147,29 @@ impl Guard {
             return;
         };
         let (class, method) = (u16::from_be_bytes([c1, c0]), u16::from_be_bytes([m1, m0]));
-        // connection.tune: the client agrees to the broker's limit.
+        // connection.tune: the client accepts the broker's limit.
         if (class, method) == (10, 30)
             && let Some(&[l3, l2, l1, l0]) = arguments.get(2..).and_then(<[u8]>::first_chunk)
         {
-            let told = usize::try_from(u32::from_be_bytes([l3, l2, l1, l0])).unwrap_or_default();
-            self.frame_max = if told == 0 { FRAME_MAX_UNTOLD } else { told };
+            let announced =
+                usize::try_from(u32::from_be_bytes([l3, l2, l1, l0])).unwrap_or_default();
+            self.frame_max = if announced == 0 {
+                DEFAULT_FRAME_MAX
+            } else {
+                announced
+            };
             return;
         }
-        let mended = check::mend_method(class, method, arguments);
+        let repaired = check::repair_method(class, method, arguments);
         if check::has_content(class, method) {
-            match mended {
+            match repaired {
                 Some((what, text)) => {
-                    self.mended.insert(channel, Mended { what, text });
+                    self.repaired.insert(channel, Repaired { what, text });
                 }
-                None if self.mended.is_empty() => {}
-                // Content that was broken off.
+                None if self.repaired.is_empty() => {}
+                // The content of the earlier method was aborted.
                 None => {
-                    self.mended.remove(&channel);
+                    self.repaired.remove(&channel);
                 }
             }
         }
@@ -169,17 +179,17 @@ impl Guard {
         &mut self,
         channel: u16,
         payload: &[u8],
-    ) -> Result<(), (Defect, Option<Mended>)> {
+    ) -> Result<(), (Defect, Option<Repaired>)> {
         let checked = check::content_header(payload, &mut self.levels);
-        let mended = if self.mended.is_empty() {
+        let repaired = if self.repaired.is_empty() {
             None
         } else {
-            self.mended.remove(&channel)
+            self.repaired.remove(&channel)
         };
-        match (checked, mended) {
+        match (checked, repaired) {
             (Ok(()), None) => Ok(()),
-            (Ok(()), Some(mended)) => Err((Defect::NotUtf8(mended.what), Some(mended))),
-            (Err(defect), mended) => Err((defect, mended)),
+            (Ok(()), Some(repaired)) => Err((Defect::NotUtf8(repaired.what), Some(repaired))),
+            (Err(defect), repaired) => Err((defect, repaired)),
         }
     }
 }

@@ -1,28 +1,28 @@
-//! The guard between a stream and the client's read buffer.
+//! The guard between a stream and lapin's read buffer.
 
 use std::{io, task::Poll};
 
-use super::{FRAME_HEADER, Guard, Seen};
+use super::{FRAME_HEADER, Guard, Inspection};
 
-/// The room that is kept between reads; more is given back.
-const KEPT_ROOM: usize = 256 * 1024;
+/// Buffer capacity kept between reads; any excess is freed.
+const KEPT_CAPACITY: usize = 256 * 1024;
 
-/// Reads from a stream into the client's buffer, so that the client sees only what it can parse.
+/// Reads from a stream into lapin's buffer, so that lapin sees only what it can parse.
 ///
-/// Bytes go straight into the client's buffer and are looked at there. Only the beginning of a frame that is not whole yet is held back
-/// and copied, and whatever follows a frame that is replaced.
+/// Bytes go straight into lapin's buffer and are inspected there. Only an incomplete frame's beginning, and the bytes behind a replaced
+/// frame, are buffered here and copied.
 #[derive(Debug)]
 pub(in crate::connection) struct GuardedReader {
     guard: Guard,
-    /// Bytes that were read and not passed on. Bounded by the client's buffer and the longest frame.
-    held: Vec<u8>,
-    /// The number of them that was passed on.
+    /// Bytes read and not passed on. Bounded by lapin's buffer and the longest frame.
+    buffered: Vec<u8>,
+    /// Number of these bytes already passed on.
     passed: usize,
-    /// The number of them that may be.
+    /// Number of these bytes that may be passed on.
     checked: usize,
-    /// The number of bytes that the frame needs that the held ones begin; 0 if they have not been looked at.
+    /// Total bytes of the frame that the buffered bytes begin; 0 if they have not been inspected.
     needed: usize,
-    /// A frame to be passed on after the checked bytes, and how many of the held bytes it replaces.
+    /// A frame to pass on after the checked bytes, and the number of buffered bytes it replaces.
     replacement: Option<Replacement>,
 }
 
@@ -37,7 +37,7 @@ impl GuardedReader {
     pub(in crate::connection) fn new() -> Self {
         Self {
             guard: Guard::new(),
-            held: Vec::new(),
+            buffered: Vec::new(),
             passed: 0,
             checked: 0,
             needed: 0,
@@ -45,11 +45,10 @@ impl GuardedReader {
         }
     }
 
-    /// Fills the client's buffer, which must not be empty, from the stream that this reads from. Nothing is lost where the stream has
-    /// nothing ready.
+    /// Fills lapin's buffer, which must not be empty, from the stream. Loses nothing if the stream is pending.
     ///
     /// # Errors
-    /// The stream's, or a frame that no broker would send.
+    /// Returns the stream's errors, or an error for a frame that no broker sends.
     pub(in crate::connection) fn poll_read(
         &mut self,
         buffer: &mut [u8],
@@ -59,38 +58,38 @@ impl GuardedReader {
             if let Some(count) = self.pass_on(buffer) {
                 return Poll::Ready(Ok(count));
             }
-            if self.checked < self.held.len() && self.needed == 0 {
-                self.look_at_held()?;
+            if self.checked < self.buffered.len() && self.needed == 0 {
+                self.inspect_buffered()?;
                 continue;
             }
-            let (begun, wanted) = (self.held.len(), self.needed.max(FRAME_HEADER));
-            let count = if buffer.len() >= wanted {
-                buffer[..begun].copy_from_slice(&self.held);
+            let (begun, needed) = (self.buffered.len(), self.needed.max(FRAME_HEADER));
+            let count = if buffer.len() >= needed {
+                buffer[..begun].copy_from_slice(&self.buffered);
                 let Poll::Ready(count) = read(&mut buffer[begun..])? else {
                     return Poll::Pending;
                 };
                 if count > 0 {
-                    self.held.clear();
+                    self.buffered.clear();
                     self.needed = 0;
-                    let count = self.take_in(&mut buffer[..begun + count])?;
+                    let count = self.inspect_new(&mut buffer[..begun + count])?;
                     if count > 0 {
                         return Poll::Ready(Ok(count));
                     }
                 }
                 count
             } else {
-                // What is left of the client's ring is shorter than the frame.
-                self.held.resize(wanted, 0);
-                let polled = read(&mut self.held[begun..]);
+                // The remaining room in lapin's ring buffer is shorter than the frame.
+                self.buffered.resize(needed, 0);
+                let polled = read(&mut self.buffered[begun..]);
                 let count = match &polled {
                     Poll::Ready(Ok(count)) => *count,
                     Poll::Ready(Err(_)) | Poll::Pending => 0,
                 };
-                self.held.truncate(begun + count);
+                self.buffered.truncate(begun + count);
                 let Poll::Ready(count) = polled? else {
                     return Poll::Pending;
                 };
-                if self.held.len() >= wanted {
+                if self.buffered.len() >= needed {
                     self.needed = 0;
                 }
                 count
@@ -101,39 +100,39 @@ impl GuardedReader {
         }
     }
 
-    /// Looks at what was read into the client's buffer. Returns how much of it stays there; the rest is held.
-    fn take_in(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let seen = self.guard.inspect(bytes).map_err(invalid)?;
-        let passed = match seen {
-            Seen::Pass(count) => count,
-            Seen::Need(_) | Seen::Replace(..) => 0,
+    /// Inspects bytes read into lapin's buffer. Returns how many may stay there; the rest moves to this reader's buffer.
+    fn inspect_new(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let inspection = self.guard.inspect(bytes).map_err(invalid)?;
+        let passed = match inspection {
+            Inspection::Pass(count) => count,
+            Inspection::Need(_) | Inspection::Replace(..) => 0,
         };
-        self.held.extend_from_slice(&bytes[passed..]);
+        self.buffered.extend_from_slice(&bytes[passed..]);
         (self.passed, self.checked) = (0, 0);
-        self.note(seen);
+        self.apply(inspection);
         Ok(passed)
     }
 
-    fn look_at_held(&mut self) -> io::Result<()> {
-        let seen = self.guard.inspect(&mut self.held[self.checked..]);
-        let seen = seen.map_err(invalid)?;
-        if let Seen::Pass(count) = seen {
+    fn inspect_buffered(&mut self) -> io::Result<()> {
+        let inspection = self.guard.inspect(&mut self.buffered[self.checked..]);
+        let inspection = inspection.map_err(invalid)?;
+        if let Inspection::Pass(count) = inspection {
             self.checked += count;
         }
-        self.note(seen);
+        self.apply(inspection);
         Ok(())
     }
 
-    fn note(&mut self, seen: Seen) {
-        match seen {
-            Seen::Pass(_) => {}
-            Seen::Need(needed) => {
-                // They begin a frame, and will be read on at their place.
-                self.held.drain(..self.checked);
+    fn apply(&mut self, inspection: Inspection) {
+        match inspection {
+            Inspection::Pass(_) => {}
+            Inspection::Need(needed) => {
+                // They begin a frame, and are completed in place.
+                self.buffered.drain(..self.checked);
                 (self.passed, self.checked) = (0, 0);
                 self.needed = needed;
             }
-            Seen::Replace(replaces, frame) => {
+            Inspection::Replace(replaces, frame) => {
                 self.replacement = Some(Replacement {
                     frame,
                     passed: 0,
@@ -143,9 +142,9 @@ impl GuardedReader {
         }
     }
 
-    /// Copies what may be passed on. Returns `None` if there is nothing.
+    /// Copies bytes that may pass. Returns `None` if there are none.
     fn pass_on(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let count = copy(&self.held[self.passed..self.checked], buffer);
+        let count = copy(&self.buffered[self.passed..self.checked], buffer);
         if count > 0 {
             self.passed += count;
         } else if let Some(replacement) = &mut self.replacement {
@@ -164,9 +163,9 @@ impl GuardedReader {
     }
 
     fn forget_passed(&mut self) {
-        if self.passed > 0 && self.passed == self.held.len() {
-            self.held.clear();
-            self.held.shrink_to(KEPT_ROOM);
+        if self.passed > 0 && self.passed == self.buffered.len() {
+            self.buffered.clear();
+            self.buffered.shrink_to(KEPT_CAPACITY);
             (self.passed, self.checked) = (0, 0);
         }
     }

@@ -1,28 +1,28 @@
-//! The content header of a message that cannot be decoded, read as far as it goes and shown to people. Everything is bounded: the depth,
-//! the number of values, the length of texts.
+//! Formats the content header of an undecodable message for people, as far as it is readable. Depth, number of values and text lengths are
+//! bounded.
 
 use serde_json::{Map, Value, json};
 
 use super::check::{BEFORE_PROPERTIES, Bytes, Form, PROPERTIES, fixed, is_set};
 use crate::consumer::is_brokers_own;
 
-/// Deeper tables and arrays are told of, not shown.
+/// Deeper tables and arrays are mentioned but not shown.
 const SHOWN_DEPTH: usize = 8;
-/// The most values that are shown in all.
+/// Maximum number of values shown.
 const SHOWN_VALUES: usize = 500;
-/// The most bytes that are shown of a text.
+/// Maximum bytes shown of a text.
 const SHOWN_TEXT: usize = 1024;
 
-/// Goes through the properties that can be read, and stops where one cannot. What is given of a table and a text is their contents.
+/// Visits the readable properties, and stops at the first unreadable one. For tables and texts it passes their content.
 fn walk<'a>(payload: &'a [u8], mut each: impl FnMut(&'static str, Form, &'a [u8])) -> Option<()> {
     let mut left = Bytes(payload);
     left.take(BEFORE_PROPERTIES)?;
     let flags = left.short()?;
-    for (place, (name, form)) in PROPERTIES.into_iter().enumerate() {
-        if is_set(flags, place) {
+    for (index, (name, form)) in PROPERTIES.into_iter().enumerate() {
+        if is_set(flags, index) {
             let value = match form {
                 Form::Text => left.short_string()?,
-                // Of one that is cut off, what there is.
+                // As much of a truncated table as there is.
                 Form::Table => {
                     let length = left.long()?;
                     left.take(length.min(left.0.len()))?
@@ -36,7 +36,7 @@ fn walk<'a>(payload: &'a [u8], mut each: impl FnMut(&'static str, Form, &'a [u8]
     Some(())
 }
 
-/// A property that is text, as its bytes.
+/// Returns a text property's bytes.
 pub(super) fn text_property<'a>(payload: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     let mut found = None;
     walk(payload, |name, form, value| {
@@ -47,7 +47,7 @@ pub(super) fn text_property<'a>(payload: &'a [u8], wanted: &str) -> Option<&'a [
     found
 }
 
-/// The properties as JSON.
+/// Formats the properties as JSON.
 pub(super) fn properties(payload: &[u8]) -> Map<String, Value> {
     let mut shown = Map::new();
     let mut budget = SHOWN_VALUES;
@@ -63,7 +63,7 @@ pub(super) fn properties(payload: &[u8]) -> Map<String, Value> {
     shown
 }
 
-/// A table's or array's fields. Recurses [`SHOWN_DEPTH`] times at most.
+/// Formats the fields of a table or array. Recurses at most [`SHOWN_DEPTH`] times.
 fn container(fields: &[u8], has_names: bool, depth: usize, budget: &mut usize) -> Value {
     let mut left = Bytes(fields);
     let mut table = Map::new();
@@ -83,7 +83,7 @@ fn container(fields: &[u8], has_names: bool, depth: usize, budget: &mut usize) -
             Some(value) if !has_names || name.is_some() => (name, value, true),
             _ => {
                 let count = before.0.len();
-                let rest = format!("{count} bytes that are not shown");
+                let rest = format!("{count} bytes not shown");
                 (None, rest.into(), false)
             }
         };
@@ -103,7 +103,7 @@ fn container(fields: &[u8], has_names: bool, depth: usize, budget: &mut usize) -
     }
 }
 
-/// A value with its type before it; `None` if it cannot be read.
+/// Formats a value preceded by its type; `None` if it is unreadable.
 fn value(left: &mut Bytes<'_>, depth: usize, budget: &mut usize) -> Option<Value> {
     let kind = left.octet()?;
     Some(match kind {
@@ -133,7 +133,7 @@ fn value(left: &mut Bytes<'_>, depth: usize, budget: &mut usize) -> Option<Value
     })
 }
 
-/// An unsigned number of any size.
+/// Formats an unsigned number of any width.
 fn number(bytes: &[u8]) -> Value {
     let number = bytes
         .iter()
@@ -149,8 +149,9 @@ fn text(bytes: &[u8]) -> Value {
     format!("{beginning}… ({} bytes)", bytes.len()).into()
 }
 
-/// The payload without the headers that brokers add, other ones at each delivery, and with the others in the order of their names, in which
-/// a broker puts them that adds one: so a message that comes again is the same. One whose headers cannot be told apart is returned as it is.
+/// Returns the payload without the headers that brokers add, which differ at each delivery. The other headers are sorted by name, because a
+/// broker that adds a header sorts them: so a redelivered message stays the same. If the headers cannot be separated, the payload is
+/// returned unchanged.
 pub(super) fn without_broker_headers(payload: &[u8]) -> Vec<u8> {
     strip(payload).unwrap_or_else(|| payload.to_vec())
 }
@@ -162,8 +163,8 @@ fn strip(payload: &[u8]) -> Option<Vec<u8>> {
     let headers = PROPERTIES
         .iter()
         .position(|(_, form)| *form == Form::Table)?;
-    for place in 0..headers {
-        if is_set(flags, place) {
+    for index in 0..headers {
+        if is_set(flags, index) {
             left.short_string()?;
         }
     }
@@ -190,7 +191,7 @@ fn strip(payload: &[u8]) -> Option<Vec<u8>> {
     let kept: Vec<u8> = kept.iter().flat_map(|(_, field)| *field).copied().collect();
     let mut stripped = payload[..from].to_vec();
     if kept.is_empty() {
-        // A broker that adds one also adds the table.
+        // A broker that adds a header also adds the table.
         let without = flags & !(1 << (15 - headers));
         stripped[BEFORE_PROPERTIES..BEFORE_PROPERTIES + 2].copy_from_slice(&without.to_be_bytes());
     } else {

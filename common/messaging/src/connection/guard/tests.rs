@@ -1,4 +1,4 @@
-//! The guard beside the client's own parser.
+//! Compares the guard with lapin's own parser.
 
 use std::{io, task::Poll};
 
@@ -14,7 +14,7 @@ use lapin::BasicProperties;
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use super::{
-    CONTENT_HEADER, FRAME_END, FRAME_HEADER, Guard, GuardedReader, Seen, Undecodable, check,
+    CONTENT_HEADER, FRAME_END, FRAME_HEADER, Guard, GuardedReader, Inspection, Undecodable, check,
     check::{Levels, MAX_DEPTH},
     defect::Defect,
 };
@@ -44,7 +44,7 @@ fn payload_of(properties: BasicProperties) -> Vec<u8> {
     frame[FRAME_HEADER..frame.len() - 1].to_vec()
 }
 
-/// A content header with these bytes as the fields of its headers, and nothing else.
+/// Returns a content header with only headers, whose fields are these bytes.
 fn with_fields(fields: &[u8]) -> Vec<u8> {
     let mut payload = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0x20, 0];
     payload.extend((fields.len() as u32).to_be_bytes());
@@ -52,7 +52,7 @@ fn with_fields(fields: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// A field of so many tables, or arrays, within each other.
+/// Returns a field of nested tables or arrays.
 fn nested(levels: usize, kind: u8) -> Vec<u8> {
     let mut inner = Vec::new();
     for _ in 0..levels {
@@ -158,20 +158,20 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-/// A change of one place of a payload.
+/// A change at one position of a payload.
 #[derive(Debug, Clone)]
 enum Mutation {
     Set(Index, u8),
     Insert(Index, Vec<u8>),
     Remove(Index),
     Truncate(Index),
-    /// A length of four octets.
+    /// Overwrites four bytes, which may be a length.
     Length(Index, u32),
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
     let at = any::<Index>;
-    // The types that there are, lengths that matter, and anything.
+    // Existing types, relevant lengths, and any byte.
     let octet = || {
         prop_oneof![
             prop::sample::select(b"tbBsUuIiLlfdDSATFxV\0\x01\xe9\xff".to_vec()),
@@ -218,13 +218,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn what_a_sound_publisher_sends_passes(payload in payload()) {
+    fn valid_headers_pass(payload in payload()) {
         prop_assert!(client_reads(&payload));
         prop_assert_eq!(checked(&payload), Ok(()));
     }
 
     #[test]
-    fn what_passes_is_what_the_client_reads(
+    fn headers_pass_if_lapin_parses_them(
         payload in payload(),
         mutations in vec(mutation(), 1..5),
     ) {
@@ -239,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_replaced_the_client_reads_the_replacement(
+    fn lapin_parses_every_replacement(
         payload in payload(),
         mutations in vec(mutation(), 1..5),
         chunks in vec(1_usize..400, 1..20),
@@ -249,14 +249,14 @@ proptest! {
         for mutation in &mutations {
             mutate(&mut payload, mutation);
         }
-        // Whatever does not say of what size its body is comes from no broker.
+        // No broker sends a header without the body's size.
         prop_assume!(payload.len() >= check::BEFORE_PROPERTIES);
         let sent = delivery("q", &header_frame(&payload), b"ABC");
-        let sent = [sound(), sent, sound()].concat();
+        let sent = [valid(), sent, valid()].concat();
         let read = frames(&read_by(&sent, &chunks, &rooms).unwrap());
         prop_assert_eq!(read.len(), 9);
-        prop_assert_eq!(&read[..3], &frames(&sound())[..]);
-        prop_assert_eq!(&read[6..], &frames(&sound())[..]);
+        prop_assert_eq!(&read[..3], &frames(&valid())[..]);
+        prop_assert_eq!(&read[6..], &frames(&valid())[..]);
         let AMQPFrame::Header(_, header) = &read[4] else { panic!("{:?}", read[4]) };
         let marked = Undecodable::of(&header.properties);
         prop_assert_eq!(marked.is_some(), checked(&payload).is_err());
@@ -287,12 +287,12 @@ fn delivery(routing_key: &str, header: &[u8], body: &[u8]) -> Vec<u8> {
     [deliver(routing_key), header.to_vec(), body].concat()
 }
 
-fn sound() -> Vec<u8> {
-    let properties = BasicProperties::default().with_message_id("sound".into());
+fn valid() -> Vec<u8> {
+    let properties = BasicProperties::default().with_message_id("valid".into());
     delivery(
         "stock.adjusted.v1",
         &header_frame(&payload_of(properties)),
-        b"sound",
+        b"valid",
     )
 }
 
@@ -306,7 +306,7 @@ fn frames(mut bytes: &[u8]) -> Vec<AMQPFrame> {
     frames
 }
 
-/// Reads bytes that come in chunks of these sizes into buffers of these sizes, both over and over.
+/// Reads bytes that arrive in chunks of these sizes into buffers of these sizes, both repeated cyclically.
 fn read_by(sent: &[u8], chunks: &[usize], rooms: &[usize]) -> io::Result<Vec<u8>> {
     let mut reader = GuardedReader::new();
     let (mut chunks, mut rooms) = (chunks.iter().cycle(), rooms.iter().cycle());
@@ -345,7 +345,7 @@ fn mark_of(frame: &AMQPFrame) -> Undecodable {
 }
 
 #[test]
-fn nesting_passes_up_to_a_depth_that_overflows_nothing() {
+fn nesting_passes_up_to_the_maximum_depth() {
     for kind in [b'F', b'A'] {
         let deepest = with_fields(&nested(MAX_DEPTH - 1, kind));
         assert_eq!(checked(&deepest), Ok(()));
@@ -354,13 +354,13 @@ fn nesting_passes_up_to_a_depth_that_overflows_nothing() {
             checked(&with_fields(&nested(MAX_DEPTH, kind))),
             Err(Defect::TooDeep)
         );
-        // As deep as a frame can hold, which the client would not outlive.
+        // As deep as a frame allows, which would crash lapin.
         let hostile = with_fields(&nested(131_000 / 7, kind));
         assert_eq!(checked(&hostile), Err(Defect::TooDeep));
         let sent = [
-            sound(),
+            valid(),
             delivery("q", &header_frame(&hostile), b"x"),
-            sound(),
+            valid(),
         ]
         .concat();
         let read = read(&sent);
@@ -372,9 +372,9 @@ fn nesting_passes_up_to_a_depth_that_overflows_nothing() {
 }
 
 #[test]
-fn many_hostile_messages_in_one_read_are_each_replaced() {
+fn each_hostile_message_of_a_read_is_replaced() {
     let hostile = delivery("q", &header_frame(&with_fields(&nested(2000, b'F'))), b"x");
-    let sent = [sound(), hostile].concat().repeat(500);
+    let sent = [valid(), hostile].concat().repeat(500);
     let read = read(&sent);
     assert_eq!(read.len(), 3000);
     for three in read.chunks(6) {
@@ -383,7 +383,7 @@ fn many_hostile_messages_in_one_read_are_each_replaced() {
 }
 
 #[test]
-fn text_of_a_method_that_is_not_utf8_is_mended_and_its_message_marked() {
+fn invalid_utf8_in_a_method_is_repaired() {
     let mut hostile = delivery(
         "caf@",
         &header_frame(&payload_of(BasicProperties::default())),
@@ -391,7 +391,7 @@ fn text_of_a_method_that_is_not_utf8_is_mended_and_its_message_marked() {
     );
     let at = hostile.iter().position(|byte| *byte == b'@').unwrap();
     hostile[at] = 0xe9;
-    let read = read(&[hostile, sound()].concat());
+    let read = read(&[hostile, valid()].concat());
     let AMQPFrame::Method(_, AMQPClass::Basic(basic::AMQPMethod::Deliver(deliver))) = &read[0]
     else {
         panic!("{:?}", read[0])
@@ -406,7 +406,6 @@ fn text_of_a_method_that_is_not_utf8_is_mended_and_its_message_marked() {
         mark.to_json("", "caf?")
             .contains(r#""routing_hex":"636166e9""#)
     );
-    // Only that one.
     let AMQPFrame::Header(_, header) = &read[4] else {
         panic!("{:?}", read[4])
     };
@@ -428,7 +427,7 @@ fn text_of_a_method_that_is_not_utf8_is_mended_and_its_message_marked() {
 }
 
 #[test]
-fn a_replacement_keeps_to_the_frame_that_was_agreed_on() {
+fn a_replacement_respects_the_negotiated_frame_size() {
     let tune = written(&AMQPFrame::Method(
         0,
         AMQPClass::Connection(AMQPMethod::Tune(Tune {
@@ -449,9 +448,9 @@ fn a_replacement_keeps_to_the_frame_that_was_agreed_on() {
     let sent = [tune.clone(), header_frame(&payload)].concat();
     let mut guard = Guard::new();
     let mut bytes = sent;
-    assert_eq!(guard.inspect(&mut bytes), Ok(Seen::Pass(tune.len())));
-    let Ok(Seen::Replace(_, frame)) = guard.inspect(&mut bytes[tune.len()..]) else {
-        panic!("it passed")
+    assert_eq!(guard.inspect(&mut bytes), Ok(Inspection::Pass(tune.len())));
+    let Ok(Inspection::Replace(_, frame)) = guard.inspect(&mut bytes[tune.len()..]) else {
+        panic!("the frame passed")
     };
     assert!(frame.len() <= 4096, "{}", frame.len());
     let mark = mark_of(&frames(&frame)[0]);
@@ -466,7 +465,7 @@ fn a_replacement_keeps_to_the_frame_that_was_agreed_on() {
 }
 
 #[test]
-fn a_message_is_the_same_however_often_it_was_delivered() {
+fn identity_is_stable_across_redeliveries() {
     let payload_after = |count: Option<i64>| {
         let mut fields = vec![("caf@".to_owned(), AMQPValue::Boolean(true))];
         if let Some(count) = count {
@@ -480,9 +479,9 @@ fn a_message_is_the_same_however_often_it_was_delivered() {
     assert_eq!(payload_after(None), payload_after(Some(3)));
 }
 
-/// A broker that adds a header sorts all of them by their names, and adds the table if there was none.
+/// A broker that adds a header sorts all headers by name, and adds the table if there was none.
 #[test]
-fn a_message_is_the_same_in_whatever_order_its_headers_come_again() {
+fn identity_ignores_header_order() {
     let header = |name: &str| [&[1][..], name.as_bytes(), b"V"].concat();
     let count = b"\x10x-delivery-countl\0\0\0\0\0\0\0\x01".to_vec();
     let identity_of = |fields: Option<Vec<u8>>| {
@@ -499,14 +498,14 @@ fn a_message_is_the_same_in_whatever_order_its_headers_come_again() {
     };
     let (a, b) = (header("a"), header("b"));
     let first = identity_of(Some([b.clone(), a.clone()].concat()));
-    let again = identity_of(Some([a.clone(), b, count.clone()].concat()));
-    assert_eq!(first, again);
+    let redelivered = identity_of(Some([a.clone(), b, count.clone()].concat()));
+    assert_eq!(first, redelivered);
     assert_ne!(first, identity_of(Some(a)));
     assert_eq!(identity_of(None), identity_of(Some(count)));
 }
 
 #[test]
-fn nobody_else_can_mark_a_message() {
+fn a_publisher_cannot_forge_a_replacement() {
     let forged = [
         "doorstep-undecodable",
         "doorstep-undecodable-00000000000000000000000000000000",
