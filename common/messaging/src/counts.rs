@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::publisher::PublishOutcome;
+use crate::publisher::outcome::PublishOutcome;
 
 /// Counters of a publisher since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use lapin::{
 use crate::{
     connection::{Connection, Dialer},
     error::{ConnectError, ConnectErrorKind, Refusal},
-    message::short_string,
     probe_channel::{ProbeChannel, ProbeResult},
     settings::BrokerSettings,
+    short_string::short_string,
     topology::Topology,
 };
 

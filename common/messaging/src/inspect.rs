@@ -12,10 +12,10 @@ use tokio::{sync::Mutex, time::timeout};
 use crate::{
     connection::{Connection, Dialer, Health},
     error::{ConnectError, ConnectErrorKind, broker_reply, reply},
-    message::short_string,
     names::QueueName,
     probe_channel::{ProbeChannel, ProbeResult},
     settings::BrokerSettings,
+    short_string::short_string,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -44,6 +44,7 @@ mod publisher;
 mod rpc;
 mod server_properties;
 mod settings;
+mod short_string;
 mod topology;
 pub mod trace;
 mod trace_context_cache;
@@ -54,7 +55,8 @@ pub use address::{Address, AddressError};
 pub use backoff::{Backoff, BackoffError};
 pub use connection_status::{ConnectionPhase, ConnectionStatus, PossibleLoss};
 pub use consumer::{
-    AckOutcome, Batch, ChannelId, ConsumerStats, Delivery, QueueSubscription, Subscription,
+    AckOutcome, Batch, ChannelId, ConsumerStats, Delivery, ProcessSpan, QueueSubscription,
+    Subscription,
 };
 pub use counts::{ConsumerTotals, PublisherStats, PublisherTotals};
 pub use delete::delete;

@@ -11,7 +11,7 @@ use lapin::{
 
 use opentelemetry::trace::SpanContext;
 
-use crate::{names::QueueName, trace};
+use crate::{names::QueueName, short_string::short_string, trace};
 
 /// A persistent message to publish. The caller's task builds its properties, which relieves the publisher's single task.
 #[derive(Debug, Clone)]
@@ -211,16 +211,6 @@ pub(crate) struct Returned {
     pub(crate) by_default_exchange: bool,
     pub(crate) routing_key: String,
     pub(crate) message_id: String,
-}
-
-/// Truncates text to AMQP's 255 bytes for short strings; lapin would panic on longer text.
-pub(crate) fn short_string(text: &str) -> ShortString {
-    const MAX_BYTES: usize = 255;
-    let mut end = text.len().min(MAX_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].into()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use lapin::types::ShortString;
 use crate::{
     address::{Address, AddressError},
     backoff::Backoff,
-    message::short_string,
+    short_string::short_string,
 };
 
 /// Settings of the connection to the broker, and bounds of every wait for it.

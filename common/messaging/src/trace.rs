@@ -6,17 +6,15 @@
 
 use std::sync::OnceLock;
 
-use doorstep_event::{Event, Request, headers::Decoded};
+use doorstep_event::Event;
 use opentelemetry::{
     Context, KeyValue,
     global::{self, BoxedSpan, BoxedTracer},
     trace::{
-        Link, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt,
-        TraceFlags, TraceId, TraceState, Tracer,
+        Link, Span, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags,
+        TraceId, TraceState, Tracer,
     },
 };
-
-use crate::{consumer::Batch, message::Message, publisher::PublishOutcome, rpc::CallError};
 
 /// Maximum links of a span.
 const MAX_LINKS: usize = 128;
@@ -27,6 +25,11 @@ static TRACER: OnceLock<BoxedTracer> = OnceLock::new();
 pub fn start() {
     // A second call has no effect.
     let _ = TRACER.set(global::tracer("doorstep"));
+}
+
+/// Returns the tracer once [`start`] has set it.
+pub(crate) fn tracer() -> Option<&'static BoxedTracer> {
+    TRACER.get()
 }
 
 pub(crate) fn enabled() -> bool {
@@ -59,152 +62,6 @@ pub(crate) fn start_create_span(event: &Event) -> Option<SpanContext> {
     Some(span.span_context().clone())
 }
 
-/// A list of messages being published.
-pub(crate) struct SendSpan(Option<BoxedSpan>);
-
-impl SendSpan {
-    pub(crate) fn begin(exchange: &str, messages: &[Message]) -> Self {
-        let span = TRACER.get().map(|tracer| {
-            let contexts = messages.iter().filter_map(Message::created);
-            begin(
-                tracer,
-                format!("send {exchange}"),
-                // The events carry their own spans' contexts, so this span is no producer.
-                SpanKind::Client,
-                "send",
-                destination(exchange, messages.len()),
-                links(contexts.cloned()),
-                &Context::new(),
-            )
-        });
-        Self(span)
-    }
-
-    /// Ends the span with the outcomes.
-    pub(crate) fn end(mut self, outcomes: &[PublishOutcome]) {
-        let Some(span) = &mut self.0 else { return };
-        let failed = outcomes.iter().find(|o| **o != PublishOutcome::Confirmed);
-        if let Some(outcome) = failed {
-            span.set_attribute(KeyValue::new("error.type", outcome_label(*outcome)));
-            span.set_status(Status::error(outcome_label(*outcome)));
-        }
-    }
-}
-
-/// A batch being processed. Ends on drop.
-pub struct ProcessSpan(Option<BoxedSpan>);
-
-impl ProcessSpan {
-    /// Begins a span for a received batch.
-    #[must_use]
-    pub fn begin(batch: &Batch) -> Self {
-        let span = TRACER.get().map(|tracer| {
-            let queue = batch.queue.as_str();
-            let events = batch.deliveries.iter().filter_map(|d| match &d.read {
-                Decoded::Valid(event) | Decoded::Invalid(event, _) => event.traceparent.as_deref(),
-                Decoded::Undecodable { .. } => None,
-            });
-            begin(
-                tracer,
-                format!("process {queue}"),
-                SpanKind::Consumer,
-                "process",
-                destination(queue, batch.deliveries.len()),
-                links(events.filter_map(read)),
-                &Context::new(),
-            )
-        });
-        Self(span)
-    }
-
-    /// Marks the span as failed, with a short error type.
-    pub fn failed(&mut self, error_type: &'static str) {
-        if let Some(span) = &mut self.0 {
-            span.set_attribute(KeyValue::new("error.type", error_type));
-            span.set_status(Status::error(error_type));
-        }
-    }
-}
-
-impl std::fmt::Debug for ProcessSpan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ProcessSpan")
-    }
-}
-
-/// A call to a role, by the client.
-pub(crate) struct ClientSpan(Option<BoxedSpan>);
-
-impl ClientSpan {
-    /// Begins a span, and makes the request its child.
-    pub(crate) fn begin(request: &mut Request) -> Self {
-        Self(of_request(request, SpanKind::Client, "ask"))
-    }
-
-    pub(crate) fn end(mut self, error: Option<&CallError>) {
-        if let (Some(span), Some(error)) = (&mut self.0, error) {
-            let error_type = match error {
-                CallError::Refused(rejection) => rejection.code.clone(),
-                CallError::NoResponder { .. } => "no_responder".to_owned(),
-                CallError::TimedOut => "timed_out".to_owned(),
-                CallError::Overloaded { .. } => "overloaded".to_owned(),
-                CallError::Unreachable { .. } => "unreachable".to_owned(),
-                CallError::Malformed(_) => "malformed".to_owned(),
-            };
-            span.set_attribute(KeyValue::new("error.type", error_type.clone()));
-            span.set_status(Status::error(error_type));
-        }
-    }
-}
-
-/// A request being served. Ends on drop.
-pub(crate) struct ServerSpan(Option<BoxedSpan>);
-
-impl ServerSpan {
-    /// Begins a span, and makes the request's consequences its children.
-    pub(crate) fn begin(request: &mut Request) -> Self {
-        Self(of_request(request, SpanKind::Server, "answer"))
-    }
-
-    /// Creates no span, for requests that have no effect.
-    pub(crate) fn none() -> Self {
-        Self(None)
-    }
-
-    /// Marks the span as failed, with a short error type.
-    pub(crate) fn failed(&mut self, error_type: &str) {
-        if let Some(span) = &mut self.0 {
-            span.set_attribute(KeyValue::new("error.type", error_type.to_owned()));
-            span.set_status(Status::error(error_type.to_owned()));
-        }
-    }
-}
-
-fn of_request(request: &mut Request, kind: SpanKind, operation: &'static str) -> Option<BoxedSpan> {
-    let tracer = TRACER.get()?;
-    let cause = request.traceparent.as_deref().and_then(read);
-    let parent = cause.map_or_else(Context::new, |cause| {
-        Context::new().with_remote_span_context(cause)
-    });
-    let attributes = vec![
-        KeyValue::new("rpc.system", "doorstep"),
-        KeyValue::new("rpc.method", request.kind.to_string()),
-        KeyValue::new("messaging.message.id", request.id.to_string()),
-    ];
-    let name = format!("{operation} {}", request.kind);
-    let span = begin(
-        tracer,
-        name,
-        kind,
-        operation,
-        attributes,
-        Vec::new(),
-        &parent,
-    );
-    request.traceparent = Some(write(span.span_context()));
-    Some(span)
-}
-
 /// Formats a context as `traceparent`.
 pub(crate) fn write(context: &SpanContext) -> String {
     format!(
@@ -216,7 +73,7 @@ pub(crate) fn write(context: &SpanContext) -> String {
 }
 
 /// Parses a `traceparent`; `None` if it violates the standard.
-fn read(traceparent: &str) -> Option<SpanContext> {
+pub(crate) fn read(traceparent: &str) -> Option<SpanContext> {
     let parts: Vec<&str> = traceparent.split('-').collect();
     let [version, trace, span, flags, ..] = parts.as_slice() else {
         return None;
@@ -239,7 +96,7 @@ fn read(traceparent: &str) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-fn begin(
+pub(crate) fn begin(
     tracer: &BoxedTracer,
     name: String,
     kind: SpanKind,
@@ -260,7 +117,7 @@ fn begin(
     tracer.build_with_context(builder, parent)
 }
 
-fn destination(name: &str, messages: usize) -> Vec<KeyValue> {
+pub(crate) fn destination(name: &str, messages: usize) -> Vec<KeyValue> {
     let mut attributes = vec![KeyValue::new("messaging.destination.name", name.to_owned())];
     // The conventions require it only for batches.
     if messages > 1 {
@@ -270,23 +127,11 @@ fn destination(name: &str, messages: usize) -> Vec<KeyValue> {
     attributes
 }
 
-fn links(contexts: impl Iterator<Item = SpanContext>) -> Vec<Link> {
+pub(crate) fn links(contexts: impl Iterator<Item = SpanContext>) -> Vec<Link> {
     contexts
         .take(MAX_LINKS)
         .map(|context| Link::new(context, Vec::new(), 0))
         .collect()
-}
-
-fn outcome_label(outcome: PublishOutcome) -> &'static str {
-    match outcome {
-        PublishOutcome::Confirmed => "confirmed",
-        PublishOutcome::Unroutable => "unroutable",
-        PublishOutcome::Refused => "refused",
-        PublishOutcome::TimedOut => "timed_out",
-        PublishOutcome::Disconnected => "disconnected",
-        PublishOutcome::Blocked => "blocked",
-        PublishOutcome::Unpublishable => "unpublishable",
-    }
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use crate::{
     connection::{Connection, Dialer},
     error::{ConnectError, ConnectErrorKind},
-    message::short_string,
     publisher::PublishOutcome,
     settings::BrokerSettings,
+    short_string::short_string,
 };
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -21,6 +21,7 @@ mod markers;
 mod pump;
 mod rebind;
 mod sender;
+mod span;
 mod stats;
 mod task;
 mod value;
@@ -48,6 +49,7 @@ use channels::{AckResult, Channels};
 pub use delivery::{AckOutcome, Batch, ChannelId, Delivery, QueueSubscription};
 pub(crate) use identity::is_brokers_own;
 
+pub use span::ProcessSpan;
 pub use stats::ConsumerStats;
 use task::Task;
 

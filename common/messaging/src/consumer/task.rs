@@ -31,9 +31,9 @@ use crate::{
     connection_status::StatusReporter,
     declare::{MarkerState, check_marker, declare},
     error::{ConnectError, ConnectErrorKind},
-    message::short_string,
     names::QueueName,
     owner::OwnerClaim,
+    short_string::short_string,
     topology::Topology,
 };
 

@@ -21,9 +21,9 @@ use lapin::{
 use crate::{
     connection::Connection,
     error::{ConnectError, reply},
-    message::short_string,
     names::QueueName,
     probe_channel::{ProbeChannel, ProbeResult},
+    short_string::short_string,
 };
 
 /// Whether the loss of a queue would be detected from now on.

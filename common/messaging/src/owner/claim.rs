@@ -21,11 +21,11 @@ use super::record::{OwnerRecord, PresentOwner};
 use crate::{
     connection::{Connection, Dialer},
     error::{ConnectError, ConnectErrorKind, Refusal, reply},
-    message::short_string,
     names::QueueName,
     precondition_failed::{ArgumentValue, PreconditionFailed},
     probe_channel::{ProbeChannel, ProbeResult},
     settings::{BrokerSettings, Namespace},
+    short_string::short_string,
 };
 
 /// Attempts at recording while other processes change the record too, for example when many processes of one store start.

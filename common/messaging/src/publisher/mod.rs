@@ -9,8 +9,10 @@
 
 mod calls;
 mod confirms;
+pub(crate) mod outcome;
 mod publish_loop;
 mod sequence_map;
+mod span;
 mod task;
 mod write_queue;
 
@@ -26,33 +28,13 @@ use crate::{
     message::Message,
     settings::BrokerSettings,
     topology::Topology,
-    trace::SendSpan,
 };
 
-use calls::PublishCall;
-use task::Task;
+pub use outcome::PublishOutcome;
 
-/// What became of a message. Everything but `Confirmed` may be sent again, with the same id: it may have been published all the
-/// same, and whoever consumes it tells by the id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PublishOutcome {
-    /// The broker has it, on disk in every queue that wants it.
-    Confirmed,
-    /// No queue wants it; it is nowhere.
-    Unroutable,
-    /// A queue refused it, being full for instance.
-    Refused,
-    /// The broker has not said in time.
-    TimedOut,
-    /// The connection is away, or broke before the broker had said.
-    Disconnected,
-    /// The broker takes nothing for now, usually for want of memory or disk.
-    Blocked,
-    /// The broker closed the channel over this message alone: its user may not publish it, or it is too large. The words are in
-    /// [`ConnectionStatus::last_refusal`]. If several messages were under way, all of them are `Disconnected`; sent one by one, the message
-    /// concerned gets this.
-    Unpublishable,
-}
+use calls::PublishCall;
+use span::SendSpan;
+use task::Task;
 
 /// Publishes messages: persistent, mandatory and confirmed. Cloning is cheap; all clones share one connection.
 #[derive(Debug, Clone)]

@@ -23,7 +23,7 @@ use lapin::{
 use serde::{Deserialize, Serialize};
 
 use super::error::CallError;
-use crate::{message::short_string, topology::RPC_MAX_WAIT};
+use crate::{short_string::short_string, topology::RPC_MAX_WAIT};
 
 /// The queue that is none: what is consumed from it by a channel are the replies to what that channel publishes.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";

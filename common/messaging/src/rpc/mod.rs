@@ -12,6 +12,7 @@ mod codec;
 mod counts;
 mod error;
 mod server;
+mod span;
 
 pub use client::{RpcClient, RpcClientSettings};
 pub use counts::{RpcClientStats, RpcClientTotals, RpcServerStats, RpcServerTotals};

@@ -14,9 +14,9 @@ use super::{finding::Finding, finding::Permission, verifier::Verifier};
 use crate::{
     declare::table,
     error::{ConnectError, reply},
-    message::short_string,
     precondition_failed::{ArgumentValue, PreconditionFailed},
     probe_channel::ProbeResult,
+    short_string::short_string,
     topology::{Exchange, Queue},
 };
 

@@ -14,11 +14,11 @@ use lapin::{
 use super::{finding::Permission, verifier::Verifier};
 use crate::{
     error::{ConnectError, reply},
-    message::short_string,
     names::QueueName,
     owner::MARKER,
     permissions::DEFAULT_EXCHANGE,
     probe_channel::ProbeResult,
+    short_string::short_string,
 };
 
 /// A value that is no routing key of any role, no queue's name and no priority.

@@ -10,8 +10,8 @@ use lapin::{
 use crate::{
     connection::{Connection, wrong_user_id},
     error::{ConnectError, reply},
-    message::short_string,
     probe_channel::{ProbeChannel, ProbeResult},
+    short_string::short_string,
     topology::Topology,
 };
 

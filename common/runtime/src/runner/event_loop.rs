@@ -7,9 +7,7 @@ use std::{
 };
 
 use doorstep_event::{Timestamp, headers::Decoded};
-use doorstep_messaging::{
-    Batch, ChannelId, Delivery, OutageReasons, QueueName, trace::ProcessSpan,
-};
+use doorstep_messaging::{Batch, ChannelId, Delivery, OutageReasons, ProcessSpan, QueueName};
 use doorstep_store::{Store, StoreError, StoreUsage};
 use futures_util::FutureExt;
 use tokio::{

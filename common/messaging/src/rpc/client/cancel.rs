@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapin::{BasicProperties, Channel, options::BasicPublishOptions, types::ShortString};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{connection::Connection, message::short_string, settings::Namespace};
+use crate::{connection::Connection, settings::Namespace, short_string::short_string};
 
 /// A request that nobody waits for.
 pub(super) struct Cancel {

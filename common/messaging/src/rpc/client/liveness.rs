@@ -13,9 +13,9 @@ use super::Shared;
 use crate::{
     connection::Connection,
     error::{ConnectErrorKind, reply},
-    message::short_string,
     probe_channel::{ProbeChannel, ProbeResult},
     rpc::error::CallError,
+    short_string::short_string,
     topology::RPC_MAX_LENGTH,
 };
 

@@ -38,9 +38,9 @@ use crate::{
     connection::Dialer,
     connection_status::{self, ConnectionStatus, StatusReporter},
     error::ConnectError,
+    rpc::span::ClientSpan,
     settings::BrokerSettings,
     topology::Topology,
-    trace::ClientSpan,
 };
 
 use cancel::Cancel;

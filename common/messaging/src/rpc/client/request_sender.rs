@@ -34,9 +34,9 @@ use tokio::{
 use super::{Shared, pending_calls::PendingCall};
 use crate::{
     connection::describe,
-    message::short_string,
     names::QueueName,
     rpc::{codec, error::CallError},
+    short_string::short_string,
 };
 
 /// Returned to us if the role has no queue.

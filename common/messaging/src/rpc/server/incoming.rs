@@ -8,12 +8,10 @@ use std::{
 use doorstep_event::{Rejection, Request, Timestamp};
 
 use super::{Reply, cancellations::Cancelled, reply_channel::ReplyChannel};
-use crate::{
-    rpc::{
-        codec::{self, PriorAttempt},
-        counts::RpcServerCounters,
-    },
-    trace::ServerSpan,
+use crate::rpc::{
+    codec::{self, PriorAttempt},
+    counts::RpcServerCounters,
+    span::ServerSpan,
 };
 
 /// A request that somebody waits for.

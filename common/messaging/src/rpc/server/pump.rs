@@ -20,8 +20,8 @@ use crate::{
     rpc::{
         codec::{self, PriorAttempt},
         counts::RpcServerCounters,
+        span::ServerSpan,
     },
-    trace::ServerSpan,
 };
 
 /// The way of requests from the client to whoever answers them.

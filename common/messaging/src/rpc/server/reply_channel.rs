@@ -23,7 +23,7 @@ use lapin::{
 use tokio::sync::Notify;
 
 use super::cancellations::Cancellations;
-use crate::message::short_string;
+use crate::short_string::short_string;
 
 /// The channel by which requests came. They can be answered on no other.
 #[derive(Debug)]

@@ -34,10 +34,10 @@ use crate::{
     consumer::keepalive::keepalive,
     declare::declare,
     error::{ConnectError, ConnectErrorKind},
-    message::short_string,
     names::QueueName,
     owner::OwnerClaim,
     rpc::counts::RpcServerCounters,
+    short_string::short_string,
     topology::Topology,
 };
 

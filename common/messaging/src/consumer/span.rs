@@ -1,0 +1,52 @@
+//! The span of a batch that is processed.
+
+use doorstep_event::headers::Decoded;
+use opentelemetry::{
+    Context, KeyValue,
+    global::BoxedSpan,
+    trace::{Span, SpanKind, Status},
+};
+
+use super::delivery::Batch;
+use crate::trace::{begin, destination, links, read, tracer};
+
+/// A batch being processed. Ends on drop.
+pub struct ProcessSpan(Option<BoxedSpan>);
+
+impl ProcessSpan {
+    /// Begins a span for a received batch.
+    #[must_use]
+    pub fn begin(batch: &Batch) -> Self {
+        let span = tracer().map(|tracer| {
+            let queue = batch.queue.as_str();
+            let events = batch.deliveries.iter().filter_map(|d| match &d.read {
+                Decoded::Valid(event) | Decoded::Invalid(event, _) => event.traceparent.as_deref(),
+                Decoded::Undecodable { .. } => None,
+            });
+            begin(
+                tracer,
+                format!("process {queue}"),
+                SpanKind::Consumer,
+                "process",
+                destination(queue, batch.deliveries.len()),
+                links(events.filter_map(read)),
+                &Context::new(),
+            )
+        });
+        Self(span)
+    }
+
+    /// Marks the span as failed, with a short error type.
+    pub fn failed(&mut self, error_type: &'static str) {
+        if let Some(span) = &mut self.0 {
+            span.set_attribute(KeyValue::new("error.type", error_type));
+            span.set_status(Status::error(error_type));
+        }
+    }
+}
+
+impl std::fmt::Debug for ProcessSpan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProcessSpan")
+    }
+}
