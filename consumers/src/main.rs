@@ -14,7 +14,7 @@ mod stores;
 
 use std::{io, process::ExitCode};
 
-use doorstep_program::{Failure, start};
+use doorstep_program::{CliError, start};
 
 use crate::{
     cli::Cli,
@@ -29,19 +29,19 @@ const DEFAULT_FILTER: &str = "info";
 
 fn main() -> ExitCode {
     match start::parse::<Cli>(DEFAULT_FILTER) {
-        Ok(cli) => start::ended(begin(cli)),
+        Ok(cli) => start::exit_code(begin(cli)),
         Err(code) => code,
     }
 }
 
-fn begin(cli: Cli) -> Result<(), Failure> {
+fn begin(cli: Cli) -> Result<(), CliError> {
     let settings = Settings::check(cli)?;
     // Lasts to the end, where the last spans are handed over.
     let _tracing = settings.telemetry.start("doorstep-consumers", io::stderr);
     start::run(work(settings.job))
 }
 
-async fn work(job: Action) -> Result<(), Failure> {
+async fn work(job: Action) -> Result<(), CliError> {
     match job {
         Action::Run(job) => run::run(*job).await,
         Action::Status {

@@ -8,17 +8,17 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use doorstep_event::{BrokerUser, Sequence, Source, StreamKey};
 use doorstep_messaging::{BrokerSettings, Namespace, TopologyOwner, UserId};
 use doorstep_program::{
-    Failure, Wrong,
+    CliError, SettingsErrors,
     args::TelemetrySettings,
     health::HealthSettings,
     management::Management,
-    read::{address, duration, number, window},
+    parse::{address, duration, idle_window, number},
 };
 use doorstep_runtime::{
     Limits,
     operate::{Attribution, Former},
 };
-use doorstep_telemetry::health::Question;
+use doorstep_telemetry::health::HealthCheck;
 
 use self::dead::DeadJob;
 pub(crate) use self::store::StoreJob;
@@ -58,7 +58,7 @@ pub(crate) enum Action {
         /// Where they answer.
         address: SocketAddr,
         /// What to ask.
-        question: Question,
+        question: HealthCheck,
         /// For whom.
         form: OutputFormat,
     },
@@ -209,11 +209,11 @@ impl Settings {
     ///
     /// # Errors
     /// Lists all that is wrong, each with the name of its flag and variable and how it is written.
-    pub(crate) fn check(cli: Cli) -> Result<Self, Failure> {
-        let mut wrong = Wrong::default();
+    pub(crate) fn check(cli: Cli) -> Result<Self, CliError> {
+        let mut wrong = SettingsErrors::default();
         let telemetry = cli.telemetry.check(&mut wrong);
         let job = job(cli.command, &mut wrong);
-        wrong.finish((|| {
+        wrong.into_result((|| {
             Some(Self {
                 telemetry: telemetry?,
                 job: job?,
@@ -222,7 +222,7 @@ impl Settings {
     }
 }
 
-fn job(command: Command, wrong: &mut Wrong) -> Option<Action> {
+fn job(command: Command, wrong: &mut SettingsErrors) -> Option<Action> {
     match command {
         Command::Run(args) => run(*args, wrong),
         Command::Status(args) => Some(Action::Status {
@@ -232,14 +232,14 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Action> {
             form: form(args.json),
         }),
         Command::Health(args) => Some(Action::Health {
-            address: wrong.note(
+            address: wrong.check(
                 "--health-addr (DOORSTEP_HEALTH_ADDR)",
                 address(&args.health_addr),
             )?,
             question: if args.live {
-                Question::Alive
+                HealthCheck::Alive
             } else {
-                Question::Ready
+                HealthCheck::Ready
             },
             form: form(args.json),
         }),
@@ -259,7 +259,7 @@ fn job(command: Command, wrong: &mut Wrong) -> Option<Action> {
     }
 }
 
-fn sources(command: Sources, wrong: &mut Wrong) -> Option<Action> {
+fn sources(command: Sources, wrong: &mut SettingsErrors) -> Option<Action> {
     Some(match command {
         Sources::List(args) => Action::SourcesList {
             place: place(args.place.role, args.place.store.folder, wrong)?,
@@ -267,8 +267,8 @@ fn sources(command: Sources, wrong: &mut Wrong) -> Option<Action> {
         },
         Sources::Transfer(args) => {
             let place = place(args.place.role, args.place.store.folder, wrong);
-            let source = wrong.note("SOURCE", args.source.parse());
-            let to = wrong.note("--to", args.to.parse::<UserId>());
+            let source = wrong.check("SOURCE", args.source.parse());
+            let to = wrong.check("--to", args.to.parse::<UserId>());
             let by = args.record.by(wrong);
             let to = match to? {
                 UserId::Named(user) => user,
@@ -289,7 +289,7 @@ fn sources(command: Sources, wrong: &mut Wrong) -> Option<Action> {
     })
 }
 
-fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Action> {
+fn topology(command: TopologyCommand, wrong: &mut SettingsErrors) -> Option<Action> {
     Some(match command {
         TopologyCommand::Show(args) => {
             let namespace = args.namespace.check(wrong)?;
@@ -343,37 +343,37 @@ fn topology(command: TopologyCommand, wrong: &mut Wrong) -> Option<Action> {
     })
 }
 
-fn run(args: RunArgs, wrong: &mut Wrong) -> Option<Action> {
+fn run(args: RunArgs, wrong: &mut SettingsErrors) -> Option<Action> {
     // Each by itself, so that one that is wrong does not hide another.
     let broker = args.broker.check(wrong);
-    let prefetch = wrong.note(
+    let prefetch = wrong.check(
         "--prefetch (DOORSTEP_PREFETCH)",
         number(&args.prefetch, 1..=MAX_PREFETCH),
     );
-    let ack_timeout = wrong.note(
+    let ack_timeout = wrong.check(
         "--ack-timeout (DOORSTEP_ACK_TIMEOUT)",
-        window(&args.ack_timeout),
+        idle_window(&args.ack_timeout),
     );
-    let batch = wrong.note(
+    let batch = wrong.check(
         "--batch (DOORSTEP_BATCH)",
         number(&args.batch, 1..=MAX_BATCH),
     );
-    let trials = wrong.note(
+    let trials = wrong.check(
         "--trials (DOORSTEP_TRIALS)",
         number(&args.trials, MIN_TRIALS..=MAX_TRIALS),
     );
-    let grace = wrong.note("--grace", duration(&args.grace));
+    let grace = wrong.check("--grace", duration(&args.grace));
     let until_idle = match args.until_idle {
-        Some(text) => wrong.note("--until-idle", window(&text)).map(Some),
+        Some(text) => wrong.check("--until-idle", idle_window(&text)).map(Some),
         None => Some(None),
     };
     let health = args.health.check(wrong);
     let management = args.management.check(wrong, broker.as_ref());
-    let max_held = wrong.note(
+    let max_held = wrong.check(
         "--max-held (DOORSTEP_MAX_HELD)",
         number(&args.max_held, 1_000..=1_000_000_000),
     );
-    let dead_copy_ttl = wrong.note(
+    let dead_copy_ttl = wrong.check(
         "--dead-copy-ttl (DOORSTEP_DEAD_COPY_TTL)",
         dead_copy_ttl(&args.dead_copy_ttl),
     );
@@ -413,10 +413,10 @@ fn dead_copy_ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn place(name: String, folder: PathBuf, wrong: &mut Wrong) -> Option<StoreLocation> {
+fn place(name: String, folder: PathBuf, wrong: &mut SettingsErrors) -> Option<StoreLocation> {
     // Only names of the list can be typed.
     let role = roles::chosen(std::slice::from_ref(&name)).pop();
-    let role = wrong.note(
+    let role = wrong.check(
         "ROLE",
         role.ok_or_else(|| format!("{name:?} is not a role")),
     );
@@ -454,11 +454,11 @@ fn range(words: &[String]) -> Result<(u64, u64), String> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use doorstep_program::Reason;
+    use doorstep_program::ExitReason;
 
     use super::*;
 
-    fn check(words: &[&str]) -> Result<Settings, Failure> {
+    fn check(words: &[&str]) -> Result<Settings, CliError> {
         let words = ["consumers"].iter().chain(words);
         Settings::check(Cli::try_parse_from(words).unwrap())
     }
@@ -517,7 +517,7 @@ mod tests {
             "http://ops:secret@",
         ])
         .unwrap_err();
-        assert_eq!(failure.reason, Reason::Settings);
+        assert_eq!(failure.reason, ExitReason::Settings);
         let said = failure.to_string();
         for name in [
             "14 settings are wrong",

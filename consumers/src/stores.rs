@@ -3,7 +3,7 @@
 use std::path::Path;
 
 pub(crate) use doorstep_program::copies::{store_failed as failed, store_reason as reason};
-use doorstep_program::{Failure, Reason, copies::no_store};
+use doorstep_program::{CliError, ExitReason, copies::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
 use crate::{roles::RoleEntry, settings::StoreLocation};
@@ -15,7 +15,7 @@ pub(crate) type RoleStore = SqliteStore;
 ///
 /// # Errors
 /// It cannot be created or opened.
-pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, Failure> {
+pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, CliError> {
     SqliteStore::open(folder, role, &Options::default()).map_err(|e| failed(&e))
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, Failure> {
 ///
 /// # Errors
 /// There is none, or it cannot be opened.
-pub(crate) fn open_existing(place: &StoreLocation) -> Result<RoleStore, Failure> {
+pub(crate) fn open_existing(place: &StoreLocation) -> Result<RoleStore, CliError> {
     let StoreLocation { role, folder } = place;
     if !SqliteStore::exists(folder, role.name) {
         return Err(missing(place));
@@ -35,7 +35,7 @@ pub(crate) fn open_existing(place: &StoreLocation) -> Result<RoleStore, Failure>
 ///
 /// # Errors
 /// It cannot be opened.
-pub(crate) fn open_read_only(folder: &Path, role: &str) -> Result<Option<RoleStore>, Failure> {
+pub(crate) fn open_read_only(folder: &Path, role: &str) -> Result<Option<RoleStore>, CliError> {
     if !SqliteStore::exists(folder, role) {
         return Ok(None);
     }
@@ -48,7 +48,7 @@ pub(crate) fn open_read_only(folder: &Path, role: &str) -> Result<Option<RoleSto
 ///
 /// # Errors
 /// There is none, or it cannot be opened.
-pub(crate) fn try_open_read_only(place: &StoreLocation) -> Result<RoleStore, Failure> {
+pub(crate) fn try_open_read_only(place: &StoreLocation) -> Result<RoleStore, CliError> {
     open_read_only(&place.folder, place.role.name)?.ok_or_else(|| missing(place))
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn try_open_read_only(place: &StoreLocation) -> Result<RoleStore, Fai
 ///
 /// # Errors
 /// There is none.
-pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), Failure> {
+pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), CliError> {
     if roles
         .iter()
         .any(|role| SqliteStore::exists(folder, role.name))
@@ -64,8 +64,8 @@ pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), Fail
         return Ok(());
     }
     let names: Vec<&str> = roles.iter().map(|role| role.name).collect();
-    Err(Failure::new(
-        Reason::Missing,
+    Err(CliError::new(
+        ExitReason::Missing,
         format!(
             "no store here: {} has none of {}; `consumers run` creates them, and another folder is named by --store or DOORSTEP_STORE",
             folder.display(),
@@ -74,7 +74,7 @@ pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), Fail
     ))
 }
 
-fn missing(place: &StoreLocation) -> Failure {
+fn missing(place: &StoreLocation) -> CliError {
     let name = place.role.name;
     no_store(&place.folder, name, &format!("consumers run {name}"))
 }

@@ -20,7 +20,7 @@ mod tally;
 
 use std::process::ExitCode;
 
-use doorstep_program::{Failure, Stop, start};
+use doorstep_program::{CliError, ShutdownSignal, start};
 
 use crate::{
     cli::Cli,
@@ -35,12 +35,12 @@ const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
 
 fn main() -> ExitCode {
     match start::parse::<Cli>(DEFAULT_FILTER) {
-        Ok(cli) => start::ended(begin(cli)),
+        Ok(cli) => start::exit_code(begin(cli)),
         Err(code) => code,
     }
 }
 
-fn begin(cli: Cli) -> Result<(), Failure> {
+fn begin(cli: Cli) -> Result<(), CliError> {
     let settings = Settings::check(cli)?;
     // Lasts to the end, where the last spans are handed over.
     let _tracing = settings
@@ -49,8 +49,8 @@ fn begin(cli: Cli) -> Result<(), Failure> {
     start::run(run(settings.job))
 }
 
-async fn run(job: Job) -> Result<(), Failure> {
-    let stop = Stop::listen(ended_at_once)?;
+async fn run(job: Job) -> Result<(), CliError> {
+    let stop = ShutdownSignal::listen(ended_at_once)?;
     match job {
         Job::Retail(settings, reading, output) => {
             import::run(Retail::new(reading), settings, output, stop).await

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use doorstep_event::json;
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
@@ -63,7 +63,7 @@ impl Target {
     ///
     /// # Errors
     /// The broker cannot be reached or refuses us.
-    pub(crate) async fn open(self) -> Result<OpenTarget, Failure> {
+    pub(crate) async fn open(self) -> Result<OpenTarget, CliError> {
         match self {
             Self::Broker(sink) => Ok(OpenTarget::Broker(sink.connect().await?)),
             Self::Lines => Ok(OpenTarget::Lines),
@@ -80,8 +80,8 @@ impl OpenTarget {
         self,
         chunks: mpsc::Receiver<EventBatch>,
         progress: &mut Progress,
-        mut stop: Stop,
-    ) -> Result<(EventCounts, Console), Failure> {
+        mut stop: ShutdownSignal,
+    ) -> Result<(EventCounts, Console), CliError> {
         match self {
             Self::Broker(sender) => {
                 let tally = sender.send_all(chunks, progress, stop).await?;
@@ -89,9 +89,9 @@ impl OpenTarget {
             }
             Self::Lines => {
                 let writing = spawn_blocking(move || write_lines(chunks));
-                let written = stop.unless_wanted(writing).await.ok_or_else(nothing_sent)?;
+                let written = stop.or_cancelled(writing).await.ok_or_else(nothing_sent)?;
                 let tally = written.map_err(|e| {
-                    Failure::new(Reason::Failed, format!("writing broke off: {e}"))
+                    CliError::new(ExitReason::Failed, format!("writing broke off: {e}"))
                 })??;
                 Ok((tally, Console::Err))
             }
@@ -99,10 +99,10 @@ impl OpenTarget {
     }
 }
 
-fn write_lines(mut chunks: mpsc::Receiver<EventBatch>) -> Result<EventCounts, Failure> {
+fn write_lines(mut chunks: mpsc::Receiver<EventBatch>) -> Result<EventCounts, CliError> {
     let failed = |e: io::Error| {
-        Failure::new(
-            Reason::Io,
+        CliError::new(
+            ExitReason::Io,
             format!("cannot write events to standard output: {e}"),
         )
     };
@@ -110,8 +110,9 @@ fn write_lines(mut chunks: mpsc::Receiver<EventBatch>) -> Result<EventCounts, Fa
     let mut tally = EventCounts::default();
     while let Some(chunk) = chunks.blocking_recv() {
         for LineEvent { event, .. } in &chunk.events {
-            let line = json::write(event)
-                .map_err(|e| Failure::new(Reason::Failed, format!("event {}: {e}", event.id)))?;
+            let line = json::write(event).map_err(|e| {
+                CliError::new(ExitReason::Failed, format!("event {}: {e}", event.id))
+            })?;
             writeln!(out, "{line}").map_err(failed)?;
             tally.add(event);
         }

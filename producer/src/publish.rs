@@ -12,7 +12,7 @@ use std::{
 
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES, json};
-use doorstep_program::{Failure, Reason, Repeats, Stop};
+use doorstep_program::{CliError, ExitReason, Repeats, ShutdownSignal};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -43,8 +43,8 @@ struct Counts {
 pub(crate) async fn run(
     file: Option<PathBuf>,
     output: Target,
-    mut stop: Stop,
-) -> Result<(), Failure> {
+    mut stop: ShutdownSignal,
+) -> Result<(), CliError> {
     // As in other programs, a dash stands for standard input.
     let file = file.filter(|file| file.as_os_str() != "-");
     let name = file
@@ -55,7 +55,7 @@ pub(crate) async fn run(
         None => Box::new(io::stdin()),
     };
     let output = stop
-        .unless_wanted(output.open())
+        .or_cancelled(output.open())
         .await
         .ok_or_else(nothing_sent)??;
 
@@ -93,16 +93,16 @@ pub(crate) async fn run(
     let (tally, voice) = tally?;
     let counts = ended
         .await
-        .map_err(|_| Failure::new(Reason::Failed, "reading broke off"))?;
+        .map_err(|_| CliError::new(ExitReason::Failed, "reading broke off"))?;
     let Counts { read, refused } = counts.map_err(|e| {
         let reason = match e.kind() {
             // Not what it should be: of another kind, damaged, or cut off.
             io::ErrorKind::InvalidData
             | io::ErrorKind::InvalidInput
-            | io::ErrorKind::UnexpectedEof => Reason::Data,
-            _ => Reason::Io,
+            | io::ErrorKind::UnexpectedEof => ExitReason::Data,
+            _ => ExitReason::Io,
         };
-        Failure::new(reason, format!("cannot read {name}: {}", plain(&e)))
+        CliError::new(reason, format!("cannot read {name}: {}", plain(&e)))
     })?;
 
     let published = tally.total();
@@ -119,14 +119,14 @@ pub(crate) async fn run(
         ));
     }
     if read != published + refused {
-        return Err(Failure::new(
-            Reason::Failed,
+        return Err(CliError::new(
+            ExitReason::Failed,
             "the sum above does not add up: this is a mistake in Doorstep, please report it",
         ));
     }
     if refused > 0 {
-        return Err(Failure::new(
-            Reason::Data,
+        return Err(CliError::new(
+            ExitReason::Data,
             format!(
                 "{refused} lines of {name} were refused, see above; none of their events is there"
             ),
@@ -135,10 +135,10 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
+fn open(path: &Path) -> Result<File, CliError> {
     let missing = |text: &str| {
-        Failure::new(
-            Reason::Missing,
+        CliError::new(
+            ExitReason::Missing,
             format!("cannot open {}: {text}", path.display()),
         )
     };

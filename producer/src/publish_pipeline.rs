@@ -12,7 +12,7 @@ use doorstep_messaging::{
     BrokerSettings, ConnectionStatus, EncodedEvents, Namespace, PublishOutcome, Publisher,
     RoleQueues, Topology, check_version,
 };
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
     sync::{mpsc, watch},
@@ -50,13 +50,13 @@ impl BrokerTarget {
     ///
     /// # Errors
     /// The broker cannot be reached in time, refuses us, or has other queues under our names.
-    pub(crate) async fn connect(self) -> Result<EventSender, Failure> {
+    pub(crate) async fn connect(self) -> Result<EventSender, CliError> {
         let topology = topology(&self.settings.namespace);
         let publisher = Publisher::start(&self.settings, "doorstep producer", topology);
         let mut state = publisher.state();
         tokio::select! {
             ready = publisher.ready(self.settings.start_timeout) => {
-                ready.map_err(|e| Failure::new(Reason::Broker, e.to_string()))?;
+                ready.map_err(|e| CliError::new(ExitReason::Broker, e.to_string()))?;
             }
             // Only tells, and never ends.
             () = tell_trouble(&mut state) => {}
@@ -114,8 +114,8 @@ impl EventSender {
         self,
         mut chunks: mpsc::Receiver<EventBatch>,
         progress: &mut Progress,
-        mut stop: Stop,
-    ) -> Result<EventCounts, Failure> {
+        mut stop: ShutdownSignal,
+    ) -> Result<EventCounts, CliError> {
         let mut again = ResendQueue::new(self.give_up_after);
         let mut tally = EventCounts::default();
         let mut under_way = FuturesOrdered::new();
@@ -133,7 +133,7 @@ impl EventSender {
                         break Err(failure);
                     }
                     // The pause may be dropped: nothing hangs on its end.
-                    if stop.unless_wanted(again.pause()).await.is_none() {
+                    if stop.or_cancelled(again.pause()).await.is_none() {
                         break Err(interrupted(&so_far(&tally)));
                     }
                     under_way.push_back(self.publish(again.take()));
@@ -152,7 +152,7 @@ impl EventSender {
                     None => is_open = false,
                 },
                 _ = ticks.tick() => progress.refresh(),
-                () = stop.wanted() => {
+                () = stop.recv() => {
                     // What is under way gets its chance to arrive, in bounded time.
                     let _ = timeout(GRACE, async {
                         while let Some(done) = under_way.next().await {
@@ -242,9 +242,9 @@ impl EventSender {
         words.unwrap_or_else(|| "it has not said why".to_owned())
     }
 
-    fn too_many_refused(&self, tally: &EventCounts) -> Failure {
-        Failure::new(
-            Reason::Broker,
+    fn too_many_refused(&self, tally: &EventCounts) -> CliError {
+        CliError::new(
+            ExitReason::Broker,
             format!(
                 "the broker refuses these events, {} of {} so far, so the rest was not sent ({}): grant the user the right, or correct what it names; the same \
                  command sends all of them again, and what is there already changes nothing",

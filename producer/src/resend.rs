@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use doorstep_messaging::PublishOutcome;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use rand::RngExt;
 
 use crate::{
@@ -189,13 +189,13 @@ impl ResendQueue {
     }
 
     /// The end, if nothing was confirmed for too long.
-    pub(crate) fn give_up(&self, tally: &EventCounts) -> Option<Failure> {
+    pub(crate) fn give_up(&self, tally: &EventCounts) -> Option<CliError> {
         let trouble = self.trouble.as_ref()?;
         if trouble.since.elapsed() < self.give_up_after {
             return None;
         }
-        Some(Failure::new(
-            Reason::Broker,
+        Some(CliError::new(
+            ExitReason::Broker,
             format!(
                 "gave up after {:?} in which nothing was confirmed, {} events were and {} are not: {}; the same command sends all of them again, and what is there already changes nothing",
                 self.give_up_after,
@@ -378,7 +378,7 @@ mod tests {
         assert!(again.give_up(&EventCounts::default()).is_none());
         again.add(event(1), PublishOutcome::Unroutable);
         let failure = again.give_up(&EventCounts::default()).unwrap();
-        assert_eq!(failure.reason, Reason::Broker);
+        assert_eq!(failure.reason, ExitReason::Broker);
         let said = failure.to_string();
         assert!(
             said.contains("no queue takes events of type order.placed.v1"),

@@ -9,10 +9,10 @@ use std::{
 
 use doorstep_contracts::{Label, RestaurantId, check_text};
 use doorstep_program::{
-    Failure, Wrong,
+    CliError, SettingsErrors,
     args::TelemetrySettings,
     copies::CopyJob,
-    read::{address, duration, number},
+    parse::{address, duration, number},
 };
 use jiff::tz::Offset;
 
@@ -74,15 +74,15 @@ impl Settings {
     ///
     /// # Errors
     /// Lists all that is wrong, each with the name of its flag and how it is written.
-    pub(crate) fn check(cli: Cli) -> Result<Self, Failure> {
-        let mut wrong = Wrong::default();
+    pub(crate) fn check(cli: Cli) -> Result<Self, CliError> {
+        let mut wrong = SettingsErrors::default();
         let telemetry = cli.telemetry.check(&mut wrong);
         let job = match cli.command {
             Command::Import(Import::Retail(args)) => {
                 let output = output(&args.import, &mut wrong);
                 let import = import::<Retail>(args.import, &mut wrong);
                 let country = args.country.as_deref().map(Label::new).transpose();
-                let country = wrong.note("--country", country.map_err(|e| e.to_string()));
+                let country = wrong.check("--country", country.map_err(|e| e.to_string()));
                 let format = Format {
                     decimal: match args.decimal.as_str() {
                         "comma" => Decimal::Comma,
@@ -100,8 +100,8 @@ impl Settings {
                 })()
             }
             Command::Import(Import::Pickups(args)) => {
-                let year = wrong.note("--year (DOORSTEP_YEAR)", year(&args.year));
-                let offset = wrong.note(
+                let year = wrong.check("--year (DOORSTEP_YEAR)", year(&args.year));
+                let offset = wrong.check(
                     "--utc-offset (DOORSTEP_UTC_OFFSET)",
                     utc_offset(&args.utc_offset),
                 );
@@ -117,9 +117,9 @@ impl Settings {
                 output.map(|output| Job::Publish(args.file, output))
             }
             Command::Demo(args) => {
-                let seed = wrong.note("--seed", number(&args.seed, 0..=u64::MAX));
-                let minutes = wrong.note("--minutes", number(&args.minutes, 1..=1440));
-                let speed = wrong.note("--speed", number(&args.speed, 1..=10_000));
+                let seed = wrong.check("--seed", number(&args.seed, 0..=u64::MAX));
+                let minutes = wrong.check("--minutes", number(&args.minutes, 1..=1440));
+                let speed = wrong.check("--speed", number(&args.speed, 1..=10_000));
                 let sink = sink(&args.sink, &mut wrong);
                 (|| {
                     Some(Job::Demo(DemoSettings {
@@ -153,7 +153,7 @@ impl Settings {
             Command::User(User::Delete(args)) => user_status(args, &mut wrong, UserStatus::Deleted),
             Command::Store(command) => store(command, &mut wrong),
         };
-        wrong.finish((|| {
+        wrong.into_result((|| {
             Some(Self {
                 telemetry: telemetry?,
                 job: job?,
@@ -162,17 +162,17 @@ impl Settings {
     }
 }
 
-fn serve(args: ServeArgs, wrong: &mut Wrong) -> Option<Job> {
-    let listen = wrong.note("--listen (DOORSTEP_LISTEN)", address(&args.listen));
-    let session = wrong.note("--session (DOORSTEP_SESSION)", session(&args.session));
-    let rate = wrong.note("--rate (DOORSTEP_RATE)", number(&args.rate, 1..=1_000_000));
-    let requests = wrong.note(
+fn serve(args: ServeArgs, wrong: &mut SettingsErrors) -> Option<Job> {
+    let listen = wrong.check("--listen (DOORSTEP_LISTEN)", address(&args.listen));
+    let session = wrong.check("--session (DOORSTEP_SESSION)", session(&args.session));
+    let rate = wrong.check("--rate (DOORSTEP_RATE)", number(&args.rate, 1..=1_000_000));
+    let requests = wrong.check(
         "--requests (DOORSTEP_REQUESTS)",
         number(&args.requests, 1..=100_000),
     );
-    let proxy = wrong.note("--proxy (DOORSTEP_PROXY)", proxy(args.proxy.as_deref()));
-    let grace = wrong.note("--grace", duration(&args.grace));
-    let answer_within = wrong.note(
+    let proxy = wrong.check("--proxy (DOORSTEP_PROXY)", proxy(args.proxy.as_deref()));
+    let grace = wrong.check("--grace", duration(&args.grace));
+    let answer_within = wrong.check(
         "--answer-within (DOORSTEP_ANSWER_WITHIN)",
         answer_within(&args.answer_within),
     );
@@ -223,14 +223,14 @@ fn answer_within(text: &str) -> Result<Duration, String> {
 
 fn named_user(
     args: UserArgs,
-    wrong: &mut Wrong,
+    wrong: &mut SettingsErrors,
     job: impl FnOnce(PathBuf, UserName) -> UserJob,
 ) -> Option<Job> {
-    let name = wrong.note("NAME", args.name.parse())?;
+    let name = wrong.check("NAME", args.name.parse())?;
     Some(Job::User(job(args.store.folder, name)))
 }
 
-fn user_status(args: UserArgs, wrong: &mut Wrong, status: UserStatus) -> Option<Job> {
+fn user_status(args: UserArgs, wrong: &mut SettingsErrors, status: UserStatus) -> Option<Job> {
     named_user(args, wrong, |folder, name| UserJob::SetStatus {
         folder,
         name,
@@ -238,7 +238,7 @@ fn user_status(args: UserArgs, wrong: &mut Wrong, status: UserStatus) -> Option<
     })
 }
 
-fn store(command: StoreCommand, wrong: &mut Wrong) -> Option<Job> {
+fn store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Job> {
     let (store, job) = match command {
         StoreCommand::Backup(args) => (args.store, Some(args.copy.job())),
         StoreCommand::Restore(args) => (args.store, Some(args.copy.job())),
@@ -248,8 +248,8 @@ fn store(command: StoreCommand, wrong: &mut Wrong) -> Option<Job> {
     Some(Job::Store(store.folder, job?))
 }
 
-fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
-    let name = wrong.note("NAME", args.name.parse());
+fn user_add(args: UserAddArgs, wrong: &mut SettingsErrors) -> Option<Job> {
+    let name = wrong.check("NAME", args.name.parse());
     // Only names of the list can be typed.
     let role = match args.role.as_str() {
         "customer" => RoleName::Customer,
@@ -262,7 +262,7 @@ fn user_add(args: UserAddArgs, wrong: &mut Wrong) -> Option<Job> {
         Ok(restaurant) => role.at(restaurant).map_err(str::to_owned),
         Err(error) => Err(error),
     };
-    let standing = wrong.note("--restaurant", standing);
+    let standing = wrong.check("--restaurant", standing);
     Some(Job::User(UserJob::Add {
         folder: args.store.folder,
         name: name?,
@@ -275,20 +275,20 @@ fn restaurant(text: &str) -> Result<RestaurantId, String> {
     RestaurantId::new(text).map_err(|e| e.to_string())
 }
 
-fn import<M: RowMapper>(args: ImportArgs, wrong: &mut Wrong) -> Option<ImportSettings> {
+fn import<M: RowMapper>(args: ImportArgs, wrong: &mut SettingsErrors) -> Option<ImportSettings> {
     let dataset = match args.dataset {
-        Some(name) => wrong.note("--dataset", dataset(name)).map(Some),
+        Some(name) => wrong.check("--dataset", dataset(name)).map(Some),
         None => Some(None),
     };
     let refused = args
         .refused
         .unwrap_or_else(|| default_refused_path(&args.file));
-    let refused = wrong.note("--refused", another_file(refused, &args.file));
+    let refused = wrong.check("--refused", another_file(refused, &args.file));
     let names = args.columns.iter().map(|text| column::<M>(text)).collect();
-    let names = wrong.note("--columns", names);
+    let names = wrong.check("--columns", names);
     let delimiter = args.delimiter.as_deref().map(delimiter).transpose();
-    let delimiter = wrong.note("--delimiter", delimiter);
-    let max_refused_percent = wrong.note("--max-refused", percent(&args.max_refused));
+    let delimiter = wrong.check("--delimiter", delimiter);
+    let max_refused_percent = wrong.check("--max-refused", percent(&args.max_refused));
     Some(ImportSettings {
         layout: Layout {
             delimiter: delimiter?,
@@ -339,7 +339,7 @@ fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("{text:?} is not a number from 0 to 100"))
 }
 
-fn output(args: &ImportArgs, wrong: &mut Wrong) -> Option<Target> {
+fn output(args: &ImportArgs, wrong: &mut SettingsErrors) -> Option<Target> {
     // The broker's settings are not looked at where no broker is needed.
     if args.to_stdout {
         Some(Target::Lines)
@@ -348,14 +348,14 @@ fn output(args: &ImportArgs, wrong: &mut Wrong) -> Option<Target> {
     }
 }
 
-fn broker(args: &SinkArgs, wrong: &mut Wrong) -> Option<Target> {
+fn broker(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<Target> {
     sink(args, wrong).map(|sink| Target::Broker(Box::new(sink)))
 }
 
-fn sink(args: &SinkArgs, wrong: &mut Wrong) -> Option<BrokerTarget> {
+fn sink(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<BrokerTarget> {
     // Each by itself, so that one that is wrong does not hide another.
     let settings = args.broker.check(wrong);
-    let give_up_after = wrong.note(
+    let give_up_after = wrong.check(
         "--give-up-after (DOORSTEP_GIVE_UP_AFTER)",
         duration(&args.give_up_after),
     );
@@ -430,12 +430,12 @@ fn another_file(list: PathBuf, input: &Path) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
-    use doorstep_program::Reason;
+    use doorstep_program::ExitReason;
 
     use super::*;
     use crate::serve::longest_order;
 
-    fn check(words: &[&str]) -> Result<Settings, Failure> {
+    fn check(words: &[&str]) -> Result<Settings, CliError> {
         let words = ["producer"].iter().chain(words);
         Settings::check(Cli::try_parse_from(words).unwrap())
     }
@@ -469,7 +469,7 @@ mod tests {
             "x.csv",
         ])
         .unwrap_err();
-        assert_eq!(failure.reason, Reason::Settings);
+        assert_eq!(failure.reason, ExitReason::Settings);
         let said = failure.to_string();
         for name in [
             "8 settings are wrong",

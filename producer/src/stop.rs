@@ -1,6 +1,6 @@
 //! What is said where the user wanted to stop.
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 
 /// What is said where a second signal ends the program at once.
 pub(crate) fn ended_at_once() {
@@ -10,11 +10,11 @@ pub(crate) fn ended_at_once() {
 }
 
 /// The end by the user's wish.
-pub(crate) fn interrupted(so_far: &str) -> Failure {
-    Failure::new(Reason::Interrupted, format!("interrupted: {so_far}"))
+pub(crate) fn interrupted(so_far: &str) -> CliError {
+    CliError::new(ExitReason::Interrupted, format!("interrupted: {so_far}"))
 }
 
 /// The end by the user's wish before anything was sent.
-pub(crate) fn nothing_sent() -> Failure {
+pub(crate) fn nothing_sent() -> CliError {
     interrupted("nothing was sent yet")
 }

@@ -13,9 +13,9 @@ use doorstep_tls::{CA_FILE, CERT_FILE, KEY_FILE};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
-    Wrong,
+    SettingsErrors,
     health::HealthSettings,
-    read::{address, password, window},
+    parse::{address, idle_window, password},
     variables,
 };
 
@@ -64,16 +64,16 @@ pub struct BrokerArgs {
 
 impl BrokerArgs {
     /// Checks them.
-    pub fn check(&self, wrong: &mut Wrong) -> Option<BrokerSettings> {
+    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<BrokerSettings> {
         // Each by itself, so that a wrong address does not hide a wrong namespace.
         let namespace = self.namespace.check(wrong);
-        let settings = wrong.note(
+        let settings = wrong.check(
             "--amqp-url (DOORSTEP_AMQP_URL)",
             BrokerSettings::new(&self.amqp_url, "doorstep"),
         );
         let password = match &self.amqp_password_file {
             Some(path) => wrong
-                .note(
+                .check(
                     "--amqp-password-file (DOORSTEP_AMQP_PASSWORD_FILE)",
                     password(path),
                 )
@@ -82,7 +82,7 @@ impl BrokerArgs {
         };
         let tls = self.tls.check(wrong);
         let settings = match (settings, password?) {
-            (Some(settings), Some(password)) => wrong.note(
+            (Some(settings), Some(password)) => wrong.check(
                 "--amqp-url (DOORSTEP_AMQP_URL)",
                 settings.with_password(&password),
             ),
@@ -94,11 +94,11 @@ impl BrokerArgs {
             let missing: Result<(), _> = Err(
                 "auth_mechanism=external logs in by a certificate, and none is named: give --tls-cert-file and --tls-key-file",
             );
-            wrong.note("--amqp-url (DOORSTEP_AMQP_URL)", missing);
+            wrong.check("--amqp-url (DOORSTEP_AMQP_URL)", missing);
         }
         let user_id = match &self.user_id {
             None => Some(UserId::default()),
-            Some(text) => wrong.note("--user-id (DOORSTEP_USER_ID)", text.parse()),
+            Some(text) => wrong.check("--user-id (DOORSTEP_USER_ID)", text.parse()),
         };
         Some(BrokerSettings {
             namespace: namespace?,
@@ -171,18 +171,18 @@ pub struct TlsArgs {
 
 impl TlsArgs {
     /// Checks them: every file has to be usable.
-    pub fn check(&self, wrong: &mut Wrong) -> Option<TlsSettings> {
+    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<TlsSettings> {
         let client = match (&self.tls_cert_file, &self.tls_key_file) {
             (Some(certificate), Some(key)) => Some(Some(ClientFiles {
                 certificate: certificate.clone(),
                 key: key.clone(),
             })),
             (None, None) => Some(None),
-            (Some(_), None) => wrong.note(
+            (Some(_), None) => wrong.check(
                 "--tls-key-file (DOORSTEP_TLS_KEY_FILE)",
                 Err("is missing: name the key of the certificate"),
             ),
-            (None, Some(_)) => wrong.note(
+            (None, Some(_)) => wrong.check(
                 "--tls-cert-file (DOORSTEP_TLS_CERT_FILE)",
                 Err("is missing: name the certificate of the key"),
             ),
@@ -195,7 +195,7 @@ impl TlsArgs {
             Ok(()) => Some(settings),
             Err(errors) => {
                 for error in errors {
-                    wrong.note::<(), _>("TLS (DOORSTEP_TLS_*_FILE)", Err(error));
+                    wrong.check::<(), _>("TLS (DOORSTEP_TLS_*_FILE)", Err(error));
                 }
                 None
             }
@@ -219,8 +219,8 @@ pub struct NamespaceArg {
 
 impl NamespaceArg {
     /// Checks it.
-    pub fn check(&self, wrong: &mut Wrong) -> Option<Namespace> {
-        wrong.note("--namespace (DOORSTEP_NAMESPACE)", self.namespace.parse())
+    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<Namespace> {
+        wrong.check("--namespace (DOORSTEP_NAMESPACE)", self.namespace.parse())
     }
 }
 
@@ -259,12 +259,12 @@ pub struct EndpointArgs {
 
 impl EndpointArgs {
     /// Checks them.
-    pub fn check(&self, wrong: &mut Wrong) -> Option<Option<HealthSettings>> {
+    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<Option<HealthSettings>> {
         let place = self.health_addr.as_deref().map(address).transpose();
-        let place = wrong.note("--health-addr (DOORSTEP_HEALTH_ADDR)", place);
-        let stuck_after = wrong.note(
+        let place = wrong.check("--health-addr (DOORSTEP_HEALTH_ADDR)", place);
+        let stuck_after = wrong.check(
             "--stuck-after (DOORSTEP_STUCK_AFTER)",
-            window(&self.stuck_after),
+            idle_window(&self.stuck_after),
         );
         let stuck_after = stuck_after?;
         Some(place?.map(|address| HealthSettings {
@@ -308,10 +308,10 @@ pub struct TelemetryArgs {
 
 impl TelemetryArgs {
     /// Checks them.
-    pub fn check(&self, wrong: &mut Wrong) -> Option<TelemetrySettings> {
+    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<TelemetrySettings> {
         let filter = self.log.as_deref().unwrap_or("info");
-        let filter = wrong.note("--log (DOORSTEP_LOG)", log::filter(filter));
-        let format = wrong.note(
+        let filter = wrong.check("--log (DOORSTEP_LOG)", log::filter(filter));
+        let format = wrong.check(
             "--log-format (DOORSTEP_LOG_FORMAT)",
             self.log_format.parse::<LogFormat>(),
         );
@@ -321,7 +321,7 @@ impl TelemetryArgs {
         let usual = || Some((USUAL_ENDPOINT, env::var(USUAL_ENDPOINT).ok()?));
         let endpoint = ours.or_else(usual).filter(|(_, text)| !text.is_empty());
         let collector = match endpoint {
-            Some((name, text)) => match wrong.note(name, text.parse::<HttpUrl>()) {
+            Some((name, text)) => match wrong.check(name, text.parse::<HttpUrl>()) {
                 Some(url) if url.is_encrypted() => {
                     self.tls.check(wrong).map(|tls| Some(url.with_tls(tls)))
                 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::time::interval;
 
 use crate::{
-    Failure, Reason, WhoArgs, Wrong,
+    CliError, ExitReason, OperatorArgs, SettingsErrors,
     output::{print, print_json},
 };
 
@@ -61,7 +61,7 @@ pub struct RestoredArgs {
     reason: String,
 
     #[command(flatten)]
-    who: WhoArgs,
+    who: OperatorArgs,
 }
 
 /// The operator who accepts a restored store, and the reason.
@@ -73,7 +73,7 @@ pub struct AcceptArgs {
     reason: String,
 
     #[command(flatten)]
-    who: WhoArgs,
+    who: OperatorArgs,
 }
 
 /// A job on copies of a store.
@@ -138,7 +138,7 @@ impl RestoreArgs {
 
 impl RestoredArgs {
     /// Checks who gives the store a source and why.
-    pub fn check(self, wrong: &mut Wrong) -> Option<CopyJob> {
+    pub fn check(self, wrong: &mut SettingsErrors) -> Option<CopyJob> {
         let outbox = if self.keep_outbox {
             OldOutbox::Keep
         } else {
@@ -151,13 +151,13 @@ impl RestoredArgs {
 
 impl AcceptArgs {
     /// Checks who accepts it and why. `source` is the source whose store was restored, unless it is the role's own store.
-    pub fn check(self, source: Option<&str>, wrong: &mut Wrong) -> Option<CopyJob> {
+    pub fn check(self, source: Option<&str>, wrong: &mut SettingsErrors) -> Option<CopyJob> {
         let by = self.who.by(Some(&self.reason), wrong);
         // Absent is as good as readable.
         let source = match source {
             Some(text) => {
                 let source = Source::new(text).map_err(|e| e.to_string());
-                Some(wrong.note("--source", source)?)
+                Some(wrong.check("--source", source)?)
             }
             None => None,
         };
@@ -188,7 +188,7 @@ impl StorePlace<'_> {
     /// # Errors
     /// There is no store, a process has it open that may not, a file cannot be read or written, a backup is not sound, or nothing is to
     /// be accepted.
-    pub async fn work(&self, job: CopyJob) -> Result<(), Failure> {
+    pub async fn work(&self, job: CopyJob) -> Result<(), CliError> {
         match job {
             CopyJob::Backup { to, json } => self.backup(to, json).await,
             CopyJob::Restore { from, in_place } => self.restore(from, in_place).await,
@@ -201,7 +201,7 @@ impl StorePlace<'_> {
     ///
     /// # Errors
     /// There is none.
-    fn require(&self) -> Result<(), Failure> {
+    fn require(&self) -> Result<(), CliError> {
         let Self { folder, role, .. } = self;
         if SqliteStore::exists(folder, role) {
             return Ok(());
@@ -209,7 +209,7 @@ impl StorePlace<'_> {
         Err(no_store(folder, role, self.created_by))
     }
 
-    async fn backup(&self, to: PathBuf, json: bool) -> Result<(), Failure> {
+    async fn backup(&self, to: PathBuf, json: bool) -> Result<(), CliError> {
         self.require()?;
         let (role, folder) = (self.role, self.folder.to_owned());
         let to = if to.is_dir() {
@@ -241,7 +241,7 @@ impl StorePlace<'_> {
         })
     }
 
-    async fn restore(&self, from: PathBuf, in_place: InPlace) -> Result<(), Failure> {
+    async fn restore(&self, from: PathBuf, in_place: InPlace) -> Result<(), CliError> {
         let (role, folder) = (self.role, self.folder.to_owned());
         let done = blocking(move || {
             let now = Timestamp::now();
@@ -264,7 +264,7 @@ impl StorePlace<'_> {
         })
     }
 
-    async fn restored(&self, outbox: OldOutbox, by: Attribution) -> Result<(), Failure> {
+    async fn restored(&self, outbox: OldOutbox, by: Attribution) -> Result<(), CliError> {
         self.require()?;
         let (role, folder) = (self.role, self.folder.to_owned());
         let source = blocking(move || {
@@ -282,7 +282,7 @@ impl StorePlace<'_> {
         })
     }
 
-    async fn accept(&self, source: Option<Source>, by: Attribution) -> Result<(), Failure> {
+    async fn accept(&self, source: Option<Source>, by: Attribution) -> Result<(), CliError> {
         self.require()?;
         let Self { role, folder, .. } = self;
         let store = SqliteStore::open_existing(folder, role, &Options::default())
@@ -295,8 +295,8 @@ impl StorePlace<'_> {
         if accepted.map_err(|e| store_failed(&e))? {
             return print(|out| writeln!(out, "{subject} is accepted"));
         }
-        Err(Failure::new(
-            Reason::Missing,
+        Err(CliError::new(
+            ExitReason::Missing,
             format!(
                 "{subject} is not recorded as restored; {} tells what is",
                 self.told_by
@@ -306,7 +306,7 @@ impl StorePlace<'_> {
 }
 
 /// The time between two looks at the progress of a copy.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A bar on standard error, if that is a terminal. A copy has no free pages, so that it is smaller than its store.
 fn copying(role: &str, at_most: u64) -> ProgressBar {
@@ -322,7 +322,7 @@ fn copying(role: &str, at_most: u64) -> ProgressBar {
 
 /// Shows the size of a copy until it is made.
 async fn shown<T>(bar: &ProgressBar, to: &Path, copied: impl Future<Output = T>) -> T {
-    let mut timer = interval(LOOK_EVERY);
+    let mut timer = interval(POLL_INTERVAL);
     let mut copied = std::pin::pin!(copied);
     loop {
         // The timer may be dropped at any time.
@@ -351,18 +351,18 @@ struct BackupView {
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Failure> {
+) -> Result<T, CliError> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|e| Failure::new(Reason::Internal, e.to_string()))?
+        .map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?
         .map_err(|e| store_failed(&e))
 }
 
 /// A store that is not there, as an end of the program, with the command that creates it.
 #[must_use]
-pub fn no_store(folder: &Path, role: &str, created_by: &str) -> Failure {
-    Failure::new(
-        Reason::Missing,
+pub fn no_store(folder: &Path, role: &str, created_by: &str) -> CliError {
+    CliError::new(
+        ExitReason::Missing,
         format!(
             "there is no store of {role} in {}: `{created_by}` creates it; another folder is named by --store or DOORSTEP_STORE",
             folder.display(),
@@ -372,15 +372,15 @@ pub fn no_store(folder: &Path, role: &str, created_by: &str) -> Failure {
 
 /// A store that failed, as an end of the program.
 #[must_use]
-pub fn store_failed(error: &StoreError) -> Failure {
-    Failure::new(store_reason(error), error.to_string())
+pub fn store_failed(error: &StoreError) -> CliError {
+    CliError::new(store_reason(error), error.to_string())
 }
 
 /// Why a store's failure ends the program.
 #[must_use]
-pub fn store_reason(error: &StoreError) -> Reason {
+pub fn store_reason(error: &StoreError) -> ExitReason {
     match error {
-        StoreError::Unavailable { .. } => Reason::Io,
-        StoreError::Unusable { .. } => Reason::CannotCreate,
+        StoreError::Unavailable { .. } => ExitReason::Io,
+        StoreError::Unusable { .. } => ExitReason::CannotCreate,
     }
 }

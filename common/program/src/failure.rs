@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum ExitReason {
     /// What no other reason covers.
     Failed,
     /// Everything was done, and something needs an operator.
@@ -36,7 +36,7 @@ pub enum Reason {
     Interrupted,
 }
 
-impl Reason {
+impl ExitReason {
     /// The exit code, by the usual numbers of `sysexits.h`.
     #[must_use]
     pub fn code(self) -> u8 {
@@ -60,15 +60,15 @@ impl Reason {
 
 /// The end of the program: what went wrong, in words for whoever typed the command.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CliError {
     /// Decides the exit code.
-    pub reason: Reason,
+    pub reason: ExitReason,
     text: String,
 }
 
-impl Failure {
+impl CliError {
     /// Ends with this reason and text; the text names the thing and, where there is one, the remedy.
-    pub fn new(reason: Reason, text: impl Into<String>) -> Self {
+    pub fn new(reason: ExitReason, text: impl Into<String>) -> Self {
         Self {
             reason,
             text: text.into(),
@@ -76,10 +76,10 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CliError {}

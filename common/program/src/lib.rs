@@ -2,33 +2,33 @@
 //!
 //! - [`start`]: from the command line to the exit code.
 //! - [`args`]: arguments that several programs take, each with what makes settings of it.
-//! - [`Wrong`] and [`read`]: checking what was typed, and telling everything that is wrong at once.
-//! - [`Failure`] and [`Reason`]: why a program ends without having done its work, and its exit code.
+//! - [`SettingsErrors`] and [`read`]: checking what was typed, and telling everything that is wrong at once.
+//! - [`CliError`] and [`ExitReason`]: why a program ends without having done its work, and its exit code.
 //! - [`Repeats`]: messages of which many may be alike.
-//! - [`WhoArgs`]: who does it, for the record.
+//! - [`OperatorArgs`]: who does it, for the record.
 //! - [`copies`]: copies of a store, made, put back and accepted.
 //! - [`health`]: how the running roles are, on an address of the process.
 //! - [`management`]: the broker's management API, read only.
 //! - [`output`]: standard output, whose reader may have had enough.
 //! - [`variables`]: those of the environment that nothing reads.
-//! - [`Stop`]: the user's wish to stop.
+//! - [`ShutdownSignal`]: the user's wish to stop.
 
 pub mod args;
 pub mod copies;
 mod failure;
 pub mod health;
 pub mod management;
+mod operator;
 pub mod output;
-pub mod read;
+pub mod parse;
 mod repeats;
+mod shutdown;
 pub mod start;
-mod stop;
+mod validation;
 pub mod variables;
-mod who;
-mod wrong;
 
-pub use failure::{Failure, Reason};
+pub use failure::{CliError, ExitReason};
+pub use operator::OperatorArgs;
 pub use repeats::Repeats;
-pub use stop::Stop;
-pub use who::WhoArgs;
-pub use wrong::Wrong;
+pub use shutdown::ShutdownSignal;
+pub use validation::SettingsErrors;

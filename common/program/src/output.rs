@@ -4,13 +4,13 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
-use crate::{Failure, Reason};
+use crate::{CliError, ExitReason};
 
 /// Writes to standard output. A reader that has gone (`| head`) has had enough, and that is no failure.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(cannot_write("standard output", &e)),
@@ -22,7 +22,7 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(),
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+pub fn print_json<T: Serialize>(value: &T) -> Result<(), CliError> {
     print(|out| {
         serde_json::to_writer(&mut *out, value)?;
         out.write_all(b"\n")
@@ -30,6 +30,6 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
 }
 
 /// Says that something cannot be written.
-pub fn cannot_write(what: &str, error: &io::Error) -> Failure {
-    Failure::new(Reason::Io, format!("cannot write {what}: {error}"))
+pub fn cannot_write(what: &str, error: &io::Error) -> CliError {
+    CliError::new(ExitReason::Io, format!("cannot write {what}: {error}"))
 }

@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, error::Error};
 use doorstep_telemetry::log;
 use tokio::runtime::Runtime;
 
-use crate::{Failure, Reason};
+use crate::{CliError, ExitReason};
 
 /// Reads the command line of a program that takes [`crate::args::TelemetryArgs`]; `log` is its default filter.
 ///
@@ -21,28 +21,32 @@ pub fn parse<C: CommandFactory + FromArgMatches>(log: &'static str) -> Result<C,
         // Help and version come as errors, too.
         let _ = error.print();
         let is_wrong = error.use_stderr();
-        ExitCode::from(if is_wrong { Reason::Settings.code() } else { 0 })
+        ExitCode::from(if is_wrong {
+            ExitReason::Settings.code()
+        } else {
+            0
+        })
     })
 }
 
 /// Runs what a program does to its end on a runtime of its own.
 ///
 /// # Errors
-/// Why it failed; [`Reason::Internal`] where it broke off.
+/// Why it failed; [`ExitReason::Internal`] where it broke off.
 pub fn run(
-    work: impl Future<Output = Result<(), Failure>> + Send + 'static,
-) -> Result<(), Failure> {
+    work: impl Future<Output = Result<(), CliError>> + Send + 'static,
+) -> Result<(), CliError> {
     let runtime = Runtime::new()
-        .map_err(|e| Failure::new(Reason::Failed, format!("cannot start the runtime: {e}")))?;
+        .map_err(|e| CliError::new(ExitReason::Failed, format!("cannot start the runtime: {e}")))?;
     // In a task, since what runs in `block_on` itself runs beside the runtime's threads and is slow to hear from them.
     let done = runtime.block_on(async { tokio::spawn(work).await });
     // Whatever still waits for something, a thread that reads input for one, must not keep the program from ending.
     runtime.shutdown_background();
-    done.map_err(|e| Failure::new(Reason::Internal, format!("broke off: {e}")))?
+    done.map_err(|e| CliError::new(ExitReason::Internal, format!("broke off: {e}")))?
 }
 
 /// Tells how the program ended, on standard error if it failed.
-pub fn ended(result: Result<(), Failure>) -> ExitCode {
+pub fn exit_code(result: Result<(), CliError>) -> ExitCode {
     log::end();
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -28,7 +28,7 @@ impl Contract for ParcelStored {
 // docs: end contract
 
 // docs: begin role
-use doorstep_runtime::{Effects, NoRequest, Reading, Refusal, Role, States};
+use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::EntityKey;
 
 /// The state of one shelf.
@@ -41,9 +41,9 @@ struct Shelf {
 struct Depot;
 
 impl Role for Depot {
-    type Fact = ParcelStored;
-    type Command = NoRequest;
-    type Query = NoRequest;
+    type Payload = ParcelStored;
+    type Command = Unsupported;
+    type Query = Unsupported;
     type State = Shelf;
 
     fn name(&self) -> &'static str {
@@ -52,7 +52,7 @@ impl Role for Depot {
 
     fn read(&self, event: &Event) -> Result<Reading<ParcelStored>, ContractError> {
         match event.event_type.as_str() {
-            ParcelStored::TYPE => Ok(Reading::Fact(ParcelStored::read(event)?)),
+            ParcelStored::TYPE => Ok(Reading::Handled(ParcelStored::read(event)?)),
             unknown => Err(ContractError::UnknownType(unknown.to_owned())),
         }
     }
@@ -67,10 +67,10 @@ impl Role for Depot {
         event: &Event,
         fact: &ParcelStored,
         _now: Timestamp,
-    ) -> Result<Effects, Refusal> {
+    ) -> Result<Effects, HandlerError> {
         let shelf = states.first_or_default();
         if shelf.grams + fact.grams > 100_000 {
-            return Err(Refusal::never(format!("{} is full", event.subject)));
+            return Err(HandlerError::never(format!("{} is full", event.subject)));
         }
         shelf.parcels += 1;
         shelf.grams += fact.grams;
@@ -81,7 +81,7 @@ impl Role for Depot {
 
 // docs: begin test
 use doorstep_event::{Sender, Sequence, Source, Subject};
-use doorstep_runtime::{Engine, Incoming, Limits};
+use doorstep_runtime::{Engine, InboundMessage, Limits};
 use doorstep_store::{MemoryStore, Store};
 
 fn stored(sequence: u64, grams: u32) -> Event {
@@ -97,20 +97,20 @@ async fn shelf_after_disorder() -> Shelf {
     let store = MemoryStore::new("depot");
     let mut engine = Engine::new(Depot, store.clone(), Limits::default());
     for event in [stored(2, 500), stored(1, 1_200), stored(2, 500)] {
-        let delivery = Incoming::Event {
+        let delivery = InboundMessage::Event {
             event,
             defect: None,
             sender: Sender::Anonymous,
         };
         let mut batch = engine.read_batch(vec![delivery]);
         engine
-            .work(&mut batch, Timestamp::now(), 0.5)
+            .process(&mut batch, Timestamp::now(), 0.5)
             .await
             .unwrap();
     }
     // Number 2 was deferred until number 1 had come, and is due now.
     while engine
-        .work_due(Timestamp::now(), 0.5)
+        .process_due(Timestamp::now(), 0.5)
         .await
         .unwrap()
         .is_some()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use doorstep_program::{WhoArgs, Wrong, args::StoreArgs};
+use doorstep_program::{OperatorArgs, SettingsErrors, args::StoreArgs};
 use doorstep_runtime::operate::Attribution;
 
 use super::role_names;
@@ -242,7 +242,7 @@ pub(crate) struct DeadSkipArgs {
     pub(crate) reason: Option<String>,
 
     #[command(flatten)]
-    pub(crate) who: WhoArgs,
+    pub(crate) who: OperatorArgs,
 }
 
 #[derive(Debug, Args)]
@@ -309,12 +309,12 @@ pub(crate) struct RecordArgs {
     pub(crate) reason: Option<String>,
 
     #[command(flatten)]
-    pub(crate) who: WhoArgs,
+    pub(crate) who: OperatorArgs,
 }
 
 impl RecordArgs {
     /// Checks who does it and, where it is given, why.
-    pub(crate) fn by(self, wrong: &mut Wrong) -> Option<Attribution> {
+    pub(crate) fn by(self, wrong: &mut SettingsErrors) -> Option<Attribution> {
         self.who.by(self.reason.as_deref(), wrong)
     }
 }

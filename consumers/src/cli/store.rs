@@ -1,7 +1,7 @@
 //! The arguments of `consumers store`.
 
 use clap::{Args, Subcommand};
-use doorstep_program::{WhoArgs, args::BrokerArgs, copies};
+use doorstep_program::{OperatorArgs, args::BrokerArgs, copies};
 
 use super::dead::PlaceArgs;
 
@@ -97,7 +97,7 @@ pub(crate) struct TakeOverArgs {
     pub(crate) reason: String,
 
     #[command(flatten)]
-    pub(crate) who: WhoArgs,
+    pub(crate) who: OperatorArgs,
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use doorstep_store::{DeadLetter, DeadLetterFilter, SequenceGap, SqliteStore, Store, Streamless};
 
 use crate::{
@@ -50,7 +50,7 @@ pub(crate) struct FullRole {
 pub(crate) async fn report<S: Store>(
     roles: &[(&'static str, S)],
     full: &[FullRole],
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let mut lines: Vec<String> = full.iter().map(of_full).collect();
     for (role, store) in roles {
         lines.extend(of_role(role, store).await?);
@@ -59,13 +59,13 @@ pub(crate) async fn report<S: Store>(
         return Ok(());
     }
     let list: String = lines.iter().map(|line| format!("\n  {line}")).collect();
-    Err(Failure::new(
-        Reason::Trouble,
+    Err(CliError::new(
+        ExitReason::Trouble,
         format!("all is worked that can be, but not all is well:{list}"),
     ))
 }
 
-async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, Failure> {
+async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, CliError> {
     let failed = |e| stores::failed(&e);
     let now = Timestamp::now();
     let summary = store.summary(now).await.map_err(failed)?;
@@ -228,7 +228,7 @@ mod tests {
         let failure = report(&[("orders", MemoryStore::new("orders"))], &full)
             .await
             .unwrap_err();
-        assert_eq!(failure.reason, Reason::Trouble);
+        assert_eq!(failure.reason, ExitReason::Trouble);
         let said = failure.to_string();
         for part in [
             "orders: the store's held are at their bound, so that it takes no deliveries until there is room; see",
@@ -273,7 +273,7 @@ mod tests {
         });
         commit(&store, changes).await;
         let failure = report(&[("tracking", store)], &[]).await.unwrap_err();
-        assert_eq!(failure.reason, Reason::Trouble);
+        assert_eq!(failure.reason, ExitReason::Trouble);
         let said = failure.to_string();
         for part in [
             "tracking: dead 3f2a-1: delivery.delivered.v1 number 1 of delivery/1 from test: breaks a rule: was not assigned yet\\u{1b}",

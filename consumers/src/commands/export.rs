@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{Failure, Reason, output::cannot_write};
+use doorstep_program::{CliError, ExitReason, output::cannot_write};
 use doorstep_store::{EntityRow, Store};
 
 use crate::{settings::StoreLocation, stores};
@@ -18,7 +18,7 @@ const PAGE: usize = 1_000;
 ///
 /// # Errors
 /// There is no store, it cannot be read, or the output cannot be written.
-pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Result<(), Failure> {
+pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let Some(path) = output else {
         return match write_all(&store, &mut io::stdout()).await {
@@ -30,7 +30,7 @@ pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Re
     let target = Target::of(&path);
     let wrong = |e: &io::Error| {
         let failure = cannot_write(&path.display().to_string(), e);
-        Failure::new(Reason::Io, failure.to_string())
+        CliError::new(ExitReason::Io, failure.to_string())
     };
     let mut file = File::create(target.written()).map_err(|e| wrong(&e))?;
     let ended = write_all(&store, &mut file).await;
@@ -93,12 +93,12 @@ impl Target {
 
 /// Why an export ended early.
 enum Stopped {
-    Read(Failure),
+    Read(CliError),
     Write(io::Error),
 }
 
 impl Stopped {
-    fn into_failure(self, what: &str) -> Failure {
+    fn into_failure(self, what: &str) -> CliError {
         match self {
             Self::Read(failure) => failure,
             Self::Write(e) => cannot_write(what, &e),

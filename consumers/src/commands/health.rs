@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use doorstep_program::{Failure, Reason, output::print};
-use doorstep_telemetry::health::{Liveness, Question, Readiness, Standing, ask};
+use doorstep_program::{CliError, ExitReason, output::print};
+use doorstep_telemetry::health::{HealthCheck, HealthStatus, Liveness, Readiness, get};
 use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
@@ -18,19 +18,19 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Nobody answers, or the answer is no.
 pub(crate) async fn health(
     address: SocketAddr,
-    question: Question,
+    question: HealthCheck,
     form: OutputFormat,
-) -> Result<(), Failure> {
-    let asked = spawn_blocking(move || ask(address, question, LIMIT)).await;
+) -> Result<(), CliError> {
+    let asked = spawn_blocking(move || get(address, question, LIMIT)).await;
     let (is_good, answer) = asked
-        .map_err(|e| Failure::new(Reason::Internal, format!("broke off: {e}")))?
-        .map_err(|e| Failure::new(Reason::Missing, e.to_string()))?;
+        .map_err(|e| CliError::new(ExitReason::Internal, format!("broke off: {e}")))?
+        .map_err(|e| CliError::new(ExitReason::Missing, e.to_string()))?;
     match form {
         OutputFormat::Json => print(|out| writeln!(out, "{}", answer.trim_end()))?,
         OutputFormat::Text => {
             let lines = match question {
-                Question::Alive => alive(&read(&answer)?),
-                Question::Ready => ready(&read(&answer)?),
+                HealthCheck::Alive => alive(&read(&answer)?),
+                HealthCheck::Ready => ready(&read(&answer)?),
             };
             print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
         }
@@ -38,19 +38,19 @@ pub(crate) async fn health(
     if is_good {
         return Ok(());
     }
-    Err(Failure::new(
-        Reason::Trouble,
+    Err(CliError::new(
+        ExitReason::Trouble,
         match question {
-            Question::Alive => "something is stuck: restart the process",
-            Question::Ready => "not every role does its work",
+            HealthCheck::Alive => "something is stuck: restart the process",
+            HealthCheck::Ready => "not every role does its work",
         },
     ))
 }
 
-fn read<T: DeserializeOwned>(answer: &str) -> Result<T, Failure> {
+fn read<T: DeserializeOwned>(answer: &str) -> Result<T, CliError> {
     serde_json::from_str(answer).map_err(|e| {
-        Failure::new(
-            Reason::Data,
+        CliError::new(
+            ExitReason::Data,
             format!("what answers there is no process of Doorstep's: {e}"),
         )
     })
@@ -67,9 +67,9 @@ fn ready(readiness: &Readiness) -> Vec<String> {
     let mut lines = Vec::new();
     for role in &readiness.roles {
         let status = match role.status {
-            Standing::Ready => "ready",
-            Standing::Degraded => "degraded",
-            Standing::Unready => "not ready",
+            HealthStatus::Ready => "ready",
+            HealthStatus::Degraded => "degraded",
+            HealthStatus::Unready => "not ready",
         };
         lines.push(format!(
             "{}: {status}, {}",

@@ -7,7 +7,7 @@ use std::{
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, ConnectErrorKind, Inspector, Topology, check_version};
-use doorstep_program::{Failure, Reason, Stop, health};
+use doorstep_program::{CliError, ExitReason, ShutdownSignal, health};
 use doorstep_runtime::{
     HandlerLock,
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
@@ -57,9 +57,9 @@ enum ExitCause {
 ///
 /// # Errors
 /// A store cannot be opened, or a role cannot go on; with `--until-idle` also what is left to an operator, or an interruption.
-pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
-    let mut stop = Stop::listen(ended_at_once)?;
-    let collected = health::collect(job.health)?;
+pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
+    let mut stop = ShutdownSignal::listen(ended_at_once)?;
+    let collected = health::install_metrics(job.health)?;
     let crew = start(&job)?;
     if let Some(member) = crew.first() {
         tokio::spawn(warn_if_unsupported(
@@ -72,7 +72,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
         Some(collected) => {
             let roles = crew.iter().map(|m| (&m.running, m.store.clone()));
             let management = job.management.clone();
-            Some(health::answer(
+            Some(health::serve(
                 collected,
                 &job.broker,
                 management,
@@ -84,7 +84,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     };
     // Each may be cancelled: they only watch.
     let end = tokio::select! {
-        () = stop.wanted() => ExitCause::Wanted,
+        () = stop.recv() => ExitCause::Wanted,
         () = any_stopped(&crew) => ExitCause::Failed,
         full = all_idle(&crew, &job) => ExitCause::Idle(full),
     };
@@ -123,20 +123,20 @@ pub(crate) async fn run(job: RunJob) -> Result<(), Failure> {
     }
     match end {
         ExitCause::Idle(_) => trouble,
-        ExitCause::Wanted if job.until_idle.is_some() => Err(Failure::new(
-            Reason::Interrupted,
+        ExitCause::Wanted if job.until_idle.is_some() => Err(CliError::new(
+            ExitReason::Interrupted,
             "interrupted before all was worked; nothing is lost, what is left waits in the queues",
         )),
         ExitCause::Wanted => Ok(()),
-        ExitCause::Failed => Err(Failure::new(
-            Reason::Internal,
+        ExitCause::Failed => Err(CliError::new(
+            ExitReason::Internal,
             "a role has ended without being asked to and without saying why: please report this with its log",
         )),
     }
 }
 
 /// Opens all stores, and only then starts the roles: where one store is wrong, nothing is begun.
-fn start(job: &RunJob) -> Result<Vec<RunningProcess>, Failure> {
+fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
     let topology = Topology::of(&job.broker.namespace, &roles::queues());
     let process = HandlerLock::default();
     let opened = job
@@ -352,7 +352,7 @@ async fn ended(
     job: &RunJob,
     role: RoleEntry,
     running: RunningRole,
-) -> Result<(), (Reason, String)> {
+) -> Result<(), (ExitReason, String)> {
     let watch = running.watch();
     let ended = timeout(job.grace + JOIN_MARGIN, running.join()).await;
     let done = watch.borrow().done;
@@ -369,7 +369,7 @@ async fn ended(
     match ended {
         Ok(ended) => ended.map_err(|e| failed(&e, role, job)),
         Err(_) => Err((
-            Reason::Internal,
+            ExitReason::Internal,
             format!(
                 "{} did not end within {:?}; what it had not settled comes again",
                 role.name,
@@ -379,29 +379,29 @@ async fn ended(
     }
 }
 
-fn failed(error: &RunError, role: RoleEntry, job: &RunJob) -> (Reason, String) {
+fn failed(error: &RunError, role: RoleEntry, job: &RunJob) -> (ExitReason, String) {
     match error {
         RunError::Connect(e) if e.kind() == ConnectErrorKind::OtherStore => {
             let file = SqliteStore::path(&job.folder, role.name);
             let file = std::path::absolute(&file).unwrap_or(file);
             (
-                Reason::OtherStore,
+                ExitReason::OtherStore,
                 format!("{e} (this store is {})", file.display()),
             )
         }
-        RunError::Connect(e) if e.is_permanent() => (Reason::Broker, e.to_string()),
+        RunError::Connect(e) if e.is_permanent() => (ExitReason::Broker, e.to_string()),
         RunError::Connect(e) => {
             let tried = job.broker.start_timeout;
-            (Reason::Broker, format!("{e} (tried for {tried:?})"))
+            (ExitReason::Broker, format!("{e} (tried for {tried:?})"))
         }
         RunError::Store(e) => (stores::reason(e), e.to_string()),
-        RunError::Broken(_) => (Reason::Internal, error.to_string()),
+        RunError::Broken(_) => (ExitReason::Internal, error.to_string()),
     }
 }
 
 /// All that the roles failed of.
-fn combine(failures: &BTreeMap<String, Reason>) -> Option<Failure> {
+fn combine(failures: &BTreeMap<String, ExitReason>) -> Option<CliError> {
     let reason = *failures.values().next()?;
     let texts: Vec<&str> = failures.keys().map(String::as_str).collect();
-    Some(Failure::new(reason, texts.join("\n       ")))
+    Some(CliError::new(reason, texts.join("\n       ")))
 }

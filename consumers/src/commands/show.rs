@@ -1,7 +1,7 @@
 //! `consumers show`: the state of one entity.
 
 use doorstep_contracts::ROLES;
-use doorstep_program::{Failure, Reason, output::print};
+use doorstep_program::{CliError, ExitReason, output::print};
 use doorstep_store::{EntityKey, ReadSet, Store};
 
 use super::export::write_line;
@@ -19,7 +19,7 @@ pub(crate) async fn show(
     place: &StoreLocation,
     key: &str,
     form: OutputFormat,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let ask = ReadSet {
         entities: vec![EntityKey::new(key)],
@@ -39,14 +39,14 @@ pub(crate) async fn show(
     })
 }
 
-fn no_entity(role: &str, key: &str) -> Failure {
+fn no_entity(role: &str, key: &str) -> CliError {
     let entities = ROLES
         .iter()
         .find(|spec| spec.name == role)
         .map_or(&[][..], |spec| spec.entities);
     let forms: Vec<String> = entities.iter().map(|kind| format!("{kind}/...")).collect();
-    Failure::new(
-        Reason::Missing,
+    CliError::new(
+        ExitReason::Missing,
         format!(
             "{role} has no entity {key:?}; its keys are of the form {}",
             forms.join(" or ")

@@ -2,7 +2,7 @@
 
 use doorstep_event::{BrokerUser, Source, Timestamp};
 use doorstep_program::{
-    Failure,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_runtime::operate::{self, Attribution, Former};
@@ -24,7 +24,7 @@ const PAGE: usize = 1_000;
 ///
 /// # Errors
 /// There is no store, or it cannot be read.
-pub(crate) async fn list(place: &StoreLocation, form: OutputFormat) -> Result<(), Failure> {
+pub(crate) async fn list(place: &StoreLocation, form: OutputFormat) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let mut table = Table::new([
         Column::text("SOURCE"),
@@ -72,7 +72,7 @@ pub(crate) async fn transfer(
     to: &BrokerUser,
     former: Former,
     by: &Attribution,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let store = stores::open_existing(place)?;
     let done = operate::transfer(&store, source, to, former, by.at(Timestamp::now())).await;
     let before = done.map_err(|e| failed(place.role.name, &e))?;

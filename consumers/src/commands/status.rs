@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Depth, InspectError, Inspector, Namespace, QueueName};
 use doorstep_program::{
-    Failure, Reason,
+    CliError, ExitReason,
     output::{print, print_json},
 };
 use doorstep_runtime::{
@@ -96,7 +96,7 @@ pub(crate) async fn status(
     folder: &Path,
     broker: &BrokerSettings,
     form: OutputFormat,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let mut failure = None;
     let name = format!("{} status", broker.namespace);
     let inspector = Inspector::connect(broker, &name).await;
@@ -134,8 +134,8 @@ pub(crate) async fn status(
     }
     match (failure, broker_error) {
         (Some(failure), _) => Err(failure),
-        (None, Some(error)) => Err(Failure::new(
-            Reason::Broker,
+        (None, Some(error)) => Err(CliError::new(
+            ExitReason::Broker,
             format!("only the stores could be looked at: {error}"),
         )),
         (None, None) => stores::require_any(roles, folder),
@@ -159,7 +159,7 @@ impl RoleReport {
         }
     }
 
-    async fn look_at_store(&mut self, folder: &Path) -> Result<(), Failure> {
+    async fn look_at_store(&mut self, folder: &Path) -> Result<(), CliError> {
         let Some(store) = stores::open_read_only(folder, self.role)? else {
             let note = format!("no store in {} yet", folder.display());
             self.notes.push(note);

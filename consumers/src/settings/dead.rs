@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use doorstep_event::{Source, StreamKey, Subject};
-use doorstep_program::{Wrong, read::number};
+use doorstep_program::{SettingsErrors, parse::number};
 use doorstep_runtime::operate::Attribution;
 use doorstep_store::DeadLetterId;
 
@@ -174,10 +174,10 @@ pub(crate) enum Mode {
 /// The most dead letters that may be replayed a second.
 const MAX_RATE: u32 = 100_000;
 
-pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
+pub(super) fn dead(command: Dead, wrong: &mut SettingsErrors) -> Option<DeadJob> {
     match command {
         Dead::List(args) => Some(DeadJob::List {
-            limit: wrong.note("--limit", number(&args.limit, 1..=usize::MAX))?,
+            limit: wrong.check("--limit", number(&args.limit, 1..=usize::MAX))?,
             roles: roles::chosen(args.role.as_slice()),
             folder: args.store.folder,
             listing: if args.each {
@@ -209,14 +209,14 @@ pub(super) fn dead(command: Dead, wrong: &mut Wrong) -> Option<DeadJob> {
             })
         }
         Dead::Audit(args) => Some(DeadJob::Audit {
-            limit: wrong.note("--limit", number(&args.limit, 1..=usize::MAX))?,
+            limit: wrong.check("--limit", number(&args.limit, 1..=usize::MAX))?,
             place: place(args.place.role, args.place.store.folder, wrong)?,
             form: form(args.json),
         }),
     }
 }
 
-fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
+fn edit(args: DeadEditArgs, wrong: &mut SettingsErrors) -> Option<DeadJob> {
     let by = args.record.by(wrong);
     let place = place(args.place.role, args.place.store.folder, wrong)?;
     let ids = args.id.map(DeadLetterId).into_iter().collect();
@@ -229,10 +229,10 @@ fn edit(args: DeadEditArgs, wrong: &mut Wrong) -> Option<DeadJob> {
     })
 }
 
-fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
+fn replay(args: DeadReplayArgs, wrong: &mut SettingsErrors) -> Option<DeadJob> {
     let by = args.record.by(wrong);
     let rate = match args.rate {
-        Some(text) => wrong.note("--rate", number(&text, 1..=MAX_RATE)).map(Some),
+        Some(text) => wrong.check("--rate", number(&text, 1..=MAX_RATE)).map(Some),
         None => Some(None),
     };
     let place = place(args.place.role, args.place.store.folder, wrong)?;
@@ -257,7 +257,7 @@ fn replay(args: DeadReplayArgs, wrong: &mut Wrong) -> Option<DeadJob> {
     })
 }
 
-fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
+fn skip(args: DeadSkipArgs, wrong: &mut SettingsErrors) -> Option<DeadJob> {
     let by = args.who.by(args.reason.as_deref(), wrong);
     let mode = mode(args.dry_run);
     let place = place(args.place.role, args.place.store.folder, wrong);
@@ -270,10 +270,10 @@ fn skip(args: DeadSkipArgs, wrong: &mut Wrong) -> Option<DeadJob> {
             mode,
         });
     };
-    let subject = wrong.note("--gap", gap.parse::<Subject>());
+    let subject = wrong.check("--gap", gap.parse::<Subject>());
     let source = args.source.unwrap_or_default();
-    let source = wrong.note("--source", source.parse::<Source>());
-    let range = wrong.note("FROM..TO", range(&args.what));
+    let source = wrong.check("--source", source.parse::<Source>());
+    let range = wrong.check("FROM..TO", range(&args.what));
     let (from, to) = range?;
     Some(DeadJob::SkipGap {
         place: place?,

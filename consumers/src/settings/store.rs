@@ -1,7 +1,7 @@
 //! The jobs of `consumers store`.
 
 use doorstep_messaging::BrokerSettings;
-use doorstep_program::{Wrong, copies::CopyJob};
+use doorstep_program::{SettingsErrors, copies::CopyJob};
 use doorstep_runtime::operate::Attribution;
 
 use super::{StoreLocation, place};
@@ -21,7 +21,7 @@ pub(crate) enum StoreJob {
 }
 
 impl StoreCommand {
-    fn check(self, wrong: &mut Wrong) -> Option<StoreJob> {
+    fn check(self, wrong: &mut SettingsErrors) -> Option<StoreJob> {
         let (at, job) = match self {
             Self::TakeOver(args) => return take_over(args, wrong),
             Self::Backup(args) => (args.place, Some(args.copy.job())),
@@ -39,11 +39,11 @@ impl StoreCommand {
     }
 }
 
-pub(super) fn store(command: StoreCommand, wrong: &mut Wrong) -> Option<StoreJob> {
+pub(super) fn store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<StoreJob> {
     command.check(wrong)
 }
 
-fn take_over(args: TakeOverArgs, wrong: &mut Wrong) -> Option<StoreJob> {
+fn take_over(args: TakeOverArgs, wrong: &mut SettingsErrors) -> Option<StoreJob> {
     let broker = args.broker.check(wrong);
     let by = args.who.by(Some(&args.reason), wrong);
     Some(StoreJob::TakeOver {

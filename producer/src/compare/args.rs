@@ -4,9 +4,9 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::Args;
 use doorstep_program::{
-    Wrong,
+    SettingsErrors,
     args::{BrokerArgs, StoreArgs},
-    read::{duration, number},
+    parse::{duration, number},
 };
 
 use super::{CompareSettings, Form, WorkSettings, scenario::LoadProfile};
@@ -77,21 +77,21 @@ pub(crate) struct CompareWorkArgs {
 
 impl CompareArgs {
     /// Checks them.
-    pub(crate) fn check(self, wrong: &mut Wrong) -> Option<CompareSettings> {
-        let seconds = wrong.note("--seconds", number(&self.seconds, 1..=60));
-        let rate = wrong.note("--rate", number(&self.rate, 1..=1000));
-        let delay = wrong.note("--delay", delay(&self.delay));
-        let seed = wrong.note("--seed", number(&self.seed, 0..=u64::MAX));
+    pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<CompareSettings> {
+        let seconds = wrong.check("--seconds", number(&self.seconds, 1..=60));
+        let rate = wrong.check("--rate", number(&self.rate, 1..=1000));
+        let delay = wrong.check("--delay", delay(&self.delay));
+        let seed = wrong.check("--seed", number(&self.seed, 0..=u64::MAX));
         let pace = (|| {
             let pace = LoadProfile {
                 rate: rate?,
                 delay: delay?,
                 lasts: Duration::from_secs(seconds?),
             };
-            wrong.note("--rate", within_capacity(pace))
+            wrong.check("--rate", within_capacity(pace))
         })();
         let svg = match self.svg {
-            Some(path) => wrong.note("--svg", picture(path)).map(Some),
+            Some(path) => wrong.check("--svg", picture(path)).map(Some),
             None => Some(None),
         };
         let broker = self.broker.check(wrong);
@@ -149,9 +149,9 @@ fn within_capacity(pace: LoadProfile) -> Result<LoadProfile, String> {
 
 impl CompareWorkArgs {
     /// Checks them.
-    pub(crate) fn check(self, wrong: &mut Wrong) -> Option<WorkSettings> {
-        let checkout_takes = wrong.note("--checkout-takes", duration(&self.checkout_takes));
-        let update_takes = wrong.note("--update-takes", duration(&self.update_takes));
+    pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<WorkSettings> {
+        let checkout_takes = wrong.check("--checkout-takes", duration(&self.checkout_takes));
+        let update_takes = wrong.check("--update-takes", duration(&self.update_takes));
         let broker = self.broker.check(wrong);
         Some(WorkSettings {
             broker: broker?,
@@ -176,10 +176,10 @@ mod tests {
 
     fn check(words: &[&str]) -> Result<CompareSettings, String> {
         let words = ["compare"].iter().chain(words);
-        let mut wrong = Wrong::default();
+        let mut wrong = SettingsErrors::default();
         let settings = Typed::try_parse_from(words).unwrap().args.check(&mut wrong);
         wrong
-            .finish(settings)
+            .into_result(settings)
             .map_err(|failure| failure.to_string())
     }
 

@@ -3,7 +3,7 @@
 //! It stands on a ground of its own, so that it can be read wherever it is shown, and whoever looks at things in the dark is shown it in
 //! dark colours by a style sheet inside; what knows no style sheets shows the light ones.
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use plotters::{
     coord::Shift,
     prelude::*,
@@ -67,11 +67,11 @@ fn on_time_unsure(figures: &Figures) -> u64 {
 ///
 /// # Errors
 /// A mistake in this program.
-pub(super) fn svg(report: &Report) -> Result<String, Failure> {
+pub(super) fn svg(report: &Report) -> Result<String, CliError> {
     let mut svg = String::new();
     draw(&mut svg, &report.cells).map_err(|e| {
-        Failure::new(
-            Reason::Internal,
+        CliError::new(
+            ExitReason::Internal,
             format!("the picture cannot be drawn: {e}"),
         )
     })?;

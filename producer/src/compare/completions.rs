@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use doorstep_store::{EntityKey, SqliteStore, Store, StoreError, sqlite::Options};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval};
@@ -40,7 +40,7 @@ impl StoreReader {
     ///
     /// # Errors
     /// They cannot be opened.
-    pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(folder: &Path) -> Result<Self, CliError> {
         let open = |want: Operation| {
             SqliteStore::open_read_only(folder, want.role(), &Options::default())
                 .map_err(|e| failed(&e))
@@ -60,7 +60,7 @@ impl StoreReader {
         &self,
         heard: &[Response],
         patience: Duration,
-    ) -> Result<Done, Failure> {
+    ) -> Result<Done, CliError> {
         let began = Instant::now();
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,7 +92,7 @@ impl StoreReader {
         }
     }
 
-    async fn completions(&self) -> Result<Deeds, Failure> {
+    async fn completions(&self) -> Result<Deeds, CliError> {
         let mut deeds = Deeds::new();
         for store in &self.0 {
             let mut after: Option<EntityKey> = None;
@@ -104,8 +104,8 @@ impl StoreReader {
                     let state = row.state.as_deref().unwrap_or_default();
                     let entry: Entry = serde_json::from_slice(state).map_err(|e| {
                         let key = &row.key;
-                        Failure::new(
-                            Reason::Internal,
+                        CliError::new(
+                            ExitReason::Internal,
                             format!("{key} is not as it was written: {e}"),
                         )
                     })?;
@@ -121,6 +121,6 @@ impl StoreReader {
     }
 }
 
-fn failed(error: &StoreError) -> Failure {
-    Failure::new(Reason::Io, error.to_string())
+fn failed(error: &StoreError) -> CliError {
+    CliError::new(ExitReason::Io, error.to_string())
 }

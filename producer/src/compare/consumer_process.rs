@@ -4,7 +4,7 @@
 use std::{fs::File, io, path::Path, process::Stdio, time::Duration};
 
 use doorstep_messaging::BrokerSettings;
-use doorstep_program::{Failure, Reason, args::BrokerVariables};
+use doorstep_program::{CliError, ExitReason, args::BrokerVariables};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -44,9 +44,13 @@ impl ConsumerProcess<'_> {
     ///
     /// # Errors
     /// They do not start, with what they say of it.
-    pub(super) async fn start(&self) -> Result<Running, Failure> {
-        let failed =
-            |e: io::Error| Failure::new(Reason::Failed, format!("cannot start the consumers: {e}"));
+    pub(super) async fn start(&self) -> Result<Running, CliError> {
+        let failed = |e: io::Error| {
+            CliError::new(
+                ExitReason::Failed,
+                format!("cannot start the consumers: {e}"),
+            )
+        };
         let complaints = self.folder.join("consumers.log");
         let log = File::options()
             .create(true)
@@ -81,8 +85,8 @@ impl ConsumerProcess<'_> {
         let mut lines = BufReader::new(stdout).lines();
         match timeout(READY_WITHIN, lines.next_line()).await {
             Ok(Ok(Some(line))) if line == READY => Ok(Running(child)),
-            _ => Err(Failure::new(
-                Reason::Broker,
+            _ => Err(CliError::new(
+                ExitReason::Broker,
                 format!(
                     "the consumers of the comparison have not started to work: {}",
                     stderr_tail(&complaints)
@@ -97,11 +101,13 @@ impl Running {
     ///
     /// # Errors
     /// The system does not end them.
-    pub(super) async fn kill(mut self) -> Result<(), Failure> {
-        self.0
-            .kill()
-            .await
-            .map_err(|e| Failure::new(Reason::Failed, format!("cannot kill the consumers: {e}")))
+    pub(super) async fn kill(mut self) -> Result<(), CliError> {
+        self.0.kill().await.map_err(|e| {
+            CliError::new(
+                ExitReason::Failed,
+                format!("cannot kill the consumers: {e}"),
+            )
+        })
     }
 }
 

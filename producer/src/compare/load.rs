@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use doorstep_event::{Request, Source, Timestamp};
 use doorstep_messaging::{CallError, Message, Publisher, RpcClient};
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -35,7 +35,7 @@ pub(super) async fn generate_load(
     source: &Source,
     items: Arc<[WorkItem]>,
     told: &Progress,
-) -> Result<Vec<Response>, Failure> {
+) -> Result<Vec<Response>, CliError> {
     let start = Start::now();
     let mut users = JoinSet::new();
     let mut heard = Vec::with_capacity(items.len());
@@ -76,8 +76,8 @@ async fn serve(
     source: &Source,
     item: &WorkItem,
     start: Start,
-) -> Result<Response, Failure> {
-    let mistake = |e: String| Failure::new(Reason::Internal, format!("an item is wrong: {e}"));
+) -> Result<Response, CliError> {
+    let mistake = |e: String| CliError::new(ExitReason::Internal, format!("an item is wrong: {e}"));
     let end = match counter {
         Transport::Sync(requester) => {
             let request = request(source, item).map_err(mistake)?;
@@ -124,7 +124,7 @@ fn classify(error: CallError) -> OperationFailure {
 }
 
 fn joined(
-    done: Result<Result<Response, Failure>, tokio::task::JoinError>,
-) -> Result<Response, Failure> {
-    done.map_err(|e| Failure::new(Reason::Internal, format!("a user broke off: {e}")))?
+    done: Result<Result<Response, CliError>, tokio::task::JoinError>,
+) -> Result<Response, CliError> {
+    done.map_err(|e| CliError::new(ExitReason::Internal, format!("a user broke off: {e}")))?
 }

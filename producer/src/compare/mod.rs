@@ -30,7 +30,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 use doorstep_event::Timestamp;
 use doorstep_messaging::BrokerSettings;
 use doorstep_program::{
-    Failure, Reason, Stop,
+    CliError, ExitReason, ShutdownSignal,
     args::BrokerVariables,
     output::{cannot_write, print},
 };
@@ -77,7 +77,10 @@ pub(crate) enum Form {
 /// # Errors
 /// The broker cannot be reached or does not let us, the consumers do not start, the picture cannot be written, or the user wants to stop.
 /// Also where an item was answered well and never done, or done twice.
-pub(crate) async fn run(settings: CompareSettings, mut stop: Stop) -> Result<(), Failure> {
+pub(crate) async fn run(
+    settings: CompareSettings,
+    mut stop: ShutdownSignal,
+) -> Result<(), CliError> {
     let run = format!("compare-{:08x}", rand::random::<u32>());
     let loads = Scenario::ALL
         .map(|scenario| items(&settings, scenario).map(|items| (scenario, items)))
@@ -121,8 +124,8 @@ async fn measure(
     run: &str,
     loads: &[(Scenario, Arc<[WorkItem]>)],
     told: &Progress,
-    stop: &mut Stop,
-) -> Result<Vec<Sample>, Failure> {
+    stop: &mut ShutdownSignal,
+) -> Result<Vec<Sample>, CliError> {
     let total = loads.len() * Mode::ALL.len();
     let mut cells = Vec::with_capacity(total);
     for (scenario, items) in loads {
@@ -143,9 +146,9 @@ async fn measure(
     Ok(cells)
 }
 
-fn items(settings: &CompareSettings, scenario: Scenario) -> Result<Arc<[WorkItem]>, Failure> {
+fn items(settings: &CompareSettings, scenario: Scenario) -> Result<Arc<[WorkItem]>, CliError> {
     let load = settings.pace.load(scenario);
     WorkItem::draw(settings.seed, load, Timestamp::now())
         .map(Arc::from)
-        .map_err(|mistake| Failure::new(Reason::Internal, format!("no items: {mistake}")))
+        .map_err(|mistake| CliError::new(ExitReason::Internal, format!("no items: {mistake}")))
 }

@@ -1,6 +1,6 @@
 //! All that was measured, in the form in which a program reads it.
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use serde::Serialize;
 
 use super::{
@@ -59,19 +59,20 @@ impl Report {
     ///
     /// # Errors
     /// A mistake in this program.
-    pub(super) fn json(&self) -> Result<String, Failure> {
-        serde_json::to_string_pretty(self)
-            .map_err(|e| Failure::new(Reason::Internal, format!("no JSON of the figures: {e}")))
+    pub(super) fn json(&self) -> Result<String, CliError> {
+        serde_json::to_string_pretty(self).map_err(|e| {
+            CliError::new(ExitReason::Internal, format!("no JSON of the figures: {e}"))
+        })
     }
 
     /// What must never be: something that was answered well and is not there although all is worked, or that was done twice.
-    pub(super) fn broken_promise(&self) -> Option<Failure> {
+    pub(super) fn broken_promise(&self) -> Option<CliError> {
         let worked = self.cells.iter().filter(|cell| cell.drained);
         let lost: u64 = worked.map(|cell| cell.all.lost).sum();
         let twice: u64 = self.cells.iter().map(|cell| cell.all.twice).sum();
         (lost + twice > 0).then(|| {
-            Failure::new(
-                Reason::Failed,
+            CliError::new(
+                ExitReason::Failed,
                 format!(
                     "{lost} items were answered well and never done, and {twice} were done twice: please report this with the output of --json"
                 ),

@@ -8,7 +8,7 @@ use doorstep_messaging::{
     BrokerSettings, ConnectError, ConnectErrorKind, Publisher, Refusal, RpcClient,
     RpcClientSettings, Topology, delete,
 };
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 
 use super::{
     CompareSettings,
@@ -50,8 +50,8 @@ impl<'a> Run<'a> {
         number: usize,
         scenario: Scenario,
         way: Mode,
-    ) -> Result<Self, Failure> {
-        let wrong = |e: String| Failure::new(Reason::Settings, e);
+    ) -> Result<Self, CliError> {
+        let wrong = |e: String| CliError::new(ExitReason::Settings, e);
         let namespace = format!("{}.{run}.{number}", settings.broker.namespace);
         let namespace = namespace
             .parse()
@@ -83,15 +83,18 @@ impl<'a> Run<'a> {
         &self,
         items: &Arc<[WorkItem]>,
         told: &Progress,
-        stop: &mut Stop,
-    ) -> Result<Sample, Failure> {
+        stop: &mut ShutdownSignal,
+    ) -> Result<Sample, CliError> {
         fs::create_dir_all(&self.folder).map_err(|e| {
             let folder = self.folder.display();
-            Failure::new(Reason::CannotCreate, format!("cannot create {folder}: {e}"))
+            CliError::new(
+                ExitReason::CannotCreate,
+                format!("cannot create {folder}: {e}"),
+            )
         })?;
         let users = LoadClients::start(&self.broker, &self.topology);
         let ready = stop
-            .unless_wanted(users.ready(self.broker.start_timeout))
+            .or_cancelled(users.ready(self.broker.start_timeout))
             .await;
         // Who was not let in has declared nothing.
         let was_let_in = match &ready {
@@ -102,8 +105,8 @@ impl<'a> Run<'a> {
             Some(Ok(())) | None => true,
         };
         let played = match ready {
-            Some(Ok(())) => stop.unless_wanted(self.execute(&users, items, told)).await,
-            Some(Err(error)) => Some(Err(Failure::new(Reason::Broker, error.to_string()))),
+            Some(Ok(())) => stop.or_cancelled(self.execute(&users, items, told)).await,
+            Some(Err(error)) => Some(Err(CliError::new(ExitReason::Broker, error.to_string()))),
             None => None,
         };
         if played.is_none() {
@@ -122,7 +125,7 @@ impl<'a> Run<'a> {
         users: &LoadClients,
         items: &Arc<[WorkItem]>,
         told: &Progress,
-    ) -> Result<Sample, Failure> {
+    ) -> Result<Sample, CliError> {
         let crew = ConsumerProcess {
             broker: &self.broker,
             variables: &self.settings.variables,

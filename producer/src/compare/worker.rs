@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf, time::Duration};
 
 use doorstep_messaging::{BrokerSettings, Topology};
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use doorstep_runtime::{
     HandlerLock, Limits,
     runner::{self, RunSettings, RunningRole},
@@ -39,7 +39,7 @@ pub(crate) struct WorkSettings {
 ///
 /// # Errors
 /// A store cannot be opened, or a role cannot go on.
-pub(crate) async fn work(settings: WorkSettings) -> Result<(), Failure> {
+pub(crate) async fn work(settings: WorkSettings) -> Result<(), CliError> {
     let process = HandlerLock::default();
     let roles = [
         start::<Checkouts>(&settings, settings.checkout_takes, &process)?,
@@ -51,7 +51,7 @@ pub(crate) async fn work(settings: WorkSettings) -> Result<(), Failure> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{READY}")
         .and_then(|()| stdout.flush())
-        .map_err(|e| Failure::new(Reason::Io, format!("nobody listens: {e}")))?;
+        .map_err(|e| CliError::new(ExitReason::Io, format!("nobody listens: {e}")))?;
     let mut nothing = [0; 1];
     // Ends when the other end is closed, by whatever; an error says the same.
     let _ = tokio::io::stdin().read(&mut nothing).await;
@@ -68,9 +68,9 @@ fn start<T: Workload>(
     settings: &WorkSettings,
     takes: Duration,
     process: &HandlerLock,
-) -> Result<RunningRole, Failure> {
+) -> Result<RunningRole, CliError> {
     let store = SqliteStore::open(&settings.folder, T::QUEUES.role, &Options::default())
-        .map_err(|e| Failure::new(Reason::CannotCreate, e.to_string()))?;
+        .map_err(|e| CliError::new(ExitReason::CannotCreate, e.to_string()))?;
     let settings = RunSettings {
         broker: settings.broker.clone(),
         topology: Topology::of(&settings.broker.namespace, QUEUES),
@@ -99,7 +99,7 @@ fn limits(takes: Duration) -> Limits {
 }
 
 /// Waits until a role works.
-async fn ready(role: &RunningRole) -> Result<(), Failure> {
+async fn ready(role: &RunningRole) -> Result<(), CliError> {
     let mut status = role.watch();
     let working = status.wait_for(|status| match status.phase {
         runner::Phase::Consuming | runner::Phase::Stopped => true,
@@ -110,8 +110,8 @@ async fn ready(role: &RunningRole) -> Result<(), Failure> {
     });
     match working.await.map(|status| status.phase.clone()) {
         Ok(runner::Phase::Consuming) => Ok(()),
-        _ => Err(Failure::new(
-            Reason::Broker,
+        _ => Err(CliError::new(
+            ExitReason::Broker,
             format!("role {} has not started", role.name()),
         )),
     }

@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 
 use doorstep_event::{Source, Timestamp};
 use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, UncheckedPublisher};
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
@@ -57,8 +57,8 @@ struct Report {
 ///
 /// # Errors
 /// The broker cannot be reached or does not take what is sent; the report cannot be written; the user wants to stop.
-pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Failure> {
-    let mistake = |text: String| Failure::new(Reason::Failed, text);
+pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Result<(), CliError> {
+    let mistake = |text: String| CliError::new(ExitReason::Failed, text);
     let start = Timestamp::now();
     // A source of its own for each play: a second one is new sales, not duplicates of the first.
     let source = Source::new(format!("demo/{}/{}", settings.seed, start.as_millisecond()))
@@ -72,8 +72,9 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Fa
         &format!("{} producer demo", settings.broker.namespace),
         topology(&settings.broker.namespace),
     );
-    let broker = |e: doorstep_messaging::ConnectError| Failure::new(Reason::Broker, e.to_string());
-    stop.unless_wanted(publisher.ready(settings.broker.start_timeout))
+    let broker =
+        |e: doorstep_messaging::ConnectError| CliError::new(ExitReason::Broker, e.to_string());
+    stop.or_cancelled(publisher.ready(settings.broker.start_timeout))
         .await
         .ok_or_else(nothing_sent)?
         .map_err(broker)?;
@@ -108,7 +109,7 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Fa
         });
         if is_last_of_its_tenth || batch.len() >= 500 {
             let sent = batch.len() as u64;
-            if stop.unless_wanted(sleep_until(at)).await.is_none() {
+            if stop.or_cancelled(sleep_until(at)).await.is_none() {
                 return Err(interrupted("the play was broken off"));
             }
             send(&publisher, std::mem::take(&mut batch)).await?;
@@ -151,20 +152,20 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: Stop) -> Result<(), Fa
     }
 }
 
-fn write(report: &Report, path: &PathBuf) -> Result<(), Failure> {
+fn write(report: &Report, path: &PathBuf) -> Result<(), CliError> {
     serde_json::to_vec_pretty(report)
         .map_err(std::io::Error::from)
         .and_then(|json| std::fs::write(path, json))
         .map_err(|e| {
-            Failure::new(
-                Reason::Io,
+            CliError::new(
+                ExitReason::Io,
                 format!("cannot write the report to {}: {e}", path.display()),
             )
         })
 }
 
 /// Sends until every message is confirmed.
-async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), Failure> {
+async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), CliError> {
     let give_up = Instant::now() + TIMEOUT;
     let mut left = messages;
     loop {
@@ -189,11 +190,11 @@ async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), Failu
     }
 }
 
-fn confirmed(outcome: PublishOutcome, what: &str) -> Result<(), Failure> {
+fn confirmed(outcome: PublishOutcome, what: &str) -> Result<(), CliError> {
     match outcome {
         PublishOutcome::Confirmed => Ok(()),
-        other => Err(Failure::new(
-            Reason::Broker,
+        other => Err(CliError::new(
+            ExitReason::Broker,
             format!(
                 "the broker did not confirm {what}: {other:?}; is it well, and does every role have its queue?"
             ),

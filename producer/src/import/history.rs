@@ -12,7 +12,7 @@ use std::{
 };
 
 use doorstep_event::{Source, Timestamp};
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use serde::{Deserialize, Serialize};
 
 use super::{input::plain, mapping::RowMapper};
@@ -68,7 +68,7 @@ impl History {
     pub(crate) fn open<M: RowMapper>(
         folder: &Path,
         dataset: Option<&str>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CliError> {
         let kind = M::NAME;
         let name = match dataset {
             None => format!("imports.{kind}.jsonl"),
@@ -76,8 +76,8 @@ impl History {
         };
         let path = folder.join(name);
         let cannot = |e: &io::Error| {
-            Failure::new(
-                Reason::CannotCreate,
+            CliError::new(
+                ExitReason::CannotCreate,
                 format!(
                     "cannot open {}, which remembers what was imported: {}; name a folder that you may write with --store FOLDER",
                     path.display(),
@@ -94,8 +94,8 @@ impl History {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Failure::new(
-                    Reason::Busy,
+                return Err(CliError::new(
+                    ExitReason::Busy,
                     format!(
                         "another import is running, which holds {}: try again when it is done",
                         path.display()
@@ -114,10 +114,10 @@ impl History {
         Ok(history)
     }
 
-    fn read(&mut self) -> Result<(), Failure> {
+    fn read(&mut self) -> Result<(), CliError> {
         let failed = |e: io::Error, path: &Path| {
-            Failure::new(
-                Reason::Io,
+            CliError::new(
+                ExitReason::Io,
                 format!("cannot read {}: {}", path.display(), plain(&e)),
             )
         };
@@ -138,8 +138,8 @@ impl History {
             whole += read as u64;
             let entry = serde_json::from_slice(&line).ok();
             if entry.and_then(|entry| self.take(entry)).is_none() {
-                return Err(Failure::new(
-                    Reason::Io,
+                return Err(CliError::new(
+                    ExitReason::Io,
                     format!(
                         "line {number} of {} is damaged: restore the file, or move it away, after which only the very same rows are recognised",
                         self.path.display()
@@ -199,7 +199,7 @@ impl History {
         source: &Source,
         file: &Path,
         units: &Units,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         let units = units.iter().filter(|(_, digests)| !digests.is_empty());
         let entry = Entry::Begun {
             at: Timestamp::now(),
@@ -221,7 +221,7 @@ impl History {
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) fn done(&mut self, source: &Source) -> Result<(), Failure> {
+    pub(crate) fn done(&mut self, source: &Source) -> Result<(), CliError> {
         let mut runs = self.runs.iter();
         if !runs.any(|run| run.source == *source && !run.is_done) {
             return Ok(());
@@ -234,7 +234,7 @@ impl History {
         Ok(())
     }
 
-    fn write(&self, entry: &Entry) -> Result<(), Failure> {
+    fn write(&self, entry: &Entry) -> Result<(), CliError> {
         let write = || {
             let mut writer = BufWriter::new(&self.file);
             serde_json::to_writer(&mut writer, entry)?;
@@ -244,8 +244,8 @@ impl History {
             self.file.sync_data()
         };
         write().map_err(|e| {
-            Failure::new(
-                Reason::Io,
+            CliError::new(
+                ExitReason::Io,
                 format!("cannot write {}: {}", self.path.display(), plain(&e)),
             )
         })

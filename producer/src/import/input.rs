@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
@@ -34,18 +34,18 @@ impl Input {
     ///
     /// # Errors
     /// There is no such file, it may not be read, or it is no regular file and so cannot be read twice.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
         let missing = |e: io::Error| {
-            Failure::new(
-                Reason::Missing,
+            CliError::new(
+                ExitReason::Missing,
                 format!("cannot open {}: {}", path.display(), plain(&e)),
             )
         };
         let file = File::open(path).map_err(missing)?;
         let metadata = file.metadata().map_err(missing)?;
         if !metadata.is_file() {
-            return Err(Failure::new(
-                Reason::Missing,
+            return Err(CliError::new(
+                ExitReason::Missing,
                 format!(
                     "{} is not a regular file, and an import reads its file twice: save it to disk first",
                     path.display()
@@ -73,7 +73,7 @@ impl Input {
     ///
     /// # Errors
     /// The file cannot be read, or its name promises gzip and its content does not keep it.
-    pub(crate) fn read(&self) -> Result<Bytes, Failure> {
+    pub(crate) fn read(&self) -> Result<Bytes, CliError> {
         let io = |e: io::Error| self.failed(&e, Compression::Plain);
         let mut file = self.file.try_clone().map_err(io)?;
         file.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -88,13 +88,16 @@ impl Input {
         let start = raw.fill_buf().map_err(io)?;
         if let Some(remedy) = packing::unreadable(start) {
             let path = self.path.display();
-            return Err(Failure::new(Reason::Data, format!("{path} is {remedy}")));
+            return Err(CliError::new(
+                ExitReason::Data,
+                format!("{path} is {remedy}"),
+            ));
         }
         let is_gzip = start.starts_with(&packing::GZIP_MAGIC);
         let is_named_gzip = self.path.extension().is_some_and(|e| e == "gz");
         if is_named_gzip && !is_gzip && self.bytes > 0 {
-            return Err(Failure::new(
-                Reason::Data,
+            return Err(CliError::new(
+                ExitReason::Data,
                 format!(
                     "{} is not gzip, though its name ends in .gz: rename it if it is plain text, fetch it again if not",
                     self.path.display()
@@ -120,18 +123,21 @@ impl Input {
     }
 
     /// What an error while reading means for the user.
-    pub(crate) fn failed(&self, error: &io::Error, packing: Compression) -> Failure {
+    pub(crate) fn failed(&self, error: &io::Error, packing: Compression) -> CliError {
         let path = self.path.display();
         match (packing, error.kind()) {
-            (Compression::Gzip, ErrorKind::UnexpectedEof) => Failure::new(
-                Reason::Data,
+            (Compression::Gzip, ErrorKind::UnexpectedEof) => CliError::new(
+                ExitReason::Data,
                 format!("{path} is truncated, its gzip stream ends too early: fetch it again"),
             ),
-            (Compression::Gzip, ErrorKind::InvalidInput | ErrorKind::InvalidData) => Failure::new(
-                Reason::Data,
+            (Compression::Gzip, ErrorKind::InvalidInput | ErrorKind::InvalidData) => CliError::new(
+                ExitReason::Data,
                 format!("{path} is damaged ({error}): fetch it again"),
             ),
-            _ => Failure::new(Reason::Io, format!("cannot read {path}: {}", plain(error))),
+            _ => CliError::new(
+                ExitReason::Io,
+                format!("cannot read {path}: {}", plain(error)),
+            ),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! what is open between rows, and a digest of each row, never the file. Everything that an event says, its id and its number follow from
 //! the rows alone, so an import may be killed and run again, or run twice: the same events arrive again and change nothing.
 
-use doorstep_program::{Failure, Reason, Stop};
+use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 
 mod format;
 mod history;
@@ -84,8 +84,8 @@ pub(crate) async fn run<M: RowMapper>(
     mapping: M,
     settings: ImportSettings,
     output: Target,
-    mut stop: Stop,
-) -> Result<(), Failure> {
+    mut stop: ShutdownSignal,
+) -> Result<(), CliError> {
     let ImportSettings {
         file,
         layout,
@@ -105,10 +105,10 @@ pub(crate) async fn run<M: RowMapper>(
             max_refused_percent,
         };
         let survey = survey(&mapping, &input, &layout, history.as_mut(), &terms)?;
-        Ok::<_, Failure>((input, layout, history, survey))
+        Ok::<_, CliError>((input, layout, history, survey))
     });
     let (input, layout, mut history, survey) = stop
-        .unless_wanted(reading)
+        .or_cancelled(reading)
         .await
         .ok_or_else(nothing_sent)?
         .map_err(broken)??;
@@ -123,7 +123,7 @@ pub(crate) async fn run<M: RowMapper>(
         })
         .collect();
     let output = stop
-        .unless_wanted(output.open())
+        .or_cancelled(output.open())
         .await
         .ok_or_else(nothing_sent)??;
 
@@ -144,8 +144,8 @@ pub(crate) async fn run<M: RowMapper>(
     } = of_rows;
     let refused_rows = listed + tally.refused_of(M::ROW_EVENT);
     if rows != imported + refused_rows + kept {
-        return Err(Failure::new(
-            Reason::Failed,
+        return Err(CliError::new(
+            ExitReason::Failed,
             format!(
                 "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a mistake in Doorstep, please report it"
             ),
@@ -182,8 +182,8 @@ pub(crate) async fn run<M: RowMapper>(
         voice.println(&format!("refused rows are listed in {}", list.display()));
     }
     if !is_whole {
-        return Err(Failure::new(
-            Reason::Data,
+        return Err(CliError::new(
+            ExitReason::Data,
             format!(
                 "the broker refuses {} events, see above: grant the user the right, or correct what it names, and run the import again; what is there \
                  already changes nothing",
@@ -192,8 +192,8 @@ pub(crate) async fn run<M: RowMapper>(
         ));
     }
     if imported + kept == 0 && rows > 0 {
-        return Err(Failure::new(
-            Reason::Data,
+        return Err(CliError::new(
+            ExitReason::Data,
             "every row was refused: see the list",
         ));
     }
@@ -250,7 +250,7 @@ fn second_pass<M: RowMapper>(
     mut survey: Survey<M>,
     mut refused: RejectFile,
     mut chunks: BatchSender,
-) -> Result<(RejectFile, Rows), Failure> {
+) -> Result<(RejectFile, Rows), CliError> {
     let mut table = Table::open(input, M::COLUMNS, layout)?;
     let mut events = Vec::new();
     let mut rows = Rows::default();
@@ -279,8 +279,8 @@ fn second_pass<M: RowMapper>(
     });
     let waiting: usize = waiting.sum();
     if waiting > 0 {
-        return Err(Failure::new(
-            Reason::Failed,
+        return Err(CliError::new(
+            ExitReason::Failed,
             format!(
                 "{waiting} invoices were never completed: this is a mistake in Doorstep, please report it"
             ),
@@ -292,9 +292,9 @@ fn second_pass<M: RowMapper>(
     Ok((refused, rows))
 }
 
-fn changed(path: &Path) -> Failure {
-    Failure::new(
-        Reason::Data,
+fn changed(path: &Path) -> CliError {
+    CliError::new(
+        ExitReason::Data,
         format!(
             "{} changed while it was read, and events of its former content were sent: import that content again from a copy that rests",
             path.display()
@@ -302,6 +302,6 @@ fn changed(path: &Path) -> Failure {
     )
 }
 
-fn broken(error: JoinError) -> Failure {
-    Failure::new(Reason::Failed, format!("reading broke off: {error}"))
+fn broken(error: JoinError) -> CliError {
+    CliError::new(ExitReason::Failed, format!("reading broke off: {error}"))
 }

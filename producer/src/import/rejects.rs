@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use serde::Serialize;
 
 use super::{
@@ -55,7 +55,7 @@ impl RejectFile {
     ///
     /// # Errors
     /// The list cannot be written.
-    pub(crate) fn add(&mut self, row: &Row<'_>, reason: &str) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, row: &Row<'_>, reason: &str) -> Result<(), CliError> {
         let line = serde_json::to_vec(&RefusedRow {
             line: row.line,
             reason,
@@ -93,7 +93,7 @@ impl RejectFile {
     ///
     /// # Errors
     /// The list cannot be written, or an older one not removed.
-    pub(crate) fn finish(mut self) -> Result<Option<PathBuf>, Failure> {
+    pub(crate) fn finish(mut self) -> Result<Option<PathBuf>, CliError> {
         self.put_in_place().map_err(|e| self.failed(&e))
     }
 
@@ -111,9 +111,9 @@ impl RejectFile {
         Ok(Some(self.path.clone()))
     }
 
-    fn failed(&self, error: &io::Error) -> Failure {
-        Failure::new(
-            Reason::Io,
+    fn failed(&self, error: &io::Error) -> CliError {
+        CliError::new(
+            ExitReason::Io,
             format!(
                 "cannot write the list of refused rows {}: {}; name another place with --refused PATH",
                 self.path.display(),

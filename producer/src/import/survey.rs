@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use doorstep_event::Source;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -93,7 +93,7 @@ pub(crate) fn survey<M: RowMapper>(
     layout: &Layout,
     history: Option<&mut History>,
     terms: &Terms<'_>,
-) -> Result<Survey<M>, Failure> {
+) -> Result<Survey<M>, CliError> {
     let mut progress = Progress::new("checking", Counted::Bytes, Some(input.bytes()));
     let mut table = Table::open(input, M::COLUMNS, layout)?;
     let runs = history.as_ref().map_or(0, |history| history.runs().len());
@@ -149,7 +149,7 @@ struct Reading<'a, M> {
 }
 
 impl<M: RowMapper> Reading<'_, M> {
-    fn take(&mut self, row: &Row<'_>) -> Result<(), Failure> {
+    fn take(&mut self, row: &Row<'_>) -> Result<(), CliError> {
         let unit = match self.mapping.unit(row) {
             Ok(unit) => unit,
             Err(reason) => {
@@ -198,7 +198,7 @@ impl<M: RowMapper> Reading<'_, M> {
         run: usize,
         known: usize,
         is_in_place: bool,
-    ) -> Failure {
+    ) -> CliError {
         let before = self.history.map_or("", |h| h.runs()[run].file.as_str());
         let what = if is_in_place {
             format!(
@@ -221,7 +221,7 @@ fn divide<M: RowMapper>(
     mut rows_of: Vec<Rows>,
     history: Option<&mut History>,
     terms: &Terms<'_>,
-) -> Result<(PartOf, Vec<Part<M>>), Failure> {
+) -> Result<(PartOf, Vec<Part<M>>), CliError> {
     let new_run = rows_of.len() - 1;
     let mut found = vec![0; new_run];
     let mut new = Units::new();
@@ -270,7 +270,7 @@ fn divide<M: RowMapper>(
         }
         parts.push(Part::Sent {
             source: source::of_dataset::<M>(dataset)
-                .map_err(|e| Failure::new(Reason::Settings, format!("--dataset: {e}")))?,
+                .map_err(|e| CliError::new(ExitReason::Settings, format!("--dataset: {e}")))?,
             mapping: begin(),
             is_known: !known.is_empty(),
         });
@@ -293,7 +293,7 @@ fn divide<M: RowMapper>(
         }
         let source = last.unwrap_or_else(Rows::new::<M>).source::<M>();
         parts.push(Part::Sent {
-            source: source.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?,
+            source: source.map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?,
             mapping: begin(),
             is_known: false,
         });
@@ -306,9 +306,9 @@ fn divide<M: RowMapper>(
     Ok((part_of, parts))
 }
 
-fn contradicts(input: &Input, what: &str) -> Failure {
-    Failure::new(
-        Reason::Data,
+fn contradicts(input: &Input, what: &str) -> CliError {
+    CliError::new(
+        ExitReason::Data,
         format!(
             "{} contradicts what was imported before: {what}. Nothing was sent. If these are other sales, give them a name of their own with --dataset NAME",
             input.path().display()
@@ -345,7 +345,7 @@ impl Refusals {
         reasoned.count += 1;
     }
 
-    fn check(self, input: &Input, rows: u64, terms: &Terms<'_>) -> Result<(), Failure> {
+    fn check(self, input: &Input, rows: u64, terms: &Terms<'_>) -> Result<(), CliError> {
         let percent = 100.0 * self.count as f64 / rows.max(1) as f64;
         if self.count == 0 || (self.count < rows && percent <= terms.max_refused_percent) {
             return Ok(());
@@ -363,8 +363,8 @@ impl Refusals {
         } else {
             format!(", more than --max-refused {}", terms.max_refused_percent)
         };
-        Err(Failure::new(
-            Reason::Data,
+        Err(CliError::new(
+            ExitReason::Data,
             format!(
                 "{}: {} of {rows} rows would be refused{bound}, so nothing was sent{commonest}",
                 input.path().display(),

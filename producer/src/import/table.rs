@@ -4,7 +4,7 @@
 //! order the columns stand, and which delimiter separates them.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 
 use super::input::{Bytes, Fingerprint, Input};
 
@@ -78,7 +78,7 @@ impl<'i> Table<'i> {
         input: &'i Input,
         columns: &'static [Column],
         layout: &Layout,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CliError> {
         let mut bytes = input.read()?;
         let header = read_header(input, &mut bytes)?;
         let delimiters = layout
@@ -91,7 +91,7 @@ impl<'i> Table<'i> {
             let mut tried: Vec<_> = delimiters.into_iter().map(read).collect();
             tried.sort_by_key(|header| header.names.len());
             return Err(tried.pop().map_or_else(
-                || Failure::new(Reason::Internal, "no delimiter to try"),
+                || CliError::new(ExitReason::Internal, "no delimiter to try"),
                 |header| header.failure(input, columns, layout),
             ));
         };
@@ -112,7 +112,7 @@ impl<'i> Table<'i> {
     ///
     /// # Errors
     /// The input cannot be read, or ends in the middle of a row.
-    pub(crate) fn next(&mut self) -> Result<Option<Row<'_>>, Failure> {
+    pub(crate) fn next(&mut self) -> Result<Option<Row<'_>>, CliError> {
         self.skip_line_ends()?;
         let line = self.line;
         let (mut text_len, mut fields) = (0, 0);
@@ -177,7 +177,7 @@ impl<'i> Table<'i> {
     }
 
     /// Line ends before a row (of blank lines, and the second half of CRLF) count as lines, not as part of the row.
-    fn skip_line_ends(&mut self) -> Result<(), Failure> {
+    fn skip_line_ends(&mut self) -> Result<(), CliError> {
         loop {
             let packing = self.bytes.packing();
             let bytes = match self.bytes.peek() {
@@ -197,9 +197,9 @@ impl<'i> Table<'i> {
         }
     }
 
-    fn cut_off(&self, line: u64) -> Failure {
-        Failure::new(
-            Reason::Data,
+    fn cut_off(&self, line: u64) -> CliError {
+        CliError::new(
+            ExitReason::Data,
             format!(
                 "{} is truncated: it ends in the middle of the row that begins on line {line}; fetch it again",
                 self.input.path().display()
@@ -293,7 +293,7 @@ impl Header {
         self.missing.is_empty() && self.twice.is_empty()
     }
 
-    fn failure(self, input: &Input, columns: &'static [Column], layout: &Layout) -> Failure {
+    fn failure(self, input: &Input, columns: &'static [Column], layout: &Layout) -> CliError {
         let list = |indices: &[usize]| -> String {
             let names: Vec<_> = indices.iter().map(|i| layout.name(columns, *i)).collect();
             names.join(", ")
@@ -312,7 +312,7 @@ impl Header {
                 list(&self.missing)
             )
         };
-        Failure::new(Reason::Data, text)
+        CliError::new(ExitReason::Data, text)
     }
 }
 
@@ -339,7 +339,7 @@ fn header_names(text: &[u8], delimiter: u8) -> Vec<String> {
 }
 
 /// The first line that is not blank, with its line end.
-fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, Failure> {
+fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, CliError> {
     let mut header = Vec::new();
     loop {
         let packing = bytes.packing();
@@ -357,8 +357,8 @@ fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, Failure> {
         }
     }
     if header.iter().all(u8::is_ascii_whitespace) {
-        return Err(Failure::new(
-            Reason::Data,
+        return Err(CliError::new(
+            ExitReason::Data,
             format!(
                 "{} is empty, or its first line is: a table begins with the names of its columns",
                 input.path().display()

@@ -10,7 +10,7 @@ use std::{
 
 use doorstep_contracts::registry;
 use doorstep_event::json;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use flate2::{Compression, write::GzEncoder};
 use jiff::tz::Offset;
 
@@ -94,7 +94,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn run<M: RowMapper>(self, mapping: M) -> Result<Made, Failure> {
+    fn run<M: RowMapper>(self, mapping: M) -> Result<Made, CliError> {
         let folder = Folder::new();
         let input = Input::open(&folder.write(self.name, self.content))?;
         let layout = self.layout;
@@ -137,7 +137,7 @@ fn import_as<M: RowMapper>(
     name: &str,
     content: &[u8],
     dataset: Option<&str>,
-) -> Result<Made, Failure> {
+) -> Result<Made, CliError> {
     let job = Job {
         dataset,
         ..Job::new(name, content)
@@ -160,7 +160,7 @@ fn pickups_of(year: i16) -> Pickups {
 #[track_caller]
 fn refusal<M: RowMapper>(mapping: M, name: &str, content: &[u8]) -> String {
     let failure = import_as(mapping, name, content, None).unwrap_err();
-    assert_eq!(failure.reason, Reason::Data, "{failure}");
+    assert_eq!(failure.reason, ExitReason::Data, "{failure}");
     failure.to_string()
 }
 
@@ -269,7 +269,7 @@ fn day(first: u32, invoices: u32) -> String {
         .collect()
 }
 
-fn remembered(history: &Folder, content: &str) -> Result<Made, Failure> {
+fn remembered(history: &Folder, content: &str) -> Result<Made, CliError> {
     let job = Job {
         history: Some(history),
         ..Job::new("x.csv", content.as_bytes())
@@ -344,7 +344,7 @@ fn a_file_that_contradicts_an_earlier_one_is_refused_with_the_row() {
     remembered(&history, &one).unwrap();
     let refused = |content: &str| {
         let failure = remembered(&history, content).unwrap_err();
-        assert_eq!(failure.reason, Reason::Data);
+        assert_eq!(failure.reason, ExitReason::Data);
         failure.to_string()
     };
     // The price of the second row of invoice 2, on line 5.
@@ -436,14 +436,14 @@ fn the_history_survives_a_line_that_was_cut_off_and_no_other_damage() {
     assert_eq!(fs::read(&path).unwrap(), whole, "nothing is recorded twice");
     fs::write(&path, [b"?\n", &whole[..]].concat()).unwrap();
     let failure = remembered(&history, &one).unwrap_err();
-    assert_eq!(failure.reason, Reason::Io);
+    assert_eq!(failure.reason, ExitReason::Io);
     assert!(failure.to_string().contains("line 1 of"), "{failure}");
 
     let held = History::open::<Retail>(&history.0, Some("other")).unwrap();
     let failure = History::open::<Retail>(&history.0, Some("other"))
         .map(drop)
         .unwrap_err();
-    assert_eq!(failure.reason, Reason::Busy, "{failure}");
+    assert_eq!(failure.reason, ExitReason::Busy, "{failure}");
     drop(held);
 }
 
@@ -703,7 +703,7 @@ fn a_missing_file_a_folder_and_an_old_list_are_handled() {
     let folder = Folder::new();
     for path in [folder.0.join("none.csv"), folder.0.clone()] {
         let failure = Input::open(&path).map(drop).unwrap_err();
-        assert_eq!(failure.reason, Reason::Missing, "{failure}");
+        assert_eq!(failure.reason, ExitReason::Missing, "{failure}");
         assert!(failure.to_string().contains(&path.display().to_string()));
     }
     // A run that refuses nothing leaves no list of an earlier run behind.

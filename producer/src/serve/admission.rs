@@ -8,7 +8,7 @@ use doorstep_runtime::{
     limits::Capacity,
     runner::{Phase, RoleStatus},
 };
-use doorstep_telemetry::health::Standing;
+use doorstep_telemetry::health::HealthStatus;
 use tokio::sync::watch;
 
 use super::http::Problem;
@@ -74,14 +74,14 @@ impl AdmissionControl {
 
 impl Admission {
     /// What is wrong, and how bad that is.
-    pub(crate) fn trouble(self) -> Option<(Standing, &'static str)> {
+    pub(crate) fn trouble(self) -> Option<(HealthStatus, &'static str)> {
         match self {
             Self::All => None,
             Self::NoPositions => Some((
-                Standing::Degraded,
+                HealthStatus::Degraded,
                 "the store is nearly full: positions are refused",
             )),
-            Self::Nothing(reason) => Some((Standing::Unready, reason)),
+            Self::Nothing(reason) => Some((HealthStatus::Unready, reason)),
         }
     }
 }
@@ -134,7 +134,7 @@ mod tests {
             Phase::Stopped,
         ] {
             let (standing, said) = keeper(phase, 0).now().trouble().unwrap();
-            assert_eq!(standing, Standing::Unready);
+            assert_eq!(standing, HealthStatus::Unready);
             assert!(!said.contains("sqlite"), "{said}");
         }
         assert_eq!(keeper(Phase::Consuming, 0).now().trouble(), None);

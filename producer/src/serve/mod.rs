@@ -27,9 +27,9 @@ use std::{
 
 use doorstep_messaging::{BrokerSettings, RpcClient, RpcClientSettings};
 use doorstep_program::{
-    Failure, Reason, Stop,
+    CliError, ExitReason, ShutdownSignal,
     copies::{CopyJob, StorePlace, store_failed},
-    health::{self, Asking, HealthSettings, STUCK_AFTER},
+    health::{self, HealthSettings, LIVENESS_TIMEOUT, RpcClientHealth},
     output::print,
 };
 use doorstep_runtime::{
@@ -88,11 +88,11 @@ pub(crate) struct ServeSettings {
 ///
 /// # Errors
 /// The store, the key or the address cannot be used.
-pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), Failure> {
-    let collected = health::collect(settings.health)?;
+pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Result<(), CliError> {
+    let collected = health::install_metrics(settings.health)?;
     let store = open(&settings.folder)?;
     let key = SigningKey::in_folder(&settings.folder)?;
-    let passwords = PasswordPool::new().map_err(|e| Failure::new(Reason::Failed, e))?;
+    let passwords = PasswordPool::new().map_err(|e| CliError::new(ExitReason::Failed, e))?;
     let (stopping, is_stopping) = watch::channel(false);
     let namespace = &settings.broker.namespace;
     let requester = RpcClient::start(
@@ -101,7 +101,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         topology(namespace),
         RpcClientSettings::default(),
     );
-    let asking = Asking {
+    let asking = RpcClientHealth {
         link: requester.state(),
         asked: requester.meter(),
     };
@@ -124,7 +124,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         Some(collected) => {
             let role = std::iter::once((&gateway, store.clone()));
             let broker = &settings.broker;
-            Some(health::answer(collected, broker, None, role, Some(asking))?)
+            Some(health::serve(collected, broker, None, role, Some(asking))?)
         }
         None => None,
     };
@@ -136,7 +136,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
         keeper: AdmissionControl::new(gateway.watch(), limits),
         left: left.clone(),
         vitals: gateway.liveness(),
-        stuck_after: settings.health.map_or(STUCK_AFTER, |h| h.stuck_after),
+        stuck_after: settings.health.map_or(LIVENESS_TIMEOUT, |h| h.stuck_after),
         passwords,
         tokens: Tokens::new(key, settings.session),
         stopping: is_stopping,
@@ -171,7 +171,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     let stopped = async {
         // Either may be dropped: both only look. A role that has failed for good keeps nothing any more.
         tokio::select! {
-            () = stop.wanted() => {}
+            () = stop.recv() => {}
             _ = status.wait_for(|status| status.phase == Phase::Stopped) => {}
         }
         // Feeds have no end of their own, and would keep their connections.
@@ -191,17 +191,17 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: Stop) -> Result<(), F
     gateway
         .join()
         .await
-        .map_err(|e| Failure::new(Reason::Failed, e.to_string()))
+        .map_err(|e| CliError::new(ExitReason::Failed, e.to_string()))
 }
 
 /// Prints the OpenAPI document.
 ///
 /// # Errors
 /// It has no form in JSON.
-pub(crate) fn print_openapi() -> Result<(), Failure> {
+pub(crate) fn print_openapi() -> Result<(), CliError> {
     let text = routes::document()
         .to_pretty_json()
-        .map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
+        .map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?;
     print(|out| writeln!(out, "{text}"))
 }
 
@@ -209,7 +209,7 @@ pub(crate) fn print_openapi() -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`StorePlace::work`].
-pub(crate) async fn run_store(folder: &Path, job: CopyJob) -> Result<(), Failure> {
+pub(crate) async fn run_store(folder: &Path, job: CopyJob) -> Result<(), CliError> {
     let place = StorePlace {
         folder,
         role: domain::NAME,
@@ -228,9 +228,9 @@ pub(crate) async fn run_store(folder: &Path, job: CopyJob) -> Result<(), Failure
 }
 
 /// Leaves the orders that are open in a restored copy of the store, and names them.
-async fn leave(folder: &Path) -> Result<(), Failure> {
+async fn leave(folder: &Path) -> Result<(), CliError> {
     let left = leave_open(&GatewayStore::alone(open(folder)?)).await;
-    let left = left.map_err(|e| Failure::new(Reason::Io, e.to_string()))?;
+    let left = left.map_err(|e| CliError::new(ExitReason::Io, e.to_string()))?;
     if left.is_empty() {
         return Ok(());
     }
@@ -246,13 +246,13 @@ async fn leave(folder: &Path) -> Result<(), Failure> {
 }
 
 /// The gateway's store; created where there is none.
-fn open(folder: &Path) -> Result<SqliteStore, Failure> {
+fn open(folder: &Path) -> Result<SqliteStore, CliError> {
     SqliteStore::open(folder, domain::NAME, &Options::default()).map_err(|e| store_failed(&e))
 }
 
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
-    Failure::new(
-        Reason::Failed,
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> CliError {
+    CliError::new(
+        ExitReason::Failed,
         format!(
             "cannot listen on {address}: {error}; another address is named by --listen or DOORSTEP_LISTEN"
         ),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use doorstep_program::{
-    Failure, Reason,
+    CliError, ExitReason,
     output::{print, print_json},
 };
 use doorstep_store::{SqliteStore, sqlite::Options};
@@ -77,14 +77,14 @@ const PAGE: usize = 500;
 ///
 /// # Errors
 /// There is such a user already, or none, or it is the last operator; the password cannot be read or used; the store cannot be used.
-pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
+pub(crate) async fn run(job: UserJob) -> Result<(), CliError> {
     match job {
         UserJob::Add {
             folder,
             name,
             standing,
         } => {
-            let hash = hash(&password()?).map_err(|e| Failure::new(Reason::Failed, e))?;
+            let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
             let add = AddUser {
                 name: name.clone(),
                 standing,
@@ -129,7 +129,7 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
             })
         }
         UserJob::SetPassword { folder, name } => {
-            let hash = hash(&password()?).map_err(|e| Failure::new(Reason::Failed, e))?;
+            let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
             let set = SetPassword {
                 name: name.clone(),
                 hash,
@@ -151,9 +151,9 @@ pub(crate) async fn run(job: UserJob) -> Result<(), Failure> {
 const SOON: &str = "a running gateway notices within 5 s";
 
 /// Prints all users by name. Nothing is created where there is no store.
-async fn list(folder: &Path, json: bool) -> Result<(), Failure> {
+async fn list(folder: &Path, json: bool) -> Result<(), CliError> {
     let store = SqliteStore::open_read_only(folder, domain::NAME, &Options::default())
-        .map_err(|e| Failure::new(Reason::Missing, e.to_string()))?;
+        .map_err(|e| CliError::new(ExitReason::Missing, e.to_string()))?;
     let mut after: Option<UserName> = None;
     let mut table = Table::new([
         Column::text("NAME"),
@@ -205,12 +205,12 @@ fn cells(name: &UserName, user: &User) -> [String; 5] {
 }
 
 /// The password: from the environment, or a line of standard input. Never an argument, which other users of the machine can read.
-fn password() -> Result<Password, Failure> {
+fn password() -> Result<Password, CliError> {
     let (from, text) = match env::var(VARIABLE) {
         Ok(text) => (VARIABLE, text),
         Err(VarError::NotUnicode(_)) => {
             let text = format!("{VARIABLE}: it is no UTF-8");
-            return Err(Failure::new(Reason::Settings, text));
+            return Err(CliError::new(ExitReason::Settings, text));
         }
         Err(VarError::NotPresent) => {
             if io::stdin().is_terminal() {
@@ -221,25 +221,26 @@ fn password() -> Result<Password, Failure> {
             ("standard input", line()?)
         }
     };
-    Password::try_from(text).map_err(|e| Failure::new(Reason::Settings, format!("{from}: {e}")))
+    Password::try_from(text)
+        .map_err(|e| CliError::new(ExitReason::Settings, format!("{from}: {e}")))
 }
 
-fn line() -> Result<String, Failure> {
+fn line() -> Result<String, CliError> {
     let mut line = String::new();
     let mut input = io::Read::take(io::stdin().lock(), MAX_CHARS as u64 * 4 + 3);
     input
         .read_line(&mut line)
-        .map_err(|e| Failure::new(Reason::Io, format!("the password cannot be read: {e}")))?;
+        .map_err(|e| CliError::new(ExitReason::Io, format!("the password cannot be read: {e}")))?;
     let length = line.trim_end_matches(['\r', '\n']).len();
     line.truncate(length);
     Ok(line)
 }
 
-fn failed(error: GatewayStoreError) -> Failure {
+fn failed(error: GatewayStoreError) -> CliError {
     match error {
-        GatewayStoreError::Refused(refused) => Failure::new(Reason::Settled, refused.detail),
+        GatewayStoreError::Refused(refused) => CliError::new(ExitReason::Settled, refused.detail),
         error @ (GatewayStoreError::Overloaded { .. } | GatewayStoreError::Unavailable(_)) => {
-            Failure::new(Reason::Io, error.to_string())
+            CliError::new(ExitReason::Io, error.to_string())
         }
     }
 }

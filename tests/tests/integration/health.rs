@@ -15,7 +15,7 @@ use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported
 use doorstep_store::{EntityKey, MemoryStore};
 use doorstep_telemetry::{
     HttpUrl,
-    health::{Liveness, Question, Readiness, Standing, ask},
+    health::{HealthCheck, HealthStatus, Liveness, Readiness, get},
 };
 use doorstep_tests::{
     ChaosProxy, Direction, LEDGER, Point, RoleProcess, RunningProgram, TempDir, TestEnv, WireFault,
@@ -64,13 +64,13 @@ impl Office {
 impl Answering {
     pub(crate) fn readiness(&self) -> (bool, Readiness) {
         let (is_good, answer) =
-            block_in_place(|| ask(self.address, Question::Ready, ANSWER)).unwrap();
+            block_in_place(|| get(self.address, HealthCheck::Ready, ANSWER)).unwrap();
         (is_good, serde_json::from_str(&answer).unwrap())
     }
 
     fn liveness(&self) -> (bool, Liveness) {
         let (is_good, answer) =
-            block_in_place(|| ask(self.address, Question::Alive, ANSWER)).unwrap();
+            block_in_place(|| get(self.address, HealthCheck::Alive, ANSWER)).unwrap();
         (is_good, serde_json::from_str(&answer).unwrap())
     }
 
@@ -247,7 +247,10 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
 
     let (is_good, ready) = role.readiness();
     let health = &ready.roles[0];
-    assert!(is_good && health.status == Standing::Degraded, "{health:?}");
+    assert!(
+        is_good && health.status == HealthStatus::Degraded,
+        "{health:?}"
+    );
     assert_eq!(
         (health.dead_letters, health.blocked_streams),
         (Some(1), Some(1))
@@ -311,7 +314,7 @@ async fn a_role_is_unready_while_the_broker_is_away_and_ready_when_it_is_back() 
         }
     })
     .await;
-    assert_eq!(unready.status, Standing::Unready);
+    assert_eq!(unready.status, HealthStatus::Unready);
     // Nothing is stuck: a restart would not help.
     assert_eq!(
         role.liveness(),
@@ -368,7 +371,7 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
         }
     })
     .await;
-    assert_eq!(degraded.status, Standing::Degraded);
+    assert_eq!(degraded.status, HealthStatus::Degraded);
     wait_for("the metric says so", SOON, async || match blocked(&role) {
         Some(1.0) => Ok(()),
         other => Err(other),
@@ -436,7 +439,7 @@ async fn what_only_waits_has_an_age_and_is_no_reason_to_complain() {
     })
     .await;
     assert!(later > held);
-    assert_eq!(role.readiness().1.status, Standing::Ready);
+    assert_eq!(role.readiness().1.status, HealthStatus::Ready);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

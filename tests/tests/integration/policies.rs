@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorstep_broker::percent_encoded;
-use doorstep_telemetry::health::Standing;
+use doorstep_telemetry::health::HealthStatus;
 use doorstep_tests::wait_for;
 use tokio::task::block_in_place;
 
@@ -89,7 +89,7 @@ async fn a_policy_that_can_lose_something_is_named_by_verify_and_by_the_role() {
     // Without the API that is unknown, and nothing is wrong.
     let unknowing = office.answering(&url, &[]).await;
     let ready = unknowing.is_ready().await;
-    assert_eq!(ready.status, Standing::Ready, "{ready:?}");
+    assert_eq!(ready.status, HealthStatus::Ready, "{ready:?}");
     unknowing.running.terminate();
     assert_eq!(unknowing.running.ended(SOON).await.code, Some(0));
 
@@ -100,7 +100,7 @@ async fn a_policy_that_can_lose_something_is_named_by_verify_and_by_the_role() {
         let (is_good, readiness) = knowing.readiness();
         let role = &readiness.roles[0];
         let is_named = role.reasons.iter().any(|reason| reason.contains(told));
-        if is_good && is_named && role.status == Standing::Degraded {
+        if is_good && is_named && role.status == HealthStatus::Degraded {
             Ok(())
         } else {
             Err(readiness)
@@ -120,7 +120,7 @@ async fn a_policy_that_can_lose_something_is_named_by_verify_and_by_the_role() {
     office.policy("operator-policies", "cap", None);
     wait_for("the role is ready again", LATER, async || {
         let (_, readiness) = knowing.readiness();
-        if readiness.status == Standing::Ready {
+        if readiness.status == HealthStatus::Ready {
             Ok(())
         } else {
             Err(readiness)

@@ -2,12 +2,12 @@
 //!
 //! - `look` asks the broker and the stores, on the endpoint's own thread, and `policies` the management API.
 //! - `judge` decides what that means for a role, as a pure function.
-//! - `gauges` brings it into the metrics.
+//! - `metrics` brings it into the metrics.
 
-mod gauges;
-mod judge;
-mod look;
+mod metrics;
 mod policies;
+mod poller;
+mod readiness;
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ use doorstep_runtime::{
 };
 use doorstep_store::SqliteStore;
 use doorstep_telemetry::{
-    health::{Endpoint, Probe, Readiness, Standing},
+    health::{Endpoint, HealthStatus, Probe, Readiness},
     metrics::Metrics,
 };
 use tokio::{
@@ -35,16 +35,16 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{Failure, Reason, management::Management};
-use judge::{Seen, Way, judge};
-use look::Looked;
+use crate::{CliError, ExitReason, management::Management};
 use policies::Policies;
+use poller::Polled;
+use readiness::{ConsumerLink, RoleSnapshot, evaluate};
 
 /// How often the program's own runtime shows that it still runs tasks.
-const BEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// How long a step of a loop may take unless said otherwise.
-pub const STUCK_AFTER: Duration = Duration::from_mins(2);
+pub const LIVENESS_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Where to answer, and when something counts as stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,17 +56,17 @@ pub struct HealthSettings {
 }
 
 /// A role that is watched.
-struct Watched {
+struct MonitoredRole {
     name: &'static str,
     store: SqliteStore,
     status: watch::Receiver<RoleStatus>,
     vitals: Arc<Liveness>,
-    looked: Mutex<Looked>,
+    looked: Mutex<Polled>,
     policies: Mutex<Policies>,
 }
 
-impl Watched {
-    fn seen(&self) -> Seen {
+impl MonitoredRole {
+    fn seen(&self) -> RoleSnapshot {
         let status = self.status.borrow().clone();
         let links = self.vitals.links();
         let meters = links.map(|links| [&links.consumed, &links.quarantined]);
@@ -80,11 +80,11 @@ impl Watched {
             |way: fn(&RoleConnections) -> Option<&watch::Receiver<ConnectionStatus>>| match links
                 .map(way)
             {
-                None => Way::not_begun(),
-                Some(None) => Way::NoQueue,
-                Some(Some(link)) => Way::of(&link.borrow()),
+                None => ConsumerLink::not_begun(),
+                Some(None) => ConsumerLink::NoQueue,
+                Some(Some(link)) => ConsumerLink::of(&link.borrow()),
             };
-        Seen {
+        RoleSnapshot {
             role: self.name,
             phase: status.phase,
             degraded: status.degraded,
@@ -101,7 +101,7 @@ impl Watched {
         }
     }
 
-    fn looked(&self) -> std::sync::MutexGuard<'_, Looked> {
+    fn looked(&self) -> std::sync::MutexGuard<'_, Polled> {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,7 +112,7 @@ impl Watched {
 
 /// A connection by which a process asks roles.
 #[derive(Debug, Clone)]
-pub struct Asking {
+pub struct RpcClientHealth {
     /// Its state.
     pub link: watch::Receiver<ConnectionStatus>,
     /// What was asked by it.
@@ -120,18 +120,18 @@ pub struct Asking {
 }
 
 /// All that is known of the process.
-struct Crew {
-    roles: Vec<Watched>,
-    asking: Option<Asking>,
+struct ProcessHealth {
+    roles: Vec<MonitoredRole>,
+    asking: Option<RpcClientHealth>,
     namespace: Namespace,
     stuck_after: Duration,
-    heart: Arc<Heart>,
+    heart: Arc<RuntimeHeartbeat>,
 }
 
-impl Probe for Crew {
+impl Probe for ProcessHealth {
     fn stuck(&self) -> Vec<String> {
         let mut stuck = Vec::new();
-        let silent = self.heart.silent_for();
+        let silent = self.heart.stalled_for();
         if silent > self.stuck_after {
             stuck.push(format!("no task of the program has run for {silent:.0?}"));
         }
@@ -142,12 +142,16 @@ impl Probe for Crew {
     }
 
     fn readiness(&self) -> Readiness {
-        let mut readiness =
-            Readiness::of(self.roles.iter().map(|role| judge(role.seen())).collect());
+        let mut readiness = Readiness::of(
+            self.roles
+                .iter()
+                .map(|role| evaluate(role.seen()))
+                .collect(),
+        );
         if let Some(asking) = &self.asking
-            && let Some(trouble) = judge::trouble_to_ask(&asking.link.borrow())
+            && let Some(trouble) = readiness::rpc_degraded_reason(&asking.link.borrow())
         {
-            readiness.status = readiness.status.max(Standing::Degraded);
+            readiness.status = readiness.status.max(HealthStatus::Degraded);
             readiness.reasons.push(trouble);
         }
         readiness
@@ -155,20 +159,20 @@ impl Probe for Crew {
 
     fn refresh(&self) {
         if let (Some(asking), Some(role)) = (&self.asking, self.roles.first()) {
-            gauges::show_asking(role.name, asking);
+            metrics::export_rpc_client(role.name, asking);
         }
         for role in &self.roles {
-            gauges::show_health(role.name, &judge(role.seen()));
-            gauges::show_done(role.name, &role.status.borrow().done);
+            metrics::export_health(role.name, &evaluate(role.seen()));
+            metrics::export_done(role.name, &role.status.borrow().done);
             if let Some(links) = role.vitals.links() {
-                gauges::show_links(role.name, &self.namespace, links);
+                metrics::export_connections(role.name, &self.namespace, links);
             }
             let looked = role.looked();
             if let Some(waiting) = looked.waiting {
-                gauges::show_waiting(role.name, waiting);
+                metrics::export_waiting(role.name, waiting);
             }
             if let Some(summary) = &looked.summary {
-                gauges::show_store(role.name, summary);
+                metrics::export_store(role.name, summary);
             }
         }
     }
@@ -191,13 +195,13 @@ pub fn stuck_loops(role: &str, vitals: &Liveness, after: Duration) -> Vec<String
 }
 
 /// Shows whether the program's runtime still runs tasks.
-struct Heart {
+struct RuntimeHeartbeat {
     born: Instant,
     /// Milliseconds from birth to the last beat.
     beat: AtomicU64,
 }
 
-impl Heart {
+impl RuntimeHeartbeat {
     /// Beats on the current runtime for as long as that lasts.
     fn start() -> Arc<Self> {
         let heart = Arc::new(Self {
@@ -206,7 +210,7 @@ impl Heart {
         });
         let beating = Arc::clone(&heart);
         tokio::spawn(async move {
-            let mut timer = interval(BEAT);
+            let mut timer = interval(HEARTBEAT);
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 timer.tick().await;
@@ -217,7 +221,7 @@ impl Heart {
         heart
     }
 
-    fn silent_for(&self) -> Duration {
+    fn stalled_for(&self) -> Duration {
         let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
         self.born.elapsed().saturating_sub(beat)
     }
@@ -228,13 +232,14 @@ impl Heart {
 ///
 /// # Errors
 /// The program collects already.
-pub fn collect(
+pub fn install_metrics(
     settings: Option<HealthSettings>,
-) -> Result<Option<(HealthSettings, Metrics)>, Failure> {
+) -> Result<Option<(HealthSettings, Metrics)>, CliError> {
     let Some(settings) = settings else {
         return Ok(None);
     };
-    let metrics = Metrics::install().map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
+    let metrics =
+        Metrics::install().map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?;
     Ok(Some((settings, metrics)))
 }
 
@@ -243,42 +248,42 @@ pub fn collect(
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub fn answer<'a>(
+pub fn serve<'a>(
     (settings, metrics): (HealthSettings, Metrics),
     broker: &BrokerSettings,
     management: Option<Management>,
     roles: impl Iterator<Item = (&'a RunningRole, SqliteStore)>,
-    asking: Option<Asking>,
-) -> Result<Endpoint, Failure> {
+    asking: Option<RpcClientHealth>,
+) -> Result<Endpoint, CliError> {
     let roles = roles
-        .map(|(role, store)| Watched {
+        .map(|(role, store)| MonitoredRole {
             name: role.name(),
             store,
             status: role.watch(),
             vitals: role.liveness(),
-            looked: Mutex::new(Looked::nothing_yet()),
+            looked: Mutex::new(Polled::nothing_yet()),
             policies: Mutex::default(),
         })
         .collect();
-    gauges::describe();
+    metrics::describe();
     telemetry::describe();
-    let crew = Arc::new(Crew {
+    let crew = Arc::new(ProcessHealth {
         roles,
         asking,
         namespace: broker.namespace.clone(),
         stuck_after: settings.stuck_after,
-        heart: Heart::start(),
+        heart: RuntimeHeartbeat::start(),
     });
     let looking = {
-        let look = look::look_for_ever(Arc::clone(&crew), broker.clone());
-        let policies = policies::look_for_ever(Arc::clone(&crew), management);
+        let look = poller::poll_loop(Arc::clone(&crew), broker.clone());
+        let policies = policies::poll_loop(Arc::clone(&crew), management);
         async {
             tokio::join!(look, policies);
         }
     };
     let endpoint = Endpoint::start(settings.address, metrics, crew, looking).map_err(|e| {
-        Failure::new(
-            Reason::Failed,
+        CliError::new(
+            ExitReason::Failed,
             format!(
                 "cannot answer on {}: {e}: give another --health-addr (DOORSTEP_HEALTH_ADDR)",
                 settings.address

@@ -9,7 +9,7 @@ use std::{
 use doorstep_messaging::{Namespace, QueuePurpose, RoleQueues, Topology};
 use tokio::time::sleep;
 
-use super::Crew;
+use super::ProcessHealth;
 use crate::management::{
     Management, ManagementError,
     policies::{Effective, look},
@@ -40,9 +40,9 @@ impl Policies {
         self.losing.iter().cloned().chain(unknown).collect()
     }
 
-    fn note(&mut self, role: &str, seen: Seen) {
+    fn note(&mut self, role: &str, seen: PolicySnapshot) {
         match seen {
-            Seen::All(losing) => {
+            PolicySnapshot::All(losing) => {
                 for reason in losing.iter().filter(|line| !self.losing.contains(line)) {
                     tracing::warn!(role, reason, "a policy can lose messages");
                 }
@@ -52,7 +52,7 @@ impl Policies {
                 self.losing = losing;
                 self.unknown = None;
             }
-            Seen::Unknown(reason) => {
+            PolicySnapshot::Unknown(reason) => {
                 let since = self
                     .unknown
                     .take()
@@ -65,14 +65,14 @@ impl Policies {
 
 /// The findings of one look.
 #[derive(Debug)]
-enum Seen {
+enum PolicySnapshot {
     /// Every policy that can lose something.
     All(Vec<String>),
     Unknown(String),
 }
 
 /// Looks at the policies of all roles again and again.
-pub(super) async fn look_for_ever(crew: Arc<Crew>, management: Option<Management>) {
+pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, management: Option<Management>) {
     let Some(management) = management else {
         return;
     };
@@ -84,11 +84,11 @@ pub(super) async fn look_for_ever(crew: Arc<Crew>, management: Option<Management
             let seen = match of_role(&management, &crew.namespace, role.name).await {
                 Ok(Some(losing)) => {
                     told = None;
-                    Seen::All(losing)
+                    PolicySnapshot::All(losing)
                 }
                 Ok(None) => {
                     pause = UNTIL_SHOWN;
-                    Seen::Unknown("the broker has no statistics of them".to_owned())
+                    PolicySnapshot::Unknown("the broker has no statistics of them".to_owned())
                 }
                 Err(error) => {
                     let reason = error.to_string();
@@ -96,7 +96,7 @@ pub(super) async fn look_for_ever(crew: Arc<Crew>, management: Option<Management
                         tracing::warn!(reason, "the policies on the queues are not known");
                         told = Some(error);
                     }
-                    Seen::Unknown(reason)
+                    PolicySnapshot::Unknown(reason)
                 }
             };
             role.policies().note(role.name, seen);
@@ -139,16 +139,16 @@ mod tests {
     fn an_api_that_is_away_for_long_is_a_reason_and_hides_no_policy() {
         let mut policies = Policies::default();
         assert_eq!(policies.reasons(), [""; 0]);
-        policies.note("orders", Seen::All(vec!["policy p".to_owned()]));
-        policies.note("orders", Seen::Unknown("away".to_owned()));
+        policies.note("orders", PolicySnapshot::All(vec!["policy p".to_owned()]));
+        policies.note("orders", PolicySnapshot::Unknown("away".to_owned()));
         assert_eq!(policies.reasons(), ["policy p"]);
         let long_ago = Instant::now().checked_sub(MAX_UNKNOWN * 2);
         policies.unknown = Some((long_ago.unwrap(), "away".to_owned()));
-        policies.note("orders", Seen::Unknown("still away".to_owned()));
+        policies.note("orders", PolicySnapshot::Unknown("still away".to_owned()));
         let reasons = policies.reasons();
         assert_eq!(reasons.len(), 2, "{reasons:?}");
         assert!(reasons[1].contains("still away"), "{reasons:?}");
-        policies.note("orders", Seen::All(Vec::new()));
+        policies.note("orders", PolicySnapshot::All(Vec::new()));
         assert_eq!(policies.reasons(), [""; 0]);
     }
 }

@@ -8,7 +8,7 @@ use doorstep_telemetry::{HttpLogin, HttpUrl};
 use percent_encoding::percent_decode_str;
 
 use super::Management;
-use crate::{Wrong, read::password};
+use crate::{SettingsErrors, parse::password};
 
 /// RabbitMQ's user of a fresh install, and its password.
 const GUEST: &str = "guest";
@@ -50,23 +50,23 @@ impl ManagementArgs {
     /// is checked as the broker's is.
     pub fn check(
         &self,
-        wrong: &mut Wrong,
+        wrong: &mut SettingsErrors,
         broker: Option<&BrokerSettings>,
     ) -> Option<Option<Management>> {
         let file = match &self.management_password_file {
-            Some(path) => wrong.note(PASSWORD, password(path)).map(Some),
+            Some(path) => wrong.check(PASSWORD, password(path)).map(Some),
             None => Some(None),
         };
         let Some(text) = self.management_url.as_deref().filter(|t| !t.is_empty()) else {
             if self.management_password_file.is_some() {
                 let alone: Result<(), _> =
                     Err("is for an address that is not given: give --management-url, too");
-                wrong.note(PASSWORD, alone);
+                wrong.check(PASSWORD, alone);
                 return None;
             }
             return Some(None);
         };
-        let (url, login) = wrong.note(URL, read(text, file?))?;
+        let (url, login) = wrong.check(URL, read(text, file?))?;
         let broker = broker?;
         let vhost = broker.addresses.first().map_or("/", Address::vhost);
         let url = url.with_tls(broker.tls.clone());

@@ -5,19 +5,19 @@
 //!   complain of is `degraded` with 200, since neither a restart nor waiting for it would make anything better: somebody has to look.
 //! - `/metrics` is all of it in numbers.
 
-mod ask;
-mod bounded;
+mod client;
+mod limited_listener;
 mod serve;
 
 use serde::{Deserialize, Serialize};
 
-pub use ask::{AskError, Question, ask};
+pub use client::{HealthCheck, ProbeError, get};
 pub use serve::Endpoint;
 
 /// How something is. The worst comes last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum HealthStatus {
     /// All is well.
     Ready,
     /// It works, and somebody should look at it.
@@ -32,7 +32,7 @@ pub struct RoleHealth {
     /// Its name.
     pub role: String,
     /// How it is.
-    pub status: Standing,
+    pub status: HealthStatus,
     /// What it is doing, in a word.
     pub phase: String,
     /// Everything that keeps it from being ready; empty if it is.
@@ -59,7 +59,7 @@ pub struct RoleHealth {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Readiness {
     /// How the process is: as its worst role.
-    pub status: Standing,
+    pub status: HealthStatus,
     /// What keeps the process itself from being ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -73,7 +73,7 @@ impl Readiness {
     pub fn of(roles: Vec<RoleHealth>) -> Self {
         let worst = roles.iter().map(|role| role.status).max();
         Self {
-            status: worst.unwrap_or(Standing::Ready),
+            status: worst.unwrap_or(HealthStatus::Ready),
             reasons: Vec::new(),
             roles,
         }

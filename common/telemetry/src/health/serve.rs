@@ -23,11 +23,11 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Liveness, Probe, Standing, bounded::Bounded};
+use super::{HealthStatus, Liveness, Probe, limited_listener::LimitedListener};
 use crate::metrics::Metrics;
 
 /// How often measured values are sorted into their buckets.
-const TIDY_EVERY: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Answers until it is dropped.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Endpoint {
 }
 
 #[derive(Clone)]
-struct Known {
+struct EndpointState {
     probe: Arc<dyn Probe>,
     metrics: Metrics,
 }
@@ -59,13 +59,13 @@ impl Endpoint {
         let address = listener.local_addr()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stop, mut stopped) = watch::channel(());
-        let known = Known { probe, metrics };
+        let known = EndpointState { probe, metrics };
         let work = async move {
             let served = async {
                 tokio::spawn(watching);
-                tokio::spawn(tidy(known.metrics.clone()));
+                tokio::spawn(run_upkeep(known.metrics.clone()));
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(Bounded::new(listener), router(known)).await
+                axum::serve(LimitedListener::new(listener), router(known)).await
             };
             // Whoever is being answered at the very end of a program is cut off, and the rest goes with the runtime.
             tokio::select! {
@@ -93,8 +93,8 @@ impl Endpoint {
     }
 }
 
-async fn tidy(metrics: Metrics) {
-    let mut timer = interval(TIDY_EVERY);
+async fn run_upkeep(metrics: Metrics) {
+    let mut timer = interval(UPKEEP_INTERVAL);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
@@ -102,7 +102,7 @@ async fn tidy(metrics: Metrics) {
     }
 }
 
-fn router(known: Known) -> Router {
+fn router(known: EndpointState) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -110,7 +110,7 @@ fn router(known: Known) -> Router {
         .with_state(known)
 }
 
-async fn livez(State(known): State<Known>) -> Response {
+async fn livez(State(known): State<EndpointState>) -> Response {
     let stuck = known.probe.stuck();
     let liveness = Liveness {
         alive: stuck.is_empty(),
@@ -119,12 +119,12 @@ async fn livez(State(known): State<Known>) -> Response {
     json(liveness.alive, &liveness)
 }
 
-async fn readyz(State(known): State<Known>) -> Response {
+async fn readyz(State(known): State<EndpointState>) -> Response {
     let readiness = known.probe.readiness();
-    json(readiness.status != Standing::Unready, &readiness)
+    json(readiness.status != HealthStatus::Unready, &readiness)
 }
 
-async fn metrics(State(known): State<Known>) -> Response {
+async fn metrics(State(known): State<EndpointState>) -> Response {
     known.probe.refresh();
     let form = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], known.metrics.render()).into_response()

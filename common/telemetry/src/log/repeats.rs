@@ -25,7 +25,7 @@ const LOGGED: u64 = 5;
 /// The time for which what repeats is counted.
 const WINDOW: Duration = Duration::from_mins(1);
 /// The interval at which counts are looked for.
-const EVERY: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// The most kinds of warnings that are told apart; all beyond are logged.
 const MAX_KINDS: usize = 1_000;
 /// The target of the counts, which are logged whatever they say.
@@ -128,7 +128,7 @@ impl Repeats {
         // Without the thread, counts are logged at the end of the program.
         let _ = thread::Builder::new().name("log".to_owned()).spawn(|| {
             loop {
-                thread::sleep(EVERY);
+                thread::sleep(REPORT_INTERVAL);
                 let now = Instant::now();
                 let counts = lock().as_mut().map(|repeats| repeats.take(Some(now)));
                 log(counts.unwrap_or_default());
@@ -256,7 +256,7 @@ mod tests {
             .filter(|_| warn(&mut repeats, Duration::ZERO))
             .count();
         assert_eq!(logged, 5);
-        assert_eq!(repeats.take(Some(began + EVERY)), []);
+        assert_eq!(repeats.take(Some(began + REPORT_INTERVAL)), []);
         let last = "no connection reason=\"refused\"".to_owned();
         assert_eq!(repeats.take(Some(began + WINDOW)), [(4, last.clone())]);
         assert!(!warn(&mut repeats, WINDOW));

@@ -18,13 +18,13 @@ use crate::HttpUrl;
 use exporter::OtlpExporter;
 
 /// The most spans that wait for the collector; later ones are dropped.
-const WAITING: usize = 8192;
+const MAX_QUEUE_SIZE: usize = 8192;
 /// The most spans that are handed over at a time.
-const AT_A_TIME: usize = 512;
+const MAX_EXPORT_BATCH_SIZE: usize = 512;
 /// How often they are handed over.
-const EVERY: Duration = Duration::from_secs(1);
+const SCHEDULED_DELAY: Duration = Duration::from_secs(1);
 /// How long the last spans may take at the end.
-const LAST: Duration = Duration::from_secs(3);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most links of a span: a batch names so many of the events in it.
 pub const MAX_LINKS: u32 = 128;
 
@@ -42,9 +42,9 @@ impl Tracing {
             resource = resource.with_service_name(service);
         }
         let config = BatchConfigBuilder::default()
-            .with_max_queue_size(WAITING)
-            .with_max_export_batch_size(AT_A_TIME)
-            .with_scheduled_delay(EVERY)
+            .with_max_queue_size(MAX_QUEUE_SIZE)
+            .with_max_export_batch_size(MAX_EXPORT_BATCH_SIZE)
+            .with_scheduled_delay(SCHEDULED_DELAY)
             .build();
         let exporter = OtlpExporter::new(endpoint.join("/v1/traces"));
         let processor = BatchSpanProcessor::builder(exporter)
@@ -63,7 +63,7 @@ impl Tracing {
 impl Drop for Tracing {
     /// Hands over what is left, in bounded time.
     fn drop(&mut self) {
-        if let Err(e) = self.0.shutdown_with_timeout(LAST) {
+        if let Err(e) = self.0.shutdown_with_timeout(FLUSH_TIMEOUT) {
             tracing::debug!(reason = %e, "the last spans were not handed over");
         }
     }

@@ -1,7 +1,7 @@
 //! `consumers dead audit`.
 
 use doorstep_program::{
-    Failure,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_store::{AuditFilter, AuditId, AuditPage, AuditRow, Store};
@@ -25,7 +25,7 @@ pub(crate) async fn audit(
     place: &StoreLocation,
     limit: usize,
     form: OutputFormat,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let most = match form {
         OutputFormat::Json => usize::MAX,
@@ -87,7 +87,7 @@ async fn read<S: Store>(
     store: &S,
     before: Option<AuditId>,
     limit: usize,
-) -> Result<AuditPage, Failure> {
+) -> Result<AuditPage, CliError> {
     let page = store.audit(AuditFilter::All, before, limit).await;
     page.map_err(|e| stores::failed(&e))
 }

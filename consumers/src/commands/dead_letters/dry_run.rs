@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES};
-use doorstep_program::Failure;
+use doorstep_program::CliError;
 use doorstep_runtime::{DryRun, operate};
 use doorstep_store::DeadLetter;
 
@@ -37,7 +37,7 @@ pub(super) async fn check(
     store: &RoleStore,
     dead: &DeadLetter,
     data: Bytes,
-) -> Result<Checked, Failure> {
+) -> Result<Checked, CliError> {
     let event = match operate::replayable(dead) {
         Ok(event) => event,
         Err(e) => return Ok(Checked::Refused(e.to_string())),

@@ -1,7 +1,7 @@
 //! `consumers dead edit`: other data for one dead letter or for all of a kind, stored only if the role would take it.
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason, Repeats, output::print};
+use doorstep_program::{CliError, ExitReason, Repeats, output::print};
 use doorstep_runtime::operate::{self, Attribution, Edit, OperateError};
 use doorstep_store::{DeadLetter, DeadLetterId};
 
@@ -34,7 +34,7 @@ pub(crate) async fn edit(
     change: &EditSource,
     by: &Attribution,
     mode: Mode,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let store = match mode {
         Mode::Write => stores::open_existing(place)?,
         Mode::DryRun => stores::try_open_read_only(place)?,
@@ -65,8 +65,8 @@ pub(crate) async fn edit(
         (Selection::Group(_) | Selection::All, EditSource::Patch(path)) => {
             desk.group(chosen, &Patch::read(path)?).await
         }
-        (Selection::Group(_) | Selection::All, EditSource::Editor) => Err(Failure::new(
-            Reason::Settings,
+        (Selection::Group(_) | Selection::All, EditSource::Editor) => Err(CliError::new(
+            ExitReason::Settings,
             "a whole kind is edited by --patch, the editor is for one dead letter",
         )),
     }
@@ -98,14 +98,14 @@ pub(super) enum EditError {
     /// The data would not do, in words.
     Refused(String),
     /// Somebody else was first, or the store failed.
-    Failed(Failure),
+    Failed(CliError),
 }
 
 impl EditError {
-    pub(super) fn into_failure(self, id: &DeadLetterId) -> Failure {
+    pub(super) fn into_failure(self, id: &DeadLetterId) -> CliError {
         match self {
-            Self::Refused(why) => Failure::new(
-                Reason::Data,
+            Self::Refused(why) => CliError::new(
+                ExitReason::Data,
                 format!("{id}: {}; nothing was stored", sanitize(&why)),
             ),
             Self::Failed(failure) => failure,
@@ -113,8 +113,8 @@ impl EditError {
     }
 }
 
-impl From<Failure> for EditError {
-    fn from(failure: Failure) -> Self {
+impl From<CliError> for EditError {
+    fn from(failure: CliError) -> Self {
         Self::Failed(failure)
     }
 }
@@ -179,7 +179,7 @@ impl EditSession<'_> {
         Ok(())
     }
 
-    async fn edit_in_editor(&self, id: &DeadLetterId) -> Result<(), Failure> {
+    async fn edit_in_editor(&self, id: &DeadLetterId) -> Result<(), CliError> {
         let dead = one(&self.store, self.role.name, id).await?;
         let event = operate::replayable(&dead)
             .map_err(|e| EditError::Refused(e.to_string()).into_failure(id))?;
@@ -196,7 +196,7 @@ impl EditSession<'_> {
             }
             Err(refused) => {
                 let failure = refused.into_failure(id);
-                Err(Failure::new(
+                Err(CliError::new(
                     failure.reason,
                     format!(
                         "{failure}; what was written is in {}",
@@ -208,7 +208,7 @@ impl EditSession<'_> {
     }
 
     /// Edits all of a kind, each checked by itself, and tells of those that do not pass: of each cause a few, and how many.
-    async fn group(&self, chosen: &Selection, patch: &Patch) -> Result<(), Failure> {
+    async fn group(&self, chosen: &Selection, patch: &Patch) -> Result<(), CliError> {
         let ids = open_ids(&self.store, chosen, Timestamp::now()).await?;
         let mut progress = Progress::new("edited", ids.len() as u64);
         let mut tally = EditSummary::default();
@@ -230,7 +230,7 @@ impl EditSession<'_> {
             };
             match stored {
                 Ok(edited) => tally.add(&edited),
-                Err(EditError::Failed(failure)) if failure.reason != Reason::Settled => {
+                Err(EditError::Failed(failure)) if failure.reason != ExitReason::Settled => {
                     progress.finish();
                     return Err(failure);
                 }
@@ -259,7 +259,7 @@ pub(super) struct EditSummary {
     untried: u64,
     same: u64,
     refused: u64,
-    first: Option<Reason>,
+    first: Option<ExitReason>,
 }
 
 impl EditSummary {
@@ -274,7 +274,7 @@ impl EditSummary {
         }
     }
 
-    pub(super) fn refused(&mut self, failure: Failure) {
+    pub(super) fn refused(&mut self, failure: CliError) {
         self.refused += 1;
         self.first.get_or_insert(failure.reason);
     }
@@ -283,7 +283,7 @@ impl EditSummary {
     ///
     /// # Errors
     /// Some were refused.
-    pub(super) fn sum_up(self, mode: Mode) -> Result<(), Failure> {
+    pub(super) fn sum_up(self, mode: Mode) -> Result<(), CliError> {
         let Self {
             edited,
             untried,
@@ -310,7 +310,7 @@ impl EditSummary {
         })?;
         match first {
             None => Ok(()),
-            Some(reason) => Err(Failure::new(
+            Some(reason) => Err(CliError::new(
                 reason,
                 format!("{refused} of {} do not pass", edited + same + refused),
             )),

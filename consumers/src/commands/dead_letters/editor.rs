@@ -1,6 +1,6 @@
 //! Handing a text to the user's editor and taking it back.
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 
 use std::{
     env,
@@ -20,14 +20,14 @@ impl Draft {
     ///
     /// # Errors
     /// There is no editor, it ends badly, or the file cannot be written.
-    pub(super) fn edited(name: &str, text: &str) -> Result<Self, Failure> {
+    pub(super) fn edited(name: &str, text: &str) -> Result<Self, CliError> {
         let editor = ["VISUAL", "EDITOR"]
             .into_iter()
             .filter_map(|name| env::var(name).ok())
             .find(|value| !value.trim().is_empty())
             .ok_or_else(|| {
                 let why = "no editor is named: set VISUAL or EDITOR, or use --patch";
-                Failure::new(Reason::Settings, why)
+                CliError::new(ExitReason::Settings, why)
             })?;
         let draft = Self::write(name, text)?;
         // By a shell, since the variable may carry arguments; the file is one of its own and needs no quoting.
@@ -39,25 +39,30 @@ impl Draft {
             .status();
         match ended {
             Ok(status) if status.success() => Ok(draft),
-            Ok(status) => Err(Failure::new(
-                Reason::Failed,
+            Ok(status) => Err(CliError::new(
+                ExitReason::Failed,
                 format!(
                     "the editor {editor:?} ended with {status}, nothing was stored; what was written is in {}",
                     draft.path().display()
                 ),
             )),
-            Err(e) => Err(Failure::new(
-                Reason::Failed,
+            Err(e) => Err(CliError::new(
+                ExitReason::Failed,
                 format!("the editor {editor:?} cannot be started: {e}"),
             )),
         }
     }
 
-    fn write(name: &str, text: &str) -> Result<Self, Failure> {
+    fn write(name: &str, text: &str) -> Result<Self, CliError> {
         let safe: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         let file = format!("doorstep-{safe}-{}.json", std::process::id());
         let path = env::temp_dir().join(file);
-        let failed = |e| Failure::new(Reason::Io, format!("cannot write {}: {e}", path.display()));
+        let failed = |e| {
+            CliError::new(
+                ExitReason::Io,
+                format!("cannot write {}: {e}", path.display()),
+            )
+        };
         let mut options = OpenOptions::new();
         // A new file of this user alone: nobody else can have put something there to be followed.
         let mut file = options
@@ -80,9 +85,13 @@ impl Draft {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn text(&self) -> Result<String, Failure> {
-        fs::read_to_string(&self.0)
-            .map_err(|e| Failure::new(Reason::Io, format!("cannot read {}: {e}", self.0.display())))
+    pub(super) fn text(&self) -> Result<String, CliError> {
+        fs::read_to_string(&self.0).map_err(|e| {
+            CliError::new(
+                ExitReason::Io,
+                format!("cannot read {}: {e}", self.0.display()),
+            )
+        })
     }
 
     /// Removes it.

@@ -1,6 +1,6 @@
 //! `consumers dead export`: dead letters as JSON lines, complete, so that they can be looked at, edited and taken back.
 
-use doorstep_program::{Failure, output::print_json};
+use doorstep_program::{CliError, output::print_json};
 use doorstep_store::{DeadLetter, Store};
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ struct ExportedDeadLetter<'a> {
 ///
 /// # Errors
 /// There is no store, it cannot be read, or the output cannot be written.
-pub(crate) async fn export(place: &StoreLocation, chosen: &Selection) -> Result<(), Failure> {
+pub(crate) async fn export(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let mut pages = Pages::new(&store, chosen);
     while let Some(page) = pages.next().await? {
@@ -42,7 +42,7 @@ pub(crate) async fn export(place: &StoreLocation, chosen: &Selection) -> Result<
     Ok(())
 }
 
-async fn write<S: Store>(store: &S, role: &str, row: &DeadLetter) -> Result<(), Failure> {
+async fn write<S: Store>(store: &S, role: &str, row: &DeadLetter) -> Result<(), CliError> {
     let records = edits(store, row).await?;
     print_json(&ExportedDeadLetter {
         letter: DeadLetterDetail::of(role, row),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use doorstep_event::{Event, Sequence};
-use doorstep_program::{Failure, Reason, Repeats};
+use doorstep_program::{CliError, ExitReason, Repeats};
 use doorstep_runtime::operate::{Attribution, Edit};
 use doorstep_store::{DeadLetter, DeadLetterId, DeadLetterStatus};
 use serde::Deserialize;
@@ -69,7 +69,7 @@ pub(crate) async fn import(
     file: &Path,
     by: &Attribution,
     mode: Mode,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let store = match mode {
         Mode::Write => stores::open_existing(place)?,
         Mode::DryRun => stores::try_open_read_only(place)?,
@@ -81,8 +81,12 @@ pub(crate) async fn import(
         mode,
         how: Edit::Import,
     };
-    let failed =
-        |e: io::Error| Failure::new(Reason::Io, format!("cannot read {}: {e}", file.display()));
+    let failed = |e: io::Error| {
+        CliError::new(
+            ExitReason::Io,
+            format!("cannot read {}: {e}", file.display()),
+        )
+    };
     let mut input: Box<dyn BufRead + Send> = if file == Path::new("-") {
         Box::new(BufReader::new(io::stdin()))
     } else {
@@ -102,20 +106,20 @@ pub(crate) async fn import(
         match take(&desk, &line).await {
             Ok(edited) => tally.add(&edited),
             Err(EditError::Failed(failure))
-                if !matches!(failure.reason, Reason::Settled | Reason::Missing) =>
+                if !matches!(failure.reason, ExitReason::Settled | ExitReason::Missing) =>
             {
                 return Err(failure);
             }
             Err(refused) => {
                 let (reason, why) = match refused {
-                    EditError::Refused(why) => (Reason::Data, why),
+                    EditError::Refused(why) => (ExitReason::Data, why),
                     EditError::Failed(failure) => (failure.reason, failure.to_string()),
                 };
                 let line = format!("line {number} is refused: {}", sanitize(&why));
                 if let Some(line) = repeats.add(line) {
                     eprintln!("{line}");
                 }
-                tally.refused(Failure::new(reason, why));
+                tally.refused(CliError::new(reason, why));
             }
         }
     }

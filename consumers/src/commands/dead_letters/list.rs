@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use doorstep_program::{
-    Failure,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_store::{
@@ -34,7 +34,7 @@ pub(crate) async fn list(
     listing: ListMode,
     limit: usize,
     form: OutputFormat,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     stores::require_any(roles, folder)?;
     match listing {
         ListMode::Kinds => kinds(roles, folder, limit, form).await,
@@ -55,7 +55,7 @@ async fn kinds(
     folder: &Path,
     limit: usize,
     form: OutputFormat,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let mut table = kind_table();
     let mut left_off = Vec::new();
     for role in roles {
@@ -93,7 +93,7 @@ async fn kinds(
     }
 }
 
-fn print_table(table: &Table, left_off: &[String]) -> Result<(), Failure> {
+fn print_table(table: &Table, left_off: &[String]) -> Result<(), CliError> {
     print(|out| {
         if table.is_empty() {
             writeln!(out, "no dead letters")?;
@@ -144,7 +144,7 @@ async fn each(
     folder: &Path,
     limit: usize,
     form: OutputFormat,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let mut table = each_table();
     let mut left_off = Vec::new();
     for role in roles {
@@ -194,7 +194,7 @@ async fn page(
     store: &RoleStore,
     after: Option<doorstep_store::DeadLetterId>,
     limit: usize,
-) -> Result<Vec<DeadLetter>, Failure> {
+) -> Result<Vec<DeadLetter>, CliError> {
     let read = store
         .dead_letters(DeadLetterFilter::All, after, limit)
         .await;

@@ -19,13 +19,13 @@ mod view;
 pub(super) use skip::failed;
 
 use crate::settings::dead::DeadJob;
-use doorstep_program::Failure;
+use doorstep_program::CliError;
 
 /// Does it.
 ///
 /// # Errors
 /// Why it was not done, or not all of it.
-pub(crate) async fn work(job: DeadJob) -> Result<(), Failure> {
+pub(crate) async fn work(job: DeadJob) -> Result<(), CliError> {
     match job {
         DeadJob::List {
             roles,

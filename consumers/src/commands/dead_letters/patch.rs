@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use serde_json::Value;
 
 use crate::format::{compacted, indented};
@@ -39,14 +39,14 @@ impl Patch {
     ///
     /// # Errors
     /// It cannot be read, or is no patch.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn read(path: &Path) -> Result<Self, CliError> {
         let text = read(path)?;
         Self::parse(&text).map_err(|e| {
             let why = format!(
                 "{}: {e}; a patch looks like [{{\"op\":\"replace\",\"path\":\"/delta\",\"value\":-2}}]",
                 path.display()
             );
-            Failure::new(Reason::Data, why)
+            CliError::new(ExitReason::Data, why)
         })
     }
 
@@ -141,7 +141,7 @@ pub(super) fn pretty(data: &[u8]) -> String {
 ///
 /// # Errors
 /// It cannot be read, or is too large.
-fn read(path: &Path) -> Result<String, Failure> {
+fn read(path: &Path) -> Result<String, CliError> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
         io::stdin().lock().take(MAX_BYTES).read_to_string(&mut text)
@@ -150,8 +150,8 @@ fn read(path: &Path) -> Result<String, Failure> {
     };
     match read {
         Ok(_) => Ok(text),
-        Err(e) => Err(Failure::new(
-            Reason::Io,
+        Err(e) => Err(CliError::new(
+            ExitReason::Io,
             format!("cannot read {}: {e}", path.display()),
         )),
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason, Stop, output::print};
+use doorstep_program::{CliError, ExitReason, ShutdownSignal, output::print};
 use doorstep_runtime::{
     operate::{self, Attribution, OperateError, ReplayRun},
     shape,
@@ -59,13 +59,13 @@ pub(crate) async fn replay(
     replay: &Replay,
     by: &Attribution,
     mode: Mode,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     if mode == Mode::DryRun {
         return rehearse(place, &replay.chosen).await;
     }
     let store = stores::open_existing(place)?;
     let role = place.role.name;
-    let mut stop = Stop::listen(ended_at_once)?;
+    let mut stop = ShutdownSignal::listen(ended_at_once)?;
     let chosen = &replay.chosen;
     let run = begin(&store, chosen, by).await?;
     let until = run.as_ref().map_or(Timestamp::MAX, |run| run.begun);
@@ -87,14 +87,14 @@ pub(crate) async fn replay(
         // Either may be cancelled: a tick that is not taken comes again, and the wish to stop stays.
         let stopped = tokio::select! {
             biased;
-            () = stop.wanted() => true,
+            () = stop.recv() => true,
             () = next(&mut pace) => false,
         };
         if stopped {
             progress.finish();
             let done = asked.len();
-            return Err(Failure::new(
-                Reason::Interrupted,
+            return Err(CliError::new(
+                ExitReason::Interrupted,
                 format!(
                     "stopped after {done}; typed again it goes on with the others, and with none of these"
                 ),
@@ -136,7 +136,7 @@ async fn begin<S: Store>(
     store: &S,
     chosen: &Selection,
     by: &Attribution,
-) -> Result<Option<ReplayRun>, Failure> {
+) -> Result<Option<ReplayRun>, CliError> {
     // Those that were named are what they are, whenever they are named again.
     if matches!(chosen, Selection::Ids(_)) {
         return Ok(None);
@@ -152,7 +152,7 @@ async fn end<S: Store>(
     run: &ReplayRun,
     asked: usize,
     by: &Attribution,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let by = by.at(Timestamp::now());
     let summed_up = by
         .clone()
@@ -180,8 +180,8 @@ async fn watch<S: Store>(
     store: &S,
     mut asked: VecDeque<DeadLetterId>,
     outcomes: &mut Outcomes,
-    stop: &mut Stop,
-) -> Result<(), Failure> {
+    stop: &mut ShutdownSignal,
+) -> Result<(), CliError> {
     let mut progress = Progress::new("tried", asked.len() as u64);
     let mut looks = interval(POLL_INTERVAL);
     let mut last = Instant::now();
@@ -189,7 +189,7 @@ async fn watch<S: Store>(
         // Either may be cancelled: nothing was begun.
         tokio::select! {
             biased;
-            () = stop.wanted() => break,
+            () = stop.recv() => break,
             _ = looks.tick() => {}
         }
         let before = asked.len();
@@ -217,7 +217,7 @@ async fn look<S: Store>(
     store: &S,
     id: &DeadLetterId,
     outcomes: &mut Outcomes,
-) -> Result<bool, Failure> {
+) -> Result<bool, CliError> {
     let filter = DeadLetterFilter::Letter(id.event_digest().to_owned());
     let found = store.dead_letters(filter, None, 1).await;
     let found = found.map_err(|e| stores::failed(&e))?;
@@ -234,7 +234,7 @@ async fn look<S: Store>(
     Ok(true)
 }
 
-fn print_outcomes(role: &str, outcomes: &Outcomes) -> Result<(), Failure> {
+fn print_outcomes(role: &str, outcomes: &Outcomes) -> Result<(), CliError> {
     let Outcomes {
         applied,
         settled,
@@ -264,12 +264,12 @@ fn print_outcomes(role: &str, outcomes: &Outcomes) -> Result<(), Failure> {
     })
 }
 
-fn ended(failures: Vec<Failure>, outcomes: &Outcomes, role: &str) -> Result<(), Failure> {
+fn ended(failures: Vec<CliError>, outcomes: &Outcomes, role: &str) -> Result<(), CliError> {
     let failures: Vec<_> = failures.into_iter().map(Err).collect();
     super::skip::summed_up(&failures)?;
     if outcomes.dead_again > 0 {
-        return Err(Failure::new(
-            Reason::Trouble,
+        return Err(CliError::new(
+            ExitReason::Trouble,
             format!(
                 "{} were refused anew; `consumers dead list {role}` says why",
                 outcomes.dead_again
@@ -280,7 +280,7 @@ fn ended(failures: Vec<Failure>, outcomes: &Outcomes, role: &str) -> Result<(), 
 }
 
 /// Tells what would become of them: of each that was named, of others by outcome.
-async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), Failure> {
+async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let (mut good, mut bad, mut untried) = (0_u64, 0_u64, 0_u64);
     let ids = open_ids(&store, chosen, Timestamp::MAX).await?;
@@ -340,7 +340,7 @@ impl Told {
         }
     }
 
-    fn add(&mut self, id: &DeadLetterId, outcome: String) -> Result<(), Failure> {
+    fn add(&mut self, id: &DeadLetterId, outcome: String) -> Result<(), CliError> {
         let (outcomes, beyond) = match self {
             Self::Each => return print(|out| writeln!(out, "{id} {outcome}")),
             Self::ByOutcome(outcomes, beyond) => (outcomes, beyond),
@@ -356,7 +356,7 @@ impl Told {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Failure> {
+    fn finish(self) -> Result<(), CliError> {
         let Self::ByOutcome(outcomes, beyond) = self else {
             return Ok(());
         };

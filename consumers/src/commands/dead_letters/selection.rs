@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 use doorstep_runtime::operate;
 use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
 
@@ -21,7 +21,7 @@ pub(super) async fn open_ids<S: Store>(
     store: &S,
     chosen: &Selection,
     until: Timestamp,
-) -> Result<Vec<DeadLetterId>, Failure> {
+) -> Result<Vec<DeadLetterId>, CliError> {
     if let Selection::Ids(ids) = chosen {
         return Ok(ids.clone());
     }
@@ -48,7 +48,7 @@ pub(super) async fn one<S: Store>(
     store: &S,
     role: &str,
     id: &DeadLetterId,
-) -> Result<DeadLetter, Failure> {
+) -> Result<DeadLetter, CliError> {
     let found = store
         .dead_letters(DeadLetterFilter::Id(id.clone()), None, 1)
         .await;
@@ -67,7 +67,7 @@ pub(super) async fn one<S: Store>(
             id.0
         ),
     };
-    Err(Failure::new(Reason::Missing, text))
+    Err(CliError::new(ExitReason::Missing, text))
 }
 
 /// What is meant, in the same words whenever it is the same.
@@ -106,7 +106,7 @@ impl<'s, S: Store> Pages<'s, S> {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<DeadLetter>>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<DeadLetter>>, CliError> {
         if self.at_end {
             return Ok(None);
         }

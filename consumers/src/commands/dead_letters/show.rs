@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use doorstep_event::{Event, Sequence, headers};
 use doorstep_program::{
-    Failure,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_store::{
@@ -61,7 +61,7 @@ pub(crate) async fn show(
     place: &StoreLocation,
     id: DeadLetterId,
     form: OutputFormat,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let role = place.role.name;
     let row = one(&store, role, &id).await?;
@@ -134,7 +134,10 @@ fn history(record: &AuditRow) -> String {
 ///
 /// # Errors
 /// The store cannot be read.
-pub(super) async fn edits<S: Store>(store: &S, row: &DeadLetter) -> Result<Vec<AuditRow>, Failure> {
+pub(super) async fn edits<S: Store>(
+    store: &S,
+    row: &DeadLetter,
+) -> Result<Vec<AuditRow>, CliError> {
     let about = AuditFilter::About(row.id.event_digest().to_owned());
     let page = store.audit(about, None, MAX_RECORDS).await;
     let mut records = page.map_err(|e| stores::failed(&e))?.rows;
@@ -152,11 +155,11 @@ pub(super) async fn edits<S: Store>(store: &S, row: &DeadLetter) -> Result<Vec<A
 ///
 /// # Errors
 /// The store cannot be read.
-pub(super) async fn held_behind<S: Store>(store: &S, row: &DeadLetter) -> Result<u64, Failure> {
+pub(super) async fn held_behind<S: Store>(store: &S, row: &DeadLetter) -> Result<u64, CliError> {
     Ok(holds_back(store, row).await?.count)
 }
 
-async fn holds_back<S: Store>(store: &S, row: &DeadLetter) -> Result<BlockedEvents, Failure> {
+async fn holds_back<S: Store>(store: &S, row: &DeadLetter) -> Result<BlockedEvents, CliError> {
     let Some(event) = row.event.as_ref().filter(|_| row.blocks) else {
         return Ok(BlockedEvents::default());
     };
@@ -175,7 +178,7 @@ async fn holds_back<S: Store>(store: &S, row: &DeadLetter) -> Result<BlockedEven
     })
 }
 
-async fn held_in_all<S: Store>(store: &S, event: &Event) -> Result<u64, Failure> {
+async fn held_in_all<S: Store>(store: &S, event: &Event) -> Result<u64, CliError> {
     let ask = ReadSet {
         streams: vec![event.stream()],
         ..ReadSet::default()

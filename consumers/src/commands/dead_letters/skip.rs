@@ -1,7 +1,7 @@
 //! `consumers dead skip`: transactions on the role's store, whether the role runs or not.
 
 use doorstep_event::Timestamp;
-use doorstep_program::{Failure, Reason, Repeats, output::print};
+use doorstep_program::{CliError, ExitReason, Repeats, output::print};
 use doorstep_runtime::operate::{self, Attribution, OperateError};
 use doorstep_store::DeadLetterStatus;
 
@@ -28,7 +28,7 @@ pub(crate) async fn skip(
     chosen: &Selection,
     by: &Attribution,
     mode: Mode,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     if mode == Mode::DryRun {
         return rehearse(place, chosen).await;
     }
@@ -78,7 +78,7 @@ pub(crate) async fn skip(
 }
 
 /// Tells what would be stepped over.
-async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), Failure> {
+async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
     const NOTHING: &str = "nothing was written, this is a dry run";
     let store = stores::try_open_read_only(place)?;
     let role = place.role.name;
@@ -116,7 +116,7 @@ pub(crate) async fn skip_gap(
     gap: &GapRange,
     by: &Attribution,
     mode: Mode,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let role = place.role.name;
     let GapRange { stream, from, to } = gap;
     let (done, sentence) = if mode == Mode::DryRun {
@@ -143,35 +143,35 @@ pub(crate) async fn skip_gap(
 pub(super) const WHEN: &str = "within a moment if it runs, otherwise when it is started";
 
 /// What was not done, as an end of the program.
-pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> Failure {
+pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError {
     match error {
         // One that never was looks the same as one that is gone.
-        OperateError::AlreadySettled(_) => Failure::new(
-            Reason::Settled,
+        OperateError::AlreadySettled(_) => CliError::new(
+            ExitReason::Settled,
             format!("{error}; `consumers dead list {role} --each` lists what is there"),
         ),
-        OperateError::RefusedAnew { now, .. } => Failure::new(
-            Reason::Settled,
+        OperateError::RefusedAnew { now, .. } => CliError::new(
+            ExitReason::Settled,
             format!("{error}; `consumers dead show {role} {now}` shows it"),
         ),
-        OperateError::EditedMeanwhile(_) => Failure::new(Reason::Settled, error.to_string()),
-        OperateError::NoSuchGap { .. } => Failure::new(
-            Reason::Settled,
+        OperateError::EditedMeanwhile(_) => CliError::new(ExitReason::Settled, error.to_string()),
+        OperateError::NoSuchGap { .. } => CliError::new(
+            ExitReason::Settled,
             format!("{error}; `consumers status {role}` lists what is missing"),
         ),
-        OperateError::UnknownSource(_) => Failure::new(Reason::Missing, error.to_string()),
-        OperateError::OwnedAlready { .. } => Failure::new(Reason::Settled, error.to_string()),
+        OperateError::UnknownSource(_) => CliError::new(ExitReason::Missing, error.to_string()),
+        OperateError::OwnedAlready { .. } => CliError::new(ExitReason::Settled, error.to_string()),
         OperateError::NotReplayable { .. } | OperateError::Foreign { .. } => {
-            Failure::new(Reason::Data, error.to_string())
+            CliError::new(ExitReason::Data, error.to_string())
         }
-        OperateError::Busy(_) => Failure::new(Reason::Busy, error.to_string()),
+        OperateError::Busy(_) => CliError::new(ExitReason::Busy, error.to_string()),
         OperateError::Store(e) => stores::failed(e),
     }
 }
 
 /// The end of several: the first failure decides the exit code, and all are told, of each kind a few and the number of the others.
-pub(super) fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
-    let failures: Vec<&Failure> = ended
+pub(super) fn summed_up(ended: &[Result<(), CliError>]) -> Result<(), CliError> {
+    let failures: Vec<&CliError> = ended
         .iter()
         .filter_map(|done| done.as_ref().err())
         .collect();
@@ -184,7 +184,7 @@ pub(super) fn summed_up(ended: &[Result<(), Failure>]) -> Result<(), Failure> {
         .filter_map(|failure| repeats.add(failure.to_string()))
         .collect();
     texts.extend(repeats.rest());
-    Err(Failure::new(first.reason, texts.join("\n       ")))
+    Err(CliError::new(first.reason, texts.join("\n       ")))
 }
 
 #[cfg(test)]
@@ -204,7 +204,7 @@ mod tests {
             Err(failed("orders", &busy)),
         ];
         let failure = summed_up(&ended).unwrap_err();
-        assert_eq!(failure.reason, Reason::Settled);
+        assert_eq!(failure.reason, ExitReason::Settled);
         let said = failure.to_string();
         assert!(said.contains("a-1") && said.contains("b-1"), "{said}");
     }

@@ -2,7 +2,7 @@
 
 mod take_over;
 
-use doorstep_program::{Failure, copies::StorePlace};
+use doorstep_program::{CliError, copies::StorePlace};
 
 use crate::settings::{StoreJob, StoreLocation};
 
@@ -10,7 +10,7 @@ use crate::settings::{StoreJob, StoreLocation};
 ///
 /// # Errors
 /// As each of the commands.
-pub(crate) async fn work(job: StoreJob) -> Result<(), Failure> {
+pub(crate) async fn work(job: StoreJob) -> Result<(), CliError> {
     match job {
         StoreJob::Copy { place, job } => {
             let StoreLocation { role, folder } = place;

@@ -4,7 +4,7 @@ use doorstep_event::Timestamp;
 use doorstep_messaging::{
     BrokerSettings, ConnectError, ConnectErrorKind, OwnerRecord, PresentOwner, take_over as replace,
 };
-use doorstep_program::{Failure, Reason, output::print};
+use doorstep_program::{CliError, ExitReason, output::print};
 use doorstep_runtime::operate::{Attribution, record_take_over};
 use doorstep_store::{Store, begin_epoch};
 
@@ -18,7 +18,7 @@ pub(crate) async fn take_over(
     place: &StoreLocation,
     broker: &BrokerSettings,
     by: Attribution,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let role = place.role.name;
     let store = stores::open_existing(place)?;
     // The record is of a start, and this counts as one.
@@ -33,7 +33,7 @@ pub(crate) async fn take_over(
     };
     let before = replace(broker, role, &record)
         .await
-        .map_err(|e| Failure::new(reason(&e), e.to_string()))?;
+        .map_err(|e| CliError::new(reason(&e), e.to_string()))?;
     let queue = broker.namespace.role_queue(role, 0).to_string();
     let (from, to) = (
         before.as_ref().map(in_json),
@@ -51,10 +51,10 @@ pub(crate) async fn take_over(
     })
 }
 
-fn reason(error: &ConnectError) -> Reason {
+fn reason(error: &ConnectError) -> ExitReason {
     match error.kind() {
-        ConnectErrorKind::OtherStore => Reason::OtherStore,
-        _ => Reason::Broker,
+        ConnectErrorKind::OtherStore => ExitReason::OtherStore,
+        _ => ExitReason::Broker,
     }
 }
 

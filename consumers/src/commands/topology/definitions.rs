@@ -5,7 +5,7 @@
 //! store writes its own.
 
 use doorstep_messaging::{Namespace, Topology};
-use doorstep_program::{Failure, output::print};
+use doorstep_program::{CliError, output::print};
 use serde_json::{Value, json};
 
 use super::permissions::{Asked, users};
@@ -19,7 +19,7 @@ pub(crate) fn definitions(
     namespace: &Namespace,
     vhost: &str,
     users_of: Option<&Asked>,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let topology = Topology::of(namespace, &roles::queues());
     let mut file = file(&topology, vhost);
     if let Some(asked) = users_of {

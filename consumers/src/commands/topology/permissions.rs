@@ -3,7 +3,7 @@
 use doorstep_contracts::{PUBLISHERS, ROLES};
 use doorstep_messaging::{Namespace, Permissions, Topology, TopologyOwner};
 use doorstep_program::{
-    Failure,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_table::{fields, terminal_width, wrapped};
@@ -38,7 +38,7 @@ pub(super) struct User {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn permissions(asked: &Asked, form: OutputFormat) -> Result<(), Failure> {
+pub(crate) fn permissions(asked: &Asked, form: OutputFormat) -> Result<(), CliError> {
     let users = users(asked);
     match form {
         OutputFormat::Json => print_json(&serde_json::json!({

@@ -2,7 +2,7 @@
 
 use doorstep_messaging::{Argument, Namespace, Topology};
 use doorstep_program::{
-    Failure,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_table::{Column, Table, terminal_width, wrapped};
@@ -13,7 +13,7 @@ use crate::{roles, settings::OutputFormat};
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn show(namespace: &Namespace, form: OutputFormat) -> Result<(), Failure> {
+pub(crate) fn show(namespace: &Namespace, form: OutputFormat) -> Result<(), CliError> {
     let topology = Topology::of(namespace, &roles::queues());
     match form {
         OutputFormat::Json => print_json(&topology),

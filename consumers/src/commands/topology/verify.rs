@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use doorstep_messaging::{Finding, QueuesOf, Topology, Verified, verify as look};
 use doorstep_program::{
-    Failure, Reason,
+    CliError, ExitReason,
     output::{print, print_json},
 };
 use serde::Serialize;
@@ -19,13 +19,13 @@ use crate::{
 ///
 /// # Errors
 /// Something differs, the broker cannot be asked, or standard output cannot be written.
-pub(crate) async fn verify(job: &VerifyJob) -> Result<(), Failure> {
+pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
     let mut queues = roles::queues();
     queues.retain(|queues| job.roles.iter().any(|role| role.name == queues.role));
     let topology = Topology::of(&job.broker.namespace, &queues);
     let mut verified = look(&job.broker, &topology)
         .await
-        .map_err(|e| Failure::new(Reason::Broker, e.to_string()))?;
+        .map_err(|e| CliError::new(ExitReason::Broker, e.to_string()))?;
     let Managed {
         findings,
         compared,
@@ -41,9 +41,9 @@ pub(crate) async fn verify(job: &VerifyJob) -> Result<(), Failure> {
     }
     match verified.findings.len() {
         0 => Ok(()),
-        1 => Err(Failure::new(Reason::Differs, "the broker differs")),
-        many => Err(Failure::new(
-            Reason::Differs,
+        1 => Err(CliError::new(ExitReason::Differs, "the broker differs")),
+        many => Err(CliError::new(
+            ExitReason::Differs,
             format!("the broker differs in {many} ways"),
         )),
     }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{Failure, Reason};
+use doorstep_program::{CliError, ExitReason};
 
 const NAME: &str = "gateway.key";
 const BYTES: usize = 32;
@@ -21,7 +21,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// It cannot be read or made, or is no key.
-    pub(crate) fn in_folder(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self, CliError> {
         let path = folder.join(NAME);
         match fs::read_to_string(&path) {
             Ok(text) => Self::read(&text, &path),
@@ -44,11 +44,11 @@ impl SigningKey {
         &self.0
     }
 
-    fn read(text: &str, path: &Path) -> Result<Self, Failure> {
+    fn read(text: &str, path: &Path) -> Result<Self, CliError> {
         let bytes = hex(text.trim()).and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or_else(|| {
-            Failure::new(
-                Reason::Data,
+            CliError::new(
+                ExitReason::Data,
                 format!(
                     "{} does not hold a key: take it away and a new one is made, which ends every session",
                     path.display()
@@ -81,8 +81,8 @@ fn create(path: &Path) -> io::Result<()> {
     named
 }
 
-fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Reason::Io, format!("{}: {error}", path.display()))
+fn failed(path: &Path, error: &io::Error) -> CliError {
+    CliError::new(ExitReason::Io, format!("{}: {error}", path.display()))
 }
 
 /// Bytes as hexadecimal digits.

@@ -9,7 +9,7 @@ use axum::{
 };
 use doorstep_messaging::{ConnectionPhase, ConnectionStatus};
 use doorstep_program::health::stuck_loops;
-use doorstep_telemetry::health::{Liveness, Readiness, Standing};
+use doorstep_telemetry::health::{HealthStatus, Liveness, Readiness};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -75,8 +75,8 @@ pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     }
     let readiness = readiness(keeping, of_broker(&app), app.left.trouble());
     let status = match readiness.status {
-        Standing::Unready => StatusCode::SERVICE_UNAVAILABLE,
-        Standing::Ready | Standing::Degraded => StatusCode::OK,
+        HealthStatus::Unready => StatusCode::SERVICE_UNAVAILABLE,
+        HealthStatus::Ready | HealthStatus::Degraded => StatusCode::OK,
     };
     json(status, &readiness)
 }
@@ -117,7 +117,7 @@ fn readiness(
     orders: Option<&'static str>,
 ) -> Readiness {
     let others = broker.into_iter().chain(orders);
-    let others = others.map(|trouble| (Standing::Degraded, trouble));
+    let others = others.map(|trouble| (HealthStatus::Degraded, trouble));
     let mut readiness = Readiness::of(Vec::new());
     for (standing, reason) in keeping.trouble().into_iter().chain(others) {
         readiness.status = readiness.status.max(standing);

@@ -20,15 +20,15 @@ use tokio::{
 /// The most connections at a time; the next ones wait.
 const CONNECTIONS: usize = 64;
 /// How long a connection may last, asking again and again included.
-const LASTS: Duration = Duration::from_secs(60);
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
 
 /// Accepts within the bounds.
-pub(super) struct Bounded {
+pub(super) struct LimitedListener {
     listener: TcpListener,
     room: Arc<Semaphore>,
 }
 
-impl Bounded {
+impl LimitedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
         Self {
             listener,
@@ -37,17 +37,17 @@ impl Bounded {
     }
 }
 
-impl Listener for Bounded {
-    type Io = Brief;
+impl Listener for LimitedListener {
+    type Io = TimedStream;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         // Fails only for a semaphore that is closed, which this one never is; then nothing is counted.
         let place = Arc::clone(&self.room).acquire_owned().await.ok();
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        let brief = Brief {
+        let brief = TimedStream {
             stream,
-            end: Box::pin(sleep(LASTS)),
+            end: Box::pin(sleep(MAX_CONNECTION_AGE)),
             _place: place,
         };
         (brief, peer)
@@ -59,19 +59,19 @@ impl Listener for Bounded {
 }
 
 /// A connection that ends when its time is over.
-pub(super) struct Brief {
+pub(super) struct TimedStream {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Brief {
+impl TimedStream {
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         self.end.as_mut().poll(context).is_ready()
     }
 }
 
-impl AsyncRead for Brief {
+impl AsyncRead for TimedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -84,7 +84,7 @@ impl AsyncRead for Brief {
     }
 }
 
-impl AsyncWrite for Brief {
+impl AsyncWrite for TimedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

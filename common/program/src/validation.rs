@@ -2,15 +2,15 @@
 
 use std::fmt::Display;
 
-use crate::{Failure, Reason};
+use crate::{CliError, ExitReason};
 
 /// What was found wrong so far.
 #[derive(Debug, Default)]
-pub struct Wrong(Vec<String>);
+pub struct SettingsErrors(Vec<String>);
 
-impl Wrong {
+impl SettingsErrors {
     /// Notes what is wrong under the name of its flag and variable, each thing once; the value where nothing is.
-    pub fn note<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+    pub fn check<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         result
             .map_err(|error| {
                 let line = format!("{name}: {error}");
@@ -26,14 +26,14 @@ impl Wrong {
     ///
     /// # Errors
     /// Lists all that was.
-    pub fn finish<T>(self, settings: Option<T>) -> Result<T, Failure> {
+    pub fn into_result<T>(self, settings: Option<T>) -> Result<T, CliError> {
         match (self.0.as_slice(), settings) {
             ([], Some(settings)) => Ok(settings),
-            ([one], _) => Err(Failure::new(Reason::Settings, one.clone())),
+            ([one], _) => Err(CliError::new(ExitReason::Settings, one.clone())),
             (many, _) => {
                 let lines: String = many.iter().map(|line| format!("\n  {line}")).collect();
                 let text = format!("{} settings are wrong:{lines}", many.len());
-                Err(Failure::new(Reason::Settings, text))
+                Err(CliError::new(ExitReason::Settings, text))
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::HttpUrl;
 
 /// What to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub enum HealthCheck {
     /// Whether it makes progress.
     Alive,
     /// Whether it does its work.
@@ -16,7 +16,7 @@ pub enum Question {
 /// Nobody answers, or somebody else.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody answers for a process at {address}: {reason}")]
-pub struct AskError {
+pub struct ProbeError {
     address: SocketAddr,
     reason: io::Error,
 }
@@ -26,11 +26,11 @@ pub struct AskError {
 ///
 /// # Errors
 /// Nobody answers there within the limit, or not in the way that a process of Doorstep does.
-pub fn ask(
+pub fn get(
     address: SocketAddr,
-    question: Question,
+    question: HealthCheck,
     limit: Duration,
-) -> Result<(bool, String), AskError> {
+) -> Result<(bool, String), ProbeError> {
     let mut address = address;
     if address.ip().is_unspecified() {
         let own: std::net::IpAddr = match address {
@@ -40,10 +40,10 @@ pub fn ask(
         address.set_ip(own);
     }
     let path = match question {
-        Question::Alive => "/livez",
-        Question::Ready => "/readyz",
+        HealthCheck::Alive => "/livez",
+        HealthCheck::Ready => "/readyz",
     };
-    let failed = |reason| AskError { address, reason };
+    let failed = |reason| ProbeError { address, reason };
     let url: HttpUrl = format!("http://{address}")
         .parse()
         .map_err(|e| failed(io::Error::other(e)))?;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use doorstep_messaging::{ConnectionPhase as LinkPhase, ConnectionStatus};
 use doorstep_runtime::runner::Phase;
-use doorstep_telemetry::health::{RoleHealth, Standing};
+use doorstep_telemetry::health::{HealthStatus, RoleHealth};
 
 use doorstep_store::Summary;
 
-use super::look::{Counted, Looked};
+use super::poller::{ConsumerCount, Polled};
 
 /// How long the broker's count may be unknown before that is worth a complaint.
 const COUNT_UNKNOWN: Duration = Duration::from_secs(30);
@@ -17,22 +17,22 @@ const OLD: Duration = Duration::from_secs(60);
 
 /// All that was seen of a role.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(super) struct RoleSnapshot {
     pub(super) role: &'static str,
     pub(super) phase: Phase,
     pub(super) degraded: Vec<String>,
-    pub(super) consume: Way,
-    pub(super) quarantine: Way,
+    pub(super) consume: ConsumerLink,
+    pub(super) quarantine: ConsumerLink,
     pub(super) unsettled: u64,
     pub(super) oldest_unsettled: Option<Duration>,
-    pub(super) looked: Looked,
+    pub(super) looked: Polled,
     /// The policies that can lose something.
     pub(super) policies: Vec<String>,
 }
 
 /// The connection that a role consumes by, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum ConsumerLink {
     /// There.
     Open,
     /// Not there, since the role has no queue.
@@ -41,7 +41,7 @@ pub(super) enum Way {
     Away(String),
 }
 
-impl Way {
+impl ConsumerLink {
     pub(super) fn of(link: &ConnectionStatus) -> Self {
         match &link.phase {
             // What a broker that blocks means for the role is among what makes it degraded.
@@ -65,37 +65,39 @@ impl Way {
 }
 
 /// What keeps a process from asking others, which makes it degraded: what needs no answer is done all the same.
-pub(super) fn trouble_to_ask(link: &ConnectionStatus) -> Option<String> {
-    match (&link.phase, Way::of(link)) {
+pub(super) fn rpc_degraded_reason(link: &ConnectionStatus) -> Option<String> {
+    match (&link.phase, ConsumerLink::of(link)) {
         (LinkPhase::Blocked(reason), _) => Some(format!(
             "the broker takes no requests to others for now ({reason})"
         )),
-        (_, Way::Away(reason)) => Some(format!("no connection to ask others by: {reason}")),
-        (_, Way::Open | Way::NoQueue) => None,
+        (_, ConsumerLink::Away(reason)) => {
+            Some(format!("no connection to ask others by: {reason}"))
+        }
+        (_, ConsumerLink::Open | ConsumerLink::NoQueue) => None,
     }
 }
 
 /// Decides how a role is.
-pub(super) fn judge(seen: Seen) -> RoleHealth {
+pub(super) fn evaluate(seen: RoleSnapshot) -> RoleHealth {
     let summary = seen.looked.summary.as_ref();
     let oldest_outbox_ms = summary.and_then(|s| s.oldest_outbox_ms);
     let oldest_held_ms = summary.and_then(|s| s.oldest_held_ms);
-    let against = reasons_not_to_consume(&seen);
-    let worth_a_look = reasons_to_look(&seen, oldest_outbox_ms);
+    let against = unready_reasons(&seen);
+    let worth_a_look = degraded_reasons(&seen, oldest_outbox_ms);
     let status = match (against.is_empty(), worth_a_look.is_empty()) {
-        (false, _) => Standing::Unready,
-        (true, false) => Standing::Degraded,
-        (true, true) => Standing::Ready,
+        (false, _) => HealthStatus::Unready,
+        (true, false) => HealthStatus::Degraded,
+        (true, true) => HealthStatus::Ready,
     };
     let reasons = against.into_iter().chain(worth_a_look).collect();
     RoleHealth {
         role: seen.role.to_owned(),
         status,
-        phase: word(&seen.phase).to_owned(),
+        phase: as_str(&seen.phase).to_owned(),
         reasons,
         consumers: match seen.looked.consumers {
-            Counted::Known { queue, .. } => Some(queue),
-            Counted::Unknown { .. } | Counted::NoQueue => None,
+            ConsumerCount::Known { queue, .. } => Some(queue),
+            ConsumerCount::Unknown { .. } | ConsumerCount::NoQueue => None,
         },
         unsettled: seen.unsettled,
         oldest_unsettled_ms: seen.oldest_unsettled.map(milliseconds),
@@ -108,7 +110,7 @@ pub(super) fn judge(seen: Seen) -> RoleHealth {
 }
 
 /// What keeps a role from doing its work.
-fn reasons_not_to_consume(seen: &Seen) -> Vec<String> {
+fn unready_reasons(seen: &RoleSnapshot) -> Vec<String> {
     let mut reasons = Vec::new();
     match &seen.phase {
         Phase::Consuming => {}
@@ -120,13 +122,13 @@ fn reasons_not_to_consume(seen: &Seen) -> Vec<String> {
         Phase::Stopping => reasons.push("it is stopping".to_owned()),
         Phase::Stopped => reasons.push("it has ended".to_owned()),
     }
-    if let Way::Away(reason) = &seen.consume {
+    if let ConsumerLink::Away(reason) = &seen.consume {
         reasons.push(format!("no connection to consume by: {reason}"));
     }
-    if let Way::Away(reason) = &seen.quarantine {
+    if let ConsumerLink::Away(reason) = &seen.quarantine {
         reasons.push(format!("no connection to the quarantine: {reason}"));
     }
-    if let Counted::Known { queue, net } = seen.looked.consumers {
+    if let ConsumerCount::Known { queue, net } = seen.looked.consumers {
         if queue == 0 {
             reasons.push("the broker counts no consumer on its queue".to_owned());
         }
@@ -138,14 +140,14 @@ fn reasons_not_to_consume(seen: &Seen) -> Vec<String> {
 }
 
 /// What somebody should look at although the role works.
-fn reasons_to_look(seen: &Seen, oldest_outbox_ms: Option<u64>) -> Vec<String> {
+fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<String> {
     let mut reasons = seen.degraded.clone();
     reasons.extend_from_slice(&seen.policies);
     if let Some(summary) = &seen.looked.summary {
         reasons.extend(restored(summary, seen.role));
         reasons.extend(dead_letters(summary, seen.role));
     }
-    if let Counted::Unknown { since, reason } = &seen.looked.consumers
+    if let ConsumerCount::Unknown { since, reason } = &seen.looked.consumers
         && since.elapsed() > COUNT_UNKNOWN
     {
         reasons.push(format!(
@@ -226,7 +228,7 @@ fn accepted_by(role: &str) -> String {
     }
 }
 
-fn word(phase: &Phase) -> &'static str {
+fn as_str(phase: &Phase) -> &'static str {
     match phase {
         Phase::Starting => "starting",
         Phase::Consuming => "taking",
@@ -249,18 +251,18 @@ mod tests {
 
     use super::*;
 
-    fn well() -> Seen {
-        Seen {
+    fn well() -> RoleSnapshot {
+        RoleSnapshot {
             role: "orders",
             phase: Phase::Consuming,
             degraded: Vec::new(),
-            consume: Way::Open,
-            quarantine: Way::Open,
+            consume: ConsumerLink::Open,
+            quarantine: ConsumerLink::Open,
             unsettled: 0,
             oldest_unsettled: None,
-            looked: Looked {
-                consumers: Counted::Known { queue: 1, net: 1 },
-                ..Looked::nothing_yet()
+            looked: Polled {
+                consumers: ConsumerCount::Known { queue: 1, net: 1 },
+                ..Polled::nothing_yet()
             },
             policies: Vec::new(),
         }
@@ -268,10 +270,10 @@ mod tests {
 
     #[test]
     fn a_role_that_takes_deliveries_and_is_counted_is_ready() {
-        let health = judge(well());
+        let health = evaluate(well());
         assert_eq!(
             (health.status, health.consumers),
-            (Standing::Ready, Some(1))
+            (HealthStatus::Ready, Some(1))
         );
         assert!(health.reasons.is_empty(), "{:?}", health.reasons);
     }
@@ -279,11 +281,11 @@ mod tests {
     #[test]
     fn whatever_keeps_a_role_from_consuming_makes_it_unready() {
         let mut away = well();
-        away.consume = Way::Away("broken".to_owned());
+        away.consume = ConsumerLink::Away("broken".to_owned());
         let mut uncounted = well();
-        uncounted.looked.consumers = Counted::Known { queue: 0, net: 1 };
+        uncounted.looked.consumers = ConsumerCount::Known { queue: 0, net: 1 };
         let mut no_net = well();
-        no_net.looked.consumers = Counted::Known { queue: 1, net: 0 };
+        no_net.looked.consumers = ConsumerCount::Known { queue: 1, net: 0 };
         let mut cases = vec![(away, "consume by"), (uncounted, "queue"), (no_net, "net")];
         for (phase, word) in [
             (Phase::Starting, "broker"),
@@ -296,11 +298,11 @@ mod tests {
             (Phase::Full { table: "outbox" }, "outbox"),
             (Phase::Stopping, "stopping"),
         ] {
-            cases.push((Seen { phase, ..well() }, word));
+            cases.push((RoleSnapshot { phase, ..well() }, word));
         }
         for (seen, word) in cases {
-            let health = judge(seen);
-            assert_eq!(health.status, Standing::Unready, "{word}");
+            let health = evaluate(seen);
+            assert_eq!(health.status, HealthStatus::Unready, "{word}");
             assert!(health.reasons[0].contains(word), "{:?}", health.reasons);
         }
     }
@@ -312,7 +314,7 @@ mod tests {
         let mut policy = well();
         policy.policies.push("policy p sets expires".to_owned());
         let mut unknown = well();
-        unknown.looked.consumers = Counted::Unknown {
+        unknown.looked.consumers = ConsumerCount::Unknown {
             since: Instant::now().checked_sub(COUNT_UNKNOWN * 2).unwrap(),
             reason: "away".to_owned(),
         };
@@ -348,8 +350,8 @@ mod tests {
             ),
             (slow, "settled"),
         ] {
-            let health = judge(seen);
-            assert_eq!(health.status, Standing::Degraded, "{word}");
+            let health = evaluate(seen);
+            assert_eq!(health.status, HealthStatus::Degraded, "{word}");
             assert!(health.reasons[0].contains(word), "{:?}", health.reasons);
         }
     }
@@ -357,22 +359,28 @@ mod tests {
     #[test]
     fn a_role_without_a_queue_needs_no_consumer() {
         let mut desk = well();
-        desk.consume = Way::NoQueue;
-        desk.looked.consumers = Counted::NoQueue;
-        let health = judge(desk.clone());
-        assert_eq!((health.status, health.consumers), (Standing::Ready, None));
+        desk.consume = ConsumerLink::NoQueue;
+        desk.looked.consumers = ConsumerCount::NoQueue;
+        let health = evaluate(desk.clone());
+        assert_eq!(
+            (health.status, health.consumers),
+            (HealthStatus::Ready, None)
+        );
         desk.phase = Phase::Full { table: "outbox" };
-        assert_eq!(judge(desk).status, Standing::Unready);
+        assert_eq!(evaluate(desk).status, HealthStatus::Unready);
     }
 
     #[test]
     fn a_count_that_is_not_known_for_a_moment_is_no_reason() {
         let mut seen = well();
-        seen.looked.consumers = Counted::Unknown {
+        seen.looked.consumers = ConsumerCount::Unknown {
             since: Instant::now(),
             reason: "away".to_owned(),
         };
-        let health = judge(seen);
-        assert_eq!((health.status, health.consumers), (Standing::Ready, None));
+        let health = evaluate(seen);
+        assert_eq!(
+            (health.status, health.consumers),
+            (HealthStatus::Ready, None)
+        );
     }
 }

@@ -12,10 +12,10 @@ use doorstep_messaging::{
 };
 use doorstep_runtime::runner::RoleConnections;
 use doorstep_store::{EventCounts, Summary};
-use doorstep_telemetry::health::{RoleHealth, Standing};
+use doorstep_telemetry::health::{HealthStatus, RoleHealth};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
-use super::Asking;
+use super::RpcClientHealth;
 
 const SENT: &str = "messaging_client_sent_messages_total";
 const CONSUMED: &str = "messaging_client_consumed_messages_total";
@@ -168,11 +168,11 @@ pub(super) fn describe() {
 }
 
 /// How a role is.
-pub(super) fn show_health(role: &'static str, health: &RoleHealth) {
+pub(super) fn export_health(role: &'static str, health: &RoleHealth) {
     for (standing, word) in [
-        (Standing::Ready, "ready"),
-        (Standing::Degraded, "degraded"),
-        (Standing::Unready, "unready"),
+        (HealthStatus::Ready, "ready"),
+        (HealthStatus::Degraded, "degraded"),
+        (HealthStatus::Unready, "unready"),
     ] {
         let is = f64::from(u8::from(health.status == standing));
         gauge!("doorstep_role_status", "role" => role, "status" => word).set(is);
@@ -184,32 +184,36 @@ pub(super) fn show_health(role: &'static str, health: &RoleHealth) {
 }
 
 /// What its connections have done.
-pub(super) fn show_links(role: &'static str, namespace: &Namespace, links: &RoleConnections) {
-    show_link(role, "publish", &links.publish.borrow());
+pub(super) fn export_connections(
+    role: &'static str,
+    namespace: &Namespace,
+    links: &RoleConnections,
+) {
+    export_connection(role, "publish", &links.publish.borrow());
     if let Some(consume) = &links.consume {
-        show_link(role, "consume", &consume.borrow());
+        export_connection(role, "consume", &consume.borrow());
     }
     if let Some(quarantine) = &links.quarantine {
-        show_link(role, "quarantine", &quarantine.borrow());
+        export_connection(role, "quarantine", &quarantine.borrow());
     }
     if let (Some(consumed), Some(quarantined)) = (&links.consumed, &links.quarantined) {
         let (consumed, quarantined) = (consumed.read(), quarantined.read());
-        show_received(role, &namespace.role_queue(role, 0), "consume", &consumed);
-        show_received(role, &namespace.net_queue(role), "quarantine", &quarantined);
-        show_consumed(role, [&consumed, &quarantined]);
+        export_received(role, &namespace.role_queue(role, 0), "consume", &consumed);
+        export_received(role, &namespace.net_queue(role), "quarantine", &quarantined);
+        export_consumed(role, [&consumed, &quarantined]);
     }
-    show_published(role, namespace, &links.published.read());
+    export_published(role, namespace, &links.published.read());
     if let Some(answer) = &links.answer {
-        show_link(role, "answer", &answer.borrow());
+        export_connection(role, "answer", &answer.borrow());
     }
     if let Some(answered) = &links.answered {
-        show_answered(role, &answered.read());
+        export_rpc_server(role, &answered.read());
     }
 }
 
 /// What was asked of others, in the name of this role.
-pub(super) fn show_asking(role: &'static str, asking: &Asking) {
-    show_link(role, "ask", &asking.link.borrow());
+pub(super) fn export_rpc_client(role: &'static str, asking: &RpcClientHealth) {
+    export_connection(role, "ask", &asking.link.borrow());
     let counts = asking.asked.read();
     for (end, count) in [
         ("answered", counts.answered),
@@ -228,11 +232,11 @@ pub(super) fn show_asking(role: &'static str, asking: &Asking) {
 }
 
 /// How many requests the broker has for it.
-pub(super) fn show_waiting(role: &'static str, waiting: u64) {
+pub(super) fn export_waiting(role: &'static str, waiting: u64) {
     gauge!("doorstep_requests_waiting", "role" => role).set(waiting as f64);
 }
 
-fn show_answered(role: &'static str, counts: &RpcServerTotals) {
+fn export_rpc_server(role: &'static str, counts: &RpcServerTotals) {
     for (end, count) in [
         ("answered", counts.answered),
         ("refused", counts.refused),
@@ -250,7 +254,7 @@ fn show_answered(role: &'static str, counts: &RpcServerTotals) {
     gauge!("doorstep_requests_held", "role" => role).set(counts.held as f64);
 }
 
-fn show_link(role: &'static str, link: &'static str, state: &ConnectionStatus) {
+fn export_connection(role: &'static str, link: &'static str, state: &ConnectionStatus) {
     let is = |yes: bool| f64::from(u8::from(yes));
     let blocked = matches!(state.phase, ConnectionPhase::Blocked(_));
     gauge!("doorstep_connected", "role" => role, "link" => link)
@@ -261,7 +265,7 @@ fn show_link(role: &'static str, link: &'static str, state: &ConnectionStatus) {
 }
 
 /// Shows the messages that came by one of its queues.
-fn show_received(
+fn export_received(
     role: &'static str,
     queue: &QueueName,
     link: &'static str,
@@ -275,7 +279,7 @@ fn show_received(
 }
 
 /// Shows the fate of the messages that came by all of its queues.
-fn show_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
+fn export_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
     let sum = |count: fn(&ConsumerTotals) -> u64| counts.into_iter().map(count).sum::<u64>();
     for (name, count) in [
         ("doorstep_settled_total", sum(|c| c.settled)),
@@ -293,14 +297,14 @@ fn show_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
     gauge!("doorstep_unsettled_age_seconds", "role" => role).set(seconds(age));
 }
 
-fn show_published(role: &'static str, namespace: &Namespace, counts: &PublisherTotals) {
-    show_sent(role, &namespace.events_exchange(), counts);
+fn export_published(role: &'static str, namespace: &Namespace, counts: &PublisherTotals) {
+    export_sent(role, &namespace.events_exchange(), counts);
     counter!("doorstep_channels_ended_total", "role" => role, "link" => "publish")
         .absolute(counts.channels_ended);
     gauge!("doorstep_unconfirmed", "role" => role).set(counts.outstanding as f64);
 }
 
-fn show_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
+fn export_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
     counter!(SENT, "messaging_system" => "rabbitmq", "messaging_operation_name" => "send",
         "messaging_destination_name" => exchange.to_owned(), "role" => role)
     .absolute(counts.confirmed);
@@ -318,7 +322,7 @@ fn show_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
 }
 
 /// What it has done since it was started.
-pub(super) fn show_done(role: &'static str, done: &EventCounts) {
+pub(super) fn export_done(role: &'static str, done: &EventCounts) {
     for (name, count) in [
         ("doorstep_applied_total", done.applied),
         ("doorstep_ignored_total", done.ignored),
@@ -333,7 +337,7 @@ pub(super) fn show_done(role: &'static str, done: &EventCounts) {
 }
 
 /// What its store holds.
-pub(super) fn show_store(role: &'static str, summary: &Summary) {
+pub(super) fn export_store(role: &'static str, summary: &Summary) {
     let age = |ms: Option<u64>| seconds(ms.map(Duration::from_millis));
     for (name, value) in [
         ("doorstep_outbox_rows", summary.usage.outbox.rows as f64),

@@ -6,22 +6,22 @@ use clap::Args;
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{Attribution, Operator};
 
-use crate::Wrong;
+use crate::SettingsErrors;
 
 /// The operator to record.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Record")]
-pub struct WhoArgs {
+pub struct OperatorArgs {
     /// Your name, for the record [default: user@host].
     #[arg(long = "as", env = "DOORSTEP_OPERATOR", value_name = "NAME")]
     operator: Option<String>,
 }
 
-impl WhoArgs {
+impl OperatorArgs {
     /// Checks the name and, where one is given, the reason.
-    pub fn by(self, reason: Option<&str>, wrong: &mut Wrong) -> Option<Attribution> {
+    pub fn by(self, reason: Option<&str>, wrong: &mut SettingsErrors) -> Option<Attribution> {
         let name = self.operator.unwrap_or_else(user_at_host);
-        let operator = wrong.note("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
+        let operator = wrong.check("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
         let now = Timestamp::now();
         let known = operator.map(|operator| Attribution::new(operator, now));
         let Some(reason) = reason else {
@@ -31,7 +31,7 @@ impl WhoArgs {
         let is_known = known.is_some();
         let by = known.unwrap_or_else(|| Attribution::from(now));
         wrong
-            .note("--reason", by.with_reason(reason))
+            .check("--reason", by.with_reason(reason))
             .filter(|_| is_known)
     }
 }

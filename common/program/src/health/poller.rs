@@ -10,18 +10,18 @@ use doorstep_messaging::{BrokerSettings, InspectError, Inspector, QueueName};
 use doorstep_store::{Store, Summary};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Crew, Watched};
+use super::{MonitoredRole, ProcessHealth};
 
 /// How often to look.
-const EVERY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a store may take to be looked at.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the last look at a role has found.
 #[derive(Debug, Clone)]
-pub(super) struct Looked {
+pub(super) struct Polled {
     /// The broker's count.
-    pub(super) consumers: Counted,
+    pub(super) consumers: ConsumerCount,
     /// Requests in the role's queue that no server has taken; where the broker cannot be asked, those of the last time that it could.
     pub(super) waiting: Option<u64>,
     /// What the store holds; of the last time that it could be read.
@@ -72,7 +72,7 @@ impl Ages {
 
 /// The broker's count of a role's consumers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Counted {
+pub(super) enum ConsumerCount {
     /// Of the role's queue and of its net.
     Known {
         /// Consumers of the role's queue.
@@ -91,10 +91,10 @@ pub(super) enum Counted {
     },
 }
 
-impl Looked {
+impl Polled {
     pub(super) fn nothing_yet() -> Self {
         Self {
-            consumers: Counted::Unknown {
+            consumers: ConsumerCount::Unknown {
                 since: Instant::now(),
                 reason: "it was not asked yet".to_owned(),
             },
@@ -106,17 +106,17 @@ impl Looked {
 }
 
 /// Looks at all roles again and again.
-pub(super) async fn look_for_ever(crew: Arc<Crew>, broker: BrokerSettings) {
+pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, broker: BrokerSettings) {
     let mut inspector = None;
-    let mut timer = interval(EVERY);
+    let mut timer = interval(POLL_INTERVAL);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
         for role in &crew.roles {
-            look_at_store(role).await;
+            poll_store(role).await;
             let links = role.vitals.links();
             if links.is_some_and(|links| links.consume.is_none()) {
-                role.looked().consumers = Counted::NoQueue;
+                role.looked().consumers = ConsumerCount::NoQueue;
                 continue;
             }
             let counted = count(role, &broker, &mut inspector).await;
@@ -124,21 +124,23 @@ pub(super) async fn look_for_ever(crew: Arc<Crew>, broker: BrokerSettings) {
             let mut looked = role.looked();
             looked.waiting = waiting.or(looked.waiting);
             looked.consumers = match (counted, &looked.consumers) {
-                (Ok((queue, net)), _) => Counted::Known { queue, net },
-                (Err(reason), Counted::Unknown { since, .. }) => Counted::Unknown {
+                (Ok((queue, net)), _) => ConsumerCount::Known { queue, net },
+                (Err(reason), ConsumerCount::Unknown { since, .. }) => ConsumerCount::Unknown {
                     since: *since,
                     reason,
                 },
-                (Err(reason), Counted::Known { .. } | Counted::NoQueue) => Counted::Unknown {
-                    since: Instant::now(),
-                    reason,
-                },
+                (Err(reason), ConsumerCount::Known { .. } | ConsumerCount::NoQueue) => {
+                    ConsumerCount::Unknown {
+                        since: Instant::now(),
+                        reason,
+                    }
+                }
             };
         }
     }
 }
 
-async fn look_at_store(role: &Watched) {
+async fn poll_store(role: &MonitoredRole) {
     let summary = timeout(STORE_LIMIT, role.store.summary(Timestamp::now())).await;
     // A store that cannot be read shows in the role's own phase.
     if let Ok(Ok(mut summary)) = summary {
@@ -149,7 +151,7 @@ async fn look_at_store(role: &Watched) {
 }
 
 async fn count(
-    role: &Watched,
+    role: &MonitoredRole,
     broker: &BrokerSettings,
     inspector: &mut Option<Inspector>,
 ) -> Result<(u64, u64), String> {
@@ -167,7 +169,7 @@ async fn count(
 }
 
 async fn waiting(
-    role: &Watched,
+    role: &MonitoredRole,
     broker: &BrokerSettings,
     inspector: Option<&Inspector>,
 ) -> Option<u64> {

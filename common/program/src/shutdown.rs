@@ -7,20 +7,25 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{Failure, Reason};
+use crate::{CliError, ExitReason};
 
 /// Whether the user wants to stop. Clones hear the same.
 #[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<bool>);
+pub struct ShutdownSignal(watch::Receiver<bool>);
 
-impl Stop {
+impl ShutdownSignal {
     /// Listens for signals from here on. Needs the runtime. What is done with `at_once` is the last thing before a second signal ends the
     /// process.
     ///
     /// # Errors
     /// The system does not let signals be listened to.
-    pub fn listen(at_once: impl FnOnce() + Send + 'static) -> Result<Self, Failure> {
-        let failed = |e| Failure::new(Reason::Failed, format!("cannot listen for signals: {e}"));
+    pub fn listen(at_once: impl FnOnce() + Send + 'static) -> Result<Self, CliError> {
+        let failed = |e| {
+            CliError::new(
+                ExitReason::Failed,
+                format!("cannot listen for signals: {e}"),
+            )
+        };
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let (sender, receiver) = watch::channel(false);
@@ -38,22 +43,22 @@ impl Stop {
                 let _ = sender.send(true);
             }
             at_once();
-            process::exit(i32::from(Reason::Interrupted.code()));
+            process::exit(i32::from(ExitReason::Interrupted.code()));
         });
         Ok(Self(receiver))
     }
 
     /// Waits for the wish to stop; for ever if it never comes. Cancel-safe.
-    pub async fn wanted(&mut self) {
+    pub async fn recv(&mut self) {
         if self.0.wait_for(|wanted| *wanted).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     /// What a future brings; `None` if the user wants to stop first, and then the future is dropped.
-    pub async fn unless_wanted<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+    pub async fn or_cancelled<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            () = self.wanted() => None,
+            () = self.recv() => None,
             output = future => Some(output),
         }
     }

@@ -46,7 +46,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// It is none, or below 100 ms.
-pub fn window(text: &str) -> Result<Duration, String> {
+pub fn idle_window(text: &str) -> Result<Duration, String> {
     let window = duration(text)?;
     if window < Duration::from_millis(100) {
         return Err(format!(
@@ -113,7 +113,7 @@ mod tests {
         for bad in ["", "5", "-1s", "soon"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
-        assert!(window("99ms").is_err());
-        assert_eq!(window("100ms"), Ok(Duration::from_millis(100)));
+        assert!(idle_window("99ms").is_err());
+        assert_eq!(idle_window("100ms"), Ok(Duration::from_millis(100)));
     }
 }
