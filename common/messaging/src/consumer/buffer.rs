@@ -1,4 +1,4 @@
-//! What has been delivered and not yet taken. Bounded by the prefetch: the broker gives no more until something is settled.
+//! Buffered deliveries that the engine has not taken yet. Bounded by the prefetch: the broker delivers no more until some are acked.
 
 use std::{
     collections::VecDeque,
@@ -10,20 +10,20 @@ use tokio::sync::{Notify, watch};
 use super::{Batch, ChannelId, Delivery};
 use crate::names::QueueName;
 
-/// Lanes of deliveries, one for each open channel.
+/// Buffers of deliveries, one per open channel.
 #[derive(Debug)]
 pub(super) struct DeliveryBuffer {
-    inside: Mutex<BufferState>,
-    /// Wakes whoever waits for deliveries.
+    state: Mutex<BufferState>,
+    /// Wakes tasks that wait for deliveries.
     arrived: Notify,
-    /// The number of tasks that wait for deliveries.
+    /// Number of tasks that wait for deliveries.
     waiting: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
 struct BufferState {
-    lanes: Vec<ChannelBuffer>,
-    /// The lane that is asked first, so that a busy one does not starve another.
+    buffers: Vec<ChannelBuffer>,
+    /// Next buffer to take from, round robin, so that a busy channel does not starve another.
     turn: usize,
     closed: bool,
 }
@@ -33,15 +33,15 @@ struct ChannelBuffer {
     channel: ChannelId,
     queue: QueueName,
     deliveries: VecDeque<Delivery>,
-    /// Wakes the pump when the lane has been emptied.
+    /// Wakes the pump when the buffer has been emptied.
     emptied: Arc<Notify>,
 }
 
 impl DeliveryBuffer {
     pub(super) fn new() -> Self {
         Self {
-            inside: Mutex::new(BufferState {
-                lanes: Vec::new(),
+            state: Mutex::new(BufferState {
+                buffers: Vec::new(),
                 turn: 0,
                 closed: false,
             }),
@@ -50,10 +50,10 @@ impl DeliveryBuffer {
         }
     }
 
-    /// Makes room for a new channel's deliveries. What is returned notifies whenever all of them have been taken.
+    /// Adds a buffer for a new channel. The returned handle notifies whenever the buffer has been emptied.
     pub(super) fn open(&self, channel: ChannelId, queue: QueueName) -> Arc<Notify> {
         let emptied = Arc::new(Notify::new());
-        self.lock().lanes.push(ChannelBuffer {
+        self.lock().buffers.push(ChannelBuffer {
             channel,
             queue,
             deliveries: VecDeque::new(),
@@ -62,98 +62,98 @@ impl DeliveryBuffer {
         emptied
     }
 
-    /// Drops what no longer can be settled: it comes again by another channel.
+    /// Drops deliveries that can no longer be acked. They are redelivered on another channel.
     pub(super) fn clear(&self) {
-        self.lock().lanes.clear();
+        self.lock().buffers.clear();
     }
 
-    /// Lets nobody wait any longer.
+    /// Closes the buffer and ends every wait.
     pub(super) fn close(&self) {
-        let mut inside = self.lock();
-        inside.closed = true;
-        inside.lanes.clear();
-        drop(inside);
+        let mut state = self.lock();
+        state.closed = true;
+        state.buffers.clear();
+        drop(state);
         self.arrived.notify_waiters();
         self.arrived.notify_one();
     }
 
-    /// Whether deliveries of this channel lie here.
-    pub(super) fn holds(&self, channel: ChannelId) -> bool {
-        let inside = self.lock();
-        let lane = inside.lanes.iter().find(|l| l.channel == channel);
-        lane.is_some_and(|lane| !lane.deliveries.is_empty())
+    /// Returns whether deliveries of this channel are buffered.
+    pub(super) fn has_deliveries(&self, channel: ChannelId) -> bool {
+        let state = self.lock();
+        let buffer = state.buffers.iter().find(|b| b.channel == channel);
+        buffer.is_some_and(|buffer| !buffer.deliveries.is_empty())
     }
 
-    /// Adds deliveries in the order they came. Those of a channel that is gone are dropped.
+    /// Adds deliveries in order of arrival. Drops those of a closed channel.
     pub(super) fn add(&self, channel: ChannelId, deliveries: &mut Vec<Delivery>) {
-        let mut inside = self.lock();
-        let lane = inside.lanes.iter_mut().find(|l| l.channel == channel);
-        let wake = match lane {
-            Some(lane) => {
-                // Whoever waits was told when the lane was empty, and looks again before it waits again.
-                let wake = lane.deliveries.is_empty();
-                lane.deliveries.extend(deliveries.drain(..));
-                wake
+        let mut state = self.lock();
+        let buffer = state.buffers.iter_mut().find(|b| b.channel == channel);
+        let should_wake = match buffer {
+            Some(buffer) => {
+                // Waiting tasks were notified when the buffer was first filled, and check again before they wait again.
+                let should_wake = buffer.deliveries.is_empty();
+                buffer.deliveries.extend(deliveries.drain(..));
+                should_wake
             }
             None => {
                 deliveries.clear();
                 false
             }
         };
-        drop(inside);
-        if wake {
+        drop(state);
+        if should_wake {
             self.arrived.notify_one();
         }
     }
 
-    /// Waits until deliveries are waited for. Cancel-safe.
-    pub(super) async fn wanted(&self) {
+    /// Waits until a task waits for deliveries. Cancel-safe.
+    pub(super) async fn wait_for_demand(&self) {
         let mut waiting = self.waiting.subscribe();
-        // The sender is `self`.
+        // Cannot fail: the sender is `self`.
         let _ = waiting.wait_for(|waiting| *waiting > 0).await;
     }
 
     pub(super) async fn next_batch(&self, max_count: usize, max_bytes: usize) -> Option<Batch> {
-        let _waiting = Waits::begin(&self.waiting);
+        let _waiting = WaitGuard::begin(&self.waiting);
         loop {
             {
-                let mut inside = self.lock();
-                if inside.closed {
-                    drop(inside);
-                    // There may be several who wait.
+                let mut state = self.lock();
+                if state.closed {
+                    drop(state);
+                    // Other tasks may be waiting too.
                     self.arrived.notify_one();
                     return None;
                 }
-                if let Some(batch) = inside.take(max_count, max_bytes) {
-                    let more = inside.lanes.iter().any(|l| !l.deliveries.is_empty());
-                    drop(inside);
+                if let Some(batch) = state.take(max_count, max_bytes) {
+                    let more = state.buffers.iter().any(|b| !b.deliveries.is_empty());
+                    drop(state);
                     if more {
                         self.arrived.notify_one();
                     }
                     return Some(batch);
                 }
             }
-            // A notification between the look and the wait is kept, so none is missed.
+            // A notification between the check and the wait is kept, so none is missed.
             self.arrived.notified().await;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BufferState> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Counts as one that waits until it is dropped.
-struct Waits<'a>(&'a watch::Sender<usize>);
+/// Counts as a waiting task until dropped.
+struct WaitGuard<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Waits<'a> {
+impl<'a> WaitGuard<'a> {
     fn begin(waiting: &'a watch::Sender<usize>) -> Self {
         waiting.send_modify(|waiting| *waiting += 1);
         Self(waiting)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|waiting| *waiting -= 1);
     }
@@ -161,14 +161,14 @@ impl Drop for Waits<'_> {
 
 impl BufferState {
     fn take(&mut self, max_count: usize, max_bytes: usize) -> Option<Batch> {
-        let lanes = self.lanes.len();
-        let index = (0..lanes)
-            .map(|offset| (self.turn + offset) % lanes)
-            .find(|index| !self.lanes[*index].deliveries.is_empty())?;
+        let buffers = self.buffers.len();
+        let index = (0..buffers)
+            .map(|offset| (self.turn + offset) % buffers)
+            .find(|index| !self.buffers[*index].deliveries.is_empty())?;
         self.turn = index + 1;
-        let lane = &mut self.lanes[index];
+        let buffer = &mut self.buffers[index];
         let mut bytes = 0;
-        let fitting = lane
+        let fitting = buffer
             .deliveries
             .iter()
             .take(max_count.max(1))
@@ -178,14 +178,14 @@ impl BufferState {
                 first || bytes <= max_bytes
             })
             .count();
-        let deliveries: Vec<_> = lane.deliveries.drain(..fitting).collect();
+        let deliveries: Vec<_> = buffer.deliveries.drain(..fitting).collect();
         let last_tag = deliveries.last()?.tag;
-        if lane.deliveries.is_empty() {
-            lane.emptied.notify_one();
+        if buffer.deliveries.is_empty() {
+            buffer.emptied.notify_one();
         }
         Some(Batch {
-            channel: lane.channel,
-            queue: lane.queue.clone(),
+            channel: buffer.channel,
+            queue: buffer.queue.clone(),
             deliveries,
             last_tag,
         })
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_takes_what_is_there_within_its_bounds() {
+    async fn a_batch_respects_its_bounds() {
         let inbox = DeliveryBuffer::new();
         inbox.open(ChannelId(1), QueueName::new("q"));
         inbox.add(
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lanes_are_never_mixed_and_take_turns() {
+    async fn channels_take_turns_and_never_mix() {
         let inbox = DeliveryBuffer::new();
         inbox.open(ChannelId(1), QueueName::new("a"));
         inbox.open(ChannelId(2), QueueName::new("b"));
@@ -248,18 +248,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn deliveries_are_wanted_while_somebody_waits_for_them() {
+    async fn demand_lasts_while_a_task_waits() {
         let inbox = DeliveryBuffer::new();
-        assert_eq!(inbox.wanted().now_or_never(), None);
+        assert_eq!(inbox.wait_for_demand().now_or_never(), None);
         let mut waits = Box::pin(inbox.next_batch(1, 1));
         assert!((&mut waits).now_or_never().is_none());
-        assert_eq!(inbox.wanted().now_or_never(), Some(()));
+        assert_eq!(inbox.wait_for_demand().now_or_never(), Some(()));
         drop(waits);
-        assert_eq!(inbox.wanted().now_or_never(), None);
+        assert_eq!(inbox.wait_for_demand().now_or_never(), None);
     }
 
     #[tokio::test]
-    async fn what_a_lost_channel_brought_is_dropped() {
+    async fn deliveries_of_a_lost_channel_are_dropped() {
         let inbox = DeliveryBuffer::new();
         inbox.open(ChannelId(1), QueueName::new("q"));
         inbox.add(ChannelId(1), &mut vec![delivery(1, 1)]);

@@ -1,4 +1,4 @@
-//! The channels that are open now. A settlement finds its own here or is discarded.
+//! The open channels. An ack is sent on its own channel, or discarded if that is closed.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +15,7 @@ use tokio::sync::{Mutex as TurnMutex, watch};
 use super::ChannelId;
 use crate::counts::ConsumerCounters;
 
-/// The open channels, and the word to give one up.
+/// The open channels, and requests to drop the connection.
 #[derive(Debug)]
 pub(super) struct Channels {
     open: Mutex<HashMap<ChannelId, Arc<OpenChannel>>>,
@@ -23,20 +23,20 @@ pub(super) struct Channels {
     counts: ConsumerCounters,
 }
 
-/// One open channel and how far it has been settled.
+/// An open channel and its ack state.
 #[derive(Debug)]
 pub(super) struct OpenChannel {
     channel: Channel,
-    /// The tag of the last delivery. Tags count from 1 without gaps, so it is also their number.
+    /// Tag of the latest delivery. Tags count from 1 without gaps, so it is also the number of deliveries.
     received: AtomicU64,
-    settled: AtomicU64,
+    acked: AtomicU64,
     arrivals: Mutex<UnackedTimes>,
-    /// One settlement at a time, so that none overtakes another.
+    /// Serializes acks, so that none overtakes another.
     turn: TurnMutex<()>,
 }
 
-/// When deliveries came: one entry for those that came together, with the tag of their last. Bounded by the prefetch, since each has at
-/// least one delivery that is not settled.
+/// Arrival times: one entry per group of deliveries, with the group's last tag. Bounded by the prefetch, since each entry has an unacked
+/// delivery.
 #[derive(Debug, Default)]
 struct UnackedTimes(VecDeque<(u64, Instant)>);
 
@@ -48,13 +48,12 @@ impl UnackedTimes {
     }
 }
 
-/// How a settlement went.
 pub(super) enum AckResult {
     Done,
     Failed(String),
 }
 
-/// Numbers channels over all subscriptions of the process.
+/// Numbers channels across all subscriptions of the process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Channels {
@@ -71,41 +70,41 @@ impl Channels {
     }
 
     pub(super) fn open(&self, channel: Channel) -> (ChannelId, Arc<OpenChannel>) {
-        let generation = ChannelId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let id = ChannelId(NEXT.fetch_add(1, Ordering::Relaxed));
         let open = Arc::new(OpenChannel {
             channel,
             received: AtomicU64::new(0),
-            settled: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
             arrivals: Mutex::default(),
             turn: TurnMutex::new(()),
         });
-        self.lock().insert(generation, open.clone());
-        (generation, open)
+        self.lock().insert(id, open.clone());
+        (id, open)
     }
 
-    pub(super) fn get(&self, generation: ChannelId) -> Option<Arc<OpenChannel>> {
-        self.lock().get(&generation).cloned()
+    pub(super) fn get(&self, id: ChannelId) -> Option<Arc<OpenChannel>> {
+        self.lock().get(&id).cloned()
     }
 
-    /// From here on nothing can be settled on any channel that is open now.
+    /// Discards all open channels: acks on them are no longer possible.
     pub(super) fn discard(&self) {
         self.lock().clear();
         self.given_up.send_replace(None);
     }
 
-    /// Has the connection rebuilt, if that channel is still of it.
-    pub(super) fn give_up(&self, generation: ChannelId, reason: String) {
-        if self.lock().remove(&generation).is_some() {
+    /// Requests a new connection, if the channel belongs to the current one.
+    pub(super) fn give_up(&self, id: ChannelId, reason: String) {
+        if self.lock().remove(&id).is_some() {
             self.given_up.send_replace(Some(reason));
         }
     }
 
-    /// Waits until somebody gives a channel up. Cancel-safe.
+    /// Waits for such a request and returns its reason. Cancel-safe.
     pub(super) async fn given_up(&self) -> String {
         let mut given_up = self.given_up.subscribe();
         match given_up.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
-            // The sender is `self`.
+            // Cannot happen: the sender is `self`.
             Err(_) => String::new(),
         }
     }
@@ -115,8 +114,8 @@ impl Channels {
             .values()
             .map(|open| {
                 let received = open.received.load(Ordering::Acquire);
-                let settled = open.settled.load(Ordering::Acquire);
-                usize::try_from(received.saturating_sub(settled)).unwrap_or(usize::MAX)
+                let acked = open.acked.load(Ordering::Acquire);
+                usize::try_from(received.saturating_sub(acked)).unwrap_or(usize::MAX)
             })
             .sum()
     }
@@ -132,7 +131,7 @@ impl Channels {
 }
 
 impl OpenChannel {
-    /// Notes how far the broker has delivered.
+    /// Records the latest delivery.
     pub(super) fn received(&self, tag: u64, counts: &ConsumerCounters) {
         let now = Instant::now();
         let before = self.received.swap(tag, Ordering::AcqRel);
@@ -140,12 +139,12 @@ impl OpenChannel {
         self.arrivals().0.push_back((tag, now));
     }
 
-    /// Whether the channel still stands, as far as the client knows.
+    /// Returns whether the channel is open, as far as lapin knows.
     pub(super) fn is_connected(&self) -> bool {
         self.channel.status().connected()
     }
 
-    /// When the oldest delivery came that is not settled.
+    /// Returns the arrival of the oldest unacked delivery.
     fn oldest(&self) -> Option<Instant> {
         self.arrivals().0.front().map(|(_, at)| *at)
     }
@@ -154,11 +153,11 @@ impl OpenChannel {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Acknowledges everything up to this tag. By the channel's own method, which hands the frame over on the first poll; the
-    /// acknowledgement that a delivery carries goes by a queue and a task of the client, where it can be overtaken.
-    pub(super) async fn settle(&self, up_to_tag: u64, counts: &ConsumerCounters) -> AckResult {
+    /// Acks all deliveries up to this tag. Uses the channel's own method, which writes the frame on the first poll. A delivery's acker goes
+    /// through a queue and a task of lapin, where an ack can be overtaken.
+    pub(super) async fn ack_up_to(&self, up_to_tag: u64, counts: &ConsumerCounters) -> AckResult {
         let _turn = self.turn.lock().await;
-        let before = self.settled.load(Ordering::Acquire);
+        let before = self.acked.load(Ordering::Acquire);
         if up_to_tag <= before {
             return AckResult::Done;
         }
@@ -166,10 +165,10 @@ impl OpenChannel {
             // The broker would close the channel for it.
             return AckResult::Failed(format!("tag {up_to_tag} was never delivered"));
         }
-        let all_up_to_it = BasicAckOptions { multiple: true };
-        match self.channel.basic_ack(up_to_tag, all_up_to_it).await {
+        let multiple = BasicAckOptions { multiple: true };
+        match self.channel.basic_ack(up_to_tag, multiple).await {
             Ok(()) => {
-                self.settled.store(up_to_tag, Ordering::Release);
+                self.acked.store(up_to_tag, Ordering::Release);
                 self.arrivals().acked(up_to_tag);
                 counts.settled(up_to_tag - before);
                 AckResult::Done

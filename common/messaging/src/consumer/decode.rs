@@ -1,8 +1,7 @@
-//! From a message's headers and properties to an event.
+//! Decodes a message's headers and properties into an event.
 //!
-//! CloudEvents in binary mode: attributes as headers with the prefix `cloudEvents:`; `cloudEvents_`, which other AMQP libraries
-//! write, is read as well. In structured mode the body says the same. Where the id or the type is in neither, the AMQP property that
-//! means the same stands in.
+//! CloudEvents in binary mode: attributes are headers with the prefix `cloudEvents:`, or `cloudEvents_`, which other AMQP libraries write.
+//! In structured mode the body contains the attributes. A missing id or type is taken from the corresponding AMQP property.
 
 use bytes::Bytes;
 use doorstep_event::{
@@ -24,14 +23,14 @@ use super::{
 };
 use crate::connection::Undecodable;
 
-/// Decodes one message. Its body is moved, never copied, unless it is in structured mode.
+/// Decodes one message. Moves the body without copying it, except in structured mode.
 pub(super) fn decode(reader: &mut Decoder, received: Received, sender: Sender) -> Delivery {
     if let Some(undecodable) = Undecodable::of(&received.properties) {
-        return spoiled(undecodable, received, sender);
+        return decode_unparsed(undecodable, received, sender);
     }
     let properties = &received.properties;
     let body = Bytes::from(received.data);
-    // Borrowed from for as long as the attributes are.
+    // Lives as long as the attributes that borrow from it.
     let mut structured = None;
     let mut raw = RawHeaders::default();
     let mut delivery_count = None;
@@ -83,8 +82,8 @@ pub(super) fn decode(reader: &mut Decoder, received: Received, sender: Sender) -
     }
 }
 
-/// A message that the client could not have read: it has no place in a stream, whatever its headers say.
-fn spoiled(undecodable: Undecodable, received: Received, sender: Sender) -> Delivery {
+/// Decodes a message that lapin could not parse. It belongs to no stream, whatever its headers say.
+fn decode_unparsed(undecodable: Undecodable, received: Received, sender: Sender) -> Delivery {
     let (exchange, routing_key) = (received.exchange.as_str(), received.routing_key.as_str());
     Delivery {
         tag: received.delivery_tag,
@@ -104,10 +103,10 @@ fn attribute(header: &str) -> Option<&str> {
     header.strip_prefix("cloudEvents")?.strip_prefix([':', '_'])
 }
 
-/// Lets the message id and the type stand in for attributes that are absent.
+/// Takes a missing id or type from the message id or type property.
 ///
-/// Neither is a CloudEvents attribute, and other programs use them for their own purposes, so an attribute that is there wins. Only a
-/// type property in the form of an event type claims to be one, and may not contradict it.
+/// Neither property is a CloudEvents attribute, and other programs use them for other purposes, so a present attribute wins. Only a type
+/// property in the form of an event type claims to be one, and then must agree.
 fn add_properties<'a>(raw: &mut RawHeaders<'a>, properties: &'a BasicProperties) {
     if raw.id == Attribute::Absent
         && let Some(id) = properties.message_id()
@@ -123,7 +122,7 @@ fn add_properties<'a>(raw: &mut RawHeaders<'a>, properties: &'a BasicProperties)
     }
 }
 
-/// Notes what is wrong with a `datacontenttype`, which belongs into the content type.
+/// Records defects of a `datacontenttype` header. The content type property is its proper place.
 fn check_data_type(value: &AMQPValue, defects: &mut Vec<String>) {
     match attribute_value("datacontenttype", value) {
         Attribute::Text(text) => defects.extend(media::mode(&text).1),
@@ -132,7 +131,7 @@ fn check_data_type(value: &AMQPValue, defects: &mut Vec<String>) {
     }
 }
 
-/// Headers and properties as JSON text, for whoever has to find out where the message came from.
+/// Formats headers and properties as JSON, to trace the origin of a message.
 fn to_json(properties: &BasicProperties, exchange: &str, routing_key: &str) -> String {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Option<String>| {
@@ -140,17 +139,17 @@ fn to_json(properties: &BasicProperties, exchange: &str, routing_key: &str) -> S
             fields.insert(name.to_owned(), Value::String(value));
         }
     };
-    let own = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
+    let optional = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
     put("exchange", Some(exchange.to_owned()));
     put("routing_key", Some(routing_key.to_owned()));
-    put("message_id", own(properties.message_id()));
-    put("type", own(properties.kind()));
-    put("content_type", own(properties.content_type()));
-    put("content_encoding", own(properties.content_encoding()));
-    put("correlation_id", own(properties.correlation_id()));
-    put("reply_to", own(properties.reply_to()));
-    put("app_id", own(properties.app_id()));
-    put("user_id", own(properties.user_id()));
+    put("message_id", optional(properties.message_id()));
+    put("type", optional(properties.kind()));
+    put("content_type", optional(properties.content_type()));
+    put("content_encoding", optional(properties.content_encoding()));
+    put("correlation_id", optional(properties.correlation_id()));
+    put("reply_to", optional(properties.reply_to()));
+    put("app_id", optional(properties.app_id()));
+    put("user_id", optional(properties.user_id()));
     if let Some(timestamp) = properties.timestamp() {
         fields.insert("timestamp".to_owned(), json!(timestamp));
     }

@@ -1,60 +1,53 @@
-//! What is consumed, and what becomes of it.
+//! Deliveries, batches and ack outcomes.
 
 use bytes::Bytes;
 use doorstep_event::{EventId, Sender, headers::Decoded};
 
 use crate::names::QueueName;
 
-/// A queue to consume from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSubscription {
-    /// The queue.
     pub queue: QueueName,
-    /// How the consumer is shown in the management UI.
+    /// Shown in the management UI.
     pub consumer_tag: String,
-    /// The most deliveries that are not settled. Quorum queues give no more than 2,000.
+    /// Maximum unacked deliveries. Quorum queues allow at most 2,000.
     pub prefetch: u16,
 }
 
-/// Names one channel of one connection. After a reconnect nothing has the same again, so a settlement cannot reach a channel that it
-/// is not meant for.
+/// Identifies one channel of one connection. A reconnect creates new ids, so an ack never reaches another channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u64);
 
-/// Deliveries of one queue by one channel, in the order in which the broker gave them.
+/// Deliveries of one queue on one channel, in the broker's order.
 #[derive(Debug)]
 pub struct Batch {
-    /// The channel, on which alone they can be settled.
+    /// The only channel on which they can be acked.
     pub channel: ChannelId,
-    /// The queue that they come from.
     pub queue: QueueName,
-    /// At least one.
     pub deliveries: Vec<Delivery>,
-    /// The tag of the last: settling up to it settles the batch and all before.
+    /// Tag of the last delivery: an ack up to it acks the batch and everything before.
     pub last_tag: u64,
 }
 
-/// A message from a queue.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Its number on its channel, from 1, without gaps.
+    /// Number on its channel, from 1 without gaps.
     pub tag: u64,
-    /// False if it was certainly never given to anyone before.
+    /// False if the message was certainly never delivered before.
     pub redelivered: bool,
-    /// How often it has come back to its queue, where the broker tells.
+    /// Number of returns to the queue, if the broker reports it.
     pub delivery_count: Option<u64>,
-    /// The sender, as far as the broker vouches for it.
+    /// The sender, as far as the broker guarantees it.
     pub sender: Sender,
-    /// The event that it carries, or what is wrong with it.
     pub read: Decoded,
-    /// For those without a readable place in a stream: the headers and properties that could be read, as JSON.
+    /// For an undecodable message: the readable headers and properties, as JSON.
     pub headers_json: Option<String>,
-    /// For the same: its name, a digest of all that its publisher has sent, the same whenever it comes again.
+    /// For an undecodable message: an id, the digest of everything its publisher sent. It is stable across redeliveries.
     pub id: Option<EventId>,
 }
 
 impl Delivery {
-    /// The body as it came.
+    /// Returns the original body.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         match &self.read {
@@ -63,7 +56,7 @@ impl Delivery {
         }
     }
 
-    /// About how many bytes it takes in memory, for bounds.
+    /// Returns the approximate size in memory in bytes, for bounds.
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.read {
@@ -76,11 +69,9 @@ impl Delivery {
     }
 }
 
-/// What became of a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AckOutcome {
-    /// Written to the broker.
     Acked,
-    /// Its channel is no longer open. The broker gives the deliveries out again, and they are recognised as duplicates.
+    /// The channel is closed. The broker redelivers the messages, and they are recognized as duplicates.
     ChannelGone,
 }

@@ -1,4 +1,4 @@
-//! The name of a message that cannot be read: a digest of all that its publisher has sent.
+//! The id of an undecodable message: a digest of everything its publisher sent.
 
 use doorstep_event::EventId;
 use lapin::{
@@ -7,7 +7,7 @@ use lapin::{
 };
 use sha2::{Digest, Sha256};
 
-/// Headers that brokers add or take away when they deliver a message again, dead-letter it or hand it on.
+/// Headers that brokers add or remove when they redeliver, dead-letter or forward a message.
 const BROKERS_OWN: [&str; 10] = [
     "CC",
     "x-acquired-count",
@@ -23,7 +23,7 @@ const BROKERS_OWN: [&str; 10] = [
 /// Prefixes of further headers of that kind.
 const BROKERS_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
-/// Returns the same id for the same message, however often and by whatever queue it comes, and another for any other message.
+/// Returns the message's id. It is the same for each delivery, on any queue, and differs from every other message's.
 pub(super) fn of(properties: &BasicProperties, routing_key: &str, body: &[u8]) -> Option<EventId> {
     let mut hash = Hash(Sha256::new());
     hash.bytes(published_under(properties, routing_key).as_bytes());
@@ -53,7 +53,7 @@ pub(super) fn of(properties: &BasicProperties, routing_key: &str, body: &[u8]) -
     hash.id()
 }
 
-/// The same of a message that the client could not have read, of which there are octets alone.
+/// Returns the id of a message that lapin could not parse, of which only bytes are known.
 pub(super) fn of_parts(parts: &[&[u8]], body: &[u8]) -> Option<EventId> {
     let mut hash = Hash(Sha256::new());
     for part in parts {
@@ -63,7 +63,7 @@ pub(super) fn of_parts(parts: &[&[u8]], body: &[u8]) -> Option<EventId> {
     hash.id()
 }
 
-/// Returns whether a header is one that brokers add or take away.
+/// Returns whether brokers add or remove this header.
 pub(crate) fn is_brokers_own(header: &str) -> bool {
     BROKERS_OWN.contains(&header)
         || BROKERS_PREFIXES
@@ -71,8 +71,8 @@ pub(crate) fn is_brokers_own(header: &str) -> bool {
             .any(|prefix| header.starts_with(prefix))
 }
 
-/// The routing key that a message was published under. One that was dead-lettered has another one now, and the first in `x-death`,
-/// whose oldest entry comes last.
+/// Returns the routing key that the message was published with. A dead-lettered message has another one; its first key is in the oldest
+/// entry of `x-death`, the last of the list.
 fn published_under<'a>(properties: &'a BasicProperties, routing_key: &'a str) -> &'a str {
     let first = || {
         let AMQPValue::FieldArray(deaths) = field(properties.headers().as_ref()?, "x-death")?
@@ -97,7 +97,7 @@ fn field<'a>(table: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
     table.inner().get(name)
 }
 
-/// Every part has its length, and every value its type, so that no two messages have the same bytes.
+/// A hash in which each part has its length and each value its type, so that different messages never have the same bytes.
 struct Hash(Sha256);
 
 impl Hash {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_differ_in_anything_have_names_of_their_own() {
+    fn any_difference_changes_the_id() {
         let plain = headers(&[("a", AMQPValue::LongInt(1))]);
         let mut messages = vec![
             of(&plain, "key", b"body"),
@@ -221,12 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_broker_adds_changes_no_name() {
+    fn headers_of_the_broker_keep_the_id() {
         let first = headers(&[("a", text("b"))]);
         let mut death = FieldTable::default();
         let keys = vec![text("key")];
         death.insert("routing-keys".into(), AMQPValue::FieldArray(keys.into()));
-        let again = headers(&[
+        let redelivered = headers(&[
             ("a", text("b")),
             ("x-delivery-count", AMQPValue::LongLongInt(3)),
             ("x-acquired-count", AMQPValue::LongLongInt(4)),
@@ -237,7 +237,7 @@ mod tests {
                 AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()),
             ),
         ]);
-        assert_eq!(of(&first, "key", b""), of(&again, "net", b""));
-        assert_ne!(of(&first, "net", b""), of(&again, "net", b""));
+        assert_eq!(of(&first, "key", b""), of(&redelivered, "net", b""));
+        assert_ne!(of(&first, "net", b""), of(&redelivered, "net", b""));
     }
 }

@@ -1,8 +1,7 @@
-//! Makes sure that a connection on which nothing comes still could bring something.
+//! Verifies that an idle connection still works.
 //!
-//! Heartbeats show that bytes flow, not that anybody understands them: with a broken frame, or a client whose thread has come to a halt,
-//! a subscription would wait for good on a connection that looks well from either end. So when nothing has come for a while, the broker
-//! is asked something.
+//! Heartbeats show that bytes flow, not that they are understood. After a broken frame, or if lapin's thread hangs, a subscription would
+//! wait forever on a connection that looks healthy from both ends. So on an idle connection the broker is sent a request.
 
 use std::time::Duration;
 
@@ -11,9 +10,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::{connection::describe, counts::ConsumerCounters, settings::BrokerSettings};
 
-/// Asks every heartbeat without a delivery, and ends with the reason when no answer has come within the time of a confirm, nor any
-/// delivery. A slow link is no reason: while deliveries come, the answer may be behind them; but a single message must not take longer
-/// than that on its way. Cancel-safe.
+/// Sends a request every heartbeat interval without a delivery. Ends with the reason if neither a response nor a delivery arrives within
+/// the confirm timeout. A slow connection is no reason: while deliveries arrive, the response may be queued behind them. But a single
+/// message must not take longer than that. Cancel-safe.
 pub(crate) async fn keepalive(
     channel: &Channel,
     settings: &BrokerSettings,
@@ -28,15 +27,15 @@ pub(crate) async fn keepalive(
         if delivered_since(&mut delivered, counts) {
             continue;
         }
-        // Says nothing new, needs no permission, and no majority of a cluster.
-        let question = channel.basic_qos(1, BasicQosOptions::default());
-        let mut question = std::pin::pin!(question);
+        // Changes nothing, and needs neither a permission nor a quorum.
+        let request = channel.basic_qos(1, BasicQosOptions::default());
+        let mut request = std::pin::pin!(request);
         loop {
-            match timeout(limit, &mut question).await {
+            match timeout(limit, &mut request).await {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => return describe(&error),
                 Err(_) if delivered_since(&mut delivered, counts) => {}
-                Err(_) => return format!("no answer and no delivery for {limit:?}"),
+                Err(_) => return format!("no response and no delivery for {limit:?}"),
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Looks again for the marks of a subscription's queues while it consumes from them.
+//! Checks the markers of a subscription's queues while it consumes.
 //!
-//! Usually the broker ends the consumption when a queue is deleted, and the next connection finds the mark missing. But of a quorum queue that
-//! is deleted and made again within a few milliseconds, RabbitMQ lets the consumer go on with the new one, without a word.
+//! Usually the broker cancels the consumer when a queue is deleted, and the next connection finds the marker missing. But if a quorum queue
+//! is deleted and created again within milliseconds, RabbitMQ silently moves the consumer to the new queue.
 
 use std::convert::Infallible;
 
@@ -16,8 +16,8 @@ use crate::{
     settings::BrokerSettings,
 };
 
-/// Looks for the marks of these queues, soon after consuming began and then from time to time, for as long as the connection lasts. A missing
-/// one is reported and made again. Never ends. Cancel-safe.
+/// Checks the markers of these queues soon after consuming began, and then periodically while the connection lasts. Reports a missing
+/// marker and creates it again. Never ends. Cancel-safe.
 pub(super) async fn watch_markers(
     connection: &Connection,
     mut marked: Vec<QueueName>,
@@ -25,20 +25,20 @@ pub(super) async fn watch_markers(
     report: &StatusReporter,
 ) -> Infallible {
     let limit = settings.connect_timeout;
-    let mut pause = (settings.heartbeat / 2).min(settings.rebind_interval);
+    let mut delay = (settings.heartbeat / 2).min(settings.rebind_interval);
     loop {
-        sleep(pause).await;
+        sleep(delay).await;
         let mut still_marked = Vec::new();
         for queue in marked {
             let missing = || report.possible_loss(&queue);
             match check_marker(connection, &queue, limit, missing).await {
-                // A user who has lost the right is not asked again and again.
+                // Without the permission, further checks are useless.
                 Ok(MarkerState::Forbidden(reason)) => report.marker_missing(&queue, &reason),
-                // That the connection is lost is noticed elsewhere.
+                // Another task notices a lost connection.
                 Ok(MarkerState::Yes | MarkerState::Unknown) | Err(_) => still_marked.push(queue),
             }
         }
         marked = still_marked;
-        pause = jittered(settings.rebind_interval);
+        delay = jittered(settings.rebind_interval);
     }
 }

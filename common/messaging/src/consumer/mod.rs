@@ -1,14 +1,14 @@
-//! Consuming: deliveries in batches, and settlements that never reach another channel than theirs.
+//! Consuming: deliveries in batches, and acks that never reach another channel.
 //!
-//! - [`Subscription`] is what the engine holds: [`next_batch`](Subscription::next_batch) and [`settle`](Subscription::ack_up_to).
-//! - `task` is the supervised task: it connects, declares, consumes, and connects again.
-//! - `pump` takes deliveries from the client and decodes them, next to the engine's work.
-//! - `markers` notices that a queue was made again under its consumer.
-//! - `rebind` restores bindings that somebody has deleted.
-//! - `keepalive` makes sure that a quiet connection is not a dead one.
-//! - `inbox` is what lies between, bounded by the prefetch.
-//! - `channels` are the open channels, which alone can be settled on.
-//! - `delivery` is what comes out of it, `decode` turns a message's headers into an event.
+//! - [`Subscription`] is the engine's handle: [`next_batch`](Subscription::next_batch) and [`ack_up_to`](Subscription::ack_up_to).
+//! - `task`: the supervised task that connects, declares, consumes and reconnects.
+//! - `pump`: takes deliveries from lapin and decodes them, concurrently with the engine.
+//! - `markers`: detects that a queue was replaced under its consumer.
+//! - `rebind`: restores deleted bindings.
+//! - `keepalive`: detects a dead connection while no messages arrive.
+//! - `buffer`: deliveries that the engine has not taken yet, bounded by the prefetch.
+//! - `channels`: the open channels, the only ones that accept acks.
+//! - `delivery`: the types of deliveries; `decode`: turns a message's headers into an event.
 
 mod buffer;
 mod channels;
@@ -53,7 +53,7 @@ pub use span::ProcessSpan;
 pub use stats::ConsumerStats;
 use task::Task;
 
-/// Consumes from queues, on a connection of its own that is rebuilt after any error.
+/// Consumes from queues, on its own connection, which is rebuilt after any error.
 #[derive(Debug)]
 pub struct Subscription {
     inbox: Arc<DeliveryBuffer>,
@@ -80,7 +80,7 @@ impl Subscription {
         Self::begin(settings, connection_name, topology, queues, None)
     }
 
-    /// Starts as [`start`](Self::start) does; each connection consumes only once the queues are recorded as those of the claim's store.
+    /// Starts as [`start`](Self::start) does. Each connection consumes only once the claim's store is recorded as the queues' owner.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -127,25 +127,25 @@ impl Subscription {
         }
     }
 
-    /// Waits for a delivery and takes every other of the same queue and channel that is there already, up to `max_count` of them or
-    /// about `max_bytes`, but always one. Waits for nothing else, so batches are small while there is little to do.
+    /// Waits for a delivery, then also takes further buffered ones of the same queue and channel: up to `max_count` or about `max_bytes`,
+    /// but at least one. It does not wait for more, so batches are small under low load.
     ///
-    /// Returns `None` once the subscription is closed. Waits as long as nothing comes; cancel-safe.
+    /// Returns `None` once the subscription is closed. Waits without a timeout; cancel-safe.
     pub async fn next_batch(&self, max_count: usize, max_bytes: usize) -> Option<Batch> {
         self.inbox.next_batch(max_count, max_bytes).await
     }
 
-    /// Acknowledges every delivery of that channel up to and including this tag, if that very channel is still open. Takes no longer
-    /// than the settings allow; a broker that does not take it in that time is given up, and the connection rebuilt.
+    /// Acks all deliveries of that channel up to and including this tag, if the channel is still open. If the broker does not accept the
+    /// ack within [`BrokerSettings::settle_timeout`], the connection is rebuilt.
     ///
-    /// Cancel-safe: a settlement that is dropped halfway is either made or not.
+    /// Cancel-safe: a dropped call has either sent the ack or not.
     pub async fn ack_up_to(&self, channel: ChannelId, up_to_tag: u64) -> AckOutcome {
         let Some(open) = self.channels.get(channel) else {
             self.discarded();
             return AckOutcome::ChannelGone;
         };
-        let settling = open.settle(up_to_tag, self.channels.counts());
-        match timeout(self.settle_timeout, settling).await {
+        let ack = open.ack_up_to(up_to_tag, self.channels.counts());
+        match timeout(self.settle_timeout, ack).await {
             Ok(AckResult::Done) => AckOutcome::Acked,
             Ok(AckResult::Failed(reason)) => {
                 self.discarded();
@@ -154,7 +154,7 @@ impl Subscription {
             }
             Err(_) => {
                 let limit = self.settle_timeout;
-                let reason = format!("an acknowledgement was not taken within {limit:?}");
+                let reason = format!("the broker did not accept an ack within {limit:?}");
                 self.discarded();
                 self.channels.give_up(channel, reason);
                 AckOutcome::ChannelGone
@@ -166,7 +166,7 @@ impl Subscription {
         self.channels.counts().discarded.add(1);
     }
 
-    /// What it has done so far, to be read at any time.
+    /// Returns a reader of the counters.
     #[must_use]
     pub fn meter(&self) -> ConsumerStats {
         ConsumerStats(self.channels.clone())
@@ -178,32 +178,32 @@ impl Subscription {
         self.queues.contains(queue)
     }
 
-    /// How many deliveries have come by the open channels and are not settled.
+    /// Returns the number of unacked deliveries of the open channels.
     #[must_use]
     pub fn unacked(&self) -> usize {
         self.channels.unacked()
     }
 
-    /// Waits until the first connection is there and consuming.
+    /// Waits until the first connection consumes.
     ///
     /// # Errors
-    /// At once if the reason is permanent, else the last one when the time is over.
+    /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
         connection_status::ready(self.state.clone(), limit).await
     }
 
-    /// How the connection is, to be looked at or waited for.
+    /// Returns a receiver of the connection's status.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
         self.state.clone()
     }
 
-    /// Stops consuming, sees that what was settled has arrived, and closes the connection, within about the grace. What is not
-    /// settled by now goes back to its queue; [`next_batch`](Self::next_batch) returns `None` from here on.
+    /// Stops consuming, waits until the broker has received all acks, and closes the connection, within about `grace`. Unacked messages
+    /// return to their queue, and [`next_batch`](Self::next_batch) returns `None`.
     pub async fn close(&self, grace: Duration) {
-        // Fails if it has ended or is being closed already.
+        // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
-        // The task keeps to the grace by itself; this only guards against a task that cannot.
+        // The task observes `grace` itself; this guards against a hanging task.
         connection_status::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
     }
 }

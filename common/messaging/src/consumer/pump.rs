@@ -1,9 +1,9 @@
-//! Takes deliveries from the client, decodes them and puts them into the inbox.
+//! Takes deliveries from lapin, decodes them and buffers them.
 //!
-//! A wake-up costs more than a delivery, on this side and on the client's thread. So the pump watches the client only while the inbox
-//! is empty, when somebody may be waiting for that very delivery. While something lies in the inbox it lets what comes pile up in the
-//! client, and takes it all at once: when the engine has taken what was there, so that it is decoded while the engine works, and now
-//! and then while the engine takes nothing. Neither pile can exceed the prefetch.
+//! A wake-up costs more than a delivery, on this side and on lapin's thread. So the pump waits on lapin only while the buffer is empty,
+//! when a task may be waiting for that delivery. While the buffer has deliveries, new ones accumulate in lapin, and the pump takes them all
+//! at once. It does so when the engine has emptied the buffer, so that decoding and processing overlap, and occasionally while the engine
+//! takes nothing. Neither backlog can exceed the prefetch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,13 +21,13 @@ use super::{
 };
 use crate::names::QueueName;
 
-/// The most deliveries that are decoded before the engine hears of them.
+/// Maximum deliveries decoded before the engine is notified.
 const DECODE_BATCH: usize = 128;
-/// How often to look at what has piled up while the engine takes nothing: soon at first, seldom when nothing comes any more.
+/// Interval of checking lapin's backlog while the engine takes nothing: short at first, long when nothing arrives.
 const POLL_MIN: Duration = Duration::from_millis(2);
 const POLL_MAX: Duration = Duration::from_millis(500);
 
-/// One queue's way into the inbox.
+/// Moves one queue's deliveries into the buffer.
 pub(super) struct Pump {
     pub(super) consumer: Consumer,
     pub(super) channel: ChannelId,
@@ -39,33 +39,32 @@ pub(super) struct Pump {
     pub(super) channels: Arc<Channels>,
 }
 
-/// Why a consumer has ended.
 pub(super) enum PumpEnd {
-    /// The broker has cancelled the consumer: the queue was deleted, lost its leader, or we were too slow. The channel is still there.
+    /// The broker cancelled the consumer: the queue was deleted or lost its leader, or the consumer was too slow. The channel stays open.
     Cancelled(QueueName),
-    /// The broker has closed the channel, for this reason.
+    /// The broker closed the channel, for this reason.
     ChannelClosed(String),
-    /// It went with its connection, for this reason.
+    /// The connection was lost, for this reason.
     Lost(String),
 }
 
 impl Pump {
-    /// Runs until the consumer ends, which it never should, and says why it did.
+    /// Runs until the consumer ends unexpectedly, and returns the reason.
     pub(super) async fn run(mut self) -> PumpEnd {
         let mut chunk: Vec<Delivery> = Vec::with_capacity(DECODE_BATCH);
         let mut reader = Decoder::default();
-        let mut pause = POLL_MIN;
+        let mut delay = POLL_MIN;
         loop {
-            let mut next = if self.inbox.holds(self.channel) {
-                // Whether it was emptied or the time is over does not matter: there is something to look at either way.
-                let _ = timeout(pause, self.emptied.notified()).await;
+            let mut next = if self.inbox.has_deliveries(self.channel) {
+                // Emptied or timed out: either way, check lapin's backlog.
+                let _ = timeout(delay, self.emptied.notified()).await;
                 self.consumer.next().now_or_never()
             } else {
                 Some(self.consumer.next().await)
             };
-            pause = match next {
+            delay = match next {
                 Some(_) => POLL_MIN,
-                None => (pause * 2).min(POLL_MAX),
+                None => (delay * 2).min(POLL_MAX),
             };
             while let Some(received) = next {
                 match received {
@@ -82,19 +81,19 @@ impl Pump {
                             PumpEnd::Lost(reason)
                         };
                     }
-                    // The broker's cancel looks like this.
+                    // A cancel by the broker looks like this.
                     None => {
                         self.enqueue(&mut chunk);
                         return if self.open.is_connected() {
                             PumpEnd::Cancelled(self.queue)
                         } else {
-                            PumpEnd::Lost(format!("consuming from {} has ended", self.queue))
+                            PumpEnd::Lost(format!("the consumer of {} ended", self.queue))
                         };
                     }
                 }
                 if chunk.len() == DECODE_BATCH {
                     self.enqueue(&mut chunk);
-                    // Decoding is work; others on this thread have their turn.
+                    // Decoding takes CPU time, so let other tasks of this thread run.
                     tokio::task::yield_now().await;
                 }
                 next = self.consumer.next().now_or_never();

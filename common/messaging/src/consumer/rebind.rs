@@ -1,7 +1,7 @@
-//! Binding a subscription's queues again from time to time.
+//! Binds a subscription's queues again periodically.
 //!
-//! A binding that somebody has deleted is no error to anybody: its role gets nothing, and publishers hear of it only where no other queue takes
-//! the event. Over AMQP bindings cannot be looked at, but to bind what is bound changes nothing.
+//! A deleted binding causes no error: the role silently gets nothing, and publishers notice it only if no other queue takes the event. AMQP
+//! cannot list bindings, but binding again changes nothing if the binding exists.
 
 use std::{convert::Infallible, future::pending};
 
@@ -17,7 +17,7 @@ use crate::{
     topology::Topology,
 };
 
-/// The part of a topology that concerns the bindings of these queues.
+/// Returns the part of a topology with these queues' bindings.
 pub(super) fn bindings_of<'a>(
     topology: &Topology,
     queues: impl Iterator<Item = &'a QueueName>,
@@ -42,8 +42,8 @@ pub(super) fn bindings_of<'a>(
     }
 }
 
-/// Binds again and again, on a channel of its own, for as long as the connection lasts. A user who may not is asked for nothing more; that
-/// the connection is lost is noticed elsewhere. Never ends. Cancel-safe.
+/// Binds periodically, on its own channel, while the connection lasts. Stops if the user lacks the permission. Another task notices a lost
+/// connection. Never ends. Cancel-safe.
 pub(super) async fn rebind_loop(
     connection: &Connection,
     own: &Topology,
@@ -52,14 +52,14 @@ pub(super) async fn rebind_loop(
     if own.bindings.is_empty() {
         return pending().await;
     }
-    // Each reason is logged once as long as no other comes.
+    // Logs a reason once until another one occurs.
     let mut logged = None;
     loop {
         sleep(jittered(settings.rebind_interval)).await;
         let failure = match rebind(connection, own, settings.connect_timeout).await {
             Ok(Rebound::All) => None,
             Ok(Rebound::Forbidden(reason)) => {
-                tracing::debug!(reason, "deleted bindings are not made again by this user");
+                tracing::debug!(reason, "this user may not restore deleted bindings");
                 return pending().await;
             }
             Err(error) => Some(error),
@@ -67,7 +67,7 @@ pub(super) async fn rebind_loop(
         if let Some(error) = &failure
             && failure != logged
         {
-            tracing::warn!(reason = %error, "the queues could not be bound again");
+            tracing::warn!(reason = %error, "cannot restore bindings");
             if error.kind() == ConnectErrorKind::Refused(Refusal::Permission) {
                 return pending().await;
             }
@@ -82,7 +82,7 @@ mod tests {
     use crate::{settings::Namespace, topology::RoleQueues};
 
     #[test]
-    fn only_the_bindings_of_its_own_queues_are_a_subscriptions() {
+    fn bindings_are_limited_to_own_queues() {
         let namespace: Namespace = "shop".parse().unwrap();
         let role = |role, subjects| RoleQueues {
             role,

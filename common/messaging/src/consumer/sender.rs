@@ -1,4 +1,4 @@
-//! The sender of a delivery: the exchange that it came over, and the user id that the broker has checked.
+//! The sender of a delivery: its exchange, and the user id that the broker has validated.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use lapin::{
 
 use crate::{names::QueueName, settings::Namespace};
 
-/// Reads the senders of one queue's deliveries. A user is made once for all deliveries that follow each other.
+/// Determines the senders of a queue's deliveries. Consecutive deliveries of one user share an allocation.
 pub(super) struct Senders {
     events_exchange: String,
-    /// Of a net, what the names of its role's queues start with.
+    /// For a quarantine queue: the name prefix of its role's queues.
     net_of: Option<String>,
     last: Option<BrokerUser>,
 }
@@ -27,11 +27,11 @@ impl Senders {
         }
     }
 
-    /// The sender of a delivery.
+    /// Returns the sender of a delivery.
     pub(super) fn read(&mut self, received: &Received) -> Sender {
         let exchange = received.exchange.as_str();
         if exchange != self.events_exchange && !self.was_dead_lettered(received) {
-            return Sender::Bypass(way(exchange));
+            return Sender::Bypass(describe_exchange(exchange));
         }
         let Some(user) = received.properties.user_id() else {
             return Sender::Anonymous;
@@ -43,8 +43,9 @@ impl Senders {
         })
     }
 
-    /// Returns whether the broker has moved it to the net from its role's queue, to which it came over the exchange of events. The broker writes
-    /// these headers; a client can do so only in a message that it publishes to the net itself.
+    /// Returns whether the broker moved the message to the quarantine queue from its role's queue, where it had arrived through the events
+    /// exchange. The broker writes these headers. A client can forge them only in a message that it publishes to the quarantine queue
+    /// itself.
     fn was_dead_lettered(&self, received: &Received) -> bool {
         let (Some(net_of), "") = (&self.net_of, received.exchange.as_str()) else {
             return false;
@@ -56,7 +57,7 @@ impl Senders {
     }
 }
 
-fn way(exchange: &str) -> Arc<str> {
+fn describe_exchange(exchange: &str) -> Arc<str> {
     if exchange.is_empty() {
         "the default exchange".into()
     } else {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_came_over_the_exchange_of_events_has_a_sender() {
+    fn only_the_events_exchange_gives_a_sender() {
         let mut senders = senders("shop.orders.0");
         let user = |name| Sender::User(BrokerUser::new(name));
         let mut read = |exchange, user| senders.read(&received(exchange, &[], user));
@@ -107,12 +108,12 @@ mod tests {
         assert_eq!(read("shop.events", Some("b")), user("b"));
         for exchange in ["", "amq.topic", "shop.events.2"] {
             let sender = read(exchange, Some("a"));
-            assert_eq!(sender, Sender::Bypass(way(exchange)));
+            assert_eq!(sender, Sender::Bypass(describe_exchange(exchange)));
         }
     }
 
     #[test]
-    fn what_the_broker_has_moved_to_the_net_keeps_its_sender() {
+    fn dead_lettering_to_quarantine_keeps_the_sender() {
         let headers = [
             ("x-first-death-exchange", "shop.events"),
             ("x-first-death-queue", "shop.orders.0"),

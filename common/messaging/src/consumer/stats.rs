@@ -1,16 +1,16 @@
-//! Reads what a subscription has done.
+//! Read access to the counters of a subscription.
 
 use std::sync::Arc;
 
 use super::channels::Channels;
 use crate::counts::ConsumerTotals;
 
-/// Reads a subscription's counts, also after the subscription has ended. Cheap to clone.
+/// Reads a subscription's counters, also after the subscription has ended. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ConsumerStats(pub(super) Arc<Channels>);
 
 impl ConsumerStats {
-    /// The counts as they are now. Each is right by itself; they are not taken at one instant.
+    /// Returns the counters. Each is exact, but they are not read at one instant.
     #[must_use]
     pub fn read(&self) -> ConsumerTotals {
         let cells = self.0.counts();

@@ -1,7 +1,7 @@
-//! The subscription's task: connects, declares, consumes, and does it all again after any error, until it is told to stop.
+//! The subscription's task: connects, declares, consumes, and repeats this after any error until it is stopped.
 //!
-//! Each queue has a channel of its own, so that a cumulative acknowledgement concerns that queue alone, and each reconnect makes new
-//! ones: a consumer that is registered again on an old channel meets deliveries that are still under way.
+//! Each queue has its own channel, so that a cumulative ack concerns only that queue. Each reconnect opens new channels: a consumer
+//! registered again on an old channel would meet deliveries still in flight.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ use crate::{
     topology::Topology,
 };
 
-/// All that the task owns. When it ends, so does everything of it.
+/// State of the task. Dropped with everything in it when the task ends.
 pub(super) struct Task {
     pub(super) dialer: Dialer,
     pub(super) topology: Topology,
@@ -49,7 +49,7 @@ pub(super) struct Task {
 }
 
 impl Drop for Task {
-    /// Whatever ends the task, be it a panic, nobody waits for it in vain and nothing can be settled any more.
+    /// However the task ends, even by a panic, no caller waits forever and no ack is possible any more.
     fn drop(&mut self) {
         self.clear_buffers();
         self.inbox.close();
@@ -57,22 +57,21 @@ impl Drop for Task {
     }
 }
 
-/// A connection that consumes.
+/// A consuming connection.
 struct ConsumerConnection {
     connection: Connection,
     consumed: Vec<(QueueSubscription, Channel)>,
-    /// For asking whether anybody is there.
+    /// Channel for the keepalive requests.
     keepalive: Channel,
     pumps: JoinSet<PumpEnd>,
     created: Vec<QueueName>,
-    /// The queues that were marked when consuming began.
+    /// Queues that were marked when consuming began.
     marked: Vec<QueueName>,
 }
 
-/// Why it ended.
 enum Exit {
     Lost(String),
-    /// A delivery was not acknowledged for so long.
+    /// A delivery was unacked for this long.
     Overdue(Duration),
     Stopped(Duration),
 }
@@ -85,13 +84,13 @@ impl Task {
                 self.dialer.settings().backoff_after(failures).await;
                 self.connect().await
             };
-            // Both arms may be cancelled: a connection that is dropped halfway is cut, and nothing was taken from it.
+            // Both arms are cancel-safe: a dropped connection attempt shuts its socket down before any delivery was taken.
             let connected = tokio::select! {
                 connected = connecting => connected,
                 _ = stopped.recv() => break,
             };
-            let mut line = match connected {
-                Ok(line) => line,
+            let mut consuming = match connected {
+                Ok(consuming) => consuming,
                 Err(error) => {
                     failures += 1;
                     self.clear_buffers();
@@ -99,37 +98,39 @@ impl Task {
                     continue;
                 }
             };
-            self.report.connected(std::mem::take(&mut line.created));
+            self.report
+                .connected(std::mem::take(&mut consuming.created));
             let connected_at = Instant::now();
-            match self.watch(&mut line, &mut stopped).await {
+            match self.watch(&mut consuming, &mut stopped).await {
                 Exit::Lost(reason) => {
-                    // First of all nothing more can be settled, then the rest goes.
+                    // First prevent further acks, then report.
                     self.clear_buffers();
                     failures = self
                         .dialer
                         .settings()
                         .failures_after(failures, connected_at.elapsed());
                     self.report
-                        .lost(connection_lost(line.connection.address(), &reason));
+                        .lost(connection_lost(consuming.connection.address(), &reason));
                 }
                 Exit::Overdue(unacked_for) => {
                     self.clear_buffers();
                     failures = 0;
                     self.report.suspended(unacked_for);
-                    line.connection
+                    consuming
+                        .connection
                         .close(self.dialer.settings().settle_timeout)
                         .await;
-                    // Both arms may be cancelled: nothing is taken by either.
+                    // Both arms are cancel-safe: neither takes anything.
                     tokio::select! {
-                        () = self.inbox.wanted() => {}
+                        () = self.inbox.wait_for_demand() => {}
                         _ = stopped.recv() => break,
                     }
                 }
                 Exit::Stopped(grace) => {
                     self.report.draining();
                     self.inbox.close();
-                    // The limits inside are for one step each; this is for all.
-                    let _ = timeout(grace, self.close(line)).await;
+                    // The inner timeouts apply to single steps, this one to all of them.
+                    let _ = timeout(grace, self.close(consuming)).await;
                     break;
                 }
             }
@@ -148,15 +149,15 @@ impl Task {
         let mut consumed = Vec::new();
         let mut marked = Vec::new();
         let mut pumps = JoinSet::new();
-        let mut beside_others = false;
+        let mut shares_queue = false;
         for queue in &self.queues {
             let channel = connection.channel(limit).await?;
             let consumer = async {
                 let per_consumer = BasicQosOptions { global: false };
                 channel.basic_qos(queue.prefetch, per_consumer).await?;
-                // Right before consuming, so that hardly anybody can come in between. Of a queue with a single active consumer the
-                // broker counts that one, and those who have gone and left something unsettled.
-                let there = channel
+                // Just before consuming, so other consumers hardly have time to come in between. On a queue with a single active consumer,
+                // the broker counts that one, and former consumers with unacked messages.
+                let declared = channel
                     .queue_declare(
                         short_string(queue.queue.as_str()),
                         passive(),
@@ -171,11 +172,11 @@ impl Task {
                         FieldTable::default(),
                     )
                     .await?;
-                Ok::<_, lapin::Error>((consumer, there.consumer_count()))
+                Ok::<_, lapin::Error>((consumer, declared.consumer_count()))
             };
             let consumer = match timeout(limit, consumer).await {
                 Ok(Ok((consumer, others))) => {
-                    beside_others |= others > 0;
+                    shares_queue |= others > 0;
                     consumer
                 }
                 Ok(Err(error)) => return Err(connection.failure(&error)),
@@ -183,19 +184,19 @@ impl Task {
                     return Err(ConnectError::new(
                         ConnectErrorKind::Silent,
                         format!(
-                            "{} has not answered for {limit:?} to consuming from queue {}: has it lost its majority?",
+                            "{} has not responded for {limit:?} to consuming from queue {}: has it lost its quorum?",
                             connection.address(),
                             queue.queue
                         ),
                     ));
                 }
             };
-            let (generation, open) = self.channels.open(channel.clone());
-            let emptied = self.inbox.open(generation, queue.queue.clone());
+            let (id, open) = self.channels.open(channel.clone());
+            let emptied = self.inbox.open(id, queue.queue.clone());
             pumps.spawn(
                 Pump {
                     consumer,
-                    channel: generation,
+                    channel: id,
                     open,
                     senders: Senders::new(&self.dialer.settings().namespace, &queue.queue),
                     queue: queue.queue.clone(),
@@ -217,7 +218,7 @@ impl Task {
             consumed.push((queue.clone(), channel));
         }
         let keepalive = connection.channel(limit).await?;
-        self.report.shares_queue(beside_others);
+        self.report.shares_queue(shares_queue);
         Ok(ConsumerConnection {
             connection,
             consumed,
@@ -228,20 +229,20 @@ impl Task {
         })
     }
 
-    /// Waits until the connection is of no more use, or nobody wants it any more.
+    /// Waits until the connection is unusable, or the subscription is stopped.
     async fn watch(
         &self,
-        line: &mut ConsumerConnection,
+        consuming: &mut ConsumerConnection,
         stopped: &mut mpsc::Receiver<Duration>,
     ) -> Exit {
-        let mut health = line.connection.health();
+        let mut health = consuming.connection.health();
         if *health.borrow() != Health::Open
             && let Some(end) = self.check_health(&mut health)
         {
             return end;
         }
         let silence = keepalive(
-            &line.keepalive,
+            &consuming.keepalive,
             self.dialer.settings(),
             self.channels.counts(),
         );
@@ -249,24 +250,25 @@ impl Task {
         let overdue = self.overdue();
         let mut overdue = std::pin::pin!(overdue);
         let own = bindings_of(&self.topology, self.queues.iter().map(|queue| &queue.queue));
-        let rebinding = rebind_loop(&line.connection, &own, self.dialer.settings());
+        let rebinding = rebind_loop(&consuming.connection, &own, self.dialer.settings());
         let mut rebinding = std::pin::pin!(rebinding);
-        let marked = std::mem::take(&mut line.marked);
+        let marked = std::mem::take(&mut consuming.marked);
         let marks = watch_markers(
-            &line.connection,
+            &consuming.connection,
             marked,
             self.dialer.settings(),
             &self.report,
         );
         let mut marks = std::pin::pin!(marks);
         loop {
-            // Every arm only waits for something that stays true or stays in its channel; what is pinned goes on where it was.
+            // Every arm waits for a condition that stays true or for a message that stays in its channel. Pinned futures continue where
+            // they were.
             tokio::select! {
                 reason = &mut silence => return Exit::Lost(reason),
                 unacked_for = &mut overdue => return Exit::Overdue(unacked_for),
                 never = &mut rebinding => match never {},
                 never = &mut marks => match never {},
-                Some(ended) = line.pumps.join_next() => {
+                Some(ended) = consuming.pumps.join_next() => {
                     return Exit::Lost(match ended {
                         Ok(end) => self.record_end(end),
                         Err(error) => format!("a pump failed: {error}"),
@@ -275,21 +277,21 @@ impl Task {
                 reason = self.channels.given_up() => return Exit::Lost(reason),
                 changed = health.changed() => {
                     if changed.is_err() {
-                        return Exit::Lost("the connection is gone".to_owned());
+                        return Exit::Lost("the connection is lost".to_owned());
                     }
                     if let Some(end) = self.check_health(&mut health) {
                         return end;
                     }
                 }
                 grace = stopped.recv() => {
-                    // Without a word everyone who held the subscription is gone.
+                    // The channel is closed: every handle of the subscription was dropped.
                     return Exit::Stopped(grace.unwrap_or(self.dialer.settings().settle_timeout));
                 }
             }
         }
     }
 
-    /// Waits until a delivery is not acknowledged for as long as the settings allow. Returns for how long it was not.
+    /// Waits until a delivery has been unacked for [`ack_timeout`](crate::BrokerSettings::ack_timeout). Returns its age.
     async fn overdue(&self) -> Duration {
         let limit = self.dialer.settings().ack_timeout;
         loop {
@@ -307,7 +309,7 @@ impl Task {
         match end {
             PumpEnd::Cancelled(queue) => {
                 counts.consumers_cancelled.add(1);
-                format!("the broker ended the consumption of {queue}")
+                format!("the broker cancelled the consumer of {queue}")
             }
             PumpEnd::ChannelClosed(reason) => {
                 counts.channels_ended.add(1);
@@ -327,11 +329,11 @@ impl Task {
         None
     }
 
-    /// Stops consuming, and asks each channel something: the answer comes after every acknowledgement before it has been taken in,
-    /// which is not so for those handed over just before a connection is closed.
-    async fn close(&self, line: ConsumerConnection) {
+    /// Stops consuming, and sends a request on each channel. Its response confirms that the broker has processed all earlier acks; acks
+    /// sent just before a connection closes may be lost.
+    async fn close(&self, consuming: ConsumerConnection) {
         let limit = self.dialer.settings().settle_timeout;
-        for (queue, channel) in &line.consumed {
+        for (queue, channel) in &consuming.consumed {
             let tag = short_string(&queue.consumer_tag);
             let round_trip = async {
                 channel
@@ -346,20 +348,20 @@ impl Task {
                     .await
             };
             if let Ok(Err(error)) = timeout(limit, round_trip).await {
-                tracing::debug!(queue = %queue.queue, reason = %error, "channel ended before its time");
+                tracing::debug!(queue = %queue.queue, reason = %error, "channel closed while stopping");
             }
         }
-        line.connection.close(limit).await;
+        consuming.connection.close(limit).await;
     }
 
-    /// Nothing of the present connection can be settled or taken any more.
+    /// Discards everything of the current connection: no ack or delivery of it is possible any more.
     fn clear_buffers(&self) {
         self.channels.discard();
         self.inbox.clear();
     }
 }
 
-/// Asks for a queue that is there, and changes nothing.
+/// Options of a declaration that only checks an existing queue.
 fn passive() -> QueueDeclareOptions {
     QueueDeclareOptions {
         passive: true,

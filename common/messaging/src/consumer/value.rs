@@ -1,4 +1,4 @@
-//! The values of AMQP headers as attributes.
+//! Converts AMQP header values to attributes.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use doorstep_event::{
 };
 use lapin::types::AMQPValue;
 
-/// Returns an attribute's value. Whole numbers and timestamps, which some libraries write as such, are written out; a value of
-/// another type is [`Value::Wrong`], by its type.
+/// Returns an attribute's value. Integers and timestamps, which some libraries use, are converted to text. Any other type is
+/// [`Value::Wrong`], with the type named.
 pub(super) fn attribute_value<'a>(attribute: &str, value: &'a AMQPValue) -> Value<'a> {
     let found = match value {
         AMQPValue::LongString(bytes) => match std::str::from_utf8(bytes.as_bytes()) {
@@ -44,7 +44,7 @@ pub(super) fn attribute_value<'a>(attribute: &str, value: &'a AMQPValue) -> Valu
     Value::Wrong(format!("{attribute} is {found}, not {}", form(attribute)))
 }
 
-/// Returns a header's text, if it is text.
+/// Returns a header's value if it is text.
 pub(super) fn text(value: &AMQPValue) -> Option<Cow<'_, str>> {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(Cow::Borrowed),
@@ -53,7 +53,7 @@ pub(super) fn text(value: &AMQPValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Returns a header's whole number, if it is one.
+/// Returns a header's value if it is an integer.
 pub(super) fn number(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::ShortShortInt(n) => Some(i64::from(*n)),
@@ -67,15 +67,15 @@ pub(super) fn number(value: &AMQPValue) -> Option<i64> {
     }
 }
 
-/// Returns the time that a timestamp stands for.
+/// Converts a timestamp.
 ///
-/// AMQP counts seconds from 1970, and many libraries write milliseconds, microseconds or nanoseconds. From 1973-03-03 until the year
-/// 5138 each unit has numbers of its own, three digits apart, so the number tells its unit. AMQP has no times before 1970.
+/// AMQP specifies Unix time in seconds, but many libraries write milliseconds, microseconds or nanoseconds. From 1973-03-03 until the year
+/// 5138 the ranges of these units do not overlap, so the number determines its unit. AMQP has no times before 1970.
 fn timestamp(count: u64) -> Result<Timestamp, String> {
     const SECONDS: i64 = 100_000_000_000;
     let Ok(signed) = i64::try_from(count) else {
         return Err(format!(
-            "time is a timestamp before 1970 ({}), which AMQP does not have; send text in the form of RFC 3339",
+            "time is a timestamp before 1970 ({}), which AMQP does not have; send an RFC 3339 text",
             count.cast_signed()
         ));
     };
@@ -88,7 +88,7 @@ fn timestamp(count: u64) -> Result<Timestamp, String> {
     } else {
         return Ok(Timestamp::from_nanosecond(i128::from(signed)).unwrap_or(Timestamp::MAX));
     };
-    time.map_err(|e| format!("time is a timestamp ({count}) that is no time: {e}"))
+    time.map_err(|e| format!("time is an invalid timestamp ({count}): {e}"))
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_is_the_same_time_in_every_unit() {
+    fn a_timestamp_is_recognized_in_every_unit() {
         for seconds in [
             100_000_000,
             1_700_000_000,
@@ -121,16 +121,16 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_before_1970_is_refused_by_its_value() {
+    fn a_timestamp_before_1970_is_rejected() {
         let before = AMQPValue::Timestamp((-86_400_i64).cast_unsigned());
         let Value::Wrong(defect) = attribute_value("time", &before) else {
-            panic!("it was read")
+            panic!("the timestamp was accepted")
         };
         assert!(defect.contains("before 1970 (-86400)"), "{defect}");
     }
 
     #[test]
-    fn a_value_of_another_type_is_refused_as_what_it_is() {
+    fn a_value_of_another_type_is_rejected() {
         let values = [
             (AMQPValue::Double(1.0), "a double (1.0)"),
             (AMQPValue::Float(2.5), "a float (2.5)"),
@@ -154,7 +154,7 @@ mod tests {
         for attribute in ["id", "source", "type", "subject", "sequence", "specversion"] {
             for (value, says) in &values {
                 let Value::Wrong(defect) = attribute_value(attribute, value) else {
-                    panic!("{attribute} took {says}")
+                    panic!("{attribute} accepted {says}")
                 };
                 let says = format!("{attribute} is {says}, not ");
                 assert!(defect.starts_with(&says), "{defect}");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_of_every_size_are_their_digits() {
+    fn integers_of_every_width_become_digits() {
         for value in [
             AMQPValue::ShortShortInt(7),
             AMQPValue::ShortShortUInt(7),

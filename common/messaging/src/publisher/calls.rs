@@ -1,4 +1,4 @@
-//! Who waits for which outcomes: one entry for each call, however many messages it brought.
+//! Pending publish calls: one entry per call, regardless of its number of messages.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use tokio::sync::oneshot;
 use super::{PublishOutcome, sequence_map::SequenceMap};
 use crate::{counts::PublisherCounters, message::Message};
 
-/// One call: messages in, as many outcomes back.
+/// A call: messages in, one outcome each back.
 #[derive(Debug)]
 pub(super) struct PublishCall {
     pub(super) messages: Vec<Message>,
     pub(super) done: oneshot::Sender<Vec<PublishOutcome>>,
 }
 
-/// A message's place in its call.
+/// A message's position in its call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MessageIndex {
-    job: u64,
+    call: u64,
     index: usize,
 }
 
-/// The calls that are not answered yet.
+/// Calls without a complete result.
 #[derive(Debug)]
 pub(super) struct PublishCalls {
     open: SequenceMap<PendingCall>,
-    /// The call whose messages go out now, and those of its messages that have not.
+    /// The call whose messages are being sent, and its unsent messages.
     current: Option<(u64, std::iter::Enumerate<std::vec::IntoIter<Message>>)>,
     counts: Arc<PublisherCounters>,
 }
@@ -46,58 +46,57 @@ impl PublishCalls {
         }
     }
 
-    /// Whether another call may be taken in: one after the other, so that their messages keep their order.
+    /// Returns whether another call may start. Calls are sent one after the other, so that their messages keep their order.
     pub(super) fn wants_more(&self) -> bool {
         self.current.is_none()
     }
 
-    /// Whether nobody waits for anything.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    pub(super) fn take_in(&mut self, job: PublishCall) {
-        let count = job.messages.len();
+    pub(super) fn start(&mut self, call: PublishCall) {
+        let count = call.messages.len();
         let number = self.open.push(PendingCall {
-            // Overwritten one by one; the call is only answered when all are.
+            // Overwritten one by one; the call completes only when all are.
             outcomes: vec![PublishOutcome::Disconnected; count],
             missing: count,
-            done: job.done,
+            done: call.done,
         });
-        self.current = Some((number, job.messages.into_iter().enumerate()));
+        self.current = Some((number, call.messages.into_iter().enumerate()));
     }
 
-    /// The next message to go out.
+    /// Returns the next message to send.
     pub(super) fn next_message(&mut self) -> Option<(MessageIndex, Message)> {
-        let (job, messages) = self.current.as_mut()?;
-        let job = *job;
+        let (call, messages) = self.current.as_mut()?;
+        let call = *call;
         let next = messages.next();
         if messages.len() == 0 {
             self.current = None;
         }
-        next.map(|(index, message)| (MessageIndex { job, index }, message))
+        next.map(|(index, message)| (MessageIndex { call, index }, message))
     }
 
-    /// Notes an outcome and answers the call if it was the last one missing.
-    pub(super) fn resolve(&mut self, place: MessageIndex, outcome: PublishOutcome) {
-        let Some(open) = self.open.get_mut(place.job) else {
+    /// Records an outcome, and completes the call if it was the last.
+    pub(super) fn resolve(&mut self, position: MessageIndex, outcome: PublishOutcome) {
+        let Some(open) = self.open.get_mut(position.call) else {
             return;
         };
         self.counts.resolved(outcome);
-        open.outcomes[place.index] = outcome;
+        open.outcomes[position.index] = outcome;
         open.missing -= 1;
         if open.missing == 0
-            && let Some(open) = self.open.take(place.job)
+            && let Some(open) = self.open.take(position.call)
         {
-            // Whoever has gone away does not want to know.
+            // Fails if the caller was dropped, which is fine.
             let _ = open.done.send(open.outcomes);
         }
     }
 
-    /// Resolves every message that has not gone out.
+    /// Resolves all unsent messages.
     pub(super) fn resolve_waiting(&mut self, outcome: PublishOutcome) {
-        while let Some((place, _)) = self.next_message() {
-            self.resolve(place, outcome);
+        while let Some((position, _)) = self.next_message() {
+            self.resolve(position, outcome);
         }
     }
 }

@@ -1,22 +1,22 @@
-//! What the broker says of each message that was published on a channel, returned messages matched to theirs.
+//! The broker's verdict on each message published on a channel, with returned messages matched to their publishes.
 //!
-//! A message is first handed to the client ([`UnwrittenPublishes`]), then written, then confirmed.
+//! A message is first handed to lapin ([`UnwrittenPublishes`]), then written, then confirmed.
 //!
-//! # Which message was returned
-//! The broker returns an unroutable message before it confirms it. The client attaches a return to whichever confirm completes next,
-//! and a confirm of several messages at once completes them in the order of a hash map: message A, which was returned, may complete
-//! as a plain ack while its return hangs on B's confirm. So returns are matched by exchange, routing key and message id, and no
-//! message is decided before every confirm that may carry its return has been looked at:
+//! # Matching returned messages
+//! The broker returns an unroutable message before it confirms it. lapin attaches a return to the next confirm that completes, and a
+//! confirm of several messages completes them in the order of a hash map. So message A, which was returned, may complete as a plain ack
+//! while its return is attached to B's confirm. Therefore returns are matched by exchange, routing key and message id, and no message is
+//! decided before every confirm that may carry its return has been checked:
 //!
-//! 1. Take every confirm that is there.
-//! 2. The barrier. The client completes all messages of one ack frame under the lock of its `Acknowledgements`, on its own thread,
-//!    and A may have been seen in the middle of that. `wait_for_confirms` takes the same lock, so once it has been polled, the frame
-//!    in progress is through, with B. (It would then wait for confirms yet to come, and may do so for good; so it is polled once and
-//!    dropped.) A's return cannot hang on a confirm of a later frame: returns are attached first come first served, one to each
-//!    confirm, and the broker confirms what it returned in the order in which it returned it. So by the end of A's frame, A and all
-//!    that were returned before A are confirmed: confirms enough to carry all of their returns.
-//! 3. Take every confirm that is there now, and collect all returns of both rounds.
-//! 4. Decide the first round. What came with the second waits for the next barrier.
+//! 1. Take every completed confirm.
+//! 2. The barrier. lapin completes all messages of one ack frame on its own thread, under the lock of its `Acknowledgements`, and A may
+//!    have completed in the middle of that. `wait_for_confirms` takes the same lock, so after one poll the current frame is complete,
+//!    including B. (It then waits for later confirms, possibly forever, so it is polled once and dropped.) A's return cannot be attached to
+//!    a confirm of a later frame: returns are attached in order, one per confirm, and the broker confirms returned messages in the order in
+//!    which it returned them. So at the end of A's frame, A and all messages returned before A are confirmed: enough confirms to carry all
+//!    their returns.
+//! 3. Take every confirm completed by now, and collect the returns of both rounds.
+//! 4. Decide the first round. The second round waits for the next barrier.
 
 use std::{
     collections::HashMap,
@@ -38,33 +38,32 @@ use crate::{
     message::{Returned, Sent},
 };
 
-/// A confirm that has completed: whose, and what the client made of it.
+/// A completed confirm: the message's number and lapin's result.
 pub(super) type Completed = (u64, lapin::Result<Confirmation>);
 
-/// What has been decided of a message.
+/// The verdict on a message.
 pub(super) enum Verdict {
-    /// The broker has spoken.
     Confirmed(PublishOutcome),
-    /// The channel has ended or is not what we think it is, for this reason.
+    /// The channel ended or is not in confirm mode, for this reason.
     Broken(String, Ended),
 }
 
-/// What has ended with a channel.
+/// The extent of a channel's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// Nothing but the channel, which the broker has closed.
+    /// The broker closed only the channel.
     ChannelAlone,
-    /// Nothing but the channel, which the broker has closed over one of its messages.
+    /// The broker closed only the channel, because of one of its messages.
     OverMessage,
-    /// The connection, as far as we know.
+    /// The connection, as far as is known.
     Connection,
 }
 
-/// The messages on their way, by number. `F` is what hands a message to the client.
+/// In-flight messages, by number. `F` is the future that hands a message to lapin.
 pub(super) struct Confirms<F> {
-    handed: UnwrittenPublishes<F>,
+    unwritten: UnwrittenPublishes<F>,
     pending: FuturesUnordered<Pending>,
-    /// Completed, not decided: waiting for a barrier.
+    /// Completed, undecided: waiting for a barrier.
     undecided: Vec<Completed>,
     returned: Returns,
 }
@@ -72,26 +71,25 @@ pub(super) struct Confirms<F> {
 impl<F: Future<Output = lapin::Result<PublisherConfirm>>> Confirms<F> {
     pub(super) fn new() -> Self {
         Self {
-            handed: UnwrittenPublishes::new(),
+            unwritten: UnwrittenPublishes::new(),
             pending: FuturesUnordered::new(),
             undecided: Vec::new(),
             returned: Returns::default(),
         }
     }
 
-    /// How many messages the broker has not spoken of, those included that nobody waits for any more.
+    /// Returns the number of messages without a confirm, including those whose callers have given up.
     pub(super) fn pending(&self) -> usize {
-        self.handed.len() + self.pending.len()
+        self.unwritten.len() + self.pending.len()
     }
 
-    /// Hands a message to the client.
     pub(super) fn push(&mut self, number: u64, publish: F) {
-        if let Some(written) = self.handed.push(number, publish) {
+        if let Some(written) = self.unwritten.push(number, publish) {
             self.written(number, written);
         }
     }
 
-    /// Waits until at least one message has completed. Cancel-safe: what has completed is kept.
+    /// Waits until at least one message has completed. Cancel-safe: completed messages are kept.
     pub(super) async fn some_completed(&mut self) {
         std::future::poll_fn(|cx| {
             self.take_written(cx);
@@ -103,40 +101,40 @@ impl<F: Future<Output = lapin::Result<PublisherConfirm>>> Confirms<F> {
                     self.undecided.push(completed);
                     Poll::Ready(())
                 }
-                // Nothing is on its way, so nothing can complete.
+                // Nothing is in flight, so nothing can complete.
                 Poll::Ready(None) | Poll::Pending => Poll::Pending,
             }
         })
         .await;
     }
 
-    /// Decides all that has completed: returns are noted first, then each message is taken to `decided` with those noted.
+    /// Decides all completed messages: records the returns, then passes each message to `decided`.
     pub(super) fn decide<T>(
         &mut self,
         channel: &Channel,
-        under_way: &mut SequenceMap<T>,
+        in_flight: &mut SequenceMap<T>,
         mut decided: impl FnMut(&Returns, &mut SequenceMap<T>, Completed),
     ) {
         self.take_completed();
-        let mut noted = 0;
+        let mut recorded = 0;
         while !self.undecided.is_empty() {
             let first_round = self.undecided.len();
             let _ = channel.wait_for_confirms().now_or_never();
             self.take_completed();
-            for (_, confirmation) in &mut self.undecided[noted..] {
-                self.returned.note(confirmation, under_way.next_number());
+            for (_, confirmation) in &mut self.undecided[recorded..] {
+                self.returned.record(confirmation, in_flight.next_number());
             }
             for completed in self.undecided.drain(..first_round) {
-                decided(&self.returned, under_way, completed);
+                decided(&self.returned, in_flight, completed);
             }
-            // The second round has become the first of the next; its returns are noted.
-            noted = self.undecided.len();
+            // The second round is the first of the next iteration; its returns are recorded.
+            recorded = self.undecided.len();
         }
-        self.returned.forget_before(under_way.first_number());
+        self.returned.forget_before(in_flight.first_number());
     }
 
-    /// Takes every confirm that is there. The set may say that nothing is ready although something is, after a while of polling; it
-    /// then wakes whoever polls. So it is only believed if it did not.
+    /// Takes every completed confirm. After a number of polls, the set may report pending although a confirm is ready; it then wakes its
+    /// poller. So pending is trusted only without a wake-up.
     fn take_completed(&mut self) {
         let flag = Arc::new(WokenFlag(AtomicBool::new(false)));
         let waker = Waker::from(flag.clone());
@@ -153,9 +151,9 @@ impl<F: Future<Output = lapin::Result<PublisherConfirm>>> Confirms<F> {
         }
     }
 
-    /// Waits for the confirms of what has been written by now.
+    /// Adds the confirms of all messages written by now.
     fn take_written(&mut self, context: &mut Context<'_>) {
-        while let Some((number, written)) = self.handed.poll_oldest(context) {
+        while let Some((number, written)) = self.unwritten.poll_oldest(context) {
             self.written(number, written);
         }
     }
@@ -168,7 +166,7 @@ impl<F: Future<Output = lapin::Result<PublisherConfirm>>> Confirms<F> {
     }
 }
 
-/// A message that is written and not confirmed.
+/// A written, unconfirmed message.
 struct Pending {
     number: u64,
     confirm: PublisherConfirm,
@@ -181,11 +179,11 @@ impl Future for Pending {
         let number = self.number;
         Pin::new(&mut self.confirm)
             .poll(cx)
-            .map(|word| (number, word))
+            .map(|confirmation| (number, confirmation))
     }
 }
 
-/// Notes that it was woken.
+/// Records a wake-up.
 struct WokenFlag(AtomicBool);
 
 impl Wake for WokenFlag {
@@ -194,14 +192,14 @@ impl Wake for WokenFlag {
     }
 }
 
-/// The returns that have been seen, by message id.
+/// Received returns, by message id.
 #[derive(Default)]
 pub(super) struct Returns(HashMap<String, Vec<(Returned, u64)>>);
 
 impl Returns {
-    /// Takes the return off a confirm. Every message of that exchange, key and id that is under way by now counts as returned: if
-    /// there are two, sending one of them again without need does no harm, and the other way round would lose one.
-    fn note(&mut self, confirmation: &mut lapin::Result<Confirmation>, next_number: u64) {
+    /// Takes the return off a confirm. Every in-flight message with that exchange, key and id counts as returned. If there are two,
+    /// resending one needlessly does no harm, while the opposite would lose one.
+    fn record(&mut self, confirmation: &mut lapin::Result<Confirmation>, next_number: u64) {
         if let Ok(Confirmation::Ack(message) | Confirmation::Nack(message)) = confirmation
             && let Some(message) = message.take()
         {
@@ -213,9 +211,9 @@ impl Returns {
         }
     }
 
-    /// Whether the message with this number was returned.
+    /// Returns whether the message with this number was returned.
     fn contains(&self, number: u64, sent: &Sent) -> bool {
-        // Almost always empty, and then the id need not be hashed.
+        // Almost always empty, so the id need not be hashed.
         !self.0.is_empty()
             && self.0.get(sent.message_id()).is_some_and(|returns| {
                 returns
@@ -224,16 +222,16 @@ impl Returns {
             })
     }
 
-    fn forget_before(&mut self, first_under_way: u64) {
+    fn forget_before(&mut self, first_in_flight: u64) {
         if !self.0.is_empty() {
             self.0.retain(|_, returns| {
-                returns.retain(|(_, before)| first_under_way < *before);
+                returns.retain(|(_, before)| first_in_flight < *before);
                 !returns.is_empty()
             });
         }
     }
 
-    /// What a completed confirm says of its message.
+    /// Returns the verdict of a completed confirm on its message.
     pub(super) fn verdict(
         &self,
         number: u64,
@@ -247,7 +245,7 @@ impl Returns {
             Ok(Confirmation::Ack(_)) => Verdict::Confirmed(PublishOutcome::Confirmed),
             Ok(Confirmation::Nack(_)) => Verdict::Confirmed(PublishOutcome::Refused),
             Ok(Confirmation::NotRequested) => {
-                let reason = "the channel does not confirm".to_owned();
+                let reason = "the channel is not in confirm mode".to_owned();
                 Verdict::Broken(reason, Ended::Connection)
             }
             Err(error) => {
@@ -264,8 +262,8 @@ impl Returns {
     }
 }
 
-/// Returns whether a message of the channel is the reason: its routing key, queue or size. A user that may not publish to the exchange at all is
-/// no matter of a message, nor is a user id, which all messages of a connection share.
+/// Returns whether a single message is the reason, by its routing key, queue or size. A missing permission on the whole exchange is not,
+/// and neither is the user id, which all messages of a connection share.
 fn is_over_message(error: &lapin::Error) -> bool {
     match broker_reply(error) {
         Some((reply::PRECONDITION_FAILED, text)) => !text.contains("user_id property set to"),

@@ -1,11 +1,11 @@
-//! Publishing: a handle for many, one task with a connection of its own behind it.
+//! Publishing: a cloneable handle, and one task behind it with its own connection.
 //!
 //! - [`Publisher`] is the handle: bounded, and every message gets exactly one [`PublishOutcome`].
-//! - `task` is the supervised task: it connects, declares, publishes, and connects again.
-//! - `serve` publishes on one channel while it lasts.
-//! - `confirms` finds out what the broker says of each message, returned ones included.
-//! - `write_queue` keeps what the client has not written yet.
-//! - `calls` keeps who waits for what.
+//! - `task`: the supervised task that connects, declares, publishes and reconnects.
+//! - `publish_loop`: publishes on one channel while it lasts.
+//! - `confirms`: the broker's verdict on each message, including returned ones.
+//! - `write_queue`: messages that lapin has not written yet.
+//! - `calls`: pending calls and their outcomes.
 
 mod calls;
 mod confirms;
@@ -36,14 +36,14 @@ use calls::PublishCall;
 use span::SendSpan;
 use task::Task;
 
-/// Publishes messages: persistent, mandatory and confirmed. Cloning is cheap; all clones share one connection.
+/// Publishes persistent, mandatory messages with confirms. Cheap to clone; all clones share one connection.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    jobs: mpsc::Sender<PublishCall>,
+    calls: mpsc::Sender<PublishCall>,
     state: watch::Receiver<ConnectionStatus>,
     stop: mpsc::Sender<Duration>,
     counts: Arc<PublisherCounters>,
-    /// What its spans name as their destination.
+    /// Destination name of its spans.
     exchange: Arc<str>,
 }
 
@@ -55,8 +55,8 @@ impl Publisher {
     #[must_use]
     pub fn start(settings: &BrokerSettings, connection_name: &str, topology: Topology) -> Self {
         let (report, state) = StatusReporter::new(connection_name);
-        // Each waiting call holds one place; the messages themselves are bounded by the window.
-        let (jobs, inbox) = mpsc::channel(settings.publish_window.max(1));
+        // Each waiting call uses one slot; its messages are bounded by the window.
+        let (calls, inbox) = mpsc::channel(settings.publish_window.max(1));
         let (stop, stopped) = mpsc::channel(1);
         let counts = PublisherCounters::new();
         let task = Task {
@@ -69,7 +69,7 @@ impl Publisher {
         };
         tokio::spawn(task.run());
         Self {
-            jobs,
+            calls,
             state,
             stop,
             counts,
@@ -77,9 +77,9 @@ impl Publisher {
         }
     }
 
-    /// Publishes one message and waits for its outcome, which comes within the bounds of the settings.
+    /// Publishes one message and waits for its outcome, within the timeouts of the settings.
     ///
-    /// Not cancel-safe: a call that is dropped may publish all the same.
+    /// Not cancel-safe: a dropped call may still publish.
     pub async fn publish(&self, message: Message) -> PublishOutcome {
         let outcomes = self.publish_all(vec![message]).await;
         outcomes
@@ -88,10 +88,10 @@ impl Publisher {
             .unwrap_or(PublishOutcome::Disconnected)
     }
 
-    /// Publishes messages in this order and waits for the outcomes, one each and in the same order. Much cheaper for each message
-    /// than [`publish`](Self::publish). More messages than the window holds go out as it empties.
+    /// Publishes messages in this order and waits for their outcomes, one each in the same order. Much cheaper per message than
+    /// [`publish`](Self::publish). Messages beyond the window are sent as it empties.
     ///
-    /// Not cancel-safe: a call that is dropped may publish all the same.
+    /// Not cancel-safe: a dropped call may still publish.
     pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<PublishOutcome> {
         let count = messages.len();
         if count == 0 {
@@ -99,9 +99,9 @@ impl Publisher {
         }
         let span = SendSpan::begin(&self.exchange, &messages);
         let (done, outcomes) = oneshot::channel();
-        let job = PublishCall { messages, done };
-        // Whatever goes wrong between here and the task, which has then ended, nothing was confirmed.
-        let outcomes = match self.jobs.send(job).await {
+        let call = PublishCall { messages, done };
+        // A failure from here means that the task has ended and nothing was confirmed.
+        let outcomes = match self.calls.send(call).await {
             Ok(()) => outcomes.await.ok(),
             Err(_) => None,
         };
@@ -110,31 +110,31 @@ impl Publisher {
         outcomes
     }
 
-    /// Waits until the first connection is there and everything is declared.
+    /// Waits until the first connection has declared the topology.
     ///
     /// # Errors
-    /// At once if the reason is permanent, else the last one when the time is over.
+    /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
         connection_status::ready(self.state.clone(), limit).await
     }
 
-    /// How the connection is, to be looked at or waited for.
+    /// Returns a receiver of the connection's status.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
         self.state.clone()
     }
 
-    /// What has become of its messages so far, to be read at any time.
+    /// Returns a reader of the counters.
     #[must_use]
     pub fn meter(&self) -> PublisherStats {
         PublisherStats(self.counts.clone())
     }
 
-    /// Takes nothing new from any clone, waits for what is on its way, and closes the connection, within about the grace.
+    /// Rejects new messages of all clones, waits for in-flight messages, and closes the connection, within about `grace`.
     pub async fn close(self, grace: Duration) {
-        // Fails if it has ended or is being closed already.
+        // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
-        // The task keeps to the grace by itself; this only guards against a task that cannot.
+        // The task observes `grace` itself; this guards against a hanging task.
         connection_status::closed(self.state, grace + Duration::from_secs(5)).await;
     }
 }

@@ -1,24 +1,24 @@
 //! The outcomes of a publish.
 
-/// What became of a message. Everything but `Confirmed` may be sent again, with the same id: it may have been published all the
-/// same, and whoever consumes it tells by the id.
+/// The outcome of a publish. Any message except a `Confirmed` one may be resent with the same id: it may have been published after all, and
+/// consumers recognize the duplicate by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PublishOutcome {
-    /// The broker has it, on disk in every queue that wants it.
+    /// The broker has stored it in every queue bound to it.
     Confirmed,
-    /// No queue wants it; it is nowhere.
+    /// No queue is bound for it; the broker dropped it.
     Unroutable,
-    /// A queue refused it, being full for instance.
+    /// A queue rejected it, for example because it is full.
     Refused,
-    /// The broker has not said in time.
+    /// No confirm within the timeout.
     TimedOut,
-    /// The connection is away, or broke before the broker had said.
+    /// There is no connection, or it broke before the confirm.
     Disconnected,
-    /// The broker takes nothing for now, usually for want of memory or disk.
+    /// The broker blocks publishing, usually for lack of memory or disk.
     Blocked,
-    /// The broker closed the channel over this message alone: its user may not publish it, or it is too large. The words are in
-    /// [`last_refusal`](crate::ConnectionStatus::last_refusal). If several messages were under way, all of them are `Disconnected`; sent one by one, the message
-    /// concerned gets this.
+    /// The broker closed the channel because of this message alone: its user may not publish it, or it is too large. The text is in
+    /// [`last_refusal`](crate::ConnectionStatus::last_refusal). If several messages were in flight, all of them are `Disconnected`; when they are resent one by
+    /// one, the bad message gets this.
     Unpublishable,
 }
 

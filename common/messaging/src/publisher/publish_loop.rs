@@ -1,4 +1,4 @@
-//! Publishing on one channel, for as long as it lasts.
+//! Publishes on one channel while it lasts.
 
 use std::time::Duration;
 
@@ -30,17 +30,16 @@ use crate::{
     settings::BrokerSettings,
 };
 
-/// Why it ended.
 pub(super) enum LoopExit {
-    /// The connection is of no more use, for this reason.
+    /// The connection is unusable, for this reason.
     Lost(String),
-    /// The broker has closed the channel over one of its messages; the connection is well.
+    /// The broker closed the channel because of one of its messages; the connection is usable.
     ChannelClosed,
-    /// All is done that was asked for, or the time for it is over. So much is left to say good-bye.
+    /// Everything is done, or the grace period is over. The remaining time to close.
     Stopped(Duration),
 }
 
-/// What publishing on a channel needs.
+/// State for publishing on a channel.
 pub(super) struct PublishLoop<'a> {
     pub(super) channel: &'a Channel,
     pub(super) settings: &'a BrokerSettings,
@@ -49,56 +48,55 @@ pub(super) struct PublishLoop<'a> {
     pub(super) counts: &'a PublisherCounters,
     pub(super) inbox: &'a mut mpsc::Receiver<PublishCall>,
     pub(super) stopped: &'a mut mpsc::Receiver<Duration>,
-    pub(super) jobs: &'a mut PublishCalls,
+    pub(super) calls: &'a mut PublishCalls,
     pub(super) events_exchange: &'a str,
     pub(super) user_id: Option<&'a ShortString>,
 }
 
-/// A message under way.
 struct InFlight {
-    place: MessageIndex,
+    position: MessageIndex,
     sent: Sent,
-    /// Where its time begins: when it was handed over, or when the broker took messages again after that.
+    /// Start of its timeout: when it was handed over, or when the broker last unblocked publishing.
     since: Instant,
     handed_over: Instant,
 }
 
-/// Returned to the publisher if no queue wants it.
+/// The broker returns unroutable messages.
 const MANDATORY: BasicPublishOptions = BasicPublishOptions {
     mandatory: true,
     immediate: false,
 };
 
-/// Publishes until the channel breaks or everything is done. On return nothing is under way any more.
+/// Publishes until the channel breaks or everything is done. On return no message is in flight.
 ///
-/// This is the publisher's loop: feed the client, wait for something to happen, decide what completed.
-pub(super) async fn run(mut served: PublishLoop<'_>) -> LoopExit {
-    let channel = served.channel;
-    let settings = served.settings;
+/// The publisher's loop: feed lapin, wait for an event, decide completed messages.
+pub(super) async fn run(mut run: PublishLoop<'_>) -> LoopExit {
+    let channel = run.channel;
+    let settings = run.settings;
     let window = settings.publish_window.max(1);
-    let mut under_way: SequenceMap<InFlight> = SequenceMap::new();
+    let mut in_flight: SequenceMap<InFlight> = SequenceMap::new();
     let mut confirms = Confirms::new();
     let mut clock = Clock::new();
     let mut inbox_open = true;
     let mut broken: Option<String> = None;
     let mut ended_by = Ended::Connection;
-    let mut broken_places: Vec<MessageIndex> = Vec::new();
+    let mut broken_positions: Vec<MessageIndex> = Vec::new();
     let mut tick = tokio::time::interval(tick_length(settings));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The watch only tells of changes from here on.
-    if *served.health.borrow() != Health::Open {
-        served.health.mark_changed();
+    // The receiver reports only later changes.
+    if *run.health.borrow() != Health::Open {
+        run.health.mark_changed();
     }
 
     let end = loop {
-        // There may be no end of confirms; others on this thread have their turn.
+        // Confirms may arrive endlessly; let other tasks of this thread run.
         consume_budget().await;
 
-        // 1. Feed. Not while blocked: what the client cannot write it keeps, without a bound.
+        // 1. Feed. Not while blocked: lapin buffers unwritten messages without a bound.
         while clock.blocked_since.is_none() && confirms.pending() < window {
-            if served.jobs.wants_more() {
-                match served.inbox.try_recv() {
-                    Ok(job) => served.jobs.take_in(job),
+            if run.calls.wants_more() {
+                match run.inbox.try_recv() {
+                    Ok(call) => run.calls.start(call),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
                         inbox_open = false;
@@ -106,10 +104,10 @@ pub(super) async fn run(mut served: PublishLoop<'_>) -> LoopExit {
                     }
                 }
             }
-            if let Some((place, message)) = served.jobs.next_message() {
-                let (parts, sent) = message.into_parts(served.events_exchange, served.user_id);
-                let number = under_way.push(InFlight {
-                    place,
+            if let Some((position, message)) = run.calls.next_message() {
+                let (parts, sent) = message.into_parts(run.events_exchange, run.user_id);
+                let number = in_flight.push(InFlight {
+                    position,
                     sent,
                     since: clock.now,
                     handed_over: clock.now,
@@ -117,27 +115,27 @@ pub(super) async fn run(mut served: PublishLoop<'_>) -> LoopExit {
                 confirms.push(number, send(channel, parts));
             }
         }
-        let drained = served.jobs.is_empty() && served.inbox.is_empty();
+        let drained = run.calls.is_empty() && run.inbox.is_empty();
         if drained && (!inbox_open || clock.stop_at.is_some()) {
             break LoopExit::Stopped(clock.time_remaining());
         }
 
-        // 2. Decide what has completed.
+        // 2. Decide completed messages.
         confirms.decide(
             channel,
-            &mut under_way,
-            |returns, under_way, (number, word)| {
-                let Some(message) = under_way.take(number) else {
-                    // Given up on before.
+            &mut in_flight,
+            |returns, in_flight, (number, confirmation)| {
+                let Some(message) = in_flight.take(number) else {
+                    // Timed out before.
                     return;
                 };
-                match returns.verdict(number, &message.sent, word) {
+                match returns.verdict(number, &message.sent, confirmation) {
                     Verdict::Confirmed(outcome) => {
-                        clock.last_word = clock.now;
-                        served.jobs.resolve(message.place, outcome);
+                        clock.last_verdict = clock.now;
+                        run.calls.resolve(message.position, outcome);
                     }
                     Verdict::Broken(reason, ended) => {
-                        broken_places.push(message.place);
+                        broken_positions.push(message.position);
                         if broken.is_none() {
                             broken = Some(reason);
                             ended_by = ended;
@@ -148,22 +146,22 @@ pub(super) async fn run(mut served: PublishLoop<'_>) -> LoopExit {
         );
         if let Some(reason) = broken.take() {
             if ended_by != Ended::Connection {
-                served.counts.channels_ended.add(1);
+                run.counts.channels_ended.add(1);
             }
             if ended_by == Ended::OverMessage {
-                served.counts.channels_refused.add(1);
+                run.counts.channels_refused.add(1);
             }
-            // A message that was alone on the channel is the reason. Among several it cannot be told.
+            // If the message was alone on the channel, it is the reason. Among several, the culprit is unknown.
             let was_alone =
-                broken_places.len() == 1 && under_way.is_empty() && confirms.pending() == 0;
+                broken_positions.len() == 1 && in_flight.is_empty() && confirms.pending() == 0;
             let outcome = if ended_by == Ended::OverMessage && was_alone {
-                served.report.unpublishable(&reason);
+                run.report.unpublishable(&reason);
                 PublishOutcome::Unpublishable
             } else {
                 PublishOutcome::Disconnected
             };
-            for place in broken_places {
-                served.jobs.resolve(place, outcome);
+            for position in broken_positions {
+                run.calls.resolve(position, outcome);
             }
             break if ended_by == Ended::OverMessage {
                 LoopExit::ChannelClosed
@@ -172,82 +170,83 @@ pub(super) async fn run(mut served: PublishLoop<'_>) -> LoopExit {
             };
         }
 
-        // What was decided may have made room for what is here already, and nobody would tell of that.
+        // Deciding may have made room for a call that is already here, which no notification reports.
         let has_room = clock.blocked_since.is_none() && confirms.pending() < window;
-        if has_room && !served.jobs.wants_more() {
+        if has_room && !run.calls.wants_more() {
             clock.now = Instant::now();
             continue;
         }
 
-        let oldest = under_way.oldest().map(|m| m.handed_over.into_std());
-        served.counts.outstanding(under_way.len(), oldest);
+        let oldest = in_flight.oldest().map(|m| m.handed_over.into_std());
+        run.counts.outstanding(in_flight.len(), oldest);
 
-        // 3. Wait. Each arm only waits, and loses nothing when another is quicker: completed confirms stay in the set, a job is
-        // either received or still in the channel, a watch remembers, the interval keeps its time.
+        // 3. Wait. Each arm is cancel-safe: completed confirms stay in the set, a call is received or stays in the channel, a watch keeps
+        //    its change, and the interval keeps its time.
         let room = clock.blocked_since.is_none()
-            && served.jobs.wants_more()
+            && run.calls.wants_more()
             && inbox_open
             && confirms.pending() < window;
         tokio::select! {
             () = confirms.some_completed() => clock.now = Instant::now(),
-            job = served.inbox.recv(), if room || clock.is_refusing(settings) => {
+            call = run.inbox.recv(), if room || clock.is_rejecting(settings) => {
                 clock.now = Instant::now();
-                match job {
-                    Some(job) => served.jobs.take_in(job),
+                match call {
+                    Some(call) => run.calls.start(call),
                     None => inbox_open = false,
                 }
             }
-            changed = served.health.changed() => {
+            changed = run.health.changed() => {
                 clock.now = Instant::now();
                 let health = match changed {
-                    Ok(()) => served.health.borrow_and_update().clone(),
-                    Err(_) => Health::Lost("the connection is gone".to_owned()),
+                    Ok(()) => run.health.borrow_and_update().clone(),
+                    Err(_) => Health::Lost("the connection is lost".to_owned()),
                 };
                 match health {
                     Health::Lost(reason) => break LoopExit::Lost(reason),
                     Health::Blocked(reason) => {
                         clock.blocked_since.get_or_insert(clock.now);
-                        served.report.blocked(reason);
+                        run.report.blocked(reason);
                     }
                     Health::Open => {
                         clock.blocked_since = None;
-                        // What waited for the broker to take messages again has its full time before it.
-                        clock.last_word = clock.now;
-                        under_way.each(|message| message.since = clock.now);
-                        served.report.unblocked();
+                        // Messages that waited while the broker blocked get their full timeout again.
+                        clock.last_verdict = clock.now;
+                        in_flight.for_each(|message| message.since = clock.now);
+                        run.report.unblocked();
                     }
                 }
             }
-            grace = served.stopped.recv(), if clock.stop_at.is_none() => {
+            grace = run.stopped.recv(), if clock.stop_at.is_none() => {
                 clock.now = Instant::now();
                 clock.stop_at = Some(clock.now + grace.unwrap_or(settings.confirm_timeout));
-                served.inbox.close();
-                served.report.draining();
+                run.inbox.close();
+                run.report.draining();
             }
             _ = tick.tick() => clock.now = Instant::now(),
         }
 
-        // 4. Give up on what takes too long.
-        if clock.is_refusing(settings) {
-            served.jobs.resolve_waiting(PublishOutcome::Blocked);
-            while let Some(message) = under_way.take_oldest() {
-                served.jobs.resolve(message.place, PublishOutcome::Blocked);
+        // 4. Time out overdue messages.
+        if clock.is_rejecting(settings) {
+            run.calls.resolve_waiting(PublishOutcome::Blocked);
+            while let Some(message) = in_flight.take_oldest() {
+                run.calls.resolve(message.position, PublishOutcome::Blocked);
             }
         } else if clock.blocked_since.is_none() {
             let mut late = false;
-            while under_way
+            while in_flight
                 .oldest()
                 .is_some_and(|message| message.since + settings.confirm_timeout < clock.now)
             {
-                if let Some(message) = under_way.take_oldest() {
-                    served.jobs.resolve(message.place, PublishOutcome::TimedOut);
+                if let Some(message) = in_flight.take_oldest() {
+                    run.calls
+                        .resolve(message.position, PublishOutcome::TimedOut);
                     late = true;
                 }
             }
-            // One queue that does not confirm is that queue's trouble. A channel without a word, or a window full of messages that
-            // nobody waits for any more, is ours: a fresh connection is the cure.
-            let silent = clock.last_word + settings.confirm_timeout < clock.now;
-            let given_up = confirms.pending().saturating_sub(under_way.len());
+            // One queue that does not confirm affects only its messages. A channel without any confirm, or a window full of timed-out
+            // messages, means that the connection is bad: rebuild it.
+            let silent = clock.last_verdict + settings.confirm_timeout < clock.now;
+            let given_up = confirms.pending().saturating_sub(in_flight.len());
             if late && (silent || given_up * 2 > window) {
                 break LoopExit::Lost(format!(
                     "messages were not confirmed within {:?}",
@@ -260,22 +259,21 @@ pub(super) async fn run(mut served: PublishLoop<'_>) -> LoopExit {
         }
     };
 
-    served.counts.outstanding(0, None);
-    // Whoever still waits sends again: the id tells.
-    while let Some(message) = under_way.take_oldest() {
-        served
-            .jobs
-            .resolve(message.place, PublishOutcome::Disconnected);
+    run.counts.outstanding(0, None);
+    // Callers may resend: consumers recognize duplicates by the id.
+    while let Some(message) = in_flight.take_oldest() {
+        run.calls
+            .resolve(message.position, PublishOutcome::Disconnected);
     }
     match end {
-        // Nobody wants it back.
+        // The publisher is stopping, so no reconnect follows.
         LoopExit::Lost(_) | LoopExit::ChannelClosed if clock.stop_at.is_some() => {
             LoopExit::Stopped(clock.time_remaining())
         }
         LoopExit::Lost(_) | LoopExit::ChannelClosed => end,
         LoopExit::Stopped(_) => {
-            // What is handed over just before a connection is closed may be lost on the way, so the channel is asked something first:
-            // its answer comes after all that went before.
+            // Frames written just before a connection closes may be lost. So send a request first: its response comes after all earlier
+            // frames.
             let round_trip = channel.basic_qos(1, BasicQosOptions::default());
             let _ = timeout(clock.time_remaining(), round_trip).await;
             LoopExit::Stopped(clock.time_remaining())
@@ -283,13 +281,13 @@ pub(super) async fn run(mut served: PublishLoop<'_>) -> LoopExit {
     }
 }
 
-/// The times that the loop goes by.
+/// The loop's times.
 struct Clock {
-    /// Read once a round: messages fed in one round are as old as each other.
+    /// Read once per iteration: messages fed in one iteration have the same age.
     now: Instant,
     blocked_since: Option<Instant>,
-    /// When the broker last confirmed or refused anything.
-    last_word: Instant,
+    /// Latest confirm or rejection by the broker.
+    last_verdict: Instant,
     stop_at: Option<Instant>,
 }
 
@@ -299,12 +297,12 @@ impl Clock {
         Self {
             now,
             blocked_since: None,
-            last_word: now,
+            last_verdict: now,
             stop_at: None,
         }
     }
 
-    /// How much time is left for saying good-bye: what is left of the grace, and a little in any case.
+    /// Returns the time left to close: the rest of the grace period, but at least a moment.
     fn time_remaining(&self) -> Duration {
         const MIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
         let stop_at = self.stop_at.unwrap_or(self.now);
@@ -313,20 +311,20 @@ impl Clock {
             .max(MIN_CLOSE_TIMEOUT)
     }
 
-    /// Whether we have been blocked for so long that nobody is kept waiting.
-    fn is_refusing(&self, settings: &BrokerSettings) -> bool {
+    /// Returns whether the broker has blocked for so long that callers get an outcome at once.
+    fn is_rejecting(&self, settings: &BrokerSettings) -> bool {
         self.blocked_since
             .is_some_and(|since| since + settings.outage_timeout <= self.now)
     }
 }
 
-/// How often to look for what takes too long, when nothing else happens.
+/// Returns the interval of checking for overdue messages without other events.
 fn tick_length(settings: &BrokerSettings) -> Duration {
     let shortest = settings.confirm_timeout.min(settings.outage_timeout);
     (shortest / 10).clamp(Duration::from_millis(10), Duration::from_millis(500))
 }
 
-/// Hands a message to the client on the first poll, and completes when it is written.
+/// Hands a message to lapin on the first poll, and completes when it is written.
 async fn send(channel: &Channel, parts: Parts) -> lapin::Result<PublisherConfirm> {
     channel
         .basic_publish(

@@ -1,13 +1,13 @@
-//! Things that are numbered in the order they come and leave in almost the same order: found by number in no time.
+//! A map of consecutively numbered values that leave in almost the same order, with lookup in constant time.
 
 use std::collections::VecDeque;
 
-/// Numbered things. What is taken from the middle leaves a hole until everything before it is gone too.
+/// Numbered values. A value taken from the middle leaves a hole until all earlier values are taken.
 #[derive(Debug)]
 pub(super) struct SequenceMap<T> {
     first: u64,
     slots: VecDeque<Option<T>>,
-    held: usize,
+    len: usize,
 }
 
 impl<T> SequenceMap<T> {
@@ -15,24 +15,24 @@ impl<T> SequenceMap<T> {
         Self {
             first: 0,
             slots: VecDeque::new(),
-            held: 0,
+            len: 0,
         }
     }
 
-    /// Puts a thing at the end and returns its number.
-    pub(super) fn push(&mut self, thing: T) -> u64 {
+    /// Appends a value and returns its number.
+    pub(super) fn push(&mut self, value: T) -> u64 {
         let number = self.next_number();
-        self.slots.push_back(Some(thing));
-        self.held += 1;
+        self.slots.push_back(Some(value));
+        self.len += 1;
         number
     }
 
-    /// The number that the next thing will have.
+    /// Returns the number of the next value.
     pub(super) fn next_number(&self) -> u64 {
         self.first + self.slots.len() as u64
     }
 
-    /// The lowest number that may still be held.
+    /// Returns the lowest number that may still be present.
     pub(super) fn first_number(&self) -> u64 {
         self.first
     }
@@ -44,16 +44,16 @@ impl<T> SequenceMap<T> {
 
     pub(super) fn take(&mut self, number: u64) -> Option<T> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let thing = self.slots.get_mut(index)?.take()?;
-        self.held -= 1;
+        let value = self.slots.get_mut(index)?.take()?;
+        self.len -= 1;
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.first += 1;
         }
-        Some(thing)
+        Some(value)
     }
 
-    /// The oldest thing: holes never stay in front.
+    /// Returns the oldest value. A hole never stays in front.
     pub(super) fn oldest(&self) -> Option<&T> {
         self.slots.front()?.as_ref()
     }
@@ -62,16 +62,16 @@ impl<T> SequenceMap<T> {
         self.take(self.first)
     }
 
-    pub(super) fn each(&mut self, change: impl FnMut(&mut T)) {
+    pub(super) fn for_each(&mut self, change: impl FnMut(&mut T)) {
         self.slots.iter_mut().flatten().for_each(change);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.held
+        self.len
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.held == 0
+        self.len == 0
     }
 }
 
@@ -80,17 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn things_are_found_by_number_whatever_order_they_leave_in() {
-        let mut ring = SequenceMap::new();
-        let numbers: Vec<_> = ["a", "b", "c"].map(|t| ring.push(t)).into();
-        assert_eq!(ring.take(numbers[1]), Some("b"));
-        assert_eq!(ring.take(numbers[1]), None);
-        assert_eq!(ring.oldest(), Some(&"a"));
-        assert_eq!(ring.take_oldest(), Some("a"));
-        assert_eq!(ring.first_number(), 2);
-        assert_eq!(ring.get_mut(2), Some(&mut "c"));
-        assert_eq!(ring.push("d"), 3);
-        assert_eq!(ring.len(), 2);
-        assert_eq!(ring.take(99), None);
+    fn values_are_found_by_number() {
+        let mut map = SequenceMap::new();
+        let numbers: Vec<_> = ["a", "b", "c"].map(|t| map.push(t)).into();
+        assert_eq!(map.take(numbers[1]), Some("b"));
+        assert_eq!(map.take(numbers[1]), None);
+        assert_eq!(map.oldest(), Some(&"a"));
+        assert_eq!(map.take_oldest(), Some("a"));
+        assert_eq!(map.first_number(), 2);
+        assert_eq!(map.get_mut(2), Some(&mut "c"));
+        assert_eq!(map.push("d"), 3);
+        assert_eq!(map.len(), 2);
+        assert_eq!(map.take(99), None);
     }
 }

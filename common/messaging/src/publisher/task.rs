@@ -1,4 +1,4 @@
-//! The publisher's task: connects, declares, publishes, and does it all again after any error, until it is told to stop.
+//! The publisher's task: connects, declares, publishes, and repeats this after any error until it is stopped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
     verify::{check_user_id, may_publish},
 };
 
-/// All that the task owns. When it ends, so does everything of it.
+/// State of the task. Dropped with everything in it when the task ends.
 pub(super) struct Task {
     pub(super) dialer: Dialer,
     pub(super) topology: Topology,
@@ -36,92 +36,93 @@ pub(super) struct Task {
 }
 
 impl Drop for Task {
-    /// Whatever ends the task, be it a panic, nobody waits for it in vain.
+    /// However the task ends, even by a panic, no caller waits forever.
     fn drop(&mut self) {
         self.report.closed();
     }
 }
 
-/// What it needs to publish.
+/// A publishing connection.
 struct PublisherConnection {
     connection: Connection,
     channel: Channel,
-    /// Of the messages that it publishes.
+    /// User id of its messages.
     user_id: Option<ShortString>,
     created: Vec<QueueName>,
 }
 
 impl Task {
     pub(super) async fn run(mut self) {
-        let mut jobs = PublishCalls::new(self.counts.clone());
+        let mut calls = PublishCalls::new(self.counts.clone());
         let mut failures = 0;
         let events_exchange = self.dialer.settings().namespace.events_exchange();
         let mut outage_began = Instant::now();
-        let mut right = WritePermission::Assumed;
+        let mut permission = WritePermission::Assumed;
         let mut is_checked = false;
         loop {
             let (settings, dialer, topology) =
                 (self.dialer.settings(), &self.dialer, &self.topology);
             let connecting = async {
                 settings.backoff_after(failures).await;
-                let line = connect(dialer, topology).await?;
-                if let WritePermission::Unverified { exchange } = &right {
+                let publishing = connect(dialer, topology).await?;
+                if let WritePermission::Unverified { exchange } = &permission {
                     let limit = settings.connect_timeout;
-                    may_publish(&line.connection, exchange, limit).await?;
+                    may_publish(&publishing.connection, exchange, limit).await?;
                 }
                 if !is_checked {
                     let limit = settings.connect_timeout;
-                    let (connection, exchange) = (&line.connection, &events_exchange);
-                    if let Some(user_id) = &line.user_id {
+                    let (connection, exchange) = (&publishing.connection, &events_exchange);
+                    if let Some(user_id) = &publishing.user_id {
                         check_user_id(connection, topology, exchange, user_id, limit).await?;
                     }
                 }
-                Ok(line)
+                Ok(publishing)
             };
             let mut waiting = WaitingCalls {
                 inbox: &mut self.inbox,
                 stopped: &mut self.stopped,
-                jobs: &mut jobs,
+                calls: &mut calls,
                 until: outage_began + settings.outage_timeout,
             };
-            let mut line = match waiting.while_connecting(connecting).await {
-                Some(Ok(line)) => line,
+            let mut publishing = match waiting.while_connecting(connecting).await {
+                Some(Ok(publishing)) => publishing,
                 Some(Err(error)) => {
                     failures += 1;
                     self.report.lost(error);
                     continue;
                 }
-                // Told to stop: without a connection there is nothing left to do.
+                // Stopped while connecting.
                 None => break,
             };
             is_checked = true;
-            self.report.connected(std::mem::take(&mut line.created));
+            self.report
+                .connected(std::mem::take(&mut publishing.created));
             let connected_at = Instant::now();
             let end = loop {
                 let settings = self.dialer.settings();
                 let end = run(PublishLoop {
-                    channel: &line.channel,
+                    channel: &publishing.channel,
                     settings,
-                    health: line.connection.health(),
+                    health: publishing.connection.health(),
                     report: &self.report,
                     counts: &self.counts,
                     inbox: &mut self.inbox,
                     stopped: &mut self.stopped,
-                    jobs: &mut jobs,
+                    calls: &mut calls,
                     events_exchange: &events_exchange,
-                    user_id: line.user_id.as_ref(),
+                    user_id: publishing.user_id.as_ref(),
                 })
                 .await;
                 if !matches!(end, LoopExit::ChannelClosed) {
                     break end;
                 }
-                match confirming(&line.connection, settings.connect_timeout).await {
-                    Ok(channel) => line.channel = channel,
+                match confirm_channel(&publishing.connection, settings.connect_timeout).await {
+                    Ok(channel) => publishing.channel = channel,
                     Err(error) => break LoopExit::Lost(error.to_string()),
                 }
             };
             match end {
-                // The loop above goes on after this one.
+                // Unreachable: the inner loop continues in this case.
                 LoopExit::ChannelClosed => {}
                 LoopExit::Lost(reason) => {
                     outage_began = Instant::now();
@@ -129,13 +130,13 @@ impl Task {
                         .dialer
                         .settings()
                         .failures_after(failures, connected_at.elapsed());
-                    let error = connection_lost(line.connection.address(), &reason);
-                    right = match error.kind() {
+                    let error = connection_lost(publishing.connection.address(), &reason);
+                    permission = match error.kind() {
                         ConnectErrorKind::Refused(Refusal::UserId) => {
                             is_checked = false;
                             WritePermission::Assumed
                         }
-                        // Some programs publish to one of the two only.
+                        // Some programs publish to only one of the two exchanges.
                         ConnectErrorKind::Refused(_) if reason.contains(DEFAULT_EXCHANGE) => {
                             WritePermission::Unverified {
                                 exchange: String::new(),
@@ -149,26 +150,26 @@ impl Task {
                     self.report.lost(error);
                 }
                 LoopExit::Stopped(left) => {
-                    line.connection.close(left).await;
+                    publishing.connection.close(left).await;
                     break;
                 }
             }
         }
         self.inbox.close();
-        jobs.resolve_waiting(PublishOutcome::Disconnected);
-        while let Ok(job) = self.inbox.try_recv() {
-            jobs.take_in(job);
-            jobs.resolve_waiting(PublishOutcome::Disconnected);
+        calls.resolve_waiting(PublishOutcome::Disconnected);
+        while let Ok(call) = self.inbox.try_recv() {
+            calls.start(call);
+            calls.resolve_waiting(PublishOutcome::Disconnected);
         }
     }
 }
 
-/// True if the user may publish.
+/// The user's permission to publish.
 enum WritePermission {
-    /// Taken for granted: asking leaves a line in the broker's log.
+    /// Assumed, because a check would leave a line in the broker's log.
     Assumed,
-    /// The broker ended the last connection for want of a right to this exchange. Connecting alone would be no progress then, only the
-    /// next to be ended.
+    /// The broker closed the last connection for a missing permission on this exchange. Another connection would only be closed again, so
+    /// check first.
     Unverified { exchange: String },
 }
 
@@ -179,7 +180,7 @@ async fn connect(
     let limit = dialer.settings().connect_timeout;
     let connection = dialer.open().await?;
     let created = declare(&connection, topology, limit).await?;
-    let channel = confirming(&connection, limit).await?;
+    let channel = confirm_channel(&connection, limit).await?;
     Ok(PublisherConnection {
         user_id: dialer.settings().user_id_at(connection.address()),
         connection,
@@ -188,8 +189,11 @@ async fn connect(
     })
 }
 
-/// Opens a channel that confirms.
-async fn confirming(connection: &Connection, limit: Duration) -> Result<Channel, ConnectError> {
+/// Opens a channel in confirm mode.
+async fn confirm_channel(
+    connection: &Connection,
+    limit: Duration,
+) -> Result<Channel, ConnectError> {
     let channel = connection.channel(limit).await?;
     let select = channel.confirm_select(ConfirmSelectOptions::default());
     match timeout(limit, select).await {
@@ -197,42 +201,42 @@ async fn confirming(connection: &Connection, limit: Duration) -> Result<Channel,
         Ok(Err(error)) => Err(connection.failure(&error)),
         Err(_) => Err(ConnectError::new(
             ConnectErrorKind::Silent,
-            format!("{} does not answer for {limit:?}", connection.address()),
+            format!("{} has not responded for {limit:?}", connection.address()),
         )),
     }
 }
 
-/// The calls that come while there is no connection: they wait a while, then hear so.
+/// Calls during an outage: they wait for a while, then get an outcome.
 struct WaitingCalls<'a> {
     inbox: &'a mut mpsc::Receiver<PublishCall>,
     stopped: &'a mut mpsc::Receiver<Duration>,
-    jobs: &'a mut PublishCalls,
+    calls: &'a mut PublishCalls,
     until: Instant,
 }
 
 impl WaitingCalls<'_> {
-    /// Runs this to its end, or returns `None` when told to stop.
+    /// Runs `work` to its end. Returns `None` if the publisher is stopped.
     async fn while_connecting<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let mut inbox_open = true;
         loop {
-            let impatient = self.until <= Instant::now();
-            if impatient {
-                self.jobs.resolve_waiting(PublishOutcome::Disconnected);
+            let overdue = self.until <= Instant::now();
+            if overdue {
+                self.calls.resolve_waiting(PublishOutcome::Disconnected);
             }
-            // Arms may be cancelled: the work is pinned outside and goes on, the channels lose nothing, the time is a fixed one.
-            let patience = timeout_at(self.until, std::future::pending::<()>());
+            // Cancel-safe: the work is pinned outside and continues, the channels lose nothing, and the deadline is fixed.
+            let deadline = timeout_at(self.until, std::future::pending::<()>());
             tokio::select! {
                 done = &mut work => return Some(done),
-                _ = patience, if !impatient => {}
-                job = self.inbox.recv(), if impatient && inbox_open => match job {
-                    Some(job) => self.jobs.take_in(job),
+                _ = deadline, if !overdue => {}
+                call = self.inbox.recv(), if overdue && inbox_open => match call {
+                    Some(call) => self.calls.start(call),
                     None => inbox_open = false,
                 },
                 _ = self.stopped.recv() => return None,
             }
-            // Every handle is gone, and with it everyone who could wait for an outcome.
-            if !inbox_open && self.jobs.is_empty() {
+            // Every handle is dropped, so no caller can wait for an outcome.
+            if !inbox_open && self.calls.is_empty() {
                 return None;
             }
         }

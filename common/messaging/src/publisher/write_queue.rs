@@ -1,8 +1,7 @@
-//! Messages handed to the client and not written yet.
+//! Messages handed to lapin and not yet written.
 //!
-//! The client writes what one task publishes on one channel in that task's order, so only the oldest needs to be watched: one wake-up
-//! for many messages. And what hands a message over is a large future, which is pinned in a place that is used again and again rather
-//! than allocated for each.
+//! lapin writes the messages of one task on one channel in order, so only the oldest needs a waker: one wake-up for many messages. The
+//! future that hands a message over is large, so it is pinned in a reused slot rather than allocated each time.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +13,7 @@ use lapin::PublisherConfirm;
 
 type Slot<F> = Pin<Box<Option<F>>>;
 
-/// What is handed over, in order; `F` completes when its message is written.
+/// Messages handed over, in order; `F` completes when its message is written.
 pub(super) struct UnwrittenPublishes<F> {
     queue: VecDeque<(u64, Slot<F>)>,
     spare: Vec<Slot<F>>,
@@ -32,8 +31,8 @@ impl<F: Future<Output = lapin::Result<PublisherConfirm>>> UnwrittenPublishes<F> 
         self.queue.len()
     }
 
-    /// Hands a message over. The first poll does it, in one go: numbers and frames stay in step because one task alone comes here.
-    /// Returns what came of it if that is known already, since it could not be handed over or was written at once.
+    /// Hands a message over, entirely on the first poll: since only one task calls this, numbers and frames stay in step. Returns the
+    /// result if it is known at once, because handing over failed or the message was written immediately.
     pub(super) fn push(
         &mut self,
         number: u64,
@@ -41,17 +40,17 @@ impl<F: Future<Output = lapin::Result<PublisherConfirm>>> UnwrittenPublishes<F> 
     ) -> Option<lapin::Result<PublisherConfirm>> {
         let mut slot = self.spare.pop().unwrap_or_else(|| Box::pin(None));
         slot.as_mut().set(Some(publish));
-        // Nobody need be woken: the oldest is polled again with a waker that counts.
+        // Needs no wake-up: the oldest is polled again with a real waker.
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(written) = slot.as_mut().as_pin_mut()?.poll(&mut context) {
-            self.put_back(slot);
+            self.recycle(slot);
             return Some(written);
         }
         self.queue.push_back((number, slot));
         None
     }
 
-    /// Takes the oldest message if it has been written; otherwise the context's waker is woken when it is.
+    /// Takes the oldest message if it is written; otherwise the context's waker is woken when it is.
     pub(super) fn poll_oldest(
         &mut self,
         context: &mut Context<'_>,
@@ -62,12 +61,12 @@ impl<F: Future<Output = lapin::Result<PublisherConfirm>>> UnwrittenPublishes<F> 
             return None;
         };
         if let Some((_, slot)) = self.queue.pop_front() {
-            self.put_back(slot);
+            self.recycle(slot);
         }
         Some((number, written))
     }
 
-    fn put_back(&mut self, mut slot: Slot<F>) {
+    fn recycle(&mut self, mut slot: Slot<F>) {
         slot.as_mut().set(None);
         self.spare.push(slot);
     }
