@@ -1,8 +1,10 @@
-//! Measures publishing and consuming against the bare client, in interleaved rounds on one quorum queue.
+//! Measures publishing and consuming against plain lapin, in interleaved rounds on one quorum queue.
 //!
-//!     cargo run --release --example throughput -- amqp://localhost 5 100000
+//! ```sh
+//! cargo run --release --example throughput -- amqp://localhost 5 100000
+//! ```
 //!
-//! Prints messages a second for each, and the ratios of the medians.
+//! Prints messages per second for each, and the ratios of the medians.
 
 use std::{
     collections::BTreeMap,
@@ -108,7 +110,7 @@ async fn timed(
     ))
 }
 
-/// User and system time of this process, in the kernel's hundredths.
+/// Returns user and system time of this process in seconds, from the kernel's hundredths.
 fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<_> = stat
@@ -137,15 +139,15 @@ fn event(number: usize) -> Anything<Event> {
 }
 
 async fn our_publish_all(publisher: Publisher, events: Vec<Event>) -> Anything<()> {
-    // As the relay does: a page of the outbox at a time, the next already under way.
+    // Like the relay: one page of the outbox at a time, the next already in flight.
     let pages: Vec<Vec<Event>> = events.chunks(500).map(<[Event]>::to_vec).collect();
     let publisher = &publisher;
-    let mut under_way = futures_util::stream::iter(pages.into_iter().map(async |page| {
+    let mut in_flight = futures_util::stream::iter(pages.into_iter().map(async |page| {
         let messages = page.iter().map(Message::event).collect();
         publisher.publish_all(messages).await
     }))
     .buffered(4);
-    while let Some(outcomes) = under_way.next().await {
+    while let Some(outcomes) = in_flight.next().await {
         if !outcomes.iter().all(|o| *o == PublishOutcome::Confirmed) {
             return Err("not all confirmed".into());
         }
@@ -211,7 +213,7 @@ async fn purge(url: &str, queue: &str) -> Anything<()> {
     Ok(())
 }
 
-/// Leaves exactly these events in the queue.
+/// Replaces the queue's content by these events.
 async fn fill(
     url: &str,
     queue: &doorstep_messaging::QueueName,
@@ -305,7 +307,7 @@ fn bare_consume(
                 channel.basic_ack(delivery.delivery_tag, all).await?;
             }
         }
-        // The last acknowledgement has arrived when this is answered.
+        // The response confirms that the last ack has arrived.
         channel.basic_qos(1, BasicQosOptions::default()).await?;
         connection.close(200, "OK".into()).await?;
         if bytes == 0 {

@@ -13,7 +13,7 @@ pub struct Address {
     port: u16,
     user: String,
     password: String,
-    /// Whether the address itself contains a password.
+    /// True if the address itself contains a password.
     has_password: bool,
     external: bool,
     vhost: String,

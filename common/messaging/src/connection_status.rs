@@ -59,7 +59,7 @@ pub struct ConnectionStatus {
     /// Queues of a subscription that replaced the ones it consumed from before: messages waiting in the old queues are gone. One entry per
     /// queue, with the latest connection that found it.
     pub possible_loss: Vec<PossibleLoss>,
-    /// Whether another consumer was using the subscription's queues, or had unacked messages, when its connection began to consume. With a
+    /// True if another consumer was using the subscription's queues, or had unacked messages, when its connection began to consume. With a
     /// single active consumer, a waiting consumer does not know what the active one has taken.
     pub shares_queue: bool,
     /// Queues of a subscription that its user may not mark. Their loss would go unnoticed.

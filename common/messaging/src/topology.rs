@@ -134,7 +134,7 @@ pub struct RoleQueues {
     pub role: &'static str,
     /// First segments of its subjects: `order` for `order/536365`.
     pub subjects: &'static [&'static str],
-    /// Whether the role handles requests, and so has a queue for them.
+    /// True if the role handles requests, and so has a queue for them.
     pub handles_requests: bool,
 }
 
@@ -155,7 +155,7 @@ const DEAD_MAX_BYTES: i64 = 256 * 1024 * 1024;
 /// was not sent.
 pub(crate) const RPC_MAX_LENGTH: u32 = 10_000;
 const RPC_MAX_BYTES: i64 = 256 * 1024 * 1024;
-/// Maximum time a request waits for a role, whatever its own expiration says. A request whose bytes no client can parse ends the connection
+/// Maximum time a request waits for a role, regardless of its own expiration. A request whose bytes no client can parse ends the connection
 /// of every server that receives it. Without this limit it would return to the head of the queue and end the next connection, forever.
 pub(crate) const RPC_MAX_WAIT: Duration = Duration::from_mins(10);
 

@@ -1,4 +1,4 @@
-//! The stream to a broker, seen from a listener that is none.
+//! Tests the stream to a broker with a listener that is no broker.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
@@ -12,8 +12,8 @@ use tokio::{
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Starts a publisher, lets the listener answer its first eight bytes, and returns these and the publisher's reason.
-async fn first_bytes(scheme: &str, answer: &'static [u8]) -> ([u8; 8], ConnectErrorKind, String) {
+/// Starts a publisher and sends `reply` in response to its first eight bytes. Returns these and the publisher's error.
+async fn first_bytes(scheme: &str, reply: &'static [u8]) -> ([u8; 8], ConnectErrorKind, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let url = format!("{scheme}://shop:secret@{address}");
@@ -22,24 +22,24 @@ async fn first_bytes(scheme: &str, answer: &'static [u8]) -> ([u8; 8], ConnectEr
     let (mut socket, _) = listener.accept().await.unwrap();
     let mut first = [0; 8];
     socket.read_exact(&mut first).await.unwrap();
-    socket.write_all(answer).await.unwrap();
+    socket.write_all(reply).await.unwrap();
     let error = publisher.ready(LIMIT).await.unwrap_err();
     assert!(error.is_permanent(), "{error}");
     (first, error.kind(), error.to_string())
 }
 
 #[tokio::test]
-async fn amqps_begins_with_a_handshake_and_never_falls_back() {
+async fn amqps_never_falls_back() {
     let (first, kind, text) = first_bytes("amqps", b"AMQP\x00\x00\x09\x01").await;
-    // A handshake record of TLS.
+    // A TLS handshake record.
     assert_eq!(first[0], 0x16, "{first:?}");
     assert_eq!(kind, ConnectErrorKind::Tls(TlsErrorKind::NotTls), "{text}");
     assert!(text.contains("5671") && !text.contains("secret"), "{text}");
 }
 
 #[tokio::test]
-async fn amqp_never_upgrades_and_says_so_of_a_tls_port() {
-    // A fatal alert of TLS: unexpected message.
+async fn amqp_never_upgrades() {
+    // A fatal TLS alert: unexpected message.
     let (first, kind, text) = first_bytes("amqp", b"\x15\x03\x03\x00\x02\x02\x0a").await;
     assert_eq!(&first, b"AMQP\x00\x00\x09\x01");
     assert_eq!(kind, ConnectErrorKind::Tls(TlsErrorKind::OnlyTls), "{text}");

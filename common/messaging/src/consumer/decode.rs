@@ -82,7 +82,7 @@ pub(super) fn decode(reader: &mut Decoder, received: Received, sender: Sender) -
     }
 }
 
-/// Decodes a message that lapin could not parse. It belongs to no stream, whatever its headers say.
+/// Decodes a message that lapin could not parse. It belongs to no stream, regardless of its headers.
 fn decode_unparsed(undecodable: Undecodable, received: Received, sender: Sender) -> Delivery {
     let (exchange, routing_key) = (received.exchange.as_str(), received.routing_key.as_str());
     Delivery {

@@ -26,7 +26,7 @@ use crate::{
     short_string::short_string,
 };
 
-/// Whether the loss of a queue would be detected from now on.
+/// Detectability of the loss of a queue from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MarkerState {
     Yes,

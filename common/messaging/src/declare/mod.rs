@@ -142,13 +142,13 @@ struct Declarer<'a> {
     verifying: Verifying,
     /// Created queues, without those that only show copies.
     created: Vec<QueueName>,
-    /// Whether anything was created.
+    /// True if anything was created.
     creates: bool,
     /// Bindings and hidden objects that could be neither created nor verified.
     not_verified: u32,
 }
 
-/// The amount of verification beyond what is needed.
+/// The amount of verification beyond the necessary checks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verifying {
     /// Arguments of existing objects, and bindings.

@@ -1,11 +1,10 @@
-//! How a request and a reply travel.
+//! The wire format of requests and replies.
 //!
-//! A request's attributes are properties where AMQP has one that means the same: message id, type, and the caller as app id. The rest is
-//! in one header, `query asked 2026-11-23T10:00:00Z until 2026-11-23T10:00:05Z`: the broker takes the properties of a request apart and
-//! puts them together again to set the way back, and each header makes that longer by what can be measured. The body is the data in
-//! JSON. A reply's type says what it is: `reply`, with the data
-//! in JSON as the body; `refused`, with code and detail; `overloaded`, with the milliseconds after which to try again, and with whether
-//! a server that is gone may have begun the request before.
+//! A request's attributes are AMQP properties if there is an equivalent: message id, type, and the caller as app id. The rest is in one
+//! header, `query asked 2026-11-23T10:00:00Z until 2026-11-23T10:00:05Z`. For direct reply-to, the broker decodes and encodes the
+//! properties of each request again, and each header makes that measurably slower. The body is the data in JSON. A reply's type is its
+//! kind: `reply`, with the data in JSON as the body; `refused`, with code and detail; `overloaded`, with the milliseconds after which to
+//! retry, and whether a lost server may have begun the request before.
 
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::error::CallError;
 use crate::{short_string::short_string, topology::RPC_MAX_WAIT};
 
-/// The queue that is none: what is consumed from it by a channel are the replies to what that channel publishes.
+/// The pseudo-queue of direct reply-to: a channel that consumes from it gets the replies to its own requests.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 const HEADER_REQUEST: &str = "doorstep-request";
@@ -37,11 +36,11 @@ const KIND_REPLY: &str = "reply";
 const KIND_REFUSED: &str = "refused";
 const KIND_OVERLOADED: &str = "overloaded";
 
-/// AMQP's delivery mode of messages that a restart ends.
+/// AMQP's delivery mode for messages that do not survive a restart.
 const TRANSIENT: u8 = 1;
 
-/// A request's properties. Without a time to live of at least a millisecond the broker would drop it at once; one that is too long for it
-/// would close the channel for all who ask, and the queue keeps nothing for longer than its own time in any case.
+/// Returns a request's properties. The expiration is at least a millisecond, since the broker would drop the request at once otherwise. It
+/// is at most the queue's own limit: a value too large for the broker would close the channel for all callers.
 pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> BasicProperties {
     let mut headers = FieldTable::default();
     let mut put = |name: &str, value: String| {
@@ -72,7 +71,7 @@ pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> B
         .with_headers(headers)
 }
 
-/// Reads a request.
+/// Parses a request.
 pub(super) fn read_request(received: &mut Received) -> Result<Request, Rejection> {
     let data = Bytes::from(std::mem::take(&mut received.data));
     if data.len() > MAX_DATA_BYTES {
@@ -126,45 +125,45 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Result<&'a str, Re
     }
 }
 
-/// Reads what is asked for, when, and until when.
+/// Parses the kind, the time of the call and the deadline.
 fn parse_timing(text: &str) -> Result<(RequestKind, Timestamp, Timestamp), Rejection> {
-    let wrong = || {
+    let invalid = || {
         bad(format!(
-            "{HEADER_REQUEST} {text:?} is not of the form {QUERY} asked TIME until TIME, with times as in RFC 3339"
+            "{HEADER_REQUEST} {text:?} does not have the form `{QUERY} asked TIME until TIME` with RFC 3339 times"
         ))
     };
     let words: Vec<&str> = text.split(' ').collect();
     let &[act, "asked", time, "until", deadline] = words.as_slice() else {
-        return Err(wrong());
+        return Err(invalid());
     };
     let act = match act {
         COMMAND => RequestKind::Command,
         QUERY => RequestKind::Query,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    let read = |time: &str| time.parse().map_err(|_| wrong());
-    Ok((act, read(time)?, read(deadline)?))
+    let parse = |time: &str| time.parse().map_err(|_| invalid());
+    Ok((act, parse(time)?, parse(deadline)?))
 }
 
-/// What goes back for a request.
+/// A server's reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// What was asked for, or why it is refused.
+    /// The role's result: data, or a rejection.
     Answer(doorstep_event::RequestResult),
-    /// There is too much to do: the request is not begun here. Where it is a command that a server which is gone was given before, its
-    /// caller hears [`CallError::Unreachable`] instead, for that one may have obeyed it.
+    /// The server is overloaded and has not begun the request. If it is a command that a lost server had received before, the caller gets
+    /// [`CallError::Unreachable`] instead, because that server may have executed it.
     Overloaded {
-        /// When it is worth trying again.
+        /// Time after which a retry makes sense.
         retry_after: Duration,
     },
 }
 
-/// What a request has been through when it is given to a server.
+/// The history of a request that a server receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PriorAttempt {
-    /// Nothing that has changed anything.
+    /// No earlier attempt has changed anything.
     None,
-    /// A server that is gone may have begun it, and what it has changed may be there.
+    /// A lost server may have begun the request, and its changes may be stored.
     MaybeStarted,
 }
 
@@ -184,7 +183,7 @@ struct Overload {
     perhaps_begun: bool,
 }
 
-/// A reply's properties and body.
+/// Returns a reply's properties and body.
 pub(super) fn reply(
     reply: Reply,
     before: PriorAttempt,
@@ -211,30 +210,30 @@ pub(super) fn reply(
 }
 
 fn json(value: &impl Serialize) -> Bytes {
-    // Text and numbers can always be written.
+    // Texts and numbers always serialize.
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-/// Reads a reply.
+/// Parses a reply.
 pub(super) fn read_reply(properties: &BasicProperties, body: Vec<u8>) -> Result<Bytes, CallError> {
     let kind = properties.kind().as_ref().map_or("", |kind| kind.as_str());
     match kind {
         KIND_REPLY => Ok(body.into()),
         KIND_REFUSED => Err(match serde_json::from_slice::<Rejection>(&body) {
             Ok(refused) => refused.into(),
-            Err(e) => CallError::Malformed(format!("a refusal without its reason: {e}")),
+            Err(e) => CallError::Malformed(format!("invalid rejection: {e}")),
         }),
         KIND_OVERLOADED => Err(match serde_json::from_slice::<Overload>(&body) {
             Ok(overload) if overload.perhaps_begun => CallError::unreachable(
-                "a server was lost that may have begun it, and another has too much to do",
+                "a lost server may have begun it, and another one is overloaded",
             ),
             Ok(overload) => CallError::Overloaded {
                 retry_after: Duration::from_millis(overload.retry_after_ms),
             },
-            Err(e) => CallError::Malformed(format!("an overload without a time: {e}")),
+            Err(e) => CallError::Malformed(format!("invalid overload reply: {e}")),
         }),
         other => Err(CallError::Malformed(format!(
-            "type {other:?} is no reply's"
+            "{other:?} is not a reply type"
         ))),
     }
 }
@@ -244,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reply_is_read_as_it_was_written() {
+    fn each_reply_round_trips() {
         let refused = Rejection::new("card_declined", "the card was declined");
         let retry_after = Duration::from_millis(250);
         for (sent, read) in [
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_that_a_command_was_not_begun_that_a_server_had_before() {
+    fn overload_after_a_redelivered_command_is_ambiguous() {
         let read = |act, redelivered| {
             let retry_after = Duration::from_secs(1);
             let before = PriorAttempt::of(act, redelivered);
@@ -281,15 +280,15 @@ mod tests {
         let not_begun = |error| matches!(error, CallError::Overloaded { .. });
         assert!(not_begun(read(RequestKind::Command, false)));
         assert!(not_begun(read(RequestKind::Query, true)));
-        let unsure = read(RequestKind::Command, true);
+        let ambiguous = read(RequestKind::Command, true);
         assert!(
-            matches!(&unsure, CallError::Unreachable { reason } if reason.contains("may have begun")),
-            "{unsure:?}"
+            matches!(&ambiguous, CallError::Unreachable { reason } if reason.contains("may have begun")),
+            "{ambiguous:?}"
         );
     }
 
     #[test]
-    fn what_is_no_reply_is_malformed() {
+    fn other_messages_are_malformed_replies() {
         for kind in ["", "answer", KIND_REFUSED, KIND_OVERLOADED] {
             let properties = BasicProperties::default().with_type(kind.into());
             let read = read_reply(&properties, b"no".to_vec());
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_read_as_it_was_written_and_what_is_missing_is_named() {
+    fn a_request_round_trips_and_errors_name_headers() {
         let sent = Request {
             id: RequestId::new("r-1").unwrap(),
             caller: Source::new("shop/1").unwrap(),
@@ -314,7 +313,7 @@ mod tests {
             let properties = request(&sent, "1-2", left);
             properties.expiration().as_ref().unwrap().to_string()
         };
-        // Neither at once nor, which the broker does not take, in more than 2^32 ms.
+        // Neither zero, nor more than 2^32 ms, which the broker rejects.
         assert_eq!(expires(Duration::from_nanos(1)), "1");
         assert_eq!(expires(Duration::MAX), "600000");
         let properties = request(&sent, "1-2", Duration::from_secs(5));
@@ -329,14 +328,14 @@ mod tests {
             properties.with_headers(FieldTable::default()),
         ));
         assert!(refused.unwrap_err().detail.contains(HEADER_REQUEST));
-        for wrong in [
+        for invalid in [
             "",
             "query",
             "ask asked 2026-11-23T10:00:00Z until 2026-11-23T10:00:00Z",
             "query asked now until then",
         ] {
             assert_eq!(
-                parse_timing(wrong).unwrap_err().code,
+                parse_timing(invalid).unwrap_err().code,
                 Rejection::BAD_REQUEST
             );
         }

@@ -1,4 +1,4 @@
-//! What a requester and a responder count of themselves, to be read at any time.
+//! Counters of RPC clients and servers, readable at any time.
 
 use std::sync::{
     Arc,
@@ -8,67 +8,67 @@ use std::sync::{
 use super::error::CallError;
 use crate::counts::{ConsumerCounters, Count};
 
-/// What a requester has done since its start. Every request that was asked is in one of them, or under way.
+/// Counters of an RPC client since its start. Every call is in one of them, or in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RpcClientTotals {
-    /// Requests that were replied to.
+    /// Calls with a reply.
     pub answered: u64,
-    /// Requests that a role has refused.
+    /// Calls rejected by a role.
     pub refused: u64,
-    /// Requests to a role for which nobody answers.
+    /// Calls to a role without consumers.
     pub no_responder: u64,
-    /// Requests whose deadline came first.
+    /// Calls that reached their deadline.
     pub timed_out: u64,
-    /// Requests that were too many: here, for the queue, or for the role.
+    /// Calls rejected because of overload: in this client, in the queue or in the role.
     pub overloaded: u64,
-    /// Requests that met no connection, or lost it.
+    /// Calls without a connection, or whose connection was lost.
     pub unreachable: u64,
-    /// Requests whose reply could not be read.
+    /// Calls with an invalid reply.
     pub malformed: u64,
-    /// Requests whose callers went away.
+    /// Calls dropped by their callers.
     pub cancelled: u64,
-    /// Replies that came when nobody waited for them any more.
+    /// Replies without a waiting caller.
     pub late: u64,
-    /// Requests under way, now.
+    /// Gauge: calls in flight.
     pub in_flight: u64,
 }
 
-/// What a responder has done since its start.
+/// Counters of an RPC server since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RpcServerTotals {
-    /// Requests that came, those included that came again.
+    /// Requests received, including redelivered ones.
     pub delivered: u64,
-    /// Replies that were sent with what was asked for.
+    /// Replies with data.
     pub answered: u64,
-    /// Replies that were sent with a refusal.
+    /// Replies with a rejection.
     pub refused: u64,
-    /// Those of them that were rejected since their user of the broker may not send requests.
+    /// Rejections because the broker user may not send requests; also counted in `refused`.
     pub forbidden: u64,
-    /// Requests that were answered with the word that there is too much to do.
+    /// Requests rejected because of overload.
     pub shed: u64,
-    /// Requests that came after their deadline, or were reached after it.
+    /// Requests received or reached after their deadline.
     pub expired: u64,
-    /// Those of them that were late when they first came, which the broker would have dropped: the clocks differ, or this machine was held
-    /// up.
+    /// Expired requests that were late on first delivery, although the broker drops late ones: the clocks differ, or this machine was
+    /// stalled.
     pub skewed: u64,
-    /// Requests that were not handed out since nobody waited for them any more.
+    /// Requests not handed out because they were cancelled.
     pub cancelled: u64,
-    /// Requests that could not be read.
+    /// Requests that could not be parsed.
     pub malformed: u64,
-    /// Requests that were put back, being handed out and dropped.
+    /// Requests requeued because their handle was dropped.
     pub put_back: u64,
-    /// Replies whose connection was gone.
+    /// Replies whose connection was lost.
     pub discarded: u64,
-    /// Requests handed out, or waiting to be, and not answered, now.
+    /// Gauge: requests that are queued or handed out, without a reply.
     pub held: u64,
 }
 
-/// Reads a requester's counts, also after it has ended. Cheap to clone.
+/// Reads an RPC client's counters, also after it has ended. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RpcClientStats(pub(super) Arc<RpcClientCounters>);
 
 impl RpcClientStats {
-    /// The counts as they are now. Each is right by itself; they are not taken at one instant.
+    /// Returns the counters. Each is exact, but they are not read at one instant.
     #[must_use]
     pub fn read(&self) -> RpcClientTotals {
         let cells = &self.0;
@@ -98,14 +98,14 @@ pub(super) struct RpcClientCounters {
     malformed: Count,
     pub(super) cancelled: Count,
     pub(super) late: Count,
-    /// Replies that came, for anybody or not.
+    /// Replies received, with or without a waiting caller.
     pub(super) heard: Count,
     pub(super) in_flight: AtomicUsize,
 }
 
 impl RpcClientCounters {
-    pub(super) fn ended<T>(&self, answer: &Result<T, CallError>) {
-        let count = match answer {
+    pub(super) fn ended<T>(&self, result: &Result<T, CallError>) {
+        let count = match result {
             Ok(_) => &self.answered,
             Err(CallError::Refused(_)) => &self.refused,
             Err(CallError::NoResponder { .. }) => &self.no_responder,
@@ -118,12 +118,12 @@ impl RpcClientCounters {
     }
 }
 
-/// Reads a responder's counts, also after it has ended. Cheap to clone.
+/// Reads an RPC server's counters, also after it has ended. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RpcServerStats(pub(super) Arc<RpcServerCounters>);
 
 impl RpcServerStats {
-    /// The counts as they are now. Each is right by itself; they are not taken at one instant.
+    /// Returns the counters. Each is exact, but they are not read at one instant.
     #[must_use]
     pub fn read(&self) -> RpcServerTotals {
         let cells = &self.0;
@@ -146,7 +146,7 @@ impl RpcServerStats {
 
 #[derive(Debug)]
 pub(super) struct RpcServerCounters {
-    /// What the watch over a quiet connection goes by.
+    /// Input of the keepalive on an idle connection.
     pub(super) consumed: ConsumerCounters,
     pub(super) answered: Count,
     pub(super) refused: Count,
@@ -159,7 +159,7 @@ pub(super) struct RpcServerCounters {
     pub(super) put_back: Count,
     pub(super) discarded: Count,
     pub(super) held: AtomicUsize,
-    /// The bytes of data in these, as far as they were read.
+    /// Bytes of data of the held requests, as far as they are parsed.
     pub(super) held_bytes: AtomicUsize,
 }
 

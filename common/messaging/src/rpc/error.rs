@@ -1,57 +1,50 @@
-//! Why a request has no reply.
+//! Errors of RPC calls.
 
 use std::time::Duration;
 
 use doorstep_event::Rejection;
 
-/// Why there is no reply. After everything but [`Refused`](Self::Refused) and [`Overloaded`](Self::Overloaded) a command may have been
-/// obeyed all the same, or may yet be: asking again under the same id tells, and does nothing twice.
+/// The reason why a call has no reply. Except after [`Refused`](Self::Refused) and [`Overloaded`](Self::Overloaded), a command may have
+/// been executed, or may still be. Calling again with the same id returns its result, and executes nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The role will not do it, and says why. Nothing was changed; the same request will be refused again.
+    /// The role rejects the request. Nothing was changed, and the same request will be rejected again.
     #[error(transparent)]
     Refused(#[from] Rejection),
-    /// Nobody answers for that role now: it has no queue, or nobody consumes from it.
-    #[error("nobody answers for {role}, is it running?")]
-    NoResponder {
-        /// The role that was asked.
-        role: String,
-    },
-    /// The deadline is over.
-    #[error("no answer came before the deadline")]
+    /// No server consumes the role's requests: the queue is missing or has no consumer.
+    #[error("no consumer serves requests to {role}: is it running?")]
+    NoResponder { role: String },
+    #[error("no reply before the deadline")]
     TimedOut,
-    /// There is more to do than can be done: here, in the queue or in the role. A command was not begun, unless it was asked before under
-    /// the same id: of that it says nothing.
-    #[error("too much is asked, try again in {retry_after:?}")]
+    /// This client, the queue or the role is overloaded. This attempt has not begun the command; an earlier attempt with the same id may
+    /// have.
+    #[error("overloaded: try again in {retry_after:?}")]
     Overloaded {
-        /// When it is worth trying again.
+        /// Time after which a retry makes sense.
         retry_after: Duration,
     },
-    /// The broker is away, takes nothing for now, or was lost while the request was under way; or a server was lost that may have
-    /// begun the command, and nobody can say now what became of it.
+    /// The broker is unreachable, blocks publishing, or was lost during the call. Or a server was lost that may have begun the command, and
+    /// its result is not known for now.
     #[error("the role cannot be reached for now: {reason}")]
-    Unreachable {
-        /// What is known of it.
-        reason: String,
-    },
-    /// What came back is not a reply of the agreed form.
-    #[error("the answer is malformed: {0}")]
+    Unreachable { reason: String },
+    /// The reply violates the wire format.
+    #[error("the reply is malformed: {0}")]
     Malformed(String),
 }
 
 impl CallError {
-    /// Whether the same request, under the same id, may soon be answered.
+    /// Returns whether a retry with the same id may soon succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoResponder { .. } | Self::Overloaded { .. } | Self::Unreachable { .. } => true,
-            // With the deadline the time to try again is over, too.
+            // After the deadline, there is no time for a retry either.
             Self::Refused(_) | Self::TimedOut | Self::Malformed(_) => false,
         }
     }
 
-    /// What to say of a command that was asked more than once, of which this is the last word: what was in doubt stays in doubt, until
-    /// somebody says what became of it.
+    /// Returns the error to report after retries of a command. `self` is the last error, `doubt` an earlier ambiguous one: an ambiguous
+    /// outcome stays so until a reply resolves it.
     pub(crate) fn prefer_ambiguous(self, doubt: Option<Self>) -> Self {
         match (self, doubt) {
             (Self::Overloaded { .. } | Self::NoResponder { .. }, Some(doubt)) => doubt,
@@ -59,7 +52,7 @@ impl CallError {
         }
     }
 
-    /// Whether the command may have been begun all the same, or may yet be.
+    /// Returns whether the command may have been executed, or may still be.
     pub(crate) fn may_have_executed(&self) -> bool {
         match self {
             Self::NoResponder { .. }
@@ -82,10 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_in_doubt_stays_so_until_somebody_says_what_became_of_it() {
+    fn an_ambiguous_outcome_stays_until_resolved() {
         let retry_after = Duration::from_secs(1);
         let overloaded = || CallError::Overloaded { retry_after };
-        let nobody = || CallError::NoResponder {
+        let no_responder = || CallError::NoResponder {
             role: "payments".to_owned(),
         };
         let lost = || CallError::unreachable("the connection broke");
@@ -93,8 +86,8 @@ mod tests {
         for (doubt, last, says) in [
             (None, overloaded(), overloaded()),
             (Some(lost()), overloaded(), lost()),
-            (Some(lost()), nobody(), lost()),
-            (Some(nobody()), overloaded(), nobody()),
+            (Some(lost()), no_responder(), lost()),
+            (Some(no_responder()), overloaded(), no_responder()),
             (Some(lost()), CallError::TimedOut, CallError::TimedOut),
             (Some(lost()), refused(), refused()),
         ] {
@@ -102,7 +95,7 @@ mod tests {
         }
         assert!(
             lost().may_have_executed()
-                && nobody().may_have_executed()
+                && no_responder().may_have_executed()
                 && !overloaded().may_have_executed()
         );
     }

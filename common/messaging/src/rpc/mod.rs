@@ -1,11 +1,10 @@
-//! Requests and replies: asking a role what cannot wait, and answering.
+//! RPC over AMQP: synchronous calls to roles.
 //!
-//! - [`RpcClient`] asks: many requests are under way on one connection, each ends at its deadline at the latest.
-//! - [`RpcServer`] answers: it hands out what was asked, and a reply goes back before the request is acknowledged.
-//! - `codec` is how a request and a reply travel.
+//! - [`RpcClient`] calls: many requests are in flight on one connection, each up to its deadline.
+//! - [`RpcServer`] serves: it hands out requests, and sends a reply before it acks the request.
+//! - `codec`: the wire format of requests and replies.
 //!
-//! Replies come by the broker's direct reply-to. Nothing here is stored: a request that is lost is asked again by whoever asked, under
-//! the same id.
+//! Replies use the broker's direct reply-to. Nothing is persistent: if a request is lost, its caller repeats it with the same id.
 
 mod client;
 mod codec;

@@ -1,4 +1,4 @@
-//! A made-up broker that says just enough for a publisher: it returns and confirms as RabbitMQ does, in an order that the dice decide.
+//! A fake broker with just enough protocol for a publisher: it returns and confirms like RabbitMQ, in random order.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,20 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The queue that does not exist here.
+/// A queue that does not exist.
 pub(crate) const NOWHERE: &str = "nowhere";
 
 /// A broker for one connection that publishes on one channel.
 pub(crate) struct MadeUp {
-    /// How many messages it waits for before it says anything of them.
+    /// Number of messages to receive before it returns or confirms any.
     window: usize,
     socket: TcpStream,
     dice: StdRng,
-    /// What is published and not confirmed, by tag from `first_tag`.
+    /// Published, unconfirmed messages, by tag from `first_tag`.
     published: Vec<Published>,
     first_tag: u64,
 }
 
-/// A message as it came.
 #[derive(Default)]
 struct Published {
     routing_key: String,
@@ -56,7 +55,7 @@ impl MadeUp {
         self.socket
             .read_exact(&mut greeting)
             .await
-            .expect("a client greets");
+            .expect("the client sends its protocol header");
         // connection.start: version 0-9, no properties, PLAIN, en_US.
         let start = [
             &[0, 9, 0, 0, 0, 0][..],
@@ -68,7 +67,7 @@ impl MadeUp {
         self.send(METHOD, 0, &method(10, 10, &start.concat())).await;
         while let Some(frame) = self.receive().await {
             match frame.kind {
-                METHOD if !self.answer(frame.channel, &frame.payload).await => return,
+                METHOD if !self.reply(frame.channel, &frame.payload).await => return,
                 HEADER => self.last().header = frame.payload,
                 BODY => {
                     self.last().body = frame.payload;
@@ -85,11 +84,11 @@ impl MadeUp {
         self.published.last_mut().expect("a method comes first")
     }
 
-    /// Answers a method; false when the connection is to end.
-    async fn answer(&mut self, channel: u16, payload: &[u8]) -> bool {
+    /// Replies to a method. Returns false when the connection is to end.
+    async fn reply(&mut self, channel: u16, payload: &[u8]) -> bool {
         let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
-        let answer = match (number(0), number(2)) {
-            // start-ok: tune, without a limit on channels, frames of 128 KiB and no heartbeat.
+        let reply = match (number(0), number(2)) {
+            // start-ok: tune, with no channel limit, frames of 128 KiB and no heartbeat.
             (10, 11) => method(10, 30, &[0, 0, 0, 2, 0, 0, 0, 0]),
             (10, 31) => return true,
             (10, 40) => method(10, 41, &[0]),
@@ -108,14 +107,14 @@ impl MadeUp {
                 });
                 return true;
             }
-            other => panic!("{other:?} is not made up"),
+            other => panic!("method {other:?} is not implemented"),
         };
         let end = (number(0), number(2)) == (10, 50);
-        self.send(METHOD, channel, &answer).await;
+        self.send(METHOD, channel, &reply).await;
         !end
     }
 
-    /// Returns and confirms all that is published.
+    /// Returns and confirms all published messages.
     async fn confirm(&mut self, channel: u16) {
         let published = std::mem::take(&mut self.published);
         let count = published.len() as u64;
@@ -123,11 +122,11 @@ impl MadeUp {
         let mut written = BTreeSet::new();
         let mut confirmed = BTreeSet::new();
         let mut out = Vec::new();
-        let mut looked_at = 0;
+        let mut processed = 0;
         while (confirmed.len() as u64) < count {
-            // The channel works through what was published; some of it is written by the queue, in order.
-            let until = (looked_at + self.dice.random_range(1..=count)).min(count);
-            for tag in looked_at..until {
+            // The channel processes some of the messages; the queue writes some of those, in order.
+            let until = (processed + self.dice.random_range(1..=count)).min(count);
+            for tag in processed..until {
                 let message = &published[tag as usize];
                 if message.routing_key == NOWHERE {
                     returned(&mut out, channel, message);
@@ -136,7 +135,7 @@ impl MadeUp {
                     written.insert(tag);
                 }
             }
-            looked_at = until;
+            processed = until;
             let some = self.dice.random_range(0..=written.len());
             for _ in 0..some {
                 ready.extend(written.pop_first());
@@ -167,7 +166,7 @@ impl MadeUp {
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
         let mut payload = vec![0; size as usize + 1];
         self.socket.read_exact(&mut payload).await.ok()?;
-        assert_eq!(payload.pop(), Some(0xce), "frames end so");
+        assert_eq!(payload.pop(), Some(0xce), "invalid frame end");
         Some(Frame {
             kind: head[0],
             channel: u16::from_be_bytes([head[1], head[2]]),
@@ -198,7 +197,7 @@ fn frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {
 }
 
 fn returned(out: &mut Vec<u8>, channel: u16, message: &Published) {
-    // 312, its text, the default exchange, the routing key.
+    // Code 312 with its text, the default exchange, the routing key.
     let key = message.routing_key.as_bytes();
     let arguments = [
         &312_u16.to_be_bytes()[..],

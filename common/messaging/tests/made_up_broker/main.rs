@@ -1,8 +1,8 @@
-//! The publisher against a made-up broker, which does at once what a real one does once in a while.
+//! Tests the publisher with a fake broker that provokes rare interleavings of a real one.
 //!
-//! Above all with returned messages: the client gives each to whichever confirm completes next, and completes the messages of one
-//! acknowledgement in no particular order, on its own thread. What that mixes up seldom with a real broker it mixes up here all the
-//! time, since this one confirms as RabbitMQ does, but in large acknowledgements with as many returns in them as possible.
+//! Above all with returned messages: lapin attaches each to the next confirm that completes, and completes the messages of one ack in no
+//! particular order, on its own thread. A real broker seldom mixes them up. The fake broker does so constantly: it confirms like RabbitMQ,
+//! but with large acks and as many returns in them as possible.
 
 mod made_up;
 
@@ -19,7 +19,7 @@ const WINDOW: usize = 1000;
 const ROUNDS: usize = 120;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_outcome_is_right_however_returns_and_confirms_are_mixed() {
+async fn outcomes_are_right_for_any_confirm_order() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("amqp://{}", listener.local_addr().unwrap());
     let broker = tokio::spawn(async move {
@@ -50,15 +50,15 @@ async fn every_outcome_is_right_however_returns_and_confirms_are_mixed() {
         let outcomes = timeout(Duration::from_secs(60), publisher.publish_all(messages))
             .await
             .unwrap();
-        let wrong: Vec<_> = (0..WINDOW)
+        let mismatches: Vec<_> = (0..WINDOW)
             .filter(|i| outcomes[*i] != expected[*i])
             .map(|i| (i, outcomes[i], expected[i]))
             .collect();
         assert!(
-            wrong.is_empty(),
-            "round {round}: {} wrong, such as {:?}",
-            wrong.len(),
-            wrong[0]
+            mismatches.is_empty(),
+            "round {round}: {} mismatches, such as {:?}",
+            mismatches.len(),
+            mismatches[0]
         );
     }
     publisher.close(Duration::from_secs(5)).await;
@@ -69,7 +69,7 @@ async fn every_outcome_is_right_however_returns_and_confirms_are_mixed() {
 }
 
 #[tokio::test]
-async fn what_is_never_confirmed_times_out_and_the_connection_is_made_again() {
+async fn an_unconfirmed_message_causes_timeout_and_reconnect() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("amqp://{}", listener.local_addr().unwrap());
     let broker = tokio::spawn(async move {
@@ -79,7 +79,7 @@ async fn what_is_never_confirmed_times_out_and_the_connection_is_made_again() {
         }
     });
     let mut settings = BrokerSettings::new(&url, "test").unwrap();
-    // Long enough for the one that is confirmed, also on a machine that lets nobody on for a moment.
+    // Long enough for the confirmed message, even on a stalled machine.
     settings.confirm_timeout = Duration::from_secs(2);
     let publisher = Publisher::start(&settings, "never confirmed", Topology::none());
     let message = || {
@@ -89,8 +89,8 @@ async fn what_is_never_confirmed_times_out_and_the_connection_is_made_again() {
     let outcome = timeout(Duration::from_secs(30), publisher.publish(message()));
     assert_eq!(outcome.await.unwrap(), PublishOutcome::TimedOut);
     let mut state = publisher.state();
-    let again = state.wait_for(|s| s.connections == 2);
-    timeout(Duration::from_secs(30), again)
+    let reconnected = state.wait_for(|s| s.connections == 2);
+    timeout(Duration::from_secs(30), reconnected)
         .await
         .unwrap()
         .unwrap();

@@ -1,4 +1,4 @@
-//! Telling those who answer that nobody waits for a reply any more. Best effort: what is not told is found out by the deadline.
+//! Publishes cancellations of requests whose callers no longer wait. Best effort: servers notice the deadline of all others.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{connection::Connection, settings::Namespace, short_string::short_string};
 
-/// A request that nobody waits for.
 pub(super) struct Cancel {
     pub(super) role: Box<str>,
     pub(super) correlation: String,
 }
 
-/// Tells of each, on a channel apart: the broker closes it where the role has no such exchange, or we may not write to it.
-/// Cancel-safe but for the one that is being told.
+/// Publishes each cancellation on a separate channel, since the broker closes the channel if the exchange is missing or the user may not
+/// write to it. Cancel-safe, except for the cancellation in progress.
 pub(super) async fn publish_cancellation(
     connection: &Connection,
     namespace: &Namespace,
@@ -27,7 +26,7 @@ pub(super) async fn publish_cancellation(
             Some(channel) => channel,
             None => match connection.channel(limit).await {
                 Ok(channel) => channel,
-                // The connection is of no more use, and so is this.
+                // The connection is unusable, so skip it.
                 Err(_) => continue,
             },
         };
@@ -41,6 +40,6 @@ pub(super) async fn publish_cancellation(
             open = Some(channel);
         }
     }
-    // Nobody can cancel anything any more, and the connection goes on.
+    // All senders are dropped, but the connection stays in use.
     std::future::pending::<()>().await;
 }

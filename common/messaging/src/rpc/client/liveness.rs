@@ -1,4 +1,4 @@
-//! Finding out whether anybody answers, and whether there is room for queries, while somebody waits for long.
+//! Detects missing servers and full queues while callers wait for long.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
@@ -19,37 +19,36 @@ use crate::{
     topology::RPC_MAX_LENGTH,
 };
 
-/// How long somebody has to wait, or nothing must come back, before the broker is asked.
+/// Waiting time of a call, or silence after requests, that triggers a check.
 const SLOW_CALL: Duration = Duration::from_secs(1);
-/// How often it is asked then.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// How often nobody must be there in a row: one who is started again is away for a moment.
+/// Consecutive checks without a consumer before calls fail. A restarting server is absent for a moment.
 const ABSENT_CHECKS: u32 = 2;
 
-/// Asks the broker how many consumers the queues have of those roles that let somebody wait, and ends the requests to roles that have
-/// none, and the queries to those whose queue is full: it may have dropped them, and says so of commands only. Where callers wait for less
-/// than that, replies that do not come show that the broker has to be asked whether it is there.
-/// Returns only if the broker does not answer any more, nor brings any reply: a slow link is no reason to give it up. Cancel-safe.
+/// Checks the request queues of roles with slow calls. Fails the calls to roles without consumers, and the queries to roles whose queue is
+/// full: the broker may have dropped them, and reports that only for commands. If callers use shorter timeouts, missing replies trigger a
+/// check of the broker instead. Returns only if the broker neither responds nor delivers replies, because a slow connection is no reason to
+/// drop it. Cancel-safe.
 pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Duration) -> String {
-    let mut asker = ProbeChannel::new(connection, limit);
+    let mut probe = ProbeChannel::new(connection, limit);
     let mut absent: BTreeMap<Box<str>, u32> = BTreeMap::new();
-    let mut unheard = ReplySilence::default();
+    let mut silence = ReplySilence::default();
     let mut turn = interval(CHECK_INTERVAL);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turn.tick().await;
         let slow = shared.waiting.slow_roles(SLOW_CALL);
         absent.retain(|role, _| slow.contains(role));
-        let asked = shared.next_number.load(Ordering::Relaxed);
+        let sent = shared.next_number.load(Ordering::Relaxed);
         let heard = shared.counts.heard.get();
-        if unheard.age(asked, heard, Instant::now()) >= SLOW_CALL && slow.is_empty() {
-            unheard.since = None;
-            // Says nothing new, and needs no permission.
-            let question = async |channel: Channel| {
+        if silence.age(sent, heard, Instant::now()) >= SLOW_CALL && slow.is_empty() {
+            silence.since = None;
+            // Changes nothing, and needs no permission.
+            let round_trip = async |channel: Channel| {
                 let options = BasicQosOptions::default();
                 channel.basic_qos(1, options).await
             };
-            if let Err(reason) = look(&mut asker, shared, question).await {
+            if let Err(reason) = check(&mut probe, shared, round_trip).await {
                 return reason;
             }
         }
@@ -66,12 +65,12 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
                     .queue_declare(name, options, FieldTable::default())
                     .await
             };
-            let (consumers, ready) = match look(&mut asker, shared, passive).await {
+            let (consumers, ready) = match check(&mut probe, shared, passive).await {
                 Ok(Some(ProbeResult::Yes(queue))) => {
                     (queue.consumer_count(), queue.message_count())
                 }
                 Ok(Some(ProbeResult::No(reply::NOT_FOUND, _))) => (0, 0),
-                // We may not know, or what is known comes behind replies.
+                // Permission is missing, or the response is queued behind replies.
                 Ok(_) => continue,
                 Err(reason) => return reason,
             };
@@ -92,44 +91,44 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
     }
 }
 
-/// Since when requests have gone out and nothing has come back.
+/// Time since requests were sent without any reply.
 #[derive(Default)]
 struct ReplySilence {
-    asked: u64,
+    sent: u64,
     heard: u64,
     since: Option<Instant>,
 }
 
 impl ReplySilence {
-    /// For how long, given how many requests were made so far and how many replies have come.
-    fn age(&mut self, asked: u64, heard: u64, now: Instant) -> Duration {
+    /// Returns the duration of the silence, given the total numbers of requests and replies.
+    fn age(&mut self, sent: u64, heard: u64, now: Instant) -> Duration {
         if self.heard != heard {
             self.since = None;
-        } else if self.asked != asked {
+        } else if self.sent != sent {
             self.since.get_or_insert(now);
         }
-        (self.asked, self.heard) = (asked, heard);
+        (self.sent, self.heard) = (sent, heard);
         self.since
             .map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 }
 
-/// Asks one thing. Returns nothing if there is no answer but replies have come meanwhile, and why the connection is of no use if there is
-/// neither.
-async fn look<T>(
-    asker: &mut ProbeChannel<'_>,
+/// Sends one request to the broker. Returns `None` if it does not respond but replies arrive meanwhile, and the reason to drop the
+/// connection if neither happens.
+async fn check<T>(
+    probe: &mut ProbeChannel<'_>,
     shared: &Shared,
-    question: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
+    request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
 ) -> Result<Option<ProbeResult<T>>, String> {
     let heard = shared.counts.heard.get();
-    match asker.try_method(question).await {
+    match probe.try_method(request).await {
         Err(error) if error.kind() != ConnectErrorKind::Silent => Err(error.to_string()),
         Ok(ProbeResult::Silence) | Err(_) if shared.counts.heard.get() != heard => Ok(None),
         Ok(ProbeResult::Silence) | Err(_) => {
-            let limit = asker.limit();
-            Err(format!("no answer and no reply for {limit:?}"))
+            let limit = probe.limit();
+            Err(format!("no response and no reply for {limit:?}"))
         }
-        Ok(answer) => Ok(Some(answer)),
+        Ok(result) => Ok(Some(result)),
     }
 }
 
@@ -138,16 +137,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_counts_from_the_first_request_without_a_reply_and_any_reply_ends_it() {
+    fn silence_lasts_from_first_request_to_any_reply() {
         let begin = Instant::now();
-        let mut unheard = ReplySilence::default();
-        let mut age = |seconds, asked, heard| {
+        let mut silence = ReplySilence::default();
+        let mut age = |seconds, sent, heard| {
             let now = begin + Duration::from_secs(seconds);
-            unheard.age(asked, heard, now).as_secs()
+            silence.age(sent, heard, now).as_secs()
         };
-        // Nobody has asked anything.
+        // No requests yet.
         assert_eq!([age(0, 0, 0), age(10, 0, 0)], [0, 0]);
-        // The last of these was asked long ago, but the silence goes on.
+        // The last request was long ago, but the silence continues.
         assert_eq!([age(11, 1, 0), age(12, 2, 0), age(20, 2, 0)], [0, 1, 9]);
         assert_eq!([age(21, 2, 1), age(22, 2, 1)], [0, 0]);
         assert_eq!([age(23, 3, 1), age(25, 3, 1)], [0, 2]);

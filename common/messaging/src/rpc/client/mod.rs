@@ -1,12 +1,12 @@
-//! Asking: a handle for many, with a connection of its own behind it.
+//! The RPC client: a cloneable handle with its own connection.
 //!
-//! - [`RpcClient`] is the handle. A request is handed to the client by whoever asks, and its reply goes from the client straight to
-//!   whoever waits: on the way there is no task that others could keep busy.
-//! - `request_sender` is the way out, open while there is a connection.
-//! - `pending_calls` is who waits for which reply.
-//! - `task` is the supervised task: it connects, declares, looks after what was published, and connects again.
-//! - `watch` finds out whether anybody answers.
-//! - `cancel` tells those who answer that nobody waits any more.
+//! - [`RpcClient`] is the handle. The caller's task hands the request to lapin, and the reply goes straight to the waiting caller: no other
+//!   task in between could be busy.
+//! - `request_sender`: publishes requests while there is a connection.
+//! - `pending_calls`: the callers waiting for replies.
+//! - `task`: the supervised task that connects, declares, polls confirms and reconnects.
+//! - `liveness`: detects missing servers.
+//! - `cancel`: publishes cancellations.
 
 mod cancel;
 mod liveness;
@@ -48,17 +48,17 @@ use pending_calls::PendingCalls;
 use request_sender::RequestSender;
 use task::Task;
 
-/// The bounds of asking.
+/// Limits of an RPC client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RpcClientSettings {
-    /// The most requests that are under way; who asks beyond them hears [`CallError::Overloaded`].
+    /// Maximum calls in flight. Further calls fail with [`CallError::Overloaded`].
     pub max_in_flight: usize,
-    /// The most bytes of data in commands that the broker has not confirmed and queries that are not written; beyond them it is the same.
-    /// One that is larger waits until it is the only one.
+    /// Maximum bytes of data in unconfirmed commands and unwritten queries. Beyond that, calls fail the same way. A larger request is sent
+    /// only if it is the only one.
     pub max_bytes: usize,
-    /// What is said then, and when a queue is full: when it is worth trying again.
+    /// Retry delay reported then, and when a queue is full.
     pub retry_after: Duration,
-    /// The waits of [`RpcClient::call_raw_with_retry`].
+    /// Retry delays of [`RpcClient::call_raw_with_retry`].
     pub backoff: Backoff,
 }
 
@@ -73,7 +73,7 @@ impl Default for RpcClientSettings {
     }
 }
 
-/// Asks roles, and waits for their answers. Cloning is cheap; all clones share one connection.
+/// Calls roles and waits for their replies. Cheap to clone; all clones share one connection.
 #[derive(Clone)]
 pub struct RpcClient {
     shared: Arc<Shared>,
@@ -89,18 +89,18 @@ impl std::fmt::Debug for RpcClient {
     }
 }
 
-/// What those who ask and the task share.
+/// State shared by callers and the task.
 struct Shared {
     broker: BrokerSettings,
     settings: RpcClientSettings,
-    gate: RequestSender,
+    sender: RequestSender,
     waiting: PendingCalls,
     next_number: AtomicU64,
     cancels: mpsc::Sender<Cancel>,
     counts: Arc<RpcClientCounters>,
 }
 
-/// The most that nobody waits for any more and that is not told yet; beyond, the servers find out by the deadline.
+/// Maximum unpublished cancellations. Beyond that, servers notice the deadline.
 const CANCELS: usize = 1024;
 
 impl RpcClient {
@@ -121,7 +121,7 @@ impl RpcClient {
         let shared = Arc::new(Shared {
             broker: broker.clone(),
             settings,
-            gate: RequestSender::new(settings.max_in_flight, settings.max_bytes),
+            sender: RequestSender::new(settings.max_in_flight, settings.max_bytes),
             waiting: PendingCalls::new(),
             next_number: AtomicU64::new(0),
             cancels,
@@ -142,29 +142,29 @@ impl RpcClient {
         }
     }
 
-    /// Asks, and waits for the reply in JSON. Ends by the request's deadline, whatever becomes of the connection, and at once while
+    /// Calls a role and waits for the reply in JSON. Ends by the request's deadline, regardless of the connection, and at once while
     /// there is none.
     ///
-    /// Dropping it cancels the request: whoever answers is told that nobody waits any more, as well as it can be done.
+    /// Dropping it cancels the request: the servers are informed, best effort.
     ///
     /// # Errors
-    /// There is no reply; see [`CallError`] for what that says of a command.
+    /// There is no reply; see [`CallError`] for what that means for a command.
     pub async fn call_raw(&self, mut request: Request) -> Result<Bytes, CallError> {
         let span = ClientSpan::begin(&mut request);
-        let answer = self.call_once(&request).await;
-        self.shared.counts.ended(&answer);
-        span.end(answer.as_ref().err());
-        answer
+        let result = self.call_once(&request).await;
+        self.shared.counts.ended(&result);
+        span.end(result.as_ref().err());
+        result
     }
 
     async fn call_once(&self, request: &Request) -> Result<Bytes, CallError> {
         let left = time_remaining(request).ok_or(CallError::TimedOut)?;
         let until = Instant::now() + left;
         let mut call = self.shared.begin(request, left)?;
-        match timeout_at(until, &mut call.answer).await {
-            Ok(Ok(answer)) => answer,
-            // Nobody sends any more: the task has ended.
-            Ok(Err(_)) => Err(CallError::unreachable("this requester is closed")),
+        match timeout_at(until, &mut call.result).await {
+            Ok(Ok(result)) => result,
+            // The task has ended, and with it the sender.
+            Ok(Err(_)) => Err(CallError::unreachable("this RPC client is closed")),
             Err(_) => {
                 call.give_up();
                 Err(CallError::TimedOut)
@@ -172,11 +172,11 @@ impl RpcClient {
         }
     }
 
-    /// Asks, and asks again under the same id while that may help and the deadline has not come, with growing pauses. Ends, and is
-    /// cancelled, like [`ask`](Self::ask).
+    /// Calls a role, and retries transient errors with the same id and growing delays until the deadline. Ends, and is cancelled, like
+    /// [`call_raw`](Self::call_raw).
     ///
     /// # Errors
-    /// What the last attempt came to; but where it was not begun, and an earlier one may have been, what that one came to.
+    /// Returns the error of the last attempt. If that attempt was not begun but an earlier one may have been, returns the earlier error.
     pub async fn call_raw_with_retry(&self, request: Request) -> Result<Bytes, CallError> {
         let mut failures = 0;
         let mut doubt = None;
@@ -190,13 +190,13 @@ impl RpcClient {
                 _ => Duration::ZERO,
             };
             let backoff = &self.shared.settings.backoff;
-            let most = time_remaining(&request).unwrap_or_default();
-            // An attempt after the deadline would only hide what the last one came to.
-            if at_least >= most {
+            let remaining = time_remaining(&request).unwrap_or_default();
+            // An attempt after the deadline would only hide the last error.
+            if at_least >= remaining {
                 return Err(error.prefer_ambiguous(doubt));
             }
-            let pause = backoff.wait_after(at_least, failures);
-            if tokio::time::timeout(most, pause).await.is_err() {
+            let delay = backoff.wait_after(at_least, failures);
+            if tokio::time::timeout(remaining, delay).await.is_err() {
                 return Err(error.prefer_ambiguous(doubt));
             }
             let error = error.prefer_ambiguous(doubt.take());
@@ -205,18 +205,18 @@ impl RpcClient {
         }
     }
 
-    /// Asks what was written down as a `C`, and reads the reply as its contract says.
+    /// Calls with a typed request `C`, and parses the reply by its contract.
     ///
     /// # Errors
-    /// As [`ask`](Self::ask); also where the reply breaks the contract, [`CallError::Malformed`].
+    /// As [`call_raw`](Self::call_raw); also [`CallError::Malformed`] if the reply violates the contract.
     pub async fn call<C: RequestContract>(&self, request: Request) -> Result<C::Reply, CallError> {
         read::<C>(&self.call_raw(request).await?)
     }
 
-    /// [`call_raw_with_retry`](Self::call_raw_with_retry), with the reply read as its contract says.
+    /// Retries like [`call_raw_with_retry`](Self::call_raw_with_retry), and parses the reply by its contract.
     ///
     /// # Errors
-    /// As [`call_raw_with_retry`](Self::call_raw_with_retry); also where the reply breaks the contract, [`CallError::Malformed`].
+    /// As [`call_raw_with_retry`](Self::call_raw_with_retry); also [`CallError::Malformed`] if the reply violates the contract.
     pub async fn call_with_retry<C: RequestContract>(
         &self,
         request: Request,
@@ -224,69 +224,69 @@ impl RpcClient {
         read::<C>(&self.call_raw_with_retry(request).await?)
     }
 
-    /// Waits until the first connection is there and everything is declared.
+    /// Waits until the first connection has declared the topology.
     ///
     /// # Errors
-    /// At once if the reason is permanent, else the last one when the time is over.
+    /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
         connection_status::ready(self.state.clone(), limit).await
     }
 
-    /// How the connection is, to be looked at or waited for.
+    /// Returns a receiver of the connection's status.
     #[must_use]
     pub fn state(&self) -> watch_channel::Receiver<ConnectionStatus> {
         self.state.clone()
     }
 
-    /// What has become of its requests so far, to be read at any time.
+    /// Returns a reader of the counters.
     #[must_use]
     pub fn meter(&self) -> RpcClientStats {
         RpcClientStats(self.shared.counts.clone())
     }
 
-    /// Takes nothing new from any clone, waits for the replies that are on their way, and closes the connection, within about the
-    /// grace. Who still waits then hears [`CallError::Unreachable`].
+    /// Rejects new calls of all clones, waits for outstanding replies, and closes the connection, within about `grace`. Remaining calls
+    /// then fail with [`CallError::Unreachable`].
     pub async fn close(self, grace: Duration) {
-        // Fails if it has ended or is being closed already.
+        // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
-        // The task keeps to the grace by itself; this only guards against a task that cannot.
+        // The task observes `grace` itself; this guards against a hanging task.
         connection_status::closed(self.state, grace + Duration::from_secs(5)).await;
     }
 }
 
 impl Shared {
-    /// Hands a request over.
+    /// Sends a request.
     fn begin(self: &Arc<Self>, request: &Request, left: Duration) -> Result<Call, CallError> {
         let retry_after = self.settings.retry_after;
         let before = self.counts.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let (done, answer) = oneshot::channel();
-        // From here on the call is taken back by being dropped.
+        let (done, result) = oneshot::channel();
+        // From here on, dropping `call` undoes the bookkeeping.
         let call = Call {
             shared: self.clone(),
             number,
             role: request.role().into(),
-            answer,
+            result,
         };
         if before >= self.settings.max_in_flight {
             return Err(CallError::Overloaded { retry_after });
         }
         let queue = self.broker.namespace.rpc_queue(request.role());
-        self.gate.send(self, request, queue, left, number, done)?;
+        self.sender.send(self, request, queue, left, number, done)?;
         Ok(call)
     }
 }
 
-/// A request under way. Dropping it before it has ended cancels it.
+/// A call in flight. Dropping it before its end cancels it.
 struct Call {
     shared: Arc<Shared>,
     number: u64,
     role: Box<str>,
-    answer: oneshot::Receiver<Result<Bytes, CallError>>,
+    result: oneshot::Receiver<Result<Bytes, CallError>>,
 }
 
 impl Call {
-    /// Nobody waits any more, and whoever answers knows it by the deadline.
+    /// Ends the call without a cancellation: servers notice the deadline.
     fn give_up(&self) {
         self.shared.waiting.remove(self.number);
     }
@@ -299,7 +299,7 @@ impl Drop for Call {
             return;
         }
         self.shared.counts.cancelled.add(1);
-        // If there is no room, the deadline will do.
+        // If there is no room, the deadline suffices.
         let _ = self.shared.cancels.try_send(Cancel {
             role: std::mem::take(&mut self.role),
             correlation: self.shared.waiting.correlation(self.number),
@@ -307,7 +307,7 @@ impl Drop for Call {
     }
 }
 
-/// How long it is to the deadline; `None` once it is over.
+/// Returns the time until the deadline; `None` once it has passed.
 fn time_remaining(request: &Request) -> Option<Duration> {
     let left = request.deadline.duration_since(Timestamp::now());
     Duration::try_from(left).ok().filter(|left| !left.is_zero())
@@ -315,5 +315,5 @@ fn time_remaining(request: &Request) -> Option<Duration> {
 
 fn read<C: RequestContract>(data: &Bytes) -> Result<C::Reply, CallError> {
     serde_json::from_slice(data)
-        .map_err(|e| CallError::Malformed(format!("it is not a reply to {}: {e}", C::TYPE)))
+        .map_err(|e| CallError::Malformed(format!("it is not a valid reply to {}: {e}", C::TYPE)))
 }

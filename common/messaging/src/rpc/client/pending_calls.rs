@@ -1,4 +1,4 @@
-//! Who waits for which reply.
+//! The callers calls for replies.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,15 +12,13 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::rpc::error::CallError;
 
-/// The requests that are under way, by number. Numbers are used once in the life of a requester, so a reply that comes late finds
-/// nobody rather than somebody else.
+/// Calls in flight, by number. A number is used once in a client's life, so a late reply finds no caller rather than a wrong one.
 pub(super) struct PendingCalls {
-    /// Tells the requests of this requester from those of others.
-    requester: String,
+    /// Distinguishes this client's requests from those of other clients.
+    client: String,
     open: Mutex<HashMap<u64, PendingCall>>,
 }
 
-/// Somebody who waits.
 pub(super) struct PendingCall {
     pub(super) role: Box<str>,
     pub(super) act: RequestKind,
@@ -31,72 +29,69 @@ pub(super) struct PendingCall {
 impl PendingCalls {
     pub(super) fn new() -> Self {
         Self {
-            requester: format!("{:016x}", rand::random::<u64>()),
+            client: format!("{:016x}", rand::random::<u64>()),
             open: Mutex::new(HashMap::new()),
         }
     }
 
-    /// How a request's messages are marked.
+    /// Returns a request's correlation id.
     pub(super) fn correlation(&self, number: u64) -> String {
-        format!("{}-{number}", self.requester)
+        format!("{}-{number}", self.client)
     }
 
-    /// Which request that mark is of, if it is one of ours.
+    /// Returns the request's number; `None` if the correlation id is not from this client.
     pub(super) fn number(&self, correlation: &str) -> Option<u64> {
-        let number = correlation.strip_prefix(&self.requester)?;
+        let number = correlation.strip_prefix(&self.client)?;
         number.strip_prefix('-')?.parse().ok()
     }
 
-    pub(super) fn insert(&self, number: u64, waiter: PendingCall) {
-        self.lock().insert(number, waiter);
+    pub(super) fn insert(&self, number: u64, call: PendingCall) {
+        self.lock().insert(number, call);
     }
 
     pub(super) fn remove(&self, number: u64) -> Option<PendingCall> {
         self.lock().remove(&number)
     }
 
-    /// Ends a request. Returns whether anybody waited for it.
-    pub(super) fn complete(&self, number: u64, answer: Result<Bytes, CallError>) -> bool {
-        // Whoever has gone away this very moment does not want to know.
+    /// Completes a call. Returns whether its caller was calls.
+    pub(super) fn complete(&self, number: u64, result: Result<Bytes, CallError>) -> bool {
+        // Sending fails if the caller was dropped at this moment.
         self.remove(number)
-            .is_some_and(|waiter| waiter.done.send(answer).is_ok())
+            .is_some_and(|call| call.done.send(result).is_ok())
     }
 
-    /// Ends all requests.
     pub(super) fn fail_all(&self, error: &CallError) {
         self.fail_matching(error, |_| true);
     }
 
-    /// Ends all requests to this role.
     pub(super) fn fail_role(&self, role: &str, error: &CallError) {
-        self.fail_matching(error, |waiter| *waiter.role == *role);
+        self.fail_matching(error, |call| *call.role == *role);
     }
 
-    /// Ends all queries to this role.
     pub(super) fn fail_queries(&self, role: &str, error: &CallError) {
-        self.fail_matching(error, |waiter| {
-            *waiter.role == *role && waiter.act == RequestKind::Query
+        self.fail_matching(error, |call| {
+            *call.role == *role && call.act == RequestKind::Query
         });
     }
 
     fn fail_matching(&self, error: &CallError, which: impl Fn(&PendingCall) -> bool) {
         let ended: Vec<PendingCall> = self
             .lock()
-            .extract_if(|_, waiter| which(waiter))
-            .map(|(_, waiter)| waiter)
+            .extract_if(|_, call| which(call))
+            .map(|(_, call)| call)
             .collect();
-        for waiter in ended {
-            let _ = waiter.done.send(Err(error.clone()));
+        for call in ended {
+            let _ = call.done.send(Err(error.clone()));
         }
     }
 
-    /// The roles that have let somebody wait for so long.
+    /// Returns the roles with calls older than `age`.
     pub(super) fn slow_roles(&self, age: Duration) -> BTreeSet<Box<str>> {
         let now = Instant::now();
         self.lock()
             .values()
-            .filter(|waiter| now.saturating_duration_since(waiter.since) >= age)
-            .map(|waiter| waiter.role.clone())
+            .filter(|call| now.saturating_duration_since(call.since) >= age)
+            .map(|call| call.role.clone())
             .collect()
     }
 
@@ -114,10 +109,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_read_back_and_those_of_others_are_not() {
-        let waiting = PendingCalls::new();
-        assert_eq!(waiting.number(&waiting.correlation(7)), Some(7));
-        assert_eq!(waiting.number(&PendingCalls::new().correlation(7)), None);
-        assert_eq!(waiting.number(""), None);
+    fn correlation_ids_of_other_clients_are_ignored() {
+        let calls = PendingCalls::new();
+        assert_eq!(calls.number(&calls.correlation(7)), Some(7));
+        assert_eq!(calls.number(&PendingCalls::new().correlation(7)), None);
+        assert_eq!(calls.number(""), None);
     }
 }

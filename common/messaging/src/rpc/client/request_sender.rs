@@ -1,15 +1,14 @@
-//! The way out: two channels while there is a connection, the reason why not while there is none.
+//! Publishes requests: on two channels while there is a connection, and otherwise fails with the reason.
 //!
-//! Commands go by a channel in confirm mode: what the broker had no room for was certainly not begun, and its caller hears that at once.
-//! Queries go by one without: they change nothing, so nobody needs that certainty, and the broker's word, which comes before the reply,
-//! would cost each of them a tenth of its time. Where a queue has no room for queries, `watch` finds out.
+//! Commands use a channel in confirm mode: a command that the broker rejects for lack of room was certainly not begun, and its caller
+//! learns that at once. Queries use a channel without confirms: they change nothing, so that certainty is not needed. The confirm, which
+//! arrives before the reply, would cost each query a tenth of its time. If a queue has no room for queries, `liveness` detects it.
 //!
-//! What is published is handed to the client by whoever asks, under one lock: numbers and frames of a channel must stay in step, and
-//! handing over is done by the first poll of a publish, which never waits.
+//! The caller's task publishes, under one lock: numbers and frames of a channel must stay in step, and publishing happens on the first
+//! poll, which never waits.
 //!
-//! A confirm matters only if it says no, and then a moment later is soon enough. So nobody is woken for confirms: the task looks at
-//! all of them now and then, in a sweep, while there are any, and at what was returned. At one request at a time, being woken twice for
-//! each would cost more than the request.
+//! Only a nack matters, and a few milliseconds late is fine. So confirms wake no task; while any are pending, the task polls them, and
+//! returned messages, every few milliseconds. With sequential calls, two wake-ups per call would cost more than the call.
 
 use std::{
     collections::VecDeque,
@@ -39,62 +38,60 @@ use crate::{
     short_string::short_string,
 };
 
-/// Returned to us if the role has no queue.
+/// The broker returns requests if the role has no queue.
 const MANDATORY: BasicPublishOptions = BasicPublishOptions {
     mandatory: true,
     immediate: false,
 };
 
-/// For how long a query that nobody has a queue for is waited for to be returned. What comes later is found by whoever asks whether anybody
-/// answers.
+/// Time to wait for the return of an unroutable query. Later, `liveness` detects the missing queue.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct RequestSender {
-    /// The most commands whose confirms have not come and queries that are not written, those included that nobody waits for any more.
-    most: usize,
-    /// The most bytes of their data.
-    most_bytes: usize,
-    way: Mutex<SenderChannel>,
-    /// There is something to sweep again.
-    stirred: Notify,
+    /// Maximum unconfirmed commands and unwritten queries, including those whose callers have given up.
+    max_requests: usize,
+    /// Maximum bytes of their data.
+    max_bytes: usize,
+    channel: Mutex<SenderChannel>,
+    /// Wakes the task when polling must start.
+    wake: Notify,
 }
 
-/// The channels by which requests go out, and by which their replies come back.
+/// The channels that send requests and receive their replies.
 #[derive(Clone)]
 pub(super) struct Channels {
     /// In confirm mode, for commands.
     pub(super) confirmed: Channel,
-    /// For queries.
     pub(super) plain: Channel,
-    /// Of the requests.
+    /// User id of the requests.
     pub(super) user_id: Option<ShortString>,
 }
 
 struct SenderChannel {
     state: SenderState,
-    /// When the last query was handed over, for as long as it may yet be returned.
+    /// Time of the latest query while it may still be returned.
     last_query: Option<Instant>,
-    handed: VecDeque<InFlightRequest>,
-    /// Of those that are handed over, also while they are looked at.
+    in_flight: VecDeque<InFlightRequest>,
+    /// Bytes of the in-flight requests, including those being polled.
     bytes: usize,
-    swept: ConfirmPolling,
+    polling: ConfirmPolling,
 }
 
 enum SenderState {
     Open(Channels),
-    /// Kept shut by the broker for now.
+    /// Blocked by the broker.
     Blocked(Channels, String),
     Shut(String),
 }
 
-/// Whether the task looks at confirms now and then.
+/// The state of polling confirms.
 #[derive(PartialEq, Eq)]
 enum ConfirmPolling {
     Periodic,
     WhenWoken,
 }
 
-/// A request that was handed over, by number.
+/// An in-flight request, by number.
 struct InFlightRequest {
     number: u64,
     bytes: usize,
@@ -107,18 +104,18 @@ enum Stage {
 }
 
 impl RequestSender {
-    pub(super) fn new(max_in_flight: usize, most_bytes: usize) -> Self {
+    pub(super) fn new(max_in_flight: usize, max_bytes: usize) -> Self {
         Self {
-            most: max_in_flight.saturating_mul(2).max(1),
-            most_bytes,
-            way: Mutex::new(SenderChannel {
+            max_requests: max_in_flight.saturating_mul(2).max(1),
+            max_bytes,
+            channel: Mutex::new(SenderChannel {
                 state: SenderState::Shut("there is no connection yet".to_owned()),
                 last_query: None,
-                handed: VecDeque::new(),
+                in_flight: VecDeque::new(),
                 bytes: 0,
-                swept: ConfirmPolling::WhenWoken,
+                polling: ConfirmPolling::WhenWoken,
             }),
-            stirred: Notify::new(),
+            wake: Notify::new(),
         }
     }
 
@@ -126,19 +123,19 @@ impl RequestSender {
         self.lock().state = SenderState::Open(channels);
     }
 
-    /// Lets nothing more out, for this reason.
+    /// Rejects further requests for this reason.
     pub(super) fn shut(&self, reason: &str) {
-        let mut way = self.lock();
-        way.state = SenderState::Shut(reason.to_owned());
-        way.last_query = None;
-        way.handed.clear();
-        way.bytes = 0;
+        let mut sender = self.lock();
+        sender.state = SenderState::Shut(reason.to_owned());
+        sender.last_query = None;
+        sender.in_flight.clear();
+        sender.bytes = 0;
     }
 
     pub(super) fn block(&self, reason: Option<String>) {
-        let mut way = self.lock();
-        let state = std::mem::replace(&mut way.state, SenderState::Shut(String::new()));
-        way.state = match (state, reason) {
+        let mut sender = self.lock();
+        let state = std::mem::replace(&mut sender.state, SenderState::Shut(String::new()));
+        sender.state = match (state, reason) {
             (SenderState::Open(channels) | SenderState::Blocked(channels, _), Some(reason)) => {
                 SenderState::Blocked(channels, reason)
             }
@@ -149,7 +146,7 @@ impl RequestSender {
         };
     }
 
-    /// Hands a request to the client, and notes who waits for it.
+    /// Hands a request to lapin, and registers its caller.
     pub(super) fn send(
         &self,
         shared: &Shared,
@@ -161,14 +158,14 @@ impl RequestSender {
     ) -> Result<(), CallError> {
         let mut properties = codec::request(request, &shared.waiting.correlation(number), left);
         let since = Instant::now();
-        let waiter = PendingCall {
+        let call = PendingCall {
             role: request.role().into(),
             act: request.act,
             since,
             done,
         };
-        let mut way = self.lock();
-        let channel = match &way.state {
+        let mut sender = self.lock();
+        let channel = match &sender.state {
             SenderState::Open(channels) => {
                 if let Some(user_id) = &channels.user_id {
                     properties = properties.with_user_id(user_id.clone());
@@ -180,19 +177,19 @@ impl RequestSender {
             }
             SenderState::Blocked(_, reason) => {
                 return Err(CallError::unreachable(format!(
-                    "it takes nothing for now ({reason})"
+                    "the broker accepts nothing for now ({reason})"
                 )));
             }
             SenderState::Shut(reason) => return Err(CallError::unreachable(reason.as_str())),
         };
         let bytes = request.data.len();
-        let too_much = way.bytes > 0 && way.bytes.saturating_add(bytes) > self.most_bytes;
-        if too_much || way.handed.len() >= self.most {
+        let too_much = sender.bytes > 0 && sender.bytes.saturating_add(bytes) > self.max_bytes;
+        if too_much || sender.in_flight.len() >= self.max_requests {
             let retry_after = shared.settings.retry_after;
             return Err(CallError::Overloaded { retry_after });
         }
-        // Before it can be answered.
-        shared.waiting.insert(number, waiter);
+        // Registered before a reply can arrive.
+        shared.waiting.insert(number, call);
         let mut writing = Box::pin(publish(channel, queue, properties, request.data.clone()));
         let stage = match writing
             .as_mut()
@@ -205,72 +202,72 @@ impl RequestSender {
                 return Err(CallError::unreachable(describe(&error)));
             }
         };
-        way.handed.push_back(InFlightRequest {
+        sender.in_flight.push_back(InFlightRequest {
             number,
             bytes,
             stage,
         });
-        way.bytes += bytes;
+        sender.bytes += bytes;
         if request.act == RequestKind::Query {
-            way.last_query = Some(since);
+            sender.last_query = Some(since);
         }
-        if way.swept == ConfirmPolling::WhenWoken {
-            way.swept = ConfirmPolling::Periodic;
-            self.stirred.notify_one();
+        if sender.polling == ConfirmPolling::WhenWoken {
+            sender.polling = ConfirmPolling::Periodic;
+            self.wake.notify_one();
         }
         Ok(())
     }
 
-    /// Waits until there is something to sweep after there was nothing. Cancel-safe.
+    /// Waits until polling must start. Cancel-safe.
     pub(super) async fn work_available(&self) {
-        self.stirred.notified().await;
+        self.wake.notified().await;
     }
 
-    /// Looks at every confirm, and at what was returned without one. Returns whether to look again soon.
+    /// Polls every confirm, and returned messages without one. Returns whether to poll again.
     pub(super) fn poll_confirms(&self, shared: &Arc<Shared>) -> bool {
-        let (mut handed, plain) = {
-            let mut way = self.lock();
-            let plain = match &way.state {
+        let (mut in_flight, plain) = {
+            let mut sender = self.lock();
+            let plain = match &sender.state {
                 SenderState::Open(channels) | SenderState::Blocked(channels, _) => {
-                    way.last_query.map(|_| channels.plain.clone())
+                    sender.last_query.map(|_| channels.plain.clone())
                 }
                 SenderState::Shut(_) => None,
             };
-            (std::mem::take(&mut way.handed), plain)
+            (std::mem::take(&mut sender.in_flight), plain)
         };
-        // There are no confirms to wait for: it gives what was returned.
+        // This channel has no confirms; the call only yields returned messages.
         let returned = plain.and_then(|plain| plain.wait_for_confirms().now_or_never());
         for returned in returned.into_iter().flatten().flatten() {
             end_returned(shared, &returned);
         }
         let mut context = Context::from_waker(Waker::noop());
         let mut confirmed = 0;
-        handed.retain_mut(|handed| match handed.poll(&mut context) {
+        in_flight.retain_mut(|request| match request.poll(&mut context) {
             Poll::Pending => true,
-            Poll::Ready(word) => {
-                resolve(shared, handed.number, word);
-                confirmed += handed.bytes;
+            Poll::Ready(confirmation) => {
+                resolve(shared, request.number, confirmation);
+                confirmed += request.bytes;
                 false
             }
         });
-        let mut way = self.lock();
-        way.bytes = way.bytes.saturating_sub(confirmed);
-        // What was handed over meanwhile is younger.
-        handed.append(&mut way.handed);
-        way.handed = handed;
-        // Once nobody waits, nobody need be told.
-        let may_be_told = !shared.waiting.is_empty();
-        way.last_query = way
+        let mut sender = self.lock();
+        sender.bytes = sender.bytes.saturating_sub(confirmed);
+        // Requests sent meanwhile are younger.
+        in_flight.append(&mut sender.in_flight);
+        sender.in_flight = in_flight;
+        // Without a waiting caller, a return has no effect.
+        let has_callers = !shared.waiting.is_empty();
+        sender.last_query = sender
             .last_query
-            .filter(|last| may_be_told && last.elapsed() < RETURN_TIMEOUT);
-        if way.handed.is_empty() && way.last_query.is_none() {
-            way.swept = ConfirmPolling::WhenWoken;
+            .filter(|last| has_callers && last.elapsed() < RETURN_TIMEOUT);
+        if sender.in_flight.is_empty() && sender.last_query.is_none() {
+            sender.polling = ConfirmPolling::WhenWoken;
         }
-        way.swept == ConfirmPolling::Periodic
+        sender.polling == ConfirmPolling::Periodic
     }
 
     fn lock(&self) -> MutexGuard<'_, SenderChannel> {
-        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -290,10 +287,10 @@ impl InFlightRequest {
     }
 }
 
-/// Ends what the broker has refused or returned. The client attaches a return to whichever confirm completes next, so the request that
-/// was returned is told by its mark.
-fn resolve(shared: &Arc<Shared>, number: u64, word: lapin::Result<Confirmation>) {
-    match word {
+/// Completes rejected and returned requests. lapin attaches a return to the next confirm that completes, so the returned request is
+/// identified by its correlation id.
+fn resolve(shared: &Arc<Shared>, number: u64, confirmation: lapin::Result<Confirmation>) {
+    match confirmation {
         Ok(Confirmation::Ack(returned)) => {
             if let Some(returned) = returned {
                 end_returned(shared, &returned);
@@ -308,32 +305,32 @@ fn resolve(shared: &Arc<Shared>, number: u64, word: lapin::Result<Confirmation>)
                 .waiting
                 .complete(number, Err(CallError::Overloaded { retry_after }));
         }
-        // It was a query, or the channel is gone, which the task hears of by itself.
+        // It was a query, or the channel is closed, which the task notices by itself.
         Ok(Confirmation::NotRequested) | Err(_) => {}
     }
 }
 
 fn end_returned(shared: &Arc<Shared>, returned: &BasicReturnMessage) {
-    let mark = returned.properties.correlation_id().as_ref();
-    if let Some(number) = mark.and_then(|mark| shared.waiting.number(mark.as_str()))
-        && let Some(waiter) = shared.waiting.remove(number)
+    let correlation = returned.properties.correlation_id().as_ref();
+    if let Some(number) = correlation.and_then(|id| shared.waiting.number(id.as_str()))
+        && let Some(call) = shared.waiting.remove(number)
     {
-        let role = waiter.role.into();
-        let _ = waiter.done.send(Err(CallError::NoResponder { role }));
+        let role = call.role.into();
+        let _ = call.done.send(Err(CallError::NoResponder { role }));
     }
 }
 
-/// Hands a message to the client on the first poll, and completes when it is written.
+/// Hands a message to lapin on the first poll, and completes when it is written.
 async fn publish(
     channel: Channel,
     queue: QueueName,
     properties: BasicProperties,
     body: Bytes,
 ) -> lapin::Result<PublisherConfirm> {
-    let by_name = "".into();
+    let default_exchange = "".into();
     channel
         .basic_publish(
-            by_name,
+            default_exchange,
             short_string(queue.as_str()),
             MANDATORY,
             &body,

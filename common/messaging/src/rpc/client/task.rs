@@ -1,4 +1,4 @@
-//! The requester's task: connects, declares, lets requests out, and does it all again after any error, until it is told to stop.
+//! The RPC client's task: connects, declares, enables sending, and repeats this after any error until it is stopped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,10 +30,10 @@ use crate::{
     topology::Topology,
 };
 
-/// How often confirms are looked at while there are any to come: the most that a refusal of the broker is late.
-const SWEEP: Duration = Duration::from_millis(5);
+/// Interval of polling confirms while any are pending: the maximum delay of a rejection by the broker.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// All that the task owns. When it ends, so does everything of it.
+/// State of the task. Dropped with everything in it when the task ends.
 pub(super) struct Task {
     pub(super) dialer: Dialer,
     pub(super) topology: Topology,
@@ -43,22 +43,22 @@ pub(super) struct Task {
 }
 
 impl Drop for Task {
-    /// Whatever ends the task, be it a panic, nobody waits for it in vain.
+    /// However the task ends, even by a panic, no caller waits forever.
     fn drop(&mut self) {
-        self.shared.end_all("this requester is closed");
+        self.shared.end_all("this RPC client is closed");
         self.report.closed();
     }
 }
 
 impl Shared {
-    /// Lets nothing more out and ends all that is under way.
+    /// Rejects further requests and fails all calls.
     fn end_all(&self, reason: &str) {
-        self.gate.shut(reason);
+        self.sender.shut(reason);
         self.waiting.fail_all(&CallError::unreachable(reason));
     }
 }
 
-/// A connection that asks.
+/// A calling connection.
 struct ClientConnection {
     connection: Connection,
     channels: Channels,
@@ -66,7 +66,6 @@ struct ClientConnection {
     created: Vec<QueueName>,
 }
 
-/// Why it ended.
 enum End {
     Lost(String),
     Stopped(Duration),
@@ -80,26 +79,26 @@ impl Task {
                 self.dialer.settings().backoff_after(failures).await;
                 self.connect().await
             };
-            // Both arms may be cancelled: a connection that is dropped halfway is cut, and nothing was published on it.
+            // Both arms are cancel-safe: a dropped connection attempt shuts its socket down before anything was published on it.
             let connected = tokio::select! {
                 connected = connecting => connected,
                 _ = stopped.recv() => break,
             };
-            let mut line = match connected {
-                Ok(line) => line,
+            let mut calling = match connected {
+                Ok(calling) => calling,
                 Err(error) => {
                     failures += 1;
-                    self.shared.gate.shut(&error.to_string());
+                    self.shared.sender.shut(&error.to_string());
                     self.report.lost(error);
                     continue;
                 }
             };
-            self.shared.gate.open(line.channels.clone());
-            self.report.connected(std::mem::take(&mut line.created));
+            self.shared.sender.open(calling.channels.clone());
+            self.report.connected(std::mem::take(&mut calling.created));
             let connected_at = Instant::now();
-            match self.serve(&mut line, &mut stopped).await {
+            match self.serve(&mut calling, &mut stopped).await {
                 End::Lost(reason) => {
-                    let error = connection_lost(line.connection.address(), &reason);
+                    let error = connection_lost(calling.connection.address(), &reason);
                     self.shared.end_all(&error.to_string());
                     failures = self
                         .dialer
@@ -108,9 +107,9 @@ impl Task {
                     self.report.lost(error);
                 }
                 End::Stopped(grace) => {
-                    self.shared.gate.shut("this requester is closing");
+                    self.shared.sender.shut("this RPC client is closing");
                     self.report.draining();
-                    self.drain(line, grace).await;
+                    self.drain(calling, grace).await;
                     break;
                 }
             }
@@ -141,7 +140,7 @@ impl Task {
                 let address = connection.address();
                 return Err(ConnectError::new(
                     ConnectErrorKind::Silent,
-                    format!("{address} does not answer for {limit:?}"),
+                    format!("{address} has not responded for {limit:?}"),
                 ));
             }
         };
@@ -157,10 +156,10 @@ impl Task {
         })
     }
 
-    /// Looks after the connection until it is of no more use, or nobody wants it any more.
+    /// Serves the connection until it is unusable or the client is stopped.
     async fn serve(
         &mut self,
-        line: &mut ClientConnection,
+        calling: &mut ClientConnection,
         stopped: &mut mpsc::Receiver<Duration>,
     ) -> End {
         let Self {
@@ -171,80 +170,81 @@ impl Task {
             ..
         } = self;
         let settings = dialer.settings();
-        let mut health = line.connection.health();
-        // The watch only tells of changes from here on.
+        let mut health = calling.connection.health();
+        // The receiver reports only later changes.
         if *health.borrow() != Health::Open {
             health.mark_changed();
         }
-        let watch_anew = || monitor(&line.connection, shared, settings.settle_timeout);
-        let mut watching = std::pin::pin!(watch_anew());
+        let start_monitor = || monitor(&calling.connection, shared, settings.settle_timeout);
+        let mut monitoring = std::pin::pin!(start_monitor());
         let mut is_blocked = false;
         let (namespace, limit) = (&settings.namespace, settings.settle_timeout);
-        let telling = publish_cancellation(&line.connection, namespace, cancelled, limit);
-        let mut telling = std::pin::pin!(telling);
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sweeps = true;
+        let cancelling = publish_cancellation(&calling.connection, namespace, cancelled, limit);
+        let mut cancelling = std::pin::pin!(cancelling);
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_polling = true;
         loop {
-            // Every arm only waits for something that stays true or stays where it is; what is pinned goes on where it was.
+            // Every arm waits for a condition that stays true or for a message that stays in its channel. Pinned futures continue where
+            // they were.
             tokio::select! {
-                // While the broker reads nothing of ours it cannot be asked anything.
-                reason = &mut watching, if !is_blocked => return End::Lost(reason),
-                () = &mut telling => {}
-                _ = sweep.tick(), if sweeps => sweeps = shared.gate.poll_confirms(shared),
-                () = shared.gate.work_available(), if !sweeps => {
-                    sweeps = true;
-                    sweep.reset();
+                // While the broker blocks the connection, it responds to nothing.
+                reason = &mut monitoring, if !is_blocked => return End::Lost(reason),
+                () = &mut cancelling => {}
+                _ = poll.tick(), if is_polling => is_polling = shared.sender.poll_confirms(shared),
+                () = shared.sender.work_available(), if !is_polling => {
+                    is_polling = true;
+                    poll.reset();
                 }
-                Some(ended) = line.replies.join_next() => {
-                    return End::Lost(ended.unwrap_or_else(|e| format!("handing replies on failed: {e}")));
+                Some(ended) = calling.replies.join_next() => {
+                    return End::Lost(ended.unwrap_or_else(|e| format!("delivering replies failed: {e}")));
                 }
                 changed = health.changed() => {
                     if changed.is_err() {
-                        return End::Lost("the connection is gone".to_owned());
+                        return End::Lost("the connection is lost".to_owned());
                     }
                     let health = health.borrow_and_update().clone();
                     match health {
                         Health::Lost(reason) => return End::Lost(reason),
                         Health::Blocked(reason) => {
                             is_blocked = true;
-                            shared.gate.block(Some(reason.clone()));
+                            shared.sender.block(Some(reason.clone()));
                             report.blocked(reason);
                         }
                         Health::Open => {
                             is_blocked = false;
-                            watching.set(watch_anew());
-                            shared.gate.block(None);
+                            monitoring.set(start_monitor());
+                            shared.sender.block(None);
                             report.unblocked();
                         }
                     }
                 }
-                // Without a word everyone who held the requester is gone.
+                // The channel is closed: every handle of the client was dropped.
                 grace = stopped.recv() => return End::Stopped(grace.unwrap_or(Duration::ZERO)),
             }
         }
     }
 
-    /// Waits for the replies that are on their way, then hangs up.
-    async fn drain(&self, mut line: ClientConnection, grace: Duration) {
+    /// Waits for outstanding replies, then closes the connection.
+    async fn drain(&self, mut calling: ClientConnection, grace: Duration) {
         let until = Instant::now() + grace;
-        let mut look = interval(SWEEP);
-        let all_there = async {
+        let mut tick = interval(POLL_INTERVAL);
+        let all_replied = async {
             while !self.shared.waiting.is_empty() {
                 tokio::select! {
-                    _ = look.tick() => {}
-                    // There will be no more.
-                    _ = line.replies.join_next() => return,
+                    _ = tick.tick() => {}
+                    // No more replies can arrive.
+                    _ = calling.replies.join_next() => return,
                 }
             }
         };
-        let _ = timeout_at(until, all_there).await;
+        let _ = timeout_at(until, all_replied).await;
         let left = until.saturating_duration_since(Instant::now());
-        line.connection.close(left.max(SWEEP)).await;
+        calling.connection.close(left.max(POLL_INTERVAL)).await;
     }
 }
 
-/// Consumes the replies to what this channel publishes.
+/// Consumes the replies to this channel's requests.
 async fn consume_replies(channel: &Channel) -> lapin::Result<Consumer> {
     let options = BasicConsumeOptions {
         no_ack: true,
@@ -256,7 +256,7 @@ async fn consume_replies(channel: &Channel) -> lapin::Result<Consumer> {
         .await
 }
 
-/// Gives every reply to whoever waits for it. Returns when none can come any more, with the reason.
+/// Delivers each reply to its caller. Returns the reason when no more can arrive.
 async fn deliver_reply(mut consumer: Consumer, shared: Arc<Shared>) -> String {
     while let Some(received) = consumer.next().await {
         let received = match received {
@@ -265,21 +265,21 @@ async fn deliver_reply(mut consumer: Consumer, shared: Arc<Shared>) -> String {
         };
         shared.counts.heard.add(1);
         let properties = received.properties;
-        let (number, answer) = match Undecodable::of(&properties) {
+        let (number, result) = match Undecodable::of(&properties) {
             None => {
-                let mark = properties.correlation_id().as_ref();
-                let number = mark.and_then(|mark| shared.waiting.number(mark.as_str()));
+                let correlation = properties.correlation_id().as_ref();
+                let number = correlation.and_then(|id| shared.waiting.number(id.as_str()));
                 (number, codec::read_reply(&properties, received.data))
             }
             Some(undecodable) => {
-                let mark = undecodable.correlation_id();
-                let number = mark.and_then(|mark| shared.waiting.number(&mark));
+                let correlation = undecodable.correlation_id();
+                let number = correlation.and_then(|id| shared.waiting.number(&id));
                 (number, Err(CallError::Malformed(undecodable.reason)))
             }
         };
-        if !number.is_some_and(|number| shared.waiting.complete(number, answer)) {
+        if !number.is_some_and(|number| shared.waiting.complete(number, result)) {
             shared.counts.late.add(1);
         }
     }
-    "the broker brings no more replies".to_owned()
+    "the broker cancelled the consumer of replies".to_owned()
 }

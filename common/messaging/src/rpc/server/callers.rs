@@ -1,20 +1,19 @@
-//! The users of the broker that may send requests.
+//! The broker users that may send requests.
 
 use std::time::{Duration, Instant};
 
 use doorstep_event::{BrokerUser, Rejection};
 use lapin::BasicProperties;
 
-/// The shortest time between two lines of the log.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Checks the user id of requests, which the broker has compared with the connection's user.
+/// Checks the user id of requests, which the broker has validated.
 #[derive(Debug)]
 pub(super) struct Callers {
-    /// `None`: any user, and who sends no user id.
+    /// `None` allows any user, and requests without a user id.
     allowed: Option<Vec<BrokerUser>>,
-    told: Option<Instant>,
-    /// Rejected since the log was told.
+    last_logged: Option<Instant>,
+    /// Requests rejected since the last log line.
     rejected: u64,
 }
 
@@ -22,12 +21,12 @@ impl Callers {
     pub(super) fn new(allowed: Option<Vec<BrokerUser>>) -> Self {
         Self {
             allowed,
-            told: None,
+            last_logged: None,
             rejected: 0,
         }
     }
 
-    /// Why a request is rejected for its user, if it is.
+    /// Returns the rejection if the user may not send requests.
     pub(super) fn reject(&mut self, properties: &BasicProperties, role: &str) -> Option<Rejection> {
         let allowed = self.allowed.as_ref()?;
         let user = properties.user_id().as_ref().map(|user| user.as_str());
@@ -35,19 +34,22 @@ impl Callers {
             return None;
         }
         self.rejected += 1;
-        if self.told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
-            self.told = Some(Instant::now());
+        if self
+            .last_logged
+            .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
+        {
+            self.last_logged = Some(Instant::now());
             tracing::warn!(
                 role,
                 user = user.unwrap_or("-"),
                 rejected = self.rejected,
-                "a request was rejected: its user is none of --rpc-callers (DOORSTEP_RPC_CALLERS)"
+                "request rejected: its user is not listed in --rpc-callers (DOORSTEP_RPC_CALLERS)"
             );
             self.rejected = 0;
         }
         let user = match user {
             Some(user) => format!("user {user:?}"),
-            None => "a program that sends no user id".to_owned(),
+            None => "a program without a user id".to_owned(),
         };
         Some(Rejection::new(
             Rejection::FORBIDDEN,
@@ -61,13 +63,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_users_on_the_list_may_call_where_there_is_a_list() {
+    fn a_list_restricts_callers_to_its_users() {
         let by = |user: Option<&str>| match user {
             Some(user) => BasicProperties::default().with_user_id(user.into()),
             None => BasicProperties::default(),
         };
-        let mut anybody = Callers::new(None);
-        assert!(anybody.reject(&by(None), "payments").is_none());
+        let mut any_user = Callers::new(None);
+        assert!(any_user.reject(&by(None), "payments").is_none());
         let mut callers = Callers::new(Some(vec![BrokerUser::new("gateway")]));
         assert!(callers.reject(&by(Some("gateway")), "payments").is_none());
         for other in [None, Some("thief"), Some("")] {

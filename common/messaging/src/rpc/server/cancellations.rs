@@ -1,4 +1,4 @@
-//! Who has gone away: a word for each request that is handed out, and the words that came before their request.
+//! Cancellations: a flag for each request in progress, and cancellations that arrived before their request.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,48 +10,48 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The most words that are kept for requests that have not come. Each server hears of all, also of those that another one has, so
-/// most of these requests never come.
+/// Maximum cancellations kept for requests that have not arrived. Each server receives all cancellations, also of requests at other
+/// servers, so most of these requests never arrive.
 const MAX_EARLY_CANCELS: usize = 10_000;
 
-/// Tells whether anybody still waits for a reply. Cheap to clone.
+/// A flag that is set when the caller no longer waits. Cheap to clone.
 ///
-/// It is set when who asked went away, and when the connection by which the request came is gone: then the reply cannot be sent, and
-/// the request is given out again.
+/// It is set when the caller cancels, and when the request's connection is lost: then the reply cannot be sent, and the request is
+/// redelivered.
 #[derive(Debug, Clone, Default)]
 pub struct Cancelled(Arc<CancelFlag>);
 
 #[derive(Debug, Default)]
 struct CancelFlag {
-    is_said: AtomicBool,
-    said: Notify,
+    is_set: AtomicBool,
+    notify: Notify,
 }
 
 impl Cancelled {
-    /// Whether nobody waits any more.
+    /// Returns whether the caller no longer waits.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.is_said.load(Ordering::Acquire)
+        self.0.is_set.load(Ordering::Acquire)
     }
 
-    /// Waits until nobody waits any more, for good if somebody always does. Cancel-safe.
+    /// Waits until the caller no longer waits, possibly forever. Cancel-safe.
     pub async fn cancelled(&self) {
-        let said = self.0.said.notified();
-        let mut said = std::pin::pin!(said);
-        // From here on the word is not missed.
-        said.as_mut().enable();
+        let notified = self.0.notify.notified();
+        let mut notified = std::pin::pin!(notified);
+        // From here on, no notification is missed.
+        notified.as_mut().enable();
         if !self.is_cancelled() {
-            said.await;
+            notified.await;
         }
     }
 
     fn set(&self) {
-        self.0.is_said.store(true, Ordering::Release);
-        self.0.said.notify_waiters();
+        self.0.is_set.store(true, Ordering::Release);
+        self.0.notify.notify_waiters();
     }
 }
 
-/// The words of one connection.
+/// Cancellations on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Cancellations(Mutex<CancelRegistry>);
 
@@ -63,37 +63,39 @@ struct CancelRegistry {
 }
 
 impl Cancellations {
-    /// The word for a request that has come; `None` if it was said before.
+    /// Registers a received request and returns its flag; `None` if it was cancelled before.
     pub(super) fn begin(&self, correlation: &str) -> Option<Cancelled> {
-        let mut words = self.lock();
-        // Its place in the order is left where it is, and given free in its turn.
-        if words.early.remove(correlation) {
+        let mut registry = self.lock();
+        // Its entry in `order` stays, and is removed in its turn.
+        if registry.early.remove(correlation) {
             return None;
         }
         let cancelled = Cancelled::default();
-        words.open.insert(correlation.to_owned(), cancelled.clone());
+        registry
+            .open
+            .insert(correlation.to_owned(), cancelled.clone());
         Some(cancelled)
     }
 
-    /// Nobody waits for this one any more.
+    /// Records that a request's caller no longer waits.
     pub(super) fn cancel(&self, correlation: &str) {
-        let mut words = self.lock();
-        if let Some(cancelled) = words.open.get(correlation) {
+        let mut registry = self.lock();
+        if let Some(cancelled) = registry.open.get(correlation) {
             cancelled.set();
             return;
         }
         let correlation: Arc<str> = correlation.into();
-        if words.early.insert(correlation.clone()) {
-            words.order.push_back(correlation);
+        if registry.early.insert(correlation.clone()) {
+            registry.order.push_back(correlation);
         }
-        if words.order.len() > MAX_EARLY_CANCELS
-            && let Some(oldest) = words.order.pop_front()
+        if registry.order.len() > MAX_EARLY_CANCELS
+            && let Some(oldest) = registry.order.pop_front()
         {
-            words.early.remove(&oldest);
+            registry.early.remove(&oldest);
         }
     }
 
-    /// None of them can be answered any more.
+    /// Cancels all requests, since replies are no longer possible.
     pub(super) fn cancel_all(&self) {
         for cancelled in self.lock().open.values() {
             cancelled.set();
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_reaches_its_request_whichever_comes_first() {
+    fn a_cancellation_may_precede_its_request() {
         let cancels = Cancellations::default();
         let early = cancels.begin("a").unwrap();
         cancels.cancel("a");
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn words_for_requests_that_never_come_are_bounded() {
+    fn early_cancellations_are_bounded() {
         let cancels = Cancellations::default();
         for n in 0..MAX_EARLY_CANCELS + 10 {
             cancels.cancel(&n.to_string());
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_the_word_hears_it() {
+    async fn a_waiting_task_is_notified() {
         let cancels = Cancellations::default();
         let cancelled = cancels.begin("a").unwrap();
         let waiting = tokio::spawn({

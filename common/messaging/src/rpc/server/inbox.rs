@@ -1,4 +1,4 @@
-//! What lies between the client and whoever answers: requests that were read and not handed out. Bounded by whoever puts in.
+//! Parsed requests that are not handed out yet. The producer of requests bounds their number.
 
 use std::{
     collections::VecDeque,
@@ -7,11 +7,11 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Requests of this type, so that it can be tried without a connection.
+/// A queue generic over requests, so that it can be tested without a connection.
 #[derive(Debug)]
 pub(super) struct Inbox<A> {
     state: Mutex<State<A>>,
-    came: Notify,
+    arrived: Notify,
 }
 
 #[derive(Debug)]
@@ -27,55 +27,55 @@ impl<A> Inbox<A> {
                 requests: VecDeque::new(),
                 is_closed: false,
             }),
-            came: Notify::new(),
+            arrived: Notify::new(),
         }
     }
 
-    /// Puts a request in. Once the inbox is closed, it gives the request back.
-    pub(super) fn put(&self, asked: A) -> Option<A> {
+    /// Adds a request. Returns it if the inbox is closed.
+    pub(super) fn put(&self, request: A) -> Option<A> {
         let mut state = self.lock();
         if state.is_closed {
-            return Some(asked);
+            return Some(request);
         }
-        state.requests.push_back(asked);
+        state.requests.push_back(request);
         drop(state);
-        self.came.notify_one();
+        self.arrived.notify_one();
         None
     }
 
     /// Waits for a request; `None` once the inbox is closed. Cancel-safe.
     pub(super) async fn next(&self) -> Option<A> {
         loop {
-            // A word that comes before it is waited for is kept.
-            let came = self.came.notified();
+            // A notification before the wait is kept.
+            let arrived = self.arrived.notified();
             {
                 let mut state = self.lock();
-                if let Some(asked) = state.requests.pop_front() {
-                    // Words that nobody waits for become one, so whoever was woken by it passes it on.
+                if let Some(request) = state.requests.pop_front() {
+                    // Several notifications merge into one, so the woken task passes it on.
                     if !state.requests.is_empty() {
-                        self.came.notify_one();
+                        self.arrived.notify_one();
                     }
-                    return Some(asked);
+                    return Some(request);
                 }
                 if state.is_closed {
-                    // For the next who waits.
-                    self.came.notify_one();
+                    // Wakes the next waiting task.
+                    self.arrived.notify_one();
                     return None;
                 }
             }
-            came.await;
+            arrived.await;
         }
     }
 
-    /// Takes all that is there.
+    /// Takes all requests.
     pub(super) fn take_all(&self) -> VecDeque<A> {
         std::mem::take(&mut self.lock().requests)
     }
 
-    /// Takes nothing more in, and returns what is left.
+    /// Closes the inbox and returns the remaining requests.
     pub(super) fn close(&self) -> VecDeque<A> {
         self.lock().is_closed = true;
-        self.came.notify_one();
+        self.arrived.notify_one();
         self.take_all()
     }
 
@@ -91,21 +91,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_takes_one_of_many_passes_the_word_on() {
+    async fn a_woken_task_wakes_the_next() {
         let inbox = Inbox::new();
-        // Two have seen that nothing is there and do not wait yet: of two words they find one.
-        let (first, second) = (inbox.came.notified(), inbox.came.notified());
+        // Both found the inbox empty but do not wait yet: two notifications reach them as one.
+        let (first, second) = (inbox.arrived.notified(), inbox.arrived.notified());
         inbox.put(1);
         inbox.put(2);
         first.await;
         assert_eq!(inbox.next().await, Some(1));
-        assert_eq!(second.now_or_never(), Some(()), "one was forgotten");
+        assert_eq!(
+            second.now_or_never(),
+            Some(()),
+            "the second task was not woken"
+        );
         assert_eq!(inbox.next().await, Some(2));
         assert_eq!(inbox.next().now_or_never(), None);
     }
 
     #[tokio::test]
-    async fn everybody_hears_that_it_is_closed() {
+    async fn closing_wakes_all_waiting_tasks() {
         let inbox = Inbox::new();
         inbox.put(1);
         assert_eq!(inbox.close(), [1]);

@@ -1,4 +1,4 @@
-//! A request that was handed out, and the way back for its reply.
+//! A request handed out to the role, and the handle for its reply.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -14,25 +14,22 @@ use crate::rpc::{
     span::ServerSpan,
 };
 
-/// A request that somebody waits for.
 #[derive(Debug)]
 pub struct IncomingRequest {
-    /// What is asked, by whom, until when.
     pub request: Request,
-    /// False if it was certainly never given to any server before.
+    /// False if the request was certainly never delivered before.
     pub redelivered: bool,
-    /// Tells when nobody waits any more.
+    /// Set when the caller no longer waits.
     pub cancelled: Cancelled,
-    /// The way back.
     pub reply: ReplyHandle,
 }
 
 impl IncomingRequest {
-    /// The request, unless nobody waits for it any more or it cannot be answered.
-    pub(super) fn if_still_wanted(self) -> Option<Self> {
+    /// Returns the request unless its caller no longer waits or a reply is impossible.
+    pub(super) fn if_pending(self) -> Option<Self> {
         let counts = &self.reply.counts;
-        let reason = if self.reply.line.is_shut() {
-            // It comes again, to whoever.
+        let reason = if self.reply.channel.is_shut() {
+            // The broker redelivers it.
             return None;
         } else if self.cancelled.is_cancelled() {
             &counts.cancelled
@@ -47,42 +44,41 @@ impl IncomingRequest {
     }
 }
 
-/// What became of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyOutcome {
-    /// Handed to the client. The request is acknowledged once that is written, so if the connection is lost before, it comes again.
+    /// Handed to lapin. The request is acked once the reply is written, so it is redelivered if the connection is lost before.
     Sent,
-    /// Its connection is gone. The broker gives the request out again, under the same id.
+    /// The connection is lost. The broker redelivers the request with the same id.
     ConnectionLost,
 }
 
-/// The way back for one reply.
+/// Sends the reply of one request.
 ///
-/// A handle that is dropped puts its request back, so that another server can answer it; if the request had come back before, it is
-/// refused as [`Refused::FAILED`] instead, for it may be the request that is the trouble. A command that had come back is not refused,
-/// which would say that nothing was changed: its caller hears [`CallError::Unreachable`](crate::CallError::Unreachable).
+/// A handle that is dropped requeues its request, so that another server can handle it. If the request had been redelivered, it is rejected
+/// as [`Rejection::FAILED`] instead, because the request itself may be the problem. A redelivered command is not rejected, since that would
+/// mean that nothing was changed: its caller gets [`CallError::Unreachable`](crate::CallError::Unreachable).
 pub struct ReplyHandle {
-    pub(super) line: Arc<ReplyChannel>,
+    pub(super) channel: Arc<ReplyChannel>,
     pub(super) tag: u64,
     pub(super) reply_to: String,
     pub(super) correlation: String,
     pub(super) redelivered: bool,
     pub(super) before: PriorAttempt,
-    /// Of the request's data, where it counts as held.
+    /// Bytes of the request's data, if counted as held.
     pub(super) bytes: usize,
     pub(super) counts: Arc<RpcServerCounters>,
     pub(super) span: ServerSpan,
     pub(super) ended: Ended,
 }
 
-/// When a command is worth trying again that nobody has answered. For programs that read the reply themselves.
-const SOON: Duration = Duration::from_millis(250);
+/// Retry delay for a command without a reply, for programs that parse replies themselves.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// Whether a request's end is settled.
+/// The completion state of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     NotYet,
-    Settled,
+    Done,
 }
 
 impl std::fmt::Debug for ReplyHandle {
@@ -94,17 +90,17 @@ impl std::fmt::Debug for ReplyHandle {
 }
 
 impl ReplyHandle {
-    /// Hands the reply to the client, without waiting. Its request is acknowledged after it.
+    /// Hands the reply to lapin, without waiting. Its request is acked afterwards.
     pub fn send(mut self, reply: Reply) -> ReplyOutcome {
         self.reply_with(reply)
     }
 
     fn reply_with(&mut self, reply: Reply) -> ReplyOutcome {
-        self.ended = Ended::Settled;
+        self.ended = Ended::Done;
         let count = match &reply {
             Reply::Answer(Ok(_)) => &self.counts.answered,
-            Reply::Answer(Err(refused)) => {
-                self.span.failed(&refused.code);
+            Reply::Answer(Err(rejection)) => {
+                self.span.failed(&rejection.code);
                 &self.counts.refused
             }
             Reply::Overloaded { .. } => {
@@ -113,7 +109,7 @@ impl ReplyHandle {
             }
         };
         let message = codec::reply(reply, self.before, &self.correlation);
-        if self.line.reply(self.tag, &self.reply_to, message) {
+        if self.channel.reply(self.tag, &self.reply_to, message) {
             count.add(1);
             ReplyOutcome::Sent
         } else {
@@ -122,35 +118,37 @@ impl ReplyHandle {
         }
     }
 
-    /// Puts the request back, for another server.
+    /// Requeues the request for another server.
     pub(super) fn requeue(mut self) {
-        self.ended = Ended::Settled;
+        self.ended = Ended::Done;
         self.counts.put_back.add(1);
-        self.line.requeue(self.tag);
+        self.channel.requeue(self.tag);
     }
 
-    /// Acknowledges the request and says nothing: nobody would hear it.
+    /// Acks the request without a reply, since no caller waits.
     pub fn ack_without_reply(mut self) {
-        self.ended = Ended::Settled;
-        self.line.acknowledge(self.tag);
+        self.ended = Ended::Done;
+        self.channel.acknowledge(self.tag);
     }
 }
 
 impl Drop for ReplyHandle {
     fn drop(&mut self) {
-        if self.ended == Ended::NotYet && !self.line.is_shut() {
+        if self.ended == Ended::NotYet && !self.channel.is_shut() {
             if self.before == PriorAttempt::MaybeStarted {
-                self.reply_with(Reply::Overloaded { retry_after: SOON });
+                self.reply_with(Reply::Overloaded {
+                    retry_after: RETRY_AFTER,
+                });
             } else if self.redelivered {
-                let detail = "the request was begun twice and not answered";
-                let refused = Rejection::new(Rejection::FAILED, detail);
-                self.reply_with(Reply::Answer(Err(refused)));
+                let detail = "the request was begun twice without a reply";
+                let rejection = Rejection::new(Rejection::FAILED, detail);
+                self.reply_with(Reply::Answer(Err(rejection)));
             } else {
                 self.counts.put_back.add(1);
-                self.line.requeue(self.tag);
+                self.channel.requeue(self.tag);
             }
         }
-        self.line.cancels.forget(&self.correlation);
+        self.channel.cancels.forget(&self.correlation);
         let counts = &self.counts;
         counts.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         counts.held.fetch_sub(1, Ordering::Relaxed);

@@ -1,15 +1,14 @@
-//! Answering: requests are handed out, and each is acknowledged only when its reply is written, so that those of a server that is killed
-//! go to another one.
+//! The RPC server: hands out requests, and acks each only after its reply is written. So the requests of a killed server go to another one.
 //!
-//! - [`RpcServer`] is what a role holds: [`next`](RpcServer::next).
-//! - `incoming` is what it hands out, and the way back.
-//! - `reply_channel` is one connection's channel, on which alone its requests can be answered.
-//! - `callers` rejects users of the broker that may not send requests.
-//! - `cancellations` is who has gone away.
-//! - `inbox` is what lies between the two.
-//! - `pump` takes requests from the client, reads them and sheds what is too much.
-//! - `skew` notices that clocks differ.
-//! - `task` is the supervised task: it connects, declares, consumes, and connects again.
+//! - [`RpcServer`] is the role's handle: [`next`](RpcServer::next).
+//! - `incoming`: a request handed out, and the handle for its reply.
+//! - `reply_channel`: the only channel on which a request's reply can be sent.
+//! - `callers`: rejects broker users that may not send requests.
+//! - `cancellations`: requests whose callers no longer wait.
+//! - `inbox`: parsed requests between `pump` and the role.
+//! - `pump`: takes requests from lapin, parses them and sheds load.
+//! - `skew`: detects differing clocks.
+//! - `task`: the supervised task that connects, declares, consumes and reconnects.
 
 mod callers;
 mod cancellations;
@@ -40,15 +39,14 @@ use inbox::Inbox;
 pub use incoming::{IncomingRequest, ReplyHandle, ReplyOutcome};
 use task::Task;
 
-/// The bounds of answering.
+/// Limits of an RPC server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RpcServerSettings {
-    /// The most requests that are handed out, or wait to be, and are not answered. Who asks beyond them hears at once that it is too
-    /// much.
+    /// Maximum requests queued or handed out without a reply. Further callers learn at once that the server is overloaded.
     pub max_in_flight: u16,
-    /// The most bytes of data in these. One that is larger is handed out if it is the only one.
+    /// Maximum bytes of their data. A larger request is handed out if it is the only one.
     pub max_bytes: usize,
-    /// What is said then: when it is worth trying again.
+    /// Retry delay reported then.
     pub retry_after: Duration,
 }
 
@@ -62,14 +60,14 @@ impl Default for RpcServerSettings {
     }
 }
 
-/// How many more than the bound the broker gives, so that they can be shed rather than wait unseen in the queue.
+/// Prefetch beyond the limit, so that excess requests are rejected rather than wait unseen in the queue.
 const SHED_HEADROOM: u16 = 100;
 
-/// Answers for a role, on a connection of its own that is rebuilt after any error. Several may answer for one role, in one process or
-/// in many.
+/// Serves a role's requests, on its own connection, which is rebuilt after any error. Several servers may serve one role, in one or many
+/// processes.
 ///
-/// Deadlines are times of day, so the clocks of those who ask and answer must agree, to a small part of the time that callers wait. Where
-/// a clock is ahead by more than that, requests are refused as [`Refused::CLOCK_SKEW`](doorstep_event::Refused::CLOCK_SKEW).
+/// Deadlines are wall-clock times, so the clocks of clients and servers must agree to a small part of the callers' timeouts. If a clock is
+/// ahead by more, requests are rejected as [`Rejection::CLOCK_SKEW`](doorstep_event::Rejection::CLOCK_SKEW).
 #[derive(Debug)]
 pub struct RpcServer {
     inbox: Arc<Inbox<IncomingRequest>>,
@@ -95,7 +93,7 @@ impl RpcServer {
         Self::begin(broker, connection_name, topology, role, settings, None)
     }
 
-    /// Starts as [`start`](Self::start) does; each connection consumes only once the queues are recorded as those of the claim's store.
+    /// Starts as [`start`](Self::start) does. Each connection consumes only once the claim's store is recorded as the queues' owner.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -143,44 +141,44 @@ impl RpcServer {
         }
     }
 
-    /// Waits for a request. What nobody waits for any more, because it was cancelled or its deadline is over, is never handed out.
+    /// Waits for a request. Cancelled and expired requests are never handed out.
     ///
-    /// Returns `None` once the responder is closed. Waits as long as nothing comes; cancel-safe. May be called by many at once.
+    /// Returns `None` once the server is closed. Waits without a timeout; cancel-safe. Several tasks may call it at once.
     pub async fn next(&self) -> Option<IncomingRequest> {
         loop {
-            let asked = self.inbox.next().await?;
-            if let Some(asked) = asked.if_still_wanted() {
-                return Some(asked);
+            let request = self.inbox.next().await?;
+            if let Some(request) = request.if_pending() {
+                return Some(request);
             }
         }
     }
 
-    /// Waits until the first connection is there and consuming.
+    /// Waits until the first connection consumes.
     ///
     /// # Errors
-    /// At once if the reason is permanent, else the last one when the time is over.
+    /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
         connection_status::ready(self.state.clone(), limit).await
     }
 
-    /// How the connection is, to be looked at or waited for.
+    /// Returns a receiver of the connection's status.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
         self.state.clone()
     }
 
-    /// What it has done so far, to be read at any time.
+    /// Returns a reader of the counters.
     #[must_use]
     pub fn meter(&self) -> RpcServerStats {
         RpcServerStats(self.counts.clone())
     }
 
-    /// Stops consuming, waits for the replies to what was handed out, and closes the connection, within about the grace. What is not
-    /// answered by then goes back to the queue, and so to another server; [`next`](Self::next) returns `None` from here on.
+    /// Stops consuming, waits for the replies to requests handed out, and closes the connection, within about `grace`. Requests without a
+    /// reply return to the queue for another server, and [`next`](Self::next) returns `None`.
     pub async fn close(&self, grace: Duration) {
-        // Fails if it has ended or is being closed already.
+        // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
-        // The task keeps to the grace by itself; this only guards against a task that cannot.
+        // The task observes `grace` itself; this guards against a hanging task.
         connection_status::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
     }
 }

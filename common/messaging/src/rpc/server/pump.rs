@@ -1,4 +1,4 @@
-//! Takes requests from the client, reads them, and hands on what is worth beginning.
+//! Takes requests from lapin, parses them, and queues those worth beginning.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -24,10 +24,10 @@ use crate::{
     },
 };
 
-/// The way of requests from the client to whoever answers them.
+/// Moves requests from lapin to the inbox.
 pub(super) struct Pump {
     pub(super) consumer: Consumer,
-    pub(super) line: Arc<ReplyChannel>,
+    pub(super) channel: Arc<ReplyChannel>,
     pub(super) settings: RpcServerSettings,
     pub(super) inbox: Arc<Inbox<IncomingRequest>>,
     pub(super) counts: Arc<RpcServerCounters>,
@@ -37,7 +37,7 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Runs until no more requests can come, and says why.
+    /// Runs until no more requests can arrive, and returns the reason.
     pub(super) async fn run(mut self) -> String {
         while let Some(received) = self.consumer.next().await {
             match received {
@@ -45,21 +45,21 @@ impl Pump {
                 Err(error) => return describe(&error),
             }
         }
-        "the broker ended the consumption of requests".to_owned()
+        "the broker cancelled the consumer of requests".to_owned()
     }
 
     fn take(&mut self, mut received: Received) {
         self.counts.consumed.delivered(1, std::time::Instant::now());
         let properties = &received.properties;
-        let own = |text: &Option<lapin::types::ShortString>| {
+        let text_of = |text: &Option<lapin::types::ShortString>| {
             text.as_ref().map_or_else(String::new, ToString::to_string)
         };
         let held = self.counts.held.fetch_add(1, Ordering::Relaxed);
         let mut reply = ReplyHandle {
-            line: self.line.clone(),
+            channel: self.channel.clone(),
             tag: received.delivery_tag,
-            reply_to: own(properties.reply_to()),
-            correlation: own(properties.correlation_id()),
+            reply_to: text_of(properties.reply_to()),
+            correlation: text_of(properties.correlation_id()),
             redelivered: received.redelivered,
             before: PriorAttempt::None,
             bytes: 0,
@@ -68,21 +68,21 @@ impl Pump {
             ended: Ended::NotYet,
         };
         if let Some(undecodable) = Undecodable::of(properties) {
-            // Its way back is as doubtful as the rest of it.
+            // Its reply address is as unreliable as the rest of it.
             let reason = undecodable.reason;
-            tracing::debug!(reason, "request that no client can decode");
+            tracing::debug!(reason, "undecodable request");
             self.counts.malformed.add(1);
             return reply.ack_without_reply();
         }
-        if let Some(refused) = self.callers.reject(properties, &self.role) {
+        if let Some(rejection) = self.callers.reject(properties, &self.role) {
             self.counts.forbidden.add(1);
-            return self.refuse(reply, refused);
+            return self.reject(reply, rejection);
         }
         let mut request = match codec::read_request(&mut received) {
             Ok(request) => request,
-            Err(refused) => {
+            Err(rejection) => {
                 self.counts.malformed.add(1);
-                return self.refuse(reply, refused);
+                return self.reject(reply, rejection);
             }
         };
         reply.before = PriorAttempt::of(request.act, received.redelivered);
@@ -91,9 +91,9 @@ impl Pump {
             self.counts.expired.add(1);
             return match self.skew.judge(&request, received.redelivered, now) {
                 Late::Expired => reply.ack_without_reply(),
-                Late::Skewed(refused) => {
+                Late::Skewed(rejection) => {
                     self.counts.skewed.add(1);
-                    self.refuse(reply, refused);
+                    self.reject(reply, rejection);
                 }
             };
         }
@@ -102,7 +102,7 @@ impl Pump {
             return reply.ack_without_reply();
         };
         let RpcServerSettings {
-            max_in_flight: bound,
+            max_in_flight,
             max_bytes,
             retry_after,
         } = self.settings;
@@ -110,44 +110,44 @@ impl Pump {
         let held_bytes = &self.counts.held_bytes;
         let held_bytes = held_bytes.fetch_add(reply.bytes, Ordering::Relaxed);
         let too_large = held_bytes > 0 && held_bytes.saturating_add(reply.bytes) > max_bytes;
-        if too_large || held >= usize::from(bound) {
+        if too_large || held >= usize::from(max_in_flight) {
             reply.send(Reply::Overloaded { retry_after });
             return;
         }
         reply.span = ServerSpan::begin(&mut request);
-        let asked = IncomingRequest {
+        let incoming = IncomingRequest {
             request,
             redelivered: received.redelivered,
             cancelled,
             reply,
         };
-        // Closing: another server may have it at once.
-        if let Some(asked) = self.inbox.put(asked) {
-            asked.reply.requeue();
+        // The server is closing, so another one may have the request at once.
+        if let Some(incoming) = self.inbox.put(incoming) {
+            incoming.reply.requeue();
         }
     }
 
-    /// A request without a mark cannot be cancelled.
+    /// A request without a correlation id cannot be cancelled.
     fn begin(&self, correlation: &str) -> Option<Cancelled> {
         if correlation.is_empty() {
             return Some(Cancelled::default());
         }
-        self.line.cancels.begin(correlation)
+        self.channel.cancels.begin(correlation)
     }
 
-    fn refuse(&self, reply: ReplyHandle, refused: Rejection) {
+    fn reject(&self, reply: ReplyHandle, rejection: Rejection) {
         if reply.reply_to.is_empty() {
             return reply.ack_without_reply();
         }
-        reply.send(Reply::Answer(Err(refused)));
+        reply.send(Reply::Answer(Err(rejection)));
     }
 }
 
-/// Takes the words about who has gone away. Returns when none can come any more.
-pub(super) async fn receive_cancellations(mut consumer: Consumer, line: Arc<ReplyChannel>) {
+/// Receives cancellations. Returns when no more can arrive.
+pub(super) async fn receive_cancellations(mut consumer: Consumer, channel: Arc<ReplyChannel>) {
     while let Some(Ok(received)) = consumer.next().await {
         if let Some(correlation) = received.properties.correlation_id() {
-            line.cancels.cancel(correlation.as_str());
+            channel.cancels.cancel(correlation.as_str());
         }
     }
 }

@@ -1,8 +1,8 @@
-//! One connection's way back: replies are handed to the client without waiting, and acknowledgements follow when their reply is written.
+//! The reply channel of one connection: replies are unacked to lapin without waiting, and each request is acked once its reply is written.
 //!
-//! An acknowledgement that is handed over together with its reply may overtake it, since the client writes what has no body first. Were
-//! the connection lost in between, the request would be gone and its reply, too. So the task looks now and then which replies are written,
-//! and acknowledges their requests then: nobody waits for that.
+//! An ack unacked over together with its reply may overtake it, because lapin writes frames without a body first. If the connection were
+//! lost in between, both the request and its reply would be gone. So the task polls the replies periodically, and acks their requests once
+//! they are written: no caller waits for acks.
 
 use std::{
     collections::VecDeque,
@@ -25,31 +25,31 @@ use tokio::sync::Notify;
 use super::cancellations::Cancellations;
 use crate::short_string::short_string;
 
-/// The channel by which requests came. They can be answered on no other.
+/// The channel on which requests arrived, the only one that can reply to them.
 #[derive(Debug)]
 pub(super) struct ReplyChannel {
     channel: Channel,
     replies: Mutex<Replies>,
-    /// There is something to sweep again.
-    stirred: Notify,
+    /// Wakes the task when polling must start.
+    wake: Notify,
     is_shut: AtomicBool,
     pub(super) cancels: Cancellations,
 }
 
 #[derive(Default)]
 struct Replies {
-    /// Handed to the client in this order, each with the tag of its request.
-    handed: VecDeque<(u64, Writing)>,
-    is_swept: bool,
+    /// Replies unacked to lapin, in order, each with its request's tag.
+    unacked: VecDeque<(u64, Writing)>,
+    is_polled: bool,
 }
 
-/// A reply on its way; completes when it is written.
+/// A reply being written; completes when it is.
 type Writing = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send>>;
 
 impl std::fmt::Debug for Replies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Replies")
-            .field("handed", &self.handed.len())
+            .field("unacked", &self.unacked.len())
             .finish_non_exhaustive()
     }
 }
@@ -59,7 +59,7 @@ impl ReplyChannel {
         Self {
             channel,
             replies: Mutex::default(),
-            stirred: Notify::new(),
+            wake: Notify::new(),
             is_shut: AtomicBool::new(false),
             cancels: Cancellations::default(),
         }
@@ -69,19 +69,19 @@ impl ReplyChannel {
         &self.channel
     }
 
-    /// Whether nothing can be answered any more.
+    /// Returns whether replies are no longer possible.
     pub(super) fn is_shut(&self) -> bool {
         self.is_shut.load(Ordering::Acquire) || !self.channel.status().connected()
     }
 
-    /// From here on nothing is answered, and what was not is given out again.
+    /// Prevents further replies. Requests without a reply are redelivered.
     pub(super) fn shut(&self) {
         self.is_shut.store(true, Ordering::Release);
-        self.lock().handed.clear();
+        self.lock().unacked.clear();
         self.cancels.cancel_all();
     }
 
-    /// Hands a reply to the client. Returns whether it took it.
+    /// Hands a reply to lapin. Returns whether lapin accepted it.
     pub(super) fn reply(
         &self,
         tag: u64,
@@ -91,49 +91,49 @@ impl ReplyChannel {
         let channel = self.channel.clone();
         let mut writing: Writing =
             Box::pin(publish(channel, short_string(reply_to), properties, body));
-        // Frames of one message must not be torn apart by those of another: one at a time.
+        // One at a time: frames of two messages must not interleave.
         let mut replies = self.lock();
         if self.is_shut() {
             return false;
         }
-        // The first poll does it. Nobody need be woken.
+        // The first poll hands the reply over. No wake-up is needed.
         match writing.as_mut().poll(&mut noop_context()) {
-            Poll::Pending => replies.handed.push_back((tag, writing)),
+            Poll::Pending => replies.unacked.push_back((tag, writing)),
             Poll::Ready(Ok(_)) => self.acknowledge(tag),
             Poll::Ready(Err(_)) => return false,
         }
-        if !replies.is_swept {
-            replies.is_swept = true;
-            self.stirred.notify_one();
+        if !replies.is_polled {
+            replies.is_polled = true;
+            self.wake.notify_one();
         }
         true
     }
 
-    /// Waits until there is something to sweep after there was nothing. Cancel-safe.
+    /// Waits until polling must start. Cancel-safe.
     pub(super) async fn replies_pending(&self) {
-        self.stirred.notified().await;
+        self.wake.notified().await;
     }
 
-    /// Acknowledges the requests whose replies are written. Returns whether to look again soon.
-    pub(super) fn sweep(&self) -> bool {
+    /// Acks the requests whose replies are written. Returns whether to poll again.
+    pub(super) fn poll_written(&self) -> bool {
         let mut replies = self.lock();
-        // They are written in order.
-        while let Some((tag, writing)) = replies.handed.front_mut() {
+        // Replies are written in order.
+        while let Some((tag, writing)) = replies.unacked.front_mut() {
             let Poll::Ready(written) = writing.as_mut().poll(&mut noop_context()) else {
                 return true;
             };
-            // If it was not written, the connection is lost, and the request is given out again.
+            // If it was not written, the connection is lost and the request is redelivered.
             if written.is_ok() {
                 self.acknowledge(*tag);
             }
-            replies.handed.pop_front();
+            replies.unacked.pop_front();
         }
-        replies.is_swept = false;
+        replies.is_polled = false;
         false
     }
 
-    /// Says that a request is answered, or that nobody waits for it. Once the line is shut, whatever has not been answered goes to another
-    /// server, and who gave up on it only because of that must not take it away.
+    /// Acks a request with a reply or without a waiting caller. Once the channel is shut, requests without a reply go to another server, so
+    /// a handle dropped because of that must not ack its request.
     pub(super) fn acknowledge(&self, tag: u64) {
         if self.is_shut() {
             return;
@@ -154,7 +154,7 @@ impl ReplyChannel {
     }
 }
 
-/// Hands something to the client, which the first poll does. When it is written does not matter: if it never is, the connection is lost.
+/// Hands a frame to lapin, on the first poll. Its writing needs no check: if it fails, the connection is lost.
 fn hand_over(work: impl Future<Output = lapin::Result<()>>) {
     let _ = std::pin::pin!(work).poll(&mut noop_context());
 }
@@ -169,9 +169,9 @@ async fn publish(
     properties: BasicProperties,
     body: Bytes,
 ) -> lapin::Result<PublisherConfirm> {
-    let by_name = ShortString::default();
+    let default_exchange = ShortString::default();
     let options = BasicPublishOptions::default();
     channel
-        .basic_publish(by_name, reply_to, options, &body, properties)
+        .basic_publish(default_exchange, reply_to, options, &body, properties)
         .await
 }

@@ -1,33 +1,32 @@
-//! Noticing that the clocks of those who ask and those who answer differ. A deadline is a time of day, so a server whose clock is ahead
-//! takes requests for late that are not; dropped in silence, all of them would look like a server that is slow.
+//! Detects differing clocks of clients and servers. A deadline is a wall-clock time, so a server whose clock is ahead considers punctual
+//! requests expired. If it dropped them silently, it would look like a slow server.
 
 use std::time::{Duration, Instant};
 
 use doorstep_event::{Rejection, Request, Timestamp};
 
-/// How late a request may come without a doubt about the clocks: the broker drops what is late, by the time that is left, but a message
-/// may be under way for a moment.
+/// Lateness of a request that does not suggest clock skew. The broker drops late requests by their remaining time, but a message may be in
+/// transit for a moment.
 const TRANSIT_TOLERANCE: Duration = Duration::from_millis(500);
-/// How often the log is told, at most.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Whether it was told that clocks differ.
+/// Detects clock skew, and limits its log lines.
 #[derive(Debug, Default)]
 pub(super) struct Skew {
     last_logged: Option<Instant>,
 }
 
-/// What to make of a request that comes after its deadline.
+/// The verdict on a request that arrives after its deadline.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    /// Nobody waits for it any more.
+    /// The caller no longer waits.
     Expired,
-    /// Its caller may well wait, and is told this.
+    /// The caller may still wait, and gets this rejection.
     Skewed(Rejection),
 }
 
 impl Skew {
-    /// Judges a request that comes after its deadline. One that has come before may have been with another server until then.
+    /// Judges a request that arrives after its deadline. A redelivered one may have been at another server until then.
     pub(super) fn judge(&mut self, request: &Request, redelivered: bool, now: Timestamp) -> Late {
         let over = now.duration_since(request.deadline);
         let over = Duration::try_from(over).unwrap_or_default();
@@ -37,7 +36,7 @@ impl Skew {
         let deadline = request.deadline;
         if self
             .last_logged
-            .is_none_or(|told| told.elapsed() >= LOG_INTERVAL)
+            .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
         {
             self.last_logged = Some(Instant::now());
             tracing::warn!(
@@ -45,12 +44,12 @@ impl Skew {
                 caller = request.caller.as_str(),
                 deadline = %deadline,
                 now = %now,
-                "a request was late when it came, although the broker drops what is late: if this machine was not held up, its clock \
-                 and the caller's differ, set them"
+                "a request arrived late, although the broker drops late ones: unless this machine was stalled, its clock \
+                 and the caller's differ; synchronize them"
             );
         }
         let detail = format!(
-            "its deadline, {deadline}, was over when it came, at {now} by the clock of whoever was to answer: set the clocks"
+            "it arrived at {now} by the server's clock, after its deadline {deadline}: synchronize the clocks"
         );
         Late::Skewed(Rejection::new(Rejection::CLOCK_SKEW, detail))
     }
@@ -63,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_late_for_the_first_time_shows_that_clocks_differ() {
+    fn a_late_first_delivery_indicates_skew() {
         let deadline: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         let request = Request {
             id: RequestId::new("1").unwrap(),
@@ -83,15 +82,15 @@ mod tests {
         assert_eq!(skew.judge(&request, false, moment), Late::Expired);
         assert_eq!(skew.judge(&request, true, long), Late::Expired);
         assert!(skew.last_logged.is_none());
-        let Late::Skewed(refused) = skew.judge(&request, false, long) else {
-            panic!("not noticed");
+        let Late::Skewed(rejection) = skew.judge(&request, false, long) else {
+            panic!("skew not detected");
         };
-        assert_eq!(refused.code, Rejection::CLOCK_SKEW);
+        assert_eq!(rejection.code, Rejection::CLOCK_SKEW);
         for time in [deadline, long] {
             assert!(
-                refused.detail.contains(&time.to_string()),
+                rejection.detail.contains(&time.to_string()),
                 "{}",
-                refused.detail
+                rejection.detail
             );
         }
         assert!(skew.last_logged.is_some());

@@ -1,4 +1,4 @@
-//! The responder's task: connects, declares, consumes, and does it all again after any error, until it is told to stop.
+//! The RPC server's task: connects, declares, consumes, and repeats this after any error until it is stopped.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -41,10 +41,10 @@ use crate::{
     topology::Topology,
 };
 
-/// How often to look which replies are written, while there are any: the most that an acknowledgement is late.
-const SWEEP: Duration = Duration::from_millis(2);
+/// Interval of polling for written replies while there are any: the maximum delay of an ack.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// All that the task owns. When it ends, so does everything of it.
+/// State of the task. Dropped with everything in it when the task ends.
 pub(super) struct Task {
     pub(super) dialer: Dialer,
     pub(super) topology: Topology,
@@ -57,27 +57,26 @@ pub(super) struct Task {
 }
 
 impl Drop for Task {
-    /// Whatever ends the task, be it a panic, nobody waits for it in vain.
+    /// However the task ends, even by a panic, no caller waits forever.
     fn drop(&mut self) {
         drop(self.inbox.close());
         self.report.closed();
     }
 }
 
-/// A connection that answers.
+/// A serving connection.
 struct ServerConnection {
     connection: Connection,
-    line: Arc<ReplyChannel>,
+    channel: Arc<ReplyChannel>,
     tag: String,
-    /// For asking whether anybody is there.
-    pulse: Channel,
+    /// Channel for the keepalive requests.
+    keepalive: Channel,
     pumps: JoinSet<String>,
-    /// Hears of what is cancelled, where it may.
-    _ear: Option<Channel>,
+    /// Receives cancellations, if permitted.
+    _cancel_channel: Option<Channel>,
     created: Vec<QueueName>,
 }
 
-/// Why it ended.
 enum End {
     Lost(String),
     Stopped(Duration),
@@ -91,7 +90,7 @@ impl Task {
                 self.dialer.settings().backoff_after(failures).await;
                 self.connect().await
             };
-            // Both arms may be cancelled: a connection that is dropped halfway is cut, and what it was given goes back.
+            // Both arms are cancel-safe: a dropped connection attempt shuts its socket down, and its deliveries are requeued.
             let connected = tokio::select! {
                 connected = connecting => connected,
                 _ = stopped.recv() => break,
@@ -108,8 +107,8 @@ impl Task {
             let connected_at = Instant::now();
             match self.watch(&mut open, &mut stopped).await {
                 End::Lost(reason) => {
-                    // First of all nothing more can be answered, then the rest goes.
-                    open.line.shut();
+                    // First prevent further replies, then drop the rest.
+                    open.channel.shut();
                     drop(self.inbox.take_all());
                     failures = self
                         .dialer
@@ -119,8 +118,8 @@ impl Task {
                         .lost(connection_lost(open.connection.address(), &reason));
                 }
                 End::Stopped(grace) => {
-                    for asked in self.inbox.close() {
-                        asked.reply.requeue();
+                    for request in self.inbox.close() {
+                        request.reply.requeue();
                     }
                     self.report.draining();
                     self.drain(open, grace).await;
@@ -142,10 +141,12 @@ impl Task {
         let server = format!("{:016x}", rand::random::<u64>());
         let queue = settings.namespace.rpc_queue(&self.role);
         let channel = connection.channel(limit).await?;
-        let line = Arc::new(ReplyChannel::new(channel));
+        let replies = Arc::new(ReplyChannel::new(channel));
         let mut pumps = JoinSet::new();
-        // Before the first request: its word must not come while nobody listens.
-        let ear = self.listen(&connection, &server, &line, &mut pumps).await?;
+        // Before the first request, so that its cancellation is not missed.
+        let cancel_channel = self
+            .listen(&connection, &server, &replies, &mut pumps)
+            .await?;
         let tag = format!("{queue} {server}");
         let consumer = async {
             let prefetch = self
@@ -154,9 +155,10 @@ impl Task {
                 .max(1)
                 .saturating_add(SHED_HEADROOM);
             let per_consumer = BasicQosOptions { global: false };
-            line.channel().basic_qos(prefetch, per_consumer).await?;
+            replies.channel().basic_qos(prefetch, per_consumer).await?;
             let options = BasicConsumeOptions::default();
-            line.channel()
+            replies
+                .channel()
                 .basic_consume(
                     short_string(queue.as_str()),
                     short_string(&tag),
@@ -173,14 +175,14 @@ impl Task {
                 return Err(ConnectError::new(
                     ConnectErrorKind::Silent,
                     format!(
-                        "{address} has not answered for {limit:?} to consuming from queue {queue}"
+                        "{address} has not responded for {limit:?} to consuming from queue {queue}"
                     ),
                 ));
             }
         };
         let pump = Pump {
             consumer,
-            line: line.clone(),
+            channel: replies.clone(),
             settings: self.settings,
             inbox: self.inbox.clone(),
             counts: self.counts.clone(),
@@ -189,24 +191,24 @@ impl Task {
             skew: Skew::default(),
         };
         pumps.spawn(pump.run());
-        let pulse = connection.channel(limit).await?;
+        let keepalive = connection.channel(limit).await?;
         Ok(ServerConnection {
             connection,
-            line,
+            channel: replies,
             tag,
-            pulse,
+            keepalive,
             pumps,
-            _ear: ear,
+            _cancel_channel: cancel_channel,
             created,
         })
     }
 
-    /// Listens for who goes away, on a queue of our own and a channel apart: where we may not, answering goes on without.
+    /// Consumes cancellations, on the server's own queue and a separate channel: without the permission, the server works without them.
     async fn listen(
         &self,
         connection: &Connection,
         server: &str,
-        line: &Arc<ReplyChannel>,
+        replies: &Arc<ReplyChannel>,
         pumps: &mut JoinSet<String>,
     ) -> Result<Option<Channel>, ConnectError> {
         let settings = self.dialer.settings();
@@ -216,20 +218,16 @@ impl Task {
         let exchange = settings.namespace.cancel_exchange(&self.role);
         match timeout(limit, consume_cancellations(&channel, &queue, &exchange)).await {
             Ok(Ok(consumer)) => {
-                let line = line.clone();
+                let replies = replies.clone();
                 pumps.spawn(async move {
-                    receive_cancellations(consumer, line).await;
-                    "the broker ended the consumption of what is cancelled".to_owned()
+                    receive_cancellations(consumer, replies).await;
+                    "the broker cancelled the consumer of cancellations".to_owned()
                 });
                 Ok(Some(channel))
             }
             Ok(Err(error)) if error.is_amqp_soft_error() => {
                 let reason = describe(&error);
-                tracing::warn!(
-                    role = self.role,
-                    reason,
-                    "what is cancelled is not heard of"
-                );
+                tracing::warn!(role = self.role, reason, "cancellations are not received");
                 Ok(None)
             }
             Ok(Err(error)) => Err(connection.failure(&error)),
@@ -237,46 +235,47 @@ impl Task {
                 let address = connection.address();
                 Err(ConnectError::new(
                     ConnectErrorKind::Silent,
-                    format!("{address} has not answered for {limit:?} about queue {queue}"),
+                    format!("{address} has not responded for {limit:?} about queue {queue}"),
                 ))
             }
         }
     }
 
-    /// Waits until the connection is of no more use, or nobody wants it any more.
+    /// Waits until the connection is unusable or the server is stopped.
     async fn watch(
         &self,
         open: &mut ServerConnection,
         stopped: &mut mpsc::Receiver<Duration>,
     ) -> End {
         let mut health = open.connection.health();
-        // The watch only tells of changes from here on.
+        // The receiver reports only later changes.
         if *health.borrow() != Health::Open {
             health.mark_changed();
         }
         let settings = self.dialer.settings();
-        let pulse_anew = || keepalive(&open.pulse, settings, &self.counts.consumed);
-        let mut pulse = std::pin::pin!(pulse_anew());
+        let start_keepalive = || keepalive(&open.keepalive, settings, &self.counts.consumed);
+        let mut alive = std::pin::pin!(start_keepalive());
         let mut is_blocked = false;
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sweeps = true;
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_polling = true;
         loop {
-            // Every arm only waits for something that stays true or stays in its channel; the pulse goes on where it was.
+            // Every arm waits for a condition that stays true or for a message that stays in its channel. The keepalive continues where it
+            // was.
             tokio::select! {
-                // While the broker reads nothing of ours it cannot be asked anything.
-                reason = &mut pulse, if !is_blocked => return End::Lost(reason),
-                _ = sweep.tick(), if sweeps => sweeps = open.line.sweep(),
-                () = open.line.replies_pending(), if !sweeps => {
-                    sweeps = true;
-                    sweep.reset();
+                // While the broker blocks the connection, it responds to nothing.
+                reason = &mut alive, if !is_blocked => return End::Lost(reason),
+                _ = poll.tick(), if is_polling => is_polling = open.channel.poll_written(),
+                () = open.channel.replies_pending(), if !is_polling => {
+                    is_polling = true;
+                    poll.reset();
                 }
                 Some(ended) = open.pumps.join_next() => {
                     return End::Lost(ended.unwrap_or_else(|e| format!("a pump failed: {e}")));
                 }
                 changed = health.changed() => {
                     if changed.is_err() {
-                        return End::Lost("the connection is gone".to_owned());
+                        return End::Lost("the connection is lost".to_owned());
                     }
                     let health = health.borrow_and_update().clone();
                     match health {
@@ -287,56 +286,58 @@ impl Task {
                         }
                         Health::Open => {
                             is_blocked = false;
-                            pulse.set(pulse_anew());
+                            alive.set(start_keepalive());
                             self.report.unblocked();
                         }
                     }
                 }
                 grace = stopped.recv() => {
-                    // Without a word everyone who held the responder is gone.
+                    // The channel is closed: every handle of the server was dropped.
                     return End::Stopped(grace.unwrap_or(settings.settle_timeout));
                 }
             }
         }
     }
 
-    /// Stops consuming, waits until what was handed out is answered, and asks the channel something: the answer comes after every reply
-    /// before it has been taken in, which is not so for those handed over just before a connection is closed.
+    /// Stops consuming, waits for the replies to requests handed out, and sends a request on the channel. Its response confirms that the
+    /// broker has processed all earlier replies; replies sent just before a connection closes may be lost.
     async fn drain(&self, open: ServerConnection, grace: Duration) {
         let until = Instant::now() + grace;
-        let channel = open.line.channel();
-        let answering = async {
+        let channel = open.channel.channel();
+        let replying = async {
             let stop = BasicCancelOptions::default();
             let _ = channel.basic_cancel(short_string(&open.tag), stop).await;
-            let mut look = interval(SWEEP);
-            let is_owed = || self.counts.held.load(Ordering::Relaxed) > 0;
-            while (is_owed() || open.line.sweep()) && !open.line.is_shut() {
-                open.line.sweep();
-                look.tick().await;
+            let mut tick = interval(POLL_INTERVAL);
+            let is_pending = || self.counts.held.load(Ordering::Relaxed) > 0;
+            while (is_pending() || open.channel.poll_written()) && !open.channel.is_shut() {
+                open.channel.poll_written();
+                tick.tick().await;
             }
             let _ = channel.basic_qos(1, BasicQosOptions::default()).await;
         };
-        let _ = timeout_at(until, answering).await;
-        open.line.shut();
+        let _ = timeout_at(until, replying).await;
+        open.channel.shut();
         let left = until.saturating_duration_since(Instant::now());
-        open.connection.close(left.max(SWEEP)).await;
+        open.connection.close(left.max(POLL_INTERVAL)).await;
     }
 }
 
-/// Makes a queue that only this server has, for the words at this exchange.
+/// Declares the server's own queue for cancellations and binds it to this exchange.
 async fn consume_cancellations(
     channel: &Channel,
     queue: &QueueName,
     exchange: &str,
 ) -> lapin::Result<Consumer> {
-    let own = QueueDeclareOptions {
+    let exclusive = QueueDeclareOptions {
         exclusive: true,
         auto_delete: true,
         ..QueueDeclareOptions::default()
     };
     let name = short_string(queue.as_str());
     let none = FieldTable::default;
-    channel.queue_declare(name.clone(), own, none()).await?;
+    channel
+        .queue_declare(name.clone(), exclusive, none())
+        .await?;
     let (any_key, bind) = (ShortString::default(), QueueBindOptions::default());
     channel
         .queue_bind(name.clone(), short_string(exchange), any_key, bind, none())
