@@ -300,13 +300,23 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::{Command as Clap, CommandFactory};
-    use doorstep_program::variables::unknown_to_warnings;
+    use doorstep_program::{
+        reference::{assert_section, command_line, settings},
+        variables::unknown_to_warnings,
+    };
 
     use super::*;
 
     #[test]
     fn every_variable_of_an_argument_is_known_to_the_warnings() {
         assert_eq!(unknown_to_warnings(&Cli::command()), BTreeSet::new());
+    }
+
+    #[test]
+    fn reference_pages_of_the_command_line() {
+        let program = Cli::command();
+        assert_section("settings.md", "consumers", &settings(&program));
+        assert_section("cli-consumers.md", "commands", &command_line(program));
     }
 
     /// A word in the place of a placeholder.

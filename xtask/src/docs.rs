@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use crate::checkout::{root, say, tell};
+use crate::checkout::{cargo, checked, root, say, tell};
 
 const BOOK: &str = "docs";
 const SUMMARY: &str = "docs/SUMMARY.md";
@@ -81,6 +81,23 @@ fn write() -> Result<ExitCode> {
             tell(&format!("wrote {}", path.display()));
         }
     }
+    // The tests that compare reference pages with the code write them, too.
+    let tests = [
+        "test",
+        "--quiet",
+        "--workspace",
+        "--lib",
+        "--bins",
+        "reference_page",
+    ];
+    let status = cargo()
+        .args(tests)
+        .env("DOORSTEP_WRITE_DOCS", "true")
+        .status();
+    checked(
+        "writing the reference pages",
+        status.context("cannot run cargo")?,
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

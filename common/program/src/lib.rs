@@ -10,6 +10,7 @@
 //! - [`health`]: how the running roles are, on an address of the process.
 //! - [`management`]: the broker's management API, read only.
 //! - [`output`]: standard output, whose reader may have had enough.
+//! - [`reference`]: reference pages made from the code.
 //! - [`variables`]: those of the environment that nothing reads.
 //! - [`ShutdownSignal`]: the user's wish to stop.
 
@@ -21,6 +22,7 @@ pub mod management;
 mod operator;
 pub mod output;
 pub mod parse;
+pub mod reference;
 mod repeats;
 mod shutdown;
 pub mod start;

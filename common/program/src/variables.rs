@@ -70,6 +70,7 @@ const KNOWN: &[&str] = &[
     "DOORSTEP_UTC_OFFSET",
     "DOORSTEP_VERIFY_PASSWORD",
     "DOORSTEP_WITHOUT_OWNER_RECORD",
+    "DOORSTEP_WRITE_DOCS",
     "DOORSTEP_YEAR",
 ];
 
@@ -238,5 +239,25 @@ mod tests {
         assert!(missing.is_empty(), "add to KNOWN: {missing:?}");
         let gone: Vec<_> = known.difference(&named).collect();
         assert!(gone.is_empty(), "remove from KNOWN: {gone:?}");
+    }
+
+    #[test]
+    fn every_variable_of_users_is_on_the_page_of_settings() {
+        let page = crate::reference::page("settings.md");
+        let is_of_compose = |name: &str| name.ends_with("_PORT") || name.ends_with("PASSWORD");
+        let is_of_tests = |name: &str| {
+            ["TEST_", "SIMULATION_", "WRITE_DOCS"]
+                .iter()
+                .any(|of| name[PREFIX.len()..].starts_with(of))
+        };
+        let missing: Vec<_> = KNOWN
+            .iter()
+            .filter(|name| !is_of_compose(name) && !is_of_tests(name))
+            .filter(|name| !page.contains(&format!("`{name}`")))
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "add to docs/reference/settings.md: {missing:?}"
+        );
     }
 }

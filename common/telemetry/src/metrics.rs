@@ -36,8 +36,7 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
             .set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), EVENTS)?
             .install_recorder()?;
-        process::describe();
-        describe_gauge!(BUILD_INFO, "1, with the version and kind of the build");
+        describe();
         let profile = if cfg!(debug_assertions) {
             "debug"
         } else {
@@ -59,6 +58,12 @@ impl Metrics {
     pub fn tidy(&self) {
         self.0.run_upkeep();
     }
+}
+
+/// Describes the metrics that every process has.
+pub fn describe() {
+    process::describe();
+    describe_gauge!(BUILD_INFO, "1, with the version and kind of the build");
 }
 
 impl std::fmt::Debug for Metrics {

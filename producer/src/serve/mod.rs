@@ -12,6 +12,8 @@ mod feeds;
 mod http;
 mod openapi;
 mod outages;
+#[cfg(test)]
+mod reference;
 mod repository;
 mod routes;
 mod user;

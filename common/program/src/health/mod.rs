@@ -178,6 +178,12 @@ impl Probe for ProcessHealth {
     }
 }
 
+/// Describes the metrics of roles.
+pub(crate) fn describe() {
+    metrics::describe();
+    telemetry::describe();
+}
+
 /// The loops of a role that are amid a step for longer than that, in words.
 #[must_use]
 pub fn stuck_loops(role: &str, vitals: &Liveness, after: Duration) -> Vec<String> {
@@ -265,8 +271,7 @@ pub fn serve<'a>(
             policies: Mutex::default(),
         })
         .collect();
-    metrics::describe();
-    telemetry::describe();
+    describe();
     let crew = Arc::new(ProcessHealth {
         roles,
         asking,
