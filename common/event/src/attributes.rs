@@ -4,8 +4,6 @@ use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::MAX_EPOCH_BYTES;
-
 /// The most bytes that an attribute may have: AMQP's short strings (message id, routing key) hold no more.
 const MAX_BYTES: usize = 255;
 
@@ -54,8 +52,13 @@ pub enum AttributeError {
     )]
     EpochForm(String),
     /// The epoch is longer than any.
-    #[error("epoch has {0} bytes, at most {MAX_EPOCH_BYTES} are an epoch")]
-    TooLongEpoch(usize),
+    #[error("epoch has {bytes} bytes, at most {max} are an epoch")]
+    TooLongEpoch {
+        /// The text's length.
+        bytes: usize,
+        /// The length of the longest epoch.
+        max: usize,
+    },
 }
 
 /// A value in quotes for a message, cut off where it is long: what is refused must not fill a log or a store.

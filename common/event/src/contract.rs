@@ -1,8 +1,9 @@
 //! The tie between a Rust type and a versioned event type.
 
+use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{AttributeError, Event, EventType};
+use crate::{AttributeError, Event, EventType, MAX_DATA_BYTES, Sequence, Source, Subject};
 
 /// A published form of an event's data. Once published, a version never changes: what changes is a new version beside it.
 pub trait Contract: Serialize + DeserializeOwned {
@@ -47,6 +48,39 @@ pub trait Contract: Serialize + DeserializeOwned {
             serde_json::from_slice(&event.data).map_err(|e| ContractError::Data(e.to_string()))?;
         fact.check().map_err(ContractError::Rule)?;
         Ok(fact)
+    }
+}
+
+impl Event {
+    /// Writes a contract down as the event with this number in its stream; its id is `SUBJECT#SEQUENCE`.
+    ///
+    /// # Errors
+    /// The contract's own rules are broken, its type is about another kind of subject, or its data exceeds 1 MiB.
+    pub fn from_contract<C: Contract>(
+        source: &Source,
+        subject: &Subject,
+        sequence: Sequence,
+        time: Timestamp,
+        fact: &C,
+    ) -> Result<Self, ContractError> {
+        fact.check().map_err(ContractError::Rule)?;
+        let kind = C::event_type();
+        kind.check_subject(subject)?;
+        let data = serde_json::to_vec(fact).map_err(|e| ContractError::Data(e.to_string()))?;
+        if data.len() > MAX_DATA_BYTES {
+            return Err(ContractError::TooLarge(data.len()));
+        }
+        Ok(Self {
+            id: Self::id_for(subject, sequence)?,
+            source: source.clone(),
+            event_type: kind,
+            subject: subject.clone(),
+            time: Some(time),
+            sequence: Some(sequence),
+            epoch: None,
+            traceparent: None,
+            data: data.into(),
+        })
     }
 }
 

@@ -64,7 +64,10 @@ impl FromStr for Epoch {
             Self::new(counter.parse().ok()?, u64::from_str_radix(random, 16).ok()?)
         };
         if text.len() > MAX_EPOCH_BYTES {
-            return Err(AttributeError::TooLongEpoch(text.len()));
+            return Err(AttributeError::TooLongEpoch {
+                bytes: text.len(),
+                max: MAX_EPOCH_BYTES,
+            });
         }
         parse().ok_or_else(|| AttributeError::EpochForm(text.to_owned()))
     }

@@ -3,10 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::{
-    AttributeError, Contract, ContractError, Epoch, EventId, EventType, Sequence, Source,
-    StreamKey, Subject,
-};
+use crate::{AttributeError, Epoch, EventId, EventType, Sequence, Source, StreamKey, Subject};
 
 /// The most bytes of data that an event may carry: 1 MiB. What is larger travels by claim check.
 pub const MAX_DATA_BYTES: usize = 1024 * 1024;
@@ -35,37 +32,6 @@ pub struct Event {
 }
 
 impl Event {
-    /// Writes a contract down as the event with this number in its stream; its id is `SUBJECT#SEQUENCE`.
-    ///
-    /// # Errors
-    /// The contract's own rules are broken, its type is about another kind of subject, or its data exceeds 1 MiB.
-    pub fn from_contract<C: Contract>(
-        source: &Source,
-        subject: &Subject,
-        sequence: Sequence,
-        time: Timestamp,
-        fact: &C,
-    ) -> Result<Self, ContractError> {
-        fact.check().map_err(ContractError::Rule)?;
-        let kind = C::event_type();
-        kind.check_subject(subject)?;
-        let data = serde_json::to_vec(fact).map_err(|e| ContractError::Data(e.to_string()))?;
-        if data.len() > MAX_DATA_BYTES {
-            return Err(ContractError::TooLarge(data.len()));
-        }
-        Ok(Self {
-            id: Self::id_for(subject, sequence)?,
-            source: source.clone(),
-            event_type: kind,
-            subject: subject.clone(),
-            time: Some(time),
-            sequence: Some(sequence),
-            epoch: None,
-            traceparent: None,
-            data: data.into(),
-        })
-    }
-
     /// The id that Doorstep's own sources give: the subject and the sequence, unique within a source.
     ///
     /// # Errors
