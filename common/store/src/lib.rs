@@ -21,6 +21,7 @@
 //! Only this crate contains SQL, and it knows neither RabbitMQ nor orders.
 
 mod audit;
+mod begin_epoch;
 mod changes;
 mod epochs;
 pub mod memory;
@@ -33,6 +34,7 @@ mod size;
 pub mod sqlite;
 
 pub use audit::{AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, MAX_AUDIT, NewAudit};
+pub use begin_epoch::begin_epoch;
 pub use changes::{
     Commit, CommitReceipt, CrashCountChange, DeadLetterEdit, DeferredRetry, EmittedSequence,
     EntityChange, ExpectedVersion, NewDeadLetter, NewDeferred, NewOutbox, NewReply, NewStreamless,
@@ -41,7 +43,7 @@ pub use changes::{
 pub use epochs::{
     EpochStatus, LearnedEpoch, MAX_OWN_EPOCHS, MAX_RESTORED_SOURCES, MAX_SOURCE_EPOCHS, OwnEpoch,
     OwnEpochs, Restored, RestoredChange, RestoredSource, RestoredSourceChange, SourceEpochs,
-    StreamEpoch, begin_epoch, stream_epoch,
+    StreamEpoch, stream_epoch,
 };
 pub use memory::MemoryStore;
 pub use owners::{FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow};

@@ -37,6 +37,7 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 pub use self::{
     copies::{Backup, InPlace, RestoredFrom},
+    file::OldOutbox,
     options::Options,
 };
 use self::{
@@ -62,15 +63,6 @@ pub struct SqliteStore {
     reader: Worker,
     place: StorePath,
     max_log_bytes: u64,
-}
-
-/// The condition on the outbox of a store that gets a new source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OldOutbox {
-    /// There must be no rows.
-    MustBeEmpty,
-    /// Its rows are published under the old source, as they are.
-    Keep,
 }
 
 /// The maximum of missed events that one transaction makes due.

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject, Timestamp};
+use doorstep_event::{Epoch, Event, EventId, EventType, Sequence, Source, Subject, Timestamp};
 use rusqlite::{
     Result, Row, ToSql,
     types::{FromSqlError, ToSqlOutput, Type, Value, ValueRef},
 };
-
-use super::epochs::optional_epoch;
 
 /// Returns a time in nanoseconds since 1970, for comparisons. Times outside the years 1677 to 2262 become the nearest
 /// value that fits.
@@ -182,6 +180,22 @@ pub(super) fn event(row: &Row<'_>, first: usize, source: Source) -> Result<Event
         traceparent: optional_text(row, first + 6)?,
         data: bytes(row, first + 7)?,
     })
+}
+
+/// Reads an epoch whose columns, counter and random part, begin at `first`.
+pub(super) fn optional_epoch(row: &Row<'_>, first: usize) -> Result<Option<Epoch>> {
+    let Some(counter) = row.get::<_, Option<i64>>(first)? else {
+        return Ok(None);
+    };
+    let random: i64 = row.get(first + 1)?;
+    u64::try_from(counter)
+        .ok()
+        .and_then(|counter| Epoch::new(counter, random.cast_unsigned()))
+        .map(Some)
+        .ok_or_else(|| {
+            let why = Box::new(FromSqlError::OutOfRange(counter));
+            rusqlite::Error::FromSqlConversionFailure(first, Type::Integer, why)
+        })
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use doorstep_event::{Epoch, Source, Timestamp};
 use rusqlite::Connection;
 
 use super::{
-    columns::{attribute, nanos},
-    epochs::optional_epoch,
+    columns::{attribute, nanos, optional_epoch},
     error::{SqliteError, StorePath},
     file::{self, Access},
     options::Options,

@@ -1,35 +1,16 @@
 //! The store's own epochs, and the mark of a restored store.
 
 use doorstep_event::{Epoch, Source};
-use rusqlite::{
-    Connection, Result, Row,
-    types::{FromSqlError, Type},
-};
+use rusqlite::{Connection, Result, Row, types::Type};
 
 use super::{
-    columns::{attribute, signed, time, unsigned},
+    columns::{attribute, optional_epoch, signed, time, unsigned},
     db::Db,
     error::SqliteError,
 };
 use crate::{
     EpochStatus, OwnEpoch, OwnEpochs, Restored, RestoredSource, SourceEpochs, StreamEpoch,
 };
-
-/// Reads an epoch whose columns, counter and random part, begin at `first`.
-pub(super) fn optional_epoch(row: &Row<'_>, first: usize) -> Result<Option<Epoch>> {
-    let Some(counter) = row.get::<_, Option<i64>>(first)? else {
-        return Ok(None);
-    };
-    let random: i64 = row.get(first + 1)?;
-    u64::try_from(counter)
-        .ok()
-        .and_then(|counter| Epoch::new(counter, random.cast_unsigned()))
-        .map(Some)
-        .ok_or_else(|| {
-            let why = Box::new(FromSqlError::OutOfRange(counter));
-            rusqlite::Error::FromSqlConversionFailure(first, Type::Integer, why)
-        })
-}
 
 /// The two columns of an epoch.
 pub(super) fn epoch_columns(epoch: Option<Epoch>) -> (Option<i64>, Option<i64>) {

@@ -12,7 +12,6 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, params,
 };
 
-use super::OldOutbox;
 use super::{
     columns::attribute,
     db::Db,
@@ -22,6 +21,15 @@ use super::{
     sources::Sources,
 };
 use crate::{StoreError, WriteSet, mint};
+
+/// The condition on the outbox of a store that gets a new source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldOutbox {
+    /// There must be no rows.
+    MustBeEmpty,
+    /// Its rows are published under the old source, as they are.
+    Keep,
+}
 
 /// Marks a file as a Doorstep store: "Door".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");

@@ -5,11 +5,12 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::{
     columns::{
-        attribute, bytes, optional_text, optional_time, read_last_id, signed, small, unsigned,
+        attribute, bytes, optional_epoch, optional_text, optional_time, read_last_id, signed,
+        small, unsigned,
     },
     db::Db,
     deferred::{deferred_columns, deferred_row, held_bytes},
-    epochs::{optional_epoch, source_epochs, stream_epoch},
+    epochs::{source_epochs, stream_epoch},
     error::SqliteError,
     owners::owner,
     sources::Sources,

@@ -3,10 +3,7 @@
 use doorstep_event::Epoch;
 use rusqlite::{Connection, Result, params};
 
-use super::{
-    columns::{optional_time, signed, unsigned},
-    epochs::optional_epoch,
-};
+use super::columns::{optional_epoch, optional_time, signed, unsigned};
 use crate::{EventCounts, PrunedTo, StoreUsage, TableUsage};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
