@@ -1,4 +1,4 @@
-//! The least of an HTTP client that tests need: it also sends what no client should, and reads a stream as it comes.
+//! A minimal HTTP client for tests: it can also send malformed requests, and read a stream as it arrives.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,28 +9,25 @@ use tokio::{
     time::timeout,
 };
 
-/// The most that an answer may take.
+/// The timeout of a response.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks one server, perhaps with a token.
+/// A client of one server, optionally with a token.
 #[derive(Debug, Clone)]
 pub struct Client {
     address: SocketAddr,
     token: Option<String>,
 }
 
-/// What came back.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status.
     pub status: u16,
     headers: Vec<(String, String)>,
-    /// The body, as it is.
     pub text: String,
 }
 
 impl Client {
-    /// Asks at this address.
+    /// Creates a client for this address.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         Self {
@@ -39,7 +36,7 @@ impl Client {
         }
     }
 
-    /// The same with this token.
+    /// Returns the same client with this token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self {
@@ -48,20 +45,18 @@ impl Client {
         }
     }
 
-    /// Gets what is there.
     pub async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], None).await
     }
 
-    /// Posts a body.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask("POST", path, &[], Some(body)).await
     }
 
-    /// Asks with these headers and this body.
+    /// Sends a request with these headers and this body.
     ///
     /// # Panics
-    /// If there is no answer.
+    /// If there is no response.
     pub async fn ask(
         &self,
         method: &str,
@@ -77,7 +72,8 @@ impl Client {
         self.raw(method, path, &all, body.as_bytes()).await
     }
 
-    /// Asks with these headers and this body; `None` where nobody listens, or the server goes away without a whole answer.
+    /// Sends a request with these headers and this body. Returns `None` if no server is listening, or the connection
+    /// ends before the response is complete.
     pub async fn try_ask(
         &self,
         method: &str,
@@ -120,10 +116,10 @@ impl Client {
         head
     }
 
-    /// Asks with these headers and these bytes.
+    /// Sends a request with these headers and these bytes.
     ///
     /// # Panics
-    /// If there is no answer.
+    /// If there is no response.
     pub async fn raw(
         &self,
         method: &str,
@@ -135,7 +131,7 @@ impl Client {
         let mut all = vec![("Content-Length", length.as_str()), ("Connection", "close")];
         all.extend_from_slice(headers);
         let mut stream = self.open(method, path, &all).await;
-        // A server that refuses a body may close before it has read all of it.
+        // A server that rejects a body may close before it has read all of it.
         let _ = stream.write_all(body).await;
         let mut bytes = Vec::new();
         let reading = async {
@@ -151,21 +147,22 @@ impl Client {
             .await
             .unwrap_or_else(|_| panic!("{method} {path}: no answer within {ANSWER_LIMIT:?}"));
         let text = String::from_utf8_lossy(&bytes);
-        Answer::read(&text).unwrap_or_else(|| panic!("{method} {path}: {text:?} is no answer"))
+        Answer::read(&text)
+            .unwrap_or_else(|| panic!("{method} {path}: {text:?} is no HTTP response"))
     }
 
-    /// Connects, and leaves the whole conversation to the caller.
+    /// Connects, and leaves the rest to the caller.
     ///
     /// # Panics
-    /// If nobody listens.
+    /// If no server is listening.
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Begins to ask, and leaves the rest of the conversation to the caller.
+    /// Sends the head of a request, and leaves the rest to the caller.
     ///
     /// # Panics
-    /// If nobody listens.
+    /// If no server is listening.
     pub async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> TcpStream {
         let mut stream = self.connect().await;
         let head = self.head(method, path, headers);
@@ -190,24 +187,24 @@ impl Answer {
         })
     }
 
-    /// The value of a header.
+    /// Returns the value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(n, _)| n == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Panics
-    /// If it is none.
+    /// If it is not JSON.
     #[must_use]
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// The body, if the status is this one.
+    /// Returns the body if the status is this one.
     ///
     /// # Panics
     /// If it is another one.
@@ -222,7 +219,7 @@ impl Answer {
         }
     }
 
-    /// Looks whether it is a problem document of this status and code.
+    /// Checks that it is a problem document with this status and code.
     ///
     /// # Panics
     /// If it is not.

@@ -14,12 +14,11 @@ use doorstep_store::{
 };
 use tokio::sync::watch;
 
-/// What is wrong with a store.
+/// A fault of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing.
     None,
-    /// Every call fails, as with a full disk or a database that is away.
+    /// Every call fails, as with a full disk or an unreachable database.
     Fails,
     /// The next commit of a batch does not begin while this fault lasts.
     HangsBeforeCommit,
@@ -38,7 +37,7 @@ pub struct FaultyStore<S> {
 }
 
 impl<S: Store> FaultyStore<S> {
-    /// That store, without a fault as yet.
+    /// Wraps a store, without a fault at first.
     #[must_use]
     pub fn new(inner: S) -> Self {
         Self {
@@ -50,37 +49,37 @@ impl<S: Store> FaultyStore<S> {
         }
     }
 
-    /// The store itself, which has no faults.
+    /// The wrapped store, which has no faults.
     #[must_use]
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// From now on this is wrong with it, and nothing else: a call that hangs by another fault goes on.
+    /// Replaces the fault; a call that hangs because of another fault continues.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
-    /// How many calls have come to hang so far.
+    /// Returns the number of calls that have hung so far.
     #[must_use]
     pub fn hung(&self) -> u64 {
         *self.hanging.borrow()
     }
 
-    /// The ids of the events of which a trial was counted, in the order of the commits.
+    /// Returns the ids of the events whose crash count was raised, in the order of the commits.
     #[must_use]
     pub fn tried(&self) -> Vec<EventId> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         tried.clone()
     }
 
-    /// From now on a reader keeps its write-ahead log, as it says.
+    /// From now on reports that a reader keeps its write-ahead log.
     pub fn keep_log(&self, kept: KeptLog) {
         let mut log = self.kept_log.lock().unwrap_or_else(PoisonError::into_inner);
         *log = Some(kept);
     }
 
-    /// A call that is cut off by the end of its role stays where it hangs, as a process does that is killed there.
+    /// A call cancelled by the end of its role stays where it hangs, as in a process killed there.
     async fn hang(&self, fault: Fault) {
         let mut faults = self.fault.subscribe();
         if *faults.borrow_and_update() != fault {
@@ -95,14 +94,14 @@ impl<S: Store> FaultyStore<S> {
         match *self.fault.borrow() {
             Fault::Fails => Err(StoreError::Unavailable {
                 store: "under test".to_owned(),
-                detail: "it was told to fail".to_owned(),
+                detail: "a fault set by the test".to_owned(),
             }),
             Fault::None | Fault::HangsBeforeCommit | Fault::HangsAfterCommit => Ok(()),
         }
     }
 }
 
-/// Methods that only fail where the store fails.
+/// Methods that fail only if the store fails.
 macro_rules! handed_on {
     ($(fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $result:ty;)*) => {
         $(
@@ -123,7 +122,7 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
         self.usable()?;
-        // The relay commits as well, but reads no stream, obeys no command and buries nothing.
+        // The relay commits as well, but reads no stream, executes no command and writes no dead letter.
         let of_a_batch = !changes.streams.is_empty()
             || !changes.replies.is_empty()
             || !changes.streamless.is_empty();

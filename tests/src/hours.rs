@@ -1,8 +1,8 @@
-//! Opening hours that tests need.
+//! Opening hours for tests.
 
 use serde_json::{Value, json};
 
-/// The hours of a restaurant that never closes, as requests have them.
+/// Returns the opening hours of a restaurant that never closes, as in a request.
 #[must_use]
 pub fn never_closed() -> Value {
     let days = [

@@ -1,21 +1,23 @@
 //! The harness of the tests that run on a real RabbitMQ.
 //!
-//! - [`World`]: a virtual host of its own for each test, with whatever is needed to publish into it, run roles in it and look at it.
-//! - [`RoleProcess`]: a role on a runtime of its own, so that it can be ended as a crash would end it.
+//! - [`TestEnv`]: a virtual host of its own for each test, to publish into, run roles in and inspect.
+//! - [`RoleProcess`]: a role on a runtime of its own, so that it can be ended as by a crash.
 //! - [`Program`]: the real binaries, started, watched and killed.
-//! - [`Client`]: HTTP, also as no client should speak it.
-//! - [`ChaosProxy`]: a wire that tests cut, stall, slow down, half-close and corrupt, at a chosen word of the conversation ([`Point`]).
-//! - [`FaultyStore`]: a store that fails, or hangs between a commit and whatever should follow it.
-//! - [`RawAmqp`]: bare AMQP, for messages that no part of Doorstep would send and for looking at what arrived.
-//! - [`RawAmqp`]: AMQP with any octets, for messages that no client library writes.
-//! - [`retail`]: sales in the form of the real file, and what they must come to.
-//! - [`rush`]: very many orders by way of the gateway while everything is killed, and whether the books are right afterwards.
-//! - [`soak`]: what other publishers send between very many events while the consumers are killed, and whether the stores are right afterwards.
-//! - [`ledger`]: a role whose events bring every kind of trouble.
+//! - [`Client`]: HTTP, including malformed requests.
+//! - [`ChaosProxy`]: a TCP proxy that cuts, stalls, slows down, half-closes and corrupts connections, at a chosen AMQP
+//!   method ([`Point`]).
+//! - [`FaultyStore`]: a store that fails, or hangs before or after a commit.
+//! - [`TestChannel`]: a plain lapin channel, for messages that Doorstep never sends and for reading what arrived.
+//! - [`RawAmqp`]: AMQP with arbitrary octets, which no client library writes.
+//! - [`retail`]: sales in the form of the real file, with their expected results.
+//! - [`rush`]: thousands of orders through the gateway while processes are killed, and a check of the final states.
+//! - [`soak`]: messages of other publishers among very many events while the consumers are killed, and a check of the
+//!   final stores.
+//! - [`ledger`]: a role whose events cause every kind of failure.
 //! - [`wait_until`] and [`wait_for`]: the only places here that sleep.
-//! - [`Watchdog`]: how much of a time the runtime itself was there.
+//! - [`Watchdog`]: the scheduling delay of the runtime itself.
 //!
-//! Everything here fails by panicking, as a test does, and says what it was about.
+//! All of it fails by a panic with a description, like a test.
 
 #![allow(clippy::unwrap_used, reason = "a harness fails as a test does")]
 

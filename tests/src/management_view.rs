@@ -1,9 +1,9 @@
-//! What the management API shows of a virtual host. Its numbers may be some seconds old, its lists are not.
+//! A virtual host as the management API shows it. Counts may be some seconds old, lists are current.
 
 use doorstep_broker::{Management, percent_encoded};
 use serde_json::Value;
 
-/// A look at one virtual host by the management API. Every call blocks its thread for a moment, under a bound.
+/// A view of one virtual host through the management API. Every call blocks its thread for a moment, with a timeout.
 #[derive(Debug)]
 pub struct ManagementView {
     management: Management,
@@ -18,7 +18,7 @@ impl ManagementView {
         }
     }
 
-    /// The names that clients have given to the connections in this virtual host, sorted.
+    /// Returns the client-given names of the connections in this virtual host, sorted.
     ///
     /// # Panics
     /// If the API does not answer.
@@ -33,7 +33,7 @@ impl ManagementView {
         names
     }
 
-    /// The broker's own names of the connections to which clients have given this name.
+    /// Returns the broker's names of the connections with this client-given name.
     ///
     /// # Panics
     /// If the API does not answer.
@@ -46,7 +46,7 @@ impl ManagementView {
             .collect()
     }
 
-    /// Closes the connections to which clients have given this name, as an administrator would. Returns how many there were.
+    /// Closes the connections with this client-given name, as an administrator would. Returns their number.
     ///
     /// # Panics
     /// If the API does not answer.
@@ -61,10 +61,10 @@ impl ManagementView {
         connections.len()
     }
 
-    /// Deletes a queue with all that is in it, as an administrator would.
+    /// Deletes a queue with its messages, as an administrator would.
     ///
     /// # Panics
-    /// If the API does not do so.
+    /// If the API rejects it.
     pub fn delete_queue(&self, queue: &str) {
         let path = format!(
             "/api/queues/{}/{}",
@@ -74,7 +74,7 @@ impl ManagementView {
         tokio::task::block_in_place(|| self.management.delete(&path)).unwrap();
     }
 
-    /// The consumers, as queue and tag, sorted.
+    /// Returns the consumers, as queue and tag, sorted.
     ///
     /// # Panics
     /// If the API does not answer.
@@ -89,7 +89,7 @@ impl ManagementView {
         consumers
     }
 
-    /// The queues' names, sorted.
+    /// Returns the names of the queues, sorted.
     ///
     /// # Panics
     /// If the API does not answer.
@@ -104,7 +104,7 @@ impl ManagementView {
         names
     }
 
-    /// The names of the exchanges that are not the broker's own, sorted.
+    /// Returns the names of the exchanges other than the broker's own, sorted.
     ///
     /// # Panics
     /// If the API does not answer.

@@ -17,7 +17,7 @@ use doorstep_broker::{Guard, Signal, send_signal};
 
 use crate::{TempDir, wait_for};
 
-/// How to call a binary of this workspace.
+/// The command line of a binary of this workspace.
 #[derive(Debug, Clone)]
 pub struct Program {
     name: &'static str,
@@ -26,14 +26,12 @@ pub struct Program {
     input: Vec<u8>,
 }
 
-/// A binary that has ended.
+/// A binary that has exited.
 #[derive(Debug, Clone)]
 pub struct Ended {
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it wrote to standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
     pub stderr: String,
 }
 
@@ -65,33 +63,30 @@ impl Program {
         }
     }
 
-    /// With one more argument, of any kind.
+    /// Adds an argument of any kind.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// With this broker.
     #[must_use]
     pub fn broker(self, amqp_url: &str) -> Self {
         self.variable("DOORSTEP_AMQP_URL", amqp_url)
     }
 
-    /// With the stores in this folder.
+    /// Sets the folder of the stores.
     #[must_use]
     pub fn store(self, folder: &Path) -> Self {
         self.variable("DOORSTEP_STORE", folder)
     }
 
-    /// With this environment variable.
     #[must_use]
     pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.variables.push((name, value.into()));
         self
     }
 
-    /// With this on standard input.
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
@@ -117,7 +112,7 @@ impl Program {
             .stdin(File::open(&stdin).unwrap())
             .stdout(Stdio::from(File::create(&stdout).unwrap()))
             .stderr(Stdio::from(File::create(&stderr).unwrap()));
-        // Nothing of what is set where the tests are run may leak in.
+        // Isolates the program from the environment in which the tests run.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("DOORSTEP_") {
                 command.env_remove(name);
@@ -137,13 +132,13 @@ impl Program {
     /// Runs it to its end.
     ///
     /// # Panics
-    /// If it does not end within the limit.
+    /// If it does not exit within the limit.
     pub async fn run(&self, scratch: &TempDir, limit: Duration) -> Ended {
         self.start(scratch).ended(limit).await
     }
 }
 
-/// A binary that runs. Dropping it kills it.
+/// A running binary. Dropping it kills it.
 #[derive(Debug)]
 pub struct RunningProgram {
     name: &'static str,
@@ -156,23 +151,23 @@ impl RunningProgram {
     /// Its process id.
     ///
     /// # Panics
-    /// Never: it has one until it has ended.
+    /// Never: it has one until it has exited.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Whether it has not ended yet.
+    /// Returns true while it is running.
     ///
     /// # Panics
-    /// If the system does not say.
+    /// If its state cannot be read.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         let child = self.child.as_mut();
         child.is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
-    /// What it has written to standard error so far.
+    /// Returns its standard error so far.
     ///
     /// # Panics
     /// If that cannot be read.
@@ -181,10 +176,10 @@ impl RunningProgram {
         read(&self.stderr)
     }
 
-    /// Waits until it has written this to standard error.
+    /// Waits until it has written this text to standard error.
     ///
     /// # Panics
-    /// If it does not.
+    /// If it does not within the limit.
     pub async fn says(&self, what: &str, limit: Duration) {
         wait_for(format!("it says: {what}"), limit, async || {
             let log = self.stderr();
@@ -193,7 +188,7 @@ impl RunningProgram {
         .await;
     }
 
-    /// What it has written to standard output so far.
+    /// Returns its standard output so far.
     ///
     /// # Panics
     /// If that cannot be read.
@@ -205,12 +200,12 @@ impl RunningProgram {
     /// Sends it SIGTERM.
     ///
     /// # Panics
-    /// If it is gone.
+    /// If it has exited.
     pub fn terminate(&self) {
         send_signal(self.id(), Signal::Terminate).unwrap();
     }
 
-    /// Kills it by SIGKILL, and waits until it is gone. Returns whether it was still running.
+    /// Kills it by SIGKILL and waits for its exit. Returns true if it was still running.
     ///
     /// # Panics
     /// If the system does not end it.
@@ -221,10 +216,10 @@ impl RunningProgram {
         was_running
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     ///
     /// # Panics
-    /// If it does not end within the limit; what it has written is in the text.
+    /// If it does not exit within the limit; its output is in the message.
     pub async fn ended(mut self, limit: Duration) -> Ended {
         let what = format!("{} ends", self.name);
         let status: ExitStatus = wait_for(what, limit, async || {
@@ -252,15 +247,15 @@ impl Drop for RunningProgram {
     }
 }
 
-/// Kills what may still run and takes note of its end.
+/// Kills a child that may still be running and reaps it.
 fn finish(child: &mut Child) {
-    // Fails only for one that has ended.
+    // Fails only if it has exited.
     let _ = child.kill();
     let _ = child.wait();
     orders(|guard| guard.forget(child.id()).unwrap());
 }
 
-/// Sees to it that no program outlives the tests, whatever ends those.
+/// Passes an order to the guard, which lets no program outlive the tests, however they end.
 fn orders(give: impl FnOnce(&mut Guard)) {
     static GUARD: OnceLock<Mutex<Guard>> = OnceLock::new();
     let guard = GUARD.get_or_init(|| Mutex::new(Guard::start::<&str>(&[]).unwrap()));
@@ -271,7 +266,7 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
 }
 
-/// The binary beside the tests' own: Cargo puts those into a folder below.
+/// Returns the path of a binary, next to the tests' own: Cargo puts those into a folder below.
 fn binary(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let found = tests

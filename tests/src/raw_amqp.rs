@@ -1,4 +1,4 @@
-//! AMQP by hand: frames with any octets, as no client library writes them.
+//! Hand-written AMQP: frames with arbitrary octets, which no client library writes.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const FRAME_END: u8 = 0xce;
-/// The frame size that the broker and this agree on, as most do.
+/// The frame size negotiated with the broker, the usual one.
 const FRAME_MAX: u32 = 131_072;
 
-/// The text properties, with their places among the flags.
+/// The text properties, with their bits among the flags.
 const TEXTS: [(&str, u16); 10] = [
     ("content_type", 15),
     ("content_encoding", 14),
@@ -41,10 +41,10 @@ pub struct RawProperties {
 }
 
 impl RawProperties {
-    /// With a text property of any octets.
+    /// Adds a text property with arbitrary octets.
     ///
     /// # Panics
-    /// If there is none of this name.
+    /// If there is no property of this name.
     #[must_use]
     pub fn text(mut self, name: &str, text: &[u8]) -> Self {
         let (_, bit) = TEXTS.iter().find(|(known, _)| *known == name).unwrap();
@@ -52,14 +52,13 @@ impl RawProperties {
         self
     }
 
-    /// With a header whose name is any octets, and whose value is written with its type.
+    /// Adds a header with arbitrary octets as its name; the value includes its type octet.
     #[must_use]
     pub fn header(mut self, name: &[u8], value: &[u8]) -> Self {
         self.fields.extend(field(name, value));
         self
     }
 
-    /// With a header that is text.
     #[must_use]
     pub fn header_text(self, name: &str, text: &str) -> Self {
         self.header(name.as_bytes(), &with_length(b'S', text.as_bytes()))
@@ -98,7 +97,7 @@ fn short_string(into: &mut Vec<u8>, text: &[u8]) {
     into.extend(text);
 }
 
-/// A value of a type that begins with its length.
+/// Encodes a value of a type that begins with its length.
 fn with_length(kind: u8, octets: &[u8]) -> Vec<u8> {
     let mut value = vec![kind];
     value.extend((octets.len() as u32).to_be_bytes());
@@ -106,7 +105,7 @@ fn with_length(kind: u8, octets: &[u8]) -> Vec<u8> {
     value
 }
 
-/// A header's value of so many tables within each other.
+/// Encodes a header value of this many nested tables.
 #[must_use]
 pub fn nested_tables(levels: usize) -> Vec<u8> {
     let mut value = vec![b'V'];
@@ -116,7 +115,7 @@ pub fn nested_tables(levels: usize) -> Vec<u8> {
     value
 }
 
-/// A header's value of so many arrays within each other.
+/// Encodes a header value of this many nested arrays.
 #[must_use]
 pub fn nested_arrays(levels: usize) -> Vec<u8> {
     let mut value = vec![b'V'];
@@ -137,7 +136,7 @@ impl RawAmqp {
     /// Connects.
     ///
     /// # Panics
-    /// If the broker does not take the connection.
+    /// If the broker rejects the connection.
     pub async fn open(amqp_url: &str) -> Self {
         let address = AmqpAddress::parse(amqp_url).unwrap();
         let place = (address.host.as_str(), address.port);
@@ -175,7 +174,7 @@ impl RawAmqp {
     /// Publishes a message without waiting for its confirm.
     ///
     /// # Panics
-    /// If the broker takes no more.
+    /// If the connection is closed.
     pub async fn publish(
         &mut self,
         exchange: &str,
@@ -199,10 +198,10 @@ impl RawAmqp {
         self.published += 1;
     }
 
-    /// Waits until the broker has confirmed all that was published.
+    /// Waits until the broker has confirmed all published messages.
     ///
     /// # Panics
-    /// If it says anything else.
+    /// If it sends any other method.
     pub async fn confirmed(&mut self) {
         while self.confirmed < self.published {
             let arguments = self.expect(1, 60, 80).await;
@@ -220,7 +219,7 @@ impl RawAmqp {
     async fn expect(&mut self, channel: u16, class: u16, method: u16) -> Vec<u8> {
         let (on, payload) = timeout(LIMIT, self.read_frame())
             .await
-            .expect("the broker says nothing");
+            .expect("the broker sends nothing");
         let wanted = [class.to_be_bytes(), method.to_be_bytes()].concat();
         assert!(
             on == channel && payload.starts_with(&wanted),

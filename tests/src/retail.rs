@@ -1,5 +1,5 @@
-//! Sales in the form of the real file, made up from a seed with all the dirt that the real ones have, and what they must come to:
-//! computed from the rows as they were made, by nothing that the product has any part in.
+//! Sales in the form of the real file, generated from a seed with all the defects of the real ones. The expected
+//! results are computed from the generated rows, independently of the product's code.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,7 +17,7 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Sales(Vec<Row>);
 
-/// A row. Prices are in thousandths, since that is as fine as real ones are.
+/// A row. Prices are in thousandths, the precision of real ones.
 #[derive(Debug, Clone)]
 struct Row {
     invoice: String,
@@ -30,34 +30,31 @@ struct Row {
     country: &'static str,
 }
 
-/// What is left of one stock code.
+/// The expected stock of one stock code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stock {
-    /// Pieces on hand.
     pub on_hand: i64,
-    /// How many rows moved it.
+    /// The number of rows that changed it.
     pub movements: i64,
-    /// Pieces sold, given back, and written off.
+    /// Pieces sold, returned, and written off.
     pub pieces: [i64; 3],
 }
 
-/// What an invoice came to.
+/// The expected state of an invoice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invoice {
-    /// How many lines it has.
     pub line_count: i64,
-    /// Its total as it is to be written.
+    /// Its total in the exported form.
     pub total: String,
     /// The time of its first row.
     pub at: String,
-    /// Its customer, empty if none is known.
+    /// Its customer, empty if unknown.
     pub customer: String,
-    /// Its country.
     pub country: String,
 }
 
 const COUNTRIES: [&str; 4] = ["United Kingdom", "France", "EIRE", "Channel Islands"];
-/// Texts that a reader of CSV may stumble over.
+/// Texts that are difficult for CSV readers.
 const DESCRIPTIONS: [&str; 8] = [
     "WHITE HANGING HEART T-LIGHT HOLDER",
     "LANTERN, \"CREAM\"",
@@ -79,11 +76,11 @@ const ODD_CODES: [&str; 8] = [
     "84029E",
     "84029e",
 ];
-/// Second to last, and last: rows with a negative price.
+/// The last two rows, whose price is negative.
 const REFUSED_ROWS: usize = 2;
 
 impl Sales {
-    /// About this many rows from this seed.
+    /// Generates about this many rows from this seed.
     #[must_use]
     pub fn generate(seed: u64, about: usize) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
@@ -116,7 +113,7 @@ impl Sales {
                     row.quantity = -row.quantity;
                 }
                 row.price = price(&mut dice, written_off);
-                // Some invoices carry two times.
+                // Some invoices have two different times.
                 if number % 50 == 0 {
                     row.at = time(minute + dice.random_range(0..2));
                 }
@@ -127,10 +124,10 @@ impl Sales {
                 }
             }
         }
-        // One invoice whose rows are not contiguous, whose first row decides about its time.
+        // One invoice with rows that are not contiguous; the first one determines its time.
         let late = rows.remove(1);
         rows.insert(rows.len() / 2, late);
-        // An invoice of which one row is refused, and one of which nothing is left.
+        // One invoice with a rejected row, and one whose only row is rejected.
         let mut refused = rows[rows.len() - 1].clone();
         refused.price = -11_062_060;
         rows.push(refused.clone());
@@ -139,19 +136,19 @@ impl Sales {
         Self(rows)
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.0.len()
     }
 
-    /// How many of them break a rule.
+    /// Returns the number of rows that violate a rule.
     #[must_use]
     pub fn refused(&self) -> usize {
         REFUSED_ROWS
     }
 
-    /// Writes them as CSV in gzip.
+    /// Writes the rows as gzipped CSV.
     ///
     /// # Panics
     /// If the file cannot be written.
@@ -179,7 +176,7 @@ impl Sales {
         file.finish().unwrap().sync_all().unwrap();
     }
 
-    /// What every stock code must come to, by key.
+    /// Returns the expected state of every stock code, by key.
     #[must_use]
     pub fn stock(&self) -> BTreeMap<String, Stock> {
         let mut all: BTreeMap<String, Stock> = BTreeMap::new();
@@ -204,7 +201,7 @@ impl Sales {
         all
     }
 
-    /// What every invoice must come to, by key.
+    /// Returns the expected state of every invoice, by key.
     #[must_use]
     pub fn invoices(&self) -> BTreeMap<String, Invoice> {
         let mut all: BTreeMap<String, (Invoice, i64)> = BTreeMap::new();
@@ -241,10 +238,10 @@ impl Sales {
 }
 
 impl Stock {
-    /// All of an export of the role `inventory`.
+    /// Parses an export of the role `inventory`.
     ///
     /// # Panics
-    /// If a line is not of its form, or a key is there twice.
+    /// If a line has another form, or a key occurs twice.
     #[must_use]
     pub fn read_all(export: &str) -> BTreeMap<String, Self> {
         read_lines(export, |state| Self {
@@ -256,10 +253,10 @@ impl Stock {
 }
 
 impl Invoice {
-    /// All of an export of the role `orders`.
+    /// Parses an export of the role `orders`.
     ///
     /// # Panics
-    /// If a line is not of its form, or a key is there twice.
+    /// If a line has another form, or a key occurs twice.
     #[must_use]
     pub fn read_all(export: &str) -> BTreeMap<String, Self> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -278,7 +275,7 @@ fn read_lines<T>(export: &str, read: impl Fn(&Value) -> T) -> BTreeMap<String, T
     let all = export.lines().map(|line| {
         let json: Value = serde_json::from_str(line).unwrap();
         let key = json["key"].as_str().unwrap().to_owned();
-        assert!(keys.insert(key.clone()), "{key} is there twice");
+        assert!(keys.insert(key.clone()), "{key} occurs twice");
         (key, read(&json["state"]))
     });
     all.collect()
@@ -318,7 +315,7 @@ fn price(dice: &mut StdRng, written_off: bool) -> i64 {
     }
 }
 
-/// An amount in thousandths with at least that many decimals, and none beyond that say nothing.
+/// Formats an amount in thousandths with at least this many decimals and no further trailing zeros.
 fn decimal(thousandths: i64, at_least: usize) -> String {
     let sign = if thousandths < 0 { "-" } else { "" };
     let size = thousandths.unsigned_abs();

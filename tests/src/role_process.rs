@@ -14,10 +14,10 @@ use tokio::{
 
 use crate::wait_for;
 
-/// The most that a role may take to stop in order beyond its grace.
+/// The maximum time that a graceful stop may take beyond the shutdown timeout.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// A role that runs like a process of its own: when it crashes, everything of it is gone, wherever it was.
+/// A role that runs like a separate process: a crash removes everything of it, at any point.
 #[derive(Debug)]
 pub struct RoleProcess {
     runtime: Option<Runtime>,
@@ -29,7 +29,7 @@ impl RoleProcess {
     /// Starts a role.
     ///
     /// # Panics
-    /// If the system gives no thread.
+    /// If no thread can be started.
     pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -47,30 +47,30 @@ impl RoleProcess {
         }
     }
 
-    /// How it is.
+    /// Returns its status.
     ///
     /// # Panics
-    /// Never: it is there until it is stopped.
+    /// Never: the status exists until the role is stopped.
     #[must_use]
     pub fn status(&self) -> RoleStatus {
         self.role.as_ref().unwrap().status()
     }
 
-    /// Its signs of life.
+    /// Returns its liveness signals.
     ///
     /// # Panics
-    /// Never: it is there until it is stopped.
+    /// Never: they exist until the role is stopped.
     #[must_use]
     pub fn vitals(&self) -> Arc<Liveness> {
         self.role.as_ref().unwrap().liveness()
     }
 
-    /// Waits until it takes deliveries.
+    /// Waits until it is consuming.
     ///
     /// # Panics
-    /// If it does not come to that within the limit.
+    /// If it does not within the limit.
     pub async fn taking(&self, limit: Duration) {
-        wait_for("the role takes deliveries", limit, async || {
+        wait_for("the role is consuming", limit, async || {
             match self.status().phase {
                 Phase::Consuming => Ok(()),
                 other => Err(other),
@@ -79,10 +79,10 @@ impl RoleProcess {
         .await;
     }
 
-    /// Stops it in order, and waits for its end.
+    /// Stops it gracefully and waits for its end.
     ///
     /// # Errors
-    /// Why it had failed.
+    /// The error with which it had failed.
     ///
     /// # Panics
     /// If it does not end.
@@ -91,13 +91,13 @@ impl RoleProcess {
         role.stop();
         timeout(self.grace + STOP_LIMIT, role.join())
             .await
-            .expect("a role that was asked to stop has not ended")
+            .expect("the role has not stopped")
     }
 
-    /// Waits for its end without asking for it.
+    /// Waits for its end without requesting it.
     ///
     /// # Errors
-    /// Why it has failed.
+    /// The error with which it has failed.
     ///
     /// # Panics
     /// If it does not end within the limit.
@@ -108,7 +108,7 @@ impl RoleProcess {
             .expect("the role has not ended")
     }
 
-    /// Ends it as SIGKILL would: nothing more is written, settled or said.
+    /// Ends it as SIGKILL would: it writes, acknowledges and logs nothing more.
     pub fn crash(self) {
         drop(self);
     }

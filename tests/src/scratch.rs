@@ -1,4 +1,4 @@
-//! A folder for one test.
+//! A temporary folder for one test.
 
 use std::{
     fs,
@@ -7,12 +7,12 @@ use std::{
     thread,
 };
 
-/// A folder under the target folder. It is deleted when dropped, but for a test that fails: then it stays, and is named.
+/// A folder below the target folder. Deleted on drop, except if the test fails: then it is kept and its path printed.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 
 impl TempDir {
-    /// Creates a folder of its own.
+    /// Creates a folder.
     ///
     /// # Panics
     /// If it cannot be created.
@@ -28,13 +28,12 @@ impl TempDir {
         Self(folder)
     }
 
-    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// A place in it.
+    /// Returns a path in it.
     #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
@@ -44,7 +43,7 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("kept for a look: {}", self.0.display());
+            eprintln!("kept for inspection: {}", self.0.display());
         } else {
             let _ = fs::remove_dir_all(&self.0);
         }

@@ -1,4 +1,4 @@
-//! Bare AMQP: what no part of Doorstep would send, and what has arrived.
+//! A plain lapin channel, for messages that Doorstep never sends and for reading what arrived.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,29 +17,27 @@ use lapin::{
 use crate::wait_for;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// How often a queue is looked at that something is to come to.
+/// The interval between two polls of a queue that a message should reach.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection with one channel, in confirm mode.
 pub struct TestChannel {
     channel: Channel,
-    /// Kept, since its end would be the channel's.
+    /// Kept, since dropping it would close the channel.
     _connection: Connection,
 }
 
-/// A message that was taken from a queue.
+/// A message taken from a queue.
 #[derive(Debug)]
 pub struct Taken {
-    /// The headers that are text.
+    /// The headers with text values.
     pub headers: BTreeMap<String, String>,
-    /// The properties.
     pub properties: BasicProperties,
-    /// The body.
     pub body: Vec<u8>,
 }
 
 impl Taken {
-    /// A header's text, empty if there is none.
+    /// Returns a header's text, empty if there is none.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
@@ -72,7 +70,7 @@ impl TestChannel {
     /// Connects.
     ///
     /// # Panics
-    /// If the broker does not take the connection.
+    /// If the broker rejects the connection.
     pub async fn open(amqp_url: &str) -> Self {
         let properties = ConnectionProperties::default().with_connection_name("a test".into());
         let opening = async {
@@ -93,16 +91,16 @@ impl TestChannel {
         }
     }
 
-    /// The channel, for whatever else is to be done.
+    /// The channel, for any other operation.
     #[must_use]
     pub fn channel(&self) -> &Channel {
         &self.channel
     }
 
-    /// Publishes a message as it is.
+    /// Publishes a message unchanged.
     ///
     /// # Panics
-    /// Unless the broker confirms it and some queue takes it.
+    /// Unless the broker confirms it and routes it to a queue.
     pub async fn publish(
         &self,
         exchange: &str,
@@ -138,7 +136,7 @@ impl TestChannel {
     /// Declares a durable queue.
     ///
     /// # Panics
-    /// If the broker does not let it.
+    /// If the broker rejects it.
     pub async fn declare(&self, queue: &str, arguments: FieldTable) {
         let durable = QueueDeclareOptions {
             durable: true,
@@ -153,7 +151,7 @@ impl TestChannel {
     /// Binds a queue.
     ///
     /// # Panics
-    /// If the broker does not let it.
+    /// If the broker rejects it.
     pub async fn bind(&self, queue: &str, exchange: &str, routing_key: &str) {
         self.channel
             .queue_bind(
@@ -167,10 +165,10 @@ impl TestChannel {
             .unwrap();
     }
 
-    /// Takes a binding of a queue away.
+    /// Removes a binding of a queue.
     ///
     /// # Panics
-    /// If the broker does not let it.
+    /// If the broker rejects it.
     pub async fn unbind(&self, queue: &str, exchange: &str, routing_key: &str) {
         self.channel
             .queue_unbind(
@@ -183,7 +181,7 @@ impl TestChannel {
             .unwrap();
     }
 
-    /// Takes the next message of a queue away, if there is one.
+    /// Takes the next message from a queue, if there is one.
     ///
     /// # Panics
     /// If there is no such queue.
@@ -197,14 +195,14 @@ impl TestChannel {
         Some(Taken::of(message))
     }
 
-    /// Takes that many messages of a queue away, as they come.
+    /// Takes this many messages from a queue as they arrive.
     ///
     /// # Panics
-    /// If they do not come within the limit.
+    /// If they do not arrive within the limit.
     pub async fn take_many(&self, queue: &str, count: usize, limit: Duration) -> Vec<Taken> {
         let mut all = Vec::new();
         wait_for(
-            format!("{count} messages come by {queue}"),
+            format!("{count} messages arrive in {queue}"),
             limit,
             async || {
                 while all.len() < count {
@@ -220,11 +218,11 @@ impl TestChannel {
         all
     }
 
-    /// Consumes from a queue as a process does that dies of what it is given: each message is given back as soon as it comes. Returns
-    /// how often that was, once the broker has given up on one and put it into that net.
+    /// Consumes from a queue like a process that crashes on each delivery: every message is requeued as soon as it
+    /// arrives. Returns the number of deliveries after which the broker moved one into the quarantine queue `net`.
     ///
     /// # Panics
-    /// If there are no such queues, or the broker does not give up within the limit.
+    /// If there are no such queues, or the broker moves none within the limit.
     pub async fn give_back_until_given_up(&self, queue: &str, net: &str, limit: Duration) -> u64 {
         let options = BasicConsumeOptions::default();
         let mut consumer = self
@@ -236,11 +234,11 @@ impl TestChannel {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let giving_back = async {
             loop {
-                // Either may be cancelled: a delivery stays in the consumer until it is taken, and a tick comes again.
+                // Both are cancel-safe: a delivery stays in the consumer until it is taken, and ticks repeat.
                 tokio::select! {
                     delivery = consumer.next() => {
                         let requeue = BasicRejectOptions { requeue: true };
-                        let tag = delivery.expect("it goes on").unwrap().delivery_tag;
+                        let tag = delivery.expect("an open consumer").unwrap().delivery_tag;
                         self.channel.basic_reject(tag, requeue).await.unwrap();
                         times += 1;
                     }
@@ -254,7 +252,7 @@ impl TestChannel {
         };
         tokio::time::timeout(limit, giving_back)
             .await
-            .expect("the broker does not give up");
+            .expect("the broker does not move the message to quarantine");
         self.channel
             .basic_cancel("dying".into(), BasicCancelOptions::default())
             .await
@@ -262,7 +260,7 @@ impl TestChannel {
         times
     }
 
-    /// How many messages wait in a queue.
+    /// Returns the number of ready messages in a queue.
     async fn ready(&self, queue: &str) -> u32 {
         let passive = QueueDeclareOptions {
             passive: true,

@@ -1,4 +1,4 @@
-//! The world of one test: a virtual host on a real broker, and what a test does in it.
+//! The environment of one test: a virtual host on a real broker, and the operations of a test in it.
 
 use std::{env, time::Duration};
 
@@ -14,28 +14,28 @@ use tokio::{sync::OnceCell, task::block_in_place};
 
 use crate::{ChaosProxy, ManagementView, RoleProcess, TestChannel, wait_for};
 
-/// The role [`ledger::Ledger`](crate::ledger::Ledger) and what it takes.
+/// The queues of the role [`ledger::Ledger`](crate::ledger::Ledger).
 pub const LEDGER: RoleQueues = RoleQueues {
     role: "ledger",
     subjects: &["account"],
     handles_requests: false,
 };
 
-/// The same, asked.
+/// The same with a request queue.
 pub const LEDGER_WITH_RPC: RoleQueues = RoleQueues {
     handles_requests: true,
     ..LEDGER
 };
 
-/// What every name in a world starts with.
+/// The prefix of every name in an environment.
 const NAMESPACE: &str = "doorstep";
 /// Enough for a machine that is busy with other tests.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(5);
-/// Half a second of them: where a machine is busy, a delivery may be on its way for longer than the first few take.
+/// Half a second of polls: on a busy machine a delivery may be in flight for longer than the first few take.
 const QUIET_LOOKS: u32 = 10;
 
-/// A virtual host of its own, deleted in the end. Needs a multi-threaded runtime.
+/// A virtual host of its own, deleted on drop. Needs a multi-threaded runtime.
 pub struct TestEnv {
     settings: BrokerSettings,
     topology: Topology,
@@ -46,7 +46,8 @@ pub struct TestEnv {
 }
 
 impl TestEnv {
-    /// A world on the broker that all tests share, with the queues of these roles. `hint` becomes part of its name.
+    /// Creates an environment on the broker that all tests share, with the queues of these roles. `hint` becomes part
+    /// of its name.
     ///
     /// # Panics
     /// If there is no such broker.
@@ -60,7 +61,7 @@ impl TestEnv {
         Self::on(doorstep_broker::shared().unwrap(), hint, roles).await
     }
 
-    /// The same with a topology that is changed before anything is declared.
+    /// Creates an environment with a topology that is changed before it is declared.
     ///
     /// # Panics
     /// If there is no such broker.
@@ -73,10 +74,10 @@ impl TestEnv {
         Self::declared(broker, hint, roles, change).await
     }
 
-    /// A world on that broker, with the queues of these roles.
+    /// Creates an environment on this broker, with the queues of these roles.
     ///
     /// # Panics
-    /// If the broker does not let it be created.
+    /// If the broker rejects it.
     pub async fn on(broker: &Broker, hint: &str, roles: &[RoleQueues]) -> Self {
         Self::declared(broker, hint, roles, |_| {}).await
     }
@@ -91,8 +92,8 @@ impl TestEnv {
         let settings = settings(&vhost.amqp_url());
         let mut topology = Topology::of(&settings.namespace, roles);
         change(&mut topology);
-        // Declared by one party before any other comes: what is published while two declare the same queue at once may be refused,
-        // since the queue has no leader yet.
+        // Declared by one client before any other connects. If two declare the same queue at once, a message published
+        // meanwhile may be rejected, since the queue has no leader yet.
         let publisher = Publisher::start(&settings, "a test publishes", topology.clone());
         publisher.ready(CONNECT_LIMIT).await.unwrap();
         Self {
@@ -104,13 +105,13 @@ impl TestEnv {
         }
     }
 
-    /// How to reach it. Retries are quick, since nobody else is waiting for the broker.
+    /// Returns the connection settings. Retries are quick, since no other client waits for the broker.
     #[must_use]
     pub fn settings(&self) -> &BrokerSettings {
         &self.settings
     }
 
-    /// How to reach it by a proxy.
+    /// Returns the connection settings through a proxy.
     #[must_use]
     pub fn settings_by(&self, proxy: &ChaosProxy) -> BrokerSettings {
         let mut address = self.vhost.broker().address().clone();
@@ -119,46 +120,43 @@ impl TestEnv {
         settings(&address.to_string())
     }
 
-    /// A proxy to its broker.
+    /// Starts a proxy to its broker.
     pub async fn proxy(&self) -> ChaosProxy {
         let address = self.vhost.broker().address();
         ChaosProxy::start(&address.host, address.port).await
     }
 
-    /// Its address, with user and password.
+    /// Returns its address, with user and password.
     #[must_use]
     pub fn amqp_url(&self) -> String {
         self.vhost.amqp_url()
     }
 
-    /// Its broker.
     #[must_use]
     pub fn broker(&self) -> &Broker {
         self.vhost.broker()
     }
 
-    /// A user with these rights in it and none elsewhere.
+    /// Creates a user with these permissions in it and none elsewhere.
     ///
     /// # Panics
-    /// If the broker does not let it be created.
+    /// If the broker rejects it.
     #[must_use]
     pub fn user(&self, hint: &str, rights: Rights<'_>) -> User {
         block_in_place(|| self.vhost.new_user(hint, rights)).unwrap()
     }
 
-    /// Its namespace.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.settings.namespace
     }
 
-    /// What is declared in it.
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// What the management API shows of it.
+    /// Returns its view through the management API.
     ///
     /// # Panics
     /// If the broker has no management API.
@@ -170,26 +168,25 @@ impl TestEnv {
         )
     }
 
-    /// Bare AMQP in it.
+    /// Opens a plain channel in it.
     pub async fn wire(&self) -> TestChannel {
         TestChannel::open(&self.amqp_url()).await
     }
 
-    /// The settings for running a role in it.
+    /// Returns the settings to run a role in it.
     #[must_use]
     pub fn run_settings(&self) -> RunSettings {
         run_settings_of(self.settings.clone(), self.topology.clone())
     }
 
-    /// Starts a role.
     pub fn start<R: Role, S: Store>(&self, role: R, store: S) -> RoleProcess {
         RoleProcess::start(role, store, self.run_settings())
     }
 
-    /// Publishes events in this order, confirmed.
+    /// Publishes events in this order, each confirmed.
     ///
     /// # Panics
-    /// Unless the broker confirms them all.
+    /// Unless the broker confirms all of them.
     pub async fn publish(&self, events: &[Event]) {
         let outcomes = self.try_publish(events).await;
         assert!(
@@ -198,7 +195,7 @@ impl TestEnv {
         );
     }
 
-    /// Publishes events in this order, each until it is confirmed, through whatever happens to the broker meanwhile.
+    /// Publishes events in this order, each until it is confirmed, through any fault of the broker.
     ///
     /// # Panics
     /// If they are not confirmed within the limit.
@@ -217,21 +214,21 @@ impl TestEnv {
         .await;
     }
 
-    /// How full a queue is.
+    /// Returns the depth of a queue.
     ///
     /// # Panics
-    /// If it cannot be looked at.
+    /// If it cannot be read.
     pub async fn depth(&self, queue: &QueueName) -> Depth {
         self.try_depth(queue).await.unwrap()
     }
 
-    /// How full a queue is, if it can be looked at.
+    /// Returns the depth of a queue.
     ///
     /// # Errors
-    /// In words, why it cannot.
+    /// A description of the reason why it cannot be read.
     ///
     /// # Panics
-    /// If there is no first connection to be had.
+    /// If the first connection fails.
     pub async fn try_depth(&self, queue: &QueueName) -> Result<Depth, String> {
         let connect = || async {
             Inspector::connect(&self.settings, "a test looks")
@@ -245,10 +242,10 @@ impl TestEnv {
             .map_err(|e| e.to_string())
     }
 
-    /// Waits until a queue has this many messages ready and this many consumers.
+    /// Waits until a queue has this many ready messages and this many consumers.
     ///
     /// # Panics
-    /// If it does not come to that.
+    /// If it does not within the limit.
     pub async fn depth_is(&self, queue: &QueueName, ready: u64, consumers: u64, limit: Duration) {
         let wanted = Depth { ready, consumers };
         wait_for(
@@ -262,18 +259,18 @@ impl TestEnv {
         .await;
     }
 
-    /// Waits until the queues of a running role are empty and the role has settled all that it took.
+    /// Waits until the queues of a running role are empty and the role has acknowledged all deliveries.
     ///
     /// # Panics
-    /// If it does not come to that.
+    /// If it does not within the limit.
     pub async fn all_is_settled(&self, role: &RoleProcess, name: &str, limit: Duration) {
         let queues = [
             self.namespace().role_queue(name, 0),
             self.namespace().net_queue(name),
         ];
-        // What has left the queue shows in the role only once it is taken, a moment later: hence several looks in a row.
+        // A message that has left the queue shows in the role only a moment later, hence several polls in a row.
         let mut quiet = 0;
-        wait_for("all is settled", limit, async || {
+        wait_for("all deliveries are acknowledged", limit, async || {
             let mut ready = 0;
             for queue in &queues {
                 ready += self.try_depth(queue).await?.ready;
@@ -287,7 +284,7 @@ impl TestEnv {
             if quiet >= QUIET_LOOKS {
                 return Ok(());
             }
-            Err(format!("{ready} ready and {unsettled} unsettled"))
+            Err(format!("{ready} ready and {unsettled} unacked"))
         })
         .await;
     }
@@ -298,10 +295,10 @@ impl TestEnv {
     }
 }
 
-/// The settings for running a role in a world from another process.
+/// Returns the settings to run a role in an environment of another process.
 ///
 /// # Panics
-/// If that is no address.
+/// If the address is invalid.
 #[must_use]
 pub fn run_settings(amqp_url: &str, roles: &[RoleQueues]) -> RunSettings {
     let broker = settings(amqp_url);

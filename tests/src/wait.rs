@@ -1,4 +1,4 @@
-//! Waiting for a condition, always under a limit. The only place of the harness that sleeps.
+//! Waits for a condition, always with a timeout. The only place in the harness that sleeps.
 
 use std::{
     fmt::Debug,
@@ -9,10 +9,10 @@ use std::{
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks again and again until `look` says yes.
+/// Polls `look` until it returns true.
 ///
 /// # Panics
-/// If it has not said so within the limit.
+/// If it does not within the limit.
 #[track_caller]
 pub fn wait_until(
     what: impl Into<String>,
@@ -24,10 +24,10 @@ pub fn wait_until(
     })
 }
 
-/// Looks again and again until `look` gives `Ok`, and returns what it gave; an `Err` tells what was seen instead.
+/// Polls `look` until it returns `Ok`, and returns its value; an `Err` describes the state seen instead.
 ///
 /// # Panics
-/// If it has given none within the limit, with what was waited for and what was seen last.
+/// If it does not within the limit, with the condition and the last state seen.
 #[track_caller]
 pub fn wait_for<T, E: Debug>(
     what: impl Into<String>,
@@ -40,16 +40,16 @@ pub fn wait_for<T, E: Debug>(
         let end = Instant::now() + limit;
         let mut pause = FIRST_PAUSE;
         loop {
-            // A look that hangs is a condition that does not come true, hence the limit on it, too; the last one gets a moment.
+            // A poll that hangs counts as unmet, so it has the limit, too; the last poll gets a moment more.
             let left = end.saturating_duration_since(Instant::now()) + LONGEST_PAUSE;
             let seen = match tokio::time::timeout(left, look()).await {
                 Ok(Ok(value)) => return value,
                 Ok(Err(seen)) => format!("{seen:?}"),
-                Err(_) => "the look itself hangs".to_owned(),
+                Err(_) => "the poll itself hangs".to_owned(),
             };
             assert!(
                 Instant::now() < end,
-                "{caller}: waited {limit:?} in vain until {what}; seen last: {seen}"
+                "{caller}: not within {limit:?}: {what}; seen last: {seen}"
             );
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -57,7 +57,7 @@ pub fn wait_for<T, E: Debug>(
     }
 }
 
-/// Lets so much time pass: for disturbances that are to come at a moment that depends on nothing, and for no other purpose.
+/// Sleeps: for faults at moments that depend on nothing, and for no other purpose.
 pub async fn random_moment(after: Duration) {
     tokio::time::sleep(after).await;
 }

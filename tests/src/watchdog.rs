@@ -1,4 +1,4 @@
-//! How late the runtime is by itself: a test that asks for something by a certain time must not blame others for a starved machine.
+//! The scheduling delay of the runtime itself. A test with a time limit must not blame Doorstep for a starved machine.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,10 +10,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// How often it notes that it was there.
+/// The interval of its ticks.
 const EVERY: Duration = Duration::from_millis(10);
 
-/// Notes every ten milliseconds that a task of this runtime had its turn. Ends when it is dropped.
+/// Records every ten milliseconds that a task of this runtime was scheduled. Ends when it is dropped.
 #[derive(Debug)]
 pub struct Watchdog {
     ticks: Arc<Mutex<Vec<Instant>>>,
@@ -31,7 +31,7 @@ impl Watchdog {
         let noted = ticks.clone();
         let task = tokio::spawn(async move {
             let mut timer = interval(EVERY);
-            // Turns that were missed stay missed: that is what it is about.
+            // Missed ticks stay missed: they are what it measures.
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 timer.tick().await;
@@ -45,7 +45,7 @@ impl Watchdog {
         }
     }
 
-    /// How much of the time between these two the runtime was there: never more than has passed, and less where it got no turn.
+    /// Returns the part of a time span in which the runtime scheduled tasks: the whole span, or less if it was starved.
     #[must_use]
     pub fn awake(&self, from: Instant, to: Instant) -> Duration {
         let ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +54,7 @@ impl Watchdog {
         EVERY * u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX)
     }
 
-    /// The longest time that it got no turn.
+    /// Returns the longest time without a tick.
     #[must_use]
     pub fn longest_gap(&self) -> Duration {
         let ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);

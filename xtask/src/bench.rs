@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: Doorstep against a bare client, measured side by side.
+//! `cargo xtask bench`: Doorstep against the bare client, measured side by side.
 
 use std::path::{PathBuf, absolute};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use doorstep_broker::Footprint;
 
 use crate::checkout::{Profile, build, checked, find_broker, own_vhost, program};
 
-/// Measure publishing, consuming and asking against a bare client, interleaved in one run.
+/// Measure publishing, consuming and RPC against the bare client, interleaved in one run.
 ///
 /// Builds for release and finds or starts a broker; the measured queues are in a virtual host of their own.
 ///
@@ -20,7 +20,7 @@ pub(crate) struct Bench {
     /// Write the figures to this file as well.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Handed on to the bench program: `cargo xtask bench -- --help`.
+    /// Arguments for the bench program: `cargo xtask bench -- --help`.
     #[arg(last = true)]
     arguments: Vec<String>,
 }

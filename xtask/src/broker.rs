@@ -1,4 +1,4 @@
-//! `cargo xtask broker`: a private RabbitMQ that stays up, for those who run the binaries by hand.
+//! `cargo xtask broker`: a private RabbitMQ that stays up, for running the binaries by hand.
 
 use std::process::ExitCode;
 use std::time::Instant;

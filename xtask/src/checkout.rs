@@ -1,4 +1,4 @@
-//! This checkout: its folders, its Cargo, and the broker that a command uses.
+//! This checkout: its folders, its Cargo, and the broker of a command.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,15 +12,15 @@ use doorstep_broker::{
     Broker, Footprint, Found, Options, Way, find_or_start, start_image, target_folder,
 };
 
-/// The folder that the root manifest is in.
+/// Returns the folder of the root manifest.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The Cargo that runs this, in the root folder.
+/// Returns a command for the Cargo that runs this, in the root folder.
 ///
-/// What Cargo tells the programs that it runs is taken out of the environment again: build scripts of dependencies
-/// watch some of these variables and would be run, and their crates built, anew each time.
+/// Removes the variables that Cargo sets for the programs that it runs: build scripts of dependencies watch some of
+/// them and would rebuild their crates each time.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     for (name, _) in env::vars_os() {
@@ -39,7 +39,7 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// A build with Cargo's own progress on the terminal.
+/// Runs a build with Cargo's own progress on the terminal.
 pub(crate) fn build(arguments: &[&str]) -> Result<()> {
     say("building (minutes the first time, seconds after that)");
     let start = Instant::now();
@@ -53,7 +53,7 @@ pub(crate) fn build(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs that people run.
+/// Builds the programs that users run.
 pub(crate) fn build_programs() -> Result<()> {
     build(&[
         "--package",
@@ -63,7 +63,7 @@ pub(crate) fn build_programs() -> Result<()> {
     ])
 }
 
-/// A program that this checkout has built.
+/// Returns a command for a program of this checkout.
 pub(crate) fn program(profile: Profile, name: &str) -> Result<Command> {
     let folder = match profile {
         Profile::Dev => "debug",
@@ -75,14 +75,14 @@ pub(crate) fn program(profile: Profile, name: &str) -> Result<Command> {
     Ok(program)
 }
 
-/// Where Cargo put a program, by how it was built.
+/// The folder of Cargo's output, by build profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
     Dev,
     Release,
 }
 
-/// Finds or starts a broker for the command `name`, and says which.
+/// Finds or starts a broker for the command `name`, and reports which.
 pub(crate) fn find_broker(name: &str, footprint: Footprint) -> Result<Found> {
     let start = Instant::now();
     let found = find_or_start(&Options::named(name, say).footprint(footprint))?;
@@ -105,8 +105,8 @@ pub(crate) fn image_broker(image: &str, name: &str) -> Result<Found> {
     Ok(found)
 }
 
-/// A virtual host of a command's own, `doorstep-NAME`, empty. Where the broker's management API cannot be used, it is
-/// the virtual host of the broker's address, and only names keep the command apart from what else is there.
+/// Returns an empty virtual host for a command, `doorstep-NAME`. If the broker's management API cannot be used, it is
+/// the virtual host of the broker's address, and only names separate the command from its other users.
 pub(crate) fn own_vhost(broker: &Broker, name: &str) -> Result<Broker> {
     let Ok(management) = broker.management() else {
         return Ok(broker.clone());
@@ -127,12 +127,12 @@ pub(crate) fn checked(what: &str, status: ExitStatus) -> Result<()> {
     }
 }
 
-/// A line of progress, on standard error: standard output is for results.
+/// Prints a line of progress on standard error: standard output is for results.
 pub(crate) fn say(line: &str) {
     eprintln!("{line}");
 }
 
-/// A line of a result, on standard output. Whoever closes it, as `head` does, has seen enough.
+/// Prints a line of a result on standard output. If a reader such as `head` closes it, that is no error.
 pub(crate) fn tell(line: &str) {
     let _ = writeln!(stdout(), "{line}");
 }

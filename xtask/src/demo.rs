@@ -11,10 +11,10 @@ use crate::checkout::{build_programs, checked, find_broker, own_vhost, say};
 use crate::sandbox::Sandbox;
 use crate::summary::Summary;
 
-/// Play some minutes of sales and deliveries and show what became of each event.
+/// Play some minutes of sales and deliveries and show the result of each event.
 ///
-/// Finds or starts a broker, builds, starts all roles, and plays seeded events with duplicates, disorder and a few bad
-/// messages thrown in. On a terminal it then stays up until Ctrl-C, so that you can look around; otherwise it ends.
+/// Finds or starts a broker, builds, starts all roles, and plays seeded events with duplicates, disorder and a few
+/// invalid messages. On a terminal it then stays up until Ctrl-C, so that you can look around; otherwise it ends.
 /// Everything is in a virtual host of its own and in target/demo, both new with each demo.
 ///
 /// Example: cargo xtask demo --seed 7
@@ -24,10 +24,10 @@ pub(crate) struct Demo {
     /// The same seed plays the same events.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many minutes of the shop's time to play.
+    /// The number of minutes of the shop's time to play.
     #[arg(long, default_value_t = 5)]
     minutes: u32,
-    /// How many of its seconds pass in one of ours.
+    /// The number of seconds of the shop's time that pass in one real second.
     #[arg(long, default_value_t = 20)]
     speed: u32,
 }
@@ -45,8 +45,9 @@ impl Demo {
             stage.log().display()
         ));
         self.play(&stage)?;
-        say("waiting until everything is worked");
-        // Whoever is alone knows of all that is taken and not settled, and need not wait for signs of life of others.
+        say("waiting until all events are handled");
+        // The only consumer of the queues knows all unacknowledged deliveries, and need not wait for heartbeats of
+        // others.
         roles.stop()?;
         stage.wait_until_idle()?;
         let summary = Summary::of(&stage)?;
@@ -61,8 +62,8 @@ impl Demo {
                 "look around with, for instance:\n{}",
                 stage.command_line("consumers dead list")
             );
-            say("everything stays up for you to look around; Ctrl-C ends it");
-            // Ctrl-C ends this process where it waits, and the guards end the rest.
+            say("the demo keeps running for you to look around; Ctrl-C ends it");
+            // Ctrl-C ends this process in its wait, and the guards end the rest.
             let status = roles.wait()?;
             bail!(
                 "the roles have ended ({status}); see {}",

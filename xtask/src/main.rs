@@ -1,8 +1,8 @@
-//! What people do in a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `soak`, `check-data`, `tidy`, `docs`,
+//! The commands of a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `soak`, `check-data`, `tidy`, `docs`,
 //! `broker`.
 //!
-//! It is the first thing that a newcomer compiles, so it depends on next to nothing of the workspace: what needs the
-//! rest is built by Cargo and run as a program of its own.
+//! It is the first program that a newcomer compiles, so it depends on almost nothing of the workspace: Cargo builds and
+//! runs the other programs separately.
 
 mod bench;
 mod broker;
@@ -22,11 +22,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What people do in a checkout of Doorstep.
+/// Commands for a checkout of Doorstep.
 ///
-/// Where a command needs a broker, it is found in this order: the one that DOORSTEP_AMQP_URL names; a rabbitmq-server on
+/// A command that needs a broker finds it in this order: the one that DOORSTEP_AMQP_URL names; a rabbitmq-server on
 /// this machine, as a private node under target/; a Docker daemon, by docker-compose.yml; Debian's package, if this is
-/// root or sudo asks no password.
+/// root or sudo needs no password.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Cli {

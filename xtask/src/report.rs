@@ -1,14 +1,15 @@
-//! What `cargo test` prints, read line by line: counts, what tests have measured, and what to show of a binary whose tests failed.
+//! Parses the output of `cargo test` line by line: counts, measurements, and the output to show of a binary with failed
+//! tests.
 
 use std::mem;
 
-/// How a test begins a line with something that is worth knowing and nothing to fail for, such as how long it took.
+/// The prefix of a line with a measurement of a test, such as a duration, that is shown without failing.
 const MEASURED: &str = "measured: ";
 
 /// The tests of one binary, or the examples in one crate's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Section {
-    /// Such as `doorstep_event (src/lib.rs)`.
+    /// The name, such as `doorstep_event (src/lib.rs)`.
     pub(crate) name: String,
     pub(crate) result: Option<Counts>,
     pub(crate) lines: Vec<String>,
@@ -19,15 +20,15 @@ pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) ignored: u64,
-    /// As it is printed: `0.05s`.
+    /// The time as printed: `0.05s`.
     pub(crate) time: String,
 }
 
-/// Reads the lines in order.
+/// Parses the lines in order.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     current: Option<Section>,
-    /// What comes before the first section or between two: from Cargo itself.
+    /// The lines before the first section or between two: Cargo's own output.
     pub(crate) other: Vec<String>,
 }
 
@@ -52,7 +53,7 @@ impl Report {
         self.current.take()
     }
 
-    /// The section that was under way when the output ended.
+    /// Returns the section that was incomplete when the output ended.
     pub(crate) fn end(&mut self) -> Option<Section> {
         mem::take(&mut self.current)
     }
@@ -63,20 +64,20 @@ impl Section {
         self.result.as_ref().is_none_or(|counts| counts.failed > 0)
     }
 
-    /// Everything but the tests that passed, and what they have written.
+    /// Returns all lines except those of passed tests.
     pub(crate) fn details(&self) -> impl Iterator<Item = &str> {
         let of_others = self.told().filter(|(of_passed, _)| !of_passed);
         let lines = of_others.map(|(_, line)| line);
         lines.filter(|line| !(line.starts_with("test ") && line.ends_with("... ok")))
     }
 
-    /// What tests that passed have measured, in their own words.
+    /// Returns the measurements of passed tests.
     pub(crate) fn measured(&self) -> impl Iterator<Item = &str> {
         let of_passed = self.told().filter(|(of_passed, _)| *of_passed);
         of_passed.filter_map(|(_, line)| line.strip_prefix(MEASURED))
     }
 
-    /// Every line, and whether it is of what tests have written that passed: that comes first, between two headings like this.
+    /// Returns every line, with true for output of passed tests: that comes first, between two headings like this.
     fn told(&self) -> impl Iterator<Item = (bool, &str)> {
         let mut of_passed = false;
         self.lines.iter().map(move |line| {
@@ -91,8 +92,8 @@ impl Section {
     }
 }
 
-/// `Running unittests src/lib.rs (target/debug/deps/some_crate-0123456789abcdef)`, `Running tests/some.rs (...)`,
-/// `Doc-tests some_crate`.
+/// Parses `Running unittests src/lib.rs (target/debug/deps/some_crate-0123456789abcdef)`, `Running tests/some.rs
+/// (...)`, `Doc-tests some_crate`.
 fn section_name(line: &str) -> Option<String> {
     let line = line.strip_prefix("  ")?.trim_start();
     if let Some(name) = line.strip_prefix("Doc-tests ") {
@@ -105,7 +106,7 @@ fn section_name(line: &str) -> Option<String> {
     Some(format!("{name} ({source})"))
 }
 
-/// `test result: ok. 17 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.05s`
+/// Parses `test result: ok. 17 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.05s`
 fn counts(line: &str) -> Option<Counts> {
     let rest = line.strip_prefix("test result: ")?;
     let (_, rest) = rest.split_once(". ")?;

@@ -1,4 +1,5 @@
-//! `cargo xtask rush`: very many orders while everything that somebody waits for is killed, and a check of the books.
+//! `cargo xtask rush`: thousands of orders while the processes that serve them are killed, and a check of the final
+//! states.
 
 use std::process::ExitCode;
 
@@ -8,19 +9,20 @@ use doorstep_broker::Footprint;
 
 use crate::checkout::{Profile, build, checked, find_broker, own_vhost, program};
 
-/// Place thousands of orders while gateway, payments and restaurant are killed, and check the books.
+/// Place thousands of orders while gateway, payments and restaurant are killed, and check the final states.
 ///
-/// Some orders are declined, refused, cancelled or asked for twice. At the end the ledger must balance, nothing may be held or
-/// reserved any more, and every role's books must agree with what the customers were told. Everything is in a virtual host of its own.
+/// Some orders are declined, rejected, cancelled or repeated. At the end the ledger must balance, nothing may be held
+/// or reserved, and every role's state must agree with the customers' answers. Everything is in a virtual host of its
+/// own.
 ///
 /// Example: cargo xtask rush --orders 2000
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Rush {
-    /// How many orders are wanted.
+    /// The number of orders.
     #[arg(long, default_value_t = 10_000)]
     orders: usize,
-    /// The same seed wants the same orders; when the kills come is left to chance.
+    /// The same seed plans the same orders; the moments of the kills are random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -1,4 +1,5 @@
-//! Where programs are run against a broker: a virtual host, a folder with stores and a log, and the processes of the roles.
+//! The environment of programs that run against a broker: a virtual host, a folder with stores and a log, and the
+//! processes of the roles.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,21 +12,21 @@ use doorstep_broker::{Broker, Guard, Signal, send_signal, target_folder, until};
 
 use crate::checkout::{Profile, checked, program};
 
-/// `consumers run --until-idle` ends with this where something is blocked, missing or dead.
+/// The exit code of `consumers run --until-idle` if an event is blocked, missing or a dead letter.
 const NOT_ALL_APPLIED: i32 = 2;
 const STOP_BOUND: Duration = Duration::from_secs(60);
-/// Far more than the largest file takes on a slow machine: whoever takes longer waits for what will never be.
+/// Far more than the largest file takes on a slow machine; a run beyond this waits for an event that never comes.
 const IDLE_BOUND: Duration = Duration::from_secs(1_800);
 
-/// Whether all is applied once nothing more is to be done.
+/// The state of the roles once they are idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Idle {
     AllApplied,
-    /// Something is blocked, missing or dead.
+    /// An event is blocked, missing or a dead letter.
     NotAllApplied,
 }
 
-/// A broker's virtual host and a folder of its own.
+/// A broker's virtual host and a folder.
 pub(crate) struct Sandbox {
     broker: Broker,
     namespace: String,
@@ -33,7 +34,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// A stage with an empty folder, `target/NAME`; names on the broker begin with `doorstep-NAME`.
+    /// Creates a sandbox with an empty folder, `target/NAME`; names on the broker begin with `doorstep-NAME`.
     pub(crate) fn new(name: &str, broker: Broker) -> Result<Self> {
         let folder = target_folder()?.join(name);
         match fs::remove_dir_all(&folder) {
@@ -50,12 +51,12 @@ impl Sandbox {
         })
     }
 
-    /// What the roles log.
+    /// Returns the path of the roles' log.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.join("consumers.log")
     }
 
-    /// Where a demo writes down what it has sent.
+    /// Returns the path of the demo's report.
     pub(crate) fn report(&self) -> PathBuf {
         self.folder.join("sent.json")
     }
@@ -87,7 +88,7 @@ impl Sandbox {
         ]
     }
 
-    /// A command line for people, with everything that it needs to reach this stage.
+    /// Returns a command line for users, with all that it needs to reach this sandbox.
     pub(crate) fn command_line(&self, command: &str) -> String {
         let settings: Vec<String> = self
             .settings()
@@ -97,14 +98,13 @@ impl Sandbox {
         format!("{}\n  target/debug/{command}", settings.join("\n"))
     }
 
-    /// What a command of the consumers prints.
+    /// Returns the output of a command of the consumers.
     pub(crate) fn output(&self, arguments: &[&str]) -> Result<String> {
         let what = format!("consumers {}", arguments.join(" "));
         let output = self.consumers(arguments)?.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot run {what}"))?;
         checked(&what, output.status)?;
-        String::from_utf8(output.stdout)
-            .with_context(|| format!("{what} has printed what is not text"))
+        String::from_utf8(output.stdout).with_context(|| format!("{what} printed invalid UTF-8"))
     }
 
     pub(crate) fn start_roles(&self) -> Result<Roles> {
@@ -121,12 +121,13 @@ impl Sandbox {
         Roles::new(child)
     }
 
-    /// Runs all roles until all is worked. Safe beside others of the same roles and stores, but then it takes most of a minute.
+    /// Runs all roles until they are idle. Safe beside other processes of the same roles and stores, but then it takes
+    /// most of a minute.
     pub(crate) fn wait_until_idle(&self) -> Result<Idle> {
         let mut roles = self.spawn(&["run", "--until-idle", "3s"])?;
         let status = until(IDLE_BOUND, || roles.ended())?.with_context(|| {
             format!(
-                "not all was worked within {} minutes: see {}",
+                "not all events were handled within {} minutes: see {}",
                 IDLE_BOUND.as_secs() / 60,
                 self.log().display()
             )
@@ -153,9 +154,12 @@ impl Roles {
         Ok(Self { child, guard })
     }
 
-    /// How they have ended, if they have.
+    /// Returns the exit status, if they have ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        let ended = self.child.try_wait().context("cannot look at the roles")?;
+        let ended = self
+            .child
+            .try_wait()
+            .context("cannot get the state of the roles")?;
         if ended.is_some() {
             self.guard.forget(self.child.id())?;
         }
@@ -166,7 +170,7 @@ impl Roles {
         self.child.wait().context("cannot wait for the roles")
     }
 
-    /// Lets the roles finish what they have begun.
+    /// Stops the roles gracefully.
     pub(crate) fn stop(mut self) -> Result<()> {
         send_signal(self.child.id(), Signal::Terminate)?;
         let status = until(STOP_BOUND, || Ok(self.child.try_wait()?))?
@@ -178,7 +182,7 @@ impl Roles {
 
 impl Drop for Roles {
     fn drop(&mut self) {
-        // Without effect where they have ended.
+        // No effect if they have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,5 @@
-//! `cargo xtask soak`: what other publishers send between very many events, while the consumers are killed, and a check of the books.
+//! `cargo xtask soak`: messages of other publishers among very many events, while the consumers are killed, and a check
+//! of the stores.
 
 use std::path::{PathBuf, absolute};
 use std::process::ExitCode;
@@ -9,18 +10,20 @@ use doorstep_broker::{Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL};
 
 use crate::checkout::{Profile, build, find_broker, program};
 
-/// Send what other publishers send, well or badly, between sound events while the consumers are killed, and check the books.
+/// Send messages of other publishers, valid and invalid, among valid events while the consumers are killed, and check
+/// the stores.
 ///
-/// Deeply nested headers, ids that are not UTF-8, contradictions, times far ahead, forgeries and more, each shuffled ROUNDS times
-/// between the sound events. At the end every sound event must be applied once, and every other one be a dead letter, once. Everything
-/// is in a virtual host of its own. Exit code 1 if anything differs. With the defaults it takes less than a minute.
+/// Deeply nested headers, ids that are not UTF-8, contradictions, times far ahead, forgeries and more, each shuffled
+/// ROUNDS times among the valid events. At the end every valid event must be applied once, and every other one must be
+/// a dead letter, once. Everything is in a virtual host of its own. Exit code 1 if anything differs. With the defaults
+/// it takes less than a minute.
 ///
 /// Example: cargo xtask soak
 ///          cargo xtask soak --events 100000 --rounds 20 --json target/soak.json
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Soak {
-    /// The number of sound events.
+    /// The number of valid events.
     #[arg(long, default_value_t = 2_000)]
     events: usize,
     /// The number of times that each other publisher sends its messages.
@@ -29,10 +32,10 @@ pub(crate) struct Soak {
     /// The number of times that the consumers are killed.
     #[arg(long, default_value_t = 5)]
     kills: usize,
-    /// The same seed sends the same in the same order; when the kills strike is left to chance.
+    /// The same seed sends the same messages in the same order; the moments of the kills are random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The longest time without progress that is no difference, in seconds; not counted from before a kill.
+    /// The maximum time without progress, in seconds; restarts with each kill.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     max_stall: u64,
     /// Write the report to this file as well.
@@ -66,7 +69,7 @@ impl Soak {
             soak.arg("--json").arg(file);
         }
         let status = soak.status().context("cannot run doorstep-soak")?;
-        // What differs is told by then.
+        // The program has printed the differences.
         Ok(if status.success() {
             ExitCode::SUCCESS
         } else {

@@ -1,4 +1,4 @@
-//! What became of what the demo has sent: its own count beside what the roles' stores say.
+//! The results of the demo: its own counts beside those of the roles' stores.
 
 use std::fmt;
 use std::fs;
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::sandbox::Sandbox;
 
-/// The roles that keep what the demo plays, each kind of event in one of them. Others take orders, too, and let those of the demo pass by;
-/// what they have dropped or held would count an event twice.
+/// The roles that record the demo's events, each kind of event in one of them. Other roles receive orders, too, and
+/// ignore those of the demo; their dropped or deferred events would be counted twice.
 const KEEPERS: [&str; 3] = ["orders", "inventory", "tracking"];
 
-/// The demo's count and the stores' side by side.
+/// The demo's counts and the stores' side by side.
 pub(crate) struct Summary {
     rows: Vec<Row>,
 }
@@ -21,20 +21,20 @@ pub(crate) struct Summary {
 struct Row {
     sent: String,
     became: String,
-    /// What the demo counted and what the stores count.
+    /// The demo's count and the stores' count.
     expected: u64,
     found: u64,
     judged: Judged,
 }
 
-/// How what was found has to compare with what was sent.
+/// The required relation of the found number to the sent one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judged {
     /// The two are equal.
     Equal,
-    /// At least as much is found: what is confirmed late is sent again, as one more duplicate.
+    /// At least as many are found: a late confirm causes another publish, which is one more duplicate.
     AtLeast,
-    /// It is told and not judged.
+    /// It is shown without a judgement.
     Not,
 }
 
@@ -49,7 +49,7 @@ impl Row {
 }
 
 impl Summary {
-    /// Reads what was sent, and what became of it.
+    /// Reads the demo's counts and the stores' counts.
     pub(crate) fn of(stage: &Sandbox) -> Result<Self> {
         let sent = fs::read(stage.report()).context("the demo has left no report")?;
         let sent: Value = serde_json::from_slice(&sent).context("the demo's report")?;
@@ -80,7 +80,7 @@ impl Summary {
             },
             Row {
                 sent: "behind a bad message of their stream".to_owned(),
-                became: "held until that is replayed or skipped".to_owned(),
+                became: "deferred until that is replayed or skipped".to_owned(),
                 expected: number(&sent, &["held_behind"]),
                 found: sum(&status, &["store", "usage", "held", "rows"]),
                 judged: Judged::Equal,
@@ -103,15 +103,16 @@ impl Summary {
                     text(&bad["reason"])
                 ),
                 expected: 1,
-                // Several bad messages may share role and reason: all of them are there, or none of them counts as found.
+                // Several invalid messages may share role and reason: all of them are found, or none of them counts as
+                // found.
                 found: u64::from(found == all),
                 judged: Judged::Equal,
             });
         }
-        // How many events have to wait depends on how the broker hands them out, and on how they fall into batches.
+        // The number of deferred events depends on the broker's delivery order and on the batches.
         rows.push(Row {
             sent: "before their turn, of the events above".to_owned(),
-            became: "held until their predecessor came, then applied".to_owned(),
+            became: "deferred until their predecessor came, then applied".to_owned(),
             expected: number(&sent, &["early"]),
             found: tally("held").saturating_sub(number(&sent, &["held_behind"])),
             judged: Judged::Not,
@@ -119,7 +120,7 @@ impl Summary {
         Ok(Self { rows })
     }
 
-    /// Whether everything became what it had to.
+    /// Returns true if every row satisfies its relation.
     pub(crate) fn adds_up(&self) -> bool {
         self.rows.iter().all(Row::adds_up)
     }
@@ -131,7 +132,7 @@ impl fmt::Display for Summary {
             Column::number("SENT"),
             Column::number("FOUND"),
             Column::text("WHAT"),
-            Column::text("WHAT BECAME OF IT"),
+            Column::text("RESULT"),
         ]);
         for row in &self.rows {
             table.add_row([

@@ -18,12 +18,12 @@ use doorstep_broker::{
 use crate::checkout::{cargo, checked, find_broker, image_broker, say, seconds, tell};
 use crate::report::{Counts, Report, Section};
 
-/// A run of which nothing is heard for so long hangs.
+/// A run without output for this long hangs.
 const SILENCE_BOUND: Duration = Duration::from_secs(10 * 60);
 const SHOWN_LINES: usize = 300;
-/// How many tests of a test binary run at a time, unless this says otherwise already.
+/// The number of concurrent tests of a test binary, unless it is set already.
 const THREADS: &str = "RUST_TEST_THREADS";
-/// Most tests on a broker wait most of their time, so there may be more of them than processors.
+/// Most tests on a broker mostly wait, so there may be more of them than processors.
 const TESTS_AT_A_TIME: usize = 6;
 
 /// Run every test, or those whose names contain a FILTER.
@@ -40,7 +40,7 @@ const TESTS_AT_A_TIME: usize = 6;
 pub(crate) struct Test {
     /// Run only tests whose names contain this; several may be given.
     filter: Vec<String>,
-    /// Test what is optimised as for release. Builds much longer.
+    /// Test release builds, which take much longer to build.
     #[arg(long)]
     release: bool,
     /// Run every RabbitMQ of the tests in a container of this image, for example rabbitmq:4.3-management. Needs Docker.
@@ -52,8 +52,8 @@ impl Test {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let start = Instant::now();
         say("building the tests (minutes the first time, seconds after that)");
-        // The integration tests run the programs, which Cargo does not build for the tests of another package. Built as members of
-        // the whole workspace, they share their dependencies with the tests.
+        // The integration tests run the programs, which Cargo does not build for the tests of another package. Built as
+        // members of the whole workspace, they share their dependencies with the tests.
         let mut programs = self.cargo("build");
         programs.args(["--exclude", "xtask", "--bins"]);
         let mut tests = self.cargo("test");
@@ -71,7 +71,7 @@ impl Test {
             Some(image) => image_broker(image, "test")?,
             None => find_broker("test", Footprint::Small)?,
         };
-        // Some tests are about a RabbitMQ that is installed, whatever the others run on.
+        // Some tests need an installed RabbitMQ, even if the others use another broker.
         if let Err(error) = install_if_possible(say) {
             say(&format!(
                 "tests that restart a broker cannot run: {error:#}"
@@ -95,7 +95,7 @@ impl Test {
         ));
         if passed + failed == 0 {
             say(&format!(
-                "no test has a name like {}",
+                "no test name contains {}",
                 self.filter.join(" or ")
             ));
         }
@@ -127,7 +127,7 @@ impl Test {
         if env::var_os(THREADS).is_none() {
             cargo.env(THREADS, TESTS_AT_A_TIME.to_string());
         }
-        // What tests that pass have measured is in what they write.
+        // The measurements of passing tests are in their output.
         cargo.args(["--", "--show-output"]).args(&self.filter);
         let (mut child, lines) = started(&cargo, broker)?;
         let mut report = Report::default();
@@ -147,7 +147,7 @@ impl Test {
                     let section = report.end().unwrap_or_default();
                     tally.add(&section);
                     bail!(
-                        "nothing was heard of the tests for {}",
+                        "the tests have printed nothing for {}",
                         seconds(SILENCE_BOUND)
                     );
                 }
@@ -166,7 +166,7 @@ impl Test {
     }
 }
 
-/// Starts `cargo`, told of the broker, with both of its outputs in one pipe, in the order in which they are written.
+/// Starts `cargo` with the broker's address and with both of its outputs in one pipe, in the order of writing.
 fn started(cargo: &Command, broker: &Broker) -> Result<(Child, Receiver<String>)> {
     let mut shell = Command::new("sh");
     shell

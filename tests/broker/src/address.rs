@@ -4,31 +4,31 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// An AMQP address, taken apart. Its text form carries the password, so print it only where somebody asked for it.
+/// A parsed AMQP address. Its text form contains the password, so print it only on request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AmqpAddress {
     /// `amqp` or `amqps`.
     pub scheme: String,
-    /// The user to log in as, decoded.
+    /// The decoded user name.
     pub user: String,
-    /// That user's password, decoded.
+    /// The decoded password.
     pub password: String,
     /// A host name or an IP address.
     pub host: String,
     /// The port of the AMQP listener.
     pub port: u16,
-    /// The virtual host, decoded: `/` where the address names none.
+    /// The decoded virtual host: `/` if the address names none.
     pub vhost: String,
-    /// What follows the question mark, as it was given; may be empty.
+    /// The unchanged text after the question mark; may be empty.
     pub parameters: String,
 }
 
 impl AmqpAddress {
-    /// Reads an address.
+    /// Parses an address.
     ///
     /// # Errors
-    /// Where the scheme is neither `amqp` nor `amqps`, or the port is not a number. The text of the error does not
-    /// repeat the address, since that holds a password.
+    /// If the scheme is neither `amqp` nor `amqps`, or the port is not a number. The text of the error does not repeat
+    /// the address, since that contains a password.
     pub fn parse(text: &str) -> Result<Self> {
         let (scheme, rest) = text
             .split_once("://")
@@ -55,7 +55,7 @@ impl AmqpAddress {
         })
     }
 
-    /// The same broker and user, another virtual host.
+    /// Returns the same broker and user with another virtual host.
     #[must_use]
     pub fn with_vhost(&self, vhost: &str) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl fmt::Debug for AmqpAddress {
     }
 }
 
-/// `user:password@host:port` as user, password (decoded, where there are any) and the rest.
+/// Splits `user:password@host:port` into user, password (decoded, if present) and the rest.
 pub(crate) fn login_and_place(authority: &str) -> Result<(Option<String>, Option<String>, &str)> {
     let Some((login, place)) = authority.rsplit_once('@') else {
         return Ok((None, None, authority));
@@ -101,7 +101,7 @@ pub(crate) fn login_and_place(authority: &str) -> Result<(Option<String>, Option
     Ok((Some(decoded(user)?), Some(decoded(password)?), place))
 }
 
-/// `host:port`, `host`, `[::1]:port` or `[::1]`. The brackets stay: they are part of how such a host is written.
+/// Splits `host:port`, `host`, `[::1]:port` or `[::1]`. The brackets stay: they are part of such a host's notation.
 pub(crate) fn host_and_port(place: &str, default_port: u16) -> Result<(String, u16)> {
     let (host, port) = match place.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -117,7 +117,7 @@ pub(crate) fn host_and_port(place: &str, default_port: u16) -> Result<(String, u
     Ok((host.to_owned(), port))
 }
 
-/// `text` as one segment of an address: everything but letters, digits, `-`, `.`, `_` and `~` as `%XX`.
+/// Encodes `text` as one segment of an address: all but letters, digits, `-`, `.`, `_` and `~` as `%XX`.
 #[must_use]
 pub fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());

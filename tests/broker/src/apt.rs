@@ -1,4 +1,4 @@
-//! Debian's package of RabbitMQ, installed without starting the service that comes with it.
+//! Installs Debian's package of RabbitMQ without starting its service.
 
 use std::fs;
 use std::path::Path;
@@ -11,15 +11,15 @@ use crate::command;
 use crate::folder::{private_folder, target_folder};
 
 const QUESTION_BOUND: Duration = Duration::from_secs(10);
-/// The script bounds each of its own steps; this is the net beneath them.
+/// The script limits each of its own steps; this is the safety net.
 const INSTALL_BOUND: Duration = Duration::from_secs(40 * 60);
 const SHOWN_LINES: usize = 8;
 
-/// Debian's way to forbid that packages start services is a program at one fixed place. Whatever was there is put back
-/// at the end, however the installation ends. Services that came in with this installation are not started at boot
-/// either: a broker on the usual port was not asked for.
+/// Installs the package. Debian's way to prevent packages from starting services is a program at a fixed path. An
+/// existing file there is restored at the end, however the installation ends. Services of this installation are not
+/// enabled at boot either, since no broker on the usual port was requested.
 ///
-/// The first try is without `apt-get update`, which is slow and mostly unnecessary.
+/// The first attempt omits `apt-get update`, which is slow and mostly unnecessary.
 const SCRIPT: &str = r#"
 set -eu
 policy=/usr/sbin/policy-rc.d
@@ -53,15 +53,15 @@ elif command -v update-rc.d >/dev/null; then
 fi
 "#;
 
-/// How this process may install packages.
+/// The means to install packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rights {
     Root,
-    /// `sudo` lets it, without a password.
+    /// `sudo` permits it without a password.
     Sudo,
 }
 
-/// `None` where this is no Debian, or packages cannot be installed without asking somebody.
+/// Returns `None` if this is no Debian, or installing packages needs a password.
 pub(crate) fn rights() -> Option<Rights> {
     if !Path::new("/etc/debian_version").exists() || !Path::new("/usr/bin/apt-get").exists() {
         return None;
@@ -77,7 +77,7 @@ pub(crate) fn rights() -> Option<Rights> {
 /// Installs `rabbitmq-server`; takes about a minute. The full output is kept in the target folder.
 ///
 /// # Errors
-/// Where the package cannot be installed, with the end of apt-get's output.
+/// If the package cannot be installed, with the end of apt-get's output.
 pub(crate) fn install(rights: Rights) -> Result<()> {
     let mut install = match rights {
         Rights::Root => Command::new("sh"),

@@ -1,4 +1,4 @@
-//! A broker that can be used, wherever it comes from, and virtual hosts on it.
+//! A broker of any origin, and virtual hosts on it.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,7 @@ use crate::address::AmqpAddress;
 use crate::http;
 use crate::management::Management;
 
-/// How to reach a broker. Says nothing about who started it.
+/// The addresses of a broker that any process may have started.
 #[derive(Debug, Clone)]
 pub struct Broker {
     address: AmqpAddress,
@@ -24,22 +24,21 @@ impl Broker {
         }
     }
 
-    /// The AMQP address with user and password, for a client.
+    /// Returns the AMQP address with user and password, for a client.
     #[must_use]
     pub fn amqp_url(&self) -> String {
         self.address.to_string()
     }
 
-    /// The AMQP address in its parts.
     #[must_use]
     pub fn address(&self) -> &AmqpAddress {
         &self.address
     }
 
-    /// The management API; a broker that somebody else started may have none that answers to its user.
+    /// Returns the management API. A broker that was not started here may have none that accepts its user.
     ///
     /// # Errors
-    /// Where there is none, with the remedy.
+    /// If there is none, with the remedy.
     pub fn management(&self) -> Result<&Management> {
         self.management.as_ref().with_context(|| {
             format!(
@@ -52,7 +51,7 @@ impl Broker {
         })
     }
 
-    /// The same broker by another of its virtual hosts, which must exist.
+    /// Returns the same broker with another of its virtual hosts, which must exist.
     #[must_use]
     pub fn with_vhost(&self, vhost: &str) -> Self {
         Self {
@@ -61,10 +60,10 @@ impl Broker {
         }
     }
 
-    /// Creates a virtual host for one test, `hint` and something unique as its name. It is deleted when dropped.
+    /// Creates a virtual host for one test, named by `hint` and a unique suffix. Deleted on drop.
     ///
     /// # Errors
-    /// Where the broker has no management API or refuses.
+    /// If the broker has no management API or rejects the request.
     pub fn new_vhost(&self, hint: &str) -> Result<Vhost> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -76,26 +75,25 @@ impl Broker {
     }
 }
 
-/// A virtual host of one's own, deleted with everything in it when this is dropped.
+/// A temporary virtual host, deleted with its contents on drop.
 #[derive(Debug)]
 pub struct Vhost {
     broker: Broker,
 }
 
 impl Vhost {
-    /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.broker.address.vhost
     }
 
-    /// The AMQP address of this virtual host.
+    /// Returns the AMQP address of this virtual host.
     #[must_use]
     pub fn amqp_url(&self) -> String {
         self.broker.amqp_url()
     }
 
-    /// The broker, by this virtual host.
+    /// Returns the broker with this virtual host.
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
@@ -104,14 +102,14 @@ impl Vhost {
 
 impl Drop for Vhost {
     fn drop(&mut self) {
-        // The broker may be down on purpose by now, and with a private node everything goes in the end.
+        // The broker may be down on purpose by now, and a private node deletes everything in the end.
         if let Ok(management) = self.broker.management() {
             let _ = management.delete_vhost(self.name());
         }
     }
 }
 
-/// Whether an AMQP 0-9-1 broker answers there: it begins to talk (a method frame) once it has seen the protocol's name.
+/// Returns true if an AMQP 0-9-1 broker answers: it sends a method frame once it has received the protocol header.
 pub(crate) fn greets(host: &str, port: u16) -> bool {
     let greeting = || -> Result<u8> {
         let mut stream = http::connect(host, port)?;

@@ -1,4 +1,4 @@
-//! Running another program to its end, under a bound.
+//! Runs another program to its end, with a timeout.
 
 use std::io::Read;
 use std::process::{Command, ExitStatus, Stdio};
@@ -18,7 +18,7 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
-/// Runs `command` without input and returns what it printed. It is killed when `bound` has passed.
+/// Runs `command` without input and returns its output. Kills it when `bound` has passed.
 pub(crate) fn run(command: &mut Command, bound: Duration) -> Result<Ran> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command
@@ -30,12 +30,12 @@ pub(crate) fn run(command: &mut Command, bound: Duration) -> Result<Ran> {
     let stdout = collected(child.stdout.take());
     let stderr = collected(child.stderr.take());
     let Some(status) = wait::until(bound, || Ok(child.try_wait()?))? else {
-        // It may have ended by itself just now, so killing it may fail.
+        // It may have just exited, so killing it may fail.
         let _ = child.kill();
         let _ = child.wait();
         bail!("{name} did not end within {} s", bound.as_secs());
     };
-    // A child of that program may hold the pipe open beyond its end, hence the bound.
+    // A child of that program may keep the pipe open beyond its end, hence the timeout.
     Ok(Ran {
         status,
         stdout: stdout.recv_timeout(LAST_OUTPUT_BOUND).unwrap_or_default(),
@@ -43,18 +43,18 @@ pub(crate) fn run(command: &mut Command, bound: Duration) -> Result<Ran> {
     })
 }
 
-/// Whether `command` can be run and ends well within `bound`.
+/// Returns true if `command` can be run and succeeds within `bound`.
 pub(crate) fn succeeds(command: &mut Command, bound: Duration) -> bool {
     run(command, bound).is_ok_and(|ran| ran.status.success())
 }
 
-/// Reads a pipe on a thread of its own, so that neither of two pipes can fill up and stop the program.
+/// Reads a pipe on a thread of its own, so that the program is not blocked by a full pipe.
 fn collected(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What was read before an error is worth showing too.
+            // The output before an error is worth showing, too.
             let _ = pipe.read_to_end(&mut bytes);
         }
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());

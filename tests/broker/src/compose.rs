@@ -1,4 +1,4 @@
-//! RabbitMQ in a container, by way of the project's `docker-compose.yml`.
+//! RabbitMQ in a container of the project's `docker-compose.yml`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,18 +18,17 @@ use crate::state::secret;
 use crate::wait;
 
 const QUESTION_BOUND: Duration = Duration::from_secs(10);
-/// The first time, an image of some hundred megabytes is downloaded.
+/// The first start downloads an image of some hundred megabytes.
 const UP_BOUND: Duration = Duration::from_secs(15 * 60);
 const READY_BOUND: Duration = Duration::from_secs(180);
 const DOWN_BOUND: Duration = Duration::from_secs(60);
 const SERVICE: &str = "rabbitmq";
-/// The administrator among the users that the file sets up.
+/// The administrator among the users in the file.
 const USER: &str = "operator";
 const VHOST: &str = "doorstep";
 
-/// The broker service of a compose project of its own name, on ports and with a login of its own, so that a project
-/// which somebody has brought up by hand is not touched. It is brought down with its volumes when this is dropped, or
-/// when the process ends.
+/// The broker service in a separate compose project, on ports and with a login of its own, so that a project started by
+/// hand is not touched. It is removed with its volumes when this is dropped, or when the process ends.
 #[derive(Debug)]
 pub(crate) struct Compose {
     project: String,
@@ -39,7 +38,7 @@ pub(crate) struct Compose {
 }
 
 impl Compose {
-    /// Whether a Docker daemon answers, Compose is there, and so is the file.
+    /// Returns true if a Docker daemon answers, and Compose and the file are there.
     pub(crate) fn is_possible() -> bool {
         compose_file().is_file()
             && command::succeeds(Command::new("docker").arg("info"), QUESTION_BOUND)
@@ -49,10 +48,10 @@ impl Compose {
             )
     }
 
-    /// Brings the broker up and waits until it answers.
+    /// Starts the broker and waits until it answers.
     ///
     /// # Errors
-    /// Where Compose fails, with what it says.
+    /// If Compose fails, with its message.
     pub(crate) fn up(name: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -111,7 +110,7 @@ impl Compose {
 impl Drop for Compose {
     fn drop(&mut self) {
         let mut docker = Command::new("docker");
-        // Nothing can be done here about a failure.
+        // A failure cannot be handled here.
         let _ = command::run(
             docker.args(down_arguments(&self.project, &self.file)),
             DOWN_BOUND,

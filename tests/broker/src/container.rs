@@ -1,4 +1,4 @@
-//! A RabbitMQ of one's own in a container of a given image, from its start to its end.
+//! A private RabbitMQ in a container of a given image, from its start to its end.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -19,10 +19,10 @@ use crate::ports::Ports;
 use crate::state::secret;
 use crate::wait;
 
-/// The first time, an image of some hundred megabytes is downloaded.
+/// The first start downloads an image of some hundred megabytes.
 const CREATE_BOUND: Duration = Duration::from_secs(15 * 60);
 const START_BOUND: Duration = Duration::from_secs(180);
-/// RabbitMQ gets this long to stop in order before Docker kills it.
+/// The time for a graceful stop of RabbitMQ before Docker kills it.
 const STOP_SECONDS: u64 = 60;
 const STOP_BOUND: Duration = Duration::from_secs(STOP_SECONDS + 30);
 const DOCKER_BOUND: Duration = Duration::from_secs(60);
@@ -33,8 +33,8 @@ const SETTINGS_FILE: &str = "/etc/rabbitmq/conf.d/95-doorstep.conf";
 const FILES_FOLDER: &str = "/etc/rabbitmq";
 const PLUGINS_FILE: &str = "/etc/rabbitmq/enabled_plugins";
 
-/// A RabbitMQ container that this process owns, with ports on 127.0.0.1 that stay the same through every restart. Dropping
-/// it removes it with its data, and so does the death of this process.
+/// A RabbitMQ container that this process owns, with ports on 127.0.0.1 that stay the same through every restart. It is
+/// removed with its data when this is dropped or this process ends.
 #[derive(Debug)]
 pub(crate) struct ContainerNode {
     name: String,
@@ -48,7 +48,7 @@ impl ContainerNode {
     /// Creates and starts the container and waits until clients can connect and the management API answers.
     ///
     /// # Errors
-    /// Where Docker fails, with what it says, or the node does not come up; the end of its log is in the text.
+    /// If Docker fails, with its message, or the node does not come up; the end of its log is in the text.
     pub(crate) fn start(image: &str, options: &NodeOptions) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl ContainerNode {
             None => Ports::pick(&[])?,
         };
         let mut node = Self {
-            // Started first: whatever is created from here on is removed in the end.
+            // Started first, so that everything created later is removed in the end.
             _guard: Guard::start(&["docker", "rm", "--force", "--volumes", &name])?,
             name,
             ports,
@@ -105,7 +105,7 @@ impl ContainerNode {
         if !self.running {
             return Ok(());
         }
-        // A frozen container would take notice only later; thawing one that is not frozen fails, which is fine.
+        // A frozen container would see the signal only later; thawing one that is not frozen fails, which is harmless.
         let _ = self.thaw();
         let seconds = STOP_SECONDS.to_string();
         docker(&["stop", "--time", &seconds, &self.name], STOP_BOUND)?;
@@ -114,7 +114,7 @@ impl ContainerNode {
     }
 
     pub(crate) fn start_again(&mut self) -> Result<()> {
-        ensure!(!self.running, "the node runs already");
+        ensure!(!self.running, "the node is running already");
         docker(&["start", &self.name], DOCKER_BOUND)?;
         self.running = true;
         let management = self.management();
@@ -129,7 +129,7 @@ impl ContainerNode {
                     != "true"
             {
                 bail!(
-                    "the broker ended while it started; it says:\n{}",
+                    "the broker exited during its start; its output:\n{}",
                     self.log()
                 );
             }
@@ -138,7 +138,7 @@ impl ContainerNode {
         ready.with_context(|| {
             let seconds = START_BOUND.as_secs();
             format!(
-                "the broker did not answer within {seconds} s; it says:\n{}",
+                "the broker did not answer within {seconds} s; its output:\n{}",
                 self.log()
             )
         })
@@ -158,7 +158,7 @@ impl ContainerNode {
         docker(&all, DOCKER_BOUND)
     }
 
-    /// Creates the container with its settings in place.
+    /// Creates the container with its settings.
     fn create(&self, image: &str, options: &NodeOptions) -> Result<()> {
         let publish = |port: u16, inside: u16| format!("127.0.0.1:{port}:{inside}");
         let mut create = Command::new("docker");
@@ -181,7 +181,7 @@ impl ContainerNode {
                     .flat_map(|tls| [(tls.port, 5671), (tls.management_port, 15671)])
                     .flat_map(|(port, inside)| ["--publish".to_owned(), publish(port, inside)]),
             )
-            // By their names alone, so that the password is on nobody's command line.
+            // Only the names of the variables, so that the password is on no command line.
             .args([
                 "--env",
                 "RABBITMQ_DEFAULT_USER",
@@ -198,12 +198,12 @@ impl ContainerNode {
                 "--env",
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+S 2:2 +stbt u",
             ]);
-            // The write-ahead log of quorum queues is held in memory up to this size, 512 MB by default.
+            // Bounds the write-ahead log of quorum queues in memory, 512 MB by default.
             settings.push_str("\nraft.wal_max_size_bytes = 67108864");
         }
         settings.push('\n');
         if let Some(tls) = &options.tls {
-            // With a listener over TLS, the management API has a plain one only if that is set, too.
+            // With a TLS listener, the management API has a plain one only if this is set, too.
             settings.push_str("management.tcp.port = 15672\n");
             settings.push_str(&tls.settings("5671", ("0.0.0.0", 15671), FILES_FOLDER));
         }
@@ -216,12 +216,12 @@ impl ContainerNode {
         self.put_in(&format!("[{plugins}].\n"), PLUGINS_FILE)
     }
 
-    /// Puts a file beside the node's settings.
+    /// Writes a file beside the node's settings.
     pub(crate) fn put(&self, name: &str, text: &str) -> Result<()> {
         self.put_in(text, &format!("{FILES_FOLDER}/{name}"))
     }
 
-    /// Puts a file into the container, readable by whoever RabbitMQ runs as.
+    /// Writes a file into the container, readable by RabbitMQ's user.
     fn put_in(&self, text: &str, path: &str) -> Result<()> {
         let folder = target_folder()?.join("brokers");
         fs::create_dir_all(&folder)?;
@@ -240,7 +240,7 @@ impl ContainerNode {
         done
     }
 
-    /// The end of what the broker says.
+    /// Returns the end of the broker's output.
     fn log(&self) -> String {
         let mut logs = Command::new("docker");
         let lines = SHOWN_LINES.to_string();
@@ -256,7 +256,7 @@ impl ContainerNode {
 
 impl Drop for ContainerNode {
     fn drop(&mut self) {
-        // Nothing can be done here about a failure; the guard is the net.
+        // A failure cannot be handled here; the guard is the safety net.
         let _ = docker(&["rm", "--force", "--volumes", &self.name], DOCKER_BOUND);
     }
 }

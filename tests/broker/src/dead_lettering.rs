@@ -1,15 +1,15 @@
-//! A supervisor of the broker that gives up for good, kept from doing so under the load of many tests.
+//! A workaround for a supervisor of the broker that gives up for good under the load of many tests.
 
 use anyhow::{Result, ensure};
 
-/// Lets a node survive the crashes of its dead-lettering workers, one for each quorum queue that dead-letters at least
-/// once. Their supervisor, which the whole node shares, gives up for good after two crashes within five seconds
-/// (RabbitMQ 3.10; 100 within a second in newer ones), and then every such queue that is declared dies at once, with
-/// `INTERNAL_ERROR` for its clients: <https://github.com/rabbitmq/rabbitmq-server/issues/16652>. Tests that create and
-/// delete hundreds of queues beside each other get there by chance. `ctl` runs `rabbitmqctl` on the node.
+/// Lets a node survive crashes of its dead-lettering workers, one for each quorum queue with at-least-once
+/// dead-lettering. Their supervisor, which the whole node shares, gives up for good after two crashes within five
+/// seconds (RabbitMQ 3.10; 100 within a second in newer versions). From then on every such queue crashes when it is
+/// declared, with `INTERNAL_ERROR` for its clients: <https://github.com/rabbitmq/rabbitmq-server/issues/16652>. Tests
+/// that create and delete hundreds of queues concurrently reach that by chance. `ctl` runs `rabbitmqctl` on the node.
 ///
 /// # Errors
-/// As `ctl`, or if the supervisor is not as expected.
+/// As `ctl`, or if the supervisor's state has an unexpected form.
 pub fn outlive_worker_crashes(ctl: impl Fn(&[&str]) -> Result<String>) -> Result<()> {
     // Fields 6 and 7 of the supervisor's state are its intensity and its period.
     let raise = "Raised = sys:replace_state(rabbit_fifo_dlx_sup, fun(State) -> \
@@ -20,7 +20,7 @@ pub fn outlive_worker_crashes(ctl: impl Fn(&[&str]) -> Result<String>) -> Result
     let raised = ctl(&["eval", raise])?;
     ensure!(
         raised.trim() == "1000000",
-        "the supervisor of dead-lettering workers is not as expected: {raised}"
+        "the supervisor of dead-lettering workers has an unexpected state: {raised}"
     );
     Ok(())
 }

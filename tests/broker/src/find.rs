@@ -1,4 +1,4 @@
-//! The order in which a broker is looked for.
+//! The order in which a broker is searched for.
 
 use std::env;
 use std::fmt;
@@ -15,12 +15,12 @@ use crate::installed::Installed;
 use crate::management::Management;
 use crate::node::{Footprint, InstalledNode, NodeOptions};
 
-/// A broker that somebody else runs, used as it is.
+/// The address of an existing broker, used as it is.
 const AMQP_URL: &str = "DOORSTEP_AMQP_URL";
-/// Its management API, where it is not at port 15672 of the same host with the same login.
+/// Its management API, unless it is at port 15672 of the same host with the same login.
 pub(crate) const MANAGEMENT_URL: &str = "DOORSTEP_MANAGEMENT_URL";
 
-/// What a broker is looked for, and who hears of the progress.
+/// The purpose of the broker, and the receiver of progress messages.
 #[derive(Debug, Clone)]
 pub struct Options {
     name: String,
@@ -39,7 +39,7 @@ impl Options {
         }
     }
 
-    /// Chooses how much of the machine a node that is started may use.
+    /// Sets the share of the machine that a started node may use.
     #[must_use]
     pub fn footprint(mut self, footprint: Footprint) -> Self {
         self.footprint = footprint;
@@ -47,16 +47,16 @@ impl Options {
     }
 }
 
-/// Where a broker came from.
+/// The origin of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Named by `DOORSTEP_AMQP_URL`; not ours to harm or to clean up.
+    /// Named by `DOORSTEP_AMQP_URL`: neither disturbed nor cleaned up.
     Given,
-    /// A private node of the RabbitMQ that is installed here.
+    /// A private node of the RabbitMQ installed here.
     Installed,
-    /// A container by way of `docker-compose.yml`.
+    /// A container of `docker-compose.yml`.
     Compose,
-    /// A container of an image that was asked for.
+    /// A container of the requested image.
     Image,
 }
 
@@ -71,8 +71,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// A broker, held for as long as this lives: what was started for it ends when this is dropped, or when the process
-/// ends.
+/// A broker with the resources started for it, which end when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct Found {
     broker: Broker,
@@ -88,13 +87,12 @@ enum Source {
 }
 
 impl Found {
-    /// How to reach it.
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
     }
 
-    /// Where it came from.
+    /// Returns its origin.
     #[must_use]
     pub fn way(&self) -> Way {
         match self.source {
@@ -117,7 +115,7 @@ impl Found {
             .find(|address| may_answer(address))
             .cloned()
         else {
-            bail!("{AMQP_URL} names {addresses:?}, where no broker answers");
+            bail!("{AMQP_URL} names {addresses:?}, but no broker answers there");
         };
         let management = match env::var(MANAGEMENT_URL) {
             Ok(url) => Some(Management::from_url(&url).context(MANAGEMENT_URL)?),
@@ -156,10 +154,10 @@ impl Found {
     }
 }
 
-/// Starts a RabbitMQ in a container of this image, and looks for no other.
+/// Starts a RabbitMQ in a container of this image, without searching for another broker.
 ///
 /// # Errors
-/// Where Docker cannot, with what it says.
+/// If Docker fails, with its message.
 pub fn start_image(image: &str, options: &Options) -> Result<Found> {
     (options.say)(&format!(
         "starting {image} (the first time it is downloaded)"
@@ -173,17 +171,17 @@ pub fn start_image(image: &str, options: &Options) -> Result<Found> {
     })
 }
 
-/// Over TLS only a client can tell whether a broker is there.
+/// Over TLS only a client can find out if a broker is there.
 fn may_answer(address: &AmqpAddress) -> bool {
     address.scheme == "amqps" || greets(&address.host, address.port)
 }
 
-/// Finds a broker or starts one, in this order: the one that `DOORSTEP_AMQP_URL` names; a private node of the RabbitMQ
-/// that is installed here; a container, if a Docker daemon answers; a private node of Debian's package, which is
-/// installed first, if this is root or sudo asks no password.
+/// Finds a broker or starts one, in this order: the one named by `DOORSTEP_AMQP_URL`; a private node of the RabbitMQ
+/// installed here; a container, if a Docker daemon answers; a private node of Debian's package, which is installed
+/// first, if this process is root or sudo needs no password.
 ///
 /// # Errors
-/// Where there is none to be had, with what to install; or where the first of these ways that is open fails.
+/// If none is available, with what to install; or if the first available way fails.
 pub fn find_or_start(options: &Options) -> Result<Found> {
     if let Ok(url) = env::var(AMQP_URL) {
         return Found::given(&url);
@@ -195,9 +193,9 @@ pub fn find_or_start(options: &Options) -> Result<Found> {
     if Compose::is_possible() {
         match Found::compose(options) {
             Ok(found) => return Ok(found),
-            // Docker may be there without a way to its registry; the package may still be had.
+            // Docker may be unable to reach its registry; the package may still be available.
             Err(error) => {
-                (options.say)(&format!("docker compose did not bring it up: {error:#}"));
+                (options.say)(&format!("docker compose did not start it: {error:#}"));
                 failures.push_str(&format!("\n  docker compose was tried: {error:#}"));
             }
         }
@@ -215,11 +213,11 @@ pub fn find_or_start(options: &Options) -> Result<Found> {
     )
 }
 
-/// An [`InstalledNode`] needs an installed RabbitMQ: installs Debian's package where there is none and that is possible.
+/// Installs Debian's package of RabbitMQ if none is installed and that is possible: an [`InstalledNode`] needs one.
 /// `say` gets a line before that.
 ///
 /// # Errors
-/// Where there is none and none can be installed, with the remedy.
+/// If none is installed and none can be, with the remedy.
 pub fn install_if_possible(say: fn(&str)) -> Result<()> {
     if Installed::find()?.is_some() {
         return Ok(());

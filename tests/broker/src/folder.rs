@@ -1,4 +1,4 @@
-//! The folders of private nodes under `target/doorstep-broker`: who owns one, and what a killed owner left in it.
+//! The folders of private nodes below `target/doorstep-broker`: their owners, and leftovers of killed owners.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -14,14 +14,14 @@ use crate::wait;
 const LOCK_BOUND: Duration = Duration::from_secs(60);
 const FORK_BOUND: Duration = Duration::from_secs(5);
 
-/// All node folders, locked for this process while it creates, finds or removes one. Nobody holds this for longer than
-/// ending a few leftover processes takes.
+/// All node folders, locked while this process creates, finds or removes one. The lock is held only for as long as it
+/// takes to end a few leftover processes.
 pub(crate) struct Nodes {
     root: PathBuf,
     _lock: File,
 }
 
-/// A node's folder with the lock that says that its owner lives. The kernel takes the lock away when the owner ends.
+/// A node's folder with the lock that shows that its owner is alive. The kernel releases the lock when the owner ends.
 #[derive(Debug)]
 pub(crate) struct OwnedFolder {
     pub(crate) path: PathBuf,
@@ -51,7 +51,7 @@ impl Nodes {
             if stays {
                 continue;
             }
-            // Held by a living owner, or just being deleted by one: not ours to touch.
+            // Locked by a living owner, or being deleted by one: left alone.
             let Ok(Some(owned)) = OwnedFolder::of(folder) else {
                 continue;
             };
@@ -63,7 +63,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// The ports written down for any node, running or not.
+    /// Returns the recorded ports of all nodes, running or not.
     pub(crate) fn taken_ports(&self) -> Result<Vec<u16>> {
         let mut taken = Vec::new();
         for folder in self.folders()? {
@@ -74,14 +74,14 @@ impl Nodes {
         Ok(taken)
     }
 
-    /// Creates the folder `name`, or takes over what an owner that is gone has left there.
+    /// Creates the folder `name`, or takes over the leftover of an owner that is gone.
     ///
     /// # Errors
-    /// Where a living process owns it.
+    /// If a living process owns it.
     pub(crate) fn own(&self, name: &str) -> Result<OwnedFolder> {
         let path = self.root.join(name);
         private_folder(&path)?;
-        // A program that another thread is just starting holds a copy of every lock for the moment between fork and exec.
+        // A child process that another thread is starting has a copy of every lock between fork and exec.
         match wait::until(FORK_BOUND, || OwnedFolder::of(path.clone()))? {
             Some(owned) => Ok(owned),
             None => bail!("the node {name} is being used by another process"),
@@ -105,17 +105,17 @@ impl Nodes {
 }
 
 impl OwnedFolder {
-    /// Takes the lock of a folder that exists; `None` where somebody else has it.
+    /// Takes the lock of an existing folder; `None` if another process has it.
     fn of(path: PathBuf) -> Result<Option<Self>> {
         let lock = File::create(path.join("owner.lock"))
             .with_context(|| format!("cannot write into {}", path.display()))?;
         Ok(try_lock(&lock)?.then_some(Self { path, _lock: lock }))
     }
 
-    /// Deletes the folder with everything in it.
+    /// Deletes the folder with its contents.
     pub(crate) fn delete(self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            // A sweep may meet an owner that is just deleting it.
+            // A sweep may find a folder that its owner is deleting.
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot delete {}", self.path.display()))
             }
@@ -124,10 +124,10 @@ impl OwnedFolder {
     }
 }
 
-/// Cargo's target folder, where everything goes that a checkout produces.
+/// Returns Cargo's target folder, for everything that a checkout produces.
 ///
 /// # Errors
-/// Where the current folder is unknown.
+/// If the current folder is unknown.
 pub fn target_folder() -> Result<PathBuf> {
     // Cargo marks its target folder with this file, and every test and xtask runs from within it.
     let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
@@ -143,7 +143,7 @@ fn nodes_folder() -> Result<PathBuf> {
     Ok(target_folder()?.join("doorstep-broker"))
 }
 
-/// A folder that only its owner may enter: a node's password and cookie are in it.
+/// Creates a folder that only its owner may enter, since it contains a node's password and cookie.
 pub(crate) fn private_folder(path: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -175,7 +175,7 @@ mod tests {
         let left = nodes.own(&name).unwrap();
         let mut state = NodeState::new(&name, Ports::from_first(20_900)).unwrap();
         let mark = state.vm_mark();
-        // A process whose command line reads like the node's, and which waits for input that never comes.
+        // A process with a command line like the node's, waiting for input that never comes.
         let mut vm = Command::new("sh")
             .args(["-c", "read -r _", &mark])
             .stdin(Stdio::piped())
@@ -183,7 +183,7 @@ mod tests {
             .unwrap();
         state.vm = Some(vm.id());
         state.write(&left.path).unwrap();
-        // A command line can be read only a moment after its program was started.
+        // A command line is readable only a moment after its program was started.
         let runs = wait::until(Duration::from_secs(10), || {
             Ok(process::is_running(vm.id(), &mark).then_some(()))
         });
@@ -192,8 +192,8 @@ mod tests {
         nodes.sweep().unwrap();
         assert!(left.path.is_dir(), "its owner lives");
 
-        // What the kernel does with the lock when its holder dies. A program that another test is just starting holds a copy of it
-        // for the moment between fork and exec.
+        // Releases the lock, as the kernel does when its holder dies. A child process that another test is starting has
+        // a copy of it between fork and exec.
         let path = left.path.clone();
         drop(left);
         let swept = wait::until(Duration::from_secs(10), || {

@@ -1,4 +1,4 @@
-//! Ends what a process has started when that process itself ends, however that happens.
+//! Ends the processes that a process has started when that process ends, however that happens.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -7,8 +7,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// The guard reads orders until its input ends. The end without `done` means that its owner has died.
-/// It ignores signals, since one that ends its owner may be sent to it as well.
+/// The guard reads orders until its input ends. The end without `done` means that its owner has died. It ignores
+/// signals, since a signal that ends its owner may also be sent to it.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 pids=
@@ -23,10 +23,10 @@ done
 [ $# -eq 0 ] || exec "$@"
 "#;
 
-/// A small shell process that outlives its owner by a moment: when the owner ends without dropping the guard (Ctrl-C,
-/// SIGKILL, a crash), it kills the watched processes and runs one last command. Dropped in order, it does nothing.
+/// A small shell process that outlives its owner by a moment. When the owner ends without dropping the guard (Ctrl-C,
+/// SIGKILL, a crash), it kills the watched processes and runs a last command. If it is dropped, it does nothing.
 ///
-/// It learns of the end by a pipe that the kernel closes, so there is no signal to catch and no polling. It runs in a
+/// A pipe that the kernel closes reports the end, so no signal is caught and nothing is polled. The guard runs in a
 /// process group of its own, so Ctrl-C on a terminal does not reach it.
 #[derive(Debug)]
 pub struct Guard {
@@ -35,11 +35,11 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts a guard that watches nothing yet and will run `last_command` (program and arguments; may be empty) after
-    /// it has killed what it watches.
+    /// Starts a guard that watches nothing yet. After it has killed the watched processes, it will run `last_command`
+    /// (program and arguments; may be empty).
     ///
     /// # Errors
-    /// Where no process can be started.
+    /// If no process can be started.
     pub fn start<S: AsRef<OsStr>>(last_command: &[S]) -> Result<Self> {
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "guard"])
@@ -58,12 +58,12 @@ impl Guard {
     /// From now on the process `pid` is killed when the owner ends.
     ///
     /// # Errors
-    /// Where the guard is gone, which only somebody who killed it can bring about.
+    /// If the guard itself was killed.
     pub fn watch(&mut self, pid: u32) -> Result<()> {
         self.order(&format!("watch {pid}\n"))
     }
 
-    /// `pid` has ended. It must be forgotten, since the system gives ids out again.
+    /// Forgets `pid`, which has ended. Required, since the system reuses ids.
     ///
     /// # Errors
     /// As [`Guard::watch`].
@@ -73,7 +73,7 @@ impl Guard {
 
     fn order(&mut self, order: &str) -> Result<()> {
         let orders = self.orders.as_mut().context("the guard has ended")?;
-        // One write for each order: it must not be cut in two by the owner's end.
+        // One write for each order, so that the owner's end cannot cut it in two.
         orders
             .write_all(order.as_bytes())
             .context("the guard has ended")
@@ -82,7 +82,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // With its orders closed the shell ends in any case, so waiting for it needs no bound of its own.
+        // The shell ends once its input is closed, so waiting for it needs no timeout.
         let _ = self.order("done\n");
         self.orders = None;
         let _ = self.shell.wait();
@@ -108,7 +108,7 @@ mod tests {
         guard.watch(forgotten.id()).unwrap();
         guard.watch(watched.id()).unwrap();
         guard.forget(forgotten.id()).unwrap();
-        // Closing the pipe without a word is what the kernel does when the owner dies.
+        // The kernel closes the pipe in the same way when the owner dies.
         guard.orders = None;
         let ended = wait::until(BOUND, || Ok(watched.try_wait()?)).unwrap();
         assert!(!ended.unwrap().success());

@@ -1,4 +1,5 @@
-//! As much HTTP as the management API needs: one request a connection, in HTTP/1.0, whose answer ends with it.
+//! The subset of HTTP that the management API needs: one HTTP/1.0 request for each connection, which ends with the
+//! answer.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 const CONNECT_BOUND: Duration = Duration::from_secs(5);
-/// For each read and write. Generous, since a broker under load answers the management API last.
+/// The timeout of each read and write. Generous, since a broker under load answers the management API last.
 const TRANSFER_BOUND: Duration = Duration::from_secs(30);
-/// An answer beyond this is cut short as an error rather than filling the memory.
+/// The maximum size of an answer; a larger one is an error rather than filling the memory.
 const LARGEST_ANSWER: u64 = 64 * 1024 * 1024;
 
 pub(crate) struct Request<'a> {
@@ -44,14 +45,14 @@ pub(crate) fn send(request: &Request<'_>) -> Result<Answer> {
     let mut bytes = Vec::new();
     match stream.take(LARGEST_ANSWER).read_to_end(&mut bytes) {
         Ok(_) => {}
-        // A server that closes without reading a body it did not want resets the connection; the answer is there.
+        // A server that closes without reading an unwanted body resets the connection; the answer is there.
         Err(error) if error.kind() == ErrorKind::ConnectionReset && !bytes.is_empty() => {}
         Err(error) => return Err(error).context("no complete answer over HTTP"),
     }
     parsed(&bytes)
 }
 
-/// Connects within a bound, to whichever address of `host` answers first.
+/// Connects with a timeout, to the first address of `host` that answers.
 pub(crate) fn connect(host: &str, port: u16) -> Result<TcpStream> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = (name, port)

@@ -1,4 +1,4 @@
-//! The RabbitMQ that is installed on this machine: where its programs are.
+//! The programs of the RabbitMQ installed on this machine.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::command;
 
-/// Where packages put RabbitMQ and Erlang, beyond the search path of an ordinary user.
+/// The folders in which packages install RabbitMQ and Erlang, beyond the search path of an ordinary user.
 const SERVER_FOLDERS: [&str; 8] = [
     "/usr/lib/rabbitmq/bin",
     "/usr/sbin",
@@ -35,15 +35,15 @@ pub(crate) struct Installed {
     pub(crate) server: PathBuf,
     pub(crate) ctl: PathBuf,
     pub(crate) epmd: PathBuf,
-    /// The search path under which the programs find Erlang.
+    /// The search path with which the programs find Erlang.
     pub(crate) search_path: String,
 }
 
 impl Installed {
-    /// `None` where there is no RabbitMQ.
+    /// Returns `None` if there is no RabbitMQ.
     ///
     /// # Errors
-    /// Where there is one, but not the Erlang that it runs on.
+    /// If RabbitMQ is there, but Erlang is missing.
     pub(crate) fn find() -> Result<Option<Self>> {
         let search_path = extended_search_path();
         let own: Vec<PathBuf> = env::split_paths(&search_path).collect();
@@ -58,7 +58,7 @@ impl Installed {
             .map_or_else(|| epmd_of_erlang(&search_path), Ok)
             .with_context(|| {
                 format!(
-                    "{} is there, but its Erlang is not complete",
+                    "{} is installed, but Erlang is incomplete",
                     server.display()
                 )
             })?;
@@ -71,8 +71,8 @@ impl Installed {
     }
 }
 
-/// The server's own script in `folder`. Packages also install a wrapper of the same name, which changes to the
-/// service's user and its data; it is known by being a link to another name, or by the scripts that are not beside it.
+/// Returns the server's own script in `folder`. Packages also install a wrapper of the same name, which changes to the
+/// service's user and its data. The wrapper is a link to another name, or lacks the other scripts beside it.
 fn real_server(folder: &Path) -> Option<PathBuf> {
     let script = folder.join("rabbitmq-server").canonicalize().ok()?;
     let named = script.file_name()? == "rabbitmq-server";
@@ -91,7 +91,7 @@ fn extended_search_path() -> String {
     path
 }
 
-/// Asks Erlang itself, where epmd is only inside of its own folder.
+/// Asks Erlang itself, for installations with epmd only in their own folder.
 fn epmd_of_erlang(search_path: &str) -> Result<PathBuf> {
     let script = r#"io:format("~s/erts-~s/bin/epmd", [code:root_dir(), erlang:system_info(version)]), halt()."#;
     let told = command::run(
@@ -104,5 +104,5 @@ fn epmd_of_erlang(search_path: &str) -> Result<PathBuf> {
     program
         .is_file()
         .then_some(program)
-        .context("there is no epmd")
+        .context("epmd is missing")
 }

@@ -1,16 +1,17 @@
-//! Finds a RabbitMQ for tests, demo and bench, or starts one that disturbs nobody.
+//! Finds a RabbitMQ for tests, demo and bench, or starts an isolated one.
 //!
-//! - [`find_or_start`] goes through the ways to come by a broker in a fixed order and says what it does.
-//! - [`PrivateNode`] is a RabbitMQ of one's own: own name, ports, data, cookie, user and password, listening on
-//!   127.0.0.1 only. Tests kill, stop, freeze and start it again at will.
-//! - [`Management`] talks to the management HTTP API: virtual hosts, users, permissions, and any other path.
-//! - [`shared`] is the broker that the tests of one run have in common; each test takes a [`Vhost`] of its own on it,
-//!   and a [`User`] where rights are to be tried.
+//! - [`find_or_start`] tries the possible brokers in a fixed order and reports each step.
+//! - [`PrivateNode`] is an isolated RabbitMQ: own name, ports, data, cookie, user and password, listening on 127.0.0.1
+//!   only. Tests kill, stop, freeze and restart it.
+//! - [`Management`] calls the management HTTP API: virtual hosts, users, permissions, and any other path.
+//! - [`shared`] is the broker that the tests of one run share. Each test creates a [`Vhost`] of its own on it, and a
+//!   [`User`] to try permissions.
 //!
 //! This crate needs no async runtime and hardly any dependency, so that the first line of `cargo xtask demo` appears
-//! within seconds of the first build. It holds no AMQP client: all it asks a broker is whether it answers.
+//! within seconds of the first build. It contains no AMQP client: it only checks that a broker answers.
 //!
-//! Whatever this crate starts ends with the process that started it, also when that process is killed: see [`Guard`].
+//! Everything that this crate starts ends with the process that started it, even if that process is killed: see
+//! [`Guard`].
 
 mod address;
 mod apt;

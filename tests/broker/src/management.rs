@@ -1,4 +1,4 @@
-//! The broker's management HTTP API: what tests and commands change on a broker, and a way to any other path of it.
+//! The broker's management HTTP API: the operations of tests and commands, and access to any other path.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::address::{host_and_port, login_and_place, percent_encoded};
 use crate::http::{self, Answer, Request};
 
-/// A login to the management API of one broker. Every request is a connection of its own and has a bound in time.
+/// A login to the management API of one broker. Every request has a connection of its own and a timeout.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Management {
     host: String,
@@ -17,7 +17,7 @@ pub struct Management {
 }
 
 impl Management {
-    /// The management API at `host:port`, used as `user`. Nothing is sent yet.
+    /// The management API at `host:port`, used as `user`. Sends nothing yet.
     #[must_use]
     pub fn new(host: &str, port: u16, user: &str, password: &str) -> Self {
         Self {
@@ -28,10 +28,10 @@ impl Management {
         }
     }
 
-    /// Reads `http://user:password@host:port`, the form that [`Management::url_with_login`] writes.
+    /// Parses `http://user:password@host:port`, the form that [`Management::url_with_login`] writes.
     ///
     /// # Errors
-    /// Where it is not such an address. `https` is not spoken here.
+    /// If it is no such address. `https` is not supported.
     pub fn from_url(url: &str) -> Result<Self> {
         let place = url
             .strip_prefix("http://")
@@ -46,47 +46,47 @@ impl Management {
         })
     }
 
-    /// The address for a browser, without the login.
+    /// Returns the address for a browser, without the login.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}:{}", self.host, self.port)
     }
 
-    /// The address with user and password in it, for handing over to another program.
+    /// Returns the address with user and password, to pass to another program.
     #[must_use]
     pub fn url_with_login(&self) -> String {
         let (user, password) = (percent_encoded(&self.user), percent_encoded(&self.password));
         format!("http://{user}:{password}@{}:{}", self.host, self.port)
     }
 
-    /// The user that requests are made as.
+    /// Returns the user of the requests.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// That user's password.
+    /// Returns that user's password.
     #[must_use]
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// Whether the API answers and takes the login.
+    /// Returns true if the API answers and accepts the login.
     #[must_use]
     pub fn answers(&self) -> bool {
         self.send("GET", "/api/whoami", "")
             .is_ok_and(|answer| answer.status == 200)
     }
 
-    /// The JSON at `path`, for example `/api/queues/my-vhost`.
+    /// Returns the JSON at `path`, for example `/api/queues/my-vhost`.
     ///
     /// # Errors
-    /// Where the API cannot be reached or answers with anything but success; status and reason are in the text.
+    /// If the API cannot be reached or answers without success; status and reason are in the text.
     pub fn get(&self, path: &str) -> Result<String> {
         self.succeed("GET", path, "")
     }
 
-    /// Puts `json` at `path` and returns the answer's body, mostly empty.
+    /// Puts `json` at `path` and returns the answer's body, which is mostly empty.
     ///
     /// # Errors
     /// As [`Management::get`].
@@ -102,8 +102,8 @@ impl Management {
         self.succeed("POST", path, json)
     }
 
-    /// Deletes what is at `path`, for example `/api/connections/NAME` to close a connection. Nothing being there is
-    /// fine.
+    /// Deletes the resource at `path`, for example `/api/connections/NAME` to close a connection. A missing resource is
+    /// no error.
     ///
     /// # Errors
     /// As [`Management::get`].
@@ -115,16 +115,16 @@ impl Management {
         self.checked("DELETE", path, answer).map(drop)
     }
 
-    /// Creates a virtual host and gives this login's user all permissions in it. One that is there already stays.
+    /// Creates a virtual host and gives this login's user all permissions in it. An existing one stays.
     ///
     /// # Errors
-    /// As [`Management::get`]; creating virtual hosts takes an administrator.
+    /// As [`Management::get`]; only an administrator can create virtual hosts.
     pub fn create_vhost(&self, vhost: &str) -> Result<()> {
         self.put(&format!("/api/vhosts/{}", percent_encoded(vhost)), "{}")?;
         self.grant(&self.user, vhost)
     }
 
-    /// Deletes a virtual host with everything in it, and closes its connections. Its being gone already is fine.
+    /// Deletes a virtual host with its contents and closes its connections. A missing one is no error.
     ///
     /// # Errors
     /// As [`Management::get`].
@@ -132,8 +132,8 @@ impl Management {
         self.delete(&format!("/api/vhosts/{}", percent_encoded(vhost)))
     }
 
-    /// Creates a user without any permission yet. `tags` is what the broker calls the user's roles, separated by
-    /// commas: empty for an application, `administrator` for everything.
+    /// Creates a user without permissions. `tags` are the broker's names of the user's roles, separated by commas:
+    /// empty for an application, `administrator` for everything.
     ///
     /// # Errors
     /// As [`Management::get`].
@@ -147,7 +147,7 @@ impl Management {
         .map(drop)
     }
 
-    /// Deletes a user. Its being gone already is fine.
+    /// Deletes a user. A missing one is no error.
     ///
     /// # Errors
     /// As [`Management::get`].
@@ -210,7 +210,7 @@ impl fmt::Debug for Management {
     }
 }
 
-/// `text` as a JSON string.
+/// Returns `text` as a JSON string.
 fn quoted(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');

@@ -1,4 +1,4 @@
-//! A RabbitMQ of one's own from what is installed here, from its start to its end.
+//! A private node of the RabbitMQ installed here, from its start to its end.
 
 mod launch;
 mod options;
@@ -27,23 +27,23 @@ use crate::wait;
 
 use launch::Launch;
 
-/// A start takes some seconds; the bound is for a machine that compiles at the same time.
+/// A start takes some seconds; the timeout is for a machine that compiles at the same time.
 const START_BOUND: Duration = Duration::from_secs(180);
-/// An orderly stop takes about eight seconds, most of them in the management plugin.
+/// A graceful stop takes about eight seconds, most of them in the management plugin.
 const STOP_BOUND: Duration = Duration::from_secs(60);
 const KILL_BOUND: Duration = Duration::from_secs(10);
 const PORTS_BOUND: Duration = Duration::from_secs(10);
 const CTL_BOUND: Duration = Duration::from_secs(60);
-/// Somebody may take a port between the look at it and the start.
+/// Another process may take a port between the check and the start.
 const START_ATTEMPTS: usize = 3;
 
-/// A RabbitMQ node that this process owns. It listens on 127.0.0.1 only and shares nothing with any other broker on
-/// the machine, not even epmd.
+/// A RabbitMQ node that this process owns. It listens on 127.0.0.1 only and shares nothing with any other broker on the
+/// machine, not even epmd.
 ///
-/// Dropping it ends it at once and, unless its data is kept, deletes its folder. The same happens when this process
-/// dies. What an owner left behind whose guard was killed too is ended by the next start of any node.
+/// It ends when this is dropped or this process dies; its folder is deleted then unless its data is kept. If the guard
+/// of an owner was killed, too, the next start of any node ends the leftover.
 ///
-/// All methods block, each with a bound: call them from `spawn_blocking` in asynchronous tests.
+/// All methods block, each with a timeout: call them from `spawn_blocking` in asynchronous tests.
 #[derive(Debug)]
 pub struct InstalledNode {
     options: NodeOptions,
@@ -52,7 +52,7 @@ pub struct InstalledNode {
     vm: Option<Child>,
     epmd: Option<Child>,
     guard: Guard,
-    /// `None` once the node has been left up: it is no longer this process's to end.
+    /// `None` once the node was left up: this process must not end it then.
     folder: Option<OwnedFolder>,
 }
 
@@ -61,8 +61,8 @@ impl InstalledNode {
     /// idle cores.
     ///
     /// # Errors
-    /// Where no RabbitMQ is installed, a kept node of that name is in use, or the node does not come up; the end of
-    /// its log is in the text.
+    /// If no RabbitMQ is installed, a kept node of that name is in use, or the node does not come up; the end of its
+    /// log is in the text.
     pub fn start(options: NodeOptions) -> Result<Self> {
         let installed = Installed::find()?.context(
             "no rabbitmq-server is installed: `cargo xtask broker up` installs one on Debian, \
@@ -79,19 +79,18 @@ impl InstalledNode {
         }
     }
 
-    /// Where clients connect, by the node's first virtual host.
+    /// Returns the broker with the node's first virtual host.
     #[must_use]
     pub fn broker(&self) -> Broker {
         self.state.broker()
     }
 
-    /// The management API.
     #[must_use]
     pub fn management(&self) -> Management {
         self.state.management()
     }
 
-    /// The ports, which stay the same through every restart.
+    /// Returns the ports, which stay the same through every restart.
     #[must_use]
     pub fn ports(&self) -> Ports {
         self.state.ports
@@ -102,7 +101,7 @@ impl InstalledNode {
         private_file(&self.folder().join(name), text)
     }
 
-    /// Where the node's data and log are.
+    /// Returns the folder of the node's data and log.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder
@@ -110,41 +109,40 @@ impl InstalledNode {
             .map_or(Path::new(""), |folder| &folder.path)
     }
 
-    /// Ends the node by SIGKILL, as a crash would, and waits until it is gone. Without effect on a node that does not
-    /// run.
+    /// Ends the node by SIGKILL, as a crash would, and waits until it is gone. No effect if it is not running.
     ///
     /// # Errors
-    /// Where the system does not end it.
+    /// If the system does not end it.
     pub fn kill(&mut self) -> Result<()> {
         let Some(mut vm) = self.vm.take() else {
             return Ok(());
         };
-        // Fails only for a process that has ended by itself.
+        // Fails only if the process has exited by itself.
         let _ = vm.kill();
         self.wait_for_end(vm, KILL_BOUND)
     }
 
-    /// Stops the node in order, as an administrator would, and waits until it is gone: about eight seconds.
+    /// Stops the node gracefully, as an administrator would, and waits until it is gone: about eight seconds.
     ///
     /// # Errors
-    /// Where it does not stop within a minute; it is killed then.
+    /// If it does not stop within a minute; it is killed then.
     pub fn stop(&mut self) -> Result<()> {
         let Some(vm) = self.vm.take() else {
             return Ok(());
         };
-        // A frozen process would take notice only later.
+        // A frozen process would see the signal only later.
         send_signal(vm.id(), Signal::Thaw)?;
         send_signal(vm.id(), Signal::Terminate)?;
         self.wait_for_end(vm, STOP_BOUND)
     }
 
-    /// Starts the node after [`InstalledNode::kill`] or [`InstalledNode::stop`], with the same data, ports and login, and
-    /// waits until it answers.
+    /// Starts the node after [`InstalledNode::kill`] or [`InstalledNode::stop`], with the same data, ports and login,
+    /// and waits until it answers.
     ///
     /// # Errors
-    /// Where it is running already or does not come up.
+    /// If it is running already or does not come up.
     pub fn start_again(&mut self) -> Result<()> {
-        ensure!(self.vm.is_none(), "the node runs already");
+        ensure!(self.vm.is_none(), "the node is running already");
         self.launch_epmd()?;
         let vm = self.launch()?.vm()?;
         self.guard.watch(vm.id())?;
@@ -156,26 +154,26 @@ impl InstalledNode {
         self.write_state()
     }
 
-    /// Freezes the node: connections stay open, and nothing answers any more. See [`InstalledNode::thaw`].
+    /// Freezes the node: connections stay open, and no request is answered. See [`InstalledNode::thaw`].
     ///
     /// # Errors
-    /// Where it does not run.
+    /// If it is not running.
     pub fn freeze(&self) -> Result<()> {
         send_signal(self.running_vm()?, Signal::Freeze)
     }
 
-    /// Lets a frozen node go on.
+    /// Resumes a frozen node.
     ///
     /// # Errors
-    /// Where it does not run.
+    /// If it is not running.
     pub fn thaw(&self) -> Result<()> {
         send_signal(self.running_vm()?, Signal::Thaw)
     }
 
-    /// Runs `rabbitmqctl` on this node and returns what it printed; takes about a second.
+    /// Runs `rabbitmqctl` on this node and returns its output; takes about a second.
     ///
     /// # Errors
-    /// Where it fails; its message is in the text.
+    /// If it fails; its message is in the text.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
         let mut ctl = self.launch()?.ctl();
         let ran = command::run(ctl.arg("--quiet").args(arguments), CTL_BOUND)?;
@@ -192,7 +190,7 @@ impl InstalledNode {
     /// Gives up ownership: the node stays up when this process ends, until [`UpNode::down`].
     ///
     /// # Errors
-    /// Where this cannot be written down; the node is ended then.
+    /// If this cannot be recorded; the node is ended then.
     pub fn leave_up(mut self) -> Result<UpNode> {
         self.state.keeper = NodeOwner::Nobody;
         self.write_state()?;
@@ -200,8 +198,8 @@ impl InstalledNode {
         Ok(UpNode::new(&folder.path, self.state.clone()))
     }
 
-    /// Finds or creates the node's folder and picks its ports, under the lock of all nodes, so that nobody picks the
-    /// same.
+    /// Finds or creates the node's folder and picks its ports, under the lock of all nodes, so that no other process
+    /// picks the same.
     fn prepare(options: NodeOptions, installed: Installed) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = match options.data {
@@ -270,7 +268,7 @@ impl InstalledNode {
         })
     }
 
-    /// Epmd is the node's own and stays up while the node is restarted.
+    /// Epmd belongs to the node and stays up while the node is restarted.
     fn launch_epmd(&mut self) -> Result<()> {
         if let Some(epmd) = &mut self.epmd {
             if epmd.try_wait()?.is_none() {
@@ -284,7 +282,7 @@ impl InstalledNode {
         })?;
         ensure!(
             free.is_some(),
-            "a port between {} and {} is taken by somebody else",
+            "a port between {} and {} is in use by another process",
             self.state.ports.amqp,
             self.state.ports.epmd
         );
@@ -298,10 +296,10 @@ impl InstalledNode {
     fn wait_until_ready(&mut self) -> Result<()> {
         let management = self.management();
         let port = self.state.ports.amqp;
-        let vm = self.vm.as_mut().context("the node does not run")?;
+        let vm = self.vm.as_mut().context("the node is not running")?;
         let ready = wait::until(START_BOUND, || {
             if let Some(status) = vm.try_wait()? {
-                bail!("the broker ended while it started ({status})");
+                bail!("the broker exited during its start ({status})");
             }
             Ok((greets("127.0.0.1", port) && management.answers()).then_some(()))
         });
@@ -314,9 +312,9 @@ impl InstalledNode {
             Err(error) => error.to_string(),
         };
         let errors = self.launch()?.errors();
-        // What is left of a broken start must not run on.
+        // The remains of a failed start must not keep running.
         self.kill()?;
-        bail!("{problem}; it says:\n{errors}")
+        bail!("{problem}; its output:\n{errors}")
     }
 
     fn lost_its_ports(&self) -> bool {
@@ -325,11 +323,11 @@ impl InstalledNode {
     }
 
     fn running_vm(&self) -> Result<u32> {
-        let vm = self.vm.as_ref().context("the node does not run")?;
+        let vm = self.vm.as_ref().context("the node is not running")?;
         Ok(vm.id())
     }
 
-    /// Waits until `vm` is gone, by force once `bound` has passed, and forgets its id.
+    /// Waits until `vm` is gone, kills it once `bound` has passed, and forgets its id.
     fn wait_for_end(&mut self, mut vm: Child, bound: Duration) -> Result<()> {
         let ended = wait::until(bound, || Ok(vm.try_wait()?))?;
         if ended.is_none() {
@@ -365,7 +363,7 @@ impl Drop for InstalledNode {
         let Some(folder) = self.folder.take() else {
             return;
         };
-        // Nothing can be done here about a failure; the guard and the next start's sweep are the net.
+        // A failure cannot be handled here; the guard and the next start's sweep are the safety net.
         if let Some(mut vm) = self.vm.take() {
             let _ = vm.kill();
             let _ = wait::until(KILL_BOUND, || Ok(vm.try_wait()?));

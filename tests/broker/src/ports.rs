@@ -5,8 +5,8 @@ use std::net::TcpListener;
 
 use anyhow::{Context, Result};
 
-/// Below the ports that systems give to outgoing connections. A port from among those could be taken while its node is
-/// down, or a client that tries to reconnect could even be connected to itself.
+/// Below the ports of outgoing connections. One of those could be taken while its node is down, or a reconnecting
+/// client could even connect to itself.
 const FIRST: u16 = 21_000;
 const LAST: u16 = 32_000;
 const PER_NODE: u16 = 4;
@@ -14,19 +14,19 @@ const PER_NODE: u16 = 4;
 /// The ports of one node, all on 127.0.0.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
-    /// Where clients connect.
+    /// The port of AMQP.
     pub amqp: u16,
-    /// The management UI and API.
+    /// The port of the management UI and API.
     pub management: u16,
     /// Erlang's own protocol, used by `rabbitmqctl`.
     pub distribution: u16,
-    /// The node's own epmd, where `rabbitmqctl` asks for the port before this one.
+    /// The node's own epmd, which tells `rabbitmqctl` the distribution port.
     pub epmd: u16,
 }
 
 impl Ports {
-    /// Four neighbouring ports that nobody listens on and that are not among `taken`. Starts looking at a random place,
-    /// so that two who look at once hardly meet.
+    /// Picks four consecutive ports that are free and not among `taken`. Starts the search at a random port, so that
+    /// concurrent searches rarely collide.
     pub(crate) fn pick(taken: &[u16]) -> Result<Self> {
         let groups = (LAST - FIRST) / PER_NODE;
         let start = (RandomState::new().hash_one(0) % u64::from(groups)) as u16;
@@ -51,7 +51,7 @@ impl Ports {
         [self.amqp, self.management, self.distribution, self.epmd]
     }
 
-    /// Whether somebody could listen on all of them just now.
+    /// Returns true if all of them are free now.
     pub(crate) fn are_free(&self) -> bool {
         let listeners = self
             .all()
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn picked_ports_are_free_and_not_taken() {
-        // What another thread starts in just this moment keeps, for an instant, the sockets by which ports were looked at.
+        // A child process started by another thread at this moment keeps copies of the probing sockets for an instant.
         let (first, listener) = (0..5)
             .find_map(|_| {
                 let ports = Ports::pick(&[]).unwrap();
@@ -80,7 +80,7 @@ mod tests {
             let other = Ports::pick(&first.all()).unwrap();
             assert_ne!(other, first);
         }
-        // Another process may take what was picked in just this moment, but hardly each time.
+        // Another process may take the picked ports at this moment, but hardly every time.
         assert!((0..5).any(|_| Ports::pick(&first.all()).unwrap().are_free()));
     }
 }

@@ -1,4 +1,4 @@
-//! A RabbitMQ of one's own, wherever it runs: what tests kill, stop, freeze and start again.
+//! A private RabbitMQ of either kind, which tests kill, stop, freeze and restart.
 
 use std::env;
 
@@ -10,15 +10,14 @@ use crate::management::Management;
 use crate::node::{InstalledNode, NodeOptions, TLS_CERTIFICATE, TLS_KEY};
 use crate::ports::Ports;
 
-/// The image that private nodes run from, where it is not the RabbitMQ that is installed here: so `cargo xtask test
-/// --image` tells the tests.
+/// The image of private nodes, if they do not use the RabbitMQ installed here; set by `cargo xtask test --image`.
 pub const TEST_IMAGE: &str = "DOORSTEP_TEST_IMAGE";
 
-/// A RabbitMQ that this process owns: of what is installed here, or in a container of the image that [`TEST_IMAGE`] names.
+/// A RabbitMQ that this process owns: an installed one, or a container of the image that [`TEST_IMAGE`] names.
 ///
-/// Dropping it ends it at once, with its data. The same happens when this process dies.
+/// It ends with its data when this is dropped or this process dies.
 ///
-/// All methods block, each with a bound: call them from `spawn_blocking` in asynchronous tests.
+/// All methods block, each with a timeout: call them from `spawn_blocking` in asynchronous tests.
 #[derive(Debug)]
 pub struct PrivateNode(Kind);
 
@@ -28,7 +27,7 @@ enum Kind {
     Container(Box<ContainerNode>),
 }
 
-/// Calls the same method of whichever it is.
+/// Calls the same method of either kind.
 macro_rules! either {
     ($node:expr, $name:ident($($argument:expr),*)) => {
         match $node {
@@ -43,7 +42,7 @@ impl PrivateNode {
     /// idle cores.
     ///
     /// # Errors
-    /// Where there is no RabbitMQ to start, or the node does not come up; the end of its log is in the text.
+    /// If there is no RabbitMQ to start, or the node does not come up; the end of its log is in the text.
     pub fn start(options: NodeOptions) -> Result<Self> {
         Ok(Self(match env::var(TEST_IMAGE) {
             Ok(image) => Kind::Container(Box::new(ContainerNode::start(&image, &options)?)),
@@ -51,44 +50,42 @@ impl PrivateNode {
         }))
     }
 
-    /// Where clients connect, by the node's first virtual host.
+    /// Returns the broker with the node's first virtual host.
     #[must_use]
     pub fn broker(&self) -> Broker {
         either!(&self.0, broker())
     }
 
-    /// The AMQP address with user and password.
+    /// Returns the AMQP address with user and password.
     #[must_use]
     pub fn amqp_url(&self) -> String {
         self.broker().amqp_url()
     }
 
-    /// The management API.
     #[must_use]
     pub fn management(&self) -> Management {
         either!(&self.0, management())
     }
 
-    /// The ports, which stay the same through every restart.
+    /// Returns the ports, which stay the same through every restart.
     #[must_use]
     pub fn ports(&self) -> Ports {
         either!(&self.0, ports())
     }
 
-    /// Ends the node by SIGKILL, as a crash would, and waits until it is gone. Without effect on a node that does not
-    /// run. A quorum queue that was declared less than a second or two ago is lost by it, see
-    /// [`PrivateNode::sync_declarations`].
+    /// Ends the node by SIGKILL, as a crash would, and waits until it is gone. No effect if it is not running. A quorum
+    /// queue declared less than a second or two ago is lost, see [`PrivateNode::sync_declarations`].
     ///
     /// # Errors
-    /// Where the system does not end it.
+    /// If the system does not end it.
     pub fn kill(&mut self) -> Result<()> {
         either!(&mut self.0, kill())
     }
 
-    /// Stops the node in order, as an administrator would, and waits until it is gone: about eight seconds.
+    /// Stops the node gracefully, as an administrator would, and waits until it is gone: about eight seconds.
     ///
     /// # Errors
-    /// Where it does not stop within a minute; it is killed then.
+    /// If it does not stop within a minute; it is killed then.
     pub fn stop(&mut self) -> Result<()> {
         either!(&mut self.0, stop())
     }
@@ -97,12 +94,12 @@ impl PrivateNode {
     /// waits until it answers.
     ///
     /// # Errors
-    /// Where it is running already or does not come up.
+    /// If it is running already or does not come up.
     pub fn start_again(&mut self) -> Result<()> {
         either!(&mut self.0, start_again())
     }
 
-    /// [`PrivateNode::stop`] and [`PrivateNode::start_again`].
+    /// Combines [`PrivateNode::stop`] and [`PrivateNode::start_again`].
     ///
     /// # Errors
     /// As those two.
@@ -111,31 +108,31 @@ impl PrivateNode {
         self.start_again()
     }
 
-    /// Freezes the node: connections stay open, and nothing answers any more. See [`PrivateNode::thaw`].
+    /// Freezes the node: connections stay open, and no request is answered. See [`PrivateNode::thaw`].
     ///
     /// # Errors
-    /// Where it does not run.
+    /// If it is not running.
     pub fn freeze(&self) -> Result<()> {
         either!(&self.0, freeze())
     }
 
-    /// Lets a frozen node go on.
+    /// Resumes a frozen node.
     ///
     /// # Errors
-    /// Where it does not run.
+    /// If it is not running.
     pub fn thaw(&self) -> Result<()> {
         either!(&self.0, thaw())
     }
 
-    /// Runs `rabbitmqctl` on this node and returns what it printed; takes about a second.
+    /// Runs `rabbitmqctl` on this node and returns its output; takes about a second.
     ///
     /// # Errors
-    /// Where it fails; its message is in the text.
+    /// If it fails; its message is in the text.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
         either!(&self.0, ctl(arguments))
     }
 
-    /// Replaces the certificate of the listener for TLS; the next handshake shows the new one.
+    /// Replaces the certificate of the TLS listener; the next handshake presents the new one.
     ///
     /// # Errors
     /// As [`PrivateNode::ctl`].
@@ -149,15 +146,15 @@ impl PrivateNode {
         self.ctl(&["eval", "ssl:clear_pem_cache()."]).map(drop)
     }
 
-    /// Makes the node write down what was declared. Left to itself, RabbitMQ 3.10 does so only a second or two later.
-    /// Killed before that, it has forgotten exchanges and bindings, and comes back with a quorum queue, but without its
-    /// messages and without a leader, so that nothing can be published to it or taken from it any more. A test that kills
-    /// a node right after declaring calls this first, unless this is what it is about.
+    /// Makes the node flush its declarations to disk. By itself, RabbitMQ 3.10 does so only a second or two later. If
+    /// it is killed before that, it loses exchanges and bindings. A quorum queue comes back without its messages and
+    /// without a leader, so that publishing to it and consuming from it fail for good. A test that kills a node right
+    /// after declaring calls this first, unless it tests exactly that loss.
     ///
     /// # Errors
     /// As [`PrivateNode::ctl`].
     pub fn sync_declarations(&self) -> Result<()> {
-        // Newer nodes keep their declarations elsewhere, and safely.
+        // Newer nodes store their declarations elsewhere, and safely.
         let sync = "catch mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].";
         self.ctl(&["eval", sync]).map(drop)
     }
@@ -171,7 +168,7 @@ impl PrivateNode {
         self.ctl(&["set_vm_memory_high_watermark", "0"]).map(drop)
     }
 
-    /// Lifts the memory alarm again.
+    /// Clears the memory alarm.
     ///
     /// # Errors
     /// As [`PrivateNode::ctl`].

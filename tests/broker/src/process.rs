@@ -1,4 +1,4 @@
-//! Processes by their id: signals, and whether an id still belongs to the process that it was written down for.
+//! Processes by their id: signals, and checks that an id still belongs to the recorded process.
 
 use std::fs;
 use std::path::Path;
@@ -12,23 +12,23 @@ use crate::wait;
 const END_BOUND: Duration = Duration::from_secs(10);
 const FREEZE_BOUND: Duration = Duration::from_secs(10);
 
-/// What can be sent to a process.
+/// A signal to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Asks it to stop in order.
+    /// Requests a graceful stop.
     Terminate,
-    /// Ends it at once; it cannot object.
+    /// Ends it immediately.
     Kill,
     /// Freezes it; its connections stay open and go silent.
     Freeze,
-    /// Lets a frozen process go on.
+    /// Resumes a frozen process.
     Thaw,
 }
 
-/// Sends `signal` to the process `pid`. One that is frozen stands still when this returns.
+/// Sends `signal` to the process `pid`. A frozen process stands still when this returns.
 ///
 /// # Errors
-/// Where there is no such process, it belongs to somebody else, or it goes on although it was frozen.
+/// If there is no such process, another user owns it, or it keeps running after the freeze.
 pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
     let name = match signal {
         Signal::Terminate => "TERM",
@@ -36,7 +36,7 @@ pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
         Signal::Freeze => "STOP",
         Signal::Thaw => "CONT",
     };
-    // The shell's own `kill`, since the program of that name is not part of every installation.
+    // The shell's builtin `kill`, since the program of that name is missing on some systems.
     let sent = Command::new("sh")
         .args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()])
         .output()
@@ -50,14 +50,14 @@ pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
     if signal != Signal::Freeze {
         return Ok(());
     }
-    // Each thread hears of it for itself, and on a busy machine some go on for a while.
+    // The signal reaches each thread separately, and on a busy machine some keep running for a while.
     match wait::until(FREEZE_BOUND, || Ok(stands_still(pid).then_some(())))? {
         Some(()) => Ok(()),
-        None => bail!("process {pid} goes on after SIGSTOP"),
+        None => bail!("process {pid} keeps running after SIGSTOP"),
     }
 }
 
-/// Whether no thread of a process runs. Where the system does not show threads, this is taken for granted.
+/// Returns true if no thread of a process runs, or if the system does not show threads.
 fn stands_still(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;
@@ -66,7 +66,7 @@ fn stands_still(pid: u32) -> bool {
         let Ok(stat) = fs::read_to_string(thread.path().join("stat")) else {
             return false;
         };
-        // Behind the name, which is in brackets and may hold anything.
+        // The fields follow the name, which is in brackets and may contain anything.
         let state = stat
             .rsplit_once(") ")
             .and_then(|(_, rest)| rest.chars().next());
@@ -75,12 +75,12 @@ fn stands_still(pid: u32) -> bool {
     !threads.flatten().any(runs)
 }
 
-/// Whether `pid` is a running process whose command line holds `mark`. Ids are given out again, marks are not.
+/// Returns true if `pid` is a running process whose command line contains `mark`. Ids are reused, marks are not.
 pub(crate) fn is_running(pid: u32, mark: &str) -> bool {
     command_line(pid).is_some_and(|line| line.contains(mark))
 }
 
-/// Ends a process that some earlier process started, if it still runs, and waits until it is gone.
+/// Ends a process started by an earlier process, if it is still running, and waits until it is gone.
 pub(crate) fn end(pid: u32, mark: &str) -> Result<()> {
     if !is_running(pid, mark) {
         return Ok(());
@@ -93,7 +93,7 @@ pub(crate) fn end(pid: u32, mark: &str) -> Result<()> {
     }
 }
 
-/// The arguments of a process, separated by blanks; `None` for one that is gone or waits to be reaped.
+/// Returns the arguments of a process, separated by spaces; `None` if it is gone or waits to be reaped.
 fn command_line(pid: u32) -> Option<String> {
     if Path::new("/proc/self/cmdline").exists() {
         let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

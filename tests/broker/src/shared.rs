@@ -1,4 +1,4 @@
-//! The broker that all tests of a run have in common.
+//! The broker that all tests of a run share.
 
 use std::env;
 use std::sync::OnceLock;
@@ -11,18 +11,17 @@ use crate::find::{Found, Options, find_or_start, start_image};
 use crate::management::Management;
 use crate::private::TEST_IMAGE;
 
-/// Where `cargo xtask test` hands its broker to the tests.
+/// The address of the broker that `cargo xtask test` passes to the tests.
 pub const TEST_AMQP_URL: &str = "DOORSTEP_TEST_AMQP_URL";
 /// The management API of that broker, with user and password.
 pub const TEST_MANAGEMENT_URL: &str = "DOORSTEP_TEST_MANAGEMENT_URL";
 
-/// The broker for the tests of this process: the one that `cargo xtask test` has started for all, or else, under a
-/// plain `cargo test`, one that is found or started now and ends with this process. Take a
-/// [`Vhost`](crate::Vhost) of it for each test, and never harm the broker itself: for that, start a
-/// [`PrivateNode`](crate::PrivateNode).
+/// Returns the broker for the tests of this process: the one that `cargo xtask test` has started for all. Under a plain
+/// `cargo test` it is found or started now and ends with this process. Create a [`Vhost`](crate::Vhost) on it for each
+/// test, and never disturb the broker itself: for that, start a [`PrivateNode`](crate::PrivateNode).
 ///
 /// # Errors
-/// Where no broker is found. Tests must fail then rather than pass without one.
+/// If no broker is found. Tests must fail then rather than pass without one.
 pub fn shared() -> Result<&'static Broker> {
     static SHARED: OnceLock<Result<Kept, String>> = OnceLock::new();
     let shared = SHARED.get_or_init(|| Kept::get().map_err(|error| format!("{error:#}")));
@@ -32,7 +31,7 @@ pub fn shared() -> Result<&'static Broker> {
     }
 }
 
-/// Held until the process ends, and never dropped: the guard of what was started acts then.
+/// Kept until the process ends and never dropped: the guard ends what was started.
 struct Kept {
     broker: Broker,
     _found: Option<Found>,

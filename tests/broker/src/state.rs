@@ -1,4 +1,4 @@
-//! What is written down about a private node in its folder: enough to reach it, and to end it after its owner died.
+//! The recorded state of a private node in its folder: enough to reach it, and to end it after its owner died.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -17,16 +17,16 @@ use crate::wait;
 
 const FILE: &str = "node.state";
 const PORTS_BOUND: Duration = Duration::from_secs(10);
-/// The virtual host that a node is created with.
+/// The first virtual host of a node.
 const VHOST: &str = "doorstep";
 const USER: &str = "doorstep";
 
-/// What becomes of a node whose owner is gone.
+/// The fate of a node whose owner is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NodeOwner {
-    /// It is a leftover: whoever finds it ends it and deletes its folder.
+    /// It is a leftover: the next process that finds it ends it and deletes its folder.
     Owner,
-    /// It stays, up or down, until somebody asks for its end.
+    /// It stays, up or down, until a user ends it.
     Nobody,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct NodeState {
     pub(crate) password: String,
     pub(crate) vhost: String,
     pub(crate) keeper: NodeOwner,
-    /// Whether it ever came up, and so has its user and virtual host. Half of a first start cannot be gone on with.
+    /// True if it was ever up, so that its user and virtual host exist. A partial first start cannot be continued.
     pub(crate) came_up: bool,
     /// The process ids of the Erlang VM and of epmd, while they run.
     pub(crate) vm: Option<u32>,
@@ -60,7 +60,7 @@ impl NodeState {
         })
     }
 
-    /// What is written down in `folder`; `None` where nothing legible is, as after a full disk.
+    /// Reads the state in `folder`; `None` if there is no valid one, as after a full disk.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>> {
         match fs::read_to_string(folder.join(FILE)) {
             Ok(text) => Ok(Self::parsed(&text)),
@@ -71,7 +71,7 @@ impl NodeState {
         }
     }
 
-    /// Replaces what is written down, in one step, so that nobody reads half of it.
+    /// Replaces the state in one step, so that no process reads half of it.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let new = folder.join("node.state.new");
         private_file(&new, &self.to_text())?;
@@ -79,17 +79,17 @@ impl NodeState {
             .with_context(|| format!("cannot write {}", folder.join(FILE).display()))
     }
 
-    /// The Erlang name of the node. The host is always `localhost`, since a machine's own name need not resolve.
+    /// Returns the Erlang name of the node. The host is always `localhost`, since a machine's own name may not resolve.
     pub(crate) fn erlang_name(&self) -> String {
         format!("doorstep-{}@localhost", self.name)
     }
 
-    /// What the VM's command line is known by.
+    /// Returns the text that identifies the VM's command line.
     pub(crate) fn vm_mark(&self) -> String {
         format!("-doorstep_node {}", self.erlang_name())
     }
 
-    /// What epmd's command line is known by.
+    /// Returns the text that identifies epmd's command line.
     pub(crate) fn epmd_mark(&self) -> String {
         format!("-port {}", self.ports.epmd)
     }
@@ -99,7 +99,7 @@ impl NodeState {
             .is_some_and(|pid| process::is_running(pid, &self.vm_mark()))
     }
 
-    /// Ends the processes of a node that this process did not start, and waits until their ports are free.
+    /// Ends the processes of a node that another process started, and waits until their ports are free.
     pub(crate) fn end_processes(&self) -> Result<()> {
         let mut ended = false;
         for (pid, mark) in [(self.vm, self.vm_mark()), (self.epmd, self.epmd_mark())] {
@@ -109,8 +109,8 @@ impl NodeState {
             }
         }
         if ended {
-            // A process has lost its command line before the last of its threads has closed its sockets. Should they
-            // stay taken, the next start says so.
+            // A process loses its command line before its last thread has closed the sockets. If they stay in use, the
+            // next start reports that.
             wait::until(PORTS_BOUND, || Ok(self.ports.are_free().then_some(())))?;
         }
         Ok(())
@@ -212,7 +212,7 @@ pub(crate) fn private_file(path: &Path, text: &str) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// 24 random letters and digits from the system, safe in every address and file.
+/// Returns 24 random letters and digits from the system, safe in every address and file.
 pub(crate) fn secret() -> Result<String> {
     let mut bytes = [0; 12];
     File::open("/dev/urandom")

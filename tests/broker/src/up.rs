@@ -1,4 +1,4 @@
-//! A private node that stays up beyond the process that started it, for those who run the binaries by hand.
+//! A private node that outlives the process that started it, for running the binaries by hand.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::management::Management;
 use crate::node::{Data, InstalledNode, NodeOptions};
 use crate::state::{NodeOwner, NodeState};
 
-/// A node that nobody owns. It survives the end of every terminal and is found again by its name.
+/// A node without an owner. It survives the end of every terminal and is found again by its name.
 #[derive(Debug)]
 pub struct UpNode {
     folder: PathBuf,
@@ -26,10 +26,10 @@ impl UpNode {
         }
     }
 
-    /// The node of that name, running or not; `None` where there is none or a living process owns it.
+    /// Finds the node of that name, running or not; `None` if there is none or a living process owns it.
     ///
     /// # Errors
-    /// Where its folder cannot be read.
+    /// If its folder cannot be read.
     pub fn find(name: &str) -> Result<Option<Self>> {
         let folder = Nodes::locked()?.path_of(name);
         let state = NodeState::read(&folder)?;
@@ -38,8 +38,9 @@ impl UpNode {
             .map(|state| Self { folder, state }))
     }
 
-    /// The running node of that name; otherwise it is started, on the data that it has, if any. Installs Debian's
-    /// package of RabbitMQ where there is none and that is possible. `say` gets a line before each step that takes long.
+    /// Returns the running node of that name, or starts it, on its existing data if there is any. Installs Debian's
+    /// package of RabbitMQ if none is installed and that is possible. `say` gets a line before each step that takes
+    /// long.
     ///
     /// # Errors
     /// As [`InstalledNode::start`].
@@ -53,25 +54,24 @@ impl UpNode {
         InstalledNode::start(options.data(Data::Kept))?.leave_up()
     }
 
-    /// Whether its process is there and clients can connect.
+    /// Returns true if its process is running and clients can connect.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.state.vm_is_running() && greets("127.0.0.1", self.state.ports.amqp)
     }
 
-    /// Where clients connect.
+    /// Returns its broker, to connect to.
     #[must_use]
     pub fn broker(&self) -> Broker {
         self.state.broker()
     }
 
-    /// The management API.
     #[must_use]
     pub fn management(&self) -> Management {
         self.state.management()
     }
 
-    /// Where its data and log are.
+    /// Returns the folder of its data and log.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -80,7 +80,7 @@ impl UpNode {
     /// Ends the node, running or not, and deletes its data.
     ///
     /// # Errors
-    /// Where its processes cannot be ended or its folder not be deleted.
+    /// If its processes cannot be ended or its folder cannot be deleted.
     pub fn down(self) -> Result<()> {
         let nodes = Nodes::locked()?;
         let owned = nodes.own(&self.state.name)?;

@@ -1,4 +1,4 @@
-//! A user of one's own, with no more rights than are to be tried.
+//! A temporary user with limited permissions.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,7 +8,7 @@ use crate::address::percent_encoded;
 use crate::broker::Vhost;
 use crate::management::Management;
 
-/// A user in one virtual host, deleted when this is dropped. Drop it before its virtual host.
+/// A user in one virtual host, deleted on drop. Drop it before its virtual host.
 #[derive(Debug)]
 pub struct User {
     management: Management,
@@ -16,24 +16,24 @@ pub struct User {
     amqp_url: String,
 }
 
-/// The patterns of the names with which a user may do what.
+/// A user's permissions as patterns of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights<'a> {
-    /// Declare and delete.
+    /// Permits to declare and delete.
     pub configure: &'a str,
-    /// Publish and bind to.
+    /// Permits to publish and bind to.
     pub write: &'a str,
-    /// Consume and bind from.
+    /// Permits to consume and bind from.
     pub read: &'a str,
 }
 
 const PASSWORD: &str = "word";
 
 impl Vhost {
-    /// Creates a user with these rights in this virtual host and none elsewhere.
+    /// Creates a user with these permissions in this virtual host and none elsewhere.
     ///
     /// # Errors
-    /// As [`Management::get`]; creating users takes an administrator.
+    /// As [`Management::get`]; only an administrator can create users.
     pub fn new_user(&self, hint: &str, rights: Rights<'_>) -> Result<User> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -54,19 +54,18 @@ impl Vhost {
 }
 
 impl User {
-    /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The address of its virtual host with its login.
+    /// Returns the address of its virtual host with its login.
     #[must_use]
     pub fn amqp_url(&self) -> &str {
         &self.amqp_url
     }
 
-    /// Gives it these rights instead of those that it has. Connections that are open learn of it within a moment, or keep the old ones.
+    /// Replaces its permissions. Open connections notice within a moment, or keep the old ones.
     ///
     /// # Errors
     /// As [`Management::get`].
@@ -76,7 +75,7 @@ impl User {
             percent_encoded(vhost.name()),
             percent_encoded(&self.name)
         );
-        // Backslashes are all that JSON would read differently in these patterns.
+        // Backslashes are the only characters in these patterns that JSON escapes.
         let pattern = |text: &str| text.replace('\\', "\\\\");
         let json = format!(
             r#"{{"configure":"{}","write":"{}","read":"{}"}}"#,
@@ -89,8 +88,8 @@ impl User {
 }
 
 impl User {
-    /// Lets it publish to a topic exchange only by keys of the pattern `write`, and bind by those of `read`. Declares the exchange, since
-    /// RabbitMQ 4.3 takes no permissions for one that is not there.
+    /// Restricts it to routing keys of the pattern `write` when it publishes to a topic exchange, and of `read` when it
+    /// binds. Declares the exchange, since RabbitMQ 4.3 accepts no permissions for a missing one.
     ///
     /// # Errors
     /// As [`Management::get`].

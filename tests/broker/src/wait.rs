@@ -1,4 +1,4 @@
-//! Waiting for a condition, always under a bound. The only place of this crate that sleeps.
+//! Waits for a condition, always with a timeout. The only place in this crate that sleeps.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use anyhow::Result;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks `probe` until it gives a value or `bound` has passed, in which case the answer is `None`.
-/// The pauses between two questions grow, so that a quick answer is noticed at once and a slow one costs little.
+/// Polls `probe` until it returns a value or `bound` has passed, which returns `None`. The intervals grow, so that a
+/// fast result is seen at once and a slow one costs little.
 ///
 /// # Errors
 /// As soon as `probe` fails.

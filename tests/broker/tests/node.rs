@@ -1,4 +1,4 @@
-//! Private nodes for real: what a kill leaves, what a stop leaves, and that nodes do not get into each other's way.
+//! Real private nodes: the data after a kill and after a stop, and the isolation of nodes from each other.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use doorstep_broker::{
     percent_encoded, until,
 };
 
-/// The limit of waits for what takes a moment.
+/// The timeout of waits for quick operations.
 const BOUND: Duration = Duration::from_secs(10);
 
 #[test]
@@ -41,7 +41,7 @@ fn a_killed_and_a_stopped_node_come_back_with_their_durable_data() -> Result<()>
 
     node.restart()?;
     assert_eq!(payload(&management, &queue)?, "still here");
-    assert!(node.start_again().is_err(), "it runs already");
+    assert!(node.start_again().is_err(), "it is running already");
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn dead_lettering_survives_crashes_of_its_workers() -> Result<()> {
         r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-dead-letter-exchange":"amq.fanout",
             "x-dead-letter-strategy":"at-least-once","x-overflow":"reject-publish"}}"#,
     )?;
-    // Kills a worker as soon as it has replaced the killed one, more often than any version's supervisor allows.
+    // Kills a worker as soon as it has replaced the killed one, more often than any version's supervisor permits.
     let crash = "Worker = fun Worker(_, 0) -> exit(no_worker); \
                  Worker(Former, Left) -> \
                  case supervisor:which_children(rabbit_fifo_dlx_sup) of \
@@ -96,7 +96,7 @@ fn nodes_live_side_by_side_and_leave_nothing() -> Result<()> {
     let ports = first.ports();
     drop(first);
     for port in [ports.amqp, ports.management, ports.distribution, ports.epmd] {
-        assert!(!listens(port), "somebody still listens on {port}");
+        assert!(!listens(port), "a process still listens on {port}");
     }
     assert!(second.management().answers());
     Ok(())
@@ -111,14 +111,15 @@ fn a_node_that_is_left_up_is_found_again_until_it_is_taken_down() -> Result<()> 
     assert!(found.is_running());
     assert!(found.management().answers());
 
-    // Asked for again, it is the same node, and a node that somebody starts sweeps up what has no owner, but not this.
+    // A second request finds the same node. The start of another node sweeps up nodes without an owner, but not this
+    // one.
     let again = UpNode::up(options, |_| {})?;
     assert_eq!(again.broker().amqp_url(), started.broker().amqp_url());
     let sweeper = InstalledNode::start(NodeOptions::named("sweeper"))?;
     let swept = sweeper.folder().to_owned();
     assert!(swept.is_dir());
     drop(sweeper);
-    // The sweep of another test may take hold of the folder while it is being deleted, and deletes it then.
+    // The sweep of another test may own the folder while it deletes it.
     let gone = until(BOUND, || Ok((!swept.exists()).then_some(())))?;
     assert!(gone.is_some(), "{} stays", swept.display());
     assert!(found.is_running());
@@ -143,7 +144,7 @@ fn listens(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-/// The first message's payload; the message stays in the queue.
+/// Returns the first message's payload; the message stays in the queue.
 fn payload(management: &Management, queue: &str) -> Result<String> {
     let got = management.post(
         &format!("/api/queues/{queue}/get"),

@@ -1,34 +1,32 @@
-//! What goes wrong on a wire, and at which word of the conversation.
+//! Faults of a connection, and the AMQP methods at which they set in.
 
-/// Which way bytes flow.
+/// The direction of a byte stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From the client to the broker.
     ToBroker,
-    /// From the broker to the client.
     ToClient,
 }
 
-/// A word of the conversation, just before which a fault sets in.
+/// The AMQP method just before which a fault sets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
-    /// The broker lets the client into the virtual host.
+    /// `connection.open-ok`: the broker admits the client to the virtual host.
     OpenOk,
-    /// The broker has declared, or found, a queue.
+    /// `queue.declare-ok`.
     DeclareOk,
-    /// The broker has taken a consumer on.
+    /// `basic.consume-ok`.
     ConsumeOk,
-    /// The client binds a queue.
+    /// `queue.bind`.
     Bind,
-    /// The broker has bound a queue, or found it bound.
+    /// `queue.bind-ok`.
     BindOk,
-    /// The client publishes.
+    /// `basic.publish`.
     Publish,
-    /// The broker confirms.
+    /// `basic.ack` of the broker: a confirm.
     Confirm,
-    /// The broker delivers.
+    /// `basic.deliver`.
     Deliver,
-    /// The client acknowledges.
+    /// `basic.ack` of the client.
     Ack,
 }
 
@@ -45,7 +43,7 @@ impl Point {
         }
     }
 
-    /// Class and number of the method. Confirm and acknowledgement are the same method in two directions.
+    /// Returns class and number of the method. A confirm and an acknowledgement are the same method in two directions.
     pub(super) fn method(self) -> (u16, u16) {
         match self {
             Self::OpenOk => (10, 41),
@@ -60,29 +58,29 @@ impl Point {
     }
 }
 
-/// What goes wrong with one connection.
+/// A fault of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireFault {
-    /// Both sides hear that it was reset.
+    /// Both sides see a reset.
     Cut,
-    /// It stays open, and carries nothing any more in either direction.
+    /// It stays open and forwards nothing in either direction.
     Stall,
-    /// It carries so many bytes a second in each direction from here on.
+    /// It forwards this many bytes a second in each direction from here on.
     Slow(u32),
     /// That direction is ended in order; the other goes on.
     HalfClose(Direction),
-    /// The frame says that it is of a type that there is none.
+    /// The frame's type is invalid.
     CorruptType,
-    /// The frame says that it is two gigabytes long.
+    /// The frame's size says two gigabytes.
     CorruptSize,
-    /// The frame does not end as frames do.
+    /// The frame's end octet is invalid.
     CorruptEnd,
-    /// The acknowledgement is of a delivery that there was none of. The broker closes that channel, and nothing else. For [`Point::Ack`].
+    /// The acknowledgement's delivery tag does not exist. The broker closes only that channel. For [`Point::Ack`].
     UnknownTag,
 }
 
 impl WireFault {
-    /// Each that befalls a wire once; a slow one carries 20 kB a second.
+    /// One of each; the slow one forwards 20 kB a second.
     pub const ALL: [Self; 8] = [
         Self::Cut,
         Self::Stall,

@@ -1,23 +1,23 @@
-//! Cuts a stream of AMQP 0-9-1 into its frames.
+//! Splits a stream of AMQP 0-9-1 into its frames.
 
-/// Type, channel and size come before a frame's payload, one byte after it.
+/// Type, channel and size precede a frame's payload, one byte follows it.
 const HEAD: usize = 7;
 const END: usize = 1;
-/// The first thing that a client says.
+/// The first bytes that a client sends.
 const GREETING: &[u8] = b"AMQP";
 const GREETING_LENGTH: usize = 8;
-/// No frame is as long; what claims to be is not AMQP.
+/// A larger frame is not AMQP.
 const LONGEST: usize = 1 << 20;
 const METHOD: u8 = 1;
 
-/// What has come of one direction and not been taken as frames.
+/// The bytes of one direction that are not split into frames yet.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
     began: bool,
 }
 
-/// A whole frame, or bytes that are none.
+/// A complete frame, or bytes that are none.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame(pub(super) Vec<u8>);
 
@@ -26,7 +26,7 @@ impl Frames {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole frame.
+    /// Returns the next complete frame.
     pub(super) fn next(&mut self) -> Option<Frame> {
         let length = if !self.began && self.bytes.starts_with(GREETING) {
             GREETING_LENGTH
@@ -36,7 +36,7 @@ impl Frames {
                 .iter()
                 .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
             if size > LONGEST {
-                // Handed on as it is: the proxy is no judge of it.
+                // Forwarded unchanged: the proxy does not validate.
                 self.bytes.len()
             } else {
                 HEAD + size + END
@@ -52,7 +52,7 @@ impl Frames {
 }
 
 impl Frame {
-    /// The class and number of the method that it carries, if it carries one.
+    /// Returns the class and number of its method, if it has one.
     pub(super) fn method(&self) -> Option<(u16, u16)> {
         match self.0.get(HEAD..HEAD + 4) {
             Some(&[a, b, c, d]) if self.0[0] == METHOD => {
@@ -62,7 +62,8 @@ impl Frame {
         }
     }
 
-    /// Has an acknowledgement name a delivery that no channel comes to. Its number follows class and method, high byte first.
+    /// Changes an acknowledgement to a delivery tag that does not exist. The tag follows class and method, high byte
+    /// first.
     pub(super) fn rename_delivery(&mut self) {
         const NUMBER: usize = HEAD + 4;
         if let Some(high) = self.0.get_mut(NUMBER) {

@@ -1,5 +1,5 @@
-//! A wire that tests cut, stall, slow down, half-close and corrupt, on command or at a chosen word of the conversation: a TCP proxy on
-//! this machine that knows AMQP's frames.
+//! A TCP proxy that understands AMQP frames: tests use it to cut, stall, slow down, half-close and corrupt connections,
+//! on command or at a chosen AMQP method.
 
 mod fault;
 mod frames;
@@ -28,7 +28,7 @@ use tokio::{
 pub use fault::{Direction, Point, WireFault};
 use frames::{Frame, Frames};
 
-/// What no timer is more exact than.
+/// The resolution of timers.
 const SHORTEST_TURN: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,16 +65,16 @@ impl Flows {
     }
 }
 
-/// What holds for all connections.
+/// The state common to all connections.
 #[derive(Debug, Clone, Copy)]
 struct Switch {
-    /// Connections made under another number are over.
+    /// Connections made under an earlier number are cut.
     cuts: u64,
     refuses: bool,
     flows: Flows,
 }
 
-/// What holds for one connection.
+/// The state of one connection.
 #[derive(Debug, Clone, Copy)]
 struct Local {
     cut: bool,
@@ -82,7 +82,7 @@ struct Local {
     flows: Flows,
 }
 
-/// What all connections share.
+/// The data that all connections share.
 #[derive(Debug)]
 struct Shared {
     target: (String, u16),
@@ -92,7 +92,7 @@ struct Shared {
     sprung: watch::Sender<u64>,
 }
 
-/// A TCP proxy. All connections go when it is dropped.
+/// A TCP proxy. Dropping it closes all connections.
 #[derive(Debug)]
 pub struct ChaosProxy {
     address: SocketAddr,
@@ -101,10 +101,10 @@ pub struct ChaosProxy {
 }
 
 impl ChaosProxy {
-    /// Listens on a port of its own and leads to `host:port`.
+    /// Listens on a free port and forwards to `host:port`.
     ///
     /// # Panics
-    /// If no port can be had.
+    /// If no port is free.
     pub async fn start(host: &str, port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -127,24 +127,24 @@ impl ChaosProxy {
         }
     }
 
-    /// Where to connect.
+    /// Returns the address to connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections were made by it so far.
+    /// Returns the number of connections accepted so far.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Acquire)
     }
 
-    /// Resets every connection that there is; new ones pass.
+    /// Resets every open connection; new ones pass.
     pub fn cut(&self) {
         self.shared.switch.send_modify(|switch| switch.cuts += 1);
     }
 
-    /// Resets every connection that there is, and closes each new one as soon as it is made, until [`ChaosProxy::restore`].
+    /// Resets every open connection, and closes each new one immediately, until [`ChaosProxy::restore`].
     pub fn refuse(&self) {
         self.shared.switch.send_modify(|switch| {
             switch.cuts += 1;
@@ -152,18 +152,18 @@ impl ChaosProxy {
         });
     }
 
-    /// Carries nothing in that direction any more, on old and new connections, until [`ChaosProxy::restore`]. Nothing is lost by it.
+    /// Forwards nothing in that direction, on old and new connections, until [`ChaosProxy::restore`]. No byte is lost.
     pub fn stall(&self, direction: Direction) {
         self.set(direction, Flow::Stalled);
     }
 
-    /// Ends that direction of every connection that there is, as a side does that has nothing more to say. What is on its way the
-    /// other way still arrives.
+    /// Ends that direction of every open connection, like a side that has nothing more to send. Bytes in the other
+    /// direction still arrive.
     pub fn half_close(&self, direction: Direction) {
         self.set(direction, Flow::Ended);
     }
 
-    /// Lets new connections in, and lets everything flow that was stalled by [`ChaosProxy::stall`].
+    /// Accepts new connections and resumes all that [`ChaosProxy::stall`] has stalled.
     pub fn restore(&self) {
         self.shared.switch.send_modify(|switch| {
             switch.refuses = false;
@@ -171,8 +171,8 @@ impl ChaosProxy {
         });
     }
 
-    /// Does this to the first connection on which that word is about to be said, and to no other. The word itself is not carried, unless
-    /// the fault leaves its direction open. Replaces what was to be done before.
+    /// Injects this fault into the first connection on which that method is about to pass, and into no other. The
+    /// method itself is not forwarded, unless the fault leaves its direction open. Replaces an earlier fault.
     ///
     /// # Panics
     /// Never, unless another thread has.
@@ -180,7 +180,7 @@ impl ChaosProxy {
         *self.shared.trap.lock().unwrap() = Some((point, fault));
     }
 
-    /// How often what [`ChaosProxy::at`] asked for has come to pass, and every change of that.
+    /// Returns the number of times that the fault of [`ChaosProxy::at`] was triggered, as a watch.
     #[must_use]
     pub fn triggered(&self) -> watch::Receiver<u64> {
         self.shared.sprung.subscribe()
@@ -210,7 +210,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Carries one connection until it is cut or both of its directions have ended.
+/// Forwards one connection until it is cut or both of its directions have ended.
 async fn forward(mut client: TcpStream, shared: Arc<Shared>, cuts: u64) -> io::Result<()> {
     let mut broker = TcpStream::connect((shared.target.0.as_str(), shared.target.1)).await?;
     client.set_nodelay(true)?;
@@ -237,13 +237,13 @@ async fn forward(mut client: TcpStream, shared: Arc<Shared>, cuts: u64) -> io::R
             way(Direction::ToClient).carry(from_broker, to_client),
         )
     };
-    // Whichever is first: dropping the rest ends both sides.
+    // Whichever ends first: dropping the rest ends both sides.
     tokio::select! {
         ended = carried => return ended.map(drop),
         _ = all_cut.wait_for(|switch| switch.cuts != cuts) => {}
         _ = this_cut.wait_for(|local| local.cut) => {}
     }
-    // What is closed so is reset rather than ended in order.
+    // Makes the close a reset instead of an orderly end.
     client.set_zero_linger()?;
     broker.set_zero_linger()
 }
@@ -265,7 +265,7 @@ impl Way<'_> {
             if self.is_over().await {
                 return to.shutdown().await;
             }
-            // Each may be cancelled: nothing is read then, and a change is looked at again.
+            // Both are cancel-safe: nothing was read, and a change is seen by the next check.
             let count = tokio::select! {
                 _ = self.switch.changed() => continue,
                 _ = self.here.changed() => continue,
@@ -279,7 +279,7 @@ impl Way<'_> {
                 if let Some(fault) = self.trigger(&frame) {
                     self.apply(fault, &mut frame);
                 }
-                // A stall concerns what was read meanwhile, too.
+                // A stall also applies to the bytes just read.
                 if self.is_over().await {
                     return to.shutdown().await;
                 }
@@ -288,7 +288,7 @@ impl Way<'_> {
         }
     }
 
-    /// Takes the trap away if this frame is what it waits for.
+    /// Removes the fault from its trap and returns it if this frame is its point.
     fn trigger(&self, frame: &Frame) -> Option<WireFault> {
         let method = frame.method()?;
         let mut trap = self.shared.trap.lock().unwrap();
@@ -303,7 +303,7 @@ impl Way<'_> {
         match fault {
             WireFault::Cut => self.local.send_modify(|local| {
                 local.cut = true;
-                // Until the cut is heard of, nothing passes.
+                // Until the cut takes effect, nothing passes.
                 local.flows.set(self.direction, Flow::Stalled);
             }),
             WireFault::Stall => self.local.send_modify(|local| {
@@ -327,7 +327,7 @@ impl Way<'_> {
         }
     }
 
-    /// Waits while the direction is stalled. Returns whether it has ended.
+    /// Waits while the direction is stalled. Returns true if it has ended.
     async fn is_over(&mut self) -> bool {
         let direction = self.direction;
         loop {
@@ -339,7 +339,7 @@ impl Way<'_> {
             if all == Flow::Passing && this == Flow::Passing {
                 return false;
             }
-            // Both are only looked at again. Without the one that writes there is nobody left to wait for.
+            // Both only observe changes. An error means that the controlling side is gone.
             let gone = tokio::select! {
                 changed = self.switch.changed() => changed.is_err(),
                 changed = self.here.changed() => changed.is_err(),
@@ -358,7 +358,7 @@ impl Way<'_> {
         let rate = rate.max(PARTS);
         let part = (rate / PARTS) as usize;
         for bytes in frame.0.chunks(part) {
-            // Only as long as so many bytes take: most frames are short.
+            // The exact time that these bytes take: most frames are short.
             let takes = Duration::from_secs(bytes.len() as u64) / rate;
             let mut turn = interval(takes.max(SHORTEST_TURN));
             turn.tick().await;

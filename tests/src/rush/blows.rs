@@ -1,4 +1,4 @@
-//! The kills: at random moments, each process that somebody waits for.
+//! The kills: SIGKILL at random moments, to each process whose reply a customer needs.
 
 use std::time::Duration;
 
@@ -10,15 +10,16 @@ use super::{
     shop::{Part, Shop},
 };
 
-/// The pause before each, in milliseconds, and before the first one of each process, so that a small rush has them all.
+/// The pause before each kill, in milliseconds; also before the first kill of each process, so that a small rush has
+/// all of them.
 const PAUSE: std::ops::Range<u64> = 300..2_500;
 const FIRST_PAUSE: std::ops::Range<u64> = 100..600;
-/// How long what was killed stays away, in milliseconds.
+/// The downtime of a killed process, in milliseconds.
 const AWAY: std::ops::Range<u64> = 0..600;
-/// Who is killed, in turn.
+/// The processes to kill, in turn.
 const VICTIMS: [Part; 3] = [Part::Gateway, Part::Payments, Part::Restaurant];
 
-/// Kills and starts again until the rush is over, and says when each was killed once.
+/// Kills and restarts processes until the rush is over, and signals when each was killed once.
 pub(super) async fn run(
     shop: &Shop,
     mut over: watch::Receiver<bool>,
@@ -33,7 +34,7 @@ pub(super) async fn run(
         };
         let pause = Duration::from_millis(rand::rng().random_range(pause));
         let away = Duration::from_millis(rand::rng().random_range(AWAY));
-        // The wait may be cancelled, a kill with its start may not.
+        // The wait may be cancelled, a kill with its restart may not.
         tokio::select! {
             _ = over.wait_for(|over| *over) => break,
             () = sleep(pause) => {}

@@ -1,4 +1,4 @@
-//! What the roles say, and what must be true of it.
+//! The final states of all roles, and the rules that they must satisfy.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(super) struct Books {
     payments: BTreeMap<String, Value>,
     orders: BTreeMap<String, Value>,
     inventory: BTreeMap<String, Value>,
-    /// Kitchens, menus, and which order takes room in which kitchen.
+    /// Kitchens, menus, and the orders that occupy capacity in each kitchen.
     restaurant: BTreeMap<String, Value>,
     dead: String,
 }
@@ -39,10 +39,10 @@ impl Books {
         }
     }
 
-    /// Compares the books with each other, and with what customers were told.
+    /// Compares the roles' states with each other and with the customers' answers.
     ///
     /// # Errors
-    /// Says what does not agree.
+    /// A description of the first contradiction.
     pub(super) fn check(&self, told: &[Told]) -> Result<(), String> {
         if !self.dead.is_empty() {
             return Err(format!("dead letters: {}", self.dead));
@@ -55,7 +55,9 @@ impl Books {
             if let Some(receipt) = told.receipt()
                 && let Some(twice) = receipts.insert(receipt.order.as_str(), told)
             {
-                return Err(format!("one number for two orders: {twice:?}, {told:?}"));
+                return Err(format!(
+                    "two orders have the same number: {twice:?}, {told:?}"
+                ));
             }
         }
         let mut sales: Mills = 0;
@@ -81,7 +83,7 @@ impl Books {
             };
             if !fits {
                 return Err(format!(
-                    "{key} is {order}, its payment {payment:?}, its room {booking:?}, and the customer was told {told:?}"
+                    "{key} is {order}, its payment {payment:?}, its booking {booking:?}, and the customer got {told:?}"
                 ));
             }
             let Some(told) = told.filter(|told| told.is_confirmed()) else {
@@ -91,14 +93,14 @@ impl Books {
             let amount = payment.map_or("", |p| text(&p["payment"], "amount"));
             if mills(total) != mills(amount) || total != text(order, "total") {
                 return Err(format!(
-                    "{key} costs {total}, {amount} was taken, order {order}"
+                    "{key} costs {total}, {amount} was captured, order {order}"
                 ));
             }
             let wanted: i64 = told.pieces.iter().map(|(_, quantity)| quantity).sum();
             let made = booking.and_then(|booking| booking["pieces"].as_i64());
             if made != Some(wanted) {
                 return Err(format!(
-                    "{key} is of {wanted} pieces, and its room {booking:?}"
+                    "{key} has {wanted} pieces, and its booking is {booking:?}"
                 ));
             }
             sales += mills(total);
@@ -107,11 +109,13 @@ impl Books {
             }
         }
         if let Some((number, told)) = receipts.pop_first() {
-            return Err(format!("order {number} is in no book: {told:?}"));
+            return Err(format!("no role knows order {number}: {told:?}"));
         }
         let taken = self.balance("account/sales");
         if taken != sales {
-            return Err(format!("sold for {sales} thousandths, and taken {taken}"));
+            return Err(format!(
+                "sales are {sales} thousandths, and captured payments {taken}"
+            ));
         }
         self.check_stock(&sold)
     }
@@ -126,13 +130,13 @@ impl Books {
         let held = self.balance("account/held");
         if sum != 0 || held != 0 {
             return Err(format!(
-                "the ledger's sum is {sum}, and held are {held} thousandths"
+                "the ledger's sum is {sum}, and {held} thousandths are held"
             ));
         }
         Ok(())
     }
 
-    /// What has become of orders is what customers were told, also where they were not told a number.
+    /// Checks that each order ended as its customer was told, even if the customer got no order number.
     fn check_ends(&self, told: &[Told]) -> Result<(), String> {
         let of = |what: fn(&Told) -> bool| told.iter().filter(|told| what(told)).count();
         for (status, expected) in [
@@ -145,14 +149,14 @@ impl Books {
             let found = orders.filter(|o| text(o, "status") == status).count();
             if found != expected {
                 return Err(format!(
-                    "{found} orders are {status}, and customers were told so of {expected}"
+                    "{found} orders are {status}, and {expected} according to the customers"
                 ));
             }
         }
         Ok(())
     }
 
-    /// Room is taken by orders that are confirmed and not ready yet, and by nothing else.
+    /// Checks that exactly the confirmed orders that are not ready yet occupy capacity.
     fn check_kitchens(&self) -> Result<(), String> {
         let mut taken: BTreeMap<&str, u64> = BTreeMap::new();
         for (key, booking) in &self.restaurant {
@@ -160,7 +164,7 @@ impl Books {
                 continue;
             };
             if !self.orders.contains_key(&format!("order/{number}")) {
-                return Err(format!("{key} is {booking}, and the order in no book"));
+                return Err(format!("{key} is {booking}, and no role knows its order"));
             }
             if text(booking, "status") == "taken" {
                 let pieces = booking["pieces"].as_u64().unwrap_or_default();
@@ -173,7 +177,7 @@ impl Books {
             };
             let expected = taken.get(name).copied().unwrap_or_default();
             if kitchen["taken"] != expected {
-                return Err(format!("{key} is {kitchen}, and orders take {expected}"));
+                return Err(format!("{key} is {kitchen}, and orders occupy {expected}"));
             }
         }
         Ok(())
@@ -198,7 +202,7 @@ impl Books {
             .keys()
             .find(|sku| !self.inventory.contains_key(&format!("stock/{sku}")))
         {
-            Some(sku) => Err(format!("{sku} was sold and is in no book")),
+            Some(sku) => Err(format!("{sku} was sold and is unknown to the inventory")),
             None => Ok(()),
         }
     }
@@ -216,9 +220,9 @@ fn mills(amount: &str) -> Mills {
     let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
     let number = |text: &str| {
         text.parse::<Mills>()
-            .unwrap_or_else(|_| panic!("{amount:?} is no amount"))
+            .unwrap_or_else(|_| panic!("{amount:?} is not an amount"))
     };
-    assert!(part.len() <= 3, "{amount:?} is finer than thousandths");
+    assert!(part.len() <= 3, "{amount:?} has more than three decimals");
     sign * (number(whole) * 1_000 + number(&format!("{part:0<3}")))
 }
 

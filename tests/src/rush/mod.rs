@@ -1,11 +1,12 @@
-//! A rush: very many orders by way of the gateway, some declined, refused, cancelled and asked for again, while gateway, payments and
-//! restaurant are killed. Then the books of all roles must agree with what the customers were told, and with each other.
+//! A rush: thousands of orders through the gateway, some of them declined, rejected, cancelled or repeated, while
+//! gateway, payments and restaurant are killed. Afterwards the states of all roles must agree with each other and with
+//! the customers' answers.
 //!
-//! - `plan`: what each customer wants, by a seed.
-//! - `shop`: the processes, and who has an account.
+//! - `plan`: the order of each customer, generated from a seed.
+//! - `shop`: the processes and the accounts.
 //! - `play`: the customers.
 //! - `blows`: the kills.
-//! - `books`: what the roles say at the end, and what must be true of it.
+//! - `books`: the final states of the roles, and the rules that they must satisfy.
 
 mod blows;
 mod books;
@@ -27,57 +28,49 @@ use tokio::sync::watch;
 use self::{books::Books, plan::Plan, play::Told, shop::Shop};
 use crate::wait_for;
 
-/// How large a rush is to be.
+/// The size of a rush.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// How many orders are wanted.
     pub orders: usize,
-    /// How many customers order at the same time.
+    /// The number of customers that order concurrently.
     pub at_once: usize,
-    /// The same seed wants the same. When the kills come is not part of it.
+    /// The seed of the orders. The moments of the kills do not depend on it.
     pub seed: u64,
 }
 
-/// What a rush has come to.
+/// The result of a rush.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Orders that were wanted.
     pub wanted: usize,
     /// Of these, confirmed and not cancelled.
     pub confirmed: usize,
     /// Confirmed, and cancelled by the customer.
     pub cancelled: usize,
-    /// Declined by payment, by the restaurant, or for what was asked.
+    /// Declined by payments, rejected by the restaurant, or invalid.
     pub refused: usize,
-    /// Orders that were begun, and abandoned since an answer did not come in time; the customer began another one.
+    /// Orders begun and then abandoned because an answer was late; the customer began another one.
     pub abandoned: usize,
-    /// Requests that were sent again, since no answer or none for good had come, or just so.
+    /// Requests repeated because no final answer had arrived, or on purpose.
     pub again: usize,
-    /// Processes that were killed.
     pub kills: Kills,
-    /// How long it took.
     pub took: Duration,
 }
 
-/// How often each process that somebody waits for was killed.
+/// The number of kills of each process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Kills {
-    /// The gateway.
     pub gateway: usize,
-    /// Those who hold the money.
     pub payments: usize,
-    /// The kitchens.
     pub restaurant: usize,
 }
 
 impl Kills {
-    /// How many there were.
     #[must_use]
     pub fn all(self) -> usize {
         self.gateway + self.payments + self.restaurant
     }
 
-    /// How many there were of whoever was killed least.
+    /// Returns the number of kills of the process killed least often.
     #[must_use]
     pub fn least(self) -> usize {
         self.gateway.min(self.payments).min(self.restaurant)
@@ -99,22 +92,22 @@ impl fmt::Display for Sums {
         let kills = kills.all();
         write!(
             f,
-            "{wanted} wanted = {confirmed} confirmed + {cancelled} cancelled + {refused} refused; {abandoned} abandoned and ordered anew, \
-             {again} requests sent again, {kills} processes killed, in {} s",
+            "{wanted} planned = {confirmed} confirmed + {cancelled} cancelled + {refused} rejected; {abandoned} abandoned and ordered again, \
+             {again} requests repeated, {kills} processes killed, in {} s",
             took.as_secs()
         )
     }
 }
 
-/// How long the books may take to agree once all is answered.
+/// The time in which the roles' states must agree after the last answer.
 const SETTLING: Duration = Duration::from_secs(120);
 
-/// Plays a rush in the virtual host of this address, which has to be empty, and checks the books.
+/// Runs a rush in the virtual host of this address, which must be empty, and checks the roles' states.
 ///
-/// `progress` is told how many of the orders have their outcome, whenever one has.
+/// `progress` gets the number of decided orders whenever an order is decided.
 ///
 /// # Panics
-/// If the books are not right, with what is wrong.
+/// If the states contradict each other, with the contradiction.
 pub async fn rush(
     amqp_url: &str,
     size: Size,
@@ -132,8 +125,8 @@ pub async fn rush(
     };
     let (told, kills) = tokio::join!(playing, blows::run(&shop, over, each));
     shop.start_missing().await;
-    // The books are right at some moment soon; until then something is still on its way.
-    wait_for("the books agree", SETTLING, async || {
+    // The states agree soon; until then messages are still in flight.
+    wait_for("the roles' states agree", SETTLING, async || {
         Books::of(&shop).await.check(&told)
     })
     .await;
@@ -151,8 +144,8 @@ pub async fn rush(
     }
 }
 
-/// Lets so many customers order at the same time until nothing more is wanted. The last order of each waits for the last of the first kills, so
-/// that also in a small rush there are orders before and after each.
+/// Runs this many customers concurrently until every planned order is placed. The last order of each waits for the last
+/// of the first kills, so that even a small rush has orders before and after each kill.
 async fn play_all(
     shop: &Arc<Shop>,
     plans: Vec<Plan>,
@@ -178,7 +171,7 @@ async fn play_all(
                         break;
                     };
                     if at >= last {
-                        // Nobody is waited for who kills no more.
+                        // An error means that the killing task has ended: nothing to wait for.
                         let _ = each_was_killed.wait_for(|each| *each).await;
                     }
                     told.push(play::order(&shop, number, plan).await);

@@ -1,16 +1,16 @@
-//! What each customer wants.
+//! The planned order of each customer.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
-/// One order, and what is done about it.
+/// One order and its variations.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// The body of the request.
     pub(super) order: Value,
-    /// What is ordered, and how many pieces.
+    /// The ordered items with their quantities.
     pub(super) pieces: Vec<(&'static str, i64)>,
-    /// Sends the very same request again after an answer, too.
+    /// Repeats the same request after an answer, too.
     pub(super) asks_twice: bool,
     /// Sends the request twice at the same moment.
     pub(super) is_impatient: bool,
@@ -18,7 +18,7 @@ pub(super) struct Plan {
     pub(super) cancels: bool,
 }
 
-/// What is sold, with prices that need exact sums.
+/// The menu, with prices that need exact sums.
 pub(super) const MENU: [(&str, &str); 3] = [
     ("MARGHERITA", "7.35"),
     ("TIRAMISU", "4.105"),

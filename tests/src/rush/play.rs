@@ -1,4 +1,4 @@
-//! A customer who wants something and does not let go before there is an answer for good.
+//! A customer who retries an order until it gets a final answer.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use uuid::Uuid;
 use super::{plan::Plan, shop::Shop};
 use crate::Answer;
 
-/// How often a customer asks before it is given up, and how long the pauses are.
+/// The maximum number of attempts of a customer, and the pauses between them.
 const PATIENCE: usize = 600;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a customer was told in the end.
+/// The final answer that a customer got.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     pub(super) pieces: Vec<(&'static str, i64)>,
     outcome: Outcome,
-    /// How many orders were abandoned before this one.
+    /// The number of orders abandoned before this one.
     pub(super) abandoned: usize,
-    /// How many requests were sent again.
+    /// The number of repeated requests.
     pub(super) again: usize,
 }
 
@@ -29,12 +29,12 @@ enum Outcome {
     Confirmed(Receipt),
     Cancelled(Receipt),
     Refused {
-        /// Whether an order was begun, so that it is in the books.
+        /// True if an order was begun, so that the roles have a record of it.
         begun: bool,
     },
 }
 
-/// What was confirmed.
+/// The confirmation of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Receipt {
     pub(super) order: String,
@@ -54,12 +54,12 @@ impl Told {
         matches!(self.outcome, Outcome::Refused { .. })
     }
 
-    /// Whether an order was begun, and refused.
+    /// Returns true if an order was begun and rejected.
     pub(super) fn is_refused_order(&self) -> bool {
         self.outcome == Outcome::Refused { begun: true }
     }
 
-    /// What the customer has in writing.
+    /// Returns the customer's confirmation, if any.
     pub(super) fn receipt(&self) -> Option<&Receipt> {
         match &self.outcome {
             Outcome::Confirmed(receipt) | Outcome::Cancelled(receipt) => Some(receipt),
@@ -68,10 +68,10 @@ impl Told {
     }
 }
 
-/// Orders what is planned.
+/// Places the planned order.
 ///
 /// # Panics
-/// If an answer makes no sense, or none comes.
+/// If an answer is not understood, or none arrives.
 pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Told {
     let mut told = Told {
         pieces: plan.pieces.clone(),
@@ -163,7 +163,7 @@ fn receipt(answer: &Answer) -> Receipt {
     }
 }
 
-/// Asks until there is an answer for good: an order that is abandoned counts as one.
+/// Retries until there is a final answer; an abandoned order counts as one.
 async fn insist(
     shop: &Shop,
     customer: usize,
@@ -195,21 +195,21 @@ async fn insist(
             }
         }
     }
-    panic!("no answer for good to {path} with {body}");
+    panic!("no final answer to {path} with {body}");
 }
 
-/// The code of a problem; nothing where there is none.
+/// Returns the code of a problem document, empty if there is none.
 fn code(answer: &Answer) -> String {
     let problem = serde_json::from_str::<Value>(&answer.text).unwrap_or_default();
     problem["code"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Whether it was the price that could not be told, which is asked for before an order is begun.
+/// Returns true if the price was unavailable, which is requested before an order is begun.
 fn is_refused_before(answer: &Answer) -> bool {
     matches!(code(answer).as_str(), "closed" | "unknown_sku")
 }
 
-/// Whether asking again would bring nothing else.
+/// Returns true if a retry would not change the answer.
 fn is_for_good(answer: &Answer) -> bool {
     match (answer.status, code(answer).as_str()) {
         (503, code) => code == "order_abandoned",

@@ -1,4 +1,4 @@
-//! The processes of a rush, and who has an account with them.
+//! The processes of a rush, and the accounts of its users.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -10,16 +10,15 @@ use crate::{Client, Program, RunningProgram, TempDir, never_closed, wait_for};
 
 const SOON: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "correct horse battery staple";
-/// How many customers have an account.
+/// The number of customers with an account.
 const CUSTOMERS: usize = 8;
 
-/// Which process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Gateway,
     Payments,
     Restaurant,
-    /// Those that nobody waits for.
+    /// The roles whose replies no customer waits for.
     Others,
 }
 
@@ -41,18 +40,18 @@ impl Part {
     }
 }
 
-/// Everything that runs.
+/// All processes of a rush.
 pub(super) struct Shop {
     amqp_url: String,
     scratch: TempDir,
     running: Mutex<Vec<(Part, RunningProgram)>>,
-    /// Where the gateway listens, while it does.
+    /// The gateway's address while it is listening.
     gateway: watch::Sender<Option<SocketAddr>>,
     tokens: Vec<String>,
 }
 
 impl Shop {
-    /// Starts all, opens the restaurants and logs customers in.
+    /// Starts all processes, opens the restaurants and logs the customers in.
     pub(super) async fn open(amqp_url: &str) -> Self {
         let mut shop = Self {
             amqp_url: amqp_url.to_owned(),
@@ -82,7 +81,7 @@ impl Shop {
         shop
     }
 
-    /// One that is open always and has room, one that soon has none left, and one that is never open.
+    /// Opens one restaurant that always has capacity, one that soon has none left, and one that never opens.
     async fn open_restaurants(&self, root: &Client) {
         let always = never_closed();
         let menu: Vec<_> = MENU
@@ -101,7 +100,7 @@ impl Shop {
             let path = format!("/v1/restaurants/{name}");
             wait_for(format!("{name} is open"), SOON, async || {
                 let answer = root.try_ask("PUT", &path, &[], &restaurant).await;
-                // Nobody may be there to answer in the first moment.
+                // At first the restaurant role may not be serving yet.
                 match answer {
                     Some(answer) if answer.status == 204 => Ok(()),
                     other => Err(other),
@@ -121,7 +120,7 @@ impl Shop {
             .to_owned()
     }
 
-    /// A customer's way to the gateway, once it listens.
+    /// Returns a customer's client once the gateway is listening.
     pub(super) async fn customer(&self, number: usize) -> Client {
         let token = &self.tokens[number % self.tokens.len()];
         self.client().await.with_token(token)
@@ -132,11 +131,11 @@ impl Shop {
         let listens = gateway.wait_for(Option::is_some);
         match tokio::time::timeout(SOON, listens).await {
             Ok(Ok(address)) => Client::new(address.expect("somewhere")),
-            _ => panic!("the gateway does not listen within {SOON:?}"),
+            _ => panic!("the gateway is not listening within {SOON:?}"),
         }
     }
 
-    /// Kills a process. Returns whether it was running.
+    /// Kills a process. Returns true if it was running.
     pub(super) async fn kill(&self, part: Part) -> bool {
         let mut running = self.running.lock().await;
         let Some(at) = running.iter().position(|(other, _)| *other == part) else {
@@ -148,7 +147,7 @@ impl Shop {
         running.remove(at).1.kill()
     }
 
-    /// Starts what does not run.
+    /// Starts the processes that are not running.
     pub(super) async fn start_missing(&self) {
         let mut running = self.running.lock().await;
         for part in Part::ALL {
@@ -171,7 +170,7 @@ impl Shop {
         }
     }
 
-    /// Stops all in order.
+    /// Stops all processes gracefully.
     pub(super) async fn stop(&self) {
         for (part, program) in self.running.lock().await.drain(..) {
             program.terminate();
@@ -180,7 +179,7 @@ impl Shop {
         }
     }
 
-    /// What an operator's command prints.
+    /// Returns the output of an operator's command.
     pub(super) async fn output(&self, arguments: &[&str]) -> String {
         let ended = Program::consumers(arguments)
             .store(&self.store())

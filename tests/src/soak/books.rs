@@ -1,4 +1,4 @@
-//! The content of the stores at the end of a soak, and its differences from what must be true.
+//! The contents of the stores after a soak, compared with the expected ones.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -7,20 +7,18 @@ use serde_json::Value;
 
 use super::case::{Case, DELIVERY, DELIVERY_EVENTS, FAR_AHEAD};
 
-/// The most rows that are read at a time.
+/// The maximum number of rows per read.
 const PAGE: usize = 1_000;
-/// The most differences of one kind that are named.
+/// The maximum number of differences reported for each kind.
 const MAX_NAMED: usize = 5;
 
-/// The sums that must be true.
 pub(super) struct Expected {
-    /// The number of sound events by their stock code.
+    /// The number of valid events by stock code.
     pub(super) sold: BTreeMap<String, u64>,
-    /// The cases that were sent.
     pub(super) cases: Vec<Case>,
 }
 
-/// The content of the stores.
+/// The contents of the stores.
 #[derive(Debug, Default)]
 pub(super) struct Books {
     /// Pieces on hand and movements by stock code.
@@ -29,12 +27,12 @@ pub(super) struct Books {
     /// The subjects that `orders` knows.
     pub(super) orders: Vec<String>,
     pub(super) dead: Vec<DeadLetter>,
-    /// Events that some role has deferred.
+    /// The number of events deferred by any role.
     pub(super) held: u64,
 }
 
 impl Books {
-    /// Reads the stores in this folder, which no process writes any more.
+    /// Reads the stores in this folder, to which no process writes any more.
     pub(super) async fn read(folder: &Path, roles: &[&str]) -> Self {
         let mut books = Self::default();
         for role in roles {
@@ -57,15 +55,15 @@ impl Books {
         books
     }
 
-    /// Returns every difference from what must be true, in words.
+    /// Returns a description of every difference from the expected totals.
     pub(super) fn differences(&self, expected: &Expected) -> Vec<String> {
         let mut wrong = self.wrong_stock(expected);
         wrong.extend(self.wrong_delivery(expected));
         wrong.extend(self.wrong_dead_letters(expected));
         wrong.extend(
-            self.orders
-                .iter()
-                .map(|order| format!("orders knows {order}, which the broker was not to take")),
+            self.orders.iter().map(|order| {
+                format!("orders knows {order}, which the broker should have rejected")
+            }),
         );
         if self.held > 0 {
             wrong.push(format!("{} events are deferred", self.held));
@@ -73,7 +71,7 @@ impl Books {
         wrong
     }
 
-    /// Every sound event is applied once, and so is every one of other publishers that is sound.
+    /// Checks that every valid event of any publisher is applied once.
     fn wrong_stock(&self, expected: &Expected) -> Vec<String> {
         let mut wanted = expected.sold.clone();
         for case in &expected.cases {
@@ -92,7 +90,7 @@ impl Books {
             }
         }
         let unknown = self.stock.keys().filter(|code| !wanted.contains_key(*code));
-        wrong.extend(unknown.map(|code| format!("stock {code}: nothing sound was said of it")));
+        wrong.extend(unknown.map(|code| format!("stock {code}: no valid event is about it")));
         shortened(wrong)
     }
 
@@ -127,7 +125,7 @@ impl Books {
             if (of_case.len(), right.count()) != (count, count) {
                 let reasons: Vec<_> = of_case.iter().map(|dead| dead.reason.as_str()).collect();
                 wrong.push(format!(
-                    "{}: {count} dead letters ({reason:?}) were due, and there are {reasons:?}",
+                    "{}: {count} dead letters ({reason:?}) were expected, and there are {reasons:?}",
                     case.name()
                 ));
             }
@@ -135,13 +133,13 @@ impl Books {
         let others = self.dead.len() - known.min(self.dead.len());
         if others > 0 {
             wrong.push(format!(
-                "{others} dead letters are of nothing that was sent badly"
+                "{others} dead letters belong to no invalid message"
             ));
         }
         wrong
     }
 
-    /// The number of dead letters by reason.
+    /// Returns the number of dead letters by reason.
     pub(super) fn reasons(&self) -> BTreeMap<String, u64> {
         let mut reasons = BTreeMap::new();
         for dead in &self.dead {
@@ -216,7 +214,7 @@ mod tests {
         }
     }
 
-    /// Books in which all is right.
+    /// Returns contents without any difference.
     fn right() -> (Books, Expected) {
         let cases = Case::ALL.to_vec();
         let mut books = Books {
@@ -237,7 +235,7 @@ mod tests {
         (books, Expected { sold, cases })
     }
 
-    /// Books with this mistake differ in one thing, which these words name.
+    /// Checks that this mistake yields exactly one difference, with this text.
     fn differs(mistake: impl FnOnce(&mut Books), says: &str) {
         let (mut books, expected) = right();
         mistake(&mut books);

@@ -1,4 +1,4 @@
-//! Messages of other publishers, sound and bad, and what must become of each.
+//! Messages of other publishers, valid and invalid, and the expected result of each.
 
 use std::time::Duration;
 
@@ -7,34 +7,32 @@ use doorstep_messaging::{Message, PublishOutcome, Publisher};
 
 use crate::{RawAmqp, RawProperties, nested_tables};
 
-/// A kind of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Case {
-    /// Five unreadable events whose bodies are equal.
+    /// Five undecodable events with equal bodies.
     SameBodies,
     /// A message id that is not UTF-8.
     LatinId,
     /// An app id that is not UTF-8.
     LatinApp,
-    /// A header of 30 tables within each other, which is read.
+    /// A header of 30 nested tables, which can be decoded.
     Deep30,
-    /// A header of 2,000 tables within each other, at which a parser that recurses overflows its stack.
+    /// A header of 2,000 nested tables, which overflows the stack of a recursive parser.
     Deep2000,
-    /// Nearly as many as fit a frame.
+    /// Almost as many as fit into a frame.
     Deep12000,
-    /// A position of twenty years ahead, among others of today.
+    /// A position twenty years ahead, among positions of today.
     Future,
-    /// Two subjects that contradict each other.
     TwoSubjects,
-    /// Structured mode.
+    /// CloudEvents' structured mode.
     Structured,
     /// A time with twelve decimals.
     FineTime,
-    /// A sequence that is a double.
+    /// A sequence of the type double.
     FloatSequence,
     /// A family of events that the user may not publish.
     ForgedFamily,
-    /// An event in the name of another user's source.
+    /// An event under another user's source.
     ForgedSource,
 }
 
@@ -55,7 +53,7 @@ impl Case {
         Self::ForgedSource,
     ];
 
-    /// The name, which is part of every body that it sends.
+    /// Returns the name, which is part of every body of this case.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::SameBodies => "same-bodies",
@@ -74,7 +72,7 @@ impl Case {
         }
     }
 
-    /// The dead letters that all its messages together come to, however often they are sent, and their reason.
+    /// Returns the number of dead letters of all its messages together, however often they are sent, and their reason.
     pub(super) fn dead_letters(self) -> (usize, &'static str) {
         match self {
             Self::SameBodies => (5, "unreadable"),
@@ -93,7 +91,7 @@ impl Case {
         }
     }
 
-    /// The stock code of which it sells one piece, once, if it is sound.
+    /// Returns the stock code of which it sells one piece, once, if it is valid.
     pub(super) fn sells(self) -> Option<String> {
         let is_sale = matches!(self, Self::Deep30 | Self::Structured | Self::FineTime);
         is_sale.then(|| self.code())
@@ -103,18 +101,18 @@ impl Case {
         self.name().to_uppercase()
     }
 
-    /// The body of its sales.
+    /// Returns the body of its sales.
     fn sale(self) -> Vec<u8> {
         sale(self.name())
     }
 }
 
-/// A sale of one piece, for an order of this number.
+/// Returns a sale of one piece, for an order of this number.
 pub(super) fn sale(order: &str) -> Vec<u8> {
     format!(r#"{{"delta":-1,"reason":"sale","reference":"order/{order}"}}"#).into_bytes()
 }
 
-/// The subject of the delivery of [`Case::Future`].
+/// The delivery of [`Case::Future`].
 pub(super) const DELIVERY: &str = "delivery/late";
 /// The number of its events.
 pub(super) const DELIVERY_EVENTS: u64 = 5;
@@ -122,21 +120,22 @@ pub(super) const DELIVERY_EVENTS: u64 = 5;
 pub(super) const FAR_AHEAD: &str = "2046";
 const SALES: &str = "stock.adjusted.v1";
 
-/// The connections by which other publishers publish.
+/// The connections of the other publishers.
 pub(super) struct Others {
-    /// By hand, for what no client library writes, and without a user id.
+    /// Raw AMQP, for frames that no client library writes, and without a user id.
     pub(super) raw: RawAmqp,
-    /// As a user of its own, which may publish the family of stock only.
+    /// A user of its own, which may publish only the family of stock.
     pub(super) stranger: Publisher,
     pub(super) exchange: String,
-    /// The source of the sound events, which belongs to another user.
+    /// The source of the valid events, which belongs to another user.
     pub(super) source: Source,
-    /// The time of all of them: sent again, a message is the same.
+    /// The time of all of them, so that a repeated message is the same.
     pub(super) now: Timestamp,
 }
 
 impl Others {
-    /// Sends the messages of this case, and waits for what the broker says of them. Returns what is wrong with that.
+    /// Sends the messages of this case and waits for the broker's confirms. Returns any deviation from the expected
+    /// ones.
     pub(super) async fn send(&mut self, case: Case) -> Option<String> {
         let outcome = match case {
             Case::ForgedFamily => {
@@ -154,7 +153,7 @@ impl Others {
             Case::ForgedFamily => PublishOutcome::Unpublishable,
             _ => PublishOutcome::Confirmed,
         };
-        (outcome != right).then(|| format!("{}: the broker said {outcome:?}", case.name()))
+        (outcome != right).then(|| format!("{}: the broker returned {outcome:?}", case.name()))
     }
 
     async fn send_raw(&mut self, case: Case) {
@@ -241,7 +240,7 @@ impl Others {
             .await;
     }
 
-    /// Publishes as the stranger, in the name of the sound events' source.
+    /// Publishes as the restricted user, under the source of the valid events.
     async fn forge(&self, kind: &str, subject: &str, body: &[u8], case: Case) -> PublishOutcome {
         let event = Event {
             id: EventId::new(case.name()).unwrap(),
@@ -258,7 +257,7 @@ impl Others {
     }
 }
 
-/// The attributes of an event of another publisher but for its sequence.
+/// Returns the attributes of another publisher's event, except for its sequence.
 fn attributes(id: &str, subject: &str, kind: &str) -> RawProperties {
     attributes_of(&format!("till/{id}"), id, subject, kind)
 }

@@ -1,9 +1,9 @@
-//! A soak: messages of other publishers, sound and bad, shuffled between very many sound events, while the consumers are killed. Then every sound
-//! event must be applied once, and every other one be a dead letter, once.
+//! A soak: messages of other publishers, valid and invalid, shuffled among very many valid events, while the consumers
+//! are killed. Afterwards every valid event must be applied once, and every other one must be a dead letter, once.
 //!
 //! - `case`: the messages of other publishers.
-//! - `pace`: the progress of the sound events.
-//! - `books`: what the stores hold at the end, and what must be true of it.
+//! - `pace`: the progress of the valid events.
+//! - `books`: the final contents of the stores, compared with the expected ones.
 
 mod books;
 mod case;
@@ -32,51 +32,47 @@ use self::{
 use crate::{Client, Program, RawAmqp, RunningProgram, TempDir, random_moment, wait_for};
 
 const NAMESPACE: &str = "doorstep";
-/// The roles that run.
 const ROLES: [&str; 5] = ["orders", "inventory", "tracking", "restaurant", "payments"];
-/// The number of stock codes, each a stream of its own.
+/// The number of stock codes, each with a stream of its own.
 const CODES: usize = 997;
-/// The most sound events that are published at a time.
+/// The maximum number of valid events published at a time.
 const CHUNK: usize = 1_000;
-/// The time that a program may take to start, and a message to be confirmed through a kill.
+/// The timeout for the start of a program, and for a confirm during a kill.
 const SOON: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The size of a soak.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// The number of sound events.
+    /// The number of valid events.
     pub events: usize,
     /// The number of times that each other publisher sends its messages.
     pub rounds: usize,
     /// The number of times that the consumers are killed.
     pub kills: usize,
-    /// The same seed sends the same in the same order. When the kills strike is not part of it.
+    /// The seed of the messages and their order. The moments of the kills do not depend on it.
     pub seed: u64,
-    /// The longest time without progress that is no difference.
+    /// The maximum time without progress that is accepted.
     pub max_stall: Duration,
 }
 
-/// The outcome of a soak.
+/// The result of a soak.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Sound events that were sent.
     pub events: usize,
-    /// Sendings of other publishers.
+    /// Messages sent by other publishers.
     pub others: usize,
-    /// Processes that were killed.
     pub kills: usize,
     /// Events that the inventory has applied.
     pub applied: u64,
-    /// Dead letters by reason.
     pub dead_letters: BTreeMap<String, u64>,
-    /// The state of each role at the end.
+    /// The final state of each role.
     pub roles: BTreeMap<String, String>,
-    /// The longest time without progress while there was something to do, in seconds.
+    /// The longest time without progress while work was pending, in seconds.
     pub longest_stall_seconds: f64,
     /// The duration, in seconds.
     pub seconds: f64,
-    /// Everything that is not as it must be.
+    /// All deviations from the expected result.
     pub differences: Vec<String>,
 }
 
@@ -91,7 +87,7 @@ impl fmt::Display for Report {
         } = self;
         writeln!(
             f,
-            "{events} sound events and {others} sendings of other publishers in {:.0} s, consumers killed {kills} times",
+            "{events} valid events and {others} messages of other publishers in {:.0} s, consumers killed {kills} times",
             self.seconds
         )?;
         writeln!(f, "applied by the inventory: {applied}")?;
@@ -102,7 +98,7 @@ impl fmt::Display for Report {
             writeln!(f, "DIFFERS  {difference}")?;
         }
         match self.differences.len() {
-            0 => write!(f, "every event is where it belongs"),
+            0 => write!(f, "every event has its expected result"),
             count => write!(f, "{count} differences"),
         }
     }
@@ -116,10 +112,10 @@ fn listed<T: fmt::Display>(values: &BTreeMap<String, T>) -> String {
     all.join(", ")
 }
 
-/// Runs a soak in this virtual host, which has to be empty. `progress` is told the number of sound events that are sent, now and then.
+/// Runs a soak in this virtual host, which must be empty. `progress` periodically gets the number of valid events sent.
 ///
 /// # Panics
-/// If a program cannot be started or the broker does not take what is sent. Everything else that is wrong is in the report.
+/// If a program cannot be started or the broker rejects a message. Any other failure is in the report.
 pub async fn soak(vhost: &Vhost, size: Size, mut progress: impl FnMut(usize)) -> Report {
     let began = Instant::now();
     let mut soak = Soak::begin(vhost, size).await;
@@ -148,7 +144,6 @@ pub async fn soak(vhost: &Vhost, size: Size, mut progress: impl FnMut(usize)) ->
     soak.end(todo, began).await
 }
 
-/// A soak under way.
 struct Soak<'a> {
     vhost: &'a Vhost,
     size: Size,
@@ -184,9 +179,9 @@ impl<'a> Soak<'a> {
             source: source.clone(),
             now,
         };
-        // The first sound event goes out once there are queues; with it the source has its owner.
+        // The first valid event is sent once the queues exist; it makes the user the owner of the source.
         let first = sound(&source, 0, 1, now);
-        wait_for("the queues are there", SOON, async || {
+        wait_for("the queues exist", SOON, async || {
             match publisher.publish(Message::event(&first)).await {
                 PublishOutcome::Confirmed => Ok(()),
                 other => Err(other),
@@ -212,7 +207,7 @@ impl<'a> Soak<'a> {
         }
     }
 
-    /// Sends sound events until there were so many.
+    /// Sends valid events until their number reaches `until`.
     async fn send_sound(&mut self, until: usize) {
         while self.sent < until {
             let upto = until.min(self.sent + CHUNK);
@@ -244,7 +239,7 @@ impl<'a> Soak<'a> {
         if let Some(consumers) = self.consumers.take() {
             self.pace.interrupted();
             if !consumers.kill() {
-                let wrong = "the consumers had ended by themselves before they were killed";
+                let wrong = "the consumers had exited by themselves before they were killed";
                 self.differences.push(wrong.to_owned());
             }
             self.kills += 1;
@@ -280,10 +275,10 @@ impl<'a> Soak<'a> {
         }
         if stall > self.size.max_stall {
             self.differences
-                .push(format!("nothing was applied for {stall:.1?}"));
+                .push(format!("no event was applied for {stall:.1?}"));
         }
         if applied != wanted {
-            let wrong = format!("the inventory has applied {applied} events, {wanted} are sound");
+            let wrong = format!("the inventory has applied {applied} of {wanted} valid events");
             self.differences.push(wrong);
         }
         let books = Books::read(&self.scratch.join("stores"), &ROLES).await;
@@ -304,7 +299,8 @@ impl<'a> Soak<'a> {
         }
     }
 
-    /// Waits until no message is left in the queues of the roles; whatever is not acknowledged by the end comes again in vain.
+    /// Waits until the queues of the roles are empty. A message that the last kill left unacknowledged is redelivered
+    /// and dropped as a duplicate.
     async fn is_quiet(&mut self) {
         let settings = settings(&self.vhost.amqp_url());
         let inspector = doorstep_messaging::Inspector::connect(&settings, "soak: look").await;
@@ -334,7 +330,7 @@ async fn publisher(settings: &BrokerSettings, name: &str) -> Publisher {
     publisher
 }
 
-/// A user that may publish the family of stock and nothing else.
+/// A user that may publish only the family of stock.
 fn stranger(vhost: &Vhost, exchange: &str) -> User {
     let rights = Rights {
         configure: "",
@@ -374,7 +370,7 @@ fn sound(source: &Source, stock: usize, number: u64, now: Timestamp) -> Event {
     }
 }
 
-/// The states of the roles with their reasons, as the consumers tell them once all are ready or degraded, or at last.
+/// Returns the states of the roles with their reasons, once all are ready or degraded or the time is up.
 async fn states(consumers: &RunningProgram) -> BTreeMap<String, String> {
     let end = Instant::now() + SOON;
     loop {
@@ -382,7 +378,7 @@ async fn states(consumers: &RunningProgram) -> BTreeMap<String, String> {
         if states.values().all(|state| is_good(state)) || Instant::now() >= end {
             return states;
         }
-        // What the consumers know of the broker is some seconds old.
+        // The consumers' view of the broker is some seconds old.
         random_moment(LOOK_AGAIN).await;
     }
 }
@@ -392,7 +388,7 @@ fn is_good(state: &str) -> bool {
 }
 
 async fn states_now(consumers: &RunningProgram) -> BTreeMap<String, String> {
-    let ready = wait_for("the consumers tell how they are", SOON, async || {
+    let ready = wait_for("the consumers report their states", SOON, async || {
         let log = consumers.stderr();
         let said = log.lines().find(|line| line.contains("answering /livez"));
         let line: Value = serde_json::from_str(said.ok_or("no address")?).map_err(|_| "no JSON")?;

@@ -1,4 +1,4 @@
-//! The progress of the sound events: looked at in the store of a role, beside its process.
+//! The progress of the valid events, polled in the store of a role beside its process.
 
 use std::{
     path::Path,
@@ -15,12 +15,12 @@ use tokio::{task::JoinHandle, time::interval};
 
 use crate::wait_for;
 
-/// The interval between two looks at the store.
+/// The interval between two polls of the store.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// The time that the first start of a role may take.
+/// The timeout for the first start of a role.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// Watches what a role has applied.
+/// Watches the progress of a role.
 pub(super) struct Pace {
     store: SqliteStore,
     shared: Arc<Shared>,
@@ -30,12 +30,12 @@ pub(super) struct Pace {
 struct Shared {
     sent: AtomicU64,
     is_over: AtomicBool,
-    /// When the process of the role was last killed.
+    /// The time of the last kill of the role's process.
     interrupted: Mutex<Instant>,
 }
 
 impl Pace {
-    /// Waits for the role's store, and begins to watch.
+    /// Waits for the role's store, and begins to watch it.
     pub(super) async fn begin(folder: &Path, role: &str) -> Self {
         let store = wait_for("the role has its store", START_LIMIT, async || {
             SqliteStore::open_read_only(folder, role, &Options::default())
@@ -55,17 +55,17 @@ impl Pace {
         }
     }
 
-    /// The number of sound events that were sent by now.
+    /// Records the number of valid events sent so far.
     pub(super) fn sent(&self, events: usize) {
         self.shared.sent.store(events as u64, Ordering::Relaxed);
     }
 
-    /// The process is about to be killed, and cannot get on for a while.
+    /// Records a kill, after which the role makes no progress for a while.
     pub(super) fn interrupted(&self) {
         *self.shared.since() = Instant::now();
     }
 
-    /// Waits until so many events are applied, but no longer than the limit. Returns the number.
+    /// Waits until this many events are applied or the limit has passed. Returns their number.
     pub(super) async fn applied(&self, wanted: u64, limit: Duration) -> u64 {
         let end = Instant::now() + limit;
         let mut looks = interval(LOOK_EVERY);
@@ -78,7 +78,7 @@ impl Pace {
         }
     }
 
-    /// Ends the watch. Returns the longest time without progress while something was to do.
+    /// Stops watching. Returns the longest time without progress while work was pending.
     pub(super) async fn longest_stall(&mut self) -> Duration {
         self.shared.is_over.store(true, Ordering::Relaxed);
         (&mut self.watching).await.unwrap()

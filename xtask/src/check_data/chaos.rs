@@ -1,4 +1,4 @@
-//! The import while everything is killed at random moments: nothing may be lost, and nothing applied twice.
+//! The import while processes are killed at random moments: no event may be lost, and none applied twice.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -14,15 +14,16 @@ use super::{Exports, REFUSED, RETAIL_SUM, all_applied, import};
 use crate::checkout::{own_vhost, say};
 use crate::sandbox::{Roles, Sandbox};
 
-/// Each lands so often, in random order: on a process that was alive.
+/// The number of kills of each kind, in random order. A kill counts only if the process was running.
 const BLOWS: [(Blow, usize); 3] = [(Blow::Consumers, 6), (Blow::Producer, 3), (Blow::Broker, 2)];
-/// How many may miss, since the import has come to its end before: the next one meets another.
+/// The maximum number of missed kills, which occur because the import has just finished; the next import is killed
+/// instead.
 const MISSES: usize = 50;
 /// The pause before each, in milliseconds.
 const PAUSE: std::ops::Range<u64> = 700..4_000;
-/// An import ends with this if it could not reach the broker.
+/// The exit code of an import that could not reach the broker.
 const UNREACHABLE: i32 = 69;
-/// How many imports may end so, each having begun during an outage.
+/// The maximum number of imports with that exit code, each started during an outage.
 const MOST_UNREACHABLE: usize = 5;
 /// Far more than an import takes.
 const IMPORT_BOUND: Duration = Duration::from_secs(1_800);
@@ -33,11 +34,11 @@ enum Blow {
     Consumers,
     /// SIGKILL to the import.
     Producer,
-    /// The broker is killed and started again.
+    /// The broker is killed and restarted.
     Broker,
 }
 
-/// Imports under blows, then once more in peace, and compares the exports with those of an undisturbed run.
+/// Imports during kills, then once more undisturbed, and compares the exports with those of an undisturbed run.
 pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) -> Result<()> {
     let stage = Sandbox::new("check-data", own_vhost(&node.broker(), "check-data")?)?;
     let mut dice = Dice::new();
@@ -48,7 +49,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     dice.shuffle(&mut blows);
     say(&format!("blows: {blows:?}"));
 
-    // Once in peace, so that there are queues that a killed broker knows of.
+    // Once undisturbed, so that the queues exist before the broker is killed.
     all_applied(&stage)?;
     node.sync_declarations()?;
     let mut roles = stage.start_roles()?;
@@ -95,7 +96,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
         "the exports differ from those of an undisturbed run"
     );
 
-    // And once more, in peace: everything is there already.
+    // Once more undisturbed: all events are duplicates.
     let roles = stage.start_roles()?;
     import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
     roles.stop()?;
@@ -108,18 +109,18 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     Ok(())
 }
 
-/// Roles end when they are told to, and never by themselves, whatever becomes of the broker.
+/// Checks that the roles still run: only a signal ends them, never a fault of the broker.
 fn still_run(roles: &mut Roles, stage: &Sandbox) -> Result<()> {
     match roles.ended()? {
         None => Ok(()),
         Some(status) => bail!(
-            "the roles have ended by themselves ({status}): see {}",
+            "the roles have exited by themselves ({status}): see {}",
             stage.log().display()
         ),
     }
 }
 
-/// The import, which is begun again whenever it has ended.
+/// The import, restarted whenever it has ended.
 struct Import<'a> {
     stage: &'a Sandbox,
     file: &'a Path,
@@ -137,7 +138,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Kills it by SIGKILL and begins the next. Returns whether it was still running.
+    /// Kills it by SIGKILL and starts the next one. Returns true if it was still running.
     fn kill(&mut self) -> Result<bool> {
         let ended = self.child.try_wait()?;
         match ended {
@@ -151,12 +152,12 @@ impl<'a> Import<'a> {
         Ok(ended.is_none())
     }
 
-    /// Waits until one has come to its end.
+    /// Waits until one has finished.
     fn finish(mut self) -> Result<()> {
         loop {
             let child = &mut self.child;
             let ended = until(IMPORT_BOUND, || Ok(child.try_wait()?))?;
-            let ended = ended.context("the last import did not come to an end")?;
+            let ended = ended.context("the last import did not finish")?;
             if ended.success() {
                 return Ok(());
             }
@@ -165,7 +166,8 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// It may have come to its end, or have given up since it was begun during an outage. That may not go on for ever.
+    /// Accepts the end of an import that has finished, or has given up because it was started during an outage. The
+    /// number of the latter is bounded.
     fn may_end(&mut self, status: ExitStatus) -> Result<()> {
         match status.code() {
             Some(0) => Ok(()),
@@ -180,7 +182,7 @@ impl<'a> Import<'a> {
 
 impl Drop for Import<'_> {
     fn drop(&mut self) {
-        // Without effect where it has ended.
+        // No effect if it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -199,7 +201,7 @@ fn spawn(stage: &Sandbox, file: &Path) -> Result<Child> {
         .context("cannot run producer")
 }
 
-/// Random numbers that are different in every run.
+/// A random number generator with a different seed in every run.
 struct Dice(u64);
 
 impl Dice {

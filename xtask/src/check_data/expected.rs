@@ -1,4 +1,4 @@
-//! What a file says, computed by awk, compared with the exports.
+//! Compares the exports with the results that awk computes from a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,18 +10,18 @@ use crate::checkout::{checked, root};
 
 /// An export.
 pub(super) struct Export<'a> {
-    /// Of which role.
+    /// The role that has written it.
     pub(super) role: &'a str,
-    /// Its lines.
     pub(super) text: &'a str,
-    /// How many there have to be.
+    /// The required number of lines.
     pub(super) count: usize,
 }
 
-/// Compares every line of these exports with what a program in `xtask/data` computes from the file, and that there are no others.
+/// Compares every line of these exports with the result of a program in `xtask/data`, and checks that there are no
+/// others.
 ///
 /// # Errors
-/// Names the first entity that differs.
+/// The first entity that differs.
 pub(super) fn compare(file: &Path, program: &str, exports: &[Export<'_>]) -> Result<()> {
     let mut expected = by_awk(file, program)?;
     for Export {
@@ -59,12 +59,12 @@ pub(super) fn compare(file: &Path, program: &str, exports: &[Export<'_>]) -> Res
         );
     }
     if let Some((key, _)) = expected.first_key_value() {
-        bail!("{key} is in the file and in no export");
+        bail!("{key} is in the file, but in no export");
     }
     Ok(())
 }
 
-/// For each entity, what its line in the export has to begin with.
+/// Returns the required beginning of each entity's line in the export.
 fn by_awk(file: &Path, program: &str) -> Result<BTreeMap<String, String>> {
     let mut unpacked = Command::new("gzip")
         .arg("-dc")
@@ -83,7 +83,7 @@ fn by_awk(file: &Path, program: &str) -> Result<BTreeMap<String, String>> {
         .context("cannot run awk")?;
     checked("gzip", unpacked.wait()?)?;
     checked("awk", output.status)?;
-    let text = String::from_utf8(output.stdout).context("awk has printed what is not text")?;
+    let text = String::from_utf8(output.stdout).context("awk printed invalid UTF-8")?;
     text.lines()
         .map(|line| {
             let (key, begins) = line

@@ -1,5 +1,5 @@
-//! `cargo xtask check-data`: real sales and pick-ups through producer, broker and roles, compared with what another language
-//! computes from the same files; and the same again while processes are killed and the broker is restarted.
+//! `cargo xtask check-data`: real sales and pick-ups through producer, broker and roles, compared with the results of
+//! another language from the same files. Then the same again while processes are killed and the broker is restarted.
 
 mod chaos;
 mod expected;
@@ -26,10 +26,10 @@ const PICKUPS: &str = "lade_pickup.csv.gz";
 const PICKUPS_SUM: &str = "6190 read = 6190 imported + 0 refused";
 const DELIVERIES: usize = 6_190;
 
-/// Run the real data through everything, and compare what comes out with what awk computes from the files.
+/// Import the real data, and compare the roles' exports with the results that awk computes from the files.
 ///
-/// FOLDER holds online_retail.csv.gz and lade_pickup.csv.gz. Needs a rabbitmq-server on this machine, or the means to install one: the
-/// broker is restarted on the way, so it is always a private node.
+/// FOLDER contains online_retail.csv.gz and lade_pickup.csv.gz. Needs a rabbitmq-server on this machine, or the means
+/// to install one: the broker is restarted on the way, so it is always a private node.
 ///
 /// Example: cargo xtask check-data FOLDER
 #[derive(Debug, Args)]
@@ -61,10 +61,10 @@ impl CheckData {
             say(&format!("ok: {what} ({} so far)", seconds(start.elapsed())));
         };
         let undisturbed = Undisturbed::run(own_vhost(&node.broker(), "check-data")?, &retail)?;
-        passed("sales: counts, refused rows, stocks, orders and returns agree to the last digit");
+        passed("sales: counts, rejected rows, stocks, orders and returns agree to the last digit");
         check_pickups(own_vhost(&node.broker(), "check-data")?, &pickups)?;
         passed(
-            "pick-ups: every delivery is there with courier, times, fixes and window, nothing is held, blocked or missing",
+            "pick-ups: every delivery is there with courier, times, fixes and window, no event is deferred, blocked or missing",
         );
         chaos::run(&mut node, &retail, &undisturbed.exports)?;
         passed(
@@ -76,7 +76,7 @@ impl CheckData {
     }
 }
 
-/// The exports of the roles that sales concern.
+/// The exports of the roles that handle sales.
 #[derive(Debug, PartialEq, Eq)]
 struct Exports {
     inventory: String,
@@ -102,7 +102,7 @@ impl Undisturbed {
         let roles = stage.start_roles()?;
         import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
         let refused =
-            fs::read_to_string(stage.folder().join(REFUSED)).context("no list of refused rows")?;
+            fs::read_to_string(stage.folder().join(REFUSED)).context("no list of rejected rows")?;
         let lines: Vec<u64> = refused
             .lines()
             .map(|line| {
@@ -114,7 +114,7 @@ impl Undisturbed {
             .collect::<Result<_>>()?;
         ensure!(
             lines == RETAIL_REFUSED,
-            "refused are lines {lines:?}, not {RETAIL_REFUSED:?}"
+            "rejected lines are {lines:?}, not {RETAIL_REFUSED:?}"
         );
         roles.stop()?;
         all_applied(&stage)?;
@@ -151,7 +151,7 @@ fn check_pickups(broker: Broker, file: &Path) -> Result<()> {
 
 const REFUSED: &str = "refused.jsonl";
 
-/// Imports a file and checks the sum that is printed at the end.
+/// Imports a file and checks the printed total.
 fn import(stage: &Sandbox, command: &[&str], file: &Path, sum: &str) -> Result<()> {
     let output = stage
         .program("producer")?
@@ -169,7 +169,7 @@ fn import(stage: &Sandbox, command: &[&str], file: &Path, sum: &str) -> Result<(
         String::from_utf8_lossy(&output.stderr)
     );
     if let Err(error) = checked("producer import", output.status) {
-        bail!("{error}; it said:\n{said}");
+        bail!("{error}; its output:\n{said}");
     }
     ensure!(
         said.contains(sum),
@@ -182,7 +182,7 @@ fn all_applied(stage: &Sandbox) -> Result<()> {
     match stage.wait_until_idle()? {
         Idle::AllApplied => Ok(()),
         Idle::NotAllApplied => bail!(
-            "something is blocked, missing or dead: see {}",
+            "an event is blocked, missing or a dead letter: see {}",
             stage.log().display()
         ),
     }

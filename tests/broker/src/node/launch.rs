@@ -1,4 +1,4 @@
-//! How the programs of a private node are run: its files, its environment, its arguments.
+//! The programs of a private node: their files, environment and arguments.
 
 use std::env;
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Starts epmd in the foreground: as a daemon, which the VM would start, it would outlive everybody.
+    /// Starts epmd in the foreground: the daemon that the VM would start would outlive the node.
     pub(crate) fn epmd(&self) -> Result<Child> {
         let port = self.state.ports.epmd.to_string();
         self.detached(&self.installed.epmd)
@@ -48,8 +48,8 @@ impl Launch<'_> {
         let arguments =
             format!("{schedulers} -kernel inet_dist_use_interface {{127,0,0,1}} {mark}");
         self.detached(&self.installed.server)
-            // With input allowed, the server's script becomes the VM instead of keeping it as its child, so that our
-            // child is the VM. The flag that the script leaves out in this case is given by hand: there is no input.
+            // With input allowed, the server's script becomes the VM by exec, so that our child is the VM. The script
+            // then omits the flag for no input, so it is set here.
             .env("RABBITMQ_ALLOW_INPUT", "1")
             .arg("-noinput")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments)
@@ -59,13 +59,13 @@ impl Launch<'_> {
             .with_context(|| format!("cannot run {}", self.installed.server.display()))
     }
 
-    /// `rabbitmqctl` for this node, its arguments still to come.
+    /// Returns `rabbitmqctl` for this node, without arguments yet.
     pub(crate) fn ctl(&self) -> Command {
         self.program(&self.installed.ctl)
     }
 
-    /// What the node says about a failed start: its first errors, since what follows them is mostly their echo. It
-    /// writes to the console until it knows its settings, and to its log after that.
+    /// Returns the node's output about a failed start: its first errors, since the later ones mostly repeat them. It
+    /// writes to the console until it has read its settings, and to its log after that.
     pub(crate) fn errors(&self) -> String {
         let (console, log) = (self.console(), self.log());
         let since_start = log
@@ -83,7 +83,7 @@ impl Launch<'_> {
         format!("  {}", errors.join("\n  "))
     }
 
-    /// Whether somebody else took one of the ports first.
+    /// Returns true if another process took one of the ports first.
     pub(crate) fn lost_a_port(&self) -> bool {
         let lost = |text: String| text.contains("eaddrinuse");
         lost(self.console()) || lost(self.log())
@@ -102,14 +102,14 @@ impl Launch<'_> {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// A program in a process group of its own, so that Ctrl-C on a terminal does not reach it.
+    /// Returns a command in a process group of its own, so that Ctrl-C on a terminal does not reach it.
     fn detached(&self, program: &Path) -> Command {
         let mut command = self.program(program);
         command.process_group(0).stdin(Stdio::null());
         command
     }
 
-    /// A program in the node's environment: nothing of the machine's own RabbitMQ or Erlang settings comes through.
+    /// Returns a command in the node's environment, without any RabbitMQ or Erlang settings of the machine.
     fn program(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
@@ -185,7 +185,7 @@ impl Launch<'_> {
             ports.amqp, ports.management,
         );
         if self.options.footprint == Footprint::Small {
-            // The write-ahead log of quorum queues is held in memory up to this size, 512 MB by default.
+            // Bounds the write-ahead log of quorum queues in memory, 512 MB by default.
             settings.push_str("raft.wal_max_size_bytes = 67108864\n");
         }
         if let Some(tls) = &self.options.tls {
@@ -201,7 +201,7 @@ impl Launch<'_> {
     }
 }
 
-/// The text of a line such as `2026-01-31 12:00:00.000000+00:00 [error] <0.130.0> the text`.
+/// Returns the text of a line such as `2026-01-31 12:00:00.000000+00:00 [error] <0.130.0> the text`.
 fn error_text(line: &str) -> Option<&str> {
     let (_, rest) = line
         .split_once("[error] ")
@@ -210,7 +210,7 @@ fn error_text(line: &str) -> Option<&str> {
     (!text.trim().is_empty()).then_some(text)
 }
 
-/// Deletes what a node stored that cannot be gone on with, since its login is unknown.
+/// Deletes a node's data that is unusable, since its login is unknown.
 pub(crate) fn delete_data(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder.join("data")) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

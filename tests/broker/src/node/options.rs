@@ -1,8 +1,8 @@
-//! What can be chosen about a private node.
+//! The options of a private node.
 
 use crate::ports::Ports;
 
-/// The choices for a node. Only the name is needed.
+/// The options of a node. Only the name is required.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     pub(crate) name: String,
@@ -14,20 +14,18 @@ pub struct NodeOptions {
     pub(crate) tls: Option<NodeTls>,
 }
 
-/// Further listeners, over TLS, of AMQP and of the management API, with their certificates as PEM.
+/// Additional TLS listeners of AMQP and of the management API, with their certificates as PEM.
 #[derive(Debug, Clone)]
 pub struct NodeTls {
     /// The port on 127.0.0.1.
     pub port: u16,
     /// The port of the management API over TLS, on 127.0.0.1 as well.
     pub management_port: u16,
-    /// The authority of the clients' certificates.
+    /// The certificate authority of the clients.
     pub authority: String,
-    /// The node's certificate.
     pub certificate: String,
-    /// Its key.
     pub key: String,
-    /// True if a client without a certificate is refused. One that has a certificate is looked at in any case.
+    /// True if clients without a certificate are rejected. A presented certificate is verified in any case.
     pub certificate_required: bool,
 }
 
@@ -41,7 +39,8 @@ impl NodeTls {
         ]
     }
 
-    /// The lines of `rabbitmq.conf` for listeners at these places, AMQP's and the management API's, with their files in this folder.
+    /// Returns the lines of `rabbitmq.conf` for listeners at these addresses, AMQP's and the management API's, with
+    /// their files in this folder.
     pub(crate) fn settings(&self, amqp: &str, management: (&str, u16), folder: &str) -> String {
         let (ip, port) = management;
         let files = |listener: &str| {
@@ -68,27 +67,27 @@ impl NodeTls {
 pub(crate) const TLS_CERTIFICATE: &str = "tls-certificate.pem";
 pub(crate) const TLS_KEY: &str = "tls-key.pem";
 
-/// How much of the machine a node may use.
+/// The share of the machine that a node may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Footprint {
-    /// Two schedulers that are bound to no core and a short write-ahead log: several nodes fit beside a build.
+    /// Two schedulers without core binding and a short write-ahead log: several nodes fit beside a build.
     Small,
-    /// As RabbitMQ comes, for measuring.
+    /// RabbitMQ's defaults, for measurements.
     Full,
 }
 
-/// What becomes of a node's data when its owner drops it.
+/// The fate of a node's data when its owner drops it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Data {
-    /// The folder goes with the node. Any number of such nodes may have the same name.
+    /// The folder is deleted with the node. Any number of such nodes may have the same name.
     Deleted,
-    /// The folder stays, and the next node of that name goes on with its data, login and, if they are free, ports.
+    /// The folder stays, and the next node of that name reuses its data, login and, if they are free, ports.
     Kept,
 }
 
 impl NodeOptions {
-    /// A small node with ports of its own choice whose data is deleted in the end. The name is for people who look at
-    /// processes and logs; whatever is not a letter, digit or hyphen becomes a hyphen.
+    /// A small node on free ports whose data is deleted in the end. The name is for people who read process lists and
+    /// logs; each character other than a letter, digit or hyphen becomes a hyphen.
     #[must_use]
     pub fn named(name: &str) -> Self {
         let safe = |letter: char| match letter {
@@ -106,28 +105,28 @@ impl NodeOptions {
         }
     }
 
-    /// Chooses how much of the machine the node may use.
+    /// Sets the share of the machine that the node may use.
     #[must_use]
     pub fn footprint(mut self, footprint: Footprint) -> Self {
         self.footprint = footprint;
         self
     }
 
-    /// Chooses what becomes of the data.
+    /// Sets the fate of the data.
     #[must_use]
     pub fn data(mut self, data: Data) -> Self {
         self.data = data;
         self
     }
 
-    /// Uses exactly these ports; the start fails where one of them is taken.
+    /// Uses exactly these ports; the start fails if one of them is taken.
     #[must_use]
     pub fn ports(mut self, ports: Ports) -> Self {
         self.ports = Some(ports);
         self
     }
 
-    /// Enables one more of RabbitMQ's plugins.
+    /// Enables another RabbitMQ plugin.
     #[must_use]
     pub fn plugin(mut self, plugin: &str) -> Self {
         self.plugins.push(plugin.to_owned());

@@ -1,10 +1,11 @@
-//! The bare client in its best known shapes: what Doorstep is measured against.
+//! The bare client in its fastest known form: the baseline for Doorstep.
 //!
-//! - Publishing: a channel that confirms, 1,000 confirms outstanding that are polled together, persistent and mandatory.
+//! - Publishing: a channel in confirm mode, 1,000 outstanding confirms that are polled together, persistent and
+//!   mandatory.
 //! - Consuming: a prefetch of 2,000, every body decoded, one cumulative acknowledgement for 500 messages.
 //!
-//! Both run in a spawned task, which on two cores is worth a fifth, and both do nothing that Doorstep does beyond that: no
-//! reconnect, no returned messages matched, no order, no duplicates, no store.
+//! Both run in a spawned task, which is 20 % faster on two cores. Both omit everything that Doorstep adds: reconnects,
+//! matching of returned messages, order, deduplication, a store.
 
 use std::{sync::Arc, time::Instant};
 
@@ -32,12 +33,12 @@ const PREFETCH: u16 = 2_000;
 const ACKNOWLEDGED_AT_A_TIME: usize = 500;
 const PERSISTENT: u8 = 2;
 
-/// What a message carries beside its body.
+/// The headers and properties of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dress {
-    /// The very headers and properties that Doorstep sends.
+    /// Exactly those that Doorstep sends.
     AsDoorstep,
-    /// Nothing but that it is persistent.
+    /// Only the persistent delivery mode.
     Plain,
 }
 
@@ -56,7 +57,7 @@ pub(crate) async fn publish(world: &World, events: &Arc<[Event]>, dress: Dress) 
     let exchange: ShortString = world.exchange.as_str().into();
     let events = Arc::clone(events);
     let user: ShortString = world.settings.addresses[0].user().into();
-    // The client closes a channel whose last handle is dropped, and a connection does not take that well while it closes itself.
+    // The client closes a channel when its last handle is dropped, which must not coincide with closing the connection.
     let kept = channel.clone();
     let task = tokio::spawn(async move {
         let watch = Stopwatch::start()?;
@@ -91,13 +92,13 @@ pub(crate) async fn publish(world: &World, events: &Arc<[Event]>, dress: Dress) 
     });
     let figure = timeout(LIMIT, task)
         .await
-        .context("the bare publisher did not get through")??;
+        .context("the bare publisher timed out")??;
     timeout(PATIENCE, connection.close(200, "OK".into())).await??;
     drop(kept);
     figure
 }
 
-/// The same properties and headers as Doorstep's, made the short way.
+/// The same properties and headers as Doorstep's, built in the shortest way.
 fn properties(event: &Event) -> BasicProperties {
     let mut table = FieldTable::default();
     for (name, value) in headers::write(event) {
@@ -118,7 +119,8 @@ fn properties(event: &Event) -> BasicProperties {
     }
 }
 
-/// Consumes so many messages, decodes each, and acknowledges all. Timed from the first message to the last acknowledgement.
+/// Consumes this many messages, decodes each, and acknowledges all. Timed from the first message to the last
+/// acknowledgement.
 pub(crate) async fn consume(world: &World, events: usize) -> Result<Figure> {
     let (connection, channel) = connect(
         &world.url,
@@ -159,13 +161,13 @@ pub(crate) async fn consume(world: &World, events: usize) -> Result<Figure> {
         }
         let figure = watch.stop_since(first.context("nothing was consumed")?, events)?;
         ensure!(grams > 0, "nothing was decoded");
-        // What is handed over just before closing may get lost, so the channel is asked something first.
+        // Writes just before a close may be lost, so this waits for an answer on the channel first.
         timeout(PATIENCE, channel.basic_qos(1, BasicQosOptions::default())).await??;
         Ok(figure)
     });
     let figure = timeout(LIMIT, task)
         .await
-        .context("the bare consumer did not get through")??;
+        .context("the bare consumer timed out")??;
     timeout(PATIENCE, connection.close(200, "OK".into())).await??;
     drop(kept);
     figure

@@ -1,4 +1,4 @@
-//! The consumer that is measured: counts what every stream brings, and the check that it did so exactly once.
+//! The measured role: it counts the events of every stream; and the check that each was counted exactly once.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -14,21 +14,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::{Generator, ParcelWeighed, SUBJECT_KIND, grams};
 
-/// The role's queues.
 pub(crate) const QUEUES: RoleQueues = RoleQueues {
     role: "counter",
     subjects: &[SUBJECT_KIND],
     handles_requests: true,
 };
 
-/// Counts events.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
-    /// When the first event was in our hands.
+    /// The time when the first event was handled.
     pub(crate) first: Arc<OnceLock<Instant>>,
 }
 
-/// What is known of a parcel.
+/// The state of a parcel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Count {
     count: u64,
@@ -73,7 +71,7 @@ impl Role for Counter {
 /// Checks that every stream was counted once and to its end.
 ///
 /// # Errors
-/// Names the first stream that was not.
+/// The first stream that was not.
 pub(crate) async fn check<S: Store>(store: &S, generator: &Generator, events: usize) -> Result<()> {
     const PAGE: usize = 1_000;
     let mut after = None;

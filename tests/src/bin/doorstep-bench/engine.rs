@@ -1,5 +1,5 @@
-//! The consumer's work without a broker: events that are in memory, decoded, applied and committed. For finding out where its time
-//! goes; a profile of the whole is mostly the client's.
+//! The consumer's work without a broker: events in memory are decoded, applied and committed. It shows where Doorstep's
+//! time goes, since a profile of the whole shows mostly the client's.
 
 use anyhow::{Result, ensure};
 use doorstep_event::{Sender, Timestamp};
@@ -13,7 +13,7 @@ use crate::{
     options::EngineArgs,
 };
 
-/// Works so many events in batches, prints what that cost, and checks every stream.
+/// Processes this many events in batches, prints the cost, and checks every stream.
 pub(crate) async fn engine(args: EngineArgs) -> Result<()> {
     let generator = Generator::new(args.streams)?;
     let batches = batches(&generator, &args)?;

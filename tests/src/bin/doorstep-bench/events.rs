@@ -1,4 +1,5 @@
-//! What is published: parcels on scales. 300 bytes of JSON each, over as many streams as asked for, each stream in sequence.
+//! The published events: weighed parcels. 300 bytes of JSON each, over the requested number of streams, each stream in
+//! sequence.
 
 use anyhow::Result;
 use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Bytes of an event's data.
 const DATA_BYTES: usize = 300;
 
-/// `parcel.weighed.v1`: what both sides decode.
+/// `parcel.weighed.v1`, which both sides decode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ParcelWeighed {
     pub(crate) parcel: String,
@@ -26,7 +27,7 @@ impl Contract for ParcelWeighed {
 /// The first segment of the subjects.
 pub(crate) const SUBJECT_KIND: &str = "parcel";
 
-/// Makes events: number after number, the streams in turn.
+/// Generates events with increasing numbers, over the streams in turn.
 #[derive(Debug, Clone)]
 pub(crate) struct Generator {
     source: Source,
@@ -43,7 +44,7 @@ impl Generator {
         })
     }
 
-    /// The event with this number, from 0.
+    /// Returns the event with this number, from 0.
     pub(crate) fn event(&self, number: usize) -> Result<Event> {
         let (stream, sequence) = (number % self.streams, number / self.streams + 1);
         let subject = Self::subject(stream)?;
@@ -71,23 +72,23 @@ impl Generator {
         )?)
     }
 
-    /// The subject of a stream, from 0.
+    /// Returns the subject of a stream, from 0.
     pub(crate) fn subject(stream: usize) -> Result<Subject> {
         Ok(Subject::new(format!("{SUBJECT_KIND}/{stream:06}"))?)
     }
 
-    /// How many of so many events are on a stream.
+    /// Returns the number of events on a stream, of this many in total.
     pub(crate) fn events_of(&self, stream: usize, events: usize) -> usize {
         events / self.streams + usize::from(stream < events % self.streams)
     }
 
-    /// Streams that so many events touch.
+    /// Returns the number of streams that this many events use.
     pub(crate) fn streams_of(&self, events: usize) -> usize {
         self.streams.min(events)
     }
 }
 
-/// What is weighed, made so that a lost, doubled or strange event would not go unnoticed in the sum.
+/// Returns a weight such that a lost, duplicate or wrong event changes the sum.
 pub(crate) fn grams(stream: usize, sequence: usize) -> u64 {
     (200 + (stream * 31 + sequence * 17) % 9_000) as u64
 }

@@ -1,17 +1,16 @@
-//! What is measured: time, processor time, memory.
+//! The measured quantities: time, processor time, memory.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// One measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Figure {
     pub(crate) events: usize,
     pub(crate) seconds: f64,
     pub(crate) events_per_second: f64,
-    /// Of this process, with all of its threads; the broker's are not in it.
+    /// Of this process with all of its threads; the broker's time is not included.
     pub(crate) processor_seconds_per_million: f64,
 }
 
@@ -27,7 +26,6 @@ impl Figure {
     }
 }
 
-/// Measures from where it was started.
 pub(crate) struct Stopwatch {
     started: Instant,
     processor: Duration,
@@ -46,7 +44,7 @@ impl Stopwatch {
         self.stop_since(started, events)
     }
 
-    /// Stops, with a time that began later than the stopwatch did.
+    /// Stops, with a wall time that began later than the stopwatch.
     pub(crate) fn stop_since(self, began: Instant, events: usize) -> Result<Figure> {
         let time = began.elapsed();
         Ok(Figure::new(
@@ -57,7 +55,7 @@ impl Stopwatch {
     }
 }
 
-/// The middle one; of an even number, the mean of the two in the middle. `None` of none.
+/// Returns the median; of an even number, the mean of the middle two. `None` if there are no values.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -72,7 +70,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 fn processor_time() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat")
         .context("processor time is read from /proc, as Linux has it")?;
-    // The program's name, in brackets, may hold anything; the fields count from behind it.
+    // The program's name, in brackets, may contain anything; the fields are counted after it.
     let fields = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
     let ticks = |index: usize| -> Result<u64> {
         let field = fields
@@ -81,11 +79,11 @@ fn processor_time() -> Result<Duration> {
             .context("/proc/self/stat is short")?;
         Ok(field.parse()?)
     };
-    // Linux counts these in hundredths of a second, whatever its own clock ticks in.
+    // Linux reports these in hundredths of a second, independent of its clock ticks.
     Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
 }
 
-/// The most memory that this process has had so far, in megabytes.
+/// The peak memory of this process so far, in megabytes.
 pub(crate) fn peak_megabytes() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")
         .context("memory is read from /proc, as Linux has it")?;

@@ -1,11 +1,12 @@
-//! Measures Doorstep against the bare client on your own broker, and checks that every event was applied once and in order.
+//! Measures Doorstep against the bare client on your own broker, and checks that every event was applied once and in
+//! order.
 //!
-//! Run by `cargo xtask bench`, which finds or starts a broker. Everything happens in a namespace of its own, which is deleted at
-//! the end. The figures of one run are comparable with each other only: both sides are measured in turn, on one broker, and what
-//! counts is the ratio within a round.
+//! Run by `cargo xtask bench`, which finds or starts a broker. All queues are in a namespace of their own, which is
+//! deleted at the end. Compare figures only within one run: both sides are measured in turn on one broker, and only the
+//! ratio within a round is meaningful.
 //!
-//! - `rounds` is the order of things: what is measured, after what.
-//! - `bare` is the client alone, in its best known shape; `ours` is Doorstep.
+//! - `rounds` is the order of the measurements.
+//! - `bare` is the client alone, in its fastest known form; `ours` is Doorstep.
 //! - `rpc` measures round trips of requests.
 //! - `memory` runs a consumer in a process of its own.
 //! - `report` prints the table and writes the JSON.
@@ -36,7 +37,7 @@ fn main() -> Result<()> {
         .enable_all()
         .build()?
         .block_on(async {
-            // What is measured runs in tasks of its own: the thread that blocks here would be a slow place for it.
+            // Measurements run in spawned tasks, since the thread that blocks here would slow them down.
             match cli.command {
                 Some(Command::Consumer(options)) => memory::consumer(options).await,
                 Some(Command::Answerer(options)) => rpc::answerer(options).await,
@@ -50,7 +51,7 @@ async fn measure(options: options::Options) -> Result<()> {
     let world = World::create(&options).await?;
     let measured = tokio::select! {
         measured = rounds::run(&world, &options) => measured,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped, nothing was measured to the end")),
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped before a measurement was complete")),
     };
     world.delete().await;
     let figures = measured?;

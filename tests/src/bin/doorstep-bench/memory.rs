@@ -1,4 +1,4 @@
-//! A consumer in a process of its own, so that its memory is nobody else's.
+//! A consumer in a process of its own, so that its memory can be measured alone.
 
 use std::process::Stdio;
 
@@ -12,7 +12,6 @@ use crate::{
     rpc::DEPOT, world::World,
 };
 
-/// What the consumer tells of itself.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Consumed {
     pub(crate) peak_mb: f64,
@@ -21,12 +20,12 @@ pub(crate) struct Consumed {
     pub(crate) processor_seconds_per_million: f64,
 }
 
-/// Starts a consumer for what waits in the queue, and waits until it has worked all of it.
+/// Starts a consumer for the messages in the queue, and waits until it has handled all of them.
 pub(crate) async fn measure(world: &World, streams: usize, events: usize) -> Result<Consumed> {
-    let program = std::env::current_exe().context("where this program is")?;
+    let program = std::env::current_exe().context("cannot find this program")?;
     let child = Command::new(program)
         .arg("consumer")
-        // By the environment, since a command line can be read by everybody on the machine.
+        // In the environment, since every user of the machine can read a command line.
         .env("DOORSTEP_AMQP_URL", &world.url)
         .args(["--namespace", world.settings.namespace.as_str()])
         .arg("--folder")
@@ -41,7 +40,7 @@ pub(crate) async fn measure(world: &World, streams: usize, events: usize) -> Res
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .output();
-    // It keeps to bounds of its own.
+    // It has timeouts of its own.
     let output = child.await.context("cannot start the consumer")?;
     ensure!(
         output.status.success(),
@@ -51,7 +50,7 @@ pub(crate) async fn measure(world: &World, streams: usize, events: usize) -> Res
     serde_json::from_slice(&output.stdout).context("the consumer's report")
 }
 
-/// What that process does.
+/// The body of the consumer process.
 pub(crate) async fn consumer(args: ConsumerArgs) -> Result<()> {
     let settings = BrokerSettings::new(&args.url, &args.namespace)?;
     let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);

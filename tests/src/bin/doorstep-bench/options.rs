@@ -1,4 +1,4 @@
-//! What can be asked for.
+//! The command line of the bench.
 
 use std::path::PathBuf;
 
@@ -23,15 +23,15 @@ pub(crate) enum Command {
     /// Answers requests in a process of its own; started by the bench itself.
     #[command(hide = true)]
     Answerer(AnswererArgs),
-    /// Works events that are in memory, without a broker, for a profiler to look at.
+    /// Processes events in memory, without a broker, for use with a profiler.
     #[command(hide = true)]
     Engine(EngineArgs),
 }
 
-/// What is worked without a broker.
+/// Arguments of the measurement without a broker.
 #[derive(Debug, Args)]
 pub(crate) struct EngineArgs {
-    /// A folder for the store, which must not hold one yet
+    /// A folder for the store, which must not contain one yet
     #[arg(long)]
     pub(crate) folder: PathBuf,
     #[arg(long, default_value_t = 100_000)]
@@ -42,7 +42,7 @@ pub(crate) struct EngineArgs {
     pub(crate) batch: usize,
 }
 
-/// What a consumer in a process of its own is told.
+/// Arguments of a consumer in a process of its own.
 #[derive(Debug, Args)]
 pub(crate) struct ConsumerArgs {
     #[arg(long, env = "DOORSTEP_AMQP_URL", hide_env_values = true)]
@@ -57,14 +57,14 @@ pub(crate) struct ConsumerArgs {
     pub(crate) streams: usize,
 }
 
-/// What an answering process is told.
+/// Arguments of the server process.
 #[derive(Debug, Args)]
 pub(crate) struct AnswererArgs {
     #[arg(long, env = "DOORSTEP_AMQP_URL", hide_env_values = true)]
     pub(crate) url: String,
     #[arg(long)]
     pub(crate) namespace: String,
-    /// Where the role that is asked has its store.
+    /// The folder of the role's store.
     #[arg(long)]
     pub(crate) folder: PathBuf,
 }
@@ -94,7 +94,7 @@ pub(crate) struct OptionArgs {
         default_value = "rounds,rpc,headers,streams,memory"
     )]
     parts: Vec<Part>,
-    /// A short run that shows that everything works; its figures mean nothing
+    /// A short run that shows that everything works; its figures are meaningless
     #[arg(long)]
     quick: bool,
     /// Where to write the figures as JSON
@@ -105,14 +105,14 @@ pub(crate) struct OptionArgs {
     folder: Option<PathBuf>,
 }
 
-/// A part of the whole.
+/// A part of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// The interleaved rounds that the ratios come from.
+    /// The interleaved rounds that yield the ratios.
     Rounds,
     /// Round trips of requests.
     Rpc,
-    /// The bare client with messages that have no headers.
+    /// The bare client with messages without headers.
     Headers,
     /// Few streams and many.
     Streams,
@@ -120,7 +120,7 @@ pub(crate) enum Part {
     Memory,
 }
 
-/// What to measure, checked.
+/// The validated options.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) url: String,
@@ -128,7 +128,7 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) warm_up: bool,
     pub(crate) streams: usize,
-    /// The other numbers of streams at which the consumer is measured, and how often.
+    /// The other numbers of streams to measure the consumer at, and the number of rounds.
     pub(crate) other_streams: [usize; 2],
     pub(crate) other_rounds: usize,
     pub(crate) waiting: usize,
@@ -151,7 +151,7 @@ impl OptionArgs {
         let folder = match self.folder {
             Some(folder) => folder,
             None => {
-                let program = std::env::current_exe().context("where this program is")?;
+                let program = std::env::current_exe().context("cannot find this program")?;
                 program.with_file_name("doorstep-bench-stores")
             }
         };

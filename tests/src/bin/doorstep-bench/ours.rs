@@ -1,4 +1,4 @@
-//! Doorstep as it is used: its publisher in batches, and a role on its runner with a store.
+//! Doorstep in its intended use: its publisher in batches, and a role on its runner with a store.
 
 use std::{
     path::Path,
@@ -23,9 +23,8 @@ use crate::{
     world::{LIMIT, PATIENCE, World},
 };
 
-/// Messages that one call publishes.
+/// Messages published by one call.
 const BATCH: usize = 500;
-/// Calls under way at a time.
 const CALLS: usize = 4;
 
 /// Publishes these events and waits for every confirm.
@@ -47,12 +46,12 @@ pub(crate) async fn publish(world: &World, events: &Arc<[Event]>) -> Result<Figu
     });
     let figure = timeout(LIMIT, task)
         .await
-        .context("the publisher did not get through")?;
+        .context("the publisher timed out")?;
     publisher.close(PATIENCE).await;
     figure?
 }
 
-/// Publishes so many events as they are made, for what is to be consumed afterwards.
+/// Publishes this many events while generating them, to be consumed afterwards.
 pub(crate) async fn fill(world: &World, generator: &Generator, events: usize) -> Result<()> {
     let publisher = connected(world).await?;
     let (handle, generator) = (publisher.clone(), generator.clone());
@@ -73,7 +72,7 @@ pub(crate) async fn fill(world: &World, generator: &Generator, events: usize) ->
     });
     let filled = timeout(LIMIT, task)
         .await
-        .context("the publisher did not get through")?;
+        .context("the publisher timed out")?;
     publisher.close(PATIENCE).await;
     filled??;
     world.wait_for_depth(events).await
@@ -96,12 +95,12 @@ fn confirmed(outcomes: &[PublishOutcome]) -> Result<()> {
         .find(|outcome| **outcome != PublishOutcome::Confirmed)
     {
         None => Ok(()),
-        Some(outcome) => anyhow::bail!("a message was not confirmed but {outcome:?}"),
+        Some(outcome) => anyhow::bail!("a message was not confirmed: {outcome:?}"),
     }
 }
 
-/// Consumes so many events exactly once into a store in this folder, and checks every stream. Timed from the first event to the
-/// acknowledgement of the last.
+/// Consumes this many events exactly once into a store in this folder, and checks every stream. Timed from the first
+/// event to the acknowledgement of the last.
 pub(crate) async fn consume(
     settings: &BrokerSettings,
     topology: &Topology,
@@ -161,7 +160,7 @@ async fn run(
     );
     ensure!(
         status.done.applied == events_u64 && status.done.dead == 0 && status.usage.held.rows == 0,
-        "something other than {events} applied events came out: {status:?}"
+        "the result differs from {events} applied events: {status:?}"
     );
     figure
 }

@@ -1,10 +1,10 @@
-//! What is going on, on standard error: a bar on a terminal, lines elsewhere.
+//! The progress on standard error: a bar on a terminal, lines elsewhere.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How far the bench is.
+/// The progress of the bench.
 pub(crate) struct Progress {
     bar: ProgressBar,
 }
@@ -20,12 +20,11 @@ impl Progress {
         {
             bar.set_style(style.progress_chars("=> "));
         }
-        // A bar that stands still looks like a program that does; on lines it draws nothing.
+        // A bar that stands still looks like a hung program; without a terminal this draws nothing.
         bar.enable_steady_tick(Duration::from_secs(1));
         Self { bar }
     }
 
-    /// Says what is done now.
     pub(crate) fn begin(&self, what: &str) {
         if self.bar.is_hidden() {
             eprintln!("{what}");
@@ -34,7 +33,7 @@ impl Progress {
         }
     }
 
-    /// One step is done; says what came of it.
+    /// Completes a step and shows its result.
     pub(crate) fn end(&self, result: &str) {
         self.bar.inc(1);
         if self.bar.is_hidden() {

@@ -1,4 +1,4 @@
-//! The figures: a table to read, and JSON to keep.
+//! The report: a table to read, and JSON to keep.
 
 use std::{fmt::Write, path::Path};
 
@@ -13,13 +13,12 @@ use crate::{
     rpc::Way,
 };
 
-/// What Doorstep aims at.
 const PUBLISH_AIM: f64 = 0.90;
 const CONSUME_AIM: f64 = 0.80;
 const RPC_AIM: f64 = 1.25;
 const MEMORY_AIM_MB: f64 = 100.0;
 
-/// The figures to read.
+/// Formats the figures as a table.
 pub(crate) fn table(figures: &Figures, options: &Options) -> String {
     let mut table = Table::new([
         Column::text("SHAPE"),
@@ -53,7 +52,7 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
     if let Some(table) = round_trips(figures) {
         let _ = writeln!(
             text,
-            "round trips of 300 bytes, answered by another process\n\n{table}\n"
+            "round trips of 300 bytes, served by another process\n\n{table}\n"
         );
     }
     let mut line = |name: &str, value: String, aim: String| {
@@ -88,12 +87,12 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
         );
     }
     if options.quick {
-        text.push_str("a quick run: everything works and every result was right, but its figures mean nothing\n");
+        text.push_str("a quick run: everything works and every result was right, but its figures are meaningless\n");
     }
     text
 }
 
-/// How long requests took, a row for each number in flight and each way.
+/// Formats the durations of requests, a row for each number in flight and each variant.
 fn round_trips(figures: &Figures) -> Option<Table> {
     let medians = figures.round_trips.medians();
     if medians.is_empty() {
@@ -120,10 +119,10 @@ fn round_trips(figures: &Figures) -> Option<Table> {
     Some(table)
 }
 
-/// Writes the figures where they were asked for.
+/// Writes the figures to the requested file.
 ///
 /// # Errors
-/// Names the file that cannot be written.
+/// The file that cannot be written.
 pub(crate) fn write_json(path: &Path, figures: &Figures, options: &Options) -> Result<()> {
     let shapes: serde_json::Map<String, Value> = shapes(figures)
         .into_iter()
@@ -193,7 +192,7 @@ fn processor() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// A whole number with a comma at every third digit.
+/// Formats a whole number with a comma at every third digit.
 fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();

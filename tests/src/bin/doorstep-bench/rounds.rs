@@ -1,8 +1,8 @@
-//! The order of things: which shape is measured after which.
+//! The order of the measurements.
 //!
-//! Whatever disturbs a machine disturbs it for a while, so both sides are measured within one round, in turn, and their ratio is
-//! taken round by round. Which side goes first changes from round to round: the second finds the broker a little warmer. What a
-//! side publishes it then consumes; the messages of both are the same to the byte, which is checked first.
+//! A disturbance of the machine lasts for a while, so each round measures both sides in turn, and the ratio is computed
+//! for each round. The first side changes from round to round, since the second one finds the broker a little warmer.
+//! Each side consumes its own messages; the messages of both are identical to the byte, which is checked first.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,7 +23,6 @@ use crate::{
     world::World,
 };
 
-/// All that was measured.
 #[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) broker: String,
@@ -41,14 +40,14 @@ pub(crate) struct Round {
     pub(crate) doorstep: Side,
 }
 
-/// What one side did in a round.
+/// The results of one side in a round.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Side {
     pub(crate) publish: Figure,
     pub(crate) consume: Figure,
 }
 
-/// Doorstep's consumer over another number of streams.
+/// Doorstep's consumer with another number of streams.
 #[derive(Debug, Serialize)]
 pub(crate) struct OtherStreams {
     pub(crate) streams: usize,
@@ -56,7 +55,7 @@ pub(crate) struct OtherStreams {
 }
 
 impl Figures {
-    /// Doorstep's publishing as a share of the bare client's; the median over the rounds.
+    /// Doorstep's publish rate relative to the bare client's; the median over the rounds.
     pub(crate) fn publish_ratio(&self) -> Option<f64> {
         median(
             self.rounds
@@ -65,7 +64,7 @@ impl Figures {
         )
     }
 
-    /// Doorstep's consuming as a share of the bare client's; the median over the rounds.
+    /// Doorstep's consume rate relative to the bare client's; the median over the rounds.
     pub(crate) fn consume_ratio(&self) -> Option<f64> {
         median(
             self.rounds
@@ -79,7 +78,6 @@ fn ratio(ours: Figure, bare: Figure) -> f64 {
     ours.events_per_second / bare.events_per_second
 }
 
-/// Measures what was asked for.
 pub(crate) async fn run(world: &World, options: &Options) -> Result<Figures> {
     let measured = |part| options.parts.contains(&part);
     let rounds = options.rounds + usize::from(options.warm_up);
@@ -286,7 +284,7 @@ impl Bench<'_> {
     }
 }
 
-/// The broker's name, or that it could not be told.
+/// The broker's name, or a note that it is unknown.
 async fn broker(settings: &BrokerSettings) -> String {
     const LIMIT: Duration = Duration::from_secs(2);
     let greeting = match settings.addresses.first() {

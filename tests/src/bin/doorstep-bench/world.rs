@@ -1,4 +1,4 @@
-//! Everything of this bench on the broker and on disk: a namespace and a folder of its own, deleted at the end.
+//! The environment of this bench: a namespace on the broker and a folder, deleted at the end.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,23 +17,23 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{counter::QUEUES, options::Options, rpc::DEPOT};
 
-/// How long anything on the broker may take that is not measured.
+/// The timeout of each broker operation that is not measured.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long one measurement may take; even a million messages are a matter of seconds.
+/// The timeout of one measurement; even a million messages take seconds.
 pub(crate) const LIMIT: Duration = Duration::from_secs(600);
-/// How often a queue's depth is looked at while waiting for it.
+/// The interval between two polls of a queue's depth.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Where the bench takes place.
+/// The environment of the bench.
 pub(crate) struct World {
     pub(crate) url: String,
     pub(crate) settings: BrokerSettings,
     pub(crate) topology: Topology,
-    /// The exchange that everything goes through.
+    /// The exchange of all messages.
     pub(crate) exchange: String,
-    /// The queue that everything ends in.
+    /// The queue of all messages.
     pub(crate) queue: String,
-    /// Where stores go.
+    /// The folder of the stores.
     pub(crate) folder: PathBuf,
     control: Connection,
     channel: Channel,
@@ -67,7 +67,7 @@ impl World {
         })
     }
 
-    /// A folder for a store that nobody has used, to which the queues are to belong from now on.
+    /// Returns an unused folder for a store, which becomes the owner of the queues.
     pub(crate) async fn fresh_folder(&self) -> Result<PathBuf> {
         for owner in &self.topology.owners {
             let exchange = owner.exchange.as_str().into();
@@ -79,7 +79,7 @@ impl World {
         Ok(folder)
     }
 
-    /// Waits until so many messages are ready.
+    /// Waits until this many messages are ready.
     pub(crate) async fn wait_for_depth(&self, messages: usize) -> Result<()> {
         let began = Instant::now();
         let mut look = interval(LOOK);
@@ -116,7 +116,7 @@ impl World {
         let (connection, channel) =
             connect(&self.url, &format!("{}: look", self.settings.namespace)).await?;
         let taken = async {
-            // A queue with a single active consumer cannot be asked for a message in any other way.
+            // A queue with a single active consumer does not allow `basic.get`.
             let options = BasicConsumeOptions::default();
             let (queue, tag) = (self.queue.as_str().into(), "look".into());
             let mut consumer = channel
@@ -129,23 +129,23 @@ impl World {
             channel
                 .basic_ack(taken.delivery_tag, BasicAckOptions::default())
                 .await?;
-            // The answer comes after the acknowledgement was taken in, which closing at once would not wait for.
+            // Closing immediately would not wait for the acknowledgement; this answer comes after it.
             channel.basic_qos(1, BasicQosOptions::default()).await?;
             connection.close(200, "OK".into()).await?;
             anyhow::Ok((taken.routing_key.to_string(), taken.properties, taken.data))
         };
         tokio::time::timeout(PATIENCE, taken)
             .await
-            .context("there is no message in the queue")?
+            .context("the queue is empty")?
     }
 
-    /// Deletes all of it, whatever state it is in, and says what could not be.
+    /// Deletes the environment in any state, and prints what could not be deleted.
     pub(crate) async fn delete(self) {
-        // Whatever becomes of it, the measurement is over.
+        // The measurement is over, so an error does not matter.
         let _ = tokio::time::timeout(PATIENCE, self.control.close(200, "OK".into())).await;
         if let Err(error) = delete(&self.settings, &self.topology).await {
             eprintln!(
-                "warning: what begins with {}. is left on the broker, delete it by hand: {error}",
+                "warning: queues and exchanges beginning with {}. are left on the broker, delete them by hand: {error}",
                 self.settings.namespace
             );
         }
@@ -155,7 +155,7 @@ impl World {
     }
 }
 
-/// A bare connection with a channel.
+/// Opens a plain connection with a channel.
 pub(crate) async fn connect(url: &str, name: &str) -> Result<(Connection, Channel)> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     tokio::time::timeout(PATIENCE, async {
@@ -164,5 +164,5 @@ pub(crate) async fn connect(url: &str, name: &str) -> Result<(Connection, Channe
         anyhow::Ok((connection, channel))
     })
     .await
-    .context("no connection for the bare client")?
+    .context("cannot connect the bare client")?
 }

@@ -1,4 +1,5 @@
-//! The ledger in a process of its own, for tests in which processes die. It answers requests, too, and runs until something ends it.
+//! The ledger in a process of its own, for tests in which processes crash. It also serves requests, and runs until it
+//! is ended.
 
 use std::path::Path;
 

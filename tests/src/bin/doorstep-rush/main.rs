@@ -1,4 +1,5 @@
-//! Very many orders while gateway, payments and restaurant are killed, and a check of the books. Run by `cargo xtask rush`.
+//! Thousands of orders while gateway, payments and restaurant are killed, and a check of the final states. Run by
+//! `cargo xtask rush`.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -9,19 +10,19 @@ use clap::Parser;
 use doorstep_tests::rush::{Size, rush};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Places orders while gateway, payments and restaurant are killed, and checks the books.
+/// Places orders while gateway, payments and restaurant are killed, and checks the final states.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// How many orders are wanted.
+    /// The number of orders.
     #[arg(long, default_value_t = 10_000)]
     orders: usize,
-    /// How many customers order at the same time.
+    /// The number of customers that order concurrently.
     #[arg(long, default_value_t = 32)]
     at_once: usize,
-    /// The same seed wants the same.
+    /// The same seed plans the same orders.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The broker, with a virtual host that is empty.
+    /// The broker, with an empty virtual host.
     #[arg(long, env = "DOORSTEP_AMQP_URL", hide_env_values = true)]
     amqp_url: String,
 }
@@ -49,7 +50,7 @@ async fn main() {
     .await;
     bar.finish_and_clear();
     println!("{sums}");
-    println!("the books agree");
+    println!("the roles' states agree");
 }
 
 fn bar(orders: usize) -> ProgressBar {

@@ -1,4 +1,5 @@
-//! Messages of other publishers, sound and bad, shuffled between very many sound events, while the consumers are killed. Run by `cargo xtask soak`.
+//! Messages of other publishers, valid and invalid, shuffled among very many valid events, while the consumers are
+//! killed. Run by `cargo xtask soak`.
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -9,10 +10,10 @@ use doorstep_tests::soak::{Size, soak};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::block_in_place;
 
-/// Sends messages of other publishers between sound events while the consumers are killed, and checks the books.
+/// Sends messages of other publishers among valid events while the consumers are killed, and checks the stores.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// The number of sound events.
+    /// The number of valid events.
     #[arg(long)]
     events: usize,
     /// The number of times that each other publisher sends its messages.
@@ -21,7 +22,7 @@ struct Cli {
     /// The number of times that the consumers are killed.
     #[arg(long)]
     kills: usize,
-    /// The same seed sends the same in the same order.
+    /// The same seed sends the same messages in the same order.
     #[arg(long)]
     seed: u64,
     /// The longest time without progress, in seconds.

@@ -1,4 +1,4 @@
-//! A process of its own that answers all ways of asking.
+//! The server process of all RPC variants.
 
 use std::{process::Stdio, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::{
     world::{PATIENCE, World},
 };
 
-/// The process, as the bench sees it.
+/// A handle to the server process.
 pub(super) struct Answerer {
     pub(super) http_port: u16,
     child: Child,
@@ -35,13 +35,13 @@ pub(super) struct Answerer {
 }
 
 impl Answerer {
-    /// Starts it, and waits until it answers.
+    /// Starts it, and waits until it is serving.
     pub(super) async fn start(world: &World) -> Result<Self> {
-        let program = std::env::current_exe().context("where this program is")?;
+        let program = std::env::current_exe().context("cannot find this program")?;
         let namespace = world.settings.namespace.to_string();
         let mut child = Command::new(program)
             .arg("answerer")
-            // By the environment, since a command line can be read by everybody on the machine.
+            // In the environment, since every user of the machine can read a command line.
             .env("DOORSTEP_AMQP_URL", &world.url)
             .args(["--namespace", &namespace])
             .arg("--folder")
@@ -51,17 +51,17 @@ impl Answerer {
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
-            .context("cannot start the answering process")?;
+            .context("cannot start the server process")?;
         let output = child.stdout.take().context("its output")?;
         let mut line = String::new();
         let mut output = BufReader::new(output);
         timeout(PATIENCE, output.read_line(&mut line))
             .await
-            .context("the answering process does not say that it is ready")??;
+            .context("the server process does not report that it is ready")??;
         let http_port = line
             .trim()
             .parse()
-            .context("the answering process has ended")?;
+            .context("the server process has exited")?;
         Ok(Self {
             http_port,
             child,
@@ -70,19 +70,19 @@ impl Answerer {
         })
     }
 
-    /// Ends it, and takes away what it has made.
+    /// Ends it, and deletes what it has created.
     pub(super) async fn stop(mut self) -> Result<()> {
-        // It ends when nobody can write to it any more.
+        // It exits when its standard input is closed.
         drop(self.child.stdin.take());
         let status = timeout(PATIENCE, self.child.wait())
             .await
-            .context("the answering process does not end")??;
-        ensure!(status.success(), "the answering process failed: {status}");
+            .context("the server process does not exit")??;
+        ensure!(status.success(), "the server process failed: {status}");
         bare::delete_queue(&self.url, &self.namespace).await
     }
 }
 
-/// What that process does: answers until its input ends.
+/// The body of the server process: serves until its input ends.
 pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
     let settings = BrokerSettings::new(&args.url, &args.namespace)?;
     let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);
@@ -111,7 +111,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
     let taking = status.wait_for(|status| status.phase == Phase::Consuming);
     timeout(PATIENCE, taking)
         .await
-        .context("the role that is asked does not start")??;
+        .context("the role does not start")??;
     let responder = Arc::new(responder);
     let answering = responder.clone();
     tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! The bare client, direct reply-to, as its users write it: replies are told apart by a number, requests are acknowledged after their
-//! reply, up to 256 at a time.
+//! The bare client with direct reply-to, as its users write it: replies are matched by a number, and requests are
+//! acknowledged after their reply, up to 256 at a time.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ pub(super) fn queue(namespace: &str) -> String {
     format!("{namespace}.bare-rpc")
 }
 
-/// Answers requests with what they bring, until the connection ends.
+/// Echoes requests until the connection ends.
 pub(super) async fn answer(url: &str, namespace: &str) -> Result<impl Future<Output = ()> + use<>> {
     let (connection, channel) = connect(url, &format!("{namespace}: bare answer")).await?;
     let queue: ShortString = queue(namespace).into();
@@ -66,7 +66,7 @@ pub(super) async fn answer(url: &str, namespace: &str) -> Result<impl Future<Out
                 let reply = BasicProperties::default().with_correlation_id(number.clone());
                 let options = BasicPublishOptions::default();
                 let by_name = ShortString::default();
-                // An error ends the connection, and the bench says so.
+                // An error ends the connection, and the bench reports it.
                 let _ = channel
                     .basic_publish(by_name, reply_to, options, &request.data, reply)
                     .await;
@@ -78,7 +78,7 @@ pub(super) async fn answer(url: &str, namespace: &str) -> Result<impl Future<Out
     })
 }
 
-/// Asks by one channel.
+/// A client with one channel.
 pub(super) struct BareCaller {
     connection: Connection,
     channel: Channel,
@@ -153,7 +153,6 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<String, oneshot:
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the queue away again.
 pub(super) async fn delete_queue(url: &str, namespace: &str) -> Result<()> {
     let (connection, channel) = connect(url, &format!("{namespace}: bare delete")).await?;
     let delete = channel.queue_delete(queue(namespace).into(), QueueDeleteOptions::default());

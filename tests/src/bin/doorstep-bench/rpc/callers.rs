@@ -1,4 +1,4 @@
-//! The ways to ask.
+//! The RPC variants.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,18 +21,17 @@ use crate::{
     world::{PATIENCE, World},
 };
 
-/// How long a request may take.
+/// The deadline of a request.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How many parcels the requests are about, in turn.
+/// The number of parcels that the requests use, in turn.
 const PARCELS: usize = 100;
 
-/// A way to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Way {
     /// The bare client, direct reply-to.
     Bare,
-    /// Doorstep without a role: what is asked comes back, as with the bare client.
+    /// Doorstep without a role: an echo, as with the bare client.
     Echo,
     /// Doorstep, a query that a role answers from its store.
     Query,
@@ -51,7 +50,7 @@ impl Way {
         Self::Http,
     ];
 
-    /// What Doorstep asks in this way, if it is one of Doorstep's.
+    /// Returns Doorstep's request of this variant, if it is one of Doorstep's.
     fn asked(self) -> Result<Option<(EventType, RequestKind)>> {
         Ok(match self {
             Self::Bare | Self::Http => None,
@@ -74,7 +73,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// Somebody who asks, in one of the ways.
+/// A client of one variant.
 pub(super) struct Caller {
     kind: Kind,
     bodies: Arc<[Bytes]>,
@@ -86,7 +85,7 @@ enum Kind {
     Http(u16),
 }
 
-/// One request after the other.
+/// A sequence of requests, one after the other.
 pub(super) struct Line {
     kind: LineKind,
     bodies: Arc<[Bytes]>,
@@ -98,11 +97,10 @@ enum LineKind {
     Http(HttpLine),
 }
 
-/// Asks as Doorstep does.
 #[derive(Clone)]
 struct Asker {
     requester: RpcClient,
-    /// New for every measurement: a command with a known id would be answered from the reply that was stored with it.
+    /// New for every measurement: a command with a known id would be answered from its stored reply.
     source: Source,
     kind: EventType,
     act: RequestKind,
@@ -144,12 +142,12 @@ impl Asker {
     }
 }
 
-/// Lets the role know every parcel that will be asked about.
+/// Sends the role every parcel that the queries will read.
 pub(super) async fn weigh_all(world: &World) -> Result<()> {
     let asker = Asker::connect(world, Weigh::request_type(), Weigh::ACT).await?;
     for (number, body) in bodies()?.iter().enumerate() {
         let weighed = asker.call(number, body).await?;
-        ensure!(weighed == body, "{weighed:?} came back for {body:?}");
+        ensure!(weighed == body, "received {weighed:?} for {body:?}");
     }
     asker.requester.close(PATIENCE).await;
     Ok(())
@@ -205,7 +203,7 @@ impl Line {
         };
         ensure!(
             bytes == body.len(),
-            "{bytes} of {} bytes came back",
+            "received {bytes} of {} bytes",
             body.len()
         );
         Ok(())

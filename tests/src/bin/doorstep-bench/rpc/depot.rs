@@ -1,6 +1,7 @@
-//! The role that is asked: commands put a parcel on a scale and are answered once that is committed, queries read it from the store.
+//! The role that serves the requests: commands weigh a parcel and are answered once that is committed, queries read it
+//! from the store.
 //!
-//! Both send 300 bytes and bring 300 bytes back, as the other ways do: what differs is the work.
+//! Requests and replies have 300 bytes, as in the other variants: only the work differs.
 
 use doorstep_event::{
     ContractError, Event, Rejection, Request, RequestContract, RequestKind, Subject, Timestamp,
@@ -14,14 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::ParcelWeighed;
 
-/// The role's queues; no event of the bench goes to it.
+/// The role's queues; no event of the bench is routed to it.
 pub(crate) const DEPOT: RoleQueues = RoleQueues {
     role: "depot",
     subjects: &["depot"],
     handles_requests: true,
 };
 
-/// `depot.weigh.v1`: keep what the scale says.
+/// `depot.weigh.v1`: records a weight.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Weigh(ParcelWeighed);
@@ -32,7 +33,7 @@ impl RequestContract for Weigh {
     type Reply = ParcelWeighed;
 }
 
-/// `depot.parcel.v1`: what was kept of this parcel.
+/// `depot.parcel.v1`: reads the recorded weight of this parcel.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct ReadParcel(ParcelWeighed);
@@ -43,7 +44,7 @@ impl RequestContract for ReadParcel {
     type Reply = ParcelWeighed;
 }
 
-/// What is known of a parcel.
+/// The state of a parcel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Parcel {
     weighed: u64,
@@ -135,7 +136,7 @@ impl Role for Depot {
     }
 }
 
-/// The parcel's entity; its name was checked when the request was read.
+/// The parcel's entity; its name was validated when the request was decoded.
 fn key(parcel: &ParcelWeighed) -> Vec<EntityKey> {
     let subject = Subject::new(parcel.parcel.as_str()).ok();
     subject.iter().map(EntityKey::from).collect()

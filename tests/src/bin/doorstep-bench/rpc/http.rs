@@ -1,4 +1,4 @@
-//! Plain HTTP/1.1 on loopback, with connections that stay open: an ordinary server, and the leanest of clients.
+//! Plain HTTP/1.1 on loopback over persistent connections: an ordinary server, and a minimal client.
 
 use anyhow::{Context, Result};
 use axum::{Router, body::Bytes, routing::post};
@@ -7,16 +7,16 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Serves what comes with what it brings. Returns the port, and what serves it.
+/// Serves echoes. Returns the port and the server's future.
 pub(super) async fn answer() -> Result<(u16, impl Future<Output = ()>)> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let port = listener.local_addr()?.port();
     let app = Router::new().route("/", post(async |body: Bytes| body));
     Ok((port, async move {
         use axum::serve::ListenerExt;
-        // The other ways do not wait for company either.
+        // The other variants do not delay small writes either.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        // It ends with the process.
+        // The server ends with the process.
         let _ = axum::serve(listener, app).await;
     }))
 }
@@ -37,7 +37,7 @@ impl HttpLine {
         })
     }
 
-    /// Returns how many bytes came back.
+    /// Returns the number of bytes received.
     pub(super) async fn call(&mut self, body: &[u8]) -> Result<usize> {
         let length = body.len();
         let mut request = format!(

@@ -1,13 +1,14 @@
-//! Round trips: a request of 300 bytes that is answered with 300 bytes, by a process of its own.
+//! Round trips: a request of 300 bytes and a reply of 300 bytes, served by a separate process.
 //!
-//! Doorstep's requests against the bare client with direct reply-to on the same broker, and against plain HTTP without one, both of which
-//! answer with what they are sent. Doorstep is asked three things: that too, a query that a role answers from its store, and a command
-//! that it answers after its commit. All are measured within one round, in turns of some hundred milliseconds, at each number of requests
-//! in flight; who goes first changes from turn to turn. The answering process serves all of them, and those that are not asked wait.
+//! Doorstep's requests are compared with the bare client with direct reply-to on the same broker, and with plain HTTP
+//! without a broker; both echo. Doorstep serves three variants: an echo, a query that a role answers from its store,
+//! and a command that it answers after its commit. Each round measures all variants, in turns of some hundred
+//! milliseconds, at each number of requests in flight; the first variant changes from turn to turn. One process serves
+//! all of them; those not called wait.
 //!
-//! - `callers` are the ways to ask, `answerer` is the process that answers them, with the role in `depot`.
-//! - `bare` is the client alone, with nothing that Doorstep does beyond it: no deadline, no confirm, nothing tells of a queue that is
-//!   not there.
+//! - `callers` are the RPC variants, `answerer` is the server process, with the role in `depot`.
+//! - `bare` is the client alone, without anything that Doorstep adds: no deadline, no confirm, no detection of a
+//!   missing queue.
 
 mod answerer;
 mod bare;
@@ -40,13 +41,13 @@ pub(crate) use callers::Way;
 use callers::{Caller, weigh_all};
 pub(crate) use depot::DEPOT;
 
-/// How many requests are in flight, and how many are measured then.
+/// The numbers of requests in flight, each with the number of requests to measure.
 const LEVELS: [(usize, usize); 3] = [(1, 3_000), (16, 12_000), (256, 40_000)];
 const QUICK_LEVELS: [(usize, usize); 3] = [(1, 50), (16, 200), (256, 1_000)];
-/// In how many turns each way is measured at each number in flight.
+/// The number of turns of each variant at each number in flight.
 const TURNS: usize = 10;
 
-/// What one way of asking came to at one number in flight.
+/// The result of one variant at one number in flight.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Trips {
     pub(crate) way: Way,
@@ -64,7 +65,7 @@ pub(crate) struct Medians {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) per_second: f64,
-    /// The p50 over the bare client's, taken round by round.
+    /// The p50 over the bare client's, computed for each round.
     pub(crate) p50_of_bare: f64,
 }
 
@@ -73,7 +74,7 @@ pub(crate) struct Medians {
 pub(crate) struct RoundTrips(pub(crate) Vec<Vec<Trips>>);
 
 impl RoundTrips {
-    /// This way's p50 over the bare client's at so many in flight; the median over the rounds.
+    /// Returns the median over the rounds of this variant's p50 over the bare client's, at this number in flight.
     pub(crate) fn p50_ratio(&self, way: Way, in_flight: usize) -> Option<f64> {
         median(self.0.iter().filter_map(|round| {
             let p50 = |way| {
@@ -84,7 +85,7 @@ impl RoundTrips {
         }))
     }
 
-    /// The medians over the rounds, for each way and each number in flight.
+    /// Returns the medians over the rounds, for each variant and each number in flight.
     pub(crate) fn medians(&self) -> Vec<Medians> {
         let Some(first) = self.0.first() else {
             return Vec::new();
@@ -109,12 +110,12 @@ impl RoundTrips {
     }
 }
 
-/// How many steps that takes.
+/// Returns the number of steps of progress.
 pub(crate) fn steps(rounds: usize) -> usize {
     rounds * LEVELS.len()
 }
 
-/// Measures so many rounds, after one to warm up where that is wanted.
+/// Measures this many rounds, after an optional one to warm up.
 pub(crate) async fn measure(
     world: &World,
     progress: &Progress,
@@ -144,7 +145,7 @@ pub(crate) async fn measure(
     Ok(RoundTrips(measured))
 }
 
-/// What was measured, in a few words.
+/// Summarizes the results in a few words.
 fn told(trips: &[Trips]) -> String {
     let p50s: Vec<String> = trips
         .iter()
@@ -153,7 +154,8 @@ fn told(trips: &[Trips]) -> String {
     format!("p50 of {}", p50s.join("; "))
 }
 
-/// Measures all ways at one number in flight, in turns of a moment each: what else the machine does then meets all of them alike.
+/// Measures all variants at one number in flight, in short turns, so that other load on the machine affects all of them
+/// alike.
 async fn level(
     world: &World,
     answerer: &Answerer,
@@ -187,7 +189,7 @@ async fn level(
     Ok(all)
 }
 
-/// How long each request took, and all of them together.
+/// The duration of each request, and of all of them together.
 #[derive(Default)]
 struct Took {
     each: Vec<Duration>,
@@ -195,7 +197,6 @@ struct Took {
 }
 
 impl Took {
-    /// Asks these requests.
     async fn add(
         &mut self,
         caller: &Caller,
@@ -243,7 +244,7 @@ impl Took {
     }
 }
 
-/// The time within which so many of a hundred were back, in microseconds.
+/// Returns the percentile in microseconds.
 fn at(sorted: &[Duration], percent: usize) -> f64 {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted
