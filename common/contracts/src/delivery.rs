@@ -1,48 +1,44 @@
 //! Deliveries, on `delivery/ORDER`.
 //!
-//! What happens to a delivery is told in the order in which it became known, by the sequence. A position keeps its own time, which may
-//! lie before the assignment's: couriers' devices report late.
+//! The sequence is the order in which events of a delivery became known. A position keeps its own time, which may precede the assignment's:
+//! couriers' devices report late.
 
 use doorstep_event::{Contract, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{CourierId, Label, Position};
 
-/// `delivery.assigned.v1`: a courier took the delivery on.
+/// `delivery.assigned.v1`: a courier accepted the delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryAssigned {
-    /// Who delivers.
     pub courier: CourierId,
-    /// When the courier accepted.
     pub accepted_at: Timestamp,
-    /// The city, where that is known.
+    /// The city, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub city: Option<Label>,
-    /// The part of the city, by the delivery company's own count.
+    /// The part of the city, numbered by the delivery company.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Label>,
-    /// The block, campus or estate that the address is in, by the delivery company's own count.
+    /// The block, campus or estate of the address, numbered by the delivery company.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub area: Option<Label>,
-    /// What kind of area that is, by the delivery company's own count.
+    /// The kind of that area, numbered by the delivery company.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub area_kind: Option<Label>,
-    /// Where the parcel waits for the courier.
+    /// Pickup location of the parcel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
-    /// When the courier was promised to come.
+    /// Promised time window of the pickup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<TimeWindow>,
 }
 
-/// From when to when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimeWindow {
-    /// Its first moment.
     pub start: Timestamp,
-    /// Its last moment, not before the first.
+    /// End of the window, not before `start`.
     pub end: Timestamp,
 }
 
@@ -60,13 +56,12 @@ impl Contract for DeliveryAssigned {
     }
 }
 
-/// `delivery.position_recorded.v1`: where the courier was at a moment.
+/// `delivery.position_recorded.v1`: the courier's position at a given time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryPositionRecorded {
-    /// Where.
     pub position: Position,
-    /// When the courier was there: the time of the fix.
+    /// Time of the GPS fix.
     pub recorded_at: Timestamp,
 }
 
@@ -79,7 +74,6 @@ impl Contract for DeliveryPositionRecorded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryPickedUp {
-    /// When the courier took it.
     pub picked_up_at: Timestamp,
 }
 
@@ -88,11 +82,11 @@ impl Contract for DeliveryPickedUp {
     const REQUIRES_SEQUENCE: bool = true;
 }
 
-/// `delivery.delivered.v1`: the parcel is where it belongs. The last event of a delivery.
+/// `delivery.delivered.v1`: the parcel has arrived. The last event of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryDelivered {
-    /// When it was handed over or left on the doorstep.
+    /// Time when it was handed over or left on the doorstep.
     pub delivered_at: Timestamp,
 }
 
@@ -106,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_window_does_not_end_before_it_starts() {
+    fn a_time_window_ends_after_its_start() {
         let mut assigned: DeliveryAssigned =
             serde_json::from_str(include_str!("../golden/delivery.assigned.v1.json")).unwrap();
         assert_eq!(assigned.check(), Ok(()));
@@ -115,7 +109,7 @@ mod tests {
             start: window.end,
             end: window.start,
         });
-        let said = assigned.check().unwrap_err();
-        assert!(said.contains("before it starts"), "{said}");
+        let error = assigned.check().unwrap_err();
+        assert!(error.contains("before it starts"), "{error}");
     }
 }

@@ -1,31 +1,24 @@
-//! The names of things as types, so that a stock code is never passed where an invoice number is meant.
+//! Identifiers as types, so that a stock code is never passed for an invoice number.
 //!
-//! Names are compared as bytes: `85123a` and `85123A` are two stock codes. Nothing is trimmed or folded here.
+//! Identifiers are compared as bytes: `85123a` and `85123A` are different stock codes. They are neither trimmed nor case-folded here.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use doorstep_event::Subject;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// The most bytes that a name may have: so long that `KIND/NAME#SEQUENCE` still fits the 255 bytes of an event's id.
+/// Maximum bytes of an identifier, so that `KIND/NAME#SEQUENCE` fits the 255 bytes of an event id.
 const MAX_BYTES: usize = 200;
 
-/// What is wrong with a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// It has no characters.
     #[error("{0} is empty")]
     Empty(&'static str),
-    /// It is longer than an event's id has room for.
-    #[error("{what} has {bytes} bytes, at most {MAX_BYTES} fit")]
-    TooLong {
-        /// What the name names.
-        what: &'static str,
-        /// How long it is.
-        bytes: usize,
-    },
-    /// It holds a character that no log or terminal should have to print.
-    #[error("{0} holds a control character")]
+    /// The text is too long for an event id.
+    #[error("{what} has {bytes} bytes, more than {MAX_BYTES}")]
+    TooLong { what: &'static str, bytes: usize },
+    /// The text contains a control character, which could garble logs and terminals.
+    #[error("{0} contains a control character")]
     ControlCharacter(&'static str),
 }
 
@@ -52,16 +45,15 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks and takes the text as it is.
+            /// Validates the text and takes it unchanged.
             ///
             /// # Errors
-            /// The text is empty, above 200 bytes, or holds control characters.
+            /// Fails if the text is empty, exceeds 200 bytes, or contains control characters.
             pub fn new(text: &str) -> Result<Self, IdError> {
                 check($what, text)?;
                 Ok(Self(text.into()))
             }
 
-            /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -108,42 +100,30 @@ macro_rules! name {
 }
 
 name!(
-    /// A stock code: names what is sold and counted.
+    /// A stock code: identifies an item that is sold and counted.
     Sku,
     "stock code"
 );
 name!(
-    /// The number of an invoice; one that begins with `C` is a cancellation.
+    /// An invoice number. If it begins with `C`, the invoice is a cancellation.
     InvoiceNo,
     "invoice number"
 );
+name!(CustomerId, "customer");
+name!(CourierId, "courier");
 name!(
-    /// Names who ordered.
-    CustomerId,
-    "customer"
-);
-name!(
-    /// Names who delivers.
-    CourierId,
-    "courier"
-);
-name!(
-    /// Names a delivery: the number of the order that is delivered.
+    /// Identifies a delivery by its order's number.
     DeliveryId,
     "delivery number"
 );
+name!(RestaurantId, "restaurant");
 name!(
-    /// Names a restaurant.
-    RestaurantId,
-    "restaurant"
-);
-name!(
-    /// A way to pay, as `KIND/NAME`: `card/visa`. No number of a card and no other secret belongs in it.
+    /// A payment method, as `KIND/NAME`: `card/visa`. It must not contain card numbers or other secrets.
     ///
-    /// `card/declined` and `card/insufficient_funds` are for tests: both are always refused, with the codes `card_declined` and
-    /// `insufficient_funds`. Any other `card/...` is taken.
+    /// `card/declined` and `card/insufficient_funds` are for tests: both are always rejected, with the codes `card_declined` and
+    /// `insufficient_funds`. Any other `card/...` is accepted.
     PaymentMethod,
-    "way to pay"
+    "payment method"
 );
 name!(
     /// A short text for people: a country, a city, a region.
@@ -154,31 +134,31 @@ name!(
 fn subject(kind: &str, key: &str) -> Subject {
     #[expect(
         clippy::expect_used,
-        reason = "a checked name is not empty, holds no control characters and leaves room for its kind"
+        reason = "a checked identifier is not empty, has no control characters and leaves room for its kind"
     )]
-    Subject::new(format!("{kind}/{key}")).expect("a checked name makes a subject")
+    Subject::new(format!("{kind}/{key}")).expect("a checked identifier fits a subject")
 }
 
 impl InvoiceNo {
-    /// The subject of the order with this invoice: `order/536365`.
+    /// Returns the subject of the order with this invoice: `order/536365`.
     #[must_use]
     pub fn order_subject(&self) -> Subject {
         subject("order", &self.0)
     }
 
-    /// The subject of the return with this invoice: `return/C536379`.
+    /// Returns the subject of the return with this invoice: `return/C536379`.
     #[must_use]
     pub fn return_subject(&self) -> Subject {
         subject("return", &self.0)
     }
 
-    /// The subject of what is paid for the order with this invoice: `payment/536365`.
+    /// Returns the subject of the payment for the order with this invoice: `payment/536365`.
     #[must_use]
     pub fn payment_subject(&self) -> Subject {
         subject("payment", &self.0)
     }
 
-    /// Whether the invoice is a cancellation, which takes goods back.
+    /// Returns whether the invoice is a cancellation, which takes goods back.
     #[must_use]
     pub fn is_cancellation(&self) -> bool {
         self.0.starts_with('C')
@@ -186,7 +166,7 @@ impl InvoiceNo {
 }
 
 impl Sku {
-    /// The subject of this code's stock: `stock/85123A`.
+    /// Returns the subject of this code's stock: `stock/85123A`.
     #[must_use]
     pub fn subject(&self) -> Subject {
         subject("stock", &self.0)
@@ -194,7 +174,7 @@ impl Sku {
 }
 
 impl RestaurantId {
-    /// The subject of this restaurant: `restaurant/trattoria`.
+    /// Returns the subject of this restaurant: `restaurant/trattoria`.
     #[must_use]
     pub fn subject(&self) -> Subject {
         subject("restaurant", &self.0)
@@ -202,7 +182,7 @@ impl RestaurantId {
 }
 
 impl DeliveryId {
-    /// The subject of this delivery: `delivery/3781637`.
+    /// Returns the subject of this delivery: `delivery/3781637`.
     #[must_use]
     pub fn subject(&self) -> Subject {
         subject("delivery", &self.0)
@@ -216,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_name_still_makes_a_subject_and_an_id() {
+    fn the_longest_identifier_fits_subject_and_event_id() {
         let longest = DeliveryId::new(&"x".repeat(MAX_BYTES)).unwrap();
         let last = Sequence::new(i64::MAX.unsigned_abs()).unwrap();
         assert!(Event::id_for(&longest.subject(), last).is_ok());
@@ -224,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_in_case_are_two() {
+    fn identifiers_are_case_sensitive() {
         assert_ne!(Sku::new("85123a").unwrap(), Sku::new("85123A").unwrap());
     }
 
     #[test]
-    fn a_wrong_name_is_refused_wherever_it_comes_from() {
+    fn invalid_identifiers_are_rejected() {
         assert_eq!(Sku::new(""), Err(IdError::Empty("stock code")));
         assert!(Sku::new("a\nb").is_err());
         assert!(serde_json::from_str::<Sku>("\"\"").is_err());

@@ -1,32 +1,32 @@
-//! Doorstep's published language: every event type, with its rules.
+//! Doorstep's published language: every event type with its rules.
 //!
-//! Each contract is a Rust type that implements [`doorstep_event::Contract`]; it says what is on the wire, and checks what the form
-//! alone cannot say. A version that has been published never changes: `golden/` holds one JSON for each, which the tests read, check
-//! and write again byte for byte. What an event is about stands in its subject alone, so data and subject cannot disagree.
+//! Each contract is a Rust type that implements [`doorstep_event::Contract`]. It defines the wire format, and checks rules beyond the
+//! format. A published version never changes: `golden/` contains one JSON document for each, which tests parse, check and serialize byte
+//! for byte. The subject alone says what an event is about, so data and subject cannot contradict each other.
 //!
-//! | type | subject | says |
+//! | type | subject | meaning |
 //! | --- | --- | --- |
-//! | [`OrderPlaced`] `order.placed.v1` | `order/INVOICE` | what was ordered, line by line |
-//! | [`OrderConfirmed`] `order.confirmed.v1` | `order/INVOICE` | it is paid for, and the restaurant makes it |
-//! | [`OrderRefused`] `order.refused.v1` | `order/INVOICE` | payment or restaurant said no |
-//! | [`OrderAbandoned`] `order.abandoned.v1` | `order/INVOICE` | nobody could be asked in time |
-//! | [`OrderCancelled`] `order.cancelled.v1` | `order/INVOICE` | it was confirmed, and somebody called it off |
-//! | [`ReturnRecorded`] `return.recorded.v1` | `return/INVOICE` | what came back, line by line |
-//! | [`PaymentAuthorized`] `payment.authorized.v1` | `payment/INVOICE` | money is held |
-//! | [`PaymentCaptured`] `payment.captured.v1` | `payment/INVOICE` | what was held is the shop's |
-//! | [`PaymentVoided`] `payment.voided.v1` | `payment/INVOICE` | what was held is free again |
-//! | [`PaymentRefunded`] `payment.refunded.v1` | `payment/INVOICE` | what was captured went back |
-//! | [`StockAdjusted`] `stock.adjusted.v1` | `stock/CODE` | by how much a stock changed, and why |
-//! | [`StockReserved`] `stock.reserved.v1` | `stock/CODE` | pieces are kept for an order that is not confirmed yet |
-//! | [`StockReleased`] `stock.released.v1` | `stock/CODE` | they are not kept any more: sold, or the order has come to nothing |
-//! | [`DeliveryAssigned`] `delivery.assigned.v1` | `delivery/ORDER` | a courier took the delivery on |
-//! | [`DeliveryPositionRecorded`] `delivery.position_recorded.v1` | `delivery/ORDER` | where the courier was |
+//! | [`OrderPlaced`] `order.placed.v1` | `order/INVOICE` | an order with its lines |
+//! | [`OrderConfirmed`] `order.confirmed.v1` | `order/INVOICE` | the payment is authorized, and the restaurant makes it |
+//! | [`OrderRefused`] `order.refused.v1` | `order/INVOICE` | payment or restaurant rejected it |
+//! | [`OrderAbandoned`] `order.abandoned.v1` | `order/INVOICE` | payment or restaurant did not reply in time |
+//! | [`OrderCancelled`] `order.cancelled.v1` | `order/INVOICE` | the confirmed order was cancelled |
+//! | [`ReturnRecorded`] `return.recorded.v1` | `return/INVOICE` | returned goods, by line |
+//! | [`PaymentAuthorized`] `payment.authorized.v1` | `payment/INVOICE` | the amount is held |
+//! | [`PaymentCaptured`] `payment.captured.v1` | `payment/INVOICE` | the shop has received the held amount |
+//! | [`PaymentVoided`] `payment.voided.v1` | `payment/INVOICE` | the held amount is free again |
+//! | [`PaymentRefunded`] `payment.refunded.v1` | `payment/INVOICE` | the captured amount was returned |
+//! | [`StockAdjusted`] `stock.adjusted.v1` | `stock/CODE` | the change of a stock, with its reason |
+//! | [`StockReserved`] `stock.reserved.v1` | `stock/CODE` | pieces are reserved for an unconfirmed order |
+//! | [`StockReleased`] `stock.released.v1` | `stock/CODE` | the reservation ended: the pieces are sold, or the order failed |
+//! | [`DeliveryAssigned`] `delivery.assigned.v1` | `delivery/ORDER` | a courier accepted the delivery |
+//! | [`DeliveryPositionRecorded`] `delivery.position_recorded.v1` | `delivery/ORDER` | a position of the courier |
 //! | [`DeliveryPickedUp`] `delivery.picked_up.v1` | `delivery/ORDER` | the courier has the parcel |
-//! | [`DeliveryDelivered`] `delivery.delivered.v1` | `delivery/ORDER` | the parcel is where it belongs |
+//! | [`DeliveryDelivered`] `delivery.delivered.v1` | `delivery/ORDER` | the parcel has arrived |
 //!
-//! What is asked at once, over RPC, is in [`requests`], with its replies and its refusals.
+//! [`requests`] contains the RPC requests, with their replies and error codes.
 //!
-//! [`registry`] lists them all and checks an event of any type; [`ROLES`] says which role takes which subjects.
+//! [`registry`] lists all contracts and checks events of any type. [`ROLES`] maps roles to subjects.
 
 mod delivery;
 mod ids;

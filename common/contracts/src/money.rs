@@ -1,43 +1,39 @@
-//! Money: exact decimal amounts. Floating point has no part in it, and no operation rounds.
+//! Money: exact decimal amounts, without floating point and without rounding.
 
 use std::{fmt, str::FromStr};
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// The most decimals of an amount. The real data has three.
+/// Maximum decimals of an amount. The real data has three.
 const MAX_DECIMALS: u32 = 9;
-/// No amount reaches this, nor its negative: with nine decimals that is 24 digits, where a [`Decimal`] holds 28 without rounding.
+/// Exclusive bound of an amount's size. With nine decimals this makes 24 digits; a [`Decimal`] holds 28 without rounding.
 const LIMIT: i64 = 1_000_000_000_000_000;
 
-/// An exact amount in the shop's one currency, with up to nine decimals, below 10^15 in size.
+/// An exact amount in the shop's only currency, with up to nine decimals, below 10^15 in size.
 ///
-/// Written as text, exactly as summed: at least two decimals and no zeros beyond that say nothing, `139.12`, `0.00`, `1.255`, `-27.50`.
+/// Formatted exactly, with at least two decimals and no further trailing zeros: `139.12`, `0.00`, `1.255`, `-27.50`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Money(Decimal);
 
-/// What is wrong with an amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     /// Not digits with at most one point and an optional minus sign.
     #[error("{0:?} is not an amount such as 139.12 or -27.50")]
     Form(String),
-    /// More decimals than can be kept exactly.
     #[error("amount {0} has more than {MAX_DECIMALS} decimals")]
     TooPrecise(String),
-    /// Larger than can be kept exactly.
     #[error("amount {0} is not below {LIMIT} in size")]
     TooLarge(String),
 }
 
 impl Money {
-    /// No money.
     pub const ZERO: Self = Self(Decimal::ZERO);
 
-    /// Takes a decimal as an amount.
+    /// Creates an amount from a decimal.
     ///
     /// # Errors
-    /// The number has more than nine decimals, or reaches 10^15 in size.
+    /// Fails if the number has more than nine decimals, or reaches 10^15 in size.
     pub fn new(amount: Decimal) -> Result<Self, MoneyError> {
         let amount = amount.normalize();
         if amount.abs() >= Decimal::from(LIMIT) {
@@ -49,34 +45,32 @@ impl Money {
         Ok(Self(amount))
     }
 
-    /// The amount as a number.
     #[must_use]
     pub fn decimal(self) -> Decimal {
         self.0
     }
 
-    /// Whether the amount is below zero.
     #[must_use]
     pub fn is_negative(self) -> bool {
         self < Self::ZERO
     }
 
-    /// The exact sum.
+    /// Returns the exact sum.
     ///
     /// # Errors
-    /// The sum reaches 10^15 in size.
+    /// Fails if the sum reaches 10^15 in size.
     pub fn checked_add(self, other: Self) -> Result<Self, MoneyError> {
-        // Both have at most 24 digits on the same nine decimals, so the sum fits a `Decimal` and nothing is rounded.
+        // Both have at most 24 digits with nine decimals, so the sum fits a `Decimal` without rounding.
         Self::new(self.0 + other.0)
     }
 
-    /// The exact amount for that many pieces.
+    /// Returns the exact amount for this number of pieces.
     ///
     /// # Errors
-    /// The amount reaches 10^15 in size.
+    /// Fails if the amount reaches 10^15 in size.
     pub fn checked_mul(self, pieces: i64) -> Result<Self, MoneyError> {
-        // Decimal's own product may round where it does not fit, hence the digits as an integer: 24 and 19 digits can overflow, and
-        // then the amount is too large for certain.
+        // Decimal's own product may round if it does not fit, so multiply the digits as integers. If 24 and 19 digits overflow, the amount
+        // is certainly too large.
         self.0
             .mantissa()
             .checked_mul(i128::from(pieces))
@@ -85,10 +79,10 @@ impl Money {
             .and_then(Self::new)
     }
 
-    /// The exact sum of several.
+    /// Returns the exact sum of several amounts.
     ///
     /// # Errors
-    /// A partial sum reaches 10^15 in size.
+    /// Fails if a partial sum reaches 10^15 in size.
     pub fn sum(amounts: impl IntoIterator<Item = Self>) -> Result<Self, MoneyError> {
         amounts.into_iter().try_fold(Self::ZERO, Self::checked_add)
     }
@@ -111,7 +105,7 @@ impl FromStr for Money {
     type Err = MoneyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Decimal's own parser also takes plus signs, underscores and bare points.
+        // Decimal's own parser also accepts plus signs, underscores and bare points.
         let digits = text.strip_prefix('-').unwrap_or(text);
         let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
         let are_digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
@@ -136,7 +130,7 @@ impl Serialize for Money {
 }
 
 impl<'de> Deserialize<'de> for Money {
-    /// Reads text alone: a JSON number has passed through floating point in too many programs to be exact.
+    /// Accepts only text: many programs pass JSON numbers through floating point, so they may be inexact.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?
             .parse()
@@ -153,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_written_exactly_with_at_least_two_decimals() {
+    fn amounts_have_at_least_two_decimals() {
         for (read, written) in [
             ("139.12", "139.12"),
             ("0", "0.00"),
@@ -174,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_amount_is_refused() {
+    fn invalid_amounts_are_rejected() {
         for bad in [
             "", "-", ".", "1.", ".5", "+1", "1_000", "1e3", "1,5", " 1", "NaN", "--1",
         ] {
@@ -184,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_kept_exactly_is_refused() {
+    fn inexact_amounts_are_rejected() {
         for large in ["1000000000000000", "-1000000000000000", &"9".repeat(60)] {
             assert!(matches!(
                 large.parse::<Money>(),
@@ -201,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_products_are_exact_or_refused() {
+    fn sums_and_products_are_exact_or_fail() {
         let tenth = money("0.1");
         assert_eq!(
             Money::sum([tenth, tenth, tenth]).unwrap().to_string(),
@@ -212,12 +206,12 @@ mod tests {
             "-0.007"
         );
         assert_eq!(money("1.255").checked_mul(0).unwrap().to_string(), "0.00");
-        let most = money("999999999999999.999999999");
-        assert!(most.checked_add(money("0.000000001")).is_err());
-        assert!(most.checked_mul(2).is_err());
-        assert!(most.checked_mul(i64::MIN).is_err());
+        let max = money("999999999999999.999999999");
+        assert!(max.checked_add(money("0.000000001")).is_err());
+        assert!(max.checked_mul(2).is_err());
+        assert!(max.checked_mul(i64::MIN).is_err());
         assert_eq!(
-            most.checked_add(money("-0.000000001")).unwrap().to_string(),
+            max.checked_add(money("-0.000000001")).unwrap().to_string(),
             "999999999999999.999999998"
         );
     }

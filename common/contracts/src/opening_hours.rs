@@ -1,4 +1,4 @@
-//! When a restaurant takes orders: hours of a week on its own clock.
+//! A restaurant's weekly opening hours, in its own time zone.
 
 use std::{fmt, str::FromStr};
 
@@ -6,19 +6,18 @@ use doorstep_event::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-/// The hours of one day. Hours that end at or before their start run past midnight.
+/// Opening hours that begin on one day. If they end at or before their start, they run past midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpeningHours {
     /// The day on which they begin.
     pub day: Weekday,
-    /// The first minute in which orders are taken.
+    /// The first minute that accepts orders.
     pub opens: HourMinute,
-    /// The first minute in which they are not taken any more; `24:00` is the end of the day.
+    /// The first minute that no longer accepts orders; `24:00` is the end of the day.
     pub closes: HourMinute,
 }
 
-/// A day of the week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Weekday {
@@ -31,13 +30,10 @@ pub enum Weekday {
     Sunday,
 }
 
-/// What is wrong with opening hours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpeningError {
-    /// Not hours and minutes.
     #[error("{0:?} is not a time of day such as 09:30, from 00:00 to 24:00")]
     Time(String),
-    /// No such zone.
     #[error("{0:?} is not a time zone such as Europe/Lisbon or UTC")]
     Zone(String),
 }
@@ -51,16 +47,16 @@ impl FromStr for HourMinute {
     type Err = OpeningError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || OpeningError::Time(text.to_owned());
-        let (hours, minutes) = text.split_once(':').ok_or_else(wrong)?;
-        let number = |two: &str, most: u16| {
+        let invalid = || OpeningError::Time(text.to_owned());
+        let (hours, minutes) = text.split_once(':').ok_or_else(invalid)?;
+        let number = |two: &str, max: u16| {
             let is_two = two.len() == 2 && two.bytes().all(|b| b.is_ascii_digit());
             let number: Option<u16> = is_two.then(|| two.parse().ok()).flatten();
-            number.filter(|n| *n <= most).ok_or_else(wrong)
+            number.filter(|n| *n <= max).ok_or_else(invalid)
         };
         let all = number(hours, 24)? * 60 + number(minutes, 59)?;
         if all > 24 * 60 {
-            return Err(wrong());
+            return Err(invalid());
         }
         Ok(Self(all))
     }
@@ -85,16 +81,16 @@ impl From<HourMinute> for String {
     }
 }
 
-/// The name of a time zone, such as `Europe/Lisbon`, known to the bundled time zone database.
+/// The name of a time zone, such as `Europe/Lisbon`, in the bundled time zone database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ZoneName(String);
 
 impl ZoneName {
-    /// Takes the name of a zone that there is.
+    /// Validates the name of a time zone.
     ///
     /// # Errors
-    /// There is no zone of that name.
+    /// Fails if there is no such time zone.
     pub fn new(name: impl Into<String>) -> Result<Self, OpeningError> {
         let name = name.into();
         match TimeZone::get(&name) {
@@ -103,7 +99,6 @@ impl ZoneName {
         }
     }
 
-    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -129,10 +124,10 @@ impl fmt::Display for ZoneName {
     }
 }
 
-/// Whether these hours are open in this zone at that moment.
+/// Returns whether the hours include that time in this zone.
 #[must_use]
 pub fn is_open(hours: &[OpeningHours], zone: &ZoneName, at: Timestamp) -> bool {
-    // The name was checked when it was read; a zone that is gone from a later database is read as UTC.
+    // The name was validated when it was parsed. A zone missing from a later database counts as UTC.
     let zone = TimeZone::get(zone.as_str()).unwrap_or(TimeZone::UTC);
     let local = zone.to_datetime(at);
     let today = local.weekday();
@@ -182,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_hold_from_their_first_minute_to_before_their_last() {
+    fn hours_include_start_and_exclude_end() {
         // 2026-11-23 is a Monday.
         let lunch = [hours(Weekday::Monday, "11:30", "14:00")];
         for (at, is) in [
@@ -197,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_may_run_past_midnight_and_past_the_week() {
+    fn hours_may_run_past_midnight_and_week_end() {
         let late = [hours(Weekday::Sunday, "22:00", "02:00")];
         for (at, is) in [
             ("2026-11-22T21:59:00Z", false),
@@ -214,17 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_the_restaurants_own_summer_and_winter() {
+    fn hours_follow_local_time_and_dst() {
         let lunch = [hours(Weekday::Monday, "12:00", "13:00")];
         assert!(open(&lunch, "Europe/Berlin", "2026-11-23T11:30:00Z"));
         assert!(open(&lunch, "Europe/Berlin", "2026-07-20T10:30:00Z"));
         assert!(!open(&lunch, "Europe/Berlin", "2026-07-20T11:30:00Z"));
-        // Monday there is still Sunday here.
+        // Monday there is still Sunday in UTC.
         assert!(open(&lunch, "Pacific/Auckland", "2026-11-22T23:30:00Z"));
     }
 
     #[test]
-    fn what_is_no_time_and_no_zone_is_refused() {
+    fn invalid_times_and_zones_are_rejected() {
         for bad in [
             "", "9:30", "09:60", "24:01", "25:00", "09.30", "09:3", "+9:30", "0930",
         ] {

@@ -7,20 +7,19 @@ use crate::{CustomerId, Label, Money, OrderLine, order_line};
 
 /// `order.placed.v1`: an order with all its lines.
 ///
-/// A line of an order may have a negative quantity: the shop writes off broken goods that way.
+/// A line may have a negative quantity: the shop writes off broken goods that way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderPlaced {
-    /// When it was placed.
     pub placed_at: Timestamp,
-    /// Who ordered, where that is known.
+    /// The customer, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<CustomerId>,
-    /// Where the order came from.
+    /// The customer's country.
     pub country: Label,
-    /// What was ordered, in the order of the invoice; one line at least.
+    /// The lines in the order of the invoice; at least one.
     pub lines: Vec<OrderLine>,
-    /// The sum of the lines' amounts.
+    /// Sum of the lines' amounts.
     pub total: Money,
 }
 
@@ -42,32 +41,32 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(spoil: impl FnOnce(&mut OrderPlaced)) -> String {
+    fn rejected(change: impl FnOnce(&mut OrderPlaced)) -> String {
         let mut order = order();
-        spoil(&mut order);
+        change(&mut order);
         order.check().unwrap_err()
     }
 
     #[test]
     fn the_total_is_the_sum_of_the_lines() {
         assert_eq!(order().check(), Ok(()));
-        let said = refused(|o| o.total = "1".parse().unwrap());
-        assert!(said.contains("total 1.00 is not the sum"), "{said}");
-        let said = refused(|o| o.lines[0].amount = Money::ZERO);
-        assert!(said.contains("amount 0.00"), "{said}");
+        let error = rejected(|o| o.total = "1".parse().unwrap());
+        assert!(error.contains("total 1.00 is not the sum"), "{error}");
+        let error = rejected(|o| o.lines[0].amount = Money::ZERO);
+        assert!(error.contains("amount 0.00"), "{error}");
     }
 
     #[test]
-    fn an_order_has_a_line_at_least() {
-        let said = refused(|o| {
+    fn an_order_has_at_least_one_line() {
+        let error = rejected(|o| {
             o.lines.clear();
             o.total = Money::ZERO;
         });
-        assert_eq!(said, "there is no line");
+        assert_eq!(error, "there is no line");
     }
 
     #[test]
-    fn a_zero_price_is_fine_and_a_negative_one_is_not() {
+    fn a_price_may_be_zero_but_not_negative() {
         let with_price = |price: &str| {
             let sku = order().lines[0].sku.clone();
             let line = OrderLine::new(sku, None, 3, price.parse().unwrap()).unwrap();
@@ -78,7 +77,7 @@ mod tests {
             }
         };
         assert_eq!(with_price("0").check(), Ok(()));
-        let said = with_price("-0.01").check().unwrap_err();
-        assert!(said.contains("unit price -0.01"), "{said}");
+        let error = with_price("-0.01").check().unwrap_err();
+        assert!(error.contains("unit price -0.01"), "{error}");
     }
 }

@@ -1,19 +1,18 @@
-//! A line of an order or a return, and the sums that both must keep.
+//! A line of an order or a return, and the sum rules of both.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Money, MoneyError, Sku};
 
-/// One line: so many pieces of one thing at one price.
+/// A quantity of one item at one price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderLine {
-    /// What is sold.
     pub sku: Sku,
-    /// What the shop calls it, as it was written.
+    /// The shop's description of the item, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// How many pieces: negative where they come back or are written off.
+    /// Number of pieces; negative if they are returned or written off.
     pub quantity: i64,
     /// The price of one piece: zero or more.
     pub unit_price: Money,
@@ -22,10 +21,10 @@ pub struct OrderLine {
 }
 
 impl OrderLine {
-    /// A line with its amount.
+    /// Creates a line and computes its amount.
     ///
     /// # Errors
-    /// The amount is too large to be kept exactly.
+    /// Fails if the amount is too large to be exact.
     pub fn new(
         sku: Sku,
         description: Option<String>,
@@ -41,10 +40,10 @@ impl OrderLine {
         })
     }
 
-    /// The rules of one line.
+    /// Checks one line.
     ///
     /// # Errors
-    /// The unit price is negative, or the amount is not quantity times unit price.
+    /// Fails if the unit price is negative, or the amount is not quantity times unit price.
     pub fn check(&self) -> Result<(), String> {
         let Self {
             sku,
@@ -68,7 +67,7 @@ impl OrderLine {
     }
 }
 
-/// The rules of all lines together: there is one at least, each keeps its own rules, and the total is their sum.
+/// Checks all lines: there is at least one, each is valid, and the total is their sum.
 pub(crate) fn check_all(lines: &[OrderLine], total: Money) -> Result<(), String> {
     if lines.is_empty() {
         return Err("there is no line".to_owned());

@@ -1,20 +1,18 @@
-//! What becomes of an order after it was placed, on `order/INVOICE`.
+//! The outcome of a placed order, on `order/INVOICE`.
 //!
-//! Exactly one of confirmed, refused and abandoned follows; a confirmed order may be cancelled later. When that was, the event's own
-//! time says.
+//! Exactly one of confirmed, refused and abandoned follows; a confirmed order may be cancelled later. The event's own time says when.
 
 use doorstep_event::{Contract, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Label, RestaurantId};
 
-/// `order.confirmed.v1`: the money is held, and the restaurant makes it.
+/// `order.confirmed.v1`: the payment is authorized, and the restaurant makes the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderConfirmed {
-    /// Who makes it.
     pub restaurant: RestaurantId,
-    /// When it will be ready, as promised.
+    /// Promised time of readiness.
     pub promised_at: Timestamp,
 }
 
@@ -23,28 +21,27 @@ impl Contract for OrderConfirmed {
     const REQUIRES_SEQUENCE: bool = true;
 }
 
-/// `order.refused.v1`: one of those who were asked said no.
+/// `order.refused.v1`: payment or restaurant rejected the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderRefused {
-    /// Who said no.
     pub by: RefusedBy,
-    /// Why: the code of the refusal, such as `card_declined` or `at_capacity`.
+    /// Code of the rejection, such as `card_declined` or `at_capacity`.
     pub reason: Label,
 }
 
-/// Who refused an order.
+/// The party that rejected an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusedBy {
-    /// The money could not be held.
+    /// The payment could not be authorized.
     Payment,
     /// The restaurant does not make it.
     Restaurant,
 }
 
 impl RefusedBy {
-    /// The word on the wire.
+    /// Returns the value on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,11 +56,11 @@ impl Contract for OrderRefused {
     const REQUIRES_SEQUENCE: bool = true;
 }
 
-/// `order.abandoned.v1`: somebody who had to be asked could not be asked in time, and nobody waits any more.
+/// `order.abandoned.v1`: payment or restaurant did not reply in time, and the customer no longer waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderAbandoned {
-    /// Why, such as `payments timed out`.
+    /// The reason, such as `payments timed out`.
     pub reason: Label,
 }
 
@@ -72,30 +69,27 @@ impl Contract for OrderAbandoned {
     const REQUIRES_SEQUENCE: bool = true;
 }
 
-/// `order.cancelled.v1`: somebody called a confirmed order off.
+/// `order.cancelled.v1`: a confirmed order was cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderCancelled {
-    /// Who called it off.
     pub by: CancelledBy,
-    /// Why, in their words.
+    /// The canceller's own words.
     pub reason: Label,
 }
 
-/// Who cancelled an order.
+/// The party that cancelled an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelledBy {
-    /// Who ordered.
     Customer,
-    /// Who was to make it.
     Restaurant,
-    /// Who runs the shop.
+    /// The shop's operator.
     Operator,
 }
 
 impl CancelledBy {
-    /// The word on the wire.
+    /// Returns the value on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,20 +1,19 @@
-//! What is paid for an order, on `payment/INVOICE`: authorized, then captured or voided; what was captured may be refunded. Amounts are
-//! always the whole of what was authorized.
+//! Payments for orders, on `payment/INVOICE`: authorized, then captured or voided; a captured payment may be refunded. Amounts are always
+//! the full authorized amount.
 
 use doorstep_event::{Contract, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{CustomerId, Label, Money};
 
-/// `payment.authorized.v1`: the money is held, nobody has it yet.
+/// `payment.authorized.v1`: the amount is held, and not charged yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentAuthorized {
-    /// Who pays.
     pub customer: CustomerId,
-    /// How much is held: above zero.
+    /// The held amount: above zero.
     pub amount: Money,
-    /// Until when; what is not captured by then lapses.
+    /// End of the authorization; an amount not captured by then lapses.
     pub authorized_until: Timestamp,
 }
 
@@ -27,11 +26,11 @@ impl Contract for PaymentAuthorized {
     }
 }
 
-/// `payment.captured.v1`: what was held is the shop's.
+/// `payment.captured.v1`: the shop has received the held amount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentCaptured {
-    /// How much: what was authorized.
+    /// The authorized amount.
     pub amount: Money,
 }
 
@@ -44,15 +43,14 @@ impl Contract for PaymentCaptured {
     }
 }
 
-/// `payment.voided.v1`: what was held is free again, and nothing was charged.
+/// `payment.voided.v1`: the held amount is free again, and nothing was charged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentVoided {
-    /// How much: what was authorized.
+    /// The authorized amount.
     pub amount: Money,
-    /// Why.
     pub reason: ReversalReason,
-    /// The words of whoever asked for it.
+    /// The caller's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Label>,
 }
@@ -66,15 +64,15 @@ impl Contract for PaymentVoided {
     }
 }
 
-/// `payment.refunded.v1`: what was captured went back to who had paid.
+/// `payment.refunded.v1`: the captured amount was returned to the customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentRefunded {
-    /// How much: what was captured.
+    /// The captured amount.
     pub amount: Money,
-    /// Why; only what is still held can lapse.
+    /// Any reason except a lapse, since only a held amount can lapse.
     pub reason: ReversalReason,
-    /// The words of whoever asked for it.
+    /// The caller's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Label>,
 }
@@ -85,30 +83,26 @@ impl Contract for PaymentRefunded {
 
     fn check(&self) -> Result<(), String> {
         if self.reason == ReversalReason::Lapsed {
-            return Err("what was captured cannot lapse".to_owned());
+            return Err("a captured payment cannot lapse".to_owned());
         }
         is_positive(self.amount)
     }
 }
 
-/// Why money went back.
+/// The reason for voiding or refunding a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReversalReason {
-    /// Somebody asked for it.
     Requested,
-    /// The order was refused.
     OrderRefused,
-    /// The order was abandoned.
     OrderAbandoned,
-    /// The order was cancelled.
     OrderCancelled,
     /// It was authorized and never captured.
     Lapsed,
 }
 
 impl ReversalReason {
-    /// The word on the wire.
+    /// Returns the value on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -133,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_amounts_above_zero_move_and_only_what_is_held_lapses() {
+    fn amounts_are_positive_and_only_holds_lapse() {
         let voided = |amount: &str| PaymentVoided {
             amount: amount.parse().unwrap(),
             reason: ReversalReason::Lapsed,
@@ -141,8 +135,8 @@ mod tests {
         };
         assert_eq!(voided("0.01").check(), Ok(()));
         for amount in ["0", "-1"] {
-            let said = voided(amount).check().unwrap_err();
-            assert!(said.contains("is not above zero"), "{said}");
+            let error = voided(amount).check().unwrap_err();
+            assert!(error.contains("is not above zero"), "{error}");
         }
         let mut refunded = PaymentRefunded {
             amount: "1".parse().unwrap(),

@@ -1,8 +1,8 @@
-//! Where something is on the earth.
+//! Positions on the earth.
 
 use serde::{Deserialize, Serialize};
 
-/// A point on the earth in WGS84, the datum of GPS; always within range.
+/// A position in WGS84, the datum of GPS; always within range.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Degrees", into = "Degrees")]
 pub struct Position {
@@ -10,22 +10,19 @@ pub struct Position {
     latitude: f64,
 }
 
-/// What is wrong with a position.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PositionError {
-    /// East or west of everything.
     #[error("longitude {0} is not within -180 to 180 degrees")]
     Longitude(f64),
-    /// Beyond a pole.
     #[error("latitude {0} is not within -90 to 90 degrees")]
     Latitude(f64),
 }
 
 impl Position {
-    /// A point by its degrees, east and north being positive.
+    /// Creates a position from degrees; east and north are positive.
     ///
     /// # Errors
-    /// A number is outside its range, or no number.
+    /// Fails if a number is out of range or NaN.
     pub fn new(longitude: f64, latitude: f64) -> Result<Self, PositionError> {
         if !(-180.0..=180.0).contains(&longitude) {
             return Err(PositionError::Longitude(longitude));
@@ -52,10 +49,10 @@ impl Position {
     }
 }
 
-// Equality is an equivalence here, since `new` lets no NaN in.
+// Equality is reflexive, since `new` rejects NaN.
 impl Eq for Position {}
 
-/// The form on the wire, not yet looked at.
+/// The wire format before validation.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Degrees {
@@ -84,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_points_on_the_earth_are_positions() {
+    fn positions_outside_the_range_are_rejected() {
         assert!(Position::new(180.0, -90.0).is_ok());
         assert_eq!(
             Position::new(180.1, 0.0),

@@ -1,4 +1,4 @@
-//! Every contract, listed once. What is not in this list is in no contract.
+//! The list of all event contracts. Other types have no contract.
 
 use doorstep_event::{Contract, ContractError, Event};
 
@@ -11,13 +11,13 @@ use crate::{
 
 macro_rules! contracts {
     ($($contract:ty),+ $(,)?) => {
-        /// The types of all contracts.
+        /// Types of all contracts.
         pub const TYPES: &[&str] = &[$(<$contract as Contract>::TYPE),+];
 
-        /// Checks an event against the contract of its type: subject, sequence, form and rules.
+        /// Checks an event against the contract of its type: subject, sequence, format and rules.
         ///
         /// # Errors
-        /// Says how the event breaks its contract; [`ContractError::UnknownType`] where there is none of that type and version.
+        /// Describes the violation; [`ContractError::UnknownType`] if the type or version has no contract.
         pub fn check(event: &Event) -> Result<(), ContractError> {
             match event.event_type.as_str() {
                 $(<$contract as Contract>::TYPE => <$contract as Contract>::read(event).map(drop),)+
@@ -25,14 +25,14 @@ macro_rules! contracts {
             }
         }
 
-        /// Reads data as the contract of that type and writes it again, one member a line.
+        /// Parses data by the type's contract and serializes it again, one field per line.
         #[cfg(test)]
-        fn written_again(kind: &str, data: &str) -> Result<String, serde_json::Error> {
+        fn round_trip(kind: &str, data: &str) -> Result<String, serde_json::Error> {
             match kind {
                 $(<$contract as Contract>::TYPE => {
                     serde_json::to_string_pretty(&serde_json::from_str::<$contract>(data)?)
                 })+
-                unknown => panic!("{unknown} is in no contract"),
+                unknown => panic!("{unknown} has no contract"),
             }
         }
     };
@@ -88,25 +88,21 @@ mod tests {
     }
 
     #[test]
-    fn every_golden_json_keeps_its_contract_and_is_written_back_byte_for_byte() {
+    fn golden_events_round_trip_byte_for_byte() {
         for kind in TYPES {
             let golden = golden(kind);
             check(&event(kind, &golden)).unwrap();
-            assert_eq!(
-                written_again(kind, &golden).unwrap() + "\n",
-                golden,
-                "{kind}"
-            );
+            assert_eq!(round_trip(kind, &golden).unwrap() + "\n", golden, "{kind}");
         }
     }
 
     #[test]
-    fn there_is_a_golden_json_for_every_contract_and_a_contract_for_every_golden_json() {
+    fn golden_events_and_contracts_match_one_to_one() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
         let files: BTreeSet<String> = fs::read_dir(folder)
             .unwrap()
             .map(|file| file.unwrap().file_name().into_string().unwrap())
-            // Those of requests are the business of `requests`.
+            // The tests of `requests` cover those of requests.
             .filter(|name| name != "requests")
             .collect();
         let contracts: BTreeSet<String> = TYPES.iter().map(|kind| format!("{kind}.json")).collect();
@@ -115,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_type_or_version_is_in_no_contract() {
+    fn unknown_types_and_versions_are_rejected() {
         for kind in ["order.placed.v2", "order.eaten.v1", "parcel.lost.v1"] {
             assert_eq!(
                 check(&event(kind, "{}")),
@@ -125,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn no_contract_takes_an_event_without_a_sequence_or_with_data_of_another_form() {
+    fn missing_sequences_and_foreign_data_are_rejected() {
         for kind in TYPES {
             let mut unnumbered = event(kind, &golden(kind));
             unnumbered.sequence = None;
@@ -134,9 +130,9 @@ mod tests {
                 let error = check(&event(kind, data)).unwrap_err();
                 assert!(matches!(error, ContractError::Data(_)), "{error}");
             }
-            // A member that no contract knows would be lost in silence, so it is refused.
-            let more = golden(kind).replacen('{', "{\"color\":\"red\",", 1);
-            let error = check(&event(kind, &more)).unwrap_err().to_string();
+            // An unknown field is rejected, since it would be lost silently.
+            let extended = golden(kind).replacen('{', "{\"color\":\"red\",", 1);
+            let error = check(&event(kind, &extended)).unwrap_err().to_string();
             assert!(error.contains("unknown field `color`"), "{error}");
         }
     }

@@ -1,16 +1,16 @@
-//! Pieces that are kept for an order, on `stock/CODE`: reserved when it is placed, released when it is confirmed (and sold), refused
-//! or abandoned. Both are told by one source on one stream, so a release never comes before its reservation.
+//! Reservations of pieces for an order, on `stock/CODE`: reserved when the order is placed, released when it is confirmed (and sold),
+//! refused or abandoned. One source publishes both on one stream, so a release never precedes its reservation.
 
 use doorstep_event::{Contract, Subject};
 use serde::{Deserialize, Serialize};
 
-/// `stock.reserved.v1`: so many pieces are kept for an order.
+/// `stock.reserved.v1`: pieces are reserved for an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StockReserved {
-    /// How many pieces: one or more.
+    /// Number of pieces: one or more.
     pub quantity: i64,
-    /// What they are kept for, such as `order/536365`.
+    /// The order, such as `order/536365`.
     pub reference: Subject,
 }
 
@@ -23,13 +23,13 @@ impl Contract for StockReserved {
     }
 }
 
-/// `stock.released.v1`: so many pieces are not kept for an order any more.
+/// `stock.released.v1`: an order's reservation ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StockReleased {
-    /// How many pieces: as many as were reserved.
+    /// Number of pieces: as many as were reserved.
     pub quantity: i64,
-    /// What they were kept for, such as `order/536365`.
+    /// The order, such as `order/536365`.
     pub reference: Subject,
 }
 
@@ -44,7 +44,7 @@ impl Contract for StockReleased {
 
 fn is_positive(quantity: i64) -> Result<(), String> {
     if quantity < 1 {
-        return Err(format!("quantity {quantity} is not one or more"));
+        return Err(format!("quantity {quantity} is below one"));
     }
     Ok(())
 }

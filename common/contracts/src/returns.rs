@@ -1,24 +1,23 @@
-//! Returns, on `return/INVOICE`. The invoice of a return does not name the order that it takes back.
+//! Returns, on `return/INVOICE`. A return's invoice does not name the original order.
 
 use doorstep_event::{Contract, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{CustomerId, Label, Money, OrderLine, order_line};
 
-/// `return.recorded.v1`: goods that came back, with all lines; quantities and total are zero or negative.
+/// `return.recorded.v1`: returned goods with all lines; quantities and total are zero or negative.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReturnRecorded {
-    /// When it was recorded.
     pub recorded_at: Timestamp,
-    /// Who gave back, where that is known.
+    /// The customer, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<CustomerId>,
-    /// Where the goods came from.
+    /// The customer's country.
     pub country: Label,
-    /// What came back, in the order of the invoice; one line at least.
+    /// The lines in the order of the invoice; at least one.
     pub lines: Vec<OrderLine>,
-    /// The sum of the lines' amounts.
+    /// Sum of the lines' amounts.
     pub total: Money,
 }
 
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_positive_comes_back() {
+    fn positive_quantities_are_rejected() {
         let mut recorded: ReturnRecorded =
             serde_json::from_str(include_str!("../golden/return.recorded.v1.json")).unwrap();
         assert_eq!(recorded.check(), Ok(()));
@@ -57,7 +56,7 @@ mod tests {
         );
         recorded.lines.push(sold.unwrap());
         recorded.total = recorded.total.checked_add("0.01".parse().unwrap()).unwrap();
-        let said = recorded.check().unwrap_err();
-        assert!(said.contains("positive in a return"), "{said}");
+        let error = recorded.check().unwrap_err();
+        assert!(error.contains("positive in a return"), "{error}");
     }
 }

@@ -1,36 +1,33 @@
-//! Which role takes which subjects. Both sides declare every role's queue from this list before they publish or consume, so that no
-//! event is published while a role's queue is still missing.
+//! Roles and their subjects. Producers and consumers both declare all queues from this list, so no event is lost before its consumer first
+//! starts.
 
-/// A role's name and the subjects that it takes, whole: a filter on types would punch gaps into sequences.
+/// A role and its subjects. It gets whole subjects, since a filter on types would leave gaps in sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoleSpec {
     /// The name, as in its queues' names.
     pub name: &'static str,
-    /// The first segments of the subjects, such as `order` for `order/536365`.
+    /// First segments of the subjects: `order` for `order/536365`.
     pub subjects: &'static [&'static str],
-    /// The first segments of its entities' keys.
+    /// First segments of its entities' keys.
     pub entities: &'static [&'static str],
-    /// Whether it answers requests, over the queue `doorstep.rpc.NAME`.
+    /// True if it serves requests, on the queue `doorstep.rpc.NAME`.
     pub handles_requests: bool,
-    /// The families of events that it publishes: the first words of their types.
+    /// Event families that it publishes: the first words of their types.
     pub emits: &'static [&'static str],
 }
 
 /// A program that publishes events and consumes none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublisherSpec {
-    /// The name, as of its user of the broker.
+    /// The name, also of its broker user.
     pub name: &'static str,
-    /// The command.
     pub command: &'static str,
-    /// The families of events that it publishes.
+    /// Event families that it publishes.
     pub emits: &'static [&'static str],
 }
 
-/// The families of all events.
 pub const FAMILIES: &[&str] = &["order", "return", "payment", "stock", "delivery"];
 
-/// All programs that publish events and consume none.
 pub const PUBLISHERS: &[PublisherSpec] = &[
     PublisherSpec {
         name: "gateway",
@@ -47,7 +44,7 @@ pub const PUBLISHERS: &[PublisherSpec] = &[
         command: "producer import pickups",
         emits: &["delivery"],
     },
-    // Events of other programs, whatever they are about.
+    // Publishes events of other programs, of any family.
     PublisherSpec {
         name: "producer",
         command: "producer publish",
@@ -55,7 +52,6 @@ pub const PUBLISHERS: &[PublisherSpec] = &[
     },
 ];
 
-/// All roles.
 pub const ROLES: &[RoleSpec] = &[
     RoleSpec {
         name: "orders",
@@ -104,26 +100,26 @@ mod tests {
     use crate::{registry::TYPES, requests::REQUESTS};
 
     #[test]
-    fn every_type_has_a_role_that_takes_it_and_every_subject_a_type() {
+    fn each_type_has_a_role_and_vice_versa() {
         let taken: Vec<&str> = ROLES
             .iter()
             .flat_map(|role| role.subjects)
             .copied()
             .collect();
-        let told: Vec<EventType> = TYPES.iter().map(|t| EventType::new(*t).unwrap()).collect();
-        for kind in &told {
+        let types: Vec<EventType> = TYPES.iter().map(|t| EventType::new(*t).unwrap()).collect();
+        for kind in &types {
             assert!(taken.contains(&kind.subject_kind()), "{kind}");
         }
         for subject in taken {
             assert!(
-                told.iter().any(|t| t.subject_kind() == subject),
+                types.iter().any(|t| t.subject_kind() == subject),
                 "{subject}"
             );
         }
     }
 
     #[test]
-    fn every_family_of_the_contracts_can_be_published() {
+    fn families_match_the_contracts() {
         let known: BTreeSet<_> = TYPES
             .iter()
             .map(|kind| kind.split('.').next().unwrap())
@@ -136,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn a_role_answers_where_a_request_names_it() {
+    fn roles_with_requests_handle_requests() {
         for role in ROLES {
-            let is_asked = REQUESTS.iter().any(|r| r.role() == role.name);
-            assert_eq!(role.handles_requests, is_asked, "{}", role.name);
+            let has_requests = REQUESTS.iter().any(|r| r.role() == role.name);
+            assert_eq!(role.handles_requests, has_requests, "{}", role.name);
         }
         for request in REQUESTS {
             let role = request.role();

@@ -3,27 +3,26 @@
 use doorstep_event::{Contract, Subject};
 use serde::{Deserialize, Serialize};
 
-/// `stock.adjusted.v1`: a stock changed by so many pieces.
+/// `stock.adjusted.v1`: a stock has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StockAdjusted {
-    /// How many pieces came (positive) or went (negative).
+    /// Pieces added (positive) or removed (negative).
     pub delta: i64,
-    /// Why.
     pub reason: StockReason,
-    /// What caused it, such as `order/536365`.
+    /// The cause, such as `order/536365`.
     pub reference: Subject,
 }
 
-/// Why a stock changed.
+/// The reason for a stock's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StockReason {
-    /// Sold: pieces go.
+    /// Removes pieces.
     Sale,
-    /// Given back: pieces come.
+    /// Adds pieces.
     Return,
-    /// Broken, lost or thrown away: pieces go.
+    /// Broken, lost or thrown away: removes pieces.
     WriteOff,
 }
 
@@ -51,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_move_the_way_that_the_reason_says() {
+    fn the_reason_determines_the_sign() {
         for (reason, delta, fits) in [
             (StockReason::Sale, -6, true),
             (StockReason::Sale, 0, true),

@@ -1,6 +1,6 @@
-//! The rule for new names and texts that people read: what is shown has to be what is compared.
+//! The rule for new names and texts for people: equal looks must mean equal bytes.
 //!
-//! Types of events do not keep it: what other programs have published, and what is in stores, stays readable. It is kept where a name is made,
+//! Event types do not enforce it, so that events of other programs and stored events stay readable. It is enforced where names are created:
 //! by the gateway and by [`crate::requests::ConfigureRestaurant`].
 
 use icu_normalizer::ComposingNormalizerBorrowed;
@@ -9,44 +9,44 @@ use icu_properties::{
     props::{DefaultIgnorableCodePoint, Emoji, GeneralCategory},
 };
 
-/// Selects the coloured form of an emoji, as keyboards do: the one invisible character that is let through, and behind an emoji only.
+/// The emoji variation selector, which keyboards insert: the only permitted invisible character, and only after an emoji.
 const EMOJI_FORM: char = '\u{fe0f}';
 
-/// The reason why a text is no name.
+/// The reason why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
-    /// A character that is invisible, turns the direction of others, or means nothing to other programs.
-    #[error("the character U+{code:04X} at place {place} is {kind}, which no name may hold")]
+    /// An invisible character, a character that changes the writing direction, or one without a common meaning.
+    #[error(
+        "the character U+{code:04X} at position {position} is {kind}, which names must not contain"
+    )]
     Character {
-        /// The character's number in Unicode.
+        /// The Unicode code point.
         code: u32,
-        /// Its place, from 1.
-        place: usize,
-        /// The kind of character.
+        /// Its position, from 1.
+        position: usize,
         kind: &'static str,
     },
-    /// White space at the start or the end.
     #[error("it begins or ends with white space")]
     Untrimmed,
-    /// Two texts that look alike would be two names.
-    #[error("it is not in Unicode's normal form C (NFC); send it normalised")]
+    /// Two texts that look alike would be different names.
+    #[error("it is not in Unicode's normal form C (NFC); send it normalized")]
     NotNormalized,
 }
 
-/// Checks that a text can be shown to people: in Unicode's normal form C, without white space at its ends, and without control, format,
-/// private, unassigned and invisible characters. The joiners that some scripts use are among these; U+FE0F behind an emoji is not.
+/// Checks that a text is fit for display: in Unicode's normal form C, without surrounding white space, and without control, format,
+/// private, unassigned and invisible characters. Joiners, which some scripts use, count as invisible; U+FE0F after an emoji does not.
 ///
-/// Texts are refused and not mended, since names are compared as bytes wherever they go.
+/// Invalid texts are rejected rather than corrected, because names are compared as bytes everywhere.
 ///
 /// # Errors
-/// Names the first character that is wrong, or the rule.
+/// Names the first invalid character, or the violated rule.
 pub fn check_text(text: &str) -> Result<(), TextError> {
     let mut before = None;
     for (index, c) in text.chars().enumerate() {
-        if let Some(kind) = unsuited(c, before) {
+        if let Some(kind) = invalid_kind(c, before) {
             return Err(TextError::Character {
                 code: u32::from(c),
-                place: index + 1,
+                position: index + 1,
                 kind,
             });
         }
@@ -61,7 +61,7 @@ pub fn check_text(text: &str) -> Result<(), TextError> {
     Ok(())
 }
 
-fn unsuited(c: char, before: Option<char>) -> Option<&'static str> {
+fn invalid_kind(c: char, before: Option<char>) -> Option<&'static str> {
     if matches!(c, ' '..='~') {
         return None;
     }
@@ -77,7 +77,7 @@ fn unsuited(c: char, before: Option<char>) -> Option<&'static str> {
         GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator => {
             Some("a line separator")
         }
-        // Fillers and selectors are letters and marks by their category, and invisible all the same.
+        // By category, fillers and selectors are letters and marks; they are still invisible.
         _ if CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c) => Some("invisible"),
         _ => None,
     }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_any_script_are_names() {
+    fn names_of_any_script_are_valid() {
         for good in [
             "Da Luigi",
             "Caff\u{e8} \"Al Ponte\" & Figli",
@@ -104,21 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_seen_or_turns_what_is_seen_is_no_name() {
+    fn invisible_and_directional_characters_are_rejected() {
         for bad in [
-            // Bidirectional controls.
             "\u{202e}igiul",
             "a\u{2066}b\u{2069}",
             "a\u{200f}b",
             "a\u{61c}b",
-            // Of no width.
+            // Zero width.
             "lu\u{200b}igi",
             "lu\u{200d}igi",
             "lu\u{200c}igi",
             "lu\u{2060}igi",
             "\u{feff}luigi",
             "lu\u{ad}igi",
-            // Invisible letters and marks, and a selector that selects nothing.
+            // Invisible letters and marks, and a selector without an emoji.
             "lu\u{115f}igi",
             "lu\u{3164}igi",
             "lu\u{34f}igi",
@@ -137,12 +136,12 @@ mod tests {
             "a\u{ffff}b",
             "a\u{2028}b",
         ] {
-            let said = check_text(bad).unwrap_err();
+            let error = check_text(bad).unwrap_err();
             assert!(
-                matches!(said, TextError::Character { .. }),
-                "{bad:?}: {said}"
+                matches!(error, TextError::Character { .. }),
+                "{bad:?}: {error}"
             );
-            assert!(said.to_string().is_ascii(), "{said}");
+            assert!(error.to_string().is_ascii(), "{error}");
         }
         for bad in [" luigi", "luigi ", "\u{3000}luigi", "luigi\u{a0}"] {
             assert_eq!(check_text(bad), Err(TextError::Untrimmed), "{bad:?}");
@@ -152,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_character_is_told_by_number_and_place() {
-        let said = check_text("lu\u{200b}igi").unwrap_err().to_string();
-        assert!(said.contains("U+200B at place 3"), "{said}");
+    fn an_invalid_character_is_named_with_position() {
+        let error = check_text("lu\u{200b}igi").unwrap_err().to_string();
+        assert!(error.contains("U+200B at position 3"), "{error}");
     }
 }

@@ -10,8 +10,8 @@
 //! - [`RpcClient`], [`RpcServer`]: calling roles and serving calls.
 //! - [`OwnerClaim`], [`OwnerRecord`]: the store that owns a role's queues, recorded at the broker.
 //! - [`Inspector`]: queue depths.
-//! - [`verify`], [`Finding`]: differences between the broker and the topology, found without changing anything.
-//! - [`delete`]: deletes a topology.
+//! - [`verify`](fn@verify), [`Finding`]: differences between the broker and the topology, found without changing anything.
+//! - [`delete`](fn@delete): deletes a topology.
 //! - [`Permissions`]: the minimal permissions of a user.
 //! - [`UncheckedPublisher`]: invalid messages, for demos and tests.
 //!

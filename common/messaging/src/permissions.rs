@@ -125,7 +125,7 @@ impl Permissions {
         names.patterns(namespace)
     }
 
-    /// Permissions for [`verify`](crate::verify), which compares everything and probes every permission.
+    /// Permissions for [`verify`](fn@crate::verify), which compares everything and probes every permission.
     #[must_use]
     pub fn for_verifier(namespace: &Namespace, topology: &Topology) -> Self {
         let mut names = Names::default();

@@ -1,22 +1,22 @@
-//! Every request, listed once: what may be asked of which role at once, over RPC, what is replied, and why it may be refused.
+//! The list of all RPC requests, with their roles, replies and error codes.
 //!
-//! | type | act | asks |
+//! | type | kind | purpose |
 //! | --- | --- | --- |
-//! | [`AuthorizePayment`] `payments.authorize.v1` | command | hold money for an order |
-//! | [`CapturePayment`] `payments.capture.v1` | command | take what is held |
-//! | [`VoidPayment`] `payments.void.v1` | command | let go of what is held |
-//! | [`RefundPayment`] `payments.refund.v1` | command | give back what was captured |
-//! | [`ReadPayment`] `payments.payment.v1` | query | how far a payment has come |
-//! | [`ConfigureRestaurant`] `restaurant.configure.v1` | command | open a restaurant, or change it |
-//! | [`QuoteOrder`] `restaurant.quote.v1` | query | what an order would cost |
-//! | [`ConfirmOrder`] `restaurant.confirm.v1` | command | whether it is made, and by when |
-//! | [`ReadMenu`] `restaurant.menu.v1` | query | what a restaurant sells, and when |
-//! | [`ReadOrder`] `orders.order.v1` | query | how far an order has come |
-//! | [`ReadDelivery`] `tracking.delivery.v1` | query | where a delivery is |
+//! | [`AuthorizePayment`] `payments.authorize.v1` | command | hold an amount for an order |
+//! | [`CapturePayment`] `payments.capture.v1` | command | charge a held amount |
+//! | [`VoidPayment`] `payments.void.v1` | command | release a held amount |
+//! | [`RefundPayment`] `payments.refund.v1` | command | return a captured amount |
+//! | [`ReadPayment`] `payments.payment.v1` | query | the status of a payment |
+//! | [`ConfigureRestaurant`] `restaurant.configure.v1` | command | create or change a restaurant |
+//! | [`QuoteOrder`] `restaurant.quote.v1` | query | the price of an order |
+//! | [`ConfirmOrder`] `restaurant.confirm.v1` | command | make an order, with a time |
+//! | [`ReadMenu`] `restaurant.menu.v1` | query | a restaurant's menu and hours |
+//! | [`ReadOrder`] `orders.order.v1` | query | the status of an order |
+//! | [`ReadDelivery`] `tracking.delivery.v1` | query | the status of a delivery |
 //!
-//! `golden/requests/` holds a request and a reply for each version; they are also the examples in [`REQUESTS`], from which other forms
-//! (an OpenAPI document, a help text) can be made. Codes of refusals are part of the contract; those that any request may meet, such as
-//! `bad_request`, are in [`doorstep_event::Refused`].
+//! `golden/requests/` contains a request and a reply for each version. They are also the examples in [`REQUESTS`], from which an OpenAPI
+//! document or a help text can be built. Error codes are part of the contract; those of any request, such as `bad_request`, are in
+//! [`doorstep_event::Rejection`].
 
 mod orders;
 mod payments;
@@ -36,23 +36,21 @@ pub use restaurant::{
 };
 pub use tracking::{DeliveryStatus, DeliveryView, GpsFix, ReadDelivery};
 
-/// A kind of request, for whoever lists them.
+/// The description of a request type, for listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestSpec {
-    /// Its versioned type.
     pub kind: &'static str,
-    /// Whether it changes anything.
     pub act: RequestKind,
-    /// An example of what is asked, in JSON.
+    /// An example request in JSON.
     pub request: &'static str,
-    /// An example of what is replied, in JSON.
+    /// An example reply in JSON.
     pub reply: &'static str,
-    /// Why it may be refused.
+    /// Codes of its rejections.
     pub refusals: &'static [ErrorCode],
 }
 
 impl RequestSpec {
-    /// The role that answers: the first word of the type.
+    /// Returns the role that handles it: the first word of the type.
     #[must_use]
     pub fn role(&self) -> &'static str {
         self.kind
@@ -61,12 +59,12 @@ impl RequestSpec {
     }
 }
 
-/// Why a request may be refused.
+/// A code of a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode {
-    /// The word for programs.
+    /// The code for programs.
     pub code: &'static str,
-    /// What it means.
+    /// The meaning for people.
     pub means: &'static str,
 }
 
@@ -78,7 +76,6 @@ impl ErrorCode {
 
 macro_rules! requests {
     ($($contract:ty: $kind:literal, $refusals:expr);+ $(;)?) => {
-        /// All requests.
         pub const REQUESTS: &[RequestSpec] = &[$(RequestSpec {
             kind: <$contract as RequestContract>::TYPE,
             act: <$contract as RequestContract>::ACT,
@@ -87,10 +84,10 @@ macro_rules! requests {
             refusals: $refusals,
         }),+];
 
-        /// Checks a request against the contract of its type: form and rules.
+        /// Checks a request against the contract of its type: format and rules.
         ///
         /// # Errors
-        /// Says how the request breaks its contract; [`ContractError::UnknownType`] where there is none of that type and version.
+        /// Describes the violation; [`ContractError::UnknownType`] if the type or version has no contract.
         pub fn check(request: &Request) -> Result<(), ContractError> {
             match request.kind.as_str() {
                 $(<$contract as RequestContract>::TYPE => {
@@ -100,16 +97,16 @@ macro_rules! requests {
             }
         }
 
-        /// Reads a request and a reply of that type and writes them again, one member a line.
+        /// Parses a request and a reply of that type and serializes them again, one field per line.
         #[cfg(test)]
-        fn written_again(spec: &RequestSpec) -> serde_json::Result<(String, String)> {
+        fn round_trip(spec: &RequestSpec) -> serde_json::Result<(String, String)> {
             match spec.kind {
                 $(<$contract as RequestContract>::TYPE => {
                     let request: $contract = serde_json::from_str(spec.request)?;
                     let reply: <$contract as RequestContract>::Reply = serde_json::from_str(spec.reply)?;
                     Ok((serde_json::to_string_pretty(&request)?, serde_json::to_string_pretty(&reply)?))
                 })+
-                unknown => panic!("{unknown} is in no contract"),
+                unknown => panic!("{unknown} has no contract"),
             }
         }
     };
@@ -152,17 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn every_golden_request_and_reply_is_written_back_byte_for_byte() {
+    fn golden_requests_round_trip_byte_for_byte() {
         for spec in REQUESTS {
             check(&request(spec.kind, spec.act, spec.request)).unwrap();
-            let (request, reply) = written_again(spec).unwrap();
+            let (request, reply) = round_trip(spec).unwrap();
             assert_eq!(request + "\n", spec.request, "{}", spec.kind);
             assert_eq!(reply + "\n", spec.reply, "{}", spec.kind);
         }
     }
 
     #[test]
-    fn there_are_two_golden_jsons_for_every_request_and_no_others() {
+    fn golden_files_and_requests_match() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/requests");
         let files: BTreeSet<String> = fs::read_dir(folder)
             .unwrap()
@@ -177,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn no_request_is_taken_with_data_of_another_form_or_in_an_unknown_version() {
+    fn foreign_data_and_unknown_versions_are_rejected() {
         for spec in REQUESTS {
             for data in ["", "[]", "{}", "{\"color\":\"red\"}"] {
                 let error = check(&request(spec.kind, spec.act, data)).unwrap_err();
                 assert!(matches!(error, ContractError::Data(_)), "{error}");
             }
-            let more = spec.request.replacen('{', "{\"color\":\"red\",", 1);
-            let error = check(&request(spec.kind, spec.act, &more)).unwrap_err();
+            let extended = spec.request.replacen('{', "{\"color\":\"red\",", 1);
+            let error = check(&request(spec.kind, spec.act, &extended)).unwrap_err();
             assert!(error.to_string().contains("unknown field `color`"));
             let next = spec.kind.replace(".v1", ".v2");
             assert_eq!(
@@ -195,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_refusals_are_words_and_each_is_listed_once_for_a_request() {
+    fn error_codes_are_words_listed_once() {
         for spec in REQUESTS {
             let codes: BTreeSet<&str> = spec.refusals.iter().map(|r| r.code).collect();
             assert_eq!(codes.len(), spec.refusals.len(), "{}", spec.kind);
@@ -207,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn money_is_held_for_a_second_at_least_and_seven_days_at_most() {
+    fn a_hold_lasts_one_second_to_seven_days() {
         let golden = include_str!("../../golden/requests/payments.authorize.v1.request.json");
-        let mut asked: AuthorizePayment = serde_json::from_str(golden).unwrap();
+        let mut request: AuthorizePayment = serde_json::from_str(golden).unwrap();
         for (seconds, fits) in [(0, false), (1, true), (604_800, true), (604_801, false)] {
-            asked.hold_seconds = Some(seconds);
-            assert_eq!(asked.check().is_ok(), fits, "{seconds}");
+            request.hold_seconds = Some(seconds);
+            assert_eq!(request.check().is_ok(), fits, "{seconds}");
         }
     }
 }

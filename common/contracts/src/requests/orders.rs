@@ -1,4 +1,4 @@
-//! What is asked of the role `orders`: how far an order has come.
+//! Requests to the role `orders`: the status of an order.
 
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorCode, PaymentStatus};
 use crate::{CustomerId, InvoiceNo, Label, Money, RestaurantId};
 
-/// `orders.order.v1`: how far has an order come?
+/// `orders.order.v1`: reads the status of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadOrder {
-    /// Which one.
     pub order: InvoiceNo,
 }
 
@@ -20,95 +19,82 @@ impl RequestContract for ReadOrder {
     type Reply = OrderView;
 }
 
-/// How far an order has come, and how it got there.
+/// The status of an order, with its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderView {
-    /// Which one.
     pub order: InvoiceNo,
-    /// How far it has come.
     pub status: OrderStatus,
-    /// Who ordered, where that is known.
+    /// The customer, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<CustomerId>,
-    /// Where the order came from.
+    /// The customer's country.
     pub country: Label,
-    /// How many lines it has.
     pub line_count: u64,
-    /// What it costs.
     pub total: Money,
-    /// When it was placed.
     pub placed_at: Timestamp,
-    /// Who makes it, once it is confirmed.
+    /// The restaurant, once the order is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restaurant: Option<RestaurantId>,
-    /// When it will be ready, once it is confirmed.
+    /// The promised time of readiness, once the order is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promised_at: Option<Timestamp>,
-    /// How far its payment has come, once there is one.
+    /// Status of its payment, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<PaymentStatus>,
-    /// What has happened to it, in the order in which it became known, the oldest first. Of a very long one only the end is kept; the
-    /// numbers go on.
+    /// The order's history as it became known, oldest first. Only the end of a very long history is kept; the numbers continue.
     pub history: Vec<HistoryEntry>,
 }
 
-/// How far an order has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
-    /// It was placed.
     Placed,
-    /// It is paid for, and the restaurant makes it.
+    /// The payment is authorized, and the restaurant makes the order.
     Confirmed,
-    /// Payment or restaurant said no.
+    /// Payment or restaurant rejected the order.
     Refused,
-    /// Nobody could be asked in time.
+    /// Payment or restaurant did not reply in time.
     Abandoned,
-    /// It was confirmed, and somebody called it off.
+    /// The confirmed order was cancelled.
     Cancelled,
 }
 
-/// Something that has happened to an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryEntry {
-    /// Its number, from 1: a reader that has seen it asks for what is above it.
+    /// Its number, from 1. A reader that has seen it continues with higher ones.
     pub number: u64,
-    /// When it happened, as its source knows it; where that says nothing, when it became known.
+    /// The time given by the event's source; without one, the time at which it became known.
     pub at: Timestamp,
-    /// What.
     pub what: HistoryKind,
-    /// More about it, for people.
+    /// Details for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// What may happen to an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryKind {
-    /// It was placed.
     Placed,
-    /// It is paid for, and the restaurant makes it.
+    /// The payment is authorized, and the restaurant makes the order.
     Confirmed,
-    /// Payment or restaurant said no.
+    /// Payment or restaurant rejected the order.
     Refused,
-    /// Nobody could be asked in time.
+    /// Payment or restaurant did not reply in time.
     Abandoned,
-    /// Somebody called it off.
     Cancelled,
-    /// Money is held for it.
+    /// The amount is held.
     PaymentAuthorized,
-    /// What was held is the shop's.
+    /// The shop has received the held amount.
     PaymentCaptured,
-    /// What was held is free again.
+    /// The held amount is free again.
     PaymentVoided,
-    /// What was captured went back.
+    /// The captured amount was returned.
     PaymentRefunded,
 }
 
-/// Why an order cannot be shown.
+/// Error codes of [`ReadOrder`].
 pub(super) const READ: &[ErrorCode] = &[ErrorCode::new(
     "unknown_order",
     "there is no such order, or it is not known yet",

@@ -1,4 +1,4 @@
-//! What is asked of the role `payments`: to hold money for an order, to take it, and to give it back.
+//! Requests to the role `payments`: authorizing, capturing, voiding and refunding payments.
 
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,38 +6,35 @@ use serde::{Deserialize, Serialize};
 use super::ErrorCode;
 use crate::{CustomerId, InvoiceNo, Label, Money, PaymentMethod};
 
-/// `payments.authorize.v1`: hold money for an order. For one order money is held once: the same terms again change nothing.
+/// `payments.authorize.v1`: holds an amount for an order. An order has one authorization: repeating the same terms changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizePayment {
-    /// What is paid for.
     pub order: InvoiceNo,
-    /// Who pays.
     pub customer: CustomerId,
-    /// How much: above zero, at most [`AuthorizePayment::MOST`].
+    /// The amount: above zero, at most [`AuthorizePayment::MAX_AMOUNT`].
     pub amount: Money,
-    /// How; see [`PaymentMethod`] for those that tests use.
+    /// The method; see [`PaymentMethod`] for those used by tests.
     pub method: PaymentMethod,
-    /// For how long, in seconds, at most [`AuthorizePayment::LONGEST`]; [`AuthorizePayment::DEFAULT_HOLD`] where nothing is said.
+    /// Duration of the hold in seconds, at most [`AuthorizePayment::MAX_HOLD`]; by default [`AuthorizePayment::DEFAULT_HOLD`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_seconds: Option<u32>,
 }
 
 impl AuthorizePayment {
-    /// The most that one payment may be of, in whole units: a hundred thousand.
+    /// Maximum amount of a payment, in whole units.
     pub const MAX_AMOUNT: i64 = 100_000;
-    /// How long money is held where nothing is said, in seconds: a day. Longer than any outage behind which an order's confirmation should
-    /// wait.
+    /// Default duration of a hold in seconds: one day. Longer than any outage that should delay an order's confirmation.
     pub const DEFAULT_HOLD: u32 = 24 * 60 * 60;
-    /// The longest that money may be held, in seconds: seven days.
+    /// Maximum duration of a hold in seconds: seven days.
     pub const MAX_HOLD: u32 = 7 * 24 * 60 * 60;
 }
 
-/// Until when money is held.
+/// The end of an authorization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentAuthorization {
-    /// What is not captured by then lapses.
+    /// An amount not captured by then lapses.
     pub authorized_until: Timestamp,
 }
 
@@ -57,11 +54,10 @@ impl RequestContract for AuthorizePayment {
     }
 }
 
-/// `payments.capture.v1`: take what is held. An order that is confirmed has this done without asking.
+/// `payments.capture.v1`: charges a held amount. For a confirmed order this happens without a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CapturePayment {
-    /// What is paid for.
     pub order: InvoiceNo,
 }
 
@@ -71,13 +67,12 @@ impl RequestContract for CapturePayment {
     type Reply = PaymentView;
 }
 
-/// `payments.void.v1`: let go of what is held. Where nothing was held yet, nothing will be: a later authorization is refused.
+/// `payments.void.v1`: releases a held amount. If nothing was held yet, a later authorization is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VoidPayment {
-    /// What was to be paid for.
     pub order: InvoiceNo,
-    /// Why, in the words of whoever asks.
+    /// The caller's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Label>,
 }
@@ -88,13 +83,12 @@ impl RequestContract for VoidPayment {
     type Reply = PaymentView;
 }
 
-/// `payments.refund.v1`: give back what was captured.
+/// `payments.refund.v1`: returns a captured amount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RefundPayment {
-    /// What was paid for.
     pub order: InvoiceNo,
-    /// Why, in the words of whoever asks.
+    /// The caller's own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Label>,
 }
@@ -105,11 +99,10 @@ impl RequestContract for RefundPayment {
     type Reply = PaymentView;
 }
 
-/// `payments.payment.v1`: how far a payment has come.
+/// `payments.payment.v1`: reads the status of a payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadPayment {
-    /// What is paid for.
     pub order: InvoiceNo,
 }
 
@@ -119,61 +112,57 @@ impl RequestContract for ReadPayment {
     type Reply = PaymentView;
 }
 
-/// How far a payment has come.
+/// The status of a payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentView {
-    /// What is paid for.
     pub order: InvoiceNo,
-    /// How far it has come.
     pub status: PaymentStatus,
-    /// What the role has heard of the order.
+    /// The order's status as known to the role.
     pub order_status: PaidOrder,
-    /// Who pays; nobody where nothing was ever held.
+    /// The customer; `None` if nothing was ever held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<CustomerId>,
-    /// How much; nothing where nothing was ever held.
+    /// The amount; `None` if nothing was ever held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Money>,
-    /// Until when it is or was held.
+    /// End of the hold, also if it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorized_until: Option<Timestamp>,
 }
 
-/// How far a payment has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentStatus {
-    /// The order is confirmed and nothing was authorized for it: it is captured as soon as it is.
+    /// The order is confirmed without an authorization yet. The amount is captured as soon as it is authorized.
     Awaited,
-    /// The money is held.
+    /// The amount is held.
     Authorized,
-    /// The shop has it.
+    /// The shop has received the amount.
     Captured,
     /// Nothing is held, and nothing will be.
     Voided,
-    /// The shop had it, and gave it back.
+    /// The shop has returned the amount.
     Refunded,
 }
 
-/// What the role `payments` has heard of an order.
+/// An order's status as known to the role `payments`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PaidOrder {
-    /// Nothing that matters to it.
+    /// No relevant event yet.
     #[default]
     Open,
-    /// It is confirmed.
     Confirmed,
     /// It was refused, abandoned or cancelled.
     Ended,
 }
 
-/// Why money cannot be held.
+/// Error codes of [`AuthorizePayment`].
 pub(super) const AUTHORIZE: &[ErrorCode] = &[
     ErrorCode::new("card_declined", "the card is declined"),
-    ErrorCode::new("insufficient_funds", "the card has not enough money"),
-    ErrorCode::new("unknown_method", "nobody takes this way to pay"),
+    ErrorCode::new("insufficient_funds", "the card has insufficient funds"),
+    ErrorCode::new("unknown_method", "the payment method is unknown"),
     ErrorCode::new(
         "bad_amount",
         "the amount is not above zero and at most 100000",
@@ -190,31 +179,31 @@ pub(super) const AUTHORIZE: &[ErrorCode] = &[
     ),
 ];
 
-/// Why money cannot be taken.
+/// Error codes of [`CapturePayment`].
 pub(super) const CAPTURE: &[ErrorCode] = &[
     ErrorCode::new("not_authorized", "nothing is held for this order"),
     ErrorCode::new("voided", "the payment was voided, or has lapsed"),
     ErrorCode::new("refunded", "the payment was refunded"),
 ];
 
-/// Why money cannot be let go.
+/// Error codes of [`VoidPayment`].
 pub(super) const VOID: &[ErrorCode] = &[
-    ErrorCode::new("captured", "the payment was captured, ask for a refund"),
+    ErrorCode::new("captured", "the payment was captured: request a refund"),
     ErrorCode::new("refunded", "the payment was refunded"),
 ];
 
-/// Why money cannot be given back.
+/// Error codes of [`RefundPayment`].
 pub(super) const REFUND: &[ErrorCode] = &[
     ErrorCode::new("not_authorized", "nothing is held for this order"),
     ErrorCode::new(
         "not_captured",
-        "the payment is authorized only, ask for a void",
+        "the payment is only authorized: request a void",
     ),
     ErrorCode::new("voided", "the payment was voided, or has lapsed"),
 ];
 
-/// Why a payment cannot be shown.
+/// Error codes of [`ReadPayment`].
 pub(super) const READ: &[ErrorCode] = &[ErrorCode::new(
     "unknown_payment",
-    "nothing is known of a payment for this order",
+    "no payment for this order is known",
 )];

@@ -1,4 +1,4 @@
-//! What is asked of the role `restaurant`: prices, whether an order can be made, and by when.
+//! Requests to the role `restaurant`: prices, and confirmations of orders.
 
 use std::collections::BTreeSet;
 
@@ -10,56 +10,49 @@ use crate::{
     InvoiceNo, Label, Money, OpeningHours, OrderLine, RestaurantId, Sku, ZoneName, check_text,
 };
 
-/// `restaurant.configure.v1`: open a restaurant, or change all about it. What it has already confirmed stays confirmed.
+/// `restaurant.configure.v1`: creates a restaurant, or replaces its configuration. Confirmed orders stay confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigureRestaurant {
-    /// Which one.
     pub restaurant: RestaurantId,
-    /// What it is called.
     pub name: Label,
-    /// Whose clock its hours are on.
+    /// Time zone of its opening hours.
     pub time_zone: ZoneName,
-    /// When it takes orders; never, where there are none.
+    /// Its opening hours; empty if it never accepts orders.
     pub opening_hours: Vec<OpeningHours>,
-    /// How many pieces it can have in hand at once.
+    /// Maximum pieces in preparation at once.
     pub capacity: u32,
-    /// How long it takes from an order to its being ready.
+    /// Preparation time of an order, in minutes.
     pub minutes_to_prepare: u16,
-    /// What it sells.
     pub menu: Vec<Dish>,
 }
 
-/// What a restaurant sells.
+/// An item on a restaurant's menu.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dish {
-    /// Its stock code.
     pub sku: Sku,
-    /// What it is called.
     pub name: Label,
-    /// What one piece costs: zero or more.
+    /// The price of one piece: zero or more.
     pub price: Money,
 }
 
-/// A restaurant is configured.
+/// The result of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestaurantConfigured {
-    /// Which one.
     pub restaurant: RestaurantId,
-    /// How many dishes it has.
+    /// Number of dishes on its menu.
     pub dishes: u32,
 }
 
 impl ConfigureRestaurant {
-    /// The most opening hours of a week.
+    /// Maximum opening hours per week.
     pub const MAX_HOURS: usize = 50;
-    /// The most dishes on a menu.
     pub const MOST_DISHES: usize = 500;
-    /// The most pieces at once.
+    /// Maximum capacity in pieces.
     pub const MAX_QUANTITY: u32 = 100_000;
-    /// The most minutes that may be needed: a day.
+    /// Maximum preparation time in minutes: one day.
     pub const MAX_MINUTES: u16 = 24 * 60;
 }
 
@@ -77,23 +70,23 @@ impl RequestContract for ConfigureRestaurant {
             ..
         } = *self;
         if !(1..=Self::MAX_QUANTITY).contains(&capacity) {
-            let most = Self::MAX_QUANTITY;
+            let max = Self::MAX_QUANTITY;
             return Err(format!(
-                "capacity {capacity} is not within 1 to {most} pieces"
+                "capacity {capacity} is not within 1 to {max} pieces"
             ));
         }
         if !(1..=Self::MAX_MINUTES).contains(&minutes) {
-            let most = Self::MAX_MINUTES;
+            let max = Self::MAX_MINUTES;
             return Err(format!(
-                "{minutes} minutes to prepare are not within 1 to {most}"
+                "{minutes} minutes to prepare are not within 1 to {max}"
             ));
         }
-        presentable("restaurant", self.restaurant.as_str())?;
-        presentable("name", self.name.as_str())?;
+        check_displayable("restaurant", self.restaurant.as_str())?;
+        check_displayable("name", self.name.as_str())?;
         let mut seen = BTreeSet::new();
         for Dish { sku, price, name } in &self.menu {
-            presentable("stock code", sku.as_str())?;
-            presentable("name", name.as_str())?;
+            check_displayable("stock code", sku.as_str())?;
+            check_displayable("name", name.as_str())?;
             if price.is_negative() {
                 return Err(format!("price {price} of {sku} is negative"));
             }
@@ -105,48 +98,44 @@ impl RequestContract for ConfigureRestaurant {
     }
 }
 
-fn presentable(what: &str, text: &str) -> Result<(), String> {
+fn check_displayable(what: &str, text: &str) -> Result<(), String> {
     check_text(text).map_err(|e| format!("{what}: {e}"))
 }
 
-/// `restaurant.quote.v1`: what would this cost, if it were ordered now?
+/// `restaurant.quote.v1`: computes the current price of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuoteOrder {
-    /// Who is to make it.
     pub restaurant: RestaurantId,
-    /// What is wanted; one line at least.
+    /// The requested items; at least one line.
     pub lines: Vec<RequestedLine>,
 }
 
-/// So many pieces of one thing.
+/// A quantity of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestedLine {
-    /// What.
     pub sku: Sku,
-    /// How many pieces: 1 to [`QuoteOrder::MOST_PIECES`], else refused as `bad_quantity`.
+    /// Number of pieces: 1 to [`QuoteOrder::MOST_PIECES`], otherwise rejected as `bad_quantity`.
     pub quantity: i64,
 }
 
-/// What an order costs.
+/// The price of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderQuote {
-    /// Who would make it.
     pub restaurant: RestaurantId,
-    /// The lines with their prices, as an order has them.
+    /// The lines with prices, as in an order.
     pub lines: Vec<OrderLine>,
-    /// How many pieces these are together.
+    /// Total number of pieces.
     pub pieces: u32,
-    /// What they cost together.
+    /// Total price.
     pub total: Money,
 }
 
 impl QuoteOrder {
-    /// The most lines of an order.
     pub const MAX_LINES: usize = 100;
-    /// The most pieces of a line.
+    /// Maximum pieces of a line.
     pub const MOST_PIECES: i64 = 1_000;
 }
 
@@ -163,24 +152,22 @@ impl RequestContract for QuoteOrder {
     }
 }
 
-/// `restaurant.confirm.v1`: will you make this order, and by when? A yes takes capacity until the promised time, or until the order is
-/// refused, abandoned or cancelled. One order is confirmed once: the same again changes nothing.
+/// `restaurant.confirm.v1`: confirms an order with a time. A confirmation reserves capacity until the promised time, or until the order is
+/// refused, abandoned or cancelled. An order is confirmed once: repeating the same request changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmOrder {
-    /// What is to be made.
     pub order: InvoiceNo,
-    /// Who is to make it.
     pub restaurant: RestaurantId,
-    /// How many pieces these are together: one or more.
+    /// Total number of pieces: at least one.
     pub pieces: u32,
 }
 
-/// A restaurant's yes.
+/// A restaurant's confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderConfirmation {
-    /// When it will be ready.
+    /// Promised time of readiness.
     pub promised_at: Timestamp,
 }
 
@@ -191,41 +178,36 @@ impl RequestContract for ConfirmOrder {
 
     fn check(&self) -> Result<(), String> {
         if self.pieces == 0 {
-            return Err("an order of no pieces cannot be made".to_owned());
+            return Err("an order needs at least one piece".to_owned());
         }
         Ok(())
     }
 }
 
-/// `restaurant.menu.v1`: what does a restaurant sell, and when?
+/// `restaurant.menu.v1`: reads a restaurant's menu and hours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadMenu {
-    /// Which one.
     pub restaurant: RestaurantId,
 }
 
-/// All about a restaurant.
+/// The public description of a restaurant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Menu {
-    /// Which one.
     pub restaurant: RestaurantId,
-    /// What it is called.
     pub name: Label,
-    /// Whose clock its hours are on.
+    /// Time zone of its opening hours.
     pub time_zone: ZoneName,
-    /// When it takes orders.
     pub opening_hours: Vec<OpeningHours>,
-    /// Whether it takes orders now.
+    /// True if it currently accepts orders.
     pub is_open: bool,
-    /// How many pieces it can have in hand at once.
+    /// Maximum pieces in preparation at once.
     pub capacity: u32,
-    /// How many it has in hand.
+    /// Pieces in preparation.
     pub taken: u32,
-    /// How long it takes from an order to its being ready.
+    /// Preparation time of an order, in minutes.
     pub minutes_to_prepare: u16,
-    /// What it sells.
     pub menu: Vec<Dish>,
 }
 
@@ -235,33 +217,33 @@ impl RequestContract for ReadMenu {
     type Reply = Menu;
 }
 
-fn within(what: &str, count: usize, most: usize) -> Result<(), String> {
-    if count > most {
-        return Err(format!("{count} {what} are more than {most}"));
+fn within(what: &str, count: usize, max: usize) -> Result<(), String> {
+    if count > max {
+        return Err(format!("{count} {what} are more than {max}"));
     }
     Ok(())
 }
 
 const UNKNOWN: ErrorCode = ErrorCode::new("unknown_restaurant", "there is no such restaurant");
-const CLOSED: ErrorCode = ErrorCode::new("closed", "the restaurant takes no orders now");
+const CLOSED: ErrorCode = ErrorCode::new("closed", "the restaurant accepts no orders now");
 
-/// Why there is no price.
+/// Error codes of [`QuoteOrder`].
 pub(super) const QUOTE: &[ErrorCode] = &[
     UNKNOWN,
     CLOSED,
-    ErrorCode::new("unknown_sku", "the restaurant does not sell that"),
-    ErrorCode::new("bad_quantity", "a line is not of 1 to 1000 pieces"),
-    ErrorCode::new("bad_amount", "the order costs more than can be counted"),
+    ErrorCode::new("unknown_sku", "the restaurant does not sell this item"),
+    ErrorCode::new("bad_quantity", "a line must have 1 to 1000 pieces"),
+    ErrorCode::new("bad_amount", "the order's total is too large"),
 ];
 
-/// Why an order is not made.
+/// Error codes of [`ConfirmOrder`].
 pub(super) const CONFIRM: &[ErrorCode] = &[
     UNKNOWN,
     CLOSED,
-    ErrorCode::new("at_capacity", "the restaurant has too much in hand"),
+    ErrorCode::new("at_capacity", "the restaurant is at capacity"),
     ErrorCode::new(
         "already_confirmed",
-        "the order was confirmed, but not in this way",
+        "the order was already confirmed with other terms",
     ),
     ErrorCode::new(
         "order_ended",
@@ -269,7 +251,7 @@ pub(super) const CONFIRM: &[ErrorCode] = &[
     ),
 ];
 
-/// Why there is no menu.
+/// Error codes of [`ReadMenu`].
 pub(super) const MENU: &[ErrorCode] = &[UNKNOWN];
 
 #[cfg(test)]
@@ -277,38 +259,38 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused(spoil: impl FnOnce(&mut ConfigureRestaurant)) -> String {
+    fn rejected(change: impl FnOnce(&mut ConfigureRestaurant)) -> String {
         let golden = include_str!("../../golden/requests/restaurant.configure.v1.request.json");
-        let mut asked: ConfigureRestaurant = serde_json::from_str(golden).unwrap();
-        assert_eq!(asked.check(), Ok(()));
-        spoil(&mut asked);
-        asked.check().unwrap_err()
+        let mut request: ConfigureRestaurant = serde_json::from_str(golden).unwrap();
+        assert_eq!(request.check(), Ok(()));
+        change(&mut request);
+        request.check().unwrap_err()
     }
 
     #[test]
-    fn what_no_restaurant_can_be_is_refused_with_its_value() {
-        let said = refused(|r| r.capacity = 0);
-        assert!(said.contains("capacity 0"), "{said}");
-        let said = refused(|r| r.minutes_to_prepare = 1441);
-        assert!(said.contains("1441 minutes"), "{said}");
-        let said = refused(|r| r.menu.push(r.menu[0].clone()));
-        assert!(said.contains("MARGHERITA is on the menu twice"), "{said}");
-        let said = refused(|r| r.menu[0].price = "-1".parse().unwrap());
-        assert!(said.contains("price -1.00"), "{said}");
-        let said = refused(|r| r.opening_hours = vec![r.opening_hours[0]; 51]);
-        assert!(said.contains("51 opening hours"), "{said}");
+    fn invalid_configurations_are_rejected_with_the_value() {
+        let error = rejected(|r| r.capacity = 0);
+        assert!(error.contains("capacity 0"), "{error}");
+        let error = rejected(|r| r.minutes_to_prepare = 1441);
+        assert!(error.contains("1441 minutes"), "{error}");
+        let error = rejected(|r| r.menu.push(r.menu[0].clone()));
+        assert!(error.contains("MARGHERITA is on the menu twice"), "{error}");
+        let error = rejected(|r| r.menu[0].price = "-1".parse().unwrap());
+        assert!(error.contains("price -1.00"), "{error}");
+        let error = rejected(|r| r.opening_hours = vec![r.opening_hours[0]; 51]);
+        assert!(error.contains("51 opening hours"), "{error}");
     }
 
     #[test]
-    fn names_that_look_like_others_are_refused_wherever_they_stand() {
+    fn deceptive_names_are_rejected_everywhere() {
         let hidden = "da\u{200b}luigi";
-        let said = refused(|r| r.name = Label::new(hidden).unwrap());
-        assert!(said.contains("U+200B") && said.is_ascii(), "{said}");
-        let said = refused(|r| r.restaurant = RestaurantId::new(hidden).unwrap());
-        assert!(said.contains("restaurant"), "{said}");
-        let said = refused(|r| r.menu[0].name = Label::new(" x").unwrap());
-        assert!(said.contains("white space"), "{said}");
-        let said = refused(|r| r.menu[0].sku = Sku::new("\u{202e}x").unwrap());
-        assert!(said.contains("stock code"), "{said}");
+        let error = rejected(|r| r.name = Label::new(hidden).unwrap());
+        assert!(error.contains("U+200B") && error.is_ascii(), "{error}");
+        let error = rejected(|r| r.restaurant = RestaurantId::new(hidden).unwrap());
+        assert!(error.contains("restaurant"), "{error}");
+        let error = rejected(|r| r.menu[0].name = Label::new(" x").unwrap());
+        assert!(error.contains("white space"), "{error}");
+        let error = rejected(|r| r.menu[0].sku = Sku::new("\u{202e}x").unwrap());
+        assert!(error.contains("stock code"), "{error}");
     }
 }
