@@ -1,6 +1,6 @@
 //! How much later it is than the `now` that a call was given: it may wait for others and for its store before it asks a handler.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use doorstep_event::Timestamp;
 
@@ -28,4 +28,12 @@ impl Clock {
             Self::Frozen => now,
         }
     }
+}
+
+pub(super) fn saturating_sub(now: Timestamp, by: Duration) -> Timestamp {
+    now.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+pub(super) fn saturating_add(now: Timestamp, by: Duration) -> Timestamp {
+    now.checked_add(by).unwrap_or(Timestamp::MAX)
 }

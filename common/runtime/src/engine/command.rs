@@ -9,7 +9,7 @@ use doorstep_event::{EventId, Rejection, Request, RequestId, RequestResult, Sour
 use doorstep_store::{EntityKey, RequestHash};
 use sha2::{Digest, Sha256};
 
-use super::{batch::DeliveryHistory, decoded_event::panic_text};
+use super::{decoded_event::panic_text, inbound::DeliveryHistory};
 use crate::Role;
 
 /// What has become of a command.

@@ -18,6 +18,7 @@ mod dry_run;
 mod epochs;
 mod execute;
 mod handler_lock;
+mod inbound;
 mod owners;
 mod plan;
 mod poison;
@@ -41,14 +42,18 @@ use crate::{
     Limits, Role,
     telemetry::{Committed, DeadLettered},
 };
+pub use batch::BatchCursor;
 use batch::Segment;
-pub use batch::{BatchCursor, DeliveryHistory, InboundMessage};
 use clock::Clock;
 use command::{PlannedCommand, PreparedCommand};
 use crash_guard::StartupDue;
 use decoded_event::{DecodedEvent, DeferredItem, Origin};
 pub use handler_lock::HandlerLock;
-use plan::{Alone, Known, Plan, Trust};
+pub use inbound::{DeliveryHistory, InboundMessage};
+use plan::{
+    Plan, Trust,
+    commands::{Alone, Known},
+};
 use row_cache::RowCache;
 use working_set::WorkingSet;
 

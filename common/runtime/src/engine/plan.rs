@@ -1,6 +1,6 @@
 //! Decides what becomes of every event and command of a batch. Pure: rows in, changes out.
 
-mod commands;
+pub(super) mod commands;
 
 use std::{
     collections::HashMap,
@@ -15,6 +15,7 @@ use doorstep_store::{
 };
 
 use super::{
+    clock::{saturating_add, saturating_sub},
     decoded_event::{DecodedEvent, Interpretation, Item, Origin, panic_text, unreadable_source},
     owners::{self, judge},
     working_set::{Place, RowHandles, Waiting, WorkingSet},
@@ -24,7 +25,6 @@ use crate::{
     dead_letter::{self, Blocking, Cause, reason},
     role::States,
 };
-pub(super) use commands::{Alone, Known};
 
 /// What a handler has said of an event.
 enum Verdict {
@@ -823,12 +823,4 @@ impl<'a, R: Role> Plan<'a, R> {
         self.changes.owners = self.slots.owner_changes();
         Ok((self.changes, self.slots))
     }
-}
-
-fn saturating_sub(now: Timestamp, by: std::time::Duration) -> Timestamp {
-    now.checked_sub(by).unwrap_or(Timestamp::MIN)
-}
-
-fn saturating_add(now: Timestamp, by: std::time::Duration) -> Timestamp {
-    now.checked_add(by).unwrap_or(Timestamp::MAX)
 }

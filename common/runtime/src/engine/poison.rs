@@ -9,7 +9,7 @@ use doorstep_event::{EventId, Source, Timestamp};
 use doorstep_store::{CrashCountChange, DeferredEvent, ReadResult, ReadSet};
 
 use super::{
-    batch::{DeliveryHistory, InboundMessage},
+    inbound::{DeliveryHistory, InboundMessage},
     owners::{Verdict, judge},
 };
 use crate::Limits;

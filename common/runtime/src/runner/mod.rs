@@ -8,6 +8,7 @@ mod connections;
 mod event_loop;
 mod intake;
 mod liveness;
+mod local_call_error;
 mod local_client;
 mod outbox_publisher;
 mod owner;
@@ -35,7 +36,8 @@ use tokio::{
 };
 
 pub use liveness::{Liveness, ProgressWatch, RoleConnections};
-pub use local_client::{LocalCallError, LocalClient};
+pub use local_call_error::LocalCallError;
+pub use local_client::LocalClient;
 pub use status::{Phase, RoleStatus};
 
 use crate::{

@@ -6,7 +6,7 @@ use doorstep_event::{Request, RequestKind, RequestResult};
 use doorstep_messaging::{Cancelled, Reply, ReplyHandle};
 use tokio::sync::oneshot;
 
-use super::local_client::LocalCallError;
+use super::local_call_error::LocalCallError;
 use crate::{
     CommandResult, DeliveryHistory,
     telemetry::{RequestEnded, RequestInstruments},

@@ -7,7 +7,8 @@ use doorstep_messaging::{IncomingRequest, Reply, RpcServer};
 use futures_util::FutureExt;
 
 use super::{
-    local_client::{LocalCallError, LocalClient},
+    local_call_error::LocalCallError,
+    local_client::LocalClient,
     reply_to::{QueuedCommand, ReplyTo},
     shutdown::Shutdown,
 };

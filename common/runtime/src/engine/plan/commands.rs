@@ -8,11 +8,11 @@ use std::{
 use doorstep_event::{Idempotency, Rejection, RequestId, RequestResult, Source};
 use doorstep_store::{EntityKey, NewReply, ReplyRow, RequestHash};
 
-use super::{super::working_set::RowHandles, Plan, saturating_add, saturating_sub};
+use super::{super::working_set::RowHandles, Plan};
 use crate::{
     CommandOutcome, Role,
     engine::{
-        clock::Clock,
+        clock::{Clock, saturating_add, saturating_sub},
         command::{CommandResult, PlannedCommand, PreparedCommand, panicked},
     },
     limits::MAX_CLOCK_SKEW,
