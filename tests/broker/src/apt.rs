@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::command;
 use crate::folder::{private_folder, target_folder};
+use crate::installed::Installed;
 
 const QUESTION_BOUND: Duration = Duration::from_secs(10);
 /// The script limits each of its own steps; this is the safety net.
@@ -104,4 +105,21 @@ pub(crate) fn install(rights: Rights) -> Result<()> {
         log.display()
     );
     Ok(())
+}
+
+/// Installs Debian's package of RabbitMQ if none is installed and that is possible: an [`InstalledNode`](crate::InstalledNode) needs one.
+/// `say` gets a line before that.
+///
+/// # Errors
+/// If none is installed and none can be, with the remedy.
+pub fn install_if_possible(say: fn(&str)) -> Result<()> {
+    if Installed::find()?.is_some() {
+        return Ok(());
+    }
+    let rights = rights().context(
+        "no rabbitmq-server is installed: `sudo apt-get install rabbitmq-server` on Debian and Ubuntu, \
+         `brew install rabbitmq` on macOS",
+    )?;
+    say("installing rabbitmq-server by apt-get (about a minute)");
+    install(rights)
 }

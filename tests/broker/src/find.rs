@@ -212,20 +212,3 @@ pub fn find_or_start(options: &Options) -> Result<Found> {
          name a broker that is running: export {AMQP_URL}=amqp://user:password@host:5672/vhost{failures}"
     )
 }
-
-/// Installs Debian's package of RabbitMQ if none is installed and that is possible: an [`InstalledNode`] needs one.
-/// `say` gets a line before that.
-///
-/// # Errors
-/// If none is installed and none can be, with the remedy.
-pub fn install_if_possible(say: fn(&str)) -> Result<()> {
-    if Installed::find()?.is_some() {
-        return Ok(());
-    }
-    let rights = apt::rights().context(
-        "no rabbitmq-server is installed: `sudo apt-get install rabbitmq-server` on Debian and Ubuntu, \
-         `brew install rabbitmq` on macOS",
-    )?;
-    say("installing rabbitmq-server by apt-get (about a minute)");
-    apt::install(rights)
-}

@@ -37,9 +37,10 @@ mod user;
 mod wait;
 
 pub use address::{AmqpAddress, percent_encoded};
+pub use apt::install_if_possible;
 pub use broker::{Broker, Vhost};
 pub use dead_lettering::outlive_worker_crashes;
-pub use find::{Found, Options, Way, find_or_start, install_if_possible, start_image};
+pub use find::{Found, Options, Way, find_or_start, start_image};
 pub use folder::target_folder;
 pub use guard::Guard;
 pub use management::Management;

@@ -3,7 +3,7 @@
 mod launch;
 mod options;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -22,7 +22,6 @@ use crate::management::Management;
 use crate::ports::Ports;
 use crate::process::{Signal, send_signal};
 use crate::state::{NodeOwner, NodeState, private_file};
-use crate::up::UpNode;
 use crate::wait;
 
 use launch::Launch;
@@ -187,15 +186,15 @@ impl InstalledNode {
         Ok(ran.stdout)
     }
 
-    /// Gives up ownership: the node stays up when this process ends, until [`UpNode::down`].
+    /// Gives up ownership: the node stays up when this process ends. Returns its folder and state.
     ///
     /// # Errors
     /// If this cannot be recorded; the node is ended then.
-    pub fn leave_up(mut self) -> Result<UpNode> {
+    pub(crate) fn leave_up(mut self) -> Result<(PathBuf, NodeState)> {
         self.state.keeper = NodeOwner::Nobody;
         self.write_state()?;
         let folder = self.folder.take().context("the node is gone")?;
-        Ok(UpNode::new(&folder.path, self.state.clone()))
+        Ok((folder.path, self.state.clone()))
     }
 
     /// Finds or creates the node's folder and picks its ports, under the lock of all nodes, so that no other process

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::apt::install_if_possible;
 use crate::broker::{Broker, greets};
-use crate::find::install_if_possible;
 use crate::folder::Nodes;
 use crate::management::Management;
 use crate::node::{Data, InstalledNode, NodeOptions};
@@ -19,13 +19,6 @@ pub struct UpNode {
 }
 
 impl UpNode {
-    pub(crate) fn new(folder: &Path, state: NodeState) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            state,
-        }
-    }
-
     /// Finds the node of that name, running or not; `None` if there is none or a living process owns it.
     ///
     /// # Errors
@@ -51,7 +44,9 @@ impl UpNode {
         }
         install_if_possible(say)?;
         say("starting a private RabbitMQ (some seconds)");
-        InstalledNode::start(options.data(Data::Kept))?.leave_up()
+        let node = InstalledNode::start(options.data(Data::Kept))?;
+        let (folder, state) = node.leave_up()?;
+        Ok(Self { folder, state })
     }
 
     /// Returns true if its process is running and clients can connect.
