@@ -1,4 +1,4 @@
-//! How a refusal is written down: the row in the store, and the copy for the management UI.
+//! The forms of a dead letter: the row in the store, and the copy for the management UI.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use doorstep_store::{
 };
 use sha2::{Digest, Sha256};
 
-/// Why something is a dead letter: a few words that are the same for all of a kind, and the detail with the values.
+/// The cause of a dead letter: a reason shared by all of its kind, and a detail with the values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cause {
     pub(crate) reason: &'static str,
@@ -40,7 +40,8 @@ pub(crate) mod reason {
     pub(crate) const TOO_OLD: &str = "too old to tell";
 }
 
-/// The first 64 bits of a SHA-256 over the parts, as 16 hexadecimal digits: short enough to type, long enough to be unique.
+/// Returns the first 64 bits of a SHA-256 over the parts, as 16 hexadecimal digits: short enough to type, long enough
+/// to be unique.
 fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -54,7 +55,7 @@ fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         .collect()
 }
 
-/// SHA-256 of a body, in hexadecimal digits.
+/// Returns the SHA-256 of a body in hexadecimal digits.
 pub(crate) fn body_digest(body: &[u8]) -> String {
     Sha256::digest(body)
         .iter()
@@ -62,7 +63,7 @@ pub(crate) fn body_digest(body: &[u8]) -> String {
         .collect()
 }
 
-/// Returns what a text says apart from numbers and quoted values, by which messages about the same cause are told to be alike.
+/// Returns a text without its numbers and quoted values. Messages with the same cause have the same shape.
 #[must_use]
 pub fn shape(detail: &str) -> String {
     let mut shape = String::with_capacity(detail.len());
@@ -85,7 +86,8 @@ pub fn shape(detail: &str) -> String {
     shape
 }
 
-/// The dead letter of an event. `attempts` counts the refusals of this event: a new refusal is a new dead letter.
+/// Builds the dead letter of an event. `attempts` counts the rejections of this event: each rejection is a new dead
+/// letter.
 pub(crate) fn of_event(
     role: &str,
     event: &Event,
@@ -95,10 +97,10 @@ pub(crate) fn of_event(
     blocks: Blocking,
     now: Timestamp,
 ) -> NewDeadLetter {
-    // A conflicting event may share all else with one that was refused for itself.
+    // A conflicting event may share everything else with one that was rejected for its own content.
     let name = match cause.reason {
         reason::CONFLICT => name(event, true),
-        // Anybody can send these, so each that differs is one.
+        // Any program can send these, so each one with other content is a dead letter of its own.
         reason::FOREIGN_SOURCE | reason::BYPASS => digest([
             name(event, true).as_bytes(),
             cause.detail.as_bytes(),
@@ -129,7 +131,7 @@ pub(crate) fn of_event(
     }
 }
 
-/// Whether this is a dead letter of that very event, refused for itself.
+/// Returns whether this is a dead letter of that very event, rejected for its own content.
 pub(crate) fn is_of(dead: &DeadLetterId, event: &Event) -> bool {
     let of = dead.0.rsplit_once('-').map(|(of, _)| of);
     of.is_some_and(|of| of == name(event, false))
@@ -137,7 +139,7 @@ pub(crate) fn is_of(dead: &DeadLetterId, event: &Event) -> bool {
 
 fn name(event: &Event, conflicts: bool) -> String {
     let sequence = event.sequence.map_or(0, doorstep_event::Sequence::get);
-    // A store that was restored gives the same ids once more, in another epoch.
+    // A restored store gives out the same ids once more, under another epoch.
     let epoch = event.epoch.map(|epoch| epoch.to_string());
     digest(
         [
@@ -152,16 +154,16 @@ fn name(event: &Event, conflicts: bool) -> String {
     )
 }
 
-/// Whether a dead letter blocks its stream.
+/// The effect of a dead letter on its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blocking {
-    /// It is the next event of its stream.
+    /// It blocks the stream, whose next event it is.
     Stream,
-    /// It has no place in a stream, or another event has taken it.
+    /// It blocks nothing: it has no position in a stream, or another event has taken it.
     Nothing,
 }
 
-/// The dead letter of a message that could not be read as an event.
+/// Builds the dead letter of a message that could not be decoded as an event.
 pub(crate) fn of_body(
     role: &str,
     id: &EventId,
@@ -196,12 +198,12 @@ pub(crate) fn of_body(
     }
 }
 
-/// The copy of a dead letter that goes to the role's `.dead` queue. Nothing reads it back.
+/// Builds the copy of a dead letter for the role's `.dead` queue. Doorstep never reads it back.
 pub(crate) fn copy(role: &str, dead: &DeadLetter) -> NewOutbox {
     let mut headers = BTreeMap::from([
         ("doorstep-role".to_owned(), role.to_owned()),
         ("doorstep-reason".to_owned(), dead.reason.clone()),
-        // Headers have to fit a frame beside everything else.
+        // All headers together have to fit into one frame.
         (
             "doorstep-detail".to_owned(),
             dead.detail.chars().take(1_000).collect(),

@@ -1,10 +1,11 @@
-//! The engine of a role: takes deliveries, lets a pure function decide, commits, settles, relays.
+//! The engine of a role: takes deliveries, calls pure handlers, commits, acks and relays the outbox.
 //!
-//! - [`Role`] is what somebody writes who wants a new consumer service: pure functions over state types.
-//! - [`Engine`] works batches of events against a [`doorstep_store::Store`]; it knows no broker, so that a simulation can run it.
-//! - [`relay`] sends what commits owe the world.
+//! - [`Role`] is the trait that a new consumer service implements: pure functions over state types.
+//! - [`Engine`] processes batches of events against a [`doorstep_store::Store`]; it knows no broker, so a simulation
+//!   can run it.
+//! - [`relay`] publishes the outbox.
 //! - [`operate`] is replay, skip and edit, as transactions on the store.
-//! - [`runner`] joins it all with the broker: start, loop, pause, stop.
+//! - [`runner`] connects all of it with the broker: start, loop, pause, stop.
 //!
 //! Nothing here knows an order, and nothing here names lapin or SQL.
 

@@ -8,76 +8,78 @@ use doorstep_store::{StoreUsage, Streamless, StreamlessBounds, TableUsage};
 /// The bounds that a role runs within.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The most events in a batch. Larger ones make a commit cheaper for each event, smaller ones are settled sooner, so that the
-    /// broker, which has at most 2,000 unsettled messages under way, does not run dry: measured, 500 is the better of the two.
+    /// The maximum of events in a batch. Larger batches make a commit cheaper per event; smaller ones are acked sooner,
+    /// so that the prefetch of 2,000 unacked messages does not run dry. Measured, 500 is the better of the two.
     pub batch_size: usize,
-    /// The most bytes in a batch, one event more or less; of held events it takes so many more at most.
+    /// The maximum of bytes in a batch, exceeded by at most one event; deferred events may add the same amount once
+    /// more.
     pub batch_bytes: usize,
-    /// How many held events of a stream a batch takes along right after its predecessor was applied; more follow in later batches.
+    /// The maximum of a stream's deferred events that a batch takes along once their predecessor is applied; more
+    /// follow in later batches.
     pub held_per_stream: usize,
-    /// How many due events a batch takes.
+    /// The maximum of due events in a batch.
     pub due_events: usize,
-    /// How long an event may wait for another stream before it becomes a dead letter.
+    /// The maximum wait of an event for another stream before it becomes a dead letter.
     pub max_wait: Duration,
-    /// How many processes may end while an event is tried before it becomes a dead letter without another try. At least 2: of the
-    /// first trial nobody can tell yet which of several events was the reason.
+    /// The number of process crashes during an event's attempts after which it becomes a dead letter without another
+    /// one. At least 2: the first crash does not tell which of several events caused it.
     pub max_crashes: u32,
-    /// The first pause before a put-off event is tried again; each further one is twice as long.
+    /// The backoff before the first retry of a deferred event; it doubles with each further one.
     pub retry_first: Duration,
-    /// The longest pause before a put-off event is tried again.
+    /// The maximum backoff before a retry of a deferred event.
     pub retry_longest: Duration,
-    /// How long the ids of events without a sequence are kept: an older one is refused, since it could be a duplicate. Trials whose
-    /// events have not come again are kept as long.
+    /// The retention of the ids of events without a sequence. An older event is rejected, since it could be a
+    /// duplicate. Crash counts whose events have not come again are kept as long.
     pub dedup_retention: Duration,
-    /// How long replies to commands are kept: an older command is refused, since it may have been obeyed before.
+    /// The retention of replies to commands. An older command is rejected, since it may have been executed before.
     pub reply_retention: Duration,
-    /// The time that events of a source's former owner are accepted after another has taken over: they may still be in a queue.
+    /// The time for which events of a source's former owner are accepted after a transfer: they may still be queued.
     pub former_owner_grace: Duration,
-    /// How many rows of streams, and how many of entities, are remembered between batches.
+    /// The maximum of cached rows of streams, and the same of entities, between batches.
     pub remembered_rows: usize,
-    /// How often a batch is worked again after conflicts before the store counts as unavailable.
+    /// The maximum of attempts after conflicts before the store counts as unavailable.
     pub conflicts: usize,
-    /// The most rows and bytes that are held.
+    /// The maximum of deferred rows and bytes.
     pub held: TableUsage,
-    /// The most rows and bytes of dead letters.
+    /// The maximum of rows and bytes of dead letters.
     pub dead: TableUsage,
-    /// The time that the copy of a dead letter stays in its queue for the management UI. The dead letter itself stays in the store until it is
-    /// resolved.
+    /// The time that the copy of a dead letter stays in its queue for the management UI. The dead letter itself stays
+    /// in the store until it is resolved.
     pub dead_copy_ttl: Duration,
-    /// The most rows and bytes of dead letters of one kind that belong to no stream: messages that cannot be read, and events without a
-    /// sequence that come and are refused. All kinds of them together take half of [`Limits::dead`] at most. Beyond either bound they go
-    /// to the overflow file.
+    /// The maximum of rows and bytes of dead letters of one kind that belong to no stream: undecodable messages, and
+    /// rejected deliveries of events without a sequence. All such kinds together take at most half of [`Limits::dead`].
+    /// Beyond either bound, dead letters go to the overflow file.
     pub dead_of_kind: TableUsage,
-    /// The most bytes of an overflow file.
+    /// The maximum size of an overflow file in bytes.
     pub overflow_file_bytes: u64,
-    /// The most overflow files: what the oldest of them holds is lost when another is begun.
+    /// The maximum of overflow files: another one replaces the oldest, whose content is lost.
     pub overflow_files: u32,
-    /// The most seen ids.
+    /// The maximum of seen ids.
     pub seen: TableUsage,
-    /// The most rows and bytes that the outbox owes.
+    /// The maximum of rows and bytes pending in the outbox.
     pub outbox: TableUsage,
-    /// The most rows and bytes of replies to commands.
+    /// The maximum of rows and bytes of replies to commands.
     pub replies: TableUsage,
-    /// The most rows and bytes that are scheduled.
+    /// The maximum of rows and bytes of scheduled events.
     pub scheduled: TableUsage,
-    /// The most commands that a batch takes along.
+    /// The maximum of commands in a batch.
     pub batch_commands: usize,
-    /// How many commands may wait for the loop; whoever is one too many hears that it is too much.
+    /// The maximum of commands that wait for the loop. Beyond it, callers get an overload error.
     pub waiting_commands: usize,
-    /// How many queries may be under way; likewise.
+    /// The maximum of queries in flight. Beyond it, callers get an overload error.
     pub queries: usize,
-    /// What whoever is one too many is told: when it is worth trying again.
+    /// The delay that an overload error recommends before a retry.
     pub retry_after: Duration,
-    /// How many outbox rows the relay sends at a time.
+    /// The maximum of outbox rows that the relay publishes at a time.
     pub relay_rows: usize,
-    /// A gap older than this makes the role degraded.
+    /// The age from which a gap makes the role degraded.
     pub gap_age: Duration,
 }
 
-/// How far the clocks of processes may be apart.
+/// The maximum difference between the clocks of processes.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
 
-/// What [`Capacity`] calls what is held.
+/// The name of the table of deferred events in [`Capacity`].
 pub const HELD: &str = "held events";
 
 const MIB: u64 = 1024 * 1024;
@@ -144,19 +146,19 @@ fn is_at_least(used: TableUsage, least: TableUsage) -> bool {
     used.rows >= least.rows || used.bytes >= least.bytes
 }
 
-/// How full the fullest bounded table is.
+/// The fill level of the fullest bounded table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capacity {
     /// Below 80 %.
     Ok,
     /// At 80 % or more of this table: degraded.
     NearLimit(&'static str),
-    /// This table is full: no deliveries are taken, the backlog waits in the queue.
+    /// This table is full: the role takes no deliveries, and the backlog waits in the queue.
     Full(&'static str),
 }
 
 impl Limits {
-    /// The bound of so many held events, of 1 KiB each on average.
+    /// Returns the bound for this many deferred events, of 1 KiB each on average.
     #[must_use]
     pub fn max_deferred_of(rows: u64) -> TableUsage {
         TableUsage {
@@ -165,7 +167,7 @@ impl Limits {
         }
     }
 
-    /// The bounds of dead letters that belong to no stream.
+    /// Returns the bounds of dead letters that belong to no stream.
     #[must_use]
     pub fn streamless(&self) -> StreamlessBounds {
         StreamlessBounds {
@@ -179,7 +181,8 @@ impl Limits {
         }
     }
 
-    /// The level of dead letters of no stream that makes a role degraded: 80 % of a kind's bound or of the bound of all kinds.
+    /// Returns a finding for each level of dead letters of no stream that makes a role degraded: 80 % of a kind's
+    /// bound, or of the bound of all kinds together.
     #[must_use]
     pub fn streamless_findings(&self, streamless: &Streamless) -> Vec<String> {
         let bounds = self.streamless();
@@ -202,7 +205,7 @@ impl Limits {
         findings
     }
 
-    /// From how many rows or bytes on a kind of dead letters of no stream makes a role degraded.
+    /// Returns the rows and bytes from which one kind of dead letters of no stream makes a role degraded.
     #[must_use]
     pub fn large_kind(&self) -> TableUsage {
         let TableUsage { rows, bytes } = four_fifths(self.dead_of_kind);
@@ -212,7 +215,7 @@ impl Limits {
         }
     }
 
-    /// How full the fullest bounded table is.
+    /// Returns the fill level of the fullest bounded table.
     #[must_use]
     pub fn capacity(&self, usage: &StoreUsage) -> Capacity {
         let tables = [
@@ -239,7 +242,8 @@ impl Limits {
         }
     }
 
-    /// Seen ids older than this may be pruned. Younger by a margin than events that are rejected for their age, as replies are.
+    /// Returns the time before which seen ids may be pruned. It leaves a margin to the age at which events are
+    /// rejected, as for replies.
     #[must_use]
     pub fn oldest_seen(&self, now: Timestamp) -> Timestamp {
         let kept = self.dedup_retention.saturating_add(MAX_CLOCK_SKEW);
@@ -254,16 +258,17 @@ impl Limits {
         above_half(usage.seen, self.seen) || above_half(usage.replies, self.replies)
     }
 
-    /// Replies older than this may be forgotten. Younger by a margin than commands that are refused for their age, so that no process
-    /// whose clock is behind takes a command for a new one whose reply another has forgotten.
+    /// Returns the time before which replies may be pruned. It leaves a margin to the age at which commands are
+    /// rejected: otherwise a process with a slow clock could take a repeated command for a new one after another
+    /// process has pruned its reply.
     #[must_use]
     pub fn oldest_reply(&self, now: Timestamp) -> Timestamp {
         let kept = self.reply_retention.saturating_add(MAX_CLOCK_SKEW);
         now.checked_sub(kept).unwrap_or(Timestamp::MIN)
     }
 
-    /// The pause before the next try of an event that was put off `attempts` times, with full jitter from the second half on:
-    /// `jitter` is a number from 0 to 1.
+    /// Returns the backoff before the next attempt of an event that was deferred `attempts` times. Its second half is
+    /// jittered: `jitter` is a number from 0 to 1.
     #[must_use]
     pub fn retry_backoff(&self, attempts: u32, jitter: f64) -> Duration {
         let doubled = self.retry_first.saturating_mul(

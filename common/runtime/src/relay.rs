@@ -1,8 +1,8 @@
-//! Sends what commits owe the world, and forgets what the broker has confirmed.
+//! Publishes the outbox, and deletes its rows once the broker has confirmed them.
 //!
-//! A row is deleted only after its confirm, so a crash sends it again with the same id: consumers recognise it. The relay keeps the
-//! order of writing as an optimisation; a row that cannot be routed or is refused is tried again later and holds back no other.
-//! Several relays may work one outbox.
+//! A row is deleted only after its confirm, so after a crash it is published again under the same id, and consumers
+//! recognise the duplicate. Keeping the order of writing is an optimisation: a row that is unroutable or nacked is
+//! retried later and delays no other row. Several relays may share one outbox.
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -10,29 +10,29 @@ use doorstep_event::Timestamp;
 use doorstep_messaging::PublishOutcome;
 use doorstep_store::{OutboxId, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError, WriteSet};
 
-/// The longest pause before a row that could not be routed or was refused is tried again.
+/// The maximum backoff of a row that was unroutable or nacked.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// The pause where nothing can be sent at all just now; the connection has a backoff of its own.
+/// The backoff while nothing can be published at all; the connection has a backoff of its own.
 pub(crate) const MIN_BACKOFF: Duration = Duration::from_millis(250);
 
-/// The most rows that are remembered as refused by the end of a channel. Others are found again.
+/// The maximum of rows remembered as the cause of a closed channel. Others are found again.
 const MAX_REFUSED: usize = 10_000;
-/// The most of them that are tried again in one turn, each by itself: every one costs a channel.
+/// The maximum of these rows that one turn retries, each by itself: every one costs a channel.
 const REFUSED_BATCH: usize = 8;
 
-/// The rows over which the broker has closed the channel, with the time of their next try. They are sent by themselves: among others they
-/// would hold those back each time.
+/// The rows for which the broker has closed the channel, with the time of their next attempt. Each is published by
+/// itself, since it would take other rows down with its channel.
 #[derive(Debug, Default)]
 pub struct RefusedRows(BTreeMap<OutboxId, Timestamp>);
 
 impl RefusedRows {
-    /// The number of them.
+    /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -48,7 +48,7 @@ impl RefusedRows {
         }
     }
 
-    /// Forgets rows that are long due and have not come again: another relay has sent them.
+    /// Drops rows that are long due and have not been read again: another relay has published them.
     fn forget_gone(&mut self, now: Timestamp) {
         self.0.retain(|_, due| {
             due.checked_add(MAX_BACKOFF.saturating_mul(2))
@@ -57,24 +57,25 @@ impl RefusedRows {
     }
 }
 
-/// Where outbox rows are sent to: the broker, or a simulation of it.
+/// The destination of outbox rows: the broker, or a simulation of it.
 pub trait OutboxSink: Send {
-    /// Sends all of these, in order. Returns one outcome for each.
+    /// Publishes all of these, in order. Returns one outcome for each.
     fn send(&self, rows: Vec<OutboxKind>) -> impl Future<Output = Vec<PublishOutcome>> + Send;
 }
 
-/// What a turn of the relay sends.
+/// The rows that one turn of the relay publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayBatch {
-    /// At most so many rows.
+    /// At most this many rows.
     Rows(usize),
-    /// One, by a connection that is there and broke before: if it breaks again, that is the row's doing, such as a message that the broker
-    /// closes the channel for. It is put off for longer then, like what is refused, so that it holds back no other.
+    /// A single row, over a connection that is up and broke before. If the connection breaks again, the row is the
+    /// cause, such as a message for which the broker closes the channel. Like a nacked row, it is then deferred longer,
+    /// so that it delays no other row.
     Suspect,
 }
 
 impl RelayBatch {
-    /// The most rows of it.
+    /// Returns its maximum of rows.
     pub(crate) fn most(self) -> usize {
         match self {
             Self::Rows(rows) => rows,
@@ -83,24 +84,24 @@ impl RelayBatch {
     }
 }
 
-/// What one turn of the relay has done.
+/// The result of one turn of the relay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RelayReport {
-    /// Rows that are paid.
+    /// Rows that were confirmed and deleted.
     pub paid: usize,
-    /// Rows that are still owed, for whatever reason.
+    /// Rows that are still pending, for any reason.
     pub postponed: usize,
-    /// How many of them are owed because the broker is away, takes nothing for now, or has not said in time. All others were turned away
-    /// for their own sake.
+    /// The part of the pending rows that failed because the broker is unreachable, blocks publishing, or did not
+    /// confirm in time. All others failed for their own content.
     pub transient: usize,
-    /// Whether the connection broke, or its channel, while they were sent.
+    /// Set if the connection or its channel broke meanwhile.
     pub broke: bool,
-    /// The outcome of the first row that is still owed.
+    /// The outcome of the first row that is still pending.
     pub first_failure: Option<PublishOutcome>,
 }
 
 impl RelayReport {
-    /// Adds what the next turn has done.
+    /// Adds the result of the next turn.
     pub(crate) fn add(&mut self, next: &Self) {
         self.paid += next.paid;
         self.postponed += next.postponed;
@@ -110,9 +111,9 @@ impl RelayReport {
     }
 }
 
-/// Sends what is due now, as far as it is this turn's share. Time passes while it is sent, as `clock` says.
+/// Publishes the rows that are due now, up to this turn's batch. `clock` tells the time, which passes meanwhile.
 ///
-/// May be cancelled: what was sent and not yet deleted is sent again.
+/// May be cancelled: rows that were published and not yet deleted are published again.
 ///
 /// # Errors
 /// The store could not be used.
@@ -141,7 +142,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
     };
     for (number, row) in known.into_iter().enumerate() {
         let (row, kind) = parts(row);
-        // What is away for others is away for these, too.
+        // A broker that is unreachable for some rows is so for these, too.
         let away = outcomes
             .iter()
             .copied()
@@ -159,7 +160,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
         kept.push(row);
         outcomes.push(outcome);
     }
-    // Sending may have taken longer than any pause.
+    // Publishing may have taken longer than any backoff.
     let now = clock();
     refused.forget_gone(now);
     let mut changes = WriteSet::at(now);
@@ -195,7 +196,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
         relayed.broke |= outcome == PublishOutcome::Disconnected;
         relayed.first_failure.get_or_insert(outcome);
     }
-    // No versions are read, so there is nothing to conflict with.
+    // No version was read, so there can be no conflict.
     store.commit(changes).await?;
     Ok(relayed)
 }
@@ -204,7 +205,7 @@ fn parts(row: OutboxRow) -> ((OutboxId, u32), OutboxKind) {
     ((row.id, row.attempts), row.kind)
 }
 
-/// Returns whether the broker is the reason rather than the row.
+/// Returns whether the outcome is due to the broker rather than to the row.
 fn is_transient(outcome: PublishOutcome) -> bool {
     matches!(
         outcome,

@@ -1,5 +1,5 @@
-//! What a role is: a pure function over state types. It is tested without a broker and without a store, and the runtime can
-//! batch it, retry it and replay it at will.
+//! The interface of a role: pure functions over state types. A role is tested without broker and store, and the runtime
+//! can batch, retry and replay it at will.
 
 use doorstep_event::{
     Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Rejection, Request, RequestContract,
@@ -8,34 +8,35 @@ use doorstep_event::{
 use doorstep_store::EntityKey;
 use serde::{Serialize, de::DeserializeOwned};
 
-/// One consumer service. No I/O, no clock and no randomness in any of it: a batch may be worked several times before one of its
-/// commits is written.
+/// A consumer service. It does no I/O and has neither clock nor randomness: a batch may be processed several times
+/// before one of its commits is written.
 pub trait Role: Send + Sync + 'static {
-    /// The events that the role handles, read and checked.
+    /// The events that the role handles, decoded and validated.
     type Payload: Send + Sync;
-    /// The commands that the role obeys, read and checked; [`Unsupported`] where it takes none.
+    /// The commands that the role executes, decoded and validated; [`Unsupported`] if it takes none.
     type Command: Send + Sync;
-    /// The queries that the role answers, read and checked; [`Unsupported`] where it takes none.
+    /// The queries that the role serves, decoded and validated; [`Unsupported`] if it takes none.
     type Query: Send + Sync;
-    /// The state of one entity. Holds times of events, or the `now` that it was given, and no clock of its own.
+    /// The state of one entity. Its times come from events or from the `now` of a handler, never from a clock of its
+    /// own.
     type State: Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// The role's name: in its queues, its store and its metrics.
+    /// Returns the role's name, as used in its queues, its store and its metrics.
     fn name(&self) -> &'static str;
 
-    /// Reads an event.
+    /// Decodes an event.
     ///
     /// # Errors
-    /// The event breaks its contract, or is of a type that no contract knows: a dead letter.
+    /// The event breaks its contract, or no contract knows its type. It becomes a dead letter.
     fn read(&self, event: &Event) -> Result<Reading<Self::Payload>, ContractError>;
 
-    /// The entities that the event touches, at least one. The handler is given the states of these and of no others.
+    /// Returns the entities that the event touches, at least one. The handler gets the states of exactly these.
     fn keys(&self, event: &Event, fact: &Self::Payload) -> Vec<EntityKey>;
 
-    /// Applies an event: changes states, and says what else it brings about.
+    /// Applies an event: changes states and returns further effects.
     ///
     /// # Errors
-    /// A [`HandlerError`]: nothing that was done to the states counts then. A panic counts as [`HandlerError::Reject`].
+    /// A [`HandlerError`]: changes to the states are then dropped. A panic counts as [`HandlerError::Reject`].
     fn handle(
         &self,
         states: &mut States<Self::State>,
@@ -44,25 +45,25 @@ pub trait Role: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Effects, HandlerError>;
 
-    /// Reads a command.
+    /// Decodes a command.
     ///
     /// # Errors
-    /// The command breaks its contract, or is of a type that no contract knows: refused, nothing is changed.
+    /// The command breaks its contract, or no contract knows its type. It is rejected, and nothing is changed.
     fn read_command(&self, request: &Request) -> Result<Self::Command, ContractError> {
         Err(ContractError::UnknownType(request.kind.to_string()))
     }
 
-    /// The entities that a command touches, at least one.
+    /// Returns the entities that a command touches, at least one.
     fn command_keys(&self, _request: &Request, _command: &Self::Command) -> Vec<EntityKey> {
         Vec::new()
     }
 
-    /// Does what a command asks: changes states, and says what to reply and what else it brings about. Its reply is stored in the
-    /// same commit.
+    /// Executes a command: changes states, and returns the reply with further effects. The reply is stored in the same
+    /// commit.
     ///
     /// # Errors
-    /// It will not: nothing that was done to the states counts then, and nothing is stored, so the same request may be asked again. A
-    /// panic counts as a refusal, too.
+    /// A rejection: changes to the states are then dropped and nothing is stored, so the same request may be sent
+    /// again. A panic counts as a rejection, too.
     fn execute(
         &self,
         _states: &mut States<Self::State>,
@@ -73,23 +74,23 @@ pub trait Role: Send + Sync + 'static {
         Err(ContractError::UnknownType(request.kind.to_string()).into())
     }
 
-    /// Reads a query.
+    /// Decodes a query.
     ///
     /// # Errors
-    /// The query breaks its contract, or is of a type that no contract knows.
+    /// The query breaks its contract, or no contract knows its type.
     fn read_query(&self, request: &Request) -> Result<Self::Query, ContractError> {
         Err(ContractError::UnknownType(request.kind.to_string()))
     }
 
-    /// The entities that a query looks at, at least one.
+    /// Returns the entities that a query reads, at least one.
     fn query_keys(&self, _request: &Request, _query: &Self::Query) -> Vec<EntityKey> {
         Vec::new()
     }
 
-    /// Answers a query from states, as [`reply`] writes it.
+    /// Serves a query from states. Returns the reply as [`reply`] encodes it.
     ///
     /// # Errors
-    /// There is no answer, and why.
+    /// A rejection with its reason.
     fn query(
         &self,
         _states: &States<Self::State>,
@@ -101,21 +102,21 @@ pub trait Role: Send + Sync + 'static {
     }
 }
 
-/// Stands for the commands or queries of a role that takes none.
+/// The command or query type of a role that takes none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {}
 
-/// What a command has led to.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct CommandOutcome {
     /// The reply, in JSON.
     pub reply: Vec<u8>,
-    /// What else it brings about.
+    /// Further effects, committed together with the reply.
     pub effects: Effects,
 }
 
 impl CommandOutcome {
-    /// Writes down the reply to a command.
+    /// Encodes the reply to a command.
     ///
     /// # Errors
     /// See [`reply`].
@@ -127,10 +128,10 @@ impl CommandOutcome {
     }
 }
 
-/// Writes down a reply.
+/// Encodes a reply.
 ///
 /// # Errors
-/// It has no form in JSON, or exceeds 1 MiB.
+/// It cannot be serialized as JSON, or exceeds 1 MiB.
 pub fn reply<C: RequestContract>(answer: &C::Reply) -> Result<Vec<u8>, Rejection> {
     let failed = |detail: String| Rejection::new(Rejection::FAILED, detail);
     let reply = serde_json::to_vec(answer).map_err(|e| failed(e.to_string()))?;
@@ -140,7 +141,7 @@ pub fn reply<C: RequestContract>(answer: &C::Reply) -> Result<Vec<u8>, Rejection
     Ok(reply)
 }
 
-/// What an event or a command brings about beside new states, all in the same commit.
+/// The effects of an event or a command besides new states, all in the same commit.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Events to publish, in order.
@@ -149,8 +150,9 @@ pub struct Effects {
     pub scheduled: Vec<Scheduled>,
 }
 
-/// An event to the role itself, handed to its handler once the time has come: it has the role's own source and no sequence, and
-/// travels over no broker. A handler that finds that it does not matter any more ignores it; nothing calls it off.
+/// An event to the role itself, given to its handler once the time has come. It has the role's own source and no
+/// sequence, and does not pass through the broker. It cannot be cancelled: a handler for which it no longer matters
+/// ignores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduled {
     pub(crate) due: Timestamp,
@@ -158,13 +160,12 @@ pub struct Scheduled {
 }
 
 impl Scheduled {
-    /// When it is to be handed over.
+    /// Returns the time at which the handler gets it.
     #[must_use]
     pub fn due(&self) -> Timestamp {
         self.due
     }
 
-    /// What is to be handed over.
     #[must_use]
     pub fn event(&self) -> &NewEvent {
         &self.event
@@ -172,7 +173,7 @@ impl Scheduled {
 }
 
 impl Effects {
-    /// Nothing but new states.
+    /// Returns no effects besides new states.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
@@ -191,7 +192,7 @@ impl Effects {
         Ok(())
     }
 
-    /// Hands a fact about a subject to the role itself at that time, or soon after.
+    /// Schedules a fact about a subject for the role itself at that time or soon after.
     ///
     /// # Errors
     /// See [`NewEvent::of`]. Its contract must not require a sequence.
@@ -220,26 +221,27 @@ impl From<Vec<NewEvent>> for Effects {
     }
 }
 
-/// What reading an event has led to.
+/// The result of decoding an event.
 #[derive(Debug)]
 pub enum Reading<F> {
-    /// The role handles it.
+    /// An event that the role handles.
     Handled(F),
-    /// A known type that the role does not handle: only its cursor moves.
+    /// A known type that the role does not handle: only the cursor moves.
     Ignored,
 }
 
-/// Why an event cannot be applied.
+/// The reason why an event cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandlerError {
-    /// It waits for what another stream will bring to this entity: held, and tried again when the entity changes and by backoff.
+    /// The event waits for another stream to change this entity: it is deferred, and retried by backoff and whenever
+    /// the entity changes.
     Retry(EntityKey),
-    /// It contradicts the rules, or could only be cured by a later event of its own stream: a dead letter.
+    /// The event breaks a rule, or only a later event of its own stream could help: it becomes a dead letter.
     Reject(String),
 }
 
 impl HandlerError {
-    /// [`HandlerError::Reject`] with this reason.
+    /// Returns a [`HandlerError::Reject`] with this reason.
     pub fn never(reason: impl Into<String>) -> Self {
         Self::Reject(reason.into())
     }
@@ -256,7 +258,7 @@ impl From<HandlerError> for Rejection {
     }
 }
 
-/// An event that a handler emits. It gets its number, and with that its id, in the commit.
+/// An event that a handler emits. The commit assigns its sequence, and with that its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
     pub(crate) kind: EventType,
@@ -265,37 +267,36 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// Its versioned type.
+    /// Returns its versioned type.
     #[must_use]
     pub fn kind(&self) -> &EventType {
         &self.kind
     }
 
-    /// What it is about.
     #[must_use]
     pub fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    /// Its data, in JSON.
+    /// Returns its data in JSON.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.data
     }
 
-    /// A fact about a subject.
+    /// Creates an event with a fact about a subject.
     ///
     /// # Errors
-    /// [`HandlerError::Reject`] if the fact breaks its own contract: the event that led to it is refused rather than something emitted that
-    /// nobody could read.
+    /// [`HandlerError::Reject`] if the fact breaks its own contract: the event that led to it is rejected, rather than
+    /// an event emitted that no consumer could decode.
     pub fn of<C: Contract>(subject: &Subject, fact: &C) -> Result<Self, HandlerError> {
         let refused =
             |e: ContractError| HandlerError::Reject(format!("cannot emit {}: {e}", C::TYPE));
         fact.check().map_err(|e| refused(ContractError::Rule(e)))?;
         let kind = C::event_type();
         kind.check_subject(subject).map_err(|e| refused(e.into()))?;
-        // Its id is made of subject and sequence, and has to fit however far the stream gets: found out in the commit, it would stop
-        // the role rather than the event.
+        // The id consists of subject and sequence, and has to fit for every sequence. If that were found out only in
+        // the commit, it would stop the role rather than reject the event.
         Sequence::new(i64::MAX.unsigned_abs())
             .map_or(Ok(()), |last| Event::id_for(subject, last).map(drop))
             .map_err(|e| refused(e.into()))?;
@@ -312,7 +313,7 @@ impl NewEvent {
     }
 }
 
-/// The states that a handler is given: those of the entities that [`Role::keys`] has named, in that order.
+/// The states that a handler gets: those of the entities from [`Role::keys`], in that order.
 #[derive(Debug)]
 pub struct States<S> {
     entries: Vec<Entry<S>>,
@@ -326,7 +327,7 @@ pub(crate) struct Entry<S> {
 }
 
 impl<S> States<S> {
-    /// States for a test of a handler, without an engine.
+    /// Creates states for a test of a handler, without an engine.
     #[must_use]
     pub fn new(entries: Vec<(EntityKey, Option<S>)>) -> Self {
         Self {
@@ -341,7 +342,7 @@ impl<S> States<S> {
         }
     }
 
-    /// Takes these entities with copies of their states instead of what was there.
+    /// Replaces its content by these entities with copies of their states.
     pub(crate) fn fill<'a>(
         &mut self,
         keys: &[EntityKey],
@@ -367,7 +368,8 @@ impl<S> States<S> {
     }
 
     fn place(&self, key: &EntityKey) -> usize {
-        // A handler that asks for an entity which it has not named has a mistake in it; its event becomes a dead letter that says so.
+        // A handler that accesses an entity which its keys do not name is a bug; its event becomes a dead letter that
+        // says so.
         #[expect(
             clippy::panic,
             reason = "caught by the engine and turned into a dead letter"
@@ -378,19 +380,19 @@ impl<S> States<S> {
             .unwrap_or_else(|| panic!("the handler asks for {key}, which keys() does not name"))
     }
 
-    /// The state of an entity, `None` if nothing has been applied to it yet.
+    /// Returns the state of an entity; `None` if nothing has been applied to it yet.
     ///
     /// # Panics
-    /// If [`Role::keys`] has not named the entity.
+    /// If [`Role::keys`] does not name the entity.
     #[must_use]
     pub fn get(&self, key: &EntityKey) -> Option<&S> {
         self.entries[self.place(key)].state.as_ref()
     }
 
-    /// Gives an entity a new state.
+    /// Replaces the state of an entity.
     ///
     /// # Panics
-    /// If [`Role::keys`] has not named the entity.
+    /// If [`Role::keys`] does not name the entity.
     pub fn put(&mut self, key: &EntityKey, state: S) {
         let place = self.place(key);
         let entry = &mut self.entries[place];
@@ -398,10 +400,10 @@ impl<S> States<S> {
         entry.written = true;
     }
 
-    /// The state of the only or first entity, to be changed in place; created by its default where there is none.
+    /// Returns the state of the only or first entity, to be changed in place. Creates a default state if there is none.
     ///
     /// # Panics
-    /// If [`Role::keys`] has named none.
+    /// If [`Role::keys`] names none.
     pub fn first_or_default(&mut self) -> &mut S
     where
         S: Default,
@@ -411,11 +413,11 @@ impl<S> States<S> {
         entry.state.get_or_insert_default()
     }
 
-    /// The only or first entity, `None` inside if nothing has been applied to it yet. Once there, a state stays: a handler that takes
-    /// it away has its event refused.
+    /// Returns the state of the only or first entity; `None` inside if nothing has been applied to it yet. A state
+    /// cannot be removed again: the event of a handler that tries is rejected.
     ///
     /// # Panics
-    /// If [`Role::keys`] has named none.
+    /// If [`Role::keys`] names none.
     pub fn first_mut(&mut self) -> &mut Option<S> {
         let entry = &mut self.entries[0];
         entry.written = true;

@@ -1,7 +1,8 @@
-//! Everything worth telling that happens in a role: a struct each, and it alone writes the log line, the metric and its labels.
+//! The internal events of a role: one struct each, which alone writes the log line, the metric and its labels.
 //!
-//! What happens with every batch costs a few atomic operations for the whole batch, none for an event. Counts that somebody keeps
-//! anyway - of deliveries, of what was applied - are not counted a second time here: whoever shows metrics reads them where they are.
+//! A batch costs a few atomic operations in total, and none per event. Counters that exist elsewhere, such as those of
+//! deliveries and of applied events, are not kept a second time here: the exporter of metrics reads them at their
+//! place.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const CLOCK_JUMPS: &str = "doorstep_clock_jumps_total";
 const OVERFLOWED: &str = "doorstep_dead_overflowed_total";
 const STORE_OUTAGES: &str = "doorstep_pauses_total";
 
-/// Says what the metrics of a role mean, for whoever reads them. Once, after metrics are collected.
+/// Registers the descriptions of a role's metrics. To be called once, after the recorder is installed.
 pub fn describe() {
     let seconds = [
         (
@@ -71,7 +72,7 @@ pub fn describe() {
     }
 }
 
-/// What is measured with every request, looked up once.
+/// The instruments of every request, looked up once.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestInstruments {
     role: &'static str,
@@ -97,12 +98,12 @@ fn word(act: RequestKind) -> &'static str {
     }
 }
 
-/// A command or query was answered.
+/// A command or query was replied to.
 pub(crate) struct RequestEnded<'a> {
     pub(crate) meters: &'a RequestInstruments,
     pub(crate) act: RequestKind,
     pub(crate) answer: &'a RequestResult,
-    /// From when it came in until its answer was durable.
+    /// The time from its arrival until its reply was durable.
     pub(crate) took: Duration,
 }
 
@@ -118,13 +119,13 @@ impl RequestEnded<'_> {
         if refused.code == Rejection::FAILED {
             tracing::error!(role, act = word(self.act), "a request failed: {refused}");
         }
-        // Codes are part of the roles' contracts, so there are few.
+        // The codes are part of the roles' contracts, so there are few.
         counter!(REJECTED, "rpc_method" => word(self.act), "error_type" => refused.code.clone(), "role" => role)
             .increment(1);
     }
 }
 
-/// What is measured with every batch, looked up once.
+/// The instruments of every batch, looked up once.
 #[derive(Debug, Clone)]
 pub(crate) struct BatchInstruments {
     processed: Histogram,
@@ -160,7 +161,7 @@ pub(crate) struct BatchWorked<'a> {
 
 impl BatchWorked<'_> {
     pub(crate) fn tell(self) {
-        // Commands are measured for themselves.
+        // Commands have measurements of their own.
         if self.events > 0 {
             self.meters.processed.record(self.took);
             self.meters.events.record(self.events as f64);
@@ -171,7 +172,7 @@ impl BatchWorked<'_> {
     }
 }
 
-/// A batch was settled, or its channel was gone.
+/// A batch was acked, or its channel was gone.
 pub(crate) struct BatchSettled<'a> {
     pub(crate) role: &'static str,
     pub(crate) meters: &'a BatchInstruments,
@@ -193,7 +194,7 @@ impl BatchSettled<'_> {
     }
 }
 
-/// Rows of the outbox were handed to the broker, which has said of each what became of it.
+/// Rows of the outbox were published, and the broker has reported the outcome of each.
 pub(crate) struct OutboxSent<'a> {
     pub(crate) meters: &'a BatchInstruments,
     pub(crate) took: Duration,
@@ -210,20 +211,20 @@ pub(crate) struct Committed<'a> {
     pub(crate) role: &'static str,
     pub(crate) commit: &'a Histogram,
     pub(crate) took: Duration,
-    /// The dead letters in it.
+    /// Its dead letters.
     pub(crate) dead: Vec<DeadLettered>,
-    /// The number that went to the overflow file instead.
+    /// The number of dead letters that went to the overflow file instead.
     pub(crate) overflowed: u64,
 }
 
-/// A dead letter, as far as it is told.
+/// A dead letter, reduced to its telemetry.
 pub(crate) struct DeadLettered {
     id: String,
     reason: String,
 }
 
 impl DeadLettered {
-    /// Of each of these; they are seldom, so that the usual commit makes nothing.
+    /// Collects one for each dead letter. They are rare, so the usual commit allocates nothing.
     pub(crate) fn all<'a>(dead: impl Iterator<Item = &'a DeadLetter>) -> Vec<Self> {
         dead.map(|row| Self {
             id: row.id.0.clone(),
@@ -234,7 +235,7 @@ impl DeadLettered {
 }
 
 impl Committed<'_> {
-    /// The histogram that it writes to, looked up once.
+    /// Returns the histogram of a role's commits, looked up once.
     pub(crate) fn meter(role: &'static str) -> Histogram {
         histogram!(COMMIT_DURATION, "role" => role)
     }
@@ -328,7 +329,7 @@ impl StoreFull {
     }
 }
 
-/// What makes room where it does not come by itself.
+/// Returns the remedy for a full table that does not drain by itself.
 fn remedy(table: &str) -> &'static str {
     if table == limits::HELD {
         "; `consumers status` lists what is missing or blocked. Where what is missing waits in the queue, a higher --max-held lets the role reach it"
@@ -356,7 +357,7 @@ impl ClockJumped {
     }
 }
 
-/// Something new makes a role degraded.
+/// A new reason makes a role degraded.
 pub(crate) struct Degraded<'a> {
     pub(crate) role: &'static str,
     pub(crate) reason: &'a str,
@@ -368,7 +369,7 @@ impl Degraded<'_> {
     }
 }
 
-/// Rows of the outbox cannot be sent.
+/// Rows of the outbox cannot be published.
 pub(crate) struct OutboxStalled {
     pub(crate) role: &'static str,
     pub(crate) rows: usize,
@@ -386,7 +387,7 @@ impl OutboxStalled {
     }
 }
 
-/// The outbox can be sent again.
+/// The outbox is published again.
 pub(crate) struct OutboxRecovered {
     pub(crate) role: &'static str,
 }

@@ -1,4 +1,4 @@
-//! A batch of deliveries on its way through the engine, and how far it has got.
+//! A batch of deliveries on its way through the engine, with its progress.
 
 use std::collections::VecDeque;
 
@@ -8,20 +8,20 @@ use super::{
     poison::PoisonCandidate,
 };
 
-/// Deliveries as a role takes them, worked step by step in their order. What is done stays done, whatever becomes of the rest.
+/// Deliveries in their order, processed step by step. A finished delivery stays finished, even if a later one fails.
 pub struct BatchCursor<F> {
     pub(super) parts: VecDeque<Segment<F>>,
-    /// How many deliveries are done.
+    /// The number of finished deliveries.
     pub(super) done: usize,
 }
 
-/// Consecutive deliveries of one kind. Those that a process may have died of are never worked together with others.
+/// Consecutive deliveries of one kind. Poison candidates are never processed together with others.
 pub(super) enum Segment<F> {
-    /// Not read by the role yet.
+    /// Not decoded by the role yet.
     Fresh(Vec<InboundMessage>),
-    /// Read once, however often they have to be worked.
+    /// Decoded once, however often they have to be processed.
     Read(Vec<DecodedEvent<F>>),
-    /// Read only after their trials are counted. Taken from the front.
+    /// Decoded only after their crash counts have been raised. Taken from the front.
     Suspect(VecDeque<PoisonCandidate>),
 }
 
@@ -46,13 +46,13 @@ impl<F> BatchCursor<F> {
         Self { parts, done: 0 }
     }
 
-    /// How many of the deliveries are applied, held, dead or dropped, durably: the first so many.
+    /// Returns the number of leading deliveries that are durably applied, deferred, dead-lettered or dropped.
     #[must_use]
     pub fn done(&self) -> usize {
         self.done
     }
 
-    /// Whether all of them are.
+    /// Returns whether all of them are.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.parts.is_empty()

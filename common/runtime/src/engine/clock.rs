@@ -1,27 +1,27 @@
-//! How much later it is than the `now` that a call was given: it may wait for others and for its store before it asks a handler.
+//! The time elapsed since the `now` of a call: the call may wait for locks and its store before it calls a handler.
 
 use std::time::{Duration, Instant};
 
 use doorstep_event::Timestamp;
 
-/// The time since a call has begun.
+/// The clock within one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Clock {
-    /// Time passes since then.
+    /// Time passes from this instant.
     Running(Instant),
-    /// Time passes only from one call to the next.
+    /// Time passes only between calls.
     Frozen,
 }
 
 impl Clock {
-    /// A call begins.
+    /// Marks the start of a call.
     pub(super) fn start(&mut self) {
         if let Self::Running(began) = self {
             *began = Instant::now();
         }
     }
 
-    /// What the time is, `now` being when the call has begun.
+    /// Returns the present time, given the `now` at the start of the call.
     pub(super) fn time(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Running(began) => now.checked_add(began.elapsed()).unwrap_or(Timestamp::MAX),

@@ -1,4 +1,4 @@
-//! Commands as a role takes them, and what has become of each.
+//! Commands on their way through the engine, and the result of each.
 
 use std::{
     collections::VecDeque,
@@ -12,46 +12,45 @@ use sha2::{Digest, Sha256};
 use super::{decoded_event::panic_text, inbound::DeliveryHistory};
 use crate::Role;
 
-/// What has become of a command.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandResult {
-    /// It is answered: obeyed, and durably so, now or before; or refused, and nothing was changed.
+    /// The command has a result: it was executed durably, now or before; or it was rejected and changed nothing.
     Answer(RequestResult),
-    /// Its deadline had passed before it was begun: nobody waits, and nothing was done.
+    /// Its deadline passed before it was started: no client waits for it, and nothing was changed.
     Expired,
 }
 
-/// Commands on their way through the engine. What is decided stays decided, whatever becomes of the rest.
+/// Commands on their way through the engine. A decided command stays decided, even if a later one fails.
 pub struct Commands<C> {
-    /// Not worked yet, and read once, however often they have to be worked.
+    /// Not processed yet. Each is decoded once, however often it has to be processed.
     pub(super) fresh: Vec<PreparedCommand<C>>,
-    /// Those that a process may have died of: each is worked alone, and read only after its trial is counted.
+    /// Poison candidates: each is processed alone, and decoded only after its crash count has been raised.
     pub(super) suspects: VecDeque<CandidateCommand>,
     decided: Vec<(usize, CommandResult)>,
 }
 
-/// A command that was read.
 pub(super) struct PreparedCommand<C> {
-    /// Its place among those that came together.
+    /// Its index among the commands that came together.
     pub(super) place: usize,
     pub(super) request: Request,
     pub(super) hash: RequestHash,
-    /// What it is, with the entities that it touches; `None` before the role has read it.
+    /// The decoded command with the entities that it touches; `None` before the role has decoded it.
     pub(super) understood: Option<Result<(C, Vec<EntityKey>), Rejection>>,
 }
 
-/// A command that a process may have died of.
+/// A command that may have crashed a process.
 pub(super) struct CandidateCommand {
     pub(super) place: usize,
     pub(super) request: Request,
-    /// The count of trials that this process has written, or is not sure to have written: it has survived that one.
+    /// The crash count that this process has written, or may have written. This process survived that attempt.
     pub(super) begun: Option<u32>,
 }
 
-/// What a plan says of a command.
+/// A plan's decision on a command.
 pub(super) enum PlannedCommand {
     Decided(CommandResult),
-    /// Trials of it are counted, so it must not be worked together with others.
+    /// It has a crash count, so it must not be processed together with others.
     Suspect,
 }
 
@@ -81,19 +80,19 @@ impl<C> Commands<C> {
         }
     }
 
-    /// Whether all of them are decided.
+    /// Returns whether all of them are decided.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.fresh.is_empty() && self.suspects.is_empty()
     }
 
-    /// What has been decided since this was asked last, each with its place among those that came together, counted from 0.
+    /// Takes the results decided since the last call, each with the index of its command, counted from 0.
     pub fn take_decided(&mut self) -> Vec<(usize, CommandResult)> {
         std::mem::take(&mut self.decided)
     }
 
-    /// Drops those that have to be worked alone and that nobody waits for any more, as told by their places, and returns these. One whose
-    /// trial is counted already stays: what comes of it forgets the trial.
+    /// Drops the poison candidates that no client waits for any more, by their indices, and returns these. A command
+    /// whose crash count this process has raised stays: its result resets the count.
     pub fn give_up(&mut self, is_gone: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut given_up = Vec::new();
         self.suspects.retain(|suspect| {
@@ -106,7 +105,7 @@ impl<C> Commands<C> {
         given_up
     }
 
-    /// Takes in what a written plan says of those that are fresh.
+    /// Takes in a committed plan's decisions on the fresh commands.
     pub(super) fn decide(&mut self, outcomes: Vec<PlannedCommand>) {
         for (command, outcome) in self.fresh.drain(..).zip(outcomes) {
             match outcome {
@@ -120,7 +119,7 @@ impl<C> Commands<C> {
         }
     }
 
-    /// Takes in what has become of the first suspect.
+    /// Takes in the result of the first poison candidate.
     pub(super) fn decide_candidate(&mut self, decided: CommandResult) {
         if let Some(suspect) = self.suspects.pop_front() {
             self.decided.push((suspect.place, decided));
@@ -138,12 +137,12 @@ impl<C> PreparedCommand<C> {
         }
     }
 
-    /// A suspect, not read yet.
+    /// A poison candidate, not decoded yet.
     pub(super) fn of_suspect(suspect: &CandidateCommand) -> Self {
         Self::unread(suspect.place, suspect.request.clone())
     }
 
-    /// Has the role read it, unless it has done so before.
+    /// Has the role decode it, unless that was done before.
     pub(super) fn read<R: Role<Command = C>>(&mut self, role: &R) {
         let request = &self.request;
         self.understood.get_or_insert_with(|| {
@@ -156,7 +155,6 @@ impl<C> PreparedCommand<C> {
         });
     }
 
-    /// The entities that it touches.
     pub(super) fn keys(&self) -> &[EntityKey] {
         match &self.understood {
             Some(Ok((_, keys))) => keys,
@@ -164,18 +162,18 @@ impl<C> PreparedCommand<C> {
         }
     }
 
-    /// Under what its reply is kept.
+    /// Returns the key of its stored reply.
     pub(super) fn name(&self) -> (Source, RequestId) {
         reply_key(&self.request)
     }
 }
 
-/// Under what the reply to a command is kept.
+/// Returns the key under which the reply to a command is stored.
 pub(super) fn reply_key(request: &Request) -> (Source, RequestId) {
     (request.caller.clone(), request.id.clone())
 }
 
-/// Under what the trials of a command are counted: apart from those of events, whose ids it may share.
+/// Returns the key of a command's crash count. It differs from those of events, whose ids a command may share.
 pub fn crash_key(request: &Request) -> (Source, EventId) {
     let mut hash = Sha256::new();
     hash.update((request.caller.as_str().len() as u64).to_be_bytes());
@@ -197,7 +195,7 @@ pub fn crash_key(request: &Request) -> (Source, EventId) {
     key
 }
 
-/// Tells a command from another under the same id.
+/// Returns the hash that tells a command from another one under the same id.
 pub(super) fn hash_of(request: &Request) -> RequestHash {
     let mut hash = Sha256::new();
     hash.update((request.kind.as_str().len() as u64).to_be_bytes());
@@ -206,7 +204,7 @@ pub(super) fn hash_of(request: &Request) -> RequestHash {
     RequestHash(hash.finalize().into())
 }
 
-/// What is said of a request on which the role's code has panicked.
+/// Returns the rejection of a request on which the role's code has panicked.
 pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Rejection {
     Rejection::new(
         Rejection::FAILED,

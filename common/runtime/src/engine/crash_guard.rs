@@ -1,4 +1,4 @@
-//! The poison guard: how the engine works events that a process may have died of.
+//! The crash guard: processing of poison candidates with their crash counts.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,11 +15,12 @@ use crate::{
     dead_letter::{Cause, reason},
 };
 
-/// What was due when the process started, until all of it is worked: a poison among what is held ends a process without any delivery.
+/// The deferred events that were due at the process's start and are not processed yet: a poison message among them
+/// crashes a process without any delivery.
 #[derive(Debug, Default)]
 pub(super) struct StartupDue {
     at: Option<Timestamp>,
-    /// The trials that this process has counted, or may have counted, of rows that it has not done with.
+    /// The crash counts that this process has raised, or may have raised, of rows not finished yet.
     begun: HashMap<DeferredId, u32>,
 }
 
@@ -33,7 +34,7 @@ impl StartupDue {
 }
 
 impl<R: Role, S: Store> Engine<R, S> {
-    /// Works the first of these: together what was never tried before, or one alone. Returns how many.
+    /// Processes the first of these: together if they have no crash count, or one alone. Returns their number.
     pub(super) async fn process_candidates(
         &mut self,
         suspects: &mut VecDeque<PoisonCandidate>,
@@ -56,8 +57,8 @@ impl<R: Role, S: Store> Engine<R, S> {
         Err(self.too_many_conflicts())
     }
 
-    /// Works held events that were due when the process started, as [`Engine::process_candidates`] does. Returns `None` if there are none,
-    /// or no more.
+    /// Processes the deferred events that were due at the process's start, as [`Engine::process_candidates`] does.
+    /// Returns `None` if none are left.
     pub(super) async fn process_due_at_start(
         &mut self,
         now: Timestamp,
@@ -67,7 +68,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             return Ok(None);
         };
         for conflicts in 0..=self.limits.conflicts {
-            // A clock that was set back meanwhile makes nothing due before its time.
+            // If the clock was set back meanwhile, nothing becomes due early.
             let mut due = self.due(started.min(now)).await?;
             if due.is_empty() {
                 self.start = StartupDue::default();
@@ -99,7 +100,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         Err(self.too_many_conflicts())
     }
 
-    /// Counts trials, works, and forgets the trials with what has come of them. Returns `None` on a conflict.
+    /// Raises crash counts, processes, and resets the counts with the outcomes. Returns `None` on a conflict.
     async fn try_candidates(
         &mut self,
         suspects: &mut [PoisonCandidate],
@@ -120,7 +121,8 @@ impl<R: Role, S: Store> Engine<R, S> {
             TrialPlan::Alone | TrialPlan::Poison(_) => (1, Isolation::Exclusive),
         };
         let suspects = &mut suspects[..count];
-        // From before the trial is counted until it is forgotten, so that it cannot be another's handler that ends the process.
+        // Locked from before the count is raised until it is reset, so that no other handler can crash the process
+        // meanwhile.
         let process = self.process.clone();
         let _alone = match meeting {
             TrialPlan::Alone => Some(process.exclusive().await),
@@ -147,13 +149,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         let attempt = self.try_commit(&items, &[], company, ends, now, jitter);
         let worked = attempt.await;
         if matches!(worked, Err(StoreError::Unusable { .. })) {
-            // The process ends, and not of an event: a state that cannot be read, for one, is no fault of what touches it.
+            // The process ends, but not because of an event: an unreadable state, for example, is no fault of the
+            // events that touch it.
             self.rollback_counts(counted, now).await;
         }
         Ok(worked?.map(|(worked, _)| (worked, count)))
     }
 
-    /// Takes trials back, as well as it can be.
+    /// Takes raised crash counts back, as far as the store allows.
     async fn rollback_counts(&self, counted: Vec<CrashCountChange>, now: Timestamp) {
         let mut changes = WriteSet::at(now);
         changes.crash_counts = counted
@@ -169,7 +172,8 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
     }
 
-    /// Counts a trial of each that a handler may be asked about. Returns what is written, `None` on a conflict.
+    /// Raises the crash count of each event that a handler may be called for. Returns the written counts, or `None` on
+    /// a conflict.
     async fn count_crashes(
         &self,
         suspects: &mut [PoisonCandidate],
@@ -189,14 +193,15 @@ impl<R: Role, S: Store> Engine<R, S> {
             match commit {
                 Ok(Commit::Written(_)) => suspect.counted(),
                 Ok(Commit::Conflict) => suspect.not_counted(),
-                // It may be written all the same: what was begun stays known, and is compared when it is looked up again.
+                // The counts may be written all the same: the raised count stays known and is compared at the next
+                // lookup.
                 Err(_) => suspect.forget(),
             }
         }
         Ok(matches!(commit?, Commit::Written(_)).then_some(counted))
     }
 
-    /// Has the role read a suspect, if it is to be asked about it.
+    /// Has the role decode a candidate, if its handler will be called.
     fn prepare_candidate(
         &self,
         suspect: &PoisonCandidate,

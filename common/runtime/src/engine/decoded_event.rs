@@ -1,4 +1,4 @@
-//! A delivery or a held event as a role reads it: once, however often its batch has to be worked.
+//! A delivery or deferred event decoded by its role: once, however often its batch has to be processed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,7 +11,7 @@ use crate::{
     dead_letter::{self, Cause, reason},
 };
 
-/// What is worked: an event, or what could not be read as one.
+/// An event, or a message that could not be decoded as one.
 pub(super) enum Item {
     Event {
         event: Event,
@@ -25,14 +25,14 @@ pub(super) enum Item {
     },
 }
 
-/// Where an item comes from.
+/// The origin of an item.
 pub(super) enum Origin {
-    /// A delivery of this sender.
+    /// A delivery from this sender.
     Delivery(Sender),
     Held(Box<DeferredItem>),
 }
 
-/// What is known of an item that is held.
+/// The row of a deferred item, without its event.
 pub(super) struct DeferredItem {
     pub(super) id: DeferredId,
     pub(super) reason: DeferReason,
@@ -41,7 +41,7 @@ pub(super) struct DeferredItem {
 }
 
 impl DeferredItem {
-    /// Takes a held event apart.
+    /// Splits a deferred event into its parts.
     pub(super) fn of(row: DeferredEvent) -> (Event, Option<String>, Origin) {
         let held = Self {
             id: row.id,
@@ -53,16 +53,17 @@ impl DeferredItem {
     }
 }
 
-/// What reading an event has led to, with the entities that it touches.
+/// The result of decoding an event, with the entities that it touches.
 pub(super) enum Interpretation<F> {
-    /// The role has not read it, since its handler will not be asked; if it were to be, the batch is planned anew.
+    /// Not decoded by the role, since its handler will not be called. If it turns out that it must be, the batch is
+    /// planned anew.
     Undecoded,
     Handled(F, Vec<EntityKey>),
     Ignored,
     Refused(Cause),
 }
 
-/// An item, read once: a batch that meets a conflict is planned again without reading it again.
+/// An item, decoded once: a batch that meets a conflict is planned again without decoding it again.
 pub(super) struct DecodedEvent<F> {
     pub(super) item: Item,
     pub(super) origin: Origin,
@@ -87,7 +88,7 @@ impl<F> DecodedEvent<F> {
         }
     }
 
-    /// An event that the role does not read.
+    /// An event that the role does not decode.
     pub(super) fn unread(
         event: Event,
         defect: Option<String>,
@@ -126,7 +127,6 @@ impl<F> DecodedEvent<F> {
         }
     }
 
-    /// The entities that it touches.
     pub(super) fn keys(&self) -> &[EntityKey] {
         match &self.understood {
             Interpretation::Handled(_, keys) => keys,
@@ -134,7 +134,7 @@ impl<F> DecodedEvent<F> {
         }
     }
 
-    /// What is wrong with its message, if anything is.
+    /// Returns the defect of its message, if there is one.
     pub(super) fn defect(&self) -> Option<&String> {
         match &self.item {
             Item::Event { defect, .. } => defect.as_ref(),
@@ -142,7 +142,7 @@ impl<F> DecodedEvent<F> {
         }
     }
 
-    /// How often a handler has been asked about it before.
+    /// Returns how many times a handler has been called for it before.
     pub(super) fn attempts(&self) -> u32 {
         match &self.origin {
             Origin::Delivery(_) => 0,
@@ -150,13 +150,13 @@ impl<F> DecodedEvent<F> {
         }
     }
 
-    /// Whether it is held in the store.
+    /// Returns whether it is deferred in the store.
     pub(super) fn is_deferred(&self) -> bool {
         matches!(self.origin, Origin::Held(_))
     }
 
-    /// The id under which a delivery without a place in a stream is told apart; none where a cursor does that, and none for what is
-    /// held, since its id was marked when it came.
+    /// Returns the id that identifies a delivery without a position in a stream. `None` if a cursor does that, and for
+    /// a deferred event, whose id was marked when it came.
     pub(super) fn seen_id(&self) -> Option<(Source, EventId)> {
         match (&self.item, &self.origin) {
             (Item::Event { event, .. }, Origin::Delivery(_)) if event.sequence.is_none() => {

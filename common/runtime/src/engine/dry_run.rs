@@ -16,37 +16,37 @@ use crate::{
     operate::{BlockedPosition, place},
 };
 
-/// What would become of a dead letter if it were replayed now.
+/// The outcome that a replay of a dead letter would have now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DryRun {
-    /// It would be applied. What the handler emits would be sent then; nothing was.
+    /// It would be applied, and the events that its handler emits would be published. Now nothing was.
     Applied {
-        /// How many events would be emitted.
+        /// The number of events that would be emitted.
         emitted: usize,
     },
-    /// The role would pass it by.
+    /// The role would ignore it.
     Ignored,
-    /// It would wait for what another stream brings.
+    /// It would wait for another stream to change this entity.
     Awaits(EntityKey),
-    /// It would be refused anew.
+    /// It would be rejected again.
     Refused {
-        /// In a few words.
+        /// The kind of reason, in a few words.
         reason: String,
-        /// With the values.
+        /// The reason with its values.
         detail: String,
     },
-    /// It would wait for what is missing before it in its stream.
+    /// It would wait for missing predecessors in its stream.
     Behind,
-    /// It is no longer what its stream waits for.
+    /// It is no longer the next event of its stream.
     NotNext,
 }
 
-/// Names the row in which the event is held as far as the plan knows. Real rows are numbered from 1.
+/// The plan's id for the row of the deferred event. Real rows are numbered from 1.
 const NOT_DEFERRED: DeferredId = DeferredId(0);
 
 impl<R: Role, S: Store> Engine<R, S> {
-    /// Plays the replay of a dead letter with this event in place of its own, on the states as they are. Writes nothing, and may be
-    /// cancelled.
+    /// Plays the replay of a dead letter on the present states, with this event in place of its own. Writes nothing and
+    /// may be cancelled.
     ///
     /// # Errors
     /// The store could not be read.
@@ -89,7 +89,7 @@ impl<R: Role, S: Store> Engine<R, S> {
 }
 
 impl<R: Role, S: Store> Engine<R, S> {
-    /// Tells what keeps the replay of an event of another user's source from its handler, if anything does.
+    /// Returns the reason why an event of another user's source would not reach its handler, if there is one.
     async fn dry_run_foreign(
         &self,
         dead: &DeadLetter,
@@ -120,7 +120,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 }
 
-/// Reads off the changes what becomes of the event.
+/// Derives the event's outcome from the changes.
 fn outcome(changes: &WriteSet, event: &Event) -> DryRun {
     let is_it = |other: &Event| {
         other.source == event.source
@@ -150,7 +150,7 @@ fn outcome(changes: &WriteSet, event: &Event) -> DryRun {
             }
         };
     }
-    // Whatever else the batch does follows from its being applied.
+    // All other effects of the batch follow from its being applied.
     match (changes.resolve.is_empty(), changes.counts.replayed) {
         (true, _) => DryRun::NotNext,
         (false, 0) => DryRun::Ignored,

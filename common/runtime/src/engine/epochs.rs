@@ -1,23 +1,23 @@
-//! The epochs that sources have had, as far as the engine remembers them, and what an epoch says of an event whose place is taken.
+//! A cache of the epochs of sources, and the meaning of an epoch for an event whose sequence is taken.
 
 use std::collections::HashMap;
 
 use doorstep_event::{Epoch, Sequence, Source};
 use doorstep_store::{EpochStatus, LearnedEpoch, SourceEpochs, StreamState};
 
-/// The number of sources whose epochs are remembered; beyond, all are forgotten and read again.
+/// The maximum of sources whose epochs are cached; beyond it, the cache is cleared and filled again.
 const MAX_SOURCES: usize = 1_000;
 
-/// Epochs of sources. Rows of these are only ever added, so what is remembered may lack some and is never wrong.
+/// Epochs of sources. Their rows are only ever added, so the cache may be incomplete but never wrong.
 #[derive(Default)]
 pub(super) struct KnownEpochs {
     sources: HashMap<Source, SourceEpochs>,
-    /// The last one that was found: mostly the next event has the same.
+    /// The last epoch found: mostly the next event has the same.
     recent: Option<(Source, Epoch)>,
 }
 
 impl KnownEpochs {
-    /// Returns whether the source is known to have had this epoch. If not, the store has to be asked.
+    /// Returns whether the source is known to have had this epoch. If it returns false, the store has to be read.
     pub(super) fn has(&mut self, source: &Source, epoch: Epoch) -> bool {
         if let Some((recent, same)) = &self.recent
             && *same == epoch
@@ -41,7 +41,7 @@ impl KnownEpochs {
         self.sources.insert(source.clone(), epochs);
     }
 
-    /// Takes in the epoch of an event that is applied or deferred. Returns what is to be kept of it, if it is new.
+    /// Takes in the epoch of an event that is applied or deferred. Returns the change to store, if the epoch is new.
     pub(super) fn learn(
         &mut self,
         source: &Source,
@@ -65,10 +65,11 @@ impl KnownEpochs {
         known.and_then(|epochs| epochs.standing(epoch)) == Some(EpochStatus::InLine)
     }
 
-    /// Returns whether an event at or below the cursor of its stream is the one that was applied there, as far as epochs tell.
+    /// Returns whether an event at or below the cursor of its stream is the one that was applied there, as far as
+    /// epochs tell.
     ///
-    /// In one lineage the epochs of a stream never go back. So from `from` on all of it has the cursor's epoch, and before that an older
-    /// one, which the source is known to have had since its event was applied.
+    /// Within one lineage, the epochs of a stream never go back. So all events since `from` have the cursor's epoch.
+    /// Earlier ones have an older epoch, which the source is known to have had since its event was applied.
     pub(super) fn is_same(
         &self,
         source: &Source,
@@ -76,7 +77,7 @@ impl KnownEpochs {
         sequence: Sequence,
         epoch: Epoch,
     ) -> bool {
-        // Events of a gap that an operator has stepped over were never seen.
+        // The events of a skipped gap were never seen.
         let is_skipped = stream.last_id.is_none();
         let Some(at) = stream.epoch else {
             return is_skipped;
@@ -91,7 +92,7 @@ impl KnownEpochs {
     }
 }
 
-/// Returns whether two events with one id at one place are the same, as far as epochs tell.
+/// Returns whether two events with the same id and sequence are the same, as far as epochs tell.
 pub(super) fn are_same(one: Option<Epoch>, other: Option<Epoch>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one == other,

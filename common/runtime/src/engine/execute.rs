@@ -1,4 +1,4 @@
-//! How the engine works commands: beside events in one commit, or alone where a process may have died of them.
+//! Execution of commands: beside events in one commit, or alone for poison candidates.
 
 use doorstep_event::{Rejection, Request, Timestamp};
 use doorstep_store::{Commit, CrashCountChange, ReadSet, Store, StoreError, WriteSet};
@@ -10,7 +10,7 @@ use super::{
 use crate::Role;
 
 impl<R: Role, S: Store> Engine<R, S> {
-    /// Takes commands with what is known of their past.
+    /// Takes commands with their delivery history.
     pub fn read_commands(
         &self,
         commands: impl IntoIterator<Item = (Request, DeliveryHistory)>,
@@ -18,12 +18,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         Commands::new(commands)
     }
 
-    /// Works the next of these commands: all of them at once unless a process may have died of some, see [`Commands::is_done`].
+    /// Executes the next of these commands: all at once, unless some may have crashed a process; see
+    /// [`Commands::is_done`].
     ///
-    /// May be cancelled: what this call was about to do is then written whole or not at all, and must not be answered.
+    /// May be cancelled: the interrupted commit is then written completely or not at all, and its commands must not be
+    /// replied to.
     ///
     /// # Errors
-    /// The store could not be used; the same commands may be worked on.
+    /// The store could not be used; the same commands may be passed again.
     pub async fn execute(
         &mut self,
         commands: &mut Commands<R::Command>,
@@ -37,12 +39,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         self.process_candidate_command(commands, now, jitter).await
     }
 
-    /// Works the next of these deliveries, as [`Engine::process`] does, and these commands with them: in one commit where that may be.
+    /// Processes the next of these deliveries, as [`Engine::process`] does, together with these commands: in one commit
+    /// if possible.
     ///
-    /// May be cancelled: what this call was about to do is then written whole or not at all, and must be neither settled nor answered.
+    /// May be cancelled: the interrupted commit is then written completely or not at all; its deliveries must not be
+    /// acked, nor its commands replied to.
     ///
     /// # Errors
-    /// The store could not be used; the same batch and commands may be worked on.
+    /// The store could not be used; the same batch and commands may be passed again.
     pub async fn process_with_commands(
         &mut self,
         batch: &mut BatchCursor<R::Payload>,
@@ -84,7 +88,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         Ok(worked)
     }
 
-    /// Works the first of the commands that a process may have died of, while no other handler of the process runs.
+    /// Executes the first poison candidate while no other handler of the process runs.
     async fn process_candidate_command(
         &mut self,
         commands: &mut Commands<R::Command>,
@@ -107,7 +111,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         Err(self.too_many_conflicts())
     }
 
-    /// Counts a trial, works, and forgets the trials with what has come of it. Returns `None` on a conflict.
+    /// Raises the crash count, executes, and resets the count with the result. Returns `None` on a conflict.
     async fn try_candidate_command(
         &mut self,
         commands: &mut Commands<R::Command>,
@@ -123,7 +127,8 @@ impl<R: Role, S: Store> Engine<R, S> {
             replies: vec![reply_key(&suspect.request)],
             ..ReadSet::default()
         };
-        // From before the trial is counted until it is forgotten, so that it cannot be another's handler that ends the process.
+        // Locked from before the count is raised until it is reset, so that no other handler can crash the process
+        // meanwhile.
         let process = self.process.clone();
         let _alone = process.exclusive().await;
         let mut loaded = self.store.load(ask).await?;
@@ -136,7 +141,8 @@ impl<R: Role, S: Store> Engine<R, S> {
             after,
         };
         if stored || suspect.request.deadline <= self.clock.time(now) {
-            // No handler will be asked: its process has ended between the commit and the reply, or nobody waits any more.
+            // No handler will be called: the process crashed between the commit and the reply, or no client waits any
+            // more.
             let prepared = [PreparedCommand::of_suspect(suspect)];
             let ends = (count > 0).then(|| trial(count, 0));
             return self.attempt_alone(&prepared, ends, now, jitter).await;
@@ -144,7 +150,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         let has_begun = suspect.begun.is_some_and(|begun| count >= begun);
         let former = count.saturating_sub(u32::from(has_begun));
         if former >= self.limits.max_crashes {
-            // The trials stay, so that it is not tried again whenever it is asked again.
+            // The crash count stays, so that a repeated request does not crash the process once more.
             let detail = format!("the process ended {former} times while it was doing this");
             let refused = Rejection::new(Rejection::FAILED, detail);
             let written = self.try_commit(&[], &[], Isolation::Exclusive, Vec::new(), now, jitter);
@@ -155,7 +161,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             let mut changes = WriteSet::at(now);
             changes.crash_counts = vec![trial(count, count.saturating_add(1))];
             count = count.saturating_add(1);
-            // It may be written also where the answer is lost.
+            // The count may be written even if the store's response was lost.
             suspect.begun = Some(count);
             if self.store.commit(changes).await? == Commit::Conflict {
                 suspect.begun = None;

@@ -3,38 +3,35 @@
 use bytes::Bytes;
 use doorstep_event::{Event, EventId, Sender};
 
-/// A delivery, read as far as it could be.
+/// A delivery, decoded as far as possible.
 #[derive(Debug, Clone)]
 pub enum InboundMessage {
-    /// An event. With a defect, it will be refused when it is next in its stream.
+    /// An event. One with a defect is rejected once it is next in its stream.
     Event {
-        /// The event.
         event: Event,
-        /// What is wrong with its message, if anything is.
+        /// The defect of its message, if there is one.
         defect: Option<String>,
         /// The sender, as far as the broker vouches for it.
         sender: Sender,
     },
-    /// A message that has no place in any stream.
+    /// A message that has no position in any stream.
     Unreadable {
-        /// Its body.
         body: Bytes,
-        /// What could be read of its headers, as JSON.
+        /// The headers that could be read, as JSON.
         headers: String,
-        /// What is wrong with it.
         defect: String,
-        /// Tells it from others; where there is none, its body does.
+        /// Its message id; without one, the body identifies it.
         id: Option<EventId>,
     },
 }
 
-/// What is known of a delivery's past.
+/// The delivery history of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryHistory {
-    /// Nobody was ever given it.
+    /// No consumer has received it before.
     First,
-    /// Somebody was given it before and has not settled it: a process may have died of it.
+    /// A consumer received it before and did not ack it: it may have crashed a process.
     Redelivered,
-    /// The broker has given up on it: it comes from the role's net.
+    /// The broker has stopped redelivering it: it comes from the role's quarantine.
     LimitExceeded,
 }

@@ -1,13 +1,14 @@
-//! Works batches: reads what they touch, decides every event in order, and commits all of it or nothing.
+//! The engine of a role: reads the rows that a batch touches, decides every event in order, and commits all or nothing.
 //!
-//! What the engine guarantees, whatever runs beside it and wherever it is stopped:
+//! Guarantees, under any concurrency and any interruption:
 //! - an event is applied once: its cursor and its effects are one commit;
-//! - the events of a stream are applied in their order: what comes early is held;
-//! - a command is obeyed once, whatever repeats it: its reply and its effects are one commit, and a refusal changes nothing;
-//! - after [`Engine::process`] has returned `Ok`, every event of the batch is applied, held, dead or dropped, durably, so the batch
-//!   may be settled; before that, nothing may be.
+//! - the events of a stream are applied in order: early ones are deferred;
+//! - a command is executed once, however often it is repeated: its reply and its effects are one commit, and a
+//!   rejection changes nothing;
+//! - once [`Engine::process`] has returned `Ok`, every event of the batch is durably applied, deferred, dead-lettered
+//!   or dropped, so the batch may be acked; before that, none may be.
 //!
-//! What it does not do: it does not settle, does not publish, and never waits for anything but its store.
+//! The engine neither acks nor publishes, and waits only for its store.
 
 mod batch;
 mod clock;
@@ -57,20 +58,20 @@ use plan::{
 use row_cache::RowCache;
 use working_set::WorkingSet;
 
-/// What a batch, or a part of one, has come to.
+/// The result of a batch or a part of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BatchReport {
-    /// What became of its events.
+    /// The outcomes of its events.
     pub tally: EventCounts,
-    /// How full the store's bounded tables are now.
+    /// The fill level of the store's bounded tables after it.
     pub usage: StoreUsage,
-    /// Outbox rows that the commit has added, or a few less.
+    /// The outbox rows that the commit has added, or slightly fewer.
     pub owed: usize,
-    /// How often it had to be worked again because somebody else had changed what it had read.
+    /// The number of repetitions because another process had changed a row that was read.
     pub conflicts: usize,
 }
 
-/// A role's engine. One task works it; several engines may share a store.
+/// The engine of a role. One task drives it; several engines may share a store.
 pub struct Engine<R: Role, S: Store> {
     role: Arc<R>,
     store: S,
@@ -83,19 +84,19 @@ pub struct Engine<R: Role, S: Store> {
     commit: metrics::Histogram,
 }
 
-/// Who else's code may run while a batch is worked, and what comes along with it.
+/// The code that may run beside a batch, and the rows that it takes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Isolation {
-    /// Handlers of others; what is held next comes along.
+    /// Other handlers may run, and the deferred events that come next are taken along.
     Shared,
-    /// Handlers of others; nothing that is held: what is next is made due instead.
+    /// Other handlers may run. Deferred events are not taken along: those that come next become due instead.
     SharedNoDeferred,
-    /// Nobody's and nothing.
+    /// No other handler runs, and no deferred event is taken along.
     Exclusive,
 }
 
 impl<R: Role, S: Store> Engine<R, S> {
-    /// An engine for a role on its store.
+    /// Creates an engine for a role on its store.
     pub fn new(role: R, store: S, limits: Limits) -> Self {
         Self {
             memory: RowCache::new(limits.remembered_rows),
@@ -110,30 +111,30 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
     }
 
-    /// Shares a process with other engines. Without this, it has one of its own.
+    /// Shares a process with other engines. Without this call, the engine counts as alone in its process.
     #[must_use]
     pub fn sharing(mut self, process: HandlerLock) -> Self {
         self.process = process;
         self
     }
 
-    /// Its process has started at that time: what is held and was due by then may be what a process before it has died of. Without
-    /// this, nothing held is suspected.
+    /// Sets the start time of its process. An event deferred and due by then may have crashed an earlier process.
+    /// Without this call, no deferred event is a poison candidate.
     #[must_use]
     pub fn started_at(mut self, started: Timestamp) -> Self {
         self.start = StartupDue::at(started);
         self
     }
 
-    /// Time passes only from one call to the next, and not while a call waits, so that what it comes to is a matter of what it is given.
+    /// Freezes the clock during a call, so that its result depends only on its arguments.
     #[must_use]
     pub fn with_frozen_clock(mut self) -> Self {
         self.clock = Clock::Frozen;
         self
     }
 
-    /// Tells whether the clock that the engine is given has run evenly for long. While it has not, no waiting event expires, since the clock
-    /// may be ahead. Without this, it has.
+    /// Reports whether the given clock has run evenly for long enough. While it has not, it may be ahead, so no
+    /// deferred event expires. Without this call, the clock is trusted.
     pub fn trust_clock(&mut self, is_steady: bool) {
         self.trust = if is_steady {
             Trust::Full
@@ -142,22 +143,19 @@ impl<R: Role, S: Store> Engine<R, S> {
         };
     }
 
-    /// The store.
     pub fn store(&self) -> &S {
         &self.store
     }
 
-    /// The role.
     pub fn role(&self) -> &R {
         &self.role
     }
 
-    /// The bounds.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Takes deliveries that nobody was given before.
+    /// Takes deliveries that no consumer has received before.
     pub fn read_batch(&self, batch: Vec<InboundMessage>) -> BatchCursor<R::Payload> {
         self.read_deliveries(
             batch
@@ -166,7 +164,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         )
     }
 
-    /// Takes deliveries with what is known of their past.
+    /// Takes deliveries with their delivery history.
     pub fn read_deliveries(
         &self,
         batch: impl IntoIterator<Item = (InboundMessage, DeliveryHistory)>,
@@ -174,13 +172,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         BatchCursor::new(batch)
     }
 
-    /// Works the next of these deliveries, in their order: all of them at once unless a process may have died of some, see
-    /// [`BatchCursor::is_done`]. `jitter`, from 0 to 1, spreads the next tries of what is put off.
+    /// Processes the next deliveries in order: all at once, unless some may have crashed a process; see
+    /// [`BatchCursor::is_done`]. `jitter`, from 0 to 1, spreads the next attempts of deferred events.
     ///
-    /// May be cancelled: what this call was about to do is then written whole or not at all, and must not be settled.
+    /// May be cancelled: the interrupted commit is then written completely or not at all, and its deliveries must not
+    /// be acked.
     ///
     /// # Errors
-    /// The store could not be used; the same batch may be worked on.
+    /// The store could not be used; the same batch may be passed again.
     pub async fn process(
         &mut self,
         batch: &mut BatchCursor<R::Payload>,
@@ -191,7 +190,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             .await
     }
 
-    /// Works events and commands that nobody was given before, in one commit.
+    /// Processes events and commands without a delivery history, in one commit.
     async fn process_shared(
         &mut self,
         items: &[DecodedEvent<R::Payload>],
@@ -219,8 +218,8 @@ impl<R: Role, S: Store> Engine<R, S> {
         Err(self.too_many_conflicts())
     }
 
-    /// Works held events that are due: those whose time has come, whose awaited entity has changed, whose predecessor was applied,
-    /// and dead letters to be replayed. Returns `None` if none is due.
+    /// Processes the deferred events that are due: their time has come, the awaited entity has changed, the predecessor
+    /// was applied, or they replay a dead letter. Returns `None` if none is due.
     ///
     /// # Errors
     /// The store could not be used.
@@ -233,12 +232,12 @@ impl<R: Role, S: Store> Engine<R, S> {
             return Ok(Some(worked));
         }
         for conflicts in 0..=self.limits.conflicts {
-            // Asked for anew after a conflict: somebody else may have worked the very same rows.
+            // Read again after a conflict: another process may have handled the very same rows.
             let mut due = self.due(now).await?;
             if due.is_empty() {
                 return Ok(None);
             }
-            // In the order of each stream; the order between streams does not matter.
+            // Sorted by sequence within each stream; the order between streams does not matter.
             due.sort_by_key(|held| held.event.sequence);
             let items: Vec<_> = {
                 let _together = self.process.shared().await;
@@ -262,7 +261,6 @@ impl<R: Role, S: Store> Engine<R, S> {
         self.store.due(by, self.limits.due_events, bytes).await
     }
 
-    /// Has the role read a delivery.
     fn prepare(&self, incoming: InboundMessage) -> DecodedEvent<R::Payload> {
         match incoming {
             InboundMessage::Event {
@@ -294,14 +292,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<(BatchReport, Vec<PlannedCommand>)>, StoreError> {
-        // From here to the end of the plan the role's own code runs, which may end the process.
+        // From here to the end of the plan, the role's own code runs and may crash the process.
         let process = self.process.clone();
         let together = match company {
             Isolation::Shared | Isolation::SharedNoDeferred => Some(process.shared().await),
             Isolation::Exclusive => None,
         };
         let (slots, known) = self.read(items, commands, company).await?;
-        // Pure from here to the commit: the same items over other rows give another plan, and nothing was done in between.
+        // Planning is pure up to the commit: a conflict discards the plan and nothing else.
         let mut plan = Plan::make(
             &*self.role,
             &self.limits,
@@ -360,8 +358,8 @@ impl<R: Role, S: Store> Engine<R, S> {
                 };
                 Ok(Some((worked, outcomes)))
             }
-            // Everything that was remembered of this batch went into its slots and is dropped with them, so the next attempt
-            // reads all of it afresh.
+            // The slots hold every cached row of this batch and are dropped here, so the next attempt reads all of them
+            // afresh.
             Commit::Conflict => Ok(None),
         }
     }
@@ -376,7 +374,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         }
     }
 
-    /// Reads every row that the batch touches and that is not remembered, and what is known of its commands.
+    /// Reads every row that the batch touches and that is not cached, and the store's knowledge of its commands.
     async fn read(
         &mut self,
         items: &[DecodedEvent<R::Payload>],
@@ -386,7 +384,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         let mut known = Known::default();
         let mut ask = ReadSet::default();
         let mut slots = WorkingSet::reserve(items, commands, &mut self.memory, &mut ask);
-        // What is held comes along within the batch's bound: little of each where there are many streams.
+        // Deferred events are taken along within the batch's bound: the more streams, the fewer of each.
         let share = self.limits.batch_size / ask.streams.len().max(1);
         if company == Isolation::Shared {
             ask.held_per_stream = share.max(1).min(self.limits.held_per_stream);
@@ -398,8 +396,8 @@ impl<R: Role, S: Store> Engine<R, S> {
             known.trials = std::mem::take(&mut loaded.trials);
             slots.fill(&ask, loaded, &self.memory)?;
         }
-        // What is held next came along with the streams; the entities that it touches are known only now. Reading them a moment
-        // later than their streams does no harm: the commit checks every version.
+        // The deferred events that come next were read with the streams; only now are their entities known. Reading
+        // these a moment later is safe: the commit checks every version.
         let mut ask = ReadSet::default();
         let held: Vec<_> = slots
             .take_loaded_deferred()
@@ -419,7 +417,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         Ok((slots, known))
     }
 
-    /// Gives what the handlers emit its sequences, which needs the last ones given, and turns the plan into changes.
+    /// Assigns sequences to the emitted events, after a read of the last ones used, and turns the plan into changes.
     async fn number(
         &self,
         plan: Plan<'_, R>,

@@ -1,11 +1,12 @@
 //! The check of a delivery's sender against the owner of its source.
 //!
-//! A source belongs to the user of the broker that first used it. Without that, any program that may publish could send events in the
-//! name of another: they would be applied, or take the sequences of the other's own events, which would then count as duplicates.
+//! A source belongs to the broker user that first published under it. Otherwise any program allowed to publish could
+//! send events under another's source: they would be applied, or take the sequences of the owner's events, which would
+//! then count as duplicates.
 //!
-//! A source whose events came without a user id belongs to nobody, and the first user that publishes with one becomes its owner. What was
-//! published before that may still be in a queue, or be redelivered. So the former owner, be it nobody, is accepted for
-//! [`Limits::former_owner_grace`](crate::Limits::former_owner_grace) more.
+//! A source whose events came without a user id has no owner, and the first user that publishes with one becomes its
+//! owner. Earlier events may still be queued or redelivered. So the former owner, or events without a user id, are
+//! accepted for another [`Limits::former_owner_grace`](crate::Limits::former_owner_grace).
 
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use doorstep_store::{DeadLetter, FormerOwner, SourceOwner};
 
 use crate::dead_letter::{Cause, reason};
 
-/// The consequence of a source's owner for a delivery.
+/// The result of the check of a delivery's sender.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The sender owns the source, or did so until a moment ago.
     Accepted,
     /// The delivery is accepted, and this is the owner from now on.
     Recorded(SourceOwner),
-    /// The sender owned the source once. Only a copy of what was accepted before is no news.
+    /// The sender is a former owner whose grace is over. Only a copy of an accepted event is still a duplicate.
     Late,
     /// The source belongs to another user.
     Foreign,
@@ -29,7 +30,7 @@ pub(super) enum Verdict {
     Bypass,
 }
 
-/// Compares a sender with the owner of a source, `None` if there is none on record.
+/// Compares a sender with the owner of a source; `None` if none is recorded.
 pub(super) fn judge(
     owner: Option<&SourceOwner>,
     sender: &Sender,
@@ -66,7 +67,7 @@ pub(super) fn judge(
     }
 }
 
-/// Why a delivery of another user's source is refused.
+/// Returns the cause for rejecting a delivery under another user's source.
 pub(super) fn foreign(event: &Event, owner: Option<&SourceOwner>, sender: &Sender) -> Cause {
     let user = owner.and_then(|owner| owner.user.as_ref());
     let user = user.map_or("", |user| user.as_str());
@@ -80,7 +81,8 @@ pub(super) fn foreign(event: &Event, owner: Option<&SourceOwner>, sender: &Sende
     )
 }
 
-/// The end of the detail, which names the sender. Names are quoted with their own quotes escaped, so no name passes for another one.
+/// Returns the end of the detail, which names the sender. Quotes within names are escaped, so no name can imitate
+/// another one.
 fn comes_from(sender: &Sender) -> String {
     format!(
         "this comes from {sender}: if the program's user has changed, `consumers sources transfer` makes the new one the owner"
@@ -98,7 +100,7 @@ pub(crate) fn is_from_owner(dead: &DeadLetter, owner: Option<&SourceOwner>) -> b
     user.is_some_and(|user| dead.detail.ends_with(&comes_from(&Sender::User(user))))
 }
 
-/// Why a delivery that did not come over the exchange of events is refused.
+/// Returns the cause for rejecting a delivery that did not come over the exchange of events.
 pub(super) fn bypass(sender: &Sender) -> Cause {
     Cause::new(
         reason::BYPASS,

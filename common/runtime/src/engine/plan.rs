@@ -1,4 +1,4 @@
-//! Decides what becomes of every event and command of a batch. Pure: rows in, changes out.
+//! Decides the outcome of every event and command of a batch. Pure: rows in, changes out.
 
 pub(super) mod commands;
 
@@ -26,7 +26,7 @@ use crate::{
     role::States,
 };
 
-/// What a handler has said of an event.
+/// A handler's decision on an event.
 enum Verdict {
     Applied(Effects),
     Ignored,
@@ -34,7 +34,7 @@ enum Verdict {
     Dead(Cause),
 }
 
-/// An event that is being decided.
+/// An event that is being planned.
 struct EventInPlan<'c, F> {
     event: &'c Event,
     prepared: &'c DecodedEvent<F>,
@@ -49,7 +49,7 @@ impl<F> Clone for EventInPlan<'_, F> {
 
 impl<F> Copy for EventInPlan<'_, F> {}
 
-/// What a batch is going to do.
+/// The changes of a batch, as they are being decided.
 pub(super) struct Plan<'a, R: Role> {
     role: &'a R,
     limits: &'a Limits,
@@ -58,7 +58,7 @@ pub(super) struct Plan<'a, R: Role> {
     changes: WriteSet,
     emitted: Vec<(NewEvent, Option<String>)>,
     scheduled: Vec<(Scheduled, Option<String>)>,
-    /// What a handler is given, used again for each.
+    /// The states given to a handler; reused for each call.
     states: States<R::State>,
     met_unread: bool,
     trust: Trust,
@@ -69,9 +69,9 @@ pub(super) struct Plan<'a, R: Role> {
 /// The trust in the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Waiting events may expire by it.
+    /// Deferred events may expire.
     Full,
-    /// It may be wrong, so that no waiting event expires.
+    /// The clock may be wrong, so no deferred event expires.
     Limited,
 }
 
@@ -109,8 +109,8 @@ impl<'a, R: Role> Plan<'a, R> {
         plan
     }
 
-    /// Whether an event came up for the handler that the role was not to read: somebody else has changed where it stands, and this
-    /// plan must not be carried out.
+    /// Returns whether the handler would have to see an event that the role did not decode. Another process has then
+    /// changed the event's position in its stream, and this plan must not be committed.
     pub(super) fn needs_replan(&self) -> bool {
         self.met_unread
     }
@@ -148,7 +148,7 @@ impl<'a, R: Role> Plan<'a, R> {
                     claim: self.slots.handles_of(index),
                 };
                 if let Some(cause) = self.reject_sender(case) {
-                    // Whatever its place: it takes none.
+                    // It takes no position in its stream, even if it has a sequence.
                     self.push_dead_letter_beside(case, cause);
                     return;
                 }
@@ -179,7 +179,7 @@ impl<'a, R: Role> Plan<'a, R> {
             owners::Verdict::Late => {
                 let cause = owners::foreign(case.event, owner, sender);
                 let sequence = case.event.sequence?;
-                // A copy of what was accepted in time changes nothing, and is no news.
+                // A copy of an event that was accepted in time changes nothing and is only a duplicate.
                 let is_copy = self
                     .slots
                     .stream(case.claim)
@@ -191,7 +191,7 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// Step 4 of the loop: where does an event with a sequence stand in its stream?
+    /// Plans an event with a sequence by its position in its stream: duplicate, next, early or blocked.
     fn plan_sequenced(
         &mut self,
         index: usize,
@@ -240,11 +240,12 @@ impl<'a, R: Role> Plan<'a, R> {
                     self.advance(case, sequence);
                 }
             },
-            // Whoever has raised the cursor above a held event has deleted it in the same commit.
+            // The commit that raised the cursor above a deferred event has deleted that event, too.
             Origin::Held(_) if sequence.get() < next => {}
             Origin::Held(held) => {
-                // Where a blocked stream holds its very next event, that is the replay of what blocks it, also once it waits for another
-                // stream: a delivery of that event is a duplicate and never held.
+                // If a blocked stream defers its very next event, that is the replay of the blocking dead letter, even
+                // once it waits for another stream: a delivery of that event counts as a duplicate and is never
+                // deferred.
                 let may_go = sequence.get() == next
                     && match (&slot.after.blocked, &held.reason) {
                         (None, _) | (Some(_), DeferReason::WaitingFor(_)) => true,
@@ -255,14 +256,14 @@ impl<'a, R: Role> Plan<'a, R> {
                     slot.waiting.remove(&sequence);
                     self.advance(case, sequence);
                 } else {
-                    // It fell due although it is not its turn: its predecessor will make it due again.
+                    // The event fell due before its turn: its predecessor will make it due again.
                     self.reschedule(case, None, None);
                 }
             }
         }
     }
 
-    /// Applies the next event of a stream, and then what is held and has become next by that.
+    /// Applies the next event of a stream, then the deferred events that become next by that.
     fn advance(&mut self, first: EventInPlan<'_, R::Payload>, sequence: Sequence) {
         if !self.apply(first, sequence) {
             return;
@@ -272,7 +273,7 @@ impl<'a, R: Role> Plan<'a, R> {
             let Some(slot) = self.slots.stream(first.claim) else {
                 return;
             };
-            // Mostly nothing waits, and then nothing need be looked for.
+            // The usual case: nothing waits, so the lookups below are saved.
             if slot.waiting.is_empty() {
                 return;
             }
@@ -300,7 +301,7 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// Asks the handler about the next event of a stream. Returns whether the cursor has moved.
+    /// Calls the handler for the next event of a stream. Returns whether the cursor has moved.
     fn apply(&mut self, case: EventInPlan<'_, R::Payload>, sequence: Sequence) -> bool {
         let event = case.event;
         let verdict = self.call_handler(case);
@@ -345,7 +346,7 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// An event without a sequence: told apart by its id, applied in whatever order it comes.
+    /// Plans an event without a sequence: its id tells duplicates, and arrival is its order.
     fn plan_unsequenced(&mut self, case: EventInPlan<'_, R::Payload>) {
         let EventInPlan {
             event, prepared, ..
@@ -360,7 +361,8 @@ impl<'a, R: Role> Plan<'a, R> {
             let known_since = event
                 .time
                 .filter(|time| *time >= oldest && pruned_to.is_none_or(|to| *time > to));
-            // Seen under its own time, so that it is forgotten no sooner than it can be told to be too old.
+            // The id is kept under the event's own time, so it outlives the age at which the event would be rejected as
+            // too old.
             self.changes.seen.push((
                 id.0,
                 id.1,
@@ -400,7 +402,7 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// Calls the handler on copies of the states; they count only if it agrees.
+    /// Calls the handler on copies of the states. They are kept only if it succeeds.
     fn call_handler(&mut self, case: EventInPlan<'_, R::Payload>) -> Verdict {
         let (fact, keys) = match &case.prepared.understood {
             Interpretation::Undecoded => {
@@ -426,7 +428,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 Verdict::Applied(effects)
             }
             Ok(Err(HandlerError::Retry(entity))) => {
-                // The awaited entity must be one whose version this commit checks, or its change could be missed.
+                // This commit has to check the version of the awaited entity, or its change could be missed.
                 if keys.contains(&entity) {
                     Verdict::NotYet(entity)
                 } else {
@@ -441,8 +443,8 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// Takes over the states that a handler has left. Takes none, and returns the entity, if it has taken one away: no store removes a
-    /// state, and what is remembered must not differ from what is stored.
+    /// Takes over the states that a handler has left. If the handler removed a state, takes none and returns that
+    /// entity: no store deletes a state, and the cache must not differ from the store.
     fn take_changed_states(&mut self, claim: RowHandles) -> Option<EntityKey> {
         let entries = self.states.entries().iter();
         let removed = entries
@@ -463,7 +465,7 @@ impl<'a, R: Role> Plan<'a, R> {
         None
     }
 
-    /// Notes what a handler brings about, which continues the trace of what it was asked about.
+    /// Collects the effects of a handler. They continue the trace of the message that caused them.
     fn collect_effects(&mut self, effects: Effects, trace: Option<&String>) {
         let events = effects.events.into_iter();
         self.emitted
@@ -473,7 +475,7 @@ impl<'a, R: Role> Plan<'a, R> {
             .extend(scheduled.map(|scheduled| (scheduled, trace.cloned())));
     }
 
-    /// Holds an event until an entity changes, or lets it die if it has waited for too long.
+    /// Defers an event until an entity changes, or dead-letters it if it has waited too long.
     fn defer_until(&mut self, case: EventInPlan<'_, R::Payload>, entity: EntityKey) {
         let EventInPlan {
             event, prepared, ..
@@ -518,7 +520,7 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// Writes a held event back, to be tried later.
+    /// Writes a deferred event back for a later attempt.
     fn reschedule(
         &mut self,
         case: EventInPlan<'_, R::Payload>,
@@ -528,15 +530,15 @@ impl<'a, R: Role> Plan<'a, R> {
         let Origin::Held(held) = &case.prepared.origin else {
             return;
         };
-        // The version has to rise: somebody else may be working the same row.
+        // The version has to rise, since another process may be changing the same row.
         let mut has_place = false;
         if let Some(slot) = self.slots.stream(case.claim) {
             slot.dirty = true;
             slot.deferred_dirty = true;
             has_place = true;
         }
-        // A replay that waits for another stream waits like anything else. Its dead letter goes on blocking its stream, and can be
-        // stepped over; one that blocks nothing has nothing left to do.
+        // A replay that waits for another stream is deferred like any other event. Its dead letter still blocks its
+        // stream and can be skipped; a dead letter that blocks nothing is resolved here.
         if let (DeferReason::Replay(dead), Some(_)) = (&held.reason, &awaits) {
             let fate = if has_place {
                 Resolution::Awaiting
@@ -547,7 +549,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 .resolve
                 .push((dead.clone(), DeadLetterStatus::Replaying, fate));
         }
-        // A replay starts to wait with its first try, however often it was refused before.
+        // The wait of a replay starts with its first attempt, however often it was rejected before.
         let is_first = held.attempts == 0 || matches!(held.reason, DeferReason::Replay(_));
         let waits_from_now = is_first && awaits.is_some();
         let tries = held.attempts + u32::from(awaits.is_some());
@@ -561,7 +563,7 @@ impl<'a, R: Role> Plan<'a, R> {
             attempts: tries,
             since: match self.trust {
                 _ if waits_from_now => self.now,
-                // The clock was ahead when it was held.
+                // The clock was ahead when the event was deferred.
                 Trust::Full => held.since.min(self.now),
                 Trust::Limited => held.since,
             },
@@ -572,7 +574,7 @@ impl<'a, R: Role> Plan<'a, R> {
         saturating_add(self.now, self.limits.retry_backoff(attempts, self.jitter))
     }
 
-    /// Makes an event a dead letter; if it has a place in a stream, the stream is blocked by it.
+    /// Makes an event a dead letter. If the event has a position in a stream, the dead letter blocks that stream.
     fn dead_letter_event(&mut self, case: EventInPlan<'_, R::Payload>, cause: Cause) {
         let blocks = if case.event.sequence.is_some() {
             Blocking::Stream
@@ -595,7 +597,7 @@ impl<'a, R: Role> Plan<'a, R> {
             slot.deferred_dirty |= case.prepared.is_deferred();
             slot.after.blocked = Some(dead.row.id.clone());
         }
-        // What was tried again by an operator is kept in any case.
+        // An event that an operator replayed is always kept.
         if blocks == Blocking::Nothing && !case.prepared.is_deferred() {
             let event = case.event;
             let is_seen = |seen: &mut (Source, EventId, Timestamp)| {
@@ -608,7 +610,7 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// Keeps the epoch of an event that is applied or deferred; `forks` where it proves another lineage of its source.
+    /// Keeps the epoch of an event that is applied or deferred; `forks` if it proves another lineage of its source.
     fn learn(&mut self, event: &Event, forks: bool) {
         if let Some(epoch) = event.epoch
             && let Some(learned) = self.slots.epochs.learn(&event.source, epoch, forks)
@@ -617,8 +619,8 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// Another event has taken this one's number: a dead letter that blocks nothing. Its id is made of what it is, so the same
-    /// message delivered again is the same dead letter.
+    /// Records that another event has this one's sequence, as a dead letter that blocks nothing. Its id is derived from
+    /// its content, so a redelivery of the same message is the same dead letter.
     fn numbering_conflict(&mut self, case: EventInPlan<'_, R::Payload>) {
         let cause = Cause::new(
             reason::CONFLICT,
@@ -628,7 +630,7 @@ impl<'a, R: Role> Plan<'a, R> {
                      minting its source anew",
                     case.event.source
                 ),
-                // In quotes, so that conflicts are of one kind whatever the epoch.
+                // Quoted, so that all conflicts share one fingerprint, whichever the epoch.
                 Some(epoch) => format!(
                     "another event of {} has its number, which this one was given in epoch \"{epoch}\": the source's store was restored \
                      from a backup or copied, and numbers anew; give it a new source by `store restored`",
@@ -639,7 +641,7 @@ impl<'a, R: Role> Plan<'a, R> {
         self.push_dead_letter_beside(case, cause);
     }
 
-    /// Writes a dead letter of an event that has no place in its stream.
+    /// Adds a dead letter for an event that has no position in its stream.
     fn push_dead_letter_beside(&mut self, case: EventInPlan<'_, R::Payload>, cause: Cause) {
         let is_conflict = cause.reason == reason::CONFLICT;
         let dead = dead_letter::of_event(
@@ -657,7 +659,7 @@ impl<'a, R: Role> Plan<'a, R> {
             self.changes.counts.duplicates += 1;
             return;
         }
-        // A forgery tells nothing of the source's store.
+        // A forgery proves nothing about the source's store.
         if is_conflict && let Some(epoch) = case.event.epoch {
             self.changes
                 .restored_sources
@@ -670,7 +672,7 @@ impl<'a, R: Role> Plan<'a, R> {
         self.push_dead_letter(dead);
     }
 
-    /// Writes a dead letter, and owes the world a copy of it.
+    /// Adds a dead letter and the outbox row that publishes its copy.
     fn push_dead_letter(&mut self, dead: NewDeadLetter) {
         self.changes
             .outbox
@@ -679,14 +681,15 @@ impl<'a, R: Role> Plan<'a, R> {
             self.changes.counts.dead += 1;
             self.changes.dead_letters.push(dead);
         } else {
-            // Without a place in a stream it may be there already: its message came again after its id was forgotten. Whether it
-            // counts, and whether its copy is owed, only the store can tell.
+            // A dead letter without a position in a stream may already exist, if its message came again after its id
+            // was pruned. Only the store can tell whether it counts and whether its copy has to be published.
             self.changes.dead_letters_if_absent.push(dead);
         }
     }
 
-    /// Writes a dead letter that belongs to no stream as [`Plan::push_dead_letter`] does, within the bound of its kind. `seen` is remembered with it:
-    /// of what goes to the overflow file nothing is, or a flood would fill one table instead of another.
+    /// Adds a dead letter that belongs to no stream, within the bound of its kind, as [`Plan::push_dead_letter`] does
+    /// otherwise. `seen` is stored with it. A dead letter that goes to the overflow file stores no id: otherwise a
+    /// flood would fill one table instead of another.
     fn push_streamless(&mut self, dead: NewDeadLetter, seen: Option<(Source, EventId, Timestamp)>) {
         self.changes
             .outbox
@@ -697,7 +700,7 @@ impl<'a, R: Role> Plan<'a, R> {
         });
     }
 
-    /// Settles the dead letter that a replay was made from, now that the replay has come to something.
+    /// Resolves the dead letter that a replay was made from, once the replay has an outcome.
     fn resolve_replay(&mut self, case: EventInPlan<'_, R::Payload>) -> bool {
         let Origin::Held(held) = &case.prepared.origin else {
             return false;
@@ -717,14 +720,14 @@ impl<'a, R: Role> Plan<'a, R> {
         true
     }
 
-    /// Deletes the row of a held event. Where a cursor rises the store does that by itself.
+    /// Deletes the row of a deferred event. If a cursor rises, the store does that by itself.
     fn release(&mut self, prepared: &DecodedEvent<R::Payload>) {
         if let Origin::Held(held) = &prepared.origin {
             self.changes.release.push(held.id);
         }
     }
 
-    /// What came with this batch and is not next by its end is held.
+    /// Defers the events of this batch that are still not next at its end.
     fn defer_remaining(&mut self) {
         for slot in self.slots.streams_mut() {
             for waiting in std::mem::take(&mut slot.waiting).into_values() {
@@ -747,7 +750,7 @@ impl<'a, R: Role> Plan<'a, R> {
         }
     }
 
-    /// The subjects of what the handlers emit, each once.
+    /// Returns the subjects of the events that the handlers emit, each once.
     pub(super) fn emitted_subjects(&self) -> Vec<Subject> {
         let mut subjects: Vec<_> = self
             .emitted
@@ -759,10 +762,10 @@ impl<'a, R: Role> Plan<'a, R> {
         subjects
     }
 
-    /// Numbers what is emitted, and hands over all changes together with the rows.
+    /// Assigns sequences to the emitted events and returns all changes together with the rows.
     ///
     /// # Errors
-    /// A state has no form in JSON.
+    /// A state cannot be serialized as JSON.
     pub(super) fn finish(
         mut self,
         source: &Source,

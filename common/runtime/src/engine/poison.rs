@@ -1,9 +1,12 @@
-//! Events that a process may have died of: which they are, and which of them may be tried together.
+//! Poison candidates: events that may have crashed a process, and the rule for which of them may be processed together.
 //!
-//! Before the handler is asked about such an event, a trial of it is counted in the store; the commit of what has come of it forgets
-//! the trials. So a count that is found is the number of processes that have ended in between, and nothing rests on how a broker
-//! counts. Where nothing is counted yet, events are tried together, so that a restart costs one commit more for each batch. Of those
-//! one may be the poison: from then on each is tried alone, until it is done or has used up its trials.
+//! Before the handler gets such an event, its crash count in the store is raised; the commit with the event's outcome
+//! resets it. So a count that is found is the number of processes that crashed in between, independently of the
+//! broker's own counting.
+//!
+//! As long as no count is found, events are processed together, so that a restart costs one more commit per batch. If
+//! that crashes the process, any of them may be the poison: from then on each is tried alone, until it succeeds or
+//! reaches its maximum of crashes.
 
 use doorstep_event::{EventId, Source, Timestamp};
 use doorstep_store::{CrashCountChange, DeferredEvent, ReadResult, ReadSet};
@@ -14,40 +17,41 @@ use super::{
 };
 use crate::Limits;
 
-/// An event that a process may have died of.
+/// An event that may have crashed a process.
 pub(super) struct PoisonCandidate {
     pub(super) matter: CandidateSource,
     past: DeliveryHistory,
     standing: CandidateState,
-    /// The count that this process has written, or is not sure to have written: it has survived that trial.
+    /// The count that this process has written, or may have written. This process survived that attempt.
     begun: Option<u32>,
 }
 
-/// Where a suspect comes from.
+/// The origin of a poison candidate.
 pub(super) enum CandidateSource {
     Delivery(InboundMessage),
     Held(DeferredEvent),
 }
 
-/// What the store says of a suspect.
+/// The store's knowledge of a poison candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CandidateState {
-    /// Not looked up yet, or no longer sure.
+    /// Not looked up yet, or no longer certain.
     Unknown,
-    /// No handler will be asked: it is applied, held, dead or seen already, and that never ends. With its trials, which are forgotten.
+    /// No handler will be called, now or later: the event is already applied, deferred, dead-lettered or seen. Carries
+    /// its crash count, which is to be reset.
     Done(u32),
-    /// A handler may be asked. With its trials.
+    /// A handler may be called. Carries its crash count.
     Pending(u32),
 }
 
-/// How the first of several suspects are to be met.
+/// The next step for the first of several candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TrialPlan {
-    /// So many of them together.
+    /// This many of them together.
     Together(usize),
     /// The first alone.
     Alone,
-    /// The first is a dead letter, without asking the handler: so many processes have ended while it was tried.
+    /// The first becomes a dead letter without a handler call: this many processes have crashed during its attempts.
     Poison(u32),
 }
 
@@ -61,7 +65,7 @@ impl PoisonCandidate {
         }
     }
 
-    /// A held event, which this process may have begun to try before.
+    /// A deferred event, whose attempt this process may already have started.
     pub(super) fn held(row: DeferredEvent, begun: Option<u32>) -> Self {
         Self {
             matter: CandidateSource::Held(row),
@@ -71,12 +75,12 @@ impl PoisonCandidate {
         }
     }
 
-    /// The count that this process has written, or may have written.
+    /// Returns the count that this process has written or may have written.
     pub(super) fn counted_by_us(&self) -> Option<u32> {
         self.begun
     }
 
-    /// Whether a handler may be asked about it.
+    /// Returns whether a handler may be called for it.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.standing, CandidateState::Pending(_))
     }
@@ -90,7 +94,7 @@ impl PoisonCandidate {
         Some((event.source.clone(), event.id.clone()))
     }
 
-    /// The trials that others have counted, or this process in a former life.
+    /// Returns the crashes counted by other processes or by an earlier life of this one.
     fn previous_crashes(&self) -> u32 {
         match self.standing {
             CandidateState::Pending(count) if self.is_counted_by_us() => count - 1,
@@ -103,7 +107,7 @@ impl PoisonCandidate {
         matches!((self.standing, self.begun), (CandidateState::Pending(count), Some(begun)) if count >= begun)
     }
 
-    /// Counts a trial, unless this process has done so already.
+    /// Raises the crash count, unless this process has done so already.
     pub(super) fn begin(&mut self) -> Option<CrashCountChange> {
         let (CandidateState::Pending(before), false) = (self.standing, self.is_counted_by_us())
         else {
@@ -120,21 +124,21 @@ impl PoisonCandidate {
         })
     }
 
-    /// The count that [`Suspect::begin`] asked for is written.
+    /// Notes that the count of [`PoisonCandidate::begin`] is written.
     pub(super) fn counted(&mut self) {
         if let (CandidateState::Pending(_), Some(begun)) = (self.standing, self.begun) {
             self.standing = CandidateState::Pending(begun);
         }
     }
 
-    /// It is certain that the count was not written.
+    /// Notes that the count was certainly not written.
     pub(super) fn not_counted(&mut self) {
         if !self.is_counted_by_us() {
             self.begun = None;
         }
     }
 
-    /// Forgets the trials, with the commit of what has come of it.
+    /// Returns the reset of the crash count, to be committed with the event's outcome.
     pub(super) fn end(&self) -> Option<CrashCountChange> {
         let before = match self.standing {
             CandidateState::Pending(count) | CandidateState::Done(count) if count > 0 => count,
@@ -149,13 +153,13 @@ impl PoisonCandidate {
         })
     }
 
-    /// What was looked up may have changed.
+    /// Drops what was looked up, which may have changed.
     pub(super) fn forget(&mut self) {
         self.standing = CandidateState::Unknown;
     }
 }
 
-/// How the first of these, which were looked up, are to be met.
+/// Decides the next step for the first of these candidates, which were looked up.
 pub(super) fn plan_trial<'a>(
     suspects: impl IntoIterator<Item = &'a PoisonCandidate>,
     limit: u32,
@@ -173,7 +177,7 @@ pub(super) fn plan_trial<'a>(
                 (_, false) => {}
             }
         }
-        // The same event twice: the second is looked at again when the first is done.
+        // The same event twice: the second is planned again when the first is finished.
         if suspect.key().is_some_and(|key| !keys.insert(key)) {
             break;
         }
@@ -182,7 +186,8 @@ pub(super) fn plan_trial<'a>(
     TrialPlan::Together(together)
 }
 
-/// Asks for what tells whether a handler may be asked about those that were not looked up, and how often they were tried.
+/// Asks for the rows that tell whether a handler may be called for the candidates not yet looked up, and for their
+/// crash counts.
 pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a PoisonCandidate>) -> ReadSet {
     let mut ask = ReadSet::default();
     let unknown = suspects
@@ -207,7 +212,7 @@ pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a PoisonCandidate>) -
     ask
 }
 
-/// Takes in what was read for them.
+/// Takes in the rows that were read for them.
 pub(super) fn apply_lookup<'a>(
     suspects: impl IntoIterator<Item = &'a mut PoisonCandidate>,
     loaded: ReadResult,
@@ -240,7 +245,7 @@ pub(super) fn apply_lookup<'a>(
                     }),
                 };
                 if matches!(verdict, Verdict::Foreign | Verdict::Bypass) {
-                    // The trials are those of the owner's event of the same id.
+                    // The crash count belongs to the owner's event of the same id.
                     CandidateState::Done(0)
                 } else if is_settled {
                     CandidateState::Done(count)

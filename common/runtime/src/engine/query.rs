@@ -1,4 +1,4 @@
-//! Answering queries: from states as they are, beside whoever writes.
+//! Queries: served from a snapshot of the states, concurrently with writers.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,7 +11,7 @@ use doorstep_store::{EntityRow, Store, StoreError};
 use super::{Engine, HandlerLock, command::panicked, working_set::state_of};
 use crate::{Role, States};
 
-/// Answers a role's queries. Clones are cheap, and may answer at once.
+/// Serves a role's queries. Clones are cheap and may serve concurrently.
 pub struct Queries<R: Role, S: Store> {
     role: Arc<R>,
     store: S,
@@ -29,7 +29,7 @@ impl<R: Role, S: Store> Clone for Queries<R, S> {
 }
 
 impl<R: Role, S: Store> Engine<R, S> {
-    /// Answers the role's queries, also while the engine works.
+    /// Returns a server of the role's queries, usable while the engine works.
     pub fn queries(&self) -> Queries<R, S> {
         Queries {
             role: Arc::clone(&self.role),
@@ -40,7 +40,8 @@ impl<R: Role, S: Store> Engine<R, S> {
 }
 
 impl<R: Role, S: Store> Queries<R, S> {
-    /// Answers a query from states that no commit which had returned before is missing from, all of one moment. A panic is a refusal.
+    /// Serves a query from one snapshot of the states, which includes every commit that returned before the call. A
+    /// panic is a rejection.
     ///
     /// May be cancelled: nothing is written.
     ///

@@ -1,8 +1,8 @@
-//! What the engine remembers of rows between batches, so that a busy role reads its store only for what is new.
+//! The cache of rows between batches: a busy role reads only new rows from its store.
 //!
-//! Remembering is safe because every commit checks the version of every row that it rests on: a row that somebody else has changed
-//! meanwhile makes a conflict, and is read afresh. A batch takes its rows out and puts them back when its commit is written; whatever
-//! ends differently leaves them forgotten.
+//! Caching is safe because every commit checks the version of every row that it depends on: a row that another process
+//! has changed causes a conflict and is read afresh. A batch takes its rows out and puts them back once its commit is
+//! written; any other end leaves them out of the cache.
 
 use std::hash::BuildHasher;
 
@@ -12,7 +12,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::epochs::KnownEpochs;
 
-/// A stream as it is remembered: only one that is not blocked and holds nothing.
+/// A cached stream: only one that is not blocked and has no deferred events.
 pub(super) struct CachedStream {
     pub(super) key: StreamKey,
     pub(super) expect: ExpectedVersion,
@@ -21,13 +21,13 @@ pub(super) struct CachedStream {
     pub(super) epoch: Option<StreamEpoch>,
 }
 
-/// The owner of a source as it is remembered.
+/// The cached owner of a source.
 pub(super) struct CachedOwner {
     pub(super) source: Source,
     pub(super) row: OwnerRow,
 }
 
-/// An entity as the engine works with it: its state read into the role's own type.
+/// A cached entity, with its state decoded into the role's own type.
 pub(super) struct CachedEntity<S> {
     pub(super) key: EntityKey,
     pub(super) expect: ExpectedVersion,
@@ -53,7 +53,7 @@ impl<S> RowCache<S> {
         }
     }
 
-    /// Of a stream. The subject alone: hardly ever have two sources the same, and then the keys are compared.
+    /// Hashes the subject alone: two sources hardly ever share one, and then the keys are compared.
     pub(super) fn hash_of_stream(&self, subject: &Subject) -> u64 {
         self.hasher.hash_one(subject.as_str())
     }
@@ -91,13 +91,13 @@ impl<S> RowCache<S> {
     }
 }
 
-/// Whether an event is of this stream.
+/// Returns whether an event is of this stream.
 pub(super) fn is_of(event: &Event, stream: &StreamKey) -> bool {
     event.subject == stream.subject && event.source == stream.source
 }
 
-/// Things that were put in not too long ago. When the younger half of the room is full, the older half is forgotten whole: nothing has
-/// to be kept in the order of its use.
+/// A cache of two generations. When the younger one is full, the older one is dropped as a whole, so no order of use
+/// has to be kept.
 struct TwoGenerationCache<T> {
     half: usize,
     younger: HashTable<(u64, T)>,
@@ -123,7 +123,7 @@ impl<T> TwoGenerationCache<T> {
             .map(|found| found.remove().0.1)
     }
 
-    /// Puts in what is not there.
+    /// Adds an entry that is not there yet.
     fn put(&mut self, hash: u64, thing: T) {
         if self.younger.len() >= self.half {
             std::mem::swap(&mut self.younger, &mut self.older);
@@ -143,7 +143,7 @@ mod tests {
         let mut recent = TwoGenerationCache::new(4);
         for number in 0..100_u64 {
             recent.put(number, number);
-            // Of two numbers with one hash, each is itself.
+            // Of two entries with one hash, each is found by its own key.
             recent.put(number, number + 1_000);
             assert_eq!(recent.take(number, |n| *n == number), Some(number));
             recent.put(number, number);

@@ -1,4 +1,4 @@
-//! The rows that one batch works on: as they were read, and as they are becoming.
+//! The unit of work of a batch: its rows as they were read and as they are changing.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -22,23 +22,23 @@ use crate::Role;
 pub(super) struct StreamSlot<F> {
     hash: u64,
     pub(super) key: StreamKey,
-    /// As it was read.
+    /// The version that was read.
     expect: ExpectedVersion,
-    /// How many events it held when it was read.
+    /// The number of events that were deferred when it was read.
     held: u64,
-    /// As it is becoming.
+    /// The row with this batch's changes.
     pub(super) after: StreamState,
-    /// Whether anything is to be written, be it only that the version rises because something is held.
+    /// Set if the row has to be written, even if only its version rises because an event is deferred.
     pub(super) dirty: bool,
-    /// Held rows change with this batch, so what is known of them is not to be remembered.
+    /// Set if deferred rows change with this batch. Then the stream must not stay in the cache.
     pub(super) deferred_dirty: bool,
-    /// Held events that will be next, by sequence: read with the stream, or held earlier in this very batch.
+    /// Deferred events that come next, by sequence: read with the stream or deferred earlier in this batch.
     pub(super) waiting: BTreeMap<Sequence, Waiting<F>>,
-    /// Places at which something is held, in the store or in this batch, with the ids there.
+    /// Sequences at which events are deferred, in the store or in this batch, with their ids.
     pub(super) deferred_ids: BTreeMap<Sequence, Place>,
 }
 
-/// The marks by which the event at a place is told from another one.
+/// The marks by which the event at a sequence is told from another one.
 pub(super) struct Place {
     id: EventId,
     epoch: Option<Epoch>,
@@ -58,11 +58,11 @@ impl Place {
     }
 }
 
-/// A held event that will be next.
+/// A deferred event that comes next.
 pub(super) enum Waiting<F> {
-    /// It was read from the store.
+    /// Read from the store.
     Loaded(Box<(DecodedEvent<F>, RowHandles)>),
-    /// It came with this batch, at this place in it.
+    /// Delivered with this batch, at this index.
     InBatch(usize),
 }
 
@@ -73,7 +73,7 @@ pub(super) struct EntitySlot<S> {
     expect: ExpectedVersion,
     pub(super) state: Option<S>,
     pub(super) written: bool,
-    /// Whether the commit rests on it. What only a refused command has looked at, and is not there, is not created for that.
+    /// Set if the commit depends on it. An absent entity that only a rejected command has read is not created.
     needed: bool,
 }
 
@@ -81,28 +81,28 @@ pub(super) struct EntitySlot<S> {
 pub(super) struct OwnerSlot {
     hash: u64,
     source: Source,
-    /// As it was read.
+    /// The row that was read.
     row: OwnerRow,
-    /// As it is becoming, if it changes.
+    /// The new owner, if it changes.
     after: Option<SourceOwner>,
 }
 
-/// Where an item's rows are: looked up once, when they are claimed.
+/// Handles to an item's rows, looked up once when they are reserved.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowHandles {
     stream: Option<usize>,
     /// The owner of a delivery's source.
     owner: Option<usize>,
-    /// The item's entities are so many of [`WorkingSet::claimed_entities`], from there.
+    /// The first of the item's entities in [`WorkingSet::claimed_entities`].
     first_entity: usize,
     entities: usize,
 }
 
 /// All rows of this batch.
 pub(super) struct WorkingSet<R: Role> {
-    /// Of the items, in their order.
+    /// Those of the items, in their order.
     claims: Vec<RowHandles>,
-    /// Of the commands, in theirs.
+    /// Those of the commands, in their order.
     command_claims: Vec<RowHandles>,
     streams: Vec<StreamSlot<R::Payload>>,
     stream_of: HashTable<usize>,
@@ -111,7 +111,7 @@ pub(super) struct WorkingSet<R: Role> {
     entities: Vec<EntitySlot<R::State>>,
     entity_of: HashTable<usize>,
     claimed_entities: Vec<usize>,
-    /// The slots of what is being read, in the order of the [`Ask`].
+    /// The slots that are being read, in the order of the [`ReadSet`].
     asked_streams: Vec<usize>,
     asked_owners: Vec<usize>,
     asked_entities: Vec<usize>,
@@ -134,7 +134,7 @@ pub(super) fn is_empty(ask: &ReadSet) -> bool {
 }
 
 impl<R: Role> WorkingSet<R> {
-    /// Makes room for the rows that the items and commands touch: from memory, or by asking for them.
+    /// Reserves the rows that the items and commands touch. Takes them from the cache or adds them to `ask`.
     pub(super) fn reserve(
         items: &[DecodedEvent<R::Payload>],
         commands: &[PreparedCommand<R::Command>],
@@ -196,7 +196,7 @@ impl<R: Role> WorkingSet<R> {
         slots
     }
 
-    /// Makes room for the entities that a held event touches, which was read with its stream.
+    /// Reserves the entities of a deferred event that was read with its stream.
     pub(super) fn reserve_deferred(
         &mut self,
         held: &DecodedEvent<R::Payload>,
@@ -264,7 +264,7 @@ impl<R: Role> WorkingSet<R> {
         memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
     ) -> usize {
-        // Events of one source mostly come one after the other.
+        // Consecutive events mostly come from one source.
         if let Some(last) = self.claims.last().and_then(|claim| claim.owner)
             && self.owners[last].source == *source
         {
@@ -361,7 +361,7 @@ impl<R: Role> WorkingSet<R> {
         slot
     }
 
-    /// Asks for the ids at places of streams that hold something: they tell a duplicate from a numbering conflict.
+    /// Asks for the ids of the events deferred in these streams: they tell a duplicate from a numbering conflict.
     pub(super) fn ask_places(&self, items: &[DecodedEvent<R::Payload>], ask: &mut ReadSet) {
         for (item, claim) in items.iter().zip(&self.claims) {
             if let Item::Event { event, .. } = &item.item
@@ -374,7 +374,7 @@ impl<R: Role> WorkingSet<R> {
         }
     }
 
-    /// Takes in what was read.
+    /// Takes in the rows that were read.
     ///
     /// # Errors
     /// A state cannot be read as this role's type: the store was written by another version.
@@ -422,7 +422,7 @@ impl<R: Role> WorkingSet<R> {
         std::mem::take(&mut self.loaded_held)
     }
 
-    /// Puts what is held next beside its stream.
+    /// Queues the deferred events that come next at their streams.
     pub(super) fn queue_deferred(&mut self, held: Vec<(DecodedEvent<R::Payload>, RowHandles)>) {
         for (prepared, claim) in held {
             if let Item::Event { event, .. } = &prepared.item
@@ -436,17 +436,17 @@ impl<R: Role> WorkingSet<R> {
         }
     }
 
-    /// What the item at this place in the batch has claimed.
+    /// Returns the handles of the item at this index of the batch.
     pub(super) fn handles_of(&self, index: usize) -> RowHandles {
         self.claims[index]
     }
 
-    /// What the command at this place has claimed.
+    /// Returns the handles of the command at this index.
     pub(super) fn handles_of_command(&self, index: usize) -> RowHandles {
         self.command_claims[index]
     }
 
-    /// The commit rests on these entities.
+    /// Makes the commit depend on these entities.
     pub(super) fn require_unchanged(&mut self, claim: RowHandles) {
         for number in 0..claim.entities {
             if let Some(slot) = self.entity(claim, number) {
@@ -455,7 +455,7 @@ impl<R: Role> WorkingSet<R> {
         }
     }
 
-    /// The stream of an item, if it has a place in one.
+    /// Returns the stream of an item, if it has a position in one.
     pub(super) fn stream(&mut self, claim: RowHandles) -> Option<&mut StreamSlot<R::Payload>> {
         self.streams.get_mut(claim.stream?)
     }
@@ -469,12 +469,12 @@ impl<R: Role> WorkingSet<R> {
         self.epochs.is_same(&event.source, stream, sequence, epoch)
     }
 
-    /// The owner of a delivery's source.
+    /// Returns the owner of a delivery's source.
     pub(super) fn owner(&mut self, claim: RowHandles) -> Option<&mut OwnerSlot> {
         self.owners.get_mut(claim.owner?)
     }
 
-    /// The entities of an item, in the order of its keys.
+    /// Returns the entities of an item, in the order of its keys.
     pub(super) fn entities(
         &self,
         claim: RowHandles,
@@ -486,7 +486,7 @@ impl<R: Role> WorkingSet<R> {
             .map(|slot| &self.entities[*slot])
     }
 
-    /// One of the entities of an item, counted from 0.
+    /// Returns one of the entities of an item, counted from 0.
     pub(super) fn entity(
         &mut self,
         claim: RowHandles,
@@ -496,15 +496,16 @@ impl<R: Role> WorkingSet<R> {
         self.entities.get_mut(slot)
     }
 
-    /// Marks an id as seen. Returns whether it had been seen before, be it in this batch.
+    /// Marks an id as seen. Returns whether it had been seen before, in the store or in this batch.
     pub(super) fn see(&mut self, id: &(Source, EventId)) -> bool {
         !self.seen.insert(id.clone())
     }
 
-    /// Every row that was read, as a change: what was only read is checked all the same, unless nothing rests on it.
+    /// Returns every row that was read as a change. A row that was only read is still checked, unless nothing depends
+    /// on it.
     ///
     /// # Errors
-    /// A state cannot be written as JSON.
+    /// A state cannot be serialized as JSON.
     pub(super) fn changes(&self) -> Result<(Vec<StreamChange>, Vec<EntityChange>), StoreError> {
         let streams = self
             .streams
@@ -526,7 +527,7 @@ impl<R: Role> WorkingSet<R> {
         Ok((streams, entities))
     }
 
-    /// Every owner that was read, as a change: a transfer meanwhile is a conflict.
+    /// Returns every owner that was read as a change, so that a concurrent transfer is a conflict.
     pub(super) fn owner_changes(&self) -> Vec<OwnerChange> {
         let changes = self.owners.iter().map(|slot| OwnerChange {
             source: slot.source.clone(),
@@ -536,16 +537,16 @@ impl<R: Role> WorkingSet<R> {
         changes.collect()
     }
 
-    /// The streams of this batch.
     pub(super) fn streams_mut(&mut self) -> impl Iterator<Item = &mut StreamSlot<R::Payload>> {
         self.streams.iter_mut()
     }
 
-    /// Remembers the rows as they stand after the commit.
+    /// Puts the rows into the cache as they are after the commit.
     pub(super) fn remember(self, written: &CommitReceipt, memory: &mut RowCache<R::State>) {
         memory.epochs = self.epochs;
         for (slot, now) in self.streams.into_iter().zip(&written.streams) {
-            // How many events a stream holds is counted by the store; where that may have changed it is to be read again.
+            // The store counts the deferred events of a stream. If that count may have changed, the stream has to be
+            // read again.
             if slot.deferred_dirty || slot.held > 0 || slot.after.blocked.is_some() {
                 continue;
             }
@@ -566,7 +567,7 @@ impl<R: Role> WorkingSet<R> {
                     owner: Some(owner),
                 },
             };
-            // A source of which nothing was accepted is none of this store's.
+            // A source without accepted events has no row in this store.
             if row.owner.is_some() {
                 let source = slot.source;
                 memory.put_owner(slot.hash, CachedOwner { source, row });
@@ -605,19 +606,18 @@ pub(super) fn state_of<S: serde::de::DeserializeOwned>(
     Ok(Some(state))
 }
 
-/// What is expected of a row that is not there.
+/// The expectation that a row does not exist.
 const ABSENT: ExpectedVersion = ExpectedVersion {
     row: None,
     version: 0,
 };
 
 impl OwnerSlot {
-    /// The owner, as it is becoming.
+    /// Returns the owner with this batch's changes.
     pub(super) fn owner(&self) -> Option<&SourceOwner> {
         self.after.as_ref().or(self.row.owner.as_ref())
     }
 
-    /// Records another owner.
     pub(super) fn record(&mut self, owner: SourceOwner) {
         self.after = Some(owner);
     }
@@ -638,19 +638,20 @@ impl<F> StreamSlot<F> {
         };
     }
 
-    /// The sequence that is next.
+    /// Returns the sequence that is next.
     pub(super) fn next(&self) -> u64 {
         self.after.cursor + 1
     }
 
-    /// The event held at a place, in the store or in this batch.
+    /// Returns the event deferred at a sequence, in the store or in this batch.
     pub(super) fn deferred_at(&self, sequence: Sequence) -> Option<&Place> {
         self.deferred_ids.get(&sequence)
     }
 }
 
 impl<S> EntitySlot<S> {
-    /// Whether it is part of the commit. A row that is there always is, since it may come from memory, and be another by now.
+    /// Returns whether the commit checks it. It always checks an existing row: one from the cache may have changed
+    /// meanwhile.
     fn is_checked(&self) -> bool {
         self.needed || self.expect.row.is_some()
     }
@@ -666,7 +667,7 @@ impl<S: serde::Serialize + serde::de::DeserializeOwned> EntitySlot<S> {
         Ok(())
     }
 
-    /// Its new state in JSON, if it has one.
+    /// Returns the new state in JSON, if there is one.
     fn after(&self) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.state {
             Some(state) if self.written => {

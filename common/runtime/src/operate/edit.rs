@@ -1,4 +1,4 @@
-//! Putting other data in place of a dead letter's. Only the role sees it: nothing is published, and what came first is kept.
+//! Edits of a dead letter's data. Only the role sees the new data: nothing is published, and the original is kept.
 
 use bytes::Bytes;
 use doorstep_event::MAX_DATA_BYTES;
@@ -8,20 +8,20 @@ use doorstep_store::{
 
 use super::{ATTEMPTS, Attribution, OperateError, found, record, replayable, written};
 
-/// How an edit is called in the records.
+/// The kind of an edit in the audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edit {
     /// By hand or by a patch.
     Edit,
-    /// Read back from what was exported.
+    /// Read back from an export.
     Import,
 }
 
-/// Puts `after` in place of the data of a dead letter as it was looked at. Source, subject, sequence and id cannot be changed: they
-/// are not given. Whether a handler would take the data is told by [`crate::Engine::dry_run`], which is to be asked before.
+/// Replaces the data of a dead letter as it was read by `after`. Source, subject, sequence and id cannot be changed.
+/// [`crate::Engine::dry_run`] tells whether the handler would accept the data, and should be called first.
 ///
 /// # Errors
-/// See [`OperateError`]; [`OperateError::EditedMeanwhile`] where the data is no longer what was looked at.
+/// See [`OperateError`]; [`OperateError::EditedMeanwhile`] if the data is no longer as it was read.
 pub async fn edit<S: Store>(
     store: &S,
     dead: &DeadLetter,

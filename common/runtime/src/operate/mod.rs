@@ -1,7 +1,8 @@
-//! What an operator does: replay, skip and edit, as transactions on the role's store, each with a record of who did it.
+//! The actions of an operator: replay, skip and edit, as transactions on the role's store, each with its audit record.
 //!
-//! Each is conditional on what it is about being still as it was seen: of two at once the first wins, any other hears
-//! [`OperateError::AlreadySettled`] or [`OperateError::RefusedAnew`]. They may run in any process beside a running role, or while none runs.
+//! Each depends on its object being unchanged: of two concurrent actions the first wins, and the other fails with
+//! [`OperateError::AlreadySettled`] or [`OperateError::RefusedAnew`]. They may run in any process, whether the role
+//! runs or not.
 
 mod edit;
 mod operator;
@@ -31,71 +32,61 @@ pub use self::{
     transfer::{Former, transfer},
 };
 
-/// How often a change is tried again because the role itself has changed the stream meanwhile.
+/// The maximum of attempts after conflicts with the role's own changes of the stream.
 const ATTEMPTS: usize = 100;
 
-/// Why nothing was done.
+/// The reason why an action was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OperateError {
-    /// There is no such dead letter any more, or a replay of it is under way: somebody else was first.
+    /// The dead letter was already resolved, or its replay is in flight: another action came first.
     #[error("already settled: {0} was replayed or skipped by somebody else, or is being replayed")]
     AlreadySettled(DeadLetterId),
-    /// It was tried again and is another dead letter now.
+    /// It was replayed, rejected again, and has become another dead letter.
     #[error("already settled: {id} was tried again and refused anew, it is {now} now")]
     RefusedAnew {
-        /// The id that was given.
+        /// The given id.
         id: DeadLetterId,
-        /// The id of the same event's dead letter.
+        /// The id of the same event's present dead letter.
         now: DeadLetterId,
     },
-    /// What is there cannot be tried again.
+    /// The dead letter cannot be replayed.
     #[error("{id} cannot be tried again: {why}; skip it instead")]
-    NotReplayable {
-        /// Which dead letter.
-        id: DeadLetterId,
-        /// Why.
-        why: &'static str,
-    },
-    /// Another user of the broker has sent it than the present owner of its source.
+    NotReplayable { id: DeadLetterId, why: &'static str },
+    /// Its sender is another broker user than the present owner of its source.
     #[error(
         "{id} cannot be tried again while its source {source_name} belongs to another user than its sender: if the sender is the right one, \
          give the source to it with consumers sources transfer, or else skip it"
     )]
     Foreign {
-        /// The dead letter.
         id: DeadLetterId,
-        /// The source.
         source_name: Source,
     },
-    /// What was looked at is no longer what is there.
+    /// The data is no longer as it was read.
     #[error("{0} was edited by somebody else meanwhile, look at it again")]
     EditedMeanwhile(DeadLetterId),
     /// The stream does not miss these events, or no longer.
     #[error("already settled: {stream} does not miss {from}..{to} (its cursor is at {cursor})")]
     NoSuchGap {
-        /// Which stream.
         stream: StreamKey,
-        /// The first one given as missing.
+        /// The first sequence given as missing.
         from: u64,
-        /// The last one given as missing.
+        /// The last sequence given as missing.
         to: u64,
-        /// Where the stream is.
+        /// The cursor of the stream.
         cursor: u64,
     },
-    /// The store knows nothing of this source.
+    /// The store has no such source.
     #[error(
         "no event of source {0} was ever accepted here: look for the right one among `consumers sources list`"
     )]
     UnknownSource(Source),
-    /// Nothing would change.
+    /// The user already owns the source.
     #[error("source {source_name} belongs to user {user} already")]
     OwnedAlready {
-        /// The source.
         source_name: Source,
-        /// Its owner.
         user: BrokerUser,
     },
-    /// The stream is changed by others so often that the change found no moment.
+    /// Other changes of the stream conflicted with each attempt.
     #[error("{0} is too busy just now, try again")]
     Busy(String),
     /// The store could not be used.
@@ -103,7 +94,7 @@ pub enum OperateError {
     Store(#[from] StoreError),
 }
 
-/// The dead letter, provided that it has one of these statuses.
+/// Returns the dead letter if it has one of these statuses.
 async fn found<S: Store>(
     store: &S,
     id: &DeadLetterId,
@@ -126,7 +117,7 @@ async fn found<S: Store>(
     })
 }
 
-/// Returns the id that a dead letter has now, where it was tried again and refused anew.
+/// Returns the present id of a dead letter that was replayed and rejected again.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -152,7 +143,7 @@ async fn load<S: Store>(store: &S, key: &StreamKey) -> Result<StreamRow, Operate
     row.ok_or_else(|| OperateError::Busy(key.to_string()))
 }
 
-/// The stream that a dead letter blocks, provided that it still does.
+/// Returns the stream that a dead letter blocks, if it still does.
 async fn blocked_stream<S: Store>(
     store: &S,
     dead: &DeadLetter,
@@ -180,7 +171,7 @@ fn changed(row: &StreamRow, after: StreamState) -> StreamChange {
     }
 }
 
-/// The record of what is done to a dead letter.
+/// Builds the audit record of an action on a dead letter.
 fn record(by: &Attribution, action: AuditAction, dead: &DeadLetter) -> NewAudit {
     let event = dead.event.as_ref();
     NewAudit {

@@ -1,17 +1,17 @@
-//! Who changes something by hand, when and why.
+//! The attribution of a manual change: operator, time and reason.
 
 use std::fmt;
 
 use doorstep_event::Timestamp;
 
-/// The longest name of an operator, and the longest reason, in bytes.
+/// The maximum length of an operator's name and of a reason, in bytes.
 const MAX_NAME_BYTES: usize = 1_000;
 
-/// The name under which somebody changes things by hand. It is what they say of themselves, and proves nothing.
+/// The name of an operator who changes something by hand. It is self-declared and proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator(String);
 
-/// Why a name or a reason cannot be recorded.
+/// The error for a name or reason that cannot be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} cannot be recorded: write 1 to {MAX_NAME_BYTES} bytes of text without control characters"
@@ -19,10 +19,10 @@ pub struct Operator(String);
 pub struct OperatorError(String);
 
 impl Operator {
-    /// Takes a name.
+    /// Creates an operator from a name.
     ///
     /// # Errors
-    /// It is empty, too long, or has control characters in it.
+    /// It is empty, too long, or contains control characters.
     pub fn new(name: &str) -> Result<Self, OperatorError> {
         checked(name).map(Self)
     }
@@ -34,7 +34,7 @@ impl fmt::Display for Operator {
     }
 }
 
-/// By whom something is done, when and why.
+/// The operator, time and reason of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
     pub(super) operator: Operator,
@@ -43,7 +43,7 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// By this operator, at this time.
+    /// Attributes a change to this operator at this time.
     #[must_use]
     pub fn new(operator: Operator, at: Timestamp) -> Self {
         Self {
@@ -53,10 +53,10 @@ impl Attribution {
         }
     }
 
-    /// For this reason.
+    /// Adds a reason.
     ///
     /// # Errors
-    /// It is empty, too long, or has control characters in it.
+    /// It is empty, too long, or contains control characters.
     pub fn with_reason(self, reason: &str) -> Result<Self, OperatorError> {
         Ok(Self {
             reason: Some(checked(reason)?),
@@ -64,14 +64,14 @@ impl Attribution {
         })
     }
 
-    /// The same at another time.
+    /// Returns the same attribution at another time.
     #[must_use]
     pub fn at(&self, at: Timestamp) -> Self {
         Self { at, ..self.clone() }
     }
 }
 
-/// What a program does of itself, without an operator.
+/// A change that a program makes by itself, without an operator.
 impl From<Timestamp> for Attribution {
     fn from(at: Timestamp) -> Self {
         Self::new(Operator("a program".to_owned()), at)

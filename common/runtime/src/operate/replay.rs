@@ -1,4 +1,4 @@
-//! Trying a dead letter again.
+//! Replays of dead letters.
 
 use doorstep_event::{Event, Sequence};
 use doorstep_store::{
@@ -13,10 +13,10 @@ use crate::{
     engine::{is_foreign, is_from_owner},
 };
 
-/// Makes a dead letter due again: the role will try it, and what follows it in its stream, within moments.
+/// Makes a dead letter due again: the role processes it, and its successors in the stream, within moments.
 ///
-/// An event of another user's source is tried only if the source belongs to its sender by now. It then takes its place in its stream as
-/// if it were delivered only now, and waits there for what is missing before it.
+/// An event of another user's source is replayed only if its sender owns the source by now. It then takes its position
+/// in its stream as if it were just delivered, and waits there for missing predecessors.
 ///
 /// # Errors
 /// See [`OperateError`].
@@ -64,7 +64,7 @@ pub async fn replay<S: Store>(
     Err(OperateError::Busy(id.to_string()))
 }
 
-/// The version of a stream is raised, and nothing else of it changes.
+/// Returns a change that raises the version of a stream and nothing else.
 fn raised(stream: &StreamRow) -> StreamChange {
     let after = StreamState {
         cursor: stream.cursor,
@@ -75,7 +75,7 @@ fn raised(stream: &StreamRow) -> StreamChange {
     changed(stream, after)
 }
 
-/// Rests the changes on the source's owner, which has to be the event's sender.
+/// Makes the changes depend on the source's owner, who has to be the event's sender.
 async fn check_owner<S: Store>(
     store: &S,
     dead: &DeadLetter,
@@ -101,7 +101,7 @@ async fn check_owner<S: Store>(
     Ok(())
 }
 
-/// Defers an event that had no place in its stream until now at its place, and resolves its dead letter.
+/// Defers an event at a position that it had not taken in its stream before, and resolves its dead letter.
 async fn take_place<S: Store>(
     store: &S,
     dead: &DeadLetter,
@@ -140,14 +140,14 @@ async fn take_place<S: Store>(
     Ok(())
 }
 
-/// The place of an event in its stream.
+/// The position of an event in its stream.
 pub(crate) struct BlockedPosition {
     pub(crate) stream: StreamRow,
     /// True if no other event has it.
     pub(crate) is_free: bool,
 }
 
-/// Looks at the place of an event.
+/// Reads the position of an event.
 pub(crate) async fn place<S: Store>(
     store: &S,
     event: &Event,
@@ -169,17 +169,17 @@ pub(crate) async fn place<S: Store>(
     Ok(BlockedPosition { stream, is_free })
 }
 
-/// Whether processes have died of it, rather than that a handler has refused it. A role tries such a thing under a trial; in any other
-/// process it may end that process.
+/// Returns whether it became a dead letter because of process crashes rather than a handler's rejection. A role replays
+/// it under the crash guard; any other process could crash.
 #[must_use]
 pub fn is_poison(dead: &DeadLetter) -> bool {
     dead.reason == reason::POISON
 }
 
-/// The event that a replay of a dead letter would try.
+/// Returns the event that a replay of a dead letter would process.
 ///
 /// # Errors
-/// [`OperateError::NotReplayable`] where there is none, or where it has no place any more.
+/// [`OperateError::NotReplayable`] if there is none, or if it no longer has a position.
 pub fn replayable(dead: &DeadLetter) -> Result<&Event, OperateError> {
     let not = |why| OperateError::NotReplayable {
         id: dead.id.clone(),

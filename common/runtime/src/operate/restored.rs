@@ -1,4 +1,4 @@
-//! Restored stores: accepted by an operator, and the record of a new source.
+//! Restored stores: their acceptance by an operator, and the record of a new source.
 
 use doorstep_event::Source;
 use doorstep_store::{
@@ -7,8 +7,8 @@ use doorstep_store::{
 
 use super::operator::Attribution;
 
-/// Accepts that the role's store was restored or, with `source`, that the store of a source was. Returns whether there was something to
-/// accept; otherwise nothing is written.
+/// Accepts that the role's store was restored or, with `source`, that the store of a source was. Returns whether there
+/// was something to accept; otherwise nothing is written.
 ///
 /// # Errors
 /// The store could not be used.
@@ -34,12 +34,12 @@ pub async fn accept_restored<S: Store>(
             .restored_sources
             .push(RestoredSourceChange::Accept(source.clone())),
     }
-    // It rests on nothing that was read, so it cannot meet a conflict.
+    // The changes depend on no row that was read, so there can be no conflict.
     store.commit(changes).await?;
     Ok(true)
 }
 
-/// The record that a store gets a source of its own.
+/// Builds the record that a store gets a source of its own.
 #[must_use]
 pub fn record_of_new_source(by: impl Into<Attribution>) -> WriteSet {
     record_of(AuditAction::MintSource, "source".to_owned(), by.into())

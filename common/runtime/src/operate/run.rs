@@ -1,25 +1,26 @@
-//! Replaying many so that whoever is interrupted can go on: the records tell when a run began that has not come to its end.
+//! Replays of many dead letters that can be resumed after an interruption: the audit tells when an unfinished run
+//! began.
 //!
-//! A dead letter that is refused anew while a run goes on is a new one, and younger than the run. Leaving out what is younger than the
-//! beginning is therefore all that it takes to replay each at most once, in however many pieces the run is done.
+//! A dead letter rejected again during a run is a new one, and younger than the run. So leaving out those younger than
+//! the run's start is enough to replay each at most once, in however many pieces the run is done.
 
 use doorstep_event::Timestamp;
 use doorstep_store::{AuditAction, AuditFilter, NewAudit, Store, StoreError, WriteSet};
 
 use super::Attribution;
 
-/// A run that was begun.
+/// A run of replays that was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayRun {
-    /// When. What died later is none of its business.
+    /// The start of the run. Younger dead letters are not part of it.
     pub begun: Timestamp,
-    /// Whether it was begun before and is now gone on with.
+    /// Set if an earlier run is resumed.
     pub resumed: bool,
     about: String,
 }
 
-/// Begins to replay what is chosen, or goes on where somebody who chose the same was interrupted. `chosen` says what, and is the same
-/// whenever the same is chosen.
+/// Starts to replay a selection, or resumes an interrupted run of the same one. `chosen` describes the selection,
+/// always in the same words.
 ///
 /// # Errors
 /// The store could not be used.
@@ -49,7 +50,8 @@ pub async fn start_replay<S: Store>(
     })
 }
 
-/// Notes that all that was chosen has been replayed: whoever chooses the same again begins anew. The reason of `by` may sum it up.
+/// Records that the whole selection has been replayed, so that the next run of the same one starts anew. The reason of
+/// `by` may sum up the run.
 ///
 /// # Errors
 /// The store could not be used.
@@ -79,6 +81,6 @@ async fn audit_run<S: Store>(
         before: None,
         after: None,
     });
-    // It rests on nothing that was read, so it cannot meet a conflict.
+    // The changes depend on no row that was read, so there can be no conflict.
     store.commit(changes).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! Stepping over a dead letter, or over events that never came.
+//! Skips of dead letters and of missing events.
 
 use doorstep_event::{StreamKey, Timestamp};
 use doorstep_store::{
@@ -10,7 +10,8 @@ use super::{
     ATTEMPTS, Attribution, OperateError, blocked_stream, changed, found, load, record, written,
 };
 
-/// Steps over a dead letter: its stream goes on with the next event. Also over one that was replayed and waits for another stream.
+/// Skips a dead letter: its stream continues with the next event. Includes a dead letter that was replayed and waits
+/// for another stream.
 ///
 /// # Errors
 /// See [`OperateError`].
@@ -50,7 +51,7 @@ pub async fn skip<S: Store>(
         changes
             .resolve
             .push((id.clone(), dead.status, Resolution::Gone));
-        // What is stepped over is nowhere else once it is gone from the dead letters.
+        // The audit keeps the only copy of a skipped dead letter.
         changes.audit.push(NewAudit {
             before: Some(
                 dead.event
@@ -68,7 +69,7 @@ pub async fn skip<S: Store>(
     Err(OperateError::Busy(id.to_string()))
 }
 
-/// Steps over events that a stream misses, `from..=to`: what is held behind them goes on.
+/// Skips the events `from..=to` that a stream misses: the events deferred behind them continue.
 ///
 /// # Errors
 /// See [`OperateError`]; [`OperateError::NoSuchGap`] unless exactly these are missing.
@@ -111,7 +112,7 @@ pub async fn skip_gap<S: Store>(
     Err(OperateError::Busy(stream.to_string()))
 }
 
-/// Returns the stream, provided that it misses exactly these events.
+/// Returns the stream if it misses exactly these events.
 ///
 /// # Errors
 /// [`OperateError::NoSuchGap`], or the store cannot be read.

@@ -1,12 +1,12 @@
-//! Recording that the queues of a role were given to its store.
+//! The record that the queues of a role were given to its store.
 
 use bytes::Bytes;
 use doorstep_store::{AuditAction, NewAudit, Store, StoreError, WriteSet};
 
 use super::operator::Attribution;
 
-/// Records in a store that it has got the queues of its role, with the owner before, if there was one, and the owner from now on, each in
-/// JSON.
+/// Records in a store that it has taken over the queues of its role, with the former owner, if there was one, and the
+/// new owner, each in JSON.
 ///
 /// # Errors
 /// The store could not be used.
@@ -30,6 +30,6 @@ pub async fn record_take_over<S: Store>(
         before,
         after: Some(after),
     });
-    // It rests on nothing that was read, so it cannot meet a conflict.
+    // The changes depend on no row that was read, so there can be no conflict.
     store.commit(changes).await.map(drop)
 }

@@ -1,23 +1,25 @@
-//! Giving a source to another user of the broker, as after a program's user was renamed.
+//! Transfers of a source to another broker user, as after a program's user was renamed.
 
 use doorstep_event::{BrokerUser, Source};
 use doorstep_store::{AuditAction, NewAudit, OwnerChange, ReadSet, SourceOwner, Store, WriteSet};
 
 use super::{ATTEMPTS, Attribution, OperateError, written};
 
-/// The fate of the owner before a transfer.
+/// The treatment of the former owner after a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Former {
-    /// Its events are accepted for [`Limits::former_owner_grace`](crate::Limits::former_owner_grace) more: they may be in a queue.
+    /// Its events are accepted for another [`Limits::former_owner_grace`](crate::Limits::former_owner_grace): they may
+    /// still be queued.
     Accepted,
-    /// Its events are refused from now on.
+    /// Its events are rejected from now on.
     Refused,
 }
 
-/// Makes a user the owner of a source. Returns the owner before it, if there was one.
+/// Makes a user the owner of a source. Returns the former owner, if there was one.
 ///
 /// # Errors
-/// [`OperateError::UnknownSource`] where the store knows nothing of the source; [`OperateError::OwnedAlready`] where nothing would change.
+/// [`OperateError::UnknownSource`] if the store has no such source; [`OperateError::OwnedAlready`] if the user already
+/// owns it.
 pub async fn transfer<S: Store>(
     store: &S,
     source: &Source,

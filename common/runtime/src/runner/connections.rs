@@ -1,18 +1,18 @@
-//! The part of a role's status that its connections decide.
+//! The part of a role's status that comes from its connections.
 
 use doorstep_messaging::{ConnectError, ConnectErrorKind, ConnectionPhase, ConnectionStatus};
 use tokio::sync::watch;
 
-/// The states of a role's connections, and whether its store has a past.
+/// The status of a role's connections, and whether its store has seen events before.
 pub(super) struct ConnectionMonitor {
     publishing: watch::Receiver<ConnectionStatus>,
-    /// Those of the queue and of the quarantine; `None` where the role has no queue.
+    /// The connections of the queue and of the quarantine; `None` if the role has no queue.
     consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
-    /// `None` where it answers no requests that come by the broker.
+    /// `None` if the role serves no requests from the broker.
     answering: Option<watch::Receiver<ConnectionStatus>>,
-    /// The rows of the outbox that the broker refuses; `None` until the relay runs.
+    /// The outbox rows that the broker rejects; `None` until the relay runs.
     refusals: Option<watch::Receiver<Option<String>>>,
-    /// Whether the store has seen events before this start: only then is a queue that is new at the start a loss rather than a beginning.
+    /// Set if the store had seen events before this start. Only then does a queue created at the start mean a loss.
     has_past: bool,
 }
 
@@ -32,16 +32,16 @@ impl ConnectionMonitor {
         }
     }
 
-    /// Adds what the relay says of refused rows.
+    /// Adds the relay's report of rejected rows.
     pub(super) fn with_refusals(mut self, refusals: watch::Receiver<Option<String>>) -> Self {
         self.refusals = Some(refusals);
         self
     }
 
-    /// Waits until a connection's state is another than when it was last looked at. Cancel-safe.
+    /// Waits until the status of a connection changes. Cancel-safe.
     ///
     /// # Errors
-    /// The task that looks after one of them has ended, which it does only when it is asked to, or panics.
+    /// A connection's task has ended. It does so only on request or by a panic.
     pub(super) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
         let [queue, quarantine] = &mut self.consuming;
         tokio::select! {
@@ -53,7 +53,7 @@ impl ConnectionMonitor {
         }
     }
 
-    /// What is wrong with them now. It was logged where it was noticed.
+    /// Returns the present problems of the connections. They were logged where they were noticed.
     pub(super) fn issues(&mut self) -> Vec<String> {
         let publishing = self.publishing.borrow_and_update().clone();
         let mut troubles = Vec::new();
@@ -114,7 +114,7 @@ impl ConnectionMonitor {
         troubles
     }
 
-    /// Why the role may consume no more, if another store owns its queues by now.
+    /// Returns the error with which the role must stop consuming, if another store owns its queues by now.
     pub(super) fn other_store(&self) -> Option<ConnectError> {
         let links = self.consuming.iter().chain([&self.answering]);
         let mut errors = links.flatten().filter_map(|link| {
@@ -124,7 +124,7 @@ impl ConnectionMonitor {
         errors.next()
     }
 
-    /// What may have been lost with a queue that was created again.
+    /// Describes the losses that a recreated queue may have caused.
     pub(super) fn possible_losses(&self) -> Vec<String> {
         let states = self.consuming.iter().flatten();
         let losses = states.flat_map(|state| state.borrow().possible_loss.clone());
@@ -140,7 +140,7 @@ impl ConnectionMonitor {
     }
 }
 
-/// Waits for a change of a connection, for ever where there is none.
+/// Waits for a change of a connection's status, for ever if there is no connection.
 async fn changed(
     link: &mut Option<watch::Receiver<ConnectionStatus>>,
 ) -> Result<(), watch::error::RecvError> {
@@ -150,7 +150,7 @@ async fn changed(
     }
 }
 
-/// Waits for a change of what is refused, for ever where the relay has ended or has not begun.
+/// Waits for a change of the rejected rows, for ever if the relay has ended or not started.
 async fn refused(refusals: &mut Option<watch::Receiver<Option<String>>>) {
     if let Some(refusals) = refusals
         && refusals.changed().await.is_ok()

@@ -1,4 +1,4 @@
-//! The loop of a role: take, work, commit, settle; and in between, what is due.
+//! The loop of a role: takes deliveries and commands, processes, commits and acks them; due events come in between.
 
 use std::{
     future::ready,
@@ -28,43 +28,45 @@ use crate::{
     },
 };
 
-/// How often the store is asked for what is due: held events fall due by time, and by replays in other processes.
+/// The interval at which the store is polled for due events: deferred events fall due by time, and by replays in other
+/// processes.
 const DUE_TICK: Duration = Duration::from_millis(250);
-/// How often the rest is looked after: nets, retention, gaps.
+/// The interval of the remaining upkeep: overlooked rows, retention, gaps.
 const HOUSEKEEPING_TICK: Duration = Duration::from_secs(15);
-/// How many gaps are named when a role is degraded by them.
+/// The maximum of gaps named in a degraded reason.
 const GAPS_NAMED: usize = 3;
-/// The most kinds of dead letters that are named as reasons.
+/// The maximum of kinds of dead letters named in degraded reasons.
 const KINDS_NAMED: usize = 3;
 
 pub(super) struct RoleLoop<'a, R: Role, S: Store> {
     pub(super) engine: Engine<R, S>,
-    /// `None` where the role has no queue.
+    /// `None` if the role has no queue.
     pub(super) intake: Option<Intake<'a>>,
-    /// Commands, whoever they come from.
+    /// Commands of local clients and of RPC clients.
     pub(super) commands: mpsc::Receiver<QueuedCommand>,
     pub(super) status: &'a watch::Sender<RoleStatus>,
     pub(super) owed: &'a Arc<Notify>,
-    /// The role's net, where the broker puts what it has given up on.
+    /// The role's quarantine, where the broker puts deliveries that it has stopped redelivering.
     pub(super) net: QueueName,
     pub(super) pulse: &'a ProgressWatch,
     pub(super) meters: &'a BatchInstruments,
     pub(super) requests: &'a RequestInstruments,
     pub(super) stop: Shutdown,
     pub(super) links: ConnectionMonitor,
-    /// What the last housekeeping found wrong with the store.
+    /// Problems of the store found by the last housekeeping.
     pub(super) findings: Vec<String>,
-    /// Why the store cannot be used, as far as it was told.
+    /// The reasons of the present store outage that were already logged.
     pub(super) store_outage: OutageReasons,
     pub(super) wall: WallClock,
 }
 
 impl<R: Role, S: Store> RoleLoop<'_, R, S> {
-    /// Runs until it is asked to stop. Whatever was taken by then is worked and settled, unless the store cannot be used.
+    /// Runs until the role is asked to stop. Everything taken by then is processed and acked, unless the store cannot
+    /// be used.
     pub(super) async fn run(mut self, mut usage: StoreUsage) -> Result<(), RunError> {
         let limits = self.engine.limits().clone();
         let (events, bytes) = (limits.batch_size, limits.batch_bytes);
-        // A copy of the references, so that what waits for deliveries does not keep the loop.
+        // Copied references, so that waiting for deliveries does not borrow the loop.
         let intake = self.intake;
         let mut due = interval(DUE_TICK);
         let mut housekeeping = interval(HOUSEKEEPING_TICK);
@@ -75,8 +77,8 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         loop {
             let full = self.publish_capacity(&usage);
             let mut commands = Vec::new();
-            // Every arm may be cancelled: a batch leaves the subscription only when its arm wins, a tick and the stop signal are
-            // kept by their timer and their channel.
+            // Every arm may be cancelled: a batch leaves the subscription only if its arm wins, and ticks and the stop
+            // signal stay in their timer and channel.
             let next = tokio::select! {
                 biased;
                 () = self.stop.asked() => Next::Stop,
@@ -90,7 +92,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 1.. = self.commands.recv_many(&mut commands, limits.batch_commands) => Next::Commands,
                 batch = next_batch(intake, events, bytes), if !full => match batch {
                     Some(batch) => Next::Batch(batch),
-                    // Nobody has closed it.
+                    // The loop itself never closes it.
                     None => return Err(RunError::Broken(self.engine.role().name())),
                 },
                 () = ready(()), if matches!(turn, Turn::Others | Turn::Unknown { soon: true }) => Next::Due,
@@ -106,14 +108,15 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 }
                 Next::Housekeeping => {
                     self.housekeeping(&usage).await;
-                    // From now on, so that others have their turn however long it took.
+                    // Counted from now on, so that other work gets its turn however long housekeeping took.
                     housekeeping.reset();
                     continue;
                 }
                 Next::Due => {
                     let worked = self.work_due(&mut usage).await?;
                     due.reset();
-                    // Where neither store nor broker is waited for, such as in memory, others would have to wait for the end of a replay.
+                    // If neither store nor broker ever waits, such as in memory, other tasks would wait for the end of
+                    // a replay.
                     tokio::task::consume_budget().await;
                     turn = match worked {
                         Some(_) => Turn::Others,
@@ -129,7 +132,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     continue;
                 }
                 Next::Commands => {
-                    // What was delivered meanwhile is worked in the same commit.
+                    // Deliveries that came meanwhile are processed in the same commit.
                     let batch = next_batch(intake, events, bytes);
                     let batch = batch.now_or_never().flatten();
                     let Some(worked) = self.process_batch(batch, commands, usage).await? else {
@@ -154,7 +157,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         }
     }
 
-    /// The commands that wait, as many as a batch takes along.
+    /// Returns the waiting commands, up to the bound of a batch.
     fn waiting_commands(&mut self) -> Vec<QueuedCommand> {
         let mut commands = Vec::new();
         while commands.len() < self.engine.limits().batch_commands
@@ -165,7 +168,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         commands
     }
 
-    /// Takes no more commands, and obeys those that wait: whoever has sent them on counts on an answer.
+    /// Takes no more commands and executes the waiting ones, whose senders count on a reply.
     async fn drain_commands(&mut self) -> Result<(), RunError> {
         self.commands.close();
         loop {
@@ -180,8 +183,9 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         }
     }
 
-    /// Works a batch and commands, however often the store fails meanwhile; settles the batch, as far as it is done, and answers the
-    /// commands. Returns `None` if a stop or an end came first. Where nothing is to be done, because nobody waits, the usage is the one given.
+    /// Processes a batch and commands, even if the store fails in between. Then acks the finished part of the batch and
+    /// replies to the commands. Returns `None` if a stop or an end came first. If there is nothing to do, since no
+    /// client waits, it returns the given usage.
     async fn process_batch(
         &mut self,
         batch: Option<Batch>,
@@ -232,7 +236,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             ..BatchReport::default()
         };
         loop {
-            // Each may take long, so that those who wait for the next go away.
+            // Each may take long, and clients that wait for the next one may be gone by then.
             let is_gone =
                 |place: usize| matches!(callers.get(place), Some(Some(caller)) if caller.is_gone());
             for place in asked.give_up(is_gone) {
@@ -253,7 +257,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     return Ok(None);
                 }
             }
-            // What is told is durable by now.
+            // Every decided command is durable by now.
             for (place, decided) in asked.take_decided() {
                 if let Some(caller) = callers.get_mut(place).and_then(Option::take) {
                     caller.reply(decided, self.requests);
@@ -275,7 +279,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 return Ok(Some(worked));
             }
             self.record_progress(&worked);
-            // What a process may have died of can take many steps; what is not begun goes back to the broker.
+            // Poison candidates may take many steps; those not started go back to the broker.
             if self.stop.is_asked() {
                 return Ok(None);
             }
@@ -283,13 +287,13 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         }
     }
 
-    /// Settles the first so many deliveries.
+    /// Acks this many leading deliveries.
     async fn settle(&self, delivered: &Delivered, done: usize, committed: Instant) {
         let (Some(intake), Some((queue, channel))) = (self.intake, &delivered.by) else {
             return;
         };
-        // Only now is every event so far applied, held, dead or dropped, durably. If the channel is gone, its deliveries come back
-        // on another one and are recognised.
+        // Only now is every event up to here durably applied, deferred, dead-lettered or dropped. If the channel is
+        // gone, its deliveries come back on another one and are recognised.
         if let Some(up_to) = done
             .checked_sub(1)
             .and_then(|last| delivered.tags.get(last))
@@ -305,7 +309,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         }
     }
 
-    /// Works the next step of a batch and commands.
+    /// Runs the next step of a batch and commands.
     async fn work(
         &mut self,
         read: &mut BatchCursor<R::Payload>,
@@ -326,7 +330,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 }
                 Err(e) => self.pause(e)?,
             }
-            // The batch stays taken and unsettled; no attempt is counted. A stop gives it back to the broker.
+            // The batch stays taken and unacked, and no attempt is counted. A stop gives it back to the broker.
             tokio::select! {
                 () = sleep(self.engine.limits().retry_backoff(failures, rand::random())) => {}
                 () = self.stop.asked() => return Ok(None),
@@ -344,7 +348,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             Ok(worked) => {
                 self.resume();
                 if worked.is_none() && *usage != StoreUsage::default() {
-                    // Another process may have replayed, skipped or relayed: fullness is what the store says, not what we remember.
+                    // Another process may have replayed, skipped or relayed, so the store's own figures decide.
                     if let Ok(now) = self.engine.store().usage().await {
                         *usage = now;
                     }
@@ -358,7 +362,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         }
     }
 
-    /// The time, after a look at how the clock runs.
+    /// Returns the time, after a check of the clock's progress.
     fn now(&mut self) -> Timestamp {
         let now = Timestamp::now();
         if let Some(by) = self.wall.read(now, Instant::now()) {
@@ -369,7 +373,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         now
     }
 
-    /// Nets, retention and gaps. Nothing here is needed for a batch to be right, so a failure is left to the next turn.
+    /// Looks after overlooked rows, retention and gaps. No batch depends on it, so a failure is left to the next turn.
     async fn housekeeping(&mut self, usage: &StoreUsage) {
         let now = self.now();
         let limits = self.engine.limits().clone();
@@ -411,7 +415,8 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         self.publish_degraded();
     }
 
-    /// Shows all that makes the role degraded. What has not been logged where it was noticed is logged once, when it comes.
+    /// Publishes every reason why the role is degraded. A new reason is logged once, unless it was logged where it was
+    /// noticed.
     fn publish_degraded(&mut self) {
         let mut degraded = self.links.possible_losses();
         degraded.extend_from_slice(&self.findings);
@@ -435,11 +440,11 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         });
     }
 
-    /// Shows how full the store is. Returns whether deliveries must wait.
+    /// Publishes the fill level of the store. Returns whether deliveries must wait.
     fn publish_capacity(&self, usage: &StoreUsage) -> bool {
         let fullness = self.engine.limits().capacity(usage);
         self.status.send_if_modified(|status| {
-            // Also where nothing is worked, since what others have sent or released makes room.
+            // Also while nothing is processed, since other processes make room by publishing or resolving rows.
             status.usage = *usage;
             let phase = match (&status.phase, fullness) {
                 (Phase::Paused { .. } | Phase::Stopping | Phase::Stopped, _) => return false,
@@ -472,7 +477,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         });
     }
 
-    /// The store cannot be used: each kind of reason is told once, until it can.
+    /// Pauses for an unusable store. Each kind of reason is logged once per outage.
     fn pause(&mut self, error: StoreError) -> Result<(), RunError> {
         let role = self.engine.role().name();
         match error {
@@ -513,23 +518,23 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
     }
 }
 
-/// The kind of work that comes first, so that neither waits for the end of the other: a replay of thousands takes many slices, and callers
-/// may ask without a pause.
+/// The kind of work that comes first. Alternating keeps one kind from waiting for the end of the other: a replay of
+/// thousands takes many slices, and clients may call without a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// Commands and deliveries, if there are any: due work has just had a slice, and there may be more of it.
     Others,
-    /// Due work: the others have had a slice since.
+    /// Due work: commands and deliveries have had a slice since.
     Due,
-    /// Anything that comes. Due work is looked for at each tick; and `soon`, if there is nothing else to do.
+    /// Anything that comes. Due work is polled at each tick and, if `soon`, as soon as there is nothing else to do.
     Unknown {
-        /// A batch may have made held events next, or changed what they await.
+        /// Set if a batch may have made deferred events next, or changed the entities that they wait for.
         soon: bool,
     },
 }
 
 impl Turn {
-    /// Returns the turn after commands and deliveries have had a slice. `holds`: the store holds events.
+    /// Returns the turn after a slice of commands and deliveries. `holds`: the store has deferred events.
     fn after_others(self, holds: bool) -> Self {
         match self {
             Self::Others | Self::Due => Self::Due,
@@ -547,14 +552,14 @@ enum Next {
     Batch(Batch),
 }
 
-/// The deliveries of a batch, as far as settling needs them.
+/// The deliveries of a batch, reduced to their delivery tags.
 #[derive(Default)]
 struct Delivered {
     by: Option<(QueueName, ChannelId)>,
     tags: Vec<u64>,
 }
 
-/// The next batch of a role's queues, for which one without a queue waits for ever. Cancel-safe.
+/// Returns the next batch of a role's queues; waits for ever if it has none. Cancel-safe.
 async fn next_batch(intake: Option<Intake<'_>>, events: usize, bytes: usize) -> Option<Batch> {
     match intake {
         Some(intake) => intake.next_batch(events, bytes).await,

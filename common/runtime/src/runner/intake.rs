@@ -1,4 +1,4 @@
-//! The queues of a role, each on a connection of its own: nothing that goes wrong with the quarantine's deliveries may hold up the rest.
+//! The queues of a role, each on a connection of its own: a failure in the quarantine must not delay the main queue.
 
 use doorstep_messaging::{AckOutcome, Batch, ChannelId, QueueName, Subscription};
 
@@ -10,7 +10,8 @@ pub(super) struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    /// Waits for the next batch of either queue; neither can starve the other. Returns `None` once one of them is closed. Cancel-safe.
+    /// Waits for the next batch of either queue; neither can starve the other. Returns `None` once one of them is
+    /// closed. Cancel-safe.
     pub(super) async fn next_batch(self, events: usize, bytes: usize) -> Option<Batch> {
         tokio::select! {
             batch = self.queue.next_batch(events, bytes) => batch,
@@ -18,7 +19,7 @@ impl Intake<'_> {
         }
     }
 
-    /// Settles on the channel that the deliveries came by.
+    /// Acks on the channel that the deliveries came by.
     pub(super) async fn settle(
         self,
         queue: &QueueName,

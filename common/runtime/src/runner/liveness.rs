@@ -1,8 +1,8 @@
-//! Signs of life of a running role, for whoever has to decide whether it is one that works.
+//! The liveness of a running role, read by its health endpoint.
 //!
-//! A loop that waits for deliveries is well, however long it waits. One that has begun something and does not finish it is not: a
-//! handler that never returns, a store or a broker that neither answers nor fails. So each loop notes when it begins a step and when
-//! that step is over, in whatever way; a step that fails and is tried again is over each time.
+//! A waiting loop is healthy, however long it waits. A step that never finishes is not: a handler that never returns,
+//! or a store or broker that neither answers nor fails. So each loop records the start and the end of every step,
+//! whether it succeeds or fails; a step that fails and is retried ends each time.
 
 use std::{
     sync::{
@@ -15,34 +15,34 @@ use std::{
 use doorstep_messaging::{ConnectionStatus, ConsumerStats, PublisherStats, RpcServerStats};
 use tokio::sync::watch;
 
-/// The signs of life of one role.
+/// The liveness of one role.
 #[derive(Debug)]
 pub struct Liveness {
-    /// The loop that works batches.
+    /// The loop that processes batches.
     pub engine: ProgressWatch,
-    /// The loop that sends the outbox.
+    /// The loop that publishes the outbox.
     pub relay: ProgressWatch,
     links: OnceLock<RoleConnections>,
 }
 
-/// A role's ways to the broker.
+/// A role's connections to the broker.
 #[derive(Debug, Clone)]
 pub struct RoleConnections {
     /// The connection that publishes.
     pub publish: watch::Receiver<ConnectionStatus>,
-    /// The connection that consumes, where the role has a queue.
+    /// The connection that consumes, if the role has a queue.
     pub consume: Option<watch::Receiver<ConnectionStatus>>,
-    /// The connection that consumes from the quarantine, where the role has a queue.
+    /// The connection that consumes from the quarantine, if the role has a queue.
     pub quarantine: Option<watch::Receiver<ConnectionStatus>>,
-    /// The connection that answers requests, where it has one.
+    /// The connection that serves requests, if there is one.
     pub answer: Option<watch::Receiver<ConnectionStatus>>,
-    /// What has been published.
+    /// Counters of publishing.
     pub published: PublisherStats,
-    /// What has been delivered and settled, where the role has a queue.
+    /// Counters of deliveries and acks, if the role has a queue.
     pub consumed: Option<ConsumerStats>,
-    /// The same of the quarantine.
+    /// The same for the quarantine.
     pub quarantined: Option<ConsumerStats>,
-    /// What has been asked and answered, where it answers.
+    /// Counters of requests and replies, if the role serves any.
     pub answered: Option<RpcServerStats>,
 }
 
@@ -56,22 +56,22 @@ impl Liveness {
     }
 
     pub(super) fn linked(&self, links: RoleConnections) {
-        // A role is run once.
+        // A role is run only once.
         let _ = self.links.set(links);
     }
 
-    /// Its ways to the broker, once it has begun to look for one.
+    /// Returns its connections to the broker, once they exist.
     #[must_use]
     pub fn links(&self) -> Option<&RoleConnections> {
         self.links.get()
     }
 }
 
-/// Whether a loop is amid a step, and since when.
+/// A loop's present step, with the time since its start.
 #[derive(Debug)]
 pub struct ProgressWatch {
     born: Instant,
-    /// Milliseconds from birth to the beginning of the step, plus one; 0 between two steps.
+    /// Milliseconds from creation to the start of the step, plus one; 0 between two steps.
     began: AtomicU64,
 }
 
@@ -83,7 +83,7 @@ impl ProgressWatch {
         }
     }
 
-    /// How long the present step has taken so far; `None` between two steps.
+    /// Returns the duration of the present step so far; `None` between two steps.
     #[must_use]
     pub fn busy_for(&self) -> Option<Duration> {
         let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
@@ -94,7 +94,7 @@ impl ProgressWatch {
         )
     }
 
-    /// Begins a step, which lasts until what is returned is dropped.
+    /// Starts a step, which lasts until the returned guard is dropped.
     pub(super) fn step(&self) -> StepGuard<'_> {
         let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.began.store(now + 1, Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl ProgressWatch {
     }
 }
 
-/// A step that is being done.
+/// A running step.
 #[derive(Debug)]
 pub(super) struct StepGuard<'a>(&'a ProgressWatch);
 

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-/// Why a request has no answer. After [`LocalCallError::TimedOut`] and [`LocalCallError::Closed`] a command may have been obeyed all the same, or
-/// may yet be: asking again under the same id tells, and does nothing twice.
+/// The reason why a call has no result. After [`LocalCallError::TimedOut`] and [`LocalCallError::Closed`], a command
+/// may still have been executed or may yet be: a repeated call under the same id tells, and executes nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocalCallError {
-    /// There is more to do than can be done. The request was not begun, unless it was asked before under the same id: of that it says
-    /// nothing.
+    /// A bound is reached. The request was not started now; an earlier call under the same id may have been.
     #[error("too much is asked of this role, try again in {retry_after:?}")]
     Overloaded {
-        /// When it is worth trying again.
+        /// The recommended delay before a retry.
         retry_after: Duration,
     },
     /// The deadline is over.
@@ -19,10 +18,10 @@ pub enum LocalCallError {
     /// The role has ended, or is ending.
     #[error("the role has ended")]
     Closed,
-    /// The store cannot be read now, so a query has no answer.
+    /// The store cannot be read now, so a query has no result.
     #[error("{reason}")]
     Unavailable {
-        /// What the store has said.
+        /// The store's error.
         reason: String,
     },
 }

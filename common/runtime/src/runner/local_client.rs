@@ -1,4 +1,5 @@
-//! Where a running role is asked: commands go on to its loop, queries are answered beside it. Whoever is one too many hears so at once.
+//! In-process calls to a running role: commands go to its loop, queries are served beside it. Beyond the bounds, a call
+//! fails at once.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
@@ -18,7 +19,8 @@ use crate::{
     telemetry::{RequestEnded, RequestInstruments},
 };
 
-/// Asks a role in this very process. Cheap to clone; it stays usable, and says [`LocalCallError::Closed`], after the role has ended.
+/// A client of a role in this very process. Cheap to clone. After the role has ended, calls fail with
+/// [`LocalCallError::Closed`].
 #[derive(Clone)]
 pub struct LocalClient(Arc<Inner>);
 
@@ -50,7 +52,7 @@ impl std::fmt::Debug for LocalClient {
 }
 
 impl LocalClient {
-    /// A desk, and what its loop takes commands from.
+    /// Creates a client, with the queue of commands for the role's loop.
     pub(super) fn new<R: Role, S: Store>(
         queries: Queries<R, S>,
         role: &'static str,
@@ -67,10 +69,10 @@ impl LocalClient {
         (desk, waiting)
     }
 
-    /// Asks: [`LocalClient::execute`] or [`LocalClient::query`], by what the request says of itself.
+    /// Calls [`LocalClient::execute`] or [`LocalClient::query`], by the request's kind.
     ///
     /// # Errors
-    /// See [`LocalCallError`]. A refusal is an answer.
+    /// See [`LocalCallError`]. A rejection is a result.
     pub async fn ask(&self, request: Request) -> Result<RequestResult, LocalCallError> {
         match request.act {
             RequestKind::Command => self.execute(request).await,
@@ -78,12 +80,12 @@ impl LocalClient {
         }
     }
 
-    /// Has a command obeyed. The answer comes once what it says is durable, at the deadline at the latest.
+    /// Executes a command. Returns once its result is durable, at the deadline at the latest.
     ///
-    /// May be cancelled: a command that was not begun is then never begun.
+    /// May be cancelled: a command that was not started is then never started.
     ///
     /// # Errors
-    /// See [`LocalCallError`]. A refusal is an answer.
+    /// See [`LocalCallError`]. A rejection is a result.
     pub async fn execute(&self, request: Request) -> Result<RequestResult, LocalCallError> {
         let left = time_remaining(&request)?;
         let (answer, answered) = oneshot::channel();
@@ -96,10 +98,10 @@ impl LocalClient {
         }
     }
 
-    /// Has a query answered, from states as they are now. May be cancelled.
+    /// Serves a query from the present states. May be cancelled.
     ///
     /// # Errors
-    /// See [`LocalCallError`]. A refusal is an answer.
+    /// See [`LocalCallError`]. A rejection is a result.
     pub async fn query(&self, request: Request) -> Result<RequestResult, LocalCallError> {
         let left = time_remaining(&request)?;
         let began = Instant::now();
@@ -122,7 +124,7 @@ impl LocalClient {
         Ok(answer)
     }
 
-    /// Hands a command on to the loop, or gives it back with the reason.
+    /// Hands a command to the loop, or returns it with the reason why not.
     pub(super) fn take(
         &self,
         waiting: QueuedCommand,
@@ -144,13 +146,13 @@ impl LocalClient {
         }
     }
 
-    /// What is said to whoever cannot be answered now.
+    /// Returns the delay that an overload error recommends.
     pub(super) fn retry_after(&self) -> std::time::Duration {
         self.0.retry_after
     }
 }
 
-/// How long somebody will wait for the answer.
+/// Returns the time until the request's deadline.
 fn time_remaining(request: &Request) -> Result<std::time::Duration, LocalCallError> {
     let left = request.deadline.duration_since(Timestamp::now());
     match std::time::Duration::try_from(left) {

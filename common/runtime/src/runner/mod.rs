@@ -1,8 +1,9 @@
-//! Runs a role: joins its engine with the broker, and keeps it running through everything that passes.
+//! Runs a role: connects its engine with the broker, and keeps it running through outages of broker and store.
 //!
-//! Three tasks a role: the subscription's own, which delivers and settles; the loop in [`work`], which takes batches and commands, and
-//! works what is due; and the relay in [`send`]. They share nothing but the store and a [`RoleStatus`] that anybody may watch. A role
-//! that is asked has a [`LocalClient`]; what is asked by way of the broker comes to it through [`serve_rpc`].
+//! A role has three tasks: the subscription's own, which delivers and acks; the loop in [`event_loop`], which takes
+//! batches, commands and due events; and the relay in [`outbox_publisher`]. They share only the store and a
+//! [`RoleStatus`], which can be watched. Requests reach a role through its [`LocalClient`]; those from the broker come
+//! to it through [`serve_rpc`].
 
 mod connections;
 mod event_loop;
@@ -48,36 +49,34 @@ use intake::Intake;
 use reply_to::QueuedCommand;
 use shutdown::{Shutdown, ShutdownTrigger};
 
-/// The wait between two tries to begin an epoch.
+/// The delay between two attempts to begin an epoch.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What a role needs to run.
+/// The settings of a running role.
 #[derive(Debug, Clone)]
 pub struct RunSettings {
-    /// The broker.
     pub broker: BrokerSettings,
-    /// Every role's queues and bindings, not only this one's: an event must find all of them.
+    /// The queues and bindings of every role, not only of this one: an event must reach all of them.
     pub topology: Topology,
-    /// The role's bounds.
     pub limits: Limits,
-    /// The process that it shares with other roles: what kills one of them kills all.
+    /// The process that it shares with other roles: a crash of one crashes all.
     pub process: HandlerLock,
-    /// How long a stopping role may take to finish its batch and to send what it owes.
+    /// The time in which a stopping role has to finish its batch and to publish its outbox.
     pub grace: Duration,
-    /// Refuses to consume where the user may not record at the broker which store the role's queues belong to.
+    /// Set to fail rather than consume if the user may not record at the broker which store owns the role's queues.
     pub requires_owner_record: bool,
 }
 
-/// Why a role has ended without being asked to.
+/// The reason why a role has ended without being asked to.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RunError {
-    /// The broker does not let it start, or could not be reached for as long as a start may take.
+    /// The broker does not let it start, or was unreachable for the whole start timeout.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The store is not one that this role can work with.
+    /// The role cannot work with this store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A task has ended in a way that it must not: a mistake in the program.
+    /// A task has ended in an impossible way: a bug in the program.
     #[error("a task of role {0} has broken off: please report this with its log")]
     Broken(&'static str),
 }
@@ -94,17 +93,16 @@ pub struct RunningRole {
 }
 
 impl RunningRole {
-    /// The role's name.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// How it is now.
+    /// Returns the present status.
     #[must_use]
     pub fn status(&self) -> RoleStatus {
         let mut status = self.status.borrow().clone();
-        // The loop notes this after each batch. What has come since then, and is perhaps being worked, is not settled either.
+        // The loop records the status after each batch. Deliveries that came since then are unacked, too.
         if let Some(links) = self.vitals.links()
             && links.consumed.is_some()
         {
@@ -115,47 +113,47 @@ impl RunningRole {
         status
     }
 
-    /// How it is, and every change of that; what is not settled, as of the last batch.
+    /// Watches the status. Unacked deliveries are those as of the last batch.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<RoleStatus> {
         self.status.clone()
     }
 
-    /// Its signs of life. They stay good after it has ended.
+    /// Returns its liveness. It stays readable after the role has ended.
     #[must_use]
     pub fn liveness(&self) -> Arc<Liveness> {
         Arc::clone(&self.vitals)
     }
 
-    /// Where it is asked in this process: also where it has no queue, and also while the broker is away.
+    /// Returns a client in this process. It works without a queue and while the broker is unreachable, too.
     #[must_use]
     pub fn local_client(&self) -> LocalClient {
         self.desk.clone()
     }
 
-    /// Asks it to stop: it finishes and settles its batch, sends what it owes, and closes, all within the grace period. What is not
-    /// settled by then goes back to the broker.
+    /// Asks the role to stop: it finishes and acks its batch, publishes its outbox and closes, all within the grace
+    /// period. Deliveries still unacked then go back to the broker.
     pub fn stop(&self) {
         self.stop.stop();
     }
 
-    /// Waits for its end. Ends only when it was asked to stop, or failed for good.
+    /// Waits for its end, which comes only on request or by a permanent failure.
     ///
     /// # Errors
-    /// Why it failed for good.
+    /// The permanent failure.
     pub async fn join(self) -> Result<(), RunError> {
         self.task.await.unwrap_or(Err(RunError::Broken(self.name)))
     }
 }
 
-/// Starts a role on the current Tokio runtime, on its queue; where the topology has a queue for requests to it, it answers them, too.
-/// Returns at once; how it goes is told by [`RunningRole::status`].
+/// Starts a role on its queue, on the current Tokio runtime. If the topology has a queue of requests for it, it serves
+/// these, too. Returns at once; [`RunningRole::status`] tells the progress.
 pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> RunningRole {
     begin(role, store, settings, Transport::Queues)
 }
 
-/// Starts a role that has no queue: it is asked at its [`LocalClient`] alone, works what it has scheduled to itself, and publishes what it emits.
-/// It waits for no broker, and while there is none its outbox keeps what is owed.
+/// Starts a role without a queue: it serves its [`LocalClient`], processes the events that it has scheduled, and
+/// publishes those that it emits. It does not wait for the broker; while there is none, events stay in its outbox.
 pub fn start_without_queue<R: Role, S: Store>(
     role: R,
     store: S,
@@ -164,12 +162,12 @@ pub fn start_without_queue<R: Role, S: Store>(
     begin(role, store, settings, Transport::Desk)
 }
 
-/// By which ways work comes to a role.
+/// The ways by which work reaches a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
-    /// By its queues and its desk.
+    /// Its queues and its local clients.
     Queues,
-    /// By its desk alone.
+    /// Its local clients alone.
     Desk,
 }
 
@@ -194,7 +192,7 @@ fn begin<R: Role, S: Store>(
         vitals: Arc::clone(&vitals),
         stop,
     };
-    // It is kept by the task, too, so that a dropped handle does not look like a stop.
+    // The task keeps a clone, too, so that a dropped handle does not look like a stop.
     let kept = stopper.clone();
     let task = tokio::spawn(async move {
         let ended = match ways {
@@ -242,7 +240,8 @@ impl<R: Role, S: Store> Run<R, S> {
         Ok(summary)
     }
 
-    /// Begins an epoch of the store, and tries again for as long as the store is away. Returns `None` if it is asked to stop first.
+    /// Begins an epoch of the store, and retries while the store is unavailable. Returns `None` if the role is asked to
+    /// stop first.
     async fn begin_epoch(&self) -> Result<Option<Epoch>, RunError> {
         let mut stop = self.stop.clone();
         let mut reasons = OutageReasons::default();
@@ -353,7 +352,7 @@ impl<R: Role, S: Store> Run<R, S> {
                 None => Ok(()),
             }
         };
-        // A stop may cut the wait for the broker short: nothing was taken yet.
+        // A stop may interrupt the wait for the broker: nothing was taken yet.
         let mut stop = self.stop.clone();
         let started = tokio::select! {
             ready = ready => ready.map(|()| true),
@@ -383,7 +382,7 @@ impl<R: Role, S: Store> Run<R, S> {
                 .await
             }
         };
-        // Side by side: each of them may hang with the broker for as long as it is given.
+        // Concurrently: with an unresponsive broker, each of them may take all of its time.
         let left = stop.time_remaining();
         let answers_no_more = async {
             if let Some(responder) = &responder {
@@ -399,7 +398,7 @@ impl<R: Role, S: Store> Run<R, S> {
         result
     }
 
-    /// Whether requests come to it by the broker.
+    /// Returns whether it serves requests from the broker.
     fn answers(&self) -> bool {
         let queue = self.settings.broker.namespace.rpc_queue(self.name());
         self.declares(&queue)
@@ -410,7 +409,7 @@ impl<R: Role, S: Store> Run<R, S> {
         queues.any(|declared| declared.name == *queue)
     }
 
-    /// Works, relays and answers until it is asked to stop, or fails for good.
+    /// Processes, relays and serves until it is asked to stop or fails permanently.
     async fn work(
         self,
         status: &watch::Sender<RoleStatus>,
@@ -476,13 +475,13 @@ impl<R: Role, S: Store> Run<R, S> {
             () = task_panicked(&mut beside, &asked) => Err(RunError::Broken(name)),
         };
         status.send_modify(|status| status.phase = Phase::Stopping);
-        // From here on nothing comes to the outbox any more.
+        // From here on, nothing is added to the outbox.
         at_its_end.send_replace(true);
         if worked.is_err() {
-            // Nobody obeys any more: what was handed out goes to another server.
+            // No command is executed any more: unfinished requests go to another server.
             beside.abort_all();
         }
-        // All else ends by itself within the grace period. What was aborted is no failure of its own.
+        // All other tasks end by themselves within the grace period. An aborted task is no failure of its own.
         let mut result = worked;
         while let Some(ended) = beside.join_next().await {
             if ended.is_err() && result.is_ok() {
@@ -493,7 +492,7 @@ impl<R: Role, S: Store> Run<R, S> {
     }
 }
 
-/// Waits until something has ended that goes on until the role is asked to stop, or has broken off; for ever if nothing has.
+/// Waits until a task that should run until the stop has ended or panicked; for ever if none has.
 async fn task_panicked(tasks: &mut JoinSet<()>, stop: &Shutdown) {
     while let Some(ended) = tasks.join_next().await {
         if ended.is_err() || !stop.is_asked() {
@@ -503,7 +502,7 @@ async fn task_panicked(tasks: &mut JoinSet<()>, stop: &Shutdown) {
     std::future::pending::<()>().await;
 }
 
-/// The role's queue.
+/// Subscribes to the role's queue.
 fn queue(settings: &RunSettings, role: &'static str) -> QueueSubscription {
     let namespace = &settings.broker.namespace;
     QueueSubscription {
@@ -513,7 +512,7 @@ fn queue(settings: &RunSettings, role: &'static str) -> QueueSubscription {
     }
 }
 
-/// The role's quarantine: what the broker gave up on is worked one message at a time.
+/// Subscribes to the role's quarantine, whose messages are processed one at a time.
 fn quarantine_queue(settings: &RunSettings, role: &'static str) -> QueueSubscription {
     let namespace = &settings.broker.namespace;
     QueueSubscription {
@@ -523,7 +522,7 @@ fn quarantine_queue(settings: &RunSettings, role: &'static str) -> QueueSubscrip
     }
 }
 
-/// Tells the consumers of several processes apart in the management UI.
+/// Returns a name that distinguishes the consumers of several processes in the management UI.
 fn process() -> String {
     format!("process {}", std::process::id())
 }

@@ -1,4 +1,4 @@
-//! The relay of a running role: sends its outbox whenever something is owed and the broker is there.
+//! The relay of a running role: publishes its outbox whenever rows are pending and the broker is reachable.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,25 +17,26 @@ use crate::{
     telemetry::{BatchInstruments, OutboxRecovered, OutboxSent, OutboxStalled},
 };
 
-/// How often the outbox is looked at although nobody has said that something is owed: rows fall due again, other processes write.
+/// The interval at which the outbox is polled without a notification: rows fall due again, and other processes write.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The broker as an outlet.
+/// The broker as the sink of the relay.
 struct BrokerSink {
     publisher: Publisher,
     events: EncodedEvents,
-    /// `None` where nobody has declared one: then there is nowhere to copy dead letters to, and nothing is owed.
+    /// `None` if no dead-letter queue is declared: then there is no place for copies of dead letters, and none is
+    /// pending.
     dead_queue: Option<QueueName>,
     /// The time that a copy stays there.
     copy_ttl: Duration,
     meters: BatchInstruments,
 }
 
-/// A row that was sent.
+/// An outbox row after the attempt to start its publish.
 enum Sent {
     Event(Event),
     Copy,
-    /// There is nowhere to send it to.
+    /// There is no destination for it.
     Nowhere,
 }
 
@@ -84,8 +85,9 @@ impl OutboxSink for BrokerSink {
     }
 }
 
-/// Sends until the role stops; then sends what is still owed, until the engine has ended and nothing is left that the broker would take,
-/// or the grace is over. What it turns away for its own sake holds back no other, and is not waited for.
+/// Publishes until the role stops. After that it goes on with the pending rows, until the engine has ended and no row
+/// is left that the broker would accept, or until the grace period is over. Rows rejected for their own content delay
+/// no other row and are not waited for.
 #[expect(
     clippy::too_many_arguments,
     reason = "a task is given what it needs, once"
@@ -135,22 +137,23 @@ pub(super) async fn relay<S: Store>(
         if stops {
             break;
         }
-        // Where the broker is away, sending takes until that is certain; a stop does not wait for it beyond its grace. What is cut off
-        // is sent again. The engine meets the same store and tells of it.
+        // If the broker is unreachable, publishing takes until that is certain; a stop does not wait for it beyond its
+        // grace period. Interrupted rows are published again. The engine uses the same store and reports its errors.
         tokio::select! {
             _ = sender.send_all() => {}
             () = over.is_over() => return,
         }
     }
-    // The engine may still be finishing its batch: what that owes is sent, too.
+    // The engine may still be finishing its batch, whose outbox rows are published, too.
     let deadline = stop.deadline();
     while Instant::now() < deadline {
-        // Looked at before the outbox is: what comes after that is seen by the next turn. Without its sender it has ended as well.
+        // Read before the outbox is: the next turn sees rows that come after it. If its sender is gone, the engine has
+        // ended as well.
         let has_ended = *ended.borrow() || ended.has_changed().is_err();
         let Ok(sent) = timeout_at(deadline, sender.send_all()).await else {
             return;
         };
-        // What cannot be read is safe where it is, and goes out after the next start.
+        // Rows that cannot be read are safe in the store, and are published after the next start.
         if has_ended && (sent.is_err() || sender.put_off.is_none()) {
             return;
         }
@@ -166,25 +169,27 @@ pub(super) async fn relay<S: Store>(
     }
 }
 
-/// What sends the outbox.
+/// The publisher of the outbox, with the state that it keeps between turns.
 struct OutboxPublisher<S> {
     store: S,
     outlet: BrokerSink,
     limits: Limits,
     vitals: Arc<Liveness>,
     outage: SendFailure,
-    /// Until when there may be rows that the broker has not taken for reasons of its own, and that are not due again yet.
+    /// The time until which there may be rows that the broker has not accepted for reasons of its own and that are not
+    /// due again yet.
     put_off: Option<Instant>,
-    /// How many rows are still sent one by one, to find the one for which the broker closes the channel.
+    /// The number of rows still published one by one, to find the one for which the broker closes the channel.
     singly: usize,
-    /// The rows for which it has closed it.
+    /// The rows for which the broker has closed the channel.
     refused: RefusedRows,
-    /// Describes why the role is degraded while there are any.
+    /// The reason why the role is degraded while there are such rows.
     refusals: watch::Sender<Option<String>>,
 }
 
 impl<S: Store> OutboxPublisher<S> {
-    /// Sends all that is due. May be cancelled: what was sent and not yet deleted is sent again.
+    /// Publishes all rows that are due. May be cancelled: rows that were published and not yet deleted are published
+    /// again.
     async fn send_all(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
         let mut all = RelayReport::default();
@@ -208,8 +213,8 @@ impl<S: Store> OutboxPublisher<S> {
             if let Some(outcome) = relayed.first_failure {
                 self.outage.stalled(relayed.postponed, outcome);
             }
-            // A full turn is followed by the next at once, unless nothing gets through: rows that are turned away for their own sake hold
-            // back no other.
+            // After a full turn the next one follows at once, unless no row gets through: rows rejected for their own
+            // content delay no others.
             let is_full = relayed.paid + relayed.postponed >= share.most();
             if relayed.transient > 0 || !is_full {
                 break Ok(());
@@ -219,7 +224,7 @@ impl<S: Store> OutboxPublisher<S> {
         if all.transient > 0 {
             self.put_off = Some(Instant::now() + MIN_BACKOFF);
         } else if done.is_ok() {
-            // Those that were due again by then have gone out.
+            // Rows that were due again by then are published.
             self.put_off = self.put_off.filter(|due| *due > began);
         }
         if all.paid > 0 && all.postponed == 0 {
@@ -235,13 +240,13 @@ impl<S> OutboxPublisher<S> {
         let is_there = link.borrow().is_connected();
         match self.singly {
             0 => RelayBatch::Rows(self.limits.relay_rows),
-            // Where the connection is not there, that it does not work is nobody's fault.
+            // Without a connection, a failure is not the row's fault.
             _ if !is_there => RelayBatch::Rows(1),
             _ => RelayBatch::Suspect,
         }
     }
 
-    /// Shows what the broker refuses, for as long as it does.
+    /// Reports the rows that the broker rejects, for as long as it does.
     fn show_refused(&self) {
         let rows = self.refused.len();
         if rows == 0 && self.refusals.borrow().is_none() {
@@ -264,7 +269,7 @@ impl<S> OutboxPublisher<S> {
         });
     }
 
-    /// A connection that breaks while a batch is sent may do so because of one of its rows.
+    /// If a connection breaks while a batch is published, one of its rows may be the cause.
     fn send_one_by_one(&mut self, share: RelayBatch, relayed: &RelayReport) {
         self.singly = match share {
             RelayBatch::Rows(rows) if rows > 1 && relayed.broke => self.limits.relay_rows,
@@ -274,7 +279,7 @@ impl<S> OutboxPublisher<S> {
     }
 }
 
-/// Rows that cannot be sent: each outcome is told once until the outbox flows again, not with every try.
+/// Rows that cannot be published. Each outcome is logged once until the outbox recovers, not with every attempt.
 struct SendFailure {
     role: &'static str,
     told: Vec<PublishOutcome>,

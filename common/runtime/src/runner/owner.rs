@@ -105,7 +105,7 @@ impl<S: Store> StorePolicy<S> {
             restored: Some(RestoredChange::Mark(detail)),
             ..WriteSet::at(Timestamp::now())
         };
-        // It rests on nothing that was read, so it cannot meet a conflict.
+        // The changes depend on no row that was read, so there can be no conflict.
         self.store.commit(changes).await.map(drop)
     }
 

@@ -12,24 +12,24 @@ use crate::{
     telemetry::{RequestEnded, RequestInstruments},
 };
 
-/// The way back.
+/// The way back to a caller.
 pub(super) enum ReplyTo {
-    /// Somebody in this process.
+    /// A caller in this process.
     Desk(oneshot::Sender<Result<RequestResult, LocalCallError>>),
-    /// Somebody behind the broker.
+    /// A caller behind the broker.
     Rpc(ReplyHandle, Cancelled),
 }
 
-/// A command that waits.
+/// A waiting command.
 pub(super) struct QueuedCommand {
     pub(super) request: Request,
     pub(super) past: DeliveryHistory,
     pub(super) caller: PendingReply,
 }
 
-/// A caller, since when it waits, and whether its request had come before.
+/// A pending reply: its caller, the start of its wait, and whether its request was delivered before.
 pub(super) struct PendingReply {
-    /// `None` once it has heard.
+    /// `None` once it has its reply.
     caller: Option<ReplyTo>,
     past: DeliveryHistory,
     since: Instant,
@@ -50,7 +50,7 @@ impl QueuedCommand {
 }
 
 impl PendingReply {
-    /// Whether nobody waits any more.
+    /// Returns whether its caller has stopped waiting.
     pub(super) fn is_gone(&self) -> bool {
         match &self.caller {
             Some(ReplyTo::Desk(answer)) => answer.is_closed(),
@@ -59,7 +59,7 @@ impl PendingReply {
         }
     }
 
-    /// Tells the caller what has become of the command.
+    /// Replies with the result of the command.
     pub(super) fn reply(mut self, decided: CommandResult, meters: &RequestInstruments) {
         let Some(caller) = self.caller.take() else {
             return;
@@ -82,15 +82,15 @@ impl PendingReply {
         }
     }
 
-    /// Nobody waits for it, so it is not begun.
+    /// Drops a command that is not started, since its caller has stopped waiting.
     pub(super) fn forget(mut self) {
         if let Some(ReplyTo::Rpc(reply, _)) = self.caller.take() {
             reply.ack_without_reply();
         }
     }
 
-    /// Tells the caller that there is too much to do. The command is not begun; that another server may have begun it before is told
-    /// on the way.
+    /// Replies with an overload error. The command is not started here; the RPC client is warned that another server
+    /// may have started it before.
     pub(super) fn reject_overloaded(mut self, retry_after: Duration) {
         match self.caller.take() {
             Some(ReplyTo::Desk(answer)) => {
@@ -105,8 +105,9 @@ impl PendingReply {
 }
 
 impl Drop for PendingReply {
-    /// The role ends before it has come to this. Behind the broker another server gets it; one that had come before would count as
-    /// refused then, although nobody has failed on it, so that its caller is asked to try again instead.
+    /// The role ends before it has started this command. Behind the broker, another server gets it. If it was delivered
+    /// before, the broker would count a return as a failed attempt, although no server has failed on it; so its caller
+    /// is asked to try again instead.
     fn drop(&mut self) {
         const SOON: Duration = Duration::from_millis(250);
         match self.caller.take() {
@@ -121,7 +122,7 @@ impl Drop for PendingReply {
 impl ReplyTo {
     fn answer(self, answer: RequestResult) {
         match self {
-            // Whoever has gone away does not hear it.
+            // A caller that has gone away drops its reply.
             Self::Desk(sender) => drop(sender.send(Ok(answer))),
             Self::Rpc(reply, _) => {
                 reply.send(Reply::Answer(answer));

@@ -1,4 +1,4 @@
-//! Requests that come by the broker, on their way to the desk and back.
+//! The way of requests from the broker to the local client and back.
 
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use super::{
 };
 use crate::DeliveryHistory;
 
-/// Hands out requests until the role stops; then waits for the replies to what was handed out, within the grace period, and closes.
+/// Serves requests until the role stops. Then waits for the replies to those in flight, within the grace period, and
+/// closes.
 pub(super) async fn serve_rpc(responder: Arc<RpcServer>, desk: LocalClient, mut stop: Shutdown) {
     loop {
-        // Both may be cancelled: a request leaves the responder only when its arm wins.
+        // Both may be cancelled: a request leaves the server only if its arm wins.
         let asked = tokio::select! {
             biased;
             () = stop.asked() => break,
@@ -27,7 +28,7 @@ pub(super) async fn serve_rpc(responder: Arc<RpcServer>, desk: LocalClient, mut 
         match asked.request.act {
             RequestKind::Command => execute(&desk, asked),
             RequestKind::Query => {
-                // Most are answered from what is in memory, and not even a task is worth it then.
+                // Most queries are served from memory, which is not worth a task.
                 let mut query = Box::pin(query(desk.clone(), asked));
                 if (&mut query).now_or_never().is_none() {
                     drop(tokio::spawn(query));
@@ -51,7 +52,7 @@ fn execute(desk: &LocalClient, asked: IncomingRequest) {
     }
 }
 
-/// The responder's bound is that of these tasks.
+/// The server's bound on requests also bounds these tasks.
 async fn query(desk: LocalClient, asked: IncomingRequest) {
     let IncomingRequest {
         request,
@@ -59,7 +60,7 @@ async fn query(desk: LocalClient, asked: IncomingRequest) {
         cancelled,
         reply,
     } = asked;
-    // Nothing is written, so work that nobody waits for is dropped wherever it is.
+    // Nothing is written, so a query whose caller has gone may be dropped at any point.
     let answer = tokio::select! {
         biased;
         answer = desk.query(request) => answer,
@@ -72,14 +73,15 @@ async fn query(desk: LocalClient, asked: IncomingRequest) {
         Err(LocalCallError::Overloaded { retry_after }) => {
             reply.send(Reply::Overloaded { retry_after });
         }
-        // Its caller has noticed by itself.
+        // Its caller has noticed the deadline by itself.
         Err(LocalCallError::TimedOut) => reply.ack_without_reply(),
-        // Perhaps no server can read now. It is no fault of the query's, so it is not refused but may be asked again.
+        // Perhaps no server can read now. That is not the query's fault, so it is not rejected, and its caller may try
+        // again.
         Err(LocalCallError::Closed | LocalCallError::Unavailable { .. }) if redelivered => {
             let retry_after = desk.retry_after();
             reply.send(Reply::Overloaded { retry_after });
         }
-        // Another server may answer it.
+        // Another server may serve it.
         Err(LocalCallError::Closed | LocalCallError::Unavailable { .. }) => drop(reply),
     }
 }

@@ -1,4 +1,4 @@
-//! When a role was asked to stop, and until when all of it has to be over: one time for every part of it.
+//! The stop of a role: one signal and one deadline for every part of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,17 +7,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// What a part gets in any case for saying good-bye, however late it comes to that.
+/// The minimum time that each part gets to close, however late it starts to.
 const MIN_GRACE: Duration = Duration::from_secs(1);
 
-/// Asks a role to stop.
+/// The trigger of a role's stop.
 #[derive(Debug, Clone)]
 pub(super) struct ShutdownTrigger {
     deadline: Arc<watch::Sender<Option<Instant>>>,
     grace: Duration,
 }
 
-/// Whether a role was asked to stop.
+/// The stop signal of a role, with its deadline.
 #[derive(Debug, Clone)]
 pub(super) struct Shutdown {
     deadline: watch::Receiver<Option<Instant>>,
@@ -25,7 +25,7 @@ pub(super) struct Shutdown {
 }
 
 impl ShutdownTrigger {
-    /// For a role that may take so long to stop. The signal holds for as long as any clone of the stopper is kept.
+    /// Creates the signal for a role with this grace period. It holds for as long as any clone of the trigger is kept.
     pub(super) fn new(grace: Duration) -> (Self, Shutdown) {
         let (sender, receiver) = watch::channel(None);
         let stopper = Self {
@@ -39,7 +39,7 @@ impl ShutdownTrigger {
         (stopper, stop)
     }
 
-    /// Asks it. Its time runs from the first call on.
+    /// Triggers the stop. The grace period runs from the first call on.
     pub(super) fn stop(&self) {
         self.deadline.send_if_modified(|deadline| {
             let is_first = deadline.is_none();
@@ -52,30 +52,30 @@ impl ShutdownTrigger {
 }
 
 impl Shutdown {
-    /// Whether it was asked.
+    /// Returns whether the stop was triggered.
     pub(super) fn is_asked(&self) -> bool {
         self.deadline.borrow().is_some()
     }
 
-    /// Waits until it was asked. Cancel-safe.
+    /// Waits until the stop is triggered. Cancel-safe.
     pub(super) async fn asked(&mut self) {
-        // An error is the end of the role, which is as good.
+        // An error means the end of the role, which counts as a stop.
         let _ = self.deadline.wait_for(Option::is_some).await;
     }
 
-    /// Waits until it was asked and its grace is over. Cancel-safe.
+    /// Waits until the stop is triggered and its grace period is over. Cancel-safe.
     pub(super) async fn is_over(&mut self) {
         self.asked().await;
         sleep_until(self.deadline()).await;
     }
 
-    /// Until when all has to be over. Where nobody has asked, because it fails, its time begins now.
+    /// Returns the deadline of the stop. If none was triggered because the role fails, the grace period starts now.
     pub(super) fn deadline(&self) -> Instant {
         let asked = *self.deadline.borrow();
         asked.unwrap_or_else(|| Instant::now() + self.grace)
     }
 
-    /// How much of its time is left, and a little in any case.
+    /// Returns the time until the deadline, and never less than [`MIN_GRACE`].
     pub(super) fn time_remaining(&self) -> Duration {
         self.deadline()
             .saturating_duration_since(Instant::now())
@@ -93,7 +93,7 @@ mod tests {
         assert!(!stop.is_asked());
         stopper.stop();
         let deadline = stop.deadline();
-        // Asking again gives no more time.
+        // A second call gives no more time.
         stopper.stop();
         assert!(stop.is_asked());
         assert_eq!(stop.deadline(), deadline);

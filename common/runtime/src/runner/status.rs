@@ -1,42 +1,39 @@
-//! How a role is, as far as anybody outside has to know.
+//! The status of a role, as seen from outside.
 
 use doorstep_store::{EventCounts, StoreUsage};
 
-/// Where a role is in its life.
+/// The phase of a role's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// Waiting for the broker.
     Starting,
     /// Taking deliveries.
     Consuming,
-    /// Not taking deliveries, because the store cannot be used; it tries again by itself.
+    /// Not taking deliveries, because the store cannot be used; the role retries by itself.
     Paused {
-        /// What the store has said.
+        /// The store's error.
         reason: String,
     },
     /// Not taking deliveries, because a bounded table is full; the backlog waits in the queue.
     Full {
-        /// Which table.
         table: &'static str,
     },
-    /// Finishing what it has begun.
+    /// Finishing the work in progress.
     Stopping,
-    /// At its end.
     Stopped,
 }
 
-/// How a role is.
+/// The status of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleStatus {
-    /// Where it is in its life.
     pub phase: Phase,
-    /// Everything that makes it degraded; empty while it is well.
+    /// All reasons why it is degraded; empty while it is healthy.
     pub degraded: Vec<String>,
-    /// Deliveries taken from the broker and not settled yet.
+    /// Deliveries from the broker that are still unacked.
     pub unsettled: usize,
-    /// How full its store is.
+    /// The fill level of its store.
     pub usage: StoreUsage,
-    /// What it has done since it was started.
+    /// The outcomes counted since its start.
     pub done: EventCounts,
 }
 

@@ -1,16 +1,16 @@
-//! The upkeep of a role's store between batches: the nets under what falls due, and retention.
+//! The upkeep of a role's store between batches: recovery of overlooked rows, and retention.
 
 use doorstep_event::Timestamp;
 use doorstep_store::{Store, StoreError};
 
 use crate::{Limits, relay};
 
-/// The most ids that are forgotten at a time, so that no commit waits for it for long.
+/// The maximum of ids pruned at a time, so that no commit waits for it for long.
 const PRUNED_AT_A_TIME: usize = 10_000;
-/// The most times that replies are forgotten at each turn.
+/// The maximum of batches of replies pruned in one turn.
 const REPLY_PRUNINGS: usize = 10;
 
-/// Makes due what was overlooked or put off too far, and prunes what can be told to be too old if the clock `may_prune`.
+/// Makes rows due that were overlooked or deferred too far, and prunes expired rows if the clock `may_prune`.
 ///
 /// # Errors
 /// The store could not be used.
@@ -32,7 +32,7 @@ pub(super) async fn keep_up<S: Store>(
     Ok(())
 }
 
-/// Prunes the memory of what can be told to be too old, a little at a time.
+/// Prunes expired ids, crash counts and replies, a bounded number at a time.
 async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<(), StoreError> {
     let oldest_seen = limits.oldest_seen(now);
     store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
@@ -40,7 +40,7 @@ async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<(
         .prune_crash_counts(oldest_seen, PRUNED_AT_A_TIME)
         .await?;
     let oldest_reply = limits.oldest_reply(now);
-    // They may come faster than anything else that is kept for a time only.
+    // Replies may come faster than any other rows with a retention.
     for _ in 0..REPLY_PRUNINGS {
         if store.prune_replies(oldest_reply, PRUNED_AT_A_TIME).await? < PRUNED_AT_A_TIME as u64 {
             break;
@@ -70,7 +70,7 @@ pub(super) mod tests {
         Source::new("shop").unwrap()
     }
 
-    /// The event after the first of its stream.
+    /// Returns the event after the first of its stream.
     fn next_of(subject: &str) -> Event {
         Event {
             id: EventId::new(format!("{subject}#2")).unwrap(),
@@ -90,7 +90,7 @@ pub(super) mod tests {
         assert!(matches!(commit, Commit::Written(_)), "{commit:?}");
     }
 
-    /// Remembers something of each kind under this name, as of that time.
+    /// Adds a seen id, a crash count and a reply under this name, as of that time.
     pub(in crate::runner) async fn remember(store: &MemoryStore, name: &str, time: Timestamp) {
         let mut changes = WriteSet::at(time);
         let id = EventId::new(name).unwrap();
@@ -111,7 +111,7 @@ pub(super) mod tests {
         write(store, changes).await;
     }
 
-    /// Returns whether the seen id, the trial and the reply of this name are remembered.
+    /// Returns whether the seen id, the crash count and the reply of this name are still there.
     pub(in crate::runner) async fn remembered(store: &MemoryStore, name: &str) -> [bool; 3] {
         let id = EventId::new(name).unwrap();
         let ask = ReadSet {
@@ -128,7 +128,7 @@ pub(super) mod tests {
         ]
     }
 
-    /// Defers the next event of a stream whose first one was applied. Nothing makes it due but a sweep, if it has no due time.
+    /// Defers the next event of a stream whose first one was applied. Without a due time, only a sweep makes it due.
     pub(in crate::runner) async fn defer(
         store: &MemoryStore,
         subject: &str,
@@ -201,7 +201,7 @@ pub(super) mod tests {
         let store = MemoryStore::new("ledger");
         let limits = Limits::default();
         let hours = |hours| now().checked_sub(Duration::from_hours(hours)).unwrap();
-        // Kept by default for a week and for a day, and an hour longer, as clocks may be apart.
+        // The default retentions are a week and a day, with an hour of margin for differing clocks.
         let (week, day) = (7 * 24 + 1, 24 + 1);
         remember(
             &store,

@@ -1,4 +1,5 @@
-//! The wall clock, checked against the monotonic clock, so that a wrong wall clock neither prunes nor expires anything at once.
+//! The wall clock, checked against the monotonic clock, so that a wrong wall clock neither prunes nor expires anything
+//! at once.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +8,18 @@ use jiff::SignedDuration;
 
 use crate::limits::MAX_CLOCK_SKEW;
 
-/// The time by which the two clocks may part before that counts as a jump. A few smaller ones together stay within [`MAX_CLOCK_SKEW`].
+/// The difference between the two clocks that counts as a jump. A few smaller ones together stay within
+/// [`MAX_CLOCK_SKEW`].
 const MIN_JUMP: SignedDuration = SignedDuration::from_mins(10);
-/// The time that the wall clock must have run evenly before something is pruned or expires by it.
+/// The time for which the wall clock must have run evenly before it prunes or expires anything.
 const STEADY: Duration = Duration::from_hours(1);
-/// The same where a table is half full. Longer than any command waits in its process for its reply.
+/// The same while a table is half full. Longer than any command waits in its process for its reply.
 const STEADY_IF_CROWDED: Duration = Duration::from_mins(1);
 
 /// The wall clock of a process.
 #[derive(Debug)]
 pub(super) struct WallClock {
-    /// Readings of both clocks at one moment. Renewed now and then, so that slow corrections do not add up to a jump.
+    /// A reading of both clocks at one moment. Renewed regularly, so that slow corrections do not add up to a jump.
     anchor: (Timestamp, Instant),
     steady_since: Instant,
     /// The last reading of the monotonic clock.
@@ -36,7 +38,8 @@ impl WallClock {
         }
     }
 
-    /// Takes a reading of both clocks. Returns how far the wall clock has jumped, forwards or back, if it has.
+    /// Takes a reading of both clocks. Returns the distance by which the wall clock has jumped, forwards or back, if it
+    /// has.
     pub(super) fn read(&mut self, now: Timestamp, at: Instant) -> Option<SignedDuration> {
         self.read = at;
         let elapsed = at.saturating_duration_since(self.anchor.1);
@@ -56,12 +59,12 @@ impl WallClock {
         jump
     }
 
-    /// Returns whether waiting events may expire by it.
+    /// Returns whether deferred events may expire by it.
     pub(super) fn is_steady(&self) -> bool {
         self.steady_for() >= STEADY
     }
 
-    /// Returns whether seen ids and replies may be pruned by it: later if there is room for them.
+    /// Returns whether seen ids and replies may be pruned by it; later if there is room for them.
     pub(super) fn may_prune(&self, is_crowded: bool) -> bool {
         let least = if is_crowded {
             STEADY_IF_CROWDED
@@ -71,7 +74,7 @@ impl WallClock {
         self.steady_for() >= least
     }
 
-    /// The last jump and what follows from it, until the clock has run evenly again.
+    /// Describes the last jump and its consequences, until the clock has run evenly again.
     pub(super) fn trouble(&self) -> Option<String> {
         let jump = self.jump?;
         let direction = if jump.is_positive() { "ahead" } else { "back" };
@@ -94,7 +97,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_mins(1);
 
-    /// Both clocks, which a test advances by hand.
+    /// A pair of clocks that a test advances by hand.
     struct Clocks {
         wall: Timestamp,
         at: Instant,
@@ -108,7 +111,7 @@ mod tests {
             Self { wall, at, clock }
         }
 
-        /// Both clocks run on for so many minutes.
+        /// Advances both clocks by this many minutes.
         fn run(&mut self, minutes: u32) {
             for _ in 0..minutes {
                 self.at += MINUTE;
@@ -117,7 +120,7 @@ mod tests {
             }
         }
 
-        /// The wall clock is set.
+        /// Sets the wall clock.
         fn set(&mut self, by: SignedDuration) -> Option<SignedDuration> {
             self.wall = self.wall.checked_add(by).unwrap();
             self.clock.read(self.wall, self.at)

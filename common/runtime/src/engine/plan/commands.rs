@@ -1,4 +1,4 @@
-//! Decides what becomes of the commands of a batch, after its events.
+//! Decides the outcome of the commands of a batch, after its events.
 
 use std::{
     collections::HashMap,
@@ -18,16 +18,16 @@ use crate::{
     limits::MAX_CLOCK_SKEW,
 };
 
-/// What the store knows of the commands of a batch, in their order.
+/// The store's knowledge of the commands of a batch, in their order.
 #[derive(Default)]
 pub(in crate::engine) struct Known {
-    /// What was replied to each.
+    /// The stored reply to each.
     pub(in crate::engine) replies: Vec<Option<ReplyRow>>,
-    /// The trials of each.
+    /// The crash count of each.
     pub(in crate::engine) trials: Vec<u32>,
 }
 
-/// Whether others are worked along with a command.
+/// The choice between one command by itself and a command among others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Alone {
     Yes,
@@ -35,7 +35,8 @@ pub(in crate::engine) enum Alone {
 }
 
 impl<R: Role> Plan<'_, R> {
-    /// Decides these, in order. What is refused leaves no trace, and what has waited here until its deadline is not begun.
+    /// Decides these commands in order. A rejected command leaves no trace; one whose deadline passed while it waited
+    /// here is not started.
     pub(in crate::engine) fn execute_all(
         &mut self,
         commands: &[PreparedCommand<R::Command>],
@@ -43,7 +44,7 @@ impl<R: Role> Plan<'_, R> {
         alone: Alone,
         clock: Clock,
     ) -> Vec<PlannedCommand> {
-        // The same command may be there twice: the second is answered by what the first has led to.
+        // The same command may come twice in a batch: the second gets the reply of the first.
         let mut replied: HashMap<(&Source, &RequestId), (RequestHash, bytes::Bytes)> =
             HashMap::new();
         let mut outcomes = Vec::with_capacity(commands.len());
@@ -126,16 +127,16 @@ impl<R: Role> Plan<'_, R> {
             hash: command.hash,
             reply: reply.clone(),
             time: match request.idempotency {
-                // Kept no shorter than until it can be told that the command is too old.
+                // The reply is kept at least until the command would be rejected as too old.
                 Idempotency::Retryable => request.time.max(self.now),
-                // Kept for [`MAX_CLOCK_SKEW`], so that what was committed in doubt is found when it is tried again.
+                // Kept for [`MAX_CLOCK_SKEW`], so that a retry after a commit of unknown outcome finds the reply.
                 Idempotency::OneShot => saturating_sub(self.now, self.limits.reply_retention),
             },
         });
         Ok(reply)
     }
 
-    /// Calls the handler on copies of the states; they count only if it agrees.
+    /// Calls the handler on copies of the states. They are kept only if it succeeds.
     fn call_command_handler(
         &mut self,
         command: &PreparedCommand<R::Command>,

@@ -1,4 +1,4 @@
-//! The wiring of the loop: what it does at which time, on a store in memory and without a broker.
+//! Tests of the loop's wiring: its steps and their times, on a store in memory and without a broker.
 
 use std::time::Duration;
 
@@ -48,7 +48,8 @@ impl Role for Idle {
     }
 }
 
-/// A loop on this store does its housekeeping once, in a process whose clock has run evenly for so long. Returns what degrades the role.
+/// Runs one housekeeping of a loop on this store, in a process whose clock has run evenly for this long. Returns the
+/// reasons why the role is degraded.
 async fn housekeeping(store: &MemoryStore, steady_for: Duration) -> Vec<String> {
     let started = Timestamp::now().checked_sub(steady_for).unwrap();
     let started_at = Instant::now().checked_sub(steady_for).unwrap();
@@ -56,7 +57,7 @@ async fn housekeeping(store: &MemoryStore, steady_for: Duration) -> Vec<String> 
 }
 
 async fn housekeeping_by(store: &MemoryStore, wall: WallClock) -> Vec<String> {
-    // Nothing listens there.
+    // An address without a listener.
     let broker = BrokerSettings::new("amqp://127.0.0.1:1", "test").unwrap();
     let namespace = broker.namespace.clone();
     let publisher = Publisher::start(&broker, "idle", Topology::none());
