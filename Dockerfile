@@ -1,13 +1,13 @@
-# Both binaries in one small image, run by a user without rights.
+# All binaries in one small image, run by a user without rights.
 #   docker build -t doorstep .
 FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked -p doorstep-producer -p doorstep-consumers
+RUN CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked -p doorstep-producer -p doorstep-consumers -p doorstep-gateway
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/doorstep --create-home doorstep
-COPY --from=build /src/target/release/producer /src/target/release/consumers /usr/local/bin/
+COPY --from=build /src/target/release/producer /src/target/release/consumers /src/target/release/gateway /usr/local/bin/
 USER doorstep
 WORKDIR /var/lib/doorstep
 # The roles' stores: keep them on a volume, or every event is new again to a role that has forgotten all.

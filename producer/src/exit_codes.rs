@@ -5,11 +5,10 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done; rows that an import refused are counted and listed, and do not change this
   1    failed in a way that the other codes do not cover; `compare`: something was lost or done twice
-  3    `user`: there is such a user already, or none, or only one operator
   64   wrong usage or settings; all wrong settings are listed at once
   65   wrong input data: not gzip, not CSV, truncated, other columns; `publish`: at least one line was refused;
        `import`, `publish`: the broker refuses single events
-  66   the input file is missing or cannot be opened; `user list`, `store`: there is no store, or nothing to accept
+  66   the input file is missing or cannot be opened
   69   the broker cannot be reached, or does not take the events
   70   broke off: a mistake in the program
   73   a store cannot be created or opened

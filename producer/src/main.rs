@@ -1,5 +1,5 @@
 //! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish`,
-//! `demo`, `serve` and `compare`.
+//! `demo` and `compare`.
 
 mod chunk;
 mod cli;
@@ -13,7 +13,6 @@ mod progress;
 mod publish;
 mod publish_pipeline;
 mod resend;
-mod serve;
 mod settings;
 mod stop;
 mod tally;
@@ -62,9 +61,5 @@ async fn run(job: Job) -> Result<(), CliError> {
         Job::Demo(settings) => demo::run(settings, stop).await,
         Job::Compare(settings) => compare::run(settings, stop).await,
         Job::CompareWork(settings) => compare::work(settings).await,
-        Job::Serve(settings) => serve::run(*settings, stop).await,
-        Job::OpenApi => serve::print_openapi(),
-        Job::User(job) => serve::run_user(job).await,
-        Job::Store(folder, job) => serve::run_store(&folder, job).await,
     }
 }

@@ -7,10 +7,8 @@
 
 use std::time::Duration;
 
-use doorstep_contracts::ROLES;
 use doorstep_messaging::{
-    BrokerSettings, ConnectionStatus, EncodedEvents, Namespace, PublishOutcome, Publisher,
-    RoleQueues, Topology, check_version,
+    BrokerSettings, ConnectionStatus, EncodedEvents, PublishOutcome, Publisher, check_version,
 };
 use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 use futures_util::{StreamExt, stream::FuturesOrdered};
@@ -51,7 +49,7 @@ impl BrokerTarget {
     /// # Errors
     /// The broker cannot be reached in time, refuses us, or has other queues under our names.
     pub(crate) async fn connect(self) -> Result<EventSender, CliError> {
-        let topology = topology(&self.settings.namespace);
+        let topology = doorstep_program::topology(&self.settings.namespace);
         let publisher = Publisher::start(&self.settings, "doorstep producer", topology);
         let mut state = publisher.state();
         tokio::select! {
@@ -73,19 +71,6 @@ impl BrokerTarget {
             give_up_after: self.give_up_after,
         })
     }
-}
-
-/// What has to exist before anything is sent: every role's queues and bindings, so that no event is sent before there is a queue for it.
-pub(crate) fn topology(namespace: &Namespace) -> Topology {
-    let roles: Vec<RoleQueues> = ROLES
-        .iter()
-        .map(|role| RoleQueues {
-            role: role.name,
-            subjects: role.subjects,
-            handles_requests: role.handles_requests,
-        })
-        .collect();
-    Topology::of(namespace, &roles)
 }
 
 /// Tells once why there is no connection yet, so that nobody wonders what the program waits for.

@@ -1,26 +1,20 @@
 //! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
 
 use std::{
-    net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use doorstep_contracts::{Label, RestaurantId, check_text};
+use doorstep_contracts::Label;
 use doorstep_program::{
     CliError, SettingsErrors,
     args::TelemetrySettings,
-    copies::CopyJob,
-    parse::{address, duration, number},
+    parse::{duration, number},
 };
 use jiff::tz::Offset;
 
 use crate::{
-    cli::{
-        Cli, Command, Import, ImportArgs, ServeArgs, SinkArgs, StoreCommand, User, UserAddArgs,
-        UserArgs,
-    },
+    cli::{Cli, Command, Import, ImportArgs, SinkArgs},
     compare::{CompareSettings, WorkSettings},
     demo::DemoSettings,
     import::{
@@ -29,7 +23,6 @@ use crate::{
     },
     output::Target,
     publish_pipeline::BrokerTarget,
-    serve::{RoleName, ServeSettings, UserJob, UserName, UserStatus},
 };
 
 /// All that the program needs to know.
@@ -56,14 +49,6 @@ pub(crate) enum Job {
     Compare(CompareSettings),
     /// Be the consumers of a comparison.
     CompareWork(WorkSettings),
-    /// Serve the gateway.
-    Serve(Box<ServeSettings>),
-    /// Print what the gateway offers.
-    OpenApi,
-    /// Look after users.
-    User(UserJob),
-    /// Look after the gateway's store in this folder.
-    Store(PathBuf, CopyJob),
 }
 
 /// The years that a calendar of real deliveries can have.
@@ -133,25 +118,6 @@ impl Settings {
             }
             Command::Compare(args) => args.check(&mut wrong).map(Job::Compare),
             Command::CompareWork(args) => args.check(&mut wrong).map(Job::CompareWork),
-            Command::Serve(args) if args.openapi => Some(Job::OpenApi),
-            Command::Serve(args) => serve(*args, &mut wrong),
-            Command::User(User::Add(args)) => user_add(args, &mut wrong),
-            Command::User(User::List(args)) => Some(Job::User(UserJob::List {
-                folder: args.store.folder,
-                json: args.json,
-            })),
-            Command::User(User::Revoke(args)) => named_user(args, &mut wrong, |folder, name| {
-                UserJob::Revoke { folder, name }
-            }),
-            Command::User(User::Password(args)) => named_user(args, &mut wrong, |folder, name| {
-                UserJob::SetPassword { folder, name }
-            }),
-            Command::User(User::Disable(args)) => {
-                user_status(args, &mut wrong, UserStatus::Disabled)
-            }
-            Command::User(User::Enable(args)) => user_status(args, &mut wrong, UserStatus::Active),
-            Command::User(User::Delete(args)) => user_status(args, &mut wrong, UserStatus::Deleted),
-            Command::Store(command) => store(command, &mut wrong),
         };
         wrong.into_result((|| {
             Some(Self {
@@ -160,119 +126,6 @@ impl Settings {
             })
         })())
     }
-}
-
-fn serve(args: ServeArgs, wrong: &mut SettingsErrors) -> Option<Job> {
-    let listen = wrong.check("--listen (DOORSTEP_LISTEN)", address(&args.listen));
-    let session = wrong.check("--session (DOORSTEP_SESSION)", session(&args.session));
-    let rate = wrong.check("--rate (DOORSTEP_RATE)", number(&args.rate, 1..=1_000_000));
-    let requests = wrong.check(
-        "--requests (DOORSTEP_REQUESTS)",
-        number(&args.requests, 1..=100_000),
-    );
-    let proxy = wrong.check("--proxy (DOORSTEP_PROXY)", proxy(args.proxy.as_deref()));
-    let grace = wrong.check("--grace", duration(&args.grace));
-    let answer_within = wrong.check(
-        "--answer-within (DOORSTEP_ANSWER_WITHIN)",
-        answer_within(&args.answer_within),
-    );
-    let broker = args.broker.check(wrong);
-    let health = args.health.check(wrong);
-    Some(Job::Serve(Box::new(ServeSettings {
-        listen: listen?,
-        folder: args.store.folder,
-        broker: broker?,
-        session: session?,
-        rate: rate?,
-        requests: requests?,
-        proxy: proxy?,
-        answer_within: answer_within?,
-        grace: grace?,
-        health: health?,
-    })))
-}
-
-fn proxy(text: Option<&str>) -> Result<Option<IpAddr>, String> {
-    let read = |text: &str| match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.to_canonical()),
-        Err(_) => Err(format!("{text:?} is no IP address, such as 10.0.0.2")),
-    };
-    text.map(read).transpose()
-}
-
-/// The least and the most time that a login may last.
-fn session(text: &str) -> Result<Duration, String> {
-    let session = duration(text)?;
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
-    if bounds.contains(&session) {
-        Ok(session)
-    } else {
-        Err(format!("{text:?} is not from 1s to 720h"))
-    }
-}
-
-/// Long enough for two answers, and short enough for a request to end by itself.
-fn answer_within(text: &str) -> Result<Duration, String> {
-    let within = duration(text)?;
-    if (Duration::from_millis(100)..=Duration::from_secs(20)).contains(&within) {
-        Ok(within)
-    } else {
-        Err(format!("{text:?} is not from 100ms to 20s"))
-    }
-}
-
-fn named_user(
-    args: UserArgs,
-    wrong: &mut SettingsErrors,
-    job: impl FnOnce(PathBuf, UserName) -> UserJob,
-) -> Option<Job> {
-    let name = wrong.check("NAME", args.name.parse())?;
-    Some(Job::User(job(args.store.folder, name)))
-}
-
-fn user_status(args: UserArgs, wrong: &mut SettingsErrors, status: UserStatus) -> Option<Job> {
-    named_user(args, wrong, |folder, name| UserJob::SetStatus {
-        folder,
-        name,
-        status,
-    })
-}
-
-fn store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Job> {
-    let (store, job) = match command {
-        StoreCommand::Backup(args) => (args.store, Some(args.copy.job())),
-        StoreCommand::Restore(args) => (args.store, Some(args.copy.job())),
-        StoreCommand::Restored(args) => (args.store, args.copy.check(wrong)),
-        StoreCommand::Accept(args) => (args.store, args.copy.check(None, wrong)),
-    };
-    Some(Job::Store(store.folder, job?))
-}
-
-fn user_add(args: UserAddArgs, wrong: &mut SettingsErrors) -> Option<Job> {
-    let name = wrong.check("NAME", args.name.parse());
-    // Only names of the list can be typed.
-    let role = match args.role.as_str() {
-        "customer" => RoleName::Customer,
-        "courier" => RoleName::Courier,
-        "restaurant" => RoleName::Restaurant,
-        _ => RoleName::Operator,
-    };
-    let restaurant = args.restaurant.as_deref().map(restaurant);
-    let standing = match restaurant.transpose() {
-        Ok(restaurant) => role.at(restaurant).map_err(str::to_owned),
-        Err(error) => Err(error),
-    };
-    let standing = wrong.check("--restaurant", standing);
-    Some(Job::User(UserJob::Add {
-        folder: args.store.folder,
-        name: name?,
-        standing: standing?,
-    }))
-}
-
-fn restaurant(text: &str) -> Result<RestaurantId, String> {
-    check_text(text).map_err(|e| e.to_string())?;
-    RestaurantId::new(text).map_err(|e| e.to_string())
 }
 
 fn import<M: RowMapper>(args: ImportArgs, wrong: &mut SettingsErrors) -> Option<ImportSettings> {
@@ -433,7 +286,6 @@ mod tests {
     use doorstep_program::ExitReason;
 
     use super::*;
-    use crate::serve::longest_order;
 
     fn check(words: &[&str]) -> Result<Settings, CliError> {
         let words = ["producer"].iter().chain(words);
@@ -496,14 +348,6 @@ mod tests {
         ] {
             assert!(utc_offset(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_stop_leaves_an_order_the_time_that_it_may_take() {
-        let Job::Serve(settings) = check(&["serve"]).unwrap().job else {
-            panic!("something else is served");
-        };
-        assert!(settings.grace > longest_order(settings.answer_within));
     }
 
     #[test]

@@ -42,6 +42,12 @@ impl Program {
         Self::named("consumers", arguments)
     }
 
+    /// `gateway` with these arguments.
+    #[must_use]
+    pub fn gateway(arguments: &[&str]) -> Self {
+        Self::named("gateway", arguments)
+    }
+
     /// `producer` with these arguments.
     #[must_use]
     pub fn producer(arguments: &[&str]) -> Self {

@@ -29,7 +29,7 @@ pub(crate) struct Rush {
 
 impl Rush {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let packages = ["doorstep-producer", "doorstep-consumers", "doorstep-tests"];
+        let packages = ["doorstep-gateway", "doorstep-consumers", "doorstep-tests"];
         let mut arguments: Vec<&str> = packages.iter().flat_map(|p| ["--package", p]).collect();
         arguments.push("--bins");
         build(&arguments)?;

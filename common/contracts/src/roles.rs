@@ -31,7 +31,7 @@ pub const FAMILIES: &[&str] = &["order", "return", "payment", "stock", "delivery
 pub const PUBLISHERS: &[PublisherSpec] = &[
     PublisherSpec {
         name: "gateway",
-        command: "producer serve",
+        command: "gateway serve",
         emits: &["order", "stock", "delivery"],
     },
     PublisherSpec {

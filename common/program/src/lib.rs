@@ -12,6 +12,7 @@
 //! - [`output`]: standard output, whose reader may have had enough.
 //! - [`reference`]: reference pages made from the code.
 //! - [`variables`]: those of the environment that nothing reads.
+//! - [`topology`]: the queues of all roles.
 //! - [`ShutdownSignal`]: the user's wish to stop.
 
 pub mod args;
@@ -26,6 +27,7 @@ pub mod reference;
 mod repeats;
 mod shutdown;
 pub mod start;
+mod topology;
 mod validation;
 pub mod variables;
 
@@ -33,4 +35,5 @@ pub use failure::{CliError, ExitReason};
 pub use operator::OperatorArgs;
 pub use repeats::Repeats;
 pub use shutdown::ShutdownSignal;
+pub use topology::topology;
 pub use validation::SettingsErrors;

@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     progress::{Progress, Unit},
-    publish_pipeline::topology,
     stop::{interrupted, nothing_sent},
 };
 use invalid_messages::InvalidMessage;
@@ -70,7 +69,7 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Res
     let publisher = Publisher::start(
         &settings.broker,
         &format!("{} producer demo", settings.broker.namespace),
-        topology(&settings.broker.namespace),
+        doorstep_program::topology(&settings.broker.namespace),
     );
     let broker =
         |e: doorstep_messaging::ConnectError| CliError::new(ExitReason::Broker, e.to_string());

@@ -60,7 +60,7 @@ impl Shop {
             gateway: watch::Sender::new(None),
             tokens: Vec::new(),
         };
-        let added = Program::producer(&["user", "add", "root", "--role", "operator"])
+        let added = Program::gateway(&["user", "add", "root", "--role", "operator"])
             .store(&shop.store())
             .input(format!("{PASSWORD}\n"))
             .run(&shop.scratch, SOON)
@@ -155,7 +155,7 @@ impl Shop {
                 continue;
             }
             let program = match part {
-                Part::Gateway => Program::producer(part.arguments()),
+                Part::Gateway => Program::gateway(part.arguments()),
                 _ => Program::consumers(part.arguments()),
             };
             let mut started = program

@@ -32,7 +32,7 @@ impl Gateway {
     /// Starts one with more arguments.
     pub async fn start_with(hint: &str, amqp_url: &str, arguments: &[&str]) -> Self {
         let scratch = TempDir::new(hint);
-        let added = Program::producer(&["user", "add", ROOT, "--role", "operator"])
+        let added = Program::gateway(&["user", "add", ROOT, "--role", "operator"])
             .store(&store(&scratch))
             .input(format!("{PASSWORD}\n"))
             .run(&scratch, SOON)
@@ -43,7 +43,7 @@ impl Gateway {
         if !arguments.contains(&"--rate") {
             all.extend(["--rate", "1000"]);
         }
-        let program = Program::producer(&all)
+        let program = Program::gateway(&all)
             .broker(amqp_url)
             .store(&store(&scratch))
             .variable("DOORSTEP_LOG", "debug");
@@ -66,9 +66,9 @@ impl Gateway {
         address_said(self.running.as_ref().unwrap()).await
     }
 
-    /// Runs a command of `producer` on its store.
-    pub async fn producer(&self, arguments: &[&str]) -> Ended {
-        let program = Program::producer(arguments).store(&store(&self.scratch));
+    /// Runs a command of `gateway` on its store.
+    pub async fn command(&self, arguments: &[&str]) -> Ended {
+        let program = Program::gateway(arguments).store(&store(&self.scratch));
         program.run(&self.scratch, SOON).await
     }
 

@@ -39,7 +39,7 @@ impl Shop {
     async fn on_store(&self, role: &str, command: &str, arguments: &[&str]) -> Ended {
         if role == "gateway" {
             let all = [&["store", command][..], arguments].concat();
-            return self.gateway.producer(&all).await;
+            return self.gateway.command(&all).await;
         }
         let all = [&["store", command, role][..], arguments].concat();
         self.consumers(&all).await

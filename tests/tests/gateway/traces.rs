@@ -44,7 +44,7 @@ async fn a_trace_leads_from_whoever_asks_through_the_broker_to_whoever_answers()
 
     // An attempt that met nobody has no answer; the one that was heard has.
     let (asked, answered) = wait_for("both have handed over their spans", SOON, async || {
-        let asked = collector.spans("doorstep-producer", &format!("ask {CONFIGURE}"));
+        let asked = collector.spans("doorstep-gateway", &format!("ask {CONFIGURE}"));
         let answered = collector.spans("doorstep-consumers", &format!("answer {CONFIGURE}"));
         let pair = answered.iter().find_map(|answer| {
             let asks = |ask: &&Span| {

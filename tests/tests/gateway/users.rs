@@ -199,7 +199,7 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
     let gateway = Gateway::start("user-commands", NOWHERE).await;
     let ada = gateway.user("ada", "customer").await;
     let run = async |words: &[&str]| -> Ended {
-        let program = Program::producer(&[&["user"], words].concat());
+        let program = Program::gateway(&[&["user"], words].concat());
         let program = program.store(&gateway.scratch.join("store"));
         program
             .input(format!("{ANOTHER}\n"))

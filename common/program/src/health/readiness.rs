@@ -223,7 +223,7 @@ fn restored(summary: &Summary, role: &str) -> Vec<String> {
 fn accepted_by(role: &str) -> String {
     match role {
         // Its store is the other program's.
-        "gateway" => "producer store accept".to_owned(),
+        "gateway" => "gateway store accept".to_owned(),
         role => format!("consumers store accept {role}"),
     }
 }

@@ -1,0 +1,11 @@
+//! Who somebody is: passwords, tokens, and the caller of a request.
+
+mod authenticated_user;
+mod password;
+mod signing_key;
+mod token;
+
+pub(crate) use authenticated_user::AuthenticatedUser;
+pub(crate) use password::{MAX_CHARS, Password, PasswordPool, hash};
+pub(crate) use signing_key::SigningKey;
+pub(crate) use token::Tokens;

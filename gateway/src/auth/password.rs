@@ -1,0 +1,194 @@
+//! Passwords: kept as argon2 hashes, and hashed on threads of their own, few at a time, since each takes a processor and some 19 MiB
+//! for some tens of milliseconds.
+
+use std::{fmt, sync::Arc, thread, time::Duration};
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use serde::Deserialize;
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::http::Problem;
+
+/// The least and the most characters of a password.
+const MIN_CHARS: usize = 8;
+pub(crate) const MAX_CHARS: usize = 1024;
+/// How many may wait for their turn; the next one is sent away.
+const MAX_WAITING: usize = 64;
+/// When to come again where too many wait.
+const COME_AGAIN: Duration = Duration::from_secs(2);
+
+/// A password as it was typed. Never printed.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Password(Arc<str>);
+
+impl TryFrom<String> for Password {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let count = text.chars().count();
+        if (MIN_CHARS..=MAX_CHARS).contains(&count) {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!(
+                "a password has {MIN_CHARS} to {MAX_CHARS} characters, and this one has {count}"
+            ))
+        }
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(a password)")
+    }
+}
+
+/// Hashes and verifies.
+#[derive(Debug, Clone)]
+pub(crate) struct PasswordPool {
+    turns: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    /// Places of logins that others cannot use up.
+    kept_places: Arc<Semaphore>,
+    /// What is verified where there is no such user, so that the answer takes as long.
+    decoy: Arc<str>,
+}
+
+impl PasswordPool {
+    /// Makes ready; takes as long as hashing one password.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub(crate) fn new() -> Result<Self, String> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            turns: Arc::new(Semaphore::new(cores)),
+            places: Arc::new(Semaphore::new(cores + MAX_WAITING)),
+            kept_places: Arc::new(Semaphore::new(cores + MAX_WAITING)),
+            decoy: hash(&Password("there is no such user".into()))?.into(),
+        })
+    }
+
+    /// The hash to keep of a password.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(crate) async fn hash(&self, password: Password) -> Result<String, Problem> {
+        self.run_blocking_limited(&self.kept_places, move || hash(&password))
+            .await?
+            .map_err(|reason| {
+                tracing::error!(reason, "a password could not be hashed");
+                Problem::internal()
+            })
+    }
+
+    /// Returns whether the password is the one with that hash; where there is no hash, it never is. A login from where its user has logged in before
+    /// waits in places that other ones cannot take.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(crate) async fn verify(
+        &self,
+        password: Password,
+        hash: Option<String>,
+        is_known: bool,
+    ) -> Result<bool, Problem> {
+        let decoy = Arc::clone(&self.decoy);
+        let places = match is_known {
+            true => &self.kept_places,
+            false => &self.places,
+        };
+        self.run_blocking_limited(places, move || {
+            let is_right = matches_hash(&password, hash.as_deref().unwrap_or(&decoy));
+            is_right && hash.is_some()
+        })
+        .await
+    }
+
+    async fn run_blocking_limited<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let busy = || Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN);
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| busy())?;
+        let turn = Arc::clone(&self.turns)
+            .acquire_owned()
+            .await
+            .map_err(|_| busy())?;
+        // The work goes on if whoever asked goes away, and so keeps its turn.
+        let done = spawn_blocking(move || {
+            let done = work();
+            drop((turn, place));
+            done
+        });
+        done.await.map_err(|_| Problem::internal())
+    }
+}
+
+/// The hash to keep of a password; blocks the thread while it is made.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub(crate) fn hash(password: &Password) -> Result<String, String> {
+    Argon2::default()
+        .hash_password(password.0.as_bytes())
+        .map(|hash| hash.to_string())
+        .map_err(|e| format!("the password cannot be hashed: {e}"))
+}
+
+fn matches_hash(password: &Password, hash: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(password.0.as_bytes(), &hash)
+            .is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        text.to_owned().try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_user_is_right() {
+        let passwords = PasswordPool::new().unwrap();
+        let hash = passwords.hash(password("correct horse")).await.unwrap();
+        assert!(hash.starts_with("$argon2id$"), "{hash}");
+        let verify = async |typed: &str, hash: Option<&str>| {
+            let hash = hash.map(str::to_owned);
+            passwords.verify(password(typed), hash, true).await.unwrap()
+        };
+        assert!(verify("correct horse", Some(&hash)).await);
+        assert!(!verify("correct house", Some(&hash)).await);
+        assert!(!verify("there is no such user", None).await);
+        assert!(!verify("correct horse", Some("no hash")).await);
+    }
+
+    #[tokio::test]
+    async fn strangers_take_no_place_of_those_who_are_known() {
+        let passwords = PasswordPool::new().unwrap();
+        let all = u32::try_from(passwords.places.available_permits()).unwrap();
+        let places = Arc::clone(&passwords.places);
+        let _taken = places.try_acquire_many_owned(all).unwrap();
+        let refused = passwords.verify(password("some guess"), None, false).await;
+        assert!(refused.is_err());
+        let known = passwords.verify(password("some guess"), None, true).await;
+        assert_eq!(known, Ok(false));
+    }
+
+    #[test]
+    fn a_password_is_never_printed_and_has_a_least_length() {
+        assert_eq!(format!("{:?}", password("correct horse")), "(a password)");
+        let said = Password::try_from("short".to_owned()).unwrap_err();
+        assert!(!said.contains("short"), "{said}");
+        // Eight bytes, and four characters.
+        assert!(Password::try_from("\u{e4}".repeat(4)).is_err());
+    }
+}

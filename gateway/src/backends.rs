@@ -1,0 +1,93 @@
+//! Asking roles over RPC, and what their silence is over HTTP.
+
+use std::time::Duration;
+
+use doorstep_event::{Rejection, Request, RequestContract, RequestId, Source, Timestamp};
+use doorstep_messaging::{CallError, ConnectionStatus, RpcClient};
+use uuid::Uuid;
+
+use crate::{error_mapping, http::Problem};
+
+/// How long a query may take.
+pub(crate) const QUERY_TIME: Duration = Duration::from_secs(4);
+/// When to come again where nobody answers.
+const COME_AGAIN: Duration = Duration::from_secs(2);
+
+/// Asks roles in the name of this gateway. Clones share one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Backends {
+    requester: RpcClient,
+    caller: Source,
+}
+
+impl Backends {
+    /// Asks by this requester, in the name of the gateway with this source.
+    pub(crate) fn new(requester: RpcClient, caller: Source) -> Self {
+        Self { requester, caller }
+    }
+
+    /// How the connection is.
+    pub(crate) fn link(&self) -> ConnectionStatus {
+        self.requester.state().borrow().clone()
+    }
+
+    /// Asks what changes nothing.
+    ///
+    /// # Errors
+    /// There is no reply.
+    pub(crate) async fn query<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, CallError> {
+        self.command(None, after(QUERY_TIME), asked).await
+    }
+
+    /// Asks under this id, or one of its own, and waits until the deadline at most.
+    ///
+    /// # Errors
+    /// There is no reply. Unless it is a refusal, the command may have been obeyed all the same, or may yet be.
+    pub(crate) async fn command<C: RequestContract>(
+        &self,
+        id: Option<RequestId>,
+        deadline: Timestamp,
+        asked: &C,
+    ) -> Result<C::Reply, CallError> {
+        let id = match id {
+            Some(id) => id,
+            None => RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Rejection::from)?,
+        };
+        let request = Request::from_contract(&self.caller, id, Timestamp::now(), deadline, asked)
+            .map_err(Rejection::from)?;
+        self.requester.call::<C>(request).await
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn close(self, grace: Duration) {
+        self.requester.close(grace).await;
+    }
+}
+
+/// That much later than now.
+pub(crate) fn after(time: Duration) -> Timestamp {
+    Timestamp::now().checked_add(time).unwrap_or(Timestamp::MAX)
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        let detail = error.to_string();
+        match error {
+            CallError::Refused(refused) => error_mapping::problem(refused),
+            CallError::NoResponder { .. } => Self::unavailable("no_responder", detail, COME_AGAIN),
+            CallError::TimedOut => Self::unavailable("timed_out", detail, COME_AGAIN),
+            CallError::Overloaded { retry_after } => {
+                Self::unavailable("overloaded", detail, retry_after)
+            }
+            // What is known of the broker is for the log.
+            CallError::Unreachable { reason } => {
+                tracing::debug!(reason, "a role could not be asked");
+                Self::unavailable("broker_away", "the broker is away", COME_AGAIN)
+            }
+            CallError::Malformed(reason) => {
+                tracing::error!(reason, "a role's answer is malformed");
+                Self::internal()
+            }
+        }
+    }
+}

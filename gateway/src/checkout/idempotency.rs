@@ -1,0 +1,102 @@
+//! The Idempotency-Keys whose first request has not been answered yet.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use doorstep_contracts::CustomerId;
+
+use crate::http::Problem;
+
+/// When to come again for the answer.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+type Key = (CustomerId, String);
+
+/// Which they are; bounded, since each stands for an order that is being asked about.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlightKeys {
+    keys: Arc<Mutex<HashSet<Key>>>,
+    most: usize,
+}
+
+/// A place among them, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct KeyGuard {
+    keys: Arc<Mutex<HashSet<Key>>>,
+    key: Key,
+}
+
+impl InFlightKeys {
+    /// At most so many.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            keys: Arc::default(),
+            most,
+        }
+    }
+
+    /// A place for this key.
+    ///
+    /// # Errors
+    /// It has one already, or there is no room.
+    pub(crate) fn enter(&self, customer: &CustomerId, key: &str) -> Result<KeyGuard, Problem> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= self.most {
+            return Err(Problem::unavailable(
+                "overloaded",
+                "too many orders are under way",
+                COME_AGAIN,
+            ));
+        }
+        let key = (customer.clone(), key.to_owned());
+        if !keys.insert(key.clone()) {
+            return Err(in_progress());
+        }
+        Ok(KeyGuard {
+            keys: Arc::clone(&self.keys),
+            key,
+        })
+    }
+}
+
+impl Drop for KeyGuard {
+    fn drop(&mut self) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.remove(&self.key);
+    }
+}
+
+/// The first request with a key is not answered yet.
+pub(crate) fn in_progress() -> Problem {
+    Problem::conflict(
+        "in_progress",
+        "a request with this Idempotency-Key is under way",
+    )
+    .retry_after(COME_AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_under_way_once_and_until_it_is_answered() {
+        let under_way = InFlightKeys::new(2);
+        let [ada, bob] = ["ada", "bob"].map(|name| CustomerId::new(name).unwrap());
+        let status = |result: Result<KeyGuard, Problem>| result.unwrap_err().status();
+        let first = under_way.enter(&ada, "k").unwrap();
+        assert_eq!(status(under_way.enter(&ada, "k")), StatusCode::CONFLICT);
+        let _second = under_way.enter(&bob, "k").unwrap();
+        assert_eq!(
+            status(under_way.enter(&bob, "l")),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
+        drop(first);
+        assert!(under_way.enter(&ada, "k").is_ok());
+    }
+}

@@ -1,0 +1,387 @@
+//! Looks after orders that nobody has ended: those of a process that is gone, those whose outcome could not be recorded, and those that were
+//! open in a copy of the store that was put in its place.
+//!
+//! An order whose time is over is abandoned; a flow that is still at it finds that it has its outcome. An order of a restored copy is not:
+//! the lost store may have ended it and released its stock, and doing that again would take more than was reserved. It gets the outcome that
+//! the role `orders` knows. One that the role knows as placed only, or not at all, is left to an operator.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use doorstep_contracts::{
+    InvoiceNo,
+    requests::{OrderStatus, OrderView, ReadOrder},
+};
+use doorstep_event::Timestamp;
+use doorstep_messaging::{CallError, OutageReasons};
+use futures_util::future::join_all;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{
+    backends::Backends,
+    domain::{AdoptOutcome, EndOrder, Entity, LeaveOpen, OrderDecision, label, part_keys},
+    repository::{GatewayStore, GatewayStoreError},
+};
+
+/// How often to look, the first time at once.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two questions about orders of a restored copy; the first is asked at once.
+const QUERY_INTERVAL: Duration = Duration::from_secs(10);
+/// The most orders that are ended, or asked about, side by side.
+const PAGE: usize = 32;
+
+/// No order is begun with a later deadline, unless the clock was ahead.
+const LATEST: Duration = Duration::from_hours(2);
+
+/// The number of orders that wait for an operator, since they were open in a copy of the store. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LeftOrders(Arc<AtomicUsize>);
+
+impl LeftOrders {
+    /// Describes them, if there are any.
+    pub(crate) fn trouble(&self) -> Option<&'static str> {
+        (self.0.load(Ordering::Relaxed) > 0).then_some(
+            "orders that were open when the store was copied have no known outcome: see the how-to on restoring the gateway's store",
+        )
+    }
+}
+
+/// Leaves the orders that are open in a restored copy, and returns their numbers.
+///
+/// # Errors
+/// The store cannot be used.
+pub(crate) async fn leave_open(books: &GatewayStore) -> Result<Vec<String>, GatewayStoreError> {
+    books.execute(&LeaveOpen {}).await?;
+    Ok(unfinished(books, Timestamp::now()).await?.left)
+}
+
+/// Abandons what is to be abandoned, now and for ever.
+pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: LeftOrders) {
+    let mut timer = interval(CHECK_INTERVAL);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut failing, mut store_outage) = (Failing::default(), OutageReasons::default());
+    let (mut asked, mut role_outage) = (None::<Instant>, OutageReasons::default());
+    loop {
+        timer.tick().await;
+        let unfinished = match abandon(&books, &mut failing).await {
+            Ok(unfinished) => unfinished,
+            Err(e) => {
+                if store_outage.is_new(&e.to_string()) {
+                    tracing::warn!(reason = %e, "unfinished orders cannot be looked after now");
+                }
+                continue;
+            }
+        };
+        store_outage.clear();
+        left.0.store(unfinished.left.len(), Ordering::Relaxed);
+        if unfinished.left.is_empty() || asked.is_some_and(|at| at.elapsed() < QUERY_INTERVAL) {
+            continue;
+        }
+        match adopt(&books, &roles, &unfinished.left).await {
+            Ok(()) => role_outage.clear(),
+            Err(e) if role_outage.is_new(&e) => {
+                tracing::warn!(
+                    reason = e,
+                    "orders of a restored copy cannot be asked about now"
+                );
+            }
+            Err(_) => {}
+        }
+        asked = Some(Instant::now());
+    }
+}
+
+/// Orders without an outcome.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Unfinished {
+    /// Those whose time is over.
+    late: Vec<String>,
+    /// Those of a restored copy.
+    left: Vec<String>,
+}
+
+/// Orders that cannot be abandoned. Each is told once.
+#[derive(Debug, Default)]
+struct Failing(HashSet<String>);
+
+impl Failing {
+    fn tell(&mut self, failed: &[(String, String)]) {
+        self.0
+            .retain(|told| failed.iter().any(|(order, _)| order == told));
+        for (order, reason) in failed {
+            if self.0.insert(order.clone()) {
+                tracing::warn!(
+                    order,
+                    reason,
+                    "an unfinished order cannot be abandoned: it is tried again and holds back no other"
+                );
+            }
+        }
+    }
+}
+
+async fn unfinished(books: &GatewayStore, now: Timestamp) -> Result<Unfinished, GatewayStoreError> {
+    let parts = books.entries(part_keys()).await?;
+    let mut unfinished = Unfinished::default();
+    for open in parts.iter().flatten().filter_map(Entity::open) {
+        let late = open.orders.iter().filter(|(_, by)| is_over(**by, now));
+        unfinished
+            .late
+            .extend(late.map(|(number, _)| number.clone()));
+        unfinished.left.extend(open.left.keys().cloned());
+    }
+    Ok(unfinished)
+}
+
+/// Abandons the orders whose time is over, and returns what was found. One that fails holds back no other.
+///
+/// # Errors
+/// The store cannot be used.
+async fn abandon(
+    books: &GatewayStore,
+    failing: &mut Failing,
+) -> Result<Unfinished, GatewayStoreError> {
+    let found = unfinished(books, Timestamp::now()).await?;
+    let (mut count, mut failed) = (0, Vec::new());
+    for some in found.late.chunks(PAGE) {
+        let ended = join_all(some.iter().map(|number| abandon_one(books, number))).await;
+        // If none gets through, the store is away, for the others as well.
+        let is_away = ended
+            .iter()
+            .all(|end| matches!(end, Err(e) if e.is_transient()));
+        for (number, end) in some.iter().zip(ended) {
+            match end {
+                Ok(()) => count += 1,
+                Err(e) if is_away => return Err(e),
+                Err(e) => failed.push((number.clone(), e.to_string())),
+            }
+        }
+    }
+    if count > 0 {
+        tracing::info!(count, "abandoned orders that were left unfinished");
+    }
+    failing.tell(&failed);
+    Ok(found)
+}
+
+async fn abandon_one(books: &GatewayStore, number: &str) -> Result<(), GatewayStoreError> {
+    let order = invoice_no(number)?;
+    let outcome = OrderDecision::Abandoned {
+        reason: label("not finished in time"),
+    };
+    books.execute(&EndOrder { order, outcome }).await.map(drop)
+}
+
+/// Asks what has become of the orders of a restored copy, and records what is known.
+///
+/// # Errors
+/// The role or the store cannot be used, in words.
+async fn adopt(books: &GatewayStore, roles: &Backends, left: &[String]) -> Result<(), String> {
+    for some in left.chunks(PAGE) {
+        let adopted = join_all(some.iter().map(|number| adopt_one(books, roles, number))).await;
+        adopted.into_iter().collect::<Result<(), _>>()?;
+    }
+    Ok(())
+}
+
+async fn adopt_one(books: &GatewayStore, roles: &Backends, number: &str) -> Result<(), String> {
+    let order = invoice_no(number).map_err(|e| e.to_string())?;
+    let asked = ReadOrder {
+        order: order.clone(),
+    };
+    let view = match roles.query(&asked).await {
+        Ok(view) => view,
+        Err(CallError::Refused(refused)) if refused.code == "unknown_order" => return Ok(()),
+        Err(e) => return Err(e.to_string()),
+    };
+    let Some(outcome) = known_outcome(&view) else {
+        return Ok(());
+    };
+    let adopted = books.execute(&AdoptOutcome { order, outcome }).await;
+    let stage = adopted.map_err(|e| e.to_string())?;
+    tracing::info!(
+        order = number,
+        ?stage,
+        "an order of a restored copy has its outcome from the role orders"
+    );
+    Ok(())
+}
+
+/// The outcome of an order by the books of the role `orders`; `None` while it is placed only.
+fn known_outcome(view: &OrderView) -> Option<OrderDecision> {
+    let ended = |how: &str| {
+        Some(OrderDecision::Abandoned {
+            reason: label(&format!("{how} before the store was restored")),
+        })
+    };
+    match view.status {
+        OrderStatus::Placed => None,
+        OrderStatus::Confirmed => view
+            .promised_at
+            .map(|promised_at| OrderDecision::Confirmed { promised_at }),
+        OrderStatus::Refused => ended("refused"),
+        OrderStatus::Abandoned => ended("abandoned"),
+        OrderStatus::Cancelled => ended("cancelled"),
+    }
+}
+
+fn invoice_no(number: &str) -> Result<InvoiceNo, GatewayStoreError> {
+    InvoiceNo::new(number)
+        .map_err(|e| doorstep_event::Rejection::new("bad_number", e.to_string()).into())
+}
+
+/// Returns whether the time of an order with this deadline is over.
+fn is_over(deadline: Timestamp, now: Timestamp) -> bool {
+    let latest = now.checked_add(LATEST).unwrap_or(Timestamp::MAX);
+    deadline < now || deadline > latest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use doorstep_contracts::{CustomerId, OrderLine, RestaurantId, Sku};
+    use doorstep_store::{
+        Commit, EntityChange, ExpectedVersion, SqliteStore, Store, WriteSet, sqlite::Options,
+    };
+
+    use super::*;
+    use crate::domain::{BeginOrder, OpenOrders, OrderNames, OrderState};
+
+    #[test]
+    fn the_time_of_an_order_is_over_after_its_deadline_and_if_a_clock_ahead_has_begun_it() {
+        let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+        for (deadline, over) in [
+            ("2026-11-23T09:59:59Z", true),
+            ("2026-11-23T10:00:05Z", false),
+            ("2026-11-23T11:59:00Z", false),
+            ("2027-11-23T10:00:05Z", true),
+        ] {
+            assert_eq!(is_over(deadline.parse().unwrap(), now), over, "{deadline}");
+        }
+    }
+
+    /// A folder that is removed with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let name = format!("doorstep-unfinished-{}", uuid::Uuid::new_v4());
+            Self(std::env::temp_dir().join(name))
+        }
+
+        fn store(&self) -> SqliteStore {
+            SqliteStore::open(&self.0, "gateway", &Options::default()).unwrap()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    async fn begin(books: &GatewayStore, number: &str) -> InvoiceNo {
+        let order = InvoiceNo::new(number).unwrap();
+        let price = "2.50".parse().unwrap();
+        let line = OrderLine::new(Sku::new("MARGHERITA").unwrap(), None, 2, price).unwrap();
+        let begin = BeginOrder {
+            order: order.clone(),
+            customer: CustomerId::new("ada").unwrap(),
+            key: number.to_owned(),
+            fingerprint: "f".to_owned(),
+            restaurant: RestaurantId::new("luigi").unwrap(),
+            country: label("Italy"),
+            total: line.amount,
+            lines: vec![line],
+            deadline: Timestamp::now() - Duration::from_secs(60),
+        };
+        books.execute(&begin).await.unwrap();
+        order
+    }
+
+    async fn stage(books: &GatewayStore, order: &InvoiceNo) -> OrderState {
+        let entry = books.get(order.order_key()).await.unwrap().unwrap();
+        entry.order().unwrap().stage.clone()
+    }
+
+    async fn outbox(store: &SqliteStore) -> usize {
+        store.outbox(Timestamp::now(), 100).await.unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn orders_that_cannot_be_abandoned_hold_back_none_behind_them() {
+        let folder = Folder::new();
+        let store = folder.store();
+        // More of them than are ended side by side, in every part, and before the sound one in each order.
+        let mut changes = WriteSet::at(Timestamp::now());
+        let unknown: Vec<String> = (0..3).map(|n| format!("0000-{n}")).collect();
+        for key in part_keys() {
+            let deadlines = unknown.iter().map(|n| (n.clone(), Timestamp::UNIX_EPOCH));
+            let open = Entity::Open(OpenOrders {
+                orders: deadlines.collect(),
+                ..OpenOrders::default()
+            });
+            changes.entities.push(EntityChange {
+                key,
+                expect: ExpectedVersion {
+                    row: None,
+                    version: 0,
+                },
+                after: Some(serde_json::to_vec(&open).unwrap()),
+            });
+        }
+        assert!(3 * part_keys().len() > PAGE);
+        let written = store.commit(changes).await.unwrap();
+        assert!(matches!(written, Commit::Written(_)));
+        let books = GatewayStore::alone(store);
+        let sound = begin(&books, "9").await;
+
+        let mut failing = Failing::default();
+        let found = abandon(&books, &mut failing).await.unwrap();
+        assert_eq!(found.late.len(), 3 * part_keys().len() + 1);
+        assert!(matches!(
+            stage(&books, &sound).await,
+            OrderState::Abandoned { .. }
+        ));
+        // Those that fail are told, each once.
+        let told: HashSet<String> = unknown.into_iter().collect();
+        assert_eq!(failing.0, told);
+        abandon(&books, &mut failing).await.unwrap();
+        assert_eq!(failing.0, told);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_a_restored_copy_has_left_open_is_neither_abandoned_nor_released() {
+        let folder = Folder::new();
+        let store = folder.store();
+        let books = GatewayStore::alone(store.clone());
+        let [confirmed, unknown] = [begin(&books, "1").await, begin(&books, "2").await];
+        let before = outbox(&store).await;
+        assert_eq!(leave_open(&books).await.unwrap().len(), 2);
+        let found = abandon(&books, &mut Failing::default()).await.unwrap();
+        assert_eq!((found.late.len(), found.left.len()), (0, 2));
+        assert_eq!(stage(&books, &confirmed).await, OrderState::Open);
+
+        let promised_at = Timestamp::now();
+        let adopted = AdoptOutcome {
+            order: confirmed.clone(),
+            outcome: OrderDecision::Confirmed { promised_at },
+        };
+        for _ in 0..2 {
+            books.execute(&adopted).await.unwrap();
+            let stage = stage(&books, &confirmed).await;
+            assert_eq!(stage, OrderState::Confirmed { promised_at });
+        }
+        // The lost store has published it.
+        assert_eq!(outbox(&store).await, before);
+        let found = abandon(&books, &mut Failing::default()).await.unwrap();
+        assert_eq!(found.left, [unknown.to_string()]);
+    }
+}

@@ -1,0 +1,17 @@
+//! The commands: each with what it does, and the store that all of them work on.
+
+pub(crate) mod serve;
+pub(crate) mod store;
+pub(crate) mod user;
+
+use std::path::Path;
+
+use doorstep_program::{CliError, copies::store_failed};
+use doorstep_store::{SqliteStore, sqlite::Options};
+
+use crate::domain;
+
+/// The gateway's store; created where there is none.
+fn open(folder: &Path) -> Result<SqliteStore, CliError> {
+    SqliteStore::open(folder, domain::NAME, &Options::default()).map_err(|e| store_failed(&e))
+}

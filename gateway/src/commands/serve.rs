@@ -1,0 +1,197 @@
+//! `gateway serve`: answers over HTTP. What a user cannot wait for is asked of roles over RPC; what can wait goes out as events, in the same
+//! commit in which the gateway promises it.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use doorstep_messaging::{BrokerSettings, RpcClient, RpcClientSettings};
+use doorstep_program::{
+    CliError, ExitReason, ShutdownSignal,
+    health::{self, HealthSettings, LIVENESS_TIMEOUT, RpcClientHealth},
+    output::print,
+    topology,
+};
+use doorstep_runtime::{
+    HandlerLock, Limits,
+    runner::{self, Phase, RunSettings},
+};
+use doorstep_store::Store;
+use tokio::{net::TcpListener, sync::watch};
+
+use super::open;
+use crate::{
+    app::{AppState, Parts},
+    auth::{PasswordPool, SigningKey, Tokens},
+    backends::Backends,
+    checkout::{LeftOrders, abandon_expired, longest_order},
+    domain::{self, GatewayRole},
+    http::{
+        middleware::Entrance,
+        refusal_log::{self, RefusalLog},
+        server,
+    },
+    limits::{AdmissionControl, ConnectionLimits},
+    outages,
+    repository::GatewayStore,
+    routes,
+};
+
+/// How to serve.
+#[derive(Debug)]
+pub(crate) struct ServeSettings {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// Where the gateway's store is.
+    pub(crate) folder: PathBuf,
+    /// The broker.
+    pub(crate) broker: BrokerSettings,
+    /// How long a login lasts.
+    pub(crate) session: Duration,
+    /// How often a user may ask in a second.
+    pub(crate) rate: u32,
+    /// How many requests may be under way.
+    pub(crate) requests: usize,
+    /// The proxy in front, whose word is taken for who asks.
+    pub(crate) proxy: Option<IpAddr>,
+    /// How long money and kitchen may take together to answer for an order.
+    pub(crate) answer_within: Duration,
+    /// How long a stop may take.
+    pub(crate) grace: Duration,
+    /// Where to answer for how it is, if anywhere beside where it listens.
+    pub(crate) health: Option<HealthSettings>,
+}
+
+/// Serves until the user wants to stop.
+///
+/// # Errors
+/// The store, the key or the address cannot be used.
+pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Result<(), CliError> {
+    let collected = health::install_metrics(settings.health)?;
+    let store = open(&settings.folder)?;
+    let key = SigningKey::in_folder(&settings.folder)?;
+    let passwords = PasswordPool::new().map_err(|e| CliError::new(ExitReason::Failed, e))?;
+    let (stopping, is_stopping) = watch::channel(false);
+    let namespace = &settings.broker.namespace;
+    let requester = RpcClient::start(
+        &settings.broker,
+        &format!("{namespace} {}: ask", domain::NAME),
+        topology(namespace),
+        RpcClientSettings::default(),
+    );
+    let asking = RpcClientHealth {
+        link: requester.state(),
+        asked: requester.meter(),
+    };
+    let roles = Backends::new(requester, store.source().clone());
+    let limits = Limits::default();
+    let gateway = runner::start_without_queue(
+        GatewayRole,
+        store.clone(),
+        RunSettings {
+            topology: topology(namespace),
+            broker: settings.broker.clone(),
+            limits: limits.clone(),
+            process: HandlerLock::default(),
+            grace: settings.grace,
+            requires_owner_record: true,
+        },
+    );
+    // Answers to the very end, as that of the roles does.
+    let _endpoint = match collected {
+        Some(collected) => {
+            let role = std::iter::once((&gateway, store.clone()));
+            let broker = &settings.broker;
+            Some(health::serve(collected, broker, None, role, Some(asking))?)
+        }
+        None => None,
+    };
+    let books = GatewayStore::running(store, gateway.local_client());
+    let left = LeftOrders::default();
+    let app = AppState::new(Parts {
+        books: books.clone(),
+        roles: roles.clone(),
+        keeper: AdmissionControl::new(gateway.watch(), limits),
+        left: left.clone(),
+        vitals: gateway.liveness(),
+        stuck_after: settings.health.map_or(LIVENESS_TIMEOUT, |h| h.stuck_after),
+        passwords,
+        tokens: Tokens::new(key, settings.session),
+        stopping: is_stopping,
+        per_second: settings.rate,
+        most_requests: settings.requests,
+        answer_within: settings.answer_within,
+    });
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|e| cannot_listen(settings.listen, &e))?;
+    let address = listener
+        .local_addr()
+        .map_err(|e| cannot_listen(settings.listen, &e))?;
+    print(|out| {
+        writeln!(
+            out,
+            "listens on http://{address}; its description is at http://{address}/openapi.json"
+        )
+    })?;
+    refusal_log::describe();
+    outages::describe();
+    let app = Arc::new(app);
+    let refusals = RefusalLog::new();
+    let entrance = Entrance::new(settings.requests, settings.proxy, refusals.clone());
+    let router = routes::router(Arc::clone(&app), entrance);
+    let aside = [
+        tokio::spawn(abandon_expired(books, roles.clone(), left)),
+        tokio::spawn(refusals.clone().tell_repeated()),
+        tokio::spawn(outages::tell(app)),
+    ];
+    let mut status = gateway.watch();
+    let stopped = async {
+        // Either may be dropped: both only look. A role that has failed for good keeps nothing any more.
+        tokio::select! {
+            () = stop.recv() => {}
+            _ = status.wait_for(|status| status.phase == Phase::Stopped) => {}
+        }
+        // Feeds have no end of their own, and would keep their connections.
+        stopping.send_replace(true);
+    };
+    if settings.grace < longest_order(settings.answer_within) {
+        tracing::warn!("a stop may cut off orders: --grace is shorter than one may take");
+    }
+    let bounds = ConnectionLimits::of_this_process(settings.proxy);
+    server::serve(listener, router, bounds, stopped, settings.grace, refusals).await;
+    for task in aside {
+        task.abort();
+    }
+    // Nobody is asked any more, so both are over soon where the broker is there.
+    gateway.stop();
+    roles.close(settings.grace).await;
+    gateway
+        .join()
+        .await
+        .map_err(|e| CliError::new(ExitReason::Failed, e.to_string()))
+}
+
+/// Prints the OpenAPI document.
+///
+/// # Errors
+/// It has no form in JSON.
+pub(crate) fn print_openapi() -> Result<(), CliError> {
+    let text = routes::document()
+        .to_pretty_json()
+        .map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?;
+    print(|out| writeln!(out, "{text}"))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> CliError {
+    CliError::new(
+        ExitReason::Failed,
+        format!(
+            "cannot listen on {address}: {error}; another address is named by --listen or DOORSTEP_LISTEN"
+        ),
+    )
+}

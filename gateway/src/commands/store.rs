@@ -1,0 +1,52 @@
+//! `gateway store`: copies of the gateway's store, and what a restored one needs.
+
+use std::path::Path;
+
+use doorstep_program::{
+    CliError, ExitReason,
+    copies::{CopyJob, StorePlace},
+    output::print,
+};
+
+use super::open;
+use crate::{checkout::leave_open, domain, repository::GatewayStore};
+
+/// Does what is asked to copies of the gateway's store.
+///
+/// # Errors
+/// As [`StorePlace::work`].
+pub(crate) async fn run(folder: &Path, job: CopyJob) -> Result<(), CliError> {
+    let place = StorePlace {
+        folder,
+        role: domain::NAME,
+        command: "gateway store",
+        named: "",
+        created_by: "gateway serve",
+        told_by: "/readyz at the gateway's --health-addr",
+    };
+    let is_of_copy = matches!(job, CopyJob::Restore { .. } | CopyJob::Restored { .. });
+    place.work(job).await?;
+    if is_of_copy {
+        leave(folder).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Leaves the orders that are open in a restored copy of the store, and names them.
+async fn leave(folder: &Path) -> Result<(), CliError> {
+    let left = leave_open(&GatewayStore::alone(open(folder)?)).await;
+    let left = left.map_err(|e| CliError::new(ExitReason::Io, e.to_string()))?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    print(|out| {
+        writeln!(
+            out,
+            "{} orders were open in the copy. The gateway asks the role orders for their outcomes and leaves the rest to an operator:",
+            left.len()
+        )?;
+        left.iter()
+            .try_for_each(|number| writeln!(out, "  {number}"))
+    })
+}

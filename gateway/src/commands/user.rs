@@ -1,0 +1,247 @@
+//! `gateway user`: adds users, looks after them and ends their sessions, beside a gateway that may be running on the same store.
+
+use std::{
+    env::{self, VarError},
+    io::{self, BufRead, IsTerminal},
+    path::{Path, PathBuf},
+};
+
+use doorstep_program::{
+    CliError, ExitReason,
+    output::{print, print_json},
+};
+use doorstep_store::{SqliteStore, sqlite::Options};
+use doorstep_table::{Column, Table};
+
+use super::open;
+use crate::{
+    auth::{MAX_CHARS, Password, hash},
+    domain::{
+        self, AddUser, RevokeTokens, SetPassword, SetUserStatus, User, UserName, UserRole,
+        UserStatus,
+    },
+    repository::{self, GatewayStore, GatewayStoreError},
+    routes::{RoleName, UserBody},
+};
+
+/// Where a password may stand beside standard input.
+const VARIABLE: &str = "DOORSTEP_USER_PASSWORD";
+
+/// What to do about a user.
+#[derive(Debug)]
+pub(crate) enum UserJob {
+    /// Add one.
+    Add {
+        /// Where the gateway's store is.
+        folder: PathBuf,
+        /// Who.
+        name: UserName,
+        /// As what.
+        standing: UserRole,
+    },
+    /// End all sessions of one.
+    Revoke {
+        /// Where the gateway's store is.
+        folder: PathBuf,
+        /// Whose.
+        name: UserName,
+    },
+    /// List all.
+    List {
+        /// The place of the gateway's store.
+        folder: PathBuf,
+        /// As JSON, one object a line.
+        json: bool,
+    },
+    /// Enable, disable or delete one.
+    SetStatus {
+        /// The place of the gateway's store.
+        folder: PathBuf,
+        /// Who.
+        name: UserName,
+        /// As what.
+        status: UserStatus,
+    },
+    /// Set another password.
+    SetPassword {
+        /// The place of the gateway's store.
+        folder: PathBuf,
+        /// Whose.
+        name: UserName,
+    },
+}
+
+/// The number of users that are read at a time.
+const PAGE: usize = 500;
+
+/// Does it.
+///
+/// # Errors
+/// There is such a user already, or none, or it is the last operator; the password cannot be read or used; the store cannot be used.
+pub(crate) async fn run(job: UserJob) -> Result<(), CliError> {
+    match job {
+        UserJob::Add {
+            folder,
+            name,
+            standing,
+        } => {
+            let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
+            let add = AddUser {
+                name: name.clone(),
+                standing,
+                hash,
+            };
+            let books = GatewayStore::alone(open(&folder)?);
+            books.execute(&add).await.map_err(failed)?;
+            print(|out| writeln!(out, "{name} may log in"))
+        }
+        UserJob::Revoke { folder, name } => {
+            let books = GatewayStore::alone(open(&folder)?);
+            let revoke = RevokeTokens { name: name.clone() };
+            books.execute(&revoke).await.map_err(failed)?;
+            print(|out| writeln!(out, "no token of {name} is good any more; {SOON}"))
+        }
+        UserJob::List { folder, json } => list(&folder, json).await,
+        UserJob::SetStatus {
+            folder,
+            name,
+            status,
+        } => {
+            let books = GatewayStore::alone(open(&folder)?);
+            let other_operator = books.other_operator(&name).await.map_err(failed)?;
+            let set = SetUserStatus {
+                name: name.clone(),
+                status,
+                other_operator,
+            };
+            books.execute(&set).await.map_err(failed)?;
+            print(|out| match status {
+                UserStatus::Active => writeln!(out, "{name} may log in"),
+                UserStatus::Disabled => {
+                    writeln!(
+                        out,
+                        "{name} may not log in, and has no session any more; {SOON}"
+                    )
+                }
+                UserStatus::Deleted => writeln!(
+                    out,
+                    "{name} is deleted, and has no session any more; the name stays with the orders; {SOON}"
+                ),
+            })
+        }
+        UserJob::SetPassword { folder, name } => {
+            let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
+            let set = SetPassword {
+                name: name.clone(),
+                hash,
+                replaces: None,
+            };
+            let books = GatewayStore::alone(open(&folder)?);
+            books.execute(&set).await.map_err(failed)?;
+            print(|out| {
+                writeln!(
+                    out,
+                    "{name} has a new password, and no session any more; {SOON}"
+                )
+            })
+        }
+    }
+}
+
+/// The time after which another process hears of it.
+const SOON: &str = "a running gateway notices within 5 s";
+
+/// Prints all users by name. Nothing is created where there is no store.
+async fn list(folder: &Path, json: bool) -> Result<(), CliError> {
+    let store = SqliteStore::open_read_only(folder, domain::NAME, &Options::default())
+        .map_err(|e| CliError::new(ExitReason::Missing, e.to_string()))?;
+    let mut after: Option<UserName> = None;
+    let mut table = Table::new([
+        Column::text("NAME"),
+        Column::text("ROLE"),
+        Column::text("STATUS"),
+        Column::text("SINCE").optional(),
+        Column::text("RESTAURANT").optional(),
+    ]);
+    loop {
+        let page = repository::users(&store, after.as_ref(), PAGE).await;
+        let page = page.map_err(failed)?;
+        let is_last = page.len() < PAGE;
+        after = page.last().map(|(name, _)| name.clone());
+        for (name, user) in page {
+            if json {
+                print_json(&UserBody::new(name, user))?;
+            } else {
+                table.add_row(cells(&name, &user));
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    if json {
+        return Ok(());
+    }
+    print(|out| {
+        if table.is_empty() {
+            writeln!(out, "no users yet")
+        } else {
+            writeln!(out, "{table}")
+        }
+    })
+}
+
+fn cells(name: &UserName, user: &User) -> [String; 5] {
+    [
+        name.to_string(),
+        RoleName::of(&user.standing).as_str().to_owned(),
+        user.status.as_str().to_owned(),
+        user.added_at.strftime("%Y-%m-%d").to_string(),
+        match &user.standing {
+            // As a literal: it may have been named before the rule for names.
+            UserRole::Restaurant { restaurant } => format!("{restaurant:?}"),
+            _ => "-".to_owned(),
+        },
+    ]
+}
+
+/// The password: from the environment, or a line of standard input. Never an argument, which other users of the machine can read.
+fn password() -> Result<Password, CliError> {
+    let (from, text) = match env::var(VARIABLE) {
+        Ok(text) => (VARIABLE, text),
+        Err(VarError::NotUnicode(_)) => {
+            let text = format!("{VARIABLE}: it is no UTF-8");
+            return Err(CliError::new(ExitReason::Settings, text));
+        }
+        Err(VarError::NotPresent) => {
+            if io::stdin().is_terminal() {
+                eprintln!(
+                    "type the password and Enter; it is shown as you type, so rather pipe it in or set {VARIABLE}"
+                );
+            }
+            ("standard input", line()?)
+        }
+    };
+    Password::try_from(text)
+        .map_err(|e| CliError::new(ExitReason::Settings, format!("{from}: {e}")))
+}
+
+fn line() -> Result<String, CliError> {
+    let mut line = String::new();
+    let mut input = io::Read::take(io::stdin().lock(), MAX_CHARS as u64 * 4 + 3);
+    input
+        .read_line(&mut line)
+        .map_err(|e| CliError::new(ExitReason::Io, format!("the password cannot be read: {e}")))?;
+    let length = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(length);
+    Ok(line)
+}
+
+fn failed(error: GatewayStoreError) -> CliError {
+    match error {
+        GatewayStoreError::Refused(refused) => CliError::new(ExitReason::Settled, refused.detail),
+        error @ (GatewayStoreError::Overloaded { .. } | GatewayStoreError::Unavailable(_)) => {
+            CliError::new(ExitReason::Io, error.to_string())
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a role's refusal is over HTTP.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use doorstep_event::Rejection;
+
+use crate::http::Problem;
+
+/// When to come again where a role is not ready for it.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// A refusal as a problem: its code stays, and decides the status.
+pub(crate) fn problem(refused: Rejection) -> Problem {
+    let Rejection { code, detail } = refused;
+    let status = match code.as_str() {
+        "card_declined" | "insufficient_funds" | "unknown_method" => StatusCode::PAYMENT_REQUIRED,
+        "unknown_sku"
+        | "bad_quantity"
+        | "bad_amount"
+        | Rejection::BAD_REQUEST
+        | Rejection::ID_REUSED
+        | Rejection::TOO_OLD => StatusCode::UNPROCESSABLE_ENTITY,
+        "unknown_restaurant" | "unknown_order" | "unknown_delivery" | "unknown_user"
+        | "unknown_payment" => StatusCode::NOT_FOUND,
+        Rejection::NOT_YET | "overloaded" => {
+            return Problem::unavailable(code, detail, COME_AGAIN);
+        }
+        Rejection::FAILED | Rejection::CLOCK_SKEW | Rejection::FORBIDDEN => {
+            tracing::error!(detail, "a role failed on a request");
+            return Problem::internal();
+        }
+        // What else a role refuses is refused because of what is there already.
+        _ => StatusCode::CONFLICT,
+    };
+    Problem::new(status, code, detail)
+}
+
+/// What a customer hears of an order that was refused: by payment, or by the restaurant.
+pub(crate) fn of_order(code: String, detail: String) -> Problem {
+    let status = match code.as_str() {
+        "card_declined" | "insufficient_funds" | "unknown_method" | "bad_amount" => {
+            StatusCode::PAYMENT_REQUIRED
+        }
+        _ => StatusCode::CONFLICT,
+    };
+    Problem::new(status, code, detail)
+}
+
+/// What a customer hears of an order that was abandoned.
+pub(crate) fn abandoned(reason: &str) -> Problem {
+    Problem::unavailable(
+        "order_abandoned",
+        format!(
+            "the order could not be decided on in time ({reason}); nothing is charged; place it again under another Idempotency-Key"
+        ),
+        COME_AGAIN,
+    )
+}

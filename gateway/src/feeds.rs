@@ -1,0 +1,198 @@
+//! Live feeds: how many there may be, and what wakes one before its next look.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use doorstep_contracts::InvoiceNo;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::{domain::UserName, http::Problem};
+
+/// The most feeds at a time: each asks about its order again and again.
+const MAX_FEEDS: usize = 512;
+/// The most feeds of one user at a time.
+const MAX_FEEDS_PER_USER: usize = 8;
+/// When to come again where there is no room.
+const COME_AGAIN: Duration = Duration::from_secs(10);
+
+/// All feeds.
+#[derive(Debug)]
+pub(crate) struct OrderFeeds {
+    room: Arc<Semaphore>,
+    open: Arc<Mutex<Open>>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// The feeds that there are; what has none is not in it.
+#[derive(Debug, Default)]
+struct Open {
+    bells: HashMap<InvoiceNo, Notifier>,
+    by_user: HashMap<UserName, usize>,
+}
+
+/// What feeds of one order wait for, and how many of them there are.
+#[derive(Debug, Default)]
+struct Notifier {
+    rings: Arc<Notify>,
+    feeds: usize,
+}
+
+/// A place among the feeds, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct FeedPermit {
+    order: InvoiceNo,
+    user: UserName,
+    rings: Arc<Notify>,
+    open: Arc<Mutex<Open>>,
+    stopping: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why a wait is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FeedEvent {
+    /// Something may have happened to the order.
+    News,
+    /// The time is over.
+    Time,
+    /// The gateway stops.
+    Stop,
+}
+
+impl OrderFeeds {
+    /// Feeds that end when the gateway stops.
+    pub(crate) fn new(stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(MAX_FEEDS)),
+            open: Arc::default(),
+            stopping,
+        }
+    }
+
+    /// A place for a feed of this order, which this user reads.
+    ///
+    /// # Errors
+    /// There is no room, or the user has enough of them.
+    pub(crate) fn enter(&self, order: &InvoiceNo, user: &UserName) -> Result<FeedPermit, Problem> {
+        let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
+            Problem::unavailable("overloaded", "there are too many live feeds", COME_AGAIN)
+        })?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.by_user.get(user).copied().unwrap_or_default() >= MAX_FEEDS_PER_USER {
+            let detail = "you have as many live feeds as a user may have, close one first";
+            return Err(Problem::too_many(detail, COME_AGAIN));
+        }
+        *open.by_user.entry(user.clone()).or_default() += 1;
+        let bell = open.bells.entry(order.clone()).or_default();
+        bell.feeds += 1;
+        Ok(FeedPermit {
+            order: order.clone(),
+            user: user.clone(),
+            rings: Arc::clone(&bell.rings),
+            open: Arc::clone(&self.open),
+            stopping: self.stopping.clone(),
+            _place: place,
+        })
+    }
+
+    /// Wakes the feeds of this order.
+    pub(crate) fn notify(&self, order: &InvoiceNo) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bell) = open.bells.get(order) {
+            bell.rings.notify_waiters();
+        }
+    }
+}
+
+impl FeedPermit {
+    /// Waits for news, at most for so long. Cancel-safe.
+    pub(crate) async fn wait(&mut self, most: Duration) -> FeedEvent {
+        // Whichever arm is dropped has taken nothing: a ring that is missed is made good by the next look.
+        tokio::select! {
+            _ = self.stopping.wait_for(|stopping| *stopping) => FeedEvent::Stop,
+            rung = tokio::time::timeout(most, self.rings.notified()) => match rung {
+                Ok(()) => FeedEvent::News,
+                Err(_) => FeedEvent::Time,
+            },
+        }
+    }
+}
+
+impl Drop for FeedPermit {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bell) = open.bells.get_mut(&self.order) {
+            bell.feeds -= 1;
+            if bell.feeds == 0 {
+                open.bells.remove(&self.order);
+            }
+        }
+        if let Some(feeds) = open.by_user.get_mut(&self.user) {
+            *feeds -= 1;
+            if *feeds == 0 {
+                open.by_user.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    fn user(name: &str) -> UserName {
+        name.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_feed_hears_of_its_own_order_and_of_the_stop() {
+        let (stop, stopping) = watch::channel(false);
+        let feeds = OrderFeeds::new(stopping);
+        let [one, two] = ["1", "2"].map(|number| InvoiceNo::new(number).unwrap());
+        let mut seat = feeds.enter(&one, &user("ada")).unwrap();
+        let long = Duration::from_secs(60);
+        let ring = async {
+            tokio::task::yield_now().await;
+            feeds.notify(&two);
+            feeds.notify(&one);
+        };
+        let (woken, ()) = tokio::join!(seat.wait(long), ring);
+        assert_eq!(woken, FeedEvent::News);
+        assert_eq!(seat.wait(Duration::ZERO).await, FeedEvent::Time);
+        stop.send_replace(true);
+        assert_eq!(seat.wait(long).await, FeedEvent::Stop);
+        drop(seat);
+        let open = feeds.open.lock().unwrap();
+        assert!(open.bells.is_empty() && open.by_user.is_empty());
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_feeds_than_the_bound() {
+        let feeds = OrderFeeds::new(watch::channel(false).1);
+        let order = InvoiceNo::new("1").unwrap();
+        let enter = |n: usize| feeds.enter(&order, &user(&n.to_string()));
+        let seats: Vec<FeedPermit> = (0..MAX_FEEDS).map(|n| enter(n).unwrap()).collect();
+        let refused = enter(MAX_FEEDS).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(seats);
+        assert!(enter(MAX_FEEDS).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_user_leaves_feeds_to_others() {
+        let feeds = OrderFeeds::new(watch::channel(false).1);
+        let order = InvoiceNo::new("1").unwrap();
+        let ada = || feeds.enter(&order, &user("ada"));
+        let mut seats: Vec<FeedPermit> = (0..MAX_FEEDS_PER_USER).map(|_| ada().unwrap()).collect();
+        let refused = ada().unwrap_err();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(feeds.enter(&order, &user("bob")).is_ok());
+        drop(seats.pop());
+        assert!(ada().is_ok());
+    }
+}

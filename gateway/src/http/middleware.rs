@@ -1,0 +1,159 @@
+//! What every request passes before and after its handler: a request id, a line in the log, a place among the requests under way, a
+//! limit in time, and an answer whatever happens.
+
+use std::{net::IpAddr, panic::AssertUnwindSafe, time::Duration};
+
+use axum::{
+    Extension,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{
+    origin::Origin,
+    problem::{Code, Problem},
+    refusal_log::{self, AskedAs, Refusal, RefusalLog},
+    server::ConnectInfo,
+};
+use crate::limits::{ConcurrencyLimit, PROBE_PATHS};
+
+/// Where the request id travels, both ways.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A request takes no longer than this, whatever it waits for; a live feed has begun by then.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+/// When to come again where there is no place.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+/// The most bytes of a request id that is taken over from the client.
+const MAX_ID: usize = 100;
+
+/// Headers against caches that keep a response, and browsers that take it for something else.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+/// The path of the description, the same for everybody.
+pub(crate) const DESCRIPTION: &str = "/openapi.json";
+
+/// The checks of every request before its handler is found.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    places: ConcurrencyLimit,
+    proxy: Option<IpAddr>,
+    refusals: RefusalLog,
+}
+
+impl Entrance {
+    /// With so many requests under way at most, behind this proxy if behind any.
+    pub(crate) fn new(most: usize, proxy: Option<IpAddr>, refusals: RefusalLog) -> Self {
+        Self {
+            places: ConcurrencyLimit::new(most),
+            proxy,
+            refusals,
+        }
+    }
+}
+
+/// Leads a request to its handler and its answer back.
+pub(crate) async fn handle(
+    State(entrance): State<Entrance>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(&request);
+    let method = request.method().clone();
+    // The route's form and not the path itself, since paths hold names.
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("none", MatchedPath::as_str)
+        .to_owned();
+    let origin = Origin::of(entrance.proxy, peer.ip(), request.headers());
+    let asked_as = AskedAs::default();
+    request.extensions_mut().insert(origin);
+    request.extensions_mut().insert(asked_as.clone());
+    let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
+    let began = Instant::now();
+    let mut response = answer(entrance.places.of(&route), request, next)
+        .instrument(span.clone())
+        .await;
+    span.in_scope(|| {
+        log_response(&method, &route, response.status(), began.elapsed());
+        // Who watches is not refused, but told how it is.
+        if refusal_log::is_logged(response.status()) && !PROBE_PATHS.contains(&route.as_str()) {
+            let code = response.extensions().get::<Code>();
+            let refusal = Refusal {
+                code: code.map_or("none".into(), |Code(code)| code.clone()),
+                name: asked_as.get().cloned(),
+                address: origin.0.to_canonical(),
+                route: route.clone(),
+            };
+            entrance.refusals.tell(response.status(), refusal);
+        }
+    });
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
+    if route != DESCRIPTION {
+        // Nearly all that is told is somebody's, or lets somebody in; and a cache would only make the rest old.
+        headers.insert(header::CACHE_CONTROL, NOT_KEPT);
+    }
+    response
+}
+
+async fn answer(places: &Semaphore, request: Request, next: Next) -> Response {
+    let Ok(_place) = places.try_acquire() else {
+        return Problem::unavailable("overloaded", "too many requests are under way", COME_AGAIN)
+            .into_response();
+    };
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match timeout(REQUEST_TIME, answered).await {
+        Ok(Ok(response)) => response,
+        // What it was has been logged where it happened.
+        Ok(Err(_)) => Problem::internal().into_response(),
+        Err(_) => Problem::unavailable(
+            "timed_out",
+            format!("there was no answer within {} s", REQUEST_TIME.as_secs()),
+            COME_AGAIN,
+        )
+        .into_response(),
+    }
+}
+
+/// The answer where a path has another method. Which ones it has, the router adds.
+pub(crate) fn method_not_allowed() -> Response {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "the path has another method, see Allow",
+    )
+    .into_response()
+}
+
+fn request_id(request: &Request) -> HeaderValue {
+    let given = request.headers().get(REQUEST_ID).filter(|value| {
+        let text = value.as_bytes();
+        (1..=MAX_ID).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let minted = Uuid::now_v7().simple().to_string();
+        // Hexadecimal digits are always a header's value.
+        HeaderValue::from_str(&minted).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    })
+}
+
+fn log_response(method: &Method, route: &str, status: StatusCode, took: Duration) {
+    let took_ms = took.as_secs_f64() * 1000.0;
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%method, route, status = status.as_u16(), took_ms, "answered");
+    } else {
+        tracing::debug!(%method, route, status = status.as_u16(), took_ms, "answered");
+    }
+}

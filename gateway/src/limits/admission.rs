@@ -1,0 +1,142 @@
+//! What the gateway can keep now: everything, what orders need, or nothing. Its own role says so, which works whether the broker is there
+//! or not.
+
+use std::time::Duration;
+
+use doorstep_runtime::{
+    Limits,
+    limits::Capacity,
+    runner::{Phase, RoleStatus},
+};
+use doorstep_telemetry::health::HealthStatus;
+use tokio::sync::watch;
+
+use crate::http::Problem;
+
+/// When to come again where only orders are kept: the broker has to come back first, or to catch up.
+const COME_AGAIN: Duration = Duration::from_secs(10);
+
+/// What can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// All that comes.
+    All,
+    /// No positions any more: what is left of the store is for orders.
+    NoPositions,
+    /// Nothing, and why.
+    Nothing(&'static str),
+}
+
+/// Who knows.
+#[derive(Debug)]
+pub(crate) struct AdmissionControl {
+    status: watch::Receiver<RoleStatus>,
+    limits: Limits,
+}
+
+impl AdmissionControl {
+    /// Knows it from a role that runs within these limits.
+    pub(crate) fn new(status: watch::Receiver<RoleStatus>, limits: Limits) -> Self {
+        Self { status, limits }
+    }
+
+    /// What can be kept now.
+    pub(crate) fn now(&self) -> Admission {
+        let status = self.status.borrow();
+        match &status.phase {
+            // What the store has said is in the log.
+            Phase::Paused { .. } => Admission::Nothing("the store cannot be used"),
+            Phase::Full { .. } => Admission::Nothing("the store is full"),
+            Phase::Stopping | Phase::Stopped => Admission::Nothing("the gateway stops"),
+            Phase::Starting | Phase::Consuming => match self.limits.capacity(&status.usage) {
+                Capacity::Ok => Admission::All,
+                Capacity::NearLimit(_) | Capacity::Full(_) => Admission::NoPositions,
+            },
+        }
+    }
+
+    /// That positions can be kept.
+    ///
+    /// # Errors
+    /// What is left of the store is for orders.
+    pub(crate) fn admit_positions(&self) -> Result<(), Problem> {
+        match self.now() {
+            // Where nothing can be kept the role says so itself, or can again in a moment.
+            Admission::All | Admission::Nothing(_) => Ok(()),
+            Admission::NoPositions => Err(Problem::unavailable(
+                "store_filling",
+                "the store is nearly full, and what room is left is for orders",
+                COME_AGAIN,
+            )),
+        }
+    }
+}
+
+impl Admission {
+    /// What is wrong, and how bad that is.
+    pub(crate) fn trouble(self) -> Option<(HealthStatus, &'static str)> {
+        match self {
+            Self::All => None,
+            Self::NoPositions => Some((
+                HealthStatus::Degraded,
+                "the store is nearly full: positions are refused",
+            )),
+            Self::Nothing(reason) => Some((HealthStatus::Unready, reason)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use doorstep_store::{EventCounts, StoreUsage, TableUsage};
+
+    use super::*;
+
+    fn keeper(phase: Phase, owed: u64) -> AdmissionControl {
+        let limits = Limits::default();
+        let outbox = TableUsage {
+            rows: limits.outbox.rows * owed / 100,
+            bytes: 0,
+        };
+        let status = RoleStatus {
+            phase,
+            degraded: Vec::new(),
+            unsettled: 0,
+            usage: StoreUsage {
+                outbox,
+                ..StoreUsage::default()
+            },
+            done: EventCounts::default(),
+        };
+        AdmissionControl::new(watch::channel(status).1, limits)
+    }
+
+    #[test]
+    fn the_last_room_is_kept_for_orders() {
+        let roomy = keeper(Phase::Consuming, 79);
+        assert_eq!(roomy.now(), Admission::All);
+        assert_eq!(roomy.admit_positions(), Ok(()));
+        let filling = keeper(Phase::Consuming, 80);
+        assert_eq!(filling.now(), Admission::NoPositions);
+        let refused = filling.admit_positions().unwrap_err();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn whoever_can_keep_nothing_is_not_ready() {
+        let reason = "/var/lib/doorstep/gateway.sqlite3: disk full".to_owned();
+        let table = "outbox";
+        for phase in [
+            Phase::Paused { reason },
+            Phase::Full { table },
+            Phase::Stopping,
+            Phase::Stopped,
+        ] {
+            let (standing, said) = keeper(phase, 0).now().trouble().unwrap();
+            assert_eq!(standing, HealthStatus::Unready);
+            assert!(!said.contains("sqlite"), "{said}");
+        }
+        assert_eq!(keeper(Phase::Consuming, 0).now().trouble(), None);
+    }
+}

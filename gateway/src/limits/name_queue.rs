@@ -1,0 +1,206 @@
+//! A virtual queue for each user name: tries to log in from networks that are not known for it get one slot after the other, each network one
+//! at a time. So many networks that guess make a new one wait, and never keep it out.
+//!
+//! Nothing waits here: a network that comes too early is told when its slot is, and has it if it comes then.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::domain::UserName;
+
+/// The time between two slots of a name, and how many slots may be used at once after a quiet time.
+const SLOT: Duration = Duration::from_secs(1);
+const BURST: u32 = 200;
+/// The longest wait for a slot, which bounds the queue of a name: 300 networks that guess without pause.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+/// When to come again where the queue is longer: a slot may be free then.
+const COME_AGAIN: Duration = Duration::from_secs(10);
+/// The time that a slot is kept for a network that does not come.
+const HOLD: Duration = Duration::from_secs(60);
+/// The most slots that are kept. Beyond it no network waits until some are used or over.
+const MAX_SLOTS: usize = 20_000;
+/// The most names. Beyond it the half is forgotten that was tried least.
+const MAX_NAMES: usize = 10_000;
+
+/// Queues by name, whether there is such a user or not, so that they tell nothing.
+#[derive(Debug, Default)]
+pub(super) struct NameQueues(Mutex<Queues>);
+
+#[derive(Debug, Default)]
+struct Queues {
+    /// The end of the last slot that was given of each name.
+    ends: HashMap<UserName, Instant>,
+    /// The beginnings of the slots that networks wait for.
+    slots: HashMap<(UserName, IpAddr), Instant>,
+}
+
+impl NameQueues {
+    /// Takes a slot of this name for a try from there.
+    ///
+    /// # Errors
+    /// It is not the network's turn; the time until it is.
+    pub(super) fn take(
+        &self,
+        name: &UserName,
+        network: IpAddr,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = (name.clone(), network);
+        match queues.slots.get(&waiting) {
+            Some(slot) if *slot > now => return Err(*slot - now),
+            Some(slot) => {
+                let is_kept = now - *slot < HOLD;
+                queues.slots.remove(&waiting);
+                if is_kept {
+                    return Ok(());
+                }
+            }
+            None => {}
+        }
+        let end = queues.end(name, now) + SLOT;
+        let wait = (end - now).saturating_sub(SLOT * BURST);
+        if wait.is_zero() {
+            queues.ends.insert(name.clone(), end);
+            return Ok(());
+        }
+        if wait > MAX_WAIT || !queues.has_room(now) {
+            return Err(COME_AGAIN);
+        }
+        queues.ends.insert(name.clone(), end);
+        queues.slots.insert(waiting, now + wait);
+        Err(wait)
+    }
+
+    /// Lets the network come again at once: its try came to nothing for want of room elsewhere.
+    pub(super) fn keep(&self, name: &UserName, network: IpAddr, now: Instant) {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if queues.has_room(now) {
+            queues.slots.insert((name.clone(), network), now);
+        }
+    }
+
+    /// Gives back the slot of a try that was not in vain.
+    pub(super) fn give_back(&self, name: &UserName) {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(end) = queues.ends.get_mut(name) {
+            *end = end.checked_sub(SLOT).unwrap_or(*end);
+        }
+    }
+}
+
+impl Queues {
+    /// The end of the last slot that was given of this name, now if there is none.
+    fn end(&mut self, name: &UserName, now: Instant) -> Instant {
+        if self.ends.len() >= MAX_NAMES && !self.ends.contains_key(name) {
+            let mut ends: Vec<Instant> = self.ends.values().copied().collect();
+            let middle = ends.len() / 2;
+            let (_, median, _) = ends.select_nth_unstable(middle);
+            let median = now.max(*median);
+            self.ends.retain(|_, end| *end > median);
+        }
+        self.ends.get(name).map_or(now, |end| now.max(*end))
+    }
+
+    /// Returns whether another slot can be kept.
+    fn has_room(&mut self, now: Instant) -> bool {
+        if self.slots.len() >= MAX_SLOTS {
+            self.slots
+                .retain(|_, slot| now.saturating_duration_since(*slot) < HOLD);
+        }
+        self.slots.len() < MAX_SLOTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(n: usize) -> IpAddr {
+        let [.., high, low] = n.to_be_bytes();
+        [198, 51, high, low].into()
+    }
+
+    fn name(text: &str) -> UserName {
+        text.parse().unwrap()
+    }
+
+    /// All slots of a quiet time are used.
+    fn busy(now: Instant) -> NameQueues {
+        let queues = NameQueues::default();
+        for _ in 0..BURST {
+            queues.take(&name("ada"), network(0), now).unwrap();
+        }
+        queues
+    }
+
+    #[test]
+    fn a_network_waits_for_its_own_slot_and_for_no_more_than_one() {
+        let now = Instant::now();
+        let queues = busy(now);
+        let ada = name("ada");
+        for n in 1..=3 {
+            let wait = queues.take(&ada, network(n), now).unwrap_err();
+            assert_eq!(wait, SLOT * u32::try_from(n).unwrap());
+        }
+        // However often it comes, its slot is the same and the next one's, too.
+        for _ in 0..100 {
+            assert_eq!(queues.take(&ada, network(1), now), Err(SLOT));
+        }
+        assert_eq!(queues.take(&ada, network(4), now), Err(SLOT * 4));
+        assert_eq!(queues.take(&name("bob"), network(1), now), Ok(()));
+        assert_eq!(queues.take(&ada, network(3), now + SLOT * 3), Ok(()));
+        assert_eq!(queues.take(&ada, network(3), now + SLOT * 3), Err(SLOT * 2));
+    }
+
+    #[test]
+    fn a_slot_is_kept_for_a_minute() {
+        let now = Instant::now();
+        let queues = busy(now);
+        let ada = name("ada");
+        for n in 1..=200 {
+            queues.take(&ada, network(n), now).unwrap_err();
+        }
+        let end = now + SLOT + HOLD;
+        assert_eq!(queues.take(&ada, network(2), end), Ok(()));
+        assert!(queues.take(&ada, network(1), end).is_err());
+    }
+
+    #[test]
+    fn a_try_that_was_not_in_vain_takes_no_slot() {
+        let now = Instant::now();
+        let queues = NameQueues::default();
+        let ada = name("ada");
+        for _ in 0..BURST * 2 {
+            queues.take(&ada, network(0), now).unwrap();
+            queues.give_back(&ada);
+        }
+        let queues = busy(now);
+        queues.keep(&ada, network(0), now);
+        assert_eq!(queues.take(&ada, network(0), now), Ok(()));
+        assert!(queues.take(&ada, network(0), now).is_err());
+    }
+
+    #[test]
+    fn queues_names_and_slots_are_bounded() {
+        let now = Instant::now();
+        let queues = busy(now);
+        let ada = name("ada");
+        let waits = (1..=1000).map(|n| queues.take(&ada, network(n), now).unwrap_err());
+        assert_eq!(waits.max(), Some(MAX_WAIT));
+        for n in 0..=MAX_NAMES {
+            let _ = queues.take(&name(&format!("user-{n}")), network(0), now);
+        }
+        let kept = queues.0.lock().unwrap();
+        assert!(kept.ends.len() <= MAX_NAMES);
+        assert_eq!(kept.slots.len(), 300);
+        // The one that is guessed at stays.
+        assert!(kept.ends.contains_key(&ada));
+        drop(kept);
+        assert_eq!(queues.take(&ada, network(5000), now), Err(COME_AGAIN));
+    }
+}

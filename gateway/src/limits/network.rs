@@ -1,0 +1,37 @@
+//! The networks that count as one client.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// What counts as one address: of IPv6 all that a customer is usually given.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    prefix(address, 64)
+}
+
+/// The same where one client must not have many: of IPv6 all that a site is usually given.
+pub(crate) fn site(address: IpAddr) -> IpAddr {
+    prefix(address, 48)
+}
+
+/// The address without what is behind so many bits of IPv6.
+fn prefix(address: IpAddr, bits: u32) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> bits)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_counts_as_one_address() {
+        let parsed = |text: &str| network(text.parse().unwrap());
+        assert_eq!(parsed("2001:db8::1"), parsed("2001:db8::ffff:1"));
+        assert_ne!(parsed("2001:db8::1"), parsed("2001:db8:0:1::1"));
+        assert_eq!(parsed("::ffff:192.0.2.1"), parsed("192.0.2.1"));
+        let site = |text: &str| site(text.parse().unwrap());
+        assert_eq!(site("2001:db8:0:1::1"), site("2001:db8:0:ffff::1"));
+        assert_ne!(site("2001:db8:1::1"), site("2001:db8:2::1"));
+    }
+}

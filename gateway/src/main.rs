@@ -1,0 +1,72 @@
+//! Doorstep's HTTP gateway: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `commands`.
+//!
+//! - [`routes`] has one file for each resource, and [`http`] what is HTTP and nothing else.
+//! - [`checkout`] places orders and ends them, also those that another process left.
+//! - [`domain`] is the gateway's own role: what it has promised to whom.
+//! - [`auth`] knows callers: passwords, tokens and the key that signs them.
+//! - [`limits`] has every limit, from connections to tries to log in.
+
+mod app;
+mod auth;
+mod backends;
+mod checkout;
+mod cli;
+mod commands;
+mod domain;
+mod error_mapping;
+mod exit_codes;
+mod feeds;
+mod http;
+mod limits;
+mod openapi;
+mod outages;
+#[cfg(test)]
+mod reference;
+mod repository;
+mod routes;
+mod settings;
+mod user_cache;
+
+use std::{io, process::ExitCode};
+
+use doorstep_program::{CliError, ShutdownSignal, start};
+
+use crate::{
+    cli::Cli,
+    commands::{serve, store, user},
+    settings::{Job, Settings},
+};
+
+/// What is logged unless said otherwise: not what `doorstep_messaging` and lapin report of the connection, which is logged as an outage.
+const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
+
+fn main() -> ExitCode {
+    match start::parse::<Cli>(DEFAULT_FILTER) {
+        Ok(cli) => start::exit_code(begin(cli)),
+        Err(code) => code,
+    }
+}
+
+fn begin(cli: Cli) -> Result<(), CliError> {
+    let settings = Settings::check(cli)?;
+    // Lasts to the end, where the last spans are handed over.
+    let _tracing = settings.telemetry.start("doorstep-gateway", io::stderr);
+    start::run(run(settings.job))
+}
+
+async fn run(job: Job) -> Result<(), CliError> {
+    let stop = ShutdownSignal::listen(ended_at_once)?;
+    match job {
+        Job::Serve(settings) => serve::run(*settings, stop).await,
+        Job::OpenApi => serve::print_openapi(),
+        Job::User(job) => user::run(job).await,
+        Job::Store(folder, job) => store::run(&folder, job).await,
+    }
+}
+
+/// What is said where a second signal ends the program at once.
+fn ended_at_once() {
+    eprintln!(
+        "error: ended at once: what was under way may have arrived; sending it again changes nothing"
+    );
+}

@@ -1,0 +1,67 @@
+//! Outages in the log and in the metrics, when they begin and when they are over: of the broker, which nothing else in this program logs, and
+//! of the store.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use metrics::{counter, describe_counter};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{app::AppState, routes::troubles};
+
+const OUTAGES: &str = "doorstep_outages_total";
+
+/// The interval of looking.
+const EVERY: Duration = Duration::from_secs(1);
+/// The number of looks in a row that have to find an outage: a connection that is made takes a moment.
+const LOOKS: u32 = 3;
+
+/// Tells what the metrics mean.
+pub(super) fn describe() {
+    describe_counter!(
+        OUTAGES,
+        "Times that the gateway was not quite ready, by reason"
+    );
+}
+
+/// An outage under way.
+struct Outage {
+    since: Instant,
+    looks: u32,
+}
+
+/// Logs outages as they begin and end, for ever.
+pub(super) async fn tell(app: Arc<AppState>) {
+    let mut timer = interval(EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut outages = BTreeMap::new();
+    loop {
+        timer.tick().await;
+        look(&mut outages, &troubles(&app), Instant::now());
+    }
+}
+
+fn look(outages: &mut BTreeMap<&'static str, Outage>, seen: &[&'static str], now: Instant) {
+    outages.retain(|reason, outage| {
+        let goes_on = seen.contains(reason);
+        if !goes_on && outage.looks >= LOOKS {
+            let lasted = now.saturating_duration_since(outage.since);
+            tracing::warn!(reason, seconds = lasted.as_secs(), "an outage is over");
+        }
+        goes_on
+    });
+    for reason in seen {
+        let outage = outages.entry(*reason).or_insert(Outage {
+            since: now,
+            looks: 0,
+        });
+        outage.looks = outage.looks.saturating_add(1);
+        if outage.looks == LOOKS {
+            tracing::warn!(reason, "an outage has begun");
+            counter!(OUTAGES, "reason" => *reason).increment(1);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The live feed of an order, as server-sent events. What has happened to the order is numbered, and a feed that is opened again goes on
+//! after the number that it is told; where its courier is, is sent as it is now.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use doorstep_contracts::InvoiceNo;
+use doorstep_event::Timestamp;
+use futures_util::stream;
+
+use super::{
+    deliveries::{self, DeliveryBody},
+    orders::{self, HistoryBody},
+};
+use crate::{
+    app::AppState,
+    auth::AuthenticatedUser,
+    feeds::{FeedEvent, FeedPermit},
+    http::{PathParam, Problem},
+};
+
+/// A comment goes out where nothing else does, so that both ends notice a connection that is gone, and no proxy in between takes it for idle.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Tells proxies that keep answers back until they are whole, as nginx does, to hand this one on as it comes.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// How long a feed lasts before its client has to open it again.
+const LASTS: Duration = Duration::from_secs(15 * 60);
+/// How long to wait between two looks, from news on: roles hear of it a moment after whoever has told it.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(750),
+    Duration::from_secs(2),
+];
+
+/// Follow an order live, as server-sent events: each entry of its history as `order` with its number as id, and its delivery as `delivery`
+/// whenever that changes. Open it again with `Last-Event-ID` to go on after that entry.
+#[utoipa::path(get, operation_id = "follow_order", path = "/v1/orders/{order}/feed", tag = "orders", security(("token" = [])),
+    params(
+        ("order" = String, Path, description = "The order's number."),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last entry that was seen."),
+    ),
+    responses(
+    (status = 200, description = "The events, and comments in between, until the user logs out, the token expires or a quarter of an hour is over.", body = String, content_type = "text/event-stream"),
+    (status = 400, description = "Last-Event-ID is not a number."),
+    (status = 404, description = "There is no such order, or it is somebody else's."),
+    (status = 429, description = "The user asks too often, or has too many requests under way, or 8 live feeds already."),
+))]
+pub(super) async fn feed(
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(order): PathParam<InvoiceNo>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let last = last_seen(&headers)?;
+    if orders::seen(&app, &caller, &order).await?.is_none() {
+        // Of another program, if there is such an order at all: a feed of none would never say anything.
+        let known = orders::view(&app, &order).await?;
+        known.ok_or_else(|| Problem::not_found("order"))?;
+    }
+    let seat = app.feeds.enter(&order, &caller.name)?;
+    let end = Timestamp::now()
+        .checked_add(LASTS)
+        .unwrap_or(Timestamp::MAX);
+    let feed = Feed {
+        app,
+        end: end.min(caller.expires),
+        // Feeds are counted by themselves.
+        caller: caller.without_permit(),
+        order,
+        last,
+        delivery: None,
+        // At once, so that whoever opens it sees that it is open, also where nothing happens.
+        ready: VecDeque::from([Event::default().comment("open")]),
+        seat,
+        looks: 0,
+        is_first: true,
+    };
+    let events = stream::unfold(feed, Feed::next);
+    let alive = KeepAlive::new().interval(HEARTBEAT).text("still here");
+    let unbuffered = [(BUFFERING, HeaderValue::from_static("no"))];
+    Ok((unbuffered, Sse::new(events).keep_alive(alive)).into_response())
+}
+
+fn last_seen(headers: &HeaderMap) -> Result<u64, Problem> {
+    let Some(value) = headers.get("last-event-id") else {
+        return Ok(0);
+    };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| Problem::malformed("Last-Event-ID is not a number that came as an id"))
+}
+
+/// A feed under way.
+struct Feed {
+    app: Arc<AppState>,
+    /// Who reads it.
+    caller: AuthenticatedUser,
+    order: InvoiceNo,
+    /// The number of the last entry sent.
+    last: u64,
+    /// The delivery as it was sent last.
+    delivery: Option<String>,
+    /// What is to be sent.
+    ready: VecDeque<Event>,
+    seat: FeedPermit,
+    /// Looks since the last news.
+    looks: usize,
+    is_first: bool,
+    end: Timestamp,
+}
+
+impl Feed {
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some((Ok(event), self));
+            }
+            if self.is_first {
+                self.is_first = false;
+            } else {
+                let pause = PAUSES[self.looks.min(PAUSES.len() - 1)];
+                match self.seat.wait(pause).await {
+                    FeedEvent::Stop => return None,
+                    FeedEvent::News => self.looks = 0,
+                    FeedEvent::Time => self.looks += 1,
+                }
+                if Timestamp::now() >= self.end {
+                    return None;
+                }
+            }
+            match self.caller.is_logged_in(&self.app).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                // Nobody hears anything while that cannot be told.
+                Err(_) => continue,
+            }
+            // Who does not answer now may answer at the next look: the feed goes on with what it has.
+            if self.look().await.is_ok() && !self.ready.is_empty() {
+                self.looks = 0;
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Problem> {
+        if let Some(view) = orders::view(&self.app, &self.order).await? {
+            for entry in view.history {
+                if entry.number > self.last {
+                    self.last = entry.number;
+                    self.say("order", Some(entry.number), &HistoryBody::from(entry));
+                }
+            }
+        }
+        if let Some(view) = deliveries::assigned_view(&self.app, &self.order).await? {
+            let body = DeliveryBody::from(view);
+            let text = serde_json::to_string(&body).ok();
+            if text != self.delivery {
+                self.delivery = text;
+                self.say("delivery", None, &body);
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, name: &str, id: Option<u64>, body: &impl serde::Serialize) {
+        // What has no form in JSON is nothing that could be sent, and there is no such thing here.
+        let data = serde_json::to_string(body).unwrap_or_default();
+        let mut event = Event::default().event(name).data(data);
+        if let Some(id) = id {
+            event = event.id(id.to_string());
+        }
+        self.ready.push_back(event);
+    }
+}

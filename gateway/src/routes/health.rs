@@ -1,0 +1,138 @@
+//! Whether the gateway runs, and whether it can be relied on.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use doorstep_messaging::{ConnectionPhase, ConnectionStatus};
+use doorstep_program::health::stuck_loops;
+use doorstep_telemetry::health::{HealthStatus, Liveness, Readiness};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    app::AppState,
+    domain::{self, UserName},
+    limits::Admission,
+};
+
+/// How the process is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "tells the form of the answer")]
+struct Ready {
+    /// `ready`; `degraded` while the broker is away or takes nothing, the store is nearly full, or orders wait for an operator; `unready` while nothing can be kept.
+    #[schema(example = "ready")]
+    status: String,
+    /// What keeps it from being ready.
+    reasons: Option<Vec<String>>,
+    /// Always empty: there are no queues here.
+    roles: Vec<String>,
+}
+
+/// That the process runs.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "tells the form of the answer")]
+struct Alive {
+    /// Whether everything makes progress.
+    alive: bool,
+    /// What makes no progress.
+    stuck: Vec<String>,
+}
+
+/// Whether the process runs.
+#[utoipa::path(get, path = "/livez", tag = "health", responses(
+    (status = 200, description = "It runs.", body = Alive),
+    (status = 503, description = "Something makes no progress: start it again.", body = Alive, content_type = "application/json"),
+))]
+pub(super) async fn livez(State(app): State<Arc<AppState>>) -> Response {
+    let stuck = stuck_loops(domain::NAME, &app.vitals, app.stuck_after);
+    let (status, alive) = match stuck.is_empty() {
+        true => (StatusCode::OK, true),
+        false => (StatusCode::SERVICE_UNAVAILABLE, false),
+    };
+    json(status, &Liveness { alive, stuck })
+}
+
+/// Whether the gateway can be relied on. While the broker is away it is degraded: what needs no answer is accepted and kept.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "It is ready, or degraded.", body = Ready),
+    (status = 503, description = "It cannot keep anything now.", body = Ready, content_type = "application/json"),
+))]
+pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
+    // Any read tells whether the store can be read.
+    let read = match "nobody".parse::<UserName>() {
+        Ok(nobody) => app.books.get(nobody.entity()).await.map(drop),
+        Err(_) => Ok(()),
+    };
+    let mut keeping = app.keeper.now();
+    if let Err(reason) = read {
+        // Whoever asks need not have logged in, and so learns nothing of files.
+        tracing::warn!(%reason, "the gateway's store cannot be read");
+        keeping = Admission::Nothing("the store cannot be read");
+    }
+    let readiness = readiness(keeping, of_broker(&app), app.left.trouble());
+    let status = match readiness.status {
+        HealthStatus::Unready => StatusCode::SERVICE_UNAVAILABLE,
+        HealthStatus::Ready | HealthStatus::Degraded => StatusCode::OK,
+    };
+    json(status, &readiness)
+}
+
+/// Lists the present faults that are known without asking the store.
+pub(crate) fn troubles(app: &AppState) -> Vec<&'static str> {
+    let keeping = app.keeper.now().trouble().map(|(_, reason)| reason);
+    let others = of_broker(app).into_iter().chain(app.left.trouble());
+    keeping.into_iter().chain(others).collect()
+}
+
+fn of_broker(app: &AppState) -> Option<&'static str> {
+    let publishing = app
+        .vitals
+        .links()
+        .map(|links| links.publish.borrow().clone());
+    let asking = app.roles.link();
+    broker_trouble(publishing.iter().chain([&asking]))
+}
+
+/// What is wrong with the ways to the broker. More is in the log: whoever asks need not have logged in.
+fn broker_trouble<'a>(links: impl Iterator<Item = &'a ConnectionStatus>) -> Option<&'static str> {
+    let troubles = links.filter_map(|link| match link.phase {
+        ConnectionPhase::Connected => None,
+        ConnectionPhase::Blocked(_) => Some("the broker takes nothing for now"),
+        ConnectionPhase::Connecting
+        | ConnectionPhase::Suspended { .. }
+        | ConnectionPhase::Draining
+        | ConnectionPhase::Closed => Some("the broker is away"),
+    });
+    // Being away says more.
+    troubles.min_by_key(|trouble| *trouble != "the broker is away")
+}
+
+fn readiness(
+    keeping: Admission,
+    broker: Option<&'static str>,
+    orders: Option<&'static str>,
+) -> Readiness {
+    let others = broker.into_iter().chain(orders);
+    let others = others.map(|trouble| (HealthStatus::Degraded, trouble));
+    let mut readiness = Readiness::of(Vec::new());
+    for (standing, reason) in keeping.trouble().into_iter().chain(others) {
+        readiness.status = readiness.status.max(standing);
+        readiness.reasons.push(reason.to_owned());
+    }
+    readiness
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(e) => {
+            tracing::error!(reason = %e, "an answer has no form in JSON");
+            crate::http::Problem::internal().into_response()
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Logging in and out.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{Extension, extract::State, http::StatusCode, response::Response};
+use doorstep_event::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{health::json, users::RoleName};
+use crate::{
+    app::AppState,
+    auth::{AuthenticatedUser, Password},
+    domain::{RevokeTokens, UserName, UserStatus},
+    http::{
+        Problem, Unread,
+        refusal_log::{self, AskedAs},
+    },
+    limits::LoginAttempt,
+    user_cache::UserCache,
+};
+
+/// Who wants to log in.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Login {
+    /// The user's name.
+    #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "ada")]
+    name: UserName,
+    /// The user's password.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
+    password: Password,
+}
+
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Session {
+    /// To be sent with every request, as `Authorization: Bearer TOKEN`.
+    token: String,
+    /// Until when it is good.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+    /// The user's role.
+    role: RoleName,
+}
+
+/// Log in: a name and its password for a token.
+#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = Login, responses(
+    (status = 201, description = "The token.", body = Session),
+    (status = 401, description = "Name or password is wrong, or the user is disabled; nobody learns which."),
+    (status = 429, description = "Too many tries from this address, or too many wrong passwords for this name, from there, or from so many others that one from which the user has not logged in lately has to wait; whether there is such a user or not. Retry-After says when it is its turn."),
+))]
+pub(super) async fn log_in(
+    State(app): State<Arc<AppState>>,
+    Extension(asked_as): Extension<AskedAs>,
+    stranger: LoginAttempt,
+    body: Unread,
+) -> Result<Response, Problem> {
+    let login: Login = body.json().await?;
+    // The body is there: what follows has bounds of its own.
+    let address = stranger.release();
+    asked_as.set(&login.name);
+    let attempt = app
+        .strangers
+        .check_name(&login.name, address, Instant::now())?;
+    // As it is kept now, since another program may have changed the password a moment ago.
+    let user = match UserCache::as_kept(&app.books, &login.name).await {
+        Ok(user) => user.filter(|user| user.status != UserStatus::Deleted),
+        Err(e) => {
+            attempt.was_none(Instant::now());
+            return Err(e);
+        }
+    };
+    let hash = user.as_ref().map(|user| user.hash.clone());
+    let verified = app
+        .passwords
+        .verify(login.password, hash, attempt.is_known)
+        .await;
+    let wrong = || Problem::unauthorized("name or password is wrong");
+    let user = match (verified, user) {
+        (Err(e), _) => {
+            attempt.was_none(Instant::now());
+            return Err(e);
+        }
+        (Ok(true), Some(user)) if user.status.is_active() => user,
+        (Ok(true), Some(_)) => {
+            // It is told to operators alone; to others it would say that the password was right.
+            refusal_log::count_login("disabled");
+            return Err(wrong());
+        }
+        (Ok(_), _) => {
+            refusal_log::count_login("wrong");
+            return Err(wrong());
+        }
+    };
+    attempt.was_right(Instant::now());
+    refusal_log::count_login("right");
+    let (token, ticket) = app
+        .tokens
+        .issue(&login.name, user.generation, Timestamp::now());
+    let session = Session {
+        token,
+        expires_at: ticket.expires,
+        role: RoleName::of(&user.standing),
+    };
+    Ok(json(StatusCode::CREATED, &session))
+}
+
+/// Log out: ends all sessions of the user, wherever they are.
+#[utoipa::path(delete, path = "/v1/sessions", tag = "sessions", security(("token" = [])), responses(
+    (status = 204, description = "No token of the user is good any more."),
+))]
+pub(super) async fn log_out(
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+) -> Result<StatusCode, Problem> {
+    let revoke = RevokeTokens {
+        name: caller.name.clone(),
+    };
+    app.books.execute(&revoke).await?;
+    app.users.forget(&caller.name);
+    Ok(StatusCode::NO_CONTENT)
+}

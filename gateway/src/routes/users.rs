@@ -1,0 +1,408 @@
+//! Users, as operators add them and look after them, and their passwords.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::Response,
+};
+use doorstep_contracts::RestaurantId;
+use doorstep_event::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::health::json;
+use crate::{
+    app::AppState,
+    auth::{AuthenticatedUser, Password},
+    domain::{AddUser, SetPassword, SetUserStatus, User, UserName, UserRole, UserStatus},
+    http::{PathParam, Problem, Unread, bounded_str_opt, is_short},
+    user_cache::UserCache,
+};
+
+/// The most users of a page, and how many there are unless said otherwise.
+const MAX_PAGE: usize = 500;
+const PAGE: usize = 100;
+
+/// A user to add.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewUser {
+    /// The user's name: also the customer's or courier's own in events.
+    #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "ada")]
+    name: UserName,
+    /// What the user is.
+    role: RoleName,
+    /// Which restaurant the user works for; for the role `restaurant`, which has to have one, and for no other.
+    #[serde(default, deserialize_with = "bounded_str_opt")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
+    restaurant: Option<RestaurantId>,
+    /// The first password.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
+    password: Password,
+}
+
+/// What a user is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RoleName {
+    /// Orders.
+    Customer,
+    /// Delivers.
+    Courier,
+    /// Works for a restaurant.
+    Restaurant,
+    /// Runs the shop.
+    Operator,
+}
+
+/// A user who was added.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AddedUser {
+    /// The user's name.
+    #[schema(value_type = String)]
+    name: UserName,
+    /// What the user is.
+    role: RoleName,
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
+pub(crate) struct UserBody {
+    /// The user's name.
+    #[schema(value_type = String, example = "ada")]
+    name: UserName,
+    /// The user's role.
+    role: RoleName,
+    /// The restaurant that the user works for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    restaurant: Option<RestaurantId>,
+    /// The status: a disabled user may not log in.
+    status: UserStatus,
+    /// When the user was added.
+    #[schema(value_type = String, format = DateTime)]
+    added_at: Timestamp,
+}
+
+/// Some of the users, by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UserPage {
+    users: Vec<UserBody>,
+    /// The next value of `after`, if there may be more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    next: Option<UserName>,
+}
+
+/// Which users to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Page {
+    /// Those whose names come after this one, which need not be there: `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<UserName>,
+    /// The most users of a page; 100 unless said otherwise.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<usize>,
+}
+
+/// A change of a user.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserChange {
+    /// True if the user is kept from logging in. Disabling ends all sessions of the user; enabling brings none back.
+    disabled: bool,
+}
+
+/// Another password.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordChange {
+    /// The new password.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
+    password: Password,
+    /// The password until now; needed by users for their own, and by operators for nobody else's.
+    #[schema(value_type = Option<String>, format = Password, min_length = 8, max_length = 1024)]
+    old_password: Option<Password>,
+}
+
+impl RoleName {
+    /// The standing of a user with this role, at this restaurant if at any.
+    ///
+    /// # Errors
+    /// A restaurant is missing, or named where none belongs, or by a name that none can have.
+    pub(crate) fn at(self, restaurant: Option<RestaurantId>) -> Result<UserRole, &'static str> {
+        match (self, restaurant) {
+            (Self::Customer, None) => Ok(UserRole::Customer),
+            (Self::Courier, None) => Ok(UserRole::Courier),
+            (Self::Operator, None) => Ok(UserRole::Operator),
+            (Self::Restaurant, Some(restaurant)) => match is_short(restaurant.as_str()) {
+                Ok(()) => Ok(UserRole::Restaurant { restaurant }),
+                Err(_) => Err("no restaurant has a name of more than 50 characters"),
+            },
+            (Self::Restaurant, None) => Err("name the restaurant that the user works for"),
+            (_, Some(_)) => Err("only a user with the role restaurant works for one"),
+        }
+    }
+
+    /// The role of this standing.
+    pub(crate) fn of(standing: &UserRole) -> Self {
+        match standing {
+            UserRole::Customer => Self::Customer,
+            UserRole::Courier => Self::Courier,
+            UserRole::Restaurant { .. } => Self::Restaurant,
+            UserRole::Operator => Self::Operator,
+        }
+    }
+
+    /// The role as a word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Courier => "courier",
+            Self::Restaurant => "restaurant",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl UserBody {
+    /// The user of that name, without what nobody needs to know.
+    pub(crate) fn new(name: UserName, user: User) -> Self {
+        Self {
+            name,
+            role: RoleName::of(&user.standing),
+            restaurant: match user.standing {
+                UserRole::Restaurant { restaurant } => Some(restaurant),
+                UserRole::Customer | UserRole::Courier | UserRole::Operator => None,
+            },
+            status: user.status,
+            added_at: user.added_at,
+        }
+    }
+}
+
+/// Add a user; for operators. The first one is added by `gateway user add`. The name of a deleted user is not given again.
+#[utoipa::path(post, path = "/v1/users", tag = "users", security(("token" = [])), request_body = NewUser, responses(
+    (status = 201, description = "The user may log in.", body = AddedUser),
+    (status = 409, description = "`user_exists`: there is a user of that name; or `name_retired`: there was one, whose orders keep the name."),
+    (status = 422, description = "The body is not of the form asked for, or a restaurant is missing for the role `restaurant`, or named for another one."),
+))]
+pub(super) async fn add_user(
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    body: Unread,
+) -> Result<Response, Problem> {
+    caller.operator()?;
+    let user: NewUser = body.json().await?;
+    let standing = user.role.at(user.restaurant).map_err(Problem::invalid)?;
+    let add = AddUser {
+        name: user.name.clone(),
+        standing,
+        hash: app.passwords.hash(user.password).await?,
+    };
+    app.books.execute(&add).await?;
+    app.users.forget(&user.name);
+    let added = AddedUser {
+        name: user.name,
+        role: user.role,
+    };
+    Ok(json(StatusCode::CREATED, &added))
+}
+
+/// List users by name, page by page; for operators. Deleted ones are listed, too.
+#[utoipa::path(get, operation_id = "list_users", path = "/v1/users", tag = "users", security(("token" = [])), params(Page), responses(
+    (status = 200, description = "Some users, and where to go on.", body = UserPage),
+    (status = 400, description = "A parameter is not of the form that it should have."),
+))]
+pub(super) async fn list(
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Problem> {
+    caller.operator()?;
+    let Query(page) = page.map_err(|e| Problem::malformed(e.body_text()))?;
+    let limit = page.limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::malformed(format!(
+            "limit is 1 to {MAX_PAGE}, and not {limit}"
+        )));
+    }
+    let users = app.books.users(page.after.as_ref(), limit).await?;
+    let next = users.last().filter(|_| users.len() == limit);
+    let page = UserPage {
+        next: next.map(|(name, _)| name.clone()),
+        users: users
+            .into_iter()
+            .map(|(name, user)| UserBody::new(name, user))
+            .collect(),
+    };
+    Ok(json(StatusCode::OK, &page))
+}
+
+/// A user; for the user and for operators.
+#[utoipa::path(get, operation_id = "show_user", path = "/v1/users/{name}", tag = "users", security(("token" = [])),
+    params(("name" = String, Path, description = "The user's name.")),
+    responses(
+    (status = 200, description = "The user.", body = UserBody),
+    (status = 404, description = "There is no such user, or it is somebody else."),
+))]
+pub(super) async fn show(
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(name): PathParam<UserName>,
+) -> Result<Response, Problem> {
+    may_see(&caller, &name)?;
+    shown(&app, name).await
+}
+
+/// Disable a user, or enable one again; for operators. A disabled user cannot log in, and has no session any more; orders and deliveries go on.
+/// Again changes nothing.
+#[utoipa::path(patch, operation_id = "change_user", path = "/v1/users/{name}", tag = "users", security(("token" = [])), request_body = UserChange,
+    params(("name" = String, Path, description = "The user's name.")),
+    responses(
+    (status = 200, description = "The user as it is now.", body = UserBody),
+    (status = 404, description = "There is no such user, or it is somebody else."),
+    (status = 409, description = "`last_operator`: no other operator could log in; or `user_deleted`."),
+))]
+pub(super) async fn change(
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(name): PathParam<UserName>,
+    body: Unread,
+) -> Result<Response, Problem> {
+    may_see(&caller, &name)?;
+    caller.operator()?;
+    let change: UserChange = body.json().await?;
+    let status = match change.disabled {
+        true => UserStatus::Disabled,
+        false => UserStatus::Active,
+    };
+    set_status(&app, &caller, &name, status).await?;
+    shown(&app, name).await
+}
+
+/// Delete a user; for operators. It cannot be undone: the password is forgotten, all sessions end, and the name is not given again, since the
+/// orders and deliveries of the user keep it. They go on. Again changes nothing.
+#[utoipa::path(delete, operation_id = "delete_user", path = "/v1/users/{name}", tag = "users", security(("token" = [])),
+    params(("name" = String, Path, description = "The user's name.")),
+    responses(
+    (status = 204, description = "The user is gone."),
+    (status = 404, description = "There is no such user, or it is somebody else."),
+    (status = 409, description = "`last_operator`: no other operator could log in."),
+))]
+pub(super) async fn delete(
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(name): PathParam<UserName>,
+) -> Result<StatusCode, Problem> {
+    may_see(&caller, &name)?;
+    caller.operator()?;
+    set_status(&app, &caller, &name, UserStatus::Deleted).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Set another password: users their own, by the old one, and operators anybody else's. All sessions of the user end.
+#[utoipa::path(put, operation_id = "set_password", path = "/v1/users/{name}/password", tag = "users", security(("token" = [])), request_body = PasswordChange,
+    params(("name" = String, Path, description = "The user's name.")),
+    responses(
+    (status = 204, description = "The new password is good, and no session of the user any more."),
+    (status = 403, description = "`wrong_password`: the old password is another one."),
+    (status = 404, description = "There is no such user, or it is somebody else."),
+    (status = 409, description = "`password_changed`: somebody else has set another one at the same moment; or `user_deleted`."),
+    (status = 422, description = "The body is not of the form asked for; or `old_password_missing`: it is needed for one's own."),
+    (status = 429, description = "The user asks too often, has too many requests under way, or has given wrong old passwords too often."),
+))]
+pub(super) async fn set_password(
+    State(app): State<Arc<AppState>>,
+    caller: AuthenticatedUser,
+    PathParam(name): PathParam<UserName>,
+    body: Unread,
+) -> Result<StatusCode, Problem> {
+    may_see(&caller, &name)?;
+    let change: PasswordChange = body.json().await?;
+    let replaces = match caller.name == name {
+        true => Some(verified_hash(&app, &name, change.old_password).await?),
+        false => None,
+    };
+    let set = SetPassword {
+        name: name.clone(),
+        hash: app.passwords.hash(change.password).await?,
+        replaces,
+    };
+    let done = app.books.execute(&set).await;
+    app.users.forget(&name);
+    done.map(|_| StatusCode::NO_CONTENT).map_err(Problem::from)
+}
+
+/// The hash of this old password, which has to be right.
+async fn verified_hash(
+    app: &AppState,
+    name: &UserName,
+    old: Option<Password>,
+) -> Result<String, Problem> {
+    let old = old.ok_or_else(|| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "old_password_missing",
+            "a new password of one's own needs the old one, as old_password",
+        )
+    })?;
+    app.old_passwords
+        .acquire(name.clone(), Instant::now())
+        .map_err(|after| Problem::too_many("wrong old passwords were given too often", after))?;
+    let user = UserCache::as_kept(&app.books, name).await?;
+    let hash = user.map(|user| user.hash);
+    let verified = app.passwords.verify(old, hash.clone(), true).await;
+    if !matches!(verified, Ok(false)) {
+        app.old_passwords.give_back(name, Instant::now());
+    }
+    match (verified?, hash) {
+        (true, Some(hash)) => Ok(hash),
+        _ => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "wrong_password",
+            "the old password is another one",
+        )),
+    }
+}
+
+/// That the caller may see this user. Who may not learns nothing of whether there is one.
+fn may_see(caller: &AuthenticatedUser, name: &UserName) -> Result<(), Problem> {
+    match caller.standing {
+        UserRole::Operator => Ok(()),
+        _ if caller.name == *name => Ok(()),
+        _ => Err(Problem::not_found("user")),
+    }
+}
+
+async fn set_status(
+    app: &AppState,
+    caller: &AuthenticatedUser,
+    name: &UserName,
+    status: UserStatus,
+) -> Result<(), Problem> {
+    let other_operator = match caller.name == *name {
+        true => app.books.other_operator(name).await?,
+        false => Some(caller.name.clone()),
+    };
+    let set = SetUserStatus {
+        name: name.clone(),
+        status,
+        other_operator,
+    };
+    let done = app.books.execute(&set).await;
+    // Also after an error it may have been obeyed.
+    app.users.forget(name);
+    done.map(drop).map_err(Problem::from)
+}
+
+async fn shown(app: &AppState, name: UserName) -> Result<Response, Problem> {
+    let user = UserCache::as_kept(&app.books, &name).await?;
+    let user = user.ok_or_else(|| Problem::not_found("user"))?;
+    Ok(json(StatusCode::OK, &UserBody::new(name, user)))
+}

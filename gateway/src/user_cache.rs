@@ -1,0 +1,94 @@
+//! Users as they are now, remembered for a moment: a session that another process has ended is good for that much longer.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    domain::{Entity, User, UserName},
+    http::Problem,
+    repository::GatewayStore,
+};
+
+/// For how long a user is remembered.
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// The most users that are remembered. Beyond it all are forgotten, and read again.
+const MAX_USERS: usize = 10_000;
+
+/// Users who were asked about.
+#[derive(Debug, Default)]
+pub(crate) struct UserCache {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    users: HashMap<UserName, (Instant, User)>,
+    /// The number of changes of a user. What was read before a change is not remembered after it.
+    changes: u64,
+}
+
+impl UserCache {
+    /// The user of that name, `None` if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn get(
+        &self,
+        books: &GatewayStore,
+        name: &UserName,
+    ) -> Result<Option<User>, Problem> {
+        let now = Instant::now();
+        let changes = match self.remembered(name, now) {
+            Ok(user) => return Ok(Some(user)),
+            Err(changes) => changes,
+        };
+        let user = Self::as_kept(books, name).await?;
+        if let Some(user) = &user {
+            let mut known = self.lock();
+            if known.changes == changes {
+                if known.users.len() >= MAX_USERS {
+                    known.users.clear();
+                }
+                known.users.insert(name.clone(), (now, user.clone()));
+            }
+        }
+        Ok(user)
+    }
+
+    /// The user of that name as the store has it now, `None` if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn as_kept(
+        books: &GatewayStore,
+        name: &UserName,
+    ) -> Result<Option<User>, Problem> {
+        let entry = books.get(name.entity()).await?;
+        Ok(entry.as_ref().and_then(Entity::user).cloned())
+    }
+
+    /// Forgets a user who was changed.
+    pub(crate) fn forget(&self, name: &UserName) {
+        let mut known = self.lock();
+        known.changes += 1;
+        known.users.remove(name);
+    }
+
+    /// The user; else how many changes there were.
+    fn remembered(&self, name: &UserName, now: Instant) -> Result<User, u64> {
+        let known = self.lock();
+        match known.users.get(name) {
+            Some((since, user)) if now.saturating_duration_since(*since) < REMEMBERED => {
+                Ok(user.clone())
+            }
+            _ => Err(known.changes),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
