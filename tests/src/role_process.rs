@@ -69,7 +69,7 @@ impl RoleProcess {
     ///
     /// # Panics
     /// If it does not within the limit.
-    pub async fn taking(&self, limit: Duration) {
+    pub async fn consuming(&self, limit: Duration) {
         wait_for("the role is consuming", limit, async || {
             match self.status().phase {
                 Phase::Consuming => Ok(()),

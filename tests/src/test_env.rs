@@ -169,7 +169,7 @@ impl TestEnv {
     }
 
     /// Opens a plain channel in it.
-    pub async fn wire(&self) -> TestChannel {
+    pub async fn channel(&self) -> TestChannel {
         TestChannel::open(&self.amqp_url()).await
     }
 
@@ -263,7 +263,7 @@ impl TestEnv {
     ///
     /// # Panics
     /// If it does not within the limit.
-    pub async fn all_is_settled(&self, role: &RoleProcess, name: &str, limit: Duration) {
+    pub async fn all_is_acked(&self, role: &RoleProcess, name: &str, limit: Duration) {
         let queues = [
             self.namespace().role_queue(name, 0),
             self.namespace().net_queue(name),

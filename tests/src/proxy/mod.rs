@@ -89,7 +89,7 @@ struct Shared {
     switch: watch::Sender<Switch>,
     accepted: AtomicU64,
     trap: Mutex<Option<(Point, WireFault)>>,
-    sprung: watch::Sender<u64>,
+    triggered: watch::Sender<u64>,
 }
 
 /// A TCP proxy. Dropping it closes all connections.
@@ -117,7 +117,7 @@ impl ChaosProxy {
             }),
             accepted: AtomicU64::new(0),
             trap: Mutex::new(None),
-            sprung: watch::Sender::new(0),
+            triggered: watch::Sender::new(0),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -183,7 +183,7 @@ impl ChaosProxy {
     /// Returns the number of times that the fault of [`ChaosProxy::at`] was triggered, as a watch.
     #[must_use]
     pub fn triggered(&self) -> watch::Receiver<u64> {
-        self.shared.sprung.subscribe()
+        self.shared.triggered.subscribe()
     }
 
     fn set(&self, direction: Direction, flow: Flow) {
@@ -295,7 +295,9 @@ impl Way<'_> {
         let (_, fault) = trap.take_if(|(point, _)| {
             point.direction() == self.direction && point.method() == method
         })?;
-        self.shared.sprung.send_modify(|sprung| *sprung += 1);
+        self.shared
+            .triggered
+            .send_modify(|triggered| *triggered += 1);
         Some(fault)
     }
 

@@ -1,4 +1,4 @@
-//! A collector of spans, as programs hand them over by OTLP.
+//! A collector of spans that programs export over OTLP.
 #![allow(dead_code, reason = "each test program uses another part of it")]
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use tokio::net::TcpListener;
 
-/// A collector that keeps what it is given, by service.
+/// A collector that keeps the received spans by service.
 #[derive(Clone, Default)]
 pub struct Collector(Arc<Mutex<Vec<(String, Span)>>>);
 
@@ -26,7 +26,7 @@ impl Collector {
         format!("http://{address}")
     }
 
-    /// All spans of this service whose names begin so.
+    /// Returns all spans of this service whose names have this prefix.
     pub fn spans(&self, service: &str, name: &str) -> Vec<Span> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter()
@@ -52,7 +52,7 @@ async fn take(State(collector): State<Collector>, body: Bytes) {
     }
 }
 
-/// An attribute in words.
+/// Returns an attribute as text.
 pub fn attribute(span: &Span, key: &str) -> Option<String> {
     let found = span.attributes.iter().find(|a| a.key == key)?;
     match found.value.as_ref()?.value.as_ref()? {
@@ -62,7 +62,7 @@ pub fn attribute(span: &Span, key: &str) -> Option<String> {
     }
 }
 
-/// Looks whether it has these attributes.
+/// Checks that a span has these attributes.
 #[track_caller]
 pub fn has(span: &Span, attributes: &[(&str, &str)]) {
     for (key, value) in attributes {
@@ -74,7 +74,7 @@ pub fn has(span: &Span, attributes: &[(&str, &str)]) {
     }
 }
 
-/// The bytes of an id.
+/// Parses the bytes of an id.
 pub fn hex(text: &str) -> Vec<u8> {
     (0..text.len())
         .step_by(2)

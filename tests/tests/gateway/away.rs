@@ -1,4 +1,4 @@
-//! What the gateway promises while others are gone: the broker, the roles, and itself.
+//! The gateway's promises while the broker, the roles or the gateway itself are down.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,11 +12,11 @@ use crate::{
     shop::{Shop, dinner, place, placed, placed_at_last},
 };
 
-/// A start of a broker takes its time on a busy machine.
+/// A broker takes long to start on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_broker_the_gateway_fails_fast_or_keeps_what_it_takes() {
+async fn without_a_broker_requests_fail_fast_or_persist() {
     let mut node =
         spawn_blocking(|| PrivateNode::start(NodeOptions::named("gateway-away")).unwrap())
             .await
@@ -57,13 +57,14 @@ async fn without_its_broker_the_gateway_fails_fast_or_keeps_what_it_takes() {
         }
     })
     .await;
-    // What was refused was not begun. The kitchen may be back before payments is, and then others are begun in vain.
+    // A rejected order was not begun. The kitchen may be back before payments, and then further orders are begun and
+    // abandoned.
     let abandoned = placed_at_last(&ada, "meanwhile", LONG).await;
-    shop.all_is_settled(2 + abandoned).await;
+    shop.all_is_consistent(2 + abandoned).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_nobody_can_decide_on_is_abandoned_and_compensated() {
+async fn an_undecidable_order_is_abandoned_and_compensated() {
     let mut shop = Shop::open_with("undecided", &["--answer-within", "3s"]).await;
     let ada = shop.gateway.user("ada", "customer").await;
     let before = placed_at_last(&ada, "before", SOON).await;
@@ -73,9 +74,9 @@ async fn an_order_that_nobody_can_decide_on_is_abandoned_and_compensated() {
     let again = place(&ada, "meanwhile", &dinner("card/visa")).await;
     assert_eq!(again.text, refused.text);
     shop.start_all_but_the_kitchen();
-    // Who answers late still may have others abandoned, and a slow machine some before.
+    // A late answer may cause further orders to be abandoned, and a slow machine some before.
     let abandoned = before + 1 + placed_at_last(&ada, "after", SOON).await;
-    shop.all_is_settled(2 + abandoned).await;
+    shop.all_is_consistent(2 + abandoned).await;
     let orders = shop.entities("orders").await;
     let count = |status: &str| orders.values().filter(|o| o["status"] == status).count();
     assert_eq!(
@@ -86,7 +87,7 @@ async fn an_order_that_nobody_can_decide_on_is_abandoned_and_compensated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_charged() {
+async fn kills_leave_nothing_reserved_or_charged() {
     let mut shop = Shop::open_with("killed", &["--answer-within", "2s"]).await;
     let _ = shop.gateway.user("ada", "customer").await;
     for round in 0..4_u32 {
@@ -102,7 +103,7 @@ async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_cha
                     } else {
                         "card/visa"
                     });
-                    // Nobody reads the answer: the process is gone by then.
+                    // The answer is not read: the process is gone by then.
                     let mut all = head.to_vec();
                     let text = body.to_string();
                     let length = text.len().to_string();
@@ -127,7 +128,7 @@ async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_cha
     }
     let ada = shop.gateway.log_in("ada").await;
     shop.configure(1000).await;
-    // Every key has one outcome in the end, whoever asks for it again and again.
+    // Every key has one outcome in the end, however often it is repeated.
     for round in 0..4 {
         for n in 0..30 {
             let body = dinner(if n % 3 == 0 {
@@ -149,7 +150,7 @@ async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_cha
             .await;
         }
     }
-    shop.all_is_settled(120).await;
+    shop.all_is_consistent(120).await;
     let orders = shop.entities("orders").await;
     assert!(orders.len() == 120, "{}", orders.len());
     let confirmed = orders
@@ -167,7 +168,7 @@ async fn a_gateway_that_is_killed_again_and_again_leaves_nothing_reserved_or_cha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_is_under_way_when_the_gateway_is_to_stop_is_answered() {
+async fn orders_in_flight_at_a_stop_are_answered() {
     let arguments = ["--answer-within", "20s", "--grace", "40s"];
     let mut shop = Shop::open_with("stopped", &arguments).await;
     let ada = shop.gateway.user("ada", "customer").await;
@@ -179,27 +180,27 @@ async fn an_order_that_is_under_way_when_the_gateway_is_to_stop_is_answered() {
     })
     .await;
     shop.gateway.terminate();
-    wait_until("nobody is let in any more", SOON, async || {
+    wait_until("no connection is accepted any more", SOON, async || {
         let answer = nobody.try_ask("GET", "/livez", &[], &json!(null)).await;
         answer.is_none()
     })
     .await;
-    assert!(!order.is_finished(), "the order was not waited for");
+    assert!(!order.is_finished(), "the stop did not wait for the order");
     shop.thaw_all_but_the_kitchen();
     let placed = order.await.unwrap().expect(201);
     assert_eq!(placed["status"], "confirmed");
     let _ = shop.gateway.has_stopped().await;
     shop.gateway.start_again().await;
-    shop.all_is_settled(1).await;
+    shop.all_is_consistent(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_that_a_killed_gateway_has_begun_are_abandoned_and_their_money_let_go() {
+async fn a_killed_gateways_orders_are_abandoned_and_voided() {
     const ORDERS: usize = 10;
     // Time for all of them to be begun before the first is abandoned.
     let mut shop = Shop::open_with("begun", &["--answer-within", "15s"]).await;
     let ada = Arc::new(shop.gateway.user("ada", "customer").await);
-    // Whoever is asked for the money does not answer, and will hold it once nobody waits any more.
+    // The payments role does not answer in time; it will hold the money after the caller has given up.
     shop.freeze_all_but_the_kitchen();
     let orders: Vec<_> = (0..ORDERS)
         .map(|n| {
@@ -227,7 +228,7 @@ async fn orders_that_a_killed_gateway_has_begun_are_abandoned_and_their_money_le
         let again = place(&ada, &format!("begun-{n}"), &dinner("card/visa")).await;
         again.is_problem(503, "order_abandoned");
     }
-    shop.all_is_settled(ORDERS).await;
+    shop.all_is_consistent(ORDERS).await;
     let orders = shop.entities("orders").await;
     assert!(
         orders.values().all(|o| o["status"] == "abandoned"),

@@ -1,4 +1,4 @@
-//! Many at once: clients that are slow on purpose, and callers who ask too often.
+//! Many clients at once: deliberately slow ones, and users who exceed their rate.
 
 use std::time::{Duration, Instant};
 
@@ -15,22 +15,22 @@ use crate::{
     gateway::{Gateway, NOWHERE, PASSWORD, ROOT},
 };
 
-/// How many come at once, and how many where a process may have few files open.
+/// The number of concurrent clients, and the number if a process may have only few files open.
 const CROWD: usize = 1000;
 const SMALL_CROWD: usize = 600;
-/// How many files each process needs for the whole crowd and everything else.
+/// The number of files that each process needs for the whole crowd and everything else.
 const FILES: usize = 2048;
-/// How many requests may be under way: fewer than slow ones come.
+/// The maximum number of concurrent requests: fewer than the slow clients.
 const REQUESTS: usize = 40;
-/// How many of them may be one user's.
+/// The maximum for one user.
 const OF_ONE: usize = 8;
-/// How many of them may be those of strangers, and for how long each of these may keep its place.
+/// The maximum for clients without a login, and the time in seconds that each of these may keep its permit.
 const OF_STRANGERS: u64 = 10;
 const BODY_TIME: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_slow_strangers_take_no_place_from_users_and_from_who_watches() {
-    // As if all came by a proxy: one address alone has fewer connections.
+async fn slow_strangers_block_neither_users_nor_monitoring() {
+    // As if all came through a proxy: a single address has fewer connections.
     let requests = REQUESTS.to_string();
     let arguments = ["--requests", requests.as_str(), "--proxy", "127.0.0.1"];
     let gateway = Gateway::start_with("slow", NOWHERE, &arguments).await;
@@ -61,23 +61,24 @@ async fn a_thousand_slow_strangers_take_no_place_from_users_and_from_who_watches
         } else {
             b"{\"name\":"
         };
-        // Whoever was sent away may be told so already.
+        // A rejected client may have its answer already.
         let _ = stream.write_all(begun).await;
         slow.push(stream);
     }
     let _ = nobody.get("/livez").await.expect(200);
     let _ = nobody.get("/readyz").await.expect(200);
-    // All have come by now. Where that has taken longer than a body may, the first have given their places to others.
+    // All have connected by now. If that took longer than the timeout of a body, the first ones have lost their permits
+    // to others.
     let rounds = 1 + began.elapsed().as_secs() / BODY_TIME;
     let ada = json!({"name": "ada", "role": "customer", "password": PASSWORD});
     let _ = root.post("/v1/users", &ada).await.expect(201);
-    // Not even users who take every place together keep those away who watch.
+    // Even users who take all permits together do not block monitoring.
     let headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", "100"),
     ];
     let mut held = Vec::new();
-    // Each where its role may do something, since nobody waits for another body.
+    // Each where its role has permission: without it, the body would not be awaited.
     let order = [("Idempotency-Key", "k"), headers[0], headers[1]];
     let hold = async |n: usize| match n % users.len() {
         0 => users[0].open("POST", "/v1/users", &headers).await,
@@ -91,7 +92,7 @@ async fn a_thousand_slow_strangers_take_no_place_from_users_and_from_who_watches
         if answer.status == 503 {
             return Ok(());
         }
-        // Whoever asks takes a place for a moment, which one of the others may have found taken.
+        // A request takes a permit for a moment, so that one of the others may have found none.
         held.push(hold(held.len()).await);
         Err(answer)
     })
@@ -106,7 +107,7 @@ async fn a_thousand_slow_strangers_take_no_place_from_users_and_from_who_watches
             waited_for += 1;
         }
     }
-    // Some were, and then nobody waits for the next ones.
+    // Some had, and then the next ones are not awaited.
     let most = rounds * OF_STRANGERS;
     assert!((1..=most).contains(&waited_for), "{waited_for} of {most}");
     wait_for("users may log in again", SOON, async || {
@@ -121,7 +122,7 @@ async fn a_thousand_slow_strangers_take_no_place_from_users_and_from_who_watches
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_whose_bodies_never_come_leaves_places_to_others() {
+async fn a_user_of_slow_bodies_blocks_no_others() {
     let gateway =
         Gateway::start_with("trickle", NOWHERE, &["--requests", &REQUESTS.to_string()]).await;
     let ada = gateway.user("ada", "customer").await;
@@ -139,7 +140,7 @@ async fn a_user_whose_bodies_never_come_leaves_places_to_others() {
         if answer.status == 429 {
             return Ok(answer);
         }
-        // This one counts for a moment, too, so that one of the others may have been refused.
+        // This request counts for a moment, too, so one of the others may have been rejected.
         held.push(root.open("POST", "/v1/users", &headers).await);
         Err(answer)
     })
@@ -147,13 +148,13 @@ async fn a_user_whose_bodies_never_come_leaves_places_to_others() {
     refused.is_problem(429, "too_many_requests");
     assert!(refused.text.contains("under way"), "{}", refused.text);
     assert!(refused.header("retry-after").is_some());
-    // Nobody waits for the body of one more, and others are heard.
+    // One more body is not awaited, and other users are served.
     let mut more = root.open("POST", "/v1/users", &headers).await;
     assert!(rest(&mut more).await.starts_with("HTTP/1.1 429 "));
     let forbidden = ada.post("/v1/users", &json!({})).await;
     assert_ne!(forbidden.status, 429, "{forbidden:?}");
     drop(held);
-    wait_for("the user is heard again", SOON, async || {
+    wait_for("the user is served again", SOON, async || {
         let bob = json!({"name": "bob", "role": "customer", "password": PASSWORD});
         let answer = root.post("/v1/users", &bob).await;
         match answer.status {
@@ -164,7 +165,7 @@ async fn a_user_whose_bodies_never_come_leaves_places_to_others() {
     .await;
 }
 
-/// As many as can come at once: the programs have the limits of the tests.
+/// Returns the size of the crowd: the programs have the limits of the tests.
 fn crowd() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let files = limits.lines().find_map(|line| {
@@ -177,17 +178,17 @@ fn crowd() -> usize {
     }
 }
 
-/// What comes until the server closes.
+/// Reads until the server closes.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let ended = timeout(SOON, stream.read_to_end(&mut bytes)).await;
-    // It may also end by a reset, since what was sent was not read.
+    // It may also end by a reset, since the sent bytes were not read.
     let _ = ended.expect("the server keeps a slow client");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_too_often_is_told_when_to_come_again() {
+async fn a_rate_limited_user_gets_retry_after() {
     let gateway = Gateway::start_with("often", NOWHERE, &["--rate", "1"]).await;
     let nobody = gateway.nobody();
     let wrong = json!({"name": "root", "password": "incorrect horse"});
@@ -225,7 +226,7 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_is_tried_in_vain_only_so_often_and_stays_open_to_everybody_elsewhere() {
+async fn failed_logins_are_limited_by_name_and_address() {
     let gateway = Gateway::start_with("names", NOWHERE, &["--proxy", "127.0.0.1"]).await;
     let nobody = gateway.nobody();
     let log_in = async |address: u8, name: &str, password: &str| {
@@ -235,7 +236,7 @@ async fn a_name_is_tried_in_vain_only_so_often_and_stays_open_to_everybody_elsew
         let path = "/v1/sessions";
         nobody.ask("POST", path, &headers, Some(&login)).await
     };
-    // Whether there is such a user makes no difference.
+    // The existence of the user makes no difference.
     for (address, name) in [(1, ROOT), (2, "eve")] {
         let refused = wait_for("the name is closed to one address", SOON, async || {
             let answer = log_in(address, name, "incorrect horse").await;

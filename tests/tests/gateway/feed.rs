@@ -1,4 +1,4 @@
-//! The live feed of an order: what happens comes as it happens, and a feed that is opened again goes on.
+//! The live feed of an order: events arrive as they happen, and a reopened feed resumes.
 
 use doorstep_tests::Client;
 use serde_json::{Value, json};
@@ -10,16 +10,16 @@ use crate::{
     shop::{Shop, placed},
 };
 
-/// A feed that is read.
+/// An open feed.
 struct Feed {
     stream: TcpStream,
     text: String,
     read: usize,
 }
 
-/// An event of it.
+/// An event of a feed.
 #[derive(Debug)]
-struct Told {
+struct FeedEvent {
     id: Option<u64>,
     name: String,
     data: Value,
@@ -40,8 +40,8 @@ impl Feed {
         }
     }
 
-    /// The next event.
-    async fn next(&mut self) -> Told {
+    /// Returns the next event.
+    async fn next(&mut self) -> FeedEvent {
         loop {
             let rest = &self.text[self.read..];
             if let Some(end) = rest.find("\n\n") {
@@ -52,7 +52,7 @@ impl Feed {
                     lines.map(|value| value.trim_start().to_owned())
                 };
                 if let Some(name) = field("event:") {
-                    return Told {
+                    return FeedEvent {
                         id: field("id:").map(|id| id.parse().unwrap()),
                         name,
                         data: serde_json::from_str(&field("data:").unwrap()).unwrap(),
@@ -62,27 +62,30 @@ impl Feed {
             }
             let mut bytes = [0; 4096];
             let count = timeout(SOON, self.stream.read(&mut bytes)).await;
-            let count = count.expect("nothing comes by the feed").unwrap();
+            let count = count.expect("no event arrives on the feed").unwrap();
             assert_ne!(count, 0, "the feed has ended: {}", self.text);
             self.text
                 .push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
     }
 
-    /// Reads on until the server ends it.
+    /// Reads until the server ends it.
     async fn ends(&mut self) {
         let reading = async {
             let mut bytes = [0; 4096];
             while self.stream.read(&mut bytes).await.unwrap() > 0 {}
         };
-        timeout(SOON, reading).await.expect("the feed goes on");
+        timeout(SOON, reading)
+            .await
+            .expect("the feed is still open");
     }
 
-    /// Everything until all of these have come. What different roles tell comes in any order.
-    async fn until(&mut self, what: &[&str]) -> Vec<Told> {
+    /// Returns all events until these have arrived. Events of different roles arrive in any order.
+    async fn until(&mut self, what: &[&str]) -> Vec<FeedEvent> {
         let mut all = Vec::new();
-        let has =
-            |all: &[Told], what: &str| all.iter().any(|told: &Told| told.data["what"] == what);
+        let has = |all: &[FeedEvent], what: &str| {
+            all.iter().any(|seen: &FeedEvent| seen.data["what"] == what)
+        };
         while !what.iter().all(|what| has(&all, what)) {
             all.push(self.next().await);
         }
@@ -91,13 +94,13 @@ impl Feed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
+async fn a_reopened_feed_resumes() {
     let mut shop = Shop::open("feed").await;
     let ada = shop.gateway.user("ada", "customer").await;
     let bea = shop.gateway.user("bea", "courier").await;
     let number = placed(&ada, "k").await;
     let mut feed = Feed::open(&ada, &number, None).await;
-    let told = feed
+    let seen = feed
         .until(&[
             "placed",
             "confirmed",
@@ -105,7 +108,7 @@ async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
             "payment_captured",
         ])
         .await;
-    // A comment comes at once, and proxies are told to hand all on as it comes, and to keep none of it.
+    // A comment arrives immediately, and the headers forbid proxies to buffer or cache the feed.
     let (head, body) = feed.text.split_once("\r\n\r\n").unwrap();
     let head = head.to_ascii_lowercase();
     for header in ["x-accel-buffering: no", "cache-control: no-store"] {
@@ -113,14 +116,14 @@ async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
     }
     let comment = body.find(": open\n\n");
     assert!(comment.is_some() && comment < body.find("event:"), "{body}");
-    let numbers: Vec<u64> = told.iter().map(|t| t.id.unwrap()).collect();
+    let numbers: Vec<u64> = seen.iter().map(|t| t.id.unwrap()).collect();
     let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
-    assert_eq!(numbers, expected, "{told:?}");
-    assert!(told.iter().all(|t| t.name == "order"), "{told:?}");
+    assert_eq!(numbers, expected, "{seen:?}");
+    assert!(seen.iter().all(|t| t.name == "order"), "{seen:?}");
     let last = *numbers.last().unwrap();
     drop(feed);
 
-    // While nobody is there the order is taken on; the gateway is even killed meanwhile.
+    // No client is connected while the order is assigned; the gateway is even killed meanwhile.
     let delivery = format!("/v1/deliveries/{number}");
     let _ = bea
         .post(&format!("{delivery}/assignment"), &json!({}))
@@ -131,27 +134,27 @@ async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
     let ada = shop.gateway.log_in("ada").await;
     let bea = shop.gateway.log_in("bea").await;
     let mut feed = Feed::open(&ada, &number, Some(last)).await;
-    let told = feed.next().await;
-    assert_eq!((told.name.as_str(), told.id), ("delivery", None));
-    assert_eq!(told.data["courier"], "bea");
+    let seen = feed.next().await;
+    assert_eq!((seen.name.as_str(), seen.id), ("delivery", None));
+    assert_eq!(seen.data["courier"], "bea");
 
-    // What happens now comes at once.
+    // Events now arrive immediately.
     let fix = json!({"order": number, "longitude": 9.19, "latitude": 45.46, "recorded_at": "2025-11-24T12:00:00Z"});
     let _ = bea
         .post("/v1/positions", &json!({"positions": [fix]}))
         .await
         .expect(202);
-    let told = feed.next().await;
-    assert_eq!(told.data["position"]["latitude"], 45.46, "{told:?}");
+    let seen = feed.next().await;
+    assert_eq!(seen.data["position"]["latitude"], 45.46, "{seen:?}");
     let cancel = json!({"reason": "changed my mind"});
     let _ = ada
         .post(&format!("/v1/orders/{number}/cancellation"), &cancel)
         .await
         .expect(200);
-    let told = feed.until(&["cancelled", "payment_refunded"]).await;
+    let seen = feed.until(&["cancelled", "payment_refunded"]).await;
     assert!(
-        told.iter().all(|t| t.id.is_none_or(|id| id > last)),
-        "{told:?}"
+        seen.iter().all(|t| t.id.is_none_or(|id| id > last)),
+        "{seen:?}"
     );
 
     let wrong = [("Last-Event-ID", "first")];
@@ -160,7 +163,7 @@ async fn a_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
         .await
         .is_problem(400, "malformed");
 
-    // A feed ends with the session that has opened it, and with no other: where its user is disabled, and where that logs out.
+    // A feed ends with the session that has opened it, and with no other: by disabling its user, or by a logout.
     let root = shop.gateway.log_in(ROOT).await;
     let mut disabled = Feed::open(&ada, &number, None).await;
     let _ = disabled.next().await;

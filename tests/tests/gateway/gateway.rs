@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::SOON;
 
-/// Where nobody listens.
+/// An address without a listener.
 pub const NOWHERE: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
-/// The operator whom every gateway here has from the beginning.
+/// The first operator of every gateway here.
 pub const ROOT: &str = "root";
-/// Everybody's password.
+/// The password of all users.
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// A gateway that runs.
+/// A running gateway.
 pub struct Gateway {
     program: Program,
     running: Option<RunningProgram>,
@@ -24,12 +24,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one on this broker, with an operator.
+    /// Starts a gateway on this broker, with an operator.
     pub async fn start(hint: &str, amqp_url: &str) -> Self {
         Self::start_with(hint, amqp_url, &[]).await
     }
 
-    /// Starts one with more arguments.
+    /// Starts a gateway with more arguments.
     pub async fn start_with(hint: &str, amqp_url: &str, arguments: &[&str]) -> Self {
         let scratch = TempDir::new(hint);
         let added = Program::gateway(&["user", "add", ROOT, "--role", "operator"])
@@ -56,12 +56,12 @@ impl Gateway {
         }
     }
 
-    /// Asks without having logged in.
+    /// Returns a client without a login.
     pub fn nobody(&self) -> &Client {
         &self.client
     }
 
-    /// Where it answers for itself, by its log.
+    /// Returns its health address, from its log.
     pub async fn health_address(&self) -> SocketAddr {
         address_said(self.running.as_ref().unwrap()).await
     }
@@ -72,26 +72,25 @@ impl Gateway {
         program.run(&self.scratch, SOON).await
     }
 
-    /// The source of its events, by its store.
+    /// Returns the source of its events, from its store.
     pub fn source(&self) -> String {
         let folder = store(&self.scratch);
         let store = SqliteStore::open_read_only(&folder, "gateway", &Options::default()).unwrap();
         store.source().to_string()
     }
 
-    /// Waits until it has logged this.
+    /// Waits until it has logged this text.
     pub async fn says(&self, what: &str) {
         self.running.as_ref().unwrap().says(what, SOON).await;
     }
 
-    /// Logs in.
     pub async fn log_in(&self, name: &str) -> Client {
         let login = json!({"name": name, "password": PASSWORD});
         let session = self.client.post("/v1/sessions", &login).await.expect(201);
         self.client.with_token(session["token"].as_str().unwrap())
     }
 
-    /// Adds a user and logs in as that.
+    /// Adds a user and logs in as that user.
     pub async fn user(&self, name: &str, role: &str) -> Client {
         let root = self.log_in(ROOT).await;
         let mut user = json!({"name": name, "role": role, "password": PASSWORD});
@@ -102,7 +101,7 @@ impl Gateway {
         self.log_in(name).await
     }
 
-    /// All that its store keeps.
+    /// Returns all entities of its store.
     async fn states(&self) -> Vec<(String, Value)> {
         let folder = store(&self.scratch);
         let store = SqliteStore::open_read_only(&folder, "gateway", &Options::default()).unwrap();
@@ -114,14 +113,14 @@ impl Gateway {
         states.collect()
     }
 
-    /// How many orders have no outcome yet, by its store.
+    /// Returns the number of orders without an outcome, from its store.
     pub async fn open_orders(&self) -> usize {
         let states = self.states().await;
         let open = |s: &Value| s["is"] == "order" && s["stage"]["stage"] == "open";
         states.iter().filter(|(_, state)| open(state)).count()
     }
 
-    /// The hash of a user's password, by its store.
+    /// Returns the hash of a user's password, from its store.
     pub async fn password_hash(&self, name: &str) -> String {
         let key = format!("user/{name}");
         let states = self.states().await;
@@ -134,25 +133,25 @@ impl Gateway {
         assert!(self.running.take().unwrap().kill());
     }
 
-    /// Starts it again after a kill or stop.
+    /// Restarts it after a kill or stop.
     pub async fn start_again(&mut self) {
         let (running, client) = started(&self.program, &self.scratch).await;
         self.running = Some(running);
         self.client = client;
     }
 
-    /// Asks it to stop in order.
+    /// Requests a graceful stop.
     pub fn terminate(&self) {
         self.running.as_ref().unwrap().terminate();
     }
 
-    /// Stops it in order; returns what it has logged.
+    /// Stops it gracefully and returns its log.
     pub async fn stop(&mut self) -> String {
         self.terminate();
         self.has_stopped().await
     }
 
-    /// Waits until it has stopped in order; returns what it has logged.
+    /// Waits for the end of a graceful stop and returns its log.
     pub async fn has_stopped(&mut self) -> String {
         let running = self.running.take().unwrap();
         let ended = running.ended(SOON).await;
@@ -161,7 +160,7 @@ impl Gateway {
     }
 }
 
-/// Finds the address at which a program answers for its roles, by its log.
+/// Returns the health address of a program, from its log.
 pub async fn address_said(running: &RunningProgram) -> SocketAddr {
     wait_for("the program answers for itself", SOON, async || {
         let log = running.stderr();
@@ -174,7 +173,7 @@ pub async fn address_said(running: &RunningProgram) -> SocketAddr {
     .await
 }
 
-/// Where its store is.
+/// Returns the path of its store.
 fn store(scratch: &TempDir) -> PathBuf {
     scratch.join("store")
 }

@@ -1,4 +1,4 @@
-//! Guesses at a password from many addresses, and the user who logs in meanwhile; and what is told of it.
+//! Password guesses from many addresses while the user logs in, and their log messages.
 
 use std::{
     sync::{
@@ -16,10 +16,10 @@ use crate::{
     gateway::{Gateway, NOWHERE, PASSWORD, ROOT},
 };
 
-/// The number of addresses that guess, and how long each waits between two guesses.
+/// The number of guessing addresses, and the pause of each between two guesses.
 const ADDRESSES: u8 = 40;
 const BETWEEN: Duration = Duration::from_millis(500);
-/// The longest wait of one who comes from a new address: a second for each that guesses, and some for those that were waited with.
+/// The maximum wait of a new address: a second for each guessing address, and some for rejected attempts of the user.
 const LONGEST: u64 = 90;
 const WRONG: &str = "incorrect horse";
 
@@ -32,7 +32,7 @@ async fn log_in(nobody: &Client, from: &str, name: &str, password: &str) -> Answ
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_addresses_that_guess_keep_nobody_from_the_account() {
+async fn guessing_addresses_do_not_lock_the_account() {
     let gateway = Gateway::start_with("guesses", NOWHERE, &["--proxy", "127.0.0.1"]).await;
     let nobody = gateway.nobody().clone();
     let home = "203.0.113.1:40001";
@@ -64,11 +64,11 @@ async fn forty_addresses_that_guess_keep_nobody_from_the_account() {
     })
     .await;
     assert!((1..=LONGEST).contains(&wait), "{wait}");
-    // At home nothing is noticed of it.
+    // The user's known address is not affected.
     for _ in 0..5 {
         let _ = log_in(&nobody, home, ROOT, PASSWORD).await.expect(201);
     }
-    // And elsewhere it is the user's turn when it was said to be.
+    // From another address the login succeeds after the announced wait.
     tokio::time::sleep(Duration::from_secs(wait)).await;
     wait_for("it is the user's turn", SOON * 2, async || {
         let answer = log_in(&nobody, &away, ROOT, PASSWORD).await;
@@ -81,7 +81,7 @@ async fn forty_addresses_that_guess_keep_nobody_from_the_account() {
         Err(answer)
     })
     .await;
-    // From there it has logged in now.
+    // That address is known from now on.
     let _ = log_in(&nobody, &away, ROOT, PASSWORD).await.expect(201);
     stop.store(true, Ordering::Relaxed);
     for guesses in guessing {
@@ -90,8 +90,8 @@ async fn forty_addresses_that_guess_keep_nobody_from_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_and_outages_are_told_with_name_and_address_and_without_any_secret() {
-    // All that there is to log is logged, and the client of the broker is asked for all of it by name.
+async fn logs_name_the_address_and_no_secret() {
+    // All levels are logged, and the AMQP client's targets are enabled by name.
     let broker = "amqp://shop:s3cret-of-the-broker@127.0.0.1:1/%2f";
     let arguments = [
         "--proxy",
@@ -172,7 +172,7 @@ async fn refusals_and_outages_are_told_with_name_and_address_and_without_any_sec
             .filter(|line| parts.iter().all(|part| line.contains(part)))
             .count()
     };
-    // What repeats is told once, and then with its count a while later.
+    // A repeated message is logged once, and later with its count.
     assert_eq!(
         lines(&[
             "code=unauthorized",

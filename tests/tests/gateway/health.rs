@@ -1,4 +1,4 @@
-//! What a gateway answers for itself: where it listens, for everybody, and on an address of its own, for those who look after it.
+//! The gateway's own endpoints: the public ones where it listens, and those for operators on a separate address.
 
 use doorstep_broker::{NodeOptions, PrivateNode};
 use doorstep_tests::{Answer, Client, wait_for, wait_until};
@@ -18,7 +18,7 @@ fn value(metrics: &Answer, name: &str, labels: &[&str]) -> Option<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_tells_of_its_connections_of_what_it_owes_and_of_what_it_has_asked() {
+async fn metrics_cover_connections_outbox_and_rpc() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("gateway-health")));
     let node = node.await.unwrap().unwrap();
     let vhost = block_in_place(|| node.broker().new_vhost("health")).unwrap();
@@ -38,7 +38,7 @@ async fn a_gateway_tells_of_its_connections_of_what_it_owes_and_of_what_it_has_a
         shop.gateway.nobody().get("/readyz").await.expect(200)["status"],
         "ready"
     );
-    // A price, the money and the kitchen.
+    // One request each for the price, the payment and the kitchen.
     let metrics = operator.get("/metrics").await;
     let gateway = r#"role="gateway""#;
     let answered = [gateway, r#"end="answered""#];
@@ -60,10 +60,10 @@ async fn a_gateway_tells_of_its_connections_of_what_it_owes_and_of_what_it_has_a
     block_in_place(|| node.block_publishers()).unwrap();
     let refused = place(&ada, "meanwhile", &dinner("card/visa")).await;
     assert_eq!(refused.status, 503, "{}", refused.text);
-    wait_for("everybody hears of it", SOON, async || {
+    wait_for("the public endpoint shows it", SOON, async || {
         let ready = shop.gateway.nobody().get("/readyz").await.expect(200);
-        let is_told = ready["reasons"][0] == "the broker takes nothing for now";
-        is_told.then_some(()).ok_or(ready)
+        let is_reported = ready["reasons"][0] == "the broker takes nothing for now";
+        is_reported.then_some(()).ok_or(ready)
     })
     .await;
     let blocked = [gateway, r#"link="ask""#];
@@ -79,12 +79,17 @@ async fn a_gateway_tells_of_its_connections_of_what_it_owes_and_of_what_it_has_a
     })
     .await;
 
-    wait_for("whoever looks after it hears why", SOON, async || {
-        let ready = operator.get("/readyz").await.expect(200);
-        let reasons = ready["reasons"].to_string();
-        let is_told = ready["status"] == "degraded" && reasons.contains("no requests to others");
-        is_told.then_some(()).ok_or(ready)
-    })
+    wait_for(
+        "the operators' endpoint shows the reason",
+        SOON,
+        async || {
+            let ready = operator.get("/readyz").await.expect(200);
+            let reasons = ready["reasons"].to_string();
+            let is_reported =
+                ready["status"] == "degraded" && reasons.contains("no requests to others");
+            is_reported.then_some(()).ok_or(ready)
+        },
+    )
     .await;
 
     block_in_place(|| node.unblock_publishers()).unwrap();

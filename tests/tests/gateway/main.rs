@@ -21,5 +21,5 @@ mod users;
 
 use std::time::Duration;
 
-/// The limit of waits for what takes a moment; a machine that is busy with other tests gets its time.
+/// The timeout of waits for quick operations, generous for a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Orders: placed, refused, cancelled, repeated, and nobody else's.
+//! Orders: placed, rejected, cancelled, repeated, and hidden from other users.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_is_confirmed_at_once_and_paid_for_and_can_be_cancelled_once() {
+async fn a_confirmed_order_is_cancelled_once() {
     let shop = Shop::open("order").await;
     let ada = shop.gateway.user("ada", "customer").await;
     let answer = place(&ada, "dinner-1", &dinner("card/visa")).await;
@@ -23,7 +23,7 @@ async fn an_order_is_confirmed_at_once_and_paid_for_and_can_be_cancelled_once() 
     let path = format!("/v1/orders/{number}");
     assert_eq!(answer.header("location"), Some(path.as_str()));
 
-    // The same again is answered alike and orders nothing.
+    // A repetition gets the same answer and orders nothing.
     let again = place(&ada, "dinner-1", &dinner("card/visa")).await;
     assert_eq!((again.status, &again.text), (201, &answer.text));
     let other = place(&ada, "dinner-1", &dinner("card/amex")).await;
@@ -46,7 +46,7 @@ async fn an_order_is_confirmed_at_once_and_paid_for_and_can_be_cancelled_once() 
     ] {
         assert!(what.contains(&&json!(expected)), "{expected} in {what:?}");
     }
-    shop.all_is_settled(1).await;
+    shop.all_is_consistent(1).await;
     let stock = &shop.entities("inventory").await["stock/MARGHERITA"];
     assert_eq!((&stock["on_hand"], &stock["sold"]), (&json!(-2), &json!(2)));
     assert_eq!(shop.entities("orders").await.len(), 1);
@@ -67,13 +67,13 @@ async fn an_order_is_confirmed_at_once_and_paid_for_and_can_be_cancelled_once() 
         }
     })
     .await;
-    // Also the answer to the key stays what it was.
+    // The answer to the key does not change either.
     let again = place(&ada, "dinner-1", &dinner("card/visa")).await;
     assert_eq!((again.status, &again.text), (201, &answer.text));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
+async fn a_rejected_order_leaves_nothing_reserved_or_charged() {
     let shop = Shop::open("refused").await;
     let ada = shop.gateway.user("ada", "customer").await;
     let declined = place(&ada, "a", &dinner("card/declined")).await;
@@ -84,12 +84,12 @@ async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
         .await
         .is_problem(402, "insufficient_funds");
 
-    // Money is held already when the kitchen says no.
+    // Money is held already when the kitchen rejects the order.
     shop.configure(2).await;
     place(&ada, "c", &dinner("card/visa"))
         .await
         .is_problem(409, "at_capacity");
-    shop.all_is_settled(3).await;
+    shop.all_is_consistent(3).await;
     let orders = shop.entities("orders").await;
     assert_eq!(orders.len(), 3);
     assert!(
@@ -106,7 +106,7 @@ async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
     let stock = shop.entities("inventory").await;
     assert!(stock.values().all(|s| s["sold"] == 0), "{stock:?}");
 
-    // What cannot be ordered at all is no order.
+    // An invalid order is not begun.
     let wrong =
         |lines: Value| json!({"restaurant": "luigi", "method": "card/visa", "lines": lines});
     let line = |sku: &str, quantity: Value| json!([{"sku": sku, "quantity": quantity}]);
@@ -137,11 +137,11 @@ async fn a_refused_order_is_told_why_and_leaves_nothing_reserved_or_charged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_on_a_menu_can_be_ordered() {
+async fn every_menu_item_can_be_ordered() {
     let shop = Shop::open("names").await;
     let root = shop.gateway.log_in(ROOT).await;
     let ada = shop.gateway.user("ada", "customer").await;
-    // The longest names, of characters that take the most bytes.
+    // The longest names, of the characters with the most bytes.
     let longest = "\u{1f355}".repeat(50);
     let in_path = "%F0%9F%8D%95".repeat(50);
     let menu = |sku: &str, price: &str| {
@@ -162,7 +162,7 @@ async fn whatever_is_on_a_menu_can_be_ordered() {
     let placed = place(&ada, "k", &order).await.expect(201);
     assert_eq!(placed["restaurant"], longest);
 
-    // What could never be ordered cannot be set up.
+    // An item that could never be ordered cannot be configured.
     let too_long = "x".repeat(51);
     for (path, sku, price) in [
         (too_long.as_str(), "X", "1"),
@@ -178,7 +178,7 @@ async fn whatever_is_on_a_menu_can_be_ordered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_sees_what_is_somebody_elses() {
+async fn users_see_only_their_own_orders() {
     let shop = Shop::open("theirs").await;
     let ada = shop.gateway.user("ada", "customer").await;
     let eve = shop.gateway.user("eve", "customer").await;
@@ -212,12 +212,12 @@ async fn nobody_sees_what_is_somebody_elses() {
         assert_eq!(friend.get(&path).await.expect(200)["customer"], "ada");
     }
 
-    // A courier sees what was taken on, and no other courier does.
+    // The assigned courier sees the order, and no other courier does.
     let assign = format!("/v1/deliveries/{number}/assignment");
     let nothing = json!({});
     let _ = bea.post(&assign, &nothing).await.expect(204);
     let _ = bea.get(&path).await.expect(200);
-    // Of what is not to be had nobody learns whether it is there.
+    // The answer for a hidden order does not reveal if it exists.
     let taken = carl.post(&assign, &nothing).await;
     taken.is_problem(404, "not_found");
     let unheard_of = carl
@@ -236,7 +236,7 @@ async fn nobody_sees_what_is_somebody_elses() {
     carl.post(&pick_up, &nothing)
         .await
         .is_problem(404, "unknown_delivery");
-    // Who sees it and has another role hears that, and who does not see it that it is not there.
+    // Users who see the order but lack the role get 403; users who do not see it get 404.
     for friend in [&ada, &luigi, &root] {
         friend
             .post(&pick_up, &nothing)
@@ -265,7 +265,7 @@ async fn nobody_sees_what_is_somebody_elses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_key_sent_many_times_at_once_orders_once() {
+async fn concurrent_requests_of_one_key_order_once() {
     let shop = Shop::open("at-once").await;
     let ada = Arc::new(shop.gateway.user("ada", "customer").await);
     let tries: Vec<_> = (0..20)
@@ -285,6 +285,6 @@ async fn one_key_sent_many_times_at_once_orders_once() {
     assert!(!numbers.is_empty());
     numbers.dedup();
     assert_eq!(numbers.len(), 1, "{numbers:?}");
-    shop.all_is_settled(1).await;
+    shop.all_is_consistent(1).await;
     assert_eq!(shop.entities("orders").await.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Couriers' positions: accepted once they are durable, also while nobody else is there.
+//! Couriers' positions: accepted once they are durable, even while no role is running.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn fix(order: &str, longitude: f64, latitude: f64, at: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn positions_are_followed_and_bad_ones_spoil_their_batch() {
+async fn an_invalid_position_rejects_its_batch() {
     let shop = Shop::open("positions").await;
     let ada = shop.gateway.user("ada", "customer").await;
     let bea = shop.gateway.user("bea", "courier").await;
@@ -56,7 +56,7 @@ async fn positions_are_followed_and_bad_ones_spoil_their_batch() {
     .await
     .is_problem(403, "forbidden");
 
-    // A batch under a key counts once, and the key stands for that batch alone.
+    // A batch with a key counts once, and the key belongs to that batch alone.
     let key = [("Idempotency-Key", "batch-1")];
     let at = |minutes: u64| {
         let past = Duration::from_secs(minutes * 60);
@@ -72,7 +72,7 @@ async fn positions_are_followed_and_bad_ones_spoil_their_batch() {
     bea.ask("POST", "/v1/positions", &key, Some(&other))
         .await
         .is_problem(422, "id_reused");
-    // Nobody could tell whether that came before: its key is forgotten by the time.
+    // A batch this old could be a repetition: its key would have been pruned by now.
     let old = json!({"positions": [fix(&number, 9.19, 45.46, &at(1)), fix(&number, 9.2, 45.47, &at(25 * 60))]});
     let key = [("Idempotency-Key", "batch-2")];
     bea.ask("POST", "/v1/positions", &key, Some(&old))

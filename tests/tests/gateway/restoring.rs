@@ -1,4 +1,5 @@
-//! Stores that are lost and put back from backups: those of all roles and of the gateway, by the how-to, and the gateway's without it.
+//! Lost stores restored from backups: those of all roles and of the gateway, by the how-to, and the gateway's without
+//! it.
 
 use std::path::PathBuf;
 
@@ -12,11 +13,11 @@ use crate::{
 };
 
 const ROLES: [&str; 5] = ["orders", "payments", "inventory", "tracking", "restaurant"];
-/// The numbers of orders that come before the backup, between it and the loss, and after the restore.
+/// The numbers of orders before the backup, between backup and loss, and after the restore.
 const BEFORE: usize = 3;
 const LOST: usize = 4;
 const AFTER: usize = 3;
-/// The events of an order about the stock of each of its two codes: reserved, released, sold.
+/// The stock events of an order for each of its two codes: reserved, released, sold.
 const EVENTS_OF_STOCK: usize = 6;
 
 #[track_caller]
@@ -56,14 +57,14 @@ impl Shop {
     async fn restore(&self, role: &str) {
         let file = self.backup_of(role);
         let from = ["--from", file.to_str().unwrap()];
-        // Not over the store that is there.
+        // An existing store is not overwritten.
         let refused = self.on_store(role, "restore", &from).await;
         assert_eq!(refused.code, Some(73), "{}", refused.stderr);
         let aside = [&from[..], &["--move-aside"]].concat();
         went_well(&self.on_store(role, "restore", &aside).await);
     }
 
-    /// Gives a store a source of its own.
+    /// Gives a store a new source.
     async fn gets_a_new_source(&self, role: &str) {
         let because = ["--keep-outbox", "--reason", "a test"];
         went_well(&self.on_store(role, "restored", &because).await);
@@ -93,26 +94,26 @@ impl Shop {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shop_whose_stores_are_all_restored_by_the_how_to_gets_every_later_order_right() {
+async fn the_how_to_restores_a_whole_shop() {
     let mut shop = Shop::open("restore-all").await;
     let ada = shop.gateway.user("ada", "customer").await;
     shop.orders(&ada, "before", BEFORE).await;
-    shop.all_is_settled(BEFORE).await;
+    shop.all_is_consistent(BEFORE).await;
     for role in ROLES.iter().chain(&["gateway"]) {
         shop.back_up(role).await;
-        // A store in use is not given a new source.
+        // A store in use gets no new source.
         let refused = shop
             .on_store(role, "restored", &["--reason", "a test"])
             .await;
         assert_eq!(refused.code, Some(74), "{role}: {}", refused.stderr);
     }
     shop.orders(&ada, "lost", LOST / 2).await;
-    // A start that the backups know nothing of, so that the queues belong to stores that are lost.
+    // A start that is missing from the backups, so that the queues belong to the lost stores.
     shop.stop().await;
     shop.start().await;
     let ada = shop.gateway.log_in("ada").await;
     shop.orders(&ada, "lost-again", LOST - LOST / 2).await;
-    shop.all_is_settled(BEFORE + LOST).await;
+    shop.all_is_consistent(BEFORE + LOST).await;
     shop.stop().await;
 
     for role in ROLES.iter().chain(&["gateway"]) {
@@ -137,7 +138,7 @@ async fn a_shop_whose_stores_are_all_restored_by_the_how_to_gets_every_later_ord
 
     let ada = shop.gateway.log_in("ada").await;
     shop.orders(&ada, "after", AFTER).await;
-    shop.all_is_settled(BEFORE + AFTER).await;
+    shop.all_is_consistent(BEFORE + AFTER).await;
     shop.has_sold(BEFORE + AFTER).await;
     for role in ROLES {
         assert_eq!(shop.dead(role).await, [] as [Value; 0], "{role}");
@@ -157,15 +158,14 @@ async fn a_shop_whose_stores_are_all_restored_by_the_how_to_gets_every_later_ord
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_of_a_gateway_that_was_restored_without_a_new_source_are_dead_letters_and_none_is_dropped()
- {
+async fn without_a_new_source_events_are_dead_letters() {
     let mut shop = Shop::open("restore-careless").await;
     let ada = shop.gateway.user("ada", "customer").await;
     shop.orders(&ada, "before", BEFORE).await;
-    shop.all_is_settled(BEFORE).await;
+    shop.all_is_consistent(BEFORE).await;
     shop.back_up("gateway").await;
     shop.orders(&ada, "lost", LOST).await;
-    shop.all_is_settled(BEFORE + LOST).await;
+    shop.all_is_consistent(BEFORE + LOST).await;
     let source = shop.gateway.source();
     shop.gateway.stop().await;
     shop.restore("gateway").await;
@@ -173,7 +173,7 @@ async fn events_of_a_gateway_that_was_restored_without_a_new_source_are_dead_let
     shop.configure(1000).await;
     assert_eq!(shop.gateway.source(), source);
 
-    // Fewer than were lost: each of their events about stock has a number that was used.
+    // Fewer than were lost: each of their stock events has a sequence that was used before.
     let ada = shop.gateway.log_in("ada").await;
     shop.orders(&ada, "careless", AFTER).await;
     let dead = wait_for("all are dead letters", SOON, async || {
@@ -208,7 +208,7 @@ async fn events_of_a_gateway_that_was_restored_without_a_new_source_are_dead_let
     assert_eq!(known.len(), BEFORE + LOST + AFTER);
     shop.has_sold(BEFORE + LOST).await;
 
-    // What the how-to says for those who have left it out.
+    // The remedy of the how-to for operators who skipped that step.
     shop.gateway.stop().await;
     shop.gets_a_new_source("gateway").await;
     shop.gateway.start_again().await;
@@ -222,8 +222,7 @@ async fn events_of_a_gateway_that_was_restored_without_a_new_source_are_dead_let
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_alone_was_restored_names_what_it_misses_and_goes_on_once_that_is_skipped()
-{
+async fn a_restored_consumer_continues_after_skipping_its_gaps() {
     let mut shop = Shop::open("restore-one").await;
     let ada = shop.gateway.user("ada", "customer").await;
     shop.orders(&ada, "before", BEFORE).await;
@@ -238,7 +237,7 @@ async fn a_consumer_that_alone_was_restored_names_what_it_misses_and_goes_on_onc
 
     let ada = shop.gateway.log_in("ada").await;
     shop.orders(&ada, "after", AFTER).await;
-    let missing = wait_for("it names what it misses", SOON, async || {
+    let missing = wait_for("it reports its gaps", SOON, async || {
         let status = shop.consumers(&["status", "inventory", "--json"]).await;
         let seen: Value = serde_json::from_str(&status.stdout).unwrap();
         let missing = seen["roles"][0]["missing"].as_array().cloned();
@@ -265,7 +264,7 @@ async fn a_consumer_that_alone_was_restored_names_what_it_misses_and_goes_on_onc
 }
 
 impl Shop {
-    /// The number and the status of the only order, by the role `orders`.
+    /// Returns the number and the status of the only order, from the role `orders`.
     async fn only_order(&self) -> (String, String) {
         wait_for("the role orders has the order", SOON, async || {
             let orders = self.entities("orders").await;
@@ -283,10 +282,10 @@ impl Shop {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_was_open_at_the_backup_keeps_the_outcome_that_it_has_got_since() {
+async fn an_order_open_at_backup_keeps_its_outcome() {
     let mut shop = Shop::open_with("restore-ended", &["--answer-within", "20s"]).await;
     let ada = shop.gateway.user("ada", "customer").await;
-    // The roles that are asked answer only once the backup is made.
+    // The frozen roles answer only after the backup.
     shop.freeze_all_but_the_kitchen();
     let order = tokio::spawn(async move { place(&ada, "k", &dinner("card/visa")).await });
     wait_until("the order is begun", SOON, async || {
@@ -295,9 +294,9 @@ async fn an_order_that_was_open_at_the_backup_keeps_the_outcome_that_it_has_got_
     .await;
     shop.back_up("gateway").await;
     shop.thaw_all_but_the_kitchen();
-    // Confirmed; or abandoned, on a machine that is too slow to ask in time.
+    // Confirmed; or abandoned, on a machine too slow to send the requests in time.
     assert!([201, 503].contains(&order.await.unwrap().status));
-    shop.all_is_settled(1).await;
+    shop.all_is_consistent(1).await;
     let (number, status) = shop.only_order().await;
     shop.gateway.stop().await;
     shop.restore("gateway").await;
@@ -310,7 +309,7 @@ async fn an_order_that_was_open_at_the_backup_keeps_the_outcome_that_it_has_got_
     let ada = shop.gateway.log_in("ada").await;
     let path = format!("/v1/orders/{number}");
     wait_for("the order has its outcome", SOON, async || {
-        // Which needs the connection by which roles are asked.
+        // This request needs the connection of the RPC client.
         let shown = ada.get(&path).await;
         match (shop.gateway.open_orders().await, shown.status) {
             (0, 200) if shown.json()["status"] == status.as_str() => Ok(()),
@@ -318,10 +317,10 @@ async fn an_order_that_was_open_at_the_backup_keeps_the_outcome_that_it_has_got_
         }
     })
     .await;
-    // What the gateway has told since comes before this, as its outbox is sent in order.
+    // The outbox is sent in order, so all earlier events of the gateway are published before this one.
     shop.configure(1000).await;
     let abandoned = placed_at_last(&ada, "after", SOON).await;
-    shop.all_is_settled(2 + abandoned).await;
+    shop.all_is_consistent(2 + abandoned).await;
     assert_eq!(
         shop.entities("orders").await[&format!("order/{number}")]["status"],
         status.as_str()
@@ -332,7 +331,7 @@ async fn an_order_that_was_open_at_the_backup_keeps_the_outcome_that_it_has_got_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_was_open_at_the_backup_and_never_ended_waits_for_an_operator() {
+async fn an_unresolved_order_waits_for_an_operator() {
     let mut shop = Shop::open_with("restore-open", &["--answer-within", "20s"]).await;
     let ada = shop.gateway.user("ada", "customer").await;
     shop.freeze_all_but_the_kitchen();
@@ -356,7 +355,7 @@ async fn an_order_that_was_open_at_the_backup_and_never_ended_waits_for_an_opera
     };
     wait_until("the gateway tells of it", SOON, &is_left).await;
     let (number, _) = shop.only_order().await;
-    // Later orders come and go meanwhile.
+    // Later orders are placed and completed meanwhile.
     let ada = shop.gateway.log_in("ada").await;
     let abandoned = placed_at_last(&ada, "after", SOON).await;
     assert_eq!(shop.gateway.open_orders().await, 1);
@@ -369,6 +368,6 @@ async fn an_order_that_was_open_at_the_backup_and_never_ended_waits_for_an_opera
     let root = shop.gateway.log_in(ROOT).await;
     let ended = root.post(&path, &because).await.expect(200);
     assert_eq!(ended["status"], "abandoned");
-    wait_until("nothing is told any more", SOON, async || !is_left().await).await;
-    shop.all_is_settled(2 + abandoned).await;
+    wait_until("no finding is left", SOON, async || !is_left().await).await;
+    shop.all_is_consistent(2 + abandoned).await;
 }

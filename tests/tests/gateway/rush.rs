@@ -6,14 +6,14 @@ use doorstep_tests::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_books_agree_after_a_rush_in_which_everything_is_killed() {
-    let world = TestEnv::new("rush", &[]).await;
+async fn the_roles_agree_after_a_rush() {
+    let env = TestEnv::new("rush", &[]).await;
     let size = Size {
         orders: 300,
         at_once: 16,
         seed: 7,
     };
-    let sums = rush(&world.amqp_url(), size, |_| {}).await;
+    let sums = rush(&env.amqp_url(), size, |_| {}).await;
     println!("{sums}");
     assert_eq!(sums.wanted, 300);
     assert!(sums.confirmed > 0 && sums.refused > 0, "{sums}");

@@ -1,4 +1,4 @@
-//! Logging in and out, and what a request may get wrong before anybody looks at what it asks.
+//! Login and logout, and malformed requests, which are rejected before they reach a handler.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::gateway::{Gateway, NOWHERE, PASSWORD, ROOT};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_logs_in_and_out_whether_the_broker_is_there_or_not() {
+async fn login_and_logout_need_no_broker() {
     let mut gateway = Gateway::start("sessions", NOWHERE).await;
     let nobody = gateway.nobody().clone();
     let _ = nobody.get("/livez").await.expect(200);
@@ -30,7 +30,7 @@ async fn a_user_logs_in_and_out_whether_the_broker_is_there_or_not() {
         .await
         .is_problem(422, "invalid");
 
-    // The same answer, whether it is the name or the password that is wrong.
+    // The same answer for a wrong name and a wrong password.
     for name in ["ada", "adam"] {
         let wrong = json!({"name": name, "password": "incorrect horse"});
         let answer = nobody.post("/v1/sessions", &wrong).await;
@@ -38,7 +38,7 @@ async fn a_user_logs_in_and_out_whether_the_broker_is_there_or_not() {
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     }
 
-    // Logging out ends every session of the user, and of no other; also after a new start.
+    // A logout ends every session of the user, and of no other; also after a restart.
     let elsewhere = gateway.log_in("ada").await;
     let out = ada.ask("DELETE", "/v1/sessions", &[], None).await;
     let _ = out.expect(204);
@@ -49,7 +49,7 @@ async fn a_user_logs_in_and_out_whether_the_broker_is_there_or_not() {
     root.post("/v1/users", &again)
         .await
         .is_problem(409, "user_exists");
-    // Neither what lets anybody in is in the log, nor what it could be guessed from: here all is logged that can be.
+    // The log has neither credentials nor hints to them, even with all levels enabled.
     let login = json!({"name": "ada", "password": PASSWORD});
     let session = nobody.post("/v1/sessions", &login).await.expect(201);
     let token = session["token"].as_str().unwrap();
@@ -78,7 +78,7 @@ async fn a_user_logs_in_and_out_whether_the_broker_is_there_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_proper_request_is_told_as_a_problem() {
+async fn malformed_requests_get_problem_documents() {
     let gateway = Gateway::start("improper", NOWHERE).await;
     let nobody = gateway.nobody();
     nobody.get("/nowhere").await.is_problem(404, "not_found");
@@ -107,7 +107,7 @@ async fn what_is_no_proper_request_is_told_as_a_problem() {
             .await
             .is_problem(422, "invalid");
     }
-    // A hundred megabytes that are told, and as many that are not.
+    // A hundred megabytes with a declared length, and as many without.
     let huge = nobody
         .open(
             "POST",
@@ -125,7 +125,7 @@ async fn what_is_no_proper_request_is_told_as_a_problem() {
         .await;
     assert!(first_line(endless, true).await.contains(" 413 "));
 
-    // A request id is given, or taken over where it is one.
+    // A request id is generated, or taken from a valid header.
     let answer = nobody
         .ask("GET", "/livez", &[("X-Request-Id", "mine-1")], None)
         .await;
@@ -136,12 +136,12 @@ async fn what_is_no_proper_request_is_told_as_a_problem() {
     assert_eq!(answer.header("x-request-id").unwrap().len(), 32);
 }
 
-/// The first line of the answer, while chunks are sent without end or nothing is.
+/// Returns the first line of the answer, while chunks are sent without end or not at all.
 async fn first_line(mut stream: tokio::net::TcpStream, sends: bool) -> String {
     if sends {
         let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
         for _ in 0..10 {
-            // The server may have answered already, and closed.
+            // The server may have answered and closed already.
             if stream.write_all(chunk.as_bytes()).await.is_err() {
                 break;
             }

@@ -1,4 +1,4 @@
-//! A shop under test: a virtual host, all roles as two processes, a gateway, and a restaurant that is always open.
+//! A shop under test: a virtual host, all roles in two processes, a gateway, and a restaurant that is always open.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -21,10 +21,9 @@ use crate::{
     gateway::{Gateway, ROOT, address_said},
 };
 
-/// How long one question to a role may take.
+/// The deadline of one request to a role.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A shop.
 pub struct Shop {
     pub gateway: Gateway,
     kitchen: Option<RunningProgram>,
@@ -33,25 +32,25 @@ pub struct Shop {
     program: Program,
     scratch: TempDir,
     /// Last, so that it is deleted after everything in it.
-    _world: Option<TestEnv>,
+    _env: Option<TestEnv>,
 }
 
 impl Shop {
-    /// Opens one on the broker that all tests share.
+    /// Opens a shop on the broker that all tests share.
     pub async fn open(hint: &str) -> Self {
         Self::open_with(hint, &[]).await
     }
 
-    /// Opens one whose gateway has more arguments.
+    /// Opens a shop whose gateway has more arguments.
     pub async fn open_with(hint: &str, arguments: &[&str]) -> Self {
-        let world = TestEnv::new(hint, &[]).await;
-        let amqp_url = world.amqp_url();
+        let env = TestEnv::new(hint, &[]).await;
+        let amqp_url = env.amqp_url();
         let mut shop = Self::on(hint, &amqp_url, arguments).await;
-        shop._world = Some(world);
+        shop._env = Some(env);
         shop
     }
 
-    /// Opens one on this broker.
+    /// Opens a shop on this broker.
     pub async fn on(hint: &str, amqp_url: &str, arguments: &[&str]) -> Self {
         let scratch = TempDir::new(hint);
         let run = |roles: &[&str]| {
@@ -72,14 +71,14 @@ impl Shop {
             others: Some(others),
             program,
             scratch,
-            _world: None,
+            _env: None,
         };
         shop.configure(1000).await;
         all_answer(amqp_url).await;
         shop
     }
 
-    /// Opens the restaurant with so much capacity, as soon as somebody answers.
+    /// Configures the restaurant with this capacity, as soon as its role is serving.
     pub async fn configure(&self, capacity: u32) {
         let root = self.gateway.log_in(ROOT).await;
         let restaurant = json!({
@@ -104,7 +103,7 @@ impl Shop {
         .await;
     }
 
-    /// Stops all roles and the gateway in order.
+    /// Stops all roles and the gateway gracefully.
     pub async fn stop(&mut self) {
         self.gateway.stop().await;
         for roles in [self.kitchen.take(), self.others.take()] {
@@ -115,24 +114,24 @@ impl Shop {
         }
     }
 
-    /// Starts them again, and waits until the gateway reaches those that answer.
+    /// Restarts them, and waits until the gateway reaches the serving roles.
     pub async fn start(&mut self) {
         self.kitchen = Some(self.kitchen_program.start(&self.scratch));
         self.start_all_but_the_kitchen();
         self.gateway.start_again().await;
-        all_answer(&self._world.as_ref().unwrap().amqp_url()).await;
+        all_answer(&self._env.as_ref().unwrap().amqp_url()).await;
         self.configure(1000).await;
     }
 
     /// Runs a command of `consumers` on the stores of the roles.
     pub async fn consumers(&self, arguments: &[&str]) -> Ended {
-        let amqp_url = self._world.as_ref().unwrap().amqp_url();
+        let amqp_url = self._env.as_ref().unwrap().amqp_url();
         let program = Program::consumers(arguments).broker(&amqp_url);
         let program = program.store(&self.scratch.join("roles"));
         program.run(&self.scratch, SOON).await
     }
 
-    /// Finds the address at which all roles but `restaurant` answer, by their log.
+    /// Returns the health address of all roles but `restaurant`, from their log.
     pub async fn health_address(&self) -> SocketAddr {
         address_said(self.others.as_ref().unwrap()).await
     }
@@ -142,22 +141,22 @@ impl Shop {
         assert!(self.others.take().unwrap().kill());
     }
 
-    /// Starts them again.
+    /// Restarts all roles but `restaurant`.
     pub fn start_all_but_the_kitchen(&mut self) {
         self.others = Some(self.program.start(&self.scratch));
     }
 
-    /// Freezes all roles but `restaurant`: their connections stay, and they do not answer.
+    /// Freezes all roles but `restaurant`: their connections stay open, and they do not answer.
     pub fn freeze_all_but_the_kitchen(&self) {
         send_signal(self.others.as_ref().unwrap().id(), Signal::Freeze).unwrap();
     }
 
-    /// Lets them go on.
+    /// Resumes them.
     pub fn thaw_all_but_the_kitchen(&self) {
         send_signal(self.others.as_ref().unwrap().id(), Signal::Thaw).unwrap();
     }
 
-    /// All entities of a role.
+    /// Returns all entities of a role.
     pub async fn entities(&self, role: &str) -> BTreeMap<String, Value> {
         let export = Program::consumers(&["export", role]).store(&self.scratch.join("roles"));
         let ended = export.run(&self.scratch, SOON).await;
@@ -172,10 +171,10 @@ impl Shop {
         lines.collect()
     }
 
-    /// Waits until so many orders are known and all roles agree on what became of them: nothing is reserved, no money is held, and what
-    /// is confirmed is sold and paid. Every order has to be a [`dinner`], and none is cancelled.
-    pub async fn all_is_settled(&self, orders: usize) {
-        let what = format!("{orders} orders are settled");
+    /// Waits until this many orders are known and all roles agree on their outcomes: no stock is reserved, no money is
+    /// held, and confirmed orders are sold and paid. Every order must be a [`dinner`] that was not cancelled.
+    pub async fn all_is_consistent(&self, orders: usize) {
+        let what = format!("{orders} orders are consistent");
         wait_for(what, SOON, async || {
             let known = self.entities("orders").await;
             let stock = self.entities("inventory").await;
@@ -207,7 +206,7 @@ impl Shop {
         .await;
     }
 
-    /// The status of an order's payment, once `orders` and `payments` agree on it.
+    /// Waits until `orders` and `payments` agree on this status of an order's payment.
     pub async fn payment_becomes(&self, client: &Client, order: &str, status: &str) {
         let path = format!("/v1/orders/{order}");
         wait_for(format!("the payment is {status}"), SOON, async || {
@@ -221,7 +220,7 @@ impl Shop {
     }
 }
 
-/// Waits until those beside the kitchen answer on this broker: whoever orders, or asks for an order, before is told to come again.
+/// Waits until the roles besides the kitchen serve requests on this broker: before that, clients get a `Retry-After`.
 async fn all_answer(amqp_url: &str) {
     let settings = BrokerSettings::new(amqp_url, "doorstep").unwrap();
     let roles: Vec<RoleQueues> = ROLES
@@ -233,13 +232,13 @@ async fn all_answer(amqp_url: &str) {
         })
         .collect();
     let topology = Topology::of(&settings.namespace, &roles);
-    let requester = RpcClient::start(
+    let client = RpcClient::start(
         &settings,
         "a test asks",
         topology,
         RpcClientSettings::default(),
     );
-    requester.ready(SOON).await.unwrap();
+    client.ready(SOON).await.unwrap();
     let order = InvoiceNo::new("unheard-of").unwrap();
     let payment = ReadPayment {
         order: order.clone(),
@@ -247,14 +246,14 @@ async fn all_answer(amqp_url: &str) {
     let delivery = ReadDelivery {
         order: DeliveryId::new("unheard-of").unwrap(),
     };
-    refuses(&requester, &payment, "unknown_payment").await;
-    refuses(&requester, &ReadOrder { order }, "unknown_order").await;
-    refuses(&requester, &delivery, "unknown_delivery").await;
-    requester.close(ANSWER).await;
+    refuses(&client, &payment, "unknown_payment").await;
+    refuses(&client, &ReadOrder { order }, "unknown_order").await;
+    refuses(&client, &delivery, "unknown_delivery").await;
+    client.close(ANSWER).await;
 }
 
-/// Waits until this is refused with that code.
-async fn refuses<C: RequestContract>(requester: &RpcClient, asked: &C, code: &str) {
+/// Waits until this request is rejected with that code.
+async fn refuses<C: RequestContract>(client: &RpcClient, asked: &C, code: &str) {
     wait_for(format!("{} is answered", C::TYPE), SOON, async || {
         let now = Timestamp::now();
         let request = Request::from_contract(
@@ -264,7 +263,7 @@ async fn refuses<C: RequestContract>(requester: &RpcClient, asked: &C, code: &st
             now + ANSWER,
             asked,
         );
-        match requester.call_raw(request.unwrap()).await {
+        match client.call_raw(request.unwrap()).await {
             Err(CallError::Refused(refused)) if refused.code == code => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -272,7 +271,7 @@ async fn refuses<C: RequestContract>(requester: &RpcClient, asked: &C, code: &st
     .await;
 }
 
-/// Two pizzas and a dessert.
+/// Returns an order of two pizzas and a dessert.
 pub fn dinner(method: &str) -> Value {
     json!({
         "restaurant": "luigi", "method": method, "country": "Italy",
@@ -280,24 +279,23 @@ pub fn dinner(method: &str) -> Value {
     })
 }
 
-/// Places an order.
 pub async fn place(client: &Client, key: &str, order: &Value) -> Answer {
     let key = [("Idempotency-Key", key)];
     client.ask("POST", "/v1/orders", &key, Some(order)).await
 }
 
-/// Places an order that is confirmed, and returns its number.
+/// Places an order that must be confirmed, and returns its number.
 pub async fn placed(client: &Client, key: &str) -> String {
     let placed = place(client, key, &dinner("card/visa")).await.expect(201);
     placed["order"].as_str().unwrap().to_owned()
 }
 
-/// Places an order again and again until it is confirmed, and returns how many others were begun and abandoned before: each of them has used
-/// up its key, and the next one has a key of its own.
+/// Retries an order until it is confirmed, and returns the number of orders begun and abandoned before: each of them
+/// has used up its key, and the next one has a new key.
 pub async fn placed_at_last(client: &Client, key: &str, limit: Duration) -> usize {
     let mut abandoned = 0;
     wait_for("an order is placed at last", limit, async || {
-        // What was refused and not begun may be sent again under the same key.
+        // A request rejected before the order was begun may be repeated with the same key.
         let key = format!("{key}-{abandoned}");
         let answer = place(client, &key, &dinner("card/visa")).await;
         if answer.status == 201 {

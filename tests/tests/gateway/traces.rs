@@ -1,4 +1,4 @@
-//! Spans of requests, as a collector receives them: from the gateway that asks through the broker to the role that answers.
+//! Spans of requests, as a collector receives them: from the gateway through the broker to the serving role.
 
 use doorstep_tests::{Program, TempDir, TestEnv, wait_for};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
@@ -10,16 +10,16 @@ use crate::{
     gateway::{Gateway, ROOT},
 };
 
-/// What the gateway asks to open a restaurant.
+/// The gateway's request to open a restaurant.
 const CONFIGURE: &str = "restaurant.configure.v1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trace_leads_from_whoever_asks_through_the_broker_to_whoever_answers() {
-    let world = TestEnv::new("ask-traces", &[]).await;
+async fn a_trace_spans_gateway_broker_and_role() {
+    let env = TestEnv::new("ask-traces", &[]).await;
     let scratch = TempDir::new("ask-traces");
     let collector = Collector::default();
     let endpoint = collector.start().await;
-    let amqp_url = world.amqp_url();
+    let amqp_url = env.amqp_url();
     let _kitchen = Program::consumers(&["run", "restaurant"])
         .broker(&amqp_url)
         .store(&scratch.join("roles"))
@@ -42,7 +42,7 @@ async fn a_trace_leads_from_whoever_asks_through_the_broker_to_whoever_answers()
     })
     .await;
 
-    // An attempt that met nobody has no answer; the one that was heard has.
+    // An attempt without a server has no reply span; the served one has.
     let (asked, answered) = wait_for("both have handed over their spans", SOON, async || {
         let asked = collector.spans("doorstep-gateway", &format!("ask {CONFIGURE}"));
         let answered = collector.spans("doorstep-consumers", &format!("answer {CONFIGURE}"));
@@ -73,6 +73,6 @@ async fn a_trace_leads_from_whoever_asks_through_the_broker_to_whoever_answers()
     let id = |span: &Span| attribute(span, "messaging.message.id");
     assert!(id(&asked).is_some());
     assert_eq!(id(&asked), id(&answered));
-    // It is answered within the time that is waited for it.
+    // The server's span ends within the client's.
     assert!(asked.start_time_unix_nano <= answered.start_time_unix_nano);
 }

@@ -1,4 +1,5 @@
-//! Looking after users, over HTTP and from the command line; and what each role may do, which is decided before a body is read.
+//! User management over HTTP and from the command line, and the permissions of each role, which are checked before a
+//! body is read.
 
 use doorstep_tests::{Client, Ended, Program, wait_for};
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ async fn operators_list_disable_enable_and_delete_users() {
     let mario = gateway.user("mario", "restaurant").await;
     let root = gateway.log_in(ROOT).await;
 
-    // Page by page, and nothing that lets anybody in is told.
+    // In pages, without any credentials.
     assert_eq!(
         names(&root, "?limit=2").await,
         (vec![json!("ada"), json!("mario")], json!("mario"))
@@ -78,7 +79,7 @@ async fn operators_list_disable_enable_and_delete_users() {
             .is_problem(400, "malformed");
     }
 
-    // Users see themselves, and change nothing; of others nobody learns anything.
+    // Users see themselves and cannot change anything; they learn nothing about others.
     let _ = ada.get("/v1/users/ada").await.expect(200);
     ada.get("/v1/users").await.is_problem(403, "forbidden");
     change(&ada, "ada", true).await.is_problem(403, "forbidden");
@@ -91,7 +92,7 @@ async fn operators_list_disable_enable_and_delete_users() {
         delete(&ada, name).await.is_problem(404, "not_found");
     }
 
-    // Disabled: no session and no login, and no session of before once enabled.
+    // Disabling ends sessions and prevents logins; enabling revives no old session.
     assert_eq!(
         change(&root, "ada", true).await.expect(200)["status"],
         "disabled"
@@ -105,7 +106,7 @@ async fn operators_list_disable_enable_and_delete_users() {
     is_out(&ada).await;
     let ada = gateway.log_in("ada").await;
 
-    // Deleted: for good, and the name is not given again.
+    // Deletion is final, and the name is never reused.
     for _ in 0..2 {
         let _ = delete(&root, "ada").await.expect(204);
     }
@@ -128,7 +129,7 @@ async fn operators_list_disable_enable_and_delete_users() {
         .is_problem(404, "unknown_user");
     let _ = mario.get("/v1/users/mario").await.expect(200);
 
-    // The last operator stays, by whatever way it is tried.
+    // The last operator cannot be removed in any way.
     change(&root, ROOT, true)
         .await
         .is_problem(409, "last_operator");
@@ -142,7 +143,7 @@ async fn operators_list_disable_enable_and_delete_users() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_password_needs_the_old_one_and_ends_all_sessions() {
+async fn a_new_password_ends_all_sessions() {
     let gateway = Gateway::start("passwords", NOWHERE).await;
     let ada = gateway.user("ada", "customer").await;
     let root = gateway.log_in(ROOT).await;
@@ -156,7 +157,7 @@ async fn a_new_password_needs_the_old_one_and_ends_all_sessions() {
     set(&ada, "ada", json!({"password": ANOTHER}))
         .await
         .is_problem(422, "old_password_missing");
-    // Operators need their own old one, too: a session that was left open must not become an account that is taken over.
+    // Operators need their old password, too: an open session must not be enough to take over the account.
     set(&root, ROOT, json!({"password": ANOTHER}))
         .await
         .is_problem(422, "old_password_missing");
@@ -174,7 +175,7 @@ async fn a_new_password_needs_the_old_one_and_ends_all_sessions() {
         .await
         .expect(204);
     let ada = gateway.log_in("ada").await;
-    // A session does not find the old one out.
+    // A session cannot guess the old password.
     let wrong = json!({"password": ANOTHER, "old_password": "incorrect horse"});
     set(&ada, "ada", wrong.clone())
         .await
@@ -195,7 +196,7 @@ async fn a_new_password_needs_the_old_one_and_ends_all_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_looks_after_users_beside_a_running_gateway() {
+async fn commands_manage_users_beside_a_running_gateway() {
     let gateway = Gateway::start("user-commands", NOWHERE).await;
     let ada = gateway.user("ada", "customer").await;
     let run = async |words: &[&str]| -> Ended {
@@ -219,7 +220,7 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
     assert_eq!(lines[2][..3], ["root", "operator", "active"]);
 
     assert_eq!(run(&["password", "ada"]).await.code, Some(0));
-    wait_for("the running gateway hears of it", SOON, async || {
+    wait_for("the running gateway applies it", SOON, async || {
         let answer = ada.get("/v1/users/ada").await;
         if answer.status == 401 {
             Ok(())
@@ -228,7 +229,7 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
         }
     })
     .await;
-    // The new one is good at once, and the old one is not.
+    // The new password works immediately, and the old one no longer does.
     assert_eq!(log_in(&gateway, "ada", ANOTHER).await, 201);
     assert_eq!(log_in(&gateway, "ada", PASSWORD).await, 401);
     assert_eq!(run(&["disable", "ada"]).await.code, Some(0));
@@ -258,20 +259,20 @@ async fn the_command_line_looks_after_users_beside_a_running_gateway() {
             refused.stderr
         );
     }
-    // Where there is no store, a list makes none.
+    // Without a store, listing creates none.
     let nowhere = run(&["list", "--store=elsewhere"]).await;
     assert_eq!(nowhere.code, Some(66), "{}", nowhere.stderr);
     assert!(!gateway.scratch.join("elsewhere").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_do_something_hears_so_before_a_body_is_read() {
+async fn permissions_are_checked_before_the_body() {
     let gateway = Gateway::start("roles-first", NOWHERE).await;
     let ada = gateway.user("ada", "customer").await;
     let bea = gateway.user("bea", "courier").await;
     let mario = gateway.user("mario", "restaurant").await;
     let root = gateway.log_in(ROOT).await;
-    // Neither JSON nor told to be; and one that never comes.
+    // A body that is not JSON, one without that content type, and one that never arrives.
     let broken =
         async |client: &Client, method: &str, path: &str| client.raw(method, path, &[], b"{").await;
     for (client, method, path) in [
@@ -290,7 +291,7 @@ async fn who_may_not_do_something_hears_so_before_a_body_is_read() {
             .await
             .is_problem(403, "forbidden");
     }
-    // What they may not even see is not there.
+    // Resources that they may not see are reported as missing.
     for (client, method, path) in [
         (&ada, "PATCH", "/v1/users/root"),
         (&ada, "PUT", "/v1/users/bea/password"),
@@ -312,7 +313,7 @@ async fn who_may_not_do_something_hears_so_before_a_body_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_cannot_be_told_apart_by_eye_are_refused() {
+async fn confusable_names_are_rejected() {
     let gateway = Gateway::start("names-seen", NOWHERE).await;
     let ada = gateway.user("ada", "customer").await;
     let root = gateway.log_in(ROOT).await;
@@ -364,12 +365,12 @@ async fn names_that_cannot_be_told_apart_by_eye_are_refused() {
         ),
     )
     .await;
-    // Its form is right, and there is nobody to tell.
+    // The form is valid, but no role is there to serve it.
     assert_eq!(accepted.status, 503, "{accepted:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_kept_by_no_cache_and_taken_for_nothing_else() {
+async fn answers_forbid_caching_and_sniffing() {
     let gateway = Gateway::start("headers", NOWHERE).await;
     let root = gateway.log_in(ROOT).await;
     let login = json!({"name": ROOT, "password": PASSWORD});

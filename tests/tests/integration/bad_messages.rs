@@ -1,4 +1,4 @@
-//! Messages that no part of Doorstep would send: each becomes a dead letter once, with its reason, while the rest flows.
+//! Messages that Doorstep never sends: each becomes a dead letter once, with its reason, and the others are applied.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,31 +19,31 @@ use crate::{
     shelf::on_every_store,
 };
 
-/// A bad message, and what is said of it.
+/// An invalid message and the expected dead letter.
 struct Bad {
     headers: FieldTable,
     body: Vec<u8>,
     reason: &'static str,
     detail: &'static str,
-    /// Whether it could be read where it belongs.
+    /// True if its stream and sequence are known.
     has_place: bool,
 }
 
 const MIB: usize = 1024 * 1024;
 
 on_every_store! {
-    async fn every_bad_message_is_one_dead_letter_with_its_reason_while_the_rest_flows(shelf) {
-        let world = TestEnv::new("bad", &[LEDGER]).await;
+    async fn each_invalid_message_is_one_dead_letter(shelf) {
+        let env = TestEnv::new("bad", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        role.taking(SOON).await;
-        let wire = world.wire().await;
+        let role = env.start(Ledger, shelf.open());
+        role.consuming(SOON).await;
+        let channel = env.channel().await;
         let bad = bad_messages();
         for (n, bad) in (1..).zip(&bad) {
             // Twice, as after a crash: it is the same message, and one dead letter.
-            send(&world, &wire, bad).await;
-            send(&world, &wire, bad).await;
-            world.publish(&[event("shop", "account/good", n, &Move::Add(1))]).await;
+            send(&env, &channel, bad).await;
+            send(&env, &channel, bad).await;
+            env.publish(&[event("shop", "account/good", n, &Move::Add(1))]).await;
         }
         let all: Vec<_> = (1..=bad.len()).map(|n| format!("shop {n}")).collect();
         let all: Vec<_> = all.iter().map(String::as_str).collect();
@@ -60,11 +60,11 @@ on_every_store! {
             assert_eq!(letter.blocks, bad.has_place, "{}", letter.detail);
         }
 
-        // Everyone who looks at the broker finds a copy of each, once.
-        let queue = world.namespace().dead_queue("ledger");
-        let copies = wire.take_many(queue.as_str(), bad.len(), SOON).await;
+        // The queue of copies has each of them once, for other tools.
+        let queue = env.namespace().dead_queue("ledger");
+        let copies = channel.take_many(queue.as_str(), bad.len(), SOON).await;
         role.stop().await.unwrap();
-        assert!(wire.take(queue.as_str()).await.is_none());
+        assert!(channel.take(queue.as_str()).await.is_none());
         let copies: BTreeMap<String, Taken> = copies
             .into_iter()
             .map(|copy| (copy.properties.message_id().as_ref().unwrap().to_string(), copy))
@@ -73,17 +73,17 @@ on_every_store! {
             let letter = letter_of(&dead, bad);
             shows(&copies[&letter.id.0], letter, bad);
         }
-        world.depth_is(&world.namespace().role_queue("ledger", 0), 0, 0, SOON).await;
+        env.depth_is(&env.namespace().role_queue("ledger", 0), 0, 0, SOON).await;
     }
 }
 
 on_every_store! {
-    async fn a_stream_goes_on_behind_a_message_that_could_not_be_read_once_it_is_skipped(shelf) {
-        let world = TestEnv::new("bad", &[LEDGER]).await;
+    async fn skipping_an_undecodable_message_unblocks_its_stream(shelf) {
+        let env = TestEnv::new("bad", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        role.taking(SOON).await;
-        let wire = world.wire().await;
+        let role = env.start(Ledger, shelf.open());
+        role.consuming(SOON).await;
+        let channel = env.channel().await;
         let early = event("shop", "account/a", 3, &Move::Add(1));
         let spoiled = Bad {
             headers: attributes("shop", "account/a", "2", &[("cloudEvents:specversion", text("2.0"))]),
@@ -92,12 +92,12 @@ on_every_store! {
             detail: "specversion",
             has_place: true,
         };
-        // Early itself: it is refused only when it is next.
-        send(&world, &wire, &spoiled).await;
-        world.publish(&[early]).await;
-        wait_until("both are held", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        // An early event: it is rejected only when it is next.
+        send(&env, &channel, &spoiled).await;
+        env.publish(&[early]).await;
+        wait_until("both are deferred", SOON, async || summary(&store).await.usage.held.rows == 2).await;
         assert!(crate::roles::dead(&store).await.is_empty());
-        world.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
+        env.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
         let dead = dead_letters(&store, 1).await;
         entries_are(&store, "account/a", &["shop 1"]).await;
         doorstep_runtime::operate::skip(&store, &dead[0].id, doorstep_event::Timestamp::now())
@@ -109,15 +109,15 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn an_event_from_another_library_is_read_whatever_types_its_headers_have(shelf) {
-        let world = TestEnv::new("bad", &[LEDGER]).await;
+    async fn headers_of_any_type_are_decoded(shelf) {
+        let env = TestEnv::new("bad", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        role.taking(SOON).await;
-        let wire = world.wire().await;
+        let role = env.start(Ledger, shelf.open());
+        role.consuming(SOON).await;
+        let channel = env.channel().await;
         let body = serde_json::to_vec(&Move::Add(5)).unwrap();
-        let exchange = world.namespace().events_exchange();
-        // With an underscore for the colon, a number for the sequence, and the id and type as properties only.
+        let exchange = env.namespace().events_exchange();
+        // With an underscore for the colon, a number for the sequence, and the id and type only as properties.
         let mut headers = FieldTable::default();
         for (name, value) in [
             ("cloudEvents_specversion", text("1.0")),
@@ -133,7 +133,7 @@ on_every_store! {
             .with_message_id("from-another-library".into())
             .with_type("account.moved.v1".into())
             .with_headers(headers);
-        wire.publish(&exchange, "account.moved.v1", properties, &body).await;
+        channel.publish(&exchange, "account.moved.v1", properties, &body).await;
         entries_are(&store, "account/a", &["other 1"]).await;
         assert!(crate::roles::dead(&store).await.is_empty());
         role.stop().await.unwrap();
@@ -144,8 +144,12 @@ fn letter_of<'a>(dead: &'a [DeadLetter], bad: &Bad) -> &'a DeadLetter {
     let mut same = dead.iter().filter(|letter| letter.body == bad.body);
     let letter = same
         .next()
-        .unwrap_or_else(|| panic!("no dead letter says {}", bad.detail));
-    assert!(same.next().is_none(), "two dead letters say {}", bad.detail);
+        .unwrap_or_else(|| panic!("no dead letter has the reason {}", bad.detail));
+    assert!(
+        same.next().is_none(),
+        "two dead letters have the reason {}",
+        bad.detail
+    );
     assert!(
         letter.detail.contains(bad.detail),
         "{} in {}",
@@ -157,29 +161,29 @@ fn letter_of<'a>(dead: &'a [DeadLetter], bad: &Bad) -> &'a DeadLetter {
 
 on_every_store! {
     async fn copies_expire_and_dead_letters_stay(shelf) {
-        let world = TestEnv::new("expiring", &[LEDGER]).await;
+        let env = TestEnv::new("expiring", &[LEDGER]).await;
         let store = shelf.open();
-        let mut settings = world.run_settings();
+        let mut settings = env.run_settings();
         settings.limits.dead_copy_ttl = Duration::from_secs(5);
         let role = RoleProcess::start(Ledger, shelf.open(), settings);
-        role.taking(SOON).await;
-        let wire = world.wire().await;
+        role.consuming(SOON).await;
+        let channel = env.channel().await;
         let bad = bad_messages().remove(0);
-        send(&world, &wire, &bad).await;
+        send(&env, &channel, &bad).await;
         let dead = dead_letters(&store, 1).await;
-        // Nothing that the role owes is left, so the copy went out, and the broker drops it by itself.
+        // The role's outbox is empty, so the copy was published, and the broker drops it by itself.
         wait_until("the copy is confirmed", SOON, async || {
             summary(&store).await.usage.outbox.rows == 0
         })
         .await;
-        let copies = world.namespace().dead_queue("ledger");
-        world.depth_is(&copies, 0, 0, SOON).await;
+        let copies = env.namespace().dead_queue("ledger");
+        env.depth_is(&copies, 0, 0, SOON).await;
         assert_eq!(dead_letters(&store, 1).await[0].id, dead[0].id);
         role.stop().await.unwrap();
     }
 }
 
-/// A copy says what the dead letter says.
+/// Checks that a copy agrees with the dead letter.
 fn shows(copy: &Taken, letter: &DeadLetter, bad: &Bad) {
     assert_eq!(copy.header("doorstep-role"), "ledger");
     assert_eq!(copy.header("doorstep-reason"), letter.reason);
@@ -206,15 +210,16 @@ fn shows(copy: &Taken, letter: &DeadLetter, bad: &Bad) {
     }
 }
 
-async fn send(world: &TestEnv, wire: &TestChannel, bad: &Bad) {
+async fn send(env: &TestEnv, channel: &TestChannel, bad: &Bad) {
     let properties = BasicProperties::default().with_headers(bad.headers.clone());
-    let exchange = world.namespace().events_exchange();
-    wire.publish(&exchange, "account.moved.v1", properties, &bad.body)
+    let exchange = env.namespace().events_exchange();
+    channel
+        .publish(&exchange, "account.moved.v1", properties, &bad.body)
         .await;
 }
 
 fn bad_messages() -> Vec<Bad> {
-    // Each on an account of its own where it has one, and each with a body of its own, by which it is found again.
+    // Each on an account of its own if it has one, and each with a body of its own, by which it is found.
     let place =
         |subject: &str, other: &[(&str, AMQPValue)]| attributes("shop", subject, "1", other);
     let without = |name: &str| {
@@ -357,7 +362,7 @@ fn bad_messages() -> Vec<Bad> {
     ]
 }
 
-/// The headers of an event of the ledger's, with others beside or instead.
+/// Returns the headers of an event of the ledger, with others added or replaced.
 fn attributes(
     source: &str,
     subject: &str,
@@ -382,7 +387,7 @@ fn attributes(
     headers
 }
 
-/// A value of every other type that AMQP knows, where text belongs.
+/// Returns a value of every other AMQP type, in place of text.
 fn garbage() -> FieldTable {
     let mut inner = FieldTable::default();
     inner.insert("inner".into(), AMQPValue::Double(f64::MAX));

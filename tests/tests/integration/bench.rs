@@ -1,4 +1,4 @@
-//! The bench: every part of it measures, and its file has the figures that others read from it.
+//! The bench: every part produces figures, and its file has those that other tools read.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -6,30 +6,30 @@ use doorstep_tests::{TempDir, TestEnv};
 use serde_json::Value;
 use tokio::{task::spawn_blocking, time::timeout};
 
-/// Far more than it takes.
+/// Far longer than it takes.
 const LIMIT: Duration = Duration::from_secs(480);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quick_bench_measures_every_part_and_writes_what_others_read() {
-    let world = TestEnv::new("bench", &[]).await;
+async fn a_quick_bench_measures_every_part() {
+    let env = TestEnv::new("bench", &[]).await;
     let scratch = TempDir::new("bench");
     let json = scratch.join("bench.json");
     let mut bench = Command::new(env!("CARGO_BIN_EXE_doorstep-bench"));
     bench
-        .env("DOORSTEP_AMQP_URL", world.amqp_url())
+        .env("DOORSTEP_AMQP_URL", env.amqp_url())
         .args(["--quick", "--json"])
         .arg(&json)
         .arg("--folder")
         .arg(scratch.join("stores"));
     let ran = timeout(LIMIT, spawn_blocking(move || bench.output().unwrap()));
     let ran = ran.await.unwrap().unwrap();
-    let told = String::from_utf8_lossy(&ran.stdout);
+    let output = String::from_utf8_lossy(&ran.stdout);
     assert!(
         ran.status.success(),
-        "{told}{}",
+        "{output}{}",
         String::from_utf8_lossy(&ran.stderr)
     );
-    assert!(told.contains("its figures mean nothing"), "{told}");
+    assert!(output.contains("its figures mean nothing"), "{output}");
 
     let figures: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     for name in [

@@ -1,4 +1,4 @@
-//! A binding that somebody has deleted: `topology verify` tells it where it may ask the management API, and the role makes it again.
+//! A deleted binding: `topology verify` reports it if it may use the management API, and the role binds again.
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ use crate::{SOON, operator::Office};
 const OFTEN: Duration = Duration::from_millis(50);
 
 impl Office {
-    /// The management API with the login of an administrator.
+    /// Returns the management API's address with the login of an administrator.
     pub(crate) fn management_url(&self) -> String {
-        let management = self.world.broker().management().unwrap();
+        let management = self.env.broker().management().unwrap();
         management.url_with_login()
     }
 
@@ -39,7 +39,7 @@ impl Office {
     }
 }
 
-/// The findings of `topology verify --json`.
+/// Parses the findings of `topology verify --json`.
 pub(crate) fn findings(ended: &Ended) -> Vec<Value> {
     let report: Value = serde_json::from_str(&ended.stdout)
         .unwrap_or_else(|e| panic!("{e}: {} {}", ended.stdout, ended.stderr));
@@ -47,7 +47,7 @@ pub(crate) fn findings(ended: &Ended) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn missing_and_surplus_bindings_are_found_where_the_management_api_answers() {
+async fn verify_finds_missing_and_surplus_bindings() {
     let office = Office::new("verify-bindings").await;
     let management = office.management_url();
     let ended = office.verified(&management, &[]).await;
@@ -59,10 +59,13 @@ async fn missing_and_surplus_bindings_are_found_where_the_management_api_answers
         ended.stdout
     );
 
-    let wire = office.world.wire().await;
-    wire.unbind("doorstep.inventory.0", "doorstep.events", "stock.#")
+    let channel = office.env.channel().await;
+    channel
+        .unbind("doorstep.inventory.0", "doorstep.events", "stock.#")
         .await;
-    wire.bind("doorstep.orders.net", "amq.topic", "tap.#").await;
+    channel
+        .bind("doorstep.orders.net", "amq.topic", "tap.#")
+        .await;
     let ended = office.verified(&management, &[]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     for part in [
@@ -82,14 +85,14 @@ async fn missing_and_surplus_bindings_are_found_where_the_management_api_answers
     assert_eq!(found[0]["queue"], "doorstep.inventory.0");
     assert_eq!(found[0]["routing_key"], "stock.#");
 
-    // Where the API cannot be asked that is said, and nothing is found.
-    let text = office.told(&["topology", "verify"]).await;
-    let told = "bindings not compared: AMQP does not show them";
-    assert!(text.contains(told), "{text}");
+    // If the API cannot be used, that is reported, and there are no findings.
+    let text = office.output(&["topology", "verify"]).await;
+    let output = "bindings not compared: AMQP does not show them";
+    assert!(text.contains(output), "{text}");
     let ended = office.verified("http://127.0.0.1:1", &[]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let told = "bindings not compared: the management API at http://127.0.0.1:1 does not answer";
-    assert!(ended.stdout.contains(told), "{}", ended.stdout);
+    let output = "bindings not compared: the management API at http://127.0.0.1:1 does not answer";
+    assert!(ended.stdout.contains(output), "{}", ended.stdout);
     let wrong = management.replacen("http://", "http://nobody-", 1);
     let ended = office.verified(&wrong, &["--json"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -107,15 +110,15 @@ fn added(n: u64) -> Event {
     event("shop", "account/a", n, &Move::Add(1))
 }
 
-/// The settings of a role that binds again after such times, by this address.
-fn binding_every(interval: Duration, world: &TestEnv, broker: BrokerSettings) -> RunSettings {
+/// Returns the settings of a role that binds at this interval, with this broker address.
+fn binding_every(interval: Duration, env: &TestEnv, broker: BrokerSettings) -> RunSettings {
     let broker = BrokerSettings {
         rebind_interval: interval,
         ..broker
     };
     RunSettings {
         broker,
-        ..world.run_settings()
+        ..env.run_settings()
     }
 }
 
@@ -132,34 +135,35 @@ async fn applied(store: &MemoryStore, upto: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_gets_events_again_after_its_binding_was_deleted() {
-    let world = TestEnv::new("unbound", &[LEDGER]).await;
+async fn a_deleted_binding_is_restored() {
+    let env = TestEnv::new("unbound", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
-    let settings = binding_every(OFTEN, &world, world.settings().clone());
+    let settings = binding_every(OFTEN, &env, env.settings().clone());
     let role = RoleProcess::start(Ledger, store.clone(), settings);
-    role.taking(SOON).await;
-    world.publish(&[added(1)]).await;
+    role.consuming(SOON).await;
+    env.publish(&[added(1)]).await;
     applied(&store, 1).await;
 
-    let wire = world.wire().await;
-    wire.unbind("doorstep.ledger.0", "doorstep.events", "account.#")
+    let channel = env.channel().await;
+    channel
+        .unbind("doorstep.ledger.0", "doorstep.events", "account.#")
         .await;
-    world.publish_at_last(&[added(2)], SOON).await;
+    env.publish_at_last(&[added(2)], SOON).await;
     applied(&store, 2).await;
     role.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exchange_of_events_that_was_deleted_is_declared_and_bound_again() {
-    let world = TestEnv::new("no-exchange", &[LEDGER]).await;
-    let proxy = world.proxy().await;
+async fn a_deleted_exchange_is_declared_and_bound_again() {
+    let env = TestEnv::new("no-exchange", &[LEDGER]).await;
+    let proxy = env.proxy().await;
     let store = MemoryStore::new("ledger");
     let seldom = Duration::from_secs(2);
-    let settings = binding_every(seldom, &world, world.settings_by(&proxy));
+    let settings = binding_every(seldom, &env, env.settings_by(&proxy));
     let role = RoleProcess::start(Ledger, store.clone(), settings);
-    role.taking(SOON).await;
-    // All that its connections declare is behind them.
-    wait_until("every connection is there", SOON, async || {
+    role.consuming(SOON).await;
+    // All declarations of its connections are complete.
+    wait_until("every connection is open", SOON, async || {
         let vitals = role.vitals();
         let links = vitals.links().unwrap();
         let others = [&links.consume, &links.quarantine].into_iter().flatten();
@@ -167,37 +171,37 @@ async fn an_exchange_of_events_that_was_deleted_is_declared_and_bound_again() {
         all.all(|link| link.borrow().is_connected())
     })
     .await;
-    // Right after the role has bound. RabbitMQ 4.3 may list a binding and not route by it if the exchange is deleted and declared again
-    // in the same moment.
+    // Right after the role has bound. RabbitMQ 4.3 may list a binding and not route by it if the exchange is deleted
+    // and declared again at the same moment.
     let mut bound = proxy.triggered();
     proxy.at(Point::BindOk, WireFault::Slow(u32::MAX));
     timeout(SOON, bound.wait_for(|count| *count == 1))
         .await
-        .expect("it binds again")
+        .expect("it has bound again")
         .unwrap();
-    let wire = world.wire().await;
-    let deleted = wire
+    let channel = env.channel().await;
+    let deleted = channel
         .channel()
         .exchange_delete("doorstep.events".into(), Default::default());
     deleted.await.unwrap();
-    // Nobody else declares it: the test publishes only once it is there.
-    let view = world.view();
-    wait_for("the exchange is there again", SOON, async || {
+    // No other client declares it: the test publishes only once it exists.
+    let view = env.view();
+    wait_for("the exchange exists again", SOON, async || {
         match view.exchanges() {
             names if names.iter().any(|name| name == "doorstep.events") => Ok(()),
             names => Err(names),
         }
     })
     .await;
-    world.publish_at_last(&[added(1)], SOON).await;
+    env.publish_at_last(&[added(1)], SOON).await;
     applied(&store, 1).await;
     role.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consuming() {
-    let world = TestEnv::new("may-not-bind", &[LEDGER]).await;
-    let user = world.user(
+async fn without_permission_to_bind_a_role_keeps_consuming() {
+    let env = TestEnv::new("may-not-bind", &[LEDGER]).await;
+    let user = env.user(
         "reader",
         Rights {
             configure: ".*",
@@ -205,8 +209,8 @@ async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consumin
             read: r"^doorstep\.ledger\..*$",
         },
     );
-    let proxy = world.proxy().await;
-    let mut broker = world.settings_by(&proxy);
+    let proxy = env.proxy().await;
+    let mut broker = env.settings_by(&proxy);
     let address = &broker.addresses[0];
     let place = format!("{}:{}", address.host(), address.port());
     let url = user.amqp_url();
@@ -214,9 +218,10 @@ async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consumin
     let vhost = percent_encoded(address.vhost());
     broker.addresses = vec![format!("{login}@{place}/{vhost}").parse().unwrap()];
     let store = MemoryStore::new("ledger");
-    let role = RoleProcess::start(Ledger, store.clone(), binding_every(OFTEN, &world, broker));
-    role.taking(SOON).await;
-    // Each time the first to bind is counted, and nothing else happens to it. The one that is refused may come in any of these times.
+    let role = RoleProcess::start(Ledger, store.clone(), binding_every(OFTEN, &env, broker));
+    role.consuming(SOON).await;
+    // In each period the proxy counts the first bind, and does nothing else to it. The rejected one may be in any of
+    // these periods.
     let counted = proxy.triggered();
     for _ in 0..3 {
         proxy.at(Point::Bind, WireFault::Slow(u32::MAX));
@@ -224,7 +229,7 @@ async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consumin
     }
     let binds = *counted.borrow();
     assert!(binds <= 1, "it tries to bind again and again");
-    world.publish(&[added(1)]).await;
+    env.publish(&[added(1)]).await;
     applied(&store, 1).await;
     let vitals = role.vitals();
     let consume = vitals.links().unwrap().consume.clone().unwrap();
@@ -234,31 +239,32 @@ async fn a_user_who_may_not_bind_is_asked_once_a_connection_and_goes_on_consumin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_that_was_made_again_under_its_consumer_is_told_as_possible_loss() {
-    let world = TestEnv::new("made-again", &[LEDGER]).await;
+async fn a_replaced_queue_is_reported_as_possible_loss() {
+    let env = TestEnv::new("made-again", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
-    let settings = binding_every(OFTEN, &world, world.settings().clone());
+    let settings = binding_every(OFTEN, &env, env.settings().clone());
     let role = RoleProcess::start(Ledger, store.clone(), settings);
-    role.taking(SOON).await;
+    role.consuming(SOON).await;
     assert!(role.status().degraded.is_empty());
-    // The broker deletes it together with the queue. Whether it lets the consumer go on with the new queue is a matter of milliseconds.
-    let wire = world.wire().await;
-    let deleted = wire
+    // The broker deletes it together with the queue. Whether it keeps the consumer on the new queue depends on
+    // milliseconds.
+    let channel = env.channel().await;
+    let deleted = channel
         .channel()
         .exchange_delete("doorstep.ledger.0.mark".into(), Default::default());
     deleted.await.unwrap();
-    wait_for("the loss is told", SOON, async || {
+    wait_for("the possible loss is reported", SOON, async || {
         let degraded = role.status().degraded;
-        let told = "queue doorstep.ledger.0 was created again";
-        if degraded.iter().any(|line| line.contains(told)) {
+        let output = "queue doorstep.ledger.0 was created again";
+        if degraded.iter().any(|line| line.contains(output)) {
             Ok(())
         } else {
             Err(degraded)
         }
     })
     .await;
-    let view = world.view();
-    wait_until("the queue is marked again", SOON, async || {
+    let view = env.view();
+    wait_until("the queue has its marker again", SOON, async || {
         let mark = "doorstep.ledger.0.mark".to_owned();
         view.exchanges().contains(&mark)
     })

@@ -1,4 +1,4 @@
-//! A broker that is killed, stopped and started again, and a network that fails, under load.
+//! A broker that is killed, stopped and restarted, and a network that fails, under load.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::{
     shelf::{InMemory, InSqlite, Shelf, on_every_store},
 };
 
-/// A start of a broker takes its time on a busy machine.
+/// A broker takes long to start on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
 
-/// A role under load on a broker that is disturbed.
+/// A role under load on a disturbed broker.
 struct Load<K: Shelf> {
-    world: TestEnv,
+    env: TestEnv,
     shelf: K,
     role: RoleProcess,
 }
@@ -31,11 +31,11 @@ const EVENTS: u64 = 1_500;
 
 impl<K: Shelf> Load<K> {
     async fn on(node: &PrivateNode) -> Self {
-        let world = TestEnv::on(&node.broker(), "load", &[LEDGER]).await;
+        let env = TestEnv::on(&node.broker(), "load", &[LEDGER]).await;
         let shelf = K::new("ledger");
-        let role = world.start(Ledger, shelf.open());
-        role.taking(LONG).await;
-        Self { world, shelf, role }
+        let role = env.start(Ledger, shelf.open());
+        role.consuming(LONG).await;
+        Self { env, shelf, role }
     }
 
     async fn publish(&self) {
@@ -43,7 +43,7 @@ impl<K: Shelf> Load<K> {
             .map(|n| event("shop", "account/a", n, &Move::Add(1)))
             .collect();
         for part in events.chunks(5) {
-            self.world.publish_at_last(part, LONG).await;
+            self.env.publish_at_last(part, LONG).await;
         }
     }
 
@@ -55,11 +55,11 @@ impl<K: Shelf> Load<K> {
         .await;
     }
 
-    /// Nothing is lost, nothing is doubled, and the role is as well as ever.
+    /// Checks that no event is lost or applied twice, and that the role is healthy.
     async fn all_is_right(self) {
         self.has_applied(EVENTS).await;
-        // What was confirmed too late, or not settled in time, comes twice.
-        self.world.all_is_settled(&self.role, "ledger", SOON).await;
+        // Events confirmed or acknowledged too late arrive twice.
+        self.env.all_is_acked(&self.role, "ledger", SOON).await;
         self.role.stop().await.unwrap();
         let store = self.shelf.open();
         let all: Vec<_> = (1..=EVENTS).map(|n| format!("shop {n}")).collect();
@@ -67,13 +67,13 @@ impl<K: Shelf> Load<K> {
         assert!(dead(&store).await.is_empty());
         let after = summary(&store).await;
         assert_eq!((after.tally.applied, after.usage.held.rows), (EVENTS, 0));
-        let queue = self.world.namespace().role_queue("ledger", 0);
-        self.world.depth_is(&queue, 0, 0, SOON).await;
+        let queue = self.env.namespace().role_queue("ledger", 0);
+        self.env.depth_is(&queue, 0, 0, SOON).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_role_and_its_publisher_heal_after_the_broker_was_killed_and_restarted_under_load() {
+async fn role_and_publisher_recover_from_a_killed_broker() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("away")));
     let mut node = node.await.unwrap().unwrap();
     let memory = Load::<InMemory>::on(&node).await;
@@ -82,7 +82,7 @@ async fn a_role_and_its_publisher_heal_after_the_broker_was_killed_and_restarted
     let disturb = async {
         memory.has_applied(EVENTS / 10).await;
         file.has_applied(EVENTS / 10).await;
-        // Off this task, on which the publishers wait as well.
+        // Not on this task, on which the publishers wait as well.
         let mut node = spawn_blocking(move || {
             node.kill().unwrap();
             node.start_again().unwrap();
@@ -107,17 +107,17 @@ async fn a_role_and_its_publisher_heal_after_the_broker_was_killed_and_restarted
 
 on_every_store! {
     async fn a_role_heals_whatever_happens_to_its_wire(shelf) {
-        let world = TestEnv::new("wire", &[LEDGER]).await;
-        let proxy = world.proxy().await;
-        let mut settings = world.run_settings();
-        settings.broker = world.settings_by(&proxy);
+        let env = TestEnv::new("wire", &[LEDGER]).await;
+        let proxy = env.proxy().await;
+        let mut settings = env.run_settings();
+        settings.broker = env.settings_by(&proxy);
         // So that silence is noticed within seconds.
         settings.broker.heartbeat = Duration::from_secs(1);
         settings.broker.settle_timeout = Duration::from_secs(2);
         settings.broker.confirm_timeout = Duration::from_secs(2);
         let store = shelf.open();
         let role = RoleProcess::start(Ledger, shelf.open(), settings);
-        role.taking(SOON).await;
+        role.consuming(SOON).await;
         let disturbances: [&dyn Fn(); 6] = [
             &|| proxy.cut(),
             &|| proxy.refuse(),
@@ -132,9 +132,9 @@ on_every_store! {
                 (published + 1..=published + 100).map(|n| event("shop", "account/a", n, &Move::Add(1))).collect();
             let connections = proxy.accepted();
             let (before, after) = part.split_at(50);
-            world.publish(before).await;
+            env.publish(before).await;
             disturb();
-            world.publish(after).await;
+            env.publish(after).await;
             wait_until("the role has noticed", SOON, async || proxy.accepted() > connections).await;
             proxy.restore();
             published += 100;
@@ -143,10 +143,10 @@ on_every_store! {
             })
             .await;
         }
-        world.all_is_settled(&role, "ledger", SOON).await;
+        env.all_is_acked(&role, "ledger", SOON).await;
         role.stop().await.unwrap();
         let all: Vec<_> = (1..=published).map(|n| format!("shop {n}")).collect();
         assert_eq!(entries(&store, "account/a").await, all);
-        world.depth_is(&world.namespace().role_queue("ledger", 0), 0, 0, SOON).await;
+        env.depth_is(&env.namespace().role_queue("ledger", 0), 0, 0, SOON).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Thousands of calls at once, while the processes that answer are killed, and the broker too.
+//! Thousands of concurrent calls while the serving processes are killed, and the broker, too.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,32 +18,32 @@ use doorstep_tests::{
 use tokio::task::{JoinSet, block_in_place, spawn_blocking};
 
 use crate::{
-    requests::requester,
+    requests::client,
     roles::{LISTENER, summary},
 };
 
-/// A start of a broker takes its time on a busy machine.
+/// A broker takes long to start on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
-/// The calls that are made at once before each disturbance.
+/// The number of concurrent calls before each fault.
 const WAVE: usize = 1_200;
-/// As many are made once more where too few are under way for a disturbance to matter.
+/// The number of additional calls if too few are in flight for a fault to matter.
 const MORE: usize = 300;
-/// Those that are to be obeyed between two disturbances.
-const OBEYED: u64 = 300;
-/// What a call may take beyond its deadline.
+/// The number of commands to be executed between two faults.
+const EXECUTED: u64 = 300;
+/// The maximum time of a call beyond its deadline.
 const BEYOND: Duration = Duration::from_secs(1);
-/// One of so many asks for what is refused.
+/// One in this many calls is rejected by the role.
 const REFUSED: usize = 20;
 const ACCOUNTS: usize = 40;
 const DEPOSIT: i64 = 5;
-/// The account of the command that was obeyed before all others.
+/// The account of the command executed before all others.
 const FIRST: &str = "account/first";
 
-/// A call that has ended.
+/// A completed call.
 struct Ended {
     n: usize,
     answer: Result<Standing, CallError>,
-    /// When it had to be over, and when it was.
+    /// The deadline, and the time of completion.
     deadline: Instant,
     at: Instant,
 }
@@ -56,7 +56,7 @@ fn is_refused(n: usize) -> bool {
     n.is_multiple_of(REFUSED)
 }
 
-/// A command, to be answered within so long.
+/// Returns a command with this much time.
 fn command(n: usize, within: Duration) -> Request {
     let bid = if is_refused(n) {
         Bid::Withdraw(1_000_000)
@@ -68,9 +68,9 @@ fn command(n: usize, within: Duration) -> Request {
     command
 }
 
-async fn call(requester: Arc<RpcClient>, n: usize, within: Duration) -> Ended {
+async fn call(client: Arc<RpcClient>, n: usize, within: Duration) -> Ended {
     let (deadline, command) = (Instant::now() + within, command(n, within));
-    let answer = requester.call_with_retry::<Order>(command).await;
+    let answer = client.call_with_retry::<Order>(command).await;
     let at = Instant::now();
     Ended {
         n,
@@ -80,13 +80,13 @@ async fn call(requester: Arc<RpcClient>, n: usize, within: Duration) -> Ended {
     }
 }
 
-/// Calls under way, and the processes that answer them from one store.
+/// The calls in flight, and the processes that serve them from one store.
 struct Service {
-    world: TestEnv,
+    env: TestEnv,
     scratch: TempDir,
     store: SqliteStore,
     servers: [Option<RunningProgram>; 2],
-    requester: Arc<RpcClient>,
+    client: Arc<RpcClient>,
     calls: JoinSet<Ended>,
     made: usize,
     ended: Vec<Ended>,
@@ -99,15 +99,15 @@ impl Service {
         let scratch = TempDir::new("calls");
         let folder = scratch.join("stores");
         let store = SqliteStore::open(&folder, LEDGER_WITH_RPC.role, &Options::default()).unwrap();
-        // What the deposits tell has a queue to go to.
-        let world = TestEnv::on(&node.broker(), "calls", &[LEDGER_WITH_RPC, LISTENER]).await;
-        let requester = requester(&world).await;
+        // The events of the deposits have a queue to go to.
+        let env = TestEnv::on(&node.broker(), "calls", &[LEDGER_WITH_RPC, LISTENER]).await;
+        let client = client(&env).await;
         let mut service = Self {
-            world,
+            env,
             scratch,
             store,
             servers: [None, None],
-            requester,
+            client,
             calls: JoinSet::new(),
             made: 0,
             ended: Vec::new(),
@@ -119,31 +119,29 @@ impl Service {
         service
     }
 
-    /// There are servers, and they answer: a command beside the others.
+    /// Checks that servers are there and serving, by a command beside the others.
     async fn answers(&self) {
         let mut first = order("first", Timestamp::now(), FIRST, Bid::Deposit(1));
         first.deadline = Timestamp::now() + LONG;
-        self.requester
-            .call_with_retry::<Order>(first)
-            .await
-            .unwrap();
+        self.client.call_with_retry::<Order>(first).await.unwrap();
     }
 
-    /// What every supervisor does.
+    /// Restarts processes, as a supervisor does.
     fn keep_running(&mut self) {
         let program = Program::ledger()
-            .broker(&self.world.amqp_url())
+            .broker(&self.env.amqp_url())
             .store(&self.scratch.join("stores"));
         for server in &mut self.servers {
             server.get_or_insert_with(|| program.start(&self.scratch));
         }
     }
 
-    /// Makes so many calls at once. Some have more time than others: for some, a restart of the broker takes too long.
+    /// Makes this many concurrent calls, with deadlines of different lengths: some are too short for a restart of the
+    /// broker.
     fn make(&mut self, count: usize) {
         for n in self.made..self.made + count {
             let within = Duration::from_millis(2_000 + (n as u64 * 7) % 22_000);
-            self.calls.spawn(call(self.requester.clone(), n, within));
+            self.calls.spawn(call(self.client.clone(), n, within));
         }
         self.made += count;
         self.take_ended();
@@ -156,8 +154,8 @@ impl Service {
         }
     }
 
-    /// Waits until some more are obeyed, with many under way all the time.
-    async fn some_are_obeyed(&mut self) {
+    /// Waits until some more commands are executed, always with many in flight.
+    async fn some_are_executed(&mut self) {
         let store = self.store.clone();
         let before = summary(&store).await.tally.obeyed;
         wait_for("some are obeyed", LONG, async || {
@@ -165,11 +163,11 @@ impl Service {
             if self.calls.len() < MORE {
                 self.make(MORE);
             }
-            let obeyed = summary(&store).await.tally.obeyed;
-            if obeyed >= before + OBEYED {
+            let executed = summary(&store).await.tally.obeyed;
+            if executed >= before + EXECUTED {
                 return Ok(());
             }
-            Err((before, obeyed, self.calls.len()))
+            Err((before, executed, self.calls.len()))
         })
         .await;
     }
@@ -187,14 +185,14 @@ impl Service {
 
     fn note_disturbance(&mut self) {
         self.take_ended();
-        // All that were under way may have ended since somebody looked.
+        // All calls in flight may have completed since the last check.
         if self.calls.is_empty() {
             self.make(MORE);
         }
         self.disturbed.push(self.calls.len());
     }
 
-    /// A wave while the broker is being disturbed, and one more once it is back.
+    /// Makes a wave of calls during a fault of the broker, and another one after it.
     async fn disturb_broker(
         &mut self,
         mut node: PrivateNode,
@@ -208,7 +206,7 @@ impl Service {
         self.make(WAVE);
         let node = disturbing.await.unwrap();
         self.make(WAVE);
-        self.some_are_obeyed().await;
+        self.some_are_executed().await;
         node
     }
 
@@ -219,7 +217,7 @@ impl Service {
         assert_eq!(self.ended.len(), self.made);
     }
 
-    /// The ids that were obeyed, by account in order, after a look at the sums.
+    /// Returns the executed ids, by account in order, after checking the sums.
     async fn applied(&self) -> HashMap<String, Vec<String>> {
         let mut all = HashMap::new();
         for (key, account) in accounts(&self.store).await {
@@ -233,7 +231,7 @@ impl Service {
     }
 }
 
-/// Each of these was applied at most once, and none was that had to be refused. Returns how many there are.
+/// Checks that each of these was applied at most once, and none that had to be rejected. Returns their number.
 fn each_once(applied: &HashMap<String, Vec<String>>) -> usize {
     let mut once = BTreeSet::new();
     for (account_key, entries) in applied {
@@ -251,7 +249,7 @@ fn each_once(applied: &HashMap<String, Vec<String>>) -> usize {
     once.len()
 }
 
-/// The reply tells the place that its command has taken in the account.
+/// Checks that the reply contains the position of its command in the account.
 fn is_applied(applied: &HashMap<String, Vec<String>>, n: usize, reply: &Standing) {
     let entries = &applied[&account(n)];
     assert_eq!(entries[reply.entries - 1], format!("gateway/1 call-{n}"));
@@ -271,8 +269,7 @@ fn word(answer: &Result<Standing, CallError>) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_servers_and_broker_are_killed()
- {
+async fn calls_are_executed_once_through_kills() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("calls")));
     let node = node.await.unwrap().unwrap();
     let mut service = Service::on(&node).await;
@@ -280,10 +277,10 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
     let watchdog = Watchdog::start();
 
     service.make(WAVE);
-    service.some_are_obeyed().await;
+    service.some_are_executed().await;
     service.kill_servers(0..1);
     service.make(WAVE);
-    service.some_are_obeyed().await;
+    service.some_are_executed().await;
     let killed = |node: &mut PrivateNode| {
         node.kill().unwrap();
         node.start_again().unwrap();
@@ -291,7 +288,7 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
     let node = service.disturb_broker(node, killed).await;
     service.kill_servers(0..2);
     service.make(WAVE);
-    service.some_are_obeyed().await;
+    service.some_are_executed().await;
     let restarted = |node: &mut PrivateNode| node.restart().unwrap();
     let node = service.disturb_broker(node, restarted).await;
     service.kill_servers(1..2);
@@ -301,17 +298,18 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
     let mut latest = (Duration::ZERO, Duration::ZERO);
     for ended in &service.ended {
         *sums.entry(word(&ended.answer)).or_insert(0_usize) += 1;
-        // Time that the runtime itself did not get is nobody's fault here.
+        // Time in which the runtime itself was starved does not count.
         let awake = watchdog.awake(ended.deadline, ended.at);
         let late = ended.at.saturating_duration_since(ended.deadline);
         latest = latest.max((late, awake));
         assert!(awake <= BEYOND, "{}: {late:?} beyond its deadline", ended.n);
     }
-    // Who is refused hears so, or nothing.
+    // A rejected call gets its rejection, or no reply.
     for ended in &service.ended {
         match &ended.answer {
             Ok(_) => assert!(!is_refused(ended.n), "{}", ended.n),
-            // Where the whole machine was held up, a request comes so late that clocks are blamed, and nobody waits any more.
+            // If the whole machine was stalled, a request arrives so late that its clock is blamed, and its caller has
+            // given up.
             Err(CallError::Refused(refused)) if refused.code == Rejection::CLOCK_SKEW => {
                 assert!(ended.at >= ended.deadline, "{}: {refused}", ended.n);
             }
@@ -324,17 +322,17 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
         }
     }
     let applied = service.applied().await;
-    let obeyed = each_once(&applied);
+    let executed = each_once(&applied);
     for ended in &service.ended {
         if let Ok(reply) = &ended.answer {
             is_applied(&applied, ended.n, reply);
         }
     }
     println!(
-        "{} calls, at most {} at once, under way at each disturbance: {:?}",
+        "{} calls, at most {} at once, in flight at each fault: {:?}",
         service.made, service.most, service.disturbed
     );
-    println!("{sums:?}; {obeyed} obeyed");
+    println!("{sums:?}; {executed} obeyed");
     println!(
         "latest {:?} beyond the deadline; the runtime got no turn for {:?} at most",
         latest.0,
@@ -342,12 +340,12 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
     );
     assert!(service.disturbed.iter().all(|calls| *calls > 0));
     let answered = sums.get("answered").copied().unwrap_or(0);
-    assert!(obeyed >= answered && answered > 0, "{sums:?}, {obeyed}");
+    assert!(executed >= answered && answered > 0, "{sums:?}, {executed}");
 
-    // Who asks once more under the same id, now that all is well, hears the same reply, or the first one.
+    // A repetition with the same id, now without faults, gets the same reply, or the first one.
     let first = std::mem::take(&mut service.ended);
     for n in 0..service.made {
-        let again = call(service.requester.clone(), n, LONG);
+        let again = call(service.client.clone(), n, LONG);
         service.calls.spawn(again);
     }
     service.all_have_ended().await;
@@ -373,7 +371,7 @@ async fn each_of_thousands_of_calls_ends_in_time_and_is_obeyed_once_while_server
     }
     let tally = summary(&service.store).await.tally;
     assert_eq!(tally.obeyed, wanted as u64 + 1, "the first one included");
-    println!("asked once more: {} replies", replies.len());
+    println!("repeated: {} replies", replies.len());
     drop(service);
     block_in_place(|| drop(node));
 }

@@ -1,4 +1,5 @@
-//! Payments and restaurants as real processes, asked over RPC and told of orders by events: what both together leave behind.
+//! Payments and restaurants as real processes, called over RPC and informed of orders by events, and their combined
+//! results.
 
 use std::{
     collections::BTreeMap,
@@ -35,30 +36,30 @@ const EVERYTHING: Rights<'static> = Rights {
     read: ".*",
 };
 
-/// The place of the roles, and whoever asks them.
+/// The environment of the roles, and their client.
 struct Shop {
     office: Office,
-    requester: RpcClient,
+    client: RpcClient,
 }
 
 impl Shop {
     async fn open(hint: &str, roles: &[&str]) -> (Self, RunningProgram) {
         let office = Office::new(hint).await;
-        let settings = office.world.settings();
+        let settings = office.env.settings();
         let topology = Topology::of(&settings.namespace, &crate::operator::ROLES);
-        let requester = RpcClient::start(
+        let client = RpcClient::start(
             settings,
             "test: ask",
             topology,
             RpcClientSettings::default(),
         );
-        requester.ready(SOON).await.unwrap();
+        client.ready(SOON).await.unwrap();
         let words: Vec<&str> = ["run"].iter().chain(roles).copied().collect();
         let roles = office.consumers(&words).start(&office.scratch);
-        (Self { office, requester }, roles)
+        (Self { office, client }, roles)
     }
 
-    /// Asks, again and again while nobody answers, under one id.
+    /// Calls with one id, and retries while no server is there.
     async fn ask<C: RequestContract>(&self, id: &str, asked: &C) -> Result<C::Reply, CallError> {
         let now = Timestamp::now();
         let request = Request::from_contract(
@@ -68,10 +69,10 @@ impl Shop {
             now.checked_add(SOON).unwrap(),
             asked,
         );
-        self.requester.call_with_retry::<C>(request.unwrap()).await
+        self.client.call_with_retry::<C>(request.unwrap()).await
     }
 
-    /// Asks until the answer is as it should be.
+    /// Calls until the answer is the expected one.
     async fn shows<C: RequestContract>(
         &self,
         what: &str,
@@ -88,9 +89,9 @@ impl Shop {
         .await
     }
 
-    /// The balance of each account, and how many postings led to it.
+    /// Returns the balance of each account, and the number of its postings.
     async fn accounts(&self) -> BTreeMap<String, (String, u64)> {
-        let export = self.office.told(&["export", "payments"]).await;
+        let export = self.office.output(&["export", "payments"]).await;
         let all: BTreeMap<String, (String, u64)> = export
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
@@ -110,7 +111,7 @@ impl Shop {
     }
 
     async fn tell(&self, events: &[Event]) {
-        self.office.world.publish(events).await;
+        self.office.env.publish(events).await;
     }
 }
 
@@ -151,7 +152,7 @@ fn is_payment(status: PaymentStatus) -> impl Fn(&PaymentView) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_authorization_that_is_asked_for_again_and_again_through_a_kill_holds_money_once() {
+async fn a_repeated_authorization_holds_money_once() {
     let (shop, roles) = Shop::open("authorize", &["payments"]).await;
     let first = shop.ask("a", &authorize("1", None)).await.unwrap();
     let asked = authorize("1", None);
@@ -159,7 +160,8 @@ async fn an_authorization_that_is_asked_for_again_and_again_through_a_kill_holds
     for reply in futures_util::future::join_all(again).await {
         assert_eq!(reply.unwrap(), first);
     }
-    // Many at once, each under its id, again under it, and anew under another; amid them the process is killed and the next one starts.
+    // Many concurrent calls: with each id, again with it, and with another one; meanwhile the process is killed and the
+    // next one starts.
     let asked: Vec<_> = (0..100)
         .map(|n| authorize(&format!("2{n}"), None))
         .collect();
@@ -184,7 +186,7 @@ async fn an_authorization_that_is_asked_for_again_and_again_through_a_kill_holds
             .start(&shop.office.scratch)
     };
     let (_, _roles) = tokio::join!(futures_util::future::join_all(asking), restarting);
-    // The next process knows what the killed one has answered.
+    // The next process knows the replies of the killed one.
     assert_eq!(shop.ask("a", &authorize("1", None)).await.unwrap(), first);
     let other = shop.ask("a", &authorize("9", None)).await.unwrap_err();
     assert!(
@@ -197,7 +199,7 @@ async fn an_authorization_that_is_asked_for_again_and_again_through_a_kill_holds
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_held_and_never_captured_lapses_and_the_history_of_the_order_says_so() {
+async fn an_uncaptured_hold_expires() {
     let (shop, _roles) = Shop::open("lapse", &["payments", "orders"]).await;
     shop.tell(&[placed("1", 1)]).await;
     shop.ask("a", &authorize("1", Some(1))).await.unwrap();
@@ -207,9 +209,9 @@ async fn what_is_held_and_never_captured_lapses_and_the_history_of_the_order_say
     let asked = ReadOrder { order: order("1") };
     let has_heard = |view: &OrderView| view.payment == Some(PaymentStatus::Voided);
     let view = shop.shows("the order knows", &asked, has_heard).await;
-    let told: Vec<_> = view.history.iter().map(|e| (e.number, e.what)).collect();
+    let output: Vec<_> = view.history.iter().map(|e| (e.number, e.what)).collect();
     assert_eq!(
-        told,
+        output,
         [
             (1, HistoryKind::Placed),
             (2, HistoryKind::PaymentAuthorized),
@@ -221,7 +223,7 @@ async fn what_is_held_and_never_captured_lapses_and_the_history_of_the_order_say
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_is_refused_before_or_after_its_authorization_is_charged_nothing() {
+async fn a_rejected_order_is_charged_nothing() {
     let (shop, _roles) = Shop::open("refused", &["payments", "orders"]).await;
     let refused = OrderRefused {
         by: RefusedBy::Restaurant,
@@ -237,7 +239,7 @@ async fn an_order_that_is_refused_before_or_after_its_authorization_is_charged_n
     for no in ["1", "2"] {
         let payment = ReadPayment { order: order(no) };
         shop.shows(
-            "nothing is held",
+            "no money is held",
             &payment,
             is_payment(PaymentStatus::Voided),
         )
@@ -248,7 +250,7 @@ async fn an_order_that_is_refused_before_or_after_its_authorization_is_charged_n
         matches!(&late, CallError::Refused(r) if r.code == "order_ended"),
         "{late}"
     );
-    // A confirmed one is captured, and refunded where it is cancelled.
+    // A confirmed order is captured, and refunded if it is cancelled.
     shop.ask("c", &authorize("3", None)).await.unwrap();
     shop.tell(&[placed("3", 1), about("3", 2, &confirmed())])
         .await;
@@ -282,7 +284,7 @@ async fn an_order_that_is_refused_before_or_after_its_authorization_is_charged_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_is_cancelled_gives_its_room_in_the_kitchen_to_the_next() {
+async fn a_cancelled_order_frees_its_capacity() {
     let (shop, _roles) = Shop::open("kitchen", &["restaurant"]).await;
     let golden = include_str!(
         "../../../common/contracts/golden/requests/restaurant.configure.v1.request.json"
@@ -315,13 +317,12 @@ async fn an_order_that_is_cancelled_gives_its_room_in_the_kitchen_to_the_next() 
     };
     shop.shows("there is room", &menu, |menu: &Menu| menu.taken == 0)
         .await;
-    // A refusal is not kept, so the very same question may be asked again.
+    // A rejection is not stored, so the same request may be repeated.
     shop.ask("2", &confirm("2")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_of_a_role_that_was_restored_without_a_new_source_are_dead_letters_of_who_has_had_their_numbers()
- {
+async fn sequences_reused_after_a_restore_are_dead_letters() {
     let words = ["payments", "orders", "--health-addr", "127.0.0.1:0"];
     let (shop, roles) = Shop::open("careless", &words).await;
     let office = &shop.office;
@@ -346,7 +347,7 @@ async fn events_of_a_role_that_was_restored_without_a_new_source_are_dead_letter
     let file = office.scratch.join("payments.backup");
     let file = file.to_str().unwrap();
     office
-        .told(&["store", "backup", "payments", "--to", file])
+        .output(&["store", "backup", "payments", "--to", file])
         .await;
     let _ = shop.ask("b", &authorize("2", None)).await.unwrap();
     has_applied(5).await;
@@ -354,14 +355,14 @@ async fn events_of_a_role_that_was_restored_without_a_new_source_are_dead_letter
     assert_eq!(roles.ended(SOON).await.code, Some(0));
     let restore = ["store", "restore", "payments", "--from", file];
     office
-        .told(&[&restore[..], &["--move-aside"]].concat())
+        .output(&[&restore[..], &["--move-aside"]].concat())
         .await;
 
     let roles = office.consumers(&[&["run"], &words[..]].concat());
     let roles = roles
         .variable("DOORSTEP_LOG_FORMAT", "json")
         .start(&office.scratch);
-    // It knows nothing of the second payment, and numbers it anew. The third has a stream of its own.
+    // It does not know the second payment and reuses its sequence. The third has a stream of its own.
     let _ = shop.ask("c", &authorize("2", None)).await.unwrap();
     let _ = shop.ask("d", &authorize("3", None)).await.unwrap();
     has_applied(6).await;
@@ -399,7 +400,7 @@ async fn events_of_a_role_that_was_restored_without_a_new_source_are_dead_letter
     .await;
 }
 
-/// Waits until a role has this many dead letters, all of another user's source.
+/// Waits until a role has this many dead letters, all because of another user's source.
 async fn foreign(office: &Office, role: &str, count: usize) {
     wait_for(
         format!("{role} has {count} dead letters"),
@@ -418,10 +419,10 @@ async fn foreign(office: &Office, role: &str, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancellation_that_another_user_forges_refunds_nothing() {
+async fn a_forged_cancellation_refunds_nothing() {
     let (shop, _roles) = Shop::open("refund", &["payments", "orders"]).await;
     let office = &shop.office;
-    let thief = office.world.user("thief", EVERYTHING);
+    let thief = office.env.user("thief", EVERYTHING);
     shop.ask("a", &authorize("1", None)).await.unwrap();
     shop.tell(&[placed("1", 1), about("1", 2, &confirmed())])
         .await;
@@ -447,7 +448,7 @@ async fn a_cancellation_that_another_user_forges_refunds_nothing() {
     assert!(is_confirmed(&shop.ask("c", &asked).await.unwrap()));
     assert_eq!(shop.accounts().await["sales"].0, "2.51");
 
-    // The owner's own one is the next, as if nothing had been.
+    // The owner's event is the next one, as if the others had never come.
     shop.tell(&[about("1", 3, &cancelled())]).await;
     let refunded = is_payment(PaymentStatus::Refunded);
     shop.shows("it is refunded", &payment, refunded).await;
@@ -455,16 +456,16 @@ async fn a_cancellation_that_another_user_forges_refunds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_by_a_user_that_is_not_named_is_rejected_told_and_counted() {
+async fn a_request_of_an_unlisted_user_is_rejected() {
     let office = Office::new("callers").await;
-    let gateway = office.world.user("gateway", EVERYTHING);
-    let thief = office.world.user("thief", EVERYTHING);
-    let requester = async |user: &User| {
+    let gateway = office.env.user("gateway", EVERYTHING);
+    let thief = office.env.user("thief", EVERYTHING);
+    let client = async |user: &User| {
         let settings = run_settings(user.amqp_url(), &crate::operator::ROLES);
         let asks = RpcClientSettings::default();
-        let requester = RpcClient::start(&settings.broker, "test: ask", settings.topology, asks);
-        requester.ready(SOON).await.unwrap();
-        requester
+        let client = RpcClient::start(&settings.broker, "test: ask", settings.topology, asks);
+        client.ready(SOON).await.unwrap();
+        client
     };
     let words = ["run", "payments", "--health-addr", "127.0.0.1:0"];
     let words = [&words[..], &["--rpc-callers", gateway.name()]].concat();
@@ -473,7 +474,7 @@ async fn a_request_by_a_user_that_is_not_named_is_rejected_told_and_counted() {
         .variable("DOORSTEP_LOG_FORMAT", "json")
         .start(&office.scratch);
     let shop = Shop {
-        requester: requester(&thief).await,
+        client: client(&thief).await,
         office,
     };
     for id in ["a", "b"] {
@@ -486,7 +487,7 @@ async fn a_request_by_a_user_that_is_not_named_is_rejected_told_and_counted() {
         assert!(says.contains(thief.name()), "{says}");
     }
     let shop = Shop {
-        requester: requester(&gateway).await,
+        client: client(&gateway).await,
         office: shop.office,
     };
     // Nothing was done, so the id is free.
@@ -494,9 +495,9 @@ async fn a_request_by_a_user_that_is_not_named_is_rejected_told_and_counted() {
     assert_eq!(shop.accounts().await["held"], ("2.51".to_owned(), 1));
     roles.says("--rpc-callers", SOON).await;
     let log = roles.stderr();
-    let told = log.lines().find(|line| line.contains("--rpc-callers"));
+    let output = log.lines().find(|line| line.contains("--rpc-callers"));
     assert!(
-        told.is_some_and(|line| line.contains(thief.name())),
+        output.is_some_and(|line| line.contains(thief.name())),
         "{log}"
     );
     let counted = r#"doorstep_requests_forbidden_total{role="payments"} 2"#;

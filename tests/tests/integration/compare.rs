@@ -1,4 +1,4 @@
-//! `producer compare`: what it measures keeps what Doorstep promises, and nothing of it stays.
+//! `producer compare`: the measured systems keep Doorstep's promises, and nothing is left behind.
 
 use std::{fs, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::SOON;
 /// Far longer than a short comparison takes, for a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(480);
 
-/// A broker to compare on, with something on it that is none of the comparison's business, and a folder for what is temporary.
+/// A broker with unrelated objects to compare on, and a temporary folder.
 struct Place {
-    world: TestEnv,
+    env: TestEnv,
     scratch: TempDir,
 }
 
 impl Place {
     async fn new(hint: &str) -> Self {
         let place = Self {
-            world: TestEnv::new(hint, &[doorstep_tests::LEDGER]).await,
+            env: TestEnv::new(hint, &[doorstep_tests::LEDGER]).await,
             scratch: TempDir::new(hint),
         };
         fs::create_dir(place.scratch.join("tmp")).unwrap();
@@ -29,13 +29,13 @@ impl Place {
     fn compare(&self, words: &[&str]) -> Program {
         let words: Vec<_> = ["compare"].iter().chain(words).copied().collect();
         Program::producer(&words)
-            .broker(&self.world.amqp_url())
+            .broker(&self.env.amqp_url())
             .variable("TMPDIR", self.scratch.join("tmp"))
     }
 
-    /// Only what was there before is there.
+    /// Checks that only the unrelated objects are there.
     fn is_clean(&self) {
-        let (queues, exchanges) = (self.world.view().queues(), self.world.view().exchanges());
+        let (queues, exchanges) = (self.env.view().queues(), self.env.view().exchanges());
         assert_eq!(
             queues,
             [
@@ -51,7 +51,7 @@ impl Place {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_comparison_loses_nothing_that_was_answered_and_leaves_nothing_behind() {
+async fn a_comparison_loses_nothing_and_cleans_up() {
     let place = Place::new("compare").await;
     let picture = place.scratch.join("compare.svg");
     let program = place
@@ -99,11 +99,11 @@ async fn a_comparison_loses_nothing_that_was_answered_and_leaves_nothing_behind(
                 assert_eq!(count("applied"), count("offered"), "{cell}");
             }
             ("sync", "down") => {
-                // What was asked just before the restart may be done although the user was told that nobody answers.
+                // A request just before the restart may be executed although the user got an error.
                 assert_eq!(count("answered"), 0, "{cell}");
                 assert_eq!(count("not_done") + count("unsure"), failed, "{cell}");
             }
-            // How many are in time depends on the machine; that some are does not.
+            // The number in time depends on the machine; some always are.
             ("sync", _) => assert!(count("answered") > 0, "{cell}"),
             other => panic!("{other:?} is no cell"),
         }
@@ -121,11 +121,11 @@ async fn a_comparison_loses_nothing_that_was_answered_and_leaves_nothing_behind(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_comparison_that_is_broken_off_leaves_nothing_behind() {
+async fn an_interrupted_comparison_cleans_up() {
     let place = Place::new("compare-off").await;
     let running = place.compare(&["--seconds", "60"]).start(&place.scratch);
     wait_until("its consumers work", SOON, async || {
-        let consumers = place.world.view().consumers();
+        let consumers = place.env.view().consumers();
         consumers
             .iter()
             .any(|(queue, _)| queue.ends_with(".positions.0"))
@@ -137,7 +137,7 @@ async fn a_comparison_that_is_broken_off_leaves_nothing_behind() {
     assert!(ended.stdout.is_empty(), "{}", ended.stdout);
     place.is_clean();
     wait_until("its consumers are gone", SOON, async || {
-        place.world.view().consumers().is_empty()
+        place.env.view().consumers().is_empty()
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Crashes between the commit and what should follow it.
+//! Crashes between the commit and the steps after it.
 
 use std::collections::BTreeMap;
 
@@ -18,35 +18,36 @@ use crate::{
     shelf::on_every_store,
 };
 
-/// Runs the ledger until its first batch is written, and ends it before that can be acknowledged: all of these messages come again.
-async fn crash_after_the_commit<S: Store>(world: &TestEnv, store: S, messages: u64) {
+/// Runs the ledger until its first batch is written, and ends it before it can acknowledge: all of these messages are
+/// redelivered.
+async fn crash_after_the_commit<S: Store>(env: &TestEnv, store: S, messages: u64) {
     let store = FaultyStore::new(store);
     store.set(Fault::HangsAfterCommit);
-    let role: RoleProcess = world.start(Ledger, store.clone());
+    let role: RoleProcess = env.start(Ledger, store.clone());
     wait_until("a batch is written", SOON, async || store.hung() == 1).await;
     role.crash();
-    let queue = world.namespace().role_queue("ledger", 0);
-    world.depth_is(&queue, messages, 0, SOON).await;
+    let queue = env.namespace().role_queue("ledger", 0);
+    env.depth_is(&queue, messages, 0, SOON).await;
 }
 
-/// Stops the role, and sees that nothing is left to be done anywhere.
-async fn all_is_settled(world: &TestEnv, role: RoleProcess) {
-    world.all_is_settled(&role, "ledger", SOON).await;
+/// Stops the role, and checks that no work is left.
+async fn all_is_acked(env: &TestEnv, role: RoleProcess) {
+    env.all_is_acked(&role, "ledger", SOON).await;
     role.stop().await.unwrap();
     for queue in [
-        world.namespace().role_queue("ledger", 0),
-        world.namespace().net_queue("ledger"),
+        env.namespace().role_queue("ledger", 0),
+        env.namespace().net_queue("ledger"),
     ] {
-        world.depth_is(&queue, 0, 0, SOON).await;
+        env.depth_is(&queue, 0, 0, SOON).await;
     }
 }
 
 on_every_store! {
-    async fn a_crash_between_commit_and_ack_changes_nothing_twice(shelf) {
-        let world = TestEnv::new("crash", &[LEDGER]).await;
-        let wire = world.wire().await;
-        wire.declare("told", FieldTable::default()).await;
-        wire.bind("told", &world.namespace().events_exchange(), "told.#").await;
+    async fn a_crash_before_the_ack_repeats_nothing(shelf) {
+        let env = TestEnv::new("crash", &[LEDGER]).await;
+        let channel = env.channel().await;
+        channel.declare("told", FieldTable::default()).await;
+        channel.bind("told", &env.namespace().events_exchange(), "told.#").await;
         let mut events = Vec::new();
         for n in 1..=30 {
             let fact = match n % 3 {
@@ -56,20 +57,20 @@ on_every_store! {
             };
             events.push(event("shop", "account/a", n, &fact));
         }
-        world.publish(&events).await;
+        env.publish(&events).await;
 
-        crash_after_the_commit(&world, shelf.open(), 30).await;
+        crash_after_the_commit(&env, shelf.open(), 30).await;
         let store = shelf.open();
         let first = summary(&store).await.tally;
         assert!(first.applied > 0, "the crash came before the commit: {first:?}");
 
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         wait_until("every message was worked", SOON, async || {
             let tally = summary(&store).await.tally;
             tally.applied + tally.duplicates == 30 + first.applied
         })
         .await;
-        all_is_settled(&world, role).await;
+        all_is_acked(&env, role).await;
 
         let tally = summary(&store).await.tally;
         assert_eq!((tally.applied, tally.duplicates), (30, first.applied));
@@ -78,37 +79,37 @@ on_every_store! {
         assert_eq!(accounts["account/a"].entries, in_order);
         assert_eq!(accounts["account/a"].balance, 10 * 7 + 10 * 2);
         assert_eq!(accounts["account/b"].balance, -10 * 2);
-        // What was emitted has its number and id from the commit, so that a message sent again is no other event.
-        let mut told = BTreeMap::new();
-        while let Some(message) = wire.take("told").await {
+        // An emitted event gets its sequence and id in the commit, so a repeated message is the same event.
+        let mut output = BTreeMap::new();
+        while let Some(message) = channel.take("told").await {
             let id = message.header("cloudEvents:id").to_owned();
-            told.insert(id, String::from_utf8(message.body).unwrap());
+            output.insert(id, String::from_utf8(message.body).unwrap());
         }
-        let bodies: Vec<_> = told.values().collect();
-        assert_eq!(told.len(), 10, "{bodies:?}");
+        let bodies: Vec<_> = output.values().collect();
+        assert_eq!(output.len(), 10, "{bodies:?}");
         for (n, body) in (3..=30).step_by(3).map(|n| (n, format!(r#"{{"of":"shop {n}"}}"#))) {
             let id = format!("told/account/a#{}", n / 3);
-            assert_eq!(told[&id], body);
+            assert_eq!(output[&id], body);
         }
     }
 }
 
 on_every_store! {
-    async fn a_poisoned_original_that_comes_again_after_a_crash_stays_one_dead_letter(shelf) {
-        let world = TestEnv::new("crash", &[LEDGER]).await;
-        world.publish(&poisoned("account/a")).await;
-        crash_after_the_commit(&world, shelf.open(), 3).await;
+    async fn a_redelivered_poison_event_stays_one_dead_letter(shelf) {
+        let env = TestEnv::new("crash", &[LEDGER]).await;
+        env.publish(&poisoned("account/a")).await;
+        crash_after_the_commit(&env, shelf.open(), 3).await;
 
         let store = shelf.open();
         // It is a dead letter by now, and its message is still in the queue.
-        let id = poison_of(&world, &shelf.open()).await;
+        let id = poison_of(&env, &shelf.open()).await;
         let duplicates = summary(&store).await.tally.duplicates;
-        let role = world.start(Ledger, shelf.open());
-        wait_until("the messages came again", SOON, async || {
+        let role = env.start(Ledger, shelf.open());
+        wait_until("the messages were redelivered", SOON, async || {
             summary(&store).await.tally.duplicates >= duplicates + 2
         })
         .await;
-        all_is_settled(&world, role).await;
+        all_is_acked(&env, role).await;
         let dead = dead_letters(&store, 1).await;
         assert_eq!((&dead[0].id, dead[0].attempts, dead[0].blocks), (&id, 1, true));
         assert_eq!(summary(&store).await.tally.dead, 1);
@@ -118,18 +119,19 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn a_poisoned_original_that_comes_again_after_it_was_skipped_is_not_applied(shelf) {
-        let world = TestEnv::new("crash", &[LEDGER]).await;
-        world.publish(&poisoned("account/a")).await;
-        crash_after_the_commit(&world, shelf.open(), 3).await;
+    async fn a_skipped_poison_event_is_not_applied(shelf) {
+        let env = TestEnv::new("crash", &[LEDGER]).await;
+        env.publish(&poisoned("account/a")).await;
+        crash_after_the_commit(&env, shelf.open(), 3).await;
 
         let store = shelf.open();
-        // Whatever was not in the first batch is still in the queue, but the poison was: it is the second of three.
-        let id = poison_of(&world, &shelf.open()).await;
+        // The queue still has all messages after the first batch, but the poison event was in it: it is the second of
+        // three.
+        let id = poison_of(&env, &shelf.open()).await;
         operate::skip(&store, &id, Timestamp::now()).await.unwrap();
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         entries_are(&store, "account/a", &["shop 1", "shop 3"]).await;
-        all_is_settled(&world, role).await;
+        all_is_acked(&env, role).await;
         entries_are(&store, "account/a", &["shop 1", "shop 3"]).await;
         assert!(dead(&store).await.is_empty());
         assert_eq!(summary(&store).await.usage.held.rows, 0);
@@ -137,25 +139,26 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn a_poisoned_original_that_comes_again_after_its_replay_is_applied_once(shelf) {
-        let world = TestEnv::new("crash", &[LEDGER]).await;
-        world.publish(&poisoned("account/a")).await;
-        crash_after_the_commit(&world, shelf.open(), 3).await;
+    async fn a_replayed_poison_event_is_applied_once(shelf) {
+        let env = TestEnv::new("crash", &[LEDGER]).await;
+        env.publish(&poisoned("account/a")).await;
+        crash_after_the_commit(&env, shelf.open(), 3).await;
 
         let store = shelf.open();
-        let id = poison_of(&world, &shelf.open()).await;
-        // Mended, replayed, and all of it before the original comes again, or after: here it waits in the queue all the time.
-        world.publish(&[event("fix", "account/a", 1, &Move::Fix)]).await;
+        let id = poison_of(&env, &shelf.open()).await;
+        // Fixed and replayed before the redelivered original arrives, or after it: here it waits in the queue all the
+        // time.
+        env.publish(&[event("fix", "account/a", 1, &Move::Fix)]).await;
         operate::replay(&store, &id, Timestamp::now()).await.unwrap();
-        let role = world.start(Ledger, shelf.open());
-        // The replay may be worked before the mending has come, and is then refused anew.
+        let role = env.start(Ledger, shelf.open());
+        // The replay may run before the fix has arrived, and is rejected again then.
         wait_until("it was replayed or refused anew", SOON, async || {
             let tally = summary(&store).await.tally;
             tally.replayed == 1 || tally.dead == 2
         })
         .await;
         if summary(&store).await.tally.replayed == 0 {
-            wait_until("the mending has come", SOON, async || {
+            wait_until("the fix has arrived", SOON, async || {
                 accounts(&store).await.iter().any(|(_, account)| account.fixed)
             })
             .await;
@@ -164,7 +167,7 @@ on_every_store! {
             operate::replay(&store, &again[0].id, Timestamp::now()).await.unwrap();
         }
         wait_until("all was applied", SOON, async || summary(&store).await.tally.applied == 4).await;
-        all_is_settled(&world, role).await;
+        all_is_acked(&env, role).await;
         let entries = doorstep_tests::ledger::entries(&store, "account/a").await;
         let of_the_shop: Vec<_> = entries.iter().filter(|e| e.starts_with("shop")).collect();
         assert_eq!(of_the_shop, ["shop 1", "shop 2", "shop 3"]);
@@ -173,7 +176,7 @@ on_every_store! {
     }
 }
 
-/// A stream whose second event is refused until the account is mended.
+/// Returns a stream whose second event is rejected until the account is fixed.
 fn poisoned(account: &str) -> Vec<doorstep_event::Event> {
     vec![
         event("shop", account, 1, &Move::Add(1)),
@@ -182,13 +185,14 @@ fn poisoned(account: &str) -> Vec<doorstep_event::Event> {
     ]
 }
 
-/// The poison's dead letter. If the first batch ended before the poison, crashes go on until a batch has it.
-async fn poison_of<S: Store>(world: &TestEnv, store: &S) -> doorstep_store::DeadLetterId {
+/// Returns the poison event's dead letter. If the first batch ended before the poison event, repeats the crash until a
+/// batch contains it.
+async fn poison_of<S: Store>(env: &TestEnv, store: &S) -> doorstep_store::DeadLetterId {
     for _ in 0..3 {
         if let Some(dead) = dead(store).await.first() {
             return dead.id.clone();
         }
-        crash_after_the_commit(world, store.clone(), 3).await;
+        crash_after_the_commit(env, store.clone(), 3).await;
     }
     panic!("three batches, and none had the poison")
 }

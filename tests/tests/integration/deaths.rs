@@ -1,4 +1,4 @@
-//! Events of which the process dies, again and again: no panic that could be caught.
+//! Events that crash the process repeatedly, without a panic that could be caught.
 
 use doorstep_event::{Event, Timestamp};
 use doorstep_runtime::operate;
@@ -14,13 +14,13 @@ use crate::{
     roles::{dead, summary},
 };
 
-/// The first death tells nothing, the second one's trial is counted, and so on to the last trial: and one or two more where the event
-/// came along with another, which was then suspected first.
-const MOST_DEATHS: usize = 6;
+/// The first crash is not attributed, the second one is counted, and so on up to the maximum. One or two more occur if
+/// another event of the same batch was suspected first.
+const MAX_CRASHES: usize = 6;
 
-/// A role in a process that is started again whenever it has died.
+/// A role in a process that is restarted after each crash.
 struct Service {
-    world: TestEnv,
+    env: TestEnv,
     scratch: TempDir,
     store: SqliteStore,
     running: Option<RunningProgram>,
@@ -33,7 +33,7 @@ impl Service {
         let folder = scratch.join("stores");
         let store = SqliteStore::open(&folder, LEDGER.role, &Options::default()).unwrap();
         Self {
-            world: TestEnv::new(hint, &[LEDGER]).await,
+            env: TestEnv::new(hint, &[LEDGER]).await,
             scratch,
             store,
             running: None,
@@ -41,7 +41,7 @@ impl Service {
         }
     }
 
-    /// What every supervisor does.
+    /// Restarts processes, as a supervisor does.
     fn keep_running(&mut self) {
         if self.running.as_mut().is_some_and(|run| !run.is_running()) {
             self.running = None;
@@ -49,14 +49,14 @@ impl Service {
         }
         self.running.get_or_insert_with(|| {
             Program::ledger()
-                .broker(&self.world.amqp_url())
+                .broker(&self.env.amqp_url())
                 .store(&self.scratch.join("stores"))
                 .start(&self.scratch)
         });
     }
 
-    /// Starts it again and again until so many events are applied and so many dead, and nothing waits in the queues. Returns how
-    /// often it has died meanwhile.
+    /// Restarts it until this many events are applied and this many are dead letters, and the queues are empty. Returns
+    /// the number of crashes.
     async fn until(&mut self, applied: u64, buried: u64) -> usize {
         let before = self.deaths;
         let wanted = (applied, buried);
@@ -66,10 +66,10 @@ impl Service {
             let tally = summary(&self.store).await.tally;
             let mut ready = 0;
             for queue in [
-                self.world.namespace().role_queue(LEDGER.role, 0),
-                self.world.namespace().net_queue(LEDGER.role),
+                self.env.namespace().role_queue(LEDGER.role, 0),
+                self.env.namespace().net_queue(LEDGER.role),
             ] {
-                ready += self.world.try_depth(&queue).await?.ready;
+                ready += self.env.try_depth(&queue).await?.ready;
             }
             if (tally.applied, tally.dead) == wanted && ready == 0 {
                 return Ok(());
@@ -108,9 +108,9 @@ fn kill(source: &str, account: usize, sequence: u64) -> Event {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_of_which_the_process_dies_is_dead_lettered_and_its_200_neighbours_applied_once() {
+async fn only_the_poison_event_is_dead_lettered() {
     let mut service = Service::new("deaths").await;
-    // Ten accounts with twenty innocent events each, and the poison in the middle of one of them.
+    // Ten accounts with twenty harmless events each, and the poison event in the middle of one of them.
     let mut events = Vec::new();
     for n in 1..=21 {
         for account in 0..10 {
@@ -122,19 +122,19 @@ async fn an_event_of_which_the_process_dies_is_dead_lettered_and_its_200_neighbo
         }
     }
     assert_eq!(events.len(), 201);
-    service.world.publish(&events).await;
+    service.env.publish(&events).await;
     let deaths = service.until(190, 1).await;
-    assert!((2..=MOST_DEATHS).contains(&deaths), "{deaths} deaths");
+    assert!((2..=MAX_CRASHES).contains(&deaths), "{deaths} deaths");
     let poison = service.only_dead_letter().await;
     assert_eq!(poison.event.unwrap().id, kill("shop", 5, 11).id);
     assert!(poison.blocks);
 
-    // A replay gives it new trials, and it dies anew.
+    // A replay resets its crash count, and it crashes the process again.
     operate::replay(&service.store, &poison.id, Timestamp::now())
         .await
         .unwrap();
     let deaths = service.until(190, 2).await;
-    assert!((2..=MOST_DEATHS).contains(&deaths), "{deaths} deaths");
+    assert!((2..=MAX_CRASHES).contains(&deaths), "{deaths} deaths");
     let again = service.only_dead_letter().await;
     assert_eq!(again.attempts, 2);
 
@@ -157,7 +157,7 @@ async fn an_event_of_which_the_process_dies_is_dead_lettered_and_its_200_neighbo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_was_held_and_of_which_the_process_dies_is_dead_lettered_alone() {
+async fn a_deferred_poison_event_is_dead_lettered_alone() {
     let mut service = Service::new("deaths").await;
     let early = [
         kill("web", 3, 2),
@@ -165,10 +165,10 @@ async fn an_event_that_was_held_and_of_which_the_process_dies_is_dead_lettered_a
         kill("web", 4, 3),
         add("web", 5, 2),
     ];
-    service.world.publish(&early).await;
+    service.env.publish(&early).await;
     service.keep_running();
     let store = service.store.clone();
-    wait_until("they are held", SOON, async || {
+    wait_until("they are deferred", SOON, async || {
         summary(&store).await.usage.held.rows == 4
     })
     .await;
@@ -179,19 +179,19 @@ async fn an_event_that_was_held_and_of_which_the_process_dies_is_dead_lettered_a
         add("web", 4, 1),
         add("web", 6, 1),
     ];
-    service.world.publish(&missing).await;
+    service.env.publish(&missing).await;
     let deaths = service.until(5, 1).await;
-    assert!((2..=MOST_DEATHS).contains(&deaths), "{deaths} deaths");
+    assert!((2..=MAX_CRASHES).contains(&deaths), "{deaths} deaths");
     assert_eq!(
         service.only_dead_letter().await.event.unwrap().id,
         kill("web", 3, 2).id
     );
     assert_eq!(entries(&store, "account/05").await, ["web 1", "web 2"]);
 
-    // The other one is next only now.
-    service.world.publish(&[add("web", 4, 2)]).await;
+    // The other event is next only now.
+    service.env.publish(&[add("web", 4, 2)]).await;
     let deaths = service.until(6, 2).await;
-    assert!((2..=MOST_DEATHS).contains(&deaths), "{deaths} deaths");
+    assert!((2..=MAX_CRASHES).contains(&deaths), "{deaths} deaths");
     for dead in dead(&store).await {
         assert_eq!(dead.reason, "poison", "{dead:?}");
         operate::skip(&store, &dead.id, Timestamp::now())

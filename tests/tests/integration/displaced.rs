@@ -37,20 +37,20 @@ async fn is_paused(role: &RoleProcess, says: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_whose_store_is_moved_away_acknowledges_nothing_until_it_is_back() {
-    let world = TestEnv::new("displaced", &[LEDGER]).await;
-    let queue = world.namespace().role_queue("ledger", 0);
+async fn a_displaced_store_acknowledges_nothing() {
+    let env = TestEnv::new("displaced", &[LEDGER]).await;
+    let queue = env.namespace().role_queue("ledger", 0);
     let scratch = TempDir::new("displaced");
     let (place, away) = (scratch.join("place"), scratch.join("away"));
     let store = open(&place);
-    let role = world.start(Ledger, store.clone());
-    world.publish(&half(0)).await;
-    world.all_is_settled(&role, "ledger", SOON).await;
+    let role = env.start(Ledger, store.clone());
+    env.publish(&half(0)).await;
+    env.all_is_acked(&role, "ledger", SOON).await;
 
     fs::rename(&place, &away).unwrap();
-    // Also a role with nothing to do is not ready.
+    // An idle role becomes unready, too.
     is_paused(&role, "moved away or deleted").await;
-    world.publish(&half(1)).await;
+    env.publish(&half(1)).await;
     wait_for("all of them are delivered", SOON, async || {
         match role.status().unsettled as u64 {
             HALF => Ok(()),
@@ -60,22 +60,22 @@ async fn a_role_whose_store_is_moved_away_acknowledges_nothing_until_it_is_back(
     .await;
     is_paused(&role, "moved away or deleted").await;
     fs::rename(&away, &place).unwrap();
-    role.taking(SOON).await;
-    world.all_is_settled(&role, "ledger", SOON).await;
+    role.consuming(SOON).await;
+    env.all_is_acked(&role, "ledger", SOON).await;
 
-    // Deleted, what is delivered comes again to whoever has the store next.
+    // If the store is deleted, deliveries are redelivered to the next store's role.
     let backup = scratch.join("backup");
     role.stop().await.unwrap();
-    // Its log is carried over into the file then.
+    // Closing checkpoints its log into the file.
     store.close().await;
     fs::create_dir(&backup).unwrap();
     fs::copy(place.join("ledger.sqlite3"), backup.join("ledger.sqlite3")).unwrap();
-    let role = world.start(Ledger, open(&place));
-    role.taking(SOON).await;
+    let role = env.start(Ledger, open(&place));
+    role.consuming(SOON).await;
     fs::remove_dir_all(&place).unwrap();
-    world.publish(&half(2)).await;
+    env.publish(&half(2)).await;
     is_paused(&role, "moved away or deleted").await;
-    // Waiting is of no use once there is another file.
+    // Waiting does not help once there is another file.
     fs::rename(&backup, &place).unwrap();
     match role.ended(SOON).await {
         Err(RunError::Store(StoreError::Unusable { detail, .. })) => {
@@ -83,11 +83,11 @@ async fn a_role_whose_store_is_moved_away_acknowledges_nothing_until_it_is_back(
         }
         other => panic!("{other:?}"),
     }
-    world.depth_is(&queue, HALF, 0, SOON).await;
+    env.depth_is(&queue, HALF, 0, SOON).await;
 
     let store = open(&place);
-    let role = world.start(Ledger, store.clone());
-    world.all_is_settled(&role, "ledger", SOON).await;
+    let role = env.start(Ledger, store.clone());
+    env.all_is_acked(&role, "ledger", SOON).await;
     role.stop().await.unwrap();
     let all: Vec<_> = (1..=3 * HALF).map(|n| format!("shop {n}")).collect();
     assert_eq!(entries(&store, "account/a").await, all);

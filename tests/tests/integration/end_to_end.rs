@@ -1,4 +1,4 @@
-//! From a file of sales to the consumers' exports, by the real binaries, undisturbed and through everything.
+//! From a file of sales to the consumers' exports, by the real binaries, undisturbed and with all faults.
 
 use std::{
     cell::Cell,
@@ -17,7 +17,7 @@ use doorstep_tests::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::task::spawn_blocking;
 
-/// The limit of one program's run. The broker is away twice for a good part of it, and each of its starts may take minutes.
+/// The limit of one program's run. The broker is down twice for much of it, and each of its starts may take minutes.
 const RUN_LIMIT: Duration = Duration::from_secs(480);
 const PRODUCER_KILLS: usize = 3;
 const CONSUMER_KILLS: usize = 5;
@@ -30,12 +30,12 @@ struct Shop {
 }
 
 impl Shop {
-    fn new(hint: &str, world: &TestEnv, sales: &Sales) -> Self {
+    fn new(hint: &str, env: &TestEnv, sales: &Sales) -> Self {
         let scratch = TempDir::new(hint);
         let file = scratch.join("sales.csv.gz");
         sales.write(&file);
         Self {
-            amqp_url: world.amqp_url(),
+            amqp_url: env.amqp_url(),
             scratch,
             file,
         }
@@ -53,7 +53,7 @@ impl Shop {
             .store(&self.scratch.join("stores"))
     }
 
-    /// Imports the file, and sees that every row is accounted for.
+    /// Imports the file, and checks that every row is accounted for.
     async fn import_all(&self, sales: &Sales) {
         let ended = self.import().run(&self.scratch, RUN_LIMIT).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -67,7 +67,7 @@ impl Shop {
         assert_eq!(list.lines().count(), refused, "{list}");
     }
 
-    /// Runs all roles until nothing is left to be done, and returns what they export.
+    /// Runs all roles until they are idle, and returns their exports.
     async fn exports_when_idle(&self) -> [String; 2] {
         let run = self.consumers(&["run", "--until-idle", "2s"]);
         let ended = run.run(&self.scratch, RUN_LIMIT).await;
@@ -86,22 +86,22 @@ impl Shop {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn kills_and_restarts_at_random_moments_leave_what_an_undisturbed_import_leaves() {
+async fn kills_and_restarts_do_not_change_the_exports() {
     let seed: u64 = rand::random();
     eprintln!("seed of the sales and of the disturbances: {seed}");
     let sales = Sales::generate(seed, 6_000);
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("end-to-end")));
-    let world = TestEnv::new("e2e", &[]).await;
-    let calm = Shop::new("calm", &world, &sales);
+    let env = TestEnv::new("e2e", &[]).await;
+    let calm = Shop::new("calm", &env, &sales);
     calm.import_all(&sales).await;
     let undisturbed = calm.exports_when_idle().await;
     assert_eq!(Stock::read_all(&undisturbed[0]), sales.stock());
     assert_eq!(Invoice::read_all(&undisturbed[1]), sales.invoices());
 
     let node = node.await.unwrap().unwrap();
-    let world = TestEnv::on(&node.broker(), "e2e", &[]).await;
-    let shop = Shop::new("storm", &world, &sales);
-    // Once in peace, so that there are queues that a killed broker knows of.
+    let env = TestEnv::on(&node.broker(), "e2e", &[]).await;
+    let shop = Shop::new("storm", &env, &sales);
+    // Once undisturbed, so that the queues exist before the broker is killed.
     let _ = shop
         .consumers(&["run", "--until-idle", "100ms"])
         .run(&shop.scratch, RUN_LIMIT)
@@ -109,7 +109,7 @@ async fn kills_and_restarts_at_random_moments_leave_what_an_undisturbed_import_l
     let node = Arc::new(Mutex::new(node));
     on(&node, |node| node.sync_declarations()).await;
 
-    // Side by side on this one task: each only waits, most of the time.
+    // Concurrently on this one task: each mostly waits.
     let still = Still::default();
     let (producer_kills, consumer_kills, ()) = tokio::join!(
         kill_producers(&shop, seed, &still),
@@ -121,7 +121,7 @@ async fn kills_and_restarts_at_random_moments_leave_what_an_undisturbed_import_l
     let disturbed = shop.exports_when_idle().await;
     assert!(disturbed == undisturbed, "the exports differ, seed {seed}");
 
-    // Imported once more, with nothing in its way: it changes nothing.
+    // Another undisturbed import changes nothing.
     shop.import_all(&sales).await;
     assert!(
         shop.exports_when_idle().await == undisturbed,
@@ -129,7 +129,7 @@ async fn kills_and_restarts_at_random_moments_leave_what_an_undisturbed_import_l
     );
 }
 
-/// Which disturbances are still to come.
+/// The faults that are still to come.
 struct Still {
     importing: Cell<bool>,
     broker_disturbed: Cell<bool>,
@@ -144,7 +144,7 @@ impl Default for Still {
     }
 }
 
-/// Starts imports and kills them while they run, and lets one come to its end.
+/// Starts imports and kills them while they run, and lets one finish.
 async fn kill_producers(shop: &Shop, seed: u64, still: &Still) -> usize {
     let mut dice = StdRng::seed_from_u64(seed ^ 1);
     let mut kills = 0;
@@ -153,8 +153,8 @@ async fn kill_producers(shop: &Shop, seed: u64, still: &Still) -> usize {
         pause(&mut dice, 20, 700).await;
         kills += usize::from(import.kill());
     }
-    // One that begins while the broker is away gives up after half a minute, says so, and is run again.
-    wait_for("an import comes to its end", RUN_LIMIT, async || {
+    // One that starts while the broker is down gives up after half a minute with that exit code, and is run again.
+    wait_for("an import finishes", RUN_LIMIT, async || {
         let ended = shop.import().run(&shop.scratch, RUN_LIMIT).await;
         match ended.code {
             Some(0) => Ok(()),
@@ -167,12 +167,12 @@ async fn kill_producers(shop: &Shop, seed: u64, still: &Still) -> usize {
     kills
 }
 
-/// Runs consumers and kills them, until enough were killed and all other disturbances are over.
+/// Runs consumers and kills them, until enough were killed and all other faults are over.
 async fn kill_consumers(shop: &Shop, seed: u64, still: &Still) -> usize {
     let mut dice = StdRng::seed_from_u64(seed ^ 2);
     let mut kills = 0;
     while kills < CONSUMER_KILLS || still.importing.get() || still.broker_disturbed.get() {
-        // Small batches, so that there is more to be cut in two.
+        // Small batches, so that more of them can be interrupted.
         let run = shop.consumers(&["run", "--batch", "20", "--prefetch", "100"]);
         let run = run.start(&shop.scratch);
         pause(&mut dice, 200, 3_000).await;
@@ -183,7 +183,7 @@ async fn kill_consumers(shop: &Shop, seed: u64, still: &Still) -> usize {
     kills
 }
 
-/// Kills the broker and starts it again, and later stops it in order and starts it again.
+/// Kills and restarts the broker, and later stops it gracefully and restarts it.
 async fn disturb_the_broker(node: &Arc<Mutex<PrivateNode>>, seed: u64, still: &Still) {
     let mut dice = StdRng::seed_from_u64(seed ^ 3);
     pause(&mut dice, 200, 2_000).await;

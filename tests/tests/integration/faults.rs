@@ -1,4 +1,4 @@
-//! Every fault of a wire at every word of a role's conversation: nothing is lost, nothing applied twice, all in order.
+//! Every connection fault at every AMQP method of a role: no event is lost or applied twice, and all are in order.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::{
     shelf::{InSqlite, Shelf},
 };
 
-/// How many events of a stream meet a fault; each fourth makes the role publish something.
+/// The number of events of a stream during a fault; every fourth makes the role publish an event.
 const COUNT: u64 = 40;
 const TELLS: u64 = COUNT / 4;
 
-/// A role that tells another what it does, over a wire that has each fault once, always at the same word.
+/// Runs a role that publishes to another one, over a connection with each fault once, always at the same method.
 async fn role_meets_all(point: Point) {
-    let world = TestEnv::new("faults", &[LEDGER, LISTENER]).await;
-    let proxy = world.proxy().await;
-    let mut settings = world.run_settings();
-    settings.broker = world.settings_by(&proxy);
+    let env = TestEnv::new("faults", &[LEDGER, LISTENER]).await;
+    let proxy = env.proxy().await;
+    let mut settings = env.run_settings();
+    settings.broker = env.settings_by(&proxy);
     // So that silence is noticed within seconds.
     settings.broker.heartbeat = Duration::from_secs(1);
     settings.broker.connect_timeout = Duration::from_secs(3);
@@ -34,9 +34,9 @@ async fn role_meets_all(point: Point) {
     let store = shelf.open();
     let role = RoleProcess::start(Ledger, shelf.open(), settings);
     let heard = MemoryStore::new("listener");
-    let listener = world.start(Listener, heard.clone());
-    role.taking(SOON).await;
-    let mut sprung = proxy.triggered();
+    let listener = env.start(Listener, heard.clone());
+    role.consuming(SOON).await;
+    let mut triggered = proxy.triggered();
     for (number, fault) in WireFault::ALL.into_iter().enumerate() {
         let name = format!("{point:?} {fault:?}");
         let account = format!("account/{number}");
@@ -51,19 +51,19 @@ async fn role_meets_all(point: Point) {
             proxy.cut();
         }
         let (before, after) = events.split_at(events.len() / 2);
-        world.publish(before).await;
-        let happened = sprung.wait_for(|times| *times == number as u64 + 1);
+        env.publish(before).await;
+        let happened = triggered.wait_for(|times| *times == number as u64 + 1);
         tokio::time::timeout(SOON, happened)
             .await
             .unwrap_or_else(|_| panic!("{name} did not happen"))
             .unwrap();
-        world.publish(after).await;
+        env.publish(after).await;
         let all: Vec<_> = (1..=COUNT).map(|n| format!("shop {n}")).collect();
-        let told: Vec<_> = (1..=TELLS).map(|n| format!("shop {}", 4 * n)).collect();
+        let output: Vec<_> = (1..=TELLS).map(|n| format!("shop {}", 4 * n)).collect();
         wait_for(format!("all is applied after {name}"), SOON, async || {
             let applied = entries(&store, &account).await;
             let heard = heard_of(&heard, &account).await;
-            if applied == all && heard == told {
+            if applied == all && heard == output {
                 Ok(())
             } else {
                 Err((applied, heard))
@@ -71,13 +71,13 @@ async fn role_meets_all(point: Point) {
         })
         .await;
     }
-    world.all_is_settled(&role, "ledger", SOON).await;
-    wait_until("the role is well", SOON, async || {
+    env.all_is_acked(&role, "ledger", SOON).await;
+    wait_until("the role is ready", SOON, async || {
         role.status().degraded.is_empty()
     })
     .await;
-    // A row whose confirm was lost is sent once more, a moment later.
-    wait_until("nothing is owed", SOON, async || {
+    // A row whose confirm was lost is published again a moment later.
+    wait_until("the outbox is empty", SOON, async || {
         summary(&store).await.usage.outbox.rows == 0
     })
     .await;
@@ -89,12 +89,11 @@ async fn role_meets_all(point: Point) {
     assert_eq!((after.usage.held.rows, after.usage.outbox.rows), (0, 0));
     assert_eq!(summary(&heard).await.tally.applied, rounds * TELLS);
     assert!(dead(&store).await.is_empty());
-    world
-        .depth_is(&world.namespace().role_queue("ledger", 0), 0, 0, SOON)
+    env.depth_is(&env.namespace().role_queue("ledger", 0), 0, 0, SOON)
         .await;
 }
 
-/// What the listener was told about an account, in order.
+/// Returns the listener's events about an account, in order.
 async fn heard_of(store: &MemoryStore, account: &str) -> Vec<String> {
     let key = format!("told/{account}");
     let rows = store.entities(None, 1000).await.unwrap();
@@ -116,7 +115,7 @@ async fn a_role_survives_every_fault_before_an_acknowledgement() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_survives_every_fault_before_its_outbox_is_confirmed() {
+async fn a_role_survives_every_fault_before_confirms() {
     role_meets_all(Point::Confirm).await;
 }
 

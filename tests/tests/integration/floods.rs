@@ -1,4 +1,4 @@
-//! More messages that cannot be read than a store may keep: sound events are applied all the same, and nothing is lost unsaid.
+//! More undecodable messages than a store may keep: valid events are still applied, and every loss is reported.
 
 use doorstep_store::{Store, TableUsage};
 use doorstep_tests::{
@@ -19,35 +19,35 @@ const JUNK_A_ROUND: u64 = 50;
 const OF_KIND: u64 = 100;
 
 on_every_store! {
-    async fn a_flood_of_junk_neither_stops_a_role_nor_keeps_a_sound_event_from_being_applied(shelf) {
-        let world = TestEnv::new("flood", &[LEDGER]).await;
+    async fn undecodable_floods_do_not_stop_valid_events(shelf) {
+        let env = TestEnv::new("flood", &[LEDGER]).await;
         let store = shelf.open();
-        let mut settings = world.run_settings();
-        // So few that the flood alone would fill the dead letters twenty times over, and stop the role.
+        let mut settings = env.run_settings();
+        // So few that the flood alone would fill the dead letters twenty times over and stop the role.
         settings.limits.dead.rows = 2 * OF_KIND + 50;
         settings.limits.dead_of_kind.rows = OF_KIND;
         let role = RoleProcess::start(Ledger, shelf.open(), settings);
-        role.taking(SOON).await;
-        let wire = world.wire().await;
-        let exchange = world.namespace().events_exchange();
+        role.consuming(SOON).await;
+        let channel = env.channel().await;
+        let exchange = env.namespace().events_exchange();
         for round in 1..=ROUNDS {
             for n in 0..JUNK_A_ROUND {
                 let body = format!("junk {round} {n}");
                 let properties = BasicProperties::default().with_headers(FieldTable::default());
-                wire.publish(&exchange, "account.moved.v1", properties, body.as_bytes()).await;
+                channel.publish(&exchange, "account.moved.v1", properties, body.as_bytes()).await;
             }
-            world.publish(&[event("shop", "account/a", round, &Move::Add(1))]).await;
+            env.publish(&[event("shop", "account/a", round, &Move::Add(1))]).await;
         }
         wait_until("every sound event is applied", SOON, async || {
             summary(&store).await.tally.applied == ROUNDS
         })
         .await;
-        world.all_is_settled(&role, "ledger", SOON).await;
+        env.all_is_acked(&role, "ledger", SOON).await;
         let any = TableUsage { rows: 1, bytes: 1 };
         let streamless = store.streamless(any, 9).await.unwrap();
         let all = ROUNDS * JUNK_A_ROUND;
         assert_eq!(streamless.usage.rows, OF_KIND);
-        // Redelivered messages of a commit that was not settled may stand twice.
+        // Redelivered messages of an unacknowledged commit may occur twice.
         assert!(streamless.overflowed >= all - OF_KIND, "{streamless:?}");
         assert_eq!((streamless.dropped, streamless.kinds.len()), (0, 1));
         assert_eq!(dead(&store).await.len() as u64, OF_KIND);

@@ -1,4 +1,5 @@
-//! Events in the name of others: the broker refuses them to users of the printed rights, and roles to whoever may publish anything.
+//! Events under sources of other users: the broker rejects them from users with the printed permissions, and roles
+//! reject them from users who may publish anything.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::{
     topology::{Place, same},
 };
 
-/// A cancellation that nobody has asked for, as the next event of the order's own source.
+/// A cancellation that no customer has requested, as the next event of the order's own source.
 fn cancelled(invoice: &str, sequence: u64) -> Event {
     let order = placed(invoice, 1);
     let fact = OrderCancelled {
@@ -46,7 +47,7 @@ impl Place {
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     }
 
-    /// A user who may do everything.
+    /// Creates a user with all permissions.
     fn mighty(&self, name: &str) -> User {
         let rights = Rights {
             configure: ".*",
@@ -56,16 +57,16 @@ impl Place {
         block_in_place(|| self.vhost.new_user(name, rights)).unwrap()
     }
 
-    /// Works what is there. Exit code 0, or 2 where dead letters are left.
+    /// Runs a role until idle. Exit code 0, or 2 if dead letters are left.
     async fn worked(&self, role: &str, code: i32) {
         let ended = self.ran(None, &["run", role, "--until-idle", "1s"]).await;
         assert_eq!(ended.code, Some(code), "{}", ended.stderr);
     }
 
-    /// The reasons of the dead letters of a role, none of which may block anything.
+    /// Returns the reasons of a role's dead letters, none of which may block a stream.
     async fn refused(&self, role: &str) -> Vec<String> {
         let words = ["dead", "list", role, "--each", "--json"];
-        let lines = self.told(None, &words).await;
+        let lines = self.output(None, &words).await;
         let rows = lines
             .lines()
             .map(|line| -> Value { serde_json::from_str(line).unwrap() });
@@ -78,13 +79,13 @@ impl Place {
 
     async fn owner(&self, role: &str) -> Value {
         let words = ["sources", "list", role, "--json"];
-        let line = self.told(None, &words).await;
+        let line = self.output(None, &words).await;
         serde_json::from_str(line.lines().next().unwrap()).unwrap()
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_printed_rights_let_each_program_publish_its_own_families_only() {
+async fn printed_permissions_limit_programs_to_their_families() {
     let place = Place::new("families");
     place.import().await;
     let permitted = place.permitted(&["--declared"]).await;
@@ -100,12 +101,12 @@ async fn the_printed_rights_let_each_program_publish_its_own_families_only() {
         }
     }
     place.worked("orders", 0).await;
-    let order = place.told(None, &["show", "orders", "order/1"]).await;
+    let order = place.output(None, &["show", "orders", "order/1"]).await;
     assert!(!order.contains("ancelled"), "{order}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_user_publishes_in_the_name_of_a_source_is_a_dead_letter() {
+async fn events_under_another_users_source_are_dead_letters() {
     let place = Place::new("forged");
     place.import().await;
     let (shop, thief) = (place.mighty("shop"), place.mighty("thief"));
@@ -116,7 +117,7 @@ async fn what_another_user_publishes_in_the_name_of_a_source_is_a_dead_letter() 
         place.worked(role, 0).await;
         assert_eq!(place.owner(role).await["user"], shop.name());
     }
-    // The order is not cancelled, and the sequences of the stock stay its source's own.
+    // The order is not cancelled, and the sequences of the stock still belong to its source.
     let forged = [cancelled("1", 2), moved("A", 2, -1_000)];
     place.sent(&thief, &[], &forged).await;
     place
@@ -126,17 +127,17 @@ async fn what_another_user_publishes_in_the_name_of_a_source_is_a_dead_letter() 
     place.worked("inventory", 2).await;
     assert_eq!(place.refused("orders").await, ["foreign source"]);
     assert_eq!(place.refused("inventory").await, ["foreign source"; 2]);
-    let order = place.told(None, &["show", "orders", "order/1"]).await;
+    let order = place.output(None, &["show", "orders", "order/1"]).await;
     assert!(!order.contains("ancelled"), "{order}");
     place
         .sent(&shop, &[], &[moved("A", 2, -3), moved("A", 3, -3)])
         .await;
     place.worked("inventory", 2).await;
-    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-16"), "{stock}");
     assert_eq!(place.refused("inventory").await.len(), 2);
 
-    // The program goes on under another user once its source is given to it.
+    // The program continues under another user once its source is transferred to that user.
     let renamed = place.mighty("renamed");
     let source = place.owner("inventory").await["source"]
         .as_str()
@@ -150,21 +151,21 @@ async fn what_another_user_publishes_in_the_name_of_a_source_is_a_dead_letter() 
         "--to",
         renamed.name(),
     ];
-    place.told(None, &words).await;
+    place.output(None, &words).await;
     let owner = place.owner("inventory").await;
     assert_eq!(owner["user"], renamed.name());
     assert_eq!(owner["former"]["user"], shop.name());
     place.sent(&renamed, &[], &[moved("A", 4, -1)]).await;
     place.worked("inventory", 2).await;
-    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-17"), "{stock}");
 
-    // What it has sent under yet another user before that is refused, and takes its place once the source belongs to that one.
+    // Its earlier events under yet another user are rejected, and applied once the source belongs to that one.
     let moved_on = place.mighty("moved-on");
     place.sent(&moved_on, &[], &[moved("A", 5, -1)]).await;
     place.worked("inventory", 2).await;
     let words = ["dead", "list", "inventory", "--each", "--json"];
-    let rows = place.told(None, &words).await;
+    let rows = place.output(None, &words).await;
     let mut rows = rows
         .lines()
         .map(|line| -> Value { serde_json::from_str(line).unwrap() });
@@ -192,12 +193,12 @@ async fn what_another_user_publishes_in_the_name_of_a_source_is_a_dead_letter() 
         "--to",
         moved_on.name(),
     ];
-    place.told(None, &words).await;
-    place.told(None, &replay).await;
+    place.output(None, &words).await;
+    place.output(None, &replay).await;
     place.worked("inventory", 2).await;
-    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-18"), "{stock}");
-    let audit = place.told(None, &["dead", "audit", "inventory"]).await;
+    let audit = place.output(None, &["dead", "audit", "inventory"]).await;
     assert!(
         audit.contains("transfer") && audit.contains(&source),
         "{audit}"
@@ -205,7 +206,7 @@ async fn what_another_user_publishes_in_the_name_of_a_source_is_a_dead_letter() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_by_another_way_than_the_exchange_is_a_dead_letter() {
+async fn events_not_from_the_exchange_are_dead_letters() {
     let place = Place::new("bypass");
     place.import().await;
     let thief = place.mighty("thief");
@@ -229,7 +230,7 @@ async fn what_comes_by_another_way_than_the_exchange_is_a_dead_letter() {
         assert_eq!(outcome, doorstep_messaging::PublishOutcome::Confirmed);
     }
     place.worked("inventory", 2).await;
-    // The same message by the same way.
+    // The same message by the same route.
     assert_eq!(place.refused("inventory").await, ["not from the exchange"]);
     let shop = place.mighty("shop");
     place.sent(&shop, &[], &[moved("A", 1, -10)]).await;
@@ -238,7 +239,7 @@ async fn what_comes_by_another_way_than_the_exchange_is_a_dead_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_without_user_ids_outlives_the_upgrade_of_its_program() {
+async fn a_backlog_without_user_ids_survives_the_upgrade() {
     let place = Place::new("upgrade");
     place.import().await;
     let shop = place.mighty("shop");
@@ -248,7 +249,7 @@ async fn a_backlog_without_user_ids_outlives_the_upgrade_of_its_program() {
         .await;
     place.worked("inventory", 0).await;
     assert_eq!(place.owner("inventory").await["user"], Value::Null);
-    // The backlog of the previous version, then the program's new one, then what comes late.
+    // The backlog of the previous version, then the program's new events, then late ones.
     place
         .sent(&shop, without, &[moved("A", 2, -1), moved("B", 3, -1)])
         .await;
@@ -256,14 +257,14 @@ async fn a_backlog_without_user_ids_outlives_the_upgrade_of_its_program() {
     place.sent(&shop, without, &[moved("B", 2, -1)]).await;
     place.worked("inventory", 0).await;
     for subject in ["stock/A", "stock/B"] {
-        let stock = place.told(None, &["show", "inventory", subject]).await;
+        let stock = place.output(None, &["show", "inventory", subject]).await;
         assert!(stock.contains("-12"), "{stock}");
     }
     assert_eq!(place.owner("inventory").await["user"], shop.name());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_user_id_ends_a_program_at_its_start_with_the_remedy() {
+async fn a_wrong_user_id_fails_at_start() {
     let place = Place::new("user-id");
     place.import().await;
     let shop = place.mighty("shop");

@@ -1,5 +1,6 @@
-//! A role whose connection is closed, whose queue is deleted, whose broker dies or runs short of memory: it is consuming again by itself,
-//! and says what may be missing. How long that takes is measured and told by `cargo xtask test`, never asserted.
+//! A role whose connection is closed, whose queue is deleted, or whose broker crashes or runs short of memory. It
+//! resumes consuming by itself and reports possible losses. `cargo xtask test` measures and prints the time, and never
+//! asserts it.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::{
     shelf::on_every_store,
 };
 
-/// A start of a broker takes its time on a busy machine.
+/// A broker takes long to start on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
 
 fn added(stream: &str, numbers: std::ops::RangeInclusive<u64>) -> Vec<Event> {
@@ -47,7 +48,7 @@ async fn applied<S: Store>(store: &S, stream: &str, upto: u64) {
     .await;
 }
 
-/// Waits until something that makes the role degraded says this.
+/// Waits until a reason for the degraded state contains this text.
 async fn degraded(role: &RoleProcess, what: &str) {
     wait_for(format!("degraded: {what}"), SOON, async || {
         let degraded = role.status().degraded;
@@ -61,7 +62,7 @@ async fn degraded(role: &RoleProcess, what: &str) {
 }
 
 async fn well(role: &RoleProcess) {
-    wait_for("the role is well", SOON, async || {
+    wait_for("the role is ready", SOON, async || {
         match role.status().degraded {
             lines if lines.is_empty() => Ok(()),
             lines => Err(lines),
@@ -71,26 +72,26 @@ async fn well(role: &RoleProcess) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_is_consuming_again_after_an_administrator_closed_its_connections() {
-    let world = TestEnv::new("closed", &[LEDGER]).await;
+async fn closed_connections_are_reopened() {
+    let env = TestEnv::new("closed", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
-    let role = world.start(Ledger, store.clone());
-    role.taking(SOON).await;
-    let view = world.view();
+    let role = env.start(Ledger, store.clone());
+    role.consuming(SOON).await;
+    let view = env.view();
     let mut upto = 0;
     for name in [
         "doorstep ledger: consume",
         "doorstep ledger: quarantine",
         "doorstep ledger: publish",
     ] {
-        world.publish(&added("a", upto + 1..=upto + 10)).await;
-        // The API learns of a connection some seconds after it was made.
+        env.publish(&added("a", upto + 1..=upto + 10)).await;
+        // The API learns of a connection some seconds after it was opened.
         wait_until(format!("{name} is closed"), SOON, async || {
             block_in_place(|| view.close_connections_called(name)) > 0
         })
         .await;
         let closed = Instant::now();
-        world.publish(&added("a", upto + 11..=upto + 20)).await;
+        env.publish(&added("a", upto + 11..=upto + 20)).await;
         upto += 20;
         applied(&store, "a", upto).await;
         println!(
@@ -99,20 +100,20 @@ async fn a_role_is_consuming_again_after_an_administrator_closed_its_connections
         );
         well(&role).await;
     }
-    world.all_is_settled(&role, "ledger", SOON).await;
+    env.all_is_acked(&role, "ledger", SOON).await;
     role.stop().await.unwrap();
     assert_eq!(summary(&store).await.tally.applied, upto);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_role_is_consuming_again_within_moments_of_a_killed_brokers_return() {
+async fn a_role_resumes_after_a_broker_kill() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("healing")));
     let mut node = node.await.unwrap().unwrap();
-    let world = TestEnv::on(&node.broker(), "healing", &[LEDGER]).await;
+    let env = TestEnv::on(&node.broker(), "healing", &[LEDGER]).await;
     let store = MemoryStore::new("ledger");
-    let role = world.start(Ledger, store.clone());
-    role.taking(LONG).await;
-    world.publish(&added("a", 1..=100)).await;
+    let role = env.start(Ledger, store.clone());
+    role.consuming(LONG).await;
+    env.publish(&added("a", 1..=100)).await;
     node.sync_declarations().unwrap();
     let mut node = spawn_blocking(move || {
         node.kill().unwrap();
@@ -134,52 +135,52 @@ async fn a_role_is_consuming_again_within_moments_of_a_killed_brokers_return() {
         "measured: connected again {:?} after the broker's return",
         returned.elapsed()
     );
-    world.publish_at_last(&added("a", 101..=101), LONG).await;
+    env.publish_at_last(&added("a", 101..=101), LONG).await;
     applied(&store, "a", 101).await;
     println!(
         "measured: consuming again {:?} after the broker's return",
         returned.elapsed()
     );
-    world.all_is_settled(&role, "ledger", LONG).await;
+    env.all_is_acked(&role, "ledger", LONG).await;
     role.stop().await.unwrap();
     assert_eq!(summary(&store).await.tally.applied, 101);
     block_in_place(|| drop(node));
 }
 
 on_every_store! {
-    async fn a_deleted_queue_is_consumed_from_again_and_what_is_missing_is_listed_until_it_was_published_again(shelf) {
+    async fn a_deleted_queue_leaves_listed_gaps(shelf) {
         const STREAMS: [&str; 4] = ["a", "b", "c", "d"];
-        let world = TestEnv::new("deleted", &[LEDGER]).await;
+        let env = TestEnv::new("deleted", &[LEDGER]).await;
         let store = FaultyStore::new(shelf.open());
-        let mut settings = world.run_settings();
+        let mut settings = env.run_settings();
         settings.limits.gap_age = Duration::from_millis(100);
-        // So that most of what is published while the role is paused waits in the queue.
+        // So that most messages published while the role is paused wait in the queue.
         settings.broker.prefetch = 3;
         let role = RoleProcess::start(Ledger, store.clone(), settings);
-        role.taking(SOON).await;
+        role.consuming(SOON).await;
         let each = |numbers: std::ops::RangeInclusive<u64>| -> Vec<Event> {
             numbers.flat_map(|n| STREAMS.map(|s| added(s, n..=n)).concat()).collect()
         };
-        world.publish(&each(1..=3)).await;
+        env.publish(&each(1..=3)).await;
         for stream in STREAMS {
             applied(store.inner(), stream, 3).await;
         }
-        assert_eq!(role.status().degraded, [""; 0], "a queue is new once");
+        assert_eq!(role.status().degraded, [""; 0], "the queue is reported as replaced once");
 
         store.set(Fault::Fails);
-        world.publish(&each(4..=6)).await;
-        wait_until("the role holds what it can", SOON, async || role.status().phase != doorstep_runtime::runner::Phase::Consuming).await;
-        let view = world.view();
-        let queue = world.namespace().role_queue("ledger", 0);
+        env.publish(&each(4..=6)).await;
+        wait_until("the role has deferred what fits", SOON, async || role.status().phase != doorstep_runtime::runner::Phase::Consuming).await;
+        let view = env.view();
+        let queue = env.namespace().role_queue("ledger", 0);
         view.delete_queue(queue.as_str());
         let deleted = Instant::now();
         store.set(Fault::None);
         degraded(&role, "queue doorstep.ledger.0 was created again").await;
         println!("measured: consuming again {:?} after the queue was deleted", deleted.elapsed());
 
-        // The next event of each stream shows that some are missing before it.
-        world.publish(&each(7..=7)).await;
-        wait_until("all are held", SOON, async || summary(store.inner()).await.usage.held.rows == 4).await;
+        // The next event of each stream reveals the missing ones before it.
+        env.publish(&each(7..=7)).await;
+        wait_until("all are deferred", SOON, async || summary(store.inner()).await.usage.held.rows == 4).await;
         let gaps = wait_for("gaps", SOON, async || {
             let gaps = store.inner().gaps(Timestamp::MAX, Timestamp::MAX, 100).await.unwrap();
             if gaps.len() == STREAMS.len() { Ok(gaps) } else { Err(gaps) }
@@ -192,11 +193,11 @@ on_every_store! {
         }
         degraded(&role, "missing ").await;
 
-        world.publish(&each(1..=7)).await;
+        env.publish(&each(1..=7)).await;
         for stream in STREAMS {
             applied(store.inner(), stream, 7).await;
         }
-        world.all_is_settled(&role, "ledger", SOON).await;
+        env.all_is_acked(&role, "ledger", SOON).await;
         assert!(store.inner().gaps(Timestamp::MAX, Timestamp::MAX, 100).await.unwrap().is_empty());
         role.stop().await.unwrap();
         let after = summary(store.inner()).await;
@@ -205,26 +206,25 @@ on_every_store! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_memory_alarm_is_shown_by_type_and_by_the_role_and_all_that_is_owed_goes_out_afterwards()
-{
+async fn the_outbox_drains_after_a_memory_alarm() {
     const COUNT: u64 = 50;
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("alarm")));
     let node = node.await.unwrap().unwrap();
-    let world = TestEnv::on(&node.broker(), "alarm", &[LEDGER, LISTENER]).await;
+    let env = TestEnv::on(&node.broker(), "alarm", &[LEDGER, LISTENER]).await;
     let store = FaultyStore::new(MemoryStore::new("ledger"));
-    let role = world.start(Ledger, store.clone());
+    let role = env.start(Ledger, store.clone());
     let heard = MemoryStore::new("listener");
-    let listener = world.start(Listener, heard.clone());
-    role.taking(LONG).await;
-    let publisher = Publisher::start(world.settings(), "another publishes", Topology::none());
+    let listener = env.start(Listener, heard.clone());
+    role.consuming(LONG).await;
+    let publisher = Publisher::start(env.settings(), "another publishes", Topology::none());
     publisher.ready(LONG).await.unwrap();
 
-    // The role has work in its queue when the alarm comes, and owes an event for each.
+    // The role has work in its queue when the alarm is raised, and an event to publish for each.
     store.set(Fault::Fails);
     let tells: Vec<_> = (1..=COUNT)
         .map(|n| event("shop", "account/a", n, &Move::Tell))
         .collect();
-    world.publish(&tells).await;
+    env.publish(&tells).await;
     block_in_place(|| node.block_publishers()).unwrap();
     store.set(Fault::None);
     applied(store.inner(), "a", COUNT).await;
@@ -236,15 +236,15 @@ async fn a_memory_alarm_is_shown_by_type_and_by_the_role_and_all_that_is_owed_go
         ConnectionPhase::Blocked(_)
     ));
     assert_eq!(publisher.meter().read().blocked, 1);
-    // Consuming goes on, and what is owed is kept.
-    world.all_is_settled(&role, "ledger", SOON).await;
+    // Consuming continues, and the outbox is kept.
+    env.all_is_acked(&role, "ledger", SOON).await;
     assert_eq!(summary(store.inner()).await.usage.outbox.rows, COUNT);
     assert_eq!(summary(&heard).await.tally.applied, 0);
 
     let lifted = Instant::now();
     block_in_place(|| node.unblock_publishers()).unwrap();
     wait_for(
-        "all that was owed is heard",
+        "all emitted events have arrived",
         SOON,
         async || match summary(&heard).await.tally.applied {
             COUNT => Ok(()),
@@ -253,11 +253,11 @@ async fn a_memory_alarm_is_shown_by_type_and_by_the_role_and_all_that_is_owed_go
     )
     .await;
     println!(
-        "measured: all that was owed is heard {:?} after rabbitmqctl was told to lift the alarm",
+        "measured: all emitted events have arrived {:?} after rabbitmqctl was told to lift the alarm",
         lifted.elapsed()
     );
     well(&role).await;
-    wait_until("nothing is owed", SOON, async || {
+    wait_until("the outbox is empty", SOON, async || {
         summary(store.inner()).await.usage.outbox.rows == 0
     })
     .await;

@@ -1,5 +1,5 @@
-//! What a running role answers for itself: metrics by their usual names, readiness that follows the broker, liveness that notices a
-//! loop that is stuck.
+//! The endpoints of a running role: metrics with conventional names, readiness that follows the broker, liveness that
+//! notices a stuck loop.
 
 use std::{
     fs,
@@ -29,17 +29,17 @@ use crate::{
     operator::{Office, ROLES, moved},
 };
 
-/// How long an answer may take.
+/// The timeout of an answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Roles that run and answer.
+/// Running roles with a health address.
 pub(crate) struct Answering {
     pub(crate) running: RunningProgram,
     address: SocketAddr,
 }
 
 impl Office {
-    /// Runs the role `inventory`, by this broker, and waits until it answers.
+    /// Runs the role `inventory` on this broker, and waits until its endpoints answer.
     pub(crate) async fn answering(&self, amqp_url: &str, arguments: &[&str]) -> Answering {
         let usual = ["run", "inventory", "--health-addr", "127.0.0.1:0"];
         let arguments = [&usual[..], arguments].concat();
@@ -77,7 +77,7 @@ impl Answering {
     pub(crate) async fn is_ready(&self) -> Readiness {
         wait_for("the role is ready", SOON, async || {
             match self.readiness() {
-                // Not before the broker was asked for its own count.
+                // The broker's own count arrives a moment later.
                 (true, ready) if ready.roles[0].consumers.is_some() => Ok(ready),
                 (_, other) => Err(other),
             }
@@ -92,7 +92,8 @@ impl Answering {
         text
     }
 
-    /// The value of the one series of this name with all of these labels and no `error_type` unless it is named.
+    /// Returns the value of the only series of this name with all of these labels, without `error_type` unless it is
+    /// named.
     fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let wants_error = labels.iter().any(|(label, _)| *label == "error_type");
         let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
@@ -108,7 +109,7 @@ impl Answering {
         one
     }
 
-    /// Waits until a counter stands there.
+    /// Waits until a counter has this value.
     async fn counts(&self, name: &str, labels: &[(&str, &str)], count: f64) {
         wait_for(format!("{name} is {count}"), SOON, async || {
             match self.value(name, labels) {
@@ -120,28 +121,28 @@ impl Answering {
     }
 }
 
-/// The address of a world by a proxy.
-fn by_proxy(world: &TestEnv, proxy: &ChaosProxy) -> String {
-    let own = world.broker().address();
+/// Returns the address of an environment through a proxy.
+fn by_proxy(env: &TestEnv, proxy: &ChaosProxy) -> String {
+    let own = env.broker().address();
     let place = format!("{}:{}", own.host, own.port);
-    let url = world.amqp_url();
+    let url = env.amqp_url();
     assert!(url.contains(&place), "{place} in {url}");
     url.replace(&place, &proxy.address().to_string())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_tells_its_numbers_under_their_conventional_names() {
+async fn metrics_have_conventional_names() {
     let office = Office::new("numbers").await;
-    let role = office.answering(&office.world.amqp_url(), &[]).await;
+    let role = office.answering(&office.env.amqp_url(), &[]).await;
     role.is_ready().await;
     let mut events: Vec<Event> = (1..=20).map(|n| moved("1", n, -1)).collect();
-    // One that was there already, one too early, and one that is refused for good.
+    // A duplicate, an early event, and one that is rejected for good.
     events.push(moved("1", 20, -1));
     events.push(moved("2", 3, -1));
     let mut refused = moved("3", 1, -1);
     refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
     events.push(refused);
-    office.world.publish(&events).await;
+    office.env.publish(&events).await;
 
     let inventory = ("role", "inventory");
     let system = ("messaging_system", "rabbitmq");
@@ -214,7 +215,7 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
         )
         .await;
     }
-    // Batches are as large as they happened to be; each was decided, committed and settled once.
+    // Batch sizes vary; each batch was planned, committed and acknowledged once.
     let count = |name, labels: &[_]| role.value(name, labels).unwrap_or_default();
     let batches = count(
         "messaging_process_duration_seconds_count",
@@ -256,30 +257,30 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
         (Some(1), Some(1))
     );
     assert!(health.oldest_dead_letter_ms > Some(0), "{health:?}");
-    let told = "1 dead letter awaits an operator, the oldest for";
+    let output = "1 dead letter awaits an operator, the oldest for";
     let reason = health
         .reasons
         .iter()
-        .find(|reason| reason.starts_with(told));
+        .find(|reason| reason.starts_with(output));
     assert!(
         reason.is_some_and(|reason| reason.contains("; 1 stream is blocked")),
         "{:?}",
         health.reasons
     );
     let address = role.address.to_string();
-    let said = office.told(&["health", "--health-addr", &address]).await;
+    let said = office.output(&["health", "--health-addr", &address]).await;
     assert!(said.starts_with("inventory: degraded, taking\n"), "{said}");
-    assert!(said.contains(told), "{said}");
-    // Stepping over the event resolves its dead letter and frees its stream.
+    assert!(said.contains(output), "{said}");
+    // Skipping the event resolves its dead letter and unblocks its stream.
     office.skip_all("inventory").await;
     wait_for("no dead letter is left", SOON, async || {
         let (_, ready) = role.readiness();
         let health = &ready.roles[0];
-        let is_told = health
+        let is_reported = health
             .reasons
             .iter()
             .any(|reason| reason.contains("dead letter"));
-        match (health.dead_letters, health.blocked_streams, is_told) {
+        match (health.dead_letters, health.blocked_streams, is_reported) {
             (Some(0), Some(0), false) => Ok(()),
             _ => Err(health.clone()),
         }
@@ -288,21 +289,21 @@ async fn a_role_tells_its_numbers_under_their_conventional_names() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_is_unready_while_the_broker_is_away_and_ready_when_it_is_back() {
+async fn readiness_follows_the_broker() {
     let office = Office::new("unready").await;
-    let proxy = office.world.proxy().await;
-    let url = by_proxy(&office.world, &proxy);
+    let proxy = office.env.proxy().await;
+    let url = by_proxy(&office.env, &proxy);
     let mut role = office.answering(&url, &[]).await;
     let ready = role.is_ready().await;
     assert_eq!(ready.roles[0].role, "inventory");
     assert_eq!(ready.roles[0].phase, "taking");
     assert_eq!(ready.roles[0].consumers, Some(1));
-    // The same by the command.
+    // The command shows the same.
     let address = role.address.to_string();
-    let said = office.told(&["health", "--health-addr", &address]).await;
+    let said = office.output(&["health", "--health-addr", &address]).await;
     assert_eq!(said, "inventory: ready, taking\n");
     proxy.refuse();
-    // Each connection breaks at a moment of its own, and the role is unready from the first.
+    // Each connection breaks at a different moment, and the role is unready from the first.
     let consuming_is_away = |found: &Readiness| {
         let mut reasons = found.roles[0].reasons.iter();
         reasons.any(|reason| reason.contains("no connection to consume by"))
@@ -315,7 +316,7 @@ async fn a_role_is_unready_while_the_broker_is_away_and_ready_when_it_is_back() 
     })
     .await;
     assert_eq!(unready.status, HealthStatus::Unready);
-    // Nothing is stuck: a restart would not help.
+    // No loop is stuck: a restart would not help.
     assert_eq!(
         role.liveness(),
         (
@@ -345,19 +346,19 @@ async fn a_role_is_unready_while_the_broker_is_away_and_ready_when_it_is_back() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
+async fn a_memory_alarm_shows_in_health_and_metrics() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("alarm-health")));
     let node = node.await.unwrap().unwrap();
     let office = Office {
-        world: TestEnv::on(&node.broker(), "alarm-health", &ROLES).await,
+        env: TestEnv::on(&node.broker(), "alarm-health", &ROLES).await,
         scratch: TempDir::new("alarm-health"),
     };
-    // The broker blocks who publishes: here the role, the copy of a dead letter.
+    // The broker blocks publishers: here the role, with the copy of a dead letter.
     let mut refused = moved("1", 1, -1);
     refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
-    office.world.publish(&[refused, moved("2", 1, -1)]).await;
+    office.env.publish(&[refused, moved("2", 1, -1)]).await;
     block_in_place(|| node.block_publishers()).unwrap();
-    let role = office.answering(&office.world.amqp_url(), &[]).await;
+    let role = office.answering(&office.env.amqp_url(), &[]).await;
     let publishing = [("role", "inventory"), ("link", "publish")];
     let blocked = |role: &Answering| role.value("doorstep_blocked_by_broker", &publishing);
     let tells_of_alarm = |ready: &Readiness| {
@@ -377,9 +378,9 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
         other => Err(other),
     })
     .await;
-    // Consuming goes on, and what is owed is kept.
+    // Consuming continues, and the outbox is kept.
     let inventory = [("role", "inventory")];
-    wait_for("consuming goes on", SOON, async || {
+    wait_for("consuming continues", SOON, async || {
         let value = |name| role.value(name, &inventory);
         match (
             value("doorstep_applied_total"),
@@ -408,10 +409,10 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
         },
     )
     .await;
-    let copies = office.world.namespace().dead_queue("inventory");
-    // Perhaps again, where the broker had read it before it was asked to wait.
+    let copies = office.env.namespace().dead_queue("inventory");
+    // Perhaps twice, if the broker had read it before it blocked the connection.
     wait_for("the copy went out", SOON, async || {
-        match office.world.try_depth(&copies).await?.ready {
+        match office.env.try_depth(&copies).await?.ready {
             0 => Err("no copy".to_owned()),
             _ => Ok(()),
         }
@@ -422,13 +423,13 @@ async fn a_memory_alarm_is_shown_by_health_and_by_a_metric_until_it_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_only_waits_has_an_age_and_is_no_reason_to_complain() {
+async fn waiting_events_have_an_age_and_no_warning() {
     let office = Office::new("ages").await;
-    let role = office.answering(&office.world.amqp_url(), &[]).await;
+    let role = office.answering(&office.env.amqp_url(), &[]).await;
     role.is_ready().await;
-    office.world.publish(&[moved("1", 2, -1)]).await;
-    // Health tells ages as they are, without complaining of what is only waiting.
-    let held = wait_for("the held event has an age", SOON, async || {
+    office.env.publish(&[moved("1", 2, -1)]).await;
+    // Health shows ages as they are, and reports no problem for events that only wait.
+    let held = wait_for("the deferred event has an age", SOON, async || {
         let (_, ready) = role.readiness();
         ready.roles[0].oldest_held_ms.ok_or(ready.roles[0].clone())
     })
@@ -443,13 +444,13 @@ async fn what_only_waits_has_an_age_and_is_no_reason_to_complain() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_that_is_closed_and_a_consumer_that_is_cancelled_are_made_good_and_counted() {
+async fn closed_channels_and_cancelled_consumers_are_counted() {
     let office = Office::new("ended").await;
-    let proxy = office.world.proxy().await;
-    let url = by_proxy(&office.world, &proxy);
+    let proxy = office.env.proxy().await;
+    let url = by_proxy(&office.env, &proxy);
     let role = office.answering(&url, &[]).await;
     role.is_ready().await;
-    let queue = office.world.namespace().role_queue("inventory", 0);
+    let queue = office.env.namespace().role_queue("inventory", 0);
     let inventory = ("role", "inventory");
     let channels = (
         "doorstep_channels_ended_total",
@@ -459,25 +460,25 @@ async fn a_channel_that_is_closed_and_a_consumer_that_is_cancelled_are_made_good
     assert_eq!(role.value(channels.0, &channels.1), Some(0.0));
     assert_eq!(role.value(consumers.0, &consumers.1), Some(0.0));
 
-    // The broker closes the channel that says such a thing, and keeps its connection.
+    // The broker closes the channel for such a tag, and keeps its connection.
     proxy.at(Point::Ack, WireFault::UnknownTag);
-    office.world.publish(&[moved("1", 1, -1)]).await;
+    office.env.publish(&[moved("1", 1, -1)]).await;
     role.counts(channels.0, &channels.1, 1.0).await;
     assert_eq!(*proxy.triggered().borrow(), 1);
     let more: Vec<_> = (2..=20).map(|n| moved("1", n, -1)).collect();
-    office.world.publish(&more).await;
+    office.env.publish(&more).await;
     office.has_applied(20).await;
-    office.world.depth_is(&queue, 0, 1, SOON).await;
+    office.env.depth_is(&queue, 0, 1, SOON).await;
     role.counts("doorstep_unsettled", &[inventory], 0.0).await;
     assert_eq!(role.value(consumers.0, &consumers.1), Some(0.0));
 
-    office.world.view().delete_queue(queue.as_str());
+    office.env.view().delete_queue(queue.as_str());
     role.counts(consumers.0, &consumers.1, 1.0).await;
-    office.world.depth_is(&queue, 0, 1, SOON).await;
+    office.env.depth_is(&queue, 0, 1, SOON).await;
     let more: Vec<_> = (21..=40).map(|n| moved("1", n, -1)).collect();
-    office.world.publish(&more).await;
+    office.env.publish(&more).await;
     office.has_applied(40).await;
-    wait_for("the possible loss is told", SOON, async || {
+    wait_for("the possible loss is reported", SOON, async || {
         let (_, ready) = role.readiness();
         let mut reasons = ready.roles[0].reasons.iter();
         if reasons.any(|reason| reason.contains("was created again")) {
@@ -491,19 +492,19 @@ async fn a_channel_that_is_closed_and_a_consumer_that_is_cancelled_are_made_good
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_loop_that_does_not_finish_its_step_makes_the_process_not_alive() {
+async fn a_stuck_loop_fails_liveness() {
     let office = Office::new("stuck").await;
-    let proxy = office.world.proxy().await;
-    let url = by_proxy(&office.world, &proxy);
+    let proxy = office.env.proxy().await;
+    let url = by_proxy(&office.env, &proxy);
     let role = office.answering(&url, &["--stuck-after", "500ms"]).await;
     role.is_ready().await;
     wait_until("the process is alive", SOON, async || role.liveness().0).await;
-    // What is owed goes into a wire that is silent, and neither arrives nor fails.
+    // Published rows go into a silent connection, and neither arrive nor fail.
     let mut refused = moved("1", 1, -1);
     refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
     proxy.stall(Direction::ToBroker);
-    office.world.publish(&[refused]).await;
-    // On a busy machine other things may have been stuck for a moment before.
+    office.env.publish(&[refused]).await;
+    // On a busy machine other loops may have been stuck for a moment before.
     wait_for("the process is not alive", SOON, async || {
         let (is_alive, liveness) = role.liveness();
         let sends =
@@ -522,7 +523,7 @@ async fn a_loop_that_does_not_finish_its_step_makes_the_process_not_alive() {
     .await;
 }
 
-/// A role whose handler does not return until it is let go.
+/// A role whose handler does not return until it is released.
 struct Stubborn;
 
 static LET_GO: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
@@ -560,12 +561,11 @@ impl Role for Stubborn {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_that_does_not_return_shows_in_the_roles_signs_of_life() {
-    let world = TestEnv::new("stubborn", &[LEDGER]).await;
-    let role = runner::start(Stubborn, MemoryStore::new("ledger"), world.run_settings());
+async fn a_stuck_handler_shows_in_liveness() {
+    let env = TestEnv::new("stubborn", &[LEDGER]).await;
+    let role = runner::start(Stubborn, MemoryStore::new("ledger"), env.run_settings());
     let vitals = role.liveness();
-    world
-        .publish(&[event("shop", "account/a", 1, &Move::Add(1))])
+    env.publish(&[event("shop", "account/a", 1, &Move::Add(1))])
         .await;
     wait_for("the engine is amid a step", SOON, async || {
         match vitals.engine.busy_for() {
@@ -585,16 +585,16 @@ async fn a_handler_that_does_not_return_shows_in_the_roles_signs_of_life() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_consumers_on_a_roles_queue_the_broker_counts_those_that_it_knows() {
-    let world = TestEnv::new("counted", &[LEDGER]).await;
-    let queue = world.namespace().role_queue(LEDGER.role, 0);
+async fn the_broker_counts_its_known_consumers() {
+    let env = TestEnv::new("counted", &[LEDGER]).await;
+    let queue = env.namespace().role_queue(LEDGER.role, 0);
     let store = MemoryStore::new("ledger");
-    let first = RoleProcess::start(Ledger, store.clone(), world.run_settings());
-    first.taking(SOON).await;
-    world.depth_is(&queue, 0, 1, SOON).await;
-    let second = RoleProcess::start(Ledger, store, world.run_settings());
-    second.taking(SOON).await;
-    let view = world.view();
+    let first = RoleProcess::start(Ledger, store.clone(), env.run_settings());
+    first.consuming(SOON).await;
+    env.depth_is(&queue, 0, 1, SOON).await;
+    let second = RoleProcess::start(Ledger, store, env.run_settings());
+    second.consuming(SOON).await;
+    let view = env.view();
     wait_until("the broker lists both", SOON, async || {
         let here = view.consumers();
         here.iter()
@@ -603,16 +603,16 @@ async fn of_two_consumers_on_a_roles_queue_the_broker_counts_those_that_it_knows
             == 2
     })
     .await;
-    assert_eq!(world.depth(&queue).await.consumers, 1);
+    assert_eq!(env.depth(&queue).await.consumers, 1);
     first.crash();
-    world.depth_is(&queue, 0, 1, SOON).await;
+    env.depth_is(&queue, 0, 1, SOON).await;
     second.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_reason_of_an_outage_is_logged_and_one_that_alternates_is_not_logged_again() {
+async fn alternating_reasons_are_logged_once() {
     let office = Office::new("reasons").await;
-    let role = office.answering(&office.world.amqp_url(), &[]).await;
+    let role = office.answering(&office.env.amqp_url(), &[]).await;
     role.is_ready().await;
     let stores = office.scratch.join("stores");
     let [database, log] = ["", "-wal"].map(|end| stores.join(format!("inventory.sqlite3{end}")));
@@ -620,19 +620,19 @@ async fn a_changed_reason_of_an_outage_is_logged_and_one_that_alternates_is_not_
     let moved_aside = |file: &Path| fs::rename(file, aside(file)).unwrap();
     let put_back = |file: &Path| fs::rename(aside(file), file).unwrap();
     let is_missed = async |file: &Path| {
-        let told = format!("paused: the store {}", database.display());
+        let output = format!("paused: the store {}", database.display());
         let missed = format!("{} was moved away", file.display());
         wait_for("the role is paused by that", SOON, async || {
             let (_, ready) = role.readiness();
             let mut reasons = ready.roles[0].reasons.iter();
-            match reasons.any(|reason| reason.contains(&told) && reason.contains(&missed)) {
+            match reasons.any(|reason| reason.contains(&output) && reason.contains(&missed)) {
                 true => Ok(()),
                 false => Err(ready),
             }
         })
         .await;
     };
-    // One of them is away all the time, so that it is one outage.
+    // One fault persists throughout, so that it is one outage.
     moved_aside(&database);
     is_missed(&database).await;
     for _ in 0..3 {

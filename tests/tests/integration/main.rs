@@ -1,6 +1,6 @@
-//! Doorstep on a real RabbitMQ: what it promises, one promise a test, each in a virtual host of its own.
+//! Doorstep's promises on a real RabbitMQ, one promise for each test, each in a virtual host of its own.
 //!
-//! One program for all, so that the tests wait side by side rather than one file after the other.
+//! A single test binary, so that the tests wait concurrently rather than one file after the other.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
@@ -51,5 +51,5 @@ mod workbench;
 
 use std::time::Duration;
 
-/// The limit of waits for what takes a moment; a machine that is busy with other tests gets its time.
+/// The timeout of waits for quick operations, generous for a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(60);

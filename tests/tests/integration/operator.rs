@@ -47,23 +47,23 @@ pub(crate) const ROLES: [RoleQueues; 5] = [
     },
 ];
 
-/// The binaries' place: a broker and a folder with stores.
+/// The environment of the binaries: a broker and a folder with stores.
 pub(crate) struct Office {
-    pub(crate) world: TestEnv,
+    pub(crate) env: TestEnv,
     pub(crate) scratch: TempDir,
 }
 
 impl Office {
     pub(crate) async fn new(hint: &str) -> Self {
         Self {
-            world: TestEnv::new(hint, &ROLES).await,
+            env: TestEnv::new(hint, &ROLES).await,
             scratch: TempDir::new(hint),
         }
     }
 
     pub(crate) fn consumers(&self, arguments: &[&str]) -> Program {
         Program::consumers(arguments)
-            .broker(&self.world.amqp_url())
+            .broker(&self.env.amqp_url())
             .store(&self.scratch.join("stores"))
     }
 
@@ -80,19 +80,21 @@ impl Office {
         let ids = dead.iter().map(|(id, _)| id.as_str());
         let words = ["dead", "skip", role, "--reason", "a test"];
         let words: Vec<&str> = words.into_iter().chain(ids).collect();
-        self.told(&words).await;
+        self.output(&words).await;
     }
 
-    /// What a command writes that ends well.
-    pub(crate) async fn told(&self, arguments: &[&str]) -> String {
+    /// Returns the output of a command that succeeds.
+    pub(crate) async fn output(&self, arguments: &[&str]) -> String {
         let ended = self.ran(arguments).await;
         assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
         ended.stdout
     }
 
-    /// The ids of the dead letters of a role, with their reasons.
+    /// Returns the ids of a role's dead letters, with their reasons.
     pub(crate) async fn dead(&self, role: &str) -> Vec<(String, String)> {
-        let list = self.told(&["dead", "list", role, "--each", "--json"]).await;
+        let list = self
+            .output(&["dead", "list", role, "--each", "--json"])
+            .await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         list.lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
@@ -101,7 +103,7 @@ impl Office {
     }
 }
 
-/// An event that moves the stock of a code.
+/// Returns an event that moves the stock of a code.
 pub(crate) fn moved(code: &str, sequence: u64, delta: i64) -> Event {
     let fact = StockAdjusted {
         delta,
@@ -142,40 +144,40 @@ pub(crate) fn event<C: Contract>(subject: &str, sequence: u64, fact: &C) -> Even
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_until_idle_ends_with_0_once_all_is_worked() {
+async fn until_idle_ends_with_0_once_idle() {
     let office = Office::new("idle").await;
     let mut events = vec![placed("536365", 1)];
     events.extend((1..=500).rev().map(|n| moved("85123A", n, -2)));
-    office.world.publish(&events).await;
-    office.told(&["run", "--until-idle", "1s"]).await;
+    office.env.publish(&events).await;
+    office.output(&["run", "--until-idle", "1s"]).await;
     let stock = office
-        .told(&["show", "inventory", "stock/85123A", "--json"])
+        .output(&["show", "inventory", "stock/85123A", "--json"])
         .await;
     let stock = &Stock::read_all(&stock)["stock/85123A"];
     assert_eq!((stock.on_hand, stock.movements), (-1_000, 500));
-    let order = office.told(&["show", "orders", "order/536365"]).await;
+    let order = office.output(&["show", "orders", "order/536365"]).await;
     assert!(order.contains(r#""2.51""#), "{order}");
     // Again, with nothing to do.
-    office.told(&["run", "--until-idle", "1s"]).await;
+    office.output(&["run", "--until-idle", "1s"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_until_idle_waits_for_what_is_still_being_published() {
+async fn until_idle_waits_for_events_being_published() {
     const PAUSES: u32 = 8;
     let office = Office::new("idle").await;
     let window = Duration::from_secs(10);
     let run = office
         .consumers(&["run", "inventory", "--until-idle", "10s"])
         .start(&office.scratch);
-    // Something comes long before each window is over, and all of it takes longer than one: a run that looked at nothing but the time since
-    // its start would leave the last ones in the queue.
+    // An event arrives long before each window is over, and all of them take longer than one: a run that measured only
+    // the time since its start would leave the last ones in the queue.
     for n in 1..=u64::from(PAUSES) {
-        office.world.publish(&[moved("85123A", n, -1)]).await;
+        office.env.publish(&[moved("85123A", n, -1)]).await;
         office.has_applied(n).await;
         random_moment(window * 3 / 2 / PAUSES).await;
     }
     office
-        .world
+        .env
         .publish(&[moved("85123A", u64::from(PAUSES) + 1, -1)])
         .await;
     let ended = run.ended(SOON).await;
@@ -184,15 +186,16 @@ async fn a_run_until_idle_waits_for_what_is_still_being_published() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled() {
+async fn until_idle_ends_with_2_until_resolved() {
     let office = Office::new("idle").await;
-    // An order that is placed again blocks its stream; a stock movement is missing; one message is unreadable; types unknown.
+    // An order placed twice blocks its stream; a stock movement is missing; one message is undecodable; types are
+    // unknown.
     let unknown = |no: &str, kind: &str| Event {
         event_type: EventType::new(kind).unwrap(),
         ..placed(no, 1)
     };
     office
-        .world
+        .env
         .publish(&[
             placed("1", 1),
             placed("1", 2),
@@ -203,14 +206,15 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
             unknown("3", "order.eaten.v1"),
         ])
         .await;
-    let wire = office.world.wire().await;
-    wire.publish(
-        "doorstep.events",
-        "stock.adjusted.v1",
-        BasicProperties::default(),
-        b"hello",
-    )
-    .await;
+    let channel = office.env.channel().await;
+    channel
+        .publish(
+            "doorstep.events",
+            "stock.adjusted.v1",
+            BasicProperties::default(),
+            b"hello",
+        )
+        .await;
 
     let ended = office.ran(&["run", "--until-idle", "1s"]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
@@ -231,7 +235,7 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
         );
     }
 
-    // Replayed, an order that is placed again is refused again; skipped, the next one is, and so on to the end of the stream.
+    // A replayed second placement is rejected again; after a skip the next one is, and so on to the end of the stream.
     let dead = office.dead("orders").await;
     let reasons: Vec<_> = dead.iter().map(|(_, reason)| reason.as_str()).collect();
     assert_eq!(dead.len(), 3, "{dead:?}");
@@ -245,7 +249,7 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
         .find(|(_, reason)| reason == "breaks a rule")
         .unwrap()
         .0;
-    office.told(&["dead", "replay", "orders", again]).await;
+    office.output(&["dead", "replay", "orders", again]).await;
     let late = office
         .ran(&["dead", "skip", "orders", again, "--reason", "late"])
         .await;
@@ -259,7 +263,7 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
         office.skip_all("orders").await;
         let _ = office.ran(&["run", "--until-idle", "1s"]).await;
     }
-    // Whoever else takes orders knows such types as little.
+    // The other roles that receive orders do not know such types either.
     for role in ["restaurant", "payments"] {
         let dead = office.dead(role).await;
         let is_unknown = |(_, reason): &(String, String)| reason == "unknown type";
@@ -272,7 +276,7 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
         .await;
     assert_eq!(replay.code, Some(65), "{}", replay.stderr);
     office
-        .told(&[
+        .output(&[
             "dead",
             "skip",
             "inventory",
@@ -282,7 +286,7 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
         ])
         .await;
     office
-        .told(&[
+        .output(&[
             "dead",
             "skip",
             "inventory",
@@ -295,13 +299,13 @@ async fn a_run_until_idle_ends_with_2_and_a_list_and_with_0_once_that_is_settled
             "it was never sent",
         ])
         .await;
-    office.told(&["run", "--until-idle", "1s"]).await;
-    let stock = office.told(&["export", "inventory"]).await;
+    office.output(&["run", "--until-idle", "1s"]).await;
+    let stock = office.output(&["export", "inventory"]).await;
     assert_eq!(Stock::read_all(&stock)["stock/A"].movements, 2);
-    assert_eq!(office.told(&["dead", "list", "--json"]).await, "");
+    assert_eq!(office.output(&["dead", "list", "--json"]).await, "");
 }
 
-/// A dead letter that blocks nothing.
+/// Returns a dead letter that blocks nothing.
 fn unreadable(number: u32) -> NewDeadLetter {
     NewDeadLetter {
         row: DeadLetter {
@@ -321,7 +325,7 @@ fn unreadable(number: u32) -> NewDeadLetter {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_until_idle_ends_with_2_and_names_the_table_that_is_full() {
+async fn until_idle_names_the_full_table() {
     let office = Office::new("full").await;
     let stores = office.scratch.join("stores");
     let store = SqliteStore::open(&stores, "inventory", &Options::default()).unwrap();
@@ -337,17 +341,17 @@ async fn a_run_until_idle_ends_with_2_and_names_the_table_that_is_full() {
     let ended = office.ran(&run).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains(full), "{}", ended.stderr);
-    // With something in its queue, too, which it does not take.
-    office.world.publish(&[moved("85123A", 1, -1)]).await;
+    // With a message in its queue, too, which it does not consume.
+    office.env.publish(&[moved("85123A", 1, -1)]).await;
     let ended = office.ran(&run).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains(full), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_beside_a_running_role_holds_whole_states_and_ends_in_the_last() {
+async fn an_export_beside_a_role_has_consistent_states() {
     let office = Office::new("export").await;
-    // Every code moves as often as every other, so that a state shows how far it has come.
+    // Every code moves equally often, so that a state shows its progress.
     let (codes, rounds) = (40, 60);
     let run = office
         .consumers(&["run", "inventory", "--batch", "20"])
@@ -357,7 +361,7 @@ async fn an_export_beside_a_running_role_holds_whole_states_and_ends_in_the_last
         let events: Vec<_> = (0..codes)
             .map(|code| moved(&format!("{code:02}"), round, -3))
             .collect();
-        office.world.publish(&events).await;
+        office.env.publish(&events).await;
         if round % 10 == 0 {
             let export = office.ran(&["export", "inventory"]).await;
             if export.code != Some(0) {
@@ -378,7 +382,7 @@ async fn an_export_beside_a_running_role_holds_whole_states_and_ends_in_the_last
     }
     wait_until("the last export has all", SOON, async || {
         let export = office.ran(&["export", "inventory"]).await;
-        // The role may be that slow to begin.
+        // The role may be slow to start.
         if export.code == Some(66) {
             return false;
         }

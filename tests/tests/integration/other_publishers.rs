@@ -1,5 +1,5 @@
-//! Messages as programs in other languages send them: every form that the wire format allows is applied, whatever contradicts itself is refused by
-//! its values, and no two messages are taken for one.
+//! Messages of programs in other languages: every form that the wire format permits is applied, contradictions are
+//! rejected with their values, and no two messages are mistaken for one.
 
 use doorstep_messaging::QueueName;
 use doorstep_store::{DeadLetter, EntityKey, Store};
@@ -23,20 +23,20 @@ const STRUCTURED: &str = "application/cloudevents+json";
 
 /// Sends messages to a role as another program would.
 struct Program {
-    wire: TestChannel,
+    channel: TestChannel,
     exchange: String,
 }
 
 impl Program {
-    async fn of(world: &TestEnv) -> Self {
+    async fn of(env: &TestEnv) -> Self {
         Self {
-            wire: world.wire().await,
-            exchange: world.namespace().events_exchange(),
+            channel: env.channel().await,
+            exchange: env.namespace().events_exchange(),
         }
     }
 
     async fn send(&self, properties: BasicProperties, body: &[u8]) {
-        self.wire
+        self.channel
             .publish(&self.exchange, KIND, properties, body)
             .await;
     }
@@ -48,11 +48,11 @@ impl Program {
 }
 
 on_every_store! {
-    async fn an_event_in_structured_mode_is_applied_as_one_in_binary_mode_is(shelf) {
-        let world = TestEnv::new("structured", &[LEDGER]).await;
+    async fn structured_mode_equals_binary_mode(shelf) {
+        let env = TestEnv::new("structured", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        let program = Program::of(&world).await;
+        let role = env.start(Ledger, shelf.open());
+        let program = Program::of(&env).await;
         let data = serde_json::to_string(&Move::Add(1)).unwrap();
         let event = |n: u64, more: &str| {
             format!(
@@ -76,7 +76,7 @@ on_every_store! {
             let properties = BasicProperties::default().with_content_type(content_type.into());
             program.send(properties, body.as_bytes()).await;
         }
-        // In both modes at once, and they agree; the id and the type by properties.
+        // In both modes at once, without contradiction; the id and the type as properties.
         let mut headers = FieldTable::default();
         for (name, value) in [
             ("cloudEvents_subject", text("account/a")),
@@ -103,11 +103,11 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn an_event_in_structured_mode_that_is_wrong_says_what_is_wrong(shelf) {
-        let world = TestEnv::new("structured", &[LEDGER]).await;
+    async fn structured_mode_errors_name_the_cause(shelf) {
+        let env = TestEnv::new("structured", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        let program = Program::of(&world).await;
+        let role = env.start(Ledger, shelf.open());
+        let program = Program::of(&env).await;
         let event = |n: usize, more: &str| {
             format!(
                 r#"{{"specversion":"1.0","id":"{n}","source":"till","type":"{KIND}","subject":"account/{n}"{more}}}"#
@@ -141,11 +141,11 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn a_message_that_contradicts_itself_is_refused_by_both_values(shelf) {
-        let world = TestEnv::new("contradictions", &[LEDGER]).await;
+    async fn a_contradiction_is_rejected_with_both_values(shelf) {
+        let env = TestEnv::new("contradictions", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        let program = Program::of(&world).await;
+        let role = env.start(Ledger, shelf.open());
+        let program = Program::of(&env).await;
         let others = [
             ("cloudEvents_id", text("another"), "id is both \"till#0\" and \"another\""),
             ("cloudEvents_source", text("shop"), "source is both \"till\" and \"shop\""),
@@ -188,11 +188,11 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn a_header_of_another_type_is_refused_as_what_it_is(shelf) {
-        let world = TestEnv::new("types", &[LEDGER]).await;
+    async fn a_header_of_another_type_is_rejected(shelf) {
+        let env = TestEnv::new("types", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        let program = Program::of(&world).await;
+        let role = env.start(Ledger, shelf.open());
+        let program = Program::of(&env).await;
         let bad = [
             ("sequence", AMQPValue::Double(1.0), "sequence is a double (1.0), not a whole number or text"),
             ("sequence", AMQPValue::Float(1.0), "sequence is a float (1.0)"),
@@ -225,11 +225,11 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn a_time_is_read_however_finely_and_in_whatever_unit_it_is_written(shelf) {
-        let world = TestEnv::new("times", &[LEDGER]).await;
+    async fn times_of_any_precision_and_unit_are_decoded(shelf) {
+        let env = TestEnv::new("times", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        let program = Program::of(&world).await;
+        let role = env.start(Ledger, shelf.open());
+        let program = Program::of(&env).await;
         let now = doorstep_event::Timestamp::now();
         let times = [
             text(&format!("{}.123456789012Z", now.strftime("%Y-%m-%dT%H:%M:%S"))),
@@ -238,7 +238,7 @@ on_every_store! {
             AMQPValue::Timestamp(now.as_millisecond().cast_unsigned()),
             AMQPValue::Timestamp(now.as_microsecond().cast_unsigned()),
         ];
-        // Without a sequence a time that was lost, or is far from today, is refused.
+        // Without a sequence, a missing time or one far from today is rejected.
         for (n, time) in times.iter().enumerate() {
             let mut headers = attributes(n, &[("cloudEvents:time", time.clone())]);
             headers.insert("cloudEvents:sequence".into(), AMQPValue::Void);
@@ -253,26 +253,26 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn messages_that_share_a_body_are_dead_letters_of_their_own_and_each_only_once(shelf) {
-        let world = TestEnv::new("same_bodies", &[LEDGER]).await;
+    async fn equal_bodies_are_separate_dead_letters(shelf) {
+        let env = TestEnv::new("same_bodies", &[LEDGER]).await;
         let store = shelf.open();
-        let program = Program::of(&world).await;
-        let namespace = world.namespace();
+        let program = Program::of(&env).await;
+        let namespace = env.namespace();
         let (queue, net) = (namespace.role_queue("ledger", 0), namespace.net_queue("ledger"));
         let properties = |n: usize| {
             let headers = attributes(n, &[("cloudEvents:sequence", AMQPValue::Double(1.0))]);
             BasicProperties::default().with_headers(headers)
         };
-        // One goes by the way of the net, and once more by that of the queue: it is the same message.
+        // One through the quarantine, and again through the queue: it is the same message.
         program.send(properties(1), &add(1)).await;
-        program.wire.give_back_until_given_up(queue.as_str(), net.as_str(), SOON).await;
+        program.channel.give_back_until_given_up(queue.as_str(), net.as_str(), SOON).await;
         for n in [1, 1, 2, 3, 4, 5, 2, 3, 4, 5] {
             program.send(properties(n), &add(1)).await;
         }
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         dead_letters(&store, 5).await;
-        world.depth_is(&queue, 0, 1, SOON).await;
-        drained(&world, &net).await;
+        env.depth_is(&queue, 0, 1, SOON).await;
+        drained(&env, &net).await;
         role.stop().await.unwrap();
         let dead = dead_letters(&store, 5).await;
         for n in 1..=5 {
@@ -282,8 +282,8 @@ on_every_store! {
     }
 }
 
-async fn drained(world: &TestEnv, queue: &QueueName) {
-    world.depth_is(queue, 0, 1, SOON).await;
+async fn drained(env: &TestEnv, queue: &QueueName) {
+    env.depth_is(queue, 0, 1, SOON).await;
 }
 
 fn saying(dead: &[DeadLetter], says: &str) -> usize {
@@ -296,7 +296,7 @@ fn add(amount: i64) -> Vec<u8> {
     serde_json::to_vec(&Move::Add(amount)).unwrap()
 }
 
-/// The headers of an event on account `n`, with others beside or instead.
+/// Returns the headers of an event on account `n`, with others added or replaced.
 fn attributes(n: usize, other: &[(&str, AMQPValue)]) -> FieldTable {
     let mut headers = FieldTable::default();
     for (name, value) in [

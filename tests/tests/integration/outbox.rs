@@ -1,4 +1,4 @@
-//! The outbox: what cannot be routed waits there, and holds back no other.
+//! The outbox: unroutable rows wait there and delay no other.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,15 +15,15 @@ use tokio::task::block_in_place;
 
 use crate::{SOON, roles::summary, shelf::on_every_store};
 
-/// The longest backoff, and the time that a broker remembers a right.
+/// The maximum backoff, and the time for which a broker caches permissions.
 const LONG: Duration = Duration::from_secs(180);
 
-/// What the crier is asked to cry.
+/// The request to the crier.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Asked {
-    /// An event for which there is a queue.
+    /// An event with a queue.
     Heard,
-    /// An event for which there is none.
+    /// An event without a queue.
     Unheard,
 }
 
@@ -48,7 +48,7 @@ impl Contract for Unheard {
     const REQUIRES_SEQUENCE: bool = true;
 }
 
-/// Emits what it is asked for.
+/// Emits the requested events.
 struct Crier;
 
 const CRIER: RoleQueues = RoleQueues {
@@ -94,23 +94,23 @@ impl Role for Crier {
 }
 
 on_every_store! {
-    async fn an_unroutable_event_holds_back_no_other_and_goes_out_once_a_queue_is_bound(shelf) {
-        let world = TestEnv::new("outbox", &[CRIER]).await;
+    async fn an_unroutable_event_delays_no_other(shelf) {
+        let env = TestEnv::new("outbox", &[CRIER]).await;
         let store = shelf.open();
-        let role = world.start(Crier, shelf.open());
-        role.taking(SOON).await;
-        let wire = world.wire().await;
-        let exchange = world.namespace().events_exchange();
-        wire.declare("heard", FieldTable::default()).await;
-        wire.bind("heard", &exchange, "heard.#").await;
+        let role = env.start(Crier, shelf.open());
+        role.consuming(SOON).await;
+        let channel = env.channel().await;
+        let exchange = env.namespace().events_exchange();
+        channel.declare("heard", FieldTable::default()).await;
+        channel.bind("heard", &exchange, "heard.#").await;
 
         let asked: Vec<_> = [Asked::Unheard, Asked::Heard, Asked::Unheard, Asked::Heard]
             .iter()
             .zip(1..)
             .map(|(fact, n)| asked(n, fact))
             .collect();
-        world.publish(&asked).await;
-        let heard = wire.take_many("heard", 2, SOON).await;
+        env.publish(&asked).await;
+        let heard = channel.take_many("heard", 2, SOON).await;
         let ids: Vec<_> = heard.iter().map(|m| m.header("cloudEvents:id")).collect();
         assert_eq!(ids, ["heard/a#1", "heard/a#2"]);
         wait_until("only the unroutable ones are left", SOON, async || {
@@ -119,17 +119,17 @@ on_every_store! {
         })
         .await;
 
-        // Others pass them after a restart, too.
+        // They delay no others after a restart either.
         role.stop().await.unwrap();
         assert_eq!(summary(&store).await.usage.outbox.rows, 2);
-        let role = world.start(Crier, shelf.open());
-        world.publish(&[self::asked(5, &Asked::Heard)]).await;
-        assert_eq!(wire.take_many("heard", 1, SOON).await[0].header("cloudEvents:id"), "heard/a#3");
+        let role = env.start(Crier, shelf.open());
+        env.publish(&[self::asked(5, &Asked::Heard)]).await;
+        assert_eq!(channel.take_many("heard", 1, SOON).await[0].header("cloudEvents:id"), "heard/a#3");
 
-        wire.declare("unheard", FieldTable::default()).await;
-        wire.bind("unheard", &exchange, "unheard.#").await;
-        let unheard = wire.take_many("unheard", 2, SOON).await;
-        // In whatever order: each was put off for a time of its own, and cursors restore the order.
+        channel.declare("unheard", FieldTable::default()).await;
+        channel.bind("unheard", &exchange, "unheard.#").await;
+        let unheard = channel.take_many("unheard", 2, SOON).await;
+        // In any order: each has a backoff of its own, and cursors restore the order.
         let ids: BTreeSet<_> = unheard.iter().map(|m| m.header("cloudEvents:id")).collect();
         assert_eq!(ids, BTreeSet::from(["unheard/a#1", "unheard/a#2"]));
         wait_until("the outbox is empty", SOON, async || {
@@ -137,31 +137,31 @@ on_every_store! {
         })
         .await;
         role.stop().await.unwrap();
-        assert!(wire.take("unheard").await.is_none());
+        assert!(channel.take("unheard").await.is_none());
     }
 }
 
 on_every_store! {
-    async fn a_role_that_stops_sends_all_that_it_owes_whatever_is_turned_away_before(shelf) {
+    async fn a_stopping_role_drains_its_outbox(shelf) {
         const OWED: u64 = 60;
-        let world = TestEnv::new("outbox-stop", &[CRIER]).await;
+        let env = TestEnv::new("outbox-stop", &[CRIER]).await;
         let store = shelf.open();
-        let mut settings = world.run_settings();
-        // Row by row, so that much is still owed when it stops, and what is turned away is a turn of its own.
+        let mut settings = env.run_settings();
+        // Row by row, so that much of the outbox is left when it stops, and each rejected row takes a turn of its own.
         settings.limits.relay_rows = 1;
-        // Each turn is a confirm and a commit, which take their time on a slow disk.
+        // Each turn is a confirm and a commit, which are slow on a slow disk.
         settings.grace = Duration::from_secs(120);
         let role = RoleProcess::start(Crier, shelf.open(), settings);
-        role.taking(SOON).await;
-        let wire = world.wire().await;
-        wire.declare("heard", FieldTable::default()).await;
-        wire.bind("heard", &world.namespace().events_exchange(), "heard.#").await;
+        role.consuming(SOON).await;
+        let channel = env.channel().await;
+        channel.declare("heard", FieldTable::default()).await;
+        channel.bind("heard", &env.namespace().events_exchange(), "heard.#").await;
 
-        // Every third is turned away, the first and the last among them.
+        // Every third is rejected, including the first and the last.
         let fact = |n: u64| if n % 3 == 1 { Asked::Unheard } else { Asked::Heard };
         let last = OWED / 2 * 3 + 1;
         let asked: Vec<_> = (1..=last).map(|n| asked(n, &fact(n))).collect();
-        world.publish(&asked).await;
+        env.publish(&asked).await;
         wait_until("all is applied", SOON, async || {
             summary(&store).await.tally.applied == last
         })
@@ -169,33 +169,33 @@ on_every_store! {
         let unheard = last - OWED;
         role.stop().await.unwrap();
         assert_eq!(summary(&store).await.usage.outbox.rows, unheard);
-        let heard = wire.take_many("heard", usize::try_from(OWED).unwrap(), SOON).await;
+        let heard = channel.take_many("heard", usize::try_from(OWED).unwrap(), SOON).await;
         let ids: Vec<_> = heard.iter().map(|m| m.header("cloudEvents:id")).collect();
         let in_order: Vec<_> = (1..=OWED).map(|n| format!("heard/a#{n}")).collect();
         assert_eq!(ids, in_order);
-        assert!(wire.take("heard").await.is_none());
+        assert!(channel.take("heard").await.is_none());
     }
 }
 
 on_every_store! {
-    async fn a_row_for_which_the_broker_closes_the_channel_holds_back_no_other(shelf) {
+    async fn a_row_that_closes_channels_delays_no_other(shelf) {
         const HEARD: u64 = 30;
-        let world = TestEnv::new("outbox-closing", &[CRIER]).await;
+        let env = TestEnv::new("outbox-closing", &[CRIER]).await;
         let store = shelf.open();
-        // May publish events, but not to queues by their name: for the copy of a dead letter the broker closes the channel.
+        // May publish events, but not to queues by their name: the broker closes the channel for a dead letter's copy.
         let rights = Rights {
             configure: ".*",
             write: r"^(doorstep\.|@)",
             read: ".*",
         };
-        let user = world.user("mute", rights);
-        let mut settings = world.run_settings();
+        let user = env.user("mute", rights);
+        let mut settings = env.run_settings();
         settings.broker.addresses = run_settings(user.amqp_url(), &[CRIER]).broker.addresses;
-        let wire = world.wire().await;
+        let channel = env.channel().await;
         let role = RoleProcess::start(Crier, shelf.open(), settings);
-        role.taking(SOON).await;
-        wire.declare("heard", FieldTable::default()).await;
-        wire.bind("heard", &world.namespace().events_exchange(), "heard.#").await;
+        role.consuming(SOON).await;
+        channel.declare("heard", FieldTable::default()).await;
+        channel.bind("heard", &env.namespace().events_exchange(), "heard.#").await;
 
         let mut all: Vec<_> = (1..=HEARD).map(|n| asked(n, &Asked::Heard)).collect();
         let unknown = Event {
@@ -204,10 +204,10 @@ on_every_store! {
             ..asked(1, &Asked::Heard)
         };
         all.insert(0, unknown);
-        world.publish(&all).await;
+        env.publish(&all).await;
         let mut heard = BTreeSet::new();
         while heard.len() < usize::try_from(HEARD).unwrap() {
-            let next = wire.take_many("heard", 1, SOON).await;
+            let next = channel.take_many("heard", 1, SOON).await;
             heard.insert(next[0].header("cloudEvents:id").to_owned());
         }
         wait_until("only the copy is left", SOON, async || {
@@ -220,50 +220,50 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn rows_that_the_broker_refuses_degrade_the_role_and_hold_back_no_other(shelf) {
+    async fn rejected_rows_degrade_the_role(shelf) {
         const EACH: u64 = 20;
-        let world = TestEnv::new("outbox-topics", &[CRIER]).await;
+        let env = TestEnv::new("outbox-topics", &[CRIER]).await;
         let store = shelf.open();
         let rights = Rights { configure: ".*", write: ".*", read: ".*" };
-        let user = world.user("half-mute", rights);
-        let exchange = world.namespace().events_exchange();
+        let user = env.user("half-mute", rights);
+        let exchange = env.namespace().events_exchange();
         let may_write = |pattern: &str| {
             let path = format!(
                 "/api/topic-permissions/{}/{}",
-                percent_encoded(world.settings().addresses[0].vhost()),
+                percent_encoded(env.settings().addresses[0].vhost()),
                 percent_encoded(user.name())
             );
             let body = format!(r#"{{"exchange":"{exchange}","write":"{pattern}","read":".*"}}"#);
-            let management = world.broker().management().unwrap();
+            let management = env.broker().management().unwrap();
             block_in_place(|| management.put(&path, &body)).unwrap();
         };
         may_write("^heard[.]");
-        let mut settings = world.run_settings();
+        let mut settings = env.run_settings();
         settings.broker.addresses = run_settings(user.amqp_url(), &[CRIER]).broker.addresses;
-        let wire = world.wire().await;
+        let channel = env.channel().await;
         let role = RoleProcess::start(Crier, shelf.open(), settings);
-        role.taking(SOON).await;
-        wire.declare("heard", FieldTable::default()).await;
-        wire.bind("heard", &exchange, "heard.#").await;
-        wire.declare("unheard", FieldTable::default()).await;
-        wire.bind("unheard", &exchange, "unheard.#").await;
+        role.consuming(SOON).await;
+        channel.declare("heard", FieldTable::default()).await;
+        channel.bind("heard", &exchange, "heard.#").await;
+        channel.declare("unheard", FieldTable::default()).await;
+        channel.bind("unheard", &exchange, "unheard.#").await;
 
-        // In between each other, and more after the refused ones are known.
+        // Alternating, and more once the rejected ones are known.
         let mix = |from: u64| -> Vec<_> {
             (from..from + 2 * EACH)
                 .map(|n| asked(n, if n % 2 == 0 { &Asked::Heard } else { &Asked::Unheard }))
                 .collect()
         };
         for round in 0..2 {
-            world.publish(&mix(1 + round * 2 * EACH)).await;
-            wire.take_many("heard", usize::try_from(EACH).unwrap(), SOON).await;
+            env.publish(&mix(1 + round * 2 * EACH)).await;
+            channel.take_many("heard", usize::try_from(EACH).unwrap(), SOON).await;
             wait_until("only the refused are left", SOON, async || {
                 let outbox = store.outbox(Timestamp::MAX, 1000).await.unwrap();
                 outbox.len() as u64 == (round + 1) * EACH && outbox.iter().all(|row| row.attempts > 0)
             })
             .await;
         }
-        wait_until("the role says what is refused", SOON, async || {
+        wait_until("the role reports the rejected rows", SOON, async || {
             role.status().degraded.iter().any(|line| {
                 line.contains("ACCESS_REFUSED") && line.contains("unheard.cried.v1") && line.contains("40 messages")
             })
@@ -271,7 +271,7 @@ on_every_store! {
         .await;
 
         may_write(".*");
-        wire.take_many("unheard", usize::try_from(2 * EACH).unwrap(), LONG).await;
+        channel.take_many("unheard", usize::try_from(2 * EACH).unwrap(), LONG).await;
         wait_until("nothing is refused any more", SOON, async || {
             role.status().degraded.iter().all(|line| !line.contains("ACCESS_REFUSED"))
         })

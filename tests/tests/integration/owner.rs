@@ -1,4 +1,4 @@
-//! A role's queues belong to one store: another is refused before it consumes anything.
+//! A role's queues belong to one store: another one is rejected before it consumes anything.
 
 use std::{fs, path::Path};
 
@@ -31,7 +31,7 @@ const OTHER_STORE: Option<i32> = Some(78);
 const UNTIL_IDLE: [&str; 4] = ["run", "inventory", "--until-idle", "1s"];
 
 impl Office {
-    /// The command with the stores in another folder.
+    /// Returns the command with the stores in another folder.
     fn elsewhere(&self, arguments: &[&str]) -> Program {
         self.consumers(arguments)
             .store(&self.scratch.join("elsewhere"))
@@ -39,7 +39,7 @@ impl Office {
 
     async fn publish(&self, sequences: std::ops::RangeInclusive<u64>) {
         let events: Vec<Event> = sequences.map(|n| moved("1", n, -1)).collect();
-        self.world.publish(&events).await;
+        self.env.publish(&events).await;
     }
 
     fn source(&self, folder: &str) -> String {
@@ -48,10 +48,10 @@ impl Office {
         store.unwrap().source().to_string()
     }
 
-    /// Nothing was consumed: so many messages wait, and no consumer is there.
+    /// Checks that nothing was consumed: this many messages are ready, and there is no consumer.
     async fn waits(&self, ready: u64) {
-        let queue = self.world.namespace().role_queue("inventory", 0);
-        self.world.depth_is(&queue, ready, 0, SOON).await;
+        let queue = self.env.namespace().role_queue("inventory", 0);
+        self.env.depth_is(&queue, ready, 0, SOON).await;
     }
 }
 
@@ -64,11 +64,11 @@ fn is_refused(ended: &Ended, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_in_another_folder_is_refused_until_it_takes_over() {
+async fn another_store_is_rejected_until_it_takes_over() {
     let office = Office::new("owner").await;
     let run = async |program: Program| program.run(&office.scratch, SOON * 3).await;
     office.publish(1..=10).await;
-    office.told(&UNTIL_IDLE).await;
+    office.output(&UNTIL_IDLE).await;
     office.publish(11..=20).await;
     office.waits(10).await;
 
@@ -111,7 +111,7 @@ async fn a_store_in_another_folder_is_refused_until_it_takes_over() {
         &[&office.source("elsewhere")],
     );
     office.waits(10).await;
-    // What the owner has acknowledged is missing here.
+    // The events that the owner has acknowledged are missing here.
     let ended = run(office.elsewhere(&UNTIL_IDLE)).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     office.waits(0).await;
@@ -125,11 +125,11 @@ async fn a_store_in_another_folder_is_refused_until_it_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_was_moved_away_before_a_start_is_missed_and_goes_on_when_it_is_back() {
+async fn a_store_moved_before_start_is_missed() {
     let office = Office::new("owner-moved").await;
     let (place, away) = (office.scratch.join("stores"), office.scratch.join("away"));
     office.publish(1..=10).await;
-    office.told(&UNTIL_IDLE).await;
+    office.output(&UNTIL_IDLE).await;
     let owner = office.source("stores");
     office.publish(11..=20).await;
     fs::rename(&place, &away).unwrap();
@@ -140,7 +140,7 @@ async fn a_store_that_was_moved_away_before_a_start_is_missed_and_goes_on_when_i
     office.waits(10).await;
     fs::remove_dir_all(&place).unwrap();
     fs::rename(&away, &place).unwrap();
-    office.told(&UNTIL_IDLE).await;
+    office.output(&UNTIL_IDLE).await;
     office.waits(0).await;
     assert_eq!(office.source("stores"), owner);
 }
@@ -154,42 +154,42 @@ fn copied(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_is_refused_beside_its_original_and_is_degraded_as_restored_without_it() {
-    let world = TestEnv::new("owner-copy", &[LEDGER]).await;
+async fn a_copy_is_rejected_beside_its_original() {
+    let env = TestEnv::new("owner-copy", &[LEDGER]).await;
     let scratch = doorstep_tests::TempDir::new("owner-copy");
     let open = |folder: &Path| SqliteStore::open(folder, "ledger", &Options::default()).unwrap();
     let (place, copy) = (scratch.join("place"), scratch.join("copy"));
     let store = open(&place);
-    let role = world.start(Ledger, store.clone());
-    role.taking(SOON).await;
+    let role = env.start(Ledger, store.clone());
+    role.consuming(SOON).await;
     role.stop().await.unwrap();
     store.close().await;
     copied(&place, &copy);
 
-    let original = world.start(Ledger, open(&place));
-    original.taking(SOON).await;
-    let refused = world.start(Ledger, open(&copy)).ended(SOON).await;
+    let original = env.start(Ledger, open(&place));
+    original.consuming(SOON).await;
+    let refused = env.start(Ledger, open(&copy)).ended(SOON).await;
     let error = other_store(refused);
     assert!(error.contains("another copy of that store"), "{error}");
     original.stop().await.unwrap();
 
     let store = open(&copy);
-    let restored = world.start(Ledger, store.clone());
-    restored.taking(SOON).await;
+    let restored = env.start(Ledger, store.clone());
+    restored.consuming(SOON).await;
     let mark = summary(&store).await.restored.expect("no mark");
     assert!(mark.detail.contains("may be missing"), "{mark:?}");
-    // The original is behind by now.
-    let refused = world.start(Ledger, open(&place)).ended(SOON).await;
+    // The original is stale by now.
+    let refused = env.start(Ledger, open(&place)).ended(SOON).await;
     other_store(refused);
     restored.stop().await.unwrap();
     store.close().await;
 
-    // Under a source of its own it is still the store that the record is of.
+    // With a new source it is still the store in the record.
     let record = WriteSet::at(Timestamp::now());
     let outbox = OldOutbox::MustBeEmpty;
     SqliteStore::mint_source(&copy, "ledger", outbox, &record, &Options::default()).unwrap();
-    let renamed = world.start(Ledger, open(&copy));
-    renamed.taking(SOON).await;
+    let renamed = env.start(Ledger, open(&copy));
+    renamed.consuming(SOON).await;
     renamed.stop().await.unwrap();
 }
 
@@ -204,45 +204,44 @@ fn other_store(ended: Result<(), RunError>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_role_ends_when_it_finds_that_another_store_has_taken_over() {
-    let world = TestEnv::new("owner-lost", &[LEDGER]).await;
-    let queue = world.namespace().role_queue("ledger", 0);
-    let proxy = world.proxy().await;
+async fn a_running_role_ends_after_a_takeover() {
+    let env = TestEnv::new("owner-lost", &[LEDGER]).await;
+    let queue = env.namespace().role_queue("ledger", 0);
+    let proxy = env.proxy().await;
     let settings = RunSettings {
-        broker: world.settings_by(&proxy),
-        ..world.run_settings()
+        broker: env.settings_by(&proxy),
+        ..env.run_settings()
     };
     let role = RoleProcess::start(Ledger, MemoryStore::new("ledger"), settings);
-    role.taking(SOON).await;
+    role.consuming(SOON).await;
     proxy.refuse();
-    world.depth_is(&queue, 0, 0, SOON).await;
+    env.depth_is(&queue, 0, 0, SOON).await;
     let other = OwnerRecord {
         store: MemoryStore::new("ledger").source().clone(),
         epoch: Epoch::new(7, 7).unwrap(),
         since: Timestamp::now(),
     };
-    let before = take_over(world.settings(), "ledger", &other).await.unwrap();
+    let before = take_over(env.settings(), "ledger", &other).await.unwrap();
     assert!(before.is_some_and(|before| before.store.is_some()));
-    world
-        .publish(&[event("shop", "account/a", 1, &Move::Add(1))])
+    env.publish(&[event("shop", "account/a", 1, &Move::Add(1))])
         .await;
     proxy.restore();
     let error = other_store(role.ended(SOON).await);
     assert!(error.contains(other.store.as_str()), "{error}");
-    world.depth_is(&queue, 1, 0, SOON).await;
+    env.depth_is(&queue, 1, 0, SOON).await;
 }
 
 on_every_store! {
-    async fn starts_of_one_store_side_by_side_never_refuse_each_other(shelf) {
-        let world = TestEnv::new("owner-pair", &[LEDGER]).await;
+    async fn concurrent_starts_of_one_store_succeed(shelf) {
+        let env = TestEnv::new("owner-pair", &[LEDGER]).await;
         for round in 1..=6 {
-            let pair = [0, 1].map(|_| world.start(Ledger, shelf.open()));
-            world.publish(&[event("shop", "account/a", round, &Move::Add(1))]).await;
+            let pair = [0, 1].map(|_| env.start(Ledger, shelf.open()));
+            env.publish(&[event("shop", "account/a", round, &Move::Add(1))]).await;
             for role in &pair {
-                role.taking(SOON).await;
+                role.consuming(SOON).await;
             }
             let [first, second] = pair;
-            // Whichever consumes, and in whatever state the other leaves its record.
+            // Either may be consuming, and the other's record may be in any state.
             first.crash();
             wait_for("the event is applied", SOON, async || {
                 let applied = summary(&shelf.open()).await.tally.applied;
@@ -258,18 +257,18 @@ on_every_store! {
         let store = shelf.open();
         assert_eq!(summary(&store).await.restored, None);
         assert_eq!(entries(&store, "account/a").await.len(), 6);
-        let verified = verify(world.settings(), world.topology()).await.unwrap();
+        let verified = verify(env.settings(), env.topology()).await.unwrap();
         let owner = verified.owners[0].owner.clone().expect("no record");
         assert_eq!(owner.store.as_ref(), Some(store.source()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_may_not_record_the_owner_consumes_only_if_told_to() {
-    let world = TestEnv::new("owner-rights", &[LEDGER]).await;
-    // RabbitMQ's patterns know what must not follow.
+async fn without_permission_to_record_consuming_needs_consent() {
+    let env = TestEnv::new("owner-rights", &[LEDGER]).await;
+    // RabbitMQ's patterns support negative lookahead.
     let configure = r"^doorstep\.(?!ledger\.owner).*$";
-    let user = world.user(
+    let user = env.user(
         "no-record",
         Rights {
             configure,
@@ -280,10 +279,10 @@ async fn a_user_who_may_not_record_the_owner_consumes_only_if_told_to() {
     let settings = |requires_owner_record| RunSettings {
         broker: BrokerSettings {
             addresses: vec![user.amqp_url().parse().unwrap()],
-            ..world.settings().clone()
+            ..env.settings().clone()
         },
         requires_owner_record,
-        ..world.run_settings()
+        ..env.run_settings()
     };
     let store = MemoryStore::new("ledger");
     let role = RoleProcess::start(Ledger, store.clone(), settings(true));
@@ -297,11 +296,11 @@ async fn a_user_who_may_not_record_the_owner_consumes_only_if_told_to() {
         other => panic!("{other:?}"),
     }
     let role = RoleProcess::start(Ledger, store, settings(false));
-    role.taking(SOON).await;
+    role.consuming(SOON).await;
     wait_for("it is degraded", SOON, async || {
         let degraded = role.status().degraded;
-        let is_told = |line: &String| line.contains("not recorded which store");
-        if degraded.iter().any(is_told) {
+        let is_reported = |line: &String| line.contains("not recorded which store");
+        if degraded.iter().any(is_reported) {
             Ok(())
         } else {
             Err(degraded)
@@ -309,7 +308,7 @@ async fn a_user_who_may_not_record_the_owner_consumes_only_if_told_to() {
     })
     .await;
     role.stop().await.unwrap();
-    let verified = verify(&settings(true).broker, world.topology())
+    let verified = verify(&settings(true).broker, env.topology())
         .await
         .unwrap();
     let findings: Vec<String> = verified.findings.iter().map(ToString::to_string).collect();
@@ -320,34 +319,34 @@ async fn a_user_who_may_not_record_the_owner_consumes_only_if_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_the_broker_cuts_off_is_still_told_from_another_stores() {
-    let world = TestEnv::new("owner-long", &[LEDGER]).await;
-    // From a few bytes too long to nothing at all of the store's name.
+async fn truncated_records_of_two_stores_still_differ() {
+    let env = TestEnv::new("owner-long", &[LEDGER]).await;
+    // From a few bytes too many to the whole name of the store.
     for long in [40, 60, 100] {
         let broker = BrokerSettings {
             namespace: "n".repeat(long).parse().unwrap(),
-            ..world.settings().clone()
+            ..env.settings().clone()
         };
         let topology = Topology::of(&broker.namespace, &[LEDGER]);
         let settings = || RunSettings {
             broker: broker.clone(),
             topology: topology.clone(),
-            ..world.run_settings()
+            ..env.run_settings()
         };
         let store = MemoryStore::new("ledger");
         for _ in 0..3 {
             let role = RoleProcess::start(Ledger, store.clone(), settings());
-            role.taking(SOON).await;
+            role.consuming(SOON).await;
             role.stop().await.unwrap();
         }
         assert_eq!(summary(&store).await.restored, None);
         let other = RoleProcess::start(Ledger, MemoryStore::new("ledger"), settings());
         let error = other_store(other.ended(SOON).await);
         assert!(error.contains("take-over ledger"), "{error}");
-        // With all else, the record goes too: the queues are nobody's again.
+        // The record is deleted with everything else: the queues have no owner then.
         delete(&broker, &topology).await.unwrap();
         let other = RoleProcess::start(Ledger, MemoryStore::new("ledger"), settings());
-        other.taking(SOON).await;
+        other.consuming(SOON).await;
         assert_eq!(other.status().phase, Phase::Consuming);
         other.stop().await.unwrap();
         delete(&broker, &topology).await.unwrap();

@@ -1,4 +1,4 @@
-//! Poisoned streams: they stop alone, and go on by replay or skip.
+//! Poisoned streams: only they stop, and they continue after a replay or skip.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ use crate::{
     shelf::on_every_store,
 };
 
-/// How many dead letters are replayed and skipped at once.
+/// The number of dead letters replayed and skipped at once.
 const ROUNDS: usize = 40;
 
 on_every_store! {
-    async fn a_poisoned_stream_stops_alone_and_replay_lets_it_and_all_it_held_through_in_order(shelf) {
-        let world = TestEnv::new("poison", &[LEDGER]).await;
+    async fn replay_unblocks_a_poisoned_stream_in_order(shelf) {
+        let env = TestEnv::new("poison", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         let poisoned = |n, fact: Move| event("shop", "account/a", n, &fact);
-        world
+        env
             .publish(&[
                 poisoned(1, Move::Add(1)),
                 poisoned(2, Move::PoisonUntilFixed),
@@ -43,24 +43,24 @@ on_every_store! {
         assert_eq!(dead_before[0].detail, "not fixed");
         entries_are(&store, "account/a", &["shop 1", "web 1"]).await;
         entries_are(&store, "account/b", &["shop 1"]).await;
-        wait_until("two are held", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        wait_until("two are deferred", SOON, async || summary(&store).await.usage.held.rows == 2).await;
         assert_eq!(summary(&store).await.blocked, 1);
 
-        // Everything else flows on, and so does a later event of the same stream, into what is held.
-        world.publish(&[event("shop", "account/b", 2, &Move::Add(1)), poisoned(5, Move::Add(1))]).await;
+        // All other streams continue; a later event of the same stream is deferred.
+        env.publish(&[event("shop", "account/b", 2, &Move::Add(1)), poisoned(5, Move::Add(1))]).await;
         entries_are(&store, "account/b", &["shop 1", "shop 2"]).await;
-        wait_until("three are held", SOON, async || summary(&store).await.usage.held.rows == 3).await;
+        wait_until("three are deferred", SOON, async || summary(&store).await.usage.held.rows == 3).await;
 
-        // Replayed before it is mended, it is a new dead letter, and the old one is settled.
+        // Replayed before the fix, it becomes a new dead letter, and the old one is resolved.
         operate::replay(&store, &dead_before[0].id, Timestamp::now()).await.unwrap();
         wait_until("it was refused anew", SOON, async || summary(&store).await.tally.dead == 2).await;
         let again = dead_letters(&store, 1).await;
         assert_eq!(again[0].attempts, 2);
         let settled = operate::replay(&store, &dead_before[0].id, Timestamp::now()).await.unwrap_err();
-        let is_told = matches!(&settled, OperateError::RefusedAnew { now, .. } if *now == again[0].id);
-        assert!(is_told, "{settled}");
+        let is_reported = matches!(&settled, OperateError::RefusedAnew { now, .. } if *now == again[0].id);
+        assert!(is_reported, "{settled}");
 
-        world.publish(&[event("fix", "account/a", 1, &Move::Fix)]).await;
+        env.publish(&[event("fix", "account/a", 1, &Move::Fix)]).await;
         entries_are(&store, "account/a", &["shop 1", "web 1", "fix 1"]).await;
         operate::replay(&store, &again[0].id, Timestamp::now()).await.unwrap();
         let all = ["shop 1", "web 1", "fix 1", "shop 2", "shop 3", "shop 4", "shop 5"];
@@ -73,17 +73,17 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn skip_steps_over_a_dead_letter_and_the_rest_of_its_stream_goes_on(shelf) {
-        let world = TestEnv::new("poison", &[LEDGER]).await;
+    async fn skip_unblocks_a_poisoned_stream(shelf) {
+        let env = TestEnv::new("poison", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         for (n, fact) in [Move::Poison, Move::Add(1), Move::Poison, Move::Add(1)].iter().enumerate() {
-            world.publish(&[event("shop", "account/a", n as u64 + 1, fact)]).await;
+            env.publish(&[event("shop", "account/a", n as u64 + 1, fact)]).await;
         }
         let first = dead_letters(&store, 1).await;
         operate::skip(&store, &first[0].id, Timestamp::now()).await.unwrap();
         entries_are(&store, "account/a", &["shop 2"]).await;
-        // The second poison was held behind the first, and is refused now that it is next.
+        // The second poison event was deferred behind the first, and is rejected now that it is next.
         let second = dead_letters(&store, 1).await;
         assert_ne!(second[0].id, first[0].id);
         operate::skip(&store, &second[0].id, Timestamp::now()).await.unwrap();
@@ -95,10 +95,10 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn of_a_replay_and_a_skip_at_once_exactly_one_wins_and_the_other_is_told(shelf) {
-        let world = TestEnv::new("poison", &[LEDGER]).await;
+    async fn concurrent_replay_and_skip_have_one_winner(shelf) {
+        let env = TestEnv::new("poison", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         let account = |round: usize| format!("account/{round:02}");
         let mut events = Vec::new();
         for round in 0..ROUNDS {
@@ -107,7 +107,7 @@ on_every_store! {
             events.push(event("shop", &account, 2, &Move::Add(1)));
             events.push(event("fix", &account, 1, &Move::Fix));
         }
-        world.publish(&events).await;
+        env.publish(&events).await;
         let dead_before = dead_letters(&store, ROUNDS).await;
         for round in 0..ROUNDS {
             entries_are(&store, &account(round), &["fix 1"]).await;
@@ -136,7 +136,7 @@ on_every_store! {
                 (Ok(()), Err(loser)) => (loser, &["fix 1", "shop 1", "shop 2"]),
                 (Err(loser), Ok(())) => (loser, &["fix 1", "shop 2"]),
                 (Ok(()), Ok(())) => panic!("both have won round {round}"),
-                (Err(a), Err(b)) => panic!("nobody has won round {round}: {a}; {b}"),
+                (Err(a), Err(b)) => panic!("no winner in round {round}: {a}; {b}"),
             };
             assert!(matches!(loser, OperateError::AlreadySettled(_)), "{loser}");
             assert!(loser.to_string().starts_with("already settled: "), "{loser}");
@@ -151,19 +151,19 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn a_gap_that_is_stepped_over_lets_what_is_behind_it_through(shelf) {
-        let world = TestEnv::new("poison", &[LEDGER]).await;
+    async fn a_skipped_gap_unblocks_its_stream(shelf) {
+        let env = TestEnv::new("poison", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
-        world.publish(&[e(1), e(4), e(5)]).await;
-        wait_until("two are held", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        env.publish(&[e(1), e(4), e(5)]).await;
+        wait_until("two are deferred", SOON, async || summary(&store).await.usage.held.rows == 2).await;
         let gaps = store.gaps(Timestamp::MAX, Timestamp::MAX, 10).await.unwrap();
         assert_eq!((gaps.len(), gaps[0].from, gaps[0].to), (1, 2, 3));
         operate::skip_gap(&store, &gaps[0].stream, 2, 3, Timestamp::now()).await.unwrap();
         entries_are(&store, "account/a", &["shop 1", "shop 4", "shop 5"]).await;
-        // What was missing comes after all: it was stepped over, and stays so.
-        world.publish(&[e(2), e(3), e(6)]).await;
+        // The missing event arrives after all: it was skipped, and stays skipped.
+        env.publish(&[e(2), e(3), e(6)]).await;
         entries_are(&store, "account/a", &["shop 1", "shop 4", "shop 5", "shop 6"]).await;
         role.stop().await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Policies on Doorstep's queues: those that can lose something are named, by `topology verify` and by a running role.
+//! Policies on Doorstep's queues: `topology verify` and a running role report those that can lose messages.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use tokio::task::block_in_place;
 
 use crate::{SOON, bindings::findings, operator::Office};
 
-/// The statistics that show policies are some seconds old, and roles look every half minute.
+/// The statistics that show policies are some seconds old, and roles poll every half minute.
 const LATER: Duration = Duration::from_secs(180);
 
 impl Office {
     /// Sets a policy, or with `operator-policies` an operator policy; without a definition it is removed.
     fn policy(&self, kind: &str, name: &str, definition: Option<&str>) {
-        let vhost = percent_encoded(&self.world.broker().address().vhost);
+        let vhost = percent_encoded(&self.env.broker().address().vhost);
         let path = format!("/api/{kind}/{vhost}/{name}");
-        let management = self.world.broker().management().unwrap();
+        let management = self.env.broker().management().unwrap();
         block_in_place(|| match definition {
             Some(definition) => {
                 let json = format!(
@@ -29,7 +29,7 @@ impl Office {
         });
     }
 
-    /// Waits until verifying finds these keys of policies, each with its queue, and nothing else.
+    /// Waits until verify reports exactly these policy keys, each with its queue.
     async fn policies_are(&self, expected: &[(&str, &str)]) -> Vec<String> {
         let management = self.management_url();
         wait_for(format!("found: {expected:?}"), LATER, async || {
@@ -63,13 +63,13 @@ impl Office {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_that_can_lose_something_is_named_by_verify_and_by_the_role() {
+async fn lossy_policies_are_reported() {
     let office = Office::new("policies").await;
     let management = office.management_url();
-    let url = office.world.amqp_url();
+    let url = office.env.amqp_url();
     office.policies_are(&[]).await;
     let (role_queue, net) = ("doorstep.inventory.0", "doorstep.inventory.net");
-    // Neither a longer bound than a queue's own nor a dead-letter exchange where an argument names one is any harm.
+    // A bound above the queue's own is harmless, and so is a dead-letter exchange if an argument names one.
     let sweep = r#"{"message-ttl":86400000,"overflow":"drop-head","delivery-limit":7,"dead-letter-exchange":"dlx","max-length":9000000}"#;
     office.policy("policies", "sweep", Some(sweep));
     let texts = office
@@ -83,10 +83,10 @@ async fn a_policy_that_can_lose_something_is_named_by_verify_and_by_the_role() {
             (role_queue, "overflow"),
         ])
         .await;
-    let told = "policy sweep sets message-ttl = 86400000 on queue doorstep.inventory.0";
-    assert!(texts[5].contains(told), "{texts:#?}");
+    let output = "policy sweep sets message-ttl = 86400000 on queue doorstep.inventory.0";
+    assert!(texts[5].contains(output), "{texts:#?}");
 
-    // Without the API that is unknown, and nothing is wrong.
+    // Without the API policies are unknown, which is no problem.
     let unknowing = office.answering(&url, &[]).await;
     let ready = unknowing.is_ready().await;
     assert_eq!(ready.status, HealthStatus::Ready, "{ready:?}");
@@ -99,7 +99,7 @@ async fn a_policy_that_can_lose_something_is_named_by_verify_and_by_the_role() {
     wait_for("the role names the policy", LATER, async || {
         let (is_good, readiness) = knowing.readiness();
         let role = &readiness.roles[0];
-        let is_named = role.reasons.iter().any(|reason| reason.contains(told));
+        let is_named = role.reasons.iter().any(|reason| reason.contains(output));
         if is_good && is_named && role.status == HealthStatus::Degraded {
             Ok(())
         } else {

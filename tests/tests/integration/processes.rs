@@ -14,29 +14,29 @@ use crate::{
 
 const CODES: u64 = 20;
 const MOVEMENTS: u64 = 140;
-/// How many are killed.
+/// The number of kills.
 const KILLS: u64 = 6;
-/// How often a role is restarted under load.
+/// The number of restarts of a role under load.
 const ROUNDS: u64 = 5;
 
-/// The movements that are published before a kill and until it; the last part is left for those who live.
+/// The movements published between two kills; the last part is left to the surviving processes.
 fn part(kill: u64) -> RangeInclusive<u64> {
     const PART: u64 = MOVEMENTS / (KILLS + 1);
     (kill - 1) * PART + 1..=kill * PART
 }
 
-/// How many events are published once that part is.
+/// Returns the number of events published up to and including that part.
 fn upto(kill: u64) -> u64 {
     part(kill).end() * CODES
 }
 
-/// How many of them are applied when the kill comes: the first few of the part.
+/// Returns the number of events applied at the kill: the first few of the part.
 fn amid(kill: u64) -> u64 {
     (part(kill).start() - 1) * CODES + 10
 }
 
 impl Office {
-    /// How many events the role's store has applied.
+    /// Returns the number of events that the role's store has applied.
     async fn applied(&self) -> u64 {
         let stores = self.scratch.join("stores");
         match SqliteStore::open_read_only(&stores, "inventory", &Options::default()) {
@@ -57,41 +57,43 @@ impl Office {
         .await;
     }
 
-    /// Publishes these movements of all codes, turn and turn about.
+    /// Publishes these movements of all codes, in turn.
     async fn publish_movements(&self, numbers: RangeInclusive<u64>) {
         let events: Vec<_> = numbers
             .flat_map(|n| (0..CODES).map(move |code| moved(&format!("{code:02}"), n, -1)))
             .collect();
-        self.world.publish(&events).await;
+        self.env.publish(&events).await;
     }
 
-    /// In small bites, so that there is time to be killed in between.
+    /// Returns the role with small batches, so that kills strike between them.
     fn slow_inventory(&self) -> Program {
         self.consumers(&["run", "inventory", "--batch", "5", "--prefetch", "40"])
     }
 
-    /// Everything was applied once, and nothing is left.
+    /// Checks that everything was applied once and the queue is empty.
     async fn all_is_right(&self) {
-        self.told(&["run", "inventory", "--until-idle", "1s"]).await;
-        let all = Stock::read_all(&self.told(&["export", "inventory"]).await);
+        self.output(&["run", "inventory", "--until-idle", "1s"])
+            .await;
+        let all = Stock::read_all(&self.output(&["export", "inventory"]).await);
         assert_eq!(all.len() as u64, CODES);
         for (key, stock) in all {
             assert_eq!(stock.movements, MOVEMENTS as i64, "{key}");
             assert_eq!(stock.on_hand, -(MOVEMENTS as i64), "{key}");
         }
         assert_eq!(self.applied().await, CODES * MOVEMENTS);
-        let queue = self.world.namespace().role_queue("inventory", 0);
-        self.world.depth_is(&queue, 0, 0, SOON).await;
+        let queue = self.env.namespace().role_queue("inventory", 0);
+        self.env.depth_is(&queue, 0, 0, SOON).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn consumers_that_are_killed_while_they_are_busy_apply_every_event_once() {
+async fn killed_consumers_apply_every_event_once() {
     let office = Office::new("killed").await;
     let mut amid_work = 0;
     for kill in 1..=KILLS {
         let run = office.slow_inventory().start(&office.scratch);
-        // Not all of it comes from what was settled before: the next one starts amid what this one has left.
+        // Later progress is not only from acknowledged deliveries: the next process starts amid the backlog of this
+        // one.
         let killed = async {
             office.has_applied(amid(kill)).await;
             assert!(run.kill());
@@ -105,13 +107,13 @@ async fn consumers_that_are_killed_while_they_are_busy_apply_every_event_once() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_processes_share_a_store_and_one_goes_on_when_the_other_is_killed() {
+async fn one_of_two_processes_survives_a_kill() {
     let office = Office::new("pair").await;
     let mut pair: Vec<RunningProgram> = (0..2)
         .map(|_| office.slow_inventory().start(&office.scratch))
         .collect();
-    let queue = office.world.namespace().role_queue("inventory", 0);
-    let view = office.world.view();
+    let queue = office.env.namespace().role_queue("inventory", 0);
+    let view = office.env.view();
     wait_until("both consume", SOON, async || {
         view.consumers()
             .iter()
@@ -124,7 +126,7 @@ async fn two_processes_share_a_store_and_one_goes_on_when_the_other_is_killed() 
     for kill in 1..=KILLS {
         let killed = async {
             office.has_applied(amid(kill)).await;
-            // Whichever of them is active now, in the end each was among the killed.
+            // Whichever of them is active, each was killed in the end.
             assert!(pair.remove(0).kill());
         };
         tokio::join!(office.publish_movements(part(kill)), killed);
@@ -142,18 +144,18 @@ async fn two_processes_share_a_store_and_one_goes_on_when_the_other_is_killed() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_until_idle_does_not_end_while_another_process_has_taken_events_and_does_nothing() {
+async fn a_frozen_process_keeps_until_idle_running() {
     let office = Office::new("frozen").await;
-    let queue = office.world.namespace().role_queue("inventory", 0);
+    let queue = office.env.namespace().role_queue("inventory", 0);
     let frozen = office
         .consumers(&["run", "inventory"])
         .start(&office.scratch);
-    office.world.depth_is(&queue, 0, 1, SOON).await;
+    office.env.depth_is(&queue, 0, 1, SOON).await;
     send_signal(frozen.id(), Signal::Freeze).unwrap();
     let events: Vec<_> = (1..=10).map(|n| moved("85123A", n, -1)).collect();
-    office.world.publish(&events).await;
-    // All of it is on its way to the one that is frozen.
-    office.world.depth_is(&queue, 0, 1, SOON).await;
+    office.env.publish(&events).await;
+    // All deliveries are in flight to the frozen process.
+    office.env.depth_is(&queue, 0, 1, SOON).await;
 
     let mut run = office
         .consumers(&["run", "inventory", "--until-idle", "1s"])
@@ -164,21 +166,21 @@ async fn a_run_until_idle_does_not_end_while_another_process_has_taken_events_an
         if sees { Ok(()) } else { Err(log) }
     })
     .await;
-    // Several times the window, in which nothing is to be seen of what is unsettled.
+    // Several times the window, in which unacknowledged deliveries are invisible.
     random_moment(Duration::from_secs(4)).await;
     assert!(run.is_running(), "{}", run.stderr());
     assert!(frozen.kill());
     office.has_applied(10).await;
-    // It goes on being patient; what came of it is there.
+    // It keeps waiting; the results are there.
     drop(run);
     office
-        .told(&["run", "inventory", "--until-idle", "1s"])
+        .output(&["run", "inventory", "--until-idle", "1s"])
         .await;
-    let all = Stock::read_all(&office.told(&["export", "inventory"]).await);
+    let all = Stock::read_all(&office.output(&["export", "inventory"]).await);
     assert_eq!(all["stock/85123A"].movements, 10);
 }
 
-/// What a process says at its end of the events that it was given.
+/// Parses the numbers of events that a process reports at its end.
 fn said_at_its_end(stderr: &str) -> (u64, u64) {
     let lines = stderr
         .lines()
@@ -193,10 +195,10 @@ fn said_at_its_end(stderr: &str) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
+async fn a_rolling_restart_applies_every_event_once() {
     let office = Office::new("rolling").await;
-    let queue = office.world.namespace().role_queue("inventory", 0);
-    let view = office.world.view();
+    let queue = office.env.namespace().role_queue("inventory", 0);
+    let view = office.env.view();
     let consuming = async |count: usize| {
         wait_until("so many consume", SOON, async || {
             let consumers = view.consumers();
@@ -226,14 +228,14 @@ async fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
         let next = start();
         consuming(2).await;
         let stopped = async {
-            // Amid its work: most of what is published now is still to come.
+            // Amid its work: most of the events published now are still to come.
             office
                 .has_applied(round * CODES * MOVEMENTS / ROUNDS + 50)
                 .await;
             running.terminate();
             std::mem::replace(&mut running, next).ended(SOON).await
         };
-        let ((), ended) = tokio::join!(office.world.publish(&events), stopped);
+        let ((), ended) = tokio::join!(office.env.publish(&events), stopped);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let said = said_at_its_end(&ended.stderr);
         assert!(said.0 > 0, "{}", ended.stderr);
@@ -242,7 +244,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
         consuming(1).await;
     }
     office.has_applied(CODES * MOVEMENTS).await;
-    office.world.depth_is(&queue, 0, 1, SOON).await;
+    office.env.depth_is(&queue, 0, 1, SOON).await;
     running.terminate();
     let ended = running.ended(SOON).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

@@ -1,4 +1,4 @@
-//! What the binaries say when the broker does not let them in: the thing, the remedy, and never the password.
+//! The binaries' messages when the broker rejects them: the cause, the remedy, and never the password.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::operator::ROLES;
 
-/// A start may wait half a minute for a broker.
+/// A program may wait half a minute for a broker at its start.
 const LIMIT: Duration = Duration::from_secs(90);
 const PASSWORD: &str = "s3cret-of-the-test";
 
-/// Runs every program that needs a broker with this one, and returns how each has ended.
+/// Runs every program that needs a broker with this one, and returns their exits.
 async fn all_ended(amqp_url: &str) -> Vec<Ended> {
     let scratch = TempDir::new("refused");
     let line = r#"{"specversion":"1.0","id":"1","source":"shop/1","type":"stock.adjusted.v1","subject":"stock/A","sequence":1,"data":{"delta":-6,"reason":"sale","reference":"order/1"}}"#;
@@ -32,7 +32,7 @@ async fn all_ended(amqp_url: &str) -> Vec<Ended> {
     vec![run, until_idle, publish]
 }
 
-/// Each has ended with that code, says all of these, and betrays nothing.
+/// Checks that each has this exit code, mentions all of these texts, and reveals no password.
 #[track_caller]
 fn all_say(ended: &[Ended], code: i32, parts: &[&str], password: &str) {
     assert!(!ended.is_empty());
@@ -42,7 +42,7 @@ fn all_say(ended: &[Ended], code: i32, parts: &[&str], password: &str) {
         let error = said
             .lines()
             .rfind(|line| line.starts_with("error: "))
-            .unwrap_or_else(|| panic!("no error is told: {said}"));
+            .unwrap_or_else(|| panic!("no error is reported: {said}"));
         for part in parts {
             assert!(error.contains(part), "{part:?} is not in: {error}");
         }
@@ -60,20 +60,20 @@ fn with_login(broker: &Broker, user: &str, password: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_password_is_told_with_the_user_and_not_with_the_password() {
-    let world = TestEnv::new("refused", &[]).await;
-    let user = world.broker().address().user.clone();
-    let ended = all_ended(&with_login(world.broker(), &user, PASSWORD)).await;
+async fn a_wrong_password_names_only_the_user() {
+    let env = TestEnv::new("refused", &[]).await;
+    let user = env.broker().address().user.clone();
+    let ended = all_ended(&with_login(env.broker(), &user, PASSWORD)).await;
     let said = format!("refuses user {user:?} with this password");
     all_say(&ended, 69, &[&said, "rabbitmqctl add_user"], PASSWORD);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_virtual_host_that_does_not_exist_is_named() {
-    let world = TestEnv::new("refused", &[]).await;
-    let elsewhere = world.broker().with_vhost("no-such-vhost");
+async fn a_missing_virtual_host_is_named() {
+    let env = TestEnv::new("refused", &[]).await;
+    let elsewhere = env.broker().with_vhost("no-such-vhost");
     let ended = all_ended(&elsewhere.amqp_url()).await;
-    let password = &world.broker().address().password;
+    let password = &env.broker().address().password;
     let parts = [
         "no-such-vhost does not exist",
         "rabbitmqctl add_vhost no-such-vhost",
@@ -82,26 +82,26 @@ async fn a_virtual_host_that_does_not_exist_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_virtual_host_that_is_not_the_users_is_named_with_the_user() {
-    let world = TestEnv::new("refused", &[]).await;
-    let user = format!("stranger-of-{}", world.broker().address().vhost);
-    let management = world.broker().management().unwrap();
+async fn a_forbidden_virtual_host_names_its_user() {
+    let env = TestEnv::new("refused", &[]).await;
+    let user = format!("stranger-of-{}", env.broker().address().vhost);
+    let management = env.broker().management().unwrap();
     management.create_user(&user, PASSWORD, "").unwrap();
-    let ended = all_ended(&with_login(world.broker(), &user, PASSWORD)).await;
+    let ended = all_ended(&with_login(env.broker(), &user, PASSWORD)).await;
     management.delete_user(&user).unwrap();
     let parts = [
         user.as_str(),
-        &world.broker().address().vhost,
+        &env.broker().address().vhost,
         "rabbitmqctl set_permissions",
     ];
     all_say(&ended, 69, &parts, PASSWORD);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_with_other_arguments_is_named_with_the_argument() {
-    let world = TestEnv::new("refused", &[]).await;
-    // Right in everything but one argument, as an older version might have made it.
-    let declared = Topology::of(world.namespace(), &ROLES);
+async fn a_differing_queue_argument_is_named() {
+    let env = TestEnv::new("refused", &[]).await;
+    // Right except for one argument, as an older version might have declared it.
+    let declared = Topology::of(env.namespace(), &ROLES);
     let is_it = |queue: &&Queue| queue.name.as_str() == "doorstep.orders.0";
     let queue = declared.queues.iter().find(is_it).unwrap();
     let mut arguments = FieldTable::default();
@@ -115,28 +115,29 @@ async fn a_queue_with_other_arguments_is_named_with_the_argument() {
             arguments.insert((*name).into(), value);
         }
     }
-    let wire = world.wire().await;
-    wire.declare("doorstep.orders.0", arguments).await;
-    let ended = all_ended(&world.amqp_url()).await;
+    let channel = env.channel().await;
+    channel.declare("doorstep.orders.0", arguments).await;
+    let ended = all_ended(&env.amqp_url()).await;
     let parts = [
         "queue doorstep.orders.0 exists",
         "x-delivery-limit is not set, expected 100",
         "rabbitmqctl delete_queue",
     ];
-    all_say(&ended, 69, &parts, &world.broker().address().password);
+    all_say(&ended, 69, &parts, &env.broker().address().password);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_where_nobody_answers_is_named() {
-    let world = TestEnv::new("refused", &[]).await;
-    // One port at which nobody listens, kept so that no other test gets it meanwhile, and one behind which nobody ever says a word.
+async fn an_address_without_a_listener_is_named() {
+    let env = TestEnv::new("refused", &[]).await;
+    // One port without a listener, kept so that no other test gets it meanwhile, and one with a listener that never
+    // sends a byte.
     let kept = TcpSocket::new_v4().unwrap();
     kept.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let gone = kept.local_addr().unwrap();
     let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let silence = silent.local_addr().unwrap();
     let at = |port: u16| {
-        let mut address = world.broker().address().clone();
+        let mut address = env.broker().address().clone();
         address.port = port;
         address.password = PASSWORD.to_owned();
         address.to_string()
@@ -153,7 +154,7 @@ async fn an_address_where_nobody_answers_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_wrong_settings_are_told_at_once() {
+async fn all_wrong_settings_are_reported_together() {
     let scratch = TempDir::new("refused");
     let url = format!("amqp://shop:{PASSWORD}@host:port/");
     let run = Program::consumers(&[

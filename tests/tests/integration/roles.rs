@@ -1,4 +1,4 @@
-//! Roles that tests need beside the ledger, and looks at stores.
+//! Roles for tests besides the ledger, and reads of stores.
 
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
@@ -12,17 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::SOON;
 
-/// Takes what the ledger tells, and writes down of what it was told.
+/// Consumes the ledger's events, and records them.
 pub(crate) struct Listener;
 
-/// The listener's queues.
 pub(crate) const LISTENER: RoleQueues = RoleQueues {
     role: "listener",
     subjects: &["told"],
     handles_requests: false,
 };
 
-/// What the listener has heard about one subject, in order.
+/// The events received about one subject, in order.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Heard(pub(crate) Vec<String>);
 
@@ -98,7 +97,7 @@ pub(crate) fn dead_letters<S: Store>(
     )
 }
 
-/// All dead letters.
+/// Returns all dead letters.
 pub(crate) async fn dead<S: Store>(store: &S) -> Vec<DeadLetter> {
     store
         .dead_letters(DeadLetterFilter::All, None, 100_000)
@@ -106,7 +105,7 @@ pub(crate) async fn dead<S: Store>(store: &S) -> Vec<DeadLetter> {
         .unwrap()
 }
 
-/// The store's counts.
+/// Returns the store's counts.
 pub(crate) async fn summary<S: Store>(store: &S) -> Summary {
     store.summary(Timestamp::now()).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! Settlements: an acknowledgement never reaches another channel than its own.
+//! Acknowledgements never reach another channel than their own.
 
 use doorstep_event::Timestamp;
 use doorstep_tests::{
@@ -12,42 +12,42 @@ use lapin::{
     types::FieldTable,
 };
 
-use crate::{SOON, requests::requester, roles::entries_are, shelf::on_every_store};
+use crate::{SOON, requests::client, roles::entries_are, shelf::on_every_store};
 
-/// How the role loses its connection.
+/// The way in which the role loses its connection.
 #[derive(Clone, Copy)]
 enum Loss {
     WireCut,
     ClosedByAdministrator,
 }
 
-/// Five deliveries are committed and not settled when their connection is lost; on the new one they come again, with five more, under
-/// the very same delivery tags. The settlement of the first five must not touch them.
+/// Five deliveries are committed and unacknowledged when their connection is lost. The new connection redelivers them,
+/// with five more, under the same delivery tags. The acknowledgement of the first five must not affect them.
 async fn no_ack_reaches_the_new_channel<K: crate::shelf::Shelf>(shelf: &K, loss: Loss) {
-    let world = TestEnv::new("settle", &[LEDGER]).await;
-    let queue = world.namespace().role_queue("ledger", 0);
+    let env = TestEnv::new("settle", &[LEDGER]).await;
+    let queue = env.namespace().role_queue("ledger", 0);
     let first: Vec<_> = (1..=5)
         .map(|n| event("shop", "account/a", n, &Move::Add(1)))
         .collect();
     let more: Vec<_> = (6..=10)
         .map(|n| event("shop", "account/a", n, &Move::Add(1)))
         .collect();
-    world.publish(&first).await;
+    env.publish(&first).await;
 
-    let proxy = world.proxy().await;
-    let mut settings = world.run_settings();
-    settings.broker = world.settings_by(&proxy);
+    let proxy = env.proxy().await;
+    let mut settings = env.run_settings();
+    settings.broker = env.settings_by(&proxy);
     let store = FaultyStore::new(shelf.open());
     store.set(Fault::HangsAfterCommit);
     let role = doorstep_tests::RoleProcess::start(Ledger, store.clone(), settings);
-    wait_until("a batch is written and not settled", SOON, async || {
+    wait_until("a batch is written and unacknowledged", SOON, async || {
         store.hung() == 1
     })
     .await;
-    world.depth_is(&queue, 0, 1, SOON).await;
+    env.depth_is(&queue, 0, 1, SOON).await;
 
-    let consuming = format!("{} ledger: consume", world.namespace());
-    let view = world.view();
+    let consuming = format!("{} ledger: consume", env.namespace());
+    let view = env.view();
     let before = wait_for("the role's connection is shown", SOON, async || {
         let shown = view.connections_called(&consuming);
         if shown.len() == 1 {
@@ -66,48 +66,48 @@ async fn no_ack_reaches_the_new_channel<K: crate::shelf::Shelf>(shelf: &K, loss:
         now.len() == 1 && now != before
     })
     .await;
-    world.publish(&more).await;
-    // All ten are on the new channel, none of them settled.
-    world.depth_is(&queue, 0, 1, SOON).await;
+    env.publish(&more).await;
+    // All ten are on the new channel, all unacknowledged.
+    env.depth_is(&queue, 0, 1, SOON).await;
 
-    // The first batch goes on now: its settlement is tried, and then the next batch, which gets no further than its commit.
+    // The first batch continues now with its acknowledgement, and then the next batch, which hangs before its commit.
     store.set(Fault::HangsBeforeCommit);
     wait_until("the next batch is at its commit", SOON, async || {
         store.hung() == 2
     })
     .await;
     role.crash();
-    world.depth_is(&queue, 10, 0, SOON).await;
+    env.depth_is(&queue, 10, 0, SOON).await;
 
-    let role = world.start(Ledger, shelf.open());
+    let role = env.start(Ledger, shelf.open());
     let all: Vec<_> = (1..=10).map(|n| format!("shop {n}")).collect();
     let all: Vec<_> = all.iter().map(String::as_str).collect();
     entries_are(&shelf.open(), "account/a", &all).await;
     role.stop().await.unwrap();
-    world.depth_is(&queue, 0, 0, SOON).await;
+    env.depth_is(&queue, 0, 0, SOON).await;
 }
 
 on_every_store! {
-    async fn an_ack_never_reaches_the_channel_that_follows_a_cut_wire(shelf) {
+    async fn a_cut_connection_discards_its_acks(shelf) {
         no_ack_reaches_the_new_channel(&shelf, Loss::WireCut).await;
     }
 }
 
 on_every_store! {
-    async fn an_ack_never_reaches_the_channel_that_follows_a_closed_connection(shelf) {
+    async fn a_closed_connection_discards_its_acks(shelf) {
         no_ack_reaches_the_new_channel(&shelf, Loss::ClosedByAdministrator).await;
     }
 }
 
 on_every_store! {
     async fn nothing_is_acknowledged_before_its_own_commit(shelf) {
-        let world = TestEnv::new("settle", &[LEDGER_WITH_RPC]).await;
-        let queue = world.namespace().role_queue("ledger", 0);
-        let requester = requester(&world).await;
+        let env = TestEnv::new("settle", &[LEDGER_WITH_RPC]).await;
+        let queue = env.namespace().role_queue("ledger", 0);
+        let client = client(&env).await;
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
-        // Another consumer has three deliveries when the role starts, which consumes only after it is gone.
-        let wire = world.wire().await;
-        let channel = wire.channel();
+        // Another consumer has three deliveries when the role starts, which consumes only after that one is gone.
+        let channel = env.channel().await;
+        let channel = channel.channel();
         channel.basic_qos(3, BasicQosOptions::default()).await.unwrap();
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let mut consumer = channel
@@ -115,15 +115,15 @@ on_every_store! {
             .await
             .unwrap();
         let store = FaultyStore::new(shelf.open());
-        let role = world.start(Ledger, store.clone());
-        role.taking(SOON).await;
-        // The role is held up by a command, so that all deliveries come before it takes any: they are one batch.
+        let role = env.start(Ledger, store.clone());
+        role.consuming(SOON).await;
+        // A command delays the role, so that all deliveries arrive before it takes any: they are one batch.
         store.set(Fault::HangsBeforeCommit);
         let mut command = order("1", Timestamp::now(), "account/b", Bid::Deposit(1));
         command.deadline = Timestamp::now() + SOON;
-        let asked = tokio::spawn(async move { requester.call::<Order>(command).await });
+        let asked = tokio::spawn(async move { client.call::<Order>(command).await });
         wait_until("the command is at its commit", SOON, async || store.hung() == 1).await;
-        world.publish(&(1..=5).map(e).collect::<Vec<_>>()).await;
+        env.publish(&(1..=5).map(e).collect::<Vec<_>>()).await;
         for _ in 0..3 {
             consumer.next().await.unwrap().unwrap();
         }
@@ -134,7 +134,7 @@ on_every_store! {
             consumed.is_some_and(|meter| meter.read().delivered == 5)
         })
         .await;
-        // A process may have died of the first three, so they are worked apart from the others: two commits.
+        // A process may have crashed on the first three, so they are handled apart from the others: two commits.
         for written in 1..=2 {
             store.set(Fault::HangsAfterCommit);
             wait_until("it is written", SOON, async || store.hung() == 2 * written).await;
@@ -143,9 +143,9 @@ on_every_store! {
         }
         assert!(asked.await.unwrap().is_ok());
         role.crash();
-        world.depth_is(&queue, 2, 0, SOON).await;
+        env.depth_is(&queue, 2, 0, SOON).await;
 
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         let all = ["shop 1", "shop 2", "shop 3", "shop 4", "shop 5"];
         entries_are(&shelf.open(), "account/a", &all).await;
         role.stop().await.unwrap();

@@ -3,19 +3,16 @@
 use doorstep_store::{MemoryStore, SqliteStore, Store, sqlite::Options};
 use doorstep_tests::TempDir;
 
-/// Where a test keeps the store of a role. Every opening is as by another process.
+/// The storage of a role's store in a test. Every opening acts like another process.
 pub(crate) trait Shelf {
-    /// The kind of store.
     type Kind: Store;
 
-    /// An empty shelf for the role's store.
+    /// Creates an empty storage for the role's store.
     fn new(role: &'static str) -> Self;
 
-    /// Opens the store.
     fn open(&self) -> Self::Kind;
 }
 
-/// Keeps a store in memory.
 pub(crate) struct InMemory(MemoryStore);
 
 impl Shelf for InMemory {
@@ -30,7 +27,6 @@ impl Shelf for InMemory {
     }
 }
 
-/// Keeps a store in a file.
 pub(crate) struct InSqlite {
     role: &'static str,
     folder: TempDir,
@@ -51,7 +47,7 @@ impl Shelf for InSqlite {
     }
 }
 
-/// A test on every kind of store: `async fn NAME(SHELF) { ... }`, with a shelf for the role `ledger`.
+/// Runs a test on every kind of store: `async fn NAME(SHELF) { ... }`, with storage for the role `ledger`.
 macro_rules! on_every_store {
     (async fn $name:ident($shelf:ident) $body:block) => {
         mod $name {

@@ -1,4 +1,5 @@
-//! How running roles end: at once when asked twice, in time when the broker hangs, and not before what they owe has gone out.
+//! The end of running roles: immediately on the second signal, in time if the broker hangs, and otherwise after the
+//! outbox is empty.
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use crate::{
     roles::summary,
 };
 
-/// How many copies of dead letters a role owes.
+/// The number of copies of dead letters in a role's outbox.
 const OWED: u64 = 20;
-/// A start of a broker takes its time on a busy machine.
+/// A broker takes long to start on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
 
 impl Office {
@@ -25,8 +26,8 @@ impl Office {
             .start(&self.scratch)
     }
 
-    /// How many rows the role's outbox has.
-    async fn owed(&self) -> u64 {
+    /// Returns the number of rows in the role's outbox.
+    async fn pending(&self) -> u64 {
         let stores = self.scratch.join("stores");
         match SqliteStore::open_read_only(&stores, "inventory", &Options::default()) {
             Ok(store) => summary(&store).await.usage.outbox.rows,
@@ -36,31 +37,31 @@ impl Office {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_out() {
-    const HINDERED: &str = "the outbox keeps what could not be sent";
+async fn one_signal_drains_the_outbox_and_two_exit() {
+    const HINDERED: &str = "the outbox keeps unpublished rows";
     // Two signals that arrive together count as one.
     const ASKED: &str = "a second signal ends at once";
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("stopping")));
     let node = node.await.unwrap().unwrap();
     let office = Office {
-        world: TestEnv::on(&node.broker(), "stopping", &ROLES).await,
+        env: TestEnv::on(&node.broker(), "stopping", &ROLES).await,
         scratch: TempDir::new("stopping"),
     };
-    // Each is refused for good, so that the role owes a copy of it, which a broker without memory does not take.
+    // Each is rejected for good, so that the role has a copy of it to publish, which a broker without memory blocks.
     let refused: Vec<Event> = (1..=OWED)
         .map(|n| Event {
             event_type: EventType::new("stock.adjusted.v9").unwrap(),
             ..moved(&n.to_string(), 1, -1)
         })
         .collect();
-    office.world.publish(&refused).await;
+    office.env.publish(&refused).await;
     block_in_place(|| node.block_publishers()).unwrap();
 
-    // Asked once, it would wait for the broker for as long as its grace is; asked twice, it does not.
+    // After one signal it would wait for the broker for its whole shutdown timeout; after two it does not.
     let run = office.inventory("10m");
     run.says(HINDERED, LONG).await;
-    wait_until("all copies are owed", SOON, async || {
-        office.owed().await == OWED
+    wait_until("all copies are in the outbox", SOON, async || {
+        office.pending().await == OWED
     })
     .await;
     run.terminate();
@@ -70,10 +71,10 @@ async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     let at_once = "ended at once";
     assert!(ended.stderr.contains(at_once), "{}", ended.stderr);
-    assert_eq!(office.owed().await, OWED);
+    assert_eq!(office.pending().await, OWED);
 
-    // A broker that hangs keeps each part of the role for as long as it may, and all of them together for no longer: else the program would
-    // call that a mistake of its own.
+    // A hanging broker delays each part of the role up to its timeout, and all of them together no longer: otherwise
+    // the program would report that as a bug of its own.
     let run = office.inventory("5s");
     run.says(HINDERED, LONG).await;
     block_in_place(|| node.freeze()).unwrap();
@@ -81,9 +82,9 @@ async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_
     let ended = run.ended(LONG).await;
     block_in_place(|| node.thaw()).unwrap();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert_eq!(office.owed().await, OWED);
+    assert_eq!(office.pending().await, OWED);
 
-    // Asked while the broker takes nothing, it sends all of it once the broker takes it again.
+    // Stopped while the broker blocks publishing, it publishes everything once the broker continues.
     let run = office.inventory("10m");
     run.says(HINDERED, LONG).await;
     run.terminate();
@@ -91,11 +92,11 @@ async fn a_second_signal_ends_at_once_and_after_one_alone_all_that_is_owed_goes_
     block_in_place(|| node.unblock_publishers()).unwrap();
     let ended = run.ended(LONG).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert_eq!(office.owed().await, 0);
-    // Once each, and again what had been handed over to the broker that hung.
-    let copies = office.world.namespace().dead_queue("inventory");
+    assert_eq!(office.pending().await, 0);
+    // Each once, and those again that were in flight to the hanging broker.
+    let copies = office.env.namespace().dead_queue("inventory");
     wait_for("all copies are there", LONG, async || {
-        match office.world.try_depth(&copies).await {
+        match office.env.try_depth(&copies).await {
             Ok(depth) if depth.ready >= OWED => Ok(()),
             other => Err(other),
         }

@@ -1,4 +1,4 @@
-//! The order of a stream, and streams beside each other.
+//! The order of a stream, and independent streams.
 
 use doorstep_event::{Event, Sequence, Timestamp};
 use doorstep_messaging::{OwnerRecord, take_over};
@@ -16,61 +16,61 @@ use crate::{
 };
 
 on_every_store! {
-    async fn an_early_event_waits_for_its_predecessor_and_both_then_apply(shelf) {
-        let world = TestEnv::new("stream", &[LEDGER]).await;
+    async fn an_early_event_waits_for_its_predecessor(shelf) {
+        let env = TestEnv::new("stream", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        role.taking(SOON).await;
-        world.publish(&[event("shop", "account/a", 2, &Move::Add(1))]).await;
-        wait_until("the early one is held", SOON, async || {
+        let role = env.start(Ledger, shelf.open());
+        role.consuming(SOON).await;
+        env.publish(&[event("shop", "account/a", 2, &Move::Add(1))]).await;
+        wait_until("the early event is deferred", SOON, async || {
             summary(&store).await.usage.held.rows == 1
         })
         .await;
         entries_are(&store, "account/a", &[]).await;
-        world.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
+        env.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
         entries_are(&store, "account/a", &["shop 1", "shop 2"]).await;
 
-        // The same at length: a hundred events, the last one first.
+        // A longer case: a hundred events, the last one first.
         let backwards: Vec<_> =
             (3..=102).rev().map(|n| event("shop", "account/a", n, &Move::Add(1))).collect();
         for part in backwards.chunks(17) {
-            world.publish(part).await;
+            env.publish(part).await;
         }
         let all: Vec<_> = (1..=102).map(|n| format!("shop {n}")).collect();
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         entries_are(&store, "account/a", &all).await;
         assert_eq!(summary(&store).await.usage.held.rows, 0);
         role.stop().await.unwrap();
-        let queue = world.namespace().role_queue("ledger", 0);
-        world.depth_is(&queue, 0, 0, SOON).await;
+        let queue = env.namespace().role_queue("ledger", 0);
+        env.depth_is(&queue, 0, 0, SOON).await;
     }
 }
 
 on_every_store! {
-    async fn an_event_that_awaits_another_stream_is_applied_once_that_has_come(shelf) {
-        let world = TestEnv::new("stream", &[LEDGER]).await;
+    async fn an_event_waits_for_another_stream(shelf) {
+        let env = TestEnv::new("stream", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        world
+        let role = env.start(Ledger, shelf.open());
+        env
             .publish(&[
                 event("web", "account/a", 1, &Move::AfterOpen),
                 event("web", "account/a", 2, &Move::Add(1)),
             ])
             .await;
-        wait_until("both are held", SOON, async || summary(&store).await.usage.held.rows == 2).await;
-        world.publish(&[event("shop", "account/a", 1, &Move::Open)]).await;
+        wait_until("both are deferred", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        env.publish(&[event("shop", "account/a", 1, &Move::Open)]).await;
         entries_are(&store, "account/a", &["shop 1", "web 1", "web 2"]).await;
         role.stop().await.unwrap();
     }
 }
 
 on_every_store! {
-    async fn a_second_source_that_numbers_the_same_subject_is_not_taken_for_duplicates(shelf) {
-        let world = TestEnv::new("stream", &[LEDGER]).await;
+    async fn a_second_source_causes_no_duplicates(shelf) {
+        let env = TestEnv::new("stream", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         let of = |source, n| event(source, "account/a", n, &Move::Add(1));
-        world.publish(&[of("shop/1", 1), of("shop/1", 2), of("shop/2", 1), of("shop/2", 2)]).await;
+        env.publish(&[of("shop/1", 1), of("shop/1", 2), of("shop/2", 1), of("shop/2", 2)]).await;
         wait_until("four were worked", SOON, async || {
             let tally = summary(&store).await.tally;
             tally.applied + tally.duplicates == 4
@@ -86,30 +86,30 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn what_a_role_emits_after_it_has_lost_its_store_is_not_taken_for_duplicates(shelf) {
-        let world = TestEnv::new("stream", &[LEDGER, LISTENER]).await;
+    async fn a_lost_store_causes_no_duplicates(shelf) {
+        let env = TestEnv::new("stream", &[LEDGER, LISTENER]).await;
         let heard = shelf.open();
-        let listener = world.start(Listener, shelf.open());
-        // Two ledgers, one after the other, each on a store of its own: both number `told/account/a` from 1.
+        let listener = env.start(Listener, shelf.open());
+        // Two ledgers in turn, each with a store of its own: both number `told/account/a` from 1.
         for source in ["shop/1", "shop/2"] {
             let lost = K::new("ledger");
-            // The queue is given to the store that has come after the lost one.
+            // The queue is transferred to the store that replaces the lost one.
             let (store, since) = (lost.open(), Timestamp::now());
             let record = OwnerRecord {
                 store: store.source().clone(),
                 epoch: begin_epoch(&store, since).await.unwrap(),
                 since,
             };
-            wait_for("nobody consumes any more", SOON, async || {
-                take_over(world.settings(), "ledger", &record).await.map(drop)
+            wait_for("no consumer is left", SOON, async || {
+                take_over(env.settings(), "ledger", &record).await.map(drop)
             })
             .await;
-            let ledger = world.start(Ledger, lost.open());
-            world.publish(&[event(source, "account/a", 1, &Move::Tell)]).await;
+            let ledger = env.start(Ledger, lost.open());
+            env.publish(&[event(source, "account/a", 1, &Move::Tell)]).await;
             entries_are(&lost.open(), "account/a", &[&format!("{source} 1")]).await;
             ledger.stop().await.unwrap();
         }
-        wait_for("the listener has heard both", SOON, async || {
+        wait_for("the listener has received both", SOON, async || {
             let rows = heard.entities(None, 10).await.unwrap();
             let said: Vec<_> = rows
                 .into_iter()
@@ -124,17 +124,17 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn another_event_under_a_number_that_was_applied_is_a_numbering_conflict(shelf) {
-        let world = TestEnv::new("stream", &[LEDGER]).await;
+    async fn a_reused_sequence_is_a_numbering_conflict(shelf) {
+        let env = TestEnv::new("stream", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
+        let role = env.start(Ledger, shelf.open());
         let first = event("shop", "account/a", 1, &Move::Add(1));
         let other = Event {
             id: "somebody-else-s-1".parse().unwrap(),
             sequence: Sequence::new(1),
             ..first.clone()
         };
-        world.publish(&[first.clone(), other, first, event("shop", "account/a", 2, &Move::Add(1))]).await;
+        env.publish(&[first.clone(), other, first, event("shop", "account/a", 2, &Move::Add(1))]).await;
         entries_are(&store, "account/a", &["shop 1", "shop 2"]).await;
         let dead = crate::roles::dead_letters(&store, 1).await;
         assert_eq!((dead[0].reason.as_str(), dead[0].blocks), ("numbering conflict", false));

@@ -1,4 +1,4 @@
-//! TLS to a private node: which of its certificates are taken, what each failure is called, and whole programs over it.
+//! TLS to a private node: accepted certificates, error messages, and complete programs.
 
 use std::{net::TcpListener, path::PathBuf, time::Duration};
 
@@ -33,14 +33,12 @@ impl Pair {
         }
     }
 
-    /// Signed by its own key.
     fn self_signed(params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         Self::new(&params.self_signed(&key).unwrap(), &key)
     }
 }
 
-/// An authority of certificates.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
@@ -63,7 +61,7 @@ impl Authority {
         Pair::new(&params.signed_by(&key, &self.issuer).unwrap(), &key)
     }
 
-    /// A certificate for the node as its clients call it.
+    /// Returns a certificate for the node's name as its clients use it.
     fn server(&self) -> Pair {
         self.sign(named("the broker", &["localhost", "127.0.0.1"]))
     }
@@ -83,8 +81,8 @@ fn named(name: &str, hosts: &[&str]) -> CertificateParams {
     params
 }
 
-/// A node with a listener for TLS, and the files that its clients are given.
-struct World {
+/// A node with a TLS listener, and the files of its clients.
+struct TlsEnv {
     node: PrivateNode,
     port: u16,
     management_port: u16,
@@ -92,11 +90,11 @@ struct World {
     scratch: TempDir,
 }
 
-impl World {
+impl TlsEnv {
     async fn new(hint: &str, certificate_required: bool) -> Self {
         let authority = Authority::new("an authority");
         let server = authority.server();
-        // Both are held until both are known.
+        // Both are kept until both are known.
         let [amqp, management] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, management_port] =
             [&amqp, &management].map(|listener| listener.local_addr().unwrap().port());
@@ -115,15 +113,15 @@ impl World {
                 certificate_required,
             });
         let node = block_in_place(|| PrivateNode::start(options)).unwrap();
-        let world = Self {
+        let env = Self {
             node,
             port,
             management_port,
             authority,
             scratch: TempDir::new(hint),
         };
-        world.file("ca.pem", &world.authority.certificate);
-        world
+        env.file("ca.pem", &env.authority.certificate);
+        env
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -149,7 +147,7 @@ impl World {
         }
     }
 
-    /// The node's address with another scheme, host and port, and the same login.
+    /// Returns the node's address with another scheme, host and port, and the same login.
     fn url(&self, scheme: &str, port: u16) -> String {
         let broker = self.node.broker();
         let address = broker.address();
@@ -161,7 +159,7 @@ impl World {
         )
     }
 
-    /// The management API's address over TLS, with the user and without the password.
+    /// Returns the management API's address over TLS, with the user and without the password.
     fn management_url(&self) -> String {
         let broker = self.node.broker();
         format!(
@@ -194,7 +192,7 @@ impl World {
         block_in_place(|| self.node.show_certificate(&pair.certificate, &pair.key)).unwrap();
     }
 
-    /// Connects once, or says why not.
+    /// Connects once.
     async fn connect(&self, url: &str, tls: TlsSettings) -> Result<(), ConnectError> {
         let settings = BrokerSettings {
             tls,
@@ -210,7 +208,7 @@ impl World {
         ready
     }
 
-    /// Fails to connect, for good, for this reason, in words with this remedy.
+    /// Checks that a connection fails permanently with this kind and a message with this remedy.
     async fn fails(&self, url: &str, tls: TlsSettings, kind: TlsErrorKind, remedy: &str) {
         let error = self.connect(url, tls).await.unwrap_err();
         assert_eq!(error.kind(), ConnectErrorKind::Tls(kind), "{error}");
@@ -223,102 +221,94 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_taken_if_it_is_right_and_named_if_it_is_not() {
-    let world = World::new("tls", false).await;
-    let url = world.url("amqps", world.port);
-    let trusting = || world.trusting();
+async fn only_valid_server_certificates_are_accepted() {
+    let env = TlsEnv::new("tls", false).await;
+    let url = env.url("amqps", env.port);
+    let trusting = || env.trusting();
 
-    world.connect(&url, trusting()).await.unwrap();
+    env.connect(&url, trusting()).await.unwrap();
     let nobody = TlsSettings::default();
     let remedy = "DOORSTEP_TLS_CA_FILE";
-    world
-        .fails(&url, nobody, TlsErrorKind::UnknownIssuer, remedy)
+    env.fails(&url, nobody, TlsErrorKind::UnknownIssuer, remedy)
         .await;
 
-    world.show(&Pair::self_signed(named("itself", &["localhost"])));
-    world
-        .fails(&url, trusting(), TlsErrorKind::UnknownIssuer, remedy)
+    env.show(&Pair::self_signed(named("itself", &["localhost"])));
+    env.fails(&url, trusting(), TlsErrorKind::UnknownIssuer, remedy)
         .await;
     let mut authority = named("an authority itself", &["localhost"]);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = Pair::self_signed(authority);
-    world.show(&authority);
+    env.show(&authority);
     let itself = TlsSettings {
-        ca_file: Some(world.file("itself.pem", &authority.certificate)),
+        ca_file: Some(env.file("itself.pem", &authority.certificate)),
         client: None,
     };
     let kind = TlsErrorKind::AuthorityAsServer;
-    world.fails(&url, itself, kind, "sign one").await;
+    env.fails(&url, itself, kind, "sign one").await;
 
-    world.show(&world.authority.sign(named("x", &["elsewhere.example"])));
+    env.show(&env.authority.sign(named("x", &["elsewhere.example"])));
     let remedy = "elsewhere.example";
-    world
-        .fails(&url, trusting(), TlsErrorKind::WrongName, remedy)
+    env.fails(&url, trusting(), TlsErrorKind::WrongName, remedy)
         .await;
 
     let mut old = named("old", &["localhost"]);
     old.not_before = date_time_ymd(2001, 1, 1);
     old.not_after = date_time_ymd(2002, 1, 1);
-    world.show(&world.authority.sign(old));
-    world
-        .fails(&url, trusting(), TlsErrorKind::Expired, "renew it")
+    env.show(&env.authority.sign(old));
+    env.fails(&url, trusting(), TlsErrorKind::Expired, "renew it")
         .await;
     let mut early = named("early", &["localhost"]);
     early.not_before = date_time_ymd(2400, 1, 1);
     early.not_after = date_time_ymd(2401, 1, 1);
-    world.show(&world.authority.sign(early));
-    world
-        .fails(&url, trusting(), TlsErrorKind::NotYetValid, "clock")
+    env.show(&env.authority.sign(early));
+    env.fails(&url, trusting(), TlsErrorKind::NotYetValid, "clock")
         .await;
 
     // Ports of the wrong kind, from both sides.
-    let plain = world.url("amqps", world.node.ports().amqp);
-    world
-        .fails(&plain, trusting(), TlsErrorKind::NotTls, "5671")
+    let plain = env.url("amqps", env.node.ports().amqp);
+    env.fails(&plain, trusting(), TlsErrorKind::NotTls, "5671")
         .await;
-    let encrypted = world.url("amqp", world.port);
-    world
-        .fails(&encrypted, trusting(), TlsErrorKind::OnlyTls, "amqps://")
+    let encrypted = env.url("amqp", env.port);
+    env.fails(&encrypted, trusting(), TlsErrorKind::OnlyTls, "amqps://")
         .await;
 
-    // What is renewed at the node is taken without a restart.
-    world.show(&world.authority.server());
-    world.connect(&url, trusting()).await.unwrap();
+    // A renewed certificate of the node is accepted without a restart.
+    env.show(&env.authority.server());
+    env.connect(&url, trusting()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_the_client_is_required_refused_and_a_login() {
-    let world = World::new("tls-clients", true).await;
-    let url = world.url("amqps", world.port);
+async fn client_certificates_are_required_rejected_and_log_in() {
+    let env = TlsEnv::new("tls-clients", true).await;
+    let url = env.url("amqps", env.port);
     let kind = TlsErrorKind::ClientCertificateMissing;
-    world
-        .fails(&url, world.trusting(), kind, "--tls-cert-file")
+    env.fails(&url, env.trusting(), kind, "--tls-cert-file")
         .await;
     let stranger = Authority::new("a stranger").client("shop");
     let kind = TlsErrorKind::ClientCertificateRefused;
-    let showing = world.showing("stranger", &stranger);
-    world.fails(&url, showing, kind, "cacertfile").await;
+    let showing = env.showing("stranger", &stranger);
+    env.fails(&url, showing, kind, "cacertfile").await;
 
-    let shop = world.showing("shop", &world.authority.client("shop"));
-    world.connect(&url, shop.clone()).await.unwrap();
+    let shop = env.showing("shop", &env.authority.client("shop"));
+    env.connect(&url, shop.clone()).await.unwrap();
 
-    // The management API requires it, too, by the same settings. Over plain AMQP the rest is looked at all the same.
-    let ca = ("DOORSTEP_TLS_CA_FILE", world.scratch.join("ca.pem"));
-    // The reason may be lost with a connection that is reset while the request is on its way.
+    // The management API requires it, too, with the same settings. Over plain AMQP the rest is verified all the same.
+    let ca = ("DOORSTEP_TLS_CA_FILE", env.scratch.join("ca.pem"));
+    // The reason may be lost if the connection is reset while the request is in flight.
     wait_for("a certificate is asked for", LIMIT, async || {
-        let refused = world.verified(std::slice::from_ref(&ca)).await;
-        let told = &refused.stdout;
-        assert!(told.contains("bindings not compared"), "{told}");
-        if told.contains("--tls-cert-file") {
+        let refused = env.verified(std::slice::from_ref(&ca)).await;
+        let output = &refused.stdout;
+        assert!(output.contains("bindings not compared"), "{output}");
+        if output.contains("--tls-cert-file") {
             Ok(())
         } else {
             Err(refused)
         }
     })
     .await;
-    let certificate = ("DOORSTEP_TLS_CERT_FILE", world.scratch.join("shop.pem"));
-    let key = ("DOORSTEP_TLS_KEY_FILE", world.scratch.join("shop.key"));
-    let shown = world.verified(&[ca, certificate, key]).await;
+    let certificate = ("DOORSTEP_TLS_CERT_FILE", env.scratch.join("shop.pem"));
+    let key = ("DOORSTEP_TLS_KEY_FILE", env.scratch.join("shop.key"));
+    let shown = env.verified(&[ca, certificate, key]).await;
     assert!(
         !shown.stdout.contains("bindings not compared"),
         "{} {}",
@@ -330,42 +320,42 @@ async fn a_certificate_of_the_client_is_required_refused_and_a_login() {
     let external: Address = url.parse().unwrap();
     let external = format!(
         "amqps://localhost:{}/{}?auth_mechanism=external",
-        world.port,
+        env.port,
         percent_encoded(external.vhost())
     );
-    let error = world.connect(&external, shop.clone()).await.unwrap_err();
+    let error = env.connect(&external, shop.clone()).await.unwrap_err();
     let kind = ConnectErrorKind::Refused(Refusal::Credentials);
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains("add_user"), "{error}");
-    let broker = world.node.broker();
+    let broker = env.node.broker();
     block_in_place(|| {
-        let management = world.node.management();
+        let management = env.node.management();
         management.create_user("shop", "unused", "").unwrap();
         management.grant("shop", &broker.address().vhost).unwrap();
     });
-    world.connect(&external, shop).await.unwrap();
+    env.connect(&external, shop).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn programs_publish_and_consume_over_tls_and_show_no_password() {
-    let world = World::new("tls-programs", false).await;
-    let broker = world.node.broker();
+async fn programs_use_tls_and_show_no_password() {
+    let env = TlsEnv::new("tls-programs", false).await;
+    let broker = env.node.broker();
     let password = &broker.address().password;
-    let secret = world.file("password", &format!("{password}\n"));
+    let secret = env.file("password", &format!("{password}\n"));
     let url = format!(
         "amqps://{}@localhost:{}/{}",
         broker.address().user,
-        world.port,
+        env.port,
         percent_encoded(&broker.address().vhost)
     );
     let with = |program: Program| {
         program
             .broker(&url)
-            .store(&world.scratch.join("stores"))
+            .store(&env.scratch.join("stores"))
             .variable("DOORSTEP_AMQP_PASSWORD_FILE", &secret)
-            .variable("DOORSTEP_MANAGEMENT_URL", world.management_url())
+            .variable("DOORSTEP_MANAGEMENT_URL", env.management_url())
             .variable("DOORSTEP_MANAGEMENT_PASSWORD_FILE", &secret)
-            .variable("DOORSTEP_TLS_CA_FILE", world.scratch.join("ca.pem"))
+            .variable("DOORSTEP_TLS_CA_FILE", env.scratch.join("ca.pem"))
             .variable("DOORSTEP_LOG", "trace")
     };
     let ran = async |arguments: &'static [&'static str], input: &str| {
@@ -374,7 +364,7 @@ async fn programs_publish_and_consume_over_tls_and_show_no_password() {
         } else {
             Program::consumers(arguments)
         };
-        let ended = with(program).input(input).run(&world.scratch, LIMIT).await;
+        let ended = with(program).input(input).run(&env.scratch, LIMIT).await;
         for text in [&ended.stdout, &ended.stderr] {
             assert!(!text.contains(password.as_str()), "{text}");
             assert!(!text.contains(&percent_encoded(password)), "{text}");
@@ -394,8 +384,8 @@ async fn programs_publish_and_consume_over_tls_and_show_no_password() {
         "{}",
         verified.stdout
     );
-    // The same certificate, and an authority that nobody has told of.
-    let untrusted = world.verified(&[]).await;
+    // The same certificate without its authority.
+    let untrusted = env.verified(&[]).await;
     assert!(
         untrusted.stdout.contains("bindings not compared")
             && untrusted.stdout.contains("DOORSTEP_TLS_CA_FILE"),

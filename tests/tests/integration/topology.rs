@@ -1,4 +1,4 @@
-//! What is declared can be verified, imported, and worked with by users of the least rights.
+//! The declared topology can be verified, imported, and used by users with minimal permissions.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::{
     operator::{Office, moved, placed},
 };
 
-/// A virtual host with nothing in it, and where programs that work in it run.
+/// An empty virtual host, and the folder of programs that use it.
 pub(crate) struct Place {
     pub(crate) scratch: TempDir,
     pub(crate) vhost: Vhost,
 }
 
-/// The rights of the users that `topology permissions` names.
+/// The permissions of the users that `topology permissions` names.
 pub(crate) struct Permitted(Value);
 
 impl Permitted {
@@ -38,7 +38,7 @@ impl Place {
         }
     }
 
-    /// Runs a command of the consumers, as this user or as the administrator, to its end.
+    /// Runs a command of the consumers to its end, as this user or as the administrator.
     pub(crate) async fn ran(&self, user: Option<&User>, words: &[&str]) -> Ended {
         self.consumers(user, words)
             .run(&self.scratch, Duration::from_secs(120))
@@ -52,8 +52,8 @@ impl Place {
             .store(&self.scratch.join("stores"))
     }
 
-    /// What a command writes that ends well.
-    pub(crate) async fn told(&self, user: Option<&User>, words: &[&str]) -> String {
+    /// Returns the output of a command that succeeds.
+    pub(crate) async fn output(&self, user: Option<&User>, words: &[&str]) -> String {
         let ended = self.ran(user, words).await;
         assert_eq!(
             ended.code,
@@ -74,25 +74,25 @@ impl Place {
             "--vhost",
             self.vhost.name(),
         ];
-        let definitions = self.told(None, &words).await;
+        let definitions = self.output(None, &words).await;
         block_in_place(|| {
             let management = self.vhost.broker().management().unwrap();
             management.post("/api/definitions", &definitions).unwrap();
         });
     }
 
-    /// The rights that users need who declare everything themselves, or with `--declared` those who do not.
+    /// Returns the permissions of users who declare everything themselves, or with `--declared` of those who do not.
     pub(crate) async fn permitted(&self, options: &[&str]) -> Permitted {
         let words = [
             &["topology", "permissions", "--json", "--user", "u"],
             options,
         ]
         .concat();
-        let json = self.told(None, &words).await;
+        let json = self.output(None, &words).await;
         Permitted(serde_json::from_str(&json).unwrap())
     }
 
-    /// A user with the rights of that name, changed by `change`, and the topic permissions.
+    /// Creates a user with the permissions of that name, changed by `change`, and the topic permissions.
     pub(crate) fn user(
         &self,
         permitted: &Permitted,
@@ -112,7 +112,7 @@ impl Place {
         user
     }
 
-    /// A user with the rights of that name, changed by `change`, who may publish to every topic.
+    /// Creates a user with the permissions of that name, changed by `change`, who may publish to every topic.
     fn user_of_rights(
         &self,
         permitted: &Permitted,
@@ -130,7 +130,8 @@ impl Place {
         block_in_place(|| self.vhost.new_user(name, rights).unwrap())
     }
 
-    /// Publishes the start of an order, the same again under the next number, which is refused, and a movement of stock.
+    /// Publishes the start of an order, a repetition under the next sequence, which is rejected, and a movement of
+    /// stock.
     async fn published(&self, user: &User) -> Ended {
         let events = [placed("1", 1), placed("1", 2), moved("A", 1, -3)];
         let lines = events.map(|event| json::write(&event).unwrap() + "\n");
@@ -141,7 +142,7 @@ impl Place {
             .await
     }
 
-    /// Waits until a queue is marked by who consumes from it.
+    /// Waits until the consumer of a queue has marked it.
     async fn is_marked(&self, queue: &str) {
         let vhost = percent_encoded(self.vhost.name());
         let path = format!("/api/exchanges/{vhost}/{queue}.mark/bindings/source");
@@ -179,7 +180,7 @@ impl Place {
     }
 }
 
-/// As it is.
+/// Returns the pattern unchanged.
 pub(crate) fn same(_: &'static str, pattern: String) -> String {
     pattern
 }
@@ -187,7 +188,7 @@ pub(crate) fn same(_: &'static str, pattern: String) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_is_verified_for_people_and_programs() {
     let office = Office::new("verify").await;
-    let text = office.told(&["topology", "verify"]).await;
+    let text = office.output(&["topology", "verify"]).await;
     assert!(
         text.starts_with("RabbitMQ ") && text.contains("as they should be"),
         "{text}"
@@ -195,10 +196,10 @@ async fn a_broker_is_verified_for_people_and_programs() {
     assert!(text.contains("bindings not compared"), "{text}");
 
     block_in_place(|| {
-        let vhost = percent_encoded(&office.world.broker().address().vhost);
+        let vhost = percent_encoded(&office.env.broker().address().vhost);
         let path = format!("/api/queues/{vhost}/doorstep.tracking.0");
         office
-            .world
+            .env
             .broker()
             .management()
             .unwrap()
@@ -223,20 +224,20 @@ async fn a_broker_is_verified_for_people_and_programs() {
             .unwrap()
             .contains(missing)
     );
-    // The other roles are none of its business.
+    // The other roles do not concern it.
     office
-        .told(&["topology", "verify", "orders", "inventory"])
+        .output(&["topology", "verify", "orders", "inventory"])
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_imported_is_worked_by_users_who_may_declare_nothing() {
+async fn imported_queues_need_no_permission_to_declare() {
     let place = Place::new("imported");
     place.import().await;
-    place.told(None, &["topology", "verify"]).await;
+    place.output(None, &["topology", "verify"]).await;
     let permitted = place.permitted(&["--declared"]).await;
     let verify = place.user(&permitted, "u-verify", same);
-    place.told(Some(&verify), &["topology", "verify"]).await;
+    place.output(Some(&verify), &["topology", "verify"]).await;
     let producer = place.user(&permitted, "u-producer", same);
     let ended = place.published(&producer).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -253,16 +254,16 @@ async fn what_is_imported_is_worked_by_users_who_may_declare_nothing() {
     place.a_copy_arrives().await;
     let others = place.user(&permitted, "u-consumers", same);
     let words = ["run", "inventory", "tracking", "--until-idle", "1s"];
-    place.told(Some(&others), &words).await;
-    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    place.output(Some(&others), &words).await;
+    let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-3"), "{stock}");
     let status = place.user(&permitted, "u-status", same);
     let words = ["status", "orders", "inventory", "tracking"];
-    place.told(Some(&status), &words).await;
+    place.output(Some(&status), &words).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_who_declare_everything_need_no_more_than_is_said() {
+async fn declaring_users_need_only_the_printed_permissions() {
     let place = Place::new("declaring");
     let permitted = place.permitted(&[]).await;
     let producer = place.user(&permitted, "u-producer", same);
@@ -274,19 +275,19 @@ async fn users_who_declare_everything_need_no_more_than_is_said() {
         .await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     place.a_copy_arrives().await;
-    place.told(None, &["topology", "verify"]).await;
+    place.output(None, &["topology", "verify"]).await;
 
-    // The same in a place where the consumers come first.
+    // The same in a virtual host where the consumers come first.
     let place = Place::new("declaring");
     let consumers = place.user(&permitted, "u-consumers", same);
     place
-        .told(Some(&consumers), &["run", "--until-idle", "1s"])
+        .output(Some(&consumers), &["run", "--until-idle", "1s"])
         .await;
-    place.told(None, &["topology", "verify"]).await;
+    place.output(None, &["topology", "verify"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_no_more_rights_than_are_said_a_role_notices_that_its_queue_was_deleted() {
+async fn printed_permissions_suffice_to_notice_deleted_queues() {
     const QUEUE: &str = "doorstep.orders.0";
     let modes: [(&[&str], &str); 2] = [(&[], "u-consumers"), (&["--declared"], "u-orders")];
     for (options, user) in modes {
@@ -300,7 +301,7 @@ async fn with_no_more_rights_than_are_said_a_role_notices_that_its_queue_was_del
         let running = place
             .consumers(Some(&user), &["run", "orders"])
             .start(&place.scratch);
-        // A role that may not declare its queue ends if that is gone before it has started, and waits for it from then on.
+        // A role that may not declare its queue exits if that is missing at its start, and waits for it from then on.
         running.says("taking deliveries", SOON).await;
         place.is_marked(QUEUE).await;
         place.delete_queue(QUEUE);
@@ -318,10 +319,10 @@ async fn with_no_more_rights_than_are_said_a_role_notices_that_its_queue_was_del
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_right_less_fails_and_says_what_to_grant() {
+async fn one_missing_permission_names_the_grant() {
     let place = Place::new("lacking");
     let permitted = place.permitted(&[]).await;
-    // Nobody has declared anything yet, so each of these is needed to do so.
+    // Nothing is declared yet, so each of these is needed to do so.
     for (right, needed) in [
         ("configure", "events|"),
         ("configure", "|dead"),
@@ -338,7 +339,7 @@ async fn one_right_less_fails_and_says_what_to_grant() {
                 pattern
             }
         };
-        // A place for each, since what one could make the next would find.
+        // A virtual host for each, since the next would find the declarations of the previous one.
         let place = Place::new("lacking");
         let user = place.user_of_rights(&permitted, "u-consumers", less);
         let ended = place.ran(Some(&user), &["run", "--until-idle", "1s"]).await;
@@ -379,7 +380,8 @@ async fn one_right_less_fails_and_says_what_to_grant() {
             ended.stderr
         );
     }
-    // Without the right to publish to the default exchange a dead letter's copy stays owed, and the log says why.
+    // Without the permission to publish to the default exchange a dead letter's copy stays in the outbox, and the log
+    // gives the reason.
     let producer = place.user(&permitted, "u-producer", same);
     assert_eq!(place.published(&producer).await.code, Some(0));
     let only_records = |right: &'static str, pattern: String| match right {
@@ -396,7 +398,7 @@ async fn one_right_less_fails_and_says_what_to_grant() {
     let ended = running.ended(SOON).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
-    // Without the right to its marks a role works all the same, but for noticing that a queue was lost, which it says.
+    // Without the permission for its marker a role works, but does not notice the loss of a queue, and reports that.
     let unmarked = |right: &'static str, pattern: String| match right {
         "configure" => pattern.replace(r"0\.mark|net\.mark", "nothing"),
         _ => pattern,
@@ -419,7 +421,7 @@ async fn one_right_less_fails_and_says_what_to_grant() {
     }
 }
 
-/// Users of a broker under names of one's own choice, deleted in the end.
+/// Users of a broker with chosen names, deleted in the end.
 struct NamedUsers<'a> {
     place: &'a Place,
     names: Vec<String>,
@@ -463,7 +465,7 @@ impl Drop for NamedUsers<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn topic_permissions_are_compared_for_the_users_of_these_names() {
+async fn topic_permissions_are_compared_by_user_name() {
     let place = Place::new("topics");
     place.import().await;
     let management = place.vhost.broker().management().unwrap();
@@ -517,7 +519,7 @@ async fn topic_permissions_are_compared_for_the_users_of_these_names() {
     let (code, found, reasons) = verified(management.url_with_login(), prefix).await;
     assert_eq!((code, found.as_slice()), (Some(0), &[][..]), "{reasons}");
 
-    // Who is no administrator sees bindings and policies, and no one's permissions.
+    // A user who is no administrator sees bindings and policies, and no permissions.
     let viewer = block_in_place(|| {
         let viewer = NamedUsers::new(&place, &[name("viewer")]);
         management

@@ -1,4 +1,5 @@
-//! Spans as a collector receives them: named by the messaging conventions, joined from the producer through the broker to the role.
+//! Spans as a collector receives them: named by the messaging conventions, linked from the producer through the broker
+//! to the role.
 
 use doorstep_tests::{Program, wait_for};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
@@ -9,18 +10,18 @@ use crate::{
     operator::Office,
 };
 
-/// Trace and span, sorted, to be compared.
+/// Returns pairs of trace and span, sorted for comparison.
 fn sorted(mut ids: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
     ids.sort();
     ids
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trace_leads_from_the_producer_through_the_broker_to_the_role() {
+async fn a_trace_spans_producer_broker_and_role() {
     let office = Office::new("traces").await;
     let collector = Collector::default();
     let endpoint = collector.start().await;
-    // The first continues a trace that somebody else has begun.
+    // The first one continues a trace of another program.
     let cause = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let lines: String = (1..=5)
         .map(|n| {
@@ -36,7 +37,7 @@ async fn a_trace_leads_from_the_producer_through_the_broker_to_the_role() {
         })
         .collect();
     let published = Program::producer(&["publish"])
-        .broker(&office.world.amqp_url())
+        .broker(&office.env.amqp_url())
         .variable("DOORSTEP_OTLP_ENDPOINT", endpoint.as_str())
         .input(lines)
         .run(&office.scratch, SOON)
@@ -49,7 +50,7 @@ async fn a_trace_leads_from_the_producer_through_the_broker_to_the_role() {
         .await;
     assert_eq!(worked.code, Some(0), "{}", worked.stderr);
 
-    // Both have handed over their last spans before they ended.
+    // Both exported their last spans before they exited.
     let created = wait_for("every event has a span", SOON, async || {
         let spans = collector.spans("doorstep-producer", "create ");
         if spans.len() == 5 {

@@ -1,4 +1,4 @@
-//! What the management UI shows: names that say what a thing is.
+//! Self-explanatory names in the management UI.
 
 use doorstep_store::MemoryStore;
 use doorstep_tests::{LEDGER, TestEnv, ledger::Ledger, wait_for};
@@ -6,11 +6,11 @@ use doorstep_tests::{LEDGER, TestEnv, ledger::Ledger, wait_for};
 use crate::SOON;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_consumers_and_queues_have_names_that_say_what_they_are() {
-    let world = TestEnv::new("ui", &[LEDGER]).await;
-    let role = world.start(Ledger, MemoryStore::new("ledger"));
-    role.taking(SOON).await;
-    let view = world.view();
+async fn connections_consumers_and_queues_have_telling_names() {
+    let env = TestEnv::new("ui", &[LEDGER]).await;
+    let role = env.start(Ledger, MemoryStore::new("ledger"));
+    role.consuming(SOON).await;
+    let view = env.view();
     wait_for("the connections are shown", SOON, async || {
         let names = view.connection_names();
         let wanted = [

@@ -1,4 +1,5 @@
-//! Messages that no client can decode: each is one dead letter with its raw header, and no connection, queue or neighbour notices.
+//! Messages that no client can decode: each becomes one dead letter with its raw header, and no connection, queue or
+//! neighbour is affected.
 
 use doorstep_messaging::ConnectionStatus;
 use doorstep_runtime::runner::RoleConnections;
@@ -11,7 +12,7 @@ use doorstep_tests::{
 
 use crate::{
     SOON,
-    requests::requester,
+    requests::client,
     roles::{dead, dead_letters, entries_are, summary},
     shelf::on_every_store,
 };
@@ -23,17 +24,16 @@ struct Hostile {
     properties: RawProperties,
     /// The text of its dead letter.
     says: &'static str,
-    /// The part of it in the raw header, in hexadecimal digits.
+    /// The expected part of its raw header, in hexadecimal digits.
     holds: &'static str,
 }
 
-/// Not UTF-8.
 const LATIN1: &[u8] = b"caf\xe9";
 const LATIN1_HEX: &str = "636166e9";
-/// The name of one that is not sent often.
+/// The name of one that is sent rarely.
 const DEEPEST: &str = "deepest";
 
-/// An event that is sound but for what is added to it.
+/// Returns an event that is valid except for the added parts.
 fn sound(n: usize) -> RawProperties {
     RawProperties::default()
         .header_text("cloudEvents:specversion", "1.0")
@@ -44,7 +44,7 @@ fn sound(n: usize) -> RawProperties {
         .header_text("cloudEvents:sequence", &format!("{:020}", n + 1))
 }
 
-/// One of each kind, none of which equals another.
+/// Returns one of each kind, all different.
 fn hostile() -> Vec<Hostile> {
     let mut all = Vec::new();
     let mut add = |name, says, holds, change: fn(RawProperties) -> RawProperties| {
@@ -115,8 +115,8 @@ fn hostile() -> Vec<Hostile> {
     all
 }
 
-/// The same with a routing key that is not UTF-8, which only an exchange takes, and with as many tables as fit a frame, for which the
-/// broker takes seconds.
+/// Returns messages with a routing key that is not UTF-8, which only an exchange accepts, and with as many tables as
+/// fit into a frame, which take the broker seconds.
 fn hostile_by_exchange() -> Vec<Hostile> {
     let mut all = hostile();
     all.push(Hostile {
@@ -157,13 +157,13 @@ fn all_are_there(dead: &[DeadLetter], sent: &[Hostile]) {
             "{}: {detail:.300}",
             hostile.name
         );
-        let (_, wire) = detail.split_once("_hex\":\"").unwrap();
+        let (_, channel) = detail.split_once("_hex\":\"").unwrap();
         assert!(
-            wire.contains(hostile.holds),
+            channel.contains(hostile.holds),
             "{}: {detail:.300}",
             hostile.name
         );
-        // What can be read is shown.
+        // The decodable part is shown.
         assert!(
             detail.contains("account/hostile"),
             "{}: {detail:.300}",
@@ -172,7 +172,7 @@ fn all_are_there(dead: &[DeadLetter], sent: &[Hostile]) {
     }
 }
 
-/// The role's connections are those that it began with.
+/// Checks that the role still has its first connections.
 fn nothing_was_lost(links: &RoleConnections) {
     let states = [
         Some(&links.publish),
@@ -191,16 +191,16 @@ fn nothing_was_lost(links: &RoleConnections) {
 }
 
 on_every_store! {
-    async fn what_no_client_can_decode_is_one_dead_letter_and_its_neighbours_never_notice(shelf) {
-        let world = TestEnv::new("undecodable", &[LEDGER]).await;
+    async fn an_undecodable_message_is_one_dead_letter(shelf) {
+        let env = TestEnv::new("undecodable", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        role.taking(SOON).await;
+        let role = env.start(Ledger, shelf.open());
+        role.consuming(SOON).await;
         let sent = hostile_by_exchange();
-        let mut raw = RawAmqp::open(&world.amqp_url()).await;
-        let exchange = world.namespace().events_exchange();
+        let mut raw = RawAmqp::open(&env.amqp_url()).await;
+        let exchange = env.namespace().events_exchange();
         for (n, hostile) in (1..).zip(&sent) {
-            world.publish(&[event("shop", "account/good", n, &Move::Add(1))]).await;
+            env.publish(&[event("shop", "account/good", n, &Move::Add(1))]).await;
             // Twice, as after a crash: it is the same message, and one dead letter.
             for _ in 0..2 {
                 raw.publish(&exchange, &hostile.routing_key, &hostile.properties, hostile.name.as_bytes()).await;
@@ -211,7 +211,7 @@ on_every_store! {
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         entries_are(&store, "account/good", &all).await;
         all_are_there(&dead_letters(&store, sent.len()).await, &sent);
-        world.all_is_settled(&role, "ledger", SOON).await;
+        env.all_is_acked(&role, "ledger", SOON).await;
         let duplicates = summary(&store).await.tally.duplicates;
         assert_eq!(duplicates, sent.len() as u64);
         let vitals = role.vitals();
@@ -223,34 +223,34 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn the_quarantine_takes_what_no_client_can_decode_beside_a_queue_that_goes_on(shelf) {
-        let world = TestEnv::new("undecodable-net", &[LEDGER]).await;
+    async fn the_quarantine_accepts_undecodable_messages(shelf) {
+        let env = TestEnv::new("undecodable-net", &[LEDGER]).await;
         let store = shelf.open();
-        let role = world.start(Ledger, shelf.open());
-        role.taking(SOON).await;
+        let role = env.start(Ledger, shelf.open());
+        role.consuming(SOON).await;
         let sent = hostile();
-        let net = world.namespace().net_queue("ledger");
-        let mut raw = RawAmqp::open(&world.amqp_url()).await;
+        let net = env.namespace().net_queue("ledger");
+        let mut raw = RawAmqp::open(&env.amqp_url()).await;
         for hostile in &sent {
             raw.publish("", net.as_str().as_bytes(), &hostile.properties, hostile.name.as_bytes()).await;
         }
         raw.confirmed().await;
-        world.publish(&[event("shop", "account/good", 1, &Move::Add(1))]).await;
+        env.publish(&[event("shop", "account/good", 1, &Move::Add(1))]).await;
         entries_are(&store, "account/good", &["shop 1"]).await;
         all_are_there(&dead_letters(&store, sent.len()).await, &sent);
-        world.all_is_settled(&role, "ledger", SOON).await;
+        env.all_is_acked(&role, "ledger", SOON).await;
         nothing_was_lost(role.vitals().links().unwrap());
         role.stop().await.unwrap();
     }
 }
 
 on_every_store! {
-    async fn very_many_that_no_client_can_decode_stop_nothing(shelf) {
+    async fn many_undecodable_messages_stop_nothing(shelf) {
         const ROUNDS: u64 = 100;
-        let world = TestEnv::new("undecodable-many", &[LEDGER]).await;
+        let env = TestEnv::new("undecodable-many", &[LEDGER]).await;
         let store = shelf.open();
-        let exchange = world.namespace().events_exchange();
-        let mut raw = RawAmqp::open(&world.amqp_url()).await;
+        let exchange = env.namespace().events_exchange();
+        let mut raw = RawAmqp::open(&env.amqp_url()).await;
         let sent = hostile_by_exchange();
         for round in 0..ROUNDS {
             for hostile in sent.iter().filter(|hostile| hostile.name != DEEPEST) {
@@ -258,15 +258,15 @@ on_every_store! {
                 raw.publish(&exchange, &hostile.routing_key, &hostile.properties, body.as_bytes()).await;
             }
             raw.confirmed().await;
-            world.publish(&[event("shop", "account/good", round + 1, &Move::Add(1))]).await;
+            env.publish(&[event("shop", "account/good", round + 1, &Move::Add(1))]).await;
         }
-        // All of it is there before the role is, so that much of it comes at once.
-        let role = world.start(Ledger, shelf.open());
+        // All messages are there before the role, so that many arrive at once.
+        let role = env.start(Ledger, shelf.open());
         wait_until("all that is sound is applied", SOON, async || {
             summary(&store).await.tally.applied == ROUNDS
         })
         .await;
-        world.all_is_settled(&role, "ledger", SOON).await;
+        env.all_is_acked(&role, "ledger", SOON).await;
         let all = usize::try_from(ROUNDS).unwrap() * (sent.len() - 1);
         assert_eq!(dead(&store).await.len(), all);
         nothing_was_lost(role.vitals().links().unwrap());
@@ -275,13 +275,13 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn a_role_goes_on_answering_among_requests_that_no_client_can_decode(shelf) {
-        let world = TestEnv::new("undecodable-rpc", &[LEDGER_WITH_RPC]).await;
-        let role = world.start(Ledger, shelf.open());
-        role.taking(SOON).await;
-        let asks = requester(&world).await;
-        let queue = world.namespace().rpc_queue("ledger");
-        let mut raw = RawAmqp::open(&world.amqp_url()).await;
+    async fn undecodable_requests_do_not_stop_serving(shelf) {
+        let env = TestEnv::new("undecodable-rpc", &[LEDGER_WITH_RPC]).await;
+        let role = env.start(Ledger, shelf.open());
+        role.consuming(SOON).await;
+        let asks = client(&env).await;
+        let queue = env.namespace().rpc_queue("ledger");
+        let mut raw = RawAmqp::open(&env.amqp_url()).await;
         let sent = hostile();
         for (n, hostile) in sent.iter().enumerate() {
             raw.publish("", queue.as_str().as_bytes(), &hostile.properties, b"{}").await;
@@ -301,21 +301,21 @@ on_every_store! {
         .await;
         nothing_was_lost(links);
         role.stop().await.unwrap();
-        world.depth_is(&queue, 0, 0, SOON).await;
+        env.depth_is(&queue, 0, 0, SOON).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue() {
-    let world = TestEnv::new("undecodable-all", &[]).await;
+async fn all_roles_survive_undecodable_messages() {
+    let env = TestEnv::new("undecodable-all", &[]).await;
     let scratch = TempDir::new("undecodable-all");
     let program = |arguments: &[&str]| {
         Program::consumers(arguments)
-            .broker(&world.amqp_url())
+            .broker(&env.amqp_url())
             .store(&scratch.join("stores"))
     };
     let mut running = program(&["run"]).start(&scratch);
-    let view = world.view();
+    let view = env.view();
     let mut queues = Vec::new();
     wait_until("all roles consume", SOON, async || {
         let consumers = tokio::task::block_in_place(|| view.consumers());
@@ -330,9 +330,9 @@ async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue
         .all(|wanted| queues.iter().any(|queue| queue.ends_with(wanted)))
     })
     .await;
-    // A busy broker may have ended a connection while ten of them declared the same queues.
+    // A busy broker may have closed a connection while ten of them declared the same queues.
     let before = running.stderr().len();
-    let mut raw = RawAmqp::open(&world.amqp_url()).await;
+    let mut raw = RawAmqp::open(&env.amqp_url()).await;
     let worked: Vec<_> = queues
         .iter()
         .filter(|queue| !queue.contains(".cancel"))
@@ -352,8 +352,7 @@ async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue
     for queue in &worked {
         let name = doorstep_messaging::QueueName::new(queue.as_str());
         wait_until(format!("{queue} is empty"), SOON, async || {
-            world
-                .try_depth(&name)
+            env.try_depth(&name)
                 .await
                 .is_ok_and(|depth| depth.ready == 0)
         })
@@ -368,19 +367,19 @@ async fn all_roles_of_a_process_outlive_what_no_client_can_decode_on_every_queue
     let roles = ["orders", "inventory", "tracking", "restaurant", "payments"];
     for role in roles {
         let store = SqliteStore::open(&scratch.join("stores"), role, &Options::default()).unwrap();
-        // The same messages by its queue and its quarantine are the same dead letters.
+        // The same messages through its queue and its quarantine are the same dead letters.
         all_are_there(&dead(&store).await, &hostile());
     }
 }
 
 on_every_store! {
-    async fn undecodable_messages_that_share_a_body_are_each_one_dead_letter_also_after_a_crash(shelf) {
-        let world = TestEnv::new("undecodable-bodies", &[LEDGER]).await;
-        let queue = world.namespace().role_queue("ledger", 0);
-        let mut raw = RawAmqp::open(&world.amqp_url()).await;
-        let exchange = world.namespace().events_exchange();
+    async fn equal_undecodable_bodies_are_separate_dead_letters(shelf) {
+        let env = TestEnv::new("undecodable-bodies", &[LEDGER]).await;
+        let queue = env.namespace().role_queue("ledger", 0);
+        let mut raw = RawAmqp::open(&env.amqp_url()).await;
+        let exchange = env.namespace().events_exchange();
         let without_headers = RawProperties::default();
-        // The broker adds a header when it delivers them again, and sorts them all.
+        // The broker adds a header on redelivery, and sorts all headers.
         for properties in [sound(0), sound(1), without_headers] {
             let properties = properties.text("message_id", LATIN1);
             raw.publish(&exchange, b"account.moved.v1", &properties, b"{}").await;
@@ -388,16 +387,16 @@ on_every_store! {
         raw.confirmed().await;
         let store = FaultyStore::new(shelf.open());
         store.set(Fault::HangsAfterCommit);
-        let role = world.start(Ledger, store.clone());
+        let role = env.start(Ledger, store.clone());
         wait_until("some are dead letters", SOON, async || store.hung() == 1).await;
         role.crash();
-        world.depth_is(&queue, 3, 0, SOON).await;
+        env.depth_is(&queue, 3, 0, SOON).await;
 
         let store = shelf.open();
         let before = summary(&store).await.tally.dead;
         assert!(before > 0, "nothing was written");
-        let role = world.start(Ledger, shelf.open());
-        wait_until("all have come again", SOON, async || {
+        let role = env.start(Ledger, shelf.open());
+        wait_until("all were redelivered", SOON, async || {
             let tally = summary(&store).await.tally;
             tally.dead + tally.duplicates >= 3 + before
         })

@@ -1,4 +1,4 @@
-//! Events that the broker lets no one publish under this user: each is told with its line, and the others arrive.
+//! Events that the broker does not let this user publish: each is reported with its line, and the others arrive.
 
 use std::{fs, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A user who publishes events of these topics only.
+/// A user who may publish events of these topics only.
 async fn user_of(place: &Place, topics: &str) -> User {
     place.import().await;
     let permitted = place.permitted(&["--declared"]).await;
@@ -29,11 +29,11 @@ fn permit(place: &Place, user: &User, topics: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_cannot_be_published_are_told_by_line_and_all_others_arrive() {
+async fn unpublishable_events_are_reported_by_line() {
     const LINES: u64 = 1_500;
     let place = Place::new("unpublishable");
     let user = user_of(&place, "^stock[.]").await;
-    // At the beginning, side by side, and at the end.
+    // At the beginning, adjacent, and at the end.
     let bad = [1, 700, 701, LINES];
     let mut text = String::new();
     let mut sequence = 0;
@@ -54,13 +54,13 @@ async fn events_that_cannot_be_published_are_told_by_line_and_all_others_arrive(
     assert_eq!(ended.code, Some(65), "{}", ended.stderr);
     let sum = "1500 read = 1496 published + 4 refused";
     assert!(ended.stdout.contains(sum), "{}", ended.stdout);
-    let told: Vec<&str> = ended
+    let output: Vec<&str> = ended
         .stderr
         .lines()
         .filter(|line| line.contains("the broker refuses order.placed.v1"))
         .collect();
-    assert_eq!(told.len(), bad.len(), "{}", ended.stderr);
-    for (line, number) in told.iter().zip(bad) {
+    assert_eq!(output.len(), bad.len(), "{}", ended.stderr);
+    for (line, number) in output.iter().zip(bad) {
         let begin =
             format!("line {number}: the broker refuses order.placed.v1 of order/{number} (");
         assert!(line.starts_with(&begin), "{line}");
@@ -69,12 +69,12 @@ async fn events_that_cannot_be_published_are_told_by_line_and_all_others_arrive(
     let words = ["run", "inventory", "--until-idle", "1s"];
     let ended = place.ran(None, &words).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let stock = place.told(None, &["show", "inventory", "stock/A"]).await;
+    let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-1496"), "{stock}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_import_whose_events_are_refused_in_part_goes_on_and_is_completed_by_another_one() {
+async fn a_second_import_completes_a_partial_one() {
     let place = Place::new("unpublishable-import");
     let user = user_of(&place, "^stock[.]").await;
     let file = place.scratch.join("sales.csv");
@@ -103,8 +103,8 @@ async fn an_import_whose_events_are_refused_in_part_goes_on_and_is_completed_by_
     let end = "the broker refuses 3 events";
     assert!(ended.stderr.contains(end), "{}", ended.stderr);
     for line in [5, 9, 13] {
-        let told = format!("line {line}: the broker refuses order.placed.v1 of order/");
-        assert!(ended.stderr.contains(&told), "{told}: {}", ended.stderr);
+        let output = format!("line {line}: the broker refuses order.placed.v1 of order/");
+        assert!(ended.stderr.contains(&output), "{output}: {}", ended.stderr);
     }
 
     permit(&place, &user, "^(order|stock)[.]");
@@ -113,15 +113,15 @@ async fn an_import_whose_events_are_refused_in_part_goes_on_and_is_completed_by_
     let ended = place.ran(None, &["run", "--until-idle", "1s"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let stock = place
-        .told(None, &["show", "inventory", "stock/85123A"])
+        .output(None, &["show", "inventory", "stock/85123A"])
         .await;
     assert!(stock.contains("-12"), "{stock}");
-    let orders = place.told(None, &["export", "orders"]).await;
+    let orders = place.output(None, &["export", "orders"]).await;
     assert_eq!(orders.lines().count(), 3, "{orders}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_whose_events_are_all_refused_hears_so_soon() {
+async fn a_user_without_any_permission_fails_early() {
     let place = Place::new("unpublishable-all");
     let user = user_of(&place, "^stock[.]").await;
     let lines = (1..=300).map(|line| json::write(&placed(&line.to_string(), 1)).unwrap() + "\n");
@@ -131,11 +131,11 @@ async fn a_user_whose_events_are_all_refused_hears_so_soon() {
         .run(&place.scratch, LIMIT)
         .await;
     assert_eq!(ended.code, Some(69), "{}", ended.stderr);
-    let told = ended
+    let output = ended
         .stderr
         .matches(": the broker refuses order.placed.v1")
         .count();
-    assert_eq!(told, 101, "{}", ended.stderr);
+    assert_eq!(output, 101, "{}", ended.stderr);
     let end = "the broker refuses these events, 101 of 101 so far, so the rest was not sent";
     assert!(ended.stderr.contains(end), "{}", ended.stderr);
 }

@@ -11,7 +11,7 @@ use crate::{
     operator::{Office, ROLES, moved},
 };
 
-/// Has the broker do this with the server of a quorum queue, of which a node alone has one.
+/// Applies this function of the broker to the server of a quorum queue, of which a single node has one.
 fn with_server(node: &PrivateNode, function: &str, queue: &QueueName) {
     let script = format!(
         "[ra:{function}(quorum_queues, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(), \
@@ -22,18 +22,18 @@ fn with_server(node: &PrivateNode, function: &str, queue: &QueueName) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_depth_of_a_queue_without_a_leader_is_unknown_rather_than_0() {
+async fn a_leaderless_queue_has_no_known_depth() {
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("leaderless")));
     let node = node.await.unwrap().unwrap();
     let office = Office {
-        world: TestEnv::on(&node.broker(), "leaderless", &ROLES).await,
+        env: TestEnv::on(&node.broker(), "leaderless", &ROLES).await,
         scratch: TempDir::new("leaderless"),
     };
-    office.world.publish(&[moved("1", 1, -1)]).await;
-    let queue = office.world.namespace().role_queue("inventory", 0);
+    office.env.publish(&[moved("1", 1, -1)]).await;
+    let queue = office.env.namespace().role_queue("inventory", 0);
     let status = async || -> Value {
         let ended = office.ran(&["status", "inventory", "--json"]).await;
-        // The queues are shown, and no role has run yet.
+        // The queues are shown although no role has run yet.
         assert_eq!(ended.code, Some(66), "{}", ended.stderr);
         serde_json::from_str::<Value>(&ended.stdout).unwrap()["roles"][0].take()
     };

@@ -1,5 +1,5 @@
-//! The dead-letter workbench with the operator's real commands on a real broker: grouped, edited, replayed through a kill, taken back,
-//! recorded. The role writes down in which order it has applied what, which the real one has no need to.
+//! The operator's real commands for dead letters on a real broker: grouped, edited, replayed through a kill, imported,
+//! recorded. The role records the order of the applied events, which the real one does not need to.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,19 +17,19 @@ use crate::operator::{Office, moved};
 
 /// Enough to apply ten thousand events and to replay two hundred at fifty a second, on a busy machine.
 const LONG: Duration = Duration::from_secs(180);
-/// Streams with a bad event each.
+/// Streams with an invalid event each.
 const STREAMS: u64 = 500;
-/// Good events of each stream: 10,000 in all.
+/// Valid events of each stream: 10,000 in all.
 const GOOD: u64 = 20;
-/// The sequence of the bad event of each stream.
+/// The sequence of the invalid event of each stream.
 const BAD: u64 = 8;
-/// How many are replayed in a second.
+/// The number of replays in a second.
 const RATE: usize = 50;
 
-/// The role `inventory`, to the operator's commands, which read its states as those of the real one.
+/// A role named `inventory`, so that the operator's commands read its states as those of the real one.
 struct Inventory;
 
-/// What the real one keeps, as far as sales go, and the sequences of what was applied, in the order in which it was.
+/// The state of the real one, as far as sales are concerned, and the applied sequences in their order.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct State {
     on_hand: i64,
@@ -77,7 +77,7 @@ impl Role for Inventory {
     }
 }
 
-/// In which order the events of each stream were applied.
+/// Returns the applied sequences of each stream, in their order.
 async fn orders(store: &SqliteStore) -> BTreeMap<String, Vec<u64>> {
     let rows = store.entities(None, 1_000).await.unwrap();
     let state = |json: Option<bytes::Bytes>| -> State {
@@ -88,7 +88,7 @@ async fn orders(store: &SqliteStore) -> BTreeMap<String, Vec<u64>> {
         .collect()
 }
 
-/// The most of these moments that lie within one second.
+/// Returns the maximum number of these moments within one second.
 fn most_in_a_second(mut moments: Vec<Timestamp>) -> usize {
     moments.sort_unstable();
     let mut from = 0;
@@ -102,14 +102,14 @@ fn most_in_a_second(mut moments: Vec<Timestamp>) -> usize {
     most
 }
 
-/// What the bad event of a stream is.
+/// The defect of a stream's invalid event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The quantity is text: to be edited.
     Text,
-    /// The reason is none that there is.
+    /// The reason does not exist.
     Theft,
-    /// A type that is in no contract.
+    /// A type without a contract.
     Unknown,
 }
 
@@ -125,7 +125,7 @@ fn code(stream: u64) -> String {
     format!("W{stream:04}")
 }
 
-/// Moves the stock by 1 each time, so that the state shows how much of the stream was applied.
+/// Returns an event that moves the stock by 1, so that the state shows the progress of the stream.
 fn event(stream: u64, sequence: u64) -> Event {
     let mut event = moved(&code(stream), sequence, -1);
     if sequence != BAD {
@@ -152,18 +152,26 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 async fn groups(office: &Office) -> Vec<Value> {
-    lines(&office.told(&["dead", "list", "inventory", "--json"]).await)
+    lines(
+        &office
+            .output(&["dead", "list", "inventory", "--json"])
+            .await,
+    )
 }
 
 async fn records(office: &Office) -> Vec<Value> {
-    lines(&office.told(&["dead", "audit", "inventory", "--json"]).await)
+    lines(
+        &office
+            .output(&["dead", "audit", "inventory", "--json"])
+            .await,
+    )
 }
 
 fn of<'v>(records: &'v [Value], action: &str) -> Vec<&'v Value> {
     records.iter().filter(|r| r["action"] == action).collect()
 }
 
-/// The kind of dead letters whose example has this in its detail or type.
+/// Returns the kind of dead letters whose example has this text in its detail or type.
 fn group_with<'v>(groups: &'v [Value], what: &str) -> &'v Value {
     groups
         .iter()
@@ -172,36 +180,40 @@ fn group_with<'v>(groups: &'v [Value], what: &str) -> &'v Value {
 }
 
 async fn states(office: &Office) -> BTreeMap<String, Stock> {
-    Stock::read_all(&office.told(&["export", "inventory"]).await)
+    Stock::read_all(&office.output(&["export", "inventory"]).await)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_a_kill() {
+async fn dead_letters_are_replayed_once_through_a_kill() {
     let office = Office::new("workbench").await;
     let stores = office.scratch.join("stores");
     std::fs::create_dir_all(&stores).unwrap();
     let store = SqliteStore::open(&stores, "inventory", &Options::default()).unwrap();
-    let role = office.world.start(Inventory, store.clone());
-    // Sequence by sequence, so that all streams are open at once.
+    let role = office.env.start(Inventory, store.clone());
+    // Sequence by sequence, so that all streams are active at once.
     for sequence in 1..=GOOD + 1 {
         let events: Vec<_> = (0..STREAMS).map(|stream| event(stream, sequence)).collect();
-        office.world.publish(&events).await;
+        office.env.publish(&events).await;
     }
     let held = STREAMS * (GOOD + 1 - BAD);
-    wait_for("all is applied, held or dead", LONG, async || {
-        let status = office.told(&["status", "inventory", "--json"]).await;
-        let status: Value = serde_json::from_str(&status).unwrap();
-        let usage = &status["roles"][0]["store"]["usage"];
-        let seen = (&usage["held"]["rows"], &usage["dead"]["rows"]);
-        if seen == (&held.into(), &STREAMS.into()) {
-            Ok(())
-        } else {
-            Err(format!("{seen:?}"))
-        }
-    })
+    wait_for(
+        "all events are applied, deferred or dead letters",
+        LONG,
+        async || {
+            let status = office.output(&["status", "inventory", "--json"]).await;
+            let status: Value = serde_json::from_str(&status).unwrap();
+            let usage = &status["roles"][0]["store"]["usage"];
+            let seen = (&usage["held"]["rows"], &usage["dead"]["rows"]);
+            if seen == (&held.into(), &STREAMS.into()) {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
+        },
+    )
     .await;
 
-    // Grouped.
+    // Grouped by kind.
     let all = groups(&office).await;
     assert_eq!(all.len(), 3, "{all:#?}");
     let text = group_with(&all, "invalid type: string");
@@ -214,7 +226,7 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
     let fingerprint = text["fingerprint"].as_str().unwrap().to_owned();
     let example = text["example"].as_str().unwrap().to_owned();
     let shown = office
-        .told(&["dead", "show", "inventory", &example, "--json"])
+        .output(&["dead", "show", "inventory", &example, "--json"])
         .await;
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["holds_back"]["count"], GOOD + 1 - BAD);
@@ -224,7 +236,7 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
     );
     assert_eq!(shown["data"]["delta"], "-1");
 
-    // A patch that does not help stores nothing; one that does is tried first, and then stored.
+    // An ineffective patch stores nothing; an effective one is tried first and then stored.
     let bad = office.scratch.join("bad.json");
     std::fs::write(&bad, r#"[{"op":"replace","path":"/delta","value":"-2"}]"#).unwrap();
     let patch = office.scratch.join("patch.json");
@@ -258,7 +270,7 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
     assert_eq!(edited.code, Some(0), "{}", edited.stderr);
     assert!(edited.stdout.contains("200 edited"), "{}", edited.stdout);
 
-    // Replayed at 50 a second, killed in the middle, and started again.
+    // Replayed at 50 a second, killed in the middle, and restarted.
     let words = ["dead", "replay", "inventory", "--group", &fingerprint];
     let rate = RATE.to_string();
     let replay = office.consumers(&words).arg("--rate").arg(rate);
@@ -282,8 +294,8 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
     );
     assert!(second.stdout.contains("0 dead again"), "{}", second.stdout);
 
-    // Each was applied once, with all that it held back behind it and in its order.
-    wait_for("what was held back has followed", LONG, async || {
+    // Each was applied once, followed by all events that it had blocked, in order.
+    wait_for("the blocked events were applied", LONG, async || {
         let states = states(&office).await;
         let moved: i64 = states.values().map(|stock| stock.movements).sum();
         let expected = 200 * (GOOD + 1) + 300 * (BAD - 1);
@@ -311,8 +323,8 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
         assert_eq!(in_which_order[&key], in_order, "{key}");
     }
 
-    // No faster than was asked for, by what was written down of each. Each of the two that replayed may have begun with one at once, and a
-    // moment in which it was not let on may bring two together.
+    // No faster than requested, by the recorded times. Each of the two runs may begin with one immediately, and a
+    // stalled moment may bring two together.
     let page = store.audit(AuditFilter::All, None, 1_000).await.unwrap();
     let replays = page
         .rows
@@ -321,7 +333,7 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
     let most = most_in_a_second(replays.map(|row| row.at).collect());
     assert!(most <= RATE + RATE / 5, "{most} in a second");
 
-    // The records tell of all of it: each edit and each replay once, by whom, and the run.
+    // The audit records have all of it: each edit and each replay once, with its operator, and the run.
     let all = records(&office).await;
     let (edits, replays) = (of(&all, "edit"), of(&all, "replay"));
     assert_eq!((edits.len(), replays.len()), (200, 200));
@@ -335,10 +347,10 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
     assert_eq!(of(&all, "run_begun").len(), 1);
     assert_eq!(of(&all, "run_ended").len(), 1);
 
-    // The second kind is exported, mended line by line, and taken back; one line pretends to be another event.
+    // The second kind is exported, fixed line by line, and imported; one line has the id of another event.
     let kind_of_theft = theft["fingerprint"].as_str().unwrap();
     let words = ["dead", "export", "inventory", "--group", kind_of_theft];
-    let export = office.told(&words).await;
+    let export = office.output(&words).await;
     let mut mended = lines(&export);
     assert_eq!(mended.len(), 200);
     for line in &mut mended {
@@ -366,7 +378,7 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
         import.stderr
     );
 
-    // All that is left is replayed: what is as bad as it was dies again, once.
+    // All others are replayed: those still invalid become dead letters again, once.
     let all_of_it = ["dead", "replay", "inventory", "--all", "--rate", "1000"];
     let rest = office.ran(&all_of_it).await;
     assert_eq!(rest.code, Some(2), "{}", rest.stderr);
@@ -383,12 +395,12 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
         .sum();
     assert_eq!(counts, 102, "{again:#?}");
 
-    // Stepped over, with a reason, by kind.
+    // Skipped by kind, with a reason.
     for group in &again {
         let fingerprint = group["fingerprint"].as_str().unwrap();
         let words = ["dead", "skip", "inventory", "--group", fingerprint];
         office
-            .told(&[&words[..], &["--reason", "nobody knows"]].concat())
+            .output(&[&words[..], &["--reason", "nobody knows"]].concat())
             .await;
     }
     assert_eq!(groups(&office).await, [Value::Null; 0]);
@@ -402,10 +414,10 @@ async fn five_hundred_dead_letters_are_grouped_edited_and_replayed_once_through_
             .iter()
             .all(|skip| skip["reason"] == "nobody knows")
     );
-    // What was stepped over is the only thing that is missing anywhere, and nothing has passed anything else.
+    // Only the skipped events are missing, and no event has overtaken another.
     let whole: Vec<u64> = (1..=GOOD + 1).collect();
     let without: Vec<u64> = (1..=GOOD + 1).filter(|n| *n != BAD).collect();
-    wait_for("all that was held back has followed", LONG, async || {
+    wait_for("all blocked events were applied", LONG, async || {
         let orders = orders(&store).await;
         let count = |wanted: &Vec<u64>| orders.values().filter(|order| *order == wanted).count();
         match (count(&whole), count(&without)) {

@@ -1,4 +1,4 @@
-//! Deliveries come in order, decoded, and are settled on their own channel or not at all.
+//! Deliveries arrive decoded and in order, and are acknowledged on their own channel or not at all.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,27 +10,26 @@ use doorstep_messaging::{
     AckOutcome, Inspector, RawMessage, RawValue, Subscription, UncheckedPublisher,
 };
 
-use crate::support::{LONG, World, consume, event, publish, take, until, within};
+use crate::support::{LONG, TestEnv, consume, event, publish, take, until, within};
 
-/// A header of a raw message.
 type Header = (String, RawValue);
 
-async fn ready(world: &World) -> Result<u64> {
-    let inspector = Inspector::connect(&world.settings, "ready").await?;
-    let depth = inspector.queue_depth(&world.queue()).await?;
+async fn ready(env: &TestEnv) -> Result<u64> {
+    let inspector = Inspector::connect(&env.settings, "ready").await?;
+    let depth = inspector.queue_depth(&env.queue()).await?;
     inspector.close(LONG).await;
     Ok(depth.ready)
 }
 
 #[tokio::test]
-async fn an_event_is_read_as_it_was_published() -> Result<()> {
-    let world = World::new("read").await?;
-    let publisher = world.publisher("read").await?;
+async fn an_event_is_decoded_as_published() -> Result<()> {
+    let env = TestEnv::new("read").await?;
+    let publisher = env.publisher("read").await?;
     let mut plain = event("2", 1);
     (plain.time, plain.sequence, plain.traceparent) = (None, None, None);
     let sent = [event("1", 1), event("1", 2), plain];
     publish(&publisher, sent.clone()).await;
-    let subscription = world.subscription("read").await?;
+    let subscription = env.subscription("read").await?;
     let taken = take(&subscription, 3, async |_| {}).await?;
     for (delivery, event) in taken.iter().zip(sent) {
         assert_eq!(delivery.body(), &event.data);
@@ -44,11 +43,11 @@ async fn an_event_is_read_as_it_was_published() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_settled_before_closing_never_comes_again() -> Result<()> {
-    let world = World::new("settle").await?;
-    let publisher = world.publisher("settle").await?;
+async fn deliveries_acked_before_closing_are_not_redelivered() -> Result<()> {
+    let env = TestEnv::new("settle").await?;
+    let publisher = env.publisher("settle").await?;
     publish(&publisher, (1..=3000).map(|n| event("1", n))).await;
-    let subscription = world.subscription("settle").await?;
+    let subscription = env.subscription("settle").await?;
     take(&subscription, 2000, async |batch| {
         let settled = subscription.ack_up_to(batch.channel, batch.last_tag).await;
         assert_eq!(settled, AckOutcome::Acked);
@@ -57,23 +56,23 @@ async fn what_is_settled_before_closing_never_comes_again() -> Result<()> {
     within(LONG, "closing", subscription.close(LONG)).await?;
     assert!(subscription.next_batch(1, 1).await.is_none());
     until("the rest is back in the queue", async || {
-        Ok(ready(&world).await? == 1000)
+        Ok(ready(&env).await? == 1000)
     })
     .await
 }
 
 #[tokio::test]
-async fn a_subscription_knows_whether_somebody_else_worked_its_queue_when_it_came() -> Result<()> {
-    let world = World::new("beside").await?;
-    let first = world.subscription("first").await?;
+async fn a_subscription_knows_if_another_consumer_preceded_it() -> Result<()> {
+    let env = TestEnv::new("beside").await?;
+    let first = env.subscription("first").await?;
     assert!(!first.state().borrow().shares_queue);
-    let second = world.subscription("second").await?;
+    let second = env.subscription("second").await?;
     assert!(second.state().borrow().shares_queue);
     first.close(LONG).await;
     second.close(LONG).await;
     // The broker may need a moment to see that they are gone.
-    until("one comes that is alone", async || {
-        let next = world.subscription("next").await?;
+    until("a subscription starts alone", async || {
+        let next = env.subscription("next").await?;
         let alone = !next.state().borrow().shares_queue;
         next.close(LONG).await;
         Ok(alone)
@@ -82,11 +81,11 @@ async fn a_subscription_knows_whether_somebody_else_worked_its_queue_when_it_cam
 }
 
 #[tokio::test]
-async fn what_is_not_settled_comes_again_marked_and_in_order() -> Result<()> {
-    let world = World::new("again").await?;
-    let publisher = world.publisher("again").await?;
+async fn unacked_deliveries_are_redelivered_in_order() -> Result<()> {
+    let env = TestEnv::new("again").await?;
+    let publisher = env.publisher("again").await?;
     publish(&publisher, (1..=10).map(|n| event("1", n))).await;
-    let first = world.subscription("again").await?;
+    let first = env.subscription("again").await?;
     let mut channel = None;
     take(&first, 10, async |batch| channel = Some(batch.channel)).await?;
     let channel = channel.expect("a batch came");
@@ -94,7 +93,7 @@ async fn what_is_not_settled_comes_again_marked_and_in_order() -> Result<()> {
     assert_eq!(first.ack_up_to(channel, 4).await, AckOutcome::Acked);
     assert_eq!(first.unacked(), 6);
     first.close(LONG).await;
-    let second = world.subscription("again").await?;
+    let second = env.subscription("again").await?;
     let again = take(&second, 6, async |_| {}).await?;
     let sequences: Vec<_> = again
         .iter()
@@ -112,21 +111,21 @@ async fn what_is_not_settled_comes_again_marked_and_in_order() -> Result<()> {
 }
 
 #[tokio::test]
-async fn no_more_is_unsettled_than_the_prefetch_and_the_connection_stays() -> Result<()> {
-    let world = World::new("prefetch").await?;
-    let publisher = world.publisher("prefetch").await?;
+async fn unacked_deliveries_stay_within_the_prefetch() -> Result<()> {
+    let env = TestEnv::new("prefetch").await?;
+    let publisher = env.publisher("prefetch").await?;
     publish(&publisher, (1..=500).map(|n| event("1", n))).await;
-    let queues = vec![consume(world.queue(), 20)];
-    let mut settings = world.settings.clone();
+    let queues = vec![consume(env.queue(), 20)];
+    let mut settings = env.settings.clone();
     settings.heartbeat = Duration::from_secs(3);
-    let subscription = Subscription::start(&settings, "prefetch", world.topology(), queues);
-    // Deliveries may come a moment before the subscription calls itself connected.
+    let subscription = Subscription::start(&settings, "prefetch", env.topology(), queues);
+    // Deliveries may arrive a moment before the subscription reports that it is connected.
     subscription.ready(LONG).await?;
     until("the prefetch is full", async || {
         Ok(subscription.unacked() == 20)
     })
     .await?;
-    // Longer than a peer that shows no sign of life would be kept: nobody takes anything, and the heart beats.
+    // Longer than the timeout of a peer without heartbeats: no delivery is taken, and heartbeats continue.
     let mut state = subscription.state();
     state.mark_unchanged();
     let changed = tokio::time::timeout(settings.heartbeat * 3, state.changed()).await;
@@ -150,11 +149,11 @@ async fn no_more_is_unsettled_than_the_prefetch_and_the_connection_stays() -> Re
 }
 
 #[tokio::test]
-async fn a_tag_that_was_never_delivered_costs_the_channel_but_not_the_subscription() -> Result<()> {
-    let world = World::new("wrong-tag").await?;
-    let publisher = world.publisher("wrong tag").await?;
+async fn an_unknown_tag_costs_only_the_channel() -> Result<()> {
+    let env = TestEnv::new("wrong-tag").await?;
+    let publisher = env.publisher("wrong tag").await?;
     publish(&publisher, [event("1", 1)]).await;
-    let subscription = world.subscription("wrong tag").await?;
+    let subscription = env.subscription("wrong tag").await?;
     let batch = subscription.next_batch(1, 1).await.expect("one is there");
     assert_eq!(
         subscription.ack_up_to(batch.channel, 99).await,
@@ -171,19 +170,19 @@ async fn a_tag_that_was_never_delivered_costs_the_channel_but_not_the_subscripti
 }
 
 #[tokio::test]
-async fn a_settlement_never_reaches_a_rebuilt_channel() -> Result<()> {
-    let world = World::new("rebuilt").await?;
-    let publisher = world.publisher("rebuilt").await?;
+async fn an_ack_never_reaches_a_new_channel() -> Result<()> {
+    let env = TestEnv::new("rebuilt").await?;
+    let publisher = env.publisher("rebuilt").await?;
     publish(&publisher, (1..=5).map(|n| event("1", n))).await;
-    let subscription = world.subscription("rebuilt subscription").await?;
+    let subscription = env.subscription("rebuilt subscription").await?;
     let mut old = None;
     take(&subscription, 5, async |batch| {
         old = Some((batch.channel, batch.last_tag));
     })
     .await?;
     let (channel, last_tag) = old.expect("a batch came");
-    close_connections(&world, "rebuilt subscription").await?;
-    // The new channel has delivered as many, so the old tag would be one of its own.
+    close_connections(&env, "rebuilt subscription").await?;
+    // The new channel has delivered as many, so it has a delivery with the old tag.
     let mut state = subscription.state();
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
     until("delivered again", async || Ok(subscription.unacked() == 5)).await?;
@@ -201,15 +200,15 @@ async fn a_settlement_never_reaches_a_rebuilt_channel() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_deleted_while_consuming_is_made_again_and_reported() -> Result<()> {
-    let world = World::new("deleted").await?;
-    let publisher = world.publisher("deleted").await?;
-    let subscription = world.subscription("deleted").await?;
-    assert_eq!(lost(&subscription, &world), Some(1), "new at the start");
-    world.delete_queue(&world.queue()).await?;
+async fn a_queue_deleted_while_consuming_is_redeclared() -> Result<()> {
+    let env = TestEnv::new("deleted").await?;
+    let publisher = env.publisher("deleted").await?;
+    let subscription = env.subscription("deleted").await?;
+    assert_eq!(lost(&subscription, &env), Some(1), "new at the start");
+    env.delete_queue(&env.queue()).await?;
     let mut state = subscription.state();
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
-    assert_eq!(lost(&subscription, &world), Some(2));
+    assert_eq!(lost(&subscription, &env), Some(2));
     assert_eq!(subscription.meter().read().consumers_cancelled, 1);
     publish(&publisher, [event("1", 1)]).await;
     take(&subscription, 1, async |_| {}).await?;
@@ -217,49 +216,49 @@ async fn a_queue_that_is_deleted_while_consuming_is_made_again_and_reported() ->
 }
 
 #[tokio::test]
-async fn a_queue_that_somebody_else_made_again_is_reported_and_nothing_else_is() -> Result<()> {
-    let world = World::new("else").await?;
-    world.publisher("else").await?;
-    let first = world.subscription("else one").await?;
-    assert_eq!(lost(&first, &world), Some(1));
+async fn only_a_replaced_queue_is_reported() -> Result<()> {
+    let env = TestEnv::new("else").await?;
+    env.publisher("else").await?;
+    let first = env.subscription("else one").await?;
+    assert_eq!(lost(&first, &env), Some(1));
     first.close(LONG).await;
 
-    // As it was, consumed from by another process.
-    let second = world.subscription("else two").await?;
-    assert_eq!(lost(&second, &world), None);
-    close_connections(&world, "else two").await?;
+    // Unchanged, and used by another process.
+    let second = env.subscription("else two").await?;
+    assert_eq!(lost(&second, &env), None);
+    close_connections(&env, "else two").await?;
     let mut state = second.state();
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
-    assert_eq!(lost(&second, &world), None);
+    assert_eq!(lost(&second, &env), None);
     second.close(LONG).await;
 
-    // Deleted and made again while no role ran.
-    world.delete_queue(&world.queue()).await?;
-    let other = world.publisher("else again").await?;
-    assert!(other.state().borrow().created.contains(&world.queue()));
-    let third = world.subscription("else three").await?;
+    // Deleted and declared again while no role was running.
+    env.delete_queue(&env.queue()).await?;
+    let other = env.publisher("else again").await?;
+    assert!(other.state().borrow().created.contains(&env.queue()));
+    let third = env.subscription("else three").await?;
     assert!(third.state().borrow().created.is_empty());
-    assert_eq!(lost(&third, &world), Some(1));
+    assert_eq!(lost(&third, &env), Some(1));
     Ok(())
 }
 
-/// By which connection, if by any, the queue was found to be another than before.
-fn lost(subscription: &Subscription, world: &World) -> Option<u64> {
+/// Returns the connection that found the queue replaced, if any.
+fn lost(subscription: &Subscription, env: &TestEnv) -> Option<u64> {
     let state = subscription.state();
     let state = state.borrow();
     let mut losses = state.possible_loss.iter();
     losses
-        .find(|loss| loss.queue == world.queue())
+        .find(|loss| loss.queue == env.queue())
         .map(|loss| loss.connection)
 }
 
 #[tokio::test]
-async fn several_queues_are_consumed_side_by_side() -> Result<()> {
-    let world = World::new("several").await?;
-    let net = world.namespace().net_queue("orders");
-    let publisher = world.publisher("several").await?;
-    let queues = vec![consume(world.queue(), 10), consume(net.clone(), 1)];
-    let subscription = Subscription::start(&world.settings, "several", world.topology(), queues);
+async fn several_queues_are_consumed_concurrently() -> Result<()> {
+    let env = TestEnv::new("several").await?;
+    let net = env.namespace().net_queue("orders");
+    let publisher = env.publisher("several").await?;
+    let queues = vec![consume(env.queue(), 10), consume(net.clone(), 1)];
+    let subscription = Subscription::start(&env.settings, "several", env.topology(), queues);
     publish(&publisher, (1..=20).map(|n| event("1", n))).await;
     for number in 0..3 {
         let body = Bytes::from_static(b"x");
@@ -284,10 +283,10 @@ async fn several_queues_are_consumed_side_by_side() -> Result<()> {
 }
 
 #[tokio::test]
-async fn other_libraries_headers_are_read_and_bad_messages_keep_what_can_be_read() -> Result<()> {
-    let world = World::new("foreign").await?;
-    world.publisher("topology").await?;
-    let mut raw = UncheckedPublisher::connect(&world.settings, "foreign").await?;
+async fn headers_of_other_libraries_are_decoded() -> Result<()> {
+    let env = TestEnv::new("foreign").await?;
+    env.publisher("topology").await?;
+    let mut raw = UncheckedPublisher::connect(&env.settings, "foreign").await?;
     let event = event("1", 7);
     let headers = |change: &dyn Fn(&str, String) -> Option<Header>| {
         write(&event)
@@ -297,7 +296,7 @@ async fn other_libraries_headers_are_read_and_bad_messages_keep_what_can_be_read
     };
     let keep = |name: &str, value: String| Some((name.to_owned(), RawValue::Text(value)));
     let message = |headers| RawMessage {
-        exchange: world.namespace().events_exchange(),
+        exchange: env.namespace().events_exchange(),
         routing_key: "order.placed.v1".to_owned(),
         message_id: Some(event.id.to_string()),
         kind: Some(event.event_type.to_string()),
@@ -327,7 +326,7 @@ async fn other_libraries_headers_are_read_and_bad_messages_keep_what_can_be_read
         let outcome = raw.publish(message(headers)).await;
         assert_eq!(outcome, doorstep_messaging::PublishOutcome::Confirmed);
     }
-    let subscription = world.subscription("foreign").await?;
+    let subscription = env.subscription("foreign").await?;
     let taken = take(&subscription, 5, async |_| {}).await?;
     for (index, delivery) in taken[..3].iter().enumerate() {
         assert_eq!(
@@ -354,11 +353,11 @@ async fn other_libraries_headers_are_read_and_bad_messages_keep_what_can_be_read
     Ok(())
 }
 
-/// Closes, as an administrator would, the connections whose name is this.
-async fn close_connections(world: &World, name: &'static str) -> Result<()> {
-    // The management API learns of a connection some seconds after it was made.
+/// Closes the connections of this name, as an administrator would.
+async fn close_connections(env: &TestEnv, name: &'static str) -> Result<()> {
+    // The management API learns of a connection some seconds after it was opened.
     until("the connection is closed", async || {
-        let closing = world.manage(move |broker, vhost| {
+        let closing = env.manage(move |broker, vhost| {
             let management = broker.management()?;
             let path = format!("/api/vhosts/{}/connections", percent_encoded(vhost));
             let connections: serde_json::Value = serde_json::from_str(&management.get(&path)?)?;

@@ -1,4 +1,4 @@
-//! The topology is declared once and recognised ever after, and what differs is named.
+//! The topology is declared once and recognized afterwards, and differences are reported.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use doorstep_messaging::{
 use doorstep_tests::wait_for;
 
 use crate::support::{
-    LONG, ROLE, World, event, publish, publisher, settings, subscription, take, within,
+    LONG, ROLE, TestEnv, event, publish, publisher, settings, subscription, take, within,
 };
 
 #[tokio::test]
 async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
-    let world = World::new("declare").await?;
-    let first = world.publisher("first").await?;
+    let env = TestEnv::new("declare").await?;
+    let first = env.publisher("first").await?;
     let created = first.state().borrow().created.clone();
     let names: Vec<_> = created.iter().map(QueueName::as_str).collect();
     assert_eq!(names, ["test.orders.net", "test.orders.0"]);
 
-    let second = world.publisher("second").await?;
+    let second = env.publisher("second").await?;
     assert!(second.state().borrow().created.is_empty());
 
-    let queue = world
+    let queue = env
         .manage(|broker, vhost| {
             let path = format!("/api/queues/{}/test.orders.0", percent_encoded(vhost));
             broker.management()?.get(&path)
@@ -46,11 +46,11 @@ async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_queue_with_other_arguments_is_named_with_the_difference_and_the_remedy() -> Result<()> {
-    let world = World::new("mismatch").await?;
+async fn a_differing_queue_is_named_with_the_remedy() -> Result<()> {
+    let env = TestEnv::new("mismatch").await?;
     let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":7}}"#;
-    world.put_queue("test.orders.dead", json).await?;
-    let publisher = Publisher::start(&world.settings, "mismatch", world.topology());
+    env.put_queue("test.orders.dead", json).await?;
+    let publisher = Publisher::start(&env.settings, "mismatch", env.topology());
     let error = publisher.ready(LONG).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Mismatch);
     assert!(error.is_permanent());
@@ -68,10 +68,10 @@ async fn a_queue_with_other_arguments_is_named_with_the_difference_and_the_remed
 
 #[tokio::test]
 async fn an_unset_argument_is_named() -> Result<()> {
-    let world = World::new("mismatch").await?;
+    let env = TestEnv::new("mismatch").await?;
     let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":10000}}"#;
-    world.put_queue("test.orders.dead", json).await?;
-    let publisher = Publisher::start(&world.settings, "mismatch", world.topology());
+    env.put_queue("test.orders.dead", json).await?;
+    let publisher = Publisher::start(&env.settings, "mismatch", env.topology());
     let text = publisher.ready(LONG).await.unwrap_err().to_string();
     assert!(text.contains("is not set, expected"), "{text}");
     Ok(())
@@ -79,17 +79,16 @@ async fn an_unset_argument_is_named() -> Result<()> {
 
 #[tokio::test]
 async fn an_exchange_of_another_kind_is_a_mismatch() -> Result<()> {
-    let world = World::new("exchange").await?;
-    world
-        .manage(|broker, vhost| {
-            let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
-            broker
-                .management()?
-                .put(&path, r#"{"type":"fanout","durable":true}"#)
-                .map(drop)
-        })
-        .await?;
-    let publisher = Publisher::start(&world.settings, "exchange", world.topology());
+    let env = TestEnv::new("exchange").await?;
+    env.manage(|broker, vhost| {
+        let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
+        broker
+            .management()?
+            .put(&path, r#"{"type":"fanout","durable":true}"#)
+            .map(drop)
+    })
+    .await?;
+    let publisher = Publisher::start(&env.settings, "exchange", env.topology());
     let error = publisher.ready(LONG).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Mismatch);
     assert!(error.to_string().contains("exchange test.events exists"));
@@ -97,33 +96,32 @@ async fn an_exchange_of_another_kind_is_a_mismatch() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_may_not_declare_works_with_what_is_there_and_else_hears_what_to_grant() -> Result<()> {
-    let world = World::new("permission").await?;
-    let user = format!("worker-{}", world.vhost());
+async fn without_permission_to_declare_existing_queues_work() -> Result<()> {
+    let env = TestEnv::new("permission").await?;
+    let user = format!("worker-{}", env.vhost());
     let name = user.clone();
-    world
-        .manage(move |broker, vhost| {
-            let management = broker.management()?;
-            management.create_user(&name, "word", "")?;
-            let path = format!(
-                "/api/permissions/{}/{}",
-                percent_encoded(vhost),
-                percent_encoded(&name)
-            );
-            let json = r#"{"configure":"^$","write":".*","read":".*"}"#;
-            management.put(&path, json).map(drop)
-        })
-        .await?;
-    let address = &world.settings.addresses[0];
+    env.manage(move |broker, vhost| {
+        let management = broker.management()?;
+        management.create_user(&name, "word", "")?;
+        let path = format!(
+            "/api/permissions/{}/{}",
+            percent_encoded(vhost),
+            percent_encoded(&name)
+        );
+        let json = r#"{"configure":"^$","write":".*","read":".*"}"#;
+        management.put(&path, json).map(drop)
+    })
+    .await?;
+    let address = &env.settings.addresses[0];
     let url = format!(
         "amqp://{user}:word@{}:{}/{}",
         address.host(),
         address.port(),
-        world.vhost()
+        env.vhost()
     );
     let settings = settings(&url)?;
 
-    let refused = Publisher::start(&settings, "worker", world.topology());
+    let refused = Publisher::start(&settings, "worker", env.topology());
     let error = refused.ready(LONG).await.unwrap_err();
     assert_eq!(
         error.kind(),
@@ -132,37 +130,36 @@ async fn who_may_not_declare_works_with_what_is_there_and_else_hears_what_to_gra
     );
     assert!(error.to_string().contains("rabbitmqctl set_permissions"));
 
-    // Somebody else declares it; the one that was refused finds it there by itself.
-    let _owner = world.publisher("owner").await?;
+    // Another client declares it; the rejected one finds it by itself.
+    let _owner = env.publisher("owner").await?;
     let mut state = refused.state();
     within(LONG, "declaring", state.wait_for(|s| s.is_connected())).await??;
     assert!(refused.state().borrow().created.is_empty());
     let worker = publisher(&settings, "worker").await?;
     publish(&worker, [event("1", 1)]).await;
-    // Nor may it mark the queue that it consumes from, which is no reason not to. It is said, since nobody would notice its loss.
+    // It may not mark its queue either, and consumes all the same. It reports that the queue's loss would go unnoticed.
     let consumer = subscription(&settings, "worker").await?;
     take(&consumer, 1, async |_| {}).await?;
     assert_eq!(consumer.state().borrow().possible_loss, []);
-    assert_eq!(consumer.state().borrow().marker_missing, [world.queue()]);
+    assert_eq!(consumer.state().borrow().marker_missing, [env.queue()]);
     consumer.close(LONG).await;
     worker.close(LONG).await;
     refused.close(LONG).await;
-    world
-        .manage(move |broker, _| broker.management()?.delete_user(&user))
+    env.manage(move |broker, _| broker.management()?.delete_user(&user))
         .await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_queue_is_looked_at_whether_it_is_there_or_not() -> Result<()> {
-    let world = World::new("inspect").await?;
-    let inspector = Inspector::connect(&world.settings, "inspect").await?;
-    let queue = world.queue();
+async fn the_depth_of_existing_and_missing_queues() -> Result<()> {
+    let env = TestEnv::new("inspect").await?;
+    let inspector = Inspector::connect(&env.settings, "inspect").await?;
+    let queue = env.queue();
     assert_eq!(
         inspector.queue_depth(&queue).await,
         Err(InspectError::Missing(queue.clone()))
     );
-    let publisher = world.publisher("inspect publish").await?;
+    let publisher = env.publisher("inspect publish").await?;
     publish(&publisher, (1..=3).map(|n| event("1", n))).await;
     let depth = inspector.queue_depth(&queue).await?;
     assert_eq!((depth.ready, depth.consumers), (3, 0));
@@ -171,16 +168,16 @@ async fn a_queue_is_looked_at_whether_it_is_there_or_not() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_declared_is_removed_with_its_marks_and_nothing_else() -> Result<()> {
-    let world = World::new("remove").await?;
-    let mut other = world.settings.clone();
+async fn delete_removes_only_declared_objects() -> Result<()> {
+    let env = TestEnv::new("remove").await?;
+    let mut other = env.settings.clone();
     other.namespace = "test2".parse()?;
     let theirs = publisher(&other, "theirs").await?;
-    let ours = world.publisher("ours").await?;
-    let subscription = world.subscription("ours").await?;
+    let ours = env.publisher("ours").await?;
+    let subscription = env.subscription("ours").await?;
     publish(&ours, [event("1", 1)]).await;
     wait_for("the queue is marked", LONG, async || {
-        let names = names(&world, "exchanges").await.unwrap();
+        let names = names(&env, "exchanges").await.unwrap();
         let is_marked = names.iter().any(|name| name == "test.orders.0.mark");
         is_marked.then_some(()).ok_or(names)
     })
@@ -188,21 +185,21 @@ async fn what_was_declared_is_removed_with_its_marks_and_nothing_else() -> Resul
     subscription.close(LONG).await;
     ours.close(LONG).await;
 
-    delete(&world.settings, &world.topology()).await?;
+    delete(&env.settings, &env.topology()).await?;
     let kept = Topology::of(&other.namespace, &[ROLE]);
     let mut queues: Vec<_> = kept.queues.iter().map(|q| q.name.to_string()).collect();
     queues.sort();
-    assert_eq!(names(&world, "queues").await?, queues);
-    assert_eq!(names(&world, "exchanges").await?, ["test2.events"]);
-    // Once more is no mistake: it may have been broken off the first time.
-    delete(&world.settings, &world.topology()).await?;
+    assert_eq!(names(&env, "queues").await?, queues);
+    assert_eq!(names(&env, "exchanges").await?, ["test2.events"]);
+    // A repetition is no error: the first one may have been interrupted.
+    delete(&env.settings, &env.topology()).await?;
     theirs.close(LONG).await;
     Ok(())
 }
 
-/// The names of all queues or exchanges that somebody has declared, sorted.
-async fn names(world: &World, kind: &'static str) -> Result<Vec<String>> {
-    let json = world
+/// Returns the names of all declared queues or exchanges, sorted.
+async fn names(env: &TestEnv, kind: &'static str) -> Result<Vec<String>> {
+    let json = env
         .manage(move |broker, vhost| {
             let path = format!("/api/{kind}/{}", percent_encoded(vhost));
             broker.management()?.get(&path)

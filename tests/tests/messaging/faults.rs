@@ -1,4 +1,4 @@
-//! Every fault of a wire at every word of the conversation: what the publisher and the subscription report, and that nothing is lost.
+//! Every connection fault at every AMQP method: the reports of publisher and subscription, and that no message is lost.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,17 +14,17 @@ use doorstep_messaging::{
 use doorstep_tests::{ChaosProxy, Direction, Point, WireFault};
 use futures_util::future::try_join_all;
 
-use crate::support::{LONG, World, consume, event, publish, until, within};
+use crate::support::{LONG, TestEnv, consume, event, publish, until, within};
 
-/// How many messages meet a fault.
+/// The number of messages during a fault.
 const COUNT: u64 = 20;
 
-/// What is to be seen of a fault from outside.
+/// The visible effect of a fault.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// Nothing but the time that it takes.
+    /// Only a delay.
     Nothing,
-    /// The connection is lost and made again.
+    /// The connection is lost and opened again.
     Reconnect,
 }
 
@@ -35,11 +35,11 @@ fn seen(fault: WireFault) -> Seen {
     }
 }
 
-/// What may become of messages that are on their way when it happens.
+/// Returns the possible outcomes of messages in flight during the fault.
 fn outcomes(point: Point, fault: WireFault) -> &'static [PublishOutcome] {
     match (point, fault) {
         (_, WireFault::Slow(_)) => &[PublishOutcome::Confirmed],
-        // The word itself and others behind it still arrive, until the broker hangs up in turn.
+        // The method itself and later ones still arrive, until the broker hangs up in turn.
         (Point::Confirm, WireFault::HalfClose(Direction::ToBroker)) => {
             &[PublishOutcome::Confirmed, PublishOutcome::Disconnected]
         }
@@ -49,7 +49,7 @@ fn outcomes(point: Point, fault: WireFault) -> &'static [PublishOutcome] {
     }
 }
 
-/// Bounds that let each fault be over within seconds.
+/// Returns settings with timeouts that end each fault within seconds.
 fn hasty(mut settings: BrokerSettings) -> BrokerSettings {
     settings.heartbeat = Duration::from_secs(4);
     settings.connect_timeout = Duration::from_secs(3);
@@ -61,17 +61,17 @@ fn hasty(mut settings: BrokerSettings) -> BrokerSettings {
     settings
 }
 
-/// One publisher on a wire of its own, which fails once it publishes.
+/// Runs a publisher on a connection of its own, which fails once it publishes.
 async fn publisher_meets(
-    world: &World,
+    env: &TestEnv,
     number: usize,
     point: Point,
     fault: WireFault,
 ) -> Result<()> {
     let name = format!("{point:?} {fault:?}");
-    let proxy = world.proxy().await;
-    let settings = hasty(world.settings_by(&proxy)?);
-    let publisher = Publisher::start(&settings, &name, world.topology());
+    let proxy = env.proxy().await;
+    let settings = hasty(env.settings_by(&proxy)?);
+    let publisher = Publisher::start(&settings, &name, env.topology());
     publisher.ready(LONG).await?;
     proxy.at(point, fault);
     let mut left: Vec<_> = (1..=COUNT).collect();
@@ -92,7 +92,7 @@ async fn publisher_meets(
     match seen(fault) {
         Seen::Nothing => ensure!(state.borrow().connections == 1, "{name}"),
         Seen::Reconnect => {
-            // On a busy machine the next one may be late as well, and be made once more.
+            // On a busy machine the next connection may be late as well, and be opened once more.
             within(LONG, &name, state.wait_for(|s| s.connections >= 2)).await??;
             let loss = state.borrow().last_loss.clone();
             let loss = loss.map_or_else(String::new, |loss| loss.to_string());
@@ -114,7 +114,7 @@ async fn publisher_meets(
         counts.disconnected + counts.timed_out == left.len() as u64,
         "{name}: {counts:?}"
     );
-    // Written down a moment after the last call is answered.
+    // Recorded a moment after the last call is answered.
     until("nothing is outstanding", async || {
         let counts = publisher.meter().read();
         Ok((counts.outstanding, counts.oldest_outstanding) == (0, None))
@@ -125,13 +125,13 @@ async fn publisher_meets(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_publisher_tells_of_each_fault_by_type_and_loses_nothing() -> Result<()> {
-    let world = World::new("faults").await?;
-    let subscription = world.subscription("faults").await?;
+async fn a_publisher_reports_each_fault_by_type() -> Result<()> {
+    let env = TestEnv::new("faults").await?;
+    let subscription = env.subscription("faults").await?;
     let mut rows = Vec::new();
     for point in [Point::Publish, Point::Confirm] {
         for fault in WireFault::ALL {
-            rows.push(publisher_meets(&world, rows.len(), point, fault));
+            rows.push(publisher_meets(&env, rows.len(), point, fault));
         }
     }
     let count = rows.len();
@@ -151,16 +151,15 @@ async fn a_publisher_tells_of_each_fault_by_type_and_loses_nothing() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fault_while_connecting_or_declaring_costs_another_attempt_and_nothing_else() -> Result<()>
-{
-    let world = World::new("begin").await?;
-    world.publisher("topology").await?;
+async fn a_fault_while_connecting_costs_only_an_attempt() -> Result<()> {
+    let env = TestEnv::new("begin").await?;
+    env.publisher("topology").await?;
     let meets = async |point: Point, fault: WireFault| {
         let name = format!("{point:?} {fault:?}");
-        let proxy = world.proxy().await;
+        let proxy = env.proxy().await;
         proxy.at(point, fault);
-        let settings = hasty(world.settings_by(&proxy)?);
-        let publisher = Publisher::start(&settings, &name, world.topology());
+        let settings = hasty(env.settings_by(&proxy)?);
+        let publisher = Publisher::start(&settings, &name, env.topology());
         let outcome = within(
             LONG,
             &name,
@@ -173,7 +172,7 @@ async fn a_fault_while_connecting_or_declaring_costs_another_attempt_and_nothing
             Seen::Nothing => 1,
             Seen::Reconnect => 2,
         };
-        // An attempt may also be given up on because the machine is busy.
+        // An attempt may also time out because the machine is busy.
         ensure!(proxy.accepted() >= attempts, "{name}: {}", proxy.accepted());
         publisher.close(Duration::from_secs(5)).await;
         anyhow::Ok(())
@@ -188,14 +187,13 @@ async fn a_fault_while_connecting_or_declaring_costs_another_attempt_and_nothing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stalled_wire_with_a_slow_heart_is_noticed_by_the_time_that_a_confirm_takes() -> Result<()>
-{
-    let world = World::new("late").await?;
-    let proxy = world.proxy().await;
-    let mut settings = world.settings_by(&proxy)?;
+async fn a_confirm_timeout_reveals_a_stalled_connection() -> Result<()> {
+    let env = TestEnv::new("late").await?;
+    let proxy = env.proxy().await;
+    let mut settings = env.settings_by(&proxy)?;
     settings.heartbeat = Duration::from_secs(60);
     settings.confirm_timeout = Duration::from_secs(3);
-    let publisher = Publisher::start(&settings, "late", world.topology());
+    let publisher = Publisher::start(&settings, "late", env.topology());
     publisher.ready(LONG).await?;
     proxy.at(Point::Confirm, WireFault::Stall);
     let outcome = publisher.publish(Message::event(&event("1", 1))).await;
@@ -207,10 +205,11 @@ async fn a_stalled_wire_with_a_slow_heart_is_noticed_by_the_time_that_a_confirm_
     Ok(())
 }
 
-/// What a subscription was given of one stream: how often each event came.
+/// The deliveries of one stream: the number of deliveries of each event.
 type Given = BTreeMap<u64, u32>;
 
-/// Takes and settles until everything of this order was given and nothing is unsettled on a connection as young as this.
+/// Takes and acknowledges deliveries until every event of this order has arrived and none is unacknowledged on a
+/// connection at least this new.
 async fn take_all(subscription: &Subscription, order: &str, connections: u64) -> Result<Given> {
     let mut given = Given::new();
     let state = subscription.state();
@@ -224,11 +223,11 @@ async fn take_all(subscription: &Subscription, order: &str, connections: u64) ->
                 return anyhow::Ok(());
             }
             let next = subscription.next_batch(1000, usize::MAX);
-            // Looks again now and then: a connection may come back without bringing anything.
+            // Polls, since a new connection may have no deliveries.
             let Ok(batch) = tokio::time::timeout(Duration::from_millis(50), next).await else {
                 continue;
             };
-            let batch = batch.expect("the subscription goes on");
+            let batch = batch.expect("the subscription continues");
             for delivery in &batch.deliveries {
                 let (of, n) = stream(&delivery.read)?;
                 if of == order {
@@ -237,7 +236,7 @@ async fn take_all(subscription: &Subscription, order: &str, connections: u64) ->
                     ensure!(*times == 1 || delivery.redelivered, "{n} is not marked");
                 }
             }
-            // Whether it arrives or not is what this is about.
+            // It may arrive or not: both are tested.
             let _ = subscription.ack_up_to(batch.channel, batch.last_tag).await;
         }
     })
@@ -246,12 +245,12 @@ async fn take_all(subscription: &Subscription, order: &str, connections: u64) ->
 }
 
 async fn subscription_meets_all(point: Point) -> Result<()> {
-    let world = World::new("consumer-faults").await?;
-    let publisher = world.publisher("direct").await?;
-    let proxy: ChaosProxy = world.proxy().await;
-    let settings = hasty(world.settings_by(&proxy)?);
-    let queues = vec![consume(world.queue(), 100)];
-    let subscription = Subscription::start(&settings, "consumer", world.topology(), queues);
+    let env = TestEnv::new("consumer-faults").await?;
+    let publisher = env.publisher("direct").await?;
+    let proxy: ChaosProxy = env.proxy().await;
+    let settings = hasty(env.settings_by(&proxy)?);
+    let queues = vec![consume(env.queue(), 100)];
+    let subscription = Subscription::start(&settings, "consumer", env.topology(), queues);
     subscription.ready(LONG).await?;
     for (number, fault) in WireFault::ALL.into_iter().enumerate() {
         let order = number.to_string();
@@ -263,14 +262,16 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
         }
         publish(&publisher, (1..=COUNT).map(|n| event(&order, n))).await;
         let connections = match seen(fault) {
-            // A fault while consuming begins is another failed attempt of the same connection.
+            // A fault at the start of consuming is another failed attempt of the same connection.
             _ if point == Point::ConsumeOk => before + 1,
             Seen::Nothing => before,
             Seen::Reconnect => before + 1,
         };
-        let mut sprung = proxy.triggered();
+        let mut triggered = proxy.triggered();
         let happened = async {
-            sprung.wait_for(|times| *times == number as u64 + 1).await?;
+            triggered
+                .wait_for(|times| *times == number as u64 + 1)
+                .await?;
             anyhow::Ok(())
         };
         let (given, happened) = tokio::join!(
@@ -283,12 +284,12 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
         let made = state.borrow().connections;
         let is_right = match seen(fault) {
             Seen::Nothing => made == connections,
-            // On a busy machine one may be late as well, and be made once more.
+            // On a busy machine one may be late as well, and be opened once more.
             Seen::Reconnect => made >= connections,
         };
         ensure!(is_right, "{name}: {state:?}");
     }
-    // What was acknowledged in vain comes again, perhaps only now, and before whatever is younger.
+    // Deliveries whose acknowledgement was lost are redelivered, perhaps only now, and before all newer ones.
     publish(&publisher, (1..=COUNT).map(|n| event("last", n))).await;
     take_all(&subscription, "last", 1).await?;
     let counts = subscription.meter().read();
@@ -306,7 +307,7 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
     );
     subscription.close(LONG).await;
     until("the queue is empty", async || {
-        let queue = world.manage(|broker, vhost| {
+        let queue = env.manage(|broker, vhost| {
             let path = format!("/api/queues/{}/test.orders.0", percent_encoded(vhost));
             broker.management()?.get(&path)
         });
@@ -317,21 +318,21 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_comes_back_from_each_fault_before_an_acknowledgement() -> Result<()> {
+async fn a_subscription_survives_faults_before_acks() -> Result<()> {
     subscription_meets_all(Point::Ack).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_comes_back_from_each_fault_before_a_delivery() -> Result<()> {
+async fn a_subscription_survives_faults_before_deliveries() -> Result<()> {
     subscription_meets_all(Point::Deliver).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_comes_back_from_each_fault_while_consuming_begins() -> Result<()> {
+async fn a_subscription_survives_faults_at_consume() -> Result<()> {
     subscription_meets_all(Point::ConsumeOk).await
 }
 
-/// The order that an event is about, and its number.
+/// Returns the order of an event, and its sequence.
 fn stream(read: &Decoded) -> Result<(String, u64)> {
     let Decoded::Valid(event) = read else {
         anyhow::bail!("{read:?}");

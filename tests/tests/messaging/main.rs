@@ -1,6 +1,6 @@
-//! `doorstep-messaging` on a real broker: what it promises, and what it says when something is wrong.
+//! `doorstep-messaging` on a real broker: its promises, and its error messages.
 //!
-//! Each test has a virtual host of its own on the shared broker. Those that harm a broker start one of their own.
+//! Each test has a virtual host of its own on the shared broker. Those that disturb a broker start one of their own.
 
 mod consuming;
 mod declaring;

@@ -1,4 +1,5 @@
-//! A broker that is killed, stopped, frozen or short of memory: nothing hangs, nothing that was confirmed is lost, and all comes back.
+//! A broker that is killed, stopped, frozen or short of memory: nothing hangs, no confirmed message is lost, and all
+//! clients recover.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,14 +12,14 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_confirmed_survives_a_kill_and_all_comes_back_by_itself() -> Result<()> {
+async fn confirmed_messages_survive_a_kill() -> Result<()> {
     let node = private_node("messaging-kill").await?;
     let settings = settings(&node.amqp_url())?;
     let publisher = publisher(&settings, "kill publish").await?;
     let subscription = subscription(&settings, "kill consume").await?;
     let (node, ()) = on_node(node, |node| node.sync_declarations()).await?;
 
-    // Killed in the middle of publishing, and while deliveries are unsettled.
+    // Killed while publishing, and while deliveries are unacknowledged.
     let mut node = Some(node);
     let mut killing = None;
     let mut confirmed = BTreeSet::new();
@@ -53,7 +54,7 @@ async fn what_was_confirmed_survives_a_kill_and_all_comes_back_by_itself() -> Re
     let killing = killing.expect("it was killed");
     let (node, ()) = killing.await??;
 
-    // While it is away, a publish resolves within the bound rather than hang.
+    // During the outage a publish resolves within the timeout rather than hanging.
     let publishing = publisher.publish(Message::event(&event("2", 1)));
     let outcome = within(LONG, "the outcome", publishing).await?;
     assert_eq!(outcome, PublishOutcome::Disconnected);
@@ -99,12 +100,12 @@ async fn what_was_confirmed_survives_a_kill_and_all_comes_back_by_itself() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_broker_is_noticed_by_its_missing_heartbeat() -> Result<()> {
+async fn a_missing_heartbeat_reveals_a_frozen_broker() -> Result<()> {
     let node = private_node("messaging-freeze").await?;
     let mut settings = settings(&node.amqp_url())?;
     settings.heartbeat = Duration::from_secs(2);
     settings.settle_timeout = Duration::from_secs(2);
-    // Nothing else may be what notices it.
+    // No other timeout may notice it first.
     settings.confirm_timeout = LONG * 10;
     let publisher = publisher(&settings, "freeze publish").await?;
     let subscription = subscription(&settings, "freeze consume").await?;
@@ -115,7 +116,7 @@ async fn a_frozen_broker_is_noticed_by_its_missing_heartbeat() -> Result<()> {
     let publishing = publisher.publish(Message::event(&event("1", 2)));
     let outcome = within(LONG, "noticing", publishing).await?;
     assert_eq!(outcome, PublishOutcome::Disconnected);
-    // A settlement comes back whatever becomes of it.
+    // An acknowledgement resolves in any case.
     let settled = subscription.ack_up_to(batch.channel, batch.last_tag);
     within(LONG, "settling", settled).await?;
     let mut state = subscription.state();
@@ -134,10 +135,10 @@ async fn a_frozen_broker_is_noticed_by_its_missing_heartbeat() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn closing_a_frozen_broker_keeps_to_the_grace() -> Result<()> {
+async fn closing_a_frozen_broker_respects_the_timeout() -> Result<()> {
     let node = private_node("messaging-close").await?;
     let mut settings = settings(&node.amqp_url())?;
-    // Nothing else may be what ends it.
+    // No other timeout may end it first.
     settings.heartbeat = LONG * 10;
     settings.confirm_timeout = LONG * 10;
     settings.settle_timeout = LONG * 10;
@@ -155,7 +156,7 @@ async fn closing_a_frozen_broker_keeps_to_the_grace() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_short_of_memory_blocks_publishing_and_not_consuming() -> Result<()> {
+async fn a_memory_alarm_blocks_only_publishing() -> Result<()> {
     let node = private_node("messaging-blocked").await?;
     let mut settings = settings(&node.amqp_url())?;
     settings.outage_timeout = Duration::from_secs(10);
@@ -164,7 +165,7 @@ async fn a_broker_short_of_memory_blocks_publishing_and_not_consuming() -> Resul
     publish(&publisher, (1..=3).map(|n| event("1", n))).await;
     let (node, ()) = on_node(node, |node| node.block_publishers()).await?;
 
-    // The broker tells us when it sees the next publish.
+    // The broker reports the alarm when it sees the next publish.
     let publishing = publisher.publish(Message::event(&event("1", 4)));
     let outcome = within(LONG, "the outcome", publishing).await?;
     assert_eq!(outcome, PublishOutcome::Blocked);
@@ -172,7 +173,7 @@ async fn a_broker_short_of_memory_blocks_publishing_and_not_consuming() -> Resul
         publisher.state().borrow().phase,
         ConnectionPhase::Blocked(_)
     ));
-    // The next ones do not wait as long as that one did, or a hundred of them would take a quarter of an hour.
+    // Later publishes do not wait as long as that one did, or a hundred of them would take a quarter of an hour.
     let at_once = async {
         for n in 5..105 {
             let outcome = publisher.publish(Message::event(&event("1", n))).await;

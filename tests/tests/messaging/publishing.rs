@@ -1,4 +1,4 @@
-//! Every message gets the outcome that is true of it.
+//! Every message gets its true outcome.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use lapin::types::FieldTable;
 use tokio::task::block_in_place;
 
 use crate::support::{
-    LONG, ROLE, World, all_confirmed, begin, event, kind_of_event, publish, publisher, settings,
+    LONG, ROLE, TestEnv, all_confirmed, begin, event, kind_of_event, publish, publisher, settings,
     take, until, within,
 };
 
-/// Numbers that look random and are the same each time: a failure can be looked into.
+/// A random number generator with a fixed seed, so that a failure is reproducible.
 struct Dice(u64);
 
 impl Dice {
@@ -32,21 +32,21 @@ impl Dice {
     }
 }
 
-/// The client attaches a returned message to whichever confirm completes next, in another order than they were published. With this
-/// many, plain and returned ones share ack frames all the time.
+/// The client attaches a returned message to the next confirm that completes, in another order than they were
+/// published. With this many, unroutable and other messages share ack frames all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_single_outcome_is_right_in_a_flood_of_which_a_third_is_unroutable() -> Result<()> {
+async fn outcomes_are_right_among_many_unroutable_messages() -> Result<()> {
     const ROUNDS: u64 = 4;
     const MESSAGES: u64 = 6_000;
-    let world = World::new("flood").await?;
-    let publisher = world.publisher("flood").await?;
+    let env = TestEnv::new("flood").await?;
+    let publisher = env.publisher("flood").await?;
     let mut dice = Dice(42);
     for round in 0..ROUNDS {
         let mut messages = Vec::new();
         let mut expected = Vec::new();
         for number in 1..=MESSAGES {
             let key = format!("{round}-{number}");
-            // Alone, in runs, and to a queue that does not exist: all that can come back does so in between the others.
+            // Single ones, runs, and a queue that does not exist: all returned messages are in between the others.
             let (message, outcome) = match dice.roll(6) {
                 0 => (
                     Message::event(&kind_of_event("parcel", &key, number)),
@@ -80,9 +80,9 @@ async fn every_single_outcome_is_right_in_a_flood_of_which_a_third_is_unroutable
 }
 
 #[tokio::test]
-async fn the_same_id_is_told_apart_by_where_it_went() -> Result<()> {
-    let world = World::new("same-id").await?;
-    let publisher = world.publisher("same id").await?;
+async fn equal_ids_get_outcomes_by_destination() -> Result<()> {
+    let env = TestEnv::new("same-id").await?;
+    let publisher = env.publisher("same id").await?;
     let event = event("1", 1);
     let copy = |queue: &QueueName| {
         let body = Bytes::from_static(b"copy");
@@ -93,7 +93,7 @@ async fn the_same_id_is_told_apart_by_where_it_went() -> Result<()> {
             .publish_all(vec![
                 copy(&QueueName::new("no-such-queue")),
                 Message::event(&event),
-                copy(&world.namespace().dead_queue("orders")),
+                copy(&env.namespace().dead_queue("orders")),
             ])
             .await;
         assert_eq!(
@@ -109,9 +109,9 @@ async fn the_same_id_is_told_apart_by_where_it_went() -> Result<()> {
 }
 
 #[tokio::test]
-async fn single_calls_from_many_tasks_all_get_their_own_outcome() -> Result<()> {
-    let world = World::new("calls").await?;
-    let publisher = world.publisher("calls").await?;
+async fn concurrent_calls_get_their_own_outcomes() -> Result<()> {
+    let env = TestEnv::new("calls").await?;
+    let publisher = env.publisher("calls").await?;
     let calls: Vec<_> = (1..=300)
         .map(|number| {
             let publisher = publisher.clone();
@@ -136,9 +136,9 @@ async fn single_calls_from_many_tasks_all_get_their_own_outcome() -> Result<()> 
 }
 
 #[tokio::test]
-async fn what_was_unroutable_goes_out_once_a_queue_is_bound() -> Result<()> {
-    let world = World::new("bound-later").await?;
-    let publisher = world.publisher("bound later").await?;
+async fn unroutable_messages_pass_once_a_queue_is_bound() -> Result<()> {
+    let env = TestEnv::new("bound-later").await?;
+    let publisher = env.publisher("bound later").await?;
     let event = kind_of_event("parcel", "1", 1);
     assert_eq!(
         publisher.publish(Message::event(&event)).await,
@@ -149,8 +149,8 @@ async fn what_was_unroutable_goes_out_once_a_queue_is_bound() -> Result<()> {
         subjects: &["parcel"],
         handles_requests: false,
     }];
-    let topology = doorstep_messaging::Topology::of(world.namespace(), &roles);
-    let other = Publisher::start(&world.settings, "parcels", topology);
+    let topology = doorstep_messaging::Topology::of(env.namespace(), &roles);
+    let other = Publisher::start(&env.settings, "parcels", topology);
     other.ready(LONG).await?;
     assert_eq!(
         publisher.publish(Message::event(&event)).await,
@@ -160,16 +160,16 @@ async fn what_was_unroutable_goes_out_once_a_queue_is_bound() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses() -> Result<()> {
-    let world = World::new("full").await?;
+async fn a_full_queue_rejects() -> Result<()> {
+    let env = TestEnv::new("full").await?;
     let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":1,"x-overflow":"reject-publish"}}"#;
-    world.put_queue("small", json).await?;
-    let publisher = world.publisher("full").await?;
+    env.put_queue("small", json).await?;
+    let publisher = env.publisher("full").await?;
     let one = |number: u64| {
         let id = format!("small#{number}");
         Message::to_queue(QueueName::new("small"), &id, Vec::new(), Bytes::new())
     };
-    // The queue takes a few more than its bound before it says so.
+    // The queue accepts a few more than its bound before it rejects.
     let mut number = 0;
     until("the queue is full", async || {
         number += 1;
@@ -192,17 +192,17 @@ async fn a_full_queue_refuses() -> Result<()> {
 }
 
 #[tokio::test]
-async fn more_than_the_window_holds_goes_out_in_order() -> Result<()> {
-    let mut world = World::new("window").await?;
-    world.settings.publish_window = 7;
-    let publisher = world.publisher("window").await?;
+async fn messages_beyond_the_window_keep_their_order() -> Result<()> {
+    let mut env = TestEnv::new("window").await?;
+    env.settings.publish_window = 7;
+    let publisher = env.publisher("window").await?;
     let (first, second) = tokio::join!(
         publisher.publish_all((1..=500).map(|n| Message::event(&event("a", n))).collect()),
         publisher.publish_all((1..=500).map(|n| Message::event(&event("b", n))).collect()),
     );
     all_confirmed(&first);
     all_confirmed(&second);
-    let subscription = world.subscription("window").await?;
+    let subscription = env.subscription("window").await?;
     let taken = take(&subscription, 1000, async |batch| {
         subscription.ack_up_to(batch.channel, batch.last_tag).await;
     })
@@ -223,13 +223,13 @@ async fn more_than_the_window_holds_goes_out_in_order() -> Result<()> {
     Ok(())
 }
 
-/// The bound of what a broker that does not confirm makes a process keep, and send again.
+/// Limits what a process keeps and publishes again if the broker does not confirm.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_more_than_the_window_is_under_way_however_many_wait() -> Result<()> {
+async fn the_window_limits_messages_in_flight() -> Result<()> {
     const WINDOW: usize = 7;
-    let world = World::new("bounded").await?;
-    let proxy = world.proxy().await;
-    let mut settings = world.settings_by(&proxy)?;
+    let env = TestEnv::new("bounded").await?;
+    let proxy = env.proxy().await;
+    let mut settings = env.settings_by(&proxy)?;
     settings.publish_window = WINDOW;
     settings.confirm_timeout = LONG;
     settings.heartbeat = LONG;
@@ -246,21 +246,21 @@ async fn no_more_than_the_window_is_under_way_however_many_wait() -> Result<()> 
         Ok(meter.read().outstanding > 0)
     })
     .await?;
-    let mut sprung = proxy.triggered();
-    within(LONG, "a confirm", sprung.wait_for(|times| *times == 1)).await??;
+    let mut triggered = proxy.triggered();
+    within(LONG, "a confirm", triggered.wait_for(|times| *times == 1)).await??;
     assert_eq!(meter.read().outstanding, WINDOW as u64);
     proxy.cut();
     call.abort();
-    let inspector = Inspector::connect(&world.settings, "bounded").await?;
-    let depth = inspector.queue_depth(&world.queue()).await?;
+    let inspector = Inspector::connect(&env.settings, "bounded").await?;
+    let depth = inspector.queue_depth(&env.queue()).await?;
     assert!(depth.ready <= WINDOW as u64, "{depth:?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn closing_waits_for_what_is_under_way_and_takes_nothing_new() -> Result<()> {
-    let world = World::new("close").await?;
-    let publisher = world.publisher("close").await?;
+async fn closing_waits_for_messages_in_flight() -> Result<()> {
+    let env = TestEnv::new("close").await?;
+    let publisher = env.publisher("close").await?;
     let last_words = publisher.clone();
     let messages: Vec<_> = (1..=5000).map(|n| Message::event(&event("1", n))).collect();
     let mut under_way = std::pin::pin!(publisher.publish_all(messages));
@@ -274,48 +274,48 @@ async fn closing_waits_for_what_is_under_way_and_takes_nothing_new() -> Result<(
         last_words.publish(Message::event(&event("2", 1))).await,
         PublishOutcome::Disconnected
     );
-    let inspector = Inspector::connect(&world.settings, "close").await?;
-    assert_eq!(inspector.queue_depth(&world.queue()).await?.ready, 5000);
+    let inspector = Inspector::connect(&env.settings, "close").await?;
+    assert_eq!(inspector.queue_depth(&env.queue()).await?.ready, 5000);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_abandoned_call_is_published_all_the_same_and_harms_no_other() -> Result<()> {
-    let world = World::new("abandoned").await?;
-    let publisher = world.publisher("abandoned").await?;
+async fn an_abandoned_call_still_publishes() -> Result<()> {
+    let env = TestEnv::new("abandoned").await?;
+    let publisher = env.publisher("abandoned").await?;
     {
         let messages: Vec<_> = (1..=100).map(|n| Message::event(&event("1", n))).collect();
         let mut call = std::pin::pin!(publisher.publish_all(messages));
         begin(call.as_mut()).await;
     }
     publish(&publisher, [event("2", 1)]).await;
-    let inspector = Inspector::connect(&world.settings, "abandoned").await?;
+    let inspector = Inspector::connect(&env.settings, "abandoned").await?;
     until("all arrived", async || {
-        Ok(inspector.queue_depth(&world.queue()).await?.ready == 101)
+        Ok(inspector.queue_depth(&env.queue()).await?.ready == 101)
     })
     .await
 }
 
-/// Any queue that somebody has bound keeps it, also one whose messages live on disk only if they ask for it.
+/// Any bound queue keeps the messages, even one that stores them on disk only if they are persistent.
 #[tokio::test]
-async fn what_is_published_asks_to_outlive_a_restart_of_the_broker() -> Result<()> {
+async fn published_messages_are_persistent() -> Result<()> {
     const PERSISTENT: u8 = 2;
-    let world = World::new("persistent").await?;
-    let publisher = world.publisher("persistent").await?;
-    let wire = TestChannel::open(&world.amqp_url()).await;
+    let env = TestEnv::new("persistent").await?;
+    let publisher = env.publisher("persistent").await?;
+    let wire = TestChannel::open(&env.amqp_url()).await;
     wire.declare("kept", FieldTable::default()).await;
-    let exchange = world.namespace().events_exchange();
+    let exchange = env.namespace().events_exchange();
     wire.bind("kept", &exchange, "#").await;
     let queue = QueueName::new("kept");
     let copy = Message::to_queue(queue, "copy", Vec::new(), Bytes::from_static(b"copy"));
     let expiring = copy.clone().expiring(LONG);
     let messages = vec![Message::event(&event("1", 1)), copy, expiring];
     all_confirmed(&publisher.publish_all(messages).await);
-    let user = world.settings.addresses[0].user();
+    let user = env.settings.addresses[0].user();
     for taken in wire.take_many("kept", 3, LONG).await {
         let mode = *taken.properties.delivery_mode();
         assert_eq!(mode, Some(PERSISTENT), "{:?}", taken.properties);
-        // A copy is of what another program has published.
+        // A copy contains a message of another program.
         let id = taken.properties.user_id().as_ref().map(|id| id.as_str());
         let wanted = (taken.body != b"copy").then_some(user);
         assert_eq!(id, wanted, "{:?}", taken.properties);
@@ -324,12 +324,12 @@ async fn what_is_published_asks_to_outlive_a_restart_of_the_broker() -> Result<(
 }
 
 #[tokio::test]
-async fn a_raw_message_hears_its_outcome_too() -> Result<()> {
-    let world = World::new("raw").await?;
-    world.publisher("topology").await?;
-    let mut raw = UncheckedPublisher::connect(&world.settings, "raw").await?;
+async fn a_raw_message_gets_its_outcome() -> Result<()> {
+    let env = TestEnv::new("raw").await?;
+    env.publisher("topology").await?;
+    let mut raw = UncheckedPublisher::connect(&env.settings, "raw").await?;
     let mut message = RawMessage {
-        exchange: world.namespace().events_exchange(),
+        exchange: env.namespace().events_exchange(),
         routing_key: "order.placed.v1".to_owned(),
         headers: vec![("n".to_owned(), RawValue::Number(-1))],
         body: Bytes::from_static(&[0xff, 0x00]),
@@ -346,22 +346,20 @@ async fn a_raw_message_hears_its_outcome_too() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_channel_that_the_broker_closes_is_counted_and_everything_is_declared_again() -> Result<()>
-{
-    let mut world = World::new("channel").await?;
-    // What is sent again waits for a new connection and for all to be declared on it.
-    world.settings.outage_timeout = LONG;
-    let publisher = world.publisher("channel").await?;
+async fn a_closed_channel_is_counted_and_redeclared() -> Result<()> {
+    let mut env = TestEnv::new("channel").await?;
+    // A retry waits for a new connection with the complete topology declared on it.
+    env.settings.outage_timeout = LONG;
+    let publisher = env.publisher("channel").await?;
     publish(&publisher, [event("1", 1)]).await;
     let counts = publisher.meter().read();
     assert_eq!((counts.confirmed, counts.channels_ended), (1, 0));
-    world
-        .manage(|broker, vhost| {
-            let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
-            broker.management()?.delete(&path)
-        })
-        .await?;
-    // The broker closes the channel for publishing to what is not there, and keeps the connection.
+    env.manage(|broker, vhost| {
+        let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
+        broker.management()?.delete(&path)
+    })
+    .await?;
+    // The broker closes the publishing channel for a missing exchange, and keeps the connection.
     let outcome = publisher.publish(Message::event(&event("1", 2))).await;
     assert_eq!(outcome, PublishOutcome::Disconnected);
     assert_eq!(publisher.meter().read().channels_ended, 1);
@@ -377,7 +375,7 @@ async fn a_channel_that_the_broker_closes_is_counted_and_everything_is_declared_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_too_large_is_found_alone_and_costs_only_a_channel() -> Result<()> {
+async fn an_oversized_message_costs_only_a_channel() -> Result<()> {
     let options = NodeOptions::named("small-messages").setting("max_message_size = 100000");
     let node = block_in_place(|| PrivateNode::start(options))?;
     let mut settings = settings(&node.amqp_url())?;
@@ -388,7 +386,7 @@ async fn a_message_that_is_too_large_is_found_alone_and_costs_only_a_channel() -
         Message::to_queue(queue.clone(), id, Vec::new(), vec![b'x'; bytes].into())
     };
     let mixed = vec![message("1", 10), message("2", 200_000), message("3", 10)];
-    // Whatever comes behind the culprit cannot be told from it.
+    // Later messages cannot be told apart from the faulty one.
     let outcomes = publisher.publish_all(mixed).await;
     assert!(
         !outcomes.contains(&PublishOutcome::Unpublishable),

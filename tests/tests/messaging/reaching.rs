@@ -1,4 +1,4 @@
-//! Whoever cannot be reached, or does not want us, is named together with the remedy.
+//! A broker that cannot be reached, or rejects the client, is reported together with the remedy.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpListener, TcpSocket},
 };
 
-use crate::support::{LONG, World, settings, within};
+use crate::support::{LONG, TestEnv, settings, within};
 
 async fn error(settings: &BrokerSettings) -> doorstep_messaging::ConnectError {
     Inspector::connect(settings, "reaching test")
@@ -20,7 +20,7 @@ async fn error(settings: &BrokerSettings) -> doorstep_messaging::ConnectError {
         .expect_err("nothing should be reachable there")
 }
 
-/// An address where nobody listens, nor can for as long as the socket is kept.
+/// Returns an address without a listener, reserved for as long as the socket is kept.
 fn deaf() -> Result<(TcpSocket, SocketAddr)> {
     let socket = TcpSocket::new_v4()?;
     socket.bind("127.0.0.1:0".parse()?)?;
@@ -29,7 +29,7 @@ fn deaf() -> Result<(TcpSocket, SocketAddr)> {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_unreachable() -> Result<()> {
+async fn a_port_without_listener_is_unreachable() -> Result<()> {
     let (_kept, deaf) = deaf()?;
     let settings = settings(&format!("amqp://u:secret@{deaf}"))?;
     let error = error(&settings).await;
@@ -51,15 +51,15 @@ async fn an_unknown_host_is_unreachable() -> Result<()> {
 }
 
 #[tokio::test]
-async fn someone_who_accepts_and_says_nothing_is_silent() -> Result<()> {
+async fn a_server_that_sends_nothing_is_silent() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut settings = settings(&format!("amqp://{}", listener.local_addr()?))?;
-    // Long enough to be let in.
+    // Long enough for the login.
     settings.connect_timeout = Duration::from_secs(2);
     let error = within(LONG, "giving up", error(&settings)).await?;
     assert_eq!(error.kind(), ConnectErrorKind::Silent);
     assert!(error.to_string().contains("has said nothing for"));
-    // And nothing of the attempt is left: the other side sees the connection end.
+    // The attempt leaves nothing behind: the other side sees the connection end.
     let (mut socket, _) = listener.accept().await?;
     within(LONG, "hanging up", async {
         let mut rest = Vec::new();
@@ -70,7 +70,7 @@ async fn someone_who_accepts_and_says_nothing_is_silent() -> Result<()> {
 }
 
 #[tokio::test]
-async fn someone_who_speaks_another_protocol_is_not_taken_for_a_broker() -> Result<()> {
+async fn a_server_of_another_protocol_is_no_broker() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let settings = settings(&format!("amqp://{}", listener.local_addr()?))?;
     let web_server = tokio::spawn(async move {
@@ -87,18 +87,18 @@ async fn someone_who_speaks_another_protocol_is_not_taken_for_a_broker() -> Resu
 
 #[tokio::test]
 async fn a_wrong_password_is_permanent_and_masked() -> Result<()> {
-    let world = World::new("password").await?;
-    let address = &world.settings.addresses[0];
+    let env = TestEnv::new("password").await?;
+    let address = &env.settings.addresses[0];
     let url = format!(
         "amqp://{}:wrong-secret@{}:{}/{}",
         address.user(),
         address.host(),
         address.port(),
-        world.vhost()
+        env.vhost()
     );
     let settings = settings(&url)?;
     let publisher = Publisher::start(&settings, "password test", Topology::none());
-    // Permanent: said at once, not when the time is over.
+    // Permanent: reported immediately, not when the time is over.
     let error = within(LONG, "the answer", publisher.ready(LONG * 10))
         .await?
         .unwrap_err();
@@ -114,9 +114,9 @@ async fn a_wrong_password_is_permanent_and_masked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_virtual_host_that_does_not_exist_is_named_with_the_command_to_create_it() -> Result<()> {
-    let world = World::new("vhost").await?;
-    let settings = world.settings.clone().with_vhost("no-such-vhost");
+async fn a_missing_virtual_host_names_the_command() -> Result<()> {
+    let env = TestEnv::new("vhost").await?;
+    let settings = env.settings.clone().with_vhost("no-such-vhost");
     let error = error(&settings).await;
     assert_eq!(
         error.kind(),
@@ -131,23 +131,21 @@ async fn a_virtual_host_that_does_not_exist_is_named_with_the_command_to_create_
 }
 
 #[tokio::test]
-async fn a_virtual_host_of_others_is_named_with_the_command_to_get_in() -> Result<()> {
-    let world = World::new("foreign").await?;
-    let user = format!("stranger-{}", world.vhost());
+async fn a_forbidden_virtual_host_names_the_command() -> Result<()> {
+    let env = TestEnv::new("foreign").await?;
+    let user = format!("stranger-{}", env.vhost());
     let created = user.clone();
-    world
-        .manage(move |broker, _| broker.management()?.create_user(&created, "word", ""))
+    env.manage(move |broker, _| broker.management()?.create_user(&created, "word", ""))
         .await?;
-    let address = &world.settings.addresses[0];
+    let address = &env.settings.addresses[0];
     let url = format!(
         "amqp://{user}:word@{}:{}/{}",
         address.host(),
         address.port(),
-        world.vhost()
+        env.vhost()
     );
     let error = error(&settings(&url)?).await;
-    world
-        .manage(move |broker, _| broker.management()?.delete_user(&user))
+    env.manage(move |broker, _| broker.management()?.delete_user(&user))
         .await?;
     assert_eq!(
         error.kind(),
@@ -159,10 +157,10 @@ async fn a_virtual_host_of_others_is_named_with_the_command_to_get_in() -> Resul
 }
 
 #[tokio::test]
-async fn the_next_address_is_tried_when_one_does_not_answer() -> Result<()> {
-    let world = World::new("second").await?;
+async fn an_unanswered_address_is_followed_by_the_next() -> Result<()> {
+    let env = TestEnv::new("second").await?;
     let (_kept, deaf) = deaf()?;
-    let mut settings = world.settings.clone();
+    let mut settings = env.settings.clone();
     settings
         .addresses
         .insert(0, format!("amqp://{deaf}").parse()?);
@@ -172,14 +170,14 @@ async fn the_next_address_is_tried_when_one_does_not_answer() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_reconnect_begins_with_the_address_that_worked_last() -> Result<()> {
-    let world = World::new("sticky").await?;
-    let proxy = world.proxy().await;
-    // The first one accepts and says nothing, which costs the whole time that an address may take.
-    let dead = world.proxy().await;
+async fn a_reconnect_starts_at_the_last_address() -> Result<()> {
+    let env = TestEnv::new("sticky").await?;
+    let proxy = env.proxy().await;
+    // The first one accepts and sends nothing, which costs the whole timeout of an address.
+    let dead = env.proxy().await;
     dead.stall(Direction::ToClient);
-    let mut settings = world.settings_by(&proxy)?;
-    let first = world.settings_by(&dead)?.addresses[0].clone();
+    let mut settings = env.settings_by(&proxy)?;
+    let first = env.settings_by(&dead)?.addresses[0].clone();
     settings.addresses.insert(0, first);
     // Long enough for the one that answers.
     settings.connect_timeout = Duration::from_secs(5);
@@ -191,7 +189,7 @@ async fn a_reconnect_begins_with_the_address_that_worked_last() -> Result<()> {
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
     assert_eq!((dead.accepted(), proxy.accepted()), (1, 2));
 
-    // And goes on to the next when that one is gone.
+    // The next address follows when that one is gone.
     proxy.refuse();
     dead.restore();
     within(LONG, "changing", state.wait_for(|s| s.connections == 3)).await??;

@@ -1,9 +1,6 @@
-//! Requests and replies: what comes back, what is told when nothing can, and that every call ends.
+//! RPC: replies, the error of each call without one, and the end of every call.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what cannot be made here fails the test that asks for it"
-)]
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,9 +24,9 @@ use lapin::{
 };
 use tokio::task::JoinHandle;
 
-use crate::support::{LONG, World, begin, until, within};
+use crate::support::{LONG, TestEnv, begin, until, within};
 
-/// A role that answers.
+/// The queues of a role with a request queue.
 pub const ECHO: RoleQueues = RoleQueues {
     role: "echo",
     subjects: &["echo"],
@@ -40,8 +37,8 @@ fn topology(settings: &BrokerSettings) -> Topology {
     Topology::of(&settings.namespace, &[ECHO])
 }
 
-/// A request to the echo.
-pub fn request(id: impl ToString, patience: Duration) -> Request {
+/// Returns a query to the echo.
+pub fn request(id: impl ToString, timeout: Duration) -> Request {
     let now = Timestamp::now();
     Request {
         id: RequestId::new(id.to_string()).unwrap(),
@@ -49,52 +46,52 @@ pub fn request(id: impl ToString, patience: Duration) -> Request {
         kind: EventType::new("echo.say.v1").unwrap(),
         act: RequestKind::Query,
         time: now,
-        deadline: now.checked_add(patience).unwrap(),
+        deadline: now.checked_add(timeout).unwrap(),
         idempotency: Idempotency::Retryable,
         traceparent: None,
         data: Bytes::from(id.to_string()),
     }
 }
 
-/// A request to the echo that says it changes something, and that the broker therefore confirms.
-pub fn command(id: impl ToString, patience: Duration) -> Request {
+/// Returns a command to the echo, which the broker therefore confirms.
+pub fn command(id: impl ToString, timeout: Duration) -> Request {
     Request {
         act: RequestKind::Command,
-        ..request(id, patience)
+        ..request(id, timeout)
     }
 }
 
-pub async fn requester(settings: &BrokerSettings) -> Result<RpcClient> {
-    let requester = RpcClient::start(
+pub async fn client(settings: &BrokerSettings) -> Result<RpcClient> {
+    let client = RpcClient::start(
         settings,
         "test: ask",
         topology(settings),
         RpcClientSettings::default(),
     );
-    requester.ready(LONG).await?;
-    Ok(requester)
+    client.ready(LONG).await?;
+    Ok(client)
 }
 
-pub async fn responder(
+pub async fn server(
     settings: &BrokerSettings,
     answers: RpcServerSettings,
 ) -> Result<Arc<RpcServer>> {
-    let responder = RpcServer::start(
+    let server = RpcServer::start(
         settings,
         "test: answer",
         topology(settings),
         ECHO.role,
         answers,
     );
-    responder.ready(LONG).await?;
-    Ok(Arc::new(responder))
+    server.ready(LONG).await?;
+    Ok(Arc::new(server))
 }
 
-/// Answers all requests with what they bring.
-pub fn echo(responder: &Arc<RpcServer>) -> JoinHandle<()> {
-    let responder = responder.clone();
+/// Echoes all requests.
+pub fn echo(server: &Arc<RpcServer>) -> JoinHandle<()> {
+    let server = server.clone();
     tokio::spawn(async move {
-        while let Some(asked) = responder.next().await {
+        while let Some(asked) = server.next().await {
             answer(asked);
         }
     })
@@ -106,51 +103,51 @@ fn answer(asked: IncomingRequest) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_requests_at_once_each_get_their_own_reply() -> Result<()> {
+async fn concurrent_requests_get_their_own_replies() -> Result<()> {
     const COUNT: usize = 5000;
-    let world = World::new("rpc-echo").await?;
+    let env = TestEnv::new("rpc-echo").await?;
     let answers = RpcServerSettings {
         max_in_flight: u16::MAX,
         ..RpcServerSettings::default()
     };
-    let responder = responder(&world.settings, answers).await?;
-    let echo = echo(&responder);
-    let requester = requester(&world.settings).await?;
+    let server = server(&env.settings, answers).await?;
+    let echo = echo(&server);
+    let client = client(&env.settings).await?;
     let calls: Vec<_> = (0..COUNT)
         .map(|n| {
-            let requester = requester.clone();
-            tokio::spawn(async move { requester.call_raw(request(n, LONG)).await })
+            let client = client.clone();
+            tokio::spawn(async move { client.call_raw(request(n, LONG)).await })
         })
         .collect();
     for (n, call) in calls.into_iter().enumerate() {
         let reply = call.await?.with_context(|| format!("request {n}"))?;
         assert_eq!(reply, n.to_string());
     }
-    let asked = requester.meter().read();
+    let asked = client.meter().read();
     assert_eq!(
         (asked.answered, asked.late, asked.in_flight),
         (COUNT as u64, 0, 0)
     );
-    requester.close(LONG).await;
-    responder.close(LONG).await;
+    client.close(LONG).await;
+    server.close(LONG).await;
     echo.await?;
-    let answered = responder.meter().read();
+    let answered = server.meter().read();
     assert_eq!((answered.answered, answered.held), (COUNT as u64, 0));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_without_a_queue_and_one_without_a_server_are_told_apart_from_a_slow_one()
--> Result<()> {
-    let world = World::new("rpc-nobody").await?;
-    let requester = requester(&world.settings).await?;
+async fn missing_queues_and_servers_differ_from_slow_ones() -> Result<()> {
+    let env = TestEnv::new("rpc-nobody").await?;
+    let client = client(&env.settings).await?;
     let mut to_nobody = request("1", LONG);
     to_nobody.kind = EventType::new("nobody.say.v1")?;
     let role = || CallError::NoResponder {
         role: "nobody".to_owned(),
     };
-    assert_eq!(requester.call_raw(to_nobody.clone()).await, Err(role()));
-    // The broker returns queries and commands alike: whoever waits for less time than it takes to ask about the queue hears of it, too.
+    assert_eq!(client.call_raw(to_nobody.clone()).await, Err(role()));
+    // The broker returns queries and commands alike. A call with less time than the query of the queue's state takes
+    // gets the error, too.
     for act in [RequestKind::Query, RequestKind::Command] {
         until("it is returned", async || {
             let deadline = Timestamp::now().checked_add(Duration::from_millis(900))?;
@@ -159,43 +156,43 @@ async fn a_role_without_a_queue_and_one_without_a_server_are_told_apart_from_a_s
                 deadline,
                 ..to_nobody.clone()
             };
-            Ok(requester.call_raw(brief).await == Err(role()))
+            Ok(client.call_raw(brief).await == Err(role()))
         })
         .await?;
     }
-    // This one has a queue from which nobody consumes.
-    let answer = requester.call_raw(request("2", LONG)).await;
+    // This role has a queue without consumers.
+    let answer = client.call_raw(request("2", LONG)).await;
     let role = ECHO.role.to_owned();
     assert_eq!(answer, Err(CallError::NoResponder { role }));
     Ok(())
 }
 
-/// A server that answers nothing by itself: a test takes what it wants.
-async fn idle(world: &World, bound: u16) -> Result<Arc<RpcServer>> {
+/// Starts a server that answers nothing by itself: a test takes the requests.
+async fn idle(env: &TestEnv, bound: u16) -> Result<Arc<RpcServer>> {
     let answers = RpcServerSettings {
         max_in_flight: bound,
         retry_after: RETRY_AFTER,
         ..RpcServerSettings::default()
     };
-    responder(&world.settings, answers).await
+    server(&env.settings, answers).await
 }
 
-/// What servers of these tests say when it is too much.
+/// The `retry_after` of an overloaded server.
 const RETRY_AFTER: Duration = Duration::from_millis(1234);
-/// A patience that is over soon.
+/// A timeout that expires soon.
 const SHORT: Duration = Duration::from_millis(300);
-/// A patience that ends, and not before a request has come to a server on a busy machine.
+/// A timeout that expires, but only after a request has reached a server on a busy machine.
 const BRIEF: Duration = Duration::from_secs(5);
 
-async fn take(responder: &RpcServer) -> Result<IncomingRequest> {
-    let asked = within(LONG, "a request", responder.next()).await?;
+async fn take(server: &RpcServer) -> Result<IncomingRequest> {
+    let asked = within(LONG, "a request", server.next()).await?;
     asked.context("the responder has ended")
 }
 
-/// Asks in a task of its own.
-pub fn ask(requester: &RpcClient, request: Request) -> JoinHandle<Result<Bytes, CallError>> {
-    let requester = requester.clone();
-    tokio::spawn(async move { requester.call_raw(request).await })
+/// Calls in a task of its own.
+pub fn ask(client: &RpcClient, request: Request) -> JoinHandle<Result<Bytes, CallError>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.call_raw(request).await })
 }
 
 pub fn no_responder() -> CallError {
@@ -205,34 +202,34 @@ pub fn no_responder() -> CallError {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_comes_back_with_its_code_and_its_words() -> Result<()> {
-    let world = World::new("rpc-refused").await?;
-    let responder = idle(&world, 10).await?;
-    let requester = requester(&world.settings).await?;
-    let call = ask(&requester, request("1", LONG));
+async fn a_rejection_has_code_and_message() -> Result<()> {
+    let env = TestEnv::new("rpc-refused").await?;
+    let server = idle(&env, 10).await?;
+    let client = client(&env.settings).await?;
+    let call = ask(&client, request("1", LONG));
     let refused = Rejection::new("card_declined", "the card was declined: täglich");
-    let asked = take(&responder).await?;
+    let asked = take(&server).await?;
     assert!(!asked.redelivered);
     assert_eq!(
         asked.reply.send(Reply::Answer(Err(refused.clone()))),
         ReplyOutcome::Sent
     );
     assert_eq!(call.await?, Err(CallError::Refused(refused)));
-    assert_eq!(responder.meter().read().refused, 1);
-    assert_eq!(requester.meter().read().refused, 1);
+    assert_eq!(server.meter().read().refused, 1);
+    assert_eq!(client.meter().read().refused, 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_arrives_as_it_was_asked() -> Result<()> {
-    let world = World::new("rpc-whole").await?;
-    let responder = idle(&world, 10).await?;
-    let requester = requester(&world.settings).await?;
+async fn a_request_arrives_unchanged() -> Result<()> {
+    let env = TestEnv::new("rpc-whole").await?;
+    let server = idle(&env, 10).await?;
+    let client = client(&env.settings).await?;
     let mut sent = request("ä-1", LONG);
     sent.act = RequestKind::Command;
     sent.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
-    let call = ask(&requester, sent.clone());
-    let asked = take(&responder).await?;
+    let call = ask(&client, sent.clone());
+    let asked = take(&server).await?;
     assert_eq!(asked.request, sent);
     answer(asked);
     assert_eq!(call.await?, Ok(sent.data));
@@ -240,54 +237,54 @@ async fn a_request_arrives_as_it_was_asked() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_broker_drops_a_request_whose_deadline_is_over() -> Result<()> {
-    let world = World::new("rpc-expired").await?;
-    let requester = requester(&world.settings).await?;
-    let answer = requester.call_raw(request("1", SHORT)).await;
+async fn the_broker_drops_expired_requests() -> Result<()> {
+    let env = TestEnv::new("rpc-expired").await?;
+    let client = client(&env.settings).await?;
+    let answer = client.call_raw(request("1", SHORT)).await;
     assert_eq!(answer, Err(CallError::TimedOut));
-    // Its time runs from its arrival there, which may be a moment later.
-    let inspector = Inspector::connect(&world.settings, "expired").await?;
-    let queue = world.namespace().rpc_queue(ECHO.role);
+    // Its expiry starts at its arrival there, which may be a moment later.
+    let inspector = Inspector::connect(&env.settings, "expired").await?;
+    let queue = env.namespace().rpc_queue(ECHO.role);
     until("it is dropped", async || {
         Ok(inspector.queue_depth(&queue).await?.ready == 0)
     })
     .await?;
-    let responder = idle(&world, 10).await?;
-    let call = ask(&requester, request("2", LONG));
-    assert_eq!(take(&responder).await?.request.id.as_str(), "2");
-    assert_eq!(responder.meter().read().delivered, 1);
+    let server = idle(&env, 10).await?;
+    let call = ask(&client, request("2", LONG));
+    assert_eq!(take(&server).await?.request.id.as_str(), "2");
+    assert_eq!(server.meter().read().delivered, 1);
     call.abort();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_does_not_begin_what_nobody_waits_for_any_more() -> Result<()> {
-    let world = World::new("rpc-late").await?;
-    let responder = idle(&world, 10).await?;
-    let requester = requester(&world.settings).await?;
-    // Both are given to the server, and nobody takes them from it.
+async fn expired_and_cancelled_requests_are_not_begun() -> Result<()> {
+    let env = TestEnv::new("rpc-late").await?;
+    let server = idle(&env, 10).await?;
+    let client = client(&env.settings).await?;
+    // Both are delivered to the server, and the test does not take them.
     let (expires, is_cancelled) = (request("1", BRIEF), request("2", LONG));
-    let expiring = ask(&requester, expires);
-    let cancelling = ask(&requester, is_cancelled);
+    let expiring = ask(&client, expires);
+    let cancelling = ask(&client, is_cancelled);
     until("both are there", async || {
-        Ok(responder.meter().read().held == 2)
+        Ok(server.meter().read().held == 2)
     })
     .await?;
     assert_eq!(expiring.await?, Err(CallError::TimedOut));
     cancelling.abort();
     assert!(cancelling.await.is_err_and(|e| e.is_cancelled()));
     until("the cancelling is counted", async || {
-        Ok(requester.meter().read().cancelled == 1)
+        Ok(client.meter().read().cancelled == 1)
     })
     .await?;
-    // A cancelling is told on another channel, so it may come behind the next request.
-    let call = ask(&requester, request("3", LONG));
-    until("the word has come", async || {
-        Ok(responder.meter().read().held == 3)
+    // A cancellation uses another channel, so it may arrive after the next request.
+    let call = ask(&client, request("3", LONG));
+    until("the cancellation has arrived", async || {
+        Ok(server.meter().read().held == 3)
     })
     .await?;
     let third = loop {
-        let asked = take(&responder).await?;
+        let asked = take(&server).await?;
         if asked.request.id.as_str() == "3" {
             break asked;
         }
@@ -297,92 +294,92 @@ async fn a_server_does_not_begin_what_nobody_waits_for_any_more() -> Result<()> 
     };
     answer(third);
     assert_eq!(call.await?, Ok(Bytes::from("3")));
-    assert_eq!(responder.meter().read().expired, 1);
+    assert_eq!(server.meter().read().expired, 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dropping_a_call_reaches_the_server_that_works_on_it_and_the_queue_behind_it() -> Result<()>
-{
-    let world = World::new("rpc-cancel").await?;
-    let responder = idle(&world, 1).await?;
-    let requester = requester(&world.settings).await?;
-    let call = ask(&requester, request("1", LONG));
-    let asked = take(&responder).await?;
+async fn dropping_a_call_cancels_it_at_the_server() -> Result<()> {
+    let env = TestEnv::new("rpc-cancel").await?;
+    let server = idle(&env, 1).await?;
+    let client = client(&env.settings).await?;
+    let call = ask(&client, request("1", LONG));
+    let asked = take(&server).await?;
     assert!(!asked.cancelled.is_cancelled());
     call.abort();
     within(LONG, "the word", asked.cancelled.cancelled()).await?;
     assert!(asked.cancelled.is_cancelled());
-    // A reply all the same is nobody's.
+    // A late reply has no caller.
     answer(asked);
     until("the late reply is counted", async || {
-        Ok(requester.meter().read().late == 1)
+        Ok(client.meter().read().late == 1)
     })
     .await?;
-    assert_eq!(requester.meter().read().cancelled, 1);
+    assert_eq!(client.meter().read().cancelled, 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reply_after_the_deadline_is_counted_and_given_to_nobody() -> Result<()> {
-    let world = World::new("rpc-too-late").await?;
-    let responder = idle(&world, 10).await?;
-    let requester = requester(&world.settings).await?;
-    let call = ask(&requester, request("1", BRIEF));
-    let asked = take(&responder).await?;
+async fn a_late_reply_is_counted_and_dropped() -> Result<()> {
+    let env = TestEnv::new("rpc-too-late").await?;
+    let server = idle(&env, 10).await?;
+    let client = client(&env.settings).await?;
+    let call = ask(&client, request("1", BRIEF));
+    let asked = take(&server).await?;
     assert_eq!(call.await?, Err(CallError::TimedOut));
     answer(asked);
     until("the late reply is counted", async || {
-        Ok(requester.meter().read().late == 1)
+        Ok(client.meter().read().late == 1)
     })
     .await?;
-    let counts = requester.meter().read();
+    let counts = client.meter().read();
     assert_eq!((counts.timed_out, counts.cancelled), (1, 0));
-    // Nor is a request begun whose deadline is over before it is asked.
+    // A request whose deadline has passed before the call is not begun either.
     let past = Request {
         deadline: Timestamp::now().checked_sub(SHORT)?,
         ..request("2", LONG)
     };
-    assert_eq!(requester.call_raw(past).await, Err(CallError::TimedOut));
-    assert_eq!(responder.meter().read().delivered, 1);
+    assert_eq!(client.call_raw(past).await, Err(CallError::TimedOut));
+    assert_eq!(server.meter().read().delivered, 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_exceeds_a_bound_is_shed_at_once_wherever_the_bound_is() -> Result<()> {
-    let world = World::new("rpc-shed").await?;
-    let responder = idle(&world, 2).await?;
-    let requester = requester(&world.settings).await?;
-    let calls: Vec<_> = (0..2).map(|n| ask(&requester, request(n, LONG))).collect();
-    let held = [take(&responder).await?, take(&responder).await?];
-    // The server's.
-    let third = requester.call_raw(request("3", LONG)).await;
+async fn requests_above_a_bound_are_shed_immediately() -> Result<()> {
+    let env = TestEnv::new("rpc-shed").await?;
+    let server = idle(&env, 2).await?;
+    let client = client(&env.settings).await?;
+    let calls: Vec<_> = (0..2).map(|n| ask(&client, request(n, LONG))).collect();
+    let held = [take(&server).await?, take(&server).await?];
+    // The server's bound.
+    let third = client.call_raw(request("3", LONG)).await;
     let overloaded = |retry_after| Err(CallError::Overloaded { retry_after });
     assert_eq!(third, overloaded(RETRY_AFTER));
-    // A reply is counted a moment after it is handed over.
-    until("it is counted", async || {
-        Ok(responder.meter().read().shed == 1)
-    })
+    // A reply is counted a moment after it is sent.
+    until(
+        "it is counted",
+        async || Ok(server.meter().read().shed == 1),
+    )
     .await?;
     held.into_iter().for_each(answer);
     for call in calls {
         assert!(call.await?.is_ok());
     }
-    // The caller's own.
+    // The caller's own bound.
     let settings = RpcClientSettings {
         max_in_flight: 1,
         retry_after: SHORT,
         ..RpcClientSettings::default()
     };
     let bounded = RpcClient::start(
-        &world.settings,
+        &env.settings,
         "test: ask one",
-        topology(&world.settings),
+        topology(&env.settings),
         settings,
     );
     bounded.ready(LONG).await?;
     let first = ask(&bounded, request("4", LONG));
-    let asked = take(&responder).await?;
+    let asked = take(&server).await?;
     assert_eq!(
         bounded.call_raw(request("5", LONG)).await,
         overloaded(SHORT)
@@ -393,37 +390,37 @@ async fn what_exceeds_a_bound_is_shed_at_once_wherever_the_bound_is() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_exceeds_a_bound_of_bytes_is_shed_at_once_wherever_the_bound_is() -> Result<()> {
-    let world = World::new("rpc-bytes").await?;
+async fn bytes_above_a_bound_are_shed_immediately() -> Result<()> {
+    let env = TestEnv::new("rpc-bytes").await?;
     let answers = RpcServerSettings {
         max_bytes: 10,
         retry_after: RETRY_AFTER,
         ..RpcServerSettings::default()
     };
     let overloaded = |retry_after| Err(CallError::Overloaded { retry_after });
-    let responder = responder(&world.settings, answers).await?;
-    let generous = requester(&world.settings).await?;
-    // Each request brings its id. One that is larger than the bound is handed out all the same if it is alone.
+    let server = server(&env.settings, answers).await?;
+    let generous = client(&env.settings).await?;
+    // Each request has its id as body. One larger than the bound is still handed out if it is alone.
     for (first, second) in [("a123", "b123456"), ("c12345678901", "d")] {
         let call = ask(&generous, request(first, LONG));
-        let asked = take(&responder).await?;
+        let asked = take(&server).await?;
         let shed = generous.call_raw(request(second, LONG)).await;
         assert_eq!(shed, overloaded(RETRY_AFTER));
         answer(asked);
         assert!(call.await?.is_ok());
-        // A reply arrives a moment before its request is let go of.
-        let meter = responder.meter();
+        // A reply arrives a moment before its request is released.
+        let meter = server.meter();
         until("it is let go of", async || Ok(meter.read().held == 0)).await?;
     }
-    // The caller's own: what the broker has not confirmed.
-    let echo = echo(&responder);
-    let proxy = world.proxy().await;
+    // The caller's own bound: unconfirmed requests.
+    let echo = echo(&server);
+    let proxy = env.proxy().await;
     let settings = RpcClientSettings {
         max_bytes: 10,
         retry_after: SHORT,
         ..RpcClientSettings::default()
     };
-    let broker = world.settings_by(&proxy)?;
+    let broker = env.settings_by(&proxy)?;
     let bounded = RpcClient::start(&broker, "test: ask", topology(&broker), settings);
     bounded.ready(LONG).await?;
     proxy.stall(Direction::ToBroker);
@@ -433,7 +430,7 @@ async fn what_exceeds_a_bound_of_bytes_is_shed_at_once_wherever_the_bound_is() -
     assert_eq!(shed, overloaded(SHORT));
     proxy.restore();
     assert!(call.await.is_ok());
-    until("there is room again", async || {
+    until("there is capacity again", async || {
         Ok(bounded.call_raw(command("f123456", LONG)).await.is_ok())
     })
     .await?;
@@ -442,22 +439,22 @@ async fn what_exceeds_a_bound_of_bytes_is_shed_at_once_wherever_the_bound_is() -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_refuses_commands_at_once() -> Result<()> {
-    let world = World::new("rpc-full").await?;
+async fn a_full_queue_rejects_commands_immediately() -> Result<()> {
+    let env = TestEnv::new("rpc-full").await?;
     let small = r#"{"durable":true,"arguments":{"x-queue-type":"classic","x-max-length":1,"x-overflow":"reject-publish"}}"#;
-    let queue = world.namespace().rpc_queue(ECHO.role);
-    world.put_queue(queue.as_str(), small).await?;
-    let requester = RpcClient::start(
-        &world.settings,
+    let queue = env.namespace().rpc_queue(ECHO.role);
+    env.put_queue(queue.as_str(), small).await?;
+    let client = RpcClient::start(
+        &env.settings,
         "test: ask",
         Topology::none(),
         RpcClientSettings::default(),
     );
-    requester.ready(LONG).await?;
-    // Nobody consumes. The broker refuses what is beyond the bound, or a little later.
+    client.ready(LONG).await?;
+    // There is no consumer. The broker rejects requests beyond the bound, or slightly later.
     let calls = (0..50).map(|n| {
-        let requester = requester.clone();
-        async move { requester.call_raw(command(n, LONG)).await }
+        let client = client.clone();
+        async move { client.call_raw(command(n, LONG)).await }
     });
     let answers = within(LONG, "an answer for each", join_all(calls)).await?;
     let overloaded = answers
@@ -469,13 +466,13 @@ async fn a_full_queue_refuses_commands_at_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn queries_to_a_full_queue_are_ended_long_before_their_deadline() -> Result<()> {
+async fn queries_to_a_full_queue_end_early() -> Result<()> {
     const FULL: u64 = 10_000;
-    let world = World::new("rpc-full-queries").await?;
-    let requester = requester(&world.settings).await?;
-    let queue = world.namespace().rpc_queue(ECHO.role);
+    let env = TestEnv::new("rpc-full-queries").await?;
+    let client = client(&env.settings).await?;
+    let queue = env.namespace().rpc_queue(ECHO.role);
     // A server that takes one request and nothing more.
-    let (_connection, channel) = bare(&world).await?;
+    let (_connection, channel) = bare(&env).await?;
     channel.basic_qos(1, BasicQosOptions::default()).await?;
     let _stuck = channel
         .basic_consume(
@@ -496,26 +493,21 @@ async fn queries_to_a_full_queue_are_ended_long_before_their_deadline() -> Resul
             )
             .await?;
     }
-    let inspector = Inspector::connect(&world.settings, "test: look").await?;
+    let inspector = Inspector::connect(&env.settings, "test: look").await?;
     until("it is full", async || {
         Ok(inspector.queue_depth(&queue).await?.ready == FULL)
     })
     .await?;
-    let answer = within(
-        LONG,
-        "the query",
-        requester.call_raw(request("1", LONG * 10)),
-    )
-    .await?;
+    let answer = within(LONG, "the query", client.call_raw(request("1", LONG * 10))).await?;
     assert!(
         matches!(answer, Err(CallError::Overloaded { .. })),
         "{answer:?}"
     );
-    // What became of a command is known at once.
+    // The outcome of a command is known immediately.
     let answer = within(
         LONG,
         "the command",
-        requester.call_raw(command("2", LONG * 10)),
+        client.call_raw(command("2", LONG * 10)),
     )
     .await?;
     assert!(
@@ -526,30 +518,30 @@ async fn queries_to_a_full_queue_are_ended_long_before_their_deadline() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_broker_a_call_ends_at_once_and_says_why() -> Result<()> {
-    let world = World::new("rpc-away").await?;
-    let responder = idle(&world, 10).await?;
-    let proxy = world.proxy().await;
-    let requester = requester(&world.settings_by(&proxy)?).await?;
-    let under_way = ask(&requester, request("1", LONG));
-    let asked = take(&responder).await?;
+async fn without_a_broker_calls_fail_immediately() -> Result<()> {
+    let env = TestEnv::new("rpc-away").await?;
+    let server = idle(&env, 10).await?;
+    let proxy = env.proxy().await;
+    let client = client(&env.settings_by(&proxy)?).await?;
+    let under_way = ask(&client, request("1", LONG));
+    let asked = take(&server).await?;
     proxy.refuse();
     let answer_1 = within(LONG, "the call", under_way).await??;
     assert!(
         matches!(&answer_1, Err(CallError::Unreachable { reason }) if reason.contains("broke")),
         "{answer_1:?}"
     );
-    let answer_2 = requester.call_raw(request("2", LONG)).await;
+    let answer_2 = client.call_raw(request("2", LONG)).await;
     assert!(
         matches!(answer_2, Err(CallError::Unreachable { .. })),
         "{answer_2:?}"
     );
-    // With patience it is asked again, and answered once the broker is back.
+    // With enough time it is retried, and answered once the broker is back.
     answer(asked);
-    let echo = echo(&responder);
+    let echo = echo(&server);
     let again = tokio::spawn({
-        let requester = requester.clone();
-        async move { requester.call_raw_with_retry(request("3", LONG)).await }
+        let client = client.clone();
+        async move { client.call_raw_with_retry(request("3", LONG)).await }
     });
     proxy.restore();
     assert_eq!(
@@ -561,22 +553,20 @@ async fn without_a_broker_a_call_ends_at_once_and_says_why() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_requests_of_a_server_that_dies_are_answered_by_another() -> Result<()> {
+async fn another_server_answers_a_crashed_ones_requests() -> Result<()> {
     const COUNT: usize = 100;
-    let world = World::new("rpc-dies").await?;
-    let proxy = world.proxy().await;
+    let env = TestEnv::new("rpc-dies").await?;
+    let proxy = env.proxy().await;
     let answers = RpcServerSettings::default();
-    let mortal = responder(&world.settings_by(&proxy)?, answers).await?;
-    let requester = requester(&world.settings).await?;
-    let calls: Vec<_> = (0..COUNT)
-        .map(|n| ask(&requester, request(n, LONG)))
-        .collect();
+    let mortal = server(&env.settings_by(&proxy)?, answers).await?;
+    let client = client(&env.settings).await?;
+    let calls: Vec<_> = (0..COUNT).map(|n| ask(&client, request(n, LONG))).collect();
     let mut begun = Vec::new();
     for _ in 0..COUNT {
         begun.push(take(&mortal).await?);
     }
-    // There before the first one is gone, which has all of them: for a while without any server, nobody would answer.
-    let other = responder(&world.settings, answers).await?;
+    // Started before the first one is gone, which has all requests: without any server for a moment, calls would fail.
+    let other = server(&env.settings, answers).await?;
     proxy.refuse();
     for asked in begun {
         within(LONG, "the word", asked.cancelled.cancelled()).await?;
@@ -595,13 +585,13 @@ async fn the_requests_of_a_server_that_dies_are_answered_by_another() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_is_dropped_is_given_out_once_more_and_then_refused() -> Result<()> {
-    let world = World::new("rpc-dropped").await?;
-    let responder = idle(&world, 10).await?;
-    let requester = requester(&world.settings).await?;
-    let call = ask(&requester, request("1", LONG));
-    drop(take(&responder).await?);
-    let again = take(&responder).await?;
+async fn a_dropped_request_is_redelivered_once() -> Result<()> {
+    let env = TestEnv::new("rpc-dropped").await?;
+    let server = idle(&env, 10).await?;
+    let client = client(&env.settings).await?;
+    let call = ask(&client, request("1", LONG));
+    drop(take(&server).await?);
+    let again = take(&server).await?;
     assert!(again.redelivered);
     drop(again);
     let refused = call.await?;
@@ -609,8 +599,8 @@ async fn a_request_that_is_dropped_is_given_out_once_more_and_then_refused() -> 
         matches!(&refused, Err(CallError::Refused(refused)) if refused.code == Rejection::FAILED),
         "{refused:?}"
     );
-    // A reply arrives a moment before its request is let go of.
-    let meter = responder.meter();
+    // A reply arrives a moment before its request is released.
+    let meter = server.meter();
     until("it is put back, refused and let go of", async || {
         let counts = meter.read();
         Ok((counts.put_back, counts.refused, counts.held) == (1, 1, 0))
@@ -619,18 +609,18 @@ async fn a_request_that_is_dropped_is_given_out_once_more_and_then_refused() -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_hears_that_a_command_was_not_begun_which_another_server_had_before() -> Result<()> {
-    let world = World::new("rpc-begun").await?;
-    let responder = idle(&world, 10).await?;
-    let requester = requester(&world.settings).await?;
+async fn redelivered_commands_are_never_reported_as_unstarted() -> Result<()> {
+    let env = TestEnv::new("rpc-begun").await?;
+    let server = idle(&env, 10).await?;
+    let client = client(&env.settings).await?;
     let shed = async |id: &str, act| {
         let request = Request {
             act,
             ..request(id, LONG)
         };
-        let call = ask(&requester, request);
-        drop(take(&responder).await?);
-        let again = take(&responder).await?;
+        let call = ask(&client, request);
+        drop(take(&server).await?);
+        let again = take(&server).await?;
         assert!(again.redelivered);
         let retry_after = RETRY_AFTER;
         again.reply.send(Reply::Overloaded { retry_after });
@@ -648,22 +638,23 @@ async fn nobody_hears_that_a_command_was_not_begun_which_another_server_had_befo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> Result<()> {
-    let world = World::new("rpc-close").await?;
-    let responder_1 = idle(&world, 10).await?;
-    let requester = requester(&world.settings).await?;
-    let handed_out = ask(&requester, request("1", LONG));
+async fn closing_answers_only_requests_handed_out() -> Result<()> {
+    let env = TestEnv::new("rpc-close").await?;
+    let responder_1 = idle(&env, 10).await?;
+    let client = client(&env.settings).await?;
+    let handed_out = ask(&client, request("1", LONG));
     let asked = take(&responder_1).await?;
-    let waits = ask(&requester, request("2", LONG));
-    until("the second is there", async || {
+    let waits = ask(&client, request("2", LONG));
+    until("the second server is consuming", async || {
         Ok(responder_1.meter().read().held == 2)
     })
     .await?;
-    // There before the first one takes no more, which has both: for a while without any server, nobody would answer.
-    let responder_2 = idle(&world, 10).await?;
+    // Started before the first one stops consuming, which has both requests: without any server for a moment, calls
+    // would fail.
+    let responder_2 = idle(&env, 10).await?;
     let closing = tokio::spawn({
-        let responder = responder_1.clone();
-        async move { responder.close(LONG).await }
+        let server = responder_1.clone();
+        async move { server.close(LONG).await }
     });
     let mut state = responder_1.state();
     within(
@@ -683,18 +674,18 @@ async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> 
     );
     assert!(handed_out.await?.is_ok());
     within(LONG, "closing", closing).await??;
-    // Who asks waits for the replies that are on their way, and takes nothing new.
-    let last = ask(&requester, request("3", LONG));
+    // A closing client waits for the replies in flight, and takes no new calls.
+    let last = ask(&client, request("3", LONG));
     let asked = take(&responder_2).await?;
-    let mut state = requester.state();
-    let closing = tokio::spawn(requester.clone().close(LONG));
+    let mut state = client.state();
+    let closing = tokio::spawn(client.clone().close(LONG));
     within(
         LONG,
         "closing",
         state.wait_for(|s| s.phase == ConnectionPhase::Draining),
     )
     .await??;
-    let refused = requester.call_raw(request("4", LONG)).await;
+    let refused = client.call_raw(request("4", LONG)).await;
     assert!(matches!(refused, Err(CallError::Unreachable { .. })));
     answer(asked);
     assert!(last.await?.is_ok());
@@ -702,20 +693,20 @@ async fn closing_answers_what_was_handed_out_and_leaves_the_rest_to_others() -> 
     Ok(())
 }
 
-/// A connection of the bare client.
-async fn bare(world: &World) -> Result<(lapin::Connection, lapin::Channel)> {
+/// Opens a plain lapin connection.
+async fn bare(env: &TestEnv) -> Result<(lapin::Connection, lapin::Channel)> {
     let properties = lapin::ConnectionProperties::default();
-    let connection = lapin::Connection::connect(&world.amqp_url(), properties).await?;
+    let connection = lapin::Connection::connect(&env.amqp_url(), properties).await?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_back_from_a_stranger_is_malformed() -> Result<()> {
-    let world = World::new("rpc-stranger").await?;
-    let requester = requester(&world.settings).await?;
-    let (_connection, channel) = bare(&world).await?;
-    let queue = world.namespace().rpc_queue(ECHO.role);
+async fn a_strangers_reply_is_malformed() -> Result<()> {
+    let env = TestEnv::new("rpc-stranger").await?;
+    let client = client(&env.settings).await?;
+    let (_connection, channel) = bare(&env).await?;
+    let queue = env.namespace().rpc_queue(ECHO.role);
     let mut consumer = channel
         .basic_consume(
             queue.as_str().into(),
@@ -724,7 +715,7 @@ async fn what_comes_back_from_a_stranger_is_malformed() -> Result<()> {
             FieldTable::default(),
         )
         .await?;
-    let call = ask(&requester, request("1", LONG));
+    let call = ask(&client, request("1", LONG));
     let received = within(LONG, "the request", consumer.next()).await?;
     let properties = received.context("the consumer has ended")??.properties;
     let reply_to = properties.reply_to().clone().context("no reply-to")?;
@@ -747,15 +738,15 @@ async fn what_comes_back_from_a_stranger_is_malformed() -> Result<()> {
         matches!(&answer, Err(CallError::Malformed(words)) if words.contains("greeting")),
         "{answer:?}"
     );
-    assert_eq!(requester.meter().read().late, 1);
+    assert_eq!(client.meter().read().late, 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_malformed_request_is_refused_where_there_is_a_way_back() -> Result<()> {
-    let world = World::new("rpc-malformed").await?;
-    let responder = idle(&world, 10).await?;
-    let (_connection, channel) = bare(&world).await?;
+async fn malformed_requests_with_a_reply_queue_are_rejected() -> Result<()> {
+    let env = TestEnv::new("rpc-malformed").await?;
+    let server = idle(&env, 10).await?;
+    let (_connection, channel) = bare(&env).await?;
     let options = BasicConsumeOptions {
         no_ack: true,
         ..BasicConsumeOptions::default()
@@ -764,7 +755,7 @@ async fn a_malformed_request_is_refused_where_there_is_a_way_back() -> Result<()
     let mut replies = channel
         .basic_consume(reply_to.into(), "".into(), options, FieldTable::default())
         .await?;
-    let queue = world.namespace().rpc_queue(ECHO.role);
+    let queue = env.namespace().rpc_queue(ECHO.role);
     let properties = BasicProperties::default().with_message_id("1".into());
     for properties in [
         properties.clone(),
@@ -785,9 +776,9 @@ async fn a_malformed_request_is_refused_where_there_is_a_way_back() -> Result<()
     let refused: Rejection = serde_json::from_slice(&reply.data)?;
     assert_eq!(refused.code, Rejection::BAD_REQUEST);
     assert!(refused.detail.contains("type"), "{}", refused.detail);
-    // A reply arrives a moment before its request is let go of.
-    let meter = responder.meter();
-    until("both are counted and neither is held", async || {
+    // A reply arrives a moment before its request is released.
+    let meter = server.meter();
+    until("both are counted and neither is in flight", async || {
         let counts = meter.read();
         Ok((counts.malformed, counts.held) == (2, 0))
     })
@@ -795,10 +786,10 @@ async fn a_malformed_request_is_refused_where_there_is_a_way_back() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_asks_by_another_clock_is_told_so() -> Result<()> {
-    let world = World::new("rpc-clocks").await?;
-    let responder = idle(&world, 10).await?;
-    let (_connection, channel) = bare(&world).await?;
+async fn clock_skew_is_reported_to_the_caller() -> Result<()> {
+    let env = TestEnv::new("rpc-clocks").await?;
+    let server = idle(&env, 10).await?;
+    let (_connection, channel) = bare(&env).await?;
     let options = BasicConsumeOptions {
         no_ack: true,
         ..BasicConsumeOptions::default()
@@ -807,7 +798,7 @@ async fn whoever_asks_by_another_clock_is_told_so() -> Result<()> {
     let mut replies = channel
         .basic_consume(reply_to.into(), "".into(), options, FieldTable::default())
         .await?;
-    // What the broker would have dropped, were it not that the asker's clock is a minute behind.
+    // The broker would have dropped it, but the caller's clock is a minute behind.
     let deadline = Timestamp::now().checked_sub(Duration::from_mins(1))?;
     let mut headers = FieldTable::default();
     let terms = format!("command asked {deadline} until {deadline}");
@@ -821,7 +812,7 @@ async fn whoever_asks_by_another_clock_is_told_so() -> Result<()> {
         .with_type("echo.say.v1".into())
         .with_reply_to(reply_to.into())
         .with_headers(headers);
-    let queue = world.namespace().rpc_queue(ECHO.role);
+    let queue = env.namespace().rpc_queue(ECHO.role);
     channel
         .basic_publish(
             "".into(),
@@ -835,17 +826,17 @@ async fn whoever_asks_by_another_clock_is_told_so() -> Result<()> {
     let reply = reply.context("the consumer has ended")??;
     let refused: Rejection = serde_json::from_slice(&reply.data)?;
     assert_eq!(refused.code, Rejection::CLOCK_SKEW, "{refused:?}");
-    let counts = responder.meter().read();
+    let counts = server.meter().read();
     assert_eq!((counts.expired, counts.skewed), (1, 1));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
-    let world = World::new("rpc-rights").await?;
-    // Somebody declares before them.
-    let owner = requester(&world.settings).await?;
-    let topology = topology(&world.settings);
+async fn minimal_permissions_suffice_to_call_and_serve() -> Result<()> {
+    let env = TestEnv::new("rpc-rights").await?;
+    // Another client declares before them.
+    let owner = client(&env.settings).await?;
+    let topology = topology(&env.settings);
     let user = async |rights: Permissions| {
         let fixed = |pattern: String| -> &'static str { pattern.leak() };
         let rights = doorstep_broker::Rights {
@@ -853,11 +844,11 @@ async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
             write: fixed(rights.write),
             read: fixed(rights.read),
         };
-        let user = world.user("rpc", rights).await?;
+        let user = env.user("rpc", rights).await?;
         let settings = crate::support::settings(user.amqp_url())?;
         anyhow::Ok((user, settings))
     };
-    let (namespace, others) = (world.namespace(), TopologyOwner::Others);
+    let (namespace, others) = (env.namespace(), TopologyOwner::Others);
     let (_answers, settings) = user(Permissions::for_consumer(
         namespace,
         &topology,
@@ -866,7 +857,7 @@ async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
         &[],
     ))
     .await?;
-    let responder = responder(&settings, RpcServerSettings::default()).await?;
+    let server = server(&settings, RpcServerSettings::default()).await?;
     let (_asks, settings) = user(Permissions::for_rpc_client(
         namespace,
         &topology,
@@ -874,43 +865,43 @@ async fn the_least_rights_are_enough_to_ask_and_to_answer() -> Result<()> {
         &[],
     ))
     .await?;
-    let requester = requester(&settings).await?;
-    let call = ask(&requester, request("1", LONG));
-    answer(take(&responder).await?);
+    let client = client(&settings).await?;
+    let call = ask(&client, request("1", LONG));
+    answer(take(&server).await?);
     assert_eq!(call.await?, Ok(Bytes::from("1")));
-    let call = ask(&requester, request("2", LONG));
-    let asked = take(&responder).await?;
+    let call = ask(&client, request("2", LONG));
+    let asked = take(&server).await?;
     call.abort();
     within(LONG, "the word", asked.cancelled.cancelled()).await?;
-    // Also that nobody is there is known to whoever may only ask.
+    // A client that may only call also learns that no server is there.
     asked.reply.send(Reply::Answer(Ok(Bytes::new())));
-    responder.close(LONG).await;
-    let answer = requester.call_raw(request("3", LONG)).await;
+    server.close(LONG).await;
+    let answer = client.call_raw(request("3", LONG)).await;
     assert_eq!(answer, Err(no_responder()));
     owner.close(LONG).await;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_not_hear_of_cancelling_answers_all_the_same() -> Result<()> {
-    let world = World::new("rpc-deaf").await?;
-    let requester = requester(&world.settings).await?;
+async fn servers_without_cancel_permission_still_answer() -> Result<()> {
+    let env = TestEnv::new("rpc-deaf").await?;
+    let client = client(&env.settings).await?;
     let rights = doorstep_broker::Rights {
         configure: "^$",
         write: r"^amq\.default$",
         read: r"^test\.(rpc\.echo|echo\.(0|net))$",
     };
-    let user = world.user("rpc", rights).await?;
+    let user = env.user("rpc", rights).await?;
     let settings = crate::support::settings(user.amqp_url())?;
-    let responder = responder(&settings, RpcServerSettings::default()).await?;
-    let call = ask(&requester, request("1", LONG));
-    answer(take(&responder).await?);
+    let server = server(&settings, RpcServerSettings::default()).await?;
+    let call = ask(&client, request("1", LONG));
+    answer(take(&server).await?);
     assert_eq!(call.await?, Ok(Bytes::from("1")));
-    // Whoever verifies is told.
+    // Verification reports it.
     let verified = verify(&settings, &topology(&settings)).await?;
     let told = |right, name: &str| {
-        let is_told = |f: &Finding| matches!(f, Finding::Forbidden { right: r, name: n, .. } if *r == right && n == name);
-        verified.findings.iter().any(is_told)
+        let is_reported = |f: &Finding| matches!(f, Finding::Forbidden { right: r, name: n, .. } if *r == right && n == name);
+        verified.findings.iter().any(is_reported)
     };
     for right in [Permission::Configure, Permission::Write, Permission::Read] {
         assert!(
@@ -923,12 +914,11 @@ async fn who_may_not_hear_of_cancelling_answers_all_the_same() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_may_hear_of_cancelling_is_told_of_nothing_and_leaves_nothing_behind() -> Result<()>
-{
-    let world = World::new("rpc-hears").await?;
-    let _owner = requester(&world.settings).await?;
-    let topology = topology(&world.settings);
-    let rights = Permissions::for_verifier(world.namespace(), &topology);
+async fn cancel_permission_leaves_no_report_and_no_objects() -> Result<()> {
+    let env = TestEnv::new("rpc-hears").await?;
+    let _owner = client(&env.settings).await?;
+    let topology = topology(&env.settings);
+    let rights = Permissions::for_verifier(env.namespace(), &topology);
     let fixed = |pattern: String| -> &'static str { pattern.leak() };
     let read = fixed(rights.read);
     let mut user_rights = doorstep_broker::Rights {
@@ -936,10 +926,10 @@ async fn whoever_may_hear_of_cancelling_is_told_of_nothing_and_leaves_nothing_be
         write: fixed(rights.write),
         read,
     };
-    let user = world.user("hears", user_rights).await?;
+    let user = env.user("hears", user_rights).await?;
     let settings = crate::support::settings(user.amqp_url())?;
     assert_eq!(verify(&settings, &topology).await?.findings, []);
-    let queues = world
+    let queues = env
         .manage(|broker, vhost| {
             let path = format!("/api/queues/{}?columns=name", percent_encoded(vhost));
             broker.management()?.get(&path)
@@ -947,10 +937,10 @@ async fn whoever_may_hear_of_cancelling_is_told_of_nothing_and_leaves_nothing_be
         .await?;
     assert!(!queues.contains(".cancel."), "{queues}");
 
-    // All but the exchange where it is said.
+    // All permissions except for the exchange of cancellations.
     user_rights.read =
         r"^test\.(rpc\.echo|echo\.(owner|(0|net)(\.mark)?)|rpc\.echo\.cancel\.[^.]+)$";
-    let deaf = world.user("deaf", user_rights).await?;
+    let deaf = env.user("deaf", user_rights).await?;
     let settings = crate::support::settings(deaf.amqp_url())?;
     let findings = verify(&settings, &topology).await?.findings;
     assert_eq!(findings.len(), 1, "{findings:#?}");

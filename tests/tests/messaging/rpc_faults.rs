@@ -1,9 +1,7 @@
-//! Requests and replies while wires, servers and brokers fail: every call ends by its deadline, in a reply or in an error that says why.
+//! RPC while connections, servers and brokers fail: every call ends by its deadline, with a reply or an error with the
+//! reason.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what cannot be made here fails the test that asks for it"
-)]
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 use std::{
     collections::BTreeMap,
@@ -23,8 +21,8 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use crate::{
-    rpc::{ask, command, echo, no_responder, request, requester, responder},
-    support::{LONG, World, on_node, private_node, settings, until, within},
+    rpc::{ask, client, command, echo, no_responder, request, server},
+    support::{LONG, TestEnv, on_node, private_node, settings, until, within},
 };
 
 const FAULTS: [WireFault; 8] = [
@@ -37,21 +35,22 @@ const FAULTS: [WireFault; 8] = [
     WireFault::CorruptSize,
     WireFault::CorruptEnd,
 ];
-/// A call that has not ended so long after its deadline hangs. How much longer than that a call takes is measured, since what is promised
-/// is promised on a machine that has time for it.
+/// The time after its deadline beyond which a call counts as hung. The actual excess is measured, since the promised
+/// one holds only on a machine with free processors.
 const HANGS: Duration = LONG;
-/// A server that is away for less than this is never taken for one that is not there: for that, nobody was found twice, half a second apart.
+/// A server absent for less than this never counts as missing: that takes two checks without a consumer, half a second
+/// apart.
 const MOMENT: Duration = Duration::from_millis(250);
 
-/// How long each call of these tests is waited for; where all of them are to be answered, or to hear of it at once, it is no matter of time.
-fn patience(fault: WireFault) -> Duration {
+/// The timeout of each call of these tests. It does not matter if all of them must be answered or fail immediately.
+fn timeout(fault: WireFault) -> Duration {
     match fault {
         WireFault::Slow(_) | WireFault::Cut => LONG,
         _ => Duration::from_secs(4),
     }
 }
 
-/// Bounds that let each fault be over within seconds.
+/// Returns settings with timeouts that end each fault within seconds.
 fn hasty(mut settings: BrokerSettings) -> BrokerSettings {
     settings.heartbeat = Duration::from_secs(2);
     settings.connect_timeout = Duration::from_secs(3);
@@ -62,39 +61,39 @@ fn hasty(mut settings: BrokerSettings) -> BrokerSettings {
     settings
 }
 
-/// Calls one after the other until one is answered.
-async fn answered(requester: &RpcClient, name: &str) -> Result<()> {
+/// Calls sequentially until one is answered.
+async fn answered(client: &RpcClient, name: &str) -> Result<()> {
     let mut number = 0;
     until(name, async || {
         number += 1;
         let id = format!("{name} again {number}");
-        let answer = requester.call_raw(request(&id, LONG)).await;
+        let answer = client.call_raw(request(&id, LONG)).await;
         Ok(answer == Ok(Bytes::from(id)))
     })
     .await
 }
 
-/// Twenty calls, queries and commands, by a wire that fails at that word.
-async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<()> {
+/// Makes twenty calls, queries and commands, over a connection that fails at that method.
+async fn caller_meets(env: &TestEnv, point: Point, fault: WireFault) -> Result<()> {
     let name = format!("{point:?} {fault:?}");
-    let proxy = world.proxy().await;
-    let requester = requester(&hasty(world.settings_by(&proxy)?)).await?;
-    answered(&requester, &name).await?;
+    let proxy = env.proxy().await;
+    let client = client(&hasty(env.settings_by(&proxy)?)).await?;
+    answered(&client, &name).await?;
     proxy.at(point, fault);
-    let patience = patience(fault);
+    let timeout = timeout(fault);
     let calls = (0..20).map(|n| {
         let id = format!("{name} {n}");
         let request = if n % 2 == 0 {
-            command(id, patience)
+            command(id, timeout)
         } else {
-            request(id, patience)
+            request(id, timeout)
         };
-        ask(&requester, request)
+        ask(&client, request)
     });
-    let answers = within(patience + HANGS, &name, try_join_all(calls)).await??;
-    // A confirm may come behind the replies.
-    let mut sprung = proxy.triggered();
-    within(LONG, &name, sprung.wait_for(|times| *times == 1)).await??;
+    let answers = within(timeout + HANGS, &name, try_join_all(calls)).await??;
+    // A confirm may arrive after the replies.
+    let mut triggered = proxy.triggered();
+    within(LONG, &name, triggered.wait_for(|times| *times == 1)).await??;
     for answer in &answers {
         ensure!(
             matches!(
@@ -110,25 +109,25 @@ async fn caller_meets(world: &World, point: Point, fault: WireFault) -> Result<(
     if fault == WireFault::Cut {
         ensure!(
             answers.iter().any(Result::is_err) && !answers.contains(&Err(CallError::TimedOut)),
-            "a cut is not heard of at once: {answers:?}"
+            "a cut is not reported immediately: {answers:?}"
         );
     }
-    // Whatever it was, it heals by itself.
-    answered(&requester, &name).await?;
-    let counts = requester.meter().read();
+    // It recovers by itself from every fault.
+    answered(&client, &name).await?;
+    let counts = client.meter().read();
     ensure!(counts.in_flight == 0, "{name}: {counts:?}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_end_in_time_whatever_becomes_of_the_callers_wire() -> Result<()> {
-    let world = World::new("rpc-faults").await?;
-    let server = responder(&world.settings, RpcServerSettings::default()).await?;
+async fn calls_end_through_faults_of_the_caller() -> Result<()> {
+    let env = TestEnv::new("rpc-faults").await?;
+    let server = server(&env.settings, RpcServerSettings::default()).await?;
     let echo = echo(&server);
     let mut rows = Vec::new();
     for point in [Point::Publish, Point::Confirm, Point::Deliver] {
         for fault in FAULTS {
-            rows.push(caller_meets(&world, point, fault));
+            rows.push(caller_meets(&env, point, fault));
         }
     }
     try_join_all(rows).await?;
@@ -137,19 +136,18 @@ async fn calls_end_in_time_whatever_becomes_of_the_callers_wire() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_understood_any_more()
--> Result<()> {
-    let world = World::new("rpc-brief").await?;
-    let server = responder(&world.settings, RpcServerSettings::default()).await?;
+async fn short_calls_replace_a_corrupt_connection() -> Result<()> {
+    let env = TestEnv::new("rpc-brief").await?;
+    let server = server(&env.settings, RpcServerSettings::default()).await?;
     let echo = echo(&server);
     for (point, act) in [
         (Point::Confirm, RequestKind::Command),
         (Point::Deliver, RequestKind::Command),
         (Point::Deliver, RequestKind::Query),
     ] {
-        let proxy = world.proxy().await;
-        let requester = requester(&hasty(world.settings_by(&proxy)?)).await?;
-        answered(&requester, "before").await?;
+        let proxy = env.proxy().await;
+        let client = client(&hasty(env.settings_by(&proxy)?)).await?;
+        answered(&client, "before").await?;
         // From here on the client waits for gigabytes, and counts each heartbeat as part of them.
         proxy.at(point, WireFault::CorruptSize);
         let brief = Duration::from_millis(500);
@@ -160,7 +158,7 @@ async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_under
                 act,
                 ..request(number, brief)
             };
-            requester.call_raw(request).await
+            client.call_raw(request).await
         };
         until("it has happened", async || {
             let _ = call().await;
@@ -176,19 +174,19 @@ async fn callers_who_wait_briefly_get_a_new_connection_for_one_that_is_not_under
     Ok(())
 }
 
-/// Twenty calls to a server whose wire fails at that word.
+/// Makes twenty calls to a server whose connection fails at that method.
 async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     let name = format!("{point:?} {fault:?}");
-    let world = World::new("rpc-server-fault").await?;
-    let proxy = world.proxy().await;
-    let server = responder(
-        &hasty(world.settings_by(&proxy)?),
+    let env = TestEnv::new("rpc-server-fault").await?;
+    let proxy = env.proxy().await;
+    let server = server(
+        &hasty(env.settings_by(&proxy)?),
         RpcServerSettings::default(),
     )
     .await?;
     let echo = echo(&server);
-    let requester = requester(&world.settings).await?;
-    answered(&requester, &name).await?;
+    let client = client(&env.settings).await?;
+    answered(&client, &name).await?;
     let mut state = server.state();
     let away = tokio::spawn(async move {
         state.wait_for(|s| s.last_loss.is_some()).await?;
@@ -197,12 +195,12 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
         anyhow::Ok(since.elapsed())
     });
     proxy.at(point, fault);
-    let patience = patience(fault);
-    let calls = (0..20).map(|n| ask(&requester, request(format!("{name} {n}"), patience)));
-    let answers = within(patience + HANGS, &name, try_join_all(calls)).await??;
-    // An acknowledgement comes a moment after its reply.
-    let mut sprung = proxy.triggered();
-    within(LONG, &name, sprung.wait_for(|times| *times == 1)).await??;
+    let timeout = timeout(fault);
+    let calls = (0..20).map(|n| ask(&client, request(format!("{name} {n}"), timeout)));
+    let answers = within(timeout + HANGS, &name, try_join_all(calls)).await??;
+    // An acknowledgement is sent a moment after its reply.
+    let mut triggered = proxy.triggered();
+    within(LONG, &name, triggered.wait_for(|times| *times == 1)).await??;
     for answer in &answers {
         let ended =
             matches!(answer, Ok(_) | Err(CallError::TimedOut)) || *answer == Err(no_responder());
@@ -214,12 +212,12 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     }
     if fault == WireFault::Cut && !is_well {
         ensure!(!answers.contains(&Err(CallError::TimedOut)), "{name}");
-        // On a busy machine it may take its time to come back, and is then taken for one that is not there.
+        // On a busy machine it may reconnect slowly, and then counts as missing.
         let away = within(LONG, &name, away).await???;
         ensure!(away >= MOMENT, "{name}: away for {away:?}: {answers:?}");
     }
-    answered(&requester, &name).await?;
-    until("nothing is held", async || {
+    answered(&client, &name).await?;
+    until("no request is in flight", async || {
         Ok(server.meter().read().held == 0)
     })
     .await?;
@@ -228,14 +226,14 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_end_in_time_whatever_becomes_of_the_servers_wire() -> Result<()> {
+async fn calls_end_through_faults_of_the_server() -> Result<()> {
     for point in [Point::Deliver, Point::Publish, Point::Ack] {
         try_join_all(FAULTS.map(|fault| server_meets(point, fault))).await?;
     }
     Ok(())
 }
 
-/// What became of calls, and the longest that one took beyond its deadline.
+/// The results of calls, and the longest excess over a deadline.
 #[derive(Default)]
 struct Ends {
     by_kind: Mutex<BTreeMap<&'static str, u64>>,
@@ -244,7 +242,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn note(&self, patience: Duration, took: Duration, answer: &Result<Bytes, CallError>) {
+    fn note(&self, timeout: Duration, took: Duration, answer: &Result<Bytes, CallError>) {
         let kind = match answer {
             Ok(_) => "answered",
             Err(CallError::Refused(_)) => "refused",
@@ -256,13 +254,12 @@ impl Ends {
         };
         *self.by_kind.lock().unwrap().entry(kind).or_default() += 1;
         let mut longest = self.longest_over.lock().unwrap();
-        *longest = (*longest).max(took.saturating_sub(patience));
+        *longest = (*longest).max(took.saturating_sub(timeout));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker_is_restarted()
--> Result<()> {
+async fn calls_end_through_server_and_broker_restarts() -> Result<()> {
     const WORKERS: usize = 2000;
     const CALL: Duration = Duration::from_secs(2);
     let node = private_node("rpc-restart").await?;
@@ -271,7 +268,7 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
         max_in_flight: 3000,
         ..RpcServerSettings::default()
     };
-    let lasting = responder(&broker, answers).await?;
+    let lasting = server(&broker, answers).await?;
     let echo_1 = echo(&lasting);
     let address = &broker.addresses[0];
     let proxy = ChaosProxy::start(address.host(), address.port()).await;
@@ -279,20 +276,20 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
         &format!(":{}", address.port()),
         &format!(":{}", proxy.address().port()),
     );
-    let mortal = responder(&hasty(settings(&by_proxy)?), answers).await?;
+    let mortal = server(&hasty(settings(&by_proxy)?), answers).await?;
     let echo_2 = echo(&mortal);
-    let requester = requester(&broker).await?;
+    let client = client(&broker).await?;
     let (ends, stop) = (Arc::new(Ends::default()), Arc::new(AtomicBool::new(false)));
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
-            let (requester, ends, stop) = (requester.clone(), ends.clone(), stop.clone());
+            let (client, ends, stop) = (client.clone(), ends.clone(), stop.clone());
             tokio::spawn(async move {
-                // Who hears at once that there is no broker asks again after a while.
+                // A call that fails immediately without a broker is retried after a while.
                 let mut pause = tokio::time::interval(Duration::from_millis(200));
                 while !stop.load(Ordering::Relaxed) {
                     let number = ends.asked.fetch_add(1, Ordering::Relaxed);
                     let began = Instant::now();
-                    let answer = requester
+                    let answer = client
                         .call_raw(request(format!("{worker}-{number}"), CALL))
                         .await;
                     ends.note(CALL, began.elapsed(), &answer);
@@ -302,18 +299,18 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
         })
         .collect();
     let grown = async |by: u64| {
-        let before = requester.meter().read().answered;
+        let before = client.meter().read().answered;
         until("calls are answered", async || {
-            Ok(requester.meter().read().answered >= before + by)
+            Ok(client.meter().read().answered >= before + by)
         })
         .await
     };
     grown(WORKERS as u64).await?;
-    // A server is gone from one moment to the next, with what it had begun.
+    // A server disappears at once, with its unfinished requests.
     proxy.refuse();
     echo_2.abort();
     grown(WORKERS as u64).await?;
-    // The broker ends in order and starts again, then is killed and starts again.
+    // The broker stops gracefully and restarts, then is killed and restarts.
     let (node, ()) = on_node(node, |node| node.stop()).await?;
     let (node, ()) = on_node(node, |node| node.start_again()).await?;
     grown(WORKERS as u64).await?;
@@ -321,9 +318,9 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
     let (_node, ()) = on_node(node, |node| node.start_again()).await?;
     grown(WORKERS as u64).await?;
     stop.store(true, Ordering::Relaxed);
-    // Each has its deadline, so this is no more than a net.
+    // Each has its deadline, so this is only a safety net.
     within(LONG, "the end of every call", try_join_all(workers)).await??;
-    let counts = requester.meter().read();
+    let counts = client.meter().read();
     assert_eq!(counts.in_flight, 0);
     let by_kind = ends.by_kind.lock().unwrap().clone();
     let longest = *ends.longest_over.lock().unwrap();
@@ -343,19 +340,19 @@ async fn every_call_ends_by_its_deadline_while_servers_are_killed_and_the_broker
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_broker_is_short_of_memory_a_call_ends_at_once() -> Result<()> {
+async fn a_memory_alarm_ends_calls_immediately() -> Result<()> {
     let node = private_node("rpc-blocked").await?;
     let broker = hasty(settings(&node.amqp_url())?);
-    let server = responder(&broker, RpcServerSettings::default()).await?;
+    let server = server(&broker, RpcServerSettings::default()).await?;
     let echo = echo(&server);
-    let requester = requester(&broker).await?;
-    answered(&requester, "before").await?;
+    let client = client(&broker).await?;
+    answered(&client, "before").await?;
     let (node, ()) = on_node(node, |node| node.block_publishers()).await?;
-    // The broker says so when it sees the next request, which waits with it.
-    let mut state = requester.state();
-    let first = ask(&requester, request("first", LONG));
+    // The broker reports the alarm when it sees the next request, which waits with it.
+    let mut state = client.state();
+    let first = ask(&client, request("first", LONG));
     within(LONG, "being blocked", state.wait_for(|s| !s.is_connected())).await??;
-    let second = requester.call_raw(request("second", LONG)).await;
+    let second = client.call_raw(request("second", LONG)).await;
     ensure!(
         matches!(&second, Err(CallError::Unreachable { reason }) if reason.contains("nothing for now")),
         "{second:?}"
@@ -364,7 +361,7 @@ async fn while_the_broker_is_short_of_memory_a_call_ends_at_once() -> Result<()>
     within(LONG, "going on", state.wait_for(|s| s.is_connected())).await??;
     let first = first.await?;
     ensure!(first.is_ok(), "{first:?}");
-    answered(&requester, "after").await?;
+    answered(&client, "after").await?;
     echo.abort();
     Ok(())
 }

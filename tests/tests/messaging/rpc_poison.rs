@@ -1,9 +1,6 @@
 //! Replies that no client can decode: each ends its own call, and no connection.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what cannot be made here fails the test that asks for it"
-)]
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -17,11 +14,11 @@ use lapin::{
 };
 
 use crate::{
-    rpc::{ECHO, request, requester},
-    support::{LONG, World, until, within},
+    rpc::{ECHO, client, request},
+    support::{LONG, TestEnv, until, within},
 };
 
-/// Takes a request, and returns where its reply goes and how that is marked.
+/// Takes a request, and returns its reply queue and correlation id.
 async fn taken(requests: &mut Consumer) -> Result<(String, String)> {
     let next = within(LONG, "a request", requests.next()).await?;
     let delivery = next.context("no request")??;
@@ -34,13 +31,13 @@ async fn taken(requests: &mut Consumer) -> Result<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reply_that_no_client_can_decode_ends_its_own_call_alone() -> Result<()> {
-    let world = World::new("rpc-poison").await?;
-    let asks = requester(&world.settings).await?;
+async fn an_undecodable_reply_ends_only_its_call() -> Result<()> {
+    let env = TestEnv::new("rpc-poison").await?;
+    let asks = client(&env.settings).await?;
     let server =
-        lapin::Connection::connect(&world.amqp_url(), ConnectionProperties::default()).await?;
+        lapin::Connection::connect(&env.amqp_url(), ConnectionProperties::default()).await?;
     let channel = server.create_channel().await?;
-    let queue = world.namespace().rpc_queue(ECHO.role);
+    let queue = env.namespace().rpc_queue(ECHO.role);
     let mut requests = channel
         .basic_consume(
             queue.as_str().into(),
@@ -49,7 +46,7 @@ async fn a_reply_that_no_client_can_decode_ends_its_own_call_alone() -> Result<(
             FieldTable::default(),
         )
         .await?;
-    let mut raw = RawAmqp::open(&world.amqp_url()).await;
+    let mut raw = RawAmqp::open(&env.amqp_url()).await;
     let reply = |mark: &str| {
         RawProperties::default()
             .text("type", b"reply")

@@ -1,8 +1,5 @@
-//! What the tests share: a world of their own each, and waiting for conditions under a timeout.
-#![allow(
-    clippy::unwrap_used,
-    reason = "what cannot be made here fails the test that asks for it"
-)]
+//! Fixtures of the tests: an environment for each, and waiting for conditions with a timeout.
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
@@ -19,10 +16,10 @@ use doorstep_messaging::{
 use doorstep_tests::ChaosProxy;
 use tokio::task::spawn_blocking;
 
-/// Generous, for a machine that compiles at the same time; nothing waits for it when all is well.
+/// Generous, for a machine that compiles at the same time; reached only in a failure.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// A role that has a queue for orders.
+/// A role with a queue for orders.
 pub const ROLE: RoleQueues = RoleQueues {
     role: "orders",
     subjects: &["order"],
@@ -30,13 +27,13 @@ pub const ROLE: RoleQueues = RoleQueues {
 };
 
 /// A virtual host and the settings to use it.
-pub struct World {
+pub struct TestEnv {
     pub settings: BrokerSettings,
     vhost: Arc<Vhost>,
 }
 
-impl World {
-    /// A virtual host of the shared broker.
+impl TestEnv {
+    /// Creates a virtual host on the shared broker.
     pub async fn new(hint: &'static str) -> Result<Self> {
         let vhost = spawn_blocking(move || shared()?.new_vhost(hint)).await??;
         Ok(Self {
@@ -65,13 +62,13 @@ impl World {
         self.namespace().role_queue(ROLE.role, 0)
     }
 
-    /// A user with these rights in it.
+    /// Creates a user with these permissions in it.
     pub async fn user(&self, hint: &'static str, rights: Rights<'static>) -> Result<User> {
         let vhost = self.vhost.clone();
         spawn_blocking(move || vhost.new_user(hint, rights)).await?
     }
 
-    /// Something with the management API.
+    /// Runs a call of the management API.
     pub async fn manage<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Broker, &str) -> Result<T> + Send + 'static,
@@ -80,7 +77,7 @@ impl World {
         spawn_blocking(move || work(vhost.broker(), vhost.name())).await?
     }
 
-    /// Declares a queue by hand.
+    /// Declares a queue through the management API.
     pub async fn put_queue(&self, name: &str, json: &'static str) -> Result<()> {
         let name = percent_encoded(name);
         self.manage(move |broker, vhost| {
@@ -90,7 +87,7 @@ impl World {
         .await
     }
 
-    /// Deletes a queue by hand.
+    /// Deletes a queue through the management API.
     pub async fn delete_queue(&self, name: &QueueName) -> Result<()> {
         let name = percent_encoded(name.as_str());
         self.manage(move |broker, vhost| {
@@ -100,7 +97,7 @@ impl World {
         .await
     }
 
-    /// The same by that proxy.
+    /// Returns the settings through that proxy.
     pub fn settings_by(&self, proxy: &ChaosProxy) -> Result<BrokerSettings> {
         let there = proxy.address();
         let address = self.vhost.broker().address();
@@ -112,7 +109,7 @@ impl World {
         settings(&by_proxy.to_string())
     }
 
-    /// A proxy to the broker.
+    /// Starts a proxy to the broker.
     pub async fn proxy(&self) -> ChaosProxy {
         let address = &self.settings.addresses[0];
         ChaosProxy::start(address.host(), address.port()).await
@@ -127,8 +124,8 @@ impl World {
     }
 }
 
-/// Settings with short bounds, so that a test for one of them does not take long. A test about heartbeats shortens that one, too: on a
-/// machine that lets nobody on for seconds a short one ends connections that are well.
+/// Returns settings with short timeouts, so that tests of them are quick. Only tests of heartbeats shorten the
+/// heartbeat: on a machine that stalls for seconds a short one closes healthy connections.
 pub fn settings(url: &str) -> Result<BrokerSettings> {
     let mut settings = BrokerSettings::new(url, "test")?;
     settings.heartbeat = Duration::from_secs(10);
@@ -159,12 +156,12 @@ pub fn consume(queue: QueueName, prefetch: u16) -> QueueSubscription {
     }
 }
 
-/// A node that this test may harm.
+/// Starts a node that this test may disturb.
 pub async fn private_node(name: &'static str) -> Result<PrivateNode> {
     spawn_blocking(move || PrivateNode::start(NodeOptions::named(name))).await?
 }
 
-/// Something with a node, off the runtime's threads.
+/// Runs a call on a node, off the runtime's threads.
 pub async fn on_node<T: Send + 'static>(
     mut node: PrivateNode,
     work: impl FnOnce(&mut PrivateNode) -> Result<T> + Send + 'static,
@@ -176,12 +173,12 @@ pub async fn on_node<T: Send + 'static>(
     .await?
 }
 
-/// The event of this number in the stream of one order.
+/// Returns the event with this sequence in the stream of one order.
 pub fn event(order: &str, sequence: u64) -> Event {
     kind_of_event("order", order, sequence)
 }
 
-/// The same about another kind of subject.
+/// Returns the same about another kind of subject.
 pub fn kind_of_event(kind: &str, key: &str, sequence: u64) -> Event {
     let subject = Subject::new(format!("{kind}/{key}")).unwrap();
     let sequence = Sequence::new(sequence).unwrap();
@@ -198,7 +195,7 @@ pub fn kind_of_event(kind: &str, key: &str, sequence: u64) -> Event {
     }
 }
 
-/// Publishes and insists on the confirms.
+/// Checks that all outcomes are confirms.
 #[track_caller]
 pub fn all_confirmed(outcomes: &[PublishOutcome]) {
     let other = outcomes
@@ -212,7 +209,7 @@ pub async fn publish(publisher: &Publisher, events: impl IntoIterator<Item = Eve
     all_confirmed(&publisher.publish_all(messages).await);
 }
 
-/// Takes exactly so many deliveries, settled or not by `each`.
+/// Takes exactly this many deliveries, acknowledged or not by `each`.
 pub async fn take(
     subscription: &Subscription,
     count: usize,
@@ -231,7 +228,7 @@ pub async fn take(
     Ok(taken)
 }
 
-/// Waits until something is so, asking now and then.
+/// Polls until a condition is met.
 pub async fn until(what: &str, mut so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let mut pause = tokio::time::interval(Duration::from_millis(50));
     let wait = async {
@@ -246,14 +243,14 @@ pub async fn until(what: &str, mut so: impl AsyncFnMut() -> Result<bool>) -> Res
     }
 }
 
-/// A time that no bound of the tests' settings exceeds.
+/// Runs work with a timeout above all timeouts of the tests' settings.
 pub async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(limit, work)
         .await
         .with_context(|| format!("{what} took longer than {limit:?}"))
 }
 
-/// Begins something that takes a while, and leaves it there.
+/// Begins slow work and leaves it pending.
 pub async fn begin<T>(mut work: Pin<&mut impl Future<Output = T>>) {
     poll_fn(|cx| {
         assert!(work.as_mut().poll(cx).is_pending(), "it was quicker");

@@ -1,4 +1,4 @@
-//! A look at a broker finds every difference, names the remedy, and changes nothing.
+//! Verification of a broker finds every difference, names the remedy, and changes nothing.
 
 use std::time::Duration;
 
@@ -13,28 +13,26 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{LONG, World, event, publish, settings, within};
+use crate::support::{LONG, TestEnv, event, publish, settings, within};
 
-/// What the management API lists of a virtual host.
-async fn listed(world: &World, what: &'static str) -> Result<String> {
-    world
-        .manage(move |broker, vhost| {
-            let path = format!("/api/{what}/{}?columns=name", percent_encoded(vhost));
-            broker.management()?.get(&path)
-        })
-        .await
+/// Returns the management API's list of these objects in a virtual host.
+async fn listed(env: &TestEnv, what: &'static str) -> Result<String> {
+    env.manage(move |broker, vhost| {
+        let path = format!("/api/{what}/{}?columns=name", percent_encoded(vhost));
+        broker.management()?.get(&path)
+    })
+    .await
 }
 
-async fn put_exchange(world: &World, json: &'static str) -> Result<()> {
-    world
-        .manage(move |broker, vhost| {
-            let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
-            broker.management()?.put(&path, json).map(drop)
-        })
-        .await
+async fn put_exchange(env: &TestEnv, json: &'static str) -> Result<()> {
+    env.manage(move |broker, vhost| {
+        let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
+        broker.management()?.put(&path, json).map(drop)
+    })
+    .await
 }
 
-/// Each difference of queues, as `QUEUE ARGUMENT: THERE, not WANTED`.
+/// Returns each difference of queues, as `QUEUE ARGUMENT: THERE, not WANTED`.
 fn differences(findings: &[Finding]) -> Vec<String> {
     findings
         .iter()
@@ -52,35 +50,35 @@ fn differences(findings: &[Finding]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_was_declared_has_no_findings_and_looking_changes_nothing() -> Result<()> {
-    let world = World::new("verify").await?;
-    let publisher = world.publisher("verify publish").await?;
+async fn a_declared_topology_has_no_findings() -> Result<()> {
+    let env = TestEnv::new("verify").await?;
+    let publisher = env.publisher("verify publish").await?;
     publish(&publisher, [event("1", 1), event("1", 2)]).await;
     let before = (
-        listed(&world, "queues").await?,
-        listed(&world, "exchanges").await?,
+        listed(&env, "queues").await?,
+        listed(&env, "exchanges").await?,
     );
-    let verified = verify(&world.settings, &world.topology()).await?;
+    let verified = verify(&env.settings, &env.topology()).await?;
     assert_eq!(verified.findings, []);
     let broker = verified.broker.expect("it greets");
     assert_eq!(broker.product, "RabbitMQ");
     assert!(broker.release() >= Some((3, 10)), "{broker}");
     assert!(!verified.address.contains("word"), "{}", verified.address);
     let after = (
-        listed(&world, "queues").await?,
-        listed(&world, "exchanges").await?,
+        listed(&env, "queues").await?,
+        listed(&env, "exchanges").await?,
     );
     assert_eq!(before, after);
-    let inspector = Inspector::connect(&world.settings, "inspect").await?;
-    let depth = inspector.queue_depth(&world.queue()).await?;
+    let inspector = Inspector::connect(&env.settings, "inspect").await?;
+    let depth = inspector.queue_depth(&env.queue()).await?;
     assert_eq!((depth.ready, depth.consumers), (2, 0));
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_missing_is_found_and_not_made() -> Result<()> {
-    let world = World::new("verify").await?;
-    let findings = verify(&world.settings, &world.topology()).await?.findings;
+async fn missing_objects_are_found_and_not_declared() -> Result<()> {
+    let env = TestEnv::new("verify").await?;
+    let findings = verify(&env.settings, &env.topology()).await?.findings;
     let texts: Vec<_> = findings.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 4, "{texts:#?}");
     for (text, part) in texts.iter().zip([
@@ -92,31 +90,30 @@ async fn what_is_missing_is_found_and_not_made() -> Result<()> {
         assert!(text.starts_with(part), "{text}");
         assert!(text.contains("topology show --definitions"), "{text}");
     }
-    assert_eq!(listed(&world, "queues").await?, "[]");
-    assert!(!listed(&world, "exchanges").await?.contains("test.events"));
+    assert_eq!(listed(&env, "queues").await?, "[]");
+    assert!(!listed(&env, "exchanges").await?.contains("test.events"));
     Ok(())
 }
 
 #[tokio::test]
-async fn every_argument_of_every_queue_that_differs_is_found() -> Result<()> {
-    let world = World::new("verify").await?;
-    put_exchange(&world, r#"{"type":"topic","durable":true}"#).await?;
-    world
+async fn every_differing_queue_argument_is_found() -> Result<()> {
+    let env = TestEnv::new("verify").await?;
+    put_exchange(&env, r#"{"type":"topic","durable":true}"#).await?;
+    env
         .put_queue(
             "test.orders.dead",
             r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":7,"x-overflow":"reject-publish","x-expires":3600000}}"#,
         )
         .await?;
-    world
-        .put_queue("test.orders.net", r#"{"durable":true,"auto_delete":true}"#)
+    env.put_queue("test.orders.net", r#"{"durable":true,"auto_delete":true}"#)
         .await?;
-    world
+    env
         .put_queue(
             "test.orders.0",
             r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-delivery-limit":3,"x-dead-letter-exchange":"it's","x-dead-letter-routing-key":"a-place-whose-name-is-so-long-that-the-broker-has-to-cut-it-off-where-it-tells","x-max-length":5000000,"x-max-length-bytes":8589934592}}"#,
         )
         .await?;
-    let findings = verify(&world.settings, &world.topology()).await?.findings;
+    let findings = verify(&env.settings, &env.topology()).await?.findings;
     let differences = differences(&findings);
     let mut expected = vec![
         "test.orders.dead x-expires: 3600000, not not set",
@@ -138,7 +135,7 @@ async fn every_argument_of_every_queue_that_differs_is_found() -> Result<()> {
         .collect();
     found.sort_unstable();
     assert_eq!(found, expected);
-    // Of a queue of another type the broker compares only what that type has.
+    // For a queue of another type the broker compares only the arguments of that type.
     for part in [
         "test.orders.net auto_delete: true, not false",
         "test.orders.net x-queue-type: ",
@@ -151,9 +148,9 @@ async fn every_argument_of_every_queue_that_differs_is_found() -> Result<()> {
     assert_eq!(findings.len(), differences.len(), "{findings:#?}");
     let text = findings[0].to_string();
     assert!(text.contains("rabbitmqctl delete_queue -p"), "{text}");
-    // And looking has changed nothing.
+    // Verification has changed nothing.
     assert_eq!(
-        verify(&world.settings, &world.topology()).await?.findings,
+        verify(&env.settings, &env.topology()).await?.findings,
         findings
     );
     Ok(())
@@ -161,9 +158,9 @@ async fn every_argument_of_every_queue_that_differs_is_found() -> Result<()> {
 
 #[tokio::test]
 async fn an_exchange_of_another_kind_is_found() -> Result<()> {
-    let world = World::new("verify").await?;
-    put_exchange(&world, r#"{"type":"fanout","durable":false}"#).await?;
-    let findings = verify(&world.settings, &world.topology()).await?.findings;
+    let env = TestEnv::new("verify").await?;
+    put_exchange(&env, r#"{"type":"fanout","durable":false}"#).await?;
+    let findings = verify(&env.settings, &env.topology()).await?.findings;
     let found: Vec<_> = findings
         .iter()
         .filter_map(|finding| match finding {
@@ -184,18 +181,18 @@ async fn an_exchange_of_another_kind_is_found() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_right_that_is_lacking_is_found() -> Result<()> {
-    let world = World::new("verify").await?;
-    let _owner = world.publisher("owner").await?;
+async fn every_missing_permission_is_found() -> Result<()> {
+    let env = TestEnv::new("verify").await?;
+    let _owner = env.publisher("owner").await?;
     let nothing = Rights {
         configure: "^$",
         write: "^$",
         read: "^$",
     };
-    let user = world.user("verify", nothing).await?;
+    let user = env.user("verify", nothing).await?;
     let settings = settings(user.amqp_url())?;
     let lacking = async || -> Result<Vec<(Permission, String)>> {
-        let findings = verify(&settings, &world.topology()).await?.findings;
+        let findings = verify(&settings, &env.topology()).await?.findings;
         let lacking = findings.iter().map(|finding| match finding {
             Finding::Forbidden { right, name, .. } => (*right, name.clone()),
             other => panic!("{other}"),
@@ -222,8 +219,8 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
             name(Permission::Write, "@.*"),
         ]
     );
-    let vhost = world.vhost().to_owned();
-    let text = verify(&settings, &world.topology()).await?.findings[0].to_string();
+    let vhost = env.vhost().to_owned();
+    let text = verify(&settings, &env.topology()).await?.findings[0].to_string();
     for part in [user.name(), &vhost, "topology permissions"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
@@ -233,9 +230,9 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
         write: r"^(test\.(events|orders\.(0|net))|amq\.default|@.*)$",
         read: r"^test\.orders\.(0\.mark|net|net\.mark|owner)$",
     };
-    let other = world.user("verify", all_but_one).await?;
+    let other = env.user("verify", all_but_one).await?;
     let settings = self::settings(other.amqp_url())?;
-    let findings = verify(&settings, &world.topology()).await?.findings;
+    let findings = verify(&settings, &env.topology()).await?.findings;
     assert_eq!(findings.len(), 1, "{findings:#?}");
     assert!(
         findings[0]
@@ -250,9 +247,9 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
         write: ".*",
         read: r"^test\.orders\.(0|net|net\.mark|owner)$",
     };
-    let third = world.user("verify", all_but_a_mark).await?;
+    let third = env.user("verify", all_but_a_mark).await?;
     let settings = self::settings(third.amqp_url())?;
-    let findings = verify(&settings, &world.topology()).await?.findings;
+    let findings = verify(&settings, &env.topology()).await?.findings;
     assert_eq!(findings.len(), 1, "{findings:#?}");
     let text = findings[0].to_string();
     for part in [
@@ -266,31 +263,31 @@ async fn every_right_that_is_lacking_is_found() -> Result<()> {
 
 #[tokio::test]
 async fn an_exchange_that_needs_a_plugin_says_which() -> Result<()> {
-    let world = World::new("verify").await?;
-    let mut topology = world.topology();
+    let env = TestEnv::new("verify").await?;
+    let mut topology = env.topology();
     topology.queues.clear();
     topology.bindings.clear();
     topology.exchanges = vec![Exchange {
         name: "test.orders".to_owned(),
         kind: ExchangeKind::ConsistentHash,
     }];
-    let overview = world
+    let overview = env
         .manage(|broker, _| broker.management()?.get("/api/overview"))
         .await?;
     let is_enabled = overview.contains(r#""name":"x-consistent-hash""#);
-    let findings = verify(&world.settings, &topology).await?.findings;
+    let findings = verify(&env.settings, &topology).await?.findings;
     let missing = findings
         .iter()
         .find(|f| matches!(f, Finding::PluginMissing { .. }));
     assert_eq!(missing.is_none(), is_enabled, "{findings:#?}");
-    assert!(!listed(&world, "exchanges").await?.contains("test.orders"));
+    assert!(!listed(&env, "exchanges").await?.contains("test.orders"));
     let Some(missing) = missing else {
         return Ok(());
     };
     let remedy = "rabbitmq-plugins enable rabbitmq_consistent_hash_exchange";
     assert!(missing.to_string().contains(remedy), "{missing}");
-    // Whoever declares it hears the same, at once.
-    let publisher = Publisher::start(&world.settings, "partitioned", topology);
+    // A client that declares it gets the same error immediately.
+    let publisher = Publisher::start(&env.settings, "partitioned", topology);
     let error = publisher.ready(LONG).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Plugin);
     assert!(
@@ -300,7 +297,7 @@ async fn an_exchange_that_needs_a_plugin_says_which() -> Result<()> {
     Ok(())
 }
 
-/// A broker that says no more than its name.
+/// Starts a broker that sends only its name.
 async fn greeter(product: &str, version: &str) -> Result<BrokerSettings> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let settings = settings(&format!("amqp://{}", listener.local_addr()?))?;
@@ -332,7 +329,7 @@ async fn greeter(product: &str, version: &str) -> Result<BrokerSettings> {
 }
 
 #[tokio::test]
-async fn an_old_broker_and_another_product_are_known_by_their_greeting() -> Result<()> {
+async fn old_brokers_and_other_products_are_recognized() -> Result<()> {
     let old = check_version(&greeter("RabbitMQ", "3.9.27").await?).await;
     let text = old.expect("it is too old").to_string();
     assert!(
@@ -354,7 +351,7 @@ async fn an_old_broker_and_another_product_are_known_by_their_greeting() -> Resu
 }
 
 #[tokio::test]
-async fn who_does_not_greet_is_waited_for_within_the_bound() -> Result<()> {
+async fn a_silent_server_times_out() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address: Address = format!("amqp://{}", listener.local_addr()?).parse()?;
     let tls = TlsSettings::default();
@@ -364,10 +361,10 @@ async fn who_does_not_greet_is_waited_for_within_the_bound() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_not_there_is_no_finding_but_an_error() -> Result<()> {
-    let world = World::new("verify").await?;
+async fn an_unreachable_broker_is_an_error() -> Result<()> {
+    let env = TestEnv::new("verify").await?;
     let settings = settings("amqp://127.0.0.1:1")?;
-    let error = verify(&settings, &world.topology()).await.unwrap_err();
+    let error = verify(&settings, &env.topology()).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
     Ok(())
 }

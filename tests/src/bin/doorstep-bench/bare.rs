@@ -23,9 +23,9 @@ use lapin::{
 use tokio::time::timeout;
 
 use crate::{
+    env::{BenchEnv, LIMIT, PATIENCE, connect},
     events::ParcelWeighed,
     figures::{Figure, Stopwatch},
-    world::{LIMIT, PATIENCE, World, connect},
 };
 
 const CONFIRMS: usize = 1_000;
@@ -43,10 +43,10 @@ pub(crate) enum Dress {
 }
 
 /// Publishes these events and waits for every confirm.
-pub(crate) async fn publish(world: &World, events: &Arc<[Event]>, dress: Dress) -> Result<Figure> {
+pub(crate) async fn publish(env: &BenchEnv, events: &Arc<[Event]>, dress: Dress) -> Result<Figure> {
     let (connection, channel) = connect(
-        &world.url,
-        &format!("{}: bare publish", world.settings.namespace),
+        &env.url,
+        &format!("{}: bare publish", env.settings.namespace),
     )
     .await?;
     timeout(
@@ -54,9 +54,9 @@ pub(crate) async fn publish(world: &World, events: &Arc<[Event]>, dress: Dress) 
         channel.confirm_select(ConfirmSelectOptions::default()),
     )
     .await??;
-    let exchange: ShortString = world.exchange.as_str().into();
+    let exchange: ShortString = env.exchange.as_str().into();
     let events = Arc::clone(events);
-    let user: ShortString = world.settings.addresses[0].user().into();
+    let user: ShortString = env.settings.addresses[0].user().into();
     // The client closes a channel when its last handle is dropped, which must not coincide with closing the connection.
     let kept = channel.clone();
     let task = tokio::spawn(async move {
@@ -121,10 +121,10 @@ fn properties(event: &Event) -> BasicProperties {
 
 /// Consumes this many messages, decodes each, and acknowledges all. Timed from the first message to the last
 /// acknowledgement.
-pub(crate) async fn consume(world: &World, events: usize) -> Result<Figure> {
+pub(crate) async fn consume(env: &BenchEnv, events: usize) -> Result<Figure> {
     let (connection, channel) = connect(
-        &world.url,
-        &format!("{}: bare consume", world.settings.namespace),
+        &env.url,
+        &format!("{}: bare consume", env.settings.namespace),
     )
     .await?;
     timeout(
@@ -132,7 +132,7 @@ pub(crate) async fn consume(world: &World, events: usize) -> Result<Figure> {
         channel.basic_qos(PREFETCH, BasicQosOptions::default()),
     )
     .await??;
-    let queue: ShortString = world.queue.as_str().into();
+    let queue: ShortString = env.queue.as_str().into();
     let tag: ShortString = "bare".into();
     let kept = channel.clone();
     let task = tokio::spawn(async move {

@@ -14,6 +14,7 @@
 mod bare;
 mod counter;
 mod engine;
+mod env;
 mod events;
 mod figures;
 mod memory;
@@ -23,13 +24,12 @@ mod progress;
 mod report;
 mod rounds;
 mod rpc;
-mod world;
 
 use anyhow::Result;
 use clap::Parser;
 
+use env::BenchEnv;
 use options::{Cli, Command};
-use world::World;
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
@@ -48,12 +48,12 @@ fn main() -> Result<()> {
 }
 
 async fn measure(options: options::Options) -> Result<()> {
-    let world = World::create(&options).await?;
+    let env = BenchEnv::create(&options).await?;
     let measured = tokio::select! {
-        measured = rounds::run(&world, &options) => measured,
+        measured = rounds::run(&env, &options) => measured,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped before a measurement was complete")),
     };
-    world.delete().await;
+    env.delete().await;
     let figures = measured?;
     print!("{}", report::table(&figures, &options));
     if let Some(path) = &options.json {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::{
-    counter::QUEUES, events::Generator, figures::peak_megabytes, options::ConsumerArgs, ours,
-    rpc::DEPOT, world::World,
+    counter::QUEUES, env::BenchEnv, events::Generator, figures::peak_megabytes,
+    options::ConsumerArgs, ours, rpc::DEPOT,
 };
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -21,15 +21,15 @@ pub(crate) struct Consumed {
 }
 
 /// Starts a consumer for the messages in the queue, and waits until it has handled all of them.
-pub(crate) async fn measure(world: &World, streams: usize, events: usize) -> Result<Consumed> {
+pub(crate) async fn measure(env: &BenchEnv, streams: usize, events: usize) -> Result<Consumed> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let child = Command::new(program)
         .arg("consumer")
         // In the environment, since every user of the machine can read a command line.
-        .env("DOORSTEP_AMQP_URL", &world.url)
-        .args(["--namespace", world.settings.namespace.as_str()])
+        .env("DOORSTEP_AMQP_URL", &env.url)
+        .args(["--namespace", env.settings.namespace.as_str()])
         .arg("--folder")
-        .arg(world.fresh_folder().await?)
+        .arg(env.fresh_folder().await?)
         .args([
             "--events",
             &events.to_string(),

@@ -18,9 +18,9 @@ use tokio::time::timeout;
 
 use crate::{
     counter::{self, Counter, QUEUES},
+    env::{BenchEnv, LIMIT, PATIENCE},
     events::Generator,
     figures::{Figure, Stopwatch},
-    world::{LIMIT, PATIENCE, World},
 };
 
 /// Messages published by one call.
@@ -28,8 +28,8 @@ const BATCH: usize = 500;
 const CALLS: usize = 4;
 
 /// Publishes these events and waits for every confirm.
-pub(crate) async fn publish(world: &World, events: &Arc<[Event]>) -> Result<Figure> {
-    let publisher = connected(world).await?;
+pub(crate) async fn publish(env: &BenchEnv, events: &Arc<[Event]>) -> Result<Figure> {
+    let publisher = connected(env).await?;
     let (handle, events) = (publisher.clone(), Arc::clone(events));
     let task = tokio::spawn(async move {
         let watch = Stopwatch::start()?;
@@ -52,8 +52,8 @@ pub(crate) async fn publish(world: &World, events: &Arc<[Event]>) -> Result<Figu
 }
 
 /// Publishes this many events while generating them, to be consumed afterwards.
-pub(crate) async fn fill(world: &World, generator: &Generator, events: usize) -> Result<()> {
-    let publisher = connected(world).await?;
+pub(crate) async fn fill(env: &BenchEnv, generator: &Generator, events: usize) -> Result<()> {
+    let publisher = connected(env).await?;
     let (handle, generator) = (publisher.clone(), generator.clone());
     let task = tokio::spawn(async move {
         let mut calls = futures_util::stream::iter((0..events).step_by(BATCH))
@@ -75,15 +75,15 @@ pub(crate) async fn fill(world: &World, generator: &Generator, events: usize) ->
         .context("the publisher timed out")?;
     publisher.close(PATIENCE).await;
     filled??;
-    world.wait_for_depth(events).await
+    env.wait_for_depth(events).await
 }
 
-async fn connected(world: &World) -> Result<Publisher> {
-    let settings = &world.settings;
+async fn connected(env: &BenchEnv) -> Result<Publisher> {
+    let settings = &env.settings;
     let publisher = Publisher::start(
         settings,
         &format!("{}: publish", settings.namespace),
-        world.topology.clone(),
+        env.topology.clone(),
     );
     publisher.ready(settings.start_timeout).await?;
     Ok(publisher)

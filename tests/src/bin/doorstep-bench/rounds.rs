@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     bare::{self, Dress},
+    env::BenchEnv,
     events::Generator,
     figures::{Figure, median},
     memory::{self, Consumed},
@@ -20,7 +21,6 @@ use crate::{
     ours,
     progress::Progress,
     rpc::{self, RoundTrips},
-    world::World,
 };
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ fn ratio(ours: Figure, bare: Figure) -> f64 {
     ours.events_per_second / bare.events_per_second
 }
 
-pub(crate) async fn run(world: &World, options: &Options) -> Result<Figures> {
+pub(crate) async fn run(env: &BenchEnv, options: &Options) -> Result<Figures> {
     let measured = |part| options.parts.contains(&part);
     let rounds = options.rounds + usize::from(options.warm_up);
     let steps = [
@@ -94,13 +94,13 @@ pub(crate) async fn run(world: &World, options: &Options) -> Result<Figures> {
     let steps = steps.iter().filter(|(part, _)| measured(*part));
     let progress = Progress::new(steps.map(|(_, steps)| steps).sum());
     let bench = Bench {
-        world,
+        env,
         options,
         progress,
     };
     bench.same_bytes().await?;
     let mut figures = Figures {
-        broker: broker(&world.settings).await,
+        broker: broker(&env.settings).await,
         rounds: Vec::new(),
         round_trips: RoundTrips::default(),
         bare_consume_without_headers: None,
@@ -112,7 +112,7 @@ pub(crate) async fn run(world: &World, options: &Options) -> Result<Figures> {
     }
     if measured(Part::Rpc) {
         let (rounds, warm_up) = (options.rounds, options.warm_up);
-        let trips = rpc::measure(world, &bench.progress, rounds, warm_up, options.quick);
+        let trips = rpc::measure(env, &bench.progress, rounds, warm_up, options.quick);
         figures.round_trips = trips.await?;
     }
     if measured(Part::Headers) {
@@ -130,7 +130,7 @@ pub(crate) async fn run(world: &World, options: &Options) -> Result<Figures> {
 }
 
 struct Bench<'a> {
-    world: &'a World,
+    env: &'a BenchEnv,
     options: &'a Options,
     progress: Progress,
 }
@@ -166,14 +166,14 @@ impl Bench<'_> {
         let publish = self
             .step(
                 &format!("{round}, bare client, publish"),
-                bare::publish(self.world, events, Dress::AsDoorstep),
+                bare::publish(self.env, events, Dress::AsDoorstep),
             )
             .await?;
-        self.world.wait_for_depth(events.len()).await?;
+        self.env.wait_for_depth(events.len()).await?;
         let consume = self
             .step(
                 &format!("{round}, bare client, consume"),
-                bare::consume(self.world, events.len()),
+                bare::consume(self.env, events.len()),
             )
             .await?;
         Ok(Side { publish, consume })
@@ -188,10 +188,10 @@ impl Bench<'_> {
         let publish = self
             .step(
                 &format!("{round}, Doorstep, publish"),
-                ours::publish(self.world, events),
+                ours::publish(self.env, events),
             )
             .await?;
-        self.world.wait_for_depth(events.len()).await?;
+        self.env.wait_for_depth(events.len()).await?;
         let consume = self
             .step(
                 &format!("{round}, Doorstep, consume"),
@@ -202,10 +202,10 @@ impl Bench<'_> {
     }
 
     async fn consume(&self, generator: &Generator, events: usize) -> Result<Figure> {
-        let folder: PathBuf = self.world.fresh_folder().await?;
-        let world = self.world;
+        let folder: PathBuf = self.env.fresh_folder().await?;
+        let env = self.env;
         let figure =
-            ours::consume(&world.settings, &world.topology, &folder, generator, events).await?;
+            ours::consume(&env.settings, &env.topology, &folder, generator, events).await?;
         std::fs::remove_dir_all(folder)?;
         Ok(figure)
     }
@@ -216,9 +216,9 @@ impl Bench<'_> {
             .map(|n| generator.event(n))
             .collect::<Result<_>>()?;
         self.progress.begin("bare client, consume without headers");
-        bare::publish(self.world, &events.into(), Dress::Plain).await?;
-        self.world.wait_for_depth(self.options.events).await?;
-        let consumed = bare::consume(self.world, self.options.events);
+        bare::publish(self.env, &events.into(), Dress::Plain).await?;
+        self.env.wait_for_depth(self.options.events).await?;
+        let consumed = bare::consume(self.env, self.options.events);
         self.step("bare client, consume without headers", consumed)
             .await
     }
@@ -233,7 +233,7 @@ impl Bench<'_> {
                 self.options.other_rounds
             );
             self.progress.begin(&what);
-            ours::fill(self.world, &generator, events).await?;
+            ours::fill(self.env, &generator, events).await?;
             rounds.push(self.step(&what, self.consume(&generator, events)).await?);
         }
         Ok(OtherStreams { streams, rounds })
@@ -245,11 +245,11 @@ impl Bench<'_> {
             "publishing {events} events that wait for a consumer"
         ));
         let generator = Generator::new(self.options.streams)?;
-        ours::fill(self.world, &generator, events).await?;
+        ours::fill(self.env, &generator, events).await?;
         self.progress.begin(&format!(
             "{events} waiting, Doorstep in a process of its own"
         ));
-        let consumed = memory::measure(self.world, self.options.streams, events).await?;
+        let consumed = memory::measure(self.env, self.options.streams, events).await?;
         self.progress
             .end(&format!("at most {:.1} MB", consumed.peak_mb));
         Ok(consumed)
@@ -258,10 +258,10 @@ impl Bench<'_> {
     /// Checks that both sides send the same message for an event.
     async fn same_bytes(&self) -> Result<()> {
         let events: Arc<[Event]> = [Generator::new(1)?.event(0)?].into();
-        bare::publish(self.world, &events, Dress::AsDoorstep).await?;
-        let bare = self.world.take_one().await?;
-        ours::publish(self.world, &events).await?;
-        let ours = self.world.take_one().await?;
+        bare::publish(self.env, &events, Dress::AsDoorstep).await?;
+        let bare = self.env.take_one().await?;
+        ours::publish(self.env, &events).await?;
+        let ours = self.env.take_one().await?;
         ensure!(
             bare == ours,
             "the bare client sends {bare:?}, Doorstep {ours:?}"

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     counter::QUEUES,
+    env::{BenchEnv, PATIENCE},
     options::AnswererArgs,
-    world::{PATIENCE, World},
 };
 
 /// A handle to the server process.
@@ -36,16 +36,16 @@ pub(super) struct Answerer {
 
 impl Answerer {
     /// Starts it, and waits until it is serving.
-    pub(super) async fn start(world: &World) -> Result<Self> {
+    pub(super) async fn start(env: &BenchEnv) -> Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
-        let namespace = world.settings.namespace.to_string();
+        let namespace = env.settings.namespace.to_string();
         let mut child = Command::new(program)
             .arg("answerer")
             // In the environment, since every user of the machine can read a command line.
-            .env("DOORSTEP_AMQP_URL", &world.url)
+            .env("DOORSTEP_AMQP_URL", &env.url)
             .args(["--namespace", &namespace])
             .arg("--folder")
-            .arg(world.fresh_folder().await?)
+            .arg(env.fresh_folder().await?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -65,7 +65,7 @@ impl Answerer {
         Ok(Self {
             http_port,
             child,
-            url: world.url.clone(),
+            url: env.url.clone(),
             namespace,
         })
     }

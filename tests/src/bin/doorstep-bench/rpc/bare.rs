@@ -21,7 +21,7 @@ use lapin::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::world::{PATIENCE, World, connect};
+use crate::env::{BenchEnv, PATIENCE, connect};
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const AT_A_TIME: u16 = 256;
@@ -90,9 +90,9 @@ pub(super) struct BareCaller {
 type Waiting = Mutex<HashMap<String, oneshot::Sender<Vec<u8>>>>;
 
 impl BareCaller {
-    pub(super) async fn connect(world: &World) -> Result<Arc<Self>> {
-        let namespace = world.settings.namespace.as_str();
-        let (connection, channel) = connect(&world.url, &format!("{namespace}: bare ask")).await?;
+    pub(super) async fn connect(env: &BenchEnv) -> Result<Arc<Self>> {
+        let namespace = env.settings.namespace.as_str();
+        let (connection, channel) = connect(&env.url, &format!("{namespace}: bare ask")).await?;
         let no_ack = BasicConsumeOptions {
             no_ack: true,
             ..BasicConsumeOptions::default()

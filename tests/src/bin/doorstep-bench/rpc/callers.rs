@@ -17,8 +17,8 @@ use super::{
     http::HttpLine,
 };
 use crate::{
+    env::{BenchEnv, PATIENCE},
     events::Generator,
-    world::{PATIENCE, World},
 };
 
 /// The deadline of a request.
@@ -107,15 +107,11 @@ struct Asker {
 }
 
 impl Asker {
-    async fn connect(world: &World, kind: EventType, act: RequestKind) -> Result<Self> {
-        let name = format!("{}: ask", world.settings.namespace);
-        let topology = world.topology.clone();
-        let requester = RpcClient::start(
-            &world.settings,
-            &name,
-            topology,
-            RpcClientSettings::default(),
-        );
+    async fn connect(env: &BenchEnv, kind: EventType, act: RequestKind) -> Result<Self> {
+        let name = format!("{}: ask", env.settings.namespace);
+        let topology = env.topology.clone();
+        let requester =
+            RpcClient::start(&env.settings, &name, topology, RpcClientSettings::default());
         requester.ready(PATIENCE).await?;
         Ok(Self {
             requester,
@@ -143,8 +139,8 @@ impl Asker {
 }
 
 /// Sends the role every parcel that the queries will read.
-pub(super) async fn weigh_all(world: &World) -> Result<()> {
-    let asker = Asker::connect(world, Weigh::request_type(), Weigh::ACT).await?;
+pub(super) async fn weigh_all(env: &BenchEnv) -> Result<()> {
+    let asker = Asker::connect(env, Weigh::request_type(), Weigh::ACT).await?;
     for (number, body) in bodies()?.iter().enumerate() {
         let weighed = asker.call(number, body).await?;
         ensure!(weighed == body, "received {weighed:?} for {body:?}");
@@ -161,11 +157,11 @@ fn bodies() -> Result<Arc<[Bytes]>> {
 }
 
 impl Caller {
-    pub(super) async fn connect(world: &World, answerer: &Answerer, way: Way) -> Result<Self> {
+    pub(super) async fn connect(env: &BenchEnv, answerer: &Answerer, way: Way) -> Result<Self> {
         let kind = match (way, way.asked()?) {
-            (_, Some((kind, act))) => Kind::Doorstep(Asker::connect(world, kind, act).await?),
+            (_, Some((kind, act))) => Kind::Doorstep(Asker::connect(env, kind, act).await?),
             (Way::Http, None) => Kind::Http(answerer.http_port),
-            (_, None) => Kind::Bare(BareCaller::connect(world).await?),
+            (_, None) => Kind::Bare(BareCaller::connect(env).await?),
         };
         let bodies = bodies()?;
         Ok(Self { kind, bodies })

@@ -30,9 +30,9 @@ use serde::Serialize;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
+    env::{BenchEnv, LIMIT},
     figures::median,
     progress::Progress,
-    world::{LIMIT, World},
 };
 
 use answerer::Answerer;
@@ -117,14 +117,14 @@ pub(crate) fn steps(rounds: usize) -> usize {
 
 /// Measures this many rounds, after an optional one to warm up.
 pub(crate) async fn measure(
-    world: &World,
+    env: &BenchEnv,
     progress: &Progress,
     rounds: usize,
     warm_up: bool,
     quick: bool,
 ) -> Result<RoundTrips> {
-    let answerer = Answerer::start(world).await?;
-    weigh_all(world).await?;
+    let answerer = Answerer::start(env).await?;
+    weigh_all(env).await?;
     let mut measured = Vec::new();
     let levels = if quick { QUICK_LEVELS } else { LEVELS };
     for number in 0..rounds + usize::from(warm_up) {
@@ -132,7 +132,7 @@ pub(crate) async fn measure(
         for (in_flight, calls) in levels {
             let what = format!("round trips, {in_flight} in flight");
             progress.begin(&what);
-            let trips = timeout(LIMIT, level(world, &answerer, number, in_flight, calls));
+            let trips = timeout(LIMIT, level(env, &answerer, number, in_flight, calls));
             let trips = trips.await.context("too slow").flatten().context(what)?;
             progress.end(&told(&trips));
             round.extend(trips);
@@ -157,7 +157,7 @@ fn told(trips: &[Trips]) -> String {
 /// Measures all variants at one number in flight, in short turns, so that other load on the machine affects all of them
 /// alike.
 async fn level(
-    world: &World,
+    env: &BenchEnv,
     answerer: &Answerer,
     first: usize,
     in_flight: usize,
@@ -165,10 +165,7 @@ async fn level(
 ) -> Result<Vec<Trips>> {
     let mut askers = Vec::new();
     for way in Way::ALL {
-        askers.push((
-            Caller::connect(world, answerer, way).await?,
-            Took::default(),
-        ));
+        askers.push((Caller::connect(env, answerer, way).await?, Took::default()));
     }
     let mut done = 0;
     for turn in 0..TURNS {

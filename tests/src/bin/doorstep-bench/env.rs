@@ -25,7 +25,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The environment of the bench.
-pub(crate) struct World {
+pub(crate) struct BenchEnv {
     pub(crate) url: String,
     pub(crate) settings: BrokerSettings,
     pub(crate) topology: Topology,
@@ -39,7 +39,7 @@ pub(crate) struct World {
     channel: Channel,
 }
 
-impl World {
+impl BenchEnv {
     pub(crate) async fn create(options: &Options) -> Result<Self> {
         let namespace = format!("bench-{}", std::process::id());
         let settings = BrokerSettings::new(&options.url, &namespace)?;
