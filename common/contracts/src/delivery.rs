@@ -14,7 +14,6 @@ use crate::{CourierId, Label, Position};
 pub struct DeliveryAssigned {
     pub courier: CourierId,
     pub accepted_at: Timestamp,
-    /// The city, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub city: Option<Label>,
     /// The part of the city, numbered by the delivery company.

@@ -12,10 +12,8 @@ use crate::{CustomerId, Label, Money, OrderLine, order_line};
 #[serde(deny_unknown_fields)]
 pub struct OrderPlaced {
     pub placed_at: Timestamp,
-    /// The customer, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<CustomerId>,
-    /// The customer's country.
     pub country: Label,
     /// The lines in the order of the invoice; at least one.
     pub lines: Vec<OrderLine>,

@@ -12,7 +12,7 @@ use crate::{Label, RestaurantId};
 #[serde(deny_unknown_fields)]
 pub struct OrderConfirmed {
     pub restaurant: RestaurantId,
-    /// Promised time of readiness.
+    /// Time by which the order is promised to be ready.
     pub promised_at: Timestamp,
 }
 
@@ -74,7 +74,7 @@ impl Contract for OrderAbandoned {
 #[serde(deny_unknown_fields)]
 pub struct OrderCancelled {
     pub by: CancelledBy,
-    /// The canceller's own words.
+    /// Free text of the party that cancelled.
     pub reason: Label,
 }
 
@@ -84,7 +84,6 @@ pub struct OrderCancelled {
 pub enum CancelledBy {
     Customer,
     Restaurant,
-    /// The shop's operator.
     Operator,
 }
 

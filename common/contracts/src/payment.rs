@@ -30,7 +30,7 @@ impl Contract for PaymentAuthorized {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentCaptured {
-    /// The authorized amount.
+    /// The full authorized amount: partial captures and voids do not exist.
     pub amount: Money,
 }
 
@@ -47,10 +47,10 @@ impl Contract for PaymentCaptured {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentVoided {
-    /// The authorized amount.
+    /// The full authorized amount: partial captures and voids do not exist.
     pub amount: Money,
     pub reason: ReversalReason,
-    /// The caller's own words.
+    /// Free text of the caller that requested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Label>,
 }
@@ -68,11 +68,11 @@ impl Contract for PaymentVoided {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentRefunded {
-    /// The captured amount.
+    /// The full captured amount: partial refunds do not exist.
     pub amount: Money,
     /// Any reason except a lapse, since only a held amount can lapse.
     pub reason: ReversalReason,
-    /// The caller's own words.
+    /// Free text of the caller that requested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Label>,
 }

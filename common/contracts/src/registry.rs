@@ -11,7 +11,6 @@ use crate::{
 
 macro_rules! contracts {
     ($($contract:ty),+ $(,)?) => {
-        /// Types of all contracts.
         pub const TYPES: &[&str] = &[$(<$contract as Contract>::TYPE),+];
 
         /// Checks an event against the contract of its type: subject, sequence, format and rules.

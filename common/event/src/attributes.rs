@@ -1,70 +1,55 @@
-//! The attributes of an event as types: each is checked once, where it enters, and can be trusted from there on.
+//! Types of an event's attributes: each is validated once, where it enters, and trusted afterwards.
 
 use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// The most bytes that an attribute may have: AMQP's short strings (message id, routing key) hold no more.
+/// Maximum bytes of an attribute, the limit of AMQP's short strings (message id, routing key).
 const MAX_BYTES: usize = 255;
 
-/// What is wrong with an attribute.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttributeError {
-    /// The attribute is there, but has no characters.
     #[error("{0} is empty")]
     Empty(&'static str),
-    /// The attribute does not fit AMQP's short strings.
-    #[error("{name} has {bytes} bytes, at most {MAX_BYTES} fit")]
+    /// The attribute exceeds AMQP's short strings.
+    #[error("{name} has {bytes} bytes, more than {MAX_BYTES}")]
     TooLong {
         /// The attribute's CloudEvents name.
         name: &'static str,
-        /// How long it is.
         bytes: usize,
     },
-    /// The attribute holds a control character, which no log or terminal should have to print.
-    #[error("{0} holds a control character")]
+    /// The attribute contains a control character, which could garble logs and terminals.
+    #[error("{0} contains a control character")]
     ControlCharacter(&'static str),
-    /// The subject has no `/`, or nothing before or behind it.
+    /// The subject has no `/`, or nothing before or after it.
     #[error("subject {0:?} is not of the form KIND/KEY, such as order/536365")]
     SubjectForm(String),
-    /// The type is not words joined by dots with a version at the end.
+    /// The type does not consist of words joined by dots with a version at the end.
     #[error("type {0:?} is not of the form subject.fact.vN, such as order.placed.v1")]
     TypeForm(String),
-    /// The type is about another kind of subject.
+    /// The type belongs to another kind of subject.
     #[error(
         "type {kind:?} does not belong on subject {subject:?}: the type's first word and the subject's first segment differ"
     )]
-    TypeOffSubject {
-        /// The type.
-        kind: String,
-        /// The subject.
-        subject: String,
-    },
-    /// The sequence is not a whole number from 1.
+    TypeOffSubject { kind: String, subject: String },
     #[error("sequence {0} is not a whole number from 1")]
     SequenceForm(String),
-    /// The time is not of the form of RFC 3339.
-    #[error("time {0} is not of the form of RFC 3339, such as 2026-11-30T03:00:00Z")]
+    #[error("time {0} is not an RFC 3339 time such as 2026-11-30T03:00:00Z")]
     TimeForm(String),
-    /// The epoch is not a counter and a random part.
+    /// The epoch is not a counter with a random part.
     #[error(
         "epoch {0:?} is not of the form COUNTER-RANDOM, a number from 1 and 16 hexadecimal digits, such as 17-9f3a6c2b81d4e07a"
     )]
     EpochForm(String),
-    /// The epoch is longer than any.
-    #[error("epoch has {bytes} bytes, at most {max} are an epoch")]
-    TooLongEpoch {
-        /// The text's length.
-        bytes: usize,
-        /// The length of the longest epoch.
-        max: usize,
-    },
+    /// The epoch exceeds the longest valid one.
+    #[error("epoch has {bytes} bytes, more than {max}")]
+    TooLongEpoch { bytes: usize, max: usize },
 }
 
-/// A value in quotes for a message, cut off where it is long: what is refused must not fill a log or a store.
+/// Quotes a value for a message and truncates it if long, so that an invalid value cannot fill a log or a store.
 pub(crate) fn shown(value: &str) -> String {
-    const MOST: usize = 100;
-    match value.char_indices().nth(MOST) {
+    const MAX_CHARS: usize = 100;
+    match value.char_indices().nth(MAX_CHARS) {
         None => format!("{value:?}"),
         Some((end, _)) => format!("{:?}...", &value[..end]),
     }
@@ -80,7 +65,7 @@ fn check(name: &'static str, value: &str) -> Result<(), AttributeError> {
             bytes: value.len(),
         });
     }
-    // The common case is short ASCII, for which a look at the bytes is enough.
+    // The common case is short ASCII, for which checking the bytes is enough.
     if value.bytes().any(|b| b < 0x20 || b == 0x7f) {
         return Err(AttributeError::ControlCharacter(name));
     }
@@ -95,10 +80,10 @@ macro_rules! text_attribute {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks and takes the text.
+            /// Validates the text.
             ///
             /// # Errors
-            /// Says what is wrong with the text: empty, above 255 bytes, holding control characters, or of another form.
+            /// Fails if the text is empty, exceeds 255 bytes, contains control characters, or has the wrong form.
             pub fn new(text: impl Into<Arc<str>>) -> Result<Self, AttributeError> {
                 let text = text.into();
                 check($attribute, &text)?;
@@ -107,7 +92,6 @@ macro_rules! text_attribute {
                 Ok(Self(text))
             }
 
-            /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -155,28 +139,28 @@ macro_rules! text_attribute {
 }
 
 text_attribute!(
-    /// Names an event among the events of its source. Doorstep's own sources use `SUBJECT#SEQUENCE`.
+    /// Identifies an event among those of its source. Doorstep's own sources use `SUBJECT#SEQUENCE`.
     EventId,
     "id",
     |_| Ok(())
 );
 
 text_attribute!(
-    /// Names a request among the requests of its caller.
+    /// Identifies a request among those of its caller.
     RequestId,
     "request id",
     |_| Ok(())
 );
 
 text_attribute!(
-    /// The store that numbers: a role or program plus an id minted when its store is created, or an import's fingerprint.
+    /// The store that assigns sequences: a role or program with an id generated when its store is created, or an import's fingerprint.
     Source,
     "source",
     |_| Ok(())
 );
 
 text_attribute!(
-    /// What an event is about, as `KIND/KEY`: `order/536365`. Compared as bytes, so `stock/85123a` is not `stock/85123A`.
+    /// The subject of an event, as `KIND/KEY`: `order/536365`. Compared as bytes, so `stock/85123a` is not `stock/85123A`.
     Subject,
     "subject",
     |text| match text.split_once('/') {
@@ -193,24 +177,24 @@ text_attribute!(
 );
 
 fn check_type(text: &str) -> Result<(), AttributeError> {
-    let wrong = || AttributeError::TypeForm(text.to_owned());
+    let invalid = || AttributeError::TypeForm(text.to_owned());
     let word = |w: &str| {
         !w.is_empty()
             && w.bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
-    let (front, version) = text.rsplit_once(".v").ok_or_else(wrong)?;
+    let (front, version) = text.rsplit_once(".v").ok_or_else(invalid)?;
     let version_is_number = !version.is_empty()
         && !version.starts_with('0')
         && version.bytes().all(|b| b.is_ascii_digit());
     if !version_is_number || !front.contains('.') || !front.split('.').all(word) {
-        return Err(wrong());
+        return Err(invalid());
     }
     Ok(())
 }
 
 impl Subject {
-    /// The first segment: `order` of `order/536365`.
+    /// Returns the first segment: `order` for `order/536365`.
     #[must_use]
     pub fn kind(&self) -> &str {
         self.as_str()
@@ -218,7 +202,7 @@ impl Subject {
             .map_or(self.as_str(), |(kind, _)| kind)
     }
 
-    /// What spreads subjects over partitions: the subject itself, so that a subject's events share one queue.
+    /// Returns the key for partitioning: the subject itself, so that a subject's events share one queue.
     #[must_use]
     pub fn partition_key(&self) -> &str {
         self.as_str()
@@ -226,7 +210,7 @@ impl Subject {
 }
 
 impl EventType {
-    /// The first word: `order` of `order.placed.v1`.
+    /// Returns the first word: `order` for `order.placed.v1`.
     #[must_use]
     pub fn subject_kind(&self) -> &str {
         self.as_str()
@@ -234,7 +218,7 @@ impl EventType {
             .map_or(self.as_str(), |(first, _)| first)
     }
 
-    /// The type without its version: `order.placed` of `order.placed.v1`.
+    /// Returns the type without its version: `order.placed` for `order.placed.v1`.
     #[must_use]
     pub fn without_version(&self) -> &str {
         self.as_str()
@@ -242,10 +226,10 @@ impl EventType {
             .map_or(self.as_str(), |(front, _)| front)
     }
 
-    /// Checks that this type may be used on that subject.
+    /// Checks that this type belongs to that subject.
     ///
     /// # Errors
-    /// The type's first word and the subject's first segment differ.
+    /// Fails if the type's first word and the subject's first segment differ.
     pub fn check_subject(&self, subject: &Subject) -> Result<(), AttributeError> {
         if self.subject_kind() == subject.kind() {
             return Ok(());
@@ -265,14 +249,13 @@ impl Sequence {
     /// The first number of every stream.
     pub const FIRST: Self = Self(NonZeroU64::MIN);
 
-    /// A number from 1 up to what a signed 64-bit integer holds, which is what stores can keep.
+    /// Creates a sequence from a number between 1 and `i64::MAX`, the limit of stores.
     #[must_use]
     pub fn new(number: u64) -> Option<Self> {
         i64::try_from(number).ok()?;
         NonZeroU64::new(number).map(Self)
     }
 
-    /// The number.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0.get()
@@ -288,7 +271,7 @@ impl fmt::Display for Sequence {
 impl FromStr for Sequence {
     type Err = AttributeError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // `u64::from_str` accepts a leading plus sign, a sequence does not.
+        // `u64::from_str` accepts a leading plus sign; a sequence does not.
         if !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(AttributeError::SequenceForm(shown(text)));
         }
@@ -299,12 +282,10 @@ impl FromStr for Sequence {
     }
 }
 
-/// A stream: the events of one source about one subject. There is order within a stream and none between streams.
+/// A stream: the events of one source about one subject. Events are ordered within a stream, not between streams.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey {
-    /// Who numbers.
     pub source: Source,
-    /// What the events are about.
     pub subject: Subject,
 }
 

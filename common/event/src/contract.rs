@@ -1,41 +1,40 @@
-//! The tie between a Rust type and a versioned event type.
+//! Ties a Rust type to a versioned event type.
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{AttributeError, Event, EventType, MAX_DATA_BYTES, Sequence, Source, Subject};
 
-/// A published form of an event's data. Once published, a version never changes: what changes is a new version beside it.
+/// A published format of an event's data. A published version never changes: any change is a new version beside it.
 pub trait Contract: Serialize + DeserializeOwned {
     /// The versioned type on the wire, such as `order.placed.v1`.
     const TYPE: &'static str;
 
-    /// Whether an event without a sequence is refused: so for everything that changes money or stock, where an event applied twice
-    /// or out of order does harm.
+    /// Rejects events without a sequence. True for all changes of money or stock, where applying an event twice or out of order does harm.
     const REQUIRES_SEQUENCE: bool;
 
-    /// The rules that the data must keep beyond its form.
+    /// Checks the rules beyond the format.
     ///
     /// # Errors
-    /// Says which rule is broken, with the values.
+    /// Describes the violated rule, with the values.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// [`Self::TYPE`] as a type.
+    /// Returns [`Self::TYPE`] as an [`EventType`].
     ///
     /// # Panics
-    /// Where [`Self::TYPE`] is not a well-formed type, which is a mistake in the program.
+    /// If [`Self::TYPE`] is not well-formed, which is a bug in the program.
     #[must_use]
     fn event_type() -> EventType {
         #[expect(clippy::expect_used, reason = "a constant of the program")]
         EventType::new(Self::TYPE).expect("a contract's TYPE is a well-formed event type")
     }
 
-    /// Reads an event as this contract: type, subject, sequence, form and rules are checked.
+    /// Parses an event, and checks its type, subject, sequence, format and rules.
     ///
     /// # Errors
-    /// Says in which of these the event breaks the contract.
+    /// Describes the violation.
     fn read(event: &Event) -> Result<Self, ContractError> {
         if event.event_type.as_str() != Self::TYPE {
             return Err(ContractError::OtherType(event.event_type.to_string()));
@@ -52,10 +51,10 @@ pub trait Contract: Serialize + DeserializeOwned {
 }
 
 impl Event {
-    /// Writes a contract down as the event with this number in its stream; its id is `SUBJECT#SEQUENCE`.
+    /// Creates the event for a contract, with the id `SUBJECT#SEQUENCE`.
     ///
     /// # Errors
-    /// The contract's own rules are broken, its type is about another kind of subject, or its data exceeds 1 MiB.
+    /// Fails if the data violates the contract's rules, the type belongs to another kind of subject, or the data exceeds 1 MiB.
     pub fn from_contract<C: Contract>(
         source: &Source,
         subject: &Subject,
@@ -84,28 +83,26 @@ impl Event {
     }
 }
 
-/// How an event breaks its contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContractError {
-    /// An attribute is wrong or does not fit another.
+    /// An attribute is invalid or contradicts another.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
-    /// The event is of another type than asked for.
     #[error("type {0} is not the one expected here")]
     OtherType(String),
-    /// The type is in no contract, or in none of this version.
+    /// No contract has this type and version.
     #[error("type {0} is in no contract")]
     UnknownType(String),
-    /// The contract asks for a sequence, and there is none.
     #[error("{0} requires a sequence")]
     NoSequence(&'static str),
-    /// The data is not JSON, or not of the contract's form.
+    /// The data is not JSON, or does not match the contract.
     #[error("data does not fit: {0}")]
     Data(String),
-    /// The data breaks one of the contract's rules.
     #[error("{0}")]
     Rule(String),
-    /// The data exceeds the bound of 1 MiB.
-    #[error("data has {0} bytes, at most 1 MiB (1048576) may travel in an event")]
+    /// The data exceeds the limit of 1 MiB.
+    #[error(
+        "data has {0} bytes, more than 1 MiB (1048576): store it elsewhere and send a reference"
+    )]
     TooLarge(usize),
 }

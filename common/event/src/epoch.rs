@@ -1,17 +1,16 @@
-//! The epoch of a store: one start of it, which every event that it numbers from then on carries.
+//! The epoch of a store: one of its starts, carried by every event that it numbers afterwards.
 
 use std::{fmt, num::NonZeroU64, str::FromStr};
 
 use crate::AttributeError;
 
-/// Digits of the random part.
 const RANDOM_DIGITS: usize = 16;
-/// The most bytes of an epoch's text: 19 digits of the counter, a hyphen and the random part.
+/// Maximum bytes of an epoch's text: 19 digits of the counter, a hyphen and the random part.
 pub const MAX_EPOCH_BYTES: usize = 19 + 1 + RANDOM_DIGITS;
 
-/// One start of a store: a counter from 1 and 64 random bits, written `17-9f3a6c2b81d4e07a`.
+/// One start of a store: a counter from 1 and 64 random bits, formatted as `17-9f3a6c2b81d4e07a`.
 ///
-/// Two stores that continue from one copy count on alike, and differ in the random part.
+/// Two stores restored from one copy continue with the same counter, but with different random parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch {
     counter: NonZeroU64,
@@ -19,20 +18,19 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// An epoch of a counter from 1 up to what a signed 64-bit integer holds, which is what stores can keep.
+    /// Creates an epoch with a counter between 1 and `i64::MAX`, the limit of stores.
     #[must_use]
     pub fn new(counter: u64, random: u64) -> Option<Self> {
         i64::try_from(counter).ok()?;
         NonZeroU64::new(counter).map(|counter| Self { counter, random })
     }
 
-    /// The counter: how many starts the store has had.
+    /// Returns the counter: the number of starts of the store.
     #[must_use]
     pub fn counter(self) -> u64 {
         self.counter.get()
     }
 
-    /// The random part.
     #[must_use]
     pub fn random(self) -> u64 {
         self.random
@@ -48,7 +46,7 @@ impl fmt::Display for Epoch {
 impl FromStr for Epoch {
     type Err = AttributeError;
 
-    /// Reads exactly what [`Epoch`] writes: no sign, no leading zero, lower case.
+    /// Accepts exactly the format of [`Epoch`]: no sign, no leading zero, lower case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = || {
             let (counter, random) = text.split_once('-')?;
@@ -78,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn epochs_are_read_as_they_are_written() {
+    fn epochs_round_trip() {
         for (counter, random, text) in [
             (1, 0, "1-0000000000000000"),
             (17, 0x9f3a_6c2b_81d4_e07a, "17-9f3a6c2b81d4e07a"),
@@ -96,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_text_is_refused() {
+    fn other_texts_are_rejected() {
         assert_eq!(Epoch::new(0, 1), None);
         assert_eq!(Epoch::new(u64::MAX, 1), None);
         for bad in [

@@ -1,46 +1,44 @@
-//! The event itself.
+//! The event type, shared by all crates.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::{AttributeError, Epoch, EventId, EventType, Sequence, Source, StreamKey, Subject};
 
-/// The most bytes of data that an event may carry: 1 MiB. What is larger travels by claim check.
+/// Maximum bytes of an event's data: 1 MiB. Larger data uses the claim-check pattern.
 pub const MAX_DATA_BYTES: usize = 1024 * 1024;
 
 /// A fact, past tense, immutable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Names the event among those of its source; the same id is the same event.
+    /// Unique among the events of its source: the same id is the same event.
     pub id: EventId,
-    /// Who numbered it.
+    /// The store that assigned its sequence.
     pub source: Source,
-    /// Its versioned type.
     pub event_type: EventType,
-    /// What it is about.
     pub subject: Subject,
-    /// When the fact happened, as its source knows it.
+    /// Time of the fact, as known to its source.
     pub time: Option<Timestamp>,
-    /// Its number in its stream; without one there is no order, and it is told apart by its id alone.
+    /// Its number in its stream. Without one the event has no order, and duplicates are recognized only by the id.
     pub sequence: Option<Sequence>,
-    /// The epoch of the store that numbered it; none where its source has no store.
+    /// Epoch of the store that numbered it; `None` if its source has no store.
     pub epoch: Option<Epoch>,
-    /// W3C trace context, handed through unread.
+    /// W3C trace context, passed through unread.
     pub traceparent: Option<String>,
-    /// The data, in JSON.
+    /// The data in JSON.
     pub data: Bytes,
 }
 
 impl Event {
-    /// The id that Doorstep's own sources give: the subject and the sequence, unique within a source.
+    /// Returns the id used by Doorstep's own sources: subject and sequence, unique within a source.
     ///
     /// # Errors
-    /// The subject is so long that the id does not fit 255 bytes.
+    /// Fails if the id would exceed 255 bytes.
     pub fn id_for(subject: &Subject, sequence: Sequence) -> Result<EventId, AttributeError> {
         EventId::new(format!("{subject}#{sequence}"))
     }
 
-    /// The stream that the event is in, whether it is numbered there or not.
+    /// Returns the event's stream, even if it has no sequence there.
     #[must_use]
     pub fn stream(&self) -> StreamKey {
         StreamKey {
@@ -49,7 +47,7 @@ impl Event {
         }
     }
 
-    /// About how many bytes the event takes in memory, in a queue or in a store: for bounds, not for billing.
+    /// Returns the approximate size in bytes in memory, in a queue or in a store, for bounds.
     #[must_use]
     pub fn size(&self) -> usize {
         self.data.len()

@@ -1,6 +1,6 @@
-//! CloudEvents in binary mode: every attribute as a header with the `cloudEvents:` prefix, the data as the body.
+//! CloudEvents in binary mode: every attribute is a header with the prefix `cloudEvents:`, the data is the body.
 //!
-//! The broker's client turns these pairs into AMQP headers and back; nothing here names it.
+//! The messaging crate converts these pairs to AMQP headers and back; nothing here depends on AMQP.
 
 use std::borrow::Cow;
 
@@ -11,33 +11,29 @@ use crate::{
     attributes::shown, time,
 };
 
-/// The version of the CloudEvents specification that Doorstep writes, and the only one it reads.
+/// The CloudEvents version that Doorstep writes, and the only one it accepts.
 pub const SPEC_VERSION: &str = "1.0";
-/// The media type of an event's data.
+/// Media type of an event's data.
 pub const CONTENT_TYPE: &str = "application/json";
 
-/// Header of the specification's version.
+/// Header of the CloudEvents version.
 pub const HEADER_SPEC_VERSION: &str = "cloudEvents:specversion";
-/// Header of [`Event::id`].
 pub const HEADER_ID: &str = "cloudEvents:id";
-/// Header of [`Event::source`].
 pub const HEADER_SOURCE: &str = "cloudEvents:source";
-/// Header of [`Event::event_type`].
 pub const HEADER_TYPE: &str = "cloudEvents:type";
-/// Header of [`Event::subject`].
 pub const HEADER_SUBJECT: &str = "cloudEvents:subject";
 /// Header of [`Event::time`], RFC 3339.
 pub const HEADER_TIME: &str = "cloudEvents:time";
-/// Header of [`Event::sequence`]: the CloudEvents sequence extension asks for text that sorts, hence 20 digits with leading zeros.
+/// Header of [`Event::sequence`]. The CloudEvents sequence extension requires sortable text, hence 20 digits with leading zeros.
 pub const HEADER_SEQUENCE: &str = "cloudEvents:sequence";
-/// Header of [`Event::epoch`], an extension of Doorstep's own.
+/// Header of [`Event::epoch`], Doorstep's own extension.
 pub const HEADER_EPOCH: &str = "cloudEvents:epoch";
 /// Header of the CloudEvents partitioning extension.
 pub const HEADER_PARTITION_KEY: &str = "cloudEvents:partitionkey";
 /// Header of the W3C trace context.
 pub const HEADER_TRACEPARENT: &str = "traceparent";
 
-/// The headers of an event, as pairs.
+/// Returns an event's headers as pairs.
 #[must_use]
 pub fn write(event: &Event) -> Vec<(&'static str, String)> {
     let mut headers = vec![
@@ -66,48 +62,37 @@ pub fn write(event: &Event) -> Vec<(&'static str, String)> {
     headers
 }
 
-/// An attribute as a message has it, not yet checked.
+/// An unvalidated attribute of a message.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// No value.
     #[default]
     Absent,
-    /// Its text.
     Text(Cow<'a, str>),
-    /// A value that no attribute has, or several that contradict each other, in words that name them.
+    /// An invalid or contradictory value. The text describes it.
     Wrong(String),
 }
 
-/// The attributes as they stood in a message, not yet looked at.
+/// The unvalidated attributes of a message.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RawHeaders<'a> {
-    /// [`HEADER_SPEC_VERSION`].
     pub spec_version: Value<'a>,
-    /// [`HEADER_ID`].
     pub id: Value<'a>,
-    /// [`HEADER_SOURCE`].
     pub source: Value<'a>,
-    /// [`HEADER_TYPE`].
     pub kind: Value<'a>,
-    /// [`HEADER_SUBJECT`].
     pub subject: Value<'a>,
-    /// [`HEADER_TIME`].
     pub time: Value<'a>,
-    /// [`HEADER_SEQUENCE`].
     pub sequence: Value<'a>,
-    /// [`HEADER_EPOCH`].
     pub epoch: Value<'a>,
-    /// [`HEADER_TRACEPARENT`].
     pub traceparent: Option<Cow<'a, str>>,
-    /// The data where it is not the whole body: in structured mode.
+    /// The data if it is not the whole body, in structured mode.
     pub data: Option<Bytes>,
-    /// A second fault of the message.
+    /// Other defects of the message.
     pub defects: Vec<String>,
 }
 
 impl<'a> RawHeaders<'a> {
-    /// Adds a value of the attribute of this CloudEvents name; names that Doorstep does not read are ignored. Two different values of
-    /// one attribute are [`Value::Wrong`] from then on.
+    /// Adds a value of the attribute with this CloudEvents name; unknown names are ignored. Two different values make the attribute
+    /// [`Value::Wrong`].
     pub fn put(&mut self, attribute: &str, value: Value<'a>) {
         let slot = match attribute {
             "specversion" => &mut self.spec_version,
@@ -135,7 +120,7 @@ impl<'a> RawHeaders<'a> {
     }
 }
 
-/// Describes values of an attribute, for a message that refuses one.
+/// Describes the valid types of an attribute, for an error text.
 #[must_use]
 pub fn form(attribute: &str) -> &'static str {
     match attribute {
@@ -145,7 +130,7 @@ pub fn form(attribute: &str) -> &'static str {
     }
 }
 
-/// Returns whether two texts of an attribute mean the same.
+/// Returns whether two texts of an attribute are equivalent.
 fn same(attribute: &str, one: &str, other: &str) -> bool {
     one == other
         || match attribute {
@@ -157,61 +142,56 @@ fn same(attribute: &str, one: &str, other: &str) -> bool {
         }
 }
 
-/// What came out of reading a message.
+/// The result of decoding a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
-    /// An event. Its data has not been looked at: that is its contract's business.
+    /// An event. Its data has not been checked; that is up to its contract.
     Valid(Event),
-    /// Source, subject, sequence and id can be read, so the message has a place in a stream, but it is wrong in another way: it
-    /// will be refused when it is next there. What could not be read is filled in by a stand-in ([`UNREADABLE_TYPE`]).
+    /// A defective event whose source, subject, sequence and id are readable, so it has a place in a stream: it is rejected when its turn
+    /// comes. Unreadable attributes have placeholders ([`UNREADABLE_TYPE`]).
     Invalid(Event, String),
-    /// Without a place in a stream: nothing follows it, nothing waits for it.
-    Undecodable {
-        /// What is wrong with it.
-        defect: String,
-        /// Its body.
-        body: Bytes,
-    },
+    /// A message that belongs to no stream, so no other event depends on it.
+    Undecodable { defect: String, body: Bytes },
 }
 
-/// The type that an event is given whose own type cannot be read.
+/// Placeholder type of an event whose own type is unreadable.
 pub const UNREADABLE_TYPE: &str = "unreadable.type.v1";
 
-/// Reads messages, one after the other. What one message has the next mostly has as well, and is then not made again.
+/// Decodes successive messages. Consecutive messages often share source and type, so these values are reused.
 #[derive(Debug, Default)]
 pub struct Decoder {
     source: Option<Source>,
     kind: Option<EventType>,
 }
 
-/// Reads a single message's headers and body.
+/// Decodes the headers and body of a single message.
 #[must_use]
 pub fn read(raw: RawHeaders<'_>, body: Bytes) -> Decoded {
     Decoder::default().read(raw, body)
 }
 
 impl Decoder {
-    /// Reads a message's headers and body.
+    /// Decodes a message's headers and body.
     #[must_use]
     pub fn read(&mut self, raw: RawHeaders<'_>, body: Bytes) -> Decoded {
         let mut defects = raw.defects;
-        let place = if raw.data.is_some() {
+        let prefix = if raw.data.is_some() {
             ""
         } else {
             "header cloudEvents:"
         };
-        let id = parse_header(&mut defects, place, "id", raw.id, str::parse::<EventId>);
-        let source = parse_header(&mut defects, place, "source", raw.source, |text| {
+        let id = parse_header(&mut defects, prefix, "id", raw.id, str::parse::<EventId>);
+        let source = parse_header(&mut defects, prefix, "source", raw.source, |text| {
             reuse_or_parse(&mut self.source, text, Source::as_str, str::parse::<Source>)
         });
         let subject = parse_header(
             &mut defects,
-            place,
+            prefix,
             "subject",
             raw.subject,
             str::parse::<Subject>,
         );
-        let kind = parse_header(&mut defects, place, "type", raw.kind, |text| {
+        let kind = parse_header(&mut defects, prefix, "type", raw.kind, |text| {
             reuse_or_parse(
                 &mut self.kind,
                 text,
@@ -231,7 +211,7 @@ impl Decoder {
                 ));
             }
             Value::Wrong(defect) => defects.push(defect),
-            Value::Absent => defects.push(format!("{place}specversion is missing")),
+            Value::Absent => defects.push(format!("{prefix}specversion is missing")),
         }
         if let (Some(kind), Some(subject)) = (&kind, &subject)
             && let Err(e) = kind.check_subject(subject)
@@ -242,10 +222,10 @@ impl Decoder {
         if data_len > MAX_DATA_BYTES {
             defects.push(crate::ContractError::TooLarge(data_len).to_string());
         }
-        let is_sound = defects.is_empty();
-        // Whatever its other defects, with these it has a place in a stream; what has no sequence must be sound.
+        let is_valid = defects.is_empty();
+        // With these attributes, an event has a place in a stream despite other defects. An event without a sequence must have no defects.
         let (Some(id), Some(source), Some(subject), true) =
-            (id, source, subject, is_sound || sequence.is_some())
+            (id, source, subject, is_valid || sequence.is_some())
         else {
             let defect = defects.join("; ");
             return Decoded::Undecodable { defect, body };
@@ -261,7 +241,7 @@ impl Decoder {
             traceparent: raw.traceparent.map(Cow::into_owned),
             data: raw.data.unwrap_or(body),
         };
-        if is_sound {
+        if is_valid {
             Decoded::Valid(event)
         } else {
             Decoded::Invalid(event, defects.join("; "))
@@ -269,21 +249,21 @@ impl Decoder {
     }
 }
 
-/// Parses an attribute that must be there, and notes what is wrong with it.
+/// Parses a required attribute, and records its defects.
 fn parse_header<T>(
     defects: &mut Vec<String>,
-    place: &str,
+    prefix: &str,
     name: &str,
     value: Value<'_>,
     parse: impl FnOnce(&str) -> Result<T, AttributeError>,
 ) -> Option<T> {
     if value == Value::Absent {
-        defects.push(format!("{place}{name} is missing"));
+        defects.push(format!("{prefix}{name} is missing"));
     }
     parse_optional(defects, value, parse)
 }
 
-/// Parses an attribute that may be absent, and notes what is wrong with it.
+/// Parses an optional attribute, and records its defects.
 fn parse_optional<T>(
     defects: &mut Vec<String>,
     value: Value<'_>,
@@ -301,7 +281,7 @@ fn parse_optional<T>(
     None
 }
 
-/// The value that the last message had, if this one's is the same; otherwise a new one, which is kept for the next.
+/// Returns the previous message's value if it is the same. Otherwise parses a new value and keeps it.
 fn reuse_or_parse<T: Clone>(
     last: &mut Option<T>,
     text: &str,
@@ -349,12 +329,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn an_event_round_trips() {
         assert_eq!(read(raw(&event()), event().data), Decoded::Valid(event()));
     }
 
     #[test]
-    fn what_the_last_message_had_is_not_taken_for_what_this_one_has() {
+    fn cached_values_never_leak_into_other_messages() {
         let mut reader = Decoder::default();
         let mut other = event();
         other.source = Source::new("shop/2").unwrap();
@@ -368,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spoiled_message_keeps_its_place_in_its_stream() {
+    fn an_invalid_message_keeps_its_place() {
         let mut without_type = raw(&event());
         without_type.kind = Value::Absent;
         let mut with_other_version = raw(&event());
@@ -379,9 +359,9 @@ mod tests {
         off_epoch.epoch = Value::Text("3".into());
         for raw in [without_type, with_other_version, off_subject, off_epoch] {
             match read(raw, event().data) {
-                Decoded::Invalid(spoiled, defect) => {
-                    assert_eq!(spoiled.stream(), event().stream());
-                    assert_eq!(spoiled.sequence, event().sequence);
+                Decoded::Invalid(invalid, defect) => {
+                    assert_eq!(invalid.stream(), event().stream());
+                    assert_eq!(invalid.sequence, event().sequence);
                     assert!(!defect.is_empty());
                 }
                 other => panic!("{other:?}"),
@@ -392,28 +372,28 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_place_is_unreadable() {
-        for spoil in [
+    fn a_message_without_stream_position_is_undecodable() {
+        for change in [
             |r: &mut RawHeaders<'_>| r.source = Value::Absent,
             |r: &mut RawHeaders<'_>| r.subject = Value::Text("order".into()),
             |r: &mut RawHeaders<'_>| r.sequence = Value::Text("0".into()),
             |r: &mut RawHeaders<'_>| r.id = Value::Text(Cow::Borrowed("")),
         ] {
             let mut raw = raw(&event());
-            spoil(&mut raw);
+            change(&mut raw);
             assert!(matches!(
                 read(raw, event().data),
                 Decoded::Undecodable { .. }
             ));
         }
         let Decoded::Undecodable { defect, .. } = read(RawHeaders::default(), Bytes::new()) else {
-            panic!("nothing was readable")
+            panic!("an empty message was decoded")
         };
         assert!(defect.contains("cloudEvents:id is missing"), "{defect}");
     }
 
     #[test]
-    fn one_attribute_with_two_values_is_refused_by_both() {
+    fn contradictory_values_are_rejected_naming_both() {
         for (attribute, other) in [
             ("id", "b"),
             ("source", "shop/2"),
@@ -429,7 +409,7 @@ mod tests {
             let (Decoded::Undecodable { defect, .. } | Decoded::Invalid(_, defect)) =
                 read(raw, event().data)
             else {
-                panic!("{attribute} was guessed")
+                panic!("{attribute} was accepted")
             };
             assert!(
                 defect.starts_with(&format!("{attribute} is both ")),

@@ -1,4 +1,4 @@
-//! CloudEvents in structured mode: one JSON object an event, as `producer publish` reads them from a file or a pipe.
+//! CloudEvents in structured mode: one JSON object per event, as `producer publish` reads them from a file or a pipe.
 
 use std::{borrow::Cow, fmt};
 
@@ -17,18 +17,16 @@ use crate::{
     media,
 };
 
-/// What is wrong with a line.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// The event's data is not JSON.
     #[error("the data is not JSON: {0}")]
     Data(#[from] serde_json::Error),
-    /// The line is no event; the text says why.
+    /// The line is not an event; the text says why.
     #[error("{0}")]
     Defect(String),
 }
 
-/// The members that are read; others are ignored, as CloudEvents asks for extensions.
+/// The known members; others are ignored, as CloudEvents specifies for extensions.
 const MEMBERS: [&str; 12] = [
     "specversion",
     "id",
@@ -44,8 +42,8 @@ const MEMBERS: [&str; 12] = [
     "data_base64",
 ];
 
-/// Adds what an event in structured mode says of itself to what its headers say. What the two do not agree about, and whatever stands
-/// twice with different values, is [`Value::Wrong`].
+/// Adds the attributes of an event in structured mode to those of its headers. Contradictory and repeated, different values become
+/// [`Value::Wrong`].
 #[must_use]
 pub fn add<'a>(mut raw: RawHeaders<'a>, body: &'a [u8]) -> RawHeaders<'a> {
     let members = match members(body) {
@@ -59,8 +57,8 @@ pub fn add<'a>(mut raw: RawHeaders<'a>, body: &'a [u8]) -> RawHeaders<'a> {
     let (mut data, mut encoded) = (None, None);
     for (name, value) in members {
         match name {
-            "data" => only(name, &mut data, value, &mut raw.defects),
-            "data_base64" => only(name, &mut encoded, value, &mut raw.defects),
+            "data" => take_once(name, &mut data, value, &mut raw.defects),
+            "data_base64" => take_once(name, &mut encoded, value, &mut raw.defects),
             "traceparent" => {
                 if let Value::Text(text) = text(name, value) {
                     raw.traceparent = Some(text);
@@ -93,8 +91,8 @@ pub fn add<'a>(mut raw: RawHeaders<'a>, body: &'a [u8]) -> RawHeaders<'a> {
     raw
 }
 
-/// Takes a member that has to be there once. `null` is no value.
-fn only<'a>(
+/// Takes a member that must occur only once. `null` counts as absent.
+fn take_once<'a>(
     name: &str,
     slot: &mut Option<&'a str>,
     value: &'a RawValue,
@@ -117,14 +115,14 @@ fn decoded(encoded: &str) -> Result<Vec<u8>, String> {
         .map_err(|e| format!("data_base64 is not Base64: {e}"))
 }
 
-/// An attribute's text. Whole numbers are written out, since people write sequences as such.
+/// Returns an attribute's text. Integers are converted, since other programs write sequences as numbers.
 fn text<'a>(name: &str, value: &'a RawValue) -> Value<'a> {
     let value = value.get();
     let kind = match value.as_bytes().first() {
         Some(b'"') => {
             return match serde_json::from_str(value) {
                 Ok(text) => Value::Text(Cow::Owned(text)),
-                Err(e) => Value::Wrong(format!("{name} is not text that can be read: {e}")),
+                Err(e) => Value::Wrong(format!("{name} is not valid text: {e}")),
             };
         }
         Some(b'n') => return Value::Absent,
@@ -152,7 +150,7 @@ fn members(body: &[u8]) -> Result<Vec<(&'static str, &RawValue)>, serde_json::Er
     Ok(members)
 }
 
-/// Takes the members of [`MEMBERS`] in their order, with those that come more than once.
+/// Collects the members of [`MEMBERS`] in their order, including repeated ones.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
@@ -176,10 +174,10 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// Reads one JSON object as an event. Its data is handed on as it was written; checking it is its contract's business.
+/// Parses one JSON object as an event. Its data is passed on unchanged; its contract checks it.
 ///
 /// # Errors
-/// [`JsonError::Defect`] says what is wrong with the line; unknown members are ignored, as CloudEvents asks for extensions.
+/// [`JsonError::Defect`] describes the defect. Unknown members are ignored, as CloudEvents specifies for extensions.
 pub fn read(line: &str) -> Result<Event, JsonError> {
     let raw = add(RawHeaders::default(), line.as_bytes());
     match headers::read(raw, Bytes::new()) {
@@ -212,10 +210,10 @@ struct CloudEventJson<'a> {
     data: &'a RawValue,
 }
 
-/// Writes an event as one JSON object, without a line break in it.
+/// Serializes an event as one JSON object without line breaks.
 ///
 /// # Errors
-/// [`JsonError::Data`]: the event's data is not JSON.
+/// [`JsonError::Data`] if the event's data is not JSON.
 pub fn write(event: &Event) -> Result<String, JsonError> {
     let data: &RawValue = serde_json::from_slice(&event.data)?;
     Ok(serde_json::to_string(&CloudEventJson {
@@ -240,7 +238,7 @@ mod tests {
     const LINE: &str = r#"{"specversion":"1.0","id":"a","source":"shop","type":"order.placed.v1","subject":"order/1","sequence":3,"epoch":"2-00000000000000ab","data":{"total":"1.10"},"color":"red"}"#;
 
     #[test]
-    fn a_line_is_read_and_written_back() {
+    fn a_line_round_trips() {
         let event = read(LINE).unwrap();
         assert_eq!(event.sequence, Sequence::new(3));
         assert_eq!(event.epoch, crate::Epoch::new(2, 0xab));
@@ -249,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_says_what_is_wrong() {
+    fn errors_name_the_defect() {
         for (from, to, says) in [
             ("\"1.0\"", "\"0.3\"", "specversion"),
             ("order.placed.v1", "stock.adjusted.v1", "does not belong"),
@@ -305,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn data_in_base64_is_the_bytes_that_it_stands_for() {
+    fn base64_data_is_decoded() {
         let line = LINE.replace(
             r#""data":{"total":"1.10"}"#,
             r#""data_base64":"eyJ0b3RhbCI6IjEuMTAifQ==","data_base64":"eyJ0b3RhbCI6IjEuMTAifQ==""#,
@@ -314,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_on_the_data_whatever_stands_around_it() {
+    fn the_size_limit_applies_to_the_data() {
         let of = |bytes: usize| {
             LINE.replace(
                 "{\"total\":\"1.10\"}",
@@ -327,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_agree_with_the_body_change_nothing_and_others_are_refused() {
+    fn headers_must_agree_with_the_body() {
         let with = |id: &'static str| {
             let mut raw = RawHeaders::default();
             raw.put("id", Value::Text(id.into()));
@@ -335,13 +333,13 @@ mod tests {
         };
         assert_eq!(with("a"), Decoded::Valid(read(LINE).unwrap()));
         let Decoded::Undecodable { defect, .. } = with("b") else {
-            panic!("the id was guessed")
+            panic!("contradictory ids were accepted")
         };
         assert_eq!(defect, r#"id is both "b" and "a""#);
     }
 
     #[test]
-    fn depth_is_no_matter_where_nothing_is_read() {
+    fn ignored_members_may_be_nested_deeply() {
         let deep = "[".repeat(500_000) + &"]".repeat(500_000);
         let ignored = LINE.replace("\"red\"", &deep);
         assert_eq!(read(&ignored).unwrap(), read(LINE).unwrap());

@@ -1,16 +1,16 @@
-//! The kernel: what an event is, what it is called and how it is written down.
+//! The kernel: events, their attributes and their formats.
 //!
-//! Nothing here does I/O and nothing here knows RabbitMQ, a store or an order. Everything else in Doorstep meets in these types.
+//! This crate does no I/O, and knows neither RabbitMQ nor stores nor orders. All other crates share these types.
 //!
 //! - [`Event`]: a fact with its CloudEvents 1.0 attributes and its data in JSON.
-//! - [`Source`], [`Subject`], [`Sequence`]: who numbered it, what it is about, and its number there. A *stream* is the events of
-//!   one source about one subject, see [`StreamKey`].
+//! - [`Source`], [`Subject`], [`Sequence`]: the store that numbered it, its subject, and its number. A *stream* is the events of one source
+//!   about one subject, see [`StreamKey`].
 //! - [`Epoch`]: one start of the store that numbered an event.
-//! - [`Contract`]: the tie between a Rust type and a versioned event type such as `order.placed.v1`.
-//! - [`Request`], [`RequestContract`]: what is asked of a role over RPC, as a command or a query, and its reply.
+//! - [`Contract`]: ties a Rust type to a versioned event type such as `order.placed.v1`.
+//! - [`Request`], [`RequestContract`]: RPC commands and queries, with their replies.
 //! - [`headers`]: CloudEvents in binary mode, as pairs of header and value.
-//! - [`json`]: CloudEvents in structured mode, one JSON object an event.
-//! - [`media`], [`time`]: content types and times as other programs write them.
+//! - [`json`]: CloudEvents in structured mode, one JSON object per event.
+//! - [`media`], [`time`]: content types and times in the forms that other programs use.
 
 mod attributes;
 mod contract;

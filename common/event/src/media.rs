@@ -1,25 +1,25 @@
-//! The meaning of a message's content type and content encoding for its body.
+//! Interprets a message's content type and content encoding.
 
 use crate::attributes::shown;
 
 /// Media type of a CloudEvent in structured mode.
 pub const STRUCTURED: &str = "application/cloudevents+json";
-/// Media type of several CloudEvents in one message, which is not read.
+/// Media type of several CloudEvents in one message, which is not supported.
 pub const BATCH: &str = "application/cloudevents-batch+json";
 
-/// The place in a message that carries its event.
+/// The location of a message's event attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The attributes are headers, the body is the data.
     Binary,
-    /// The body is a JSON object of attributes and data.
+    /// The body is a JSON object with attributes and data.
     Structured,
 }
 
-/// Returns the mode that a content type stands for, and what is wrong with the content type, if anything is.
+/// Returns the mode of a content type, and its defect if it has one.
 ///
-/// In binary mode the data is JSON. Labels that name no format (`text/plain`, `application/octet-stream`) are taken for JSON, since
-/// client libraries set them by default.
+/// In binary mode the data is JSON. Types that name no format (`text/plain`, `application/octet-stream`) count as JSON, because client
+/// libraries set them by default.
 #[must_use]
 pub fn mode(content_type: &str) -> (Mode, Option<String>) {
     if content_type == crate::headers::CONTENT_TYPE {
@@ -34,18 +34,18 @@ pub fn mode(content_type: &str) -> (Mode, Option<String>) {
     });
     let foreign_charset = charset
         .filter(|charset| !is_one_of(charset, &["utf-8", "utf8", "us-ascii"]))
-        .map(|charset| format!("charset {} is not read, send UTF-8", shown(charset)));
+        .map(|charset| format!("charset {} is not supported: send UTF-8", shown(charset)));
     match media.as_str() {
         STRUCTURED => (Mode::Structured, foreign_charset),
         BATCH => {
             let defect = format!(
-                "a batch of events ({BATCH}) is not read yet, send each event as a message of its own"
+                "a batch of events ({BATCH}) is not supported: send each event in its own message"
             );
             (Mode::Binary, Some(defect))
         }
         cloud if cloud.starts_with("application/cloudevents") => {
             let defect = format!(
-                "content type {} is not read, send {STRUCTURED} or attributes as headers",
+                "content type {} is not supported: send {STRUCTURED}, or attributes as headers",
                 shown(content_type)
             );
             (Mode::Binary, Some(defect))
@@ -61,7 +61,7 @@ pub fn mode(content_type: &str) -> (Mode, Option<String>) {
     }
 }
 
-/// Returns what is wrong with a content encoding: a body is read as it comes, never decompressed.
+/// Returns the defect of a content encoding: bodies are never decompressed.
 #[must_use]
 pub fn encoding_defect(encoding: &str) -> Option<String> {
     let is_plain = is_one_of(
@@ -72,7 +72,7 @@ pub fn encoding_defect(encoding: &str) -> Option<String> {
     );
     (!is_plain).then(|| {
         format!(
-            "content encoding {} is not read, send the body without it",
+            "content encoding {} is not supported: send the body without it",
             shown(encoding)
         )
     })
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn structured_mode_is_known_by_its_media_type_however_it_is_written() {
+    fn structured_mode_ignores_case_and_parameters() {
         for structured in [
             "application/cloudevents+json",
             "Application/CloudEvents+JSON",
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_do_not_deny_json_are_read() {
+    fn types_compatible_with_json_are_accepted() {
         for binary in [
             "application/json",
             "application/json; charset=utf-8",
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn other_formats_are_refused_by_name() {
+    fn other_formats_are_rejected_by_name() {
         for (content_type, says) in [
             ("application/cloudevents-batch+json", "a batch of events"),
             (

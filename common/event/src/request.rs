@@ -1,4 +1,4 @@
-//! Requests: what is asked of a role at once, over RPC, and what comes back. A **command** changes state, a **query** only reads.
+//! RPC requests to roles, and their replies. A **command** changes state, a **query** only reads.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -6,107 +6,101 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{AttributeError, ContractError, EventType, MAX_DATA_BYTES, RequestId, Source};
 
-/// Whether a request changes anything.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestKind {
-    /// It changes state, once: a retry under the same id is answered from the reply that was stored with the change.
+    /// Changes state, once: a retry with the same id gets the reply stored with the change.
     Command,
-    /// It only reads.
     Query,
 }
 
-/// Whether the same request may come again under its id.
+/// The retry policy of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Idempotency {
-    /// It may, so that the reply to a command is kept for the whole retention.
+    /// It may be retried, so a command's reply is kept for the whole retention period.
     Retryable,
-    /// Its id was made for this one time and is known to nobody else: the reply to a command is kept only for as long as whoever
-    /// obeys it may be in doubt about its own commit.
+    /// Its id is used once and known only to its sender. A command's reply is kept only while the executing role may be in doubt about its
+    /// own commit.
     OneShot,
 }
 
-/// A published form of a request and of its reply. Once published, a version never changes.
+/// A published format of a request and its reply. A published version never changes.
 pub trait RequestContract: Serialize + DeserializeOwned {
-    /// The versioned type on the wire, such as `payments.authorize.v1`; its first word is the role that answers.
+    /// The versioned type on the wire, such as `payments.authorize.v1`; its first word is the role.
     const TYPE: &'static str;
 
-    /// Whether it changes anything.
     const ACT: RequestKind;
 
-    /// What is answered.
     type Reply: Serialize + DeserializeOwned;
 
-    /// The rules that the data must keep beyond its form.
+    /// Checks the rules beyond the format.
     ///
     /// # Errors
-    /// Says which rule is broken, with the values.
+    /// Describes the violated rule, with the values.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// [`Self::TYPE`] as a type.
+    /// Returns [`Self::TYPE`] as an [`EventType`].
     ///
     /// # Panics
-    /// Where [`Self::TYPE`] is not a well-formed type, which is a mistake in the program.
+    /// If [`Self::TYPE`] is not well-formed, which is a bug in the program.
     #[must_use]
     fn request_type() -> EventType {
         #[expect(clippy::expect_used, reason = "a constant of the program")]
         EventType::new(Self::TYPE).expect("a request's TYPE is a well-formed type")
     }
 
-    /// Reads a request as this contract: type, form and rules are checked.
+    /// Parses a request, and checks its type, format and rules.
     ///
     /// # Errors
-    /// Says in which of these the request breaks the contract.
+    /// Describes the violation.
     fn read(request: &Request) -> Result<Self, ContractError> {
         if request.kind.as_str() != Self::TYPE {
             return Err(ContractError::OtherType(request.kind.to_string()));
         }
-        let asked: Self = serde_json::from_slice(&request.data)
+        let data: Self = serde_json::from_slice(&request.data)
             .map_err(|e| ContractError::Data(e.to_string()))?;
-        asked.check().map_err(ContractError::Rule)?;
-        Ok(asked)
+        data.check().map_err(ContractError::Rule)?;
+        Ok(data)
     }
 }
 
-/// A request on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Names the request among those of its caller; a retry has the same id.
+    /// Unique among the requests of its caller; a retry has the same id.
     pub id: RequestId,
-    /// Who asks: the source of the program that asks. With the id it tells requests apart.
+    /// Source of the calling program. Together with the id it identifies the request.
     pub caller: Source,
-    /// Its versioned type.
     pub kind: EventType,
-    /// Whether it changes anything.
     pub act: RequestKind,
-    /// When it was first asked: a command older than replies are kept is refused.
+    /// Time of the first attempt. A command older than the retention of replies is rejected.
     pub time: Timestamp,
-    /// After this nobody waits for the reply, and work on it is not begun.
+    /// Time after which the caller no longer waits, and work on it is not begun.
     pub deadline: Timestamp,
-    /// Whether it may come again. It is not on the wire: what comes over the broker always may.
+    /// The retry policy. Not on the wire: requests from the broker may always be retried.
     pub idempotency: Idempotency,
-    /// W3C trace context, handed through unread.
+    /// W3C trace context, passed through unread.
     pub traceparent: Option<String>,
-    /// What is asked, in JSON.
+    /// The data in JSON.
     pub data: Bytes,
 }
 
 impl Request {
-    /// Writes a request down.
+    /// Creates a request from its contract.
     ///
     /// # Errors
-    /// The request breaks its own rules, or its data exceeds 1 MiB.
+    /// Fails if the data violates the contract's rules, or exceeds 1 MiB.
     pub fn from_contract<C: RequestContract>(
         caller: &Source,
         id: RequestId,
         time: Timestamp,
         deadline: Timestamp,
-        asked: &C,
+        contract: &C,
     ) -> Result<Self, ContractError> {
-        asked.check().map_err(ContractError::Rule)?;
-        let data = serde_json::to_vec(asked).map_err(|e| ContractError::Data(e.to_string()))?;
+        contract.check().map_err(ContractError::Rule)?;
+        let data = serde_json::to_vec(contract).map_err(|e| ContractError::Data(e.to_string()))?;
         if data.len() > MAX_DATA_BYTES {
             return Err(ContractError::TooLarge(data.len()));
         }
@@ -123,41 +117,39 @@ impl Request {
         })
     }
 
-    /// The role that answers: the first word of the type.
+    /// Returns the role that handles it: the first word of the type.
     #[must_use]
     pub fn role(&self) -> &str {
         self.kind.subject_kind()
     }
 }
 
-/// A role will not do what was asked, and says why. Nothing was changed.
+/// A role's rejection of a request. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{detail} ({code})")]
 pub struct Rejection {
-    /// A word for programs, such as `card_declined`; part of the contract.
+    /// A code for programs, such as `card_declined`; part of the contract.
     pub code: String,
-    /// A sentence for people.
     pub detail: String,
 }
 
 impl Rejection {
-    /// The code of requests that break their contract or are in none.
+    /// Code of a request that violates its contract, or has none.
     pub const BAD_REQUEST: &'static str = "bad_request";
-    /// The code of a command that comes under the id of another one.
+    /// Code of a command with the id of a different command.
     pub const ID_REUSED: &'static str = "id_reused";
-    /// The code of a command that is older than replies are kept.
+    /// Code of a command older than the retention of replies.
     pub const TOO_OLD: &'static str = "too_old";
-    /// The code of what waits for something that has not come yet: asking again later may help.
+    /// Code of a request that depends on an event that has not arrived. A later retry may succeed.
     pub const NOT_YET: &'static str = "not_yet";
-    /// The code of a request whose deadline was long over by the clock of whoever was to answer it, when the broker, which drops what is
-    /// late, still had it: the clocks differ.
+    /// Code of a request that expired long ago by the server's clock, although the broker, which drops expired requests, delivered it: the
+    /// clocks differ.
     pub const CLOCK_SKEW: &'static str = "clock_skew";
-    /// The code of a request from a user of the broker that may not send any.
+    /// Code of a request from a broker user without permission.
     pub const FORBIDDEN: &'static str = "forbidden";
-    /// The code of a request on which the handler failed.
+    /// Code of a request whose handler failed.
     pub const FAILED: &'static str = "failed";
 
-    /// A refusal.
     pub fn new(code: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
             code: code.into(),
@@ -178,5 +170,5 @@ impl From<AttributeError> for Rejection {
     }
 }
 
-/// What comes back: the reply in JSON, or why there is none.
+/// The result of a request: the reply in JSON, or a rejection.
 pub type RequestResult = Result<Bytes, Rejection>;

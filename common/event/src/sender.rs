@@ -1,22 +1,21 @@
-//! The sender of a message, as far as the broker vouches for it.
+//! The sender of a message, as far as the broker guarantees it.
 
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// The name of a user of the broker.
+/// The name of a broker user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct BrokerUser(Arc<str>);
 
 impl BrokerUser {
-    /// A user of this name. The broker decides which names there are.
+    /// Creates any name; only the broker knows which users exist.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -41,15 +40,15 @@ impl fmt::Display for BrokerUser {
     }
 }
 
-/// The sender of a delivery: RabbitMQ checks a message's user id against the connection that publishes it.
+/// The sender of a delivery. RabbitMQ checks a message's user id against the connection that publishes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Sender {
-    /// Published over the exchange of events, without a user id.
+    /// Published through the events exchange, without a user id.
     #[default]
     Anonymous,
-    /// Published over the exchange of events by this user.
+    /// Published through the events exchange by this user.
     User(BrokerUser),
-    /// Published another way, where no topic permission holds. Tells which, for people.
+    /// Published another way, without topic permissions. The text describes it for people.
     Bypass(Arc<str>),
 }
 
@@ -58,7 +57,7 @@ impl fmt::Display for Sender {
         match self {
             Self::Anonymous => f.write_str("a message without a user id"),
             Self::User(user) => write!(f, "user {user:?}", user = user.as_str()),
-            Self::Bypass(way) => f.write_str(way),
+            Self::Bypass(exchange) => f.write_str(exchange),
         }
     }
 }

@@ -4,29 +4,28 @@ use jiff::Timestamp;
 
 use crate::AttributeError;
 
-/// Fractional digits that a [`Timestamp`] keeps.
+/// Fractional digits of a [`Timestamp`].
 const DIGITS: usize = 9;
 
-/// Parses a time in the form of RFC 3339, with any number of decimals: those beyond nanoseconds are cut off. A leap second is read
-/// as the second before it.
+/// Parses an RFC 3339 time with any number of decimals; those beyond nanoseconds are truncated. A leap second becomes the preceding second.
 ///
 /// # Errors
-/// [`AttributeError::TimeForm`]: the text has another form.
+/// [`AttributeError::TimeForm`] if the text has another form.
 pub fn parse(text: &str) -> Result<Timestamp, AttributeError> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let wrong = || AttributeError::TimeForm(crate::attributes::shown(text));
-    let point = text.find('.').ok_or_else(wrong)?;
+    let invalid = || AttributeError::TimeForm(crate::attributes::shown(text));
+    let point = text.find('.').ok_or_else(invalid)?;
     let decimals = &text[point + 1..];
     let count = decimals.bytes().take_while(u8::is_ascii_digit).count();
     if count <= DIGITS {
-        return Err(wrong());
+        return Err(invalid());
     }
     let (kept, zone) = (point + 1 + DIGITS, point + 1 + count);
     format!("{}{}", &text[..kept], &text[zone..])
         .parse()
-        .map_err(|_| wrong())
+        .map_err(|_| invalid())
 }
 
 #[cfg(test)]
@@ -34,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_rfc_3339_is_read() {
+    fn rfc_3339_times_are_parsed() {
         for (text, same) in [
             ("2026-11-30T03:00:00Z", "2026-11-30T03:00:00Z"),
             ("2026-11-30t03:00:00z", "2026-11-30T03:00:00Z"),
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_are_refused_by_their_text() {
+    fn other_texts_are_rejected() {
         for text in [
             "",
             "yesterday",

@@ -1,9 +1,9 @@
-//! Tables for people: they fit a terminal of any width, and break no word, number or id.
+//! Tables for terminals of any width, without breaking words, numbers or ids.
 //!
-//! A table that is too wide gives way in this order: its prose is cut between two words, optional columns are left off, rows and columns
-//! change places, each row becomes a list of `NAME: value`. Where standard output is no terminal, a table has the width that it needs.
+//! A table that is too wide is reduced in this order: prose is cut between words, optional columns are omitted, rows and columns are
+//! transposed, each row becomes a list of `NAME: value`. If standard output is not a terminal, the table has its full width.
 //!
-//! The cells are printed as they are: what comes from outside is made safe for a terminal before.
+//! Cells are printed unchanged: callers make foreign text safe for terminals first.
 
 mod text;
 
@@ -16,22 +16,21 @@ pub use text::{fields, wrapped};
 
 use text::{cut, push_field};
 
-/// The blanks between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
-/// The least width in which prose is worth showing.
+/// Minimum useful width of prose.
 const MIN_PROSE: usize = 24;
-/// The widest first word for which prose gets the room.
+/// Widest first word for which prose is widened.
 const MAX_FIRST_WORD: usize = 30;
 
-/// The width of the terminal at standard output, in columns; `None` where that is no terminal.
+/// Returns the terminal's width in columns; `None` if standard output is not a terminal.
 #[must_use]
 pub fn terminal_width() -> Option<usize> {
     let (Width(columns), _) = terminal_size_of(io::stdout())?;
-    // Some terminals that do not know their size say 0.
+    // Some terminals of unknown size report 0.
     Some(usize::from(columns)).filter(|columns| *columns > 0)
 }
 
-/// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
     name: &'static str,
@@ -47,25 +46,25 @@ enum Kind {
 }
 
 impl Column {
-    /// A column of names, ids or times: flush left and never cut.
+    /// Creates a column of names, ids or times: left-aligned and never cut.
     #[must_use]
     pub const fn text(name: &'static str) -> Self {
         Self::new(name, Kind::Text)
     }
 
-    /// A column of numbers: flush right and never cut.
+    /// Creates a column of numbers: right-aligned and never cut.
     #[must_use]
     pub const fn number(name: &'static str) -> Self {
         Self::new(name, Kind::Number)
     }
 
-    /// A column of sentences, which may be cut between two words. It has to be the last of its table.
+    /// Creates a column of sentences, which may be cut between words. It must be the last column.
     #[must_use]
     pub const fn prose(name: &'static str) -> Self {
         Self::new(name, Kind::Prose)
     }
 
-    /// The column as one that may be left off: the rightmost goes first, and prose where its least width is not there.
+    /// Makes the column optional: the rightmost is omitted first, and prose if its minimum width is not available.
     #[must_use]
     pub const fn optional(self) -> Self {
         Self {
@@ -83,7 +82,7 @@ impl Column {
     }
 }
 
-/// A table without lines, so that it reads as well in a pipe as on a terminal. `Display` fits it to the terminal at standard output.
+/// A table without lines, readable in a pipe as well as on a terminal. `Display` fits it to the terminal at standard output.
 #[derive(Debug, Clone)]
 pub struct Table {
     columns: Vec<Column>,
@@ -91,7 +90,6 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table.
     #[must_use]
     pub fn new(columns: impl IntoIterator<Item = Column>) -> Self {
         Self {
@@ -100,26 +98,24 @@ impl Table {
         }
     }
 
-    /// Adds a row. Missing cells are empty, further ones are dropped. A cell may have several lines.
+    /// Adds a row. Missing cells are empty, extra ones are dropped. A cell may have several lines.
     pub fn add_row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
         let mut row: Vec<_> = cells.into_iter().map(Into::into).collect();
         row.resize(self.columns.len(), String::new());
         self.rows.push(row);
     }
 
-    /// The number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// True if there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Writes the table in this width, in columns of a terminal; `None` is any width. The last line has no line break.
+    /// Formats the table for a width in terminal columns; `None` is unlimited. The last line has no line break.
     #[must_use]
     pub fn fitted(&self, width: Option<usize>) -> String {
         let all: Vec<usize> = (0..self.columns.len()).collect();
@@ -128,30 +124,31 @@ impl Table {
         };
         if let Some((shown, prose)) = self.shown(width) {
             let mut text = self.side_by_side(&shown, prose);
-            let left_off: Vec<_> = all
+            let omitted: Vec<_> = all
                 .iter()
                 .filter(|column| !shown.contains(column))
                 .map(|column| self.columns[*column].name)
                 .collect();
-            if !left_off.is_empty() {
+            if !omitted.is_empty() {
                 let note = format!(
-                    "Not shown for want of width: {}; a wider terminal or --json shows them.",
-                    left_off.join(", ")
+                    "Not shown for lack of width: {}; use a wider terminal or --json.",
+                    omitted.join(", ")
                 );
                 text.push('\n');
                 text.push_str(&wrapped(&note, Some(width), ""));
             }
             return text;
         }
-        let turned = self.turned();
-        let is_short = self.rows.len() > 1 && turned.total_width() <= width;
+        let transposed = self.transposed();
+        let is_short = self.rows.len() > 1 && transposed.total_width() <= width;
         if is_short {
-            return turned.side_by_side(&(0..turned.columns.len()).collect::<Vec<_>>(), None);
+            return transposed
+                .side_by_side(&(0..transposed.columns.len()).collect::<Vec<_>>(), None);
         }
         self.list(width)
     }
 
-    /// The columns to show side by side, with the width of prose that is cut; `None` where they do not fit.
+    /// Returns the columns to show side by side, with the width of cut prose; `None` if they do not fit.
     fn shown(&self, width: usize) -> Option<(Vec<usize>, Option<usize>)> {
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
         let is_prose = |column: &&usize| self.columns[**column].kind == Kind::Prose;
@@ -160,8 +157,8 @@ impl Table {
         };
         shown.pop();
         let needed = self.width_of(prose);
-        let least = needed.min(self.least_of(prose));
-        let rest = width.checked_sub(least + GAP);
+        let min = needed.min(self.min_width_of(prose));
+        let rest = width.checked_sub(min + GAP);
         if let Some((mut shown, used)) = rest.and_then(|rest| self.beside(shown.clone(), rest)) {
             let room = width - used - GAP;
             shown.push(prose);
@@ -172,7 +169,7 @@ impl Table {
         Some((shown, None))
     }
 
-    /// As many of these columns as fit beside each other, optional ones left off from the right, and the width that they need.
+    /// Returns as many of these columns as fit side by side, omitting optional ones from the right, and their total width.
     fn beside(&self, mut columns: Vec<usize>, width: usize) -> Option<(Vec<usize>, usize)> {
         loop {
             let used = columns.iter().map(|column| self.width_of(*column) + GAP);
@@ -185,8 +182,8 @@ impl Table {
         }
     }
 
-    /// The least width of prose that is cut: in most rows some words have to fit.
-    fn least_of(&self, prose: usize) -> usize {
+    /// Returns the minimum width of cut prose: in most rows some words must fit.
+    fn min_width_of(&self, prose: usize) -> usize {
         let first = |row: &Vec<String>| {
             row[prose]
                 .split(' ')
@@ -198,8 +195,8 @@ impl Table {
         MIN_PROSE.max(name).max(first.min(MAX_FIRST_WORD))
     }
 
-    /// The table with rows and columns in each other's place. Lines of a cell would become unclear, so such a table is as wide as its text.
-    fn turned(&self) -> Self {
+    /// Transposes the table. Line breaks within cells would be ambiguous, so the result is as wide as its text.
+    fn transposed(&self) -> Self {
         let is_number = |column: &Column| column.kind == Kind::Number;
         let kind = if self.columns.iter().skip(1).all(is_number) {
             Kind::Number
@@ -208,15 +205,15 @@ impl Table {
         };
         let mut columns = vec![Column::text("")];
         columns.resize(self.rows.len() + 1, Column::new("", kind));
-        let mut turned = Self::new(columns);
+        let mut transposed = Self::new(columns);
         for (number, column) in self.columns.iter().enumerate() {
             let cells = self.rows.iter().map(|row| row[number].replace('\n', " "));
-            turned.add_row(std::iter::once(column.name.to_owned()).chain(cells));
+            transposed.add_row(std::iter::once(column.name.to_owned()).chain(cells));
         }
-        turned
+        transposed
     }
 
-    /// A block for each row, with a line for each column.
+    /// Formats a block per row, with a line per column.
     fn list(&self, width: usize) -> String {
         let names = self.columns.iter().map(|column| column.name.width());
         let indent = names.max().unwrap_or(0) + 1;
@@ -292,7 +289,7 @@ impl Table {
         all.sum::<usize>().saturating_sub(GAP)
     }
 
-    /// The width of a column that is not cut.
+    /// Returns the width of an uncut column.
     fn width_of(&self, column: usize) -> usize {
         let lines = self.rows.iter().flat_map(|row| row[column].split('\n'));
         let widest = lines.map(UnicodeWidthStr::width).max().unwrap_or(0);

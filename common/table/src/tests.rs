@@ -1,4 +1,4 @@
-//! Tables with content as operators see it, at the widths of their terminals.
+//! Tables with realistic content, at common terminal widths.
 
 use super::*;
 
@@ -74,9 +74,9 @@ fn permissions() -> Table {
     table
 }
 
-/// Every word of the text is a word of the table, and no line is wider than it has to be.
+/// Asserts that every word of the text is a word of the table, and no line is wider than necessary.
 #[track_caller]
-fn is_whole(table: &Table, width: usize) -> String {
+fn fitted_unbroken(table: &Table, width: usize) -> String {
     let text = table.fitted(Some(width));
     let cells: Vec<&str> = table
         .columns
@@ -107,27 +107,27 @@ fn is_whole(table: &Table, width: usize) -> String {
 fn no_word_number_or_id_is_broken_at_any_width() {
     for table in [kinds(), status(), permissions()] {
         for width in WIDTHS.into_iter().chain(1..200) {
-            is_whole(&table, width);
+            fitted_unbroken(&table, width);
         }
     }
 }
 
 #[test]
-fn prose_is_cut_between_words_and_optional_columns_go_from_the_right() {
-    let wide = is_whole(&kinds(), 200);
+fn prose_is_cut_and_optional_columns_are_omitted() {
+    let wide = fitted_unbroken(&kinds(), 200);
     assert!(wide.contains("LAST") && wide.contains("…"), "{wide}");
     assert!(!wide.contains("Not shown"), "{wide}");
 
-    let medium = is_whole(&kinds(), 120);
+    let medium = fitted_unbroken(&kinds(), 120);
     let words = medium.lines().nth(1).unwrap();
     assert!(
         words.ends_with("the position 51.507351,-0.127758 is dated …"),
         "{medium}"
     );
-    let note = "Not shown for want of width: ";
+    let note = "Not shown for lack of width: ";
     assert!(medium.contains(note), "{medium}");
 
-    let narrow = is_whole(&kinds(), 80);
+    let narrow = fitted_unbroken(&kinds(), 80);
     for whole in [
         "9c0e51b7d8463f2a",
         "25904",
@@ -140,8 +140,8 @@ fn prose_is_cut_between_words_and_optional_columns_go_from_the_right() {
 }
 
 #[test]
-fn a_table_of_few_rows_is_turned_before_it_becomes_a_list() {
-    let text = is_whole(&status(), 100);
+fn few_rows_are_transposed_before_listing() {
+    let text = fitted_unbroken(&status(), 100);
     let lines: Vec<Vec<&str>> = text
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -160,21 +160,21 @@ fn a_table_of_few_rows_is_turned_before_it_becomes_a_list() {
     assert_eq!(lines[1][..2], ["READY", "25904"]);
     assert_eq!(lines.len(), 15);
 
-    let list = is_whole(&status(), 60);
+    let list = fitted_unbroken(&status(), 60);
     assert_eq!(list.split("\n\n").count(), 5, "{list}");
     assert!(list.contains("ROLE:       orders\n"), "{list}");
     assert!(list.contains("HELD:       25904 (3 min)\n"), "{list}");
 }
 
 #[test]
-fn what_is_too_long_for_any_width_stays_in_one_piece() {
-    let text = is_whole(&permissions(), 80);
+fn an_overlong_word_stays_whole() {
+    let text = fitted_unbroken(&permissions(), 80);
     let on = &permissions().rows[0][2];
     assert!(text.contains(on.as_str()), "{text}");
 }
 
 #[test]
-fn without_a_terminal_everything_is_on_one_line_a_row() {
+fn without_a_terminal_each_row_is_one_line() {
     let text = kinds().fitted(None);
     assert_eq!(text.lines().count(), 3, "{text}");
     assert!(text.contains("which allows for 600 s"), "{text}");
@@ -211,7 +211,7 @@ fn wide_characters_count_as_two() {
 }
 
 #[test]
-fn a_paragraph_is_broken_between_words_and_keeps_numbers_with_their_units() {
+fn wrapping_keeps_numbers_with_their_units() {
     let text = "it took 85\u{a0}ms of 25904 rows, and then no more; ".repeat(9);
     let lines = wrapped(text.trim(), Some(40), "  ");
     assert!(lines.lines().all(|line| line.width() <= 40), "{lines}");
@@ -221,7 +221,7 @@ fn a_paragraph_is_broken_between_words_and_keeps_numbers_with_their_units() {
 }
 
 #[test]
-fn fields_have_a_column_for_their_names() {
+fn field_names_have_their_own_column() {
     let list = fields(
         &[("id", "3f2a-1"), ("detail", "was not assigned yet")],
         Some(20),

@@ -1,14 +1,13 @@
-//! Text in lines of a width: broken between words and nowhere else.
+//! Wraps text between words only.
 
 use std::borrow::Cow;
 
 use unicode_width::UnicodeWidthStr;
 
-/// The sign behind prose that was cut.
 const CUT: &str = "…";
 
-/// Breaks a text into lines of at most this width where it can be broken, at blanks; all lines but the first begin with `indent`. A word
-/// that is wider has a line of its own. A non-breaking space holds its words together, and is printed as a blank. `None` is any width.
+/// Wraps a text at spaces into lines of at most this width. All lines but the first begin with `indent`. A wider word gets its own line. A
+/// non-breaking space keeps its words together, and is printed as a space. `None` is unlimited.
 #[must_use]
 pub fn wrapped(text: &str, width: Option<usize>, indent: &str) -> String {
     let mut lines = String::with_capacity(text.len());
@@ -32,8 +31,7 @@ pub fn wrapped(text: &str, width: Option<usize>, indent: &str) -> String {
     lines.replace('\u{a0}', " ")
 }
 
-/// Lists values under their names, which have a column of their own. Values are broken between words where they are wider than `width`.
-/// Each line ends in a line break.
+/// Lists names and values in two columns. Values wider than `width` are wrapped. Each line ends with a line break.
 #[must_use]
 pub fn fields<N: AsRef<str>, V: AsRef<str>>(fields: &[(N, V)], width: Option<usize>) -> String {
     let widest = fields.iter().map(|(name, _)| name.as_ref().width()).max();
@@ -50,7 +48,7 @@ pub fn fields<N: AsRef<str>, V: AsRef<str>>(fields: &[(N, V)], width: Option<usi
     text
 }
 
-/// Adds a name, filled with blanks to this width, and its value.
+/// Appends a name, padded to this width, and its value.
 pub(crate) fn push_field(
     text: &mut String,
     name: &str,
@@ -72,7 +70,7 @@ pub(crate) fn push_field(
     }
 }
 
-/// The first words of a text that fit into this width, with a sign behind them where some do not.
+/// Returns the first words that fit into this width, with a mark if some were cut.
 pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return text.into();

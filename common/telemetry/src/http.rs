@@ -1,5 +1,5 @@
-//! The least of HTTP that a program needs which asks for its health, hands spans to a collector or reads the broker's management API: one
-//! request, one answer, one connection, all within a limit.
+//! A minimal HTTP client for health checks, for exporting spans and for the broker's management API: one request, one response, one
+//! connection, with a total timeout.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use doorstep_tls::TlsSettings;
@@ -11,25 +11,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The most of an answer that is read.
-const MAX_ANSWER: u64 = 1024 * 1024;
+/// Maximum bytes of a response.
+const MAX_RESPONSE: u64 = 1024 * 1024;
 
-/// An address such as `http://127.0.0.1:4318`, with or without a path.
+/// An address such as `http://127.0.0.1:4318`, with an optional path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpUrl {
     host: String,
     port: u16,
     path: String,
-    /// For https.
+    /// TLS settings, present for https only.
     tls: Option<TlsSettings>,
 }
 
-/// A user and password for HTTP's basic authentication. `Debug` leaves the password out.
+/// User and password for HTTP basic authentication. `Debug` omits the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpLogin {
-    /// The user.
     pub user: String,
-    /// The password.
     pub password: String,
 }
 
@@ -41,10 +39,8 @@ impl fmt::Debug for HttpLogin {
     }
 }
 
-/// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpUrlError {
-    /// It is none.
     #[error("{0:?} is not an address such as http://127.0.0.1:4318 or https://collector:4318")]
     Malformed(String),
 }
@@ -58,16 +54,16 @@ impl FromStr for HttpUrl {
             Some(rest) => (Some(TlsSettings::default()), rest),
             None => (None, text.strip_prefix("http://").ok_or_else(malformed)?),
         };
-        let (place, path) = match rest.find('/') {
+        let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
-        let (host, port) = match place.rsplit_once(':') {
-            // The colons of an IPv6 address stand in brackets.
+        let (host, port) = match authority.rsplit_once(':') {
+            // The colons of an IPv6 address are in brackets.
             Some((host, port)) if !port.ends_with(']') => {
                 (host, port.parse().map_err(|_| malformed())?)
             }
-            _ => (place, if tls.is_some() { 443 } else { 80 }),
+            _ => (authority, if tls.is_some() { 443 } else { 80 }),
         };
         let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'@' | b'?' | b'#');
         if host.is_empty() || !host.bytes().chain(path.bytes()).all(is_plain) {
@@ -96,39 +92,39 @@ impl HttpUrl {
         self.tls.is_some()
     }
 
-    /// The same address, trusting other servers if it is https.
+    /// Returns the same address with other TLS settings, if it is https.
     #[must_use]
     pub fn with_tls(mut self, settings: TlsSettings) -> Self {
         self.tls = self.tls.map(|_| settings);
         self
     }
 
-    /// The same address with this path behind its own.
+    /// Returns the same address with this path appended.
     #[must_use]
     pub fn join(mut self, path: &str) -> Self {
         self.path.push_str(path);
         self
     }
 
-    /// Asks, and waits for the answer; blocks the thread for no longer than the limit. Returns the status and the body.
+    /// Sends a GET request and waits for the response; blocks the thread for at most `limit`. Returns status and body.
     ///
     /// # Errors
-    /// Nobody answers in time, or not by HTTP.
+    /// Fails if no valid HTTP response arrives in time.
     pub fn ask(&self, limit: Duration) -> io::Result<(u16, String)> {
         self.exchange("GET", "", &[], limit)
     }
 
-    /// Asks as this user; else as [`ask`](Self::ask) does.
+    /// Sends a GET request as this user; otherwise like [`ask`](Self::ask).
     ///
     /// # Errors
-    /// Nobody answers in time, or not by HTTP.
+    /// Fails if no valid HTTP response arrives in time.
     pub fn ask_as(&self, login: &HttpLogin, limit: Duration) -> io::Result<(u16, String)> {
         let login = STANDARD.encode(format!("{}:{}", login.user, login.password));
         let header = format!("Authorization: Basic {login}\r\n");
         self.exchange("GET", &header, &[], limit)
     }
 
-    /// Hands over a body. Returns the status and the body of the answer.
+    /// Sends a POST request. Returns status and body of the response.
     pub(crate) fn post(
         &self,
         content_type: &str,
@@ -157,7 +153,7 @@ impl HttpUrl {
                 let stream = tls
                     .connect_blocking(self.bare_host(), socket)
                     .map_err(io::Error::other)?;
-                // A server refuses a client's certificate only after the handshake.
+                // A server rejects a client certificate only after the handshake.
                 self.exchange_on(stream, method, headers, body)
                     .map_err(|error| tls.explain(&error).map_or(error, io::Error::other))
             }
@@ -185,23 +181,24 @@ impl HttpUrl {
         stream.write_all(head.as_bytes())?;
         stream.write_all(body)?;
         stream.flush()?;
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         let mut chunk = [0; 4096];
         loop {
             let count = match stream.read(&mut chunk) {
-                // Servers that hang up without a word of TLS are not rare. The head says enough.
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => 0,
+                // Many servers close without TLS's closing alert. The response's head decides whether it is complete.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !response.is_empty() => 0,
                 read => read?,
             };
             if count == 0 {
                 break;
             }
-            answer.extend_from_slice(&chunk[..count]);
-            if answer.len() as u64 > MAX_ANSWER {
-                return Err(io::Error::other("the answer is too long"));
+            response.extend_from_slice(&chunk[..count]);
+            if response.len() as u64 > MAX_RESPONSE {
+                return Err(io::Error::other("the response is too long"));
             }
         }
-        read_answer(&answer).ok_or_else(|| io::Error::other("the answer is not HTTP, or not whole"))
+        parse_response(&response)
+            .ok_or_else(|| io::Error::other("the response is not HTTP, or incomplete"))
     }
 
     fn bare_host(&self) -> &str {
@@ -221,7 +218,7 @@ impl HttpUrl {
     }
 }
 
-/// A socket whose every read and write has what is left of the whole time, so that a peer that trickles does not hold us.
+/// A socket whose reads and writes share one deadline, so that a slow peer cannot exceed the total timeout.
 struct Timed {
     socket: TcpStream,
     until: Instant,
@@ -253,9 +250,9 @@ fn left(until: Instant) -> io::Result<Duration> {
     Ok(left)
 }
 
-fn read_answer(answer: &[u8]) -> Option<(u16, String)> {
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let (head, body) = (str::from_utf8(&answer[..end]).ok()?, &answer[end + 4..]);
+fn parse_response(response: &[u8]) -> Option<(u16, String)> {
+    let end = response.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let (head, body) = (str::from_utf8(&response[..end]).ok()?, &response[end + 4..]);
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
     let mut headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     let is_chunked = headers.any(|(name, value)| {
@@ -270,7 +267,7 @@ fn read_answer(answer: &[u8]) -> Option<(u16, String)> {
     Some((status.parse().ok()?, body))
 }
 
-/// Joins the chunks of a body that the server, or a proxy before it, sent in pieces. Trailers do not count.
+/// Joins the chunks of a chunked body. Trailers are ignored.
 fn joined(mut chunks: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
@@ -292,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_a_host_a_port_and_perhaps_a_path() {
+    fn addresses_have_host_port_and_optional_path() {
         let shown = |text: &str| text.parse::<HttpUrl>().map(|url| url.to_string());
         assert_eq!(shown("http://a").unwrap(), "http://a:80");
         assert_eq!(
@@ -313,16 +310,16 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_a_status_and_a_body() {
-        let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
-        assert_eq!(read_answer(answer), Some((503, "no".to_owned())));
-        assert_eq!(read_answer(b"SSH-2.0"), None);
+    fn a_response_has_status_and_body() {
+        let response = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
+        assert_eq!(parse_response(response), Some((503, "no".to_owned())));
+        assert_eq!(parse_response(b"SSH-2.0"), None);
     }
 
     #[test]
-    fn a_body_in_chunks_is_joined_and_none_may_be_missing() {
+    fn chunks_are_joined_and_must_be_complete() {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let read = |body: &str| read_answer(format!("{head}{body}").as_bytes());
+        let read = |body: &str| parse_response(format!("{head}{body}").as_bytes());
         let whole = read("4;a=b\r\n[1,2\r\nA\r\n,\r\n3,4,5,6\r\n1\r\n]\r\n0\r\n\r\n");
         assert_eq!(whole, Some((200, "[1,2,\r\n3,4,5,6]".to_owned())));
         for cut in [

@@ -1,12 +1,11 @@
-//! How a program tells how it is: its log, its metrics, its traces, and the small HTTP endpoint that answers for it.
+//! Observability of a program: log, metrics, traces, and a small HTTP endpoint for health.
 //!
 //! - [`log`]: lines on standard error, as text or JSON.
-//! - [`metrics`]: what the other crates count by the `metrics` facade, in the form that Prometheus reads.
-//! - [`trace`]: spans to an OpenTelemetry collector, if one is named.
-//! - [`health`]: `/livez`, `/readyz` and `/metrics` on an address, and the question that asks one.
+//! - [`metrics`]: exports the metrics of the `metrics` facade in Prometheus format.
+//! - [`trace`]: exports spans to an OpenTelemetry collector, if configured.
+//! - [`health`]: serves `/livez`, `/readyz` and `/metrics`, and queries them.
 //!
-//! What is told is decided where it happens, in the crates that do the work; here is only the way out. A library never names this
-//! crate, only a program does.
+//! The crates that do the work decide what to record; this crate only exports it. Programs use it, libraries do not.
 
 pub mod health;
 mod http;

@@ -1,4 +1,4 @@
-//! The log: on standard error, filtered, as text or as JSON. Panics come as one line of it; warnings that repeat are counted.
+//! The log: on standard error, filtered, as text or JSON. A panic is one line; repeated warnings are counted.
 
 use std::{
     io::{self, IsTerminal},
@@ -18,36 +18,27 @@ mod repeats;
 
 use repeats::Seldom;
 
-/// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
     Text,
-    /// One object a line, for programs.
+    /// One object per line, for programs.
     Json,
 }
 
-/// What is logged, and how.
 #[derive(Debug)]
 pub struct LogSettings {
-    /// Which.
     pub filter: EnvFilter,
-    /// How.
     pub format: LogFormat,
 }
 
-/// What cannot be read as a setting of the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// The filter.
     #[error("{text:?} is not a filter such as info or doorstep_runtime=debug: {detail}")]
     Filter {
-        /// What was given.
         text: String,
-        /// Which part of it is wrong.
+        /// The part of the filter that is invalid.
         detail: String,
     },
-    /// The format.
     #[error("{0:?} is neither text nor json")]
     Format(String),
 }
@@ -64,34 +55,34 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Reads a filter. Unless it names lapin itself, lapin is kept silent: it logs returned messages with their payload, and reports as
-/// warnings what the supervisor mends and tells in words.
+/// Parses a filter. Unless it names lapin, lapin is turned off: it logs returned messages with their payload, and warns of errors that the
+/// supervisor handles and reports itself.
 ///
 /// # Errors
-/// Says which part of the filter cannot be read.
+/// Names the invalid part of the filter.
 pub fn filter(text: &str) -> Result<EnvFilter, LogError> {
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    let wrong = |detail: String| LogError::Filter {
+    let invalid = |detail: String| LogError::Filter {
         text: text.to_owned(),
         detail,
     };
     let filter: EnvFilter = parts
         .join(",")
         .parse()
-        .map_err(|e: tracing_subscriber::filter::ParseError| wrong(e.to_string()))?;
+        .map_err(|e: tracing_subscriber::filter::ParseError| invalid(e.to_string()))?;
     if parts.iter().any(|part| part.starts_with("lapin")) {
         return Ok(filter);
     }
     let lapin = "lapin=off"
         .parse()
-        .map_err(|e: tracing_subscriber::filter::ParseError| wrong(e.to_string()))?;
+        .map_err(|e: tracing_subscriber::filter::ParseError| invalid(e.to_string()))?;
     Ok(filter.add_directive(lapin))
 }
 
-/// Starts to log with this writer, panics included. Warnings that repeat are counted, see [`end`]. For once at the start of a program.
+/// Starts logging with this writer, including panics. Repeated warnings are counted, see [`end`]. Call once at the start of a program.
 ///
 /// # Panics
-/// If there is a log already.
+/// If logging has already been started.
 pub fn start<W>(settings: LogSettings, writer: W)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -107,18 +98,18 @@ where
             .event_format(Seldom(format().json().flatten_event(true)))
             .init(),
     }
-    // The engine makes a dead letter of an event whose handler panics; what it panicked with belongs in the log all the same.
+    // The engine turns an event whose handler panics into a dead letter; the panic message still belongs in the log.
     panic::set_hook(Box::new(log_panic));
 }
 
-/// Logs the counts of warnings that were repeated and not logged yet. For the end of a program.
+/// Logs the outstanding counts of repeated warnings. Call at the end of a program.
 pub fn end() {
     repeats::log_counts();
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let text = panic.payload_as_str().unwrap_or("without a text");
-    // On one line, whatever is in it: what reads the log takes lines.
+    let text = panic.payload_as_str().unwrap_or("without a message");
+    // On one line, because log processors expect lines.
     let text = text.escape_debug();
     match panic.location() {
         Some(at) => tracing::error!(file = at.file(), line = at.line(), "panicked: {text}"),
@@ -132,20 +123,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lapin_is_quiet_unless_it_is_asked_for() {
+    fn lapin_is_off_unless_named() {
         for quiet in ["debug", "info"] {
             let quiet = filter(quiet).unwrap().to_string();
             assert!(quiet.contains("lapin=off"), "{quiet}");
         }
-        let asked = filter("info, lapin=trace").unwrap().to_string();
-        assert!(!asked.contains("lapin=off"), "{asked}");
+        let explicit = filter("info, lapin=trace").unwrap().to_string();
+        assert!(!explicit.contains("lapin=off"), "{explicit}");
     }
 
     #[test]
-    fn a_wrong_filter_or_format_is_told_with_its_text() {
-        let said = filter("a=b=c").unwrap_err().to_string();
-        assert!(said.contains("\"a=b=c\""), "{said}");
-        let said = LogFormat::from_str("xml").unwrap_err().to_string();
-        assert!(said.contains("\"xml\""), "{said}");
+    fn errors_quote_the_invalid_setting() {
+        let error = filter("a=b=c").unwrap_err().to_string();
+        assert!(error.contains("\"a=b=c\""), "{error}");
+        let error = LogFormat::from_str("xml").unwrap_err().to_string();
+        assert!(error.contains("\"xml\""), "{error}");
     }
 }

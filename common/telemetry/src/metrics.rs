@@ -1,36 +1,37 @@
-//! What the other crates count, in the text form that Prometheus reads.
+//! Exports the metrics of the other crates in Prometheus's text format.
 //!
-//! Without [`Metrics::install`] the facade's counters lead nowhere and cost next to nothing. A handle that a crate has made before
-//! leads nowhere for ever, so a program installs first and starts its roles afterwards.
+//! Without [`Metrics::install`], the facade's handles are no-ops and cost almost nothing. A handle created before stays a no-op forever, so
+//! a program installs first and then starts its roles.
 
 use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::process;
 
-/// The bounds that the messaging conventions recommend for durations, and some below: a commit takes less than a millisecond.
+/// Bucket bounds that OpenTelemetry's messaging conventions recommend for durations, and smaller ones: a commit takes less than a
+/// millisecond.
 const SECONDS: &[f64] = &[
     0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
     7.5, 10.0,
 ];
-/// How many events make a batch.
+/// Bucket bounds for events per batch.
 const EVENTS: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0,
 ];
 
-/// The version and the kind of the build, with the value 1.
+/// The version and profile of the build, with the value 1.
 const BUILD_INFO: &str = "doorstep_build_info";
 
-/// All metrics of this process: what is counted in it, its processor time, memory and open files by the names that Prometheus has for
-/// them, and its build.
+/// All metrics of this process: its counters and gauges, its CPU time, memory and open files under Prometheus's standard names, and its
+/// build.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Collects from here on. For once in a program.
+    /// Starts collecting. Call once per program.
     ///
     /// # Errors
-    /// There is a collector already.
+    /// Fails if a collector is already installed.
     pub fn install() -> Result<Self, MetricsError> {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
@@ -46,15 +47,15 @@ impl Metrics {
         Ok(Self(handle))
     }
 
-    /// All of them, as Prometheus reads them.
+    /// Renders all metrics in Prometheus's text format.
     #[must_use]
     pub fn render(&self) -> String {
-        process::show();
+        process::update();
         self.0.render()
     }
 
-    /// Sorts measured values into their buckets. Until that is done they are kept one by one, so it is done every few seconds, whether
-    /// anybody reads the metrics or not.
+    /// Sorts recorded values into their buckets. Until then they are stored individually, so call it every few seconds, even if no scraper
+    /// reads the metrics.
     pub fn tidy(&self) {
         self.0.run_upkeep();
     }
@@ -72,7 +73,6 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// Metrics cannot be collected.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics cannot be collected: {0}")]
 pub struct MetricsError(#[from] BuildError);
@@ -83,7 +83,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_process_and_its_build_are_told_by_their_usual_names() {
+    fn process_and_build_have_standard_names() {
         let text = Metrics::install().unwrap().render();
         let value = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name));
@@ -98,7 +98,7 @@ mod tests {
         ] {
             assert!(value(name) > 0.0, "{name} in {text}");
         }
-        // It may have taken less than a tick so far.
+        // It may have used less than a tick so far.
         assert!(value("process_cpu_seconds_total ") >= 0.0);
         assert!(value("process_max_fds ") >= value("process_open_fds "));
         let info = format!("{BUILD_INFO}{{version=\"{}\",", env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,4 @@
-//! The process in its own metrics, by the names that Prometheus has for every program. Linux tells them in /proc; elsewhere there are none.
+//! Metrics of the process under Prometheus's standard names. Linux provides them in /proc; other systems have none.
 
 use metrics::{describe_gauge, gauge};
 
@@ -8,7 +8,7 @@ const OPEN_FDS: &str = "process_open_fds";
 const MAX_FDS: &str = "process_max_fds";
 const STARTED: &str = "process_start_time_seconds";
 
-/// Tells what the metrics mean. They are gauges throughout, since counters here have no fractions.
+/// Describes the metrics. All are gauges, because counters of the facade have no fractions.
 pub(crate) fn describe() {
     describe_gauge!(CPU, "Processor time of the process, user and system");
     describe_gauge!(MEMORY, "Memory of the process that is not swapped out");
@@ -20,11 +20,11 @@ pub(crate) fn describe() {
     );
 }
 
-/// Brings the metrics up to date. One that cannot be read keeps its value.
-pub(crate) fn show() {
+/// Updates the metrics. One that cannot be read keeps its value.
+pub(crate) fn update() {
     #[cfg(target_os = "linux")]
     if let Ok(process) = procfs::process::Process::myself() {
-        linux::show(&process);
+        linux::update(&process);
     }
 }
 
@@ -38,7 +38,7 @@ mod linux {
 
     use super::{CPU, MAX_FDS, MEMORY, OPEN_FDS, STARTED, gauge};
 
-    pub(super) fn show(process: &Process) {
+    pub(super) fn update(process: &Process) {
         if let Ok(stat) = process.stat() {
             let seconds = |ticks: u64| ticks as f64 / ticks_per_second() as f64;
             gauge!(CPU).set(seconds(stat.utime + stat.stime));
@@ -51,11 +51,11 @@ mod linux {
             gauge!(OPEN_FDS).set(open as f64);
         }
         if let Ok(limits) = process.limits() {
-            let most = match limits.max_open_files.soft_limit {
-                LimitValue::Value(most) => most as f64,
+            let max = match limits.max_open_files.soft_limit {
+                LimitValue::Value(max) => max as f64,
                 LimitValue::Unlimited => f64::INFINITY,
             };
-            gauge!(MAX_FDS).set(most);
+            gauge!(MAX_FDS).set(max);
         }
     }
 }

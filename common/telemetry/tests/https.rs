@@ -1,4 +1,4 @@
-//! Spans and questions by https, to a server that is made for it.
+//! Tests HTTPS requests with a generated certificate.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
@@ -23,7 +23,7 @@ use doorstep_tls::{
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
-fn an_answer_comes_by_https_from_a_trusted_server_alone() {
+fn https_requires_a_trusted_server() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
     let config = ServerConfig::builder_with_provider(ring::default_provider().into())
@@ -36,15 +36,15 @@ fn an_answer_comes_by_https_from_a_trusted_server_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = thread::spawn(move || {
-        // One who does not trust the certificate, and one who does.
+        // One connection that does not trust the certificate, and one that does.
         for _ in 0..2 {
             let (socket, _) = listener.accept().unwrap();
             let connection = ServerConnection::new(config.clone()).unwrap();
             let mut stream = StreamOwned::new(connection, socket);
             let mut request = [0; 1024];
             if stream.read(&mut request).is_ok() {
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-                stream.write_all(answer).unwrap();
+                let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(response).unwrap();
                 stream.conn.send_close_notify();
                 stream.flush().unwrap();
             }
@@ -62,8 +62,8 @@ fn an_answer_comes_by_https_from_a_trusted_server_alone() {
         ca_file: Some(ca_file),
         client: None,
     });
-    let answer = trusting.ask(LIMIT).unwrap();
+    let response = trusting.ask(LIMIT).unwrap();
     std::fs::remove_dir_all(folder).unwrap();
-    assert_eq!(answer, (200, "ok".to_owned()));
+    assert_eq!(response, (200, "ok".to_owned()));
     server.join().unwrap();
 }

@@ -334,7 +334,7 @@ fn bad_messages() -> Vec<Bad> {
         unreadable(
             attributes("a\u{7}b", "account/9", "1", &[]),
             "bell in the source",
-            "source holds a control character",
+            "source contains a control character",
         ),
         unreadable(garbage(), "garbage", "id is a boolean (true), not text"),
         spoiled(

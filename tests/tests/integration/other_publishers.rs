@@ -203,7 +203,7 @@ on_every_store! {
             ("sequence", AMQPValue::LongLongInt(-1), "sequence \"-1\" is not a whole number from 1"),
             ("time", AMQPValue::Double(1.5), "time is a double (1.5), not a timestamp or text"),
             ("time", AMQPValue::Timestamp((-1_i64).cast_unsigned()), "a timestamp before 1970 (-1)"),
-            ("time", AMQPValue::LongLongInt(1_700_000_000), "time \"1700000000\" is not of the form of RFC 3339"),
+            ("time", AMQPValue::LongLongInt(1_700_000_000), "time \"1700000000\" is not an RFC 3339 time"),
             ("id", AMQPValue::LongString(LongString::from(vec![0xe9])), "id is text that is not UTF-8"),
         ];
         for (n, (name, value, _)) in bad.iter().enumerate() {

@@ -45,7 +45,6 @@ pub struct RequestSpec {
     pub request: &'static str,
     /// An example reply in JSON.
     pub reply: &'static str,
-    /// Codes of its rejections.
     pub refusals: &'static [ErrorCode],
 }
 

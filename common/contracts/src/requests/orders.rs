@@ -25,10 +25,8 @@ impl RequestContract for ReadOrder {
 pub struct OrderView {
     pub order: InvoiceNo,
     pub status: OrderStatus,
-    /// The customer, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<CustomerId>,
-    /// The customer's country.
     pub country: Label,
     pub line_count: u64,
     pub total: Money,
@@ -84,7 +82,6 @@ pub enum HistoryKind {
     /// Payment or restaurant did not reply in time.
     Abandoned,
     Cancelled,
-    /// The amount is held.
     PaymentAuthorized,
     /// The shop has received the held amount.
     PaymentCaptured,
@@ -94,7 +91,6 @@ pub enum HistoryKind {
     PaymentRefunded,
 }
 
-/// Error codes of [`ReadOrder`].
 pub(super) const READ: &[ErrorCode] = &[ErrorCode::new(
     "unknown_order",
     "there is no such order, or it is not known yet",

@@ -72,7 +72,7 @@ impl RequestContract for CapturePayment {
 #[serde(deny_unknown_fields)]
 pub struct VoidPayment {
     pub order: InvoiceNo,
-    /// The caller's own words.
+    /// Free text of the caller that requested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Label>,
 }
@@ -88,7 +88,7 @@ impl RequestContract for VoidPayment {
 #[serde(deny_unknown_fields)]
 pub struct RefundPayment {
     pub order: InvoiceNo,
-    /// The caller's own words.
+    /// Free text of the caller that requested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Label>,
 }
@@ -136,7 +136,6 @@ pub struct PaymentView {
 pub enum PaymentStatus {
     /// The order is confirmed without an authorization yet. The amount is captured as soon as it is authorized.
     Awaited,
-    /// The amount is held.
     Authorized,
     /// The shop has received the amount.
     Captured,
@@ -158,7 +157,6 @@ pub enum PaidOrder {
     Ended,
 }
 
-/// Error codes of [`AuthorizePayment`].
 pub(super) const AUTHORIZE: &[ErrorCode] = &[
     ErrorCode::new("card_declined", "the card is declined"),
     ErrorCode::new("insufficient_funds", "the card has insufficient funds"),
@@ -179,20 +177,17 @@ pub(super) const AUTHORIZE: &[ErrorCode] = &[
     ),
 ];
 
-/// Error codes of [`CapturePayment`].
 pub(super) const CAPTURE: &[ErrorCode] = &[
     ErrorCode::new("not_authorized", "nothing is held for this order"),
     ErrorCode::new("voided", "the payment was voided, or has lapsed"),
     ErrorCode::new("refunded", "the payment was refunded"),
 ];
 
-/// Error codes of [`VoidPayment`].
 pub(super) const VOID: &[ErrorCode] = &[
     ErrorCode::new("captured", "the payment was captured: request a refund"),
     ErrorCode::new("refunded", "the payment was refunded"),
 ];
 
-/// Error codes of [`RefundPayment`].
 pub(super) const REFUND: &[ErrorCode] = &[
     ErrorCode::new("not_authorized", "nothing is held for this order"),
     ErrorCode::new(
@@ -202,7 +197,6 @@ pub(super) const REFUND: &[ErrorCode] = &[
     ErrorCode::new("voided", "the payment was voided, or has lapsed"),
 ];
 
-/// Error codes of [`ReadPayment`].
 pub(super) const READ: &[ErrorCode] = &[ErrorCode::new(
     "unknown_payment",
     "no payment for this order is known",

@@ -127,9 +127,7 @@ pub struct OrderQuote {
     pub restaurant: RestaurantId,
     /// The lines with prices, as in an order.
     pub lines: Vec<OrderLine>,
-    /// Total number of pieces.
     pub pieces: u32,
-    /// Total price.
     pub total: Money,
 }
 
@@ -163,11 +161,10 @@ pub struct ConfirmOrder {
     pub pieces: u32,
 }
 
-/// A restaurant's confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderConfirmation {
-    /// Promised time of readiness.
+    /// Time by which the order is promised to be ready.
     pub promised_at: Timestamp,
 }
 
@@ -227,7 +224,6 @@ fn within(what: &str, count: usize, max: usize) -> Result<(), String> {
 const UNKNOWN: ErrorCode = ErrorCode::new("unknown_restaurant", "there is no such restaurant");
 const CLOSED: ErrorCode = ErrorCode::new("closed", "the restaurant accepts no orders now");
 
-/// Error codes of [`QuoteOrder`].
 pub(super) const QUOTE: &[ErrorCode] = &[
     UNKNOWN,
     CLOSED,
@@ -236,7 +232,6 @@ pub(super) const QUOTE: &[ErrorCode] = &[
     ErrorCode::new("bad_amount", "the order's total is too large"),
 ];
 
-/// Error codes of [`ConfirmOrder`].
 pub(super) const CONFIRM: &[ErrorCode] = &[
     UNKNOWN,
     CLOSED,
@@ -251,7 +246,6 @@ pub(super) const CONFIRM: &[ErrorCode] = &[
     ),
 ];
 
-/// Error codes of [`ReadMenu`].
 pub(super) const MENU: &[ErrorCode] = &[UNKNOWN];
 
 #[cfg(test)]

@@ -35,7 +35,6 @@ pub struct DeliveryView {
     pub delivered_at: Option<Timestamp>,
     /// Number of the courier's GPS fixes.
     pub fixes: u64,
-    /// The latest fix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fix: Option<GpsFix>,
     /// Pickup location of the parcel.
@@ -44,7 +43,6 @@ pub struct DeliveryView {
     /// Promised time window of the pickup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<TimeWindow>,
-    /// The city, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub city: Option<Label>,
 }
@@ -52,11 +50,9 @@ pub struct DeliveryView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
-    /// A courier accepted it.
     Assigned,
     /// The courier has the parcel.
     PickedUp,
-    /// The parcel has arrived.
     Delivered,
 }
 
@@ -68,7 +64,6 @@ pub struct GpsFix {
     pub recorded_at: Timestamp,
 }
 
-/// Error codes of [`ReadDelivery`].
 pub(super) const READ: &[ErrorCode] = &[ErrorCode::new(
     "unknown_delivery",
     "no courier has accepted it yet",

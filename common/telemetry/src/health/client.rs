@@ -1,31 +1,30 @@
-//! Asking a process how it is.
+//! Queries the health of a process.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use crate::HttpUrl;
 
-/// What to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthCheck {
-    /// Whether it makes progress.
+    /// Liveness: whether the process makes progress.
     Alive,
-    /// Whether it does its work.
+    /// Readiness: whether the process does its work.
     Ready,
 }
 
-/// Nobody answers, or somebody else.
+/// No process of Doorstep replies at the address.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody answers for a process at {address}: {reason}")]
+#[error("no health endpoint replies at {address}: {reason}")]
 pub struct ProbeError {
     address: SocketAddr,
     reason: io::Error,
 }
 
-/// Asks the process whose endpoint is at this address. Returns whether the answer is yes, and the answer as JSON. Blocks for no longer
-/// than the limit. An address on all interfaces is asked on this machine's own.
+/// Queries the process whose endpoint is at this address. Returns whether it is healthy, and the response as JSON. Blocks for at most
+/// `limit`. An unspecified address stands for the loopback address.
 ///
 /// # Errors
-/// Nobody answers there within the limit, or not in the way that a process of Doorstep does.
+/// Fails if no process replies within the limit, or the reply is not from a process of Doorstep.
 pub fn get(
     address: SocketAddr,
     question: HealthCheck,
@@ -48,10 +47,10 @@ pub fn get(
         .parse()
         .map_err(|e| failed(io::Error::other(e)))?;
     match url.join(path).ask(limit).map_err(failed)? {
-        (200, answer) => Ok((true, answer)),
-        (503, answer) => Ok((false, answer)),
+        (200, body) => Ok((true, body)),
+        (503, body) => Ok((false, body)),
         (status, _) => Err(failed(io::Error::other(format!(
-            "it answers with {status}"
+            "it replies with status {status}"
         )))),
     }
 }

@@ -1,4 +1,4 @@
-//! A listener whose connections are bounded in number and in time: whoever asks for a health or a number asks something short.
+//! A listener that limits the number and duration of connections. Health and metrics requests are short.
 
 use std::{
     io,
@@ -17,22 +17,21 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// The most connections at a time; the next ones wait.
+/// Maximum concurrent connections; further ones wait.
 const CONNECTIONS: usize = 64;
-/// How long a connection may last, asking again and again included.
+/// Maximum duration of a connection, with all its requests.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
 
-/// Accepts within the bounds.
 pub(super) struct LimitedListener {
     listener: TcpListener,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl LimitedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
         Self {
             listener,
-            room: Arc::new(Semaphore::new(CONNECTIONS)),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
         }
     }
 }
@@ -42,15 +41,15 @@ impl Listener for LimitedListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // Fails only for a semaphore that is closed, which this one never is; then nothing is counted.
-        let place = Arc::clone(&self.room).acquire_owned().await.ok();
+        // Fails only if the semaphore is closed, which never happens; then connections are not counted.
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        let brief = TimedStream {
+        let timed = TimedStream {
             stream,
             end: Box::pin(sleep(MAX_CONNECTION_AGE)),
-            _place: place,
+            _permit: permit,
         };
-        (brief, peer)
+        (timed, peer)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -58,11 +57,11 @@ impl Listener for LimitedListener {
     }
 }
 
-/// A connection that ends when its time is over.
+/// A connection that fails when its time is over.
 pub(super) struct TimedStream {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl TimedStream {

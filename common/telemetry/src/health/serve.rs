@@ -1,4 +1,4 @@
-//! The endpoint: a thread with a runtime of its own, so that it still answers when everything else is stuck.
+//! The health endpoint: a thread with its own runtime, so that it responds even if everything else is stuck.
 
 use std::{
     future::Future,
@@ -26,14 +26,13 @@ use tokio::{
 use super::{HealthStatus, Liveness, Probe, limited_listener::LimitedListener};
 use crate::metrics::Metrics;
 
-/// How often measured values are sorted into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Answers until it is dropped.
+/// A health endpoint that serves until it is dropped.
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
-    /// Its end is the word to stop.
+    /// Dropping it stops the server.
     _stop: watch::Sender<()>,
 }
 
@@ -44,10 +43,10 @@ struct EndpointState {
 }
 
 impl Endpoint {
-    /// Answers on this address, and runs `watching`, which keeps the probe's knowledge fresh, beside it. Port 0 is any free one.
+    /// Serves on this address, and runs `watching` beside it, which updates the probe. Port 0 selects a free one.
     ///
     /// # Errors
-    /// The address cannot be listened on, or the system gives no thread.
+    /// Fails if the address cannot be bound, or the system provides no thread.
     pub fn start(
         address: SocketAddr,
         metrics: Metrics,
@@ -59,19 +58,19 @@ impl Endpoint {
         let address = listener.local_addr()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stop, mut stopped) = watch::channel(());
-        let known = EndpointState { probe, metrics };
+        let state = EndpointState { probe, metrics };
         let work = async move {
-            let served = async {
+            let serving = async {
                 tokio::spawn(watching);
-                tokio::spawn(run_upkeep(known.metrics.clone()));
+                tokio::spawn(run_upkeep(state.metrics.clone()));
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(LimitedListener::new(listener), router(known)).await
+                axum::serve(LimitedListener::new(listener), router(state)).await
             };
-            // Whoever is being answered at the very end of a program is cut off, and the rest goes with the runtime.
+            // At the end of the program, responses in progress are cut off, and the runtime drops everything else.
             tokio::select! {
-                ended = served => {
+                ended = serving => {
                     if let Err(e) = ended {
-                        tracing::error!(reason = %e, "the health endpoint has ended");
+                        tracing::error!(reason = %e, "the health endpoint ended");
                     }
                 }
                 _ = stopped.changed() => {}
@@ -86,7 +85,7 @@ impl Endpoint {
         })
     }
 
-    /// Where it listens.
+    /// Returns the listening address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -102,16 +101,16 @@ async fn run_upkeep(metrics: Metrics) {
     }
 }
 
-fn router(known: EndpointState) -> Router {
+fn router(state: EndpointState) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(known)
+        .with_state(state)
 }
 
-async fn livez(State(known): State<EndpointState>) -> Response {
-    let stuck = known.probe.stuck();
+async fn livez(State(state): State<EndpointState>) -> Response {
+    let stuck = state.probe.stuck();
     let liveness = Liveness {
         alive: stuck.is_empty(),
         stuck,
@@ -119,27 +118,31 @@ async fn livez(State(known): State<EndpointState>) -> Response {
     json(liveness.alive, &liveness)
 }
 
-async fn readyz(State(known): State<EndpointState>) -> Response {
-    let readiness = known.probe.readiness();
+async fn readyz(State(state): State<EndpointState>) -> Response {
+    let readiness = state.probe.readiness();
     json(readiness.status != HealthStatus::Unready, &readiness)
 }
 
-async fn metrics(State(known): State<EndpointState>) -> Response {
-    known.probe.refresh();
-    let form = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, form)], known.metrics.render()).into_response()
+async fn metrics(State(state): State<EndpointState>) -> Response {
+    state.probe.refresh();
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        state.metrics.render(),
+    )
+        .into_response()
 }
 
-fn json(is_good: bool, body: &impl Serialize) -> Response {
-    let status = if is_good {
+fn json(is_healthy: bool, body: &impl Serialize) -> Response {
+    let status = if is_healthy {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
     match serde_json::to_string(body) {
         Ok(text) => {
-            let form = [(header::CONTENT_TYPE, "application/json")];
-            (status, form, text).into_response()
+            let content_type = [(header::CONTENT_TYPE, "application/json")];
+            (status, content_type, text).into_response()
         }
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
     }

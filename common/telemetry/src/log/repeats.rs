@@ -1,4 +1,4 @@
-//! Warnings that repeat: some are logged as they come, the others are counted and logged once a minute.
+//! Limits repeated warnings: a few are logged at once, the others are counted and reported once a minute.
 
 use std::{
     collections::HashMap,
@@ -20,22 +20,21 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// The warnings of one kind that are logged one by one within a window.
+/// Warnings of one kind logged individually within a window.
 const LOGGED: u64 = 5;
-/// The time for which what repeats is counted.
 const WINDOW: Duration = Duration::from_mins(1);
-/// The interval at which counts are looked for.
+/// Interval of checking for finished windows.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-/// The most kinds of warnings that are told apart; all beyond are logged.
+/// Maximum distinct kinds of warnings; beyond that, all warnings are logged.
 const MAX_KINDS: usize = 1_000;
-/// The target of the counts, which are logged whatever they say.
+/// Target of the count lines, which are always logged.
 const TARGET: &str = "doorstep_telemetry::repeats";
 
-/// The process' repeated warnings: there is one log.
+/// The repeated warnings of the process: there is one log.
 static REPEATS: Mutex<Option<Repeats>> = Mutex::new(None);
 
-/// Formats events as `F` does, but for warnings and errors that repeat: of each kind, some a minute. Warnings are of one kind if they come
-/// from one place of the program and their fields differ in ids and numbers only.
+/// Formats events as `F` does, but limits repeated warnings and errors of one kind. Two are of one kind if they have the same location in
+/// the program and their fields differ only in ids and numbers.
 #[derive(Debug)]
 pub(super) struct Seldom<F>(pub(super) F);
 
@@ -56,12 +55,12 @@ where
         if is_counted {
             let mut text = Text::default();
             event.record(&mut text);
-            let news = lock().get_or_insert_with(Repeats::start).is_news(
+            let is_logged = lock().get_or_insert_with(Repeats::start).should_log(
                 metadata.name(),
                 text,
                 Instant::now(),
             );
-            if !news {
+            if !is_logged {
                 return Ok(());
             }
         }
@@ -69,7 +68,7 @@ where
     }
 }
 
-/// Logs the counts of what was repeated, and begins anew. For the end of a program.
+/// Logs the outstanding counts and resets them. Called at the end of a program.
 pub(super) fn log_counts() {
     let counts = lock().as_mut().map(|repeats| repeats.take(None));
     log(counts.unwrap_or_default());
@@ -77,7 +76,7 @@ pub(super) fn log_counts() {
 
 fn log(counts: Vec<(u64, String)>) {
     for (count, last) in counts {
-        tracing::warn!(target: TARGET, count, last, "warnings like the ones before were counted");
+        tracing::warn!(target: TARGET, count, last, "repeated warnings were counted");
     }
 }
 
@@ -85,14 +84,14 @@ fn lock() -> MutexGuard<'static, Option<Repeats>> {
     REPEATS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The text of an event, and what of it is the same in events of one kind.
+/// The text of an event, from which its kind is derived.
 #[derive(Debug, Default)]
 struct Text {
     whole: String,
 }
 
 impl Text {
-    /// The words without those that hold a digit.
+    /// Returns the words without digits.
     fn kind(&self) -> String {
         let is_name = |word: &&str| !word.contains(|c: char| c.is_ascii_digit());
         let words: Vec<&str> = self.whole.split([' ', '=', '"']).filter(is_name).collect();
@@ -102,7 +101,7 @@ impl Text {
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         let _ = match field.name() {
             "message" => write!(self.whole, "{value:?} "),
             name => write!(self.whole, "{name}={value:?} "),
@@ -110,7 +109,6 @@ impl Visit for Text {
     }
 }
 
-/// Warnings by kind.
 #[derive(Debug, Default)]
 struct Repeats(HashMap<(&'static str, String), Kind>);
 
@@ -123,9 +121,9 @@ struct Kind {
 }
 
 impl Repeats {
-    /// Starts to log counts from time to time, for as long as the process lasts.
+    /// Starts a thread that reports counts while the process lasts.
     fn start() -> Self {
-        // Without the thread, counts are logged at the end of the program.
+        // If the thread cannot start, counts are logged at the end of the program.
         let _ = thread::Builder::new().name("log".to_owned()).spawn(|| {
             loop {
                 thread::sleep(REPORT_INTERVAL);
@@ -137,9 +135,9 @@ impl Repeats {
         Self::default()
     }
 
-    /// Returns whether to log this; otherwise it is counted.
-    fn is_news(&mut self, place: &'static str, text: Text, now: Instant) -> bool {
-        let key = (place, text.kind());
+    /// Returns whether to log this event; otherwise it is counted.
+    fn should_log(&mut self, location: &'static str, text: Text, now: Instant) -> bool {
+        let key = (location, text.kind());
         let is_full = self.0.len() >= MAX_KINDS;
         if is_full && !self.0.contains_key(&key) {
             return true;
@@ -159,7 +157,7 @@ impl Repeats {
         false
     }
 
-    /// Takes the counts of the windows that are over, or of all.
+    /// Takes the counts of finished windows, or of all.
     fn take(&mut self, now: Option<Instant>) -> Vec<(u64, String)> {
         let mut counts = Vec::new();
         self.0.retain(|_, kind| {
@@ -170,13 +168,13 @@ impl Repeats {
             if kind.counted > 0 {
                 counts.push((kind.counted, std::mem::take(&mut kind.last)));
             }
-            // A kind that goes on is only counted in the next window, too.
-            let goes_on = kind.counted > 0 && now.is_some();
+            // A kind that continues is also only counted in the next window.
+            let continues = kind.counted > 0 && now.is_some();
             if let Some(now) = now {
                 kind.since = now;
             }
             kind.counted = 0;
-            goes_on
+            continues
         });
         counts
     }
@@ -213,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_one_cause_are_some_lines_and_a_count() {
+    fn repeated_warnings_become_a_count() {
         let written = Written::default();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
@@ -223,9 +221,9 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             for n in 1..=4_925_u32 {
                 let first = format!("9c0e51b7d8463f2a-{n}");
-                tracing::warn!(role = "orders", count = n, first, "refused for good");
+                tracing::warn!(role = "orders", count = n, first, "dead letter");
                 if n % 1_000 == 0 {
-                    tracing::warn!(role = "tracking", count = n, first, "refused for good");
+                    tracing::warn!(role = "tracking", count = n, first, "dead letter");
                     tracing::info!(n, "still here");
                 }
             }
@@ -245,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_is_counted_in_each_window_and_what_comes_back_is_logged() {
+    fn windows_count_continuing_and_log_returning_kinds() {
         let began = Instant::now();
         let mut repeats = Repeats::default();
         let warn = |repeats: &mut Repeats, at| {
             let whole = "no connection reason=\"refused\" ".to_owned();
-            repeats.is_news("link.rs", Text { whole }, began + at)
+            repeats.should_log("link.rs", Text { whole }, began + at)
         };
         let logged = (0..9)
             .filter(|_| warn(&mut repeats, Duration::ZERO))

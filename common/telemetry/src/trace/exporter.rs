@@ -1,4 +1,4 @@
-//! Spans as OTLP over HTTP, in protobuf. Runs on the thread that the batches have for themselves, so it may block.
+//! Exports spans as OTLP over HTTP, in protobuf. Runs on the batch processor's own thread, so it may block.
 
 use std::{
     fmt,
@@ -22,14 +22,13 @@ use prost::Message;
 
 use crate::HttpUrl;
 
-/// How long the collector may take for a batch.
+/// Timeout of exporting a batch.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The way to the collector.
 pub(super) struct OtlpExporter {
     endpoint: HttpUrl,
     resource: ResourceAttributesWithSchema,
-    /// Whether the last batch was not taken: told when it begins and when it ends, not with every batch.
+    /// True if the last batch failed. Failures are logged when they begin and end, not for every batch.
     is_failing: AtomicBool,
 }
 
@@ -42,14 +41,14 @@ impl OtlpExporter {
         }
     }
 
-    fn hand_over(&self, batch: Vec<SpanData>) -> Result<(), String> {
+    fn send(&self, batch: Vec<SpanData>) -> Result<(), String> {
         let request = ExportTraceServiceRequest {
             resource_spans: group_spans_by_resource_and_scope(batch, &self.resource),
         };
         let body = request.encode_to_vec();
         match self.endpoint.post("application/x-protobuf", &body, LIMIT) {
             Ok((200..300, _)) => Ok(()),
-            Ok((status, _)) => Err(format!("{} answers with status {status}", self.endpoint)),
+            Ok((status, _)) => Err(format!("{} replies with status {status}", self.endpoint)),
             Err(e) => Err(format!("{} cannot be reached: {e}", self.endpoint)),
         }
     }
@@ -66,10 +65,10 @@ impl fmt::Debug for OtlpExporter {
 impl SpanExporter for OtlpExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        match self.hand_over(batch) {
+        match self.send(batch) {
             Ok(()) => {
                 if self.is_failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!(collector = %self.endpoint, "spans are taken again");
+                    tracing::info!(collector = %self.endpoint, "collector accepts spans again");
                 }
                 Ok(())
             }
@@ -78,7 +77,7 @@ impl SpanExporter for OtlpExporter {
                     tracing::warn!(
                         spans,
                         reason,
-                        "spans are dropped: the collector does not take them"
+                        "dropping spans: the collector does not accept them"
                     );
                 }
                 Err(OTelSdkError::InternalFailure(reason))

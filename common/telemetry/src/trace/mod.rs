@@ -1,8 +1,8 @@
-//! Spans, handed to an OpenTelemetry collector in batches and in the background.
+//! Exports spans to an OpenTelemetry collector, in batches and in the background.
 //!
-//! Nothing waits for the collector: spans that it does not take in time are dropped, and what there may be of them is bounded.
-//! Sampling is by OpenTelemetry's own variables, such as `OTEL_TRACES_SAMPLER=parentbased_traceidratio` with
-//! `OTEL_TRACES_SAMPLER_ARG=0.01`; without them every span is handed over.
+//! No task waits for the collector: spans that it does not accept in time are dropped, and their number is bounded. Sampling is configured
+//! by OpenTelemetry's own variables, such as `OTEL_TRACES_SAMPLER=parentbased_traceidratio` with `OTEL_TRACES_SAMPLER_ARG=0.01`; without
+//! them every span is exported.
 
 mod exporter;
 
@@ -17,24 +17,22 @@ use opentelemetry_sdk::{
 use crate::HttpUrl;
 use exporter::OtlpExporter;
 
-/// The most spans that wait for the collector; later ones are dropped.
+/// Maximum spans waiting for the collector; later ones are dropped.
 const MAX_QUEUE_SIZE: usize = 8192;
-/// The most spans that are handed over at a time.
 const MAX_EXPORT_BATCH_SIZE: usize = 512;
-/// How often they are handed over.
 const SCHEDULED_DELAY: Duration = Duration::from_secs(1);
-/// How long the last spans may take at the end.
+/// Timeout of exporting the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-/// The most links of a span: a batch names so many of the events in it.
+/// Maximum links of a span: a batch links to this many of its events.
 pub const MAX_LINKS: u32 = 128;
 
-/// Hands spans over until it is dropped.
+/// Exports spans until it is dropped.
 #[derive(Debug)]
 pub struct Tracing(SdkTracerProvider);
 
 impl Tracing {
-    /// Hands all spans of this process to the collector at this address, `/v1/traces` being put behind it, as those of this service
-    /// unless `OTEL_SERVICE_NAME` says otherwise. For once in a program, before anything makes spans.
+    /// Exports all spans of this process to the collector at this address, with `/v1/traces` appended, under this service name unless
+    /// `OTEL_SERVICE_NAME` is set. Call once per program, before the first span.
     #[must_use]
     pub fn start(endpoint: HttpUrl, service: &'static str) -> Self {
         let mut resource = Resource::builder();
@@ -61,10 +59,10 @@ impl Tracing {
 }
 
 impl Drop for Tracing {
-    /// Hands over what is left, in bounded time.
+    /// Exports the remaining spans, in bounded time.
     fn drop(&mut self) {
         if let Err(e) = self.0.shutdown_with_timeout(FLUSH_TIMEOUT) {
-            tracing::debug!(reason = %e, "the last spans were not handed over");
+            tracing::debug!(reason = %e, "the last spans were not exported");
         }
     }
 }
